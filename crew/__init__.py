@@ -1,0 +1,61 @@
+"""crew: call tasks in worker processes over RabbitMQ from a Tornado application.
+
+    from crew import Client                     # in the gateway: await Client().call("resize", {"width": 640})
+    from crew.worker import Task, context, run  # in a worker script
+"""
+
+from typing import TYPE_CHECKING
+
+from crew.errors import (
+    Canceled,
+    ConnectionError,
+    CrewError,
+    DuplicateTaskId,
+    ExpirationError,
+    Interrupt,
+    Overloaded,
+    SerializationError,
+    SettingsError,
+    TaskError,
+    TaskFailed,
+    TimeoutError,
+    UnknownTask,
+    WorkerLost,
+)
+
+if TYPE_CHECKING:
+    from crew.client import Client
+
+__version__ = "0.1.0"
+
+__all__ = [
+    # the caller
+    "Client",
+    # errors
+    "CrewError",
+    "TaskError",
+    "TimeoutError",
+    "ExpirationError",
+    "TaskFailed",
+    "UnknownTask",
+    "DuplicateTaskId",
+    "Canceled",
+    "WorkerLost",
+    "Overloaded",
+    "ConnectionError",
+    "SerializationError",
+    "SettingsError",
+    # raised inside a task
+    "Interrupt",
+    # release
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    """`Client` comes with the AMQP stack, so it is loaded when it is first asked for."""
+    if name == "Client":
+        from crew.client import Client
+
+        return Client
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

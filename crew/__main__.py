@@ -1,0 +1,6 @@
+"""`python -m crew`: the same as the `crew` command."""
+
+from crew.cli import main
+
+if __name__ == "__main__":
+    main()

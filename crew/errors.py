@@ -1,0 +1,143 @@
+"""Everything that crew can raise, as one tree.
+
+    CrewError
+    ├── TaskError               a call ended without a value
+    │   ├── TimeoutError        a worker took it and could not finish   (also builtins.TimeoutError)
+    │   ├── ExpirationError     no worker took it in time
+    │   ├── TaskFailed          the task raised: type_name, message, traceback, retryable
+    │   ├── UnknownTask         no worker has ever served a task of this name
+    │   ├── DuplicateTaskId     a call with this id is still in flight
+    │   ├── Canceled            somebody cancelled the call
+    │   ├── WorkerLost          the worker processes that ran it died, again and again
+    │   └── Overloaded          refused, because too much is waiting already
+    ├── ConnectionError         the broker is away                      (also builtins.ConnectionError)
+    ├── SerializationError      a payload that its content type cannot carry
+    └── SettingsError           a setting that cannot work
+
+    SystemExit
+    └── Interrupt               raised inside a task that has to stop; a BaseException on purpose
+"""
+
+import builtins
+import inspect
+from typing import ClassVar
+
+
+class CrewError(Exception):
+    """Something that crew could not do."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or inspect.getdoc(type(self)))
+
+
+class TaskError(CrewError):
+    """A call ended without a value.
+
+    Attributes:
+        task: name of the task, where it is known.
+        id: id of the call, where it is known.
+    """
+
+    summary: ClassVar[str] = "The call ended without a value."
+
+    def __init__(self, message: str | None = None, *, task: str | None = None, id: str | None = None) -> None:
+        super().__init__(message or self.summary)
+        self.task = task
+        self.id = id
+
+
+class TimeoutError(TaskError, builtins.TimeoutError):
+    """A worker took the call and could not finish it in time."""
+
+    summary = "A worker took the call and could not finish it in time."
+
+
+class ExpirationError(TaskError):
+    """No worker took the call in time."""
+
+    summary = "No worker took the call in time."
+
+
+class TaskFailed(TaskError):
+    """The task raised an exception.
+
+    Attributes:
+        type_name: name of the exception's type, with its module unless that is `builtins`.
+        message: what `str()` of the exception gave in the worker.
+        traceback: text of the traceback in the worker, or "".
+        retryable: whether running the call again may help.
+    """
+
+    summary = "The task raised an exception."
+
+    def __init__(
+        self,
+        type_name: str,
+        message: str = "",
+        *,
+        traceback: str = "",
+        retryable: bool = False,
+        task: str | None = None,
+        id: str | None = None,
+    ) -> None:
+        super().__init__(f"{type_name}: {message}" if message else type_name, task=task, id=id)
+        self.type_name = type_name
+        self.message = message
+        self.traceback = traceback
+        self.retryable = retryable
+
+
+class UnknownTask(TaskError):
+    """No worker has ever served a task of this name."""
+
+    summary = "No worker has ever served a task of this name."
+
+
+class DuplicateTaskId(TaskError):
+    """A call with this id is still in flight."""
+
+    summary = "A call with this id is still in flight."
+
+
+class Canceled(TaskError):
+    """The call was cancelled."""
+
+    summary = "The call was cancelled."
+
+
+class WorkerLost(TaskError):
+    """The worker processes that ran the call died, again and again."""
+
+    summary = "The worker processes that ran the call died, again and again."
+
+
+class Overloaded(TaskError):
+    """The call was refused, because too much is waiting already."""
+
+    summary = "The call was refused, because too much is waiting already."
+
+
+class ConnectionError(CrewError, builtins.ConnectionError):
+    """The broker is away."""
+
+
+class SerializationError(CrewError, ValueError):
+    """A payload that its content type cannot carry."""
+
+
+class SettingsError(CrewError, ValueError):
+    """A setting that cannot work."""
+
+
+class Interrupt(SystemExit):
+    """Raised inside a task that has to stop now.
+
+    It is a SystemExit, and so no Exception: `except Exception` lets it pass, `finally` and `except SystemExit` see it.
+
+    Attributes:
+        reason: "timeout", "canceled" or "drain".
+    """
+
+    def __init__(self, reason: str = "timeout") -> None:
+        super().__init__(f"interrupted: {reason}")
+        self.reason = reason

@@ -1,0 +1,103 @@
+"""A failure as plain data: an exception's description travels, the exception itself never does."""
+
+import traceback as traceback_module
+from types import TracebackType
+
+import msgspec
+
+from crew import errors
+
+MAX_MESSAGE = 8_192  # characters; longer ones are cut, so that a failure stays cheaper than the call it answers
+MAX_TRACEBACK = 65_536
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a call has no value.
+
+    Attributes:
+        type_name: the exception's type, with its module unless that is `builtins`.
+        message: what `str()` of the exception gave.
+        traceback: text, or "".
+        retryable: whether running the call again may help.
+    """
+
+    type_name: str
+    message: str = ""
+    traceback: str = ""
+    retryable: bool = False
+
+
+_DECODER = msgspec.json.Decoder(Failure)
+
+
+def encode(failure: Failure) -> bytes:
+    """`failure` as JSON."""
+    return msgspec.json.encode(failure)
+
+
+def decode(body: bytes) -> Failure:
+    """The failure in `body`; what cannot be read becomes a failure that says so."""
+    try:
+        return _DECODER.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return Failure(type_name="SerializationError", message=f"the worker's failure could not be read: {error}")
+
+
+def describe(error: BaseException, *, retryable: bool = False) -> Failure:
+    """`error` as data. Never raises, even where the exception's own `str()` does.
+
+    Frames of crew itself are left out of the traceback: its reader looks for a line of the task.
+    """
+    return Failure(
+        type_name=type_name(error),
+        message=_clean(_message(error), MAX_MESSAGE),
+        traceback=_clean(_traceback(error), MAX_TRACEBACK),
+        retryable=retryable,
+    )
+
+
+def type_name(error: BaseException) -> str:
+    """Name of the error's type as a reader would import it; plain for builtins."""
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def raised(failure: Failure, *, task: str, id: str) -> errors.TaskFailed:
+    """The exception that a caller gets for `failure`."""
+    return errors.TaskFailed(
+        failure.type_name,
+        failure.message,
+        traceback=failure.traceback,
+        retryable=failure.retryable,
+        task=task,
+        id=id,
+    )
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException as broken:
+        return f"<its str() raised {type(broken).__name__}>"
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        return "".join(traceback_module.format_exception(type(error), error, _outside_crew(error.__traceback__)))
+    except BaseException as broken:
+        return f"<its traceback could not be formatted: {type(broken).__name__}>"
+
+
+def _outside_crew(frames: TracebackType | None) -> TracebackType | None:
+    first = frames
+    while first is not None and first.tb_frame.f_globals.get("__name__", "").startswith("crew.worker."):
+        first = first.tb_next
+    return first or frames
+
+
+def _clean(text: str, limit: int) -> str:
+    """UTF-8-safe text of at most `limit` characters; the middle goes, as both ends of a traceback matter."""
+    if len(text) > limit:
+        half = limit // 2
+        text = f"{text[:half]}\n... {len(text) - limit} characters left out ...\n{text[-half:]}"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,96 @@
+"""The kinds of message: Call, Reply, Event, Control. Frozen values; how they look in AMQP is `properties.py`."""
+
+import enum
+import uuid
+from typing import Any
+
+import msgspec
+
+Headers = dict[str, Any]
+
+
+class Outcome(enum.StrEnum):
+    """What became of a call, as a reply says it."""
+
+    STARTED = "started"  # not an end: sent once for a call that is still running after 200 ms
+    RETURNED = "returned"  # the body is the task's value
+    RAISED = "raised"  # the body is a Failure, as it is below
+    TIMED_OUT = "timed_out"
+    EXPIRED = "expired"
+    CANCELED = "canceled"
+    UNKNOWN_TASK = "unknown_task"
+    WORKER_LOST = "worker_lost"
+
+
+class Body(msgspec.Struct, frozen=True, gc=False):
+    """Encoded bytes and how they were encoded.
+
+    Attributes:
+        data: the bytes as they travel.
+        content_type: MIME type of the payload.
+        content_encoding: "gzip", or None.
+    """
+
+    data: bytes
+    content_type: str | None
+    content_encoding: str | None = None
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """A request to run `task` that awaits one reply.
+
+    Attributes:
+        id: unique among the calls in flight; the reply carries it.
+        priority: 0-255, larger first.
+        deadline: epoch seconds at which the caller stops waiting; None for a message that knows none.
+        timeout: seconds that the task may run, or None.
+        persistent: survives a restart of the broker; at least once instead of at most once.
+        client: id of the calling client; its dead letters find their way back by it.
+        reply_to: queue that takes the reply, or None where nobody waits for one.
+        headers: the caller's own.
+    """
+
+    id: str
+    task: str
+    body: Body
+    priority: int = 0
+    deadline: float | None = None
+    timeout: float | None = None
+    persistent: bool = True
+    client: str | None = None
+    reply_to: str | None = None
+    headers: Headers = {}
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a call.
+
+    Attributes:
+        id: the call's.
+        outcome: what became of it.
+        body: the value where it RETURNED, else an encoded Failure.
+        persistent: as the call was.
+        worker: id of the worker that answered, or None.
+        headers: what the task put into `context.headers`.
+    """
+
+    id: str
+    outcome: Outcome
+    body: Body
+    persistent: bool = True
+    worker: str | None = None
+    headers: Headers = {}
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One published message on a topic."""
+
+    topic: str
+    body: Body
+    persistent: bool = False
+    headers: Headers = {}
+
+
+def new_id() -> str:
+    """An id that nobody else has."""
+    return uuid.uuid4().hex

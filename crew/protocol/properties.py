@@ -1,0 +1,252 @@
+"""Message to AMQP properties and back. What comes from the wire is believed only after a look at its type.
+
+The hot path sends as few headers as it can: each costs both ends some microseconds. So `crew-timeout` travels only where
+there is one, and `crew-outcome` only where it is not `returned`.
+"""
+
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from crew.errors import CrewError
+from crew.protocol import topology
+from crew.protocol.deadline import broker_ttl_ms, remaining
+from crew.protocol.message import Body, Call, Event, Headers, Outcome, Reply
+
+APP_ID: Final = "crew"
+MAX_PRIORITY: Final = 255
+
+DEADLINE: Final = "crew-deadline"  # epoch milliseconds
+TIMEOUT: Final = "crew-timeout"  # milliseconds
+TASK: Final = "crew-task"
+WORKER: Final = "crew-worker"
+OUTCOME: Final = "crew-outcome"
+REASON: Final = "crew-reason"  # of a parked message: why it was given up
+_RESERVED: Final = ("crew-", "x-")  # the broker's and ours; the user's own headers begin with anything else
+
+_Value = TypeVar("_Value")
+
+
+class MalformedMessage(CrewError):
+    """A message whose properties are not those of a crew message."""
+
+
+class Properties(msgspec.Struct, kw_only=True):
+    """The AMQP properties that crew uses, by their AMQP names."""
+
+    content_type: str | None = None
+    content_encoding: str | None = None
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    type: str | None = None
+    message_id: str | None = None
+    timestamp: int | None = None
+    priority: int | None = None
+    expiration: str | None = None
+    delivery_mode: int | None = None
+    app_id: str | None = None
+    headers: Headers | None = None
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A call that the broker sent back.
+
+    Attributes:
+        id: the call's.
+        reason: "expired", "rejected", "maxlen" or "delivery_limit".
+    """
+
+    id: str
+    reason: str
+
+
+def check_priority(value: object) -> int:
+    """Return `value`, an int from 0 to 255; raises ValueError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_PRIORITY:
+        raise ValueError(f"priority must be an int from 0 to {MAX_PRIORITY}, not {value!r}")
+    return value
+
+
+def check_headers(headers: Headers | None) -> Headers:
+    """Return the user's headers, or {}.
+
+    Raises:
+        ValueError: a name is no string, is over 128 bytes, or is reserved; a value is no str, int, float or bool.
+    """
+    for name, value in (headers or {}).items():
+        if not isinstance(name, str) or not name or len(name.encode("utf-8", "replace")) > 128:
+            raise ValueError(f"the name of a header must be a string of 1 to 128 bytes, not {name!r}")
+        if name.lower().startswith(_RESERVED):
+            raise ValueError(f"header {name!r} is reserved: begin it with anything but {' or '.join(_RESERVED)}")
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ValueError(f"header {name!r} must fit 64 bits, not {value!r}")
+        if not isinstance(value, str | int | float):
+            raise ValueError(f"header {name!r} must be a str, int, float or bool, not {value!r}")
+    return headers or {}
+
+
+def queue_priority(priority: int) -> int:
+    """A priority of 0-255 as a level of the queue."""
+    return priority * topology.PRIORITY_LEVELS // (MAX_PRIORITY + 1)
+
+
+# --- call -----------------------------------------------------------------------------------------------------------
+
+
+def of_call(call: Call, *, now: float) -> Properties:
+    """The properties of `call`, published at `now` (epoch seconds)."""
+    headers: Headers = {TASK: call.task, **call.headers}
+    if call.client is not None:
+        headers[topology.CLIENT_HEADER] = call.client
+    if call.timeout is not None:
+        headers[TIMEOUT] = round(call.timeout * 1000)
+    expiration = None
+    if call.deadline is not None:
+        headers[DEADLINE] = round(call.deadline * 1000)
+        expiration = str(broker_ttl_ms(remaining(call.deadline, now)))
+    return Properties(
+        content_type=call.body.content_type,
+        content_encoding=call.body.content_encoding,
+        correlation_id=call.id,
+        reply_to=call.reply_to,
+        type="call",
+        timestamp=int(now),
+        priority=queue_priority(call.priority),
+        expiration=expiration,
+        delivery_mode=2 if call.persistent else 1,
+        app_id=APP_ID,
+        headers=headers,
+    )
+
+
+def to_call(task: str, properties: Properties, data: bytes, *, fallback_id: str) -> Call:
+    """The call in a message that came over the queue of `task`.
+
+    A message of another sender may know no deadline and want no reply; it is run all the same.
+
+    Args:
+        fallback_id: the id for a message that has none.
+
+    Raises:
+        MalformedMessage: a property or header that has a meaning here has the wrong type.
+    """
+    headers = properties.headers or {}
+    deadline = _milliseconds(headers, DEADLINE)
+    return Call(
+        id=_text("correlation_id", properties.correlation_id) or _text("message_id", properties.message_id) or fallback_id,
+        task=task,
+        body=_body(properties, data),
+        deadline=deadline,
+        timeout=_milliseconds(headers, TIMEOUT),
+        persistent=properties.delivery_mode == 2,
+        client=_header(headers, topology.CLIENT_HEADER, str, None),
+        reply_to=_text("reply_to", properties.reply_to) or None,
+        headers=users_own(headers),
+    )
+
+
+# --- reply ----------------------------------------------------------------------------------------------------------
+
+
+def of_reply(reply: Reply) -> Properties:
+    """The properties of `reply`."""
+    headers = dict(reply.headers)
+    if reply.worker is not None:
+        headers[WORKER] = reply.worker
+    if reply.outcome is not Outcome.RETURNED:
+        headers[OUTCOME] = reply.outcome.value
+    return Properties(
+        content_type=reply.body.content_type,
+        content_encoding=reply.body.content_encoding,
+        correlation_id=reply.id,
+        type="reply",
+        delivery_mode=2 if reply.persistent else 1,
+        app_id=APP_ID,
+        headers=headers or None,
+    )
+
+
+def to_reply(properties: Properties, data: bytes) -> Reply | DeadLetter:
+    """What came over a reply queue: an answer, or the call itself sent back.
+
+    Raises:
+        MalformedMessage: it has no correlation id, or a header has the wrong type.
+    """
+    id = _text("correlation_id", properties.correlation_id)
+    if not id:
+        raise MalformedMessage("a reply without a correlation_id answers nobody")
+    headers = properties.headers or {}
+    reason = headers.get("x-first-death-reason")
+    if reason is not None:
+        return DeadLetter(id, str(reason))
+    outcome = _header(headers, OUTCOME, str, Outcome.RETURNED.value)
+    try:
+        return Reply(
+            id=id,
+            outcome=Outcome(outcome),
+            body=_body(properties, data),
+            worker=_header(headers, WORKER, str, None),
+            headers=users_own(headers),
+        )
+    except ValueError:
+        raise MalformedMessage(f"a reply says {OUTCOME}: {outcome!r}, which is no outcome") from None
+
+
+# --- event ----------------------------------------------------------------------------------------------------------
+
+
+def of_event(event: Event, *, now: float) -> Properties:
+    """The properties of `event`, published at `now` (epoch seconds)."""
+    return Properties(
+        content_type=event.body.content_type,
+        content_encoding=event.body.content_encoding,
+        type="event",
+        timestamp=int(now),
+        delivery_mode=2 if event.persistent else 1,
+        app_id=APP_ID,
+        headers=event.headers or None,
+    )
+
+
+def to_event(topic: str, properties: Properties, data: bytes) -> Event:
+    """The event in a message that came over a subscription queue with the routing key `topic`.
+
+    Raises:
+        MalformedMessage: a property has the wrong type.
+    """
+    return Event(topic=topic, body=_body(properties, data), headers=users_own(properties.headers or {}))
+
+
+# --- pieces ---------------------------------------------------------------------------------------------------------
+
+
+def users_own(headers: Headers) -> Headers:
+    """Those of `headers` that are neither crew's nor the broker's."""
+    return {name: value for name, value in headers.items() if not name.startswith(_RESERVED)}
+
+
+def _body(properties: Properties, data: bytes) -> Body:
+    return Body(
+        data,
+        _text("content_type", properties.content_type),
+        _text("content_encoding", properties.content_encoding),
+    )
+
+
+def _text(name: str, value: Any) -> str | None:
+    if value is None or type(value) is str:
+        return value  # type: ignore[no-any-return]  # narrowed by the line above
+    raise MalformedMessage(f"property {name} must be UTF-8 text, not {value!r}")
+
+
+def _header(headers: Headers, name: str, kind: type[_Value], default: Any) -> Any:
+    value = headers.get(name, default)
+    if value is default or type(value) is kind:
+        return value
+    raise MalformedMessage(f"header {name} must be of type {kind.__name__}, not {value!r}")
+
+
+def _milliseconds(headers: Headers, name: str) -> float | None:
+    """The header as seconds."""
+    value = _header(headers, name, int, None)
+    return None if value is None else value / 1000
