@@ -1,0 +1,17 @@
+"""RabbitMQ by way of pika, whose names appear in this package only.
+
+`link.py` is one supervised connection; `channel.py` makes awaitables of pika's callbacks; `wire.py` is the connection
+itself; `fault.py` says in one sentence what pika's exceptions mean.
+"""
+
+import logging
+
+from crew.amqp.channel import Confirm, ConfirmStatus, Delivery
+from crew.amqp.link import Consumer, Link
+from crew.amqp.link_state import LinkState
+
+__all__ = ["Confirm", "ConfirmStatus", "Consumer", "Delivery", "Link", "LinkState"]
+
+# pika reports every failed attempt in several lines with tracebacks; the link says the same in one sentence.
+if logging.getLogger("pika").level == logging.NOTSET:
+    logging.getLogger("pika").setLevel(logging.CRITICAL)

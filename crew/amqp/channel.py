@@ -1,0 +1,412 @@
+"""One AMQP channel: pika's callbacks as awaitables.
+
+An exception that leaves a pika callback costs the whole connection, so every callback here runs behind `guarded`. A
+delivery remembers its channel: a tag of a closed channel is never acknowledged on another one, where it would mean
+another message.
+"""
+
+import asyncio
+import enum
+import functools
+import logging
+from collections.abc import Callable, Generator
+from typing import Any, ParamSpec, TypeVar
+
+import msgspec
+import pika
+from pika import spec
+from pika.compat import long
+
+from crew.amqp.fault import LinkFault, fault_of
+from crew.amqp.wire import Wire
+from crew.protocol.properties import Properties
+from crew.protocol.topology import Binding, Exchange, Item, Queue
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def guarded(callback: Callable[P, None]) -> Callable[P, None]:
+    """`callback`, which logs what it raises instead of raising it into pika."""
+
+    @functools.wraps(callback)
+    def guard(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            callback(*args, **kwargs)
+        except Exception:
+            logger.exception("%s failed", callback.__qualname__)
+
+    return guard
+
+
+class ConfirmStatus(enum.Enum):
+    """What became of a published message."""
+
+    CONFIRMED = "confirmed"  # the broker has it
+    RETURNED = "returned"  # no queue takes it
+    REFUSED = "refused"  # the queue is full
+    LOST = "lost"  # the channel closed before the broker said anything
+
+
+class Confirm:
+    """The broker's word on one published message; can be awaited, or told to call back at once."""
+
+    __slots__ = ("_on_settled", "key", "status")
+
+    def __init__(self, key: str | None) -> None:
+        self.key = key
+        self.status: ConfirmStatus | None = None
+        self._on_settled: Callable[[ConfirmStatus], None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Confirm of {self.key}: {self.status.value if self.status else 'pending'}>"
+
+    def __await__(self) -> Generator[Any, None, ConfirmStatus]:
+        if self.status is None:
+            future: asyncio.Future[ConfirmStatus] = asyncio.get_running_loop().create_future()
+            self.then(lambda status: None if future.done() else future.set_result(status))
+            return (yield from future)
+        return self.status
+
+    def then(self, on_settled: Callable[[ConfirmStatus], None]) -> None:
+        """Call `on_settled(status)` when the broker has spoken: the one listener that a confirm has."""
+        if self.status is not None:
+            on_settled(self.status)
+        else:
+            self._on_settled = on_settled
+
+    def settle(self, status: ConfirmStatus) -> None:
+        """The broker has spoken."""
+        self.status = status
+        if self._on_settled is not None:
+            self._on_settled(status)
+
+
+class Delivery(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """A message as the broker handed it over.
+
+    Attributes:
+        queue: that it came over.
+        topic: the routing key with which it was published.
+        redelivered: whether it has been delivered before.
+    """
+
+    channel: "Channel"
+    tag: int
+    queue: str
+    topic: str
+    redelivered: bool
+    properties: Properties
+    body: bytes
+
+    def ack(self) -> bool:
+        """Tell the broker that it is done; False where its channel is gone, and the broker will deliver it again."""
+        return self.channel.ack(self.tag)
+
+    def ack_through(self) -> None:
+        """Tell the broker that this one is done, and with it all that its channel delivered before."""
+        self.channel.ack_through(self.tag)
+
+    def requeue(self) -> bool:
+        """Give it back to its queue, to where it stood."""
+        return self.channel.requeue(self.tag)
+
+
+OnDelivery = Callable[[Delivery], None]
+
+
+class Channel:
+    """One open channel of a wire.
+
+    Args:
+        on_closed: told once why the channel has closed.
+        on_canceled: told the name of a queue whose consumer the broker has cancelled.
+    """
+
+    def __init__(
+        self, wire: Wire, *, on_closed: Callable[[LinkFault], None], on_canceled: Callable[[str], None]
+    ) -> None:
+        self._wire = wire
+        self._on_closed = on_closed
+        self._on_canceled = on_canceled
+        self._waiting: set[asyncio.Future[Any]] = set()
+        self._published = 0
+        self._unconfirmed: dict[int, Confirm] = {}
+        self._returned: set[str] = set()
+        self._tags: dict[str, str] = {}
+        self._done_through = 0
+        self._consuming = asyncio.Lock()  # a prefetch belongs to the consumer that is started next
+        self._pika: pika.channel.Channel
+
+    def __repr__(self) -> str:
+        state = "open" if self.is_open else "closed"
+        return f"<Channel {state}, {len(self._unconfirmed)} unconfirmed, {len(self._tags)} consumers>"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be used."""
+        return bool(self._pika.is_open)
+
+    async def open(self) -> None:
+        """Open it, with confirms; raises LinkFault."""
+        opened: asyncio.Future[Any] = self._answer()
+        self._pika = self._wire.channel(on_open_callback=lambda _: _resolve(opened, None))
+        self._pika.add_on_close_callback(guarded(self._on_close))
+        self._pika.add_on_cancel_callback(guarded(self._on_cancel))
+        self._pika.add_on_return_callback(guarded(self._on_return))
+        await opened
+        confirming: asyncio.Future[Any] = self._answer()
+        self._pika.confirm_delivery(guarded(self._on_confirm), lambda frame: _resolve(confirming, frame))
+        await confirming
+
+    async def close(self) -> None:
+        """Close it; nothing where it is closed."""
+        if self.is_open:
+            self._pika.close()
+
+    # --- declaring --------------------------------------------------------------------------------------------------
+
+    async def declare(self, item: Item, *, passive: bool = False) -> None:
+        """Declare an exchange, queue or binding.
+
+        Args:
+            passive: only look whether it is there.
+
+        Raises:
+            LinkFault: with code 406 where it exists with other arguments, 404 where it is not there.
+        """
+        match item:
+            case Exchange():
+                await self._call(
+                    self._pika.exchange_declare,
+                    exchange=item.name,
+                    exchange_type=item.kind,
+                    durable=True,
+                    passive=passive,
+                )
+            case Queue():
+                await self._call(
+                    self._pika.queue_declare, queue=item.name, durable=True, arguments=item.arguments, passive=passive
+                )
+            case Binding():
+                await self._call(
+                    self._pika.queue_bind,
+                    queue=item.queue,
+                    exchange=item.exchange,
+                    routing_key=item.key,
+                    arguments=item.arguments,
+                )
+
+    async def unbind(self, binding: Binding) -> None:
+        """Take `binding` away; raises LinkFault."""
+        await self._call(
+            self._pika.queue_unbind,
+            queue=binding.queue,
+            exchange=binding.exchange,
+            routing_key=binding.key,
+            arguments=binding.arguments,
+        )
+
+    async def delete_queue(self, name: str) -> None:
+        """Delete the queue `name` with what is in it; raises LinkFault."""
+        await self._call(self._pika.queue_delete, queue=name)
+
+    # --- consuming --------------------------------------------------------------------------------------------------
+
+    async def consume(self, queue: str, on_delivery: OnDelivery, *, prefetch: int) -> None:
+        """Take up to `prefetch` unacknowledged deliveries of `queue`; 0 is no bound. Replaces an earlier consumer of it.
+
+        Raises:
+            LinkFault
+        """
+        async with self._consuming:
+            await self.cancel(queue)
+            await self._call(self._pika.basic_qos, prefetch_count=prefetch)
+            consuming: asyncio.Future[Any] = self._answer()
+            self._tags[queue] = self._pika.basic_consume(
+                queue,
+                guarded(functools.partial(self._on_message, queue, on_delivery)),
+                callback=lambda frame: _resolve(consuming, frame),
+            )
+            await consuming
+
+    async def cancel(self, queue: str) -> None:
+        """Take no more from `queue`; what arrives until the broker has heard it goes back there."""
+        tag = self._tags.pop(queue, None)
+        if tag is not None and self.is_open:
+            canceling: asyncio.Future[Any] = self._answer()
+            self._pika.basic_cancel(tag, callback=lambda frame: _resolve(canceling, frame))
+            await canceling
+
+    def ack(self, tag: int) -> bool:
+        """Acknowledge a delivery; False where the channel is closed."""
+        if not self.is_open:
+            logger.debug("delivery %d of a closed channel is not acknowledged: the broker delivers it again", tag)
+            return False
+        self._pika.basic_ack(tag)
+        return True
+
+    def ack_through(self, tag: int) -> None:
+        """Acknowledge every delivery up to `tag`: one frame for all of this loop iteration."""
+        if not self._done_through:
+            asyncio.get_running_loop().call_soon(guarded(self._ack_done))
+        self._done_through = tag
+
+    def _ack_done(self) -> None:
+        tag, self._done_through = self._done_through, 0
+        if self.is_open:
+            self._pika.basic_ack(tag, True)
+
+    def requeue(self, tag: int) -> bool:
+        """Give a delivery back; False where the channel is closed, as it went back with it."""
+        if self.is_open:
+            self._pika.basic_nack(tag, requeue=True)
+        return self.is_open
+
+    # --- publishing -------------------------------------------------------------------------------------------------
+
+    def publish(
+        self, exchange: str, routing_key: str, properties: Properties, body: bytes, *, mandatory: bool
+    ) -> Confirm:
+        """Publish a message.
+
+        Args:
+            mandatory: a message that no queue takes is RETURNED; else it is CONFIRMED and gone.
+
+        Raises:
+            LinkFault: the channel is closed.
+        """
+        if not self.is_open:
+            raise LinkFault("the channel is closed")
+        self._pika.basic_publish(exchange, routing_key, body, _to_pika(properties), mandatory)
+        self._published += 1
+        confirm = self._unconfirmed[self._published] = Confirm(properties.correlation_id)
+        return confirm
+
+    # --- what pika tells --------------------------------------------------------------------------------------------
+
+    def _on_message(
+        self,
+        queue: str,
+        on_delivery: OnDelivery,
+        _channel: object,
+        method: spec.Basic.Deliver,
+        properties: spec.BasicProperties,
+        body: bytes,
+    ) -> None:
+        on_delivery(
+            Delivery(
+                self,
+                method.delivery_tag,
+                queue,
+                method.routing_key,
+                method.redelivered,
+                _from_pika(properties),
+                body,
+            )
+        )
+
+    def _on_confirm(self, frame: Any) -> None:
+        """The broker has taken one message, or all up to one; unroutable ones came back just before."""
+        method = frame.method
+        status = ConfirmStatus.CONFIRMED if isinstance(method, spec.Basic.Ack) else ConfirmStatus.REFUSED
+        if not method.multiple:
+            self._settle(self._unconfirmed.pop(method.delivery_tag, None), status)
+            return
+        for tag in [tag for tag in self._unconfirmed if tag <= method.delivery_tag]:
+            self._settle(self._unconfirmed.pop(tag), status)
+
+    def _on_return(self, _channel: object, _method: object, properties: spec.BasicProperties, _body: bytes) -> None:
+        if properties.correlation_id is not None:
+            self._returned.add(properties.correlation_id)
+
+    def _settle(self, confirm: Confirm | None, status: ConfirmStatus) -> None:
+        if confirm is None:
+            return
+        if self._returned and confirm.key in self._returned:
+            self._returned.discard(confirm.key)
+            status = ConfirmStatus.RETURNED
+        guarded(confirm.settle)(status)
+
+    def _on_cancel(self, frame: Any) -> None:
+        for queue, tag in list(self._tags.items()):
+            if tag == frame.method.consumer_tag:
+                del self._tags[queue]
+                self._on_canceled(queue)
+
+    def _on_close(self, _channel: object, reason: BaseException) -> None:
+        fault = fault_of(reason)
+        for future in self._waiting:
+            if not future.done():
+                future.set_exception(fault)
+        unconfirmed, self._unconfirmed = self._unconfirmed, {}
+        self._tags.clear()
+        self._on_closed(fault)
+        for confirm in unconfirmed.values():
+            guarded(confirm.settle)(ConfirmStatus.LOST)
+
+    # --- asking -----------------------------------------------------------------------------------------------------
+
+    async def _call(self, method: Callable[..., Any], **arguments: Any) -> None:
+        answer = self._answer()
+        if not self.is_open:
+            raise LinkFault("the channel is closed")
+        method(**arguments, callback=lambda frame: _resolve(answer, frame))
+        await answer
+
+    def _answer(self) -> "asyncio.Future[Any]":
+        """A future for the broker's answer; it fails when the channel closes instead."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.add(future)
+        future.add_done_callback(self._waiting.discard)
+        return future
+
+
+def _resolve(future: "asyncio.Future[Any]", value: Any) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def _to_pika(properties: Properties) -> spec.BasicProperties:
+    return spec.BasicProperties(
+        content_type=properties.content_type,
+        content_encoding=properties.content_encoding,
+        headers=properties.headers,
+        delivery_mode=properties.delivery_mode,
+        priority=properties.priority,
+        correlation_id=properties.correlation_id,
+        reply_to=properties.reply_to,
+        expiration=properties.expiration,
+        message_id=properties.message_id,
+        timestamp=properties.timestamp,
+        type=properties.type,
+        app_id=properties.app_id,
+    )
+
+
+def _from_pika(properties: spec.BasicProperties) -> Properties:
+    return Properties(
+        content_type=properties.content_type,
+        content_encoding=properties.content_encoding,
+        correlation_id=properties.correlation_id,
+        reply_to=properties.reply_to,
+        type=properties.type,
+        message_id=properties.message_id,
+        timestamp=properties.timestamp,
+        priority=properties.priority,
+        expiration=properties.expiration,
+        delivery_mode=properties.delivery_mode,
+        app_id=properties.app_id,
+        headers=_plain(properties.headers),
+    )
+
+
+def _plain(headers: dict[str, Any] | None) -> dict[str, Any] | None:
+    """pika decodes a 64-bit integer as a type of its own, whose repr is no Python."""
+    if headers:
+        for name, value in headers.items():
+            if type(value) is long:
+                headers[name] = int(value)
+    return headers
