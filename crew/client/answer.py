@@ -1,0 +1,54 @@
+"""What a caller gets for what came over the reply queue: a value, or the exception that is it."""
+
+from typing import Any
+
+from crew import errors
+from crew.client.call import PendingCall
+from crew.protocol import codec, failure
+from crew.protocol.message import Outcome, Reply
+from crew.protocol.properties import DeadLetter
+
+
+def answer_to(call: PendingCall, reply: Reply | DeadLetter) -> Any:
+    """The task's value, or an exception as a value."""
+    if isinstance(reply, DeadLetter):
+        return _of_dead_letter(call, reply)
+    if reply.outcome is Outcome.RETURNED:
+        return _value(reply)
+    return _error(call, reply)
+
+
+def _value(reply: Reply) -> Any:
+    try:
+        return codec.decode(reply.body)
+    except errors.SerializationError as error:
+        return errors.SerializationError(f"the value of call {reply.id} cannot be read: {error}")
+
+
+def _error(call: PendingCall, reply: Reply) -> Exception:
+    told = failure.decode(reply.body.data)
+    if reply.outcome is Outcome.RAISED:
+        return failure.raised(told, task=call.task, id=call.id)
+    kind = _ERRORS[reply.outcome]
+    return kind(told.message or None, task=call.task, id=call.id)
+
+
+def _of_dead_letter(call: PendingCall, letter: DeadLetter) -> Exception:
+    match letter.reason:
+        case "expired":
+            return errors.ExpirationError(f"no worker took task {call.task!r} in time", task=call.task, id=call.id)
+        case "maxlen":
+            return errors.Overloaded(f"the queue of task {call.task!r} is full", task=call.task, id=call.id)
+        case "delivery_limit":
+            return errors.WorkerLost(task=call.task, id=call.id)
+        case reason:
+            return errors.TaskError(f"the broker gave call {call.id} back: {reason}", task=call.task, id=call.id)
+
+
+_ERRORS: dict[Outcome, type[errors.TaskError]] = {
+    Outcome.TIMED_OUT: errors.TimeoutError,
+    Outcome.EXPIRED: errors.ExpirationError,
+    Outcome.CANCELED: errors.Canceled,
+    Outcome.UNKNOWN_TASK: errors.UnknownTask,
+    Outcome.WORKER_LOST: errors.WorkerLost,
+}

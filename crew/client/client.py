@@ -1,0 +1,252 @@
+"""The client: makes calls, publishes, subscribes. What happens to a call is told in `calls.py`."""
+
+import asyncio
+import os
+import socket
+import time
+from typing import Any, Final
+
+from crew import errors
+from crew import settings as settings_module
+from crew.amqp import Consumer, Link
+from crew.client.call import OnAnswer, PendingCall
+from crew.client.calls import Calls
+from crew.client.parallel import Parallel
+from crew.client.pubsub import PubSub
+from crew.client.subscription import OnEvent, Subscription
+from crew.protocol import codec, deadline, properties, topology
+from crew.protocol.message import Call, Event, Headers, new_id
+
+MAX_PENDING: Final = 10_000  # calls
+REPLY_PREFETCH: Final = 500  # replies that the broker need not hold back
+PUBLISH_TIMEOUT: Final = 10.0  # seconds
+
+
+class Client:
+    """Calls tasks by name.
+
+    It may be built, and `subscribe` called, before any event loop runs; the first call connects. One client serves a
+    whole process; it belongs to the loop on which it first connects. `async with Client() as client` connects and closes.
+
+    Args:
+        url: AMQP URL, or several with commas between them; default: see `crew.settings.load`.
+        name: shown in the broker's lists and part of the client's id; needs not be unique. Default: host and pid.
+        max_pending: calls that may be in flight; one more is Overloaded.
+
+    Raises:
+        SettingsError: the URL cannot be used.
+        ValueError: the name or max_pending cannot be one.
+    """
+
+    def __init__(self, url: str | None = None, *, name: str | None = None, max_pending: int = MAX_PENDING) -> None:
+        self.name = topology.check_name("name", name or f"{socket.gethostname()}-{os.getpid()}")[:100]
+        self.id = f"{self.name}-{new_id()[:12]}"
+        if isinstance(max_pending, bool) or not isinstance(max_pending, int) or max_pending < 1:
+            raise ValueError(f"max_pending must be an int of at least 1, not {max_pending!r}")
+        settings = settings_module.load(url)
+        self._reply_queue, reply_binding = topology.reply_queue(self.id)
+        self._publishing = Link(
+            settings,
+            name=f"{self.name} publish",
+            topology=topology.EXCHANGES,
+            on_ready=self._on_ready,
+            on_refused=self._on_refused,
+        )
+        self._consuming = Link(
+            settings,
+            name=f"{self.name} consume",
+            topology=(*topology.EXCHANGES, self._reply_queue, reply_binding),
+            on_ready=self._on_ready,
+            on_refused=self._on_refused,
+        )
+        self._calls = Calls(max_pending, publishing=self._publishing, consuming=self._consuming)
+        self._pubsub = PubSub(self.id, publishing=self._publishing, consuming=self._consuming)
+        self._consuming.remember(Consumer(self._reply_queue.name, self._calls.on_reply, REPLY_PREFETCH))
+        self._is_closed = False
+
+    def __repr__(self) -> str:
+        return f"<Client {self.id}: {self._publishing.state.value}, {len(self._calls)} calls in flight>"
+
+    async def __aenter__(self) -> "Client":
+        await self.connect()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a call would be on its way at once."""
+        return self._publishing.is_ready and self._consuming.is_ready
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    async def connect(self, timeout: float | None = None) -> None:
+        """Wait until the broker is reached; it is tried until then.
+
+        Args:
+            timeout: seconds to wait; None waits for ever.
+
+        Raises:
+            ConnectionError: the broker refuses the login, `timeout` is over, or the client was closed.
+        """
+        self._open()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._consuming.ready()
+                await self._publishing.ready()
+        except TimeoutError:
+            raise errors.ConnectionError(f"the broker was not reached within {timeout} s") from None
+
+    async def close(self) -> None:
+        """End: calls in flight get ConnectionError, this client's queues are deleted; idempotent."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._calls.close()
+        await self._pubsub.close()
+        if self._consuming.is_ready:
+            await self._consuming.delete_queue(self._reply_queue)
+        await asyncio.gather(self._publishing.close(), self._consuming.close())
+
+    def _open(self) -> None:
+        """Begin to connect, where that has not begun."""
+        if self._is_closed:
+            raise errors.ConnectionError("the client was closed")
+        if not _has_running_loop():
+            raise RuntimeError("this needs a running event loop: in a script, use crew.client.blocking.Client")
+        self._publishing.open()
+        self._consuming.open()
+        self._pubsub.open()
+
+    def _on_ready(self) -> None:
+        self._calls.send_waiting()
+
+    def _on_refused(self, fault: errors.ConnectionError) -> None:
+        self._calls.settle_all(fault)
+
+    # --- calls ------------------------------------------------------------------------------------------------------
+
+    def call(
+        self,
+        task: str,
+        data: Any = None,
+        *,
+        priority: int = 0,
+        expiration: float = deadline.DEFAULT_EXPIRATION,
+        timeout: float | None = None,
+        persistent: bool = True,
+        serializer: str | None = None,
+        headers: Headers | None = None,
+        callback: OnAnswer | None = None,
+        id: str | None = None,
+    ) -> PendingCall:
+        """Call a task. Returns at once; await what it returns for the task's value.
+
+        Args:
+            task: name of the task.
+            data: payload for it.
+            priority: 0-255, larger first.
+            expiration: seconds from now until the answer: the whole budget of the call.
+            timeout: seconds that the task may run; None: as long as the budget lasts.
+            persistent: run at least once, through a restart of the broker; else at most once.
+            serializer: "json", "msgpack", "text" or "bytes"; default: bytes as they are, anything else as JSON.
+            headers: for the task: names to str, int, float or bool.
+            callback: called with (value, headers) when the call ends; a failure comes as an exception value.
+            id: unique among the calls in flight; default: a new one.
+
+        Raises:
+            ValueError: an argument is out of its range.
+            SerializationError: the serializer cannot carry `data`.
+            DuplicateTaskId: a call with this id is in flight.
+            Overloaded: too many calls are in flight, or the broker has blocked publishing.
+            ConnectionError: the client was closed.
+
+        What awaiting it raises:
+            TimeoutError, ExpirationError, TaskFailed, UnknownTask, Canceled, WorkerLost, Overloaded,
+            ConnectionError, SerializationError.
+        """
+        budget = deadline.check_duration("expiration", expiration)
+        message = Call(
+            id=new_id() if id is None else topology.check_name("id", id),
+            task=topology.check_name("task", task),
+            body=codec.encode(data, serializer),
+            priority=properties.check_priority(priority),
+            deadline=time.time() + budget,
+            timeout=None if timeout is None else deadline.check_duration("timeout", timeout),
+            persistent=bool(persistent),
+            client=self.id,
+            reply_to=self._reply_queue.name,
+            headers=properties.check_headers(headers),
+        )
+        call = PendingCall(message, callback=callback, on_canceled=self._calls.forget)
+        self._open()
+        self._calls.send(call, budget)
+        return call
+
+    def parallel(self) -> Parallel:
+        """Several calls at once: see `Parallel`."""
+        return Parallel(self)
+
+    # --- publish and subscribe --------------------------------------------------------------------------------------
+
+    async def publish(
+        self,
+        topic: str,
+        data: Any = None,
+        *,
+        serializer: str | None = None,
+        headers: Headers | None = None,
+        persistent: bool = False,
+        timeout: float = PUBLISH_TIMEOUT,
+    ) -> None:
+        """Publish an event; returns when the broker has it. Nobody needs to have subscribed.
+
+        Args:
+            topic: words between dots.
+            data, serializer, headers: as for `call`.
+            persistent: published again where the connection breaks before the broker has confirmed it, so that it may
+                arrive twice; else that is a ConnectionError.
+            timeout: seconds to wait for the broker.
+
+        Raises:
+            ValueError, SerializationError: as `call` does.
+            ConnectionError: the broker did not take it in time.
+        """
+        event = Event(
+            topic=topology.check_topic(topic),
+            body=codec.encode(data, serializer),
+            persistent=bool(persistent),
+            headers=properties.check_headers(headers),
+        )
+        self._open()
+        await self._pubsub.publish(event, deadline.check_duration("timeout", timeout))
+
+    def subscribe(self, topic: str, callback: OnEvent) -> Subscription:
+        """Call back with every Event on `topic`, until `unsubscribe`; restored after a reconnect.
+
+        Before any loop runs this is only remembered; the first call, or `connect`, tells the broker.
+
+        Args:
+            topic: words between dots; `*` is one word, `#` any number.
+            callback: function or coroutine function of one Event.
+
+        Raises:
+            ValueError: topic or callback cannot be one.
+        """
+        subscription = self._pubsub.subscribe(topic, callback)
+        if _has_running_loop():
+            self._open()
+        return subscription
+
+    def unsubscribe(self, topic: str, callback: OnEvent | None = None) -> None:
+        """Close the subscriptions to `topic`, or only those of `callback`; nothing where there is none."""
+        self._pubsub.unsubscribe(topic, callback)
+
+
+def _has_running_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,66 @@
+"""Several calls at once, one answer."""
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from crew.client.call import PendingCall
+
+if TYPE_CHECKING:
+    from crew.client.client import Client
+
+
+class Parallel:
+    """Collects calls; `result()` waits for all of them.
+
+    with client.parallel() as calls:
+        calls.call("resize", {"width": 640})
+        calls.call("stat")
+    small, stat = await calls.result()
+
+    The calls are on their way as soon as they are made. When the block is left by an exception, they are cancelled.
+    """
+
+    def __init__(self, client: "Client") -> None:
+        self._client = client
+        self._calls: list[PendingCall] = []
+
+    def __enter__(self) -> "Parallel":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.cancel()
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def call(self, task: str, data: Any = None, **options: Any) -> PendingCall:
+        """Make a call: arguments, errors and result are those of `Client.call`."""
+        call = self._client.call(task, data, **options)
+        self._calls.append(call)
+        return call
+
+    def cancel(self) -> None:
+        """Cancel those that have not ended."""
+        for call in self._calls:
+            call.cancel()
+
+    async def result(self) -> list[Any]:
+        """Wait for every call; their values in the order of the calls, a failure as an exception value."""
+        results = []
+        try:
+            for call in self._calls:
+                results.append(await _value_or_error(call))
+        except BaseException:
+            self.cancel()
+            raise
+        return results
+
+
+async def _value_or_error(call: PendingCall) -> Any:
+    try:
+        return await call
+    except Exception as error:
+        return error

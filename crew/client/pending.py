@@ -1,0 +1,100 @@
+"""Correlation id -> waiting call: bounded, each settled exactly once, each on time.
+
+One timer of the loop serves all calls. Entries of settled calls stay in the heap until their time, or until they are
+most of it.
+"""
+
+import asyncio
+import heapq
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from crew.client.call import PendingCall
+from crew.errors import DuplicateTaskId, Overloaded
+from crew.protocol.message import Headers
+
+SWEEP_ABOVE: Final = 1_000  # dead entries that the heap may hold beside the living
+
+
+class PendingCalls:
+    """The calls of one client that have not ended.
+
+    Args:
+        limit: how many there may be.
+        on_due: told each call whose time has come; it settles it.
+    """
+
+    def __init__(self, limit: int, on_due: Callable[[PendingCall], None]) -> None:
+        self._limit = limit
+        self._on_due = on_due
+        self._calls: dict[str, PendingCall] = {}
+        self._due: list[tuple[float, str]] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def __iter__(self) -> Iterator[PendingCall]:
+        return iter(list(self._calls.values()))
+
+    def __repr__(self) -> str:
+        return f"<PendingCalls: {len(self._calls)} of at most {self._limit}>"
+
+    def add(self, call: PendingCall, due_in: float) -> None:
+        """Wait for the answer to `call`, for `due_in` seconds.
+
+        Raises:
+            DuplicateTaskId: a call with this id waits already.
+            Overloaded: too many wait already.
+        """
+        if call.id in self._calls:
+            raise DuplicateTaskId(f"a call with the id {call.id!r} is still in flight", task=call.task, id=call.id)
+        if len(self._calls) >= self._limit:
+            raise Overloaded(f"{self._limit} calls are waiting already", task=call.task, id=call.id)
+        self._calls[call.id] = call
+        loop = asyncio.get_running_loop()
+        when = loop.time() + due_in
+        heapq.heappush(self._due, (when, call.id))
+        if self._timer is None or when < self._timer.when():
+            self._arm(loop)
+
+    def get(self, id: str) -> PendingCall | None:
+        """The call that waits under `id`."""
+        return self._calls.get(id)
+
+    def settle(self, id: str, answer: Any, headers: Headers | None = None) -> bool:
+        """End a call with a value or an exception; False where none waits: a late or second answer."""
+        call = self._calls.pop(id, None)
+        if len(self._due) > 2 * len(self._calls) + SWEEP_ABOVE:
+            self._sweep()
+        return call is not None and call.settle(answer, headers)
+
+    def forget(self, call: PendingCall) -> None:
+        """Wait for `call` no longer."""
+        if self._calls.get(call.id) is call:
+            del self._calls[call.id]
+
+    def close(self) -> None:
+        """Let the timer go."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.close()
+        if self._due:
+            self._timer = loop.call_at(self._due[0][0], self._on_timer)
+
+    def _on_timer(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time() + 0.001  # the loop's own clock resolution: a timer may fire that much early
+        while self._due and self._due[0][0] <= now:
+            _, id = heapq.heappop(self._due)
+            call = self._calls.get(id)
+            if call is not None:
+                self._on_due(call)
+        self._arm(loop)
+
+    def _sweep(self) -> None:
+        self._due = [entry for entry in self._due if entry[1] in self._calls]
+        heapq.heapify(self._due)

@@ -1,0 +1,130 @@
+"""Publishing events, and hearing of them: subscriptions outlive a lost connection."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from typing import Final
+
+from crew import errors
+from crew.amqp import ConfirmStatus, Consumer, Delivery, Link
+from crew.client.subscription import OnEvent, Subscription, Subscriptions
+from crew.protocol import properties, topology
+from crew.protocol.message import Event
+
+logger = logging.getLogger(__name__)
+
+EVENT_PREFETCH: Final = 500  # events that the broker need not hold back
+
+
+class PubSub:
+    """The topics of one client.
+
+    Args:
+        client: the client's id; it names the queue of its subscriptions.
+        publishing: the link to publish on.
+        consuming: the link over which events come.
+    """
+
+    def __init__(self, client: str, *, publishing: Link, consuming: Link) -> None:
+        self._client = client
+        self._publishing = publishing
+        self._consuming = consuming
+        self._queue = topology.subscription_queue(client)
+        self._subscriptions = Subscriptions()
+        self._order = asyncio.Lock()  # a topic given up and taken again in one moment ends as taken
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_open = False
+
+    def open(self) -> None:
+        """Tell the broker of what was subscribed before there was a loop; idempotent."""
+        if not self._is_open:
+            self._is_open = True
+            for subscription in self._subscriptions:
+                self._in_background(self._activate(subscription))
+
+    async def close(self) -> None:
+        """Hear of nothing more, and delete the queue."""
+        self._is_open = False
+        for task in list(self._tasks):
+            task.cancel()
+        if self._consuming.is_ready and self._consuming.has_consumer(self._queue.name):
+            await self._consuming.delete_queue(self._queue)
+
+    # --- publish ----------------------------------------------------------------------------------------------------
+
+    async def publish(self, event: Event, timeout: float) -> None:
+        """Publish `event`; returns when the broker has it, raises ConnectionError where that took `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                while await self._publish(event) is not ConfirmStatus.CONFIRMED:
+                    if not event.persistent:
+                        raise errors.ConnectionError(f"the connection broke while an event on {event.topic!r} was sent")
+        except TimeoutError:
+            raise errors.ConnectionError(
+                f"the broker did not take the event on {event.topic!r} within {timeout} s"
+            ) from None
+
+    async def _publish(self, event: Event) -> ConfirmStatus:
+        await self._publishing.ready()
+        return await self._publishing.publish(
+            topology.PUBSUB,
+            event.topic,
+            properties.of_event(event, now=time.time()),
+            event.body.data,
+            mandatory=False,
+        )
+
+    # --- subscribe --------------------------------------------------------------------------------------------------
+
+    def subscribe(self, topic: str, callback: OnEvent) -> Subscription:
+        """Call back with every Event on `topic`; raises ValueError where topic or callback cannot be one."""
+        if not callable(callback):
+            raise ValueError(f"callback must be callable, not {callback!r}")
+        subscription = Subscription(topic, callback, self._close)
+        self._subscriptions.add(subscription)
+        if self._is_open:
+            self._in_background(self._activate(subscription))
+        return subscription
+
+    def unsubscribe(self, topic: str, callback: OnEvent | None) -> None:
+        """Close the subscriptions to `topic`, or only those of `callback`."""
+        for subscription in self._subscriptions.of(topic, callback):
+            self._close(subscription)
+
+    def _close(self, subscription: Subscription) -> None:
+        if self._subscriptions.remove(subscription) and self._is_open:
+            self._in_background(self._deactivate(subscription.topic))
+
+    async def _activate(self, subscription: Subscription) -> None:
+        async with self._order:
+            await self._consuming.declare(self._queue, topology.subscription(self._client, subscription.topic))
+            if not self._consuming.has_consumer(self._queue.name):
+                await self._consuming.consume(Consumer(self._queue.name, self._on_event, EVENT_PREFETCH))
+        await self._consuming.ready()
+        subscription.activate()
+
+    async def _deactivate(self, topic: str) -> None:
+        async with self._order:
+            if not self._subscriptions.of(topic, None):
+                await self._consuming.unbind(topology.subscription(self._client, topic))
+
+    def _on_event(self, delivery: Delivery) -> None:
+        try:
+            self._subscriptions.hear(properties.to_event(delivery.topic, delivery.properties, delivery.body))
+        except (properties.MalformedMessage, errors.SerializationError) as error:
+            logger.warning("an event on %s is dropped: %s", delivery.topic, error)
+        finally:
+            delivery.ack_through()
+
+    # --- in the background ------------------------------------------------------------------------------------------
+
+    def _in_background(self, step: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(step)
+        self._tasks.add(task)
+        task.add_done_callback(self._on_done)
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a subscription of client %s failed: %s", self._client, error)

@@ -1,0 +1,122 @@
+"""Topics that a client listens to, and the callbacks that hear of their events."""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from crew.protocol import codec, topology
+from crew.protocol.message import Event as EncodedEvent
+from crew.protocol.message import Headers
+
+logger = logging.getLogger(__name__)
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One published message on a topic.
+
+    Attributes:
+        topic: on which it was published; no pattern.
+        payload: what was published.
+        headers: the publisher's own.
+    """
+
+    topic: str
+    payload: Any
+    headers: Headers
+
+
+OnEvent = Callable[[Event], object]
+
+
+class Subscription:
+    """The handle that `Client.subscribe` returns.
+
+    Args:
+        topic: pattern of words between dots; `*` is one word, `#` any number of them.
+        callback: called with each Event; may be a coroutine function.
+        on_close: told when it is closed.
+    """
+
+    def __init__(self, topic: str, callback: OnEvent, on_close: "Callable[[Subscription], None]") -> None:
+        self.topic = topology.check_topic(topic)
+        self.callback = callback
+        self._matcher = topology.topic_matcher(topic)
+        self._on_close = on_close
+        self._is_active = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Subscription to {self.topic}: {'active' if self._is_active.is_set() else 'not yet active'}>"
+
+    def close(self) -> None:
+        """Hear of no more events; idempotent."""
+        self._on_close(self)
+
+    async def ready(self) -> None:
+        """Wait until the broker knows of it: events that are published from now on arrive."""
+        await self._is_active.wait()
+
+    def activate(self) -> None:
+        """The broker knows of it."""
+        self._is_active.set()
+
+    def matches(self, topic: str) -> bool:
+        """Whether an event of `topic` is one of its own."""
+        return topology.topic_matches(self._matcher, topic)
+
+    def hear(self, event: Event) -> None:
+        """Call back; what the callback raises is logged."""
+        try:
+            result = self.callback(event)
+        except Exception:
+            logger.exception("a callback for topic %s failed", self.topic)
+            return
+        if inspect.isawaitable(result):
+            asyncio.ensure_future(result).add_done_callback(self._on_called_back)
+
+    def _on_called_back(self, future: "asyncio.Future[Any]") -> None:
+        if not future.cancelled() and (error := future.exception()) is not None:
+            logger.error("a callback for topic %s failed", self.topic, exc_info=error)
+
+
+class Subscriptions:
+    """All subscriptions of one client, several a topic."""
+
+    def __init__(self) -> None:
+        self._by_topic: dict[str, list[Subscription]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_topic.values()))
+
+    def __iter__(self) -> Iterator[Subscription]:
+        return iter([one for same in self._by_topic.values() for one in same])
+
+    def add(self, subscription: Subscription) -> bool:
+        """Whether it is the first of its topic."""
+        same = self._by_topic.setdefault(subscription.topic, [])
+        same.append(subscription)
+        return len(same) == 1
+
+    def remove(self, subscription: Subscription) -> bool:
+        """Whether it was the last of its topic."""
+        same = self._by_topic.get(subscription.topic, [])
+        if subscription not in same:
+            return False
+        same.remove(subscription)
+        if not same:
+            del self._by_topic[subscription.topic]
+        return not same
+
+    def of(self, topic: str, callback: OnEvent | None) -> list[Subscription]:
+        """Those that were made for the pattern `topic`, with `callback` where one is given."""
+        return [one for one in self._by_topic.get(topic, []) if callback is None or one.callback == callback]
+
+    def hear(self, message: EncodedEvent) -> None:
+        """Call back everybody whose topic matches; raises SerializationError where it cannot be decoded."""
+        event = Event(message.topic, codec.decode(message.body), message.headers)
+        for subscription in self:
+            if subscription.matches(event.topic):
+                subscription.hear(event)
