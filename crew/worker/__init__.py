@@ -1,0 +1,7 @@
+"""Worker scripts: `@Task` functions, what they see while they run, and `run()`. Needs no tornado."""
+
+from crew.worker.context import context
+from crew.worker.run import run
+from crew.worker.task import HandlerClass, Task
+
+__all__ = ["HandlerClass", "Task", "context", "run"]

@@ -1,0 +1,241 @@
+"""Deliveries in, executions out, and what they came to on its way back. All of it on the I/O thread.
+
+One delivery: read it -> may it run? -> buffer -> a lane runs it -> reply, confirmed -> ack. What may not run is answered
+at once. A worker takes from a queue of each of its tasks, and must not sit on what others could run: when no slot has
+been free for a while, what has not started goes back, and nothing more is taken until a slot is free.
+"""
+
+import functools
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from crew.amqp import Delivery, Link
+from crew.protocol import deadline, properties, topology
+from crew.protocol.failure import Failure, describe
+from crew.protocol.message import Call, Outcome, new_id
+from crew.worker.buffer import Buffer
+from crew.worker.execution import NO_BODY, Ended, Execution, Reason, ended_with
+from crew.worker.intake import PAUSED, Intake
+from crew.worker.lane import Lane
+from crew.worker.ledger import Ledger
+from crew.worker.prefetch import Prefetch
+from crew.worker.replies import Replies
+from crew.worker.task import Task
+from crew.worker.watchdog import Watchdog
+
+logger = logging.getLogger(__name__)
+
+MAX_DELIVERIES: Final = 3  # of a call that takes its worker process down with it
+
+
+class TaskConsumer:
+    """Serves `tasks` in `lane`.
+
+    Args:
+        link: the link that consumes.
+        fixed_prefetch: window of each queue, or None to follow the measured run time.
+        on_stuck: told an execution that goes on after its grace.
+    """
+
+    def __init__(
+        self,
+        tasks: Iterable[Task],
+        *,
+        link: Link,
+        replies: Replies,
+        buffer: Buffer,
+        lane: Lane,
+        ledger: Ledger,
+        grace: float,
+        fixed_prefetch: int | None,
+        on_stuck: Callable[[Execution], None],
+    ) -> None:
+        self._tasks = {topology.task_queue_name(task.name): task for task in tasks}
+        self._prefetch = {queue: Prefetch(lane.slots, fixed_prefetch) for queue in self._tasks}
+        self._held = dict.fromkeys(self._tasks, 0)
+        self._replies = replies
+        self._buffer = buffer
+        self._lane = lane
+        self._ledger = ledger
+        self._on_stuck = on_stuck
+        self._in_hand: set[Execution] = set()
+        self._rests = False
+        self._is_draining = False
+        self._watchdog = Watchdog(lane, self, grace=grace)
+        self._intake = Intake(link, {queue: one.window for queue, one in self._prefetch.items()}, self.on_delivery)
+
+    def __repr__(self) -> str:
+        return f"<TaskConsumer: {len(self._in_hand)} in hand, {len(self._buffer)} of them not started>"
+
+    # --- deliveries in ----------------------------------------------------------------------------------------------
+
+    def on_delivery(self, delivery: Delivery) -> None:
+        """A call has arrived."""
+        if self._rests or self._is_draining:
+            self._turn_away(delivery)
+            return
+        try:
+            call = properties.to_call(
+                topology.task_of_queue(delivery.queue), delivery.properties, delivery.body, fallback_id=new_id()
+            )
+        except properties.MalformedMessage as error:
+            self._refuse_malformed(delivery, error)
+            return
+        crashes = self._ledger.crashes(call.id) if delivery.redelivered else 0
+        refusal = _refusal(call, crashes)
+        self._held[delivery.queue] += 1
+        if refusal is not None:
+            self._answer_without_running(delivery, call, refusal)
+            return
+        execution = Execution(delivery, call, self._tasks[delivery.queue], crashes=crashes)
+        self._in_hand.add(execution)
+        self._buffer.put(execution)
+        self._lane.fill()
+        self._watchdog.wake()
+
+    def _turn_away(self, delivery: Delivery) -> None:
+        """It came while nothing is taken: back, and let its queue send no more."""
+        self._intake.want(delivery.queue, PAUSED)
+        delivery.requeue()
+
+    def _refuse_malformed(self, delivery: Delivery, error: properties.MalformedMessage) -> None:
+        """Nobody can be answered with certainty, so it is kept for who looks after the broker."""
+        self._replies.park(delivery, str(error), delivery.ack)
+        reply_to, id = delivery.properties.reply_to, delivery.properties.correlation_id
+        if isinstance(reply_to, str) and reply_to and isinstance(id, str) and id:
+            call = Call(id=id, task=topology.task_of_queue(delivery.queue), body=NO_BODY, reply_to=reply_to)
+            self._replies.answer(call, ended_with(Outcome.RAISED, describe(error)), lambda: None)
+
+    def _answer_without_running(self, delivery: Delivery, call: Call, ended: Ended) -> None:
+        if ended.outcome is Outcome.WORKER_LOST:
+            self._replies.park(delivery, "its worker process died, again and again", lambda: None)
+        self._replies.answer(call, ended, lambda: self._release(delivery))
+
+    # --- what lanes and watchdog tell -------------------------------------------------------------------------------
+
+    def has_work(self) -> bool:
+        """Whether anything runs, or waits to."""
+        return bool(self._in_hand)
+
+    def on_started(self, execution: Execution) -> None:
+        """It runs. A call that is not persistent runs at most once, so its delivery ends here."""
+        if not execution.call.persistent and not execution.is_acked:
+            execution.is_acked = True
+            self._release(execution.delivery)
+        self._watchdog.wake_by(execution.limit)
+
+    def on_started_long_ago(self, execution: Execution) -> None:
+        """The caller should know that it has started."""
+        execution.is_announced = True
+        self._replies.announce(execution.call)
+
+    def on_decided(self, execution: Execution) -> None:
+        """What it came to is certain, though it may still be cleaning up."""
+        if not execution.is_answered and execution.ended is not None:
+            execution.is_answered = True
+            self._answer(execution, execution.ended)
+
+    def on_ended(self, execution: Execution) -> None:
+        """Nothing of it runs any longer."""
+        if execution not in self._in_hand:
+            return
+        self._in_hand.discard(execution)
+        self._ledger.end(execution)
+        self._lane.release(execution)
+        self.on_decided(execution)
+        self._learn(execution)
+        if self._rests:
+            self._take_again()
+        self._lane.fill()
+
+    def on_busy(self) -> None:
+        """No slot has been free for a while: what waits here could run elsewhere."""
+        if not self._rests:
+            self._rests = True
+            self._give_back()
+            for queue, window in self._windows().items():
+                if self._held[queue] < window:
+                    self._intake.want(queue, PAUSED)
+
+    def on_stuck(self, execution: Execution) -> None:
+        """It goes on after its grace."""
+        self._on_stuck(execution)
+
+    # --- draining ---------------------------------------------------------------------------------------------------
+
+    async def drain(self) -> None:
+        """Take nothing more, and give back what has not started."""
+        self._is_draining = True
+        self._give_back()
+        for queue in self._tasks:
+            self._intake.want(queue, PAUSED)
+        await self._intake.settled()
+
+    def interrupt_all(self) -> None:
+        """Interrupt what runs, so that it runs elsewhere."""
+        for execution in self._lane.running():
+            self._watchdog.interrupt(execution, Reason.DRAIN)
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._watchdog.stop()
+
+    def on_lost(self) -> None:
+        """The deliveries went with the link: what has not started comes again."""
+        for execution in self._buffer.withdraw():
+            self._in_hand.discard(execution)
+        self._held = dict.fromkeys(self._tasks, 0)
+
+    # --- pieces -----------------------------------------------------------------------------------------------------
+
+    def _answer(self, execution: Execution, ended: Ended) -> None:
+        if ended.outcome is None:
+            execution.delivery.requeue()
+            self._held[execution.delivery.queue] -= 1
+        elif execution.is_acked:
+            self._replies.answer(execution.call, ended, lambda: None)
+        else:
+            self._replies.answer(execution.call, ended, functools.partial(self._release, execution.delivery))
+
+    def _release(self, delivery: Delivery) -> None:
+        """It is done with: where its channel is gone, it was taken off the count with it."""
+        if delivery.ack():
+            self._held[delivery.queue] -= 1
+
+    def _learn(self, execution: Execution) -> None:
+        """Let the window of its queue follow how long it ran."""
+        queue = execution.delivery.queue
+        if execution.started is not None and self._prefetch[queue].observe(time.monotonic() - execution.started):
+            if not (self._rests or self._is_draining):
+                self._intake.want(queue, self._prefetch[queue].window)
+
+    def _take_again(self) -> None:
+        self._rests = False
+        if not self._is_draining:
+            for queue, window in self._windows().items():
+                self._intake.want(queue, window)
+
+    def _give_back(self) -> None:
+        for execution in self._buffer.withdraw():
+            self._in_hand.discard(execution)
+            self._held[execution.delivery.queue] -= 1
+            execution.delivery.requeue()
+
+    def _windows(self) -> dict[str, int]:
+        return {queue: one.window for queue, one in self._prefetch.items()}
+
+
+def _refusal(call: Call, crashes: int) -> Ended | None:
+    """Why `call` must not be run, or None."""
+    if deadline.is_past(call.deadline, time.time()):
+        told = Failure(type_name="ExpirationError", message=f"no worker took task {call.task!r} in time")
+        return ended_with(Outcome.EXPIRED, told)
+    if crashes >= MAX_DELIVERIES:
+        told = Failure(type_name="WorkerLost", message=f"{crashes} worker processes died while they ran {call.task!r}")
+        return ended_with(Outcome.WORKER_LOST, told)
+    if crashes and not call.persistent:
+        message = f"its worker process died, and a call of {call.task!r} that is not persistent is not run twice"
+        return ended_with(Outcome.WORKER_LOST, Failure(type_name="WorkerLost", message=message))
+    return None

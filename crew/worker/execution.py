@@ -1,0 +1,172 @@
+"""One delivery as a list of steps: decode, run, encode -> what it came to.
+
+What an execution came to is decided once, by an atomic `setdefault`: either its own value or the interrupt wins, and only
+the winner acts. So a deadline that strikes while the task is returning can neither produce a second answer nor hit the
+next execution.
+"""
+
+import enum
+import time
+from typing import Any, Final
+
+import msgspec
+
+from crew.amqp import Delivery
+from crew.protocol import codec, deadline, failure, properties
+from crew.protocol.failure import Failure
+from crew.protocol.message import Body, Call, Headers, Outcome
+from crew.worker.cancellation import Cancellation
+from crew.worker.context import running
+from crew.worker.task import Task
+
+
+class Reason(enum.StrEnum):
+    """Why an execution is interrupted."""
+
+    TIMEOUT = "timeout"
+    CANCELED = "canceled"
+    DRAIN = "drain"
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """What an execution came to.
+
+    Attributes:
+        outcome: as the reply says it; None where there is no reply, because another worker runs the call again.
+        body: the encoded value, or an encoded Failure.
+        headers: of the reply.
+    """
+
+    outcome: Outcome | None
+    body: Body
+    headers: Headers = {}
+
+
+NO_BODY: Final = Body(b"", None)
+
+
+def ended_with(outcome: Outcome, told: Failure) -> Ended:
+    """An end without a value."""
+    return Ended(outcome, Body(failure.encode(told), codec.JSON))
+
+
+class Execution:
+    """One run of `task` for one delivery.
+
+    Args:
+        crashes: how often a worker process of this host has died while it ran this call.
+    """
+
+    def __init__(self, delivery: Delivery, call: Call, task: Task, *, crashes: int = 0) -> None:
+        self.delivery = delivery
+        self.call = call
+        self.task = task
+        self.attempt = crashes + 1
+        self.headers: Headers = {}
+        self.started: float | None = None  # time.monotonic()
+        self.limit: float | None = None  # time.monotonic(): when it must have ended
+        self.reason: Reason | None = None  # why it was interrupted
+        self.has_ended = False
+        self.is_acked = False
+        self.is_answered = False
+        self.is_announced = False  # the caller knows that it has started
+        self.slot: int | None = None  # of the ledger
+        self._box: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        state = "ended" if self.has_ended else "interrupted" if self.reason else "running" if self.started else "waiting"
+        return f"<Execution of call {self.call.id} of task {self.task.name}: {state}>"
+
+    # --- steps ------------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """The lane has taken it: its clock runs."""
+        self.started = now = time.monotonic()
+        self.limit = deadline.run_limit(
+            timeouts=(self.call.timeout, self.task.timeout),
+            deadline=None if self.call.deadline is None else now + self.call.deadline - time.time(),
+            started=now,
+        )
+
+    def run(self) -> None:
+        """Decode, run, encode, decide. Runs in the lane; an interrupt may end it between any two lines."""
+        token = running.set(self)
+        try:
+            self.decide(self._value())
+        except BaseException as error:
+            self.decide(ended_with(Outcome.RAISED, failure.describe(error)))
+        finally:
+            running.reset(token)
+            self.has_ended = True
+
+    def _value(self) -> Ended:
+        if deadline.is_past(self.call.deadline, time.time()):
+            return ended_with(Outcome.EXPIRED, Failure(type_name="ExpirationError"))
+        payload = codec.decode(self.call.body)
+        value = self.task.function(payload)
+        return Ended(
+            Outcome.RETURNED,
+            codec.encode(value, self._serializer(value)),
+            properties.check_headers(self.headers),
+        )
+
+    def _serializer(self, value: object) -> str | None:
+        """A caller that speaks msgpack is answered in it."""
+        return "msgpack" if self.call.body.content_type == codec.MSGPACK and not isinstance(value, bytes) else None
+
+    # --- deciding ---------------------------------------------------------------------------------------------------
+
+    @property
+    def ended(self) -> Ended | None:
+        """What it came to, once that is decided."""
+        return self._box.get("ended")
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether an interrupt, not the task, decided it."""
+        return self.reason is not None and self._box.get("by") is self.reason
+
+    def decide(self, ended: Ended) -> bool:
+        """It came to `ended`; False where something else was first."""
+        return self._box.setdefault("ended", ended) is ended
+
+    def interrupt(self, reason: Reason) -> bool:
+        """Decide that it is interrupted; False where it has come to something else already.
+
+        Does not stop the task by itself: the lane does that, and only for who got True here.
+        """
+        if not self.decide(_interrupted(self, reason)):
+            return False
+        self._box["by"] = self.reason = reason
+        self.cancelled.set()
+        return True
+
+    @property
+    def cancelled(self) -> Cancellation:
+        """Set when the execution should end; made when it is first asked for, as few tasks look."""
+        made: Cancellation = self._box.get("cancelled") or self._box.setdefault("cancelled", Cancellation())
+        return made
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds that it may still run; None where unlimited."""
+        return None if self.limit is None else deadline.remaining(self.limit, time.monotonic())
+
+
+def _interrupted(execution: Execution, reason: Reason) -> Ended:
+    task = execution.task.name
+    match reason:
+        case Reason.TIMEOUT:
+            ran = time.monotonic() - (execution.started or time.monotonic())
+            told = Failure(type_name="TimeoutError", message=f"task {task!r} was interrupted after {ran:.3f} s")
+            return ended_with(Outcome.TIMED_OUT, told)
+        case Reason.CANCELED:
+            return ended_with(Outcome.CANCELED, Failure(type_name="Canceled", message=f"task {task!r} was cancelled"))
+        case Reason.DRAIN if execution.call.persistent:
+            return Ended(None, NO_BODY)
+        case Reason.DRAIN:
+            told = Failure(
+                type_name="WorkerLost",
+                message=f"the worker of task {task!r} was stopped, and a call that is not persistent is not run twice",
+            )
+            return ended_with(Outcome.WORKER_LOST, told)

@@ -1,0 +1,37 @@
+"""What lanes tell the I/O thread: many notes, one wake-up.
+
+A wake-up of an event loop from another thread is a system call; under load most notes find one already on its way.
+"""
+
+import asyncio
+import collections
+import logging
+from collections.abc import Callable
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+
+class Mailbox:
+    """Calls functions on `loop`, in the order in which other threads ask for it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._notes: collections.deque[tuple[Callable[..., None], tuple[Any, ...]]] = collections.deque()
+        self._is_woken = False
+
+    def post(self, function: Callable[..., None], *args: Any) -> None:
+        """Have `function(*args)` called on the loop, soon."""
+        self._notes.append((function, args))
+        if not self._is_woken:
+            self._is_woken = True
+            self._loop.call_soon_threadsafe(self._open)
+
+    def _open(self) -> None:
+        self._is_woken = False  # before the first look: a note that comes now wakes again
+        while self._notes:
+            function, args = self._notes.popleft()
+            try:
+                function(*args)
+            except Exception:
+                logger.exception("%s failed", function.__qualname__)

@@ -1,0 +1,74 @@
+"""The flags of a worker, the same for `python worker.py` and `crew worker`."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from crew import __version__
+from crew import settings as settings_module
+from crew.settings import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How a worker runs.
+
+    Attributes:
+        broker: where it is.
+        processes: worker processes.
+        threads: executions at a time in each; 1 runs tasks in the main thread, where everything can be interrupted.
+        prefetch: deliveries of a queue to hold, 0 to follow the measured run time.
+        grace: seconds between the interrupt of a task and the end of its process.
+        drain: seconds that running tasks have when the worker is told to stop.
+        level: of the log.
+    """
+
+    broker: Settings
+    processes: int = 1
+    threads: int = 1
+    prefetch: int = 0
+    grace: float = 5.0
+    drain: float = 30.0
+    level: str = "info"
+
+
+def worker_options(command: F) -> F:
+    """Give a click command the flags of a worker; it gets them as keyword arguments, for `from_flags`."""
+    for option in reversed(_FLAGS):
+        command = option(command)
+    return command
+
+
+def from_flags(*, verbose: bool, logging: str | None, **flags: Any) -> Options:
+    """Options from what click has parsed; raises SettingsError where the broker's address cannot be used."""
+    address = {name: flags.pop(name) for name in ("url", "host", "port", "username", "password", "vhost")}
+    level = logging or ("debug" if verbose else "info")
+    return Options(broker=settings_module.load(**address), level=level, **flags)
+
+
+_POSITIVE = click.IntRange(min=1)
+_SECONDS = click.FloatRange(min=0)
+
+_FLAGS = (
+    click.option("-v", "--verbose", is_flag=True, help="Log more: the same as --logging debug."),
+    click.option("--logging", type=click.Choice(LEVELS), help="Level of the log; default info."),
+    click.option("-H", "--host", help="Host of the broker."),
+    click.option("-P", "--port", type=click.IntRange(1, 65535), help="Port of the broker."),
+    click.option("--username", help="User at the broker."),
+    click.option("--password", help="Better: CREW_AMQP_PASSWORD in the environment, which nobody sees."),
+    click.option("--vhost", help="Virtual host at the broker."),
+    click.option("--url", help="AMQP URL of the broker, or several with commas; default CREW_AMQP_URL."),
+    click.option("--processes", "--forks", type=_POSITIVE, default=1, show_default=True, help="Worker processes."),
+    click.option("--threads", type=_POSITIVE, default=1, show_default=True, help="Tasks at a time in each process."),
+    click.option(
+        "--prefetch", type=click.IntRange(min=0), default=0, help="Calls of a task to hold; default: by run time."
+    ),
+    click.option("--grace", type=_SECONDS, default=5.0, show_default=True, help="Seconds from interrupt to kill."),
+    click.option("--drain", type=_SECONDS, default=30.0, show_default=True, help="Seconds to finish when stopped."),
+    click.version_option(__version__, "--version", prog_name="crew"),
+)

@@ -1,0 +1,251 @@
+"""One worker process: the I/O thread talks to the broker, the main thread belongs to the tasks.
+
+The I/O thread never runs a task, so heartbeats go on whatever a task does. Supervisor and process talk over a socket
+pair: one byte a message, and its end means that the other is gone.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+import uuid
+from typing import Any, Final
+
+from crew.amqp import Link
+from crew.amqp.fault import LinkFault
+from crew.client.pubsub import PubSub
+from crew.protocol import codec, properties, topology
+from crew.protocol.message import Event, Headers, new_id
+from crew.worker.buffer import Buffer
+from crew.worker.consumer import TaskConsumer
+from crew.worker.context import context
+from crew.worker.execution import Execution
+from crew.worker.lane import Lane, MainLane, ThreadLane
+from crew.worker.ledger import Ledger
+from crew.worker.mailbox import Mailbox
+from crew.worker.options import Options
+from crew.worker.replies import Replies
+from crew.worker.task import Registry
+
+logger = logging.getLogger(__name__)
+
+READY: Final = b"r"  # to the supervisor: the broker was reached, and tasks are served
+DRAIN: Final = b"d"  # from the supervisor: take nothing new, finish, exit
+HURRY: Final = b"h"  # from the supervisor: interrupt what runs, exit
+
+EXIT_DRAINED: Final = 0
+EXIT_REFUSED: Final = 78  # EX_CONFIG of sysexits.h: no restart would help
+EXIT_REPLACE: Final = 75  # EX_TEMPFAIL: a task could not be stopped, the process goes with it
+EXIT_BROKEN: Final = 70  # EX_SOFTWARE
+
+FLUSH_TIMEOUT: Final = 5.0  # seconds for replies that are on their way when the process ends
+PUBLISH_TIMEOUT: Final = 10.0  # seconds for `context.pubsub.publish`
+
+
+class WorkerProcess:
+    """Runs in the forked child.
+
+    Args:
+        number: of this process in the supervisor's ledger.
+        supervisor: our end of the socket pair.
+    """
+
+    def __init__(
+        self, registry: Registry, options: Options, *, number: int, ledger: Ledger, supervisor: socket.socket
+    ) -> None:
+        self.id = new_id()
+        self._registry = registry
+        self._options = options
+        self._number = number
+        self._ledger = ledger
+        self._supervisor = supervisor
+        self._buffer = Buffer()
+        self._lane = self._make_lane()
+        self._loop = asyncio.new_event_loop()
+        self._mailbox = Mailbox(self._loop)
+        self._exit_code: int | None = None
+        self._told = asyncio.Event()  # of a drain, or of an end
+        self._hurry = asyncio.Event()
+
+    def run(self) -> int:
+        """Serve until told to end; returns the exit code."""
+        signal.signal(signal.SIGTERM, self._on_signal)
+        context.settings.uuid = self.id
+        context.settings.node_uuid = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{uuid.getnode():x}"))
+        context.settings.options = self._options
+        context.pubsub.bind(self._publish)
+        # Signals are for the main thread: the kernel gives them to any thread that does not block them.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+        io = threading.Thread(target=self._run_io, name="crew I/O", daemon=True)
+        io.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+        self._lane.serve()
+        io.join()
+        return EXIT_BROKEN if self._exit_code is None else self._exit_code
+
+    # --- the I/O thread ---------------------------------------------------------------------------------------------
+
+    def _run_io(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._serve())
+        except Exception:
+            logger.exception("the worker process is broken")
+        finally:
+            self._lane.stop()
+
+    async def _serve(self) -> None:
+        self._open()
+        await self._told.wait()
+        if self._exit_code is None:
+            await self._drain()
+        await self._close()
+
+    def _open(self) -> None:
+        name = f"{socket.gethostname()}-{os.getpid()}"
+        queues = [topology.task_queue(task.name) for task in self._registry]
+        self._publishing = Link(
+            self._options.broker,
+            name=f"{name} worker publish",
+            topology=(*topology.EXCHANGES, topology.parked_queue()),
+            on_ready=lambda: self._replies.send_waiting(),
+            on_refused=self._on_refused,
+        )
+        self._consuming = Link(
+            self._options.broker,
+            name=f"{name} worker consume",
+            topology=(*topology.EXCHANGES, *queues),
+            on_ready=self._on_ready,
+            on_lost=lambda fault: self._consumer.on_lost(),
+            on_refused=self._on_refused,
+        )
+        self._replies = Replies(self._publishing, self.id)
+        self._pubsub = PubSub(self.id, publishing=self._publishing, consuming=self._consuming)
+        self._consumer = TaskConsumer(
+            self._registry,
+            link=self._consuming,
+            replies=self._replies,
+            buffer=self._buffer,
+            lane=self._lane,
+            ledger=self._ledger,
+            grace=self._options.grace,
+            fixed_prefetch=self._options.prefetch or None,
+            on_stuck=self._on_stuck,
+        )
+        self._loop.add_reader(self._supervisor, self._on_supervisor)
+        self._publishing.open()
+        self._consuming.open()
+
+    async def _drain(self) -> None:
+        """Finish what runs, or interrupt it, so that it runs elsewhere."""
+        logger.info("draining: nothing new is taken, what runs has %g s", self._options.drain)
+        await self._consumer.drain()
+        if not await self._idle(self._options.drain, hurry=True):
+            self._consumer.interrupt_all()
+            if not await self._idle(self._options.grace, hurry=False):
+                logger.warning("a task goes on after its interrupt and %g s of grace", self._options.grace)
+                await self._flush()
+                os._exit(EXIT_REPLACE)
+        await self._flush()
+        self._exit_code = EXIT_DRAINED
+
+    async def _idle(self, seconds: float, *, hurry: bool) -> bool:
+        """Wait until nothing runs, for `seconds`; with `hurry` not longer than the supervisor likes."""
+        until = time.monotonic() + seconds
+        while self._consumer.has_work() and time.monotonic() < until and not (hurry and self._hurry.is_set()):
+            await asyncio.sleep(0.01)
+        return not self._consumer.has_work()
+
+    async def _flush(self) -> None:
+        """Let the replies that are on their way arrive."""
+        until = time.monotonic() + FLUSH_TIMEOUT
+        while len(self._replies) and time.monotonic() < until:
+            await asyncio.sleep(0.005)
+
+    async def _close(self) -> None:
+        self._consumer.stop()
+        self._loop.remove_reader(self._supervisor)
+        await asyncio.gather(self._publishing.close(), self._consuming.close())
+
+    # --- what happens -----------------------------------------------------------------------------------------------
+
+    def _on_ready(self) -> None:
+        names = ", ".join(task.name for task in self._registry)
+        logger.info("serving %d tasks: %s", len(self._registry), names)
+        self._tell(READY)
+
+    def _on_refused(self, fault: LinkFault) -> None:
+        self._exit_code = EXIT_REFUSED
+        self._told.set()
+
+    def _on_stuck(self, execution: Execution) -> None:
+        """Reply and ack are on their way: the process ends with the task, and is replaced."""
+        if not self._told.is_set():
+            logger.error("%r could not be interrupted: this process is replaced", execution)
+            self._told.set()
+            self._exit_code = EXIT_REPLACE
+            self._loop.create_task(self._replace())
+
+    async def _replace(self) -> None:
+        await self._consumer.drain()
+        await self._flush()
+        os._exit(EXIT_REPLACE)
+
+    def _on_supervisor(self) -> None:
+        try:
+            told = self._supervisor.recv(16)
+        except OSError:
+            told = b""
+        if not told:
+            logger.error("the supervisor is gone: draining")
+            self._loop.remove_reader(self._supervisor)
+        if HURRY in told:
+            self._hurry.set()
+        self._told.set()
+
+    def _on_signal(self, *_: object) -> None:
+        """SIGTERM straight to this process means the same as from the supervisor."""
+        self._mailbox.post(self._told.set)
+
+    def _tell(self, word: bytes) -> None:
+        try:
+            self._supervisor.send(word)
+        except OSError as error:
+            logger.debug("the supervisor cannot be told: %s", error)
+
+    # --- what tasks and lanes ask -----------------------------------------------------------------------------------
+
+    def _make_lane(self) -> Lane:
+        if self._options.threads == 1:
+            return MainLane(self._buffer, on_started=self._on_main_started, on_ended=self._on_main_ended)
+        return ThreadLane(
+            self._options.threads,
+            self._buffer,
+            on_started=self._on_thread_started,
+            on_ended=lambda execution: self._mailbox.post(self._consumer.on_ended, execution),
+        )
+
+    def _on_main_started(self, execution: Execution) -> None:
+        self._ledger.begin(self._number, execution)
+        if not execution.call.persistent:
+            self._mailbox.post(self._consumer.on_started, execution)
+
+    def _on_main_ended(self, execution: Execution) -> None:
+        self._ledger.end(execution)
+        self._mailbox.post(self._consumer.on_ended, execution)
+
+    def _on_thread_started(self, execution: Execution) -> None:
+        self._ledger.begin(self._number, execution)
+        self._consumer.on_started(execution)
+
+    def _publish(self, topic: str, message: Any, *, serializer: str | None, headers: Headers | None) -> None:
+        """`context.pubsub.publish`, in the thread of a task."""
+        event = Event(
+            topic=topology.check_topic(topic),
+            body=codec.encode(message, serializer),
+            headers=properties.check_headers(headers),
+        )
+        asyncio.run_coroutine_threadsafe(self._pubsub.publish(event, PUBLISH_TIMEOUT), self._loop).result()

@@ -1,0 +1,73 @@
+"""`run()`: the flags, the settings, the supervisor."""
+
+import logging
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from crew.errors import SettingsError
+from crew.worker import options as options_module
+from crew.worker.context import context
+from crew.worker.ledger import Ledger
+from crew.worker.options import Options, worker_options
+from crew.worker.process import EXIT_REFUSED, WorkerProcess
+from crew.worker.supervisor import Supervisor
+from crew.worker.task import registry
+
+EXECUTIONS_NOTED = 64  # per process, beyond its threads: short ones may end faster than they are noted
+
+
+def run(**settings: Any) -> NoReturn:
+    """Serve the tasks of this script until it is told to stop; ends the process.
+
+    Reads the command line: see `--help`. Stop it with SIGTERM or Ctrl-C: the running tasks are finished; a second time:
+    they are interrupted; a third time: killed.
+
+    Args:
+        settings: initial attributes of `context.settings`, kept between tasks, in each worker process its own.
+
+    Exit status: 0 stopped, 2 wrong usage, 70 nothing could start, 78 what no other attempt would mend (a refused login,
+    two tasks of one name).
+    """
+
+    @click.command(help="Serve the tasks of this script.", context_settings={"help_option_names": ["-h", "--help"]})
+    @worker_options
+    def command(**flags: Any) -> None:
+        sys.exit(start(settings, **flags))
+
+    command()
+    raise AssertionError("unreachable: click ends the process")
+
+
+def start(settings: dict[str, Any], **flags: Any) -> int:
+    """Serve what is registered, as the parsed `flags` say; returns the exit status."""
+    try:
+        chosen = options_module.from_flags(**flags)
+        _log_to_stderr(chosen.level)
+        registry.check()
+    except SettingsError as error:
+        click.echo(f"error: {error}", err=True)
+        return EXIT_REFUSED
+    vars(context.settings).update(settings)
+    return serve(chosen)
+
+
+def serve(chosen: Options) -> int:
+    """Supervise worker processes as `chosen`; returns the exit status."""
+    ledger = Ledger(chosen.processes, chosen.threads + EXECUTIONS_NOTED)
+
+    def run_child(number: int, supervisor: Any) -> int:
+        return WorkerProcess(registry, chosen, number=number, ledger=ledger, supervisor=supervisor).run()
+
+    return Supervisor(
+        run_child, processes=chosen.processes, ledger=ledger, drain=chosen.drain, grace=chosen.grace
+    ).run()
+
+
+def _log_to_stderr(level: str) -> None:
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=level.upper(),
+        format="%(asctime)s %(levelname)-7s %(process)d %(name)s: %(message)s",
+    )

@@ -1,0 +1,258 @@
+"""N worker processes: start, watch, restart, drain, kill.
+
+The supervisor has one thread and no AMQP, so that it can fork at any time. It waits in `select` for signals and for its
+children's words; everything else follows from the state of its children and the clock.
+"""
+
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+from crew.worker.ledger import Ledger
+from crew.worker.process import (
+    DRAIN,
+    EXIT_BROKEN,
+    EXIT_DRAINED,
+    EXIT_REFUSED,
+    EXIT_REPLACE,
+    FLUSH_TIMEOUT,
+    HURRY,
+    READY,
+)
+
+logger = logging.getLogger(__name__)
+
+FIRST_DELAY: Final = 0.1  # seconds before a process that died young is started again; doubles
+LONGEST_DELAY: Final = 5.0
+GROWN_UP: Final = 5.0  # seconds after which the death of a process says nothing about the next
+MAX_STILLBORN: Final = 5  # processes in a row that die before they are ready: then nothing can start
+KILL_MARGIN: Final = 3.0  # seconds after every deadline that a process keeps by itself
+
+RunChild = Callable[[int, socket.socket], int]
+
+
+class Child:
+    """One worker process, as its supervisor knows it."""
+
+    def __init__(self, pid: int, number: int, ours: socket.socket) -> None:
+        self.pid = pid
+        self.number = number
+        self.socket = ours
+        self.started = time.monotonic()
+        self.is_ready = False
+
+    def __repr__(self) -> str:
+        return f"<Child {self.number}: pid {self.pid}, {'ready' if self.is_ready else 'not ready'}>"
+
+    def fileno(self) -> int:
+        """For `select`."""
+        return self.socket.fileno()
+
+    def tell(self, word: bytes) -> None:
+        """Send a word; a child that is gone is reaped soon."""
+        try:
+            self.socket.send(word)
+        except OSError:
+            logger.debug("process %d cannot be told", self.pid)
+
+    def kill(self) -> None:
+        """Kill it with everything that it started."""
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            logger.debug("process group %d is gone", self.pid)
+
+
+class Supervisor:
+    """Keeps `processes` children alive.
+
+    Args:
+        run_child: called in each forked child with its number and its socket; returns the exit code.
+        drain, grace: seconds, as the worker's options have them.
+    """
+
+    def __init__(self, run_child: RunChild, *, processes: int, ledger: Ledger, drain: float, grace: float) -> None:
+        self._run_child = run_child
+        self._ledger = ledger
+        self._patience = drain + grace + FLUSH_TIMEOUT + KILL_MARGIN
+        self._hurried_patience = grace + FLUSH_TIMEOUT + KILL_MARGIN
+        self._children: dict[int, Child] = {}
+        self._due = dict.fromkeys(range(processes), 0.0)  # number -> time.monotonic() of its next start
+        self._delays = dict.fromkeys(range(processes), 0.0)
+        self._stillborn = 0
+        self._exit_code: int | None = None
+        self._kill_at: float | None = None
+        self._signals: list[int] = []
+
+    def run(self) -> int:
+        """Supervise until told to stop, or until nothing can start; returns the exit code."""
+        self._listen()
+        try:
+            while self._exit_code is None or self._children:
+                self._start_due()
+                self._wait()
+                self._obey()
+                self._reap()
+                self._enforce()
+        finally:
+            self._signal_ours.close()
+            self._signal_theirs.close()
+        return self._exit_code
+
+    # --- steps ------------------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        self._signal_ours, self._signal_theirs = socket.socketpair()
+        self._signal_ours.setblocking(False)
+        self._signal_theirs.setblocking(False)
+        signal.set_wakeup_fd(self._signal_theirs.fileno())
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, self._on_signal)
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for number, due in list(self._due.items()):
+            if due <= now and self._exit_code is None:
+                del self._due[number]
+                self._start(number)
+
+    def _wait(self) -> None:
+        readable, _, _ = select.select([self._signal_ours, *self._children.values()], [], [], self._next_moment())
+        for source in readable:
+            if isinstance(source, Child):
+                self._hear(source)
+            else:
+                self._signal_ours.recv(4096)
+
+    def _obey(self) -> None:
+        """Each SIGTERM or SIGINT goes one step further: drain, hurry, kill."""
+        told, self._signals = self._signals, []
+        for _ in told:
+            if self._exit_code is None:
+                logger.info("stopping: %d processes are drained", len(self._children))
+                self._stop(EXIT_DRAINED)
+            elif self._kill_at is not None and self._kill_at > time.monotonic() + self._hurried_patience:
+                logger.info("stopping now: what runs is interrupted")
+                self._tell_all(HURRY)
+                self._kill_at = time.monotonic() + self._hurried_patience
+            else:
+                logger.warning("killing %d processes", len(self._children))
+                self._kill_at = 0.0
+
+    def _reap(self) -> None:
+        for child in list(self._children.values()):
+            pid, status = os.waitpid(child.pid, os.WNOHANG)
+            if pid:
+                self._on_exit(child, os.waitstatus_to_exitcode(status))
+
+    def _enforce(self) -> None:
+        if self._kill_at is not None and time.monotonic() >= self._kill_at:
+            for child in self._children.values():
+                child.kill()
+
+    # --- children ---------------------------------------------------------------------------------------------------
+
+    def _start(self, number: int) -> None:
+        ours, theirs = socket.socketpair()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            self._be_child(number, ours, theirs)
+        theirs.close()
+        self._children[number] = Child(pid, number, ours)
+        logger.debug("process %d started as number %d", pid, number)
+
+    def _be_child(self, number: int, ours: socket.socket, theirs: socket.socket) -> NoReturn:
+        """In the child: a process group of its own, none of the supervisor's sockets and signals; never returns."""
+        code = EXIT_BROKEN
+        try:
+            os.setsid()
+            signal.set_wakeup_fd(-1)
+            for one in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+                signal.signal(one, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor
+            for inherited in (ours, self._signal_ours, self._signal_theirs, *(c.socket for c in self._children.values())):
+                inherited.close()
+            code = self._run_child(number, theirs)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            try:
+                sys.stdout.flush()
+                sys.stderr.flush()
+            finally:
+                os._exit(code)
+
+    def _hear(self, child: Child) -> None:
+        try:
+            words = child.socket.recv(64)
+        except OSError:
+            words = b""
+        if READY in words:
+            child.is_ready = True
+            self._stillborn = 0
+
+    def _on_exit(self, child: Child, code: int) -> None:
+        del self._children[child.number]
+        child.socket.close()
+        child.kill()  # what it left behind in its group
+        if code in (EXIT_DRAINED, EXIT_REPLACE, EXIT_REFUSED):
+            self._ledger.record_exit(child.number)
+        else:
+            self._ledger.record_crash(child.number)
+            logger.error("process %d %s", child.pid, _how(code))
+        if self._exit_code is not None:
+            return
+        if code == EXIT_REFUSED:
+            self._stop(EXIT_REFUSED)
+            return
+        self._stillborn += not child.is_ready
+        if self._stillborn >= MAX_STILLBORN:
+            logger.error("nothing can start: %d processes in a row died before they were ready", self._stillborn)
+            self._stop(EXIT_BROKEN)
+            return
+        self._due[child.number] = time.monotonic() + self._delay(child)
+
+    def _delay(self, child: Child) -> float:
+        """At once for the first death, later for each that follows soon."""
+        lived = time.monotonic() - child.started
+        previous = self._delays[child.number]
+        delay = 0.0 if lived >= GROWN_UP else min(LONGEST_DELAY, max(FIRST_DELAY, previous * 2) if previous else 0.0)
+        self._delays[child.number] = delay or FIRST_DELAY / 2
+        return delay
+
+    # --- stopping ---------------------------------------------------------------------------------------------------
+
+    def _stop(self, exit_code: int) -> None:
+        self._exit_code = exit_code
+        self._kill_at = time.monotonic() + self._patience
+        self._tell_all(DRAIN)
+
+    def _tell_all(self, word: bytes) -> None:
+        for child in self._children.values():
+            child.tell(word)
+
+    def _next_moment(self) -> float | None:
+        """Seconds until there is something to do by the clock."""
+        moments = list(self._due.values()) if self._exit_code is None else []
+        if self._kill_at is not None:
+            moments.append(max(self._kill_at, time.monotonic() + 0.1))
+        return max(0.0, min(moments) - time.monotonic()) if moments else None
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        if number != signal.SIGCHLD:
+            self._signals.append(number)
+
+
+def _how(code: int) -> str:
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"exited with {code}"

@@ -1,0 +1,136 @@
+"""`@Task`, `HandlerClass`, and the registry of what this worker serves."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, ParamSpec, TypeVar
+
+from crew.errors import SettingsError
+from crew.protocol import deadline, topology
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+MAX_TIMEOUT = 25 * 60.0  # seconds: the broker takes a delivery back that is not acknowledged for 30 minutes
+
+
+class Task:
+    """Registers a function under a name; the function stays what it was.
+
+    @Task("resize", timeout=10)
+    def resize(image):
+        return ...
+
+    Args:
+        name: by which clients call it.
+        timeout: seconds that one execution may run; default: as long as the call's own budget lasts. A call may ask for
+            less, not for more.
+
+    Raises:
+        ValueError: the name cannot be one, or the timeout is no duration.
+    """
+
+    def __init__(self, name: str, *, timeout: float | None = None) -> None:
+        if callable(name):
+            raise ValueError(f'a task needs a name: write @Task("{getattr(name, "__name__", "name")}")')
+        self.name = topology.check_name("task", name)
+        self.timeout = None if timeout is None else deadline.check_duration("timeout", timeout)
+        self.function: Callable[..., Any] = _not_bound
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        self.function = function
+        registry.add(self)
+        return function
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}: {self.origin}>"
+
+    @property
+    def origin(self) -> str:
+        """Where the function stands: file, line and name."""
+        code = getattr(inspect.unwrap(self.function), "__code__", None)
+        name = getattr(self.function, "__qualname__", repr(self.function))
+        return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else str(name)
+
+
+class HandlerClass:
+    """A task as a class: `process()` runs with the payload in `self.data`, in an instance of its own each time.
+
+    class Resize(HandlerClass):
+        def process(self):
+            return self.data["width"] // 2
+
+    Resize.bind("resize")
+    """
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    def process(self) -> Any:
+        """Return the task's value."""
+        raise NotImplementedError(f"{type(self).__name__} has no process()")
+
+    @classmethod
+    def bind(cls, name: str, *, timeout: float | None = None) -> None:
+        """Serve the task `name` with this class; arguments as for `Task`."""
+
+        def process(data: Any) -> Any:
+            return cls(data).process()
+
+        process.__qualname__ = f"{cls.__qualname__}.process"
+        process.__wrapped__ = cls.process  # type: ignore[attr-defined]  # so that it is found where the user wrote it
+        Task(name, timeout=timeout)(process)
+
+
+class Registry:
+    """The tasks of this worker, by name."""
+
+    MISTAKES: ClassVar[str] = "tasks cannot be served as they are: "
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, Task] = {}
+        self._mistakes: list[str] = []
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self._tasks.values())
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def get(self, name: str) -> Task | None:
+        """The task of that name."""
+        return self._tasks.get(name)
+
+    def add(self, task: Task) -> None:
+        """Remember `task`; what is wrong with it is told at start, where it costs one sentence and no traceback."""
+        other = self._tasks.get(task.name)
+        if other is not None and other.origin != task.origin:
+            self._mistakes.append(f"two tasks are named {task.name!r}: {other.origin} and {task.origin}")
+        if inspect.iscoroutinefunction(task.function):
+            self._mistakes.append(f"task {task.name!r} is an async function, and only plain functions are run yet")
+        if not callable(task.function):
+            self._mistakes.append(f"task {task.name!r} is {task.function!r}, which cannot be called")
+        if task.timeout is not None and task.timeout > MAX_TIMEOUT:
+            self._mistakes.append(
+                f"task {task.name!r} has a timeout of {task.timeout:.0f} s, and the broker would hand it to a second "
+                f"worker after 30 minutes: {MAX_TIMEOUT:.0f} s is the most"
+            )
+        self._tasks[task.name] = task
+
+    def clear(self) -> None:
+        """Forget all: for tests that fill it themselves."""
+        self._tasks.clear()
+        self._mistakes.clear()
+
+    def check(self) -> None:
+        """Raise SettingsError where what was registered cannot be served."""
+        if not self._tasks:
+            raise SettingsError('there is no task to serve: write @Task("name") above a function')
+        if self._mistakes:
+            raise SettingsError("; ".join(dict.fromkeys(self._mistakes)))
+
+
+def _not_bound(*_: object) -> None:
+    raise TypeError("this Task was never put above a function")
+
+
+registry = Registry()

@@ -1,0 +1,123 @@
+"""Deadlines of what runs: announce, interrupt, interrupt again, escalate. On the I/O thread, which a task never blocks.
+
+In the main lane the kernel timer interrupts on time, and this looks whether it did; in the thread lane this is the timer.
+The ladder of an execution that does not end: its limit -> interrupted, and again every second; the caller is answered at
+once -> limit + grace -> `on_stuck`.
+"""
+
+import asyncio
+import math
+import time
+from typing import Final, Protocol
+
+from crew.worker.execution import Execution, Reason
+from crew.worker.lane import RESEND, Lane
+
+LOOK_EVERY: Final = 0.1  # seconds between two looks while something runs
+ANNOUNCE_AFTER: Final = 0.2  # seconds: short calls cost two messages, longer ones a third
+HELP_AFTER: Final = 0.05  # seconds that the main lane's own timer has; then it is decided here, and answered on time
+BUSY_AFTER: Final = 0.1  # seconds without a free slot: what waits here could run elsewhere
+
+
+class Watched(Protocol):
+    """Who acts on what the watchdog sees."""
+
+    def has_work(self) -> bool:
+        """Whether anything runs, or waits to."""
+
+    def on_started_long_ago(self, execution: Execution) -> None:
+        """The caller should know that it has started."""
+
+    def on_decided(self, execution: Execution) -> None:
+        """It was interrupted: the caller can be answered, whether or not the task has ended."""
+
+    def on_ended(self, execution: Execution) -> None:
+        """Nothing of it runs any longer; may come twice."""
+
+    def on_stuck(self, execution: Execution) -> None:
+        """It goes on after its limit and grace."""
+
+    def on_busy(self) -> None:
+        """No slot has been free for a while."""
+
+
+class Watchdog:
+    """Looks at what runs in `lane`.
+
+    Args:
+        grace: seconds between the first interrupt and `on_stuck`.
+    """
+
+    def __init__(self, lane: Lane, watched: Watched, *, grace: float) -> None:
+        self._lane = lane
+        self._watched = watched
+        self._grace = grace
+        self._timer: asyncio.TimerHandle | None = None
+        self._interrupted: dict[Execution, float] = {}  # execution -> time.monotonic() of the next interrupt
+
+    def wake(self) -> None:
+        """Something runs, or will in a moment: begin to look."""
+        if self._timer is None:
+            self._look_in(LOOK_EVERY)
+
+    def wake_by(self, limit: float | None) -> None:
+        """Look at `limit` (time.monotonic()) at the latest."""
+        wait = LOOK_EVERY if limit is None else max(0.0, limit - time.monotonic())
+        if self._timer is None or self._timer.when() > asyncio.get_running_loop().time() + wait:
+            self._look_in(min(wait, LOOK_EVERY))
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def interrupt(self, execution: Execution, reason: Reason) -> None:
+        """Interrupt `execution` now, and again until it has ended."""
+        self._lane.interrupt(execution, reason)
+        self._interrupted[execution] = time.monotonic() + RESEND
+        self.wake()
+
+    def _look_in(self, seconds: float) -> None:
+        self.stop()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = time.monotonic()
+        running = self._lane.running()
+        for execution in running:
+            self._look_at(execution, now)
+        self._interrupted = {one: when for one, when in self._interrupted.items() if one in running}
+        if len(running) == self._lane.slots and all(now - (one.started or now) >= BUSY_AFTER for one in running):
+            self._watched.on_busy()
+        if self._watched.has_work():
+            limits = [one.limit for one in self._lane.running() if one.limit is not None and one.limit > now]
+            self._look_in(min(LOOK_EVERY, min(limits, default=math.inf) - now))
+
+    def _look_at(self, execution: Execution, now: float) -> None:
+        if self._lane.has_left(execution):
+            self._watched.on_ended(execution)
+            return
+        if execution.limit is not None and now >= execution.limit:
+            self._enforce(execution, now - execution.limit)
+        if execution.is_interrupted:
+            self._watched.on_decided(execution)
+        elif not execution.is_announced and now - (execution.started or now) >= ANNOUNCE_AFTER:
+            self._watched.on_started_long_ago(execution)
+
+    def _enforce(self, execution: Execution, late: float) -> None:
+        """Its limit was `late` seconds ago."""
+        if self._lane.has_timer:
+            self._help(execution, late)
+        elif time.monotonic() >= self._interrupted.get(execution, 0.0):
+            self.interrupt(execution, Reason.TIMEOUT)
+        if late >= self._grace and execution.is_interrupted:
+            self._watched.on_stuck(execution)
+
+    def _help(self, execution: Execution, late: float) -> None:
+        """The lane's own timer should have interrupted it."""
+        if late >= HELP_AFTER and execution not in self._interrupted and not execution.is_interrupted:
+            self.interrupt(execution, Reason.TIMEOUT)
+        elif late >= 2 * HELP_AFTER:
+            execution.interrupt(Reason.TIMEOUT)  # the main thread does not get to its handler: answer all the same
