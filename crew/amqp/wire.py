@@ -19,6 +19,7 @@ from crew.settings import redacted
 
 READ_BYTES: Final = 64 * 1024
 CONNECT_TIMEOUT: Final = 10.0  # seconds, for TCP, TLS and the AMQP handshake together
+GIVE_UP_TIMEOUT: Final = 1.0  # seconds to wait for the end of an attempt that nobody needs any longer
 BLOCKED_TIMEOUT: Final = 30.0  # seconds that a broker may block publishing before the connection is given up
 _FRAME_HEAD: Final = 7  # bytes: type, channel, size
 _FRAME_END: Final = 1  # byte
@@ -105,14 +106,22 @@ async def open_wire(url: str, *, name: str, heartbeat: int, on_closed: Callable[
     wire = Wire(_parameters(url, name, heartbeat), on_open, on_open_error, on_close, custom_ioloop=loop)
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
-            await opened
+            await asyncio.shield(opened)
     except TimeoutError:
-        close_wire(wire)
+        await _give_up(wire, opened)
         raise LinkFault("the broker did not answer in time") from None
     except asyncio.CancelledError:
-        close_wire(wire)
+        await _give_up(wire, opened)
         raise
     return wire
+
+
+async def _give_up(wire: Wire, opened: "asyncio.Future[None]") -> None:
+    """End an attempt to connect: let it come to its own end, as pika's `close` in mid-handshake fails on itself."""
+    opened.add_done_callback(lambda ended: None if ended.exception() else close_wire(wire))
+    await asyncio.wait([opened], timeout=GIVE_UP_TIMEOUT)
+    if wire.is_open or wire.is_closing:
+        await asyncio.wait([wire.ended], timeout=GIVE_UP_TIMEOUT)
 
 
 def close_wire(wire: Wire) -> bool:

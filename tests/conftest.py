@@ -1,0 +1,41 @@
+"""What all tests share: the broker, the size of a soak, and the environment that a test does not inherit."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from tornado.ioloop import IOLoop
+
+pytest_plugins = ["tests.broker"]
+
+SOAK_FACTOR = 10
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--soak`, as `make soak` has it."""
+    parser.addoption("--soak", action="store_true", help=f"repeat {SOAK_FACTOR} times as often what tests repeat")
+
+
+@pytest.fixture(scope="session")
+def soak(request: pytest.FixtureRequest) -> int:
+    """How many times as often as in the suite something is to be repeated: 2,000 * soak."""
+    return SOAK_FACTOR if request.config.getoption("--soak") else 1
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_environment() -> Iterator[None]:
+    """A broker that the developer has chosen for himself is none of the tests' business."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("CREW_AMQP_URL", raising=False)
+        patch.delenv("CREW_AMQP_PASSWORD", raising=False)
+        yield
+
+
+@pytest.fixture
+def io_loop() -> Iterator[IOLoop]:
+    """As pytest-tornado's, which takes the place of a current loop that nobody closes."""
+    loop = IOLoop(make_current=False)
+    asyncio.set_event_loop(loop.asyncio_loop)  # type: ignore[attr-defined]  # tornado's loops are asyncio's
+    yield loop
+    asyncio.set_event_loop(None)
+    loop.close(all_fds=True)

@@ -1,0 +1,65 @@
+"""Workers for the integration tests: real processes that serve `tasks.py`, under names that nobody else uses."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.processes import Process, Processes, running
+
+TASKS = Path(__file__).with_name("tasks.py")
+
+StartWorker = Callable[..., Process]
+
+
+@pytest.fixture(scope="module")
+def shared_prefix() -> str:
+    """Begins the names of the tasks that the shared worker of the module serves."""
+    return _unique()
+
+
+@pytest.fixture
+def prefix(request: pytest.FixtureRequest, shared_prefix: str) -> str:
+    """Begins the name of every task of the test: the shared worker's where it is used, else this test's alone."""
+    return shared_prefix if "shared_worker" in request.fixturenames else _unique()
+
+
+@pytest.fixture
+def environment(broker_url: str, prefix: str) -> dict[str, str]:
+    """What a worker process needs to know."""
+    return _environment(broker_url, prefix)
+
+
+@pytest.fixture
+def processes(tmp_path: Path, environment: dict[str, str]) -> Iterator[Processes]:
+    """Processes that end with the test."""
+    with running(tmp_path, environment) as processes:
+        yield processes
+
+
+@pytest.fixture
+def start_worker(processes: Processes) -> StartWorker:
+    """Start a worker with these flags, and wait until it serves."""
+
+    def start(*flags: str, count: int = 1) -> Process:
+        return processes.python(TASKS, *flags).says("serving", times=count)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def shared_worker(
+    tmp_path_factory: pytest.TempPathFactory, broker_url: str, shared_prefix: str
+) -> Iterator[Process]:
+    """One worker process for all tests of the module that leave it alive."""
+    with running(tmp_path_factory.mktemp("worker"), _environment(broker_url, shared_prefix)) as processes:
+        yield processes.python(TASKS).says("serving")
+
+
+def _environment(broker_url: str, prefix: str) -> dict[str, str]:
+    return {"CREW_AMQP_URL": broker_url, "CREW_TEST_PREFIX": prefix}
+
+
+def _unique() -> str:
+    return f"t{uuid.uuid4().hex[:8]}."

@@ -1,0 +1,51 @@
+"""Bare pika, as a foreign or careless sender would use it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pika
+
+
+@contextmanager
+def channel(url: str) -> Iterator[Any]:
+    """A channel of pika's own."""
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        yield connection.channel()
+
+
+def send(url: str, queue: str, body: bytes, **properties: Any) -> None:
+    """Publish one message to `queue`, which must exist."""
+    with channel(url) as raw:
+        raw.confirm_delivery()
+        raw.basic_publish("", queue, body, pika.BasicProperties(**properties), mandatory=True)
+
+
+def ask(url: str, queue: str, body: bytes, *, timeout: float = 5, **properties: Any) -> tuple[Any, bytes] | None:
+    """Publish one message that wants a reply; properties and body of that, or None where none comes."""
+    with channel(url) as raw:
+        reply_to = raw.queue_declare("", exclusive=True).method.queue
+        raw.basic_publish("", queue, body, pika.BasicProperties(reply_to=reply_to, **properties), mandatory=True)
+        for method, reply, answer in raw.consume(reply_to, auto_ack=True, inactivity_timeout=timeout):
+            if method is None:
+                return None
+            if (reply.headers or {}).get("crew-outcome") != "started":
+                return reply, answer
+    return None
+
+
+def parked(url: str) -> list[tuple[dict[str, Any], bytes]]:
+    """Takes all parked messages: headers and bodies."""
+    found = []
+    with channel(url) as raw:
+        while True:
+            method, properties, body = raw.basic_get("crew.parked", auto_ack=True)
+            if method is None:
+                return found
+            found.append((properties.headers or {}, body))
+
+
+def depth(url: str, queue: str) -> int:
+    """Messages that are ready in `queue`."""
+    with channel(url) as raw:
+        return int(raw.queue_declare(queue, passive=True).method.message_count)

@@ -1,0 +1,210 @@
+"""The tasks of the integration tests: a worker script that tests start. `PREFIX` keeps each test's queues its own."""
+
+import itertools
+import os
+import queue
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+from crew.worker import HandlerClass, Task, context, run
+
+PREFIX = os.environ.get("CREW_TEST_PREFIX", "")
+
+
+def say(*words):
+    """One line in one write, so that lines of several processes do not mix."""
+    os.write(1, (" ".join(map(str, words)) + "\n").encode())
+
+
+@Task(PREFIX + "echo")
+def echo(data):
+    return data
+
+
+@Task(PREFIX + "headers")
+def headers(data):
+    context.headers["answer"] = context.call_headers.get("question", "none") * 2
+    return sorted(context.headers)
+
+
+@Task(PREFIX + "who")
+def who(data):
+    context.settings.counter += 1
+    return {"pid": os.getpid(), "uuid": context.settings.uuid, "counter": context.settings.counter}
+
+
+@Task(PREFIX + "sleep")
+def sleep(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+@Task(PREFIX + "note")
+def note(data):
+    """Says its name when it starts; sleeps where told."""
+    say("STARTED", data["name"])
+    time.sleep(data.get("seconds", 0))
+    return {"name": data["name"], "pid": os.getpid()}
+
+
+@Task(PREFIX + "publish")
+def publish(data):
+    context.pubsub.publish(data["topic"], data["message"])
+
+
+@Task(PREFIX + "remaining")
+def remaining(data):
+    return context.remaining
+
+
+class Doubled(HandlerClass):
+    def process(self):
+        return self.data * 2
+
+
+Doubled.bind(PREFIX + "doubled")
+
+
+# --- hanging ---------------------------------------------------------------------------------------------------------
+
+
+def _loop():
+    for _ in itertools.count():
+        pass
+
+
+def _receive():
+    ours, _theirs = socket.socketpair()
+    ours.recv(1)
+
+
+def _lock():
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+
+
+HANGS = {
+    "endless loop": _loop,
+    "time.sleep": lambda: time.sleep(60),
+    "socket.recv": _receive,
+    "Lock.acquire": _lock,
+    "Queue.get": lambda: queue.Queue().get(),
+    "subprocess.run": lambda: subprocess.run(["sleep", "60"], check=False),
+    "regex": lambda: re.match(r"(a+)+$", "a" * 40 + "b"),
+    "pow": lambda: pow(3, 60_000_000),
+    "context.cancelled.wait": lambda: context.cancelled.wait(60) and time.sleep(60),
+}
+
+
+@Task(PREFIX + "hang")
+def hang(kind):
+    """Hangs; says by how many milliseconds SystemExit came late, and that `finally` ran."""
+    limit = time.monotonic() + context.remaining
+    try:
+        HANGS[kind]()
+    except SystemExit as interrupt:
+        say("INTERRUPTED", f"[{kind}]", interrupt.reason, f"{(time.monotonic() - limit) * 1000:.1f}")
+        raise
+    finally:
+        say("FINALLY", f"[{kind}]")
+
+
+@Task(PREFIX + "swallow")
+def swallow(seconds):
+    """Goes on for a while after its first interrupt."""
+    try:
+        time.sleep(60)
+    except SystemExit:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            time.sleep(0.01)
+    return "too late"
+
+
+@Task(PREFIX + "stubborn")
+def stubborn(data):
+    """Goes on after every interrupt."""
+    for _ in itertools.count():
+        try:
+            time.sleep(60)
+        except SystemExit:
+            say("STUBBORN")
+
+
+@Task(PREFIX + "cooperative")
+def cooperative(data):
+    try:
+        return context.cancelled.wait(60)
+    except SystemExit:
+        return context.cancelled.is_set()
+
+
+@Task(PREFIX + "spin")
+def spin(data):
+    """Ends about when its timeout strikes; says so where an interrupt comes that is not its own."""
+    mine = context.id
+    try:
+        end = time.perf_counter() + data["seconds"]
+        while time.perf_counter() < end:
+            pass
+    except SystemExit:
+        if context.id != mine or context.remaining > 0.0005:
+            say("STRAY", mine, context.id, context.remaining)
+        say("INTERRUPTED", mine)
+        raise
+    return mine
+
+
+# --- behaving badly --------------------------------------------------------------------------------------------------
+
+
+class Unprintable(Exception):
+    def __str__(self):
+        raise RuntimeError("not even this")
+
+
+BAD = {
+    "raise": lambda: {}["missing"],
+    "unprintable": lambda: (_ for _ in ()).throw(Unprintable()),
+    "set": lambda: {1, 2},
+    "object": lambda: object(),
+    "sys.exit": lambda: sys.exit("enough"),
+    "os._exit": lambda: os._exit(1),
+    "segfault": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+    "generator exit": lambda: (_ for _ in ()).throw(GeneratorExit()),
+    "keyboard interrupt": lambda: (_ for _ in ()).throw(KeyboardInterrupt()),
+    "recursion": lambda: _recurse(),
+    "bad headers": lambda: context.headers.update({"crew-outcome": "expired"}),
+    "huge": lambda: os.urandom(17 * 1024 * 1024),
+    "import error": lambda: __import__("no_such_module"),
+}
+
+
+def _recurse():
+    return _recurse()
+
+
+@Task(PREFIX + "bad")
+def bad(kind):
+    return BAD[kind]()
+
+
+# --- ten tasks of one worker -----------------------------------------------------------------------------------------
+
+for number in range(10):
+
+    @Task(f"{PREFIX}ten.{number}")
+    def one_of_ten(seconds):
+        say("RAN", os.getpid())
+        time.sleep(seconds)
+        return os.getpid()
+
+
+if __name__ == "__main__":
+    run(counter=0)

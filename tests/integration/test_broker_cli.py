@@ -1,0 +1,207 @@
+"""`crew broker`: a private RabbitMQ node that starts, is found, survives, and leaves nothing behind."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from crew import CrewError
+from crew.cli.node import Node, Status
+from crew.client.blocking import Client
+from tests.waiting import eventually
+
+Started = subprocess.Popen[str]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder in which `crew broker` is used; no process of its node outlives the tests."""
+    workplace = tmp_path_factory.mktemp("with blank")
+    yield workplace
+    Node(workplace / ".crew" / "broker").stop()
+    assert not left_in(workplace)
+
+
+@pytest.fixture
+def running(workplace: Path) -> Path:
+    """The same folder, with a node that runs."""
+    Node(workplace / ".crew" / "broker").start()
+    return workplace
+
+
+def start(workplace: Path, *arguments: str) -> Started:
+    """Start `crew broker` there, as from a shell of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "crew", "broker", *arguments],
+        cwd=workplace,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def run(workplace: Path, *arguments: str) -> tuple[int, str]:
+    """Exit status and output of `crew broker` there."""
+    return end(start(workplace, *arguments))
+
+
+def end(process: Started) -> tuple[int, str]:
+    output, _ = process.communicate(timeout=90)
+    return process.returncode, output
+
+
+def left_in(workplace: Path) -> list[str]:
+    """Command lines of the processes that a node below `workplace` has started, and that live."""
+    return [command for entry in Path("/proc").glob("[0-9]*") if (command := command_if_from(entry, workplace))]
+
+
+def command_if_from(entry: Path, workplace: Path) -> str | None:
+    try:
+        if f"HOME={workplace}".encode() not in (entry / "environ").read_bytes():
+            return None
+        return (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:  # ended, or not ours
+        return None
+
+
+def test_two_starts_at_once_give_one_node_that_both_wait_for(workplace: Path) -> None:
+    both = [start(workplace, "start"), start(workplace, "start")]
+
+    (status, said), (other_status, said_too) = map(end, both)
+
+    assert (status, other_status) == (0, 0), said + said_too
+    assert said == said_too
+    assert "RabbitMQ runs at amqp://crew:***@127.0.0.1:" in said
+
+
+def test_a_start_of_what_runs_changes_nothing(running: Path) -> None:
+    before = run(running, "status")
+
+    assert run(running, "start")[0] == 0
+    assert run(running, "status") == before
+    assert before[0] == 0
+
+
+def test_clients_below_the_folder_find_the_node(running: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(running)
+
+    with Client() as client:
+        client.connect(timeout=5)
+
+
+def test_its_password_is_needed_and_guest_does_not_exist(running: Path) -> None:
+    port = Node(running / ".crew" / "broker").url.rpartition(":")[2]
+
+    with Client(f"amqp://guest:guest@127.0.0.1:{port}") as client, pytest.raises(CrewError, match="refused"):
+        client.connect(timeout=5)
+
+
+def test_it_listens_on_this_machine_only(running: Path) -> None:
+    ports = json.loads((running / ".crew" / "broker" / "ports.json").read_text()).values()
+
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    listening = {fields[1] for fields in lines if fields[3] == "0A"}  # proc_net_tcp(5): TCP_LISTEN
+
+    assert {f"0100007F:{port:04X}" for port in ports} <= listening
+    assert not {f"00000000:{port:04X}" for port in ports} & listening
+
+
+def test_after_a_crash_it_starts_again_at_the_same_url(running: Path) -> None:
+    node = Node(running / ".crew" / "broker")
+    before, pid = node.url, node.pid
+    node.kill()
+    assert node.status is Status.STOPPED
+    assert run(running, "status") == (1, "RabbitMQ is not running\n")
+
+    assert run(running, "start")[0] == 0
+
+    assert node.url == before
+    assert node.pid != pid
+    assert node.status is Status.RUNNING
+
+
+def test_rabbitmqctl_works_on_it_and_its_failure_is_one_sentence(running: Path) -> None:
+    node = Node(running / ".crew" / "broker")
+
+    assert "crew" in node.ctl("list_users")
+    with pytest.raises(CrewError, match=r"rabbitmqctl nonsense failed: Command 'nonsense' not found\.$"):
+        node.ctl("nonsense")
+
+
+def test_a_stop_leaves_no_process_and_a_second_one_is_no_failure(running: Path) -> None:
+    assert run(running, "stop") == (0, "RabbitMQ has stopped\n")
+
+    assert not left_in(running)
+    assert not (running / ".crew" / "broker" / "url").exists()
+    assert run(running, "status") == (1, "RabbitMQ is not running\n")
+    assert run(running, "stop") == (0, "RabbitMQ was not running\n")
+
+
+def test_a_stop_where_nothing_ever_ran_makes_no_folder(tmp_path: Path) -> None:
+    assert run(tmp_path, "stop") == (0, "RabbitMQ was not running\n")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_a_start_that_is_given_up_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
+    starting = start(tmp_path, "start")
+    eventually(lambda: any("beam" in command for command in left_in(tmp_path)), timeout=10)
+
+    starting.send_signal(number)
+
+    assert end(starting)[0] != 0
+    assert eventually(lambda: not left_in(tmp_path))
+
+
+def test_a_start_can_be_given_up_from_within(tmp_path: Path) -> None:
+    with pytest.raises(CrewError, match="not waited for"):
+        Node(tmp_path / "broker").start(given_up=lambda: True)
+
+    assert eventually(lambda: not left_in(tmp_path))
+
+
+def test_a_node_that_dies_at_its_start_is_told_with_its_reason(tmp_path: Path) -> None:
+    node = Node(tmp_path / "broker", conf=["nonsense = 1"])
+
+    with pytest.raises(CrewError, match="ended while it started: You've tried to set nonsense") as caught:
+        node.start()
+
+    assert "\n" not in str(caught.value)
+    assert not left_in(tmp_path)
+
+
+def test_a_node_that_does_not_answer_in_time_is_ended(tmp_path: Path) -> None:
+    status, said = run(tmp_path, "start", "--timeout", "0.5")
+
+    assert status == 7
+    assert "RabbitMQ did not answer within 0.5 s" in said
+    assert eventually(lambda: not left_in(tmp_path))
+
+
+def test_a_taken_port_is_one_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        folder = tmp_path / ".crew" / "broker"
+        folder.mkdir(parents=True)
+        (folder / "ports.json").write_text(f'{{"amqp":{port},"dist":31998,"epmd":31999}}')
+
+        status, said = run(tmp_path, "start")
+
+    assert status == 2
+    assert said.startswith(f"crew: port {port}, kept for the private broker (amqp), is taken by another program")
+    assert len(said.splitlines()) == 1
+
+
+def test_a_stale_process_id_is_not_taken_for_the_node(tmp_path: Path) -> None:
+    node = Node(tmp_path / "broker")
+    (tmp_path / "broker").mkdir()
+    (tmp_path / "broker" / "pid").write_text(str(os.getpid()))
+
+    assert node.status is Status.STOPPED
+    assert not node.stop()  # nor is it killed

@@ -1,0 +1,170 @@
+"""`crew dev`: what runs together starts together, starts again when it should, and ends together."""
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from crew.cli import process
+from crew.cli.node import Node, Status
+from crew.client.blocking import Client
+from tests.processes import Process, Processes, running
+from tests.waiting import eventually
+
+WORKER = """
+import os
+from crew.worker import Task
+
+@Task(os.environ["CREW_TEST_PREFIX"] + "dev")
+def task(data):
+    return {answer!r}
+"""
+GATEWAY = """
+import sys, time
+from crew.client.blocking import Client
+
+with Client() as client:
+    client.connect(timeout=10)
+    print("gateway is up", *sys.argv[1:], flush=True)
+    time.sleep(600)
+"""
+STUBBORN = """
+import signal, subprocess, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+print("stubborn with child", child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    """A folder with a worker and a gateway, beside each other's folder."""
+    save(tmp_path / "work" / "worker.py", WORKER.format(answer="first"))
+    save(tmp_path / "web" / "gateway.py", GATEWAY)
+    return tmp_path
+
+
+def save(path: Path, text: str) -> None:
+    """Write it with a time stamp of its own, however soon after the last one."""
+    path.parent.mkdir(exist_ok=True)
+    before = path.stat().st_mtime if path.exists() else 0.0
+    path.write_text(text)
+    os.utime(path, (before + 1, before + 1))
+
+
+def dev(processes: Processes, *flags: str) -> Process:
+    return processes.crew("dev", "work/worker.py", *flags)
+
+
+def ends_with_nothing_left(dev: Process, processes: Processes, number: int = signal.SIGINT) -> None:
+    assert dev.stop(number) == 0, dev
+    assert dev.output.splitlines()[-1] == "crew dev: all has stopped"
+    assert not processes.alive()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_worker_and_gateway_run_until_they_are_stopped_together(
+    processes: Processes, sources: Path, number: signal.Signals
+) -> None:
+    everything = dev(processes, "--gateway", "web/gateway.py --port=1", "--processes", "2", "--", "--threads=2")
+    everything.says("serving 1 task", times=2).says("gateway is up --port=1\n")
+
+    ends_with_nothing_left(everything, processes, number)
+    assert "Traceback" not in everything.output
+
+
+def test_a_changed_source_starts_again_what_it_belongs_to(
+    processes: Processes, sources: Path, broker_url: str, prefix: str
+) -> None:
+    everything = dev(processes, "--gateway", "web/gateway.py").says("serving 1 task").says("gateway is up")
+    with Client(broker_url) as client:
+        assert client.call(prefix + "dev").result() == "first"
+
+        save(sources / "work" / "worker.py", WORKER.format(answer="second"))
+        everything.says("crew dev: worker.py changed: worker work/worker.py starts again").says(
+            "serving 1 task", times=2
+        )
+
+        assert client.call(prefix + "dev").result() == "second"
+    save(sources / "web" / "page.py", "")
+    everything.says("crew dev: page.py changed: gateway web/gateway.py starts again").says("gateway is up", times=2)
+    assert everything.output.count("changed") == 2
+    ends_with_nothing_left(everything, processes)
+
+
+def test_what_ends_by_itself_is_told_and_starts_again(processes: Processes, sources: Path) -> None:
+    save(sources / "web" / "gateway.py", "print('a short life', flush=True); raise SystemExit(3)")
+    everything = dev(processes, "--gateway", "web/gateway.py").says("a short life", times=2)
+
+    assert (
+        "gateway web/gateway.py ended with exit status 3: it starts again in 1 s, or when a source" in everything.output
+    )
+    ends_with_nothing_left(everything, processes)
+
+
+def test_a_worker_that_cannot_run_waits_for_its_source(processes: Processes, sources: Path) -> None:
+    save(sources / "work" / "worker.py", "def (")
+    everything = dev(processes).says("SyntaxError").says("it starts again when a source below")
+
+    save(sources / "work" / "worker.py", WORKER.format(answer="mended"))
+
+    everything.says("serving 1 task")
+    ends_with_nothing_left(everything, processes)
+
+
+def test_what_does_not_end_is_killed_with_all_that_it_started(processes: Processes, sources: Path) -> None:
+    save(sources / "web" / "gateway.py", STUBBORN)
+    everything = dev(processes, "--gateway", "web/gateway.py").says("stubborn with child").says("serving")
+    found = re.search(r"with child (\d+)", everything.output)
+    assert found
+
+    os.kill(everything.pid, signal.SIGINT)
+    everything.says("stopping")
+    os.kill(everything.pid, signal.SIGINT)  # a second Ctrl-C is for the impatient
+
+    assert everything.ends(timeout=5) == 0
+    assert "gateway web/gateway.py does not end: it is killed" in everything.output
+    assert process.has_ended(int(found[1]))
+    assert not processes.alive()
+
+
+def test_a_missing_file_is_one_sentence(processes: Processes, sources: Path) -> None:
+    for arguments in (["dev", "missing.py"], ["dev", "work/worker.py", "--gateway", "web/missing.py --port=1"]):
+        everything = processes.crew(*arguments)
+
+        assert everything.ends(timeout=10) == 2
+        assert re.fullmatch(r"crew: there is no file (web/)?missing\.py\n", everything.output)
+
+
+@pytest.fixture
+def without_url(tmp_path: Path, prefix: str) -> Iterator[Processes]:
+    """Processes that are told of no broker."""
+    with running(tmp_path, {"CREW_TEST_PREFIX": prefix}) as processes:
+        yield processes
+
+
+def test_a_private_broker_starts_and_stops_with_the_rest(without_url: Processes, sources: Path) -> None:
+    node = Node(sources / ".crew" / "broker")
+    everything = dev(without_url, "--gateway", "web/gateway.py").says("serving 1 task").says("gateway is up")
+    assert node.status is Status.RUNNING
+
+    node.kill()
+    everything.says("crew dev: RabbitMQ has ended: it starts again").says("serving 1 task", times=2)
+
+    ends_with_nothing_left(everything, without_url)
+    assert node.status is Status.STOPPED
+
+
+def test_a_private_broker_that_ran_before_runs_on(without_url: Processes, sources: Path) -> None:
+    node = Node(sources / ".crew" / "broker")
+    node.start()
+    try:
+        ends_with_nothing_left(dev(without_url).says("serving 1 task"), without_url)
+
+        assert eventually(lambda: node.status is Status.RUNNING)
+    finally:
+        node.stop()

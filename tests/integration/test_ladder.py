@@ -1,0 +1,108 @@
+"""What becomes of a task that does not end at its interrupt, and of one that ends just as it strikes."""
+
+import asyncio
+import logging
+import os
+import re
+import time
+from typing import Any
+
+import pytest
+
+import crew
+from crew import Client
+from tests.integration.conftest import StartWorker
+from tests.waiting import until
+
+ANSWERED = 0.5  # seconds after the deadline: the promise
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("threads", ["1", "2"])
+async def test_a_task_that_swallows_every_interrupt_costs_its_process_after_grace(
+    broker_url: str, prefix: str, start_worker: StartWorker, threads: str
+) -> None:
+    worker = start_worker("--grace", "1.5", "--threads", threads)
+    async with Client(broker_url) as client:
+        pid = (await client.call(prefix + "who"))["pid"]
+        began = time.monotonic()
+        with pytest.raises(crew.TimeoutError):
+            await client.call(prefix + "stubborn", timeout=0.3)
+        assert time.monotonic() - began < 0.3 + ANSWERED
+        if threads == "1":
+            assert (await client.call(prefix + "who", expiration=6))["pid"] != pid
+            assert worker.output.count("STUBBORN") >= 2  # interrupted again until then
+        await until(lambda: "could not be interrupted: this process is replaced" in worker.output)
+    await until(lambda: not _is_alive(pid))
+
+
+@pytest.mark.gen_test
+async def test_a_thread_that_runs_python_code_is_interrupted_and_its_neighbours_are_not(
+    broker_url: str, prefix: str, start_worker: StartWorker
+) -> None:
+    worker = start_worker("--threads", "4")
+    async with Client(broker_url) as client:
+        neighbours = [client.call(prefix + "note", {"name": f"n{n}", "seconds": 1}) for n in range(3)]
+        with pytest.raises(crew.TimeoutError):
+            await client.call(prefix + "hang", "endless loop", timeout=0.5)
+        assert [(await call)["name"] for call in neighbours] == ["n0", "n1", "n2"]
+    await until(lambda: "FINALLY [endless loop]" in worker.output)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@pytest.mark.gen_test(timeout=900)
+@pytest.mark.parametrize("flags", [("--processes", "2"), ("--threads", "8")], ids=["main lane", "thread lane"])
+async def test_an_execution_that_ends_as_its_timeout_strikes_gets_one_answer_and_no_foreign_interrupt(
+    broker_url: str,
+    prefix: str,
+    start_worker: StartWorker,
+    caplog: pytest.LogCaptureFixture,
+    flags: tuple[str, ...],
+    soak: int,
+) -> None:
+    worker = start_worker(*flags, count=2 if "--processes" in flags else 1)
+    timeout, total = 0.005, 2_000 * soak
+    answers: dict[str, list[Any]] = {}
+    caplog.set_level(logging.DEBUG, logger="crew.client.calls")
+    async with Client(broker_url) as client:
+        room = asyncio.Semaphore(32)
+
+        async def one(number: int) -> None:
+            seconds = timeout * (0.97 + 0.06 * (number % 101) / 100)
+            id = f"{prefix}{number}"
+            async with room:
+                call = client.call(
+                    prefix + "spin",
+                    {"seconds": seconds},
+                    timeout=timeout,
+                    expiration=60,
+                    id=id,
+                    callback=lambda value, headers: answers.setdefault(id, []).append(value),
+                )
+                try:
+                    await call
+                except crew.TimeoutError:
+                    pass
+
+        await asyncio.gather(*(one(number) for number in range(total)))
+        assert await client.call(prefix + "echo", "alive") == "alive"
+    interrupted = set(re.findall(r"^INTERRUPTED (\S+)", worker.output, re.MULTILINE))
+    returned = {id for id, values in answers.items() if values == [id]}
+    timed_out = {id for id, values in answers.items() if isinstance(values[0], crew.TimeoutError)}
+    assert len(answers) == total
+    assert all(len(values) == 1 for values in answers.values())
+    assert len(returned) + len(timed_out) == total
+    assert returned and timed_out, "the timeout never or always struck: this showed nothing"
+    assert not returned & interrupted
+    assert "STRAY" not in worker.output
+    assert "second reply" not in caplog.text
+    assert worker.output.count("serving") == (2 if "--processes" in flags else 1)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,135 @@
+"""Who runs next, where, and when it is too late: priority, prefetch, expiry."""
+
+import asyncio
+import os
+import signal
+import time
+
+import pytest
+
+import crew
+from crew import Client
+from tests.integration.conftest import StartWorker
+from tests.waiting import until
+
+
+@pytest.mark.gen_test
+async def test_an_urgent_call_overtakes_all_but_one_that_wait(
+    broker_url: str, prefix: str, start_worker: StartWorker
+) -> None:
+    worker = start_worker()
+    async with Client(broker_url) as client:
+        slow = [client.call(prefix + "note", {"name": f"slow{n}", "seconds": 0.05}) for n in range(51)]
+        await until(lambda: "STARTED slow0" in worker.output)
+        before = worker.output.count("STARTED")
+        urgent = await client.call(prefix + "note", {"name": "urgent"}, priority=255)
+        started = [line.split()[1] for line in worker.output.splitlines() if line.startswith("STARTED")]
+        assert urgent["name"] == "urgent"
+        assert started.index("urgent") <= before + 1
+        assert len(started) < 10
+        assert len([await call for call in slow]) == 51
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_busy_worker_does_not_hoard_what_another_could_run(
+    broker_url: str, prefix: str, start_worker: StartWorker
+) -> None:
+    busy = start_worker()
+    async with Client(broker_url) as client:
+        long = client.call(prefix + "ten.0", 5)
+        await until(lambda: "RAN" in busy.output)
+        first = [client.call(prefix + f"ten.{1 + n % 9}", 0) for n in range(10)]  # these reach the busy one alone
+        await asyncio.sleep(0.05)
+        start_worker()
+        began = time.monotonic()
+        calls = first + [client.call(prefix + f"ten.{1 + n % 9}", 0) for n in range(10)]
+        pids = {await call for call in calls}
+        assert time.monotonic() - began < 1.0
+        assert not long.done()
+        busy_pid = await long
+    assert busy_pid not in pids
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_killed_worker_loses_nothing_of_its_buffer(
+    broker_url: str, prefix: str, start_worker: StartWorker
+) -> None:
+    first = start_worker()
+    async with Client(broker_url) as client:
+        pid = (await client.call(prefix + "who"))["pid"]
+        for _ in range(30):  # short ones, so that it fetches ahead
+            await client.call(prefix + "note", {"name": "short"})
+        calls = [client.call(prefix + "note", {"name": f"kept{n}", "seconds": 0.02}) for n in range(40)]
+        await until(lambda: "STARTED kept3" in first.output)
+        os.kill(pid, signal.SIGKILL)
+        names = [(await call)["name"] for call in calls]
+    assert names == [f"kept{n}" for n in range(40)]
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_call_behind_longer_ones_expires_on_time_and_is_never_run(
+    broker_url: str, prefix: str, start_worker: StartWorker
+) -> None:
+    worker = start_worker()
+    async with Client(broker_url) as client:
+        long = [client.call(prefix + "note", {"name": f"long{n}", "seconds": 6 if n == 0 else 0}) for n in range(3)]
+        await until(lambda: "STARTED long0" in worker.output)
+        began = time.monotonic()
+        with pytest.raises(crew.ExpirationError):
+            await client.call(prefix + "note", {"name": "late"}, expiration=1)
+        assert 1.0 <= time.monotonic() - began <= 1.5
+        assert [(await call)["name"] for call in long] == ["long0", "long1", "long2"]
+        assert (await client.call(prefix + "note", {"name": "after"}))["name"] == "after"
+    assert "STARTED late" not in worker.output
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_three_clients_get_only_their_own_replies_and_dead_letters(
+    broker_url: str, prefix: str, start_worker: StartWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    start_worker().stop()  # so that the queues exist, and nobody serves them
+    async with Client(broker_url, name="one") as one, Client(broker_url) as two, Client(broker_url) as three:
+        clients = [one, two, three]
+        expired = [clients[n % 3].call(prefix + "note", {"name": "x"}, expiration=0.3) for n in range(150)]
+        results = await asyncio.gather(*(_outcome(call) for call in expired))
+        assert {type(result) for result in results} == {crew.ExpirationError}
+        start_worker()
+        values = await asyncio.gather(*(clients[n % 3].call(prefix + "echo", n) for n in range(150)))
+        assert values == list(range(150))
+    assert "dropped" not in caplog.text
+
+
+@pytest.mark.gen_test
+async def test_a_dead_letter_finds_its_own_caller_before_its_timer(
+    broker_url: str, prefix: str, start_worker: StartWorker
+) -> None:
+    """The broker gives calls back to who made them: shown by a queue that is emptied into its dead-letter exchange."""
+    start_worker().stop()
+    async with Client(broker_url) as one, Client(broker_url) as two:
+        mine, theirs = one.call(prefix + "echo", 1), two.call(prefix + "echo", 2)
+        await _reject_all(broker_url, prefix + "echo", count=2)
+        with pytest.raises(crew.TaskError, match=mine.id):
+            await mine
+        with pytest.raises(crew.TaskError, match=theirs.id):
+            await theirs
+
+
+async def _outcome(call: object) -> object:
+    try:
+        return await call  # type: ignore[misc]  # a PendingCall
+    except crew.TaskError as error:
+        return error
+
+
+async def _reject_all(url: str, task: str, *, count: int) -> None:
+    import pika
+
+    def reject() -> None:
+        with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+            channel = connection.channel()
+            for method, _, _ in channel.consume(f"crew.tasks.{task}"):
+                channel.basic_reject(method.delivery_tag, requeue=False)
+                if method.delivery_tag == count:
+                    break
+
+    await asyncio.to_thread(reject)

@@ -1,0 +1,210 @@
+"""`crew call`, `crew publish` and `crew subscribe`: the client from the shell."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.processes import Process, Processes, running
+from tests.waiting import eventually
+
+TASKS = """
+import os, time
+from crew.worker import Task
+
+PREFIX = os.environ["CREW_TEST_PREFIX"]
+
+@Task(PREFIX + "echo")
+def echo(data):
+    return data
+
+@Task(PREFIX + "bytes")
+def raw(data):
+    return bytes([0, 255])
+
+@Task(PREFIX + "fail")
+def fail(data):
+    raise KeyError(data)
+
+@Task(PREFIX + "sleep")
+def sleep(seconds):
+    print("sleeping", flush=True)
+    time.sleep(seconds)
+"""
+
+Crew = Callable[..., subprocess.CompletedProcess[bytes]]
+
+
+@pytest.fixture(scope="module")
+def environment(broker_url: str) -> dict[str, str]:
+    """What every process of this module needs to know."""
+    return {"CREW_AMQP_URL": broker_url}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def worker(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Iterator[Process]:
+    """One worker process for all tests of the module."""
+    folder = tmp_path_factory.mktemp("worker")
+    (folder / "tasks.py").write_text(TASKS)
+    with running(folder, environment) as processes:
+        yield processes.crew("worker", "tasks.py").says("serving")
+
+
+@pytest.fixture
+def crew(environment: dict[str, str]) -> Crew:
+    """Run a `crew` command to its end."""
+
+    def run(*arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [sys.executable, "-m", "crew", *arguments],
+            input=given,
+            env={**os.environ, **environment},
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
+
+    return run
+
+
+def test_a_call_prints_the_value_as_json(crew: Crew, prefix: str) -> None:
+    done = crew("call", prefix + "echo", '{"width": 640, "name": "ü"}')
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(done.stdout) == {"width": 640, "name": "ü"}
+    assert done.stdout.endswith(b"}\n")
+
+
+def test_a_call_reads_its_payload_from_standard_input(crew: Crew, prefix: str) -> None:
+    large = ["x" * 1_000_000]
+
+    assert json.loads(crew("call", prefix + "echo", "-", given=json.dumps(large).encode()).stdout) == large
+
+
+def test_a_value_of_bytes_is_printed_as_it_is(crew: Crew, prefix: str) -> None:
+    assert crew("call", prefix + "bytes").stdout == b"\x00\xff"
+
+
+def test_a_failed_task_is_one_sentence_and_where_asked_its_traceback(crew: Crew, prefix: str) -> None:
+    brief = crew("call", prefix + "fail", '"why"')
+    verbose = crew("call", "-v", prefix + "fail", '"why"')
+
+    assert (brief.returncode, brief.stdout, brief.stderr) == (1, b"", b"crew: KeyError: 'why'\n")
+    assert verbose.returncode == 1
+    assert b"Traceback" in verbose.stderr
+    assert b"tasks.py" in verbose.stderr
+
+
+@pytest.mark.parametrize("flag", ["--expiration", "--timeout"])
+def test_a_task_that_does_not_end_in_time_is_told_by_the_exit_status(crew: Crew, prefix: str, flag: str) -> None:
+    done = crew("call", prefix + "sleep", "30", flag, "0.5")
+
+    assert done.returncode == 5
+    assert done.stderr.startswith(b"crew: ")
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_a_task_that_nobody_has_ever_served_is_told_at_once(crew: Crew, prefix: str) -> None:
+    begun = time.monotonic()
+    done = crew("call", prefix + "nobody")
+
+    assert done.returncode == 3
+    assert f"{prefix}nobody" in done.stderr.decode()
+    assert time.monotonic() - begun < 3
+
+
+def test_a_call_that_no_worker_takes_expires(crew: Crew, prefix: str, processes: Processes, tmp_path: Path) -> None:
+    script = f"from crew.worker import Task\nTask('{prefix}left')(print)"
+    (tmp_path / "left.py").write_text(script)
+    processes.crew("worker", "left.py").says("serving").stop()
+
+    done = crew("call", prefix + "left", "--expiration", "0.5")
+
+    assert done.returncode == 4
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_a_broker_that_is_away_is_one_sentence(processes: Processes) -> None:
+    commands = [("call", "echo"), ("publish", "topic"), ("subscribe", "topic")]
+    started = [processes.crew(*command, "--url", "amqp://127.0.0.1:1/") for command in commands]
+
+    assert [process.ends(timeout=15) for process in started] == [6, 6, 6]
+    for process in started:
+        assert process.output.startswith("crew: the broker was not reached")
+        assert len(process.output.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["call", "echo", "{"],
+        ["call", "echo", "--priority", "256"],
+        ["call", "echo", "--expiration", "0"],
+        ["call", "echo", "--url", "http://127.0.0.1/"],
+        ["call"],
+        ["publish", "topic", "{"],
+        ["publish", ""],
+        ["call", "x" * 300],
+        ["subscribe", "good", "bad\n"],
+        ["subscribe"],
+        ["subscribe", "topic", "--count", "0"],
+    ],
+    ids=lambda arguments: " ".join(arguments)[:40],
+)
+def test_wrong_usage_is_told_without_a_traceback(crew: Crew, arguments: list[str]) -> None:
+    done = crew(*arguments)
+
+    assert done.returncode == 2
+    assert done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_ctrl_c_ends_a_call_without_a_traceback(processes: Processes, prefix: str, worker: Process) -> None:
+    before = worker.output.count("sleeping")
+    calling = processes.crew("call", prefix + "sleep", "2")
+    worker.says("sleeping", times=before + 1)
+
+    assert calling.stop(signal.SIGINT) == 130
+    assert calling.output == ""
+
+
+def test_what_is_published_is_printed_by_whoever_subscribed(crew: Crew, processes: Processes, prefix: str) -> None:
+    listening = processes.crew("subscribe", prefix + "news.*", prefix + "#.sport", "--count", "3").says("subscribed to")
+
+    payloads: list[Any] = [{"text": "ü"}, None, "unheard", [1]]
+    topics = ["news.a", "a.b.sport", "other", "news.b"]
+    for topic, payload in zip(topics, payloads, strict=True):
+        assert crew("publish", prefix + topic, json.dumps(payload)).returncode == 0
+
+    assert listening.ends(timeout=5) == 0
+    events = [json.loads(line) for line in listening.output.splitlines()[1:]]
+    heard = [(event["topic"].removeprefix(prefix), event["payload"]) for event in events]
+    assert heard == [("news.a", {"text": "ü"}), ("a.b.sport", None), ("news.b", [1])]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_a_subscriber_ends_quietly(processes: Processes, prefix: str, number: signal.Signals) -> None:
+    listening = processes.crew("subscribe", prefix + "news").says("subscribed to")
+
+    assert listening.stop(number) == 0
+    assert listening.output.splitlines() == [f"subscribed to {prefix}news"]
+
+
+def test_a_reader_that_has_had_enough_ends_a_subscriber(crew: Crew, processes: Processes, prefix: str) -> None:
+    listening = processes.start("/bin/sh", "-c", f"{sys.executable} -m crew subscribe {prefix}pipe | head -1")
+    listening.says("subscribed to")
+
+    def has_ended() -> bool:
+        assert crew("publish", prefix + "pipe", '"x"').returncode == 0
+        return not listening.is_running
+
+    assert eventually(has_ended, timeout=10)
+    assert "Traceback" not in listening.output
+    assert listening.output.count('"x"') == 1

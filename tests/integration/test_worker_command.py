@@ -1,0 +1,106 @@
+"""`crew worker FILE_OR_MODULE`: the same as `python FILE`, and more forgiving."""
+
+from pathlib import Path
+
+import pytest
+
+from crew.client.blocking import Client
+from tests.processes import Processes
+
+TASK = """
+import os
+from crew.worker import Task, context, run
+
+@Task(os.environ["CREW_TEST_PREFIX"] + "{name}")
+def task(data):
+    return [data, vars(context.settings).get("greeting"), context.settings.options.threads]
+"""
+MAIN = """
+if __name__ == "__main__":
+    run(greeting="hello")
+"""
+
+
+def ask(broker_url: str, task: str) -> object:
+    with Client(broker_url) as client:
+        return client.call(task, "x", expiration=5).result()
+
+
+def test_a_script_that_calls_run_has_its_settings(
+    processes: Processes, tmp_path: Path, broker_url: str, prefix: str
+) -> None:
+    (tmp_path / "worker.py").write_text(TASK.format(name="settings") + MAIN)
+    processes.crew("worker", "worker.py", "--processes", "2", "--threads=3").says("serving 1 task", times=2)
+
+    assert ask(broker_url, prefix + "settings") == ["x", "hello", 3]
+
+
+def test_a_script_of_nothing_but_tasks_is_served_too(
+    processes: Processes, tmp_path: Path, broker_url: str, prefix: str
+) -> None:
+    (tmp_path / "worker.py").write_text(TASK.format(name="plain"))
+    processes.crew("worker", "--threads=3", "worker.py").says("serving 1 task")
+
+    assert ask(broker_url, prefix + "plain") == ["x", None, 3]
+
+
+def test_a_module_is_served_by_its_dotted_name(
+    processes: Processes, tmp_path: Path, broker_url: str, prefix: str
+) -> None:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").touch()
+    (tmp_path / "package" / "tasks.py").write_text(TASK.format(name="module") + MAIN)
+    processes.crew("worker", "package.tasks").says("serving 1 task")
+
+    assert ask(broker_url, prefix + "module") == ["x", "hello", 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("missing.py", "crew: there is no file missing.py\n"),
+        ("missing", "crew: there is no file and no module missing\n"),
+        ("missing.tasks", "crew: there is no file and no module missing.tasks\n"),
+    ],
+)
+def test_what_does_not_exist_is_one_sentence(processes: Processes, name: str, sentence: str) -> None:
+    worker = processes.crew("worker", name)
+
+    assert worker.ends(timeout=10) == 2
+    assert worker.output == sentence
+
+
+@pytest.mark.parametrize("flag", ["--nonsense", "--processes=0", "--url=http://127.0.0.1/"])
+def test_a_wrong_flag_is_told_before_anything_runs(processes: Processes, tmp_path: Path, flag: str) -> None:
+    (tmp_path / "worker.py").write_text("print('it ran')")
+    worker = processes.crew("worker", "worker.py", flag)
+
+    assert worker.ends(timeout=10) in (2, 78)
+    assert "Traceback" not in worker.output
+
+
+def test_a_script_that_raises_shows_its_own_lines_only(processes: Processes, tmp_path: Path) -> None:
+    (tmp_path / "worker.py").write_text("def load():\n    raise ValueError('no model')\n\nload()\n")
+    worker = processes.crew("worker", "worker.py")
+
+    assert worker.ends(timeout=10) == 78
+    lines = worker.output.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[-2:] == ["ValueError: no model", "crew: worker.py cannot be run"]
+    assert worker.output.count("File ") == 2
+
+
+def test_a_script_without_tasks_is_one_sentence(processes: Processes, tmp_path: Path) -> None:
+    (tmp_path / "worker.py").write_text("")
+    worker = processes.crew("worker", "worker.py")
+
+    assert worker.ends(timeout=10) == 78
+    assert len(worker.output.splitlines()) == 1
+    assert "task" in worker.output
+
+
+def test_help_tells_the_flags_of_a_worker(processes: Processes) -> None:
+    helping = processes.crew("worker", "--help")
+
+    assert helping.ends(timeout=10) == 0
+    assert "--prefetch" in helping.output

@@ -1,0 +1,197 @@
+"""A worker starts, drains, restarts what dies, and says in one sentence what it cannot do."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+import pytest
+
+import crew
+from crew import Client
+from tests.integration.conftest import TASKS, StartWorker
+from tests.processes import Processes, running
+from tests.waiting import until
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_stopped_worker_finishes_what_runs_and_takes_nothing_new(
+    broker_url: str, prefix: str, start_worker: StartWorker
+) -> None:
+    worker = start_worker()
+    async with Client(broker_url) as client:
+        running = client.call(prefix + "note", {"name": "running", "seconds": 1})
+        await until(lambda: "STARTED running" in worker.output)
+        waiting = client.call(prefix + "note", {"name": "waiting"})
+        os.kill(worker.pid, signal.SIGTERM)
+        assert (await running)["name"] == "running"
+        assert worker.ends(timeout=10) == 0
+        assert "STARTED waiting" not in worker.output
+        start_worker()
+        assert (await waiting)["name"] == "waiting"
+
+
+@pytest.mark.gen_test(timeout=60)
+@pytest.mark.parametrize("flags", [(), ("--threads", "2")], ids=["main lane", "thread lane"])
+async def test_what_does_not_finish_in_time_is_interrupted_and_run_elsewhere(
+    broker_url: str, prefix: str, start_worker: StartWorker, flags: tuple[str, ...]
+) -> None:
+    worker = start_worker("--drain", "0.5", *flags)
+    async with Client(broker_url) as client:
+        kind = "endless loop"
+        call = client.call(prefix + "hang", kind, expiration=6)
+        await until(lambda: call.has_started)
+        began = time.monotonic()
+        assert worker.stop() == 0
+        assert time.monotonic() - began < 4
+        assert f"INTERRUPTED [{kind}] drain" in worker.output
+        second = start_worker()
+        with pytest.raises(crew.TimeoutError):
+            await call
+        await until(lambda: f"INTERRUPTED [{kind}] timeout" in second.output)
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_second_sigterm_interrupts_at_once(broker_url: str, prefix: str, start_worker: StartWorker) -> None:
+    worker = start_worker("--drain", "30")
+    async with Client(broker_url) as client:
+        call = client.call(prefix + "sleep", 20, expiration=30)
+        await until(lambda: call.has_started)
+        os.kill(worker.pid, signal.SIGTERM)
+        await until(lambda: "draining" in worker.output)
+        began = time.monotonic()
+        os.kill(worker.pid, signal.SIGTERM)
+        assert worker.ends(timeout=10) == 0
+        assert time.monotonic() - began < 5
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_process_that_dies_is_replaced_and_its_call_runs_again(
+    broker_url: str, prefix: str, start_worker: StartWorker
+) -> None:
+    worker = start_worker("--processes", "2", count=2)
+    async with Client(broker_url) as client:
+        call = client.call(prefix + "note", {"name": "again", "seconds": 0.8})
+        await until(lambda: "STARTED again" in worker.output)
+        for pid in _children(worker.pid):
+            os.kill(pid, signal.SIGKILL)
+        assert (await call)["name"] == "again"
+    assert worker.output.count("was killed by SIGKILL") == 2
+    assert worker.is_running
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_no_process_outlives_a_killed_supervisor(
+    broker_url: str, prefix: str, start_worker: StartWorker
+) -> None:
+    worker = start_worker("--processes", "2", count=2)
+    children = _children(worker.pid)
+    assert len(children) == 2
+    worker.kill()
+    await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), timeout=10)
+
+
+def test_a_wrong_password_ends_the_worker_with_one_sentence(broker_url: str, processes: Processes) -> None:
+    url = broker_url.replace(f":{urlsplit(broker_url).password}@", ":wrong-secret@")
+    worker = processes.python(TASKS, "--url", url)
+    assert worker.ends(timeout=10) == 78
+    assert "user name or password refused" in worker.output
+    assert "Traceback" not in worker.output
+    assert "wrong-secret" not in worker.output
+
+
+def test_an_unreachable_broker_is_one_sentence_an_attempt(processes: Processes) -> None:
+    worker = processes.python(TASKS, "--url", "amqp://guest:guest@127.0.0.1:1/")
+    worker.says("connection refused; next attempt in", times=4)
+    assert "Traceback" not in worker.output
+    assert all("connection refused" in line for line in worker.output.splitlines())
+    assert worker.stop() == 0
+
+
+@pytest.mark.gen_test
+async def test_a_client_without_a_broker_says_so_in_time() -> None:
+    client = Client("amqp://guest:guest@127.0.0.1:1/")
+    began = time.monotonic()
+    with pytest.raises(crew.ExpirationError, match="broker could not be reached"):
+        await client.call("anything", expiration=0.5)
+    assert 0.5 <= time.monotonic() - began < 1.0
+    with pytest.raises(crew.ConnectionError, match=r"within 0\.2 s"):
+        await client.connect(timeout=0.2)
+    await client.close()
+
+
+@pytest.mark.gen_test
+async def test_a_client_with_a_wrong_password_fails_at_once_and_may_try_again(broker_url: str) -> None:
+    client = Client(broker_url.replace(f":{urlsplit(broker_url).password}@", ":wrong-secret@"))
+    for _ in range(2):
+        with pytest.raises(crew.ConnectionError, match="password refused") as refused:
+            await client.call("anything", expiration=10)
+        assert "wrong-secret" not in str(refused.value)
+    with pytest.raises(crew.ConnectionError, match="password refused"):
+        await client.connect()
+    await client.close()
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        ('@Task("same")\ndef one(data): ...\n@Task("same")\ndef two(data): ...\n', "two tasks are named 'same'"),
+        ("", "there is no task to serve"),
+        ('@Task("later")\nasync def later(data): ...\n', "async"),
+        ('@Task("long", timeout=3600)\ndef long(data): ...\n', "1500 s is the most"),
+    ],
+)
+def test_a_worker_that_cannot_serve_says_why_in_one_sentence(
+    processes: Processes, tmp_path: Path, script: str, says: str
+) -> None:
+    path = tmp_path / "mistaken.py"
+    path.write_text(f"from crew.worker import Task, run\n{script}\nrun()\n")
+    worker = processes.python(path)
+    assert worker.ends(timeout=10) == 78
+    assert says in worker.output
+    assert len(worker.output.splitlines()) == 1
+
+
+@pytest.mark.parametrize("flag", ["--processes=0", "--port=99999", "--nonsense", "--grace=-1", "--url=http://x"])
+def test_a_wrong_flag_is_named(processes: Processes, flag: str) -> None:
+    worker = processes.python(TASKS, flag)
+    assert worker.ends(timeout=10) in (2, 78)
+    assert flag.split("=")[0].lstrip("-") in worker.output or "http://x" in worker.output
+    assert "Traceback" not in worker.output
+
+
+def test_a_worker_needs_no_tornado(tmp_path: Path, broker_url: str, environment: dict[str, str]) -> None:
+    """In an environment of its own, which has what crew's core depends on and nothing else."""
+    import click
+    import pika
+
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    for package in (crew, click, pika, msgspec):
+        folder = Path(str(package.__file__)).parent
+        (packages / folder.name).symlink_to(folder)
+    with running(tmp_path, {**environment, "PYTHONPATH": str(packages)}) as processes:
+        python = tmp_path / "venv" / "bin" / "python"
+        assert processes.start(python, "-c", "import tornado").ends(10) == 1
+        started = processes.start(python, "-c", "import crew, crew.worker, sys; print('tornado' in sys.modules)")
+        assert started.ends(10) == 0
+        assert started.output.strip() == "False"
+        worker = processes.start(python, TASKS).says("serving")
+        assert worker.stop() == 0
+
+
+def test_an_idle_worker_process_stays_below_32_mib(start_worker: StartWorker) -> None:
+    worker = start_worker()
+    (child,) = _children(worker.pid)
+    status = Path(f"/proc/{child}/status").read_text()
+    rss = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+    assert rss <= 32 * 1024
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -1,0 +1,30 @@
+"""Waiting for what happens soon: a poll with a deadline, never a bare sleep."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+POLL = 0.01  # seconds
+
+
+def eventually(predicate: Callable[[], T], timeout: float = 5.0) -> T:
+    """Return the first true value of `predicate`; fails where there is none within `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        if value := predicate():
+            return value
+        assert time.monotonic() < deadline, f"still {value!r} after {timeout:g} s"
+        time.sleep(POLL)
+
+
+async def until(predicate: Callable[[], T], timeout: float = 5.0) -> T:
+    """As `eventually`, for coroutines: the event loop goes on meanwhile."""
+    deadline = time.monotonic() + timeout
+    while True:
+        if value := predicate():
+            return value
+        assert time.monotonic() < deadline, f"still {value!r} after {timeout:g} s"
+        await asyncio.sleep(POLL)
