@@ -1,7 +1,7 @@
 """crew: call tasks in worker processes over RabbitMQ from a Tornado application.
 
-    from crew import Client                     # in the gateway: await Client().call("resize", {"width": 640})
-    from crew.worker import Task, context, run  # in a worker script
+from crew import Client                     # in the gateway: await Client().call("resize", {"width": 640})
+from crew.worker import Task, context, run  # in a worker script
 """
 
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = [
+__all__ = [  # noqa: RUF022  # grouped for its reader
     # the caller
     "Client",
     # errors

@@ -13,7 +13,7 @@ from tests.waiting import eventually
 
 MARK = "CREW_TEST_PROCESSES"  # inherited, so that children are found, whatever their session
 READY_WITHIN = 20.0  # seconds, on a busy machine with two cores
-STOPS_WITHIN = 15.0
+STOPS_WITHIN = 15.0  # seconds
 
 
 class Process:
@@ -71,11 +71,11 @@ class Process:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still running after {timeout} s: {self!r}") from None
 
-    def stop(self, number: int = signal.SIGTERM, timeout: float = STOPS_WITHIN) -> int:
+    def stop(self, number: int = signal.SIGTERM, timeout: float | None = None) -> int:
         """Send it a signal, to nobody else, and wait until it has ended; its exit status."""
         if self.is_running:
             os.kill(self.pid, number)
-        return self.ends(timeout)
+        return self.ends(STOPS_WITHIN if timeout is None else timeout)
 
     def kill(self) -> None:
         """SIGKILL, and wait."""

@@ -216,10 +216,10 @@ class Channel:
     # --- consuming --------------------------------------------------------------------------------------------------
 
     async def consume(self, queue: str, on_delivery: OnDelivery, *, prefetch: int) -> None:
-        """Take up to `prefetch` unacknowledged deliveries of `queue`; 0 is no bound. Replaces an earlier consumer of it.
+        """Take up to `prefetch` unacknowledged deliveries of `queue` in place of an earlier consumer; 0 is no bound.
 
         Raises:
-            LinkFault
+            LinkFault: the channel closed meanwhile.
         """
         async with self._consuming:
             await self.cancel(queue)

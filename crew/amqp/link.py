@@ -213,9 +213,7 @@ class Link:
 
     async def _connect(self, url: str) -> None:
         self._ended = asyncio.get_running_loop().create_future()
-        self._wire = await open_wire(
-            url, name=self._name, heartbeat=self._settings.heartbeat, on_closed=self._on_ended
-        )
+        self._wire = await open_wire(url, name=self._name, heartbeat=self._settings.heartbeat, on_closed=self._on_ended)
         self._wire.add_on_connection_blocked_callback(lambda *_: self._block(True))
         self._wire.add_on_connection_unblocked_callback(lambda *_: self._block(False))
         self._move(LinkEvent.CONNECTED)

@@ -7,8 +7,8 @@
                       └─── LOST           REFUSED   └───> LOST <─────────┘
 
 A link that is LOST waits, then connects again: for ever, until it is closed or the broker refuses the login, which no
-further attempt would mend; somebody may still ask a REFUSED link to open. CLOSING may begin anywhere. An illegal move is
-a bug in the link and raises.
+further attempt would mend; somebody may still ask a REFUSED link to open. CLOSING may begin anywhere. An illegal move
+is a bug in the link and raises.
 """
 
 import enum

@@ -25,11 +25,12 @@ _FRAME_HEAD: Final = 7  # bytes: type, channel, size
 _FRAME_END: Final = 1  # byte
 
 
-class Wire(AsyncioConnection):
+class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
     """One AMQP connection. Its constructor only begins to connect: use `open_wire`."""
 
     def __init__(self, *args: Any, custom_ioloop: asyncio.AbstractEventLoop, **kwargs: Any) -> None:
         self._unsent: list[bytes] = []
+        self._frame_buffer: bytes
         self._loop = custom_ioloop
         self.ended: asyncio.Future[LinkFault] = custom_ioloop.create_future()  # why, once an open wire has closed
         super().__init__(*args, custom_ioloop=custom_ioloop, **kwargs)
@@ -144,5 +145,3 @@ def _parameters(url: str, name: str, heartbeat: int) -> pika.URLParameters:
     parameters.stack_timeout = CONNECT_TIMEOUT
     parameters.client_properties = {"connection_name": name, "product": "crew"}
     return parameters
-
-

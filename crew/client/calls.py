@@ -104,12 +104,12 @@ class Calls:
     def _on_confirm(self, call: PendingCall, status: ConfirmStatus) -> None:
         match status:
             case ConfirmStatus.RETURNED:
-                error = errors.UnknownTask(
-                    f"no worker has ever served task {call.task!r}", task=call.task, id=call.id
-                )
+                error = errors.UnknownTask(f"no worker has ever served task {call.task!r}", task=call.task, id=call.id)
                 self._settle(call, error)
             case ConfirmStatus.REFUSED:
-                self._settle(call, errors.Overloaded(f"the queue of task {call.task!r} is full", task=call.task, id=call.id))
+                self._settle(
+                    call, errors.Overloaded(f"the queue of task {call.task!r} is full", task=call.task, id=call.id)
+                )
             case ConfirmStatus.LOST if call.message.persistent:
                 call.is_published = False
             case ConfirmStatus.LOST:
@@ -119,7 +119,9 @@ class Calls:
         if call.has_started:
             self._settle(
                 call,
-                errors.TimeoutError(f"task {call.task!r} was started and did not end in time", task=call.task, id=call.id),
+                errors.TimeoutError(
+                    f"task {call.task!r} was started and did not end in time", task=call.task, id=call.id
+                ),
             )
             return
         why = "no worker took" if call.is_published else "the broker could not be reached for"

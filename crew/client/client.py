@@ -26,7 +26,8 @@ class Client:
     """Calls tasks by name.
 
     It may be built, and `subscribe` called, before any event loop runs; the first call connects. One client serves a
-    whole process; it belongs to the loop on which it first connects. `async with Client() as client` connects and closes.
+    whole process; it belongs to the loop on which it first connects. `async with Client() as client` connects and
+    closes.
 
     Args:
         url: AMQP URL, or several with commas between them; default: see `crew.settings.load`.

@@ -49,14 +49,11 @@ class Parallel:
 
     async def result(self) -> list[Any]:
         """Wait for every call; their values in the order of the calls, a failure as an exception value."""
-        results = []
         try:
-            for call in self._calls:
-                results.append(await _value_or_error(call))
+            return [await _value_or_error(call) for call in self._calls]
         except BaseException:
             self.cancel()
             raise
-        return results
 
 
 async def _value_or_error(call: PendingCall) -> Any:

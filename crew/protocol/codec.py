@@ -48,7 +48,9 @@ def encode(payload: Any, serializer: str | None = None) -> Body:
         raise SerializationError(f"{content_type} cannot carry this payload: {error}") from None
     body = _compressed(data, content_type)
     if len(body.data) > MAX_BODY:
-        raise SerializationError(f"the payload encodes to {len(body.data)} bytes, more than the {MAX_BODY} of a message")
+        raise SerializationError(
+            f"the payload encodes to {len(body.data)} bytes, more than the {MAX_BODY} of a message"
+        )
     return body
 
 

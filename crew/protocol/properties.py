@@ -1,7 +1,7 @@
 """Message to AMQP properties and back. What comes from the wire is believed only after a look at its type.
 
-The hot path sends as few headers as it can: each costs both ends some microseconds. So `crew-timeout` travels only where
-there is one, and `crew-outcome` only where it is not `returned`.
+The hot path sends as few headers as it can: each costs both ends some microseconds. So `crew-timeout` travels only
+where there is one, and `crew-outcome` only where it is not `returned`.
 """
 
 from typing import Any, Final, TypeVar
@@ -133,7 +133,9 @@ def to_call(task: str, properties: Properties, data: bytes, *, fallback_id: str)
     headers = properties.headers or {}
     deadline = _milliseconds(headers, DEADLINE)
     return Call(
-        id=_text("correlation_id", properties.correlation_id) or _text("message_id", properties.message_id) or fallback_id,
+        id=_text("correlation_id", properties.correlation_id)
+        or _text("message_id", properties.message_id)
+        or fallback_id,
         task=task,
         body=_body(properties, data),
         deadline=deadline,
@@ -235,7 +237,7 @@ def _body(properties: Properties, data: bytes) -> Body:
 
 def _text(name: str, value: Any) -> str | None:
     if value is None or type(value) is str:
-        return value  # type: ignore[no-any-return]  # narrowed by the line above
+        return value
     raise MalformedMessage(f"property {name} must be UTF-8 text, not {value!r}")
 
 

@@ -1,7 +1,7 @@
 """Deliveries that have not started: sorted by priority, first come first served within one.
 
-One thread puts, any thread takes. A token in a C-level queue stands for each entry of a C-level heap, so neither needs a
-lock of ours that an interrupt could leave held.
+One thread puts, any thread takes. A token in a C-level queue stands for each entry of a C-level heap, so neither
+needs a lock of ours that an interrupt could leave held.
 """
 
 import heapq

@@ -1,8 +1,8 @@
 """Deliveries in, executions out, and what they came to on its way back. All of it on the I/O thread.
 
-One delivery: read it -> may it run? -> buffer -> a lane runs it -> reply, confirmed -> ack. What may not run is answered
-at once. A worker takes from a queue of each of its tasks, and must not sit on what others could run: when no slot has
-been free for a while, what has not started goes back, and nothing more is taken until a slot is free.
+One delivery: read it -> may it run? -> buffer -> a lane runs it -> reply, confirmed -> ack. What may not run is
+answered at once. A worker takes from a queue of each of its tasks, and must not sit on what others could run: when no
+slot has been free for a while, what has not started goes back, and nothing more is taken until a slot is free.
 """
 
 import functools
@@ -207,9 +207,10 @@ class TaskConsumer:
     def _learn(self, execution: Execution) -> None:
         """Let the window of its queue follow how long it ran."""
         queue = execution.delivery.queue
-        if execution.started is not None and self._prefetch[queue].observe(time.monotonic() - execution.started):
-            if not (self._rests or self._is_draining):
-                self._intake.want(queue, self._prefetch[queue].window)
+        if execution.started is None or not self._prefetch[queue].observe(time.monotonic() - execution.started):
+            return
+        if not (self._rests or self._is_draining):
+            self._intake.want(queue, self._prefetch[queue].window)
 
     def _take_again(self) -> None:
         self._rests = False

@@ -1,8 +1,8 @@
 """One delivery as a list of steps: decode, run, encode -> what it came to.
 
-What an execution came to is decided once, by an atomic `setdefault`: either its own value or the interrupt wins, and only
-the winner acts. So a deadline that strikes while the task is returning can neither produce a second answer nor hit the
-next execution.
+What an execution came to is decided once, by an atomic `setdefault`: either its own value or the interrupt wins, and
+only the winner acts. So a deadline that strikes while the task is returning can neither produce a second answer nor
+hit the next execution.
 """
 
 import enum
@@ -74,7 +74,9 @@ class Execution:
         self._box: dict[str, Any] = {}
 
     def __repr__(self) -> str:
-        state = "ended" if self.has_ended else "interrupted" if self.reason else "running" if self.started else "waiting"
+        state = (
+            "ended" if self.has_ended else "interrupted" if self.reason else "running" if self.started else "waiting"
+        )
         return f"<Execution of call {self.call.id} of task {self.task.name}: {state}>"
 
     # --- steps ------------------------------------------------------------------------------------------------------

@@ -198,7 +198,9 @@ class ThreadLane:
     def fill(self) -> None:
         """Start threads for what is in the buffer, as far as slots are free."""
         while len(self._threads) < self.slots and (execution := self._buffer.take_nowait()) is not None:
-            thread = threading.Thread(target=self._run, args=(execution,), name=f"task {execution.task.name}", daemon=True)
+            thread = threading.Thread(
+                target=self._run, args=(execution,), name=f"task {execution.task.name}", daemon=True
+            )
             self._threads[execution] = thread
             execution.begin()
             self._on_started(execution)

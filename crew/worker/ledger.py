@@ -1,8 +1,8 @@
 """What every worker process runs, and which calls have killed one, in memory that they share with their supervisor.
 
-A classic queue does not count deliveries, and a message that went back unharmed is flagged as redelivered like one that
-took its worker down. So the supervisor counts: when a process dies, what it was running has one crash more. Each process
-writes only its own region, the supervisor only the table of crashes; both read all.
+A classic queue does not count deliveries, and a message that went back unharmed is flagged as redelivered like one
+that took its worker down. So the supervisor counts: when a process dies, what it was running has one crash more. Each
+process writes only its own region, the supervisor only the table of crashes; both read all.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """Replies on their way out: published, confirmed, and only then is the delivery acknowledged.
 
-While the broker is away they wait here, and leave when it is back; the client takes the first reply to a call and drops a
-second.
+While the broker is away they wait here, and leave when it is back; the client takes the first reply to a call and
+drops a second.
 """
 
 import functools
@@ -83,7 +83,9 @@ class Replies:
         self._count += 1
         self._publish(self._count, queue, of_message, body, on_sent)
 
-    def _publish(self, number: int, queue: str, of_message: properties.Properties, body: bytes, on_sent: OnSent) -> None:
+    def _publish(
+        self, number: int, queue: str, of_message: properties.Properties, body: bytes, on_sent: OnSent
+    ) -> None:
         again = functools.partial(self._publish, number, queue, of_message, body, on_sent)
         try:
             confirm = self._link.publish(topology.DEFAULT_EXCHANGE, queue, of_message, body, mandatory=True)

@@ -124,7 +124,8 @@ class Supervisor:
                 self._start(number)
 
     def _wait(self) -> None:
-        readable, _, _ = select.select([self._signal_ours, *self._children.values()], [], [], self._next_moment())
+        sources: list[socket.socket | Child] = [self._signal_ours, *self._children.values()]
+        readable, _, _ = select.select(sources, [], [], self._next_moment())
         for source in readable:
             if isinstance(source, Child):
                 self._hear(source)
@@ -179,7 +180,12 @@ class Supervisor:
             for one in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
                 signal.signal(one, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor
-            for inherited in (ours, self._signal_ours, self._signal_theirs, *(c.socket for c in self._children.values())):
+            for inherited in (
+                ours,
+                self._signal_ours,
+                self._signal_theirs,
+                *(c.socket for c in self._children.values()),
+            ):
                 inherited.close()
             code = self._run_child(number, theirs)
         except BaseException:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from crew.errors import SettingsError
 from crew.protocol import deadline, topology
@@ -37,6 +37,8 @@ class Task:
         self.function: Callable[..., Any] = _not_bound
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        if not callable(function):
+            raise ValueError(f"task {self.name!r} must be a function, not {function!r}")
         self.function = function
         registry.add(self)
         return function
@@ -84,8 +86,6 @@ class HandlerClass:
 class Registry:
     """The tasks of this worker, by name."""
 
-    MISTAKES: ClassVar[str] = "tasks cannot be served as they are: "
-
     def __init__(self) -> None:
         self._tasks: dict[str, Task] = {}
         self._mistakes: list[str] = []
@@ -107,8 +107,6 @@ class Registry:
             self._mistakes.append(f"two tasks are named {task.name!r}: {other.origin} and {task.origin}")
         if inspect.iscoroutinefunction(task.function):
             self._mistakes.append(f"task {task.name!r} is an async function, and only plain functions are run yet")
-        if not callable(task.function):
-            self._mistakes.append(f"task {task.name!r} is {task.function!r}, which cannot be called")
         if task.timeout is not None and task.timeout > MAX_TIMEOUT:
             self._mistakes.append(
                 f"task {task.name!r} has a timeout of {task.timeout:.0f} s, and the broker would hand it to a second "

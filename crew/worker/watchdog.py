@@ -1,8 +1,8 @@
 """Deadlines of what runs: announce, interrupt, interrupt again, escalate. On the I/O thread, which a task never blocks.
 
-In the main lane the kernel timer interrupts on time, and this looks whether it did; in the thread lane this is the timer.
-The ladder of an execution that does not end: its limit -> interrupted, and again every second; the caller is answered at
-once -> limit + grace -> `on_stuck`.
+In the main lane the kernel timer interrupts on time, and this looks whether it did; in the thread lane this is the
+timer. The ladder of an execution that does not end: its limit -> interrupted, and again every second; the caller is
+answered at once -> limit + grace -> `on_stuck`.
 """
 
 import asyncio

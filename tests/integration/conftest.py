@@ -49,9 +49,7 @@ def start_worker(processes: Processes) -> StartWorker:
 
 
 @pytest.fixture(scope="module")
-def shared_worker(
-    tmp_path_factory: pytest.TempPathFactory, broker_url: str, shared_prefix: str
-) -> Iterator[Process]:
+def shared_worker(tmp_path_factory: pytest.TempPathFactory, broker_url: str, shared_prefix: str) -> Iterator[Process]:
     """One worker process for all tests of the module that leave it alive."""
     with running(tmp_path_factory.mktemp("worker"), _environment(broker_url, shared_prefix)) as processes:
         yield processes.python(TASKS).says("serving")

@@ -11,6 +11,7 @@ import crew
 from crew import Client
 from crew.client import blocking
 from tests.processes import Process
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("shared_worker")
 
@@ -120,9 +121,7 @@ def test_a_client_may_be_built_and_subscribe_before_any_loop_runs(broker_url: st
         assert await client.call(prefix + "echo", "later") == "later"
         await subscription.ready()
         await client.publish(topic, "heard")
-        async with asyncio.timeout(5):
-            while not events:
-                await asyncio.sleep(0.01)
+        await until(lambda: events)
         await client.close()
 
     asyncio.run(later())

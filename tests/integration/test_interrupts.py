@@ -34,7 +34,9 @@ async def test_a_task_that_hangs_is_interrupted_within_50_ms_of_its_deadline(
 
 
 @pytest.mark.gen_test
-async def test_a_task_may_clean_up_longer_than_its_caller_waits(broker_url: str, prefix: str, shared_worker: Process) -> None:
+async def test_a_task_may_clean_up_longer_than_its_caller_waits(
+    broker_url: str, prefix: str, shared_worker: Process
+) -> None:
     async with Client(broker_url) as client:
         began = time.monotonic()
         with pytest.raises(crew.TimeoutError):

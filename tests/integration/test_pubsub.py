@@ -9,6 +9,7 @@ from crew import Client
 from crew.cli.node import Node
 from crew.client import blocking
 from tests.integration.conftest import StartWorker
+from tests.waiting import until
 
 
 class Heard:
@@ -21,9 +22,7 @@ class Heard:
         self.events.append(event)
 
     async def payloads(self, count: int) -> list[Any]:
-        async with asyncio.timeout(10):
-            while len(self.events) < count:
-                await asyncio.sleep(0.01)
+        await until(lambda: len(self.events) >= count)
         return [event.payload for event in self.events]
 
 

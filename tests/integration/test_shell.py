@@ -43,9 +43,15 @@ Crew = Callable[..., subprocess.CompletedProcess[bytes]]
 
 
 @pytest.fixture(scope="module")
-def environment(broker_url: str) -> dict[str, str]:
+def environment(broker_url: str, shared_prefix: str) -> dict[str, str]:
     """What every process of this module needs to know."""
-    return {"CREW_AMQP_URL": broker_url}
+    return {"CREW_AMQP_URL": broker_url, "CREW_TEST_PREFIX": shared_prefix}
+
+
+@pytest.fixture
+def prefix(shared_prefix: str) -> str:
+    """Begins the names of the tasks of this module's worker."""
+    return shared_prefix
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -85,9 +85,7 @@ async def test_a_process_that_dies_is_replaced_and_its_call_runs_again(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_no_process_outlives_a_killed_supervisor(
-    broker_url: str, prefix: str, start_worker: StartWorker
-) -> None:
+async def test_no_process_outlives_a_killed_supervisor(broker_url: str, prefix: str, start_worker: StartWorker) -> None:
     worker = start_worker("--processes", "2", count=2)
     children = _children(worker.pid)
     assert len(children) == 2
