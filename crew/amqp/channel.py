@@ -36,7 +36,7 @@ def guarded(callback: Callable[P, None]) -> Callable[P, None]:
         try:
             callback(*args, **kwargs)
         except Exception:
-            logger.exception("%s failed", callback.__qualname__)
+            logger.exception("%r failed", callback)
 
     return guard
 

@@ -71,6 +71,8 @@ def _known(error: BaseException) -> LinkFault | None:
         return LinkFault(f"TLS failed: {error.reason or error}")
     if isinstance(error, OSError) and error.strerror:
         return LinkFault(error.strerror[:1].lower() + error.strerror[1:])
+    if isinstance(error, TimeoutError):
+        return LinkFault("the host did not answer in time")
     if isinstance(error, exceptions.StreamLostError):
         return LinkFault("the connection broke")
     if isinstance(error, connection_workflow.AMQPConnectorStackTimeout | exceptions.ConnectionOpenAborted):

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import pika
-from pika import frame
+from pika import frame, spec
 from pika.adapters.asyncio_connection import AsyncioConnection
 
 from crew.amqp.fault import LinkFault, fault_of
+from crew.protocol.properties import UNREADABLE
 from crew.settings import redacted
 
 READ_BYTES: Final = 64 * 1024
@@ -60,13 +61,25 @@ class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
             end = start + _frame_size(buffer, start)
             if end > total:
                 break
-            consumed, value = frame.decode_frame(buffer[start:end])
-            if value is None:
-                break
-            start += consumed
-            self._process_frame(value)
+            self._process_frame(_decoded(buffer[start:end]))
+            start = end
         self._frame_buffer = buffer[start:]
         self.bytes_received += start
+
+
+def _decoded(data: bytes) -> Any:
+    """The frame in `data`.
+
+    Properties that pika cannot decode become an unreadable message instead of a lost connection: the broker would hand
+    it out again on every new one.
+    """
+    try:
+        return frame.decode_frame(data)[1]
+    except Exception as error:
+        if data[0] != spec.FRAME_HEADER:
+            raise
+        channel, (body_size,) = struct.unpack_from(">H", data, 1)[0], struct.unpack_from(">Q", data, _FRAME_HEAD + 4)
+        return frame.Header(channel, body_size, spec.BasicProperties(headers={UNREADABLE: str(error)}))
 
 
 def _frame_size(buffer: bytes, start: int) -> int:

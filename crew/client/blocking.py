@@ -130,6 +130,7 @@ class Client:
             return
         if self._thread.is_alive():
             self.run(self._client.close())
+            self.run(_cancel_others())
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
         self._is_closed = True
@@ -143,11 +144,22 @@ class Client:
         with self._start_once:
             if not self._thread.is_alive():
                 self._thread.start()
-        return asyncio.run_coroutine_threadsafe(step, self._loop).result()
+        try:
+            return asyncio.run_coroutine_threadsafe(step, self._loop).result()
+        except concurrent.futures.CancelledError:
+            raise ConnectionError("the client was closed") from None
 
 
 async def _wait(call: PendingCall) -> Any:
     return await call
+
+
+async def _cancel_others() -> None:
+    """Let go of the threads that still wait for something."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 async def _sync(function: Callable[..., T], *args: Any) -> T:

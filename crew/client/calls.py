@@ -91,14 +91,17 @@ class Calls:
         """Publish it now; where the broker is away, `send_waiting` does when it is back."""
         if not (self._publishing.is_ready and self._consuming.is_ready):
             return
+        try:
+            confirm = self._publishing.publish(
+                topology.DEFAULT_EXCHANGE,
+                topology.task_queue_name(call.task),
+                properties.of_call(call.message, now=time.time()),
+                call.message.body.data,
+                mandatory=True,
+            )
+        except errors.ConnectionError:
+            return  # it broke just now: the next connection sends it
         call.is_published = True
-        confirm = self._publishing.publish(
-            topology.DEFAULT_EXCHANGE,
-            topology.task_queue_name(call.task),
-            properties.of_call(call.message, now=time.time()),
-            call.message.body.data,
-            mandatory=True,
-        )
         confirm.then(functools.partial(self._on_confirm, call))
 
     def _on_confirm(self, call: PendingCall, status: ConfirmStatus) -> None:

@@ -152,7 +152,7 @@ class Client:
             timeout: seconds that the task may run; None: as long as the budget lasts.
             persistent: run at least once, through a restart of the broker; else at most once.
             serializer: "json", "msgpack", "text" or "bytes"; default: bytes as they are, anything else as JSON.
-            headers: for the task: names to str, int, float or bool.
+            headers: for the task: names to str, int or bool.
             callback: called with (value, headers) when the call ends; a failure comes as an exception value.
             id: unique among the calls in flight; default: a new one.
 

@@ -6,6 +6,7 @@ most of it.
 
 import asyncio
 import heapq
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -14,6 +15,8 @@ from crew.errors import DuplicateTaskId, Overloaded
 from crew.protocol.message import Headers
 
 SWEEP_ABOVE: Final = 1_000  # dead entries that the heap may hold beside the living
+
+_NOBODY: Final = (-1, None)
 
 
 class PendingCalls:
@@ -27,15 +30,16 @@ class PendingCalls:
     def __init__(self, limit: int, on_due: Callable[[PendingCall], None]) -> None:
         self._limit = limit
         self._on_due = on_due
-        self._calls: dict[str, PendingCall] = {}
-        self._due: list[tuple[float, str]] = []
+        self._calls: dict[str, tuple[int, PendingCall]] = {}  # id -> number, call
+        self._due: list[tuple[float, int, str]] = []  # time, number, id: no call, so that none is kept for its time
+        self._numbers = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._calls)
 
     def __iter__(self) -> Iterator[PendingCall]:
-        return iter(list(self._calls.values()))
+        return iter([call for _, call in self._calls.values()])
 
     def __repr__(self) -> str:
         return f"<PendingCalls: {len(self._calls)} of at most {self._limit}>"
@@ -51,28 +55,30 @@ class PendingCalls:
             raise DuplicateTaskId(f"a call with the id {call.id!r} is still in flight", task=call.task, id=call.id)
         if len(self._calls) >= self._limit:
             raise Overloaded(f"{self._limit} calls are waiting already", task=call.task, id=call.id)
-        self._calls[call.id] = call
+        number = next(self._numbers)
+        self._calls[call.id] = number, call
         loop = asyncio.get_running_loop()
         when = loop.time() + due_in
-        heapq.heappush(self._due, (when, call.id))
+        heapq.heappush(self._due, (when, number, call.id))
         if self._timer is None or when < self._timer.when():
             self._arm(loop)
 
     def get(self, id: str) -> PendingCall | None:
         """The call that waits under `id`."""
-        return self._calls.get(id)
+        _, call = self._calls.get(id, _NOBODY)
+        return call
 
     def settle(self, id: str, answer: Any, headers: Headers | None = None) -> bool:
         """End a call with a value or an exception; False where none waits: a late or second answer."""
-        call = self._calls.pop(id, None)
-        if len(self._due) > 2 * len(self._calls) + SWEEP_ABOVE:
-            self._sweep()
+        _, call = self._calls.pop(id, _NOBODY)
+        self._sweep()
         return call is not None and call.settle(answer, headers)
 
     def forget(self, call: PendingCall) -> None:
         """Wait for `call` no longer."""
-        if self._calls.get(call.id) is call:
+        if self.get(call.id) is call:
             del self._calls[call.id]
+            self._sweep()
 
     def close(self) -> None:
         """Let the timer go."""
@@ -89,12 +95,17 @@ class PendingCalls:
         loop = asyncio.get_running_loop()
         now = loop.time() + 0.001  # the loop's own clock resolution: a timer may fire that much early
         while self._due and self._due[0][0] <= now:
-            _, id = heapq.heappop(self._due)
-            call = self._calls.get(id)
-            if call is not None:
+            _, number, id = heapq.heappop(self._due)
+            call = self.get(id)
+            if call is not None and self._waits(number, id):
                 self._on_due(call)
         self._arm(loop)
 
+    def _waits(self, number: int, id: str) -> bool:
+        return self._calls.get(id, _NOBODY)[0] == number  # another call may have its id by now
+
     def _sweep(self) -> None:
-        self._due = [entry for entry in self._due if entry[1] in self._calls]
-        heapq.heapify(self._due)
+        """Let go of calls that have ended, once they are most of the heap."""
+        if len(self._due) > 2 * len(self._calls) + SWEEP_ABOVE:
+            self._due = [entry for entry in self._due if self._waits(entry[1], entry[2])]
+            heapq.heapify(self._due)

@@ -67,13 +67,18 @@ class PubSub:
 
     async def _publish(self, event: Event) -> ConfirmStatus:
         await self._publishing.ready()
-        return await self._publishing.publish(
-            topology.PUBSUB,
-            event.topic,
-            properties.of_event(event, now=time.time()),
-            event.body.data,
-            mandatory=False,
-        )
+        try:
+            confirm = self._publishing.publish(
+                topology.PUBSUB,
+                event.topic,
+                properties.of_event(event, now=time.time()),
+                event.body.data,
+                mandatory=False,
+            )
+        except errors.ConnectionError:  # it broke just now
+            await asyncio.sleep(0)
+            return ConfirmStatus.LOST
+        return await confirm
 
     # --- subscribe --------------------------------------------------------------------------------------------------
 

@@ -44,7 +44,6 @@ class Subscription:
     def __init__(self, topic: str, callback: OnEvent, on_close: "Callable[[Subscription], None]") -> None:
         self.topic = topology.check_topic(topic)
         self.callback = callback
-        self._matcher = topology.topic_matcher(topic)
         self._on_close = on_close
         self._is_active = asyncio.Event()
 
@@ -65,7 +64,7 @@ class Subscription:
 
     def matches(self, topic: str) -> bool:
         """Whether an event of `topic` is one of its own."""
-        return topology.topic_matches(self._matcher, topic)
+        return topology.topic_matches(self.topic, topic)
 
     def hear(self, event: Event) -> None:
         """Call back; what the callback raises is logged."""

@@ -107,6 +107,8 @@ def _decompressed(body: Body, max_size: int) -> bytes:
         raise SerializationError(f"the body decompresses to more than the {max_size} bytes accepted here")
     if not decompressor.eof:
         raise SerializationError("the body is not valid gzip: it ends too early")
+    if decompressor.unused_data:
+        raise SerializationError("the body is not valid gzip: something follows its end")
     return data
 
 

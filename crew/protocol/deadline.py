@@ -4,8 +4,6 @@ Durations are float seconds. An instant that travels is wall-clock epoch seconds
 share no monotonic clock; an instant that stays inside a process is `time.monotonic()` seconds.
 """
 
-import math
-
 DEFAULT_EXPIRATION = 60.0
 MAX_DURATION = 366 * 86_400.0  # a year; anything longer is a unit mistaken
 MAX_BROKER_TTL_MS = 2**32 - 1  # RabbitMQ refuses a larger per-message TTL
@@ -19,7 +17,7 @@ def check_duration(name: str, value: object) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{name} must be a number of seconds, not {value!r}")
-    if not math.isfinite(value) or not 0 < value <= MAX_DURATION:
+    if not 0 < value <= MAX_DURATION:  # NaN is not either
         raise ValueError(f"{name} must be greater than 0 and at most {MAX_DURATION:.0f} seconds, not {value!r}")
     return float(value)
 

@@ -22,6 +22,8 @@ TASK: Final = "crew-task"
 WORKER: Final = "crew-worker"
 OUTCOME: Final = "crew-outcome"
 REASON: Final = "crew-reason"  # of a parked message: why it was given up
+UNREADABLE: Final = "crew-unreadable"  # never travels: set where the properties of a message could not be decoded
+MAX_HEADERS: Final = 64 * 1024  # bytes of all names and values: they share a frame of 128 KiB with the properties
 _RESERVED: Final = ("crew-", "x-")  # the broker's and ours; the user's own headers begin with anything else
 
 _Value = TypeVar("_Value")
@@ -71,18 +73,37 @@ def check_headers(headers: Headers | None) -> Headers:
     """Return the user's headers, or {}.
 
     Raises:
-        ValueError: a name is no string, is over 128 bytes, or is reserved; a value is no str, int, float or bool.
+        ValueError: they are no dict or too large; a name is no string, is over 128 bytes, or is reserved; a value is no
+            str, int of 64 bits, or bool.
     """
-    for name, value in (headers or {}).items():
-        if not isinstance(name, str) or not name or len(name.encode("utf-8", "replace")) > 128:
-            raise ValueError(f"the name of a header must be a string of 1 to 128 bytes, not {name!r}")
-        if name.lower().startswith(_RESERVED):
-            raise ValueError(f"header {name!r} is reserved: begin it with anything but {' or '.join(_RESERVED)}")
-        if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            raise ValueError(f"header {name!r} must fit 64 bits, not {value!r}")
-        if not isinstance(value, str | int | float):
-            raise ValueError(f"header {name!r} must be a str, int, float or bool, not {value!r}")
-    return headers or {}
+    if not headers:
+        return {}
+    if not isinstance(headers, dict):
+        raise ValueError(f"headers must be a dict, not {headers!r}")
+    size = sum(_header_size(name, value) for name, value in headers.items())
+    if size > MAX_HEADERS:
+        raise ValueError(f"the headers have {size} bytes, more than {MAX_HEADERS}")
+    return headers
+
+
+def _header_size(name: object, value: object) -> int:
+    """Bytes of one header of the user; raises ValueError where it cannot travel."""
+    if not isinstance(name, str) or not 0 < _utf8_size("the name of a header", name) <= 128:
+        raise ValueError(f"the name of a header must be a string of 1 to 128 bytes, not {name!r}")
+    if name.lower().startswith(_RESERVED):
+        raise ValueError(f"header {name!r} is reserved: begin it with anything but {' or '.join(_RESERVED)}")
+    if isinstance(value, str):
+        return len(name) + _utf8_size(f"header {name!r}", value)
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return len(name) + 9
+    raise ValueError(f"header {name!r} must be a str, an int of 64 bits, or a bool, not {value!r}")
+
+
+def _utf8_size(what: str, text: str) -> int:
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} must be valid Unicode, not {text!r}") from None
 
 
 def queue_priority(priority: int) -> int:
@@ -130,7 +151,7 @@ def to_call(task: str, properties: Properties, data: bytes, *, fallback_id: str)
     Raises:
         MalformedMessage: a property or header that has a meaning here has the wrong type.
     """
-    headers = properties.headers or {}
+    headers = _readable(properties)
     deadline = _milliseconds(headers, DEADLINE)
     return Call(
         id=_text("correlation_id", properties.correlation_id)
@@ -174,10 +195,10 @@ def to_reply(properties: Properties, data: bytes) -> Reply | DeadLetter:
     Raises:
         MalformedMessage: it has no correlation id, or a header has the wrong type.
     """
+    headers = _readable(properties)
     id = _text("correlation_id", properties.correlation_id)
     if not id:
         raise MalformedMessage("a reply without a correlation_id answers nobody")
-    headers = properties.headers or {}
     reason = headers.get("x-first-death-reason")
     if reason is not None:
         return DeadLetter(id, str(reason))
@@ -216,7 +237,7 @@ def to_event(topic: str, properties: Properties, data: bytes) -> Event:
     Raises:
         MalformedMessage: a property has the wrong type.
     """
-    return Event(topic=topic, body=_body(properties, data), headers=users_own(properties.headers or {}))
+    return Event(topic=topic, body=_body(properties, data), headers=users_own(_readable(properties)))
 
 
 # --- pieces ---------------------------------------------------------------------------------------------------------
@@ -224,7 +245,14 @@ def to_event(topic: str, properties: Properties, data: bytes) -> Event:
 
 def users_own(headers: Headers) -> Headers:
     """Those of `headers` that are neither crew's nor the broker's."""
-    return {name: value for name, value in headers.items() if not name.startswith(_RESERVED)}
+    return {name: value for name, value in headers.items() if isinstance(name, str) and not name.startswith(_RESERVED)}
+
+
+def _readable(properties: Properties) -> Headers:
+    headers = properties.headers or {}
+    if UNREADABLE in headers:
+        raise MalformedMessage(f"its properties cannot be decoded: {headers[UNREADABLE]}")
+    return headers
 
 
 def _body(properties: Properties, data: bytes) -> Body:

@@ -26,7 +26,7 @@ class Cancellation:
         """Wait until it is set, or for `timeout` seconds; whether it is set."""
         if not self._is_set:
             try:
-                self._tokens.get(timeout=timeout)
+                self._tokens.get(timeout=None if timeout is None else max(0.0, timeout))
             except queue.Empty:
                 return self._is_set
             self._tokens.put(None)  # for the next who waits

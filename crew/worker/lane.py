@@ -18,12 +18,16 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from crew.errors import Interrupt
+from crew.protocol.failure import describe
+from crew.protocol.message import Outcome
 from crew.worker.buffer import Buffer
-from crew.worker.execution import Execution, Reason
+from crew.worker.execution import Execution, Reason, ended_with
 
 logger = logging.getLogger(__name__)
 
 RESEND: Final = 1.0  # seconds between two interrupts of a task that goes on: time for it to clean up
+
+LONGEST_TIMER: Final = 86_400.0  # seconds; the kernel's own bound is lower than what a foreign message may ask for
 
 OnExecution = Callable[[Execution], None]
 
@@ -121,6 +125,7 @@ class MainLane:
             # Only an interrupt that was sent again, just when the task had ended, can land here.
             if not isinstance(error, Interrupt):
                 logger.exception("%r could not be run", execution)
+            execution.decide(ended_with(Outcome.RAISED, describe(error)))
         execution.has_ended = True
         self._current = None
         self._on_ended(execution)
@@ -131,8 +136,9 @@ class MainLane:
         So a stream of short tasks costs no system call.
         """
         if limit is not None and limit < self._fires_at:
+            wait = min(max(limit - time.monotonic(), 1e-6), LONGEST_TIMER)
             self._fires_at = limit
-            signal.setitimer(signal.ITIMER_REAL, max(limit - time.monotonic(), 1e-6))
+            signal.setitimer(signal.ITIMER_REAL, wait)
 
     def _on_alarm(self, _signal: int, _frame: object) -> None:
         """Runs in the main thread between two bytecodes of whatever runs there."""

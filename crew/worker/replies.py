@@ -4,6 +4,7 @@ While the broker is away they wait here, and leave when it is back; the client t
 drops a second.
 """
 
+import contextlib
 import functools
 import logging
 import time
@@ -59,9 +60,13 @@ class Replies:
 
     def announce(self, call: Call) -> None:
         """Tell the client that its call has started: lost where the broker is away, as it is only news."""
-        if call.reply_to is not None and self._link.is_ready:
-            reply = Reply(id=call.id, outcome=Outcome.STARTED, body=NO_BODY, persistent=False, worker=self._worker)
-            self._link.publish("", call.reply_to, properties.of_reply(reply), b"", mandatory=False)
+        if call.reply_to is None:
+            return
+        reply = Reply(id=call.id, outcome=Outcome.STARTED, body=NO_BODY, persistent=False, worker=self._worker)
+        with contextlib.suppress(ConnectionError):
+            self._link.publish(
+                topology.DEFAULT_EXCHANGE, call.reply_to, properties.of_reply(reply), b"", mandatory=False
+            )
 
     def park(self, delivery: Delivery, reason: str, on_sent: OnSent) -> None:
         """Put the message of `delivery` where it can be looked at, with the reason."""

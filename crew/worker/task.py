@@ -37,8 +37,6 @@ class Task:
         self.function: Callable[..., Any] = _not_bound
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        if not callable(function):
-            raise ValueError(f"task {self.name!r} must be a function, not {function!r}")
         self.function = function
         registry.add(self)
         return function
@@ -105,7 +103,10 @@ class Registry:
         other = self._tasks.get(task.name)
         if other is not None and other.origin != task.origin:
             self._mistakes.append(f"two tasks are named {task.name!r}: {other.origin} and {task.origin}")
-        if inspect.iscoroutinefunction(task.function):
+        function: Any = inspect.unwrap(task.function) if callable(task.function) else task.function
+        if not callable(function):
+            self._mistakes.append(f"task {task.name!r} is {function!r}, which cannot be called")
+        if inspect.iscoroutinefunction(function):
             self._mistakes.append(f"task {task.name!r} is an async function, and only plain functions are run yet")
         if task.timeout is not None and task.timeout > MAX_TIMEOUT:
             self._mistakes.append(

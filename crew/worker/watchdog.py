@@ -85,12 +85,20 @@ class Watchdog:
     def _look(self) -> None:
         self._timer = None
         now = time.monotonic()
+        try:
+            self._look_at_all(now)
+        finally:
+            self._look_again(now)
+
+    def _look_at_all(self, now: float) -> None:
         running = self._lane.running()
         for execution in running:
             self._look_at(execution, now)
         self._interrupted = {one: when for one, when in self._interrupted.items() if one in running}
         if len(running) == self._lane.slots and all(now - (one.started or now) >= BUSY_AFTER for one in running):
             self._watched.on_busy()
+
+    def _look_again(self, now: float) -> None:
         if self._watched.has_work():
             limits = [one.limit for one in self._lane.running() if one.limit is not None and one.limit > now]
             self._look_in(min(LOOK_EVERY, min(limits, default=math.inf) - now))

@@ -1,0 +1,60 @@
+# `make run` and `make test` do everything that they need; `make` lists the rest.
+
+PYTHON := .venv/bin/python
+CREW := .venv/bin/crew
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format unit soak bench clean rabbitmq rabbitmq-unless-url
+
+help: ## list what can be made
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | expand -t 10
+
+run: .venv/installed rabbitmq-unless-url ## a broker, two workers and the quickstart gateway; Ctrl-C stops all of it
+	@printf '%s\n' \
+	    'When the gateway runs, open http://127.0.0.1:8888/ and' \
+	    '  /stat /stat2                 which worker answers' \
+	    '  /fast                        a task that never ends, answered after 3 seconds' \
+	    '  /subscribe                   waits until /publish?text=hello or /publish2?text=hello is opened' \
+	    '  /parallel                    two calls at once' \
+	    'or try: $(CREW) call stat' ''
+	@exec $(CREW) dev examples/quickstart/worker.py --gateway examples/quickstart/master.py --processes 2
+
+test: .venv/installed rabbitmq ## all tests
+	@$(PYTHON) -m pytest
+
+check: .venv/installed ## style, types, import contracts
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check --quiet .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+format: .venv/installed ## let ruff mend what it can
+	@.venv/bin/ruff check --fix .
+	@.venv/bin/ruff format .
+
+unit: .venv/installed ## the tests that need no broker
+	@$(PYTHON) -m pytest tests/unit
+
+soak: .venv/installed rabbitmq ## the tests that repeat something, ten times as often
+	@$(PYTHON) -m pytest --soak -m soak
+
+bench: .venv/installed rabbitmq-unless-url ## what a round trip costs, beside bare pika
+	@$(PYTHON) benchmarks/rpc.py
+
+clean: ## remove everything that was made here, the private broker too
+	@if [ -x $(CREW) ]; then $(CREW) broker stop; fi
+	@rm -rf .venv .crew .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@rm -rf build dist crew.egg-info
+	@find crew tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/installed: pyproject.toml
+	@python=$$(tools/python) && { [ -x $(PYTHON) ] || $$python -m venv .venv; }
+	@echo 'installing crew and its tools into .venv' >&2
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[all,dev]'
+	@touch $@
+
+rabbitmq: .venv/installed
+	@tools/rabbitmq
+
+rabbitmq-unless-url: .venv/installed
+	@[ -n "$$CREW_AMQP_URL" ] || tools/rabbitmq

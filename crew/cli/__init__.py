@@ -1,0 +1,45 @@
+"""The `crew` command: one file per sub-command, loaded when it is asked for, so that `crew --help` is quick."""
+
+from importlib import import_module
+from typing import Final
+
+import click
+
+from crew import __version__
+
+COMMANDS: Final = {
+    "worker": "Serve the tasks of a file or a module.",
+    "call": "Call a task, and print its value as JSON.",
+    "publish": "Publish on a topic.",
+    "subscribe": "Print the events of topics, one line of JSON each.",
+    "broker": "Run a private RabbitMQ node in this folder.",
+    "dev": "Run broker, workers and gateway together while you write them.",
+}
+
+
+class _Commands(click.Group):
+    """Sub-commands by name; each is the `command` of the file that has its name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"crew.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """From the table above: asking the commands themselves would load them all."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="crew")
+def main() -> None:
+    """Call tasks in worker processes over RabbitMQ.
+
+    The broker is the one that --url or CREW_AMQP_URL names; without both, the one that `crew broker start` runs from
+    this folder; else amqp://guest:guest@127.0.0.1:5672/
+    """

@@ -1,0 +1,44 @@
+"""The connection of a command that calls or listens: opened for it, and closed when it ends."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+import click
+
+from crew.client.blocking import Client
+
+CONNECT_TIMEOUT: Final = 5.0  # seconds; a command should say that the broker is away rather than wait for it
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def url_option(command: F) -> F:
+    """Add --url."""
+    return click.option("--url", metavar="URL", help="AMQP URL of the broker [CREW_AMQP_URL]")(command)
+
+
+@contextmanager
+def connected(url: str | None) -> Iterator[Client]:
+    """A client that has reached the broker.
+
+    Raises:
+        ConnectionError: it has not, within 5 seconds.
+    """
+    with Client(url) as client:
+        with _one_sentence():
+            client.connect(timeout=CONNECT_TIMEOUT)
+        yield client
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """Log no single attempt: the error at the end says it all."""
+    logger = logging.getLogger("crew")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

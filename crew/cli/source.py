@@ -1,0 +1,82 @@
+"""The file or module that a command is given, run as `python FILE` or `python -m MODULE` would run it."""
+
+import runpy
+import sys
+import traceback
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from pathlib import Path
+
+import msgspec
+
+import crew
+from crew.errors import SettingsError
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Python code that a user wrote.
+
+    Attributes:
+        name: as it was given: a path, or the dotted name of a module.
+        file: the path; None for a module.
+    """
+
+    name: str
+    file: Path | None
+
+    @property
+    def folder(self) -> Path:
+        """Where what it imports is looked for first: beside a file, in the working directory for a module."""
+        return self.file.absolute().parent if self.file else Path.cwd()
+
+    def run(self, arguments: list[str]) -> None:
+        """Run it as the main program, with `arguments` on its command line.
+
+        Raises:
+            SettingsError: there is no such module.
+        """
+        sys.argv = [self.name, *arguments]
+        sys.path.insert(0, str(self.folder))
+        if self.file:
+            runpy.run_path(str(self.file), run_name="__main__")
+        elif self._spec().submodule_search_locations is None or find_spec(f"{self.name}.__main__"):
+            runpy.run_module(self.name, run_name="__main__", alter_sys=True)
+        else:
+            import_module(self.name)  # a package that is no program
+
+    def traceback_of(self, error: Exception) -> str:
+        """How `error` came about, from the user's first line on: what crew and Python did before is of no interest."""
+        frames = error.__traceback__
+        while frames and not self._is_users(frames.tb_frame.f_code.co_filename):
+            frames = frames.tb_next
+        return "".join(traceback.format_exception(type(error), error, frames)).rstrip()
+
+    def _is_users(self, filename: str) -> bool:
+        if filename.startswith("<"):  # <frozen runpy>
+            return False
+        return not Path(filename).is_relative_to(Path(crew.__file__).parent) and Path(filename) != Path(runpy.__file__)
+
+    def _spec(self) -> ModuleSpec:
+        try:
+            spec = find_spec(self.name)
+        except ModuleNotFoundError as error:
+            if not f"{self.name}.".startswith(f"{error.name}."):
+                raise  # a package above it exists, and imports what does not
+            spec = None
+        if spec is None:
+            raise SettingsError(f"there is no file and no module {self.name}")
+        return spec
+
+
+def find(name: str) -> Source:
+    """The source that `name` means; whether a module exists is seen when it runs.
+
+    Raises:
+        SettingsError: there is no such file.
+    """
+    if Path(name).is_file():
+        return Source(name, Path(name))
+    if name.endswith(".py") or "/" in name:
+        raise SettingsError(f"there is no file {name}")
+    return Source(name, None)

@@ -1,0 +1,47 @@
+"""`crew worker`: serve the tasks of a file or a module."""
+
+import sys
+from typing import Any, Final
+
+import click
+
+from crew.cli import source
+from crew.cli.exit_status import reported
+from crew.errors import SettingsError
+from crew.worker.options import worker_options
+from crew.worker.run import start
+
+_CANNOT_RUN: Final = 78  # EX_CONFIG of sysexits.h, as run() has it for what no other attempt would mend
+
+
+class _KeepsArguments(click.Command):
+    """Leaves the arguments as they came in `ctx.obj`, for a script that parses them again."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.obj = list(args)
+        return super().parse_args(ctx, args)
+
+
+@click.command("worker", cls=_KeepsArguments)
+@click.argument("name", metavar="FILE_OR_MODULE")
+@worker_options
+@click.pass_context
+def command(ctx: click.Context, /, *, name: str, **flags: Any) -> None:
+    """Serve the tasks of a file or a module.
+
+    It is run as `python FILE` or `python -m MODULE` would run it: where it calls run(), with the settings there; else
+    its tasks are served without settings. The exit status is 0 after a drain, 2 after wrong usage, 70 where nothing
+    could start, 78 where no other attempt would help: a refused login, two tasks of one name, a file that cannot run.
+    """
+    arguments = ctx.obj
+    arguments.remove(name)
+    with reported():
+        code = source.find(name)
+        try:
+            code.run(arguments)  # does not come back where it calls run()
+        except SettingsError:
+            raise
+        except Exception as error:
+            click.echo(f"{code.traceback_of(error)}\ncrew: {name} cannot be run", err=True)
+            sys.exit(_CANNOT_RUN)
+        sys.exit(start({}, **flags))

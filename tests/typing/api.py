@@ -1,0 +1,191 @@
+"""The public API as a user writes it: `mypy --strict` on this file is the test, nothing here is run."""
+
+from typing import Any, assert_type
+
+from tornado import gen
+from tornado.web import RequestHandler
+
+import crew
+from crew import (
+    Client,
+    ConnectionError,
+    CrewError,
+    ExpirationError,
+    Interrupt,
+    TaskError,
+    TaskFailed,
+    TimeoutError,
+    UnknownTask,
+)
+from crew.client import Event, Parallel, PendingCall, Subscription, blocking
+from crew.worker import HandlerClass, Task, context, run
+
+assert_type(crew.__version__, str)
+
+
+# --- a worker script ------------------------------------------------------------------------------------------------
+
+
+@Task("resize", timeout=10)
+def resize(image: dict[str, int], *, quality: float = 0.8) -> int:
+    return image["width"] // 2
+
+
+@Task("plain")
+def plain(req):  # type: ignore[no-untyped-def]  # users need not annotate
+    return req
+
+
+assert_type(resize({"width": 640}), int)
+assert_type(resize({"width": 640}, quality=0.5), int)
+resize("not a dict")  # type: ignore[arg-type]
+resize({"width": 1}, quality="best")  # type: ignore[arg-type]
+resize()  # type: ignore[call-arg]
+Task(7)  # type: ignore[arg-type]
+Task("resize", timeout="10")  # type: ignore[arg-type]
+
+
+class Stat(HandlerClass):
+    def process(self) -> dict[str, int]:
+        return {"width": self.data["width"]}
+
+
+Stat.bind("stat")
+Stat.bind("stat", timeout=3)
+assert_type(Stat({"width": 1}).process(), dict[str, int])
+
+
+@Task("everything")
+def everything(data: Any) -> Any:
+    context.settings.counter += 1
+    context.headers["took"] = 3
+    context.pubsub.publish("news", {"x": 1})
+    context.pubsub.publish("news", headers={"a": 1}, serializer="msgpack")
+    assert_type(context.remaining, float | None)
+    assert_type(context.cancelled.is_set(), bool)
+    assert_type(context.cancelled.wait(0.1), bool)
+    assert_type(context.attempt, int)
+    assert_type(context.id, str)
+    try:
+        return data
+    except Interrupt as interrupt:
+        assert_type(interrupt.reason, str)
+        raise
+    except SystemExit:
+        return None
+
+
+def main() -> None:
+    run(counter=0, anything="else")
+
+
+# --- a gateway ------------------------------------------------------------------------------------------------------
+
+
+def on_answer(value: Any, headers: dict[str, Any]) -> None: ...
+
+
+async def on_answer_later(value: Any, headers: dict[str, Any]) -> None: ...
+
+
+def on_event(event: Event) -> None:
+    assert_type(event.topic, str)
+    assert_type(event.headers, dict[str, Any])
+
+
+async def on_event_later(event: Event) -> None: ...
+
+
+class Resize(RequestHandler):
+    crew: Client
+
+    async def get(self) -> None:
+        try:
+            self.write(await self.crew.call("resize", {"width": 640}, priority=100, expiration=3))
+        except ExpirationError:
+            self.send_error(503)
+        except TimeoutError as error:
+            assert_type(error.task, str | None)
+            self.send_error(504)
+
+    @gen.coroutine
+    def post(self) -> Any:
+        value = yield self.crew.call("resize", {"width": 640})
+        self.write(value)
+
+
+async def gateway() -> None:
+    client = Client()
+    Client("amqp://guest:guest@127.0.0.1/", name="gateway", max_pending=100)
+    Client(7)  # type: ignore[arg-type]
+    await client.connect()
+    await client.connect(timeout=3)
+
+    call = client.call("resize")
+    assert_type(call, PendingCall)
+    assert_type(call.id, str)
+    assert_type(call.headers, dict[str, Any])
+    assert_type(call.done(), bool)
+    assert_type(call.cancel(), bool)
+    client.call(
+        "resize",
+        {"width": 640},
+        priority=100,
+        expiration=3.5,
+        timeout=2,
+        persistent=False,
+        serializer="msgpack",
+        headers={"tenant": "a"},
+        callback=on_answer,
+        id="17",
+    )
+    client.call("resize", callback=on_answer_later)
+    client.call("resize", callback=lambda value, headers: print(value, headers))
+    client.call("resize", priority="high")  # type: ignore[arg-type]
+    client.call("resize", expiration="3")  # type: ignore[arg-type]
+    client.call(resize)  # type: ignore[arg-type]
+    client.call("resize", {}, 100)  # type: ignore[call-arg]
+
+    with client.parallel() as calls:
+        assert_type(calls, Parallel)
+        assert_type(calls.call("resize", {"width": 640}, expiration=3), PendingCall)
+        calls.call("stat")
+    small, stat = await calls.result()
+    print(small, stat)
+
+    await client.publish("news", {"x": 1}, headers={"a": 1}, serializer="json", persistent=True)
+    subscription = client.subscribe("news.*", on_event)
+    assert_type(subscription, Subscription)
+    client.subscribe("#", on_event_later)
+    client.subscribe("news.*", "callback")  # type: ignore[arg-type]
+    await subscription.ready()
+    subscription.close()
+    client.unsubscribe("news.*")
+    client.unsubscribe("#", on_event_later)
+    await client.close()
+    async with Client() as other:
+        assert_type(other, Client)
+
+
+def script() -> None:
+    with blocking.Client() as client:
+        assert_type(client, blocking.Client)
+        call = client.call("resize", {"width": 640}, expiration=3)
+        call.result()
+        call.result(timeout=1.5)
+        assert_type(call.id, str)
+        assert_type(call.cancel(), bool)
+        client.publish("news", {"x": 1})
+        client.subscribe("news", on_event).close()
+
+
+def errors(error: CrewError) -> None:
+    if isinstance(error, TaskFailed):
+        assert_type(error.type_name, str)
+        assert_type(error.message, str)
+        assert_type(error.traceback, str)
+        assert_type(error.retryable, bool)
+    elif isinstance(error, UnknownTask | TaskError):
+        assert_type(error.id, str | None)
+    elif isinstance(error, ConnectionError):
+        print(error)

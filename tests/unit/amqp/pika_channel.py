@@ -1,0 +1,161 @@
+"""pika's channel, with a broker that the test plays."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from pika import spec
+from pika.exceptions import ChannelClosedByBroker
+
+from crew.amqp.channel import Channel
+from crew.amqp.fault import LinkFault
+from crew.amqp.wire import Wire
+
+
+class Frame:
+    """A method as pika hands it to a callback."""
+
+    def __init__(self, method: Any) -> None:
+        self.method = method
+
+
+class PikaChannel:
+    """In place of pika.channel.Channel: remembers what it was told, calls back when the test says so.
+
+    Attributes:
+        answers: whether the broker answers a request at once.
+    """
+
+    def __init__(self) -> None:
+        self.is_open = True
+        self.answers = True
+        self.told: list[tuple[Any, ...]] = []
+        self.waiting: list[Callable[[Any], None]] = []
+        self.on_close: Callable[..., None]
+        self.on_cancel: Callable[..., None]
+        self.on_return: Callable[..., None]
+        self.on_confirm: Callable[..., None]
+        self.on_message: dict[str, Callable[..., None]] = {}
+
+    # --- what crew asks ---------------------------------------------------------------------------------------------
+
+    def add_on_close_callback(self, callback: Callable[..., None]) -> None:
+        self.on_close = callback
+
+    def add_on_cancel_callback(self, callback: Callable[..., None]) -> None:
+        self.on_cancel = callback
+
+    def add_on_return_callback(self, callback: Callable[..., None]) -> None:
+        self.on_return = callback
+
+    def confirm_delivery(self, on_confirm: Callable[..., None], callback: Callable[[Any], None]) -> None:
+        self.on_confirm = on_confirm
+        self._answer(callback)
+
+    def close(self) -> None:
+        self.break_off(RuntimeError("closed by us"))
+
+    def exchange_declare(self, *, callback: Callable[[Any], None], **arguments: Any) -> None:
+        self._ask("exchange_declare", arguments, callback)
+
+    def queue_declare(self, *, callback: Callable[[Any], None], **arguments: Any) -> None:
+        self._ask("queue_declare", arguments, callback)
+
+    def queue_bind(self, *, callback: Callable[[Any], None], **arguments: Any) -> None:
+        self._ask("queue_bind", arguments, callback)
+
+    def queue_unbind(self, *, callback: Callable[[Any], None], **arguments: Any) -> None:
+        self._ask("queue_unbind", arguments, callback)
+
+    def queue_delete(self, *, callback: Callable[[Any], None], **arguments: Any) -> None:
+        self._ask("queue_delete", arguments, callback)
+
+    def basic_qos(self, *, callback: Callable[[Any], None], **arguments: Any) -> None:
+        self._ask("basic_qos", arguments, callback)
+
+    def basic_consume(self, queue: str, on_message: Callable[..., None], *, callback: Callable[[Any], None]) -> str:
+        tag = f"consumer {len(self.on_message) + 1} of {queue}"
+        self.on_message[tag] = on_message
+        self._ask("basic_consume", queue, callback)
+        return tag
+
+    def basic_cancel(self, tag: str, *, callback: Callable[[Any], None]) -> None:
+        self._ask("basic_cancel", tag, callback)
+
+    def basic_publish(self, *arguments: Any) -> None:
+        self.told.append(("basic_publish", *arguments))
+
+    def basic_ack(self, tag: int, multiple: bool = False) -> None:
+        self.told.append(("basic_ack", tag, multiple))
+
+    def basic_nack(self, tag: int, *, requeue: bool) -> None:
+        self.told.append(("basic_nack", tag, requeue))
+
+    # --- what the broker does ---------------------------------------------------------------------------------------
+
+    def confirm(self, tag: int, *, multiple: bool = False) -> None:
+        """The broker has the message, or all up to it."""
+        self.on_confirm(Frame(spec.Basic.Ack(tag, multiple)))
+
+    def refuse(self, tag: int, *, multiple: bool = False) -> None:
+        """The queue is full."""
+        self.on_confirm(Frame(spec.Basic.Nack(tag, multiple)))
+
+    def give_back(self, correlation_id: str | None) -> None:
+        """No queue takes the message."""
+        properties = spec.BasicProperties(correlation_id=correlation_id)
+        self.on_return(self, spec.Basic.Return(312, "NO_ROUTE", "", "nowhere"), properties, b"")
+
+    def deliver(self, consumer: str, tag: int, properties: spec.BasicProperties, body: bytes) -> None:
+        """A message arrives."""
+        method = spec.Basic.Deliver(consumer, tag, False, "", "the.topic")
+        self.on_message[consumer](self, method, properties, body)
+
+    def cancel_consumer(self, consumer: str) -> None:
+        """The queue of a consumer was deleted."""
+        self.on_cancel(Frame(spec.Basic.Cancel(consumer)))
+
+    def break_off(self, reason: BaseException | None = None) -> None:
+        """The channel closes."""
+        self.is_open = False
+        self.on_close(self, reason or ChannelClosedByBroker(406, "PRECONDITION_FAILED - unknown delivery tag 1"))
+
+    def did(self, what: str) -> list[Any]:
+        """The arguments of every `what` so far."""
+        return [one[1:] for one in self.told if one[0] == what]
+
+    def _ask(self, what: str, arguments: Any, callback: Callable[[Any], None]) -> None:
+        self.told.append((what, arguments))
+        self._answer(callback)
+
+    def _answer(self, callback: Callable[[Any], None]) -> None:
+        if self.answers:
+            callback(None)
+        else:
+            self.waiting.append(callback)
+
+
+class OneChannelWire:
+    """In place of a Wire."""
+
+    def __init__(self) -> None:
+        self.opened = PikaChannel()
+
+    def channel(self, *, on_open_callback: Callable[[Any], None]) -> PikaChannel:
+        on_open_callback(self.opened)
+        return self.opened
+
+
+class Ends:
+    """What a channel told its link."""
+
+    def __init__(self) -> None:
+        self.faults: list[LinkFault] = []
+        self.canceled: list[str] = []
+
+
+async def an_open_channel() -> tuple[Channel, PikaChannel, Ends]:
+    """A Channel, the pika channel below it, and what its link hears."""
+    wire, ends = OneChannelWire(), Ends()
+    channel = Channel(cast(Wire, wire), on_closed=ends.faults.append, on_canceled=ends.canceled.append)
+    await channel.open()
+    return channel, wire.opened, ends

@@ -1,0 +1,31 @@
+"""Delays between attempts."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crew.amqp import backoff
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1))
+def test_a_broker_that_is_back_is_used_within_two_seconds(attempt: int, drawn: float) -> None:
+    assert 0 < backoff.delay(attempt, draw=lambda: drawn) <= 1.5
+
+
+def test_delays_double_until_they_are_long_enough() -> None:
+    assert [backoff.delay(attempt, first=1, longest=10, draw=lambda: 1.0) for attempt in range(1, 7)] == [
+        1,
+        2,
+        4,
+        8,
+        10,
+        10,
+    ]
+
+
+def test_many_peers_do_not_come_back_at_once() -> None:
+    assert len({backoff.delay(5) for _ in range(100)}) > 50
+
+
+@given(st.floats(0, 1))
+def test_jitter_takes_at_most_half(drawn: float) -> None:
+    assert 0.5 <= backoff.delay(1, first=1, longest=1, draw=lambda: drawn) <= 1

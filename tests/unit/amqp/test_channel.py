@@ -1,0 +1,407 @@
+"""Confirms, deliveries and answers of one channel."""
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pika import spec
+
+from crew.amqp import Confirm, ConfirmStatus, Delivery
+from crew.amqp.channel import Channel
+from crew.amqp.fault import LinkFault
+from crew.protocol.properties import Properties
+from crew.protocol.topology import Binding, Exchange, Queue
+from tests.unit.amqp.pika_channel import PikaChannel, an_open_channel
+
+PENDING, CONFIRMED, RETURNED, REFUSED, LOST = (
+    None,
+    ConfirmStatus.CONFIRMED,
+    ConfirmStatus.RETURNED,
+    ConfirmStatus.REFUSED,
+    ConfirmStatus.LOST,
+)
+
+
+def published(channel: Channel, *ids: str | None) -> list[Confirm]:
+    """A confirm for each message."""
+    return [channel.publish("", "q", Properties(correlation_id=id), b"", mandatory=True) for id in ids]
+
+
+def statuses(confirms: list[Confirm]) -> list[ConfirmStatus | None]:
+    """What is known of each."""
+    return [confirm.status for confirm in confirms]
+
+
+# --- publishing -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_a_confirm_settles_the_message_it_is_for() -> None:
+    channel, pika, _ = await an_open_channel()
+    confirms = published(channel, "a", "b", "c")
+    pika.confirm(2)
+    assert statuses(confirms) == [PENDING, CONFIRMED, PENDING]
+
+
+@pytest.mark.gen_test
+async def test_one_confirm_may_settle_all_messages_before_it() -> None:
+    channel, pika, _ = await an_open_channel()
+    confirms = published(channel, "a", "b", "c", "d")
+    pika.confirm(3, multiple=True)
+    assert statuses(confirms) == [CONFIRMED, CONFIRMED, CONFIRMED, PENDING]
+    pika.confirm(4, multiple=True)
+    assert statuses(confirms)[3] is CONFIRMED
+
+
+@pytest.mark.gen_test
+async def test_a_message_that_came_back_is_returned_though_the_broker_confirms_it() -> None:
+    channel, pika, _ = await an_open_channel()
+    confirms = published(channel, "a", "b", "c")
+    pika.give_back("b")
+    pika.confirm(3, multiple=True)
+    assert statuses(confirms) == [CONFIRMED, RETURNED, CONFIRMED]
+
+
+@pytest.mark.gen_test
+async def test_a_return_counts_once() -> None:
+    channel, pika, _ = await an_open_channel()
+    first = published(channel, "a")
+    pika.give_back("a")
+    pika.confirm(1)
+    second = published(channel, "a")
+    pika.confirm(2)
+    assert statuses(first + second) == [RETURNED, CONFIRMED]
+
+
+@pytest.mark.gen_test
+async def test_a_full_queue_refuses() -> None:
+    channel, pika, _ = await an_open_channel()
+    confirms = published(channel, "a", "b", "c")
+    pika.refuse(2, multiple=True)
+    pika.confirm(3)
+    assert statuses(confirms) == [REFUSED, REFUSED, CONFIRMED]
+
+
+@pytest.mark.gen_test
+async def test_what_was_not_confirmed_is_lost_with_its_channel() -> None:
+    channel, pika, ends = await an_open_channel()
+    confirms = published(channel, "a", "b")
+    pika.confirm(1)
+    pika.break_off()
+    assert statuses(confirms) == [CONFIRMED, LOST]
+    assert [fault.code for fault in ends.faults] == [406]
+
+
+@pytest.mark.gen_test
+async def test_the_link_knows_of_the_loss_before_the_publishers_do() -> None:
+    """Who publishes again at once must find a link that waits, not one that is just breaking."""
+    channel, pika, ends = await an_open_channel()
+    known: list[int] = []
+    published(channel, "a")[0].then(lambda status: known.append(len(ends.faults)))
+    pika.break_off()
+    assert known == [1]
+
+
+@pytest.mark.gen_test
+async def test_a_confirm_can_be_awaited_before_and_after_the_broker_has_spoken() -> None:
+    channel, pika, _ = await an_open_channel()
+    (confirm,) = published(channel, "a")
+    asyncio.get_running_loop().call_soon(pika.confirm, 1)
+    assert await confirm is CONFIRMED
+    assert await confirm is CONFIRMED
+
+
+@pytest.mark.gen_test
+async def test_who_gave_up_waiting_for_a_confirm_disturbs_nobody() -> None:
+    channel, pika, _ = await an_open_channel()
+    confirms = published(channel, "a", "b")
+
+    async def wait() -> ConfirmStatus:
+        return await confirms[0]
+
+    waiting = asyncio.ensure_future(wait())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    pika.confirm(2, multiple=True)
+    assert statuses(confirms) == [CONFIRMED, CONFIRMED]
+
+
+@pytest.mark.gen_test
+async def test_a_listener_that_raises_costs_neither_the_connection_nor_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    channel, pika, _ = await an_open_channel()
+    confirms = published(channel, "a", "b")
+
+    def listener(status: ConfirmStatus) -> None:
+        raise ValueError("a bug")
+
+    confirms[0].then(listener)
+    pika.confirm(2, multiple=True)
+    assert statuses(confirms) == [CONFIRMED, CONFIRMED]
+    assert "a bug" in caplog.text
+
+
+@pytest.mark.gen_test
+async def test_a_confirm_of_nothing_is_ignored() -> None:
+    channel, pika, _ = await an_open_channel()
+    confirms = published(channel, "a")
+    pika.confirm(7)
+    pika.confirm(1)
+    pika.confirm(1)
+    assert statuses(confirms) == [CONFIRMED]
+
+
+@pytest.mark.gen_test
+async def test_nothing_is_published_on_a_closed_channel() -> None:
+    channel, pika, _ = await an_open_channel()
+    pika.break_off()
+    with pytest.raises(LinkFault, match="closed"):
+        published(channel, "a")
+    assert pika.did("basic_publish") == []
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["publish", "ack", "nack", "return"]), st.integers(0, 3), st.booleans()), max_size=40
+    ),
+    st.booleans(),
+)
+@settings(deadline=None)
+def test_whatever_the_broker_says_every_message_gets_exactly_one_word(
+    steps: list[tuple[str, int, bool]], breaks: bool
+) -> None:
+    async def play() -> None:
+        channel, pika, _ = await an_open_channel()
+        expected: dict[int, ConfirmStatus] = {}
+        heard: dict[int, list[ConfirmStatus]] = {}
+        open_tags: list[int] = []
+        returned: set[int] = set()
+        for what, which, multiple in steps:
+            if what == "publish":
+                tag = len(heard) + 1
+                open_tags.append(tag)
+                heard[tag] = []
+                published(channel, str(tag))[0].then(heard[tag].append)
+            elif open_tags and what == "return":
+                returned.add(open_tags[which % len(open_tags)])
+                pika.give_back(str(open_tags[which % len(open_tags)]))
+            elif open_tags:
+                tag = open_tags[which % len(open_tags)]
+                settled = [one for one in open_tags if one == tag or (multiple and one < tag)]
+                status = CONFIRMED if what == "ack" else REFUSED
+                expected |= {one: RETURNED if one in returned else status for one in settled}
+                open_tags = [one for one in open_tags if one not in settled]
+                pika.confirm(tag, multiple=multiple) if what == "ack" else pika.refuse(tag, multiple=multiple)
+        if breaks:
+            pika.break_off()
+            expected |= dict.fromkeys(open_tags, LOST)
+        assert heard == {tag: [expected[tag]] if tag in expected else [] for tag in heard}
+
+    asyncio.run(play())
+
+
+# --- deliveries -----------------------------------------------------------------------------------------------------
+
+
+async def a_consumed_delivery(properties: spec.BasicProperties | None = None) -> tuple[Delivery, Channel, PikaChannel]:
+    """Something that was delivered over the queue q."""
+    channel, pika, _ = await an_open_channel()
+    arrived: list[Delivery] = []
+    await channel.consume("q", arrived.append, prefetch=1)
+    pika.deliver("consumer 1 of q", 7, properties or spec.BasicProperties(), b"body")
+    return arrived[0], channel, pika
+
+
+@pytest.mark.gen_test
+async def test_a_delivery_tells_where_it_came_from() -> None:
+    delivery, _, _ = await a_consumed_delivery(spec.BasicProperties(correlation_id="17", priority=3, headers={"a": 1}))
+    assert (delivery.queue, delivery.topic, delivery.tag, delivery.body) == ("q", "the.topic", 7, b"body")
+    assert delivery.properties == Properties(correlation_id="17", priority=3, headers={"a": 1})
+
+
+@pytest.mark.gen_test
+async def test_a_delivery_is_acknowledged_once_and_by_itself() -> None:
+    delivery, _, pika = await a_consumed_delivery()
+    assert delivery.ack() is True
+    assert pika.did("basic_ack") == [(7, False)]
+
+
+@pytest.mark.gen_test
+async def test_a_delivery_can_go_back_to_its_queue() -> None:
+    delivery, _, pika = await a_consumed_delivery()
+    assert delivery.requeue() is True
+    assert pika.did("basic_nack") == [(7, True)]
+
+
+@pytest.mark.gen_test
+async def test_a_delivery_of_a_closed_channel_is_never_acknowledged_on_another() -> None:
+    delivery, _, pika = await a_consumed_delivery()
+    pika.break_off()
+    assert delivery.ack() is False
+    assert delivery.requeue() is False
+    delivery.ack_through()
+    await asyncio.sleep(0)
+    assert pika.did("basic_ack") == pika.did("basic_nack") == []
+
+
+@pytest.mark.gen_test
+async def test_all_that_was_done_in_one_moment_is_acknowledged_in_one_frame() -> None:
+    channel, pika, _ = await an_open_channel()
+    for tag in range(1, 101):
+        channel.ack_through(tag)
+    assert pika.did("basic_ack") == []
+    await asyncio.sleep(0)
+    assert pika.did("basic_ack") == [(100, True)]
+    channel.ack_through(101)
+    await asyncio.sleep(0)
+    assert pika.did("basic_ack") == [(100, True), (101, True)]
+
+
+@pytest.mark.gen_test
+async def test_what_was_done_is_not_acknowledged_on_a_channel_that_closed_meanwhile() -> None:
+    channel, pika, _ = await an_open_channel()
+    channel.ack_through(3)
+    pika.break_off()
+    await asyncio.sleep(0)
+    assert pika.did("basic_ack") == []
+
+
+@pytest.mark.gen_test
+async def test_a_bug_in_a_consumer_costs_a_line_of_the_log_and_not_the_connection(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    channel, pika, ends = await an_open_channel()
+
+    def on_delivery(delivery: Delivery) -> None:
+        raise ValueError("a bug")
+
+    await channel.consume("q", on_delivery, prefetch=1)
+    pika.deliver("consumer 1 of q", 1, spec.BasicProperties(), b"")
+    assert "a bug" in caplog.text
+    assert channel.is_open
+    assert ends.faults == []
+
+
+@pytest.mark.gen_test
+async def test_a_64_bit_header_is_a_plain_int() -> None:
+    """pika decodes it as a type of its own."""
+    received = spec.BasicProperties()
+    received.decode(b"".join(spec.BasicProperties(headers={"crew-deadline": 2**40}).encode()))
+    delivery, _, _ = await a_consumed_delivery(received)
+    assert delivery.properties.headers == {"crew-deadline": 2**40}
+    assert type((delivery.properties.headers or {})["crew-deadline"]) is int
+
+
+@pytest.mark.gen_test
+async def test_the_users_headers_survive_the_wire() -> None:
+    headers: dict[str, Any] = {"text": "ü", "yes": True, "small": 1, "large": 2**62}
+    channel, pika, _ = await an_open_channel()
+    channel.publish("", "q", Properties(headers=dict(headers)), b"", mandatory=True)
+    received = spec.BasicProperties()
+    received.decode(b"".join(pika.did("basic_publish")[0][3].encode()))
+    delivery, _, _ = await a_consumed_delivery(received)
+    assert delivery.properties.headers == headers
+
+
+# --- consuming ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_each_consumer_has_its_own_prefetch() -> None:
+    channel, pika, _ = await an_open_channel()
+    await asyncio.gather(
+        channel.consume("a", lambda delivery: None, prefetch=1), channel.consume("b", lambda delivery: None, prefetch=5)
+    )
+    asked = [one for one in pika.told if one[0] in ("basic_qos", "basic_consume")]
+    assert asked == [
+        ("basic_qos", {"prefetch_count": 1}),
+        ("basic_consume", "a"),
+        ("basic_qos", {"prefetch_count": 5}),
+        ("basic_consume", "b"),
+    ]
+
+
+@pytest.mark.gen_test
+async def test_a_second_consumer_of_a_queue_replaces_the_first() -> None:
+    channel, pika, _ = await an_open_channel()
+    await channel.consume("q", lambda delivery: None, prefetch=1)
+    await channel.consume("q", lambda delivery: None, prefetch=4)
+    assert pika.did("basic_cancel") == [("consumer 1 of q",)]
+    await channel.cancel("q")
+    assert pika.did("basic_cancel")[-1] == ("consumer 2 of q",)
+
+
+@pytest.mark.gen_test
+async def test_a_queue_that_is_deleted_under_its_consumer_is_noticed() -> None:
+    channel, pika, ends = await an_open_channel()
+    await channel.consume("a", lambda delivery: None, prefetch=1)
+    await channel.consume("b", lambda delivery: None, prefetch=1)
+    pika.cancel_consumer("consumer 2 of b")
+    assert ends.canceled == ["b"]
+    await channel.cancel("b")
+    assert pika.did("basic_cancel") == []
+
+
+# --- declaring ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_exchanges_and_queues_outlive_the_broker() -> None:
+    channel, pika, _ = await an_open_channel()
+    await channel.declare(Exchange("x", "topic"))
+    await channel.declare(Queue("q", {"x-expires": 1}))
+    await channel.declare(Binding("q", "x", "a.*"))
+    ((exchange,),) = pika.did("exchange_declare")
+    ((queue,),) = pika.did("queue_declare")
+    ((binding,),) = pika.did("queue_bind")
+    assert (exchange["durable"], queue["durable"]) == (True, True)
+    assert queue["arguments"] == {"x-expires": 1}
+    assert (binding["queue"], binding["exchange"], binding["routing_key"]) == ("q", "x", "a.*")
+
+
+@pytest.mark.gen_test
+async def test_who_waits_for_an_answer_hears_of_the_loss_instead() -> None:
+    channel, pika, _ = await an_open_channel()
+    pika.answers = False
+    declaring = asyncio.ensure_future(channel.declare(Queue("q")))
+    consuming = asyncio.ensure_future(channel.consume("q", lambda delivery: None, prefetch=1))
+    await asyncio.sleep(0)
+    pika.break_off()
+    for waiting in (declaring, consuming):
+        with pytest.raises(LinkFault, match="406"):
+            await waiting
+
+
+@pytest.mark.gen_test
+async def test_asking_a_closed_channel_fails_at_once() -> None:
+    channel, pika, _ = await an_open_channel()
+    pika.break_off()
+    with pytest.raises(LinkFault, match="closed"):
+        await channel.declare(Queue("q"))
+    await channel.cancel("q")
+    await channel.close()
+
+
+@pytest.mark.gen_test
+async def test_a_channel_tells_its_state_in_words() -> None:
+    channel, pika, _ = await an_open_channel()
+    published(channel, "a")
+    await channel.consume("q", lambda delivery: None, prefetch=1)
+    assert repr(channel) == "<Channel open, 1 unconfirmed, 1 consumers>"
+    pika.break_off()
+    assert repr(channel) == "<Channel closed, 0 unconfirmed, 0 consumers>"
+
+
+@pytest.mark.gen_test
+async def test_a_confirm_tells_its_state_in_words(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    channel, pika, _ = await an_open_channel()
+    (confirm,) = published(channel, "17")
+    assert repr(confirm) == "<Confirm of 17: pending>"
+    pika.confirm(1)
+    assert repr(confirm) == "<Confirm of 17: confirmed>"

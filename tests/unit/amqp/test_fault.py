@@ -1,0 +1,178 @@
+"""pika's exceptions, in one sentence each."""
+
+import errno
+import os
+import socket
+import ssl
+
+import pytest
+from pika import exceptions
+from pika.adapters.utils import connection_workflow as workflow
+
+from crew.amqp.fault import LinkFault, LinkRefused, fault_of
+from crew.errors import ConnectionError, CrewError
+
+
+def os_error(number: int) -> OSError:
+    """As the system raises it."""
+    return OSError(number, os.strerror(number))
+
+
+def tls_error() -> ssl.SSLError:
+    """As TLS raises it, where the broker speaks plain AMQP."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    incoming.write(b"AMQP\x00\x00\x09\x01")
+    with pytest.raises(ssl.SSLError) as raised:
+        ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="broker").do_handshake()
+    return raised.value
+
+
+def failed_attempt(*causes: BaseException) -> BaseException:
+    """As pika reports an attempt to connect that failed."""
+    failed: BaseException = exceptions.AMQPConnectionError(workflow.AMQPConnectionWorkflowFailed(causes))
+    return failed
+
+
+SENTENCES = [
+    (None, "the connection was closed"),
+    (exceptions.StreamLostError("Transport indicated EOF"), "the connection broke"),
+    (
+        exceptions.StreamLostError("Stream connection lost: ConnectionResetError(104, 'Connection reset by peer')"),
+        "the connection broke",
+    ),
+    (exceptions.StreamLostError("Stream connection lost: ValueError('bug in callback')"), "the connection broke"),
+    (
+        exceptions.ConnectionClosedByBroker(320, "CONNECTION_FORCED - broker forced connection closure"),
+        "the broker closed it: CONNECTION_FORCED - broker forced connection closure (320)",
+    ),
+    (
+        exceptions.ChannelClosedByBroker(406, "PRECONDITION_FAILED - inequivalent arg 'x-max-priority'"),
+        "the broker closed it: PRECONDITION_FAILED - inequivalent arg 'x-max-priority' (406)",
+    ),
+    (exceptions.AMQPHeartbeatTimeout("No activity"), "the broker has not answered for three heartbeats"),
+    (
+        exceptions.ConnectionBlockedTimeout("expired"),
+        "the broker has blocked publishing for too long: it is short of memory or disk",
+    ),
+    (exceptions.ConnectionOpenAborted(), "the broker accepted the connection and then did not answer"),
+    (
+        failed_attempt(workflow.AMQPConnectorStackTimeout("Timeout during AMQP handshake")),
+        "the broker accepted the connection and then did not answer",
+    ),
+    (
+        failed_attempt(workflow.AMQPConnectorSocketConnectError(os_error(errno.ECONNREFUSED))),
+        "connection refused",
+    ),
+    (
+        failed_attempt(workflow.AMQPConnectorSocketConnectError(os_error(errno.EHOSTUNREACH))),
+        "no route to host",
+    ),
+    (
+        failed_attempt(
+            workflow.AMQPConnectorSocketConnectError(socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
+        ),
+        "the host name cannot be resolved: Name or service not known",
+    ),
+    (
+        failed_attempt(
+            workflow.AMQPConnectorTransportSetupError(tls_error()),
+        ),
+        "TLS failed: WRONG_VERSION_NUMBER",
+    ),
+    (
+        failed_attempt(
+            workflow.AMQPConnectorAMQPHandshakeError(exceptions.ProbableAuthenticationError("ConnectionClosedByBroker"))
+        ),
+        "user name or password refused",
+    ),
+    (
+        failed_attempt(
+            workflow.AMQPConnectorAMQPHandshakeError(
+                exceptions.ProbableAccessDeniedError("NOT_ALLOWED - vhost x not found")
+            )
+        ),
+        "no such virtual host, or this user may not use it",
+    ),
+]
+
+
+@pytest.mark.parametrize(("error", "sentence"), SENTENCES, ids=[sentence for _, sentence in SENTENCES])
+def test_what_went_wrong_is_one_plain_sentence(error: BaseException | None, sentence: str) -> None:
+    fault = fault_of(error)
+    assert str(fault).lower() == sentence.lower()
+    assert "\n" not in str(fault)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(error for error, _ in SENTENCES),
+        failed_attempt(workflow.AMQPConnectorSocketConnectError(TimeoutError("TCP connection attempt timed out"))),
+        failed_attempt(),
+        exceptions.AMQPConnectionError(),
+        exceptions.IncompatibleProtocolError("0-8"),
+        exceptions.ChannelWrongStateError("Channel is closed."),
+        ValueError("line one\nline two"),
+        RuntimeError(),
+    ],
+)
+def test_whatever_pika_reports_is_our_connection_error(error: BaseException | None) -> None:
+    fault = fault_of(error)
+    assert isinstance(fault, ConnectionError)
+    assert isinstance(fault, CrewError)
+    assert str(fault)
+    assert "\n" not in str(fault)
+
+
+def test_a_host_that_does_not_answer_at_all_is_said_to_be_silent() -> None:
+    timed_out = TimeoutError("TCP connection attempt timed out: 'example.org'/(...)")
+    fault = fault_of(failed_attempt(workflow.AMQPConnectorSocketConnectError(timed_out)))
+    assert "timed out" in str(fault) or "did not answer" in str(fault)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        exceptions.AuthenticationError("PLAIN"),
+        exceptions.ProbableAuthenticationError(
+            exceptions.ConnectionClosedByBroker(403, "ACCESS_REFUSED - Login was refused")
+        ),
+        exceptions.ProbableAccessDeniedError(
+            exceptions.ConnectionClosedByBroker(530, "NOT_ALLOWED - vhost x not found")
+        ),
+        exceptions.ConnectionClosedByBroker(530, "NOT_ALLOWED - access to vhost 'x' refused for user 'guest'"),
+        exceptions.ChannelClosedByBroker(403, "ACCESS_REFUSED - access to queue 'q' refused for user 'guest'"),
+    ],
+    ids=lambda error: f"{type(error).__name__} {error.args[0]}",
+)
+def test_a_refusal_that_no_further_attempt_would_mend_is_told_apart(error: BaseException) -> None:
+    fault = fault_of(error)
+    assert isinstance(fault, LinkRefused)
+    assert fault.code in (403, 530)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        exceptions.StreamLostError("Transport indicated EOF"),
+        exceptions.ConnectionClosedByBroker(320, "CONNECTION_FORCED"),
+        exceptions.ProbableAccessDeniedError(
+            exceptions.ConnectionClosedByBroker(541, "INTERNAL_ERROR - access to vhost '/' refused: vhost '/' is down")
+        ),
+        exceptions.ConnectionClosedByBroker(530, "NOT_ALLOWED - access refused: vhost '/' is down"),
+        failed_attempt(workflow.AMQPConnectorSocketConnectError(os_error(errno.ECONNREFUSED))),
+    ],
+    ids=lambda error: f"{type(error).__name__} {error.args[0]}",
+)
+def test_a_broker_that_may_come_back_is_tried_again(error: BaseException) -> None:
+    assert not isinstance(fault_of(error), LinkRefused)
+
+
+def test_the_code_of_the_broker_is_kept() -> None:
+    assert fault_of(exceptions.ChannelClosedByBroker(404, "NOT_FOUND - no queue 'q'")).code == 404
+    assert fault_of(exceptions.StreamLostError("x")).code == 0
+
+
+def test_a_fault_stays_a_fault() -> None:
+    assert isinstance(fault_of(LinkFault("the channel is closed")), LinkFault)
+    assert str(fault_of(LinkFault("the channel is closed"))) == "the channel is closed"

@@ -1,0 +1,79 @@
+"""A link without a broker: what it does alone."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from crew.amqp import Link, LinkState
+from crew.errors import ConnectionError
+from crew.protocol.properties import Properties
+from crew.settings import Settings
+from tests.unit.broker_addresses import nowhere as no_broker
+from tests.waiting import until
+
+
+@pytest.fixture
+def nowhere() -> Iterator[Settings]:
+    """The address of a broker that is not there."""
+    with no_broker() as url:
+        yield Settings(urls=(url,))
+
+
+@pytest.mark.gen_test
+async def test_an_unreachable_broker_costs_one_sentence_an_attempt(
+    nowhere: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    link = Link(nowhere, name="gateway publish")
+    link.open()
+    await until(lambda: len(caplog.records) >= 2)
+    await link.close()
+    for record in caplog.records:
+        message = record.getMessage()
+        assert "gateway publish" in message
+        assert "connection refused" in message
+        assert "next attempt in" in message
+        assert "secret" not in message
+        assert "\n" not in message
+        assert record.exc_info is None
+
+
+@pytest.mark.gen_test
+async def test_who_waits_for_a_link_that_is_closed_hears_of_it(nowhere: Settings) -> None:
+    link = Link(nowhere, name="l")
+    link.open()
+    waiting = asyncio.ensure_future(link.ready())
+    await until(lambda: link.state is LinkState.LOST)
+    await link.close()
+    with pytest.raises(ConnectionError, match="closed"):
+        await waiting
+
+
+@pytest.mark.gen_test
+async def test_closing_twice_or_before_opening_is_closing(nowhere: Settings) -> None:
+    link = Link(nowhere, name="l")
+    await link.close()
+    await link.close()
+    assert link.state is LinkState.CLOSED
+
+
+@pytest.mark.gen_test
+async def test_opening_twice_is_opening(nowhere: Settings) -> None:
+    link = Link(nowhere, name="l")
+    link.open()
+    link.open()
+    assert link.state is LinkState.CONNECTING
+    await link.close()
+
+
+@pytest.mark.gen_test
+async def test_publishing_without_a_broker_is_a_connection_error(nowhere: Settings) -> None:
+    link = Link(nowhere, name="l")
+    with pytest.raises(ConnectionError, match="closed"):
+        link.publish("", "q", Properties(), b"", mandatory=True)
+
+
+def test_a_link_may_be_built_before_any_loop_runs(nowhere: Settings) -> None:
+    link = Link(nowhere, name="l")
+    assert "secret" not in repr(link)
+    assert repr(link).endswith("closed>")

@@ -1,0 +1,119 @@
+"""Frames in and out, in pieces of any size."""
+
+import asyncio
+import itertools
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pika import frame, spec
+
+from crew.amqp.fault import LinkFault
+from crew.amqp.wire import Wire, open_wire
+from tests.unit.links import never
+
+
+class Transport:
+    """Remembers what is written."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+
+class UnconnectedWire(Wire):
+    """A wire between its socket and its channels, without either."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self._unsent: list[bytes] = []
+        self._loop: Any = loop
+        self._frame_buffer = b""
+        self._transport: Any = Transport()
+        self.bytes_received = self.bytes_sent = self.frames_sent = 0
+        self.frames: list[Any] = []
+
+    def _process_frame(self, value: Any) -> None:
+        self.frames.append(value)
+
+
+def marshaled(body: bytes) -> bytes:
+    """The frames of one delivery."""
+    deliver = spec.Basic.Deliver("tag", 1, False, "", "q")
+    header = spec.BasicProperties(correlation_id="17", headers={"a": 1})
+    parts: list[Any] = [frame.Method(1, deliver), frame.Header(1, len(body), header)]
+    parts += [frame.Body(1, body)] if body else []
+    return b"".join(part.marshal() for part in [*parts, frame.Heartbeat()])
+
+
+def in_pieces(data: bytes, cuts: list[int]) -> list[bytes]:
+    """`data`, cut at those places."""
+    places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    return [data[start:end] for start, end in itertools.pairwise(places)]
+
+
+@given(st.lists(st.binary(max_size=50), max_size=5), st.lists(st.integers(0, 10_000), max_size=20))
+@settings(deadline=None)
+def test_frames_arrive_whole_however_the_network_cuts_them(bodies: list[bytes], cuts: list[int]) -> None:
+    data = b"".join(map(marshaled, bodies))
+    wire = UnconnectedWire()
+    for piece in in_pieces(data, cuts):
+        wire._on_data_available(piece)
+    assert b"".join(one.marshal() for one in wire.frames) == data
+    assert wire.bytes_received == len(data)
+    assert wire._frame_buffer == b""
+
+
+def test_a_broker_of_another_protocol_is_heard() -> None:
+    wire = UnconnectedWire()
+    wire._on_data_available(b"AMQP\x00\x00")
+    assert wire.frames == []
+    wire._on_data_available(b"\x09\x01")
+    assert isinstance(wire.frames[0], frame.ProtocolHeader)
+
+
+@pytest.mark.gen_test
+async def test_all_that_is_sent_in_one_moment_leaves_in_one_write() -> None:
+    wire = UnconnectedWire(asyncio.get_running_loop())
+    wire._output_marshaled_frames([b"a", b"b"])
+    wire._output_marshaled_frames([b"c"])
+    assert wire._transport.written == []
+    await asyncio.sleep(0)
+    assert wire._transport.written == [b"abc"]
+    assert (wire.frames_sent, wire.bytes_sent) == (3, 3)
+    wire._output_marshaled_frames([b"d"])
+    await asyncio.sleep(0)
+    assert wire._transport.written == [b"abc", b"d"]
+
+
+@pytest.mark.gen_test
+async def test_what_is_sent_while_the_connection_breaks_is_dropped_quietly() -> None:
+    wire = UnconnectedWire(asyncio.get_running_loop())
+    wire._output_marshaled_frames([b"a"])
+    wire._transport = None
+    await asyncio.sleep(0)
+    assert wire.bytes_sent == 0
+
+
+@pytest.mark.parametrize(
+    "value", [b"T" + struct.pack(">Q", 2**60), b"d" + struct.pack(">d", float("nan"))], ids=["a far timestamp", "NaN"]
+)
+def test_a_header_that_pika_cannot_decode_does_not_break_the_connection(value: bytes) -> None:
+    """The broker hands the message out again on every new connection: it would never work again."""
+    table = b"\x01a" + value
+    table = struct.pack(">I", len(table)) + table
+    payload = struct.pack(">HHQH", 60, 0, 0, 1 << 13) + table
+    header = b"\x02" + struct.pack(">HI", 1, len(payload)) + payload + b"\xce"
+    wire = UnconnectedWire()
+    wire._on_data_available(header)
+    assert len(wire.frames) == 1
+
+
+@pytest.mark.gen_test
+async def test_a_url_that_pika_does_not_take_is_one_sentence_without_the_password() -> None:
+    with pytest.raises(LinkFault, match="cannot be used") as raised:
+        await open_wire("amqp://me:secret@127.0.0.1:1/%2F?heartbeat=x", name="n", heartbeat=10, on_closed=never)
+    assert "secret" not in str(raised.value)

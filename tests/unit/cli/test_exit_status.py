@@ -1,0 +1,53 @@
+"""The exit status of a command tells what kind of failure it was."""
+
+import pytest
+
+import crew
+from crew.cli.exit_status import ExitStatus, reported, status_of
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (crew.TaskFailed("ValueError", "no"), 1),
+        (crew.SettingsError("no URL"), 2),
+        (crew.UnknownTask(), 3),
+        (crew.ExpirationError(), 4),
+        (crew.TimeoutError(), 5),
+        (crew.ConnectionError(), 6),
+        (crew.Overloaded(), 7),
+        (crew.Canceled(), 7),
+        (crew.WorkerLost(), 7),
+        (crew.SerializationError(), 7),
+        (crew.CrewError("anything"), 7),
+    ],
+)
+def test_each_kind_of_failure_has_its_status(error: crew.CrewError, status: int) -> None:
+    assert status_of(error) == status
+
+
+def test_a_failure_is_one_sentence_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, reported():
+        raise crew.TaskFailed("ValueError", "no", traceback="Traceback ...")
+
+    assert ended.value.code == ExitStatus.TASK_FAILED
+    assert capsys.readouterr() == ("", "crew: ValueError: no\n")
+
+
+def test_the_remote_traceback_is_shown_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), reported(verbose=True):
+        raise crew.TaskFailed("ValueError", "no", traceback="Traceback ...\n")
+
+    assert capsys.readouterr().err == "Traceback ...\ncrew: ValueError: no\n"
+
+
+def test_ctrl_c_is_no_traceback() -> None:
+    with pytest.raises(SystemExit) as ended, reported():
+        raise KeyboardInterrupt
+
+    assert ended.value.code == 130
+
+
+def test_a_bug_is_not_hidden() -> None:
+    with pytest.raises(ZeroDivisionError), reported():
+        raise ZeroDivisionError

@@ -1,0 +1,55 @@
+"""The JSON that a command is given, and the JSON that it prints."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from crew.cli.payload import encode, json_argument, write_line
+
+
+@click.command()
+@json_argument
+def command(data: Any) -> None:
+    write_line([data])
+
+
+@pytest.mark.parametrize("text", ["null", "1", '"a"', '{"a":[1.5,true]}', "-1"])
+def test_json_arrives_as_a_value(text: str) -> None:
+    arguments = ["--", text] if text.startswith("-") else [text]
+
+    assert CliRunner().invoke(command, arguments).output == f"[{text}]\n"
+
+
+def test_without_an_argument_there_is_nothing() -> None:
+    assert CliRunner().invoke(command, []).output == "[null]\n"
+
+
+def test_a_dash_reads_standard_input() -> None:
+    assert CliRunner().invoke(command, ["-"], input='{"a":\n"ü"}').output == '[{"a":"ü"}]\n'
+
+
+def test_a_string_without_quotes_is_explained() -> None:
+    result = CliRunner().invoke(command, ["hello"])
+
+    assert result.exit_code == 2
+    assert """a string needs quotes of its own: '"hello"'""" in " ".join(result.output.split())
+
+
+def test_bad_standard_input_is_wrong_usage() -> None:
+    result = CliRunner().invoke(command, ["-"], input="{")
+
+    assert result.exit_code == 2
+    assert "no JSON" in result.output
+
+
+def test_bytes_are_printed_as_they_are() -> None:
+    assert encode(b"\x00\xff") == b"\x00\xff"
+
+
+def test_what_json_has_no_word_for_becomes_a_string() -> None:
+    assert encode({"at": datetime(2026, 1, 2, tzinfo=UTC), "raw": b"\x00", "set": complex(1, 2)}) == (
+        b'{"at":"2026-01-02T00:00:00Z","raw":"AA==","set":"(1+2j)"}'
+    )

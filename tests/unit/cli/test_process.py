@@ -1,0 +1,73 @@
+"""A process known by its id."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from signal import SIGKILL
+
+import pytest
+
+from crew.cli import process
+from tests.waiting import eventually
+
+# A child in a session of its own, as a worker's children are, which starts a grandchild.
+FAMILY = """
+import subprocess, sys, time
+child = "import subprocess, time; print(subprocess.Popen(['sleep', '60']).pid, flush=True); time.sleep(60)"
+subprocess.Popen([sys.executable, "-c", child], start_new_session=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def family() -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A process, and the id of its grandchild."""
+    with subprocess.Popen([sys.executable, "-c", FAMILY], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout
+        yield parent, int(parent.stdout.readline())
+        process.kill_tree(parent.pid)
+
+
+def test_a_living_process_has_its_command_line(family: tuple[subprocess.Popen[str], int]) -> None:
+    _, grandchild = family
+
+    assert eventually(lambda: process.command_line(grandchild)) == "sleep 60"
+    assert not process.has_ended(grandchild)
+    assert not process.ended_within(grandchild, 0.01)
+
+
+def test_a_process_that_nobody_has_waited_for_has_ended_all_the_same() -> None:
+    with subprocess.Popen(["sleep", "60"]) as child:
+        process.send(child.pid, SIGKILL)
+
+        assert process.ended_within(child.pid, 5)
+        assert process.command_line(child.pid) == ""
+
+
+def test_a_process_that_is_gone_has_ended() -> None:
+    with subprocess.Popen(["true"]) as child:
+        pass
+
+    assert process.has_ended(child.pid)
+    process.send(child.pid, SIGKILL)  # reaches nobody, and does not complain
+
+
+def test_killing_a_tree_leaves_nobody_in_whatever_session(family: tuple[subprocess.Popen[str], int]) -> None:
+    parent, grandchild = family
+
+    process.kill_tree(parent.pid)
+
+    assert parent.wait() == -SIGKILL
+    assert eventually(lambda: process.has_ended(grandchild))
+
+
+def test_what_a_leader_left_in_its_session_can_be_swept_up() -> None:
+    command = [sys.executable, "-c", "import subprocess; print(subprocess.Popen(['sleep', '60']).pid)"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as leader:
+        assert leader.stdout
+        orphan = int(leader.stdout.readline())
+    assert not process.has_ended(orphan)
+
+    process.kill_session(leader.pid)
+
+    assert eventually(lambda: process.has_ended(orphan))

@@ -1,0 +1,36 @@
+"""The RabbitMQ that is installed on this machine."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from crew import SettingsError
+from crew.cli import rabbitmq
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only place where RabbitMQ may be installed."""
+    monkeypatch.setattr(rabbitmq, "FOLDERS", (tmp_path,))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    return tmp_path
+
+
+def test_where_it_is_missing_one_sentence_says_what_to_do(folder: Path) -> None:
+    with pytest.raises(SettingsError, match=r"apt-get install rabbitmq-server.*brew install rabbitmq.*CREW_AMQP_URL"):
+        rabbitmq.program("rabbitmq-server")
+
+
+def test_the_real_program_comes_before_the_wrapper_on_the_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "rabbitmq-server").touch()
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/sbin/{name}")
+
+    assert rabbitmq.program("rabbitmq-server") == folder / "rabbitmq-server"
+    assert rabbitmq.program("rabbitmqctl") == Path("/usr/sbin/rabbitmqctl")
+
+
+def test_erlang_is_found_where_the_caller_finds_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: f"/opt/erlang/bin/{name}")
+
+    assert rabbitmq.search_path().startswith("/opt/erlang/bin:/usr/local/sbin:")

@@ -1,0 +1,55 @@
+"""Sources below a folder: which of them have changed since the last look."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from crew.cli.watch import Watch
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "package").mkdir()
+    source = tmp_path / "package" / "tasks.py"
+    source.write_text("")
+    return source
+
+
+def save(path: Path) -> None:
+    """Write it, a second later than before."""
+    path.parent.mkdir(exist_ok=True)
+    before = path.stat().st_mtime if path.exists() else 0.0
+    path.write_text("")
+    os.utime(path, (before + 1, before + 1))
+
+
+def test_nothing_has_changed_at_first(tmp_path: Path, source: Path) -> None:
+    assert Watch(tmp_path).changed() == []
+
+
+def test_a_saved_source_is_told_once(tmp_path: Path, source: Path) -> None:
+    watch = Watch(tmp_path)
+
+    save(source)
+
+    assert watch.changed() == [source]
+    assert watch.changed() == []
+
+
+def test_a_new_source_and_a_deleted_one_are_changes(tmp_path: Path, source: Path) -> None:
+    watch = Watch(tmp_path)
+
+    source.unlink()
+    save(tmp_path / "new.py")
+
+    assert watch.changed() == [tmp_path / "new.py", source]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", ".venv/x.py", "node_modules/x.py", "__pycache__/x.py", ".hidden/x.py"])
+def test_what_is_no_source_of_ours_is_not_looked_at(tmp_path: Path, source: Path, name: str) -> None:
+    watch = Watch(tmp_path)
+
+    save(tmp_path / name)
+
+    assert watch.changed() == []

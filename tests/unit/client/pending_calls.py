@@ -1,0 +1,27 @@
+"""Calls without a reply yet."""
+
+import itertools
+from typing import Any
+
+from crew.client.call import OnAnswer, PendingCall
+from crew.protocol.message import Body, Call
+
+_numbers = itertools.count(1)
+
+
+class Canceled:
+    """Remembers the calls that nobody wants the answer of any longer."""
+
+    def __init__(self) -> None:
+        self.calls: list[PendingCall] = []
+
+    def __call__(self, call: PendingCall) -> None:
+        self.calls.append(call)
+
+
+def a_call(
+    id: str | None = None, *, callback: OnAnswer | None = None, on_canceled: Canceled | None = None, **fields: Any
+) -> PendingCall:
+    """A call of the task t."""
+    message = Call(id=id or f"call-{next(_numbers)}", task="t", body=Body(b"null", "application/json"), **fields)
+    return PendingCall(message, callback=callback, on_canceled=on_canceled or Canceled())

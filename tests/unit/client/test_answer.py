@@ -1,0 +1,93 @@
+"""What a caller gets for what came over the reply queue."""
+
+import pytest
+
+from crew import errors
+from crew.client.answer import answer_to
+from crew.protocol import codec, failure
+from crew.protocol.failure import Failure
+from crew.protocol.message import Body, Outcome, Reply
+from crew.protocol.properties import DeadLetter
+from tests.unit.client.pending_calls import a_call
+
+
+def reply(outcome: Outcome, told: Failure) -> Reply:
+    """A reply that is no value."""
+    return Reply(id="17", outcome=outcome, body=Body(failure.encode(told), codec.JSON))
+
+
+def test_a_value_arrives_as_itself() -> None:
+    value = {"width": 320, "tags": ["a"]}
+    assert answer_to(a_call(), Reply(id="17", outcome=Outcome.RETURNED, body=codec.encode(value))) == value
+
+
+def test_a_value_that_cannot_be_read_is_a_serialization_error() -> None:
+    answer = answer_to(a_call(), Reply(id="17", outcome=Outcome.RETURNED, body=Body(b"{", codec.JSON)))
+    assert isinstance(answer, errors.SerializationError)
+    assert "call 17" in str(answer)
+
+
+def test_a_pickle_is_never_opened() -> None:
+    body = Body(b"cos\nsystem\n(S'true'\ntR.", "application/x-python-serialize")
+    assert isinstance(
+        answer_to(a_call(), Reply(id="17", outcome=Outcome.RETURNED, body=body)), errors.SerializationError
+    )
+
+
+def test_an_exception_of_the_task_arrives_with_all_that_is_known_of_it() -> None:
+    answer = answer_to(
+        a_call("17"), reply(Outcome.RAISED, Failure(type_name="KeyError", message="'x'", traceback="..."))
+    )
+    assert isinstance(answer, errors.TaskFailed)
+    assert (answer.type_name, answer.message, answer.traceback, answer.task, answer.id) == (
+        "KeyError",
+        "'x'",
+        "...",
+        "t",
+        "17",
+    )
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kind"),
+    [
+        (Outcome.TIMED_OUT, errors.TimeoutError),
+        (Outcome.EXPIRED, errors.ExpirationError),
+        (Outcome.CANCELED, errors.Canceled),
+        (Outcome.UNKNOWN_TASK, errors.UnknownTask),
+        (Outcome.WORKER_LOST, errors.WorkerLost),
+    ],
+)
+def test_every_outcome_has_its_own_error(outcome: Outcome, kind: type[errors.TaskError]) -> None:
+    answer = answer_to(a_call("17"), reply(outcome, Failure(type_name="x", message="told so")))
+    assert type(answer) is kind
+    assert (str(answer), answer.task, answer.id) == ("told so", "t", "17")
+    assert str(answer_to(a_call(), reply(outcome, Failure(type_name="x")))) == kind.summary
+
+
+def test_no_outcome_is_without_an_answer() -> None:
+    for outcome in set(Outcome) - {Outcome.STARTED}:
+        assert answer_to(a_call(), reply(outcome, Failure(type_name="x"))) is not None
+
+
+@pytest.mark.parametrize("outcome", [Outcome.RAISED, Outcome.TIMED_OUT])
+def test_a_failure_that_cannot_be_read_is_a_failure_all_the_same(outcome: Outcome) -> None:
+    answer = answer_to(a_call(), Reply(id="17", outcome=outcome, body=Body(b"\xff", None)))
+    assert isinstance(answer, errors.TaskError)
+    assert "could not be read" in str(answer)
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("expired", errors.ExpirationError),
+        ("maxlen", errors.Overloaded),
+        ("delivery_limit", errors.WorkerLost),
+        ("rejected", errors.TaskError),
+        ("whatever comes next", errors.TaskError),
+    ],
+)
+def test_a_call_that_the_broker_gave_back_says_why(reason: str, kind: type[errors.TaskError]) -> None:
+    answer = answer_to(a_call("17"), DeadLetter("17", reason))
+    assert type(answer) is kind
+    assert (answer.task, answer.id) == ("t", "17")

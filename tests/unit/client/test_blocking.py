@@ -1,0 +1,110 @@
+"""The client for threads, where no broker is."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from crew import errors
+from crew.client.blocking import Client
+from tests.unit.broker_addresses import nowhere
+from tests.unit.links import ignored
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    """A client of a broker that is not there."""
+    with nowhere() as url, Client(url) as client:
+        yield client
+
+
+def test_a_call_ends_on_time_where_no_broker_is(client: Client) -> None:
+    begin = time.monotonic()
+    with pytest.raises(errors.ExpirationError):
+        client.call("t", expiration=0.1).result()
+    assert 0.1 <= time.monotonic() - begin < 0.6
+
+
+def test_a_call_returns_at_once_and_may_be_waited_for_in_pieces(client: Client) -> None:
+    call = client.call("t", expiration=0.2)
+    with pytest.raises(TimeoutError) as raised:
+        call.result(timeout=0.01)
+    assert not isinstance(raised.value, errors.CrewError)
+    assert not call.done()
+    with pytest.raises(errors.ExpirationError):
+        call.result()
+    assert call.done()
+
+
+def test_a_mistake_is_raised_at_the_call(client: Client) -> None:
+    with pytest.raises(ValueError, match="priority"):
+        client.call("t", priority=256)
+    with pytest.raises(errors.SerializationError):
+        client.call("t", {1, 2})
+
+
+def test_a_call_can_be_cancelled_from_any_thread(client: Client) -> None:
+    call = client.call("t")
+    threading.Timer(0.02, call.cancel).start()
+    with pytest.raises(errors.Canceled):
+        call.result(timeout=5)
+    assert call.cancel() is False
+
+
+def test_connecting_may_be_given_a_time(client: Client) -> None:
+    with pytest.raises(errors.ConnectionError, match=r"within 0\.02 s"):
+        client.connect(timeout=0.02)
+
+
+def test_a_closed_client_says_so(client: Client) -> None:
+    call = client.call("t", id="17")
+    client.close()
+    client.close()
+    with pytest.raises(errors.ConnectionError, match="closed"):
+        call.result(timeout=1)
+    with pytest.raises(errors.ConnectionError, match="closed"):
+        client.call("t")
+    with pytest.raises(errors.ConnectionError, match="closed"):
+        client.unsubscribe("news")
+
+
+def client_threads() -> int:
+    """Threads of clients that run."""
+    return sum(thread.name == "crew client" for thread in threading.enumerate())
+
+
+def test_closing_ends_the_thread() -> None:
+    with nowhere() as url:
+        client = Client(url)
+        client.call("t")
+        assert client_threads() == 1
+        client.close()
+    assert client_threads() == 0
+
+
+def test_a_client_that_was_never_used_has_no_thread_and_closes() -> None:
+    with nowhere() as url:
+        client = Client(url)
+        assert client_threads() == 0
+        client.close()
+
+
+def test_a_thread_that_waits_for_the_broker_is_let_go_when_the_client_closes() -> None:
+    ended: list[BaseException] = []
+
+    def subscribe() -> None:
+        try:
+            waited_for.subscribe("news", ignored)
+        except BaseException as error:
+            ended.append(error)
+
+    with nowhere() as url:
+        waited_for = Client(url)
+        waited_for.call("t").cancel()
+        thread = threading.Thread(target=subscribe, daemon=True)
+        thread.start()
+        thread.join(0.05)
+        waited_for.close()
+        thread.join(0.5)
+    assert [type(error) for error in ended] == [errors.ConnectionError]

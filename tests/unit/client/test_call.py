@@ -1,0 +1,344 @@
+"""The awaitable that a call is."""
+
+import asyncio
+import gc
+import logging
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+from tornado import gen
+
+from crew.client.call import PendingCall
+from crew.errors import Canceled, TaskFailed
+from tests.unit.client.pending_calls import Canceled as CanceledCalls
+from tests.unit.client.pending_calls import a_call
+from tests.waiting import until
+
+
+async def waiting(call: PendingCall) -> Any:
+    """Awaits the call: for tasks."""
+    return await call
+
+
+def soon(call: PendingCall, answer: Any) -> None:
+    """The reply arrives in the next moment."""
+    asyncio.get_running_loop().call_soon(call.settle, answer)
+
+
+# --- awaiting -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_awaiting_a_call_gives_the_tasks_value() -> None:
+    call = a_call()
+    soon(call, {"width": 320})
+    assert await call == {"width": 320}
+
+
+@pytest.mark.gen_test
+async def test_awaiting_a_call_that_failed_raises() -> None:
+    call = a_call()
+    soon(call, TaskFailed("KeyError", "'x'"))
+    with pytest.raises(TaskFailed, match="KeyError: 'x'"):
+        await call
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_has_ended_can_be_awaited_again_and_again() -> None:
+    call = a_call()
+    call.settle(7)
+    assert [await call, await call] == [7, 7]
+
+
+@pytest.mark.gen_test
+async def test_everybody_who_awaits_a_call_gets_its_value() -> None:
+    call = a_call()
+    tasks = [asyncio.ensure_future(waiting(call)) for _ in range(3)]
+    await asyncio.sleep(0)
+    call.settle("value")
+    assert await asyncio.gather(*tasks) == ["value"] * 3
+
+
+@pytest.mark.gen_test
+async def test_everybody_who_awaits_a_call_gets_its_failure() -> None:
+    call = a_call()
+    tasks = [asyncio.ensure_future(waiting(call)) for _ in range(3)]
+    await asyncio.sleep(0)
+    failure = TaskFailed("KeyError")
+    call.settle(failure)
+    assert await asyncio.gather(*tasks, return_exceptions=True) == [failure] * 3
+
+
+@pytest.mark.gen_test
+async def test_a_call_ends_once() -> None:
+    call = a_call()
+    assert [call.settle("first", {"a": 1}), call.settle(ValueError("second"), {"b": 2})] == [True, False]
+    assert (await call, call.headers) == ("first", {"a": 1})
+
+
+@pytest.mark.gen_test
+async def test_a_value_of_none_is_a_value() -> None:
+    call = a_call()
+    soon(call, None)
+    assert await call is None
+    assert call.done()
+
+
+@pytest.mark.gen_test
+async def test_calls_can_be_gathered() -> None:
+    calls = [a_call() for _ in range(3)]
+    for number, call in enumerate(calls):
+        soon(call, number)
+    assert await asyncio.gather(*calls) == [0, 1, 2]
+
+
+@pytest.mark.gen_test
+async def test_a_gen_coroutine_may_yield_a_call() -> None:
+    @gen.coroutine
+    def handler(call: PendingCall) -> Generator[Any, Any, Any]:
+        value = yield call
+        return value + 1
+
+    call = a_call()
+    soon(call, 41)
+    assert await handler(call) == 42
+
+
+@pytest.mark.gen_test
+async def test_a_gen_coroutine_that_yields_a_call_sees_its_failure() -> None:
+    @gen.coroutine
+    def handler(call: PendingCall) -> Generator[Any, Any, Any]:
+        try:
+            yield call
+        except TaskFailed as error:
+            return error.type_name
+
+    call = a_call()
+    soon(call, TaskFailed("KeyError"))
+    assert await handler(call) == "KeyError"
+
+
+@pytest.mark.gen_test
+async def test_a_gen_coroutine_may_yield_several_calls() -> None:
+    @gen.coroutine
+    def handler(*calls: PendingCall) -> Generator[Any, Any, Any]:
+        values = yield list(calls)
+        return values
+
+    calls = [a_call(), a_call()]
+    soon(calls[1], 2)
+    soon(calls[0], 1)
+    assert await handler(*calls) == [1, 2]
+
+
+# --- giving up ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_who_awaits_a_cancelled_call_gets_canceled() -> None:
+    given_up = CanceledCalls()
+    call = a_call(on_canceled=given_up)
+    task = asyncio.ensure_future(waiting(call))
+    await asyncio.sleep(0)
+    assert call.cancel() is True
+    with pytest.raises(Canceled, match=call.id):
+        await task
+    assert given_up.calls == [call]
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_has_ended_cannot_be_cancelled() -> None:
+    given_up = CanceledCalls()
+    call = a_call(on_canceled=given_up)
+    call.settle("value")
+    assert call.cancel() is False
+    assert await call == "value"
+    assert given_up.calls == []
+
+
+@pytest.mark.gen_test
+async def test_cancelling_twice_is_cancelling() -> None:
+    given_up = CanceledCalls()
+    call = a_call(on_canceled=given_up)
+    assert [call.cancel(), call.cancel()] == [True, False]
+    assert given_up.calls == [call]
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_nobody_awaits_any_longer_is_given_up() -> None:
+    given_up = CanceledCalls()
+    call = a_call(on_canceled=given_up)
+    task = asyncio.ensure_future(waiting(call))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert given_up.calls == [call]
+    with pytest.raises(Canceled):
+        await call
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_another_still_awaits_goes_on() -> None:
+    given_up = CanceledCalls()
+    call = a_call(on_canceled=given_up)
+    impatient, patient = (asyncio.ensure_future(waiting(call)) for _ in range(2))
+    await asyncio.sleep(0)
+    impatient.cancel()
+    await asyncio.wait([impatient])
+    assert given_up.calls == []
+    call.settle("value")
+    assert await patient == "value"
+
+
+@pytest.mark.gen_test
+async def test_a_call_with_a_callback_goes_on_when_nobody_awaits_it_any_longer() -> None:
+    answers: list[Any] = []
+    given_up = CanceledCalls()
+    call = a_call(callback=lambda value, headers: answers.append(value), on_canceled=given_up)
+    task = asyncio.ensure_future(waiting(call))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    call.settle("value")
+    assert (answers, given_up.calls) == (["value"], [])
+
+
+@pytest.mark.gen_test
+async def test_wait_for_gives_the_call_up_at_its_timeout() -> None:
+    given_up = CanceledCalls()
+    call = a_call(on_canceled=given_up)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(call, 0.01)
+    assert given_up.calls == [call]
+
+
+@pytest.mark.gen_test
+async def test_wait_for_gives_the_value_of_a_call_that_ends_in_time() -> None:
+    call = a_call()
+    soon(call, "value")
+    assert await asyncio.wait_for(call, 5) == "value"
+
+
+@pytest.mark.gen_test
+async def test_an_answer_that_arrives_with_the_cancellation_is_not_followed_by_another() -> None:
+    given_up = CanceledCalls()
+    call = a_call(on_canceled=given_up)
+    task = asyncio.ensure_future(waiting(call))
+    await asyncio.sleep(0)
+    call.settle("value")
+    task.cancel()
+    await asyncio.wait([task])
+    assert given_up.calls == []
+    assert await call == "value"
+
+
+# --- callbacks ------------------------------------------------------------------------------------------------------
+
+
+def test_a_callback_gets_value_and_headers() -> None:
+    answers: list[Any] = []
+    a_call(callback=lambda value, headers: answers.append((value, headers))).settle("value", {"a": 1})
+    assert answers == [("value", {"a": 1})]
+
+
+def test_a_callback_gets_a_failure_as_a_value() -> None:
+    answers: list[Any] = []
+    failure = TaskFailed("KeyError")
+    a_call(callback=lambda value, headers: answers.append(value)).settle(failure)
+    assert answers == [failure]
+
+
+def test_a_callback_hears_of_a_cancelled_call() -> None:
+    answers: list[Any] = []
+    a_call(callback=lambda value, headers: answers.append(value)).cancel()
+    assert [type(answer) for answer in answers] == [Canceled]
+
+
+def test_a_callback_is_called_once() -> None:
+    answers: list[Any] = []
+    call = a_call(callback=lambda value, headers: answers.append(value))
+    call.settle(1)
+    call.settle(2)
+    call.cancel()
+    assert answers == [1]
+
+
+@pytest.mark.gen_test
+async def test_a_callback_may_be_a_coroutine_function() -> None:
+    answers: list[Any] = []
+
+    async def on_answer(value: Any, headers: Any) -> None:
+        await asyncio.sleep(0)
+        gc.collect()
+        answers.append(value)
+
+    a_call(callback=on_answer).settle("value")
+    await until(lambda: answers == ["value"])
+
+
+def test_a_callback_that_raises_is_logged_and_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    def on_answer(value: Any, headers: Any) -> None:
+        raise ValueError("a bug")
+
+    call = a_call("17", callback=on_answer)
+    assert call.settle("value") is True
+    assert "the callback of call 17 of task t failed" in caplog.text
+    assert "a bug" in caplog.text
+
+
+@pytest.mark.gen_test
+async def test_a_coroutine_callback_that_raises_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def on_answer(value: Any, headers: Any) -> None:
+        raise ValueError("a bug")
+
+    a_call("17", callback=on_answer).settle("value")
+    await until(lambda: "the callback of call 17" in caplog.text)
+    assert "a bug" in caplog.text
+
+
+@pytest.mark.gen_test
+async def test_who_awaits_a_call_with_a_callback_that_raises_gets_the_value() -> None:
+    def on_answer(value: Any, headers: Any) -> None:
+        raise ValueError("a bug")
+
+    call = a_call(callback=on_answer)
+    soon(call, "value")
+    assert await call == "value"
+
+
+# --- what the log says ----------------------------------------------------------------------------------------------
+
+
+def test_a_failure_that_nobody_looked_at_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    call = a_call("17")
+    call.settle(TaskFailed("KeyError", "'x'"))
+    del call
+    gc.collect()
+    assert caplog.messages == ["call 17 of task t failed, and nobody looked: KeyError: 'x'"]
+
+
+@pytest.mark.gen_test
+async def test_a_failure_that_was_seen_or_cancelled_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    seen, canceled, called_back = a_call(), a_call(), a_call(callback=lambda value, headers: None)
+    for call in (seen, called_back):
+        call.settle(TaskFailed("KeyError"))
+    canceled.cancel()
+    with pytest.raises(TaskFailed):
+        await seen
+    del call, seen, canceled, called_back
+    gc.collect()
+    assert caplog.messages == []
+
+
+def test_a_call_tells_its_state_in_words() -> None:
+    call = a_call("17")
+    assert repr(call) == "<PendingCall 17 of t: waiting for the broker>"
+    call.is_published = True
+    assert repr(call) == "<PendingCall 17 of t: published>"
+    call.has_started = True
+    assert repr(call) == "<PendingCall 17 of t: running>"
+    call.settle(None)
+    assert repr(call) == "<PendingCall 17 of t: returned>"

@@ -1,0 +1,257 @@
+"""Calls on their way: published, confirmed, answered, or ended on time."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from crew import errors
+from crew.amqp import ConfirmStatus
+from crew.client.calls import REPLY_MARGIN, Calls
+from crew.protocol import codec, failure, properties
+from crew.protocol.failure import Failure
+from crew.protocol.message import Body, Outcome, Reply
+from crew.protocol.properties import Properties
+from tests.unit.client.pending_calls import a_call
+from tests.unit.deliveries import RecordingChannel, a_delivery
+from tests.unit.links import FakeLink
+
+
+class Caller:
+    """Calls over links that the test plays."""
+
+    def __init__(self) -> None:
+        self.publishing, self.consuming = FakeLink(), FakeLink()
+        self.calls = Calls(100, publishing=self.publishing.as_link(), consuming=self.consuming.as_link())
+        self.channel = RecordingChannel()
+
+    def replies(self, reply: Reply) -> None:
+        """A reply arrives."""
+        self.arrives(properties.of_reply(reply), reply.body.data)
+
+    def arrives(self, given: Properties, body: bytes = b"") -> None:
+        """Anything arrives over the reply queue."""
+        self.calls.on_reply(a_delivery(self.channel, properties=given, body=body))
+
+
+def returned(id: str, value: Any) -> Reply:
+    """A reply with a value."""
+    return Reply(id=id, outcome=Outcome.RETURNED, body=codec.encode(value), headers={"a": 1})
+
+
+@pytest.mark.gen_test
+async def test_a_call_is_published_where_its_workers_look() -> None:
+    caller = Caller()
+    caller.calls.send(a_call("17"), 60)
+    (published,) = caller.publishing.published
+    assert (published.exchange, published.key, published.mandatory) == ("", "crew.tasks.t", True)
+    assert published.properties.correlation_id == "17"
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+async def test_a_reply_ends_its_call_and_is_acknowledged() -> None:
+    caller = Caller()
+    call = a_call("17")
+    caller.calls.send(call, 60)
+    caller.replies(returned("17", "value"))
+    assert (await call, call.headers) == ("value", {"a": 1})
+    assert len(caller.channel.acked_through) == 1
+    assert len(caller.calls) == 0
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+async def test_a_late_reply_is_acknowledged_and_dropped() -> None:
+    caller = Caller()
+    caller.replies(returned("long gone", "value"))
+    assert len(caller.channel.acked_through) == 1
+
+
+@pytest.mark.gen_test
+async def test_a_message_that_is_no_reply_disturbs_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    caller = Caller()
+    call = a_call("17")
+    caller.calls.send(call, 60)
+    caller.arrives(Properties())
+    caller.arrives(Properties(correlation_id="17", headers={"crew-outcome": 7}))
+    assert len(caller.channel.acked_through) == 2
+    assert caplog.text.count("dropped") == 2
+    assert not call.done()
+    caller.replies(returned("17", "value"))
+    assert await call == "value"
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+async def test_a_task_that_no_worker_has_ever_served_is_unknown_at_once() -> None:
+    caller = Caller()
+    call = a_call()
+    caller.calls.send(call, 60)
+    caller.publishing.confirm_all(ConfirmStatus.RETURNED)
+    with pytest.raises(errors.UnknownTask, match="'t'"):
+        await call
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+async def test_a_full_queue_refuses_at_once() -> None:
+    caller = Caller()
+    call = a_call()
+    caller.calls.send(call, 60)
+    caller.publishing.confirm_all(ConfirmStatus.REFUSED)
+    with pytest.raises(errors.Overloaded, match="full"):
+        await call
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+async def test_a_blocked_broker_refuses_at_once() -> None:
+    caller = Caller()
+    caller.publishing.is_blocked = True
+    with pytest.raises(errors.Overloaded, match="memory or disk"):
+        caller.calls.send(a_call(), 60)
+    assert len(caller.calls) == 0
+
+
+@pytest.mark.gen_test
+async def test_a_persistent_call_that_was_lost_on_its_way_is_sent_again() -> None:
+    caller = Caller()
+    call = a_call("17", persistent=True)
+    caller.calls.send(call, 60)
+    caller.publishing.confirm_all(ConfirmStatus.LOST)
+    caller.calls.send_waiting()
+    assert [one.properties.correlation_id for one in caller.publishing.published] == ["17", "17"]
+    caller.publishing.confirm_all()
+    caller.replies(returned("17", "value"))
+    assert await call == "value"
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_is_not_persistent_is_never_sent_twice() -> None:
+    caller = Caller()
+    call = a_call(persistent=False)
+    caller.calls.send(call, 60)
+    caller.publishing.confirm_all(ConfirmStatus.LOST)
+    caller.calls.send_waiting()
+    assert len(caller.publishing.published) == 1
+    with pytest.raises(errors.ConnectionError, match="on its way"):
+        await call
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("link", ["publishing", "consuming"])
+async def test_a_call_waits_for_the_broker_inside_its_budget(link: str) -> None:
+    """Also where only its reply could not arrive."""
+    caller = Caller()
+    getattr(caller, link).is_ready = False
+    call = a_call()
+    caller.calls.send(call, 60)
+    assert caller.publishing.published == []
+    getattr(caller, link).is_ready = True
+    caller.calls.send_waiting()
+    caller.calls.send_waiting()
+    assert len(caller.publishing.published) == 1
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+async def test_a_call_made_in_the_moment_in_which_the_connection_breaks_waits_for_the_next() -> None:
+    """A channel that has closed is known one turn of the loop before its link is lost."""
+    caller = Caller()
+    caller.publishing.breaks = 1
+    call = a_call("17")
+    caller.calls.send(call, 60)
+    caller.calls.send_waiting()
+    assert [one.properties.correlation_id for one in caller.publishing.published] == ["17"]
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_could_not_be_sent_leaves_nothing_behind() -> None:
+    """Who got an exception from `client.call` may use the id again."""
+    caller = Caller()
+    caller.publishing.breaks = 1
+    call = a_call("17")
+    try:
+        caller.calls.send(call, 60)
+    except errors.ConnectionError:
+        assert len(caller.calls) == 0
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_no_worker_took_expires_on_time() -> None:
+    caller = Caller()
+    call = a_call()
+    begin = asyncio.get_running_loop().time()
+    caller.calls.send(call, 0.05)
+    caller.publishing.confirm_all()
+    with pytest.raises(errors.ExpirationError, match="no worker took task 't' in time"):
+        await call
+    assert 0.05 <= asyncio.get_running_loop().time() - begin < 0.05 + 0.5
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_a_worker_took_times_out_on_time() -> None:
+    caller = Caller()
+    call = a_call("17")
+    begin = asyncio.get_running_loop().time()
+    caller.calls.send(call, 0.05)
+    caller.replies(Reply(id="17", outcome=Outcome.STARTED, body=Body(b"", None)))
+    assert not call.done()
+    with pytest.raises(errors.TimeoutError, match="was started"):
+        await call
+    assert 0.05 <= asyncio.get_running_loop().time() - begin < 0.05 + 0.5
+
+
+@pytest.mark.gen_test
+async def test_the_workers_own_word_has_a_moment_to_arrive() -> None:
+    caller = Caller()
+    call = a_call("17")
+    caller.calls.send(call, 0.01)
+    told = failure.encode(Failure(type_name="TimeoutError", message="interrupted after 0.010 s"))
+    asyncio.get_running_loop().call_later(
+        0.01 + REPLY_MARGIN / 2,
+        caller.replies,
+        Reply(id="17", outcome=Outcome.TIMED_OUT, body=Body(told, codec.JSON)),
+    )
+    with pytest.raises(errors.TimeoutError, match=r"interrupted after 0\.010 s"):
+        await call
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_never_reached_the_broker_says_so() -> None:
+    caller = Caller()
+    caller.publishing.is_ready = False
+    call = a_call()
+    caller.calls.send(call, 0.01)
+    with pytest.raises(errors.ExpirationError, match="the broker could not be reached"):
+        await call
+
+
+@pytest.mark.gen_test
+async def test_closing_ends_every_call() -> None:
+    caller = Caller()
+    calls = [a_call() for _ in range(3)]
+    for call in calls:
+        caller.calls.send(call, 60)
+    caller.calls.close()
+    for call in calls:
+        with pytest.raises(errors.ConnectionError, match="closed"):
+            await call
+    assert len(caller.calls) == 0
+
+
+@pytest.mark.gen_test
+async def test_a_refusal_of_an_old_call_does_not_end_a_new_one_of_its_id() -> None:
+    caller = Caller()
+    first, second = a_call("same"), a_call("same")
+    caller.calls.send(first, 60)
+    caller.calls.forget(first)
+    caller.calls.send(second, 60)
+    caller.publishing.published[0].confirm.settle(ConfirmStatus.RETURNED)
+    assert not second.done()
+    caller.calls.close()

@@ -1,0 +1,169 @@
+"""The client where no broker is: what it refuses, and that it ends on time all the same."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from crew import errors
+from crew.client import Client
+from tests.unit.broker_addresses import nowhere as no_broker
+from tests.unit.links import ignored
+
+
+@pytest.fixture
+def nowhere() -> Iterator[str]:
+    """The URL of a broker that is not there."""
+    with no_broker() as url:
+        yield url
+
+
+def test_a_client_may_be_built_and_subscribed_before_any_loop_runs(nowhere: str) -> None:
+    client = Client(nowhere)
+    client.subscribe("news", ignored)
+    client.unsubscribe("news")
+
+
+def test_a_call_outside_of_a_loop_says_what_to_use_instead(nowhere: str) -> None:
+    with pytest.raises(RuntimeError, match=r"crew\.client\.blocking\.Client"):
+        Client(nowhere).call("t")
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"priority": 256}, "priority"),
+        ({"priority": -1}, "priority"),
+        ({"priority": 1.0}, "priority"),
+        ({"expiration": 0}, "expiration"),
+        ({"expiration": -1}, "expiration"),
+        ({"expiration": None}, "expiration"),
+        ({"expiration": "3"}, "expiration"),
+        ({"expiration": float("nan")}, "expiration"),
+        ({"expiration": True}, "expiration"),
+        ({"timeout": 0}, "timeout"),
+        ({"timeout": "3"}, "timeout"),
+        ({"serializer": "pickle"}, "serializer"),
+        ({"headers": {"crew-task": "x"}}, "crew-task"),
+        ({"id": ""}, "id"),
+        ({"id": 7}, "id"),
+        ({"task": ""}, "task"),
+        ({"data": {1, 2}}, "set"),
+    ],
+    ids=str,
+)
+async def test_an_argument_out_of_its_range_is_a_value_error_at_the_call(
+    nowhere: str, options: dict[str, Any], names: str
+) -> None:
+    client = Client(nowhere)
+    with pytest.raises(ValueError, match=names):
+        client.call(**{"task": "t", **options})
+    assert "0 calls in flight" in repr(client)
+    await client.close()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    "options", [{"expiration": 1}, {"expiration": 0.5}, {"priority": 0}, {"priority": 255}], ids=str
+)
+async def test_an_argument_in_its_range_is_taken(nowhere: str, options: dict[str, Any]) -> None:
+    client = Client(nowhere)
+    call = client.call("t", **options)
+    assert not call.done()
+    assert call.cancel()
+    await client.close()
+
+
+@pytest.mark.gen_test
+async def test_a_call_ends_on_time_where_no_broker_is(nowhere: str) -> None:
+    client = Client(nowhere)
+    begin = time.monotonic()
+    with pytest.raises(errors.ExpirationError, match="the broker could not be reached"):
+        await client.call("t", expiration=0.1)
+    assert 0.1 <= time.monotonic() - begin < 0.6
+    await client.close()
+
+
+@pytest.mark.gen_test
+async def test_one_call_more_than_allowed_is_overloaded_at_once(nowhere: str) -> None:
+    client = Client(nowhere, max_pending=1)
+    first = client.call("t")
+    with pytest.raises(errors.Overloaded):
+        client.call("t")
+    first.cancel()
+    client.call("t").cancel()
+    await client.close()
+
+
+@pytest.mark.gen_test
+async def test_two_calls_in_flight_cannot_share_an_id(nowhere: str) -> None:
+    client = Client(nowhere)
+    call = client.call("t", id="same")
+    assert call.id == "same"
+    with pytest.raises(errors.DuplicateTaskId):
+        client.call("t", id="same")
+    call.cancel()
+    client.call("t", id="same").cancel()
+    await client.close()
+
+
+@pytest.mark.gen_test
+async def test_closing_ends_what_is_in_flight(nowhere: str) -> None:
+    client = Client(nowhere)
+    call = client.call("t")
+    await client.close()
+    await client.close()
+    with pytest.raises(errors.ConnectionError, match="closed"):
+        await call
+    with pytest.raises(errors.ConnectionError, match="closed"):
+        client.call("t")
+
+
+@pytest.mark.gen_test
+async def test_connecting_may_be_given_a_time(nowhere: str) -> None:
+    client = Client(nowhere)
+    with pytest.raises(errors.ConnectionError, match=r"within 0\.05 s"):
+        await client.connect(timeout=0.05)
+    await client.close()
+
+
+@pytest.mark.gen_test
+async def test_who_waits_for_a_connection_hears_that_the_client_was_closed(nowhere: str) -> None:
+    client = Client(nowhere)
+    connecting = asyncio.ensure_future(client.connect())
+    await asyncio.sleep(0)
+    await client.close()
+    with pytest.raises(errors.ConnectionError, match="closed"):
+        await connecting
+
+
+def test_two_clients_of_one_name_are_two_clients(nowhere: str) -> None:
+    assert Client(nowhere, name="gateway").id != Client(nowhere, name="gateway").id
+    assert Client(nowhere, name="gateway").id.startswith("gateway-")
+
+
+@pytest.mark.parametrize("name", ["x" * 244, "ü" * 122])
+def test_a_long_name_fits_the_names_made_from_it(nowhere: str, name: str) -> None:
+    client = Client(nowhere, name=name)
+    assert len(f"crew.subscribe.{client.id}".encode()) <= 255
+
+
+def test_a_client_does_not_show_its_password(nowhere: str) -> None:
+    assert "secret" not in repr(Client(nowhere))
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_pending": 0}, {"max_pending": True}, {"max_pending": 1.5}, {"name": "a\nb"}, {"name": 7}], ids=str
+)
+def test_a_client_that_could_not_work_is_a_value_error(nowhere: str, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        Client(nowhere, **options)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1", "nonsense", "amqp://:x", "amqp://host:port"])
+def test_an_address_that_cannot_be_used_is_a_settings_error(url: str) -> None:
+    with pytest.raises(errors.SettingsError):
+        Client(url)

@@ -1,0 +1,216 @@
+"""Calls in flight: bounded, settled once, ended on time."""
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+
+from crew.client.call import PendingCall
+from crew.client.pending import SWEEP_ABOVE, PendingCalls
+from crew.errors import DuplicateTaskId, ExpirationError, Overloaded
+from tests.unit.client.pending_calls import a_call
+from tests.unit.links import ignored, never
+from tests.waiting import until
+
+
+class Due:
+    """Ends each call whose time has come, and remembers when."""
+
+    def __init__(self) -> None:
+        self.at: dict[str, float] = {}
+        self.pending: PendingCalls
+
+    def __call__(self, call: PendingCall) -> None:
+        self.at[call.id] = asyncio.get_running_loop().time()
+        self.pending.settle(call.id, ExpirationError())
+
+
+def pending_calls(limit: int = 10_000) -> tuple[PendingCalls, Due]:
+    """The calls of a client, and when each was due."""
+    due = Due()
+    due.pending = PendingCalls(limit, due)
+    return due.pending, due
+
+
+@pytest.mark.gen_test
+async def test_a_call_gets_its_answer_and_no_other() -> None:
+    pending = PendingCalls(10, never)
+    first, second = a_call("1"), a_call("2")
+    pending.add(first, 60)
+    pending.add(second, 60)
+    assert pending.settle("2", "two", {"a": 1}) is True
+    assert not first.done()
+    assert (await second, second.headers) == ("two", {"a": 1})
+    assert len(pending) == 1
+    pending.close()
+
+
+@pytest.mark.gen_test
+async def test_a_second_answer_is_dropped() -> None:
+    pending = PendingCalls(10, never)
+    call = a_call("1")
+    pending.add(call, 60)
+    assert [pending.settle("1", "first"), pending.settle("1", "second")] == [True, False]
+    assert await call == "first"
+    pending.close()
+
+
+def test_an_answer_to_nobody_is_dropped() -> None:
+    assert PendingCalls(10, never).settle("nobody", "value") is False
+
+
+@pytest.mark.gen_test
+async def test_two_calls_in_flight_cannot_share_an_id() -> None:
+    pending = PendingCalls(10, never)
+    first, second = a_call("same"), a_call("same")
+    pending.add(first, 60)
+    with pytest.raises(DuplicateTaskId, match="same") as raised:
+        pending.add(second, 60)
+    assert (raised.value.id, raised.value.task) == ("same", "t")
+    assert pending.get("same") is first
+    pending.close()
+
+
+@pytest.mark.gen_test
+async def test_an_id_may_be_used_again_when_its_call_has_ended() -> None:
+    pending = PendingCalls(10, never)
+    first, second = a_call("same"), a_call("same")
+    pending.add(first, 60)
+    pending.settle("same", 1)
+    pending.add(second, 60)
+    pending.settle("same", 2)
+    assert [await first, await second] == [1, 2]
+    pending.close()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("ends", ["settled", "forgotten"])
+async def test_a_call_that_uses_an_id_again_has_its_whole_budget(ends: str) -> None:
+    pending, _ = pending_calls()
+    first, second, clock = a_call("same"), a_call("same"), a_call("clock")
+    pending.add(first, 0.02)
+    if ends == "settled":
+        pending.settle("same", "done")
+    else:
+        pending.forget(first)
+    pending.add(second, 60)
+    pending.add(clock, 0.05)
+    await until(clock.done)
+    assert not second.done()
+    pending.close()
+
+
+@pytest.mark.gen_test
+async def test_one_call_more_than_allowed_is_refused_at_once() -> None:
+    pending = PendingCalls(2, never)
+    pending.add(a_call("1"), 60)
+    pending.add(a_call("2"), 60)
+    with pytest.raises(Overloaded, match="2 calls are waiting already"):
+        pending.add(a_call("3"), 60)
+    assert len(pending) == 2
+    pending.settle("1", None)
+    pending.add(a_call("3"), 60)
+    pending.close()
+
+
+@pytest.mark.gen_test
+async def test_every_call_ends_on_time_whatever_the_order() -> None:
+    pending, due = pending_calls()
+    budgets = [random.Random(7).uniform(0.0, 0.3) for _ in range(2_000)]
+    calls = {f"{number}": budget for number, budget in enumerate(budgets)}
+    begin = asyncio.get_running_loop().time()
+    for id, budget in calls.items():
+        pending.add(a_call(id, callback=ignored), budget)
+    added = asyncio.get_running_loop().time()
+    await until(lambda: len(pending) == 0)
+    for id, budget in calls.items():
+        assert begin + budget - 0.002 <= due.at[id] <= added + budget + 0.1
+    pending.close()
+
+
+@pytest.mark.gen_test
+async def test_a_shorter_call_does_not_wait_for_a_longer_one_that_came_first() -> None:
+    pending, due = pending_calls()
+    pending.add(a_call("long"), 60)
+    pending.add(a_call("short"), 0.01)
+    await until(lambda: "short" in due.at)
+    assert len(pending) == 1
+    pending.close()
+
+
+@pytest.mark.gen_test
+async def test_the_timer_goes_on_after_calls_that_ended_early() -> None:
+    pending, due = pending_calls()
+    pending.add(a_call("answered"), 0.01)
+    pending.add(a_call("late"), 0.03)
+    pending.settle("answered", None)
+    await until(lambda: "late" in due.at)
+    assert list(due.at) == ["late"]
+    pending.add(a_call("next"), 0.01)
+    await until(lambda: "next" in due.at)
+
+
+@pytest.mark.gen_test
+async def test_a_forgotten_call_is_neither_ended_nor_counted() -> None:
+    pending, due = pending_calls()
+    call = a_call("1")
+    pending.add(call, 0.01)
+    pending.add(a_call("2"), 0.03)
+    pending.forget(call)
+    pending.forget(call)
+    assert len(pending) == 1
+    await until(lambda: "2" in due.at)
+    assert not call.done()
+
+
+@pytest.mark.gen_test
+async def test_forgetting_a_call_leaves_the_one_that_has_its_id_now() -> None:
+    pending = PendingCalls(10, never)
+    first, second = a_call("same"), a_call("same")
+    pending.add(first, 60)
+    pending.settle("same", None)
+    pending.add(second, 60)
+    pending.forget(first)
+    assert pending.get("same") is second
+    pending.close()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("ends", ["settled", "forgotten"])
+async def test_calls_that_have_ended_are_not_kept_until_their_time(ends: str) -> None:
+    pending = PendingCalls(10, never)
+    for number in range(5 * SWEEP_ABOVE):
+        call = a_call(f"{number}")
+        pending.add(call, 3600)
+        if ends == "settled":
+            pending.settle(call.id, None)
+        else:
+            pending.forget(call)
+    assert len(pending._due) <= 2 * SWEEP_ABOVE
+    pending.close()
+
+
+@pytest.mark.gen_test
+async def test_a_sweep_loses_no_call_that_is_waiting() -> None:
+    pending, due = pending_calls()
+    pending.add(a_call("waits"), 0.05)
+    for number in range(3 * SWEEP_ABOVE):
+        pending.add(a_call(f"{number}"), 3600)
+        pending.settle(f"{number}", None)
+    await until(lambda: "waits" in due.at)
+    pending.close()
+
+
+@pytest.mark.gen_test
+async def test_calls_may_end_and_begin_while_one_looks_at_them() -> None:
+    pending = PendingCalls(10, never)
+    answers: list[Any] = []
+    for number in range(3):
+        pending.add(a_call(f"{number}"), 60)
+    for call in pending:
+        answers.append(pending.settle(call.id, None))
+        pending.add(a_call(f"again {call.id}"), 60)
+    assert answers == [True] * 3
+    assert repr(pending) == "<PendingCalls: 3 of at most 10>"
+    pending.close()

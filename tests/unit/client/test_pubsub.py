@@ -1,0 +1,178 @@
+"""Publishing, and hearing of it, over links that the test plays."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from crew.amqp import ConfirmStatus
+from crew.client.pubsub import PubSub
+from crew.client.subscription import Event
+from crew.errors import ConnectionError
+from crew.protocol import codec, properties, topology
+from crew.protocol.message import Event as EncodedEvent
+from tests.unit.deliveries import RecordingChannel, a_delivery
+from tests.unit.links import FakeLink, ignored
+from tests.waiting import until
+
+QUEUE = topology.subscription_queue("me")
+
+
+class Topics:
+    """The topics of the client `me`."""
+
+    def __init__(self) -> None:
+        self.publishing, self.consuming = FakeLink(), FakeLink()
+        self.pubsub = PubSub("me", publishing=self.publishing.as_link(), consuming=self.consuming.as_link())
+
+    def bound(self) -> list[str]:
+        """Topics that the broker sends."""
+        return [item.key for item in self.consuming.topology if isinstance(item, topology.Binding)]
+
+
+def encoded(topic: str = "news", payload: Any = None, *, persistent: bool = False) -> EncodedEvent:
+    """An event on its way out."""
+    return EncodedEvent(topic=topic, body=codec.encode(payload), persistent=persistent)
+
+
+@pytest.mark.gen_test
+async def test_publishing_returns_when_the_broker_has_it() -> None:
+    topics = Topics()
+    publishing = asyncio.ensure_future(topics.pubsub.publish(encoded("news.de"), 5))
+    await until(lambda: topics.publishing.published)
+    assert not publishing.done()
+    topics.publishing.confirm_all()
+    await publishing
+    (published,) = topics.publishing.published
+    assert (published.exchange, published.key, published.mandatory) == ("crew.PUBSUB", "news.de", False)
+
+
+@pytest.mark.gen_test
+async def test_publishing_without_a_broker_ends_at_its_timeout() -> None:
+    topics = Topics()
+    topics.publishing.is_ready = False
+    with pytest.raises(ConnectionError, match=r"within 0\.02 s"):
+        await topics.pubsub.publish(encoded(), 0.02)
+
+
+@pytest.mark.gen_test
+async def test_an_event_that_is_not_persistent_is_never_sent_twice() -> None:
+    topics = Topics()
+    publishing = asyncio.ensure_future(topics.pubsub.publish(encoded(), 5))
+    await until(lambda: topics.publishing.published)
+    topics.publishing.confirm_all(ConfirmStatus.LOST)
+    with pytest.raises(ConnectionError, match="'news'"):
+        await publishing
+    assert len(topics.publishing.published) == 1
+
+
+@pytest.mark.gen_test
+async def test_a_persistent_event_that_was_lost_on_its_way_is_sent_again() -> None:
+    topics = Topics()
+    publishing = asyncio.ensure_future(topics.pubsub.publish(encoded(persistent=True), 5))
+    await until(lambda: len(topics.publishing.published) == 1)
+    topics.publishing.confirm_all(ConfirmStatus.LOST)
+    await until(lambda: len(topics.publishing.published) == 2)
+    topics.publishing.confirm_all()
+    await publishing
+
+
+@pytest.mark.gen_test
+async def test_a_persistent_event_survives_the_moment_in_which_the_connection_breaks() -> None:
+    topics = Topics()
+    topics.publishing.breaks = 1
+    publishing = asyncio.ensure_future(topics.pubsub.publish(encoded(persistent=True), 5))
+    await until(lambda: publishing.done() or topics.publishing.published)
+    topics.publishing.confirm_all()
+    await publishing
+
+
+@pytest.mark.gen_test
+async def test_what_was_subscribed_before_there_was_a_loop_reaches_the_broker_later() -> None:
+    topics = Topics()
+    subscription = topics.pubsub.subscribe("news", ignored)
+    assert topics.bound() == []
+    topics.pubsub.open()
+    topics.pubsub.open()
+    await subscription.ready()
+    assert topics.bound() == ["news"]
+    assert topics.consuming.consumed == [(QUEUE.name, 500)]
+
+
+@pytest.mark.gen_test
+async def test_an_event_reaches_its_callback_and_is_acknowledged() -> None:
+    topics, heard, channel = Topics(), list[Event](), RecordingChannel()
+    topics.pubsub.open()
+    await topics.pubsub.subscribe("news.*", heard.append).ready()
+    event = encoded("news.de", {"x": 1})
+    arrived = a_delivery(channel, properties=properties.of_event(event, now=0), body=event.body.data)
+    topics.consuming.consumers[QUEUE.name].on_delivery(type(arrived)(**{**_fields(arrived), "topic": "news.de"}))
+    assert [(one.topic, one.payload) for one in heard] == [("news.de", {"x": 1})]
+    assert len(channel.acked_through) == 1
+
+
+def _fields(delivery: Any) -> dict[str, Any]:
+    return {name: getattr(delivery, name) for name in delivery.__struct_fields__}
+
+
+@pytest.mark.gen_test
+async def test_an_event_that_cannot_be_read_is_dropped_not_kept(caplog: pytest.LogCaptureFixture) -> None:
+    topics, channel = Topics(), RecordingChannel()
+    topics.pubsub.open()
+    await topics.pubsub.subscribe("#", ignored).ready()
+    bad = a_delivery(channel, properties=properties.Properties(content_type=codec.JSON), body=b"{")
+    topics.consuming.consumers[QUEUE.name].on_delivery(bad)
+    assert len(channel.acked_through) == 1
+    assert "is dropped" in caplog.text
+
+
+@pytest.mark.gen_test
+async def test_a_topic_is_given_up_with_its_last_subscription() -> None:
+    topics = Topics()
+    topics.pubsub.open()
+    first, second = (topics.pubsub.subscribe("news", ignored) for _ in range(2))
+    await second.ready()
+    first.close()
+    first.close()
+    await until(lambda: not topics.pubsub._tasks)
+    assert topics.bound() == ["news"]
+    second.close()
+    await until(lambda: topics.bound() == [])
+
+
+@pytest.mark.gen_test
+async def test_a_topic_given_up_and_taken_again_in_one_moment_is_taken() -> None:
+    topics = Topics()
+    topics.pubsub.open()
+    await topics.pubsub.subscribe("news", ignored).ready()
+    topics.pubsub.unsubscribe("news", None)
+    again = topics.pubsub.subscribe("news", ignored)
+    await again.ready()
+    await until(lambda: not topics.pubsub._tasks)
+    assert topics.bound() == ["news"]
+
+
+@pytest.mark.gen_test
+async def test_unsubscribing_may_name_one_callback() -> None:
+    topics, kept, dropped = Topics(), list[Event](), list[Event]()
+    topics.pubsub.subscribe("news", kept.append)
+    topics.pubsub.subscribe("news", dropped.append)
+    topics.pubsub.unsubscribe("news", dropped.append)
+    topics.pubsub.unsubscribe("nothing", None)
+    topics.pubsub._subscriptions.hear(encoded("news"))
+    assert (len(kept), len(dropped)) == (1, 0)
+
+
+@pytest.mark.gen_test
+async def test_closing_deletes_the_queue() -> None:
+    topics = Topics()
+    topics.pubsub.open()
+    await topics.pubsub.subscribe("news", ignored).ready()
+    await topics.pubsub.close()
+    assert topics.consuming.deleted == [QUEUE.name]
+
+
+@pytest.mark.parametrize("callback", [None, "print", 7])
+def test_what_cannot_be_called_cannot_subscribe(callback: Any) -> None:
+    with pytest.raises(ValueError, match="callback"):
+        Topics().pubsub.subscribe("news", callback)

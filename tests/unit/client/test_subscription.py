@@ -1,0 +1,154 @@
+"""Subscriptions and who hears of what."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from crew.client.subscription import Event, Subscription, Subscriptions
+from crew.errors import SerializationError
+from crew.protocol import codec
+from crew.protocol.message import Body
+from crew.protocol.message import Event as EncodedEvent
+from tests.unit.links import ignored
+from tests.waiting import until
+
+
+class Heard:
+    """A callback that remembers."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+
+    @property
+    def topics(self) -> list[str]:
+        """Of the events."""
+        return [event.topic for event in self.events]
+
+
+def an_event(topic: str, payload: Any = None) -> EncodedEvent:
+    """As it arrives."""
+    return EncodedEvent(topic=topic, body=codec.encode(payload), headers={"a": 1})
+
+
+def subscribed(*pairs: tuple[str, Any]) -> Subscriptions:
+    """Subscriptions of (topic, callback)."""
+    subscriptions = Subscriptions()
+    for topic, callback in pairs:
+        subscriptions.add(Subscription(topic, callback, ignored))
+    return subscriptions
+
+
+def test_a_callback_gets_topic_payload_and_headers() -> None:
+    heard = Heard()
+    subscribed(("news", heard)).hear(an_event("news", {"x": [1]}))
+    assert heard.events == [Event("news", {"x": [1]}, {"a": 1})]
+
+
+def test_every_callback_of_a_topic_hears_every_event() -> None:
+    first, second = Heard(), Heard()
+    subscriptions = subscribed(("news", first), ("news", second))
+    subscriptions.hear(an_event("news"))
+    subscriptions.hear(an_event("news"))
+    assert first.topics == second.topics == ["news", "news"]
+
+
+def test_patterns_hear_what_they_match_and_nothing_else() -> None:
+    one, all_below, everything, other = Heard(), Heard(), Heard(), Heard()
+    subscriptions = subscribed(("news.*", one), ("news.#", all_below), ("#", everything), ("weather", other))
+    for topic in ("news", "news.de", "news.de.berlin"):
+        subscriptions.hear(an_event(topic))
+    assert one.topics == ["news.de"]
+    assert all_below.topics == everything.topics == ["news", "news.de", "news.de.berlin"]
+    assert other.topics == []
+
+
+def test_a_callback_that_raises_does_not_keep_the_event_from_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    def raising(event: Event) -> None:
+        raise ValueError("a bug")
+
+    heard = Heard()
+    subscribed(("news", raising), ("news", heard)).hear(an_event("news"))
+    assert heard.topics == ["news"]
+    assert "a bug" in caplog.text
+
+
+@pytest.mark.gen_test
+async def test_a_callback_may_be_a_coroutine_function(caplog: pytest.LogCaptureFixture) -> None:
+    heard = Heard()
+
+    async def callback(event: Event) -> None:
+        await asyncio.sleep(0)
+        heard(event)
+        raise ValueError("a bug")
+
+    subscribed(("news", callback)).hear(an_event("news"))
+    await until(lambda: heard.topics == ["news"])
+    await until(lambda: "a bug" in caplog.text)
+
+
+def test_an_event_that_cannot_be_read_is_a_serialization_error() -> None:
+    with pytest.raises(SerializationError):
+        subscribed(("news", ignored)).hear(EncodedEvent(topic="news", body=Body(b"{", codec.JSON)))
+
+
+def test_a_callback_may_close_its_own_subscription() -> None:
+    subscriptions = Subscriptions()
+    heard = Heard()
+
+    def remove(subscription: Subscription) -> None:
+        subscriptions.remove(subscription)
+
+    def once(event: Event) -> None:
+        heard(event)
+        mine.close()
+
+    mine = Subscription("news", once, remove)
+    other = Subscription("news", heard, remove)
+    subscriptions.add(mine)
+    subscriptions.add(other)
+    subscriptions.hear(an_event("news"))
+    subscriptions.hear(an_event("news"))
+    assert len(heard.events) == 3
+
+
+def test_the_first_and_the_last_subscription_of_a_topic_are_told_apart() -> None:
+    subscriptions = Subscriptions()
+    first, second = (Subscription("news", ignored, ignored) for _ in range(2))
+    assert [subscriptions.add(first), subscriptions.add(second)] == [True, False]
+    assert len(subscriptions) == 2
+    assert [subscriptions.remove(first), subscriptions.remove(first), subscriptions.remove(second)] == [
+        False,
+        False,
+        True,
+    ]
+    assert list(subscriptions) == []
+
+
+def test_subscriptions_are_found_by_topic_and_callback() -> None:
+    one, other = Heard(), Heard()
+    subscriptions = subscribed(("news", one), ("news", other), ("weather", one))
+    assert len(subscriptions.of("news", None)) == 2
+    assert [found.callback for found in subscriptions.of("news", other)] == [other]
+    assert subscriptions.of("nothing", None) == []
+
+
+@pytest.mark.parametrize("topic", ["", "x" * 245, "a\nb", None, 7])
+def test_what_cannot_be_a_topic_is_a_value_error(topic: Any) -> None:
+    with pytest.raises(ValueError, match="topic must"):
+        Subscription(topic, ignored, ignored)
+
+
+@pytest.mark.gen_test
+async def test_a_subscription_is_ready_when_the_broker_knows_of_it() -> None:
+    subscription = Subscription("news", ignored, ignored)
+    assert repr(subscription) == "<Subscription to news: not yet active>"
+    ready = asyncio.ensure_future(subscription.ready())
+    await asyncio.sleep(0)
+    assert not ready.done()
+    subscription.activate()
+    await ready
+    assert repr(subscription) == "<Subscription to news: active>"

@@ -1,0 +1,110 @@
+"""Deliveries and executions as a worker has them, without a broker."""
+
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+from crew.amqp import Delivery
+from crew.amqp.channel import Channel
+from crew.protocol import codec, topology
+from crew.protocol.message import Body, Call, Headers, Outcome
+from crew.protocol.properties import Properties
+from crew.worker.execution import Execution
+from crew.worker.task import Task
+
+_numbers = itertools.count(1)
+
+
+class RecordingChannel:
+    """In place of a Channel: remembers what became of each delivery."""
+
+    def __init__(self) -> None:
+        self.is_open = True
+        self.acked: list[int] = []
+        self.acked_through: list[int] = []
+        self.requeued: list[int] = []
+
+    def ack(self, tag: int) -> bool:
+        """As Channel.ack."""
+        if self.is_open:
+            self.acked.append(tag)
+        return self.is_open
+
+    def ack_through(self, tag: int) -> None:
+        """As Channel.ack_through."""
+        self.acked_through.append(tag)
+
+    def requeue(self, tag: int) -> bool:
+        """As Channel.requeue."""
+        if self.is_open:
+            self.requeued.append(tag)
+        return self.is_open
+
+
+def a_delivery(
+    channel: RecordingChannel | None = None,
+    *,
+    task: str = "t",
+    properties: Properties | None = None,
+    body: bytes = b"null",
+    redelivered: bool = False,
+) -> Delivery:
+    """A delivery with a tag of its own."""
+    return Delivery(
+        cast(Channel, channel or RecordingChannel()),
+        next(_numbers),
+        topology.task_queue_name(task),
+        topology.task_queue_name(task),
+        redelivered,
+        properties or Properties(),
+        body,
+    )
+
+
+def a_task(function: Callable[[Any], Any], *, name: str = "t", timeout: float | None = None) -> Task:
+    """A task that no registry knows."""
+    task = Task(name, timeout=timeout)
+    task.function = function
+    return task
+
+
+def an_execution(
+    function: Callable[[Any], Any] = lambda data: data,
+    data: Any = None,
+    *,
+    timeout: float | None = None,
+    budget: float | None = 60.0,
+    level: int = 0,
+    serializer: str | None = None,
+    body: Body | None = None,
+    persistent: bool = True,
+    headers: Headers | None = None,
+    crashes: int = 0,
+) -> Execution:
+    """An execution of `function`, ready to begin."""
+    call = Call(
+        id=f"call-{next(_numbers)}",
+        task="t",
+        body=body or codec.encode(data, serializer),
+        deadline=None if budget is None else time.time() + budget,
+        timeout=timeout,
+        persistent=persistent,
+        reply_to="crew.reply.somebody",
+        headers=headers or {},
+    )
+    delivery = a_delivery(properties=Properties(priority=level))
+    return Execution(delivery, call, a_task(function), crashes=crashes)
+
+
+def outcome_of(execution: Execution) -> Outcome | None:
+    """What it came to; fails where that is not decided."""
+    assert execution.ended is not None, f"{execution!r} came to nothing"
+    return execution.ended.outcome
+
+
+def value_of(execution: Execution) -> Any:
+    """What it returned; fails where it did not return."""
+    assert outcome_of(execution) is Outcome.RETURNED, execution.ended
+    assert execution.ended is not None
+    return codec.decode(execution.ended.body)

@@ -1,0 +1,306 @@
+"""Payloads arrive as they were sent, or not at all."""
+
+import datetime
+import decimal
+import gzip
+import os
+import tracemalloc
+import uuid
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from crew.errors import SerializationError
+from crew.protocol import codec
+from crew.protocol.message import Body
+
+KIB, MIB = 1024, 1024 * 1024
+
+whole_text = st.text(st.characters(exclude_categories=["Cs"]))
+integers_64 = st.integers(-(2**63), 2**64 - 1)
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | whole_text,
+    lambda inner: st.lists(inner) | st.dictionaries(whole_text, inner),
+    max_leaves=20,
+)
+msgpack_values = st.recursive(
+    st.none() | st.booleans() | integers_64 | st.floats() | whole_text | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(whole_text | integers_64 | st.binary(), inner),
+    max_leaves=20,
+)
+
+
+class Name(str):
+    """A str that is more than one."""
+
+
+awkward_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.binary()
+    | st.binary().map(bytearray)
+    | st.text().map(Name)
+    | st.decimals()
+    | st.uuids()
+    | st.datetimes()
+    | st.complex_numbers(),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.frozensets(st.integers())
+        | st.sets(st.text())
+        | st.dictionaries(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(), inner, max_size=4
+        )
+        | st.dictionaries(st.text().map(Name), inner, max_size=2)
+    ),
+    max_leaves=8,
+)
+
+
+def as_received(value: Any) -> str:
+    """How `value` looks to a receiver who does not mind lists for tuples: 1, 1.0 and True are three things."""
+
+    def plain(one: Any) -> Any:
+        if isinstance(one, list | tuple):
+            return [plain(member) for member in one]
+        if type(one) is dict:
+            return {key: plain(member) for key, member in one.items()}
+        return one
+
+    return repr(plain(value))
+
+
+@given(json_values)
+@settings(deadline=None)
+def test_what_json_carries_arrives_as_it_was(value: Any) -> None:
+    assert as_received(codec.decode(codec.encode(value))) == as_received(value)
+
+
+@given(msgpack_values)
+@settings(deadline=None)
+def test_what_msgpack_carries_arrives_as_it_was(value: Any) -> None:
+    assert as_received(codec.decode(codec.encode(value, "msgpack"))) == as_received(value)
+
+
+@given(whole_text)
+@settings(deadline=None)
+def test_text_arrives_as_it_was(value: str) -> None:
+    body = codec.encode(value, "text")
+    assert body.content_type == "text/plain"
+    assert codec.decode(body) == value
+
+
+@given(st.binary() | st.binary().map(bytearray) | st.binary().map(lambda data: memoryview(data)))
+@settings(deadline=None)
+def test_bytes_travel_as_they_are_unless_one_says_otherwise(value: bytes | bytearray | memoryview) -> None:
+    body = codec.encode(value)
+    assert body.data == bytes(value)
+    assert codec.decode(body) == bytes(value)
+
+
+@given(awkward_values, st.sampled_from(["json", "msgpack", "text", "bytes"]))
+@example([b"bytes inside JSON"], "json")
+@example({1: "a"}, "json")
+@example({True: "a"}, "msgpack")
+@example([float("nan")], "json")
+@example({"a": [{"b": {1, 2}}]}, "json")
+@example([(1, (2, b"x"))], "json")
+@example({Name("key"): 1}, "msgpack")
+@example(bytearray(b"x"), "msgpack")
+@example("\ud800", "text")
+@settings(deadline=None, max_examples=150)
+def test_no_value_arrives_as_another_value(value: Any, serializer: str) -> None:
+    try:
+        body = codec.encode(value, serializer)
+    except SerializationError:
+        return
+    received = codec.decode(body)
+    assert as_received(received) == as_received(bytes(value) if serializer == "bytes" else value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"bytes",
+        {"a": b"bytes"},
+        {1: "int key"},
+        {None: 1},
+        {1, 2},
+        float("nan"),
+        [float("inf")],
+        object(),
+        decimal.Decimal("1.5"),
+        uuid.UUID(int=1),
+        datetime.datetime(2026, 1, 1),
+        "lone \ud800 surrogate",
+        Name("a str that is more than one"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_json_cannot_carry_faithfully_is_an_error_at_the_caller(value: Any) -> None:
+    with pytest.raises(SerializationError, match="application/json"):
+        codec.encode(value, "json")
+
+
+def test_the_error_names_what_cannot_be_carried() -> None:
+    with pytest.raises(SerializationError, match="a bytes"):
+        codec.encode({"image": b"\x89PNG"})
+    with pytest.raises(SerializationError, match="key 7"):
+        codec.encode({7: "seven"})
+
+
+def test_a_payload_that_contains_itself_is_an_error_not_a_hang() -> None:
+    itself: list[Any] = []
+    itself.append(itself)
+    for serializer in ("json", "msgpack"):
+        with pytest.raises(SerializationError):
+            codec.encode(itself, serializer)
+
+
+@pytest.mark.parametrize(
+    ("serializer", "value"), [("text", b"bytes"), ("text", None), ("bytes", "text"), ("bytes", [1])]
+)
+def test_text_and_bytes_carry_nothing_else(serializer: str, value: Any) -> None:
+    with pytest.raises(SerializationError):
+        codec.encode(value, serializer)
+
+
+@pytest.mark.parametrize("serializer", ["pickle", "", "JSON", 7, ["json"]])
+def test_a_serializer_that_does_not_exist_is_a_value_error(serializer: Any) -> None:
+    with pytest.raises(ValueError, match="serializer must be one of json, msgpack, text, bytes"):
+        codec.encode(None, serializer)
+
+
+@given(
+    data=st.binary(max_size=200)
+    | st.binary(max_size=200).map(gzip.compress)
+    | json_values.map(lambda v: codec.encode(v).data),
+    content_type=st.sampled_from([None, "", codec.JSON, codec.MSGPACK, codec.TEXT, codec.BYTES, "text/plain; x=1"])
+    | st.text(),
+    encoding=st.sampled_from([None, "", "gzip", "identity"]) | st.text(),
+)
+@settings(deadline=None, max_examples=150)
+def test_a_body_from_anywhere_is_decoded_or_is_a_serialization_error(
+    data: bytes, content_type: str | None, encoding: str | None
+) -> None:
+    try:
+        codec.decode(Body(data, content_type, encoding))
+    except SerializationError as error:
+        assert str(error)
+
+
+@pytest.mark.parametrize("content_type", [codec.JSON, codec.MSGPACK])
+def test_a_body_that_is_nested_without_end_is_a_serialization_error(content_type: str) -> None:
+    nested = b"[" * 100_000 if content_type == codec.JSON else b"\x91" * 100_000
+    with pytest.raises(SerializationError):
+        codec.decode(Body(nested, content_type))
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/x-python-serialize", "application/pickle", "application/json2", "text/html"]
+)
+def test_a_content_type_that_is_not_on_the_list_is_refused_unread(content_type: str) -> None:
+    with pytest.raises(SerializationError, match="not accepted here"):
+        codec.decode(Body(b"cos\nsystem\n(S'true'\ntR.", content_type))
+
+
+def test_the_receivers_list_decides() -> None:
+    body = codec.encode("a", "msgpack")
+    with pytest.raises(SerializationError, match="only application/json"):
+        codec.decode(body, allowed={codec.JSON})
+    assert codec.decode(body, allowed={codec.MSGPACK}) == "a"
+
+
+@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON", " application/json "])
+def test_other_senders_may_write_a_content_type_their_own_way(content_type: str) -> None:
+    assert codec.decode(Body(b"[1]", content_type)) == [1]
+
+
+def test_a_body_without_a_content_type_is_bytes() -> None:
+    assert codec.decode(Body(b"\xff", None)) == b"\xff"
+
+
+def test_an_encoding_that_nobody_agreed_on_is_refused() -> None:
+    with pytest.raises(SerializationError, match="'br'"):
+        codec.decode(Body(b"[1]", codec.JSON, "br"))
+
+
+# --- compression ----------------------------------------------------------------------------------------------------
+
+
+def test_a_large_body_is_compressed() -> None:
+    body = codec.encode("a" * 100 * KIB)
+    assert body.content_encoding == "gzip"
+    assert len(body.data) < KIB
+    assert codec.decode(body) == "a" * 100 * KIB
+
+
+def test_a_small_body_is_left_alone() -> None:
+    assert codec.encode(b"a" * 32 * KIB).content_encoding is None
+    assert codec.encode(b"a" * (32 * KIB + 1)).content_encoding == "gzip"
+
+
+def test_a_body_that_compression_would_not_make_smaller_is_left_alone() -> None:
+    noise = os.urandom(64 * KIB)
+    body = codec.encode(noise)
+    assert body.content_encoding is None
+    assert body.data == noise
+
+
+def test_a_compressed_body_is_read_by_any_gzip() -> None:
+    assert gzip.decompress(codec.encode(b"a" * 100 * KIB).data) == b"a" * 100 * KIB
+
+
+def test_a_gzip_bomb_is_refused_before_it_fills_the_memory() -> None:
+    bomb = Body(gzip.compress(bytes(32 * MIB), 1), codec.BYTES, "gzip")
+    tracemalloc.start()
+    try:
+        with pytest.raises(SerializationError, match="decompresses to more than the 1048576 bytes"):
+            codec.decode(bomb, max_size=MIB)
+        assert tracemalloc.get_traced_memory()[1] < 4 * MIB
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_gzip_bomb_is_refused_without_any_setting() -> None:
+    bomb = Body(gzip.compress(bytes(64 * MIB + 1), 1), codec.BYTES, "gzip")
+    with pytest.raises(SerializationError, match="decompresses to more"):
+        codec.decode(bomb)
+
+
+def test_a_body_may_have_exactly_the_size_that_is_accepted() -> None:
+    body = Body(gzip.compress(bytes(1000)), codec.BYTES, "gzip")
+    assert codec.decode(body, max_size=1000) == bytes(1000)
+    with pytest.raises(SerializationError):
+        codec.decode(body, max_size=999)
+    with pytest.raises(SerializationError):
+        codec.decode(Body(bytes(1000), codec.BYTES), max_size=999)
+
+
+def test_half_a_gzip_is_an_error_not_half_a_value() -> None:
+    whole = gzip.compress(b"a" * 1000)
+    for end in (0, 5, len(whole) // 2, len(whole) - 1):
+        with pytest.raises(SerializationError):
+            codec.decode(Body(whole[:end], codec.TEXT, "gzip"))
+
+
+@pytest.mark.parametrize("more", [gzip.compress(b"b"), b"junk"], ids=["a second member", "junk"])
+def test_what_follows_the_gzip_is_not_silently_dropped(more: bytes) -> None:
+    """RFC 1952 §2.2: a gzip file is a series of members, and the value is all of them."""
+    body = Body(gzip.compress(b"a") + more, codec.BYTES, "gzip")
+    try:
+        assert codec.decode(body) == b"ab"
+    except SerializationError:
+        return
+
+
+def test_a_body_too_large_for_a_message_is_refused_at_the_caller() -> None:
+    with pytest.raises(SerializationError, match="more than the 16777216 of a message"):
+        codec.encode(os.urandom(16 * MIB + 1))

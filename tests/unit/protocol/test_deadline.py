@@ -1,0 +1,71 @@
+"""Durations and the instants made from them."""
+
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from crew.protocol import deadline
+
+durations = st.none() | st.floats(1e-3, 1e6)
+
+
+@given(st.floats(min_value=0, max_value=366 * 86_400, exclude_min=True) | st.integers(1, 366 * 86_400))
+def test_any_number_of_seconds_up_to_a_year_is_a_duration(value: float) -> None:
+    checked = deadline.check_duration("expiration", value)
+    assert checked == value
+    assert type(checked) is float
+
+
+@given(
+    st.none()
+    | st.booleans()
+    | st.text()
+    | st.floats(max_value=0)
+    | st.floats(min_value=366 * 86_400, exclude_min=True)
+    | st.just(float("nan"))
+    | st.integers(max_value=0)
+    | st.integers(min_value=366 * 86_400 + 1)
+    | st.lists(st.integers())
+)
+@example(10**400)
+def test_anything_else_is_a_value_error_that_names_the_argument(value: Any) -> None:
+    with pytest.raises(ValueError, match="expiration"):
+        deadline.check_duration("expiration", value)
+
+
+@given(st.floats(0, 1e10), st.floats(0, 1e10))
+def test_what_is_left_is_never_less_than_nothing(until: float, now: float) -> None:
+    left = deadline.remaining(until, now)
+    assert left >= 0
+    assert (left == 0) == deadline.is_past(until, now)
+
+
+def test_a_call_without_a_deadline_is_never_past_it() -> None:
+    assert not deadline.is_past(None, 1e12)
+
+
+def test_a_deadline_is_past_at_its_very_instant() -> None:
+    assert deadline.is_past(10.0, 10.0)
+    assert not deadline.is_past(10.0, 9.999)
+
+
+@given(st.lists(durations, max_size=3), st.none() | st.floats(0, 1e6), st.floats(0, 1e6))
+def test_the_earliest_of_all_limits_ends_an_execution(
+    timeouts: list[float | None], until: float | None, started: float
+) -> None:
+    limit = deadline.run_limit(timeouts=tuple(timeouts), deadline=until, started=started)
+    known = [started + timeout for timeout in timeouts if timeout is not None] + ([] if until is None else [until])
+    if limit is None:
+        assert not known
+    else:
+        assert limit in known
+        assert all(limit <= one for one in known)
+
+
+@given(st.floats(0, deadline.MAX_DURATION))
+def test_the_broker_expires_a_call_after_the_client_never_before(expiration: float) -> None:
+    ttl = deadline.broker_ttl_ms(expiration)
+    assert ttl >= min(expiration * 1000, deadline.MAX_BROKER_TTL_MS)
+    assert 0 < ttl < 2**32

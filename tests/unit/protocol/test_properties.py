@@ -1,0 +1,299 @@
+"""Messages as AMQP properties, and properties of whoever may publish to our queues."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crew.protocol import properties
+from crew.protocol.message import Body, Call, Event, Outcome, Reply
+from crew.protocol.properties import DeadLetter, MalformedMessage, Properties
+
+NOW = 1_800_000_000.0
+
+whole_text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+maybe_text = st.none() | whole_text
+integers_64 = st.integers(-(2**63), 2**63 - 1)
+header_names = whole_text.filter(lambda name: not name.lower().startswith(("crew-", "x-")))
+user_headers = st.dictionaries(
+    header_names,
+    whole_text | st.booleans() | integers_64,
+    max_size=4,
+)
+bodies = st.builds(Body, st.binary(), maybe_text, st.none() | st.just("gzip"))
+
+calls = st.builds(
+    Call,
+    id=whole_text,
+    task=whole_text,
+    body=bodies,
+    priority=st.integers(0, 255),
+    deadline=st.none() | st.floats(NOW - 100, NOW + 1e6),
+    timeout=st.none() | st.floats(0.001, 1e6),
+    persistent=st.booleans(),
+    client=maybe_text,
+    reply_to=maybe_text,
+    headers=user_headers,
+)
+replies = st.builds(
+    Reply,
+    id=whole_text,
+    outcome=st.sampled_from(Outcome),
+    body=bodies,
+    persistent=st.booleans(),
+    worker=maybe_text,
+    headers=user_headers,
+)
+
+# What an AMQP field table can hold, as pika decodes it.
+amqp_values = st.recursive(
+    st.none() | st.booleans() | integers_64 | st.floats() | st.text() | st.binary() | st.datetimes() | st.decimals(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+OURS = [
+    properties.DEADLINE,
+    properties.TIMEOUT,
+    properties.TASK,
+    properties.WORKER,
+    properties.OUTCOME,
+    properties.REASON,
+    "crew-client",
+    "x-death",
+    "x-first-death-reason",
+    "x-anything",
+]
+short_strings = st.none() | st.text() | st.binary()  # bytes: what was no UTF-8
+foreign = st.builds(
+    Properties,
+    content_type=short_strings,
+    content_encoding=short_strings,
+    correlation_id=short_strings,
+    reply_to=short_strings,
+    type=short_strings,
+    message_id=short_strings,
+    timestamp=st.none() | st.integers(0, 2**64 - 1),
+    priority=st.none() | st.integers(0, 255),
+    expiration=short_strings,
+    delivery_mode=st.none() | st.integers(0, 255),
+    app_id=short_strings,
+    headers=st.none() | st.dictionaries(st.sampled_from(OURS) | st.text(), amqp_values, max_size=6),
+)
+
+READERS: list[Callable[[Properties], Any]] = [
+    lambda given: properties.to_call("t", given, b"", fallback_id="fallback"),
+    lambda given: properties.to_reply(given, b""),
+    lambda given: properties.to_event("t", given, b""),
+]
+
+
+def close(one: float | None, other: float | None) -> bool:
+    """Whether two instants are the same to a millisecond."""
+    return one == other if one is None or other is None else abs(one - other) <= 0.001
+
+
+# --- there and back -------------------------------------------------------------------------------------------------
+
+
+@given(calls)
+@settings(deadline=None)
+def test_a_call_arrives_as_it_was(call: Call) -> None:
+    of_call = properties.of_call(call, now=NOW)
+    received = properties.to_call(call.task, of_call, call.body.data, fallback_id="fallback")
+    assert close(received.deadline, call.deadline)
+    assert close(received.timeout, call.timeout)
+    exact = {"deadline": None, "timeout": None, "priority": 0}
+    assert msgspec.structs.replace(received, **exact) == msgspec.structs.replace(call, **exact)
+
+
+@given(replies)
+@settings(deadline=None)
+def test_a_reply_arrives_as_it_was(reply: Reply) -> None:
+    received = properties.to_reply(properties.of_reply(reply), reply.body.data)
+    assert isinstance(received, Reply)
+    assert msgspec.structs.replace(received, persistent=True) == msgspec.structs.replace(reply, persistent=True)
+
+
+@given(st.builds(Event, topic=whole_text, body=bodies, persistent=st.just(False), headers=user_headers))
+@settings(deadline=None)
+def test_an_event_arrives_as_it_was(event: Event) -> None:
+    assert properties.to_event(event.topic, properties.of_event(event, now=NOW), event.body.data) == event
+
+
+@given(calls)
+@settings(deadline=None)
+def test_the_broker_is_told_in_its_own_words(call: Call) -> None:
+    given = properties.of_call(call, now=NOW)
+    assert given.delivery_mode == (2 if call.persistent else 1)
+    assert given.priority in range(10)
+    assert (given.expiration is None) == (call.deadline is None)
+    if given.expiration is not None and call.deadline is not None:
+        assert int(given.expiration) >= (call.deadline - NOW) * 1000
+
+
+def test_a_reply_is_as_persistent_as_its_call() -> None:
+    for persistent, mode in ((True, 2), (False, 1)):
+        reply = Reply(id="1", outcome=Outcome.RETURNED, body=Body(b"", None), persistent=persistent)
+        assert properties.of_reply(reply).delivery_mode == mode
+
+
+def test_a_short_call_sends_no_header_that_it_can_do_without() -> None:
+    call = Call(id="1", task="t", body=Body(b"", None), deadline=NOW + 1, client="me")
+    assert set(properties.of_call(call, now=NOW).headers or {}) == {"crew-task", "crew-client", "crew-deadline"}
+    assert properties.of_reply(Reply(id="1", outcome=Outcome.RETURNED, body=Body(b"", None))).headers is None
+
+
+# --- what others send -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("read", READERS, ids=["call", "reply", "event"])
+@given(given=foreign)
+@settings(deadline=None, max_examples=100)
+def test_a_message_of_anybody_is_understood_or_malformed(read: Callable[[Properties], Any], given: Properties) -> None:
+    try:
+        read(given)
+    except MalformedMessage as error:
+        assert str(error)
+
+
+@pytest.mark.parametrize("read", READERS, ids=["call", "reply", "event"])
+def test_a_header_whose_name_is_no_utf_8_is_understood_or_malformed(read: Callable[[Properties], Any]) -> None:
+    """pika leaves such a name as bytes."""
+    headers: Any = {b"\xff": 1}
+    try:
+        read(Properties(correlation_id="1", headers=headers))
+    except MalformedMessage as error:
+        assert str(error)
+
+
+def test_a_bare_message_of_another_sender_is_a_call() -> None:
+    call = properties.to_call("t", Properties(), b"hi", fallback_id="made-here")
+    assert (call.id, call.deadline, call.timeout, call.reply_to, call.headers) == ("made-here", None, None, None, {})
+
+
+def test_the_message_id_of_another_sender_serves_where_there_is_no_correlation_id() -> None:
+    assert properties.to_call("t", Properties(message_id="theirs"), b"", fallback_id="x").id == "theirs"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("crew-deadline", "soon"),
+        ("crew-deadline", True),
+        ("crew-deadline", 1.5),
+        ("crew-timeout", "3"),
+        ("crew-timeout", [1]),
+        ("crew-client", 7),
+        ("crew-client", b"\xff"),
+    ],
+)
+def test_a_header_of_the_wrong_type_is_named(name: str, value: object) -> None:
+    with pytest.raises(MalformedMessage, match=name):
+        properties.to_call("t", Properties(headers={name: value}), b"", fallback_id="x")
+
+
+def test_a_property_of_the_wrong_type_is_named() -> None:
+    wrong: Any = b"\xff"
+    with pytest.raises(MalformedMessage, match="correlation_id"):
+        properties.to_call("t", Properties(correlation_id=wrong), b"", fallback_id="x")
+
+
+@pytest.mark.parametrize("id", [None, ""])
+def test_a_reply_that_answers_nobody_is_malformed(id: str | None) -> None:
+    with pytest.raises(MalformedMessage, match="correlation_id"):
+        properties.to_reply(Properties(correlation_id=id), b"")
+
+
+def test_an_outcome_that_nobody_knows_is_malformed() -> None:
+    with pytest.raises(MalformedMessage, match="exploded"):
+        properties.to_reply(Properties(correlation_id="1", headers={"crew-outcome": "exploded"}), b"")
+
+
+@pytest.mark.parametrize("reason", ["expired", "rejected", "maxlen", "delivery_limit"])
+def test_a_call_that_the_broker_sent_back_is_no_reply(reason: str) -> None:
+    came_back = properties.of_call(Call(id="17", task="t", body=Body(b"", None)), now=NOW)
+    came_back.headers = {**(came_back.headers or {}), "x-first-death-reason": reason}
+    assert properties.to_reply(came_back, b"") == DeadLetter("17", reason)
+
+
+def test_a_task_sees_the_callers_headers_and_none_of_ours() -> None:
+    headers = {"tenant": "a", "crew-task": "t", "x-death": [], "traceparent": "00-1"}
+    assert properties.to_call("t", Properties(headers=headers), b"", fallback_id="x").headers == {
+        "tenant": "a",
+        "traceparent": "00-1",
+    }
+
+
+# --- what our users give --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("priority", [0, 1, 100, 255])
+def test_a_priority_is_an_int_from_0_to_255(priority: int) -> None:
+    assert properties.check_priority(priority) == priority
+
+
+@pytest.mark.parametrize("priority", [-1, 256, 1.0, "1", None, True, 10**30])
+def test_any_other_priority_is_a_value_error(priority: object) -> None:
+    with pytest.raises(ValueError, match="priority"):
+        properties.check_priority(priority)
+
+
+def test_a_larger_priority_never_goes_behind_a_smaller_one() -> None:
+    levels = [properties.queue_priority(priority) for priority in range(256)]
+    assert levels == sorted(levels)
+    assert set(levels) == set(range(10))
+
+
+@given(user_headers)
+@settings(deadline=None)
+def test_headers_may_be_strings_numbers_and_booleans(headers: dict[str, Any]) -> None:
+    assert properties.check_headers(headers) == headers
+
+
+def test_no_headers_are_no_headers() -> None:
+    assert properties.check_headers(None) == {}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"a": None},
+        {"a": b"bytes"},
+        {"a": [1]},
+        {"a": 2**63},
+        {"": 1},
+        {"ü" * 65: 1},
+        {1: 1},
+        {"crew-client": "me"},
+        {"X-Death": "x"},
+        {"CREW-task": "t"},
+    ],
+    ids=repr,
+)
+def test_a_header_that_cannot_travel_is_a_value_error_at_the_call(headers: dict[Any, Any]) -> None:
+    with pytest.raises(ValueError, match="header"):
+        properties.check_headers(headers)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"a": "\ud800"},
+        {"\ud800": 1},
+        {"a": float("nan")},
+        {"a": float("inf")},
+        {"a": "x" * 200_000},
+        [("a", 1)],
+    ],
+    ids=["value is no UTF-8", "name is no UTF-8", "nan", "inf", "larger than a frame", "no dict"],
+)
+def test_a_header_that_would_break_the_connection_is_a_value_error_at_the_call(headers: Any) -> None:
+    """Not UTF-8: pika raises while it writes. NaN: other clients write it, and pika raises while it reads.
+
+    Larger than a frame (128 KiB): the broker closes the connection, and the call is published again on the next.
+    """
+    with pytest.raises(ValueError, match="header"):
+        properties.check_headers(headers)

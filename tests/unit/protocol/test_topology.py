@@ -1,0 +1,126 @@
+"""Names, arguments and topics."""
+
+import time
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from crew.protocol import topology
+
+words = st.text("ab", max_size=2)
+topics = st.lists(words, min_size=1, max_size=6).map(".".join)
+patterns = st.lists(words | st.sampled_from(["*", "#"]), min_size=1, max_size=5).map(".".join)
+
+
+def routes(pattern: list[str], topic: list[str]) -> bool:
+    """What RabbitMQ's topic exchange does, in as few words as possible."""
+    if not pattern:
+        return not topic
+    if pattern[0] == "#":
+        return routes(pattern[1:], topic) or (bool(topic) and routes(pattern, topic[1:]))
+    return bool(topic) and pattern[0] in ("*", topic[0]) and routes(pattern[1:], topic[1:])
+
+
+def matches(pattern: str, topic: str) -> bool:
+    """As a subscription does it."""
+    return topology.topic_matches(pattern, topic)
+
+
+@given(patterns, topics)
+@example("#", "a")
+@example("a.#", "a")
+@example("#.a", "a")
+@example("a.*", "a")
+@example("a.#.b", "a.b")
+@example("*", "")
+@settings(deadline=None, max_examples=200)
+def test_a_subscription_hears_what_rabbitmq_routes_to_it(pattern: str, topic: str) -> None:
+    assert matches(pattern, topic) == routes(pattern.split("."), topic.split("."))
+
+
+@given(st.text(min_size=1, max_size=20), st.text(min_size=1, max_size=20))
+@example("a|b", "a")
+@example(".", "\n")
+@example("[a]", "a")
+@settings(deadline=None)
+def test_a_topic_without_wildcards_matches_itself_only(pattern: str, topic: str) -> None:
+    if not {"*", "#"} & set(pattern.split(".")):
+        assert matches(pattern, pattern)
+        assert matches(pattern, topic) == (pattern == topic)
+
+
+@pytest.mark.parametrize("pattern", [".".join(["#", "a"] * 5 + ["b"]), ".".join(["#"] * 5 + ["b"])])
+def test_a_pattern_with_many_wildcards_does_not_stop_the_gateway(pattern: str) -> None:
+    topic = ".".join(["a"] * 100)
+    started = time.perf_counter()
+    assert not matches(pattern, topic)
+    assert time.perf_counter() - started < 0.1
+
+
+# --- names ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a", "resize", "a.b", "übung", "a b", "x" * 244])
+def test_a_task_may_have_any_name_that_fits_a_queue(name: str) -> None:
+    assert topology.check_name("task", name) == name
+    assert len(topology.task_queue_name(name).encode()) <= 255
+
+
+@pytest.mark.parametrize("name", ["", "x" * 245, "ü" * 123, "a\nb", "a\0", "\x7f", None, 7, b"bytes", ["a"]])
+def test_what_cannot_be_a_name_is_a_value_error_that_says_whose(name: Any) -> None:
+    with pytest.raises(ValueError, match="task must"):
+        topology.check_name("task", name)
+
+
+def test_a_name_that_is_no_utf_8_is_a_value_error() -> None:
+    """Else it is one only when it is written to the wire, in the middle of something."""
+    with pytest.raises(ValueError, match="task must"):
+        topology.check_name("task", "resize\ud800")
+
+
+@given(st.text(min_size=1))
+def test_a_queue_tells_its_task(task: str) -> None:
+    assert topology.task_of_queue(topology.task_queue_name(task)) == task
+
+
+# --- what is declared -----------------------------------------------------------------------------------------------
+
+
+def test_client_and_worker_declare_the_same_queue() -> None:
+    assert topology.task_queue("t") == topology.task_queue("t")
+
+
+def test_a_task_queue_has_ten_priorities_and_sends_its_dead_home() -> None:
+    queue = topology.task_queue("resize")
+    assert queue.name == "crew.tasks.resize"
+    assert queue.arguments == {"x-max-priority": 9, "x-dead-letter-exchange": "crew.DLX"}
+
+
+def test_dead_letters_go_to_their_own_client_only() -> None:
+    """RabbitMQ ignores binding keys that begin with `x-`: such a binding would match every client's dead letters."""
+    queue, binding = topology.reply_queue("me")
+    keys = {key for key in binding.arguments if key != "x-match"}
+    assert keys == {"crew-client"}
+    assert binding.arguments["crew-client"] == "me"
+    assert (binding.queue, binding.exchange) == (queue.name, "crew.DLX")
+
+
+def test_replies_outlive_a_disconnect_of_five_minutes() -> None:
+    queue, _ = topology.reply_queue("me")
+    assert queue.arguments == {"x-expires": 300_000}
+
+
+def test_a_subscription_cannot_fill_the_broker() -> None:
+    assert topology.subscription_queue("me").arguments["x-max-length"] == 10_000
+    assert topology.parked_queue().arguments["x-max-length"] == 100_000
+
+
+def test_a_subscription_binds_its_clients_queue_to_its_topic() -> None:
+    binding = topology.subscription("me", "news.*")
+    assert (binding.queue, binding.exchange, binding.key) == (
+        topology.subscription_queue("me").name,
+        "crew.PUBSUB",
+        "news.*",
+    )

@@ -1,0 +1,101 @@
+"""The error tree, as a caller catches it."""
+
+import builtins
+
+import pytest
+
+import crew
+from crew import errors
+
+TASK_ERRORS = [
+    errors.TimeoutError,
+    errors.ExpirationError,
+    errors.UnknownTask,
+    errors.DuplicateTaskId,
+    errors.Canceled,
+    errors.WorkerLost,
+    errors.Overloaded,
+]
+OTHERS = [errors.ConnectionError, errors.SerializationError, errors.SettingsError]
+
+
+@pytest.mark.parametrize("kind", [*TASK_ERRORS, errors.TaskFailed, *OTHERS])
+def test_one_except_clause_catches_everything_that_crew_raises(kind: type[errors.CrewError]) -> None:
+    assert issubclass(kind, crew.CrewError)
+    assert issubclass(kind, Exception)
+
+
+@pytest.mark.parametrize("kind", [*TASK_ERRORS, errors.TaskFailed])
+def test_one_except_clause_catches_every_call_without_a_value(kind: type[errors.TaskError]) -> None:
+    assert issubclass(kind, crew.TaskError)
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_what_is_no_end_of_a_call_is_no_task_error(kind: type[errors.CrewError]) -> None:
+    assert not issubclass(kind, crew.TaskError)
+
+
+def test_a_timeout_is_pythons_timeout_too() -> None:
+    with pytest.raises(builtins.TimeoutError):
+        raise crew.TimeoutError
+
+
+def test_an_expired_call_is_not_taken_for_one_that_ran_too_long() -> None:
+    assert not issubclass(crew.ExpirationError, builtins.TimeoutError)
+
+
+def test_a_broker_that_is_away_is_pythons_connection_error_too() -> None:
+    with pytest.raises(builtins.ConnectionError):
+        raise crew.ConnectionError("the broker is away")
+
+
+@pytest.mark.parametrize("kind", [crew.SerializationError, crew.SettingsError])
+def test_a_value_that_cannot_work_is_a_value_error(kind: type[Exception]) -> None:
+    assert issubclass(kind, ValueError)
+
+
+@pytest.mark.parametrize("kind", TASK_ERRORS)
+def test_an_error_says_what_it_means_even_where_nobody_gave_it_words(kind: type[errors.TaskError]) -> None:
+    assert str(kind()) == kind.summary
+    assert kind.summary.endswith(".")
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_an_error_outside_of_calls_explains_itself_too(kind: type[errors.CrewError]) -> None:
+    assert str(kind()).endswith(".")
+
+
+@pytest.mark.parametrize("kind", TASK_ERRORS)
+def test_an_error_names_its_task_and_call(kind: type[errors.TaskError]) -> None:
+    error = kind("no", task="resize", id="17")
+    assert (str(error), error.task, error.id) == ("no", "resize", "17")
+
+
+def test_a_failed_task_reads_like_the_exception_that_it_raised() -> None:
+    error = crew.TaskFailed("app.NoImage", "empty file", traceback="line 3", retryable=True, task="resize", id="17")
+    assert str(error) == "app.NoImage: empty file"
+    assert (error.type_name, error.message, error.traceback) == ("app.NoImage", "empty file", "line 3")
+    assert (error.retryable, error.task, error.id) == (True, "resize", "17")
+
+
+def test_a_failed_task_without_a_message_reads_like_its_type() -> None:
+    assert str(crew.TaskFailed("KeyError")) == "KeyError"
+
+
+def test_except_exception_inside_a_task_does_not_swallow_an_interrupt() -> None:
+    seen = []
+    with pytest.raises(SystemExit):
+        try:
+            try:
+                raise crew.Interrupt("canceled")
+            except Exception:
+                seen.append("except Exception")
+        finally:
+            seen.append("finally")
+    assert seen == ["finally"]
+
+
+def test_an_interrupt_tells_why() -> None:
+    assert crew.Interrupt().reason == "timeout"
+    assert crew.Interrupt("drain").reason == "drain"
+    assert "drain" in str(crew.Interrupt("drain"))

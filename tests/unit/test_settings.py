@@ -1,0 +1,120 @@
+"""Where the broker is: flags come before the environment, that before the private node, that before the default."""
+
+from pathlib import Path
+
+import pytest
+
+from crew import SettingsError
+from crew.settings import DEFAULT_URL, Settings, environment_for_child, load, redacted
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: without a private node, unless a test makes one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def private_node(folder: Path, url: str) -> None:
+    (folder / ".crew" / "broker").mkdir(parents=True)
+    (folder / ".crew" / "broker" / "url").write_text(url + "\n")
+
+
+def test_a_flag_comes_before_the_environment() -> None:
+    assert load("amqp://flag/", environ={"CREW_AMQP_URL": "amqp://environment/"}).urls[0].endswith("@flag:5672/%2F")
+
+
+def test_the_environment_comes_before_the_private_node(folder: Path) -> None:
+    private_node(folder, "amqp://private/")
+
+    assert load(environ={"CREW_AMQP_URL": "amqp://environment/"}).urls[0].endswith("@environment:5672/%2F")
+
+
+def test_the_private_node_of_this_folder_comes_before_the_default(folder: Path) -> None:
+    private_node(folder, "amqp://crew:secret@127.0.0.1:21000/")
+
+    assert load(environ={}).urls == ("amqp://crew:secret@127.0.0.1:21000/%2F",)
+
+
+def test_a_private_node_that_never_started_leaves_the_default(folder: Path) -> None:
+    private_node(folder, "")
+
+    assert load(environ={}).urls == load(DEFAULT_URL).urls
+
+
+def test_the_default_is_rabbitmqs_own() -> None:
+    assert load(environ={}).urls == ("amqp://guest:guest@127.0.0.1:5672/%2F",)
+
+
+def test_every_host_of_a_cluster_has_its_url() -> None:
+    urls = load("amqp://a/, amqp://b:5673/", environ={}).urls
+
+    assert urls == ("amqp://guest:guest@a:5672/%2F", "amqp://guest:guest@b:5673/%2F")
+
+
+def test_a_flag_for_a_part_replaces_it_in_every_url() -> None:
+    settings = load("amqp://a/,amqp://b/", host="c", port=1, username="u", password="p", vhost="v", environ={})
+
+    assert settings.urls == ("amqp://u:p@c:1/v",) * 2
+
+
+def test_what_would_break_a_url_is_quoted_in_it() -> None:
+    assert load(username="a@b", password="p/w:d", vhost="/x y", environ={}).urls == (
+        "amqp://a%40b:p%2Fw%3Ad@127.0.0.1:5672/%2Fx%20y",
+    )
+
+
+def test_what_is_quoted_already_stays_as_it_is() -> None:
+    url = "amqp://a%40b:p%2Fw@host:5672/%2Fv"
+
+    assert load(url, environ={}).urls == (url,)
+
+
+def test_the_environment_serves_for_a_password_that_nobody_should_see() -> None:
+    environ = {"CREW_AMQP_PASSWORD": "hidden"}
+
+    assert load("amqp://me@host/", environ=environ).urls == ("amqp://me:hidden@host:5672/%2F",)
+    assert load("amqp://me@host/", password="flag", environ=environ).urls == ("amqp://me:flag@host:5672/%2F",)
+
+
+def test_tls_has_its_own_port() -> None:
+    assert load("amqps://host/", environ={}).urls == ("amqps://guest:guest@host:5671/%2F",)
+
+
+def test_an_ipv6_address_and_parameters_survive() -> None:
+    assert load("amqp://[::1]/?heartbeat=5", environ={}).urls == ("amqp://guest:guest@[::1]:5672/%2F?heartbeat=5",)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://host/", "host:5672", "amqp://", "amqp://host:no-port/", "amqp://host:70000/", "amqp://a/,", "amqp://["],
+)
+def test_what_is_no_amqp_url_is_named_in_the_error(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"is no AMQP URL|is not between"):
+        load(url, environ={})
+
+
+def test_a_port_that_cannot_be_is_refused() -> None:
+    with pytest.raises(SettingsError, match="port 70000"):
+        load(port=70000, environ={})
+
+
+def test_no_message_shows_a_password() -> None:
+    settings = load("amqp://me:secret@host/", environ={})
+
+    assert redacted(settings.urls) == "amqp://me:***@host:5672/%2F"
+    assert "secret" not in repr(settings)
+    with pytest.raises(SettingsError) as caught:
+        load("http://me:secret@host/", environ={})
+    assert "secret" not in str(caught.value)
+
+
+def test_a_child_process_reaches_the_same_broker() -> None:
+    settings = load("amqp://me:a%2Fb@x/,amqp://y/", environ={})
+
+    assert load(environ=environment_for_child(settings)) == settings
+
+
+def test_settings_cannot_be_changed_behind_a_links_back() -> None:
+    with pytest.raises(AttributeError):
+        Settings(urls=("amqp://host/",)).heartbeat = 1  # type: ignore[misc]  # what the test is about

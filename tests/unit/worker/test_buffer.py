@@ -1,0 +1,90 @@
+"""Deliveries that have not started."""
+
+import threading
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crew.worker.buffer import Buffer
+from crew.worker.execution import Execution
+from tests.unit.deliveries import an_execution
+
+
+def taken(buffer: Buffer) -> list[Execution | None]:
+    """All that is in it, in the order of taking."""
+    return [buffer.take_nowait() for _ in range(len(buffer))]
+
+
+@given(st.lists(st.integers(0, 9), max_size=20))
+@settings(deadline=None)
+def test_the_most_urgent_comes_first_and_then_who_came_first(levels: list[int]) -> None:
+    buffer = Buffer()
+    executions = [an_execution(level=level) for level in levels]
+    for execution in executions:
+        buffer.put(execution)
+    urgent_first = sorted(executions, key=lambda one: -(one.delivery.properties.priority or 0))
+    assert taken(buffer) == urgent_first
+    assert buffer.take_nowait() is None
+
+
+def test_an_urgent_one_overtakes_what_waits() -> None:
+    buffer = Buffer()
+    ordinary, urgent = an_execution(level=0), an_execution(level=9)
+    buffer.put(ordinary)
+    buffer.put(urgent)
+    assert [buffer.take(), buffer.take()] == [urgent, ordinary]
+
+
+def test_a_message_without_a_priority_is_an_ordinary_one() -> None:
+    buffer = Buffer()
+    execution, low = an_execution(), an_execution(level=1)
+    execution.delivery.properties.priority = None
+    buffer.put(execution)
+    buffer.put(low)
+    assert taken(buffer) == [low, execution]
+
+
+def test_who_takes_waits_until_there_is_something() -> None:
+    buffer, execution = Buffer(), an_execution()
+    threading.Timer(0.02, buffer.put, [execution]).start()
+    assert buffer.take() is execution
+
+
+def test_closing_ends_the_wait_after_what_is_left() -> None:
+    buffer, execution = Buffer(), an_execution()
+    buffer.close()
+    buffer.put(execution)
+    assert [buffer.take(), buffer.take()] == [execution, None]
+
+
+def test_what_is_withdrawn_is_not_there_any_longer() -> None:
+    buffer = Buffer()
+    executions = [an_execution() for _ in range(3)]
+    for execution in executions:
+        buffer.put(execution)
+    assert buffer.withdraw() == executions
+    assert len(buffer) == 0
+    assert buffer.withdraw() == []
+
+
+def test_every_execution_is_taken_by_exactly_one_of_many() -> None:
+    buffer = Buffer()
+    executions = [an_execution() for _ in range(1_000)]
+    got: list[list[Execution]] = [[] for _ in range(4)]
+
+    def take_all(mine: list[Execution]) -> None:
+        while (execution := buffer.take()) is not None:
+            mine.append(execution)
+
+    threads = [threading.Thread(target=take_all, args=(mine,)) for mine in got]
+    for thread in threads:
+        thread.start()
+    for execution in executions:
+        buffer.put(execution)
+    for _ in threads:
+        buffer.close()
+    for thread in threads:
+        thread.join(5)
+    everything = [execution for mine in got for execution in mine]
+    assert len(everything) == len(executions)
+    assert set(everything) == set(executions)

@@ -1,0 +1,309 @@
+"""Deliveries in, answers and acknowledgements out, with a lane and links that the test plays."""
+
+import time
+from typing import Any
+
+import msgspec
+import pytest
+
+from crew.amqp import Delivery
+from crew.protocol import codec, failure, properties, topology
+from crew.protocol.message import Body, Call, Outcome, Reply
+from crew.protocol.properties import Properties
+from crew.worker.buffer import Buffer
+from crew.worker.consumer import MAX_DELIVERIES, TaskConsumer
+from crew.worker.execution import Execution
+from crew.worker.ledger import Ledger
+from crew.worker.replies import Replies
+from tests.unit.deliveries import RecordingChannel, a_delivery, a_task, an_execution
+from tests.unit.links import FakeLink, Published
+from tests.unit.worker.test_watchdog import PlayedLane
+from tests.waiting import until
+
+
+class TakingLane(PlayedLane):
+    """Takes from the buffer as slots are free; tasks end when the test says so."""
+
+    def __init__(self, buffer: Buffer, slots: int) -> None:
+        super().__init__(slots=slots)
+        self._buffer = buffer
+
+    def fill(self) -> None:
+        while len(self.executions) < self.slots and (execution := self._buffer.take_nowait()) is not None:
+            self.begin(execution)
+
+    def release(self, execution: Execution) -> None:
+        if execution in self.executions:
+            self.executions.remove(execution)
+
+
+class Worker:
+    """A consumer of the tasks `t` and `other`, and all that is around it."""
+
+    def __init__(self, *, slots: int = 1, prefetch: int | None = None) -> None:
+        self.publishing, self.consuming = FakeLink(), FakeLink()
+        self.channel = RecordingChannel()
+        self.buffer = Buffer()
+        self.lane = TakingLane(self.buffer, slots)
+        self.ledger = Ledger(1, 100)
+        self.stuck: list[Execution] = []
+        self.consumer = TaskConsumer(
+            [a_task(lambda data: data, name=name) for name in ("t", "other")],
+            link=self.consuming.as_link(),
+            replies=Replies(self.publishing.as_link(), "w"),
+            buffer=self.buffer,
+            lane=self.lane,
+            ledger=self.ledger,
+            grace=5.0,
+            fixed_prefetch=prefetch,
+            on_stuck=self.stuck.append,
+        )
+
+    def receives(self, task: str = "t", *, redelivered: bool = False, **fields: Any) -> Delivery:
+        """A call arrives."""
+        call = Call(**{"id": "17", "task": task, "body": codec.encode(None), "reply_to": "crew.reply.me", **fields})
+        given = properties.of_call(call, now=time.time())
+        return self.receives_message(given, call.body.data, task=task, redelivered=redelivered)
+
+    def receives_message(self, given: Properties, body: bytes = b"", **delivery: Any) -> Delivery:
+        """Anything arrives."""
+        delivered = a_delivery(self.channel, properties=given, body=body, **delivery)
+        self.consumer.on_delivery(delivered)
+        return delivered
+
+    def finish(self, execution: Execution | None = None) -> None:
+        """What runs, runs to its end."""
+        execution = execution or self.lane.executions[0]
+        execution.run()
+        self.consumer.on_ended(execution)
+
+    def replies(self) -> list[Reply]:
+        """What was answered so far."""
+        found = [properties.to_reply(one.properties, one.body) for one in self.sent_to("crew.reply.me")]
+        return [reply for reply in found if isinstance(reply, Reply)]
+
+    def sent_to(self, queue: str) -> list[Published]:
+        """What was published to a queue."""
+        return [one for one in self.publishing.published if one.key == queue]
+
+
+@pytest.mark.gen_test
+async def test_a_call_is_run_answered_and_then_acknowledged() -> None:
+    worker = Worker()
+    delivery = worker.receives()
+    worker.finish()
+    (reply,) = worker.replies()
+    assert (reply.id, reply.outcome) == ("17", Outcome.RETURNED)
+    assert worker.channel.acked == []
+    worker.publishing.confirm_all()
+    assert worker.channel.acked == [delivery.tag]
+    assert not worker.consumer.has_work()
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_expired_in_its_queue_is_answered_and_never_started() -> None:
+    worker = Worker()
+    delivery = worker.receives(deadline=time.time() - 0.001)
+    assert worker.lane.executions == []
+    assert [reply.outcome for reply in worker.replies()] == [Outcome.EXPIRED]
+    worker.publishing.confirm_all()
+    assert worker.channel.acked == [delivery.tag]
+
+
+@pytest.mark.gen_test
+async def test_a_call_without_reply_to_and_id_is_run() -> None:
+    worker = Worker()
+    delivery = worker.receives_message(Properties(content_type=codec.JSON), b"1")
+    worker.finish()
+    assert worker.channel.acked == [delivery.tag]
+    assert worker.publishing.published == []
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    "given",
+    [
+        Properties(correlation_id="17", reply_to="crew.reply.me", headers={"crew-deadline": "soon"}),
+        Properties(correlation_id="17", reply_to="crew.reply.me", headers={"crew-timeout": [3]}),
+        msgspec.convert({"headers": None}, Properties),
+    ],
+    ids=["a deadline in words", "a list as a timeout", "nothing wrong"],
+)
+async def test_a_message_of_wrong_types_is_answered_parked_and_no_obstacle(given: Properties) -> None:
+    worker = Worker()
+    malformed = given.headers is not None
+    worker.receives_message(given, b"1")
+    assert len(worker.sent_to("crew.parked")) == malformed
+    assert [reply.outcome for reply in worker.replies()] == [Outcome.RAISED] * malformed
+    worker.publishing.confirm_all()
+    if malformed:
+        assert len(worker.channel.acked) == 1
+    assert worker.consumer.has_work() is not malformed
+
+
+@pytest.mark.gen_test
+async def test_a_message_with_a_header_whose_name_is_no_utf_8_is_no_obstacle() -> None:
+    worker = Worker()
+    headers: Any = {b"\xff": 1}
+    worker.receives_message(Properties(headers=headers, content_type=codec.JSON), b"1")
+    assert worker.lane.executions or worker.sent_to("crew.parked")
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_killed_three_processes_is_parked_and_its_caller_told() -> None:
+    worker = Worker()
+    for _ in range(MAX_DELIVERIES):
+        execution = an_execution()
+        execution.call = msgspec.structs.replace(execution.call, id="17")
+        worker.ledger.begin(0, execution)
+        worker.ledger.record_crash(0)
+    delivery = worker.receives(redelivered=True)
+    assert worker.lane.executions == []
+    assert len(worker.sent_to("crew.parked")) == 1
+    assert [reply.outcome for reply in worker.replies()] == [Outcome.WORKER_LOST]
+    worker.publishing.confirm_all()
+    assert worker.channel.acked == [delivery.tag]
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_killed_one_process_is_run_again_if_it_is_persistent() -> None:
+    for persistent, runs in ((True, 1), (False, 0)):
+        worker = Worker()
+        execution = an_execution()
+        execution.call = msgspec.structs.replace(execution.call, id="17")
+        worker.ledger.begin(0, execution)
+        worker.ledger.record_crash(0)
+        worker.receives(redelivered=True, persistent=persistent)
+        assert len(worker.lane.executions) == runs
+        if runs:
+            assert worker.lane.executions[0].attempt == 2
+        else:
+            assert [reply.outcome for reply in worker.replies()] == [Outcome.WORKER_LOST]
+        worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_delivery_that_went_back_unharmed_is_no_attempt() -> None:
+    worker = Worker()
+    worker.receives(redelivered=True)
+    assert worker.lane.executions[0].attempt == 1
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_is_not_persistent_is_acknowledged_when_it_starts() -> None:
+    worker = Worker()
+    delivery = worker.receives(persistent=False)
+    worker.consumer.on_started(worker.lane.executions[0])
+    assert worker.channel.acked == [delivery.tag]
+    worker.finish()
+    worker.publishing.confirm_all()
+    assert worker.channel.acked == [delivery.tag]
+    assert [reply.outcome for reply in worker.replies()] == [Outcome.RETURNED]
+
+
+@pytest.mark.gen_test
+async def test_an_interrupted_call_is_answered_at_once_and_once() -> None:
+    worker = Worker()
+    worker.receives(timeout=0.03)
+    execution = worker.lane.executions[0]
+    worker.consumer.on_started(execution)
+    await until(worker.replies)
+    assert not execution.has_ended
+    worker.finish(execution)
+    assert [reply.outcome for reply in worker.replies()] == [Outcome.TIMED_OUT]
+
+
+@pytest.mark.gen_test
+async def test_the_most_urgent_of_what_waits_is_next() -> None:
+    worker = Worker()
+    worker.receives(id="runs")
+    worker.receives(id="ordinary", priority=0)
+    worker.receives(id="urgent", priority=255)
+    worker.finish()
+    assert worker.lane.executions[0].call.id == "urgent"
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_worker_without_a_free_slot_gives_back_what_others_could_run() -> None:
+    worker = Worker()
+    worker.receives(id="long")
+    waiting = [worker.receives("other", id=f"{number}") for number in range(3)]
+    await until(lambda: worker.channel.requeued)
+    assert worker.channel.requeued == [delivery.tag for delivery in waiting]
+    await until(lambda: topology.task_queue_name("other") in worker.consuming.paused)
+    late = worker.receives("other", id="late")
+    assert worker.channel.requeued[-1] == late.tag
+    worker.finish()
+    await until(lambda: topology.task_queue_name("other") in worker.consuming.consumers)
+    worker.receives("other", id="next")
+    assert worker.lane.executions[0].call.id == "next"
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_draining_takes_nothing_new_and_finishes_what_runs() -> None:
+    worker = Worker()
+    worker.receives(id="runs")
+    waiting = worker.receives(id="waits")
+    await worker.consumer.drain()
+    assert worker.channel.requeued == [waiting.tag]
+    assert set(worker.consuming.paused) == {topology.task_queue_name(name) for name in ("t", "other")}
+    late = worker.receives(id="late")
+    assert worker.channel.requeued == [waiting.tag, late.tag]
+    worker.finish()
+    assert [reply.id for reply in worker.replies()] == ["runs"]
+    assert not worker.consumer.has_work()
+
+
+@pytest.mark.gen_test
+async def test_what_a_drain_interrupts_runs_elsewhere() -> None:
+    worker = Worker()
+    delivery = worker.receives()
+    execution = worker.lane.executions[0]
+    worker.consumer.interrupt_all()
+    worker.finish(execution)
+    assert worker.channel.requeued == [delivery.tag]
+    assert worker.replies() == []
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_after_a_lost_connection_what_ran_is_answered_and_what_waited_comes_again() -> None:
+    worker = Worker()
+    worker.receives(id="runs")
+    worker.receives(id="waits")
+    worker.channel.is_open = False
+    worker.consumer.on_lost()
+    worker.finish()
+    worker.publishing.confirm_all()
+    assert [reply.id for reply in worker.replies()] == ["runs"]
+    assert worker.channel.acked == worker.channel.requeued == []
+    assert not worker.consumer.has_work()
+    worker.channel.is_open = True
+    worker.receives(id="waits", redelivered=True)
+    assert worker.lane.executions[0].call.id == "waits"
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_the_window_of_each_task_follows_its_own_run_time() -> None:
+    worker = Worker()
+    queue = topology.task_queue_name("t")
+    for number in range(50):
+        worker.receives(id=f"{number}")
+        worker.finish()
+    await until(lambda: worker.consuming.consumed)
+    assert {name for name, _ in worker.consuming.consumed} == {queue}
+    assert worker.consuming.consumed[-1][1] > 1
+
+
+@pytest.mark.gen_test
+async def test_a_failure_of_the_task_is_told_to_its_caller() -> None:
+    worker = Worker()
+    worker.receives(body=Body(b"{", codec.JSON))
+    worker.finish()
+    (reply,) = worker.replies()
+    assert reply.outcome is Outcome.RAISED
+    assert failure.decode(reply.body.data).type_name.endswith("SerializationError")

@@ -1,0 +1,158 @@
+"""Which calls have killed a worker process, counted by the supervisor."""
+
+import os
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from crew.worker.execution import Execution
+from crew.worker.ledger import CRASHES_KEPT, Ledger
+from tests.unit.deliveries import an_execution
+
+# Python 3.12 and later warn of any fork while other threads run; the child here does nothing but write and exit.
+forks = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+
+def in_a_child(work: Callable[[], None]) -> None:
+    """Do `work` in a forked process, which then dies on the spot."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        finally:
+            os._exit(9)
+    os.waitpid(pid, 0)
+
+
+def an_execution_of(id: str) -> Execution:
+    """An execution of the call `id`."""
+    execution = an_execution()
+    execution.call = msgspec.structs.replace(execution.call, id=id)
+    return execution
+
+
+def crash(ledger: Ledger, id: str, *, process: int = 0) -> None:
+    """Process number `process` dies while it runs the call `id`."""
+    ledger.begin(process, an_execution_of(id))
+    ledger.record_crash(process)
+
+
+def test_a_call_that_never_crashed_has_no_crashes() -> None:
+    ledger = Ledger(1, 2)
+    assert ledger.crashes("17") == 0
+
+
+def test_every_death_while_a_call_runs_is_counted() -> None:
+    ledger = Ledger(2, 2)
+    for expected in (1, 2, 3):
+        crash(ledger, "17", process=expected % 2)
+        assert ledger.crashes("17") == expected
+    assert ledger.crashes("18") == 0
+
+
+@forks
+def test_the_supervisor_sees_what_a_dead_child_was_running() -> None:
+    ledger = Ledger(2, 4)
+    ended, first, second = (an_execution() for _ in range(3))
+
+    def work() -> None:
+        for execution in (ended, first, second):
+            ledger.begin(1, execution)
+        ledger.end(ended)
+
+    in_a_child(work)
+    ledger.record_crash(0)
+    assert ledger.crashes(first.call.id) == 0
+    ledger.record_crash(1)
+    assert [ledger.crashes(one.call.id) for one in (ended, first, second)] == [0, 1, 1]
+
+
+@forks
+def test_a_child_sees_what_other_children_died_of() -> None:
+    ledger = Ledger(2, 4)
+    execution = an_execution()
+    in_a_child(lambda: ledger.begin(0, execution))
+    ledger.record_crash(0)
+    seen = an_execution()
+
+    def look() -> None:
+        if ledger.crashes(execution.call.id) == 1:
+            ledger.begin(1, seen)
+
+    in_a_child(look)
+    ledger.record_crash(1)
+    assert ledger.crashes(seen.call.id) == 1
+
+
+def test_a_process_that_ends_on_purpose_blames_nobody() -> None:
+    ledger = Ledger(1, 2)
+    execution = an_execution()
+    ledger.begin(0, execution)
+    ledger.record_exit(0)
+    ledger.record_crash(0)
+    assert ledger.crashes(execution.call.id) == 0
+
+
+def test_a_death_is_counted_once() -> None:
+    ledger = Ledger(1, 2)
+    execution = an_execution()
+    ledger.begin(0, execution)
+    ledger.record_crash(0)
+    ledger.record_crash(0)
+    assert ledger.crashes(execution.call.id) == 1
+
+
+def test_an_execution_may_end_twice() -> None:
+    ledger = Ledger(1, 1)
+    first, second = an_execution(), an_execution()
+    ledger.begin(0, first)
+    ledger.end(first)
+    ledger.begin(0, second)
+    ledger.end(first)
+    ledger.record_crash(0)
+    assert ledger.crashes(second.call.id) == 1
+
+
+def test_more_executions_than_slots_are_no_error() -> None:
+    ledger = Ledger(1, 1)
+    first, second = an_execution(), an_execution()
+    ledger.begin(0, first)
+    ledger.begin(0, second)
+    ledger.end(second)
+    ledger.record_crash(0)
+    assert ledger.crashes(first.call.id) == 1
+
+
+def test_processes_do_not_write_over_each_other() -> None:
+    ledger = Ledger(3, 2)
+    executions = [[an_execution() for _ in range(2)] for _ in range(3)]
+    for process, mine in enumerate(executions):
+        for execution in mine:
+            ledger.begin(process, execution)
+    ledger.record_crash(1)
+    crashes = [[ledger.crashes(execution.call.id) for execution in mine] for mine in executions]
+    assert crashes == [[0, 0], [1, 1], [0, 0]]
+
+
+@pytest.mark.parametrize("length", [1, 39, 40, 41, 244])
+def test_ids_of_any_length_are_told_apart(length: int) -> None:
+    ledger = Ledger(1, 1)
+    crash(ledger, "x" * (length - 1) + "a")
+    assert ledger.crashes("x" * (length - 1) + "a") == 1
+    assert ledger.crashes("x" * (length - 1) + "b") == 0
+
+
+def test_an_id_may_be_any_text() -> None:
+    ledger = Ledger(1, 1)
+    crash(ledger, "aufträge/ü")
+    assert ledger.crashes("aufträge/ü") == 1
+
+
+def test_the_oldest_crash_is_forgotten_first() -> None:
+    ledger = Ledger(1, 1)
+    for number in range(CRASHES_KEPT + 1):
+        crash(ledger, f"{number}")
+    assert ledger.crashes("0") == 0
+    assert ledger.crashes("1") == 1
+    assert ledger.crashes(f"{CRASHES_KEPT}") == 1

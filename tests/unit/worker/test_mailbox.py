@@ -1,0 +1,75 @@
+"""What lanes tell the I/O thread."""
+
+import asyncio
+import threading
+
+import pytest
+
+from crew.worker.mailbox import Mailbox
+from tests.waiting import until
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """Counts the wake-ups from other threads."""
+
+    wake_ups = 0
+
+    def _write_to_self(self) -> None:
+        self.wake_ups += 1
+
+
+@pytest.mark.gen_test
+async def test_notes_of_another_thread_arrive_on_the_loop_in_their_order() -> None:
+    mailbox = Mailbox(asyncio.get_running_loop())
+    arrived: list[tuple[int, int]] = []
+
+    def write() -> None:
+        for number in range(1_000):
+            mailbox.post(lambda one: arrived.append((one, threading.get_ident())), number)
+
+    threading.Thread(target=write).start()
+    await until(lambda: len(arrived) == 1_000)
+    assert arrived == [(number, threading.get_ident()) for number in range(1_000)]
+
+
+@pytest.mark.gen_test
+async def test_a_note_that_cannot_be_handled_does_not_keep_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    mailbox = Mailbox(asyncio.get_running_loop())
+    arrived: list[int] = []
+
+    def boom() -> None:
+        raise ValueError("a bug")
+
+    mailbox.post(boom)
+    mailbox.post(arrived.append, 1)
+    await until(lambda: arrived == [1])
+    assert "a bug" in caplog.text
+    mailbox.post(arrived.append, 2)
+    await until(lambda: arrived == [1, 2])
+
+
+def test_many_notes_cost_one_wake_up() -> None:
+    loop = Loop()
+    try:
+        mailbox = Mailbox(loop)
+        arrived: list[int] = []
+        for number in range(100):
+            mailbox.post(arrived.append, number)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        assert (len(arrived), loop.wake_ups) == (100, 1)
+    finally:
+        loop.close()
+
+
+@pytest.mark.gen_test
+async def test_a_note_written_while_others_are_read_is_read_too() -> None:
+    mailbox = Mailbox(asyncio.get_running_loop())
+    arrived: list[str] = []
+
+    def first() -> None:
+        arrived.append("first")
+        mailbox.post(arrived.append, "second")
+
+    mailbox.post(first)
+    await until(lambda: arrived == ["first", "second"])

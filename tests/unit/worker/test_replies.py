@@ -1,0 +1,204 @@
+"""Replies on their way out."""
+
+import logging
+from typing import Any
+
+import pytest
+from pika import spec
+
+from crew.amqp import ConfirmStatus
+from crew.protocol import codec, properties
+from crew.protocol.failure import Failure
+from crew.protocol.message import Body, Call, Headers, Outcome, Reply
+from crew.protocol.properties import Properties
+from crew.worker.execution import Ended, ended_with
+from crew.worker.replies import Replies
+from tests.unit.deliveries import a_delivery
+from tests.unit.links import FakeLink, never
+
+VALUE = Ended(Outcome.RETURNED, codec.encode({"width": 320}), {"took": 3})
+
+
+class Sent:
+    """Counts how often a reply was said to be sent."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __call__(self) -> None:
+        self.times += 1
+
+
+def a_call(**fields: Any) -> Call:
+    """A call of somebody who waits."""
+    return Call(**{"id": "17", "task": "t", "body": Body(b"", None), "reply_to": "crew.reply.me", **fields})
+
+
+@pytest.fixture
+def link() -> FakeLink:
+    """The link to publish on."""
+    return FakeLink()
+
+
+@pytest.fixture
+def replies(link: FakeLink) -> Replies:
+    """Replies of the worker `w`."""
+    return Replies(link.as_link(), "w")
+
+
+def test_a_reply_goes_to_who_waits_for_it(replies: Replies, link: FakeLink) -> None:
+    replies.answer(a_call(), VALUE, never)
+    (published,) = link.published
+    assert (published.exchange, published.key, published.mandatory) == ("", "crew.reply.me", True)
+    reply = properties.to_reply(published.properties, published.body)
+    assert isinstance(reply, Reply)
+    assert (reply.id, reply.outcome, reply.headers, codec.decode(reply.body)) == (
+        "17",
+        Outcome.RETURNED,
+        {"took": 3},
+        {"width": 320},
+    )
+
+
+def test_a_delivery_is_done_when_the_broker_has_the_reply_and_not_before(replies: Replies, link: FakeLink) -> None:
+    sent = Sent()
+    replies.answer(a_call(), VALUE, sent)
+    assert (sent.times, len(replies)) == (0, 1)
+    link.confirm_all()
+    assert (sent.times, len(replies)) == (1, 0)
+
+
+@pytest.mark.parametrize("status", [ConfirmStatus.RETURNED, ConfirmStatus.REFUSED])
+def test_a_reply_that_nobody_takes_ends_its_delivery(replies: Replies, link: FakeLink, status: ConfirmStatus) -> None:
+    sent = Sent()
+    replies.answer(a_call(), VALUE, sent)
+    link.confirm_all(status)
+    assert (sent.times, len(replies)) == (1, 0)
+
+
+def test_who_waits_for_nothing_gets_nothing(replies: Replies, link: FakeLink) -> None:
+    sent = Sent()
+    replies.answer(a_call(reply_to=None), VALUE, sent)
+    assert (sent.times, link.published) == (1, [])
+
+
+@pytest.mark.parametrize("away", ["is_ready", "breaks"])
+def test_a_reply_waits_for_the_broker(replies: Replies, link: FakeLink, away: str) -> None:
+    sent = Sent()
+    link.is_ready = away != "is_ready"
+    link.breaks = int(away == "breaks")
+    replies.answer(a_call(), VALUE, sent)
+    assert (sent.times, len(replies), link.published) == (0, 1, [])
+    link.is_ready = True
+    replies.send_waiting()
+    link.confirm_all()
+    assert (sent.times, len(replies), len(link.published)) == (1, 0, 1)
+
+
+def test_a_reply_that_was_lost_on_its_way_is_sent_again(replies: Replies, link: FakeLink) -> None:
+    sent = Sent()
+    replies.answer(a_call(), VALUE, sent)
+    link.confirm_all(ConfirmStatus.LOST)
+    assert (sent.times, len(replies)) == (0, 1)
+    replies.send_waiting()
+    link.confirm_all()
+    assert (sent.times, len(replies), len(link.published)) == (1, 0, 2)
+
+
+def test_replies_that_waited_leave_in_their_order(replies: Replies, link: FakeLink) -> None:
+    link.is_ready = False
+    for id in ("a", "b", "c"):
+        replies.answer(a_call(id=id), VALUE, Sent())
+    link.is_ready = True
+    replies.send_waiting()
+    assert [one.properties.correlation_id for one in link.published] == ["a", "b", "c"]
+
+
+def test_a_reply_is_as_persistent_as_its_call(replies: Replies, link: FakeLink) -> None:
+    for persistent in (True, False):
+        replies.answer(a_call(persistent=persistent), VALUE, never)
+    assert [one.properties.delivery_mode for one in link.published] == [2, 1]
+
+
+def test_a_failure_names_its_worker(replies: Replies, link: FakeLink) -> None:
+    replies.answer(a_call(), ended_with(Outcome.TIMED_OUT, Failure(type_name="TimeoutError")), never)
+    (published,) = link.published
+    reply = properties.to_reply(published.properties, published.body)
+    assert isinstance(reply, Reply)
+    assert (reply.outcome, reply.worker) == (Outcome.TIMED_OUT, "w")
+
+
+def test_a_start_is_announced_to_who_waits(replies: Replies, link: FakeLink) -> None:
+    replies.announce(a_call())
+    replies.announce(a_call(reply_to=None))
+    (published,) = link.published
+    reply = properties.to_reply(published.properties, published.body)
+    assert isinstance(reply, Reply)
+    assert reply.outcome is Outcome.STARTED
+    assert published.properties.delivery_mode == 1
+
+
+@pytest.mark.parametrize("away", ["is_ready", "breaks"])
+def test_an_announcement_is_only_news_and_lost_without_a_broker(replies: Replies, link: FakeLink, away: str) -> None:
+    link.is_ready = away != "is_ready"
+    link.breaks = int(away == "breaks")
+    replies.announce(a_call())
+    assert (link.published, len(replies)) == ([], 0)
+
+
+def test_a_message_that_is_given_up_is_kept_with_the_reason(
+    replies: Replies, link: FakeLink, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = Properties(
+        correlation_id="17",
+        headers={"tenant": "a", "crew-deadline": 1, "x-death": []},
+        expiration="1000",
+        delivery_mode=1,
+    )
+    sent = Sent()
+    with caplog.at_level(logging.ERROR):
+        replies.park(a_delivery(task="resize", properties=given, body=b"body"), "it cannot be read", sent)
+    (published,) = link.published
+    assert (published.key, published.body) == ("crew.parked", b"body")
+    assert published.properties.headers == {
+        "tenant": "a",
+        "crew-reason": "it cannot be read",
+        "crew-task": "resize",
+    }
+    assert (published.properties.expiration, published.properties.delivery_mode) == (None, 2)
+    assert "it cannot be read" in caplog.text
+    link.confirm_all()
+    assert sent.times == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        ({}, "header crew-deadline must be of type int, not " + "\\xff" * 60_000),
+        ({"a": "x" * 130_000}, "it cannot be read"),
+        ({"a": [1] * 40_000}, "it cannot be read"),
+    ],
+    ids=["a reason that quotes it all", "headers of a whole frame", "numbers that pika writes in more bytes"],
+)
+def test_a_message_that_is_given_up_does_not_break_the_connection_that_parks_it(
+    replies: Replies, link: FakeLink, headers: Headers, reason: str
+) -> None:
+    """Properties larger than a frame close it, and the message would be parked again on the next, for ever."""
+    replies.park(a_delivery(properties=Properties(correlation_id="17", headers=headers)), reason, never)
+    (published,) = link.published
+    assert (published.properties.headers or {})["crew-reason"]
+    encoded = spec.BasicProperties(headers=published.properties.headers).encode()
+    assert sum(map(len, encoded)) < 128 * 1024 - 1024
+
+
+def test_more_replies_than_can_be_kept_cost_the_oldest(
+    replies: Replies, link: FakeLink, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("crew.worker.replies.MAX_WAITING", 2)
+    link.is_ready = False
+    for id in ("a", "b", "c"):
+        replies.answer(a_call(id=id), VALUE, Sent())
+    link.is_ready = True
+    replies.send_waiting()
+    assert [one.properties.correlation_id for one in link.published] == ["b", "c"]
+    assert "a reply is dropped" in caplog.text

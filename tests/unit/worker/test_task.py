@@ -1,0 +1,198 @@
+"""Registering tasks."""
+
+import inspect
+from typing import Any
+
+import pytest
+
+from crew.errors import SettingsError
+from crew.worker import task as task_module
+from crew.worker.task import HandlerClass, Registry, Task
+
+
+@pytest.fixture(autouse=True)
+def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """An empty registry, in place of this process's own."""
+    registry = Registry()
+    monkeypatch.setattr(task_module, "registry", registry)
+    return registry
+
+
+def test_a_task_is_found_by_its_name(registry: Registry) -> None:
+    @Task("resize", timeout=10)
+    def resize(image: Any) -> Any:
+        return image
+
+    task = registry.get("resize")
+    assert task is not None
+    assert (task.function, task.timeout) == (resize, 10.0)
+    assert registry.get("other") is None
+    assert [one.name for one in registry] == ["resize"]
+    registry.check()
+
+
+def test_a_task_stays_the_function_that_it_was() -> None:
+    def resize(image: str, *, width: int = 3) -> str:
+        """Make it smaller."""
+        return image * width
+
+    decorated = Task("resize")(resize)
+    assert decorated is resize
+    assert decorated("a") == "aaa"
+    assert list(inspect.signature(decorated).parameters) == ["image", "width"]
+
+
+def test_one_function_may_have_several_names(registry: Registry) -> None:
+    @Task("a")
+    @Task("b")
+    def both(data: Any) -> Any:
+        return data
+
+    registry.check()
+    assert {task.name for task in registry} == {"a", "b"}
+
+
+def test_two_tasks_of_one_name_are_an_error_at_start_that_names_both(registry: Registry) -> None:
+    @Task("resize")
+    def one(data: Any) -> None: ...
+
+    @Task("resize")
+    def other(data: Any) -> None: ...
+
+    with pytest.raises(SettingsError, match="two tasks are named 'resize'") as raised:
+        registry.check()
+    assert "one" in str(raised.value)
+    assert "other" in str(raised.value)
+    assert str(raised.value).count("test_task.py") == 2
+
+
+def test_a_module_that_is_imported_twice_is_no_mistake(registry: Registry) -> None:
+    for _ in range(2):
+
+        @Task("resize")
+        def resize(data: Any) -> None: ...
+
+    registry.check()
+    assert len(registry) == 1
+
+
+def test_a_worker_without_tasks_says_what_is_missing(registry: Registry) -> None:
+    with pytest.raises(SettingsError, match=r'write @Task\("name"\)'):
+        registry.check()
+
+
+def test_a_bare_decorator_is_an_error_that_shows_how_to_write_it() -> None:
+    def resize(data: Any) -> None: ...
+
+    with pytest.raises(ValueError, match=r'write @Task\("resize"\)'):
+        Task(resize)  # type: ignore[arg-type]
+
+
+def test_an_async_function_is_refused_at_start(registry: Registry) -> None:
+    @Task("resize")
+    async def resize(data: Any) -> None: ...
+
+    with pytest.raises(SettingsError, match="'resize' is an async function"):
+        registry.check()
+
+
+def test_an_async_process_is_refused_at_start(registry: Registry) -> None:
+    class Resize(HandlerClass):
+        async def process(self) -> None: ...
+
+    Resize.bind("resize")
+    with pytest.raises(SettingsError, match="'resize' is an async function"):
+        registry.check()
+
+
+def test_a_timeout_beyond_what_the_broker_waits_is_refused_at_start(registry: Registry) -> None:
+    Task("resize", timeout=25 * 60 + 1)(lambda data: data)
+    with pytest.raises(SettingsError, match="30 minutes"):
+        registry.check()
+
+
+def test_every_mistake_is_told_at_once(registry: Registry) -> None:
+    @Task("a")
+    async def a(data: Any) -> None: ...
+
+    @Task("b")
+    async def b(data: Any) -> None: ...
+
+    with pytest.raises(SettingsError, match=r"'a' is an async.*; .*'b' is an async"):
+        registry.check()
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "x" * 245, 7, None])
+def test_what_cannot_be_a_name_is_a_value_error(name: Any) -> None:
+    with pytest.raises(ValueError, match="task must"):
+        Task(name)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, "3", True, float("nan")])
+def test_what_is_no_duration_is_a_value_error(timeout: Any) -> None:
+    with pytest.raises(ValueError, match="timeout"):
+        Task("resize", timeout=timeout)
+
+
+# --- classes --------------------------------------------------------------------------------------------------------
+
+
+def test_a_class_serves_a_task_with_an_instance_of_its_own_each_time(registry: Registry) -> None:
+    instances: list[HandlerClass] = []
+
+    class Resize(HandlerClass):
+        def process(self) -> Any:
+            instances.append(self)
+            return self.data["width"] // 2
+
+    Resize.bind("resize", timeout=3)
+    task = registry.get("resize")
+    assert task is not None
+    assert task.timeout == 3.0
+    assert [task.function({"width": 8}), task.function({"width": 4})] == [4, 2]
+    assert instances[0] is not instances[1]
+
+
+def test_a_class_may_serve_several_tasks(registry: Registry) -> None:
+    class Echo(HandlerClass):
+        def process(self) -> Any:
+            return self.data
+
+    Echo.bind("a")
+    Echo.bind("b")
+    registry.check()
+    assert len(registry) == 2
+
+
+def test_two_classes_cannot_serve_one_task(registry: Registry) -> None:
+    class Common(HandlerClass):
+        def process(self) -> Any:
+            return self.data
+
+    class One(Common): ...
+
+    class Other(Common): ...
+
+    One.bind("resize")
+    Other.bind("resize")
+    with pytest.raises(SettingsError, match=r"two tasks are named 'resize'.*One.*Other"):
+        registry.check()
+
+
+def test_a_class_task_is_found_where_the_user_wrote_it(registry: Registry) -> None:
+    class Resize(HandlerClass):
+        def process(self) -> Any: ...
+
+    Resize.bind("resize")
+    (task,) = registry
+    assert "Resize.process" in task.origin
+    assert "test_task.py" in task.origin
+
+
+def test_a_class_without_process_says_so(registry: Registry) -> None:
+    class Resize(HandlerClass): ...
+
+    Resize.bind("resize")
+    (task,) = registry
+    with pytest.raises(NotImplementedError, match="Resize has no process"):
+        task.function(None)

@@ -1,0 +1,251 @@
+"""Who looks at what runs, and what it does about it."""
+
+import asyncio
+import time
+
+import pytest
+
+from crew.worker import watchdog as watchdog_module
+from crew.worker.execution import Execution, Reason
+from crew.worker.watchdog import BUSY_AFTER, HELP_AFTER, Watchdog
+from tests.unit.deliveries import an_execution
+from tests.waiting import until
+
+
+class PlayedLane:
+    """In place of a Lane: the test says what runs there."""
+
+    def __init__(self, *, slots: int = 1, has_timer: bool = False, obeys: bool = True) -> None:
+        self.slots = slots
+        self.has_timer = has_timer
+        self.obeys = obeys
+        self.executions: list[Execution] = []
+        self.interrupts: list[tuple[Execution, Reason]] = []
+
+    def begin(self, execution: Execution) -> Execution:
+        """It starts to run."""
+        execution.begin()
+        self.executions.append(execution)
+        return execution
+
+    def fill(self) -> None: ...
+
+    def running(self) -> list[Execution]:
+        return list(self.executions)
+
+    def has_left(self, execution: Execution) -> bool:
+        return execution.has_ended
+
+    def release(self, execution: Execution) -> None:
+        self.executions.remove(execution)
+
+    def interrupt(self, execution: Execution, reason: Reason) -> None:
+        self.interrupts.append((execution, reason))
+        if self.obeys:
+            execution.interrupt(reason)
+
+    def serve(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class Seen:
+    """What the watchdog reported, with the time of the first report of each kind."""
+
+    def __init__(self, lane: PlayedLane) -> None:
+        self.lane = lane
+        self.told: list[tuple[str, Execution | None]] = []
+        self.at: dict[str, float] = {}
+
+    def note(self, what: str, execution: Execution | None = None) -> None:
+        self.told.append((what, execution))
+        self.at.setdefault(what, time.monotonic())
+
+    def kinds(self) -> set[str]:
+        """Kinds of reports so far."""
+        return {what for what, _ in self.told}
+
+    def has_work(self) -> bool:
+        return bool(self.lane.executions)
+
+    def on_started_long_ago(self, execution: Execution) -> None:
+        execution.is_announced = True
+        self.note("announced", execution)
+
+    def on_decided(self, execution: Execution) -> None:
+        self.note("decided", execution)
+
+    def on_ended(self, execution: Execution) -> None:
+        self.lane.release(execution)
+        self.note("ended", execution)
+
+    def on_stuck(self, execution: Execution) -> None:
+        self.note("stuck", execution)
+
+    def on_busy(self) -> None:
+        self.note("busy")
+
+
+def watched(lane: PlayedLane, *, grace: float = 5.0) -> tuple[Watchdog, Seen]:
+    """A watchdog of `lane`, and what it reports."""
+    seen = Seen(lane)
+    return Watchdog(lane, seen, grace=grace), seen
+
+
+@pytest.mark.gen_test
+async def test_a_thread_is_interrupted_on_time_and_its_caller_answered() -> None:
+    lane = PlayedLane()
+    watchdog, seen = watched(lane)
+    execution = lane.begin(an_execution(timeout=0.05))
+    watchdog.wake_by(execution.limit)
+    await until(lambda: "decided" in seen.at)
+    assert lane.interrupts == [(execution, Reason.TIMEOUT)]
+    assert execution.limit is not None
+    assert 0 <= seen.at["decided"] - execution.limit < 0.05
+    watchdog.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_nearer_limit_is_looked_at_first() -> None:
+    lane = PlayedLane(slots=2)
+    watchdog, _ = watched(lane)
+    far, near = lane.begin(an_execution(timeout=60)), lane.begin(an_execution(timeout=0.03))
+    watchdog.wake_by(far.limit)
+    watchdog.wake_by(near.limit)
+    await until(lambda: lane.interrupts)
+    assert lane.interrupts == [(near, Reason.TIMEOUT)]
+    assert near.limit is not None
+    assert time.monotonic() - near.limit < 0.05
+    watchdog.stop()
+
+
+@pytest.mark.gen_test
+async def test_the_main_lane_is_helped_only_where_its_own_timer_failed() -> None:
+    lane = PlayedLane(has_timer=True)
+    watchdog, _ = watched(lane)
+    execution = lane.begin(an_execution(timeout=0.02))
+    watchdog.wake_by(execution.limit)
+    await until(lambda: lane.interrupts)
+    assert execution.limit is not None
+    assert time.monotonic() - execution.limit >= HELP_AFTER
+    watchdog.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_caller_is_answered_on_time_though_its_task_cannot_be_interrupted() -> None:
+    lane = PlayedLane(has_timer=True, obeys=False)
+    watchdog, seen = watched(lane)
+    execution = lane.begin(an_execution(timeout=0.02))
+    watchdog.wake_by(execution.limit)
+    await until(lambda: "decided" in seen.at)
+    assert execution.is_interrupted
+    assert execution.limit is not None
+    assert seen.at["decided"] - execution.limit < 0.4
+    watchdog.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_task_that_goes_on_is_interrupted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog_module, "RESEND", 0.05)
+    lane = PlayedLane()
+    watchdog, _ = watched(lane)
+    execution = lane.begin(an_execution(timeout=0.02))
+    watchdog.wake_by(execution.limit)
+    await until(lambda: len(lane.interrupts) >= 3)
+    watchdog.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_task_that_goes_on_after_its_grace_is_stuck() -> None:
+    lane = PlayedLane()
+    watchdog, seen = watched(lane, grace=0.1)
+    execution = lane.begin(an_execution(timeout=0.02))
+    watchdog.wake_by(execution.limit)
+    await until(lambda: "stuck" in seen.at)
+    assert execution.limit is not None
+    assert seen.at["stuck"] - execution.limit >= 0.1
+    watchdog.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_task_that_ended_in_its_grace_is_not_stuck() -> None:
+    lane = PlayedLane()
+    watchdog, seen = watched(lane, grace=0.1)
+    execution = lane.begin(an_execution(timeout=0.02))
+    watchdog.wake_by(execution.limit)
+    await until(lambda: "decided" in seen.at)
+    execution.has_ended = True
+    await until(lambda: "ended" in seen.at)
+    other = lane.begin(an_execution(timeout=0.2))
+    watchdog.wake_by(other.limit)
+    await until(lambda: len(lane.interrupts) == 2)
+    assert "stuck" not in seen.at
+    watchdog.stop()
+
+
+@pytest.mark.gen_test
+async def test_only_a_call_that_takes_long_is_announced_and_once() -> None:
+    lane = PlayedLane(slots=2)
+    watchdog, seen = watched(lane)
+    execution = lane.begin(an_execution())
+    watchdog.wake()
+    await until(lambda: "announced" in seen.at)
+    assert execution.started is not None
+    assert 0.2 <= seen.at["announced"] - execution.started < 0.5
+    await until(lambda: time.monotonic() - seen.at["announced"] > 0.25)
+    assert seen.told == [("announced", execution)]
+    watchdog.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_lane_without_a_free_slot_is_busy() -> None:
+    lane = PlayedLane(slots=2)
+    watchdog, seen = watched(lane)
+    lane.begin(an_execution())
+    watchdog.wake()
+    await until(lambda: "announced" in seen.at)
+    assert "busy" not in seen.at
+    second = lane.begin(an_execution())
+    await until(lambda: "busy" in seen.at)
+    assert second.started is not None
+    assert seen.at["busy"] - second.started >= BUSY_AFTER
+    watchdog.stop()
+
+
+@pytest.mark.gen_test
+async def test_what_left_without_a_word_is_noticed() -> None:
+    lane = PlayedLane()
+    watchdog, seen = watched(lane)
+    execution = lane.begin(an_execution())
+    execution.has_ended = True
+    watchdog.wake()
+    await until(lambda: ("ended", execution) in seen.told)
+    assert lane.interrupts == []
+
+
+@pytest.mark.gen_test
+async def test_nobody_looks_while_there_is_nothing_to_see() -> None:
+    lane = PlayedLane()
+    watchdog, _ = watched(lane)
+    lane.begin(an_execution()).has_ended = True
+    watchdog.wake()
+    await until(lambda: watchdog._timer is None)
+    assert lane.executions == []
+
+
+@pytest.mark.gen_test
+async def test_a_report_that_fails_does_not_blind_the_watchdog() -> None:
+    """Else no later timeout of a thread would be enforced."""
+    lane = PlayedLane(slots=2)
+    watchdog, seen = watched(lane)
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+
+    def failing(execution: Execution) -> None:
+        execution.is_announced = True
+        raise ConnectionError("the channel is closed")
+
+    seen.on_started_long_ago = failing  # type: ignore[method-assign]
+    execution = lane.begin(an_execution(timeout=0.4))
+    watchdog.wake_by(execution.limit)
+    await until(lambda: lane.interrupts, timeout=1.0)
+    watchdog.stop()
