@@ -35,7 +35,7 @@ def _own_environment() -> Iterator[None]:
 def io_loop() -> Iterator[IOLoop]:
     """As pytest-tornado's, which takes the place of a current loop that nobody closes."""
     loop = IOLoop(make_current=False)
-    asyncio.set_event_loop(loop.asyncio_loop)  # type: ignore[attr-defined]  # tornado's loops are asyncio's
+    asyncio.set_event_loop(loop.asyncio_loop)
     yield loop
     asyncio.set_event_loop(None)
     loop.close(all_fds=True)

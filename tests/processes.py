@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.waiting import eventually
 
 MARK = "CREW_TEST_PROCESSES"  # inherited, so that children are found, whatever their session
-READY_WITHIN = 20.0  # seconds, on a busy machine with two cores
+READY_WITHIN = 30.0  # seconds, on a busy machine with two cores
 STOPS_WITHIN = 15.0  # seconds
 
 

@@ -36,7 +36,7 @@ def ask(url: str, queue: str, body: bytes, *, timeout: float = 5, **properties: 
 
 def parked(url: str) -> list[tuple[dict[str, Any], bytes]]:
     """Takes all parked messages: headers and bodies."""
-    found = []
+    found: list[tuple[dict[str, Any], bytes]] = []
     with channel(url) as raw:
         while True:
             method, properties, body = raw.basic_get("crew.parked", auto_ack=True)

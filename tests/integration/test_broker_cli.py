@@ -116,7 +116,6 @@ def test_after_a_crash_it_starts_again_at_the_same_url(running: Path) -> None:
     node = Node(running / ".crew" / "broker")
     before, pid = node.url, node.pid
     node.kill()
-    assert node.status is Status.STOPPED
     assert run(running, "status") == (1, "RabbitMQ is not running\n")
 
     assert run(running, "start")[0] == 0

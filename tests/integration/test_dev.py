@@ -12,7 +12,6 @@ from crew.cli import process
 from crew.cli.node import Node, Status
 from crew.client.blocking import Client
 from tests.processes import Process, Processes, running
-from tests.waiting import eventually
 
 WORKER = """
 import os
@@ -54,6 +53,10 @@ def save(path: Path, text: str) -> None:
     before = path.stat().st_mtime if path.exists() else 0.0
     path.write_text(text)
     os.utime(path, (before + 1, before + 1))
+
+
+def is_running(node: Node) -> bool:
+    return node.status is Status.RUNNING
 
 
 def dev(processes: Processes, *flags: str) -> Process:
@@ -150,13 +153,13 @@ def without_url(tmp_path: Path, prefix: str) -> Iterator[Processes]:
 def test_a_private_broker_starts_and_stops_with_the_rest(without_url: Processes, sources: Path) -> None:
     node = Node(sources / ".crew" / "broker")
     everything = dev(without_url, "--gateway", "web/gateway.py").says("serving 1 task").says("gateway is up")
-    assert node.status is Status.RUNNING
+    assert is_running(node)
 
     node.kill()
     everything.says("crew dev: RabbitMQ has ended: it starts again").says("serving 1 task", times=2)
 
     ends_with_nothing_left(everything, without_url)
-    assert node.status is Status.STOPPED
+    assert not is_running(node)
 
 
 def test_a_private_broker_that_ran_before_runs_on(without_url: Processes, sources: Path) -> None:
@@ -165,6 +168,6 @@ def test_a_private_broker_that_ran_before_runs_on(without_url: Processes, source
     try:
         ends_with_nothing_left(dev(without_url).says("serving 1 task"), without_url)
 
-        assert eventually(lambda: node.status is Status.RUNNING)
+        assert is_running(node)
     finally:
         node.stop()

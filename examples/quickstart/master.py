@@ -1,0 +1,152 @@
+"""A Tornado application that lets workers do the work: python master.py --port=8888"""
+
+import asyncio
+import signal
+from collections.abc import Generator
+from contextlib import closing
+from typing import Any
+
+from tornado import gen
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.options import define, options, parse_command_line
+from tornado.web import Application, RequestHandler
+
+from crew import Client, CrewError, ExpirationError, TimeoutError, UnknownTask
+from crew.client import Event
+
+
+class Handler(RequestHandler):
+    application: "Gateway"
+
+    @property
+    def crew(self) -> Client:
+        return self.application.crew
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        _, error, _ = kwargs.get("exc_info", (None, None, None))
+        if isinstance(error, CrewError):
+            self.set_status(503)
+            self.finish(f"{type(error).__name__}: {error}")
+        else:
+            super().write_error(status_code, **kwargs)
+
+
+class Main(Handler):
+    """A large request, ahead of most others."""
+
+    async def get(self) -> None:
+        self.write(await self.crew.call("test", "*" * 1_000_000, priority=100))
+
+
+class Stat(Handler):
+    """The same as a coroutine of old."""
+
+    @gen.coroutine
+    def get(self) -> Generator[Any, Any, None]:
+        stat = yield self.crew.call("stat", persistent=False)
+        self.write(stat)
+
+
+class Stat2(Handler):
+    """And with a callback; a failure would arrive as the value."""
+
+    def get(self) -> asyncio.Future[None]:
+        answered: asyncio.Future[None] = asyncio.Future()
+
+        def on_reply(value: Any, headers: dict[str, Any]) -> None:
+            self.write({"stat": str(value) if isinstance(value, CrewError) else value, "headers": headers})
+            answered.set_result(None)
+
+        self.crew.call("stat", persistent=False, callback=on_reply)
+        return answered
+
+
+class Fast(Handler):
+    """A task that never ends, and an answer after three seconds."""
+
+    async def get(self) -> None:
+        try:
+            await self.crew.call("dead", persistent=False, priority=255, expiration=3)
+        except TimeoutError:
+            self.write("Timeout")
+        except (ExpirationError, UnknownTask):
+            self.write("All workers are gone")
+
+
+class Subscribe(Handler):
+    """Long poll: waits for the next event, or until the browser leaves."""
+
+    async def get(self) -> None:
+        self.events: asyncio.Queue[Event | None] = asyncio.Queue()
+        with closing(self.crew.subscribe("news", self.events.put_nowait)):
+            event = await self.events.get()
+        if event:
+            self.write(event.payload)
+
+    def on_connection_close(self) -> None:
+        self.events.put_nowait(None)
+
+
+class Publish(Handler):
+    """A worker publishes."""
+
+    async def get(self) -> None:
+        self.write(await self.crew.call("publish", self.get_argument("text", "hello")))
+
+
+class Publish2(Handler):
+    """The gateway publishes."""
+
+    async def get(self) -> None:
+        await self.crew.publish("news", self.get_argument("text", "hello"))
+        self.write("published by the gateway")
+
+
+class Parallel(Handler):
+    """Two tasks at once; the second one fails, and the first one's value is here all the same."""
+
+    async def get(self) -> None:
+        with self.crew.parallel() as calls:
+            calls.call("divide", [1, 2])
+            calls.call("divide", [1, 0])
+        half, failure = await calls.result()
+        self.write({"1/2": half, "1/0": str(failure)})
+
+
+class Gateway(Application):
+    def __init__(self) -> None:
+        super().__init__(
+            [
+                ("/", Main),
+                ("/stat", Stat),
+                ("/stat2", Stat2),
+                ("/fast", Fast),
+                ("/subscribe", Subscribe),
+                ("/publish", Publish),
+                ("/publish2", Publish2),
+                ("/parallel", Parallel),
+            ]
+        )
+        self.crew = Client()
+
+
+async def main() -> None:
+    gateway = Gateway()
+    sockets = bind_sockets(options.port, "127.0.0.1")
+    server = HTTPServer(gateway)
+    server.add_sockets(sockets)
+    print(f"http://127.0.0.1:{sockets[0].getsockname()[1]}", flush=True)
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    await stopped.wait()
+    server.stop()
+    await server.close_all_connections()  # a long poll ends as if the browser had left
+    await gateway.crew.close()
+
+
+if __name__ == "__main__":
+    define("port", 8888, help="port on 127.0.0.1; 0 takes a free one")
+    parse_command_line()
+    asyncio.run(main())

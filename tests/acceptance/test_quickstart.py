@@ -1,0 +1,194 @@
+"""The quickstart example, as a person at a browser and a terminal sees it."""
+
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import pika
+import pytest
+
+from tests.acceptance.web import Visit, Web
+from tests.processes import Process, Processes, running
+from tests.waiting import eventually
+
+QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart"
+TASKS = 6
+
+StartWorker: TypeAlias = Callable[..., Process]
+
+
+def serving(worker: Process, processes: int = 1) -> Process:
+    """Wait until that many worker processes consume."""
+    return worker.says(f"serving {TASKS} tasks", times=processes)
+
+
+def worker_script(processes: Processes, *flags: str) -> Process:
+    return processes.python(QUICKSTART / "worker.py", *flags)
+
+
+def crew_worker(processes: Processes, *flags: str) -> Process:
+    return processes.crew("worker", QUICKSTART / "worker.py", *flags)
+
+
+def gateway_of(processes: Processes) -> Web:
+    return Web.of(processes.python(QUICKSTART / "master.py", "--port=0"))
+
+
+@pytest.fixture(scope="module", params=[worker_script, crew_worker], ids=["python worker.py", "crew worker worker.py"])
+def quickstart(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, vhost_url: Callable[[], str]
+) -> Iterator[Web]:
+    """A gateway and one worker process."""
+    with running(tmp_path_factory.mktemp("quickstart"), {"CREW_AMQP_URL": vhost_url()}) as processes:
+        serving(request.param(processes, "--processes=1"))
+        yield gateway_of(processes)
+
+
+def test_a_million_characters_reach_the_task(quickstart: Web) -> None:
+    answer = quickstart.get("/")
+
+    assert answer.status == 200
+    assert answer.json["characters"] == 1_000_000
+
+
+@pytest.mark.parametrize("path", ["/stat", "/stat2"], ids=["a gen.coroutine", "a callback"])
+def test_handlers_of_every_style_get_the_value(quickstart: Web, path: str) -> None:
+    first, second = quickstart.get(path), quickstart.get(path)
+
+    stats = [answer.json.get("stat", answer.json) for answer in (first, second)]
+    assert first.status == second.status == 200
+    assert stats[0]["worker"] == stats[1]["worker"]
+    assert stats[1]["served"] == stats[0]["served"] + 1
+
+
+def test_a_callback_gets_the_reply_headers_too(quickstart: Web) -> None:
+    answer = quickstart.get("/stat2").json
+
+    assert answer["headers"]["worker"] == answer["stat"]["worker"]
+
+
+def test_an_endless_task_is_answered_in_time_and_its_worker_serves_the_next_call_at_once(quickstart: Web) -> None:
+    before = quickstart.get("/stat").json
+
+    fast = quickstart.get("/fast")
+    after = quickstart.get("/stat")
+
+    assert (fast.status, fast.text) == (200, "Timeout")
+    assert 2.9 < fast.seconds < 3.5
+    assert after.seconds < 0.5
+    assert (after.json["pid"], after.json["worker"]) == (before["pid"], before["worker"])
+    assert after.json["interrupted"] == before["interrupted"] + 1  # the task's `finally` ran
+
+
+def test_a_failed_call_of_several_leaves_the_others_their_values(quickstart: Web) -> None:
+    answer = quickstart.get("/parallel")
+
+    assert answer.status == 200
+    assert answer.json == {"1/2": 0.5, "1/0": "ZeroDivisionError: division by zero"}
+
+
+@pytest.mark.parametrize(
+    ("path", "said"), [("/publish", "published by a worker"), ("/publish2", "published by the gateway")]
+)
+def test_every_waiting_browser_hears_of_an_event(quickstart: Web, path: str, said: str) -> None:
+    polls = [quickstart.visit("/subscribe") for _ in range(2)]
+
+    publish_until_answered(quickstart, f"{path}?text=news+of+today", said, polls)
+
+    answers = [poll.answer(timeout=1) for poll in polls]
+    assert [(answer.status, answer.text) for answer in answers] == [(200, "news of today")] * 2
+
+
+def publish_until_answered(web: Web, path: str, said: str, polls: list[Visit]) -> None:
+    """From outside nobody sees when a subscription has reached the broker, so more than one event may be needed."""
+
+    def published() -> bool:
+        answer = web.get(path)
+        assert (answer.status, answer.text) == (200, said)
+        return all(poll.has_answer() for poll in polls)
+
+    eventually(published, timeout=5)
+
+
+def test_a_browser_that_leaves_is_unsubscribed(processes: Processes, broker_url: str) -> None:
+    gateway = gateway_of(processes)
+    assert gateway.get("/publish2").status == 200
+    assert not someone_subscribed(broker_url, "news")
+    poll = gateway.visit("/subscribe")
+    eventually(lambda: someone_subscribed(broker_url, "news"), timeout=5)
+
+    poll.leave()
+
+    eventually(lambda: not someone_subscribed(broker_url, "news"), timeout=5)
+
+
+def someone_subscribed(broker_url: str, topic: str) -> bool:
+    """Whether the broker has a queue for events of `topic`; what is published to find out is dropped by who gets it."""
+    connection = pika.BlockingConnection(pika.URLParameters(broker_url))
+    try:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        unreadable = pika.BasicProperties(content_type="application/x-nothing")
+        channel.basic_publish("crew.PUBSUB", topic, b"", unreadable, mandatory=True)
+    except pika.exceptions.UnroutableError:
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+def test_without_any_worker_ever_the_answer_comes_at_once(processes: Processes) -> None:
+    answer = gateway_of(processes).get("/fast")
+
+    assert (answer.status, answer.text) == (200, "All workers are gone")
+    assert answer.seconds < 3.5
+
+
+def test_when_the_workers_have_left_the_answer_comes_in_time(processes: Processes) -> None:
+    worker = serving(worker_script(processes, "--processes=1"))
+    assert worker.stop() == 0
+
+    answer = gateway_of(processes).get("/fast")
+
+    assert (answer.status, answer.text) == (200, "All workers are gone")
+    assert 2.9 < answer.seconds < 3.5
+
+
+def test_a_call_that_fails_is_told_in_one_sentence(processes: Processes) -> None:
+    answer = gateway_of(processes).get("/stat")
+
+    assert answer.status == 503
+    assert answer.text.startswith("UnknownTask: ")
+
+
+def test_sleeps_overlap_on_every_thread_of_every_worker_process(processes: Processes) -> None:
+    serving(crew_worker(processes, "--processes=2", "--threads=4"), processes=2)
+
+    emit = processes.python(QUICKSTART / "emit_task.py", "--count=16", "--seconds=0.5")
+
+    assert emit.ends(timeout=20) == 0, emit
+    assert "2 worker processes, 8 sleeps at once" in emit.output
+    said = re.search(r"16 sleeps of 0.5 s took (\d+\.\d) s", emit.output)
+    assert said, emit
+    assert 1.0 <= float(said[1]) < 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_worker_and_gateway_end_when_they_are_told_to(processes: Processes, number: signal.Signals) -> None:
+    worker = serving(worker_script(processes, "--processes=2"), processes=2)
+    gateway = processes.python(QUICKSTART / "master.py", "--port=0")
+    web = Web.of(gateway)
+    assert web.get("/stat").status == 200
+    poll = web.visit("/subscribe")  # somebody still waits
+
+    begun = time.monotonic()
+    assert gateway.stop(number) == 0, gateway
+    assert worker.stop(number) == 0, worker
+
+    assert time.monotonic() - begun < 5
+    poll.leave()
+    assert "Traceback" not in gateway.output + worker.output
+    assert not processes.alive()

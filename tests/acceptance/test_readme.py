@@ -1,0 +1,61 @@
+"""What README.md shows runs as it is written there."""
+
+import re
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.web import Web
+from tests.processes import Process, Processes
+from tests.waiting import eventually
+
+README = Path(__file__).parents[2] / "README.md"
+PORT = 8888  # of the README; here another one takes its place, so that the test disturbs nobody
+BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def folder(tmp_path: Path, port: int) -> Path:
+    """The README's code as a reader would save it: each file under the name in its first line."""
+    for block in BLOCKS:
+        named = re.match(r"# (\w+\.py)\n", block)
+        (tmp_path / (named[1] if named else "script.py")).write_text(block.replace(str(PORT), str(port)))
+    return tmp_path
+
+
+def python_worker(processes: Processes, folder: Path) -> Process:
+    return processes.python("worker.py", folder=folder)
+
+
+def crew_worker(processes: Processes, folder: Path) -> Process:
+    return processes.crew("worker", "worker.py", folder=folder)
+
+
+@pytest.mark.parametrize("start_worker", [python_worker, crew_worker])
+def test_the_first_example_runs_as_it_is_written(
+    processes: Processes, folder: Path, port: int, start_worker: Callable[[Processes, Path], Process]
+) -> None:
+    start_worker(processes, folder).says("serving 1 task")
+    processes.python("master.py", folder=folder)
+    eventually(lambda: is_listening(port), timeout=10)
+
+    answer = Web(port).get("/")
+    script = processes.python("script.py", folder=folder)
+
+    assert (answer.status, answer.json) == (200, {"width": 320, "served": 1})
+    assert script.ends(timeout=10) == 0, script
+    assert script.output.strip() == "{'width': 320, 'served': 2}"
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
