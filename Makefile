@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 CREW := .venv/bin/crew
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format unit soak bench clean rabbitmq rabbitmq-unless-url
+.PHONY: help run test check format unit soak bench clean rabbitmq rabbitmq-unless-url chromium
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | expand -t 10
@@ -19,7 +19,7 @@ run: .venv/installed rabbitmq-unless-url ## a broker, two workers and the quicks
 	    'or try: $(CREW) call stat' ''
 	@exec $(CREW) dev examples/quickstart/worker.py --gateway examples/quickstart/master.py --processes 2
 
-test: .venv/installed rabbitmq ## all tests
+test: .venv/installed rabbitmq chromium ## all tests
 	@$(PYTHON) -m pytest
 
 check: .venv/installed ## style, types, import contracts
@@ -58,3 +58,6 @@ rabbitmq: .venv/installed
 
 rabbitmq-unless-url: .venv/installed
 	@[ -n "$$CREW_AMQP_URL" ] || tools/rabbitmq
+
+chromium:
+	@tools/chromium

@@ -1,7 +1,9 @@
 """crew: call tasks in worker processes over RabbitMQ from a Tornado application.
 
-from crew import Client                     # in the gateway: await Client().call("resize", {"width": 640})
-from crew.worker import Task, context, run  # in a worker script
+    from crew import Client                     # in the gateway: await Client().call("resize", {"width": 640})
+    from crew.worker import Task, context, run  # in a worker script
+
+Errors stand in `crew.errors`, drawn as a tree.
 """
 
 from typing import TYPE_CHECKING

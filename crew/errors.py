@@ -1,21 +1,23 @@
 """Everything that crew can raise, as one tree.
 
-CrewError
-├── TaskError               a call ended without a value
-│   ├── TimeoutError        a worker took it and could not finish   (also builtins.TimeoutError)
-│   ├── ExpirationError     no worker took it in time
-│   ├── TaskFailed          the task raised: type_name, message, traceback, retryable
-│   ├── UnknownTask         no worker has ever served a task of this name
-│   ├── DuplicateTaskId     a call with this id is still in flight
-│   ├── Canceled            somebody cancelled the call
-│   ├── WorkerLost          the worker processes that ran it died, again and again
-│   └── Overloaded          refused, because too much is waiting already
-├── ConnectionError         the broker is away                      (also builtins.ConnectionError)
-├── SerializationError      a payload that its content type cannot carry
-└── SettingsError           a setting that cannot work
+    CrewError
+    ├── TaskError               a call ended without a value
+    │   ├── TimeoutError        a worker took it and could not finish   (also builtins.TimeoutError)
+    │   ├── ExpirationError     no worker took it in time
+    │   ├── TaskFailed          the task raised: type_name, message, traceback, retryable
+    │   ├── UnknownTask         no worker has ever served a task of this name
+    │   ├── DuplicateTaskId     a call with this id is still in flight
+    │   ├── Canceled            somebody cancelled the call
+    │   ├── WorkerLost          the worker processes that ran it died, again and again
+    │   └── Overloaded          refused, because too much is waiting already
+    ├── ConnectionError         the broker is away                      (also builtins.ConnectionError)
+    ├── SerializationError      a payload that its content type cannot carry
+    └── SettingsError           a setting that cannot work
 
-SystemExit
-└── Interrupt               raised inside a task that has to stop; a BaseException on purpose
+    SystemExit
+    └── Interrupt               raised inside a task that has to stop; a BaseException on purpose
+
+All of them can be imported from `crew`.
 """
 
 import builtins

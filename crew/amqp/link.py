@@ -10,14 +10,16 @@ and the next one starts from a known state.
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import logging
+import time
 from collections.abc import Callable, Coroutine, Iterable
 
 import msgspec
 
 from crew.amqp import backoff
-from crew.amqp.channel import Channel, Confirm, OnDelivery
+from crew.amqp.channel import Channel, Confirm, OnDelivery, guarded
 from crew.amqp.fault import PRECONDITION_FAILED, LinkFault, LinkRefused, fault_of
 from crew.amqp.link_state import LinkEvent, LinkMachine, LinkState
 from crew.amqp.wire import Wire, close_wire, open_wire
@@ -28,6 +30,7 @@ from crew.settings import Settings, redacted
 
 logger = logging.getLogger(__name__)
 
+SETTLED_AFTER = 5.0  # seconds: a connection that breaks sooner than that is one more failed attempt
 CLOSE_TIMEOUT = 2.0  # seconds for the broker to say goodbye
 
 
@@ -50,6 +53,7 @@ class Link:
     Args:
         name: shown in the broker's list of connections, and in the log.
         topology: what to declare after every connect; `declare` adds to it.
+        reports: log every failed attempt; not wanted of the second of two links to one broker.
         on_ready: called whenever the link has become ready.
         on_lost: called with the fault whenever a ready link was lost.
         on_refused: called with the fault when the broker refuses us, and no further attempt is made.
@@ -61,6 +65,7 @@ class Link:
         *,
         name: str,
         topology: Iterable[Item] = (),
+        reports: bool = True,
         on_ready: Callable[[], None] = lambda: None,
         on_lost: Callable[[LinkFault], None] = lambda fault: None,
         on_refused: Callable[[LinkFault], None] = lambda fault: None,
@@ -68,6 +73,7 @@ class Link:
         self.is_blocked = False
         self._settings = settings
         self._name = name
+        self._reports = reports
         self._on_ready = on_ready
         self._on_lost = on_lost
         self._on_refused = on_refused
@@ -196,8 +202,10 @@ class Link:
             url = next(urls)
             try:
                 await self._connect(url)
-                attempt = 0
+                ready_at = time.monotonic()
                 fault = await self._ended
+                if time.monotonic() - ready_at >= SETTLED_AFTER:
+                    attempt = 0
             except LinkRefused as refused:
                 if not self._was_ready:
                     return self._refuse(url, refused)
@@ -212,12 +220,13 @@ class Link:
             self._move(LinkEvent.OPEN)
 
     async def _connect(self, url: str) -> None:
-        self._ended = asyncio.get_running_loop().create_future()
-        self._wire = await open_wire(url, name=self._name, heartbeat=self._settings.heartbeat, on_closed=self._on_ended)
+        ended = self._ended = asyncio.get_running_loop().create_future()
+        on_closed = functools.partial(_settle, ended)  # an earlier connection that closes late does not end this one
+        self._wire = await open_wire(url, name=self._name, heartbeat=self._settings.heartbeat, on_closed=on_closed)
         self._wire.add_on_connection_blocked_callback(lambda *_: self._block(True))
         self._wire.add_on_connection_unblocked_callback(lambda *_: self._block(False))
         self._move(LinkEvent.CONNECTED)
-        self._channel = await self._open_channel(on_closed=self._on_ended)
+        self._channel = await self._open_channel(on_closed=on_closed)
         await self._declare(self._topology)
         consuming: set[str] = set()
         while waiting := [consumer for queue, consumer in self._consumers.items() if queue not in consuming]:
@@ -229,7 +238,7 @@ class Link:
         self._was_ready = True
         self._fault = None
         self._move(LinkEvent.DECLARED)
-        self._on_ready()
+        guarded(self._on_ready)()
 
     async def _declare(self, items: list[Item]) -> None:
         """Declare on a channel of its own, because a refusal costs the channel."""
@@ -257,9 +266,10 @@ class Link:
         was_ready = self.is_ready
         self._fault = fault
         self._move(LinkEvent.FAILED)
-        logger.warning("%s: %s: %s; next attempt in %.1f s", self._name, redacted((url,)), fault, wait)
+        level = logging.WARNING if was_ready or self._reports else logging.DEBUG
+        logger.log(level, "%s: %s: %s; next attempt in %.1f s", self._name, redacted((url,)), fault, wait)
         if was_ready:
-            self._on_lost(fault)
+            guarded(self._on_lost)(fault)
         await self._hang_up()
         await asyncio.sleep(wait)
 
@@ -274,12 +284,9 @@ class Link:
         if wire is not None and close_wire(wire):
             await asyncio.wait([wire.ended], timeout=CLOSE_TIMEOUT)
 
-    def _on_ended(self, fault: LinkFault) -> None:
-        if not self._ended.done():
-            self._ended.set_result(fault)
-
     def _on_canceled(self, queue: str) -> None:
-        self._on_ended(LinkFault(f"the broker cancelled the consumer of {queue}: the queue was deleted or has moved"))
+        fault = LinkFault(f"the broker cancelled the consumer of {queue}: the queue was deleted or has moved")
+        _settle(self._ended, fault)
 
     def _block(self, blocked: bool) -> None:
         self.is_blocked = blocked
@@ -289,6 +296,11 @@ class Link:
         self._machine.move(event)
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _settle(ended: "asyncio.Future[LinkFault]", fault: LinkFault) -> None:
+    if not ended.done():
+        ended.set_result(fault)
 
 
 def _warn_of_other_arguments(item: Item, fault: LinkFault) -> None:

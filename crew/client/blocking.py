@@ -1,7 +1,9 @@
 """The client for scripts and threads: the same calls, on an event loop in a background thread.
 
-with Client() as client:
-    print(client.call("resize", {"width": 640}).result())
+    with Client() as client:
+        print(client.call("resize", {"width": 640}).result())
+
+Threads may share one client.
 """
 
 import asyncio

@@ -1,11 +1,11 @@
 """The awaitable that `Client.call` returns."""
 
 import asyncio
-import inspect
 import logging
 from collections.abc import Callable, Generator
 from typing import Any
 
+from crew.client.callback import call_back
 from crew.errors import Canceled
 from crew.protocol.message import Call, Headers
 
@@ -91,7 +91,7 @@ class PendingCall:
             if not waiter.done():
                 waiter.set_result(None)
         if self._callback is not None:
-            self._call_back(self._callback, answer)
+            call_back(self._callback, answer, self.headers, of=f"call {self.id} of task {self.task}")
         return True
 
     def _wait(self) -> Generator[Any, None, None]:
@@ -105,19 +105,6 @@ class PendingCall:
             if not self._waiters and self._callback is None:
                 self.cancel()
             raise
-
-    def _call_back(self, callback: OnAnswer, answer: Any) -> None:
-        try:
-            result = callback(answer, self.headers)
-        except Exception:
-            logger.exception("the callback of call %s of task %s failed", self.id, self.task)
-            return
-        if inspect.isawaitable(result):
-            asyncio.ensure_future(result).add_done_callback(self._on_called_back)
-
-    def _on_called_back(self, future: "asyncio.Future[Any]") -> None:
-        if not future.cancelled() and (error := future.exception()) is not None:
-            logger.error("the callback of call %s of task %s failed", self.id, self.task, exc_info=error)
 
     def _state(self) -> str:
         if not self._is_done:

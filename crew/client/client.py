@@ -50,6 +50,7 @@ class Client:
             settings,
             name=f"{self.name} publish",
             topology=topology.EXCHANGES,
+            reports=False,
             on_ready=self._on_ready,
             on_refused=self._on_refused,
         )

@@ -1,18 +1,15 @@
 """Topics that a client listens to, and the callbacks that hear of their events."""
 
 import asyncio
-import inspect
-import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
+from crew.client.callback import call_back
 from crew.protocol import codec, topology
 from crew.protocol.message import Event as EncodedEvent
 from crew.protocol.message import Headers
-
-logger = logging.getLogger(__name__)
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -68,17 +65,7 @@ class Subscription:
 
     def hear(self, event: Event) -> None:
         """Call back; what the callback raises is logged."""
-        try:
-            result = self.callback(event)
-        except Exception:
-            logger.exception("a callback for topic %s failed", self.topic)
-            return
-        if inspect.isawaitable(result):
-            asyncio.ensure_future(result).add_done_callback(self._on_called_back)
-
-    def _on_called_back(self, future: "asyncio.Future[Any]") -> None:
-        if not future.cancelled() and (error := future.exception()) is not None:
-            logger.error("a callback for topic %s failed", self.topic, exc_info=error)
+        call_back(self.callback, event, of=f"a subscription to {self.topic}")
 
 
 class Subscriptions:

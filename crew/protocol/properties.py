@@ -212,7 +212,7 @@ def to_reply(properties: Properties, data: bytes) -> Reply | DeadLetter:
             headers=users_own(headers),
         )
     except ValueError:
-        raise MalformedMessage(f"a reply says {OUTCOME}: {outcome!r}, which is no outcome") from None
+        raise MalformedMessage(f"a reply says {OUTCOME}: {_brief(outcome)}, which is no outcome") from None
 
 
 # --- event ----------------------------------------------------------------------------------------------------------
@@ -248,10 +248,24 @@ def users_own(headers: Headers) -> Headers:
     return {name: value for name, value in headers.items() if isinstance(name, str) and not name.startswith(_RESERVED)}
 
 
+def sendable(headers: Headers) -> Headers:
+    """Those of somebody else's `headers` that can be sent on; none where they are too large together."""
+    own = {name: value for name, value in users_own(headers).items() if _can_travel(name, value)}
+    return own if sum(_header_size(name, value) for name, value in own.items()) <= MAX_HEADERS else {}
+
+
+def _can_travel(name: str, value: object) -> bool:
+    try:
+        _header_size(name, value)
+    except ValueError:
+        return False
+    return True
+
+
 def _readable(properties: Properties) -> Headers:
     headers = properties.headers or {}
     if UNREADABLE in headers:
-        raise MalformedMessage(f"its properties cannot be decoded: {headers[UNREADABLE]}")
+        raise MalformedMessage(f"its properties cannot be decoded: {_brief(headers[UNREADABLE])}")
     return headers
 
 
@@ -266,14 +280,20 @@ def _body(properties: Properties, data: bytes) -> Body:
 def _text(name: str, value: Any) -> str | None:
     if value is None or type(value) is str:
         return value
-    raise MalformedMessage(f"property {name} must be UTF-8 text, not {value!r}")
+    raise MalformedMessage(f"property {name} must be UTF-8 text, not {_brief(value)}")
 
 
 def _header(headers: Headers, name: str, kind: type[_Value], default: Any) -> Any:
     value = headers.get(name, default)
     if value is default or type(value) is kind:
         return value
-    raise MalformedMessage(f"header {name} must be of type {kind.__name__}, not {value!r}")
+    raise MalformedMessage(f"header {name} must be of type {kind.__name__}, not {_brief(value)}")
+
+
+def _brief(value: object) -> str:
+    """`value` for a message: what somebody else has sent may be long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def _milliseconds(headers: Headers, name: str) -> float | None:

@@ -111,6 +111,7 @@ class WorkerProcess:
             self._options.broker,
             name=f"{name} worker publish",
             topology=(*topology.EXCHANGES, topology.parked_queue()),
+            reports=False,
             on_ready=lambda: self._replies.send_waiting(),
             on_refused=self._on_refused,
         )
@@ -173,8 +174,8 @@ class WorkerProcess:
     # --- what happens -----------------------------------------------------------------------------------------------
 
     def _on_ready(self) -> None:
-        names = ", ".join(task.name for task in self._registry)
-        logger.info("serving %d tasks: %s", len(self._registry), names)
+        count, names = len(self._registry), ", ".join(task.name for task in self._registry)
+        logger.info("serving %d %s: %s", count, "task" if count == 1 else "tasks", names)
         self._tell(READY)
 
     def _on_refused(self, fault: LinkFault) -> None:

@@ -21,6 +21,7 @@ from crew.worker.execution import NO_BODY, Ended
 logger = logging.getLogger(__name__)
 
 MAX_WAITING = 10_000  # replies kept while the broker is away; prefetch bounds them first, except over many reconnects
+MAX_REASON = 1_000  # characters: a header shares its frame with the other properties
 
 OnSent = Callable[[], object]
 _Publish = Callable[[], None]
@@ -71,7 +72,7 @@ class Replies:
     def park(self, delivery: Delivery, reason: str, on_sent: OnSent) -> None:
         """Put the message of `delivery` where it can be looked at, with the reason."""
         logger.error("a message of %s is given up and parked in %s: %s", delivery.queue, topology.PARKED, reason)
-        headers = {**properties.users_own(delivery.properties.headers or {}), properties.REASON: reason}
+        headers = {**properties.sendable(delivery.properties.headers or {}), properties.REASON: reason[:MAX_REASON]}
         headers[properties.TASK] = topology.task_of_queue(delivery.queue)
         parked = msgspec.structs.replace(
             delivery.properties, headers=headers, expiration=None, delivery_mode=2, timestamp=int(time.time())

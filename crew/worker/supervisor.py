@@ -137,7 +137,9 @@ class Supervisor:
         told, self._signals = self._signals, []
         for _ in told:
             if self._exit_code is None:
-                logger.info("stopping: %d processes are drained", len(self._children))
+                logger.info(
+                    "stopping: processes are drained: %s", ", ".join(str(c.pid) for c in self._children.values())
+                )
                 self._stop(EXIT_DRAINED)
             elif self._kill_at is not None and self._kill_at > time.monotonic() + self._hurried_patience:
                 logger.info("stopping now: what runs is interrupted")

@@ -91,9 +91,9 @@ class Watchdog:
             self._look_again(now)
 
     def _look_at_all(self, now: float) -> None:
-        running = self._lane.running()
-        for execution in running:
+        for execution in self._lane.running():
             self._look_at(execution, now)
+        running = self._lane.running()
         self._interrupted = {one: when for one, when in self._interrupted.items() if one in running}
         if len(running) == self._lane.slots and all(now - (one.started or now) >= BUSY_AFTER for one in running):
             self._watched.on_busy()

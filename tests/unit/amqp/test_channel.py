@@ -171,7 +171,7 @@ async def test_nothing_is_published_on_a_closed_channel() -> None:
     ),
     st.booleans(),
 )
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_whatever_the_broker_says_every_message_gets_exactly_one_word(
     steps: list[tuple[str, int, bool]], breaks: bool
 ) -> None:

@@ -56,7 +56,7 @@ def in_pieces(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 @given(st.lists(st.binary(max_size=50), max_size=5), st.lists(st.integers(0, 10_000), max_size=20))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_frames_arrive_whole_however_the_network_cuts_them(bodies: list[bytes], cuts: list[int]) -> None:
     data = b"".join(map(marshaled, bodies))
     wire = UnconnectedWire()

@@ -45,7 +45,7 @@ def test_an_epmd_is_told_by_its_answer(listener: socket.socket) -> None:
 
 def test_another_program_on_its_port_is_none_and_is_told_nothing(listener: socket.socket) -> None:
     port = port_of(listener)
-    requests = answer(listener, b"HTTP/1.1 400 Bad Request\r\n\r\n", b"")
+    requests = answer(listener, b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
     assert epmd.stop(port)
     assert requests == [b"\x00\x01n"]

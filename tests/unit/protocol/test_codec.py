@@ -78,19 +78,19 @@ def as_received(value: Any) -> str:
 
 
 @given(json_values)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_what_json_carries_arrives_as_it_was(value: Any) -> None:
     assert as_received(codec.decode(codec.encode(value))) == as_received(value)
 
 
 @given(msgpack_values)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_what_msgpack_carries_arrives_as_it_was(value: Any) -> None:
     assert as_received(codec.decode(codec.encode(value, "msgpack"))) == as_received(value)
 
 
 @given(whole_text)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_text_arrives_as_it_was(value: str) -> None:
     body = codec.encode(value, "text")
     assert body.content_type == "text/plain"
@@ -98,7 +98,7 @@ def test_text_arrives_as_it_was(value: str) -> None:
 
 
 @given(st.binary() | st.binary().map(bytearray) | st.binary().map(lambda data: memoryview(data)))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_bytes_travel_as_they_are_unless_one_says_otherwise(value: bytes | bytearray | memoryview) -> None:
     body = codec.encode(value)
     assert body.data == bytes(value)

@@ -99,7 +99,7 @@ def close(one: float | None, other: float | None) -> bool:
 
 
 @given(calls)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_a_call_arrives_as_it_was(call: Call) -> None:
     of_call = properties.of_call(call, now=NOW)
     received = properties.to_call(call.task, of_call, call.body.data, fallback_id="fallback")
@@ -110,7 +110,7 @@ def test_a_call_arrives_as_it_was(call: Call) -> None:
 
 
 @given(replies)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_a_reply_arrives_as_it_was(reply: Reply) -> None:
     received = properties.to_reply(properties.of_reply(reply), reply.body.data)
     assert isinstance(received, Reply)
@@ -118,13 +118,13 @@ def test_a_reply_arrives_as_it_was(reply: Reply) -> None:
 
 
 @given(st.builds(Event, topic=whole_text, body=bodies, persistent=st.just(False), headers=user_headers))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_an_event_arrives_as_it_was(event: Event) -> None:
     assert properties.to_event(event.topic, properties.of_event(event, now=NOW), event.body.data) == event
 
 
 @given(calls)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_the_broker_is_told_in_its_own_words(call: Call) -> None:
     given = properties.of_call(call, now=NOW)
     assert given.delivery_mode == (2 if call.persistent else 1)
@@ -248,7 +248,7 @@ def test_a_larger_priority_never_goes_behind_a_smaller_one() -> None:
 
 
 @given(user_headers)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_headers_may_be_strings_numbers_and_booleans(headers: dict[str, Any]) -> None:
     assert properties.check_headers(headers) == headers
 

@@ -44,7 +44,7 @@ def test_a_subscription_hears_what_rabbitmq_routes_to_it(pattern: str, topic: st
 @example("a|b", "a")
 @example(".", "\n")
 @example("[a]", "a")
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_a_topic_without_wildcards_matches_itself_only(pattern: str, topic: str) -> None:
     if not {"*", "#"} & set(pattern.split(".")):
         assert matches(pattern, pattern)

@@ -16,7 +16,7 @@ def taken(buffer: Buffer) -> list[Execution | None]:
 
 
 @given(st.lists(st.integers(0, 9), max_size=20))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_the_most_urgent_comes_first_and_then_who_came_first(levels: list[int]) -> None:
     buffer = Buffer()
     executions = [an_execution(level=level) for level in levels]

@@ -268,7 +268,7 @@ def test_executions_that_end_at_their_timeout_get_one_answer_each_and_no_interru
 
         return body
 
-    for _ in range(200):
+    for _ in range(120):
         task = Recorder(busy_for(timeout * draw.uniform(0.97, 1.03)))
         tasks[an_execution(task, timeout=timeout)] = task
     main.run(*tasks)
@@ -419,7 +419,7 @@ def test_executions_in_threads_that_end_at_their_timeout_get_one_answer_each_and
 
         return body
 
-    for _ in range(150):
+    for _ in range(80):
         task = Recorder(busy_for(timeout * draw.uniform(0.97, 1.03)))
         tasks[an_execution(task, timeout=timeout)] = task
     threads.run(*tasks)

@@ -1,0 +1,35 @@
+"""Calling back the user's functions, plain ones and coroutine functions: what they raise is logged."""
+
+import asyncio
+import functools
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+_running: set["asyncio.Future[Any]"] = set()  # a loop holds its tasks weakly
+
+
+def call_back(callback: Callable[..., object], *args: Any, of: str) -> None:
+    """Call `callback(*args)`, and let a coroutine that it returns run by itself.
+
+    Args:
+        of: what it is the callback of, for the log.
+    """
+    try:
+        result = callback(*args)
+    except Exception:
+        logger.exception("the callback of %s failed", of)
+        return
+    if inspect.isawaitable(result):
+        future = asyncio.ensure_future(result)
+        _running.add(future)
+        future.add_done_callback(functools.partial(_on_done, of))
+
+
+def _on_done(of: str, future: "asyncio.Future[Any]") -> None:
+    _running.discard(future)
+    if not future.cancelled() and (error := future.exception()) is not None:
+        logger.error("the callback of %s failed", of, exc_info=error)
