@@ -1,6 +1,8 @@
 """The broker of the tests: one private node a session, or the one that CREW_TEST_AMQP_URL names."""
 
 import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -8,16 +10,21 @@ import pytest
 
 from crew.cli.node import Node
 
+# Stops the node when its standard input ends, which is when the tests do: also when they are killed or time out.
+LEASH = "import sys, pathlib, crew.cli.node as n; sys.stdin.read(); n.Node(pathlib.Path(sys.argv[1])).stop()"
+
 
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A node that tests may ask by `rabbitmqctl`; leave it running."""
     if "CREW_TEST_AMQP_URL" in os.environ:
         pytest.skip("this needs a node of our own, and CREW_TEST_AMQP_URL names another broker")
-    node = Node(tmp_path_factory.mktemp("broker"))
-    node.start()
-    yield node
-    node.stop()
+    folder = tmp_path_factory.mktemp("broker")
+    node = Node(folder)
+    with subprocess.Popen([sys.executable, "-c", LEASH, folder], stdin=subprocess.PIPE, start_new_session=True):
+        node.start()
+        yield node
+    assert node.pid is None
 
 
 @pytest.fixture(scope="session")

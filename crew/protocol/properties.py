@@ -4,6 +4,7 @@ The hot path sends as few headers as it can: each costs both ends some microseco
 where there is one, and `crew-outcome` only where it is not `returned`.
 """
 
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -140,13 +141,13 @@ def of_call(call: Call, *, now: float) -> Properties:
     )
 
 
-def to_call(task: str, properties: Properties, data: bytes, *, fallback_id: str) -> Call:
+def to_call(task: str, properties: Properties, data: bytes, *, make_id: Callable[[], str]) -> Call:
     """The call in a message that came over the queue of `task`.
 
     A message of another sender may know no deadline and want no reply; it is run all the same.
 
     Args:
-        fallback_id: the id for a message that has none.
+        make_id: gives the id of a message that has none.
 
     Raises:
         MalformedMessage: a property or header that has a meaning here has the wrong type.
@@ -156,7 +157,7 @@ def to_call(task: str, properties: Properties, data: bytes, *, fallback_id: str)
     return Call(
         id=_text("correlation_id", properties.correlation_id)
         or _text("message_id", properties.message_id)
-        or fallback_id,
+        or make_id(),
         task=task,
         body=_body(properties, data),
         deadline=deadline,

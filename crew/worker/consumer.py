@@ -78,7 +78,7 @@ class TaskConsumer:
             return
         try:
             call = properties.to_call(
-                topology.task_of_queue(delivery.queue), delivery.properties, delivery.body, fallback_id=new_id()
+                topology.task_of_queue(delivery.queue), delivery.properties, delivery.body, make_id=new_id
             )
         except properties.MalformedMessage as error:
             self._refuse_malformed(delivery, error)
@@ -207,7 +207,7 @@ class TaskConsumer:
     def _learn(self, execution: Execution) -> None:
         """Let the window of its queue follow how long it ran."""
         queue = execution.delivery.queue
-        if execution.started is None or not self._prefetch[queue].observe(time.monotonic() - execution.started):
+        if execution.run_time is None or not self._prefetch[queue].observe(execution.run_time):
             return
         if not (self._rests or self._is_draining):
             self._intake.want(queue, self._prefetch[queue].window)

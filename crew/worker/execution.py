@@ -65,6 +65,7 @@ class Execution:
         self.headers: Headers = {}
         self.started: float | None = None  # time.monotonic()
         self.limit: float | None = None  # time.monotonic(): when it must have ended
+        self.run_time: float | None = None  # seconds in the lane: the I/O thread hears of its end later
         self.reason: Reason | None = None  # why it was interrupted
         self.has_ended = False
         self.is_acked = False
@@ -99,6 +100,7 @@ class Execution:
             self.decide(ended_with(Outcome.RAISED, failure.describe(error)))
         finally:
             running.reset(token)
+            self.run_time = None if self.started is None else time.monotonic() - self.started
             self.has_ended = True
 
     def _value(self) -> Ended:

@@ -4,12 +4,12 @@ A strict prefetch of 1 costs short tasks a factor of 4 in throughput, since the 
 two; a large one keeps urgent calls waiting behind what was fetched before them. So it follows the measured run time.
 """
 
+import collections
 from typing import Final
 
 AHEAD: Final = 0.010  # seconds of work to hold ahead
 LEVELS: Final = (0, 4, 16, 64)  # deliveries ahead; coarse, because a change costs the broker a new consumer
 SETTLED: Final = 8  # executions to look at before anything is fetched ahead
-_WEIGHT: Final = 0.1  # of the newest run time in the average
 
 
 class Prefetch:
@@ -25,10 +25,11 @@ class Prefetch:
         self._fixed = fixed
         self._ahead = 0
         self._seen = 0
-        self._average = 0.0
+        self._last: collections.deque[float] = collections.deque(maxlen=SETTLED)
+        self._typical = 0.0  # seconds an execution: the median, as a mean would follow every pause of the process
 
     def __repr__(self) -> str:
-        return f"<Prefetch {self.window}: {self._average * 1000:.3f} ms an execution>"
+        return f"<Prefetch {self.window}: {self._typical * 1000:.3f} ms an execution>"
 
     @property
     def window(self) -> int:
@@ -40,13 +41,16 @@ class Prefetch:
         before = self.window
         self._seen += 1
         long = self._seen == 1 or seconds > AHEAD  # one long run is reason enough to fetch nothing ahead
-        self._average = seconds if long else self._average + _WEIGHT * (seconds - self._average)
+        if long:
+            self._last.clear()
+        self._last.append(seconds)
+        self._typical = sorted(self._last)[len(self._last) // 2]
         if self._seen >= SETTLED or long:
             self._ahead = self._level()
         return self.window != before
 
     def _level(self) -> int:
-        """The highest level that the average allows; the present one is kept until the average forbids half of it."""
-        allowed = AHEAD / max(self._average, 1e-9) if self._seen >= SETTLED else 0.0
+        """The highest level that the typical run allows; the present one is kept until half of it is forbidden."""
+        allowed = AHEAD / max(self._typical, 1e-9) if self._seen >= SETTLED else 0.0
         best = max(level for level in LEVELS if level <= allowed)
         return self._ahead if best < self._ahead and allowed >= self._ahead / 2 else best

@@ -84,7 +84,7 @@ foreign = st.builds(
 )
 
 READERS: list[Callable[[Properties], Any]] = [
-    lambda given: properties.to_call("t", given, b"", fallback_id="fallback"),
+    lambda given: properties.to_call("t", given, b"", make_id=lambda: "fallback"),
     lambda given: properties.to_reply(given, b""),
     lambda given: properties.to_event("t", given, b""),
 ]
@@ -102,7 +102,7 @@ def close(one: float | None, other: float | None) -> bool:
 @settings(deadline=None, max_examples=50)
 def test_a_call_arrives_as_it_was(call: Call) -> None:
     of_call = properties.of_call(call, now=NOW)
-    received = properties.to_call(call.task, of_call, call.body.data, fallback_id="fallback")
+    received = properties.to_call(call.task, of_call, call.body.data, make_id=lambda: "fallback")
     assert close(received.deadline, call.deadline)
     assert close(received.timeout, call.timeout)
     exact = {"deadline": None, "timeout": None, "priority": 0}
@@ -170,12 +170,12 @@ def test_a_header_whose_name_is_no_utf_8_is_understood_or_malformed(read: Callab
 
 
 def test_a_bare_message_of_another_sender_is_a_call() -> None:
-    call = properties.to_call("t", Properties(), b"hi", fallback_id="made-here")
+    call = properties.to_call("t", Properties(), b"hi", make_id=lambda: "made-here")
     assert (call.id, call.deadline, call.timeout, call.reply_to, call.headers) == ("made-here", None, None, None, {})
 
 
 def test_the_message_id_of_another_sender_serves_where_there_is_no_correlation_id() -> None:
-    assert properties.to_call("t", Properties(message_id="theirs"), b"", fallback_id="x").id == "theirs"
+    assert properties.to_call("t", Properties(message_id="theirs"), b"", make_id=lambda: "x").id == "theirs"
 
 
 @pytest.mark.parametrize(
@@ -192,13 +192,13 @@ def test_the_message_id_of_another_sender_serves_where_there_is_no_correlation_i
 )
 def test_a_header_of_the_wrong_type_is_named(name: str, value: object) -> None:
     with pytest.raises(MalformedMessage, match=name):
-        properties.to_call("t", Properties(headers={name: value}), b"", fallback_id="x")
+        properties.to_call("t", Properties(headers={name: value}), b"", make_id=lambda: "x")
 
 
 def test_a_property_of_the_wrong_type_is_named() -> None:
     wrong: Any = b"\xff"
     with pytest.raises(MalformedMessage, match="correlation_id"):
-        properties.to_call("t", Properties(correlation_id=wrong), b"", fallback_id="x")
+        properties.to_call("t", Properties(correlation_id=wrong), b"", make_id=lambda: "x")
 
 
 @pytest.mark.parametrize("id", [None, ""])
@@ -221,7 +221,7 @@ def test_a_call_that_the_broker_sent_back_is_no_reply(reason: str) -> None:
 
 def test_a_task_sees_the_callers_headers_and_none_of_ours() -> None:
     headers = {"tenant": "a", "crew-task": "t", "x-death": [], "traceparent": "00-1"}
-    assert properties.to_call("t", Properties(headers=headers), b"", fallback_id="x").headers == {
+    assert properties.to_call("t", Properties(headers=headers), b"", make_id=lambda: "x").headers == {
         "tenant": "a",
         "traceparent": "00-1",
     }
