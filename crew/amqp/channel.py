@@ -15,7 +15,6 @@ from typing import Any, ParamSpec, TypeVar
 import msgspec
 import pika
 from pika import spec
-from pika.compat import long
 
 from crew.amqp.fault import LinkFault, fault_of
 from crew.amqp.wire import Wire
@@ -280,7 +279,7 @@ class Channel:
         """
         if not self.is_open:
             raise LinkFault("the channel is closed")
-        self._pika.basic_publish(exchange, routing_key, body, _to_pika(properties), mandatory)
+        self._pika.basic_publish(exchange, routing_key, body, properties, mandatory)
         self._published += 1
         confirm = self._unconfirmed[self._published] = Confirm(properties.correlation_id)
         return confirm
@@ -292,8 +291,8 @@ class Channel:
         queue: str,
         on_delivery: OnDelivery,
         _channel: object,
-        method: spec.Basic.Deliver,
-        properties: spec.BasicProperties,
+        method: Any,
+        properties: Properties,
         body: bytes,
     ) -> None:
         on_delivery(
@@ -303,7 +302,7 @@ class Channel:
                 queue,
                 method.routing_key,
                 method.redelivered,
-                _from_pika(properties),
+                properties,
                 body,
             )
         )
@@ -318,7 +317,7 @@ class Channel:
         for tag in [tag for tag in self._unconfirmed if tag <= method.delivery_tag]:
             self._settle(self._unconfirmed.pop(tag), status)
 
-    def _on_return(self, _channel: object, _method: object, properties: spec.BasicProperties, _body: bytes) -> None:
+    def _on_return(self, _channel: object, _method: object, properties: Properties, _body: bytes) -> None:
         if properties.correlation_id is not None:
             self._returned.add(properties.correlation_id)
 
@@ -328,7 +327,10 @@ class Channel:
         if self._returned and confirm.key in self._returned:
             self._returned.discard(confirm.key)
             status = ConfirmStatus.RETURNED
-        guarded(confirm.settle)(status)
+        try:
+            confirm.settle(status)
+        except Exception:
+            logger.exception("%r: what should follow failed", confirm)
 
     def _on_cancel(self, frame: Any) -> None:
         for queue, tag in list(self._tags.items()):
@@ -367,46 +369,3 @@ class Channel:
 def _resolve(future: "asyncio.Future[Any]", value: Any) -> None:
     if not future.done():
         future.set_result(value)
-
-
-def _to_pika(properties: Properties) -> spec.BasicProperties:
-    return spec.BasicProperties(
-        content_type=properties.content_type,
-        content_encoding=properties.content_encoding,
-        headers=properties.headers,
-        delivery_mode=properties.delivery_mode,
-        priority=properties.priority,
-        correlation_id=properties.correlation_id,
-        reply_to=properties.reply_to,
-        expiration=properties.expiration,
-        message_id=properties.message_id,
-        timestamp=properties.timestamp,
-        type=properties.type,
-        app_id=properties.app_id,
-    )
-
-
-def _from_pika(properties: spec.BasicProperties) -> Properties:
-    return Properties(
-        content_type=properties.content_type,
-        content_encoding=properties.content_encoding,
-        correlation_id=properties.correlation_id,
-        reply_to=properties.reply_to,
-        type=properties.type,
-        message_id=properties.message_id,
-        timestamp=properties.timestamp,
-        priority=properties.priority,
-        expiration=properties.expiration,
-        delivery_mode=properties.delivery_mode,
-        app_id=properties.app_id,
-        headers=_plain(properties.headers),
-    )
-
-
-def _plain(headers: dict[str, Any] | None) -> dict[str, Any] | None:
-    """pika decodes a 64-bit integer as a type of its own, whose repr is no Python."""
-    if headers:
-        for name, value in headers.items():
-            if type(value) is long:
-                headers[name] = int(value)
-    return headers

@@ -2,20 +2,24 @@
 
 pika writes three buffers a message and one an acknowledgement, each with a `send()` of its own, reads 4 KiB a `recv()`,
 and copies what is left of its buffer after every frame. Socket calls are the largest cost of a call in Python, so here
-all frames of one loop iteration leave in one write, and a read takes up to 64 KiB.
+a message leaves at once, in one write, and all that follows in the same loop iteration in another; a read takes up to
+64 KiB; and what every call needs goes past pika's callbacks to `wire_channel.py`.
 """
 
 import asyncio
+import contextlib
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import pika
-from pika import frame, spec
+from pika import frame
 from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.adapters.utils.io_services_utils import _AsyncPlaintextTransport
 
+from crew.amqp import frames, header
 from crew.amqp.fault import LinkFault, fault_of
-from crew.protocol.properties import UNREADABLE
+from crew.amqp.wire_channel import WireChannel
 from crew.settings import redacted
 
 READ_BYTES: Final = 64 * 1024
@@ -31,26 +35,72 @@ class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
 
     def __init__(self, *args: Any, custom_ioloop: asyncio.AbstractEventLoop, **kwargs: Any) -> None:
         self._unsent: list[bytes] = []
+        self._has_sent = False
+        self._is_sending_soon = False
         self._frame_buffer: bytes
         self._loop = custom_ioloop
         self.ended: asyncio.Future[LinkFault] = custom_ioloop.create_future()  # why, once an open wire has closed
         super().__init__(*args, custom_ioloop=custom_ioloop, **kwargs)
 
+    @property
+    def largest_body(self) -> int:
+        """Bytes of a message that fit into one frame, as agreed with the broker."""
+        return int(self._body_max_length)
+
+    # --- out --------------------------------------------------------------------------------------------------------
+
+    def send_message(self, pieces: Sequence[bytes]) -> None:
+        """Send at once, as somebody waits for it; all that follows in the same loop iteration leaves together."""
+        self._unsent += pieces
+        if self._has_sent:
+            self._send_soon()
+        else:
+            self._has_sent = True
+            self._send()
+            self._loop.call_soon(self._on_iteration)
+
+    def send_soon(self, piece: bytes) -> None:
+        """Send with whatever else this loop iteration sends."""
+        self._unsent.append(piece)
+        self._send_soon()
+
     def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
-        """Keep the frames until this loop iteration is over."""
-        if not self._unsent:
-            self._loop.call_soon(self._send)
+        """What pika sends."""
         self._unsent += marshaled_frames
         self.frames_sent += len(marshaled_frames)
+        self._send_soon()
+
+    def _send_soon(self) -> None:
+        if not self._is_sending_soon:
+            self._is_sending_soon = True
+            self._loop.call_soon(self._send_rest)
+
+    def _send_rest(self) -> None:
+        self._is_sending_soon = False
+        if self._unsent:
+            self._send()
+
+    def _on_iteration(self) -> None:
+        self._has_sent = False
 
     def _send(self) -> None:
+        """Write to the socket, where it takes all of it: to wait until it is writable costs three system calls."""
         data, self._unsent = b"".join(self._unsent), []
-        if self._transport is not None:
-            self.bytes_sent += len(data)
-            self._transport.write(data)
+        transport = self._transport
+        if transport is None:
+            return
+        self.bytes_sent += len(data)
+        if isinstance(transport, _AsyncPlaintextTransport) and not transport._tx_buffers:
+            with contextlib.suppress(OSError):  # it cannot take more now, or it is broken: the transport finds out
+                data = data[transport._sock.send(data) :]
+        if data:
+            transport.write(data)
+
+    # --- in ---------------------------------------------------------------------------------------------------------
 
     def _proto_connection_made(self, transport: Any) -> None:
         transport._MAX_RECV_BYTES = READ_BYTES
+        transport._MAX_CONSUME_BYTES = 1  # one read a turn of the loop: a second would mostly find nothing
         super()._proto_connection_made(transport)
 
     def _on_data_available(self, data_in: bytes) -> None:
@@ -58,28 +108,40 @@ class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
         buffer = self._frame_buffer + data_in if self._frame_buffer else data_in
         start, total = 0, len(buffer)
         while start + _FRAME_HEAD <= total:
+            if end := self._bring(buffer, start):
+                start = end
+                continue
             end = start + _frame_size(buffer, start)
             if end > total:
                 break
-            self._process_frame(_decoded(buffer[start:end]))
+            self._process_frame(_frame(buffer[start:end]))
             start = end
         self._frame_buffer = buffer[start:]
         self.bytes_received += start
 
+    def _bring(self, buffer: bytes, start: int) -> int:
+        """Bring a delivery or a confirm straight to its channel: where it ends, or 0 where pika has to look at it."""
+        delivered = frames.delivered_at(buffer, start)
+        if delivered is not None:
+            channel = self._channels.get(delivered.channel)
+            return delivered.end if channel is not None and channel.on_delivered(delivered) else 0
+        acked = frames.acked_at(buffer, start)
+        if acked is None or acked.channel not in self._channels:
+            return 0
+        self._channels[acked.channel].on_acked(acked)
+        return acked.end
 
-def _decoded(data: bytes) -> Any:
-    """The frame in `data`.
+    def _create_channel(self, channel_number: int, on_open_callback: Callable[[Any], Any] | None) -> WireChannel:
+        return WireChannel(self, channel_number, on_open_callback)
 
-    Properties that pika cannot decode become an unreadable message instead of a lost connection: the broker would hand
-    it out again on every new one.
-    """
-    try:
-        return frame.decode_frame(data)[1]
-    except Exception as error:
-        if data[0] != spec.FRAME_HEADER:
-            raise
-        channel, (body_size,) = struct.unpack_from(">H", data, 1)[0], struct.unpack_from(">Q", data, _FRAME_HEAD + 4)
-        return frame.Header(channel, body_size, spec.BasicProperties(headers={UNREADABLE: str(error)}))
+
+def _frame(data: bytes) -> Any:
+    """As pika has it, but for message properties, which are ours."""
+    if data[0] == frames.HEADER:
+        (channel,) = struct.unpack_from(">H", data, 1)
+        (body_size,) = struct.unpack_from(">Q", data, _FRAME_HEAD + 4)
+        return frame.Header(channel, body_size, header.decode(data, _FRAME_HEAD))
+    return frame.decode_frame(data)[1]
 
 
 def _frame_size(buffer: bytes, start: int) -> int:

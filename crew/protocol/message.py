@@ -1,7 +1,7 @@
 """The kinds of message: Call, Reply, Event, Control. Frozen values; how they look in AMQP is `properties.py`."""
 
 import enum
-import uuid
+import secrets
 from typing import Any
 
 import msgspec
@@ -93,4 +93,4 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 def new_id() -> str:
     """An id that nobody else has."""
-    return uuid.uuid4().hex
+    return secrets.token_hex(16)

@@ -90,6 +90,8 @@ class TaskConsumer:
             self._answer_without_running(delivery, call, refusal)
             return
         execution = Execution(delivery, call, self._tasks[delivery.queue], crashes=crashes)
+        if not (call.persistent or self._in_hand):
+            self._end_delivery(execution)  # it starts at once: the lane need not say so
         self._in_hand.add(execution)
         self._buffer.put(execution)
         self._lane.fill()
@@ -122,8 +124,7 @@ class TaskConsumer:
     def on_started(self, execution: Execution) -> None:
         """It runs. A call that is not persistent runs at most once, so its delivery ends here."""
         if not execution.call.persistent and not execution.is_acked:
-            execution.is_acked = True
-            self._release(execution.delivery)
+            self._end_delivery(execution)
         self._watchdog.wake_by(execution.limit)
 
     def on_started_long_ago(self, execution: Execution) -> None:
@@ -184,8 +185,7 @@ class TaskConsumer:
 
     def on_lost(self) -> None:
         """The deliveries went with the link: what has not started comes again."""
-        for execution in self._buffer.withdraw():
-            self._in_hand.discard(execution)
+        self._withdraw()
         self._held = dict.fromkeys(self._tasks, 0)
 
     # --- pieces -----------------------------------------------------------------------------------------------------
@@ -198,6 +198,10 @@ class TaskConsumer:
             self._replies.answer(execution.call, ended, lambda: None)
         else:
             self._replies.answer(execution.call, ended, functools.partial(self._release, execution.delivery))
+
+    def _end_delivery(self, execution: Execution) -> None:
+        execution.is_acked = True
+        self._release(execution.delivery)
 
     def _release(self, delivery: Delivery) -> None:
         """It is done with: where its channel is gone, it was taken off the count with it."""
@@ -219,10 +223,20 @@ class TaskConsumer:
                 self._intake.want(queue, window)
 
     def _give_back(self) -> None:
-        for execution in self._buffer.withdraw():
-            self._in_hand.discard(execution)
+        for execution in self._withdraw():
             self._held[execution.delivery.queue] -= 1
             execution.delivery.requeue()
+
+    def _withdraw(self) -> list[Execution]:
+        """What has not started, out of hand; what is acknowledged already stays, as nobody else can run it."""
+        withdrawn = []
+        for execution in self._buffer.withdraw():
+            if execution.is_acked:
+                self._buffer.put(execution)
+            else:
+                self._in_hand.discard(execution)
+                withdrawn.append(execution)
+        return withdrawn
 
     def _windows(self) -> dict[str, int]:
         return {queue: one.window for queue, one in self._prefetch.items()}

@@ -231,7 +231,7 @@ class WorkerProcess:
 
     def _on_main_started(self, execution: Execution) -> None:
         self._ledger.begin(self._number, execution)
-        if not execution.call.persistent:
+        if not (execution.call.persistent or execution.is_acked):
             self._mailbox.post(self._consumer.on_started, execution)
 
     def _on_main_ended(self, execution: Execution) -> None:

@@ -226,7 +226,9 @@ def test_a_queue_with_other_arguments_is_one_sentence_and_is_served(
     finally:
         with raw.channel(broker_url) as channel:
             channel.queue_delete(name)
-        eventually(lambda: worker.output.count("serving") > 1)  # it notices, and declares the queue as it should be
+        eventually(
+            lambda: worker.output.count("serving") > 1, timeout=30
+        )  # it notices, and declares the queue as it should be
 
 
 @pytest.mark.gen_test

@@ -9,6 +9,7 @@ from pika.exceptions import ChannelClosedByBroker
 from crew.amqp.channel import Channel
 from crew.amqp.fault import LinkFault
 from crew.amqp.wire import Wire
+from crew.protocol.properties import Properties
 
 
 class Frame:
@@ -102,10 +103,10 @@ class PikaChannel:
 
     def give_back(self, correlation_id: str | None) -> None:
         """No queue takes the message."""
-        properties = spec.BasicProperties(correlation_id=correlation_id)
+        properties = Properties(correlation_id=correlation_id)
         self.on_return(self, spec.Basic.Return(312, "NO_ROUTE", "", "nowhere"), properties, b"")
 
-    def deliver(self, consumer: str, tag: int, properties: spec.BasicProperties, body: bytes) -> None:
+    def deliver(self, consumer: str, tag: int, properties: Properties, body: bytes) -> None:
         """A message arrives."""
         method = spec.Basic.Deliver(consumer, tag, False, "", "the.topic")
         self.on_message[consumer](self, method, properties, body)

@@ -2,12 +2,10 @@
 
 import asyncio
 import logging
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pika import spec
 
 from crew.amqp import Confirm, ConfirmStatus, Delivery
 from crew.amqp.channel import Channel
@@ -208,18 +206,18 @@ def test_whatever_the_broker_says_every_message_gets_exactly_one_word(
 # --- deliveries -----------------------------------------------------------------------------------------------------
 
 
-async def a_consumed_delivery(properties: spec.BasicProperties | None = None) -> tuple[Delivery, Channel, PikaChannel]:
+async def a_consumed_delivery(properties: Properties | None = None) -> tuple[Delivery, Channel, PikaChannel]:
     """Something that was delivered over the queue q."""
     channel, pika, _ = await an_open_channel()
     arrived: list[Delivery] = []
     await channel.consume("q", arrived.append, prefetch=1)
-    pika.deliver("consumer 1 of q", 7, properties or spec.BasicProperties(), b"body")
+    pika.deliver("consumer 1 of q", 7, properties or Properties(), b"body")
     return arrived[0], channel, pika
 
 
 @pytest.mark.gen_test
 async def test_a_delivery_tells_where_it_came_from() -> None:
-    delivery, _, _ = await a_consumed_delivery(spec.BasicProperties(correlation_id="17", priority=3, headers={"a": 1}))
+    delivery, _, _ = await a_consumed_delivery(Properties(correlation_id="17", priority=3, headers={"a": 1}))
     assert (delivery.queue, delivery.topic, delivery.tag, delivery.body) == ("q", "the.topic", 7, b"body")
     assert delivery.properties == Properties(correlation_id="17", priority=3, headers={"a": 1})
 
@@ -281,31 +279,10 @@ async def test_a_bug_in_a_consumer_costs_a_line_of_the_log_and_not_the_connectio
         raise ValueError("a bug")
 
     await channel.consume("q", on_delivery, prefetch=1)
-    pika.deliver("consumer 1 of q", 1, spec.BasicProperties(), b"")
+    pika.deliver("consumer 1 of q", 1, Properties(), b"")
     assert "a bug" in caplog.text
     assert channel.is_open
     assert ends.faults == []
-
-
-@pytest.mark.gen_test
-async def test_a_64_bit_header_is_a_plain_int() -> None:
-    """pika decodes it as a type of its own."""
-    received = spec.BasicProperties()
-    received.decode(b"".join(spec.BasicProperties(headers={"crew-deadline": 2**40}).encode()))
-    delivery, _, _ = await a_consumed_delivery(received)
-    assert delivery.properties.headers == {"crew-deadline": 2**40}
-    assert type((delivery.properties.headers or {})["crew-deadline"]) is int
-
-
-@pytest.mark.gen_test
-async def test_the_users_headers_survive_the_wire() -> None:
-    headers: dict[str, Any] = {"text": "ü", "yes": True, "small": 1, "large": 2**62}
-    channel, pika, _ = await an_open_channel()
-    channel.publish("", "q", Properties(headers=dict(headers)), b"", mandatory=True)
-    received = spec.BasicProperties()
-    received.decode(b"".join(pika.did("basic_publish")[0][3].encode()))
-    delivery, _, _ = await a_consumed_delivery(received)
-    assert delivery.properties.headers == headers
 
 
 # --- consuming ------------------------------------------------------------------------------------------------------

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pika import frame, spec
+from pika.adapters.utils.io_services_utils import _AsyncPlaintextTransport
 
+from crew.amqp import header
 from crew.amqp.fault import LinkFault
 from crew.amqp.wire import Wire, open_wire
 from tests.unit.links import never
@@ -30,6 +32,8 @@ class UnconnectedWire(Wire):
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._unsent: list[bytes] = []
+        self._has_sent = self._is_sending_soon = False
+        self._channels: dict[int, Any] = {}
         self._loop: Any = loop
         self._frame_buffer = b""
         self._transport: Any = Transport()
@@ -43,10 +47,19 @@ class UnconnectedWire(Wire):
 def marshaled(body: bytes) -> bytes:
     """The frames of one delivery."""
     deliver = spec.Basic.Deliver("tag", 1, False, "", "q")
-    header = spec.BasicProperties(correlation_id="17", headers={"a": 1})
-    parts: list[Any] = [frame.Method(1, deliver), frame.Header(1, len(body), header)]
+    properties = spec.BasicProperties(correlation_id="17", headers={"a": 2**40})
+    parts: list[Any] = [frame.Method(1, deliver), frame.Header(1, len(body), properties)]
     parts += [frame.Body(1, body)] if body else []
     return b"".join(part.marshal() for part in [*parts, frame.Heartbeat()])
+
+
+def marshal(one: Any) -> bytes:
+    """A frame as it travels; a content header has our properties in it, not pika's."""
+    if isinstance(one, frame.Header):
+        payload = header.encode(one.properties, one.body_size)
+        return b"\x02" + struct.pack(">HI", one.channel_number, len(payload)) + payload + b"\xce"
+    data: bytes = one.marshal()
+    return data
 
 
 def in_pieces(data: bytes, cuts: list[int]) -> list[bytes]:
@@ -62,7 +75,7 @@ def test_frames_arrive_whole_however_the_network_cuts_them(bodies: list[bytes], 
     wire = UnconnectedWire()
     for piece in in_pieces(data, cuts):
         wire._on_data_available(piece)
-    assert b"".join(one.marshal() for one in wire.frames) == data
+    assert b"".join(map(marshal, wire.frames)) == data
     assert wire.bytes_received == len(data)
     assert wire._frame_buffer == b""
 
@@ -106,9 +119,9 @@ def test_a_header_that_pika_cannot_decode_does_not_break_the_connection(value: b
     table = b"\x01a" + value
     table = struct.pack(">I", len(table)) + table
     payload = struct.pack(">HHQH", 60, 0, 0, 1 << 13) + table
-    header = b"\x02" + struct.pack(">HI", 1, len(payload)) + payload + b"\xce"
+    data = b"\x02" + struct.pack(">HI", 1, len(payload)) + payload + b"\xce"
     wire = UnconnectedWire()
-    wire._on_data_available(header)
+    wire._on_data_available(data)
     assert len(wire.frames) == 1
 
 
@@ -117,3 +130,65 @@ async def test_a_url_that_pika_does_not_take_is_one_sentence_without_the_passwor
     with pytest.raises(LinkFault, match="cannot be used") as raised:
         await open_wire("amqp://me:secret@127.0.0.1:1/%2F?heartbeat=x", name="n", heartbeat=10, on_closed=never)
     assert "secret" not in str(raised.value)
+
+
+class Socket:
+    """Takes so many bytes at once."""
+
+    def __init__(self, takes: int) -> None:
+        self.takes = takes
+        self.sent = b""
+
+    def send(self, data: bytes) -> int:
+        if not self.takes:
+            raise BlockingIOError
+        taken, self.takes = data[: self.takes], self.takes - len(data[: self.takes])
+        self.sent += taken
+        return len(taken)
+
+
+class PlainTransport(_AsyncPlaintextTransport):  # type: ignore[misc]  # pika has no types
+    """pika's transport on a socket that the test plays."""
+
+    def __init__(self, takes: int) -> None:
+        self._tx_buffers: list[bytes] = []
+        self._sock: Any = Socket(takes)
+        self.written: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+
+@pytest.mark.gen_test
+async def test_a_message_leaves_at_once_and_what_follows_in_one_write() -> None:
+    wire = UnconnectedWire(asyncio.get_running_loop())
+    wire.send_message([b"a", b"b"])
+    assert wire._transport.written == [b"ab"]
+    wire.send_message([b"c"])
+    wire.send_soon(b"d")
+    wire._output_marshaled_frames([b"e"])
+    assert wire._transport.written == [b"ab"]
+    await asyncio.sleep(0)
+    assert wire._transport.written == [b"ab", b"cde"]
+    wire.send_message([b"f"])
+    assert wire._transport.written == [b"ab", b"cde", b"f"]
+
+
+@pytest.mark.parametrize("takes", range(5))
+@pytest.mark.gen_test
+async def test_what_the_socket_does_not_take_waits_in_the_transport(takes: int) -> None:
+    wire = UnconnectedWire(asyncio.get_running_loop())
+    wire._transport = PlainTransport(takes)
+    wire.send_message([b"abc"])
+    assert wire._transport._sock.sent + b"".join(wire._transport.written) == b"abc"
+    assert wire._transport._sock.sent == b"abc"[:takes]
+
+
+@pytest.mark.gen_test
+async def test_what_waits_in_the_transport_is_not_overtaken() -> None:
+    wire = UnconnectedWire(asyncio.get_running_loop())
+    wire._transport = PlainTransport(100)
+    wire._transport._tx_buffers.append(b"earlier")
+    wire.send_message([b"abc"])
+    assert wire._transport.written == [b"abc"]
+    assert wire._transport._sock.sent == b""

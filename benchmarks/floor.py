@@ -1,0 +1,121 @@
+"""The floor: the echo over bare pika, with what no honest worker can leave out.
+
+Manual acknowledgement on both queues, prefetch 64, one long-lived task thread in the worker, transient messages, JSON
+by msgspec; no publisher confirms, no deadlines, no headers, no recovery. What crew costs on top of it is what its
+promises cost. It imports nothing of crew, so that nothing of crew can make it faster or slower.
+"""
+
+import asyncio
+import os
+import queue
+import sys
+import threading
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import load
+import msgspec
+import pika
+from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.channel import Channel
+from pika.spec import Basic, BasicProperties
+
+QUEUE = "crew.benchmark.floor"
+PREFETCH = 64
+
+Delivery = tuple[int, BasicProperties, bytes]
+OnMessage = Callable[[Channel, Basic.Deliver, BasicProperties, bytes], None]
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+async def open_channel(url: str) -> Channel:
+    """A channel on a connection of its own."""
+    opened: asyncio.Future[Channel] = asyncio.get_running_loop().create_future()
+    AsyncioConnection(
+        pika.URLParameters(url),
+        on_open_callback=lambda connection: connection.channel(on_open_callback=opened.set_result),
+        on_open_error_callback=lambda _, error: opened.set_exception(error),
+    )
+    return await opened
+
+
+async def consume(channel: Channel, name: str, on_message: OnMessage, **declare: Any) -> None:
+    """Declare the queue `name` and consume from it with manual acknowledgement."""
+    consuming: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    channel.basic_qos(prefetch_count=PREFETCH)
+    channel.queue_declare(name, **declare)
+    channel.basic_consume(name, on_message, callback=consuming.set_result)
+    await consuming
+
+
+class Client:
+    """Publishes calls; the I/O loop resolves a future for each reply."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.reply_to = f"{QUEUE}.{uuid.uuid4().hex}"
+        self._channel = channel
+        self._loop = asyncio.get_running_loop()
+        self._pending: dict[str, asyncio.Future[Any]] = {}
+
+    def call(self, payload: Any) -> asyncio.Future[Any]:
+        """The future value of the echo."""
+        id = uuid.uuid4().hex
+        future = self._pending[id] = self._loop.create_future()
+        properties = BasicProperties(correlation_id=id, reply_to=self.reply_to)
+        self._channel.basic_publish("", QUEUE, _encode(payload), properties)
+        return future
+
+    def on_reply(self, channel: Channel, deliver: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
+        """Settle the call, then acknowledge."""
+        self._pending.pop(properties.correlation_id).set_result(_decode(body))
+        channel.basic_ack(deliver.delivery_tag)
+
+
+class Worker:
+    """Hands deliveries to the task thread; sends what comes back."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._loop = asyncio.get_running_loop()
+        self._inbox: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
+
+    def on_call(self, _: Channel, deliver: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
+        """Queue the delivery for the task thread."""
+        self._inbox.put((deliver.delivery_tag, properties, body))
+
+    def run(self) -> None:
+        """Echo, in the task thread, for ever."""
+        while True:
+            tag, properties, body = self._inbox.get()
+            self._loop.call_soon_threadsafe(self._reply, tag, properties, _encode(_decode(body)))
+
+    def _reply(self, tag: int, properties: BasicProperties, body: bytes) -> None:
+        answer = BasicProperties(correlation_id=properties.correlation_id)
+        self._channel.basic_publish("", properties.reply_to, body, answer)
+        self._channel.basic_ack(tag)
+
+
+async def run_client(url: str) -> None:
+    """Carry out the orders from stdin."""
+    channel = await open_channel(url)
+    client = Client(channel)
+    await consume(channel, client.reply_to, client.on_reply, exclusive=True)
+    await load.serve(client.call)
+
+
+async def run_worker(url: str) -> None:
+    """Serve the echo until stdin ends."""
+    channel = await open_channel(url)
+    worker = Worker(channel)
+    threading.Thread(target=worker.run, daemon=True).start()
+    await consume(channel, QUEUE, worker.on_call, exclusive=True)
+    print("ready", flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+
+
+if __name__ == "__main__":
+    run = {"client": run_client, "worker": run_worker}[sys.argv[1]]
+    asyncio.run(run(os.environ["CREW_AMQP_URL"]))

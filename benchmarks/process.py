@@ -1,0 +1,123 @@
+"""A process under test: start it, give it orders, read its CPU time and memory, end it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import load
+import msgspec
+
+FOLDER = Path(__file__).parent
+STOP_TIMEOUT = 15.0  # seconds; a crew worker drains first
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """MiB of one process: resident, its share of that, its own pages; nan where the kernel does not tell."""
+
+    rss: float
+    pss: float
+    uss: float
+
+
+class Process:
+    """A script of this folder, running.
+
+    Args:
+        arguments: of the script, after its file name.
+        url: of the broker; in the environment, because it holds a password.
+        profile: where a worker shall write its profile, or "".
+    """
+
+    def __init__(self, script: str, *arguments: str, url: str, profile: str = "") -> None:
+        self._script = script
+        self._popen = subprocess.Popen(
+            [sys.executable, str(FOLDER / script), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "CREW_AMQP_URL": url, "CREW_BENCHMARK_PROFILE": profile},
+        )
+
+    def __repr__(self) -> str:
+        return f"<Process {self._script}, pid {self._popen.pid}>"
+
+    def wait_ready(self) -> None:
+        """Return when it has said so; raises RuntimeError where it ended instead."""
+        if self._line() != "ready":
+            raise RuntimeError(f"{self} did not come up")
+
+    def order(self, seconds: float, in_flight: int, profile: str | None = None) -> load.Answer:
+        """Let a client carry out an order."""
+        stdin: IO[str] = self._popen.stdin  # type: ignore[assignment]  # it is a PIPE
+        print(json.dumps(load.Order(seconds=seconds, in_flight=in_flight, profile=profile)), file=stdin, flush=True)
+        answer = self._line()
+        if not answer:
+            raise RuntimeError(f"{self} ended in the middle of an order")
+        decoded: load.Answer = json.loads(answer)
+        return decoded
+
+    def cpu(self) -> float:
+        """Seconds of CPU that it has used with its children."""
+        return sum(_cpu(pid) for pid in (self._popen.pid, *_children(self._popen.pid)))
+
+    def memory(self) -> Memory:
+        """Of its largest child, or where it has none, of itself."""
+        pids = list(_children(self._popen.pid)) or [self._popen.pid]
+        return max(map(_memory, pids), key=lambda memory: memory.rss)
+
+    def stop(self) -> None:
+        """End it by SIGTERM, and where that does not help, with its children by SIGKILL; idempotent."""
+        if self._popen.poll() is not None:
+            return
+        self._popen.terminate()
+        try:
+            self._popen.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            for pid in (*_children(self._popen.pid), self._popen.pid):
+                os.kill(pid, signal.SIGKILL)
+            self._popen.wait()
+
+    def _line(self) -> str:
+        stdout: IO[str] = self._popen.stdout  # type: ignore[assignment]  # it is a PIPE
+        return stdout.readline().strip()
+
+
+def _children(pid: int) -> Iterator[int]:
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(_stat(stat)[1]) == pid:
+                yield int(stat.parent.name)
+        except OSError:
+            continue  # it has ended
+
+
+def _cpu(pid: int) -> float:
+    fields = _stat(Path(f"/proc/{pid}/stat"))
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def _stat(file: Path) -> list[str]:
+    """The fields after the command's name: state, parent, ... (proc(5) counts them from 3)."""
+    return file.read_text().rpartition(")")[2].split()
+
+
+def _memory(pid: int) -> Memory:
+    status = _kibibytes(Path(f"/proc/{pid}/status"))
+    try:
+        rollup = _kibibytes(Path(f"/proc/{pid}/smaps_rollup"))
+    except OSError:
+        rollup = {}
+    nan = float("nan")
+    own = rollup.get("Private_Clean", nan) + rollup.get("Private_Dirty", nan)
+    return Memory(status["VmRSS"] / 1024, rollup.get("Pss", nan) / 1024, own / 1024)
+
+
+def _kibibytes(file: Path) -> dict[str, float]:
+    lines = (line.split() for line in file.read_text().splitlines() if line.endswith(" kB"))
+    return {fields[0].rstrip(":"): float(fields[1]) for fields in lines}
