@@ -1,13 +1,15 @@
 """The table of both systems, and the goals."""
 
+import statistics
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 from process import Memory
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What one round, or the median of all, came to.
+    """What one round came to.
 
     Attributes:
         calls_per_second: with many in flight.
@@ -40,27 +42,36 @@ class Goal(msgspec.Struct, frozen=True):
         return self.at_least <= self.value <= self.at_most
 
 
-_FIGURES: dict[str, Callable[[Figures], float]] = {
-    "calls a second, many in flight": lambda figures: figures.calls_per_second,
+CALLS_PER_SECOND: Final = "calls a second, many in flight"
+P50: Final = "p50 us, one in flight"
+
+_FIGURES: Final[dict[str, Callable[[Figures], float]]] = {
+    CALLS_PER_SECOND: lambda figures: figures.calls_per_second,
     "  client, CPU us a call": lambda figures: figures.client_cpu * 1e6,
     "  worker, CPU us a call": lambda figures: figures.worker_cpu * 1e6,
-    "p50 us, one in flight": lambda figures: figures.p50 * 1e6,
+    P50: lambda figures: figures.p50 * 1e6,
     "p99 us, one in flight": lambda figures: figures.p99 * 1e6,
 }
-_MEMORY: dict[str, Callable[[Memory], float]] = {
+_MEMORY: Final[dict[str, Callable[[Memory], float]]] = {
     "idle worker process, RSS MiB": lambda memory: memory.rss,
     "  its share (PSS)": lambda memory: memory.pss,
     "  its own pages (USS)": lambda memory: memory.uss,
 }
 
 
-def table(floor: Figures, crew: Figures, floor_memory: Memory, crew_memory: Memory) -> str:
+def table(floor: list[Figures], crew: list[Figures], floor_memory: Memory, crew_memory: Memory) -> str:
     """Both systems and their ratio, a line a figure."""
     lines = [f"{'':32}{'floor':>10}{'crew':>10}{'crew/floor':>12}"]
-    lines += [_line(name, of(floor), of(crew), "10.0f") for name, of in _FIGURES.items()]
-    lines += [_line(name, of(floor_memory), of(crew_memory), "10.1f") for name, of in _MEMORY.items()]
+    for name, of in _FIGURES.items():
+        medians = [statistics.median(map(of, rounds)) for rounds in (floor, crew)]
+        lines.append(f"{name:32}{medians[0]:10.0f}{medians[1]:10.0f}{ratio(floor, crew, name):12.2f}")
+    for name, of_memory in _MEMORY.items():
+        both = of_memory(floor_memory), of_memory(crew_memory)
+        lines.append(f"{name:32}{both[0]:10.1f}{both[1]:10.1f}{both[1] / both[0]:12.2f}")
     return "\n".join(lines)
 
 
-def _line(name: str, floor: float, crew: float, form: str) -> str:
-    return f"{name:32}{floor:{form}}{crew:{form}}{crew / floor:12.2f}"
+def ratio(floor: list[Figures], crew: list[Figures], name: str) -> float:
+    """The median of crew/floor over the rounds."""
+    of = _FIGURES[name]
+    return statistics.median(of(ours) / of(theirs) for theirs, ours in zip(floor, crew, strict=True))

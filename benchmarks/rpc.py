@@ -2,15 +2,14 @@
 
     python benchmarks/rpc.py [--rounds N] [--seconds S] [--in-flight N] [--url URL] [--persistent] [--profile]
 
-Each system has one client process and one worker process. They take turns within each round, and the medians of all
-rounds are compared, because a machine's speed drifts by more than what is measured here: trust the ratios.
-Ends with 0 where the goals are met, else with 1.
+Each system has one client process and one worker process. They take turns in every round, and each is compared with the
+other's turn beside it, because a machine's speed drifts by more than what is measured here: trust the ratios, which are
+medians of the rounds'. Ends with 0 where the goals are met, else with 1.
 """
 
 import contextlib
 import pstats
 import socket
-import statistics
 import sys
 import tempfile
 import time
@@ -21,7 +20,7 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 from process import Process
-from report import Figures, Goal, table
+from report import CALLS_PER_SECOND, P50, Figures, Goal, ratio, table
 
 from crew import settings
 from crew.client.blocking import Client as BlockingClient
@@ -43,28 +42,24 @@ class System(msgspec.Struct):
     worker: Process
     figures: list[Figures] = []
 
-    def measure(self, seconds: float, in_flight: int) -> None:
-        """One round: throughput with many in flight, latency with one."""
+    def load(self, seconds: float, in_flight: int) -> Figures:
+        """Let it work for a while."""
         worker_cpu = self.worker.cpu()
-        many = self.client.order(seconds, in_flight)
-        worker_cpu = self.worker.cpu() - worker_cpu
-        one = self.client.order(seconds, 1)
-        self.figures.append(
-            Figures(
-                calls_per_second=many["calls"] / many["seconds"],
-                client_cpu=many["cpu"] / many["calls"],
-                worker_cpu=worker_cpu / many["calls"],
-                p50=one["p50"],
-                p99=one["p99"],
-            )
+        answer = self.client.order(seconds, in_flight)
+        return Figures(
+            calls_per_second=answer["calls"] / answer["seconds"],
+            client_cpu=answer["cpu"] / answer["calls"],
+            worker_cpu=(self.worker.cpu() - worker_cpu) / answer["calls"],
+            p50=answer["p50"],
+            p99=answer["p99"],
         )
 
 
 @click.command(
     help="Round trips a second and latency of crew, beside bare pika; prints a table and whether the goals are met."
 )
-@click.option("--rounds", default=7, show_default=True, help="Turns of each system.")
-@click.option("--seconds", default=1.5, show_default=True, help="Length of one measurement; a turn has two.")
+@click.option("--rounds", default=10, show_default=True, help="Turns of each system.")
+@click.option("--seconds", default=1.0, show_default=True, help="Length of one measurement; a turn has two.")
 @click.option("--in-flight", default=64, show_default=True, help="Calls in flight when throughput is measured.")
 @click.option("--url", help="AMQP URL; default: as crew finds it, else a private node.")
 @click.option("--persistent", is_flag=True, help="Let crew's calls be persistent; the floor's stay transient.")
@@ -76,14 +71,21 @@ def main(rounds: int, seconds: float, in_flight: int, url: str | None, persisten
         for system in systems:
             system.client.order(WARM_UP, in_flight)
         for turn in range(rounds):
-            for system in systems if turn % 2 == 0 else reversed(systems):
-                system.measure(seconds, in_flight)
+            measure(systems if turn % 2 == 0 else systems[::-1], seconds, in_flight)
         time.sleep(IDLE)
         goals = report(systems)
         stack.close()
         if profile:
             print_profiles(found, seconds, in_flight, persistent=persistent)
     sys.exit(0 if all(goal.is_met for goal in goals) else 1)
+
+
+def measure(systems: list[System], seconds: float, in_flight: int) -> None:
+    """One round: throughput of each with many in flight, then latency of each with one."""
+    many = [system.load(seconds, in_flight) for system in systems]
+    for system, with_many in zip(systems, many, strict=True):
+        with_one = system.load(seconds, 1)
+        system.figures.append(msgspec.structs.replace(with_many, p50=with_one.p50, p99=with_one.p99))
 
 
 def start_floor(url: str, stack: contextlib.ExitStack) -> System:
@@ -97,7 +99,9 @@ def start_floor(url: str, stack: contextlib.ExitStack) -> System:
 
 def start_crew(url: str, stack: contextlib.ExitStack, *, persistent: bool, profile: str = "") -> System:
     """crew; its client says when the worker serves."""
-    worker = start(stack, Process("echo_worker.py", "--processes", "1", url=url, profile=profile))
+    worker = start(
+        stack, Process("echo_worker.py", "--processes", "1", "--logging", "warning", url=url, profile=profile)
+    )
     client = start(stack, Process("echo_client.py", *["--persistent"] * persistent, url=url))
     client.wait_ready()
     return System("crew", client, worker)
@@ -111,23 +115,16 @@ def start(stack: contextlib.ExitStack, process: Process) -> Process:
 
 def report(systems: list[System]) -> list[Goal]:
     """Print the table; return the goals."""
-    bare, crew = (medians(system.figures) for system in systems)
+    bare, crew = (system.figures for system in systems)
     bare_memory, crew_memory = (system.worker.memory() for system in systems)
     goals = [
-        Goal("throughput, crew/floor", crew.calls_per_second / bare.calls_per_second, at_least=0.80),
-        Goal("p50 latency, crew/floor", crew.p50 / bare.p50, at_most=1.25),
+        Goal("throughput, crew/floor", ratio(bare, crew, CALLS_PER_SECOND), at_least=0.80),
+        Goal("p50 latency, crew/floor", ratio(bare, crew, P50), at_most=1.25),
         Goal("RSS of an idle worker process, MiB", crew_memory.rss, at_most=32),
     ]
     print(table(bare, crew, bare_memory, crew_memory))
     print(*goals, sep="\n", flush=True)
     return goals
-
-
-def medians(figures: list[Figures]) -> Figures:
-    """The median of each figure."""
-    return Figures(
-        **{name: statistics.median(getattr(one, name) for one in figures) for name in Figures.__struct_fields__}
-    )
 
 
 def print_profiles(url: str, seconds: float, in_flight: int, *, persistent: bool) -> None:

@@ -8,7 +8,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from tests.processes import Process
+from tests.processes import READY_WITHIN, Process
+from tests.waiting import eventually
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ class Web:
     @classmethod
     def of(cls, gateway: Process) -> "Web":
         """The site of a process that prints its address once it listens."""
-        found = re.search(r"http://127\.0\.0\.1:(\d+)\n", gateway.says("http://127.0.0.1:").output)
-        assert found, gateway
+        address = re.compile(r"http://127\.0\.0\.1:(\d+)\n")  # its end too: a line may arrive in two pieces
+        found = eventually(lambda: address.search(gateway.output), timeout=READY_WITHIN)
         return cls(int(found[1]))
 
     @property
