@@ -16,6 +16,7 @@ from crew.errors import SettingsError
 
 DEFAULT_URL: Final = "amqp://guest:guest@127.0.0.1:5672/"
 PRIVATE_NODE_URL: Final = Path(".crew", "broker", "url")  # written by `crew broker start`
+RELOAD: Final = "CREW_WORKER_RELOAD"
 HEARTBEAT: Final = 10  # seconds; a dead peer is noticed after 2 to 3 of them
 
 
@@ -65,6 +66,16 @@ def load(
         "vhost": vhost,
     }
     return Settings(urls=tuple(_with_parts(one.strip(), parts) for one in chosen.split(",")))
+
+
+def reload_state() -> str | None:
+    """What a worker's supervisor hands to itself over a reload, see `crew.worker.reload`; None where there was none."""
+    return os.environ.pop(RELOAD, None)
+
+
+def environment_for_reload(state: str) -> dict[str, str]:
+    """The environment that hands `state` on."""
+    return {**os.environ, RELOAD: state}
 
 
 def environment_for_child(settings: Settings) -> dict[str, str]:

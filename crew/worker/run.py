@@ -2,16 +2,20 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import click
 
+from crew import settings as settings_module
 from crew.errors import SettingsError
 from crew.worker import options as options_module
+from crew.worker import reload
 from crew.worker.context import context
 from crew.worker.ledger import Ledger
 from crew.worker.options import Options, worker_options
 from crew.worker.process import EXIT_REFUSED, WorkerProcess
+from crew.worker.reload import Left
 from crew.worker.supervisor import Supervisor
 from crew.worker.task import registry
 
@@ -49,19 +53,22 @@ def start(settings: dict[str, Any], **flags: Any) -> int:
     except SettingsError as error:
         click.echo(f"error: {error}", err=True)
         return EXIT_REFUSED
+    state = settings_module.reload_state()
+    if state == reload.TRY:
+        return 0
     vars(context.settings).update(settings)
-    return serve(chosen)
+    return serve(chosen, reload.read_state(state))
 
 
-def serve(chosen: Options) -> int:
-    """Supervise worker processes as `chosen`; returns the exit status."""
+def serve(chosen: Options, left: Sequence[Left] = ()) -> int:
+    """Supervise worker processes as `chosen`, in place of those `left` of older code; returns the exit status."""
     ledger = Ledger(chosen.processes, chosen.threads + EXECUTIONS_NOTED)
 
     def run_child(number: int, supervisor: Any) -> int:
         return WorkerProcess(registry, chosen, number=number, ledger=ledger, supervisor=supervisor).run()
 
     return Supervisor(
-        run_child, processes=chosen.processes, ledger=ledger, drain=chosen.drain, grace=chosen.grace
+        run_child, processes=chosen.processes, ledger=ledger, drain=chosen.drain, grace=chosen.grace, left=left
     ).run()
 
 

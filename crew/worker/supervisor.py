@@ -12,9 +12,11 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
+from crew.worker import reload
+from crew.worker.child import Child
 from crew.worker.ledger import Ledger
 from crew.worker.process import (
     DRAIN,
@@ -26,6 +28,7 @@ from crew.worker.process import (
     HURRY,
     READY,
 )
+from crew.worker.reload import Left
 
 logger = logging.getLogger(__name__)
 
@@ -35,39 +38,9 @@ GROWN_UP: Final = 5.0  # seconds after which the death of a process says nothing
 MAX_STILLBORN: Final = 5  # processes in a row that die before they are ready: then nothing can start
 KILL_MARGIN: Final = 3.0  # seconds after every deadline that a process keeps by itself
 
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+
 RunChild = Callable[[int, socket.socket], int]
-
-
-class Child:
-    """One worker process, as its supervisor knows it."""
-
-    def __init__(self, pid: int, number: int, ours: socket.socket) -> None:
-        self.pid = pid
-        self.number = number
-        self.socket = ours
-        self.started = time.monotonic()
-        self.is_ready = False
-
-    def __repr__(self) -> str:
-        return f"<Child {self.number}: pid {self.pid}, {'ready' if self.is_ready else 'not ready'}>"
-
-    def fileno(self) -> int:
-        """For `select`."""
-        return self.socket.fileno()
-
-    def tell(self, word: bytes) -> None:
-        """Send a word; a child that is gone is reaped soon."""
-        try:
-            self.socket.send(word)
-        except OSError:
-            logger.debug("process %d cannot be told", self.pid)
-
-    def kill(self) -> None:
-        """Kill it with everything that it started."""
-        try:
-            os.killpg(self.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            logger.debug("process group %d is gone", self.pid)
 
 
 class Supervisor:
@@ -76,14 +49,25 @@ class Supervisor:
     Args:
         run_child: called in each forked child with its number and its socket; returns the exit code.
         drain, grace: seconds, as the worker's options have them.
+        left: processes of older code; each is drained when its successor serves.
     """
 
-    def __init__(self, run_child: RunChild, *, processes: int, ledger: Ledger, drain: float, grace: float) -> None:
+    def __init__(
+        self,
+        run_child: RunChild,
+        *,
+        processes: int,
+        ledger: Ledger,
+        drain: float,
+        grace: float,
+        left: Sequence[Left] = (),
+    ) -> None:
         self._run_child = run_child
         self._ledger = ledger
         self._patience = drain + grace + FLUSH_TIMEOUT + KILL_MARGIN
         self._hurried_patience = grace + FLUSH_TIMEOUT + KILL_MARGIN
         self._children: dict[int, Child] = {}
+        self._leaving = [Child(one.pid, one.number, socket.socket(fileno=one.file)) for one in left]
         self._due = dict.fromkeys(range(processes), 0.0)  # number -> time.monotonic() of its next start
         self._delays = dict.fromkeys(range(processes), 0.0)
         self._stillborn = 0
@@ -95,7 +79,7 @@ class Supervisor:
         """Supervise until told to stop, or until nothing can start; returns the exit code."""
         self._listen()
         try:
-            while self._exit_code is None or self._children:
+            while self._exit_code is None or self._children or self._leaving:
                 self._start_due()
                 self._wait()
                 self._obey()
@@ -113,13 +97,13 @@ class Supervisor:
         self._signal_ours.setblocking(False)
         self._signal_theirs.setblocking(False)
         signal.set_wakeup_fd(self._signal_theirs.fileno())
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        for number in SIGNALS:
             signal.signal(number, self._on_signal)
 
     def _start_due(self) -> None:
         now = time.monotonic()
         for number, due in list(self._due.items()):
-            if due <= now and self._exit_code is None:
+            if due <= now and self._exit_code is None and not self._is_reloading():
                 del self._due[number]
                 self._start(number)
 
@@ -135,8 +119,10 @@ class Supervisor:
     def _obey(self) -> None:
         """Each SIGTERM or SIGINT goes one step further: drain, hurry, kill."""
         told, self._signals = self._signals, []
-        for _ in told:
-            if self._exit_code is None:
+        for number in told:
+            if number == signal.SIGHUP:
+                self._reload()
+            elif self._exit_code is None:
                 logger.info(
                     "stopping: processes are drained: %s", ", ".join(str(c.pid) for c in self._children.values())
                 )
@@ -154,10 +140,15 @@ class Supervisor:
             pid, status = os.waitpid(child.pid, os.WNOHANG)
             if pid:
                 self._on_exit(child, os.waitstatus_to_exitcode(status))
+        for child in list(self._leaving):
+            if os.waitpid(child.pid, os.WNOHANG)[0]:
+                self._leaving.remove(child)
+                child.socket.close()
+                child.kill()
 
     def _enforce(self) -> None:
         if self._kill_at is not None and time.monotonic() >= self._kill_at:
-            for child in self._children.values():
+            for child in self._everybody():
                 child.kill()
 
     # --- children ---------------------------------------------------------------------------------------------------
@@ -179,14 +170,14 @@ class Supervisor:
         try:
             os.setsid()
             signal.set_wakeup_fd(-1)
-            for one in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            for one in SIGNALS:
                 signal.signal(one, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor
             for inherited in (
                 ours,
                 self._signal_ours,
                 self._signal_theirs,
-                *(c.socket for c in self._children.values()),
+                *(child.socket for child in self._everybody()),
             ):
                 inherited.close()
             code = self._run_child(number, theirs)
@@ -207,6 +198,9 @@ class Supervisor:
         if READY in words:
             child.is_ready = True
             self._stillborn = 0
+            for predecessor in self._leaving:
+                if predecessor.number == child.number or predecessor.number not in self._delays:
+                    predecessor.tell(DRAIN)
 
     def _on_exit(self, child: Child, code: int) -> None:
         del self._children[child.number]
@@ -237,6 +231,25 @@ class Supervisor:
         self._delays[child.number] = delay or FIRST_DELAY / 2
         return delay
 
+    # --- reloading --------------------------------------------------------------------------------------------------
+
+    def _reload(self) -> None:
+        """Go on with the code as it is on disk now, where it can be served."""
+        if self._exit_code is not None or self._leaving:
+            logger.warning("a reload is not begun: the worker is %s", "stopping" if self._exit_code else "reloading")
+        elif not reload.can_be_served():
+            logger.error("the new code cannot be served: the old goes on")
+        else:
+            logger.info("reloading: the new code can be served")
+            reload.replace_supervisor((child.pid, child.number, child.socket) for child in self._children.values())
+
+    def _is_reloading(self) -> bool:
+        """Whether a process of new code has been started that does not serve yet: the next waits for it."""
+        return bool(self._leaving) and any(not child.is_ready for child in self._children.values())
+
+    def _everybody(self) -> list[Child]:
+        return [*self._children.values(), *self._leaving]
+
     # --- stopping ---------------------------------------------------------------------------------------------------
 
     def _stop(self, exit_code: int) -> None:
@@ -245,12 +258,12 @@ class Supervisor:
         self._tell_all(DRAIN)
 
     def _tell_all(self, word: bytes) -> None:
-        for child in self._children.values():
+        for child in self._everybody():
             child.tell(word)
 
     def _next_moment(self) -> float | None:
         """Seconds until there is something to do by the clock."""
-        moments = list(self._due.values()) if self._exit_code is None else []
+        moments = list(self._due.values()) if self._exit_code is None and not self._is_reloading() else []
         if self._kill_at is not None:
             moments.append(max(self._kill_at, time.monotonic() + 0.1))
         return max(0.0, min(moments) - time.monotonic()) if moments else None

@@ -67,6 +67,7 @@ class Web:
         """The site of a process that prints its address once it listens."""
         address = re.compile(r"http://127\.0\.0\.1:(\d+)\n")  # its end too: a line may arrive in two pieces
         found = eventually(lambda: address.search(gateway.output), timeout=READY_WITHIN)
+        assert found  # what eventually returns is true
         return cls(int(found[1]))
 
     @property

@@ -1,0 +1,46 @@
+"""One worker process, as its supervisor knows it."""
+
+import logging
+import os
+import signal
+import socket
+import time
+
+logger = logging.getLogger(__name__)
+
+
+class Child:
+    """A forked process that leads a session of its own.
+
+    Args:
+        number: of the process in its supervisor and in the ledger.
+        ours: the supervisor's end of the socket pair.
+    """
+
+    def __init__(self, pid: int, number: int, ours: socket.socket) -> None:
+        self.pid = pid
+        self.number = number
+        self.socket = ours
+        self.started = time.monotonic()
+        self.is_ready = False
+
+    def __repr__(self) -> str:
+        return f"<Child {self.number}: pid {self.pid}, {'ready' if self.is_ready else 'not ready'}>"
+
+    def fileno(self) -> int:
+        """For `select`."""
+        return self.socket.fileno()
+
+    def tell(self, word: bytes) -> None:
+        """Send a word; a child that is gone is reaped soon."""
+        try:
+            self.socket.send(word)
+        except OSError:
+            logger.debug("process %d cannot be told", self.pid)
+
+    def kill(self) -> None:
+        """Kill it with everything that it started."""
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            logger.debug("process group %d is gone", self.pid)

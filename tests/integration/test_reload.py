@@ -1,0 +1,59 @@
+"""SIGHUP brings new code, and no caller notices."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from crew import Client
+from tests.processes import Processes
+from tests.waiting import until
+
+SCRIPT = """
+import os
+from crew.worker import Task, run
+
+@Task(os.environ["CREW_TEST_PREFIX"] + "version")
+def version(data):
+    return {version!r}
+
+run()
+"""
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_reload_under_load_loses_no_call_and_broken_code_is_not_taken(
+    broker_url: str, prefix: str, processes: Processes, tmp_path: Path
+) -> None:
+    script = tmp_path / "reloaded.py"
+    script.write_text(SCRIPT.replace("{version!r}", "1"))
+    worker = processes.python(script, "--processes", "2").says("serving", times=2)
+    answers: list[int] = []
+
+    async def call_on() -> None:
+        while True:
+            answers.append(await client.call(prefix + "version", expiration=10))
+
+    async with Client(broker_url) as client:
+        calling = asyncio.ensure_future(call_on())
+        await until(lambda: answers)
+
+        script.write_text("this is no Python")
+        os.kill(worker.pid, signal.SIGHUP)
+        await until(lambda: "the old goes on" in worker.output, timeout=20)
+        assert worker.output.count("serving") == 2
+
+        script.write_text(SCRIPT.replace("{version!r}", "2"))
+        os.kill(worker.pid, signal.SIGHUP)
+        await until(lambda: worker.output.count("serving") == 4, timeout=20)
+        await until(lambda: worker.output.count("draining") == 2, timeout=20)
+        before = len(answers)
+        await until(lambda: len(answers) > before + 10, timeout=20)
+
+        assert not calling.done(), calling
+        calling.cancel()
+    assert set(answers[:3]) == {1}
+    assert set(answers[-3:]) == {2}
+    assert worker.stop() == 0
