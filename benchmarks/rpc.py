@@ -9,6 +9,7 @@ medians of the rounds'. Ends with 0 where the goals are met, else with 1.
 
 import contextlib
 import pstats
+import signal
 import socket
 import sys
 import tempfile
@@ -66,6 +67,7 @@ class System(msgspec.Struct):
 @click.option("--profile", is_flag=True, help="Show also what costs, in crew's client and in its worker's I/O thread.")
 def main(rounds: int, seconds: float, in_flight: int, url: str | None, persistent: bool, profile: bool) -> None:
     """Compare crew with the floor."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that no child is left behind
     with broker(url) as found, contextlib.ExitStack() as stack:
         systems = [start_floor(found, stack), start_crew(found, stack, persistent=persistent)]
         for system in systems:

@@ -97,6 +97,11 @@ class Link:
         return self._machine.state
 
     @property
+    def fault(self) -> LinkFault | None:
+        """Why it is not ready, where an attempt has failed."""
+        return self._fault
+
+    @property
     def is_ready(self) -> bool:
         """Whether it can publish and consumes."""
         return self.state is LinkState.READY

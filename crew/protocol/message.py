@@ -1,4 +1,4 @@
-"""The kinds of message: Call, Reply, Event, Control. Frozen values; how they look in AMQP is `properties.py`."""
+"""The kinds of message: Call, Reply, Event. Frozen values; how they look in AMQP is `properties.py`."""
 
 import enum
 import secrets

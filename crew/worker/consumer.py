@@ -133,10 +133,15 @@ class TaskConsumer:
         self._replies.announce(execution.call)
 
     def on_decided(self, execution: Execution) -> None:
-        """What it came to is certain, though it may still be cleaning up."""
-        if not execution.is_answered and execution.ended is not None:
-            execution.is_answered = True
-            self._answer(execution, execution.ended)
+        """What it came to is certain, though it may still be cleaning up.
+
+        Where it is to run elsewhere, that waits for the end of its clean-up.
+        """
+        ended = execution.ended
+        if execution.is_answered or ended is None or (ended.outcome is None and execution in self._in_hand):
+            return
+        execution.is_answered = True
+        self._answer(execution, ended)
 
     def on_ended(self, execution: Execution) -> None:
         """Nothing of it runs any longer."""

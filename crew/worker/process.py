@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 import uuid
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from crew.amqp import Link
 from crew.amqp.fault import LinkFault
@@ -102,6 +102,8 @@ class WorkerProcess:
         await self._told.wait()
         if self._exit_code is None:
             await self._drain()
+        elif self._exit_code == EXIT_REPLACE:
+            await self._replace()
         await self._close()
 
     def _open(self) -> None:
@@ -148,10 +150,15 @@ class WorkerProcess:
             self._consumer.interrupt_all()
             if not await self._idle(self._options.grace, hurry=False):
                 logger.warning("a task goes on after its interrupt and %g s of grace", self._options.grace)
-                await self._flush()
-                os._exit(EXIT_REPLACE)
+                await self._replace()
         await self._flush()
         self._exit_code = EXIT_DRAINED
+
+    async def _replace(self) -> NoReturn:
+        """End the process although a task runs."""
+        await self._consumer.drain()
+        await self._flush()
+        os._exit(EXIT_REPLACE)
 
     async def _idle(self, seconds: float, *, hurry: bool) -> bool:
         """Wait until nothing runs, for `seconds`; with `hurry` not longer than the supervisor likes."""
@@ -183,17 +190,11 @@ class WorkerProcess:
         self._told.set()
 
     def _on_stuck(self, execution: Execution) -> None:
-        """Reply and ack are on their way: the process ends with the task, and is replaced."""
+        """Its caller has the answer: the process ends with the task, and is replaced."""
         if not self._told.is_set():
             logger.error("%r could not be interrupted: this process is replaced", execution)
-            self._told.set()
             self._exit_code = EXIT_REPLACE
-            self._loop.create_task(self._replace())
-
-    async def _replace(self) -> None:
-        await self._consumer.drain()
-        await self._flush()
-        os._exit(EXIT_REPLACE)
+            self._told.set()
 
     def _on_supervisor(self) -> None:
         try:
