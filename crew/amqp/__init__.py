@@ -6,7 +6,8 @@ itself; `fault.py` says in one sentence what pika's exceptions mean.
 
 import logging
 
-from crew.amqp.channel import Confirm, ConfirmStatus, Delivery
+from crew.amqp.confirm import Confirm, ConfirmStatus
+from crew.amqp.delivery import Delivery
 from crew.amqp.link import Consumer, Link
 from crew.amqp.link_state import LinkState
 

@@ -1,119 +1,29 @@
 """One AMQP channel: pika's callbacks as awaitables.
 
-An exception that leaves a pika callback costs the whole connection, so every callback here runs behind `guarded`. A
-delivery remembers its channel: a tag of a closed channel is never acknowledged on another one, where it would mean
-another message.
+Every callback runs behind `guarded`; whoever waits for an answer gets a LinkFault when the channel closes instead.
 """
 
 import asyncio
-import enum
 import functools
 import logging
-from collections.abc import Callable, Generator
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable
+from typing import Any
 
-import msgspec
 import pika
 from pika import spec
 
+from crew.amqp.confirm import Confirm, ConfirmStatus
+from crew.amqp.delivery import Delivery, OnDelivery
 from crew.amqp.fault import LinkFault, fault_of
+from crew.amqp.guard import guarded
 from crew.amqp.wire import Wire
 from crew.protocol.properties import Properties
 from crew.protocol.topology import Binding, Exchange, Item, Queue
 
 logger = logging.getLogger(__name__)
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def guarded(callback: Callable[P, None]) -> Callable[P, None]:
-    """`callback`, which logs what it raises instead of raising it into pika."""
-
-    @functools.wraps(callback)
-    def guard(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            callback(*args, **kwargs)
-        except Exception:
-            logger.exception("%r failed", callback)
-
-    return guard
-
-
-class ConfirmStatus(enum.Enum):
-    """What became of a published message."""
-
-    CONFIRMED = "confirmed"  # the broker has it
-    RETURNED = "returned"  # no queue takes it
-    REFUSED = "refused"  # the queue is full
-    LOST = "lost"  # the channel closed before the broker said anything
-
-
-class Confirm:
-    """The broker's word on one published message; can be awaited, or told to call back at once."""
-
-    __slots__ = ("_on_settled", "key", "status")
-
-    def __init__(self, key: str | None) -> None:
-        self.key = key
-        self.status: ConfirmStatus | None = None
-        self._on_settled: Callable[[ConfirmStatus], None] | None = None
-
-    def __repr__(self) -> str:
-        return f"<Confirm of {self.key}: {self.status.value if self.status else 'pending'}>"
-
-    def __await__(self) -> Generator[Any, None, ConfirmStatus]:
-        if self.status is None:
-            future: asyncio.Future[ConfirmStatus] = asyncio.get_running_loop().create_future()
-            self.then(lambda status: None if future.done() else future.set_result(status))
-            return (yield from future)
-        return self.status
-
-    def then(self, on_settled: Callable[[ConfirmStatus], None]) -> None:
-        """Call `on_settled(status)` when the broker has spoken: the one listener that a confirm has."""
-        if self.status is not None:
-            on_settled(self.status)
-        else:
-            self._on_settled = on_settled
-
-    def settle(self, status: ConfirmStatus) -> None:
-        """The broker has spoken."""
-        self.status = status
-        if self._on_settled is not None:
-            self._on_settled(status)
-
-
-class Delivery(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """A message as the broker handed it over.
-
-    Attributes:
-        queue: that it came over.
-        topic: the routing key with which it was published.
-        redelivered: whether it has been delivered before.
-    """
-
-    channel: "Channel"
-    tag: int
-    queue: str
-    topic: str
-    redelivered: bool
-    properties: Properties
-    body: bytes
-
-    def ack(self) -> bool:
-        """Tell the broker that it is done; False where its channel is gone, and the broker will deliver it again."""
-        return self.channel.ack(self.tag)
-
-    def ack_through(self) -> None:
-        """Tell the broker that this one is done, and with it all that its channel delivered before."""
-        self.channel.ack_through(self.tag)
-
-    def requeue(self) -> bool:
-        """Give it back to its queue, to where it stood."""
-        return self.channel.requeue(self.tag)
-
-
-OnDelivery = Callable[[Delivery], None]
+ANSWER_WITHIN = 30.0  # seconds
+ACK_WITHIN = 0.005  # seconds: an acknowledgement for each reply costs the next call some of its latency
 
 
 class Channel:
@@ -155,10 +65,10 @@ class Channel:
         self._pika.add_on_close_callback(guarded(self._on_close))
         self._pika.add_on_cancel_callback(guarded(self._on_cancel))
         self._pika.add_on_return_callback(guarded(self._on_return))
-        await opened
+        await self._answered(opened)
         confirming: asyncio.Future[Any] = self._answer()
         self._pika.confirm_delivery(guarded(self._on_confirm), lambda frame: _resolve(confirming, frame))
-        await confirming
+        await self._answered(confirming)
 
     async def close(self) -> None:
         """Close it; nothing where it is closed."""
@@ -229,7 +139,7 @@ class Channel:
                 guarded(functools.partial(self._on_message, queue, on_delivery)),
                 callback=lambda frame: _resolve(consuming, frame),
             )
-            await consuming
+            await self._answered(consuming)
 
     async def cancel(self, queue: str) -> None:
         """Take no more from `queue`; what arrives until the broker has heard it goes back there."""
@@ -237,7 +147,7 @@ class Channel:
         if tag is not None and self.is_open:
             canceling: asyncio.Future[Any] = self._answer()
             self._pika.basic_cancel(tag, callback=lambda frame: _resolve(canceling, frame))
-            await canceling
+            await self._answered(canceling)
 
     def ack(self, tag: int) -> bool:
         """Acknowledge a delivery; False where the channel is closed."""
@@ -248,9 +158,9 @@ class Channel:
         return True
 
     def ack_through(self, tag: int) -> None:
-        """Acknowledge every delivery up to `tag`: one frame for all of this loop iteration."""
+        """Acknowledge every delivery up to `tag`, in a moment: one frame for all that are done by then."""
         if not self._done_through:
-            asyncio.get_running_loop().call_soon(guarded(self._ack_done))
+            asyncio.get_running_loop().call_later(ACK_WITHIN, guarded(self._ack_done))
         self._done_through = tag
 
     def _ack_done(self) -> None:
@@ -356,7 +266,17 @@ class Channel:
         if not self.is_open:
             raise LinkFault("the channel is closed")
         method(**arguments, callback=lambda frame: _resolve(answer, frame))
-        await answer
+        await self._answered(answer)
+
+    async def _answered(self, answer: "asyncio.Future[Any]") -> None:
+        """Wait for the broker's answer; one that never comes ends the connection, and the next one asks again."""
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN):
+                await answer
+        except TimeoutError:
+            fault = LinkFault(f"the broker has left a request unanswered for {ANSWER_WITHIN:.0f} s")
+            self._on_closed(fault)
+            raise fault from None
 
     def _answer(self) -> "asyncio.Future[Any]":
         """A future for the broker's answer; it fails when the channel closes instead."""

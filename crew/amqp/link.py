@@ -19,8 +19,11 @@ from collections.abc import Callable, Coroutine, Iterable
 import msgspec
 
 from crew.amqp import backoff
-from crew.amqp.channel import Channel, Confirm, OnDelivery, guarded
+from crew.amqp.channel import Channel
+from crew.amqp.confirm import Confirm
+from crew.amqp.delivery import OnDelivery
 from crew.amqp.fault import PRECONDITION_FAILED, LinkFault, LinkRefused, fault_of
+from crew.amqp.guard import guarded
 from crew.amqp.link_state import LinkEvent, LinkMachine, LinkState
 from crew.amqp.wire import Wire, close_wire, open_wire
 from crew.errors import ConnectionError

@@ -99,7 +99,7 @@ class TaskConsumer:
 
     def _turn_away(self, delivery: Delivery) -> None:
         """It came while nothing is taken: back, and let its queue send no more."""
-        self._intake.want(delivery.queue, PAUSED)
+        self._intake.pause_again(delivery.queue)
         delivery.requeue()
 
     def _refuse_malformed(self, delivery: Delivery, error: properties.MalformedMessage) -> None:

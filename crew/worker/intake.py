@@ -4,12 +4,13 @@ import asyncio
 import logging
 
 from crew.amqp import Consumer, Link
-from crew.amqp.channel import OnDelivery
+from crew.amqp.delivery import OnDelivery
 from crew.errors import ConnectionError
 
 logger = logging.getLogger(__name__)
 
 PAUSED = 0
+UNKNOWN = -1
 
 
 class Intake:
@@ -30,6 +31,12 @@ class Intake:
 
     def __repr__(self) -> str:
         return f"<Intake {self._wanted}>"
+
+    def pause_again(self, queue: str) -> None:
+        """Take nothing from `queue`, whose deliveries still come: a reconnect may have overtaken the pause."""
+        if self._applied[queue] == PAUSED:
+            self._applied[queue] = UNKNOWN
+        self.want(queue, PAUSED)
 
     def want(self, queue: str, window: int) -> None:
         """Hold at most `window` deliveries of `queue`; PAUSED takes none."""

@@ -77,10 +77,11 @@ class Ledger:
         return self._memory[slot * _SLOT.size : slot * _SLOT.size + _KEY]
 
     def _find(self, key: bytes) -> int | None:
-        for at in self._table():
-            if self._memory[at : at + _KEY] == key:
-                return at
-        return None
+        table = self._table()
+        at = self._memory.find(key, table.start)
+        while at >= 0 and at not in table:
+            at = self._memory.find(key, at + 1)
+        return at if at >= 0 else None
 
     def _oldest(self) -> int:
         return min(self._table(), key=lambda at: float(_CRASH.unpack_from(self._memory, at)[2]))

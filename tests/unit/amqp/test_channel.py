@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crew.amqp import Confirm, ConfirmStatus, Delivery
-from crew.amqp.channel import Channel
+from crew.amqp.channel import ACK_WITHIN, Channel
 from crew.amqp.fault import LinkFault
 from crew.protocol.properties import Properties
 from crew.protocol.topology import Binding, Exchange, Queue
 from tests.unit.amqp.pika_channel import PikaChannel, an_open_channel
+from tests.waiting import until
 
 PENDING, CONFIRMED, RETURNED, REFUSED, LOST = (
     None,
@@ -253,11 +254,9 @@ async def test_all_that_was_done_in_one_moment_is_acknowledged_in_one_frame() ->
     for tag in range(1, 101):
         channel.ack_through(tag)
     assert pika.did("basic_ack") == []
-    await asyncio.sleep(0)
-    assert pika.did("basic_ack") == [(100, True)]
+    await until(lambda: pika.did("basic_ack") == [(100, True)])
     channel.ack_through(101)
-    await asyncio.sleep(0)
-    assert pika.did("basic_ack") == [(100, True), (101, True)]
+    await until(lambda: pika.did("basic_ack") == [(100, True), (101, True)])
 
 
 @pytest.mark.gen_test
@@ -265,7 +264,7 @@ async def test_what_was_done_is_not_acknowledged_on_a_channel_that_closed_meanwh
     channel, pika, _ = await an_open_channel()
     channel.ack_through(3)
     pika.break_off()
-    await asyncio.sleep(0)
+    await asyncio.sleep(2 * ACK_WITHIN)  # past the moment in which it would have been
     assert pika.did("basic_ack") == []
 
 
