@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 from collections.abc import Generator
 from contextlib import closing
 from typing import Any
@@ -132,8 +133,11 @@ class Gateway(Application):
 
 
 async def main() -> None:
+    try:
+        sockets = bind_sockets(options.port, "127.0.0.1")
+    except OSError as error:
+        sys.exit(f"port {options.port} cannot be used: {error.strerror}")
     gateway = Gateway()
-    sockets = bind_sockets(options.port, "127.0.0.1")
     server = HTTPServer(gateway)
     server.add_sockets(sockets)
     print(f"http://127.0.0.1:{sockets[0].getsockname()[1]}", flush=True)
