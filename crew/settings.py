@@ -17,6 +17,7 @@ from crew.errors import SettingsError
 DEFAULT_URL: Final = "amqp://guest:guest@127.0.0.1:5672/"
 PRIVATE_NODE_URL: Final = Path(".crew", "broker", "url")  # written by `crew broker start`
 RELOAD: Final = "CREW_WORKER_RELOAD"
+MAX_PAYLOAD: Final = 64 * 1024 * 1024  # bytes
 HEARTBEAT: Final = 10  # seconds; a dead peer is noticed after 2 to 3 of them
 
 
@@ -26,10 +27,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         urls: one AMQP URL for each host of the broker, tried in turn.
         heartbeat: seconds between two heartbeats.
+        accept: serializers whose content is decoded here; anything else is refused.
+        max_payload: bytes that a body may have once it is decompressed.
     """
 
     urls: tuple[str, ...]
     heartbeat: int = HEARTBEAT
+    accept: tuple[str, ...] = ("json", "msgpack", "text", "bytes")
+    max_payload: int = MAX_PAYLOAD
 
     def __repr__(self) -> str:
         return f"Settings(urls={redacted(self.urls)}, heartbeat={self.heartbeat})"
@@ -53,8 +58,11 @@ def load(
         host, port, username, password, vhost: replace that part of every URL; `CREW_AMQP_PASSWORD` serves for a
             password, which has no business on a command line.
 
+    What is decoded here stands in the environment alone: `CREW_ACCEPT` names serializers with commas between them
+    (default json,msgpack,text,bytes), `CREW_MAX_PAYLOAD` is a number of bytes (default 64 MiB).
+
     Raises:
-        SettingsError: a URL cannot be used.
+        SettingsError: a URL or a number cannot be used.
     """
     environ = os.environ if environ is None else environ
     chosen = url or environ.get("CREW_AMQP_URL") or _private_node_url() or DEFAULT_URL
@@ -65,7 +73,13 @@ def load(
         "password": password or environ.get("CREW_AMQP_PASSWORD"),
         "vhost": vhost,
     }
-    return Settings(urls=tuple(_with_parts(one.strip(), parts) for one in chosen.split(",")))
+    defaults = Settings(urls=tuple(_with_parts(one.strip(), parts) for one in chosen.split(",")))
+    accept = environ.get("CREW_ACCEPT")
+    return msgspec.structs.replace(
+        defaults,
+        accept=defaults.accept if accept is None else tuple(filter(None, map(str.strip, accept.split(",")))),
+        max_payload=_bytes("CREW_MAX_PAYLOAD", environ, MAX_PAYLOAD),
+    )
 
 
 def reload_state() -> str | None:
@@ -93,6 +107,15 @@ def _private_node_url() -> str | None:
         return PRIVATE_NODE_URL.read_text().strip() or None
     except OSError:
         return None
+
+
+def _bytes(name: str, environ: Mapping[str, str], default: int) -> int:
+    value = environ.get(name)
+    if value is None:
+        return default
+    if not value.isdecimal() or int(value) < 1:
+        raise SettingsError(f"{name} must be a number of bytes, not {value!r}")
+    return int(value)
 
 
 def _with_parts(url: str, parts: Mapping[str, str | int | None]) -> str:

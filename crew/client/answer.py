@@ -9,18 +9,18 @@ from crew.protocol.message import Outcome, Reply
 from crew.protocol.properties import DeadLetter
 
 
-def answer_to(call: PendingCall, reply: Reply | DeadLetter) -> Any:
-    """The task's value, or an exception as a value."""
+def answer_to(call: PendingCall, reply: Reply | DeadLetter, decode: codec.Decode = codec.decode) -> Any:
+    """The task's value as `decode` reads it, or an exception as a value."""
     if isinstance(reply, DeadLetter):
         return _of_dead_letter(call, reply)
     if reply.outcome is Outcome.RETURNED:
-        return _value(reply)
+        return _value(reply, decode)
     return _error(call, reply)
 
 
-def _value(reply: Reply) -> Any:
+def _value(reply: Reply, decode: codec.Decode) -> Any:
     try:
-        return codec.decode(reply.body)
+        return decode(reply.body)
     except errors.SerializationError as error:
         return errors.SerializationError(f"the value of call {reply.id} cannot be read: {error}")
 

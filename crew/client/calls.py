@@ -13,7 +13,7 @@ from crew.amqp import ConfirmStatus, Delivery, Link
 from crew.client.answer import answer_to
 from crew.client.call import PendingCall
 from crew.client.pending import PendingCalls
-from crew.protocol import properties, topology
+from crew.protocol import codec, properties, topology
 from crew.protocol.message import Outcome, Reply
 
 logger = logging.getLogger(__name__)
@@ -28,9 +28,11 @@ class Calls:
         limit: calls that may be in flight.
         publishing: the link to publish on.
         consuming: the link over which replies come; nothing is published while they could not arrive.
+        decode: what this client accepts.
     """
 
-    def __init__(self, limit: int, *, publishing: Link, consuming: Link) -> None:
+    def __init__(self, limit: int, *, publishing: Link, consuming: Link, decode: codec.Decode = codec.decode) -> None:
+        self._decode = decode
         self._pending = PendingCalls(limit, self._on_due)
         self._publishing = publishing
         self._consuming = consuming
@@ -81,7 +83,7 @@ class Calls:
                 call.has_started = True
             else:
                 headers = reply.headers if isinstance(reply, Reply) else None
-                self._pending.settle(call.id, answer_to(call, reply), headers)
+                self._pending.settle(call.id, answer_to(call, reply, self._decode), headers)
         except properties.MalformedMessage as error:
             logger.warning("a message in the reply queue is dropped: %s", error)
         finally:

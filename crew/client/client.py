@@ -61,8 +61,10 @@ class Client:
             on_ready=self._on_ready,
             on_refused=self._on_refused,
         )
-        self._calls = Calls(max_pending, publishing=self._publishing, consuming=self._consuming)
-        self._pubsub = PubSub(self.id, publishing=self._publishing, consuming=self._consuming)
+        links = {"publishing": self._publishing, "consuming": self._consuming}
+        decode = codec.decoder(settings.accept, settings.max_payload)
+        self._calls = Calls(max_pending, **links, decode=decode)
+        self._pubsub = PubSub(self.id, **links, decode=decode)
         self._consuming.remember(Consumer(self._reply_queue.name, self._calls.on_reply, REPLY_PREFETCH))
         self._is_closed = False
 

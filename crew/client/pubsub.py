@@ -9,7 +9,7 @@ from typing import Final
 from crew import errors
 from crew.amqp import ConfirmStatus, Consumer, Delivery, Link
 from crew.client.subscription import OnEvent, Subscription, Subscriptions
-from crew.protocol import properties, topology
+from crew.protocol import codec, properties, topology
 from crew.protocol.message import Event
 
 logger = logging.getLogger(__name__)
@@ -24,14 +24,15 @@ class PubSub:
         client: the client's id; it names the queue of its subscriptions.
         publishing: the link to publish on.
         consuming: the link over which events come.
+        decode: what this client accepts.
     """
 
-    def __init__(self, client: str, *, publishing: Link, consuming: Link) -> None:
+    def __init__(self, client: str, *, publishing: Link, consuming: Link, decode: codec.Decode = codec.decode) -> None:
         self._client = client
         self._publishing = publishing
         self._consuming = consuming
         self._queue = topology.subscription_queue(client)
-        self._subscriptions = Subscriptions()
+        self._subscriptions = Subscriptions(decode)
         self._order = asyncio.Lock()  # a topic given up and taken again in one moment ends as taken
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_open = False

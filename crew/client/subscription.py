@@ -69,9 +69,14 @@ class Subscription:
 
 
 class Subscriptions:
-    """All subscriptions of one client, several a topic."""
+    """All subscriptions of one client, several a topic.
 
-    def __init__(self) -> None:
+    Args:
+        decode: what this client accepts.
+    """
+
+    def __init__(self, decode: codec.Decode = codec.decode) -> None:
+        self._decode = decode
         self._by_topic: dict[str, list[Subscription]] = {}
 
     def __len__(self) -> int:
@@ -102,7 +107,7 @@ class Subscriptions:
 
     def hear(self, message: EncodedEvent) -> None:
         """Call back everybody whose topic matches; raises SerializationError where it cannot be decoded."""
-        event = Event(message.topic, codec.decode(message.body), message.headers)
+        event = Event(message.topic, self._decode(message.body), message.headers)
         for subscription in self:
             if subscription.matches(event.topic):
                 subscription.hear(event)

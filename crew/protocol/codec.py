@@ -4,6 +4,7 @@ The sender names a serializer, the receiver decides: a content type that is not 
 that decompresses beyond its cap, is refused before anything is decoded.
 """
 
+import functools
 import math
 import zlib
 from collections.abc import Callable, Collection
@@ -11,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from crew.errors import SerializationError
+from crew.errors import SerializationError, SettingsError
 from crew.protocol.message import Body
 
 JSON: Final = "application/json"
@@ -19,13 +20,15 @@ MSGPACK: Final = "application/msgpack"
 TEXT: Final = "text/plain"
 BYTES: Final = "application/octet-stream"
 
+Decode = Callable[[Body], Any]
+
 SERIALIZERS: Final = {"json": JSON, "msgpack": MSGPACK, "text": TEXT, "bytes": BYTES}
 ALLOWED: Final = frozenset(SERIALIZERS.values())
 
 COMPRESS_ABOVE: Final = 32 * 1024  # bytes
 COMPRESSION_LEVEL: Final = 1  # 9 gains a few percent for ten times the time of a process that must not block
 MAX_BODY: Final = 16 * 1024 * 1024  # bytes as they travel: RabbitMQ 4 closes the channel of a larger message
-MAX_DECOMPRESSED: Final = 64 * 1024 * 1024  # bytes
+MAX_DECOMPRESSED: Final = 64 * 1024 * 1024  # bytes, unless the receiver says otherwise
 _GZIP_WBITS: Final = 31  # zlib's way to say: with gzip's header and trailer
 
 _JSON_EXACT: Final = frozenset({str, int, bool, type(None)})
@@ -72,6 +75,19 @@ def decode(body: Body, *, allowed: Collection[str] = ALLOWED, max_size: int = MA
         return _DECODERS[content_type](data)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise SerializationError(f"the body is not valid {content_type}: {error}") from None
+
+
+def decoder(serializers: Collection[str], max_size: int) -> Decode:
+    """`decode` for a receiver that accepts what `serializers` write, up to `max_size` bytes.
+
+    Raises:
+        SettingsError: there is no such serializer.
+    """
+    unknown = sorted(set(serializers) - set(SERIALIZERS))
+    if unknown:
+        raise SettingsError(f"there is no serializer {unknown[0]!r} to accept, only {', '.join(SERIALIZERS)}")
+    allowed = frozenset(SERIALIZERS[name] for name in serializers)
+    return functools.partial(decode, allowed=allowed, max_size=max_size)
 
 
 def _content_type(payload: Any, serializer: str | None) -> str:

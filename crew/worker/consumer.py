@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from crew.amqp import Delivery, Link
-from crew.protocol import deadline, properties, topology
+from crew.protocol import codec, deadline, properties, topology
 from crew.protocol.failure import Failure, describe
 from crew.protocol.message import Call, Outcome, new_id
 from crew.worker.buffer import Buffer
@@ -37,6 +37,7 @@ class TaskConsumer:
         link: the link that consumes.
         fixed_prefetch: window of each queue, or None to follow the measured run time.
         on_stuck: told an execution that goes on after its grace.
+        decode: what this worker accepts.
     """
 
     def __init__(
@@ -51,7 +52,9 @@ class TaskConsumer:
         grace: float,
         fixed_prefetch: int | None,
         on_stuck: Callable[[Execution], None],
+        decode: codec.Decode = codec.decode,
     ) -> None:
+        self._decode = decode
         self._tasks = {topology.task_queue_name(task.name): task for task in tasks}
         self._prefetch = {queue: Prefetch(lane.slots, fixed_prefetch) for queue in self._tasks}
         self._held = dict.fromkeys(self._tasks, 0)
@@ -89,7 +92,8 @@ class TaskConsumer:
         if refusal is not None:
             self._answer_without_running(delivery, call, refusal)
             return
-        execution = Execution(delivery, call, self._tasks[delivery.queue], crashes=crashes)
+        task = self._tasks[delivery.queue]
+        execution = Execution(delivery, call, task, crashes=crashes, decode=self._decode)
         if not (call.persistent or self._in_hand):
             self._end_delivery(execution)  # it starts at once: the lane need not say so
         self._in_hand.add(execution)

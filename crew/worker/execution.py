@@ -55,9 +55,13 @@ class Execution:
 
     Args:
         crashes: how often a worker process of this host has died while it ran this call.
+        decode: what this worker accepts.
     """
 
-    def __init__(self, delivery: Delivery, call: Call, task: Task, *, crashes: int = 0) -> None:
+    def __init__(
+        self, delivery: Delivery, call: Call, task: Task, *, crashes: int = 0, decode: codec.Decode = codec.decode
+    ) -> None:
+        self._decode = decode
         self.delivery = delivery
         self.call = call
         self.task = task
@@ -106,7 +110,7 @@ class Execution:
     def _value(self) -> Ended:
         if deadline.is_past(self.call.deadline, time.time()):
             return ended_with(Outcome.EXPIRED, Failure(type_name="ExpirationError"))
-        payload = codec.decode(self.call.body)
+        payload = self._decode(self.call.body)
         value = self.task.function(payload)
         return Ended(
             Outcome.RETURNED,

@@ -137,6 +137,7 @@ class WorkerProcess:
             grace=self._options.grace,
             fixed_prefetch=self._options.prefetch or None,
             on_stuck=self._on_stuck,
+            decode=codec.decoder(self._options.broker.accept, self._options.broker.max_payload),
         )
         self._loop.add_reader(self._supervisor, self._on_supervisor)
         self._publishing.open()

@@ -9,6 +9,7 @@ import click
 
 from crew import settings as settings_module
 from crew.errors import SettingsError
+from crew.protocol import codec
 from crew.worker import options as options_module
 from crew.worker import reload
 from crew.worker.context import context
@@ -50,6 +51,7 @@ def start(settings: dict[str, Any], **flags: Any) -> int:
         chosen = options_module.from_flags(**flags)
         _log_to_stderr(chosen.level)
         registry.check()
+        codec.decoder(chosen.broker.accept, chosen.broker.max_payload)  # so that a mistake in it is told here
     except SettingsError as error:
         click.echo(f"error: {error}", err=True)
         return EXIT_REFUSED

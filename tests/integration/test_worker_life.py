@@ -111,6 +111,39 @@ def test_an_unreachable_broker_is_one_sentence_an_attempt(processes: Processes) 
 
 
 @pytest.mark.gen_test
+async def test_a_worker_decodes_only_what_it_accepts(
+    broker_url: str, prefix: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    with running(tmp_path, {**environment, "CREW_ACCEPT": "json", "CREW_MAX_PAYLOAD": "1000"}) as processes:
+        processes.python(TASKS).says("serving")
+        async with Client(broker_url) as client:
+            assert await client.call(prefix + "echo", {"small": True}) == {"small": True}
+            with pytest.raises(
+                crew.TaskFailed, match="'application/msgpack' is not accepted here, only application/json"
+            ):
+                await client.call(prefix + "echo", 1, serializer="msgpack")
+            with pytest.raises(crew.TaskFailed, match="more than the 1000"):
+                await client.call(prefix + "echo", "x" * 1001)
+
+
+@pytest.mark.gen_test
+async def test_a_client_decodes_only_what_it_accepts(
+    broker_url: str, prefix: str, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_worker()
+    monkeypatch.setenv("CREW_ACCEPT", "json")
+    async with Client(broker_url) as client:
+        with pytest.raises(crew.SerializationError, match="not accepted here"):
+            await client.call(prefix + "echo", b"raw")
+    monkeypatch.setenv("CREW_ACCEPT", "pickle")
+    with pytest.raises(crew.SettingsError, match="'pickle'"):
+        Client(broker_url)
+    monkeypatch.setenv("CREW_MAX_PAYLOAD", "a lot")
+    with pytest.raises(crew.SettingsError, match="CREW_MAX_PAYLOAD"):
+        Client(broker_url)
+
+
+@pytest.mark.gen_test
 async def test_a_client_without_a_broker_says_so_in_time() -> None:
     client = Client("amqp://guest:guest@127.0.0.1:1/")
     began = time.monotonic()
