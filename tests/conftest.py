@@ -1,6 +1,7 @@
 """What all tests share: the broker, the size of a soak, and the environment that a test does not inherit."""
 
 import asyncio
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,12 @@ from tornado.ioloop import IOLoop
 pytest_plugins = ["tests.broker"]
 
 SOAK_FACTOR = 10
+
+
+def pytest_configure() -> None:
+    """A job in the background of a script ignores Ctrl-C, and so would every process that the tests start from it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
