@@ -35,6 +35,10 @@ class Status(Enum):
     RUNNING = "running"
 
 
+class _NoDistribution(CrewError):
+    """Erlang and the epmd that it has just started have missed each other, as on a busy machine: worth a second try."""
+
+
 class Node:
     """A private RabbitMQ node.
 
@@ -98,7 +102,12 @@ class Node:
             started = pid is None
             try:
                 pid = pid or self._launch(server)
-                self._await_answer(pid, timeout, given_up)
+                try:
+                    self._await_answer(pid, timeout, given_up)
+                except _NoDistribution:
+                    self._end(pid, 0)
+                    pid = self._launch(server)
+                    self._await_answer(pid, timeout, given_up)
             except BaseException:
                 if started and pid:
                     self._end(pid, 0)
@@ -166,7 +175,8 @@ class Node:
         deadline = time.monotonic() + timeout
         while not self._answers():
             if process.has_ended(pid):
-                raise CrewError(f"RabbitMQ ended while it started: {self._last_words()}")
+                kind = _NoDistribution if "nodistribution" in self._output() else CrewError
+                raise kind(f"RabbitMQ ended while it started: {self._last_words()}")
             if time.monotonic() > deadline:
                 raise CrewError(
                     f"RabbitMQ did not answer within {timeout:g} s; its log is in {self._folder.path / 'log'}"
@@ -196,12 +206,15 @@ class Node:
         self._folder.url_file.unlink(missing_ok=True)
         self._folder.pid_file.unlink(missing_ok=True)
 
+    def _output(self) -> str:
+        try:
+            return self._folder.output_file.read_text(errors="replace")
+        except OSError:
+            return ""
+
     def _last_words(self) -> str:
         """Why the node died: the first errors it wrote, up to where Erlang explains itself at length."""
-        try:
-            text = self._folder.output_file.read_text(errors="replace")
-        except OSError:
-            text = ""
+        text = self._output()
         before_report = re.split(r"(?:supervisor|crasher): ", text)[0]
         errors = re.findall(r"\[error\] <[\d.]+> *(?:- )?(.*\w.*)", before_report)
         told = [line for line in errors if line != "BOOT FAILED"][:3] or text.split("\n")[-3:]
