@@ -27,7 +27,6 @@ CONNECT_TIMEOUT: Final = 10.0  # seconds, for TCP, TLS and the AMQP handshake to
 GIVE_UP_TIMEOUT: Final = 1.0  # seconds to wait for the end of an attempt that nobody needs any longer
 BLOCKED_TIMEOUT: Final = 30.0  # seconds that a broker may block publishing before the connection is given up
 _FRAME_HEAD: Final = 7  # bytes: type, channel, size
-_FRAME_END: Final = 1  # byte
 
 
 class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
@@ -149,7 +148,7 @@ def _frame_size(buffer: bytes, start: int) -> int:
     if buffer.startswith(b"AMQP", start):
         return 8  # a protocol header: the broker speaks another version
     (size,) = struct.unpack_from(">L", buffer, start + 3)
-    return _FRAME_HEAD + int(size) + _FRAME_END
+    return int(size) + frames.ENVELOPE
 
 
 async def open_wire(url: str, *, name: str, heartbeat: int, on_closed: Callable[[LinkFault], None]) -> Wire:

@@ -67,7 +67,7 @@ class TaskConsumer:
         self._rests = False
         self._is_draining = False
         self._watchdog = Watchdog(lane, self, grace=grace)
-        self._intake = Intake(link, {queue: one.window for queue, one in self._prefetch.items()}, self.on_delivery)
+        self._intake = Intake(link, self._windows(), self.on_delivery)
 
     def __repr__(self) -> str:
         return f"<TaskConsumer: {len(self._in_hand)} in hand, {len(self._buffer)} of them not started>"
@@ -79,10 +79,9 @@ class TaskConsumer:
         if self._rests or self._is_draining:
             self._turn_away(delivery)
             return
+        task = self._tasks[delivery.queue]
         try:
-            call = properties.to_call(
-                topology.task_of_queue(delivery.queue), delivery.properties, delivery.body, make_id=new_id
-            )
+            call = properties.to_call(task.name, delivery.properties, delivery.body, make_id=new_id)
         except properties.MalformedMessage as error:
             self._refuse_malformed(delivery, error)
             return
@@ -92,7 +91,6 @@ class TaskConsumer:
         if refusal is not None:
             self._answer_without_running(delivery, call, refusal)
             return
-        task = self._tasks[delivery.queue]
         execution = Execution(delivery, call, task, crashes=crashes, decode=self._decode)
         if not (call.persistent or self._in_hand):
             self._end_delivery(execution)  # it starts at once: the lane need not say so
@@ -111,7 +109,7 @@ class TaskConsumer:
         self._replies.park(delivery, str(error), delivery.ack)
         reply_to, id = delivery.properties.reply_to, delivery.properties.correlation_id
         if isinstance(reply_to, str) and reply_to and isinstance(id, str) and id:
-            call = Call(id=id, task=topology.task_of_queue(delivery.queue), body=NO_BODY, reply_to=reply_to)
+            call = Call(id=id, task=self._tasks[delivery.queue].name, body=NO_BODY, reply_to=reply_to)
             self._replies.answer(call, ended_with(Outcome.RAISED, describe(error)), lambda: None)
 
     def _answer_without_running(self, delivery: Delivery, call: Call, ended: Ended) -> None:

@@ -24,7 +24,6 @@ class Ledger:
     """Memory of `processes` regions with `slots` executions each; make it before the first fork."""
 
     def __init__(self, processes: int, slots: int) -> None:
-        self._processes = processes
         self._slots = slots
         self._crashes_at = processes * slots * _SLOT.size
         self._memory = mmap.mmap(-1, self._crashes_at + CRASHES_KEPT * _CRASH.size)
