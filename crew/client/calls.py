@@ -1,6 +1,7 @@
 """The calls in flight: accept -> publish -> the broker confirms -> a worker replies -> settle.
 
 A call waits for the broker inside its own budget, and the client's own timer ends it on time whatever else happens.
+Where it ends without a word from a worker, the workers are told, so that nothing runs for nobody.
 """
 
 import functools
@@ -13,10 +14,15 @@ from crew.amqp import ConfirmStatus, Delivery, Link
 from crew.client.answer import answer_to
 from crew.client.call import PendingCall
 from crew.client.pending import PendingCalls
-from crew.protocol import codec, properties, topology
-from crew.protocol.message import Outcome, Reply
+from crew.protocol import codec, deadline, properties, topology
+from crew.protocol.message import Control, Outcome, Reply
+from crew.protocol.properties import DeadLetter
 
 logger = logging.getLogger(__name__)
+
+CANCELED: Final = "canceled"
+TIMEOUT: Final = "timeout"
+MAX_UNTOLD: Final = 10_000  # cancels that are kept while the broker is away
 
 REPLY_MARGIN: Final = 0.2  # seconds after the deadline for the worker's own word on what became of the call
 
@@ -36,6 +42,7 @@ class Calls:
         self._pending = PendingCalls(limit, self._on_due)
         self._publishing = publishing
         self._consuming = consuming
+        self._untold: dict[str, tuple[str, Control]] = {}  # id -> routing key and what waits for the broker
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -57,10 +64,14 @@ class Calls:
         for call in self._pending:
             if not call.is_published:
                 self._publish(call)
+        untold, self._untold = self._untold, {}
+        for key, control in untold.values():
+            self._tell(key, control)
 
-    def forget(self, call: PendingCall) -> None:
-        """Nobody waits for `call` any longer."""
+    def cancel(self, call: PendingCall) -> None:
+        """Nobody waits for `call` any longer: it is not started, or stopped."""
         self._pending.forget(call)
+        self._tell_workers(call, CANCELED)
 
     def settle_all(self, error: Exception) -> None:
         """End every call with `error`."""
@@ -69,6 +80,8 @@ class Calls:
 
     def close(self) -> None:
         """End every call, and the timer."""
+        for call in self._pending:
+            self._tell_workers(call, CANCELED)
         self.settle_all(errors.ConnectionError("the client was closed"))
         self._pending.close()
 
@@ -78,7 +91,7 @@ class Calls:
             reply = properties.to_reply(delivery.properties, delivery.body)
             call = self._pending.get(reply.id)
             if call is None:
-                logger.debug("a late or second reply to call %s is dropped", reply.id)
+                self._on_late_reply(reply)
             elif isinstance(reply, Reply) and reply.outcome is Outcome.STARTED:
                 call.has_started = True
             else:
@@ -88,6 +101,13 @@ class Calls:
             logger.warning("a message in the reply queue is dropped: %s", error)
         finally:
             delivery.ack_through()
+
+    def _on_late_reply(self, reply: Reply | DeadLetter) -> None:
+        """Where its task has only just started, it started for nobody: a worker may have missed the cancel."""
+        if isinstance(reply, Reply) and reply.outcome is Outcome.STARTED and reply.worker is not None:
+            self._tell(topology.control_key_of_worker(reply.worker), Control(id=reply.id, reason=CANCELED))
+        else:
+            logger.debug("a late or second reply to call %s is dropped", reply.id)
 
     def _publish(self, call: PendingCall) -> None:
         """Publish it now; where the broker is away, `send_waiting` does when it is back."""
@@ -121,6 +141,7 @@ class Calls:
                 self._settle(call, errors.ConnectionError(f"the connection broke while call {call.id} was on its way"))
 
     def _on_due(self, call: PendingCall) -> None:
+        self._tell_workers(call, TIMEOUT)
         if call.has_started:
             self._settle(
                 call,
@@ -135,3 +156,19 @@ class Calls:
     def _settle(self, call: PendingCall, error: Exception) -> None:
         if self._pending.get(call.id) is call:
             self._pending.settle(call.id, error)
+
+    # --- what workers are told --------------------------------------------------------------------------------------
+
+    def _tell_workers(self, call: PendingCall, reason: str) -> None:
+        """Tell all who serve its task, as the broker may hand it to any of them; again when the broker is back."""
+        if call.is_published:
+            control = Control(id=call.id, reason=reason, deadline=call.message.deadline)
+            self._tell(topology.control_key_of_task(call.task), control)
+
+    def _tell(self, key: str, control: Control) -> None:
+        """Whether it arrives is not asked: a worker that has missed it says so when it starts the call."""
+        try:
+            self._publishing.publish(topology.CONTROL, key, properties.of_control(control), b"", mandatory=False)
+        except errors.ConnectionError:
+            if not deadline.is_past(control.deadline, time.time()) and len(self._untold) < MAX_UNTOLD:
+                self._untold[control.id] = key, control

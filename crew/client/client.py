@@ -184,7 +184,7 @@ class Client:
             reply_to=self._reply_queue.name,
             headers=properties.check_headers(headers),
         )
-        call = PendingCall(message, callback=callback, on_canceled=self._calls.forget)
+        call = PendingCall(message, callback=callback, on_canceled=self._calls.cancel)
         self._open()
         self._calls.send(call, budget)
         return call

@@ -56,6 +56,11 @@ def describe(error: BaseException, *, retryable: bool = False) -> Failure:
     )
 
 
+def shortened(stack: str) -> str:
+    """`stack` as it may travel."""
+    return _clean(stack, MAX_TRACEBACK)
+
+
 def type_name(error: BaseException) -> str:
     """Name of the error's type as a reader would import it; plain for builtins."""
     kind = type(error)

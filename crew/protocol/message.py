@@ -1,4 +1,4 @@
-"""The kinds of message: Call, Reply, Event. Frozen values; how they look in AMQP is `properties.py`."""
+"""The kinds of message: Call, Reply, Event, Control. Frozen values; how they look in AMQP is `properties.py`."""
 
 import enum
 import secrets
@@ -89,6 +89,20 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     body: Body
     persistent: bool = False
     headers: Headers = {}
+
+
+class Control(msgspec.Struct, frozen=True, kw_only=True):
+    """What workers are told beside the queues of their tasks: that nobody wants the answer to a call any longer.
+
+    Attributes:
+        id: the call's.
+        reason: "canceled", or "timeout" where the caller's time is over.
+        deadline: epoch seconds until which it is to be remembered; None: as long as anything is.
+    """
+
+    id: str
+    reason: str
+    deadline: float | None = None
 
 
 def new_id() -> str:

@@ -12,7 +12,7 @@ import msgspec
 from crew.errors import CrewError
 from crew.protocol import topology
 from crew.protocol.deadline import broker_ttl_ms, remaining
-from crew.protocol.message import Body, Call, Event, Headers, Outcome, Reply
+from crew.protocol.message import Body, Call, Control, Event, Headers, Outcome, Reply
 
 APP_ID: Final = "crew"
 MAX_PRIORITY: Final = 255
@@ -22,7 +22,7 @@ TIMEOUT: Final = "crew-timeout"  # milliseconds
 TASK: Final = "crew-task"
 WORKER: Final = "crew-worker"
 OUTCOME: Final = "crew-outcome"
-REASON: Final = "crew-reason"  # of a parked message: why it was given up
+REASON: Final = "crew-reason"  # of a parked message: why it was given up; of a control message: why it was sent
 UNREADABLE: Final = "crew-unreadable"  # never travels: set where the properties of a message could not be decoded
 MAX_HEADERS: Final = 64 * 1024  # bytes of all names and values: they share a frame of 128 KiB with the properties
 _RESERVED: Final = ("crew-", "x-")  # the broker's and ours; the user's own headers begin with anything else
@@ -239,6 +239,31 @@ def to_event(topic: str, properties: Properties, data: bytes) -> Event:
         MalformedMessage: a property has the wrong type.
     """
     return Event(topic=topic, body=_body(properties, data), headers=users_own(_readable(properties)))
+
+
+# --- control --------------------------------------------------------------------------------------------------------
+
+
+def of_control(control: Control) -> Properties:
+    """The properties of `control`; its body is empty."""
+    headers: Headers = {REASON: control.reason}
+    if control.deadline is not None:
+        headers[DEADLINE] = round(control.deadline * 1000)
+    return Properties(correlation_id=control.id, type="control", delivery_mode=1, app_id=APP_ID, headers=headers)
+
+
+def to_control(properties: Properties) -> Control:
+    """What a worker is told.
+
+    Raises:
+        MalformedMessage: it has no correlation id, or a header has the wrong type.
+    """
+    headers = _readable(properties)
+    id = _text("correlation_id", properties.correlation_id)
+    if not id:
+        raise MalformedMessage("a control message without a correlation_id is about nothing")
+    reason = _header(headers, REASON, str, "canceled")
+    return Control(id=id, reason=reason, deadline=_milliseconds(headers, DEADLINE))
 
 
 # --- pieces ---------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ unchanged on RabbitMQ 3.10 to 4.3: no transient non-exclusive queue, no mirrorin
 """
 
 import re
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 import msgspec
@@ -16,10 +17,13 @@ REPLY_QUEUE_EXPIRES_MS = 300_000  # replies outlive a gateway's disconnect of up
 SUBSCRIPTION_EXPIRES_MS = 60_000  # events outlive a short one
 SUBSCRIPTION_MAX_LENGTH = 10_000  # events; the oldest go first
 PARKED_MAX_LENGTH = 100_000
+CONTROL_EXPIRES_MS = 60_000  # a cancel outlives a worker's short disconnect
+CONTROL_MAX_LENGTH = 10_000  # cancels
 
 DEFAULT_EXCHANGE = ""
 DEAD_LETTERS = "crew.DLX"
 PUBSUB = "crew.PUBSUB"
+CONTROL = "crew.control"
 TASK_PREFIX = "crew.tasks."
 PARKED = "crew.parked"
 CLIENT_HEADER = "crew-client"  # RabbitMQ ignores binding keys that begin with `x-`: such a binding matches everything
@@ -57,7 +61,11 @@ class Binding(msgspec.Struct, frozen=True):
 
 Item: TypeAlias = Exchange | Queue | Binding
 
-EXCHANGES: tuple[Exchange, ...] = (Exchange(DEAD_LETTERS, "headers"), Exchange(PUBSUB, "topic"))
+EXCHANGES: tuple[Exchange, ...] = (
+    Exchange(DEAD_LETTERS, "headers"),
+    Exchange(PUBSUB, "topic"),
+    Exchange(CONTROL, "topic"),
+)
 
 
 def check_name(kind: str, name: object) -> str:
@@ -116,6 +124,30 @@ def subscription_queue(client: str) -> Queue:
 def subscription(client: str, topic: str) -> Binding:
     """Brings the events of `topic` to `client`."""
     return Binding(f"crew.subscribe.{client}", PUBSUB, topic)
+
+
+def control_queue(worker: str) -> Queue:
+    """The queue for what `worker` is told; not exclusive, for the same reason."""
+    return Queue(f"crew.control.{worker}", {"x-expires": CONTROL_EXPIRES_MS, "x-max-length": CONTROL_MAX_LENGTH})
+
+
+def control_bindings(worker: str, tasks: Iterable[str]) -> list[Binding]:
+    """Bring `worker` what is told to it alone, and to all who serve one of its `tasks`.
+
+    A task whose name holds `*` or `#` as a word hears of others too, which does no harm.
+    """
+    keys = [control_key_of_worker(worker), *map(control_key_of_task, tasks)]
+    return [Binding(control_queue(worker).name, CONTROL, key) for key in keys]
+
+
+def control_key_of_task(task: str) -> str:
+    """Reaches every worker that serves `task`."""
+    return f"task.{task}"
+
+
+def control_key_of_worker(worker: str) -> str:
+    """Reaches one worker."""
+    return f"worker.{worker}"
 
 
 def parked_queue() -> Queue:

@@ -1,5 +1,6 @@
 """One worker process, as its supervisor knows it."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -23,6 +24,9 @@ class Child:
         self.socket = ours
         self.started = time.monotonic()
         self.is_ready = False
+        self.suspects: list[bytes] = []  # keys of what had gone on too long when its stacks were dumped
+        self.dump_at = 0.0  # time.monotonic()
+        self.overdue: list[bytes] = []  # keys of what it was killed for
 
     def __repr__(self) -> str:
         return f"<Child {self.number}: pid {self.pid}, {'ready' if self.is_ready else 'not ready'}>"
@@ -37,6 +41,11 @@ class Child:
             self.socket.send(word)
         except OSError:
             logger.debug("process %d cannot be told", self.pid)
+
+    def signal(self, number: int) -> None:
+        """Send it, and nothing that it started, a signal."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
 
     def kill(self) -> None:
         """Kill it with everything that it started."""

@@ -16,11 +16,13 @@ from crew.protocol import codec, deadline, properties, topology
 from crew.protocol.failure import Failure, describe
 from crew.protocol.message import Call, Outcome, new_id
 from crew.worker.buffer import Buffer
-from crew.worker.execution import NO_BODY, Ended, Execution, Reason, ended_with
+from crew.worker.canceled import CanceledCalls
+from crew.worker.execution import NO_BODY, Ended, Execution, ended_with
 from crew.worker.intake import PAUSED, Intake
 from crew.worker.lane import Lane
-from crew.worker.ledger import Ledger
+from crew.worker.ledger import OVERDUE, Ledger
 from crew.worker.prefetch import Prefetch
+from crew.worker.reason import Reason
 from crew.worker.replies import Replies
 from crew.worker.task import Task
 from crew.worker.watchdog import Watchdog
@@ -35,9 +37,12 @@ class TaskConsumer:
 
     Args:
         link: the link that consumes.
+        canceled: the calls that are not to be started.
+        zombies: executions that may go on after their grace without a slot, while others take theirs.
         fixed_prefetch: window of each queue, or None to follow the measured run time.
-        on_stuck: told an execution that goes on after its grace.
+        on_worn_out: told when this process has to be replaced.
         decode: what this worker accepts.
+        debug: tell callers where a task was when its time was over.
     """
 
     def __init__(
@@ -49,10 +54,13 @@ class TaskConsumer:
         buffer: Buffer,
         lane: Lane,
         ledger: Ledger,
+        canceled: CanceledCalls,
         grace: float,
+        zombies: int,
         fixed_prefetch: int | None,
-        on_stuck: Callable[[Execution], None],
+        on_worn_out: Callable[[], None],
         decode: codec.Decode = codec.decode,
+        debug: bool = False,
     ) -> None:
         self._decode = decode
         self._tasks = {topology.task_queue_name(task.name): task for task in tasks}
@@ -62,10 +70,15 @@ class TaskConsumer:
         self._buffer = buffer
         self._lane = lane
         self._ledger = ledger
-        self._on_stuck = on_stuck
+        self._canceled = canceled
+        self._grace = grace
+        self._zombies = zombies
+        self._on_worn_out = on_worn_out
+        self._debug = debug
         self._in_hand: set[Execution] = set()
         self._rests = False
         self._is_draining = False
+        self._is_stuck = False
         self._watchdog = Watchdog(lane, self, grace=grace)
         self._intake = Intake(link, self._windows(), self.on_delivery)
 
@@ -86,7 +99,7 @@ class TaskConsumer:
             self._refuse_malformed(delivery, error)
             return
         crashes = self._ledger.crashes(call.id) if delivery.redelivered else 0
-        refusal = _refusal(call, crashes)
+        refusal = _refusal(call, crashes, self._canceled.get(call.id))
         self._held[delivery.queue] += 1
         if refusal is not None:
             self._answer_without_running(delivery, call, refusal)
@@ -120,19 +133,31 @@ class TaskConsumer:
     # --- what lanes and watchdog tell -------------------------------------------------------------------------------
 
     def has_work(self) -> bool:
-        """Whether anything runs, or waits to."""
-        return bool(self._in_hand)
+        """Whether anything runs that may end, or waits to run."""
+        return bool(self._in_hand) and not self._is_stuck
+
+    def has_word_of(self, execution: Execution) -> bool:
+        """Whether `on_started` has something to tell anybody."""
+        must_ack = not (execution.call.persistent or execution.is_acked)
+        return must_ack or not (execution.is_announced or self._is_quick(execution))
 
     def on_started(self, execution: Execution) -> None:
-        """It runs. A call that is not persistent runs at most once, so its delivery ends here."""
+        """It runs. A call that is not persistent runs at most once, so its delivery ends here.
+
+        Its caller is told, unless it is known to end in a moment: a task that never lets this thread run again could
+        not be told of later.
+        """
         if not execution.call.persistent and not execution.is_acked:
             self._end_delivery(execution)
+        if not self._is_quick(execution):
+            self.on_started_long_ago(execution)
         self._watchdog.wake_by(execution.limit)
 
     def on_started_long_ago(self, execution: Execution) -> None:
         """The caller should know that it has started."""
-        execution.is_announced = True
-        self._replies.announce(execution.call)
+        if not execution.is_announced:
+            execution.is_announced = True
+            self._replies.announce(execution.call)
 
     def on_decided(self, execution: Execution) -> None:
         """What it came to is certain, though it may still be cleaning up.
@@ -147,16 +172,25 @@ class TaskConsumer:
 
     def on_ended(self, execution: Execution) -> None:
         """Nothing of it runs any longer."""
+        if execution in self._in_hand:
+            self._lane.release(execution)
+            self._let_go(execution)
+            self._learn(execution)
+            self._lane.fill()
+
+    def on_stuck(self, execution: Execution) -> None:
+        """It goes on after its grace: others get its slot, as long as the lane can bear that."""
         if execution not in self._in_hand:
             return
-        self._in_hand.discard(execution)
-        self._ledger.end(execution)
-        self._lane.release(execution)
-        self.on_decided(execution)
-        self._learn(execution)
-        if self._rests:
-            self._take_again()
-        self._lane.fill()
+        logger.error(
+            "%r goes on %g s after its interrupt. It is at:\n%s", execution, self._grace, self._lane.stack(execution)
+        )
+        self._is_stuck = not self._lane.abandon(execution)
+        self._let_go(execution)
+        if self._is_stuck or self._lane.abandoned() > self._zombies:
+            self._on_worn_out()
+        else:
+            self._lane.fill()
 
     def on_busy(self) -> None:
         """No slot has been free for a while: what waits here could run elsewhere."""
@@ -167,9 +201,17 @@ class TaskConsumer:
                 if self._held[queue] < window:
                     self._intake.want(queue, PAUSED)
 
-    def on_stuck(self, execution: Execution) -> None:
-        """It goes on after its grace."""
-        self._on_stuck(execution)
+    # --- cancelling -------------------------------------------------------------------------------------------------
+
+    def cancel(self, id: str, reason: Reason) -> None:
+        """Stop the call `id` where it runs or waits here."""
+        for execution in [one for one in self._in_hand if one.call.id == id]:
+            if execution.started is None:
+                execution.interrupt(reason)  # the lane passes it over
+            else:
+                self._watchdog.interrupt(execution, reason)
+                self._ledger.note_limit(execution)
+            self.on_decided(execution)
 
     # --- draining ---------------------------------------------------------------------------------------------------
 
@@ -197,7 +239,20 @@ class TaskConsumer:
 
     # --- pieces -----------------------------------------------------------------------------------------------------
 
+    def _let_go(self, execution: Execution) -> None:
+        """It has no slot any longer."""
+        self._in_hand.discard(execution)
+        self._ledger.end(execution)
+        self.on_decided(execution)
+        if self._rests:
+            self._take_again()
+
+    def _is_quick(self, execution: Execution) -> bool:
+        return self._prefetch[execution.delivery.queue].is_quick
+
     def _answer(self, execution: Execution, ended: Ended) -> None:
+        if self._debug and ended.outcome is Outcome.TIMED_OUT:
+            ended = ended.at(execution.stopped_at or self._lane.stack(execution))
         if ended.outcome is None:
             execution.delivery.requeue()
             self._held[execution.delivery.queue] -= 1
@@ -235,10 +290,10 @@ class TaskConsumer:
             execution.delivery.requeue()
 
     def _withdraw(self) -> list[Execution]:
-        """What has not started, out of hand; what is acknowledged already stays, as nobody else can run it."""
+        """What has not started, out of hand; what is acknowledged or decided already stays: nobody else runs it."""
         withdrawn = []
         for execution in self._buffer.withdraw():
-            if execution.is_acked:
+            if execution.is_acked or execution.ended is not None:
                 self._buffer.put(execution)
             else:
                 self._in_hand.discard(execution)
@@ -249,11 +304,17 @@ class TaskConsumer:
         return {queue: one.window for queue, one in self._prefetch.items()}
 
 
-def _refusal(call: Call, crashes: int) -> Ended | None:
+def _refusal(call: Call, crashes: int, canceled: Reason | None) -> Ended | None:
     """Why `call` must not be run, or None."""
+    if canceled is not None:
+        told = Failure(type_name="Canceled", message=f"call {call.id} of task {call.task!r} was cancelled")
+        return ended_with(Outcome.CANCELED, told)
     if deadline.is_past(call.deadline, time.time()):
         told = Failure(type_name="ExpirationError", message=f"no worker took task {call.task!r} in time")
         return ended_with(Outcome.EXPIRED, told)
+    if crashes == OVERDUE:
+        message = f"task {call.task!r} could not be interrupted, and its worker process was killed"
+        return ended_with(Outcome.TIMED_OUT, Failure(type_name="TimeoutError", message=message))
     if crashes >= MAX_DELIVERIES:
         told = Failure(type_name="WorkerLost", message=f"{crashes} worker processes died while they ran {call.task!r}")
         return ended_with(Outcome.WORKER_LOST, told)

@@ -1,17 +1,16 @@
 """What a running task sees of the world: `from crew.worker import context`."""
 
 from collections.abc import Callable
-from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from crew.protocol.message import Headers
+from crew.worker.running import running
+from crew.worker.shield import Shield
 
 if TYPE_CHECKING:
     from crew.worker.cancellation import Cancellation
     from crew.worker.execution import Execution
-
-running: ContextVar["Execution | None"] = ContextVar("running", default=None)
 
 
 class ContextPubSub:
@@ -86,6 +85,15 @@ class Context:
     def cancelled(self) -> "Cancellation":
         """Set when the task should end: for loops that would rather look than be interrupted."""
         return self._execution.cancelled
+
+    def shield(self) -> Shield:
+        """Put an interrupt off while something must not break, a commit say: `with context.shield(): ...`.
+
+        What would have struck inside is raised at the end of the outermost shield. The caller is answered on time all
+        the same, and a section that is longer than the worker's `--grace` goes with its process. An `async def` task
+        writes `with` too.
+        """
+        return Shield(self._execution)
 
     @property
     def _execution(self) -> "Execution":

@@ -5,27 +5,22 @@ only the winner acts. So a deadline that strikes while the task is returning can
 hit the next execution.
 """
 
-import enum
+import asyncio
+import math
 import time
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import msgspec
 
 from crew.amqp import Delivery
+from crew.errors import Interrupt
 from crew.protocol import codec, deadline, failure, properties
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Call, Headers, Outcome
 from crew.worker.cancellation import Cancellation
-from crew.worker.context import running
+from crew.worker.reason import Reason
+from crew.worker.running import running
 from crew.worker.task import Task
-
-
-class Reason(enum.StrEnum):
-    """Why an execution is interrupted."""
-
-    TIMEOUT = "timeout"
-    CANCELED = "canceled"
-    DRAIN = "drain"
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -41,8 +36,14 @@ class Ended(msgspec.Struct, frozen=True):
     body: Body
     headers: Headers = {}
 
+    def at(self, stack: str) -> "Ended":
+        """As it is, with the place where the task was."""
+        told = msgspec.structs.replace(failure.decode(self.body.data), traceback=failure.shortened(stack))
+        return msgspec.structs.replace(self, body=Body(failure.encode(told), codec.JSON))
+
 
 NO_BODY: Final = Body(b"", None)
+ONE_STRIKE: Final = 0.5  # seconds within which one interrupt is enough, whoever else sends it
 
 
 def ended_with(outcome: Outcome, told: Failure) -> Ended:
@@ -71,11 +72,15 @@ class Execution:
         self.limit: float | None = None  # time.monotonic(): when it must have ended
         self.run_time: float | None = None  # seconds in the lane: the I/O thread hears of its end later
         self.reason: Reason | None = None  # why it was interrupted
+        self.stopped_at = ""  # where the interrupt met the task, as the text of a traceback
         self.has_ended = False
         self.is_acked = False
         self.is_answered = False
         self.is_announced = False  # the caller knows that it has started
         self.slot: int | None = None  # of the ledger
+        self.shields = 0
+        self.is_owed = False  # an interrupt is on its way to the task, or waits for the end of its shield
+        self._struck = -math.inf  # time.monotonic() of the last interrupt
         self._box: dict[str, Any] = {}
 
     def __repr__(self) -> str:
@@ -99,24 +104,47 @@ class Execution:
         """Decode, run, encode, decide. Runs in the lane; an interrupt may end it between any two lines."""
         token = running.set(self)
         try:
-            self.decide(self._value())
+            if not self._expire():
+                self.decide(self._returned(self.task.function(self._decode(self.call.body))))
         except BaseException as error:
-            self.decide(ended_with(Outcome.RAISED, failure.describe(error)))
+            self._fail(error)
         finally:
             running.reset(token)
-            self.run_time = None if self.started is None else time.monotonic() - self.started
-            self.has_ended = True
+            self._end()
 
-    def _value(self) -> Ended:
-        if deadline.is_past(self.call.deadline, time.time()):
-            return ended_with(Outcome.EXPIRED, Failure(type_name="ExpirationError"))
-        payload = self._decode(self.call.body)
-        value = self.task.function(payload)
+    async def run_async(self) -> None:
+        """As `run`, for a coroutine function; the asyncio task that runs it runs nothing else."""
+        running.set(self)
+        try:
+            if not self._expire():
+                self.decide(self._returned(await self.task.function(self._decode(self.call.body))))
+        except BaseException as error:
+            self._fail(error)
+        finally:
+            self._end()
+
+    def _expire(self) -> bool:
+        """Decide that it has expired, where its deadline went by while it waited here."""
+        is_past = deadline.is_past(self.call.deadline, time.time())
+        if is_past:
+            self.decide(ended_with(Outcome.EXPIRED, Failure(type_name="ExpirationError")))
+        return is_past
+
+    def _returned(self, value: object) -> Ended:
         return Ended(
             Outcome.RETURNED,
             codec.encode(value, self._serializer(value)),
             properties.check_headers(self.headers),
         )
+
+    def _fail(self, error: BaseException) -> None:
+        told = failure.describe(error)
+        if not self.decide(ended_with(Outcome.RAISED, told)):
+            self.stopped_at = told.traceback
+
+    def _end(self) -> None:
+        self.run_time = None if self.started is None else time.monotonic() - self.started
+        self.has_ended = True
 
     def _serializer(self, value: object) -> str | None:
         """A caller that speaks msgpack is answered in it."""
@@ -146,6 +174,8 @@ class Execution:
         if not self.decide(_interrupted(self, reason)):
             return False
         self._box["by"] = self.reason = reason
+        now = time.monotonic()
+        self.limit = now if self.limit is None else min(self.limit, now)  # its grace begins
         self.cancelled.set()
         return True
 
@@ -159,6 +189,35 @@ class Execution:
     def remaining(self) -> float | None:
         """Seconds that it may still run; None where unlimited."""
         return None if self.limit is None else deadline.remaining(self.limit, time.monotonic())
+
+    # --- raising what was decided -----------------------------------------------------------------------------------
+
+    def strike(self, now: float) -> None:
+        """Raise the interrupt, in the thread of the task; at the end of its shield where it has one."""
+        if self.is_struck(now):
+            return
+        self.is_owed = True
+        if not self.shields:
+            self.pay()
+
+    def owe(self) -> bool:
+        """Whether an interrupt may be sent to the task now; where it is shielded, it raises it itself at the end."""
+        self.is_owed = True
+        if self.shields:
+            return False
+        self._struck = time.monotonic()
+        return True
+
+    def pay(self) -> NoReturn:
+        """Raise what is owed, in the thread of the task."""
+        self.is_owed = False
+        self._struck = time.monotonic()
+        reason = self.reason or Reason.TIMEOUT
+        raise asyncio.CancelledError(reason.value) if self.task.is_async else Interrupt(reason)
+
+    def is_struck(self, now: float, *, within: float = ONE_STRIKE) -> bool:
+        """Whether it was interrupted in the last `within` seconds, so that it is cleaning up."""
+        return now - self._struck < within
 
 
 def _interrupted(execution: Execution, reason: Reason) -> Ended:

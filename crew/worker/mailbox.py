@@ -5,7 +5,9 @@ A wake-up of an event loop from another thread is a system call; under load most
 
 import asyncio
 import collections
+import contextlib
 import logging
+import queue
 from collections.abc import Callable
 from typing import Any
 
@@ -17,15 +19,27 @@ class Mailbox:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._notes: collections.deque[tuple[Callable[..., None], tuple[Any, ...]]] = collections.deque()
+        self._notes: collections.deque[tuple[Callable[..., object], tuple[Any, ...]]] = collections.deque()
         self._is_woken = False
 
-    def post(self, function: Callable[..., None], *args: Any) -> None:
+    def post(self, function: Callable[..., object], *args: Any) -> None:
         """Have `function(*args)` called on the loop, soon."""
         self._notes.append((function, args))
         if not self._is_woken:
             self._is_woken = True
             self._loop.call_soon_threadsafe(self._open)
+
+    def soon(self, function: Callable[..., object], *args: Any) -> None:
+        """On the loop's own thread: call `function(*args)` when what was sent before is out."""
+        self._loop.call_soon(function, *args)
+
+    def ask(self, function: Callable[..., None], *args: Any, patience: float) -> None:
+        """As `post`, and wait until what it has sent is out; at most `patience` seconds."""
+        done: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.post(function, *args)
+        self.post(self.soon, done.put, None)
+        with contextlib.suppress(queue.Empty):
+            done.get(timeout=patience)
 
     def _open(self) -> None:
         self._is_woken = False  # before the first look: a note that comes now wakes again

@@ -22,8 +22,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         broker: where it is.
         processes: worker processes.
         threads: executions at a time in each; 1 runs tasks in the main thread, where everything can be interrupted.
+        concurrency: executions of `async def` tasks at a time in each.
         prefetch: deliveries of a queue to hold, 0 to follow the measured run time.
         grace: seconds between the interrupt of a task and the end of its process.
+        zombies: threads that may go on after their grace before their process is replaced; None: one a slot.
         drain: seconds that running tasks have when the worker is told to stop.
         level: of the log.
     """
@@ -31,10 +33,17 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     broker: Settings
     processes: int = 1
     threads: int = 1
+    concurrency: int = 100
     prefetch: int = 0
     grace: float = 5.0
+    zombies: int | None = None
     drain: float = 30.0
     level: str = "info"
+
+    @property
+    def is_debugging(self) -> bool:
+        """Whether callers are told where a task was when its time was over."""
+        return self.level == "debug"
 
 
 def worker_options(command: F) -> F:
@@ -55,7 +64,12 @@ _POSITIVE = click.IntRange(min=1)
 _SECONDS = click.FloatRange(min=0)
 
 _FLAGS = (
-    click.option("-v", "--verbose", is_flag=True, help="Log more: the same as --logging debug."),
+    click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        help="Log more, as --logging debug; tell callers where a task timed out.",
+    ),
     click.option("--logging", type=click.Choice(LEVELS), help="Level of the log; default info."),
     click.option("-H", "--host", help="Host of the broker."),
     click.option("-P", "--port", type=click.IntRange(1, 65535), help="Port of the broker."),
@@ -66,9 +80,21 @@ _FLAGS = (
     click.option("--processes", "--forks", type=_POSITIVE, default=1, show_default=True, help="Worker processes."),
     click.option("--threads", type=_POSITIVE, default=1, show_default=True, help="Tasks at a time in each process."),
     click.option(
+        "--concurrency",
+        type=_POSITIVE,
+        default=100,
+        show_default=True,
+        help="`async def` tasks at a time in each process.",
+    ),
+    click.option(
         "--prefetch", type=click.IntRange(min=0), default=0, help="Calls of a task to hold; default: by run time."
     ),
     click.option("--grace", type=_SECONDS, default=5.0, show_default=True, help="Seconds from interrupt to kill."),
+    click.option(
+        "--zombies",
+        type=click.IntRange(min=0),
+        help="Threads that may go on after their grace before the process is replaced; default: one a thread.",
+    ),
     click.option("--drain", type=_SECONDS, default=30.0, show_default=True, help="Seconds to finish when stopped."),
     click.version_option(__version__, "--version", prog_name="crew"),
 )

@@ -36,6 +36,11 @@ class Prefetch:
         """Deliveries to hold at most, started or not."""
         return self._fixed or self._slots + self._ahead
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether executions are known to end within some milliseconds."""
+        return self._seen >= SETTLED and self._typical <= AHEAD
+
     def observe(self, seconds: float) -> bool:
         """An execution took `seconds`; whether the window has changed."""
         before = self.window

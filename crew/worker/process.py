@@ -5,6 +5,7 @@ pair: one byte a message, and its end means that the other is gone.
 """
 
 import asyncio
+import faulthandler
 import logging
 import os
 import signal
@@ -12,22 +13,21 @@ import socket
 import threading
 import time
 import uuid
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
-from crew.amqp import Link
+from crew.amqp import Consumer, Delivery, Link
 from crew.amqp.fault import LinkFault
 from crew.client.pubsub import PubSub
 from crew.protocol import codec, properties, topology
 from crew.protocol.message import Event, Headers, new_id
-from crew.worker.buffer import Buffer
+from crew.worker.canceled import CanceledCalls, reason_of
 from crew.worker.consumer import TaskConsumer
 from crew.worker.context import context
-from crew.worker.execution import Execution
-from crew.worker.lane import Lane, MainLane, ThreadLane
 from crew.worker.ledger import Ledger
 from crew.worker.mailbox import Mailbox
 from crew.worker.options import Options
 from crew.worker.replies import Replies
+from crew.worker.station import stations
 from crew.worker.task import Registry
 
 logger = logging.getLogger(__name__)
@@ -36,12 +36,15 @@ READY: Final = b"r"  # to the supervisor: the broker was reached, and tasks are 
 DRAIN: Final = b"d"  # from the supervisor: take nothing new, finish, exit
 HURRY: Final = b"h"  # from the supervisor: interrupt what runs, exit
 
+DUMP_STACKS: Final = signal.SIGQUIT  # writes every thread's stack to stderr, also where Python code cannot run
+
 EXIT_DRAINED: Final = 0
 EXIT_REFUSED: Final = 78  # EX_CONFIG of sysexits.h: no restart would help
 EXIT_REPLACE: Final = 75  # EX_TEMPFAIL: a task could not be stopped, the process goes with it
 EXIT_BROKEN: Final = 70  # EX_SOFTWARE
 
 FLUSH_TIMEOUT: Final = 5.0  # seconds for replies that are on their way when the process ends
+CONTROL_PREFETCH: Final = 500  # cancels that the broker need not hold back
 PUBLISH_TIMEOUT: Final = 10.0  # seconds for `context.pubsub.publish`
 
 
@@ -59,13 +62,11 @@ class WorkerProcess:
         self.id = new_id()
         self._registry = registry
         self._options = options
-        self._number = number
-        self._ledger = ledger
         self._supervisor = supervisor
-        self._buffer = Buffer()
-        self._lane = self._make_lane()
         self._loop = asyncio.new_event_loop()
         self._mailbox = Mailbox(self._loop)
+        self._stations = stations(registry, options, number=number, ledger=ledger, mailbox=self._mailbox)
+        self._canceled = CanceledCalls()
         self._exit_code: int | None = None
         self._told = asyncio.Event()  # of a drain, or of an end
         self._hurry = asyncio.Event()
@@ -73,6 +74,8 @@ class WorkerProcess:
     def run(self) -> int:
         """Serve until told to end; returns the exit code."""
         signal.signal(signal.SIGTERM, self._on_signal)
+        faulthandler.enable()
+        faulthandler.register(DUMP_STACKS, all_threads=True)
         context.settings.uuid = self.id
         context.settings.node_uuid = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{uuid.getnode():x}"))
         context.settings.options = self._options
@@ -82,7 +85,10 @@ class WorkerProcess:
         io = threading.Thread(target=self._run_io, name="crew I/O", daemon=True)
         io.start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
-        self._lane.serve()
+        first, *others = self._stations
+        for station in others:
+            station.serve_in_background()
+        first.serve()
         io.join()
         return EXIT_BROKEN if self._exit_code is None else self._exit_code
 
@@ -95,20 +101,25 @@ class WorkerProcess:
         except Exception:
             logger.exception("the worker process is broken")
         finally:
-            self._lane.stop()
+            for station in self._stations:
+                station.stop()
 
     async def _serve(self) -> None:
         self._open()
         await self._told.wait()
-        if self._exit_code is None:
+        if self._exit_code == EXIT_REPLACE:
             await self._drain()
-        elif self._exit_code == EXIT_REPLACE:
-            await self._replace()
+            os._exit(EXIT_REPLACE)  # something runs on that nothing else ends
+        if self._exit_code is None:
+            logger.info("draining: nothing new is taken, what runs has %g s", self._options.drain)
+            await self._drain()
+            self._exit_code = EXIT_DRAINED
         await self._close()
 
     def _open(self) -> None:
         name = f"{socket.gethostname()}-{os.getpid()}"
-        queues = [topology.task_queue(task.name) for task in self._registry]
+        names = [task.name for task in self._registry]
+        control = topology.control_queue(self.id)
         self._publishing = Link(
             self._options.broker,
             name=f"{name} worker publish",
@@ -120,53 +131,58 @@ class WorkerProcess:
         self._consuming = Link(
             self._options.broker,
             name=f"{name} worker consume",
-            topology=(*topology.EXCHANGES, *queues),
+            topology=(
+                *topology.EXCHANGES,
+                *map(topology.task_queue, names),
+                control,
+                *topology.control_bindings(self.id, names),
+            ),
             on_ready=self._on_ready,
-            on_lost=lambda fault: self._consumer.on_lost(),
+            on_lost=self._on_lost,
             on_refused=self._on_refused,
         )
+        self._consuming.remember(Consumer(control.name, self._on_control, CONTROL_PREFETCH))
         self._replies = Replies(self._publishing, self.id)
         self._pubsub = PubSub(self.id, publishing=self._publishing, consuming=self._consuming)
-        self._consumer = TaskConsumer(
-            self._registry,
-            link=self._consuming,
-            replies=self._replies,
-            buffer=self._buffer,
-            lane=self._lane,
-            ledger=self._ledger,
-            grace=self._options.grace,
-            fixed_prefetch=self._options.prefetch or None,
-            on_stuck=self._on_stuck,
-            decode=codec.decoder(self._options.broker.accept, self._options.broker.max_payload),
-        )
+        decode = codec.decoder(self._options.broker.accept, self._options.broker.max_payload)
+        for station in self._stations:
+            station.open(
+                link=self._consuming,
+                replies=self._replies,
+                canceled=self._canceled,
+                on_worn_out=self._on_worn_out,
+                decode=decode,
+            )
         self._loop.add_reader(self._supervisor, self._on_supervisor)
         self._publishing.open()
         self._consuming.open()
 
     async def _drain(self) -> None:
         """Finish what runs, or interrupt it, so that it runs elsewhere."""
-        logger.info("draining: nothing new is taken, what runs has %g s", self._options.drain)
-        await self._consumer.drain()
+        for consumer in self._consumers:
+            await consumer.drain()
         if not await self._idle(self._options.drain, hurry=True):
-            self._consumer.interrupt_all()
+            for consumer in self._consumers:
+                consumer.interrupt_all()
             if not await self._idle(self._options.grace, hurry=False):
                 logger.warning("a task goes on after its interrupt and %g s of grace", self._options.grace)
-                await self._replace()
+                await self._flush()
+                os._exit(EXIT_REPLACE)
         await self._flush()
-        self._exit_code = EXIT_DRAINED
-
-    async def _replace(self) -> NoReturn:
-        """End the process although a task runs."""
-        await self._consumer.drain()
-        await self._flush()
-        os._exit(EXIT_REPLACE)
 
     async def _idle(self, seconds: float, *, hurry: bool) -> bool:
         """Wait until nothing runs, for `seconds`; with `hurry` not longer than the supervisor likes."""
         until = time.monotonic() + seconds
-        while self._consumer.has_work() and time.monotonic() < until and not (hurry and self._hurry.is_set()):
+        while self._has_work() and time.monotonic() < until and not (hurry and self._hurry.is_set()):
             await asyncio.sleep(0.01)
-        return not self._consumer.has_work()
+        return not self._has_work()
+
+    def _has_work(self) -> bool:
+        return any(consumer.has_work() for consumer in self._consumers)
+
+    @property
+    def _consumers(self) -> list[TaskConsumer]:
+        return [station.consumer for station in self._stations]
 
     async def _flush(self) -> None:
         """Let the replies that are on their way arrive."""
@@ -175,8 +191,11 @@ class WorkerProcess:
             await asyncio.sleep(0.005)
 
     async def _close(self) -> None:
-        self._consumer.stop()
+        for consumer in self._consumers:
+            consumer.stop()
         self._loop.remove_reader(self._supervisor)
+        if self._consuming.is_ready:
+            await self._consuming.delete_queue(topology.control_queue(self.id))
         await asyncio.gather(self._publishing.close(), self._consuming.close())
 
     # --- what happens -----------------------------------------------------------------------------------------------
@@ -190,10 +209,26 @@ class WorkerProcess:
         self._exit_code = EXIT_REFUSED
         self._told.set()
 
-    def _on_stuck(self, execution: Execution) -> None:
-        """Its caller has the answer: the process ends with the task, and is replaced."""
+    def _on_lost(self, fault: LinkFault) -> None:
+        for consumer in self._consumers:
+            consumer.on_lost()
+
+    def _on_control(self, delivery: Delivery) -> None:
+        """Nobody wants the answer to a call any longer."""
+        try:
+            control = properties.to_control(delivery.properties)
+            self._canceled.add(control)
+            for consumer in self._consumers:
+                consumer.cancel(control.id, reason_of(control))
+        except properties.MalformedMessage as error:
+            logger.warning("a control message is dropped: %s", error)
+        finally:
+            delivery.ack_through()
+
+    def _on_worn_out(self) -> None:
+        """Something runs on that nothing ends: the process finishes the rest, and is replaced."""
         if not self._told.is_set():
-            logger.error("%r could not be interrupted: this process is replaced", execution)
+            logger.error("what could not be interrupted goes with its process: this one is replaced")
             self._exit_code = EXIT_REPLACE
             self._told.set()
 
@@ -220,29 +255,6 @@ class WorkerProcess:
             logger.debug("the supervisor cannot be told: %s", error)
 
     # --- what tasks and lanes ask -----------------------------------------------------------------------------------
-
-    def _make_lane(self) -> Lane:
-        if self._options.threads == 1:
-            return MainLane(self._buffer, on_started=self._on_main_started, on_ended=self._on_main_ended)
-        return ThreadLane(
-            self._options.threads,
-            self._buffer,
-            on_started=self._on_thread_started,
-            on_ended=lambda execution: self._mailbox.post(self._consumer.on_ended, execution),
-        )
-
-    def _on_main_started(self, execution: Execution) -> None:
-        self._ledger.begin(self._number, execution)
-        if not (execution.call.persistent or execution.is_acked):
-            self._mailbox.post(self._consumer.on_started, execution)
-
-    def _on_main_ended(self, execution: Execution) -> None:
-        self._ledger.end(execution)
-        self._mailbox.post(self._consumer.on_ended, execution)
-
-    def _on_thread_started(self, execution: Execution) -> None:
-        self._ledger.begin(self._number, execution)
-        self._consumer.on_started(execution)
 
     def _publish(self, topic: str, message: Any, *, serializer: str | None, headers: Headers | None) -> None:
         """`context.pubsub.publish`, in the thread of a task."""

@@ -64,7 +64,7 @@ def start(settings: dict[str, Any], **flags: Any) -> int:
 
 def serve(chosen: Options, left: Sequence[Left] = ()) -> int:
     """Supervise worker processes as `chosen`, in place of those `left` of older code; returns the exit status."""
-    ledger = Ledger(chosen.processes, chosen.threads + EXECUTIONS_NOTED)
+    ledger = Ledger(chosen.processes, chosen.threads + chosen.concurrency + EXECUTIONS_NOTED)
 
     def run_child(number: int, supervisor: Any) -> int:
         return WorkerProcess(registry, chosen, number=number, ledger=ledger, supervisor=supervisor).run()

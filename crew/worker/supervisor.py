@@ -20,6 +20,7 @@ from crew.worker.child import Child
 from crew.worker.ledger import Ledger
 from crew.worker.process import (
     DRAIN,
+    DUMP_STACKS,
     EXIT_BROKEN,
     EXIT_DRAINED,
     EXIT_REFUSED,
@@ -37,6 +38,8 @@ LONGEST_DELAY: Final = 5.0
 GROWN_UP: Final = 5.0  # seconds after which the death of a process says nothing about the next
 MAX_STILLBORN: Final = 5  # processes in a row that die before they are ready: then nothing can start
 KILL_MARGIN: Final = 3.0  # seconds after every deadline that a process keeps by itself
+OVERDUE_AFTER: Final = 0.4  # seconds after limit and grace: a process that can act has acted by then
+DUMP_WITHIN: Final = 0.2  # seconds for its stacks to be written, before it is killed
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
@@ -64,6 +67,7 @@ class Supervisor:
     ) -> None:
         self._run_child = run_child
         self._ledger = ledger
+        self._grace = grace
         self._patience = drain + grace + FLUSH_TIMEOUT + KILL_MARGIN
         self._hurried_patience = grace + FLUSH_TIMEOUT + KILL_MARGIN
         self._children: dict[int, Child] = {}
@@ -85,6 +89,7 @@ class Supervisor:
                 self._obey()
                 self._reap()
                 self._enforce()
+                self._kill_overdue()
         finally:
             self._signal_ours.close()
             self._signal_theirs.close()
@@ -151,6 +156,31 @@ class Supervisor:
             for child in self._everybody():
                 child.kill()
 
+    def _kill_overdue(self) -> None:
+        """Kill a process in which something goes on after limit and grace: frozen, or it had ended that by itself.
+
+        What it runs, and until when, stands in the ledger; nothing is asked of it. Its stacks are dumped first.
+        """
+        since = time.monotonic() - self._grace - OVERDUE_AFTER
+        for child in self._children.values():
+            overdue = self._ledger.overdue(child.number, since)
+            if not overdue or child.overdue:
+                child.suspects = []
+            elif not child.suspects:
+                child.suspects = overdue
+                child.dump_at = time.monotonic()
+                child.signal(DUMP_STACKS)
+            elif time.monotonic() >= child.dump_at + DUMP_WITHIN:
+                child.overdue = [key for key in overdue if key in child.suspects]
+                if child.overdue:
+                    logger.error(
+                        "process %d is frozen, %g s after the end of a task: it is killed; its stacks are above",
+                        child.pid,
+                        self._grace + OVERDUE_AFTER + DUMP_WITHIN,
+                    )
+                    child.kill()
+                child.suspects = []
+
     # --- children ---------------------------------------------------------------------------------------------------
 
     def _start(self, number: int) -> None:
@@ -208,6 +238,8 @@ class Supervisor:
         child.kill()  # what it left behind in its group
         if code in (EXIT_DRAINED, EXIT_REPLACE, EXIT_REFUSED):
             self._ledger.record_exit(child.number)
+        elif child.overdue:
+            self._ledger.record_kill(child.number, child.overdue)
         else:
             self._ledger.record_crash(child.number)
             logger.error("process %d %s", child.pid, _how(code))
@@ -221,10 +253,12 @@ class Supervisor:
             logger.error("nothing can start: %d processes in a row died before they were ready", self._stillborn)
             self._stop(EXIT_BROKEN)
             return
-        self._due[child.number] = time.monotonic() + self._delay(child)
+        self._due[child.number] = time.monotonic() + self._delay(child, code)
 
-    def _delay(self, child: Child) -> float:
-        """At once for the first death, later for each that follows soon."""
+    def _delay(self, child: Child, code: int) -> float:
+        """At once for the first death, and where a task is to blame; later for each that follows soon."""
+        if child.is_ready and (child.overdue or code == EXIT_REPLACE):
+            return 0.0
         lived = time.monotonic() - child.started
         previous = self._delays[child.number]
         delay = 0.0 if lived >= GROWN_UP else min(LONGEST_DELAY, max(FIRST_DELAY, previous * 2) if previous else 0.0)
@@ -261,12 +295,20 @@ class Supervisor:
         for child in self._everybody():
             child.tell(word)
 
-    def _next_moment(self) -> float | None:
+    def _next_moment(self) -> float:
         """Seconds until there is something to do by the clock."""
+        now = time.monotonic()
         moments = list(self._due.values()) if self._exit_code is None and not self._is_reloading() else []
         if self._kill_at is not None:
-            moments.append(max(self._kill_at, time.monotonic() + 0.1))
-        return max(0.0, min(moments) - time.monotonic()) if moments else None
+            moments.append(max(self._kill_at, now + 0.1))
+        for child in self._children.values():
+            if not child.overdue:
+                moments.append(child.dump_at + DUMP_WITHIN if child.suspects else self._overdue_at(child, now))
+        return max(0.0, min(moments, default=now + LONGEST_DELAY) - now)
+
+    def _overdue_at(self, child: Child, now: float) -> float:
+        """When something that `child` runs may be overdue first; what it has not begun yet, not before the grace."""
+        return min([now, *self._ledger.limits(child.number)]) + self._grace + OVERDUE_AFTER
 
     def _on_signal(self, number: int, _frame: object) -> None:
         if number != signal.SIGCHLD:

@@ -45,6 +45,11 @@ class Task:
         return f"<Task {self.name}: {self.origin}>"
 
     @property
+    def is_async(self) -> bool:
+        """Whether it is an `async def`."""
+        return inspect.iscoroutinefunction(inspect.unwrap(self.function))
+
+    @property
     def origin(self) -> str:
         """Where the function stands: file, line and name."""
         code = getattr(inspect.unwrap(self.function), "__code__", None)
@@ -106,8 +111,10 @@ class Registry:
         function: Any = inspect.unwrap(task.function) if callable(task.function) else task.function
         if not callable(function):
             self._mistakes.append(f"task {task.name!r} is {function!r}, which cannot be called")
-        if inspect.iscoroutinefunction(function):
-            self._mistakes.append(f"task {task.name!r} is an async function, and only plain functions are run yet")
+        if inspect.isasyncgenfunction(function):
+            self._mistakes.append(
+                f"task {task.name!r} is an async generator: an `async def` without `yield` can be run"
+            )
         if task.timeout is not None and task.timeout > MAX_TIMEOUT:
             self._mistakes.append(
                 f"task {task.name!r} has a timeout of {task.timeout:.0f} s, and the broker would hand it to a second "

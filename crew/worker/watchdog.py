@@ -10,12 +10,13 @@ import math
 import time
 from typing import Final, Protocol
 
-from crew.worker.execution import Execution, Reason
+from crew.worker.execution import Execution
 from crew.worker.lane import RESEND, Lane
+from crew.worker.reason import Reason
 
 LOOK_EVERY: Final = 0.1  # seconds between two looks while something runs
 ANNOUNCE_AFTER: Final = 0.2  # seconds: short calls cost two messages, longer ones a third
-HELP_AFTER: Final = 0.05  # seconds that the main lane's own timer has; then it is decided here, and answered on time
+HELP_AFTER: Final = 0.05  # seconds that the main lane's own timer has; then this strikes, and the answer is on time
 BUSY_AFTER: Final = 0.1  # seconds without a free slot: what waits here could run elsewhere
 
 
@@ -53,7 +54,7 @@ class Watchdog:
         self._watched = watched
         self._grace = grace
         self._timer: asyncio.TimerHandle | None = None
-        self._interrupted: dict[Execution, float] = {}  # execution -> time.monotonic() of the next interrupt
+        self._asked: dict[Execution, float] = {}  # execution -> time.monotonic() at which the lane was asked last
 
     def wake(self) -> None:
         """Something runs, or will in a moment: begin to look."""
@@ -74,8 +75,8 @@ class Watchdog:
 
     def interrupt(self, execution: Execution, reason: Reason) -> None:
         """Interrupt `execution` now, and again until it has ended."""
+        self._asked[execution] = time.monotonic()
         self._lane.interrupt(execution, reason)
-        self._interrupted[execution] = time.monotonic() + RESEND
         self.wake()
 
     def _look_in(self, seconds: float) -> None:
@@ -94,7 +95,7 @@ class Watchdog:
         for execution in self._lane.running():
             self._look_at(execution, now)
         running = self._lane.running()
-        self._interrupted = {one: when for one, when in self._interrupted.items() if one in running}
+        self._asked = {one: when for one, when in self._asked.items() if one in running}
         if len(running) == self._lane.slots and all(now - (one.started or now) >= BUSY_AFTER for one in running):
             self._watched.on_busy()
 
@@ -108,24 +109,20 @@ class Watchdog:
             self._watched.on_ended(execution)
             return
         if execution.limit is not None and now >= execution.limit:
-            self._enforce(execution, now - execution.limit)
+            self._enforce(execution, now, now - execution.limit)
         if execution.is_interrupted:
             self._watched.on_decided(execution)
         elif not execution.is_announced and now - (execution.started or now) >= ANNOUNCE_AFTER:
             self._watched.on_started_long_ago(execution)
 
-    def _enforce(self, execution: Execution, late: float) -> None:
-        """Its limit was `late` seconds ago."""
+    def _enforce(self, execution: Execution, now: float, late: float) -> None:
+        """Its limit was `late` seconds ago. A lane with a timer has some time to strike by itself."""
+        again = RESEND
         if self._lane.has_timer:
-            self._help(execution, late)
-        elif time.monotonic() >= self._interrupted.get(execution, 0.0):
+            again += HELP_AFTER
+            if late < HELP_AFTER:
+                return
+        if now - self._asked.get(execution, -math.inf) >= RESEND and not execution.is_struck(now, within=again):
             self.interrupt(execution, Reason.TIMEOUT)
         if late >= self._grace and execution.is_interrupted:
             self._watched.on_stuck(execution)
-
-    def _help(self, execution: Execution, late: float) -> None:
-        """The lane's own timer should have interrupted it."""
-        if late >= HELP_AFTER and execution not in self._interrupted and not execution.is_interrupted:
-            self.interrupt(execution, Reason.TIMEOUT)
-        elif late >= 2 * HELP_AFTER:
-            execution.interrupt(Reason.TIMEOUT)  # the main thread does not get to its handler: answer all the same

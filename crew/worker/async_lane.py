@@ -1,0 +1,164 @@
+"""Many coroutines at a time, on an event loop that is not the one of the broker: blocking it stops no heartbeat.
+
+An interrupt is the cancellation of the asyncio task, so whatever awaits ends at once. A coroutine that blocks the loop
+(a `time.sleep`, a read of a library that knows no asyncio) hears of no cancellation. Where the loop has the main
+thread, a signal raises in the coroutine that blocks it; elsewhere, and where that does not help, the process is
+replaced.
+"""
+
+import asyncio
+import io
+import signal
+import threading
+import time
+from typing import Final
+
+from crew.worker.buffer import Buffer
+from crew.worker.execution import Execution
+from crew.worker.interrupt import stack_of
+from crew.worker.lane import OnExecution, Soon
+from crew.worker.mailbox import Mailbox
+from crew.worker.main_lane import STRIKE
+from crew.worker.reason import Reason
+from crew.worker.running import running
+
+BLOCKED_AFTER: Final = 0.5  # seconds without an answer of the loop
+
+
+class AsyncLane:
+    """Many coroutines at a time.
+
+    Args:
+        slots: how many.
+        on_started: called with each execution on the I/O thread.
+        on_ended: called with each, on the loop of this lane or on the I/O thread.
+        soon: calls a function once what `on_started` has sent is out.
+    """
+
+    has_timer = False
+
+    def __init__(
+        self, slots: int, buffer: Buffer, *, on_started: OnExecution, on_ended: OnExecution, soon: Soon
+    ) -> None:
+        self.slots = slots
+        self._buffer = buffer
+        self._on_started = on_started
+        self._on_ended = on_ended
+        self._soon = soon
+        self._executions: dict[Execution, asyncio.Task[None] | None] = {}
+        self._abandoned: dict[Execution, asyncio.Task[None] | None] = {}
+        self._loop = asyncio.new_event_loop()
+        self._mailbox = Mailbox(self._loop)
+        self._thread: threading.Thread | None = None
+        self._asked_at: float | None = None  # time.monotonic() of a word that the loop has not answered
+
+    def fill(self) -> None:
+        """Start what is in the buffer, as far as slots are free."""
+        while len(self._executions) < self.slots and (execution := self._buffer.take_nowait()) is not None:
+            if execution.ended is not None:
+                self._on_ended(execution)
+                continue
+            self._executions[execution] = None
+            execution.begin()
+            self._on_started(execution)
+            # Once what was said of it has left: the coroutine may never let another thread run again.
+            self._soon(self._mailbox.post, self._start, execution)
+
+    def running(self) -> list[Execution]:
+        """Those that have a slot."""
+        return list(self._executions)
+
+    def has_left(self, execution: Execution) -> bool:
+        """Whether it has ended."""
+        return execution.has_ended
+
+    def release(self, execution: Execution) -> None:
+        """Give its slot to the next."""
+        self._executions.pop(execution, None)
+        self._abandoned.pop(execution, None)
+
+    def interrupt(self, execution: Execution, reason: Reason) -> None:
+        """Cancel the asyncio task of `execution`; strike, where it blocks the loop."""
+        if not (execution.is_interrupted or execution.interrupt(reason)):
+            return
+        self._mailbox.post(self._cancel, execution)
+        if self._is_blocked() and self._thread is threading.main_thread():
+            signal.pthread_kill(threading.main_thread().ident or 0, STRIKE)
+            signal.raise_signal(STRIKE)
+        self._ask()
+
+    def abandon(self, execution: Execution) -> bool:
+        """Give its slot to the next, unless the loop is blocked."""
+        self._abandoned[execution] = self._executions.pop(execution, None)
+        return not self._is_blocked()
+
+    def abandoned(self) -> int:
+        """How many go on that were abandoned."""
+        return len(self._abandoned)
+
+    def stack(self, execution: Execution) -> str:
+        """Where it awaits; where the loop is blocked, by whom."""
+        if self._is_blocked():
+            return stack_of(self._thread)
+        task = self._executions.get(execution)
+        text = io.StringIO()
+        if task is not None and not task.done():
+            task.print_stack(file=text)
+        return text.getvalue()
+
+    def serve(self) -> None:
+        """Run the loop in the calling thread, until `stop`."""
+        self._thread = threading.current_thread()
+        if self._thread is threading.main_thread():
+            signal.signal(STRIKE, self._on_strike)
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    def stop(self) -> None:
+        """Return from `serve` once the loop is free."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+    # --- on the loop ------------------------------------------------------------------------------------------------
+
+    def _start(self, execution: Execution) -> None:
+        if execution.ended is None:
+            task = self._loop.create_task(execution.run_async(), name=f"task {execution.task.name}")
+            if execution in self._executions:
+                self._executions[execution] = task
+            task.add_done_callback(lambda task: self._on_done(execution, task))
+        else:
+            execution.has_ended = True
+            self._on_ended(execution)
+
+    def _on_done(self, execution: Execution, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            task.exception()  # looked at, so that asyncio does not report it: the execution has told it already
+        execution.has_ended = True
+        self._abandoned.pop(execution, None)
+        self._on_ended(execution)
+
+    def _cancel(self, execution: Execution) -> None:
+        task = self._executions.get(execution)
+        if task is not None and execution.owe():
+            execution.is_owed = False
+            task.cancel((execution.reason or Reason.CANCELED).value)
+
+    def _on_strike(self, _signal: int, _frame: object) -> None:
+        """Runs in the main thread, between two bytecodes of what blocks the loop, and in its context."""
+        execution = running.get()
+        if execution is not None and execution.is_interrupted and not execution.has_ended:
+            execution.strike(time.monotonic())
+
+    # --- is the loop free? ------------------------------------------------------------------------------------------
+
+    def _ask(self) -> None:
+        if self._asked_at is None:
+            self._asked_at = time.monotonic()
+            self._mailbox.post(self._answer)
+
+    def _answer(self) -> None:
+        self._asked_at = None
+
+    def _is_blocked(self) -> bool:
+        asked_at = self._asked_at
+        return asked_at is not None and time.monotonic() - asked_at >= BLOCKED_AFTER

@@ -1,0 +1,48 @@
+"""The calls that nobody wants any longer, remembered until their deadline: the broker may hand one out yet."""
+
+import time
+from typing import Final
+
+from crew.protocol.message import Control
+from crew.worker.reason import Reason
+
+KEPT_WITHOUT_DEADLINE: Final = 3_600.0  # seconds
+SWEEP_EVERY: Final = 1_000  # cancels
+MAX_KEPT: Final = 100_000  # cancels; the oldest go first, and a call that starts for nobody is cancelled once more
+
+
+class CanceledCalls:
+    """Ids of calls that are not to be started."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, tuple[float, Reason]] = {}  # id -> epoch seconds, why
+        self._sweep_at = SWEEP_EVERY
+
+    def __len__(self) -> int:
+        return len(self._until)
+
+    def __repr__(self) -> str:
+        return f"<CanceledCalls: {len(self)}>"
+
+    def add(self, control: Control) -> None:
+        """Remember the call that `control` is about."""
+        now = time.time()
+        until = now + KEPT_WITHOUT_DEADLINE if control.deadline is None else control.deadline
+        self._until.pop(control.id, None)
+        self._until[control.id] = until, reason_of(control)
+        if len(self._until) >= self._sweep_at:
+            self._sweep(now)
+
+    def get(self, id: str) -> Reason | None:
+        """Why the call must not be started; None where it may be."""
+        return self._until.get(id, (0.0, None))[1]
+
+    def _sweep(self, now: float) -> None:
+        living = [(id, one) for id, one in self._until.items() if one[0] > now]
+        self._until = dict(living[-MAX_KEPT:])
+        self._sweep_at = len(self._until) + SWEEP_EVERY
+
+
+def reason_of(control: Control) -> Reason:
+    """Why its call is to end; a reason that a newer client may have is a cancel."""
+    return Reason.TIMEOUT if control.reason == Reason.TIMEOUT else Reason.CANCELED

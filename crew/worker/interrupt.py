@@ -1,0 +1,64 @@
+"""Raising an interrupt in another thread, and taking it back.
+
+An exception is set in a thread from outside as a class, which the thread makes an instance of when it lands: between
+two bytecodes, so not before a blocking call has returned.
+https://docs.python.org/3/c-api/init.html#c.PyThreadState_SetAsyncExc
+"""
+
+import ctypes
+import sys
+import threading
+import traceback
+from typing import Final
+
+from crew.errors import Interrupt
+from crew.worker.reason import Reason
+from crew.worker.running import running
+
+
+class _Landed(Interrupt):
+    """Has reached its thread."""
+
+    reason_of_class: Reason
+
+    def __init__(self) -> None:
+        super().__init__(self.reason_of_class)
+        execution = running.get()
+        if execution is not None:
+            execution.is_owed = False
+
+
+class _TimedOut(_Landed):
+    reason_of_class = Reason.TIMEOUT
+
+
+class _Canceled(_Landed):
+    reason_of_class = Reason.CANCELED
+
+
+class _Drained(_Landed):
+    reason_of_class = Reason.DRAIN
+
+
+_CLASSES: Final[dict[Reason, type[Interrupt]]] = {one.reason_of_class: one for one in (_TimedOut, _Canceled, _Drained)}
+
+
+def raise_in(thread: threading.Thread, reason: Reason) -> None:
+    """Raise an Interrupt in `thread`, soon."""
+    _set(thread.ident, _CLASSES[reason])
+
+
+def retract() -> None:
+    """Take back what is on its way to the calling thread."""
+    _set(threading.get_ident(), None)
+
+
+def stack_of(thread: threading.Thread | None) -> str:
+    """Where `thread` is, as the text of a traceback; "" where it has ended."""
+    frame = None if thread is None or thread.ident is None else sys._current_frames().get(thread.ident)
+    return "" if frame is None else "".join(traceback.format_stack(frame))
+
+
+def _set(ident: int | None, kind: type[Interrupt] | None) -> None:
+    thrown = ctypes.c_void_p(None) if kind is None else ctypes.py_object(kind)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident or 0), thrown)

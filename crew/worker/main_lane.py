@@ -1,0 +1,166 @@
+"""One task at a time in the main thread of the process, where a signal interrupts what blocks.
+
+A kernel timer strikes at the limit: the signal ends a sleep, a read or a lock within milliseconds, and its handler
+raises. The I/O thread strikes with a signal of its own, so that a task that uses SIGALRM itself is no exception. And
+while a task burns CPU without ever letting another thread run (a regular expression, huge integers), a third signal
+makes it pause for the I/O thread: so heartbeats go on there, and a cancel is heard.
+"""
+
+import logging
+import math
+import signal
+import threading
+import time
+from typing import Final
+
+from crew.errors import Interrupt
+from crew.protocol.failure import describe
+from crew.protocol.message import Outcome
+from crew.worker.buffer import Buffer
+from crew.worker.execution import Execution, ended_with
+from crew.worker.interrupt import stack_of
+from crew.worker.lane import RESEND, OnExecution
+from crew.worker.reason import Reason
+
+logger = logging.getLogger(__name__)
+
+LONGEST_TIMER: Final = 86_400.0  # seconds; the kernel's own bound is lower than what a foreign message may ask for
+PAUSE_EVERY: Final = 0.1  # seconds of CPU time: a tenth of what anybody waits for at the other threads
+
+TIMER: Final = signal.SIGALRM
+STRIKE: Final[int] = signal.SIGRTMIN + 6 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR1  # macOS has no SIGRTMIN
+PAUSE: Final = signal.SIGVTALRM
+
+SIGNALS: Final = (TIMER, STRIKE, PAUSE)
+
+
+class MainLane:
+    """One task at a time, in the main thread.
+
+    Args:
+        on_started, on_ended: called with each execution, in the main thread.
+    """
+
+    slots = 1
+    has_timer = True
+
+    def __init__(self, buffer: Buffer, *, on_started: OnExecution, on_ended: OnExecution) -> None:
+        self._buffer = buffer
+        self._on_started = on_started
+        self._on_ended = on_ended
+        self._current: Execution | None = None
+        self._fires_at = math.inf  # time.monotonic() of the kernel timer
+
+    def fill(self) -> None:
+        """Nothing: the main thread helps itself from the buffer."""
+
+    def running(self) -> list[Execution]:
+        """The one that runs."""
+        current = self._current
+        return [] if current is None else [current]
+
+    def has_left(self, execution: Execution) -> bool:
+        """Whether another may run."""
+        return execution.has_ended
+
+    def release(self, execution: Execution) -> None:
+        """Nothing: the main thread goes on by itself."""
+
+    def abandon(self, execution: Execution) -> bool:
+        """The main thread cannot go on without it."""
+        return False
+
+    def abandoned(self) -> int:
+        """None."""
+        return 0
+
+    def stack(self, execution: Execution) -> str:
+        """Where the main thread is."""
+        return stack_of(threading.main_thread()) if self._current is execution else ""
+
+    def serve(self) -> None:
+        """Run what comes, until `stop`."""
+        self._take_signals()
+        while (execution := self._buffer.take()) is not None:
+            self._run(execution)
+            del execution  # so that its payload does not outlive it while the lane waits
+
+    def stop(self) -> None:
+        """Return from `serve` once the running task has ended."""
+        self._buffer.close()
+
+    def interrupt(self, execution: Execution, reason: Reason) -> None:
+        """Interrupt `execution`, now.
+
+        The signal goes to both threads: to the main one, since it ends what blocks there; and to this one, since a task
+        may have blocked signals in its own. Python runs the handler in the main thread in either case.
+        """
+        if execution.is_interrupted or execution.interrupt(reason):
+            signal.pthread_kill(threading.main_thread().ident or 0, STRIKE)
+            signal.raise_signal(STRIKE)
+
+    # --- the main thread --------------------------------------------------------------------------------------------
+
+    def _run(self, execution: Execution) -> None:
+        try:
+            if execution.ended is None:
+                execution.begin()
+                self._current = execution
+                self._on_started(execution)
+            if execution.ended is None:
+                self._arm(execution.limit)
+                execution.run()
+        except BaseException as error:
+            # Only an interrupt that was sent again, just when the task had ended, can land here.
+            if not isinstance(error, Interrupt):
+                logger.exception("%r could not be run", execution)
+            execution.decide(ended_with(Outcome.RAISED, describe(error)))
+        execution.has_ended = True
+        self._current = None
+        if execution.is_interrupted or signal.getsignal(TIMER) != self._on_signal:
+            self._take_signals()
+        self._on_ended(execution)
+
+    def _take_signals(self) -> None:
+        """Make signals ours: a task may have used them, or blocked them."""
+        for number in (TIMER, STRIKE):
+            signal.signal(number, self._on_signal)
+        signal.signal(PAUSE, _pause)
+        signal.siginterrupt(PAUSE, False)
+        signal.setitimer(signal.ITIMER_VIRTUAL, PAUSE_EVERY, PAUSE_EVERY)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        self._fires_at = math.inf
+
+    def _arm(self, limit: float | None) -> None:
+        """Have the timer fire by `limit`. One that fires earlier is left alone: its handler arms it again.
+
+        So a stream of short tasks costs no system call. One that should have fired is gone: the task has stopped it.
+        """
+        if limit is None:
+            return
+        now = time.monotonic()
+        if limit < self._fires_at or self._fires_at < now:
+            self._fires_at = limit
+            signal.setitimer(signal.ITIMER_REAL, min(max(limit - now, 1e-6), LONGEST_TIMER))
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        """Runs in the main thread between two bytecodes of whatever runs there."""
+        execution = self._current
+        if number == TIMER:
+            self._fires_at = math.inf
+        if execution is None or execution.has_ended:
+            return
+        now = time.monotonic()
+        if not execution.is_interrupted:
+            if execution.limit is None or now < execution.limit:
+                self._arm(execution.limit)
+                return
+            if not execution.interrupt(Reason.TIMEOUT):
+                return
+        self._arm(now + RESEND)
+        execution.strike(now)
+
+
+def _pause(_signal: int, _frame: object) -> None:
+    """Let the I/O thread run, where it waits for that."""
+    time.sleep(0)

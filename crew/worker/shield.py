@@ -1,0 +1,42 @@
+"""`with context.shield():` puts an interrupt off until its end."""
+
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from crew.worker import interrupt
+
+if TYPE_CHECKING:
+    from crew.worker.execution import Execution
+
+
+class Shield:
+    """A section of `execution` that no interrupt breaks: what would have struck inside is raised at its end.
+
+    Shields nest. The caller is answered on time all the same, and a task that is still shielded at the end of its grace
+    goes with its process. One that enters in just the moment of an interrupt is interrupted before it begins.
+    """
+
+    def __init__(self, execution: "Execution") -> None:
+        self._execution = execution
+
+    def __enter__(self) -> None:
+        execution = self._execution
+        # The thread that interrupts owes first and looks for shields second; here it is the other way round. So
+        # whatever the order, either it sees the shield, or this sees what is owed.
+        execution.shields += 1
+        if execution.shields == 1:
+            self._pay(on_entering=True)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._execution.shields -= 1
+        if self._execution.shields == 0:
+            self._pay(on_entering=False)
+
+    def _pay(self, *, on_entering: bool) -> None:
+        execution = self._execution
+        if execution.is_owed:
+            interrupt.retract()
+            execution.shields -= on_entering
+            execution.pay()

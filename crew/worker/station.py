@@ -1,0 +1,123 @@
+"""A lane with what feeds it: where all tasks of one kind run.
+
+A worker process has one station for plain functions, one for `async def`, or both. The first one holds the main thread.
+"""
+
+import functools
+import threading
+from collections.abc import Iterable
+from typing import Any, Final
+
+from crew.worker.async_lane import AsyncLane
+from crew.worker.buffer import Buffer
+from crew.worker.consumer import TaskConsumer
+from crew.worker.execution import Execution
+from crew.worker.lane import Lane
+from crew.worker.ledger import Ledger
+from crew.worker.mailbox import Mailbox
+from crew.worker.main_lane import MainLane
+from crew.worker.options import Options
+from crew.worker.task import Task
+from crew.worker.thread_lane import ThreadLane
+
+WORD_OUT_WITHIN: Final = 0.2  # seconds that a task waits at most until its caller was told of its start
+
+
+class Station:
+    """Runs `tasks`, which are of one kind.
+
+    Args:
+        number: of this process in the `ledger`.
+        mailbox: of the I/O thread.
+    """
+
+    def __init__(
+        self, tasks: Iterable[Task], options: Options, *, number: int, ledger: Ledger, mailbox: Mailbox
+    ) -> None:
+        self.tasks = list(tasks)
+        self.consumer: TaskConsumer
+        self._options = options
+        self._number = number
+        self._ledger = ledger
+        self._mailbox = mailbox
+        self._buffer = Buffer()
+        self._lane = self._make_lane()
+
+    def open(self, **parts: Any) -> None:
+        """Begin to consume; `parts` are arguments of TaskConsumer."""
+        zombies = self._lane.slots if self._options.zombies is None else self._options.zombies
+        self.consumer = TaskConsumer(
+            self.tasks,
+            buffer=self._buffer,
+            lane=self._lane,
+            ledger=self._ledger,
+            grace=self._options.grace,
+            zombies=zombies,
+            fixed_prefetch=self._options.prefetch or None,
+            debug=self._options.is_debugging,
+            **parts,
+        )
+
+    def serve(self) -> None:
+        """Hold the calling thread until `stop`."""
+        self._lane.serve()
+
+    def serve_in_background(self) -> None:
+        """Run in a thread of its own until `stop`."""
+        threading.Thread(target=self._lane.serve, name="crew asyncio tasks", daemon=True).start()
+
+    def stop(self) -> None:
+        """Run nothing more."""
+        self._lane.stop()
+
+    # --- what the lane tells ----------------------------------------------------------------------------------------
+
+    def _make_lane(self) -> Lane:
+        is_async = bool(self.tasks) and self.tasks[0].is_async
+        if self._options.threads == 1 and not is_async:
+            return MainLane(self._buffer, on_started=self._on_main_started, on_ended=self._on_main_ended)
+        kind, slots = (AsyncLane, self._options.concurrency) if is_async else (ThreadLane, self._options.threads)
+        return kind(
+            slots,
+            self._buffer,
+            on_started=self._on_started,
+            on_ended=functools.partial(self._mailbox.post, self._on_ended),
+            soon=self._mailbox.soon,
+        )
+
+    def _on_started(self, execution: Execution) -> None:
+        """On the I/O thread."""
+        self._ledger.begin(self._number, execution)
+        self.consumer.on_started(execution)
+
+    def _on_ended(self, execution: Execution) -> None:
+        """On the I/O thread."""
+        self.consumer.on_ended(execution)
+
+    def _on_main_started(self, execution: Execution) -> None:
+        """In the main thread: the task may be one that lets the I/O thread never run again, so that is asked first."""
+        self._ledger.begin(self._number, execution)
+        if self.consumer.has_word_of(execution):
+            self._mailbox.ask(self.consumer.on_started, execution, patience=WORD_OUT_WITHIN)
+
+    def _on_main_ended(self, execution: Execution) -> None:
+        self._ledger.end(execution)
+        self._mailbox.post(self._on_ended, execution)
+
+
+def stations(
+    tasks: Iterable[Task], options: Options, *, number: int, ledger: Ledger, mailbox: Mailbox
+) -> list[Station]:
+    """One for each kind among `tasks`, that of plain functions first."""
+    everything = list(tasks)
+    kinds = [task.is_async for task in everything]
+    return [
+        Station(
+            [task for task in everything if task.is_async is kind],
+            options,
+            number=number,
+            ledger=ledger,
+            mailbox=mailbox,
+        )
+        for kind in sorted(set(kinds))
+    ]
