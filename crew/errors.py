@@ -102,9 +102,24 @@ class DuplicateTaskId(TaskError):
 
 
 class Canceled(TaskError):
-    """The call was cancelled."""
+    """The call was cancelled.
+
+    Attributes:
+        is_abandoned: whether it was because nobody is left to hear an answer: the HTTP client has gone.
+    """
 
     summary = "The call was cancelled."
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        task: str | None = None,
+        id: str | None = None,
+        is_abandoned: bool = False,
+    ) -> None:
+        super().__init__(message, task=task, id=id)
+        self.is_abandoned = is_abandoned
 
 
 class WorkerLost(TaskError):
@@ -143,3 +158,10 @@ class Interrupt(SystemExit):
     def __init__(self, reason: str = "timeout") -> None:
         super().__init__(f"interrupted: {reason}")
         self.reason = reason
+
+
+def is_abandonment(error: BaseException | None) -> bool:
+    """Whether `error` says no more than that nobody is left to hear an answer; a group of errors may say so, too."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(is_abandonment, error.exceptions))
+    return isinstance(error, Canceled) and error.is_abandoned

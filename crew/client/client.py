@@ -13,6 +13,7 @@ from crew.client.call import OnAnswer, PendingCall
 from crew.client.calls import Calls
 from crew.client.parallel import Parallel
 from crew.client.pubsub import PubSub
+from crew.client.scope import current
 from crew.client.subscription import OnEvent, Subscription
 from crew.protocol import codec, deadline, properties, topology
 from crew.protocol.message import Call, Event, Headers, new_id
@@ -166,11 +167,14 @@ class Client:
             DuplicateTaskId: a call with this id is in flight.
             Overloaded: too many calls are in flight, or the broker has blocked publishing.
             ConnectionError: the client was closed.
+            Canceled: the current scope was abandoned: see `crew.client.Scope`.
 
         What awaiting it raises:
             TimeoutError, ExpirationError, TaskFailed, UnknownTask, Canceled, WorkerLost, Overloaded,
             ConnectionError, SerializationError.
         """
+        if (scope := current.get()) is not None:
+            scope.check(task)
         budget = deadline.check_duration("expiration", expiration)
         message = Call(
             id=new_id() if id is None else topology.check_name("id", id),
@@ -187,6 +191,8 @@ class Client:
         call = PendingCall(message, callback=callback, on_canceled=self._calls.cancel)
         self._open()
         self._calls.send(call, budget)
+        if scope is not None:
+            scope.add(call)
         return call
 
     def parallel(self) -> Parallel:

@@ -77,7 +77,7 @@ def test_a_worker_script_finds_what_it_needs_in_one_place() -> None:
 
 
 def test_what_a_client_hands_out_can_be_named_in_annotations() -> None:
-    assert set(crew.client.__all__) == {"Client", "Event", "Parallel", "PendingCall", "Subscription"}
+    assert set(crew.client.__all__) == {"Client", "Event", "Parallel", "PendingCall", "Scope", "Subscription"}
 
 
 def test_every_import_in_the_readme_works() -> None:
