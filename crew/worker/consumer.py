@@ -203,6 +203,11 @@ class TaskConsumer:
                 if self._held[queue] < window:
                     self._intake.want(queue, PAUSED)
 
+    def on_nested_call(self) -> None:
+        """A task here waits for another. Without a free slot, that one is not to wait here until we are known busy."""
+        if len(self._lane.running()) >= self._lane.slots:
+            self.on_busy()
+
     # --- cancelling -------------------------------------------------------------------------------------------------
 
     def cancel(self, id: str, reason: Reason) -> None:

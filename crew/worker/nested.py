@@ -7,7 +7,7 @@ nested call has what is left of the budget of the call that it is made for, and 
 import asyncio
 import logging
 import queue
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Final
 
 from crew.amqp import Delivery, Link
@@ -135,10 +135,18 @@ class NestedCalls:
         worker: id of the worker process.
         publishing, consuming: its links.
         mailbox: of the I/O thread.
+        on_call: told before each call is sent.
     """
 
     def __init__(
-        self, worker: str, mailbox: Mailbox, *, publishing: Link, consuming: Link, decode: codec.Decode
+        self,
+        worker: str,
+        mailbox: Mailbox,
+        *,
+        publishing: Link,
+        consuming: Link,
+        decode: codec.Decode,
+        on_call: Callable[[], None],
     ) -> None:
         self._caller = Caller(
             worker,
@@ -150,6 +158,7 @@ class NestedCalls:
         )
         self._consuming = consuming
         self._mailbox = mailbox
+        self._on_call = on_call
         self._opening: asyncio.Task[None] | None = None
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -196,6 +205,7 @@ class NestedCalls:
             self._opening = asyncio.get_running_loop().create_task(self._open())
         await asyncio.shield(self._opening)
         if not call.done():
+            self._on_call()
             try:
                 self._caller.send(call)
             except CrewError as error:

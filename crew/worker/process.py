@@ -147,7 +147,12 @@ class WorkerProcess:
         self._pubsub = PubSub(self.id, publishing=self._publishing, consuming=self._consuming)
         decode = codec.decoder(self._options.broker.accept, self._options.broker.max_payload)
         self._nested = NestedCalls(
-            self.id, self._mailbox, publishing=self._publishing, consuming=self._consuming, decode=decode
+            self.id,
+            self._mailbox,
+            publishing=self._publishing,
+            consuming=self._consuming,
+            decode=decode,
+            on_call=self._on_nested_call,
         )
         context.bind(self._nested.call)
         for station in self._stations:
@@ -219,6 +224,10 @@ class WorkerProcess:
     def _send_waiting(self) -> None:
         self._replies.send_waiting()
         self._nested.send_waiting()
+
+    def _on_nested_call(self) -> None:
+        for consumer in self._consumers:
+            consumer.on_nested_call()
 
     def _on_lost(self, fault: LinkFault) -> None:
         for consumer in self._consumers:
