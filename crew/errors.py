@@ -49,9 +49,19 @@ class TaskError(CrewError):
 
 
 class TimeoutError(TaskError, builtins.TimeoutError):
-    """A worker took the call and could not finish it in time."""
+    """A worker took the call and could not finish it in time.
+
+    Attributes:
+        traceback: text that tells where the task was, from a worker with `--logging debug`; else "".
+    """
 
     summary = "A worker took the call and could not finish it in time."
+
+    def __init__(
+        self, message: str | None = None, *, task: str | None = None, id: str | None = None, traceback: str = ""
+    ) -> None:
+        super().__init__(message, task=task, id=id)
+        self.traceback = traceback
 
 
 class ExpirationError(TaskError):

@@ -188,8 +188,10 @@ class TaskConsumer:
             "%r goes on %g s after its interrupt. It is at:\n%s", execution, self._grace, self._lane.stack(execution)
         )
         self._is_stuck = not self._lane.abandon(execution)
+        is_worn_out = self._is_stuck or self._lane.abandoned() > self._zombies
+        self._is_draining |= is_worn_out
         self._let_go(execution)
-        if self._is_stuck or self._lane.abandoned() > self._zombies:
+        if is_worn_out:
             self._on_worn_out()
         else:
             self._lane.fill()

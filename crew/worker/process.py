@@ -169,8 +169,7 @@ class WorkerProcess:
 
     async def _drain(self) -> None:
         """Finish what runs, or interrupt it, so that it runs elsewhere."""
-        for consumer in self._consumers:
-            await consumer.drain()
+        await asyncio.gather(*(consumer.drain() for consumer in self._consumers))
         if not await self._idle(self._options.drain, hurry=True):
             for consumer in self._consumers:
                 consumer.interrupt_all()
