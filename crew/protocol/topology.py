@@ -16,12 +16,15 @@ REPLY_QUEUE_EXPIRES_MS = 300_000  # replies outlive a gateway's disconnect of up
 SUBSCRIPTION_EXPIRES_MS = 60_000  # events outlive a short one
 SUBSCRIPTION_MAX_LENGTH = 10_000  # events; the oldest go first
 PARKED_MAX_LENGTH = 100_000
+DELAY_QUEUE_EXPIRES_MS = 600_000  # after its delay: RabbitMQ deletes a queue that nobody declares, full or not
 
 DEFAULT_EXCHANGE = ""
 DEAD_LETTERS = "crew.DLX"
 PUBSUB = "crew.PUBSUB"
+RETRY = "crew.retry"
 TASK_PREFIX = "crew.tasks."
 PARKED = "crew.parked"
+DELAY_HEADER = "crew-delay"  # milliseconds
 CLIENT_HEADER = "crew-client"  # RabbitMQ ignores binding keys that begin with `x-`: such a binding matches everything
 
 _NAME_BYTES = 255 - len(TASK_PREFIX)  # AMQP's short string holds 255 bytes
@@ -57,7 +60,11 @@ class Binding(msgspec.Struct, frozen=True):
 
 Item: TypeAlias = Exchange | Queue | Binding
 
-EXCHANGES: tuple[Exchange, ...] = (Exchange(DEAD_LETTERS, "headers"), Exchange(PUBSUB, "topic"))
+EXCHANGES: tuple[Exchange, ...] = (
+    Exchange(DEAD_LETTERS, "headers"),
+    Exchange(PUBSUB, "topic"),
+    Exchange(RETRY, "headers"),
+)
 
 
 def check_name(kind: str, name: object) -> str:
@@ -93,6 +100,23 @@ def task_queue(task: str) -> Queue:
         task_queue_name(task),
         {"x-max-priority": PRIORITY_LEVELS - 1, "x-dead-letter-exchange": DEAD_LETTERS},
     )
+
+
+def delay_queue(delay_ms: int) -> tuple[Queue, Binding]:
+    """The queue in which calls wait for `delay_ms` until they run again, whatever their task.
+
+    One queue a delay, because RabbitMQ expires a message only at the head of its queue. When its time is over, a call
+    goes through the default exchange to the queue that its routing key names, which is that of its task.
+    """
+    queue = Queue(
+        f"{RETRY}.{delay_ms}",
+        {
+            "x-message-ttl": delay_ms,
+            "x-dead-letter-exchange": DEFAULT_EXCHANGE,
+            "x-expires": delay_ms + DELAY_QUEUE_EXPIRES_MS,
+        },
+    )
+    return queue, Binding(queue.name, RETRY, "", {DELAY_HEADER: delay_ms, "x-match": "all"})
 
 
 def reply_queue(client: str) -> tuple[Queue, Binding]:
