@@ -35,19 +35,31 @@ class Ended(msgspec.Struct, frozen=True):
         outcome: as the reply says it; None where there is no reply, because another worker runs the call again.
         body: the encoded value, or an encoded Failure.
         headers: of the reply.
+        retry_after: seconds until the call is to be run again, instead of being answered with this; None where it is
+            answered.
     """
 
     outcome: Outcome | None
     body: Body
     headers: Headers = {}
+    retry_after: float | None = None
 
 
 NO_BODY: Final = Body(b"", None)
 
 
-def ended_with(outcome: Outcome, told: Failure) -> Ended:
+def ended_with(outcome: Outcome, told: Failure, *, retry_after: float | None = None) -> Ended:
     """An end without a value."""
-    return Ended(outcome, Body(failure.encode(told), codec.JSON))
+    return Ended(outcome, Body(failure.encode(told), codec.JSON), retry_after=retry_after)
+
+
+def out_of_time(call: Call) -> Ended:
+    """The end of a call that must not be started, as its deadline has passed."""
+    if call.attempt > 1:  # a worker took it before
+        message = f"task {call.task!r} has failed, and no worker took it in time to try it again"
+        return ended_with(Outcome.TIMED_OUT, Failure(type_name="TimeoutError", message=message))
+    told = Failure(type_name="ExpirationError", message=f"no worker took task {call.task!r} in time")
+    return ended_with(Outcome.EXPIRED, told)
 
 
 class Execution:
@@ -65,7 +77,7 @@ class Execution:
         self.delivery = delivery
         self.call = call
         self.task = task
-        self.attempt = crashes + 1
+        self.attempt = call.attempt + crashes
         self.headers: Headers = {}
         self.started: float | None = None  # time.monotonic()
         self.limit: float | None = None  # time.monotonic(): when it must have ended
@@ -109,14 +121,23 @@ class Execution:
 
     def _value(self) -> Ended:
         if deadline.is_past(self.call.deadline, time.time()):
-            return ended_with(Outcome.EXPIRED, Failure(type_name="ExpirationError"))
+            return out_of_time(self.call)
         payload = self._decode(self.call.body)
-        value = self.task.function(payload)
+        try:
+            value = self.task.function(payload)
+        except Exception as error:  # of the task itself: another run would decode and encode no better
+            return self._failed(error)
         return Ended(
             Outcome.RETURNED,
             codec.encode(value, self._serializer(value)),
             properties.check_headers(self.headers),
         )
+
+    def _failed(self, error: Exception) -> Ended:
+        attempt = self.call.attempt
+        verdict = self.task.retry.verdict(error, attempt=attempt, deadline=self.call.deadline, now=time.time())
+        told = failure.describe(error, retryable=verdict.retryable, attempts=attempt, note=verdict.note)
+        return ended_with(Outcome.RAISED, told, retry_after=verdict.delay)
 
     def _serializer(self, value: object) -> str | None:
         """A caller that speaks msgpack is answered in it."""

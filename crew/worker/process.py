@@ -28,6 +28,7 @@ from crew.worker.ledger import Ledger
 from crew.worker.mailbox import Mailbox
 from crew.worker.options import Options
 from crew.worker.replies import Replies
+from crew.worker.retries import Retries
 from crew.worker.task import Registry
 
 logger = logging.getLogger(__name__)
@@ -126,11 +127,13 @@ class WorkerProcess:
             on_refused=self._on_refused,
         )
         self._replies = Replies(self._publishing, self.id)
+        self._retries = Retries(self._publishing, self._replies)
         self._pubsub = PubSub(self.id, publishing=self._publishing, consuming=self._consuming)
         self._consumer = TaskConsumer(
             self._registry,
             link=self._consuming,
             replies=self._replies,
+            retries=self._retries,
             buffer=self._buffer,
             lane=self._lane,
             ledger=self._ledger,
@@ -169,13 +172,14 @@ class WorkerProcess:
         return not self._consumer.has_work()
 
     async def _flush(self) -> None:
-        """Let the replies that are on their way arrive."""
+        """Let the replies and retries that are on their way arrive."""
         until = time.monotonic() + FLUSH_TIMEOUT
-        while len(self._replies) and time.monotonic() < until:
+        while (len(self._replies) or len(self._retries)) and time.monotonic() < until:
             await asyncio.sleep(0.005)
 
     async def _close(self) -> None:
         self._consumer.stop()
+        self._retries.stop()
         self._loop.remove_reader(self._supervisor)
         await asyncio.gather(self._publishing.close(), self._consuming.close())
 
