@@ -54,6 +54,14 @@ async def test_a_call_succeeds_on_a_later_attempt(
 
 
 @pytest.mark.gen_test
+async def test_many_calls_that_fail_at_once_each_run_once_more(broker_url: str, prefix: str, worker: Process) -> None:
+    async with Client(broker_url) as client:
+        calls = [client.call(prefix + "flaky", 2, expiration=20) for _ in range(300)]
+        assert [(await call)["attempt"] for call in calls] == [2] * 300
+    assert len(attempts(worker, "flaky")) == 600
+
+
+@pytest.mark.gen_test
 async def test_the_last_failure_tells_how_many_there_were(broker_url: str, prefix: str, worker: Process) -> None:
     async with Client(broker_url) as client:
         with pytest.raises(crew.TaskFailed) as failed:
