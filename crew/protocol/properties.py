@@ -1,7 +1,7 @@
 """Message to AMQP properties and back. What comes from the wire is believed only after a look at its type.
 
 The hot path sends as few headers as it can: each costs both ends some microseconds. So `crew-timeout` travels only
-where there is one, and `crew-outcome` only where it is not `returned`.
+where there is one, `crew-attempt` only after the first, and `crew-outcome` only where it is not `returned`.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,7 @@ MAX_PRIORITY: Final = 255
 
 DEADLINE: Final = "crew-deadline"  # epoch milliseconds
 TIMEOUT: Final = "crew-timeout"  # milliseconds
+ATTEMPT: Final = "crew-attempt"  # from 2 on
 TASK: Final = "crew-task"
 WORKER: Final = "crew-worker"
 OUTCOME: Final = "crew-outcome"
@@ -112,6 +113,11 @@ def queue_priority(priority: int) -> int:
     return priority * topology.PRIORITY_LEVELS // (MAX_PRIORITY + 1)
 
 
+def priority_of_level(level: int) -> int:
+    """The smallest priority of 0-255 that has this level of the queue; a level above the queue's is its highest."""
+    return -(-min(level, topology.PRIORITY_LEVELS - 1) * (MAX_PRIORITY + 1) // topology.PRIORITY_LEVELS)
+
+
 # --- call -----------------------------------------------------------------------------------------------------------
 
 
@@ -122,6 +128,8 @@ def of_call(call: Call, *, now: float) -> Properties:
         headers[topology.CLIENT_HEADER] = call.client
     if call.timeout is not None:
         headers[TIMEOUT] = round(call.timeout * 1000)
+    if call.attempt > 1:
+        headers[ATTEMPT] = call.attempt
     expiration = None
     if call.deadline is not None:
         headers[DEADLINE] = round(call.deadline * 1000)
@@ -139,6 +147,16 @@ def of_call(call: Call, *, now: float) -> Properties:
         app_id=APP_ID,
         headers=headers,
     )
+
+
+def of_retry(call: Call, delay_ms: int, *, now: float) -> Properties:
+    """The properties of `call` on its way through the queue that delays it by `delay_ms`.
+
+    It has no expiration: the broker takes that away anyway when the delay ends.
+    """
+    given = of_call(call, now=now)
+    headers = {**(given.headers or {}), topology.DELAY_HEADER: delay_ms}
+    return msgspec.structs.replace(given, headers=headers, expiration=None)
 
 
 def to_call(task: str, properties: Properties, data: bytes, *, make_id: Callable[[], str]) -> Call:
@@ -160,11 +178,13 @@ def to_call(task: str, properties: Properties, data: bytes, *, make_id: Callable
         or make_id(),
         task=task,
         body=_body(properties, data),
+        priority=priority_of_level(properties.priority or 0),
         deadline=deadline,
         timeout=_milliseconds(headers, TIMEOUT),
         persistent=properties.delivery_mode == 2,
         client=_header(headers, topology.CLIENT_HEADER, str, None),
         reply_to=_text("reply_to", properties.reply_to) or None,
+        attempt=_attempt(headers),
         headers=users_own(headers),
     )
 
@@ -200,9 +220,8 @@ def to_reply(properties: Properties, data: bytes) -> Reply | DeadLetter:
     id = _text("correlation_id", properties.correlation_id)
     if not id:
         raise MalformedMessage("a reply without a correlation_id answers nobody")
-    reason = headers.get("x-first-death-reason")
-    if reason is not None:
-        return DeadLetter(id, str(reason))
+    if "x-first-death-reason" in headers:
+        return DeadLetter(id, _reason_of_death(headers))
     outcome = _header(headers, OUTCOME, str, Outcome.RETURNED.value)
     try:
         return Reply(
@@ -320,6 +339,24 @@ def _brief(value: object) -> str:
     """`value` for a message: what somebody else has sent may be long."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]}..."
+
+
+def _reason_of_death(headers: Headers) -> str:
+    """Why the broker sent a message back: its last death, as a call that was delayed has died of that delay first.
+
+    `x-last-death-reason` came with RabbitMQ 3.13; before, the first entry of `x-death` is the last death.
+    """
+    match headers:
+        case {"x-last-death-reason": reason} | {"x-death": [{"reason": reason}, *_]}:
+            return str(reason)
+    return str(headers["x-first-death-reason"])
+
+
+def _attempt(headers: Headers) -> int:
+    attempt: int = _header(headers, ATTEMPT, int, 1)
+    if attempt < 1:
+        raise MalformedMessage(f"header {ATTEMPT} must be 1 or more, not {attempt}")
+    return attempt
 
 
 def _milliseconds(headers: Headers, name: str) -> float | None:

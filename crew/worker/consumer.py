@@ -17,13 +17,14 @@ from crew.protocol.failure import Failure, describe
 from crew.protocol.message import Call, Outcome, new_id
 from crew.worker.buffer import Buffer
 from crew.worker.canceled import CanceledCalls
-from crew.worker.execution import ENDED, NO_BODY, Ended, Execution, ended_with
+from crew.worker.execution import ENDED, NO_BODY, Ended, Execution, ended_with, out_of_time
 from crew.worker.intake import PAUSED, Intake
 from crew.worker.lane import Lane
 from crew.worker.ledger import OVERDUE, Ledger
 from crew.worker.prefetch import Prefetch
 from crew.worker.reason import Reason
 from crew.worker.replies import Replies
+from crew.worker.retries import Retries
 from crew.worker.task import Task
 from crew.worker.watchdog import Watchdog
 
@@ -51,6 +52,7 @@ class TaskConsumer:
         *,
         link: Link,
         replies: Replies,
+        retries: Retries,
         buffer: Buffer,
         lane: Lane,
         ledger: Ledger,
@@ -67,6 +69,7 @@ class TaskConsumer:
         self._prefetch = {queue: Prefetch(lane.slots, fixed_prefetch) for queue in self._tasks}
         self._held = dict.fromkeys(self._tasks, 0)
         self._replies = replies
+        self._retries = retries
         self._buffer = buffer
         self._lane = lane
         self._ledger = ledger
@@ -98,7 +101,7 @@ class TaskConsumer:
         except properties.MalformedMessage as error:
             self._refuse_malformed(delivery, error)
             return
-        crashes = self._ledger.crashes(call.id) if delivery.redelivered else 0
+        crashes = self._ledger.crashes(call.id) if delivery.redelivered or call.attempt > 1 else 0
         refusal = _refusal(call, crashes, self._canceled.get(call.id))
         self._held[delivery.queue] += 1
         if refusal is not None:
@@ -265,10 +268,12 @@ class TaskConsumer:
         if ended.outcome is None:
             execution.delivery.requeue()
             self._held[execution.delivery.queue] -= 1
-        elif execution.is_acked:
-            self._replies.answer(execution.call, ended, lambda: None)
+            return
+        on_sent = (lambda: None) if execution.is_acked else functools.partial(self._release, execution.delivery)
+        if ended.retry_after is None:
+            self._replies.answer(execution.call, ended, on_sent)
         else:
-            self._replies.answer(execution.call, ended, functools.partial(self._release, execution.delivery))
+            self._retries.send(execution, ended, on_sent)
 
     def _end_delivery(self, execution: Execution) -> None:
         execution.is_acked = True
@@ -318,12 +323,11 @@ def _refusal(call: Call, crashes: int, canceled: Reason | None) -> Ended | None:
     if canceled is not None:
         told = Failure(type_name="Canceled", message=f"call {call.id} of task {call.task!r} was cancelled")
         return ended_with(Outcome.CANCELED, told)
-    if deadline.is_past(call.deadline, time.time()):
-        told = Failure(type_name="ExpirationError", message=f"no worker took task {call.task!r} in time")
-        return ended_with(Outcome.EXPIRED, told)
     if crashes == OVERDUE:
         message = f"task {call.task!r} could not be interrupted, and its worker process was killed"
         return ended_with(Outcome.TIMED_OUT, Failure(type_name="TimeoutError", message=message))
+    if deadline.is_past(call.deadline, time.time()):
+        return out_of_time(call)
     if crashes >= MAX_DELIVERIES:
         told = Failure(type_name="WorkerLost", message=f"{crashes} worker processes died while they ran {call.task!r}")
         return ended_with(Outcome.WORKER_LOST, told)

@@ -75,7 +75,7 @@ class Context:
 
     @property
     def attempt(self) -> int:
-        """1 for the first time, one more for each worker process of this host that died over it."""
+        """1 for the first time; one more for each retry, and for each worker process of this host that died over it."""
         return self._execution.attempt
 
     @property

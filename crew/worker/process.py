@@ -28,6 +28,7 @@ from crew.worker.mailbox import Mailbox
 from crew.worker.nested import NestedCalls
 from crew.worker.options import Options
 from crew.worker.replies import Replies
+from crew.worker.retries import Retries
 from crew.worker.station import stations
 from crew.worker.task import Registry
 
@@ -144,6 +145,7 @@ class WorkerProcess:
         )
         self._consuming.remember(Consumer(control.name, self._on_control, CONTROL_PREFETCH))
         self._replies = Replies(self._publishing, self.id)
+        self._retries = Retries(self._publishing, self._replies)
         self._pubsub = PubSub(self.id, publishing=self._publishing, consuming=self._consuming)
         decode = codec.decoder(self._options.broker.accept, self._options.broker.max_payload)
         self._nested = NestedCalls(
@@ -159,6 +161,7 @@ class WorkerProcess:
             station.open(
                 link=self._consuming,
                 replies=self._replies,
+                retries=self._retries,
                 canceled=self._canceled,
                 on_worn_out=self._on_worn_out,
                 decode=decode,
@@ -194,14 +197,15 @@ class WorkerProcess:
         return [station.consumer for station in self._stations]
 
     async def _flush(self) -> None:
-        """Let the replies that are on their way arrive."""
+        """Let the replies and retries that are on their way arrive."""
         until = time.monotonic() + FLUSH_TIMEOUT
-        while len(self._replies) and time.monotonic() < until:
+        while (len(self._replies) or len(self._retries)) and time.monotonic() < until:
             await asyncio.sleep(0.005)
 
     async def _close(self) -> None:
         for consumer in self._consumers:
             consumer.stop()
+        self._retries.stop()
         self._loop.remove_reader(self._supervisor)
         await self._nested.close()
         if self._consuming.is_ready:

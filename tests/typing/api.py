@@ -45,6 +45,17 @@ Task(7)  # type: ignore[arg-type]
 Task("resize", timeout="10")  # type: ignore[arg-type]
 
 
+@Task("fetch", retries=3, backoff=(0.5, 60), retry_on=(OSError, KeyError))
+def fetch(url: str) -> str:
+    return url
+
+
+assert_type(fetch("x"), str)
+Task("fetch", retries="3")  # type: ignore[arg-type]
+Task("fetch", backoff=1)  # type: ignore[arg-type]
+Task("fetch", retry_on=(SystemExit,))  # type: ignore[arg-type]
+
+
 class Stat(HandlerClass):
     def process(self) -> dict[str, int]:
         return {"width": self.data["width"]}
@@ -52,6 +63,7 @@ class Stat(HandlerClass):
 
 Stat.bind("stat")
 Stat.bind("stat", timeout=3)
+Stat.bind("stat", retries=3, backoff=(1, 60), retry_on=(OSError,))
 assert_type(Stat({"width": 1}).process(), dict[str, int])
 
 
@@ -185,6 +197,7 @@ def errors(error: CrewError) -> None:
         assert_type(error.message, str)
         assert_type(error.traceback, str)
         assert_type(error.retryable, bool)
+        assert_type(error.attempts, int)
     elif isinstance(error, UnknownTask | TaskError):
         assert_type(error.id, str | None)
     elif isinstance(error, ConnectionError):

@@ -36,6 +36,7 @@ calls = st.builds(
     persistent=st.booleans(),
     client=maybe_text,
     reply_to=maybe_text,
+    attempt=st.integers(1, 1000),
     headers=user_headers,
 )
 replies = st.builds(
@@ -57,6 +58,7 @@ amqp_values = st.recursive(
 OURS = [
     properties.DEADLINE,
     properties.TIMEOUT,
+    properties.ATTEMPT,
     properties.TASK,
     properties.WORKER,
     properties.OUTCOME,
@@ -64,6 +66,7 @@ OURS = [
     "crew-client",
     "x-death",
     "x-first-death-reason",
+    "x-last-death-reason",
     "x-anything",
 ]
 short_strings = st.none() | st.text() | st.binary()  # bytes: what was no UTF-8
@@ -105,8 +108,32 @@ def test_a_call_arrives_as_it_was(call: Call) -> None:
     received = properties.to_call(call.task, of_call, call.body.data, make_id=lambda: "fallback")
     assert close(received.deadline, call.deadline)
     assert close(received.timeout, call.timeout)
+    assert properties.queue_priority(received.priority) == properties.queue_priority(call.priority)
     exact = {"deadline": None, "timeout": None, "priority": 0}
     assert msgspec.structs.replace(received, **exact) == msgspec.structs.replace(call, **exact)
+
+
+@given(calls, st.integers(1, 86_400_000))
+@settings(deadline=None, max_examples=50)
+def test_a_call_that_was_delayed_arrives_as_it_was(call: Call, delay_ms: int) -> None:
+    of_retry = properties.of_retry(call, delay_ms, now=NOW)
+    assert (of_retry.headers or {})["crew-delay"] == delay_ms
+    assert of_retry.expiration is None
+    usual = properties.of_call(call, now=NOW)
+    read = [properties.to_call(call.task, given, call.body.data, make_id=lambda: "x") for given in (of_retry, usual)]
+    assert read[0] == read[1]
+
+
+@pytest.mark.parametrize("level", range(10))
+def test_a_level_of_the_queue_gives_the_smallest_priority_that_has_it(level: int) -> None:
+    priority = properties.priority_of_level(level)
+    assert properties.queue_priority(priority) == level
+    assert level == 0 or properties.queue_priority(priority - 1) == level - 1
+
+
+@pytest.mark.parametrize(("level", "priority"), [(None, 0), (9, 231), (10, 231), (255, 231)])
+def test_a_message_of_another_sender_has_one_of_our_priorities(level: int | None, priority: int) -> None:
+    assert properties.to_call("t", Properties(priority=level), b"", make_id=lambda: "x").priority == priority
 
 
 @given(replies)
@@ -186,6 +213,9 @@ def test_the_message_id_of_another_sender_serves_where_there_is_no_correlation_i
         ("crew-deadline", 1.5),
         ("crew-timeout", "3"),
         ("crew-timeout", [1]),
+        ("crew-attempt", "2"),
+        ("crew-attempt", 0),
+        ("crew-attempt", -(2**63)),
         ("crew-client", 7),
         ("crew-client", b"\xff"),
     ],
@@ -217,6 +247,19 @@ def test_a_call_that_the_broker_sent_back_is_no_reply(reason: str) -> None:
     came_back = properties.of_call(Call(id="17", task="t", body=Body(b"", None)), now=NOW)
     came_back.headers = {**(came_back.headers or {}), "x-first-death-reason": reason}
     assert properties.to_reply(came_back, b"") == DeadLetter("17", reason)
+
+
+@pytest.mark.parametrize(
+    "deaths",
+    [
+        {"x-last-death-reason": "rejected", "x-death": [{"reason": "expired"}]},
+        {"x-death": [{"reason": "rejected", "queue": "crew.tasks.t"}, {"reason": "expired", "queue": "crew.retry.1"}]},
+    ],
+    ids=["since RabbitMQ 3.13", "before"],
+)
+def test_a_call_that_was_delayed_says_what_it_died_of_at_last(deaths: dict[str, Any]) -> None:
+    headers = {"x-first-death-reason": "expired", "x-first-death-queue": "crew.retry.1", **deaths}
+    assert properties.to_reply(Properties(correlation_id="17", headers=headers), b"") == DeadLetter("17", "rejected")
 
 
 def test_a_task_sees_the_callers_headers_and_none_of_ours() -> None:
