@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import re
 import time
+from collections.abc import Awaitable
 
 import pytest
 
@@ -110,6 +111,7 @@ async def test_a_cancel_while_the_result_is_on_its_way_has_exactly_one_outcome(
     start_worker("--processes", "2", count=2)
     async with Client(broker_url) as client:
         outcomes: dict[str, list[object]] = {}
+        round_trip = max([await _seconds(client.call(prefix + "sleep", 0.002)) for _ in range(10)][2:])
 
         async def one(number: int) -> None:
             id = f"{prefix}{number}"
@@ -119,7 +121,7 @@ async def test_a_cancel_while_the_result_is_on_its_way_has_exactly_one_outcome(
                 id=id,
                 callback=lambda value, headers: outcomes.setdefault(id, []).append(value),
             )
-            await asyncio.sleep(0.0002 * (number % 40))
+            await asyncio.sleep(2 * round_trip * (number % 40) / 40)
             call.cancel()
             with contextlib.suppress(crew.Canceled):
                 assert await call == 0.002
@@ -170,6 +172,12 @@ def test_a_script_may_cancel_too(broker_url: str, prefix: str, start_worker: Sta
         with pytest.raises(crew.Canceled):
             call.result()
         assert client.call(prefix + "echo", "next").result(5) == "next"
+
+
+async def _seconds(call: Awaitable[object]) -> float:
+    began = time.monotonic()
+    await call
+    return time.monotonic() - began
 
 
 async def _wait(client: Client, task: str, data: object) -> object:
