@@ -59,4 +59,5 @@ class Caller:
 
     def send(self, call: PendingCall) -> None:
         """Send it, on the loop of the links; raises DuplicateTaskId or Overloaded as `Client.call` does."""
-        self.calls.send(call)
+        now = time.time()
+        self.calls.send(call, deadline.remaining(call.message.deadline or now, now))

@@ -12,9 +12,11 @@ from crew.errors import Interrupt
 from crew.protocol import codec, failure
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Outcome
-from crew.worker.context import context, running
-from crew.worker.execution import Ended, Execution, Reason
+from crew.worker.context import context
+from crew.worker.execution import Ended, Execution
+from crew.worker.reason import Reason
 from crew.worker.retry import Retry
+from crew.worker.running import running
 from tests.unit.deliveries import an_execution, outcome_of, value_of
 
 

@@ -1,6 +1,7 @@
 """Registering tasks."""
 
 import inspect
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -89,20 +90,34 @@ def test_a_bare_decorator_is_an_error_that_shows_how_to_write_it() -> None:
         Task(resize)  # type: ignore[arg-type]
 
 
-def test_an_async_function_is_refused_at_start(registry: Registry) -> None:
+def test_an_async_function_is_a_task_of_the_event_loop(registry: Registry) -> None:
     @Task("resize")
     async def resize(data: Any) -> None: ...
 
-    with pytest.raises(SettingsError, match="'resize' is an async function"):
-        registry.check()
+    registry.check()
+    assert [task.is_async for task in registry] == [True]
 
 
-def test_an_async_process_is_refused_at_start(registry: Registry) -> None:
+def test_an_async_process_is_a_task_of_the_event_loop(registry: Registry) -> None:
     class Resize(HandlerClass):
         async def process(self) -> None: ...
 
     Resize.bind("resize")
-    with pytest.raises(SettingsError, match="'resize' is an async function"):
+    registry.check()
+    assert [task.is_async for task in registry] == [True]
+
+
+def test_a_plain_function_is_none_of_the_event_loop(registry: Registry) -> None:
+    Task("resize")(lambda data: data)
+    assert [task.is_async for task in registry] == [False]
+
+
+def test_an_async_generator_is_refused_at_start(registry: Registry) -> None:
+    @Task("resize")
+    async def resize(data: Any) -> AsyncIterator[None]:
+        yield
+
+    with pytest.raises(SettingsError, match="'resize' is an async generator"):
         registry.check()
 
 
@@ -113,13 +128,9 @@ def test_a_timeout_beyond_what_the_broker_waits_is_refused_at_start(registry: Re
 
 
 def test_every_mistake_is_told_at_once(registry: Registry) -> None:
-    @Task("a")
-    async def a(data: Any) -> None: ...
-
-    @Task("b")
-    async def b(data: Any) -> None: ...
-
-    with pytest.raises(SettingsError, match=r"'a' is an async.*; .*'b' is an async"):
+    Task("a", timeout=2e3)(lambda data: data)
+    Task("b")(None)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match=r"'a' has a timeout.*; .*'b' is None"):
         registry.check()
 
 
