@@ -161,8 +161,9 @@ class Link:
         if self.is_ready and self._channel is not None:
             await self._unless_lost(self._channel.delete_queue(queue.name))
 
-    def remember(self, consumer: Consumer) -> None:
-        """Consume after every connect from now on."""
+    def remember(self, consumer: Consumer, *items: Item) -> None:
+        """Declare `items` and consume after every connect from now on."""
+        self._topology += [item for item in items if item not in self._topology]
         self._consumers[consumer.queue] = consumer
 
     def has_consumer(self, queue: str) -> bool:

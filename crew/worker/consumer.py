@@ -17,7 +17,7 @@ from crew.protocol.failure import Failure, describe
 from crew.protocol.message import Call, Outcome, new_id
 from crew.worker.buffer import Buffer
 from crew.worker.canceled import CanceledCalls
-from crew.worker.execution import NO_BODY, Ended, Execution, ended_with
+from crew.worker.execution import ENDED, NO_BODY, Ended, Execution, ended_with
 from crew.worker.intake import PAUSED, Intake
 from crew.worker.lane import Lane
 from crew.worker.ledger import OVERDUE, Ledger
@@ -162,8 +162,10 @@ class TaskConsumer:
     def on_decided(self, execution: Execution) -> None:
         """What it came to is certain, though it may still be cleaning up.
 
-        Where it is to run elsewhere, that waits for the end of its clean-up.
+        Where it is to run elsewhere, that waits for the end of its clean-up. Its own calls end with it.
         """
+        if execution.scope is not None and (execution.has_ended or not execution.shields):
+            execution.scope.abandon(ENDED)
         ended = execution.ended
         if execution.is_answered or ended is None or (ended.outcome is None and execution in self._in_hand):
             return

@@ -8,11 +8,12 @@ hit the next execution.
 import asyncio
 import math
 import time
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import msgspec
 
 from crew.amqp import Delivery
+from crew.client import Scope
 from crew.errors import Interrupt
 from crew.protocol import codec, deadline, failure, properties
 from crew.protocol.failure import Failure
@@ -21,6 +22,9 @@ from crew.worker.cancellation import Cancellation
 from crew.worker.reason import Reason
 from crew.worker.running import running
 from crew.worker.task import Task
+
+if TYPE_CHECKING:
+    from crew.worker.nested import NestedCall
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -42,6 +46,7 @@ class Ended(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, body=Body(failure.encode(told), codec.JSON))
 
 
+ENDED: Final = "the task that made it has ended, or was interrupted"  # why a nested call is given up
 NO_BODY: Final = Body(b"", None)
 ONE_STRIKE: Final = 0.5  # seconds within which one interrupt is enough, whoever else sends it
 
@@ -78,7 +83,10 @@ class Execution:
         self.is_answered = False
         self.is_announced = False  # the caller knows that it has started
         self.slot: int | None = None  # of the ledger
+        self.scope: Scope | None = None  # of the calls that it makes, once it has made one
+        self.waits_for: NestedCall | None = None  # the call whose value it waits for
         self.shields = 0
+        self._interrupted_at: float | None = None  # time.monotonic()
         self.is_owed = False  # an interrupt is on its way to the task, or waits for the end of its shield
         self._struck = -math.inf  # time.monotonic() of the last interrupt
         self._box: dict[str, Any] = {}
@@ -174,8 +182,7 @@ class Execution:
         if not self.decide(_interrupted(self, reason)):
             return False
         self._box["by"] = self.reason = reason
-        now = time.monotonic()
-        self.limit = now if self.limit is None else min(self.limit, now)  # its grace begins
+        self._interrupted_at = time.monotonic()
         self.cancelled.set()
         return True
 
@@ -189,6 +196,13 @@ class Execution:
     def remaining(self) -> float | None:
         """Seconds that it may still run; None where unlimited."""
         return None if self.limit is None else deadline.remaining(self.limit, time.monotonic())
+
+    @property
+    def due(self) -> float | None:
+        """When it must have ended (time.monotonic()): its limit, or the interrupt that came first; its grace begins."""
+        if self._interrupted_at is None or (self.limit is not None and self.limit < self._interrupted_at):
+            return self.limit
+        return self._interrupted_at
 
     # --- raising what was decided -----------------------------------------------------------------------------------
 
@@ -225,7 +239,8 @@ def _interrupted(execution: Execution, reason: Reason) -> Ended:
     match reason:
         case Reason.TIMEOUT:
             ran = time.monotonic() - (execution.started or time.monotonic())
-            told = Failure(type_name="TimeoutError", message=f"task {task!r} was interrupted after {ran:.3f} s")
+            message = f"task {task!r} was interrupted after {ran:.3f} s{_waiting(execution.waits_for)}"
+            told = Failure(type_name="TimeoutError", message=message)
             return ended_with(Outcome.TIMED_OUT, told)
         case Reason.CANCELED:
             return ended_with(Outcome.CANCELED, Failure(type_name="Canceled", message=f"task {task!r} was cancelled"))
@@ -237,3 +252,10 @@ def _interrupted(execution: Execution, reason: Reason) -> Ended:
                 message=f"the worker of task {task!r} was stopped, and a call that is not persistent is not run twice",
             )
             return ended_with(Outcome.WORKER_LOST, told)
+
+
+def _waiting(nested: "NestedCall | None") -> str:
+    """What an interrupted execution waited for: where nobody had taken it, all slots may wait for each other."""
+    if nested is None:
+        return ""
+    return f", while it waited for task {nested.task!r}" + ("" if nested.has_started else ", which no worker had taken")

@@ -25,6 +25,7 @@ from crew.worker.consumer import TaskConsumer
 from crew.worker.context import context
 from crew.worker.ledger import Ledger
 from crew.worker.mailbox import Mailbox
+from crew.worker.nested import NestedCalls
 from crew.worker.options import Options
 from crew.worker.replies import Replies
 from crew.worker.station import stations
@@ -125,7 +126,7 @@ class WorkerProcess:
             name=f"{name} worker publish",
             topology=(*topology.EXCHANGES, topology.parked_queue()),
             reports=False,
-            on_ready=lambda: self._replies.send_waiting(),
+            on_ready=self._send_waiting,
             on_refused=self._on_refused,
         )
         self._consuming = Link(
@@ -145,6 +146,10 @@ class WorkerProcess:
         self._replies = Replies(self._publishing, self.id)
         self._pubsub = PubSub(self.id, publishing=self._publishing, consuming=self._consuming)
         decode = codec.decoder(self._options.broker.accept, self._options.broker.max_payload)
+        self._nested = NestedCalls(
+            self.id, self._mailbox, publishing=self._publishing, consuming=self._consuming, decode=decode
+        )
+        context.bind(self._nested.call)
         for station in self._stations:
             station.open(
                 link=self._consuming,
@@ -194,6 +199,7 @@ class WorkerProcess:
         for consumer in self._consumers:
             consumer.stop()
         self._loop.remove_reader(self._supervisor)
+        await self._nested.close()
         if self._consuming.is_ready:
             await self._consuming.delete_queue(topology.control_queue(self.id))
         await asyncio.gather(self._publishing.close(), self._consuming.close())
@@ -203,11 +209,16 @@ class WorkerProcess:
     def _on_ready(self) -> None:
         count, names = len(self._registry), ", ".join(task.name for task in self._registry)
         logger.info("serving %d %s: %s", count, "task" if count == 1 else "tasks", names)
+        self._nested.send_waiting()
         self._tell(READY)
 
     def _on_refused(self, fault: LinkFault) -> None:
         self._exit_code = EXIT_REFUSED
         self._told.set()
+
+    def _send_waiting(self) -> None:
+        self._replies.send_waiting()
+        self._nested.send_waiting()
 
     def _on_lost(self, fault: LinkFault) -> None:
         for consumer in self._consumers:
@@ -223,7 +234,7 @@ class WorkerProcess:
         except properties.MalformedMessage as error:
             logger.warning("a control message is dropped: %s", error)
         finally:
-            delivery.ack_through()
+            delivery.ack()
 
     def _on_worn_out(self) -> None:
         """Something runs on that nothing ends: the process finishes the rest, and is replaced."""
