@@ -27,6 +27,10 @@ class Browser:
         """Send a request."""
         self._writer.write(f"GET {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
 
+    def begin_to_send(self) -> None:
+        """Send a request that lacks its body."""
+        self._writer.write(b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\nnot all")
+
     async def answer(self) -> tuple[int, str]:
         """Status and body of the answer."""
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode().lower()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 from tornado import gen
-from tornado.web import RequestHandler
+from tornado.web import RequestHandler, stream_request_body
 from tornado.websocket import WebSocketHandler, websocket_connect
 
 from crew.client import PendingCall, Scope
@@ -315,6 +315,59 @@ async def test_calls_that_a_handler_has_not_waited_for_outlive_its_answer() -> N
 
 
 @pytest.mark.gen_test
+async def test_a_request_that_was_answered_before_it_was_sent_is_not_abandoned() -> None:
+    closed: list[RequestHandler] = []
+
+    @stream_request_body
+    class Hasty(Abandoned):
+        def prepare(self) -> None:
+            super().prepare()
+            self.crew.call("t")
+            self.finish("accepted")
+
+        def data_received(self, chunk: bytes) -> None:
+            """It has its answer already."""
+
+        def on_connection_close(self) -> None:
+            super().on_connection_close()
+            closed.append(self)
+
+    async with site(("/", Hasty)) as web:
+        browser = await web.visit("/elsewhere")
+        assert (await browser.answer())[0] == 404
+        browser.begin_to_send()
+        assert await browser.answer() == (200, "accepted")
+        (call,) = web.calls
+        await browser.leave()
+        await until(lambda: closed)
+        assert not call.done()
+
+
+@pytest.mark.gen_test
+async def test_who_reports_exceptions_in_his_own_way_hears_of_no_abandoned_request() -> None:
+    reported: list[BaseException | None] = []
+    finished = asyncio.Event()
+
+    class Reports(Handler):
+        def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
+            reported.append(value)
+
+        def on_finish(self) -> None:
+            finished.set()
+
+    class Mixed(AbandonMixin, Reports):
+        async def get(self) -> None:
+            await self.crew.call("t")
+
+    async with site(("/", Mixed)) as web:
+        browser = await web.visit()
+        await web.called(1)
+        await browser.leave()
+        await asyncio.wait_for(finished.wait(), 5)
+    assert reported == []
+
+
+@pytest.mark.gen_test
 async def test_a_mistake_of_an_abandoned_handler_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     class Mistaken(Abandoned):
         async def get(self) -> None:
@@ -428,6 +481,7 @@ async def test_a_websocket_that_is_closed_takes_the_calls_along_that_nobody_wait
             self.settings["crew"].call("t", callback=lambda value, headers: closed.append(value))
 
         def on_close(self) -> None:
+            self.settings["crew"].call("clean up")
             closed.append("closed")
 
     async with site(("/", Starts)) as web:
@@ -436,7 +490,7 @@ async def test_a_websocket_that_is_closed_takes_the_calls_along_that_nobody_wait
         await web.called(1)
         socket.close()
         await until(lambda: len(closed) == 2)
-        assert web.calls == []
+        assert [call.task for call in web.calls] == ["clean up"]
     assert isinstance(closed[0], Canceled)
     assert closed[1] == "closed"
 
