@@ -17,7 +17,8 @@ from crew import (
     TimeoutError,
     UnknownTask,
 )
-from crew.client import Event, Parallel, PendingCall, Subscription, blocking
+from crew.client import Event, Parallel, PendingCall, Scope, Subscription, blocking
+from crew.gateway import AbandonMixin, cancel_when_abandoned
 from crew.worker import HandlerClass, Task, context, run
 
 assert_type(crew.__version__, str)
@@ -202,3 +203,27 @@ def errors(error: CrewError) -> None:
         assert_type(error.id, str | None)
     elif isinstance(error, ConnectionError):
         print(error)
+
+
+class Abandoned(AbandonMixin, RequestHandler):
+    crew: Client
+
+    async def get(self) -> None:
+        self.write(await self.crew.call("resize"))
+
+
+class Named(RequestHandler):
+    crew: Client
+
+    async def get(self) -> None:
+        call = self.crew.call("resize")
+        cancel_when_abandoned(self, call)
+        cancel_when_abandoned(call)  # type: ignore[arg-type]
+        self.write(await call)
+
+
+def in_a_scope(client: Client) -> None:
+    with Scope() as scope:
+        scope.add(client.call("resize"))
+        assert_type(scope.is_abandoned, bool)
+        assert_type(scope.abandon("the HTTP client has gone"), list[PendingCall])
