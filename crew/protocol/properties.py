@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from crew.errors import CrewError
-from crew.protocol import topology
+from crew.protocol import topology, user_headers
 from crew.protocol.deadline import broker_ttl_ms, remaining
 from crew.protocol.message import Body, Call, Control, Event, Headers, Outcome, Reply
 
@@ -25,8 +25,6 @@ WORKER: Final = "crew-worker"
 OUTCOME: Final = "crew-outcome"
 REASON: Final = "crew-reason"  # of a parked message: why it was given up; of a control message: why it was sent
 UNREADABLE: Final = "crew-unreadable"  # never travels: set where the properties of a message could not be decoded
-MAX_HEADERS: Final = 64 * 1024  # bytes of all names and values: they share a frame of 128 KiB with the properties
-_RESERVED: Final = ("crew-", "x-")  # the broker's and ours; the user's own headers begin with anything else
 
 _Value = TypeVar("_Value")
 
@@ -69,43 +67,6 @@ def check_priority(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_PRIORITY:
         raise ValueError(f"priority must be an int from 0 to {MAX_PRIORITY}, not {value!r}")
     return value
-
-
-def check_headers(headers: Headers | None) -> Headers:
-    """Return the user's headers, or {}.
-
-    Raises:
-        ValueError: they are no dict or too large; a name is no string, is over 128 bytes, or is reserved; a value is no
-            str, int of 64 bits, or bool.
-    """
-    if not headers:
-        return {}
-    if not isinstance(headers, dict):
-        raise ValueError(f"headers must be a dict, not {headers!r}")
-    size = sum(_header_size(name, value) for name, value in headers.items())
-    if size > MAX_HEADERS:
-        raise ValueError(f"the headers have {size} bytes, more than {MAX_HEADERS}")
-    return headers
-
-
-def _header_size(name: object, value: object) -> int:
-    """Bytes of one header of the user; raises ValueError where it cannot travel."""
-    if not isinstance(name, str) or not 0 < _utf8_size("the name of a header", name) <= 128:
-        raise ValueError(f"the name of a header must be a string of 1 to 128 bytes, not {name!r}")
-    if name.lower().startswith(_RESERVED):
-        raise ValueError(f"header {name!r} is reserved: begin it with anything but {' or '.join(_RESERVED)}")
-    if isinstance(value, str):
-        return len(name) + _utf8_size(f"header {name!r}", value)
-    if isinstance(value, int) and -(2**63) <= value < 2**63:
-        return len(name) + 9
-    raise ValueError(f"header {name!r} must be a str, an int of 64 bits, or a bool, not {value!r}")
-
-
-def _utf8_size(what: str, text: str) -> int:
-    try:
-        return len(text.encode())
-    except UnicodeEncodeError:
-        raise ValueError(f"{what} must be valid Unicode, not {text!r}") from None
 
 
 def queue_priority(priority: int) -> int:
@@ -185,7 +146,7 @@ def to_call(task: str, properties: Properties, data: bytes, *, make_id: Callable
         client=_header(headers, topology.CLIENT_HEADER, str, None),
         reply_to=_text("reply_to", properties.reply_to) or None,
         attempt=_attempt(headers),
-        headers=users_own(headers),
+        headers=user_headers.own(headers),
     )
 
 
@@ -229,7 +190,7 @@ def to_reply(properties: Properties, data: bytes) -> Reply | DeadLetter:
             outcome=Outcome(outcome),
             body=_body(properties, data),
             worker=_header(headers, WORKER, str, None),
-            headers=users_own(headers),
+            headers=user_headers.own(headers),
         )
     except ValueError:
         raise MalformedMessage(f"a reply says {OUTCOME}: {_brief(outcome)}, which is no outcome") from None
@@ -257,7 +218,7 @@ def to_event(topic: str, properties: Properties, data: bytes) -> Event:
     Raises:
         MalformedMessage: a property has the wrong type.
     """
-    return Event(topic=topic, body=_body(properties, data), headers=users_own(_readable(properties)))
+    return Event(topic=topic, body=_body(properties, data), headers=user_headers.own(_readable(properties)))
 
 
 # --- control --------------------------------------------------------------------------------------------------------
@@ -286,25 +247,6 @@ def to_control(properties: Properties) -> Control:
 
 
 # --- pieces ---------------------------------------------------------------------------------------------------------
-
-
-def users_own(headers: Headers) -> Headers:
-    """Those of `headers` that are neither crew's nor the broker's."""
-    return {name: value for name, value in headers.items() if isinstance(name, str) and not name.startswith(_RESERVED)}
-
-
-def sendable(headers: Headers) -> Headers:
-    """Those of somebody else's `headers` that can be sent on; none where they are too large together."""
-    own = {name: value for name, value in users_own(headers).items() if _can_travel(name, value)}
-    return own if sum(_header_size(name, value) for name, value in own.items()) <= MAX_HEADERS else {}
-
-
-def _can_travel(name: str, value: object) -> bool:
-    try:
-        _header_size(name, value)
-    except ValueError:
-        return False
-    return True
 
 
 def _readable(properties: Properties) -> Headers:

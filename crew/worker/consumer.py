@@ -7,20 +7,19 @@ slot has been free for a while, what has not started goes back, and nothing more
 
 import functools
 import logging
-import time
 from collections.abc import Callable, Iterable
-from typing import Final
 
 from crew.amqp import Delivery, Link
-from crew.protocol import codec, deadline, properties, topology
-from crew.protocol.failure import Failure, describe
+from crew.protocol import codec, properties, topology
+from crew.protocol.failure import describe
 from crew.protocol.message import Call, Outcome, new_id
+from crew.worker.admission import refusal
 from crew.worker.buffer import Buffer
 from crew.worker.canceled import CanceledCalls
-from crew.worker.execution import ENDED, NO_BODY, Ended, Execution, ended_with, out_of_time
+from crew.worker.execution import ENDED, NO_BODY, Ended, Execution, ended_with
 from crew.worker.intake import PAUSED, Intake
 from crew.worker.lane import Lane
-from crew.worker.ledger import OVERDUE, Ledger
+from crew.worker.ledger import Ledger
 from crew.worker.prefetch import Prefetch
 from crew.worker.reason import Reason
 from crew.worker.replies import Replies
@@ -29,8 +28,6 @@ from crew.worker.task import Task
 from crew.worker.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
-
-MAX_DELIVERIES: Final = 3  # of a call that takes its worker process down with it
 
 
 class TaskConsumer:
@@ -102,10 +99,10 @@ class TaskConsumer:
             self._refuse_malformed(delivery, error)
             return
         crashes = self._ledger.crashes(call.id) if delivery.redelivered or call.attempt > 1 else 0
-        refusal = _refusal(call, crashes, self._canceled.get(call.id))
+        refused = refusal(call, crashes, self._canceled.get(call.id))
         self._held[delivery.queue] += 1
-        if refusal is not None:
-            self._answer_without_running(delivery, call, refusal)
+        if refused is not None:
+            self._answer_without_running(delivery, call, refused)
             return
         execution = Execution(delivery, call, task, crashes=crashes, decode=self._decode)
         if not (call.persistent or self._in_hand):
@@ -316,22 +313,3 @@ class TaskConsumer:
 
     def _windows(self) -> dict[str, int]:
         return {queue: one.window for queue, one in self._prefetch.items()}
-
-
-def _refusal(call: Call, crashes: int, canceled: Reason | None) -> Ended | None:
-    """Why `call` must not be run, or None."""
-    if canceled is not None:
-        told = Failure(type_name="Canceled", message=f"call {call.id} of task {call.task!r} was cancelled")
-        return ended_with(Outcome.CANCELED, told)
-    if crashes == OVERDUE:
-        message = f"task {call.task!r} could not be interrupted, and its worker process was killed"
-        return ended_with(Outcome.TIMED_OUT, Failure(type_name="TimeoutError", message=message))
-    if deadline.is_past(call.deadline, time.time()):
-        return out_of_time(call)
-    if crashes >= MAX_DELIVERIES:
-        told = Failure(type_name="WorkerLost", message=f"{crashes} worker processes died while they ran {call.task!r}")
-        return ended_with(Outcome.WORKER_LOST, told)
-    if crashes and not call.persistent:
-        message = f"its worker process died, and a call of {call.task!r} that is not persistent is not run twice"
-        return ended_with(Outcome.WORKER_LOST, Failure(type_name="WorkerLost", message=message))
-    return None

@@ -11,7 +11,7 @@ from crew.worker.shield import Shield
 if TYPE_CHECKING:
     from crew.worker.cancellation import Cancellation
     from crew.worker.execution import Execution
-    from crew.worker.nested import NestedCall
+    from crew.worker.nested_call import NestedCall
 
 
 class ContextPubSub:

@@ -15,7 +15,7 @@ import msgspec
 from crew.amqp import Delivery
 from crew.client import Scope
 from crew.errors import Interrupt
-from crew.protocol import codec, deadline, failure, properties
+from crew.protocol import codec, deadline, failure, user_headers
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Call, Headers, Outcome
 from crew.worker.cancellation import Cancellation
@@ -24,7 +24,7 @@ from crew.worker.running import running
 from crew.worker.task import Task
 
 if TYPE_CHECKING:
-    from crew.worker.nested import NestedCall
+    from crew.worker.nested_call import NestedCall
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -166,7 +166,7 @@ class Execution:
         return Ended(
             Outcome.RETURNED,
             codec.encode(value, self._serializer(value)),
-            properties.check_headers(self.headers),
+            user_headers.check(self.headers),
         )
 
     def _raised(self, error: Exception) -> None:

@@ -18,14 +18,15 @@ from typing import Any, Final
 from crew.amqp import Consumer, Delivery, Link
 from crew.amqp.fault import LinkFault
 from crew.client.pubsub import PubSub
-from crew.protocol import codec, properties, topology
+from crew.protocol import codec, properties, topology, user_headers
 from crew.protocol.message import Event, Headers, new_id
 from crew.worker.canceled import CanceledCalls, reason_of
 from crew.worker.consumer import TaskConsumer
 from crew.worker.context import context
+from crew.worker.frozen import DUMP_STACKS
 from crew.worker.ledger import Ledger
 from crew.worker.mailbox import Mailbox
-from crew.worker.nested import NestedCalls
+from crew.worker.nested_calls import NestedCalls
 from crew.worker.options import Options
 from crew.worker.replies import Replies
 from crew.worker.retries import Retries
@@ -37,8 +38,6 @@ logger = logging.getLogger(__name__)
 READY: Final = b"r"  # to the supervisor: the broker was reached, and tasks are served
 DRAIN: Final = b"d"  # from the supervisor: take nothing new, finish, exit
 HURRY: Final = b"h"  # from the supervisor: interrupt what runs, exit
-
-DUMP_STACKS: Final = signal.SIGQUIT  # writes every thread's stack to stderr, also where Python code cannot run
 
 EXIT_DRAINED: Final = 0
 EXIT_REFUSED: Final = 78  # EX_CONFIG of sysexits.h: no restart would help
@@ -284,6 +283,6 @@ class WorkerProcess:
         event = Event(
             topic=topology.check_topic(topic),
             body=codec.encode(message, serializer),
-            headers=properties.check_headers(headers),
+            headers=user_headers.check(headers),
         )
         asyncio.run_coroutine_threadsafe(self._pubsub.publish(event, PUBLISH_TIMEOUT), self._loop).result()

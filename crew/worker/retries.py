@@ -16,7 +16,7 @@ import msgspec
 
 from crew.amqp import ConfirmStatus, Link
 from crew.errors import ConnectionError
-from crew.protocol import deadline, properties, topology
+from crew.protocol import deadline, properties, topology, user_headers
 from crew.protocol.message import Call
 from crew.worker.execution import Ended, Execution
 from crew.worker.replies import Replies
@@ -121,4 +121,4 @@ class Retries:
 
 def _next_attempt(call: Call) -> Call:
     """`call`, as it is published again: without headers of another sender that would break the connection."""
-    return msgspec.structs.replace(call, attempt=call.attempt + 1, headers=properties.sendable(call.headers))
+    return msgspec.structs.replace(call, attempt=call.attempt + 1, headers=user_headers.sendable(call.headers))

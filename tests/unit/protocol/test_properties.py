@@ -11,18 +11,13 @@ from hypothesis import strategies as st
 from crew.protocol import properties
 from crew.protocol.message import Body, Call, Event, Outcome, Reply
 from crew.protocol.properties import DeadLetter, MalformedMessage, Properties
+from tests.unit.protocol.test_user_headers import headers_of_users
 
 NOW = 1_800_000_000.0
 
 whole_text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 maybe_text = st.none() | whole_text
 integers_64 = st.integers(-(2**63), 2**63 - 1)
-header_names = whole_text.filter(lambda name: not name.lower().startswith(("crew-", "x-")))
-user_headers = st.dictionaries(
-    header_names,
-    whole_text | st.booleans() | integers_64,
-    max_size=4,
-)
 bodies = st.builds(Body, st.binary(), maybe_text, st.none() | st.just("gzip"))
 
 calls = st.builds(
@@ -37,7 +32,7 @@ calls = st.builds(
     client=maybe_text,
     reply_to=maybe_text,
     attempt=st.integers(1, 1000),
-    headers=user_headers,
+    headers=headers_of_users,
 )
 replies = st.builds(
     Reply,
@@ -46,7 +41,7 @@ replies = st.builds(
     body=bodies,
     persistent=st.booleans(),
     worker=maybe_text,
-    headers=user_headers,
+    headers=headers_of_users,
 )
 
 # What an AMQP field table can hold, as pika decodes it.
@@ -144,7 +139,7 @@ def test_a_reply_arrives_as_it_was(reply: Reply) -> None:
     assert msgspec.structs.replace(received, persistent=True) == msgspec.structs.replace(reply, persistent=True)
 
 
-@given(st.builds(Event, topic=whole_text, body=bodies, persistent=st.just(False), headers=user_headers))
+@given(st.builds(Event, topic=whole_text, body=bodies, persistent=st.just(False), headers=headers_of_users))
 @settings(deadline=None, max_examples=50)
 def test_an_event_arrives_as_it_was(event: Event) -> None:
     assert properties.to_event(event.topic, properties.of_event(event, now=NOW), event.body.data) == event
@@ -288,55 +283,3 @@ def test_a_larger_priority_never_goes_behind_a_smaller_one() -> None:
     levels = [properties.queue_priority(priority) for priority in range(256)]
     assert levels == sorted(levels)
     assert set(levels) == set(range(10))
-
-
-@given(user_headers)
-@settings(deadline=None, max_examples=50)
-def test_headers_may_be_strings_numbers_and_booleans(headers: dict[str, Any]) -> None:
-    assert properties.check_headers(headers) == headers
-
-
-def test_no_headers_are_no_headers() -> None:
-    assert properties.check_headers(None) == {}
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"a": None},
-        {"a": b"bytes"},
-        {"a": [1]},
-        {"a": 2**63},
-        {"": 1},
-        {"ü" * 65: 1},
-        {1: 1},
-        {"crew-client": "me"},
-        {"X-Death": "x"},
-        {"CREW-task": "t"},
-    ],
-    ids=repr,
-)
-def test_a_header_that_cannot_travel_is_a_value_error_at_the_call(headers: dict[Any, Any]) -> None:
-    with pytest.raises(ValueError, match="header"):
-        properties.check_headers(headers)
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"a": "\ud800"},
-        {"\ud800": 1},
-        {"a": float("nan")},
-        {"a": float("inf")},
-        {"a": "x" * 200_000},
-        [("a", 1)],
-    ],
-    ids=["value is no UTF-8", "name is no UTF-8", "nan", "inf", "larger than a frame", "no dict"],
-)
-def test_a_header_that_would_break_the_connection_is_a_value_error_at_the_call(headers: Any) -> None:
-    """Not UTF-8: pika raises while it writes. NaN: other clients write it, and pika raises while it reads.
-
-    Larger than a frame (128 KiB): the broker closes the connection, and the call is published again on the next.
-    """
-    with pytest.raises(ValueError, match="header"):
-        properties.check_headers(headers)

@@ -12,9 +12,10 @@ from crew.amqp import Delivery
 from crew.protocol import codec, failure, properties, topology
 from crew.protocol.message import Body, Call, Outcome, Reply
 from crew.protocol.properties import Properties
+from crew.worker.admission import MAX_DELIVERIES
 from crew.worker.buffer import Buffer
 from crew.worker.canceled import CanceledCalls
-from crew.worker.consumer import MAX_DELIVERIES, TaskConsumer
+from crew.worker.consumer import TaskConsumer
 from crew.worker.execution import Execution
 from crew.worker.ledger import Ledger
 from crew.worker.replies import Replies
