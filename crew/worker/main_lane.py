@@ -7,7 +7,6 @@ makes it pause for the I/O thread: so heartbeats go on there, and a cancel is he
 """
 
 import logging
-import math
 import signal
 import threading
 import time
@@ -49,7 +48,6 @@ class MainLane:
         self._on_started = on_started
         self._on_ended = on_ended
         self._current: Execution | None = None
-        self._fires_at = math.inf  # time.monotonic() of the kernel timer
 
     def fill(self) -> None:
         """Nothing: the main thread helps itself from the buffer."""
@@ -119,6 +117,8 @@ class MainLane:
         self._current = None
         if execution.is_interrupted or signal.getsignal(TIMER) != self._on_signal:
             self._take_signals()
+        else:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # no question of its own: to ask costs as much
         self._on_ended(execution)
 
     def _take_signals(self) -> None:
@@ -129,25 +129,22 @@ class MainLane:
         signal.siginterrupt(PAUSE, False)
         signal.setitimer(signal.ITIMER_VIRTUAL, PAUSE_EVERY, PAUSE_EVERY)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        self._fires_at = math.inf
 
     def _arm(self, limit: float | None) -> None:
         """Have the timer fire by `limit`. One that fires earlier is left alone: its handler arms it again.
 
-        So a stream of short tasks costs no system call. One that should have fired is gone: the task has stopped it.
+        The kernel is asked what it has: a task may have stopped the timer, or moved it.
         """
         if limit is None:
             return
         now = time.monotonic()
-        if limit < self._fires_at or self._fires_at < now:
-            self._fires_at = limit
+        left, _ = signal.getitimer(signal.ITIMER_REAL)  # seconds; 0.0 where it is not set
+        if not left or limit < now + left:
             signal.setitimer(signal.ITIMER_REAL, min(max(limit - now, 1e-6), LONGEST_TIMER))
 
-    def _on_signal(self, number: int, _frame: object) -> None:
+    def _on_signal(self, _signal: int, _frame: object) -> None:
         """Runs in the main thread between two bytecodes of whatever runs there."""
         execution = self._current
-        if number == TIMER:
-            self._fires_at = math.inf
         if execution is None or execution.has_ended:
             return
         now = time.monotonic()
