@@ -18,6 +18,18 @@ from tests.waiting import eventually
 INTERRUPTED_WITHIN = 0.050  # seconds after the deadline, as promised
 
 
+def punctual(attempt: Callable[[], float]) -> None:
+    """Fails where what `attempt` runs is late; it returns by how many seconds.
+
+    It has three attempts: on a busy machine anything is late now and then, what is wrong is late each time.
+    """
+    late = [attempt()]
+    while len(late) < 3 and late[-1] >= INTERRUPTED_WITHIN:
+        late.append(attempt())
+    assert min(late) >= 0
+    assert late[-1] < INTERRUPTED_WITHIN, late
+
+
 class Recorder:
     """A task that notes what happens to it.
 
@@ -50,6 +62,12 @@ class Recorder:
     def reasons(self) -> list[str]:
         """Of each interrupt."""
         return [reason for reason, _ in self.interrupted]
+
+    def late(self, execution: Execution) -> float:
+        """Seconds from the limit to the interrupt, of which there was one."""
+        ((_, when),) = self.interrupted
+        assert execution.limit is not None
+        return when - execution.limit
 
 
 def endless_loop() -> None:
