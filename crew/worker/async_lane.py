@@ -7,7 +7,6 @@ replaced.
 """
 
 import asyncio
-import io
 import signal
 import threading
 import time
@@ -15,7 +14,7 @@ from typing import Final
 
 from crew.worker.buffer import Buffer
 from crew.worker.execution import Execution
-from crew.worker.interrupt import stack_of
+from crew.worker.interrupt import stack_of, stack_of_coroutine
 from crew.worker.lane import OnExecution, Soon
 from crew.worker.mailbox import Mailbox
 from crew.worker.main_lane import STRIKE
@@ -101,10 +100,7 @@ class AsyncLane:
         if self._is_blocked():
             return stack_of(self._thread)
         task = self._executions.get(execution)
-        text = io.StringIO()
-        if task is not None and not task.done():
-            task.print_stack(file=text)
-        return text.getvalue()
+        return "" if task is None or task.done() else stack_of_coroutine(task.get_coro())
 
     def serve(self) -> None:
         """Run the loop in the calling thread, until `stop`."""

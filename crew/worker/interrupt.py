@@ -59,6 +59,17 @@ def stack_of(thread: threading.Thread | None) -> str:
     return "" if frame is None else "".join(traceback.format_stack(frame))
 
 
+def stack_of_coroutine(coroutine: object) -> str:
+    """Where `coroutine` awaits, as the text of a traceback; `asyncio.Task.get_stack` knows its outermost frame only."""
+    frames = []
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
+        if frame is not None:
+            frames.append((frame, frame.f_lineno))
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+    return "".join(traceback.StackSummary.extract(iter(frames)).format())
+
+
 def _set(ident: int | None, kind: type[Interrupt] | None) -> None:
     thrown = ctypes.c_void_p(None) if kind is None else ctypes.py_object(kind)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident or 0), thrown)
