@@ -1,13 +1,16 @@
 """Lanes and what runs in them: tasks that note what happens to them, and a lane that the test plays."""
 
+import contextlib
+import functools
 import queue
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from crew.errors import Interrupt
+from crew.worker.async_lane import AsyncLane
 from crew.worker.buffer import Buffer
 from crew.worker.execution import Execution
 from crew.worker.main_lane import MainLane
@@ -180,6 +183,62 @@ class Threads:
         eventually(lambda: task.has_begun)
         self.lane.interrupt(execution, reason)
         eventually(lambda: self.lane.has_left(execution))
+
+
+class Coroutines:
+    """An asyncio lane and what it did; the test is its I/O thread, or a thread beside it is.
+
+    Attributes:
+        unsent: starts that wait for what was said of them to leave, where the test holds them.
+    """
+
+    def __init__(self, slots: int = 10, *, holds: bool = False) -> None:
+        self.buffer = Buffer()
+        self.started: list[Execution] = []
+        self.ended: list[Execution] = []
+        self.unsent: list[Callable[[], object]] = []
+        self._holds = holds
+        self.lane = AsyncLane(
+            slots, self.buffer, on_started=self.started.append, on_ended=self.ended.append, soon=self._soon
+        )
+
+    def put(self, *executions: Execution) -> None:
+        """They arrive."""
+        for execution in executions:
+            self.buffer.put(execution)
+        self.lane.fill()
+
+    def settle(self) -> list[Execution]:
+        """Release what has left, and fill the slots; returns what runs."""
+        for execution in self.lane.running():
+            if self.lane.has_left(execution):
+                self.lane.release(execution)
+        self.lane.fill()
+        return self.lane.running()
+
+    def ends(self, *executions: Execution) -> None:
+        """Wait until they have ended."""
+        eventually(lambda: set(executions) <= set(self.ended))
+
+    def _soon(self, function: Callable[..., object], *args: Any) -> None:
+        if self._holds:
+            self.unsent.append(functools.partial(function, *args))
+        else:
+            function(*args)
+
+
+@contextlib.contextmanager
+def coroutines(slots: int = 10, *, holds: bool = False) -> Iterator[Coroutines]:
+    """An asyncio lane that runs in a thread of its own."""
+    made = Coroutines(slots, holds=holds)
+    thread = threading.Thread(target=made.lane.serve)
+    thread.start()
+    try:
+        yield made
+    finally:
+        made.lane.stop()
+        thread.join(5)
+        made.lane._loop.close()  # in a worker the process ends with it
 
 
 class PlayedLane:
