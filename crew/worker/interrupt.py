@@ -43,14 +43,20 @@ class _Drained(_Landed):
 _CLASSES: Final[dict[Reason, type[Interrupt]]] = {one.reason_of_class: one for one in (_TimedOut, _Canceled, _Drained)}
 
 
+# Held from the look at a shield to the raising: else a shield is entered in between, finds nothing to take back, and
+# what is sent then breaks it, or the clean-up after it.
+sending: Final = threading.Lock()
+
+
 def raise_in(thread: threading.Thread, reason: Reason) -> None:
     """Raise an Interrupt in `thread`, soon."""
     _set(thread.ident, _CLASSES[reason])
 
 
 def retract() -> None:
-    """Take back what is on its way to the calling thread."""
-    _set(threading.get_ident(), None)
+    """Take back what is on its way to the calling thread, or about to be sent."""
+    with sending:
+        _set(threading.get_ident(), None)
 
 
 def stack_of(thread: threading.Thread | None) -> str:

@@ -8,7 +8,7 @@ import threading
 
 from crew.worker.buffer import Buffer
 from crew.worker.execution import Execution
-from crew.worker.interrupt import raise_in, stack_of
+from crew.worker.interrupt import raise_in, sending, stack_of
 from crew.worker.lane import OnExecution, Soon
 from crew.worker.reason import Reason
 
@@ -71,8 +71,9 @@ class ThreadLane:
         if not (execution.is_interrupted or execution.interrupt(reason)):
             return
         thread = self._threads.get(execution)
-        if thread is not None and thread.is_alive() and not execution.has_ended and execution.owe():
-            raise_in(thread, execution.reason or reason)
+        with sending:
+            if thread is not None and thread.is_alive() and not execution.has_ended and execution.owe():
+                raise_in(thread, execution.reason or reason)
 
     def abandon(self, execution: Execution) -> bool:
         """Leave its thread alone, and give its slot to the next."""

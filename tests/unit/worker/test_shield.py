@@ -11,8 +11,10 @@ import pytest
 
 from crew.errors import Interrupt
 from crew.protocol.message import Outcome
+from crew.worker import thread_lane
 from crew.worker.context import context
 from crew.worker.execution import Execution
+from crew.worker.interrupt import raise_in
 from crew.worker.reason import Reason
 from crew.worker.running import running
 from tests.unit.deliveries import an_execution, outcome_of
@@ -231,6 +233,39 @@ def test_who_enters_in_the_moment_of_an_interrupt_is_interrupted_before_the_body
     assert began == ["the next"]
 
 
+def test_an_interrupt_that_is_just_being_sent_breaks_no_shield_of_the_clean_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sends it may lose the processor after the look at the shields."""
+    told: list[str] = []
+    is_sending = threading.Event()
+
+    def slowly(thread: threading.Thread, reason: Reason) -> None:
+        is_sending.set()
+        until = time.monotonic() + 0.1
+        eventually(lambda: "cleaning up" in told or time.monotonic() > until)
+        raise_in(thread, reason)
+
+    def body(data: Any) -> None:
+        is_sending.wait(5)
+        try:
+            with context.shield():
+                told.append("not reached")
+        except Interrupt:
+            with context.shield():
+                told.append("cleaning up")
+                until = time.monotonic() + 0.05
+                eventually(lambda: time.monotonic() > until)
+                told.append("cleaned up")
+
+    monkeypatch.setattr(thread_lane, "raise_in", slowly)
+    threads = Threads(1)
+    execution = an_execution(body)
+    threads.put(execution)
+    threads.lane.interrupt(execution, Reason.CANCELED)
+    eventually(lambda: threads.lane.has_left(execution))
+    assert told == ["cleaning up", "cleaned up"]
+    assert execution.shields == 0
+
+
 @in_each_lane
 def test_a_shield_that_nothing_strikes_changes_nothing(where: str) -> None:
     stage = Stage(where)
@@ -274,7 +309,7 @@ class Books:
 def test_no_interrupt_in_a_thread_ever_breaks_what_is_shielded() -> None:
     draw = random.Random(7)
     threads = Threads(1)
-    for _ in range(60):
+    for _ in range(30):
         task = Books()
         execution = an_execution(task)
         threads.put(execution)
@@ -288,6 +323,6 @@ def test_no_interrupt_in_a_thread_ever_breaks_what_is_shielded() -> None:
 
 def test_no_interrupt_in_the_main_thread_ever_breaks_what_is_shielded() -> None:
     draw = random.Random(7)
-    tasks = [Books() for _ in range(60)]
+    tasks = [Books() for _ in range(40)]
     Main().run(*(an_execution(task, timeout=draw.uniform(0.001, 0.004)) for task in tasks))
     assert [task.begun for task in tasks] == [task.ended for task in tasks]
