@@ -2,8 +2,11 @@
 
 import contextlib
 import random
+import re
+import signal
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,7 +17,7 @@ from crew.worker.execution import ONE_STRIKE, Execution
 from crew.worker.main_lane import MainLane
 from crew.worker.reason import Reason
 from tests.unit.deliveries import an_execution, outcome_of, value_of
-from tests.unit.worker.lanes import HANGING, INTERRUPTED_WITHIN, Main, Recorder, busy_for
+from tests.unit.worker.lanes import HANGING, Main, Recorder, busy_for, endless_loop, punctual
 from tests.waiting import eventually
 
 
@@ -36,16 +39,16 @@ def test_what_comes_is_run_in_the_main_thread_until_the_lane_stops(main: Main) -
 
 
 @pytest.mark.parametrize("what", HANGING)
-def test_a_task_that_hangs_is_interrupted_on_time_and_cleans_up(main: Main, what: str) -> None:
-    task = Recorder(HANGING[what])
-    execution = an_execution(task, timeout=0.08)
-    main.run(execution)
-    ((reason, when),) = task.interrupted
-    assert reason == "timeout"
-    assert execution.limit is not None
-    assert 0 <= when - execution.limit < INTERRUPTED_WITHIN
-    assert task.cleaned_up == 1
-    assert outcome_of(execution) is Outcome.TIMED_OUT
+def test_a_task_that_hangs_is_interrupted_on_time_and_cleans_up(signals: None, what: str) -> None:
+    def attempt() -> float:
+        task = Recorder(HANGING[what])
+        Main().run(execution := an_execution(task, timeout=0.08))
+        assert task.reasons() == ["timeout"]
+        assert task.cleaned_up == 1
+        assert outcome_of(execution) is Outcome.TIMED_OUT
+        return task.late(execution)
+
+    punctual(attempt)
 
 
 def test_a_call_that_comes_to_its_deadline_is_interrupted_like_one_that_comes_to_its_timeout(main: Main) -> None:
@@ -74,20 +77,15 @@ def test_a_timer_of_a_task_that_ended_early_does_not_hit_a_later_one(main: Main)
     assert later.interrupted == []
 
 
-def test_a_later_task_with_a_nearer_limit_is_interrupted_on_time(main: Main) -> None:
-    task = Recorder(HANGING["sleep"])
-    near = an_execution(task, timeout=0.05)
-    main.run(an_execution(lambda data: None, timeout=60), near)
-    assert near.limit is not None
-    assert task.interrupted[0][1] - near.limit < INTERRUPTED_WITHIN
+@pytest.mark.parametrize(("first", "then"), [(60, 0.05), (0.03, 0.12)], ids=["nearer", "farther"])
+def test_a_later_task_with_another_limit_is_interrupted_on_time(signals: None, first: float, then: float) -> None:
+    def attempt() -> float:
+        task = Recorder(HANGING["sleep"])
+        execution = an_execution(task, timeout=then)
+        Main().run(an_execution(lambda data: None, timeout=first), execution)
+        return task.late(execution)
 
-
-def test_a_later_task_with_a_farther_limit_is_interrupted_on_time(main: Main) -> None:
-    task = Recorder(HANGING["sleep"])
-    far = an_execution(task, timeout=0.12)
-    main.run(an_execution(lambda data: None, timeout=0.03), far)
-    assert far.limit is not None
-    assert 0 <= task.interrupted[0][1] - far.limit < INTERRUPTED_WITHIN
+    punctual(attempt)
 
 
 @pytest.mark.parametrize("reason", [Reason.CANCELED, Reason.DRAIN])
@@ -164,6 +162,167 @@ def test_an_execution_that_could_not_be_begun_is_decided_all_the_same(main: Main
     main.run(execution)
     assert execution.has_ended
     assert execution.ended is not None
+
+
+# --- tasks that do what they like with signals ----------------------------------------------------------------------
+
+MEDDLING: dict[str, Callable[[], object]] = {
+    "takes SIGALRM": lambda: signal.signal(signal.SIGALRM, lambda *_: None),
+    "ignores SIGALRM": lambda: signal.signal(signal.SIGALRM, signal.SIG_IGN),
+    "blocks signals": lambda: signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()),
+    "stops the timer": lambda: signal.alarm(0),
+    "sets the timer to later": lambda: signal.alarm(60),
+}
+
+
+@pytest.mark.parametrize("what", MEDDLING)
+def test_after_a_task_that_meddles_with_signals_the_next_is_interrupted_on_time(signals: None, what: str) -> None:
+    def attempt() -> float:
+        main = Main()
+        meddling = an_execution(lambda data: bool(MEDDLING[what]()), timeout=0.06)
+        task = Recorder(HANGING["sleep"])
+        next_one = an_execution(task, timeout=0.1)
+        main.run_beside(lambda: helps_late(main, next_one), meddling, next_one)
+        return task.late(next_one)
+
+    punctual(attempt)
+
+
+@pytest.mark.parametrize("what", MEDDLING)
+def test_a_task_that_meddles_with_signals_is_interrupted_by_the_other_thread(main: Main, what: str) -> None:
+    def meddle_and_go_on() -> None:
+        MEDDLING[what]()
+        endless_loop()
+
+    task = Recorder(meddle_and_go_on)
+    execution = an_execution(task, timeout=0.03)
+    main.run_beside(lambda: helps_late(main, execution), execution)
+    assert task.reasons() == ["timeout"]
+    assert outcome_of(execution) is Outcome.TIMED_OUT
+
+
+def helps_late(main: Main, execution: Execution) -> None:
+    """As the watchdog does, where the timer did not strike; so late that who waits for it fails."""
+    eventually(lambda: execution.limit is not None)
+    eventually(lambda: execution.has_ended or time.monotonic() > (execution.limit or 0.0) + 0.15)
+    if not execution.is_interrupted:
+        main.lane.interrupt(execution, Reason.TIMEOUT)
+
+
+def test_a_second_signal_right_after_the_first_does_not_break_the_clean_up(main: Main) -> None:
+    cleaned: list[str] = []
+
+    def body(data: Any) -> None:
+        try:
+            time.sleep(60)
+        finally:
+            cleaned.append("begun")
+            eventually(lambda: len(sent) == 2)
+            cleaned.append("ended")
+
+    def interrupt_twice() -> None:
+        eventually(lambda: main.lane.running() == [execution])
+        main.lane.interrupt(execution, Reason.CANCELED)
+        sent.append("first")
+        eventually(lambda: cleaned)
+        main.lane.interrupt(execution, Reason.CANCELED)
+        sent.append("second")
+
+    sent: list[str] = []
+    execution = an_execution(body)
+    main.run_beside(interrupt_twice, execution)
+    assert cleaned == ["begun", "ended"]
+
+
+# --- a task that never lets another thread run ----------------------------------------------------------------------
+
+
+def backtracks() -> None:
+    """A regular expression that takes for ever, and lets no other thread run by itself."""
+    re.match(r"(a+)+$", "a" * 60 + "b")
+
+
+def test_during_a_regular_expression_other_threads_run(main: Main) -> None:
+    """So heartbeats go on."""
+    beats: list[float] = []
+    task = Recorder(backtracks)
+    execution = an_execution(task, timeout=0.7)
+
+    def beat() -> None:
+        while not execution.has_ended:
+            beats.append(time.monotonic())
+            time.sleep(0.01)
+
+    main.run_beside(beat, execution)
+    assert execution.started is not None
+    assert execution.limit is not None
+    assert sum(execution.started + 0.1 < at < execution.limit for at in beats) >= 2
+    assert outcome_of(execution) is Outcome.TIMED_OUT
+
+
+def test_a_regular_expression_is_cancelled_at_once(signals: None) -> None:
+    def attempt() -> float:
+        main, task, canceled_at = Main(), Recorder(backtracks), list[float]()
+        execution = an_execution(task)
+
+        def cancel() -> None:
+            eventually(lambda: task.has_begun)
+            canceled_at.append(time.monotonic())
+            main.lane.interrupt(execution, Reason.CANCELED)
+
+        main.run_beside(cancel, execution)
+        assert task.reasons() == ["canceled"]
+        assert outcome_of(execution) is Outcome.CANCELED
+        return task.interrupted[0][1] - canceled_at[0]
+
+    punctual(attempt)
+
+
+# --- what is passed over, and what is told --------------------------------------------------------------------------
+
+
+def test_an_execution_that_was_decided_before_its_start_is_passed_over(main: Main) -> None:
+    ran: list[Any] = []
+    canceled, next_one = an_execution(ran.append), an_execution(lambda data: "next")
+    canceled.interrupt(Reason.CANCELED)
+    main.run(canceled, next_one)
+    assert ran == []
+    assert main.started == [next_one]
+    assert outcome_of(canceled) is Outcome.CANCELED
+
+
+def test_a_call_that_is_cancelled_while_its_start_is_told_is_not_run(main: Main) -> None:
+    ran: list[Any] = []
+    main.lane = MainLane(
+        main.buffer, on_started=lambda one: main.lane.interrupt(one, Reason.CANCELED), on_ended=main.ended.append
+    )
+    execution = an_execution(ran.append)
+    main.run(execution)
+    assert ran == []
+    assert outcome_of(execution) is Outcome.CANCELED
+
+
+def test_the_stack_shows_where_the_task_is(main: Main) -> None:
+    stacks: list[str] = []
+
+    def look() -> None:
+        eventually(lambda: task.has_begun)
+        stacks.append(main.lane.stack(execution))
+        main.lane.interrupt(execution, Reason.CANCELED)
+
+    task = Recorder(endless_loop)
+    execution = an_execution(task)
+    main.run_beside(look, execution)
+    assert "in endless_loop" in stacks[0]
+    assert main.lane.stack(execution) == ""
+
+
+def test_the_main_thread_cannot_go_on_without_what_is_stuck(main: Main) -> None:
+    assert main.lane.abandon(an_execution()) is False
+    assert main.lane.abandoned() == 0
+
+
+# --- many -----------------------------------------------------------------------------------------------------------
 
 
 def test_executions_that_end_at_their_timeout_get_one_answer_each_and_no_interrupt_of_another(main: Main) -> None:
