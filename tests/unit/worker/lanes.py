@@ -268,6 +268,7 @@ class PlayedLane:
         self.executions: list[Execution] = []
         self.left_alone: list[Execution] = []
         self.interrupts: list[tuple[Execution, Reason]] = []
+        self.interrupted_at: list[float] = []  # time.monotonic() of each
 
     def begin(self, execution: Execution) -> Execution:
         """It starts to run."""
@@ -289,6 +290,7 @@ class PlayedLane:
 
     def interrupt(self, execution: Execution, reason: Reason) -> None:
         self.interrupts.append((execution, reason))
+        self.interrupted_at.append(time.monotonic())
         execution.interrupt(reason)
 
     def abandon(self, execution: Execution) -> bool:
