@@ -205,7 +205,12 @@ def test_a_coroutine_that_swallows_its_cancellation_is_cancelled_again() -> None
         execution = an_execution(task)
         lane.put(execution)
         eventually(lambda: task.began)
-        eventually(lambda: lane.lane.interrupt(execution, Reason.TIMEOUT) or len(task.cancelled) == 2)
+
+        def is_cancelled_twice() -> bool:
+            lane.lane.interrupt(execution, Reason.TIMEOUT)
+            return len(task.cancelled) == 2
+
+        eventually(is_cancelled_twice)
         lane.ends(execution)
         assert outcome_of(execution) is Outcome.TIMED_OUT
 
@@ -339,7 +344,7 @@ def test_what_was_abandoned_is_counted_until_it_ends_and_others_get_its_slot() -
         assert lane.lane.abandoned() == 0
 
 
-def test_a_coroutine_that_blocks_the_loop_in_the_main_thread_is_struck(signals: None, impatient: None) -> None:
+def test_a_coroutine_that_blocks_the_loop_in_the_main_thread_is_struck(signals: None) -> None:
     """As in a worker whose tasks are all `async def`."""
     task, neighbour = Blocker(), Waiter()
     lane = Coroutines()
@@ -350,7 +355,6 @@ def test_a_coroutine_that_blocks_the_loop_in_the_main_thread_is_struck(signals: 
         eventually(lambda: neighbour.began)
         lane.put(execution)
         eventually(lambda: task.began)
-        blocked(lane, execution)
         lane.lane.interrupt(execution, Reason.TIMEOUT)
         lane.ends(execution)
         neighbour.go = True
