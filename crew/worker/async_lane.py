@@ -7,7 +7,6 @@ replaced.
 """
 
 import asyncio
-import io
 import signal
 import threading
 import time
@@ -17,7 +16,7 @@ from crew.worker import pause
 from crew.worker.alarm import ALARM, Alarm
 from crew.worker.buffer import Buffer
 from crew.worker.execution import Execution
-from crew.worker.interrupt import stack_of
+from crew.worker.interrupt import stack_of, stack_of_coroutine
 from crew.worker.lane import OnExecution, Soon
 from crew.worker.mailbox import Mailbox
 from crew.worker.main_lane import STRIKE
@@ -106,10 +105,7 @@ class AsyncLane:
         if self._is_blocked():
             return stack_of(self._thread)
         task = self._executions.get(execution)
-        text = io.StringIO()
-        if task is not None and not task.done():
-            task.print_stack(file=text)
-        return text.getvalue()
+        return "" if task is None or task.done() else stack_of_coroutine(task.get_coro())
 
     def serve(self) -> None:
         """Run the loop in the calling thread, until `stop`."""
@@ -165,6 +161,7 @@ class AsyncLane:
         execution = running.get()
         if execution is not None and execution.limit is not None and now >= execution.limit:
             execution.interrupt(Reason.TIMEOUT)
+            self._ask()
         self._on_strike(number, frame)
 
     def _on_strike(self, _signal: int, _frame: object) -> None:
