@@ -3,6 +3,7 @@
 from crew.client.call import PendingCall
 from crew.client.client import Client
 from crew.client.parallel import Parallel
+from crew.client.scope import Scope
 from crew.client.subscription import Event, Subscription
 
-__all__ = ["Client", "Event", "Parallel", "PendingCall", "Subscription"]
+__all__ = ["Client", "Event", "Parallel", "PendingCall", "Scope", "Subscription"]

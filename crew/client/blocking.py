@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from crew.client.call import PendingCall
 from crew.client.client import Client as AsyncClient
+from crew.client.scope import current
 from crew.client.subscription import OnEvent, Subscription
 from crew.errors import ConnectionError
 from crew.protocol.message import Headers
@@ -102,6 +103,7 @@ class Client:
         """As `crew.Client.call`; wait for the value with `.result()`."""
 
         async def begin() -> tuple[PendingCall, "concurrent.futures.Future[Any]"]:
+            current.set(None)  # the thread's scope, if any, serves the loop of its request, and this is another
             call = self._client.call(task, data, **options)
             return call, asyncio.run_coroutine_threadsafe(_wait(call), self._loop)
 

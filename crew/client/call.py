@@ -3,9 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Callable, Generator
+from contextvars import copy_context
 from typing import Any
 
 from crew.client.callback import call_back
+from crew.client.scope import Scope, current
 from crew.errors import Canceled
 from crew.protocol.message import Call, Headers
 
@@ -19,10 +21,13 @@ class PendingCall:
 
     Several may await one call; it ends once, and all get the same value or exception.
 
+    A call may belong to scopes, and each who waits for it does so on behalf of the scope that is current where he
+    waits, or of none. It is given up when the last of those leaves.
+
     Args:
         message: the call as it travels.
         callback: called with (value, headers) when the call ends; a failure comes as an exception value. May be a
-            coroutine function.
+            coroutine function. It runs in the context of whoever made the call, and so in his scope.
         on_canceled: told when nobody wants the answer any longer.
     """
 
@@ -34,12 +39,15 @@ class PendingCall:
         self.has_started = False
         self.is_published = False
         self._callback = callback
+        self._context = None if callback is None else copy_context()
         self._on_canceled = on_canceled
         self._is_done = False
         self._is_seen = callback is not None
         self._value: Any = None
         self._error: BaseException | None = None
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: dict[asyncio.Future[str | None], Scope | None] = {}  # each with the scope he waits for
+        self._scopes: tuple[Scope, ...] = ()
+        self._ends_with_scopes = False
 
     @property
     def id(self) -> str:
@@ -56,7 +64,7 @@ class PendingCall:
 
     def __await__(self) -> Generator[Any, None, Any]:
         if not self._is_done:
-            yield from self._wait()
+            yield from self._wait(current.get())
         self._is_seen = True
         if self._error is not None:
             raise self._error
@@ -72,10 +80,7 @@ class PendingCall:
 
     def cancel(self) -> bool:
         """Give the call up: who awaits it gets Canceled. False where it has ended already."""
-        if self._is_done:
-            return False
-        self._on_canceled(self)
-        return self.settle(Canceled(f"call {self.id} of task {self.task} was cancelled", task=self.task, id=self.id))
+        return self._cancel(self._canceled())
 
     def settle(self, answer: Any, headers: Headers | None = None) -> bool:
         """End it with a value, or with an exception as `answer`; False where it has ended already."""
@@ -87,26 +92,90 @@ class PendingCall:
             self._error = answer
         else:
             self._value = answer
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        if self._callback is not None:
-            call_back(self._callback, answer, self.headers, of=f"call {self.id} of task {self.task}")
+        self._let_go()
+        if self._callback is not None and self._context is not None:
+            of = f"call {self.id} of task {self.task}"
+            self._context.run(call_back, self._callback, answer, self.headers, of=of)
         return True
 
-    def _wait(self) -> Generator[Any, None, None]:
+    # --- scopes -----------------------------------------------------------------------------------------------------
+
+    def join(self, scope: Scope, *, wholly: bool = False) -> None:
+        """It belongs to `scope` from now on: see `Scope.add`."""
+        self._ends_with_scopes |= wholly
+        if scope not in self._scopes:
+            self._scopes += (scope,)
+
+    def part(self, scope: Scope) -> None:
+        """It belongs to `scope` no longer."""
+        self._scopes = tuple(one for one in self._scopes if one is not scope)
+
+    def abandon(self, scope: Scope, why: str) -> bool:
+        """Who waits for it on behalf of `scope` gets Canceled; whether it was given up, as nobody else wants it."""
+        self.part(scope)
+        for waiter in [waiter for waiter, of in self._waiters.items() if of is scope]:
+            del self._waiters[waiter]
+            _wake(waiter, why)
+        return not self._is_wanted() and self._cancel(self._canceled(why))
+
+    def _is_wanted(self) -> bool:
+        if self._scopes or self._ends_with_scopes:
+            return bool(self._scopes)
+        return bool(self._waiters) or self._calls_back()
+
+    def _calls_back(self) -> bool:
+        """Whether it has a callback, of somebody who is still there."""
+        if self._context is None:
+            return False
+        scope = self._context.get(current)
+        return scope is None or not scope.is_abandoned
+
+    # --- waiting and ending -----------------------------------------------------------------------------------------
+
+    def _wait(self, scope: Scope | None) -> Generator[Any, None, None]:
         """Wait for the end; when the last who waits is cancelled by asyncio, the call is given up."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
+        if scope is not None:
+            if scope.why is not None:
+                raise self._canceled(scope.why)
+            scope.add(self)
+        waiter: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self._waiters[waiter] = scope
         try:
-            yield from waiter
+            why = yield from waiter
         except asyncio.CancelledError:
-            self._waiters.remove(waiter)
-            if not self._waiters and self._callback is None:
+            self._waiters.pop(waiter, None)
+            if not self._waiters and not self._calls_back():
                 self.cancel()
             raise
+        if why is not None:
+            raise self._canceled(why)
+
+    def _let_go(self) -> None:
+        """Wake all who wait, and leave the scopes."""
+        waiters, self._waiters = self._waiters, {}
+        for waiter in waiters:
+            _wake(waiter, None)
+        for scope in self._scopes:
+            scope.discard(self)
+        self._scopes = ()
+
+    def _cancel(self, why: Canceled) -> bool:
+        if self._is_done:
+            return False
+        self._on_canceled(self)
+        return self.settle(why)
+
+    def _canceled(self, why: str | None = None) -> Canceled:
+        text = f"call {self.id} of task {self.task} was cancelled" + (f": {why}" if why else "")
+        return Canceled(text, task=self.task, id=self.id, is_abandoned=why is not None)
 
     def _state(self) -> str:
         if not self._is_done:
             return "running" if self.has_started else "published" if self.is_published else "waiting for the broker"
         return f"failed: {self._error!r}" if self._error is not None else "returned"
+
+
+def _wake(waiter: "asyncio.Future[str | None]", why: str | None) -> None:
+    """Let somebody go on who waits: the call has ended, or, where there is a reason, he waits for nobody any longer."""
+    if not waiter.done():
+        waiter.set_result(why)

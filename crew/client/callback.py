@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from crew.errors import is_abandonment
+
 logger = logging.getLogger(__name__)
 
 _running: set["asyncio.Future[Any]"] = set()  # a loop holds its tasks weakly
@@ -20,8 +22,8 @@ def call_back(callback: Callable[..., object], *args: Any, of: str) -> None:
     """
     try:
         result = callback(*args)
-    except Exception:
-        logger.exception("the callback of %s failed", of)
+    except Exception as error:
+        _log(of, error)
         return
     if inspect.isawaitable(result):
         future = asyncio.ensure_future(result)
@@ -32,4 +34,9 @@ def call_back(callback: Callable[..., object], *args: Any, of: str) -> None:
 def _on_done(of: str, future: "asyncio.Future[Any]") -> None:
     _running.discard(future)
     if not future.cancelled() and (error := future.exception()) is not None:
+        _log(of, error)
+
+
+def _log(of: str, error: BaseException) -> None:
+    if not is_abandonment(error):  # nothing failed: it wanted to go on for somebody who has gone
         logger.error("the callback of %s failed", of, exc_info=error)

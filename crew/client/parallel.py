@@ -4,6 +4,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from crew.client.call import PendingCall
+from crew.client.scope import current
+from crew.errors import Canceled, is_abandonment
 
 if TYPE_CHECKING:
     from crew.client.client import Client
@@ -48,9 +50,18 @@ class Parallel:
             call.cancel()
 
     async def result(self) -> list[Any]:
-        """Wait for every call; their values in the order of the calls, a failure as an exception value."""
+        """Wait for every call; their values in the order of the calls, a failure as an exception value.
+
+        Raises:
+            Canceled: whoever it was done for has gone. It is over: nobody is left to look at a list of failures.
+        """
+        if (scope := current.get()) is not None:
+            for call in self._calls:  # it waits for all of them, though it awaits one at a time
+                scope.add(call)
         try:
             return [await _value_or_error(call) for call in self._calls]
+        except Canceled:
+            raise  # the scope has given up all for which nobody else waits
         except BaseException:
             self.cancel()
             raise
@@ -60,4 +71,6 @@ async def _value_or_error(call: PendingCall) -> Any:
     try:
         return await call
     except Exception as error:
+        if is_abandonment(error):
+            raise
         return error

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from typing import Any
 
 import msgspec
@@ -34,7 +35,7 @@ class Subscription:
 
     Args:
         topic: pattern of words between dots; `*` is one word, `#` any number of them.
-        callback: called with each Event; may be a coroutine function.
+        callback: called with each Event, in the context of whoever subscribed; may be a coroutine function.
         on_close: told when it is closed.
     """
 
@@ -42,6 +43,7 @@ class Subscription:
         self.topic = topology.check_topic(topic)
         self.callback = callback
         self._on_close = on_close
+        self._context = copy_context()  # else it would be that of the first call, which opened the connection
         self._is_active = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -65,7 +67,7 @@ class Subscription:
 
     def hear(self, event: Event) -> None:
         """Call back; what the callback raises is logged."""
-        call_back(self.callback, event, of=f"a subscription to {self.topic}")
+        self._context.run(call_back, self.callback, event, of=f"a subscription to {self.topic}")
 
 
 class Subscriptions:

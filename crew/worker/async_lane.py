@@ -10,13 +10,14 @@ import asyncio
 import signal
 import threading
 import time
-from typing import Final
+import traceback
+from typing import Any, Final
 
 from crew.worker import pause
 from crew.worker.alarm import ALARM, Alarm
 from crew.worker.buffer import Buffer
 from crew.worker.execution import Execution
-from crew.worker.interrupt import stack_of, stack_of_coroutine
+from crew.worker.interrupt import stack_of
 from crew.worker.lane import OnExecution, Soon
 from crew.worker.mailbox import Mailbox
 from crew.worker.main_lane import STRIKE
@@ -105,7 +106,7 @@ class AsyncLane:
         if self._is_blocked():
             return stack_of(self._thread)
         task = self._executions.get(execution)
-        return "" if task is None or task.done() else stack_of_coroutine(task.get_coro())
+        return "" if task is None or task.done() else _stack_of(task)
 
     def serve(self) -> None:
         """Run the loop in the calling thread, until `stop`."""
@@ -187,3 +188,13 @@ class AsyncLane:
     def _is_blocked(self) -> bool:
         asked_at = self._asked_at
         return asked_at is not None and time.monotonic() - asked_at >= BLOCKED_AFTER
+
+
+def _stack_of(task: asyncio.Task[None]) -> str:
+    """What awaits what, down to where it waits; asyncio's own tells the first coroutine only."""
+    lines: list[str] = []
+    step: Any = task.get_coro()
+    while (frame := getattr(step, "cr_frame", None) or getattr(step, "gi_frame", None)) is not None:
+        lines += traceback.format_stack(frame, limit=1)
+        step = getattr(step, "cr_await", None) or getattr(step, "gi_yieldfrom", None)
+    return "".join(lines)

@@ -9,7 +9,6 @@ import ctypes
 import sys
 import threading
 import traceback
-from types import FrameType
 from typing import Final
 
 from crew.errors import Interrupt
@@ -58,18 +57,6 @@ def stack_of(thread: threading.Thread | None) -> str:
     """Where `thread` is, as the text of a traceback; "" where it has ended."""
     frame = None if thread is None or thread.ident is None else sys._current_frames().get(thread.ident)
     return "" if frame is None else "".join(traceback.format_stack(frame))
-
-
-def stack_of_coroutine(coroutine: object) -> str:
-    """Where `coroutine` waits, through all that it awaits, as the text of a traceback.
-
-    asyncio itself shows no more than the outermost frame of a task that is suspended.
-    """
-    frames: list[tuple[FrameType, int]] = []
-    while (frame := getattr(coroutine, "cr_frame", None)) is not None:
-        frames.append((frame, frame.f_lineno))
-        coroutine = getattr(coroutine, "cr_await", None)
-    return "".join(traceback.StackSummary.extract(iter(frames)).format())
 
 
 def _set(ident: int | None, kind: type[Interrupt] | None) -> None:

@@ -110,8 +110,9 @@ class Watchdog:
         if self._lane.has_left(execution):
             self._watched.on_ended(execution)
             return
-        if execution.limit is not None and now >= execution.limit:
-            self._enforce(execution, now, now - execution.limit)
+        due = execution.due
+        if due is not None and now >= due:
+            self._enforce(execution, now, now - due)
         if execution.is_interrupted:
             self._watched.on_decided(execution)
         elif not execution.is_announced and now - (execution.started or now) >= ANNOUNCE_AFTER:

@@ -1,0 +1,516 @@
+"""The calls of one HTTP request, or of one execution, end with it."""
+
+import asyncio
+import gc
+import logging
+import weakref
+from collections.abc import Coroutine, Generator
+from typing import Any, cast
+
+import pytest
+from tornado import gen
+
+from crew.client import Client, Parallel, PendingCall, Scope, blocking
+from crew.client.scope import current
+from crew.client.subscription import Subscription
+from crew.errors import Canceled, TaskFailed, is_abandonment
+from tests.unit.broker_addresses import nowhere
+from tests.unit.client.pending_calls import Canceled as CanceledCalls
+from tests.unit.client.pending_calls import a_call
+from tests.unit.links import ignored
+from tests.waiting import until
+
+GONE = "the HTTP client has gone"
+
+
+async def waiting(call: PendingCall) -> Any:
+    """Awaits the call: for tasks."""
+    return await call
+
+
+async def begun(scope: Scope | None, step: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+    """A task that runs on behalf of `scope`, and has come to its first `await`."""
+    before = current.set(scope)
+    try:
+        task = asyncio.ensure_future(step)
+    finally:
+        current.reset(before)
+    for _ in range(3):  # a gather in it has tasks of its own
+        await asyncio.sleep(0)
+    return task
+
+
+# --- what belongs to a scope ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_is_made_in_a_scope_belongs_to_it() -> None:
+    with nowhere() as url:
+        client = Client(url)
+        with Scope() as scope:
+            call = client.call("t")
+            assert scope.abandon(GONE) == [call]
+        assert call.done()
+        assert "0 calls in flight" in repr(client)
+        await client.close()
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_is_made_outside_of_any_scope_belongs_to_none() -> None:
+    with nowhere() as url:
+        client = Client(url)
+        with Scope() as scope:
+            pass
+        call = client.call("t")
+        assert scope.abandon(GONE) == []
+        assert not call.done()
+        await client.close()
+
+
+@pytest.mark.gen_test
+async def test_a_scope_inside_of_another_has_calls_of_its_own() -> None:
+    with nowhere() as url:
+        client = Client(url)
+        with Scope() as outer:
+            with Scope():
+                client.call("t")
+            assert outer.in_flight == 0
+            client.call("t")
+            assert outer.in_flight == 1
+        await client.close()
+
+
+@pytest.mark.gen_test
+async def test_tasks_that_are_started_in_a_scope_are_in_it() -> None:
+    async def in_the_background() -> Scope | None:
+        return current.get()
+
+    with Scope() as scope:
+        task = asyncio.ensure_future(in_the_background())
+    assert await task is scope
+    assert current.get() is None
+
+
+@pytest.mark.gen_test
+async def test_a_scope_may_be_entered_for_the_rest_of_a_task() -> None:
+    scope = Scope()
+
+    async def handler() -> Scope | None:
+        scope.enter()
+        await asyncio.sleep(0)
+        return current.get()
+
+    assert await asyncio.ensure_future(handler()) is scope
+    assert current.get() is None
+
+
+# --- who waits ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_who_waits_in_an_abandoned_scope_gets_canceled_with_the_reason() -> None:
+    given_up = CanceledCalls()
+    scope, call = Scope(), a_call("17", on_canceled=given_up)
+    task = await begun(scope, waiting(call))
+    assert scope.abandon(GONE) == [call]
+    with pytest.raises(Canceled, match="call 17 of task t was cancelled: the HTTP client has gone") as caught:
+        await task
+    assert caught.value.is_abandoned
+    assert given_up.calls == [call]
+
+
+@pytest.mark.gen_test
+async def test_a_call_for_which_another_scope_waits_goes_on_until_that_leaves_too() -> None:
+    given_up = CanceledCalls()
+    first, second, call = Scope(), Scope(), a_call(on_canceled=given_up)
+    first.add(call)
+    tasks = [await begun(scope, waiting(call)) for scope in (first, second)]
+
+    assert first.abandon(GONE) == []
+    with pytest.raises(Canceled, match=GONE):
+        await tasks[0]
+    assert not call.done()
+
+    assert second.abandon(GONE) == [call]
+    with pytest.raises(Canceled, match=GONE):
+        await tasks[1]
+    assert given_up.calls == [call]
+
+
+@pytest.mark.gen_test
+async def test_the_last_scope_that_waits_gets_the_value() -> None:
+    first, second, call = Scope(), Scope(), a_call()
+    tasks = [await begun(scope, waiting(call)) for scope in (first, second)]
+    first.abandon(GONE)
+    call.settle("value")
+    assert await tasks[1] == "value"
+    with pytest.raises(Canceled):
+        await tasks[0]
+
+
+@pytest.mark.gen_test
+async def test_a_call_for_which_somebody_waits_without_a_scope_goes_on() -> None:
+    scope, call = Scope(), a_call()
+    scope.add(call)
+    task = await begun(None, waiting(call))
+    assert scope.abandon(GONE) == []
+    call.settle("value")
+    assert await task == "value"
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_ends_wholly_with_its_scope_waits_for_nobody_without_one() -> None:
+    first, second, call = Scope(), Scope(), a_call(callback=ignored)
+    for scope in (first, second):
+        scope.add(call, wholly=True)
+    task = await begun(None, waiting(call))
+    assert first.abandon(GONE) == []
+    assert second.abandon(GONE) == [call]
+    with pytest.raises(Canceled, match=GONE):
+        await task
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_another_scope_has_added_goes_on() -> None:
+    first, second, call = Scope(), Scope(), a_call()
+    first.add(call)
+    second.add(call)
+    assert first.abandon(GONE) == []
+    assert second.abandon(GONE) == [call]
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_was_made_outside_and_is_awaited_in_one_scope_ends_with_that() -> None:
+    scope, call = Scope(), a_call()
+    task = await begun(scope, waiting(call))
+    assert scope.abandon(GONE) == [call]
+    await asyncio.wait([task])
+    assert is_abandonment(task.exception())
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_nobody_awaits_ends_with_its_scope() -> None:
+    scope, call = Scope(), a_call()
+    scope.add(call)
+    assert scope.abandon(GONE) == [call]
+
+
+@pytest.mark.gen_test
+async def test_to_await_in_an_abandoned_scope_is_canceled_at_once_and_harms_nobody_else() -> None:
+    call = a_call()
+    with Scope() as scope:
+        scope.abandon(GONE)
+        with pytest.raises(Canceled, match=GONE):
+            await call
+    assert not call.done()
+
+
+@pytest.mark.gen_test
+async def test_a_value_that_is_there_already_can_be_had_in_an_abandoned_scope() -> None:
+    call = a_call()
+    call.settle("value")
+    with Scope() as scope:
+        scope.abandon(GONE)
+        assert await call == "value"
+
+
+@pytest.mark.gen_test
+async def test_a_task_that_asyncio_cancels_as_its_scope_is_abandoned_is_cancelled() -> None:
+    scope, call = Scope(), a_call()
+    task = await begun(scope, waiting(call))
+    scope.abandon(GONE)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.gen_test
+async def test_a_task_that_asyncio_cancels_gives_its_call_up_in_a_scope_as_without() -> None:
+    given_up = CanceledCalls()
+    scope, call = Scope(), a_call(on_canceled=given_up)
+    scope.add(call)
+    task = await begun(scope, waiting(call))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert given_up.calls == [call]
+    assert scope.in_flight == 0
+
+
+# --- styles of waiting ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_gather_ends_with_its_scope() -> None:
+    async def both(*calls: PendingCall) -> list[Any]:
+        return await asyncio.gather(*calls)
+
+    scope, calls = Scope(), [a_call(), a_call()]
+    task = await begun(scope, both(*calls))
+    assert scope.abandon(GONE) == calls
+    with pytest.raises(Canceled, match=GONE):
+        await task
+
+
+@pytest.mark.gen_test
+async def test_a_task_group_ends_with_its_scope() -> None:
+    async def both(*calls: PendingCall) -> None:
+        async with asyncio.TaskGroup() as group:
+            for call in calls:
+                group.create_task(waiting(call))
+
+    scope, calls = Scope(), [a_call(), a_call()]
+    task = await begun(scope, both(*calls))
+    scope.abandon(GONE)
+    await asyncio.wait([task])
+    assert is_abandonment(task.exception())
+
+
+@pytest.mark.gen_test
+async def test_a_gen_coroutine_ends_with_its_scope() -> None:
+    @gen.coroutine
+    def handler(call: PendingCall) -> Generator[Any, Any, Any]:
+        yield call
+
+    async def execute(call: PendingCall) -> None:
+        await handler(call)
+
+    scope, call = Scope(), a_call()
+    task = await begun(scope, execute(call))
+    assert scope.abandon(GONE) == [call]
+    with pytest.raises(Canceled, match=GONE):
+        await task
+
+
+@pytest.mark.gen_test
+async def test_the_result_of_parallel_calls_is_canceled_rather_than_a_list_of_failures() -> None:
+    async def handler(client: Client) -> list[Any]:
+        with client.parallel() as calls:
+            calls.call("a")
+            calls.call("b")
+        return await calls.result()
+
+    with nowhere() as url:
+        client, scope = Client(url), Scope()
+        task = await begun(scope, handler(client))
+        assert len(scope.abandon(GONE)) == 2
+        with pytest.raises(Canceled, match=GONE):
+            await task
+        assert "0 calls in flight" in repr(client)
+        await client.close()
+
+
+@pytest.mark.gen_test
+async def test_parallel_calls_leave_what_another_request_waits_for() -> None:
+    shared, own = a_call(), a_call()
+    calls = Parallel(cast(Client, None))
+    calls._calls += [shared, own]
+    first, second = Scope(), Scope()
+    tasks = [await begun(first, calls.result()), await begun(second, waiting(shared))]
+    assert first.abandon(GONE) == [own]
+    with pytest.raises(Canceled):
+        await tasks[0]
+    shared.settle("value")
+    assert await tasks[1] == "value"
+
+
+# --- callbacks ------------------------------------------------------------------------------------------------------
+
+
+def a_call_of(scope: Scope | None, answers: list[Any]) -> PendingCall:
+    """A call with a callback, made on behalf of `scope`; its callback notes the answer and the scope it runs in."""
+    before = current.set(scope)
+    call = a_call(callback=lambda value, headers: answers.append((value, current.get())))
+    current.reset(before)
+    if scope is not None:
+        scope.add(call)
+    return call
+
+
+@pytest.mark.gen_test
+async def test_a_callback_of_an_abandoned_scope_hears_that_it_was_canceled() -> None:
+    answers: list[Any] = []
+    scope = Scope()
+    call = a_call_of(scope, answers)
+    assert scope.abandon(GONE) == [call]
+    ((answer, within),) = answers
+    assert isinstance(answer, Canceled)
+    assert within is scope
+
+
+@pytest.mark.gen_test
+async def test_a_callback_of_somebody_else_keeps_the_call_going() -> None:
+    for owner in (Scope(), None):
+        answers: list[Any] = []
+        call, scope = a_call_of(owner, answers), Scope()
+        task = await begun(scope, waiting(call))
+        assert scope.abandon(GONE) == []
+        with pytest.raises(Canceled):
+            await task
+        call.settle("value")
+        assert answers == [("value", owner)]
+
+
+@pytest.mark.gen_test
+async def test_a_call_with_a_callback_of_a_scope_that_has_gone_ends_with_the_last_who_awaits_it() -> None:
+    scope = Scope()
+    call = a_call_of(scope, [])
+    task = await begun(None, waiting(call))
+    assert scope.abandon(GONE) == []
+    task.cancel()
+    await asyncio.wait([task])
+    assert call.done()
+
+
+@pytest.mark.gen_test
+async def test_callbacks_run_in_the_scope_of_whoever_asked_for_them_whoever_settles() -> None:
+    answers: list[Any] = []
+    own, other = Scope(), Scope()
+    call = a_call_of(own, answers)
+    subscription = Subscription("news", lambda event: answers.append(current.get()), ignored)
+    with other:
+        call.settle("value")
+        subscription.hear(cast(Any, "event"))
+    assert answers == [("value", own), None]
+
+
+@pytest.mark.gen_test
+async def test_a_callback_that_wants_to_go_on_for_an_abandoned_scope_is_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def go_on(value: Any, headers: Any) -> None:
+        scope.check("next")
+
+    with Scope() as scope:
+        call = a_call(callback=go_on)
+        scope.add(call)
+        scope.abandon(GONE)
+    assert call.done()
+    assert caplog.messages == []
+
+
+# --- afterwards -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_a_call_in_an_abandoned_scope_is_refused_and_the_way_out_is_named() -> None:
+    with nowhere() as url:
+        client = Client(url)
+        with Scope() as scope:
+            scope.abandon(GONE)
+            with pytest.raises(Canceled, match=r"'resize' is not called: the HTTP client has gone.*client\.Scope"):
+                client.call("resize")
+            assert "0 calls in flight" in repr(client)
+            with Scope():
+                client.call("resize")
+            assert "1 calls in flight" in repr(client)
+        await client.close()
+
+
+def test_calls_of_the_blocking_client_belong_to_no_scope_of_their_thread() -> None:
+    with nowhere() as url, blocking.Client(url) as client, Scope() as scope:
+        scope.abandon(GONE)
+        assert client.call("t").cancel()
+
+
+@pytest.mark.gen_test
+async def test_calls_that_have_ended_leave_their_scope() -> None:
+    scope = Scope()
+    calls = [a_call() for _ in range(4)]
+    for call in calls:
+        scope.add(call)
+    task = await begun(scope, waiting(calls[0]))
+    calls[0].settle("value")
+    calls[1].settle(TaskFailed("KeyError"))
+    calls[2].cancel()
+    assert scope.in_flight == 1
+    assert scope.abandon(GONE) == [calls[3]]
+    assert scope.in_flight == 0
+    await task
+    with pytest.raises(TaskFailed):
+        await calls[1]
+
+
+def test_a_call_that_has_ended_does_not_join_a_scope() -> None:
+    scope, call = Scope(), a_call()
+    call.settle("value")
+    scope.add(call)
+    assert scope.in_flight == 0
+
+
+def test_a_call_that_joins_an_abandoned_scope_is_given_up() -> None:
+    scope, call = Scope(), a_call()
+    scope.abandon(GONE)
+    scope.add(call)
+    assert call.done()
+
+
+def test_a_scope_that_has_ended_lets_its_calls_go_on() -> None:
+    call = a_call()
+    with Scope() as scope:
+        scope.add(call)
+    assert scope.in_flight == 0
+    assert scope.abandon(GONE) == []
+    assert not call.done()
+    assert not scope.is_abandoned
+
+
+@pytest.mark.gen_test
+async def test_who_still_waits_in_a_scope_that_has_ended_gets_the_value() -> None:
+    scope, call = Scope(), a_call()
+    task = await begun(scope, waiting(call))
+    scope.close()
+    scope.abandon(GONE)
+    call.settle("value")
+    assert await task == "value"
+
+
+def test_a_scope_is_abandoned_once() -> None:
+    scope, call = Scope(), a_call()
+    scope.add(call)
+    assert [scope.abandon("first"), scope.abandon("second")] == [[call], []]
+    assert scope.why == "first"
+
+
+@pytest.mark.gen_test
+async def test_scope_and_calls_keep_each_other_no_longer_than_the_calls_last() -> None:
+    async def request() -> tuple["weakref.ref[Scope]", "weakref.ref[PendingCall]"]:
+        scope, call = Scope(), a_call()
+        scope.enter()
+        task = asyncio.ensure_future(waiting(call))
+        await asyncio.sleep(0)
+        call.settle("value")
+        await task
+        assert scope.in_flight == 0
+        return weakref.ref(scope), weakref.ref(call)
+
+    def are_gone() -> bool:
+        gc.collect()
+        return of_scope() is None and of_call() is None
+
+    of_scope, of_call = await asyncio.ensure_future(request())
+    await until(are_gone, timeout=2)
+
+
+@pytest.mark.gen_test
+async def test_an_abandoned_call_leaves_no_word_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    scope = Scope()
+    calls = [a_call(), a_call(callback=ignored)]
+    tasks = [await begun(scope, waiting(call)) for call in calls]
+    scope.abandon(GONE)
+    await asyncio.gather(*tasks, return_exceptions=True)
+    del calls, tasks
+    gc.collect()
+    assert caplog.messages == []
+
+
+def test_a_scope_tells_its_state_in_words() -> None:
+    scope = Scope()
+    scope.add(a_call())
+    assert repr(scope) == "<Scope of 1 calls in flight: open>"
+    scope.abandon(GONE)
+    assert repr(scope) == "<Scope of 0 calls in flight: abandoned: the HTTP client has gone>"
+    scope = Scope()
+    scope.close()
+    assert repr(scope) == "<Scope of 0 calls in flight: closed>"
