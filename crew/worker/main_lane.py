@@ -113,7 +113,7 @@ class MainLane:
             execution.decide(ended_with(Outcome.RAISED, describe(error)))
         execution.has_ended = True
         self._current = None
-        if execution.is_interrupted or signal.getsignal(ALARM) != self._on_signal:
+        if execution.is_interrupted or signal.getsignal(ALARM) != self._on_signal or _are_blocked():
             self._take_signals()
         self._on_ended(execution)
 
@@ -141,3 +141,9 @@ class MainLane:
                 return
         self._alarm.ring_by(now + RESEND)
         execution.strike(now)
+
+
+def _are_blocked() -> bool:
+    """Whether a task has blocked one of our signals; it costs a microsecond."""
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    return any(number in blocked for number in SIGNALS)

@@ -171,14 +171,20 @@ def _sqlite() -> None:
 # --- processes and signals -------------------------------------------------------------------------------------------
 
 
-def _fork(then: Callable[[], object]) -> None:
-    """Its children hold what this process has open, the connections to the broker among it."""
-    if os.fork() == 0:
+def fork() -> int:
+    """A child that holds what this process has open, the connections to the broker among it; its pid."""
+    pid = os.fork()
+    if pid == 0:
         try:
             time.sleep(LONG)
         finally:
             os._exit(0)
-    then()
+    return pid
+
+
+def _fork_and(hang: Callable[[], object]) -> None:
+    fork()
+    hang()
 
 
 def _multiprocessing() -> None:
@@ -242,9 +248,9 @@ ROWS: Final = (
     _row("sorted", _sorted, KILLED, KILLED, burns=True),
     _row("pbkdf2", lambda: hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1), REPLACED, REPLACED, burns=True),
     _row("query of sqlite", _sqlite, REPLACED, REPLACED, burns=True),
-    _row("fork, then sleep", lambda: _fork(lambda: time.sleep(LONG))),
-    _row("fork, then mutex in C, GIL held", lambda: _fork(lambda: mutex(ctypes.PyDLL)), KILLED, KILLED),
-    _row("fork, then mutex in C", lambda: _fork(lambda: mutex(ctypes.CDLL)), REPLACED),
+    _row("fork, then sleep", lambda: _fork_and(lambda: time.sleep(LONG))),
+    _row("fork, then mutex in C, GIL held", lambda: _fork_and(lambda: mutex(ctypes.PyDLL)), KILLED, KILLED),
+    _row("fork, then mutex in C", lambda: _fork_and(lambda: mutex(ctypes.CDLL)), REPLACED),
     _row("multiprocessing, then join", _multiprocessing),
     _row("signals blocked, then loop", lambda: _without_signals(_loop_with_calls), SEEN, SEEN, burns=True),
     _row("signals blocked, then sleep", lambda: _without_signals(lambda: time.sleep(LONG)), REPLACED),
