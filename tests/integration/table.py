@@ -36,6 +36,8 @@ class Case(msgspec.Struct, frozen=True):
         return f"{self.row.name}, {self.lane}{'' if self.timeout is None else ', timeout'}"
 
 
+IsGood = Callable[[Case, Finding], bool]
+
 CASES: Final = [
     Case(lane, row, timeout)
     for row in (*hangs.ROWS, *async_hangs.ROWS)
@@ -43,36 +45,26 @@ CASES: Final = [
     for timeout in ((None, TIMEOUT) if row.name in WITH_TIMEOUT else (None,))
 ]
 
-OnFinding = Callable[[Case, Finding], None]
-IsGood = Callable[[Case, Finding], bool]
-
 
 def find_all(
-    cases: Iterable[Case],
-    processes: Processes,
-    url: str,
-    *,
-    is_good: IsGood = lambda *_: True,
-    on_finding: OnFinding = lambda *_: None,
+    cases: Iterable[Case], processes: Processes, url: str, *, is_good: IsGood
 ) -> dict[str, Finding | Exception]:
     """Try `cases`; what each has shown by its name, or the exception that kept it from being tried.
 
     Args:
         is_good: asked of each finding; after a bad one the case is tried a second time. A machine that has other things
             to do may let a process wait for as long as what is measured here.
-        on_finding: told of each in the end.
     """
-    return asyncio.run(Table(processes, url, is_good, on_finding).find_all(list(cases)))
+    return asyncio.run(Table(processes, url, is_good).find_all(list(cases)))
 
 
 class Table:
     """Findings of a run, as they come. Arguments as for `find_all`."""
 
-    def __init__(self, processes: Processes, url: str, is_good: IsGood, on_finding: OnFinding) -> None:
+    def __init__(self, processes: Processes, url: str, is_good: IsGood) -> None:
         self._processes = processes
         self._url = url
         self._is_good = is_good
-        self._on_finding = on_finding
         self._core = asyncio.Semaphore()
         self._findings: dict[str, Finding | Exception] = {}
 
@@ -81,15 +73,14 @@ class Table:
         alone = [case for case in cases if case.row.burns and case.row.fates[case.lane] is Fate.SEEN]
         together = [case for case in cases if case not in alone]
         async with Client(self._url) as client:
-            await asyncio.gather(*(self._find(client, one, AT_ONCE[one[0].lane]) for one in _by_worker(together)))
-            await asyncio.gather(*(self._find(client, one, 1) for one in _by_worker(alone)))
+            await asyncio.gather(*(self._find(client, one, AT_ONCE[one[0].lane]) for one in by_worker(together)))
+            await asyncio.gather(*(self._find(client, one, 1) for one in by_worker(alone)))
         return self._findings
 
     async def _find(self, client: Client, cases: list[Case], workers: int) -> None:
         """Try `cases`, all of one lane, on as many workers."""
-        flags = BURNING if cases[0].row.burns else CALM
         benches = [
-            start_bench(self._processes, cases[0].lane, *flags, prefix=f"t{uuid.uuid4().hex[:8]}.")
+            start_bench(self._processes, cases[0].lane, *flags_for(cases[0]), prefix=f"t{uuid.uuid4().hex[:8]}.")
             for _ in range(1 if cases[0].row.burns else workers)
         ]
         await asyncio.gather(*(self._work(client, bench, cases) for bench in benches))
@@ -107,14 +98,17 @@ class Table:
             finding = await trial(client, bench, case.row, timeout=case.timeout)
             if not self._is_good(case, finding):
                 finding = await trial(client, bench, case.row, timeout=case.timeout)
+            self._findings[str(case)] = finding
         except Exception as error:
             self._findings[str(case)] = error
-        else:
-            self._findings[str(case)] = finding
-            self._on_finding(case, finding)
 
 
-def _by_worker(cases: list[Case]) -> list[list[Case]]:
-    """A list for each lane and kind."""
+def flags_for(case: Case) -> tuple[str, ...]:
+    """Of the worker on which `case` is tried."""
+    return BURNING if case.row.burns else CALM
+
+
+def by_worker(cases: list[Case]) -> list[list[Case]]:
+    """A list for each lane and kind, in the order of the lanes."""
     lists = [[case for case in cases if (case.lane, case.row.burns) == kind] for kind in product(FLAGS, (False, True))]
     return [one for one in lists if one]

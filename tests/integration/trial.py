@@ -22,6 +22,13 @@ GRACE = 0.8  # seconds: the clean-ups of the rows fit in; without a second inter
 ROW_EXPIRATION = 0.5  # seconds that a call of a row has
 NEXT_EXPIRATION = 15.0  # seconds that the next call has: more than it may need, so that a late one says how late
 
+# What a worker says of each fate but the first; of several, the weightiest first.
+SAID = {
+    Fate.KILLED: "is frozen",
+    Fate.REPLACED: "goes with its process: this one is replaced",
+    Fate.GIVEN_UP: "s after its interrupt. It is at:",
+}
+
 
 class Hung(msgspec.Struct, frozen=True, kw_only=True):
     """One call of a task that hung.
@@ -55,6 +62,11 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     served: float
     is_same_process: bool
     log: str
+
+    @property
+    def fate(self) -> Fate:
+        """What became of the task, as the worker's log has it."""
+        return next((fate for fate, said in SAID.items() if said in self.log), Fate.SEEN)
 
 
 class Bench(msgspec.Struct, frozen=True, kw_only=True):
