@@ -11,16 +11,15 @@ import inspect
 import signal
 import threading
 import time
-import traceback
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
-from crew.worker import pause
-from crew.worker.alarm import ALARM, Alarm
+from crew.worker import alarm, pause
+from crew.worker.alarm import ALARM
 from crew.worker.buffer import Buffer
 from crew.worker.execution import Execution
-from crew.worker.interrupt import stack_of
-from crew.worker.lane import OnExecution, Soon
+from crew.worker.interrupt import stack_of, stack_of_coroutine
+from crew.worker.lane import IoThread, OnExecution
 from crew.worker.mailbox import Mailbox
 from crew.worker.main_lane import STRIKE
 from crew.worker.reason import Reason
@@ -37,25 +36,24 @@ class AsyncLane:
         slots: how many.
         on_started: called with each execution on the I/O thread.
         on_ended: called with each, on the loop of this lane or on the I/O thread.
-        soon: calls a function once what `on_started` has sent is out.
+        io: the I/O thread.
     """
 
     has_timer = False
 
     def __init__(
-        self, slots: int, buffer: Buffer, *, on_started: OnExecution, on_ended: OnExecution, soon: Soon
+        self, slots: int, buffer: Buffer, *, on_started: OnExecution, on_ended: OnExecution, io: IoThread
     ) -> None:
         self.slots = slots
         self._buffer = buffer
         self._on_started = on_started
         self._on_ended = on_ended
-        self._soon = soon
+        self._io = io
         self._executions: dict[Execution, asyncio.Task[None] | None] = {}
         self._abandoned: dict[Execution, asyncio.Task[None] | None] = {}
         self._loop = asyncio.new_event_loop()
         self._mailbox = Mailbox(self._loop)
         self._thread: threading.Thread | None = None
-        self._alarm = Alarm()
         self._asked_at: float | None = None  # time.monotonic() of a word that the loop has not answered
 
     def fill(self) -> None:
@@ -67,10 +65,10 @@ class AsyncLane:
             self._executions[execution] = None
             execution.begin()
             if self._thread is threading.main_thread():
-                self._alarm.ring_by(None if execution.limit is None else execution.limit + STRIKE_AFTER)
+                alarm.ring_by(None if execution.limit is None else execution.limit + STRIKE_AFTER)
             self._on_started(execution)
             # Once what was said of it has left: the coroutine may never let another thread run again.
-            self._soon(self._mailbox.post, self._start, execution)
+            self._io.soon(self._mailbox.post, self._start, execution)
 
     def running(self) -> list[Execution]:
         """Those that have a slot."""
@@ -91,7 +89,7 @@ class AsyncLane:
             return
         self._mailbox.post(self._cancel, execution)
         if self._thread is threading.main_thread():
-            asyncio.get_running_loop().call_later(STRIKE_AFTER, self._strike, execution)
+            self._io.later(STRIKE_AFTER, self._strike, execution)
         self._ask()
 
     def abandon(self, execution: Execution) -> bool:
@@ -108,7 +106,7 @@ class AsyncLane:
         if self._is_blocked():
             return stack_of(self._thread)
         task = self._executions.get(execution)
-        return "" if task is None or task.done() else _stack_of(task)
+        return "" if task is None or task.done() else stack_of_coroutine(task.get_coro())
 
     def serve(self) -> None:
         """Run the loop in the calling thread, until `stop`."""
@@ -158,9 +156,8 @@ class AsyncLane:
     def _on_alarm(self, number: int, frame: FrameType | None) -> None:
         """As `_on_strike`, a moment after the limit of one execution at least: its own, where that is what runs."""
         now = time.monotonic()
-        self._alarm.rang()
         moments = [one.limit + STRIKE_AFTER for one in list(self._executions) if one.limit is not None]
-        self._alarm.ring_by(min((moment for moment in moments if moment > now), default=None))
+        alarm.ring_by(min((moment for moment in moments if moment > now), default=None))
         execution = running.get()
         if execution is not None and execution.limit is not None and now >= execution.limit:
             execution.interrupt(Reason.TIMEOUT)
@@ -192,16 +189,6 @@ class AsyncLane:
     def _is_blocked(self) -> bool:
         asked_at = self._asked_at
         return asked_at is not None and time.monotonic() - asked_at >= BLOCKED_AFTER
-
-
-def _stack_of(task: asyncio.Task[None]) -> str:
-    """What awaits what, down to where it waits; asyncio's own tells the first coroutine only."""
-    lines: list[str] = []
-    step: Any = task.get_coro()
-    while (frame := getattr(step, "cr_frame", None) or getattr(step, "gi_frame", None)) is not None:
-        lines += traceback.format_stack(frame, limit=1)
-        step = getattr(step, "cr_await", None) or getattr(step, "gi_yieldfrom", None)
-    return "".join(lines)
 
 
 def _is_in_coroutine(frame: FrameType | None) -> bool:

@@ -268,6 +268,7 @@ class TaskConsumer:
             return
         on_sent = (lambda: None) if execution.is_acked else functools.partial(self._release, execution.delivery)
         if ended.retry_after is None:
+            execution.is_acked = True  # or will be: it may be told only now that it has started
             self._replies.answer(execution.call, ended, on_sent)
         else:
             self._retries.send(execution, ended, on_sent)

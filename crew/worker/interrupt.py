@@ -43,20 +43,37 @@ class _Drained(_Landed):
 _CLASSES: Final[dict[Reason, type[Interrupt]]] = {one.reason_of_class: one for one in (_TimedOut, _Canceled, _Drained)}
 
 
+# Held from the look at a shield to the raising: else a shield is entered in between, finds nothing to take back, and
+# what is sent then breaks it, or the clean-up after it.
+sending: Final = threading.Lock()
+
+
 def raise_in(thread: threading.Thread, reason: Reason) -> None:
     """Raise an Interrupt in `thread`, soon."""
     _set(thread.ident, _CLASSES[reason])
 
 
 def retract() -> None:
-    """Take back what is on its way to the calling thread."""
-    _set(threading.get_ident(), None)
+    """Take back what is on its way to the calling thread, or about to be sent."""
+    with sending:
+        _set(threading.get_ident(), None)
 
 
 def stack_of(thread: threading.Thread | None) -> str:
     """Where `thread` is, as the text of a traceback; "" where it has ended."""
     frame = None if thread is None or thread.ident is None else sys._current_frames().get(thread.ident)
     return "" if frame is None else "".join(traceback.format_stack(frame))
+
+
+def stack_of_coroutine(coroutine: object) -> str:
+    """Where `coroutine` awaits, as the text of a traceback; `asyncio.Task.get_stack` knows its outermost frame only."""
+    frames = []
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
+        if frame is not None:
+            frames.append((frame, frame.f_lineno))
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+    return "".join(traceback.StackSummary.extract(iter(frames)).format())
 
 
 def _set(ident: int | None, kind: type[Interrupt] | None) -> None:

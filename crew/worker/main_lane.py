@@ -15,8 +15,8 @@ from typing import Final
 from crew.errors import Interrupt
 from crew.protocol.failure import describe
 from crew.protocol.message import Outcome
-from crew.worker import pause
-from crew.worker.alarm import ALARM, Alarm
+from crew.worker import alarm, pause
+from crew.worker.alarm import ALARM
 from crew.worker.buffer import Buffer
 from crew.worker.execution import Execution, ended_with
 from crew.worker.interrupt import stack_of
@@ -45,7 +45,6 @@ class MainLane:
         self._on_started = on_started
         self._on_ended = on_ended
         self._current: Execution | None = None
-        self._alarm = Alarm()
 
     def fill(self) -> None:
         """Nothing: the main thread helps itself from the buffer."""
@@ -104,7 +103,7 @@ class MainLane:
                 self._current = execution
                 self._on_started(execution)
             if execution.ended is None:
-                self._alarm.ring_by(execution.limit)
+                alarm.ring_by(execution.limit)
                 execution.run()
         except BaseException as error:
             # Only an interrupt that was sent again, just when the task had ended, can land here.
@@ -113,8 +112,10 @@ class MainLane:
             execution.decide(ended_with(Outcome.RAISED, describe(error)))
         execution.has_ended = True
         self._current = None
-        if execution.is_interrupted or signal.getsignal(ALARM) != self._on_signal or _are_blocked():
+        if execution.is_interrupted or signal.getsignal(ALARM) != self._on_signal:
             self._take_signals()
+        else:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # no question of its own: to ask costs as much
         self._on_ended(execution)
 
     def _take_signals(self) -> None:
@@ -123,27 +124,18 @@ class MainLane:
             signal.signal(number, self._on_signal)
         pause.begin()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        self._alarm.rang()
 
-    def _on_signal(self, number: int, _frame: object) -> None:
+    def _on_signal(self, _signal: int, _frame: object) -> None:
         """Runs in the main thread between two bytecodes of whatever runs there."""
         execution = self._current
-        if number == ALARM:
-            self._alarm.rang()
         if execution is None or execution.has_ended:
             return
         now = time.monotonic()
         if not execution.is_interrupted:
             if execution.limit is None or now < execution.limit:
-                self._alarm.ring_by(execution.limit)
+                alarm.ring_by(execution.limit)
                 return
             if not execution.interrupt(Reason.TIMEOUT):
                 return
-        self._alarm.ring_by(now + RESEND)
+        alarm.ring_by(now + RESEND)
         execution.strike(now)
-
-
-def _are_blocked() -> bool:
-    """Whether a task has blocked one of our signals; it costs a microsecond."""
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    return any(number in blocked for number in SIGNALS)

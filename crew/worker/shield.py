@@ -24,19 +24,18 @@ class Shield:
         # The thread that interrupts owes first and looks for shields second; here it is the other way round. So
         # whatever the order, either it sees the shield, or this sees what is owed.
         execution.shields += 1
-        if execution.shields == 1:
-            self._pay(on_entering=True)
+        if execution.shields == 1 and execution.is_owed:
+            try:
+                interrupt.retract()
+            finally:  # it may land just here
+                execution.shields -= 1
+            execution.pay()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._execution.shields -= 1
-        if self._execution.shields == 0:
-            self._pay(on_entering=False)
-
-    def _pay(self, *, on_entering: bool) -> None:
         execution = self._execution
-        if execution.is_owed:
+        execution.shields -= 1
+        if execution.shields == 0 and execution.is_owed:
             interrupt.retract()
-            execution.shields -= on_entering
             execution.pay()

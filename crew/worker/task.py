@@ -61,8 +61,9 @@ class Task:
 
     @property
     def is_async(self) -> bool:
-        """Whether it is an `async def`."""
-        return inspect.iscoroutinefunction(inspect.unwrap(self.function))
+        """Whether it is an `async def`, is wrapped in one or wraps one, or is an object that is called as one."""
+        function = self.function
+        return any(map(inspect.iscoroutinefunction, (function, inspect.unwrap(function), type(function).__call__)))
 
     @property
     def origin(self) -> str:

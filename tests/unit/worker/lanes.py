@@ -1,13 +1,16 @@
 """Lanes and what runs in them: tasks that note what happens to them, and a lane that the test plays."""
 
+import contextlib
+import functools
 import queue
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from crew.errors import Interrupt
+from crew.worker.async_lane import AsyncLane
 from crew.worker.buffer import Buffer
 from crew.worker.execution import Execution
 from crew.worker.main_lane import MainLane
@@ -16,6 +19,18 @@ from crew.worker.thread_lane import ThreadLane
 from tests.waiting import eventually
 
 INTERRUPTED_WITHIN = 0.050  # seconds after the deadline, as promised
+
+
+def punctual(attempt: Callable[[], float]) -> None:
+    """Fails where what `attempt` runs is late; it returns by how many seconds.
+
+    It has three attempts: on a busy machine anything is late now and then, what is wrong is late each time.
+    """
+    late = [attempt()]
+    while len(late) < 3 and late[-1] >= INTERRUPTED_WITHIN:
+        late.append(attempt())
+    assert min(late) >= 0
+    assert late[-1] < INTERRUPTED_WITHIN, late
 
 
 class Recorder:
@@ -50,6 +65,12 @@ class Recorder:
     def reasons(self) -> list[str]:
         """Of each interrupt."""
         return [reason for reason, _ in self.interrupted]
+
+    def late(self, execution: Execution) -> float:
+        """Seconds from the limit to the interrupt, of which there was one."""
+        ((_, when),) = self.interrupted
+        assert execution.limit is not None
+        return when - execution.limit
 
 
 def endless_loop() -> None:
@@ -118,6 +139,17 @@ class Main:
         thread.join(5)
 
 
+class PlayedIoThread:
+    """In place of the I/O thread: what it has to send is out at once."""
+
+    def __init__(self, soon: Callable[..., None] = lambda function, *args: function(*args)) -> None:
+        self.soon = soon
+
+    def later(self, seconds: float, function: Callable[..., object], *args: Any) -> None:
+        """After so many seconds, in a thread of its own."""
+        threading.Timer(seconds, function, args).start()
+
+
 class Threads:
     """A thread lane, and what it did; the test is its I/O thread."""
 
@@ -130,7 +162,7 @@ class Threads:
             self.buffer,
             on_started=self.started.append,
             on_ended=self.ended.append,
-            soon=lambda function, *args: function(*args),
+            io=PlayedIoThread(),
         )
 
     def put(self, *executions: Execution) -> None:
@@ -164,6 +196,66 @@ class Threads:
         eventually(lambda: self.lane.has_left(execution))
 
 
+class Coroutines:
+    """An asyncio lane and what it did; the test is its I/O thread, or a thread beside it is.
+
+    Attributes:
+        unsent: starts that wait for what was said of them to leave, where the test holds them.
+    """
+
+    def __init__(self, slots: int = 10, *, holds: bool = False) -> None:
+        self.buffer = Buffer()
+        self.started: list[Execution] = []
+        self.ended: list[Execution] = []
+        self.unsent: list[Callable[[], object]] = []
+        self._holds = holds
+        self.lane = AsyncLane(
+            slots,
+            self.buffer,
+            on_started=self.started.append,
+            on_ended=self.ended.append,
+            io=PlayedIoThread(self._soon),
+        )
+
+    def put(self, *executions: Execution) -> None:
+        """They arrive."""
+        for execution in executions:
+            self.buffer.put(execution)
+        self.lane.fill()
+
+    def settle(self) -> list[Execution]:
+        """Release what has left, and fill the slots; returns what runs."""
+        for execution in self.lane.running():
+            if self.lane.has_left(execution):
+                self.lane.release(execution)
+        self.lane.fill()
+        return self.lane.running()
+
+    def ends(self, *executions: Execution) -> None:
+        """Wait until they have ended."""
+        eventually(lambda: set(executions) <= set(self.ended))
+
+    def _soon(self, function: Callable[..., object], *args: Any) -> None:
+        if self._holds:
+            self.unsent.append(functools.partial(function, *args))
+        else:
+            function(*args)
+
+
+@contextlib.contextmanager
+def coroutines(slots: int = 10, *, holds: bool = False) -> Iterator[Coroutines]:
+    """An asyncio lane that runs in a thread of its own."""
+    made = Coroutines(slots, holds=holds)
+    thread = threading.Thread(target=made.lane.serve)
+    thread.start()
+    try:
+        yield made
+    finally:
+        made.lane.stop()
+        thread.join(5)
+        made.lane._loop.close()  # in a worker the process ends with it
+
+
 class PlayedLane:
     """In place of a Lane: the test says what runs there, and whether it ends.
 
@@ -180,6 +272,7 @@ class PlayedLane:
         self.executions: list[Execution] = []
         self.left_alone: list[Execution] = []
         self.interrupts: list[tuple[Execution, Reason]] = []
+        self.interrupted_at: list[float] = []  # time.monotonic() of each
 
     def begin(self, execution: Execution) -> Execution:
         """It starts to run."""
@@ -201,6 +294,7 @@ class PlayedLane:
 
     def interrupt(self, execution: Execution, reason: Reason) -> None:
         self.interrupts.append((execution, reason))
+        self.interrupted_at.append(time.monotonic())
         execution.interrupt(reason)
 
     def abandon(self, execution: Execution) -> bool:

@@ -103,10 +103,26 @@ class Worker:
         execution.run()
         self.consumer.on_ended(execution)
 
+    def told(self) -> list[Reply]:
+        """What callers were told so far."""
+        found = [properties.to_reply(one.properties, one.body) for one in self.sent_to("crew.reply.me")]
+        return [reply for reply in found if isinstance(reply, Reply)]
+
     def replies(self) -> list[Reply]:
         """What was answered so far."""
-        found = [properties.to_reply(one.properties, one.body) for one in self.sent_to("crew.reply.me")]
-        return [reply for reply in found if isinstance(reply, Reply) and reply.outcome is not Outcome.STARTED]
+        return [reply for reply in self.told() if reply.outcome is not Outcome.STARTED]
+
+    def outcomes(self) -> list[tuple[str, Outcome]]:
+        """What was answered so far: id and outcome."""
+        return [(reply.id, reply.outcome) for reply in self.replies()]
+
+    def starts(self, id: str = "17", **fields: Any) -> Execution:
+        """A call arrives, and is begun."""
+        self.receives(id=id, **fields)
+        (execution,) = [one for one in self.lane.executions if one.call.id == id]
+        self.ledger.begin(0, execution)
+        self.consumer.on_started(execution)
+        return execution
 
     def sent_to(self, queue: str) -> list[Published]:
         """What was published to a queue."""

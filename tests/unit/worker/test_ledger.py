@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from crew.worker.execution import Execution
-from crew.worker.ledger import CRASHES_KEPT, Ledger
+from crew.worker.ledger import CRASHES_KEPT, OVERDUE, Ledger
 from tests.unit.deliveries import an_execution
 
 # Python 3.12 and later warn of any fork while other threads run; the child here does nothing but write and exit.
@@ -156,3 +156,78 @@ def test_the_oldest_crash_is_forgotten_first() -> None:
     assert ledger.crashes("0") == 0
     assert ledger.crashes("1") == 1
     assert ledger.crashes(f"{CRASHES_KEPT}") == 1
+
+
+# --- what runs too long ---------------------------------------------------------------------------------------------
+
+
+def running(ledger: Ledger, id: str, *, limit: float | None, process: int = 0) -> Execution:
+    """Process number `process` runs the call `id` until `limit`."""
+    execution = an_execution_of(id)
+    execution.limit = limit
+    ledger.begin(process, execution)
+    return execution
+
+
+@forks
+def test_the_supervisor_sees_until_when_a_child_may_run_what_it_runs() -> None:
+    ledger = Ledger(2, 4)
+
+    def work() -> None:
+        running(ledger, "limited", limit=100.0, process=1)
+        running(ledger, "unlimited", limit=None, process=1)
+        ledger.end(running(ledger, "ended", limit=50.0, process=1))
+
+    in_a_child(work)
+    assert ledger.limits(1) == [100.0]
+    assert ledger.limits(0) == []
+
+
+def test_only_what_had_its_limit_before_is_overdue() -> None:
+    ledger = Ledger(1, 4)
+    late = running(ledger, "late", limit=100.0)
+    for id, limit in (("later", 200.0), ("unlimited", None)):
+        running(ledger, id, limit=limit)
+    assert ledger.overdue(0, 100.0) == []
+    assert len(ledger.overdue(0, 100.1)) == 1
+    ledger.end(late)
+    assert ledger.overdue(0, 100.1) == []
+
+
+def test_a_limit_that_has_moved_is_noted() -> None:
+    """An interrupt is the end of a call that knows none: its grace begins."""
+    ledger = Ledger(1, 4)
+    execution = running(ledger, "17", limit=None)
+    execution.limit = 100.0
+    ledger.note_limit(execution)
+    assert ledger.limits(0) == [100.0]
+    ledger.end(execution)
+    ledger.note_limit(execution)
+    assert ledger.limits(0) == []
+
+
+def test_a_process_that_was_killed_for_what_is_overdue_blames_nothing_else() -> None:
+    ledger = Ledger(2, 4)
+    running(ledger, "overdue", limit=100.0)
+    running(ledger, "innocent", limit=200.0)
+    running(ledger, "elsewhere", limit=100.0, process=1)
+    ledger.record_kill(0, ledger.overdue(0, 150.0))
+    assert [ledger.crashes(id) for id in ("overdue", "innocent", "elsewhere")] == [OVERDUE, 0, 0]
+    assert ledger.limits(0) == []
+    assert ledger.limits(1) == [100.0]
+
+
+def test_what_was_overdue_once_stays_so_whatever_else_it_kills() -> None:
+    ledger = Ledger(1, 4)
+    running(ledger, "17", limit=100.0)
+    ledger.record_kill(0, ledger.overdue(0, 150.0))
+    crash(ledger, "17")
+    assert ledger.crashes("17") == OVERDUE
+
+
+def test_what_killed_a_process_by_itself_may_be_overdue_later() -> None:
+    ledger = Ledger(1, 4)
+    crash(ledger, "17")
+    running(ledger, "17", limit=100.0)
+    ledger.record_kill(0, ledger.overdue(0, 150.0))
+    assert ledger.crashes("17") == OVERDUE

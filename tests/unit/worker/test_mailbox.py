@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 
@@ -73,3 +74,49 @@ async def test_a_note_written_while_others_are_read_is_read_too() -> None:
 
     mailbox.post(first)
     await until(lambda: arrived == ["first", "second"])
+
+
+@pytest.mark.gen_test
+async def test_who_asks_goes_on_when_it_was_done_and_what_it_sent_is_out() -> None:
+    loop = asyncio.get_running_loop()
+    mailbox = Mailbox(loop)
+    steps: list[str] = []
+
+    def send() -> None:
+        steps.append("asked")
+        loop.call_soon(steps.append, "sent")
+
+    def ask() -> None:
+        mailbox.ask(send, patience=5)
+        steps.append("goes on")
+
+    await asyncio.to_thread(ask)
+    assert steps == ["asked", "sent", "goes on"]
+
+
+@pytest.mark.gen_test
+async def test_who_asks_for_what_fails_goes_on_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    mailbox = Mailbox(asyncio.get_running_loop())
+
+    def boom() -> None:
+        raise ValueError("a bug")
+
+    begin = time.monotonic()
+    await asyncio.to_thread(mailbox.ask, boom, patience=5)
+    assert time.monotonic() - begin < 4
+    assert "a bug" in caplog.text
+
+
+def test_who_asks_a_loop_that_does_not_answer_waits_no_longer_than_he_has_patience() -> None:
+    loop = Loop()
+    try:
+        asked: list[str] = []
+        begin = time.monotonic()
+        Mailbox(loop).ask(asked.append, "asked", patience=0.05)
+        assert 0.05 <= time.monotonic() - begin < 2
+        assert asked == []
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        assert asked == ["asked"], "it is done when the loop is free again"
+    finally:
+        loop.close()

@@ -14,7 +14,7 @@ from crew.worker.execution import ONE_STRIKE, Execution
 from crew.worker.main_lane import MainLane
 from crew.worker.reason import Reason
 from tests.unit.deliveries import an_execution, outcome_of, value_of
-from tests.unit.worker.lanes import HANGING, INTERRUPTED_WITHIN, Main, Recorder, busy_for
+from tests.unit.worker.lanes import HANGING, Main, Recorder, busy_for, endless_loop, punctual
 from tests.waiting import eventually
 
 
@@ -36,16 +36,16 @@ def test_what_comes_is_run_in_the_main_thread_until_the_lane_stops(main: Main) -
 
 
 @pytest.mark.parametrize("what", HANGING)
-def test_a_task_that_hangs_is_interrupted_on_time_and_cleans_up(main: Main, what: str) -> None:
-    task = Recorder(HANGING[what])
-    execution = an_execution(task, timeout=0.08)
-    main.run(execution)
-    ((reason, when),) = task.interrupted
-    assert reason == "timeout"
-    assert execution.limit is not None
-    assert 0 <= when - execution.limit < INTERRUPTED_WITHIN
-    assert task.cleaned_up == 1
-    assert outcome_of(execution) is Outcome.TIMED_OUT
+def test_a_task_that_hangs_is_interrupted_on_time_and_cleans_up(signals: None, what: str) -> None:
+    def attempt() -> float:
+        task = Recorder(HANGING[what])
+        Main().run(execution := an_execution(task, timeout=0.08))
+        assert task.reasons() == ["timeout"]
+        assert task.cleaned_up == 1
+        assert outcome_of(execution) is Outcome.TIMED_OUT
+        return task.late(execution)
+
+    punctual(attempt)
 
 
 def test_a_call_that_comes_to_its_deadline_is_interrupted_like_one_that_comes_to_its_timeout(main: Main) -> None:
@@ -74,20 +74,15 @@ def test_a_timer_of_a_task_that_ended_early_does_not_hit_a_later_one(main: Main)
     assert later.interrupted == []
 
 
-def test_a_later_task_with_a_nearer_limit_is_interrupted_on_time(main: Main) -> None:
-    task = Recorder(HANGING["sleep"])
-    near = an_execution(task, timeout=0.05)
-    main.run(an_execution(lambda data: None, timeout=60), near)
-    assert near.limit is not None
-    assert task.interrupted[0][1] - near.limit < INTERRUPTED_WITHIN
+@pytest.mark.parametrize(("first", "then"), [(60, 0.05), (0.03, 0.12)], ids=["nearer", "farther"])
+def test_a_later_task_with_another_limit_is_interrupted_on_time(signals: None, first: float, then: float) -> None:
+    def attempt() -> float:
+        task = Recorder(HANGING["sleep"])
+        execution = an_execution(task, timeout=then)
+        Main().run(an_execution(lambda data: None, timeout=first), execution)
+        return task.late(execution)
 
-
-def test_a_later_task_with_a_farther_limit_is_interrupted_on_time(main: Main) -> None:
-    task = Recorder(HANGING["sleep"])
-    far = an_execution(task, timeout=0.12)
-    main.run(an_execution(lambda data: None, timeout=0.03), far)
-    assert far.limit is not None
-    assert 0 <= task.interrupted[0][1] - far.limit < INTERRUPTED_WITHIN
+    punctual(attempt)
 
 
 @pytest.mark.parametrize("reason", [Reason.CANCELED, Reason.DRAIN])
@@ -164,6 +159,53 @@ def test_an_execution_that_could_not_be_begun_is_decided_all_the_same(main: Main
     main.run(execution)
     assert execution.has_ended
     assert execution.ended is not None
+
+
+# --- what is passed over, and what is told --------------------------------------------------------------------------
+
+
+def test_an_execution_that_was_decided_before_its_start_is_passed_over(main: Main) -> None:
+    ran: list[Any] = []
+    canceled, next_one = an_execution(ran.append), an_execution(lambda data: "next")
+    canceled.interrupt(Reason.CANCELED)
+    main.run(canceled, next_one)
+    assert ran == []
+    assert main.started == [next_one]
+    assert outcome_of(canceled) is Outcome.CANCELED
+
+
+def test_a_call_that_is_cancelled_while_its_start_is_told_is_not_run(main: Main) -> None:
+    ran: list[Any] = []
+    main.lane = MainLane(
+        main.buffer, on_started=lambda one: main.lane.interrupt(one, Reason.CANCELED), on_ended=main.ended.append
+    )
+    execution = an_execution(ran.append)
+    main.run(execution)
+    assert ran == []
+    assert outcome_of(execution) is Outcome.CANCELED
+
+
+def test_the_stack_shows_where_the_task_is(main: Main) -> None:
+    stacks: list[str] = []
+
+    def look() -> None:
+        eventually(lambda: task.has_begun)
+        stacks.append(main.lane.stack(execution))
+        main.lane.interrupt(execution, Reason.CANCELED)
+
+    task = Recorder(endless_loop)
+    execution = an_execution(task)
+    main.run_beside(look, execution)
+    assert "in endless_loop" in stacks[0]
+    assert main.lane.stack(execution) == ""
+
+
+def test_the_main_thread_cannot_go_on_without_what_is_stuck(main: Main) -> None:
+    assert main.lane.abandon(an_execution()) is False
+    assert main.lane.abandoned() == 0
+
+
+# --- many -----------------------------------------------------------------------------------------------------------
 
 
 def test_executions_that_end_at_their_timeout_get_one_answer_each_and_no_interrupt_of_another(main: Main) -> None:

@@ -64,3 +64,27 @@ def test_a_fixed_window_follows_nothing(runs: list[float]) -> None:
 
 def test_a_fixed_window_gives_every_slot_something_to_do() -> None:
     assert Prefetch(1, fixed=1).window == 1
+
+
+def test_a_task_is_not_known_to_be_quick_before_it_has_run_often() -> None:
+    prefetch = Prefetch(1)
+    after(prefetch, *[0.0001] * (SETTLED - 1))
+    assert not prefetch.is_quick
+    prefetch.observe(0.0001)
+    assert prefetch.is_quick
+
+
+@pytest.mark.parametrize("fixed", [None, 7])
+@pytest.mark.parametrize(("seconds", "quick"), [(0.0001, True), (AHEAD, True), (0.011, False), (1.0, False)])
+def test_a_task_is_quick_where_it_ends_within_some_milliseconds(seconds: float, quick: bool, fixed: int | None) -> None:
+    prefetch = Prefetch(1, fixed)
+    after(prefetch, *[seconds] * 20)
+    assert prefetch.is_quick is quick
+
+
+def test_after_one_long_run_a_task_is_not_known_to_be_quick() -> None:
+    prefetch = Prefetch(1)
+    after(prefetch, *[0.0001] * 20, 1.0)
+    assert not prefetch.is_quick
+    after(prefetch, *[0.0001] * SETTLED)
+    assert prefetch.is_quick

@@ -1,7 +1,8 @@
 """Registering tasks."""
 
+import functools
 import inspect
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -105,6 +106,25 @@ def test_an_async_process_is_a_task_of_the_event_loop(registry: Registry) -> Non
     Resize.bind("resize")
     registry.check()
     assert [task.is_async for task in registry] == [True]
+
+
+def test_an_async_function_is_one_in_any_dress(registry: Registry) -> None:
+    async def resize(data: Any) -> None: ...
+
+    class Resize:
+        async def __call__(self, data: Any) -> None: ...
+
+    @functools.wraps(resize)
+    def passed_on(data: Any) -> Any:
+        return resize(data)
+
+    @functools.wraps(registry.get)
+    async def around(data: Any) -> None: ...
+
+    functions: list[Callable[..., Any]] = [Resize(), passed_on, around, functools.partial(resize)]
+    for number, function in enumerate(functions):
+        Task(f"{number}")(function)
+    assert [task.is_async for task in registry] == [True] * 4
 
 
 def test_a_plain_function_is_none_of_the_event_loop(registry: Registry) -> None:

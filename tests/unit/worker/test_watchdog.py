@@ -1,6 +1,7 @@
 """Who looks at what runs, and what it does about it."""
 
 import asyncio
+import itertools
 import time
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from crew.worker import watchdog as watchdog_module
 from crew.worker.execution import Execution
 from crew.worker.reason import Reason
-from crew.worker.watchdog import BUSY_AFTER, HELP_AFTER, Watchdog
+from crew.worker.watchdog import BUSY_AFTER, HELP_AFTER, LOOK_EVERY, Watchdog
 from tests.unit.deliveries import an_execution
 from tests.unit.worker.lanes import PlayedLane
 from tests.waiting import until
@@ -110,13 +111,64 @@ async def test_a_caller_is_answered_on_time_though_its_task_cannot_be_interrupte
 
 
 @pytest.mark.gen_test
-async def test_a_task_that_goes_on_is_interrupted_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watchdog_module, "RESEND", 0.05)
+@pytest.mark.parametrize("shields", [0, 1], ids=["a task", "a shielded task"])
+async def test_a_task_that_goes_on_is_interrupted_again_and_not_all_the_time(
+    monkeypatch: pytest.MonkeyPatch, shields: int
+) -> None:
+    """Every second, so that it can clean up; here faster."""
+    monkeypatch.setattr(watchdog_module, "RESEND", 0.15)
     lane = PlayedLane()
     watchdog, _ = watched(lane)
     execution = lane.begin(an_execution(timeout=0.02))
+    execution.shields = shields
     watchdog.wake_by(execution.limit)
-    await until(lambda: len(lane.interrupts) >= 3)
+    await until(lambda: len(lane.interrupts) == 3)
+    assert lane.interrupts == [(execution, Reason.TIMEOUT)] * 3
+    assert all(later - earlier >= 0.149 for earlier, later in itertools.pairwise(lane.interrupted_at))
+    watchdog.stop()
+
+
+@pytest.mark.gen_test
+async def test_what_the_lane_itself_has_struck_is_not_interrupted_once_more() -> None:
+    lane = PlayedLane(has_timer=True)
+    watchdog, seen = watched(lane)
+    execution = lane.begin(an_execution(timeout=0.02))
+    watchdog.wake_by(execution.limit)
+    await until(lambda: execution.limit is not None and time.monotonic() >= execution.limit)
+    execution.interrupt(Reason.TIMEOUT)
+    execution.owe()
+    await until(lambda: "decided" in seen.at)
+    until_then = time.monotonic() + 3 * LOOK_EVERY
+    await until(lambda: time.monotonic() > until_then)
+    assert lane.interrupts == []
+    watchdog.stop()
+
+
+@pytest.mark.gen_test
+async def test_the_caller_of_a_shielded_task_is_answered_on_time() -> None:
+    lane = PlayedLane()
+    watchdog, seen = watched(lane, grace=0.15)
+    execution = lane.begin(an_execution(timeout=0.02))
+    execution.shields = 1
+    watchdog.wake_by(execution.limit)
+    await until(lambda: "decided" in seen.at)
+    assert execution.limit is not None
+    assert seen.at["decided"] - execution.limit < 0.4
+    await until(lambda: "stuck" in seen.at)
+    assert seen.at["stuck"] - execution.limit >= 0.15, "it has its grace"
+    watchdog.stop()
+
+
+@pytest.mark.gen_test
+async def test_the_grace_of_what_is_cancelled_begins_with_the_cancel() -> None:
+    lane = PlayedLane()
+    watchdog, seen = watched(lane, grace=0.15)
+    execution = lane.begin(an_execution(timeout=60))
+    begin = time.monotonic()
+    watchdog.interrupt(execution, Reason.CANCELED)
+    await until(lambda: "stuck" in seen.at)
+    assert 0.15 <= seen.at["stuck"] - begin < 2
+    assert execution.reason is Reason.CANCELED
     watchdog.stop()
 
 

@@ -1,0 +1,102 @@
+"""The calls that nobody wants any longer."""
+
+import time
+
+import pytest
+
+from crew.protocol.message import Control
+from crew.worker import canceled as canceled_module
+from crew.worker.canceled import KEPT_WITHOUT_DEADLINE, CanceledCalls, reason_of
+from crew.worker.reason import Reason
+
+
+class Clock:
+    """In place of the module `time`."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def time(self) -> float:
+        """As time.time."""
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A clock that the test moves, and a sweep at every second cancel."""
+    clock = Clock()
+    monkeypatch.setattr(canceled_module, "time", clock)
+    monkeypatch.setattr(canceled_module, "SWEEP_EVERY", 2)
+    return clock
+
+
+def known(canceled: CanceledCalls, ids: str) -> str:
+    """Those of `ids`, a letter each, that are not to be started."""
+    return "".join(id for id in ids if canceled.get(id) is not None)
+
+
+def test_a_call_that_nobody_cancelled_may_be_started() -> None:
+    assert CanceledCalls().get("17") is None
+
+
+@pytest.mark.parametrize(("told", "reason"), [("canceled", Reason.CANCELED), ("timeout", Reason.TIMEOUT)])
+def test_a_cancelled_call_is_remembered_with_the_reason(told: str, reason: Reason) -> None:
+    canceled = CanceledCalls()
+    canceled.add(Control(id="17", reason=told, deadline=time.time() + 60))
+    assert canceled.get("17") is reason
+    assert canceled.get("18") is None
+    assert repr(canceled) == "<CanceledCalls: 1>"
+
+
+@pytest.mark.parametrize("told", ["drain", "", "a reason of a newer client"])
+def test_a_reason_that_nobody_knows_is_a_cancel(told: str) -> None:
+    assert reason_of(Control(id="17", reason=told)) is Reason.CANCELED
+
+
+def test_a_cancel_is_remembered_until_the_deadline_of_its_call(clock: Clock) -> None:
+    canceled = CanceledCalls()
+    canceled.add(Control(id="a", reason="canceled", deadline=clock.now + 10))
+    canceled.add(Control(id="b", reason="canceled", deadline=clock.now + 60))
+    assert known(canceled, "ab") == "ab"
+    clock.now += 11
+    for id in "cdef":
+        canceled.add(Control(id=id, reason="canceled", deadline=clock.now + 10))
+    assert known(canceled, "abcdef") == "bcdef"
+
+
+def test_a_cancel_without_a_deadline_is_remembered_for_a_while(clock: Clock) -> None:
+    canceled = CanceledCalls()
+    canceled.add(Control(id="a", reason="canceled"))
+    clock.now += KEPT_WITHOUT_DEADLINE - 1
+    for id in "bcd":
+        canceled.add(Control(id=id, reason="canceled"))
+    assert known(canceled, "abcd") == "abcd"
+    clock.now += 2
+    for id in "efgh":
+        canceled.add(Control(id=id, reason="canceled"))
+    assert known(canceled, "abcdefgh") == "bcdefgh"
+
+
+def test_however_many_are_cancelled_the_memory_is_bounded_and_the_oldest_go_first(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(canceled_module, "MAX_KEPT", 20)
+    canceled = CanceledCalls()
+    for number in range(1_000):
+        canceled.add(Control(id=f"{number}", reason="canceled", deadline=clock.now + 60))
+        assert len(canceled) < 20 + 2
+    assert canceled.get("0") is None
+    assert all(canceled.get(f"{number}") for number in range(980, 1_000))
+
+
+def test_a_call_that_is_cancelled_again_counts_as_the_newest_and_has_the_last_reason(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(canceled_module, "MAX_KEPT", 2)
+    canceled = CanceledCalls()
+    for id, reason in (("a", "canceled"), ("b", "canceled"), ("a", "timeout"), ("c", "canceled"), ("d", "canceled")):
+        canceled.add(Control(id=id, reason=reason, deadline=clock.now + 60))
+        if id == "c":
+            assert known(canceled, "abc") in ("ac", "abc")
+            assert canceled.get("a") is Reason.TIMEOUT
+    assert "d" in known(canceled, "abcd")
