@@ -31,7 +31,7 @@ def _of_call(call: Ended, runs: dict[str, list[Run]], record: Record) -> Iterato
     planned, own = call.planned, runs[call.planned.id]
     if not _is_honest(call):
         yield f"answered with {call.answer!r}"
-    if (late := call.ended - call.began - planned.expiration) > ENDS_WITHIN:
+    if (late := call.ended - call.began - planned.expiration) > ENDS_WITHIN + call.starved:
         yield f"ended {late:.2f} s after its deadline"
     if call.called_back is not None and [id(answer) for answer in call.called_back] != [id(call.answer)]:
         yield "called back with something else than who awaited it got"
