@@ -147,6 +147,12 @@ class Link:
         if self.is_ready:
             await self._unless_lost(self._declare(new))
 
+    async def declare_once(self, *items: Item) -> None:
+        """Declare `items` now and remember nothing: for queues that come and go; raises ConnectionError."""
+        if not self.is_ready:
+            raise self._fault or ConnectionError(f"the link {self._name} is {self.state.value}")
+        await self._declare(list(items))
+
     async def unbind(self, binding: Binding) -> None:
         """Take `binding` away, and do not declare it again."""
         if binding in self._topology:

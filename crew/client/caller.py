@@ -6,7 +6,7 @@ from typing import Any, Final
 from crew.amqp import Consumer, Link
 from crew.client.call import OnAnswer, PendingCall
 from crew.client.calls import Calls
-from crew.protocol import codec, deadline, properties, topology
+from crew.protocol import codec, deadline, properties, topology, user_headers
 from crew.protocol.message import Call, Headers, new_id
 
 REPLY_PREFETCH: Final = 500  # replies that the broker need not hold back
@@ -53,10 +53,11 @@ class Caller:
             persistent=bool(persistent),
             client=self.client,
             reply_to=self.queue.name,
-            headers=properties.check_headers(headers),
+            headers=user_headers.check(headers),
         )
         return PendingCall(message, callback=callback, on_canceled=self.calls.cancel)
 
     def send(self, call: PendingCall) -> None:
         """Send it, on the loop of the links; raises DuplicateTaskId or Overloaded as `Client.call` does."""
-        self.calls.send(call)
+        now = time.time()
+        self.calls.send(call, deadline.remaining(call.message.deadline or now, now))

@@ -6,7 +6,6 @@ Where it ends without a word from a worker, the workers are told, so that nothin
 
 import functools
 import logging
-import math
 import time
 from collections.abc import Callable
 from typing import Final
@@ -59,8 +58,8 @@ class Calls:
     def __len__(self) -> int:
         return len(self._pending)
 
-    def send(self, call: PendingCall) -> None:
-        """Send `call`, and end it by its deadline.
+    def send(self, call: PendingCall, expiration: float) -> None:
+        """Send `call`, and end it after `expiration` seconds at the latest.
 
         Raises:
             DuplicateTaskId: a call with its id is in flight.
@@ -68,8 +67,7 @@ class Calls:
         """
         if self._publishing.is_blocked:
             raise errors.Overloaded("the broker has blocked publishing: it is short of memory or disk", task=call.task)
-        ends_at = call.message.deadline or math.inf
-        self._pending.add(call, deadline.remaining(ends_at, time.time()) + REPLY_MARGIN)
+        self._pending.add(call, expiration + REPLY_MARGIN)
         self._publish(call)
 
     def send_waiting(self) -> None:

@@ -14,7 +14,7 @@ from crew.client.parallel import Parallel
 from crew.client.pubsub import PubSub
 from crew.client.scope import current
 from crew.client.subscription import OnEvent, Subscription
-from crew.protocol import codec, deadline, properties, topology
+from crew.protocol import codec, deadline, topology, user_headers
 from crew.protocol.message import Event, Headers, new_id
 
 MAX_PENDING: Final = 10_000  # calls
@@ -224,7 +224,7 @@ class Client:
             topic=topology.check_topic(topic),
             body=codec.encode(data, serializer),
             persistent=bool(persistent),
-            headers=properties.check_headers(headers),
+            headers=user_headers.check(headers),
         )
         self._open()
         await self._pubsub.publish(event, deadline.check_duration("timeout", timeout))

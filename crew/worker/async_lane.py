@@ -7,12 +7,14 @@ replaced.
 """
 
 import asyncio
-import io
 import signal
 import threading
 import time
-from typing import Final
+import traceback
+from typing import Any, Final
 
+from crew.worker import pause
+from crew.worker.alarm import ALARM, Alarm
 from crew.worker.buffer import Buffer
 from crew.worker.execution import Execution
 from crew.worker.interrupt import stack_of
@@ -23,6 +25,7 @@ from crew.worker.reason import Reason
 from crew.worker.running import running
 
 BLOCKED_AFTER: Final = 0.5  # seconds without an answer of the loop
+STRIKE_AFTER: Final = 0.02  # seconds that the loop has to cancel; a strike is within 50 ms of the limit then
 
 
 class AsyncLane:
@@ -50,6 +53,7 @@ class AsyncLane:
         self._loop = asyncio.new_event_loop()
         self._mailbox = Mailbox(self._loop)
         self._thread: threading.Thread | None = None
+        self._alarm = Alarm()
         self._asked_at: float | None = None  # time.monotonic() of a word that the loop has not answered
 
     def fill(self) -> None:
@@ -60,6 +64,8 @@ class AsyncLane:
                 continue
             self._executions[execution] = None
             execution.begin()
+            if self._thread is threading.main_thread():
+                self._alarm.ring_by(execution.limit)
             self._on_started(execution)
             # Once what was said of it has left: the coroutine may never let another thread run again.
             self._soon(self._mailbox.post, self._start, execution)
@@ -82,9 +88,8 @@ class AsyncLane:
         if not (execution.is_interrupted or execution.interrupt(reason)):
             return
         self._mailbox.post(self._cancel, execution)
-        if self._is_blocked() and self._thread is threading.main_thread():
-            signal.pthread_kill(threading.main_thread().ident or 0, STRIKE)
-            signal.raise_signal(STRIKE)
+        if self._thread is threading.main_thread():
+            asyncio.get_running_loop().call_later(STRIKE_AFTER, self._strike, execution)
         self._ask()
 
     def abandon(self, execution: Execution) -> bool:
@@ -101,22 +106,27 @@ class AsyncLane:
         if self._is_blocked():
             return stack_of(self._thread)
         task = self._executions.get(execution)
-        text = io.StringIO()
-        if task is not None and not task.done():
-            task.print_stack(file=text)
-        return text.getvalue()
+        return "" if task is None or task.done() else _stack_of(task)
 
     def serve(self) -> None:
         """Run the loop in the calling thread, until `stop`."""
         self._thread = threading.current_thread()
         if self._thread is threading.main_thread():
+            signal.signal(ALARM, self._on_alarm)
             signal.signal(STRIKE, self._on_strike)
+            pause.begin()
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
 
     def stop(self) -> None:
         """Return from `serve` once the loop is free."""
         self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _strike(self, execution: Execution) -> None:
+        """Strike, where the loop has not come to cancel `execution`: somebody blocks it, maybe that very one."""
+        if not (execution.has_ended or execution.is_struck(time.monotonic())):
+            signal.pthread_kill(threading.main_thread().ident or 0, STRIKE)
+            signal.raise_signal(STRIKE)
 
     # --- on the loop ------------------------------------------------------------------------------------------------
 
@@ -139,15 +149,30 @@ class AsyncLane:
 
     def _cancel(self, execution: Execution) -> None:
         task = self._executions.get(execution)
-        if task is not None and execution.owe():
+        if task is not None and not execution.is_struck(time.monotonic()) and execution.owe():
             execution.is_owed = False
             task.cancel((execution.reason or Reason.CANCELED).value)
 
+    def _on_alarm(self, number: int, frame: object) -> None:
+        """As `_on_strike`, at the limit of one execution at least: its own, where that is what runs."""
+        now = time.monotonic()
+        self._alarm.rang()
+        limits = [one.limit for one in list(self._executions) if one.limit is not None]
+        self._alarm.ring_by(min((limit for limit in limits if limit > now), default=None))
+        execution = running.get()
+        if execution is not None and execution.limit is not None and now >= execution.limit:
+            execution.interrupt(Reason.TIMEOUT)
+        self._on_strike(number, frame)
+
     def _on_strike(self, _signal: int, _frame: object) -> None:
         """Runs in the main thread, between two bytecodes of what blocks the loop, and in its context."""
-        execution = running.get()
-        if execution is not None and execution.is_interrupted and not execution.has_ended:
+        execution, task = running.get(), asyncio.current_task(self._loop)
+        if execution is None or task is None or execution.has_ended or not execution.is_interrupted:
+            return
+        if task is self._executions.get(execution):
             execution.strike(time.monotonic())
+        elif not execution.shields:  # one that the task has made: once that is out of the way, the task is cancelled
+            raise asyncio.CancelledError
 
     # --- is the loop free? ------------------------------------------------------------------------------------------
 
@@ -162,3 +187,13 @@ class AsyncLane:
     def _is_blocked(self) -> bool:
         asked_at = self._asked_at
         return asked_at is not None and time.monotonic() - asked_at >= BLOCKED_AFTER
+
+
+def _stack_of(task: asyncio.Task[None]) -> str:
+    """What awaits what, down to where it waits; asyncio's own tells the first coroutine only."""
+    lines: list[str] = []
+    step: Any = task.get_coro()
+    while (frame := getattr(step, "cr_frame", None) or getattr(step, "gi_frame", None)) is not None:
+        lines += traceback.format_stack(frame, limit=1)
+        step = getattr(step, "cr_await", None) or getattr(step, "gi_yieldfrom", None)
+    return "".join(lines)

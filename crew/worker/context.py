@@ -11,7 +11,7 @@ from crew.worker.shield import Shield
 if TYPE_CHECKING:
     from crew.worker.cancellation import Cancellation
     from crew.worker.execution import Execution
-    from crew.worker.nested import NestedCall
+    from crew.worker.nested_call import NestedCall
 
 
 class ContextPubSub:
@@ -75,7 +75,7 @@ class Context:
 
     @property
     def attempt(self) -> int:
-        """1 for the first time, one more for each worker process of this host that died over it."""
+        """1 for the first time; one more for each retry, and for each worker process of this host that died over it."""
         return self._execution.attempt
 
     @property

@@ -15,7 +15,7 @@ import msgspec
 from crew.amqp import Delivery
 from crew.client import Scope
 from crew.errors import Interrupt
-from crew.protocol import codec, deadline, failure, properties
+from crew.protocol import codec, deadline, failure, user_headers
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Call, Headers, Outcome
 from crew.worker.cancellation import Cancellation
@@ -24,7 +24,7 @@ from crew.worker.running import running
 from crew.worker.task import Task
 
 if TYPE_CHECKING:
-    from crew.worker.nested import NestedCall
+    from crew.worker.nested_call import NestedCall
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -34,11 +34,14 @@ class Ended(msgspec.Struct, frozen=True):
         outcome: as the reply says it; None where there is no reply, because another worker runs the call again.
         body: the encoded value, or an encoded Failure.
         headers: of the reply.
+        retry_after: seconds until the call is to be run again, instead of being answered with this; None where it is
+            answered.
     """
 
     outcome: Outcome | None
     body: Body
     headers: Headers = {}
+    retry_after: float | None = None
 
     def at(self, stack: str) -> "Ended":
         """As it is, with the place where the task was."""
@@ -51,9 +54,18 @@ NO_BODY: Final = Body(b"", None)
 ONE_STRIKE: Final = 0.5  # seconds within which one interrupt is enough, whoever else sends it
 
 
-def ended_with(outcome: Outcome, told: Failure) -> Ended:
+def ended_with(outcome: Outcome, told: Failure, *, retry_after: float | None = None) -> Ended:
     """An end without a value."""
-    return Ended(outcome, Body(failure.encode(told), codec.JSON))
+    return Ended(outcome, Body(failure.encode(told), codec.JSON), retry_after=retry_after)
+
+
+def out_of_time(call: Call) -> Ended:
+    """The end of a call that must not be started, as its deadline has passed."""
+    if call.attempt > 1:  # a worker took it before
+        message = f"task {call.task!r} has failed, and no worker took it in time to try it again"
+        return ended_with(Outcome.TIMED_OUT, Failure(type_name="TimeoutError", message=message))
+    told = Failure(type_name="ExpirationError", message=f"no worker took task {call.task!r} in time")
+    return ended_with(Outcome.EXPIRED, told)
 
 
 class Execution:
@@ -71,7 +83,7 @@ class Execution:
         self.delivery = delivery
         self.call = call
         self.task = task
-        self.attempt = crashes + 1
+        self.attempt = call.attempt + crashes
         self.headers: Headers = {}
         self.started: float | None = None  # time.monotonic()
         self.limit: float | None = None  # time.monotonic(): when it must have ended
@@ -113,9 +125,15 @@ class Execution:
         token = running.set(self)
         try:
             if not self._expire():
-                self.decide(self._returned(self.task.function(self._decode(self.call.body))))
+                payload = self._decode(self.call.body)
+                try:
+                    value = self.task.function(payload)
+                except Exception as error:
+                    self._raised(error)
+                else:
+                    self.decide(self._returned(value))
         except BaseException as error:
-            self._fail(error)
+            self._fail(failure.describe(error))
         finally:
             running.reset(token)
             self._end()
@@ -125,29 +143,41 @@ class Execution:
         running.set(self)
         try:
             if not self._expire():
-                self.decide(self._returned(await self.task.function(self._decode(self.call.body))))
+                payload = self._decode(self.call.body)
+                try:
+                    value = await self.task.function(payload)
+                except Exception as error:
+                    self._raised(error)
+                else:
+                    self.decide(self._returned(value))
         except BaseException as error:
-            self._fail(error)
+            self._fail(failure.describe(error))
         finally:
             self._end()
 
     def _expire(self) -> bool:
-        """Decide that it has expired, where its deadline went by while it waited here."""
+        """Decide that it is out of time, where its deadline went by while it waited here."""
         is_past = deadline.is_past(self.call.deadline, time.time())
         if is_past:
-            self.decide(ended_with(Outcome.EXPIRED, Failure(type_name="ExpirationError")))
+            self.decide(out_of_time(self.call))
         return is_past
 
     def _returned(self, value: object) -> Ended:
         return Ended(
             Outcome.RETURNED,
             codec.encode(value, self._serializer(value)),
-            properties.check_headers(self.headers),
+            user_headers.check(self.headers),
         )
 
-    def _fail(self, error: BaseException) -> None:
-        told = failure.describe(error)
-        if not self.decide(ended_with(Outcome.RAISED, told)):
+    def _raised(self, error: Exception) -> None:
+        """The task itself has failed, so that another run may help; it would decode and encode no better."""
+        attempt = self.call.attempt
+        verdict = self.task.retry.verdict(error, attempt=attempt, deadline=self.call.deadline, now=time.time())
+        told = failure.describe(error, retryable=verdict.retryable, attempts=attempt, note=verdict.note)
+        self._fail(told, retry_after=verdict.delay)
+
+    def _fail(self, told: Failure, *, retry_after: float | None = None) -> None:
+        if not self.decide(ended_with(Outcome.RAISED, told, retry_after=retry_after)):
             self.stopped_at = told.traceback
 
     def _end(self) -> None:

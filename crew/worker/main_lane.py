@@ -7,7 +7,6 @@ makes it pause for the I/O thread: so heartbeats go on there, and a cancel is he
 """
 
 import logging
-import math
 import signal
 import threading
 import time
@@ -16,6 +15,8 @@ from typing import Final
 from crew.errors import Interrupt
 from crew.protocol.failure import describe
 from crew.protocol.message import Outcome
+from crew.worker import pause
+from crew.worker.alarm import ALARM, Alarm
 from crew.worker.buffer import Buffer
 from crew.worker.execution import Execution, ended_with
 from crew.worker.interrupt import stack_of
@@ -24,14 +25,9 @@ from crew.worker.reason import Reason
 
 logger = logging.getLogger(__name__)
 
-LONGEST_TIMER: Final = 86_400.0  # seconds; the kernel's own bound is lower than what a foreign message may ask for
-PAUSE_EVERY: Final = 0.1  # seconds of CPU time: a tenth of what anybody waits for at the other threads
-
-TIMER: Final = signal.SIGALRM
 STRIKE: Final[int] = signal.SIGRTMIN + 6 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR1  # macOS has no SIGRTMIN
-PAUSE: Final = signal.SIGVTALRM
 
-SIGNALS: Final = (TIMER, STRIKE, PAUSE)
+SIGNALS: Final = (ALARM, STRIKE, pause.PAUSE)
 
 
 class MainLane:
@@ -49,7 +45,7 @@ class MainLane:
         self._on_started = on_started
         self._on_ended = on_ended
         self._current: Execution | None = None
-        self._fires_at = math.inf  # time.monotonic() of the kernel timer
+        self._alarm = Alarm()
 
     def fill(self) -> None:
         """Nothing: the main thread helps itself from the buffer."""
@@ -108,7 +104,7 @@ class MainLane:
                 self._current = execution
                 self._on_started(execution)
             if execution.ended is None:
-                self._arm(execution.limit)
+                self._alarm.ring_by(execution.limit)
                 execution.run()
         except BaseException as error:
             # Only an interrupt that was sent again, just when the task had ended, can land here.
@@ -117,50 +113,31 @@ class MainLane:
             execution.decide(ended_with(Outcome.RAISED, describe(error)))
         execution.has_ended = True
         self._current = None
-        if execution.is_interrupted or signal.getsignal(TIMER) != self._on_signal:
+        if execution.is_interrupted or signal.getsignal(ALARM) != self._on_signal:
             self._take_signals()
         self._on_ended(execution)
 
     def _take_signals(self) -> None:
         """Make signals ours: a task may have used them, or blocked them."""
-        for number in (TIMER, STRIKE):
+        for number in (ALARM, STRIKE):
             signal.signal(number, self._on_signal)
-        signal.signal(PAUSE, _pause)
-        signal.siginterrupt(PAUSE, False)
-        signal.setitimer(signal.ITIMER_VIRTUAL, PAUSE_EVERY, PAUSE_EVERY)
+        pause.begin()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        self._fires_at = math.inf
-
-    def _arm(self, limit: float | None) -> None:
-        """Have the timer fire by `limit`. One that fires earlier is left alone: its handler arms it again.
-
-        So a stream of short tasks costs no system call. One that should have fired is gone: the task has stopped it.
-        """
-        if limit is None:
-            return
-        now = time.monotonic()
-        if limit < self._fires_at or self._fires_at < now:
-            self._fires_at = limit
-            signal.setitimer(signal.ITIMER_REAL, min(max(limit - now, 1e-6), LONGEST_TIMER))
+        self._alarm.rang()
 
     def _on_signal(self, number: int, _frame: object) -> None:
         """Runs in the main thread between two bytecodes of whatever runs there."""
         execution = self._current
-        if number == TIMER:
-            self._fires_at = math.inf
+        if number == ALARM:
+            self._alarm.rang()
         if execution is None or execution.has_ended:
             return
         now = time.monotonic()
         if not execution.is_interrupted:
             if execution.limit is None or now < execution.limit:
-                self._arm(execution.limit)
+                self._alarm.ring_by(execution.limit)
                 return
             if not execution.interrupt(Reason.TIMEOUT):
                 return
-        self._arm(now + RESEND)
+        self._alarm.ring_by(now + RESEND)
         execution.strike(now)
-
-
-def _pause(_signal: int, _frame: object) -> None:
-    """Let the I/O thread run, where it waits for that."""
-    time.sleep(0)

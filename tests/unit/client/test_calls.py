@@ -250,7 +250,7 @@ async def test_a_refusal_of_an_old_call_does_not_end_a_new_one_of_its_id() -> No
     caller = Caller()
     first, second = a_call("same"), a_call("same")
     caller.calls.send(first, 60)
-    caller.calls.forget(first)
+    caller.calls.cancel(first)
     caller.calls.send(second, 60)
     caller.publishing.published[0].confirm.settle(ConfirmStatus.RETURNED)
     assert not second.done()

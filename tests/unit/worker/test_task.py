@@ -1,12 +1,14 @@
 """Registering tasks."""
 
 import inspect
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from crew.errors import SettingsError
 from crew.worker import task as task_module
+from crew.worker.retry import Retry
 from crew.worker.task import HandlerClass, Registry, Task
 
 
@@ -88,20 +90,34 @@ def test_a_bare_decorator_is_an_error_that_shows_how_to_write_it() -> None:
         Task(resize)  # type: ignore[arg-type]
 
 
-def test_an_async_function_is_refused_at_start(registry: Registry) -> None:
+def test_an_async_function_is_a_task_of_the_event_loop(registry: Registry) -> None:
     @Task("resize")
     async def resize(data: Any) -> None: ...
 
-    with pytest.raises(SettingsError, match="'resize' is an async function"):
-        registry.check()
+    registry.check()
+    assert [task.is_async for task in registry] == [True]
 
 
-def test_an_async_process_is_refused_at_start(registry: Registry) -> None:
+def test_an_async_process_is_a_task_of_the_event_loop(registry: Registry) -> None:
     class Resize(HandlerClass):
         async def process(self) -> None: ...
 
     Resize.bind("resize")
-    with pytest.raises(SettingsError, match="'resize' is an async function"):
+    registry.check()
+    assert [task.is_async for task in registry] == [True]
+
+
+def test_a_plain_function_is_none_of_the_event_loop(registry: Registry) -> None:
+    Task("resize")(lambda data: data)
+    assert [task.is_async for task in registry] == [False]
+
+
+def test_an_async_generator_is_refused_at_start(registry: Registry) -> None:
+    @Task("resize")
+    async def resize(data: Any) -> AsyncIterator[None]:
+        yield
+
+    with pytest.raises(SettingsError, match="'resize' is an async generator"):
         registry.check()
 
 
@@ -112,13 +128,9 @@ def test_a_timeout_beyond_what_the_broker_waits_is_refused_at_start(registry: Re
 
 
 def test_every_mistake_is_told_at_once(registry: Registry) -> None:
-    @Task("a")
-    async def a(data: Any) -> None: ...
-
-    @Task("b")
-    async def b(data: Any) -> None: ...
-
-    with pytest.raises(SettingsError, match=r"'a' is an async.*; .*'b' is an async"):
+    Task("a", timeout=2e3)(lambda data: data)
+    Task("b")(None)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match=r"'a' has a timeout.*; .*'b' is None"):
         registry.check()
 
 
@@ -134,6 +146,23 @@ def test_what_is_no_duration_is_a_value_error(timeout: Any) -> None:
         Task("resize", timeout=timeout)
 
 
+def test_a_task_is_not_run_again_unless_it_says_so() -> None:
+    assert Task("resize").retry == Retry(retries=0, backoff=(1.0, 60.0), retry_on=(Exception,))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"retries": -1}, {"backoff": (60, 1)}, {"retry_on": (SystemExit,)}],
+    ids=["retries", "backoff", "retry_on"],
+)
+def test_a_mistake_in_its_retries_is_told_where_the_task_stands(wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    with pytest.raises(ValueError, match=name):
+        Task("resize", **wrong)
+    with pytest.raises(ValueError, match=name):
+        HandlerClass.bind("resize", **wrong)
+
+
 # --- classes --------------------------------------------------------------------------------------------------------
 
 
@@ -145,10 +174,11 @@ def test_a_class_serves_a_task_with_an_instance_of_its_own_each_time(registry: R
             instances.append(self)
             return self.data["width"] // 2
 
-    Resize.bind("resize", timeout=3)
+    Resize.bind("resize", timeout=3, retries=2, backoff=(1, 2), retry_on=(OSError,))
     task = registry.get("resize")
     assert task is not None
     assert task.timeout == 3.0
+    assert task.retry == Retry(retries=2, backoff=(1.0, 2.0), retry_on=(OSError,))
     assert [task.function({"width": 8}), task.function({"width": 4})] == [4, 2]
     assert instances[0] is not instances[1]
 

@@ -6,47 +6,12 @@ import time
 import pytest
 
 from crew.worker import watchdog as watchdog_module
-from crew.worker.execution import Execution, Reason
+from crew.worker.execution import Execution
+from crew.worker.reason import Reason
 from crew.worker.watchdog import BUSY_AFTER, HELP_AFTER, Watchdog
 from tests.unit.deliveries import an_execution
+from tests.unit.worker.lanes import PlayedLane
 from tests.waiting import until
-
-
-class PlayedLane:
-    """In place of a Lane: the test says what runs there."""
-
-    def __init__(self, *, slots: int = 1, has_timer: bool = False, obeys: bool = True) -> None:
-        self.slots = slots
-        self.has_timer = has_timer
-        self.obeys = obeys
-        self.executions: list[Execution] = []
-        self.interrupts: list[tuple[Execution, Reason]] = []
-
-    def begin(self, execution: Execution) -> Execution:
-        """It starts to run."""
-        execution.begin()
-        self.executions.append(execution)
-        return execution
-
-    def fill(self) -> None: ...
-
-    def running(self) -> list[Execution]:
-        return list(self.executions)
-
-    def has_left(self, execution: Execution) -> bool:
-        return execution.has_ended
-
-    def release(self, execution: Execution) -> None:
-        self.executions.remove(execution)
-
-    def interrupt(self, execution: Execution, reason: Reason) -> None:
-        self.interrupts.append((execution, reason))
-        if self.obeys:
-            execution.interrupt(reason)
-
-    def serve(self) -> None: ...
-
-    def stop(self) -> None: ...
 
 
 class Seen:
@@ -133,7 +98,7 @@ async def test_the_main_lane_is_helped_only_where_its_own_timer_failed() -> None
 
 @pytest.mark.gen_test
 async def test_a_caller_is_answered_on_time_though_its_task_cannot_be_interrupted() -> None:
-    lane = PlayedLane(has_timer=True, obeys=False)
+    lane = PlayedLane(has_timer=True)
     watchdog, seen = watched(lane)
     execution = lane.begin(an_execution(timeout=0.02))
     watchdog.wake_by(execution.limit)

@@ -1,0 +1,181 @@
+"""The main thread as a lane: what hangs there is interrupted on time, and nothing else is."""
+
+import contextlib
+import random
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from crew.protocol.message import Outcome
+from crew.worker import main_lane
+from crew.worker.execution import ONE_STRIKE, Execution
+from crew.worker.main_lane import MainLane
+from crew.worker.reason import Reason
+from tests.unit.deliveries import an_execution, outcome_of, value_of
+from tests.unit.worker.lanes import HANGING, INTERRUPTED_WITHIN, Main, Recorder, busy_for
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def main(signals: None) -> Main:
+    """A main lane."""
+    return Main()
+
+
+def test_what_comes_is_run_in_the_main_thread_until_the_lane_stops(main: Main) -> None:
+    executions = [
+        an_execution(lambda data: [data, threading.current_thread() is threading.main_thread()], n) for n in range(3)
+    ]
+    main.run(*executions)
+    assert [value_of(execution) for execution in executions] == [[0, True], [1, True], [2, True]]
+    assert main.started == executions
+    assert main.lane.running() == []
+    assert all(main.lane.has_left(execution) for execution in executions)
+
+
+@pytest.mark.parametrize("what", HANGING)
+def test_a_task_that_hangs_is_interrupted_on_time_and_cleans_up(main: Main, what: str) -> None:
+    task = Recorder(HANGING[what])
+    execution = an_execution(task, timeout=0.08)
+    main.run(execution)
+    ((reason, when),) = task.interrupted
+    assert reason == "timeout"
+    assert execution.limit is not None
+    assert 0 <= when - execution.limit < INTERRUPTED_WITHIN
+    assert task.cleaned_up == 1
+    assert outcome_of(execution) is Outcome.TIMED_OUT
+
+
+def test_a_call_that_comes_to_its_deadline_is_interrupted_like_one_that_comes_to_its_timeout(main: Main) -> None:
+    task = Recorder(HANGING["sleep"])
+    execution = an_execution(task, budget=0.05)
+    main.run(execution)
+    assert outcome_of(execution) is Outcome.TIMED_OUT
+    assert len(task.interrupted) == 1
+
+
+def test_the_next_task_runs_at_once_and_is_left_alone(main: Main) -> None:
+    victim = an_execution(Recorder(HANGING["sleep"]), timeout=0.03)
+    bystander = Recorder(lambda: time.sleep(0.06))
+    next_one = an_execution(bystander, timeout=5)
+    main.run(victim, next_one)
+    assert outcome_of(next_one) is Outcome.RETURNED
+    assert bystander.interrupted == []
+
+
+def test_a_timer_of_a_task_that_ended_early_does_not_hit_a_later_one(main: Main) -> None:
+    later = Recorder(lambda: time.sleep(0.08))
+    early = an_execution(lambda data: "early", timeout=0.04)
+    late = an_execution(later, budget=None)
+    main.run(early, late)
+    assert [outcome_of(early), outcome_of(late)] == [Outcome.RETURNED] * 2
+    assert later.interrupted == []
+
+
+def test_a_later_task_with_a_nearer_limit_is_interrupted_on_time(main: Main) -> None:
+    task = Recorder(HANGING["sleep"])
+    near = an_execution(task, timeout=0.05)
+    main.run(an_execution(lambda data: None, timeout=60), near)
+    assert near.limit is not None
+    assert task.interrupted[0][1] - near.limit < INTERRUPTED_WITHIN
+
+
+def test_a_later_task_with_a_farther_limit_is_interrupted_on_time(main: Main) -> None:
+    task = Recorder(HANGING["sleep"])
+    far = an_execution(task, timeout=0.12)
+    main.run(an_execution(lambda data: None, timeout=0.03), far)
+    assert far.limit is not None
+    assert 0 <= task.interrupted[0][1] - far.limit < INTERRUPTED_WITHIN
+
+
+@pytest.mark.parametrize("reason", [Reason.CANCELED, Reason.DRAIN])
+def test_another_thread_may_interrupt_what_runs(main: Main, reason: Reason) -> None:
+    task = Recorder(HANGING["sleep"])
+    execution = an_execution(task)
+
+    def interrupt() -> None:
+        eventually(lambda: task.has_begun)
+        main.lane.interrupt(execution, reason)
+
+    main.run_beside(interrupt, execution)
+    assert task.reasons() == [reason]
+    assert execution.reason is reason
+
+
+def test_an_interrupt_that_comes_too_late_hits_nobody(main: Main) -> None:
+    first = an_execution(lambda data: "first")
+
+    def body() -> str:
+        main.lane.interrupt(first, Reason.CANCELED)
+        time.sleep(0.02)
+        return "second"
+
+    task = Recorder(body)
+    second = an_execution(task)
+    main.run(first, second)
+    assert [value_of(first), value_of(second)] == ["first", "second"]
+    assert task.interrupted == []
+
+
+def test_an_interrupt_while_nothing_runs_hits_nobody(main: Main) -> None:
+    main.run(done := an_execution(lambda data: "done"))
+    main.lane.interrupt(done, Reason.CANCELED)
+    assert value_of(done) == "done"
+
+
+def test_a_task_that_goes_on_is_interrupted_again(main: Main, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main_lane, "RESEND", ONE_STRIKE + 0.01)
+    task = Recorder(HANGING["sleep"], swallow=1)
+    execution = an_execution(task, timeout=0.03)
+    main.run(execution)
+    assert task.reasons() == ["timeout"] * 2
+    assert outcome_of(execution) is Outcome.TIMED_OUT
+
+
+def test_a_task_that_answers_its_interrupt_with_a_value_has_timed_out_all_the_same(main: Main) -> None:
+    def stubborn(data: Any) -> str:
+        with contextlib.suppress(SystemExit):
+            time.sleep(60)
+        return "too late"
+
+    execution = an_execution(stubborn, timeout=0.03)
+    main.run(execution)
+    assert outcome_of(execution) is Outcome.TIMED_OUT
+
+
+@pytest.mark.parametrize("timeout", [2.0**31, 1e10, 2.0**60], ids=str)
+def test_an_absurdly_long_timeout_of_another_sender_is_a_long_timeout(main: Main, timeout: float) -> None:
+    """`crew-timeout` is any 64-bit number of milliseconds: a message cannot take the system down."""
+    execution = an_execution(lambda data: "value", timeout=timeout, budget=None)
+    main.run(execution)
+    assert value_of(execution) == "value"
+
+
+def test_an_execution_that_could_not_be_begun_is_decided_all_the_same(main: Main) -> None:
+    """Else nobody answers its caller, and its delivery is held for ever."""
+
+    def broken(execution: Execution) -> None:
+        raise ValueError("a bug")
+
+    main.lane = MainLane(main.buffer, on_started=broken, on_ended=main.ended.append)
+    execution = an_execution(lambda data: "value")
+    main.run(execution)
+    assert execution.has_ended
+    assert execution.ended is not None
+
+
+def test_executions_that_end_at_their_timeout_get_one_answer_each_and_no_interrupt_of_another(main: Main) -> None:
+    timeout = 0.003
+    draw = random.Random(7)
+    tasks: dict[Execution, Recorder] = {}
+
+    for _ in range(120):
+        task = Recorder(busy_for(timeout * draw.uniform(0.97, 1.03)))
+        tasks[an_execution(task, timeout=timeout)] = task
+    main.run(*tasks)
+    outcomes = {outcome_of(execution) for execution in tasks}
+    assert outcomes == {Outcome.RETURNED, Outcome.TIMED_OUT}
+    for execution, task in tasks.items():
+        assert len(task.interrupted) <= (outcome_of(execution) is Outcome.TIMED_OUT)
