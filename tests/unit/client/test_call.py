@@ -337,14 +337,16 @@ async def test_a_failure_that_was_seen_or_cancelled_is_not_logged(caplog: pytest
 async def test_a_failure_whose_only_reader_is_cancelled_just_then_is_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    call = a_call()
-    task = asyncio.ensure_future(waiting(call))
+    async def end_it_and_cancel_its_reader() -> None:
+        call = a_call("17")
+        reader = asyncio.ensure_future(waiting(call))
+        await asyncio.sleep(0)
+        call.settle(TaskFailed("KeyError"))
+        reader.cancel()
+        await asyncio.wait([reader])
+
+    await end_it_and_cancel_its_reader()
     await asyncio.sleep(0)
-    call.settle(TaskFailed("KeyError"))
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    del call, task
     gc.collect()
     assert caplog.messages == []
 
