@@ -4,7 +4,7 @@
     ├── TaskError               a call ended without a value
     │   ├── TimeoutError        a worker took it and could not finish   (also builtins.TimeoutError)
     │   ├── ExpirationError     no worker took it in time
-    │   ├── TaskFailed          the task raised: type_name, message, traceback, retryable
+    │   ├── TaskFailed          the task raised: type_name, message, traceback, retryable, attempts
     │   ├── UnknownTask         no worker has ever served a task of this name
     │   ├── DuplicateTaskId     a call with this id is still in flight
     │   ├── Canceled            somebody cancelled the call
@@ -49,9 +49,19 @@ class TaskError(CrewError):
 
 
 class TimeoutError(TaskError, builtins.TimeoutError):
-    """A worker took the call and could not finish it in time."""
+    """A worker took the call and could not finish it in time.
+
+    Attributes:
+        traceback: text that tells where the task was, from a worker with `--logging debug`; else "".
+    """
 
     summary = "A worker took the call and could not finish it in time."
+
+    def __init__(
+        self, message: str | None = None, *, task: str | None = None, id: str | None = None, traceback: str = ""
+    ) -> None:
+        super().__init__(message, task=task, id=id)
+        self.traceback = traceback
 
 
 class ExpirationError(TaskError):
@@ -67,7 +77,8 @@ class TaskFailed(TaskError):
         type_name: name of the exception's type, with its module unless that is `builtins`.
         message: what `str()` of the exception gave in the worker.
         traceback: text of the traceback in the worker, or "".
-        retryable: whether running the call again may help.
+        retryable: whether running the call again may help: the task's `retry_on` names the exception.
+        attempts: how often the task has raised, this time included; more than 1 where it has `retries`.
     """
 
     summary = "The task raised an exception."
@@ -79,14 +90,18 @@ class TaskFailed(TaskError):
         *,
         traceback: str = "",
         retryable: bool = False,
+        attempts: int = 1,
+        note: str = "",
         task: str | None = None,
         id: str | None = None,
     ) -> None:
-        super().__init__(f"{type_name}: {message}" if message else type_name, task=task, id=id)
+        told = f"{type_name}: {message}" if message else type_name
+        super().__init__(f"{told} ({note})" if note else told, task=task, id=id)
         self.type_name = type_name
         self.message = message
         self.traceback = traceback
         self.retryable = retryable
+        self.attempts = attempts
 
 
 class UnknownTask(TaskError):

@@ -32,6 +32,11 @@ class Delivery(msgspec.Struct, frozen=True, eq=False, gc=False):
     properties: Properties
     body: bytes
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether its channel is open; else the broker delivers it again, unless it was acknowledged."""
+        return self.channel.is_open
+
     def ack(self) -> bool:
         """Tell the broker that it is done; False where its channel is gone, and the broker will deliver it again."""
         return self.channel.ack(self.tag)

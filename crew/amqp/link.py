@@ -147,6 +147,12 @@ class Link:
         if self.is_ready:
             await self._unless_lost(self._declare(new))
 
+    async def declare_once(self, *items: Item) -> None:
+        """Declare `items` now and remember nothing: for queues that come and go; raises ConnectionError."""
+        if not self.is_ready:
+            raise self._fault or ConnectionError(f"the link {self._name} is {self.state.value}")
+        await self._declare(list(items))
+
     async def unbind(self, binding: Binding) -> None:
         """Take `binding` away, and do not declare it again."""
         if binding in self._topology:
@@ -161,8 +167,9 @@ class Link:
         if self.is_ready and self._channel is not None:
             await self._unless_lost(self._channel.delete_queue(queue.name))
 
-    def remember(self, consumer: Consumer) -> None:
-        """Consume after every connect from now on."""
+    def remember(self, consumer: Consumer, *items: Item) -> None:
+        """Declare `items` and consume after every connect from now on."""
+        self._topology += [item for item in items if item not in self._topology]
         self._consumers[consumer.queue] = consumer
 
     def has_consumer(self, queue: str) -> bool:

@@ -29,6 +29,8 @@ def _error(call: PendingCall, reply: Reply) -> Exception:
     told = failure.decode(reply.body.data)
     if reply.outcome is Outcome.RAISED:
         return failure.raised(told, task=call.task, id=call.id)
+    if reply.outcome is Outcome.TIMED_OUT:
+        return errors.TimeoutError(told.message or None, task=call.task, id=call.id, traceback=told.traceback)
     kind = _ERRORS[reply.outcome]
     return kind(told.message or None, task=call.task, id=call.id)
 
@@ -46,7 +48,6 @@ def _of_dead_letter(call: PendingCall, letter: DeadLetter) -> Exception:
 
 
 _ERRORS: dict[Outcome, type[errors.TaskError]] = {
-    Outcome.TIMED_OUT: errors.TimeoutError,
     Outcome.EXPIRED: errors.ExpirationError,
     Outcome.CANCELED: errors.Canceled,
     Outcome.UNKNOWN_TASK: errors.UnknownTask,

@@ -119,9 +119,9 @@ class PendingCall:
         return not self._is_wanted() and self._cancel(self._canceled(why))
 
     def _is_wanted(self) -> bool:
-        if self._scopes or any(self._waiters.values()):
-            return True
-        return not self._ends_with_scopes and (bool(self._waiters) or self._calls_back())
+        if self._scopes or self._ends_with_scopes:
+            return bool(self._scopes)
+        return bool(self._waiters) or self._calls_back()
 
     def _calls_back(self) -> bool:
         """Whether it has a callback, of somebody who is still there."""

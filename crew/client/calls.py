@@ -7,6 +7,7 @@ Where it ends without a word from a worker, the workers are told, so that nothin
 import functools
 import logging
 import time
+from collections.abc import Callable
 from typing import Final
 
 from crew import errors
@@ -35,10 +36,20 @@ class Calls:
         publishing: the link to publish on.
         consuming: the link over which replies come; nothing is published while they could not arrive.
         decode: what this client accepts.
+        ack: how a reply is acknowledged; with all before it, where nobody else uses the channel.
     """
 
-    def __init__(self, limit: int, *, publishing: Link, consuming: Link, decode: codec.Decode = codec.decode) -> None:
+    def __init__(
+        self,
+        limit: int,
+        *,
+        publishing: Link,
+        consuming: Link,
+        decode: codec.Decode = codec.decode,
+        ack: Callable[[Delivery], object] = Delivery.ack_through,
+    ) -> None:
         self._decode = decode
+        self._ack = ack
         self._pending = PendingCalls(limit, self._on_due)
         self._publishing = publishing
         self._consuming = consuming
@@ -100,7 +111,7 @@ class Calls:
         except properties.MalformedMessage as error:
             logger.warning("a message in the reply queue is dropped: %s", error)
         finally:
-            delivery.ack_through()
+            self._ack(delivery)
 
     def _on_late_reply(self, reply: Reply | DeadLetter) -> None:
         """Where its task has only just started, it started for nobody: a worker may have missed the cancel."""

@@ -3,23 +3,21 @@
 import asyncio
 import os
 import socket
-import time
 from typing import Any, Final
 
 from crew import errors
 from crew import settings as settings_module
-from crew.amqp import Consumer, Link
+from crew.amqp import Link
 from crew.client.call import OnAnswer, PendingCall
-from crew.client.calls import Calls
+from crew.client.caller import Caller
 from crew.client.parallel import Parallel
 from crew.client.pubsub import PubSub
 from crew.client.scope import current
 from crew.client.subscription import OnEvent, Subscription
-from crew.protocol import codec, deadline, properties, topology
-from crew.protocol.message import Call, Event, Headers, new_id
+from crew.protocol import codec, deadline, topology, user_headers
+from crew.protocol.message import Event, Headers, new_id
 
 MAX_PENDING: Final = 10_000  # calls
-REPLY_PREFETCH: Final = 500  # replies that the broker need not hold back
 PUBLISH_TIMEOUT: Final = 10.0  # seconds
 
 
@@ -46,7 +44,6 @@ class Client:
         if isinstance(max_pending, bool) or not isinstance(max_pending, int) or max_pending < 1:
             raise ValueError(f"max_pending must be an int of at least 1, not {max_pending!r}")
         settings = settings_module.load(url)
-        self._reply_queue, reply_binding = topology.reply_queue(self.id)
         self._publishing = Link(
             settings,
             name=f"{self.name} publish",
@@ -58,15 +55,16 @@ class Client:
         self._consuming = Link(
             settings,
             name=f"{self.name} consume",
-            topology=(*topology.EXCHANGES, self._reply_queue, reply_binding),
+            topology=topology.EXCHANGES,
             on_ready=self._on_ready,
             on_refused=self._on_refused,
         )
         links = {"publishing": self._publishing, "consuming": self._consuming}
         decode = codec.decoder(settings.accept, settings.max_payload)
-        self._calls = Calls(max_pending, **links, decode=decode)
+        self._caller = Caller(self.id, max_pending, **links, decode=decode)
+        self._calls = self._caller.calls
         self._pubsub = PubSub(self.id, **links, decode=decode)
-        self._consuming.remember(Consumer(self._reply_queue.name, self._calls.on_reply, REPLY_PREFETCH))
+        self._consuming.remember(self._caller.consumer, self._caller.queue, self._caller.binding)
         self._is_closed = False
 
     def __repr__(self) -> str:
@@ -112,7 +110,7 @@ class Client:
         self._calls.close()
         await self._pubsub.close()
         if self._consuming.is_ready:
-            await self._consuming.delete_queue(self._reply_queue)
+            await self._consuming.delete_queue(self._caller.queue)
         await asyncio.gather(self._publishing.close(), self._consuming.close())
 
     def _open(self) -> None:
@@ -175,22 +173,20 @@ class Client:
         """
         if (scope := current.get()) is not None:
             scope.check(task)
-        budget = deadline.check_duration("expiration", expiration)
-        message = Call(
-            id=new_id() if id is None else topology.check_name("id", id),
-            task=topology.check_name("task", task),
-            body=codec.encode(data, serializer),
-            priority=properties.check_priority(priority),
-            deadline=time.time() + budget,
-            timeout=None if timeout is None else deadline.check_duration("timeout", timeout),
-            persistent=bool(persistent),
-            client=self.id,
-            reply_to=self._reply_queue.name,
-            headers=properties.check_headers(headers),
+        call = self._caller.make(
+            task,
+            data,
+            priority=priority,
+            expiration=expiration,
+            timeout=timeout,
+            persistent=persistent,
+            serializer=serializer,
+            headers=headers,
+            callback=callback,
+            id=id,
         )
-        call = PendingCall(message, callback=callback, on_canceled=self._calls.cancel)
         self._open()
-        self._calls.send(call, budget)
+        self._caller.send(call)
         if scope is not None:
             scope.add(call)
         return call
@@ -228,7 +224,7 @@ class Client:
             topic=topology.check_topic(topic),
             body=codec.encode(data, serializer),
             persistent=bool(persistent),
-            headers=properties.check_headers(headers),
+            headers=user_headers.check(headers),
         )
         self._open()
         await self._pubsub.publish(event, deadline.check_duration("timeout", timeout))

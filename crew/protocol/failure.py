@@ -19,12 +19,16 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
         message: what `str()` of the exception gave.
         traceback: text, or "".
         retryable: whether running the call again may help.
+        attempts: how often the task has raised, this time included.
+        note: what to say of the attempts, or "".
     """
 
     type_name: str
     message: str = ""
     traceback: str = ""
     retryable: bool = False
+    attempts: int = 1
+    note: str = ""
 
 
 _DECODER = msgspec.json.Decoder(Failure)
@@ -43,7 +47,7 @@ def decode(body: bytes) -> Failure:
         return Failure(type_name="SerializationError", message=f"the worker's failure could not be read: {error}")
 
 
-def describe(error: BaseException, *, retryable: bool = False) -> Failure:
+def describe(error: BaseException, *, retryable: bool = False, attempts: int = 1, note: str = "") -> Failure:
     """`error` as data. Never raises, even where the exception's own `str()` does.
 
     Frames of crew itself are left out of the traceback: its reader looks for a line of the task.
@@ -53,6 +57,8 @@ def describe(error: BaseException, *, retryable: bool = False) -> Failure:
         message=_clean(_message(error), MAX_MESSAGE),
         traceback=_clean(_traceback(error), MAX_TRACEBACK),
         retryable=retryable,
+        attempts=attempts,
+        note=note,
     )
 
 
@@ -74,6 +80,8 @@ def raised(failure: Failure, *, task: str, id: str) -> errors.TaskFailed:
         failure.message,
         traceback=failure.traceback,
         retryable=failure.retryable,
+        attempts=failure.attempts,
+        note=failure.note,
         task=task,
         id=id,
     )

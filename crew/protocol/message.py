@@ -47,6 +47,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         persistent: survives a restart of the broker; at least once instead of at most once.
         client: id of the calling client; its dead letters find their way back by it.
         reply_to: queue that takes the reply, or None where nobody waits for one.
+        attempt: 1, and one more for each execution that has raised and was to be repeated.
         headers: the caller's own.
     """
 
@@ -59,6 +60,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     persistent: bool = True
     client: str | None = None
     reply_to: str | None = None
+    attempt: int = 1
     headers: Headers = {}
 
 

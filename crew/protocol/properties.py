@@ -1,7 +1,7 @@
 """Message to AMQP properties and back. What comes from the wire is believed only after a look at its type.
 
 The hot path sends as few headers as it can: each costs both ends some microseconds. So `crew-timeout` travels only
-where there is one, and `crew-outcome` only where it is not `returned`.
+where there is one, `crew-attempt` only after the first, and `crew-outcome` only where it is not `returned`.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from crew.errors import CrewError
-from crew.protocol import topology
+from crew.protocol import topology, user_headers
 from crew.protocol.deadline import broker_ttl_ms, remaining
 from crew.protocol.message import Body, Call, Control, Event, Headers, Outcome, Reply
 
@@ -19,13 +19,12 @@ MAX_PRIORITY: Final = 255
 
 DEADLINE: Final = "crew-deadline"  # epoch milliseconds
 TIMEOUT: Final = "crew-timeout"  # milliseconds
+ATTEMPT: Final = "crew-attempt"  # from 2 on
 TASK: Final = "crew-task"
 WORKER: Final = "crew-worker"
 OUTCOME: Final = "crew-outcome"
 REASON: Final = "crew-reason"  # of a parked message: why it was given up; of a control message: why it was sent
 UNREADABLE: Final = "crew-unreadable"  # never travels: set where the properties of a message could not be decoded
-MAX_HEADERS: Final = 64 * 1024  # bytes of all names and values: they share a frame of 128 KiB with the properties
-_RESERVED: Final = ("crew-", "x-")  # the broker's and ours; the user's own headers begin with anything else
 
 _Value = TypeVar("_Value")
 
@@ -70,46 +69,14 @@ def check_priority(value: object) -> int:
     return value
 
 
-def check_headers(headers: Headers | None) -> Headers:
-    """Return the user's headers, or {}.
-
-    Raises:
-        ValueError: they are no dict or too large; a name is no string, is over 128 bytes, or is reserved; a value is no
-            str, int of 64 bits, or bool.
-    """
-    if not headers:
-        return {}
-    if not isinstance(headers, dict):
-        raise ValueError(f"headers must be a dict, not {headers!r}")
-    size = sum(_header_size(name, value) for name, value in headers.items())
-    if size > MAX_HEADERS:
-        raise ValueError(f"the headers have {size} bytes, more than {MAX_HEADERS}")
-    return headers
-
-
-def _header_size(name: object, value: object) -> int:
-    """Bytes of one header of the user; raises ValueError where it cannot travel."""
-    if not isinstance(name, str) or not 0 < _utf8_size("the name of a header", name) <= 128:
-        raise ValueError(f"the name of a header must be a string of 1 to 128 bytes, not {name!r}")
-    if name.lower().startswith(_RESERVED):
-        raise ValueError(f"header {name!r} is reserved: begin it with anything but {' or '.join(_RESERVED)}")
-    if isinstance(value, str):
-        return len(name) + _utf8_size(f"header {name!r}", value)
-    if isinstance(value, int) and -(2**63) <= value < 2**63:
-        return len(name) + 9
-    raise ValueError(f"header {name!r} must be a str, an int of 64 bits, or a bool, not {value!r}")
-
-
-def _utf8_size(what: str, text: str) -> int:
-    try:
-        return len(text.encode())
-    except UnicodeEncodeError:
-        raise ValueError(f"{what} must be valid Unicode, not {text!r}") from None
-
-
 def queue_priority(priority: int) -> int:
     """A priority of 0-255 as a level of the queue."""
     return priority * topology.PRIORITY_LEVELS // (MAX_PRIORITY + 1)
+
+
+def priority_of_level(level: int) -> int:
+    """The smallest priority of 0-255 that has this level of the queue; a level above the queue's is its highest."""
+    return -(-min(level, topology.PRIORITY_LEVELS - 1) * (MAX_PRIORITY + 1) // topology.PRIORITY_LEVELS)
 
 
 # --- call -----------------------------------------------------------------------------------------------------------
@@ -122,6 +89,8 @@ def of_call(call: Call, *, now: float) -> Properties:
         headers[topology.CLIENT_HEADER] = call.client
     if call.timeout is not None:
         headers[TIMEOUT] = round(call.timeout * 1000)
+    if call.attempt > 1:
+        headers[ATTEMPT] = call.attempt
     expiration = None
     if call.deadline is not None:
         headers[DEADLINE] = round(call.deadline * 1000)
@@ -139,6 +108,16 @@ def of_call(call: Call, *, now: float) -> Properties:
         app_id=APP_ID,
         headers=headers,
     )
+
+
+def of_retry(call: Call, delay_ms: int, *, now: float) -> Properties:
+    """The properties of `call` on its way through the queue that delays it by `delay_ms`.
+
+    It has no expiration: the broker takes that away anyway when the delay ends.
+    """
+    given = of_call(call, now=now)
+    headers = {**(given.headers or {}), topology.DELAY_HEADER: delay_ms}
+    return msgspec.structs.replace(given, headers=headers, expiration=None)
 
 
 def to_call(task: str, properties: Properties, data: bytes, *, make_id: Callable[[], str]) -> Call:
@@ -160,12 +139,14 @@ def to_call(task: str, properties: Properties, data: bytes, *, make_id: Callable
         or make_id(),
         task=task,
         body=_body(properties, data),
+        priority=priority_of_level(properties.priority or 0),
         deadline=deadline,
         timeout=_milliseconds(headers, TIMEOUT),
         persistent=properties.delivery_mode == 2,
         client=_header(headers, topology.CLIENT_HEADER, str, None),
         reply_to=_text("reply_to", properties.reply_to) or None,
-        headers=users_own(headers),
+        attempt=_attempt(headers),
+        headers=user_headers.own(headers),
     )
 
 
@@ -200,9 +181,8 @@ def to_reply(properties: Properties, data: bytes) -> Reply | DeadLetter:
     id = _text("correlation_id", properties.correlation_id)
     if not id:
         raise MalformedMessage("a reply without a correlation_id answers nobody")
-    reason = headers.get("x-first-death-reason")
-    if reason is not None:
-        return DeadLetter(id, str(reason))
+    if "x-first-death-reason" in headers:
+        return DeadLetter(id, _reason_of_death(headers))
     outcome = _header(headers, OUTCOME, str, Outcome.RETURNED.value)
     try:
         return Reply(
@@ -210,7 +190,7 @@ def to_reply(properties: Properties, data: bytes) -> Reply | DeadLetter:
             outcome=Outcome(outcome),
             body=_body(properties, data),
             worker=_header(headers, WORKER, str, None),
-            headers=users_own(headers),
+            headers=user_headers.own(headers),
         )
     except ValueError:
         raise MalformedMessage(f"a reply says {OUTCOME}: {_brief(outcome)}, which is no outcome") from None
@@ -238,7 +218,7 @@ def to_event(topic: str, properties: Properties, data: bytes) -> Event:
     Raises:
         MalformedMessage: a property has the wrong type.
     """
-    return Event(topic=topic, body=_body(properties, data), headers=users_own(_readable(properties)))
+    return Event(topic=topic, body=_body(properties, data), headers=user_headers.own(_readable(properties)))
 
 
 # --- control --------------------------------------------------------------------------------------------------------
@@ -267,25 +247,6 @@ def to_control(properties: Properties) -> Control:
 
 
 # --- pieces ---------------------------------------------------------------------------------------------------------
-
-
-def users_own(headers: Headers) -> Headers:
-    """Those of `headers` that are neither crew's nor the broker's."""
-    return {name: value for name, value in headers.items() if isinstance(name, str) and not name.startswith(_RESERVED)}
-
-
-def sendable(headers: Headers) -> Headers:
-    """Those of somebody else's `headers` that can be sent on; none where they are too large together."""
-    own = {name: value for name, value in users_own(headers).items() if _can_travel(name, value)}
-    return own if sum(_header_size(name, value) for name, value in own.items()) <= MAX_HEADERS else {}
-
-
-def _can_travel(name: str, value: object) -> bool:
-    try:
-        _header_size(name, value)
-    except ValueError:
-        return False
-    return True
 
 
 def _readable(properties: Properties) -> Headers:
@@ -320,6 +281,24 @@ def _brief(value: object) -> str:
     """`value` for a message: what somebody else has sent may be long."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]}..."
+
+
+def _reason_of_death(headers: Headers) -> str:
+    """Why the broker sent a message back: its last death, as a call that was delayed has died of that delay first.
+
+    `x-last-death-reason` came with RabbitMQ 3.13; before, the first entry of `x-death` is the last death.
+    """
+    match headers:
+        case {"x-last-death-reason": reason} | {"x-death": [{"reason": reason}, *_]}:
+            return str(reason)
+    return str(headers["x-first-death-reason"])
+
+
+def _attempt(headers: Headers) -> int:
+    attempt: int = _header(headers, ATTEMPT, int, 1)
+    if attempt < 1:
+        raise MalformedMessage(f"header {ATTEMPT} must be 1 or more, not {attempt}")
+    return attempt
 
 
 def _milliseconds(headers: Headers, name: str) -> float | None:

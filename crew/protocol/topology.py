@@ -19,13 +19,16 @@ SUBSCRIPTION_MAX_LENGTH = 10_000  # events; the oldest go first
 PARKED_MAX_LENGTH = 100_000
 CONTROL_EXPIRES_MS = 60_000  # a cancel outlives a worker's short disconnect
 CONTROL_MAX_LENGTH = 10_000  # cancels
+DELAY_QUEUE_EXPIRES_MS = 600_000  # after its delay: RabbitMQ deletes a queue that nobody declares, full or not
 
 DEFAULT_EXCHANGE = ""
 DEAD_LETTERS = "crew.DLX"
 PUBSUB = "crew.PUBSUB"
 CONTROL = "crew.control"
+RETRY = "crew.retry"
 TASK_PREFIX = "crew.tasks."
 PARKED = "crew.parked"
+DELAY_HEADER = "crew-delay"  # milliseconds
 CLIENT_HEADER = "crew-client"  # RabbitMQ ignores binding keys that begin with `x-`: such a binding matches everything
 
 _NAME_BYTES = 255 - len(TASK_PREFIX)  # AMQP's short string holds 255 bytes
@@ -65,6 +68,7 @@ EXCHANGES: tuple[Exchange, ...] = (
     Exchange(DEAD_LETTERS, "headers"),
     Exchange(PUBSUB, "topic"),
     Exchange(CONTROL, "topic"),
+    Exchange(RETRY, "headers"),
 )
 
 
@@ -101,6 +105,23 @@ def task_queue(task: str) -> Queue:
         task_queue_name(task),
         {"x-max-priority": PRIORITY_LEVELS - 1, "x-dead-letter-exchange": DEAD_LETTERS},
     )
+
+
+def delay_queue(delay_ms: int) -> tuple[Queue, Binding]:
+    """The queue in which calls wait for `delay_ms` until they run again, whatever their task.
+
+    One queue a delay, because RabbitMQ expires a message only at the head of its queue. When its time is over, a call
+    goes through the default exchange to the queue that its routing key names, which is that of its task.
+    """
+    queue = Queue(
+        f"{RETRY}.{delay_ms}",
+        {
+            "x-message-ttl": delay_ms,
+            "x-dead-letter-exchange": DEFAULT_EXCHANGE,
+            "x-expires": delay_ms + DELAY_QUEUE_EXPIRES_MS,
+        },
+    )
+    return queue, Binding(queue.name, RETRY, "", {DELAY_HEADER: delay_ms, "x-match": "all"})
 
 
 def reply_queue(client: str) -> tuple[Queue, Binding]:

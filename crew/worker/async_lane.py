@@ -12,16 +12,19 @@ import threading
 import time
 from typing import Final
 
+from crew.worker import alarm, pause
+from crew.worker.alarm import ALARM
 from crew.worker.buffer import Buffer
 from crew.worker.execution import Execution
 from crew.worker.interrupt import stack_of, stack_of_coroutine
-from crew.worker.lane import OnExecution, Soon
+from crew.worker.lane import IoThread, OnExecution
 from crew.worker.mailbox import Mailbox
 from crew.worker.main_lane import STRIKE
 from crew.worker.reason import Reason
 from crew.worker.running import running
 
 BLOCKED_AFTER: Final = 0.5  # seconds without an answer of the loop
+STRIKE_AFTER: Final = 0.02  # seconds that the loop has to cancel; a strike is within 50 ms of the limit then
 
 
 class AsyncLane:
@@ -31,19 +34,19 @@ class AsyncLane:
         slots: how many.
         on_started: called with each execution on the I/O thread.
         on_ended: called with each, on the loop of this lane or on the I/O thread.
-        soon: calls a function once what `on_started` has sent is out.
+        io: the I/O thread.
     """
 
     has_timer = False
 
     def __init__(
-        self, slots: int, buffer: Buffer, *, on_started: OnExecution, on_ended: OnExecution, soon: Soon
+        self, slots: int, buffer: Buffer, *, on_started: OnExecution, on_ended: OnExecution, io: IoThread
     ) -> None:
         self.slots = slots
         self._buffer = buffer
         self._on_started = on_started
         self._on_ended = on_ended
-        self._soon = soon
+        self._io = io
         self._executions: dict[Execution, asyncio.Task[None] | None] = {}
         self._abandoned: dict[Execution, asyncio.Task[None] | None] = {}
         self._loop = asyncio.new_event_loop()
@@ -59,9 +62,11 @@ class AsyncLane:
                 continue
             self._executions[execution] = None
             execution.begin()
+            if self._thread is threading.main_thread():
+                alarm.ring_by(execution.limit)
             self._on_started(execution)
             # Once what was said of it has left: the coroutine may never let another thread run again.
-            self._soon(self._mailbox.post, self._start, execution)
+            self._io.soon(self._mailbox.post, self._start, execution)
 
     def running(self) -> list[Execution]:
         """Those that have a slot."""
@@ -81,9 +86,8 @@ class AsyncLane:
         if not (execution.is_interrupted or execution.interrupt(reason)):
             return
         self._mailbox.post(self._cancel, execution)
-        if self._is_blocked() and self._thread is threading.main_thread():
-            signal.pthread_kill(threading.main_thread().ident or 0, STRIKE)
-            signal.raise_signal(STRIKE)
+        if self._thread is threading.main_thread():
+            self._io.later(STRIKE_AFTER, self._strike, execution)
         self._ask()
 
     def abandon(self, execution: Execution) -> bool:
@@ -106,13 +110,21 @@ class AsyncLane:
         """Run the loop in the calling thread, until `stop`."""
         self._thread = threading.current_thread()
         if self._thread is threading.main_thread():
+            signal.signal(ALARM, self._on_alarm)
             signal.signal(STRIKE, self._on_strike)
+            pause.begin()
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
 
     def stop(self) -> None:
         """Return from `serve` once the loop is free."""
         self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _strike(self, execution: Execution) -> None:
+        """Strike, where the loop has not come to cancel `execution`: somebody blocks it, maybe that very one."""
+        if not (execution.has_ended or execution.is_struck(time.monotonic())):
+            signal.pthread_kill(threading.main_thread().ident or 0, STRIKE)
+            signal.raise_signal(STRIKE)
 
     # --- on the loop ------------------------------------------------------------------------------------------------
 
@@ -135,15 +147,29 @@ class AsyncLane:
 
     def _cancel(self, execution: Execution) -> None:
         task = self._executions.get(execution)
-        if task is not None and execution.owe():
+        if task is not None and not execution.is_struck(time.monotonic()) and execution.owe():
             execution.is_owed = False
             task.cancel((execution.reason or Reason.CANCELED).value)
 
+    def _on_alarm(self, number: int, frame: object) -> None:
+        """As `_on_strike`, at the limit of one execution at least: its own, where that is what runs."""
+        now = time.monotonic()
+        limits = [one.limit for one in list(self._executions) if one.limit is not None]
+        alarm.ring_by(min((limit for limit in limits if limit > now), default=None))
+        execution = running.get()
+        if execution is not None and execution.limit is not None and now >= execution.limit:
+            execution.interrupt(Reason.TIMEOUT)
+        self._on_strike(number, frame)
+
     def _on_strike(self, _signal: int, _frame: object) -> None:
         """Runs in the main thread, between two bytecodes of what blocks the loop, and in its context."""
-        execution = running.get()
-        if execution is not None and execution.is_interrupted and not execution.has_ended:
+        execution, task = running.get(), asyncio.current_task(self._loop)
+        if execution is None or task is None or execution.has_ended or not execution.is_interrupted:
+            return
+        if task is self._executions.get(execution):
             execution.strike(time.monotonic())
+        elif not execution.shields:  # one that the task has made: once that is out of the way, the task is cancelled
+            raise asyncio.CancelledError
 
     # --- is the loop free? ------------------------------------------------------------------------------------------
 

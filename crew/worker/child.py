@@ -25,7 +25,7 @@ class Child:
         self.started = time.monotonic()
         self.is_ready = False
         self.suspects: list[bytes] = []  # keys of what had gone on too long when its stacks were dumped
-        self.dump_at = 0.0  # time.monotonic()
+        self.suspected_at = 0.0  # time.monotonic()
         self.overdue: list[bytes] = []  # keys of what it was killed for
 
     def __repr__(self) -> str:

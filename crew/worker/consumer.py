@@ -7,29 +7,27 @@ slot has been free for a while, what has not started goes back, and nothing more
 
 import functools
 import logging
-import time
 from collections.abc import Callable, Iterable
-from typing import Final
 
 from crew.amqp import Delivery, Link
-from crew.protocol import codec, deadline, properties, topology
-from crew.protocol.failure import Failure, describe
+from crew.protocol import codec, properties, topology
+from crew.protocol.failure import describe
 from crew.protocol.message import Call, Outcome, new_id
+from crew.worker.admission import refusal
 from crew.worker.buffer import Buffer
 from crew.worker.canceled import CanceledCalls
-from crew.worker.execution import NO_BODY, Ended, Execution, ended_with
+from crew.worker.execution import ENDED, NO_BODY, Ended, Execution, ended_with
 from crew.worker.intake import PAUSED, Intake
 from crew.worker.lane import Lane
-from crew.worker.ledger import OVERDUE, Ledger
+from crew.worker.ledger import Ledger
 from crew.worker.prefetch import Prefetch
 from crew.worker.reason import Reason
 from crew.worker.replies import Replies
+from crew.worker.retries import Retries
 from crew.worker.task import Task
 from crew.worker.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
-
-MAX_DELIVERIES: Final = 3  # of a call that takes its worker process down with it
 
 
 class TaskConsumer:
@@ -51,6 +49,7 @@ class TaskConsumer:
         *,
         link: Link,
         replies: Replies,
+        retries: Retries,
         buffer: Buffer,
         lane: Lane,
         ledger: Ledger,
@@ -67,6 +66,7 @@ class TaskConsumer:
         self._prefetch = {queue: Prefetch(lane.slots, fixed_prefetch) for queue in self._tasks}
         self._held = dict.fromkeys(self._tasks, 0)
         self._replies = replies
+        self._retries = retries
         self._buffer = buffer
         self._lane = lane
         self._ledger = ledger
@@ -98,11 +98,11 @@ class TaskConsumer:
         except properties.MalformedMessage as error:
             self._refuse_malformed(delivery, error)
             return
-        crashes = self._ledger.crashes(call.id) if delivery.redelivered else 0
-        refusal = _refusal(call, crashes, self._canceled.get(call.id))
+        crashes = self._ledger.crashes(call.id) if delivery.redelivered or call.attempt > 1 else 0
+        refused = refusal(call, crashes, self._canceled.get(call.id))
         self._held[delivery.queue] += 1
-        if refusal is not None:
-            self._answer_without_running(delivery, call, refusal)
+        if refused is not None:
+            self._answer_without_running(delivery, call, refused)
             return
         execution = Execution(delivery, call, task, crashes=crashes, decode=self._decode)
         if not (call.persistent or self._in_hand):
@@ -162,8 +162,10 @@ class TaskConsumer:
     def on_decided(self, execution: Execution) -> None:
         """What it came to is certain, though it may still be cleaning up.
 
-        Where it is to run elsewhere, that waits for the end of its clean-up.
+        Where it is to run elsewhere, that waits for the end of its clean-up. Its own calls end with it.
         """
+        if execution.scope is not None and (execution.has_ended or not execution.shields):
+            execution.scope.abandon(ENDED)
         ended = execution.ended
         if execution.is_answered or ended is None or (ended.outcome is None and execution in self._in_hand):
             return
@@ -186,8 +188,10 @@ class TaskConsumer:
             "%r goes on %g s after its interrupt. It is at:\n%s", execution, self._grace, self._lane.stack(execution)
         )
         self._is_stuck = not self._lane.abandon(execution)
+        is_worn_out = self._is_stuck or self._lane.abandoned() > self._zombies
+        self._is_draining |= is_worn_out
         self._let_go(execution)
-        if self._is_stuck or self._lane.abandoned() > self._zombies:
+        if is_worn_out:
             self._on_worn_out()
         else:
             self._lane.fill()
@@ -200,6 +204,11 @@ class TaskConsumer:
             for queue, window in self._windows().items():
                 if self._held[queue] < window:
                     self._intake.want(queue, PAUSED)
+
+    def on_nested_call(self) -> None:
+        """A task here waits for another. Without a free slot, that one is not to wait here until we are known busy."""
+        if len(self._lane.running()) >= self._lane.slots:
+            self.on_busy()
 
     # --- cancelling -------------------------------------------------------------------------------------------------
 
@@ -256,10 +265,12 @@ class TaskConsumer:
         if ended.outcome is None:
             execution.delivery.requeue()
             self._held[execution.delivery.queue] -= 1
-        elif execution.is_acked:
-            self._replies.answer(execution.call, ended, lambda: None)
+            return
+        on_sent = (lambda: None) if execution.is_acked else functools.partial(self._release, execution.delivery)
+        if ended.retry_after is None:
+            self._replies.answer(execution.call, ended, on_sent)
         else:
-            self._replies.answer(execution.call, ended, functools.partial(self._release, execution.delivery))
+            self._retries.send(execution, ended, on_sent)
 
     def _end_delivery(self, execution: Execution) -> None:
         execution.is_acked = True
@@ -302,23 +313,3 @@ class TaskConsumer:
 
     def _windows(self) -> dict[str, int]:
         return {queue: one.window for queue, one in self._prefetch.items()}
-
-
-def _refusal(call: Call, crashes: int, canceled: Reason | None) -> Ended | None:
-    """Why `call` must not be run, or None."""
-    if canceled is not None:
-        told = Failure(type_name="Canceled", message=f"call {call.id} of task {call.task!r} was cancelled")
-        return ended_with(Outcome.CANCELED, told)
-    if deadline.is_past(call.deadline, time.time()):
-        told = Failure(type_name="ExpirationError", message=f"no worker took task {call.task!r} in time")
-        return ended_with(Outcome.EXPIRED, told)
-    if crashes == OVERDUE:
-        message = f"task {call.task!r} could not be interrupted, and its worker process was killed"
-        return ended_with(Outcome.TIMED_OUT, Failure(type_name="TimeoutError", message=message))
-    if crashes >= MAX_DELIVERIES:
-        told = Failure(type_name="WorkerLost", message=f"{crashes} worker processes died while they ran {call.task!r}")
-        return ended_with(Outcome.WORKER_LOST, told)
-    if crashes and not call.persistent:
-        message = f"its worker process died, and a call of {call.task!r} that is not persistent is not run twice"
-        return ended_with(Outcome.WORKER_LOST, Failure(type_name="WorkerLost", message=message))
-    return None

@@ -11,6 +11,7 @@ from crew.worker.shield import Shield
 if TYPE_CHECKING:
     from crew.worker.cancellation import Cancellation
     from crew.worker.execution import Execution
+    from crew.worker.nested_call import NestedCall
 
 
 class ContextPubSub:
@@ -50,6 +51,7 @@ class Context:
     def __init__(self) -> None:
         self.settings = SimpleNamespace()
         self.pubsub = ContextPubSub()
+        self._call: Callable[..., NestedCall] | None = None
 
     @property
     def headers(self) -> Headers:
@@ -73,7 +75,7 @@ class Context:
 
     @property
     def attempt(self) -> int:
-        """1 for the first time, one more for each worker process of this host that died over it."""
+        """1 for the first time; one more for each retry, and for each worker process of this host that died over it."""
         return self._execution.attempt
 
     @property
@@ -85,6 +87,58 @@ class Context:
     def cancelled(self) -> "Cancellation":
         """Set when the task should end: for loops that would rather look than be interrupted."""
         return self._execution.cancelled
+
+    def call(
+        self,
+        task: str,
+        data: Any = None,
+        *,
+        priority: int | None = None,
+        expiration: float | None = None,
+        timeout: float | None = None,
+        persistent: bool = True,
+        serializer: str | None = None,
+        headers: Headers | None = None,
+        id: str | None = None,
+    ) -> "NestedCall":
+        """Call another task: `context.call("stat").result()`, or `await context.call("stat")` in an `async def`.
+
+        The call has what is left of this task's own budget, its priority and its trace headers, and ends with it: when
+        this task is interrupted, or returns without waiting, the call is cancelled. Called tasks need free slots: tasks
+        that wait for each other on too few of them end by their deadline.
+
+        Args:
+            priority: 0-255; None: that of this call.
+            expiration: seconds; never more than is left of the budget, which is the default (60 where that is
+                unlimited).
+            headers: for the task; `traceparent`, `tracestate` and `baggage` are passed on.
+            timeout, persistent, serializer, id: as for `Client.call`.
+
+        Raises:
+            ExpirationError: nothing is left of the budget; nothing was sent.
+            Canceled: this task was interrupted; nothing was sent.
+            ValueError, SerializationError: as `Client.call` does.
+            RuntimeError: no task runs here.
+        """
+        execution = self._execution
+        if self._call is None:
+            raise RuntimeError("context.call can be used inside a running worker only")
+        return self._call(
+            execution,
+            task,
+            data,
+            priority=priority,
+            expiration=expiration,
+            timeout=timeout,
+            persistent=persistent,
+            serializer=serializer,
+            headers=headers,
+            id=id,
+        )
+
+    def bind(self, call: "Callable[..., NestedCall]") -> None:
+        """Make calls with `call` from now on."""
+        self._call = call
 
     def shield(self) -> Shield:
         """Put an interrupt off while something must not break, a commit say: `with context.shield(): ...`.

@@ -8,19 +8,23 @@ hit the next execution.
 import asyncio
 import math
 import time
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import msgspec
 
 from crew.amqp import Delivery
+from crew.client import Scope
 from crew.errors import Interrupt
-from crew.protocol import codec, deadline, failure, properties
+from crew.protocol import codec, deadline, failure, user_headers
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Call, Headers, Outcome
 from crew.worker.cancellation import Cancellation
 from crew.worker.reason import Reason
 from crew.worker.running import running
 from crew.worker.task import Task
+
+if TYPE_CHECKING:
+    from crew.worker.nested_call import NestedCall
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -30,11 +34,14 @@ class Ended(msgspec.Struct, frozen=True):
         outcome: as the reply says it; None where there is no reply, because another worker runs the call again.
         body: the encoded value, or an encoded Failure.
         headers: of the reply.
+        retry_after: seconds until the call is to be run again, instead of being answered with this; None where it is
+            answered.
     """
 
     outcome: Outcome | None
     body: Body
     headers: Headers = {}
+    retry_after: float | None = None
 
     def at(self, stack: str) -> "Ended":
         """As it is, with the place where the task was."""
@@ -42,13 +49,23 @@ class Ended(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, body=Body(failure.encode(told), codec.JSON))
 
 
+ENDED: Final = "the task that made it has ended, or was interrupted"  # why a nested call is given up
 NO_BODY: Final = Body(b"", None)
 ONE_STRIKE: Final = 0.5  # seconds within which one interrupt is enough, whoever else sends it
 
 
-def ended_with(outcome: Outcome, told: Failure) -> Ended:
+def ended_with(outcome: Outcome, told: Failure, *, retry_after: float | None = None) -> Ended:
     """An end without a value."""
-    return Ended(outcome, Body(failure.encode(told), codec.JSON))
+    return Ended(outcome, Body(failure.encode(told), codec.JSON), retry_after=retry_after)
+
+
+def out_of_time(call: Call) -> Ended:
+    """The end of a call that must not be started, as its deadline has passed."""
+    if call.attempt > 1:  # a worker took it before
+        message = f"task {call.task!r} has failed, and no worker took it in time to try it again"
+        return ended_with(Outcome.TIMED_OUT, Failure(type_name="TimeoutError", message=message))
+    told = Failure(type_name="ExpirationError", message=f"no worker took task {call.task!r} in time")
+    return ended_with(Outcome.EXPIRED, told)
 
 
 class Execution:
@@ -66,7 +83,7 @@ class Execution:
         self.delivery = delivery
         self.call = call
         self.task = task
-        self.attempt = crashes + 1
+        self.attempt = call.attempt + crashes
         self.headers: Headers = {}
         self.started: float | None = None  # time.monotonic()
         self.limit: float | None = None  # time.monotonic(): when it must have ended
@@ -78,7 +95,10 @@ class Execution:
         self.is_answered = False
         self.is_announced = False  # the caller knows that it has started
         self.slot: int | None = None  # of the ledger
+        self.scope: Scope | None = None  # of the calls that it makes, once it has made one
+        self.waits_for: NestedCall | None = None  # the call whose value it waits for
         self.shields = 0
+        self._interrupted_at: float | None = None  # time.monotonic()
         self.is_owed = False  # an interrupt is on its way to the task, or waits for the end of its shield
         self._struck = -math.inf  # time.monotonic() of the last interrupt
         self._box: dict[str, Any] = {}
@@ -105,9 +125,15 @@ class Execution:
         token = running.set(self)
         try:
             if not self._expire():
-                self.decide(self._returned(self.task.function(self._decode(self.call.body))))
+                payload = self._decode(self.call.body)
+                try:
+                    value = self.task.function(payload)
+                except Exception as error:
+                    self._raised(error)
+                else:
+                    self.decide(self._returned(value))
         except BaseException as error:
-            self._fail(error)
+            self._fail(failure.describe(error))
         finally:
             running.reset(token)
             self._end()
@@ -117,29 +143,41 @@ class Execution:
         running.set(self)
         try:
             if not self._expire():
-                self.decide(self._returned(await self.task.function(self._decode(self.call.body))))
+                payload = self._decode(self.call.body)
+                try:
+                    value = await self.task.function(payload)
+                except Exception as error:
+                    self._raised(error)
+                else:
+                    self.decide(self._returned(value))
         except BaseException as error:
-            self._fail(error)
+            self._fail(failure.describe(error))
         finally:
             self._end()
 
     def _expire(self) -> bool:
-        """Decide that it has expired, where its deadline went by while it waited here."""
+        """Decide that it is out of time, where its deadline went by while it waited here."""
         is_past = deadline.is_past(self.call.deadline, time.time())
         if is_past:
-            self.decide(ended_with(Outcome.EXPIRED, Failure(type_name="ExpirationError")))
+            self.decide(out_of_time(self.call))
         return is_past
 
     def _returned(self, value: object) -> Ended:
         return Ended(
             Outcome.RETURNED,
             codec.encode(value, self._serializer(value)),
-            properties.check_headers(self.headers),
+            user_headers.check(self.headers),
         )
 
-    def _fail(self, error: BaseException) -> None:
-        told = failure.describe(error)
-        if not self.decide(ended_with(Outcome.RAISED, told)):
+    def _raised(self, error: Exception) -> None:
+        """The task itself has failed, so that another run may help; it would decode and encode no better."""
+        attempt = self.call.attempt
+        verdict = self.task.retry.verdict(error, attempt=attempt, deadline=self.call.deadline, now=time.time())
+        told = failure.describe(error, retryable=verdict.retryable, attempts=attempt, note=verdict.note)
+        self._fail(told, retry_after=verdict.delay)
+
+    def _fail(self, told: Failure, *, retry_after: float | None = None) -> None:
+        if not self.decide(ended_with(Outcome.RAISED, told, retry_after=retry_after)):
             self.stopped_at = told.traceback
 
     def _end(self) -> None:
@@ -174,8 +212,7 @@ class Execution:
         if not self.decide(_interrupted(self, reason)):
             return False
         self._box["by"] = self.reason = reason
-        now = time.monotonic()
-        self.limit = now if self.limit is None else min(self.limit, now)  # its grace begins
+        self._interrupted_at = time.monotonic()
         self.cancelled.set()
         return True
 
@@ -189,6 +226,13 @@ class Execution:
     def remaining(self) -> float | None:
         """Seconds that it may still run; None where unlimited."""
         return None if self.limit is None else deadline.remaining(self.limit, time.monotonic())
+
+    @property
+    def due(self) -> float | None:
+        """When it must have ended (time.monotonic()): its limit, or the interrupt that came first; its grace begins."""
+        if self._interrupted_at is None or (self.limit is not None and self.limit < self._interrupted_at):
+            return self.limit
+        return self._interrupted_at
 
     # --- raising what was decided -----------------------------------------------------------------------------------
 
@@ -225,7 +269,8 @@ def _interrupted(execution: Execution, reason: Reason) -> Ended:
     match reason:
         case Reason.TIMEOUT:
             ran = time.monotonic() - (execution.started or time.monotonic())
-            told = Failure(type_name="TimeoutError", message=f"task {task!r} was interrupted after {ran:.3f} s")
+            message = f"task {task!r} was interrupted after {ran:.3f} s{_waiting(execution.waits_for)}"
+            told = Failure(type_name="TimeoutError", message=message)
             return ended_with(Outcome.TIMED_OUT, told)
         case Reason.CANCELED:
             return ended_with(Outcome.CANCELED, Failure(type_name="Canceled", message=f"task {task!r} was cancelled"))
@@ -237,3 +282,10 @@ def _interrupted(execution: Execution, reason: Reason) -> Ended:
                 message=f"the worker of task {task!r} was stopped, and a call that is not persistent is not run twice",
             )
             return ended_with(Outcome.WORKER_LOST, told)
+
+
+def _waiting(nested: "NestedCall | None") -> str:
+    """What an interrupted execution waited for: where nobody had taken it, all slots may wait for each other."""
+    if nested is None:
+        return ""
+    return f", while it waited for task {nested.task!r}" + ("" if nested.has_started else ", which no worker had taken")

@@ -6,7 +6,7 @@ them `Execution.interrupt` decides first, and only what was decided is then rais
 """
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from crew.worker.execution import Execution
 from crew.worker.reason import Reason
@@ -14,7 +14,16 @@ from crew.worker.reason import Reason
 RESEND: Final = 1.0  # seconds between two interrupts of a task that goes on: time for it to clean up
 
 OnExecution = Callable[[Execution], None]
-Soon = Callable[..., None]
+
+
+class IoThread(Protocol):
+    """What a lane asks of the I/O thread, when it is called there."""
+
+    def soon(self, function: Callable[..., object], *args: Any) -> None:
+        """Call `function(*args)` when what was sent before is out."""
+
+    def later(self, seconds: float, function: Callable[..., object], *args: Any) -> None:
+        """Call `function(*args)` after so many seconds."""
 
 
 class Lane(Protocol):

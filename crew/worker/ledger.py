@@ -42,10 +42,10 @@ class Ledger:
                 return
 
     def note_limit(self, execution: Execution) -> None:
-        """`execution` must have ended by the limit that it has now."""
+        """When `execution` must have ended has changed."""
         if execution.slot is not None:
             key = _key(execution.call.id)
-            _SLOT.pack_into(self._memory, execution.slot * _SLOT.size, key, execution.limit or 0.0)
+            _SLOT.pack_into(self._memory, execution.slot * _SLOT.size, key, execution.due or 0.0)
 
     def end(self, execution: Execution) -> None:
         """`execution` has ended; idempotent."""

@@ -33,6 +33,10 @@ class Mailbox:
         """On the loop's own thread: call `function(*args)` when what was sent before is out."""
         self._loop.call_soon(function, *args)
 
+    def later(self, seconds: float, function: Callable[..., object], *args: Any) -> None:
+        """On the loop's own thread: call `function(*args)` after so many seconds."""
+        self._loop.call_later(seconds, function, *args)
+
     def ask(self, function: Callable[..., None], *args: Any, patience: float) -> None:
         """As `post`, and wait until what it has sent is out; at most `patience` seconds."""
         done: queue.SimpleQueue[None] = queue.SimpleQueue()

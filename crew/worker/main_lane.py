@@ -15,6 +15,8 @@ from typing import Final
 from crew.errors import Interrupt
 from crew.protocol.failure import describe
 from crew.protocol.message import Outcome
+from crew.worker import alarm, pause
+from crew.worker.alarm import ALARM
 from crew.worker.buffer import Buffer
 from crew.worker.execution import Execution, ended_with
 from crew.worker.interrupt import stack_of
@@ -23,14 +25,9 @@ from crew.worker.reason import Reason
 
 logger = logging.getLogger(__name__)
 
-LONGEST_TIMER: Final = 86_400.0  # seconds; the kernel's own bound is lower than what a foreign message may ask for
-PAUSE_EVERY: Final = 0.1  # seconds of CPU time: a tenth of what anybody waits for at the other threads
-
-TIMER: Final = signal.SIGALRM
 STRIKE: Final[int] = signal.SIGRTMIN + 6 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR1  # macOS has no SIGRTMIN
-PAUSE: Final = signal.SIGVTALRM
 
-SIGNALS: Final = (TIMER, STRIKE, PAUSE)
+SIGNALS: Final = (ALARM, STRIKE, pause.PAUSE)
 
 
 class MainLane:
@@ -106,7 +103,7 @@ class MainLane:
                 self._current = execution
                 self._on_started(execution)
             if execution.ended is None:
-                self._arm(execution.limit)
+                alarm.ring_by(execution.limit)
                 execution.run()
         except BaseException as error:
             # Only an interrupt that was sent again, just when the task had ended, can land here.
@@ -115,7 +112,7 @@ class MainLane:
             execution.decide(ended_with(Outcome.RAISED, describe(error)))
         execution.has_ended = True
         self._current = None
-        if execution.is_interrupted or signal.getsignal(TIMER) != self._on_signal:
+        if execution.is_interrupted or signal.getsignal(ALARM) != self._on_signal:
             self._take_signals()
         else:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # no question of its own: to ask costs as much
@@ -123,24 +120,10 @@ class MainLane:
 
     def _take_signals(self) -> None:
         """Make signals ours: a task may have used them, or blocked them."""
-        for number in (TIMER, STRIKE):
+        for number in (ALARM, STRIKE):
             signal.signal(number, self._on_signal)
-        signal.signal(PAUSE, _pause)
-        signal.siginterrupt(PAUSE, False)
-        signal.setitimer(signal.ITIMER_VIRTUAL, PAUSE_EVERY, PAUSE_EVERY)
+        pause.begin()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-
-    def _arm(self, limit: float | None) -> None:
-        """Have the timer fire by `limit`. One that fires earlier is left alone: its handler arms it again.
-
-        The kernel is asked what it has: a task may have stopped the timer, or moved it.
-        """
-        if limit is None:
-            return
-        now = time.monotonic()
-        left, _ = signal.getitimer(signal.ITIMER_REAL)  # seconds; 0.0 where it is not set
-        if not left or limit < now + left:
-            signal.setitimer(signal.ITIMER_REAL, min(max(limit - now, 1e-6), LONGEST_TIMER))
 
     def _on_signal(self, _signal: int, _frame: object) -> None:
         """Runs in the main thread between two bytecodes of whatever runs there."""
@@ -150,14 +133,9 @@ class MainLane:
         now = time.monotonic()
         if not execution.is_interrupted:
             if execution.limit is None or now < execution.limit:
-                self._arm(execution.limit)
+                alarm.ring_by(execution.limit)
                 return
             if not execution.interrupt(Reason.TIMEOUT):
                 return
-        self._arm(now + RESEND)
+        alarm.ring_by(now + RESEND)
         execution.strike(now)
-
-
-def _pause(_signal: int, _frame: object) -> None:
-    """Let the I/O thread run, where it waits for that."""
-    time.sleep(0)

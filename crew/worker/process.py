@@ -18,15 +18,18 @@ from typing import Any, Final
 from crew.amqp import Consumer, Delivery, Link
 from crew.amqp.fault import LinkFault
 from crew.client.pubsub import PubSub
-from crew.protocol import codec, properties, topology
+from crew.protocol import codec, properties, topology, user_headers
 from crew.protocol.message import Event, Headers, new_id
 from crew.worker.canceled import CanceledCalls, reason_of
 from crew.worker.consumer import TaskConsumer
 from crew.worker.context import context
+from crew.worker.frozen import DUMP_STACKS
 from crew.worker.ledger import Ledger
 from crew.worker.mailbox import Mailbox
+from crew.worker.nested_calls import NestedCalls
 from crew.worker.options import Options
 from crew.worker.replies import Replies
+from crew.worker.retries import Retries
 from crew.worker.station import stations
 from crew.worker.task import Registry
 
@@ -35,8 +38,6 @@ logger = logging.getLogger(__name__)
 READY: Final = b"r"  # to the supervisor: the broker was reached, and tasks are served
 DRAIN: Final = b"d"  # from the supervisor: take nothing new, finish, exit
 HURRY: Final = b"h"  # from the supervisor: interrupt what runs, exit
-
-DUMP_STACKS: Final = signal.SIGQUIT  # writes every thread's stack to stderr, also where Python code cannot run
 
 EXIT_DRAINED: Final = 0
 EXIT_REFUSED: Final = 78  # EX_CONFIG of sysexits.h: no restart would help
@@ -125,7 +126,7 @@ class WorkerProcess:
             name=f"{name} worker publish",
             topology=(*topology.EXCHANGES, topology.parked_queue()),
             reports=False,
-            on_ready=lambda: self._replies.send_waiting(),
+            on_ready=self._send_waiting,
             on_refused=self._on_refused,
         )
         self._consuming = Link(
@@ -143,12 +144,23 @@ class WorkerProcess:
         )
         self._consuming.remember(Consumer(control.name, self._on_control, CONTROL_PREFETCH))
         self._replies = Replies(self._publishing, self.id)
+        self._retries = Retries(self._publishing, self._replies)
         self._pubsub = PubSub(self.id, publishing=self._publishing, consuming=self._consuming)
         decode = codec.decoder(self._options.broker.accept, self._options.broker.max_payload)
+        self._nested = NestedCalls(
+            self.id,
+            self._mailbox,
+            publishing=self._publishing,
+            consuming=self._consuming,
+            decode=decode,
+            on_call=self._on_nested_call,
+        )
+        context.bind(self._nested.call)
         for station in self._stations:
             station.open(
                 link=self._consuming,
                 replies=self._replies,
+                retries=self._retries,
                 canceled=self._canceled,
                 on_worn_out=self._on_worn_out,
                 decode=decode,
@@ -159,8 +171,7 @@ class WorkerProcess:
 
     async def _drain(self) -> None:
         """Finish what runs, or interrupt it, so that it runs elsewhere."""
-        for consumer in self._consumers:
-            await consumer.drain()
+        await asyncio.gather(*(consumer.drain() for consumer in self._consumers))
         if not await self._idle(self._options.drain, hurry=True):
             for consumer in self._consumers:
                 consumer.interrupt_all()
@@ -185,15 +196,17 @@ class WorkerProcess:
         return [station.consumer for station in self._stations]
 
     async def _flush(self) -> None:
-        """Let the replies that are on their way arrive."""
+        """Let the replies and retries that are on their way arrive."""
         until = time.monotonic() + FLUSH_TIMEOUT
-        while len(self._replies) and time.monotonic() < until:
+        while (len(self._replies) or len(self._retries)) and time.monotonic() < until:
             await asyncio.sleep(0.005)
 
     async def _close(self) -> None:
         for consumer in self._consumers:
             consumer.stop()
+        self._retries.stop()
         self._loop.remove_reader(self._supervisor)
+        await self._nested.close()
         if self._consuming.is_ready:
             await self._consuming.delete_queue(topology.control_queue(self.id))
         await asyncio.gather(self._publishing.close(), self._consuming.close())
@@ -203,11 +216,20 @@ class WorkerProcess:
     def _on_ready(self) -> None:
         count, names = len(self._registry), ", ".join(task.name for task in self._registry)
         logger.info("serving %d %s: %s", count, "task" if count == 1 else "tasks", names)
+        self._nested.send_waiting()
         self._tell(READY)
 
     def _on_refused(self, fault: LinkFault) -> None:
         self._exit_code = EXIT_REFUSED
         self._told.set()
+
+    def _send_waiting(self) -> None:
+        self._replies.send_waiting()
+        self._nested.send_waiting()
+
+    def _on_nested_call(self) -> None:
+        for consumer in self._consumers:
+            consumer.on_nested_call()
 
     def _on_lost(self, fault: LinkFault) -> None:
         for consumer in self._consumers:
@@ -223,7 +245,7 @@ class WorkerProcess:
         except properties.MalformedMessage as error:
             logger.warning("a control message is dropped: %s", error)
         finally:
-            delivery.ack_through()
+            delivery.ack()
 
     def _on_worn_out(self) -> None:
         """Something runs on that nothing ends: the process finishes the rest, and is replaced."""
@@ -261,6 +283,6 @@ class WorkerProcess:
         event = Event(
             topic=topology.check_topic(topic),
             body=codec.encode(message, serializer),
-            headers=properties.check_headers(headers),
+            headers=user_headers.check(headers),
         )
         asyncio.run_coroutine_threadsafe(self._pubsub.publish(event, PUBLISH_TIMEOUT), self._loop).result()

@@ -14,7 +14,7 @@ import msgspec
 
 from crew.amqp import ConfirmStatus, Delivery, Link
 from crew.errors import ConnectionError
-from crew.protocol import properties, topology
+from crew.protocol import properties, topology, user_headers
 from crew.protocol.message import Call, Outcome, Reply
 from crew.worker.execution import NO_BODY, Ended
 
@@ -72,7 +72,7 @@ class Replies:
     def park(self, delivery: Delivery, reason: str, on_sent: OnSent) -> None:
         """Put the message of `delivery` where it can be looked at, with the reason."""
         logger.error("a message of %s is given up and parked in %s: %s", delivery.queue, topology.PARKED, reason)
-        headers = {**properties.sendable(delivery.properties.headers or {}), properties.REASON: reason[:MAX_REASON]}
+        headers = {**user_headers.sendable(delivery.properties.headers or {}), properties.REASON: reason[:MAX_REASON]}
         headers[properties.TASK] = topology.task_of_queue(delivery.queue)
         parked = msgspec.structs.replace(
             delivery.properties, headers=headers, expiration=None, delivery_mode=2, timestamp=int(time.time())

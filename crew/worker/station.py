@@ -82,7 +82,7 @@ class Station:
             self._buffer,
             on_started=self._on_started,
             on_ended=functools.partial(self._mailbox.post, self._on_ended),
-            soon=self._mailbox.soon,
+            io=self._mailbox,
         )
 
     def _on_started(self, execution: Execution) -> None:

@@ -17,10 +17,10 @@ from typing import Final, NoReturn
 
 from crew.worker import reload
 from crew.worker.child import Child
+from crew.worker.frozen import Frozen
 from crew.worker.ledger import Ledger
 from crew.worker.process import (
     DRAIN,
-    DUMP_STACKS,
     EXIT_BROKEN,
     EXIT_DRAINED,
     EXIT_REFUSED,
@@ -38,8 +38,6 @@ LONGEST_DELAY: Final = 5.0
 GROWN_UP: Final = 5.0  # seconds after which the death of a process says nothing about the next
 MAX_STILLBORN: Final = 5  # processes in a row that die before they are ready: then nothing can start
 KILL_MARGIN: Final = 3.0  # seconds after every deadline that a process keeps by itself
-OVERDUE_AFTER: Final = 0.4  # seconds after limit and grace: a process that can act has acted by then
-DUMP_WITHIN: Final = 0.2  # seconds for its stacks to be written, before it is killed
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
@@ -67,7 +65,7 @@ class Supervisor:
     ) -> None:
         self._run_child = run_child
         self._ledger = ledger
-        self._grace = grace
+        self._frozen = Frozen(ledger, grace=grace)
         self._patience = drain + grace + FLUSH_TIMEOUT + KILL_MARGIN
         self._hurried_patience = grace + FLUSH_TIMEOUT + KILL_MARGIN
         self._children: dict[int, Child] = {}
@@ -89,7 +87,7 @@ class Supervisor:
                 self._obey()
                 self._reap()
                 self._enforce()
-                self._kill_overdue()
+                self._frozen.look(self._children.values())
         finally:
             self._signal_ours.close()
             self._signal_theirs.close()
@@ -155,31 +153,6 @@ class Supervisor:
         if self._kill_at is not None and time.monotonic() >= self._kill_at:
             for child in self._everybody():
                 child.kill()
-
-    def _kill_overdue(self) -> None:
-        """Kill a process in which something goes on after limit and grace: frozen, or it had ended that by itself.
-
-        What it runs, and until when, stands in the ledger; nothing is asked of it. Its stacks are dumped first.
-        """
-        since = time.monotonic() - self._grace - OVERDUE_AFTER
-        for child in self._children.values():
-            overdue = self._ledger.overdue(child.number, since)
-            if not overdue or child.overdue:
-                child.suspects = []
-            elif not child.suspects:
-                child.suspects = overdue
-                child.dump_at = time.monotonic()
-                child.signal(DUMP_STACKS)
-            elif time.monotonic() >= child.dump_at + DUMP_WITHIN:
-                child.overdue = [key for key in overdue if key in child.suspects]
-                if child.overdue:
-                    logger.error(
-                        "process %d is frozen, %g s after the end of a task: it is killed; its stacks are above",
-                        child.pid,
-                        self._grace + OVERDUE_AFTER + DUMP_WITHIN,
-                    )
-                    child.kill()
-                child.suspects = []
 
     # --- children ---------------------------------------------------------------------------------------------------
 
@@ -301,14 +274,8 @@ class Supervisor:
         moments = list(self._due.values()) if self._exit_code is None and not self._is_reloading() else []
         if self._kill_at is not None:
             moments.append(max(self._kill_at, now + 0.1))
-        for child in self._children.values():
-            if not child.overdue:
-                moments.append(child.dump_at + DUMP_WITHIN if child.suspects else self._overdue_at(child, now))
-        return max(0.0, min(moments, default=now + LONGEST_DELAY) - now)
-
-    def _overdue_at(self, child: Child, now: float) -> float:
-        """When something that `child` runs may be overdue first; what it has not begun yet, not before the grace."""
-        return min([now, *self._ledger.limits(child.number)]) + self._grace + OVERDUE_AFTER
+        moments += [self._frozen.next_look(child, now) for child in self._children.values()]
+        return max(0.0, min([now + LONGEST_DELAY, *moments]) - now)
 
     def _on_signal(self, number: int, _frame: object) -> None:
         if number != signal.SIGCHLD:

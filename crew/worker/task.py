@@ -6,6 +6,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from crew.errors import SettingsError
 from crew.protocol import deadline, topology
+from crew.worker.retry import DEFAULT_BACKOFF, check_retry
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,16 +25,30 @@ class Task:
         name: by which clients call it.
         timeout: seconds that one execution may run; default: as long as the call's own budget lasts. A call may ask for
             less, not for more.
+        retries: how often a call is run again whose execution has raised; default 0. Never beyond the call's deadline.
+        backoff: seconds until the first retry, and the longest until any, as each waits twice as long as the one
+            before it; default (1, 60).
+        retry_on: tuple of the exceptions that are worth a retry; default (Exception,), which is all of them. A task
+            that is interrupted, or calls `sys.exit()`, is not run again.
 
     Raises:
-        ValueError: the name cannot be one, or the timeout is no duration.
+        ValueError: the name cannot be one, the timeout is no duration, or retries, backoff or retry_on cannot work.
     """
 
-    def __init__(self, name: str, *, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        timeout: float | None = None,
+        retries: int = 0,
+        backoff: tuple[float, float] = DEFAULT_BACKOFF,
+        retry_on: tuple[type[Exception], ...] = (Exception,),
+    ) -> None:
         if callable(name):
             raise ValueError(f'a task needs a name: write @Task("{getattr(name, "__name__", "name")}")')
         self.name = topology.check_name("task", name)
         self.timeout = None if timeout is None else deadline.check_duration("timeout", timeout)
+        self.retry = check_retry(retries, backoff, retry_on)
         self.function: Callable[..., Any] = _not_bound
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
@@ -76,7 +91,15 @@ class HandlerClass:
         raise NotImplementedError(f"{type(self).__name__} has no process()")
 
     @classmethod
-    def bind(cls, name: str, *, timeout: float | None = None) -> None:
+    def bind(
+        cls,
+        name: str,
+        *,
+        timeout: float | None = None,
+        retries: int = 0,
+        backoff: tuple[float, float] = DEFAULT_BACKOFF,
+        retry_on: tuple[type[Exception], ...] = (Exception,),
+    ) -> None:
         """Serve the task `name` with this class; arguments as for `Task`."""
 
         def process(data: Any) -> Any:
@@ -84,7 +107,7 @@ class HandlerClass:
 
         process.__qualname__ = f"{cls.__qualname__}.process"
         process.__wrapped__ = cls.process  # type: ignore[attr-defined]  # so that it is found where the user wrote it
-        Task(name, timeout=timeout)(process)
+        Task(name, timeout=timeout, retries=retries, backoff=backoff, retry_on=retry_on)(process)
 
 
 class Registry:

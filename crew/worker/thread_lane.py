@@ -4,13 +4,19 @@ An exception that is set in a thread from outside may land anywhere in it, also 
 thread that has nothing left to do. Python code is interrupted by it, a blocking call when it returns.
 """
 
+import sys
 import threading
+from typing import Final
 
 from crew.worker.buffer import Buffer
 from crew.worker.execution import Execution
 from crew.worker.interrupt import raise_in, sending, stack_of
-from crew.worker.lane import OnExecution, Soon
+from crew.worker.lane import IoThread, OnExecution
 from crew.worker.reason import Reason
+
+# Seconds that a thread which burns CPU keeps the others waiting. The I/O thread waits that long several times, behind
+# each of them, before it has interrupted one: with Python's 5 ms that is too late at times.
+SWITCH_EVERY: Final = 0.001
 
 
 class ThreadLane:
@@ -21,19 +27,19 @@ class ThreadLane:
         on_started: called with each execution on the I/O thread.
         on_ended: called with each in its own thread; not where the interrupt lands in that very call, so that who
             interrupts looks at `has_left` too.
-        soon: calls a function once what `on_started` has sent is out.
+        io: the I/O thread.
     """
 
     has_timer = False
 
     def __init__(
-        self, slots: int, buffer: Buffer, *, on_started: OnExecution, on_ended: OnExecution, soon: Soon
+        self, slots: int, buffer: Buffer, *, on_started: OnExecution, on_ended: OnExecution, io: IoThread
     ) -> None:
         self.slots = slots
         self._buffer = buffer
         self._on_started = on_started
         self._on_ended = on_ended
-        self._soon = soon
+        self._io = io
         self._threads: dict[Execution, threading.Thread] = {}
         self._abandoned: list[threading.Thread] = []
         self._stopped = threading.Event()
@@ -51,7 +57,7 @@ class ThreadLane:
             execution.begin()
             self._on_started(execution)
             # Once what was said of it has left: the thread may never let this one run again.
-            self._soon(thread.start)
+            self._io.soon(thread.start)
 
     def running(self) -> list[Execution]:
         """Those whose threads have a slot."""
@@ -93,6 +99,7 @@ class ThreadLane:
 
     def serve(self) -> None:
         """Hold the calling thread, which runs no tasks here."""
+        sys.setswitchinterval(SWITCH_EVERY)
         self._stopped.wait()
 
     def stop(self) -> None:

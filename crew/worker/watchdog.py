@@ -16,7 +16,7 @@ from crew.worker.reason import Reason
 
 LOOK_EVERY: Final = 0.1  # seconds between two looks while something runs
 ANNOUNCE_AFTER: Final = 0.2  # seconds: short calls cost two messages, longer ones a third
-HELP_AFTER: Final = 0.05  # seconds that the main lane's own timer has; then this strikes, and the answer is on time
+HELP_AFTER: Final = 0.02  # seconds that the main lane's own timer has; then this strikes, within 50 ms of the limit
 BUSY_AFTER: Final = 0.1  # seconds without a free slot: what waits here could run elsewhere
 
 
@@ -101,15 +101,18 @@ class Watchdog:
 
     def _look_again(self, now: float) -> None:
         if self._watched.has_work():
-            limits = [one.limit for one in self._lane.running() if one.limit is not None and one.limit > now]
-            self._look_in(min(LOOK_EVERY, min(limits, default=math.inf) - now))
+            limits = [one.limit for one in self._lane.running() if one.limit is not None]
+            if self._lane.has_timer:
+                limits += [limit + HELP_AFTER for limit in limits]
+            self._look_in(min(LOOK_EVERY, min((limit for limit in limits if limit > now), default=math.inf) - now))
 
     def _look_at(self, execution: Execution, now: float) -> None:
         if self._lane.has_left(execution):
             self._watched.on_ended(execution)
             return
-        if execution.limit is not None and now >= execution.limit:
-            self._enforce(execution, now, now - execution.limit)
+        due = execution.due
+        if due is not None and now >= due:
+            self._enforce(execution, now, now - due)
         if execution.is_interrupted:
             self._watched.on_decided(execution)
         elif not execution.is_announced and now - (execution.started or now) >= ANNOUNCE_AFTER:

@@ -15,9 +15,10 @@ from tornado.web import Application, RequestHandler
 
 from crew import Client, CrewError
 from crew.client import Event
+from crew.gateway import AbandonMixin
 
 
-class Handler(RequestHandler):
+class Handler(AbandonMixin, RequestHandler):
     application: "Gateway"
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
@@ -65,6 +66,7 @@ class Taken(Handler):
                 self.flush()
 
     def on_connection_close(self) -> None:
+        super().on_connection_close()
         self.events.put_nowait(None)
 
 

@@ -15,9 +15,10 @@ from tornado.web import Application, RequestHandler
 
 from crew import Client, CrewError, ExpirationError, TimeoutError, UnknownTask
 from crew.client import Event
+from crew.gateway import AbandonMixin
 
 
-class Handler(RequestHandler):
+class Handler(AbandonMixin, RequestHandler):
     application: "Gateway"
 
     @property
@@ -86,6 +87,7 @@ class Subscribe(Handler):
             self.write(event.payload)
 
     def on_connection_close(self) -> None:
+        super().on_connection_close()
         self.events.put_nowait(None)
 
 

@@ -40,10 +40,10 @@ def processes(tmp_path: Path, environment: dict[str, str]) -> Iterator[Processes
 
 @pytest.fixture
 def start_worker(processes: Processes) -> StartWorker:
-    """Start a worker with these flags, and wait until it serves."""
+    """Start a worker with these flags, of `tasks.py` or another script beside it, and wait until it serves."""
 
-    def start(*flags: str, count: int = 1) -> Process:
-        return processes.python(TASKS, *flags).says("serving", times=count)
+    def start(*flags: str, count: int = 1, script: str = TASKS.name) -> Process:
+        return processes.python(TASKS.with_name(script), *flags).says("serving", times=count)
 
     return start
 

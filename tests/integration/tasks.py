@@ -137,6 +137,19 @@ def stubborn(data):
             say("STUBBORN")
 
 
+@Task(PREFIX + "shielded")
+def shielded(seconds):
+    """Commits for a while, whatever comes."""
+    try:
+        with context.shield():
+            time.sleep(seconds)
+            say("COMMITTED")
+        say("NOT INTERRUPTED")
+    except SystemExit as interrupt:
+        say("AFTER THE SHIELD", interrupt.reason)
+        raise
+
+
 @Task(PREFIX + "cooperative")
 def cooperative(data):
     try:

@@ -19,18 +19,18 @@ ANSWERED = 0.5  # seconds after the deadline: the promise
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("threads", ["1", "2"])
+@pytest.mark.parametrize("threads", [("1",), ("2", "--zombies", "0")], ids=["main lane", "thread lane"])
 async def test_a_task_that_swallows_every_interrupt_costs_its_process_after_grace(
-    broker_url: str, prefix: str, start_worker: StartWorker, threads: str
+    broker_url: str, prefix: str, start_worker: StartWorker, threads: tuple[str, ...]
 ) -> None:
-    worker = start_worker("--grace", "1.5", "--threads", threads)
+    worker = start_worker("--grace", "1.5", "--threads", *threads)
     async with Client(broker_url) as client:
         pid = (await client.call(prefix + "who"))["pid"]
         began = time.monotonic()
         with pytest.raises(crew.TimeoutError):
             await client.call(prefix + "stubborn", timeout=0.3)
         assert time.monotonic() - began < 0.3 + ANSWERED
-        if threads == "1":
+        if threads == ("1",):
             assert (await client.call(prefix + "who", expiration=6))["pid"] != pid
             assert worker.output.count("STUBBORN") >= 2  # interrupted again until then
         await until(lambda: "goes with its process: this one is replaced" in worker.output)

@@ -17,7 +17,8 @@ from crew import (
     TimeoutError,
     UnknownTask,
 )
-from crew.client import Event, Parallel, PendingCall, Subscription, blocking
+from crew.client import Event, Parallel, PendingCall, Scope, Subscription, blocking
+from crew.gateway import AbandonMixin, cancel_when_abandoned
 from crew.worker import HandlerClass, Task, context, run
 
 assert_type(crew.__version__, str)
@@ -45,6 +46,17 @@ Task(7)  # type: ignore[arg-type]
 Task("resize", timeout="10")  # type: ignore[arg-type]
 
 
+@Task("fetch", retries=3, backoff=(0.5, 60), retry_on=(OSError, KeyError))
+def fetch(url: str) -> str:
+    return url
+
+
+assert_type(fetch("x"), str)
+Task("fetch", retries="3")  # type: ignore[arg-type]
+Task("fetch", backoff=1)  # type: ignore[arg-type]
+Task("fetch", retry_on=(SystemExit,))  # type: ignore[arg-type]
+
+
 class Stat(HandlerClass):
     def process(self) -> dict[str, int]:
         return {"width": self.data["width"]}
@@ -52,6 +64,7 @@ class Stat(HandlerClass):
 
 Stat.bind("stat")
 Stat.bind("stat", timeout=3)
+Stat.bind("stat", retries=3, backoff=(1, 60), retry_on=(OSError,))
 assert_type(Stat({"width": 1}).process(), dict[str, int])
 
 
@@ -185,7 +198,32 @@ def errors(error: CrewError) -> None:
         assert_type(error.message, str)
         assert_type(error.traceback, str)
         assert_type(error.retryable, bool)
+        assert_type(error.attempts, int)
     elif isinstance(error, UnknownTask | TaskError):
         assert_type(error.id, str | None)
     elif isinstance(error, ConnectionError):
         print(error)
+
+
+class Abandoned(AbandonMixin, RequestHandler):
+    crew: Client
+
+    async def get(self) -> None:
+        self.write(await self.crew.call("resize"))
+
+
+class Named(RequestHandler):
+    crew: Client
+
+    async def get(self) -> None:
+        call = self.crew.call("resize")
+        cancel_when_abandoned(self, call)
+        cancel_when_abandoned(call)  # type: ignore[arg-type]
+        self.write(await call)
+
+
+def in_a_scope(client: Client) -> None:
+    with Scope() as scope:
+        scope.add(client.call("resize"))
+        assert_type(scope.is_abandoned, bool)
+        assert_type(scope.abandon("the HTTP client has gone"), list[PendingCall])

@@ -11,6 +11,7 @@ from crew.protocol import codec, topology
 from crew.protocol.message import Body, Call, Headers, Outcome
 from crew.protocol.properties import Properties
 from crew.worker.execution import Execution
+from crew.worker.retry import Retry
 from crew.worker.task import Task
 
 _numbers = itertools.count(1)
@@ -62,9 +63,12 @@ def a_delivery(
     )
 
 
-def a_task(function: Callable[[Any], Any], *, name: str = "t", timeout: float | None = None) -> Task:
+def a_task(
+    function: Callable[[Any], Any], *, name: str = "t", timeout: float | None = None, retry: Retry | None = None
+) -> Task:
     """A task that no registry knows."""
     task = Task(name, timeout=timeout)
+    task.retry = retry or task.retry
     task.function = function
     return task
 
@@ -81,6 +85,9 @@ def an_execution(
     persistent: bool = True,
     headers: Headers | None = None,
     crashes: int = 0,
+    attempt: int = 1,
+    retry: Retry | None = None,
+    channel: RecordingChannel | None = None,
 ) -> Execution:
     """An execution of `function`, ready to begin."""
     call = Call(
@@ -91,10 +98,11 @@ def an_execution(
         timeout=timeout,
         persistent=persistent,
         reply_to="crew.reply.somebody",
+        attempt=attempt,
         headers=headers or {},
     )
-    delivery = a_delivery(properties=Properties(priority=level))
-    return Execution(delivery, call, a_task(function), crashes=crashes)
+    delivery = a_delivery(channel, properties=Properties(priority=level))
+    return Execution(delivery, call, a_task(function, retry=retry), crashes=crashes)
 
 
 def outcome_of(execution: Execution) -> Outcome | None:

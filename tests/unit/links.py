@@ -28,6 +28,7 @@ class FakeLink:
     Attributes:
         breaks: publishes that find the channel closed, though the link has not heard of it yet.
         topology: what is declared.
+        declared_once: what was declared and not remembered.
         deleted: names of the queues that were deleted.
     """
 
@@ -36,6 +37,7 @@ class FakeLink:
         self.is_blocked = False
         self.breaks = 0
         self.topology: list[Item] = []
+        self.declared_once: list[Item] = []
         self.deleted: list[str] = []
         self.published: list[Published] = []
         self.consumers: dict[str, Consumer] = {}
@@ -62,6 +64,12 @@ class FakeLink:
     async def declare(self, *items: Item) -> None:
         """As Link.declare."""
         self.topology += [item for item in items if item not in self.topology]
+
+    async def declare_once(self, *items: Item) -> None:
+        """As Link.declare_once."""
+        if not self.is_ready:
+            raise ConnectionError("the link is lost")
+        self.declared_once += items
 
     async def unbind(self, binding: Binding) -> None:
         """As Link.unbind."""

@@ -78,6 +78,13 @@ def test_a_failed_task_reads_like_the_exception_that_it_raised() -> None:
     assert (error.retryable, error.task, error.id) == (True, "resize", "17")
 
 
+def test_a_failed_task_tells_of_its_attempts() -> None:
+    error = crew.TaskFailed("OSError", "no route", attempts=4, note="attempt 4 of 4")
+    assert str(error) == "OSError: no route (attempt 4 of 4)"
+    assert (error.attempts, error.message) == (4, "no route")
+    assert crew.TaskFailed("OSError").attempts == 1
+
+
 def test_a_failed_task_without_a_message_reads_like_its_type() -> None:
     assert str(crew.TaskFailed("KeyError")) == "KeyError"
 

@@ -10,6 +10,7 @@ import pytest
 
 import crew
 import crew.client
+import crew.gateway
 import crew.worker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,10 +81,15 @@ def test_what_a_client_hands_out_can_be_named_in_annotations() -> None:
     assert set(crew.client.__all__) == {"Client", "Event", "Parallel", "PendingCall", "Scope", "Subscription"}
 
 
+def test_a_tornado_application_finds_what_it_needs_in_one_place() -> None:
+    assert set(crew.gateway.__all__) == {"AbandonMixin", "cancel_when_abandoned"}
+
+
 def test_every_import_in_the_readme_works() -> None:
     found = imports_of("README.md")
     assert ("crew", "Client") in found
     assert ("crew.worker", "Task") in found
+    assert ("crew.gateway", "AbandonMixin") in found
     for module, name in found:
         assert hasattr(importlib.import_module(module), name), f"from {module} import {name}"
 
@@ -108,3 +114,16 @@ def test_a_worker_can_be_imported_where_tornado_is_not_installed() -> None:
         "import sys; sys.modules['tornado'] = None; import crew.worker, crew.client; print(crew.worker.Task.__name__)"
     )
     assert run_python(code).strip() == "Task"
+
+
+@pytest.mark.parametrize("missing", ["tornado", "prometheus_client"])
+def test_the_gateway_says_in_one_sentence_what_is_not_installed(missing: str) -> None:
+    code = f"""
+import sys
+sys.modules[{missing!r}] = None
+try:
+    import crew.gateway
+except ImportError as error:
+    print(error, error.__suppress_context__)
+"""
+    assert run_python(code).strip() == f'crew.gateway needs {missing}: pip install "crew[gateway]" True'

@@ -8,6 +8,7 @@ import pytest
 from crew.amqp import Link, LinkState
 from crew.errors import ConnectionError
 from crew.protocol.properties import Properties
+from crew.protocol.topology import Exchange
 from crew.settings import Settings
 from tests.unit.broker_addresses import nowhere as no_broker
 from tests.waiting import until
@@ -71,6 +72,13 @@ async def test_publishing_without_a_broker_is_a_connection_error(nowhere: Settin
     link = Link(nowhere, name="l")
     with pytest.raises(ConnectionError, match="closed"):
         link.publish("", "q", Properties(), b"", mandatory=True)
+
+
+@pytest.mark.gen_test
+async def test_declaring_once_without_a_broker_is_a_connection_error(nowhere: Settings) -> None:
+    link = Link(nowhere, name="l")
+    with pytest.raises(ConnectionError, match="closed"):
+        await link.declare_once(Exchange("e", "topic"))
 
 
 def test_a_link_may_be_built_before_any_loop_runs(nowhere: Settings) -> None:

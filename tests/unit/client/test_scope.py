@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from tornado import gen
 
-from crew.client import Client, Parallel, PendingCall, Scope
+from crew.client import Client, Parallel, PendingCall, Scope, blocking
 from crew.client.scope import current
 from crew.client.subscription import Subscription
 from crew.errors import Canceled, TaskFailed, is_abandonment
@@ -405,6 +405,12 @@ async def test_a_call_in_an_abandoned_scope_is_refused_and_the_way_out_is_named(
                 client.call("resize")
             assert "1 calls in flight" in repr(client)
         await client.close()
+
+
+def test_calls_of_the_blocking_client_belong_to_no_scope_of_their_thread() -> None:
+    with nowhere() as url, blocking.Client(url) as client, Scope() as scope:
+        scope.abandon(GONE)
+        assert client.call("t").cancel()
 
 
 @pytest.mark.gen_test

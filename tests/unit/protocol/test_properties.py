@@ -11,18 +11,13 @@ from hypothesis import strategies as st
 from crew.protocol import properties
 from crew.protocol.message import Body, Call, Control, Event, Outcome, Reply
 from crew.protocol.properties import DeadLetter, MalformedMessage, Properties
+from tests.unit.protocol.test_user_headers import headers_of_users
 
 NOW = 1_800_000_000.0
 
 whole_text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 maybe_text = st.none() | whole_text
 integers_64 = st.integers(-(2**63), 2**63 - 1)
-header_names = whole_text.filter(lambda name: not name.lower().startswith(("crew-", "x-")))
-user_headers = st.dictionaries(
-    header_names,
-    whole_text | st.booleans() | integers_64,
-    max_size=4,
-)
 bodies = st.builds(Body, st.binary(), maybe_text, st.none() | st.just("gzip"))
 
 calls = st.builds(
@@ -36,7 +31,8 @@ calls = st.builds(
     persistent=st.booleans(),
     client=maybe_text,
     reply_to=maybe_text,
-    headers=user_headers,
+    attempt=st.integers(1, 1000),
+    headers=headers_of_users,
 )
 replies = st.builds(
     Reply,
@@ -45,7 +41,7 @@ replies = st.builds(
     body=bodies,
     persistent=st.booleans(),
     worker=maybe_text,
-    headers=user_headers,
+    headers=headers_of_users,
 )
 
 # What an AMQP field table can hold, as pika decodes it.
@@ -57,6 +53,7 @@ amqp_values = st.recursive(
 OURS = [
     properties.DEADLINE,
     properties.TIMEOUT,
+    properties.ATTEMPT,
     properties.TASK,
     properties.WORKER,
     properties.OUTCOME,
@@ -64,6 +61,7 @@ OURS = [
     "crew-client",
     "x-death",
     "x-first-death-reason",
+    "x-last-death-reason",
     "x-anything",
 ]
 short_strings = st.none() | st.text() | st.binary()  # bytes: what was no UTF-8
@@ -107,8 +105,32 @@ def test_a_call_arrives_as_it_was(call: Call) -> None:
     received = properties.to_call(call.task, of_call, call.body.data, make_id=lambda: "fallback")
     assert close(received.deadline, call.deadline)
     assert close(received.timeout, call.timeout)
+    assert properties.queue_priority(received.priority) == properties.queue_priority(call.priority)
     exact = {"deadline": None, "timeout": None, "priority": 0}
     assert msgspec.structs.replace(received, **exact) == msgspec.structs.replace(call, **exact)
+
+
+@given(calls, st.integers(1, 86_400_000))
+@settings(deadline=None, max_examples=50)
+def test_a_call_that_was_delayed_arrives_as_it_was(call: Call, delay_ms: int) -> None:
+    of_retry = properties.of_retry(call, delay_ms, now=NOW)
+    assert (of_retry.headers or {})["crew-delay"] == delay_ms
+    assert of_retry.expiration is None
+    usual = properties.of_call(call, now=NOW)
+    read = [properties.to_call(call.task, given, call.body.data, make_id=lambda: "x") for given in (of_retry, usual)]
+    assert read[0] == read[1]
+
+
+@pytest.mark.parametrize("level", range(10))
+def test_a_level_of_the_queue_gives_the_smallest_priority_that_has_it(level: int) -> None:
+    priority = properties.priority_of_level(level)
+    assert properties.queue_priority(priority) == level
+    assert level == 0 or properties.queue_priority(priority - 1) == level - 1
+
+
+@pytest.mark.parametrize(("level", "priority"), [(None, 0), (9, 231), (10, 231), (255, 231)])
+def test_a_message_of_another_sender_has_one_of_our_priorities(level: int | None, priority: int) -> None:
+    assert properties.to_call("t", Properties(priority=level), b"", make_id=lambda: "x").priority == priority
 
 
 @given(replies)
@@ -119,7 +141,7 @@ def test_a_reply_arrives_as_it_was(reply: Reply) -> None:
     assert msgspec.structs.replace(received, persistent=True) == msgspec.structs.replace(reply, persistent=True)
 
 
-@given(st.builds(Event, topic=whole_text, body=bodies, persistent=st.just(False), headers=user_headers))
+@given(st.builds(Event, topic=whole_text, body=bodies, persistent=st.just(False), headers=headers_of_users))
 @settings(deadline=None, max_examples=50)
 def test_an_event_arrives_as_it_was(event: Event) -> None:
     assert properties.to_event(event.topic, properties.of_event(event, now=NOW), event.body.data) == event
@@ -196,6 +218,9 @@ def test_the_message_id_of_another_sender_serves_where_there_is_no_correlation_i
         ("crew-deadline", 1.5),
         ("crew-timeout", "3"),
         ("crew-timeout", [1]),
+        ("crew-attempt", "2"),
+        ("crew-attempt", 0),
+        ("crew-attempt", -(2**63)),
         ("crew-client", 7),
         ("crew-client", b"\xff"),
     ],
@@ -254,6 +279,19 @@ def test_a_call_that_the_broker_sent_back_is_no_reply(reason: str) -> None:
     assert properties.to_reply(came_back, b"") == DeadLetter("17", reason)
 
 
+@pytest.mark.parametrize(
+    "deaths",
+    [
+        {"x-last-death-reason": "rejected", "x-death": [{"reason": "expired"}]},
+        {"x-death": [{"reason": "rejected", "queue": "crew.tasks.t"}, {"reason": "expired", "queue": "crew.retry.1"}]},
+    ],
+    ids=["since RabbitMQ 3.13", "before"],
+)
+def test_a_call_that_was_delayed_says_what_it_died_of_at_last(deaths: dict[str, Any]) -> None:
+    headers = {"x-first-death-reason": "expired", "x-first-death-queue": "crew.retry.1", **deaths}
+    assert properties.to_reply(Properties(correlation_id="17", headers=headers), b"") == DeadLetter("17", "rejected")
+
+
 def test_a_task_sees_the_callers_headers_and_none_of_ours() -> None:
     headers = {"tenant": "a", "crew-task": "t", "x-death": [], "traceparent": "00-1"}
     assert properties.to_call("t", Properties(headers=headers), b"", make_id=lambda: "x").headers == {
@@ -280,55 +318,3 @@ def test_a_larger_priority_never_goes_behind_a_smaller_one() -> None:
     levels = [properties.queue_priority(priority) for priority in range(256)]
     assert levels == sorted(levels)
     assert set(levels) == set(range(10))
-
-
-@given(user_headers)
-@settings(deadline=None, max_examples=50)
-def test_headers_may_be_strings_numbers_and_booleans(headers: dict[str, Any]) -> None:
-    assert properties.check_headers(headers) == headers
-
-
-def test_no_headers_are_no_headers() -> None:
-    assert properties.check_headers(None) == {}
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"a": None},
-        {"a": b"bytes"},
-        {"a": [1]},
-        {"a": 2**63},
-        {"": 1},
-        {"ü" * 65: 1},
-        {1: 1},
-        {"crew-client": "me"},
-        {"X-Death": "x"},
-        {"CREW-task": "t"},
-    ],
-    ids=repr,
-)
-def test_a_header_that_cannot_travel_is_a_value_error_at_the_call(headers: dict[Any, Any]) -> None:
-    with pytest.raises(ValueError, match="header"):
-        properties.check_headers(headers)
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"a": "\ud800"},
-        {"\ud800": 1},
-        {"a": float("nan")},
-        {"a": float("inf")},
-        {"a": "x" * 200_000},
-        [("a", 1)],
-    ],
-    ids=["value is no UTF-8", "name is no UTF-8", "nan", "inf", "larger than a frame", "no dict"],
-)
-def test_a_header_that_would_break_the_connection_is_a_value_error_at_the_call(headers: Any) -> None:
-    """Not UTF-8: pika raises while it writes. NaN: other clients write it, and pika raises while it reads.
-
-    Larger than a frame (128 KiB): the broker closes the connection, and the call is published again on the next.
-    """
-    with pytest.raises(ValueError, match="header"):
-        properties.check_headers(headers)

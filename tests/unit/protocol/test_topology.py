@@ -112,6 +112,24 @@ def test_replies_outlive_a_disconnect_of_five_minutes() -> None:
     assert queue.arguments == {"x-expires": 300_000}
 
 
+def test_a_delayed_call_goes_back_to_the_queue_that_it_was_published_for() -> None:
+    """The queue has no routing key for what leaves it, so the message keeps its own."""
+    queue, binding = topology.delay_queue(1500)
+    assert queue.name == "crew.retry.1500"
+    assert queue.arguments["x-message-ttl"] == 1500
+    assert queue.arguments["x-dead-letter-exchange"] == ""
+    assert "x-dead-letter-routing-key" not in queue.arguments
+    assert (binding.queue, binding.exchange) == (queue.name, "crew.retry")
+    assert binding.arguments == {"crew-delay": 1500, "x-match": "all"}
+
+
+@pytest.mark.parametrize("delay_ms", [1, 1500, 86_400_000])
+def test_a_queue_for_delays_goes_when_it_is_unused_and_not_before_its_calls(delay_ms: int) -> None:
+    queue, _ = topology.delay_queue(delay_ms)
+    assert queue.arguments["x-expires"] == delay_ms + 600_000
+    assert queue.arguments["x-expires"] < 2**32, "RabbitMQ has no more milliseconds"
+
+
 def test_a_subscription_cannot_fill_the_broker() -> None:
     assert topology.subscription_queue("me").arguments["x-max-length"] == 10_000
     assert topology.parked_queue().arguments["x-max-length"] == 100_000

@@ -139,6 +139,17 @@ class Main:
         thread.join(5)
 
 
+class PlayedIoThread:
+    """In place of the I/O thread: what it has to send is out at once."""
+
+    def __init__(self, soon: Callable[..., None] = lambda function, *args: function(*args)) -> None:
+        self.soon = soon
+
+    def later(self, seconds: float, function: Callable[..., object], *args: Any) -> None:
+        """After so many seconds, in a thread of its own."""
+        threading.Timer(seconds, function, args).start()
+
+
 class Threads:
     """A thread lane, and what it did; the test is its I/O thread."""
 
@@ -151,7 +162,7 @@ class Threads:
             self.buffer,
             on_started=self.started.append,
             on_ended=self.ended.append,
-            soon=lambda function, *args: function(*args),
+            io=PlayedIoThread(),
         )
 
     def put(self, *executions: Execution) -> None:
@@ -199,7 +210,7 @@ class Coroutines:
         self.unsent: list[Callable[[], object]] = []
         self._holds = holds
         self.lane = AsyncLane(
-            slots, self.buffer, on_started=self.started.append, on_ended=self.ended.append, soon=self._soon
+            slots, self.buffer, on_started=self.started.append, on_ended=self.ended.append, io=PlayedIoThread(self._soon)
         )
 
     def put(self, *executions: Execution) -> None:

@@ -12,12 +12,15 @@ from crew.amqp import Delivery
 from crew.protocol import codec, failure, properties, topology
 from crew.protocol.message import Body, Call, Outcome, Reply
 from crew.protocol.properties import Properties
+from crew.worker.admission import MAX_DELIVERIES
 from crew.worker.buffer import Buffer
 from crew.worker.canceled import CanceledCalls
-from crew.worker.consumer import MAX_DELIVERIES, TaskConsumer
+from crew.worker.consumer import TaskConsumer
 from crew.worker.execution import Execution
 from crew.worker.ledger import Ledger
 from crew.worker.replies import Replies
+from crew.worker.retries import Retries
+from crew.worker.retry import Retry
 from tests.unit.deliveries import RecordingChannel, a_delivery, a_task, an_execution
 from tests.unit.links import FakeLink, Published
 from tests.unit.worker.lanes import PlayedLane
@@ -48,11 +51,13 @@ class Worker:
         *,
         slots: int = 1,
         prefetch: int | None = None,
+        retry: Retry | None = None,
         grace: float = 5.0,
         zombies: int = 1,
         debug: bool = False,
     ) -> None:
         self.publishing, self.consuming = FakeLink(), FakeLink()
+        replies = Replies(self.publishing.as_link(), "w")
         self.channel = RecordingChannel()
         self.buffer = Buffer()
         self.lane = TakingLane(self.buffer, slots)
@@ -60,9 +65,10 @@ class Worker:
         self.canceled = CanceledCalls()
         self.worn_out = 0
         self.consumer = TaskConsumer(
-            [a_task(lambda data: data, name=name) for name in ("t", "other")],
+            [a_task(lambda data: data and int(data), name=name, retry=retry) for name in ("t", "other")],
             link=self.consuming.as_link(),
-            replies=Replies(self.publishing.as_link(), "w"),
+            replies=replies,
+            retries=Retries(self.publishing.as_link(), replies),
             buffer=self.buffer,
             lane=self.lane,
             ledger=self.ledger,
@@ -216,6 +222,50 @@ async def test_a_call_that_killed_one_process_is_run_again_if_it_is_persistent()
         else:
             assert [reply.outcome for reply in worker.replies()] == [Outcome.WORKER_LOST]
         worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("persistent", [True, False])
+async def test_a_call_that_is_to_be_tried_again_is_acknowledged_when_the_broker_has_it(persistent: bool) -> None:
+    worker = Worker(retry=Retry(retries=1))
+    delivery = worker.receives(persistent=persistent, body=codec.encode("no number"))
+    worker.finish()
+    await until(lambda: worker.sent_to(delivery.queue))
+    assert worker.channel.acked == ([] if persistent else [delivery.tag])
+    worker.publishing.confirm_all()
+    await until(lambda: worker.sent_to("crew.reply.me"))  # it has started, once
+    assert worker.replies() == []
+    assert worker.channel.acked == [delivery.tag]
+
+
+@pytest.mark.gen_test
+async def test_the_last_attempt_is_answered() -> None:
+    worker = Worker(retry=Retry(retries=1))
+    delivery = worker.receives(attempt=2, body=codec.encode("no number"))
+    worker.finish()
+    (reply,) = worker.replies()
+    assert (reply.outcome, failure.decode(reply.body.data).attempts) == (Outcome.RAISED, 2)
+    assert worker.sent_to(delivery.queue) == []
+
+
+@pytest.mark.gen_test
+async def test_a_retry_that_finds_no_worker_in_time_is_a_timeout_as_it_has_run_before() -> None:
+    worker = Worker()
+    worker.receives(deadline=time.time() - 0.001, attempt=2)
+    assert [reply.outcome for reply in worker.replies()] == [Outcome.TIMED_OUT]
+
+
+@pytest.mark.gen_test
+async def test_crashes_are_counted_beside_the_retries() -> None:
+    """So that each execution of a call has a larger number than the one before."""
+    worker = Worker()
+    execution = an_execution()
+    execution.call = msgspec.structs.replace(execution.call, id="17")
+    worker.ledger.begin(0, execution)
+    worker.ledger.record_crash(0)
+    worker.receives(attempt=2)
+    assert worker.lane.executions[0].attempt == 3
+    worker.consumer.stop()
 
 
 @pytest.mark.gen_test

@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from crew.protocol.message import Body, Outcome
 from crew.worker.context import context
 from crew.worker.execution import Ended, Execution
 from crew.worker.reason import Reason
+from crew.worker.retry import Retry
 from crew.worker.running import running
 from tests.unit.deliveries import an_execution, outcome_of, value_of
 
@@ -146,6 +148,82 @@ def test_a_call_whose_deadline_has_passed_is_not_started() -> None:
 def test_the_context_is_gone_when_the_task_has_ended() -> None:
     run(an_execution(lambda data: context.id))
     assert running.get() is None
+
+
+# --- another attempt ------------------------------------------------------------------------------------------------
+
+THREE = Retry(retries=3, backoff=(1.0, 60.0), retry_on=(OSError,))
+
+
+def fails(error: BaseException) -> Callable[[Any], Any]:
+    """A task that raises."""
+
+    def task(data: Any) -> Any:
+        raise error
+
+    return task
+
+
+def retry_after(execution: Execution) -> float | None:
+    """What it came to says about another attempt."""
+    assert execution.ended is not None
+    return execution.ended.retry_after
+
+
+def test_an_exception_that_is_worth_it_asks_for_another_attempt() -> None:
+    execution = run(an_execution(fails(ConnectionResetError()), retry=THREE))
+    assert retry_after(execution) == 1.0
+    assert told_by(execution).type_name == "ConnectionResetError"
+
+
+@pytest.mark.parametrize(
+    ("error", "options", "attempts", "retryable", "note"),
+    [
+        (OSError(), {"attempt": 4}, 4, True, "attempt 4 of 4"),
+        (OSError(), {"budget": 0.5}, 1, True, "attempt 1 of 4; no time for another"),
+        (OSError(), {"attempt": 3, "budget": 2}, 3, True, "attempt 3 of 4; no time for another"),
+        (KeyError(), {}, 1, False, ""),
+        (KeyError(), {"attempt": 2}, 2, False, "attempt 2 of 4"),
+        (OSError(), {"retry": Retry()}, 1, False, ""),
+    ],
+)
+def test_the_last_failure_tells_how_many_there_were(
+    error: Exception, options: dict[str, Any], attempts: int, retryable: bool, note: str
+) -> None:
+    execution = run(an_execution(fails(error), **{"retry": THREE, **options}))
+    assert retry_after(execution) is None
+    told = told_by(execution)
+    assert (told.attempts, told.retryable, told.note) == (attempts, retryable, note)
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit(), Interrupt()], ids=repr)
+def test_what_is_no_ordinary_exception_is_never_run_again(error: BaseException) -> None:
+    assert retry_after(run(an_execution(fails(error), retry=Retry(retries=3)))) is None
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_task_that_was_interrupted_is_not_run_again_whatever_it_raises(reason: Reason) -> None:
+    def task(data: Any) -> None:
+        execution.interrupt(reason)
+        raise OSError
+
+    execution = an_execution(task, retry=THREE)
+    assert retry_after(run(execution)) is None
+
+
+@pytest.mark.parametrize(
+    ("function", "body"),
+    [(lambda data: {1, 2}, None), (lambda data: context.headers.update({"a": None}), None), (str, Body(b"{", "x"))],
+    ids=["a value that cannot travel", "headers that cannot", "a body that cannot be read"],
+)
+def test_what_another_attempt_would_not_change_is_not_run_again(function: Any, body: Body | None) -> None:
+    execution = run(an_execution(function, body=body, retry=Retry(retries=3)))
+    assert outcome_of(execution) is Outcome.RAISED
+    assert retry_after(execution) is None
+
+
+def test_a_task_sees_which_attempt_it_is() -> None:
+    assert value_of(run(an_execution(lambda data: context.attempt, attempt=3, crashes=1))) == 4
 
 
 # --- its time -------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 
 from crew.errors import SettingsError
 from crew.worker import task as task_module
+from crew.worker.retry import Retry
 from crew.worker.task import HandlerClass, Registry, Task
 
 
@@ -165,6 +166,23 @@ def test_what_is_no_duration_is_a_value_error(timeout: Any) -> None:
         Task("resize", timeout=timeout)
 
 
+def test_a_task_is_not_run_again_unless_it_says_so() -> None:
+    assert Task("resize").retry == Retry(retries=0, backoff=(1.0, 60.0), retry_on=(Exception,))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"retries": -1}, {"backoff": (60, 1)}, {"retry_on": (SystemExit,)}],
+    ids=["retries", "backoff", "retry_on"],
+)
+def test_a_mistake_in_its_retries_is_told_where_the_task_stands(wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    with pytest.raises(ValueError, match=name):
+        Task("resize", **wrong)
+    with pytest.raises(ValueError, match=name):
+        HandlerClass.bind("resize", **wrong)
+
+
 # --- classes --------------------------------------------------------------------------------------------------------
 
 
@@ -176,10 +194,11 @@ def test_a_class_serves_a_task_with_an_instance_of_its_own_each_time(registry: R
             instances.append(self)
             return self.data["width"] // 2
 
-    Resize.bind("resize", timeout=3)
+    Resize.bind("resize", timeout=3, retries=2, backoff=(1, 2), retry_on=(OSError,))
     task = registry.get("resize")
     assert task is not None
     assert task.timeout == 3.0
+    assert task.retry == Retry(retries=2, backoff=(1.0, 2.0), retry_on=(OSError,))
     assert [task.function({"width": 8}), task.function({"width": 4})] == [4, 2]
     assert instances[0] is not instances[1]
 

@@ -1,0 +1,63 @@
+"""Makes calls over two links: checks the arguments, encodes the payload, sends, and takes the replies."""
+
+import time
+from typing import Any, Final
+
+from crew.amqp import Consumer, Link
+from crew.client.call import OnAnswer, PendingCall
+from crew.client.calls import Calls
+from crew.protocol import codec, deadline, properties, topology, user_headers
+from crew.protocol.message import Call, Headers, new_id
+
+REPLY_PREFETCH: Final = 500  # replies that the broker need not hold back
+
+
+class Caller:
+    """Calls tasks on behalf of `client`; what a Client does without the life of its links.
+
+    Args:
+        client: an id; it names the queue of the replies.
+        limit: calls that may be in flight.
+        publishing, consuming: links to publish on and to take replies from.
+        options: of Calls.
+    """
+
+    def __init__(self, client: str, limit: int, *, publishing: Link, consuming: Link, **options: Any) -> None:
+        self.client = client
+        self.calls = Calls(limit, publishing=publishing, consuming=consuming, **options)
+        self.queue, self.binding = topology.reply_queue(client)
+        self.consumer = Consumer(self.queue.name, self.calls.on_reply, REPLY_PREFETCH)
+
+    def make(
+        self,
+        task: str,
+        data: Any = None,
+        *,
+        priority: int = 0,
+        expiration: float = deadline.DEFAULT_EXPIRATION,
+        timeout: float | None = None,
+        persistent: bool = True,
+        serializer: str | None = None,
+        headers: Headers | None = None,
+        callback: OnAnswer | None = None,
+        id: str | None = None,
+    ) -> PendingCall:
+        """A call that is not sent yet; arguments and errors as `Client.call` has them. Any thread may make it."""
+        message = Call(
+            id=new_id() if id is None else topology.check_name("id", id),
+            task=topology.check_name("task", task),
+            body=codec.encode(data, serializer),
+            priority=properties.check_priority(priority),
+            deadline=time.time() + deadline.check_duration("expiration", expiration),
+            timeout=None if timeout is None else deadline.check_duration("timeout", timeout),
+            persistent=bool(persistent),
+            client=self.client,
+            reply_to=self.queue.name,
+            headers=user_headers.check(headers),
+        )
+        return PendingCall(message, callback=callback, on_canceled=self.calls.cancel)
+
+    def send(self, call: PendingCall) -> None:
+        """Send it, on the loop of the links; raises DuplicateTaskId or Overloaded as `Client.call` does."""
+        now = time.time()
+        self.calls.send(call, deadline.remaining(call.message.deadline or now, now))

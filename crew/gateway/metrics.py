@@ -1,0 +1,41 @@
+"""Counters for Prometheus: what was given up, because its HTTP client had gone."""
+
+import time
+from collections.abc import Iterable
+from typing import Final
+
+from prometheus_client import Counter
+
+from crew.client import PendingCall
+
+REQUESTS: Final = Counter(
+    "crew_abandoned_requests_total",
+    "HTTP requests whose client has gone while calls were in flight for them.",
+)
+CALLS: Final = Counter(
+    "crew_abandoned_calls_total",
+    "Calls that were cancelled because their HTTP client has gone. State started: a worker had said that it runs, as "
+    "it does after 200 ms; else queued.",
+    ["state"],
+)
+SECONDS: Final = Counter(
+    "crew_abandoned_seconds_total",
+    "Seconds that the cancelled calls still had until their deadline or timeout: an upper bound of what was saved.",
+)
+QUEUED: Final = CALLS.labels("queued")  # made here, so that both are there, as 0, from the start
+STARTED: Final = CALLS.labels("started")
+
+
+def count(canceled: Iterable[PendingCall]) -> None:
+    """Count one abandoned request, and the calls that were cancelled with it."""
+    REQUESTS.inc()
+    now = time.time()
+    for call in canceled:
+        (STARTED if call.has_started else QUEUED).inc()
+        SECONDS.inc(_unused(call, now))
+
+
+def _unused(call: PendingCall, now: float) -> float:
+    """Seconds that its task could have run at most."""
+    left = 0.0 if call.message.deadline is None else max(0.0, call.message.deadline - now)
+    return left if call.message.timeout is None else min(left, call.message.timeout)

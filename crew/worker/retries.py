@@ -1,0 +1,124 @@
+"""Calls on their way to another execution: through a queue that delays them, back into the queue of their task.
+
+Nothing is held unacknowledged meanwhile, and no worker need live: the call is published anew, and its delivery is
+acknowledged when the broker has it. Published anew, because the broker drops a message that only its own dead-lettering
+has moved in a circle.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from crew.amqp import ConfirmStatus, Link
+from crew.errors import ConnectionError
+from crew.protocol import deadline, properties, topology, user_headers
+from crew.protocol.message import Call
+from crew.worker.execution import Ended, Execution
+from crew.worker.replies import Replies
+
+logger = logging.getLogger(__name__)
+
+DECLARED_FOR: Final = 60.0  # seconds: a queue in which calls wait goes when nobody has declared it for 10 minutes
+PUBLISHES: Final = 5  # of a call that the broker does not take; then its caller is told of its failure
+AGAIN_AFTER: Final = 0.1  # seconds until the next of them, for a link that has not heard yet that it is lost
+
+OnSent = Callable[[], object]
+
+
+class Retries:
+    """Sends what is to be run again. All of it on the I/O thread.
+
+    Args:
+        replies: take the failure of a call that cannot be run again after all.
+    """
+
+    def __init__(self, link: Link, replies: Replies) -> None:
+        self._link = link
+        self._replies = replies
+        self._declared: dict[int, float] = {}  # delay in milliseconds -> time.monotonic() of the declaration
+        self._declaring = asyncio.Lock()  # each declaration has a channel of its own, and a connection only so many
+        self._sending: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._sending)
+
+    def __repr__(self) -> str:
+        return f"<Retries: {len(self)} on their way>"
+
+    def send(self, execution: Execution, ended: Ended, on_sent: OnSent) -> None:
+        """Have the call of `execution` run again, `ended.retry_after` seconds after the broker has taken it.
+
+        While the broker is away the call waits here. It is dropped where its delivery was lost meanwhile, as the broker
+        delivers that again, and answered with `ended` where there is no time left, or the broker does not take it.
+
+        Args:
+            on_sent: called when the broker has the call, or its answer.
+        """
+        sending = asyncio.get_running_loop().create_task(self._send(execution, ended, on_sent))
+        self._sending.add(sending)
+        sending.add_done_callback(self._sending.discard)
+
+    def stop(self) -> None:
+        """Send nothing more; idempotent."""
+        for sending in self._sending:
+            sending.cancel()
+
+    async def _send(self, execution: Execution, ended: Ended, on_sent: OnSent) -> None:
+        call = execution.call
+        delay = ended.retry_after or 0.0
+        for _ in range(PUBLISHES):
+            with contextlib.suppress(ConnectionError):  # it was closed: nothing waits for it then
+                await self._link.ready()
+            if not (execution.is_acked or execution.delivery.is_ours):
+                return
+            if deadline.is_past(call.deadline, time.time() + delay):
+                break
+            status = await self._publish(call, round(delay * 1000))
+            if status is ConfirmStatus.CONFIRMED:
+                self._on_confirmed(execution, on_sent)
+                return
+            if status is ConfirmStatus.LOST and not call.persistent:
+                break  # the broker may have it, and would run it twice
+            await asyncio.sleep(AGAIN_AFTER)
+        logger.warning("call %s of task %s is not run again: the broker has not taken it in time", call.id, call.task)
+        self._replies.answer(call, ended, on_sent)
+
+    def _on_confirmed(self, execution: Execution, on_sent: OnSent) -> None:
+        on_sent()
+        if execution.call.attempt == 1 and not execution.is_announced:
+            self._replies.announce(execution.call)  # a client whose time is up should know that a worker took it
+
+    async def _publish(self, call: Call, delay_ms: int) -> ConfirmStatus | None:
+        """The broker's word on the next attempt of `call`; None where it could not be asked."""
+        try:
+            await self._declare(delay_ms)
+            status = await self._link.publish(
+                topology.RETRY,
+                topology.task_queue_name(call.task),
+                properties.of_retry(_next_attempt(call), delay_ms, now=time.time()),
+                call.body.data,
+                mandatory=True,
+            )
+        except ConnectionError as error:
+            logger.info("call %s of task %s waits for the broker: %s", call.id, call.task, error)
+            return None
+        if status is ConfirmStatus.RETURNED:
+            self._declared.pop(delay_ms, None)  # somebody has deleted the queue
+        return status
+
+    async def _declare(self, delay_ms: int) -> None:
+        async with self._declaring:
+            now = time.monotonic()
+            if now - self._declared.get(delay_ms, -DECLARED_FOR) >= DECLARED_FOR:
+                await self._link.declare_once(*topology.delay_queue(delay_ms))
+                self._declared[delay_ms] = now
+
+
+def _next_attempt(call: Call) -> Call:
+    """`call`, as it is published again: without headers of another sender that would break the connection."""
+    return msgspec.structs.replace(call, attempt=call.attempt + 1, headers=user_headers.sendable(call.headers))

@@ -1,0 +1,99 @@
+"""When a task that has raised is run again: the policy of one task, a pure value."""
+
+from collections.abc import Sequence
+from typing import Any, Final, TypeGuard
+
+import msgspec
+
+DEFAULT_BACKOFF: Final = (1.0, 60.0)  # seconds: after the first failure, and at most
+SHORTEST_DELAY: Final = 0.001  # seconds: the broker delays by whole milliseconds
+LONGEST_DELAY: Final = 86_400.0  # seconds: a day; anything longer is a unit mistaken
+
+_DOUBLINGS: Final = 40  # enough to get from the shortest delay beyond the longest
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What follows from an exception.
+
+    Attributes:
+        delay: seconds until the call is run again, or None where it is not.
+        retryable: whether the policy names the exception.
+        note: what the final error says of the attempts, or "".
+    """
+
+    delay: float | None
+    retryable: bool = False
+    note: str = ""
+
+
+class Retry(msgspec.Struct, frozen=True, kw_only=True):
+    """How often and when a task is run again.
+
+    Attributes:
+        retries: executions after the first.
+        backoff: seconds before the second execution, and the longest before any; they double from one to the next.
+        retry_on: exceptions that are worth another execution.
+    """
+
+    retries: int = 0
+    backoff: tuple[float, float] = DEFAULT_BACKOFF
+    retry_on: tuple[type[Exception], ...] = (Exception,)
+
+    def delay_after(self, attempt: int) -> float:
+        """Seconds from the failure of execution number `attempt`, 1 for the first, to the next; whole milliseconds."""
+        first, longest = self.backoff
+        return round(min(first * 2.0 ** min(attempt - 1, _DOUBLINGS), longest), 3)
+
+    def verdict(self, error: Exception, *, attempt: int, deadline: float | None, now: float) -> Verdict:
+        """What follows from `error`, which execution number `attempt` has raised at `now`.
+
+        Args:
+            deadline: of the call, on the clock of `now`; None where it has none. Nothing is run again beyond it.
+        """
+        note = f"attempt {attempt} of {max(attempt, self.retries + 1)}"  # it may have had more retries before a reload
+        retryable = self.retries > 0 and isinstance(error, self.retry_on)
+        if not retryable or attempt > self.retries:
+            return Verdict(None, retryable, note if attempt > 1 else "")
+        delay = self.delay_after(attempt)
+        if deadline is not None and now + delay >= deadline:
+            return Verdict(None, retryable, f"{note}; no time for another")
+        return Verdict(delay, retryable, f"{note}; another could not be sent")
+
+
+def check_retry(retries: object, backoff: object, retry_on: object) -> Retry:
+    """The policy of these three arguments of a task; raises ValueError where one of them cannot work."""
+    return Retry(retries=_check_retries(retries), backoff=_check_backoff(backoff), retry_on=_check_retry_on(retry_on))
+
+
+def _check_retries(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"retries must be an int of 0 or more, not {value!r}")
+    return value
+
+
+def _check_backoff(value: object) -> tuple[float, float]:
+    if not (_is_sequence(value) and len(value) == 2 and all(map(_is_delay, value)) and value[0] <= value[1]):
+        raise ValueError(
+            f"backoff must be two numbers of seconds, the first delay and the longest, from {SHORTEST_DELAY} to "
+            f"{LONGEST_DELAY:.0f}, like (1, 60), not {value!r}"
+        )
+    return float(value[0]), float(value[1])
+
+
+def _check_retry_on(value: object) -> tuple[type[Exception], ...]:
+    if not (_is_sequence(value) and value and all(isinstance(one, type) for one in value)):
+        raise ValueError(f"retry_on must be a tuple of exception classes, like (OSError,), not {value!r}")
+    for one in value:
+        if not issubclass(one, Exception):
+            raise ValueError(f"retry_on must name subclasses of Exception, and {one.__qualname__} is none")
+    return tuple(value)
+
+
+def _is_sequence(value: Any) -> TypeGuard[Sequence[Any]]:
+    return isinstance(value, tuple | list)
+
+
+def _is_delay(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return SHORTEST_DELAY <= value <= LONGEST_DELAY  # NaN is not

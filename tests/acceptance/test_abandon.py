@@ -1,0 +1,158 @@
+"""Nothing runs for nobody: browsers that leave, a real gateway, real workers."""
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.web import Visit, Web
+from tests.processes import Process, Processes
+from tests.waiting import eventually
+
+HERE = Path(__file__).parent
+BROWSERS = 200
+AT_ONCE = 100  # of those: what the workers have threads for
+MAY_GROW = 4096  # KiB that a process may have more after the third round than after the first
+
+
+class Abandoned:
+    """The application and its workers."""
+
+    def __init__(self, processes: Processes, *flags: str, count: int = 1) -> None:
+        self.worker = processes.python(HERE / "abandon_worker.py", *flags)
+        self.gateway = processes.python(HERE / "abandon_app.py")
+        self.web = Web.of(self.gateway)
+        self.worker.says("serving 1 task", times=count)
+
+    def visit(self, path: str, name: str, seconds: float = 30) -> Visit:
+        """Begin a request that calls a task."""
+        return self.web.visit(f"{path}?name={name}&seconds={seconds:g}")
+
+    def in_flight(self) -> int:
+        """Calls of the gateway that have not ended."""
+        return int(self.web.get("/in-flight").text)
+
+    def started(self) -> set[str]:
+        """Names of the executions that have begun."""
+        return set(re.findall(r"STARTED (\S+)\n", self.worker.output))
+
+    def running(self) -> set[str]:
+        """Names of the executions that have not ended."""
+        return self.started() - set(re.findall(r"ENDED (\S+)\n", self.worker.output))
+
+    def interrupted(self, name: str) -> float:
+        """When the task of this name was told that its call was cancelled."""
+        found = re.search(rf"INTERRUPTED {name} canceled ([\d.]+)\n", self.worker.output)
+        assert found, self.worker
+        return float(found[1])
+
+    def assert_nothing_was_logged_as_an_error(self) -> None:
+        """A browser that leaves is no error."""
+        for process in (self.gateway, self.worker):
+            lines = process.output.splitlines()
+            assert not [line for line in lines if re.search(r"Traceback|\[E |\[W |ERROR|WARNING|never retrieved", line)]
+
+
+def rss(process: Process, processes: Processes) -> dict[int, int]:
+    """KiB of memory by pid: of the process, and of its children."""
+    pids = [pid for pid in processes.alive() if pid == process.pid or _parent(pid) == process.pid]
+    return {pid: int(_status(pid, "VmRSS")) for pid in pids}
+
+
+def _parent(pid: int) -> int:
+    return int(_status(pid, "PPid"))
+
+
+def _status(pid: int, key: str) -> str:
+    found = re.search(rf"{key}:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    assert found
+    return found[1]
+
+
+@pytest.mark.parametrize("flags", [(), ("--threads=4",)], ids=["main thread", "threads"])
+def test_a_task_is_stopped_within_a_second_of_its_browsers_leaving(
+    processes: Processes, flags: tuple[str, ...]
+) -> None:
+    abandoned = Abandoned(processes, *flags)
+    begun = time.monotonic()
+    browser = abandoned.visit("/sleep", "a")
+    abandoned.worker.says("STARTED a")
+    eventually(lambda: time.monotonic() - begun >= 0.5)
+
+    left = time.time()
+    browser.leave()
+
+    abandoned.worker.says("ENDED a", timeout=5)
+    assert 0 <= abandoned.interrupted("a") - left < 1
+    assert abandoned.in_flight() == 0
+    assert abandoned.visit("/sleep", "b", 0).answer(timeout=5).text == "slept as b"
+    metrics = abandoned.web.get("/metrics").text
+    assert "crew_abandoned_requests_total 1.0" in metrics
+    assert 'crew_abandoned_calls_total{state="started"} 1.0' in metrics
+    abandoned.assert_nothing_was_logged_as_an_error()
+
+
+def test_a_call_that_still_waits_is_never_started(processes: Processes) -> None:
+    abandoned = Abandoned(processes)
+    first = abandoned.visit("/sleep", "first", 2)
+    abandoned.worker.says("STARTED first")
+    second = abandoned.visit("/sleep", "second", 30)
+    eventually(lambda: abandoned.in_flight() == 2)
+
+    second.leave()
+
+    assert first.answer(timeout=5).text == "slept as first"
+    assert abandoned.visit("/sleep", "third", 0).answer(timeout=5).text == "slept as third"
+    assert "STARTED second" not in abandoned.worker.output
+
+
+def test_browsers_that_leave_by_the_hundreds_leave_nothing_behind(processes: Processes) -> None:
+    abandoned = Abandoned(processes, "--processes=2", f"--threads={AT_ONCE // 2}", count=2)
+    memory = []
+    for number in range(3):
+        come_and_go(abandoned, number)
+        memory.append(rss(abandoned.gateway, processes) | rss(abandoned.worker, processes))
+
+    assert memory[0].keys() == memory[2].keys(), "a process was replaced"
+    grown = {pid: memory[2][pid] - memory[0][pid] for pid in memory[0]}
+    assert max(grown.values()) < MAY_GROW, memory
+    abandoned.assert_nothing_was_logged_as_an_error()
+
+
+def come_and_go(abandoned: Abandoned, number: int) -> None:
+    """Two hundred browsers arrive, wait until all threads are busy, and leave."""
+    before = abandoned.started()
+    browsers = [abandoned.visit("/sleep", f"{number}-{browser}") for browser in range(BROWSERS)]
+    eventually(lambda: len(abandoned.started() - before) == AT_ONCE, timeout=20)
+    eventually(lambda: abandoned.in_flight() == BROWSERS, timeout=10)
+    for browser in browsers:
+        browser.leave()
+    eventually(lambda: abandoned.in_flight() == 0, timeout=10)
+    eventually(lambda: not abandoned.running(), timeout=10)
+    after = f"after-{number}"
+    assert abandoned.visit("/sleep", after, 0).answer(timeout=5).text == f"slept as {after}"
+    assert not abandoned.running()
+
+
+def test_a_call_that_two_requests_share_ends_with_the_last_of_them(processes: Processes) -> None:
+    abandoned = Abandoned(processes)
+
+    browsers = [abandoned.visit("/shared", "kept", 1.5) for _ in range(2)]
+    abandoned.gateway.says("WAITS kept", times=2)
+    abandoned.worker.says("STARTED kept")
+    browsers[0].leave()
+    assert browsers[1].answer(timeout=5).text == "slept as kept"
+
+    browsers = [abandoned.visit("/shared", "left", 30) for _ in range(2)]
+    abandoned.gateway.says("WAITS left", times=2)
+    abandoned.worker.says("STARTED left")
+    browsers[0].leave()
+    abandoned.gateway.says("499 GET /shared?name=left", timeout=5)
+    assert abandoned.in_flight() == 1
+    left = time.time()
+    browsers[1].leave()
+    abandoned.worker.says("ENDED left", timeout=5)
+    assert 0 <= abandoned.interrupted("left") - left < 1
+    assert abandoned.in_flight() == 0
+    abandoned.assert_nothing_was_logged_as_an_error()

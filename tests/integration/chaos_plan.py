@@ -1,0 +1,73 @@
+"""What the chaos test is going to do: the same for the same seed."""
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+LANES: Final = {"main": 28, "thread": 32, "async": 40}  # of a hundred calls
+QUICKER: Final = 0.35  # times as long work those of the main lane, which has the fewest slots
+KINDS: Final = {"quick": 12, "nap": 40, "block": 16, "spin": 10, "swallow": 10, "shielded": 6, "fail": 5.3, "die": 0.2}
+STUBBORN: Final = 0.5  # of a hundred calls in the main lane: each costs a process
+SECONDS: Final = {(0.02, 0.1): 50, (0.1, 0.5): 38, (0.5, 1.5): 12}  # how long a task works
+CANCELS: Final = {None: 84, "call": 8, "task": 8}
+
+
+class Planned(msgspec.Struct, frozen=True):
+    """One call.
+
+    Attributes:
+        lane: main, thread or async: the name of its task.
+        kind: what the task does.
+        seconds: how long it does that.
+        cancel: "call": by `call.cancel()`; "task": by asyncio, as who awaits it; None.
+        cancel_after: seconds.
+    """
+
+    id: str
+    lane: str
+    kind: str
+    seconds: float
+    expiration: float
+    timeout: float | None
+    priority: int
+    persistent: bool
+    cancel: str | None
+    cancel_after: float
+
+    @property
+    def is_interruptible(self) -> bool:
+        """Whether an interrupt ends it, or is at least seen: not a thread in one blocking call."""
+        return self.kind != "stubborn" and not (self.lane == "thread" and self.kind == "block")
+
+
+def plan(seed: int, count: int, *, prefix: str) -> Sequence[Planned]:
+    """`count` calls."""
+    dice = random.Random(seed)
+    return [_one(dice, f"{prefix}{number}") for number in range(count)]
+
+
+def _one(dice: random.Random, id: str) -> Planned:
+    lane = _pick(dice, LANES)
+    kind = "stubborn" if lane == "main" and dice.random() < STUBBORN / 100 else _pick(dice, KINDS)
+    seconds = dice.uniform(*_pick(dice, SECONDS)) * (QUICKER if lane == "main" else 1)
+    expiration = max(0.2, seconds * dice.uniform(0.8, 1.6) + dice.choice([0.0, dice.uniform(0, 3)]))
+    return Planned(
+        id=id,
+        lane=lane,
+        kind=kind,
+        seconds=seconds,
+        expiration=expiration,
+        timeout=dice.choice([None, seconds * dice.uniform(0.7, 2)]),
+        priority=dice.randrange(256),
+        persistent=dice.random() < 0.6,
+        cancel=_pick(dice, CANCELS),
+        cancel_after=dice.uniform(0, expiration),
+    )
+
+
+def _pick(dice: random.Random, weights: Mapping[T, float]) -> T:
+    return dice.choices(list(weights), list(weights.values()))[0]

@@ -1,0 +1,105 @@
+"""What the tasks of the chaos test have written down: which runs began and ended when, in which processes."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(kw_only=True)
+class Run:
+    """One run of a call. Times are time.monotonic().
+
+    Attributes:
+        limit: when it must end.
+        stopped_at: when it ended, or saw that it should.
+    """
+
+    id: str
+    pid: int
+    started: float
+    limit: float
+    ended: float | None = None
+    stopped_at: float | None = None
+
+
+@dataclass
+class Life:
+    """A worker process, from its fork on."""
+
+    born: float
+    died: float | None = None
+    was_killed: bool = False
+
+
+@dataclass
+class Record:
+    """Reads the file `path` as it grows, and looks which processes live."""
+
+    path: Path
+    runs: dict[str, Run] = field(default_factory=dict)
+    lives: dict[int, Life] = field(default_factory=dict)
+    _read: int = 0
+
+    def look(self) -> None:
+        """Read on, and note who has died."""
+        now = time.monotonic()
+        for pid in self.alive():
+            if not _is_alive(pid):
+                self.lives[pid].died = now
+        with self.path.open() as file:
+            file.seek(self._read)
+            lines = file.readlines()
+            self._read = file.tell()
+        for line in lines:
+            word, *values, at = line.split()
+            self._note(word, values, float(at))
+
+    def alive(self) -> list[int]:
+        """Processes that have not been seen dead."""
+        return [pid for pid, life in self.lives.items() if life.died is None]
+
+    def busy(self) -> list[int]:
+        """Processes in which something runs."""
+        return sorted({run.pid for run in self.unended() if self.lives[run.pid].died is None})
+
+    def unended(self) -> Iterator[Run]:
+        """Runs of which no end was written."""
+        return (run for run in self.runs.values() if run.ended is None)
+
+    def kill(self, pid: int) -> None:
+        """SIGKILL."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            self.lives[pid].died = time.monotonic()
+            self.lives[pid].was_killed = True
+
+    def end_of(self, run: Run) -> float | None:
+        """When `run` ended, by itself or with its process."""
+        return self.lives[run.pid].died if run.ended is None else run.ended
+
+    def stop_of(self, run: Run) -> float | None:
+        """When `run` ended, or saw that it should."""
+        return self.end_of(run) if run.stopped_at is None else run.stopped_at
+
+    def _note(self, word: str, values: list[str], at: float) -> None:
+        if word == "BORN":
+            self.lives[int(values[0])] = Life(at)
+        elif word == "START":
+            token, id, limit = values
+            self.runs[token] = Run(id=id, pid=int(token.split(".")[0]), started=at, limit=float(limit))
+        elif run := self.runs.get(values[0]):  # none where an interrupt was faster than START
+            run.stopped_at = run.stopped_at or at
+            if word == "END":
+                run.ended = run.ended or at
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

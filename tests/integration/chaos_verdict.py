@@ -1,0 +1,75 @@
+"""What was promised, compared with what the callers saw and the tasks wrote down: each breach is one sentence."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import crew
+from tests.integration.chaos import Ended
+from tests.integration.chaos_record import Record, Run
+
+ENDS_WITHIN: Final = 0.5  # seconds after its deadline, a call
+GRACE: Final = 1.0  # seconds: `--grace` of the workers
+GONE_WITHIN: Final = 1.0  # seconds after deadline and grace, a run
+HEARD_WITHIN: Final = 1.0  # seconds after a cancel
+BORN_WITHIN: Final = 3.0  # seconds from the fork of a process until it hears of cancels
+FAILURES: Final = (crew.TimeoutError, crew.ExpirationError, crew.WorkerLost)
+
+
+def breaches(calls: Sequence[Ended], record: Record) -> list[str]:
+    """Everything that was not as promised."""
+    runs: dict[str, list[Run]] = defaultdict(list)
+    for run in record.runs.values():
+        runs[run.id].append(run)
+    of_calls = [f"{what}: {call}; {runs[call.planned.id]}" for call in calls for what in _of_call(call, runs, record)]
+    of_runs = [f"{what}: {run}" for run in record.runs.values() for what in _of_run(run, record)]
+    return of_calls + of_runs
+
+
+def _of_call(call: Ended, runs: dict[str, list[Run]], record: Record) -> Iterator[str]:
+    planned, own = call.planned, runs[call.planned.id]
+    if not _is_honest(call):
+        yield f"answered with {call.answer!r}"
+    if (late := call.ended - call.began - planned.expiration) > ENDS_WITHIN:
+        yield f"ended {late:.2f} s after its deadline"
+    if call.called_back is not None and [id(answer) for answer in call.called_back] != [id(call.answer)]:
+        yield "called back with something else than who awaited it got"
+    if call.answer == planned.id and not own:
+        yield "has a value, and never ran"
+    if not planned.persistent and len(own) > 1:
+        yield f"is not persistent, and ran {len(own)} times"
+    if call.canceled is not None:
+        yield from _of_canceled(call, call.canceled, own, record)
+
+
+def _is_honest(call: Ended) -> bool:
+    """Whether the answer is one that may be given."""
+    if call.canceled is not None:
+        return isinstance(call.answer, asyncio.CancelledError if call.planned.cancel == "task" else crew.Canceled)
+    match call.answer:
+        case crew.TaskFailed(type_name="LookupError"):
+            return call.planned.kind == "fail"
+        case str(value):
+            return value == call.planned.id and call.planned.kind not in ("fail", "die", "stubborn")
+    return isinstance(call.answer, FAILURES)
+
+
+def _of_canceled(call: Ended, canceled: float, runs: list[Run], record: Record) -> Iterator[str]:
+    for run in runs:
+        # A process that has just been born may have missed the cancel; it is told once it says that it has started.
+        is_young = record.lives[run.pid].born + BORN_WITHIN > canceled
+        if run.started > canceled + HEARD_WITHIN and not is_young:
+            yield f"started {run.started - canceled:.2f} s after its cancel"
+        stopped = record.stop_of(run)
+        late = None if stopped is None else stopped - max(canceled, run.started)
+        if call.planned.is_interruptible and (late is None or late > HEARD_WITHIN):
+            yield f"went on for {late} s after its cancel"
+
+
+def _of_run(run: Run, record: Record) -> Iterator[str]:
+    ended = record.end_of(run)
+    if ended is None:
+        yield "never ended"
+    elif (late := ended - run.limit - GRACE) > GONE_WITHIN:
+        yield f"ended {late:.2f} s after its deadline and grace"

@@ -1,0 +1,93 @@
+"""`async def` tasks: hundreds at a time, interrupted by cancellation, and no danger to heartbeats."""
+
+import asyncio
+import time
+
+import pytest
+
+import crew
+from crew import Client
+from tests.integration.conftest import StartWorker
+from tests.waiting import until
+
+SCRIPT = "nesting.py"
+
+
+@pytest.mark.gen_test
+async def test_hundreds_are_in_flight_in_one_process(broker_url: str, prefix: str, start_worker: StartWorker) -> None:
+    start_worker("--concurrency", "300", script=SCRIPT)
+    async with Client(broker_url) as client:
+        began = time.monotonic()
+        pids = await asyncio.gather(*(client.call(prefix + "nap", 1.0) for _ in range(300)))
+        assert time.monotonic() - began < 5  # 300 s, one after the other
+    assert len(set(pids)) == 1
+
+
+@pytest.mark.gen_test
+async def test_no_more_run_at_a_time_than_concurrency_allows(
+    broker_url: str, prefix: str, start_worker: StartWorker
+) -> None:
+    start_worker("--concurrency", "2", script=SCRIPT)
+    async with Client(broker_url) as client:
+        began = time.monotonic()
+        await asyncio.gather(*(client.call(prefix + "nap", 0.3) for _ in range(6)))
+        assert time.monotonic() - began >= 0.9
+
+
+@pytest.mark.gen_test
+async def test_plain_functions_are_served_while_a_coroutine_blocks_the_event_loop(
+    broker_url: str, prefix: str, start_worker: StartWorker
+) -> None:
+    worker = start_worker(script=SCRIPT)
+    async with Client(broker_url) as client:
+        blocking = client.call(prefix + "block", 1.5)
+        await until(lambda: blocking.has_started)
+        began = time.monotonic()
+        assert len(await client.call(prefix + "inner", {})) == 1
+        assert time.monotonic() - began < 1
+        assert not blocking.done()
+        assert await blocking == 1.5
+    assert "Traceback" not in worker.output
+
+
+@pytest.mark.gen_test
+async def test_a_coroutine_that_swallows_its_cancellation_loses_its_slot_and_others_go_on(
+    broker_url: str, prefix: str, start_worker: StartWorker
+) -> None:
+    worker = start_worker("--grace", "1", "--concurrency", "1", script=SCRIPT)
+    async with Client(broker_url) as client:
+        pid = await client.call(prefix + "nap", 0)
+        with pytest.raises(crew.TimeoutError):
+            await client.call(prefix + "stubborn nap", timeout=0.3)
+        assert await client.call(prefix + "nap", 0, expiration=5) == pid
+        assert worker.output.count("STUBBORN") >= 1
+        with pytest.raises(crew.TimeoutError):
+            await client.call(prefix + "stubborn nap", timeout=0.3)
+        assert await client.call(prefix + "nap", 0, expiration=8) != pid  # two are too many for one slot
+
+
+@pytest.mark.gen_test
+async def test_a_stopped_worker_finishes_its_coroutines(
+    broker_url: str, prefix: str, start_worker: StartWorker
+) -> None:
+    worker = start_worker(script=SCRIPT)
+    async with Client(broker_url) as client:
+        calls = [client.call(prefix + "nap", 0.7) for _ in range(20)]
+        await until(lambda: all(call.has_started for call in calls))
+        stopped = asyncio.get_running_loop().run_in_executor(None, worker.stop)
+        assert len(set(await asyncio.gather(*calls))) == 1
+        assert await stopped == 0
+
+
+@pytest.mark.gen_test
+async def test_a_coroutine_that_does_not_finish_in_time_is_run_elsewhere(
+    broker_url: str, prefix: str, start_worker: StartWorker
+) -> None:
+    first = start_worker("--drain", "0.2", script=SCRIPT)
+    async with Client(broker_url) as client:
+        call = client.call(prefix + "nap", 1.5)
+        await until(lambda: call.has_started)
+        start_worker(script=SCRIPT)
+        await asyncio.get_running_loop().run_in_executor(None, first.stop)
+        assert "NAP INTERRUPTED drain" in first.output
+        assert await call > 0

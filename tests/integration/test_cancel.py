@@ -1,0 +1,184 @@
+"""Nothing runs for nobody: what a cancel does to a call, wherever it is."""
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import Awaitable
+
+import pytest
+
+import crew
+from crew import Client
+from crew.client import blocking
+from tests.integration.conftest import StartWorker
+from tests.waiting import until
+
+STOPPED = 1.0  # seconds from the cancel to the interrupt: the promise
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("flags", [(), ("--threads", "2")], ids=["main lane", "thread lane"])
+async def test_a_running_task_sees_systemexit_with_the_reason_canceled(
+    broker_url: str, prefix: str, start_worker: StartWorker, flags: tuple[str, ...]
+) -> None:
+    worker = start_worker(*flags)
+    async with Client(broker_url) as client:
+        call = client.call(prefix + "hang", "endless loop")
+        await until(lambda: call.has_started)
+        canceled = time.monotonic()
+        assert call.cancel()
+        with pytest.raises(crew.Canceled):
+            await call
+        assert time.monotonic() - canceled < 0.1  # the caller need not wait for the worker
+        await until(lambda: "FINALLY [endless loop]" in worker.output, timeout=STOPPED)
+        assert "INTERRUPTED [endless loop] canceled" in worker.output
+        assert await client.call(prefix + "echo", "next") == "next"
+
+
+@pytest.mark.gen_test
+async def test_a_task_that_never_lets_another_thread_run_hears_of_its_cancel(
+    broker_url: str, prefix: str, start_worker: StartWorker
+) -> None:
+    worker = start_worker()
+    async with Client(broker_url) as client:
+        call = client.call(prefix + "hang", "regex")
+        await until(lambda: call.has_started)
+        call.cancel()
+        await until(lambda: "INTERRUPTED [regex] canceled" in worker.output, timeout=STOPPED)
+
+
+@pytest.mark.gen_test
+async def test_who_is_cancelled_by_asyncio_gets_cancellederror_and_the_task_is_stopped(
+    broker_url: str, prefix: str, start_worker: StartWorker
+) -> None:
+    worker = start_worker()
+    async with Client(broker_url) as client:
+        with pytest.raises(TimeoutError) as caught:
+            async with asyncio.timeout(0.5):
+                await client.call(prefix + "hang", "time.sleep")
+        assert not isinstance(caught.value, crew.TimeoutError)
+        await until(lambda: "INTERRUPTED [time.sleep] canceled" in worker.output, timeout=STOPPED)
+
+        waiting = asyncio.ensure_future(_wait(client, prefix + "hang", "Queue.get"))
+        await until(lambda: len(client._calls) == 1 and next(iter(client._calls._pending)).has_started)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await until(lambda: "INTERRUPTED [Queue.get] canceled" in worker.output, timeout=STOPPED)
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_waits_is_not_started_once_it_was_cancelled(
+    broker_url: str, prefix: str, start_worker: StartWorker
+) -> None:
+    worker = start_worker()
+    async with Client(broker_url) as client:
+        busy = client.call(prefix + "note", {"name": "busy", "seconds": 0.6})
+        waiting = [client.call(prefix + "note", {"name": f"w{n}"}) for n in range(20)]
+        await until(lambda: busy.has_started)
+        for call in waiting[::2]:
+            call.cancel()
+        await busy
+        for call in waiting[1::2]:
+            await call
+        assert await client.call(prefix + "echo", "all done") == "all done"
+    assert re.findall(r"STARTED w(\d+)", worker.output) == [str(n) for n in range(1, 20, 2)]
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_waits_in_its_queue_is_forgotten_by_workers_that_come_later(
+    broker_url: str, prefix: str, start_worker: StartWorker
+) -> None:
+    """They have not heard of the cancel; they say that they start it, and are told."""
+    first = start_worker()
+    async with Client(broker_url) as client:
+        await client.call(prefix + "echo", "the queue exists")
+        first.stop()
+        call = client.call(prefix + "hang", "time.sleep", expiration=30)
+        await until(lambda: call.is_published)
+        await asyncio.sleep(0)
+        call.cancel()
+        late = start_worker()
+        await until(lambda: "INTERRUPTED [time.sleep] canceled" in late.output, timeout=STOPPED + 5)
+        assert await client.call(prefix + "echo", "next") == "next"
+
+
+@pytest.mark.gen_test
+async def test_a_cancel_while_the_result_is_on_its_way_has_exactly_one_outcome(
+    broker_url: str, prefix: str, start_worker: StartWorker
+) -> None:
+    start_worker("--processes", "2", count=2)
+    async with Client(broker_url) as client:
+        outcomes: dict[str, list[object]] = {}
+        round_trip = max([await _seconds(client.call(prefix + "sleep", 0.002)) for _ in range(10)][2:])
+
+        async def one(number: int) -> None:
+            id = f"{prefix}{number}"
+            call = client.call(
+                prefix + "sleep",
+                0.002,
+                id=id,
+                callback=lambda value, headers: outcomes.setdefault(id, []).append(value),
+            )
+            await asyncio.sleep(2 * round_trip * (number % 40) / 40)
+            call.cancel()
+            with contextlib.suppress(crew.Canceled):
+                assert await call == 0.002
+
+        for first in range(0, 400, 8):
+            await asyncio.gather(*(one(number) for number in range(first, first + 8)))
+        assert len(client._calls) == 0
+        assert await client.call(prefix + "echo", "alive") == "alive"
+    assert len(outcomes) == 400
+    assert all(len(seen) == 1 for seen in outcomes.values())
+    kinds = {type(seen[0]) for seen in outcomes.values()}
+    assert kinds == {float, crew.Canceled}, "it was always the same: this showed nothing"
+
+
+@pytest.mark.gen_test
+async def test_a_client_that_closes_stops_what_it_waited_for(
+    broker_url: str, prefix: str, start_worker: StartWorker
+) -> None:
+    worker = start_worker()
+    async with Client(broker_url) as client:
+        call = client.call(prefix + "hang", "time.sleep")
+        await until(lambda: call.has_started)
+    await until(lambda: "INTERRUPTED [time.sleep] canceled" in worker.output, timeout=STOPPED)
+    with pytest.raises(crew.ConnectionError):
+        await call
+
+
+@pytest.mark.gen_test
+async def test_a_shielded_section_is_finished_and_its_caller_does_not_wait_for_it(
+    broker_url: str, prefix: str, start_worker: StartWorker
+) -> None:
+    worker = start_worker()
+    async with Client(broker_url) as client:
+        began = time.monotonic()
+        with pytest.raises(crew.TimeoutError):
+            await client.call(prefix + "shielded", 0.8, timeout=0.3)
+        assert time.monotonic() - began < 0.8
+        await until(lambda: "AFTER THE SHIELD timeout" in worker.output)
+    assert "COMMITTED" in worker.output
+
+
+def test_a_script_may_cancel_too(broker_url: str, prefix: str, start_worker: StartWorker) -> None:
+    worker = start_worker()
+    with blocking.Client(broker_url) as client:
+        call = client.call(prefix + "note", {"name": "long", "seconds": 30})
+        worker.says("STARTED long")
+        assert call.cancel()
+        with pytest.raises(crew.Canceled):
+            call.result()
+        assert client.call(prefix + "echo", "next").result(5) == "next"
+
+
+async def _seconds(call: Awaitable[object]) -> float:
+    began = time.monotonic()
+    await call
+    return time.monotonic() - began
+
+
+async def _wait(client: Client, task: str, data: object) -> object:
+    return await client.call(task, data)

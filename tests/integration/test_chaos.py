@@ -1,0 +1,156 @@
+"""Calls of every kind, cancelled at random, by workers that die at random: every promise holds for each of them.
+
+Replay a seed with `CREW_CHAOS_SEED=7 pytest tests/integration/test_chaos.py`; `make soak` runs more of them.
+"""
+
+import logging
+import os
+import random
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+import crew
+from crew import Client
+from tests.integration import raw
+from tests.integration.chaos import Chaos, Ended
+from tests.integration.chaos_plan import LANES, plan
+from tests.integration.chaos_record import Record
+from tests.integration.chaos_verdict import GRACE, breaches
+from tests.processes import Process, Processes
+from tests.waiting import until
+
+WORKER = Path(__file__).with_name("chaotic.py")
+SEEDS = 3
+CALLS = 2_000
+# Two hosts, as it were, for the main lane, and two for coroutines: one in the main thread, one beside threads.
+WORKERS = (
+    ("main", "--processes", "3"),
+    ("main", "--processes", "2"),
+    ("thread,async", "--processes", "2", "--threads", "8"),
+    ("async", "--processes", "2"),
+)
+SETTLED_WITHIN = 8.0  # seconds until nothing runs, and nothing is left in a queue
+AT_ONCE = 1.0  # seconds
+CLIENT_GROWS = 6.0  # MiB, over a thousand calls and what this test keeps of them
+SUPERVISOR_GROWS = 2.0  # MiB
+EXPECTED = re.compile(
+    r"process \d+ was killed by SIGKILL|process \d+ is frozen|goes on [\d.]+ s after its interrupt"
+    r"|goes with its process|is given up and parked"
+)
+SEEN = {str, crew.TimeoutError, crew.ExpirationError, crew.Canceled, crew.TaskFailed}  # else the seed shows nothing
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A seed a test: those of CREW_CHAOS_SEED, or the first few."""
+    count = SEEDS * (10 if metafunc.config.getoption("--soak") else 1)
+    seeds = [int(seed) for seed in os.environ.get("CREW_CHAOS_SEED", "").split(",") if seed] or range(1, count + 1)
+    metafunc.parametrize("seed", seeds, ids=[f"seed {seed}" for seed in seeds])
+
+
+@pytest.mark.soak
+@pytest.mark.gen_test(timeout=100)
+async def test_calls_cancels_and_deaths_at_random_break_no_promise(
+    request: pytest.FixtureRequest,
+    broker_url: str,
+    prefix: str,
+    tmp_path: Path,
+    processes: Processes,
+    caplog: pytest.LogCaptureFixture,
+    seed: int,
+) -> None:
+    caplog.set_level(logging.WARNING, logger="crew")
+    record = Record(tmp_path / "record")
+    workers = _start(processes, record.path)
+    calls = plan(seed, CALLS, prefix=prefix)
+    async with Client(broker_url) as client:
+        chaos = Chaos(client, record, random.Random(seed), prefix=prefix)
+        ended = await chaos.run(calls[: CALLS // 2])
+        before = _memory(workers)
+        ended += await chaos.run(calls[CALLS // 2 :])
+        after = _memory(workers)
+        print(f"seed {seed}: {_told(ended, record)}")
+        await until(lambda: not _unended(record), timeout=SETTLED_WITHIN)
+        found = breaches(ended, record)
+        assert not found, f"seed {seed}, {len(found)} breaches:\n" + "\n".join(found)
+        assert len(client._calls) == 0
+        await _next_calls_are_served_at_once(client, prefix)
+    await _queues_are_empty(request, broker_url, prefix)
+    _nobody_grows(before, after)
+    _logs_are_as_expected(workers, caplog)
+    assert {type(one.answer) for one in ended} >= SEEN
+    assert any(life.was_killed for life in record.lives.values())
+
+
+# --- steps -----------------------------------------------------------------------------------------------------------
+
+
+def _start(processes: Processes, record: Path) -> list[Process]:
+    workers = []
+    for lanes, *flags in WORKERS:
+        environment = f"CREW_CHAOS_LANES={lanes}", f"CREW_CHAOS_RECORD={record}"
+        workers.append(processes.start("env", *environment, sys.executable, WORKER, "--grace", str(GRACE), *flags))
+    for worker, (_, _, count, *_) in zip(workers, WORKERS, strict=True):
+        worker.says("serving", times=int(count))
+    return workers
+
+
+def _unended(record: Record) -> list[object]:
+    record.look()
+    return [run for run in record.runs.values() if record.end_of(run) is None]
+
+
+async def _next_calls_are_served_at_once(client: Client, prefix: str) -> None:
+    for lane in LANES:
+        began = time.monotonic()
+        await client.call(prefix + lane, {"kind": "quick", "seconds": 0})
+        assert time.monotonic() - began < AT_ONCE
+
+
+async def _queues_are_empty(request: pytest.FixtureRequest, url: str, prefix: str) -> None:
+    """Nothing is ready; nothing is unacknowledged either, as far as the broker is ours to be asked."""
+    raw.parked(url)
+    queues = [f"crew.tasks.{prefix}{lane}" for lane in LANES]
+    await until(lambda: not any(raw.depth(url, queue) for queue in queues), timeout=SETTLED_WITHIN)
+    if "CREW_TEST_AMQP_URL" not in os.environ:
+        node = request.getfixturevalue("node")
+        empty = {f"{queue}\t0" for queue in queues}
+        await until(lambda: empty <= {*node.ctl("list_queues", "name", "messages").splitlines()}, SETTLED_WITHIN)
+
+
+def _nobody_grows(before: Sequence[float], after: Sequence[float]) -> None:
+    client, *supervisors = [now - then for now, then in zip(after, before, strict=True)]
+    assert client < CLIENT_GROWS
+    assert max(supervisors) < SUPERVISOR_GROWS
+
+
+def _logs_are_as_expected(workers: Sequence[Process], caplog: pytest.LogCaptureFixture) -> None:
+    for worker in workers:
+        lines = worker.output.splitlines()
+        assert not [line for line in lines if re.search(" (WARNING|ERROR) ", line) and not EXPECTED.search(line)]
+    assert not caplog.records
+
+
+# --- pieces ----------------------------------------------------------------------------------------------------------
+
+
+def _memory(workers: Sequence[Process]) -> list[float]:
+    """MiB of this process, and of each supervisor."""
+    return [_rss(os.getpid()), *(_rss(worker.pid) for worker in workers)]
+
+
+def _rss(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def _told(ended: Sequence[Ended], record: Record) -> str:
+    """What a seed has shown."""
+    answers = Counter(type(one.answer).__name__ for one in ended)
+    killed = sum(life.was_killed for life in record.lives.values())
+    return f"{dict(answers)}, {len(record.runs)} runs, {killed} of {len(record.lives)} processes killed"

@@ -1,0 +1,213 @@
+"""A task that raises is run again after a delay, which holds nothing and outlives everything."""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import crew
+from crew import Client
+from crew.cli.node import Node
+from tests.integration import raw
+from tests.processes import Process, Processes, running
+from tests.waiting import eventually, until
+
+RETRYING = Path(__file__).with_name("retrying.py")
+PATIENT = "crew.retry.5000"  # the queue in which calls of the task `patient` wait
+
+
+@pytest.fixture
+def worker(processes: Processes) -> Process:
+    """A worker that serves."""
+    return start(processes)
+
+
+def start(processes: Processes) -> Process:
+    """One more worker, once it serves."""
+    return processes.python(RETRYING).says("serving")
+
+
+def attempts(worker: Process, task: str) -> list[float]:
+    """When the executions of `task` began."""
+    return [float(at) for at in re.findall(rf"^ATTEMPT {task} \d+ (\S+)$", worker.output, re.MULTILINE)]
+
+
+# --- what becomes of the call ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("persistent", [True, False])
+async def test_a_call_succeeds_on_a_later_attempt(
+    broker_url: str, prefix: str, worker: Process, persistent: bool
+) -> None:
+    async with Client(broker_url) as client:
+        answer = await client.call(prefix + "flaky", 3, persistent=persistent, expiration=10)
+    assert answer["attempt"] == 3
+    first, second, third = attempts(worker, "flaky")
+    assert second - first >= 0.3
+    assert third - second >= 0.6
+
+
+@pytest.mark.gen_test
+async def test_many_calls_that_fail_at_once_each_run_once_more(broker_url: str, prefix: str, worker: Process) -> None:
+    async with Client(broker_url) as client:
+        calls = [client.call(prefix + "flaky", 2, expiration=20) for _ in range(300)]
+        assert [(await call)["attempt"] for call in calls] == [2] * 300
+    assert len(attempts(worker, "flaky")) == 600
+
+
+@pytest.mark.gen_test
+async def test_the_last_failure_tells_how_many_there_were(broker_url: str, prefix: str, worker: Process) -> None:
+    async with Client(broker_url) as client:
+        with pytest.raises(crew.TaskFailed) as failed:
+            await client.call(prefix + "flaky", 9, expiration=20)
+    assert str(failed.value) == "OSError: attempt 4 fails (attempt 4 of 4)"
+    assert (failed.value.attempts, failed.value.retryable) == (4, True)
+    assert len(attempts(worker, "flaky")) == 4
+
+
+@pytest.mark.gen_test
+async def test_nothing_is_run_again_beyond_the_deadline(broker_url: str, prefix: str, worker: Process) -> None:
+    async with Client(broker_url) as client:
+        began = time.monotonic()
+        with pytest.raises(crew.TaskFailed, match=r"attempt 1 of 2; no time for another") as failed:
+            await client.call(prefix + "patient", 2, expiration=2)
+        assert time.monotonic() - began < 1.5
+    assert (failed.value.attempts, failed.value.retryable) == (1, True)
+
+
+@pytest.mark.gen_test
+async def test_an_exception_that_is_not_worth_it_fails_at_once(broker_url: str, prefix: str, worker: Process) -> None:
+    async with Client(broker_url) as client:
+        with pytest.raises(crew.TaskFailed, match=r"^KeyError: 'attempt 1 fails'$") as failed:
+            await client.call(prefix + "other", 2)
+    assert (failed.value.attempts, failed.value.retryable) == (1, False)
+
+
+@pytest.mark.gen_test
+async def test_a_task_that_was_interrupted_is_not_run_again(broker_url: str, prefix: str, worker: Process) -> None:
+    async with Client(broker_url) as client:
+        with pytest.raises(crew.TimeoutError):
+            await client.call(prefix + "slow", 10, timeout=0.2, expiration=3)
+        assert await client.call(prefix + "echo", "next") == "next"
+    assert worker.output.count("SLOW") == 1
+
+
+@pytest.mark.gen_test(timeout=60)
+@pytest.mark.parametrize(("kills", "outcome"), [(2, 4), (3, crew.WorkerLost)])
+async def test_crashes_are_counted_apart_from_retries(
+    broker_url: str, prefix: str, worker: Process, kills: int, outcome: object
+) -> None:
+    """The call has one retry, and may cost three processes all the same."""
+    async with Client(broker_url) as client:
+        call = client.call(prefix + "fragile", kills)
+        if outcome is crew.WorkerLost:
+            with pytest.raises(crew.WorkerLost, match="3 worker processes"):
+                await call
+        else:
+            assert (await call)["attempt"] == outcome
+    assert worker.output.count("exited with 1") == kills
+    raw.parked(broker_url)
+
+
+# --- while it waits -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_waits_holds_nothing_and_stops_nobody(
+    broker_url: str, prefix: str, node: Node, worker: Process
+) -> None:
+    async with Client(broker_url) as client:
+        call = client.call(prefix + "patient", 2)
+        await until(lambda: _waiting(broker_url) == 1)
+        assert await client.call(prefix + "echo", "meanwhile", expiration=3) == "meanwhile"
+        queues = {line.split("\t")[0]: line for line in node.ctl(*_LIST_QUEUES).splitlines()}
+        assert queues[PATIENT].split("\t")[1:3] == ["1", "0"]
+        assert queues[f"crew.tasks.{prefix}patient"].split("\t")[1:3] == ["0", "0"]
+        assert '{"x-expires",605000}' in queues[PATIENT]
+        assert (await call)["attempt"] == 2
+    first, second = attempts(worker, "patient")
+    assert second - first >= 5
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_worker_that_is_killed_meanwhile_takes_no_retry_with_it(
+    broker_url: str, prefix: str, processes: Processes, worker: Process
+) -> None:
+    async with Client(broker_url) as client:
+        call = client.call(prefix + "patient", 2)
+        await until(lambda: _waiting(broker_url) == 1)
+        _kill_with_child(worker)
+        second = start(processes)
+        assert (await call)["attempt"] == 2
+    assert [len(attempts(one, "patient")) for one in (worker, second)] == [1, 1]
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_retry_that_the_broker_gives_back_says_why(
+    broker_url: str, prefix: str, processes: Processes, worker: Process
+) -> None:
+    """It has died before: of its delay."""
+    async with Client(broker_url) as client:
+        call = client.call(prefix + "patient", 2)
+        await until(lambda: _waiting(broker_url) == 1)
+        assert worker.stop() == 0
+        with raw.channel(broker_url) as channel:
+            queue = f"crew.tasks.{prefix}patient"
+            method, _, _ = eventually(lambda: _taken(channel, queue), timeout=10)
+            channel.basic_reject(method.delivery_tag, requeue=False)
+        with pytest.raises(crew.TaskError, match=r"gave call .* back: rejected"):
+            await call
+
+
+@pytest.fixture
+def own_node(tmp_path: Path) -> Iterator[Node]:
+    """A node of this test alone, which it may restart."""
+    node = Node(tmp_path / "broker")
+    node.start()
+    yield node
+    node.stop()
+
+
+@pytest.mark.gen_test(timeout=110)
+async def test_a_restart_of_the_broker_loses_no_retry(own_node: Node, tmp_path: Path) -> None:
+    with running(tmp_path, {"CREW_AMQP_URL": own_node.url}) as processes:
+        worker = start(processes)
+        async with Client(own_node.url) as client:
+            call = client.call("patient", 2, expiration=90)
+            await until(lambda: _waiting(own_node.url) == 1)
+            own_node.stop()
+            own_node.start()
+            assert (await call)["attempt"] == 2
+        assert len(attempts(worker, "patient")) == 2
+
+
+_LIST_QUEUES = ("list_queues", "name", "messages_ready", "messages_unacknowledged", "arguments")
+
+
+def _waiting(url: str) -> int:
+    """Calls of `patient` that wait for their next attempt."""
+    with raw.channel(url) as channel:
+        queue = channel.queue_declare(
+            PATIENT,
+            durable=True,
+            arguments={"x-message-ttl": 5000, "x-dead-letter-exchange": "", "x-expires": 605_000},
+        )
+        return int(queue.method.message_count)
+
+
+def _kill_with_child(worker: Process) -> None:
+    child = int(Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text())
+    worker.kill()
+    os.kill(child, signal.SIGKILL)
+
+
+def _taken(channel: Any, queue: str) -> Any:
+    """What is in the queue, or None."""
+    taken = channel.basic_get(queue)
+    return taken if taken[0] is not None else None
