@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crew.protocol import properties
-from crew.protocol.message import Body, Call, Event, Outcome, Reply
+from crew.protocol.message import Body, Call, Control, Event, Outcome, Reply
 from crew.protocol.properties import DeadLetter, MalformedMessage, Properties
 from tests.unit.protocol.test_user_headers import headers_of_users
 
@@ -85,7 +85,9 @@ READERS: list[Callable[[Properties], Any]] = [
     lambda given: properties.to_call("t", given, b"", make_id=lambda: "fallback"),
     lambda given: properties.to_reply(given, b""),
     lambda given: properties.to_event("t", given, b""),
+    properties.to_control,
 ]
+READ_AS = ["call", "reply", "event", "control"]
 
 
 def close(one: float | None, other: float | None) -> bool:
@@ -145,6 +147,14 @@ def test_an_event_arrives_as_it_was(event: Event) -> None:
     assert properties.to_event(event.topic, properties.of_event(event, now=NOW), event.body.data) == event
 
 
+@given(st.builds(Control, id=whole_text, reason=whole_text, deadline=st.none() | st.floats(NOW - 100, NOW + 1e6)))
+@settings(deadline=None, max_examples=50)
+def test_a_control_message_arrives_as_it_was(control: Control) -> None:
+    received = properties.to_control(properties.of_control(control))
+    assert close(received.deadline, control.deadline)
+    assert msgspec.structs.replace(received, deadline=None) == msgspec.structs.replace(control, deadline=None)
+
+
 @given(calls)
 @settings(deadline=None, max_examples=50)
 def test_the_broker_is_told_in_its_own_words(call: Call) -> None:
@@ -171,7 +181,7 @@ def test_a_short_call_sends_no_header_that_it_can_do_without() -> None:
 # --- what others send -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("read", READERS, ids=["call", "reply", "event"])
+@pytest.mark.parametrize("read", READERS, ids=READ_AS)
 @given(given=foreign)
 @settings(deadline=None, max_examples=100)
 def test_a_message_of_anybody_is_understood_or_malformed(read: Callable[[Properties], Any], given: Properties) -> None:
@@ -181,7 +191,7 @@ def test_a_message_of_anybody_is_understood_or_malformed(read: Callable[[Propert
         assert str(error)
 
 
-@pytest.mark.parametrize("read", READERS, ids=["call", "reply", "event"])
+@pytest.mark.parametrize("read", READERS, ids=READ_AS)
 def test_a_header_whose_name_is_no_utf_8_is_understood_or_malformed(read: Callable[[Properties], Any]) -> None:
     """pika leaves such a name as bytes."""
     headers: Any = {b"\xff": 1}
@@ -230,6 +240,31 @@ def test_a_property_of_the_wrong_type_is_named() -> None:
 def test_a_reply_that_answers_nobody_is_malformed(id: str | None) -> None:
     with pytest.raises(MalformedMessage, match="correlation_id"):
         properties.to_reply(Properties(correlation_id=id), b"")
+
+
+@pytest.mark.parametrize("id", [None, ""])
+def test_a_control_message_about_nothing_is_malformed(id: str | None) -> None:
+    with pytest.raises(MalformedMessage, match="correlation_id"):
+        properties.to_control(Properties(correlation_id=id))
+
+
+@pytest.mark.parametrize(
+    "headers", [{"crew-reason": 7}, {"crew-reason": None}, {"crew-deadline": "soon"}, {"crew-deadline": 1.5}], ids=repr
+)
+def test_a_control_message_with_a_header_of_the_wrong_type_is_malformed(headers: dict[str, Any]) -> None:
+    (name,) = headers
+    with pytest.raises(MalformedMessage, match=name):
+        properties.to_control(Properties(correlation_id="17", headers=headers))
+
+
+def test_a_control_message_without_a_reason_is_a_cancel() -> None:
+    assert properties.to_control(Properties(correlation_id="17")) == Control(id="17", reason="canceled")
+
+
+def test_a_control_message_does_not_outlive_a_restart_of_the_broker() -> None:
+    """It would cost as much as the call."""
+    given = properties.of_control(Control(id="17", reason="canceled"))
+    assert (given.delivery_mode, given.type) == (1, "control")
 
 
 def test_an_outcome_that_nobody_knows_is_malformed() -> None:

@@ -142,3 +142,44 @@ def test_a_subscription_binds_its_clients_queue_to_its_topic() -> None:
         "crew.PUBSUB",
         "news.*",
     )
+
+
+# --- control --------------------------------------------------------------------------------------------------------
+
+
+def heard_by(worker: str, tasks: list[str], key: str) -> bool:
+    """Whether `worker`, which serves `tasks`, is told what is published with `key`."""
+    return any(routes(one.key.split("."), key.split(".")) for one in topology.control_bindings(worker, tasks))
+
+
+def test_a_worker_hears_what_is_told_to_it_alone_and_to_all_who_serve_one_of_its_tasks() -> None:
+    tasks = ["resize", "image.crop"]
+    for key in (topology.control_key_of_worker("w1"), *map(topology.control_key_of_task, tasks)):
+        assert heard_by("w1", tasks, key)
+    for key in (topology.control_key_of_worker("w2"), *map(topology.control_key_of_task, ["other", "image", "w1"])):
+        assert not heard_by("w1", tasks, key)
+
+
+@pytest.mark.parametrize("task", ["*", "#", "a.*.b", "a.#", "worker.w2", "task.resize", "..", " "])
+def test_a_worker_hears_of_its_task_whatever_its_name(task: str) -> None:
+    assert heard_by("w1", [task], topology.control_key_of_task(task))
+
+
+def test_a_task_is_never_mistaken_for_a_worker() -> None:
+    assert not heard_by("w1", ["worker.w2", "#"], topology.control_key_of_worker("w2"))
+
+
+def test_control_messages_come_over_a_queue_of_the_worker_that_outlives_a_short_disconnect_and_is_bounded() -> None:
+    queue = topology.control_queue("w1")
+    assert queue.name == "crew.control.w1"
+    assert queue.arguments == {"x-expires": 60_000, "x-max-length": 10_000}
+    assert {(one.queue, one.exchange) for one in topology.control_bindings("w1", ["t"])} == {
+        ("crew.control.w1", "crew.control")
+    }
+    assert topology.Exchange("crew.control", "topic") in topology.EXCHANGES
+
+
+@pytest.mark.parametrize("task", ["x" * 244, "ü" * 122])
+def test_the_longest_name_of_a_task_fits_a_routing_key(task: str) -> None:
+    """AMQP's short string holds 255 bytes."""
+    assert len(topology.control_key_of_task(topology.check_name("task", task)).encode()) <= 255

@@ -1,0 +1,197 @@
+"""What workers are told when nobody waits for a call any longer."""
+
+import asyncio
+import time
+
+import pytest
+
+from crew import errors
+from crew.amqp import ConfirmStatus
+from crew.client import calls as calls_module
+from crew.client.calls import REPLY_MARGIN
+from crew.protocol import properties
+from crew.protocol.message import Body, Control, Outcome, Reply
+from tests.unit.client.pending_calls import a_call
+from tests.unit.client.test_calls import Caller, returned
+from tests.waiting import until
+
+
+def told(caller: Caller) -> list[tuple[str, str, str]]:
+    """What workers were told: routing key, id of the call, reason."""
+    return [(key, control.id, control.reason) for key, control in controls(caller)]
+
+
+def controls(caller: Caller) -> list[tuple[str, Control]]:
+    """What workers were told, with the routing keys."""
+    sent = [one for one in caller.publishing.published if one.exchange == "crew.control"]
+    return [(one.key, properties.to_control(one.properties)) for one in sent]
+
+
+def started(id: str, worker: str | None = "w1") -> Reply:
+    """A worker has started a call."""
+    return Reply(id=id, outcome=Outcome.STARTED, body=Body(b"", None), worker=worker)
+
+
+@pytest.mark.gen_test
+async def test_a_cancel_is_told_to_all_who_serve_the_task() -> None:
+    """The broker may hand the call to any of them."""
+    caller = Caller()
+    call = a_call("17", deadline=time.time() + 60)
+    caller.calls.send(call, 60)
+    caller.calls.cancel(call)
+    assert told(caller) == [("task.t", "17", "canceled")]
+    ((_, control),) = controls(caller)
+    assert control.deadline == pytest.approx(call.message.deadline, abs=0.001)
+    assert len(caller.calls) == 0
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+async def test_a_cancel_of_a_call_that_has_not_left_is_told_to_nobody_and_it_never_leaves() -> None:
+    caller = Caller()
+    caller.publishing.is_ready = False
+    call = a_call("17")
+    caller.calls.send(call, 60)
+    caller.calls.cancel(call)
+    caller.publishing.is_ready = True
+    caller.calls.send_waiting()
+    assert caller.publishing.published == []
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+async def test_a_cancel_waits_for_the_broker() -> None:
+    caller = Caller()
+    calls = [a_call(id) for id in ("17", "18")]
+    for call in calls:
+        caller.calls.send(call, 60)
+    caller.publishing.is_ready = False
+    for call in calls:
+        caller.calls.cancel(call)
+    assert told(caller) == []
+    caller.publishing.is_ready = True
+    caller.calls.send_waiting()
+    caller.calls.send_waiting()
+    assert told(caller) == [("task.t", "17", "canceled"), ("task.t", "18", "canceled")]
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+async def test_a_cancel_that_is_late_for_its_call_does_not_wait_for_the_broker() -> None:
+    caller = Caller()
+    call = a_call("17", deadline=time.time() - 1)
+    caller.calls.send(call, 60)
+    caller.publishing.is_ready = False
+    caller.calls.cancel(call)
+    caller.publishing.is_ready = True
+    caller.calls.send_waiting()
+    assert told(caller) == []
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+async def test_however_many_are_cancelled_while_the_broker_is_away_the_memory_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(calls_module, "MAX_UNTOLD", 3)
+    caller = Caller()
+    calls = [a_call(f"{number}") for number in range(5)]
+    for call in calls:
+        caller.calls.send(call, 60)
+    caller.publishing.is_ready = False
+    for call in calls:
+        caller.calls.cancel(call)
+    caller.publishing.is_ready = True
+    caller.calls.send_waiting()
+    assert [id for _, id, _ in told(caller)] == ["0", "1", "2"]
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+async def test_a_worker_that_starts_a_call_for_nobody_is_told_to_stop_it() -> None:
+    """It has missed the cancel."""
+    caller = Caller()
+    call = a_call("17")
+    caller.calls.send(call, 60)
+    caller.calls.cancel(call)
+    caller.replies(started("17"))
+    assert told(caller)[1:] == [("worker.w1", "17", "canceled")]
+    assert len(caller.channel.acked_through) == 1
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_somebody_waits_for_may_start() -> None:
+    caller = Caller()
+    call = a_call("17")
+    caller.calls.send(call, 60)
+    caller.replies(started("17"))
+    assert call.has_started
+    assert told(caller) == []
+    caller.replies(returned("17", "value"))
+    assert await call == "value"
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("reply", [returned("17", "value"), started("17", worker=None)], ids=["a value", "by nobody"])
+async def test_any_other_late_word_is_dropped(reply: Reply) -> None:
+    caller = Caller()
+    caller.replies(reply)
+    assert caller.publishing.published == []
+    assert len(caller.channel.acked_through) == 1
+
+
+@pytest.mark.gen_test
+async def test_closing_stops_what_is_in_flight() -> None:
+    caller = Caller()
+    published, waiting, answered = (a_call(id) for id in ("published", "waiting", "answered"))
+    for call in (published, answered):
+        caller.calls.send(call, 60)
+    caller.replies(returned("answered", "value"))
+    caller.consuming.is_ready = False
+    caller.calls.send(waiting, 60)
+    caller.calls.close()
+    assert told(caller) == [("task.t", "published", "canceled")]
+    assert await answered == "value"
+    for call in (published, waiting):
+        with pytest.raises(errors.ConnectionError, match="closed"):
+            await call
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("has_started", [True, False])
+async def test_when_the_time_of_a_call_is_over_its_workers_are_told_why(has_started: bool) -> None:
+    caller = Caller()
+    call = a_call("17")
+    caller.calls.send(call, 0.01)
+    if has_started:
+        caller.replies(started("17"))
+    with pytest.raises(errors.TimeoutError if has_started else errors.ExpirationError):
+        await call
+    assert told(caller) == [("task.t", "17", "timeout")]
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_was_answered_in_time_is_not_told_of_again() -> None:
+    caller = Caller()
+    call = a_call("17")
+    caller.calls.send(call, 0.01)
+    caller.replies(returned("17", "value"))
+    assert await call == "value"
+    end = asyncio.get_running_loop().time() + 0.01 + REPLY_MARGIN + 0.05
+    await until(lambda: asyncio.get_running_loop().time() > end)
+    assert told(caller) == []
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_was_lost_on_its_way_and_is_cancelled_is_not_sent_again() -> None:
+    caller = Caller()
+    call = a_call("17", persistent=True)
+    caller.calls.send(call, 60)
+    caller.publishing.confirm_all(ConfirmStatus.LOST)
+    caller.calls.cancel(call)
+    caller.calls.send_waiting()
+    assert [one.key for one in caller.publishing.published] == ["crew.tasks.t"]
+    caller.calls.close()
