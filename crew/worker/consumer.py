@@ -159,8 +159,7 @@ class TaskConsumer:
     def on_started_long_ago(self, execution: Execution) -> None:
         """The caller should know that it has started."""
         if not execution.is_announced:
-            execution.is_announced = True
-            self._replies.announce(execution.call)
+            execution.is_announced = self._replies.announce(execution.call)
 
     def on_decided(self, execution: Execution) -> None:
         """What it came to is certain, though it may still be cleaning up.

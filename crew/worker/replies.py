@@ -4,7 +4,6 @@ While the broker is away they wait here, and leave when it is back; the client t
 drops a second.
 """
 
-import contextlib
 import functools
 import logging
 import time
@@ -59,15 +58,18 @@ class Replies:
         )
         self._send(call.reply_to, properties.of_reply(reply), ended.body.data, on_sent)
 
-    def announce(self, call: Call) -> None:
-        """Tell the client that its call has started: lost where the broker is away, as it is only news."""
+    def announce(self, call: Call) -> bool:
+        """Tell the client that its call has started; False where the broker is away: try again while it runs."""
         if call.reply_to is None:
-            return
+            return True
         reply = Reply(id=call.id, outcome=Outcome.STARTED, body=NO_BODY, persistent=False, worker=self._worker)
-        with contextlib.suppress(ConnectionError):
+        try:
             self._link.publish(
                 topology.DEFAULT_EXCHANGE, call.reply_to, properties.of_reply(reply), b"", mandatory=False
             )
+        except ConnectionError:
+            return False
+        return True
 
     def park(self, delivery: Delivery, reason: str, on_sent: OnSent) -> None:
         """Put the message of `delivery` where it can be looked at, with the reason."""

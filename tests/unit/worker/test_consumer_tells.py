@@ -33,6 +33,20 @@ async def test_a_start_is_announced_before_the_task_runs_and_once() -> None:
 
 
 @pytest.mark.gen_test
+async def test_a_start_in_a_process_that_cannot_publish_yet_is_announced_once_it_can() -> None:
+    """Else a client whose cancel the process has missed would never tell it again."""
+    worker = Worker()
+    worker.publishing.is_ready = False
+    worker.receives()
+    (execution,) = worker.lane.executions
+    worker.consumer.on_started(execution)
+    assert announced(worker) == []
+    worker.publishing.is_ready = True
+    await until(lambda: announced(worker) == ["17"])
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
 async def test_a_call_that_is_known_to_be_quick_costs_no_announcement() -> None:
     worker = Worker()
     for number in range(SETTLED):

@@ -129,8 +129,8 @@ def test_a_failure_names_its_worker(replies: Replies, link: FakeLink) -> None:
 
 
 def test_a_start_is_announced_to_who_waits(replies: Replies, link: FakeLink) -> None:
-    replies.announce(a_call())
-    replies.announce(a_call(reply_to=None))
+    assert replies.announce(a_call())
+    assert replies.announce(a_call(reply_to=None)), "nobody is to be told"
     (published,) = link.published
     reply = properties.to_reply(published.properties, published.body)
     assert isinstance(reply, Reply)
@@ -139,10 +139,12 @@ def test_a_start_is_announced_to_who_waits(replies: Replies, link: FakeLink) -> 
 
 
 @pytest.mark.parametrize("away", ["is_ready", "breaks"])
-def test_an_announcement_is_only_news_and_lost_without_a_broker(replies: Replies, link: FakeLink, away: str) -> None:
+def test_an_announcement_is_not_kept_for_the_broker_but_tried_again_by_who_knows_whether_it_is_news(
+    replies: Replies, link: FakeLink, away: str
+) -> None:
     link.is_ready = away != "is_ready"
     link.breaks = int(away == "breaks")
-    replies.announce(a_call())
+    assert not replies.announce(a_call())
     assert (link.published, len(replies)) == ([], 0)
 
 
