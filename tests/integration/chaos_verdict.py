@@ -73,10 +73,12 @@ def _of_canceled(call: Ended, canceled: float, runs: list[Run], record: Record) 
 
 def _of_lost(call: Ended, runs: list[Run], record: Record) -> Iterator[str]:
     """Where the lane has a free slot at any time: what its process took with it has begun again, or was given up."""
-    died = max((record.lives[run.pid].died or 0.0 for run in runs if run.ended is None), default=math.inf)
-    is_last = all(run.started < died for run in runs)
-    if call.planned.lane in NEVER_FULL and is_last and call.ended > died + AGAIN_WITHIN:
-        yield f"was not run again, {call.ended - died:.2f} s before its end"
+    last = max(runs, key=lambda run: run.started, default=None)
+    if last is None or last.ended is not None or call.planned.lane not in NEVER_FULL:
+        return
+    died = record.lives[last.pid].died or math.inf
+    if call.ended > died + AGAIN_WITHIN:
+        yield f"was not run again in the {call.ended - died:.2f} s between the death of its process and its end"
 
 
 def _of_run(run: Run, record: Record) -> Iterator[str]:
