@@ -210,7 +210,11 @@ class Coroutines:
         self.unsent: list[Callable[[], object]] = []
         self._holds = holds
         self.lane = AsyncLane(
-            slots, self.buffer, on_started=self.started.append, on_ended=self.ended.append, io=PlayedIoThread(self._soon)
+            slots,
+            self.buffer,
+            on_started=self.started.append,
+            on_ended=self.ended.append,
+            io=PlayedIoThread(self._soon),
         )
 
     def put(self, *executions: Execution) -> None:
