@@ -47,7 +47,7 @@ async def test_the_grace_of_a_cancelled_call_stands_in_the_ledger() -> None:
     execution = worker.starts(deadline=None)
     assert worker.ledger.limits(0) == []
     worker.consumer.cancel("17", Reason.CANCELED)
-    assert worker.ledger.limits(0) == [execution.limit]
+    assert worker.ledger.limits(0) == [execution.due]
     worker.consumer.stop()
 
 
