@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 CREW := .venv/bin/crew
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format unit soak bench clean rabbitmq rabbitmq-unless-url chromium
+.PHONY: help run test check format unit soak bench interrupts clean rabbitmq rabbitmq-unless-url chromium
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | expand -t 10
@@ -40,6 +40,9 @@ soak: .venv/installed rabbitmq ## the tests that repeat something, ten times as 
 
 bench: .venv/installed rabbitmq-unless-url ## what a round trip costs, beside bare pika
 	@$(PYTHON) benchmarks/rpc.py
+
+interrupts: .venv/installed rabbitmq-unless-url ## when a task that hangs is interrupted, whatever it hangs in
+	@$(PYTHON) benchmarks/interrupt.py
 
 clean: ## remove everything that was made here, the private broker too
 	@if [ -x $(CREW) ]; then $(CREW) broker stop; fi

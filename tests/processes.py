@@ -98,20 +98,28 @@ class Processes:
         self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **environment, MARK: self._mark}
         self._started: list[Process] = []
 
-    def start(self, *command: str | Path, folder: Path | None = None) -> Process:
-        """Start `command` in `folder`, or in that of the outputs."""
+    def start(
+        self, *command: str | Path, folder: Path | None = None, environment: Mapping[str, str] | None = None
+    ) -> Process:
+        """Start `command` in `folder`, or in that of the outputs; `environment` is added to what all share."""
         process = Process(
             [str(word) for word in command],
-            environment=self._environment,
+            environment={**self._environment, **(environment or {})},
             folder=folder or self._folder,
             output=self._folder / f"process-{len(self._started)}.log",
         )
         self._started.append(process)
         return process
 
-    def python(self, script: str | Path, *flags: str, folder: Path | None = None) -> Process:
+    def python(
+        self,
+        script: str | Path,
+        *flags: str,
+        folder: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Process:
         """Start a script with the interpreter of the tests."""
-        return self.start(sys.executable, script, *flags, folder=folder)
+        return self.start(sys.executable, script, *flags, folder=folder, environment=environment)
 
     def crew(self, *arguments: str | Path, folder: Path | None = None) -> Process:
         """Start the `crew` command."""

@@ -57,13 +57,13 @@ def reported(*, verbose: bool = False) -> Iterator[None]:
     SIGTERM ends it as Ctrl-C does: what was opened is closed, what has begun to start is ended again.
 
     Args:
-        verbose: show the traceback of a task that failed, as its worker has sent it.
+        verbose: show the traceback of a task that failed or timed out, as its worker has sent it.
     """
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except CrewError as error:
-        if verbose and isinstance(error, TaskFailed) and error.traceback:
+        if verbose and isinstance(error, TaskFailed | TimeoutError) and error.traceback:
             click.echo(error.traceback.rstrip(), err=True)
         click.echo(f"crew: {error}", err=True)
         sys.exit(status_of(error))

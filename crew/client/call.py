@@ -63,9 +63,9 @@ class PendingCall:
         return f"<PendingCall {self.id} of {self.task}: {self._state()}>"
 
     def __await__(self) -> Generator[Any, None, Any]:
+        self._is_seen = True  # from here on: who is cancelled in the moment of its end has looked too
         if not self._is_done:
             yield from self._wait(current.get())
-        self._is_seen = True
         if self._error is not None:
             raise self._error
         return self._value

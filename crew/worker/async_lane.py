@@ -7,9 +7,11 @@ replaced.
 """
 
 import asyncio
+import inspect
 import signal
 import threading
 import time
+from types import FrameType
 from typing import Final
 
 from crew.worker import alarm, pause
@@ -63,7 +65,7 @@ class AsyncLane:
             self._executions[execution] = None
             execution.begin()
             if self._thread is threading.main_thread():
-                alarm.ring_by(execution.limit)
+                alarm.ring_by(None if execution.limit is None else execution.limit + STRIKE_AFTER)
             self._on_started(execution)
             # Once what was said of it has left: the coroutine may never let another thread run again.
             self._io.soon(self._mailbox.post, self._start, execution)
@@ -151,20 +153,23 @@ class AsyncLane:
             execution.is_owed = False
             task.cancel((execution.reason or Reason.CANCELED).value)
 
-    def _on_alarm(self, number: int, frame: object) -> None:
-        """As `_on_strike`, at the limit of one execution at least: its own, where that is what runs."""
+    def _on_alarm(self, number: int, frame: FrameType | None) -> None:
+        """As `_on_strike`, a moment after the limit of one execution at least: its own, where that is what runs."""
         now = time.monotonic()
-        limits = [one.limit for one in list(self._executions) if one.limit is not None]
-        alarm.ring_by(min((limit for limit in limits if limit > now), default=None))
+        moments = [one.limit + STRIKE_AFTER for one in list(self._executions) if one.limit is not None]
+        alarm.ring_by(min((moment for moment in moments if moment > now), default=None))
         execution = running.get()
         if execution is not None and execution.limit is not None and now >= execution.limit:
             execution.interrupt(Reason.TIMEOUT)
+            self._ask()
         self._on_strike(number, frame)
 
-    def _on_strike(self, _signal: int, _frame: object) -> None:
+    def _on_strike(self, _signal: int, frame: FrameType | None) -> None:
         """Runs in the main thread, between two bytecodes of what blocks the loop, and in its context."""
         execution, task = running.get(), asyncio.current_task(self._loop)
         if execution is None or task is None or execution.has_ended or not execution.is_interrupted:
+            return
+        if not _is_in_coroutine(frame):
             return
         if task is self._executions.get(execution):
             execution.strike(time.monotonic())
@@ -184,3 +189,13 @@ class AsyncLane:
     def _is_blocked(self) -> bool:
         asked_at = self._asked_at
         return asked_at is not None and time.monotonic() - asked_at >= BLOCKED_AFTER
+
+
+def _is_in_coroutine(frame: FrameType | None) -> bool:
+    """Whether what runs is a coroutine, or what one has called.
+
+    In the loop's own code, which puts a task on its list again after each of its steps, an exception would lose it.
+    """
+    while frame is not None and not frame.f_code.co_flags & inspect.CO_COROUTINE:
+        frame = frame.f_back
+    return frame is not None

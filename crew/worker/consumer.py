@@ -136,10 +136,13 @@ class TaskConsumer:
         """Whether anything runs that may end, or waits to run."""
         return bool(self._in_hand) and not self._is_stuck
 
-    def has_word_of(self, execution: Execution) -> bool:
-        """Whether `on_started` has something to tell anybody."""
-        must_ack = not (execution.call.persistent or execution.is_acked)
-        return must_ack or not (execution.is_announced or self._is_quick(execution))
+    def announces(self, execution: Execution) -> bool:
+        """Whether `on_started` tells its caller: not where it is known to end in a moment."""
+        return not (execution.is_announced or self._is_quick(execution))
+
+    def ends_delivery(self, execution: Execution) -> bool:
+        """Whether `on_started` acknowledges it."""
+        return not (execution.call.persistent or execution.is_acked)
 
     def on_started(self, execution: Execution) -> None:
         """It runs. A call that is not persistent runs at most once, so its delivery ends here.
@@ -147,9 +150,9 @@ class TaskConsumer:
         Its caller is told, unless it is known to end in a moment: a task that never lets this thread run again could
         not be told of later.
         """
-        if not execution.call.persistent and not execution.is_acked:
+        if self.ends_delivery(execution):
             self._end_delivery(execution)
-        if not self._is_quick(execution):
+        if self.announces(execution):
             self.on_started_long_ago(execution)
         self._watchdog.wake_by(execution.limit)
 
@@ -268,6 +271,7 @@ class TaskConsumer:
             return
         on_sent = (lambda: None) if execution.is_acked else functools.partial(self._release, execution.delivery)
         if ended.retry_after is None:
+            execution.is_acked = True  # or will be: it may be told only now that it has started
             self._replies.answer(execution.call, ended, on_sent)
         else:
             self._retries.send(execution, ended, on_sent)

@@ -97,8 +97,10 @@ class Station:
     def _on_main_started(self, execution: Execution) -> None:
         """In the main thread: the task may be one that lets the I/O thread never run again, so that is asked first."""
         self._ledger.begin(self._number, execution)
-        if self.consumer.has_word_of(execution):
+        if self.consumer.announces(execution):
             self._mailbox.ask(self.consumer.on_started, execution, patience=WORD_OUT_WITHIN)
+        elif self.consumer.ends_delivery(execution):
+            self._mailbox.post(self.consumer.on_started, execution)
 
     def _on_main_ended(self, execution: Execution) -> None:
         self._ledger.end(execution)

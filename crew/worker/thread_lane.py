@@ -4,19 +4,13 @@ An exception that is set in a thread from outside may land anywhere in it, also 
 thread that has nothing left to do. Python code is interrupted by it, a blocking call when it returns.
 """
 
-import sys
 import threading
-from typing import Final
 
 from crew.worker.buffer import Buffer
 from crew.worker.execution import Execution
 from crew.worker.interrupt import raise_in, sending, stack_of
 from crew.worker.lane import IoThread, OnExecution
 from crew.worker.reason import Reason
-
-# Seconds that a thread which burns CPU keeps the others waiting. The I/O thread waits that long several times, behind
-# each of them, before it has interrupted one: with Python's 5 ms that is too late at times.
-SWITCH_EVERY: Final = 0.001
 
 
 class ThreadLane:
@@ -99,7 +93,6 @@ class ThreadLane:
 
     def serve(self) -> None:
         """Hold the calling thread, which runs no tasks here."""
-        sys.setswitchinterval(SWITCH_EVERY)
         self._stopped.wait()
 
     def stop(self) -> None:

@@ -10,6 +10,7 @@ import math
 import time
 from typing import Final, Protocol
 
+from crew.worker import turns
 from crew.worker.execution import Execution
 from crew.worker.lane import RESEND, Lane
 from crew.worker.reason import Reason
@@ -17,6 +18,7 @@ from crew.worker.reason import Reason
 LOOK_EVERY: Final = 0.1  # seconds between two looks while something runs
 ANNOUNCE_AFTER: Final = 0.2  # seconds: short calls cost two messages, longer ones a third
 HELP_AFTER: Final = 0.02  # seconds that the main lane's own timer has; then this strikes, within 50 ms of the limit
+NEAR: Final = 2 * LOOK_EVERY  # seconds before a limit from which threads take short turns
 BUSY_AFTER: Final = 0.1  # seconds without a free slot: what waits here could run elsewhere
 
 
@@ -100,8 +102,9 @@ class Watchdog:
             self._watched.on_busy()
 
     def _look_again(self, now: float) -> None:
+        limits = [one.limit for one in self._lane.running() if one.limit is not None]
+        turns.shorten(self, near=min(limits, default=math.inf) <= now + NEAR)
         if self._watched.has_work():
-            limits = [one.limit for one in self._lane.running() if one.limit is not None]
             if self._lane.has_timer:
                 limits += [limit + HELP_AFTER for limit in limits]
             self._look_in(min(LOOK_EVERY, min((limit for limit in limits if limit > now), default=math.inf) - now))

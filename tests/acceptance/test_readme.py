@@ -1,5 +1,6 @@
 """What README.md shows runs as it is written there."""
 
+import json
 import re
 import socket
 from collections.abc import Callable
@@ -59,3 +60,12 @@ def test_the_first_example_runs_as_it_is_written(
 def is_listening(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_task_calls_another_as_it_is_written(processes: Processes, folder: Path) -> None:
+    processes.python("nested.py", folder=folder).says("serving 2 tasks")
+    call = processes.crew("call", "resize", '{"width": 640}', folder=folder)
+    assert call.ends(timeout=10) == 0, call
+    answer = json.loads(call.output)
+    assert answer["width"] == 320
+    assert 0 < answer["stat"]["seconds left"] < 60

@@ -13,6 +13,7 @@ from crew import Client, CrewError
 from crew.client.call import PendingCall
 from tests.integration.chaos_plan import Planned
 from tests.integration.chaos_record import Record
+from tests.integration.starvation import Starvation
 
 IN_FLIGHT: Final = 300  # calls at a time
 KILL_EVERY: Final = (0.2, 0.7)  # seconds
@@ -23,6 +24,7 @@ class Ended(msgspec.Struct, kw_only=True):
     """What became of a call, as its caller saw it. Times are time.monotonic().
 
     Attributes:
+        starved: seconds between its deadline and its end for which the caller's process had no CPU.
         canceled: when it was cancelled, by whom it was still awaited; None.
         answer: its value, or the exception.
         called_back: answers that its callback was given; None where it had no callback.
@@ -31,6 +33,7 @@ class Ended(msgspec.Struct, kw_only=True):
     planned: Planned
     began: float
     ended: float = 0.0
+    starved: float = 0.0
     canceled: float | None = None
     answer: Any = None
     called_back: list[Any] | None = None
@@ -49,6 +52,7 @@ class Chaos:
         self._dice = dice
         self._prefix = prefix
         self._room = asyncio.Semaphore(IN_FLIGHT)
+        self._starvation = Starvation()
         self._kill_at = time.monotonic() + KILL_EVERY[1]
 
     async def run(self, plan: Sequence[Planned]) -> list[Ended]:
@@ -56,10 +60,14 @@ class Chaos:
         looking = asyncio.create_task(self._look())
         ended = await asyncio.gather(*map(self._call, plan))
         looking.cancel()
+        self._starvation.look()
+        for one in ended:
+            one.starved = self._starvation.between(one.began + one.planned.expiration, one.ended)
         return ended
 
     async def _look(self) -> None:
         while True:
+            self._starvation.look()
             self._record.look()
             busy = self._record.busy()
             if time.monotonic() > self._kill_at and busy:

@@ -14,6 +14,9 @@ KINDS: Final = {"quick": 12, "nap": 40, "block": 16, "spin": 10, "swallow": 10, 
 STUBBORN: Final = 0.5  # of a hundred calls in the main lane: each costs a process
 SECONDS: Final = {(0.02, 0.1): 50, (0.1, 0.5): 38, (0.5, 1.5): 12}  # how long a task works
 CANCELS: Final = {None: 84, "call": 8, "task": 8}
+CANCEL_AFTER: Final = (0.0, 1.5)  # seconds
+CANCELED_SECONDS: Final = (0.1, 4.0)  # so long that it shows where a cancelled call is started, or goes on
+CANCELED_EXPIRATION: Final = (3.0, 6.0)
 
 
 class Planned(msgspec.Struct, frozen=True):
@@ -51,10 +54,12 @@ def plan(seed: int, count: int, *, prefix: str) -> Sequence[Planned]:
 
 
 def _one(dice: random.Random, id: str) -> Planned:
-    lane = _pick(dice, LANES)
+    lane, cancel = _pick(dice, LANES), _pick(dice, CANCELS)
     kind = "stubborn" if lane == "main" and dice.random() < STUBBORN / 100 else _pick(dice, KINDS)
     seconds = dice.uniform(*_pick(dice, SECONDS)) * (QUICKER if lane == "main" else 1)
     expiration = max(0.2, seconds * dice.uniform(0.8, 1.6) + dice.choice([0.0, dice.uniform(0, 3)]))
+    if cancel is not None:
+        seconds, expiration = dice.uniform(*CANCELED_SECONDS), dice.uniform(*CANCELED_EXPIRATION)
     return Planned(
         id=id,
         lane=lane,
@@ -64,8 +69,8 @@ def _one(dice: random.Random, id: str) -> Planned:
         timeout=dice.choice([None, seconds * dice.uniform(0.7, 2)]),
         priority=dice.randrange(256),
         persistent=dice.random() < 0.6,
-        cancel=_pick(dice, CANCELS),
-        cancel_after=dice.uniform(0, expiration),
+        cancel=cancel,
+        cancel_after=dice.uniform(*CANCEL_AFTER),
     )
 
 

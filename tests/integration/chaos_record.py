@@ -1,6 +1,7 @@
 """What the tasks of the chaos test have written down: which runs began and ended when, in which processes."""
 
 import contextlib
+import math
 import os
 import signal
 import time
@@ -28,9 +29,13 @@ class Run:
 
 @dataclass
 class Life:
-    """A worker process, from its fork on."""
+    """A worker process, from its fork on.
 
-    born: float
+    Attributes:
+        serves_since: when it began its first run, so that it could hear of cancels before; never: infinity.
+    """
+
+    serves_since: float = math.inf
     died: float | None = None
     was_killed: bool = False
 
@@ -87,10 +92,12 @@ class Record:
 
     def _note(self, word: str, values: list[str], at: float) -> None:
         if word == "BORN":
-            self.lives[int(values[0])] = Life(at)
+            self.lives[int(values[0])] = Life()
         elif word == "START":
             token, id, limit = values
-            self.runs[token] = Run(id=id, pid=int(token.split(".")[0]), started=at, limit=float(limit))
+            pid = int(token.split(".")[0])
+            self.runs[token] = Run(id=id, pid=pid, started=at, limit=float(limit))
+            self.lives[pid].serves_since = min(self.lives[pid].serves_since, at)
         elif run := self.runs.get(values[0]):  # none where an interrupt was faster than START
             run.stopped_at = run.stopped_at or at
             if word == "END":

@@ -1,6 +1,7 @@
 """What was promised, compared with what the callers saw and the tasks wrote down: each breach is one sentence."""
 
 import asyncio
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -13,7 +14,8 @@ ENDS_WITHIN: Final = 0.5  # seconds after its deadline, a call
 GRACE: Final = 1.0  # seconds: `--grace` of the workers
 GONE_WITHIN: Final = 1.0  # seconds after deadline and grace, a run
 HEARD_WITHIN: Final = 1.0  # seconds after a cancel
-BORN_WITHIN: Final = 3.0  # seconds from the fork of a process until it hears of cancels
+AGAIN_WITHIN: Final = 1.0  # seconds after the death of the process in which it ran
+NEVER_FULL: Final = ("async",)  # lanes
 FAILURES: Final = (crew.TimeoutError, crew.ExpirationError, crew.WorkerLost)
 
 
@@ -31,7 +33,7 @@ def _of_call(call: Ended, runs: dict[str, list[Run]], record: Record) -> Iterato
     planned, own = call.planned, runs[call.planned.id]
     if not _is_honest(call):
         yield f"answered with {call.answer!r}"
-    if (late := call.ended - call.began - planned.expiration) > ENDS_WITHIN:
+    if (late := call.ended - call.began - planned.expiration) > ENDS_WITHIN + call.starved:
         yield f"ended {late:.2f} s after its deadline"
     if call.called_back is not None and [id(answer) for answer in call.called_back] != [id(call.answer)]:
         yield "called back with something else than who awaited it got"
@@ -39,6 +41,8 @@ def _of_call(call: Ended, runs: dict[str, list[Run]], record: Record) -> Iterato
         yield "has a value, and never ran"
     if not planned.persistent and len(own) > 1:
         yield f"is not persistent, and ran {len(own)} times"
+    if planned.persistent and call.canceled is None:
+        yield from _of_lost(call, own, record)
     if call.canceled is not None:
         yield from _of_canceled(call, call.canceled, own, record)
 
@@ -57,14 +61,22 @@ def _is_honest(call: Ended) -> bool:
 
 def _of_canceled(call: Ended, canceled: float, runs: list[Run], record: Record) -> Iterator[str]:
     for run in runs:
-        # A process that has just been born may have missed the cancel; it is told once it says that it has started.
-        is_young = record.lives[run.pid].born + BORN_WITHIN > canceled
-        if run.started > canceled + HEARD_WITHIN and not is_young:
+        # A process that serves since a later moment has missed the cancel; it is told when it says that it has started.
+        has_heard = record.lives[run.pid].serves_since < canceled
+        if has_heard and run.started > canceled + HEARD_WITHIN:
             yield f"started {run.started - canceled:.2f} s after its cancel"
         stopped = record.stop_of(run)
-        late = None if stopped is None else stopped - max(canceled, run.started)
-        if call.planned.is_interruptible and (late is None or late > HEARD_WITHIN):
-            yield f"went on for {late} s after its cancel"
+        late = math.inf if stopped is None else stopped - max(canceled, run.started)
+        if call.planned.is_interruptible and late > HEARD_WITHIN:
+            yield f"went on for {late:.2f} s after its cancel"
+
+
+def _of_lost(call: Ended, runs: list[Run], record: Record) -> Iterator[str]:
+    """Where the lane has a free slot at any time: what its process took with it has begun again, or was given up."""
+    died = max((record.lives[run.pid].died or 0.0 for run in runs if run.ended is None), default=math.inf)
+    is_last = all(run.started < died for run in runs)
+    if call.planned.lane in NEVER_FULL and is_last and call.ended > died + AGAIN_WITHIN:
+        yield f"was not run again, {call.ended - died:.2f} s before its end"
 
 
 def _of_run(run: Run, record: Record) -> Iterator[str]:

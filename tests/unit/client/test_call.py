@@ -333,6 +333,24 @@ async def test_a_failure_that_was_seen_or_cancelled_is_not_logged(caplog: pytest
     assert caplog.messages == []
 
 
+@pytest.mark.gen_test
+async def test_a_failure_whose_only_reader_is_cancelled_just_then_is_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def end_it_and_cancel_its_reader() -> None:
+        call = a_call("17")
+        reader = asyncio.ensure_future(waiting(call))
+        await asyncio.sleep(0)
+        call.settle(TaskFailed("KeyError"))
+        reader.cancel()
+        await asyncio.wait([reader])
+
+    await end_it_and_cancel_its_reader()
+    await asyncio.sleep(0)
+    gc.collect()
+    assert caplog.messages == []
+
+
 def test_a_call_tells_its_state_in_words() -> None:
     call = a_call("17")
     assert repr(call) == "<PendingCall 17 of t: waiting for the broker>"

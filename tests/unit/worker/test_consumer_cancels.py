@@ -91,3 +91,17 @@ async def test_a_call_that_was_cancelled_before_it_came_is_not_started() -> None
     worker.receives(id="18")
     assert [one.call.id for one in worker.lane.executions] == ["18"]
     worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_is_cancelled_before_its_start_was_noticed_is_acknowledged_once() -> None:
+    """A second acknowledgement of one delivery costs the connection."""
+    worker = Worker(slots=2)
+    worker.receives(id="1")
+    delivery = worker.receives(id="2", persistent=False)
+    execution = worker.lane.executions[1]
+    worker.consumer.cancel("2", Reason.CANCELED)
+    worker.consumer.on_started(execution)
+    worker.publishing.confirm_all()
+    assert worker.channel.acked == [delivery.tag]
+    worker.consumer.stop()

@@ -23,10 +23,10 @@ async def test_a_start_is_announced_before_the_task_runs_and_once() -> None:
     worker = Worker()
     worker.receives()
     (execution,) = worker.lane.executions
-    assert worker.consumer.has_word_of(execution)
+    assert worker.consumer.announces(execution)
     worker.consumer.on_started(execution)
     assert announced(worker) == ["17"]
-    assert not worker.consumer.has_word_of(execution)
+    assert not worker.consumer.announces(execution)
     worker.consumer.on_started_long_ago(execution)
     assert announced(worker) == ["17"]
     worker.consumer.stop()
@@ -40,7 +40,7 @@ async def test_a_call_that_is_known_to_be_quick_costs_no_announcement() -> None:
     before = announced(worker)
     worker.receives(id="quick")
     (execution,) = worker.lane.executions
-    assert not worker.consumer.has_word_of(execution)
+    assert not worker.consumer.announces(execution)
     worker.consumer.on_started(execution)
     assert announced(worker) == before
     worker.consumer.on_started_long_ago(execution)
@@ -67,7 +67,7 @@ async def test_a_quick_call_that_is_not_persistent_is_acknowledged_before_it_run
     worker.receives(id="runs")
     delivery = worker.receives(id="next", persistent=False)
     execution = worker.lane.executions[1]
-    assert worker.consumer.has_word_of(execution)
+    assert worker.consumer.ends_delivery(execution)
     worker.consumer.on_started(execution)
     assert worker.channel.acked[-1] == delivery.tag
     worker.consumer.stop()

@@ -1,0 +1,78 @@
+"""When a task that hangs is interrupted, its caller answered and the next call served: a table.
+
+    python benchmarks/interrupt.py [--lane LANE] [--row TEXT] [--url URL]
+
+The rows are those of `tests/integration/test_interrupt_table.py`, which tries several at once. Here they are tried one
+after another. Ends with 0 where each row came to what the table has for it, else with 1.
+"""
+
+import asyncio
+import signal
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+
+import click
+from rpc import broker
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the rows stand beside the tests
+
+from crew import Client
+from tests.integration.row import FLAGS, Fate
+from tests.integration.table import CASES, Case, by_worker, flags_for
+from tests.integration.trial import GRACE, ROW_EXPIRATION, Finding, start_bench, trial
+from tests.processes import Processes, running
+
+LINE = "{:46}{:28}{:>18}{:>10}{:>14}{:>10}"
+HEAD = LINE.format("hangs in", "lane", "what became of it", "seen", "caller", "next call")
+
+
+@click.command(help="When a task that hangs is interrupted, its caller answered and the next call served; in minutes.")
+@click.option("--lane", type=click.Choice(list(FLAGS)), help="Try this lane alone.")
+@click.option("--row", default="", help="Try those rows alone that have this in their name.")
+@click.option("--url", help="AMQP URL; default: as crew finds it, else a private node.")
+def main(lane: str | None, row: str, url: str | None) -> None:
+    """Try the table."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that no child is left behind
+    cases = [case for case in CASES if lane in (None, case.lane) and row in case.row.name and case.timeout is None]
+    with (
+        broker(url) as found,
+        tempfile.TemporaryDirectory() as folder,
+        running(Path(folder), {"CREW_AMQP_URL": found}) as processes,
+    ):
+        print(f"limit {ROW_EXPIRATION:g} s, grace {GRACE:g} s; all times are counted from the limit\n\n{HEAD}")
+        is_good = asyncio.run(try_all(cases, processes, found))
+    sys.exit(0 if is_good else 1)
+
+
+async def try_all(cases: list[Case], processes: Processes, url: str) -> bool:
+    """Print a line for each case; whether all are as they should be."""
+    is_good = True
+    async with Client(url) as client:
+        for some in by_worker(cases):
+            bench = start_bench(processes, some[0].lane, *flags_for(some[0]), prefix=f"b{uuid.uuid4().hex[:8]}.")
+            await asyncio.to_thread(bench.process.says, "serving")
+            for case in some:
+                finding = await trial(client, bench, case.row)
+                is_good &= finding.fate is case.row.fates[case.lane]
+                print(line(case, finding), flush=True)
+            await asyncio.to_thread(bench.process.stop)
+    return is_good
+
+
+def line(case: Case, finding: Finding) -> str:
+    """What one case has shown; where several hung, of the last one."""
+    seen = max((one.seen for one in finding.hung if one.seen is not None), default=None)
+    return LINE.format(
+        case.row.name,
+        case.lane,
+        finding.fate.value + ("" if finding.fate is case.row.fates[case.lane] else " (!)"),
+        "-" if seen is None or finding.fate is not Fate.SEEN else f"{seen:.1f} ms",
+        f"{max(one.answered for one in finding.hung) * 1000:+.0f} ms",
+        f"{finding.served:.2f} s",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""A timeout interrupts the task, whatever it hangs in; where nothing does, its slot or its process is replaced."""
+
+from collections.abc import Iterator
+
+import pytest
+
+import crew
+from tests.integration.row import Fate
+from tests.integration.table import CASES, Case, find_all
+from tests.integration.trial import GRACE, Finding
+from tests.processes import running
+
+SEEN_WITHIN = 50.0  # milliseconds after the limit: the promise
+ANSWERED_WITHIN = 0.5  # seconds after the deadline: the promise
+SERVED_WITHIN = GRACE + 2.0  # seconds after the deadline: the promise
+
+STACK = "hangs.py"  # the file of what a task hangs in, as a stack names it
+
+
+@pytest.fixture(scope="module")
+def findings(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, broker_url: str
+) -> Iterator[dict[str, Finding | Exception]]:
+    """What all cases of this run have shown, tried together; at the end none of their processes is left."""
+    names = {item.name for item in request.session.items if item.path == request.path}
+    cases = [case for case in CASES if f"{TEST.__name__}[{case}]" in names]
+    with running(tmp_path_factory.mktemp("table"), {"CREW_AMQP_URL": broker_url}) as processes:
+        yield find_all(cases, processes, broker_url, is_good=_is_in_time)
+
+
+@pytest.fixture
+def finding(findings: dict[str, Finding | Exception], case: Case) -> Finding:
+    """What one case has shown."""
+    found = findings[str(case)]
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_task_that_hangs_costs_nobody_more_than_a_delay(case: Case, finding: Finding) -> None:
+    fate = case.row.fates[case.lane]
+    for hung in finding.hung:
+        assert type(hung.answer) is crew.TimeoutError
+        assert hung.answered <= (SERVED_WITHIN if case.timeout and fate is Fate.KILLED else ANSWERED_WITHIN)
+        assert hung.starts == 1
+    assert finding.served <= SERVED_WITHIN
+    assert finding.is_same_process is (fate in (Fate.SEEN, Fate.GIVEN_UP))
+    assert finding.fate is fate
+    if fate is Fate.SEEN:
+        assert _is_in_time(case, finding)
+        assert all(hung.is_cleaned_up is case.row.cleans_up for hung in finding.hung)
+    else:
+        assert STACK in finding.log
+
+
+def _is_in_time(case: Case, finding: Finding) -> bool:
+    """Whether the task has seen the interrupt as early as promised, where it sees it at all."""
+    is_seen = case.row.fates[case.lane] is Fate.SEEN
+    return not is_seen or all(hung.seen is not None and hung.seen <= SEEN_WITHIN for hung in finding.hung)
+
+
+TEST = test_a_task_that_hangs_costs_nobody_more_than_a_delay

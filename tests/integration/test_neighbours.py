@@ -1,0 +1,95 @@
+"""What others notice of a task that hangs in their process, or takes it down: a delay, nothing else."""
+
+import asyncio
+import re
+import time
+
+import pytest
+
+import crew
+from crew import Client
+from tests.integration import sight
+from tests.integration.row import MAIN, THREADS
+from tests.integration.trial import GRACE, start_bench
+from tests.processes import Processes
+from tests.waiting import until
+
+FROZEN = "mutex in C, GIL held"
+
+
+@pytest.mark.gen_test
+async def test_what_ran_beside_a_task_that_froze_is_run_again_and_what_froze_is_not(
+    broker_url: str, prefix: str, processes: Processes
+) -> None:
+    bench = start_bench(processes, THREADS, prefix=prefix)
+    bench.process.says("serving")
+    async with Client(broker_url) as client:
+        innocent = client.call(prefix + "work", 0.8)
+        await until(lambda: f"{sight.STARTED} {innocent.id}" in bench.process.output)
+        frozen = client.call(prefix + "hang", FROZEN, timeout=0.3, expiration=30)
+        with pytest.raises(crew.TimeoutError, match="its worker process was killed"):
+            await frozen
+        worked = await innocent
+        assert worked["attempt"] == 1  # it is not to blame
+        assert bench.process.output.count(f"{sight.STARTED} {innocent.id}") == 2
+        assert bench.process.output.count(f"{sight.STARTED} {frozen.id}") == 1
+        assert re.search(r'hangs\.py", line \d+ in mutex', bench.process.output)  # the stacks of all threads
+
+
+@pytest.mark.gen_test
+async def test_a_process_with_too_many_stuck_threads_finishes_the_rest_and_is_replaced(
+    broker_url: str, prefix: str, processes: Processes
+) -> None:
+    bench = start_bench(processes, THREADS, "--threads", "3", "--zombies", "1", "--drain", "20", prefix=prefix)
+    bench.process.says("serving")
+    async with Client(broker_url) as client:
+        rest = client.call(prefix + "work", 2.5)
+        hanging = [client.call(prefix + "hang", "Event.wait", timeout=0.3) for _ in range(2)]
+        answers = await asyncio.gather(*hanging, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [crew.TimeoutError] * 2
+        await until(lambda: "goes with its process: this one is replaced" in bench.process.output)
+        worked = await rest
+        assert worked["attempt"] == 1
+        assert bench.process.output.count(f"{sight.STARTED} {rest.id}") == 1
+        assert await client.call(prefix + "who") != worked["pid"]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("lane", [MAIN, THREADS])
+async def test_a_killed_process_whose_children_hold_its_connection_loses_no_time(
+    broker_url: str, prefix: str, processes: Processes, lane: str
+) -> None:
+    bench = start_bench(processes, lane, prefix=prefix)
+    bench.process.says("serving")
+    async with Client(broker_url) as client:
+        began = time.monotonic()
+        assert await client.call(prefix + "fork_and_die") == {"attempt": 2}
+        assert time.monotonic() - began < GRACE + 2
+    await until(lambda: len(processes.alive()) == 2)  # a supervisor and its process
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(("lane", "row"), [(MAIN, "time.sleep"), (THREADS, "Event.wait"), (THREADS, "endless loop")])
+async def test_a_caller_is_told_where_the_task_was_by_a_worker_that_debugs(
+    broker_url: str, prefix: str, processes: Processes, lane: str, row: str
+) -> None:
+    bench = start_bench(processes, lane, "--logging", "debug", prefix=prefix)
+    bench.process.says("serving")
+    async with Client(broker_url) as client:
+        with pytest.raises(crew.TimeoutError) as caught:
+            await client.call(prefix + "hang", row, timeout=0.3)
+        assert re.search(r'hangs\.py", line \d+, in ', caught.value.traceback)
+
+
+@pytest.mark.gen_test
+async def test_signals_that_a_task_has_blocked_interrupt_the_next_one_all_the_same(
+    broker_url: str, prefix: str, processes: Processes
+) -> None:
+    bench = start_bench(processes, MAIN, prefix=prefix)
+    bench.process.says("serving")
+    async with Client(broker_url) as client:
+        pid = await client.call(prefix + "who")
+        await client.call(prefix + "block_signals")
+        with pytest.raises(crew.TimeoutError):
+            await client.call(prefix + "hang", "time.sleep", expiration=0.5)
+        assert await client.call(prefix + "who") == pid
