@@ -2,10 +2,12 @@
 
 import asyncio
 import itertools
+import sys
 import time
 
 import pytest
 
+from crew.worker import turns
 from crew.worker import watchdog as watchdog_module
 from crew.worker.execution import Execution
 from crew.worker.reason import Reason
@@ -266,3 +268,15 @@ async def test_a_report_that_fails_does_not_blind_the_watchdog() -> None:
     watchdog.wake_by(execution.limit)
     await until(lambda: lane.interrupts, timeout=1.0)
     watchdog.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_watchdog_that_stops_leaves_the_turns_of_threads_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "_hurrying", set())
+    lane = PlayedLane()
+    watchdog, _ = watched(lane)
+    usual = sys.getswitchinterval()
+    watchdog.wake_by(lane.begin(an_execution(timeout=0.01)).limit)
+    await until(lambda: sys.getswitchinterval() < usual)
+    watchdog.stop()
+    assert sys.getswitchinterval() == pytest.approx(usual)
