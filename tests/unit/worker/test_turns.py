@@ -9,9 +9,8 @@ from crew.worker import turns
 
 
 @pytest.fixture(autouse=True)
-def usual(monkeypatch: pytest.MonkeyPatch) -> Iterator[float]:
-    """The interval of a user who has chosen his own, and nobody in a hurry; given back afterwards."""
-    monkeypatch.setattr(turns, "_hurrying", set())
+def usual() -> Iterator[float]:
+    """The interval of a user who has chosen his own; given back afterwards."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(0.02)
     yield sys.getswitchinterval()

@@ -7,7 +7,6 @@ import time
 
 import pytest
 
-from crew.worker import turns
 from crew.worker import watchdog as watchdog_module
 from crew.worker.execution import Execution
 from crew.worker.reason import Reason
@@ -271,8 +270,7 @@ async def test_a_report_that_fails_does_not_blind_the_watchdog() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_watchdog_that_stops_leaves_the_turns_of_threads_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "_hurrying", set())
+async def test_a_watchdog_that_stops_leaves_the_turns_of_threads_as_they_were() -> None:
     lane = PlayedLane()
     watchdog, _ = watched(lane)
     usual = sys.getswitchinterval()
