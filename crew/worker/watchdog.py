@@ -71,9 +71,8 @@ class Watchdog:
 
     def stop(self) -> None:
         """Look no more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._disarm()
+        turns.shorten(self, near=False)
 
     def interrupt(self, execution: Execution, reason: Reason) -> None:
         """Interrupt `execution` now, and again until it has ended."""
@@ -82,8 +81,13 @@ class Watchdog:
         self.wake()
 
     def _look_in(self, seconds: float) -> None:
-        self.stop()
+        self._disarm()
         self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _look(self) -> None:
         self._timer = None
