@@ -6,6 +6,7 @@ hit the next execution.
 """
 
 import asyncio
+import inspect
 import math
 import time
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -146,7 +147,9 @@ class Execution:
             if not self._expire():
                 payload = self._decode(self.call.body)
                 try:
-                    value = await self.task.function(payload)
+                    value = self.task.function(payload)
+                    if inspect.isawaitable(value):  # a plain function around an `async def` may have run it itself
+                        value = await value
                 except Exception as error:
                     self._raised(error)
                 else:
