@@ -22,7 +22,7 @@ from crew.cli.payload import json_argument, write_line
     help="seconds until the value must be here",
 )
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), help="seconds that the task itself may run")
-@click.option("-v", "--verbose", is_flag=True, help="show where a task failed, or was when its time was over (workers tell that with --logging debug)")
+@click.option("-v", "--verbose", is_flag=True, help="show where a task failed or timed out")
 @url_option
 def command(
     *,

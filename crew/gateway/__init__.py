@@ -1,4 +1,4 @@
-"""What a Tornado application that calls tasks is built with: give up calls whose HTTP client has gone."""
+"""What a Tornado application that calls tasks is built with: crew's own routes, and the end of abandoned calls."""
 
 try:
     import prometheus_client  # noqa: F401  # here only to say in one sentence what is missing
@@ -7,5 +7,7 @@ except ImportError as error:
     raise ImportError(f'crew.gateway needs {error.name}: pip install "crew[gateway]"', name=error.name) from None
 
 from crew.gateway.abandon import AbandonMixin, cancel_when_abandoned
+from crew.gateway.app import routes
+from crew.gateway.call_api import CallHandler
 
-__all__ = ["AbandonMixin", "cancel_when_abandoned"]
+__all__ = ["AbandonMixin", "CallHandler", "cancel_when_abandoned", "routes"]

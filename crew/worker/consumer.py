@@ -263,7 +263,7 @@ class TaskConsumer:
 
     def _answer(self, execution: Execution, ended: Ended) -> None:
         if self._debug and ended.outcome is Outcome.TIMED_OUT:
-            ended = ended.at(execution.stopped_at or self._lane.stack(execution))
+            ended = ended.at(execution.where_stopped() or self._lane.stack(execution))
         if ended.outcome is None:
             execution.delivery.requeue()
             self._held[execution.delivery.queue] -= 1

@@ -6,6 +6,7 @@ hit the next execution.
 """
 
 import asyncio
+import inspect
 import math
 import time
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -90,6 +91,7 @@ class Execution:
         self.run_time: float | None = None  # seconds in the lane: the I/O thread hears of its end later
         self.reason: Reason | None = None  # why it was interrupted
         self.stopped_at = ""  # where the interrupt met the task, as the text of a traceback
+        self._stopped_by: BaseException | None = None  # while that text is made
         self.has_ended = False
         self.is_acked = False
         self.is_answered = False
@@ -133,7 +135,7 @@ class Execution:
                 else:
                     self.decide(self._returned(value))
         except BaseException as error:
-            self._fail(failure.describe(error))
+            self._stop(error)
         finally:
             running.reset(token)
             self._end()
@@ -145,13 +147,15 @@ class Execution:
             if not self._expire():
                 payload = self._decode(self.call.body)
                 try:
-                    value = await self.task.function(payload)
+                    value = self.task.function(payload)
+                    if inspect.isawaitable(value):  # a plain function around an `async def` may have run it itself
+                        value = await value
                 except Exception as error:
                     self._raised(error)
                 else:
                     self.decide(self._returned(value))
         except BaseException as error:
-            self._fail(failure.describe(error))
+            self._stop(error)
         finally:
             self._end()
 
@@ -175,6 +179,12 @@ class Execution:
         verdict = self.task.retry.verdict(error, attempt=attempt, deadline=self.call.deadline, now=time.time())
         told = failure.describe(error, retryable=verdict.retryable, attempts=attempt, note=verdict.note)
         self._fail(told, retry_after=verdict.delay)
+
+    def _stop(self, error: BaseException) -> None:
+        """No failure of the task has ended it."""
+        self._stopped_by = error  # for who asks before the next line is done: it reads the sources of the task
+        self._fail(failure.describe(error))
+        self._stopped_by = None
 
     def _fail(self, told: Failure, *, retry_after: float | None = None) -> None:
         if not self.decide(ended_with(Outcome.RAISED, told, retry_after=retry_after)):
@@ -221,6 +231,11 @@ class Execution:
         """Set when the execution should end; made when it is first asked for, as few tasks look."""
         made: Cancellation = self._box.get("cancelled") or self._box.setdefault("cancelled", Cancellation())
         return made
+
+    def where_stopped(self) -> str:
+        """Where the interrupt met the task, as the text of a traceback; "" while it is still there."""
+        error = self._stopped_by
+        return self.stopped_at or ("" if error is None else failure.describe(error).traceback)
 
     @property
     def remaining(self) -> float | None:

@@ -7,11 +7,16 @@ import asyncio
 import collections
 import contextlib
 import logging
+import math
 import queue
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 logger = logging.getLogger(__name__)
+
+# Seconds after which a wake-up is sent once more: an interrupt may land in the thread that was just going to send it.
+LOST_AFTER: Final = 0.05
 
 
 class Mailbox:
@@ -20,13 +25,14 @@ class Mailbox:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._notes: collections.deque[tuple[Callable[..., object], tuple[Any, ...]]] = collections.deque()
-        self._is_woken = False
+        self._woken_at = -math.inf  # time.monotonic() of a wake-up that is on its way
 
     def post(self, function: Callable[..., object], *args: Any) -> None:
         """Have `function(*args)` called on the loop, soon."""
         self._notes.append((function, args))
-        if not self._is_woken:
-            self._is_woken = True
+        now = time.monotonic()
+        if now - self._woken_at >= LOST_AFTER:
+            self._woken_at = now
             self._loop.call_soon_threadsafe(self._open)
 
     def soon(self, function: Callable[..., object], *args: Any) -> None:
@@ -46,7 +52,7 @@ class Mailbox:
             done.get(timeout=patience)
 
     def _open(self) -> None:
-        self._is_woken = False  # before the first look: a note that comes now wakes again
+        self._woken_at = -math.inf  # before the first look: a note that comes now wakes again
         while self._notes:
             function, args = self._notes.popleft()
             try:

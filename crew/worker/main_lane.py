@@ -100,9 +100,9 @@ class MainLane:
         try:
             if execution.ended is None:
                 execution.begin()
-                self._current = execution
-                self._on_started(execution)
+                self._on_started(execution)  # not current yet: no interrupt lands in what is ours
             if execution.ended is None:
+                self._current = execution
                 alarm.ring_by(execution.limit)
                 execution.run()
         except BaseException as error:

@@ -18,6 +18,7 @@ from crew.protocol import codec, deadline
 from crew.worker.execution import ENDED, Execution
 from crew.worker.mailbox import Mailbox
 from crew.worker.nested_call import NestedCall
+from crew.worker.shield import Shield
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,8 @@ class NestedCalls:
         inherited = {name: execution.call.headers[name] for name in TRACE_HEADERS if name in execution.call.headers}
         options["headers"] = {**inherited, **(options["headers"] or {})}
         nested = NestedCall(self._caller, self._mailbox, execution, task=task, data=data, **options)
-        self._mailbox.post(self._begin, execution, nested)
+        with Shield(execution):  # an interrupt lands before or after
+            self._mailbox.post(self._begin, execution, nested)
         return nested
 
     def send_waiting(self) -> None:

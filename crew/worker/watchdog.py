@@ -7,10 +7,10 @@ answered at once -> limit + grace -> `on_stuck`.
 
 import asyncio
 import math
-import sys
 import time
 from typing import Final, Protocol
 
+from crew.worker import turns
 from crew.worker.execution import Execution
 from crew.worker.lane import RESEND, Lane
 from crew.worker.reason import Reason
@@ -18,13 +18,8 @@ from crew.worker.reason import Reason
 LOOK_EVERY: Final = 0.1  # seconds between two looks while something runs
 ANNOUNCE_AFTER: Final = 0.2  # seconds: short calls cost two messages, longer ones a third
 HELP_AFTER: Final = 0.02  # seconds that the main lane's own timer has; then this strikes, within 50 ms of the limit
+NEAR: Final = 2 * LOOK_EVERY  # seconds before a limit from which threads take short turns
 BUSY_AFTER: Final = 0.1  # seconds without a free slot: what waits here could run elsewhere
-
-# Near a limit, threads that burn CPU let this one run after 1 ms: it waits behind each of them, several times, before
-# it has interrupted one, and with Python's 5 ms that is too late at times. At all times, short tasks would pay for it.
-NEAR: Final = 2 * LOOK_EVERY  # seconds
-SWITCH_EVERY: Final = 0.001  # seconds
-USUAL_SWITCH: Final = sys.getswitchinterval()
 
 
 class Watched(Protocol):
@@ -76,9 +71,8 @@ class Watchdog:
 
     def stop(self) -> None:
         """Look no more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._disarm()
+        turns.shorten(self, near=False)
 
     def interrupt(self, execution: Execution, reason: Reason) -> None:
         """Interrupt `execution` now, and again until it has ended."""
@@ -87,8 +81,13 @@ class Watchdog:
         self.wake()
 
     def _look_in(self, seconds: float) -> None:
-        self.stop()
+        self._disarm()
         self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _look(self) -> None:
         self._timer = None
@@ -108,7 +107,7 @@ class Watchdog:
 
     def _look_again(self, now: float) -> None:
         limits = [one.limit for one in self._lane.running() if one.limit is not None]
-        sys.setswitchinterval(SWITCH_EVERY if min(limits, default=math.inf) <= now + NEAR else USUAL_SWITCH)
+        turns.shorten(self, near=min(limits, default=math.inf) <= now + NEAR)
         if self._watched.has_work():
             if self._lane.has_timer:
                 limits += [limit + HELP_AFTER for limit in limits]

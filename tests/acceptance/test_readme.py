@@ -1,5 +1,6 @@
 """What README.md shows runs as it is written there."""
 
+import http.client
 import json
 import re
 import socket
@@ -55,6 +56,19 @@ def test_the_first_example_runs_as_it_is_written(
     assert (answer.status, answer.json) == (200, {"width": 320, "served": 1})
     assert script.ends(timeout=10) == 0, script
     assert script.output.strip() == "{'width': 320, 'served': 2}"
+
+
+def test_the_calls_over_http_run_as_they_are_written(processes: Processes, folder: Path, port: int) -> None:
+    python_worker(processes, folder).says("serving 1 task")
+    processes.python("call_api.py", folder=folder)
+    eventually(lambda: is_listening(port), timeout=10)
+    path, body = re.findall(r"-d '(.*?)' 'http://127.0.0.1:8888(.*?)'", README.read_text())[0][::-1]
+
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.request("POST", path, body, {"Content-Type": "application/json"})
+    with connection.getresponse() as answer:
+        assert answer.read().decode() == '{"width":320,"served":1}'
+    connection.close()
 
 
 def is_listening(port: int) -> bool:

@@ -1,8 +1,10 @@
 """The public API as a user writes it: `mypy --strict` on this file is the test, nothing here is run."""
 
+from collections.abc import Awaitable
 from typing import Any, assert_type
 
 from tornado import gen
+from tornado.routing import URLSpec
 from tornado.web import RequestHandler
 
 import crew
@@ -18,7 +20,7 @@ from crew import (
     UnknownTask,
 )
 from crew.client import Event, Parallel, PendingCall, Scope, Subscription, blocking
-from crew.gateway import AbandonMixin, cancel_when_abandoned
+from crew.gateway import AbandonMixin, CallHandler, cancel_when_abandoned, routes
 from crew.worker import HandlerClass, Task, context, run
 
 assert_type(crew.__version__, str)
@@ -220,6 +222,17 @@ class Named(RequestHandler):
         cancel_when_abandoned(self, call)
         cancel_when_abandoned(call)  # type: ignore[arg-type]
         self.write(await call)
+
+
+class Guarded(CallHandler):
+    def prepare(self) -> Awaitable[None] | None:
+        assert_type(self.client, Client)
+        return super().prepare()
+
+
+def mounted(client: Client) -> None:
+    assert_type(routes(client, prefix="/crew", max_expiration=5, max_body=1000), list[URLSpec])
+    routes(client, "/crew")  # type: ignore[call-arg]
 
 
 def in_a_scope(client: Client) -> None:

@@ -82,7 +82,7 @@ def test_what_a_client_hands_out_can_be_named_in_annotations() -> None:
 
 
 def test_a_tornado_application_finds_what_it_needs_in_one_place() -> None:
-    assert set(crew.gateway.__all__) == {"AbandonMixin", "cancel_when_abandoned"}
+    assert set(crew.gateway.__all__) == {"AbandonMixin", "CallHandler", "cancel_when_abandoned", "routes"}
 
 
 def test_every_import_in_the_readme_works() -> None:
@@ -90,6 +90,7 @@ def test_every_import_in_the_readme_works() -> None:
     assert ("crew", "Client") in found
     assert ("crew.worker", "Task") in found
     assert ("crew.gateway", "AbandonMixin") in found
+    assert ("crew.gateway", "routes") in found
     for module, name in found:
         assert hasattr(importlib.import_module(module), name), f"from {module} import {name}"
 

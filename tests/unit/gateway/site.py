@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
+from tornado.routing import URLSpec
 from tornado.web import Application, RequestHandler
 
 from crew.client import Client, PendingCall
@@ -99,11 +100,15 @@ class Abandoned(AbandonMixin, Handler):
 
 
 @asynccontextmanager
-async def site(*handlers: tuple[str, type[RequestHandler]], **settings: Any) -> AsyncIterator[Site]:
-    """Serve `handlers` until the end of the block."""
+async def site(
+    *handlers: tuple[str, type[RequestHandler]],
+    mount: Callable[[Client], list[URLSpec]] = lambda crew: [],
+    **settings: Any,
+) -> AsyncIterator[Site]:
+    """Serve `handlers`, and what `mount` makes of the client, until the end of the block."""
     with nowhere() as url:
         crew = Client(url)
-        application = Application(list(handlers), crew=crew, **settings)
+        application = Application([*handlers, *mount(crew)], crew=crew, **settings)
         server = HTTPServer(application)
         (socket, *_) = sockets = bind_sockets(0, "127.0.0.1")
         server.add_sockets(sockets)

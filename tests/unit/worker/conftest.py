@@ -1,10 +1,12 @@
 """What lanes take of the process, given back after each test."""
 
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
 
+from crew.worker import turns
 from crew.worker.main_lane import SIGNALS
 
 
@@ -19,3 +21,12 @@ def signals() -> Iterator[None]:
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def _turns(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nobody is in a hurry: what is left of a watchdog that was never stopped is forgotten."""
+    monkeypatch.setattr(turns, "_hurrying", set())
+    usual = sys.getswitchinterval()
+    yield
+    sys.setswitchinterval(usual)

@@ -206,11 +206,11 @@ def test_a_coroutine_that_swallows_its_cancellation_is_cancelled_again() -> None
         lane.put(execution)
         eventually(lambda: task.began)
 
-        def is_cancelled_twice() -> bool:
+        def cancelled_twice() -> bool:
             lane.lane.interrupt(execution, Reason.TIMEOUT)
             return len(task.cancelled) == 2
 
-        eventually(is_cancelled_twice)
+        eventually(cancelled_twice)
         lane.ends(execution)
         assert outcome_of(execution) is Outcome.TIMED_OUT
 
@@ -342,33 +342,6 @@ def test_what_was_abandoned_is_counted_until_it_ends_and_others_get_its_slot() -
         task.go = True
         lane.ends(execution)
         assert lane.lane.abandoned() == 0
-
-
-def test_a_coroutine_that_blocks_the_loop_in_the_main_thread_is_struck(signals: None) -> None:
-    """As in a worker whose tasks are all `async def`."""
-    task, neighbour = Blocker(), Waiter()
-    lane = Coroutines()
-    execution, beside = an_execution(task), an_execution(neighbour)
-
-    def interrupt() -> None:
-        lane.put(beside)
-        eventually(lambda: neighbour.began)
-        lane.put(execution)
-        eventually(lambda: task.began)
-        lane.lane.interrupt(execution, Reason.TIMEOUT)
-        lane.ends(execution)
-        neighbour.go = True
-        lane.ends(beside)
-        lane.lane.stop()
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    lane.lane.serve()
-    thread.join(5)
-    lane.lane._loop.close()
-    assert [(type(error), str(error)) for error in task.errors] == [(asyncio.CancelledError, "timeout")]
-    assert outcome_of(execution) is Outcome.TIMED_OUT
-    assert (outcome_of(beside), neighbour.cancelled) == (Outcome.RETURNED, [])
 
 
 def test_the_stack_shows_where_a_coroutine_awaits() -> None:

@@ -16,6 +16,7 @@ from crew.worker.ledger import Ledger
 from crew.worker.mailbox import Mailbox
 from crew.worker.options import Options
 from crew.worker.replies import Replies
+from crew.worker.retries import Retries
 from crew.worker.station import Station, stations
 from crew.worker.task import Task
 from tests.unit.deliveries import RecordingChannel, a_delivery, a_task
@@ -33,18 +34,20 @@ class InputOutput:
         self.publishing = FakeLink()
         self.worn_out: list[str] = []
         self._made: list[Station] = []
-        self.thread = threading.Thread(target=self._run)
+        self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
     def stations(self, *tasks: Task, threads: int = 1, concurrency: int = 10) -> list[Station]:
         """Those that serve `tasks`, open."""
         options = Options(broker=load("amqp://localhost"), threads=threads, concurrency=concurrency)
         self._made = made = stations(tasks, options, number=0, ledger=self.ledger, mailbox=self.mailbox)
+        replies = Replies(self.publishing.as_link(), "w")
         for station in made:
             self.do(
                 lambda station=station: station.open(  # type: ignore[misc]
                     link=FakeLink().as_link(),
-                    replies=Replies(self.publishing.as_link(), "w"),
+                    replies=replies,
+                    retries=Retries(self.publishing.as_link(), replies),
                     canceled=CanceledCalls(),
                     on_worn_out=lambda: self.worn_out.append("worn out"),
                 )
@@ -79,7 +82,8 @@ class InputOutput:
     def end(self) -> None:
         """Nothing more happens."""
         for station in self._made:
-            self.do(station.consumer.stop)
+            if hasattr(station, "consumer"):
+                self.do(station.consumer.stop)
             station.stop()
             if isinstance(station._lane, AsyncLane):
                 _close(station._lane._loop)

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import sys
 import time
 
 import pytest
@@ -266,3 +267,14 @@ async def test_a_report_that_fails_does_not_blind_the_watchdog() -> None:
     watchdog.wake_by(execution.limit)
     await until(lambda: lane.interrupts, timeout=1.0)
     watchdog.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_watchdog_that_stops_leaves_the_turns_of_threads_as_they_were() -> None:
+    lane = PlayedLane()
+    watchdog, _ = watched(lane)
+    usual = sys.getswitchinterval()
+    watchdog.wake_by(lane.begin(an_execution(timeout=0.01)).limit)
+    await until(lambda: sys.getswitchinterval() < usual)
+    watchdog.stop()
+    assert sys.getswitchinterval() == pytest.approx(usual)

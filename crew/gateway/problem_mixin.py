@@ -1,0 +1,48 @@
+"""Handlers that answer with a problem document where there is no value."""
+
+import logging
+from types import TracebackType
+from typing import Any
+
+import msgspec
+from tornado.web import RequestHandler
+
+from crew.gateway.problems import BLANK, CONTENT_TYPE, Problem, Refused, kind_of, problem_of
+
+logger = logging.getLogger(__name__)
+
+
+class ProblemMixin(RequestHandler):
+    """For handlers whose clients are programs: what they raise is answered with a problem document."""
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Answer with the problem that the error is; one that is not crew's tells its status only."""
+        _, error, _ = kwargs.get("exc_info", (None, None, None))
+        kind = kind_of(error)
+        if error is None or kind is None:
+            detail = error.detail if isinstance(error, Refused) else None
+            problem = Problem(type=BLANK, title=self._reason, status=status_code, detail=detail)
+        else:
+            problem = problem_of(error, kind, with_traceback=bool(self.settings.get("serve_traceback")))
+            self.set_status(kind.status)
+            if kind.retry_after is not None:
+                self.set_header("Retry-After", kind.retry_after)
+        if problem.status == 405:
+            self.set_header("Allow", ", ".join(self._methods()))
+        self.set_header("Content-Type", CONTENT_TYPE)
+        self.finish(msgspec.json.encode(problem))
+
+    def log_exception(
+        self, typ: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """A call that ends without a value is no bug of the handler: one line, and no stack."""
+        if kind_of(value) is None:
+            super().log_exception(typ, value, tb)
+        else:
+            told = getattr(value, "id", None), getattr(value, "task", None)
+            logger.info("%s: call %s of task %s: %s", self.request.path, *told, value)
+
+    def _methods(self) -> list[str]:
+        """Those that are served here."""
+        missing = RequestHandler.post
+        return [name for name in self.SUPPORTED_METHODS if getattr(type(self), name.lower()) is not missing]

@@ -1,0 +1,102 @@
+"""What an HTTP client is told where there is no value for it: problem documents, as RFC 9457 has them.
+
+One table says which status an error of crew has. Its names are for programs, and stay as they are.
+https://www.rfc-editor.org/rfc/rfc9457
+"""
+
+from typing import Final
+from urllib.parse import quote
+
+import msgspec
+from tornado.web import HTTPError
+
+from crew import errors
+
+CONTENT_TYPE: Final = "application/problem+json"
+BLANK: Final = "about:blank"  # the type where the status says it all
+RETRY_AFTER: Final = 2  # seconds: a broker that is back is used within them
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """What all errors of one type have in common."""
+
+    status: int
+    name: str
+    title: str
+    retry_after: int | None = None
+
+    @property
+    def urn(self) -> str:
+        """The `type` of its documents."""
+        return f"urn:crew:problem:{self.name}"
+
+
+KINDS: Final[dict[type[BaseException], Kind]] = {
+    errors.UnknownTask: Kind(404, "unknown-task", "No worker has ever served a task of this name"),
+    errors.DuplicateTaskId: Kind(409, "duplicate-task-id", "A call with this id is still in flight"),
+    errors.TaskFailed: Kind(500, "task-failed", "The task raised an exception"),
+    # 502, not 503: who tries this again at once, as proxies do, takes more workers down
+    errors.WorkerLost: Kind(502, "worker-lost", "The workers that ran the call died"),
+    errors.SerializationError: Kind(502, "unreadable-value", "The value of the task cannot be read"),
+    errors.TaskError: Kind(502, "no-value", "The call ended without a value"),
+    errors.Overloaded: Kind(503, "overloaded", "Too much is waiting already", RETRY_AFTER),
+    errors.ConnectionError: Kind(503, "broker-away", "The broker is away", RETRY_AFTER),
+    errors.ExpirationError: Kind(503, "expired", "No worker took the call in time"),
+    errors.Canceled: Kind(503, "canceled", "Somebody cancelled the call"),  # whose own client has gone hears nothing
+    errors.TimeoutError: Kind(504, "timeout", "A worker took the call and could not finish it in time"),
+}
+
+
+class RemoteError(msgspec.Struct, frozen=True):
+    """The exception of a task: see `TaskFailed`."""
+
+    type: str
+    message: str
+    retryable: bool
+    attempts: int
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A problem document; what is None is left out."""
+
+    type: str
+    title: str
+    status: int
+    detail: str | None = None
+    instance: str | None = None
+    task: str | None = None
+    id: str | None = None
+    exception: RemoteError | None = None
+    traceback: str | None = None
+
+
+class Refused(HTTPError):
+    """A request that cannot be served as it is; `detail` tells its client why, in one sentence."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(status)
+        self.detail = detail
+
+
+def kind_of(error: BaseException | None) -> Kind | None:
+    """The row of the table that fits `error` best."""
+    return next((KINDS[base] for base in type(error).__mro__ if base in KINDS), None)
+
+
+def problem_of(error: BaseException, kind: Kind, *, with_traceback: bool) -> Problem:
+    """The document for an error of this kind; the task's traceback is for developers."""
+    id: str | None = getattr(error, "id", None)
+    remote = None
+    if isinstance(error, errors.TaskFailed):
+        remote = RemoteError(error.type_name, error.message, error.retryable, error.attempts)
+    return Problem(
+        type=kind.urn,
+        title=kind.title,
+        status=kind.status,
+        detail=str(error),
+        instance=None if id is None else f"urn:crew:call:{quote(id, safe='')}",
+        task=getattr(error, "task", None),
+        id=id,
+        exception=remote,
+        traceback=(getattr(error, "traceback", "") or None) if with_traceback else None,
+    )

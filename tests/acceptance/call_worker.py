@@ -1,0 +1,54 @@
+"""The tasks that test_call_api.py calls over HTTP: python call_worker.py"""
+
+import os
+import time
+from typing import Any
+
+from crew import Interrupt
+from crew.worker import Task, context, run
+
+ODD_NAMES = ["a/b", "a b.c", "100%", "größe/日本", "a?b#c", "a+b", "%2F"]
+
+
+@Task("echo")
+def echo(payload: Any) -> Any:
+    """The payload, and what kind of value it was."""
+    context.headers.update(kind=type(payload).__name__, evil="a\r\nSet-Cookie: b=c", answered=True)
+    return payload
+
+
+@Task("sleep")
+def sleep(seconds: float) -> str:
+    """Tell when it starts, and why it ends."""
+    print("STARTED", flush=True)
+    try:
+        time.sleep(seconds)
+    except Interrupt as interrupt:
+        print("INTERRUPTED", isinstance(interrupt, SystemExit), interrupt.reason, time.time(), flush=True)
+        raise
+    return "slept"
+
+
+@Task("fail")
+def fail(text: str) -> None:
+    """Raise."""
+    raise ValueError(text)
+
+
+@Task("die")
+def die(_: None) -> None:
+    """Take the process down."""
+    os._exit(1)
+
+
+def name(_: None) -> str:
+    """By which name it was called."""
+    return context.task
+
+
+for odd in ODD_NAMES:
+    Task(odd)(name)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,203 @@
+"""Calls over HTTP as programs make them: a real gateway, real workers."""
+
+import http.client
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import msgspec
+import pytest
+
+from tests.acceptance.call_worker import ODD_NAMES
+from tests.acceptance.web import Web
+from tests.processes import Process, Processes
+from tests.waiting import eventually
+
+HERE = Path(__file__).parent
+JSON = "application/json"
+MSGPACK = "application/msgpack"
+BYTES = "application/octet-stream"
+TEXT = "text/plain"
+
+
+class Program:
+    """A client with one connection, which it keeps."""
+
+    def __init__(self, gateway: Process) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", Web.of(gateway).port, timeout=30)
+        self._connection.connect()
+
+    @property
+    def local_port(self) -> int:
+        """It changes with the connection."""
+        return int(self._connection.sock.getsockname()[1])
+
+    def begin(self, task: str, body: bytes = b"", content_type: str | None = JSON, method: str = "POST") -> None:
+        """Begin a call, of a task whose name is quoted, and its arguments."""
+        headers = {} if content_type is None else {"Content-Type": content_type}
+        self._connection.request(method, f"/crew/call/{task}", body, headers)
+
+    def answer(self) -> tuple[http.client.HTTPResponse, bytes]:
+        """Wait for the answer."""
+        with self._connection.getresponse() as response:
+            return response, response.read()
+
+    def call(self, *given: Any, **more: Any) -> tuple[http.client.HTTPResponse, bytes]:
+        """Call, and wait."""
+        self.begin(*given, **more)
+        return self.answer()
+
+    def problem(self, *given: Any, **more: Any) -> Any:
+        """Call, and read the problem document."""
+        response, body = self.call(*given, **more)
+        assert response.headers["Content-Type"] == "application/problem+json", body
+        document = json.loads(body)
+        assert document["status"] == response.status
+        return {**document, "retry_after": response.headers["Retry-After"]}
+
+    def leave(self) -> None:
+        """Close the connection, whatever is on its way."""
+        self._connection.close()
+
+
+class Site:
+    """The application, and its workers."""
+
+    def __init__(self, processes: Processes) -> None:
+        self.processes = processes
+        self.worker = processes.python(HERE / "call_worker.py")
+        self.gateway = processes.python(HERE / "call_app.py")
+        self.worker.says("serving")
+        self._programs: list[Program] = []
+
+    def program(self, gateway: Process | None = None) -> Program:
+        """A new one."""
+        self._programs.append(Program(gateway or self.gateway))
+        return self._programs[-1]
+
+    def close(self) -> None:
+        """All leave."""
+        for program in self._programs:
+            program.leave()
+
+
+@pytest.fixture
+def site(processes: Processes) -> Iterator[Site]:
+    site = Site(processes)
+    yield site
+    site.close()
+
+
+def test_values_of_each_content_type_go_round(site: Site) -> None:
+    program = site.program()
+    packed = msgspec.msgpack.encode({"a": b"\x00\xff"})
+    for content_type, body, answer_type, kind in [
+        (JSON, '{"a":[1,2.5,null,true,"ü"]}'.encode(), JSON, "dict"),
+        (JSON, b"", JSON, "NoneType"),
+        (None, b"", JSON, "NoneType"),
+        (BYTES, bytes(range(256)), BYTES, "bytes"),
+        (BYTES, b"x" * 100_000, BYTES, "bytes"),
+        (MSGPACK, packed, MSGPACK, "dict"),
+        (TEXT, "größe".encode(), JSON, "str"),
+    ]:
+        response, answer = program.call("echo", body, content_type)
+        assert (response.status, response.headers["Content-Type"]) == (200, answer_type), answer
+        expected = json.dumps(body.decode(), ensure_ascii=False).encode() if content_type == TEXT else body or b"null"
+        assert answer == expected
+        assert (response.headers["Crew-Kind"], response.headers["Crew-Answered"]) == (kind, "true")
+        assert not {"Set-Cookie", "Crew-Evil"} & set(response.headers)
+
+
+def test_any_name_that_a_task_can_have_is_called(site: Site) -> None:
+    program = site.program()
+    for name in ODD_NAMES:
+        response, body = program.call(quote(name, safe=""))
+        assert (response.status, json.loads(body)) == (200, name)
+    assert json.loads(program.call("a/b")[1]) == "a/b"
+
+
+def test_each_end_without_a_value_is_a_problem_and_the_connection_goes_on(site: Site) -> None:
+    program = site.program()
+    port = program.local_port
+
+    unknown = program.problem("nobody/knows")
+    assert (unknown["status"], unknown["type"]) == (404, "urn:crew:problem:unknown-task")
+    assert unknown["task"] == "nobody/knows"
+
+    failed = program.problem("fail", b'"on purpose"')
+    assert (failed["status"], failed["type"]) == (500, "urn:crew:problem:task-failed")
+    assert failed["detail"] == "ValueError: on purpose"
+    assert failed["exception"] == {"type": "ValueError", "message": "on purpose", "retryable": False, "attempts": 1}
+    assert "traceback" not in failed
+
+    timed_out = program.problem("sleep?timeout=0.3", b"30")
+    assert (timed_out["status"], timed_out["type"]) == (504, "urn:crew:problem:timeout")
+
+    for status, call in [
+        (400, ("echo", b"{")),
+        (405, ("echo", b"", JSON, "GET")),
+        (413, ("echo", b"x" * 1_000_000, BYTES)),
+        (415, ("echo", b"x", None)),
+        (415, ("echo", b"x", "image/png")),
+        (422, ("echo?priority=high",)),
+        (422, ("echo?expiration=61",)),
+    ]:
+        assert program.problem(*call)["status"] == status
+
+    assert json.loads(program.call("echo", b"[1]")[1]) == [1]
+    assert program.local_port == port
+    assert Web.of(site.gateway).get("/").text == "0 calls in flight"
+    assert "Traceback" not in site.gateway.output
+
+
+def test_a_task_that_takes_its_workers_down_is_a_bad_gateway(site: Site) -> None:
+    lost = site.program().problem("die")
+    assert (lost["status"], lost["type"], lost["retry_after"]) == (502, "urn:crew:problem:worker-lost", None)
+
+
+def test_what_waits_too_long_expires_and_what_is_too_much_is_refused(site: Site) -> None:
+    programs = [site.program() for _ in range(4)]
+    programs[0].begin("sleep", b"30")
+    site.worker.says("STARTED")
+
+    expired = programs[1].problem("echo?expiration=0.5", b"1")
+    assert (expired["status"], expired["type"]) == (503, "urn:crew:problem:expired")
+
+    for program in programs[1:]:
+        program.begin("echo", b"1")
+    eventually(lambda: Web.of(site.gateway).get("/").text == "4 calls in flight")
+    overloaded = site.program().problem("echo", b"1")
+    assert (overloaded["status"], overloaded["type"]) == (503, "urn:crew:problem:overloaded")
+    assert overloaded["retry_after"] == "2"
+
+    programs[0].leave()
+    assert [program.answer()[1] for program in programs[1:]] == [b"1", b"1", b"1"]
+
+
+def test_a_broker_that_refuses_is_away(site: Site, broker_url: str) -> None:
+    login = urlsplit(broker_url)
+    wrong = login._replace(netloc=f"{login.username}:wrong@{login.hostname}:{login.port}").geturl()
+    away = site.program(site.processes.python(HERE / "call_app.py", wrong)).problem("echo", b"1")
+    assert (away["status"], away["type"], away["retry_after"]) == (503, "urn:crew:problem:broker-away", "2")
+
+
+def test_a_client_that_leaves_stops_its_task_within_a_second(site: Site) -> None:
+    program = site.program()
+    begun = time.monotonic()
+    program.begin("sleep", b"30")
+    site.worker.says("STARTED")
+    eventually(lambda: time.monotonic() - begun >= 0.5)
+
+    left = time.time()
+    program.leave()
+
+    site.worker.says("INTERRUPTED", timeout=5)
+    interrupted = eventually(lambda: re.search(r"INTERRUPTED True canceled ([\d.]+)\n", site.worker.output))
+    assert interrupted
+    assert 0 <= float(interrupted[1]) - left < 1
+    site.gateway.says("499 POST /crew/call/sleep", timeout=5)
+    assert site.program().call("echo", b"1")[1] == b"1"

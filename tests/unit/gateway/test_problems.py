@@ -1,0 +1,98 @@
+"""Errors of crew as problem documents."""
+
+import msgspec
+import pytest
+
+from crew import errors
+from crew.amqp.fault import LinkRefused
+from crew.gateway.problems import KINDS, kind_of, problem_of
+
+STATUSES = [
+    (errors.UnknownTask, 404),
+    (errors.DuplicateTaskId, 409),
+    (errors.TaskFailed, 500),
+    (errors.WorkerLost, 502),
+    (errors.SerializationError, 502),
+    (errors.TaskError, 502),
+    (errors.Overloaded, 503),
+    (errors.ConnectionError, 503),
+    (errors.ExpirationError, 503),
+    (errors.Canceled, 503),
+    (errors.TimeoutError, 504),
+]
+
+
+@pytest.mark.parametrize(("error", "status"), STATUSES)
+def test_each_error_has_the_status_that_is_promised(error: type[errors.CrewError], status: int) -> None:
+    assert KINDS[error].status == status
+
+
+def test_every_way_in_which_a_call_ends_without_a_value_has_a_status() -> None:
+    assert {
+        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.TaskError)
+    } <= {*KINDS}
+
+
+def test_no_two_errors_have_one_type() -> None:
+    assert len({kind.urn for kind in KINDS.values()}) == len(KINDS)
+
+
+def test_what_may_soon_be_over_says_when_to_try_again() -> None:
+    assert {error for error, kind in KINDS.items() if kind.retry_after} == {errors.Overloaded, errors.ConnectionError}
+
+
+def test_an_error_that_stands_below_another_has_its_kind() -> None:
+    assert kind_of(LinkRefused("user name or password refused")) is KINDS[errors.ConnectionError]
+
+
+@pytest.mark.parametrize("error", [None, ValueError("mine"), OSError("mine"), TimeoutError("asyncio's")])
+def test_what_is_not_crews_has_no_kind(error: Exception | None) -> None:
+    assert kind_of(error) is None
+
+
+def document(error: errors.CrewError, *, with_traceback: bool = False) -> object:
+    kind = kind_of(error)
+    assert kind is not None
+    return msgspec.json.decode(msgspec.json.encode(problem_of(error, kind, with_traceback=with_traceback)))
+
+
+def test_a_document_names_the_task_and_the_call() -> None:
+    assert document(errors.UnknownTask("no worker has ever served task 'a'", task="a", id="7 a/ü")) == {
+        "type": "urn:crew:problem:unknown-task",
+        "title": "No worker has ever served a task of this name",
+        "status": 404,
+        "detail": "no worker has ever served task 'a'",
+        "instance": "urn:crew:call:7%20a%2F%C3%BC",
+        "task": "a",
+        "id": "7 a/ü",
+    }
+
+
+def test_a_document_leaves_out_what_is_not_known() -> None:
+    assert document(errors.ConnectionError("the client was closed")) == {
+        "type": "urn:crew:problem:broker-away",
+        "title": "The broker is away",
+        "status": 503,
+        "detail": "the client was closed",
+    }
+
+
+@pytest.mark.parametrize("with_traceback", [True, False])
+def test_a_failed_task_tells_its_exception_and_its_traceback_to_developers_only(with_traceback: bool) -> None:
+    error = errors.TaskFailed("os.Bad", "no", traceback="line 7", retryable=True, attempts=4, note="attempt 4 of 4")
+    expected = {
+        "type": "urn:crew:problem:task-failed",
+        "title": "The task raised an exception",
+        "status": 500,
+        "detail": "os.Bad: no (attempt 4 of 4)",
+        "exception": {"type": "os.Bad", "message": "no", "retryable": True, "attempts": 4},
+    }
+    assert document(error, with_traceback=with_traceback) == expected | (
+        {"traceback": "line 7"} if with_traceback else {}
+    )
+
+
+def test_a_task_that_was_interrupted_tells_developers_where_it_was() -> None:
+    error = errors.TimeoutError(task="a", id="7", traceback="line 7")
+    assert problem_of(error, KINDS[errors.TimeoutError], with_traceback=True).traceback == "line 7"
+    assert problem_of(error, KINDS[errors.TimeoutError], with_traceback=False).traceback is None

@@ -1,0 +1,121 @@
+"""What is done about a process in which something goes on too long, and what is not."""
+
+import math
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from crew.worker.child import Child
+from crew.worker.execution import Execution
+from crew.worker.frozen import DUMP_STACKS, DUMP_WITHIN, OVERDUE_AFTER, Frozen
+from crew.worker.ledger import Ledger
+from tests.unit.deliveries import an_execution
+from tests.waiting import eventually
+
+GRACE = 0.1
+
+
+class PlayedChild(Child):
+    """A process that is none: notes what is done to it."""
+
+    def __init__(self) -> None:
+        ours, self.theirs = socket.socketpair()
+        super().__init__(0, 0, ours)
+        self.signals: list[int] = []
+        self.kills = 0
+
+    def signal(self, number: int) -> None:
+        self.signals.append(number)
+
+    def kill(self) -> None:
+        self.kills += 1
+
+
+class Watched:
+    """A process that the test plays, and who looks at it."""
+
+    def __init__(self) -> None:
+        self.ledger = Ledger(1, 10)
+        self.frozen = Frozen(self.ledger, grace=GRACE)
+        self.child = PlayedChild()
+
+    def runs(self, *, late: float | None) -> Execution:
+        """Something whose limit, grace and margin were over `late` seconds ago."""
+        execution = an_execution()
+        execution.limit = None if late is None else time.monotonic() - late - GRACE - OVERDUE_AFTER
+        self.ledger.begin(0, execution)
+        return execution
+
+    def look(self) -> None:
+        """As in each turn of the supervisor."""
+        self.frozen.look([self.child])
+
+    def look_again(self) -> None:
+        """When the stacks have been dumped."""
+        eventually(lambda: time.monotonic() >= self.child.suspected_at + DUMP_WITHIN)
+        self.look()
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    """A process that the test plays; its sockets are closed afterwards."""
+    made = Watched()
+    yield made
+    made.child.socket.close()
+    made.child.theirs.close()
+
+
+def test_a_process_that_runs_something_too_long_shows_its_stacks_and_is_killed_once(watched: Watched) -> None:
+    watched.runs(late=0.01)
+    watched.look()
+    assert (watched.child.signals, watched.child.kills) == ([DUMP_STACKS], 0)
+    watched.look()
+    assert (watched.child.signals, watched.child.kills) == ([DUMP_STACKS], 0), "it has a moment for that"
+    watched.look_again()
+    assert watched.child.kills == 1
+    watched.look_again()
+    assert (watched.child.signals, watched.child.kills) == ([DUMP_STACKS], 1)
+
+
+def test_a_process_whose_tasks_have_time_left_is_left_alone(watched: Watched) -> None:
+    watched.runs(late=-60)
+    watched.runs(late=None)
+    watched.look()
+    assert watched.child.signals == []
+
+
+def test_a_process_that_acts_while_its_stacks_are_dumped_is_not_killed(watched: Watched) -> None:
+    execution = watched.runs(late=0.01)
+    watched.look()
+    watched.ledger.end(execution)
+    watched.look_again()
+    assert watched.child.kills == 0
+    assert watched.child.suspects == []
+
+
+def test_what_is_overdue_while_other_stacks_are_dumped_has_a_dump_of_its_own_first(watched: Watched) -> None:
+    execution = watched.runs(late=0.01)
+    watched.look()
+    watched.ledger.end(execution)
+    watched.runs(late=0.01)
+    watched.look_again()
+    assert watched.child.kills == 0
+    watched.look()
+    assert watched.child.signals == [DUMP_STACKS] * 2
+    watched.look_again()
+    assert watched.child.kills == 1
+
+
+def test_the_next_look_is_when_there_is_something_to_see(watched: Watched) -> None:
+    now = time.monotonic()
+    assert watched.frozen.next_look(watched.child, now) == now + GRACE + OVERDUE_AFTER
+    execution = watched.runs(late=0.01)
+    assert watched.frozen.next_look(watched.child, now) == pytest.approx(
+        (execution.limit or 0.0) + GRACE + OVERDUE_AFTER
+    )
+    watched.look()
+    assert watched.frozen.next_look(watched.child, now) == watched.child.suspected_at + DUMP_WITHIN
+    watched.look_again()
+    assert watched.frozen.next_look(watched.child, now) == math.inf
