@@ -132,7 +132,8 @@ def come_and_go(abandoned: Abandoned, number: int) -> None:
     eventually(lambda: not abandoned.running(), timeout=10)
     after = f"after-{number}"
     assert abandoned.visit("/sleep", after, 0).answer(timeout=5).text == f"slept as {after}"
-    assert not abandoned.running()
+    # A slot that becomes free may take one whose own cancel arrives a moment later.
+    eventually(lambda: not abandoned.running(), timeout=1)
 
 
 def test_a_call_that_two_requests_share_ends_with_the_last_of_them(processes: Processes) -> None:
