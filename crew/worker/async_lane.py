@@ -50,7 +50,7 @@ class AsyncLane:
         self._on_ended = on_ended
         self._io = io
         self._executions: dict[Execution, asyncio.Task[None] | None] = {}
-        self._abandoned: dict[Execution, asyncio.Task[None] | None] = {}
+        self._abandoned: list[Execution] = []
         self._loop = asyncio.new_event_loop()
         self._mailbox = Mailbox(self._loop)
         self._thread: threading.Thread | None = None
@@ -81,7 +81,6 @@ class AsyncLane:
     def release(self, execution: Execution) -> None:
         """Give its slot to the next."""
         self._executions.pop(execution, None)
-        self._abandoned.pop(execution, None)
 
     def interrupt(self, execution: Execution, reason: Reason) -> None:
         """Cancel the asyncio task of `execution`; strike, where it blocks the loop."""
@@ -94,11 +93,13 @@ class AsyncLane:
 
     def abandon(self, execution: Execution) -> bool:
         """Give its slot to the next, unless the loop is blocked."""
-        self._abandoned[execution] = self._executions.pop(execution, None)
+        self._executions.pop(execution, None)
+        self._abandoned.append(execution)
         return not self._is_blocked()
 
     def abandoned(self) -> int:
         """How many go on that were abandoned."""
+        self._abandoned = [execution for execution in self._abandoned if not execution.has_ended]
         return len(self._abandoned)
 
     def stack(self, execution: Execution) -> str:
@@ -144,7 +145,6 @@ class AsyncLane:
         if not task.cancelled():
             task.exception()  # looked at, so that asyncio does not report it: the execution has told it already
         execution.has_ended = True
-        self._abandoned.pop(execution, None)
         self._on_ended(execution)
 
     def _cancel(self, execution: Execution) -> None:

@@ -41,6 +41,9 @@ class TaskConsumer:
         on_worn_out: told when this process has to be replaced.
         decode: what this worker accepts.
         debug: tell callers where a task was when its time was over.
+
+    Attributes:
+        is_stuck: the lane cannot go on without a task that nothing ends.
     """
 
     def __init__(
@@ -78,7 +81,7 @@ class TaskConsumer:
         self._in_hand: set[Execution] = set()
         self._rests = False
         self._is_draining = False
-        self._is_stuck = False
+        self.is_stuck = False
         self._watchdog = Watchdog(lane, self, grace=grace)
         self._intake = Intake(link, self._windows(), self.on_delivery)
 
@@ -134,7 +137,7 @@ class TaskConsumer:
 
     def has_work(self) -> bool:
         """Whether anything runs that may end, or waits to run."""
-        return bool(self._in_hand) and not self._is_stuck
+        return bool(self._in_hand) and not self.is_stuck
 
     def announces(self, execution: Execution) -> bool:
         """Whether `on_started` tells its caller: not where it is known to end in a moment."""
@@ -189,8 +192,8 @@ class TaskConsumer:
         logger.error(
             "%r goes on %g s after its interrupt. It is at:\n%s", execution, self._grace, self._lane.stack(execution)
         )
-        self._is_stuck = not self._lane.abandon(execution)
-        is_worn_out = self._is_stuck or self._lane.abandoned() > self._zombies
+        self.is_stuck = not self._lane.abandon(execution)
+        is_worn_out = self.is_stuck or self._lane.abandoned() > self._zombies
         self._is_draining |= is_worn_out
         self._let_go(execution)
         if is_worn_out:

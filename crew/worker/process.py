@@ -116,6 +116,8 @@ class WorkerProcess:
             await self._drain()
             self._exit_code = EXIT_DRAINED
         await self._close()
+        if any(consumer.is_stuck for consumer in self._consumers):
+            os._exit(EXIT_DRAINED)  # the main thread does not come back to return
 
     def _open(self) -> None:
         name = f"{socket.gethostname()}-{os.getpid()}"

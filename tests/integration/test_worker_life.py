@@ -1,5 +1,6 @@
 """A worker starts, drains, restarts what dies, and says in one sentence what it cannot do."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -226,3 +227,18 @@ def test_an_idle_worker_process_stays_below_32_mib(start_worker: StartWorker) ->
 
 def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.gen_test
+async def test_a_task_that_cannot_be_stopped_does_not_keep_its_worker_from_stopping(
+    broker_url: str, prefix: str, start_worker: StartWorker
+) -> None:
+    worker = start_worker("--drain", "0.2", "--grace", "0.5")
+    async with Client(broker_url) as client:
+        call = client.call(prefix + "stubborn", persistent=False)
+        await until(lambda: call.has_started)
+        began = time.monotonic()
+        assert await asyncio.get_running_loop().run_in_executor(None, worker.stop) == 0
+        assert time.monotonic() - began < 0.2 + 0.5 + 2
+        with pytest.raises(crew.WorkerLost):
+            await call
