@@ -15,7 +15,7 @@ import crew.worker
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# DESIGN §10, the interrupt, the client and the release.
+# The error tree, the interrupt, the client and the release.
 PROMISED = {
     "Client",
     "CrewError",
