@@ -6,6 +6,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -18,15 +19,21 @@ VHOSTS = 16  # made at a time: rabbitmqctl takes half a second to start, and the
 
 
 @pytest.fixture(scope="session")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `node` keeps everything."""
+    return tmp_path_factory.mktemp("broker")
+
+
+@pytest.fixture(scope="session")
+def node(node_folder: Path) -> Iterator[Node]:
     """A node that tests may ask by `rabbitmqctl`, and may restart; leave it running."""
     if "CREW_TEST_AMQP_URL" in os.environ:
         pytest.skip("this needs a node of our own, and CREW_TEST_AMQP_URL names another broker")
-    folder = tmp_path_factory.mktemp("broker")
-    node = Node(folder)
-    with subprocess.Popen([sys.executable, "-c", LEASH, folder], stdin=subprocess.PIPE, start_new_session=True):
+    node = Node(node_folder)
+    with subprocess.Popen([sys.executable, "-c", LEASH, node_folder], stdin=subprocess.PIPE, start_new_session=True):
         node.start()
         yield node
+        node.kill()  # what it holds is of no use to anybody, and a clean stop takes a second
     assert node.pid is None
 
 
