@@ -14,6 +14,7 @@ from tests.waiting import eventually
 MARK = "CREW_TEST_PROCESSES"  # inherited, so that children are found, whatever their session
 READY_WITHIN = 30.0  # seconds, on a busy machine with two cores
 STOPS_WITHIN = 15.0  # seconds
+GONE_WITHIN = 2.0  # seconds after what has started them, for children
 
 
 class Process:
@@ -129,7 +130,7 @@ class Processes:
         """Stop all, the last one first; fails where one does not stop, or leaves a child behind."""
         complaints = [complaint for process in reversed(self._started) if (complaint := _stopped(process))]
         with suppress(AssertionError):
-            eventually(lambda: not self.alive(), timeout=2)
+            eventually(lambda: not self.alive(), timeout=GONE_WITHIN)
         for pid, command in self.alive().items():
             complaints.append(f"{command!r} was left behind")
             with suppress(ProcessLookupError):

@@ -95,7 +95,7 @@ def test_a_task_is_stopped_within_a_second_of_its_browsers_leaving(
 
 def test_a_call_that_still_waits_is_never_started(processes: Processes) -> None:
     abandoned = Abandoned(processes)
-    first = abandoned.visit("/sleep", "first", 2)
+    first = abandoned.visit("/sleep", "first", 1)
     abandoned.worker.says("STARTED first")
     second = abandoned.visit("/sleep", "second", 30)
     eventually(lambda: abandoned.in_flight() == 2)
@@ -139,7 +139,7 @@ def come_and_go(abandoned: Abandoned, number: int) -> None:
 def test_a_call_that_two_requests_share_ends_with_the_last_of_them(processes: Processes) -> None:
     abandoned = Abandoned(processes)
 
-    browsers = [abandoned.visit("/shared", "kept", 1.5) for _ in range(2)]
+    browsers = [abandoned.visit("/shared", "kept", 1) for _ in range(2)]
     abandoned.gateway.says("WAITS kept", times=2)
     abandoned.worker.says("STARTED kept")
     browsers[0].leave()

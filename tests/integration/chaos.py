@@ -16,7 +16,7 @@ from tests.integration.chaos_record import Record
 from tests.integration.starvation import Starvation
 
 IN_FLIGHT: Final = 300  # calls at a time
-KILL_EVERY: Final = (0.2, 0.7)  # seconds
+KILL_EVERY: Final = (0.15, 0.5)  # seconds
 LOOK_EVERY: Final = 0.05  # seconds
 
 

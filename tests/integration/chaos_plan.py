@@ -12,11 +12,11 @@ LANES: Final = {"main": 28, "thread": 32, "async": 40}  # of a hundred calls
 QUICKER: Final = 0.35  # times as long work those of the main lane, which has the fewest slots
 KINDS: Final = {"quick": 12, "nap": 40, "block": 16, "spin": 10, "swallow": 10, "shielded": 6, "fail": 5.3, "die": 0.2}
 STUBBORN: Final = 0.5  # of a hundred calls in the main lane: each costs a process
-SECONDS: Final = {(0.02, 0.1): 50, (0.1, 0.5): 38, (0.5, 1.5): 12}  # how long a task works
+SECONDS: Final = {(0.02, 0.1): 50, (0.1, 0.4): 38, (0.4, 1.1): 12}  # how long a task works
 CANCELS: Final = {None: 84, "call": 8, "task": 8}
-CANCEL_AFTER: Final = (0.0, 1.5)  # seconds
-CANCELED_SECONDS: Final = (0.1, 4.0)  # so long that it shows where a cancelled call is started, or goes on
-CANCELED_EXPIRATION: Final = (3.0, 6.0)
+CANCEL_AFTER: Final = (0.0, 1.0)  # seconds
+CANCELED_SECONDS: Final = (0.1, 3.0)  # so long that it shows where a cancelled call is started, or goes on
+CANCELED_EXPIRATION: Final = (2.5, 4.5)
 
 
 class Planned(msgspec.Struct, frozen=True):
@@ -57,7 +57,7 @@ def _one(dice: random.Random, id: str) -> Planned:
     lane, cancel = _pick(dice, LANES), _pick(dice, CANCELS)
     kind = "stubborn" if lane == "main" and dice.random() < STUBBORN / 100 else _pick(dice, KINDS)
     seconds = dice.uniform(*_pick(dice, SECONDS)) * (QUICKER if lane == "main" else 1)
-    expiration = max(0.2, seconds * dice.uniform(0.8, 1.6) + dice.choice([0.0, dice.uniform(0, 3)]))
+    expiration = max(0.2, seconds * dice.uniform(0.8, 1.6) + dice.choice([0.0, dice.uniform(0, 2)]))
     if cancel is not None:
         seconds, expiration = dice.uniform(*CANCELED_SECONDS), dice.uniform(*CANCELED_EXPIRATION)
     return Planned(

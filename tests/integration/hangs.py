@@ -31,7 +31,7 @@ from tests.integration import sight
 from tests.integration.row import MAIN, THREADS, Fate, Row
 
 LONG: Final = 60  # seconds: longer than anybody waits
-CLEAN_UP: Final = 0.4  # seconds: less than the grace of the tests
+CLEAN_UP: Final = 0.3  # seconds: less than the grace of the tests
 SLEEP: Final = ["sleep", str(LONG)]
 
 SEEN, GIVEN_UP, REPLACED, KILLED = Fate.SEEN, Fate.GIVEN_UP, Fate.REPLACED, Fate.KILLED

@@ -31,7 +31,12 @@ class Patient(HandlerClass):
         return fail_until(self.data)
 
 
-Patient.bind(PREFIX + "patient", retries=1, backoff=(5, 5))
+Patient.bind(PREFIX + "patient", retries=1, backoff=(5, 5))  # as long as it takes to ask the broker meanwhile
+
+
+@Task(PREFIX + "later", retries=1, backoff=(2, 2))
+def later(succeeds_on):
+    return fail_until(succeeds_on)
 
 
 @Task(PREFIX + "other", retries=3, backoff=(0.3, 60), retry_on=(OSError,))

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import product
 from typing import Final
 
@@ -15,13 +15,15 @@ from tests.integration.row import ASYNCIO, BESIDE, FLAGS, MAIN, THREADS, Fate, R
 from tests.integration.trial import Bench, Finding, start_bench, trial
 from tests.processes import Processes
 
-AT_ONCE: Final = {MAIN: 2, THREADS: 3, ASYNCIO: 1, BESIDE: 1}  # so that no lane takes longer than another
+AT_ONCE: Final = {MAIN: 3, THREADS: 5, ASYNCIO: 2, BESIDE: 1}  # so that no lane takes longer than another
+BURNING_AT_ONCE: Final = {MAIN: 1, THREADS: 2, ASYNCIO: 1, BESIDE: 1}  # most of them are rows of threads
+ONE_BY_ONE: Final = dict.fromkeys(AT_ONCE, 1)
 
 # What was given up goes on. Where it waits, that harms nobody; where it burns CPU, it must go with its process.
 CALM: Final = ("--zombies", "100")
 BURNING: Final = ("--zombies", "0")
 
-TIMEOUT: Final = 0.5  # seconds
+TIMEOUT: Final = 0.3  # seconds
 WITH_TIMEOUT: Final = ("time.sleep", "sum of a range", "asyncio.sleep", "time.sleep that blocks the loop")
 
 
@@ -65,23 +67,34 @@ class Table:
         self._processes = processes
         self._url = url
         self._is_good = is_good
-        self._core = asyncio.Semaphore()
+        self._cores = asyncio.Semaphore()
         self._findings: dict[str, Finding | Exception] = {}
 
     async def find_all(self, cases: list[Case]) -> dict[str, Finding | Exception]:
-        """First what is to be measured in seconds, at once; then what burns CPU and is measured in milliseconds."""
+        """First what waits or is measured in seconds, at once; then what burns CPU and is measured in milliseconds."""
         alone = [case for case in cases if case.row.burns and case.row.fates[case.lane] is Fate.SEEN]
         together = [case for case in cases if case not in alone]
-        async with Client(self._url) as client:
-            await asyncio.gather(*(self._find(client, one, AT_ONCE[one[0].lane]) for one in by_worker(together)))
-            await asyncio.gather(*(self._find(client, one, 1) for one in by_worker(alone)))
+        calm = [case for case in together if not case.row.burns]
+        burning = [case for case in together if case.row.burns]
+        async with Client(self._url) as client, asyncio.TaskGroup() as group:
+            calmly = group.create_task(self._find_each(client, calm, AT_ONCE))
+            burned = group.create_task(self._find_each(client, burning, BURNING_AT_ONCE))
+            await calmly
+            self._cores.release()  # the other one too, as nothing is measured in milliseconds any more
+            await burned
+            await self._cores.acquire()
+            await self._find_each(client, alone, ONE_BY_ONE)
         return self._findings
+
+    async def _find_each(self, client: Client, cases: list[Case], workers: Mapping[str, int]) -> None:
+        """Try `cases` of several lanes, each lane on as many workers of its own."""
+        await asyncio.gather(*(self._find(client, one, workers[one[0].lane]) for one in by_worker(cases)))
 
     async def _find(self, client: Client, cases: list[Case], workers: int) -> None:
         """Try `cases`, all of one lane, on as many workers."""
         benches = [
             start_bench(self._processes, cases[0].lane, *flags_for(cases[0]), prefix=f"t{uuid.uuid4().hex[:8]}.")
-            for _ in range(1 if cases[0].row.burns else workers)
+            for _ in range(workers)
         ]
         await asyncio.gather(*(self._work(client, bench, cases) for bench in benches))
 
@@ -90,7 +103,7 @@ class Table:
         await asyncio.to_thread(bench.process.says, "serving")
         while cases:
             case = cases.pop(0)
-            async with self._core if case.row.burns else contextlib.nullcontext():
+            async with self._cores if case.row.burns else contextlib.nullcontext():
                 await self._try(client, bench, case)
 
     async def _try(self, client: Client, bench: Bench, case: Case) -> None:

@@ -40,13 +40,13 @@ async def test_plain_functions_are_served_while_a_coroutine_blocks_the_event_loo
 ) -> None:
     worker = start_worker(script=SCRIPT)
     async with Client(broker_url) as client:
-        blocking = client.call(prefix + "block", 1.5)
+        blocking = client.call(prefix + "block", 1.3)
         await until(lambda: blocking.has_started)
         began = time.monotonic()
         assert len(await client.call(prefix + "inner", {})) == 1
         assert time.monotonic() - began < 1
         assert not blocking.done()
-        assert await blocking == 1.5
+        assert await blocking == 1.3
     assert "Traceback" not in worker.output
 
 
@@ -54,7 +54,7 @@ async def test_plain_functions_are_served_while_a_coroutine_blocks_the_event_loo
 async def test_a_coroutine_that_swallows_its_cancellation_loses_its_slot_and_others_go_on(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
-    worker = start_worker("--grace", "1", "--concurrency", "1", script=SCRIPT)
+    worker = start_worker("--grace", "0.5", "--concurrency", "1", script=SCRIPT)
     async with Client(broker_url) as client:
         pid = await client.call(prefix + "nap", 0)
         with pytest.raises(crew.TimeoutError):
@@ -85,7 +85,7 @@ async def test_a_coroutine_that_does_not_finish_in_time_is_run_elsewhere(
 ) -> None:
     first = start_worker("--drain", "0.2", script=SCRIPT)
     async with Client(broker_url) as client:
-        call = client.call(prefix + "nap", 1.5)
+        call = client.call(prefix + "nap", 1.0)
         await until(lambda: call.has_started)
         start_worker(script=SCRIPT)
         await asyncio.get_running_loop().run_in_executor(None, first.stop)

@@ -169,7 +169,7 @@ async def test_a_cancel_acknowledges_nothing_but_itself(
     worker = start_worker("--threads", "2")
     async with Client(broker_url) as client:
         pid = (await client.call(prefix + "who"))["pid"]
-        running = client.call(prefix + "note", {"name": "innocent", "seconds": 1.5})
+        running = client.call(prefix + "note", {"name": "innocent", "seconds": 1.0})
         victim = client.call(prefix + "hang", "endless loop")
         await until(lambda: running.has_started and victim.has_started)
         victim.cancel()

@@ -162,12 +162,12 @@ def test_a_private_broker_starts_and_stops_with_the_rest(without_url: Processes,
     assert not is_running(node)
 
 
-def test_a_private_broker_that_ran_before_runs_on(without_url: Processes, sources: Path) -> None:
-    node = Node(sources / ".crew" / "broker")
-    node.start()
-    try:
-        ends_with_nothing_left(dev(without_url).says("serving 1 task"), without_url)
+def test_a_private_broker_that_ran_before_runs_on(
+    without_url: Processes, sources: Path, node: Node, node_folder: Path
+) -> None:
+    (sources / ".crew").mkdir()
+    (sources / ".crew" / "broker").symlink_to(node_folder)
 
-        assert is_running(node)
-    finally:
-        node.stop()
+    ends_with_nothing_left(dev(without_url).says("serving 1 task"), without_url)
+
+    assert is_running(node)

@@ -19,11 +19,13 @@ ANSWERED = 0.5  # seconds after the deadline: the promise
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("threads", [("1",), ("2", "--zombies", "0")], ids=["main lane", "thread lane"])
+@pytest.mark.parametrize(
+    ("threads", "grace"), [(("1",), "1.3"), (("2", "--zombies", "0"), "0.5")], ids=["main lane", "thread lane"]
+)
 async def test_a_task_that_swallows_every_interrupt_costs_its_process_after_grace(
-    broker_url: str, prefix: str, start_worker: StartWorker, threads: tuple[str, ...]
+    broker_url: str, prefix: str, start_worker: StartWorker, threads: tuple[str, ...], grace: str
 ) -> None:
-    worker = start_worker("--grace", "1.5", "--threads", *threads)
+    worker = start_worker("--grace", grace, "--threads", *threads)
     async with Client(broker_url) as client:
         pid = (await client.call(prefix + "who"))["pid"]
         began = time.monotonic()
@@ -43,9 +45,9 @@ async def test_a_thread_that_runs_python_code_is_interrupted_and_its_neighbours_
 ) -> None:
     worker = start_worker("--threads", "4")
     async with Client(broker_url) as client:
-        neighbours = [client.call(prefix + "note", {"name": f"n{n}", "seconds": 1}) for n in range(3)]
+        neighbours = [client.call(prefix + "note", {"name": f"n{n}", "seconds": 0.8}) for n in range(3)]
         with pytest.raises(crew.TimeoutError):
-            await client.call(prefix + "hang", "endless loop", timeout=0.5)
+            await client.call(prefix + "hang", "endless loop", timeout=0.3)
         assert [(await call)["name"] for call in neighbours] == ["n0", "n1", "n2"]
     await until(lambda: "FINALLY [endless loop]" in worker.output)
 
@@ -63,7 +65,7 @@ async def test_an_execution_that_ends_as_its_timeout_strikes_gets_one_answer_and
     soak: int,
 ) -> None:
     worker = start_worker(*flags, count=2 if "--processes" in flags else 1)
-    timeout, total = 0.005, 2_000 * soak
+    timeout, total = 0.002, 2_000 * soak
     answers: dict[str, list[Any]] = {}
     caplog.set_level(logging.DEBUG, logger="crew.client.calls")
     async with Client(broker_url) as client:

@@ -43,7 +43,7 @@ async def test_a_process_with_too_many_stuck_threads_finishes_the_rest_and_is_re
     bench = start_bench(processes, THREADS, "--threads", "3", "--zombies", "1", "--drain", "20", prefix=prefix)
     bench.process.says("serving")
     async with Client(broker_url) as client:
-        rest = client.call(prefix + "work", 2.5)
+        rest = client.call(prefix + "work", 2.0)
         hanging = [client.call(prefix + "hang", "Event.wait", timeout=0.3) for _ in range(2)]
         answers = await asyncio.gather(*hanging, return_exceptions=True)
         assert [type(answer) for answer in answers] == [crew.TimeoutError] * 2

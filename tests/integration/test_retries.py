@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,11 @@ import crew
 from crew import Client
 from crew.cli.node import Node
 from tests.integration import raw
-from tests.processes import Process, Processes, running
+from tests.processes import Process, Processes
 from tests.waiting import eventually, until
 
 RETRYING = Path(__file__).with_name("retrying.py")
-PATIENT = "crew.retry.5000"  # the queue in which calls of the task `patient` wait
+PATIENT, LATER = 5000, 2000  # milliseconds that calls of the tasks `patient` and `later` wait
 
 
 @pytest.fixture
@@ -76,7 +75,7 @@ async def test_nothing_is_run_again_beyond_the_deadline(broker_url: str, prefix:
     async with Client(broker_url) as client:
         began = time.monotonic()
         with pytest.raises(crew.TaskFailed, match=r"attempt 1 of 2; no time for another") as failed:
-            await client.call(prefix + "patient", 2, expiration=2)
+            await client.call(prefix + "later", 2, expiration=1.9)
         assert time.monotonic() - began < 1.5
     assert (failed.value.attempts, failed.value.retryable) == (1, True)
 
@@ -124,15 +123,16 @@ async def test_a_call_that_waits_holds_nothing_and_stops_nobody(
 ) -> None:
     async with Client(broker_url) as client:
         call = client.call(prefix + "patient", 2)
-        await until(lambda: _waiting(broker_url) == 1)
+        await until(lambda: _waiting(broker_url, PATIENT) == 1)
         assert await client.call(prefix + "echo", "meanwhile", expiration=3) == "meanwhile"
+        waiting = f"crew.retry.{PATIENT}"
         queues = {line.split("\t")[0]: line for line in node.ctl(*_LIST_QUEUES).splitlines()}
-        assert queues[PATIENT].split("\t")[1:3] == ["1", "0"]
+        assert queues[waiting].split("\t")[1:3] == ["1", "0"]
         assert queues[f"crew.tasks.{prefix}patient"].split("\t")[1:3] == ["0", "0"]
-        assert '{"x-expires",605000}' in queues[PATIENT]
+        assert '{"x-expires",605000}' in queues[waiting]
         assert (await call)["attempt"] == 2
     first, second = attempts(worker, "patient")
-    assert second - first >= 5
+    assert second - first >= PATIENT / 1000
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -140,12 +140,12 @@ async def test_a_worker_that_is_killed_meanwhile_takes_no_retry_with_it(
     broker_url: str, prefix: str, processes: Processes, worker: Process
 ) -> None:
     async with Client(broker_url) as client:
-        call = client.call(prefix + "patient", 2)
-        await until(lambda: _waiting(broker_url) == 1)
+        call = client.call(prefix + "later", 2)
+        await until(lambda: _waiting(broker_url, LATER) == 1)
         _kill_with_child(worker)
         second = start(processes)
         assert (await call)["attempt"] == 2
-    assert [len(attempts(one, "patient")) for one in (worker, second)] == [1, 1]
+    assert [len(attempts(one, "later")) for one in (worker, second)] == [1, 1]
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -154,49 +154,40 @@ async def test_a_retry_that_the_broker_gives_back_says_why(
 ) -> None:
     """It has died before: of its delay."""
     async with Client(broker_url) as client:
-        call = client.call(prefix + "patient", 2)
-        await until(lambda: _waiting(broker_url) == 1)
+        call = client.call(prefix + "later", 2)
+        await until(lambda: _waiting(broker_url, LATER) == 1)
         assert worker.stop() == 0
         with raw.channel(broker_url) as channel:
-            queue = f"crew.tasks.{prefix}patient"
+            queue = f"crew.tasks.{prefix}later"
             method, _, _ = eventually(lambda: _taken(channel, queue), timeout=10)
             channel.basic_reject(method.delivery_tag, requeue=False)
         with pytest.raises(crew.TaskError, match=r"gave call .* back: rejected"):
             await call
 
 
-@pytest.fixture
-def own_node(tmp_path: Path) -> Iterator[Node]:
-    """A node of this test alone, which it may restart."""
-    node = Node(tmp_path / "broker")
-    node.start()
-    yield node
-    node.stop()
-
-
 @pytest.mark.gen_test(timeout=110)
-async def test_a_restart_of_the_broker_loses_no_retry(own_node: Node, tmp_path: Path) -> None:
-    with running(tmp_path, {"CREW_AMQP_URL": own_node.url}) as processes:
-        worker = start(processes)
-        async with Client(own_node.url) as client:
-            call = client.call("patient", 2, expiration=90)
-            await until(lambda: _waiting(own_node.url) == 1)
-            own_node.stop()
-            own_node.start()
-            assert (await call)["attempt"] == 2
-        assert len(attempts(worker, "patient")) == 2
+async def test_a_restart_of_the_broker_loses_no_retry(
+    broker_url: str, prefix: str, node: Node, worker: Process
+) -> None:
+    async with Client(broker_url) as client:
+        call = client.call(prefix + "later", 2, expiration=90)
+        await until(lambda: _waiting(broker_url, LATER) == 1)
+        node.stop()
+        node.start()
+        assert (await call)["attempt"] == 2
+    assert len(attempts(worker, "later")) == 2
 
 
 _LIST_QUEUES = ("list_queues", "name", "messages_ready", "messages_unacknowledged", "arguments")
 
 
-def _waiting(url: str) -> int:
-    """Calls of `patient` that wait for their next attempt."""
+def _waiting(url: str, delay: int) -> int:
+    """Calls that wait for their next attempt, of the task that has this delay in milliseconds."""
     with raw.channel(url) as channel:
         queue = channel.queue_declare(
-            PATIENT,
+            f"crew.retry.{delay}",
             durable=True,
-            arguments={"x-message-ttl": 5000, "x-dead-letter-exchange": "", "x-expires": 605_000},
+            arguments={"x-message-ttl": delay, "x-dead-letter-exchange": "", "x-expires": 600_000 + delay},
         )
         return int(queue.method.message_count)
 

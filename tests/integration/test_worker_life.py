@@ -25,7 +25,7 @@ async def test_a_stopped_worker_finishes_what_runs_and_takes_nothing_new(
 ) -> None:
     worker = start_worker()
     async with Client(broker_url) as client:
-        running = client.call(prefix + "note", {"name": "running", "seconds": 1})
+        running = client.call(prefix + "note", {"name": "running", "seconds": 0.6})
         await until(lambda: "STARTED running" in worker.output)
         waiting = client.call(prefix + "note", {"name": "waiting"})
         os.kill(worker.pid, signal.SIGTERM)
@@ -41,10 +41,10 @@ async def test_a_stopped_worker_finishes_what_runs_and_takes_nothing_new(
 async def test_what_does_not_finish_in_time_is_interrupted_and_run_elsewhere(
     broker_url: str, prefix: str, start_worker: StartWorker, flags: tuple[str, ...]
 ) -> None:
-    worker = start_worker("--drain", "0.5", *flags)
+    worker = start_worker("--drain", "0.3", *flags)
     async with Client(broker_url) as client:
         kind = "endless loop"
-        call = client.call(prefix + "hang", kind, expiration=6)
+        call = client.call(prefix + "hang", kind, expiration=3.5)
         await until(lambda: call.has_started)
         began = time.monotonic()
         assert worker.stop() == 0

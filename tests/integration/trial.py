@@ -18,8 +18,8 @@ from tests.waiting import until
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("hanging.py")
 
-GRACE = 0.8  # seconds: the clean-ups of the rows fit in; without a second interrupt, which comes after one second
-ROW_EXPIRATION = 0.5  # seconds that a call of a row has
+GRACE = 0.6  # seconds: the clean-ups of the rows fit in; without a second interrupt, which comes after one second
+ROW_EXPIRATION = 0.3  # seconds that a call of a row has
 NEXT_EXPIRATION = 15.0  # seconds that the next call has: more than it may need, so that a late one says how late
 
 # What a worker says of each fate but the first; of several, the weightiest first.

@@ -25,7 +25,8 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="children in oth
 
 
 @linux_only
-def test_a_child_in_another_session_is_found_and_killed(tmp_path: Path) -> None:
+def test_a_child_in_another_session_is_found_and_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.processes.GONE_WITHIN", 0.2)
     processes = Processes(tmp_path, {})
     assert processes.start(sys.executable, "-c", LINGERING_CHILD).says("started").ends(timeout=10) == 0
     assert len(processes.alive()) == 1
