@@ -218,7 +218,7 @@ class TaskConsumer:
     # --- cancelling -------------------------------------------------------------------------------------------------
 
     def cancel(self, id: str, reason: Reason, *, deadline: float | None = None) -> None:
-        """Stop the call `id` where it runs or waits here; the one with this deadline (epoch seconds), where one is told."""
+        """Stop the call `id` where it runs or waits here; with `deadline` (epoch seconds) none that has another."""
         for execution in [one for one in self._in_hand if one.call.id == id]:
             if deadline not in (None, execution.call.deadline):
                 continue  # another call, with the id of one that has ended
