@@ -16,6 +16,7 @@ from crew.protocol.message import Body, Call, Control, Event, Headers, Outcome, 
 
 APP_ID: Final = "crew"
 MAX_PRIORITY: Final = 255
+MAX_FOREIGN: Final = 2**53  # what others send is read as at most this: floats are exact so far, and it can be sent on
 
 DEADLINE: Final = "crew-deadline"  # epoch milliseconds
 TIMEOUT: Final = "crew-timeout"  # milliseconds
@@ -298,10 +299,10 @@ def _attempt(headers: Headers) -> int:
     attempt: int = _header(headers, ATTEMPT, int, 1)
     if attempt < 1:
         raise MalformedMessage(f"header {ATTEMPT} must be 1 or more, not {attempt}")
-    return attempt
+    return min(attempt, MAX_FOREIGN)
 
 
 def _milliseconds(headers: Headers, name: str) -> float | None:
     """The header as seconds."""
     value = _header(headers, name, int, None)
-    return None if value is None else value / 1000
+    return None if value is None else max(-MAX_FOREIGN, min(value, MAX_FOREIGN)) / 1000
