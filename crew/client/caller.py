@@ -59,5 +59,9 @@ class Caller:
 
     def send(self, call: PendingCall) -> None:
         """Send it, on the loop of the links; raises DuplicateTaskId or Overloaded as `Client.call` does."""
+        self.calls.send(call, self.left(call))
+
+    def left(self, call: PendingCall) -> float:
+        """Seconds until the deadline of `call`."""
         now = time.time()
-        self.calls.send(call, deadline.remaining(call.message.deadline or now, now))
+        return deadline.remaining(call.message.deadline or now, now)
