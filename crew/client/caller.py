@@ -53,6 +53,7 @@ class Caller:
             persistent=bool(persistent),
             client=self.client,
             reply_to=self.queue.name,
+            message_id=None if id is None else new_id(),
             headers=user_headers.check(headers),
         )
         return PendingCall(message, callback=callback, on_canceled=self.calls.cancel)

@@ -32,6 +32,7 @@ calls = st.builds(
     client=maybe_text,
     reply_to=maybe_text,
     attempt=st.integers(1, 1000),
+    message_id=maybe_text,
     headers=headers_of_users,
 )
 replies = st.builds(
@@ -41,6 +42,7 @@ replies = st.builds(
     body=bodies,
     persistent=st.booleans(),
     worker=maybe_text,
+    message_id=maybe_text,
     headers=headers_of_users,
 )
 
