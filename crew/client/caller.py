@@ -53,11 +53,16 @@ class Caller:
             persistent=bool(persistent),
             client=self.client,
             reply_to=self.queue.name,
+            message_id=None if id is None else new_id(),
             headers=user_headers.check(headers),
         )
         return PendingCall(message, callback=callback, on_canceled=self.calls.cancel)
 
     def send(self, call: PendingCall) -> None:
         """Send it, on the loop of the links; raises DuplicateTaskId or Overloaded as `Client.call` does."""
+        self.calls.send(call, self.left(call))
+
+    def left(self, call: PendingCall) -> float:
+        """Seconds until the deadline of `call`."""
         now = time.time()
-        self.calls.send(call, deadline.remaining(call.message.deadline or now, now))
+        return deadline.remaining(call.message.deadline or now, now)

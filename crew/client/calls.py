@@ -101,7 +101,7 @@ class Calls:
         try:
             reply = properties.to_reply(delivery.properties, delivery.body)
             call = self._pending.get(reply.id)
-            if call is None:
+            if call is None or reply.message_id not in (None, call.message.message_id):  # of one that had its id before
                 self._on_late_reply(reply)
             elif isinstance(reply, Reply) and reply.outcome is Outcome.STARTED:
                 call.has_started = True

@@ -48,6 +48,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         client: id of the calling client; its dead letters find their way back by it.
         reply_to: queue that takes the reply, or None where nobody waits for one.
         attempt: 1, and one more for each execution that has raised and was to be repeated.
+        message_id: tells it from the calls that have had its id before; None where no other call ever has it.
         headers: the caller's own.
     """
 
@@ -61,6 +62,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     client: str | None = None
     reply_to: str | None = None
     attempt: int = 1
+    message_id: str | None = None
     headers: Headers = {}
 
 
@@ -73,6 +75,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
         body: the value where it RETURNED, else an encoded Failure.
         persistent: as the call was.
         worker: id of the worker that answered, or None.
+        message_id: the call's.
         headers: what the task put into `context.headers`.
     """
 
@@ -81,6 +84,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     body: Body
     persistent: bool = True
     worker: str | None = None
+    message_id: str | None = None
     headers: Headers = {}
 
 

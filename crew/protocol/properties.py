@@ -16,6 +16,7 @@ from crew.protocol.message import Body, Call, Control, Event, Headers, Outcome, 
 
 APP_ID: Final = "crew"
 MAX_PRIORITY: Final = 255
+MAX_FOREIGN: Final = 2**53  # what others send is read as at most this: floats are exact so far, and it can be sent on
 
 DEADLINE: Final = "crew-deadline"  # epoch milliseconds
 TIMEOUT: Final = "crew-timeout"  # milliseconds
@@ -56,10 +57,12 @@ class DeadLetter(msgspec.Struct, frozen=True):
     Attributes:
         id: the call's.
         reason: "expired", "rejected", "maxlen" or "delivery_limit".
+        message_id: the call's.
     """
 
     id: str
     reason: str
+    message_id: str | None = None
 
 
 def check_priority(value: object) -> int:
@@ -101,6 +104,7 @@ def of_call(call: Call, *, now: float) -> Properties:
         correlation_id=call.id,
         reply_to=call.reply_to,
         type="call",
+        message_id=call.message_id,
         timestamp=int(now),
         priority=queue_priority(call.priority),
         expiration=expiration,
@@ -146,6 +150,7 @@ def to_call(task: str, properties: Properties, data: bytes, *, make_id: Callable
         client=_header(headers, topology.CLIENT_HEADER, str, None),
         reply_to=_text("reply_to", properties.reply_to) or None,
         attempt=_attempt(headers),
+        message_id=_text("message_id", properties.message_id),
         headers=user_headers.own(headers),
     )
 
@@ -165,6 +170,7 @@ def of_reply(reply: Reply) -> Properties:
         content_encoding=reply.body.content_encoding,
         correlation_id=reply.id,
         type="reply",
+        message_id=reply.message_id,
         delivery_mode=2 if reply.persistent else 1,
         app_id=APP_ID,
         headers=headers or None,
@@ -182,7 +188,7 @@ def to_reply(properties: Properties, data: bytes) -> Reply | DeadLetter:
     if not id:
         raise MalformedMessage("a reply without a correlation_id answers nobody")
     if "x-first-death-reason" in headers:
-        return DeadLetter(id, _reason_of_death(headers))
+        return DeadLetter(id, _reason_of_death(headers), _text("message_id", properties.message_id))
     outcome = _header(headers, OUTCOME, str, Outcome.RETURNED.value)
     try:
         return Reply(
@@ -190,6 +196,7 @@ def to_reply(properties: Properties, data: bytes) -> Reply | DeadLetter:
             outcome=Outcome(outcome),
             body=_body(properties, data),
             worker=_header(headers, WORKER, str, None),
+            message_id=_text("message_id", properties.message_id),
             headers=user_headers.own(headers),
         )
     except ValueError:
@@ -298,10 +305,10 @@ def _attempt(headers: Headers) -> int:
     attempt: int = _header(headers, ATTEMPT, int, 1)
     if attempt < 1:
         raise MalformedMessage(f"header {ATTEMPT} must be 1 or more, not {attempt}")
-    return attempt
+    return min(attempt, MAX_FOREIGN)
 
 
 def _milliseconds(headers: Headers, name: str) -> float | None:
     """The header as seconds."""
     value = _header(headers, name, int, None)
-    return None if value is None else value / 1000
+    return None if value is None else max(-MAX_FOREIGN, min(value, MAX_FOREIGN)) / 1000

@@ -49,7 +49,8 @@ class AsyncLane:
         self._on_started = on_started
         self._on_ended = on_ended
         self._io = io
-        self._executions: dict[Execution, asyncio.Task[None] | None] = {}
+        self._executions: dict[Execution, None] = {}  # those with a slot, in their order
+        self._tasks: dict[Execution, asyncio.Task[None]] = {}  # those that have not ended
         self._abandoned: list[Execution] = []
         self._loop = asyncio.new_event_loop()
         self._mailbox = Mailbox(self._loop)
@@ -106,7 +107,7 @@ class AsyncLane:
         """Where it awaits; where the loop is blocked, by whom."""
         if self._is_blocked():
             return stack_of(self._thread)
-        task = self._executions.get(execution)
+        task = self._tasks.get(execution)
         return "" if task is None or task.done() else stack_of_coroutine(task.get_coro())
 
     def serve(self) -> None:
@@ -134,21 +135,21 @@ class AsyncLane:
     def _start(self, execution: Execution) -> None:
         if execution.ended is None:
             task = self._loop.create_task(execution.run_async(), name=f"task {execution.task.name}")
-            if execution in self._executions:
-                self._executions[execution] = task
+            self._tasks[execution] = task
             task.add_done_callback(lambda task: self._on_done(execution, task))
         else:
             execution.has_ended = True
             self._on_ended(execution)
 
     def _on_done(self, execution: Execution, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(execution, None)
         if not task.cancelled():
             task.exception()  # looked at, so that asyncio does not report it: the execution has told it already
         execution.has_ended = True
         self._on_ended(execution)
 
     def _cancel(self, execution: Execution) -> None:
-        task = self._executions.get(execution)
+        task = self._tasks.get(execution)  # where its slot is another's by now, too
         if task is not None and not execution.is_struck(time.monotonic()) and execution.owe():
             execution.is_owed = False
             task.cancel((execution.reason or Reason.CANCELED).value)
@@ -171,7 +172,7 @@ class AsyncLane:
             return
         if not _is_in_coroutine(frame):
             return
-        if task is self._executions.get(execution):
+        if task is self._tasks.get(execution):
             execution.strike(time.monotonic())
         elif not execution.shields:  # one that the task has made: once that is out of the way, the task is cancelled
             raise asyncio.CancelledError

@@ -11,11 +11,14 @@ SWEEP_EVERY: Final = 1_000  # cancels
 MAX_KEPT: Final = 100_000  # cancels; the oldest go first, and a call that starts for nobody is cancelled once more
 
 
+_Key = tuple[str, float | None]
+
+
 class CanceledCalls:
-    """Ids of calls that are not to be started."""
+    """The calls that are not to be started: each by its id and its deadline, as its id may be another call's by now."""
 
     def __init__(self) -> None:
-        self._until: dict[str, tuple[float, Reason]] = {}  # id -> epoch seconds, why
+        self._until: dict[_Key, tuple[float, Reason]] = {}  # -> epoch seconds, why
         self._sweep_at = SWEEP_EVERY
 
     def __len__(self) -> int:
@@ -28,17 +31,18 @@ class CanceledCalls:
         """Remember the call that `control` is about."""
         now = time.time()
         until = now + KEPT_WITHOUT_DEADLINE if control.deadline is None else control.deadline
-        self._until.pop(control.id, None)
-        self._until[control.id] = until, reason_of(control)
+        key = control.id, control.deadline
+        self._until.pop(key, None)
+        self._until[key] = until, reason_of(control)
         if len(self._until) >= self._sweep_at:
             self._sweep(now)
 
-    def get(self, id: str) -> Reason | None:
-        """Why the call must not be started; None where it may be."""
-        return self._until.get(id, (0.0, None))[1]
+    def get(self, id: str, deadline: float | None) -> Reason | None:
+        """Why the call of this id and deadline (epoch seconds) must not be started; None where it may be."""
+        return self._until.get((id, deadline), (0.0, None))[1]
 
     def _sweep(self, now: float) -> None:
-        living = [(id, one) for id, one in self._until.items() if one[0] > now]
+        living = [(key, one) for key, one in self._until.items() if one[0] > now]
         self._until = dict(living[-MAX_KEPT:])
         self._sweep_at = len(self._until) + SWEEP_EVERY
 

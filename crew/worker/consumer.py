@@ -102,7 +102,7 @@ class TaskConsumer:
             self._refuse_malformed(delivery, error)
             return
         crashes = self._ledger.crashes(call.id) if delivery.redelivered or call.attempt > 1 else 0
-        refused = refusal(call, crashes, self._canceled.get(call.id))
+        refused = refusal(call, crashes, self._canceled.get(call.id, call.deadline))
         self._held[delivery.queue] += 1
         if refused is not None:
             self._answer_without_running(delivery, call, refused)
@@ -217,9 +217,11 @@ class TaskConsumer:
 
     # --- cancelling -------------------------------------------------------------------------------------------------
 
-    def cancel(self, id: str, reason: Reason) -> None:
-        """Stop the call `id` where it runs or waits here."""
+    def cancel(self, id: str, reason: Reason, *, deadline: float | None = None) -> None:
+        """Stop the call `id` where it runs or waits here; with `deadline` (epoch seconds) none that has another."""
         for execution in [one for one in self._in_hand if one.call.id == id]:
+            if deadline not in (None, execution.call.deadline):
+                continue  # another call, with the id of one that has ended
             if execution.started is None:
                 execution.interrupt(reason)  # the lane passes it over
             else:

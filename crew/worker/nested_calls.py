@@ -14,7 +14,7 @@ from crew.client import Scope
 from crew.client.call import PendingCall
 from crew.client.caller import Caller
 from crew.errors import Canceled, CrewError, ExpirationError
-from crew.protocol import codec, deadline
+from crew.protocol import codec, deadline, user_headers
 from crew.worker.execution import ENDED, Execution
 from crew.worker.mailbox import Mailbox
 from crew.worker.nested_call import NestedCall
@@ -68,7 +68,8 @@ class NestedCalls:
         options["expiration"] = _budget(execution, task, options["expiration"])
         if options["priority"] is None:
             options["priority"] = execution.call.priority
-        inherited = {name: execution.call.headers[name] for name in TRACE_HEADERS if name in execution.call.headers}
+        given = user_headers.sendable(execution.call.headers)  # of a foreign sender they may be anything
+        inherited = {name: given[name] for name in TRACE_HEADERS if name in given}
         options["headers"] = {**inherited, **(options["headers"] or {})}
         nested = NestedCall(self._caller, self._mailbox, execution, task=task, data=data, **options)
         with Shield(execution):  # an interrupt lands before or after
@@ -100,19 +101,27 @@ class NestedCalls:
 
     async def _send(self, call: PendingCall) -> None:
         """Send it once its reply could arrive; the first call of a worker has its queue declared."""
-        if self._opening is None:
+        if self._opening is None or _has_failed(self._opening):
             self._opening = asyncio.get_running_loop().create_task(self._open())
-        await asyncio.shield(self._opening)
-        if not call.done():
-            self._on_call()
-            try:
+        try:
+            async with asyncio.timeout(self._caller.left(call)):
+                await asyncio.shield(self._opening)
+            if not call.done():
+                self._on_call()
                 self._caller.send(call)
-            except CrewError as error:
-                call.settle(error)
+        except TimeoutError:
+            why = f"the broker could not be reached for task {call.task!r} in time"
+            call.settle(ExpirationError(why, task=call.task, id=call.id))
+        except CrewError as error:
+            call.settle(error)
 
     async def _open(self) -> None:
         await self._consuming.declare(self._caller.queue, self._caller.binding)
         await self._consuming.consume(self._caller.consumer)
+
+
+def _has_failed(opening: "asyncio.Task[None]") -> bool:
+    return opening.done() and (opening.cancelled() or opening.exception() is not None)
 
 
 def _budget(execution: Execution, task: str, expiration: float | None) -> float:
@@ -125,4 +134,4 @@ def _budget(execution: Execution, task: str, expiration: float | None) -> float:
         return deadline.DEFAULT_EXPIRATION if wanted is None else wanted
     if left <= 0:
         raise ExpirationError(f"task {task!r} is not called: the time of the task that wants it is over", task=task)
-    return left if wanted is None else min(left, wanted)
+    return min(left, deadline.MAX_DURATION) if wanted is None else min(left, wanted)

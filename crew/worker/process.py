@@ -243,7 +243,7 @@ class WorkerProcess:
             control = properties.to_control(delivery.properties)
             self._canceled.add(control)
             for consumer in self._consumers:
-                consumer.cancel(control.id, reason_of(control))
+                consumer.cancel(control.id, reason_of(control), deadline=control.deadline)
         except properties.MalformedMessage as error:
             logger.warning("a control message is dropped: %s", error)
         finally:

@@ -54,6 +54,7 @@ class Replies:
             body=ended.body,
             persistent=call.persistent,
             worker=None if ended.outcome is Outcome.RETURNED else self._worker,
+            message_id=call.message_id,
             headers=ended.headers,
         )
         self._send(call.reply_to, properties.of_reply(reply), ended.body.data, on_sent)
@@ -62,7 +63,14 @@ class Replies:
         """Tell the client that its call has started; False where the broker is away: try again while it runs."""
         if call.reply_to is None:
             return True
-        reply = Reply(id=call.id, outcome=Outcome.STARTED, body=NO_BODY, persistent=False, worker=self._worker)
+        reply = Reply(
+            id=call.id,
+            outcome=Outcome.STARTED,
+            body=NO_BODY,
+            persistent=False,
+            worker=self._worker,
+            message_id=call.message_id,
+        )
         try:
             self._link.publish(
                 topology.DEFAULT_EXCHANGE, call.reply_to, properties.of_reply(reply), b"", mandatory=False

@@ -150,7 +150,12 @@ class Supervisor:
                 child.kill()
 
     def _enforce(self) -> None:
-        if self._kill_at is not None and time.monotonic() >= self._kill_at:
+        now = time.monotonic()
+        for child in self._leaving:
+            if now >= child.kill_at:
+                logger.error("process %d of the old code is killed: it was told to end, and has not", child.pid)
+                child.kill()
+        if self._kill_at is not None and now >= self._kill_at:
             for child in self._everybody():
                 child.kill()
 
@@ -204,6 +209,7 @@ class Supervisor:
             for predecessor in self._leaving:
                 if predecessor.number == child.number or predecessor.number not in self._delays:
                     predecessor.tell(DRAIN)
+                    predecessor.kill_at = min(predecessor.kill_at, time.monotonic() + self._patience)
 
     def _on_exit(self, child: Child, code: int) -> None:
         del self._children[child.number]

@@ -192,3 +192,23 @@ def test_a_script_may_cancel_too(broker_url: str, prefix: str, start_worker: Sta
 
 async def _wait(client: Client, task: str, data: object) -> object:
     return await client.call(task, data)
+
+
+@pytest.mark.gen_test
+async def test_an_id_may_be_used_again_once_its_call_has_ended(
+    broker_url: str, prefix: str, start_worker: StartWorker
+) -> None:
+    """What workers remember, and still say, of the first call does not touch the next."""
+    start_worker()
+    async with Client(broker_url) as client:
+        call = client.call(prefix + "sleep", 30, id="nightly")
+        await until(lambda: call.has_started)
+        call.cancel()
+        assert await client.call(prefix + "sleep", 0.3, id="nightly") == 0.3
+
+        busy = client.call(prefix + "sleep", 1)
+        await until(lambda: busy.has_started)
+        with pytest.raises(crew.ExpirationError):
+            await client.call(prefix + "echo", 1, id="nightly", expiration=0.1)
+        await busy
+        assert await client.call(prefix + "echo", 2, id="nightly") == 2

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from crew import errors
@@ -254,4 +255,20 @@ async def test_a_refusal_of_an_old_call_does_not_end_a_new_one_of_its_id() -> No
     caller.calls.send(second, 60)
     caller.publishing.published[0].confirm.settle(ConfirmStatus.RETURNED)
     assert not second.done()
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+async def test_an_answer_to_the_call_that_had_its_id_before_does_not_end_a_call() -> None:
+    caller = Caller()
+    before, call = a_call("nightly", message_id="1"), a_call("nightly", message_id="2")
+    caller.calls.send(before, 60)
+    caller.calls.cancel(before)
+    caller.calls.send(call, 60)
+    for late in (returned("nightly", "first"), Reply(id="nightly", outcome=Outcome.STARTED, body=Body(b"", None))):
+        caller.replies(msgspec.structs.replace(late, message_id="1"))
+        assert not call.done()
+        assert not call.has_started
+    caller.replies(msgspec.structs.replace(returned("nightly", "second"), message_id="2"))
+    assert await call == "second"
     caller.calls.close()

@@ -32,6 +32,7 @@ calls = st.builds(
     client=maybe_text,
     reply_to=maybe_text,
     attempt=st.integers(1, 1000),
+    message_id=maybe_text,
     headers=headers_of_users,
 )
 replies = st.builds(
@@ -41,6 +42,7 @@ replies = st.builds(
     body=bodies,
     persistent=st.booleans(),
     worker=maybe_text,
+    message_id=maybe_text,
     headers=headers_of_users,
 )
 
@@ -318,3 +320,15 @@ def test_a_larger_priority_never_goes_behind_a_smaller_one() -> None:
     levels = [properties.queue_priority(priority) for priority in range(256)]
     assert levels == sorted(levels)
     assert set(levels) == set(range(10))
+
+
+@pytest.mark.parametrize("told", [2**63 - 1, -(2**63)])
+def test_a_call_of_another_sender_can_be_sent_on_whatever_numbers_it_has(told: int) -> None:
+    """A number that the broker's encoding cannot carry would lose the call on its way to another attempt."""
+    headers = {properties.DEADLINE: told, properties.TIMEOUT: told, properties.ATTEMPT: abs(told) - 1}
+    call = properties.to_call("t", Properties(headers=headers), b"", make_id=lambda: "17")
+    again = msgspec.structs.replace(call, attempt=call.attempt + 1)
+    sent = properties.of_retry(again, 100, now=0.0).headers or {}
+    numbers = [value for value in sent.values() if isinstance(value, int)]
+    assert len(numbers) == 4
+    assert all(-(2**63) <= value < 2**63 for value in numbers), sent

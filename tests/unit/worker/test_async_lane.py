@@ -344,6 +344,22 @@ def test_what_was_abandoned_is_counted_until_it_ends_and_others_get_its_slot() -
         assert lane.lane.abandoned() == 0
 
 
+def test_one_that_is_abandoned_in_the_moment_of_its_interrupt_is_cancelled_all_the_same() -> None:
+    """With a grace of 0 there is nothing between the two."""
+    task = Waiter()
+    with coroutines(1) as lane:
+        execution = an_execution(task)
+        lane.put(execution)
+        eventually(lambda: task.began)
+        lane.lane._loop.call_soon_threadsafe(time.sleep, 0.05)  # so that it cannot be cancelled before
+        lane.lane.interrupt(execution, Reason.TIMEOUT)
+        lane.lane.abandon(execution)
+        eventually(lambda: task.cancelled)
+        assert task.reasons() == ["timeout"]
+        eventually(lambda: execution.has_ended)
+        assert lane.lane.abandoned() == 0
+
+
 def test_the_stack_shows_where_a_coroutine_awaits() -> None:
     task = Waiter()
     with coroutines() as lane:

@@ -32,20 +32,28 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def known(canceled: CanceledCalls, ids: str) -> str:
     """Those of `ids`, a letter each, that are not to be started."""
-    return "".join(id for id in ids if canceled.get(id) is not None)
+    kept = {id for id, _ in canceled._until}
+    return "".join(id for id in ids if id in kept)
 
 
 def test_a_call_that_nobody_cancelled_may_be_started() -> None:
-    assert CanceledCalls().get("17") is None
+    assert CanceledCalls().get("17", 60.0) is None
 
 
 @pytest.mark.parametrize(("told", "reason"), [("canceled", Reason.CANCELED), ("timeout", Reason.TIMEOUT)])
 def test_a_cancelled_call_is_remembered_with_the_reason(told: str, reason: Reason) -> None:
     canceled = CanceledCalls()
-    canceled.add(Control(id="17", reason=told, deadline=time.time() + 60))
-    assert canceled.get("17") is reason
-    assert canceled.get("18") is None
+    canceled.add(Control(id="17", reason=told, deadline=60.0))
+    assert canceled.get("17", 60.0) is reason
+    assert canceled.get("18", 60.0) is None
     assert repr(canceled) == "<CanceledCalls: 1>"
+
+
+@pytest.mark.parametrize("deadline", [60.0, None], ids=["of its own", "none, as who hears of a late start knows none"])
+def test_the_next_call_of_the_same_id_may_be_started(deadline: float | None) -> None:
+    canceled = CanceledCalls()
+    canceled.add(Control(id="nightly", reason="timeout", deadline=deadline))
+    assert canceled.get("nightly", 60.001) is None
 
 
 @pytest.mark.parametrize("told", ["drain", "", "a reason of a newer client"])
@@ -85,8 +93,8 @@ def test_however_many_are_cancelled_the_memory_is_bounded_and_the_oldest_go_firs
     for number in range(1_000):
         canceled.add(Control(id=f"{number}", reason="canceled", deadline=clock.now + 60))
         assert len(canceled) < 20 + 2
-    assert canceled.get("0") is None
-    assert all(canceled.get(f"{number}") for number in range(980, 1_000))
+    assert canceled.get("0", clock.now + 60) is None
+    assert all(canceled.get(f"{number}", clock.now + 60) for number in range(980, 1_000))
 
 
 def test_a_call_that_is_cancelled_again_counts_as_the_newest_and_has_the_last_reason(
@@ -98,5 +106,5 @@ def test_a_call_that_is_cancelled_again_counts_as_the_newest_and_has_the_last_re
         canceled.add(Control(id=id, reason=reason, deadline=clock.now + 60))
         if id == "c":
             assert known(canceled, "abc") in ("ac", "abc")
-            assert canceled.get("a") is Reason.TIMEOUT
+            assert canceled.get("a", clock.now + 60) is Reason.TIMEOUT
     assert "d" in known(canceled, "abcd")

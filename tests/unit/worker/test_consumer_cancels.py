@@ -82,8 +82,9 @@ async def test_a_cancelled_call_is_not_given_back_for_others_to_run() -> None:
 @pytest.mark.gen_test
 async def test_a_call_that_was_cancelled_before_it_came_is_not_started() -> None:
     worker = Worker()
-    worker.canceled.add(Control(id="17", reason="canceled", deadline=time.time() + 60))
-    delivery = worker.receives()
+    deadline = round(time.time()) + 60.0
+    worker.canceled.add(Control(id="17", reason="canceled", deadline=deadline))
+    delivery = worker.receives(deadline=deadline)
     assert worker.lane.executions == []
     assert worker.outcomes() == [("17", Outcome.CANCELED)]
     worker.publishing.confirm_all()
@@ -104,4 +105,16 @@ async def test_a_call_that_is_cancelled_before_its_start_was_noticed_is_acknowle
     worker.consumer.on_started(execution)
     worker.publishing.confirm_all()
     assert worker.channel.acked == [delivery.tag]
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_cancel_that_comes_late_leaves_the_next_call_of_the_same_id_alone() -> None:
+    worker = Worker()
+    before, deadline = round(time.time()) + 30.0, round(time.time()) + 60.0
+    worker.starts("nightly", deadline=deadline)
+    worker.consumer.cancel("nightly", Reason.CANCELED, deadline=before)
+    assert worker.lane.interrupts == []
+    worker.consumer.cancel("nightly", Reason.CANCELED, deadline=deadline)
+    assert len(worker.lane.interrupts) == 1
     worker.consumer.stop()

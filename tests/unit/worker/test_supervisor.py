@@ -2,6 +2,7 @@
 
 import ctypes
 import faulthandler
+import os
 import signal
 import socket
 import time
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from crew.worker import supervisor as supervisor_module
 from crew.worker.frozen import DUMP_STACKS
 from crew.worker.ledger import OVERDUE, Ledger
-from crew.worker.process import EXIT_DRAINED, EXIT_REFUSED, READY
+from crew.worker.process import DRAIN, EXIT_DRAINED, EXIT_REFUSED, READY
+from crew.worker.reload import Left
 from crew.worker.supervisor import SIGNALS, Supervisor
 from tests.unit.deliveries import an_execution
 
@@ -63,3 +66,34 @@ def test_a_process_that_is_frozen_in_c_is_killed_and_replaced_and_only_what_froz
     assert [ledger.crashes(one.call.id) for one in (frozen, innocent)] == [OVERDUE, 0]
     assert "in freezes" in stacks.read_text()
     assert "is frozen" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.usefixtures("_signals_of_the_tests")
+def test_a_process_of_older_code_that_is_frozen_is_killed_once_it_had_its_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its ledger went with its supervisor: nobody knows what it runs. And no reload begins while it is there."""
+    monkeypatch.setattr(supervisor_module, "FLUSH_TIMEOUT", 0.1)
+    monkeypatch.setattr(supervisor_module, "KILL_MARGIN", 0.1)
+    monkeypatch.setattr(supervisor_module, "LONGEST_DELAY", 0.1)  # seconds between two looks
+    ours, theirs = socket.socketpair()
+    old = os.fork()
+    if old == 0:
+        os.setsid()
+        time.sleep(20)
+        os._exit(0)
+
+    def run_child(number: int, parent: socket.socket) -> int:
+        parent.send(READY)
+        time.sleep(1.5)
+        return EXIT_REFUSED  # ends the test
+
+    begin = time.monotonic()
+    left = [Left(old, 0, ours.detach())]
+    supervisor = Supervisor(run_child, processes=1, ledger=Ledger(1, 10), drain=0.1, grace=0.1, left=left)
+    assert supervisor.run() == EXIT_REFUSED
+    assert time.monotonic() - begin < 5
+    assert theirs.recv(8) == DRAIN
+    theirs.close()
+    assert f"process {old} of the old code is killed" in caplog.text
