@@ -26,7 +26,7 @@ def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def node(node_folder: Path) -> Iterator[Node]:
-    """A node that tests may ask by `rabbitmqctl`, and may restart; leave it running."""
+    """A node that tests may ask by `rabbitmqctl`; leave it running."""
     if "CREW_TEST_AMQP_URL" in os.environ:
         pytest.skip("this needs a node of our own, and CREW_TEST_AMQP_URL names another broker")
     node = Node(node_folder)

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import crew
 from crew import Client
 from crew.cli.node import Node
 from tests.integration import raw
-from tests.processes import Process, Processes
+from tests.processes import Process, Processes, running
 from tests.waiting import eventually, until
 
 RETRYING = Path(__file__).with_name("retrying.py")
@@ -165,17 +166,26 @@ async def test_a_retry_that_the_broker_gives_back_says_why(
             await call
 
 
+@pytest.fixture
+def own_node(tmp_path: Path) -> Iterator[Node]:
+    """A node of this test alone, which it may restart."""
+    node = Node(tmp_path / "broker")
+    node.start()
+    yield node
+    node.stop()
+
+
 @pytest.mark.gen_test(timeout=110)
-async def test_a_restart_of_the_broker_loses_no_retry(
-    broker_url: str, prefix: str, node: Node, worker: Process
-) -> None:
-    async with Client(broker_url) as client:
-        call = client.call(prefix + "later", 2, expiration=90)
-        await until(lambda: _waiting(broker_url, LATER) == 1)
-        node.stop()
-        node.start()
-        assert (await call)["attempt"] == 2
-    assert len(attempts(worker, "later")) == 2
+async def test_a_restart_of_the_broker_loses_no_retry(own_node: Node, tmp_path: Path) -> None:
+    with running(tmp_path, {"CREW_AMQP_URL": own_node.url}) as processes:
+        worker = start(processes)
+        async with Client(own_node.url) as client:
+            call = client.call("later", 2, expiration=90)
+            await until(lambda: _waiting(own_node.url, LATER) == 1)
+            own_node.stop()
+            own_node.start()
+            assert (await call)["attempt"] == 2
+        assert len(attempts(worker, "later")) == 2
 
 
 _LIST_QUEUES = ("list_queues", "name", "messages_ready", "messages_unacknowledged", "arguments")
