@@ -80,8 +80,9 @@ async def test_what_was_called_under_a_shield_that_outlasted_the_grace_ends_with
     stubborn.shields = 1
     scope = stubborn.scope = Scope()
     await until(lambda: worker.lane.left_alone)
-    assert scope.why is None
+    abandoned = [scope.is_abandoned]
     stubborn.shields = 0
     worker.finish(stubborn)
-    assert scope.why is not None
+    abandoned.append(scope.is_abandoned)
+    assert abandoned == [False, True]
     worker.consumer.stop()
