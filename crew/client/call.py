@@ -38,6 +38,7 @@ class PendingCall:
         self.headers: Headers = {}
         self.has_started = False
         self.is_published = False
+        self.was_published = False  # once, though maybe it has not arrived, and waits for the broker again
         self._callback = callback
         self._context = None if callback is None else copy_context()
         self._on_canceled = on_canceled

@@ -134,7 +134,7 @@ class Calls:
             )
         except errors.ConnectionError:
             return  # it broke just now: the next connection sends it
-        call.is_published = True
+        call.is_published = call.was_published = True
         confirm.then(functools.partial(self._on_confirm, call))
 
     def _on_confirm(self, call: PendingCall, status: ConfirmStatus) -> None:
@@ -172,7 +172,7 @@ class Calls:
 
     def _tell_workers(self, call: PendingCall, reason: str) -> None:
         """Tell all who serve its task, as the broker may hand it to any of them; again when the broker is back."""
-        if call.is_published:
+        if call.was_published:
             control = Control(id=call.id, reason=reason, deadline=call.message.deadline)
             self._tell(topology.control_key_of_task(call.task), control)
 

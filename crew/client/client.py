@@ -39,7 +39,7 @@ class Client:
     """
 
     def __init__(self, url: str | None = None, *, name: str | None = None, max_pending: int = MAX_PENDING) -> None:
-        self.name = topology.check_name("name", name or f"{socket.gethostname()}-{os.getpid()}")[:100]
+        self.name = _shortened(topology.check_name("name", name or f"{socket.gethostname()}-{os.getpid()}"))
         self.id = f"{self.name}-{new_id()[:12]}"
         if isinstance(max_pending, bool) or not isinstance(max_pending, int) or max_pending < 1:
             raise ValueError(f"max_pending must be an int of at least 1, not {max_pending!r}")
@@ -171,6 +171,8 @@ class Client:
             TimeoutError, ExpirationError, TaskFailed, UnknownTask, Canceled, WorkerLost, Overloaded,
             ConnectionError, SerializationError.
         """
+        if callback is not None and not callable(callback):
+            raise ValueError(f"callback must be a function or None, not {callback!r}")
         if (scope := current.get()) is not None:
             scope.check(task)
         call = self._caller.make(
@@ -249,6 +251,11 @@ class Client:
     def unsubscribe(self, topic: str, callback: OnEvent | None = None) -> None:
         """Close the subscriptions to `topic`, or only those of `callback`; nothing where there is none."""
         self._pubsub.unsubscribe(topic, callback)
+
+
+def _shortened(name: str) -> str:
+    """At most 100 bytes of `name`: it begins the names of queues, which have 255."""
+    return name.encode()[:100].decode(errors="ignore")
 
 
 def _has_running_loop() -> bool:

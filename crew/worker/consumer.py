@@ -184,6 +184,8 @@ class TaskConsumer:
             self._let_go(execution)
             self._learn(execution)
             self._lane.fill()
+        elif execution.scope is not None:
+            execution.scope.abandon(ENDED)  # it went on without a slot, and has called somebody under a shield
 
     def on_stuck(self, execution: Execution) -> None:
         """It goes on after its grace: others get its slot, as long as the lane can bear that."""

@@ -75,7 +75,8 @@ class NestedCall:
             self._answers.get(timeout=timeout)
         except queue.Empty:
             raise TimeoutError(f"call {self.id} of task {self.task} has not ended within {timeout} s") from None
-        self._execution.waits_for = None
+        finally:
+            self._waits_no_longer()
         self._answers.put(None)  # for the next who asks
         return self._value()
 
@@ -98,7 +99,12 @@ class NestedCall:
             if not self._waiters:
                 self.cancel()
             raise
-        self._execution.waits_for = None
+        finally:
+            self._waits_no_longer()
+
+    def _waits_no_longer(self) -> None:
+        if self._execution.waits_for is self:  # several wait at a time in an `async def`
+            self._execution.waits_for = None
 
     def _value(self) -> Any:
         if isinstance(self._answer, BaseException):

@@ -167,3 +167,17 @@ def test_a_client_that_could_not_work_is_a_value_error(nowhere: str, options: di
 def test_an_address_that_cannot_be_used_is_a_settings_error(url: str) -> None:
     with pytest.raises(errors.SettingsError):
         Client(url)
+
+
+def test_the_name_of_a_client_fits_the_names_of_its_queues_in_any_script() -> None:
+    client = Client("amqp://localhost", name="€" * 81)
+    assert client.name == "€" * 33
+    assert len(f"crew.subscribe.{client.id}".encode()) <= 255
+
+
+@pytest.mark.gen_test
+async def test_a_callback_that_cannot_be_called_is_a_mistake_of_the_caller() -> None:
+    client = Client("amqp://localhost")
+    with pytest.raises(ValueError, match="callback must be a function or None, not 5"):
+        client.call("t", callback=5)  # type: ignore[arg-type]
+    await client.close()

@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from crew.client import Scope
 from crew.protocol.message import Outcome
 from tests.unit.deliveries import an_execution
 from tests.unit.worker.test_consumer import Worker
@@ -69,4 +70,19 @@ async def test_a_call_whose_process_was_killed_for_it_has_timed_out_and_is_not_r
     worker.publishing.confirm_all()
     assert worker.channel.acked == [delivery.tag]
     assert worker.sent_to("crew.parked") == []
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_what_was_called_under_a_shield_that_outlasted_the_grace_ends_with_its_task() -> None:
+    worker = Worker(grace=0.01)
+    stubborn = worker.starts(timeout=0.02)
+    stubborn.shields = 1
+    scope = stubborn.scope = Scope()
+    await until(lambda: worker.lane.left_alone)
+    abandoned = [scope.is_abandoned]
+    stubborn.shields = 0
+    worker.finish(stubborn)
+    abandoned.append(scope.is_abandoned)
+    assert abandoned == [False, True]
     worker.consumer.stop()

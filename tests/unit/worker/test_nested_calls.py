@@ -115,3 +115,19 @@ async def test_a_refused_declaration_fails_the_call_that_needs_it_and_the_next_c
     tasks.call(an_execution())
     await tasks.sent()
     await tasks.nested.close()
+
+
+@pytest.mark.gen_test
+async def test_who_has_lost_his_patience_waits_for_the_call_no_longer() -> None:
+    """Else what is told of a later interrupt names a call that nobody waited for."""
+    tasks = Tasks()
+    execution = an_execution()
+    call = tasks.call(execution)
+    with pytest.raises(TimeoutError):
+        await asyncio.to_thread(call.result, 0.01)
+    assert execution.waits_for is None
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await call
+    assert execution.waits_for is None
+    await tasks.nested.close()
