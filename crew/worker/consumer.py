@@ -104,6 +104,8 @@ class TaskConsumer:
         crashes = self._ledger.crashes(call.id) if delivery.redelivered or call.attempt > 1 else 0
         refused = refusal(call, crashes, self._canceled.get(call.id, call.deadline))
         self._held[delivery.queue] += 1
+        if delivery.redelivered and self._runs_on(call, delivery):
+            return
         if refused is not None:
             self._answer_without_running(delivery, call, refused)
             return
@@ -114,6 +116,15 @@ class TaskConsumer:
         self._buffer.put(execution)
         self._lane.fill()
         self._watchdog.wake()
+
+    def _runs_on(self, call: Call, delivery: Delivery) -> bool:
+        """Whether it runs here, since before its delivery was lost with a connection: then this one takes its place."""
+        for execution in self._in_hand:
+            is_same = execution.call.id == call.id and execution.call.deadline == call.deadline
+            if is_same and execution.ended is None and not execution.delivery.is_ours:
+                execution.delivery = delivery
+                return True
+        return False
 
     def _turn_away(self, delivery: Delivery) -> None:
         """It came while nothing is taken: back, and let its queue send no more."""
@@ -245,6 +256,7 @@ class TaskConsumer:
         """Interrupt what runs, so that it runs elsewhere."""
         for execution in self._lane.running():
             self._watchdog.interrupt(execution, Reason.DRAIN)
+            self._ledger.note_limit(execution)
 
     def stop(self) -> None:
         """Watch no more."""

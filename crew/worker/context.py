@@ -29,6 +29,9 @@ class ContextPubSub:
     ) -> None:
         """Publish `message` on `topic`; returns when the broker has it. Arguments as for `Client.publish`.
 
+        It blocks until then: milliseconds, or up to 10 seconds while the broker is away. In an `async def` that is
+        `await asyncio.to_thread(context.pubsub.publish, topic, message)`, where others must not wait meanwhile.
+
         Raises:
             ConnectionError: the broker did not take it in time.
             ValueError, SerializationError: as `Client.publish` does.

@@ -69,24 +69,35 @@ class Retries:
             sending.cancel()
 
     async def _send(self, execution: Execution, ended: Ended, on_sent: OnSent) -> None:
+        """Send it, or else its failure: a call that is in nobody's hands would have no end."""
+        call = execution.call
+        try:
+            if await self._is_sent(execution, ended, on_sent):
+                return
+            logger.warning("call %s of %s is not run again: the broker did not take it in time", call.id, call.task)
+        except Exception:
+            logger.exception("call %s of %s is not run again", call.id, call.task)
+        self._replies.answer(call, ended, on_sent)
+
+    async def _is_sent(self, execution: Execution, ended: Ended, on_sent: OnSent) -> bool:
+        """Whether the broker has it, or will deliver it again by itself."""
         call = execution.call
         delay = ended.retry_after or 0.0
         for _ in range(PUBLISHES):
             with contextlib.suppress(ConnectionError):  # it was closed: nothing waits for it then
                 await self._link.ready()
             if not (execution.is_acked or execution.delivery.is_ours):
-                return
+                return True
             if deadline.is_past(call.deadline, time.time() + delay):
                 break
             status = await self._publish(call, round(delay * 1000))
             if status is ConfirmStatus.CONFIRMED:
                 self._on_confirmed(execution, on_sent)
-                return
+                return True
             if status is ConfirmStatus.LOST and not call.persistent:
                 break  # the broker may have it, and would run it twice
             await asyncio.sleep(AGAIN_AFTER)
-        logger.warning("call %s of task %s is not run again: the broker has not taken it in time", call.id, call.task)
-        self._replies.answer(call, ended, on_sent)
+        return False
 
     def _on_confirmed(self, execution: Execution, on_sent: OnSent) -> None:
         on_sent()

@@ -393,3 +393,25 @@ async def test_a_failure_of_the_task_is_told_to_its_caller() -> None:
     (reply,) = worker.replies()
     assert reply.outcome is Outcome.RAISED
     assert failure.decode(reply.body.data).type_name.endswith("SerializationError")
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_still_runs_when_its_delivery_comes_again_is_not_run_beside_itself() -> None:
+    """Its first delivery was lost with a connection."""
+    worker = Worker(slots=2)
+    deadline = time.time() + 60
+    worker.receives(deadline=deadline)
+    worker.channel.is_open = False
+    worker.consumer.on_lost()
+    worker.channel = RecordingChannel()
+    again = worker.receives(deadline=deadline, redelivered=True)
+    assert len(worker.lane.executions) == 1
+    worker.finish()
+    worker.publishing.confirm_all()
+    assert [reply.outcome for reply in worker.replies()] == [Outcome.RETURNED]
+    assert worker.channel.acked == [again.tag]
+    other = worker.receives(deadline=deadline + 1, redelivered=True)  # another call, with its id
+    worker.finish()
+    worker.publishing.confirm_all()
+    assert worker.channel.acked == [again.tag, other.tag]
+    worker.consumer.stop()
