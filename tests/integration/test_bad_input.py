@@ -172,7 +172,7 @@ async def test_a_call_that_is_not_persistent_is_never_run_twice(
     deaths = shared_worker.output.count("exited with 1")
     async with Client(broker_url) as client:
         with pytest.raises(crew.TaskError):
-            await client.call(prefix + "bad", "os._exit", persistent=False, expiration=3)
+            await client.call(prefix + "bad", "os._exit", persistent=False, expiration=1.5)
         assert await client.call(prefix + "echo", "next") == "next"
     assert shared_worker.output.count("exited with 1") == deaths + 1
 

@@ -2,26 +2,53 @@
 
 import re
 import time
+from collections.abc import Iterator
 
 import pytest
 
 import crew
 from crew import Client
-from tests.integration.conftest import StartWorker
+from tests.integration.conftest import TASKS, StartWorker
+from tests.processes import Process, running
 from tests.waiting import until
 
 SCRIPT = "nesting.py"
 
 
+class Said:
+    """What a worker has said since the test began."""
+
+    def __init__(self, worker: Process) -> None:
+        self._worker = worker
+        self._start = len(worker.output)
+
+    @property
+    def output(self) -> str:
+        return self._worker.output[self._start :]
+
+
+@pytest.fixture(scope="module")
+def three_processes(tmp_path_factory: pytest.TempPathFactory, broker_url: str, shared_prefix: str) -> Iterator[Process]:
+    """A worker with a slot for each of three plain tasks."""
+    environment = {"CREW_AMQP_URL": broker_url, "CREW_TEST_PREFIX": shared_prefix}
+    with running(tmp_path_factory.mktemp("worker"), environment) as processes:
+        yield processes.python(TASKS.with_name(SCRIPT), "--processes", "3").says("serving", times=3)
+
+
+@pytest.fixture
+def worker(three_processes: Process) -> Said:
+    """What it says in this test."""
+    return Said(three_processes)
+
+
 @pytest.mark.gen_test
 async def test_three_deep_calls_share_one_deadline_and_each_has_less_of_it(
-    broker_url: str, prefix: str, start_worker: StartWorker
+    broker_url: str, shared_prefix: str, worker: Said
 ) -> None:
-    start_worker("--processes", "3", script=SCRIPT, count=3)
     async with Client(broker_url) as client:
         trace = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
         deadline = time.time() + 2
-        seen = await client.call(prefix + "outer", {}, expiration=2, headers={**trace, "mine": 1})
+        seen = await client.call(shared_prefix + "outer", {}, expiration=2, headers={**trace, "mine": 1})
     remaining = [one["remaining"] for one in seen]
     assert len(remaining) == 3
     assert 2 >= remaining[0] > remaining[1] > remaining[2] > 0
@@ -32,11 +59,10 @@ async def test_three_deep_calls_share_one_deadline_and_each_has_less_of_it(
 
 @pytest.mark.gen_test
 async def test_a_cancel_at_the_top_stops_all_three_within_a_second(
-    broker_url: str, prefix: str, start_worker: StartWorker
+    broker_url: str, shared_prefix: str, worker: Said
 ) -> None:
-    worker = start_worker("--processes", "3", script=SCRIPT, count=3)
     async with Client(broker_url) as client:
-        call = client.call(prefix + "outer", {"seconds": 30}, expiration=30)
+        call = client.call(shared_prefix + "outer", {"seconds": 30}, expiration=30)
         await until(lambda: "INNER" in worker.output)
         canceled = time.time()
         call.cancel()
@@ -53,12 +79,11 @@ async def test_a_cancel_at_the_top_stops_all_three_within_a_second(
 
 
 @pytest.mark.gen_test
-async def test_the_deadline_at_the_top_stops_all_three(broker_url: str, prefix: str, start_worker: StartWorker) -> None:
-    worker = start_worker("--processes", "3", script=SCRIPT, count=3)
+async def test_the_deadline_at_the_top_stops_all_three(broker_url: str, shared_prefix: str, worker: Said) -> None:
     async with Client(broker_url) as client:
         began = time.monotonic()
         with pytest.raises(crew.TimeoutError, match="while it waited for task"):
-            await client.call(prefix + "outer", {"seconds": 30}, expiration=1)
+            await client.call(shared_prefix + "outer", {"seconds": 30}, expiration=1)
         assert time.monotonic() - began < 1.5
         await until(lambda: worker.output.count("INTERRUPTED") == 3)
 
@@ -78,84 +103,73 @@ async def test_tasks_that_wait_for_each_other_on_one_slot_end_in_an_error_that_s
 
 
 @pytest.mark.gen_test
-async def test_a_task_may_wait_for_several_calls_at_once(
-    broker_url: str, prefix: str, start_worker: StartWorker
-) -> None:
-    start_worker("--processes", "3", script=SCRIPT, count=3)
+async def test_a_task_may_wait_for_several_calls_at_once(broker_url: str, shared_prefix: str, worker: Said) -> None:
     async with Client(broker_url) as client:
-        await client.call(prefix + "pair", None)  # the queue for replies is declared by the first
+        await client.call(shared_prefix + "pair", None)  # the queue for replies is declared by the first
         began = time.monotonic()
-        assert await client.call(prefix + "pair", None) == [1, 1]
+        assert await client.call(shared_prefix + "pair", None) == [1, 1]
         assert time.monotonic() - began < 0.95
 
 
 @pytest.mark.gen_test
-async def test_a_coroutine_waits_for_many_calls_at_once(
-    broker_url: str, prefix: str, start_worker: StartWorker
-) -> None:
-    start_worker(script=SCRIPT)
+async def test_a_coroutine_waits_for_many_calls_at_once(broker_url: str, shared_prefix: str, worker: Said) -> None:
     async with Client(broker_url) as client:
-        await client.call(prefix + "gathered", 1)
+        await client.call(shared_prefix + "gathered", 1)
         began = time.monotonic()
-        assert len(await client.call(prefix + "gathered", 50)) == 50
+        assert len(await client.call(shared_prefix + "gathered", 50)) == 50
         assert time.monotonic() - began < 2  # 10 s, one after the other
 
 
 @pytest.mark.gen_test
 async def test_what_a_task_has_called_and_not_waited_for_ends_with_it(
-    broker_url: str, prefix: str, start_worker: StartWorker
+    broker_url: str, shared_prefix: str, worker: Said
 ) -> None:
-    worker = start_worker("--processes", "2", script=SCRIPT, count=2)
     async with Client(broker_url) as client:
-        await client.call(prefix + "leaves", "orphan")
+        await client.call(shared_prefix + "leaves", "orphan")
         await until(lambda: "INTERRUPTED inner canceled" in worker.output)
 
 
 @pytest.mark.gen_test
 async def test_a_call_without_budget_is_refused_and_never_published(
-    broker_url: str, prefix: str, start_worker: StartWorker
+    broker_url: str, shared_prefix: str, worker: Said
 ) -> None:
-    worker = start_worker("--processes", "2", script=SCRIPT, count=2)
     async with Client(broker_url) as client:
         with pytest.raises(crew.TimeoutError):
-            await client.call(prefix + "late", None, expiration=0.5)
+            await client.call(shared_prefix + "late", None, expiration=0.5)
         await until(lambda: worker.output.count("LATE") == 2)
-        await client.call(prefix + "inner", {"name": "after"})
+        await client.call(shared_prefix + "inner", {"name": "after"})
     assert worker.output.count("LATE ExpirationError") == 2
     assert "the time of the task that wants it is over" in worker.output
     assert re.findall(r"INNER (\w+)", worker.output) == ["after"]
 
 
 @pytest.mark.gen_test
-async def test_who_is_not_patient_may_ask_again(broker_url: str, prefix: str, start_worker: StartWorker) -> None:
-    start_worker("--processes", "2", script=SCRIPT, count=2)
+async def test_who_is_not_patient_may_ask_again(broker_url: str, shared_prefix: str, worker: Said) -> None:
     async with Client(broker_url) as client:
-        told, length = await client.call(prefix + "impatient", None)
+        told, length = await client.call(shared_prefix + "impatient", None)
     assert "has not ended within 0.05 s" in told
     assert length == 1
 
 
 @pytest.mark.gen_test
 async def test_an_error_of_the_inner_task_is_raised_in_the_outer_one(
-    broker_url: str, prefix: str, start_worker: StartWorker
+    broker_url: str, shared_prefix: str, worker: Said
 ) -> None:
-    start_worker("--processes", "2", script=SCRIPT, count=2)
     async with Client(broker_url) as client:
         with pytest.raises(crew.TaskFailed, match=r"crew\.errors\.TaskFailed: KeyError: 'inside'"):
-            await client.call(prefix + "failing", "raising")
+            await client.call(shared_prefix + "failing", "raising")
         with pytest.raises(crew.TaskFailed, match=r"UnknownTask: no worker has ever served"):
-            await client.call(prefix + "failing", "nobody")
+            await client.call(shared_prefix + "failing", "nobody")
         with pytest.raises(crew.TaskFailed, match=r"would block the event loop: `await context\.call"):
-            await client.call(prefix + "mistaken", None)
+            await client.call(shared_prefix + "mistaken", None)
 
 
 @pytest.mark.gen_test
 async def test_a_call_inside_a_shield_outlives_the_cancel_of_its_task(
-    broker_url: str, prefix: str, start_worker: StartWorker
+    broker_url: str, shared_prefix: str, worker: Said
 ) -> None:
-    worker = start_worker("--processes", "2", script=SCRIPT, count=2)
     async with Client(broker_url) as client:
-        call = client.call(prefix + "commit", None)
+        call = client.call(shared_prefix + "commit", None)
         await until(lambda: "COMMITTING" in worker.output)
         call.cancel()
         await until(lambda: "INTERRUPTED commit canceled" in worker.output)

@@ -20,7 +20,7 @@ async def test_an_urgent_call_overtakes_all_but_one_that_wait(
 ) -> None:
     worker = start_worker()
     async with Client(broker_url) as client:
-        slow = [client.call(prefix + "note", {"name": f"slow{n}", "seconds": 0.05}) for n in range(51)]
+        slow = [client.call(prefix + "note", {"name": f"slow{n}", "seconds": 0.03}) for n in range(51)]
         await until(lambda: "STARTED slow0" in worker.output)
         before = worker.output.count("STARTED")
         urgent = await client.call(prefix + "note", {"name": "urgent"}, priority=255)

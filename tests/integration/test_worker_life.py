@@ -44,7 +44,7 @@ async def test_what_does_not_finish_in_time_is_interrupted_and_run_elsewhere(
     worker = start_worker("--drain", "0.3", *flags)
     async with Client(broker_url) as client:
         kind = "endless loop"
-        call = client.call(prefix + "hang", kind, expiration=3.5)
+        call = client.call(prefix + "hang", kind, expiration=2.5)
         await until(lambda: call.has_started)
         began = time.monotonic()
         assert worker.stop() == 0
