@@ -54,6 +54,10 @@ class Process:
         """Whether it has not ended."""
         return self._popen.poll() is None
 
+    def from_now(self) -> "Said":
+        """What it prints from now on, for a test that shares it with others."""
+        return Said(self)
+
     def says(self, text: str, *, times: int = 1, timeout: float = READY_WITHIN) -> "Process":
         """Wait until it has printed `text` that often; fails where it ends before, or at the end of `timeout`."""
 
@@ -83,6 +87,19 @@ class Process:
         if self.is_running:
             os.kill(self.pid, signal.SIGKILL)
         self._popen.wait()
+
+
+class Said:
+    """What a process has printed since the test began."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._start = len(process.output)
+
+    @property
+    def output(self) -> str:
+        """All of it so far."""
+        return self._process.output[self._start :]
 
 
 class Processes:

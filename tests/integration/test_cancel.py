@@ -13,7 +13,8 @@ import crew
 from crew import Client
 from crew.client import blocking
 from tests.integration.conftest import StartWorker
-from tests.waiting import until
+from tests.processes import Process
+from tests.waiting import eventually, until
 
 STOPPED = 1.0  # seconds from the cancel to the interrupt: the promise
 
@@ -39,9 +40,9 @@ async def test_a_running_task_sees_systemexit_with_the_reason_canceled(
 
 @pytest.mark.gen_test
 async def test_a_task_that_never_lets_another_thread_run_hears_of_its_cancel(
-    broker_url: str, prefix: str, start_worker: StartWorker
+    broker_url: str, prefix: str, shared_worker: Process
 ) -> None:
-    worker = start_worker()
+    worker = shared_worker.from_now()
     async with Client(broker_url) as client:
         call = client.call(prefix + "hang", "regex")
         await until(lambda: call.has_started)
@@ -51,9 +52,9 @@ async def test_a_task_that_never_lets_another_thread_run_hears_of_its_cancel(
 
 @pytest.mark.gen_test
 async def test_who_is_cancelled_by_asyncio_gets_cancellederror_and_the_task_is_stopped(
-    broker_url: str, prefix: str, start_worker: StartWorker
+    broker_url: str, prefix: str, shared_worker: Process
 ) -> None:
-    worker = start_worker()
+    worker = shared_worker.from_now()
     async with Client(broker_url) as client:
         with pytest.raises(TimeoutError) as caught:
             async with asyncio.timeout(0.5):
@@ -71,9 +72,9 @@ async def test_who_is_cancelled_by_asyncio_gets_cancellederror_and_the_task_is_s
 
 @pytest.mark.gen_test
 async def test_a_call_that_waits_is_not_started_once_it_was_cancelled(
-    broker_url: str, prefix: str, start_worker: StartWorker
+    broker_url: str, prefix: str, shared_worker: Process
 ) -> None:
-    worker = start_worker()
+    worker = shared_worker.from_now()
     async with Client(broker_url) as client:
         busy = client.call(prefix + "note", {"name": "busy", "seconds": 0.6})
         waiting = [client.call(prefix + "note", {"name": f"w{n}"}) for n in range(20)]
@@ -136,9 +137,9 @@ async def test_a_cancel_while_the_result_is_on_its_way_has_exactly_one_outcome(
 
 @pytest.mark.gen_test
 async def test_a_client_that_closes_stops_what_it_waited_for(
-    broker_url: str, prefix: str, start_worker: StartWorker
+    broker_url: str, prefix: str, shared_worker: Process
 ) -> None:
-    worker = start_worker()
+    worker = shared_worker.from_now()
     async with Client(broker_url) as client:
         call = client.call(prefix + "hang", "time.sleep")
         await until(lambda: call.has_started)
@@ -149,9 +150,9 @@ async def test_a_client_that_closes_stops_what_it_waited_for(
 
 @pytest.mark.gen_test
 async def test_a_shielded_section_is_finished_and_its_caller_does_not_wait_for_it(
-    broker_url: str, prefix: str, start_worker: StartWorker
+    broker_url: str, prefix: str, shared_worker: Process
 ) -> None:
-    worker = start_worker()
+    worker = shared_worker.from_now()
     async with Client(broker_url) as client:
         began = time.monotonic()
         with pytest.raises(crew.TimeoutError):
@@ -179,11 +180,11 @@ async def test_a_cancel_acknowledges_nothing_but_itself(
     assert worker.output.count("STARTED innocent") == 2
 
 
-def test_a_script_may_cancel_too(broker_url: str, prefix: str, start_worker: StartWorker) -> None:
-    worker = start_worker()
+def test_a_script_may_cancel_too(broker_url: str, prefix: str, shared_worker: Process) -> None:
+    worker = shared_worker.from_now()
     with blocking.Client(broker_url) as client:
         call = client.call(prefix + "note", {"name": "long", "seconds": 30})
-        worker.says("STARTED long")
+        eventually(lambda: "STARTED long" in worker.output)
         assert call.cancel()
         with pytest.raises(crew.Canceled):
             call.result()

@@ -9,22 +9,10 @@ import pytest
 import crew
 from crew import Client
 from tests.integration.conftest import TASKS, StartWorker
-from tests.processes import Process, running
+from tests.processes import Process, Said, running
 from tests.waiting import until
 
 SCRIPT = "nesting.py"
-
-
-class Said:
-    """What a worker has said since the test began."""
-
-    def __init__(self, worker: Process) -> None:
-        self._worker = worker
-        self._start = len(worker.output)
-
-    @property
-    def output(self) -> str:
-        return self._worker.output[self._start :]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +26,7 @@ def three_processes(tmp_path_factory: pytest.TempPathFactory, broker_url: str, s
 @pytest.fixture
 def worker(three_processes: Process) -> Said:
     """What it says in this test."""
-    return Said(three_processes)
+    return three_processes.from_now()
 
 
 @pytest.mark.gen_test
