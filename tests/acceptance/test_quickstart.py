@@ -70,6 +70,7 @@ def test_a_callback_gets_the_reply_headers_too(quickstart: Web) -> None:
     assert answer["headers"]["worker"] == answer["stat"]["worker"]
 
 
+@pytest.mark.parametrize("quickstart", [worker_script], ids=["python worker.py"], indirect=True, scope="module")
 def test_an_endless_task_is_answered_in_time_and_its_worker_serves_the_next_call_at_once(quickstart: Web) -> None:
     before = quickstart.get("/stat").json
 
