@@ -21,9 +21,9 @@ from crew.worker.execution import Execution
 from crew.worker.interrupt import stack_of, stack_of_coroutine
 from crew.worker.lane import IoThread, OnExecution
 from crew.worker.mailbox import Mailbox
-from crew.worker.main_lane import STRIKE
 from crew.worker.reason import Reason
 from crew.worker.running import running
+from crew.worker.strike import STRIKE, strike
 
 BLOCKED_AFTER: Final = 0.5  # seconds without an answer of the loop
 STRIKE_AFTER: Final = 0.02  # seconds that the loop has to cancel; a strike is within 50 ms of the limit then
@@ -127,8 +127,7 @@ class AsyncLane:
     def _strike(self, execution: Execution) -> None:
         """Strike, where the loop has not come to cancel `execution`: somebody blocks it, maybe that very one."""
         if not (execution.has_ended or execution.is_struck(time.monotonic())):
-            signal.pthread_kill(threading.main_thread().ident or 0, STRIKE)
-            signal.raise_signal(STRIKE)
+            strike()
 
     # --- on the loop ------------------------------------------------------------------------------------------------
 

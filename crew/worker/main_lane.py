@@ -22,10 +22,9 @@ from crew.worker.execution import Execution, ended_with
 from crew.worker.interrupt import stack_of
 from crew.worker.lane import RESEND, OnExecution
 from crew.worker.reason import Reason
+from crew.worker.strike import STRIKE, strike
 
 logger = logging.getLogger(__name__)
-
-STRIKE: Final[int] = signal.SIGRTMIN + 6 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR1  # macOS has no SIGRTMIN
 
 SIGNALS: Final = (ALARM, STRIKE, pause.PAUSE)
 
@@ -85,14 +84,9 @@ class MainLane:
         self._buffer.close()
 
     def interrupt(self, execution: Execution, reason: Reason) -> None:
-        """Interrupt `execution`, now.
-
-        The signal goes to both threads: to the main one, since it ends what blocks there; and to this one, since a task
-        may have blocked signals in its own. Python runs the handler in the main thread in either case.
-        """
+        """Interrupt `execution`, now."""
         if execution.is_interrupted or execution.interrupt(reason):
-            signal.pthread_kill(threading.main_thread().ident or 0, STRIKE)
-            signal.raise_signal(STRIKE)
+            strike()
 
     # --- the main thread --------------------------------------------------------------------------------------------
 

@@ -5,7 +5,6 @@ it is made for, and ends with it.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -19,8 +18,6 @@ from crew.worker.execution import ENDED, Execution
 from crew.worker.mailbox import Mailbox
 from crew.worker.nested_call import NestedCall
 from crew.worker.shield import Shield
-
-logger = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT: Final = 10_000  # nested calls of one worker process
 TRACE_HEADERS: Final = ("traceparent", "tracestate", "baggage")  # https://www.w3.org/TR/trace-context/
