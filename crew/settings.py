@@ -5,6 +5,7 @@ This is the only reader of `os.environ`.
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -18,7 +19,10 @@ DEFAULT_URL: Final = "amqp://guest:guest@127.0.0.1:5672/"
 PRIVATE_NODE_URL: Final = Path(".crew", "broker", "url")  # written by `crew broker start`
 RELOAD: Final = "CREW_WORKER_RELOAD"
 MAX_PAYLOAD: Final = 64 * 1024 * 1024  # bytes
+MAX_MESSAGE: Final = 16 * 1024 * 1024  # bytes: RabbitMQ 4 closes the channel of a larger message
 HEARTBEAT: Final = 10  # seconds; a dead peer is noticed after 2 to 3 of them
+LONGEST_HEARTBEAT: Final = 600  # seconds
+QUEUE_TYPES: Final = ("classic", "quorum")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,12 +33,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         heartbeat: seconds between two heartbeats.
         accept: serializers whose content is decoded here; anything else is refused.
         max_payload: bytes that a body may have once it is decompressed.
+        max_message: bytes that a body may have as it travels; more is refused where it is sent.
+        queue_type: "classic", or "quorum": queues that a cluster keeps on several nodes.
     """
 
     urls: tuple[str, ...]
     heartbeat: int = HEARTBEAT
     accept: tuple[str, ...] = ("json", "msgpack", "text", "bytes")
     max_payload: int = MAX_PAYLOAD
+    max_message: int = MAX_MESSAGE
+    queue_type: str = QUEUE_TYPES[0]
 
     def __repr__(self) -> str:
         return f"Settings(urls={redacted(self.urls)}, heartbeat={self.heartbeat})"
@@ -58,11 +66,12 @@ def load(
         host, port, username, password, vhost: replace that part of every URL; `CREW_AMQP_PASSWORD` serves for a
             password, which has no business on a command line.
 
-    What is decoded here stands in the environment alone: `CREW_ACCEPT` names serializers with commas between them
-    (default json,msgpack,text,bytes), `CREW_MAX_PAYLOAD` is a number of bytes (default 64 MiB).
+    The rest stands in the environment alone: `CREW_ACCEPT` names serializers with commas between them (default
+    json,msgpack,text,bytes), `CREW_MAX_PAYLOAD` and `CREW_MAX_MESSAGE` are numbers of bytes (default 64 and 16 MiB),
+    `CREW_HEARTBEAT` of seconds (default 10), `CREW_QUEUE_TYPE` is classic (default) or quorum.
 
     Raises:
-        SettingsError: a URL or a number cannot be used.
+        SettingsError: a URL, a number or a type of queue cannot be used.
     """
     environ = os.environ if environ is None else environ
     chosen = url or environ.get("CREW_AMQP_URL") or _private_node_url() or DEFAULT_URL
@@ -78,7 +87,10 @@ def load(
     return msgspec.structs.replace(
         defaults,
         accept=defaults.accept if accept is None else tuple(filter(None, map(str.strip, accept.split(",")))),
-        max_payload=_bytes("CREW_MAX_PAYLOAD", environ, MAX_PAYLOAD),
+        max_payload=_number("CREW_MAX_PAYLOAD", environ, MAX_PAYLOAD, unit="bytes"),
+        max_message=_number("CREW_MAX_MESSAGE", environ, MAX_MESSAGE, unit="bytes"),
+        heartbeat=_number("CREW_HEARTBEAT", environ, HEARTBEAT, unit="seconds", most=LONGEST_HEARTBEAT),
+        queue_type=_queue_type(environ.get("CREW_QUEUE_TYPE")),
     )
 
 
@@ -109,13 +121,22 @@ def _private_node_url() -> str | None:
         return None
 
 
-def _bytes(name: str, environ: Mapping[str, str], default: int) -> int:
+def _number(name: str, environ: Mapping[str, str], default: int, *, unit: str, most: int = sys.maxsize) -> int:
     value = environ.get(name)
     if value is None:
         return default
-    if not value.isdecimal() or int(value) < 1:
-        raise SettingsError(f"{name} must be a number of bytes, not {value!r}")
+    if not value.isdecimal() or not 1 <= int(value) <= most:
+        bounds = "" if most == sys.maxsize else f" from 1 to {most}"
+        raise SettingsError(f"{name} must be a number of {unit}{bounds}, not {value!r}")
     return int(value)
+
+
+def _queue_type(value: str | None) -> str:
+    if value is None:
+        return QUEUE_TYPES[0]
+    if value not in QUEUE_TYPES:
+        raise SettingsError(f"CREW_QUEUE_TYPE must be {' or '.join(QUEUE_TYPES)}, not {value!r}")
+    return value
 
 
 def _with_parts(url: str, parts: Mapping[str, str | int | None]) -> str:

@@ -118,3 +118,25 @@ def test_a_child_process_reaches_the_same_broker() -> None:
 def test_settings_cannot_be_changed_behind_a_links_back() -> None:
     with pytest.raises(AttributeError):
         Settings(urls=("amqp://host/",)).heartbeat = 1  # type: ignore[misc]  # what the test is about
+
+
+def test_numbers_and_the_type_of_queue_come_from_the_environment() -> None:
+    environ = {"CREW_HEARTBEAT": "2", "CREW_MAX_MESSAGE": "1000", "CREW_QUEUE_TYPE": "quorum"}
+
+    settings = load(environ=environ)
+
+    assert (settings.heartbeat, settings.max_message, settings.queue_type) == (2, 1000, "quorum")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("CREW_HEARTBEAT", "0", "a number of seconds from 1 to 600, not '0'"),
+        ("CREW_HEARTBEAT", "601", "a number of seconds from 1 to 600, not '601'"),
+        ("CREW_MAX_MESSAGE", "16 MiB", "a number of bytes, not '16 MiB'"),
+        ("CREW_QUEUE_TYPE", "stream", "classic or quorum, not 'stream'"),
+    ],
+)
+def test_a_number_or_type_that_cannot_be_is_named_in_the_error(name: str, value: str, told: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name} must be {told}"):
+        load(environ={name: value})
