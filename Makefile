@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 CREW := .venv/bin/crew
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format unit soak bench interrupts clean rabbitmq rabbitmq-unless-url chromium
+.PHONY: help run test check format unit soak chaos bench interrupts clean rabbitmq rabbitmq-unless-url chromium
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | expand -t 10
@@ -37,6 +37,9 @@ unit: .venv/installed ## the tests that need no broker
 
 soak: .venv/installed rabbitmq ## the tests that repeat something, ten times as often
 	@$(PYTHON) -m pytest --soak -m soak
+
+chaos: .venv/installed rabbitmq ## brokers and processes that die, one after another
+	@$(PYTHON) -m pytest --chaos -m chaos
 
 bench: .venv/installed rabbitmq-unless-url ## what a round trip costs, beside bare pika
 	@$(PYTHON) benchmarks/rpc.py

@@ -19,8 +19,18 @@ def pytest_configure() -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--soak`, as `make soak` has it."""
+    """`--soak` and `--chaos`, as `make soak` and `make chaos` have them."""
     parser.addoption("--soak", action="store_true", help=f"repeat {SOAK_FACTOR} times as often what tests repeat")
+    parser.addoption("--chaos", action="store_true", help="run what is marked `chaos`, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Faults that take their time are left to `make chaos`."""
+    if config.getoption("--chaos"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("chaos")]
+    items[:] = [item for item in items if not item.get_closest_marker("chaos")]
+    config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture(scope="session")
