@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine, Iterable
 
 import msgspec
 
-from crew.amqp import backoff
+from crew.amqp import backoff, tls
 from crew.amqp.channel import Channel
 from crew.amqp.confirm import Confirm
 from crew.amqp.delivery import OnDelivery
@@ -60,6 +60,9 @@ class Link:
         on_ready: called whenever the link has become ready.
         on_lost: called with the fault whenever a ready link was lost.
         on_refused: called with the fault when the broker refuses us, and no further attempt is made.
+
+    Raises:
+        SettingsError: a URL, or a file for TLS that it names, cannot be used.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Link:
         on_lost: Callable[[LinkFault], None] = lambda fault: None,
         on_refused: Callable[[LinkFault], None] = lambda fault: None,
     ) -> None:
+        tls.check(settings.urls)
         self.is_blocked = False
         self._settings = settings
         self._name = name
