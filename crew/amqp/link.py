@@ -283,10 +283,10 @@ class Link:
 
     async def _lose(self, url: str, fault: LinkFault, wait: float) -> None:
         was_ready = self.is_ready
-        self._fault = fault
+        self._fault = LinkFault(f"{redacted((url,))}: {fault}", code=fault.code)
         self._move(LinkEvent.FAILED)
         level = logging.WARNING if was_ready or self._reports else logging.DEBUG
-        logger.log(level, "%s: %s: %s; next attempt in %.1f s", self._name, redacted((url,)), fault, wait)
+        logger.log(level, "%s: %s; next attempt in %.1f s", self._name, self._fault, wait)
         if was_ready:
             guarded(self._on_lost)(fault)
         await self._hang_up()
