@@ -32,18 +32,27 @@ class Client:
         url: AMQP URL, or several with commas between them; default: see `crew.settings.load`.
         name: shown in the broker's lists and part of the client's id; needs not be unique. Default: host and pid.
         max_pending: calls that may be in flight; one more is Overloaded.
+        queue_type: "classic", or "quorum" for queues that a cluster keeps on several nodes, as the workers have it;
+            default: `CREW_QUEUE_TYPE`, else classic.
 
     Raises:
-        SettingsError: the URL cannot be used.
+        SettingsError: the URL or the type of queue cannot be used.
         ValueError: the name or max_pending cannot be one.
     """
 
-    def __init__(self, url: str | None = None, *, name: str | None = None, max_pending: int = MAX_PENDING) -> None:
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        name: str | None = None,
+        max_pending: int = MAX_PENDING,
+        queue_type: str | None = None,
+    ) -> None:
         self.name = _shortened(topology.check_name("name", name or f"{socket.gethostname()}-{os.getpid()}"))
         self.id = f"{self.name}-{new_id()[:12]}"
         if isinstance(max_pending, bool) or not isinstance(max_pending, int) or max_pending < 1:
             raise ValueError(f"max_pending must be an int of at least 1, not {max_pending!r}")
-        settings = settings_module.load(url)
+        settings = settings_module.load(url, queue_type=queue_type)
         self._publishing = Link(
             settings,
             name=f"{self.name} publish",

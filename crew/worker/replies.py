@@ -15,7 +15,7 @@ from crew.amqp import ConfirmStatus, Delivery, Link
 from crew.errors import ConnectionError
 from crew.protocol import properties, topology, user_headers
 from crew.protocol.message import Call, Outcome, Reply
-from crew.worker.execution import NO_BODY, Ended
+from crew.worker.ended import NO_BODY, Ended
 
 logger = logging.getLogger(__name__)
 
