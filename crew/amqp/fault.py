@@ -1,5 +1,6 @@
 """What went wrong between us and the broker, in one sentence: pika's exceptions end here."""
 
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from crew.errors import ConnectionError
 ACCESS_REFUSED = 403  # https://www.rabbitmq.com/amqp-0-9-1-reference#domain.reply-code
 PRECONDITION_FAILED = 406
 NOT_ALLOWED = 530
+PERMISSIONS = r"^(crew\.|amq\.default$)"  # all names that crew uses, https://www.rabbitmq.com/docs/access-control
+_NO_PERMISSION = re.compile(r"access to (\w+ '.*') in vhost '(.*)' refused for user '(.*)'")
 _BROKE = "StreamLostError"
 _STARTING = "is down"  # a virtual host of a broker that is just starting is refused in the same way as an unknown one
 
@@ -90,6 +93,13 @@ def _known(error: BaseException) -> LinkFault | None:
 
 
 def _closed_by_broker(code: int, text: str) -> LinkFault:
+    if code == ACCESS_REFUSED and (found := _NO_PERMISSION.search(text)):
+        what, vhost, user = found.groups()
+        return LinkRefused(
+            f"user {user!r} may not use {what} in virtual host {vhost!r}: "
+            f"give it configure, write and read permission for {PERMISSIONS}",
+            code=code,
+        )
     if code in (ACCESS_REFUSED, NOT_ALLOWED) and _STARTING not in text:
         return LinkRefused(f"the broker refuses it: {text}", code=code)
     return LinkFault(f"the broker closed it: {text} ({code})", code=code)
