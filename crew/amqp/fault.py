@@ -12,6 +12,7 @@ from crew.errors import ConnectionError
 ACCESS_REFUSED = 403  # https://www.rabbitmq.com/amqp-0-9-1-reference#domain.reply-code
 PRECONDITION_FAILED = 406
 NOT_ALLOWED = 530
+_BROKEN = exceptions.StreamLostError.__name__  # pika takes every loss during the login for a refusal
 _STARTING = "is down"  # a virtual host of a broker that is just starting is refused in the same way as an unknown one
 
 
@@ -54,6 +55,11 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _known(error: BaseException) -> LinkFault | None:
+    if isinstance(error, LinkFault):
+        return error
+    refused = exceptions.ProbableAuthenticationError | exceptions.ProbableAccessDeniedError
+    if isinstance(error, refused) and _BROKEN in str(error):
+        return LinkFault("the connection broke during the login")
     if isinstance(error, exceptions.ProbableAuthenticationError | exceptions.AuthenticationError):
         return LinkRefused("user name or password refused", code=ACCESS_REFUSED)
     if isinstance(error, exceptions.ProbableAccessDeniedError) and _STARTING not in str(error):
@@ -62,8 +68,6 @@ def _known(error: BaseException) -> LinkFault | None:
         return _closed_by_broker(error.reply_code, error.reply_text)
     if isinstance(error, exceptions.AMQPHeartbeatTimeout):
         return LinkFault("the broker has not answered for three heartbeats")
-    if isinstance(error, exceptions.ConnectionBlockedTimeout):
-        return LinkFault("the broker has blocked publishing for too long: it is short of memory or disk")
     if isinstance(error, socket.gaierror):
         return LinkFault(f"the host name cannot be resolved: {error.strerror}")
     if isinstance(error, ssl.SSLError):

@@ -14,7 +14,6 @@ from pika.adapters.utils.io_services_utils import _AsyncPlaintextTransport
 from crew.amqp import header
 from crew.amqp.fault import LinkFault
 from crew.amqp.wire import Wire, open_wire
-from tests.unit.links import never
 
 
 class Transport:
@@ -128,7 +127,7 @@ def test_a_header_that_pika_cannot_decode_does_not_break_the_connection(value: b
 @pytest.mark.gen_test
 async def test_a_url_that_pika_does_not_take_is_one_sentence_without_the_password() -> None:
     with pytest.raises(LinkFault, match="cannot be used") as raised:
-        await open_wire("amqp://me:secret@127.0.0.1:1/%2F?heartbeat=x", name="n", heartbeat=10, on_closed=never)
+        await open_wire("amqp://me:secret@127.0.0.1:1/%2F?heartbeat=x", name="n", heartbeat=10)
     assert "secret" not in str(raised.value)
 
 
