@@ -19,6 +19,7 @@ from pika.adapters.utils.io_services_utils import _AsyncPlaintextTransport
 
 from crew.amqp import frames, header
 from crew.amqp.fault import LinkFault, fault_of
+from crew.amqp.io_services import IOServices
 from crew.amqp.wire_channel import WireChannel
 from crew.settings import redacted
 
@@ -39,7 +40,7 @@ class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
         self._frame_buffer: bytes
         self._loop = custom_ioloop
         self.ended: asyncio.Future[LinkFault] = custom_ioloop.create_future()  # why, once an open wire has closed
-        super().__init__(*args, custom_ioloop=custom_ioloop, **kwargs)
+        super().__init__(*args, custom_ioloop=IOServices(custom_ioloop), **kwargs)
 
     @property
     def largest_body(self) -> int:
