@@ -1,5 +1,6 @@
 """What went wrong between us and the broker, in one sentence: pika's exceptions end here."""
 
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from crew.errors import ConnectionError
 ACCESS_REFUSED = 403  # https://www.rabbitmq.com/amqp-0-9-1-reference#domain.reply-code
 PRECONDITION_FAILED = 406
 NOT_ALLOWED = 530
+_TOO_LARGE = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")  # RabbitMQ 3.8 to 4.3
 _STARTING = "is down"  # a virtual host of a broker that is just starting is refused in the same way as an unknown one
 
 
@@ -20,11 +22,13 @@ class LinkFault(ConnectionError):
 
     Attributes:
         code: AMQP reply code, or 0.
+        largest: bytes that a message may have, where it was lost over a larger one.
     """
 
-    def __init__(self, message: str, *, code: int = 0) -> None:
+    def __init__(self, message: str, *, code: int = 0, largest: int | None = None) -> None:
         super().__init__(message)
         self.code = code
+        self.largest = largest
 
 
 class LinkRefused(LinkFault):
@@ -82,7 +86,9 @@ def _known(error: BaseException) -> LinkFault | None:
 def _closed_by_broker(code: int, text: str) -> LinkFault:
     if code in (ACCESS_REFUSED, NOT_ALLOWED) and _STARTING not in text:
         return LinkRefused(f"the broker refuses it: {text}", code=code)
-    return LinkFault(f"the broker closed it: {text} ({code})", code=code)
+    too_large = _TOO_LARGE.search(text) if code == PRECONDITION_FAILED else None
+    largest = None if too_large is None else int(too_large[1])
+    return LinkFault(f"the broker closed it: {text} ({code})", code=code, largest=largest)
 
 
 def _brief(error: BaseException) -> str:

@@ -20,7 +20,7 @@ import msgspec
 
 from crew.amqp import backoff
 from crew.amqp.channel import Channel
-from crew.amqp.confirm import Confirm
+from crew.amqp.confirm import Confirm, ConfirmStatus
 from crew.amqp.delivery import OnDelivery
 from crew.amqp.fault import PRECONDITION_FAILED, LinkFault, LinkRefused, fault_of
 from crew.amqp.guard import guarded
@@ -89,6 +89,7 @@ class Link:
         self._ended: asyncio.Future[LinkFault]
         self._changed = asyncio.Event()
         self._fault: LinkFault | None = None
+        self._largest: int | None = None  # bytes of a message, where the last connection was lost over a larger one
         self._was_ready = False
 
     def __repr__(self) -> str:
@@ -212,6 +213,8 @@ class Link:
         """Publish now; raises ConnectionError where the link is not ready."""
         if not self.is_ready or self._channel is None:
             raise self._fault or ConnectionError(f"the link {self._name} is {self.state.value}")
+        if self._largest is not None and len(body) > self._largest:  # it would cost the connection of all others
+            return Confirm(properties.correlation_id, len(body), ConfirmStatus.TOO_LARGE)
         return self._channel.publish(exchange, routing_key, properties, body, mandatory=mandatory)
 
     # --- supervision ------------------------------------------------------------------------------------------------
@@ -286,6 +289,8 @@ class Link:
     async def _lose(self, url: str, fault: LinkFault, wait: float) -> None:
         was_ready = self.is_ready
         self._fault = fault
+        if was_ready:
+            self._largest = fault.largest
         self._move(LinkEvent.FAILED)
         level = logging.WARNING if was_ready or self._reports else logging.DEBUG
         logger.log(level, "%s: %s: %s; next attempt in %.1f s", self._name, redacted((url,)), fault, wait)

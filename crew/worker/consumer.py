@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from crew.amqp import Delivery, Link
-from crew.protocol import codec, properties, topology
+from crew.protocol import codec, properties
 from crew.protocol.failure import describe
 from crew.protocol.message import Call, Outcome, new_id
 from crew.worker.admission import refusal
@@ -40,6 +40,7 @@ class TaskConsumer:
         fixed_prefetch: window of each queue, or None to follow the measured run time.
         on_worn_out: told when this process has to be replaced.
         decode: what this worker accepts.
+        max_message: bytes that an encoded value may have.
         debug: tell callers where a task was when its time was over.
 
     Attributes:
@@ -62,10 +63,12 @@ class TaskConsumer:
         fixed_prefetch: int | None,
         on_worn_out: Callable[[], None],
         decode: codec.Decode = codec.decode,
+        max_message: int = codec.MAX_BODY,
         debug: bool = False,
     ) -> None:
+        self._max_message = max_message
         self._decode = decode
-        self._tasks = {topology.task_queue_name(task.name): task for task in tasks}
+        self._tasks = {queue.name: task for task in tasks for queue in task.queues}
         self._replies = replies
         self._retries = retries
         self._buffer = buffer
@@ -105,7 +108,7 @@ class TaskConsumer:
         if refused is not None:
             self._answer_without_running(delivery, call, refused)
             return
-        execution = Execution(delivery, call, task, crashes=crashes, decode=self._decode)
+        execution = Execution(delivery, call, task, crashes=crashes, decode=self._decode, max_message=self._max_message)
         if not (call.persistent or self._in_hand):
             self._end_delivery(execution)  # it starts at once: the lane need not say so
         self._in_hand.add(execution)
