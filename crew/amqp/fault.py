@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from pika import exceptions
 from pika.adapters.utils import connection_workflow
 
+from crew.amqp import tls_fault
 from crew.errors import ConnectionError
 
 ACCESS_REFUSED = 403  # https://www.rabbitmq.com/amqp-0-9-1-reference#domain.reply-code
 PRECONDITION_FAILED = 406
 NOT_ALLOWED = 530
 _TOO_LARGE = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")  # RabbitMQ 3.8 to 4.3
+_BROKE = "StreamLostError"
 _STARTING = "is down"  # a virtual host of a broker that is just starting is refused in the same way as an unknown one
 
 
@@ -58,6 +60,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _known(error: BaseException) -> LinkFault | None:
+    if isinstance(error, LinkFault):
+        return error
+    if isinstance(error, exceptions.AMQPConnectionError) and _BROKE in str(error):
+        return LinkFault("the connection broke")  # while logging in, say, which pika takes for a refused login
     if isinstance(error, exceptions.ProbableAuthenticationError | exceptions.AuthenticationError):
         return LinkRefused("user name or password refused", code=ACCESS_REFUSED)
     if isinstance(error, exceptions.ProbableAccessDeniedError) and _STARTING not in str(error):
@@ -71,7 +77,9 @@ def _known(error: BaseException) -> LinkFault | None:
     if isinstance(error, socket.gaierror):
         return LinkFault(f"the host name cannot be resolved: {error.strerror}")
     if isinstance(error, ssl.SSLError):
-        return LinkFault(f"TLS failed: {error.reason or error}")
+        return LinkFault(tls_fault.sentence_of(error))
+    if isinstance(error, exceptions.IncompatibleProtocolError):
+        return LinkFault("the broker closed the connection instead of speaking AMQP 0-9-1: is the port another one's?")
     if isinstance(error, OSError) and error.strerror:
         return LinkFault(error.strerror[:1].lower() + error.strerror[1:])
     if isinstance(error, TimeoutError):

@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine, Iterable
 
 import msgspec
 
-from crew.amqp import backoff
+from crew.amqp import backoff, tls
 from crew.amqp.channel import Channel
 from crew.amqp.confirm import Confirm, ConfirmStatus
 from crew.amqp.delivery import OnDelivery
@@ -60,6 +60,9 @@ class Link:
         on_ready: called whenever the link has become ready.
         on_lost: called with the fault whenever a ready link was lost.
         on_refused: called with the fault when the broker refuses us, and no further attempt is made.
+
+    Raises:
+        SettingsError: a URL, or a file for TLS that it names, cannot be used.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Link:
         on_lost: Callable[[LinkFault], None] = lambda fault: None,
         on_refused: Callable[[LinkFault], None] = lambda fault: None,
     ) -> None:
+        tls.check(settings.urls)
         self.is_blocked = False
         self._settings = settings
         self._name = name
@@ -288,12 +292,12 @@ class Link:
 
     async def _lose(self, url: str, fault: LinkFault, wait: float) -> None:
         was_ready = self.is_ready
-        self._fault = fault
+        self._fault = LinkFault(f"{redacted((url,))}: {fault}", code=fault.code)
         if was_ready:
             self._largest = fault.largest
         self._move(LinkEvent.FAILED)
         level = logging.WARNING if was_ready or self._reports else logging.DEBUG
-        logger.log(level, "%s: %s: %s; next attempt in %.1f s", self._name, redacted((url,)), fault, wait)
+        logger.log(level, "%s: %s; next attempt in %.1f s", self._name, self._fault, wait)
         if was_ready:
             guarded(self._on_lost)(fault)
         await self._hang_up()

@@ -119,7 +119,7 @@ class Client:
                 await self._publishing.ready()
         except TimeoutError:
             why = f": {fault}" if (fault := self._consuming.fault or self._publishing.fault) else ""
-            raise errors.ConnectionError(f"the broker was not reached within {timeout} s{why}") from None
+            raise errors.ConnectionError(f"the broker was not reached within {timeout:g} s{why}") from None
 
     async def close(self) -> None:
         """End: calls in flight get ConnectionError, this client's queues are deleted; idempotent."""
