@@ -11,7 +11,7 @@ from typing import Final
 
 from crew.amqp.channel import Channel
 from crew.amqp.fault import PRECONDITION_FAILED, LinkFault
-from crew.protocol.topology import Binding, Exchange, Item
+from crew.protocol.topology import Binding, Exchange, Item, of_type
 
 logger = logging.getLogger(__name__)
 
@@ -26,11 +26,13 @@ class Declarations:
 
     Args:
         open_channel: opens a channel of its own for them, because a refusal costs the channel.
+        queue_type: of all queues.
     """
 
-    def __init__(self, items: Iterable[Item], open_channel: OpenChannel) -> None:
+    def __init__(self, items: Iterable[Item], open_channel: OpenChannel, *, queue_type: str) -> None:
         self._items = list(items)
         self._open_channel = open_channel
+        self._queue_type = queue_type
         self._warned: list[Item] = []
 
     def __repr__(self) -> str:
@@ -65,7 +67,7 @@ class Declarations:
             LinkFault: the broker refuses one, or the connection broke.
         """
         channel = await self._open_channel()
-        for item in items:
+        for item in [of_type(item, self._queue_type) for item in items]:
             try:
                 await channel.declare(item)
             except LinkFault as fault:

@@ -16,10 +16,10 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable
 
-from crew.amqp import backoff, consumers, declarations
+from crew.amqp import backoff, consumers, declarations, tls
 from crew.amqp.attempts import Attempts
 from crew.amqp.channel import Channel
-from crew.amqp.confirm import Confirm
+from crew.amqp.confirm import Confirm, ConfirmStatus
 from crew.amqp.consumers import Consumer, Consumers
 from crew.amqp.declarations import Declarations
 from crew.amqp.fault import LinkFault, LinkRefused, fault_of
@@ -46,6 +46,9 @@ class Link:
         on_ready: called whenever the link has become ready.
         on_lost: called with the fault whenever a ready link was lost.
         on_refused: called with the fault when the broker refuses us, and no further attempt is made.
+
+    Raises:
+        SettingsError: a URL, or a file for TLS that it names, cannot be used.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Link:
         on_lost: Callable[[LinkFault], None] = lambda fault: None,
         on_refused: Callable[[LinkFault], None] = lambda fault: None,
     ) -> None:
+        tls.check(settings.urls)
         self._settings = settings
         self._name = name
         self._reports = reports
@@ -66,7 +70,7 @@ class Link:
         self._on_lost = on_lost
         self._on_refused = on_refused
         self._machine = LinkMachine(name)
-        self._declarations = Declarations(topology, self._open_channel)
+        self._declarations = Declarations(topology, self._open_channel, queue_type=settings.queue_type)
         self._consumers = Consumers()
         self._wire: Wire | None = None
         self._channel: Channel | None = None
@@ -75,6 +79,7 @@ class Link:
         self._ended: asyncio.Future[LinkFault]
         self._changed = asyncio.Event()
         self._fault: LinkFault | None = None
+        self._largest: int | None = None  # bytes of a message, where the last connection was lost over a larger one
         self._was_ready = False
 
     def __repr__(self) -> str:
@@ -99,6 +104,12 @@ class Link:
     def is_blocked(self) -> bool:
         """Whether the broker has blocked publishing; of a new connection it says so at the first message."""
         return self._wire is not None and self._wire.is_blocked
+
+    @property
+    def broker_version(self) -> str:
+        """What the broker that is connected calls itself, like "3.10.8"; "" where none is, or it does not say."""
+        told = self._wire.server_properties if self._wire is not None else None
+        return str((told or {}).get("version", ""))
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -195,6 +206,8 @@ class Link:
         """Publish now; raises ConnectionError where the link is not ready."""
         if not self.is_ready or self._channel is None:
             raise self._fault or ConnectionError(f"the link {self._name} is {self.state.value}")
+        if self._largest is not None and len(body) > self._largest:  # it would cost the connection of all others
+            return Confirm(properties.correlation_id, len(body), ConfirmStatus.TOO_LARGE)
         return self._channel.publish(exchange, routing_key, properties, body, mandatory=mandatory)
 
     # --- supervision ------------------------------------------------------------------------------------------------
@@ -260,6 +273,8 @@ class Link:
 
     async def _lose(self, url: str, fault: LinkFault, wait: float) -> None:
         was_ready = self.is_ready
+        if was_ready:
+            self._largest = fault.largest
         self._move(LinkEvent.FAILED)
         self._report(url, fault, f"next attempt in {wait:.1f} s", is_loss=was_ready)
         if was_ready:
@@ -270,9 +285,9 @@ class Link:
         await asyncio.sleep(wait)
 
     def _report(self, url: str, fault: LinkFault, then: str = "others go on", *, is_loss: bool = False) -> None:
-        self._fault = fault
+        self._fault = LinkFault(f"{redacted((url,))}: {fault}", code=fault.code)
         level = logging.WARNING if is_loss or self._reports else logging.DEBUG
-        logger.log(level, "%s: %s: %s; %s", self._name, redacted((url,)), fault, then)
+        logger.log(level, "%s: %s; %s", self._name, self._fault, then)
 
     def _refuse(self, url: str, fault: LinkRefused) -> None:
         self._fault = LinkRefused(f"{redacted((url,))}: {fault}", code=fault.code)

@@ -18,7 +18,8 @@ from crew.amqp import ConfirmStatus, Link
 from crew.errors import ConnectionError
 from crew.protocol import deadline, properties, topology, user_headers
 from crew.protocol.message import Call
-from crew.worker.execution import Ended, Execution
+from crew.worker.ended import Ended
+from crew.worker.execution import Execution
 from crew.worker.replies import Replies
 
 logger = logging.getLogger(__name__)
@@ -90,12 +91,12 @@ class Retries:
                 return True
             if deadline.is_past(call.deadline, time.time() + delay):
                 break
-            status = await self._publish(call, round(delay * 1000))
+            status = await self._publish(call, round(delay * 1000), execution.task.way_back)
             if status is ConfirmStatus.CONFIRMED:
                 self._on_confirmed(execution, on_sent)
                 return True
-            if status is ConfirmStatus.LOST and not call.persistent:
-                break  # the broker may have it, and would run it twice
+            if status is ConfirmStatus.TOO_LARGE or (status is ConfirmStatus.LOST and not call.persistent):
+                break  # it never takes it; or may have it, and would run it twice
             await asyncio.sleep(AGAIN_AFTER)
         return False
 
@@ -104,13 +105,13 @@ class Retries:
         if execution.call.attempt == 1 and not execution.is_announced:
             self._replies.announce(execution.call)  # a client whose time is up should know that a worker took it
 
-    async def _publish(self, call: Call, delay_ms: int) -> ConfirmStatus | None:
-        """The broker's word on the next attempt of `call`; None where it could not be asked."""
+    async def _publish(self, call: Call, delay_ms: int, way_back: str) -> ConfirmStatus | None:
+        """The broker's word on the next attempt of `call`, by the queue `way_back`; None: it could not be asked."""
         try:
             await self._declare(delay_ms)
             status = await self._link.publish(
                 topology.RETRY,
-                topology.task_queue_name(call.task),
+                way_back,
                 properties.of_retry(_next_attempt(call), delay_ms, now=time.time()),
                 call.body.data,
                 mandatory=True,
