@@ -62,21 +62,20 @@ def load(
 ) -> Settings:
     """Settings from flags, then the environment, then the private node below this folder, then defaults.
 
-        Args:
-            url: AMQP URL, or several with commas between them, with parameters of `crew.broker_url.PARAMETERS`; default
-                `CREW_AMQP_URL`, else the node that `crew broker start` runs from this folder, else
-                amqp://guest:guest@127.0.0.1:5672/
-            host, port, username, password, vhost: replace that part of every URL; `CREW_AMQP_PASSWORD` serves for a
-                password, which has no business on a command line.
-            queue_type: "classic" or "quorum"; default `CREW_QUEUE_TYPE`, else classic.
+    Args:
+        url: AMQP URL, or several with commas between them, with parameters of `crew.broker_url.PARAMETERS`; default
+            `CREW_AMQP_URL`, else the node that `crew broker start` runs from this folder, else
+            amqp://guest:guest@127.0.0.1:5672/
+        host, port, username, password, vhost: replace that part of every URL; `CREW_AMQP_PASSWORD` serves for a
+            password, which has no business on a command line.
+        queue_type: "classic" or "quorum"; default `CREW_QUEUE_TYPE`, else classic.
 
-        The rest stands in the environment alone: `CREW_ACCEPT` names serializers with commas between them (default
-        json,msgpack,text,bytes), `CREW_MAX_PAYLOAD` and `CREW_MAX_MESSAGE` are numbers of bytes (default 64 and 16 MiB),
-    heartbeat=_heartbeat(urls, environ),
-            queue_type=_queue_type(queue_type, environ.get("CREW_QUEUE_TYPE")),
+    The rest stands in the environment alone: `CREW_ACCEPT` names serializers with commas between them (default
+    json,msgpack,text,bytes), `CREW_MAX_PAYLOAD` and `CREW_MAX_MESSAGE` are numbers of bytes (default 64 and 16 MiB),
+    `CREW_HEARTBEAT` is one of seconds (default 10), `CREW_AMQP_CA`, `CREW_AMQP_CERT` and `CREW_AMQP_KEY` are files.
 
-        Raises:
-            SettingsError: a URL, a number or a type of queue cannot be used.
+    Raises:
+        SettingsError: a URL, a number, a file or a type of queue cannot be used.
     """
     environ = os.environ if environ is None else environ
     chosen = url or environ.get("CREW_AMQP_URL") or _private_node_url() or DEFAULT_URL

@@ -6,6 +6,7 @@ pair: one byte a message, and its end means that the other is gone.
 
 import asyncio
 import faulthandler
+import functools
 import logging
 import os
 import signal
@@ -13,6 +14,7 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Any, Final
 
 from crew.amqp import Consumer, Delivery, Link
@@ -27,6 +29,7 @@ from crew.worker.frozen import DUMP_STACKS
 from crew.worker.ledger import Ledger
 from crew.worker.mailbox import Mailbox
 from crew.worker.nested_calls import NestedCalls
+from crew.worker.obituary import Obituary
 from crew.worker.options import Options
 from crew.worker.replies import Replies
 from crew.worker.retries import Retries
@@ -36,6 +39,7 @@ from crew.worker.task import Registry
 logger = logging.getLogger(__name__)
 
 READY: Final = b"r"  # to the supervisor: the broker was reached, and tasks are served
+BURIED: Final = b"b"  # to the supervisor: what it had to be told of calls that died was told
 DRAIN: Final = b"d"  # from the supervisor: take nothing new, finish, exit
 HURRY: Final = b"h"  # from the supervisor: interrupt what runs, exit
 
@@ -55,15 +59,24 @@ class WorkerProcess:
     Args:
         number: of this process in the supervisor's ledger.
         supervisor: our end of the socket pair.
+        obituaries: of calls that died with other processes, and wait for an answer.
     """
 
     def __init__(
-        self, registry: Registry, options: Options, *, number: int, ledger: Ledger, supervisor: socket.socket
+        self,
+        registry: Registry,
+        options: Options,
+        *,
+        number: int,
+        ledger: Ledger,
+        supervisor: socket.socket,
+        obituaries: Sequence[Obituary] = (),
     ) -> None:
         self.id = new_id()
         self._registry = registry
         self._options = options
         self._supervisor = supervisor
+        self._obituaries = list(obituaries)
         self._loop = asyncio.new_event_loop()
         self._mailbox = Mailbox(self._loop)
         self._stations = stations(registry, options, number=number, ledger=ledger, mailbox=self._mailbox)
@@ -170,8 +183,24 @@ class WorkerProcess:
                 max_message=self._options.broker.max_message,
             )
         self._loop.add_reader(self._supervisor, self._on_supervisor)
+        self._bury()
         self._publishing.open()
         self._consuming.open()
+
+    def _bury(self) -> None:
+        """Answer the callers of what died with other processes; where the broker is away, when it is back."""
+        left = set(range(len(self._obituaries)))
+
+        def on_sent(number: int) -> None:
+            left.discard(number)
+            if not left:
+                self._tell(BURIED)
+
+        host = socket.gethostname()
+        for number, one in enumerate(self._obituaries):
+            ended = one.ended(host)
+            logger.warning("call %s is answered: %s", one.id, ended.message)
+            self._replies.answer(one.call, ended, functools.partial(on_sent, number))
 
     async def _drain(self) -> None:
         """Finish what runs, or interrupt it, so that it runs elsewhere."""
@@ -181,6 +210,8 @@ class WorkerProcess:
                 consumer.interrupt_all()
             if not await self._idle(self._options.grace, hurry=False):
                 logger.warning("a task goes on after its interrupt and %g s of grace", self._options.grace)
+                for consumer in self._consumers:
+                    consumer.give_up()
                 await self._flush()
                 os._exit(EXIT_REPLACE)
         await self._flush()

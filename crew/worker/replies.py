@@ -6,6 +6,7 @@ drops a second.
 
 import functools
 import logging
+import socket
 import time
 from collections.abc import Callable
 
@@ -90,11 +91,19 @@ class Replies:
             return False
         return True
 
-    def park(self, delivery: Delivery, reason: str, on_sent: OnSent) -> None:
-        """Put the message of `delivery` where it can be looked at, with the reason."""
+    def park(self, delivery: Delivery, reason: str, on_sent: OnSent, *, exit_status: str = "") -> None:
+        """Put the message of `delivery` where it can be looked at, with the reason.
+
+        Args:
+            exit_status: how the last process ended that ran it, as `death.exit_status` has it; "" where none has.
+        """
         logger.error("a message of %s is given up and parked in %s: %s", delivery.queue, topology.PARKED, reason)
-        headers = {**user_headers.sendable(delivery.properties.headers or {}), properties.REASON: reason[:MAX_REASON]}
-        headers[properties.TASK] = topology.task_of_queue(delivery.queue)
+        given = delivery.properties.headers or {}
+        headers = {
+            **user_headers.sendable(given),
+            **properties.of_parked(given, reason=reason[:MAX_REASON], host=socket.gethostname(), status=exit_status),
+            properties.TASK: topology.task_of_queue(delivery.queue),
+        }
         parked = msgspec.structs.replace(
             delivery.properties, headers=headers, expiration=None, delivery_mode=2, timestamp=int(time.time())
         )

@@ -15,11 +15,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
-from crew.worker import reload
+from crew.worker import death, reload
 from crew.worker.child import Child
 from crew.worker.frozen import Frozen
 from crew.worker.ledger import Ledger
+from crew.worker.obituary import Obituary
 from crew.worker.process import (
+    BURIED,
     DRAIN,
     EXIT_BROKEN,
     EXIT_DRAINED,
@@ -41,14 +43,15 @@ KILL_MARGIN: Final = 3.0  # seconds after every deadline that a process keeps by
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
-RunChild = Callable[[int, socket.socket], int]
+RunChild = Callable[[int, socket.socket, Sequence[Obituary]], int]
 
 
 class Supervisor:
     """Keeps `processes` children alive.
 
     Args:
-        run_child: called in each forked child with its number and its socket; returns the exit code.
+        run_child: called in each forked child with its number, its socket, and what it has to tell the callers of
+            calls that died with other processes; returns the exit code.
         drain, grace: seconds, as the worker's options have them.
         left: processes of older code; each is drained when its successor serves.
     """
@@ -72,6 +75,7 @@ class Supervisor:
         self._leaving = [Child(one.pid, one.number, socket.socket(fileno=one.file)) for one in left]
         self._due = dict.fromkeys(range(processes), 0.0)  # number -> time.monotonic() of its next start
         self._delays = dict.fromkeys(range(processes), 0.0)
+        self._obituaries: list[Obituary] = []  # that no process has yet
         self._stillborn = 0
         self._exit_code: int | None = None
         self._kill_at: float | None = None
@@ -169,7 +173,8 @@ class Supervisor:
         if pid == 0:
             self._be_child(number, ours, theirs)
         theirs.close()
-        self._children[number] = Child(pid, number, ours)
+        self._children[number] = Child(pid, number, ours, obituaries=self._obituaries)
+        self._obituaries = []
         logger.debug("process %d started as number %d", pid, number)
 
     def _be_child(self, number: int, ours: socket.socket, theirs: socket.socket) -> NoReturn:
@@ -188,7 +193,7 @@ class Supervisor:
                 *(child.socket for child in self._everybody()),
             ):
                 inherited.close()
-            code = self._run_child(number, theirs)
+            code = self._run_child(number, theirs, self._obituaries)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -203,6 +208,8 @@ class Supervisor:
             words = child.socket.recv(64)
         except OSError:
             words = b""
+        if BURIED in words:
+            child.obituaries = []
         if READY in words:
             child.is_ready = True
             self._stillborn = 0
@@ -218,10 +225,11 @@ class Supervisor:
         if code in (EXIT_DRAINED, EXIT_REPLACE, EXIT_REFUSED):
             self._ledger.record_exit(child.number)
         elif child.overdue:
-            self._ledger.record_kill(child.number, child.overdue)
+            self._obituaries += self._ledger.record_kill(child.number, child.overdue, code)
         else:
-            self._ledger.record_crash(child.number)
-            logger.error("process %d %s", child.pid, _how(code))
+            self._obituaries += self._ledger.record_crash(child.number, code)
+            logger.error("process %d %s", child.pid, death.told(death.exit_status(code)))
+        self._obituaries += child.obituaries  # it had no time to tell them
         if self._exit_code is not None:
             return
         if code == EXIT_REFUSED:
@@ -286,9 +294,3 @@ class Supervisor:
     def _on_signal(self, number: int, _frame: object) -> None:
         if number != signal.SIGCHLD:
             self._signals.append(number)
-
-
-def _how(code: int) -> str:
-    if code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
-    return f"exited with {code}"

@@ -1,6 +1,7 @@
 """Replies on their way out."""
 
 import logging
+import socket
 from typing import Any
 
 import pytest
@@ -164,7 +165,9 @@ def test_a_message_that_is_given_up_is_kept_with_the_reason(
     assert (published.key, published.body) == ("crew.parked", b"body")
     assert published.properties.headers == {
         "tenant": "a",
+        "crew-deadline": 1,
         "crew-reason": "it cannot be read",
+        "crew-host": socket.gethostname(),
         "crew-task": "resize",
     }
     assert (published.properties.expiration, published.properties.delivery_mode) == (None, 2)
