@@ -191,7 +191,7 @@ class Channel:
             raise LinkFault("the channel is closed")
         self._pika.basic_publish(exchange, routing_key, body, properties, mandatory)
         self._published += 1
-        confirm = self._unconfirmed[self._published] = Confirm(properties.correlation_id)
+        confirm = self._unconfirmed[self._published] = Confirm(properties.correlation_id, len(body))
         return confirm
 
     # --- what pika tells --------------------------------------------------------------------------------------------
@@ -257,7 +257,8 @@ class Channel:
         self._tags.clear()
         self._on_closed(fault)
         for confirm in unconfirmed.values():
-            guarded(confirm.settle)(ConfirmStatus.LOST)
+            is_too_large = fault.largest is not None and confirm.size > fault.largest
+            guarded(confirm.settle)(ConfirmStatus.TOO_LARGE if is_too_large else ConfirmStatus.LOST)
 
     # --- asking -----------------------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """What went wrong between us and the broker, in one sentence: pika's exceptions end here."""
 
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -7,11 +8,14 @@ from collections.abc import Iterator
 from pika import exceptions
 from pika.adapters.utils import connection_workflow
 
+from crew.amqp import tls_fault
 from crew.errors import ConnectionError
 
 ACCESS_REFUSED = 403  # https://www.rabbitmq.com/amqp-0-9-1-reference#domain.reply-code
 PRECONDITION_FAILED = 406
 NOT_ALLOWED = 530
+_TOO_LARGE = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")  # RabbitMQ 3.8 to 4.3
+_BROKE = "StreamLostError"
 _STARTING = "is down"  # a virtual host of a broker that is just starting is refused in the same way as an unknown one
 
 
@@ -20,11 +24,13 @@ class LinkFault(ConnectionError):
 
     Attributes:
         code: AMQP reply code, or 0.
+        largest: bytes that a message may have, where it was lost over a larger one.
     """
 
-    def __init__(self, message: str, *, code: int = 0) -> None:
+    def __init__(self, message: str, *, code: int = 0, largest: int | None = None) -> None:
         super().__init__(message)
         self.code = code
+        self.largest = largest
 
 
 class LinkRefused(LinkFault):
@@ -54,6 +60,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _known(error: BaseException) -> LinkFault | None:
+    if isinstance(error, LinkFault):
+        return error
+    if isinstance(error, exceptions.AMQPConnectionError) and _BROKE in str(error):
+        return LinkFault("the connection broke")  # while logging in, say, which pika takes for a refused login
     if isinstance(error, exceptions.ProbableAuthenticationError | exceptions.AuthenticationError):
         return LinkRefused("user name or password refused", code=ACCESS_REFUSED)
     if isinstance(error, exceptions.ProbableAccessDeniedError) and _STARTING not in str(error):
@@ -67,7 +77,9 @@ def _known(error: BaseException) -> LinkFault | None:
     if isinstance(error, socket.gaierror):
         return LinkFault(f"the host name cannot be resolved: {error.strerror}")
     if isinstance(error, ssl.SSLError):
-        return LinkFault(f"TLS failed: {error.reason or error}")
+        return LinkFault(tls_fault.sentence_of(error))
+    if isinstance(error, exceptions.IncompatibleProtocolError):
+        return LinkFault("the broker closed the connection instead of speaking AMQP 0-9-1: is the port another one's?")
     if isinstance(error, OSError) and error.strerror:
         return LinkFault(error.strerror[:1].lower() + error.strerror[1:])
     if isinstance(error, TimeoutError):
@@ -82,7 +94,9 @@ def _known(error: BaseException) -> LinkFault | None:
 def _closed_by_broker(code: int, text: str) -> LinkFault:
     if code in (ACCESS_REFUSED, NOT_ALLOWED) and _STARTING not in text:
         return LinkRefused(f"the broker refuses it: {text}", code=code)
-    return LinkFault(f"the broker closed it: {text} ({code})", code=code)
+    too_large = _TOO_LARGE.search(text) if code == PRECONDITION_FAILED else None
+    largest = None if too_large is None else int(too_large[1])
+    return LinkFault(f"the broker closed it: {text} ({code})", code=code, largest=largest)
 
 
 def _brief(error: BaseException) -> str:

@@ -18,9 +18,9 @@ from collections.abc import Callable, Coroutine, Iterable
 
 import msgspec
 
-from crew.amqp import backoff
+from crew.amqp import backoff, tls
 from crew.amqp.channel import Channel
-from crew.amqp.confirm import Confirm
+from crew.amqp.confirm import Confirm, ConfirmStatus
 from crew.amqp.delivery import OnDelivery
 from crew.amqp.fault import PRECONDITION_FAILED, LinkFault, LinkRefused, fault_of
 from crew.amqp.guard import guarded
@@ -28,7 +28,7 @@ from crew.amqp.link_state import LinkEvent, LinkMachine, LinkState
 from crew.amqp.wire import Wire, close_wire, open_wire
 from crew.errors import ConnectionError
 from crew.protocol.properties import Properties
-from crew.protocol.topology import Binding, Item, Queue
+from crew.protocol.topology import Binding, Item, Queue, of_type
 from crew.settings import Settings, redacted
 
 logger = logging.getLogger(__name__)
@@ -60,6 +60,9 @@ class Link:
         on_ready: called whenever the link has become ready.
         on_lost: called with the fault whenever a ready link was lost.
         on_refused: called with the fault when the broker refuses us, and no further attempt is made.
+
+    Raises:
+        SettingsError: a URL, or a file for TLS that it names, cannot be used.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Link:
         on_lost: Callable[[LinkFault], None] = lambda fault: None,
         on_refused: Callable[[LinkFault], None] = lambda fault: None,
     ) -> None:
+        tls.check(settings.urls)
         self.is_blocked = False
         self._settings = settings
         self._name = name
@@ -89,6 +93,7 @@ class Link:
         self._ended: asyncio.Future[LinkFault]
         self._changed = asyncio.Event()
         self._fault: LinkFault | None = None
+        self._largest: int | None = None  # bytes of a message, where the last connection was lost over a larger one
         self._was_ready = False
 
     def __repr__(self) -> str:
@@ -108,6 +113,12 @@ class Link:
     def is_ready(self) -> bool:
         """Whether it can publish and consumes."""
         return self.state is LinkState.READY
+
+    @property
+    def broker_version(self) -> str:
+        """What the broker that is connected calls itself, like "3.10.8"; "" where none is, or it does not say."""
+        told = self._wire.server_properties if self._wire is not None else None
+        return str((told or {}).get("version", ""))
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -206,6 +217,8 @@ class Link:
         """Publish now; raises ConnectionError where the link is not ready."""
         if not self.is_ready or self._channel is None:
             raise self._fault or ConnectionError(f"the link {self._name} is {self.state.value}")
+        if self._largest is not None and len(body) > self._largest:  # it would cost the connection of all others
+            return Confirm(properties.correlation_id, len(body), ConfirmStatus.TOO_LARGE)
         return self._channel.publish(exchange, routing_key, properties, body, mandatory=mandatory)
 
     # --- supervision ------------------------------------------------------------------------------------------------
@@ -258,7 +271,7 @@ class Link:
     async def _declare(self, items: list[Item]) -> None:
         """Declare on a channel of its own, because a refusal costs the channel."""
         channel = await self._open_channel()
-        for item in items:
+        for item in [of_type(item, self._settings.queue_type) for item in items]:
             try:
                 await channel.declare(item)
             except LinkFault as fault:
@@ -279,10 +292,12 @@ class Link:
 
     async def _lose(self, url: str, fault: LinkFault, wait: float) -> None:
         was_ready = self.is_ready
-        self._fault = fault
+        self._fault = LinkFault(f"{redacted((url,))}: {fault}", code=fault.code)
+        if was_ready:
+            self._largest = fault.largest
         self._move(LinkEvent.FAILED)
         level = logging.WARNING if was_ready or self._reports else logging.DEBUG
-        logger.log(level, "%s: %s: %s; next attempt in %.1f s", self._name, redacted((url,)), fault, wait)
+        logger.log(level, "%s: %s; next attempt in %.1f s", self._name, self._fault, wait)
         if was_ready:
             guarded(self._on_lost)(fault)
         await self._hang_up()

@@ -8,6 +8,7 @@ a message leaves at once, in one write, and all that follows in the same loop it
 
 import asyncio
 import contextlib
+import ssl
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -15,12 +16,13 @@ from typing import Any, Final
 import pika
 from pika import frame
 from pika.adapters.asyncio_connection import AsyncioConnection
-from pika.adapters.utils.io_services_utils import _AsyncPlaintextTransport
 
-from crew.amqp import frames, header
+from crew import broker_url
+from crew.amqp import frames, greeting, header, tls
 from crew.amqp.fault import LinkFault, fault_of
+from crew.amqp.io_services import IOServices
 from crew.amqp.wire_channel import WireChannel
-from crew.settings import redacted
+from crew.errors import SettingsError
 
 READ_BYTES: Final = 64 * 1024
 CONNECT_TIMEOUT: Final = 10.0  # seconds, for TCP, TLS and the AMQP handshake together
@@ -36,15 +38,33 @@ class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
         self._unsent: list[bytes] = []
         self._has_sent = False
         self._is_sending_soon = False
+        self._is_greeted = False
+        self._lost_by: BaseException | None = None
         self._frame_buffer: bytes
         self._loop = custom_ioloop
         self.ended: asyncio.Future[LinkFault] = custom_ioloop.create_future()  # why, once an open wire has closed
-        super().__init__(*args, custom_ioloop=custom_ioloop, **kwargs)
+        super().__init__(*args, custom_ioloop=IOServices(custom_ioloop), **kwargs)
 
     @property
     def largest_body(self) -> int:
         """Bytes of a message that fit into one frame, as agreed with the broker."""
         return int(self._body_max_length)
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether what travels is encrypted."""
+        return self.params.ssl_options is not None
+
+    def fault_of(self, error: BaseException | None) -> LinkFault:
+        """Why it has ended: what ended the stream says more than what pika makes of it."""
+        if isinstance(self._lost_by, LinkFault) or (isinstance(self._lost_by, ssl.SSLError) and not self._is_greeted):
+            return fault_of(self._lost_by)
+        if self.is_tls and self._lost_by is not None and not self._is_greeted:
+            return LinkFault(
+                "the broker closed the connection after the TLS handshake: "
+                "it may want a client certificate (certfile=, keyfile=)"
+            )
+        return fault_of(error)
 
     # --- out --------------------------------------------------------------------------------------------------------
 
@@ -89,8 +109,10 @@ class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
         if transport is None:
             return
         self.bytes_sent += len(data)
-        if isinstance(transport, _AsyncPlaintextTransport) and not transport._tx_buffers:
-            with contextlib.suppress(OSError):  # it cannot take more now, or it is broken: the transport finds out
+        if not transport._tx_buffers:
+            # It cannot take more now, or it is broken: the transport finds out. TLS has taken all or nothing then, and
+            # insists on the same bytes the next time, which are the first that the transport writes.
+            with contextlib.suppress(OSError):
                 data = data[transport._sock.send(data) :]
         if data:
             transport.write(data)
@@ -99,11 +121,20 @@ class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
 
     def _proto_connection_made(self, transport: Any) -> None:
         transport._MAX_RECV_BYTES = READ_BYTES
-        transport._MAX_CONSUME_BYTES = 1  # one read a turn of the loop: a second would mostly find nothing
+        # One read a turn of the loop: a second would mostly find nothing. With TLS a read is one record of 16 KiB at
+        # most, and the second comes in any case, as no poll tells of what OpenSSL has decrypted already.
+        transport._MAX_CONSUME_BYTES = READ_BYTES if self.is_tls else 1
         super()._proto_connection_made(transport)
+
+    def _proto_connection_lost(self, error: BaseException | None) -> None:
+        self._lost_by = error
+        super()._proto_connection_lost(error)
 
     def _on_data_available(self, data_in: bytes) -> None:
         """Process every whole frame that has arrived, and keep the rest."""
+        if not self._is_greeted:
+            greeting.check(data_in)
+            self._is_greeted = True
         buffer = self._frame_buffer + data_in if self._frame_buffer else data_in
         start, total = 0, len(buffer)
         while start + _FRAME_HEAD <= total:
@@ -169,18 +200,22 @@ async def open_wire(url: str, *, name: str, heartbeat: int, on_closed: Callable[
         if not opened.done():
             opened.set_result(None)
 
-    def on_open_error(_: object, error: BaseException) -> None:
+    def on_open_error(failed: Wire, error: BaseException) -> None:
         if not opened.done():
-            opened.set_exception(fault_of(error))
+            opened.set_exception(failed.fault_of(error))
 
     def on_close(closed: Wire, error: BaseException) -> None:
         fault = fault_of(error)
         closed.ended.set_result(fault)
         on_closed(fault)
 
-    wire = Wire(_parameters(url, name, heartbeat), on_open, on_open_error, on_close, custom_ioloop=loop)
     try:
-        async with asyncio.timeout(CONNECT_TIMEOUT):
+        parameters = _parameters(url, name, heartbeat)
+    except SettingsError as error:  # it was right when the link was made: a file may come back
+        raise LinkFault(str(error)) from None
+    wire = Wire(parameters, on_open, on_open_error, on_close, custom_ioloop=loop)
+    try:
+        async with asyncio.timeout(parameters.stack_timeout):
             await asyncio.shield(opened)
     except TimeoutError:
         await _give_up(wire, opened)
@@ -207,15 +242,19 @@ def close_wire(wire: Wire) -> bool:
     return True
 
 
-def _parameters(url: str, name: str, heartbeat: int) -> pika.URLParameters:
-    try:
-        parameters = pika.URLParameters(url)
-    except (ValueError, TypeError) as error:
-        raise LinkFault(f"{redacted((url,))} cannot be used: {error}") from None
-    parameters.heartbeat = heartbeat
-    parameters.blocked_connection_timeout = BLOCKED_TIMEOUT
-    parameters.connection_attempts = 1  # the link tries again, with its own delays
-    parameters.socket_timeout = CONNECT_TIMEOUT
-    parameters.stack_timeout = CONNECT_TIMEOUT
-    parameters.client_properties = {"connection_name": name, "product": "crew"}
-    return parameters
+def _parameters(url: str, name: str, heartbeat: int) -> pika.ConnectionParameters:
+    broker = broker_url.parse(url)
+    timeout = broker.connection_timeout or CONNECT_TIMEOUT
+    return pika.ConnectionParameters(
+        host=broker.host,
+        port=broker.port,
+        virtual_host=broker.vhost,
+        credentials=pika.PlainCredentials(broker.username, broker.password),
+        ssl_options=pika.SSLOptions(tls.context(broker), tls.server_name(broker)) if broker.is_tls else None,
+        heartbeat=heartbeat,
+        blocked_connection_timeout=BLOCKED_TIMEOUT,
+        connection_attempts=1,  # the link tries again, with its own delays
+        socket_timeout=timeout,
+        stack_timeout=timeout,
+        client_properties={"connection_name": name, "product": "crew"},
+    )

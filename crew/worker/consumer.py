@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from crew.amqp import Delivery, Link
-from crew.protocol import codec, properties, topology
+from crew.protocol import codec, properties
 from crew.protocol.message import Call, Outcome, new_id
 from crew.worker.admission import MAX_DELIVERIES, refusal
 from crew.worker.answers import Answers
@@ -39,6 +39,7 @@ class TaskConsumer:
         fixed_prefetch: window of each queue, or None to follow the measured run time.
         on_worn_out: told when this process has to be replaced.
         decode: what this worker accepts.
+        max_message: bytes that an encoded value may have.
         debug: tell callers where a task was when its time was over.
 
     Attributes:
@@ -61,10 +62,12 @@ class TaskConsumer:
         fixed_prefetch: int | None,
         on_worn_out: Callable[[], None],
         decode: codec.Decode = codec.decode,
+        max_message: int = codec.MAX_BODY,
         debug: bool = False,
     ) -> None:
+        self._max_message = max_message
         self._decode = decode
-        self._tasks = {topology.task_queue_name(task.name): task for task in tasks}
+        self._tasks = {queue.name: task for task in tasks for queue in task.queues}
         self._buffer = buffer
         self._lane = lane
         self._ledger = ledger
@@ -100,7 +103,7 @@ class TaskConsumer:
         crashes = self._ledger.crashes(call.id) if delivery.redelivered or call.attempt > 1 else 0
         if self._is_refused(delivery, call, task, crashes):
             return
-        execution = Execution(delivery, call, task, crashes=crashes, decode=self._decode)
+        execution = Execution(delivery, call, task, crashes=crashes, decode=self._decode, max_message=self._max_message)
         if execution.runs_once and not self._in_hand:
             self._answers.end_delivery(execution)  # it starts at once: the lane need not say so
         self._in_hand.add(execution)

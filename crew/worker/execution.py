@@ -37,14 +37,23 @@ class Execution:
     Args:
         crashes: how often a worker process of this host has died while it ran this call.
         decode: what this worker accepts.
+        max_message: bytes that the encoded value may have.
     """
 
     slot: int | None = None  # of the ledger
 
     def __init__(
-        self, delivery: Delivery, call: Call, task: Task, *, crashes: int = 0, decode: codec.Decode = codec.decode
+        self,
+        delivery: Delivery,
+        call: Call,
+        task: Task,
+        *,
+        crashes: int = 0,
+        decode: codec.Decode = codec.decode,
+        max_message: int = codec.MAX_BODY,
     ) -> None:
         self._decode = decode
+        self._max_message = max_message
         self.delivery = delivery
         self.call = call
         self.task = task
@@ -142,7 +151,7 @@ class Execution:
     def _returned(self, value: object) -> Ended:
         return Ended(
             Outcome.RETURNED,
-            codec.encode(value, self._serializer(value)),
+            codec.encode(value, self._serializer(value), max_size=self._max_message),
             user_headers.check(self.headers),
         )
 

@@ -146,7 +146,7 @@ class WorkerProcess:
             name=f"{name} worker consume",
             topology=(
                 *topology.EXCHANGES,
-                *map(topology.task_queue, names),
+                *(queue for task in self._registry for queue in task.queues),
                 control,
                 *topology.control_bindings(self.id, names),
             ),
@@ -165,6 +165,7 @@ class WorkerProcess:
             publishing=self._publishing,
             consuming=self._consuming,
             decode=decode,
+            max_message=self._options.broker.max_message,
             on_call=self._on_nested_call,
         )
         context.bind(self._nested.call)
@@ -176,6 +177,7 @@ class WorkerProcess:
                 canceled=self._canceled,
                 on_worn_out=self._on_worn_out,
                 decode=decode,
+                max_message=self._options.broker.max_message,
             )
         self._loop.add_reader(self._supervisor, self._on_supervisor)
         self._publishing.open()
@@ -230,6 +232,8 @@ class WorkerProcess:
     def _on_ready(self) -> None:
         count, names = len(self._registry), ", ".join(task.name for task in self._registry)
         logger.info("serving %d %s: %s", count, "task" if count == 1 else "tasks", names)
+        if lacks := topology.shortcoming(self._options.broker.queue_type, self._consuming.broker_version):
+            logger.info("%s", lacks)
         self._nested.send_waiting()
         self._tell(READY)
 
@@ -312,7 +316,7 @@ class WorkerProcess:
         """`context.pubsub.publish`, in the thread of a task."""
         event = Event(
             topic=topology.check_topic(topic),
-            body=codec.encode(message, serializer),
+            body=codec.encode(message, serializer, max_size=self._options.broker.max_message),
             headers=user_headers.check(headers),
         )
         asyncio.run_coroutine_threadsafe(self._pubsub.publish(event, PUBLISH_TIMEOUT), self._loop).result()

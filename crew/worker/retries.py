@@ -92,12 +92,12 @@ class Retries:
                 return True
             if deadline.is_past(call.deadline, time.time() + delay):
                 break
-            status = await self._publish(again, round(delay * 1000))
+            status = await self._publish(again, round(delay * 1000), execution.task.way_back)
             if status is ConfirmStatus.CONFIRMED:
                 self._on_confirmed(execution, on_sent)
                 return True
-            if status is ConfirmStatus.LOST and not call.persistent:
-                break  # the broker may have it, and would run it twice
+            if status is ConfirmStatus.TOO_LARGE or (status is ConfirmStatus.LOST and not call.persistent):
+                break  # it never takes it; or may have it, and would run it twice
             await asyncio.sleep(AGAIN_AFTER)
         return False
 
@@ -106,15 +106,15 @@ class Retries:
         if execution.call.attempt == 1 and not execution.is_announced:
             self._replies.announce(execution.call)  # a client whose time is up should know that a worker took it
 
-    async def _publish(self, call: Call, delay_ms: int) -> ConfirmStatus | None:
-        """The broker's word on `call`; None where it could not be asked."""
+    async def _publish(self, call: Call, delay_ms: int, way_back: str) -> ConfirmStatus | None:
+        """The broker's word on `call`, by the queue `way_back`; None where it could not be asked."""
         try:
             if delay_ms:
                 await self._declare(delay_ms)
             now = time.time()
             status = await self._link.publish(
                 topology.RETRY if delay_ms else topology.DEFAULT_EXCHANGE,
-                topology.task_queue_name(call.task),
+                way_back,
                 properties.of_retry(call, delay_ms, now=now) if delay_ms else properties.of_call(call, now=now),
                 call.body.data,
                 mandatory=True,

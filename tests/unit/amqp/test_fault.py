@@ -77,7 +77,7 @@ SENTENCES = [
         failed_attempt(
             workflow.AMQPConnectorTransportSetupError(tls_error()),
         ),
-        "TLS failed: WRONG_VERSION_NUMBER",
+        "TLS failed: the port does not speak TLS; write amqp:// in place of amqps://, or name the TLS port (5671)",
     ),
     (
         failed_attempt(
