@@ -251,7 +251,7 @@ class WorkerProcess:
 
     def _on_lost(self, fault: LinkFault) -> None:
         for consumer in self._consumers:
-            consumer.on_lost()
+            consumer.on_lost(fault.patience)
 
     def _on_control(self, delivery: Delivery) -> None:
         """Nobody wants the answer to a call any longer."""

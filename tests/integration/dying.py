@@ -45,6 +45,16 @@ def long(seconds):
     return sleep(seconds)
 
 
+@Task(PREFIX + "long.naps", long=True)
+def naps(seconds):
+    """Says what interrupts it."""
+    try:
+        return sleep(seconds)
+    except SystemExit as interrupt:
+        say("INTERRUPTED", context.id, interrupt.reason)
+        raise
+
+
 @Task(PREFIX + "long.stubborn", long=True)
 def stubborn(seconds):
     """Goes on after its interrupt."""

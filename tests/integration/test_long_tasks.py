@@ -1,16 +1,15 @@
 """Tasks that run longer than the broker lets a delivery stay unacknowledged: with `long=True` once, else told."""
 
-import os
+import asyncio
 import re
-import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import crew
 from crew import Client
 from crew.cli.node import Node
 from tests.broker import LEASH
@@ -55,7 +54,10 @@ async def test_a_long_task_outlasts_the_brokers_patience_and_runs_once(
 ) -> None:
     workers = [processes.python(DYING, *flags).says("serving") for _ in range(2)]
     async with Client(broker_url) as client:
-        calls = [client.call(prefix + "long", OVERSTAYS, expiration=40, persistent=persistent) for persistent in (1, 0)]
+        calls = [
+            client.call(prefix + "long", OVERSTAYS, expiration=40, persistent=persistent)
+            for persistent in (True, False)
+        ]
         pids = [await call for call in calls]
         assert await client.call(prefix + "who")
     assert [starts(*workers, id=call.id) for call in calls] == [1, 1]
@@ -63,3 +65,46 @@ async def test_a_long_task_outlasts_the_brokers_patience_and_runs_once(
     for worker in workers:
         assert "acknowledgement" not in worker.output
         assert worker.output.count("serving") == 1, "nobody has lost his connection"
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_task_that_overstays_is_told_of_and_not_begun_twice_in_its_process_and_its_caller_has_the_value(
+    broker_url: str, prefix: str, processes: Processes
+) -> None:
+    worker = processes.python(DYING, "--threads", "2").says("serving")
+    async with Client(broker_url) as client:
+        call = client.call(prefix + "sleep", OVERSTAYS, expiration=40)
+        while not call.done():
+            assert await client.call(prefix + "who", expiration=10), "others go on"
+            await asyncio.sleep(0.05)
+        assert await call == await client.call(prefix + "who")
+    assert starts(worker, id=call.id) == 1
+    assert f"write @Task('{prefix}sleep', long=True), or give it a smaller timeout" in worker.output
+    assert re.search(rf"task '{prefix}sleep' runs for [34] s, and after 3 s without an acknowledgement", worker.output)
+
+
+def unacknowledged(node: Node, prefix: str) -> int:
+    """Deliveries of calls that some worker holds."""
+    rows = node.ctl("list_queues", "name", "messages_unacknowledged").splitlines()
+    return sum(int(row.split()[1]) for row in rows if row.startswith(f"crew.tasks.{prefix}"))
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_what_waits_behind_a_long_task_runs_elsewhere_and_is_not_held(
+    node: Node, broker_url: str, prefix: str, processes: Processes
+) -> None:
+    busy = processes.python(DYING).says("serving")
+    async with Client(broker_url) as client:
+        long = client.call(prefix + "long", OVERSTAYS, expiration=40)
+        await until(lambda: starts(busy, id=long.id))
+        waiting = [client.call(prefix + task, 0.01, expiration=40) for task in ("long", "sleep") * 5]
+        began = time.monotonic()
+        while (held := await asyncio.to_thread(unacknowledged, node, prefix)) and time.monotonic() < began + 3:
+            await asyncio.sleep(0.1)
+        assert not held
+        other = processes.python(DYING).says("serving")
+        pids = {await call for call in waiting}
+        assert not long.done()
+        assert len(pids) == 1
+        assert all(starts(other, id=call.id) == 1 for call in waiting)
+        await long
