@@ -56,6 +56,7 @@ def load(
     username: str | None = None,
     password: str | None = None,
     vhost: str | None = None,
+    queue_type: str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
     """Settings from flags, then the environment, then the private node below this folder, then defaults.
@@ -65,10 +66,11 @@ def load(
             `crew broker start` runs from this folder, else amqp://guest:guest@127.0.0.1:5672/
         host, port, username, password, vhost: replace that part of every URL; `CREW_AMQP_PASSWORD` serves for a
             password, which has no business on a command line.
+        queue_type: "classic" or "quorum"; default `CREW_QUEUE_TYPE`, else classic.
 
     The rest stands in the environment alone: `CREW_ACCEPT` names serializers with commas between them (default
     json,msgpack,text,bytes), `CREW_MAX_PAYLOAD` and `CREW_MAX_MESSAGE` are numbers of bytes (default 64 and 16 MiB),
-    `CREW_HEARTBEAT` of seconds (default 10), `CREW_QUEUE_TYPE` is classic (default) or quorum.
+    `CREW_HEARTBEAT` of seconds (default 10).
 
     Raises:
         SettingsError: a URL, a number or a type of queue cannot be used.
@@ -90,7 +92,7 @@ def load(
         max_payload=_number("CREW_MAX_PAYLOAD", environ, MAX_PAYLOAD, unit="bytes"),
         max_message=_number("CREW_MAX_MESSAGE", environ, MAX_MESSAGE, unit="bytes"),
         heartbeat=_number("CREW_HEARTBEAT", environ, HEARTBEAT, unit="seconds", most=LONGEST_HEARTBEAT),
-        queue_type=_queue_type(environ.get("CREW_QUEUE_TYPE")),
+        queue_type=_queue_type(queue_type, environ.get("CREW_QUEUE_TYPE")),
     )
 
 
@@ -106,7 +108,12 @@ def environment_for_reload(state: str) -> dict[str, str]:
 
 def environment_for_child(settings: Settings) -> dict[str, str]:
     """The environment in which a child process reaches the same broker."""
-    return {**os.environ, "CREW_AMQP_URL": ",".join(settings.urls)}
+    return {**os.environ, "CREW_AMQP_URL": ",".join(settings.urls), "CREW_QUEUE_TYPE": settings.queue_type}
+
+
+def rabbitmq_folder() -> Path | None:
+    """`CREW_RABBITMQ`: where the programs of a RabbitMQ stand that is to be taken before the one that is installed."""
+    return Path(folder) if (folder := os.environ.get("CREW_RABBITMQ")) else None
 
 
 def redacted(urls: tuple[str, ...]) -> str:
@@ -131,11 +138,12 @@ def _number(name: str, environ: Mapping[str, str], default: int, *, unit: str, m
     return int(value)
 
 
-def _queue_type(value: str | None) -> str:
+def _queue_type(given: str | None, of_environment: str | None) -> str:
+    name, value = ("CREW_QUEUE_TYPE", of_environment) if given is None else ("queue_type", given)
     if value is None:
         return QUEUE_TYPES[0]
     if value not in QUEUE_TYPES:
-        raise SettingsError(f"CREW_QUEUE_TYPE must be {' or '.join(QUEUE_TYPES)}, not {value!r}")
+        raise SettingsError(f"{name} must be {' or '.join(QUEUE_TYPES)}, not {value!r}")
     return value
 
 

@@ -28,7 +28,7 @@ from crew.amqp.link_state import LinkEvent, LinkMachine, LinkState
 from crew.amqp.wire import Wire, close_wire, open_wire
 from crew.errors import ConnectionError
 from crew.protocol.properties import Properties
-from crew.protocol.topology import Binding, Item, Queue
+from crew.protocol.topology import Binding, Item, Queue, of_type
 from crew.settings import Settings, redacted
 
 logger = logging.getLogger(__name__)
@@ -109,6 +109,12 @@ class Link:
     def is_ready(self) -> bool:
         """Whether it can publish and consumes."""
         return self.state is LinkState.READY
+
+    @property
+    def broker_version(self) -> str:
+        """What the broker that is connected calls itself, like "3.10.8"; "" where none is, or it does not say."""
+        told = self._wire.server_properties if self._wire is not None else None
+        return str((told or {}).get("version", ""))
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -261,7 +267,7 @@ class Link:
     async def _declare(self, items: list[Item]) -> None:
         """Declare on a channel of its own, because a refusal costs the channel."""
         channel = await self._open_channel()
-        for item in items:
+        for item in [of_type(item, self._settings.queue_type) for item in items]:
             try:
                 await channel.declare(item)
             except LinkFault as fault:

@@ -35,9 +35,11 @@ class Client:
         max_pending: calls that may be in flight; one more is Overloaded.
         max_pending_bytes: bodies, as they travel, of the calls that the broker has not taken yet: they are kept here
             until then, and the broker may be away; one more is Overloaded. Default 256 MiB.
+        queue_type: "classic", or "quorum" for queues that a cluster keeps on several nodes, as the workers have it;
+            default: `CREW_QUEUE_TYPE`, else classic.
 
     Raises:
-        SettingsError: the URL cannot be used.
+        SettingsError: the URL or the type of queue cannot be used.
         ValueError: the name, max_pending or max_pending_bytes cannot be one.
     """
 
@@ -48,10 +50,11 @@ class Client:
         name: str | None = None,
         max_pending: int = MAX_PENDING,
         max_pending_bytes: int = MAX_BYTES,
+        queue_type: str | None = None,
     ) -> None:
         self.name = _shortened(topology.check_name("name", name or f"{socket.gethostname()}-{os.getpid()}"))
         self.id = f"{self.name}-{new_id()[:12]}"
-        settings = settings_module.load(url)
+        settings = settings_module.load(url, queue_type=queue_type)
         self.max_message = settings.max_message
         self._publishing = Link(
             settings,

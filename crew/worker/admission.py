@@ -6,7 +6,7 @@ from typing import Final
 from crew.protocol import deadline
 from crew.protocol.failure import Failure
 from crew.protocol.message import Call, Outcome
-from crew.worker.execution import Ended, ended_with, out_of_time
+from crew.worker.ended import Ended, ended_with, out_of_time, timed_out, worker_lost
 from crew.worker.ledger import OVERDUE
 from crew.worker.reason import Reason
 
@@ -20,13 +20,12 @@ def refusal(call: Call, crashes: int, canceled: Reason | None) -> Ended | None:
         return ended_with(Outcome.CANCELED, told)
     if crashes == OVERDUE:
         message = f"task {call.task!r} could not be interrupted, and its worker process was killed"
-        return ended_with(Outcome.TIMED_OUT, Failure(type_name="TimeoutError", message=message))
+        return timed_out(message)
     if deadline.is_past(call.deadline, time.time()):
         return out_of_time(call)
     if crashes >= MAX_DELIVERIES:
-        told = Failure(type_name="WorkerLost", message=f"{crashes} worker processes died while they ran {call.task!r}")
-        return ended_with(Outcome.WORKER_LOST, told)
+        return worker_lost(f"{crashes} worker processes died while they ran {call.task!r}")
     if crashes and not call.persistent:
         message = f"its worker process died, and a call of {call.task!r} that is not persistent is not run twice"
-        return ended_with(Outcome.WORKER_LOST, Failure(type_name="WorkerLost", message=message))
+        return worker_lost(message)
     return None

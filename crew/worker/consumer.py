@@ -16,16 +16,16 @@ from crew.protocol.message import Call, Outcome, new_id
 from crew.worker.admission import refusal
 from crew.worker.buffer import Buffer
 from crew.worker.canceled import CanceledCalls
-from crew.worker.execution import ENDED, NO_BODY, Ended, Execution, ended_with
-from crew.worker.intake import PAUSED, Intake
+from crew.worker.ended import NO_BODY, Ended, ended_with
+from crew.worker.execution import ENDED, Execution
 from crew.worker.lane import Lane
 from crew.worker.ledger import Ledger
-from crew.worker.prefetch import Prefetch
 from crew.worker.reason import Reason
 from crew.worker.replies import Replies
 from crew.worker.retries import Retries
 from crew.worker.task import Task
 from crew.worker.watchdog import Watchdog
+from crew.worker.windows import Windows
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +69,6 @@ class TaskConsumer:
         self._max_message = max_message
         self._decode = decode
         self._tasks = {queue.name: task for task in tasks for queue in task.queues}
-        self._prefetch = {queue: Prefetch(lane.slots, fixed_prefetch) for queue in self._tasks}
-        self._held = dict.fromkeys(self._tasks, 0)
         self._replies = replies
         self._retries = retries
         self._buffer = buffer
@@ -82,11 +80,9 @@ class TaskConsumer:
         self._on_worn_out = on_worn_out
         self._debug = debug
         self._in_hand: set[Execution] = set()
-        self._rests = False
-        self._is_draining = False
         self.is_stuck = False
         self._watchdog = Watchdog(lane, self, grace=grace)
-        self._intake = Intake(link, self._windows(), self.on_delivery)
+        self._windows = Windows(link, self._tasks, self.on_delivery, slots=lane.slots, fixed=fixed_prefetch)
 
     def __repr__(self) -> str:
         return f"<TaskConsumer: {len(self._in_hand)} in hand, {len(self._buffer)} of them not started>"
@@ -95,7 +91,7 @@ class TaskConsumer:
 
     def on_delivery(self, delivery: Delivery) -> None:
         """A call has arrived."""
-        if self._rests or self._is_draining:
+        if not self._windows.takes:
             self._turn_away(delivery)
             return
         task = self._tasks[delivery.queue]
@@ -106,7 +102,7 @@ class TaskConsumer:
             return
         crashes = self._ledger.crashes(call.id) if delivery.redelivered or call.attempt > 1 else 0
         refused = refusal(call, crashes, self._canceled.get(call.id, call.deadline))
-        self._held[delivery.queue] += 1
+        self._windows.take(delivery.queue)
         if delivery.redelivered and self._runs_on(call, delivery):
             return
         if refused is not None:
@@ -131,7 +127,7 @@ class TaskConsumer:
 
     def _turn_away(self, delivery: Delivery) -> None:
         """It came while nothing is taken: back, and let its queue send no more."""
-        self._intake.pause_again(delivery.queue)
+        self._windows.refuse(delivery.queue)
         delivery.requeue()
 
     def _refuse_malformed(self, delivery: Delivery, error: properties.MalformedMessage) -> None:
@@ -210,7 +206,7 @@ class TaskConsumer:
         )
         self.is_stuck = not self._lane.abandon(execution)
         is_worn_out = self.is_stuck or self._lane.abandoned() > self._zombies
-        self._is_draining |= is_worn_out
+        self._windows.is_closed |= is_worn_out
         self._let_go(execution)
         if is_worn_out:
             self._on_worn_out()
@@ -219,12 +215,9 @@ class TaskConsumer:
 
     def on_busy(self) -> None:
         """No slot has been free for a while: what waits here could run elsewhere."""
-        if not self._rests:
-            self._rests = True
+        if not self._windows.rests:
             self._give_back()
-            for queue, window in self._windows().items():
-                if self._held[queue] < window:
-                    self._intake.want(queue, PAUSED)
+            self._windows.rest()
 
     def on_nested_call(self) -> None:
         """A task here waits for another. Without a free slot, that one is not to wait here until we are known busy."""
@@ -249,11 +242,8 @@ class TaskConsumer:
 
     async def drain(self) -> None:
         """Take nothing more, and give back what has not started."""
-        self._is_draining = True
         self._give_back()
-        for queue in self._tasks:
-            self._intake.want(queue, PAUSED)
-        await self._intake.settled()
+        await self._windows.close()
 
     def interrupt_all(self) -> None:
         """Interrupt what runs, so that it runs elsewhere."""
@@ -268,7 +258,7 @@ class TaskConsumer:
     def on_lost(self) -> None:
         """The deliveries went with the link: what has not started comes again."""
         self._withdraw()
-        self._held = dict.fromkeys(self._tasks, 0)
+        self._windows.forget()
 
     # --- pieces -----------------------------------------------------------------------------------------------------
 
@@ -277,18 +267,16 @@ class TaskConsumer:
         self._in_hand.discard(execution)
         self._ledger.end(execution)
         self.on_decided(execution)
-        if self._rests:
-            self._take_again()
+        self._windows.go_on()
 
     def _is_quick(self, execution: Execution) -> bool:
-        return self._prefetch[execution.delivery.queue].is_quick
+        return self._windows.is_quick(execution.delivery.queue)
 
     def _answer(self, execution: Execution, ended: Ended) -> None:
         if self._debug and ended.outcome is Outcome.TIMED_OUT:
             ended = ended.at(execution.where_stopped() or self._lane.stack(execution))
         if ended.outcome is None:
-            execution.delivery.requeue()
-            self._held[execution.delivery.queue] -= 1
+            self._requeue(execution.delivery)
             return
         on_sent = (lambda: None) if execution.is_acked else functools.partial(self._release, execution.delivery)
         if ended.retry_after is None:
@@ -304,26 +292,20 @@ class TaskConsumer:
     def _release(self, delivery: Delivery) -> None:
         """It is done with: where its channel is gone, it was taken off the count with it."""
         if delivery.ack():
-            self._held[delivery.queue] -= 1
+            self._windows.drop(delivery.queue)
+
+    def _requeue(self, delivery: Delivery) -> None:
+        if delivery.requeue():
+            self._windows.drop(delivery.queue)
 
     def _learn(self, execution: Execution) -> None:
         """Let the window of its queue follow how long it ran."""
-        queue = execution.delivery.queue
-        if execution.run_time is None or not self._prefetch[queue].observe(execution.run_time):
-            return
-        if not (self._rests or self._is_draining):
-            self._intake.want(queue, self._prefetch[queue].window)
-
-    def _take_again(self) -> None:
-        self._rests = False
-        if not self._is_draining:
-            for queue, window in self._windows().items():
-                self._intake.want(queue, window)
+        if execution.run_time is not None:
+            self._windows.learn(execution.delivery.queue, execution.run_time)
 
     def _give_back(self) -> None:
         for execution in self._withdraw():
-            self._held[execution.delivery.queue] -= 1
-            execution.delivery.requeue()
+            self._requeue(execution.delivery)
 
     def _withdraw(self) -> list[Execution]:
         """What has not started, out of hand; what is acknowledged or decided already stays: nobody else runs it."""
@@ -335,6 +317,3 @@ class TaskConsumer:
                 self._in_hand.discard(execution)
                 withdrawn.append(execution)
         return withdrawn
-
-    def _windows(self) -> dict[str, int]:
-        return {queue: one.window for queue, one in self._prefetch.items()}

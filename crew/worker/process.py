@@ -220,6 +220,8 @@ class WorkerProcess:
     def _on_ready(self) -> None:
         count, names = len(self._registry), ", ".join(task.name for task in self._registry)
         logger.info("serving %d %s: %s", count, "task" if count == 1 else "tasks", names)
+        if lacks := topology.shortcoming(self._options.broker.queue_type, self._consuming.broker_version):
+            logger.info("%s", lacks)
         self._nested.send_waiting()
         self._tell(READY)
 

@@ -16,7 +16,7 @@ from crew.errors import ConnectionError, TooLarge
 from crew.protocol import failure, properties, topology, user_headers
 from crew.protocol.failure import Failure
 from crew.protocol.message import Call, Outcome, Reply
-from crew.worker.execution import NO_BODY, Ended, ended_with
+from crew.worker.ended import NO_BODY, Ended, ended_with
 
 logger = logging.getLogger(__name__)
 

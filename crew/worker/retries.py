@@ -18,7 +18,8 @@ from crew.amqp import ConfirmStatus, Link
 from crew.errors import ConnectionError
 from crew.protocol import deadline, properties, topology, user_headers
 from crew.protocol.message import Call
-from crew.worker.execution import Ended, Execution
+from crew.worker.ended import Ended
+from crew.worker.execution import Execution
 from crew.worker.replies import Replies
 
 logger = logging.getLogger(__name__)

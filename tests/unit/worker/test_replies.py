@@ -11,7 +11,7 @@ from crew.protocol import codec, properties
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Call, Headers, Outcome, Reply
 from crew.protocol.properties import Properties
-from crew.worker.execution import Ended, ended_with
+from crew.worker.ended import Ended, ended_with
 from crew.worker.replies import Replies
 from tests.unit.deliveries import a_delivery
 from tests.unit.links import FakeLink, never
