@@ -15,6 +15,7 @@ ACCESS_REFUSED = 403  # https://www.rabbitmq.com/amqp-0-9-1-reference#domain.rep
 PRECONDITION_FAILED = 406
 NOT_ALLOWED = 530
 _TOO_LARGE = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")  # RabbitMQ 3.8 to 4.3
+_OVERSTAYED = re.compile(r"delivery acknowledgement on channel \d+ timed out.*?(\d+) ms", re.DOTALL)
 _BROKE = "StreamLostError"
 _STARTING = "is down"  # a virtual host of a broker that is just starting is refused in the same way as an unknown one
 
@@ -25,12 +26,16 @@ class LinkFault(ConnectionError):
     Attributes:
         code: AMQP reply code, or 0.
         largest: bytes that a message may have, where it was lost over a larger one.
+        patience: seconds that a delivery may wait for its acknowledgement, where it was lost over one that took longer.
     """
 
-    def __init__(self, message: str, *, code: int = 0, largest: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, code: int = 0, largest: int | None = None, patience: float | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.largest = largest
+        self.patience = patience
 
 
 class LinkRefused(LinkFault):
@@ -94,7 +99,9 @@ def _closed_by_broker(code: int, text: str) -> LinkFault:
         return LinkRefused(f"the broker refuses it: {text}", code=code)
     too_large = _TOO_LARGE.search(text) if code == PRECONDITION_FAILED else None
     largest = None if too_large is None else int(too_large[1])
-    return LinkFault(f"the broker closed it: {text} ({code})", code=code, largest=largest)
+    overstayed = _OVERSTAYED.search(text) if code == PRECONDITION_FAILED else None
+    patience = None if overstayed is None else int(overstayed[1]) / 1000
+    return LinkFault(f"the broker closed it: {text} ({code})", code=code, largest=largest, patience=patience)
 
 
 def _brief(error: BaseException) -> str:

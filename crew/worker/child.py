@@ -7,9 +7,6 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Sequence
-
-from crew.worker.obituary import Obituary
 
 logger = logging.getLogger(__name__)
 
@@ -20,14 +17,12 @@ class Child:
     Args:
         number: of the process in its supervisor and in the ledger.
         ours: the supervisor's end of the socket pair.
-        obituaries: what it has to tell the callers of calls that died with other processes.
     """
 
-    def __init__(self, pid: int, number: int, ours: socket.socket, *, obituaries: Sequence[Obituary] = ()) -> None:
+    def __init__(self, pid: int, number: int, ours: socket.socket) -> None:
         self.pid = pid
         self.number = number
         self.socket = ours
-        self.obituaries = list(obituaries)  # until it has told them
         self.started = time.monotonic()
         self.is_ready = False
         self.suspects: list[bytes] = []  # keys of what had gone on too long when its stacks were dumped

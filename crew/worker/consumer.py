@@ -6,6 +6,7 @@ slot has been free for a while, what has not started goes back, and nothing more
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 
 from crew.amqp import Delivery, Link
@@ -256,10 +257,30 @@ class TaskConsumer:
         """Watch no more."""
         self._watchdog.stop()
 
-    def on_lost(self) -> None:
-        """The deliveries went with the link: what has not started comes again."""
+    def on_lost(self, patience: float | None = None) -> None:
+        """The deliveries went with the link: what has not started comes again.
+
+        Args:
+            patience: seconds that a delivery may wait for its acknowledgement, where one has waited longer.
+        """
+        if patience is not None:
+            self._tell_who_overstayed(patience)
         self._withdraw()
         self._windows.forget()
+
+    def _tell_who_overstayed(self, patience: float) -> None:
+        now = time.monotonic()
+        for execution in self._lane.running():
+            ran = now - (execution.started or now)
+            if ran >= patience and not execution.is_acked:
+                logger.error(
+                    "task %r runs for %.0f s, and after %g s without an acknowledgement the broker delivers a call "
+                    "again: write @Task(%r, long=True), or give it a smaller timeout",
+                    execution.task.name,
+                    ran,
+                    patience,
+                    execution.task.name,
+                )
 
     # --- pieces -----------------------------------------------------------------------------------------------------
 

@@ -19,8 +19,9 @@ from crew.worker.obituary import Obituary
 
 _KEY: Final = 40  # bytes: an id, or the digest of a longer one
 _SLOT: Final = struct.Struct(f"<{_KEY}sd")  # key, time.monotonic() of its limit or 0.0
-_LENGTH: Final = struct.Struct("<H")  # bytes of the obituary that follows
-_OBITUARY: Final = _LENGTH.size + obituary.SIZE
+_OBITUARY: Final = struct.Struct(f"<Hi?{obituary.SIZE}s")  # bytes of it, exit code, whether overdue, obituary
+_LENGTH: Final = struct.Struct("<H")  # how it begins
+_DEAD: Final = -1.0  # as a limit: its process has died, and its caller was not told
 _CRASH: Final = struct.Struct(f"<{_KEY}sIdi")  # key, crashes, epoch seconds of the last, exit code of the last
 CRASHES_KEPT: Final = 512
 OVERDUE: Final = 2**32 - 1  # as a count of crashes: its process was killed for it, after its limit and grace
@@ -31,9 +32,10 @@ class Ledger:
     """Memory of `processes` regions with `slots` executions each; make it before the first fork."""
 
     def __init__(self, processes: int, slots: int) -> None:
+        self._processes = processes
         self._slots = slots
         self._obituaries_at = processes * slots * _SLOT.size  # apart: the slots are looked at all the time
-        self._crashes_at = self._obituaries_at + processes * slots * _OBITUARY
+        self._crashes_at = self._obituaries_at + processes * slots * _OBITUARY.size
         self._memory = mmap.mmap(-1, self._crashes_at + CRASHES_KEPT * _CRASH.size)
         self._free: dict[int, list[int]] = {}  # process -> its free slots, where that is this process
 
@@ -41,9 +43,9 @@ class Ledger:
 
     def begin(self, process: int, execution: Execution) -> None:
         """Process number `process` runs `execution` from now on."""
-        free = self._free.get(process)
-        if free is None:
-            free = self._free[process] = [at for at in reversed(self._region(process)) if self._is_free(at)]
+        free = self._free.setdefault(process, [])
+        if not free:  # the first time; or another process has buried what died here before
+            free += [slot for slot in reversed(self._region(process)) if self._is_free(slot)]
         if free:
             slot = free.pop()
             self._write_obituary(slot, execution)
@@ -60,7 +62,7 @@ class Ledger:
         """`execution` has ended; idempotent."""
         slot = execution.leave_slot()
         if slot is not None:
-            self._clear_slot(slot)
+            self._clear(slot)
             self._free[slot // self._slots].append(slot)
 
     def crashes(self, id: str) -> int:
@@ -73,6 +75,16 @@ class Ledger:
         at = self._find(_key(id))
         return "" if at is None else death.exit_status(_CRASH.unpack_from(self._memory, at)[3])
 
+    def untold(self) -> dict[int, Obituary]:
+        """What has died with its process, so that its caller waits in vain: slot -> obituary."""
+        dead = [one for process in range(self._processes) for one in self._noted(process) if one[2] == _DEAD]
+        return {slot: self._read_obituary(slot) for slot, _, _ in dead}
+
+    def bury(self, slot: int) -> None:
+        """The caller of what has died in `slot` was told."""
+        if _SLOT.unpack_from(self._memory, slot * _SLOT.size)[1] == _DEAD:  # else somebody else was faster
+            self._clear(slot)
+
     # --- the supervisor ---------------------------------------------------------------------------------------------
 
     def limits(self, process: int) -> list[float]:
@@ -83,44 +95,34 @@ class Ledger:
         """Keys of what process number `process` runs on though its limit was before `since` (time.monotonic())."""
         return [key for _, key, limit in self._running(process) if 0.0 < limit < since]
 
-    def record_crash(self, process: int, code: int) -> list[Obituary]:
-        """Process number `process` has died with the exit code `code`: whatever it was running has one crash more.
-
-        Returns:
-            What is answered by nobody else.
-        """
-        running = self._running(process)
-        for _, key, _ in running:
+    def record_crash(self, process: int, code: int) -> None:
+        """Process number `process` has died with the exit code `code`: whatever it was running has one crash more."""
+        for _, key, _ in self._running(process):
             self._count(key, lambda crashes: crashes if crashes == OVERDUE else crashes + 1, code)
-        return self._bury(running, code, ())
+        self._end_all(process, code=code)
 
-    def record_kill(self, process: int, overdue: list[bytes], code: int) -> list[Obituary]:
-        """Process number `process` was killed for what is `overdue`; whatever else it was running is not to blame.
-
-        Returns:
-            What is answered by nobody else.
-        """
+    def record_kill(self, process: int, overdue: list[bytes], code: int) -> None:
+        """Process number `process` was killed for what is `overdue`; whatever else it was running is not to blame."""
         for key in overdue:
             self._count(key, lambda crashes: OVERDUE, code)
-        return self._bury(self._running(process), code, overdue)
+        self._end_all(process, code=code, overdue=overdue)
 
     def record_exit(self, process: int) -> None:
         """Process number `process` has ended on purpose: nobody is to blame."""
         for slot, _, _ in self._running(process):
-            self._clear_slot(slot)
+            self._clear(slot)
         self._free.pop(process, None)
 
-    def _bury(self, running: list[tuple[int, bytes, float]], code: int, overdue: Sequence[bytes]) -> list[Obituary]:
-        status = death.exit_status(code)
-        found = [
-            obituary.read(data, status=status, is_overdue=key in overdue)
-            for slot, key, _ in running
-            if (data := self._obituary_at(slot))
-        ]
-        for slot, _, _ in running:
-            self._clear_slot(slot)
-            self._free.pop(slot // self._slots, None)
-        return found
+    def _end_all(self, process: int, *, code: int, overdue: Sequence[bytes] = ()) -> None:
+        """Nothing runs there any longer: what nobody runs again stays, until somebody has told its caller."""
+        for slot, key, _ in self._running(process):
+            length, _, _, data = _OBITUARY.unpack_from(self._memory, self._obituary_of(slot))
+            if length:
+                _OBITUARY.pack_into(self._memory, self._obituary_of(slot), length, code, key in overdue, data)
+                _SLOT.pack_into(self._memory, slot * _SLOT.size, key, _DEAD)
+            else:
+                self._clear(slot)
+        self._free.pop(process, None)
 
     def _count(self, key: bytes, change: Callable[[int], int], code: int) -> None:
         at = self._find(key)
@@ -132,6 +134,9 @@ class Ledger:
 
     def _running(self, process: int) -> list[tuple[int, bytes, float]]:
         """Slot, key and limit of what process number `process` runs."""
+        return [one for one in self._noted(process) if one[2] != _DEAD]
+
+    def _noted(self, process: int) -> list[tuple[int, bytes, float]]:
         slots = [(slot, *_SLOT.unpack_from(self._memory, slot * _SLOT.size)) for slot in self._region(process)]
         return [one for one in slots if one[1] != _EMPTY]
 
@@ -141,20 +146,23 @@ class Ledger:
     def _is_free(self, slot: int) -> bool:
         return self._memory[slot * _SLOT.size : slot * _SLOT.size + _KEY] == _EMPTY
 
-    def _clear_slot(self, slot: int) -> None:
+    def _clear(self, slot: int) -> None:
         _SLOT.pack_into(self._memory, slot * _SLOT.size, _EMPTY, 0.0)
 
     def _write_obituary(self, slot: int, execution: Execution) -> None:
         """Before its key: a process may die between any two lines."""
-        at = self._obituaries_at + slot * _OBITUARY
         data = obituary.written(execution.call) if execution.runs_once else b""
-        self._memory[at + _LENGTH.size : at + _LENGTH.size + len(data)] = data
-        _LENGTH.pack_into(self._memory, at, len(data))
+        if data:
+            _OBITUARY.pack_into(self._memory, self._obituary_of(slot), len(data), 0, False, data)
+        else:
+            _LENGTH.pack_into(self._memory, self._obituary_of(slot), 0)
 
-    def _obituary_at(self, slot: int) -> bytes:
-        at = self._obituaries_at + slot * _OBITUARY
-        (length,) = _LENGTH.unpack_from(self._memory, at)
-        return self._memory[at + _LENGTH.size : at + _LENGTH.size + length]
+    def _read_obituary(self, slot: int) -> Obituary:
+        length, code, is_overdue, data = _OBITUARY.unpack_from(self._memory, self._obituary_of(slot))
+        return obituary.read(data[:length], status=death.exit_status(code), is_overdue=is_overdue)
+
+    def _obituary_of(self, slot: int) -> int:
+        return self._obituaries_at + slot * _OBITUARY.size
 
     # --- the table of crashes ---------------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """What an answer to a call needs when the process that ran it has died, and nobody runs it again.
 
 A call that is acknowledged when it starts is delivered no second time: without an obituary its caller would hear
-nothing until his deadline. It is written into the ledger when the call starts; the supervisor finds it there when the
-process has died, and hands it to the next one, which has a connection.
+nothing until his deadline. It is written into the ledger when the call starts; when the process has died, the
+supervisor tells another one, which has a connection, to look there.
 """
 
 from typing import Final

@@ -14,7 +14,6 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Sequence
 from typing import Any, Final
 
 from crew.amqp import Consumer, Delivery, Link
@@ -29,7 +28,6 @@ from crew.worker.frozen import DUMP_STACKS
 from crew.worker.ledger import Ledger
 from crew.worker.mailbox import Mailbox
 from crew.worker.nested_calls import NestedCalls
-from crew.worker.obituary import Obituary
 from crew.worker.options import Options
 from crew.worker.replies import Replies
 from crew.worker.retries import Retries
@@ -39,7 +37,7 @@ from crew.worker.task import Registry
 logger = logging.getLogger(__name__)
 
 READY: Final = b"r"  # to the supervisor: the broker was reached, and tasks are served
-BURIED: Final = b"b"  # to the supervisor: what it had to be told of calls that died was told
+BURY: Final = b"b"  # from the supervisor: calls have died with their process, and their callers are to be told
 DRAIN: Final = b"d"  # from the supervisor: take nothing new, finish, exit
 HURRY: Final = b"h"  # from the supervisor: interrupt what runs, exit
 
@@ -59,7 +57,6 @@ class WorkerProcess:
     Args:
         number: of this process in the supervisor's ledger.
         supervisor: our end of the socket pair.
-        obituaries: of calls that died with other processes, and wait for an answer.
     """
 
     def __init__(
@@ -70,13 +67,13 @@ class WorkerProcess:
         number: int,
         ledger: Ledger,
         supervisor: socket.socket,
-        obituaries: Sequence[Obituary] = (),
     ) -> None:
         self.id = new_id()
         self._registry = registry
         self._options = options
         self._supervisor = supervisor
-        self._obituaries = list(obituaries)
+        self._ledger = ledger
+        self._burying: set[int] = set()  # slots of the ledger whose callers are being told
         self._loop = asyncio.new_event_loop()
         self._mailbox = Mailbox(self._loop)
         self._stations = stations(registry, options, number=number, ledger=ledger, mailbox=self._mailbox)
@@ -183,24 +180,8 @@ class WorkerProcess:
                 max_message=self._options.broker.max_message,
             )
         self._loop.add_reader(self._supervisor, self._on_supervisor)
-        self._bury()
         self._publishing.open()
         self._consuming.open()
-
-    def _bury(self) -> None:
-        """Answer the callers of what died with other processes; where the broker is away, when it is back."""
-        left = set(range(len(self._obituaries)))
-
-        def on_sent(number: int) -> None:
-            left.discard(number)
-            if not left:
-                self._tell(BURIED)
-
-        host = socket.gethostname()
-        for number, one in enumerate(self._obituaries):
-            ended = one.ended(host)
-            logger.warning("call %s is answered: %s", one.id, ended.message)
-            self._replies.answer(one.call, ended, functools.partial(on_sent, number))
 
     async def _drain(self) -> None:
         """Finish what runs, or interrupt it, so that it runs elsewhere."""
@@ -270,7 +251,7 @@ class WorkerProcess:
 
     def _on_lost(self, fault: LinkFault) -> None:
         for consumer in self._consumers:
-            consumer.on_lost()
+            consumer.on_lost(fault.patience)
 
     def _on_control(self, delivery: Delivery) -> None:
         """Nobody wants the answer to a call any longer."""
@@ -299,9 +280,25 @@ class WorkerProcess:
         if not told:
             logger.error("the supervisor is gone: draining")
             self._loop.remove_reader(self._supervisor)
+        if BURY in told:
+            self._bury()
         if HURRY in told:
             self._hurry.set()
-        self._told.set()
+        if told.strip(BURY) or not told:
+            self._told.set()
+
+    def _bury(self) -> None:
+        """Tell the callers of what has died with its process; where the broker is away, when it is back."""
+        for slot, one in self._ledger.untold().items():
+            if slot not in self._burying:
+                self._burying.add(slot)
+                ended = one.ended(socket.gethostname())
+                logger.warning("call %s is answered: %s", one.id, ended.message)
+                self._replies.answer(one.call, ended, functools.partial(self._on_buried, slot))
+
+    def _on_buried(self, slot: int) -> None:
+        self._ledger.bury(slot)
+        self._burying.discard(slot)
 
     def _on_signal(self, *_: object) -> None:
         """SIGTERM straight to this process means the same as from the supervisor."""

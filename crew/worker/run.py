@@ -15,7 +15,6 @@ from crew.worker import options as options_module
 from crew.worker import reload
 from crew.worker.context import context
 from crew.worker.ledger import Ledger
-from crew.worker.obituary import Obituary
 from crew.worker.options import Options, worker_options
 from crew.worker.process import EXIT_REFUSED, WorkerProcess
 from crew.worker.reload import Left
@@ -69,11 +68,8 @@ def serve(chosen: Options, left: Sequence[Left] = ()) -> int:
     """Supervise worker processes as `chosen`, in place of those `left` of older code; returns the exit status."""
     ledger = Ledger(chosen.processes, chosen.threads + chosen.concurrency + EXECUTIONS_NOTED)
 
-    def run_child(number: int, supervisor: Any, obituaries: Sequence[Obituary]) -> int:
-        process = WorkerProcess(
-            registry, chosen, number=number, ledger=ledger, supervisor=supervisor, obituaries=obituaries
-        )
-        return process.run()
+    def run_child(number: int, supervisor: Any) -> int:
+        return WorkerProcess(registry, chosen, number=number, ledger=ledger, supervisor=supervisor).run()
 
     return Supervisor(
         run_child, processes=chosen.processes, ledger=ledger, drain=chosen.drain, grace=chosen.grace, left=left

@@ -19,9 +19,8 @@ from crew.worker import death, reload
 from crew.worker.child import Child
 from crew.worker.frozen import Frozen
 from crew.worker.ledger import Ledger
-from crew.worker.obituary import Obituary
 from crew.worker.process import (
-    BURIED,
+    BURY,
     DRAIN,
     EXIT_BROKEN,
     EXIT_DRAINED,
@@ -43,15 +42,14 @@ KILL_MARGIN: Final = 3.0  # seconds after every deadline that a process keeps by
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
-RunChild = Callable[[int, socket.socket, Sequence[Obituary]], int]
+RunChild = Callable[[int, socket.socket], int]
 
 
 class Supervisor:
     """Keeps `processes` children alive.
 
     Args:
-        run_child: called in each forked child with its number, its socket, and what it has to tell the callers of
-            calls that died with other processes; returns the exit code.
+        run_child: called in each forked child with its number and its socket; returns the exit code.
         drain, grace: seconds, as the worker's options have them.
         left: processes of older code; each is drained when its successor serves.
     """
@@ -75,7 +73,6 @@ class Supervisor:
         self._leaving = [Child(one.pid, one.number, socket.socket(fileno=one.file)) for one in left]
         self._due = dict.fromkeys(range(processes), 0.0)  # number -> time.monotonic() of its next start
         self._delays = dict.fromkeys(range(processes), 0.0)
-        self._obituaries: list[Obituary] = []  # that no process has yet
         self._stillborn = 0
         self._exit_code: int | None = None
         self._kill_at: float | None = None
@@ -173,8 +170,7 @@ class Supervisor:
         if pid == 0:
             self._be_child(number, ours, theirs)
         theirs.close()
-        self._children[number] = Child(pid, number, ours, obituaries=self._obituaries)
-        self._obituaries = []
+        self._children[number] = Child(pid, number, ours)
         logger.debug("process %d started as number %d", pid, number)
 
     def _be_child(self, number: int, ours: socket.socket, theirs: socket.socket) -> NoReturn:
@@ -193,7 +189,7 @@ class Supervisor:
                 *(child.socket for child in self._everybody()),
             ):
                 inherited.close()
-            code = self._run_child(number, theirs, self._obituaries)
+            code = self._run_child(number, theirs)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -208,11 +204,10 @@ class Supervisor:
             words = child.socket.recv(64)
         except OSError:
             words = b""
-        if BURIED in words:
-            child.obituaries = []
         if READY in words:
             child.is_ready = True
             self._stillborn = 0
+            self._have_buried()
             for predecessor in self._leaving:
                 if predecessor.number == child.number or predecessor.number not in self._delays:
                     predecessor.tell(DRAIN)
@@ -225,11 +220,11 @@ class Supervisor:
         if code in (EXIT_DRAINED, EXIT_REPLACE, EXIT_REFUSED):
             self._ledger.record_exit(child.number)
         elif child.overdue:
-            self._obituaries += self._ledger.record_kill(child.number, child.overdue, code)
+            self._ledger.record_kill(child.number, child.overdue, code)
         else:
-            self._obituaries += self._ledger.record_crash(child.number, code)
+            self._ledger.record_crash(child.number, code)
             logger.error("process %d %s", child.pid, death.told(death.exit_status(code)))
-        self._obituaries += child.obituaries  # it had no time to tell them
+        self._have_buried()
         if self._exit_code is not None:
             return
         if code == EXIT_REFUSED:
@@ -241,6 +236,12 @@ class Supervisor:
             self._stop(EXIT_BROKEN)
             return
         self._due[child.number] = time.monotonic() + self._delay(child, code)
+
+    def _have_buried(self) -> None:
+        """One process that serves is to tell the callers of what has died; else the next one that does."""
+        serving = [child for child in self._children.values() if child.is_ready]
+        if serving and self._ledger.untold():
+            serving[0].tell(BURY)
 
     def _delay(self, child: Child, code: int) -> float:
         """At once for the first death, and where a task is to blame; later for each that follows soon."""

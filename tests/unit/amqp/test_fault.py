@@ -33,6 +33,20 @@ def failed_attempt(*causes: BaseException) -> BaseException:
     return failed
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "PRECONDITION_FAILED - message size 2000000 is larger than configured max size 1000000",
+        "PRECONDITION_FAILED - message size 2000000 is larger than max size 1000000",
+    ],
+)
+def test_a_message_that_is_too_large_for_the_broker_tells_what_is_not(text: str) -> None:
+    assert fault_of(exceptions.ChannelClosedByBroker(406, text)).largest == 1_000_000
+    assert (
+        fault_of(exceptions.ChannelClosedByBroker(406, "PRECONDITION_FAILED - unknown delivery tag 7")).largest is None
+    )
+
+
 SENTENCES = [
     (None, "the connection was closed"),
     (exceptions.StreamLostError("Transport indicated EOF"), "the connection broke"),

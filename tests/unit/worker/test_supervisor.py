@@ -47,7 +47,7 @@ def test_a_process_that_is_frozen_in_c_is_killed_and_replaced_and_only_what_froz
     frozen, innocent = an_execution(), an_execution()
     stacks = tmp_path / "stacks"
 
-    def run_child(number: int, parent: socket.socket, _obituaries: object) -> int:
+    def run_child(number: int, parent: socket.socket) -> int:
         if ledger.crashes(frozen.call.id):
             return EXIT_REFUSED  # the successor ends the test
         with stacks.open("w") as file:
@@ -84,7 +84,7 @@ def test_a_process_of_older_code_that_is_frozen_is_killed_once_it_had_its_time(
         time.sleep(20)
         os._exit(0)
 
-    def run_child(number: int, parent: socket.socket, _obituaries: object) -> int:
+    def run_child(number: int, parent: socket.socket) -> int:
         parent.send(READY)
         time.sleep(1.5)
         return EXIT_REFUSED  # ends the test
