@@ -252,6 +252,7 @@ class Channel:
         for future in self._waiting:
             if not future.done():
                 future.set_exception(fault)
+                future.exception()  # looked at, should nobody wait any longer
         unconfirmed, self._unconfirmed = self._unconfirmed, {}
         self._tags.clear()
         self._on_closed(fault)
@@ -262,9 +263,9 @@ class Channel:
     # --- asking -----------------------------------------------------------------------------------------------------
 
     async def _call(self, method: Callable[..., Any], **arguments: Any) -> None:
-        answer = self._answer()
         if not self.is_open:
             raise LinkFault("the channel is closed")
+        answer = self._answer()
         method(**arguments, callback=lambda frame: _resolve(answer, frame))
         await self._answered(answer)
 
