@@ -77,8 +77,6 @@ def _known(error: BaseException) -> LinkFault | None:
         return _closed_by_broker(error.reply_code, error.reply_text)
     if isinstance(error, exceptions.AMQPHeartbeatTimeout):
         return LinkFault("the broker has not answered for three heartbeats")
-    if isinstance(error, exceptions.ConnectionBlockedTimeout):
-        return LinkFault("the broker has blocked publishing for too long: it is short of memory or disk")
     if isinstance(error, socket.gaierror):
         return LinkFault(f"the host name cannot be resolved: {error.strerror}")
     if isinstance(error, ssl.SSLError):

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from crew.amqp import Delivery
 from crew.client import Scope
-from crew.errors import Interrupt
+from crew.errors import Interrupt, TooLarge
 from crew.protocol import codec, deadline, failure, user_headers
 from crew.protocol.failure import Failure
-from crew.protocol.message import Call, Headers, Outcome
+from crew.protocol.message import Body, Call, Headers, Outcome
 from crew.worker.cancellation import Cancellation
 from crew.worker.ended import RUNS_ELSEWHERE, Ended, ended_with, out_of_time, timed_out, worker_lost
 from crew.worker.reason import Reason
@@ -151,7 +151,7 @@ class Execution:
     def _returned(self, value: object) -> Ended:
         return Ended(
             Outcome.RETURNED,
-            codec.encode(value, self._serializer(value), max_size=self._max_message),
+            self._encoded(value),
             user_headers.check(self.headers),
         )
 
@@ -175,6 +175,12 @@ class Execution:
     def _end(self) -> None:
         self.run_time = None if self.started is None else time.monotonic() - self.started
         self.has_ended = True
+
+    def _encoded(self, value: object) -> Body:
+        try:
+            return codec.encode(value, self._serializer(value), max_size=self._max_message)
+        except TooLarge as error:
+            raise TooLarge(f"the value of task {self.task.name!r} cannot be sent: {error}") from None
 
     def _serializer(self, value: object) -> str | None:
         """A caller that speaks msgpack is answered in it."""

@@ -9,7 +9,6 @@ import pytest
 from crew.amqp.fault import LinkFault
 from crew.amqp.io_services import IOServices
 from crew.amqp.wire import open_wire
-from tests.unit.links import never
 from tests.waiting import until
 
 
@@ -37,6 +36,6 @@ async def test_every_wire_connects_by_way_of_it(monkeypatch: pytest.MonkeyPatch)
     create = IOServices.create_streaming_connection
     monkeypatch.setattr(IOServices, "create_streaming_connection", gone)
     with socket.create_server(("127.0.0.1", 0)) as listening, pytest.raises(LinkFault, match="connection reset"):
-        await open_wire(f"amqp://127.0.0.1:{listening.getsockname()[1]}/", name="test", heartbeat=10, on_closed=never)
+        await open_wire(f"amqp://127.0.0.1:{listening.getsockname()[1]}/", name="test", heartbeat=10)
     assert len(connected) == 1
     connected[0].close()

@@ -8,7 +8,7 @@ import pytest
 from pika import spec
 
 from crew.amqp import ConfirmStatus
-from crew.protocol import codec, properties
+from crew.protocol import codec, failure, properties
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Call, Headers, Outcome, Reply
 from crew.protocol.properties import Properties
@@ -207,3 +207,35 @@ def test_more_replies_than_can_be_kept_cost_the_oldest(
     replies.send_waiting()
     assert [one.properties.correlation_id for one in link.published] == ["b", "c"]
     assert "a reply is dropped" in caplog.text
+
+
+def test_who_called_is_told_of_a_value_that_the_broker_does_not_take(replies: Replies, link: FakeLink) -> None:
+    sent = Sent()
+    replies.answer(a_call(), VALUE, sent)
+    link.confirm_all(ConfirmStatus.TOO_LARGE)
+    assert sent.times == 0
+    reply = properties.to_reply(link.published[-1].properties, link.published[-1].body)
+    assert isinstance(reply, Reply)
+    assert reply.outcome is Outcome.RAISED
+    told = failure.decode(reply.body.data)
+    assert told.type_name == "crew.errors.TooLarge"
+    assert "the value of task 't' has 13 bytes" in told.message
+    link.confirm_all()
+    assert (sent.times, len(replies)) == (1, 0)
+
+
+def test_a_failure_that_the_broker_does_not_take_ends_its_delivery(replies: Replies, link: FakeLink) -> None:
+    sent = Sent()
+    replies.answer(a_call(), VALUE, sent)
+    link.confirm_all(ConfirmStatus.TOO_LARGE)
+    link.confirm_all(ConfirmStatus.TOO_LARGE)
+    assert (sent.times, len(replies), len(link.published)) == (1, 0, 2)
+
+
+def test_a_message_that_the_broker_takes_no_longer_is_parked_without_its_body(replies: Replies, link: FakeLink) -> None:
+    sent = Sent()
+    replies.park(a_delivery(task="t", body=b"large"), "why", sent)
+    link.confirm_all(ConfirmStatus.TOO_LARGE)
+    assert [one.body for one in link.published] == [b"large", b""]
+    link.confirm_all()
+    assert (sent.times, len(replies)) == (1, 0)
