@@ -10,7 +10,9 @@ from pika.adapters.utils import connection_workflow
 from crew.errors import ConnectionError
 
 ACCESS_REFUSED = 403  # https://www.rabbitmq.com/amqp-0-9-1-reference#domain.reply-code
+NOT_FOUND = 404
 PRECONDITION_FAILED = 406
+NOT_IMPLEMENTED = 540
 NOT_ALLOWED = 530
 _STARTING = "is down"  # a virtual host of a broker that is just starting is refused in the same way as an unknown one
 

@@ -241,7 +241,7 @@ class Link:
         self._wire.add_on_connection_blocked_callback(lambda *_: self._block(True))
         self._wire.add_on_connection_unblocked_callback(lambda *_: self._block(False))
         self._move(LinkEvent.CONNECTED)
-        self._channel = await self._open_channel(on_closed=on_closed)
+        self._channel = await self.open_channel(on_closed=on_closed)
         await self._declare(self._topology)
         consuming: set[str] = set()
         while waiting := [consumer for queue, consumer in self._consumers.items() if queue not in consuming]:
@@ -257,21 +257,21 @@ class Link:
 
     async def _declare(self, items: list[Item]) -> None:
         """Declare on a channel of its own, because a refusal costs the channel."""
-        channel = await self._open_channel()
+        channel = await self.open_channel()
         for item in items:
             try:
                 await channel.declare(item)
             except LinkFault as fault:
                 if fault.code != PRECONDITION_FAILED:
                     raise
-                channel = await self._open_channel()
+                channel = await self.open_channel()
                 await channel.declare(item, passive=True)
                 _warn_of_other_arguments(item, fault)
         await channel.close()
 
-    async def _open_channel(self, *, on_closed: Callable[[LinkFault], None] = lambda fault: None) -> Channel:
-        assert self._wire is not None
-        if not self._wire.is_open:
+    async def open_channel(self, *, on_closed: Callable[[LinkFault], None] = lambda fault: None) -> Channel:
+        """A channel for a moment: it ends with this connection, and does not come back; raises LinkFault."""
+        if self._wire is None or not self._wire.is_open:
             raise LinkFault("the connection broke")
         channel = Channel(self._wire, on_closed=on_closed, on_canceled=self._on_canceled)
         await channel.open()
