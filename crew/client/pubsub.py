@@ -8,6 +8,7 @@ from typing import Final
 
 from crew import errors
 from crew.amqp import ConfirmStatus, Consumer, Delivery, Link
+from crew.client.calls import BLOCKED
 from crew.client.subscription import OnEvent, Subscription, Subscriptions
 from crew.protocol import codec, properties, topology
 from crew.protocol.message import Event
@@ -77,7 +78,7 @@ class PubSub:
 
     async def _publish(self, event: Event) -> ConfirmStatus:
         if self._publishing.is_blocked:
-            raise errors.Overloaded("the broker has blocked publishing: it is short of memory or disk")
+            raise errors.Overloaded(BLOCKED)
         await self._publishing.ready()
         try:
             confirm = self._publishing.publish(
