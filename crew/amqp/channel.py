@@ -77,6 +77,13 @@ class Channel:
         if self.is_open:
             self._pika.close()
 
+    async def retire(self) -> bool:
+        """Close it once everything that was published over it is settled, which is no loss then; False until then."""
+        if self.is_open and not self._unconfirmed:
+            self._on_closed = lambda fault: None
+            await self.close()
+        return not self.is_open
+
     def lose(self, fault: LinkFault) -> None:
         """Its connection is given up: whoever waits hears of it now, not when the broker has said goodbye."""
         self._is_lost = True

@@ -29,7 +29,7 @@ from crew.amqp.link_state import LinkEvent, LinkMachine, LinkState
 from crew.amqp.wire import Wire, hang_up, open_wire
 from crew.errors import ConnectionError
 from crew.protocol.properties import Properties
-from crew.protocol.topology import Binding, Item, Queue
+from crew.protocol.topology import QUORUM, Binding, Item, Queue
 from crew.settings import Settings, redacted
 
 logger = logging.getLogger(__name__)
@@ -75,6 +75,8 @@ class Link:
         self._consumers = Consumers()
         self._wire: Wire | None = None
         self._channel: Channel | None = None
+        self._retired: list[Channel] = []  # over which something was published that is not settled
+        self._changing: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._hanging_up: set[asyncio.Task[None]] = set()
         self._ended: asyncio.Future[LinkFault]
@@ -105,6 +107,11 @@ class Link:
     def is_blocked(self) -> bool:
         """Whether the broker has blocked publishing; of a new connection it says so at the first message."""
         return self._wire is not None and self._wire.is_blocked
+
+    @property
+    def is_replicated(self) -> bool:
+        """Whether its queues are on several nodes, of which one leads: without a leader a queue refuses messages."""
+        return self._settings.queue_type == QUORUM
 
     @property
     def broker_version(self) -> str:
@@ -211,6 +218,19 @@ class Link:
             return Confirm(properties.correlation_id, len(body), ConfirmStatus.TOO_LARGE)
         return self._channel.publish(exchange, routing_key, properties, body, mandatory=mandatory)
 
+    def change_channel(self) -> None:
+        """Publish over another channel, in a moment: one over which a quorum queue without a leader has once refused a
+        message refuses all others for this queue, with RabbitMQ 3.10. For a link that does not consume."""
+        if self._changing is None or self._changing.done():
+            self._changing = asyncio.get_running_loop().create_task(self._change_channel(self._ended))
+
+    async def _change_channel(self, ended: "asyncio.Future[LinkFault]") -> None:
+        with contextlib.suppress(LinkFault):
+            channel = await self._open_channel(on_closed=functools.partial(_settle, ended))
+            if self._ended is ended and self.is_ready and self._channel is not None:
+                self._retired = [one for one in (*self._retired, self._channel) if not await one.retire()]
+                self._channel = channel
+
     # --- supervision ------------------------------------------------------------------------------------------------
 
     async def _supervise(self) -> None:
@@ -281,8 +301,9 @@ class Link:
         self._report(url, fault, f"next attempt in {wait:.1f} s", is_loss=was_ready)
         if was_ready:
             guarded(self._on_lost)(fault)
-        if self._channel is not None:
-            self._channel.lose(fault)
+        for channel in filter(None, (self._channel, *self._retired)):
+            channel.lose(fault)
+        self._retired = []
         self._hang_up()
         await asyncio.sleep(wait)
 
