@@ -76,7 +76,7 @@ def load(
     `CREW_AMQP_KEY` are files for the amqps:// URLs that name none themselves.
 
     Raises:
-        SettingsError: a URL, a number or a type of queue cannot be used.
+        SettingsError: a URL, a number, a file or a type of queue cannot be used.
     """
     environ = os.environ if environ is None else environ
     chosen = url or environ.get("CREW_AMQP_URL") or _private_node_url() or DEFAULT_URL

@@ -20,13 +20,16 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 from crew import broker_url
 from crew.amqp import frames, greeting, header, tls
 from crew.amqp.fault import LinkFault, fault_of
+from crew.amqp.guard import guarded
+from crew.amqp.io_services import IOServices
+from crew.amqp.silence import Silence
 from crew.amqp.wire_channel import WireChannel
 from crew.errors import SettingsError
 
 READ_BYTES: Final = 64 * 1024
 CONNECT_TIMEOUT: Final = 10.0  # seconds, for TCP, TLS and the AMQP handshake together
-GIVE_UP_TIMEOUT: Final = 1.0  # seconds to wait for the end of an attempt that nobody needs any longer
-BLOCKED_TIMEOUT: Final = 30.0  # seconds that a broker may block publishing before the connection is given up
+GIVE_UP_TIMEOUT: Final = 1.0  # seconds until a wire that is given up has closed its socket: a moment
+CLOSE_TIMEOUT: Final = 2.0  # seconds for the broker to say goodbye
 _FRAME_HEAD: Final = 7  # bytes: type, channel, size
 
 
@@ -41,8 +44,12 @@ class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
         self._lost_by: BaseException | None = None
         self._frame_buffer: bytes
         self._loop = custom_ioloop
+        self.is_blocked = False  # whether the broker has blocked publishing
+        self.on_blocked: Callable[[bool], None] = lambda blocked: None
         self.ended: asyncio.Future[LinkFault] = custom_ioloop.create_future()  # why, once an open wire has closed
-        super().__init__(*args, custom_ioloop=custom_ioloop, **kwargs)
+        super().__init__(*args, custom_ioloop=IOServices(custom_ioloop), **kwargs)
+        self.add_on_connection_blocked_callback(lambda *_: self._block(True))
+        self.add_on_connection_unblocked_callback(lambda *_: self._block(False))
 
     @property
     def largest_body(self) -> int:
@@ -50,9 +57,24 @@ class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
         return int(self._body_max_length)
 
     @property
+    def heard(self) -> int:
+        """Bytes that have ever come from the broker."""
+        return int(self.bytes_received) + len(self._frame_buffer)
+
+    @property
     def is_tls(self) -> bool:
         """Whether what travels is encrypted."""
         return self.params.ssl_options is not None
+
+    def watch(self) -> None:
+        """Give up, from now on, where the broker falls silent."""
+        silence = Silence(lambda: self.heard, heartbeat=self.params.heartbeat, on_silent=self.give_up)
+        self.ended.add_done_callback(lambda _: silence.stop())
+
+    def give_up(self, fault: LinkFault) -> None:
+        """End at once, in the midst of connecting too, without a word to the broker, who may not listen."""
+        if not self.is_closed:
+            self._terminate_stream(fault)
 
     def fault_of(self, error: BaseException | None) -> LinkFault:
         """Why it has ended: what ended the stream says more than what pika makes of it."""
@@ -64,6 +86,10 @@ class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
                 "it may want a client certificate (certfile=, keyfile=)"
             )
         return fault_of(error)
+
+    def _block(self, blocked: bool) -> None:
+        self.is_blocked = blocked
+        guarded(self.on_blocked)(blocked)
 
     # --- out --------------------------------------------------------------------------------------------------------
 
@@ -181,13 +207,12 @@ def _frame_size(buffer: bytes, start: int) -> int:
     return int(size) + frames.ENVELOPE
 
 
-async def open_wire(url: str, *, name: str, heartbeat: int, on_closed: Callable[[LinkFault], None]) -> Wire:
+async def open_wire(url: str, *, name: str, heartbeat: int) -> Wire:
     """Connect to the broker at `url`.
 
     Args:
         name: what the broker's lists call this connection.
         heartbeat: seconds.
-        on_closed: told once why the opened connection has ended.
 
     Raises:
         LinkFault: it did not work; LinkRefused: and will not.
@@ -204,9 +229,7 @@ async def open_wire(url: str, *, name: str, heartbeat: int, on_closed: Callable[
             opened.set_exception(failed.fault_of(error))
 
     def on_close(closed: Wire, error: BaseException) -> None:
-        fault = fault_of(error)
-        closed.ended.set_result(fault)
-        on_closed(fault)
+        closed.ended.set_result(fault_of(error))
 
     try:
         parameters = _parameters(url, name, heartbeat)
@@ -214,31 +237,35 @@ async def open_wire(url: str, *, name: str, heartbeat: int, on_closed: Callable[
         raise LinkFault(str(error)) from None
     wire = Wire(parameters, on_open, on_open_error, on_close, custom_ioloop=loop)
     try:
-        async with asyncio.timeout(parameters.stack_timeout):
+        async with asyncio.timeout(parameters.socket_timeout):
             await asyncio.shield(opened)
     except TimeoutError:
-        await _give_up(wire, opened)
-        raise LinkFault("the broker did not answer in time") from None
+        fault = LinkFault("the broker did not answer in time")
+        await _give_up(wire, opened, fault)
+        raise fault from None
     except asyncio.CancelledError:
-        await _give_up(wire, opened)
+        await _give_up(wire, opened, LinkFault("nobody needs it any longer"))
         raise
+    wire.watch()
     return wire
 
 
-async def _give_up(wire: Wire, opened: "asyncio.Future[None]") -> None:
-    """End an attempt to connect: let it come to its own end, as pika's `close` in mid-handshake fails on itself."""
-    opened.add_done_callback(lambda ended: None if ended.exception() else close_wire(wire))
-    await asyncio.wait([opened], timeout=GIVE_UP_TIMEOUT)
-    if wire.is_open or wire.is_closing:
+async def _give_up(wire: Wire, opened: "asyncio.Future[None]", fault: LinkFault) -> None:
+    """End an attempt to connect, and wait until its socket is closed."""
+    opened.add_done_callback(lambda ended: ended.exception())  # nobody asks any longer
+    wire.give_up(fault)
+    await asyncio.wait([wire.ended if opened.done() and not opened.exception() else opened], timeout=GIVE_UP_TIMEOUT)
+
+
+async def hang_up(wire: Wire) -> None:
+    """Close, and wait until it is closed: with a word to the broker, unless he does not answer it."""
+    if not (wire.is_closed or wire.is_closing):
+        wire.close()
+    if not wire.is_closed:
+        await asyncio.wait([wire.ended], timeout=CLOSE_TIMEOUT)
+    if not wire.is_closed:
+        wire.give_up(LinkFault("the broker did not say goodbye"))
         await asyncio.wait([wire.ended], timeout=GIVE_UP_TIMEOUT)
-
-
-def close_wire(wire: Wire) -> bool:
-    """Begin to close; whether there was anything to close."""
-    if wire.is_closed or wire.is_closing:
-        return False
-    wire.close()
-    return True
 
 
 def _parameters(url: str, name: str, heartbeat: int) -> pika.ConnectionParameters:
@@ -251,9 +278,8 @@ def _parameters(url: str, name: str, heartbeat: int) -> pika.ConnectionParameter
         credentials=pika.PlainCredentials(broker.username, broker.password),
         ssl_options=pika.SSLOptions(tls.context(broker), tls.server_name(broker)) if broker.is_tls else None,
         heartbeat=heartbeat,
-        blocked_connection_timeout=BLOCKED_TIMEOUT,
         connection_attempts=1,  # the link tries again, with its own delays
         socket_timeout=timeout,
-        stack_timeout=timeout,
+        stack_timeout=2 * timeout,  # it is given up long before
         client_properties={"connection_name": name, "product": "crew"},
     )

@@ -34,6 +34,7 @@ PUBSUB = "crew.PUBSUB"
 CONTROL = "crew.control"
 RETRY = "crew.retry"
 TASK_PREFIX = "crew.tasks."
+AGAIN_PREFIX = "crew.again."
 PARKED = "crew.parked"
 QUORUM = "quorum"
 DELAY_HEADER = "crew-delay"  # milliseconds
@@ -126,17 +127,35 @@ def task_queue_name(task: str) -> str:
     return TASK_PREFIX + task
 
 
+def again_queue_name(task: str) -> str:
+    """Name of the queue over which calls of a `task` with a bounded queue come back."""
+    return AGAIN_PREFIX + task
+
+
 def task_of_queue(queue: str) -> str:
     """The task whose calls `queue` carries."""
-    return queue.removeprefix(TASK_PREFIX)
+    return queue.removeprefix(TASK_PREFIX).removeprefix(AGAIN_PREFIX)
 
 
-def task_queue(task: str) -> Queue:
-    """The queue of `task`: its levels of priority, and the exchange for what dies in it."""
-    return Queue(
-        task_queue_name(task),
-        {"x-max-priority": PRIORITY_LEVELS - 1, "x-dead-letter-exchange": DEAD_LETTERS},
-    )
+def task_queue(task: str, *, max_queue: int | None = None) -> Queue:
+    """The queue of `task`: its levels of priority, and the exchange for what dies in it.
+
+    Args:
+        max_queue: calls that may wait in it, without those that a worker holds; one more is refused. None: no bound.
+    """
+    arguments: Arguments = {"x-max-priority": PRIORITY_LEVELS - 1, "x-dead-letter-exchange": DEAD_LETTERS}
+    if max_queue is not None:
+        arguments |= {"x-max-length": max_queue, "x-overflow": "reject-publish"}
+    return Queue(task_queue_name(task), arguments)
+
+
+def again_queue(task: str) -> Queue:
+    """The queue over which calls of a `task` with a bounded queue come back, to be run again.
+
+    It has no bound: a call that comes back was accepted long ago, and RabbitMQ drops without a word what it
+    dead-letters itself into a queue that is full and refuses.
+    """
+    return Queue(again_queue_name(task), task_queue(task).arguments)
 
 
 def delay_queue(delay_ms: int) -> tuple[Queue, Binding]:

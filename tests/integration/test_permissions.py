@@ -1,6 +1,7 @@
 """Users whom the broker lets do little: what they are told, and that what they are told to ask for is enough."""
 
 import json
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import pytest
@@ -11,6 +12,7 @@ from crew.amqp.fault import PERMISSIONS
 from crew.cli.node import Node
 from tests.integration.conftest import TASKS
 from tests.processes import Processes
+from tests.proxy import Proxy
 from tests.waiting import until
 
 PASSWORD = "theirs"
@@ -83,13 +85,18 @@ def test_a_worker_that_may_not_ends_and_says_what_it_may_not(
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("user", ["nothing", "no_write", "no_read"])
-async def test_a_client_that_may_not_is_refused_at_once(host: str, user: str) -> None:
-    client = Client(url_of(user, host))
+async def test_a_client_that_may_not_is_refused_at_once_and_holds_no_connection(
+    host: str, proxied: Callable[[str], Proxy], user: str
+) -> None:
+    proxy = proxied(url_of(user, host))
+    client = Client(proxy.url)
     with pytest.raises(crew.ConnectionError, match=f"user '{user}' may not use .* in virtual host '/': give it"):
         await client.connect(timeout=5)
     with pytest.raises(crew.ConnectionError, match="may not use"):
         await client.call("anything", expiration=10)
+    await until(lambda: proxy.connections <= 1)  # that of the other link, which may do what it has to, does no harm
     await client.close()
+    await until(lambda: proxy.connections == 0)
 
 
 def test_the_shell_says_it_in_one_line(host: str, processes: Processes) -> None:

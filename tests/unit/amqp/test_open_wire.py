@@ -11,7 +11,6 @@ import pytest
 from crew.amqp.fault import LinkFault, LinkRefused
 from crew.amqp.wire import open_wire
 from tests.certificates import Certificates
-from tests.unit.links import never
 
 
 @contextlib.asynccontextmanager
@@ -42,7 +41,7 @@ async def stranger(says: bytes | None, context: ssl.SSLContext | None = None) ->
 async def why_not(url: str) -> str:
     """What is said of an attempt to connect to `url`; another one may help."""
     with pytest.raises(LinkFault) as raised:
-        await open_wire(url, name="n", heartbeat=10, on_closed=never)
+        await open_wire(url, name="n", heartbeat=10)
     assert not isinstance(raised.value, LinkRefused)
     assert "\n" not in str(raised.value)
     return str(raised.value)

@@ -15,7 +15,6 @@ from pika.adapters.utils.io_services_utils import _AsyncPlaintextTransport
 from crew.amqp import header
 from crew.amqp.fault import LinkFault, LinkRefused
 from crew.amqp.wire import Wire, open_wire
-from tests.unit.links import never
 
 
 class Transport:
@@ -124,7 +123,7 @@ def test_a_header_that_pika_cannot_decode_does_not_break_the_connection(value: b
 async def test_a_file_that_has_gone_is_one_sentence_and_may_come_back(tmp_path: Path) -> None:
     url = f"amqps://me:secret@127.0.0.1:1/%2F?cacertfile={tmp_path}/gone.pem"
     with pytest.raises(LinkFault, match=r"gone\.pem cannot be read: no such file") as raised:
-        await open_wire(url, name="n", heartbeat=10, on_closed=never)
+        await open_wire(url, name="n", heartbeat=10)
     assert not isinstance(raised.value, LinkRefused)
     assert "secret" not in str(raised.value)
 
