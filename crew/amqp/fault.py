@@ -69,6 +69,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _known(error: BaseException) -> LinkFault | None:
     if isinstance(error, LinkFault):
         return error
+    if isinstance(error, exceptions.IncompatibleProtocolError):
+        return LinkFault(
+            "the host closed the connection before it said anything: it is starting, or the port is another program's"
+        )
     if isinstance(error, exceptions.AMQPConnectionError) and _BROKE in str(error):
         return LinkFault("the connection broke")  # while logging in, say, which pika takes for a refused login
     if isinstance(error, exceptions.ProbableAuthenticationError | exceptions.AuthenticationError):
@@ -83,8 +87,6 @@ def _known(error: BaseException) -> LinkFault | None:
         return LinkFault(f"the host name cannot be resolved: {error.strerror}")
     if isinstance(error, ssl.SSLError):
         return LinkFault(tls_fault.sentence_of(error))
-    if isinstance(error, exceptions.IncompatibleProtocolError):
-        return LinkFault("the broker closed the connection instead of speaking AMQP 0-9-1: is the port another one's?")
     if isinstance(error, OSError) and error.strerror:
         return LinkFault(error.strerror[:1].lower() + error.strerror[1:])
     if isinstance(error, TimeoutError):
