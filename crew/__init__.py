@@ -21,6 +21,7 @@ from crew.errors import (
     TaskError,
     TaskFailed,
     TimeoutError,
+    TooLarge,
     UnknownTask,
     WorkerLost,
 )
@@ -46,6 +47,7 @@ __all__ = [  # noqa: RUF022  # grouped for its reader
     "Overloaded",
     "ConnectionError",
     "SerializationError",
+    "TooLarge",
     "SettingsError",
     # raised inside a task
     "Interrupt",

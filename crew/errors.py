@@ -12,6 +12,7 @@
     │   └── Overloaded          refused, because too much is waiting already
     ├── ConnectionError         the broker is away                      (also builtins.ConnectionError)
     ├── SerializationError      a payload that its content type cannot carry
+    │   └── TooLarge            a payload of more bytes than a message may have
     └── SettingsError           a setting that cannot work
 
     SystemExit
@@ -155,6 +156,10 @@ class ConnectionError(CrewError, builtins.ConnectionError):
 
 class SerializationError(CrewError, ValueError):
     """A payload that its content type cannot carry."""
+
+
+class TooLarge(SerializationError):
+    """A payload of more bytes than a message may have."""
 
 
 class SettingsError(CrewError, ValueError):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,17 @@ from crew.cli.node import Node
 LEASH = "import sys, pathlib, crew.cli.node as n; sys.stdin.read(); n.Node(pathlib.Path(sys.argv[1])).stop()"
 
 VHOSTS = 16  # made at a time: rabbitmqctl takes half a second to start, and the node 20 ms for one
+
+
+@contextmanager
+def leashed(folder: Path, *, conf: Sequence[str] = ()) -> Iterator[Node]:
+    """A node in `folder` that runs, with more lines of rabbitmq.conf; it ends with the block, and with the tests."""
+    node = Node(folder, conf=conf)
+    with subprocess.Popen([sys.executable, "-c", LEASH, folder], stdin=subprocess.PIPE, start_new_session=True):
+        node.start()
+        yield node
+        node.kill()  # what it holds is of no use to anybody, and a clean stop takes a second
+    assert node.pid is None
 
 
 @pytest.fixture(scope="session")
@@ -29,12 +41,8 @@ def node(node_folder: Path) -> Iterator[Node]:
     """A node that tests may ask by `rabbitmqctl`; leave it running."""
     if "CREW_TEST_AMQP_URL" in os.environ:
         pytest.skip("this needs a node of our own, and CREW_TEST_AMQP_URL names another broker")
-    node = Node(node_folder)
-    with subprocess.Popen([sys.executable, "-c", LEASH, node_folder], stdin=subprocess.PIPE, start_new_session=True):
-        node.start()
+    with leashed(node_folder) as node:
         yield node
-        node.kill()  # what it holds is of no use to anybody, and a clean stop takes a second
-    assert node.pid is None
 
 
 @pytest.fixture(scope="session")

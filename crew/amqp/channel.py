@@ -47,6 +47,7 @@ class Channel:
         self._returned: set[str | None] = set()  # None: of a message without an id, whose confirm comes next
         self._tags: dict[str, str] = {}
         self._done_through = 0
+        self._is_lost = False
         self._consuming = asyncio.Lock()  # a prefetch belongs to the consumer that is started next
         self._pika: pika.channel.Channel
 
@@ -57,7 +58,7 @@ class Channel:
     @property
     def is_open(self) -> bool:
         """Whether it can be used."""
-        return bool(self._pika.is_open)
+        return not self._is_lost and bool(self._pika.is_open)
 
     async def open(self) -> None:
         """Open it, with confirms; raises LinkFault."""
@@ -75,6 +76,11 @@ class Channel:
         """Close it; nothing where it is closed."""
         if self.is_open:
             self._pika.close()
+
+    def lose(self, fault: LinkFault) -> None:
+        """Its connection is given up: whoever waits hears of it now, not when the broker has said goodbye."""
+        self._is_lost = True
+        self._on_close(self, fault)
 
     # --- declaring --------------------------------------------------------------------------------------------------
 
@@ -210,7 +216,7 @@ class Channel:
             raise LinkFault("the channel is closed")
         self._pika.basic_publish(exchange, routing_key, body, properties, mandatory)
         self._published += 1
-        confirm = self._unconfirmed[self._published] = Confirm(properties.correlation_id)
+        confirm = self._unconfirmed[self._published] = Confirm(properties.correlation_id, len(body))
         return confirm
 
     # --- what pika tells --------------------------------------------------------------------------------------------
@@ -224,17 +230,10 @@ class Channel:
         properties: Properties,
         body: bytes,
     ) -> None:
-        on_delivery(
-            Delivery(
-                self,
-                method.delivery_tag,
-                queue,
-                method.routing_key,
-                method.redelivered,
-                properties,
-                body,
-            )
-        )
+        if self._is_lost:
+            return  # it goes back to its queue with the connection
+        tag, topic = method.delivery_tag, method.routing_key
+        on_delivery(Delivery(self, tag, queue, topic, method.redelivered, properties, body))
 
     def _on_confirm(self, frame: Any) -> None:
         """The broker has taken one message, or all up to one; unroutable ones came back just before."""
@@ -275,7 +274,8 @@ class Channel:
         self._tags.clear()
         self._on_closed(fault)
         for confirm in unconfirmed.values():
-            guarded(confirm.settle)(ConfirmStatus.LOST)
+            is_too_large = fault.largest is not None and confirm.size > fault.largest
+            guarded(confirm.settle)(ConfirmStatus.TOO_LARGE if is_too_large else ConfirmStatus.LOST)
 
     # --- asking -----------------------------------------------------------------------------------------------------
 
@@ -287,14 +287,16 @@ class Channel:
         return await self._answered(answer)
 
     async def _answered(self, answer: "asyncio.Future[Any]") -> Any:
-        """The broker's answer; one that never comes ends the connection, and the next one asks again."""
-        try:
-            async with asyncio.timeout(ANSWER_WITHIN):
-                return await answer
-        except TimeoutError:
-            fault = LinkFault(f"the broker has left a request unanswered for {ANSWER_WITHIN:.0f} s")
-            self._on_closed(fault)
-            raise fault from None
+        """The broker's answer; one that never comes ends the connection, and the next one asks again.
+
+        A broker that blocks publishing does not read what we ask until it has recovered.
+        """
+        while not (await asyncio.wait([answer], timeout=ANSWER_WITHIN))[0]:
+            if not self._wire.is_blocked:
+                fault = LinkFault(f"the broker has left a request unanswered for {ANSWER_WITHIN:.0f} s")
+                self._on_closed(fault)
+                raise fault
+        return answer.result()
 
     def _answer(self) -> "asyncio.Future[Any]":
         """A future for the broker's answer; it fails when the channel closes instead."""

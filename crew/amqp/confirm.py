@@ -12,17 +12,19 @@ class ConfirmStatus(enum.Enum):
     CONFIRMED = "confirmed"  # the broker has it
     RETURNED = "returned"  # no queue takes it
     REFUSED = "refused"  # the queue is full
+    TOO_LARGE = "too large"  # the broker has closed the channel over it, and would again
     LOST = "lost"  # the channel closed before the broker said anything
 
 
 class Confirm:
     """The broker's word on one published message; can be awaited, or told to call back at once."""
 
-    __slots__ = ("_on_settled", "key", "status")
+    __slots__ = ("_on_settled", "key", "size", "status")
 
-    def __init__(self, key: str | None) -> None:
+    def __init__(self, key: str | None, size: int = 0, status: ConfirmStatus | None = None) -> None:
         self.key = key
-        self.status: ConfirmStatus | None = None
+        self.size = size  # bytes of the message's body
+        self.status = status
         self._on_settled: Callable[[ConfirmStatus], None] | None = None
 
     def __repr__(self) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from crew.errors import SettingsError
+from crew.settings import rabbitmq_folder
 
 # Debian's wrappers in /usr/sbin insist on root or rabbitmq and drop the environment, so the real programs come first.
 FOLDERS: Final = (
@@ -21,11 +22,15 @@ HOW_TO_INSTALL: Final = (
 
 
 def program(name: str) -> Path:
-    """Path of RabbitMQ's `name`: "rabbitmq-server" or "rabbitmqctl".
+    """Path of RabbitMQ's `name`: "rabbitmq-server" or "rabbitmqctl", in `CREW_RABBITMQ` where that is set.
 
     Raises:
         SettingsError: it is not installed.
     """
+    if chosen := rabbitmq_folder():
+        if (chosen / name).exists():
+            return chosen / name
+        raise SettingsError(f"CREW_RABBITMQ names {str(chosen)!r}, and no {name} is there")
     for folder in FOLDERS:
         if (folder / name).exists():
             return folder / name

@@ -4,16 +4,20 @@ import asyncio
 import logging
 from collections.abc import Callable, Generator
 from contextvars import copy_context
-from typing import Any
+from typing import Any, Final
+
+import msgspec
 
 from crew.client.callback import call_back
 from crew.client.scope import Scope, current
 from crew.errors import Canceled
-from crew.protocol.message import Call, Headers
+from crew.protocol.message import Body, Call, Headers
 
 logger = logging.getLogger(__name__)
 
 OnAnswer = Callable[[Any, Headers], object]
+
+_IN_THE_BROKER: Final = Body(b"", None)  # in place of a body
 
 
 class PendingCall:
@@ -39,6 +43,8 @@ class PendingCall:
         self.has_started = False
         self.is_published = False
         self.was_published = False  # once, though maybe it has not arrived, and waits for the broker again
+        self.is_confirmed = False
+        self.held_bytes = 0  # of its body, as ByteBudget counts them
         self._callback = callback
         self._context = None if callback is None else copy_context()
         self._on_canceled = on_canceled
@@ -78,6 +84,11 @@ class PendingCall:
     def done(self) -> bool:
         """Whether it has ended."""
         return self._is_done
+
+    def confirm(self) -> None:
+        """The broker has it, and keeps its body from now on: it need never be published again."""
+        self.is_confirmed = True
+        self.message = msgspec.structs.replace(self.message, body=_IN_THE_BROKER)
 
     def cancel(self) -> bool:
         """Give the call up: who awaits it gets Canceled. False where it has ended already."""

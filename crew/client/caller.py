@@ -19,11 +19,22 @@ class Caller:
         client: an id; it names the queue of the replies.
         limit: calls that may be in flight.
         publishing, consuming: links to publish on and to take replies from.
+        max_message: bytes that the body of a call may have as it travels.
         options: of Calls.
     """
 
-    def __init__(self, client: str, limit: int, *, publishing: Link, consuming: Link, **options: Any) -> None:
+    def __init__(
+        self,
+        client: str,
+        limit: int,
+        *,
+        publishing: Link,
+        consuming: Link,
+        max_message: int = codec.MAX_BODY,
+        **options: Any,
+    ) -> None:
         self.client = client
+        self._max_message = max_message
         self.calls = Calls(limit, publishing=publishing, consuming=consuming, **options)
         self.queue, self.binding = topology.reply_queue(client)
         self.consumer = Consumer(self.queue.name, self.calls.on_reply, REPLY_PREFETCH)
@@ -46,7 +57,7 @@ class Caller:
         message = Call(
             id=new_id() if id is None else topology.check_name("id", id),
             task=topology.check_name("task", task),
-            body=codec.encode(data, serializer),
+            body=codec.encode(data, serializer, max_size=self._max_message),
             priority=properties.check_priority(priority),
             deadline=time.time() + deadline.check_duration("expiration", expiration),
             timeout=None if timeout is None else deadline.check_duration("timeout", timeout),

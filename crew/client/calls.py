@@ -14,7 +14,7 @@ from crew import errors
 from crew.amqp import ConfirmStatus, Delivery, Link
 from crew.client.answer import answer_to
 from crew.client.call import PendingCall
-from crew.client.pending import PendingCalls
+from crew.client.pending import MAX_BYTES, PendingCalls
 from crew.protocol import codec, deadline, properties, topology
 from crew.protocol.message import Control, Outcome, Reply
 from crew.protocol.properties import DeadLetter
@@ -37,6 +37,7 @@ class Calls:
         consuming: the link over which replies come; nothing is published while they could not arrive.
         decode: what this client accepts.
         ack: how a reply is acknowledged; with all before it, where nobody else uses the channel.
+        max_bytes: bodies of the calls that the broker has not taken yet.
     """
 
     def __init__(
@@ -47,10 +48,11 @@ class Calls:
         consuming: Link,
         decode: codec.Decode = codec.decode,
         ack: Callable[[Delivery], object] = Delivery.ack_through,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
         self._decode = decode
         self._ack = ack
-        self._pending = PendingCalls(limit, self._on_due)
+        self._pending = PendingCalls(limit, self._on_due, max_bytes=max_bytes)
         self._publishing = publishing
         self._consuming = consuming
         self._untold: dict[str, tuple[str, Control]] = {}  # id -> routing key and what waits for the broker
@@ -63,7 +65,7 @@ class Calls:
 
         Raises:
             DuplicateTaskId: a call with its id is in flight.
-            Overloaded: too many are, or the broker has blocked publishing.
+            Overloaded: too many are, or too many bytes wait for the broker, or it has blocked publishing.
         """
         if self._publishing.is_blocked:
             raise errors.Overloaded("the broker has blocked publishing: it is short of memory or disk", task=call.task)
@@ -139,6 +141,10 @@ class Calls:
 
     def _on_confirm(self, call: PendingCall, status: ConfirmStatus) -> None:
         match status:
+            case ConfirmStatus.CONFIRMED:
+                self._pending.confirm(call)
+            case ConfirmStatus.TOO_LARGE:
+                self._settle(call, _too_large(call))
             case ConfirmStatus.RETURNED:
                 error = errors.UnknownTask(f"no worker has ever served task {call.task!r}", task=call.task, id=call.id)
                 self._settle(call, error)
@@ -183,3 +189,10 @@ class Calls:
         except errors.ConnectionError:
             if not deadline.is_past(control.deadline, time.time()) and len(self._untold) < MAX_UNTOLD:
                 self._untold[control.id] = key, control
+
+
+def _too_large(call: PendingCall) -> errors.TooLarge:
+    return errors.TooLarge(
+        f"call {call.id} of task {call.task!r} has {len(call.message.body.data)} bytes, more than the broker takes in "
+        "one message: its max_message_size is smaller than CREW_MAX_MESSAGE here"
+    )

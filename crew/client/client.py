@@ -11,6 +11,7 @@ from crew.amqp import Link
 from crew.client.call import OnAnswer, PendingCall
 from crew.client.caller import Caller
 from crew.client.parallel import Parallel
+from crew.client.pending import MAX_BYTES
 from crew.client.pubsub import PubSub
 from crew.client.scope import current
 from crew.client.subscription import OnEvent, Subscription
@@ -32,18 +33,29 @@ class Client:
         url: AMQP URL, or several with commas between them; default: see `crew.settings.load`.
         name: shown in the broker's lists and part of the client's id; needs not be unique. Default: host and pid.
         max_pending: calls that may be in flight; one more is Overloaded.
+        max_pending_bytes: bodies, as they travel, of the calls that the broker has not taken yet: they are kept here
+            until then, and the broker may be away; one more is Overloaded. Default 256 MiB.
+        queue_type: "classic", or "quorum" for queues that a cluster keeps on several nodes, as the workers have it;
+            default: `CREW_QUEUE_TYPE`, else classic.
 
     Raises:
-        SettingsError: the URL cannot be used.
-        ValueError: the name or max_pending cannot be one.
+        SettingsError: the URL or the type of queue cannot be used.
+        ValueError: the name, max_pending or max_pending_bytes cannot be one.
     """
 
-    def __init__(self, url: str | None = None, *, name: str | None = None, max_pending: int = MAX_PENDING) -> None:
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        name: str | None = None,
+        max_pending: int = MAX_PENDING,
+        max_pending_bytes: int = MAX_BYTES,
+        queue_type: str | None = None,
+    ) -> None:
         self.name = _shortened(topology.check_name("name", name or f"{socket.gethostname()}-{os.getpid()}"))
         self.id = f"{self.name}-{new_id()[:12]}"
-        if isinstance(max_pending, bool) or not isinstance(max_pending, int) or max_pending < 1:
-            raise ValueError(f"max_pending must be an int of at least 1, not {max_pending!r}")
-        settings = settings_module.load(url)
+        settings = settings_module.load(url, queue_type=queue_type)
+        self.max_message = settings.max_message
         self._publishing = Link(
             settings,
             name=f"{self.name} publish",
@@ -61,7 +73,14 @@ class Client:
         )
         links = {"publishing": self._publishing, "consuming": self._consuming}
         decode = codec.decoder(settings.accept, settings.max_payload)
-        self._caller = Caller(self.id, max_pending, **links, decode=decode)
+        self._caller = Caller(
+            self.id,
+            _checked("max_pending", max_pending),
+            **links,
+            max_message=settings.max_message,
+            max_bytes=_checked("max_pending_bytes", max_pending_bytes),
+            decode=decode,
+        )
         self._calls = self._caller.calls
         self._pubsub = PubSub(self.id, **links, decode=decode)
         self._consuming.remember(self._caller.consumer, self._caller.queue, self._caller.binding)
@@ -100,7 +119,7 @@ class Client:
                 await self._publishing.ready()
         except TimeoutError:
             why = f": {fault}" if (fault := self._consuming.fault or self._publishing.fault) else ""
-            raise errors.ConnectionError(f"the broker was not reached within {timeout} s{why}") from None
+            raise errors.ConnectionError(f"the broker was not reached within {timeout:g} s{why}") from None
 
     async def close(self) -> None:
         """End: calls in flight get ConnectionError, this client's queues are deleted; idempotent."""
@@ -161,9 +180,10 @@ class Client:
 
         Raises:
             ValueError: an argument is out of its range.
-            SerializationError: the serializer cannot carry `data`.
+            SerializationError: the serializer cannot carry `data`; TooLarge: nor would a message of CREW_MAX_MESSAGE.
             DuplicateTaskId: a call with this id is in flight.
-            Overloaded: too many calls are in flight, or the broker has blocked publishing.
+            Overloaded: too many calls are in flight, too many bytes of them wait for the broker, or it has blocked
+                publishing.
             ConnectionError: the client was closed.
             Canceled: the current scope was abandoned: see `crew.client.Scope`.
 
@@ -224,7 +244,7 @@ class Client:
         """
         event = Event(
             topic=topology.check_topic(topic),
-            body=codec.encode(data, serializer),
+            body=codec.encode(data, serializer, max_size=self.max_message),
             persistent=bool(persistent),
             headers=user_headers.check(headers),
         )
@@ -251,6 +271,12 @@ class Client:
     def unsubscribe(self, topic: str, callback: OnEvent | None = None) -> None:
         """Close the subscriptions to `topic`, or only those of `callback`; nothing where there is none."""
         self._pubsub.unsubscribe(topic, callback)
+
+
+def _checked(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be an int of at least 1, not {value!r}")
+    return value
 
 
 def _shortened(name: str) -> str:

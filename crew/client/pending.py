@@ -10,10 +10,12 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from crew.client.budget import ByteBudget
 from crew.client.call import PendingCall
 from crew.errors import DuplicateTaskId, Overloaded
 from crew.protocol.message import Headers
 
+MAX_BYTES: Final = 256 * 1024 * 1024  # 16 of the largest messages, and a quarter of a process that has 1 GiB
 SWEEP_ABOVE: Final = 1_000  # dead entries that the heap may hold beside the living
 
 _NOBODY: Final = (-1, None)
@@ -25,10 +27,12 @@ class PendingCalls:
     Args:
         limit: how many there may be.
         on_due: told each call whose time has come; it settles it.
+        max_bytes: bodies of those that the broker has not taken yet.
     """
 
-    def __init__(self, limit: int, on_due: Callable[[PendingCall], None]) -> None:
+    def __init__(self, limit: int, on_due: Callable[[PendingCall], None], *, max_bytes: int = MAX_BYTES) -> None:
         self._limit = limit
+        self._budget = ByteBudget(max_bytes)
         self._on_due = on_due
         self._calls: dict[str, tuple[int, PendingCall]] = {}  # id -> number, call
         self._due: list[tuple[float, int, str]] = []  # time, number, id: no call, so that none is kept for its time
@@ -44,17 +48,23 @@ class PendingCalls:
     def __repr__(self) -> str:
         return f"<PendingCalls: {len(self._calls)} of at most {self._limit}>"
 
+    @property
+    def unconfirmed_bytes(self) -> int:
+        """Bytes of the bodies that the broker has not taken yet."""
+        return self._budget.taken
+
     def add(self, call: PendingCall, due_in: float) -> None:
         """Wait for the answer to `call`, for `due_in` seconds.
 
         Raises:
             DuplicateTaskId: a call with this id waits already.
-            Overloaded: too many wait already.
+            Overloaded: too many wait already, or too many bytes for the broker.
         """
         if call.id in self._calls:
             raise DuplicateTaskId(f"a call with the id {call.id!r} is still in flight", task=call.task, id=call.id)
         if len(self._calls) >= self._limit:
             raise Overloaded(f"{self._limit} calls are waiting already", task=call.task, id=call.id)
+        self._budget.take(call)
         number = next(self._numbers)
         self._calls[call.id] = number, call
         loop = asyncio.get_running_loop()
@@ -71,14 +81,23 @@ class PendingCalls:
     def settle(self, id: str, answer: Any, headers: Headers | None = None) -> bool:
         """End a call with a value or an exception; False where none waits: a late or second answer."""
         _, call = self._calls.pop(id, _NOBODY)
+        if call is None:
+            return False
+        self._budget.give_back(call)
         self._sweep()
-        return call is not None and call.settle(answer, headers)
+        return call.settle(answer, headers)
 
     def forget(self, call: PendingCall) -> None:
         """Wait for `call` no longer."""
         if self.get(call.id) is call:
             del self._calls[call.id]
+            self._budget.give_back(call)
             self._sweep()
+
+    def confirm(self, call: PendingCall) -> None:
+        """The broker has `call`: its body is not kept here."""
+        self._budget.give_back(call)
+        call.confirm()
 
     def close(self) -> None:
         """Let the timer go."""

@@ -55,10 +55,19 @@ class PubSub:
     # --- publish ----------------------------------------------------------------------------------------------------
 
     async def publish(self, event: Event, timeout: float) -> None:
-        """Publish `event`; returns when the broker has it, raises ConnectionError where that took `timeout` seconds."""
+        """Publish `event`; returns when the broker has it.
+
+        Raises:
+            ConnectionError: that took `timeout` seconds.
+            Overloaded: the broker has blocked publishing.
+            TooLarge: the broker takes no message of that size.
+        """
         try:
             async with asyncio.timeout(timeout):
-                while await self._publish(event) is not ConfirmStatus.CONFIRMED:
+                while (status := await self._publish(event)) is not ConfirmStatus.CONFIRMED:
+                    if status is ConfirmStatus.TOO_LARGE:
+                        size = len(event.body.data)
+                        raise errors.TooLarge(f"the broker takes no message of {size} bytes: see its max_message_size")
                     if not event.persistent:
                         raise errors.ConnectionError(f"the connection broke while an event on {event.topic!r} was sent")
         except TimeoutError:
@@ -67,6 +76,8 @@ class PubSub:
             ) from None
 
     async def _publish(self, event: Event) -> ConfirmStatus:
+        if self._publishing.is_blocked:
+            raise errors.Overloaded("the broker has blocked publishing: it is short of memory or disk")
         await self._publishing.ready()
         try:
             confirm = self._publishing.publish(

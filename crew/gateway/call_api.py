@@ -7,7 +7,7 @@ import msgspec
 from tornado.web import stream_request_body
 
 from crew.client import Client, PendingCall
-from crew.errors import SerializationError
+from crew.errors import SerializationError, TooLarge
 from crew.gateway.abandon import AbandonMixin
 from crew.gateway.problem_mixin import ProblemMixin
 from crew.gateway.problems import Refused
@@ -16,7 +16,6 @@ from crew.protocol import codec, deadline
 from crew.protocol.message import Body
 
 MAX_EXPIRATION: Final = 60.0  # seconds
-MAX_BODY: Final = codec.MAX_BODY  # bytes: more does not travel
 
 _SERIALIZERS: Final = {content_type: name for name, content_type in codec.SERIALIZERS.items()}
 _ARGUMENTS: Final[dict[str, Callable[[str], float]]] = {"priority": int, "expiration": float, "timeout": float}
@@ -38,12 +37,15 @@ class CallHandler(AbandonMixin, ProblemMixin):
     Args:
         client: makes the calls.
         max_expiration: seconds that a request may ask for.
-        max_body: bytes of the request's body.
+        max_body: bytes of the request's body; None: as many as a message of the client may have.
     """
 
-    def initialize(self, *, client: Client, max_expiration: float = MAX_EXPIRATION, max_body: int = MAX_BODY) -> None:
+    def initialize(
+        self, *, client: Client, max_expiration: float = MAX_EXPIRATION, max_body: int | None = None
+    ) -> None:
         """Take what the route gives."""
-        self.client, self.max_expiration, self.max_body = client, max_expiration, max_body
+        self.client, self.max_expiration = client, max_expiration
+        self.max_body = client.max_message if max_body is None else max_body
         self._received = bytearray()
         self._is_too_large = False
 
@@ -70,6 +72,8 @@ class CallHandler(AbandonMixin, ProblemMixin):
         payload, terms = self._payload(content_type), self._terms()
         try:
             return self.client.call(task, payload, serializer=_SERIALIZERS[content_type], **terms)
+        except TooLarge:
+            raise
         except ValueError as error:  # it names what is wrong; a SerializationError is one, too
             raise Refused(422, str(error)) from None
 

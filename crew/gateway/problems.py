@@ -37,6 +37,7 @@ KINDS: Final[dict[type[BaseException], Kind]] = {
     errors.TaskFailed: Kind(500, "task-failed", "The task raised an exception"),
     # 502, not 503: who tries this again at once, as proxies do, takes more workers down
     errors.WorkerLost: Kind(502, "worker-lost", "The workers that ran the call died"),
+    errors.TooLarge: Kind(413, "too-large", "A message of more bytes than it may have"),
     errors.SerializationError: Kind(502, "unreadable-value", "The value of the task cannot be read"),
     errors.TaskError: Kind(502, "no-value", "The call ended without a value"),
     errors.Overloaded: Kind(503, "overloaded", "Too much is waiting already", RETRY_AFTER),

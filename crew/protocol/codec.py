@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from crew.errors import SerializationError, SettingsError
+from crew.errors import SerializationError, SettingsError, TooLarge
 from crew.protocol.message import Body
 
 JSON: Final = "application/json"
@@ -27,21 +27,23 @@ ALLOWED: Final = frozenset(SERIALIZERS.values())
 
 COMPRESS_ABOVE: Final = 32 * 1024  # bytes
 COMPRESSION_LEVEL: Final = 1  # 9 gains a few percent for ten times the time of a process that must not block
-MAX_BODY: Final = 16 * 1024 * 1024  # bytes as they travel: RabbitMQ 4 closes the channel of a larger message
+MAX_BODY: Final = 16 * 1024 * 1024  # bytes as they travel, unless the sender says otherwise: see Settings.max_message
 MAX_DECOMPRESSED: Final = 64 * 1024 * 1024  # bytes, unless the receiver says otherwise
 _GZIP_WBITS: Final = 31  # zlib's way to say: with gzip's header and trailer
 
 _JSON_EXACT: Final = frozenset({str, int, bool, type(None)})
 
 
-def encode(payload: Any, serializer: str | None = None) -> Body:
+def encode(payload: Any, serializer: str | None = None, *, max_size: int = MAX_BODY) -> Body:
     """`payload` as a body.
 
     Args:
         serializer: "json", "msgpack", "text" or "bytes"; by default bytes travel as they are, anything else as JSON.
+        max_size: bytes that the body may have as it travels.
 
     Raises:
         SerializationError: the serializer cannot carry the payload so that the receiver gets an equal value.
+        TooLarge: it has more than `max_size` bytes, compressed where that makes it smaller.
         ValueError: there is no such serializer.
     """
     content_type = _content_type(payload, serializer)
@@ -50,10 +52,8 @@ def encode(payload: Any, serializer: str | None = None) -> Body:
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise SerializationError(f"{content_type} cannot carry this payload: {error}") from None
     body = _compressed(data, content_type)
-    if len(body.data) > MAX_BODY:
-        raise SerializationError(
-            f"the payload encodes to {len(body.data)} bytes, more than the {MAX_BODY} of a message"
-        )
+    if len(body.data) > max_size:
+        raise TooLarge(f"the payload encodes to {len(body.data)} bytes, more than the {max_size} of a message")
     return body
 
 

@@ -2,6 +2,9 @@
 
 Clients and workers declare from the same functions, so that their arguments cannot differ. Everything here runs
 unchanged on RabbitMQ 3.10 to 4.3: no transient non-exclusive queue, no mirroring, no `x-` binding key.
+
+The functions describe classic queues. `of_type` makes quorum queues of them, which a cluster keeps on several nodes:
+of all of them, since a durable classic queue can be neither used nor declared while the one node that has it is down.
 """
 
 import re
@@ -19,6 +22,10 @@ SUBSCRIPTION_MAX_LENGTH = 10_000  # events; the oldest go first
 PARKED_MAX_LENGTH = 100_000
 CONTROL_EXPIRES_MS = 60_000  # a cancel outlives a worker's short disconnect
 CONTROL_MAX_LENGTH = 10_000  # cancels
+# Deliveries, more than any call sees: crew counts crashes itself. Without this argument RabbitMQ 4 gives a message up
+# after 20, before 4.3 also one that busy workers gave back, and 3.10 sends what comes back to the end of its queue. The
+# -1 that is no limit for RabbitMQ 4 is one delivery for 3.10.
+DELIVERY_LIMIT = 1_000_000
 DELAY_QUEUE_EXPIRES_MS = 600_000  # after its delay: RabbitMQ deletes a queue that nobody declares, full or not
 
 DEFAULT_EXCHANGE = ""
@@ -27,7 +34,10 @@ PUBSUB = "crew.PUBSUB"
 CONTROL = "crew.control"
 RETRY = "crew.retry"
 TASK_PREFIX = "crew.tasks."
+HOLDING_PREFIX = "crew.moved."  # as long as the one before, so that every task's name fits
+AGAIN_PREFIX = "crew.again."
 PARKED = "crew.parked"
+QUORUM = "quorum"
 DELAY_HEADER = "crew-delay"  # milliseconds
 CLIENT_HEADER = "crew-client"  # RabbitMQ ignores binding keys that begin with `x-`: such a binding matches everything
 
@@ -72,6 +82,30 @@ EXCHANGES: tuple[Exchange, ...] = (
 )
 
 
+def of_type(item: Item, queue_type: str) -> Item:
+    """`item` as it is declared where queues are of `queue_type`: "classic", or "quorum".
+
+    A quorum queue refuses levels of priority: RabbitMQ 4.0 has two and 4.3 all of them without being asked, 3.10 none.
+    """
+    if queue_type != QUORUM or not isinstance(item, Queue):
+        return item
+    arguments = {name: value for name, value in item.arguments.items() if name != "x-max-priority"}
+    arguments |= {"x-queue-type": QUORUM, "x-delivery-limit": DELIVERY_LIMIT}
+    if arguments.get("x-dead-letter-exchange") == DEFAULT_EXCHANGE:  # a call that waits for its retry has no other copy
+        arguments |= {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
+    return Queue(item.name, arguments)
+
+
+def shortcoming(queue_type: str, version: str) -> str | None:
+    """What queues of this type lack on RabbitMQ `version`, like "3.10.8", in one sentence; None where it is nothing."""
+    if queue_type != QUORUM or not (told := re.match(r"(\d+)\.(\d+)", version)):
+        return None
+    if (release := (int(told[1]), int(told[2]))) >= (4, 3):
+        return None
+    has = "no priorities" if release < (4, 0) else "two levels of priority, 0 to 127 and 128 to 255, served in turns"
+    return f"quorum queues of RabbitMQ {version} have {has}; with 4.3 they have ten"
+
+
 def check_name(kind: str, name: object) -> str:
     """Return `name` where it can stand in a queue name or a routing key.
 
@@ -94,17 +128,43 @@ def task_queue_name(task: str) -> str:
     return TASK_PREFIX + task
 
 
+def again_queue_name(task: str) -> str:
+    """Name of the queue over which calls of a `task` with a bounded queue come back."""
+    return AGAIN_PREFIX + task
+
+
 def task_of_queue(queue: str) -> str:
     """The task whose calls `queue` carries."""
-    return queue.removeprefix(TASK_PREFIX)
+    return queue.removeprefix(TASK_PREFIX).removeprefix(AGAIN_PREFIX)
 
 
-def task_queue(task: str) -> Queue:
-    """The queue of `task`: its levels of priority, and the exchange for what dies in it."""
-    return Queue(
-        task_queue_name(task),
-        {"x-max-priority": PRIORITY_LEVELS - 1, "x-dead-letter-exchange": DEAD_LETTERS},
-    )
+def task_queue(task: str, *, max_queue: int | None = None) -> Queue:
+    """The queue of `task`: its levels of priority, and the exchange for what dies in it.
+
+    Args:
+        max_queue: calls that may wait in it, without those that a worker holds; one more is refused. None: no bound.
+    """
+    arguments: Arguments = {"x-max-priority": PRIORITY_LEVELS - 1, "x-dead-letter-exchange": DEAD_LETTERS}
+    if max_queue is not None:
+        arguments |= {"x-max-length": max_queue, "x-overflow": "reject-publish"}
+    return Queue(task_queue_name(task), arguments)
+
+
+def again_queue(task: str) -> Queue:
+    """The queue over which calls of a `task` with a bounded queue come back, to be run again.
+
+    It has no bound: a call that comes back was accepted long ago, and RabbitMQ drops without a word what it
+    dead-letters itself into a queue that is full and refuses.
+    """
+    return Queue(again_queue_name(task), task_queue(task).arguments)
+
+
+def holding_queue(task: str) -> Queue:
+    """The queue in which the calls of `task` wait while its own is declared anew, in the order in which they come.
+
+    What expires in it goes to its caller, as in the queue of the task.
+    """
+    return Queue(HOLDING_PREFIX + task, {"x-dead-letter-exchange": DEAD_LETTERS})
 
 
 def delay_queue(delay_ms: int) -> tuple[Queue, Binding]:

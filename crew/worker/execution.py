@@ -11,15 +11,14 @@ import math
 import time
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-import msgspec
-
 from crew.amqp import Delivery
 from crew.client import Scope
-from crew.errors import Interrupt
+from crew.errors import Interrupt, TooLarge
 from crew.protocol import codec, deadline, failure, user_headers
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Call, Headers, Outcome
 from crew.worker.cancellation import Cancellation
+from crew.worker.ended import RUNS_ELSEWHERE, Ended, ended_with, out_of_time, timed_out, worker_lost
 from crew.worker.reason import Reason
 from crew.worker.running import running
 from crew.worker.task import Task
@@ -28,45 +27,8 @@ if TYPE_CHECKING:
     from crew.worker.nested_call import NestedCall
 
 
-class Ended(msgspec.Struct, frozen=True):
-    """What an execution came to.
-
-    Attributes:
-        outcome: as the reply says it; None where there is no reply, because another worker runs the call again.
-        body: the encoded value, or an encoded Failure.
-        headers: of the reply.
-        retry_after: seconds until the call is to be run again, instead of being answered with this; None where it is
-            answered.
-    """
-
-    outcome: Outcome | None
-    body: Body
-    headers: Headers = {}
-    retry_after: float | None = None
-
-    def at(self, stack: str) -> "Ended":
-        """As it is, with the place where the task was."""
-        told = msgspec.structs.replace(failure.decode(self.body.data), traceback=failure.shortened(stack))
-        return msgspec.structs.replace(self, body=Body(failure.encode(told), codec.JSON))
-
-
 ENDED: Final = "the task that made it has ended, or was interrupted"  # why a nested call is given up
-NO_BODY: Final = Body(b"", None)
 ONE_STRIKE: Final = 0.5  # seconds within which one interrupt is enough, whoever else sends it
-
-
-def ended_with(outcome: Outcome, told: Failure, *, retry_after: float | None = None) -> Ended:
-    """An end without a value."""
-    return Ended(outcome, Body(failure.encode(told), codec.JSON), retry_after=retry_after)
-
-
-def out_of_time(call: Call) -> Ended:
-    """The end of a call that must not be started, as its deadline has passed."""
-    if call.attempt > 1:  # a worker took it before
-        message = f"task {call.task!r} has failed, and no worker took it in time to try it again"
-        return ended_with(Outcome.TIMED_OUT, Failure(type_name="TimeoutError", message=message))
-    told = Failure(type_name="ExpirationError", message=f"no worker took task {call.task!r} in time")
-    return ended_with(Outcome.EXPIRED, told)
 
 
 class Execution:
@@ -75,12 +37,23 @@ class Execution:
     Args:
         crashes: how often a worker process of this host has died while it ran this call.
         decode: what this worker accepts.
+        max_message: bytes that the encoded value may have.
     """
 
+    slot: int | None = None  # of the ledger
+
     def __init__(
-        self, delivery: Delivery, call: Call, task: Task, *, crashes: int = 0, decode: codec.Decode = codec.decode
+        self,
+        delivery: Delivery,
+        call: Call,
+        task: Task,
+        *,
+        crashes: int = 0,
+        decode: codec.Decode = codec.decode,
+        max_message: int = codec.MAX_BODY,
     ) -> None:
         self._decode = decode
+        self._max_message = max_message
         self.delivery = delivery
         self.call = call
         self.task = task
@@ -96,7 +69,6 @@ class Execution:
         self.is_acked = False
         self.is_answered = False
         self.is_announced = False  # the caller knows that it has started
-        self.slot: int | None = None  # of the ledger
         self.scope: Scope | None = None  # of the calls that it makes, once it has made one
         self.waits_for: NestedCall | None = None  # the call whose value it waits for
         self.shields = 0
@@ -110,6 +82,16 @@ class Execution:
             "ended" if self.has_ended else "interrupted" if self.reason else "running" if self.started else "waiting"
         )
         return f"<Execution of call {self.call.id} of task {self.task.name}: {state}>"
+
+    @property
+    def runs_once(self) -> bool:
+        """Whether its delivery ends with its start, so that nobody runs it again when its process dies."""
+        return self.task.long or not self.call.persistent
+
+    def leave_slot(self) -> int | None:
+        """Its slot of the ledger, to whoever asks first: lane and I/O thread may at the same time."""
+        slot: int | None = self.__dict__.pop("slot", None)
+        return slot
 
     # --- steps ------------------------------------------------------------------------------------------------------
 
@@ -169,7 +151,7 @@ class Execution:
     def _returned(self, value: object) -> Ended:
         return Ended(
             Outcome.RETURNED,
-            codec.encode(value, self._serializer(value)),
+            self._encoded(value),
             user_headers.check(self.headers),
         )
 
@@ -193,6 +175,12 @@ class Execution:
     def _end(self) -> None:
         self.run_time = None if self.started is None else time.monotonic() - self.started
         self.has_ended = True
+
+    def _encoded(self, value: object) -> Body:
+        try:
+            return codec.encode(value, self._serializer(value), max_size=self._max_message)
+        except TooLarge as error:
+            raise TooLarge(f"the value of task {self.task.name!r} cannot be sent: {error}") from None
 
     def _serializer(self, value: object) -> str | None:
         """A caller that speaks msgpack is answered in it."""
@@ -284,19 +272,17 @@ def _interrupted(execution: Execution, reason: Reason) -> Ended:
     match reason:
         case Reason.TIMEOUT:
             ran = time.monotonic() - (execution.started or time.monotonic())
-            message = f"task {task!r} was interrupted after {ran:.3f} s{_waiting(execution.waits_for)}"
-            told = Failure(type_name="TimeoutError", message=message)
-            return ended_with(Outcome.TIMED_OUT, told)
+            return timed_out(f"task {task!r} was interrupted after {ran:.3f} s{_waiting(execution.waits_for)}")
         case Reason.CANCELED:
             return ended_with(Outcome.CANCELED, Failure(type_name="Canceled", message=f"task {task!r} was cancelled"))
+        case Reason.DRAIN if execution.call.persistent and execution.task.long:
+            return worker_lost(f"the worker of task {task!r} was stopped while it ran", retry_after=0.0)
         case Reason.DRAIN if execution.call.persistent:
-            return Ended(None, NO_BODY)
+            return RUNS_ELSEWHERE
         case Reason.DRAIN:
-            told = Failure(
-                type_name="WorkerLost",
-                message=f"the worker of task {task!r} was stopped, and a call that is not persistent is not run twice",
+            return worker_lost(
+                f"the worker of task {task!r} was stopped, and a call that is not persistent is not run twice"
             )
-            return ended_with(Outcome.WORKER_LOST, told)
 
 
 def _waiting(nested: "NestedCall | None") -> str:

@@ -18,7 +18,8 @@ from crew.protocol.message import Outcome
 from crew.worker import alarm, pause
 from crew.worker.alarm import ALARM
 from crew.worker.buffer import Buffer
-from crew.worker.execution import Execution, ended_with
+from crew.worker.ended import ended_with
+from crew.worker.execution import Execution
 from crew.worker.interrupt import stack_of
 from crew.worker.lane import RESEND, OnExecution
 from crew.worker.reason import Reason

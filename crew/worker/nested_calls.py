@@ -20,6 +20,7 @@ from crew.worker.nested_call import NestedCall
 from crew.worker.shield import Shield
 
 MAX_IN_FLIGHT: Final = 10_000  # nested calls of one worker process
+MAX_BYTES: Final = 64 * 1024 * 1024  # of those that the broker has not taken: a host has many worker processes
 TRACE_HEADERS: Final = ("traceparent", "tracestate", "baggage")  # https://www.w3.org/TR/trace-context/
 
 
@@ -31,6 +32,7 @@ class NestedCalls:
         publishing, consuming: its links.
         mailbox: of the I/O thread.
         on_call: told before each call is sent.
+        max_message: bytes that the body of a call may have as it travels.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class NestedCalls:
         consuming: Link,
         decode: codec.Decode,
         on_call: Callable[[], None],
+        max_message: int = codec.MAX_BODY,
     ) -> None:
         self._caller = Caller(
             worker,
@@ -49,6 +52,8 @@ class NestedCalls:
             publishing=publishing,
             consuming=consuming,
             decode=decode,
+            max_message=max_message,
+            max_bytes=MAX_BYTES,
             ack=Delivery.ack,  # the channel is that of the tasks, too
         )
         self._consuming = consuming

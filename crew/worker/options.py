@@ -55,7 +55,7 @@ def worker_options(command: F) -> F:
 
 def from_flags(*, verbose: bool, logging: str | None, **flags: Any) -> Options:
     """Options from what click has parsed; raises SettingsError where the broker's address cannot be used."""
-    address = {name: flags.pop(name) for name in ("url", "host", "port", "username", "password", "vhost")}
+    address = {name: flags.pop(name) for name in ("url", "host", "port", "username", "password", "vhost", "queue_type")}
     level = logging or ("debug" if verbose else "info")
     return Options(broker=settings_module.load(**address), level=level, **flags)
 
@@ -77,6 +77,11 @@ _FLAGS = (
     click.option("--password", help="Better: CREW_AMQP_PASSWORD in the environment, which nobody sees."),
     click.option("--vhost", help="Virtual host at the broker."),
     click.option("--url", help="AMQP URL of the broker, or several with commas; default CREW_AMQP_URL."),
+    click.option(
+        "--queue-type",
+        type=click.Choice(settings_module.QUEUE_TYPES),
+        help="quorum: a cluster keeps queues on several nodes; default CREW_QUEUE_TYPE, else classic.",
+    ),
     click.option("--processes", "--forks", type=_POSITIVE, default=1, show_default=True, help="Worker processes."),
     click.option("--threads", type=_POSITIVE, default=1, show_default=True, help="Tasks at a time in each process."),
     click.option(

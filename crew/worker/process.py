@@ -6,6 +6,7 @@ pair: one byte a message, and its end means that the other is gone.
 
 import asyncio
 import faulthandler
+import functools
 import logging
 import os
 import signal
@@ -36,6 +37,7 @@ from crew.worker.task import Registry
 logger = logging.getLogger(__name__)
 
 READY: Final = b"r"  # to the supervisor: the broker was reached, and tasks are served
+BURY: Final = b"b"  # from the supervisor: calls have died with their process, and their callers are to be told
 DRAIN: Final = b"d"  # from the supervisor: take nothing new, finish, exit
 HURRY: Final = b"h"  # from the supervisor: interrupt what runs, exit
 
@@ -58,12 +60,20 @@ class WorkerProcess:
     """
 
     def __init__(
-        self, registry: Registry, options: Options, *, number: int, ledger: Ledger, supervisor: socket.socket
+        self,
+        registry: Registry,
+        options: Options,
+        *,
+        number: int,
+        ledger: Ledger,
+        supervisor: socket.socket,
     ) -> None:
         self.id = new_id()
         self._registry = registry
         self._options = options
         self._supervisor = supervisor
+        self._ledger = ledger
+        self._burying: set[int] = set()  # slots of the ledger whose callers are being told
         self._loop = asyncio.new_event_loop()
         self._mailbox = Mailbox(self._loop)
         self._stations = stations(registry, options, number=number, ledger=ledger, mailbox=self._mailbox)
@@ -136,7 +146,7 @@ class WorkerProcess:
             name=f"{name} worker consume",
             topology=(
                 *topology.EXCHANGES,
-                *map(topology.task_queue, names),
+                *(queue for task in self._registry for queue in task.queues),
                 control,
                 *topology.control_bindings(self.id, names),
             ),
@@ -155,6 +165,7 @@ class WorkerProcess:
             publishing=self._publishing,
             consuming=self._consuming,
             decode=decode,
+            max_message=self._options.broker.max_message,
             on_call=self._on_nested_call,
         )
         context.bind(self._nested.call)
@@ -166,6 +177,7 @@ class WorkerProcess:
                 canceled=self._canceled,
                 on_worn_out=self._on_worn_out,
                 decode=decode,
+                max_message=self._options.broker.max_message,
             )
         self._loop.add_reader(self._supervisor, self._on_supervisor)
         self._publishing.open()
@@ -179,6 +191,8 @@ class WorkerProcess:
                 consumer.interrupt_all()
             if not await self._idle(self._options.grace, hurry=False):
                 logger.warning("a task goes on after its interrupt and %g s of grace", self._options.grace)
+                for consumer in self._consumers:
+                    consumer.give_up()
                 await self._flush()
                 os._exit(EXIT_REPLACE)
         await self._flush()
@@ -218,6 +232,8 @@ class WorkerProcess:
     def _on_ready(self) -> None:
         count, names = len(self._registry), ", ".join(task.name for task in self._registry)
         logger.info("serving %d %s: %s", count, "task" if count == 1 else "tasks", names)
+        if lacks := topology.shortcoming(self._options.broker.queue_type, self._consuming.broker_version):
+            logger.info("%s", lacks)
         self._nested.send_waiting()
         self._tell(READY)
 
@@ -235,7 +251,7 @@ class WorkerProcess:
 
     def _on_lost(self, fault: LinkFault) -> None:
         for consumer in self._consumers:
-            consumer.on_lost()
+            consumer.on_lost(fault.patience)
 
     def _on_control(self, delivery: Delivery) -> None:
         """Nobody wants the answer to a call any longer."""
@@ -264,9 +280,25 @@ class WorkerProcess:
         if not told:
             logger.error("the supervisor is gone: draining")
             self._loop.remove_reader(self._supervisor)
+        if BURY in told:
+            self._bury()
         if HURRY in told:
             self._hurry.set()
-        self._told.set()
+        if told.strip(BURY) or not told:
+            self._told.set()
+
+    def _bury(self) -> None:
+        """Tell the callers of what has died with its process; where the broker is away, when it is back."""
+        for slot, one in self._ledger.untold().items():
+            if slot not in self._burying:
+                self._burying.add(slot)
+                ended = one.ended(socket.gethostname())
+                logger.warning("call %s is answered: %s", one.id, ended.message)
+                self._replies.answer(one.call, ended, functools.partial(self._on_buried, slot))
+
+    def _on_buried(self, slot: int) -> None:
+        self._ledger.bury(slot)
+        self._burying.discard(slot)
 
     def _on_signal(self, *_: object) -> None:
         """SIGTERM straight to this process means the same as from the supervisor."""
@@ -284,7 +316,7 @@ class WorkerProcess:
         """`context.pubsub.publish`, in the thread of a task."""
         event = Event(
             topic=topology.check_topic(topic),
-            body=codec.encode(message, serializer),
+            body=codec.encode(message, serializer, max_size=self._options.broker.max_message),
             headers=user_headers.check(headers),
         )
         asyncio.run_coroutine_threadsafe(self._pubsub.publish(event, PUBLISH_TIMEOUT), self._loop).result()

@@ -6,16 +6,18 @@ drops a second.
 
 import functools
 import logging
+import socket
 import time
 from collections.abc import Callable
 
 import msgspec
 
 from crew.amqp import ConfirmStatus, Delivery, Link
-from crew.errors import ConnectionError
-from crew.protocol import properties, topology, user_headers
+from crew.errors import ConnectionError, TooLarge
+from crew.protocol import failure, properties, topology, user_headers
+from crew.protocol.failure import Failure
 from crew.protocol.message import Call, Outcome, Reply
-from crew.worker.execution import NO_BODY, Ended
+from crew.worker.ended import NO_BODY, Ended, ended_with
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +25,6 @@ MAX_WAITING = 10_000  # replies kept while the broker is away; prefetch bounds t
 MAX_REASON = 1_000  # characters: a header shares its frame with the other properties
 
 OnSent = Callable[[], object]
-_Publish = Callable[[], None]
 
 
 class Replies:
@@ -36,7 +37,7 @@ class Replies:
     def __init__(self, link: Link, worker: str) -> None:
         self._link = link
         self._worker = worker
-        self._waiting: dict[int, _Publish] = {}
+        self._waiting: dict[int, _Outgoing] = {}
         self._unconfirmed = 0
         self._count = 0
 
@@ -57,7 +58,18 @@ class Replies:
             message_id=call.message_id,
             headers=ended.headers,
         )
-        self._send(call.reply_to, properties.of_reply(reply), ended.body.data, on_sent)
+        of_reply, body = properties.of_reply(reply), ended.body.data
+        instead = functools.partial(self._answer_too_large, call, len(body), on_sent)
+        is_small = ended.outcome is not Outcome.RETURNED
+        self._send(_Outgoing(call.reply_to, of_reply, body, on_sent, None if is_small else instead))
+
+    def _answer_too_large(self, call: Call, size: int, on_sent: OnSent) -> None:
+        message = (
+            f"the value of task {call.task!r} has {size} bytes, more than the broker takes in one message: its "
+            "max_message_size is smaller than CREW_MAX_MESSAGE of the worker"
+        )
+        told = Failure(type_name=failure.type_name(TooLarge()), message=message)
+        self.answer(call, ended_with(Outcome.RAISED, told), on_sent)
 
     def announce(self, call: Call) -> bool:
         """Tell the client that its call has started; False where the broker is away: try again while it runs."""
@@ -79,49 +91,84 @@ class Replies:
             return False
         return True
 
-    def park(self, delivery: Delivery, reason: str, on_sent: OnSent) -> None:
-        """Put the message of `delivery` where it can be looked at, with the reason."""
+    def park(self, delivery: Delivery, reason: str, on_sent: OnSent, *, exit_status: str = "") -> None:
+        """Put the message of `delivery` where it can be looked at, with the reason.
+
+        Args:
+            exit_status: how the last process ended that ran it, as `death.exit_status` has it; "" where none has.
+        """
         logger.error("a message of %s is given up and parked in %s: %s", delivery.queue, topology.PARKED, reason)
-        headers = {**user_headers.sendable(delivery.properties.headers or {}), properties.REASON: reason[:MAX_REASON]}
-        headers[properties.TASK] = topology.task_of_queue(delivery.queue)
+        given = delivery.properties.headers or {}
+        headers = {
+            **user_headers.sendable(given),
+            **properties.of_parked(given, reason=reason[:MAX_REASON], host=socket.gethostname(), status=exit_status),
+            properties.TASK: topology.task_of_queue(delivery.queue),
+        }
         parked = msgspec.structs.replace(
             delivery.properties, headers=headers, expiration=None, delivery_mode=2, timestamp=int(time.time())
         )
-        self._send(topology.PARKED, parked, delivery.body, on_sent)
+        self._park(parked, delivery.body, on_sent)
+
+    def _park(self, parked: properties.Properties, body: bytes, on_sent: OnSent) -> None:
+        """Park it; without its body where the broker does not take that any longer, rather than not at all."""
+
+        def instead() -> None:
+            logger.error("it is parked without its body: the broker takes no message of %d bytes", len(body))
+            self._park(parked, b"", on_sent)
+
+        self._send(_Outgoing(topology.PARKED, parked, body, on_sent, instead if body else None))
 
     def send_waiting(self) -> None:
         """Send what waits for the broker."""
         waiting, self._waiting = self._waiting, {}
-        for publish in waiting.values():
-            publish()
+        for number, message in waiting.items():
+            self._publish(number, message)
 
-    def _send(self, queue: str, of_message: properties.Properties, body: bytes, on_sent: OnSent) -> None:
+    def _send(self, message: "_Outgoing") -> None:
         self._count += 1
-        self._publish(self._count, queue, of_message, body, on_sent)
+        self._publish(self._count, message)
 
-    def _publish(
-        self, number: int, queue: str, of_message: properties.Properties, body: bytes, on_sent: OnSent
-    ) -> None:
-        again = functools.partial(self._publish, number, queue, of_message, body, on_sent)
+    def _publish(self, number: int, message: "_Outgoing") -> None:
         try:
-            confirm = self._link.publish(topology.DEFAULT_EXCHANGE, queue, of_message, body, mandatory=True)
+            confirm = self._link.publish(
+                topology.DEFAULT_EXCHANGE, message.queue, message.properties, message.body, mandatory=True
+            )
         except ConnectionError:
-            self._keep(number, again)
+            self._keep(number, message)
             return
         self._unconfirmed += 1
-        confirm.then(functools.partial(self._on_confirm, number, again, queue, on_sent))
+        confirm.then(functools.partial(self._on_confirm, number, message))
 
-    def _on_confirm(self, number: int, again: _Publish, queue: str, on_sent: OnSent, status: ConfirmStatus) -> None:
+    def _on_confirm(self, number: int, message: "_Outgoing", status: ConfirmStatus) -> None:
         self._unconfirmed -= 1
-        if status is ConfirmStatus.LOST:
-            self._keep(number, again)
-            return
-        if status is not ConfirmStatus.CONFIRMED:
-            logger.info("a reply is dropped, as its client is gone: %s was %s", queue, status.value)
-        on_sent()
+        match status:
+            case ConfirmStatus.LOST:
+                self._keep(number, message)
+            case ConfirmStatus.TOO_LARGE if message.instead is not None:
+                message.instead()
+            case ConfirmStatus.CONFIRMED:
+                message.on_sent()
+            case _:
+                logger.info("a reply is dropped, as its client is gone: %s was %s", message.queue, status.value)
+                message.on_sent()
 
-    def _keep(self, number: int, publish: _Publish) -> None:
-        self._waiting[number] = publish
+    def _keep(self, number: int, message: "_Outgoing") -> None:
+        self._waiting[number] = message
         if len(self._waiting) > MAX_WAITING:
             del self._waiting[min(self._waiting)]
             logger.error("a reply is dropped: %d wait for the broker already", MAX_WAITING)
+
+
+class _Outgoing(msgspec.Struct, frozen=True):
+    """A message on its way.
+
+    Attributes:
+        on_sent: called when the broker has it, or nobody wants it.
+        instead: called where the broker takes no message of that size.
+    """
+
+    queue: str
+    properties: properties.Properties
+    body: bytes
+    on_sent: OnSent
+    instead: Callable[[], None] | None

@@ -17,8 +17,9 @@ import msgspec
 from crew.amqp import ConfirmStatus, Link
 from crew.errors import ConnectionError
 from crew.protocol import deadline, properties, topology, user_headers
-from crew.protocol.message import Call
-from crew.worker.execution import Ended, Execution
+from crew.protocol.message import Call, Outcome
+from crew.worker.ended import Ended
+from crew.worker.execution import Execution
 from crew.worker.replies import Replies
 
 logger = logging.getLogger(__name__)
@@ -81,8 +82,9 @@ class Retries:
 
     async def _is_sent(self, execution: Execution, ended: Ended, on_sent: OnSent) -> bool:
         """Whether the broker has it, or will deliver it again by itself."""
-        call = execution.call
+        call = _sendable(execution.call)
         delay = ended.retry_after or 0.0
+        again = call if ended.outcome is Outcome.WORKER_LOST else _next_attempt(call)  # that one has not failed
         for _ in range(PUBLISHES):
             with contextlib.suppress(ConnectionError):  # it was closed: nothing waits for it then
                 await self._link.ready()
@@ -90,12 +92,12 @@ class Retries:
                 return True
             if deadline.is_past(call.deadline, time.time() + delay):
                 break
-            status = await self._publish(call, round(delay * 1000))
+            status = await self._publish(again, round(delay * 1000), execution.task.way_back)
             if status is ConfirmStatus.CONFIRMED:
                 self._on_confirmed(execution, on_sent)
                 return True
-            if status is ConfirmStatus.LOST and not call.persistent:
-                break  # the broker may have it, and would run it twice
+            if status is ConfirmStatus.TOO_LARGE or (status is ConfirmStatus.LOST and not call.persistent):
+                break  # it never takes it; or may have it, and would run it twice
             await asyncio.sleep(AGAIN_AFTER)
         return False
 
@@ -104,14 +106,16 @@ class Retries:
         if execution.call.attempt == 1 and not execution.is_announced:
             self._replies.announce(execution.call)  # a client whose time is up should know that a worker took it
 
-    async def _publish(self, call: Call, delay_ms: int) -> ConfirmStatus | None:
-        """The broker's word on the next attempt of `call`; None where it could not be asked."""
+    async def _publish(self, call: Call, delay_ms: int, way_back: str) -> ConfirmStatus | None:
+        """The broker's word on `call`, by the queue `way_back`; None where it could not be asked."""
         try:
-            await self._declare(delay_ms)
+            if delay_ms:
+                await self._declare(delay_ms)
+            now = time.time()
             status = await self._link.publish(
-                topology.RETRY,
-                topology.task_queue_name(call.task),
-                properties.of_retry(_next_attempt(call), delay_ms, now=time.time()),
+                topology.RETRY if delay_ms else topology.DEFAULT_EXCHANGE,
+                way_back,
+                properties.of_retry(call, delay_ms, now=now) if delay_ms else properties.of_call(call, now=now),
                 call.body.data,
                 mandatory=True,
             )
@@ -130,6 +134,11 @@ class Retries:
                 self._declared[delay_ms] = now
 
 
+def _sendable(call: Call) -> Call:
+    """`call` without headers of another sender that would break the connection."""
+    return msgspec.structs.replace(call, headers=user_headers.sendable(call.headers))
+
+
 def _next_attempt(call: Call) -> Call:
-    """`call`, as it is published again: without headers of another sender that would break the connection."""
-    return msgspec.structs.replace(call, attempt=call.attempt + 1, headers=user_headers.sendable(call.headers))
+    """`call` when it has failed once more."""
+    return msgspec.structs.replace(call, attempt=call.attempt + 1)

@@ -11,6 +11,7 @@ from crew.worker.retry import DEFAULT_BACKOFF, check_retry
 P = ParamSpec("P")
 R = TypeVar("R")
 
+MAX_QUEUE = 2**31 - 1  # calls: what every version of the broker takes as the length of a queue
 MAX_TIMEOUT = 25 * 60.0  # seconds: the broker takes a delivery back that is not acknowledged for 30 minutes
 
 
@@ -25,14 +26,20 @@ class Task:
         name: by which clients call it.
         timeout: seconds that one execution may run; default: as long as the call's own budget lasts. A call may ask for
             less, not for more.
+        long: whether a call is acknowledged when it starts; default False. For what may run longer than 25 minutes:
+            the broker would hand it to a second worker after 30. From its start on it is run at most once: where its
+            process dies, its caller gets `WorkerLost`.
         retries: how often a call is run again whose execution has raised; default 0. Never beyond the call's deadline.
         backoff: seconds until the first retry, and the longest until any, as each waits twice as long as the one
             before it; default (1, 60).
         retry_on: tuple of the exceptions that are worth a retry; default (Exception,), which is all of them. A task
             that is interrupted, or calls `sys.exit()`, is not run again.
+        max_queue: calls that may wait in its queue, those that workers hold not counted; one more is Overloaded.
+            Default: no bound. A queue that the broker has already keeps the bound that it was made with.
 
     Raises:
-        ValueError: the name cannot be one, the timeout is no duration, or retries, backoff or retry_on cannot work.
+        ValueError: the name cannot be one, the timeout is no duration, retries, backoff or retry_on cannot work, or
+            max_queue is no bound.
     """
 
     def __init__(
@@ -40,15 +47,19 @@ class Task:
         name: str,
         *,
         timeout: float | None = None,
+        long: bool = False,
         retries: int = 0,
         backoff: tuple[float, float] = DEFAULT_BACKOFF,
         retry_on: tuple[type[Exception], ...] = (Exception,),
+        max_queue: int | None = None,
     ) -> None:
         if callable(name):
             raise ValueError(f'a task needs a name: write @Task("{getattr(name, "__name__", "name")}")')
         self.name = topology.check_name("task", name)
         self.timeout = None if timeout is None else deadline.check_duration("timeout", timeout)
+        self.long = bool(long)
         self.retry = check_retry(retries, backoff, retry_on)
+        self.max_queue = None if max_queue is None else _check_max_queue(max_queue)
         self.function: Callable[..., Any] = _not_bound
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
@@ -58,6 +69,17 @@ class Task:
 
     def __repr__(self) -> str:
         return f"<Task {self.name}: {self.origin}>"
+
+    @property
+    def queues(self) -> tuple[topology.Queue, ...]:
+        """Over which its calls come: its own queue, and the one over which they come back where that has a bound."""
+        own = topology.task_queue(self.name, max_queue=self.max_queue)
+        return (own,) if self.max_queue is None else (own, topology.again_queue(self.name))
+
+    @property
+    def way_back(self) -> str:
+        """Name of the queue for a call that is to be run again."""
+        return self.queues[-1].name
 
     @property
     def is_async(self) -> bool:
@@ -96,9 +118,11 @@ class HandlerClass:
         name: str,
         *,
         timeout: float | None = None,
+        long: bool = False,
         retries: int = 0,
         backoff: tuple[float, float] = DEFAULT_BACKOFF,
         retry_on: tuple[type[Exception], ...] = (Exception,),
+        max_queue: int | None = None,
     ) -> None:
         """Serve the task `name` with this class; arguments as for `Task`."""
 
@@ -107,7 +131,15 @@ class HandlerClass:
 
         process.__qualname__ = f"{cls.__qualname__}.process"
         process.__wrapped__ = cls.process  # type: ignore[attr-defined]  # so that it is found where the user wrote it
-        Task(name, timeout=timeout, retries=retries, backoff=backoff, retry_on=retry_on)(process)
+        Task(
+            name,
+            timeout=timeout,
+            long=long,
+            retries=retries,
+            backoff=backoff,
+            retry_on=retry_on,
+            max_queue=max_queue,
+        )(process)
 
 
 class Registry:
@@ -139,10 +171,11 @@ class Registry:
             self._mistakes.append(
                 f"task {task.name!r} is an async generator: an `async def` without `yield` can be run"
             )
-        if task.timeout is not None and task.timeout > MAX_TIMEOUT:
+        if task.timeout is not None and task.timeout > MAX_TIMEOUT and not task.long:
             self._mistakes.append(
                 f"task {task.name!r} has a timeout of {task.timeout:.0f} s, and the broker would hand it to a second "
-                f"worker after 30 minutes: {MAX_TIMEOUT:.0f} s is the most"
+                f"worker after 30 minutes: write long=True, which acknowledges a call when it starts, or a timeout of "
+                f"{MAX_TIMEOUT:.0f} s at most"
             )
         self._tasks[task.name] = task
 
@@ -157,6 +190,12 @@ class Registry:
             raise SettingsError('there is no task to serve: write @Task("name") above a function')
         if self._mistakes:
             raise SettingsError("; ".join(dict.fromkeys(self._mistakes)))
+
+
+def _check_max_queue(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_QUEUE:
+        raise ValueError(f"max_queue must be an int from 1 to {MAX_QUEUE}, or None for no bound, not {value!r}")
+    return value
 
 
 def _not_bound(*_: object) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.processes import Process, Processes, running
+from tests.proxy import Proxy, proxying
 
 TASKS = Path(__file__).with_name("tasks.py")
 
@@ -53,6 +54,13 @@ def shared_worker(tmp_path_factory: pytest.TempPathFactory, broker_url: str, sha
     """One worker process for all tests of the module that leave it alive."""
     with running(tmp_path_factory.mktemp("worker"), _environment(broker_url, shared_prefix)) as processes:
         yield processes.python(TASKS).says("serving")
+
+
+@pytest.fixture
+def proxied() -> Iterator[Callable[[str], Proxy]]:
+    """Make a proxy before the broker at a URL; it ends with the test."""
+    with proxying() as make:
+        yield make
 
 
 def _environment(broker_url: str, prefix: str) -> dict[str, str]:

@@ -100,7 +100,7 @@ class FakeLink:
 
     def confirm_all(self, status: ConfirmStatus = ConfirmStatus.CONFIRMED) -> None:
         """The broker has spoken on everything that waits for its word."""
-        for one in self.published:
+        for one in list(self.published):
             if one.confirm.status is None:
                 one.confirm.settle(status)
 

@@ -16,7 +16,7 @@ TASK_ERRORS = [
     errors.WorkerLost,
     errors.Overloaded,
 ]
-OTHERS = [errors.ConnectionError, errors.SerializationError, errors.SettingsError]
+OTHERS = [errors.ConnectionError, errors.SerializationError, errors.TooLarge, errors.SettingsError]
 
 
 @pytest.mark.parametrize("kind", [*TASK_ERRORS, errors.TaskFailed, *OTHERS])

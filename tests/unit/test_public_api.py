@@ -30,6 +30,7 @@ PROMISED = {
     "Overloaded",
     "ConnectionError",
     "SerializationError",
+    "TooLarge",
     "SettingsError",
     "Interrupt",
     "__version__",

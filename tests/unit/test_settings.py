@@ -110,7 +110,7 @@ def test_no_message_shows_a_password() -> None:
 
 
 def test_a_child_process_reaches_the_same_broker() -> None:
-    settings = load("amqp://me:a%2Fb@x/,amqp://y/", environ={})
+    settings = load("amqp://me:a%2Fb@x/,amqp://y/", queue_type="quorum", environ={})
 
     assert load(environ=environment_for_child(settings)) == settings
 
@@ -140,3 +140,13 @@ def test_numbers_and_the_type_of_queue_come_from_the_environment() -> None:
 def test_a_number_or_type_that_cannot_be_is_named_in_the_error(name: str, value: str, told: str) -> None:
     with pytest.raises(SettingsError, match=f"{name} must be {told}"):
         load(environ={name: value})
+
+
+def test_a_type_of_queue_that_is_given_comes_before_the_environment() -> None:
+    assert load(queue_type="quorum", environ={"CREW_QUEUE_TYPE": "classic"}).queue_type == "quorum"
+
+
+@pytest.mark.parametrize("queue_type", ["", "stream"])
+def test_a_type_of_queue_that_cannot_be_is_named(queue_type: str) -> None:
+    with pytest.raises(SettingsError, match=f"queue_type must be classic or quorum, not {queue_type!r}"):
+        load(queue_type=queue_type, environ={})

@@ -6,6 +6,7 @@ import logging
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pika.exceptions import ChannelClosedByBroker
 
 from crew.amqp import Confirm, ConfirmStatus, Delivery
 from crew.amqp.channel import ACK_WITHIN, Channel
@@ -82,6 +83,15 @@ async def test_a_full_queue_refuses() -> None:
     pika.refuse(2, multiple=True)
     pika.confirm(3)
     assert statuses(confirms) == [REFUSED, REFUSED, CONFIRMED]
+
+
+@pytest.mark.gen_test
+async def test_the_message_that_was_too_large_for_the_broker_is_told_from_those_that_are_lost_with_it() -> None:
+    channel, pika, _ = await an_open_channel()
+    confirms = [channel.publish("", "q", Properties(), b"x" * size, mandatory=True) for size in (0, 101, 100)]
+    text = "PRECONDITION_FAILED - message size 101 is larger than configured max size 100"
+    pika.break_off(ChannelClosedByBroker(406, text))
+    assert statuses(confirms) == [LOST, ConfirmStatus.TOO_LARGE, LOST]
 
 
 @pytest.mark.gen_test

@@ -33,6 +33,20 @@ def failed_attempt(*causes: BaseException) -> BaseException:
     return failed
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "PRECONDITION_FAILED - message size 2000000 is larger than configured max size 1000000",
+        "PRECONDITION_FAILED - message size 2000000 is larger than max size 1000000",
+    ],
+)
+def test_a_message_that_is_too_large_for_the_broker_tells_what_is_not(text: str) -> None:
+    assert fault_of(exceptions.ChannelClosedByBroker(406, text)).largest == 1_000_000
+    assert (
+        fault_of(exceptions.ChannelClosedByBroker(406, "PRECONDITION_FAILED - unknown delivery tag 7")).largest is None
+    )
+
+
 SENTENCES = [
     (None, "the connection was closed"),
     (exceptions.StreamLostError("Transport indicated EOF"), "the connection broke"),
@@ -50,10 +64,6 @@ SENTENCES = [
         "the broker closed it: PRECONDITION_FAILED - inequivalent arg 'x-max-priority' (406)",
     ),
     (exceptions.AMQPHeartbeatTimeout("No activity"), "the broker has not answered for three heartbeats"),
-    (
-        exceptions.ConnectionBlockedTimeout("expired"),
-        "the broker has blocked publishing for too long: it is short of memory or disk",
-    ),
     (exceptions.ConnectionOpenAborted(), "the broker accepted the connection and then did not answer"),
     (
         failed_attempt(workflow.AMQPConnectorStackTimeout("Timeout during AMQP handshake")),
@@ -77,7 +87,7 @@ SENTENCES = [
         failed_attempt(
             workflow.AMQPConnectorTransportSetupError(tls_error()),
         ),
-        "TLS failed: WRONG_VERSION_NUMBER",
+        "TLS failed: the port does not speak TLS; write amqp:// in place of amqps://, or name the TLS port (5671)",
     ),
     (
         failed_attempt(
@@ -160,6 +170,8 @@ def test_a_refusal_that_no_further_attempt_would_mend_is_told_apart(error: BaseE
             exceptions.ConnectionClosedByBroker(541, "INTERNAL_ERROR - access to vhost '/' refused: vhost '/' is down")
         ),
         exceptions.ConnectionClosedByBroker(530, "NOT_ALLOWED - access refused: vhost '/' is down"),
+        exceptions.ProbableAuthenticationError("StreamLostError: ('Transport indicated EOF',)"),
+        exceptions.ProbableAccessDeniedError("StreamLostError: ('Transport indicated EOF',)"),
         failed_attempt(workflow.AMQPConnectorSocketConnectError(os_error(errno.ECONNREFUSED))),
     ],
     ids=lambda error: f"{type(error).__name__} {error.args[0]}",

@@ -12,6 +12,7 @@ from crew.cli import rabbitmq
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The only place where RabbitMQ may be installed."""
+    monkeypatch.delenv("CREW_RABBITMQ", raising=False)
     monkeypatch.setattr(rabbitmq, "FOLDERS", (tmp_path,))
     monkeypatch.setattr(shutil, "which", lambda name: None)
     return tmp_path
@@ -28,6 +29,20 @@ def test_the_real_program_comes_before_the_wrapper_on_the_path(folder: Path, mon
 
     assert rabbitmq.program("rabbitmq-server") == folder / "rabbitmq-server"
     assert rabbitmq.program("rabbitmqctl") == Path("/usr/sbin/rabbitmqctl")
+
+
+def test_another_rabbitmq_can_be_chosen_by_its_folder(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "rabbitmqctl").touch()
+    chosen = tmp_path / "chosen"
+    chosen.mkdir()
+    (chosen / "rabbitmq-server").touch()
+    monkeypatch.setenv("CREW_RABBITMQ", str(chosen))
+
+    assert rabbitmq.program("rabbitmq-server") == chosen / "rabbitmq-server"
+    with pytest.raises(SettingsError, match=r"CREW_RABBITMQ names '.*chosen', and no rabbitmqctl is there"):
+        rabbitmq.program("rabbitmqctl")
 
 
 def test_erlang_is_found_where_the_caller_finds_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

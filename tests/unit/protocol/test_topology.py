@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from crew.protocol import topology
+from crew.protocol.topology import Queue
 
 words = st.text("ab", max_size=2)
 topics = st.lists(words, min_size=1, max_size=6).map(".".join)
@@ -183,3 +184,70 @@ def test_control_messages_come_over_a_queue_of_the_worker_that_outlives_a_short_
 def test_the_longest_name_of_a_task_fits_a_routing_key(task: str) -> None:
     """AMQP's short string holds 255 bytes."""
     assert len(topology.control_key_of_task(topology.check_name("task", task)).encode()) <= 255
+
+
+ALL_QUEUES = [
+    topology.task_queue("t"),
+    topology.delay_queue(1500)[0],
+    topology.reply_queue("me")[0],
+    topology.subscription_queue("me"),
+    topology.control_queue("w1"),
+    topology.parked_queue(),
+]
+
+
+@pytest.mark.parametrize("queue", ALL_QUEUES, ids=[queue.name for queue in ALL_QUEUES])
+def test_every_queue_is_replicated_where_the_type_is_quorum(queue: Queue) -> None:
+    quorum = topology.of_type(queue, "quorum")
+
+    assert isinstance(quorum, Queue)
+    assert quorum.name == queue.name
+    assert quorum.arguments["x-queue-type"] == "quorum"
+    assert "x-max-priority" not in quorum.arguments  # refused on a quorum queue
+    kept = {name: value for name, value in queue.arguments.items() if name != "x-max-priority"}
+    assert kept.items() <= quorum.arguments.items()
+
+
+@pytest.mark.parametrize("queue", ALL_QUEUES, ids=[queue.name for queue in ALL_QUEUES])
+def test_no_queue_is_changed_where_the_type_is_classic(queue: Queue) -> None:
+    assert topology.of_type(queue, "classic") is queue
+
+
+def test_what_is_no_queue_has_no_type() -> None:
+    items: list[topology.Item] = [*topology.EXCHANGES, topology.reply_queue("me")[1]]
+    for item in items:
+        assert topology.of_type(item, "quorum") is item
+
+
+def test_a_call_that_often_goes_back_is_not_given_up_by_a_quorum_queue() -> None:
+    quorum = topology.of_type(topology.task_queue("t"), "quorum")
+
+    assert isinstance(quorum, Queue)
+    assert quorum.arguments["x-delivery-limit"] > 100_000  # RabbitMQ 4 has 20
+
+
+def test_a_call_that_waits_for_its_retry_leaves_its_quorum_queue_only_when_it_has_arrived() -> None:
+    waiting = topology.of_type(topology.delay_queue(1500)[0], "quorum")
+    serving = topology.of_type(topology.task_queue("t"), "quorum")
+
+    assert isinstance(waiting, Queue)
+    assert isinstance(serving, Queue)
+    assert waiting.arguments["x-dead-letter-strategy"] == "at-least-once"
+    assert waiting.arguments["x-overflow"] == "reject-publish"  # the strategy wants it
+    assert "x-dead-letter-strategy" not in serving.arguments
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [("3.10.8", "no priorities"), ("3.13.7", "no priorities"), ("4.0.5", "two levels"), ("4.2.1", "two levels")],
+)
+def test_what_quorum_queues_lack_is_told_by_version(version: str, told: str) -> None:
+    assert told in str(topology.shortcoming("quorum", version))
+    assert version in str(topology.shortcoming("quorum", version))
+
+
+@pytest.mark.parametrize(
+    ("queue_type", "version"), [("classic", "3.10.8"), ("quorum", "4.3.6"), ("quorum", "5.0.0"), ("quorum", "")]
+)
+def test_where_nothing_is_lacking_nothing_is_told(queue_type: str, version: str) -> None:
+    assert topology.shortcoming(queue_type, version) is None

@@ -13,7 +13,8 @@ from crew.protocol import codec, failure
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Outcome
 from crew.worker.context import context
-from crew.worker.execution import Ended, Execution
+from crew.worker.ended import Ended
+from crew.worker.execution import Execution
 from crew.worker.reason import Reason
 from crew.worker.retry import Retry
 from crew.worker.running import running

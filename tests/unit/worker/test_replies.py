@@ -1,17 +1,18 @@
 """Replies on their way out."""
 
 import logging
+import socket
 from typing import Any
 
 import pytest
 from pika import spec
 
 from crew.amqp import ConfirmStatus
-from crew.protocol import codec, properties
+from crew.protocol import codec, failure, properties
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Call, Headers, Outcome, Reply
 from crew.protocol.properties import Properties
-from crew.worker.execution import Ended, ended_with
+from crew.worker.ended import Ended, ended_with
 from crew.worker.replies import Replies
 from tests.unit.deliveries import a_delivery
 from tests.unit.links import FakeLink, never
@@ -164,7 +165,9 @@ def test_a_message_that_is_given_up_is_kept_with_the_reason(
     assert (published.key, published.body) == ("crew.parked", b"body")
     assert published.properties.headers == {
         "tenant": "a",
+        "crew-deadline": 1,
         "crew-reason": "it cannot be read",
+        "crew-host": socket.gethostname(),
         "crew-task": "resize",
     }
     assert (published.properties.expiration, published.properties.delivery_mode) == (None, 2)
@@ -204,3 +207,35 @@ def test_more_replies_than_can_be_kept_cost_the_oldest(
     replies.send_waiting()
     assert [one.properties.correlation_id for one in link.published] == ["b", "c"]
     assert "a reply is dropped" in caplog.text
+
+
+def test_who_called_is_told_of_a_value_that_the_broker_does_not_take(replies: Replies, link: FakeLink) -> None:
+    sent = Sent()
+    replies.answer(a_call(), VALUE, sent)
+    link.confirm_all(ConfirmStatus.TOO_LARGE)
+    assert sent.times == 0
+    reply = properties.to_reply(link.published[-1].properties, link.published[-1].body)
+    assert isinstance(reply, Reply)
+    assert reply.outcome is Outcome.RAISED
+    told = failure.decode(reply.body.data)
+    assert told.type_name == "crew.errors.TooLarge"
+    assert "the value of task 't' has 13 bytes" in told.message
+    link.confirm_all()
+    assert (sent.times, len(replies)) == (1, 0)
+
+
+def test_a_failure_that_the_broker_does_not_take_ends_its_delivery(replies: Replies, link: FakeLink) -> None:
+    sent = Sent()
+    replies.answer(a_call(), VALUE, sent)
+    link.confirm_all(ConfirmStatus.TOO_LARGE)
+    link.confirm_all(ConfirmStatus.TOO_LARGE)
+    assert (sent.times, len(replies), len(link.published)) == (1, 0, 2)
+
+
+def test_a_message_that_the_broker_takes_no_longer_is_parked_without_its_body(replies: Replies, link: FakeLink) -> None:
+    sent = Sent()
+    replies.park(a_delivery(task="t", body=b"large"), "why", sent)
+    link.confirm_all(ConfirmStatus.TOO_LARGE)
+    assert [one.body for one in link.published] == [b"large", b""]
+    link.confirm_all()
+    assert (sent.times, len(replies)) == (1, 0)

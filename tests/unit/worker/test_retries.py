@@ -11,7 +11,8 @@ from crew.protocol import codec, failure, properties, topology
 from crew.protocol.failure import Failure
 from crew.protocol.message import Call, Outcome, Reply
 from crew.worker import retries as retries_module
-from crew.worker.execution import Execution, ended_with
+from crew.worker.ended import ended_with
+from crew.worker.execution import Execution
 from crew.worker.replies import Replies
 from crew.worker.retries import Retries
 from tests.unit.deliveries import RecordingChannel, an_execution

@@ -1,0 +1,87 @@
+"""A queue with a bound refuses what is too much, at once, and loses nothing of what it has accepted."""
+
+import statistics
+import time
+
+import pytest
+
+import crew
+from crew import Client
+from crew.client import PendingCall
+from tests.integration.conftest import StartWorker
+from tests.waiting import until
+
+BOUND = 3  # of the task `hold`
+REFUSED = 100  # calls, whose median time is told
+AT_ONCE = 0.05  # seconds
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_one_call_too_many_is_refused_within_50_ms_and_the_others_are_run(
+    broker_url: str, prefix: str, start_worker: StartWorker
+) -> None:
+    start_worker("--prefetch", "1", script="bounded.py")
+    async with Client(broker_url) as client:
+        running = client.call(prefix + "hold", 2)
+        await until(lambda: running.has_started)
+        waiting = await fill(client, prefix + "hold", 0)
+        assert len(waiting) == BOUND
+        seconds = [await time_until_refused(client, prefix + "hold") for _ in range(REFUSED)]
+        assert statistics.median(seconds) < AT_ONCE
+        assert not running.done()
+        assert [await call for call in [running, *waiting]] == [2, 0, 0, 0]
+        assert await client.call(prefix + "hold", 0) == 0
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_a_call_that_comes_back_for_its_retry_finds_room_in_a_full_queue(
+    broker_url: str, prefix: str, start_worker: StartWorker
+) -> None:
+    """The broker drops without a word what it moves itself into a queue that is full and refuses."""
+    start_worker("--prefetch", "1", script="bounded.py")
+    async with Client(broker_url) as client:
+        retried = client.call(prefix + "flaky", True, expiration=10)
+        await until(lambda: retried.has_started)
+        busy = client.call(prefix + "busy", 1.5)
+        waiting = await fill(client, prefix + "flaky", False)
+        assert not busy.done()
+        assert await retried == 2
+        assert [await call for call in waiting] == [1] * len(waiting)
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_what_a_worker_gives_back_goes_beyond_the_bound(
+    broker_url: str, prefix: str, start_worker: StartWorker
+) -> None:
+    """Going back is no publish: whoever drains with a full buffer loses nothing of it."""
+    worker = start_worker("--prefetch", "10", script="bounded.py")
+    async with Client(broker_url) as client:
+        running = client.call(prefix + "hold", 0.5, expiration=20)
+        held = [client.call(prefix + "hold", 0, expiration=20) for _ in range(BOUND)]
+        waiting = await fill(client, prefix + "hold", 0)
+        worker.stop()
+        assert await running == 0.5
+        start_worker(script="bounded.py")
+        assert [await call for call in [*held, *waiting]] == [0] * (len(held) + len(waiting))
+        assert len(held) + len(waiting) >= BOUND
+
+
+async def fill(client: Client, task: str, data: object) -> list[PendingCall]:
+    """Call `task` until its queue is full; the calls that it has taken."""
+    taken: list[PendingCall] = []
+    while True:
+        call = client.call(task, data, expiration=20)
+        await until(lambda call=call: call.done() or call.is_confirmed)  # type: ignore[misc]
+        if call.done():
+            with pytest.raises(crew.Overloaded, match="is full"):
+                await call
+            return taken
+        taken.append(call)
+
+
+async def time_until_refused(client: Client, task: str) -> float:
+    """Seconds from a call until it is refused."""
+    began = time.monotonic()
+    with pytest.raises(crew.Overloaded):
+        await client.call(task)
+    return time.monotonic() - began

@@ -1,0 +1,182 @@
+"""Brokers, connections and processes die one after another under hundreds of calls: none is lost, none hangs.
+
+Replay a seed with `CREW_CHAOS_SEED=7 pytest --chaos tests/integration/test_storm.py`.
+"""
+
+import asyncio
+import gc
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from crew import Client
+from crew.cli.node import Node
+from tests.integration.storm import IN_FLIGHT, Storm
+from tests.integration.storm_faults import FAULTS, HEARTBEAT, Field
+from tests.integration.storm_table import Strike, runs_of, shown, table, unexplained
+from tests.processes import Process, Processes, running
+from tests.proxy import Proxy
+from tests.waiting import until
+
+WORKER = Path(__file__).with_name("stormy.py")
+LASTS = 60.0  # seconds
+EVERY = 3.0  # seconds
+BACK_WITHIN = 2.0  # seconds after the end of a fault
+GROWS = 24.0  # MiB, of which this test's own record of thousands of calls is most
+SETTLED_WITHIN = 10.0  # seconds until nothing is left in a queue
+PREFIX = "storm."
+PROCESSES = 2
+FLAGS = ("--processes", str(PROCESSES), "--threads", "12")
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
+@pytest.mark.gen_test(timeout=280)
+async def test_no_call_is_lost_or_hangs_while_brokers_connections_and_processes_die(
+    field: Field, client: Client, record: Path
+) -> None:
+    dice = random.Random(seed := int(os.environ.get("CREW_CHAOS_SEED", "1")))
+    storm = Storm(client, dice, prefix=PREFIX)
+    async with client:
+        blowing = asyncio.create_task(storm.blow())
+        await until(lambda: len(storm.in_flight) == IN_FLIGHT and len(storm.ended) > IN_FLIGHT, timeout=30)
+        before, threads = _rss(), _threads()
+        try:
+            strikes = await _strike(field, storm, dice)
+            after = _rss()
+        finally:
+            storm.calm()
+            await blowing
+        assert len(client._calls) == 0
+        assert _threads() <= threads
+    runs = runs_of(record)
+    rows = table(strikes, storm.ended, runs)
+    print(f"seed {seed}: {len(storm.ended)} calls, {dict(storm.refused)} refused, RSS {after - before:+.1f} MiB")
+    print(shown(rows))
+    for flight in storm.ended:
+        assert flight.answers == 1, f"{flight} was answered {flight.answers} times"
+        assert flight.error is not None or flight.id in runs, f"{flight} has a value and never ran"
+    lost = [flight for flight in storm.ended if flight.error and not flight.was_refused]
+    assert sum(row.lost for row in rows) == 0, "\n".join(map(repr, lost))
+    assert not unexplained(strikes, storm.ended, runs)
+    assert max(row.worst_recovery for row in rows) < BACK_WITHIN
+    assert {row.fault for row in rows} == set(FAULTS)
+    assert after - before < GROWS
+    await until(lambda: _is_empty(field), timeout=SETTLED_WITHIN)
+    assert not [worker.output for worker in field.workers if "Traceback" in worker.output]
+
+
+# --- what is struck --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Path:
+    """Where the tasks write down that they have begun."""
+    return tmp_path / "record"
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    """A broker of its own, since it is killed."""
+    node = Node(tmp_path / "node")
+    try:
+        node.start()
+        yield node
+    finally:
+        node.stop()
+
+
+@pytest.fixture
+def near(node: Node) -> Iterator[Proxy]:
+    """The way from the client to the broker."""
+    with closing(Proxy(node.url)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def far(node: Node) -> Iterator[Proxy]:
+    """The way from the workers to the broker."""
+    with closing(Proxy(node.url)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def client(near: Proxy, monkeypatch: pytest.MonkeyPatch) -> Client:
+    """Not connected yet."""
+    monkeypatch.setenv("CREW_HEARTBEAT", str(HEARTBEAT))
+    return Client(near.url)
+
+
+@pytest.fixture
+def stormy(tmp_path: Path, far: Proxy, record: Path) -> Iterator[Processes]:
+    """Processes that end with the test."""
+    environment = {
+        "CREW_AMQP_URL": far.url,
+        "CREW_HEARTBEAT": str(HEARTBEAT),
+        "CREW_TEST_PREFIX": PREFIX,
+        "CREW_STORM_RECORD": str(record),
+    }
+    with running(tmp_path, environment) as processes:
+        yield processes
+
+
+@pytest.fixture
+def field(node: Node, near: Proxy, far: Proxy, client: Client, stormy: Processes) -> Field:
+    """Two hosts of workers, as it were, that serve."""
+
+    def start_worker() -> Process:
+        return stormy.python(WORKER, *FLAGS).says("serving", times=PROCESSES)
+
+    return Field(
+        node=node,
+        near=near,
+        far=far,
+        workers=[start_worker(), start_worker()],
+        start_worker=start_worker,
+        tasks=[PREFIX + "nap", PREFIX + "work"],
+        client=client.id,
+    )
+
+
+# --- steps -----------------------------------------------------------------------------------------------------------
+
+
+async def _strike(field: Field, storm: Storm, dice: random.Random) -> list[Strike]:
+    """One fault after another, each kind at least once, as the dice fall."""
+    strikes: list[Strike] = []
+    names = dice.sample(list(FAULTS), len(FAULTS))
+    begun = time.monotonic()
+    while names or time.monotonic() - begun < LASTS:
+        name = names.pop() if names else dice.choice(list(FAULTS))
+        strike = Strike(fault=name, began=time.monotonic())
+        strikes.append(strike)
+        await FAULTS[name].strike(field)
+        strike.ended = time.monotonic()
+        strike.recovered = await storm.first_value()
+        print(f"{name}: {strike.ended - strike.began:.1f} s, back in {strike.recovered:.2f} s", flush=True)
+        await asyncio.sleep(max(0.0, strike.began + EVERY - time.monotonic()))  # the pace of the faults
+    return strikes
+
+
+def _is_empty(field: Field) -> bool:
+    """Nothing is left, ready or unacknowledged."""
+    said = field.node.ctl("list_queues", "name", "messages").splitlines()
+    return {f"crew.tasks.{task}\t0" for task in field.tasks} <= {*said}
+
+
+def _threads() -> set[str]:
+    """Names of this process's threads, without those that the faults have waited in."""
+    return {thread.name for thread in threading.enumerate() if not thread.name.startswith("asyncio_")}
+
+
+def _rss() -> float:
+    """MiB of this process."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -1,0 +1,242 @@
+"""A TCP proxy between crew and a broker, which fails as networks do: it cuts, goes silent, delays, throttles."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+T = TypeVar("T")
+
+CHUNK = 64 * 1024  # bytes
+ANSWER_WITHIN = 10.0  # seconds, for the proxy's own loop to do what it is told
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing resets, so that neither side sees an orderly end
+
+
+class Proxy:
+    """Real sockets on loopback, in a thread with an event loop of its own: a test that blocks does not stop it.
+
+    Every fault stands when the method returns. Faults add up; `heal` ends all of them but what is half-open already.
+
+    Args:
+        url: AMQP URL of the broker; one host, without TLS of its own (bytes go through as they are).
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._broker = (parts.hostname or "127.0.0.1", parts.port or 5672)
+        self._pipes: set[_Pipe] = set()
+        self._going = asyncio.Event()
+        self._swallows = False
+        self._server: asyncio.Server | None = None
+        self.port = 0
+        self.attempts = 0  # connections ever taken
+        self.latency = 0.0  # seconds, each way
+        self.rate = 0.0  # bytes a second, each way of a connection; 0: as fast as they come
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
+        self._thread.start()
+        self._run(self._listen())
+        login = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
+        self.url = urlunsplit(parts._replace(netloc=f"{login}127.0.0.1:{self.port}"))
+
+    def __repr__(self) -> str:
+        return f"<Proxy on port {self.port}, {self.connections} connections>"
+
+    @property
+    def connections(self) -> int:
+        """How many connections go through now: half-open ones do not."""
+        return sum(pipe.is_whole for pipe in list(self._pipes))
+
+    # --- faults -----------------------------------------------------------------------------------------------------
+
+    def cut(self, *, refuse: bool = False) -> None:
+        """Reset all connections.
+
+        Args:
+            refuse: refuse new ones, too, until `heal`.
+        """
+        self._run(self._cut(refuse=refuse))
+
+    def half_open(self, *, new: bool = False) -> None:
+        """Forward nothing any longer, either way, on all connections, which stay open for ever; new ones work.
+
+        Args:
+            new: new ones are taken and get no answer either, until `heal` (and never, those that were taken).
+        """
+        self._run(self._half_open(new=new))
+
+    def freeze(self) -> None:
+        """Take connections and forward nothing, either way, until `heal`; then all that was held back goes on."""
+        self._run(self._freeze())
+
+    def delay(self, seconds: float) -> None:
+        """Let every byte take `seconds` longer, each way."""
+        self.latency = seconds
+
+    def throttle(self, bytes_per_second: float) -> None:
+        """Forward no more than this, each way of a connection."""
+        self.rate = bytes_per_second
+
+    def heal(self) -> None:
+        """Work as if nothing had been."""
+        self.latency = self.rate = 0.0
+        self._run(self._heal())
+
+    def close(self) -> None:
+        """End everything, the thread included."""
+        self._run(self._cut(refuse=True))
+        self._run(self._settle())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(ANSWER_WITHIN)
+        self._loop.close()
+
+    # --- in the loop ------------------------------------------------------------------------------------------------
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(ANSWER_WITHIN)
+
+    async def _listen(self) -> None:
+        self._going.set()
+        self._server = await asyncio.start_server(self._on_connection, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _cut(self, *, refuse: bool) -> None:
+        if refuse and self._server is not None:
+            self._server.close()
+            self._server = None
+        for pipe in list(self._pipes):
+            pipe.reset()
+
+    async def _half_open(self, *, new: bool) -> None:
+        self._swallows = new
+        for pipe in list(self._pipes):
+            pipe.is_whole = False
+
+    async def _freeze(self) -> None:
+        self._going.clear()
+
+    async def _heal(self) -> None:
+        self._swallows = False
+        self._going.set()
+        if self._server is None:
+            await self._listen()
+
+    async def _settle(self) -> None:
+        """End what still waits in the loop."""
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.attempts += 1
+        pipe = _Pipe(self._passes, writer, is_whole=not self._swallows)
+        self._pipes.add(pipe)
+        try:
+            await self._passes(pipe)
+            there, pipe.broker = await asyncio.open_connection(*self._broker)
+            ways = [pipe.pump(self, reader, pipe.broker), pipe.pump(self, there, writer)]
+            await asyncio.wait([asyncio.ensure_future(way) for way in ways], return_when=asyncio.FIRST_COMPLETED)
+        except OSError:
+            pass  # no broker: whoever has connected sees a reset, much as of a broker that is just going
+        finally:
+            pipe.close()
+            self._pipes.discard(pipe)
+
+    async def _passes(self, pipe: "_Pipe") -> None:
+        """Return when something may pass: never, where the connection is half-open."""
+        await self._going.wait()
+        if not pipe.is_whole:
+            await pipe.over.wait()
+            raise ConnectionResetError
+
+
+class _Pipe:
+    """One connection, both sides of it."""
+
+    def __init__(
+        self,
+        passes: Callable[["_Pipe"], Coroutine[Any, Any, None]],
+        client: asyncio.StreamWriter,
+        *,
+        is_whole: bool,
+    ) -> None:
+        self._passes = passes
+        self._client = client
+        self.is_whole = is_whole
+        self.broker: asyncio.StreamWriter | None = None
+        self.over = asyncio.Event()
+
+    def close(self) -> None:
+        """End both sides in an orderly way, as one of them has: what is on its way still arrives."""
+        self._end()
+        for writer in self._writers():
+            writer.close()
+
+    def reset(self) -> None:
+        """End both sides, as a network does that has lost them."""
+        self._end()
+        for writer in self._writers():
+            with contextlib.suppress(OSError):  # it has gone already
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            writer.transport.abort()
+
+    def _end(self) -> None:
+        self.is_whole = False
+        self.over.set()
+
+    def _writers(self) -> list[asyncio.StreamWriter]:
+        return [writer for writer in (self._client, self.broker) if writer is not None]
+
+    async def pump(self, proxy: Proxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Bring what arrives at one side to the other, until that side ends."""
+        loop = asyncio.get_running_loop()
+        on_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(maxsize=64)  # chunks: a network has an end, too
+
+        async def take() -> None:
+            async for data in _pieces(reader, proxy):
+                await on_way.put((loop.time() + proxy.latency, data))
+            await on_way.put((loop.time() + proxy.latency, b""))
+
+        taking = asyncio.ensure_future(take())
+        try:
+            while data := await _due(on_way):
+                await self._passes(self)
+                writer.write(data)
+                await writer.drain()
+                if proxy.rate:
+                    await asyncio.sleep(len(data) / proxy.rate)
+            await self._passes(self)  # the end of a connection takes the same way as its bytes
+        except OSError:
+            pass
+        finally:
+            taking.cancel()
+
+
+async def _pieces(reader: asyncio.StreamReader, proxy: Proxy) -> AsyncIterator[bytes]:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(max(1, int(proxy.rate / 10)) if proxy.rate else CHUNK):
+            yield data
+
+
+async def _due(on_way: "asyncio.Queue[tuple[float, bytes]]") -> bytes:
+    due, data = await on_way.get()
+    await asyncio.sleep(max(0.0, due - asyncio.get_running_loop().time()))
+    return data
+
+
+@contextlib.contextmanager
+def proxying() -> Iterator[Callable[[str], Proxy]]:
+    """Make proxies that end with the block."""
+    with contextlib.ExitStack() as ending:
+
+        def make(url: str) -> Proxy:
+            proxy = Proxy(url)
+            ending.callback(proxy.close)
+            return proxy
+
+        yield make

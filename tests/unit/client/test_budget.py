@@ -1,0 +1,170 @@
+"""How many bytes of calls may wait for the broker's word."""
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+
+from crew.amqp import ConfirmStatus
+from crew.client.call import PendingCall
+from crew.client.calls import Calls
+from crew.errors import ConnectionError, Overloaded
+from crew.protocol.message import Body, Call
+from tests.unit.links import FakeLink
+
+T = TypeVar("T")
+
+LIMIT = 100  # bytes
+
+
+class Caller:
+    """Calls within a budget, over links that the test plays."""
+
+    def __init__(self) -> None:
+        self.link = FakeLink()
+        self.calls = Calls(20, publishing=self.link.as_link(), consuming=FakeLink().as_link(), max_bytes=LIMIT)
+
+    @property
+    def kept(self) -> int:
+        """Bytes that it counts."""
+        return self.calls._pending.unconfirmed_bytes
+
+    def call(self, id: str, size: int, *, persistent: bool = True) -> PendingCall:
+        """A call whose body has `size` bytes."""
+        body = Body(b"x" * size, "application/octet-stream")
+        message = Call(id=id, task="t", body=body, persistent=persistent)
+        call = PendingCall(message, callback=lambda *_: None, on_canceled=self.calls.cancel)
+        self.calls.send(call, 60)
+        return call
+
+
+@pytest.mark.gen_test
+async def test_a_call_whose_body_does_not_fit_is_refused_in_one_sentence_and_leaves_nothing_behind() -> None:
+    caller = Caller()
+    caller.call("first", 60)
+    with pytest.raises(Overloaded, match="60 bytes wait for the broker already, and 41 more would be above the 100"):
+        caller.call("second", 41)
+    assert (len(caller.calls), caller.kept) == (1, 60)
+    caller.call("third", 40)
+    assert caller.kept == LIMIT
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+async def test_the_body_of_a_call_is_kept_until_the_broker_has_it_and_no_longer() -> None:
+    caller = Caller()
+    call = caller.call("17", 60)
+    caller.link.confirm_all(ConfirmStatus.LOST)
+    assert (caller.kept, len(call.message.body.data)) == (60, 60)
+    caller.calls.send_waiting()
+    assert len(caller.link.published[-1].body) == 60
+    caller.link.confirm_all()
+    assert (caller.kept, call.message.body.data) == (0, b"")
+    assert not call.done()
+    caller.calls.close()
+
+
+class Accounting(RuleBasedStateMachine):
+    """Whatever becomes of calls, what is counted are the bodies of those in flight that the broker has not taken."""
+
+    sent = Bundle("sent")
+
+    @initialize()
+    def begin(self) -> None:
+        """On a loop of its own."""
+        self.loop = asyncio.new_event_loop()
+        self.caller = self.run(Caller)
+        self.unconfirmed: dict[str, int] = {}  # the model: id -> bytes
+        self.in_flight: set[str] = set()
+        self.number = 0
+
+    def run(self, step: Callable[[], T]) -> T:
+        """Do `step` on the loop."""
+
+        async def do() -> T:
+            return step()
+
+        return self.loop.run_until_complete(do())
+
+    @rule(target=sent, size=st.integers(0, 60), persistent=st.booleans())
+    def call(self, size: int, persistent: bool) -> PendingCall | None:
+        """Somebody calls."""
+        self.number += 1
+        id = str(self.number)
+        fits = sum(self.unconfirmed.values()) + size <= LIMIT and len(self.in_flight) < 20
+        try:
+            call: PendingCall = self.run(lambda: self.caller.call(id, size, persistent=persistent))
+        except Overloaded:
+            assert not fits
+            return None
+        assert fits
+        self.unconfirmed[id] = size
+        self.in_flight.add(id)
+        return call
+
+    @rule(call=sent, status=st.sampled_from(ConfirmStatus))
+    def confirm(self, call: PendingCall | None, status: ConfirmStatus) -> None:
+        """The broker speaks of a message, maybe of one that is over."""
+        if call is None:
+            return
+        waiting = [one for one in self.caller.link.published if one.properties.correlation_id == call.id]
+        if not waiting or waiting[-1].confirm.status is not None:
+            return
+        self.run(lambda: waiting[-1].confirm.settle(status))
+        if status is not ConfirmStatus.LOST or not call.message.persistent:
+            self.unconfirmed.pop(call.id, None)
+        if call.done():
+            self.over(call)
+
+    @rule(call=consumes(sent))
+    def cancel(self, call: PendingCall | None) -> None:
+        """Nobody waits any longer."""
+        if call is not None:
+            self.run(call.cancel)
+            self.over(call)
+
+    @rule(call=consumes(sent))
+    def answer(self, call: PendingCall | None) -> None:
+        """A worker answers, before or after the broker's confirm."""
+        if call is not None:
+            self.run(lambda: self.caller.calls._pending.settle(call.id, "value"))
+            self.over(call)
+
+    @rule()
+    def reconnect(self) -> None:
+        """The link is ready again."""
+        self.run(self.caller.calls.send_waiting)
+
+    @rule()
+    def fail_all(self) -> None:
+        """The broker refuses us."""
+        self.run(lambda: self.caller.calls.settle_all(ConnectionError()))
+        self.unconfirmed.clear()
+        self.in_flight.clear()
+
+    def over(self, call: PendingCall) -> None:
+        """It has ended."""
+        self.unconfirmed.pop(call.id, None)
+        self.in_flight.discard(call.id)
+
+    @invariant()
+    def counts_what_is_kept(self) -> None:
+        """To the byte."""
+        if hasattr(self, "caller"):
+            assert self.caller.kept == sum(self.unconfirmed.values())
+            assert len(self.caller.calls) == len(self.in_flight)
+
+    def teardown(self) -> None:
+        """Let go of the loop."""
+        if hasattr(self, "caller"):
+            self.run(self.caller.calls.close)
+            assert self.caller.kept == 0
+            self.loop.close()
+
+
+TestAccounting = Accounting.TestCase
+TestAccounting.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
