@@ -89,11 +89,10 @@ async def _check_idle(visit: Visit, queue: Queue) -> None:
 async def _check_room(visit: Visit, queue: Queue, holding: Queue) -> None:
     """What does not fit would be left behind, and come last when it is moved at last."""
     room = queue.arguments.get("x-max-length")
-    waiting = sum(depth.ready for name in (queue.name, holding.name) if (depth := await visit.depth(name)))
+    depths = [await visit.depth(name) for name in (queue.name, holding.name)]
+    waiting = sum(depth.ready for depth in depths if depth is not None)
     if room is not None and waiting > room:
-        raise Overloaded(
-            f"{waiting} calls wait in {queue.name}, more than --max-queue {room}: let it run shorter first"
-        )
+        raise Overloaded(f"{waiting} calls wait in {queue.name}, more than --max-queue {room}: let workers run some")
 
 
 def _consumers(count: int) -> str:

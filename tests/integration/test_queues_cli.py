@@ -57,7 +57,9 @@ def taken(url: str, queue: str = QUEUE) -> list[tuple[str, bytes, Any]]:
     found = []
     with raw.channel(url) as channel:
         while (got := channel.basic_get(queue, auto_ack=True))[0] is not None:
-            found.append((got[1].correlation_id, got[2], got[1].headers))
+            headers = dict(got[1].headers or {})
+            headers.pop("x-delivery-count", None)  # the broker's own, of a quorum queue
+            found.append((got[1].correlation_id, got[2], headers))
     return found
 
 
