@@ -4,15 +4,16 @@ This is the only reader of `os.environ`.
 """
 
 import os
-import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
+from crew import broker_url
+from crew.broker_url import LONGEST_HEARTBEAT, BrokerUrl
+from crew.broker_url import redacted as redacted
 from crew.errors import SettingsError
 
 DEFAULT_URL: Final = "amqp://guest:guest@127.0.0.1:5672/"
@@ -21,8 +22,8 @@ RELOAD: Final = "CREW_WORKER_RELOAD"
 MAX_PAYLOAD: Final = 64 * 1024 * 1024  # bytes
 MAX_MESSAGE: Final = 16 * 1024 * 1024  # bytes: RabbitMQ 4 closes the channel of a larger message
 HEARTBEAT: Final = 10  # seconds; a dead peer is noticed after 2 to 3 of them
-LONGEST_HEARTBEAT: Final = 600  # seconds
 QUEUE_TYPES: Final = ("classic", "quorum")
+TLS_FILES: Final = {"cacertfile": "CREW_AMQP_CA", "certfile": "CREW_AMQP_CERT", "keyfile": "CREW_AMQP_KEY"}
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,18 +63,20 @@ def load(
     """Settings from flags, then the environment, then the private node below this folder, then defaults.
 
     Args:
-        url: AMQP URL, or several with commas between them; default `CREW_AMQP_URL`, else the node that
-            `crew broker start` runs from this folder, else amqp://guest:guest@127.0.0.1:5672/
+        url: AMQP URL, or several with commas between them, with parameters of `crew.broker_url.PARAMETERS`; default
+            `CREW_AMQP_URL`, else the node that `crew broker start` runs from this folder, else
+            amqp://guest:guest@127.0.0.1:5672/
         host, port, username, password, vhost: replace that part of every URL; `CREW_AMQP_PASSWORD` serves for a
             password, which has no business on a command line.
         queue_type: "classic" or "quorum"; default `CREW_QUEUE_TYPE`, else classic.
 
     The rest stands in the environment alone: `CREW_ACCEPT` names serializers with commas between them (default
     json,msgpack,text,bytes), `CREW_MAX_PAYLOAD` and `CREW_MAX_MESSAGE` are numbers of bytes (default 64 and 16 MiB),
-    `CREW_HEARTBEAT` of seconds (default 10).
+    `CREW_HEARTBEAT` of seconds (default 10, unless a URL says otherwise); `CREW_AMQP_CA`, `CREW_AMQP_CERT` and
+    `CREW_AMQP_KEY` are files for the amqps:// URLs that name none themselves.
 
     Raises:
-        SettingsError: a URL, a number or a type of queue cannot be used.
+        SettingsError: a URL, a number, a file or a type of queue cannot be used.
     """
     environ = os.environ if environ is None else environ
     chosen = url or environ.get("CREW_AMQP_URL") or _private_node_url() or DEFAULT_URL
@@ -84,14 +87,16 @@ def load(
         "password": password or environ.get("CREW_AMQP_PASSWORD"),
         "vhost": vhost,
     }
-    defaults = Settings(urls=tuple(_with_parts(one.strip(), parts) for one in chosen.split(",")))
+    files = _tls_files(environ)
+    urls = [broker_url.parse(one, parts=parts, files=files) for one in broker_url.split(chosen)]
+    defaults = Settings(urls=tuple(map(str, urls)))
     accept = environ.get("CREW_ACCEPT")
     return msgspec.structs.replace(
         defaults,
         accept=defaults.accept if accept is None else tuple(filter(None, map(str.strip, accept.split(",")))),
         max_payload=_number("CREW_MAX_PAYLOAD", environ, MAX_PAYLOAD, unit="bytes"),
         max_message=_number("CREW_MAX_MESSAGE", environ, MAX_MESSAGE, unit="bytes"),
-        heartbeat=_number("CREW_HEARTBEAT", environ, HEARTBEAT, unit="seconds", most=LONGEST_HEARTBEAT),
+        heartbeat=_heartbeat(urls, environ),
         queue_type=_queue_type(queue_type, environ.get("CREW_QUEUE_TYPE")),
     )
 
@@ -114,11 +119,6 @@ def environment_for_child(settings: Settings) -> dict[str, str]:
 def rabbitmq_folder() -> Path | None:
     """`CREW_RABBITMQ`: where the programs of a RabbitMQ stand that is to be taken before the one that is installed."""
     return Path(folder) if (folder := os.environ.get("CREW_RABBITMQ")) else None
-
-
-def redacted(urls: tuple[str, ...]) -> str:
-    """`urls` without passwords: for logs and messages."""
-    return ", ".join(re.sub(r"(?<=://)([^:@/]*):[^@/]*@", r"\1:***@", url) for url in urls)
 
 
 def _private_node_url() -> str | None:
@@ -147,29 +147,12 @@ def _queue_type(given: str | None, of_environment: str | None) -> str:
     return value
 
 
-def _with_parts(url: str, parts: Mapping[str, str | int | None]) -> str:
-    try:
-        split = urlsplit(url)
-        found: dict[str, str | int | None] = {
-            "host": split.hostname,
-            "port": split.port,
-            "username": unquote(split.username or "guest"),
-            "password": unquote(split.password or "guest"),
-            "vhost": unquote(split.path.removeprefix("/")) or "/",
-        }
-    except ValueError as error:
-        raise SettingsError(f"{redacted((url,))!r} is no AMQP URL: {error}") from None
-    if split.scheme not in ("amqp", "amqps") or not found["host"]:
-        raise SettingsError(f"{redacted((url,))!r} is no AMQP URL: write amqp://user:password@host:port/vhost")
-    found |= {name: value for name, value in parts.items() if value is not None}
-    port = found["port"] or (5671 if split.scheme == "amqps" else 5672)
-    if not 0 < int(port) < 65536:
-        raise SettingsError(f"port {port} is not between 1 and 65535")
-    host = f"[{found['host']}]" if ":" in str(found["host"]) else found["host"]
-    login = f"{_quoted(found['username'])}:{_quoted(found['password'])}"
-    query = f"?{split.query}" if split.query else ""
-    return f"{split.scheme}://{login}@{host}:{port}/{_quoted(found['vhost'])}{query}"
+def _heartbeat(urls: Sequence[BrokerUrl], environ: Mapping[str, str]) -> int:
+    """The shortest that a URL names, else the environment's."""
+    named = [url.heartbeat for url in urls if url.heartbeat is not None]
+    fallback = _number("CREW_HEARTBEAT", environ, HEARTBEAT, unit="seconds", most=LONGEST_HEARTBEAT)
+    return min(named, default=fallback)
 
 
-def _quoted(text: object) -> str:
-    return quote(str(text), safe="")
+def _tls_files(environ: Mapping[str, str]) -> dict[str, str]:
+    return {parameter: path for parameter, name in TLS_FILES.items() if (path := environ.get(name))}

@@ -7,8 +7,9 @@ itself; `fault.py` says in one sentence what pika's exceptions mean.
 import logging
 
 from crew.amqp.confirm import Confirm, ConfirmStatus
+from crew.amqp.consumers import Consumer
 from crew.amqp.delivery import Delivery
-from crew.amqp.link import Consumer, Link
+from crew.amqp.link import Link
 from crew.amqp.link_state import LinkState
 
 __all__ = ["Confirm", "ConfirmStatus", "Consumer", "Delivery", "Link", "LinkState"]

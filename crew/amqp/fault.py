@@ -8,12 +8,17 @@ from collections.abc import Iterator
 from pika import exceptions
 from pika.adapters.utils import connection_workflow
 
+from crew.amqp import tls_fault
 from crew.errors import ConnectionError
 
 ACCESS_REFUSED = 403  # https://www.rabbitmq.com/amqp-0-9-1-reference#domain.reply-code
+NOT_FOUND = 404
 PRECONDITION_FAILED = 406
+NOT_IMPLEMENTED = 540
 NOT_ALLOWED = 530
 _TOO_LARGE = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")  # RabbitMQ 3.8 to 4.3
+_OVERSTAYED = re.compile(r"delivery acknowledgement on channel \d+ timed out.*?(\d+) ms", re.DOTALL)
+_BROKE = "StreamLostError"
 _STARTING = "is down"  # a virtual host of a broker that is just starting is refused in the same way as an unknown one
 
 
@@ -23,12 +28,16 @@ class LinkFault(ConnectionError):
     Attributes:
         code: AMQP reply code, or 0.
         largest: bytes that a message may have, where it was lost over a larger one.
+        patience: seconds that a delivery may wait for its acknowledgement, where it was lost over one that took longer.
     """
 
-    def __init__(self, message: str, *, code: int = 0, largest: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, code: int = 0, largest: int | None = None, patience: float | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.largest = largest
+        self.patience = patience
 
 
 class LinkRefused(LinkFault):
@@ -58,6 +67,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _known(error: BaseException) -> LinkFault | None:
+    if isinstance(error, LinkFault):
+        return error
+    if isinstance(error, exceptions.AMQPConnectionError) and _BROKE in str(error):
+        return LinkFault("the connection broke")  # while logging in, say, which pika takes for a refused login
     if isinstance(error, exceptions.ProbableAuthenticationError | exceptions.AuthenticationError):
         return LinkRefused("user name or password refused", code=ACCESS_REFUSED)
     if isinstance(error, exceptions.ProbableAccessDeniedError) and _STARTING not in str(error):
@@ -66,12 +79,12 @@ def _known(error: BaseException) -> LinkFault | None:
         return _closed_by_broker(error.reply_code, error.reply_text)
     if isinstance(error, exceptions.AMQPHeartbeatTimeout):
         return LinkFault("the broker has not answered for three heartbeats")
-    if isinstance(error, exceptions.ConnectionBlockedTimeout):
-        return LinkFault("the broker has blocked publishing for too long: it is short of memory or disk")
     if isinstance(error, socket.gaierror):
         return LinkFault(f"the host name cannot be resolved: {error.strerror}")
     if isinstance(error, ssl.SSLError):
-        return LinkFault(f"TLS failed: {error.reason or error}")
+        return LinkFault(tls_fault.sentence_of(error))
+    if isinstance(error, exceptions.IncompatibleProtocolError):
+        return LinkFault("the broker closed the connection instead of speaking AMQP 0-9-1: is the port another one's?")
     if isinstance(error, OSError) and error.strerror:
         return LinkFault(error.strerror[:1].lower() + error.strerror[1:])
     if isinstance(error, TimeoutError):
@@ -88,7 +101,9 @@ def _closed_by_broker(code: int, text: str) -> LinkFault:
         return LinkRefused(f"the broker refuses it: {text}", code=code)
     too_large = _TOO_LARGE.search(text) if code == PRECONDITION_FAILED else None
     largest = None if too_large is None else int(too_large[1])
-    return LinkFault(f"the broker closed it: {text} ({code})", code=code, largest=largest)
+    overstayed = _OVERSTAYED.search(text) if code == PRECONDITION_FAILED else None
+    patience = None if overstayed is None else int(overstayed[1]) / 1000
+    return LinkFault(f"the broker closed it: {text} ({code})", code=code, largest=largest, patience=patience)
 
 
 def _brief(error: BaseException) -> str:

@@ -4,8 +4,8 @@ What was declared and who consumes are values that the link remembers, so that a
 anybody's help: connect, declare, consume, ready. Whoever publishes hears of a loss through `on_lost`, of the return
 through `on_ready`, and through each message's own Confirm.
 
-A closed channel, a consumer that the broker cancelled and a lost connection are one case here: all end the connection,
-and the next one starts from a known state.
+A closed channel, a consumer that the broker cancelled, a silent broker and a lost connection are one case here: all end
+the connection, and the next one starts from a known state.
 """
 
 import asyncio
@@ -15,39 +15,26 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
-import msgspec
-
-from crew.amqp import backoff
+from crew.amqp import backoff, consumers, declarations, tls
+from crew.amqp.attempts import Attempts
 from crew.amqp.channel import Channel
 from crew.amqp.confirm import Confirm, ConfirmStatus
-from crew.amqp.delivery import OnDelivery
-from crew.amqp.fault import PRECONDITION_FAILED, LinkFault, LinkRefused, fault_of
+from crew.amqp.consumers import Consumer, Consumers
+from crew.amqp.declarations import Declarations
+from crew.amqp.fault import LinkFault, LinkRefused, fault_of
 from crew.amqp.guard import guarded
 from crew.amqp.link_state import LinkEvent, LinkMachine, LinkState
-from crew.amqp.wire import Wire, close_wire, open_wire
+from crew.amqp.wire import Wire, hang_up, open_wire
 from crew.errors import ConnectionError
 from crew.protocol.properties import Properties
-from crew.protocol.topology import Binding, Item, Queue, of_type
+from crew.protocol.topology import QUORUM, Binding, Item, Queue
 from crew.settings import Settings, redacted
 
 logger = logging.getLogger(__name__)
 
 SETTLED_AFTER = 5.0  # seconds: a connection that breaks sooner than that is one more failed attempt
-CLOSE_TIMEOUT = 2.0  # seconds for the broker to say goodbye
-
-
-class Consumer(msgspec.Struct, frozen=True):
-    """Who takes the deliveries of a queue.
-
-    Attributes:
-        on_delivery: called with each Delivery, on the link's loop; must not block.
-        prefetch: unacknowledged deliveries that it may hold; 0 is no bound.
-    """
-
-    queue: str
-    on_delivery: OnDelivery
-    prefetch: int
 
 
 class Link:
@@ -60,6 +47,9 @@ class Link:
         on_ready: called whenever the link has become ready.
         on_lost: called with the fault whenever a ready link was lost.
         on_refused: called with the fault when the broker refuses us, and no further attempt is made.
+
+    Raises:
+        SettingsError: a URL, or a file for TLS that it names, cannot be used.
     """
 
     def __init__(
@@ -73,7 +63,7 @@ class Link:
         on_lost: Callable[[LinkFault], None] = lambda fault: None,
         on_refused: Callable[[LinkFault], None] = lambda fault: None,
     ) -> None:
-        self.is_blocked = False
+        tls.check(settings.urls)
         self._settings = settings
         self._name = name
         self._reports = reports
@@ -81,11 +71,14 @@ class Link:
         self._on_lost = on_lost
         self._on_refused = on_refused
         self._machine = LinkMachine(name)
-        self._topology: list[Item] = list(topology)
-        self._consumers: dict[str, Consumer] = {}
+        self._declarations = Declarations(topology, self.open_channel, queue_type=settings.queue_type)
+        self._consumers = Consumers()
         self._wire: Wire | None = None
         self._channel: Channel | None = None
+        self._retired: list[Channel] = []  # over which something was published that is not settled
+        self._changing: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
+        self._hanging_up: set[asyncio.Task[None]] = set()
         self._ended: asyncio.Future[LinkFault]
         self._changed = asyncio.Event()
         self._fault: LinkFault | None = None
@@ -109,6 +102,16 @@ class Link:
     def is_ready(self) -> bool:
         """Whether it can publish and consumes."""
         return self.state is LinkState.READY
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the broker has blocked publishing; of a new connection it says so at the first message."""
+        return self._wire is not None and self._wire.is_blocked
+
+    @property
+    def is_replicated(self) -> bool:
+        """Whether its queues are on several nodes, of which one leads: without a leader a queue refuses messages."""
+        return self._settings.queue_type == QUORUM
 
     @property
     def broker_version(self) -> str:
@@ -142,42 +145,42 @@ class Link:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        await self._hang_up()
+        self._hang_up()
+        await asyncio.gather(*self._hanging_up)
         self._move(LinkEvent.CLOSED)
 
     # --- what is remembered -----------------------------------------------------------------------------------------
 
     async def declare(self, *items: Item) -> None:
         """Declare `items` now, where the link is ready, and after every reconnect."""
-        new = [item for item in items if item not in self._topology]
-        self._topology += new
+        new = self._declarations.add(items)
         if self.is_ready:
-            await self._unless_lost(self._declare(new))
+            await self._unless_lost(self._declarations.declare(new))
 
     async def declare_once(self, *items: Item) -> None:
         """Declare `items` now and remember nothing: for queues that come and go; raises ConnectionError."""
         if not self.is_ready:
             raise self._fault or ConnectionError(f"the link {self._name} is {self.state.value}")
-        await self._declare(list(items))
+        await self._declarations.declare(items)
 
     async def unbind(self, binding: Binding) -> None:
         """Take `binding` away, and do not declare it again."""
-        if binding in self._topology:
-            self._topology.remove(binding)
+        if binding in self._declarations:
+            self._declarations.remove(binding)
             if self.is_ready and self._channel is not None:
                 await self._unless_lost(self._channel.unbind(binding))
 
     async def delete_queue(self, queue: Queue) -> None:
         """Delete `queue`, and do not declare it again."""
-        self._topology = [item for item in self._topology if item != queue]
+        self._declarations.remove(queue)
         await self.pause(queue.name)
         if self.is_ready and self._channel is not None:
             await self._unless_lost(self._channel.delete_queue(queue.name))
 
     def remember(self, consumer: Consumer, *items: Item) -> None:
         """Declare `items` and consume after every connect from now on."""
-        self._topology += [item for item in items if item not in self._topology]
-        self._consumers[consumer.queue] = consumer
+        self._declarations.add(items)
+        self._consumers.remember(consumer)
 
     def has_consumer(self, queue: str) -> bool:
         """Whether somebody consumes `queue`, or will when the link is ready."""
@@ -187,17 +190,15 @@ class Link:
         """Consume now, where the link is ready, and after every reconnect; replaces the queue's earlier consumer."""
         self.remember(consumer)
         if self.is_ready and self._channel is not None:
-            await self._unless_lost(
-                self._channel.consume(consumer.queue, consumer.on_delivery, prefetch=consumer.prefetch)
-            )
+            await self._unless_lost(consumers.start(self._channel, consumer))
 
     async def pause(self, queue: str) -> None:
         """Take nothing more from `queue`, until `consume`."""
-        self._consumers.pop(queue, None)
+        self._consumers.forget(queue)
         if self.is_ready and self._channel is not None:
             await self._unless_lost(self._channel.cancel(queue))
 
-    async def _unless_lost(self, step: Coroutine[None, None, None]) -> None:
+    async def _unless_lost(self, step: Coroutine[Any, Any, object]) -> None:
         """Do `step`; where the link is lost over it, the next connection does it, as it is remembered."""
         try:
             await step
@@ -217,46 +218,54 @@ class Link:
             return Confirm(properties.correlation_id, len(body), ConfirmStatus.TOO_LARGE)
         return self._channel.publish(exchange, routing_key, properties, body, mandatory=mandatory)
 
+    def change_channel(self) -> None:
+        """Publish over another channel, in a moment: one over which a quorum queue without a leader has once refused a
+        message refuses all others for this queue, with RabbitMQ 3.10. For a link that does not consume."""
+        if self._changing is None or self._changing.done():
+            self._changing = asyncio.get_running_loop().create_task(self._change_channel(self._ended))
+
+    async def _change_channel(self, ended: "asyncio.Future[LinkFault]") -> None:
+        with contextlib.suppress(LinkFault):
+            channel = await self._open_channel(on_closed=functools.partial(_settle, ended))
+            if self._ended is ended and self.is_ready and self._channel is not None:
+                self._retired = [one for one in (*self._retired, self._channel) if not await one.retire()]
+                self._channel = channel
+
     # --- supervision ------------------------------------------------------------------------------------------------
 
     async def _supervise(self) -> None:
-        urls = itertools.cycle(self._settings.urls)
-        attempt = 0
+        attempts = Attempts(itertools.cycle(self._settings.urls), self._open_wire, on_failed=self._report)
+        failed = 0
         while True:
-            url = next(urls)
             try:
-                await self._connect(url)
+                await self._connect(attempts)
                 ready_at = time.monotonic()
-                fault = await self._ended
+                fault = await self._end()
                 if time.monotonic() - ready_at >= SETTLED_AFTER:
-                    attempt = 0
+                    failed = 0
             except LinkRefused as refused:
                 if not self._was_ready:
-                    return self._refuse(url, refused)
+                    return self._refuse(attempts.url, refused)
                 fault = refused  # a broker that is starting up may refuse for a moment
-            except LinkFault as failed:
-                fault = failed
+            except LinkFault as lost:
+                fault = lost
             except Exception as error:  # a link that stopped to supervise itself would be lost for good
                 logger.debug("%s: while connecting", self._name, exc_info=True)
                 fault = fault_of(error)
-            attempt += 1
-            await self._lose(url, fault, backoff.delay(attempt))
+            failed += 1
+            await self._lose(attempts.url, fault, backoff.delay(failed))
             self._move(LinkEvent.OPEN)
 
-    async def _connect(self, url: str) -> None:
+    async def _connect(self, attempts: Attempts) -> None:
         ended = self._ended = asyncio.get_running_loop().create_future()
         on_closed = functools.partial(_settle, ended)  # an earlier connection that closes late does not end this one
-        self._wire = await open_wire(url, name=self._name, heartbeat=self._settings.heartbeat, on_closed=on_closed)
-        self._wire.add_on_connection_blocked_callback(lambda *_: self._block(True))
-        self._wire.add_on_connection_unblocked_callback(lambda *_: self._block(False))
+        self._wire = wire = await attempts.first()
+        wire.ended.add_done_callback(lambda closed: on_closed(closed.result()))
+        wire.on_blocked = self._on_blocked
         self._move(LinkEvent.CONNECTED)
-        self._channel = await self._open_channel(on_closed=on_closed)
-        await self._declare(self._topology)
-        consuming: set[str] = set()
-        while waiting := [consumer for queue, consumer in self._consumers.items() if queue not in consuming]:
-            for consumer in waiting:
-                consuming.add(consumer.queue)
-                await self._channel.consume(consumer.queue, consumer.on_delivery, prefetch=consumer.prefetch)
+        self._channel = await self.open_channel(on_closed=on_closed)
+        await self._declarations.declare_all()
+        await self._consumers.start(self._channel)
         if self._ended.done():
             raise self._ended.result()
         self._was_ready = True
@@ -264,40 +273,44 @@ class Link:
         self._move(LinkEvent.DECLARED)
         guarded(self._on_ready)()
 
-    async def _declare(self, items: list[Item]) -> None:
-        """Declare on a channel of its own, because a refusal costs the channel."""
-        channel = await self._open_channel()
-        for item in [of_type(item, self._settings.queue_type) for item in items]:
+    async def _end(self) -> LinkFault:
+        """Why the connection has ended, when it has; what may vanish without a word is declared again meanwhile."""
+        while not (await asyncio.wait([self._ended], timeout=declarations.RENEWED_EVERY))[0]:
             try:
-                await channel.declare(item)
+                await self._declarations.renew()
             except LinkFault as fault:
-                if fault.code != PRECONDITION_FAILED:
-                    raise
-                channel = await self._open_channel()
-                await channel.declare(item, passive=True)
-                _warn_of_other_arguments(item, fault)
-        await channel.close()
+                return fault
+        return self._ended.result()
 
-    async def _open_channel(self, *, on_closed: Callable[[LinkFault], None] = lambda fault: None) -> Channel:
-        assert self._wire is not None
-        if not self._wire.is_open:
+    async def _open_wire(self, url: str) -> Wire:
+        return await open_wire(url, name=self._name, heartbeat=self._settings.heartbeat)
+
+    async def open_channel(self, *, on_closed: Callable[[LinkFault], None] = lambda fault: None) -> Channel:
+        """A channel for a moment: it ends with this connection, and does not come back; raises LinkFault."""
+        if self._wire is None or not self._wire.is_open:
             raise LinkFault("the connection broke")
-        channel = Channel(self._wire, on_closed=on_closed, on_canceled=self._on_canceled)
+        channel = Channel(self._wire, on_closed=on_closed, on_canceled=consumers.told_of_cancel(on_closed))
         await channel.open()
         return channel
 
     async def _lose(self, url: str, fault: LinkFault, wait: float) -> None:
         was_ready = self.is_ready
-        self._fault = fault
         if was_ready:
             self._largest = fault.largest
         self._move(LinkEvent.FAILED)
-        level = logging.WARNING if was_ready or self._reports else logging.DEBUG
-        logger.log(level, "%s: %s: %s; next attempt in %.1f s", self._name, redacted((url,)), fault, wait)
+        self._report(url, fault, f"next attempt in {wait:.1f} s", is_loss=was_ready)
         if was_ready:
             guarded(self._on_lost)(fault)
-        await self._hang_up()
+        for channel in filter(None, (self._channel, *self._retired)):
+            channel.lose(fault)
+        self._retired = []
+        self._hang_up()
         await asyncio.sleep(wait)
+
+    def _report(self, url: str, fault: LinkFault, then: str = "others go on", *, is_loss: bool = False) -> None:
+        self._fault = LinkFault(f"{redacted((url,))}: {fault}", code=fault.code)
+        level = logging.WARNING if is_loss or self._reports else logging.DEBUG
+        logger.log(level, "%s: %s; %s", self._name, self._fault, then)
 
     def _refuse(self, url: str, fault: LinkRefused) -> None:
         self._fault = LinkRefused(f"{redacted((url,))}: {fault}", code=fault.code)
@@ -305,17 +318,15 @@ class Link:
         self._move(LinkEvent.REFUSED)
         self._on_refused(self._fault)
 
-    async def _hang_up(self) -> None:
-        wire, self._wire, self._channel, self.is_blocked = self._wire, None, None, False
-        if wire is not None and close_wire(wire):
-            await asyncio.wait([wire.ended], timeout=CLOSE_TIMEOUT)
+    def _hang_up(self) -> None:
+        """In the background: a broker that does not say goodbye shall not keep us from the next connection."""
+        wire, self._wire, self._channel = self._wire, None, None
+        if wire is not None:
+            task = asyncio.get_running_loop().create_task(hang_up(wire), name=f"end of {self._name}")
+            self._hanging_up.add(task)
+            task.add_done_callback(self._hanging_up.discard)
 
-    def _on_canceled(self, queue: str) -> None:
-        fault = LinkFault(f"the broker cancelled the consumer of {queue}: the queue was deleted or has moved")
-        _settle(self._ended, fault)
-
-    def _block(self, blocked: bool) -> None:
-        self.is_blocked = blocked
+    def _on_blocked(self, blocked: bool) -> None:
         logger.warning("%s: the broker has %s publishing", self._name, "blocked" if blocked else "unblocked")
 
     def _move(self, event: LinkEvent) -> None:
@@ -327,14 +338,3 @@ class Link:
 def _settle(ended: "asyncio.Future[LinkFault]", fault: LinkFault) -> None:
     if not ended.done():
         ended.set_result(fault)
-
-
-def _warn_of_other_arguments(item: Item, fault: LinkFault) -> None:
-    name = item.queue if isinstance(item, Binding) else item.name
-    kind = type(item).__name__.lower()
-    logger.warning(
-        "%s %s exists with other arguments and is used as it is; to give it crew's, let it run empty and delete it: %s",
-        kind,
-        name,
-        fault,
-    )

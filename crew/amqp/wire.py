@@ -8,6 +8,7 @@ a message leaves at once, in one write, and all that follows in the same loop it
 
 import asyncio
 import contextlib
+import ssl
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -15,17 +16,20 @@ from typing import Any, Final
 import pika
 from pika import frame
 from pika.adapters.asyncio_connection import AsyncioConnection
-from pika.adapters.utils.io_services_utils import _AsyncPlaintextTransport
 
-from crew.amqp import frames, header
+from crew import broker_url
+from crew.amqp import frames, greeting, header, tls
 from crew.amqp.fault import LinkFault, fault_of
+from crew.amqp.guard import guarded
+from crew.amqp.io_services import IOServices
+from crew.amqp.silence import Silence
 from crew.amqp.wire_channel import WireChannel
-from crew.settings import redacted
+from crew.errors import SettingsError
 
 READ_BYTES: Final = 64 * 1024
 CONNECT_TIMEOUT: Final = 10.0  # seconds, for TCP, TLS and the AMQP handshake together
-GIVE_UP_TIMEOUT: Final = 1.0  # seconds to wait for the end of an attempt that nobody needs any longer
-BLOCKED_TIMEOUT: Final = 30.0  # seconds that a broker may block publishing before the connection is given up
+GIVE_UP_TIMEOUT: Final = 1.0  # seconds until a wire that is given up has closed its socket: a moment
+CLOSE_TIMEOUT: Final = 2.0  # seconds for the broker to say goodbye
 _FRAME_HEAD: Final = 7  # bytes: type, channel, size
 
 
@@ -36,15 +40,56 @@ class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
         self._unsent: list[bytes] = []
         self._has_sent = False
         self._is_sending_soon = False
+        self._is_greeted = False
+        self._lost_by: BaseException | None = None
         self._frame_buffer: bytes
         self._loop = custom_ioloop
+        self.is_blocked = False  # whether the broker has blocked publishing
+        self.on_blocked: Callable[[bool], None] = lambda blocked: None
         self.ended: asyncio.Future[LinkFault] = custom_ioloop.create_future()  # why, once an open wire has closed
-        super().__init__(*args, custom_ioloop=custom_ioloop, **kwargs)
+        super().__init__(*args, custom_ioloop=IOServices(custom_ioloop), **kwargs)
+        self.add_on_connection_blocked_callback(lambda *_: self._block(True))
+        self.add_on_connection_unblocked_callback(lambda *_: self._block(False))
 
     @property
     def largest_body(self) -> int:
         """Bytes of a message that fit into one frame, as agreed with the broker."""
         return int(self._body_max_length)
+
+    @property
+    def heard(self) -> int:
+        """Bytes that have ever come from the broker."""
+        return int(self.bytes_received) + len(self._frame_buffer)
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether what travels is encrypted."""
+        return self.params.ssl_options is not None
+
+    def watch(self) -> None:
+        """Give up, from now on, where the broker falls silent."""
+        silence = Silence(lambda: self.heard, heartbeat=self.params.heartbeat, on_silent=self.give_up)
+        self.ended.add_done_callback(lambda _: silence.stop())
+
+    def give_up(self, fault: LinkFault) -> None:
+        """End at once, in the midst of connecting too, without a word to the broker, who may not listen."""
+        if not self.is_closed:
+            self._terminate_stream(fault)
+
+    def fault_of(self, error: BaseException | None) -> LinkFault:
+        """Why it has ended: what ended the stream says more than what pika makes of it."""
+        if isinstance(self._lost_by, LinkFault) or (isinstance(self._lost_by, ssl.SSLError) and not self._is_greeted):
+            return fault_of(self._lost_by)
+        if self.is_tls and self._lost_by is not None and not self._is_greeted:
+            return LinkFault(
+                "the broker closed the connection after the TLS handshake: "
+                "it may want a client certificate (certfile=, keyfile=)"
+            )
+        return fault_of(error)
+
+    def _block(self, blocked: bool) -> None:
+        self.is_blocked = blocked
+        guarded(self.on_blocked)(blocked)
 
     # --- out --------------------------------------------------------------------------------------------------------
 
@@ -89,8 +134,10 @@ class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
         if transport is None:
             return
         self.bytes_sent += len(data)
-        if isinstance(transport, _AsyncPlaintextTransport) and not transport._tx_buffers:
-            with contextlib.suppress(OSError):  # it cannot take more now, or it is broken: the transport finds out
+        if not transport._tx_buffers:
+            # It cannot take more now, or it is broken: the transport finds out. TLS has taken all or nothing then, and
+            # insists on the same bytes the next time, which are the first that the transport writes.
+            with contextlib.suppress(OSError):
                 data = data[transport._sock.send(data) :]
         if data:
             transport.write(data)
@@ -99,11 +146,20 @@ class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
 
     def _proto_connection_made(self, transport: Any) -> None:
         transport._MAX_RECV_BYTES = READ_BYTES
-        transport._MAX_CONSUME_BYTES = 1  # one read a turn of the loop: a second would mostly find nothing
+        # One read a turn of the loop: a second would mostly find nothing. With TLS a read is one record of 16 KiB at
+        # most, and the second comes in any case, as no poll tells of what OpenSSL has decrypted already.
+        transport._MAX_CONSUME_BYTES = READ_BYTES if self.is_tls else 1
         super()._proto_connection_made(transport)
+
+    def _proto_connection_lost(self, error: BaseException | None) -> None:
+        self._lost_by = error
+        super()._proto_connection_lost(error)
 
     def _on_data_available(self, data_in: bytes) -> None:
         """Process every whole frame that has arrived, and keep the rest."""
+        if not self._is_greeted:
+            greeting.check(data_in)
+            self._is_greeted = True
         buffer = self._frame_buffer + data_in if self._frame_buffer else data_in
         start, total = 0, len(buffer)
         while start + _FRAME_HEAD <= total:
@@ -151,13 +207,12 @@ def _frame_size(buffer: bytes, start: int) -> int:
     return int(size) + frames.ENVELOPE
 
 
-async def open_wire(url: str, *, name: str, heartbeat: int, on_closed: Callable[[LinkFault], None]) -> Wire:
+async def open_wire(url: str, *, name: str, heartbeat: int) -> Wire:
     """Connect to the broker at `url`.
 
     Args:
         name: what the broker's lists call this connection.
         heartbeat: seconds.
-        on_closed: told once why the opened connection has ended.
 
     Raises:
         LinkFault: it did not work; LinkRefused: and will not.
@@ -169,53 +224,62 @@ async def open_wire(url: str, *, name: str, heartbeat: int, on_closed: Callable[
         if not opened.done():
             opened.set_result(None)
 
-    def on_open_error(_: object, error: BaseException) -> None:
+    def on_open_error(failed: Wire, error: BaseException) -> None:
         if not opened.done():
-            opened.set_exception(fault_of(error))
+            opened.set_exception(failed.fault_of(error))
 
     def on_close(closed: Wire, error: BaseException) -> None:
-        fault = fault_of(error)
-        closed.ended.set_result(fault)
-        on_closed(fault)
+        closed.ended.set_result(fault_of(error))
 
-    wire = Wire(_parameters(url, name, heartbeat), on_open, on_open_error, on_close, custom_ioloop=loop)
     try:
-        async with asyncio.timeout(CONNECT_TIMEOUT):
+        parameters = _parameters(url, name, heartbeat)
+    except SettingsError as error:  # it was right when the link was made: a file may come back
+        raise LinkFault(str(error)) from None
+    wire = Wire(parameters, on_open, on_open_error, on_close, custom_ioloop=loop)
+    try:
+        async with asyncio.timeout(parameters.socket_timeout):
             await asyncio.shield(opened)
     except TimeoutError:
-        await _give_up(wire, opened)
-        raise LinkFault("the broker did not answer in time") from None
+        fault = LinkFault("the broker did not answer in time")
+        await _give_up(wire, opened, fault)
+        raise fault from None
     except asyncio.CancelledError:
-        await _give_up(wire, opened)
+        await _give_up(wire, opened, LinkFault("nobody needs it any longer"))
         raise
+    wire.watch()
     return wire
 
 
-async def _give_up(wire: Wire, opened: "asyncio.Future[None]") -> None:
-    """End an attempt to connect: let it come to its own end, as pika's `close` in mid-handshake fails on itself."""
-    opened.add_done_callback(lambda ended: None if ended.exception() else close_wire(wire))
-    await asyncio.wait([opened], timeout=GIVE_UP_TIMEOUT)
-    if wire.is_open or wire.is_closing:
+async def _give_up(wire: Wire, opened: "asyncio.Future[None]", fault: LinkFault) -> None:
+    """End an attempt to connect, and wait until its socket is closed."""
+    opened.add_done_callback(lambda ended: ended.exception())  # nobody asks any longer
+    wire.give_up(fault)
+    await asyncio.wait([wire.ended if opened.done() and not opened.exception() else opened], timeout=GIVE_UP_TIMEOUT)
+
+
+async def hang_up(wire: Wire) -> None:
+    """Close, and wait until it is closed: with a word to the broker, unless he does not answer it."""
+    if not (wire.is_closed or wire.is_closing):
+        wire.close()
+    if not wire.is_closed:
+        await asyncio.wait([wire.ended], timeout=CLOSE_TIMEOUT)
+    if not wire.is_closed:
+        wire.give_up(LinkFault("the broker did not say goodbye"))
         await asyncio.wait([wire.ended], timeout=GIVE_UP_TIMEOUT)
 
 
-def close_wire(wire: Wire) -> bool:
-    """Begin to close; whether there was anything to close."""
-    if wire.is_closed or wire.is_closing:
-        return False
-    wire.close()
-    return True
-
-
-def _parameters(url: str, name: str, heartbeat: int) -> pika.URLParameters:
-    try:
-        parameters = pika.URLParameters(url)
-    except (ValueError, TypeError) as error:
-        raise LinkFault(f"{redacted((url,))} cannot be used: {error}") from None
-    parameters.heartbeat = heartbeat
-    parameters.blocked_connection_timeout = BLOCKED_TIMEOUT
-    parameters.connection_attempts = 1  # the link tries again, with its own delays
-    parameters.socket_timeout = CONNECT_TIMEOUT
-    parameters.stack_timeout = CONNECT_TIMEOUT
-    parameters.client_properties = {"connection_name": name, "product": "crew"}
-    return parameters
+def _parameters(url: str, name: str, heartbeat: int) -> pika.ConnectionParameters:
+    broker = broker_url.parse(url)
+    timeout = broker.connection_timeout or CONNECT_TIMEOUT
+    return pika.ConnectionParameters(
+        host=broker.host,
+        port=broker.port,
+        virtual_host=broker.vhost,
+        credentials=pika.PlainCredentials(broker.username, broker.password),
+        ssl_options=pika.SSLOptions(tls.context(broker), tls.server_name(broker)) if broker.is_tls else None,
+        heartbeat=heartbeat,
+        connection_attempts=1,  # the link tries again, with its own delays
+        socket_timeout=timeout,
+        stack_timeout=2 * timeout,  # it is given up long before
+        client_properties={"connection_name": name, "product": "crew"},
+    )

@@ -48,7 +48,7 @@ class Links:
                 await self.publishing.ready()
         except TimeoutError:
             why = f": {fault}" if (fault := self.consuming.fault or self.publishing.fault) else ""
-            raise errors.ConnectionError(f"the broker was not reached within {timeout} s{why}") from None
+            raise errors.ConnectionError(f"the broker was not reached within {timeout:g} s{why}") from None
 
     async def close(self) -> None:
         """Close both; idempotent."""

@@ -9,6 +9,7 @@ from typing import Final
 from crew import errors
 from crew.amqp import ConfirmStatus, Consumer, Delivery, Link
 from crew.client.calls import BLOCKED
+from crew.client.elections import AGAIN_AFTER
 from crew.client.subscription import OnEvent, Subscription, Subscriptions
 from crew.protocol import codec, properties, topology
 from crew.protocol.message import Event
@@ -71,9 +72,12 @@ class PubSub:
                         raise errors.TooLarge(f"the broker takes no message of {size} bytes: see its max_message_size")
                     if not event.persistent:
                         raise errors.ConnectionError(f"the connection broke while an event on {event.topic!r} was sent")
+                    if status is ConfirmStatus.REFUSED:  # by a quorum queue that elects its leader
+                        self._publishing.change_channel()
+                        await asyncio.sleep(AGAIN_AFTER)
         except TimeoutError:
             raise errors.ConnectionError(
-                f"the broker did not take the event on {event.topic!r} within {timeout} s"
+                f"the broker did not take the event on {event.topic!r} within {timeout:g} s"
             ) from None
 
     async def _publish(self, event: Event) -> ConfirmStatus:

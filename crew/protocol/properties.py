@@ -18,6 +18,8 @@ APP_ID: Final = "crew"
 MAX_PRIORITY: Final = 255
 MAX_FOREIGN: Final = 2**53  # what others send is read as at most this: floats are exact so far, and it can be sent on
 
+MAX_PLAIN: Final = 255  # characters of a header that names something: no name of ours is longer
+
 DEADLINE: Final = "crew-deadline"  # epoch milliseconds
 TIMEOUT: Final = "crew-timeout"  # milliseconds
 ATTEMPT: Final = "crew-attempt"  # from 2 on
@@ -25,6 +27,8 @@ TASK: Final = "crew-task"
 WORKER: Final = "crew-worker"
 OUTCOME: Final = "crew-outcome"
 REASON: Final = "crew-reason"  # of a parked message: why it was given up; of a control message: why it was sent
+HOST: Final = "crew-host"  # of a parked message: the host that gave it up
+EXIT_STATUS: Final = "crew-exit-status"  # of a parked message: how its last process ended, "SIGKILL" or "exit 1"
 UNREADABLE: Final = "crew-unreadable"  # never travels: set where the properties of a message could not be decoded
 
 _Value = TypeVar("_Value")
@@ -153,6 +157,18 @@ def to_call(task: str, properties: Properties, data: bytes, *, make_id: Callable
         message_id=_text("message_id", properties.message_id),
         headers=user_headers.own(headers),
     )
+
+
+def of_parked(given: Headers, *, reason: str, host: str, status: str) -> Headers:
+    """The headers of crew's own that a message with the headers `given` has when it is parked.
+
+    Args:
+        host: that gives it up.
+        status: how the last process ended that ran it, or "".
+    """
+    kept = {name: value for name in (topology.CLIENT_HEADER, TIMEOUT, DEADLINE) if _is_plain(value := given.get(name))}
+    kept |= {REASON: reason, HOST: host}
+    return {**kept, EXIT_STATUS: status} if status else kept
 
 
 # --- reply ----------------------------------------------------------------------------------------------------------
@@ -299,6 +315,13 @@ def _reason_of_death(headers: Headers) -> str:
         case {"x-last-death-reason": reason} | {"x-death": [{"reason": reason}, *_]}:
             return str(reason)
     return str(headers["x-first-death-reason"])
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a header of somebody else can be sent on: some of what comes cannot."""
+    if isinstance(value, str):
+        return value.isprintable() and len(value) <= MAX_PLAIN
+    return type(value) is int and -MAX_FOREIGN <= value <= MAX_FOREIGN
 
 
 def _attempt(headers: Headers) -> int:

@@ -5,18 +5,19 @@ answered at once. A worker takes from a queue of each of its tasks, and must not
 slot has been free for a while, what has not started goes back, and nothing more is taken until a slot is free.
 """
 
-import functools
 import logging
+import time
 from collections.abc import Callable, Iterable
 
 from crew.amqp import Delivery, Link
 from crew.protocol import codec, properties
-from crew.protocol.failure import describe
 from crew.protocol.message import Call, Outcome, new_id
-from crew.worker.admission import refusal
+from crew.worker import overstay
+from crew.worker.admission import MAX_DELIVERIES, refusal
+from crew.worker.answers import Answers
 from crew.worker.buffer import Buffer
 from crew.worker.canceled import CanceledCalls
-from crew.worker.ended import NO_BODY, Ended, ended_with
+from crew.worker.ended import RUNS_ELSEWHERE
 from crew.worker.execution import ENDED, Execution
 from crew.worker.lane import Lane
 from crew.worker.ledger import Ledger
@@ -69,8 +70,6 @@ class TaskConsumer:
         self._max_message = max_message
         self._decode = decode
         self._tasks = {queue.name: task for task in tasks for queue in task.queues}
-        self._replies = replies
-        self._retries = retries
         self._buffer = buffer
         self._lane = lane
         self._ledger = ledger
@@ -78,11 +77,11 @@ class TaskConsumer:
         self._grace = grace
         self._zombies = zombies
         self._on_worn_out = on_worn_out
-        self._debug = debug
         self._in_hand: set[Execution] = set()
         self.is_stuck = False
         self._watchdog = Watchdog(lane, self, grace=grace)
         self._windows = Windows(link, self._tasks, self.on_delivery, slots=lane.slots, fixed=fixed_prefetch)
+        self._answers = Answers(replies, retries, self._windows, where=lane.stack if debug else None)
 
     def __repr__(self) -> str:
         return f"<TaskConsumer: {len(self._in_hand)} in hand, {len(self._buffer)} of them not started>"
@@ -98,19 +97,17 @@ class TaskConsumer:
         try:
             call = properties.to_call(task.name, delivery.properties, delivery.body, make_id=new_id)
         except properties.MalformedMessage as error:
-            self._refuse_malformed(delivery, error)
+            self._answers.refuse_malformed(delivery, task.name, error)
             return
-        crashes = self._ledger.crashes(call.id) if delivery.redelivered or call.attempt > 1 else 0
-        refused = refusal(call, crashes, self._canceled.get(call.id, call.deadline))
         self._windows.take(delivery.queue)
         if delivery.redelivered and self._runs_on(call, delivery):
             return
-        if refused is not None:
-            self._answer_without_running(delivery, call, refused)
+        crashes = self._ledger.crashes(call.id) if delivery.redelivered or call.attempt > 1 else 0
+        if self._is_refused(delivery, call, task, crashes):
             return
         execution = Execution(delivery, call, task, crashes=crashes, decode=self._decode, max_message=self._max_message)
-        if not (call.persistent or self._in_hand):
-            self._end_delivery(execution)  # it starts at once: the lane need not say so
+        if execution.runs_once and not self._in_hand:
+            self._answers.end_delivery(execution)  # it starts at once: the lane need not say so
         self._in_hand.add(execution)
         self._buffer.put(execution)
         self._lane.fill()
@@ -122,26 +119,25 @@ class TaskConsumer:
             is_same = execution.call.id == call.id and execution.call.deadline == call.deadline
             if is_same and execution.ended is None and not execution.delivery.is_ours:
                 execution.delivery = delivery
+                if execution.is_acked:  # on the lost channel, so that the broker has not heard of it
+                    self._answers.release(delivery)
                 return True
         return False
+
+    def _is_refused(self, delivery: Delivery, call: Call, task: Task, crashes: int) -> bool:
+        """Whether it must not be run, and was answered."""
+        status = self._ledger.exit_status(call.id) if crashes else ""
+        canceled = self._canceled.get(call.id, call.deadline)
+        refused = refusal(call, crashes, canceled, is_long=task.long, exit_status=status)
+        if refused is not None:
+            is_given_up = refused.outcome is Outcome.WORKER_LOST and crashes >= MAX_DELIVERIES
+            self._answers.refuse(delivery, call, refused, exit_status=status if is_given_up else "")
+        return refused is not None
 
     def _turn_away(self, delivery: Delivery) -> None:
         """It came while nothing is taken: back, and let its queue send no more."""
         self._windows.refuse(delivery.queue)
         delivery.requeue()
-
-    def _refuse_malformed(self, delivery: Delivery, error: properties.MalformedMessage) -> None:
-        """Nobody can be answered with certainty, so it is kept for who looks after the broker."""
-        self._replies.park(delivery, str(error), delivery.ack)
-        reply_to, id = delivery.properties.reply_to, delivery.properties.correlation_id
-        if isinstance(reply_to, str) and reply_to and isinstance(id, str) and id:
-            call = Call(id=id, task=self._tasks[delivery.queue].name, body=NO_BODY, reply_to=reply_to)
-            self._replies.answer(call, ended_with(Outcome.RAISED, describe(error)), lambda: None)
-
-    def _answer_without_running(self, delivery: Delivery, call: Call, ended: Ended) -> None:
-        if ended.outcome is Outcome.WORKER_LOST:
-            self._replies.park(delivery, "its worker process died, again and again", lambda: None)
-        self._replies.answer(call, ended, lambda: self._release(delivery))
 
     # --- what lanes and watchdog tell -------------------------------------------------------------------------------
 
@@ -151,28 +147,30 @@ class TaskConsumer:
 
     def announces(self, execution: Execution) -> bool:
         """Whether `on_started` tells its caller: not where it is known to end in a moment."""
-        return not (execution.is_announced or self._is_quick(execution))
+        return not (execution.is_announced or self._windows.is_quick(execution.delivery.queue))
 
     def ends_delivery(self, execution: Execution) -> bool:
         """Whether `on_started` acknowledges it."""
-        return not (execution.call.persistent or execution.is_acked)
+        return execution.runs_once and not execution.is_acked
 
-    def on_started(self, execution: Execution) -> None:
-        """It runs. A call that is not persistent runs at most once, so its delivery ends here.
+    def on_started(self, execution: Execution, is_awaited: bool = True) -> None:
+        """It runs. A call that runs at most once ends its delivery here, or does not run where it cannot.
 
         Its caller is told, unless it is known to end in a moment: a task that never lets this thread run again could
         not be told of later.
+
+        Args:
+            is_awaited: whether the task begins only after this.
         """
-        if self.ends_delivery(execution):
-            self._end_delivery(execution)
-        if self.announces(execution):
-            self.on_started_long_ago(execution)
+        if self.ends_delivery(execution) and not self._answers.end_delivery(execution) and is_awaited:
+            execution.decide(RUNS_ELSEWHERE)
+        elif self.announces(execution):
+            self._answers.announce(execution)
         self._watchdog.wake_by(execution.limit)
 
     def on_started_long_ago(self, execution: Execution) -> None:
         """The caller should know that it has started."""
-        if not execution.is_announced:
-            execution.is_announced = self._replies.announce(execution.call)
+        self._answers.announce(execution)
 
     def on_decided(self, execution: Execution) -> None:
         """What it came to is certain, though it may still be cleaning up.
@@ -182,10 +180,10 @@ class TaskConsumer:
         if execution.scope is not None and (execution.has_ended or not execution.shields):
             execution.scope.abandon(ENDED)
         ended = execution.ended
-        if execution.is_answered or ended is None or (ended.outcome is None and execution in self._in_hand):
+        if execution.is_answered or ended is None or (ended.runs_again and execution in self._in_hand):
             return
         execution.is_answered = True
-        self._answer(execution, ended)
+        self._answers.give(execution, ended)
 
     def on_ended(self, execution: Execution) -> None:
         """Nothing of it runs any longer."""
@@ -251,12 +249,23 @@ class TaskConsumer:
             self._watchdog.interrupt(execution, Reason.DRAIN)
             self._ledger.note_limit(execution)
 
+    def give_up(self) -> None:
+        """What goes on after its interrupt ends with the process: its caller is answered."""
+        for execution in list(self._in_hand):
+            self._let_go(execution)
+
     def stop(self) -> None:
         """Watch no more."""
         self._watchdog.stop()
 
-    def on_lost(self) -> None:
-        """The deliveries went with the link: what has not started comes again."""
+    def on_lost(self, patience: float | None = None) -> None:
+        """The deliveries went with the link: what has not started comes again.
+
+        Args:
+            patience: seconds that a delivery may wait for its acknowledgement, where one has waited longer.
+        """
+        if patience is not None:
+            overstay.tell_of(self._lane.running(), patience, now=time.monotonic())
         self._withdraw()
         self._windows.forget()
 
@@ -269,35 +278,6 @@ class TaskConsumer:
         self.on_decided(execution)
         self._windows.go_on()
 
-    def _is_quick(self, execution: Execution) -> bool:
-        return self._windows.is_quick(execution.delivery.queue)
-
-    def _answer(self, execution: Execution, ended: Ended) -> None:
-        if self._debug and ended.outcome is Outcome.TIMED_OUT:
-            ended = ended.at(execution.where_stopped() or self._lane.stack(execution))
-        if ended.outcome is None:
-            self._requeue(execution.delivery)
-            return
-        on_sent = (lambda: None) if execution.is_acked else functools.partial(self._release, execution.delivery)
-        if ended.retry_after is None:
-            execution.is_acked = True  # or will be: it may be told only now that it has started
-            self._replies.answer(execution.call, ended, on_sent)
-        else:
-            self._retries.send(execution, ended, on_sent)
-
-    def _end_delivery(self, execution: Execution) -> None:
-        execution.is_acked = True
-        self._release(execution.delivery)
-
-    def _release(self, delivery: Delivery) -> None:
-        """It is done with: where its channel is gone, it was taken off the count with it."""
-        if delivery.ack():
-            self._windows.drop(delivery.queue)
-
-    def _requeue(self, delivery: Delivery) -> None:
-        if delivery.requeue():
-            self._windows.drop(delivery.queue)
-
     def _learn(self, execution: Execution) -> None:
         """Let the window of its queue follow how long it ran."""
         if execution.run_time is not None:
@@ -305,7 +285,7 @@ class TaskConsumer:
 
     def _give_back(self) -> None:
         for execution in self._withdraw():
-            self._requeue(execution.delivery)
+            self._answers.requeue(execution.delivery)
 
     def _withdraw(self) -> list[Execution]:
         """What has not started, out of hand; what is acknowledged or decided already stays: nobody else runs it."""

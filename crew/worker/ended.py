@@ -33,6 +33,11 @@ class Ended(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, body=Body(failure.encode(told), codec.JSON))
 
     @property
+    def message(self) -> str:
+        """What its caller reads, where it has no value."""
+        return failure.decode(self.body.data).message
+
+    @property
     def runs_again(self) -> bool:
         """Whether the call is to be run once more, here or elsewhere."""
         return self.outcome is None or self.retry_after is not None
@@ -41,6 +46,9 @@ class Ended(msgspec.Struct, frozen=True):
 def ended_with(outcome: Outcome, told: Failure, *, retry_after: float | None = None) -> Ended:
     """An end without a value."""
     return Ended(outcome, Body(failure.encode(told), codec.JSON), retry_after=retry_after)
+
+
+RUNS_ELSEWHERE: Final = Ended(None, NO_BODY)  # there is no answer: the broker delivers it again
 
 
 def timed_out(message: str) -> Ended:

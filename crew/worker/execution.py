@@ -18,7 +18,7 @@ from crew.protocol import codec, deadline, failure, user_headers
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Call, Headers, Outcome
 from crew.worker.cancellation import Cancellation
-from crew.worker.ended import NO_BODY, Ended, ended_with, out_of_time, timed_out, worker_lost
+from crew.worker.ended import RUNS_ELSEWHERE, Ended, ended_with, out_of_time, timed_out, worker_lost
 from crew.worker.reason import Reason
 from crew.worker.running import running
 from crew.worker.task import Task
@@ -39,6 +39,8 @@ class Execution:
         decode: what this worker accepts.
         max_message: bytes that the encoded value may have.
     """
+
+    slot: int | None = None  # of the ledger
 
     def __init__(
         self,
@@ -67,7 +69,6 @@ class Execution:
         self.is_acked = False
         self.is_answered = False
         self.is_announced = False  # the caller knows that it has started
-        self.slot: int | None = None  # of the ledger
         self.scope: Scope | None = None  # of the calls that it makes, once it has made one
         self.waits_for: NestedCall | None = None  # the call whose value it waits for
         self.shields = 0
@@ -81,6 +82,16 @@ class Execution:
             "ended" if self.has_ended else "interrupted" if self.reason else "running" if self.started else "waiting"
         )
         return f"<Execution of call {self.call.id} of task {self.task.name}: {state}>"
+
+    @property
+    def runs_once(self) -> bool:
+        """Whether its delivery ends with its start, so that nobody runs it again when its process dies."""
+        return self.task.long or not self.call.persistent
+
+    def leave_slot(self) -> int | None:
+        """Its slot of the ledger, to whoever asks first: lane and I/O thread may at the same time."""
+        slot: int | None = self.__dict__.pop("slot", None)
+        return slot
 
     # --- steps ------------------------------------------------------------------------------------------------------
 
@@ -264,8 +275,10 @@ def _interrupted(execution: Execution, reason: Reason) -> Ended:
             return timed_out(f"task {task!r} was interrupted after {ran:.3f} s{_waiting(execution.waits_for)}")
         case Reason.CANCELED:
             return ended_with(Outcome.CANCELED, Failure(type_name="Canceled", message=f"task {task!r} was cancelled"))
+        case Reason.DRAIN if execution.call.persistent and execution.task.long:
+            return worker_lost(f"the worker of task {task!r} was stopped while it ran", retry_after=0.0)
         case Reason.DRAIN if execution.call.persistent:
-            return Ended(None, NO_BODY)
+            return RUNS_ELSEWHERE
         case Reason.DRAIN:
             return worker_lost(
                 f"the worker of task {task!r} was stopped, and a call that is not persistent is not run twice"

@@ -10,14 +10,19 @@ import hashlib
 import mmap
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from crew.worker import death, obituary
 from crew.worker.execution import Execution
+from crew.worker.obituary import Obituary
 
 _KEY: Final = 40  # bytes: an id, or the digest of a longer one
 _SLOT: Final = struct.Struct(f"<{_KEY}sd")  # key, time.monotonic() of its limit or 0.0
-_CRASH: Final = struct.Struct(f"<{_KEY}sId")  # key, crashes, epoch seconds of the last
+_OBITUARY: Final = struct.Struct(f"<Hi?{obituary.SIZE}s")  # bytes of it, exit code, whether overdue, obituary
+_LENGTH: Final = struct.Struct("<H")  # how it begins
+_DEAD: Final = -1.0  # as a limit: its process has died, and its caller was not told
+_CRASH: Final = struct.Struct(f"<{_KEY}sIdi")  # key, crashes, epoch seconds of the last, exit code of the last
 CRASHES_KEPT: Final = 512
 OVERDUE: Final = 2**32 - 1  # as a count of crashes: its process was killed for it, after its limit and grace
 _EMPTY: Final = bytes(_KEY)
@@ -27,19 +32,25 @@ class Ledger:
     """Memory of `processes` regions with `slots` executions each; make it before the first fork."""
 
     def __init__(self, processes: int, slots: int) -> None:
+        self._processes = processes
         self._slots = slots
-        self._crashes_at = processes * slots * _SLOT.size
+        self._obituaries_at = processes * slots * _SLOT.size  # apart: the slots are looked at all the time
+        self._crashes_at = self._obituaries_at + processes * slots * _OBITUARY.size
         self._memory = mmap.mmap(-1, self._crashes_at + CRASHES_KEPT * _CRASH.size)
+        self._free: dict[int, list[int]] = {}  # process -> its free slots, where that is this process
 
     # --- a worker process -------------------------------------------------------------------------------------------
 
     def begin(self, process: int, execution: Execution) -> None:
         """Process number `process` runs `execution` from now on."""
-        for slot in self._region(process):
-            if self._key_at(slot) == _EMPTY:
-                execution.slot = slot
-                self.note_limit(execution)
-                return
+        free = self._free.setdefault(process, [])
+        if not free:  # the first time; or another process has buried what died here before
+            free += [slot for slot in reversed(self._region(process)) if self._is_free(slot)]
+        if free:
+            slot = free.pop()
+            self._write_obituary(slot, execution)
+            execution.slot = slot
+            self.note_limit(execution)
 
     def note_limit(self, execution: Execution) -> None:
         """When `execution` must have ended has changed."""
@@ -49,60 +60,111 @@ class Ledger:
 
     def end(self, execution: Execution) -> None:
         """`execution` has ended; idempotent."""
-        slot, execution.slot = execution.slot, None
+        slot = execution.leave_slot()
         if slot is not None:
-            _SLOT.pack_into(self._memory, slot * _SLOT.size, _EMPTY, 0.0)
+            self._clear(slot)
+            self._free[slot // self._slots].append(slot)
 
     def crashes(self, id: str) -> int:
         """How often a process has died while it ran the call `id`; OVERDUE where that was killed for it."""
         at = self._find(_key(id))
         return 0 if at is None else int(_CRASH.unpack_from(self._memory, at)[1])
 
+    def exit_status(self, id: str) -> str:
+        """How the last of these processes ended, as `death.exit_status` has it; "" where there is none."""
+        at = self._find(_key(id))
+        return "" if at is None else death.exit_status(_CRASH.unpack_from(self._memory, at)[3])
+
+    def untold(self) -> dict[int, Obituary]:
+        """What has died with its process, so that its caller waits in vain: slot -> obituary."""
+        dead = [one for process in range(self._processes) for one in self._noted(process) if one[2] == _DEAD]
+        return {slot: self._read_obituary(slot) for slot, _, _ in dead}
+
+    def bury(self, slot: int) -> None:
+        """The caller of what has died in `slot` was told."""
+        if _SLOT.unpack_from(self._memory, slot * _SLOT.size)[1] == _DEAD:  # else somebody else was faster
+            self._clear(slot)
+
     # --- the supervisor ---------------------------------------------------------------------------------------------
 
     def limits(self, process: int) -> list[float]:
         """The limits (time.monotonic()) of what process number `process` runs."""
-        return [limit for _, limit in self._running(process) if limit > 0.0]
+        return [limit for _, _, limit in self._running(process) if limit > 0.0]
 
     def overdue(self, process: int, since: float) -> list[bytes]:
         """Keys of what process number `process` runs on though its limit was before `since` (time.monotonic())."""
-        return [key for key, limit in self._running(process) if 0.0 < limit < since]
+        return [key for _, key, limit in self._running(process) if 0.0 < limit < since]
 
-    def record_crash(self, process: int) -> None:
-        """Process number `process` has died: whatever it was running has one crash more."""
-        for key, _ in self._running(process):
-            self._count(key, lambda crashes: crashes if crashes == OVERDUE else crashes + 1)
-        self._clear(process)
+    def record_crash(self, process: int, code: int) -> None:
+        """Process number `process` has died with the exit code `code`: whatever it was running has one crash more."""
+        for _, key, _ in self._running(process):
+            self._count(key, lambda crashes: crashes if crashes == OVERDUE else crashes + 1, code)
+        self._end_all(process, code=code)
 
-    def record_kill(self, process: int, overdue: list[bytes]) -> None:
+    def record_kill(self, process: int, overdue: list[bytes], code: int) -> None:
         """Process number `process` was killed for what is `overdue`; whatever else it was running is not to blame."""
         for key in overdue:
-            self._count(key, lambda crashes: OVERDUE)
-        self._clear(process)
+            self._count(key, lambda crashes: OVERDUE, code)
+        self._end_all(process, code=code, overdue=overdue)
 
     def record_exit(self, process: int) -> None:
         """Process number `process` has ended on purpose: nobody is to blame."""
-        self._clear(process)
+        for slot, _, _ in self._running(process):
+            self._clear(slot)
+        self._free.pop(process, None)
 
-    def _count(self, key: bytes, change: Callable[[int], int]) -> None:
+    def _end_all(self, process: int, *, code: int, overdue: Sequence[bytes] = ()) -> None:
+        """Nothing runs there any longer: what nobody runs again stays, until somebody has told its caller."""
+        for slot, key, _ in self._running(process):
+            length, _, _, data = _OBITUARY.unpack_from(self._memory, self._obituary_of(slot))
+            if length:
+                _OBITUARY.pack_into(self._memory, self._obituary_of(slot), length, code, key in overdue, data)
+                _SLOT.pack_into(self._memory, slot * _SLOT.size, key, _DEAD)
+            else:
+                self._clear(slot)
+        self._free.pop(process, None)
+
+    def _count(self, key: bytes, change: Callable[[int], int], code: int) -> None:
         at = self._find(key)
         count = 0 if at is None else _CRASH.unpack_from(self._memory, at)[1]
         at = self._oldest() if at is None else at
-        _CRASH.pack_into(self._memory, at, key, change(count), time.time())
+        _CRASH.pack_into(self._memory, at, key, change(count), time.time(), code)
 
-    def _running(self, process: int) -> list[tuple[bytes, float]]:
-        slots = [_SLOT.unpack_from(self._memory, slot * _SLOT.size) for slot in self._region(process)]
-        return [(key, limit) for key, limit in slots if key != _EMPTY]
+    # --- slots ------------------------------------------------------------------------------------------------------
 
-    def _clear(self, process: int) -> None:
-        for slot in self._region(process):
-            _SLOT.pack_into(self._memory, slot * _SLOT.size, _EMPTY, 0.0)
+    def _running(self, process: int) -> list[tuple[int, bytes, float]]:
+        """Slot, key and limit of what process number `process` runs."""
+        return [one for one in self._noted(process) if one[2] != _DEAD]
+
+    def _noted(self, process: int) -> list[tuple[int, bytes, float]]:
+        slots = [(slot, *_SLOT.unpack_from(self._memory, slot * _SLOT.size)) for slot in self._region(process)]
+        return [one for one in slots if one[1] != _EMPTY]
 
     def _region(self, process: int) -> range:
         return range(process * self._slots, (process + 1) * self._slots)
 
-    def _key_at(self, slot: int) -> bytes:
-        return self._memory[slot * _SLOT.size : slot * _SLOT.size + _KEY]
+    def _is_free(self, slot: int) -> bool:
+        return self._memory[slot * _SLOT.size : slot * _SLOT.size + _KEY] == _EMPTY
+
+    def _clear(self, slot: int) -> None:
+        _SLOT.pack_into(self._memory, slot * _SLOT.size, _EMPTY, 0.0)
+
+    def _write_obituary(self, slot: int, execution: Execution) -> None:
+        """Before its key: a process may die between any two lines."""
+        data = obituary.written(execution.call) if execution.runs_once else b""
+        if data:
+            _OBITUARY.pack_into(self._memory, self._obituary_of(slot), len(data), 0, False, data)
+        else:
+            _LENGTH.pack_into(self._memory, self._obituary_of(slot), 0)
+
+    def _read_obituary(self, slot: int) -> Obituary:
+        length, code, is_overdue, data = _OBITUARY.unpack_from(self._memory, self._obituary_of(slot))
+        return obituary.read(data[:length], status=death.exit_status(code), is_overdue=is_overdue)
+
+    def _obituary_of(self, slot: int) -> int:
+        return self._obituaries_at + slot * _OBITUARY.size
+
+    # --- the table of crashes ---------------------------------------------------------------------------------------
 
     def _find(self, key: bytes) -> int | None:
         table = self._table()

@@ -4,8 +4,10 @@ While the broker is away they wait here, and leave when it is back; the client t
 drops a second.
 """
 
+import asyncio
 import functools
 import logging
+import socket
 import time
 from collections.abc import Callable
 
@@ -21,6 +23,8 @@ from crew.worker.ended import NO_BODY, Ended, ended_with
 logger = logging.getLogger(__name__)
 
 MAX_WAITING = 10_000  # replies kept while the broker is away; prefetch bounds them first, except over many reconnects
+REFUSED_FOR = 30.0  # seconds; a quorum queue refuses until it has a leader, and one that somebody has bounded for ever
+AGAIN_AFTER = 0.1  # seconds: an election takes about 0.2
 MAX_REASON = 1_000  # characters: a header shares its frame with the other properties
 
 OnSent = Callable[[], object]
@@ -39,6 +43,7 @@ class Replies:
         self._waiting: dict[int, _Outgoing] = {}
         self._unconfirmed = 0
         self._count = 0
+        self._is_sending_soon = False
 
     def __len__(self) -> int:
         return len(self._waiting) + self._unconfirmed
@@ -90,11 +95,19 @@ class Replies:
             return False
         return True
 
-    def park(self, delivery: Delivery, reason: str, on_sent: OnSent) -> None:
-        """Put the message of `delivery` where it can be looked at, with the reason."""
+    def park(self, delivery: Delivery, reason: str, on_sent: OnSent, *, exit_status: str = "") -> None:
+        """Put the message of `delivery` where it can be looked at, with the reason.
+
+        Args:
+            exit_status: how the last process ended that ran it, as `death.exit_status` has it; "" where none has.
+        """
         logger.error("a message of %s is given up and parked in %s: %s", delivery.queue, topology.PARKED, reason)
-        headers = {**user_headers.sendable(delivery.properties.headers or {}), properties.REASON: reason[:MAX_REASON]}
-        headers[properties.TASK] = topology.task_of_queue(delivery.queue)
+        given = delivery.properties.headers or {}
+        headers = {
+            **user_headers.sendable(given),
+            **properties.of_parked(given, reason=reason[:MAX_REASON], host=socket.gethostname(), status=exit_status),
+            properties.TASK: topology.task_of_queue(delivery.queue),
+        }
         parked = msgspec.structs.replace(
             delivery.properties, headers=headers, expiration=None, delivery_mode=2, timestamp=int(time.time())
         )
@@ -137,11 +150,25 @@ class Replies:
                 self._keep(number, message)
             case ConfirmStatus.TOO_LARGE if message.instead is not None:
                 message.instead()
+            case ConfirmStatus.REFUSED if time.monotonic() < (until := message.until or time.monotonic() + REFUSED_FOR):
+                self._keep(number, msgspec.structs.replace(message, until=until))
+                self._send_again_soon()
             case ConfirmStatus.CONFIRMED:
                 message.on_sent()
             case _:
                 logger.info("a reply is dropped, as its client is gone: %s was %s", message.queue, status.value)
                 message.on_sent()
+
+    def _send_again_soon(self) -> None:
+        """Without waiting for the broker's return, as it is there."""
+        if not self._is_sending_soon:
+            self._is_sending_soon = True
+            self._link.change_channel()
+            asyncio.get_running_loop().call_later(AGAIN_AFTER, self._send_again)
+
+    def _send_again(self) -> None:
+        self._is_sending_soon = False
+        self.send_waiting()
 
     def _keep(self, number: int, message: "_Outgoing") -> None:
         self._waiting[number] = message
@@ -156,6 +183,7 @@ class _Outgoing(msgspec.Struct, frozen=True):
     Attributes:
         on_sent: called when the broker has it, or nobody wants it.
         instead: called where the broker takes no message of that size.
+        until: time.monotonic() at which it is given up where its queue refuses it; None before the first time.
     """
 
     queue: str
@@ -163,3 +191,4 @@ class _Outgoing(msgspec.Struct, frozen=True):
     body: bytes
     on_sent: OnSent
     instead: Callable[[], None] | None
+    until: float | None = None

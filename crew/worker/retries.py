@@ -17,7 +17,7 @@ import msgspec
 from crew.amqp import ConfirmStatus, Link
 from crew.errors import ConnectionError
 from crew.protocol import deadline, properties, topology, user_headers
-from crew.protocol.message import Call
+from crew.protocol.message import Call, Outcome
 from crew.worker.ended import Ended
 from crew.worker.execution import Execution
 from crew.worker.replies import Replies
@@ -25,7 +25,9 @@ from crew.worker.replies import Replies
 logger = logging.getLogger(__name__)
 
 DECLARED_FOR: Final = 60.0  # seconds: a queue in which calls wait goes when nobody has declared it for 10 minutes
-PUBLISHES: Final = 5  # of a call that the broker does not take; then its caller is told of its failure
+# Of a call that the broker does not take; then its caller is told of its failure. A quorum queue takes nothing until it
+# has elected its leader, for up to three seconds on a busy machine.
+PUBLISHES: Final = 50
 AGAIN_AFTER: Final = 0.1  # seconds until the next of them, for a link that has not heard yet that it is lost
 
 OnSent = Callable[[], object]
@@ -82,8 +84,9 @@ class Retries:
 
     async def _is_sent(self, execution: Execution, ended: Ended, on_sent: OnSent) -> bool:
         """Whether the broker has it, or will deliver it again by itself."""
-        call = execution.call
+        call = _sendable(execution.call)
         delay = ended.retry_after or 0.0
+        again = call if ended.outcome is Outcome.WORKER_LOST else _next_attempt(call)  # that one has not failed
         for _ in range(PUBLISHES):
             with contextlib.suppress(ConnectionError):  # it was closed: nothing waits for it then
                 await self._link.ready()
@@ -91,7 +94,7 @@ class Retries:
                 return True
             if deadline.is_past(call.deadline, time.time() + delay):
                 break
-            status = await self._publish(call, round(delay * 1000), execution.task.way_back)
+            status = await self._publish(again, round(delay * 1000), execution.task.way_back)
             if status is ConfirmStatus.CONFIRMED:
                 self._on_confirmed(execution, on_sent)
                 return True
@@ -106,19 +109,23 @@ class Retries:
             self._replies.announce(execution.call)  # a client whose time is up should know that a worker took it
 
     async def _publish(self, call: Call, delay_ms: int, way_back: str) -> ConfirmStatus | None:
-        """The broker's word on the next attempt of `call`, by the queue `way_back`; None: it could not be asked."""
+        """The broker's word on `call`, by the queue `way_back`; None where it could not be asked."""
         try:
-            await self._declare(delay_ms)
+            if delay_ms:
+                await self._declare(delay_ms)
+            now = time.time()
             status = await self._link.publish(
-                topology.RETRY,
+                topology.RETRY if delay_ms else topology.DEFAULT_EXCHANGE,
                 way_back,
-                properties.of_retry(_next_attempt(call), delay_ms, now=time.time()),
+                properties.of_retry(call, delay_ms, now=now) if delay_ms else properties.of_call(call, now=now),
                 call.body.data,
                 mandatory=True,
             )
         except ConnectionError as error:
             logger.info("call %s of task %s waits for the broker: %s", call.id, call.task, error)
             return None
+        if status is ConfirmStatus.REFUSED:
+            self._link.change_channel()
         if status is ConfirmStatus.RETURNED:
             self._declared.pop(delay_ms, None)  # somebody has deleted the queue
         return status
@@ -131,6 +138,11 @@ class Retries:
                 self._declared[delay_ms] = now
 
 
+def _sendable(call: Call) -> Call:
+    """`call` without headers of another sender that would break the connection."""
+    return msgspec.structs.replace(call, headers=user_headers.sendable(call.headers))
+
+
 def _next_attempt(call: Call) -> Call:
-    """`call`, as it is published again: without headers of another sender that would break the connection."""
-    return msgspec.structs.replace(call, attempt=call.attempt + 1, headers=user_headers.sendable(call.headers))
+    """`call` when it has failed once more."""
+    return msgspec.structs.replace(call, attempt=call.attempt + 1)

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import click
 
 from crew import settings as settings_module
+from crew.amqp import tls
 from crew.errors import SettingsError
 from crew.protocol import codec
 from crew.worker import options as options_module
@@ -51,6 +52,7 @@ def start(settings: dict[str, Any], **flags: Any) -> int:
         chosen = options_module.from_flags(**flags)
         _log_to_stderr(chosen.level)
         registry.check()
+        tls.check(chosen.broker.urls)
         codec.decoder(chosen.broker.accept, chosen.broker.max_payload)  # so that a mistake in it is told here
     except SettingsError as error:
         click.echo(f"error: {error}", err=True)

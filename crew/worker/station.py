@@ -100,7 +100,7 @@ class Station:
         if self.consumer.announces(execution):
             self._mailbox.ask(self.consumer.on_started, execution, patience=WORD_OUT_WITHIN)
         elif self.consumer.ends_delivery(execution):
-            self._mailbox.post(self.consumer.on_started, execution)
+            self._mailbox.post(self.consumer.on_started, execution, False)
 
     def _on_main_ended(self, execution: Execution) -> None:
         self._ledger.end(execution)

@@ -15,17 +15,18 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
-from crew.worker import reload
+from crew.worker import death, reload
 from crew.worker.child import Child
+from crew.worker.drain import FLUSH_TIMEOUT
 from crew.worker.frozen import Frozen
 from crew.worker.ledger import Ledger
 from crew.worker.process import (
+    BURY,
     DRAIN,
     EXIT_BROKEN,
     EXIT_DRAINED,
     EXIT_REFUSED,
     EXIT_REPLACE,
-    FLUSH_TIMEOUT,
     HURRY,
     READY,
 )
@@ -206,6 +207,7 @@ class Supervisor:
         if READY in words:
             child.is_ready = True
             self._stillborn = 0
+            self._have_buried()
             for predecessor in self._leaving:
                 if predecessor.number == child.number or predecessor.number not in self._delays:
                     predecessor.tell(DRAIN)
@@ -218,10 +220,11 @@ class Supervisor:
         if code in (EXIT_DRAINED, EXIT_REPLACE, EXIT_REFUSED):
             self._ledger.record_exit(child.number)
         elif child.overdue:
-            self._ledger.record_kill(child.number, child.overdue)
+            self._ledger.record_kill(child.number, child.overdue, code)
         else:
-            self._ledger.record_crash(child.number)
-            logger.error("process %d %s", child.pid, _how(code))
+            self._ledger.record_crash(child.number, code)
+            logger.error("process %d %s", child.pid, death.told(death.exit_status(code)))
+        self._have_buried()
         if self._exit_code is not None:
             return
         if code == EXIT_REFUSED:
@@ -233,6 +236,12 @@ class Supervisor:
             self._stop(EXIT_BROKEN)
             return
         self._due[child.number] = time.monotonic() + self._delay(child, code)
+
+    def _have_buried(self) -> None:
+        """One process that serves is to tell the callers of what has died; else the next one that does."""
+        serving = [child for child in self._children.values() if child.is_ready]
+        if serving and self._ledger.untold():
+            serving[0].tell(BURY)
 
     def _delay(self, child: Child, code: int) -> float:
         """At once for the first death, and where a task is to blame; later for each that follows soon."""
@@ -286,9 +295,3 @@ class Supervisor:
     def _on_signal(self, number: int, _frame: object) -> None:
         if number != signal.SIGCHLD:
             self._signals.append(number)
-
-
-def _how(code: int) -> str:
-    if code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
-    return f"exited with {code}"

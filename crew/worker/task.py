@@ -26,6 +26,9 @@ class Task:
         name: by which clients call it.
         timeout: seconds that one execution may run; default: as long as the call's own budget lasts. A call may ask for
             less, not for more.
+        long: whether a call is acknowledged when it starts; default False. For what may run longer than 25 minutes:
+            the broker would hand it to a second worker after 30. From its start on it is run at most once: where its
+            process dies, its caller gets `WorkerLost`.
         retries: how often a call is run again whose execution has raised; default 0. Never beyond the call's deadline.
         backoff: seconds until the first retry, and the longest until any, as each waits twice as long as the one
             before it; default (1, 60).
@@ -44,6 +47,7 @@ class Task:
         name: str,
         *,
         timeout: float | None = None,
+        long: bool = False,
         retries: int = 0,
         backoff: tuple[float, float] = DEFAULT_BACKOFF,
         retry_on: tuple[type[Exception], ...] = (Exception,),
@@ -53,6 +57,7 @@ class Task:
             raise ValueError(f'a task needs a name: write @Task("{getattr(name, "__name__", "name")}")')
         self.name = topology.check_name("task", name)
         self.timeout = None if timeout is None else deadline.check_duration("timeout", timeout)
+        self.long = bool(long)
         self.retry = check_retry(retries, backoff, retry_on)
         self.max_queue = None if max_queue is None else _check_max_queue(max_queue)
         self.function: Callable[..., Any] = _not_bound
@@ -113,6 +118,7 @@ class HandlerClass:
         name: str,
         *,
         timeout: float | None = None,
+        long: bool = False,
         retries: int = 0,
         backoff: tuple[float, float] = DEFAULT_BACKOFF,
         retry_on: tuple[type[Exception], ...] = (Exception,),
@@ -125,8 +131,15 @@ class HandlerClass:
 
         process.__qualname__ = f"{cls.__qualname__}.process"
         process.__wrapped__ = cls.process  # type: ignore[attr-defined]  # so that it is found where the user wrote it
-        task = Task(name, timeout=timeout, retries=retries, backoff=backoff, retry_on=retry_on, max_queue=max_queue)
-        task(process)
+        Task(
+            name,
+            timeout=timeout,
+            long=long,
+            retries=retries,
+            backoff=backoff,
+            retry_on=retry_on,
+            max_queue=max_queue,
+        )(process)
 
 
 class Registry:
@@ -158,10 +171,11 @@ class Registry:
             self._mistakes.append(
                 f"task {task.name!r} is an async generator: an `async def` without `yield` can be run"
             )
-        if task.timeout is not None and task.timeout > MAX_TIMEOUT:
+        if task.timeout is not None and task.timeout > MAX_TIMEOUT and not task.long:
             self._mistakes.append(
                 f"task {task.name!r} has a timeout of {task.timeout:.0f} s, and the broker would hand it to a second "
-                f"worker after 30 minutes: {MAX_TIMEOUT:.0f} s is the most"
+                f"worker after 30 minutes: write long=True, which acknowledges a call when it starts, or a timeout of "
+                f"{MAX_TIMEOUT:.0f} s at most"
             )
         self._tasks[task.name] = task
 

@@ -36,13 +36,18 @@ def ask(url: str, queue: str, body: bytes, *, timeout: float = 5, **properties: 
 
 def parked(url: str) -> list[tuple[dict[str, Any], bytes]]:
     """Takes all parked messages: headers and bodies."""
-    found: list[tuple[dict[str, Any], bytes]] = []
+    return [(properties.headers or {}, body) for properties, body in parked_messages(url)]
+
+
+def parked_messages(url: str) -> list[tuple[Any, bytes]]:
+    """Takes all parked messages: properties and bodies."""
+    found: list[tuple[Any, bytes]] = []
     with channel(url) as raw:
         while True:
             method, properties, body = raw.basic_get("crew.parked", auto_ack=True)
             if method is None:
                 return found
-            found.append((properties.headers or {}, body))
+            found.append((properties, body))
 
 
 def depth(url: str, queue: str) -> int:

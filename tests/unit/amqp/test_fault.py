@@ -64,10 +64,6 @@ SENTENCES = [
         "the broker closed it: PRECONDITION_FAILED - inequivalent arg 'x-max-priority' (406)",
     ),
     (exceptions.AMQPHeartbeatTimeout("No activity"), "the broker has not answered for three heartbeats"),
-    (
-        exceptions.ConnectionBlockedTimeout("expired"),
-        "the broker has blocked publishing for too long: it is short of memory or disk",
-    ),
     (exceptions.ConnectionOpenAborted(), "the broker accepted the connection and then did not answer"),
     (
         failed_attempt(workflow.AMQPConnectorStackTimeout("Timeout during AMQP handshake")),
@@ -91,7 +87,7 @@ SENTENCES = [
         failed_attempt(
             workflow.AMQPConnectorTransportSetupError(tls_error()),
         ),
-        "TLS failed: WRONG_VERSION_NUMBER",
+        "TLS failed: the port does not speak TLS; write amqp:// in place of amqps://, or name the TLS port (5671)",
     ),
     (
         failed_attempt(
@@ -174,6 +170,8 @@ def test_a_refusal_that_no_further_attempt_would_mend_is_told_apart(error: BaseE
             exceptions.ConnectionClosedByBroker(541, "INTERNAL_ERROR - access to vhost '/' refused: vhost '/' is down")
         ),
         exceptions.ConnectionClosedByBroker(530, "NOT_ALLOWED - access refused: vhost '/' is down"),
+        exceptions.ProbableAuthenticationError("StreamLostError: ('Transport indicated EOF',)"),
+        exceptions.ProbableAccessDeniedError("StreamLostError: ('Transport indicated EOF',)"),
         failed_attempt(workflow.AMQPConnectorSocketConnectError(os_error(errno.ECONNREFUSED))),
     ],
     ids=lambda error: f"{type(error).__name__} {error.args[0]}",

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,15 +13,15 @@ from pika import frame, spec
 from pika.adapters.utils.io_services_utils import _AsyncPlaintextTransport
 
 from crew.amqp import header
-from crew.amqp.fault import LinkFault
+from crew.amqp.fault import LinkFault, LinkRefused
 from crew.amqp.wire import Wire, open_wire
-from tests.unit.links import never
 
 
 class Transport:
-    """Remembers what is written."""
+    """Remembers what is written; always busy, so that nothing goes past it."""
 
     def __init__(self) -> None:
+        self._tx_buffers = [b"earlier"]
         self.written: list[bytes] = []
 
     def write(self, data: bytes) -> None:
@@ -33,6 +34,7 @@ class UnconnectedWire(Wire):
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._unsent: list[bytes] = []
         self._has_sent = self._is_sending_soon = False
+        self._is_greeted = True
         self._channels: dict[int, Any] = {}
         self._loop: Any = loop
         self._frame_buffer = b""
@@ -80,14 +82,6 @@ def test_frames_arrive_whole_however_the_network_cuts_them(bodies: list[bytes], 
     assert wire._frame_buffer == b""
 
 
-def test_a_broker_of_another_protocol_is_heard() -> None:
-    wire = UnconnectedWire()
-    wire._on_data_available(b"AMQP\x00\x00")
-    assert wire.frames == []
-    wire._on_data_available(b"\x09\x01")
-    assert isinstance(wire.frames[0], frame.ProtocolHeader)
-
-
 @pytest.mark.gen_test
 async def test_all_that_is_sent_in_one_moment_leaves_in_one_write() -> None:
     wire = UnconnectedWire(asyncio.get_running_loop())
@@ -126,9 +120,11 @@ def test_a_header_that_pika_cannot_decode_does_not_break_the_connection(value: b
 
 
 @pytest.mark.gen_test
-async def test_a_url_that_pika_does_not_take_is_one_sentence_without_the_password() -> None:
-    with pytest.raises(LinkFault, match="cannot be used") as raised:
-        await open_wire("amqp://me:secret@127.0.0.1:1/%2F?heartbeat=x", name="n", heartbeat=10, on_closed=never)
+async def test_a_file_that_has_gone_is_one_sentence_and_may_come_back(tmp_path: Path) -> None:
+    url = f"amqps://me:secret@127.0.0.1:1/%2F?cacertfile={tmp_path}/gone.pem"
+    with pytest.raises(LinkFault, match=r"gone\.pem cannot be read: no such file") as raised:
+        await open_wire(url, name="n", heartbeat=10)
+    assert not isinstance(raised.value, LinkRefused)
     assert "secret" not in str(raised.value)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from crew.amqp import Delivery
+from crew.amqp import ConfirmStatus, Delivery
 from crew.protocol import codec, failure, properties, topology
 from crew.protocol.message import Body, Call, Outcome, Reply
 from crew.protocol.properties import Properties
@@ -52,6 +52,7 @@ class Worker:
         slots: int = 1,
         prefetch: int | None = None,
         retry: Retry | None = None,
+        long: bool = False,
         grace: float = 5.0,
         zombies: int = 1,
         debug: bool = False,
@@ -65,7 +66,7 @@ class Worker:
         self.canceled = CanceledCalls()
         self.worn_out = 0
         self.consumer = TaskConsumer(
-            [a_task(lambda data: data and int(data), name=name, retry=retry) for name in ("t", "other")],
+            [a_task(lambda data: data and int(data), name=name, retry=retry, long=long) for name in ("t", "other")],
             link=self.consuming.as_link(),
             replies=replies,
             retries=Retries(self.publishing.as_link(), replies),
@@ -198,11 +199,17 @@ async def test_a_call_that_killed_three_processes_is_parked_and_its_caller_told(
         execution = an_execution()
         execution.call = msgspec.structs.replace(execution.call, id="17")
         worker.ledger.begin(0, execution)
-        worker.ledger.record_crash(0)
+        worker.ledger.record_crash(0, -9)
     delivery = worker.receives(redelivered=True)
     assert worker.lane.executions == []
-    assert len(worker.sent_to("crew.parked")) == 1
-    assert [reply.outcome for reply in worker.replies()] == [Outcome.WORKER_LOST]
+    (parked,) = worker.sent_to("crew.parked")
+    assert (parked.properties.headers or {})["crew-exit-status"] == "SIGKILL"
+    assert worker.replies() == [], "what is parked is in the broker's hands before anything else is said of it"
+    parked.confirm.settle(ConfirmStatus.CONFIRMED)
+    (reply,) = worker.replies()
+    assert reply.outcome is Outcome.WORKER_LOST
+    assert "was killed by SIGKILL" in failure.decode(reply.body.data).message
+    assert worker.channel.acked == []
     worker.publishing.confirm_all()
     assert worker.channel.acked == [delivery.tag]
 
@@ -214,7 +221,7 @@ async def test_a_call_that_killed_one_process_is_run_again_if_it_is_persistent()
         execution = an_execution()
         execution.call = msgspec.structs.replace(execution.call, id="17")
         worker.ledger.begin(0, execution)
-        worker.ledger.record_crash(0)
+        worker.ledger.record_crash(0, -9)
         worker.receives(redelivered=True, persistent=persistent)
         assert len(worker.lane.executions) == runs
         if runs:
@@ -262,7 +269,7 @@ async def test_crashes_are_counted_beside_the_retries() -> None:
     execution = an_execution()
     execution.call = msgspec.structs.replace(execution.call, id="17")
     worker.ledger.begin(0, execution)
-    worker.ledger.record_crash(0)
+    worker.ledger.record_crash(0, -9)
     worker.receives(attempt=2)
     assert worker.lane.executions[0].attempt == 3
     worker.consumer.stop()

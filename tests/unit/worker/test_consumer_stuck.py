@@ -62,7 +62,7 @@ async def test_a_call_whose_process_was_killed_for_it_has_timed_out_and_is_not_r
     innocent = an_execution()
     innocent.call = msgspec.structs.replace(innocent.call, id="18")
     worker.ledger.begin(0, innocent)
-    worker.ledger.record_kill(0, worker.ledger.overdue(0, 150.0))
+    worker.ledger.record_kill(0, worker.ledger.overdue(0, 150.0), -9)
     delivery = worker.receives(redelivered=True)
     worker.receives(id="18", redelivered=True)
     assert worker.outcomes() == [("17", Outcome.TIMED_OUT)]

@@ -35,7 +35,7 @@ def an_execution_of(id: str) -> Execution:
 def crash(ledger: Ledger, id: str, *, process: int = 0) -> None:
     """Process number `process` dies while it runs the call `id`."""
     ledger.begin(process, an_execution_of(id))
-    ledger.record_crash(process)
+    ledger.record_crash(process, -9)
 
 
 def test_a_call_that_never_crashed_has_no_crashes() -> None:
@@ -62,9 +62,9 @@ def test_the_supervisor_sees_what_a_dead_child_was_running() -> None:
         ledger.end(ended)
 
     in_a_child(work)
-    ledger.record_crash(0)
+    ledger.record_crash(0, -9)
     assert ledger.crashes(first.call.id) == 0
-    ledger.record_crash(1)
+    ledger.record_crash(1, -9)
     assert [ledger.crashes(one.call.id) for one in (ended, first, second)] == [0, 1, 1]
 
 
@@ -73,7 +73,7 @@ def test_a_child_sees_what_other_children_died_of() -> None:
     ledger = Ledger(2, 4)
     execution = an_execution()
     in_a_child(lambda: ledger.begin(0, execution))
-    ledger.record_crash(0)
+    ledger.record_crash(0, -9)
     seen = an_execution()
 
     def look() -> None:
@@ -81,7 +81,7 @@ def test_a_child_sees_what_other_children_died_of() -> None:
             ledger.begin(1, seen)
 
     in_a_child(look)
-    ledger.record_crash(1)
+    ledger.record_crash(1, -9)
     assert ledger.crashes(seen.call.id) == 1
 
 
@@ -90,7 +90,7 @@ def test_a_process_that_ends_on_purpose_blames_nobody() -> None:
     execution = an_execution()
     ledger.begin(0, execution)
     ledger.record_exit(0)
-    ledger.record_crash(0)
+    ledger.record_crash(0, -9)
     assert ledger.crashes(execution.call.id) == 0
 
 
@@ -98,8 +98,8 @@ def test_a_death_is_counted_once() -> None:
     ledger = Ledger(1, 2)
     execution = an_execution()
     ledger.begin(0, execution)
-    ledger.record_crash(0)
-    ledger.record_crash(0)
+    ledger.record_crash(0, -9)
+    ledger.record_crash(0, -9)
     assert ledger.crashes(execution.call.id) == 1
 
 
@@ -110,7 +110,7 @@ def test_an_execution_may_end_twice() -> None:
     ledger.end(first)
     ledger.begin(0, second)
     ledger.end(first)
-    ledger.record_crash(0)
+    ledger.record_crash(0, -9)
     assert ledger.crashes(second.call.id) == 1
 
 
@@ -120,7 +120,7 @@ def test_more_executions_than_slots_are_no_error() -> None:
     ledger.begin(0, first)
     ledger.begin(0, second)
     ledger.end(second)
-    ledger.record_crash(0)
+    ledger.record_crash(0, -9)
     assert ledger.crashes(first.call.id) == 1
 
 
@@ -130,7 +130,7 @@ def test_processes_do_not_write_over_each_other() -> None:
     for process, mine in enumerate(executions):
         for execution in mine:
             ledger.begin(process, execution)
-    ledger.record_crash(1)
+    ledger.record_crash(1, -9)
     crashes = [[ledger.crashes(execution.call.id) for execution in mine] for mine in executions]
     assert crashes == [[0, 0], [1, 1], [0, 0]]
 
@@ -211,7 +211,7 @@ def test_a_process_that_was_killed_for_what_is_overdue_blames_nothing_else() -> 
     running(ledger, "overdue", limit=100.0)
     running(ledger, "innocent", limit=200.0)
     running(ledger, "elsewhere", limit=100.0, process=1)
-    ledger.record_kill(0, ledger.overdue(0, 150.0))
+    ledger.record_kill(0, ledger.overdue(0, 150.0), -9)
     assert [ledger.crashes(id) for id in ("overdue", "innocent", "elsewhere")] == [OVERDUE, 0, 0]
     assert ledger.limits(0) == []
     assert ledger.limits(1) == [100.0]
@@ -220,7 +220,7 @@ def test_a_process_that_was_killed_for_what_is_overdue_blames_nothing_else() -> 
 def test_what_was_overdue_once_stays_so_whatever_else_it_kills() -> None:
     ledger = Ledger(1, 4)
     running(ledger, "17", limit=100.0)
-    ledger.record_kill(0, ledger.overdue(0, 150.0))
+    ledger.record_kill(0, ledger.overdue(0, 150.0), -9)
     crash(ledger, "17")
     assert ledger.crashes("17") == OVERDUE
 
@@ -229,5 +229,109 @@ def test_what_killed_a_process_by_itself_may_be_overdue_later() -> None:
     ledger = Ledger(1, 4)
     crash(ledger, "17")
     running(ledger, "17", limit=100.0)
-    ledger.record_kill(0, ledger.overdue(0, 150.0))
+    ledger.record_kill(0, ledger.overdue(0, 150.0), -9)
     assert ledger.crashes("17") == OVERDUE
+
+
+# --- what nobody runs again -----------------------------------------------------------------------------------------
+
+
+def once(ledger: Ledger, process: int = 0, *, limit: float | None = None, long: bool = False) -> Execution:
+    """Process number `process` runs a call whose delivery has ended."""
+    execution = an_execution(persistent=long, long=long)
+    execution.limit = limit
+    ledger.begin(process, execution)
+    return execution
+
+
+@pytest.mark.parametrize("long", [True, False])
+def test_of_what_died_with_its_process_only_what_is_not_delivered_again_waits_to_be_told(long: bool) -> None:
+    ledger = Ledger(2, 4)
+    lost = once(ledger, 1, long=long)
+    ledger.begin(1, an_execution())
+    once(ledger, 0)
+    ledger.end(once(ledger, 1))
+    assert ledger.untold() == {}
+    ledger.record_crash(1, -11)
+    ((slot, told),) = ledger.untold().items()
+    assert (told.id, told.reply_to, told.status, told.is_overdue) == (
+        lost.call.id,
+        "crew.reply.somebody",
+        "SIGSEGV",
+        False,
+    )
+    assert ledger.limits(1) == []
+    ledger.bury(slot)
+    assert ledger.untold() == {}
+
+
+def test_what_was_killed_for_it_is_told_apart_from_what_ran_beside_it() -> None:
+    ledger = Ledger(1, 4)
+    overdue, innocent = once(ledger, limit=100.0), once(ledger, limit=200.0)
+    ledger.record_kill(0, ledger.overdue(0, 150.0), -9)
+    assert {one.id: one.is_overdue for one in ledger.untold().values()} == {
+        overdue.call.id: True,
+        innocent.call.id: False,
+    }
+
+
+def test_what_waits_to_be_told_is_not_overwritten_and_its_room_is_free_afterwards() -> None:
+    ledger = Ledger(1, 2)
+    lost = once(ledger)
+    ledger.record_crash(0, -9)
+    first, second, third = (once(ledger) for _ in range(3))
+    assert (first.slot is None, second.slot, third.slot) == (False, None, None)
+    ((slot, told),) = ledger.untold().items()
+    assert told.id == lost.call.id
+    ledger.bury(slot)
+    once(ledger)
+    ledger.record_crash(0, -9)
+    assert len(ledger.untold()) == 2
+
+
+def test_a_second_burial_spares_who_has_the_room_now() -> None:
+    ledger = Ledger(1, 1)
+    once(ledger)
+    ledger.record_crash(0, -9)
+    (slot,) = ledger.untold()
+    ledger.bury(slot)
+    execution = once(ledger)
+    ledger.bury(slot)
+    ledger.record_crash(0, -9)
+    assert ledger.crashes(execution.call.id) == 1
+
+
+def test_a_slot_tells_nothing_of_who_had_it_before() -> None:
+    ledger = Ledger(1, 1)
+    ledger.end(once(ledger))
+    ledger.begin(0, an_execution())
+    ledger.record_crash(0, -9)
+    assert ledger.untold() == {}
+
+
+def test_a_process_that_ends_on_purpose_leaves_what_others_have_left_to_be_told() -> None:
+    ledger = Ledger(1, 2)
+    lost = once(ledger)
+    ledger.record_crash(0, -9)
+    once(ledger)
+    ledger.record_exit(0)
+    assert [one.id for one in ledger.untold().values()] == [lost.call.id]
+
+
+def test_how_the_last_process_died_is_kept() -> None:
+    ledger = Ledger(1, 1)
+    assert ledger.exit_status("17") == ""
+    for code, status in ((3, "exit 3"), (-11, "SIGSEGV")):
+        ledger.begin(0, an_execution_of("17"))
+        ledger.record_crash(0, code)
+        assert ledger.exit_status("17") == status
+
+
+def test_as_many_executions_as_there_are_slots_are_noted_again_and_again() -> None:
+    ledger = Ledger(1, 3)
+    for _ in range(10):
+        running = [once(ledger) for _ in range(3)]
+        assert len({execution.slot for execution in running}) == 3
+        for execution in running:
+            ledger.end(execution)
+            ledger.end(execution)

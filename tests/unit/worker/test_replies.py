@@ -1,6 +1,8 @@
 """Replies on their way out."""
 
+import functools
 import logging
+import socket
 from typing import Any
 
 import pytest
@@ -11,10 +13,12 @@ from crew.protocol import codec, failure, properties
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Call, Headers, Outcome, Reply
 from crew.protocol.properties import Properties
+from crew.worker import replies as replies_module
 from crew.worker.ended import Ended, ended_with
 from crew.worker.replies import Replies
 from tests.unit.deliveries import a_delivery
 from tests.unit.links import FakeLink, never
+from tests.waiting import until
 
 VALUE = Ended(Outcome.RETURNED, codec.encode({"width": 320}), {"took": 3})
 
@@ -32,6 +36,10 @@ class Sent:
 def a_call(**fields: Any) -> Call:
     """A call of somebody who waits."""
     return Call(**{"id": "17", "task": "t", "body": Body(b"", None), "reply_to": "crew.reply.me", **fields})
+
+
+def _has_published(link: FakeLink, count: int) -> bool:
+    return len(link.published) == count
 
 
 @pytest.fixture
@@ -68,11 +76,42 @@ def test_a_delivery_is_done_when_the_broker_has_the_reply_and_not_before(replies
     assert (sent.times, len(replies)) == (1, 0)
 
 
-@pytest.mark.parametrize("status", [ConfirmStatus.RETURNED, ConfirmStatus.REFUSED])
-def test_a_reply_that_nobody_takes_ends_its_delivery(replies: Replies, link: FakeLink, status: ConfirmStatus) -> None:
+def test_a_reply_that_nobody_takes_ends_its_delivery(replies: Replies, link: FakeLink) -> None:
     sent = Sent()
     replies.answer(a_call(), VALUE, sent)
-    link.confirm_all(status)
+    link.confirm_all(ConfirmStatus.RETURNED)
+    assert (sent.times, len(replies)) == (1, 0)
+
+
+@pytest.mark.gen_test
+async def test_a_reply_that_a_queue_without_a_leader_refuses_is_sent_again_over_another_channel(
+    replies: Replies, link: FakeLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replies_module, "AGAIN_AFTER", 0.001)
+    sent = Sent()
+    replies.answer(a_call(), VALUE, sent)
+    for count in range(1, 4):
+        link.confirm_all(ConfirmStatus.REFUSED)
+        assert (sent.times, len(replies), link.changes) == (0, 1, count)
+        await until(functools.partial(_has_published, link, count + 1))
+    link.confirm_all(ConfirmStatus.CONFIRMED)
+    assert (sent.times, len(replies)) == (1, 0)
+
+
+@pytest.mark.gen_test
+async def test_a_reply_that_is_refused_for_ever_is_given_up(
+    replies: Replies, link: FakeLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replies_module, "AGAIN_AFTER", 0.001)
+    monkeypatch.setattr(replies_module, "REFUSED_FOR", 0.02)
+    sent = Sent()
+    replies.answer(a_call(), VALUE, sent)
+
+    def refused_until_sent() -> int:
+        link.confirm_all(ConfirmStatus.REFUSED)
+        return sent.times
+
+    await until(refused_until_sent)
     assert (sent.times, len(replies)) == (1, 0)
 
 
@@ -164,7 +203,9 @@ def test_a_message_that_is_given_up_is_kept_with_the_reason(
     assert (published.key, published.body) == ("crew.parked", b"body")
     assert published.properties.headers == {
         "tenant": "a",
+        "crew-deadline": 1,
         "crew-reason": "it cannot be read",
+        "crew-host": socket.gethostname(),
         "crew-task": "resize",
     }
     assert (published.properties.expiration, published.properties.delivery_mode) == (None, 2)

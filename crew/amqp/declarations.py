@@ -1,0 +1,93 @@
+"""What a link has declared: remembered, so that every connection begins with it.
+
+Somebody may delete an exchange while we are connected, and the broker tells nobody: whoever publishes hears of it at
+his next message, but whoever is bound to it would hear nothing for ever. So what can vanish in silence is declared
+again now and then, which costs the broker next to nothing where it is there.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+
+from crew.amqp.channel import Channel
+from crew.amqp.fault import PRECONDITION_FAILED, LinkFault
+from crew.protocol.topology import Binding, Exchange, Item, of_type
+
+logger = logging.getLogger(__name__)
+
+# Seconds for which an event or a cancel may miss its way; a thousand workers make 300 declarations a second of that.
+RENEWED_EVERY: Final = 30.0
+
+OpenChannel = Callable[[], Awaitable[Channel]]
+
+
+class Declarations:
+    """Exchanges, queues and bindings, in the order in which they were added.
+
+    Args:
+        open_channel: opens a channel of its own for them, because a refusal costs the channel.
+        queue_type: of all queues.
+    """
+
+    def __init__(self, items: Iterable[Item], open_channel: OpenChannel, *, queue_type: str) -> None:
+        self._items = list(items)
+        self._open_channel = open_channel
+        self._queue_type = queue_type
+        self._warned: list[Item] = []
+
+    def __repr__(self) -> str:
+        return f"<Declarations of {len(self._items)} items>"
+
+    def __contains__(self, item: Item) -> bool:
+        return item in self._items
+
+    def add(self, items: Iterable[Item]) -> list[Item]:
+        """Remember `items`; those of them that are new."""
+        new = [item for item in items if item not in self._items]
+        self._items += new
+        return new
+
+    def remove(self, item: Item) -> None:
+        """Forget it; nothing where it is not known."""
+        if item in self._items:
+            self._items.remove(item)
+
+    async def declare_all(self) -> None:
+        """Declare everything; raises LinkFault."""
+        await self.declare(list(self._items))
+
+    async def renew(self) -> None:
+        """Declare what may have vanished without a word: a queue that goes tells its consumers; raises LinkFault."""
+        await self.declare([item for item in self._items if isinstance(item, Exchange | Binding)])
+
+    async def declare(self, items: Iterable[Item]) -> None:
+        """Declare `items`, and remember nothing; one that exists with other arguments is used as it is.
+
+        Raises:
+            LinkFault: the broker refuses one, or the connection broke.
+        """
+        channel = await self._open_channel()
+        for item in [of_type(item, self._queue_type) for item in items]:
+            try:
+                await channel.declare(item)
+            except LinkFault as fault:
+                if fault.code != PRECONDITION_FAILED:
+                    raise
+                channel = await self._open_channel()
+                await channel.declare(item, passive=True)
+                self._warn_of_other_arguments(item, fault)
+        await channel.close()
+
+    def _warn_of_other_arguments(self, item: Item, fault: LinkFault) -> None:
+        if item in self._warned:
+            return
+        self._warned.append(item)
+        name = item.queue if isinstance(item, Binding) else item.name
+        kind = type(item).__name__.lower()
+        logger.warning(
+            "%s %s exists with other arguments and is used as it is; to give it crew's, let it run empty and delete "
+            "it: %s",
+            kind,
+            name,
+            fault,
+        )

@@ -1,0 +1,85 @@
+"""How a delivery ends: its reply is sent and confirmed, and then it is acknowledged; or it goes back to its queue."""
+
+import functools
+from collections.abc import Callable
+
+from crew.amqp import Delivery
+from crew.protocol.failure import describe
+from crew.protocol.message import Call, Outcome
+from crew.protocol.properties import MalformedMessage
+from crew.worker.ended import NO_BODY, Ended, ended_with
+from crew.worker.execution import Execution
+from crew.worker.replies import Replies
+from crew.worker.retries import Retries
+from crew.worker.windows import Windows
+
+
+class Answers:
+    """What executions came to, on its way back. All of it on the I/O thread.
+
+    Args:
+        where: tells where an execution is, as the text of a traceback; None where callers are not told of it.
+    """
+
+    def __init__(
+        self, replies: Replies, retries: Retries, windows: Windows, *, where: Callable[[Execution], str] | None
+    ) -> None:
+        self._replies = replies
+        self._retries = retries
+        self._windows = windows
+        self._where = where
+
+    def give(self, execution: Execution, ended: Ended) -> None:
+        """Answer the call of `execution`, or have it run again."""
+        if self._where is not None and ended.outcome is Outcome.TIMED_OUT:
+            ended = ended.at(execution.where_stopped() or self._where(execution))
+        if ended.outcome is None:
+            self.requeue(execution.delivery)
+            return
+        on_sent = (lambda: None) if execution.is_acked else functools.partial(self.release, execution.delivery)
+        goes_on = execution.is_interrupted and not execution.has_ended  # it would run twice at a time
+        if ended.retry_after is None or goes_on:
+            execution.is_acked = True  # or will be: it may be told only now that it has started
+            self._replies.answer(execution.call, ended, on_sent)
+        else:
+            self._retries.send(execution, ended, on_sent)
+
+    def announce(self, execution: Execution) -> None:
+        """Tell its caller that it has started, once."""
+        if not execution.is_announced:
+            execution.is_announced = self._replies.announce(execution.call)
+
+    def refuse(self, delivery: Delivery, call: Call, ended: Ended, *, exit_status: str) -> None:
+        """Answer a call that is not run. With the `exit_status` of its last process it is parked, before all else."""
+        answer = functools.partial(self._replies.answer, call, ended, lambda: self.release(delivery))
+        if exit_status:
+            self._replies.park(delivery, ended.message, answer, exit_status=exit_status)
+        else:
+            answer()
+
+    def refuse_malformed(self, delivery: Delivery, task: str, error: MalformedMessage) -> None:
+        """Nobody can be answered with certainty, so it is kept for who looks after the broker."""
+        self._replies.park(delivery, str(error), delivery.ack)
+        reply_to, id = delivery.properties.reply_to, delivery.properties.correlation_id
+        if isinstance(reply_to, str) and reply_to and isinstance(id, str) and id:
+            call = Call(id=id, task=task, body=NO_BODY, reply_to=reply_to)
+            self._replies.answer(call, ended_with(Outcome.RAISED, describe(error)), lambda: None)
+
+    # --- deliveries -------------------------------------------------------------------------------------------------
+
+    def end_delivery(self, execution: Execution) -> bool:
+        """Acknowledge it before its end; False where its channel is gone, and the broker will deliver it again."""
+        execution.is_acked = True
+        return self.release(execution.delivery)
+
+    def release(self, delivery: Delivery) -> bool:
+        """It is done with; where its channel is gone, it was taken off the count with it."""
+        is_acked = delivery.ack()
+        if is_acked:
+            self._windows.drop(delivery.queue)
+        return is_acked
+
+    def requeue(self, delivery: Delivery) -> None:
+        """It goes back to its queue."""
+        if delivery.requeue():
+            self._windows.drop(delivery.queue)

@@ -1,0 +1,68 @@
+"""What an answer to a call needs when the process that ran it has died, and nobody runs it again.
+
+A call that is acknowledged when it starts is delivered no second time: without an obituary its caller would hear
+nothing until his deadline. It is written into the ledger when the call starts; when the process has died, the
+supervisor tells another one, which has a connection, to look there.
+"""
+
+from typing import Final
+
+import msgspec
+
+from crew.protocol.message import Call
+from crew.worker import death
+from crew.worker.ended import NO_BODY, Ended, timed_out, worker_lost
+
+SIZE: Final = 1022  # bytes: three short strings of AMQP, the name of a task, and what tells them apart
+
+
+class Obituary(msgspec.Struct, frozen=True, array_like=True):
+    """One call that died with its process.
+
+    Attributes:
+        status: how that process ended, as `death.exit_status` has it.
+        is_overdue: whether the process was killed because this call went on too long.
+    """
+
+    id: str
+    task: str
+    reply_to: str
+    message_id: str | None
+    persistent: bool
+    status: str = ""
+    is_overdue: bool = False
+
+    @property
+    def call(self) -> Call:
+        """As much of the call as its answer needs."""
+        return Call(
+            id=self.id,
+            task=self.task,
+            body=NO_BODY,
+            reply_to=self.reply_to,
+            message_id=self.message_id,
+            persistent=self.persistent,
+        )
+
+    def ended(self, host: str) -> Ended:
+        """What the call came to."""
+        if self.is_overdue:
+            return timed_out(f"task {self.task!r} could not be interrupted, and its worker process was killed")
+        return worker_lost(
+            f"the worker process that ran {self.task!r} on {host} {death.told(self.status)}, and the call is not run "
+            "twice: its delivery had ended with its start"
+        )
+
+
+def written(call: Call) -> bytes:
+    """`call` as an obituary, not longer than SIZE; b"" where nobody waits for an answer."""
+    if call.reply_to is None:
+        return b""
+    data = msgspec.msgpack.encode(Obituary(call.id, call.task, call.reply_to, call.message_id, call.persistent))
+    return data if len(data) <= SIZE else b""  # then its caller has his deadline
+
+
+def read(data: bytes, *, status: str, is_overdue: bool) -> Obituary:
+    """The obituary that `written` has made, of a process that ended with `status`."""
+    found = msgspec.msgpack.decode(data, type=Obituary)
+    return msgspec.structs.replace(found, status=status, is_overdue=is_overdue)

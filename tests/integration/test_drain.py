@@ -1,0 +1,175 @@
+"""A worker that is told to stop while it has a lot to do: what runs is finished, or runs elsewhere."""
+
+import asyncio
+import os
+import re
+import signal
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import crew
+from crew import Client
+from crew.client.call import PendingCall
+from tests.processes import Process, Processes
+from tests.waiting import until
+
+DYING = Path(__file__).with_name("dying.py")
+IN_FLIGHT = 50  # calls
+
+
+class Load:
+    """A client that has `IN_FLIGHT` calls of `task` in flight all the time.
+
+    Attributes:
+        ids: of all calls that were made.
+        failures: of those that did not return.
+    """
+
+    def __init__(self, client: Client, task: str, seconds: float) -> None:
+        self.ids: list[str] = []
+        self.failures: list[BaseException] = []
+        self.returned = 0
+        self._client = client
+        self._task = task
+        self._seconds = seconds
+        self._ends = False
+        self._callers = [asyncio.ensure_future(self._call_on()) for _ in range(IN_FLIGHT)]
+
+    async def more(self, count: int) -> None:
+        """Wait until so many more have returned."""
+        enough = self.returned + count
+        await until(lambda: self.returned >= enough or self.failures, timeout=30)
+
+    async def end(self) -> None:
+        """Make no more calls, and wait for the last ones."""
+        self._ends = True
+        await asyncio.gather(*self._callers)
+
+    async def _call_on(self) -> None:
+        while not self._ends:
+            call = self._client.call(self._task, self._seconds, expiration=30)
+            self.ids.append(call.id)
+            try:
+                await call
+                self.returned += 1
+            except crew.CrewError as error:
+                self.failures.append(error)
+
+
+def starts(*workers: Process) -> Counter[str]:
+    """How often each call was run."""
+    return Counter(id for worker in workers for id in re.findall(r"^STARTED (\S+) ", worker.output, re.MULTILINE))
+
+
+def start(processes: Processes, *flags: str, count: int = 1) -> Process:
+    """One more worker, once it serves."""
+    return processes.python(DYING, *flags).says("serving", times=count)
+
+
+async def has_begun(worker: Process, call: PendingCall) -> None:
+    """Wait until `worker` runs it."""
+    await until(lambda: starts(worker)[call.id], timeout=10)
+
+
+# --- under load -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.chaos
+@pytest.mark.gen_test(timeout=60)
+async def test_a_worker_that_is_stopped_under_load_loses_no_call_and_none_runs_twice(
+    broker_url: str, prefix: str, processes: Processes
+) -> None:
+    stopped, other = start(processes, "--threads", "3"), start(processes, "--threads", "3")
+    async with Client(broker_url) as client:
+        load = Load(client, prefix + "sleep", 0.03)
+        await load.more(50)
+        os.kill(stopped.pid, signal.SIGTERM)
+        await load.more(100)
+        await load.end()
+    assert stopped.ends(timeout=10) == 0
+    assert load.failures == []
+    assert starts(stopped, other) == dict.fromkeys(load.ids, 1)
+
+
+@pytest.mark.chaos
+@pytest.mark.gen_test(timeout=60)
+async def test_a_reload_under_load_loses_no_call_and_none_runs_twice(
+    broker_url: str, prefix: str, processes: Processes
+) -> None:
+    worker = start(processes, "--processes", "2", "--threads", "2", count=2)
+    async with Client(broker_url) as client:
+        load = Load(client, prefix + "sleep", 0.02)
+        await load.more(50)
+        os.kill(worker.pid, signal.SIGHUP)
+        await until(lambda: worker.output.count("draining") == 2, timeout=30)
+        await load.more(50)
+        await load.end()
+    assert worker.output.count("serving") == 4
+    assert load.failures == []
+    assert starts(worker) == dict.fromkeys(load.ids, 1)
+
+
+@pytest.mark.chaos
+@pytest.mark.gen_test(timeout=60)
+async def test_a_second_sigterm_under_load_loses_no_call_and_what_it_interrupts_runs_elsewhere(
+    broker_url: str, prefix: str, processes: Processes
+) -> None:
+    stopped = start(processes, "--threads", "3")
+    async with Client(broker_url) as client:
+        slow = [client.call(prefix + "sleep", 1.5, expiration=30) for _ in range(2)]
+        for call in slow:
+            await has_begun(stopped, call)
+        other = start(processes, "--threads", "3")
+        load = Load(client, prefix + "sleep", 0.03)
+        await load.more(20)
+        os.kill(stopped.pid, signal.SIGTERM)
+        await until(lambda: "draining" in stopped.output)
+        os.kill(stopped.pid, signal.SIGTERM)
+        assert await asyncio.to_thread(stopped.ends, 10) == 0
+        await load.end()
+        assert {await call for call in slow}, "they have run elsewhere"
+    assert load.failures == []
+    assert [starts(stopped, other)[call.id] for call in slow] == [2, 2]
+    assert set(load.ids) <= set(starts(stopped, other))
+
+
+# --- long tasks -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test(timeout=60)
+@pytest.mark.parametrize("flags", [(), ("--threads", "2")], ids=["main lane", "thread lane"])
+async def test_a_long_task_that_does_not_finish_in_time_runs_elsewhere_as_the_same_attempt(
+    broker_url: str, prefix: str, processes: Processes, flags: tuple[str, ...]
+) -> None:
+    stopped = start(processes, "--drain", "0.1", *flags)
+    async with Client(broker_url) as client:
+        call = client.call(prefix + "long.naps", 1.0, expiration=30)
+        await has_begun(stopped, call)
+        other = start(processes)
+        assert await asyncio.to_thread(stopped.stop) == 0
+        await call
+    assert f"INTERRUPTED {call.id} drain" in stopped.output
+    assert (starts(stopped)[call.id], starts(other)[call.id]) == (1, 1)
+    assert f"STARTED {call.id} 1" in other.output
+
+
+@pytest.mark.gen_test(timeout=60)
+@pytest.mark.parametrize(
+    ("task", "persistent", "says"),
+    [("long.naps", False, "is not run twice"), ("long.stubborn", True, "was stopped while it ran")],
+    ids=["not persistent", "goes on after its interrupt"],
+)
+async def test_the_caller_of_a_long_task_that_cannot_run_elsewhere_hears_that_its_worker_is_lost(
+    broker_url: str, prefix: str, processes: Processes, task: str, persistent: bool, says: str
+) -> None:
+    stopped = start(processes, "--drain", "0.1", "--grace", "0.3")
+    async with Client(broker_url) as client:
+        call = client.call(prefix + task, 20, persistent=persistent, expiration=30)
+        await has_begun(stopped, call)
+        os.kill(stopped.pid, signal.SIGTERM)
+        with pytest.raises(crew.WorkerLost, match=says):
+            await call
+        assert await asyncio.to_thread(stopped.ends, 10) == 0
+    assert starts(stopped)[call.id] == 1

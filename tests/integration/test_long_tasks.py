@@ -1,0 +1,110 @@
+"""Tasks that run longer than the broker lets a delivery stay unacknowledged: with `long=True` once, else told."""
+
+import asyncio
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from crew import Client
+from crew.cli.node import Node
+from tests.broker import LEASH
+from tests.processes import Process, Processes
+from tests.waiting import until
+
+pytestmark = pytest.mark.chaos
+
+DYING = Path(__file__).with_name("dying.py")
+# Milliseconds: how long a delivery may stay unacknowledged (half an hour by default), and how often that is looked at.
+PATIENCE = "[{rabbit, [{consumer_timeout, 3000}, {channel_tick_interval, 1000}]}].\n"
+OVERSTAYS = 6.0  # seconds: the broker has taken an unacknowledged delivery back by then, for sure
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """One that soon takes back what is not acknowledged."""
+    folder = tmp_path_factory.mktemp("impatient")
+    (folder / "advanced.config").write_text(PATIENCE)
+    node = Node(folder)
+    with subprocess.Popen([sys.executable, "-c", LEASH, folder], stdin=subprocess.PIPE, start_new_session=True):
+        node.start()
+        yield node
+        node.kill()
+
+
+@pytest.fixture
+def broker_url(node: Node) -> str:
+    """Of the impatient node."""
+    return node.url
+
+
+def starts(*workers: Process, id: str) -> int:
+    """How often the call `id` was run."""
+    return sum(worker.output.count(f"STARTED {id} ") for worker in workers)
+
+
+@pytest.mark.gen_test(timeout=60)
+@pytest.mark.parametrize("flags", [(), ("--threads", "4")], ids=["main lane", "thread lane"])
+async def test_a_long_task_outlasts_the_brokers_patience_and_runs_once(
+    broker_url: str, prefix: str, processes: Processes, flags: tuple[str, ...]
+) -> None:
+    workers = [processes.python(DYING, *flags).says("serving") for _ in range(2)]
+    async with Client(broker_url) as client:
+        calls = [
+            client.call(prefix + "long", OVERSTAYS, expiration=40, persistent=persistent)
+            for persistent in (True, False)
+        ]
+        pids = [await call for call in calls]
+        assert await client.call(prefix + "who")
+    assert [starts(*workers, id=call.id) for call in calls] == [1, 1]
+    assert len(pids) == 2
+    for worker in workers:
+        assert "acknowledgement" not in worker.output
+        assert worker.output.count("serving") == 1, "nobody has lost his connection"
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_task_that_overstays_is_told_of_and_not_begun_twice_in_its_process_and_its_caller_has_the_value(
+    broker_url: str, prefix: str, processes: Processes
+) -> None:
+    worker = processes.python(DYING, "--threads", "2").says("serving")
+    async with Client(broker_url) as client:
+        call = client.call(prefix + "sleep", OVERSTAYS, expiration=40)
+        while not call.done():
+            assert await client.call(prefix + "who", expiration=10), "others go on"
+            await asyncio.sleep(0.05)
+        assert await call == await client.call(prefix + "who")
+    assert starts(worker, id=call.id) == 1
+    assert f"write @Task('{prefix}sleep', long=True), or give it a smaller timeout" in worker.output
+    assert re.search(rf"task '{prefix}sleep' runs for [34] s, and after 3 s without an acknowledgement", worker.output)
+
+
+def unacknowledged(node: Node, prefix: str) -> int:
+    """Deliveries of calls that some worker holds."""
+    rows = node.ctl("list_queues", "name", "messages_unacknowledged").splitlines()
+    return sum(int(row.split()[1]) for row in rows if row.startswith(f"crew.tasks.{prefix}"))
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_what_waits_behind_a_long_task_runs_elsewhere_and_is_not_held(
+    node: Node, broker_url: str, prefix: str, processes: Processes
+) -> None:
+    busy = processes.python(DYING).says("serving")
+    async with Client(broker_url) as client:
+        long = client.call(prefix + "long", OVERSTAYS, expiration=40)
+        await until(lambda: starts(busy, id=long.id))
+        waiting = [client.call(prefix + task, 0.01, expiration=40) for task in ("long", "sleep") * 5]
+        began = time.monotonic()
+        while (held := await asyncio.to_thread(unacknowledged, node, prefix)) and time.monotonic() < began + 3:
+            await asyncio.sleep(0.1)
+        assert not held
+        other = processes.python(DYING).says("serving")
+        pids = {await call for call in waiting}
+        assert not long.done()
+        assert len(pids) == 1
+        assert all(starts(other, id=call.id) == 1 for call in waiting)
+        await long

@@ -1,0 +1,113 @@
+"""Worker processes that die, while calls run in them."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import crew
+from crew import Client
+from tests.integration import raw
+from tests.processes import Process, Processes, running
+from tests.waiting import until
+
+DYING = Path(__file__).with_name("dying.py")
+AT_ONCE = 10.0  # seconds, where the deadline is much later: a process that has died often waits 5 s for its next start
+
+
+@pytest.fixture(scope="module")
+def shared_worker(tmp_path_factory: pytest.TempPathFactory, broker_url: str, shared_prefix: str) -> Iterator[Process]:
+    """Two processes: their tests leave them, or others in their place, alive."""
+    environment = {"CREW_AMQP_URL": broker_url, "CREW_TEST_PREFIX": shared_prefix}
+    with running(tmp_path_factory.mktemp("worker"), environment) as processes:
+        yield processes.python(DYING, "--processes", "2").says("serving", times=2)
+
+
+def starts(worker: Process, id: str) -> int:
+    """How often the call `id` was run."""
+    return worker.output.count(f"STARTED {id} ")
+
+
+# --- run again, then parked -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test(timeout=60)
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [("segfault", "SIGSEGV"), ("exit", "exit 3"), ("kill", "SIGKILL"), ("real-time signal", "signal 37")],
+)
+async def test_a_call_that_kills_three_processes_is_parked_with_how_they_died_and_where(
+    broker_url: str, prefix: str, shared_worker: Process, kind: str, status: str
+) -> None:
+    raw.parked(broker_url)
+    async with Client(broker_url) as client:
+        call = client.call(prefix + "die", kind, expiration=40, headers={"tenant": "a"})
+        with pytest.raises(crew.WorkerLost) as lost:
+            await call
+        assert await client.call(prefix + "who")
+    how = f"exited with {status[5:]}" if kind == "exit" else f"was killed by {status}"
+    assert f"3 worker processes died while they ran '{prefix}die'; the last {how} on {socket.gethostname()}" in str(
+        lost.value
+    )
+    assert [f"STARTED {call.id} {n}" in shared_worker.output for n in (1, 2, 3, 4)] == [True, True, True, False]
+    ((given, body),) = raw.parked_messages(broker_url)
+    headers = given.headers or {}
+    assert headers["crew-exit-status"] == status
+    assert headers["crew-host"] == socket.gethostname()
+    assert "3 worker processes died" in headers["crew-reason"]
+    assert (headers["tenant"], headers["crew-task"]) == ("a", prefix + "die")
+    assert (given.correlation_id, given.reply_to) == (call.id, f"crew.reply.{client.id}")
+    assert body == f'"{kind}"'.encode()
+
+
+# --- not run again --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test(timeout=60)
+@pytest.mark.parametrize(("task", "persistent"), [("die", False), ("die.long", True), ("die.long", False)])
+async def test_the_caller_of_a_call_that_runs_once_hears_at_once_how_its_process_died(
+    broker_url: str, prefix: str, shared_worker: Process, task: str, persistent: bool
+) -> None:
+    raw.parked(broker_url)
+    async with Client(broker_url) as client:
+        began = time.monotonic()
+        call = client.call(prefix + task, "segfault", persistent=persistent, expiration=40)
+        with pytest.raises(crew.WorkerLost, match=f"on {socket.gethostname()} was killed by SIGSEGV"):
+            await call
+        assert time.monotonic() - began < AT_ONCE
+        assert await client.call(prefix + "who")
+    assert starts(shared_worker, call.id) == 1
+    assert raw.parked(broker_url) == []
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_all_that_ran_in_a_killed_process_is_answered_or_run_again(
+    broker_url: str, prefix: str, processes: Processes
+) -> None:
+    worker = processes.python(DYING, "--threads", "6").says("serving")
+    async with Client(broker_url) as client:
+        pid = await client.call(prefix + "who")
+        once = [client.call(prefix + "sleep", 1.5, persistent=False, expiration=40) for _ in range(2)]
+        long = [client.call(prefix + "long", 1.5, expiration=40) for _ in range(2)]
+        again = [client.call(prefix + "sleep", 1.5, expiration=40) for _ in range(2)]
+        await until(lambda: all(starts(worker, call.id) for call in once + long + again))
+        os.kill(pid, signal.SIGKILL)
+        began = time.monotonic()
+        for call in once + long:
+            with pytest.raises(crew.WorkerLost, match="was killed by SIGKILL"):
+                await call
+        assert time.monotonic() - began < AT_ONCE
+        assert {await call for call in again} == {await client.call(prefix + "who")}
+        assert [starts(worker, call.id) for call in once + long + again] == [1, 1, 1, 1, 2, 2]
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_long_task_that_raises_is_tried_again(broker_url: str, prefix: str, shared_worker: Process) -> None:
+    async with Client(broker_url) as client:
+        call = client.call(prefix + "long.tried", expiration=20)
+        assert await call == 2
+    assert starts(shared_worker, call.id) == 2
