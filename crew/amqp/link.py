@@ -198,7 +198,7 @@ class Link:
         if self.is_ready and self._channel is not None:
             await self._unless_lost(self._channel.cancel(queue))
 
-    async def _unless_lost(self, step: Coroutine[Any, Any, object]) -> None:
+    async def _unless_lost(self, step: Coroutine[None, None, object]) -> None:
         """Do `step`; where the link is lost over it, the next connection does it, as it is remembered."""
         try:
             await step
@@ -226,7 +226,7 @@ class Link:
 
     async def _change_channel(self, ended: "asyncio.Future[LinkFault]") -> None:
         with contextlib.suppress(LinkFault):
-            channel = await self._open_channel(on_closed=functools.partial(_settle, ended))
+            channel = await self.open_channel(on_closed=functools.partial(_settle, ended))
             if self._ended is ended and self.is_ready and self._channel is not None:
                 self._retired = [one for one in (*self._retired, self._channel) if not await one.retire()]
                 self._channel = channel
@@ -287,7 +287,7 @@ class Link:
         return await open_wire(url, name=self._name, heartbeat=self._settings.heartbeat)
 
     async def open_channel(self, *, on_closed: Callable[[LinkFault], None] = lambda fault: None) -> Channel:
-        """A channel for a moment: it ends with this connection, and does not come back; raises LinkFault."""
+        """A channel that ends with this connection, and does not come back; raises LinkFault."""
         if self._wire is None or not self._wire.is_open:
             raise LinkFault("the connection broke")
         channel = Channel(self._wire, on_closed=on_closed, on_canceled=consumers.told_of_cancel(on_closed))

@@ -31,6 +31,10 @@ class Kind(msgspec.Struct, frozen=True):
         return f"urn:crew:problem:{self.name}"
 
 
+class NotReady(Exception):
+    """This gateway takes no requests now: another one may."""
+
+
 KINDS: Final[dict[type[BaseException], Kind]] = {
     errors.UnknownTask: Kind(404, "unknown-task", "No worker has ever served a task of this name"),
     errors.DuplicateTaskId: Kind(409, "duplicate-task-id", "A call with this id is still in flight"),
@@ -41,6 +45,7 @@ KINDS: Final[dict[type[BaseException], Kind]] = {
     errors.SerializationError: Kind(502, "unreadable-value", "The value of the task cannot be read"),
     errors.TaskError: Kind(502, "no-value", "The call ended without a value"),
     errors.Overloaded: Kind(503, "overloaded", "Too much is waiting already", RETRY_AFTER),
+    NotReady: Kind(503, "not-ready", "This gateway is not ready", RETRY_AFTER),
     errors.ConnectionError: Kind(503, "broker-away", "The broker is away", RETRY_AFTER),
     errors.ExpirationError: Kind(503, "expired", "No worker took the call in time"),
     errors.Canceled: Kind(503, "canceled", "Somebody cancelled the call"),  # whose own client has gone hears nothing

@@ -5,7 +5,7 @@ import pytest
 
 from crew import errors
 from crew.amqp.fault import LinkRefused
-from crew.gateway.problems import KINDS, kind_of, problem_of
+from crew.gateway.problems import KINDS, NotReady, kind_of, problem_of
 
 STATUSES = [
     (errors.UnknownTask, 404),
@@ -39,7 +39,11 @@ def test_no_two_errors_have_one_type() -> None:
 
 
 def test_what_may_soon_be_over_says_when_to_try_again() -> None:
-    assert {error for error, kind in KINDS.items() if kind.retry_after} == {errors.Overloaded, errors.ConnectionError}
+    assert {error for error, kind in KINDS.items() if kind.retry_after} == {
+        errors.Overloaded,
+        errors.ConnectionError,
+        NotReady,
+    }
 
 
 def test_an_error_that_stands_below_another_has_its_kind() -> None:
