@@ -259,6 +259,7 @@ class Channel:
         for future in self._waiting:
             if not future.done():
                 future.set_exception(fault)
+                future.exception()  # nobody need wait for it any longer
         unconfirmed, self._unconfirmed = self._unconfirmed, {}
         self._tags.clear()
         self._on_closed(fault)
