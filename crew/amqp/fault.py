@@ -16,6 +16,7 @@ NOT_FOUND = 404
 PRECONDITION_FAILED = 406
 NOT_IMPLEMENTED = 540
 NOT_ALLOWED = 530
+_HOME_IS_DOWN = re.compile(r"home node '(.+?)' of durable queue '(.+)' in vhost .* is down")
 _TOO_LARGE = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")  # RabbitMQ 3.8 to 4.3
 _OVERSTAYED = re.compile(r"delivery acknowledgement on channel \d+ timed out.*?(\d+) ms", re.DOTALL)
 _BROKE = "StreamLostError"
@@ -101,6 +102,13 @@ def _known(error: BaseException) -> LinkFault | None:
 def _closed_by_broker(code: int, text: str) -> LinkFault:
     if code in (ACCESS_REFUSED, NOT_ALLOWED) and _STARTING not in text:
         return LinkRefused(f"the broker refuses it: {text}", code=code)
+    if code == NOT_FOUND and (home := _HOME_IS_DOWN.search(text)):
+        node, queue = home.groups()
+        return LinkFault(
+            f"queue {queue} is on node {node} alone, which is down: it comes back with that node, and "
+            "CREW_QUEUE_TYPE=quorum, for workers and clients, keeps queues on several nodes",
+            code=code,
+        )
     too_large = _TOO_LARGE.search(text) if code == PRECONDITION_FAILED else None
     largest = None if too_large is None else int(too_large[1])
     overstayed = _OVERSTAYED.search(text) if code == PRECONDITION_FAILED else None

@@ -11,13 +11,12 @@ the connection, and the next one starts from a known state.
 import asyncio
 import contextlib
 import functools
-import itertools
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from crew.amqp import backoff, consumers, declarations, tls
+from crew.amqp import backoff, consumers, declarations, hosts, tls
 from crew.amqp.attempts import Attempts
 from crew.amqp.channel import Channel
 from crew.amqp.confirm import Confirm, ConfirmStatus
@@ -234,7 +233,8 @@ class Link:
     # --- supervision ------------------------------------------------------------------------------------------------
 
     async def _supervise(self) -> None:
-        attempts = Attempts(itertools.cycle(self._settings.urls), self._open_wire, on_failed=self._report)
+        urls = hosts.in_turn(self._settings.urls, place=hosts.own_place())
+        attempts = Attempts(urls, self._open_wire, on_failed=self._report)
         failed = 0
         while True:
             try:
