@@ -14,7 +14,6 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any
 
 from crew.amqp import backoff, consumers, declarations, hosts, tls
 from crew.amqp.attempts import Attempts
