@@ -137,7 +137,7 @@ async def test_a_message_is_parked_in_a_queue_that_was_deleted(
     worker("tasks.py")
     raw.parked(broker_url)
     delete(queues=("crew.parked",))
-    raw.send(broker_url, f"crew.tasks.{prefix}echo", b"1", correlation_id="1", priority=3, type="event")
+    raw.send(broker_url, f"crew.tasks.{prefix}echo", b"1", correlation_id="1", headers={"crew-deadline": "soon"})
     await until(lambda: _exists(broker_url, "crew.parked") and raw.depth(broker_url, "crew.parked"))
 
 
