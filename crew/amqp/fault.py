@@ -12,7 +12,9 @@ from crew.amqp import tls_fault
 from crew.errors import ConnectionError
 
 ACCESS_REFUSED = 403  # https://www.rabbitmq.com/amqp-0-9-1-reference#domain.reply-code
+NOT_FOUND = 404
 PRECONDITION_FAILED = 406
+NOT_IMPLEMENTED = 540
 NOT_ALLOWED = 530
 _TOO_LARGE = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")  # RabbitMQ 3.8 to 4.3
 _OVERSTAYED = re.compile(r"delivery acknowledgement on channel \d+ timed out.*?(\d+) ms", re.DOTALL)

@@ -13,27 +13,27 @@ import contextlib
 import functools
 import itertools
 import logging
-import time
 from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
-from crew.amqp import backoff, consumers, declarations, tls
+from crew.amqp import consumers, tls
 from crew.amqp.attempts import Attempts
+from crew.amqp.backoff import Backoff
 from crew.amqp.channel import Channel
 from crew.amqp.confirm import Confirm, ConfirmStatus
 from crew.amqp.consumers import Consumer, Consumers
 from crew.amqp.declarations import Declarations
 from crew.amqp.fault import LinkFault, LinkRefused, fault_of
+from crew.amqp.goodbyes import Goodbyes
 from crew.amqp.guard import guarded
 from crew.amqp.link_state import LinkEvent, LinkMachine, LinkState
-from crew.amqp.wire import Wire, hang_up, open_wire
+from crew.amqp.wire import Wire, open_wire
 from crew.errors import ConnectionError
 from crew.protocol.properties import Properties
-from crew.protocol.topology import Binding, Item, Queue
+from crew.protocol.topology import QUORUM, Binding, Item, Queue
 from crew.settings import Settings, redacted
 
 logger = logging.getLogger(__name__)
-
-SETTLED_AFTER = 5.0  # seconds: a connection that breaks sooner than that is one more failed attempt
 
 
 class Link:
@@ -70,12 +70,14 @@ class Link:
         self._on_lost = on_lost
         self._on_refused = on_refused
         self._machine = LinkMachine(name)
-        self._declarations = Declarations(topology, self._open_channel, queue_type=settings.queue_type)
+        self._declarations = Declarations(topology, self.open_channel, queue_type=settings.queue_type)
         self._consumers = Consumers()
         self._wire: Wire | None = None
         self._channel: Channel | None = None
+        self._retired: list[Channel] = []  # over which something was published that is not settled
+        self._changing: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._hanging_up: set[asyncio.Task[None]] = set()
+        self._goodbyes = Goodbyes()
         self._ended: asyncio.Future[LinkFault]
         self._changed = asyncio.Event()
         self._fault: LinkFault | None = None
@@ -104,6 +106,11 @@ class Link:
     def is_blocked(self) -> bool:
         """Whether the broker has blocked publishing; of a new connection it says so at the first message."""
         return self._wire is not None and self._wire.is_blocked
+
+    @property
+    def is_replicated(self) -> bool:
+        """Whether its queues are on several nodes, of which one leads: without a leader a queue refuses messages."""
+        return self._settings.queue_type == QUORUM
 
     @property
     def broker_version(self) -> str:
@@ -138,7 +145,7 @@ class Link:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         self._hang_up()
-        await asyncio.gather(*self._hanging_up)
+        await self._goodbyes.ended()
         self._move(LinkEvent.CLOSED)
 
     # --- what is remembered -----------------------------------------------------------------------------------------
@@ -190,7 +197,7 @@ class Link:
         if self.is_ready and self._channel is not None:
             await self._unless_lost(self._channel.cancel(queue))
 
-    async def _unless_lost(self, step: Coroutine[None, None, None]) -> None:
+    async def _unless_lost(self, step: Coroutine[Any, Any, object]) -> None:
         """Do `step`; where the link is lost over it, the next connection does it, as it is remembered."""
         try:
             await step
@@ -210,18 +217,30 @@ class Link:
             return Confirm(properties.correlation_id, len(body), ConfirmStatus.TOO_LARGE)
         return self._channel.publish(exchange, routing_key, properties, body, mandatory=mandatory)
 
+    def change_channel(self) -> None:
+        """Publish over another channel, in a moment: one over which a quorum queue without a leader has once refused a
+        message refuses all others for this queue, with RabbitMQ 3.10. For a link that does not consume."""
+        if self._changing is None or self._changing.done():
+            self._changing = asyncio.get_running_loop().create_task(self._change_channel(self._ended))
+
+    async def _change_channel(self, ended: "asyncio.Future[LinkFault]") -> None:
+        with contextlib.suppress(LinkFault):
+            channel = await self.open_channel(on_closed=functools.partial(_settle, ended))
+            if self._ended is ended and self.is_ready and self._channel is not None:
+                self._retired = [one for one in (*self._retired, self._channel) if not await one.retire()]
+                self._channel = channel
+
     # --- supervision ------------------------------------------------------------------------------------------------
 
     async def _supervise(self) -> None:
-        attempts = Attempts(itertools.cycle(self._settings.urls), self._open_wire, on_failed=self._report)
-        failed = 0
+        open_one = functools.partial(open_wire, name=self._name, heartbeat=self._settings.heartbeat)
+        attempts = Attempts(itertools.cycle(self._settings.urls), open_one, on_failed=self._report)
+        backoff = Backoff()
         while True:
             try:
                 await self._connect(attempts)
-                ready_at = time.monotonic()
-                fault = await self._end()
-                if time.monotonic() - ready_at >= SETTLED_AFTER:
-                    failed = 0
+                backoff.on_ready()
+                fault = await self._declarations.renew_until(self._ended)
             except LinkRefused as refused:
                 if not self._was_ready:
                     return self._refuse(attempts.url, refused)
@@ -231,8 +250,7 @@ class Link:
             except Exception as error:  # a link that stopped to supervise itself would be lost for good
                 logger.debug("%s: while connecting", self._name, exc_info=True)
                 fault = fault_of(error)
-            failed += 1
-            await self._lose(attempts.url, fault, backoff.delay(failed))
+            await self._lose(attempts.url, fault, backoff.next())
             self._move(LinkEvent.OPEN)
 
     async def _connect(self, attempts: Attempts) -> None:
@@ -242,7 +260,7 @@ class Link:
         wire.ended.add_done_callback(lambda closed: on_closed(closed.result()))
         wire.on_blocked = self._on_blocked
         self._move(LinkEvent.CONNECTED)
-        self._channel = await self._open_channel(on_closed=on_closed)
+        self._channel = await self.open_channel(on_closed=on_closed)
         await self._declarations.declare_all()
         await self._consumers.start(self._channel)
         if self._ended.done():
@@ -252,19 +270,8 @@ class Link:
         self._move(LinkEvent.DECLARED)
         guarded(self._on_ready)()
 
-    async def _end(self) -> LinkFault:
-        """Why the connection has ended, when it has; what may vanish without a word is declared again meanwhile."""
-        while not (await asyncio.wait([self._ended], timeout=declarations.RENEWED_EVERY))[0]:
-            try:
-                await self._declarations.renew()
-            except LinkFault as fault:
-                return fault
-        return self._ended.result()
-
-    async def _open_wire(self, url: str) -> Wire:
-        return await open_wire(url, name=self._name, heartbeat=self._settings.heartbeat)
-
-    async def _open_channel(self, *, on_closed: Callable[[LinkFault], None] = lambda fault: None) -> Channel:
+    async def open_channel(self, *, on_closed: Callable[[LinkFault], None] = lambda fault: None) -> Channel:
+        """A channel for a moment: it ends with this connection, and does not come back; raises LinkFault."""
         if self._wire is None or not self._wire.is_open:
             raise LinkFault("the connection broke")
         channel = Channel(self._wire, on_closed=on_closed, on_canceled=consumers.told_of_cancel(on_closed))
@@ -279,8 +286,9 @@ class Link:
         self._report(url, fault, f"next attempt in {wait:.1f} s", is_loss=was_ready)
         if was_ready:
             guarded(self._on_lost)(fault)
-        if self._channel is not None:
-            self._channel.lose(fault)
+        for channel in filter(None, (self._channel, *self._retired)):
+            channel.lose(fault)
+        self._retired = []
         self._hang_up()
         await asyncio.sleep(wait)
 
@@ -296,12 +304,8 @@ class Link:
         self._on_refused(self._fault)
 
     def _hang_up(self) -> None:
-        """In the background: a broker that does not say goodbye shall not keep us from the next connection."""
-        wire, self._wire, self._channel = self._wire, None, None
-        if wire is not None:
-            task = asyncio.get_running_loop().create_task(hang_up(wire), name=f"end of {self._name}")
-            self._hanging_up.add(task)
-            task.add_done_callback(self._hanging_up.discard)
+        self._goodbyes.begin(self._wire)
+        self._wire = self._channel = None
 
     def _on_blocked(self, blocked: bool) -> None:
         logger.warning("%s: the broker has %s publishing", self._name, "blocked" if blocked else "unblocked")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from crew.amqp import Delivery, Link
 from crew.protocol import codec, properties
 from crew.protocol.message import Call, Outcome, new_id
+from crew.worker import overstay
 from crew.worker.admission import MAX_DELIVERIES, refusal
 from crew.worker.answers import Answers
 from crew.worker.buffer import Buffer
@@ -264,23 +265,9 @@ class TaskConsumer:
             patience: seconds that a delivery may wait for its acknowledgement, where one has waited longer.
         """
         if patience is not None:
-            self._tell_who_overstayed(patience)
+            overstay.tell_of(self._lane.running(), patience, now=time.monotonic())
         self._withdraw()
         self._windows.forget()
-
-    def _tell_who_overstayed(self, patience: float) -> None:
-        now = time.monotonic()
-        for execution in self._lane.running():
-            ran = now - (execution.started or now)
-            if ran >= patience and not execution.is_acked:
-                logger.error(
-                    "task %r runs for %.0f s, and after %g s without an acknowledgement the broker delivers a call "
-                    "again: write @Task(%r, long=True), or give it a smaller timeout",
-                    execution.task.name,
-                    ran,
-                    patience,
-                    execution.task.name,
-                )
 
     # --- pieces -----------------------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ class Outgoing(msgspec.Struct, frozen=True):
         instead: called where the broker takes no message of that size.
         on_dropped: called where it is given up, though somebody may want it.
         is_second: it has been returned once.
+        until: time.monotonic() at which it is given up where its queue refuses it; None before the first time.
     """
 
     queue: str
@@ -35,6 +36,7 @@ class Outgoing(msgspec.Struct, frozen=True):
     instead: Callable[[], None] | None
     on_dropped: Callable[[], object] = lambda: None
     is_second: bool = False
+    until: float | None = None
 
 
 class Kept:

@@ -23,7 +23,9 @@ from crew.worker.kept import Kept, Outgoing
 
 logger = logging.getLogger(__name__)
 
-AGAIN_AFTER = 1.0  # seconds: a client whose queue was deleted has declared it anew by then
+REFUSED_FOR = 30.0  # seconds; a quorum queue refuses until it has a leader, and one that somebody has bounded for ever
+AGAIN_AFTER = 0.1  # seconds: an election takes about 0.2
+RETURNED_AGAIN_AFTER = 1.0  # seconds: a client whose queue was deleted has declared it anew by then
 MAX_REASON = 1_000  # characters: a header shares its frame with the other properties
 
 OnSent = Callable[[], object]
@@ -42,8 +44,9 @@ class Replies:
         self._worker = worker
         self._kept = kept or Kept()
         self._unconfirmed = 0
-        self._again: set[asyncio.Task[None]] = set()
+        self._returned: set[asyncio.Task[None]] = set()
         self._count = 0
+        self._is_sending_soon = False
 
     def __len__(self) -> int:
         return len(self._kept) + self._unconfirmed
@@ -132,11 +135,11 @@ class Replies:
         for number, message in self._kept.take().items():
             self._publish(number, message)
 
-    def _send(self, message: "Outgoing") -> None:
+    def _send(self, message: Outgoing) -> None:
         self._count += 1
         self._publish(self._count, message)
 
-    def _publish(self, number: int, message: "Outgoing") -> None:
+    def _publish(self, number: int, message: Outgoing) -> None:
         try:
             confirm = self._link.publish(
                 topology.DEFAULT_EXCHANGE, message.queue, message.properties, message.body, mandatory=True
@@ -147,34 +150,48 @@ class Replies:
         self._unconfirmed += 1
         confirm.then(functools.partial(self._on_confirm, number, message))
 
-    def _on_confirm(self, number: int, message: "Outgoing", status: ConfirmStatus) -> None:
+    def _on_confirm(self, number: int, message: Outgoing, status: ConfirmStatus) -> None:
         self._unconfirmed -= 1
         match status:
             case ConfirmStatus.LOST:
                 self._kept.keep(number, message)
             case ConfirmStatus.TOO_LARGE if message.instead is not None:
                 message.instead()
+            case ConfirmStatus.REFUSED if time.monotonic() < (until := message.until or time.monotonic() + REFUSED_FOR):
+                self._kept.keep(number, msgspec.structs.replace(message, until=until))
+                self._send_again_soon()
             case ConfirmStatus.CONFIRMED:
                 message.on_sent()
             case ConfirmStatus.RETURNED if not message.is_second:
-                self._send_again_soon(number, msgspec.structs.replace(message, is_second=True))
+                self._send_returned_soon(number, msgspec.structs.replace(message, is_second=True))
             case _:
                 logger.info("a reply is dropped, as its client is gone: %s was %s", message.queue, status.value)
                 message.on_sent()
 
-    def _send_again_soon(self, number: int, message: Outgoing) -> None:
+    def _send_again_soon(self) -> None:
+        """Without waiting for the broker's return, as it is there."""
+        if not self._is_sending_soon:
+            self._is_sending_soon = True
+            self._link.change_channel()
+            asyncio.get_running_loop().call_later(AGAIN_AFTER, self._send_again)
+
+    def _send_again(self) -> None:
+        self._is_sending_soon = False
+        self.send_waiting()
+
+    def _send_returned_soon(self, number: int, message: Outgoing) -> None:
         """Its queue is not there: deleted under whoever consumes it, who declares it anew, or gone with him."""
         self._unconfirmed += 1  # it is on its way
-        task = asyncio.get_running_loop().create_task(self._send_again(number, message))
-        self._again.add(task)
-        task.add_done_callback(self._again.discard)
+        task = asyncio.get_running_loop().create_task(self._send_returned(number, message))
+        self._returned.add(task)
+        task.add_done_callback(self._returned.discard)
 
-    async def _send_again(self, number: int, message: Outgoing) -> None:
+    async def _send_returned(self, number: int, message: Outgoing) -> None:
         try:
             if message.queue == topology.PARKED:  # nobody else declares it
                 await self._link.declare_once(topology.parked_queue())
             else:
-                await asyncio.sleep(AGAIN_AFTER)
+                await asyncio.sleep(RETURNED_AGAIN_AFTER)
         except ConnectionError as error:
             logger.debug("%s waits for the next connection: %s", message.queue, error)
         finally:

@@ -1,5 +1,6 @@
 """Replies on their way out."""
 
+import functools
 import logging
 import socket
 from typing import Any
@@ -38,6 +39,10 @@ def a_call(**fields: Any) -> Call:
     return Call(**{"id": "17", "task": "t", "body": Body(b"", None), "reply_to": "crew.reply.me", **fields})
 
 
+def _has_published(link: FakeLink, count: int) -> bool:
+    return len(link.published) == count
+
+
 @pytest.fixture
 def link() -> FakeLink:
     """The link to publish on."""
@@ -72,18 +77,11 @@ def test_a_delivery_is_done_when_the_broker_has_the_reply_and_not_before(replies
     assert (sent.times, len(replies)) == (1, 0)
 
 
-def test_a_reply_that_is_refused_ends_its_delivery(replies: Replies, link: FakeLink) -> None:
-    sent = Sent()
-    replies.answer(a_call(), VALUE, sent)
-    link.confirm_all(ConfirmStatus.REFUSED)
-    assert (sent.times, len(replies)) == (1, 0)
-
-
 @pytest.mark.gen_test
 async def test_a_reply_that_nobody_takes_is_sent_once_more_and_ends_its_delivery(
     replies: Replies, link: FakeLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replies_module, "AGAIN_AFTER", 0.01)
+    monkeypatch.setattr(replies_module, "RETURNED_AGAIN_AFTER", 0.01)
     sent = Sent()
     replies.answer(a_call(), VALUE, sent)
     link.confirm_all(ConfirmStatus.RETURNED)
@@ -103,6 +101,38 @@ async def test_a_parked_message_whose_queue_was_deleted_is_parked_all_the_same(
     await until(lambda: len(link.published) == 2)
     assert [item.name for item in link.declared_once if isinstance(item, Queue)] == ["crew.parked"]
     link.confirm_all()
+    assert (sent.times, len(replies)) == (1, 0)
+
+
+@pytest.mark.gen_test
+async def test_a_reply_that_a_queue_without_a_leader_refuses_is_sent_again_over_another_channel(
+    replies: Replies, link: FakeLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replies_module, "AGAIN_AFTER", 0.001)
+    sent = Sent()
+    replies.answer(a_call(), VALUE, sent)
+    for count in range(1, 4):
+        link.confirm_all(ConfirmStatus.REFUSED)
+        assert (sent.times, len(replies), link.changes) == (0, 1, count)
+        await until(functools.partial(_has_published, link, count + 1))
+    link.confirm_all(ConfirmStatus.CONFIRMED)
+    assert (sent.times, len(replies)) == (1, 0)
+
+
+@pytest.mark.gen_test
+async def test_a_reply_that_is_refused_for_ever_is_given_up(
+    replies: Replies, link: FakeLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replies_module, "AGAIN_AFTER", 0.001)
+    monkeypatch.setattr(replies_module, "REFUSED_FOR", 0.02)
+    sent = Sent()
+    replies.answer(a_call(), VALUE, sent)
+
+    def refused_until_sent() -> int:
+        link.confirm_all(ConfirmStatus.REFUSED)
+        return sent.times
+
+    await until(refused_until_sent)
     assert (sent.times, len(replies)) == (1, 0)
 
 
