@@ -12,27 +12,26 @@ import asyncio
 import contextlib
 import functools
 import logging
-import time
 from collections.abc import Callable, Coroutine, Iterable
 
-from crew.amqp import backoff, consumers, declarations, hosts, tls
+from crew.amqp import consumers, hosts, tls
 from crew.amqp.attempts import Attempts
+from crew.amqp.backoff import Backoff
 from crew.amqp.channel import Channel
 from crew.amqp.confirm import Confirm, ConfirmStatus
 from crew.amqp.consumers import Consumer, Consumers
 from crew.amqp.declarations import Declarations
 from crew.amqp.fault import LinkFault, LinkRefused, fault_of
+from crew.amqp.goodbyes import Goodbyes
 from crew.amqp.guard import guarded
 from crew.amqp.link_state import LinkEvent, LinkMachine, LinkState
-from crew.amqp.wire import Wire, hang_up, open_wire
+from crew.amqp.wire import Wire, open_wire
 from crew.errors import ConnectionError
 from crew.protocol.properties import Properties
 from crew.protocol.topology import QUORUM, Binding, Item, Queue
 from crew.settings import Settings, redacted
 
 logger = logging.getLogger(__name__)
-
-SETTLED_AFTER = 5.0  # seconds: a connection that breaks sooner than that is one more failed attempt
 
 
 class Link:
@@ -76,7 +75,7 @@ class Link:
         self._retired: list[Channel] = []  # over which something was published that is not settled
         self._changing: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._hanging_up: set[asyncio.Task[None]] = set()
+        self._goodbyes = Goodbyes()
         self._ended: asyncio.Future[LinkFault]
         self._changed = asyncio.Event()
         self._fault: LinkFault | None = None
@@ -144,7 +143,7 @@ class Link:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         self._hang_up()
-        await asyncio.gather(*self._hanging_up)
+        await self._goodbyes.ended()
         self._move(LinkEvent.CLOSED)
 
     # --- what is remembered -----------------------------------------------------------------------------------------
@@ -233,15 +232,14 @@ class Link:
 
     async def _supervise(self) -> None:
         urls = hosts.in_turn(self._settings.urls, place=hosts.own_place())
-        attempts = Attempts(urls, self._open_wire, on_failed=self._report)
-        failed = 0
+        open_one = functools.partial(open_wire, name=self._name, heartbeat=self._settings.heartbeat)
+        attempts = Attempts(urls, open_one, on_failed=self._report)
+        backoff = Backoff()
         while True:
             try:
                 await self._connect(attempts)
-                ready_at = time.monotonic()
-                fault = await self._end()
-                if time.monotonic() - ready_at >= SETTLED_AFTER:
-                    failed = 0
+                backoff.on_ready()
+                fault = await self._declarations.renew_until(self._ended)
             except LinkRefused as refused:
                 if not self._was_ready:
                     return self._refuse(attempts.url, refused)
@@ -251,8 +249,7 @@ class Link:
             except Exception as error:  # a link that stopped to supervise itself would be lost for good
                 logger.debug("%s: while connecting", self._name, exc_info=True)
                 fault = fault_of(error)
-            failed += 1
-            await self._lose(attempts.url, fault, backoff.delay(failed))
+            await self._lose(attempts.url, fault, backoff.next())
             self._move(LinkEvent.OPEN)
 
     async def _connect(self, attempts: Attempts) -> None:
@@ -271,18 +268,6 @@ class Link:
         self._fault = None
         self._move(LinkEvent.DECLARED)
         guarded(self._on_ready)()
-
-    async def _end(self) -> LinkFault:
-        """Why the connection has ended, when it has; what may vanish without a word is declared again meanwhile."""
-        while not (await asyncio.wait([self._ended], timeout=declarations.RENEWED_EVERY))[0]:
-            try:
-                await self._declarations.renew()
-            except LinkFault as fault:
-                return fault
-        return self._ended.result()
-
-    async def _open_wire(self, url: str) -> Wire:
-        return await open_wire(url, name=self._name, heartbeat=self._settings.heartbeat)
 
     async def open_channel(self, *, on_closed: Callable[[LinkFault], None] = lambda fault: None) -> Channel:
         """A channel that ends with this connection, and does not come back; raises LinkFault."""
@@ -318,12 +303,8 @@ class Link:
         self._on_refused(self._fault)
 
     def _hang_up(self) -> None:
-        """In the background: a broker that does not say goodbye shall not keep us from the next connection."""
-        wire, self._wire, self._channel = self._wire, None, None
-        if wire is not None:
-            task = asyncio.get_running_loop().create_task(hang_up(wire), name=f"end of {self._name}")
-            self._hanging_up.add(task)
-            task.add_done_callback(self._hanging_up.discard)
+        self._goodbyes.begin(self._wire)
+        self._wire = self._channel = None
 
     def _on_blocked(self, blocked: bool) -> None:
         logger.warning("%s: the broker has %s publishing", self._name, "blocked" if blocked else "unblocked")
