@@ -226,7 +226,7 @@ class Link:
 
     async def _change_channel(self, ended: "asyncio.Future[LinkFault]") -> None:
         with contextlib.suppress(LinkFault):
-            channel = await self._open_channel(on_closed=functools.partial(_settle, ended))
+            channel = await self.open_channel(on_closed=functools.partial(_settle, ended))
             if self._ended is ended and self.is_ready and self._channel is not None:
                 self._retired = [one for one in (*self._retired, self._channel) if not await one.retire()]
                 self._channel = channel

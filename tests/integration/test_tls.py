@@ -163,7 +163,7 @@ async def why_not(url: str) -> str:
     try:
         with pytest.raises(crew.ConnectionError, match="was not reached within"):
             await client.connect(timeout=0.1)
-        told = str(await until(lambda: client._consuming.fault))
+        told = str(await until(lambda: client._links.consuming.fault))
         assert "\n" not in told
         assert "***@" in told
         return told
