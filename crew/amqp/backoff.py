@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 FIRST: Final = 0.1  # seconds
-LONGEST: Final = 1.5  # seconds: a broker that is back is used within 2
+LONGEST: Final = 1.0  # seconds: a broker that is back is used within 2, on a busy machine too
 
 
 def delay(

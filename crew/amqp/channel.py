@@ -14,6 +14,7 @@ from pika import spec
 
 from crew.amqp.confirm import Confirm, ConfirmStatus
 from crew.amqp.delivery import Delivery, OnDelivery
+from crew.amqp.depth import Depth
 from crew.amqp.fault import LinkFault, fault_of
 from crew.amqp.guard import guarded
 from crew.amqp.wire import Wire
@@ -43,7 +44,7 @@ class Channel:
         self._waiting: set[asyncio.Future[Any]] = set()
         self._published = 0
         self._unconfirmed: dict[int, Confirm] = {}
-        self._returned: set[str] = set()
+        self._returned: set[str | None] = set()  # None: of a message without an id, whose confirm comes next
         self._tags: dict[str, str] = {}
         self._done_through = 0
         self._is_lost = False
@@ -131,9 +132,22 @@ class Channel:
             arguments=binding.arguments,
         )
 
-    async def delete_queue(self, name: str) -> None:
-        """Delete the queue `name` with what is in it; raises LinkFault."""
-        await self._call(self._pika.queue_delete, queue=name)
+    async def depth(self, queue: str) -> Depth:
+        """What `queue` holds; raises LinkFault, with code 404 where there is no such queue."""
+        method = (await self._call(self._pika.queue_declare, queue=queue, passive=True)).method
+        return Depth(method.message_count, method.consumer_count)
+
+    async def delete_queue(self, name: str, *, if_idle: bool = False) -> int:
+        """Delete the queue `name` with what is in it; returns how many messages that were.
+
+        Args:
+            if_idle: only where it is empty and nobody consumes it.
+
+        Raises:
+            LinkFault: with code 406 where it is not idle, 540 where it is a quorum queue, which cannot be asked that.
+        """
+        deleted = await self._call(self._pika.queue_delete, queue=name, if_unused=if_idle, if_empty=if_idle)
+        return int(deleted.method.message_count)
 
     # --- consuming --------------------------------------------------------------------------------------------------
 
@@ -187,6 +201,11 @@ class Channel:
             self._pika.basic_nack(tag, requeue=True)
         return self.is_open
 
+    def requeue_all(self) -> None:
+        """Give every delivery back that was not acknowledged; nothing where the channel is closed."""
+        if self.is_open:
+            self._pika.basic_nack(0, multiple=True, requeue=True)
+
     # --- publishing -------------------------------------------------------------------------------------------------
 
     def publish(
@@ -234,8 +253,7 @@ class Channel:
             self._settle(self._unconfirmed.pop(tag), status)
 
     def _on_return(self, _channel: object, _method: object, properties: Properties, _body: bytes) -> None:
-        if properties.correlation_id is not None:
-            self._returned.add(properties.correlation_id)
+        self._returned.add(properties.correlation_id)
 
     def _settle(self, confirm: Confirm | None, status: ConfirmStatus) -> None:
         if confirm is None:
@@ -259,7 +277,7 @@ class Channel:
         for future in self._waiting:
             if not future.done():
                 future.set_exception(fault)
-                future.exception()  # nobody need wait for it any longer
+                future.exception()  # looked at, should nobody wait any longer
         unconfirmed, self._unconfirmed = self._unconfirmed, {}
         self._tags.clear()
         self._on_closed(fault)
@@ -269,15 +287,15 @@ class Channel:
 
     # --- asking -----------------------------------------------------------------------------------------------------
 
-    async def _call(self, method: Callable[..., Any], **arguments: Any) -> None:
-        answer = self._answer()
+    async def _call(self, method: Callable[..., Any], **arguments: Any) -> Any:
         if not self.is_open:
             raise LinkFault("the channel is closed")
+        answer = self._answer()
         method(**arguments, callback=lambda frame: _resolve(answer, frame))
-        await self._answered(answer)
+        return await self._answered(answer)
 
-    async def _answered(self, answer: "asyncio.Future[Any]") -> None:
-        """Wait for the broker's answer; one that never comes ends the connection, and the next one asks again.
+    async def _answered(self, answer: "asyncio.Future[Any]") -> Any:
+        """The broker's answer; one that never comes ends the connection, and the next one asks again.
 
         A broker that blocks publishing does not read what we ask until it has recovered.
         """
@@ -286,7 +304,7 @@ class Channel:
                 fault = LinkFault(f"the broker has left a request unanswered for {ANSWER_WITHIN:.0f} s")
                 self._on_closed(fault)
                 raise fault
-        answer.result()
+        return answer.result()
 
     def _answer(self) -> "asyncio.Future[Any]":
         """A future for the broker's answer; it fails when the channel closes instead."""

@@ -14,6 +14,7 @@ from crew.errors import ConnectionError
 ACCESS_REFUSED = 403  # https://www.rabbitmq.com/amqp-0-9-1-reference#domain.reply-code
 NOT_FOUND = 404
 PRECONDITION_FAILED = 406
+NOT_IMPLEMENTED = 540
 NOT_ALLOWED = 530
 _HOME_IS_DOWN = re.compile(r"home node '(.+?)' of durable queue '(.+)' in vhost .* is down")
 _TOO_LARGE = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")  # RabbitMQ 3.8 to 4.3
@@ -69,6 +70,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _known(error: BaseException) -> LinkFault | None:
     if isinstance(error, LinkFault):
         return error
+    if isinstance(error, exceptions.IncompatibleProtocolError):
+        return LinkFault(
+            "the host closed the connection before it said anything: it is starting, or the port is another program's"
+        )
     if isinstance(error, exceptions.AMQPConnectionError) and _BROKE in str(error):
         return LinkFault("the connection broke")  # while logging in, say, which pika takes for a refused login
     if isinstance(error, exceptions.ProbableAuthenticationError | exceptions.AuthenticationError):
@@ -83,8 +88,6 @@ def _known(error: BaseException) -> LinkFault | None:
         return LinkFault(f"the host name cannot be resolved: {error.strerror}")
     if isinstance(error, ssl.SSLError):
         return LinkFault(tls_fault.sentence_of(error))
-    if isinstance(error, exceptions.IncompatibleProtocolError):
-        return LinkFault("the broker closed the connection instead of speaking AMQP 0-9-1: is the port another one's?")
     if isinstance(error, OSError) and error.strerror:
         return LinkFault(error.strerror[:1].lower() + error.strerror[1:])
     if isinstance(error, TimeoutError):

@@ -44,7 +44,11 @@ _double: Final = struct.Struct(">cd")
 
 
 def encode(p: Properties, body_size: int) -> bytes:
-    """The payload of a content header; raises ValueError where a property does not fit."""
+    """The payload of a content header; what `decode` gives can be sent on, whatever it is.
+
+    Raises:
+        ValueError: a property does not fit.
+    """
     flags = 0
     pieces: list[bytes] = []
     if p.content_type is not None:
@@ -86,29 +90,42 @@ def encode(p: Properties, body_size: int) -> bytes:
     return _head.pack(60, 0, body_size, flags) + b"".join(pieces)
 
 
-def short(text: str) -> bytes:
-    raw = text.encode()
+def short(text: Any) -> bytes:
+    raw: bytes = text if type(text) is bytes else text.encode()
     if len(raw) > 255:
         raise ValueError(f"AMQP has room for 255 bytes, not for {len(raw)}: {text[:40]!r}...")
     return _OCTETS[len(raw)] + raw
 
 
-def _table(values: dict[str, Any]) -> bytes:
+def _table(values: dict[Any, Any]) -> bytes:
     pieces: list[bytes] = []
     for name, value in values.items():
         pieces.append(short(name))
-        kind = type(value)
-        if kind is str:
-            raw = value.encode()
-            pieces += (_text.pack(b"S", len(raw)), raw)
-        elif kind is int:
-            pieces.append(_integer.pack(b"l", value))
-        elif kind is float:
-            pieces.append(_double.pack(b"d", value))
-        else:
-            pika_data.encode_value(pieces, value)
+        _put(pieces, value)
     raw = b"".join(pieces)
     return _u32.pack(len(raw)) + raw
+
+
+def _put(pieces: list[bytes], value: Any) -> None:
+    """Append a value of a table, with its type before it."""
+    kind = type(value)
+    if kind is str:
+        raw = value.encode()
+        pieces += (_text.pack(b"S", len(raw)), raw)
+    elif kind is int:
+        pieces.append(_integer.pack(b"l", value))
+    elif kind is float:
+        pieces.append(_double.pack(b"d", value))
+    elif kind is dict:
+        pieces += (b"F", _table(value))
+    elif kind is list:
+        members: list[bytes] = []
+        for member in value:
+            _put(members, member)
+        raw = b"".join(members)
+        pieces += (_text.pack(b"A", len(raw)), raw)
+    else:
+        pika_data.encode_value(pieces, value)
 
 
 def decode(buffer: bytes, at: int) -> Properties:

@@ -69,7 +69,7 @@ class Link:
         self._on_lost = on_lost
         self._on_refused = on_refused
         self._machine = LinkMachine(name)
-        self._declarations = Declarations(topology, self._open_channel, queue_type=settings.queue_type)
+        self._declarations = Declarations(topology, self.open_channel, queue_type=settings.queue_type)
         self._consumers = Consumers()
         self._wire: Wire | None = None
         self._channel: Channel | None = None
@@ -196,7 +196,7 @@ class Link:
         if self.is_ready and self._channel is not None:
             await self._unless_lost(self._channel.cancel(queue))
 
-    async def _unless_lost(self, step: Coroutine[None, None, None]) -> None:
+    async def _unless_lost(self, step: Coroutine[None, None, object]) -> None:
         """Do `step`; where the link is lost over it, the next connection does it, as it is remembered."""
         try:
             await step
@@ -224,7 +224,7 @@ class Link:
 
     async def _change_channel(self, ended: "asyncio.Future[LinkFault]") -> None:
         with contextlib.suppress(LinkFault):
-            channel = await self._open_channel(on_closed=functools.partial(_settle, ended))
+            channel = await self.open_channel(on_closed=functools.partial(_settle, ended))
             if self._ended is ended and self.is_ready and self._channel is not None:
                 self._retired = [one for one in (*self._retired, self._channel) if not await one.retire()]
                 self._channel = channel
@@ -262,7 +262,7 @@ class Link:
         wire.ended.add_done_callback(lambda closed: on_closed(closed.result()))
         wire.on_blocked = self._on_blocked
         self._move(LinkEvent.CONNECTED)
-        self._channel = await self._open_channel(on_closed=on_closed)
+        self._channel = await self.open_channel(on_closed=on_closed)
         await self._declarations.declare_all()
         await self._consumers.start(self._channel)
         if self._ended.done():
@@ -284,7 +284,8 @@ class Link:
     async def _open_wire(self, url: str) -> Wire:
         return await open_wire(url, name=self._name, heartbeat=self._settings.heartbeat)
 
-    async def _open_channel(self, *, on_closed: Callable[[LinkFault], None] = lambda fault: None) -> Channel:
+    async def open_channel(self, *, on_closed: Callable[[LinkFault], None] = lambda fault: None) -> Channel:
+        """A channel that ends with this connection, and does not come back; raises LinkFault."""
         if self._wire is None or not self._wire.is_open:
             raise LinkFault("the connection broke")
         channel = Channel(self._wire, on_closed=on_closed, on_canceled=consumers.told_of_cancel(on_closed))

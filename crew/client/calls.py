@@ -23,6 +23,7 @@ from crew.protocol.properties import DeadLetter
 
 logger = logging.getLogger(__name__)
 
+BLOCKED: Final = "the broker has blocked publishing: it is short of memory or disk"
 CANCELED: Final = "canceled"
 TIMEOUT: Final = "timeout"
 MAX_UNTOLD: Final = 10_000  # cancels that are kept while the broker is away
@@ -63,15 +64,29 @@ class Calls:
     def __len__(self) -> int:
         return len(self._pending)
 
-    def send(self, call: PendingCall, expiration: float) -> None:
+    @property
+    def obstacle(self) -> str | None:
+        """Why a call could not be on its way at once, in one sentence; None where it could."""
+        if not (self._publishing.is_ready and self._consuming.is_ready):
+            fault = self._consuming.fault or self._publishing.fault
+            return f"the broker is away: {fault}" if fault else "the broker has not been reached yet"
+        return BLOCKED if self._publishing.is_blocked else None
+
+    def send(self, call: PendingCall, expiration: float, *, fail_fast: bool = False) -> None:
         """Send `call`, and end it after `expiration` seconds at the latest.
+
+        Args:
+            fail_fast: only where the broker is here.
 
         Raises:
             DuplicateTaskId: a call with its id is in flight.
             Overloaded: too many are, or too many bytes wait for the broker, or it has blocked publishing.
+            ConnectionError: the broker is away, with `fail_fast`.
         """
         if self._publishing.is_blocked:
-            raise errors.Overloaded("the broker has blocked publishing: it is short of memory or disk", task=call.task)
+            raise errors.Overloaded(BLOCKED, task=call.task)
+        if fail_fast and (why := self.obstacle):
+            raise errors.ConnectionError(f"task {call.task!r} is not called: {why}")
         self._pending.add(call, expiration + REPLY_MARGIN)
         self._publish(call)
 

@@ -70,6 +70,14 @@ class Ledger:
         at = self._find(_key(id))
         return 0 if at is None else int(_CRASH.unpack_from(self._memory, at)[1])
 
+    def is_running(self, id: str) -> bool:
+        """Whether a process of this host runs the call `id`; it may be dead, and nobody has seen it yet."""
+        key, at = _key(id), -1
+        while 0 <= (at := self._memory.find(key, at + 1)) < self._obituaries_at:
+            if at % _SLOT.size == 0 and _SLOT.unpack_from(self._memory, at)[1] != _DEAD:
+                return True
+        return False
+
     def exit_status(self, id: str) -> str:
         """How the last of these processes ended, as `death.exit_status` has it; "" where there is none."""
         at = self._find(_key(id))

@@ -17,6 +17,7 @@ from typing import Final, NoReturn
 
 from crew.worker import death, reload
 from crew.worker.child import Child
+from crew.worker.drain import FLUSH_TIMEOUT
 from crew.worker.frozen import Frozen
 from crew.worker.ledger import Ledger
 from crew.worker.process import (
@@ -26,7 +27,6 @@ from crew.worker.process import (
     EXIT_DRAINED,
     EXIT_REFUSED,
     EXIT_REPLACE,
-    FLUSH_TIMEOUT,
     HURRY,
     READY,
 )

@@ -54,3 +54,9 @@ def depth(url: str, queue: str) -> int:
     """Messages that are ready in `queue`."""
     with channel(url) as raw:
         return int(raw.queue_declare(queue, passive=True).method.message_count)
+
+
+def consumers(url: str, queue: str) -> int:
+    """Who consumes `queue`."""
+    with channel(url) as raw:
+        return int(raw.queue_declare(queue, passive=True).method.consumer_count)

@@ -163,7 +163,7 @@ async def back_in_time(load: Load, probe: "Probe") -> None:
 
 def node_of(cluster: Cluster, client: Client) -> Node:
     """The node over which `client` publishes."""
-    wire = client._publishing._wire
+    wire = client._links.publishing._wire
     assert wire is not None
     return next(node for node in cluster.nodes if f":{wire.params.port}/" in node.url)
 

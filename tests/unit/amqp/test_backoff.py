@@ -8,7 +8,7 @@ from crew.amqp import backoff
 
 @given(st.integers(1, 10_000), st.floats(0, 1))
 def test_a_broker_that_is_back_is_used_within_two_seconds(attempt: int, drawn: float) -> None:
-    assert 0 < backoff.delay(attempt, draw=lambda: drawn) <= 1.5
+    assert 0 < backoff.delay(attempt, draw=lambda: drawn) <= 1.0
 
 
 def test_delays_double_until_they_are_long_enough() -> None:

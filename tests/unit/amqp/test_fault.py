@@ -166,6 +166,10 @@ def test_a_refusal_that_no_further_attempt_would_mend_is_told_apart(error: BaseE
     [
         exceptions.StreamLostError("Transport indicated EOF"),
         exceptions.ConnectionClosedByBroker(320, "CONNECTION_FORCED"),
+        # The connection broke while we logged in, which pika takes for a refusal.
+        exceptions.ProbableAuthenticationError(repr(exceptions.StreamLostError("Transport indicated EOF"))),
+        exceptions.ProbableAccessDeniedError(repr(exceptions.StreamLostError("Transport indicated EOF"))),
+        exceptions.IncompatibleProtocolError(repr(exceptions.StreamLostError("Transport indicated EOF"))),
         exceptions.ProbableAccessDeniedError(
             exceptions.ConnectionClosedByBroker(541, "INTERNAL_ERROR - access to vhost '/' refused: vhost '/' is down")
         ),

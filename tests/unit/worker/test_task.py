@@ -246,3 +246,23 @@ def test_a_class_without_process_says_so(registry: Registry) -> None:
     (task,) = registry
     with pytest.raises(NotImplementedError, match="Resize has no process"):
         task.function(None)
+
+
+@pytest.mark.parametrize("bind", [True, False])
+def test_a_timeout_beyond_what_the_broker_waits_is_for_long_tasks_only(registry: Registry, bind: bool) -> None:
+    class Resize(HandlerClass):
+        def process(self) -> Any: ...
+
+    def declare(name: str, **options: Any) -> None:
+        if bind:
+            Resize.bind(name, **options)
+        else:
+            Task(name, **options)(lambda data: data)
+
+    for timeout in (None, 10, 100_000):
+        declare(f"long {timeout}", timeout=timeout, long=True)
+    declare("short", timeout=1500)
+    registry.check()
+    declare("resize", timeout=1501)
+    with pytest.raises(SettingsError, match=r"task 'resize' has a timeout of 1501 s.*write long=True.*or a timeout of"):
+        registry.check()
