@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -111,6 +112,26 @@ async def test_no_call_is_lost_while_all_nodes_are_restarted_one_after_another(
             stopped = time.monotonic()
             await until(functools.partial(load.first_after, stopped), timeout=SERVES_WITHIN)
             await in_thread(node.start)
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_classic_queue_whose_only_node_is_down_is_named_with_the_way_out(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    environment = {"CREW_AMQP_URL": cluster.url, "CREW_TEST_PREFIX": "classic."}
+    with running(tmp_path, environment) as processes:
+        worker = processes.python(TASKS).says("serving")
+        node = await in_thread(cluster.leader, "crew.tasks.classic.note")
+        node.kill()
+        try:
+            told = r"queue crew\.\S+ is on node crew\d@localhost alone, which is down: .*CREW_QUEUE_TYPE=quorum"
+            await until(lambda: len(re.findall(told, worker.output)) >= 3)
+            killed = time.monotonic()
+            await until(lambda: time.monotonic() - killed > 3)
+            assert len(re.findall(told, worker.output)) <= 3 + 6  # an attempt in 0.75 to 1.5 s by then
+        finally:
+            await in_thread(node.start)
+        worker.says("serving", times=2)
 
 
 # --- steps -----------------------------------------------------------------------------------------------------------
