@@ -17,6 +17,8 @@ PRECONDITION_FAILED = 406
 NOT_IMPLEMENTED = 540
 NOT_ALLOWED = 530
 _HOME_IS_DOWN = re.compile(r"home node '(.+?)' of durable queue '(.+)' in vhost .* is down")
+PERMISSIONS = r"^(crew\.|amq\.default$)"  # all names that crew uses, https://www.rabbitmq.com/docs/access-control
+_NO_PERMISSION = re.compile(r"access to (\w+ '.*') in vhost '(.*)' refused for user '(.*)'")
 _TOO_LARGE = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")  # RabbitMQ 3.8 to 4.3
 _OVERSTAYED = re.compile(r"delivery acknowledgement on channel \d+ timed out.*?(\d+) ms", re.DOTALL)
 _BROKE = "StreamLostError"
@@ -100,6 +102,13 @@ def _known(error: BaseException) -> LinkFault | None:
 
 
 def _closed_by_broker(code: int, text: str) -> LinkFault:
+    if code == ACCESS_REFUSED and (found := _NO_PERMISSION.search(text)):
+        what, vhost, user = found.groups()
+        return LinkRefused(
+            f"user {user!r} may not use {what} in virtual host {vhost!r}: "
+            f"give it configure, write and read permission for {PERMISSIONS}",
+            code=code,
+        )
     if code in (ACCESS_REFUSED, NOT_ALLOWED) and _STARTING not in text:
         return LinkRefused(f"the broker refuses it: {text}", code=code)
     if code == NOT_FOUND and (home := _HOME_IS_DOWN.search(text)):

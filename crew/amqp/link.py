@@ -242,6 +242,7 @@ class Link:
                 fault = await self._declarations.renew_until(self._ended)
             except LinkRefused as refused:
                 if not self._was_ready:
+                    self._hang_up()  # what was refused may have been a channel: the connection is still there
                     return self._refuse(attempts.url, refused)
                 fault = refused  # a broker that is starting up may refuse for a moment
             except LinkFault as lost:
