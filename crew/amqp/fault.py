@@ -16,6 +16,9 @@ NOT_FOUND = 404
 PRECONDITION_FAILED = 406
 NOT_IMPLEMENTED = 540
 NOT_ALLOWED = 530
+_HOME_IS_DOWN = re.compile(r"home node '(.+?)' of durable queue '(.+)' in vhost .* is down")
+PERMISSIONS = r"^(crew\.|amq\.default$)"  # all names that crew uses, https://www.rabbitmq.com/docs/access-control
+_NO_PERMISSION = re.compile(r"access to (\w+ '.*') in vhost '(.*)' refused for user '(.*)'")
 _TOO_LARGE = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")  # RabbitMQ 3.8 to 4.3
 _OVERSTAYED = re.compile(r"delivery acknowledgement on channel \d+ timed out.*?(\d+) ms", re.DOTALL)
 _BROKE = "StreamLostError"
@@ -69,6 +72,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _known(error: BaseException) -> LinkFault | None:
     if isinstance(error, LinkFault):
         return error
+    if isinstance(error, exceptions.IncompatibleProtocolError):
+        return LinkFault(
+            "the host closed the connection before it said anything: it is starting, or the port is another program's"
+        )
     if isinstance(error, exceptions.AMQPConnectionError) and _BROKE in str(error):
         return LinkFault("the connection broke")  # while logging in, say, which pika takes for a refused login
     if isinstance(error, exceptions.ProbableAuthenticationError | exceptions.AuthenticationError):
@@ -83,8 +90,6 @@ def _known(error: BaseException) -> LinkFault | None:
         return LinkFault(f"the host name cannot be resolved: {error.strerror}")
     if isinstance(error, ssl.SSLError):
         return LinkFault(tls_fault.sentence_of(error))
-    if isinstance(error, exceptions.IncompatibleProtocolError):
-        return LinkFault("the broker closed the connection instead of speaking AMQP 0-9-1: is the port another one's?")
     if isinstance(error, OSError) and error.strerror:
         return LinkFault(error.strerror[:1].lower() + error.strerror[1:])
     if isinstance(error, TimeoutError):
@@ -97,8 +102,22 @@ def _known(error: BaseException) -> LinkFault | None:
 
 
 def _closed_by_broker(code: int, text: str) -> LinkFault:
+    if code == ACCESS_REFUSED and (found := _NO_PERMISSION.search(text)):
+        what, vhost, user = found.groups()
+        return LinkRefused(
+            f"user {user!r} may not use {what} in virtual host {vhost!r}: "
+            f"give it configure, write and read permission for {PERMISSIONS}",
+            code=code,
+        )
     if code in (ACCESS_REFUSED, NOT_ALLOWED) and _STARTING not in text:
         return LinkRefused(f"the broker refuses it: {text}", code=code)
+    if code == NOT_FOUND and (home := _HOME_IS_DOWN.search(text)):
+        node, queue = home.groups()
+        return LinkFault(
+            f"queue {queue} is on node {node} alone, which is down: it comes back with that node, and "
+            "CREW_QUEUE_TYPE=quorum, for workers and clients, keeps queues on several nodes",
+            code=code,
+        )
     too_large = _TOO_LARGE.search(text) if code == PRECONDITION_FAILED else None
     largest = None if too_large is None else int(too_large[1])
     overstayed = _OVERSTAYED.search(text) if code == PRECONDITION_FAILED else None

@@ -11,12 +11,10 @@ the connection, and the next one starts from a known state.
 import asyncio
 import contextlib
 import functools
-import itertools
 import logging
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any
 
-from crew.amqp import consumers, tls
+from crew.amqp import consumers, hosts, tls
 from crew.amqp.attempts import Attempts
 from crew.amqp.backoff import Backoff
 from crew.amqp.channel import Channel
@@ -197,7 +195,7 @@ class Link:
         if self.is_ready and self._channel is not None:
             await self._unless_lost(self._channel.cancel(queue))
 
-    async def _unless_lost(self, step: Coroutine[Any, Any, object]) -> None:
+    async def _unless_lost(self, step: Coroutine[None, None, object]) -> None:
         """Do `step`; where the link is lost over it, the next connection does it, as it is remembered."""
         try:
             await step
@@ -233,8 +231,9 @@ class Link:
     # --- supervision ------------------------------------------------------------------------------------------------
 
     async def _supervise(self) -> None:
+        urls = hosts.in_turn(self._settings.urls, place=hosts.own_place())
         open_one = functools.partial(open_wire, name=self._name, heartbeat=self._settings.heartbeat)
-        attempts = Attempts(itertools.cycle(self._settings.urls), open_one, on_failed=self._report)
+        attempts = Attempts(urls, open_one, on_failed=self._report)
         backoff = Backoff()
         while True:
             try:
@@ -243,6 +242,7 @@ class Link:
                 fault = await self._declarations.renew_until(self._ended)
             except LinkRefused as refused:
                 if not self._was_ready:
+                    self._hang_up()  # what was refused may have been a channel: the connection is still there
                     return self._refuse(attempts.url, refused)
                 fault = refused  # a broker that is starting up may refuse for a moment
             except LinkFault as lost:
@@ -271,7 +271,7 @@ class Link:
         guarded(self._on_ready)()
 
     async def open_channel(self, *, on_closed: Callable[[LinkFault], None] = lambda fault: None) -> Channel:
-        """A channel for a moment: it ends with this connection, and does not come back; raises LinkFault."""
+        """A channel that ends with this connection, and does not come back; raises LinkFault."""
         if self._wire is None or not self._wire.is_open:
             raise LinkFault("the connection broke")
         channel = Channel(self._wire, on_closed=on_closed, on_canceled=consumers.told_of_cancel(on_closed))

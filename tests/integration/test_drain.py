@@ -100,7 +100,7 @@ async def test_a_reload_under_load_loses_no_call_and_none_runs_twice(
 ) -> None:
     worker = start(processes, "--processes", "2", "--threads", "2", count=2)
     async with Client(broker_url) as client:
-        load = Load(client, prefix + "sleep", 0.02)
+        load = Load(client, prefix + "sleep", 0.06)
         await load.more(50)
         os.kill(worker.pid, signal.SIGHUP)
         await until(lambda: worker.output.count("draining") == 2, timeout=30)
