@@ -1,5 +1,6 @@
 """What went wrong between us and the broker, in one sentence: pika's exceptions end here."""
 
+import asyncio
 import re
 import socket
 import ssl
@@ -54,6 +55,12 @@ def fault_of(error: BaseException | None) -> LinkFault:
         if known is not None:
             return known
     return LinkFault(_brief(error) if error else "the connection was closed")
+
+
+def settle(ended: "asyncio.Future[LinkFault]", fault: LinkFault) -> None:
+    """Something has ended for `fault`; what else ends it later says nothing new."""
+    if not ended.done():
+        ended.set_result(fault)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
