@@ -189,7 +189,7 @@ class Replies:
         message = msgspec.structs.replace(message, returns=message.returns + 1)
         if message.queue != topology.PARKED:
             message.on_sent()
-            message = msgspec.structs.replace(message, on_sent=lambda: None)
+            message = msgspec.structs.replace(message, on_sent=lambda: None, on_dropped=lambda: None)
         self._unconfirmed += 1  # it is on its way
         task = asyncio.get_running_loop().create_task(self._send_returned(number, message, wait))
         self._returned.add(task)
