@@ -1,5 +1,6 @@
 """What went wrong between us and the broker, in one sentence: pika's exceptions end here."""
 
+import asyncio
 import re
 import socket
 import ssl
@@ -16,6 +17,7 @@ NOT_FOUND = 404
 PRECONDITION_FAILED = 406
 NOT_IMPLEMENTED = 540
 NOT_ALLOWED = 530
+_HOME_IS_DOWN = re.compile(r"home node '(.+?)' of durable queue '(.+)' in vhost .* is down")
 PERMISSIONS = r"^(crew\.|amq\.default$)"  # all names that crew uses, https://www.rabbitmq.com/docs/access-control
 _NO_PERMISSION = re.compile(r"access to (\w+ '.*') in vhost '(.*)' refused for user '(.*)'")
 _TOO_LARGE = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")  # RabbitMQ 3.8 to 4.3
@@ -53,6 +55,12 @@ def fault_of(error: BaseException | None) -> LinkFault:
         if known is not None:
             return known
     return LinkFault(_brief(error) if error else "the connection was closed")
+
+
+def settle(ended: "asyncio.Future[LinkFault]", fault: LinkFault) -> None:
+    """Something has ended for `fault`; what else ends it later says nothing new."""
+    if not ended.done():
+        ended.set_result(fault)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -110,6 +118,13 @@ def _closed_by_broker(code: int, text: str) -> LinkFault:
         )
     if code in (ACCESS_REFUSED, NOT_ALLOWED) and _STARTING not in text:
         return LinkRefused(f"the broker refuses it: {text}", code=code)
+    if code == NOT_FOUND and (home := _HOME_IS_DOWN.search(text)):
+        node, queue = home.groups()
+        return LinkFault(
+            f"queue {queue} is on node {node} alone, which is down: it comes back with that node, and "
+            "CREW_QUEUE_TYPE=quorum, for workers and clients, keeps queues on several nodes",
+            code=code,
+        )
     too_large = _TOO_LARGE.search(text) if code == PRECONDITION_FAILED else None
     largest = None if too_large is None else int(too_large[1])
     overstayed = _OVERSTAYED.search(text) if code == PRECONDITION_FAILED else None

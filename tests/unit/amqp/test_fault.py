@@ -203,3 +203,12 @@ def test_the_code_of_the_broker_is_kept() -> None:
 def test_a_fault_stays_a_fault() -> None:
     assert isinstance(fault_of(LinkFault("the channel is closed")), LinkFault)
     assert str(fault_of(LinkFault("the channel is closed"))) == "the channel is closed"
+
+
+def test_a_queue_whose_only_node_is_down_is_named_with_the_way_out() -> None:
+    told = "NOT_FOUND - home node 'rabbit@a' of durable queue 'crew.tasks.t' in vhost '/' is down or inaccessible"
+    fault = fault_of(exceptions.ChannelClosedByBroker(404, told))
+
+    assert "queue crew.tasks.t is on node rabbit@a alone, which is down" in str(fault)
+    assert "CREW_QUEUE_TYPE=quorum" in str(fault)
+    assert not isinstance(fault, LinkRefused)  # it may come back
