@@ -155,7 +155,7 @@ class WorkerProcess:
             on_lost=self._on_lost,
             on_refused=self._on_refused,
         )
-        self._consuming.remember(Consumer(control.name, self._on_control, CONTROL_PREFETCH))
+        self._consuming.remember(Consumer(control.name, self._on_control, CONTROL_PREFETCH, is_only=True))
         self._replies = Replies(self._publishing, self.id)
         self._retries = Retries(self._publishing, self._replies)
         self._pubsub = PubSub(self.id, publishing=self._publishing, consuming=self._consuming)
