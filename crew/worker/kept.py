@@ -25,7 +25,7 @@ class Outgoing(msgspec.Struct, frozen=True):
         on_sent: called when the broker has it, or nobody wants it.
         instead: called where the broker takes no message of that size.
         on_dropped: called where it is given up, though somebody may want it.
-        is_second: it has been returned once.
+        returns: how often it has come back, as its queue was not there.
         until: time.monotonic() at which it is given up where its queue refuses it; None before the first time.
     """
 
@@ -35,7 +35,7 @@ class Outgoing(msgspec.Struct, frozen=True):
     on_sent: Callable[[], object]
     instead: Callable[[], None] | None
     on_dropped: Callable[[], object] = lambda: None
-    is_second: bool = False
+    returns: int = 0
     until: float | None = None
 
 

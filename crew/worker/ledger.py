@@ -3,7 +3,8 @@ supervisor.
 
 A classic queue does not count deliveries, and a message that went back unharmed is flagged as redelivered like one
 that took its worker down. So the supervisor counts: when a process dies, what it was running has one crash more. Each
-process writes only its own region, the supervisor only the table of crashes; both read all.
+process writes its own region, the supervisor the table of crashes, and all read all. What has died in a region and is
+not delivered again stays there, until the process that was asked to has told its caller: an obituary.
 """
 
 import hashlib
@@ -20,9 +21,9 @@ from crew.worker.obituary import Obituary
 _KEY: Final = 40  # bytes: an id, or the digest of a longer one
 _SLOT: Final = struct.Struct(f"<{_KEY}sd")  # key, time.monotonic() of its limit or 0.0
 _OBITUARY: Final = struct.Struct(f"<Hi?{obituary.SIZE}s")  # bytes of it, exit code, whether overdue, obituary
-_BEAT: Final = struct.Struct("<d")  # time.monotonic() at which the I/O thread of a process ran last, or 0.0
-_LENGTH: Final = struct.Struct("<H")  # how it begins
+_LENGTH: Final = struct.Struct("<H")  # how an obituary begins
 _DEAD: Final = -1.0  # as a limit: its process has died, and its caller was not told
+_BEAT: Final = struct.Struct("<d")  # time.monotonic() at which the I/O thread of a process ran last, or 0.0
 _CRASH: Final = struct.Struct(f"<{_KEY}sIdi")  # key, crashes, epoch seconds of the last, exit code of the last
 CRASHES_KEPT: Final = 512
 OVERDUE: Final = 2**32 - 1  # as a count of crashes: its process was killed for it, after its limit and grace

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 REFUSED_FOR = 30.0  # seconds; a quorum queue refuses until it has a leader, and one that somebody has bounded for ever
 AGAIN_AFTER = 0.1  # seconds: an election takes about 0.2
-RETURNED_AGAIN_AFTER = 1.0  # seconds: a client whose queue was deleted has declared it anew by then
+RETURNED_AGAIN_AFTER = (0.3, 0.7, 1.5)  # seconds: a client whose queue was deleted has declared it anew by then
 MAX_REASON = 1_000  # characters: a header shares its frame with the other properties
 
 OnSent = Callable[[], object]
@@ -162,8 +162,8 @@ class Replies:
                 self._send_again_soon()
             case ConfirmStatus.CONFIRMED:
                 message.on_sent()
-            case ConfirmStatus.RETURNED if not message.is_second:
-                self._send_returned_soon(number, msgspec.structs.replace(message, is_second=True))
+            case ConfirmStatus.RETURNED if message.returns < len(RETURNED_AGAIN_AFTER):
+                self._send_returned_soon(number, message)
             case _:
                 logger.info("a reply is dropped, as its client is gone: %s was %s", message.queue, status.value)
                 message.on_sent()
@@ -180,18 +180,27 @@ class Replies:
         self.send_waiting()
 
     def _send_returned_soon(self, number: int, message: Outgoing) -> None:
-        """Its queue is not there: deleted under whoever consumes it, who declares it anew, or gone with him."""
+        """Its queue is not there: deleted under whoever consumes it, who declares it anew, or gone with him.
+
+        The delivery of a reply is done with all the same: the replies to a gateway that died are not to hold up those
+        to others.
+        """
+        wait = RETURNED_AGAIN_AFTER[message.returns]
+        message = msgspec.structs.replace(message, returns=message.returns + 1)
+        if message.queue != topology.PARKED:
+            message.on_sent()
+            message = msgspec.structs.replace(message, on_sent=lambda: None, on_dropped=lambda: None)
         self._unconfirmed += 1  # it is on its way
-        task = asyncio.get_running_loop().create_task(self._send_returned(number, message))
+        task = asyncio.get_running_loop().create_task(self._send_returned(number, message, wait))
         self._returned.add(task)
         task.add_done_callback(self._returned.discard)
 
-    async def _send_returned(self, number: int, message: Outgoing) -> None:
+    async def _send_returned(self, number: int, message: Outgoing, wait: float) -> None:
         try:
             if message.queue == topology.PARKED:  # nobody else declares it
                 await self._link.declare_once(topology.parked_queue())
             else:
-                await asyncio.sleep(RETURNED_AGAIN_AFTER)
+                await asyncio.sleep(wait)
         except ConnectionError as error:
             logger.debug("%s waits for the next connection: %s", message.queue, error)
         finally:

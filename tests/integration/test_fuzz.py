@@ -44,6 +44,7 @@ def worker(processes: Processes) -> Process:
     return processes.python(TASKS).says("serving")
 
 
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of what has failed
 @pytest.mark.parametrize(
     "count", [400, pytest.param(10_000, marks=[pytest.mark.chaos, pytest.mark.timeout(300)])], ids=["few", "many"]
 )

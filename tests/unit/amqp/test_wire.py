@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Iterator
@@ -182,6 +183,21 @@ async def test_what_the_socket_does_not_take_waits_in_the_transport(takes: int) 
     wire.send_message([b"abc"])
     assert wire._transport._sock.sent + b"".join(wire._transport.written) == b"abc"
     assert wire._transport._sock.sent == b"abc"[:takes]
+
+
+@pytest.mark.gen_test
+async def test_what_tls_does_not_take_is_offered_to_it_again_in_the_same_bytes() -> None:
+    """https://docs.openssl.org/3.0/man3/SSL_write/#warnings: all of it or nothing."""
+
+    def refuse(data: bytes) -> int:
+        raise ssl.SSLWantWriteError(3, "The operation did not complete (write)")
+
+    wire = UnconnectedWire(asyncio.get_running_loop())
+    wire._transport = PlainTransport(0)
+    wire._transport._sock.send = refuse
+    wire.send_message([b"abc", b"def"])
+    wire.send_message([b"ghi"])
+    assert wire._transport.written == [b"abcdef"]
 
 
 @pytest.mark.gen_test

@@ -78,15 +78,17 @@ def test_a_delivery_is_done_when_the_broker_has_the_reply_and_not_before(replies
 
 
 @pytest.mark.gen_test
-async def test_a_reply_that_nobody_takes_is_sent_once_more_and_ends_its_delivery(
+async def test_a_reply_that_nobody_takes_ends_its_delivery_and_is_sent_again_some_times(
     replies: Replies, link: FakeLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replies_module, "RETURNED_AGAIN_AFTER", 0.01)
+    monkeypatch.setattr(replies_module, "RETURNED_AGAIN_AFTER", (0.01, 0.01))
     sent = Sent()
     replies.answer(a_call(), VALUE, sent)
     link.confirm_all(ConfirmStatus.RETURNED)
-    assert (sent.times, len(replies)) == (0, 1), "a client whose queue was deleted may declare it anew"
+    assert (sent.times, len(replies)) == (1, 1), "a client whose queue was deleted may declare it anew"
     await until(lambda: len(link.published) == 2)
+    link.confirm_all(ConfirmStatus.RETURNED)
+    await until(lambda: len(link.published) == 3)
     link.confirm_all(ConfirmStatus.RETURNED)
     assert (sent.times, len(replies)) == (1, 0)
 
