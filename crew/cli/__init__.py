@@ -12,6 +12,8 @@ COMMANDS: Final = {
     "call": "Call a task, and print its value as JSON.",
     "publish": "Publish on a topic.",
     "subscribe": "Print the events of topics, one line of JSON each.",
+    "parked": "Look after the messages that were given up.",
+    "queues": "Look after the queues of tasks.",
     "broker": "Run a private RabbitMQ node in this folder.",
     "dev": "Run broker, workers and gateway together while you write them.",
 }

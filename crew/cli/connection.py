@@ -1,17 +1,21 @@
-"""The connection of a command that calls or listens: opened for it, and closed when it ends."""
+"""The connection of a command: opened for it, and closed when it ends."""
 
+import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import click
 
+from crew import settings
+from crew.amqp.visit import Visit, visiting
 from crew.client.blocking import Client
 
 CONNECT_TIMEOUT: Final = 5.0  # seconds; a command should say that the broker is away rather than wait for it
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 def url_option(command: F) -> F:
@@ -30,6 +34,17 @@ def connected(url: str | None) -> Iterator[Client]:
         with _one_sentence():
             client.connect(timeout=CONNECT_TIMEOUT)
         yield client
+
+
+def visited(url: str | None, errand: Callable[[Visit], Awaitable[T]]) -> T:
+    """What comes of `errand` on a connection of its own; raises ConnectionError where there is none, or it breaks."""
+
+    async def run() -> T:
+        async with visiting(settings.load(url), name="crew") as visit:
+            return await errand(visit)
+
+    with _one_sentence():
+        return asyncio.run(run())
 
 
 @contextmanager

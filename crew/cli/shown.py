@@ -1,0 +1,49 @@
+"""What somebody else has sent, made fit for a terminal: nothing of it may move the cursor or pretend to be output."""
+
+import datetime
+import math
+from typing import Any, Final
+
+MAX_DEPTH: Final = 20  # tables within tables
+
+
+def shown(text: str, limit: int | None = None) -> str:
+    """`text` in one line, with escapes in place of what cannot be printed; cut at `limit` characters."""
+    cut = text if limit is None or len(text) <= limit else f"{text[: limit - 3]}..."
+    if cut.isprintable():
+        return cut
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in cut)
+
+
+def shown_lines(text: str) -> str:
+    """As `shown`, with the lines that it has."""
+    return "\n".join(shown(line.replace("\t", "    ")) for line in text.split("\n"))
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """`value` as JSON has words for it; bytes and whatever else there is as text."""
+    if depth > MAX_DEPTH:
+        return "..."
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, dict):
+        return {str(plain(name)): plain(one, depth + 1) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one, depth + 1) for one in value]
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    return value.isoformat() if isinstance(value, datetime.datetime) else str(value)
+
+
+def moment(epoch: int | None) -> str | None:
+    """A second since 1970 as ISO 8601 in UTC; as a number where the calendar does not go so far."""
+    if epoch is None:
+        return None
+    try:
+        return datetime.datetime.fromtimestamp(epoch, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, ValueError, OSError):
+        return str(epoch)

@@ -1,0 +1,134 @@
+"""What was given up: look through `crew.parked`, send from there to the tasks again, delete."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from crew.amqp import Delivery
+from crew.amqp.carrier import WINDOW, Carrier
+from crew.amqp.confirm import ConfirmStatus
+from crew.amqp.scan import scan
+from crew.amqp.visit import Visit
+from crew.protocol import parked_message, topology
+from crew.protocol.parked_message import ParkedMessage, to_parked
+
+_LEFT: Final = {
+    ConfirmStatus.RETURNED: "no worker has ever served the task {task!r}",
+    ConfirmStatus.REFUSED: "the queue of the task {task!r} is full",
+}
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """Which of the parked messages are meant: those to which all of this applies.
+
+    Attributes:
+        ids: one of these, or None.
+        task: given up by workers of this task, or None.
+        before: parked before this (epoch seconds), or None; a message that does not know is not meant then.
+    """
+
+    ids: frozenset[str] | None = None
+    task: str | None = None
+    before: float | None = None
+
+    def has(self, parked: ParkedMessage) -> bool:
+        """Whether `parked` is meant."""
+        if self.ids is not None and parked.id not in self.ids:
+            return False
+        if self.task is not None and parked.task != self.task:
+            return False
+        return self.before is None or (parked.parked_at is not None and parked.parked_at < self.before)
+
+
+class Done(msgspec.Struct, kw_only=True):
+    """What became of the messages that were meant.
+
+    Attributes:
+        count: how many have left `crew.parked`.
+        left: those that stay, each with the reason.
+        missing: ids that no parked message has.
+    """
+
+    missing: set[str]
+    count: int = 0
+    left: list[tuple[str, str]] = []
+
+
+async def count(visit: Visit, selection: Selection) -> int:
+    """How many messages are meant."""
+    found = 0
+
+    def show(message: ParkedMessage) -> None:
+        nonlocal found
+        found += selection.has(message)
+
+    await look(visit, show)
+    return found
+
+
+async def look(visit: Visit, show: Callable[[ParkedMessage], bool | None]) -> int:
+    """Show every parked message, the oldest first, and leave all of them; returns how many were shown.
+
+    Args:
+        show: is told of each; whether it has seen enough.
+    """
+
+    def take(delivery: Delivery) -> bool:
+        return bool(show(to_parked(delivery.properties, delivery.body)))
+
+    return await scan(visit, topology.PARKED, take)
+
+
+async def purge(visit: Visit, selection: Selection) -> Done:
+    """Delete the messages that are meant."""
+    done = Done(missing=set(selection.ids or ()))
+
+    def take(delivery: Delivery) -> bool:
+        parked = to_parked(delivery.properties, delivery.body)
+        if selection.has(parked):
+            done.missing.discard(parked.id)
+            done.count += delivery.ack()
+        return False
+
+    await scan(visit, topology.PARKED, take)
+    return done
+
+
+async def replay(visit: Visit, selection: Selection, *, expiration: float | None = None) -> Done:
+    """Publish the messages that are meant to the queues of their tasks; each leaves `crew.parked` when it is there.
+
+    Args:
+        expiration: seconds until they are not started any longer; None: they are, whenever a worker takes them.
+    """
+    done = Done(missing=set(selection.ids or ()))
+
+    def take(delivery: Delivery) -> bool:
+        parked = to_parked(delivery.properties, delivery.body)
+        if selection.has(parked):
+            done.missing.discard(parked.id)
+            if problem := _problem(parked):
+                done.left.append((parked.id, problem))
+            else:
+                again = parked_message.of_replay(parked, now=time.time(), expiration=expiration)
+                carrier.carry(delivery, topology.task_queue_name(parked.task or ""), again)
+        return False
+
+    def on_left(delivery: Delivery, status: ConfirmStatus) -> None:
+        parked = to_parked(delivery.properties, delivery.body)
+        done.left.append((parked.id, _LEFT[status].format(task=parked.task)))
+
+    carrier = Carrier(on_left)
+    await scan(visit, topology.PARKED, take, window=WINDOW, settled=carrier.settled)
+    done.count = carrier.carried
+    return done
+
+
+def _problem(parked: ParkedMessage) -> str | None:
+    """Why `parked` cannot be sent to its task, where it cannot."""
+    try:
+        topology.check_name("its task", parked.task)
+    except ValueError as error:
+        return str(error)
+    return None
