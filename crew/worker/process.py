@@ -71,8 +71,7 @@ class WorkerProcess:
         self._registry = registry
         self._options = options
         self._supervisor = supervisor
-        self._number = number
-        self._ledger = ledger
+        self._number, self._ledger = number, ledger
         self._burying: set[int] = set()  # slots of the ledger whose callers are being told
         self._loop = asyncio.new_event_loop()
         self._mailbox = Mailbox(self._loop)
