@@ -72,7 +72,8 @@ def load(
 
     The rest stands in the environment alone: `CREW_ACCEPT` names serializers with commas between them (default
     json,msgpack,text,bytes), `CREW_MAX_PAYLOAD` and `CREW_MAX_MESSAGE` are numbers of bytes (default 64 and 16 MiB),
-    `CREW_HEARTBEAT` is one of seconds (default 10), `CREW_AMQP_CA`, `CREW_AMQP_CERT` and `CREW_AMQP_KEY` are files.
+    `CREW_HEARTBEAT` of seconds (default 10, unless a URL says otherwise); `CREW_AMQP_CA`, `CREW_AMQP_CERT` and
+    `CREW_AMQP_KEY` are files for the amqps:// URLs that name none themselves.
 
     Raises:
         SettingsError: a URL, a number, a file or a type of queue cannot be used.

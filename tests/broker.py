@@ -2,6 +2,8 @@
 
 import json
 import os
+import random
+import socket
 import subprocess
 import sys
 import uuid
@@ -12,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from crew.cli.node import Node
+from crew.cli.node_folder import PORTS
+from tests.certificates import Certificates
 
 # Stops the node when its standard input ends, which is when the tests do: also when they are killed or time out.
 LEASH = "import sys, pathlib, crew.cli.node as n; sys.stdin.read(); n.Node(pathlib.Path(sys.argv[1])).stop()"
@@ -37,11 +41,23 @@ def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def node(node_folder: Path) -> Iterator[Node]:
+def certificates(node_folder: Path) -> Certificates:
+    """What the node and its clients show each other where they talk over TLS."""
+    return Certificates(node_folder / "certificates")
+
+
+@pytest.fixture(scope="session")
+def tls_port() -> int:
+    """Where the node listens for clients that show a certificate."""
+    return next(port for port in random.sample(PORTS, k=100) if _is_free(port))
+
+
+@pytest.fixture(scope="session")
+def node(node_folder: Path, certificates: Certificates, tls_port: int) -> Iterator[Node]:
     """A node that tests may ask by `rabbitmqctl`; leave it running."""
     if "CREW_TEST_AMQP_URL" in os.environ:
         pytest.skip("this needs a node of our own, and CREW_TEST_AMQP_URL names another broker")
-    with leashed(node_folder) as node:
+    with leashed(node_folder, conf=_tls_listener(tls_port, certificates)) as node:
         yield node
 
 
@@ -68,6 +84,23 @@ def vhost_url(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Callable[
         return node.url + names.pop()
 
     return make
+
+
+def _tls_listener(port: int, certificates: Certificates) -> list[str]:
+    """As rabbitmq.conf has it: https://www.rabbitmq.com/docs/ssl."""
+    return [
+        f"listeners.ssl.1 = 127.0.0.1:{port}",
+        f"ssl_options.cacertfile = {certificates.ca}",
+        f"ssl_options.certfile = {certificates.server}",
+        f"ssl_options.keyfile = {certificates.key_of(certificates.server)}",
+        "ssl_options.verify = verify_peer",
+        "ssl_options.fail_if_no_peer_cert = true",
+    ]
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def _definitions(vhosts: Sequence[str]) -> dict[str, object]:

@@ -20,6 +20,7 @@ class Certificates:
     """
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir()
         self.folder = folder
         self._authority = trustme.CA()
         self.ca = self._write("ca.pem", self._authority.cert_pem)

@@ -16,7 +16,7 @@ from signal import SIGTERM
 from typing import Final
 
 from crew.cli import epmd, process, rabbitmq
-from crew.cli.node_folder import NodeFolder
+from crew.cli.node_folder import NODE_NAME, NodeFolder
 from crew.errors import CrewError
 from crew.settings import PRIVATE_NODE_URL
 
@@ -46,10 +46,18 @@ class Node:
         folder: where it keeps everything; default `.crew/broker` below the working directory, where clients and workers
             look for its URL.
         conf: more lines of rabbitmq.conf, read at the next start.
+        name, is_alone: as NodeFolder has them, for the members of a cluster.
     """
 
-    def __init__(self, folder: Path = PRIVATE_NODE_URL.parent, *, conf: Sequence[str] = ()) -> None:
-        self._folder = NodeFolder(folder)
+    def __init__(
+        self,
+        folder: Path = PRIVATE_NODE_URL.parent,
+        *,
+        conf: Sequence[str] = (),
+        name: str = NODE_NAME,
+        is_alone: bool = True,
+    ) -> None:
+        self._folder = NodeFolder(folder, name=name, is_alone=is_alone)
         self._conf = tuple(conf)
 
     def __repr__(self) -> str:
@@ -158,7 +166,8 @@ class Node:
     def _launch(self, server: Path) -> int:
         """Start the process, and return its id before it has done anything."""
         self._folder.prepare(self._conf)
-        epmd.stop(self._folder.ports.epmd)  # left over from a crash
+        if self._folder.is_alone:
+            epmd.stop(self._folder.ports.epmd)  # left over from a crash
         self._folder.check_ports()
         shell = subprocess.run(
             ["/bin/sh", "-c", _LAUNCH, str(server), str(self._folder.output_file)],
@@ -201,7 +210,7 @@ class Node:
             if not process.ended_within(pid, timeout):
                 process.kill_tree(pid)
                 process.ended_within(pid, 5)
-        if self._folder.ports_file.exists():
+        if self._folder.is_alone and self._folder.ports_file.exists():
             epmd.stop(self._folder.ports.epmd)
         self._folder.url_file.unlink(missing_ok=True)
         self._folder.pid_file.unlink(missing_ok=True)

@@ -16,7 +16,8 @@ import msgspec
 from crew.cli import rabbitmq
 from crew.errors import SettingsError
 
-NODE_NAME: Final = "crew@localhost"  # one name for all: each node has an epmd of its own, so that none meets another
+NODE_NAME: Final = "crew"  # one name for all that stand alone: each has an epmd of its own, so that none meets another
+HOST: Final = "localhost"
 USER: Final = "crew"
 # Below the ports from which Linux (32768) and macOS (49152) serve outgoing connections: those would take ours at times.
 PORTS: Final = range(20_000, 32_000)
@@ -38,10 +39,17 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeFolder:
-    """Where a private node lives; whoever can read it can log in to the node, so only its owner can."""
+    """Where a private node lives; whoever can read it can log in to the node, so only its owner can.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        name: of the node among those that share its epmd.
+        is_alone: whether its epmd, too, is its own; else somebody stops that one who started several nodes.
+    """
+
+    def __init__(self, path: Path, *, name: str = NODE_NAME, is_alone: bool = True) -> None:
         self.path = path.absolute()
+        self.node_name = f"{name}@{HOST}"
+        self.is_alone = is_alone
         self.url_file = self.path / "url"
         self.pid_file = self.path / "pid"
         self.output_file = self.path / "output"
@@ -89,10 +97,17 @@ class NodeFolder:
         self._write("rabbitmq.conf", "".join(line + "\n" for line in configuration))
         self._write("enabled_plugins", "[].\n")
 
+    def join(self, first: "NodeFolder") -> None:
+        """Take over what members of a cluster share: cookie, password, and the epmd of the `first`."""
+        for name, mode in ((".erlang.cookie", 0o400), ("password", 0o600)):
+            self._write(name, (first.path / name).read_text(), mode=mode)
+        ports = msgspec.structs.replace(self.ports, epmd=first.ports.epmd)
+        self._write(self.ports_file.name, msgspec.json.encode(ports).decode())
+
     def check_ports(self) -> None:
         """Raise SettingsError where another program listens on a port of this node."""
         for name, port in msgspec.structs.asdict(self.ports).items():
-            if not _is_free(port):
+            if (self.is_alone or name != "epmd") and not _is_free(port):
                 raise SettingsError(
                     f"port {port}, kept for the private broker ({name}), is taken by another program: "
                     f"stop that one, or delete {self.ports_file} to have other ports chosen"
@@ -108,7 +123,7 @@ class NodeFolder:
             "PATH": rabbitmq.search_path(),
             "HOME": str(self.path),  # Erlang's cookie is looked for here
             "LC_ALL": "C.UTF-8",
-            "RABBITMQ_NODENAME": NODE_NAME,
+            "RABBITMQ_NODENAME": self.node_name,
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_PORT": str(self.ports.amqp),
             "RABBITMQ_DIST_PORT": str(self.ports.dist),

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from crew.client.call import PendingCall
+from crew.client.client import DRAIN_TIMEOUT
 from crew.client.client import Client as AsyncClient
 from crew.client.scope import current
 from crew.client.subscription import OnEvent, Subscription
@@ -127,6 +128,11 @@ class Client:
     def unsubscribe(self, topic: str, callback: OnEvent | None = None) -> None:
         """As `crew.Client.unsubscribe`."""
         self.run(_sync(self._client.unsubscribe, topic, callback))
+
+    def drain(self, timeout: float = DRAIN_TIMEOUT) -> None:
+        """As `crew.Client.drain`: other threads have their values; ends the thread."""
+        self.run(self._client.drain(timeout))
+        self.close()
 
     def close(self) -> None:
         """As `crew.Client.close`; ends the thread. Idempotent."""

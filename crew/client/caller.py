@@ -69,9 +69,9 @@ class Caller:
         )
         return PendingCall(message, callback=callback, on_canceled=self.calls.cancel)
 
-    def send(self, call: PendingCall) -> None:
-        """Send it, on the loop of the links; raises DuplicateTaskId or Overloaded as `Client.call` does."""
-        self.calls.send(call, self.left(call))
+    def send(self, call: PendingCall, *, fail_fast: bool = False) -> None:
+        """Send it, on the loop of the links; raises what `Client.call` does."""
+        self.calls.send(call, self.left(call), fail_fast=fail_fast)
 
     def left(self, call: PendingCall) -> float:
         """Seconds until the deadline of `call`."""

@@ -4,6 +4,7 @@ A call waits for the broker inside its own budget, and the client's own timer en
 Where it ends without a word from a worker, the workers are told, so that nothing runs for nobody.
 """
 
+import asyncio
 import functools
 import logging
 import time
@@ -14,6 +15,7 @@ from crew import errors
 from crew.amqp import ConfirmStatus, Delivery, Link
 from crew.client.answer import answer_to
 from crew.client.call import PendingCall
+from crew.client.elections import AGAIN_AFTER, Elections
 from crew.client.pending import MAX_BYTES, PendingCalls
 from crew.protocol import codec, deadline, properties, topology
 from crew.protocol.message import Control, Outcome, Reply
@@ -21,6 +23,7 @@ from crew.protocol.properties import DeadLetter
 
 logger = logging.getLogger(__name__)
 
+BLOCKED: Final = "the broker has blocked publishing: it is short of memory or disk"
 CANCELED: Final = "canceled"
 TIMEOUT: Final = "timeout"
 MAX_UNTOLD: Final = 10_000  # cancels that are kept while the broker is away
@@ -55,25 +58,41 @@ class Calls:
         self._pending = PendingCalls(limit, self._on_due, max_bytes=max_bytes)
         self._publishing = publishing
         self._consuming = consuming
+        self._elections = Elections()
         self._untold: dict[str, tuple[str, Control]] = {}  # id -> routing key and what waits for the broker
 
     def __len__(self) -> int:
         return len(self._pending)
 
-    def send(self, call: PendingCall, expiration: float) -> None:
+    @property
+    def obstacle(self) -> str | None:
+        """Why a call could not be on its way at once, in one sentence; None where it could."""
+        if not (self._publishing.is_ready and self._consuming.is_ready):
+            fault = self._consuming.fault or self._publishing.fault
+            return f"the broker is away: {fault}" if fault else "the broker has not been reached yet"
+        return BLOCKED if self._publishing.is_blocked else None
+
+    def send(self, call: PendingCall, expiration: float, *, fail_fast: bool = False) -> None:
         """Send `call`, and end it after `expiration` seconds at the latest.
+
+        Args:
+            fail_fast: only where the broker is here.
 
         Raises:
             DuplicateTaskId: a call with its id is in flight.
             Overloaded: too many are, or too many bytes wait for the broker, or it has blocked publishing.
+            ConnectionError: the broker is away, with `fail_fast`.
         """
         if self._publishing.is_blocked:
-            raise errors.Overloaded("the broker has blocked publishing: it is short of memory or disk", task=call.task)
+            raise errors.Overloaded(BLOCKED, task=call.task)
+        if fail_fast and (why := self.obstacle):
+            raise errors.ConnectionError(f"task {call.task!r} is not called: {why}")
         self._pending.add(call, expiration + REPLY_MARGIN)
         self._publish(call)
 
     def send_waiting(self) -> None:
-        """Send what waits for the broker."""
+        """Send what waits for the broker, over a new connection."""
+        self._elections.on_reconnect()
         for call in self._pending:
             if not call.is_published:
                 self._publish(call)
@@ -142,12 +161,17 @@ class Calls:
     def _on_confirm(self, call: PendingCall, status: ConfirmStatus) -> None:
         match status:
             case ConfirmStatus.CONFIRMED:
+                self._elections.on_taken(call.task)
                 self._pending.confirm(call)
             case ConfirmStatus.TOO_LARGE:
                 self._settle(call, _too_large(call))
             case ConfirmStatus.RETURNED:
                 error = errors.UnknownTask(f"no worker has ever served task {call.task!r}", task=call.task, id=call.id)
                 self._settle(call, error)
+            case ConfirmStatus.REFUSED if self._publishing.is_replicated and self._elections.may_explain(call.task):
+                call.is_published = False
+                self._publishing.change_channel()
+                asyncio.get_running_loop().call_later(AGAIN_AFTER, self._publish_again, call)
             case ConfirmStatus.REFUSED:
                 self._settle(
                     call, errors.Overloaded(f"the queue of task {call.task!r} is full", task=call.task, id=call.id)
@@ -156,6 +180,10 @@ class Calls:
                 call.is_published = False
             case ConfirmStatus.LOST:
                 self._settle(call, errors.ConnectionError(f"the connection broke while call {call.id} was on its way"))
+
+    def _publish_again(self, call: PendingCall) -> None:
+        if self._pending.get(call.id) is call and not call.is_published:
+            self._publish(call)
 
     def _on_due(self, call: PendingCall) -> None:
         self._tell_workers(call, TIMEOUT)

@@ -3,15 +3,16 @@
 import asyncio
 import os
 import socket
+import time
 from typing import Any, Final
 
 from crew import errors
 from crew import settings as settings_module
-from crew.amqp import Link
 from crew.client.call import OnAnswer, PendingCall
 from crew.client.caller import Caller
+from crew.client.links import Links, has_running_loop
 from crew.client.parallel import Parallel
-from crew.client.pending import MAX_BYTES
+from crew.client.pending import MAX_BYTES, check_limit
 from crew.client.pubsub import PubSub
 from crew.client.scope import current
 from crew.client.subscription import OnEvent, Subscription
@@ -20,6 +21,10 @@ from crew.protocol.message import Event, Headers, new_id
 
 MAX_PENDING: Final = 10_000  # calls
 PUBLISH_TIMEOUT: Final = 10.0  # seconds
+DRAIN_TIMEOUT: Final = 30.0  # seconds
+DRAIN_POLL: Final = 0.01  # seconds
+CLOSED: Final = "the client was closed"
+DRAINING: Final = "the client is draining: it makes no new calls"
 
 
 class Client:
@@ -35,6 +40,8 @@ class Client:
         max_pending: calls that may be in flight; one more is Overloaded.
         max_pending_bytes: bodies, as they travel, of the calls that the broker has not taken yet: they are kept here
             until then, and the broker may be away; one more is Overloaded. Default 256 MiB.
+        fail_fast: what `call` and `publish` do while the broker is away, unless they are told otherwise: fail at once
+            with ConnectionError, instead of waiting for it within their time. Default False.
         queue_type: "classic", or "quorum" for queues that a cluster keeps on several nodes, as the workers have it;
             default: `CREW_QUEUE_TYPE`, else classic.
 
@@ -50,44 +57,33 @@ class Client:
         name: str | None = None,
         max_pending: int = MAX_PENDING,
         max_pending_bytes: int = MAX_BYTES,
+        fail_fast: bool = False,
         queue_type: str | None = None,
     ) -> None:
         self.name = _shortened(topology.check_name("name", name or f"{socket.gethostname()}-{os.getpid()}"))
         self.id = f"{self.name}-{new_id()[:12]}"
         settings = settings_module.load(url, queue_type=queue_type)
         self.max_message = settings.max_message
-        self._publishing = Link(
-            settings,
-            name=f"{self.name} publish",
-            topology=topology.EXCHANGES,
-            reports=False,
-            on_ready=self._on_ready,
-            on_refused=self._on_refused,
-        )
-        self._consuming = Link(
-            settings,
-            name=f"{self.name} consume",
-            topology=topology.EXCHANGES,
-            on_ready=self._on_ready,
-            on_refused=self._on_refused,
-        )
-        links = {"publishing": self._publishing, "consuming": self._consuming}
+        self._fail_fast = fail_fast
+        self._links = Links(settings, self.name, on_ready=self._on_ready, on_refused=self._on_refused)
+        links = {"publishing": self._links.publishing, "consuming": self._links.consuming}
         decode = codec.decoder(settings.accept, settings.max_payload)
         self._caller = Caller(
             self.id,
-            _checked("max_pending", max_pending),
+            check_limit("max_pending", max_pending),
             **links,
             max_message=settings.max_message,
-            max_bytes=_checked("max_pending_bytes", max_pending_bytes),
+            max_bytes=check_limit("max_pending_bytes", max_pending_bytes),
             decode=decode,
         )
         self._calls = self._caller.calls
         self._pubsub = PubSub(self.id, **links, decode=decode)
-        self._consuming.remember(self._caller.consumer, self._caller.queue, self._caller.binding)
+        self._links.consuming.remember(self._caller.consumer, self._caller.queue, self._caller.binding)
         self._is_closed = False
+        self._is_draining = False
 
     def __repr__(self) -> str:
-        return f"<Client {self.id}: {self._publishing.state.value}, {len(self._calls)} calls in flight>"
+        return f"<Client {self.id}: {self._links.publishing.state.value}, {len(self._calls)} calls in flight>"
 
     async def __aenter__(self) -> "Client":
         await self.connect()
@@ -99,9 +95,23 @@ class Client:
     @property
     def is_ready(self) -> bool:
         """Whether a call would be on its way at once."""
-        return self._publishing.is_ready and self._consuming.is_ready
+        return self.obstacle is None
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why a call would not be on its way at once, in one sentence: "the broker is away: ..."; None: it would."""
+        if self._is_closed or self._is_draining:
+            return DRAINING if self._is_draining else CLOSED
+        return self._calls.obstacle
 
     # --- life -------------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Begin to connect, and return at once; raises ConnectionError where the client was closed."""
+        if self._is_closed:
+            raise errors.ConnectionError(CLOSED)
+        self._links.open()
+        self._pubsub.open()
 
     async def connect(self, timeout: float | None = None) -> None:
         """Wait until the broker is reached; it is tried until then.
@@ -112,14 +122,20 @@ class Client:
         Raises:
             ConnectionError: the broker refuses the login, `timeout` is over, or the client was closed.
         """
-        self._open()
-        try:
-            async with asyncio.timeout(timeout):
-                await self._consuming.ready()
-                await self._publishing.ready()
-        except TimeoutError:
-            why = f": {fault}" if (fault := self._consuming.fault or self._publishing.fault) else ""
-            raise errors.ConnectionError(f"the broker was not reached within {timeout:g} s{why}") from None
+        self.open()
+        await self._links.ready(timeout)
+
+    async def drain(self, timeout: float = DRAIN_TIMEOUT) -> None:
+        """Make no new calls, let those in flight end, then close; subscriptions and `publish` serve until then.
+
+        Args:
+            timeout: seconds for the calls in flight; what has not ended by then ends as with `close`.
+        """
+        self._is_draining = True
+        until = time.monotonic() + deadline.check_duration("timeout", timeout)
+        while len(self._calls) and time.monotonic() < until:
+            await asyncio.sleep(DRAIN_POLL)
+        await self.close()
 
     async def close(self) -> None:
         """End: calls in flight get ConnectionError, this client's queues are deleted; idempotent."""
@@ -128,19 +144,12 @@ class Client:
         self._is_closed = True
         self._calls.close()
         await self._pubsub.close()
-        if self._consuming.is_ready:
-            await self._consuming.delete_queue(self._caller.queue)
-        await asyncio.gather(self._publishing.close(), self._consuming.close())
+        if self._links.consuming.is_ready:
+            await self._links.consuming.delete_queue(self._caller.queue)
+        await self._links.close()
 
-    def _open(self) -> None:
-        """Begin to connect, where that has not begun."""
-        if self._is_closed:
-            raise errors.ConnectionError("the client was closed")
-        if not _has_running_loop():
-            raise RuntimeError("this needs a running event loop: in a script, use crew.client.blocking.Client")
-        self._publishing.open()
-        self._consuming.open()
-        self._pubsub.open()
+    def _fails_fast(self, told: bool | None) -> bool:
+        return self._fail_fast if told is None else bool(told)
 
     def _on_ready(self) -> None:
         self._calls.send_waiting()
@@ -163,6 +172,7 @@ class Client:
         headers: Headers | None = None,
         callback: OnAnswer | None = None,
         id: str | None = None,
+        fail_fast: bool | None = None,
     ) -> PendingCall:
         """Call a task. Returns at once; await what it returns for the task's value.
 
@@ -177,6 +187,9 @@ class Client:
             headers: for the task: names to str, int or bool.
             callback: called with (value, headers) when the call ends; a failure comes as an exception value.
             id: unique among the calls in flight; default: a new one.
+            fail_fast: while the broker is away, or has not been reached yet, fail at once; False: wait for it within
+                `expiration`. Default: as the client was told. Where the connection breaks later on, a persistent call
+                waits in either case: the broker may have it.
 
         Raises:
             ValueError: an argument is out of its range.
@@ -184,7 +197,7 @@ class Client:
             DuplicateTaskId: a call with this id is in flight.
             Overloaded: too many calls are in flight, too many bytes of them wait for the broker, or it has blocked
                 publishing.
-            ConnectionError: the client was closed.
+            ConnectionError: the client was closed, is draining, or, with `fail_fast`, the broker is away.
             Canceled: the current scope was abandoned: see `crew.client.Scope`.
 
         What awaiting it raises:
@@ -193,6 +206,8 @@ class Client:
         """
         if callback is not None and not callable(callback):
             raise ValueError(f"callback must be a function or None, not {callback!r}")
+        if self._is_draining:
+            raise errors.ConnectionError(DRAINING)
         if (scope := current.get()) is not None:
             scope.check(task)
         call = self._caller.make(
@@ -207,8 +222,8 @@ class Client:
             callback=callback,
             id=id,
         )
-        self._open()
-        self._caller.send(call)
+        self.open()
+        self._caller.send(call, fail_fast=self._fails_fast(fail_fast))
         if scope is not None:
             scope.add(call)
         return call
@@ -228,6 +243,7 @@ class Client:
         headers: Headers | None = None,
         persistent: bool = False,
         timeout: float = PUBLISH_TIMEOUT,
+        fail_fast: bool | None = None,
     ) -> None:
         """Publish an event; returns when the broker has it. Nobody needs to have subscribed.
 
@@ -237,10 +253,11 @@ class Client:
             persistent: published again where the connection breaks before the broker has confirmed it, so that it may
                 arrive twice; else that is a ConnectionError.
             timeout: seconds to wait for the broker.
+            fail_fast: as for `call`.
 
         Raises:
-            ValueError, SerializationError: as `call` does.
-            ConnectionError: the broker did not take it in time.
+            ValueError, SerializationError, Overloaded: as `call` does.
+            ConnectionError: the broker did not take it in time, or, with `fail_fast`, is away.
         """
         event = Event(
             topic=topology.check_topic(topic),
@@ -248,7 +265,9 @@ class Client:
             persistent=bool(persistent),
             headers=user_headers.check(headers),
         )
-        self._open()
+        self.open()
+        if self._fails_fast(fail_fast) and not self._links.publishing.is_ready:
+            raise errors.ConnectionError(f"the event on {event.topic!r} is not published: {self._calls.obstacle}")
         await self._pubsub.publish(event, deadline.check_duration("timeout", timeout))
 
     def subscribe(self, topic: str, callback: OnEvent) -> Subscription:
@@ -264,8 +283,8 @@ class Client:
             ValueError: topic or callback cannot be one.
         """
         subscription = self._pubsub.subscribe(topic, callback)
-        if _has_running_loop():
-            self._open()
+        if has_running_loop():
+            self.open()
         return subscription
 
     def unsubscribe(self, topic: str, callback: OnEvent | None = None) -> None:
@@ -273,20 +292,6 @@ class Client:
         self._pubsub.unsubscribe(topic, callback)
 
 
-def _checked(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be an int of at least 1, not {value!r}")
-    return value
-
-
 def _shortened(name: str) -> str:
     """At most 100 bytes of `name`: it begins the names of queues, which have 255."""
     return name.encode()[:100].decode(errors="ignore")
-
-
-def _has_running_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

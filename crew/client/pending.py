@@ -128,3 +128,10 @@ class PendingCalls:
         if len(self._due) > 2 * len(self._calls) + SWEEP_ABOVE:
             self._due = [entry for entry in self._due if self._waits(entry[1], entry[2])]
             heapq.heapify(self._due)
+
+
+def check_limit(name: str, value: object) -> int:
+    """Return `value`, an int of at least 1; raises ValueError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be an int of at least 1, not {value!r}")
+    return value

@@ -8,6 +8,8 @@ from typing import Final
 
 from crew import errors
 from crew.amqp import ConfirmStatus, Consumer, Delivery, Link
+from crew.client.calls import BLOCKED
+from crew.client.elections import AGAIN_AFTER
 from crew.client.subscription import OnEvent, Subscription, Subscriptions
 from crew.protocol import codec, properties, topology
 from crew.protocol.message import Event
@@ -70,14 +72,17 @@ class PubSub:
                         raise errors.TooLarge(f"the broker takes no message of {size} bytes: see its max_message_size")
                     if not event.persistent:
                         raise errors.ConnectionError(f"the connection broke while an event on {event.topic!r} was sent")
+                    if status is ConfirmStatus.REFUSED:  # by a quorum queue that elects its leader
+                        self._publishing.change_channel()
+                        await asyncio.sleep(AGAIN_AFTER)
         except TimeoutError:
             raise errors.ConnectionError(
-                f"the broker did not take the event on {event.topic!r} within {timeout} s"
+                f"the broker did not take the event on {event.topic!r} within {timeout:g} s"
             ) from None
 
     async def _publish(self, event: Event) -> ConfirmStatus:
         if self._publishing.is_blocked:
-            raise errors.Overloaded("the broker has blocked publishing: it is short of memory or disk")
+            raise errors.Overloaded(BLOCKED)
         await self._publishing.ready()
         try:
             confirm = self._publishing.publish(

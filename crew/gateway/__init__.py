@@ -9,5 +9,6 @@ except ImportError as error:
 from crew.gateway.abandon import AbandonMixin, cancel_when_abandoned
 from crew.gateway.app import routes
 from crew.gateway.call_api import CallHandler
+from crew.gateway.server import serve
 
-__all__ = ["AbandonMixin", "CallHandler", "cancel_when_abandoned", "routes"]
+__all__ = ["AbandonMixin", "CallHandler", "cancel_when_abandoned", "routes", "serve"]

@@ -38,13 +38,19 @@ class CallHandler(AbandonMixin, ProblemMixin):
         client: makes the calls.
         max_expiration: seconds that a request may ask for.
         max_body: bytes of the request's body; None: as many as a message of the client may have.
+        fail_fast: while the broker is away answer 503 at once; None: as the client was told.
     """
 
     def initialize(
-        self, *, client: Client, max_expiration: float = MAX_EXPIRATION, max_body: int | None = None
+        self,
+        *,
+        client: Client,
+        max_expiration: float = MAX_EXPIRATION,
+        max_body: int | None = None,
+        fail_fast: bool | None = None,
     ) -> None:
         """Take what the route gives."""
-        self.client, self.max_expiration = client, max_expiration
+        self.client, self.max_expiration, self.fail_fast = client, max_expiration, fail_fast
         self.max_body = client.max_message if max_body is None else max_body
         self._received = bytearray()
         self._is_too_large = False
@@ -69,7 +75,7 @@ class CallHandler(AbandonMixin, ProblemMixin):
         if self._is_too_large:
             raise Refused(413, f"the body has more than the {self.max_body} bytes that are accepted here")
         content_type = self._content_type()
-        payload, terms = self._payload(content_type), self._terms()
+        payload, terms = self._payload(content_type), {**self._terms(), "fail_fast": self.fail_fast}
         try:
             return self.client.call(task, payload, serializer=_SERIALIZERS[content_type], **terms)
         except TooLarge:

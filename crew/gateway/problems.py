@@ -4,6 +4,7 @@ One table says which status an error of crew has. Its names are for programs, an
 https://www.rfc-editor.org/rfc/rfc9457
 """
 
+import re
 from typing import Final
 from urllib.parse import quote
 
@@ -15,6 +16,8 @@ from crew import errors
 CONTENT_TYPE: Final = "application/problem+json"
 BLANK: Final = "about:blank"  # the type where the status says it all
 RETRY_AFTER: Final = 2  # seconds: a broker that is back is used within them
+
+_ADDRESS: Final = re.compile(r"amqps?://\S+?: ")  # of the broker, in front of what it has said
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -31,6 +34,10 @@ class Kind(msgspec.Struct, frozen=True):
         return f"urn:crew:problem:{self.name}"
 
 
+class NotReady(Exception):
+    """This gateway takes no requests now: another one may."""
+
+
 KINDS: Final[dict[type[BaseException], Kind]] = {
     errors.UnknownTask: Kind(404, "unknown-task", "No worker has ever served a task of this name"),
     errors.DuplicateTaskId: Kind(409, "duplicate-task-id", "A call with this id is still in flight"),
@@ -41,6 +48,7 @@ KINDS: Final[dict[type[BaseException], Kind]] = {
     errors.SerializationError: Kind(502, "unreadable-value", "The value of the task cannot be read"),
     errors.TaskError: Kind(502, "no-value", "The call ended without a value"),
     errors.Overloaded: Kind(503, "overloaded", "Too much is waiting already", RETRY_AFTER),
+    NotReady: Kind(503, "not-ready", "This gateway is not ready", RETRY_AFTER),
     errors.ConnectionError: Kind(503, "broker-away", "The broker is away", RETRY_AFTER),
     errors.ExpirationError: Kind(503, "expired", "No worker took the call in time"),
     errors.Canceled: Kind(503, "canceled", "Somebody cancelled the call"),  # whose own client has gone hears nothing
@@ -85,7 +93,7 @@ def kind_of(error: BaseException | None) -> Kind | None:
 
 
 def problem_of(error: BaseException, kind: Kind, *, with_traceback: bool) -> Problem:
-    """The document for an error of this kind; the task's traceback is for developers."""
+    """The document for an error of this kind; the task's traceback and the broker's address are for developers."""
     id: str | None = getattr(error, "id", None)
     remote = None
     if isinstance(error, errors.TaskFailed):
@@ -94,7 +102,7 @@ def problem_of(error: BaseException, kind: Kind, *, with_traceback: bool) -> Pro
         type=kind.urn,
         title=kind.title,
         status=kind.status,
-        detail=str(error),
+        detail=str(error) if with_traceback else _ADDRESS.sub("", str(error)),
         instance=None if id is None else f"urn:crew:call:{quote(id, safe='')}",
         task=getattr(error, "task", None),
         id=id,

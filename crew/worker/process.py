@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import threading
-import time
 import uuid
 from typing import Any, Final
 
@@ -24,7 +23,8 @@ from crew.protocol.message import Event, Headers, new_id
 from crew.worker.canceled import CanceledCalls, reason_of
 from crew.worker.consumer import TaskConsumer
 from crew.worker.context import context
-from crew.worker.frozen import DUMP_STACKS
+from crew.worker.drain import Drain
+from crew.worker.frozen import BEAT_EVERY, DUMP_STACKS
 from crew.worker.ledger import Ledger
 from crew.worker.mailbox import Mailbox
 from crew.worker.nested_calls import NestedCalls
@@ -46,7 +46,6 @@ EXIT_REFUSED: Final = 78  # EX_CONFIG of sysexits.h: no restart would help
 EXIT_REPLACE: Final = 75  # EX_TEMPFAIL: a task could not be stopped, the process goes with it
 EXIT_BROKEN: Final = 70  # EX_SOFTWARE
 
-FLUSH_TIMEOUT: Final = 5.0  # seconds for replies that are on their way when the process ends
 CONTROL_PREFETCH: Final = 500  # cancels that the broker need not hold back
 PUBLISH_TIMEOUT: Final = 10.0  # seconds for `context.pubsub.publish`
 
@@ -72,6 +71,7 @@ class WorkerProcess:
         self._registry = registry
         self._options = options
         self._supervisor = supervisor
+        self._number = number
         self._ledger = ledger
         self._burying: set[int] = set()  # slots of the ledger whose callers are being told
         self._loop = asyncio.new_event_loop()
@@ -80,7 +80,6 @@ class WorkerProcess:
         self._canceled = CanceledCalls()
         self._exit_code: int | None = None
         self._told = asyncio.Event()  # of a drain, or of an end
-        self._hurry = asyncio.Event()
 
     def run(self) -> int:
         """Serve until told to end; returns the exit code."""
@@ -117,13 +116,15 @@ class WorkerProcess:
 
     async def _serve(self) -> None:
         self._open()
+        self._beat()
         await self._told.wait()
         if self._exit_code == EXIT_REPLACE:
-            await self._drain()
+            await self._drain.run()
             os._exit(EXIT_REPLACE)  # something runs on that nothing else ends
         if self._exit_code is None:
             logger.info("draining: nothing new is taken, what runs has %g s", self._options.drain)
-            await self._drain()
+            if not await self._drain.run():
+                os._exit(EXIT_REPLACE)
             self._exit_code = EXIT_DRAINED
         await self._close()
         if any(consumer.is_stuck for consumer in self._consumers):
@@ -179,43 +180,21 @@ class WorkerProcess:
                 decode=decode,
                 max_message=self._options.broker.max_message,
             )
+        self._drain = Drain(
+            self._consumers, self._replies, self._retries, drain=self._options.drain, grace=self._options.grace
+        )
         self._loop.add_reader(self._supervisor, self._on_supervisor)
         self._publishing.open()
         self._consuming.open()
 
-    async def _drain(self) -> None:
-        """Finish what runs, or interrupt it, so that it runs elsewhere."""
-        await asyncio.gather(*(consumer.drain() for consumer in self._consumers))
-        if not await self._idle(self._options.drain, hurry=True):
-            for consumer in self._consumers:
-                consumer.interrupt_all()
-            if not await self._idle(self._options.grace, hurry=False):
-                logger.warning("a task goes on after its interrupt and %g s of grace", self._options.grace)
-                for consumer in self._consumers:
-                    consumer.give_up()
-                await self._flush()
-                os._exit(EXIT_REPLACE)
-        await self._flush()
-
-    async def _idle(self, seconds: float, *, hurry: bool) -> bool:
-        """Wait until nothing runs, for `seconds`; with `hurry` not longer than the supervisor likes."""
-        until = time.monotonic() + seconds
-        while self._has_work() and time.monotonic() < until and not (hurry and self._hurry.is_set()):
-            await asyncio.sleep(0.01)
-        return not self._has_work()
-
-    def _has_work(self) -> bool:
-        return any(consumer.has_work() for consumer in self._consumers)
-
     @property
     def _consumers(self) -> list[TaskConsumer]:
-        return [station.consumer for station in self._stations]
+        return [one.consumer for one in self._stations]
 
-    async def _flush(self) -> None:
-        """Let the replies and retries that are on their way arrive."""
-        until = time.monotonic() + FLUSH_TIMEOUT
-        while (len(self._replies) or len(self._retries)) and time.monotonic() < until:
-            await asyncio.sleep(0.005)
+    def _beat(self) -> None:
+        """Show the supervisor that this thread runs."""
+        self._ledger.beat(self._number)
+        self._loop.call_later(BEAT_EVERY, self._beat)
 
     async def _close(self) -> None:
         for consumer in self._consumers:
@@ -283,7 +262,7 @@ class WorkerProcess:
         if BURY in told:
             self._bury()
         if HURRY in told:
-            self._hurry.set()
+            self._drain.hurry()
         if told.strip(BURY) or not told:
             self._told.set()
 

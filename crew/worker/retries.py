@@ -25,7 +25,9 @@ from crew.worker.replies import Replies
 logger = logging.getLogger(__name__)
 
 DECLARED_FOR: Final = 60.0  # seconds: a queue in which calls wait goes when nobody has declared it for 10 minutes
-PUBLISHES: Final = 5  # of a call that the broker does not take; then its caller is told of its failure
+# Of a call that the broker does not take; then its caller is told of its failure. A quorum queue takes nothing until it
+# has elected its leader, for up to three seconds on a busy machine.
+PUBLISHES: Final = 50
 AGAIN_AFTER: Final = 0.1  # seconds until the next of them, for a link that has not heard yet that it is lost
 
 OnSent = Callable[[], object]
@@ -122,6 +124,8 @@ class Retries:
         except ConnectionError as error:
             logger.info("call %s of task %s waits for the broker: %s", call.id, call.task, error)
             return None
+        if status is ConfirmStatus.REFUSED:
+            self._link.change_channel()
         if status is ConfirmStatus.RETURNED:
             self._declared.pop(delay_ms, None)  # somebody has deleted the queue
         return status

@@ -3,19 +3,19 @@
 import asyncio
 import itertools
 import json
-import signal
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tornado.httpserver import HTTPServer
-from tornado.netutil import bind_sockets
 from tornado.options import define, options, parse_command_line
 from tornado.web import Application, RequestHandler
 
-from crew import Client, CrewError
+from crew import Client, CrewError, SettingsError
 from crew.client import Event
-from crew.gateway import AbandonMixin
+from crew.gateway import AbandonMixin, serve
+
+DRAIN = 1.0  # seconds for requests to finish once this was told to stop; a long poll lasts until then
 
 
 class Handler(AbandonMixin, RequestHandler):
@@ -82,20 +82,19 @@ class Gateway(Application):
 
 async def main() -> None:
     gateway = Gateway()
-    sockets = bind_sockets(options.port, "127.0.0.1")
-    server = HTTPServer(gateway)
-    server.add_sockets(sockets)
-    print(f"http://127.0.0.1:{sockets[0].getsockname()[1]}", flush=True)
-    stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    await stopped.wait()
-    server.stop()
-    await server.close_all_connections()  # a long poll ends as if the browser had left
-    await gateway.crew.close()
+    await serve(
+        gateway,
+        gateway.crew,
+        port=options.port,
+        drain=DRAIN,
+        on_listening=lambda url: print(url, flush=True),
+    )
 
 
 if __name__ == "__main__":
     define("port", 8888, help="port on 127.0.0.1; 0 takes a free one")
     parse_command_line()
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    except SettingsError as error:
+        sys.exit(str(error))

@@ -106,8 +106,8 @@ def _more(flight: Flight, runs: dict[str, list[float]]) -> list[float]:
 
 
 def _dropped(flight: Flight, strikes: Sequence[Strike]) -> bool:
-    """Whether a fault that deletes messages has met it."""
-    return any(FAULTS[one.fault].may_drop and flight.is_in_flight(one.began) for one in strikes)
+    """Whether a fault that deletes messages has met it: at some moment between its begin and its end."""
+    return any(FAULTS[one.fault].may_drop and one.began < flight.ended and flight.began < one.ended for one in strikes)
 
 
 def _blamed(second: float, moments: Sequence[float], strikes: Sequence[Strike]) -> Strike | None:

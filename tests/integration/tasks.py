@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 
+from crew.errors import Overloaded
 from crew.worker import HandlerClass, Task, context, run
 
 PREFIX = os.environ.get("CREW_TEST_PREFIX", "")
@@ -52,6 +53,30 @@ def note(data):
 @Task(PREFIX + "publish")
 def publish(data):
     context.pubsub.publish(data["topic"], data["message"])
+
+
+@Task(PREFIX + "pressed")
+def pressed(data):
+    """Calls until that is refused, then publishes, which is refused, too."""
+    refusal = None
+    while refusal is None:
+        refusal = _refusal_of_call()
+    try:
+        context.pubsub.publish("pressed", 1)
+    except Overloaded as refused:
+        say("REFUSED both")
+        return [str(refusal), str(refused)]
+
+
+def _refusal_of_call():
+    """As far as it goes: this task has the only slot."""
+    call = context.call(PREFIX + "echo", 1)
+    try:
+        call.result(timeout=0.05)
+    except Overloaded as refused:
+        return refused
+    except TimeoutError:
+        call.cancel()
 
 
 @Task(PREFIX + "remaining")

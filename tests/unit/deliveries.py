@@ -64,11 +64,17 @@ def a_delivery(
 
 
 def a_task(
-    function: Callable[[Any], Any], *, name: str = "t", timeout: float | None = None, retry: Retry | None = None
+    function: Callable[[Any], Any],
+    *,
+    name: str = "t",
+    timeout: float | None = None,
+    retry: Retry | None = None,
+    long: bool = False,
 ) -> Task:
     """A task that no registry knows."""
     task = Task(name, timeout=timeout)
     task.retry = retry or task.retry
+    task.long = long
     task.function = function
     return task
 
@@ -87,6 +93,7 @@ def an_execution(
     crashes: int = 0,
     attempt: int = 1,
     retry: Retry | None = None,
+    long: bool = False,
     channel: RecordingChannel | None = None,
 ) -> Execution:
     """An execution of `function`, ready to begin."""
@@ -102,7 +109,7 @@ def an_execution(
         headers=headers or {},
     )
     delivery = a_delivery(channel, properties=Properties(priority=level))
-    return Execution(delivery, call, a_task(function, retry=retry), crashes=crashes)
+    return Execution(delivery, call, a_task(function, retry=retry, long=long), crashes=crashes)
 
 
 def outcome_of(execution: Execution) -> Outcome | None:

@@ -29,12 +29,15 @@ class FakeLink:
         breaks: publishes that find the channel closed, though the link has not heard of it yet.
         topology: what is declared.
         declared_once: what was declared and not remembered.
+        changes: how often somebody wanted another channel.
         deleted: names of the queues that were deleted.
     """
 
     def __init__(self) -> None:
         self.is_ready = True
         self.is_blocked = False
+        self.is_replicated = False
+        self.changes = 0
         self.breaks = 0
         self.topology: list[Item] = []
         self.declared_once: list[Item] = []
@@ -43,6 +46,10 @@ class FakeLink:
         self.consumers: dict[str, Consumer] = {}
         self.consumed: list[tuple[str, int]] = []
         self.paused: list[str] = []
+
+    def change_channel(self) -> None:
+        """As Link.change_channel."""
+        self.changes += 1
 
     def as_link(self) -> Link:
         """For whoever wants a Link."""

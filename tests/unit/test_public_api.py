@@ -83,7 +83,7 @@ def test_what_a_client_hands_out_can_be_named_in_annotations() -> None:
 
 
 def test_a_tornado_application_finds_what_it_needs_in_one_place() -> None:
-    assert set(crew.gateway.__all__) == {"AbandonMixin", "CallHandler", "cancel_when_abandoned", "routes"}
+    assert set(crew.gateway.__all__) == {"AbandonMixin", "CallHandler", "cancel_when_abandoned", "routes", "serve"}
 
 
 def test_every_import_in_the_readme_works() -> None:

@@ -16,6 +16,7 @@ from crew.protocol.properties import Properties
 from tests.unit.client.pending_calls import a_call
 from tests.unit.deliveries import RecordingChannel, a_delivery
 from tests.unit.links import FakeLink
+from tests.waiting import until
 
 
 class Caller:
@@ -103,6 +104,51 @@ async def test_a_full_queue_refuses_at_once() -> None:
     caller.publishing.confirm_all(ConfirmStatus.REFUSED)
     with pytest.raises(errors.Overloaded, match="full"):
         await call
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_a_queue_without_a_leader_refuses_is_published_again_over_another_channel() -> None:
+    caller = Caller()
+    caller.publishing.is_replicated = True
+    call = a_call("17")
+    caller.calls.send(call, 60)
+    caller.publishing.confirm_all(ConfirmStatus.REFUSED)
+    await until(lambda: len(caller.publishing.published) == 2)
+    assert caller.publishing.changes == 1
+    caller.publishing.confirm_all()
+    caller.replies(returned("17", "value"))
+    assert await call == "value"
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+async def test_a_quorum_queue_that_has_taken_a_call_and_refuses_the_next_is_full() -> None:
+    caller = Caller()
+    caller.publishing.is_replicated = True
+    caller.calls.send(a_call("17"), 60)
+    caller.publishing.confirm_all()
+    call = a_call("18")
+    caller.calls.send(call, 60)
+    caller.publishing.confirm_all(ConfirmStatus.REFUSED)
+    with pytest.raises(errors.Overloaded, match="full"):
+        await call
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_ends_before_its_queue_has_a_leader_is_not_published_again() -> None:
+    caller = Caller()
+    caller.publishing.is_replicated = True
+    call = a_call("17")
+    caller.calls.send(call, 60)
+    caller.publishing.confirm_all(ConfirmStatus.REFUSED)
+    caller.calls.cancel(call)
+    caller.calls.send(a_call("18"), 60)
+    caller.publishing.confirm_all(ConfirmStatus.REFUSED)
+    await until(lambda: len(caller.publishing.published) >= 4)
+    calls = [one.properties.correlation_id for one in caller.publishing.published if one.exchange == ""]
+    assert calls == ["17", "18", "18"]
     caller.calls.close()
 
 

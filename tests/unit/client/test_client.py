@@ -11,6 +11,7 @@ from crew import errors
 from crew.client import Client
 from tests.unit.broker_addresses import nowhere as no_broker
 from tests.unit.links import ignored
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -156,7 +157,16 @@ def test_a_client_does_not_show_its_password(nowhere: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"max_pending": 0}, {"max_pending": True}, {"max_pending": 1.5}, {"name": "a\nb"}, {"name": 7}], ids=str
+    "options",
+    [
+        {"max_pending": 0},
+        {"max_pending": True},
+        {"max_pending": 1.5},
+        {"max_pending_bytes": 0},
+        {"name": "a\nb"},
+        {"name": 7},
+    ],
+    ids=str,
 )
 def test_a_client_that_could_not_work_is_a_value_error(nowhere: str, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
@@ -181,3 +191,73 @@ async def test_a_callback_that_cannot_be_called_is_a_mistake_of_the_caller() -> 
     with pytest.raises(ValueError, match="callback must be a function or None, not 5"):
         client.call("t", callback=5)  # type: ignore[arg-type]
     await client.close()
+
+
+# --- without a broker, at once --------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_who_does_not_want_to_wait_for_the_broker_is_told_at_once_that_it_is_away(nowhere: str) -> None:
+    client = Client(nowhere)
+    with pytest.raises(errors.ConnectionError, match="task 't' is not called: the broker has not been reached yet"):
+        client.call("t", fail_fast=True)
+    assert "0 calls in flight" in repr(client)
+    await until(lambda: "connection refused" in str(client.obstacle))
+    with pytest.raises(errors.ConnectionError, match=r"'t' is not called: the broker is away: .*: connection refused"):
+        client.call("t", fail_fast=True)
+    with pytest.raises(errors.ConnectionError, match=r"on 'news' is not published: the broker is away: .* connection"):
+        await client.publish("news", fail_fast=True)
+    await client.close()
+
+
+@pytest.mark.gen_test
+async def test_a_client_that_fails_fast_does_so_unless_a_call_says_otherwise(nowhere: str) -> None:
+    client = Client(nowhere, fail_fast=True)
+    with pytest.raises(errors.ConnectionError):
+        client.call("t")
+    with pytest.raises(errors.ConnectionError):
+        await client.publish("news")
+    assert not client.call("t", fail_fast=False).done()
+    await client.close()
+
+
+@pytest.mark.gen_test
+async def test_a_client_that_is_not_ready_says_why(nowhere: str) -> None:
+    client = Client(nowhere)
+    assert (client.is_ready, client.obstacle) == (False, "the broker has not been reached yet")
+    await client.close()
+    assert client.obstacle == "the client was closed"
+    with pytest.raises(errors.ConnectionError, match="closed"):
+        client.open()
+
+
+# --- drain ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_a_client_that_drains_makes_no_new_calls_and_lets_the_others_end(nowhere: str) -> None:
+    client = Client(nowhere)
+    call = client.call("t")
+    draining = asyncio.ensure_future(client.drain(timeout=10))
+    await until(lambda: client.obstacle == "the client is draining: it makes no new calls")
+    with pytest.raises(errors.ConnectionError, match="draining"):
+        client.call("t")
+    assert not call.done()
+    assert not draining.done()
+    client._calls._pending.settle(call.id, "value")
+    assert await call == "value"
+    await draining
+    with pytest.raises(errors.ConnectionError):
+        client.open()
+
+
+@pytest.mark.gen_test
+async def test_what_does_not_end_within_the_drain_ends_with_it(nowhere: str) -> None:
+    client = Client(nowhere)
+    call = client.call("t")
+    began = time.monotonic()
+    await client.drain(timeout=0.1)
+    assert 0.1 <= time.monotonic() - began < 1
+    with pytest.raises(errors.ConnectionError, match="closed"):
+        await call
+    await client.drain()  # nothing is left to drain

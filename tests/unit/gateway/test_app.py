@@ -1,5 +1,6 @@
 """How crew's routes are mounted."""
 
+import re
 from typing import Any
 
 import pytest
@@ -17,7 +18,10 @@ def client() -> Client:
 
 @pytest.mark.parametrize("prefix", ["", "/crew", "/a.b/c"])
 def test_they_stand_below_their_prefix_as_it_is_written(client: Client, prefix: str) -> None:
-    (route,) = routes(client, prefix=prefix)
+    route, *others = routes(client, prefix=prefix)
+    assert [other.regex.pattern for other in others] == [
+        f"{re.escape(prefix)}/{name}$" for name in ("healthz", "readyz")
+    ]
     assert route.handler_class is CallHandler
     assert route.regex.match(f"{prefix}/call/resize")
     assert not route.regex.match("/axb/c/call/resize")

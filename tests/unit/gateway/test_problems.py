@@ -5,7 +5,7 @@ import pytest
 
 from crew import errors
 from crew.amqp.fault import LinkRefused
-from crew.gateway.problems import KINDS, kind_of, problem_of
+from crew.gateway.problems import KINDS, NotReady, kind_of, problem_of
 
 STATUSES = [
     (errors.UnknownTask, 404),
@@ -39,7 +39,11 @@ def test_no_two_errors_have_one_type() -> None:
 
 
 def test_what_may_soon_be_over_says_when_to_try_again() -> None:
-    assert {error for error, kind in KINDS.items() if kind.retry_after} == {errors.Overloaded, errors.ConnectionError}
+    assert {error for error, kind in KINDS.items() if kind.retry_after} == {
+        errors.Overloaded,
+        errors.ConnectionError,
+        NotReady,
+    }
 
 
 def test_an_error_that_stands_below_another_has_its_kind() -> None:
@@ -97,3 +101,12 @@ def test_a_task_that_was_interrupted_tells_developers_where_it_was() -> None:
     error = errors.TimeoutError(task="a", id="7", traceback="line 7")
     assert problem_of(error, KINDS[errors.TimeoutError], with_traceback=True).traceback == "line 7"
     assert problem_of(error, KINDS[errors.TimeoutError], with_traceback=False).traceback is None
+
+
+def test_where_the_broker_is_is_for_developers_only() -> None:
+    told = "task 't' is not called: the broker is away: amqp://me:***@10.0.0.7:5672/%2Fshop: connection refused"
+    error = errors.ConnectionError(told)
+
+    assert problem_of(error, KINDS[errors.ConnectionError], with_traceback=True).detail == told
+    hidden = problem_of(error, KINDS[errors.ConnectionError], with_traceback=False).detail
+    assert hidden == "task 't' is not called: the broker is away: connection refused"

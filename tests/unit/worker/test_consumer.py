@@ -52,6 +52,7 @@ class Worker:
         slots: int = 1,
         prefetch: int | None = None,
         retry: Retry | None = None,
+        long: bool = False,
         grace: float = 5.0,
         zombies: int = 1,
         debug: bool = False,
@@ -65,7 +66,7 @@ class Worker:
         self.canceled = CanceledCalls()
         self.worn_out = 0
         self.consumer = TaskConsumer(
-            [a_task(lambda data: data and int(data), name=name, retry=retry) for name in ("t", "other")],
+            [a_task(lambda data: data and int(data), name=name, retry=retry, long=long) for name in ("t", "other")],
             link=self.consuming.as_link(),
             replies=replies,
             retries=Retries(self.publishing.as_link(), replies),

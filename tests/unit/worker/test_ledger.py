@@ -231,3 +231,121 @@ def test_what_killed_a_process_by_itself_may_be_overdue_later() -> None:
     running(ledger, "17", limit=100.0)
     ledger.record_kill(0, ledger.overdue(0, 150.0), -9)
     assert ledger.crashes("17") == OVERDUE
+
+
+# --- what nobody runs again -----------------------------------------------------------------------------------------
+
+
+def once(ledger: Ledger, process: int = 0, *, limit: float | None = None, long: bool = False) -> Execution:
+    """Process number `process` runs a call whose delivery has ended."""
+    execution = an_execution(persistent=long, long=long)
+    execution.limit = limit
+    ledger.begin(process, execution)
+    return execution
+
+
+@pytest.mark.parametrize("long", [True, False])
+def test_of_what_died_with_its_process_only_what_is_not_delivered_again_waits_to_be_told(long: bool) -> None:
+    ledger = Ledger(2, 4)
+    lost = once(ledger, 1, long=long)
+    ledger.begin(1, an_execution())
+    once(ledger, 0)
+    ledger.end(once(ledger, 1))
+    assert ledger.untold() == {}
+    ledger.record_crash(1, -11)
+    ((slot, told),) = ledger.untold().items()
+    assert (told.id, told.reply_to, told.status, told.is_overdue) == (
+        lost.call.id,
+        "crew.reply.somebody",
+        "SIGSEGV",
+        False,
+    )
+    assert ledger.limits(1) == []
+    ledger.bury(slot)
+    assert ledger.untold() == {}
+
+
+def test_what_was_killed_for_it_is_told_apart_from_what_ran_beside_it() -> None:
+    ledger = Ledger(1, 4)
+    overdue, innocent = once(ledger, limit=100.0), once(ledger, limit=200.0)
+    ledger.record_kill(0, ledger.overdue(0, 150.0), -9)
+    assert {one.id: one.is_overdue for one in ledger.untold().values()} == {
+        overdue.call.id: True,
+        innocent.call.id: False,
+    }
+
+
+def test_what_waits_to_be_told_is_not_overwritten_and_its_room_is_free_afterwards() -> None:
+    ledger = Ledger(1, 2)
+    lost = once(ledger)
+    ledger.record_crash(0, -9)
+    first, second, third = (once(ledger) for _ in range(3))
+    assert (first.slot is None, second.slot, third.slot) == (False, None, None)
+    ((slot, told),) = ledger.untold().items()
+    assert told.id == lost.call.id
+    ledger.bury(slot)
+    once(ledger)
+    ledger.record_crash(0, -9)
+    assert len(ledger.untold()) == 2
+
+
+def test_a_second_burial_spares_who_has_the_room_now() -> None:
+    ledger = Ledger(1, 1)
+    once(ledger)
+    ledger.record_crash(0, -9)
+    (slot,) = ledger.untold()
+    ledger.bury(slot)
+    execution = once(ledger)
+    ledger.bury(slot)
+    ledger.record_crash(0, -9)
+    assert ledger.crashes(execution.call.id) == 1
+
+
+def test_a_slot_tells_nothing_of_who_had_it_before() -> None:
+    ledger = Ledger(1, 1)
+    ledger.end(once(ledger))
+    ledger.begin(0, an_execution())
+    ledger.record_crash(0, -9)
+    assert ledger.untold() == {}
+
+
+def test_a_process_that_ends_on_purpose_leaves_what_others_have_left_to_be_told() -> None:
+    ledger = Ledger(1, 2)
+    lost = once(ledger)
+    ledger.record_crash(0, -9)
+    once(ledger)
+    ledger.record_exit(0)
+    assert [one.id for one in ledger.untold().values()] == [lost.call.id]
+
+
+def test_how_the_last_process_died_is_kept() -> None:
+    ledger = Ledger(1, 1)
+    assert ledger.exit_status("17") == ""
+    for code, status in ((3, "exit 3"), (-11, "SIGSEGV")):
+        ledger.begin(0, an_execution_of("17"))
+        ledger.record_crash(0, code)
+        assert ledger.exit_status("17") == status
+
+
+def test_as_many_executions_as_there_are_slots_are_noted_again_and_again() -> None:
+    ledger = Ledger(1, 3)
+    for _ in range(10):
+        running = [once(ledger) for _ in range(3)]
+        assert len({execution.slot for execution in running}) == 3
+        for execution in running:
+            ledger.end(execution)
+            ledger.end(execution)
+
+
+def test_a_call_runs_until_it_ends_or_its_process_is_known_to_be_dead() -> None:
+    ledger = Ledger(2, 4)
+    assert not ledger.is_running("17")
+    execution = an_execution_of("17")
+    ledger.begin(1, execution)
+    assert ledger.is_running("17")
+    ledger.end(execution)
+    assert not ledger.is_running("17")
+    lost = once(ledger)
+    assert ledger.is_running(lost.call.id)
+    ledger.record_crash(0, -9)
+    assert not ledger.is_running(lost.call.id)

@@ -1,5 +1,6 @@
 """Replies on their way out."""
 
+import functools
 import logging
 import socket
 from typing import Any
@@ -12,10 +13,13 @@ from crew.protocol import codec, failure, properties
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Call, Headers, Outcome, Reply
 from crew.protocol.properties import Properties
+from crew.protocol.topology import Queue
+from crew.worker import replies as replies_module
 from crew.worker.ended import Ended, ended_with
 from crew.worker.replies import Replies
 from tests.unit.deliveries import a_delivery
 from tests.unit.links import FakeLink, never
+from tests.waiting import until
 
 VALUE = Ended(Outcome.RETURNED, codec.encode({"width": 320}), {"took": 3})
 
@@ -33,6 +37,10 @@ class Sent:
 def a_call(**fields: Any) -> Call:
     """A call of somebody who waits."""
     return Call(**{"id": "17", "task": "t", "body": Body(b"", None), "reply_to": "crew.reply.me", **fields})
+
+
+def _has_published(link: FakeLink, count: int) -> bool:
+    return len(link.published) == count
 
 
 @pytest.fixture
@@ -69,11 +77,64 @@ def test_a_delivery_is_done_when_the_broker_has_the_reply_and_not_before(replies
     assert (sent.times, len(replies)) == (1, 0)
 
 
-@pytest.mark.parametrize("status", [ConfirmStatus.RETURNED, ConfirmStatus.REFUSED])
-def test_a_reply_that_nobody_takes_ends_its_delivery(replies: Replies, link: FakeLink, status: ConfirmStatus) -> None:
+@pytest.mark.gen_test
+async def test_a_reply_that_nobody_takes_ends_its_delivery_and_is_sent_again_some_times(
+    replies: Replies, link: FakeLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replies_module, "RETURNED_AGAIN_AFTER", (0.01, 0.01))
     sent = Sent()
     replies.answer(a_call(), VALUE, sent)
-    link.confirm_all(status)
+    link.confirm_all(ConfirmStatus.RETURNED)
+    assert (sent.times, len(replies)) == (1, 1), "a client whose queue was deleted may declare it anew"
+    await until(lambda: len(link.published) == 2)
+    link.confirm_all(ConfirmStatus.RETURNED)
+    await until(lambda: len(link.published) == 3)
+    link.confirm_all(ConfirmStatus.RETURNED)
+    assert (sent.times, len(replies)) == (1, 0)
+
+
+@pytest.mark.gen_test
+async def test_a_parked_message_whose_queue_was_deleted_is_parked_all_the_same(
+    replies: Replies, link: FakeLink
+) -> None:
+    sent = Sent()
+    replies.park(a_delivery(), "it is broken", sent)
+    link.confirm_all(ConfirmStatus.RETURNED)
+    await until(lambda: len(link.published) == 2)
+    assert [item.name for item in link.declared_once if isinstance(item, Queue)] == ["crew.parked"]
+    link.confirm_all()
+    assert (sent.times, len(replies)) == (1, 0)
+
+
+@pytest.mark.gen_test
+async def test_a_reply_that_a_queue_without_a_leader_refuses_is_sent_again_over_another_channel(
+    replies: Replies, link: FakeLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replies_module, "AGAIN_AFTER", 0.001)
+    sent = Sent()
+    replies.answer(a_call(), VALUE, sent)
+    for count in range(1, 4):
+        link.confirm_all(ConfirmStatus.REFUSED)
+        assert (sent.times, len(replies), link.changes) == (0, 1, count)
+        await until(functools.partial(_has_published, link, count + 1))
+    link.confirm_all(ConfirmStatus.CONFIRMED)
+    assert (sent.times, len(replies)) == (1, 0)
+
+
+@pytest.mark.gen_test
+async def test_a_reply_that_is_refused_for_ever_is_given_up(
+    replies: Replies, link: FakeLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replies_module, "AGAIN_AFTER", 0.001)
+    monkeypatch.setattr(replies_module, "REFUSED_FOR", 0.02)
+    sent = Sent()
+    replies.answer(a_call(), VALUE, sent)
+
+    def refused_until_sent() -> int:
+        link.confirm_all(ConfirmStatus.REFUSED)
+        return sent.times
+
+    await until(refused_until_sent)
     assert (sent.times, len(replies)) == (1, 0)
 
 
@@ -194,19 +255,6 @@ def test_a_message_that_is_given_up_does_not_break_the_connection_that_parks_it(
     assert (published.properties.headers or {})["crew-reason"]
     encoded = spec.BasicProperties(headers=published.properties.headers).encode()
     assert sum(map(len, encoded)) < 128 * 1024 - 1024
-
-
-def test_more_replies_than_can_be_kept_cost_the_oldest(
-    replies: Replies, link: FakeLink, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("crew.worker.replies.MAX_WAITING", 2)
-    link.is_ready = False
-    for id in ("a", "b", "c"):
-        replies.answer(a_call(id=id), VALUE, Sent())
-    link.is_ready = True
-    replies.send_waiting()
-    assert [one.properties.correlation_id for one in link.published] == ["b", "c"]
-    assert "a reply is dropped" in caplog.text
 
 
 def test_who_called_is_told_of_a_value_that_the_broker_does_not_take(replies: Replies, link: FakeLink) -> None:

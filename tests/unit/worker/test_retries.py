@@ -11,7 +11,7 @@ from crew.protocol import codec, failure, properties, topology
 from crew.protocol.failure import Failure
 from crew.protocol.message import Call, Outcome, Reply
 from crew.worker import retries as retries_module
-from crew.worker.ended import ended_with
+from crew.worker.ended import Ended, ended_with, worker_lost
 from crew.worker.execution import Execution
 from crew.worker.replies import Replies
 from crew.worker.retries import Retries
@@ -31,10 +31,10 @@ class Sending:
         self.channel = RecordingChannel()
         self.sent = 0
 
-    def send(self, **options: Any) -> Execution:
+    def send(self, ended: Ended = FAILED, **options: Any) -> Execution:
         """A call is to be run again."""
         execution = an_execution(channel=self.channel, **options)
-        self.retries.send(execution, FAILED, self._on_sent)
+        self.retries.send(execution, ended, self._on_sent)
         return execution
 
     def _on_sent(self) -> None:
@@ -229,3 +229,18 @@ async def test_nothing_is_sent_after_the_end() -> None:
     sending.retries.stop()
     await until(lambda: not len(sending.retries))
     assert sending.link.published == []
+
+
+@pytest.mark.gen_test
+async def test_a_call_whose_worker_stops_goes_back_to_its_queue_at_once_and_as_the_attempt_that_it_was() -> None:
+    sending = Sending()
+    execution = sending.send(worker_lost("stopped", retry_after=0.0), attempt=2, long=True)
+    await until(lambda: sending.link.published)
+    (published,) = sending.link.published
+    assert (published.exchange, published.key, published.mandatory) == ("", "crew.tasks.t", True)
+    assert sending.link.declared_once == []
+    again = call_in(published)
+    assert (again.id, again.attempt, again.reply_to) == (execution.call.id, 2, execution.call.reply_to)
+    assert again.deadline == pytest.approx(execution.call.deadline, abs=0.001)
+    sending.link.confirm_all()
+    await until(lambda: sending.sent)

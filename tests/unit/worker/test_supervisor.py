@@ -14,7 +14,7 @@ import pytest
 from crew.worker import supervisor as supervisor_module
 from crew.worker.frozen import DUMP_STACKS
 from crew.worker.ledger import OVERDUE, Ledger
-from crew.worker.process import DRAIN, EXIT_DRAINED, EXIT_REFUSED, READY
+from crew.worker.process import BURY, DRAIN, EXIT_DRAINED, EXIT_REFUSED, READY
 from crew.worker.reload import Left
 from crew.worker.supervisor import SIGNALS, Supervisor
 from tests.unit.deliveries import an_execution
@@ -97,3 +97,22 @@ def test_a_process_of_older_code_that_is_frozen_is_killed_once_it_had_its_time(
     assert theirs.recv(8) == DRAIN
     theirs.close()
     assert f"process {old} of the old code is killed" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.usefixtures("_signals_of_the_tests")
+def test_the_next_process_that_serves_is_told_of_what_died_with_another() -> None:
+    ledger = Ledger(1, 10)
+    lost = an_execution(persistent=False)
+
+    def run_child(number: int, parent: socket.socket) -> int:
+        if ledger.untold():
+            parent.send(READY)
+            parent.settimeout(5)
+            return EXIT_REFUSED if parent.recv(8) == BURY else EXIT_DRAINED  # which ends the test
+        ledger.begin(number, lost)
+        os.kill(os.getpid(), signal.SIGRTMIN + 3)
+        return EXIT_DRAINED
+
+    assert Supervisor(run_child, processes=1, ledger=ledger, drain=0.1, grace=0.1).run() == EXIT_REFUSED
+    assert [(one.id, one.status) for one in ledger.untold().values()] == [(lost.call.id, "signal 37")]

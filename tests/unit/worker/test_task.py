@@ -214,6 +214,28 @@ def test_a_class_may_serve_several_tasks(registry: Registry) -> None:
     assert len(registry) == 2
 
 
+@pytest.mark.parametrize("max_queue", [0, -1, 1.5, True, "3", 2**31])
+def test_what_is_no_bound_of_a_queue_is_a_value_error(max_queue: Any) -> None:
+    with pytest.raises(ValueError, match="max_queue must be an int from 1 to 2147483647, or None for no bound"):
+        Task("resize", max_queue=max_queue)
+
+
+def test_calls_come_back_over_the_queue_of_the_task_or_over_one_of_their_own_where_that_has_a_bound() -> None:
+    free, bounded = Task("resize"), Task("resize", max_queue=7)
+    assert [queue.name for queue in free.queues] == ["crew.tasks.resize"]
+    assert free.way_back == "crew.tasks.resize"
+    assert [queue.name for queue in bounded.queues] == ["crew.tasks.resize", "crew.again.resize"]
+    assert bounded.queues[0].arguments["x-max-length"] == 7
+    assert bounded.way_back == "crew.again.resize"
+
+
+def test_a_class_may_have_a_bound_too(registry: Registry) -> None:
+    HandlerClass.bind("resize", max_queue=7)
+    task = registry.get("resize")
+    assert task is not None
+    assert task.max_queue == 7
+
+
 def test_two_classes_cannot_serve_one_task(registry: Registry) -> None:
     class Common(HandlerClass):
         def process(self) -> Any:
@@ -246,3 +268,23 @@ def test_a_class_without_process_says_so(registry: Registry) -> None:
     (task,) = registry
     with pytest.raises(NotImplementedError, match="Resize has no process"):
         task.function(None)
+
+
+@pytest.mark.parametrize("bind", [True, False])
+def test_a_timeout_beyond_what_the_broker_waits_is_for_long_tasks_only(registry: Registry, bind: bool) -> None:
+    class Resize(HandlerClass):
+        def process(self) -> Any: ...
+
+    def declare(name: str, **options: Any) -> None:
+        if bind:
+            Resize.bind(name, **options)
+        else:
+            Task(name, **options)(lambda data: data)
+
+    for timeout in (None, 10, 100_000):
+        declare(f"long {timeout}", timeout=timeout, long=True)
+    declare("short", timeout=1500)
+    registry.check()
+    declare("resize", timeout=1501)
+    with pytest.raises(SettingsError, match=r"task 'resize' has a timeout of 1501 s.*write long=True.*or a timeout of"):
+        registry.check()

@@ -1,0 +1,64 @@
+"""The two links of a client: one publishes, one consumes, as an alarm of the broker blocks all of what publishes."""
+
+import asyncio
+from collections.abc import Callable
+
+from crew import errors
+from crew.amqp import Link
+from crew.protocol import topology
+from crew.settings import Settings
+
+
+class Links:
+    """Both of them, which open and close together.
+
+    Args:
+        name: shown in the broker's lists.
+        on_ready: called whenever one of them has become ready.
+        on_refused: called with the fault when the broker refuses us.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        name: str,
+        *,
+        on_ready: Callable[[], None],
+        on_refused: Callable[[errors.ConnectionError], None],
+    ) -> None:
+        told = {"topology": topology.EXCHANGES, "on_ready": on_ready, "on_refused": on_refused}
+        self.publishing = Link(settings, name=f"{name} publish", reports=False, **told)  # type: ignore[arg-type]
+        self.consuming = Link(settings, name=f"{name} consume", **told)  # type: ignore[arg-type]
+
+    def __repr__(self) -> str:
+        return f"<Links: publishing {self.publishing.state.value}, consuming {self.consuming.state.value}>"
+
+    def open(self) -> None:
+        """Begin to connect, where that has not begun; raises RuntimeError where no event loop runs."""
+        if not has_running_loop():
+            raise RuntimeError("this needs a running event loop: in a script, use crew.client.blocking.Client")
+        self.publishing.open()
+        self.consuming.open()
+
+    async def ready(self, timeout: float | None) -> None:
+        """Wait for both; raises ConnectionError where they were refused or closed, or `timeout` seconds are over."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self.consuming.ready()
+                await self.publishing.ready()
+        except TimeoutError:
+            why = f": {fault}" if (fault := self.consuming.fault or self.publishing.fault) else ""
+            raise errors.ConnectionError(f"the broker was not reached within {timeout:g} s{why}") from None
+
+    async def close(self) -> None:
+        """Close both; idempotent."""
+        await asyncio.gather(self.publishing.close(), self.consuming.close())
+
+
+def has_running_loop() -> bool:
+    """Whether this is called from within an event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,213 @@
+"""Serving an application until it is told to stop, and then to the end of what it has begun.
+
+The first signal: readiness off -> linger -> refuse what is new -> finish what is not -> close. The second one: close.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Final
+
+from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, HTTPServerConnectionDelegate, RequestStartLine
+from tornado.netutil import bind_sockets
+from tornado.web import Application
+
+from crew.client import Client
+from crew.errors import SettingsError
+from crew.gateway.status_api import RefusalHandler
+
+logger = logging.getLogger(__name__)
+
+POLL: Final = 0.01  # seconds
+LAST_WORDS: Final = 0.5  # seconds to answer requests whose calls were given up, before their connections are closed
+
+
+async def serve(
+    application: HTTPServerConnectionDelegate,
+    client: Client,
+    *,
+    port: int = 8888,
+    address: str = "127.0.0.1",
+    drain: float = 30.0,
+    linger: float = 0.0,
+    on_listening: Callable[[str], object] = lambda url: None,
+    **options: Any,
+) -> None:
+    """Serve `application` until SIGTERM or SIGINT, finish what has begun, and return. Main thread only.
+
+    The client connects meanwhile: a broker that is away keeps nobody from listening, and `/readyz` tells. Told to stop,
+    the gateway says on `/readyz` that it is not ready, waits for `linger` seconds, refuses new requests with 503, and
+    finishes the others: those that wait for calls, and long polls, whose end nobody knows, until `drain` is over. What
+    has not ended by then gets ConnectionError from its calls, and its connection is closed. A second signal: now.
+
+    Args:
+        application: of Tornado; `routes` mounts `/healthz` and `/readyz` in it.
+        client: makes the calls; it is drained and closed.
+        port: to listen on; 0 takes a free one.
+        address: to listen on; default: this machine only. "0.0.0.0" lets everybody in who reaches it.
+        drain: seconds for requests and calls to finish.
+        linger: seconds before new requests are refused, for a load balancer to notice that this one is not ready.
+        on_listening: told the address, like "http://127.0.0.1:8888".
+        options: of `tornado.httpserver.HTTPServer`: `xheaders=True` behind a proxy.
+
+    Raises:
+        SettingsError: the port cannot be used.
+    """
+    server = DrainingServer(application, **options)
+    with _signals() as told:
+        on_listening(_listen(server, port, address))
+        client.open()
+        try:
+            await told.stop.wait()
+            await _drain(server, client, told.hurry, drain=drain, linger=linger)
+        finally:
+            server.stop()
+            await client.close()
+            await server.is_idle_within(LAST_WORDS)
+            await server.close_all_connections()
+
+
+async def _drain(
+    server: "DrainingServer", client: Client, hurry: asyncio.Event, *, drain: float, linger: float
+) -> None:
+    logger.info("draining: %d requests have %g s to finish", server.requests, linger + drain)
+    server.leave()
+    await _wait(hurry, linger)
+    server.refuse()
+    until = time.monotonic() + drain
+    await server.is_idle_within(drain, hurry)
+    left = until - time.monotonic()
+    if left > 0 and not hurry.is_set():
+        draining = asyncio.ensure_future(client.drain(left))
+        hurrying = asyncio.ensure_future(hurry.wait())
+        await asyncio.wait([draining, hurrying], return_when=asyncio.FIRST_COMPLETED)
+        hurrying.cancel()
+        await client.close()
+        await draining
+
+
+class DrainingServer(HTTPServer):
+    """An HTTP server that knows which requests it has not answered, and can refuse more of them."""
+
+    def initialize(self, *args: Any, **options: Any) -> None:
+        """As HTTPServer."""
+        super().initialize(*args, **options)
+        self._busy: set[object] = set()  # connections with a request that is not answered to its last byte
+        self._refusal = Application([(".*", RefusalHandler)])
+        self._is_leaving = False
+        self._refuses = False
+
+    @property
+    def requests(self) -> int:
+        """How many are not answered."""
+        return len(self._busy)
+
+    def leave(self) -> None:
+        """Say on every `/readyz` that it is not ready."""
+        self._is_leaving = True
+
+    def refuse(self) -> None:
+        """Refuse what is new, but for `/healthz`."""
+        self._refuses = True
+
+    async def is_idle_within(self, seconds: float, hurry: asyncio.Event | None = None) -> bool:
+        """Wait for `seconds`, or until `hurry`, for every request to be answered; whether they are."""
+        until = time.monotonic() + seconds
+        while self._busy and time.monotonic() < until and not (hurry and hurry.is_set()):
+            await asyncio.sleep(POLL)
+        return not self._busy
+
+    # --- what Tornado asks ------------------------------------------------------------------------------------------
+
+    def start_request(self, server_conn: object, request_conn: Any) -> HTTPMessageDelegate:
+        """A connection is there for its next request: the last one is answered."""
+        self._busy.discard(server_conn)
+
+        def begin(path: str) -> HTTPMessageDelegate:
+            self._busy.add(server_conn)
+            if self._takes(path):
+                return super(DrainingServer, self).start_request(server_conn, request_conn)
+            return self._refusal.start_request(server_conn, request_conn)
+
+        return _Request(begin)
+
+    def on_close(self, server_conn: object) -> None:
+        """A connection has ended, or belongs to a WebSocket from now on."""
+        self._busy.discard(server_conn)
+        super().on_close(server_conn)
+
+    def _takes(self, path: str) -> bool:
+        if self._is_leaving and path.endswith("/readyz"):
+            return False
+        return not self._refuses or path.endswith("/healthz")
+
+
+class _Request(HTTPMessageDelegate):
+    """A request: who it is for is known with its first line."""
+
+    def __init__(self, begin: Callable[[str], HTTPMessageDelegate]) -> None:
+        self._begin = begin
+        self._inner: HTTPMessageDelegate | None = None
+
+    def headers_received(self, start_line: Any, headers: HTTPHeaders) -> Awaitable[None] | None:
+        assert isinstance(start_line, RequestStartLine)
+        self._inner = self._begin(start_line.path.partition("?")[0])
+        return self._inner.headers_received(start_line, headers)
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        assert self._inner is not None
+        return self._inner.data_received(chunk)
+
+    def finish(self) -> None:
+        assert self._inner is not None
+        self._inner.finish()
+
+    def on_connection_close(self) -> None:
+        if self._inner is not None:
+            self._inner.on_connection_close()
+
+
+class _Told:
+    """What signals have said: to stop, and to do that at once."""
+
+    def __init__(self) -> None:
+        self.stop, self.hurry = asyncio.Event(), asyncio.Event()
+
+    def on_signal(self) -> None:
+        """One more."""
+        (self.hurry if self.stop.is_set() else self.stop).set()
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[_Told]:
+    loop, told = asyncio.get_running_loop(), _Told()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, told.on_signal)
+    try:
+        yield told
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def _listen(server: HTTPServer, port: int, address: str) -> str:
+    try:
+        sockets = bind_sockets(port, address)
+    except OSError as error:
+        raise SettingsError(f"port {port} of {address} cannot be used: {error.strerror}") from None
+    server.add_sockets(sockets)
+    host = f"[{address}]" if ":" in address else address
+    url = f"http://{host}:{sockets[0].getsockname()[1]}"
+    logger.info("listening on %s", url)
+    return url
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

@@ -1,0 +1,68 @@
+"""`GET /healthz` and `GET /readyz`: what a load balancer or an orchestrator asks."""
+
+from typing import Any
+
+from crew.client import Client
+from crew.errors import ConnectionError
+from crew.gateway.problem_mixin import ProblemMixin
+from crew.gateway.problems import NotReady
+
+
+class StatusHandler(ProblemMixin):
+    """Asked every second, so it logs nothing."""
+
+    def log_exception(self, *_: Any) -> None:
+        """Whoever asks is told."""
+
+    def head(self) -> None:
+        """As GET."""
+        self.get()
+
+    def get(self) -> None:
+        """Answer, or raise."""
+        raise NotImplementedError
+
+    def _log(self) -> None:
+        """No line in the access log."""
+
+
+class HealthHandler(StatusHandler):
+    """200 where the process is alive, whatever becomes of the broker: who starts it again mends no broker."""
+
+    def get(self) -> None:
+        """Answer."""
+        self.write({"status": "alive"})
+
+
+class ReadyHandler(StatusHandler):
+    """200 where a call would be on its way at once, else 503, and a problem document says why not.
+
+    Args:
+        client: makes the calls. It begins to connect, as nobody would be sent here to make the first call.
+    """
+
+    def initialize(self, *, client: Client) -> None:
+        """Take what the route gives."""
+        self.client = client
+
+    def get(self) -> None:
+        """Answer."""
+        try:
+            self.client.open()
+        except ConnectionError as closed:
+            raise NotReady(str(closed)) from None
+        if obstacle := self.client.obstacle:
+            raise NotReady(obstacle)
+        self.write({"status": "ready"})
+
+
+class RefusalHandler(StatusHandler):
+    """What everybody hears from a gateway that drains."""
+
+    def set_default_headers(self) -> None:
+        """The next request of this connection belongs to another gateway."""
+        self.set_header("Connection", "close")
+
+    def prepare(self) -> None:
+        """Refuse."""
+        raise NotReady("the gateway is draining: it takes no new requests")

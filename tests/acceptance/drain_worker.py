@@ -1,0 +1,16 @@
+"""The task that test_drain.py calls over HTTP: python drain_worker.py"""
+
+import asyncio
+
+from crew.worker import Task, run
+
+
+@Task("nap")
+async def nap(seconds: float) -> float:
+    """Many at a time."""
+    await asyncio.sleep(seconds)
+    return seconds
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,165 @@
+"""A gateway that is told to stop answers all that it has accepted, and says in time that it takes no more."""
+
+import http.client
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.acceptance.drain_app import DRAIN, LINGER
+from tests.acceptance.web import Web
+from tests.processes import Process, Processes
+from tests.waiting import eventually
+
+HERE = Path(__file__).parent
+LOOPS = 6  # of HTTP calls, each with one after the other
+NAP = 0.1  # seconds that each call takes
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """One request. Without a status, the connection was refused or broke."""
+
+    path: str
+    began: float  # time.monotonic()
+    ended: float
+    status: int | None
+    body: bytes
+
+
+class Load:
+    """Asks all the time, in threads of its own, until it is told to stop."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._stops = threading.Event()
+        self.asked: list[Asked] = []
+        targets = [("GET", "/readyz", b""), *[("POST", "/call/nap", str(NAP).encode())] * LOOPS]
+        self._threads = [threading.Thread(target=self._loop, args=target) for target in targets]
+        for thread in self._threads:
+            thread.start()
+
+    def of(self, path: str, status: int | None) -> list[Asked]:
+        """What was answered like this."""
+        return [one for one in list(self.asked) if (one.path, one.status) == (path, status)]
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._stops.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _loop(self, method: str, path: str, body: bytes) -> None:
+        """Every other request over a connection of its own, the others over that of the one before."""
+        kept = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
+        while not self._stops.wait(0.005):
+            if len(self.asked) % 2:
+                kept.close()
+            began = time.monotonic()
+            status, answer = _ask(kept, method, path, body)
+            self.asked.append(Asked(path, began, time.monotonic(), status, answer))
+        kept.close()
+
+
+def _ask(connection: http.client.HTTPConnection, method: str, path: str, body: bytes) -> tuple[int | None, bytes]:
+    try:
+        connection.request(method, path, body, {"Content-Type": "application/json"})
+        with connection.getresponse() as response:
+            return response.status, response.read()
+    except (OSError, http.client.HTTPException):
+        connection.close()
+        return None, b""
+
+
+@pytest.fixture
+def gateway(processes: Processes) -> Iterator[Process]:
+    """A gateway whose worker serves."""
+    worker = processes.python(HERE / "drain_worker.py")
+    gateway = processes.python(HERE / "drain_app.py")
+    worker.says("serving")
+    eventually(lambda: Web.of(gateway).get("/readyz").status == 200)
+    yield gateway
+    assert "Traceback" not in gateway.output
+
+
+def test_everything_that_was_accepted_is_answered_and_readiness_goes_first(gateway: Process) -> None:
+    web = Web.of(gateway)
+    load = Load(web.port)
+    try:
+        eventually(lambda: len(load.of("/call/nap", 200)) > 3 * LOOPS)
+        with _posted(web.port, b"1.0") as long:
+            eventually(lambda: len(load.of("/call/nap", 200)) > 6 * LOOPS)
+            told = time.monotonic()
+            os.kill(gateway.pid, signal.SIGTERM)
+            assert _answer(long) == (200, 1.0)
+        assert gateway.ends(DRAIN) == 0
+        assert time.monotonic() - told < DRAIN
+    finally:
+        load.stop()
+    unready, refused = load.of("/readyz", 503), load.of("/call/nap", 503)
+    assert unready
+    assert refused
+    first_refusal = min(one.began for one in refused)
+    assert min(one.ended for one in unready) < first_refusal
+    assert first_refusal - told >= LINGER
+    assert all(json.loads(one.body)["type"] == "urn:crew:problem:not-ready" for one in refused)
+    assert {one.status for one in load.asked} == {200, 503, None}
+    assert all(one.body == str(NAP).encode() for one in load.of("/call/nap", 200))
+    broken = [one for one in load.asked if one.status is None]  # it has ended: there is nobody to refuse them
+    assert min(one.began for one in broken) > max(one.began for one in load.of("/call/nap", 200))
+
+
+def test_a_second_signal_ends_it_at_once_and_who_waits_is_told(gateway: Process) -> None:
+    with _posted(Web.of(gateway).port, b"20") as waiting:
+        eventually(lambda: Web.of(gateway).get("/healthz").status == 200)
+        os.kill(gateway.pid, signal.SIGTERM)
+        eventually(lambda: Web.of(gateway).get("/readyz").status == 503)
+        began = time.monotonic()
+        os.kill(gateway.pid, signal.SIGINT)
+        status, problem = _answer(waiting)
+        assert (status, problem["detail"]) == (503, "the client was closed")
+    assert gateway.ends(5) == 0
+    assert time.monotonic() - began < DRAIN / 2
+
+
+def test_a_gateway_that_drains_is_alive_until_its_time_is_over(gateway: Process) -> None:
+    with _posted(Web.of(gateway).port, b"20") as waiting:
+        told = time.monotonic()
+        os.kill(gateway.pid, signal.SIGTERM)
+        eventually(lambda: Web.of(gateway).get("/call/nap").status == 503)
+        assert Web.of(gateway).get("/healthz").status == 200
+        assert _answer(waiting)[0] == 503
+    assert gateway.ends(5) == 0
+    assert DRAIN <= time.monotonic() - told < DRAIN + LINGER + 2
+
+
+def test_a_port_that_is_taken_is_one_sentence(processes: Processes, gateway: Process) -> None:
+    code = (
+        "import asyncio\nfrom tornado.web import Application\nfrom crew import Client\nfrom crew.gateway import serve\n"
+        f"asyncio.run(serve(Application([]), Client(), port={Web.of(gateway).port}))"
+    )
+    second = processes.python("-c", code)
+    assert second.ends(15) == 1
+    assert second.output.splitlines()[-1] == (
+        f"crew.errors.SettingsError: port {Web.of(gateway).port} of 127.0.0.1 cannot be used: Address already in use"
+    )
+
+
+@contextmanager
+def _posted(port: int, body: bytes) -> Iterator[http.client.HTTPConnection]:
+    """A call that has begun."""
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+        connection.request("POST", "/call/nap", body, {"Content-Type": "application/json"})
+        yield connection
+
+
+def _answer(connection: http.client.HTTPConnection) -> tuple[int, Any]:
+    with connection.getresponse() as response:
+        return response.status, json.loads(response.read())

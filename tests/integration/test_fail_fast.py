@@ -1,0 +1,69 @@
+"""While the broker is away a call waits for it, or fails at once, as its caller likes."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import pytest
+
+import crew
+from crew import Client
+from crew.client.blocking import Client as BlockingClient
+from tests.integration.conftest import StartWorker
+from tests.proxy import Proxy
+from tests.waiting import until
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_who_wants_an_answer_at_once_gets_it_and_who_waits_gets_his_value(
+    broker_url: str, prefix: str, start_worker: StartWorker, proxied: Callable[[str], Proxy]
+) -> None:
+    start_worker()
+    proxy = proxied(broker_url)
+    async with Client(proxy.url, fail_fast=True) as client:
+        assert await client.call(prefix + "echo", "here") == "here"
+        published = client.call(prefix + "sleep", 0.5, expiration=20)
+        await until(lambda: published.has_started)
+        proxy.cut(refuse=True)
+        await until(lambda: not client.is_ready)
+        began = time.monotonic()
+        with pytest.raises(crew.ConnectionError, match="is not called: the broker is away: "):
+            client.call(prefix + "echo", "at once")
+        assert time.monotonic() - began < 0.5
+        patient = client.call(prefix + "echo", "in time", fail_fast=False, expiration=20)
+        assert not published.done()  # the broker has it
+        proxy.heal()
+        assert await patient == "in time"
+        assert await published == 0.5
+        assert await client.call(prefix + "echo", "back") == "back"
+
+
+def test_a_thread_may_want_it_at_once_and_drain_when_it_is_done(
+    broker_url: str, prefix: str, shared_worker: object
+) -> None:
+    with BlockingClient(broker_url) as client:
+        with pytest.raises(crew.ConnectionError, match="has not been reached yet"):
+            client.call(prefix + "echo", 1, fail_fast=True)
+        client.connect(timeout=5)
+        call = client.call(prefix + "sleep", 0.3, fail_fast=True)
+        client.drain(timeout=5)
+        assert call.result() == 0.3
+        with pytest.raises(crew.ConnectionError):
+            client.call(prefix + "echo", 1)
+
+
+@pytest.mark.gen_test
+async def test_a_client_that_drains_still_hears_events_and_publishes(
+    broker_url: str, prefix: str, shared_worker: object
+) -> None:
+    heard: list[object] = []
+    async with Client(broker_url) as client:
+        await client.subscribe(prefix + "news", lambda event: heard.append(event.payload)).ready()
+        call = client.call(prefix + "sleep", 0.4)
+        draining = asyncio.ensure_future(client.drain(timeout=5))
+        await until(lambda: not client.is_ready)
+        await client.publish(prefix + "news", "still here")
+        await until(lambda: heard == ["still here"])
+        assert not call.done()
+        await draining
+        assert await call == 0.4

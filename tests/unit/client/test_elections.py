@@ -1,0 +1,50 @@
+"""Whether a call that is refused is worth another try."""
+
+import pytest
+
+from crew.client.elections import PATIENCE, Elections
+
+
+class Clock:
+    """Says what the test sets."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The clock of `elections`."""
+    return Clock()
+
+
+@pytest.fixture
+def elections(clock: Clock) -> Elections:
+    """Of a client that has just connected."""
+    return Elections(clock=clock)
+
+
+def test_a_queue_may_be_without_a_leader_for_a_while(elections: Elections, clock: Clock) -> None:
+    assert elections.may_explain("t")
+    clock.now += PATIENCE - 0.1
+    assert elections.may_explain("t")
+    clock.now += 0.1
+    assert not elections.may_explain("t")
+    assert elections.may_explain("another")
+
+
+def test_a_queue_that_has_taken_a_call_has_a_leader(elections: Elections) -> None:
+    elections.on_taken("t")
+    assert not elections.may_explain("t")
+
+
+def test_after_a_reconnect_nothing_is_known(elections: Elections, clock: Clock) -> None:
+    elections.on_taken("taken")
+    elections.may_explain("refused")
+    clock.now += PATIENCE
+    elections.on_reconnect()
+    assert elections.may_explain("taken")
+    assert elections.may_explain("refused")

@@ -1,0 +1,46 @@
+"""What an answer needs when the process of a call has died."""
+
+import msgspec
+import pytest
+
+from crew.protocol import failure
+from crew.protocol.message import Outcome
+from crew.worker import obituary
+from crew.worker.ended import NO_BODY
+from tests.unit.deliveries import an_execution
+
+CALL = msgspec.structs.replace(an_execution().call, id="17", message_id="m", body=NO_BODY, deadline=None)
+
+
+def test_what_an_answer_needs_is_kept() -> None:
+    found = obituary.read(obituary.written(CALL), status="SIGKILL", is_overdue=False)
+    assert found.call == CALL
+
+
+def test_its_caller_reads_how_and_where_its_process_died() -> None:
+    ended = obituary.read(obituary.written(CALL), status="SIGSEGV", is_overdue=False).ended("atlas")
+    told = failure.decode(ended.body.data)
+    assert (ended.outcome, told.type_name) == (Outcome.WORKER_LOST, "WorkerLost")
+    assert told.message.startswith("the worker process that ran 't' on atlas was killed by SIGSEGV")
+
+
+def test_a_call_for_which_its_process_was_killed_has_timed_out() -> None:
+    ended = obituary.read(obituary.written(CALL), status="SIGKILL", is_overdue=True).ended("atlas")
+    assert ended.outcome is Outcome.TIMED_OUT
+
+
+def test_nothing_is_kept_of_a_call_that_wants_no_answer() -> None:
+    assert obituary.written(msgspec.structs.replace(CALL, reply_to=None)) == b""
+
+
+@pytest.mark.parametrize("excess", [0, 4])
+def test_whatever_names_amqp_allows_there_is_room_for_and_not_for_more(excess: int) -> None:
+    longest = "x" * 255
+    call = msgspec.structs.replace(
+        CALL, id=longest, reply_to=longest, message_id=longest, task="t" * (244 + excess), persistent=False
+    )
+    data = obituary.written(call)
+    if excess:
+        assert data == b""
+    else:
+        assert obituary.read(data, status="", is_overdue=False).call == call
