@@ -4,10 +4,10 @@ PYTHON := .venv/bin/python
 CREW := .venv/bin/crew
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format unit soak chaos bench interrupts clean rabbitmq rabbitmq-unless-url chromium
+.PHONY: help run test check format unit soak chaos test-brokers bench interrupts clean rabbitmq rabbitmq-unless-url chromium
 
 help: ## list what can be made
-	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 14
 
 run: .venv/installed rabbitmq-unless-url ## a broker, two workers and the quickstart gateway; Ctrl-C stops all of it
 	@printf '%s\n' \
@@ -40,6 +40,13 @@ soak: .venv/installed rabbitmq ## the tests that repeat something, ten times as 
 
 chaos: .venv/installed rabbitmq ## brokers and processes that die, one after another
 	@$(PYTHON) -m pytest --chaos -m chaos
+
+test-brokers: .venv/installed ## the integration tests on newer versions of RabbitMQ; needs root and debootstrap
+	@for version in 4.0 4.3; do \
+	    programs=$$(tools/brokers $$version) || exit; \
+	    echo "RabbitMQ $$version" >&2; \
+	    CREW_RABBITMQ=$$programs $(PYTHON) -m pytest tests/integration || exit; \
+	done
 
 bench: .venv/installed rabbitmq-unless-url ## what a round trip costs, beside bare pika
 	@$(PYTHON) benchmarks/rpc.py

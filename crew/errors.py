@@ -8,7 +8,7 @@
     │   ├── UnknownTask         no worker has ever served a task of this name
     │   ├── DuplicateTaskId     a call with this id is still in flight
     │   ├── Canceled            somebody cancelled the call
-    │   ├── WorkerLost          the worker processes that ran it died, again and again
+    │   ├── WorkerLost          the process that ran it died or stopped, and it is not run again
     │   └── Overloaded          refused, because too much is waiting already
     ├── ConnectionError         the broker is away                      (also builtins.ConnectionError)
     ├── SerializationError      a payload that its content type cannot carry
@@ -139,9 +139,12 @@ class Canceled(TaskError):
 
 
 class WorkerLost(TaskError):
-    """The worker processes that ran the call died, again and again."""
+    """The worker process that ran the call died or stopped, and the call is not run again.
 
-    summary = "The worker processes that ran the call died, again and again."
+    Its message says how the process ended, and on which host.
+    """
+
+    summary = "The worker process that ran the call died or stopped, and the call is not run again."
 
 
 class Overloaded(TaskError):

@@ -67,10 +67,13 @@ class Cluster:
         return next(node for node in self.nodes if node.pid).ctl(*arguments)
 
     def leader(self, queue: str) -> Node:
-        """The node that leads the quorum queue `queue`."""
-        lines = self.ask("list_queues", "name", "leader").splitlines()
-        name = next(leader for name, leader in (line.split("\t") for line in lines if "\t" in line) if name == queue)
-        return self.nodes[[folder.node_name for folder in self._folders].index(name)]
+        """The node that leads the quorum queue `queue`, or has the classic one."""
+        for line in self.ask("list_queues", "name", "pid", "leader").splitlines():
+            name, *told = line.split("\t")
+            for folder, node in zip(self._folders, self.nodes, strict=True):
+                if name == queue and any(folder.node_name in one for one in told):
+                    return node
+        raise AssertionError(f"no node has queue {queue}")
 
     @contextmanager
     def frozen(self, node: Node) -> Iterator[None]:

@@ -61,10 +61,10 @@ class Carrier:
             self._all_arrived.set()
         if status is ConfirmStatus.CONFIRMED and delivery.ack():
             self.carried += 1
-        elif status in (ConfirmStatus.CONFIRMED, ConfirmStatus.LOST):
-            self._is_broken = True
-        else:
+        elif status in (ConfirmStatus.REFUSED, ConfirmStatus.RETURNED):
             self._on_left(delivery, status)
+        else:
+            self._is_broken = True
 
 
 def _publish(delivery: Delivery, queue: str, properties: Properties) -> Confirm:

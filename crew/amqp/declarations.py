@@ -5,18 +5,22 @@ his next message, but whoever is bound to it would hear nothing for ever. So wha
 again now and then, which costs the broker next to nothing where it is there.
 """
 
+import asyncio
 import logging
+import shlex
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from crew.amqp.channel import Channel
 from crew.amqp.fault import PRECONDITION_FAILED, LinkFault
-from crew.protocol.topology import Binding, Exchange, Item, of_type
+from crew.protocol.topology import TASK_PREFIX, Binding, Exchange, Item, Queue, of_type, task_of_queue
 
 logger = logging.getLogger(__name__)
 
 # Seconds for which an event or a cancel may miss its way; a thousand workers make 300 declarations a second of that.
 RENEWED_EVERY: Final = 30.0
+
+_FLAGS: Final = {"--max-queue": "x-max-length", "--queue-type": "x-queue-type"}  # of `crew queues migrate`
 
 OpenChannel = Callable[[], Awaitable[Channel]]
 
@@ -60,6 +64,15 @@ class Declarations:
         """Declare what may have vanished without a word: a queue that goes tells its consumers; raises LinkFault."""
         await self.declare([item for item in self._items if isinstance(item, Exchange | Binding)])
 
+    async def renew_until(self, ended: "asyncio.Future[LinkFault]") -> LinkFault:
+        """Renew them now and then; returns why the connection has ended, when it has."""
+        while not (await asyncio.wait([ended], timeout=RENEWED_EVERY))[0]:
+            try:
+                await self.renew()
+            except LinkFault as fault:
+                return fault
+        return ended.result()
+
     async def declare(self, items: Iterable[Item]) -> None:
         """Declare `items`, and remember nothing; one that exists with other arguments is used as it is.
 
@@ -85,9 +98,16 @@ class Declarations:
         name = item.queue if isinstance(item, Binding) else item.name
         kind = type(item).__name__.lower()
         logger.warning(
-            "%s %s exists with other arguments and is used as it is; to give it crew's, let it run empty and delete "
-            "it: %s",
+            "%s %s exists with other arguments and is used as it is; to give it crew's, %s: %s",
             kind,
             name,
+            _way_out(item),
             fault,
         )
+
+
+def _way_out(item: Item) -> str:
+    if isinstance(item, Queue) and item.name.startswith(TASK_PREFIX):
+        flags = "".join(f" {flag} {item.arguments[name]}" for flag, name in _FLAGS.items() if name in item.arguments)
+        return f"stop its workers and run `crew queues migrate {shlex.quote(task_of_queue(item.name))}{flags}`"
+    return "let it run empty and delete it"

@@ -1,5 +1,6 @@
 """What went wrong between us and the broker, in one sentence: pika's exceptions end here."""
 
+import asyncio
 import re
 import socket
 import ssl
@@ -16,6 +17,9 @@ NOT_FOUND = 404
 PRECONDITION_FAILED = 406
 NOT_IMPLEMENTED = 540
 NOT_ALLOWED = 530
+_HOME_IS_DOWN = re.compile(r"home node '(.+?)' of durable queue '(.+)' in vhost .* is down")
+PERMISSIONS = r"^(crew\.|amq\.default$)"  # all names that crew uses, https://www.rabbitmq.com/docs/access-control
+_NO_PERMISSION = re.compile(r"access to (\w+ '.*') in vhost '(.*)' refused for user '(.*)'")
 _TOO_LARGE = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")  # RabbitMQ 3.8 to 4.3
 _OVERSTAYED = re.compile(r"delivery acknowledgement on channel \d+ timed out.*?(\d+) ms", re.DOTALL)
 _BROKE = "StreamLostError"
@@ -53,6 +57,12 @@ def fault_of(error: BaseException | None) -> LinkFault:
     return LinkFault(_brief(error) if error else "the connection was closed")
 
 
+def settle(ended: "asyncio.Future[LinkFault]", fault: LinkFault) -> None:
+    """Something has ended for `fault`; what else ends it later says nothing new."""
+    if not ended.done():
+        ended.set_result(fault)
+
+
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     """pika wraps the cause of a failed attempt several times; innermost first."""
     if isinstance(error, connection_workflow.AMQPConnectionWorkflowFailed):
@@ -69,6 +79,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _known(error: BaseException) -> LinkFault | None:
     if isinstance(error, LinkFault):
         return error
+    if isinstance(error, exceptions.IncompatibleProtocolError):
+        return LinkFault(
+            "the host closed the connection before it said anything: it is starting, or the port is another program's"
+        )
     if isinstance(error, exceptions.AMQPConnectionError) and _BROKE in str(error):
         return LinkFault("the connection broke")  # while logging in, say, which pika takes for a refused login
     if isinstance(error, exceptions.ProbableAuthenticationError | exceptions.AuthenticationError):
@@ -83,8 +97,6 @@ def _known(error: BaseException) -> LinkFault | None:
         return LinkFault(f"the host name cannot be resolved: {error.strerror}")
     if isinstance(error, ssl.SSLError):
         return LinkFault(tls_fault.sentence_of(error))
-    if isinstance(error, exceptions.IncompatibleProtocolError):
-        return LinkFault("the broker closed the connection instead of speaking AMQP 0-9-1: is the port another one's?")
     if isinstance(error, OSError) and error.strerror:
         return LinkFault(error.strerror[:1].lower() + error.strerror[1:])
     if isinstance(error, TimeoutError):
@@ -97,8 +109,22 @@ def _known(error: BaseException) -> LinkFault | None:
 
 
 def _closed_by_broker(code: int, text: str) -> LinkFault:
+    if code == ACCESS_REFUSED and (found := _NO_PERMISSION.search(text)):
+        what, vhost, user = found.groups()
+        return LinkRefused(
+            f"user {user!r} may not use {what} in virtual host {vhost!r}: "
+            f"give it configure, write and read permission for {PERMISSIONS}",
+            code=code,
+        )
     if code in (ACCESS_REFUSED, NOT_ALLOWED) and _STARTING not in text:
         return LinkRefused(f"the broker refuses it: {text}", code=code)
+    if code == NOT_FOUND and (home := _HOME_IS_DOWN.search(text)):
+        node, queue = home.groups()
+        return LinkFault(
+            f"queue {queue} is on node {node} alone, which is down: it comes back with that node, and "
+            "CREW_QUEUE_TYPE=quorum, for workers and clients, keeps queues on several nodes",
+            code=code,
+        )
     too_large = _TOO_LARGE.search(text) if code == PRECONDITION_FAILED else None
     largest = None if too_large is None else int(too_large[1])
     overstayed = _OVERSTAYED.search(text) if code == PRECONDITION_FAILED else None

@@ -1,6 +1,7 @@
 """A connection for the length of a command: it looks, moves, deletes, and goes. What breaks ends the command."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -14,6 +15,7 @@ from crew.protocol.topology import Queue
 from crew.settings import Settings
 
 REACHED_WITHIN: Final = 5.0  # seconds; a command should say that the broker is away rather than wait for it
+AGAIN_AFTER: Final = 0.05  # seconds
 
 
 class Visit:
@@ -59,6 +61,15 @@ class Visit:
         finally:
             await channel.close()
 
+    async def reopen(self) -> None:
+        """Wait until the connection is back, after a question that has cost it; raises ConnectionError."""
+        async with _in_time(self._link):
+            while True:
+                await self._link.ready()
+                with contextlib.suppress(LinkFault):
+                    return await (await self.open_channel()).close()
+                await asyncio.sleep(AGAIN_AFTER)  # the link has not heard of it yet
+
 
 @asynccontextmanager
 async def visiting(settings: Settings, *, name: str) -> AsyncIterator[Visit]:
@@ -73,12 +84,18 @@ async def visiting(settings: Settings, *, name: str) -> AsyncIterator[Visit]:
     link = Link(settings, name=name, reports=False)
     link.open()
     try:
-        try:
-            async with asyncio.timeout(REACHED_WITHIN):
-                await link.ready()
-        except TimeoutError:
-            why = f": {link.fault}" if link.fault else ""
-            raise ConnectionError(f"the broker was not reached within {REACHED_WITHIN} s{why}") from None
+        async with _in_time(link):
+            await link.ready()
         yield Visit(link)
     finally:
         await link.close()
+
+
+@asynccontextmanager
+async def _in_time(link: Link) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(REACHED_WITHIN):
+            yield
+    except TimeoutError:
+        why = f": {link.fault}" if link.fault else ""
+        raise ConnectionError(f"the broker was not reached within {REACHED_WITHIN} s{why}") from None

@@ -8,7 +8,7 @@ import click
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click only
     """A number of seconds, or of what its unit says; arrives as float seconds."""
 
     name = "duration"

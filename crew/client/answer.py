@@ -27,6 +27,8 @@ def _value(reply: Reply, decode: codec.Decode) -> Any:
 
 def _error(call: PendingCall, reply: Reply) -> Exception:
     told = failure.decode(reply.body.data)
+    if reply.outcome is Outcome.EXPIRED and call.has_started:  # its first worker has gone, and no other was in time
+        return _not_finished(call)
     if reply.outcome is Outcome.RAISED:
         return failure.raised(told, task=call.task, id=call.id)
     if reply.outcome is Outcome.TIMED_OUT:
@@ -35,14 +37,24 @@ def _error(call: PendingCall, reply: Reply) -> Exception:
     return kind(told.message or None, task=call.task, id=call.id)
 
 
+def _not_finished(call: PendingCall) -> errors.TimeoutError:
+    message = f"a worker took task {call.task!r} and could not finish it, and no other took it in time"
+    return errors.TimeoutError(message, task=call.task, id=call.id)
+
+
 def _of_dead_letter(call: PendingCall, letter: DeadLetter) -> Exception:
     match letter.reason:
+        case "expired" if call.has_started:
+            return _not_finished(call)
         case "expired":
             return errors.ExpirationError(f"no worker took task {call.task!r} in time", task=call.task, id=call.id)
         case "maxlen":
             return errors.Overloaded(f"the queue of task {call.task!r} is full", task=call.task, id=call.id)
         case "delivery_limit":
-            return errors.WorkerLost(task=call.task, id=call.id)
+            message = (
+                f"call {call.id} of task {call.task!r} was delivered more often than the policy of its queue allows"
+            )
+            return errors.WorkerLost(f"{message} (delivery-limit)", task=call.task, id=call.id)
         case reason:
             return errors.TaskError(f"the broker gave call {call.id} back: {reason}", task=call.task, id=call.id)
 

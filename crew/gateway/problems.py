@@ -4,6 +4,7 @@ One table says which status an error of crew has. Its names are for programs, an
 https://www.rfc-editor.org/rfc/rfc9457
 """
 
+import re
 from typing import Final
 from urllib.parse import quote
 
@@ -15,6 +16,8 @@ from crew import errors
 CONTENT_TYPE: Final = "application/problem+json"
 BLANK: Final = "about:blank"  # the type where the status says it all
 RETRY_AFTER: Final = 2  # seconds: a broker that is back is used within them
+
+_ADDRESS: Final = re.compile(r"amqps?://\S+?: ")  # of the broker, in front of what it has said
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -90,7 +93,7 @@ def kind_of(error: BaseException | None) -> Kind | None:
 
 
 def problem_of(error: BaseException, kind: Kind, *, with_traceback: bool) -> Problem:
-    """The document for an error of this kind; the task's traceback is for developers."""
+    """The document for an error of this kind; the task's traceback and the broker's address are for developers."""
     id: str | None = getattr(error, "id", None)
     remote = None
     if isinstance(error, errors.TaskFailed):
@@ -99,7 +102,7 @@ def problem_of(error: BaseException, kind: Kind, *, with_traceback: bool) -> Pro
         type=kind.urn,
         title=kind.title,
         status=kind.status,
-        detail=str(error),
+        detail=str(error) if with_traceback else _ADDRESS.sub("", str(error)),
         instance=None if id is None else f"urn:crew:call:{quote(id, safe='')}",
         task=getattr(error, "task", None),
         id=id,

@@ -4,7 +4,7 @@ Anybody may have sent what failed, so nothing here is believed, and nothing rais
 """
 
 import hashlib
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -12,9 +12,6 @@ from crew.protocol import properties, user_headers
 from crew.protocol.deadline import broker_ttl_ms
 from crew.protocol.message import Body, new_id
 from crew.protocol.properties import Properties
-
-HOST: Final = "crew-host"
-EXIT_STATUS: Final = "crew-exit-status"
 
 
 class ParkedMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,8 +46,8 @@ def to_parked(given: Properties, data: bytes) -> ParkedMessage:
         task=_text(headers.get(properties.TASK)),
         parked_at=given.timestamp,
         reason=_text(headers.get(properties.REASON)) or "",
-        host=_text(headers.get(HOST)),
-        exit_status=_text(headers.get(EXIT_STATUS)),
+        host=_text(headers.get(properties.HOST)),
+        exit_status=_text(headers.get(properties.EXIT_STATUS)),
         properties=given,
         body=Body(data, _text(given.content_type), _text(given.content_encoding)),
     )
@@ -59,14 +56,16 @@ def to_parked(given: Properties, data: bytes) -> ParkedMessage:
 def of_replay(parked: ParkedMessage, *, now: float, expiration: float | None = None) -> Properties:
     """The properties with which `parked` is published to its task once more, at `now` (epoch seconds).
 
-    It is the same call, with its id, payload, priority and the caller's own headers, as a first attempt. Its reply goes
-    nowhere: the caller was answered when it was parked.
+    It is the same call, with its id, payload, priority, timeout and the caller's own headers, as a first attempt. Its
+    reply goes nowhere: the caller was answered when it was parked.
 
     Args:
         expiration: seconds until it is not started any longer; None: it is, whenever a worker takes it.
     """
     given = parked.properties
     headers = {properties.TASK: parked.task, **user_headers.sendable(given.headers or {})}
+    if type(timeout := (given.headers or {}).get(properties.TIMEOUT)) is int:
+        headers[properties.TIMEOUT] = timeout
     if expiration is not None:
         headers[properties.DEADLINE] = round((now + expiration) * 1000)
     return Properties(

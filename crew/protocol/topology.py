@@ -34,6 +34,7 @@ PUBSUB = "crew.PUBSUB"
 CONTROL = "crew.control"
 RETRY = "crew.retry"
 TASK_PREFIX = "crew.tasks."
+HOLDING_PREFIX = "crew.moved."  # as long as the one before, so that every task's name fits
 AGAIN_PREFIX = "crew.again."
 PARKED = "crew.parked"
 QUORUM = "quorum"
@@ -156,6 +157,14 @@ def again_queue(task: str) -> Queue:
     dead-letters itself into a queue that is full and refuses.
     """
     return Queue(again_queue_name(task), task_queue(task).arguments)
+
+
+def holding_queue(task: str) -> Queue:
+    """The queue in which the calls of `task` wait while its own is declared anew, in the order in which they come.
+
+    What expires in it goes to its caller, as in the queue of the task.
+    """
+    return Queue(HOLDING_PREFIX + task, {"x-dead-letter-exchange": DEAD_LETTERS})
 
 
 def delay_queue(delay_ms: int) -> tuple[Queue, Binding]:

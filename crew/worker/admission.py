@@ -1,18 +1,73 @@
 """Which calls are not run, and what they come to instead."""
 
+import asyncio
 import socket
 import time
+from collections.abc import Callable
 from typing import Final
 
+from crew.amqp import Delivery
 from crew.protocol import deadline
 from crew.protocol.failure import Failure
 from crew.protocol.message import Call, Outcome
 from crew.worker import death
+from crew.worker.answers import Answers
+from crew.worker.canceled import CanceledCalls
 from crew.worker.ended import Ended, ended_with, out_of_time, timed_out, worker_lost
-from crew.worker.ledger import OVERDUE
+from crew.worker.ledger import OVERDUE, Ledger
 from crew.worker.reason import Reason
+from crew.worker.task import Task
+from crew.worker.windows import Windows
 
+COUNTED_WITHIN: Final = 0.2  # seconds for the supervisor to see that a process has died, on a busy machine
 MAX_DELIVERIES: Final = 3  # of a call that takes its worker process down with it
+
+
+_Run = Callable[[Delivery, Call, Task, int], None]
+
+
+class Admission:
+    """Answers deliveries that are not to be run. All of it on the I/O thread.
+
+    Args:
+        canceled: the calls that nobody wants the answers of.
+        windows: count what is held.
+    """
+
+    def __init__(self, ledger: Ledger, canceled: CanceledCalls, answers: Answers, windows: Windows) -> None:
+        self._ledger = ledger
+        self._canceled = canceled
+        self._answers = answers
+        self._windows = windows
+
+    def ask(self, delivery: Delivery, call: Call, task: Task, run: _Run) -> None:
+        """Have `run` called with all of them and the crashes of `call`, or answer it.
+
+        The broker delivers a call again within a millisecond of the death of its process: it may be here before that
+        was counted, and would then not be known as what took the process down.
+        """
+        if delivery.redelivered and self._ledger.is_running(call.id):
+            asyncio.get_running_loop().call_later(COUNTED_WITHIN, self._decide_late, delivery, call, task, run)
+        else:
+            self._decide(delivery, call, task, run)
+
+    def _decide_late(self, delivery: Delivery, call: Call, task: Task, run: _Run) -> None:
+        if self._windows.takes:
+            if delivery.is_ours:  # else it was lost meanwhile
+                self._decide(delivery, call, task, run)
+        else:
+            self._answers.requeue(delivery)
+
+    def _decide(self, delivery: Delivery, call: Call, task: Task, run: _Run) -> None:
+        crashes = self._ledger.crashes(call.id) if delivery.redelivered or call.attempt > 1 else 0
+        status = self._ledger.exit_status(call.id) if crashes else ""
+        canceled = self._canceled.get(call.id, call.deadline)
+        refused = refusal(call, crashes, canceled, is_long=task.long, exit_status=status)
+        if refused is None:
+            run(delivery, call, task, crashes)
+        else:
+            is_given_up = refused.outcome is Outcome.WORKER_LOST and crashes >= MAX_DELIVERIES
+            self._answers.refuse(delivery, call, refused, exit_status=status if is_given_up else "")
 
 
 def refusal(

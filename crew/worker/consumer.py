@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 
 from crew.amqp import Delivery, Link
 from crew.protocol import codec, properties
-from crew.protocol.message import Call, Outcome, new_id
+from crew.protocol.message import Call, new_id
 from crew.worker import overstay
-from crew.worker.admission import MAX_DELIVERIES, refusal
+from crew.worker.admission import Admission
 from crew.worker.answers import Answers
 from crew.worker.buffer import Buffer
 from crew.worker.canceled import CanceledCalls
@@ -73,7 +73,6 @@ class TaskConsumer:
         self._buffer = buffer
         self._lane = lane
         self._ledger = ledger
-        self._canceled = canceled
         self._grace = grace
         self._zombies = zombies
         self._on_worn_out = on_worn_out
@@ -82,6 +81,7 @@ class TaskConsumer:
         self._watchdog = Watchdog(lane, self, grace=grace)
         self._windows = Windows(link, self._tasks, self.on_delivery, slots=lane.slots, fixed=fixed_prefetch)
         self._answers = Answers(replies, retries, self._windows, where=lane.stack if debug else None)
+        self._admission = Admission(ledger, canceled, self._answers, self._windows)
 
     def __repr__(self) -> str:
         return f"<TaskConsumer: {len(self._in_hand)} in hand, {len(self._buffer)} of them not started>"
@@ -102,9 +102,10 @@ class TaskConsumer:
         self._windows.take(delivery.queue)
         if delivery.redelivered and self._runs_on(call, delivery):
             return
-        crashes = self._ledger.crashes(call.id) if delivery.redelivered or call.attempt > 1 else 0
-        if self._is_refused(delivery, call, task, crashes):
-            return
+        self._admission.ask(delivery, call, task, self._take)
+
+    def _take(self, delivery: Delivery, call: Call, task: Task, crashes: int) -> None:
+        """It may run."""
         execution = Execution(delivery, call, task, crashes=crashes, decode=self._decode, max_message=self._max_message)
         if execution.runs_once and not self._in_hand:
             self._answers.end_delivery(execution)  # it starts at once: the lane need not say so
@@ -123,16 +124,6 @@ class TaskConsumer:
                     self._answers.release(delivery)
                 return True
         return False
-
-    def _is_refused(self, delivery: Delivery, call: Call, task: Task, crashes: int) -> bool:
-        """Whether it must not be run, and was answered."""
-        status = self._ledger.exit_status(call.id) if crashes else ""
-        canceled = self._canceled.get(call.id, call.deadline)
-        refused = refusal(call, crashes, canceled, is_long=task.long, exit_status=status)
-        if refused is not None:
-            is_given_up = refused.outcome is Outcome.WORKER_LOST and crashes >= MAX_DELIVERIES
-            self._answers.refuse(delivery, call, refused, exit_status=status if is_given_up else "")
-        return refused is not None
 
     def _turn_away(self, delivery: Delivery) -> None:
         """It came while nothing is taken: back, and let its queue send no more."""

@@ -6,6 +6,8 @@ from typing import Any
 
 import pika
 
+from crew.protocol.topology import Queue
+
 
 @contextmanager
 def channel(url: str) -> Iterator[Any]:
@@ -54,3 +56,15 @@ def depth(url: str, queue: str) -> int:
     """Messages that are ready in `queue`."""
     with channel(url) as raw:
         return int(raw.queue_declare(queue, passive=True).method.message_count)
+
+
+def consumers(url: str, queue: str) -> int:
+    """Who consumes `queue`."""
+    with channel(url) as raw:
+        return int(raw.queue_declare(queue, passive=True).method.consumer_count)
+
+
+def declare(url: str, queue: Queue) -> None:
+    """Declare `queue`, as workers do."""
+    with channel(url) as raw:
+        raw.queue_declare(queue.name, durable=True, arguments=queue.arguments)

@@ -29,7 +29,7 @@ assert_type(crew.__version__, str)
 # --- a worker script ------------------------------------------------------------------------------------------------
 
 
-@Task("resize", timeout=10)
+@Task("resize", timeout=10, long=True)
 def resize(image: dict[str, int], *, quality: float = 0.8) -> int:
     return image["width"] // 2
 
@@ -55,6 +55,7 @@ def fetch(url: str) -> str:
 
 assert_type(fetch("x"), str)
 Task("fetch", retries="3")  # type: ignore[arg-type]
+Task("fetch", long=2)  # type: ignore[arg-type]
 Task("fetch", backoff=1)  # type: ignore[arg-type]
 Task("fetch", retry_on=(SystemExit,))  # type: ignore[arg-type]
 

@@ -9,7 +9,7 @@ import pytest
 from pika import exceptions
 from pika.adapters.utils import connection_workflow as workflow
 
-from crew.amqp.fault import LinkFault, LinkRefused, fault_of
+from crew.amqp.fault import PERMISSIONS, LinkFault, LinkRefused, fault_of
 from crew.errors import ConnectionError, CrewError
 
 
@@ -166,6 +166,10 @@ def test_a_refusal_that_no_further_attempt_would_mend_is_told_apart(error: BaseE
     [
         exceptions.StreamLostError("Transport indicated EOF"),
         exceptions.ConnectionClosedByBroker(320, "CONNECTION_FORCED"),
+        # The connection broke while we logged in, which pika takes for a refusal.
+        exceptions.ProbableAuthenticationError(repr(exceptions.StreamLostError("Transport indicated EOF"))),
+        exceptions.ProbableAccessDeniedError(repr(exceptions.StreamLostError("Transport indicated EOF"))),
+        exceptions.IncompatibleProtocolError(repr(exceptions.StreamLostError("Transport indicated EOF"))),
         exceptions.ProbableAccessDeniedError(
             exceptions.ConnectionClosedByBroker(541, "INTERNAL_ERROR - access to vhost '/' refused: vhost '/' is down")
         ),
@@ -180,6 +184,17 @@ def test_a_broker_that_may_come_back_is_tried_again(error: BaseException) -> Non
     assert not isinstance(fault_of(error), LinkRefused)
 
 
+@pytest.mark.parametrize("text", ["access to", "configure access to"])
+def test_a_user_who_may_not_is_told_what_he_needs(text: str) -> None:
+    refused = exceptions.ChannelClosedByBroker(
+        403, f"ACCESS_REFUSED - {text} queue 'crew.tasks.x' in vhost '/v' refused for user 'o'dd'"
+    )
+    assert str(fault_of(refused)) == (
+        "user \"o'dd\" may not use queue 'crew.tasks.x' in virtual host '/v': "
+        f"give it configure, write and read permission for {PERMISSIONS}"
+    )
+
+
 def test_the_code_of_the_broker_is_kept() -> None:
     assert fault_of(exceptions.ChannelClosedByBroker(404, "NOT_FOUND - no queue 'q'")).code == 404
     assert fault_of(exceptions.StreamLostError("x")).code == 0
@@ -188,3 +203,12 @@ def test_the_code_of_the_broker_is_kept() -> None:
 def test_a_fault_stays_a_fault() -> None:
     assert isinstance(fault_of(LinkFault("the channel is closed")), LinkFault)
     assert str(fault_of(LinkFault("the channel is closed"))) == "the channel is closed"
+
+
+def test_a_queue_whose_only_node_is_down_is_named_with_the_way_out() -> None:
+    told = "NOT_FOUND - home node 'rabbit@a' of durable queue 'crew.tasks.t' in vhost '/' is down or inaccessible"
+    fault = fault_of(exceptions.ChannelClosedByBroker(404, told))
+
+    assert "queue crew.tasks.t is on node rabbit@a alone, which is down" in str(fault)
+    assert "CREW_QUEUE_TYPE=quorum" in str(fault)
+    assert not isinstance(fault, LinkRefused)  # it may come back

@@ -91,3 +91,19 @@ def test_a_call_that_the_broker_gave_back_says_why(reason: str, kind: type[error
     answer = answer_to(a_call("17"), DeadLetter("17", reason))
     assert type(answer) is kind
     assert (answer.task, answer.id) == ("t", "17")
+
+
+@pytest.mark.parametrize("is_letter", [True, False])
+def test_a_call_that_has_started_and_then_expires_in_its_queue_was_not_finished(is_letter: bool) -> None:
+    call = a_call()
+    call.has_started = True
+    expired = reply(Outcome.EXPIRED, Failure(type_name="ExpirationError", message="no worker took it"))
+    answer = answer_to(call, DeadLetter("17", "expired") if is_letter else expired)
+    assert isinstance(answer, errors.TimeoutError)
+    assert "could not finish it, and no other took it in time" in str(answer)
+
+
+def test_a_call_that_a_quorum_queue_has_given_up_names_what_did_that() -> None:
+    answer = answer_to(a_call("17"), DeadLetter("17", "delivery_limit"))
+    assert "call 17 of task 't' was delivered more often than the policy of its queue allows" in str(answer)
+    assert "delivery-limit" in str(answer)

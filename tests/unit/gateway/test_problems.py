@@ -101,3 +101,12 @@ def test_a_task_that_was_interrupted_tells_developers_where_it_was() -> None:
     error = errors.TimeoutError(task="a", id="7", traceback="line 7")
     assert problem_of(error, KINDS[errors.TimeoutError], with_traceback=True).traceback == "line 7"
     assert problem_of(error, KINDS[errors.TimeoutError], with_traceback=False).traceback is None
+
+
+def test_where_the_broker_is_is_for_developers_only() -> None:
+    told = "task 't' is not called: the broker is away: amqp://me:***@10.0.0.7:5672/%2Fshop: connection refused"
+    error = errors.ConnectionError(told)
+
+    assert problem_of(error, KINDS[errors.ConnectionError], with_traceback=True).detail == told
+    hidden = problem_of(error, KINDS[errors.ConnectionError], with_traceback=False).detail
+    assert hidden == "task 't' is not called: the broker is away: connection refused"

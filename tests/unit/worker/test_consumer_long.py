@@ -1,13 +1,16 @@
 """Calls that are acknowledged when they start, and those that overstay as they are not."""
 
+import asyncio
 import logging
 import time
 
+import msgspec
 import pytest
 
 from crew.protocol import failure, topology
 from crew.protocol.message import Outcome
-from tests.unit.deliveries import RecordingChannel
+from crew.worker.admission import COUNTED_WITHIN
+from tests.unit.deliveries import RecordingChannel, an_execution
 from tests.unit.worker.test_consumer import Worker
 from tests.waiting import until
 
@@ -131,4 +134,42 @@ async def test_a_task_that_outlasts_the_brokers_patience_is_told_of_with_the_way
     assert [one.getMessage().startswith(told + "@Task('t', long=True)") for one in caplog.records] == [True] * (
         not long
     )
+    worker.consumer.stop()
+
+
+# --- deaths that nobody has seen yet --------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_comes_again_before_the_death_of_its_process_is_counted_waits_for_that() -> None:
+    worker = Worker()
+    elsewhere = an_execution()
+    elsewhere.call = msgspec.structs.replace(elsewhere.call, id="17")
+    worker.ledger.begin(0, elsewhere)
+    worker.receives(redelivered=True)
+    assert worker.lane.executions == []
+    worker.ledger.record_crash(0, -9)
+    await until(lambda: worker.lane.executions)
+    assert worker.lane.executions[0].attempt == 2
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("lost", [True, False])
+async def test_a_call_that_waits_for_that_is_not_run_where_it_was_lost_or_the_worker_drains(lost: bool) -> None:
+    worker = Worker()
+    elsewhere = an_execution()
+    elsewhere.call = msgspec.structs.replace(elsewhere.call, id="17")
+    worker.ledger.begin(0, elsewhere)
+    delivery = worker.receives(redelivered=True)
+    channel = worker.channel
+    if lost:
+        channel.is_open = False
+        worker.consumer.on_lost()
+        await asyncio.sleep(COUNTED_WITHIN)
+        await asyncio.sleep(0.01)
+    else:
+        await worker.consumer.drain()
+        await until(lambda: channel.requeued == [delivery.tag])
+    assert worker.lane.executions == []
     worker.consumer.stop()

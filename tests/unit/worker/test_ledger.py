@@ -335,3 +335,17 @@ def test_as_many_executions_as_there_are_slots_are_noted_again_and_again() -> No
         for execution in running:
             ledger.end(execution)
             ledger.end(execution)
+
+
+def test_a_call_runs_until_it_ends_or_its_process_is_known_to_be_dead() -> None:
+    ledger = Ledger(2, 4)
+    assert not ledger.is_running("17")
+    execution = an_execution_of("17")
+    ledger.begin(1, execution)
+    assert ledger.is_running("17")
+    ledger.end(execution)
+    assert not ledger.is_running("17")
+    lost = once(ledger)
+    assert ledger.is_running(lost.call.id)
+    ledger.record_crash(0, -9)
+    assert not ledger.is_running(lost.call.id)

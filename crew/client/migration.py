@@ -1,0 +1,135 @@
+"""Gives a task's queue that exists with other arguments those that it should have, and keeps what waits in it.
+
+RabbitMQ cannot change a queue's arguments: it has to be deleted and declared anew. Meanwhile its messages wait in a
+holding queue. Interrupted at any step, it goes on from there when it is run again:
+
+    queue with other arguments, messages -> holding queue    each acknowledged when the holding queue has it
+    queue with other arguments, empty                        deleted, where it is empty still and nobody consumes it
+    no queue                                                 declared
+    queue as it should be, holding queue -> queue            in the same way; then the holding queue is deleted
+"""
+
+import msgspec
+
+from crew.amqp import Delivery
+from crew.amqp.carrier import WINDOW, Carrier
+from crew.amqp.confirm import ConfirmStatus
+from crew.amqp.depth import Depth
+from crew.amqp.fault import NOT_IMPLEMENTED, PRECONDITION_FAILED, LinkFault
+from crew.amqp.scan import scan
+from crew.amqp.visit import Visit
+from crew.errors import CrewError, Overloaded, UnknownTask
+from crew.protocol.topology import Queue
+
+
+class Migrated(msgspec.Struct, frozen=True):
+    """What came of a migration.
+
+    Attributes:
+        has_changed: whether the queue was declared anew, now or by a migration that was interrupted.
+        moved: messages that are back in it.
+        lost: calls that came in the very moment in which a quorum queue was deleted.
+    """
+
+    has_changed: bool
+    moved: int = 0
+    lost: int = 0
+
+
+async def migrate(visit: Visit, queue: Queue, holding: Queue) -> Migrated:
+    """Give the queue of that name the arguments of `queue`, with the messages that wait in it, in their order.
+
+    Args:
+        holding: where they wait meanwhile.
+
+    Raises:
+        CrewError: it has consumers, or was declared by somebody else meanwhile.
+        UnknownTask: there is no such queue, and nothing of an earlier migration.
+        Overloaded: the new queue is too short for what waited in the old one.
+        LinkFault: the connection broke.
+    """
+    lost = 0
+    is_held = await visit.depth(holding.name) is not None
+    if await visit.depth(queue.name) is None and not is_held:
+        raise UnknownTask(f"there is no queue {queue.name}: no worker has ever served its task")
+    await _check_room(visit, queue, holding)
+    while not await _is_as_it_should_be(visit, queue):
+        await _check_idle(visit, queue)
+        if not is_held:
+            await visit.declare(holding)
+            is_held = True
+        await _carry(visit, queue.name, holding.name)
+        lost += await _delete(visit, queue.name)
+    if not is_held:
+        return Migrated(has_changed=False)
+    moved = 0
+    while _has_any(await visit.depth(holding.name)):
+        moved += await _carry(visit, holding.name, queue.name)
+    await _delete(visit, holding.name)
+    return Migrated(True, moved, lost)
+
+
+async def _is_as_it_should_be(visit: Visit, queue: Queue) -> bool:
+    """Whether `queue` has these arguments; it is declared where it is not there."""
+    try:
+        await visit.declare(queue)
+    except LinkFault as fault:
+        if fault.code != PRECONDITION_FAILED:
+            raise
+        return False
+    return True
+
+
+async def _check_idle(visit: Visit, queue: Queue) -> None:
+    depth = await visit.depth(queue.name)
+    if depth is not None and depth.consumers:
+        raise CrewError(f"{queue.name} is served by {_consumers(depth.consumers)}: stop its workers first")
+
+
+async def _check_room(visit: Visit, queue: Queue, holding: Queue) -> None:
+    """What does not fit would be left behind, and come last when it is moved at last."""
+    room = queue.arguments.get("x-max-length")
+    depths = [await visit.depth(name) for name in (queue.name, holding.name)]
+    waiting = sum(depth.ready for depth in depths if depth is not None)
+    if room is not None and waiting > room:
+        raise Overloaded(f"{waiting} calls wait in {queue.name}, more than --max-queue {room}: let workers run some")
+
+
+def _consumers(count: int) -> str:
+    return "a consumer" if count == 1 else f"{count} consumers"
+
+
+async def _carry(visit: Visit, source: str, target: str) -> int:
+    """Carry what `source` holds to `target`, in its order; returns how many that were."""
+
+    def take(delivery: Delivery) -> bool:
+        if not has_refused:
+            carrier.carry(delivery, target, delivery.properties)
+        return bool(has_refused)
+
+    has_refused: list[ConfirmStatus] = []
+    carrier = Carrier(lambda _, status: has_refused.append(status))
+    await scan(visit, source, take, window=WINDOW, settled=carrier.settled)
+    if has_refused:
+        why = "is full" if has_refused[0] is ConfirmStatus.REFUSED else "is gone"
+        raise Overloaded(f"{target} {why}: the rest waits in {source}, and this can be run again")
+    return carrier.carried
+
+
+async def _delete(visit: Visit, queue: str) -> int:
+    """Delete `queue` where it is empty and idle; returns how many messages went with it all the same."""
+    try:
+        return await visit.delete(queue, if_idle=True)
+    except LinkFault as fault:
+        if fault.code == PRECONDITION_FAILED:  # something came, or somebody: the next round looks again
+            return 0
+        if fault.code != NOT_IMPLEMENTED:
+            raise
+    await visit.reopen()
+    if _has_any(await visit.depth(queue)):
+        return 0
+    return await visit.delete(queue, if_idle=False)
+
+
+def _has_any(depth: Depth | None) -> bool:
+    return depth is not None and depth.ready > 0

@@ -1,0 +1,278 @@
+"""`crew parked`: what was given up is looked at, sent to its task again, or deleted, and nothing is lost on the way."""
+
+import gzip
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pika
+import pytest
+from click.testing import CliRunner, Result
+
+from crew.cli import main
+from crew.protocol import topology
+from tests.integration import raw
+from tests.processes import Processes
+from tests.waiting import eventually
+
+NOW = 1_800_000_000  # epoch seconds
+Crew = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def url(vhost_url: Callable[[], str]) -> str:
+    """A virtual host whose parked queue, and the queue of whose task `echo`, are these tests' alone."""
+    url = vhost_url()
+    with raw.channel(url) as channel:
+        for queue in (topology.parked_queue(), topology.task_queue("echo"), topology.task_queue("full", max_queue=1)):
+            channel.queue_declare(queue.name, durable=True, arguments=queue.arguments)
+    return url
+
+
+@pytest.fixture(autouse=True)
+def empty(url: str) -> None:
+    """Each test begins with nothing parked and nothing waiting."""
+    with raw.channel(url) as channel:
+        for queue in ("crew.parked", "crew.tasks.echo", "crew.tasks.full"):
+            channel.queue_purge(queue)
+
+
+@pytest.fixture
+def crew(url: str) -> Crew:
+    """Run a `crew` command to its end."""
+
+    def run(*arguments: str, given: str = "") -> Result:
+        return CliRunner().invoke(main, [*arguments], input=given, env={"CREW_AMQP_URL": url}, catch_exceptions=False)
+
+    return run
+
+
+def park(url: str, *ids: str, task: Any = "echo", body: bytes = b"null", **properties: Any) -> None:
+    """Put messages into the parked queue, as workers do."""
+    headers = {"crew-task": task, "crew-reason": "3 worker processes died", **properties.pop("headers", {})}
+    given = {"content_type": "application/json", "delivery_mode": 2, "timestamp": NOW, **properties}
+    with raw.channel(url) as channel:
+        channel.confirm_delivery()
+        for id in ids:
+            sent = pika.BasicProperties(correlation_id=id, headers=headers, **given)
+            channel.basic_publish("", "crew.parked", body, sent, mandatory=True)
+
+
+def waiting(url: str, queue: str) -> list[str]:
+    """Ids of what is in `queue`, which is emptied."""
+    found = []
+    with raw.channel(url) as channel:
+        while (got := channel.basic_get(queue, auto_ack=True))[0] is not None:
+            found.append(got[1].correlation_id)
+    return found
+
+
+# --- list and show ---------------------------------------------------------------------------------------------------
+
+
+def test_each_message_is_a_line_that_says_when_where_and_why(url: str, crew: Crew) -> None:
+    park(url, "first", headers={"crew-host": "web1", "crew-exit-status": "SIGSEGV"})
+    park(url, "second", task="other")
+
+    listed = crew("parked", "list")
+
+    first, second = listed.stdout.splitlines()
+    expected = ["first", "echo", "2027-01-15T08:00:00Z", "SIGSEGV", "web1", "3", "worker", "processes", "died"]
+    assert first.split() == expected
+    assert second.split()[:2] == ["second", "other"]
+    assert listed.stderr == "2 messages in crew.parked\n"
+
+
+def test_looking_changes_nothing(url: str, crew: Crew) -> None:
+    ids = [f"{number:04}" for number in range(450)]  # more than one window
+    park(url, *ids)
+
+    for _ in range(2):
+        assert [line.split()[0] for line in crew("parked", "list").stdout.splitlines()] == ids
+        assert json.loads(crew("parked", "list", "--json").stdout.splitlines()[-1])["id"] == ids[-1]
+        assert crew("parked", "show", ids[7]).exit_code == 0
+
+    assert waiting(url, "crew.parked") == ids
+
+
+def test_a_message_is_shown_with_its_payload_decoded(url: str, crew: Crew) -> None:
+    body = json.dumps({"name": "ü", "many": list(range(20_000))}).encode()
+    park(url, "one", body=gzip.compress(body), content_encoding="gzip", headers={"mine": "x"})
+
+    shown = crew("parked", "show", "one").stdout
+
+    assert '"name": "ü"' in shown
+    assert "mine: x" in shown
+    assert "content_encoding: gzip" in shown
+    assert "more characters: --raw" in shown
+    assert len(shown) < 10_000
+    assert gzip.decompress(crew("parked", "show", "one", "--raw").stdout_bytes) == body
+
+
+def test_nothing_that_was_sent_can_move_the_cursor_or_break_the_listing(url: str, crew: Crew) -> None:
+    nasty = "\x1b[2J\n\r\u202e\u0085 ü"
+    deep: Any = "end"
+    for _ in range(60):
+        deep = {"t": [deep, None, b"\xff\x00", 7]}
+    for headers in ({nasty: nasty}, {"deep": deep}, {"crew-reason": 7, "crew-task": [1], "crew-host": b"\xff"}):
+        park(url, nasty, body=nasty.encode(), content_type=nasty, headers=headers)
+        park(url, b"\xff\x1b", task=nasty, body=b"{" * 99_999, headers=headers)  # type: ignore[arg-type]
+    with raw.channel(url) as channel:
+        channel.basic_publish("", "crew.parked", b"\x1b", pika.BasicProperties())
+
+    listed = crew("parked", "list").stdout
+    lines = listed.splitlines()
+    assert len(lines) == 7
+    assert all(line.isprintable() for line in lines)
+    as_json = [json.loads(line) for line in crew("parked", "list", "--json").stdout.splitlines()]
+    assert len(as_json) == 7
+    for message in as_json:
+        shown = crew("parked", "show", message["id"])
+        assert shown.exit_code == 0
+        assert all(line.isprintable() for line in shown.stdout.splitlines())
+
+
+def test_nothing_parked_is_no_error(vhost_url: Callable[[], str]) -> None:
+    listed = CliRunner().invoke(main, ["parked", "list", "--url", vhost_url()])
+    assert (listed.exit_code, listed.stdout, listed.stderr) == (0, "", "0 messages in crew.parked\n")
+
+
+def test_a_listing_takes_no_more_memory_for_more_messages(url: str, processes: Processes) -> None:
+    park(url, *map(str, range(300)), body=os.urandom(200_000))  # 60 MB
+
+    script = (
+        "import resource, sys; from crew.cli import main\n"
+        "try: main(['parked', 'list'])\n"
+        "finally: print('MiB', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    listing = processes.start(sys.executable, "-c", script, environment={"CREW_AMQP_URL": url})
+    listing.ends(timeout=20)
+
+    assert "300 messages" in listing.output
+    assert int(listing.output.split()[-1]) < 64
+
+
+# --- replay ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_replay_is_the_same_call_anew(url: str, crew: Crew) -> None:
+    headers = {"mine": "x", "crew-attempt": 3, "crew-deadline": 5, "crew-timeout": 1500, "crew-client": "gone"}
+    park(url, "one", body=b'"payload"', headers=headers, reply_to="crew.reply.gone", priority=7)
+
+    done = crew("parked", "replay", "one", "--expiration", "60")
+
+    assert (done.exit_code, done.stdout) == (0, "1 message sent to their tasks again\n")
+    with raw.channel(url) as channel:
+        _, properties, body = channel.basic_get("crew.tasks.echo", auto_ack=True)
+    deadline = properties.headers.pop("crew-deadline")
+    assert deadline / 1000 == pytest.approx(time.time() + 60, abs=10)
+    assert properties.headers == {"crew-task": "echo", "mine": "x", "crew-timeout": 1500}
+    assert (body, properties.correlation_id, properties.content_type) == (b'"payload"', "one", "application/json")
+    assert (properties.reply_to, properties.delivery_mode, properties.priority) == (None, 2, 7)
+    assert raw.depth(url, "crew.parked") == 0
+
+
+def test_what_is_not_meant_stays_where_it_is(url: str, crew: Crew) -> None:
+    park(url, *(f"{number:03}" for number in range(300)), task="other")
+    park(url, "a", "b", "c")
+
+    assert crew("parked", "replay", "--task", "echo").exit_code == 0
+
+    assert waiting(url, "crew.tasks.echo") == ["a", "b", "c"]
+    assert waiting(url, "crew.parked") == [f"{number:03}" for number in range(300)]
+
+
+@pytest.mark.parametrize(
+    ("task", "says"),
+    [("nobody", "no worker has ever served the task 'nobody'"), ("full", "the queue of the task 'full' is full")],
+)
+def test_what_its_task_cannot_take_stays_parked_with_one_sentence(url: str, crew: Crew, task: str, says: str) -> None:
+    raw.send(url, "crew.tasks.full", b"1")
+    park(url, "stays", task=task)
+    park(url, "goes")
+
+    done = crew("parked", "replay", "--all")
+
+    assert done.exit_code == 7
+    assert done.stderr == f"crew: stays stays parked: {says}\n"
+    assert (waiting(url, "crew.tasks.echo"), waiting(url, "crew.parked")) == (["goes"], ["stays"])
+
+
+def test_a_message_without_an_id_or_a_task_is_told_and_stays(url: str, crew: Crew) -> None:
+    with raw.channel(url) as channel:
+        channel.basic_publish("", "crew.parked", b"?", pika.BasicProperties())
+
+    done = crew("parked", "replay", "--all")
+
+    assert done.exit_code == 7
+    assert "its task must be a string" in done.stderr
+    assert raw.depth(url, "crew.parked") == 1
+
+
+@pytest.mark.parametrize("command", ["replay", "purge"])
+def test_a_command_that_is_killed_half_way_loses_nothing(url: str, processes: Processes, command: str) -> None:
+    ids = [f"{number:05}" for number in range(1_500)]
+    park(url, *ids)
+    flags = ["--all", "--yes"] if command == "purge" else ["--all"]
+
+    killed = processes.start(
+        sys.executable, "-m", "crew", "parked", command, *flags, environment={"CREW_AMQP_URL": url}
+    )
+    eventually(lambda: raw.depth(url, "crew.parked") < 1_400)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.ends(5)
+
+    eventually(lambda: raw.consumers(url, "crew.parked") == 0)
+    kept, sent = waiting(url, "crew.parked"), waiting(url, "crew.tasks.echo")
+    assert kept == ids[-len(kept) :] if kept else True
+    if command == "replay":
+        assert sorted({*kept, *sent}) == ids
+        assert len(kept) + len(sent) - len(ids) <= 50  # what was on its way
+
+
+# --- purge -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_purge_asks_and_deletes_what_is_meant(url: str, crew: Crew) -> None:
+    park(url, "old", timestamp=1_600_000_000)
+    park(url, "new", timestamp=int(time.time()))
+    park(url, "undated", timestamp=None)
+
+    assert crew("parked", "purge", "--older-than", "7d", given="n\n").exit_code == 1
+    asked = crew("parked", "purge", "--older-than", "7d", given="y\n")
+
+    assert "Delete 1 message for ever?" in asked.stdout
+    assert asked.stdout.endswith("1 message deleted\n")
+    assert waiting(url, "crew.parked") == ["new", "undated"]
+
+
+def test_an_id_that_no_message_has_is_one_sentence(url: str, crew: Crew) -> None:
+    for command in ("show", "replay", "purge"):
+        done = crew("parked", command, "nobody", *(["--yes"] if command == "purge" else []))
+        assert (done.exit_code, done.stderr) == (7, "crew: no parked message has the id nobody\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["replay"],
+        ["purge"],
+        ["replay", "--all", "id"],
+        ["purge", "--all", "--task", "x"],
+        ["purge", "--older-than", "x"],
+    ],
+)
+def test_a_command_that_does_not_say_which_is_wrong_usage(crew: Crew, arguments: list[str]) -> None:
+    assert crew("parked", *arguments).exit_code == 2
+
+
+def test_a_broker_that_is_away_is_one_sentence(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crew.amqp.visit.REACHED_WITHIN", 0.5)
+    done = crew("parked", "list", "--url", "amqp://127.0.0.1:1/")
+    assert done.exit_code == 6
+    assert done.stderr.startswith("crew: the broker was not reached")
+    assert len(done.stderr.splitlines()) == 1

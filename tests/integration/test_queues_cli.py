@@ -1,0 +1,161 @@
+"""`crew queues migrate`: a queue gets the arguments that it should have, and keeps its calls."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pika
+import pytest
+from click.testing import CliRunner, Result
+
+from crew.cli import main
+from crew.protocol import topology
+from tests.integration import raw
+from tests.processes import Processes
+from tests.waiting import eventually
+
+QUEUE, HOLDING = "crew.tasks.moving", "crew.moved.moving"
+OLD = {"x-max-priority": 5}
+
+Crew = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def url(vhost_url: Callable[[], str]) -> str:
+    """A virtual host of these tests' own."""
+    return vhost_url()
+
+
+@pytest.fixture
+def crew(url: str) -> Crew:
+    """Run a `crew` command to its end."""
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(main, arguments, env={"CREW_AMQP_URL": url}, catch_exceptions=False)
+
+    return run
+
+
+def fill(url: str, count: int, arguments: dict[str, Any] | None = None, **properties: Any) -> list[str]:
+    """Declare the queue with other arguments, with messages in it; their ids."""
+    ids = [f"{number:05}" for number in range(count)]
+    with raw.channel(url) as channel:
+        for queue in (QUEUE, HOLDING):
+            channel.queue_delete(queue)
+        channel.queue_declare(QUEUE, durable=True, arguments=OLD if arguments is None else arguments)
+        channel.confirm_delivery()
+        for id in ids:
+            given = pika.BasicProperties(correlation_id=id, delivery_mode=2, **properties)
+            channel.basic_publish("", QUEUE, id.encode(), given, mandatory=True)
+    return ids
+
+
+def taken(url: str, queue: str = QUEUE) -> list[tuple[str, bytes, Any]]:
+    """Id, body and headers of all that waits."""
+    found = []
+    with raw.channel(url) as channel:
+        while (got := channel.basic_get(queue, auto_ack=True))[0] is not None:
+            headers = dict(got[1].headers or {})
+            headers.pop("x-delivery-count", None)  # the broker's own, of a quorum queue
+            found.append((got[1].correlation_id, got[2], headers))
+    return found
+
+
+def has_arguments(url: str, arguments: dict[str, Any]) -> bool:
+    """Whether the queue has these."""
+    with raw.channel(url) as channel:
+        try:
+            channel.queue_declare(QUEUE, durable=True, arguments=arguments)
+        except pika.exceptions.ChannelClosedByBroker:
+            return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("flags", "arguments"),
+    [
+        ([], topology.task_queue("moving").arguments),
+        (["--max-queue", "1000"], topology.task_queue("moving", max_queue=1000).arguments),
+        (["--queue-type", "quorum"], topology.of_type(topology.task_queue("moving"), "quorum").arguments),  # type: ignore[union-attr]
+    ],
+    ids=["crew's", "bounded", "quorum"],
+)
+def test_a_queue_gets_other_arguments_and_keeps_its_calls_in_order(
+    url: str, crew: Crew, flags: list[str], arguments: dict[str, Any]
+) -> None:
+    headers = {"mine": "x", "deep": {"a": [1, None, {"b": b"\xff"}]}, "crew-deadline": 2**40}
+    ids = fill(url, 120, headers=headers)
+
+    done = crew("queues", "migrate", "moving", *flags)
+
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout == f"{QUEUE} was declared anew, with 120 messages that waited in it\n"
+    assert has_arguments(url, arguments)
+    assert taken(url) == [(id, id.encode(), headers) for id in ids]
+    assert crew("queues", "migrate", "moving", *flags).stdout == f"{QUEUE} has the right arguments already\n"
+    with pytest.raises(pika.exceptions.ChannelClosedByBroker):
+        raw.depth(url, HOLDING)
+
+
+def test_a_quorum_queue_becomes_classic_again(url: str, crew: Crew) -> None:
+    ids = fill(url, 20, {"x-queue-type": "quorum"})
+    assert crew("queues", "migrate", "moving").exit_code == 0
+    assert [id for id, _, _ in taken(url)] == ids
+
+
+def test_urgent_calls_stay_before_others(url: str, crew: Crew) -> None:
+    fill(url, 5, priority=1)
+    with raw.channel(url) as channel:
+        channel.basic_publish("", QUEUE, b"", pika.BasicProperties(correlation_id="urgent", priority=4))
+    assert crew("queues", "migrate", "moving").exit_code == 0
+    assert [id for id, _, _ in taken(url)] == ["urgent", "00000", "00001", "00002", "00003", "00004"]
+
+
+def test_a_queue_that_is_served_is_left_alone(url: str, crew: Crew) -> None:
+    fill(url, 0)
+    with raw.channel(url) as channel:
+        channel.basic_consume(QUEUE, lambda *_: None)
+        done = crew("queues", "migrate", "moving")
+    assert done.exit_code == 7
+    assert done.stderr == f"crew: {QUEUE} is served by a consumer: stop its workers first\n"
+    assert has_arguments(url, OLD)
+
+
+def test_what_would_not_fit_is_told_before_anything_is_moved(url: str, crew: Crew) -> None:
+    fill(url, 3)
+    done = crew("queues", "migrate", "moving", "--max-queue", "2")
+    assert done.exit_code == 7
+    assert done.stderr.startswith(f"crew: 3 calls wait in {QUEUE}, more than --max-queue 2")
+    assert raw.depth(url, QUEUE) == 3
+
+
+def test_a_task_that_has_no_queue_is_told(url: str, crew: Crew) -> None:
+    assert crew("queues", "migrate", "nobody").exit_code == 3
+
+
+def test_a_migration_that_is_killed_goes_on_when_it_is_run_again(url: str, crew: Crew, processes: Processes) -> None:
+    ids = fill(url, 1_500)
+
+    def is_under_way() -> bool:
+        try:
+            return 0 < raw.depth(url, HOLDING) < 1_450
+        except pika.exceptions.ChannelClosedByBroker:
+            return False
+
+    for _ in range(2):  # on the way there; and again, wherever it is then
+        killed = processes.start(
+            sys.executable, "-m", "crew", "queues", "migrate", "moving", environment={"CREW_AMQP_URL": url}
+        )
+        eventually(is_under_way)
+        os.kill(killed.pid, signal.SIGKILL)
+        killed.ends(5)
+    eventually(lambda: raw.consumers(url, HOLDING) == 0)
+
+    assert eventually(lambda: crew("queues", "migrate", "moving").exit_code == 0)
+
+    assert has_arguments(url, topology.task_queue("moving").arguments)
+    found = [id for id, _, _ in taken(url)]
+    assert sorted(set(found)) == ids
+    assert len(found) <= len(ids) + 2 * 50  # what was on its way when it was killed

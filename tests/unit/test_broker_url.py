@@ -1,0 +1,115 @@
+"""The URL of a broker: what it may hold, and that no message shows a password."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crew import SettingsError
+from crew.broker_url import BrokerUrl, parse, redacted, split
+from crew.settings import environment_for_child, load
+
+FILES = {"cacertfile": "/ca.pem", "certfile": "/cert.pem", "keyfile": "/key.pem"}
+
+
+@given(st.text(min_size=1), st.text(min_size=1), st.text(min_size=1))
+def test_whatever_is_in_a_password_arrives_as_it_was_written(username: str, password: str, vhost: str) -> None:
+    written = parse("amqp://host/", parts={"username": username, "password": password, "vhost": vhost})
+
+    again = parse(str(written))
+
+    assert (again.username, again.password, again.vhost) == (username, password, vhost)
+
+
+def test_several_urls_have_commas_between_them_and_one_may_have_a_comma_inside() -> None:
+    assert split("amqp://a/, amqps://me:pa,ss@b/") == ["amqp://a/", "amqps://me:pa,ss@b/"]
+    assert parse("amqps://me:pa,ss@b/").password == "pa,ss"
+
+
+def test_parameters_survive_flags_and_the_way_to_a_child() -> None:
+    url = "amqps://host/?cacertfile=/a%26b/ca.pem&verify=verify_peer&server_name_indication=x.example&heartbeat=7"
+
+    settings = load(url, username="me", password="p&?w", environ={})
+    (child,) = load(environ=environment_for_child(settings)).urls
+
+    assert parse(child) == parse(settings.urls[0])
+    assert parse(child).parameters == {
+        "cacertfile": "/a&b/ca.pem",
+        "verify": "verify_peer",
+        "server_name_indication": "x.example",
+        "heartbeat": "7",
+    }
+
+
+def test_the_environment_names_files_for_urls_with_tls_that_name_none() -> None:
+    environ = {"CREW_AMQP_CA": "/ca.pem", "CREW_AMQP_CERT": "/cert.pem", "CREW_AMQP_KEY": "/key.pem"}
+
+    urls = [parse(url) for url in load("amqps://a/,amqps://b/?certfile=/own.pem,amqp://c/", environ=environ).urls]
+
+    assert [url.parameters for url in urls] == [FILES, {"cacertfile": "/ca.pem", "certfile": "/own.pem"}, {}]
+
+
+def test_a_relative_file_is_that_of_the_folder_where_it_was_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("here")
+    monkeypatch.chdir(folder)
+    assert parse("amqps://host/?cacertfile=ca.pem").parameters["cacertfile"] == str(folder / "ca.pem")
+
+
+def test_the_heartbeat_of_a_url_comes_before_that_of_the_environment() -> None:
+    environ = {"CREW_HEARTBEAT": "3"}
+
+    assert load("amqp://a/?heartbeat=20,amqp://b/?heartbeat=5", environ=environ).heartbeat == 5
+    assert load("amqp://a/", environ=environ).heartbeat == 3
+
+
+def test_a_connection_timeout_is_in_milliseconds_as_rabbitmq_has_it() -> None:
+    assert parse("amqp://a/?connection_timeout=1500").connection_timeout == 1.5
+    assert parse("amqp://a/").connection_timeout is None
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("amqps://host/?ssl_options={'ca_certs':'x'}", "has no parameter 'ssl_options' here, only heartbeat,"),
+        ("amqps://host/?password=secret", "has no parameter 'password' here"),
+        ("amqps://host/?keyfile", "keyfile in a broker's URL is empty"),
+        ("amqps://host/?keyfile=a&keyfile=b", "can have keyfile only once"),
+        ("amqps://host/?verify=maybe", "verify must be verify_peer or verify_none, not 'maybe'"),
+        ("amqp://host/?cacertfile=/ca.pem", "cacertfile is of no use without TLS .* write amqps://"),
+        ("amqp://host/?heartbeat=0", "heartbeat .* a number of seconds from 1 to 600, not '0'"),
+        ("amqp://host/?connection_timeout=1.5", "connection_timeout .* a number of milliseconds"),
+    ],
+)
+def test_a_parameter_that_cannot_be_is_named_with_what_can(url: str, told: str) -> None:
+    with pytest.raises(SettingsError, match=told) as raised:
+        parse(url)
+    assert "secret" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "odd", ["@", "/", ":", "#", "?", "%", ",", "[", "&", "\N{FULLWIDTH COMMERCIAL AT}", " ", "\n", "//"]
+)
+@pytest.mark.parametrize("scheme", ["amqp://", "amqps://", "http://", ""])
+def test_a_password_that_nobody_has_quoted_is_in_no_message(scheme: str, odd: str) -> None:
+    url = f"{scheme}me:5ecre7{odd}wor1d@host:5672/?cacertfile=x"
+    try:
+        shown = repr(load(url, environ={}))
+    except SettingsError as error:
+        shown = f"{error} {error.__cause__} {error.__context__ if not error.__suppress_context__ else ''}"
+    for part in ("5ecre7", "wor1d"):
+        assert part not in shown + redacted((url,))
+
+
+def test_a_url_whose_end_is_missing_shows_no_password_either() -> None:
+    with pytest.raises(SettingsError, match="port is no number") as raised:
+        parse("amqp://me:5ecre7")
+    assert "5ecre7" not in str(raised.value)
+
+
+def test_a_url_shows_neither_its_password_nor_its_parameters() -> None:
+    url = BrokerUrl(
+        scheme="amqps", host="h", port=1, username="me", password="5ecre7", vhost="v", parameters={"keyfile": "/k.pem"}
+    )
+    assert repr(url) == "BrokerUrl(amqps://me:***@h:1/v)"
