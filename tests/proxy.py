@@ -141,8 +141,8 @@ class Proxy:
             there, pipe.broker = await asyncio.open_connection(*self._broker)
             ways = [pipe.pump(self, reader, pipe.broker), pipe.pump(self, there, writer)]
             await asyncio.wait([asyncio.ensure_future(way) for way in ways], return_when=asyncio.FIRST_COMPLETED)
-        except OSError:
-            pass  # no broker: whoever has connected sees a reset, much as of a broker that is just going
+        except (OSError, asyncio.CancelledError):
+            pass  # no broker, or no proxy any longer: whoever has connected sees the end, much as of a broker that goes
         finally:
             pipe.close()
             self._pipes.discard(pipe)

@@ -48,13 +48,11 @@ class Attempts:
         try:
             while True:
                 await self._begin()
-                for task in await self._ended():
-                    self.url = self._going.pop(task)
-                    if (fault := _fault(task)) is None:
-                        return task.result()
-                    if not self._going or isinstance(fault, LinkRefused):
-                        raise fault
-                    self._on_failed(self.url, fault)
+                next_at = asyncio.get_running_loop().time() + NEXT_AFTER
+                while (patience := next_at - asyncio.get_running_loop().time()) > 0:
+                    for task in await self._ended(patience):
+                        if self._has_opened(task):
+                            return task.result()
         finally:
             await self._give_up(list(self._going))
 
@@ -65,10 +63,20 @@ class Attempts:
         url = next(self._urls)
         self._going[asyncio.ensure_future(self._open(url))] = url
 
-    async def _ended(self) -> "list[asyncio.Task[Wire]]":
-        """Those that have ended within the time until the next begins, in the order in which they began."""
-        ended, _ = await asyncio.wait(self._going, timeout=NEXT_AFTER, return_when=asyncio.FIRST_COMPLETED)
+    async def _ended(self, patience: float) -> "list[asyncio.Task[Wire]]":
+        """Those that have ended first, within `patience` seconds, in the order in which they began."""
+        ended, _ = await asyncio.wait(self._going, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         return [task for task in self._going if task in ended]
+
+    def _has_opened(self, task: "asyncio.Task[Wire]") -> bool:
+        """Whether it has opened; raises the fault where that is the end of all attempts."""
+        self.url = self._going.pop(task)
+        if (fault := _fault(task)) is None:
+            return True
+        if not self._going or isinstance(fault, LinkRefused):
+            raise fault
+        self._on_failed(self.url, fault)
+        return False
 
     async def _give_up(self, tasks: "list[asyncio.Task[Wire]]") -> None:
         for task in tasks:

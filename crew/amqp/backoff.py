@@ -1,11 +1,41 @@
 """How long to wait before an attempt: doubling, bounded, with jitter so that many peers do not come back at once."""
 
 import random
+import time
 from collections.abc import Callable
 from typing import Final
 
 FIRST: Final = 0.1  # seconds
 LONGEST: Final = 1.0  # seconds: a broker that is back is used within 2, on a busy machine too
+SETTLED_AFTER: Final = 5.0  # seconds: a connection that breaks sooner than that is one more failed attempt
+
+
+class Backoff:
+    """The delays of one link.
+
+    Args:
+        clock: seconds that pass; for tests.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._failed = 0
+        self._ready_at: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<Backoff after {self._failed} failed attempts>"
+
+    def on_ready(self) -> None:
+        """It is connected."""
+        self._ready_at = self._clock()
+
+    def next(self) -> float:
+        """Seconds to wait, as it is not connected any longer, or still not."""
+        ready_at, self._ready_at = self._ready_at, None
+        if ready_at is not None and self._clock() - ready_at >= SETTLED_AFTER:
+            self._failed = 0
+        self._failed += 1
+        return delay(self._failed)
 
 
 def delay(

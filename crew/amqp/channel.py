@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pika
-from pika import spec
 
-from crew.amqp.confirm import Confirm, ConfirmStatus
+from crew.amqp.confirm import Confirm
 from crew.amqp.delivery import Delivery, OnDelivery
 from crew.amqp.depth import Depth
 from crew.amqp.fault import LinkFault, fault_of
 from crew.amqp.guard import guarded
+from crew.amqp.unconfirmed import Unconfirmed
 from crew.amqp.wire import Wire
 from crew.protocol.properties import Properties
 from crew.protocol.topology import Binding, Exchange, Item, Queue
@@ -42,9 +42,7 @@ class Channel:
         self._on_closed = on_closed
         self._on_canceled = on_canceled
         self._waiting: set[asyncio.Future[Any]] = set()
-        self._published = 0
-        self._unconfirmed: dict[int, Confirm] = {}
-        self._returned: set[str | None] = set()  # None: of a message without an id, whose confirm comes next
+        self._unconfirmed = Unconfirmed()
         self._tags: dict[str, str] = {}
         self._done_through = 0
         self._is_lost = False
@@ -69,7 +67,7 @@ class Channel:
         self._pika.add_on_return_callback(guarded(self._on_return))
         await self._answered(opened)
         confirming: asyncio.Future[Any] = self._answer()
-        self._pika.confirm_delivery(guarded(self._on_confirm), lambda frame: _resolve(confirming, frame))
+        self._pika.confirm_delivery(guarded(self._unconfirmed.on_confirm), lambda frame: _resolve(confirming, frame))
         await self._answered(confirming)
 
     async def close(self) -> None:
@@ -222,9 +220,7 @@ class Channel:
         if not self.is_open:
             raise LinkFault("the channel is closed")
         self._pika.basic_publish(exchange, routing_key, body, properties, mandatory)
-        self._published += 1
-        confirm = self._unconfirmed[self._published] = Confirm(properties.correlation_id, len(body))
-        return confirm
+        return self._unconfirmed.add(properties.correlation_id, len(body))
 
     # --- what pika tells --------------------------------------------------------------------------------------------
 
@@ -242,29 +238,8 @@ class Channel:
         tag, topic = method.delivery_tag, method.routing_key
         on_delivery(Delivery(self, tag, queue, topic, method.redelivered, properties, body))
 
-    def _on_confirm(self, frame: Any) -> None:
-        """The broker has taken one message, or all up to one; unroutable ones came back just before."""
-        method = frame.method
-        status = ConfirmStatus.CONFIRMED if isinstance(method, spec.Basic.Ack) else ConfirmStatus.REFUSED
-        if not method.multiple:
-            self._settle(self._unconfirmed.pop(method.delivery_tag, None), status)
-            return
-        for tag in [tag for tag in self._unconfirmed if tag <= method.delivery_tag]:
-            self._settle(self._unconfirmed.pop(tag), status)
-
     def _on_return(self, _channel: object, _method: object, properties: Properties, _body: bytes) -> None:
-        self._returned.add(properties.correlation_id)
-
-    def _settle(self, confirm: Confirm | None, status: ConfirmStatus) -> None:
-        if confirm is None:
-            return
-        if self._returned and confirm.key in self._returned:
-            self._returned.discard(confirm.key)
-            status = ConfirmStatus.RETURNED
-        try:
-            confirm.settle(status)
-        except Exception:
-            logger.exception("%r: what should follow failed", confirm)
+        self._unconfirmed.on_return(properties.correlation_id)
 
     def _on_cancel(self, frame: Any) -> None:
         for queue, tag in list(self._tags.items()):
@@ -278,12 +253,9 @@ class Channel:
             if not future.done():
                 future.set_exception(fault)
                 future.exception()  # looked at, should nobody wait any longer
-        unconfirmed, self._unconfirmed = self._unconfirmed, {}
         self._tags.clear()
         self._on_closed(fault)
-        for confirm in unconfirmed.values():
-            is_too_large = fault.largest is not None and confirm.size > fault.largest
-            guarded(confirm.settle)(ConfirmStatus.TOO_LARGE if is_too_large else ConfirmStatus.LOST)
+        self._unconfirmed.lose(fault)
 
     # --- asking -----------------------------------------------------------------------------------------------------
 

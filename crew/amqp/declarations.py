@@ -5,6 +5,7 @@ his next message, but whoever is bound to it would hear nothing for ever. So wha
 again now and then, which costs the broker next to nothing where it is there.
 """
 
+import asyncio
 import logging
 import shlex
 from collections.abc import Awaitable, Callable, Iterable
@@ -62,6 +63,15 @@ class Declarations:
     async def renew(self) -> None:
         """Declare what may have vanished without a word: a queue that goes tells its consumers; raises LinkFault."""
         await self.declare([item for item in self._items if isinstance(item, Exchange | Binding)])
+
+    async def renew_until(self, ended: "asyncio.Future[LinkFault]") -> LinkFault:
+        """Renew them now and then; returns why the connection has ended, when it has."""
+        while not (await asyncio.wait([ended], timeout=RENEWED_EVERY))[0]:
+            try:
+                await self.renew()
+            except LinkFault as fault:
+                return fault
+        return ended.result()
 
     async def declare(self, items: Iterable[Item]) -> None:
         """Declare `items`, and remember nothing; one that exists with other arguments is used as it is.

@@ -1,5 +1,6 @@
 """What went wrong between us and the broker, in one sentence: pika's exceptions end here."""
 
+import asyncio
 import re
 import socket
 import ssl
@@ -17,6 +18,8 @@ PRECONDITION_FAILED = 406
 NOT_IMPLEMENTED = 540
 NOT_ALLOWED = 530
 _HOME_IS_DOWN = re.compile(r"home node '(.+?)' of durable queue '(.+)' in vhost .* is down")
+PERMISSIONS = r"^(crew\.|amq\.default$)"  # all names that crew uses, https://www.rabbitmq.com/docs/access-control
+_NO_PERMISSION = re.compile(r"access to (\w+ '.*') in vhost '(.*)' refused for user '(.*)'")
 _TOO_LARGE = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")  # RabbitMQ 3.8 to 4.3
 _OVERSTAYED = re.compile(r"delivery acknowledgement on channel \d+ timed out.*?(\d+) ms", re.DOTALL)
 _BROKE = "StreamLostError"
@@ -52,6 +55,12 @@ def fault_of(error: BaseException | None) -> LinkFault:
         if known is not None:
             return known
     return LinkFault(_brief(error) if error else "the connection was closed")
+
+
+def settle(ended: "asyncio.Future[LinkFault]", fault: LinkFault) -> None:
+    """Something has ended for `fault`; what else ends it later says nothing new."""
+    if not ended.done():
+        ended.set_result(fault)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -100,6 +109,13 @@ def _known(error: BaseException) -> LinkFault | None:
 
 
 def _closed_by_broker(code: int, text: str) -> LinkFault:
+    if code == ACCESS_REFUSED and (found := _NO_PERMISSION.search(text)):
+        what, vhost, user = found.groups()
+        return LinkRefused(
+            f"user {user!r} may not use {what} in virtual host {vhost!r}: "
+            f"give it configure, write and read permission for {PERMISSIONS}",
+            code=code,
+        )
     if code in (ACCESS_REFUSED, NOT_ALLOWED) and _STARTING not in text:
         return LinkRefused(f"the broker refuses it: {text}", code=code)
     if code == NOT_FOUND and (home := _HOME_IS_DOWN.search(text)):

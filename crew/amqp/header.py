@@ -30,6 +30,9 @@ _APP_ID: Final = 1 << 3
 _TEXT: Final = ord("S")  # types of a value in a table; both integers have 64 bits and a sign
 _INTEGERS: Final = b"lL"
 _DOUBLE: Final = ord("d")
+_FLOAT: Final = ord("f")
+_ARRAY: Final = ord("A")
+_TABLE: Final = ord("F")
 
 _OCTETS: Final = tuple(bytes((value,)) for value in range(256))
 
@@ -37,6 +40,7 @@ _head: Final = struct.Struct(">HHQH")  # class, weight, size of the body, flags
 _u32: Final = struct.Struct(">I")
 _u64: Final = struct.Struct(">Q")
 _i64: Final = struct.Struct(">q")
+_f32: Final = struct.Struct(">f")
 _f64: Final = struct.Struct(">d")
 _text: Final = struct.Struct(">cI")  # a value in a table, with its type before it
 _integer: Final = struct.Struct(">cq")
@@ -193,8 +197,35 @@ def _value_at(buffer: bytes, at: int) -> tuple[Any, int]:
         return _i64.unpack_from(buffer, at + 1)[0], at + 9
     if kind == _DOUBLE:
         return _f64.unpack_from(buffer, at + 1)[0], at + 9
+    if kind == _FLOAT:
+        return _f32.unpack_from(buffer, at + 1)[0], at + 5
+    if kind == _ARRAY:
+        return _array_at(buffer, at + 1)
+    if kind == _TABLE:
+        return _inner_table_at(buffer, at + 1)
     value, after = pika_data.decode_value(buffer, at)
     return value, after
+
+
+def _array_at(buffer: bytes, at: int) -> tuple[list[Any], int]:
+    end = at + 4 + _u32.unpack_from(buffer, at)[0]
+    at += 4
+    members: list[Any] = []
+    while at < end:
+        member, at = _value_at(buffer, at)
+        members.append(member)
+    return members, end
+
+
+def _inner_table_at(buffer: bytes, at: int) -> tuple[dict[Any, Any], int]:
+    """A table in a table, where what cannot be read is the outermost one's business."""
+    end = at + 4 + _u32.unpack_from(buffer, at)[0]
+    at += 4
+    values: dict[Any, Any] = {}
+    while at < end:
+        name, at = short_at(buffer, at)
+        values[name], at = _value_at(buffer, at)
+    return values, end
 
 
 def _text_of(raw: bytes) -> Any:

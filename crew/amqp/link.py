@@ -12,27 +12,27 @@ import asyncio
 import contextlib
 import functools
 import logging
-import time
 from collections.abc import Callable, Coroutine, Iterable
 
-from crew.amqp import backoff, consumers, declarations, hosts, tls
+from crew.amqp import consumers, hosts, tls
 from crew.amqp.attempts import Attempts
+from crew.amqp.backoff import Backoff
 from crew.amqp.channel import Channel
-from crew.amqp.confirm import Confirm, ConfirmStatus
+from crew.amqp.confirm import Confirm
 from crew.amqp.consumers import Consumer, Consumers
 from crew.amqp.declarations import Declarations
-from crew.amqp.fault import LinkFault, LinkRefused, fault_of
+from crew.amqp.fault import LinkFault, LinkRefused, fault_of, settle
+from crew.amqp.goodbyes import Goodbyes
 from crew.amqp.guard import guarded
 from crew.amqp.link_state import LinkEvent, LinkMachine, LinkState
-from crew.amqp.wire import Wire, hang_up, open_wire
+from crew.amqp.outlet import Outlet
+from crew.amqp.wire import Wire, open_wire
 from crew.errors import ConnectionError
 from crew.protocol.properties import Properties
 from crew.protocol.topology import QUORUM, Binding, Item, Queue
 from crew.settings import Settings, redacted
 
 logger = logging.getLogger(__name__)
-
-SETTLED_AFTER = 5.0  # seconds: a connection that breaks sooner than that is one more failed attempt
 
 
 class Link:
@@ -72,15 +72,12 @@ class Link:
         self._declarations = Declarations(topology, self.open_channel, queue_type=settings.queue_type)
         self._consumers = Consumers()
         self._wire: Wire | None = None
-        self._channel: Channel | None = None
-        self._retired: list[Channel] = []  # over which something was published that is not settled
-        self._changing: asyncio.Task[None] | None = None
+        self._outlet = Outlet()
         self._task: asyncio.Task[None] | None = None
-        self._hanging_up: set[asyncio.Task[None]] = set()
+        self._goodbyes = Goodbyes()
         self._ended: asyncio.Future[LinkFault]
         self._changed = asyncio.Event()
         self._fault: LinkFault | None = None
-        self._largest: int | None = None  # bytes of a message, where the last connection was lost over a larger one
         self._was_ready = False
 
     def __repr__(self) -> str:
@@ -144,7 +141,7 @@ class Link:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         self._hang_up()
-        await asyncio.gather(*self._hanging_up)
+        await self._goodbyes.ended()
         self._move(LinkEvent.CLOSED)
 
     # --- what is remembered -----------------------------------------------------------------------------------------
@@ -165,15 +162,15 @@ class Link:
         """Take `binding` away, and do not declare it again."""
         if binding in self._declarations:
             self._declarations.remove(binding)
-            if self.is_ready and self._channel is not None:
-                await self._unless_lost(self._channel.unbind(binding))
+            if self.is_ready and self._outlet.channel is not None:
+                await self._unless_lost(self._outlet.channel.unbind(binding))
 
     async def delete_queue(self, queue: Queue) -> None:
         """Delete `queue`, and do not declare it again."""
         self._declarations.remove(queue)
         await self.pause(queue.name)
-        if self.is_ready and self._channel is not None:
-            await self._unless_lost(self._channel.delete_queue(queue.name))
+        if self.is_ready and self._outlet.channel is not None:
+            await self._unless_lost(self._outlet.channel.delete_queue(queue.name))
 
     def remember(self, consumer: Consumer, *items: Item) -> None:
         """Declare `items` and consume after every connect from now on."""
@@ -187,14 +184,14 @@ class Link:
     async def consume(self, consumer: Consumer) -> None:
         """Consume now, where the link is ready, and after every reconnect; replaces the queue's earlier consumer."""
         self.remember(consumer)
-        if self.is_ready and self._channel is not None:
-            await self._unless_lost(consumers.start(self._channel, consumer))
+        if self.is_ready and self._outlet.channel is not None:
+            await self._unless_lost(consumers.start(self._outlet.channel, consumer))
 
     async def pause(self, queue: str) -> None:
         """Take nothing more from `queue`, until `consume`."""
         self._consumers.forget(queue)
-        if self.is_ready and self._channel is not None:
-            await self._unless_lost(self._channel.cancel(queue))
+        if self.is_ready and self._outlet.channel is not None:
+            await self._unless_lost(self._outlet.channel.cancel(queue))
 
     async def _unless_lost(self, step: Coroutine[None, None, object]) -> None:
         """Do `step`; where the link is lost over it, the next connection does it, as it is remembered."""
@@ -210,40 +207,31 @@ class Link:
         self, exchange: str, routing_key: str, properties: Properties, body: bytes, *, mandatory: bool
     ) -> Confirm:
         """Publish now; raises ConnectionError where the link is not ready."""
-        if not self.is_ready or self._channel is None:
+        if not self.is_ready or self._outlet.channel is None:
             raise self._fault or ConnectionError(f"the link {self._name} is {self.state.value}")
-        if self._largest is not None and len(body) > self._largest:  # it would cost the connection of all others
-            return Confirm(properties.correlation_id, len(body), ConfirmStatus.TOO_LARGE)
-        return self._channel.publish(exchange, routing_key, properties, body, mandatory=mandatory)
+        return self._outlet.publish(self._outlet.channel, exchange, routing_key, properties, body, mandatory=mandatory)
 
     def change_channel(self) -> None:
         """Publish over another channel, in a moment: one over which a quorum queue without a leader has once refused a
         message refuses all others for this queue, with RabbitMQ 3.10. For a link that does not consume."""
-        if self._changing is None or self._changing.done():
-            self._changing = asyncio.get_running_loop().create_task(self._change_channel(self._ended))
-
-    async def _change_channel(self, ended: "asyncio.Future[LinkFault]") -> None:
-        with contextlib.suppress(LinkFault):
-            channel = await self.open_channel(on_closed=functools.partial(_settle, ended))
-            if self._ended is ended and self.is_ready and self._channel is not None:
-                self._retired = [one for one in (*self._retired, self._channel) if not await one.retire()]
-                self._channel = channel
+        on_closed = functools.partial(settle, self._ended)
+        self._outlet.change(functools.partial(self.open_channel, on_closed=on_closed))
 
     # --- supervision ------------------------------------------------------------------------------------------------
 
     async def _supervise(self) -> None:
         urls = hosts.in_turn(self._settings.urls, place=hosts.own_place())
-        attempts = Attempts(urls, self._open_wire, on_failed=self._report)
-        failed = 0
+        open_one = functools.partial(open_wire, name=self._name, heartbeat=self._settings.heartbeat)
+        attempts = Attempts(urls, open_one, on_failed=self._report)
+        backoff = Backoff()
         while True:
             try:
                 await self._connect(attempts)
-                ready_at = time.monotonic()
-                fault = await self._end()
-                if time.monotonic() - ready_at >= SETTLED_AFTER:
-                    failed = 0
+                backoff.on_ready()
+                fault = await self._declarations.renew_until(self._ended)
             except LinkRefused as refused:
                 if not self._was_ready:
+                    self._hang_up()  # what was refused may have been a channel: the connection is still there
                     return self._refuse(attempts.url, refused)
                 fault = refused  # a broker that is starting up may refuse for a moment
             except LinkFault as lost:
@@ -251,38 +239,24 @@ class Link:
             except Exception as error:  # a link that stopped to supervise itself would be lost for good
                 logger.debug("%s: while connecting", self._name, exc_info=True)
                 fault = fault_of(error)
-            failed += 1
-            await self._lose(attempts.url, fault, backoff.delay(failed))
+            await self._lose(attempts.url, fault, backoff.next())
             self._move(LinkEvent.OPEN)
 
     async def _connect(self, attempts: Attempts) -> None:
         ended = self._ended = asyncio.get_running_loop().create_future()
-        on_closed = functools.partial(_settle, ended)  # an earlier connection that closes late does not end this one
+        on_closed = functools.partial(settle, ended)  # an earlier connection that closes late does not end this one
         self._wire = wire = await attempts.first()
         wire.ended.add_done_callback(lambda closed: on_closed(closed.result()))
-        wire.on_blocked = self._on_blocked
         self._move(LinkEvent.CONNECTED)
-        self._channel = await self.open_channel(on_closed=on_closed)
+        self._outlet.channel = channel = await self.open_channel(on_closed=on_closed)
         await self._declarations.declare_all()
-        await self._consumers.start(self._channel)
+        await self._consumers.start(channel)
         if self._ended.done():
             raise self._ended.result()
         self._was_ready = True
         self._fault = None
         self._move(LinkEvent.DECLARED)
         guarded(self._on_ready)()
-
-    async def _end(self) -> LinkFault:
-        """Why the connection has ended, when it has; what may vanish without a word is declared again meanwhile."""
-        while not (await asyncio.wait([self._ended], timeout=declarations.RENEWED_EVERY))[0]:
-            try:
-                await self._declarations.renew()
-            except LinkFault as fault:
-                return fault
-        return self._ended.result()
-
-    async def _open_wire(self, url: str) -> Wire:
-        return await open_wire(url, name=self._name, heartbeat=self._settings.heartbeat)
 
     async def open_channel(self, *, on_closed: Callable[[LinkFault], None] = lambda fault: None) -> Channel:
         """A channel that ends with this connection, and does not come back; raises LinkFault."""
@@ -294,15 +268,11 @@ class Link:
 
     async def _lose(self, url: str, fault: LinkFault, wait: float) -> None:
         was_ready = self.is_ready
-        if was_ready:
-            self._largest = fault.largest
         self._move(LinkEvent.FAILED)
         self._report(url, fault, f"next attempt in {wait:.1f} s", is_loss=was_ready)
         if was_ready:
             guarded(self._on_lost)(fault)
-        for channel in filter(None, (self._channel, *self._retired)):
-            channel.lose(fault)
-        self._retired = []
+        self._outlet.lose(fault, was_ready=was_ready)
         self._hang_up()
         await asyncio.sleep(wait)
 
@@ -318,22 +288,10 @@ class Link:
         self._on_refused(self._fault)
 
     def _hang_up(self) -> None:
-        """In the background: a broker that does not say goodbye shall not keep us from the next connection."""
-        wire, self._wire, self._channel = self._wire, None, None
-        if wire is not None:
-            task = asyncio.get_running_loop().create_task(hang_up(wire), name=f"end of {self._name}")
-            self._hanging_up.add(task)
-            task.add_done_callback(self._hanging_up.discard)
-
-    def _on_blocked(self, blocked: bool) -> None:
-        logger.warning("%s: the broker has %s publishing", self._name, "blocked" if blocked else "unblocked")
+        self._goodbyes.begin(self._wire)
+        self._wire = self._outlet.channel = None
 
     def _move(self, event: LinkEvent) -> None:
         self._machine.move(event)
         self._changed.set()
         self._changed = asyncio.Event()
-
-
-def _settle(ended: "asyncio.Future[LinkFault]", fault: LinkFault) -> None:
-    if not ended.done():
-        ended.set_result(fault)

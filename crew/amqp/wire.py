@@ -8,6 +8,7 @@ a message leaves at once, in one write, and all that follows in the same loop it
 
 import asyncio
 import contextlib
+import logging
 import ssl
 import struct
 from collections.abc import Callable, Sequence
@@ -20,11 +21,12 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 from crew import broker_url
 from crew.amqp import frames, greeting, header, tls
 from crew.amqp.fault import LinkFault, fault_of
-from crew.amqp.guard import guarded
 from crew.amqp.io_services import IOServices
 from crew.amqp.silence import Silence
 from crew.amqp.wire_channel import WireChannel
 from crew.errors import SettingsError
+
+logger = logging.getLogger(__name__)
 
 READ_BYTES: Final = 64 * 1024
 CONNECT_TIMEOUT: Final = 10.0  # seconds, for TCP, TLS and the AMQP handshake together
@@ -45,7 +47,6 @@ class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
         self._frame_buffer: bytes
         self._loop = custom_ioloop
         self.is_blocked = False  # whether the broker has blocked publishing
-        self.on_blocked: Callable[[bool], None] = lambda blocked: None
         self.ended: asyncio.Future[LinkFault] = custom_ioloop.create_future()  # why, once an open wire has closed
         super().__init__(*args, custom_ioloop=IOServices(custom_ioloop), **kwargs)
         self.add_on_connection_blocked_callback(lambda *_: self._block(True))
@@ -87,9 +88,13 @@ class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
             )
         return fault_of(error)
 
+    @property
+    def _name(self) -> str:
+        return str(self.params.client_properties["connection_name"])
+
     def _block(self, blocked: bool) -> None:
         self.is_blocked = blocked
-        guarded(self.on_blocked)(blocked)
+        logger.warning("%s: the broker has %s publishing", self._name, "blocked" if blocked else "unblocked")
 
     # --- out --------------------------------------------------------------------------------------------------------
 

@@ -51,7 +51,9 @@ def _of_dead_letter(call: PendingCall, letter: DeadLetter) -> Exception:
         case "maxlen":
             return errors.Overloaded(f"the queue of task {call.task!r} is full", task=call.task, id=call.id)
         case "delivery_limit":
-            message = f"call {call.id} of task {call.task!r} was delivered more often than the policy of its queue allows"
+            message = (
+                f"call {call.id} of task {call.task!r} was delivered more often than the policy of its queue allows"
+            )
             return errors.WorkerLost(f"{message} (delivery-limit)", task=call.task, id=call.id)
         case reason:
             return errors.TaskError(f"the broker gave call {call.id} back: {reason}", task=call.task, id=call.id)

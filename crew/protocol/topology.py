@@ -135,7 +135,7 @@ def again_queue_name(task: str) -> str:
 
 def task_of_queue(queue: str) -> str:
     """The task whose calls `queue` carries."""
-    return queue.removeprefix(TASK_PREFIX).removeprefix(AGAIN_PREFIX)
+    return queue.removeprefix(AGAIN_PREFIX if queue.startswith(AGAIN_PREFIX) else TASK_PREFIX)
 
 
 def task_queue(task: str, *, max_queue: int | None = None) -> Queue:

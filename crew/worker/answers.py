@@ -39,8 +39,9 @@ class Answers:
         on_sent = (lambda: None) if execution.is_acked else functools.partial(self.release, execution.delivery)
         goes_on = execution.is_interrupted and not execution.has_ended  # it would run twice at a time
         if ended.retry_after is None or goes_on:
+            on_dropped = (lambda: None) if execution.is_acked else functools.partial(self.requeue, execution.delivery)
             execution.is_acked = True  # or will be: it may be told only now that it has started
-            self._replies.answer(execution.call, ended, on_sent)
+            self._replies.answer(execution.call, ended, on_sent, on_dropped)
         else:
             self._retries.send(execution, ended, on_sent)
 

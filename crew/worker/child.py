@@ -27,6 +27,7 @@ class Child:
         self.is_ready = False
         self.suspects: list[bytes] = []  # keys of what had gone on too long when its stacks were dumped
         self.suspected_at = 0.0  # time.monotonic()
+        self.silent_at = 0.0  # time.monotonic() of the dump of its stacks, as its I/O thread has not run; or 0.0
         self.kill_at = math.inf  # time.monotonic(): a process of older code was told to end, and must have by then
         self.overdue: list[bytes] = []  # keys of what it was killed for
 

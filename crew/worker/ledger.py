@@ -3,7 +3,8 @@ supervisor.
 
 A classic queue does not count deliveries, and a message that went back unharmed is flagged as redelivered like one
 that took its worker down. So the supervisor counts: when a process dies, what it was running has one crash more. Each
-process writes only its own region, the supervisor only the table of crashes; both read all.
+process writes its own region, the supervisor the table of crashes, and all read all. What has died in a region and is
+not delivered again stays there, until the process that was asked to has told its caller: an obituary.
 """
 
 import hashlib
@@ -20,8 +21,9 @@ from crew.worker.obituary import Obituary
 _KEY: Final = 40  # bytes: an id, or the digest of a longer one
 _SLOT: Final = struct.Struct(f"<{_KEY}sd")  # key, time.monotonic() of its limit or 0.0
 _OBITUARY: Final = struct.Struct(f"<Hi?{obituary.SIZE}s")  # bytes of it, exit code, whether overdue, obituary
-_LENGTH: Final = struct.Struct("<H")  # how it begins
+_LENGTH: Final = struct.Struct("<H")  # how an obituary begins
 _DEAD: Final = -1.0  # as a limit: its process has died, and its caller was not told
+_BEAT: Final = struct.Struct("<d")  # time.monotonic() at which the I/O thread of a process ran last, or 0.0
 _CRASH: Final = struct.Struct(f"<{_KEY}sIdi")  # key, crashes, epoch seconds of the last, exit code of the last
 CRASHES_KEPT: Final = 512
 OVERDUE: Final = 2**32 - 1  # as a count of crashes: its process was killed for it, after its limit and grace
@@ -36,7 +38,8 @@ class Ledger:
         self._slots = slots
         self._obituaries_at = processes * slots * _SLOT.size  # apart: the slots are looked at all the time
         self._crashes_at = self._obituaries_at + processes * slots * _OBITUARY.size
-        self._memory = mmap.mmap(-1, self._crashes_at + CRASHES_KEPT * _CRASH.size)
+        self._beats_at = self._crashes_at + CRASHES_KEPT * _CRASH.size
+        self._memory = mmap.mmap(-1, self._beats_at + processes * _BEAT.size)
         self._free: dict[int, list[int]] = {}  # process -> its free slots, where that is this process
 
     # --- a worker process -------------------------------------------------------------------------------------------
@@ -64,6 +67,10 @@ class Ledger:
         if slot is not None:
             self._clear(slot)
             self._free[slot // self._slots].append(slot)
+
+    def beat(self, process: int) -> None:
+        """The I/O thread of process number `process` runs."""
+        _BEAT.pack_into(self._memory, self._beats_at + process * _BEAT.size, time.monotonic())
 
     def crashes(self, id: str) -> int:
         """How often a process has died while it ran the call `id`; OVERDUE where that was killed for it."""
@@ -103,6 +110,10 @@ class Ledger:
         """Keys of what process number `process` runs on though its limit was before `since` (time.monotonic())."""
         return [key for _, key, limit in self._running(process) if 0.0 < limit < since]
 
+    def last_beat(self, process: int) -> float:
+        """When the I/O thread of process number `process` ran last (time.monotonic()); 0.0 where it has not yet."""
+        return float(_BEAT.unpack_from(self._memory, self._beats_at + process * _BEAT.size)[0])
+
     def record_crash(self, process: int, code: int) -> None:
         """Process number `process` has died with the exit code `code`: whatever it was running has one crash more."""
         for _, key, _ in self._running(process):
@@ -119,7 +130,12 @@ class Ledger:
         """Process number `process` has ended on purpose: nobody is to blame."""
         for slot, _, _ in self._running(process):
             self._clear(slot)
+        self._forget(process)
+
+    def _forget(self, process: int) -> None:
+        """The next process of this number is another one."""
         self._free.pop(process, None)
+        _BEAT.pack_into(self._memory, self._beats_at + process * _BEAT.size, 0.0)
 
     def _end_all(self, process: int, *, code: int, overdue: Sequence[bytes] = ()) -> None:
         """Nothing runs there any longer: what nobody runs again stays, until somebody has told its caller."""
@@ -130,7 +146,7 @@ class Ledger:
                 _SLOT.pack_into(self._memory, slot * _SLOT.size, key, _DEAD)
             else:
                 self._clear(slot)
-        self._free.pop(process, None)
+        self._forget(process)
 
     def _count(self, key: bytes, change: Callable[[int], int], code: int) -> None:
         at = self._find(key)
@@ -185,7 +201,7 @@ class Ledger:
         return min(self._table(), key=lambda at: float(_CRASH.unpack_from(self._memory, at)[2]))
 
     def _table(self) -> range:
-        return range(self._crashes_at, len(self._memory) - _CRASH.size + 1, _CRASH.size)
+        return range(self._crashes_at, self._beats_at, _CRASH.size)
 
 
 def _key(id: str) -> bytes:

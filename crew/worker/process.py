@@ -24,7 +24,7 @@ from crew.worker.canceled import CanceledCalls, reason_of
 from crew.worker.consumer import TaskConsumer
 from crew.worker.context import context
 from crew.worker.drain import Drain
-from crew.worker.frozen import DUMP_STACKS
+from crew.worker.frozen import BEAT_EVERY, DUMP_STACKS
 from crew.worker.ledger import Ledger
 from crew.worker.mailbox import Mailbox
 from crew.worker.nested_calls import NestedCalls
@@ -71,6 +71,7 @@ class WorkerProcess:
         self._registry = registry
         self._options = options
         self._supervisor = supervisor
+        self._number = number
         self._ledger = ledger
         self._burying: set[int] = set()  # slots of the ledger whose callers are being told
         self._loop = asyncio.new_event_loop()
@@ -115,6 +116,7 @@ class WorkerProcess:
 
     async def _serve(self) -> None:
         self._open()
+        self._beat()
         await self._told.wait()
         if self._exit_code == EXIT_REPLACE:
             await self._drain.run()
@@ -187,7 +189,12 @@ class WorkerProcess:
 
     @property
     def _consumers(self) -> list[TaskConsumer]:
-        return [station.consumer for station in self._stations]
+        return [one.consumer for one in self._stations]
+
+    def _beat(self) -> None:
+        """Show the supervisor that this thread runs."""
+        self._ledger.beat(self._number)
+        self._loop.call_later(BEAT_EVERY, self._beat)
 
     async def _close(self) -> None:
         for consumer in self._consumers:

@@ -19,12 +19,13 @@ from crew.protocol import failure, properties, topology, user_headers
 from crew.protocol.failure import Failure
 from crew.protocol.message import Call, Outcome, Reply
 from crew.worker.ended import NO_BODY, Ended, ended_with
+from crew.worker.kept import Kept, Outgoing
 
 logger = logging.getLogger(__name__)
 
-MAX_WAITING = 10_000  # replies kept while the broker is away; prefetch bounds them first, except over many reconnects
 REFUSED_FOR = 30.0  # seconds; a quorum queue refuses until it has a leader, and one that somebody has bounded for ever
 AGAIN_AFTER = 0.1  # seconds: an election takes about 0.2
+RETURNED_AGAIN_AFTER = (0.3, 0.7, 1.5)  # seconds: a client whose queue was deleted has declared it anew by then
 MAX_REASON = 1_000  # characters: a header shares its frame with the other properties
 
 OnSent = Callable[[], object]
@@ -35,21 +36,28 @@ class Replies:
 
     Args:
         worker: id of this worker, for the reply's headers.
+        kept: what waits while the broker is away.
     """
 
-    def __init__(self, link: Link, worker: str) -> None:
+    def __init__(self, link: Link, worker: str, kept: Kept | None = None) -> None:
         self._link = link
         self._worker = worker
-        self._waiting: dict[int, _Outgoing] = {}
+        self._kept = kept or Kept()
         self._unconfirmed = 0
+        self._returned: set[asyncio.Task[None]] = set()
         self._count = 0
         self._is_sending_soon = False
 
     def __len__(self) -> int:
-        return len(self._waiting) + self._unconfirmed
+        return len(self._kept) + self._unconfirmed
 
-    def answer(self, call: Call, ended: Ended, on_sent: OnSent) -> None:
-        """Send the reply to `call`; `on_sent` when the broker has it, or nobody wants it."""
+    def answer(self, call: Call, ended: Ended, on_sent: OnSent, on_dropped: OnSent = lambda: None) -> None:
+        """Send the reply to `call`.
+
+        Args:
+            on_sent: called when the broker has it, or nobody wants it.
+            on_dropped: called where it waits for the broker and there is no room for it any longer.
+        """
         if call.reply_to is None or ended.outcome is None:
             on_sent()
             return
@@ -65,7 +73,7 @@ class Replies:
         of_reply, body = properties.of_reply(reply), ended.body.data
         instead = functools.partial(self._answer_too_large, call, len(body), on_sent)
         is_small = ended.outcome is not Outcome.RETURNED
-        self._send(_Outgoing(call.reply_to, of_reply, body, on_sent, None if is_small else instead))
+        self._send(Outgoing(call.reply_to, of_reply, body, on_sent, None if is_small else instead, on_dropped))
 
     def _answer_too_large(self, call: Call, size: int, on_sent: OnSent) -> None:
         message = (
@@ -120,41 +128,42 @@ class Replies:
             logger.error("it is parked without its body: the broker takes no message of %d bytes", len(body))
             self._park(parked, b"", on_sent)
 
-        self._send(_Outgoing(topology.PARKED, parked, body, on_sent, instead if body else None))
+        self._send(Outgoing(topology.PARKED, parked, body, on_sent, instead if body else None))
 
     def send_waiting(self) -> None:
         """Send what waits for the broker."""
-        waiting, self._waiting = self._waiting, {}
-        for number, message in waiting.items():
+        for number, message in self._kept.take().items():
             self._publish(number, message)
 
-    def _send(self, message: "_Outgoing") -> None:
+    def _send(self, message: Outgoing) -> None:
         self._count += 1
         self._publish(self._count, message)
 
-    def _publish(self, number: int, message: "_Outgoing") -> None:
+    def _publish(self, number: int, message: Outgoing) -> None:
         try:
             confirm = self._link.publish(
                 topology.DEFAULT_EXCHANGE, message.queue, message.properties, message.body, mandatory=True
             )
         except ConnectionError:
-            self._keep(number, message)
+            self._kept.keep(number, message)
             return
         self._unconfirmed += 1
         confirm.then(functools.partial(self._on_confirm, number, message))
 
-    def _on_confirm(self, number: int, message: "_Outgoing", status: ConfirmStatus) -> None:
+    def _on_confirm(self, number: int, message: Outgoing, status: ConfirmStatus) -> None:
         self._unconfirmed -= 1
         match status:
             case ConfirmStatus.LOST:
-                self._keep(number, message)
+                self._kept.keep(number, message)
             case ConfirmStatus.TOO_LARGE if message.instead is not None:
                 message.instead()
             case ConfirmStatus.REFUSED if time.monotonic() < (until := message.until or time.monotonic() + REFUSED_FOR):
-                self._keep(number, msgspec.structs.replace(message, until=until))
+                self._kept.keep(number, msgspec.structs.replace(message, until=until))
                 self._send_again_soon()
             case ConfirmStatus.CONFIRMED:
                 message.on_sent()
+            case ConfirmStatus.RETURNED if message.returns < len(RETURNED_AGAIN_AFTER):
+                self._send_returned_soon(number, message)
             case _:
                 logger.info("a reply is dropped, as its client is gone: %s was %s", message.queue, status.value)
                 message.on_sent()
@@ -170,25 +179,30 @@ class Replies:
         self._is_sending_soon = False
         self.send_waiting()
 
-    def _keep(self, number: int, message: "_Outgoing") -> None:
-        self._waiting[number] = message
-        if len(self._waiting) > MAX_WAITING:
-            del self._waiting[min(self._waiting)]
-            logger.error("a reply is dropped: %d wait for the broker already", MAX_WAITING)
+    def _send_returned_soon(self, number: int, message: Outgoing) -> None:
+        """Its queue is not there: deleted under whoever consumes it, who declares it anew, or gone with him.
 
+        The delivery of a reply is done with all the same: the replies to a gateway that died are not to hold up those
+        to others.
+        """
+        wait = RETURNED_AGAIN_AFTER[message.returns]
+        message = msgspec.structs.replace(message, returns=message.returns + 1)
+        if message.queue != topology.PARKED:
+            message.on_sent()
+            message = msgspec.structs.replace(message, on_sent=lambda: None, on_dropped=lambda: None)
+        self._unconfirmed += 1  # it is on its way
+        task = asyncio.get_running_loop().create_task(self._send_returned(number, message, wait))
+        self._returned.add(task)
+        task.add_done_callback(self._returned.discard)
 
-class _Outgoing(msgspec.Struct, frozen=True):
-    """A message on its way.
-
-    Attributes:
-        on_sent: called when the broker has it, or nobody wants it.
-        instead: called where the broker takes no message of that size.
-        until: time.monotonic() at which it is given up where its queue refuses it; None before the first time.
-    """
-
-    queue: str
-    properties: properties.Properties
-    body: bytes
-    on_sent: OnSent
-    instead: Callable[[], None] | None
-    until: float | None = None
+    async def _send_returned(self, number: int, message: Outgoing, wait: float) -> None:
+        try:
+            if message.queue == topology.PARKED:  # nobody else declares it
+                await self._link.declare_once(topology.parked_queue())
+            else:
+                await asyncio.sleep(wait)
+        except ConnectionError as error:
+            logger.debug("%s waits for the next connection: %s", message.queue, error)
+        finally:
+            self._unconfirmed -= 1
+        self._publish(number, message)

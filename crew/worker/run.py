@@ -1,6 +1,7 @@
 """`run()`: the flags, the settings, the supervisor."""
 
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -21,6 +22,7 @@ from crew.worker.reload import Left
 from crew.worker.supervisor import Supervisor
 from crew.worker.task import registry
 
+GIVEN_UP_AFTER = 3  # heartbeats: by then the broker has taken back what a silent process held
 EXECUTIONS_NOTED = 64  # per process, beyond its threads: short ones may end faster than they are noted
 
 
@@ -72,7 +74,13 @@ def serve(chosen: Options, left: Sequence[Left] = ()) -> int:
         return WorkerProcess(registry, chosen, number=number, ledger=ledger, supervisor=supervisor).run()
 
     return Supervisor(
-        run_child, processes=chosen.processes, ledger=ledger, drain=chosen.drain, grace=chosen.grace, left=left
+        run_child,
+        processes=chosen.processes,
+        ledger=ledger,
+        drain=chosen.drain,
+        grace=chosen.grace,
+        silence=GIVEN_UP_AFTER * chosen.broker.heartbeat or math.inf,
+        left=left,
     ).run()
 
 

@@ -5,6 +5,7 @@ children's words; everything else follows from the state of its children and the
 """
 
 import logging
+import math
 import os
 import select
 import signal
@@ -51,6 +52,7 @@ class Supervisor:
     Args:
         run_child: called in each forked child with its number and its socket; returns the exit code.
         drain, grace: seconds, as the worker's options have them.
+        silence: seconds after which a process whose I/O thread does not run is killed.
         left: processes of older code; each is drained when its successor serves.
     """
 
@@ -62,11 +64,12 @@ class Supervisor:
         ledger: Ledger,
         drain: float,
         grace: float,
+        silence: float = math.inf,
         left: Sequence[Left] = (),
     ) -> None:
         self._run_child = run_child
         self._ledger = ledger
-        self._frozen = Frozen(ledger, grace=grace)
+        self._frozen = Frozen(ledger, grace=grace, silence=silence)
         self._patience = drain + grace + FLUSH_TIMEOUT + KILL_MARGIN
         self._hurried_patience = grace + FLUSH_TIMEOUT + KILL_MARGIN
         self._children: dict[int, Child] = {}

@@ -6,6 +6,8 @@ from typing import Any
 
 import pika
 
+from crew.protocol.topology import Queue
+
 
 @contextmanager
 def channel(url: str) -> Iterator[Any]:
@@ -60,3 +62,9 @@ def consumers(url: str, queue: str) -> int:
     """Who consumes `queue`."""
     with channel(url) as raw:
         return int(raw.queue_declare(queue, passive=True).method.consumer_count)
+
+
+def declare(url: str, queue: Queue) -> None:
+    """Declare `queue`, as workers do."""
+    with channel(url) as raw:
+        raw.queue_declare(queue.name, durable=True, arguments=queue.arguments)

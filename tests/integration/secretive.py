@@ -22,12 +22,8 @@ from tests.proxy import Proxy  # noqa: E402
 
 async def succeed(url, task):
     async with Client(url) as client:
-        print(
-            repr(client),
-            repr(client._links.consuming),
-            repr(client._links.consuming._wire),
-            repr(client._links.consuming._channel),
-        )
+        link = client._links.consuming
+        print(repr(client), repr(client._links), repr(link), repr(link._wire), repr(link._channel), vars(link))
         call = client.call(task, "succeeded")
         print(repr(call), await call)
 

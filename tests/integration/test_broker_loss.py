@@ -1,5 +1,6 @@
 """A broker that dies, restarts, freezes or runs short loses nobody a call, and is used again as soon as it is back."""
 
+import asyncio
 import os
 import signal
 import time
@@ -7,15 +8,19 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+import crew
 from crew import Client
 from crew.cli.node import Node
 from tests.broker import leashed
 from tests.integration.conftest import TASKS
-from tests.integration.outage import Outage
+from tests.integration.outage import BACK_WITHIN, BUDGET, Outage
 from tests.processes import Process, running
+from tests.proxy import Proxy
+from tests.waiting import until
 
 HEARTBEAT = 2  # seconds
 SHORT = 0.8  # seconds: less than a heartbeat
+LINKS = 2  # connections of a client
 LONG = 5.0  # seconds: more than two
 
 pytestmark = pytest.mark.chaos
@@ -94,6 +99,57 @@ async def test_a_broker_that_freezes_for_long_is_given_up_and_used_when_it_wakes
         await through.begin()
         await through.through(lambda: freeze(own_node, LONG))
     assert "the broker has been silent for 3 s" in said.output
+
+
+@pytest.mark.parametrize(
+    ("raised", "cleared"),
+    [
+        (("set_vm_memory_high_watermark", "absolute", "1"), ("set_vm_memory_high_watermark", "0.4")),
+        (("set_disk_free_limit", "1000000GB"), ("set_disk_free_limit", "1MB")),
+    ],
+    ids=["memory", "disk"],
+)
+@pytest.mark.usefixtures("heartbeat", "worker")
+@pytest.mark.gen_test(timeout=60)
+async def test_a_broker_that_is_short_refuses_calls_over_a_new_connection_too_until_it_has_recovered(
+    own_node: Node,
+    proxied: Callable[[str], Proxy],
+    shared_prefix: str,
+    raised: tuple[str, ...],
+    cleared: tuple[str, ...],
+) -> None:
+    proxy = proxied(own_node.url)
+    task = shared_prefix + "echo"
+    async with Client(proxy.url) as client:
+        assert await client.call(task, "before") == "before"
+        await asyncio.to_thread(own_node.ctl, *raised)
+        try:
+            caught = client.call(task, "caught", expiration=BUDGET)  # the broker blocks at the first message
+            await until(lambda: is_refused(client, task))
+            proxy.cut()
+            await until(lambda: not client.is_ready)
+            await until(lambda: client.is_ready)
+            await until(lambda: is_refused(client, task))
+            await asyncio.sleep(HEARTBEAT * 2)  # it is blocked, not silent
+            assert is_refused(client, task)
+            assert not caught.done()
+        finally:
+            await asyncio.to_thread(own_node.ctl, *cleared)
+        began = time.monotonic()
+        assert await caught == "caught"
+        await until(lambda: not is_refused(client, task))
+        assert await client.call(task, "after") == "after"
+        assert time.monotonic() - began < BACK_WITHIN
+    assert proxy.attempts == 2 * LINKS  # none was given up
+
+
+def is_refused(client: Client, task: str) -> bool:
+    """Whether the broker is known to take nothing."""
+    try:
+        client.call(task).cancel()
+    except crew.Overloaded:
+        return True
+    return False
 
 
 def freeze(node: Node, seconds: float) -> None:

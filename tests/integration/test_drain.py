@@ -100,7 +100,7 @@ async def test_a_reload_under_load_loses_no_call_and_none_runs_twice(
 ) -> None:
     worker = start(processes, "--processes", "2", "--threads", "2", count=2)
     async with Client(broker_url) as client:
-        load = Load(client, prefix + "sleep", 0.02)
+        load = Load(client, prefix + "sleep", 0.06)
         await load.more(50)
         os.kill(worker.pid, signal.SIGHUP)
         await until(lambda: worker.output.count("draining") == 2, timeout=30)
@@ -121,13 +121,13 @@ async def test_a_second_sigterm_under_load_loses_no_call_and_what_it_interrupts_
         slow = [client.call(prefix + "sleep", 1.5, expiration=30) for _ in range(2)]
         for call in slow:
             await has_begun(stopped, call)
-        other = start(processes, "--threads", "3")
         load = Load(client, prefix + "sleep", 0.03)
-        await load.more(20)
+        await load.more(5)
         os.kill(stopped.pid, signal.SIGTERM)
         await until(lambda: "draining" in stopped.output)
         os.kill(stopped.pid, signal.SIGTERM)
         assert await asyncio.to_thread(stopped.ends, 10) == 0
+        other = start(processes, "--threads", "3")
         await load.end()
         assert {await call for call in slow}, "they have run elsewhere"
     assert load.failures == []
@@ -147,8 +147,8 @@ async def test_a_long_task_that_does_not_finish_in_time_runs_elsewhere_as_the_sa
     async with Client(broker_url) as client:
         call = client.call(prefix + "long.naps", 1.0, expiration=30)
         await has_begun(stopped, call)
-        other = start(processes)
         assert await asyncio.to_thread(stopped.stop) == 0
+        other = start(processes)
         await call
     assert f"INTERRUPTED {call.id} drain" in stopped.output
     assert (starts(stopped)[call.id], starts(other)[call.id]) == (1, 1)

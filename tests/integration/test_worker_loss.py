@@ -1,6 +1,7 @@
 """Worker processes that die, while calls run in them."""
 
 import os
+import re
 import signal
 import socket
 import time
@@ -111,3 +112,19 @@ async def test_a_long_task_that_raises_is_tried_again(broker_url: str, prefix: s
         call = client.call(prefix + "long.tried", expiration=20)
         assert await call == 2
     assert starts(shared_worker, call.id) == 2
+
+
+@pytest.mark.chaos
+@pytest.mark.gen_test(timeout=60)
+async def test_a_process_that_no_limit_ends_and_that_cannot_talk_to_the_broker_is_killed_and_replaced(
+    broker_url: str, prefix: str, processes: Processes
+) -> None:
+    url = f"{broker_url}?heartbeat=1"
+    worker = processes.python(DYING, "--url", url).says("serving")
+    async with Client(broker_url) as client:
+        call = client.call(prefix + "freeze", expiration=120, persistent=False)
+        with pytest.raises(crew.WorkerLost, match="was killed by SIGKILL"):
+            await call
+        assert await client.call(prefix + "who")
+    assert re.search(r"is frozen: its I/O thread has not run for [5-9]\.", worker.output)
+    assert re.search(r'dying\.py", line \d+ in freeze', worker.output)

@@ -5,7 +5,7 @@ from typing import Any, assert_type
 
 from tornado import gen
 from tornado.routing import URLSpec
-from tornado.web import RequestHandler
+from tornado.web import Application, RequestHandler
 
 import crew
 from crew import (
@@ -20,7 +20,7 @@ from crew import (
     UnknownTask,
 )
 from crew.client import Event, Parallel, PendingCall, Scope, Subscription, blocking
-from crew.gateway import AbandonMixin, CallHandler, cancel_when_abandoned, routes
+from crew.gateway import AbandonMixin, CallHandler, cancel_when_abandoned, routes, serve
 from crew.worker import HandlerClass, Task, context, run
 
 assert_type(crew.__version__, str)
@@ -29,7 +29,7 @@ assert_type(crew.__version__, str)
 # --- a worker script ------------------------------------------------------------------------------------------------
 
 
-@Task("resize", timeout=10)
+@Task("resize", timeout=10, long=True)
 def resize(image: dict[str, int], *, quality: float = 0.8) -> int:
     return image["width"] // 2
 
@@ -55,6 +55,7 @@ def fetch(url: str) -> str:
 
 assert_type(fetch("x"), str)
 Task("fetch", retries="3")  # type: ignore[arg-type]
+Task("fetch", long=2)  # type: ignore[arg-type]
 Task("fetch", backoff=1)  # type: ignore[arg-type]
 Task("fetch", retry_on=(SystemExit,))  # type: ignore[arg-type]
 
@@ -67,6 +68,9 @@ class Stat(HandlerClass):
 Stat.bind("stat")
 Stat.bind("stat", timeout=3)
 Stat.bind("stat", retries=3, backoff=(1, 60), retry_on=(OSError,))
+Stat.bind("stat", max_queue=1000)
+Task("stat", max_queue=1000)
+Task("stat", max_queue=0.5)  # type: ignore[arg-type]
 assert_type(Stat({"width": 1}).process(), dict[str, int])
 
 
@@ -232,7 +236,18 @@ class Guarded(CallHandler):
 
 def mounted(client: Client) -> None:
     assert_type(routes(client, prefix="/crew", max_expiration=5, max_body=1000), list[URLSpec])
+    routes(client, fail_fast=True)
     routes(client, "/crew")  # type: ignore[call-arg]
+
+
+async def served(application: Application) -> None:
+    client = Client(max_pending=100, max_pending_bytes=1_000_000, fail_fast=True)
+    assert_type(client.is_ready, bool)
+    assert_type(client.obstacle, str | None)
+    client.call("resize", fail_fast=False)
+    await client.publish("news", fail_fast=True)
+    await serve(application, client, port=0, address="::1", drain=10, linger=1, on_listening=print, xheaders=True)
+    await client.drain(timeout=3)
 
 
 def in_a_scope(client: Client) -> None:

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crew.amqp import backoff
+from crew.amqp.backoff import SETTLED_AFTER, Backoff
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1))
@@ -29,3 +30,15 @@ def test_many_peers_do_not_come_back_at_once() -> None:
 @given(st.floats(0, 1))
 def test_jitter_takes_at_most_half(drawn: float) -> None:
     assert 0.5 <= backoff.delay(1, first=1, longest=1, draw=lambda: drawn) <= 1
+
+
+def test_a_connection_that_has_lasted_ends_a_row_of_failures_and_one_that_breaks_at_once_does_not() -> None:
+    now = 0.0
+    delays = Backoff(clock=lambda: now)
+    for _ in range(10):
+        delays.on_ready()
+        late = delays.next()
+    assert late >= backoff.LONGEST / 2
+    delays.on_ready()
+    now += SETTLED_AFTER
+    assert delays.next() <= backoff.FIRST

@@ -105,6 +105,25 @@ async def test_what_was_not_confirmed_is_lost_with_its_channel() -> None:
 
 
 @pytest.mark.gen_test
+async def test_whoever_waits_hears_of_a_connection_that_is_given_up_before_its_broker_has_said_goodbye() -> None:
+    channel, pika, _ = await an_open_channel()
+    deliveries: list[Delivery] = []
+    await channel.consume("q", deliveries.append, prefetch=1)
+    pika.answers = False
+    asking = asyncio.ensure_future(channel.declare(Exchange("e", "topic")))
+    confirms = published(channel, "a", "b")
+    await asyncio.sleep(0)
+    channel.lose(LinkFault("the broker has been silent for 3 s"))
+    assert statuses(confirms) == [LOST, LOST]
+    with pytest.raises(LinkFault, match="silent"):
+        await asking
+    pika.deliver("consumer 1 of q", 1, Properties(), b"")
+    assert not deliveries, "nobody could acknowledge it"
+    with pytest.raises(LinkFault, match="closed"):
+        published(channel, "c")
+
+
+@pytest.mark.gen_test
 async def test_the_link_knows_of_the_loss_before_the_publishers_do() -> None:
     """Who publishes again at once must find a link that waits, not one that is just breaking."""
     channel, pika, ends = await an_open_channel()

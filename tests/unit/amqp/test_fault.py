@@ -9,7 +9,7 @@ import pytest
 from pika import exceptions
 from pika.adapters.utils import connection_workflow as workflow
 
-from crew.amqp.fault import LinkFault, LinkRefused, fault_of
+from crew.amqp.fault import PERMISSIONS, LinkFault, LinkRefused, fault_of
 from crew.errors import ConnectionError, CrewError
 
 
@@ -182,6 +182,17 @@ def test_a_refusal_that_no_further_attempt_would_mend_is_told_apart(error: BaseE
 )
 def test_a_broker_that_may_come_back_is_tried_again(error: BaseException) -> None:
     assert not isinstance(fault_of(error), LinkRefused)
+
+
+@pytest.mark.parametrize("text", ["access to", "configure access to"])
+def test_a_user_who_may_not_is_told_what_he_needs(text: str) -> None:
+    refused = exceptions.ChannelClosedByBroker(
+        403, f"ACCESS_REFUSED - {text} queue 'crew.tasks.x' in vhost '/v' refused for user 'o'dd'"
+    )
+    assert str(fault_of(refused)) == (
+        "user \"o'dd\" may not use queue 'crew.tasks.x' in virtual host '/v': "
+        f"give it configure, write and read permission for {PERMISSIONS}"
+    )
 
 
 def test_the_code_of_the_broker_is_kept() -> None:

@@ -89,6 +89,26 @@ def test_text_that_is_no_utf_8_stays_bytes() -> None:
     assert header.decode(data, 0) == Properties(correlation_id=b"\xff", headers={"a": "b"})  # type: ignore[arg-type]
 
 
+@given(
+    st.builds(
+        Properties,
+        correlation_id=st.binary(max_size=60),
+        headers=st.dictionaries(
+            st.binary(max_size=9) | names,
+            st.recursive(
+                st.none() | st.booleans() | integers | st.floats(allow_nan=False) | short_text | st.binary(),
+                lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.binary(max_size=9), inner, max_size=3),
+            ),
+            max_size=5,
+        ),
+    )
+)
+@settings(deadline=None)
+def test_what_others_have_sent_can_be_sent_on_unchanged(properties: Properties) -> None:
+    read = header.decode(header.encode(properties, 0), 0)
+    assert header.decode(header.encode(read, 0), 0) == read
+
+
 @pytest.mark.parametrize(
     "value",
     [b"T" + struct.pack(">Q", 2**60), b"?", b"l\x00", b"F\xff\xff\xff\xff"],

@@ -2,7 +2,11 @@
 
 import asyncio
 import itertools
+import socket
+import ssl
 import struct
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from pika import frame, spec
 from pika.adapters.utils.io_services_utils import _AsyncPlaintextTransport
 
 from crew.amqp import header
+from crew.amqp import wire as wire_module
 from crew.amqp.fault import LinkFault, LinkRefused
 from crew.amqp.wire import Wire, open_wire
 
@@ -181,6 +186,21 @@ async def test_what_the_socket_does_not_take_waits_in_the_transport(takes: int) 
 
 
 @pytest.mark.gen_test
+async def test_what_tls_does_not_take_is_offered_to_it_again_in_the_same_bytes() -> None:
+    """https://docs.openssl.org/3.0/man3/SSL_write/#warnings: all of it or nothing."""
+
+    def refuse(data: bytes) -> int:
+        raise ssl.SSLWantWriteError(3, "The operation did not complete (write)")
+
+    wire = UnconnectedWire(asyncio.get_running_loop())
+    wire._transport = PlainTransport(0)
+    wire._transport._sock.send = refuse
+    wire.send_message([b"abc", b"def"])
+    wire.send_message([b"ghi"])
+    assert wire._transport.written == [b"abcdef"]
+
+
+@pytest.mark.gen_test
 async def test_what_waits_in_the_transport_is_not_overtaken() -> None:
     wire = UnconnectedWire(asyncio.get_running_loop())
     wire._transport = PlainTransport(100)
@@ -188,3 +208,47 @@ async def test_what_waits_in_the_transport_is_not_overtaken() -> None:
     wire.send_message([b"abc"])
     assert wire._transport.written == [b"abc"]
     assert wire._transport._sock.sent == b""
+
+
+@pytest.fixture
+def mute() -> Iterator[socket.socket]:
+    """A host that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(5)
+        yield server
+
+
+@pytest.mark.parametrize("is_greeted", [False, True], ids=["before its first word", "in the midst of the handshake"])
+@pytest.mark.gen_test
+async def test_an_attempt_that_is_given_up_closes_its_socket_at_once_and_quietly(
+    mute: socket.socket, caplog: pytest.LogCaptureFixture, is_greeted: bool
+) -> None:
+    opening = asyncio.ensure_future(open_wire(_url_of(mute), name="n", heartbeat=10))
+    accepted, _ = await asyncio.to_thread(mute.accept)
+    with accepted:
+        accepted.settimeout(5)
+        assert await asyncio.to_thread(accepted.recv, 8) == b"AMQP\x00\x00\x09\x01"
+        if is_greeted:
+            start = spec.Connection.Start(server_properties={}, mechanisms="PLAIN", locales="en_US")
+            accepted.sendall(frame.Method(0, start).marshal())
+            assert await asyncio.to_thread(accepted.recv, 65536)
+        began = time.monotonic()
+        opening.cancel()
+        await asyncio.wait([opening])
+        assert opening.cancelled()
+        assert await asyncio.to_thread(accepted.recv, 1) == b""
+        assert time.monotonic() - began < 0.5
+    assert not caplog.records
+
+
+@pytest.mark.gen_test
+async def test_an_attempt_that_is_not_answered_is_one_sentence_in_time(
+    mute: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire_module, "CONNECT_TIMEOUT", 0.1)
+    with pytest.raises(LinkFault, match="the broker did not answer in time"):
+        await open_wire(_url_of(mute), name="n", heartbeat=10)
+
+
+def _url_of(server: socket.socket) -> str:
+    return f"amqp://guest:guest@127.0.0.1:{server.getsockname()[1]}/"

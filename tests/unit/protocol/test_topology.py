@@ -82,8 +82,11 @@ def test_a_name_that_is_no_utf_8_is_a_value_error() -> None:
 
 
 @given(st.text(min_size=1))
+@example("crew.again.t")
+@example("crew.tasks.t")
 def test_a_queue_tells_its_task(task: str) -> None:
     assert topology.task_of_queue(topology.task_queue_name(task)) == task
+    assert topology.task_of_queue(topology.again_queue_name(task)) == task
 
 
 # --- what is declared -----------------------------------------------------------------------------------------------
@@ -97,6 +100,20 @@ def test_a_task_queue_has_ten_priorities_and_sends_its_dead_home() -> None:
     queue = topology.task_queue("resize")
     assert queue.name == "crew.tasks.resize"
     assert queue.arguments == {"x-max-priority": 9, "x-dead-letter-exchange": "crew.DLX"}
+
+
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+def test_a_queue_with_a_bound_refuses_what_is_too_much_and_takes_back_what_was_accepted(queue_type: str) -> None:
+    queue = topology.of_type(topology.task_queue("resize", max_queue=7), queue_type)
+    back = topology.of_type(topology.again_queue("resize"), queue_type)
+    assert isinstance(queue, Queue)
+    assert isinstance(back, Queue)
+    bound = {"x-max-length": 7, "x-overflow": "reject-publish"}
+    assert bound.items() <= queue.arguments.items()
+    assert (back.name, back.arguments) == (
+        "crew.again.resize",
+        {k: queue.arguments[k] for k in queue.arguments.keys() - bound},
+    )
 
 
 def test_dead_letters_go_to_their_own_client_only() -> None:
@@ -188,6 +205,8 @@ def test_the_longest_name_of_a_task_fits_a_routing_key(task: str) -> None:
 
 ALL_QUEUES = [
     topology.task_queue("t"),
+    topology.task_queue("t", max_queue=7),
+    topology.again_queue("t"),
     topology.delay_queue(1500)[0],
     topology.reply_queue("me")[0],
     topology.subscription_queue("me"),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from crew.worker import frozen as frozen_module
 from crew.worker.child import Child
 from crew.worker.execution import Execution
 from crew.worker.frozen import DUMP_STACKS, DUMP_WITHIN, OVERDUE_AFTER, Frozen
@@ -15,6 +16,7 @@ from tests.unit.deliveries import an_execution
 from tests.waiting import eventually
 
 GRACE = 0.1
+SILENCE = 0.05
 
 
 class PlayedChild(Child):
@@ -38,7 +40,7 @@ class Watched:
 
     def __init__(self) -> None:
         self.ledger = Ledger(1, 10)
-        self.frozen = Frozen(self.ledger, grace=GRACE)
+        self.frozen = Frozen(self.ledger, grace=GRACE, silence=SILENCE)
         self.child = PlayedChild()
 
     def runs(self, *, late: float | None) -> Execution:
@@ -119,3 +121,53 @@ def test_the_next_look_is_when_there_is_something_to_see(watched: Watched) -> No
     assert watched.frozen.next_look(watched.child, now) == watched.child.suspected_at + DUMP_WITHIN
     watched.look_again()
     assert watched.frozen.next_look(watched.child, now) == math.inf
+
+
+# --- silent ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that does not wake soon is not waited for."""
+    monkeypatch.setattr(frozen_module, "WAKES_WITHIN", 0.02)
+
+
+def is_silent(watched: Watched) -> None:
+    """Its I/O thread runs, and then no more."""
+    watched.ledger.beat(0)
+    eventually(lambda: time.monotonic() > watched.ledger.last_beat(0) + SILENCE)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_process_whose_io_thread_does_not_run_is_dumped_and_then_killed_once(watched: Watched) -> None:
+    watched.runs(late=None)
+    is_silent(watched)
+    watched.look()
+    assert (watched.child.signals, watched.child.kills) == ([DUMP_STACKS], 0)
+    eventually(lambda: time.monotonic() >= watched.child.silent_at + 0.02)
+    watched.look()
+    watched.look()
+    assert (watched.child.signals, watched.child.kills) == ([DUMP_STACKS], 1)
+    assert watched.child.overdue == [], "its calls are delivered again, and counted"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_process_that_was_asleep_with_its_host_is_spared_when_it_wakes(watched: Watched) -> None:
+    is_silent(watched)
+    watched.look()
+    watched.ledger.beat(0)
+    watched.look()
+    assert watched.child.silent_at == 0.0
+    is_silent(watched)
+    watched.look()
+    assert watched.child.kills == 0
+
+
+def test_a_process_that_has_not_begun_to_beat_is_not_silent(watched: Watched) -> None:
+    watched.look()
+    assert watched.child.signals == []
+    now = time.monotonic()
+    watched.ledger.beat(0)
+    assert watched.frozen.next_look(watched.child, now) <= time.monotonic() + SILENCE
+    watched.ledger.record_crash(0, -9)
+    assert watched.ledger.last_beat(0) == 0.0

@@ -13,6 +13,7 @@ from crew.protocol import codec, failure, properties
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Call, Headers, Outcome, Reply
 from crew.protocol.properties import Properties
+from crew.protocol.topology import Queue
 from crew.worker import replies as replies_module
 from crew.worker.ended import Ended, ended_with
 from crew.worker.replies import Replies
@@ -76,10 +77,32 @@ def test_a_delivery_is_done_when_the_broker_has_the_reply_and_not_before(replies
     assert (sent.times, len(replies)) == (1, 0)
 
 
-def test_a_reply_that_nobody_takes_ends_its_delivery(replies: Replies, link: FakeLink) -> None:
+@pytest.mark.gen_test
+async def test_a_reply_that_nobody_takes_ends_its_delivery_and_is_sent_again_some_times(
+    replies: Replies, link: FakeLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replies_module, "RETURNED_AGAIN_AFTER", (0.01, 0.01))
     sent = Sent()
     replies.answer(a_call(), VALUE, sent)
     link.confirm_all(ConfirmStatus.RETURNED)
+    assert (sent.times, len(replies)) == (1, 1), "a client whose queue was deleted may declare it anew"
+    await until(lambda: len(link.published) == 2)
+    link.confirm_all(ConfirmStatus.RETURNED)
+    await until(lambda: len(link.published) == 3)
+    link.confirm_all(ConfirmStatus.RETURNED)
+    assert (sent.times, len(replies)) == (1, 0)
+
+
+@pytest.mark.gen_test
+async def test_a_parked_message_whose_queue_was_deleted_is_parked_all_the_same(
+    replies: Replies, link: FakeLink
+) -> None:
+    sent = Sent()
+    replies.park(a_delivery(), "it is broken", sent)
+    link.confirm_all(ConfirmStatus.RETURNED)
+    await until(lambda: len(link.published) == 2)
+    assert [item.name for item in link.declared_once if isinstance(item, Queue)] == ["crew.parked"]
+    link.confirm_all()
     assert (sent.times, len(replies)) == (1, 0)
 
 
@@ -232,19 +255,6 @@ def test_a_message_that_is_given_up_does_not_break_the_connection_that_parks_it(
     assert (published.properties.headers or {})["crew-reason"]
     encoded = spec.BasicProperties(headers=published.properties.headers).encode()
     assert sum(map(len, encoded)) < 128 * 1024 - 1024
-
-
-def test_more_replies_than_can_be_kept_cost_the_oldest(
-    replies: Replies, link: FakeLink, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("crew.worker.replies.MAX_WAITING", 2)
-    link.is_ready = False
-    for id in ("a", "b", "c"):
-        replies.answer(a_call(id=id), VALUE, Sent())
-    link.is_ready = True
-    replies.send_waiting()
-    assert [one.properties.correlation_id for one in link.published] == ["b", "c"]
-    assert "a reply is dropped" in caplog.text
 
 
 def test_who_called_is_told_of_a_value_that_the_broker_does_not_take(replies: Replies, link: FakeLink) -> None:

@@ -1,0 +1,34 @@
+"""Very many calls leave nothing behind, in the client and in the worker."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from crew.protocol import topology
+from tests.integration import raw
+from tests.integration.conftest import TASKS
+from tests.processes import running
+
+COUNT = 100_000  # calls
+WARM_UP = 5_000  # of them: until caches and arenas have the size that they keep
+GROWTH = 5 * 1024  # KiB
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(400)
+def test_100_000_calls_leave_nothing_behind(vhost_url: Callable[[], str], tmp_path: Path) -> None:
+    """Errors, timeouts, cancels, and tasks that nobody serves among them."""
+    url = vhost_url()
+    raw.declare(url, topology.task_queue("idle"))
+    with running(tmp_path, {"CREW_AMQP_URL": url, "CREW_TEST_PREFIX": ""}) as processes:
+        worker = processes.python(TASKS).says("serving")
+        client = processes.python(Path(__file__).with_name("endurance.py"), str(COUNT), str(WARM_UP))
+        assert client.ends(timeout=380) == 0, client.output
+        before, after = map(json.loads, client.output.splitlines())
+        assert "Traceback" not in worker.output
+    for who in ("client", "worker"):
+        assert after.pop(f"{who} KiB") - before.pop(f"{who} KiB") < GROWTH, f"the {who} grows"
+    assert "0 calls in flight" in after["client"]
+    assert after == before

@@ -1,0 +1,102 @@
+"""Whatever is sent to the queues of tasks, replies, cancels and events: nothing dies, sticks, or fills the log."""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from crew.cli.node import Node
+from crew.client.blocking import Client
+from crew.errors import DuplicateTaskId
+from crew.protocol import topology
+from tests.integration import raw
+from tests.integration.conftest import TASKS
+from tests.integration.foreign import Foreign
+from tests.integration.fuzzing import Message, messages
+from tests.processes import Process, Processes, running
+from tests.waiting import eventually
+
+BATCH = 20
+FLIGHTS = [f"flight-{number}" for number in range(5)]
+LOG = 500  # bytes for each message, on average
+
+
+@pytest.fixture(scope="module")
+def url(vhost_url: Callable[[], str]) -> str:
+    """A virtual host of these tests' own, so that every queue in it is theirs."""
+    return vhost_url()
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory: pytest.TempPathFactory, url: str) -> Iterator[Processes]:
+    """The processes of the module."""
+    with running(tmp_path_factory.mktemp("fuzz"), {"CREW_AMQP_URL": url, "CREW_TEST_PREFIX": ""}) as processes:
+        yield processes
+
+
+@pytest.fixture(scope="module")
+def worker(processes: Processes) -> Process:
+    """One worker process."""
+    return processes.python(TASKS).says("serving")
+
+
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of what has failed
+@pytest.mark.parametrize(
+    "count", [400, pytest.param(10_000, marks=[pytest.mark.chaos, pytest.mark.timeout(300)])], ids=["few", "many"]
+)
+def test_whatever_is_sent_nothing_dies_sticks_or_fills_the_log(
+    url: str, node: Node, processes: Processes, worker: Process, caplog: pytest.LogCaptureFixture, count: int
+) -> None:
+    caplog.set_level(logging.INFO, logger="crew")
+    raw.declare(url, topology.task_queue("idle"))
+    before, said = set(processes.alive()), worker.from_now()
+    with Client(url) as client, Foreign(url) as foreign:
+        client.subscribe("fuzz.#", lambda event: None)
+        replies = f"crew.reply.{client.id}"
+        targets = [
+            ("", "crew.tasks.echo"),
+            ("", replies),
+            ("crew.control", topology.control_key_of_task("echo")),
+            ("crew.PUBSUB", "fuzz.event"),
+            ("", f"crew.subscribe.{client.id}"),
+        ]
+
+        sound, broken = (
+            messages(targets, FLIGHTS, [replies, "crew.parked"], is_sound=is_sound) for is_sound in (True, False)
+        )
+
+        @settings(
+            max_examples=count // BATCH,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(st.lists(sound, min_size=BATCH - 1, max_size=BATCH - 1), broken)
+        def storm(batch: list[Message], one_more: Message) -> None:
+            for id in FLIGHTS:
+                with contextlib.suppress(DuplicateTaskId):  # it is in flight still
+                    client.call("idle", id=id, expiration=600)
+            for (exchange, key), header, body in [*batch, one_more]:
+                foreign.send(exchange, key, header, body)
+            assert client.call("echo", foreign.confirmed, expiration=10).result() == foreign.confirmed
+
+        storm()
+        eventually(lambda: set(_depths(node, url, "echo", "reply", "subscribe", "control").values()) == {0}, timeout=20)
+    assert foreign.confirmed > 0.9 * count, "most of it has to arrive to be a test"
+    assert set(processes.alive()) == before
+    log = said.output + caplog.text
+    assert "Traceback" not in log, log[-3_000:]
+    assert len(log) < LOG * foreign.confirmed
+
+
+def _depths(node: Node, url: str, *kinds: str) -> dict[str, int]:
+    """What the queues hold, delivered or not."""
+    vhost = unquote(urlsplit(url).path[1:])
+    listed = node.ctl("list_queues", "-p", vhost, "--quiet", "name", "messages").splitlines()[1:]
+    rows = [line.split("\t") for line in listed]
+    return {name: int(depth) for name, depth in rows if any(kind in name for kind in kinds)}

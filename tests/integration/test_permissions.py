@@ -1,0 +1,106 @@
+"""Users whom the broker lets do little: what they are told, and that what they are told to ask for is enough."""
+
+import json
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import pytest
+
+import crew
+from crew import Client
+from crew.amqp.fault import PERMISSIONS
+from crew.cli.node import Node
+from tests.integration.conftest import TASKS
+from tests.processes import Processes
+from tests.proxy import Proxy
+from tests.waiting import until
+
+PASSWORD = "theirs"
+USERS = {
+    "enough": (PERMISSIONS, PERMISSIONS, PERMISSIONS),
+    "nothing": ("^$", "^$", "^$"),
+    "no_tasks": (r"^crew\.(?!tasks)", ".*", ".*"),
+    "no_write": (".*", "^$", ".*"),
+    "no_read": (".*", ".*", "^$"),
+}
+
+
+@pytest.fixture(scope="module")
+def host(node: Node, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Host and port of a broker that knows the users."""
+    file = tmp_path_factory.mktemp("users") / "definitions.json"
+    users = [{"name": name, "password": PASSWORD, "tags": ""} for name in [*USERS, "stranger"]]
+    permissions = [
+        {"user": user, "vhost": "/", "configure": configure, "write": write, "read": read}
+        for user, (configure, write, read) in USERS.items()
+    ]
+    file.write_text(json.dumps({"users": users, "permissions": permissions}))
+    node.ctl("import_definitions", str(file))
+    return f"127.0.0.1:{urlsplit(node.url).port}"
+
+
+def url_of(user: str, host: str) -> str:
+    """The broker's URL for `user`."""
+    return f"amqp://{user}:{PASSWORD}@{host}/"
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_the_permissions_that_the_message_names_are_enough(host: str, prefix: str, processes: Processes) -> None:
+    processes.python(TASKS, "--url", url_of("enough", host)).says("serving")
+    async with Client(url_of("enough", host)) as client:
+        events: list[object] = []
+        await client.subscribe(prefix + "topic", lambda event: events.append(event.payload)).ready()
+        assert await client.call(prefix + "echo", 17) == 17
+        await client.call(prefix + "publish", {"topic": prefix + "topic", "message": "heard"})
+        await until(lambda: events == ["heard"])
+        with pytest.raises(crew.UnknownTask):
+            await client.call(prefix + "nobody")
+        sleeping = client.call(prefix + "sleep", 30)
+        await until(lambda: sleeping.has_started)
+        assert sleeping.cancel()
+        assert await client.call(prefix + "echo", 18, expiration=5) == 18
+
+
+@pytest.mark.parametrize(
+    ("user", "told"),
+    [
+        ("nothing", "may not use exchange 'crew."),
+        ("no_tasks", "may not use queue 'crew.tasks."),
+        ("no_write", "may not use exchange 'crew.DLX'"),
+        ("no_read", "may not use queue 'crew.tasks."),
+        ("stranger", "no such virtual host, or this user may not use it"),
+    ],
+)
+def test_a_worker_that_may_not_ends_and_says_what_it_may_not(
+    host: str, processes: Processes, user: str, told: str
+) -> None:
+    worker = processes.python(TASKS, "--url", url_of(user, host))
+    assert worker.ends(20) == 78
+    assert told in worker.output
+    assert "Traceback" not in worker.output
+    if user != "stranger":
+        assert f"user '{user}' may not use" in worker.output
+        assert f"give it configure, write and read permission for {PERMISSIONS}" in worker.output
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("user", ["nothing", "no_write", "no_read"])
+async def test_a_client_that_may_not_is_refused_at_once_and_holds_no_connection(
+    host: str, proxied: Callable[[str], Proxy], user: str
+) -> None:
+    proxy = proxied(url_of(user, host))
+    client = Client(proxy.url)
+    with pytest.raises(crew.ConnectionError, match=f"user '{user}' may not use .* in virtual host '/': give it"):
+        await client.connect(timeout=5)
+    with pytest.raises(crew.ConnectionError, match="may not use"):
+        await client.call("anything", expiration=10)
+    await until(lambda: proxy.connections <= 1)  # that of the other link, which may do what it has to, does no harm
+    await client.close()
+    await until(lambda: proxy.connections == 0)
+
+
+def test_the_shell_says_it_in_one_line(host: str, processes: Processes) -> None:
+    call = processes.crew("call", "anything", "--url", url_of("nothing", host))
+    assert call.ends(20) == 6
+    (line,) = call.output.splitlines()
+    assert line.startswith(f"crew: amqp://nothing:***@{host}/%2F: user 'nothing' may not use")
