@@ -43,8 +43,8 @@ def soak(request: pytest.FixtureRequest) -> int:
 def _own_environment() -> Iterator[None]:
     """A broker that the developer has chosen for himself is none of the tests' business."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("CREW_AMQP_URL", raising=False)
-        patch.delenv("CREW_AMQP_PASSWORD", raising=False)
+        for name in ("URL", "PASSWORD", "CA", "CERT", "KEY"):
+            patch.delenv(f"CREW_AMQP_{name}", raising=False)
         yield
 
 

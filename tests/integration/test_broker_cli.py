@@ -78,6 +78,7 @@ def test_two_starts_at_once_give_one_node_that_both_wait_for(workplace: Path) ->
     assert (status, other_status) == (0, 0), said + said_too
     assert said == said_too
     assert "RabbitMQ runs at amqp://crew:***@127.0.0.1:" in said
+    assert (workplace / ".crew" / "broker" / "password").read_text() not in said
 
 
 def test_a_start_of_what_runs_changes_nothing(running: Path) -> None:

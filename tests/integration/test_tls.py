@@ -10,7 +10,7 @@ import pytest
 
 import crew
 from crew import Client
-from crew.amqp import wire
+from crew.amqp import tls, wire
 from crew.cli.node import Node
 from tests.certificates import Certificates
 from tests.processes import Process, Processes, running
@@ -114,6 +114,7 @@ async def test_a_ca_is_enough_where_the_broker_wants_no_certificate(
 async def test_a_certificate_of_no_matter_whom_will_do_where_the_url_says_so(
     node: Node, certificates: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
+    tls._warn_once.cache_clear()  # a process of its own would say it, whoever said it before
     with fronting(node.url, certificates.elsewhere) as url:
         for _ in range(2):
             async with Client(f"{url}?verify=verify_none") as client:
