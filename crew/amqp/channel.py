@@ -149,8 +149,11 @@ class Channel:
 
     # --- consuming --------------------------------------------------------------------------------------------------
 
-    async def consume(self, queue: str, on_delivery: OnDelivery, *, prefetch: int) -> None:
+    async def consume(self, queue: str, on_delivery: OnDelivery, *, prefetch: int, priority: int = 0) -> None:
         """Take up to `prefetch` unacknowledged deliveries of `queue` in place of an earlier consumer; 0 is no bound.
+
+        Args:
+            priority: consumers of a lower one get what this one has no room for.
 
         Raises:
             LinkFault: the channel closed meanwhile.
@@ -162,6 +165,7 @@ class Channel:
             self._tags[queue] = self._pika.basic_consume(
                 queue,
                 guarded(functools.partial(self._on_message, queue, on_delivery)),
+                arguments={"x-priority": priority} if priority else None,
                 callback=lambda frame: _resolve(consuming, frame),
             )
             await self._answered(consuming)

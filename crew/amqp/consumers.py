@@ -15,11 +15,15 @@ class Consumer(msgspec.Struct, frozen=True):
     Attributes:
         on_delivery: called with each Delivery, on the link's loop; must not block.
         prefetch: unacknowledged deliveries that it may hold; 0 is no bound.
+        is_only: nobody else consumes the queue. After a connection that the broker has not missed yet it still hands
+            every second delivery to our own ghost, unless the new consumer comes first, see
+            https://www.rabbitmq.com/docs/consumer-priority.
     """
 
     queue: str
     on_delivery: OnDelivery
     prefetch: int
+    is_only: bool = False
 
 
 class Consumers:
@@ -27,6 +31,7 @@ class Consumers:
 
     def __init__(self) -> None:
         self._by_queue: dict[str, Consumer] = {}
+        self._connections = 0
 
     def __repr__(self) -> str:
         return f"<Consumers of {', '.join(self._by_queue) or 'nothing'}>"
@@ -42,18 +47,19 @@ class Consumers:
         """Nothing where there is none."""
         self._by_queue.pop(queue, None)
 
-    async def start(self, channel: Channel) -> None:
-        """Start all, those that are remembered meanwhile too; raises LinkFault."""
+    async def start_all(self, channel: Channel) -> None:
+        """Start all over a new connection, those that are remembered meanwhile too; raises LinkFault."""
+        self._connections += 1
         started: set[str] = set()
         while waiting := [consumer for queue, consumer in self._by_queue.items() if queue not in started]:
             for consumer in waiting:
                 started.add(consumer.queue)
-                await start(channel, consumer)
+                await self.start(channel, consumer)
 
-
-async def start(channel: Channel, consumer: Consumer) -> None:
-    """Consume over `channel`; raises LinkFault."""
-    await channel.consume(consumer.queue, consumer.on_delivery, prefetch=consumer.prefetch)
+    async def start(self, channel: Channel, consumer: Consumer) -> None:
+        """Start one; raises LinkFault."""
+        priority = self._connections if consumer.is_only else 0
+        await channel.consume(consumer.queue, consumer.on_delivery, prefetch=consumer.prefetch, priority=priority)
 
 
 def told_of_cancel(on_closed: Callable[[LinkFault], None]) -> Callable[[str], None]:

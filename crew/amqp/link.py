@@ -185,7 +185,7 @@ class Link:
         """Consume now, where the link is ready, and after every reconnect; replaces the queue's earlier consumer."""
         self.remember(consumer)
         if self.is_ready and self._outlet.channel is not None:
-            await self._unless_lost(consumers.start(self._outlet.channel, consumer))
+            await self._unless_lost(self._consumers.start(self._outlet.channel, consumer))
 
     async def pause(self, queue: str) -> None:
         """Take nothing more from `queue`, until `consume`."""
@@ -250,7 +250,7 @@ class Link:
         self._move(LinkEvent.CONNECTED)
         self._outlet.channel = channel = await self.open_channel(on_closed=on_closed)
         await self._declarations.declare_all()
-        await self._consumers.start(channel)
+        await self._consumers.start_all(channel)
         if self._ended.done():
             raise self._ended.result()
         self._was_ready = True

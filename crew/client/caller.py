@@ -37,7 +37,7 @@ class Caller:
         self._max_message = max_message
         self.calls = Calls(limit, publishing=publishing, consuming=consuming, **options)
         self.queue, self.binding = topology.reply_queue(client)
-        self.consumer = Consumer(self.queue.name, self.calls.on_reply, REPLY_PREFETCH)
+        self.consumer = Consumer(self.queue.name, self.calls.on_reply, REPLY_PREFETCH, is_only=True)
 
     def make(
         self,

@@ -122,7 +122,7 @@ class PubSub:
         async with self._order:
             await self._consuming.declare(self._queue, topology.subscription(self._client, subscription.topic))
             if not self._consuming.has_consumer(self._queue.name):
-                await self._consuming.consume(Consumer(self._queue.name, self._on_event, EVENT_PREFETCH))
+                await self._consuming.consume(Consumer(self._queue.name, self._on_event, EVENT_PREFETCH, is_only=True))
         await self._consuming.ready()
         subscription.activate()
 

@@ -71,8 +71,7 @@ class WorkerProcess:
         self._registry = registry
         self._options = options
         self._supervisor = supervisor
-        self._number = number
-        self._ledger = ledger
+        self._number, self._ledger = number, ledger
         self._burying: set[int] = set()  # slots of the ledger whose callers are being told
         self._loop = asyncio.new_event_loop()
         self._mailbox = Mailbox(self._loop)
@@ -155,7 +154,7 @@ class WorkerProcess:
             on_lost=self._on_lost,
             on_refused=self._on_refused,
         )
-        self._consuming.remember(Consumer(control.name, self._on_control, CONTROL_PREFETCH))
+        self._consuming.remember(Consumer(control.name, self._on_control, CONTROL_PREFETCH, is_only=True))
         self._replies = Replies(self._publishing, self.id)
         self._retries = Retries(self._publishing, self._replies)
         self._pubsub = PubSub(self.id, publishing=self._publishing, consuming=self._consuming)

@@ -106,14 +106,14 @@ def test_everything_that_was_accepted_is_answered_and_readiness_goes_first(gatew
     unready, refused = load.of("/readyz", 503), load.of("/call/nap", 503)
     assert unready
     assert refused
-    first_refusal = min(one.began for one in refused)
-    assert min(one.ended for one in unready) < first_refusal
+    accepted, broken = load.of("/call/nap", 200), load.of("/call/nap", None)
+    first_refusal = min(one.ended for one in refused)
     assert first_refusal - told >= LINGER
+    assert min(one.ended for one in unready) < max(one.began for one in accepted) < first_refusal
     assert all(json.loads(one.body)["type"] == "urn:crew:problem:not-ready" for one in refused)
+    assert all(json.loads(one.body) == NAP for one in accepted)
     assert {one.status for one in load.asked} == {200, 503, None}
-    assert all(one.body == str(NAP).encode() for one in load.of("/call/nap", 200))
-    broken = [one for one in load.asked if one.status is None]  # it has ended: there is nobody to refuse them
-    assert min(one.began for one in broken) > max(one.began for one in load.of("/call/nap", 200))
+    assert min(one.ended for one in broken) > first_refusal  # it has ended: there is nobody to refuse them
 
 
 def test_a_second_signal_ends_it_at_once_and_who_waits_is_told(gateway: Process) -> None:

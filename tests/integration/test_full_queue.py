@@ -43,6 +43,7 @@ async def test_a_call_that_comes_back_for_its_retry_finds_room_in_a_full_queue(
         retried = client.call(prefix + "flaky", True, expiration=10)
         await until(lambda: retried.has_started)
         busy = client.call(prefix + "busy", 1.5)
+        await until(lambda: busy.has_started)  # else what comes next may run before it
         waiting = await fill(client, prefix + "flaky", False)
         assert not busy.done()
         assert await retried == 2

@@ -65,7 +65,10 @@ async def test_what_the_broker_does_not_take_fails_alone_and_costs_one_connectio
         worker = processes.python(LARGE).says("serving")
         async with Client(url) as client:
             before = [client.call("size", os.urandom(100), expiration=20) for _ in range(50)]
-            large = [client.call("size", os.urandom(THEIRS + 1), expiration=20) for _ in range(3)]
+            large = [
+                client.call("size", os.urandom(THEIRS + 1), persistent=persistent, expiration=20)
+                for persistent in (True, False, True)
+            ]
             after = [client.call("size", os.urandom(100), expiration=20) for _ in range(50)]
             for call in large:
                 with pytest.raises(crew.TooLarge, match="50001 bytes, more than the broker takes"):

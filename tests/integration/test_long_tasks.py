@@ -80,7 +80,7 @@ async def test_a_task_that_overstays_is_told_of_and_not_begun_twice_in_its_proce
         assert await call == await client.call(prefix + "who")
     assert starts(worker, id=call.id) == 1
     assert f"write @Task('{prefix}sleep', long=True), or give it a smaller timeout" in worker.output
-    assert re.search(rf"task '{prefix}sleep' runs for [34] s, and after 3 s without an acknowledgement", worker.output)
+    assert re.search(rf"task '{prefix}sleep' runs for [3-6] s, and after 3 s without an acknowledgement", worker.output)
 
 
 def unacknowledged(node: Node, prefix: str) -> int:
@@ -95,7 +95,7 @@ async def test_what_waits_behind_a_long_task_runs_elsewhere_and_is_not_held(
 ) -> None:
     busy = processes.python(DYING).says("serving")
     async with Client(broker_url) as client:
-        long = client.call(prefix + "long", OVERSTAYS, expiration=40)
+        long = client.call(prefix + "long", 40, expiration=50)
         await until(lambda: starts(busy, id=long.id))
         waiting = [client.call(prefix + task, 0.01, expiration=40) for task in ("long", "sleep") * 5]
         began = time.monotonic()
@@ -107,4 +107,4 @@ async def test_what_waits_behind_a_long_task_runs_elsewhere_and_is_not_held(
         assert not long.done()
         assert len(pids) == 1
         assert all(starts(other, id=call.id) == 1 for call in waiting)
-        await long
+        long.cancel()

@@ -14,16 +14,30 @@ import crew
 from crew import Client
 from crew.cli.node import Node
 from tests.integration import raw
-from tests.processes import Process, Processes, running
+from tests.processes import Process, Processes, Said, running
 from tests.waiting import eventually, until
 
 RETRYING = Path(__file__).with_name("retrying.py")
 PATIENT, LATER = 5000, 2000  # milliseconds that calls of the tasks `patient` and `later` wait
 
 
+@pytest.fixture(scope="module")
+def shared_worker(tmp_path_factory: pytest.TempPathFactory, broker_url: str, shared_prefix: str) -> Iterator[Process]:
+    """One worker for all tests of the module that leave it alive."""
+    environment = {"CREW_AMQP_URL": broker_url, "CREW_TEST_PREFIX": shared_prefix}
+    with running(tmp_path_factory.mktemp("worker"), environment) as processes:
+        yield start(processes)
+
+
 @pytest.fixture
-def worker(processes: Processes) -> Process:
-    """A worker that serves."""
+def worker(shared_worker: Process) -> Said:
+    """What the shared worker says from now on."""
+    return shared_worker.from_now()
+
+
+@pytest.fixture
+def own_worker(processes: Processes) -> Process:
+    """A worker of the test alone."""
     return start(processes)
 
 
@@ -32,7 +46,7 @@ def start(processes: Processes) -> Process:
     return processes.python(RETRYING).says("serving")
 
 
-def attempts(worker: Process, task: str) -> list[float]:
+def attempts(worker: Process | Said, task: str) -> list[float]:
     """When the executions of `task` began."""
     return [float(at) for at in re.findall(rf"^ATTEMPT {task} \d+ (\S+)$", worker.output, re.MULTILINE)]
 
@@ -42,9 +56,7 @@ def attempts(worker: Process, task: str) -> list[float]:
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("persistent", [True, False])
-async def test_a_call_succeeds_on_a_later_attempt(
-    broker_url: str, prefix: str, worker: Process, persistent: bool
-) -> None:
+async def test_a_call_succeeds_on_a_later_attempt(broker_url: str, prefix: str, worker: Said, persistent: bool) -> None:
     async with Client(broker_url) as client:
         answer = await client.call(prefix + "flaky", 3, persistent=persistent, expiration=10)
     assert answer["attempt"] == 3
@@ -54,7 +66,7 @@ async def test_a_call_succeeds_on_a_later_attempt(
 
 
 @pytest.mark.gen_test
-async def test_many_calls_that_fail_at_once_each_run_once_more(broker_url: str, prefix: str, worker: Process) -> None:
+async def test_many_calls_that_fail_at_once_each_run_once_more(broker_url: str, prefix: str, worker: Said) -> None:
     async with Client(broker_url) as client:
         calls = [client.call(prefix + "flaky", 2, expiration=20) for _ in range(300)]
         assert [(await call)["attempt"] for call in calls] == [2] * 300
@@ -62,7 +74,7 @@ async def test_many_calls_that_fail_at_once_each_run_once_more(broker_url: str, 
 
 
 @pytest.mark.gen_test
-async def test_the_last_failure_tells_how_many_there_were(broker_url: str, prefix: str, worker: Process) -> None:
+async def test_the_last_failure_tells_how_many_there_were(broker_url: str, prefix: str, worker: Said) -> None:
     async with Client(broker_url) as client:
         with pytest.raises(crew.TaskFailed) as failed:
             await client.call(prefix + "flaky", 9, expiration=20)
@@ -72,7 +84,7 @@ async def test_the_last_failure_tells_how_many_there_were(broker_url: str, prefi
 
 
 @pytest.mark.gen_test
-async def test_nothing_is_run_again_beyond_the_deadline(broker_url: str, prefix: str, worker: Process) -> None:
+async def test_nothing_is_run_again_beyond_the_deadline(broker_url: str, prefix: str, worker: Said) -> None:
     async with Client(broker_url) as client:
         began = time.monotonic()
         with pytest.raises(crew.TaskFailed, match=r"attempt 1 of 2; no time for another") as failed:
@@ -82,7 +94,7 @@ async def test_nothing_is_run_again_beyond_the_deadline(broker_url: str, prefix:
 
 
 @pytest.mark.gen_test
-async def test_an_exception_that_is_not_worth_it_fails_at_once(broker_url: str, prefix: str, worker: Process) -> None:
+async def test_an_exception_that_is_not_worth_it_fails_at_once(broker_url: str, prefix: str, worker: Said) -> None:
     async with Client(broker_url) as client:
         with pytest.raises(crew.TaskFailed, match=r"^KeyError: 'attempt 1 fails'$") as failed:
             await client.call(prefix + "other", 2)
@@ -90,7 +102,7 @@ async def test_an_exception_that_is_not_worth_it_fails_at_once(broker_url: str, 
 
 
 @pytest.mark.gen_test
-async def test_a_task_that_was_interrupted_is_not_run_again(broker_url: str, prefix: str, worker: Process) -> None:
+async def test_a_task_that_was_interrupted_is_not_run_again(broker_url: str, prefix: str, worker: Said) -> None:
     async with Client(broker_url) as client:
         with pytest.raises(crew.TimeoutError):
             await client.call(prefix + "slow", 10, timeout=0.2, expiration=3)
@@ -101,7 +113,7 @@ async def test_a_task_that_was_interrupted_is_not_run_again(broker_url: str, pre
 @pytest.mark.gen_test(timeout=60)
 @pytest.mark.parametrize(("kills", "outcome"), [(2, 4), (3, crew.WorkerLost)])
 async def test_crashes_are_counted_apart_from_retries(
-    broker_url: str, prefix: str, worker: Process, kills: int, outcome: object
+    broker_url: str, prefix: str, worker: Said, kills: int, outcome: object
 ) -> None:
     """The call has one retry, and may cost three processes all the same."""
     async with Client(broker_url) as client:
@@ -111,7 +123,7 @@ async def test_crashes_are_counted_apart_from_retries(
                 await call
         else:
             assert (await call)["attempt"] == outcome
-    assert worker.output.count("exited with 1") == kills
+    assert worker.output.count("exited with 1\n") == kills
     raw.parked(broker_url)
 
 
@@ -120,7 +132,7 @@ async def test_crashes_are_counted_apart_from_retries(
 
 @pytest.mark.gen_test
 async def test_a_call_that_waits_holds_nothing_and_stops_nobody(
-    broker_url: str, prefix: str, node: Node, worker: Process
+    broker_url: str, prefix: str, node: Node, worker: Said
 ) -> None:
     async with Client(broker_url) as client:
         call = client.call(prefix + "patient", 2)
@@ -138,26 +150,26 @@ async def test_a_call_that_waits_holds_nothing_and_stops_nobody(
 
 @pytest.mark.gen_test(timeout=60)
 async def test_a_worker_that_is_killed_meanwhile_takes_no_retry_with_it(
-    broker_url: str, prefix: str, processes: Processes, worker: Process
+    broker_url: str, prefix: str, processes: Processes, own_worker: Process
 ) -> None:
     async with Client(broker_url) as client:
         call = client.call(prefix + "later", 2)
         await until(lambda: _waiting(broker_url, LATER) == 1)
-        _kill_with_child(worker)
+        _kill_with_child(own_worker)
         second = start(processes)
         assert (await call)["attempt"] == 2
-    assert [len(attempts(one, "later")) for one in (worker, second)] == [1, 1]
+    assert [len(attempts(one, "later")) for one in (own_worker, second)] == [1, 1]
 
 
 @pytest.mark.gen_test(timeout=60)
 async def test_a_retry_that_the_broker_gives_back_says_why(
-    broker_url: str, prefix: str, processes: Processes, worker: Process
+    broker_url: str, prefix: str, processes: Processes, own_worker: Process
 ) -> None:
     """It has died before: of its delay."""
     async with Client(broker_url) as client:
         call = client.call(prefix + "later", 2)
         await until(lambda: _waiting(broker_url, LATER) == 1)
-        assert worker.stop() == 0
+        assert own_worker.stop() == 0
         with raw.channel(broker_url) as channel:
             queue = f"crew.tasks.{prefix}later"
             method, _, _ = eventually(lambda: _taken(channel, queue), timeout=10)

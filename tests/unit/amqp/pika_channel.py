@@ -30,6 +30,7 @@ class PikaChannel:
         self.is_open = True
         self.answers = True
         self.told: list[tuple[Any, ...]] = []
+        self.priorities: list[int] = []  # of consumers
         self.waiting: list[Callable[[Any], None]] = []
         self.on_close: Callable[..., None]
         self.on_cancel: Callable[..., None]
@@ -73,8 +74,16 @@ class PikaChannel:
     def basic_qos(self, *, callback: Callable[[Any], None], **arguments: Any) -> None:
         self._ask("basic_qos", arguments, callback)
 
-    def basic_consume(self, queue: str, on_message: Callable[..., None], *, callback: Callable[[Any], None]) -> str:
+    def basic_consume(
+        self,
+        queue: str,
+        on_message: Callable[..., None],
+        *,
+        arguments: dict[str, int] | None,
+        callback: Callable[[Any], None],
+    ) -> str:
         tag = f"consumer {len(self.on_message) + 1} of {queue}"
+        self.priorities.append((arguments or {}).get("x-priority", 0))
         self.on_message[tag] = on_message
         self._ask("basic_consume", queue, callback)
         return tag
