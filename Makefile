@@ -36,7 +36,7 @@ unit: .venv/installed ## the tests that need no broker
 	@$(PYTHON) -m pytest tests/unit
 
 soak: .venv/installed rabbitmq ## the tests that repeat something, ten times as often
-	@$(PYTHON) -m pytest --soak -m soak
+	@$(PYTHON) -m pytest --soak --chaos -m soak
 
 chaos: .venv/installed rabbitmq ## brokers and processes that die, one after another
 	@$(PYTHON) -m pytest --chaos -m chaos

@@ -196,9 +196,8 @@ class WorkerProcess:
         self._loop.call_later(BEAT_EVERY, self._beat)
 
     async def _close(self) -> None:
-        for consumer in self._consumers:
-            consumer.stop()
-        self._retries.stop()
+        for part in (*self._consumers, self._retries, self._replies):
+            part.stop()
         self._loop.remove_reader(self._supervisor)
         await self._nested.close()
         if self._consuming.is_ready:

@@ -49,6 +49,7 @@ class Replies:
         self._is_sending_soon = False
 
     def __len__(self) -> int:
+        """Those for which a process that ends should wait: not for clients that have gone."""
         return len(self._kept) + self._unconfirmed
 
     def answer(self, call: Call, ended: Ended, on_sent: OnSent, on_dropped: OnSent = lambda: None) -> None:
@@ -135,6 +136,11 @@ class Replies:
         for number, message in self._kept.take().items():
             self._publish(number, message)
 
+    def stop(self) -> None:
+        """Send nothing again that has come back; idempotent."""
+        for task in self._returned:
+            task.cancel()
+
     def _send(self, message: Outgoing) -> None:
         self._count += 1
         self._publish(self._count, message)
@@ -190,7 +196,6 @@ class Replies:
         if message.queue != topology.PARKED:
             message.on_sent()
             message = msgspec.structs.replace(message, on_sent=lambda: None, on_dropped=lambda: None)
-        self._unconfirmed += 1  # it is on its way
         task = asyncio.get_running_loop().create_task(self._send_returned(number, message, wait))
         self._returned.add(task)
         task.add_done_callback(self._returned.discard)
@@ -203,6 +208,4 @@ class Replies:
                 await asyncio.sleep(wait)
         except ConnectionError as error:
             logger.debug("%s waits for the next connection: %s", message.queue, error)
-        finally:
-            self._unconfirmed -= 1
         self._publish(number, message)

@@ -70,6 +70,7 @@ def command_if_from(entry: Path, workplace: Path) -> str | None:
         return None
 
 
+@pytest.mark.chaos
 def test_two_starts_at_once_give_one_node_that_both_wait_for(workplace: Path) -> None:
     both = [start(workplace, "start"), start(workplace, "start")]
 
@@ -113,6 +114,7 @@ def test_it_listens_on_this_machine_only(running: Path) -> None:
     assert not {f"00000000:{port:04X}" for port in ports} & listening
 
 
+@pytest.mark.chaos
 def test_after_a_crash_it_starts_again_at_the_same_url(running: Path) -> None:
     node = Node(running / ".crew" / "broker")
     before, pid = node.url, node.pid
@@ -166,6 +168,7 @@ def test_a_start_can_be_given_up_from_within(tmp_path: Path) -> None:
     assert eventually(lambda: not left_in(tmp_path))
 
 
+@pytest.mark.chaos
 def test_a_node_that_dies_at_its_start_is_told_with_its_reason(tmp_path: Path) -> None:
     node = Node(tmp_path / "broker", conf=["nonsense = 1"])
 

@@ -47,10 +47,11 @@ SEEN = {str, crew.TimeoutError, crew.ExpirationError, crew.Canceled, crew.TaskFa
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A seed a test: those of CREW_CHAOS_SEED, or the first few."""
+    """A seed a test: those of CREW_CHAOS_SEED, or the first one, and some more in `make chaos`."""
     count = SEEDS * (10 if metafunc.config.getoption("--soak") else 1)
-    seeds = [int(seed) for seed in os.environ.get("CREW_CHAOS_SEED", "").split(",") if seed] or range(1, count + 1)
-    metafunc.parametrize("seed", seeds, ids=[f"seed {seed}" for seed in seeds])
+    seeds = [int(seed) for seed in os.environ.get("CREW_CHAOS_SEED", "").split(",") if seed]
+    more = [] if seeds else [pytest.param(seed, marks=pytest.mark.chaos) for seed in range(2, count + 1)]
+    metafunc.parametrize("seed", [*(seeds or [1]), *more], ids=lambda seed: f"seed {seed}")
 
 
 @pytest.mark.soak

@@ -150,6 +150,7 @@ def without_url(tmp_path: Path, prefix: str) -> Iterator[Processes]:
         yield processes
 
 
+@pytest.mark.chaos
 def test_a_private_broker_starts_and_stops_with_the_rest(without_url: Processes, sources: Path) -> None:
     node = Node(sources / ".crew" / "broker")
     everything = dev(without_url, "--gateway", "web/gateway.py").says("serving 1 task").says("gateway is up")

@@ -187,6 +187,7 @@ def own_node(tmp_path: Path) -> Iterator[Node]:
     node.stop()
 
 
+@pytest.mark.chaos
 @pytest.mark.gen_test(timeout=110)
 async def test_a_restart_of_the_broker_loses_no_retry(own_node: Node, tmp_path: Path) -> None:
     with running(tmp_path, {"CREW_AMQP_URL": own_node.url}) as processes:
