@@ -42,11 +42,11 @@ chaos: .venv/installed rabbitmq ## brokers and processes that die, one after ano
 	@$(PYTHON) -m pytest --chaos -m chaos
 
 test-brokers: .venv/installed ## the integration tests on newer versions of RabbitMQ; needs root and debootstrap
-	@for version in 4.0 4.3; do \
+	@failed=; for version in 4.0 4.3; do \
 	    programs=$$(tools/brokers $$version) || exit; \
 	    echo "RabbitMQ $$version" >&2; \
-	    CREW_RABBITMQ=$$programs $(PYTHON) -m pytest tests/integration || exit; \
-	done
+	    CREW_RABBITMQ=$$programs $(PYTHON) -m pytest tests/integration || failed="$$failed $$version"; \
+	done; [ -z "$$failed" ] || { echo "failed on RabbitMQ$$failed" >&2; exit 1; }
 
 bench: .venv/installed rabbitmq-unless-url ## what a round trip costs, beside bare pika
 	@$(PYTHON) benchmarks/rpc.py

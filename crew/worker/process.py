@@ -196,8 +196,8 @@ class WorkerProcess:
         self._loop.call_later(BEAT_EVERY, self._beat)
 
     async def _close(self) -> None:
-        for part in (*self._consumers, self._retries, self._replies):
-            part.stop()
+        for stop in (*(consumer.stop for consumer in self._consumers), self._retries.stop, self._replies.stop):
+            stop()
         self._loop.remove_reader(self._supervisor)
         await self._nested.close()
         if self._consuming.is_ready:
