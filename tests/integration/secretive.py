@@ -23,7 +23,7 @@ from tests.proxy import Proxy  # noqa: E402
 async def succeed(url, task):
     async with Client(url) as client:
         link = client._links.consuming
-        print(repr(client), repr(client._links), repr(link), repr(link._wire), repr(link._outlet.channel), vars(link))
+        print(repr(client), repr(client._links), repr(link), vars(link))  # its wire and its channels among them
         call = client.call(task, "succeeded")
         print(repr(call), await call)
 
