@@ -58,7 +58,8 @@ def taken(url: str, queue: str = QUEUE) -> list[tuple[str, bytes, Any]]:
     with raw.channel(url) as channel:
         while (got := channel.basic_get(queue, auto_ack=True))[0] is not None:
             headers = dict(got[1].headers or {})
-            headers.pop("x-delivery-count", None)  # the broker's own, of a quorum queue
+            for own in ("x-delivery-count", "x-acquired-count"):  # the broker's, of a quorum queue
+                headers.pop(own, None)
             found.append((got[1].correlation_id, got[2], headers))
     return found
 
