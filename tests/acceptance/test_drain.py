@@ -19,6 +19,8 @@ from tests.acceptance.web import Web
 from tests.processes import Process, Processes
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.chaos
+
 HERE = Path(__file__).parent
 LOOPS = 6  # of HTTP calls, each with one after the other
 NAP = 0.1  # seconds that each call takes

@@ -14,6 +14,8 @@ from tests.integration.conftest import TASKS
 from tests.processes import Process, running
 from tests.waiting import until
 
+pytestmark = pytest.mark.chaos
+
 RUNS = 0.3  # seconds that a task takes which runs while something is deleted
 BACK_WITHIN = 2.0  # seconds
 EXCHANGES = ("crew.DLX", "crew.PUBSUB", "crew.control", "crew.retry")

@@ -15,6 +15,8 @@ from crew.client.call import PendingCall
 from tests.processes import Process, Processes
 from tests.waiting import until
 
+pytestmark = pytest.mark.chaos
+
 DYING = Path(__file__).with_name("dying.py")
 IN_FLIGHT = 50  # calls
 
@@ -76,7 +78,6 @@ async def has_begun(worker: Process, call: PendingCall) -> None:
 # --- under load -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.chaos
 @pytest.mark.gen_test(timeout=60)
 async def test_a_worker_that_is_stopped_under_load_loses_no_call_and_none_runs_twice(
     broker_url: str, prefix: str, processes: Processes
@@ -93,7 +94,6 @@ async def test_a_worker_that_is_stopped_under_load_loses_no_call_and_none_runs_t
     assert starts(stopped, other) == dict.fromkeys(load.ids, 1)
 
 
-@pytest.mark.chaos
 @pytest.mark.gen_test(timeout=60)
 async def test_a_reload_under_load_loses_no_call_and_none_runs_twice(
     broker_url: str, prefix: str, processes: Processes
@@ -111,7 +111,6 @@ async def test_a_reload_under_load_loses_no_call_and_none_runs_twice(
     assert starts(worker) == dict.fromkeys(load.ids, 1)
 
 
-@pytest.mark.chaos
 @pytest.mark.gen_test(timeout=60)
 async def test_a_second_sigterm_under_load_loses_no_call_and_what_it_interrupts_runs_elsewhere(
     broker_url: str, prefix: str, processes: Processes

@@ -14,6 +14,8 @@ from tests.integration.trial import GRACE, start_bench
 from tests.processes import Processes
 from tests.waiting import until
 
+pytestmark = pytest.mark.chaos
+
 FROZEN = "mutex in C, GIL held"
 
 

@@ -10,6 +10,7 @@ import os
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -59,7 +60,8 @@ async def test_no_call_is_lost_or_hangs_while_brokers_connections_and_processes_
         assert _threads() <= threads
     runs = runs_of(record)
     rows = table(strikes, storm.ended, runs)
-    print(f"seed {seed}: {len(storm.ended)} calls, {dict(storm.refused)} refused, RSS {after - before:+.1f} MiB")
+    refused = Counter(type(flight.error).__name__ for flight in storm.ended if flight.was_refused) + storm.refused
+    print(f"seed {seed}: {len(storm.ended)} calls, refused: {dict(refused)}, RSS {after - before:+.1f} MiB")
     print(shown(rows))
     for flight in storm.ended:
         assert flight.answers == 1, f"{flight} was answered {flight.answers} times"

@@ -17,6 +17,8 @@ from tests.processes import Process, running
 from tests.proxy import Proxy, proxying
 from tests.waiting import eventually, until
 
+pytestmark = pytest.mark.chaos
+
 HEARTBEAT = 2  # seconds
 SILENT_FOR = 3.0  # seconds: one and a half heartbeats, after which a silent broker is given up
 AWAY = 5.0  # seconds
@@ -93,7 +95,6 @@ async def test_connections_that_the_broker_closes_cost_no_call(
         await outage.through(lambda: node.ctl("close_all_connections", "a test"))
 
 
-@pytest.mark.chaos
 @pytest.mark.gen_test(timeout=90)
 async def test_a_connection_that_is_half_open_on_either_side_is_noticed_and_costs_no_call(
     proxy: Proxy, worker_proxy: Proxy, worker: Process, prefix: str, caplog: pytest.LogCaptureFixture
@@ -105,7 +106,6 @@ async def test_a_connection_that_is_half_open_on_either_side_is_noticed_and_cost
         await outage.through(worker_proxy.half_open, lambda: _is_noticed(worker_proxy))
 
 
-@pytest.mark.chaos
 @pytest.mark.gen_test(timeout=60)
 async def test_a_network_that_swallows_everything_is_used_as_soon_as_it_is_back(
     proxy: Proxy, worker: Process, prefix: str, caplog: pytest.LogCaptureFixture
@@ -119,7 +119,6 @@ async def test_a_network_that_swallows_everything_is_used_as_soon_as_it_is_back(
         assert proxy.attempts - began < 3 * LINKS * SWALLOWS  # nobody hammers on it
 
 
-@pytest.mark.chaos
 @pytest.mark.gen_test(timeout=30)
 async def test_replies_that_come_while_the_client_is_away_arrive_when_it_is_back(
     proxy: Proxy, worker: Process, prefix: str
@@ -134,7 +133,6 @@ async def test_replies_that_come_while_the_client_is_away_arrive_when_it_is_back
         assert await asyncio.gather(*calls) == [0.5] * 5
 
 
-@pytest.mark.chaos
 @pytest.mark.gen_test(timeout=30)
 async def test_replies_that_are_ready_while_the_worker_is_away_are_kept_and_arrive_when_it_is_back(
     broker_url: str, worker_proxy: Proxy, worker: Process, prefix: str
