@@ -10,6 +10,7 @@ the connection, and the next one starts from a known state.
 
 import asyncio
 import contextlib
+import copy
 import functools
 import logging
 from collections.abc import Callable, Coroutine, Iterable
@@ -126,10 +127,14 @@ class Link:
         """Wait until it is ready; raises ConnectionError where it was refused or closed."""
         while not self.is_ready:
             if self.state is LinkState.REFUSED and self._fault is not None:
-                raise self._fault
+                raise self._why_not()
             if self.state in (LinkState.CLOSED, LinkState.CLOSING):
                 raise ConnectionError(f"the link {self._name} is closed")
             await self._changed.wait()
+
+    def _why_not(self) -> ConnectionError:
+        """Why it is not ready, for one who asks: an error that many raise would keep the stack of each of them."""
+        return copy.copy(self._fault) or ConnectionError(f"the link {self._name} is {self.state.value}")
 
     async def close(self) -> None:
         """Close the connection and stay closed; idempotent."""
@@ -155,7 +160,7 @@ class Link:
     async def declare_once(self, *items: Item) -> None:
         """Declare `items` now and remember nothing: for queues that come and go; raises ConnectionError."""
         if not self.is_ready:
-            raise self._fault or ConnectionError(f"the link {self._name} is {self.state.value}")
+            raise self._why_not()
         await self._declarations.declare(items)
 
     async def unbind(self, binding: Binding) -> None:
@@ -208,7 +213,7 @@ class Link:
     ) -> Confirm:
         """Publish now; raises ConnectionError where the link is not ready."""
         if not self.is_ready or self._outlet.channel is None:
-            raise self._fault or ConnectionError(f"the link {self._name} is {self.state.value}")
+            raise self._why_not()
         return self._outlet.publish(self._outlet.channel, exchange, routing_key, properties, body, mandatory=mandatory)
 
     def change_channel(self) -> None:
