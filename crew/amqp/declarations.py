@@ -40,7 +40,7 @@ class Declarations:
         self._warned: list[Item] = []
         self._bound: dict[
             tuple[str, str, str], Binding
-        ] = {}  # of what the broker was told; it remembers longer than we
+        ] = {}  # as the broker has heard of them
 
     def __repr__(self) -> str:
         return f"<Declarations of {len(self._items)} items>"
