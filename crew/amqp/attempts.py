@@ -52,9 +52,18 @@ class Attempts:
                 while (patience := next_at - asyncio.get_running_loop().time()) > 0:
                     for task in await self._ended(patience):
                         if self._has_opened(task):
-                            return task.result()
+                            return await self._won(task.result())
         finally:
             await self._give_up(list(self._going))
+
+    async def _won(self, wire: Wire) -> Wire:
+        """`wire`, when the others are given up; nobody has it yet who could close it, should he be cancelled now."""
+        try:
+            await self._give_up(list(self._going))
+        except asyncio.CancelledError:
+            await hang_up(wire)
+            raise
+        return wire
 
     async def _begin(self) -> None:
         """One more; where there are too many, in place of the second: the first has the longest patience."""

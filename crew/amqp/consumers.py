@@ -47,14 +47,31 @@ class Consumers:
         """Nothing where there is none."""
         self._by_queue.pop(queue, None)
 
-    async def start_all(self, channel: Channel) -> None:
-        """Start all over a new connection, those that are remembered meanwhile too; raises LinkFault."""
+    def on_connection(self) -> None:
+        """All are started over another connection from now on."""
         self._connections += 1
-        started: set[str] = set()
-        while waiting := [consumer for queue, consumer in self._by_queue.items() if queue not in started]:
-            for consumer in waiting:
-                started.add(consumer.queue)
-                await self.start(channel, consumer)
+
+    async def catch_up(self, started: dict[str, Consumer], channel: Channel) -> bool:
+        """Start those that are not `started` yet, and note them; cancel those that were forgotten meanwhile.
+
+        Args:
+            started: over this connection, by queue.
+
+        Returns:
+            Whether there was anything to do: meanwhile more may have been remembered.
+
+        Raises:
+            LinkFault: the connection broke.
+        """
+        waiting = [one for queue, one in self._by_queue.items() if started.get(queue) is not one]
+        for consumer in waiting:
+            started[consumer.queue] = consumer
+            await self.start(channel, consumer)
+        forgotten = [queue for queue in started if queue not in self._by_queue]
+        for queue in forgotten:
+            del started[queue]
+            await channel.cancel(queue)
+        return bool(waiting or forgotten)
 
     async def start(self, channel: Channel, consumer: Consumer) -> None:
         """Start one; raises LinkFault."""

@@ -38,6 +38,9 @@ class Declarations:
         self._open_channel = open_channel
         self._queue_type = queue_type
         self._warned: list[Item] = []
+        self._bound: dict[
+            tuple[str, str, str], Binding
+        ] = {}  # as the broker has heard of them
 
     def __repr__(self) -> str:
         return f"<Declarations of {len(self._items)} items>"
@@ -56,9 +59,40 @@ class Declarations:
         if item in self._items:
             self._items.remove(item)
 
-    async def declare_all(self) -> None:
-        """Declare everything; raises LinkFault."""
-        await self.declare(list(self._items))
+    async def catch_up(self, there: list[Item], channel: Channel) -> bool:
+        """Declare what is not `there` yet, and note it; take bindings away that were removed while nobody could.
+
+        Args:
+            there: what was declared over this connection.
+            channel: to unbind over.
+
+        Returns:
+            Whether there was anything to do: meanwhile more may have been added.
+
+        Raises:
+            LinkFault: the broker refuses one, or the connection broke.
+        """
+        known = set(map(id, there))
+        new = [item for item in self._items if id(item) not in known]
+        if new:
+            there += new
+            await self.declare(new)
+        stale = self._stale()
+        for binding in stale:
+            await self.unbind(binding, channel)
+        return bool(new or stale)
+
+    def _stale(self) -> list[Binding]:
+        """Bindings of queues that are still ours, which are not wanted any longer."""
+        queues = {item.name for item in self._items if isinstance(item, Queue)}
+        wanted = {_key(item) for item in self._items if isinstance(item, Binding)}
+        self._bound = {key: binding for key, binding in self._bound.items() if binding.queue in queues}
+        return [binding for key, binding in self._bound.items() if key not in wanted]
+
+    async def unbind(self, binding: Binding, channel: Channel) -> None:
+        """Take it away, over `channel`; raises LinkFault: the next connection does it then."""
+        await channel.unbind(binding)
+        self._bound.pop(_key(binding), None)
 
     async def renew(self) -> None:
         """Declare what may have vanished without a word: a queue that goes tells its consumers; raises LinkFault."""
@@ -81,6 +115,8 @@ class Declarations:
         """
         channel = await self._open_channel()
         for item in [of_type(item, self._queue_type) for item in items]:
+            if isinstance(item, Binding):
+                self._bound[_key(item)] = item
             try:
                 await channel.declare(item)
             except LinkFault as fault:
@@ -104,6 +140,10 @@ class Declarations:
             _way_out(item),
             fault,
         )
+
+
+def _key(binding: Binding) -> tuple[str, str, str]:
+    return binding.queue, binding.exchange, binding.key
 
 
 def _way_out(item: Item) -> str:

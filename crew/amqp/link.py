@@ -4,12 +4,12 @@ What was declared and who consumes are values that the link remembers, so that a
 anybody's help: connect, declare, consume, ready. Whoever publishes hears of a loss through `on_lost`, of the return
 through `on_ready`, and through each message's own Confirm.
 
-A closed channel, a consumer that the broker cancelled, a silent broker and a lost connection are one case here: all end
-the connection, and the next one starts from a known state.
+A closed channel, a cancelled consumer, a silent broker and a lost connection are one case: the next one starts afresh.
 """
 
 import asyncio
 import contextlib
+import copy
 import functools
 import logging
 from collections.abc import Callable, Coroutine, Iterable
@@ -26,6 +26,7 @@ from crew.amqp.goodbyes import Goodbyes
 from crew.amqp.guard import guarded
 from crew.amqp.link_state import LinkEvent, LinkMachine, LinkState
 from crew.amqp.outlet import Outlet
+from crew.amqp.replay import Replay
 from crew.amqp.wire import Wire, open_wire
 from crew.errors import ConnectionError
 from crew.protocol.properties import Properties
@@ -126,10 +127,14 @@ class Link:
         """Wait until it is ready; raises ConnectionError where it was refused or closed."""
         while not self.is_ready:
             if self.state is LinkState.REFUSED and self._fault is not None:
-                raise self._fault
+                raise self._why_not()
             if self.state in (LinkState.CLOSED, LinkState.CLOSING):
                 raise ConnectionError(f"the link {self._name} is closed")
             await self._changed.wait()
+
+    def _why_not(self) -> ConnectionError:
+        """Why it is not ready, for one who asks: an error that many raise would keep the stack of each of them."""
+        return copy.copy(self._fault) or ConnectionError(f"the link {self._name} is {self.state.value}")
 
     async def close(self) -> None:
         """Close the connection and stay closed; idempotent."""
@@ -155,7 +160,7 @@ class Link:
     async def declare_once(self, *items: Item) -> None:
         """Declare `items` now and remember nothing: for queues that come and go; raises ConnectionError."""
         if not self.is_ready:
-            raise self._fault or ConnectionError(f"the link {self._name} is {self.state.value}")
+            raise self._why_not()
         await self._declarations.declare(items)
 
     async def unbind(self, binding: Binding) -> None:
@@ -163,7 +168,7 @@ class Link:
         if binding in self._declarations:
             self._declarations.remove(binding)
             if self.is_ready and self._outlet.channel is not None:
-                await self._unless_lost(self._outlet.channel.unbind(binding))
+                await self._unless_lost(self._declarations.unbind(binding, self._outlet.channel))
 
     async def delete_queue(self, queue: Queue) -> None:
         """Delete `queue`, and do not declare it again."""
@@ -208,21 +213,20 @@ class Link:
     ) -> Confirm:
         """Publish now; raises ConnectionError where the link is not ready."""
         if not self.is_ready or self._outlet.channel is None:
-            raise self._fault or ConnectionError(f"the link {self._name} is {self.state.value}")
+            raise self._why_not()
         return self._outlet.publish(self._outlet.channel, exchange, routing_key, properties, body, mandatory=mandatory)
 
     def change_channel(self) -> None:
         """Publish over another channel, in a moment: one over which a quorum queue without a leader has once refused a
         message refuses all others for this queue, with RabbitMQ 3.10. For a link that does not consume."""
-        on_closed = functools.partial(settle, self._ended)
-        self._outlet.change(functools.partial(self.open_channel, on_closed=on_closed))
+        self._outlet.change(functools.partial(self.open_channel, on_closed=functools.partial(settle, self._ended)))
 
     # --- supervision ------------------------------------------------------------------------------------------------
 
     async def _supervise(self) -> None:
         urls = hosts.in_turn(self._settings.urls, place=hosts.own_place())
-        open_one = functools.partial(open_wire, name=self._name, heartbeat=self._settings.heartbeat)
-        attempts = Attempts(urls, open_one, on_failed=self._report)
+        connect = functools.partial(open_wire, name=self._name, heartbeat=self._settings.heartbeat)
+        attempts = Attempts(urls, connect, on_failed=self._report)
         backoff = Backoff()
         while True:
             try:
@@ -249,14 +253,14 @@ class Link:
         wire.ended.add_done_callback(lambda closed: on_closed(closed.result()))
         self._move(LinkEvent.CONNECTED)
         self._outlet.channel = channel = await self.open_channel(on_closed=on_closed)
-        await self._declarations.declare_all()
-        await self._consumers.start_all(channel)
+        await (replay := Replay(self._declarations, self._consumers, channel)).run()
         if self._ended.done():
             raise self._ended.result()
         self._was_ready = True
         self._fault = None
         self._move(LinkEvent.DECLARED)
         guarded(self._on_ready)()
+        await replay.catch_up()  # from now on everybody does it himself
 
     async def open_channel(self, *, on_closed: Callable[[LinkFault], None] = lambda fault: None) -> Channel:
         """A channel that ends with this connection, and does not come back; raises LinkFault."""

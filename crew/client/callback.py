@@ -17,12 +17,15 @@ _running: set["asyncio.Future[Any]"] = set()  # a loop holds its tasks weakly
 def call_back(callback: Callable[..., object], *args: Any, of: str) -> None:
     """Call `callback(*args)`, and let a coroutine that it returns run by itself.
 
+    It may look at a future that was cancelled: CancelledError is no Exception, and would end what reads from the broker
+    in the midst of its messages, or the timer of all calls.
+
     Args:
         of: what it is the callback of, for the log.
     """
     try:
         result = callback(*args)
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:
         _log(of, error)
         return
     if inspect.isawaitable(result):

@@ -5,6 +5,7 @@ Where it ends without a word from a worker, the workers are told, so that nothin
 """
 
 import asyncio
+import copy
 import functools
 import logging
 import time
@@ -106,9 +107,9 @@ class Calls:
         self._tell_workers(call, CANCELED)
 
     def settle_all(self, error: Exception) -> None:
-        """End every call with `error`."""
+        """End every call with an error like this: one that all raise would grow by the stack of each who awaits it."""
         for call in self._pending:
-            self._settle(call, error)
+            self._settle(call, copy.copy(error))
 
     def close(self) -> None:
         """End every call, and the timer."""

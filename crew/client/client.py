@@ -153,6 +153,7 @@ class Client:
 
     def _on_ready(self) -> None:
         self._calls.send_waiting()
+        self._pubsub.on_ready()
 
     def _on_refused(self, fault: errors.ConnectionError) -> None:
         self._calls.settle_all(fault)

@@ -46,11 +46,19 @@ class PubSub:
             for subscription in self._subscriptions:
                 self._in_background(self._activate(subscription))
 
+    def on_ready(self) -> None:
+        """The broker is here: it is told of what it has refused before."""
+        for subscription in self._subscriptions:
+            if self._is_open and subscription.has_failed:
+                self._in_background(self._activate(subscription))
+
     async def close(self) -> None:
         """Hear of nothing more, and delete the queue."""
         self._is_open = False
         for task in list(self._tasks):
             task.cancel()
+        for subscription in self._subscriptions:
+            subscription.fail(errors.ConnectionError("the client was closed"))
         if self._consuming.is_ready and self._consuming.has_consumer(self._queue.name):
             await self._consuming.delete_queue(self._queue)
 
@@ -119,12 +127,19 @@ class PubSub:
             self._in_background(self._deactivate(subscription.topic))
 
     async def _activate(self, subscription: Subscription) -> None:
+        try:
+            await self._tell(subscription)
+        except errors.ConnectionError as error:
+            subscription.fail(error)
+            raise
+        subscription.activate()
+
+    async def _tell(self, subscription: Subscription) -> None:
         async with self._order:
             await self._consuming.declare(self._queue, topology.subscription(self._client, subscription.topic))
             if not self._consuming.has_consumer(self._queue.name):
                 await self._consuming.consume(Consumer(self._queue.name, self._on_event, EVENT_PREFETCH, is_only=True))
         await self._consuming.ready()
-        subscription.activate()
 
     async def _deactivate(self, topic: str) -> None:
         async with self._order:

@@ -1,6 +1,7 @@
 """Topics that a client listens to, and the callbacks that hear of their events."""
 
 import asyncio
+import copy
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from typing import Any
@@ -44,22 +45,42 @@ class Subscription:
         self.callback = callback
         self._on_close = on_close
         self._context = copy_context()  # else it would be that of the first call, which opened the connection
-        self._is_active = asyncio.Event()
+        self._is_settled = asyncio.Event()
+        self._error: Exception | None = None
 
     def __repr__(self) -> str:
-        return f"<Subscription to {self.topic}: {'active' if self._is_active.is_set() else 'not yet active'}>"
+        is_active = self._is_settled.is_set() and not self.has_failed
+        return f"<Subscription to {self.topic}: {'active' if is_active else 'not yet active'}>"
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the broker could not be told of it; it may be yet."""
+        return self._error is not None
 
     def close(self) -> None:
         """Hear of no more events; idempotent."""
         self._on_close(self)
 
     async def ready(self) -> None:
-        """Wait until the broker knows of it: events that are published from now on arrive."""
-        await self._is_active.wait()
+        """Wait until the broker knows of it: events that are published from now on arrive.
+
+        Raises:
+            ConnectionError: the broker refuses us, or the client was closed.
+        """
+        await self._is_settled.wait()
+        if self._error is not None:
+            raise copy.copy(self._error)  # each who waits has a stack of his own
 
     def activate(self) -> None:
         """The broker knows of it."""
-        self._is_active.set()
+        self._error = None
+        self._is_settled.set()
+
+    def fail(self, error: Exception) -> None:
+        """The broker cannot be told of it; nothing where it knows."""
+        if not self._is_settled.is_set():
+            self._error = error
+            self._is_settled.set()
 
     def matches(self, topic: str) -> bool:
         """Whether an event of `topic` is one of its own."""

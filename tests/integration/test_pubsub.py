@@ -1,6 +1,7 @@
 """Events reach everybody who subscribed, from gateway and tasks, also after the connection was lost."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from crew import Client
 from crew.cli.node import Node
 from crew.client import blocking
 from tests.integration.conftest import StartWorker
+from tests.proxy import Proxy
 from tests.waiting import until
 
 
@@ -109,6 +111,29 @@ async def test_calls_and_subscriptions_outlive_a_connection_that_the_broker_clos
         await client.publish(prefix + "topic", "after")
         assert await heard.payloads(1) == ["after"]
     assert "Traceback" not in worker.output
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_topics_that_are_subscribed_while_the_connection_is_made_again_are_heard(
+    broker_url: str, prefix: str, proxied: Callable[[str], Proxy]
+) -> None:
+    proxy = proxied(broker_url)
+    async with Client(proxy.url) as client:
+        heard = Heard()
+        await client.subscribe(prefix + "before", heard).ready()
+        proxy.delay(0.02)  # each way of each question of the new connection
+        proxy.cut()
+        await until(lambda: not client.is_ready)
+        subscriptions = []
+        for number in range(15):  # in 0.75 s: while it connects, while it declares, and later
+            subscriptions.append(client.subscribe(f"{prefix}topic.{number}", heard))
+            await asyncio.sleep(0.05)
+        await client.connect()
+        proxy.heal()
+        for number, subscription in enumerate(subscriptions):
+            await subscription.ready()
+            await client.publish(f"{prefix}topic.{number}", number)
+        assert sorted(await heard.payloads(15)) == list(range(15))
 
 
 def test_a_script_subscribes(broker_url: str, prefix: str) -> None:

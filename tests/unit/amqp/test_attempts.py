@@ -35,6 +35,7 @@ class Brokers:
         self.going: list[tuple[str, asyncio.Future[None]]] = []
         self.begun = 0
         self.failed: list[tuple[str, LinkFault]] = []
+        self.takes_to_give_up = 0.0  # seconds
 
     def attempts(self, *urls: str) -> Attempts:
         """At these URLs, in turn."""
@@ -51,6 +52,9 @@ class Brokers:
             self.going.append(hanging)
             try:
                 await hanging[1]
+            except asyncio.CancelledError:
+                await asyncio.sleep(self.takes_to_give_up)
+                raise
             finally:
                 self.going.remove(hanging)
         return cast(Wire, FakeWire(url))
@@ -112,6 +116,18 @@ async def test_there_are_never_many_at_once_and_the_first_has_the_longest_patien
     assert brokers.going[0] is first
     await _cancel(connecting)
     assert not brokers.going
+
+
+@pytest.mark.gen_test
+async def test_a_wire_that_has_opened_is_closed_where_nobody_waits_for_it_any_longer(hung_up: list[Any]) -> None:
+    brokers = Brokers()
+    brokers.takes_to_give_up = 0.05
+    connecting = asyncio.ensure_future(brokers.attempts("a", "b").first())
+    await until(lambda: brokers.begun == 2)
+    brokers.going[0][1].set_result(None)
+    await until(lambda: len(brokers.going) == 1)
+    await _cancel(connecting)
+    assert [wire.url for wire in hung_up] == ["a"]
 
 
 @pytest.mark.gen_test

@@ -14,7 +14,8 @@ async def test_the_only_consumer_of_a_queue_comes_before_its_ghost_of_an_earlier
     consumers.remember(Consumer("crew.tasks.t", ignored, 1))
     for connection in (1, 2, 3):
         channel, pika, _ = await an_open_channel()
-        await consumers.start_all(channel)
+        consumers.on_connection()
+        assert await consumers.catch_up({}, channel)
         assert pika.priorities == [connection, 0]
 
 
@@ -25,7 +26,9 @@ async def test_consumers_that_are_remembered_while_others_start_are_started_and_
     consumers.forget("a")
     consumers.remember(Consumer("b", ignored, 1))
     channel, pika, _ = await an_open_channel()
-    await consumers.start_all(channel)
+    started: dict[str, Consumer] = {}
+    assert await consumers.catch_up(started, channel)
+    assert not await consumers.catch_up(started, channel)
     assert [queue for (queue,) in pika.did("basic_consume")] == ["b"]
     assert "a" not in consumers
     assert repr(consumers) == "<Consumers of b>"

@@ -75,6 +75,18 @@ async def test_publishing_without_a_broker_is_a_connection_error(nowhere: Settin
 
 
 @pytest.mark.gen_test
+async def test_a_broker_that_stays_away_does_not_pile_up_the_stacks_of_all_who_ask(nowhere: Settings) -> None:
+    link = Link(nowhere, name="l")
+    link.open()
+    await until(lambda: link.fault is not None)
+    for _ in range(2):
+        with pytest.raises(ConnectionError, match="refused") as raised:
+            link.publish("", "q", Properties(), b"", mandatory=True)
+        assert len(raised.traceback) == 2, "the test and the link"
+    await link.close()
+
+
+@pytest.mark.gen_test
 async def test_declaring_once_without_a_broker_is_a_connection_error(nowhere: Settings) -> None:
     link = Link(nowhere, name="l")
     with pytest.raises(ConnectionError, match="closed"):

@@ -288,6 +288,14 @@ def test_a_callback_that_raises_is_logged_and_harms_nobody(caplog: pytest.LogCap
     assert "a bug" in caplog.text
 
 
+def test_a_callback_that_looks_at_a_cancelled_future_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    def on_answer(value: Any, headers: Any) -> None:
+        raise asyncio.CancelledError  # which is no Exception, and would end whoever reads from the broker
+
+    assert a_call("17", callback=on_answer).settle("value") is True
+    assert "the callback of call 17 of task t failed" in caplog.text
+
+
 @pytest.mark.gen_test
 async def test_a_coroutine_callback_that_raises_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def on_answer(value: Any, headers: Any) -> None:

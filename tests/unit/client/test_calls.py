@@ -318,3 +318,18 @@ async def test_an_answer_to_the_call_that_had_its_id_before_does_not_end_a_call(
     caller.replies(msgspec.structs.replace(returned("nightly", "second"), message_id="2"))
     assert await call == "second"
     caller.calls.close()
+
+
+@pytest.mark.gen_test
+async def test_calls_that_end_together_do_not_pile_up_their_stacks() -> None:
+    caller = Caller()
+    ended = [a_call() for _ in range(3)]
+    for call in ended:
+        caller.calls.send(call, 60)
+    caller.calls.close()
+    lengths = set()
+    for call in ended:
+        with pytest.raises(errors.ConnectionError, match="closed") as raised:
+            await call
+        lengths.add(len(raised.traceback))
+    assert len(lengths) == 1

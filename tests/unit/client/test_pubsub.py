@@ -176,3 +176,36 @@ async def test_closing_deletes_the_queue() -> None:
 def test_what_cannot_be_called_cannot_subscribe(callback: Any) -> None:
     with pytest.raises(ValueError, match="callback"):
         Topics().pubsub.subscribe("news", callback)
+
+
+@pytest.mark.gen_test
+async def test_who_waits_for_a_subscription_that_the_broker_refuses_hears_of_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def refuse() -> None:
+        raise ConnectionError("user name or password refused")
+
+    topics = Topics()
+    with monkeypatch.context() as patched:
+        patched.setattr(topics.consuming, "ready", refuse)
+        topics.pubsub.open()
+        subscription = topics.pubsub.subscribe("news", ignored)
+        for _ in range(2):
+            with pytest.raises(ConnectionError, match="refused"):
+                await subscription.ready()
+    topics.pubsub.on_ready()
+    await until(lambda: not subscription.has_failed)
+    await subscription.ready()
+    assert "refused" in caplog.text
+
+
+@pytest.mark.gen_test
+async def test_who_waits_for_a_subscription_of_a_client_that_closes_hears_of_it() -> None:
+    topics = Topics()
+    topics.consuming.is_ready = False
+    topics.pubsub.open()
+    waiting = asyncio.ensure_future(topics.pubsub.subscribe("news", ignored).ready())
+    await asyncio.sleep(0)
+    await topics.pubsub.close()
+    with pytest.raises(ConnectionError, match="closed"):
+        await waiting
