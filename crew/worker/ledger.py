@@ -114,6 +114,10 @@ class Ledger:
         """When the I/O thread of process number `process` ran last (time.monotonic()); 0.0 where it has not yet."""
         return float(_BEAT.unpack_from(self._memory, self._beats_at + process * _BEAT.size)[0])
 
+    def is_busy(self, process: int) -> bool:
+        """Whether process number `process` runs anything; of a dead one, whether it did."""
+        return bool(self._running(process))
+
     def record_crash(self, process: int, code: int) -> None:
         """Process number `process` has died with the exit code `code`: whatever it was running has one crash more."""
         for _, key, _ in self._running(process):

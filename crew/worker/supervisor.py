@@ -39,6 +39,7 @@ FIRST_DELAY: Final = 0.1  # seconds before a process that died young is started 
 LONGEST_DELAY: Final = 5.0
 GROWN_UP: Final = 5.0  # seconds after which the death of a process says nothing about the next
 MAX_STILLBORN: Final = 5  # processes in a row that die before they are ready: then nothing can start
+ON_PURPOSE: Final = (EXIT_DRAINED, EXIT_REPLACE, EXIT_REFUSED)  # of a process that runs nothing any longer
 KILL_MARGIN: Final = 3.0  # seconds after every deadline that a process keeps by itself
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
@@ -220,7 +221,9 @@ class Supervisor:
         del self._children[child.number]
         child.socket.close()
         child.kill()  # what it left behind in its group
-        if code in (EXIT_DRAINED, EXIT_REPLACE, EXIT_REFUSED):
+        was_busy = self._ledger.is_busy(child.number)
+        is_on_purpose = code in ON_PURPOSE and not was_busy  # else a task has ended it, with `os._exit` say
+        if is_on_purpose:
             self._ledger.record_exit(child.number)
         elif child.overdue:
             self._ledger.record_kill(child.number, child.overdue, code)
@@ -230,10 +233,10 @@ class Supervisor:
         self._have_buried()
         if self._exit_code is not None:
             return
-        if code == EXIT_REFUSED:
+        if code == EXIT_REFUSED and is_on_purpose:
             self._stop(EXIT_REFUSED)
             return
-        self._stillborn += not child.is_ready
+        self._stillborn += not (child.is_ready or was_busy)  # what takes a call may die of it before it says READY
         if self._stillborn >= MAX_STILLBORN:
             logger.error("nothing can start: %d processes in a row died before they were ready", self._stillborn)
             self._stop(EXIT_BROKEN)

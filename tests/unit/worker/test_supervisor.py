@@ -14,7 +14,7 @@ import pytest
 from crew.worker import supervisor as supervisor_module
 from crew.worker.frozen import DUMP_STACKS
 from crew.worker.ledger import OVERDUE, Ledger
-from crew.worker.process import BURY, DRAIN, EXIT_DRAINED, EXIT_REFUSED, READY
+from crew.worker.process import BURY, DRAIN, EXIT_DRAINED, EXIT_REFUSED, EXIT_REPLACE, READY
 from crew.worker.reload import Left
 from crew.worker.supervisor import SIGNALS, Supervisor
 from tests.unit.deliveries import an_execution
@@ -116,3 +116,42 @@ def test_the_next_process_that_serves_is_told_of_what_died_with_another() -> Non
 
     assert Supervisor(run_child, processes=1, ledger=ledger, drain=0.1, grace=0.1).run() == EXIT_REFUSED
     assert [(one.id, one.status) for one in ledger.untold().values()] == [(lost.call.id, "signal 37")]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.usefixtures("_signals_of_the_tests")
+@pytest.mark.parametrize("code", [EXIT_DRAINED, EXIT_REPLACE, EXIT_REFUSED])
+def test_a_task_that_exits_as_a_process_does_on_purpose_is_a_crash_all_the_same(code: int) -> None:
+    """Else a call of `os._exit(0)` would be run for ever, and one of `os._exit(78)` would end the worker."""
+    ledger = Ledger(1, 10)
+    call = an_execution()
+
+    def run_child(number: int, parent: socket.socket) -> int:
+        parent.send(READY)
+        if ledger.crashes(call.call.id) == 2:
+            return EXIT_REFUSED  # ends the test
+        ledger.begin(number, call)
+        os._exit(code)
+
+    assert Supervisor(run_child, processes=1, ledger=ledger, drain=0.1, grace=0.1).run() == EXIT_REFUSED
+    assert (ledger.crashes(call.call.id), ledger.exit_status(call.call.id)) == (2, f"exit {code}")
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.usefixtures("_signals_of_the_tests")
+def test_calls_that_kill_processes_before_these_are_ready_do_not_end_the_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Calls come with the first consumer, and a process is ready with its last."""
+    monkeypatch.setattr(supervisor_module, "FIRST_DELAY", 0.01)
+    monkeypatch.setattr(supervisor_module, "LONGEST_DELAY", 0.02)
+    ledger = Ledger(1, 10)
+    call = an_execution()
+
+    def run_child(number: int, parent: socket.socket) -> int:
+        if ledger.crashes(call.call.id) > supervisor_module.MAX_STILLBORN:
+            return EXIT_REFUSED  # ends the test
+        ledger.begin(number, call)
+        os._exit(3)
+
+    assert Supervisor(run_child, processes=1, ledger=ledger, drain=0.1, grace=0.1).run() == EXIT_REFUSED
