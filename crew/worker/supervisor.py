@@ -81,6 +81,7 @@ class Supervisor:
         self._exit_code: int | None = None
         self._kill_at: float | None = None
         self._signals: list[int] = []
+        self._told: list[int] = []  # those of them that are obeyed now
 
     def run(self) -> int:
         """Supervise until told to stop, or until nothing can start; returns the exit code."""
@@ -126,8 +127,9 @@ class Supervisor:
 
     def _obey(self) -> None:
         """Each SIGTERM or SIGINT goes one step further: drain, hurry, kill."""
-        told, self._signals = self._signals, []
-        for number in told:
+        self._told, self._signals = self._signals, []
+        while self._told:
+            number = self._told.pop(0)
             if number == signal.SIGHUP:
                 self._reload()
             elif self._exit_code is None:
@@ -267,6 +269,8 @@ class Supervisor:
             logger.warning("a reload is not begun: the worker is %s", "stopping" if self._exit_code else "reloading")
         elif not reload.can_be_served():
             logger.error("the new code cannot be served: the old goes on")
+        elif any(number != signal.SIGHUP for number in (*self._told, *self._signals)):  # while the code was tried
+            logger.warning("a reload is not finished: the worker was told to stop meanwhile")
         else:
             logger.info("reloading: the new code can be served")
             reload.replace_supervisor((child.pid, child.number, child.socket) for child in self._children.values())

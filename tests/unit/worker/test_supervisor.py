@@ -18,6 +18,7 @@ from crew.worker.process import BURY, DRAIN, EXIT_DRAINED, EXIT_REFUSED, EXIT_RE
 from crew.worker.reload import Left
 from crew.worker.supervisor import SIGNALS, Supervisor
 from tests.unit.deliveries import an_execution
+from tests.unit.links import never
 
 
 @pytest.fixture
@@ -155,3 +156,30 @@ def test_calls_that_kill_processes_before_these_are_ready_do_not_end_the_worker(
         os._exit(3)
 
     assert Supervisor(run_child, processes=1, ledger=ledger, drain=0.1, grace=0.1).run() == EXIT_REFUSED
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.usefixtures("_signals_of_the_tests")
+@pytest.mark.parametrize("together", [False, True])
+def test_a_worker_that_is_told_to_stop_while_it_tries_new_code_stops(
+    monkeypatch: pytest.MonkeyPatch, together: bool
+) -> None:
+    """The new supervisor would know nothing of the signal, and go on for ever."""
+
+    def is_told_meanwhile() -> bool:
+        if not together:
+            signal.raise_signal(signal.SIGTERM)
+        return True
+
+    def serves_until_told(number: int, parent: socket.socket) -> int:
+        parent.send(READY)
+        os.kill(os.getppid(), signal.SIGHUP)
+        if together:
+            os.kill(os.getppid(), signal.SIGTERM)
+        parent.settimeout(5)
+        return EXIT_DRAINED if parent.recv(8) == DRAIN else EXIT_REFUSED
+
+    monkeypatch.setattr(supervisor_module.reload, "can_be_served", is_told_meanwhile)
+    monkeypatch.setattr(supervisor_module.reload, "replace_supervisor", never)
+    supervisor = Supervisor(serves_until_told, processes=1, ledger=Ledger(1, 10), drain=0.1, grace=0.1)
+    assert supervisor.run() == EXIT_DRAINED
