@@ -276,6 +276,20 @@ async def test_crashes_are_counted_beside_the_retries() -> None:
 
 
 @pytest.mark.gen_test
+async def test_a_call_is_not_to_blame_for_what_another_one_of_its_id_has_done() -> None:
+    """One that was given back unharmed would be refused, though it has never run."""
+    worker = Worker()
+    execution = an_execution()
+    execution.call = msgspec.structs.replace(execution.call, id="nightly", message_id="yesterday")
+    execution.limit = time.monotonic() - 9
+    worker.ledger.begin(0, execution)
+    worker.ledger.record_kill(0, worker.ledger.overdue(0, time.monotonic()), -9)
+    worker.receives(id="nightly", message_id="today", redelivered=True)
+    assert worker.lane.executions[0].attempt == 1
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
 async def test_a_delivery_that_went_back_unharmed_is_no_attempt() -> None:
     worker = Worker()
     worker.receives(redelivered=True)
