@@ -79,7 +79,7 @@ class Ledger:
         _BEAT.pack_into(self._memory, self._beats_at + process * _BEAT.size, time.monotonic())
 
     def crashes(self, call: str) -> int:
-        """How often a process has died while it ran the call with this `Call.key`; OVERDUE where it was killed for it."""
+        """How often a process has died while it ran the call of this `Call.key`; OVERDUE where killed for it."""
         at = self._find(_key(call))
         return 0 if at is None else int(_CRASH.unpack_from(self._memory, at)[1])
 

@@ -10,15 +10,14 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
-import traceback
-from collections.abc import Callable, Sequence
-from typing import Final, NoReturn
+from collections.abc import Sequence
+from typing import Final
 
 from crew.worker import death, reload
 from crew.worker.child import Child
 from crew.worker.drain import FLUSH_TIMEOUT
+from crew.worker.fork import RunChild, fork
 from crew.worker.frozen import Frozen
 from crew.worker.ledger import Ledger
 from crew.worker.process import (
@@ -43,8 +42,6 @@ ON_PURPOSE: Final = (EXIT_DRAINED, EXIT_REPLACE, EXIT_REFUSED)  # of a process t
 KILL_MARGIN: Final = 3.0  # seconds after every deadline that a process keeps by itself
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-
-RunChild = Callable[[int, socket.socket], int]
 
 
 class Supervisor:
@@ -113,8 +110,13 @@ class Supervisor:
         now = time.monotonic()
         for number, due in list(self._due.items()):
             if due <= now and self._exit_code is None and not self._is_reloading():
-                del self._due[number]
-                self._start(number)
+                try:
+                    self._start(number)
+                except OSError as error:  # no memory, no process, no descriptor left: for a moment
+                    logger.error("process number %d cannot be started, in %g s again: %s", number, LONGEST_DELAY, error)
+                    self._due[number] = now + LONGEST_DELAY
+                else:
+                    del self._due[number]
 
     def _wait(self) -> None:
         sources: list[socket.socket | Child] = [self._signal_ours, *self._children.values()]
@@ -169,41 +171,9 @@ class Supervisor:
     # --- children ---------------------------------------------------------------------------------------------------
 
     def _start(self, number: int) -> None:
-        ours, theirs = socket.socketpair()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        pid = os.fork()
-        if pid == 0:
-            self._be_child(number, ours, theirs)
-        theirs.close()
-        self._children[number] = Child(pid, number, ours)
-        logger.debug("process %d started as number %d", pid, number)
-
-    def _be_child(self, number: int, ours: socket.socket, theirs: socket.socket) -> NoReturn:
-        """In the child: a process group of its own, none of the supervisor's sockets and signals; never returns."""
-        code = EXIT_BROKEN
-        try:
-            os.setsid()
-            signal.set_wakeup_fd(-1)
-            for one in SIGNALS:
-                signal.signal(one, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor
-            for inherited in (
-                ours,
-                self._signal_ours,
-                self._signal_theirs,
-                *(child.socket for child in self._everybody()),
-            ):
-                inherited.close()
-            code = self._run_child(number, theirs)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            try:
-                sys.stdout.flush()
-                sys.stderr.flush()
-            finally:
-                os._exit(code)
+        inherited = (self._signal_ours, self._signal_theirs, *(child.socket for child in self._everybody()))
+        self._children[number] = child = fork(number, self._run_child, closing=inherited, signals=SIGNALS)
+        logger.debug("%r started", child)
 
     def _hear(self, child: Child) -> None:
         try:

@@ -1,6 +1,7 @@
 """The supervisor and real processes, forked."""
 
 import ctypes
+import errno
 import faulthandler
 import os
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from crew.worker import reload
 from crew.worker import supervisor as supervisor_module
 from crew.worker.frozen import DUMP_STACKS
 from crew.worker.ledger import OVERDUE, Ledger
@@ -179,7 +181,27 @@ def test_a_worker_that_is_told_to_stop_while_it_tries_new_code_stops(
         parent.settimeout(5)
         return EXIT_DRAINED if parent.recv(8) == DRAIN else EXIT_REFUSED
 
-    monkeypatch.setattr(supervisor_module.reload, "can_be_served", is_told_meanwhile)
-    monkeypatch.setattr(supervisor_module.reload, "replace_supervisor", never)
+    monkeypatch.setattr(reload, "can_be_served", is_told_meanwhile)
+    monkeypatch.setattr(reload, "replace_supervisor", never)
     supervisor = Supervisor(serves_until_told, processes=1, ledger=Ledger(1, 10), drain=0.1, grace=0.1)
     assert supervisor.run() == EXIT_DRAINED
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.usefixtures("_signals_of_the_tests")
+def test_a_host_that_has_no_room_for_a_process_has_one_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The other processes go on meanwhile."""
+    fork, failures = os.fork, [OSError(errno.ENOMEM, "Cannot allocate memory")]
+
+    def failing_fork() -> int:
+        if failures:
+            raise failures.pop()
+        return fork()
+
+    monkeypatch.setattr(os, "fork", failing_fork)
+    monkeypatch.setattr(supervisor_module, "LONGEST_DELAY", 0.01)
+    supervisor = Supervisor(lambda *_: EXIT_REFUSED, processes=1, ledger=Ledger(1, 10), drain=0.1, grace=0.1)
+    assert supervisor.run() == EXIT_REFUSED
+    assert "cannot be started" in caplog.text
