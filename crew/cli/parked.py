@@ -1,5 +1,6 @@
 """`crew parked`: the messages that were given up, looked at, sent to their tasks again, or deleted."""
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from crew.cli.shown import shown
 from crew.client import parked
 from crew.client.parked import Done, Selection
 from crew.errors import CrewError
+from crew.protocol import deadline
 from crew.protocol.parked_message import ParkedMessage
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -76,7 +78,10 @@ def show_message(*, id: str, raw: bool, url: str | None) -> None:
 @_task_option
 @_all_option
 @click.option(
-    "--expiration", type=click.FloatRange(0, min_open=True), help="seconds until they are not started any longer"
+    "--expiration",
+    type=click.FloatRange(0, deadline.MAX_DURATION, min_open=True),
+    callback=lambda _context, _option, value: _number(value),
+    help="seconds until they are not started any longer",
 )
 @url_option
 def replay_messages(
@@ -122,6 +127,13 @@ def _selection(ids: tuple[str, ...], everything: bool, **others: Any) -> Selecti
     if everything == (bool(ids) or has_others):
         raise click.UsageError("say which messages are meant: their ids, --all, or what they have in common")
     return Selection(ids=frozenset(ids) or None, **others)
+
+
+def _number(value: float | None) -> float | None:
+    """`value`, which no range keeps from being NaN."""
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("it must be a number of seconds")
+    return value
 
 
 def _check(done: Done) -> None:

@@ -65,6 +65,11 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     message_id: str | None = None
     headers: Headers = {}
 
+    @property
+    def key(self) -> str:
+        """What tells it from all other calls, those that have had its id before too."""
+        return self.id if self.message_id is None else f"{self.id} {self.message_id}"
+
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to a call.

@@ -46,7 +46,7 @@ class Admission:
         The broker delivers a call again within a millisecond of the death of its process: it may be here before that
         was counted, and would then not be known as what took the process down.
         """
-        if delivery.redelivered and self._ledger.is_running(call.id):
+        if delivery.redelivered and self._ledger.is_running(call.key):
             asyncio.get_running_loop().call_later(COUNTED_WITHIN, self._decide_late, delivery, call, task, run)
         else:
             self._decide(delivery, call, task, run)
@@ -59,8 +59,8 @@ class Admission:
             self._answers.requeue(delivery)
 
     def _decide(self, delivery: Delivery, call: Call, task: Task, run: _Run) -> None:
-        crashes = self._ledger.crashes(call.id) if delivery.redelivered or call.attempt > 1 else 0
-        status = self._ledger.exit_status(call.id) if crashes else ""
+        crashes = self._ledger.crashes(call.key) if delivery.redelivered or call.attempt > 1 else 0
+        status = self._ledger.exit_status(call.key) if crashes else ""
         canceled = self._canceled.get(call.id, call.deadline)
         refused = refusal(call, crashes, canceled, is_long=task.long, exit_status=status)
         if refused is None:

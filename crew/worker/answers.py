@@ -52,15 +52,23 @@ class Answers:
 
     def refuse(self, delivery: Delivery, call: Call, ended: Ended, *, exit_status: str) -> None:
         """Answer a call that is not run. With the `exit_status` of its last process it is parked, before all else."""
-        answer = functools.partial(self._replies.answer, call, ended, lambda: self.release(delivery))
+        done, back = functools.partial(self.release, delivery), functools.partial(self.requeue, delivery)
+        answer = functools.partial(self._replies.answer, call, ended, done, back)
         if exit_status:
-            self._replies.park(delivery, ended.message, answer, exit_status=exit_status)
+            self._replies.park(delivery, ended.message, answer, back, exit_status=exit_status)
         else:
             answer()
 
     def refuse_malformed(self, delivery: Delivery, task: str, error: MalformedMessage) -> None:
-        """Nobody can be answered with certainty, so it is kept for who looks after the broker."""
-        self._replies.park(delivery, str(error), delivery.ack)
+        """Nobody can be answered with certainty, so it is kept for who looks after the broker, before all else."""
+
+        def on_parked() -> None:
+            delivery.ack()
+            self._answer_malformed(delivery, task, error)  # now: what is on its way is told apart by its id alone
+
+        self._replies.park(delivery, str(error), on_parked, delivery.requeue)
+
+    def _answer_malformed(self, delivery: Delivery, task: str, error: MalformedMessage) -> None:
         reply_to, id = delivery.properties.reply_to, delivery.properties.correlation_id
         if isinstance(reply_to, str) and reply_to and isinstance(id, str) and id:
             call = Call(id=id, task=task, body=NO_BODY, reply_to=reply_to)

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from crew.protocol import topology
 from crew.protocol.properties import Properties
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,11 @@ class Outgoing(msgspec.Struct, frozen=True):
     on_dropped: Callable[[], object] = lambda: None
     returns: int = 0
     until: float | None = None
+
+    @property
+    def is_parked(self) -> bool:
+        """Whether it is no reply, but a message that is given up."""
+        return self.queue == topology.PARKED
 
 
 class Kept:

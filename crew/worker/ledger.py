@@ -10,6 +10,7 @@ not delivered again stays there, until the process that was asked to has told it
 import hashlib
 import mmap
 import struct
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -18,7 +19,7 @@ from crew.worker import death, obituary
 from crew.worker.execution import Execution
 from crew.worker.obituary import Obituary
 
-_KEY: Final = 40  # bytes: an id, or the digest of a longer one
+_KEY: Final = 40  # bytes: the key of a call, or the digest of a longer one
 _SLOT: Final = struct.Struct(f"<{_KEY}sd")  # key, time.monotonic() of its limit or 0.0
 _OBITUARY: Final = struct.Struct(f"<Hi?{obituary.SIZE}s")  # bytes of it, exit code, whether overdue, obituary
 _LENGTH: Final = struct.Struct("<H")  # how an obituary begins
@@ -41,53 +42,58 @@ class Ledger:
         self._beats_at = self._crashes_at + CRASHES_KEPT * _CRASH.size
         self._memory = mmap.mmap(-1, self._beats_at + processes * _BEAT.size)
         self._free: dict[int, list[int]] = {}  # process -> its free slots, where that is this process
+        # A task ends in its own thread while the I/O thread may be noting that it was interrupted: what is noted of one
+        # that has ended would be overdue for ever, and its process killed for it.
+        self._changing = threading.Lock()
 
     # --- a worker process -------------------------------------------------------------------------------------------
 
     def begin(self, process: int, execution: Execution) -> None:
         """Process number `process` runs `execution` from now on."""
-        free = self._free.setdefault(process, [])
-        if not free:  # the first time; or another process has buried what died here before
-            free += [slot for slot in reversed(self._region(process)) if self._is_free(slot)]
-        if free:
-            slot = free.pop()
-            self._write_obituary(slot, execution)
-            execution.slot = slot
-            self.note_limit(execution)
+        with self._changing:
+            free = self._free.setdefault(process, [])
+            if not free:  # the first time; or another process has buried what died here before
+                free += [slot for slot in reversed(self._region(process)) if self._is_free(slot)]
+            if free:
+                slot = free.pop()
+                self._write_obituary(slot, execution)
+                execution.slot = slot
+                self._write_limit(slot, execution)
 
     def note_limit(self, execution: Execution) -> None:
         """When `execution` must have ended has changed."""
-        if execution.slot is not None:
-            key = _key(execution.call.id)
-            _SLOT.pack_into(self._memory, execution.slot * _SLOT.size, key, execution.due or 0.0)
+        with self._changing:
+            if execution.slot is not None:
+                self._write_limit(execution.slot, execution)
 
     def end(self, execution: Execution) -> None:
         """`execution` has ended; idempotent."""
-        slot = execution.leave_slot()
-        if slot is not None:
-            self._clear(slot)
-            self._free[slot // self._slots].append(slot)
+        with self._changing:
+            slot = execution.leave_slot()
+            if slot is not None:
+                self._clear(slot)
+                self._free[slot // self._slots].append(slot)
 
     def beat(self, process: int) -> None:
         """The I/O thread of process number `process` runs."""
         _BEAT.pack_into(self._memory, self._beats_at + process * _BEAT.size, time.monotonic())
 
-    def crashes(self, id: str) -> int:
-        """How often a process has died while it ran the call `id`; OVERDUE where that was killed for it."""
-        at = self._find(_key(id))
+    def crashes(self, call: str) -> int:
+        """How often a process has died while it ran the call of this `Call.key`; OVERDUE where killed for it."""
+        at = self._find(_key(call))
         return 0 if at is None else int(_CRASH.unpack_from(self._memory, at)[1])
 
-    def is_running(self, id: str) -> bool:
-        """Whether a process of this host runs the call `id`; it may be dead, and nobody has seen it yet."""
-        key, at = _key(id), -1
+    def is_running(self, call: str) -> bool:
+        """Whether a process of this host runs that call; it may be dead, and nobody has seen it yet."""
+        key, at = _key(call), -1
         while 0 <= (at := self._memory.find(key, at + 1)) < self._obituaries_at:
             if at % _SLOT.size == 0 and _SLOT.unpack_from(self._memory, at)[1] != _DEAD:
                 return True
         return False
 
-    def exit_status(self, id: str) -> str:
+    def exit_status(self, call: str) -> str:
         """How the last of these processes ended, as `death.exit_status` has it; "" where there is none."""
-        at = self._find(_key(id))
+        at = self._find(_key(call))
         return "" if at is None else death.exit_status(_CRASH.unpack_from(self._memory, at)[3])
 
     def untold(self) -> dict[int, Obituary]:
@@ -113,6 +119,10 @@ class Ledger:
     def last_beat(self, process: int) -> float:
         """When the I/O thread of process number `process` ran last (time.monotonic()); 0.0 where it has not yet."""
         return float(_BEAT.unpack_from(self._memory, self._beats_at + process * _BEAT.size)[0])
+
+    def is_busy(self, process: int) -> bool:
+        """Whether process number `process` runs anything; of a dead one, whether it did."""
+        return bool(self._running(process))
 
     def record_crash(self, process: int, code: int) -> None:
         """Process number `process` has died with the exit code `code`: whatever it was running has one crash more."""
@@ -173,6 +183,9 @@ class Ledger:
     def _clear(self, slot: int) -> None:
         _SLOT.pack_into(self._memory, slot * _SLOT.size, _EMPTY, 0.0)
 
+    def _write_limit(self, slot: int, execution: Execution) -> None:
+        _SLOT.pack_into(self._memory, slot * _SLOT.size, _key(execution.call.key), execution.due or 0.0)
+
     def _write_obituary(self, slot: int, execution: Execution) -> None:
         """Before its key: a process may die between any two lines."""
         data = obituary.written(execution.call) if execution.runs_once else b""
@@ -204,8 +217,8 @@ class Ledger:
         return range(self._crashes_at, self._beats_at, _CRASH.size)
 
 
-def _key(id: str) -> bytes:
-    raw = id.encode()
+def _key(call: str) -> bytes:
+    raw = call.encode()
     if len(raw) > _KEY:
         raw = hashlib.blake2b(raw, digest_size=_KEY).digest()
     return raw.ljust(_KEY, b"\0")

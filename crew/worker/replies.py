@@ -7,6 +7,7 @@ drops a second.
 import asyncio
 import functools
 import logging
+import math
 import socket
 import time
 from collections.abc import Callable
@@ -42,7 +43,7 @@ class Replies:
     def __init__(self, link: Link, worker: str, kept: Kept | None = None) -> None:
         self._link = link
         self._worker = worker
-        self._kept = kept or Kept()
+        self._kept = Kept() if kept is None else kept
         self._unconfirmed = 0
         self._returned: set[asyncio.Task[None]] = set()
         self._count = 0
@@ -104,10 +105,15 @@ class Replies:
             return False
         return True
 
-    def park(self, delivery: Delivery, reason: str, on_sent: OnSent, *, exit_status: str = "") -> None:
+    def park(
+        self, delivery: Delivery, reason: str, on_sent: OnSent, on_dropped: OnSent, *, exit_status: str = ""
+    ) -> None:
         """Put the message of `delivery` where it can be looked at, with the reason.
 
+        It may be the only one of its kind, so that it is tried until the broker has it.
+
         Args:
+            on_sent, on_dropped: as `answer` has them.
             exit_status: how the last process ended that ran it, as `death.exit_status` has it; "" where none has.
         """
         logger.error("a message of %s is given up and parked in %s: %s", delivery.queue, topology.PARKED, reason)
@@ -120,16 +126,16 @@ class Replies:
         parked = msgspec.structs.replace(
             delivery.properties, headers=headers, expiration=None, delivery_mode=2, timestamp=int(time.time())
         )
-        self._park(parked, delivery.body, on_sent)
+        self._park(parked, delivery.body, on_sent, on_dropped)
 
-    def _park(self, parked: properties.Properties, body: bytes, on_sent: OnSent) -> None:
+    def _park(self, parked: properties.Properties, body: bytes, on_sent: OnSent, on_dropped: OnSent) -> None:
         """Park it; without its body where the broker does not take that any longer, rather than not at all."""
 
         def instead() -> None:
             logger.error("it is parked without its body: the broker takes no message of %d bytes", len(body))
-            self._park(parked, b"", on_sent)
+            self._park(parked, b"", on_sent, on_dropped)
 
-        self._send(Outgoing(topology.PARKED, parked, body, on_sent, instead if body else None))
+        self._send(Outgoing(topology.PARKED, parked, body, on_sent, instead if body else None, on_dropped))
 
     def send_waiting(self) -> None:
         """Send what waits for the broker."""
@@ -163,12 +169,12 @@ class Replies:
                 self._kept.keep(number, message)
             case ConfirmStatus.TOO_LARGE if message.instead is not None:
                 message.instead()
-            case ConfirmStatus.REFUSED if time.monotonic() < (until := message.until or time.monotonic() + REFUSED_FOR):
+            case ConfirmStatus.REFUSED if time.monotonic() < (until := message.until or _patient_until(message)):
                 self._kept.keep(number, msgspec.structs.replace(message, until=until))
                 self._send_again_soon()
             case ConfirmStatus.CONFIRMED:
                 message.on_sent()
-            case ConfirmStatus.RETURNED if message.returns < len(RETURNED_AGAIN_AFTER):
+            case ConfirmStatus.RETURNED if message.is_parked or message.returns < len(RETURNED_AGAIN_AFTER):
                 self._send_returned_soon(number, message)
             case _:
                 logger.info("a reply is dropped, as its client is gone: %s was %s", message.queue, status.value)
@@ -191,9 +197,9 @@ class Replies:
         The delivery of a reply is done with all the same: the replies to a gateway that died are not to hold up those
         to others.
         """
-        wait = RETURNED_AGAIN_AFTER[message.returns]
+        wait = RETURNED_AGAIN_AFTER[min(message.returns, len(RETURNED_AGAIN_AFTER) - 1)]
         message = msgspec.structs.replace(message, returns=message.returns + 1)
-        if message.queue != topology.PARKED:
+        if not message.is_parked:
             message.on_sent()
             message = msgspec.structs.replace(message, on_sent=lambda: None, on_dropped=lambda: None)
         task = asyncio.get_running_loop().create_task(self._send_returned(number, message, wait))
@@ -202,10 +208,15 @@ class Replies:
 
     async def _send_returned(self, number: int, message: Outgoing, wait: float) -> None:
         try:
-            if message.queue == topology.PARKED:  # nobody else declares it
-                await self._link.declare_once(topology.parked_queue())
-            else:
+            if not message.is_parked or message.returns > 1:
                 await asyncio.sleep(wait)
+            if message.is_parked:  # nobody else declares it
+                await self._link.declare_once(topology.parked_queue())
         except ConnectionError as error:
             logger.debug("%s waits for the next connection: %s", message.queue, error)
         self._publish(number, message)
+
+
+def _patient_until(message: Outgoing) -> float:
+    """When it is given up where its queue refuses it (time.monotonic())."""
+    return math.inf if message.is_parked else time.monotonic() + REFUSED_FOR

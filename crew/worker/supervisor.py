@@ -10,15 +10,14 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
-import traceback
-from collections.abc import Callable, Sequence
-from typing import Final, NoReturn
+from collections.abc import Sequence
+from typing import Final
 
 from crew.worker import death, reload
 from crew.worker.child import Child
 from crew.worker.drain import FLUSH_TIMEOUT
+from crew.worker.fork import RunChild, fork
 from crew.worker.frozen import Frozen
 from crew.worker.ledger import Ledger
 from crew.worker.process import (
@@ -39,11 +38,10 @@ FIRST_DELAY: Final = 0.1  # seconds before a process that died young is started 
 LONGEST_DELAY: Final = 5.0
 GROWN_UP: Final = 5.0  # seconds after which the death of a process says nothing about the next
 MAX_STILLBORN: Final = 5  # processes in a row that die before they are ready: then nothing can start
+ON_PURPOSE: Final = (EXIT_DRAINED, EXIT_REPLACE, EXIT_REFUSED)  # of a process that runs nothing any longer
 KILL_MARGIN: Final = 3.0  # seconds after every deadline that a process keeps by itself
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-
-RunChild = Callable[[int, socket.socket], int]
 
 
 class Supervisor:
@@ -80,6 +78,7 @@ class Supervisor:
         self._exit_code: int | None = None
         self._kill_at: float | None = None
         self._signals: list[int] = []
+        self._told: list[int] = []  # those of them that are obeyed now
 
     def run(self) -> int:
         """Supervise until told to stop, or until nothing can start; returns the exit code."""
@@ -111,8 +110,13 @@ class Supervisor:
         now = time.monotonic()
         for number, due in list(self._due.items()):
             if due <= now and self._exit_code is None and not self._is_reloading():
-                del self._due[number]
-                self._start(number)
+                try:
+                    self._start(number)
+                except OSError as error:  # no memory, no process, no descriptor left: for a moment
+                    logger.error("process number %d cannot be started, in %g s again: %s", number, LONGEST_DELAY, error)
+                    self._due[number] = now + LONGEST_DELAY
+                else:
+                    del self._due[number]
 
     def _wait(self) -> None:
         sources: list[socket.socket | Child] = [self._signal_ours, *self._children.values()]
@@ -125,8 +129,9 @@ class Supervisor:
 
     def _obey(self) -> None:
         """Each SIGTERM or SIGINT goes one step further: drain, hurry, kill."""
-        told, self._signals = self._signals, []
-        for number in told:
+        self._told, self._signals = self._signals, []
+        while self._told:
+            number = self._told.pop(0)
             if number == signal.SIGHUP:
                 self._reload()
             elif self._exit_code is None:
@@ -166,41 +171,9 @@ class Supervisor:
     # --- children ---------------------------------------------------------------------------------------------------
 
     def _start(self, number: int) -> None:
-        ours, theirs = socket.socketpair()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        pid = os.fork()
-        if pid == 0:
-            self._be_child(number, ours, theirs)
-        theirs.close()
-        self._children[number] = Child(pid, number, ours)
-        logger.debug("process %d started as number %d", pid, number)
-
-    def _be_child(self, number: int, ours: socket.socket, theirs: socket.socket) -> NoReturn:
-        """In the child: a process group of its own, none of the supervisor's sockets and signals; never returns."""
-        code = EXIT_BROKEN
-        try:
-            os.setsid()
-            signal.set_wakeup_fd(-1)
-            for one in SIGNALS:
-                signal.signal(one, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor
-            for inherited in (
-                ours,
-                self._signal_ours,
-                self._signal_theirs,
-                *(child.socket for child in self._everybody()),
-            ):
-                inherited.close()
-            code = self._run_child(number, theirs)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            try:
-                sys.stdout.flush()
-                sys.stderr.flush()
-            finally:
-                os._exit(code)
+        inherited = (self._signal_ours, self._signal_theirs, *(child.socket for child in self._everybody()))
+        self._children[number] = child = fork(number, self._run_child, closing=inherited, signals=SIGNALS)
+        logger.debug("%r started", child)
 
     def _hear(self, child: Child) -> None:
         try:
@@ -220,7 +193,9 @@ class Supervisor:
         del self._children[child.number]
         child.socket.close()
         child.kill()  # what it left behind in its group
-        if code in (EXIT_DRAINED, EXIT_REPLACE, EXIT_REFUSED):
+        was_busy = self._ledger.is_busy(child.number)
+        is_on_purpose = code in ON_PURPOSE and not was_busy  # else a task has ended it, with `os._exit` say
+        if is_on_purpose:
             self._ledger.record_exit(child.number)
         elif child.overdue:
             self._ledger.record_kill(child.number, child.overdue, code)
@@ -230,10 +205,10 @@ class Supervisor:
         self._have_buried()
         if self._exit_code is not None:
             return
-        if code == EXIT_REFUSED:
+        if code == EXIT_REFUSED and is_on_purpose:
             self._stop(EXIT_REFUSED)
             return
-        self._stillborn += not child.is_ready
+        self._stillborn += not (child.is_ready or was_busy)  # what takes a call may die of it before it says READY
         if self._stillborn >= MAX_STILLBORN:
             logger.error("nothing can start: %d processes in a row died before they were ready", self._stillborn)
             self._stop(EXIT_BROKEN)
@@ -264,6 +239,8 @@ class Supervisor:
             logger.warning("a reload is not begun: the worker is %s", "stopping" if self._exit_code else "reloading")
         elif not reload.can_be_served():
             logger.error("the new code cannot be served: the old goes on")
+        elif any(number != signal.SIGHUP for number in (*self._told, *self._signals)):  # while the code was tried
+            logger.warning("a reload is not finished: the worker was told to stop meanwhile")
         else:
             logger.info("reloading: the new code can be served")
             reload.replace_supervisor((child.pid, child.number, child.socket) for child in self._children.values())

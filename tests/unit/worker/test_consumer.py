@@ -172,13 +172,15 @@ async def test_a_call_without_reply_to_and_id_is_run() -> None:
     ],
     ids=["a deadline in words", "a list as a timeout", "nothing wrong"],
 )
-async def test_a_message_of_wrong_types_is_answered_parked_and_no_obstacle(given: Properties) -> None:
+async def test_a_message_of_wrong_types_is_parked_then_answered_and_no_obstacle(given: Properties) -> None:
+    """Not both at a time: a return is told by its id, and where nobody wants the answer it would be parked again."""
     worker = Worker()
     malformed = given.headers is not None
     worker.receives_message(given, b"1")
     assert len(worker.sent_to("crew.parked")) == malformed
-    assert [reply.outcome for reply in worker.replies()] == [Outcome.RAISED] * malformed
+    assert worker.replies() == []
     worker.publishing.confirm_all()
+    assert [reply.outcome for reply in worker.replies()] == [Outcome.RAISED] * malformed
     if malformed:
         assert len(worker.channel.acked) == 1
     assert worker.consumer.has_work() is not malformed
@@ -272,6 +274,20 @@ async def test_crashes_are_counted_beside_the_retries() -> None:
     worker.ledger.record_crash(0, -9)
     worker.receives(attempt=2)
     assert worker.lane.executions[0].attempt == 3
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_call_is_not_to_blame_for_what_another_one_of_its_id_has_done() -> None:
+    """One that was given back unharmed would be refused, though it has never run."""
+    worker = Worker()
+    execution = an_execution()
+    execution.call = msgspec.structs.replace(execution.call, id="nightly", message_id="yesterday")
+    execution.limit = time.monotonic() - 9
+    worker.ledger.begin(0, execution)
+    worker.ledger.record_kill(0, worker.ledger.overdue(0, time.monotonic()), -9)
+    worker.receives(id="nightly", message_id="today", redelivered=True)
+    assert worker.lane.executions[0].attempt == 1
     worker.consumer.stop()
 
 

@@ -1,6 +1,7 @@
 """Which calls have killed a worker process, counted by the supervisor."""
 
 import os
+import threading
 from collections.abc import Callable
 
 import msgspec
@@ -349,3 +350,41 @@ def test_a_call_runs_until_it_ends_or_its_process_is_known_to_be_dead() -> None:
     assert ledger.is_running(lost.call.id)
     ledger.record_crash(0, -9)
     assert not ledger.is_running(lost.call.id)
+
+
+class EndsMeanwhile(Execution):
+    """Ends in another thread while its limit is noted."""
+
+    ledger: Ledger
+
+    @property
+    def due(self) -> float | None:
+        """As Execution.due."""
+        ending = threading.Thread(target=self.ledger.end, args=(self,))
+        ending.start()
+        ending.join(0.1)
+        return 5.0
+
+
+def test_nothing_is_noted_of_what_ends_meanwhile() -> None:
+    """The supervisor would kill its process, which runs nothing at all, as frozen."""
+    ledger = Ledger(1, 2)
+    execution = an_execution()
+    ledger.begin(0, execution)
+    execution.__class__ = EndsMeanwhile
+    vars(execution)["ledger"] = ledger
+    ledger.note_limit(execution)
+    ledger.end(execution)
+    assert ledger.overdue(0, since=10.0) == []
+    assert not ledger.is_busy(0)
+
+
+def test_another_call_of_the_same_id_starts_with_no_crashes() -> None:
+    """`Client.call(id=)` may give the same id every night."""
+    ledger = Ledger(1, 2)
+    nights = [msgspec.structs.replace(an_execution().call, id="nightly", message_id=night) for night in "ab"]
+    execution = an_execution()
+    execution.call = nights[0]
+    ledger.begin(0, execution)
+    ledger.record_crash(0, -9)
+    assert [ledger.crashes(call.key) for call in nights] == [1, 0]

@@ -16,6 +16,7 @@ from crew.protocol.properties import Properties
 from crew.protocol.topology import Queue
 from crew.worker import replies as replies_module
 from crew.worker.ended import Ended, ended_with
+from crew.worker.kept import Kept
 from crew.worker.replies import Replies
 from tests.unit.deliveries import a_delivery
 from tests.unit.links import FakeLink, never
@@ -98,12 +99,41 @@ async def test_a_parked_message_whose_queue_was_deleted_is_parked_all_the_same(
     replies: Replies, link: FakeLink
 ) -> None:
     sent = Sent()
-    replies.park(a_delivery(), "it is broken", sent)
+    replies.park(a_delivery(), "it is broken", sent, never)
     link.confirm_all(ConfirmStatus.RETURNED)
     await until(lambda: len(link.published) == 2)
     assert [item.name for item in link.declared_once if isinstance(item, Queue)] == ["crew.parked"]
     link.confirm_all()
     assert (sent.times, len(replies)) == (1, 0)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("status", [ConfirmStatus.RETURNED, ConfirmStatus.REFUSED])
+async def test_a_message_that_is_given_up_is_not_lost_while_nothing_can_be_parked(
+    replies: Replies, link: FakeLink, monkeypatch: pytest.MonkeyPatch, status: ConfirmStatus
+) -> None:
+    """The node that has crew.parked may be down for longer than a reply is worth."""
+    monkeypatch.setattr(replies_module, "RETURNED_AGAIN_AFTER", (0.001, 0.001))
+    monkeypatch.setattr(replies_module, "AGAIN_AFTER", 0.001)
+    monkeypatch.setattr(replies_module, "REFUSED_FOR", 0.0)
+    sent = Sent()
+    replies.park(a_delivery(), "it is broken", sent, never)
+    for count in range(1, 6):
+        await until(functools.partial(_has_published, link, count))
+        link.confirm_all(status)
+        assert (sent.times, len(replies)) == (0, 1)
+    await until(functools.partial(_has_published, link, 6))
+    link.confirm_all()
+    assert (sent.times, len(replies)) == (1, 0)
+
+
+def test_what_cannot_be_kept_for_the_broker_goes_back_where_it_came_from(link: FakeLink) -> None:
+    """Else a message would be held for ever, and nothing more taken from its queue."""
+    replies, dropped = Replies(link.as_link(), "w", Kept(max_replies=1)), Sent()
+    link.is_ready = False
+    replies.park(a_delivery(), "it is broken", never, dropped)
+    replies.answer(a_call(), VALUE, never)
+    assert dropped.times == 1
 
 
 @pytest.mark.gen_test
@@ -221,7 +251,7 @@ def test_a_message_that_is_given_up_is_kept_with_the_reason(
     )
     sent = Sent()
     with caplog.at_level(logging.ERROR):
-        replies.park(a_delivery(task="resize", properties=given, body=b"body"), "it cannot be read", sent)
+        replies.park(a_delivery(task="resize", properties=given, body=b"body"), "it cannot be read", sent, never)
     (published,) = link.published
     assert (published.key, published.body) == ("crew.parked", b"body")
     assert published.properties.headers == {
@@ -250,7 +280,7 @@ def test_a_message_that_is_given_up_does_not_break_the_connection_that_parks_it(
     replies: Replies, link: FakeLink, headers: Headers, reason: str
 ) -> None:
     """Properties larger than a frame close it, and the message would be parked again on the next, for ever."""
-    replies.park(a_delivery(properties=Properties(correlation_id="17", headers=headers)), reason, never)
+    replies.park(a_delivery(properties=Properties(correlation_id="17", headers=headers)), reason, never, never)
     (published,) = link.published
     assert (published.properties.headers or {})["crew-reason"]
     encoded = spec.BasicProperties(headers=published.properties.headers).encode()
@@ -282,7 +312,7 @@ def test_a_failure_that_the_broker_does_not_take_ends_its_delivery(replies: Repl
 
 def test_a_message_that_the_broker_takes_no_longer_is_parked_without_its_body(replies: Replies, link: FakeLink) -> None:
     sent = Sent()
-    replies.park(a_delivery(task="t", body=b"large"), "why", sent)
+    replies.park(a_delivery(task="t", body=b"large"), "why", sent, never)
     link.confirm_all(ConfirmStatus.TOO_LARGE)
     assert [one.body for one in link.published] == [b"large", b""]
     link.confirm_all()

@@ -1,6 +1,7 @@
 """The supervisor and real processes, forked."""
 
 import ctypes
+import errno
 import faulthandler
 import os
 import signal
@@ -11,13 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from crew.worker import reload
 from crew.worker import supervisor as supervisor_module
 from crew.worker.frozen import DUMP_STACKS
 from crew.worker.ledger import OVERDUE, Ledger
-from crew.worker.process import BURY, DRAIN, EXIT_DRAINED, EXIT_REFUSED, READY
+from crew.worker.process import BURY, DRAIN, EXIT_DRAINED, EXIT_REFUSED, EXIT_REPLACE, READY
 from crew.worker.reload import Left
 from crew.worker.supervisor import SIGNALS, Supervisor
 from tests.unit.deliveries import an_execution
+from tests.unit.links import never
 
 
 @pytest.fixture
@@ -116,3 +119,89 @@ def test_the_next_process_that_serves_is_told_of_what_died_with_another() -> Non
 
     assert Supervisor(run_child, processes=1, ledger=ledger, drain=0.1, grace=0.1).run() == EXIT_REFUSED
     assert [(one.id, one.status) for one in ledger.untold().values()] == [(lost.call.id, "signal 37")]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.usefixtures("_signals_of_the_tests")
+@pytest.mark.parametrize("code", [EXIT_DRAINED, EXIT_REPLACE, EXIT_REFUSED])
+def test_a_task_that_exits_as_a_process_does_on_purpose_is_a_crash_all_the_same(code: int) -> None:
+    """Else a call of `os._exit(0)` would be run for ever, and one of `os._exit(78)` would end the worker."""
+    ledger = Ledger(1, 10)
+    call = an_execution()
+
+    def run_child(number: int, parent: socket.socket) -> int:
+        parent.send(READY)
+        if ledger.crashes(call.call.id) == 2:
+            return EXIT_REFUSED  # ends the test
+        ledger.begin(number, call)
+        os._exit(code)
+
+    assert Supervisor(run_child, processes=1, ledger=ledger, drain=0.1, grace=0.1).run() == EXIT_REFUSED
+    assert (ledger.crashes(call.call.id), ledger.exit_status(call.call.id)) == (2, f"exit {code}")
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.usefixtures("_signals_of_the_tests")
+def test_calls_that_kill_processes_before_these_are_ready_do_not_end_the_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Calls come with the first consumer, and a process is ready with its last."""
+    monkeypatch.setattr(supervisor_module, "FIRST_DELAY", 0.01)
+    monkeypatch.setattr(supervisor_module, "LONGEST_DELAY", 0.02)
+    ledger = Ledger(1, 10)
+    call = an_execution()
+
+    def run_child(number: int, parent: socket.socket) -> int:
+        if ledger.crashes(call.call.id) > supervisor_module.MAX_STILLBORN:
+            return EXIT_REFUSED  # ends the test
+        ledger.begin(number, call)
+        os._exit(3)
+
+    assert Supervisor(run_child, processes=1, ledger=ledger, drain=0.1, grace=0.1).run() == EXIT_REFUSED
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.usefixtures("_signals_of_the_tests")
+@pytest.mark.parametrize("together", [False, True])
+def test_a_worker_that_is_told_to_stop_while_it_tries_new_code_stops(
+    monkeypatch: pytest.MonkeyPatch, together: bool
+) -> None:
+    """The new supervisor would know nothing of the signal, and go on for ever."""
+
+    def is_told_meanwhile() -> bool:
+        if not together:
+            signal.raise_signal(signal.SIGTERM)
+        return True
+
+    def serves_until_told(number: int, parent: socket.socket) -> int:
+        parent.send(READY)
+        os.kill(os.getppid(), signal.SIGHUP)
+        if together:
+            os.kill(os.getppid(), signal.SIGTERM)
+        parent.settimeout(5)
+        return EXIT_DRAINED if parent.recv(8) == DRAIN else EXIT_REFUSED
+
+    monkeypatch.setattr(reload, "can_be_served", is_told_meanwhile)
+    monkeypatch.setattr(reload, "replace_supervisor", never)
+    supervisor = Supervisor(serves_until_told, processes=1, ledger=Ledger(1, 10), drain=0.1, grace=0.1)
+    assert supervisor.run() == EXIT_DRAINED
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.usefixtures("_signals_of_the_tests")
+def test_a_host_that_has_no_room_for_a_process_has_one_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The other processes go on meanwhile."""
+    fork, failures = os.fork, [OSError(errno.ENOMEM, "Cannot allocate memory")]
+
+    def failing_fork() -> int:
+        if failures:
+            raise failures.pop()
+        return fork()
+
+    monkeypatch.setattr(os, "fork", failing_fork)
+    monkeypatch.setattr(supervisor_module, "LONGEST_DELAY", 0.01)
+    supervisor = Supervisor(lambda *_: EXIT_REFUSED, processes=1, ledger=Ledger(1, 10), drain=0.1, grace=0.1)
+    assert supervisor.run() == EXIT_REFUSED
+    assert "cannot be started" in caplog.text
