@@ -57,8 +57,11 @@ class BlockingCall:
 
         Raises:
             builtins.TimeoutError: `timeout` is over; the call goes on, and may be waited for again.
+            RuntimeError: this is the client's own thread, of its callbacks.
             What awaiting `Client.call` raises.
         """
+        if not self._ended.done():
+            self._client.check_thread()
         return self._ended.result(timeout)
 
     def cancel(self) -> bool:
@@ -77,7 +80,7 @@ class Client:
         self._client = AsyncClient(url, **options)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="crew client", daemon=True)
-        self._start_once = threading.Lock()
+        self._submitting = threading.Lock()
         self._is_closed = False
 
     def __repr__(self) -> str:
@@ -136,28 +139,46 @@ class Client:
 
     def close(self) -> None:
         """As `crew.Client.close`; ends the thread. Idempotent."""
-        if self._is_closed:
+        self.check_thread()
+        with self._submitting:
+            was_closed, self._is_closed = self._is_closed, True
+        if was_closed:
             return
         if self._thread.is_alive():
-            self.run(self._client.close())
-            self.run(_cancel_others())
+            for step in (self._client.close, _cancel_others):
+                asyncio.run_coroutine_threadsafe(step(), self._loop).result()
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
-        self._is_closed = True
         self._loop.close()
+
+    def check_thread(self) -> None:
+        """Raises RuntimeError in the client's own thread, which would wait for itself."""
+        if threading.current_thread() is self._thread:
+            raise RuntimeError(
+                "a callback runs in the thread of its client, and must not wait for it: "
+                "make it a coroutine function of a crew.Client, or hand the work to another thread"
+            )
 
     def run(self, step: Coroutine[Any, Any, T]) -> T:
         """Run `step` on the client's loop, and wait for it."""
-        if self._is_closed:
-            step.close()
-            raise ConnectionError("the client was closed")
-        with self._start_once:
-            if not self._thread.is_alive():
-                self._thread.start()
         try:
-            return asyncio.run_coroutine_threadsafe(step, self._loop).result()
+            return self._submit(step).result()
         except concurrent.futures.CancelledError:
             raise ConnectionError("the client was closed") from None
+
+    def _submit(self, step: Coroutine[Any, Any, T]) -> "concurrent.futures.Future[T]":
+        """Nothing is submitted once `close` has begun: a loop that has stopped would never do it."""
+        try:
+            self.check_thread()
+            with self._submitting:
+                if self._is_closed:
+                    raise ConnectionError("the client was closed")
+                if not self._thread.is_alive():
+                    self._thread.start()
+                return asyncio.run_coroutine_threadsafe(step, self._loop)
+        except BaseException:
+            step.close()
+            raise
 
 
 async def _wait(call: PendingCall) -> Any:

@@ -1,6 +1,7 @@
 """The client: makes calls, publishes, subscribes. What happens to a call is told in `calls.py`."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import time
@@ -23,6 +24,7 @@ MAX_PENDING: Final = 10_000  # calls
 PUBLISH_TIMEOUT: Final = 10.0  # seconds
 DRAIN_TIMEOUT: Final = 30.0  # seconds
 DRAIN_POLL: Final = 0.01  # seconds
+DELETE_WITHIN: Final = 2.0  # seconds: a broker that has fallen silent must not keep a process from its end
 CLOSED: Final = "the client was closed"
 DRAINING: Final = "the client is draining: it makes no new calls"
 
@@ -143,10 +145,17 @@ class Client:
             return
         self._is_closed = True
         self._calls.close()
+        try:
+            with contextlib.suppress(TimeoutError):  # then they expire
+                async with asyncio.timeout(DELETE_WITHIN):
+                    await self._delete_queues()
+        finally:
+            await self._links.close()
+
+    async def _delete_queues(self) -> None:
         await self._pubsub.close()
         if self._links.consuming.is_ready:
             await self._links.consuming.delete_queue(self._caller.queue)
-        await self._links.close()
 
     def _fails_fast(self, told: bool | None) -> bool:
         return self._fail_fast if told is None else bool(told)

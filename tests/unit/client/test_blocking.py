@@ -57,6 +57,50 @@ def test_connecting_may_be_given_a_time(client: Client) -> None:
         client.connect(timeout=0.02)
 
 
+def test_a_callback_that_would_wait_for_its_own_thread_is_told_so(client: Client) -> None:
+    raised: list[BaseException] = []
+
+    def on_answer(value: object, headers: object) -> None:
+        for step in (lambda: client.publish("news", 1), running.result, client.close):
+            try:
+                step()
+            except RuntimeError as error:
+                raised.append(error)
+
+    running = client.call("t", expiration=0.3)
+    ends = client.call("t", callback=on_answer, expiration=0.05)
+    with pytest.raises(errors.ExpirationError):
+        ends.result(timeout=2)
+    assert len(raised) == 3
+    assert "another thread" in str(raised[0])
+
+
+def test_threads_may_close_at_the_same_time_and_call_meanwhile(client: Client) -> None:
+    client.call("t")
+    failed: list[BaseException] = []
+
+    def call_until_closed() -> None:
+        try:
+            while True:
+                client.call("t")
+        except BaseException as error:
+            failed.append(error)
+
+    def close() -> None:
+        try:
+            client.close()
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=step, daemon=True) for step in (*[call_until_closed] * 3, close, close)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(3)
+    assert not any(thread.is_alive() for thread in threads)
+    assert [str(error) for error in failed] == ["the client was closed"] * 3
+
+
 def test_a_closed_client_says_so(client: Client) -> None:
     call = client.call("t", id="17")
     client.close()

@@ -1,0 +1,50 @@
+"""Closing a client, whatever the broker does."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import pytest
+
+from crew import Client
+from crew.amqp import wire
+from crew.client import client as client_module
+from tests.proxy import Proxy
+from tests.unit.links import ignored
+from tests.waiting import until
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patience for a test."""
+    monkeypatch.setattr(client_module, "DELETE_WITHIN", 0.1)
+    monkeypatch.setattr(wire, "CLOSE_TIMEOUT", 0.1)
+
+
+@pytest.mark.gen_test
+async def test_a_broker_that_has_fallen_silent_does_not_keep_a_client_from_closing(
+    broker_url: str, proxied: Callable[[str], Proxy]
+) -> None:
+    proxy = proxied(broker_url)
+    client = Client(proxy.url)
+    await client.connect()
+    await client.subscribe("news", ignored).ready()
+    proxy.half_open()
+    begin = time.monotonic()
+    await client.close()
+    assert time.monotonic() - begin < 2, "the heartbeat finds out after 15"
+
+
+@pytest.mark.gen_test
+async def test_a_client_whose_close_is_cancelled_leaves_no_connection_open(
+    broker_url: str, proxied: Callable[[str], Proxy]
+) -> None:
+    proxy = proxied(broker_url)
+    client = Client(proxy.url)
+    await client.connect()
+    proxy.delay(0.05)
+    closing = asyncio.ensure_future(client.close())
+    await asyncio.sleep(0.02)
+    closing.cancel()
+    await asyncio.wait([closing])
+    await until(lambda: proxy.connections == 0)
