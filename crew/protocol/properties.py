@@ -5,20 +5,17 @@ where there is one, `crew-attempt` only after the first, and `crew-outcome` only
 """
 
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import msgspec
 
-from crew.errors import CrewError
-from crew.protocol import topology, user_headers
+from crew.protocol import foreign, topology, user_headers
 from crew.protocol.deadline import broker_ttl_ms, remaining
+from crew.protocol.foreign import MalformedMessage as MalformedMessage  # part of what reading a message means
 from crew.protocol.message import Body, Call, Control, Event, Headers, Outcome, Reply
 
 APP_ID: Final = "crew"
 MAX_PRIORITY: Final = 255
-MAX_FOREIGN: Final = 2**53  # what others send is read as at most this: floats are exact so far, and it can be sent on
-
-MAX_PLAIN: Final = 255  # characters of a header that names something: no name of ours is longer
 
 DEADLINE: Final = "crew-deadline"  # epoch milliseconds
 TIMEOUT: Final = "crew-timeout"  # milliseconds
@@ -30,12 +27,6 @@ REASON: Final = "crew-reason"  # of a parked message: why it was given up; of a 
 HOST: Final = "crew-host"  # of a parked message: the host that gave it up
 EXIT_STATUS: Final = "crew-exit-status"  # of a parked message: how its last process ended, "SIGKILL" or "exit 1"
 UNREADABLE: Final = "crew-unreadable"  # never travels: set where the properties of a message could not be decoded
-
-_Value = TypeVar("_Value")
-
-
-class MalformedMessage(CrewError):
-    """A message whose properties are not those of a crew message."""
 
 
 class Properties(msgspec.Struct, kw_only=True):
@@ -140,21 +131,21 @@ def to_call(task: str, properties: Properties, data: bytes, *, make_id: Callable
         MalformedMessage: a property or header that has a meaning here has the wrong type.
     """
     headers = _readable(properties)
-    deadline = _milliseconds(headers, DEADLINE)
+    deadline = foreign.seconds(headers, DEADLINE)
     return Call(
-        id=_text("correlation_id", properties.correlation_id)
-        or _text("message_id", properties.message_id)
+        id=foreign.text("correlation_id", properties.correlation_id)
+        or foreign.text("message_id", properties.message_id)
         or make_id(),
         task=task,
         body=_body(properties, data),
         priority=priority_of_level(properties.priority or 0),
         deadline=deadline,
-        timeout=_milliseconds(headers, TIMEOUT),
+        timeout=foreign.seconds(headers, TIMEOUT),
         persistent=properties.delivery_mode == 2,
-        client=_header(headers, topology.CLIENT_HEADER, str, None),
-        reply_to=_text("reply_to", properties.reply_to) or None,
-        attempt=_attempt(headers),
-        message_id=_text("message_id", properties.message_id),
+        client=foreign.header(headers, topology.CLIENT_HEADER, str, None),
+        reply_to=foreign.text("reply_to", properties.reply_to) or None,
+        attempt=foreign.attempt_number(headers, ATTEMPT),
+        message_id=foreign.text("message_id", properties.message_id),
         headers=user_headers.own(headers),
     )
 
@@ -166,7 +157,11 @@ def of_parked(given: Headers, *, reason: str, host: str, status: str) -> Headers
         host: that gives it up.
         status: how the last process ended that ran it, or "".
     """
-    kept = {name: value for name in (topology.CLIENT_HEADER, TIMEOUT, DEADLINE) if _is_plain(value := given.get(name))}
+    kept = {
+        name: value
+        for name in (topology.CLIENT_HEADER, TIMEOUT, DEADLINE)
+        if foreign.is_plain(value := given.get(name))
+    }
     kept |= {REASON: reason, HOST: host}
     return {**kept, EXIT_STATUS: status} if status else kept
 
@@ -200,23 +195,23 @@ def to_reply(properties: Properties, data: bytes) -> Reply | DeadLetter:
         MalformedMessage: it has no correlation id, or a header has the wrong type.
     """
     headers = _readable(properties)
-    id = _text("correlation_id", properties.correlation_id)
+    id = foreign.text("correlation_id", properties.correlation_id)
     if not id:
         raise MalformedMessage("a reply without a correlation_id answers nobody")
     if "x-first-death-reason" in headers:
-        return DeadLetter(id, _reason_of_death(headers), _text("message_id", properties.message_id))
-    outcome = _header(headers, OUTCOME, str, Outcome.RETURNED.value)
+        return DeadLetter(id, foreign.reason_of_death(headers), foreign.text("message_id", properties.message_id))
+    outcome = foreign.header(headers, OUTCOME, str, Outcome.RETURNED.value)
     try:
         return Reply(
             id=id,
             outcome=Outcome(outcome),
             body=_body(properties, data),
-            worker=_header(headers, WORKER, str, None),
-            message_id=_text("message_id", properties.message_id),
+            worker=foreign.header(headers, WORKER, str, None),
+            message_id=foreign.text("message_id", properties.message_id),
             headers=user_headers.own(headers),
         )
     except ValueError:
-        raise MalformedMessage(f"a reply says {OUTCOME}: {_brief(outcome)}, which is no outcome") from None
+        raise MalformedMessage(f"a reply says {OUTCOME}: {foreign.brief(outcome)}, which is no outcome") from None
 
 
 # --- event ----------------------------------------------------------------------------------------------------------
@@ -262,11 +257,11 @@ def to_control(properties: Properties) -> Control:
         MalformedMessage: it has no correlation id, or a header has the wrong type.
     """
     headers = _readable(properties)
-    id = _text("correlation_id", properties.correlation_id)
+    id = foreign.text("correlation_id", properties.correlation_id)
     if not id:
         raise MalformedMessage("a control message without a correlation_id is about nothing")
-    reason = _header(headers, REASON, str, "canceled")
-    return Control(id=id, reason=reason, deadline=_milliseconds(headers, DEADLINE))
+    reason = foreign.header(headers, REASON, str, "canceled")
+    return Control(id=id, reason=reason, deadline=foreign.seconds(headers, DEADLINE))
 
 
 # --- pieces ---------------------------------------------------------------------------------------------------------
@@ -275,63 +270,13 @@ def to_control(properties: Properties) -> Control:
 def _readable(properties: Properties) -> Headers:
     headers = properties.headers or {}
     if UNREADABLE in headers:
-        raise MalformedMessage(f"its properties cannot be decoded: {_brief(headers[UNREADABLE])}")
+        raise MalformedMessage(f"its properties cannot be decoded: {foreign.brief(headers[UNREADABLE])}")
     return headers
 
 
 def _body(properties: Properties, data: bytes) -> Body:
     return Body(
         data,
-        _text("content_type", properties.content_type),
-        _text("content_encoding", properties.content_encoding),
+        foreign.text("content_type", properties.content_type),
+        foreign.text("content_encoding", properties.content_encoding),
     )
-
-
-def _text(name: str, value: Any) -> str | None:
-    if value is None or type(value) is str:
-        return value
-    raise MalformedMessage(f"property {name} must be UTF-8 text, not {_brief(value)}")
-
-
-def _header(headers: Headers, name: str, kind: type[_Value], default: Any) -> Any:
-    value = headers.get(name, default)
-    if value is default or type(value) is kind:
-        return value
-    raise MalformedMessage(f"header {name} must be of type {kind.__name__}, not {_brief(value)}")
-
-
-def _brief(value: object) -> str:
-    """`value` for a message: what somebody else has sent may be long."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}..."
-
-
-def _reason_of_death(headers: Headers) -> str:
-    """Why the broker sent a message back: its last death, as a call that was delayed has died of that delay first.
-
-    `x-last-death-reason` came with RabbitMQ 3.13; before, the first entry of `x-death` is the last death.
-    """
-    match headers:
-        case {"x-last-death-reason": reason} | {"x-death": [{"reason": reason}, *_]}:
-            return str(reason)
-    return str(headers["x-first-death-reason"])
-
-
-def _is_plain(value: object) -> bool:
-    """Whether a header of somebody else can be sent on: some of what comes cannot."""
-    if isinstance(value, str):
-        return value.isprintable() and len(value) <= MAX_PLAIN
-    return type(value) is int and -MAX_FOREIGN <= value <= MAX_FOREIGN
-
-
-def _attempt(headers: Headers) -> int:
-    attempt: int = _header(headers, ATTEMPT, int, 1)
-    if attempt < 1:
-        raise MalformedMessage(f"header {ATTEMPT} must be 1 or more, not {attempt}")
-    return min(attempt, MAX_FOREIGN)
-
-
-def _milliseconds(headers: Headers, name: str) -> float | None:
-    """The header as seconds."""
-    value = _header(headers, name, int, None)
-    return None if value is None else max(-MAX_FOREIGN, min(value, MAX_FOREIGN)) / 1000

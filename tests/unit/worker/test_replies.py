@@ -121,7 +121,7 @@ async def test_a_message_that_is_given_up_is_not_lost_while_nothing_can_be_parke
     for count in range(1, 6):
         await until(functools.partial(_has_published, link, count))
         link.confirm_all(status)
-        assert (sent.times, len(replies)) == (0, 1)
+        assert not sent.times, "its delivery is not done"
     await until(functools.partial(_has_published, link, 6))
     link.confirm_all()
     assert (sent.times, len(replies)) == (1, 0)

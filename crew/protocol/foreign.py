@@ -1,0 +1,68 @@
+"""What others have sent: believed only after a look at its type, and repeated only in part."""
+
+from typing import Any, Final, TypeVar
+
+from crew.errors import CrewError
+from crew.protocol.message import Headers
+
+MAX_FOREIGN: Final = 2**53  # what others send is read as at most this: floats are exact so far, and it can be sent on
+MAX_PLAIN: Final = 255  # characters of a header that names something: no name of ours is longer
+
+_Value = TypeVar("_Value")
+
+
+class MalformedMessage(CrewError):
+    """A message whose properties are not those of a crew message."""
+
+
+def text(name: str, value: Any) -> str | None:
+    """The property `value` as text."""
+    if value is None or type(value) is str:
+        return value
+    raise MalformedMessage(f"property {name} must be UTF-8 text, not {brief(value)}")
+
+
+def header(headers: Headers, name: str, kind: type[_Value], default: Any) -> Any:
+    """The header `name`, which has to be of that kind where it is there."""
+    value = headers.get(name, default)
+    if value is default or type(value) is kind:
+        return value
+    raise MalformedMessage(f"header {name} must be of type {kind.__name__}, not {brief(value)}")
+
+
+def brief(value: object) -> str:
+    """`value` for a message: what somebody else has sent may be long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
+
+
+def reason_of_death(headers: Headers) -> str:
+    """Why the broker sent a message back: its last death, as a call that was delayed has died of that delay first.
+
+    `x-last-death-reason` came with RabbitMQ 3.13; before, the first entry of `x-death` is the last death.
+    """
+    match headers:
+        case {"x-last-death-reason": reason} | {"x-death": [{"reason": reason}, *_]}:
+            return str(reason)
+    return str(headers["x-first-death-reason"])
+
+
+def is_plain(value: object) -> bool:
+    """Whether a header of somebody else can be sent on: some of what comes cannot."""
+    if isinstance(value, str):
+        return value.isprintable() and len(value) <= MAX_PLAIN
+    return type(value) is int and -MAX_FOREIGN <= value <= MAX_FOREIGN
+
+
+def attempt_number(headers: Headers, name: str) -> int:
+    """The header as a number of attempts, at least 1."""
+    attempt: int = header(headers, name, int, 1)
+    if attempt < 1:
+        raise MalformedMessage(f"header {name} must be 1 or more, not {attempt}")
+    return min(attempt, MAX_FOREIGN)
+
+
+def seconds(headers: Headers, name: str) -> float | None:
+    """The header as seconds."""
+    value = header(headers, name, int, None)
+    return None if value is None else max(-MAX_FOREIGN, min(value, MAX_FOREIGN)) / 1000
