@@ -38,9 +38,7 @@ class Declarations:
         self._open_channel = open_channel
         self._queue_type = queue_type
         self._warned: list[Item] = []
-        self._bound: dict[
-            tuple[str, str, str], Binding
-        ] = {}  # as the broker has heard of them
+        self._bound: dict[tuple[str, str, str], Binding] = {}  # as the broker has heard of them
 
     def __repr__(self) -> str:
         return f"<Declarations of {len(self._items)} items>"
