@@ -196,7 +196,7 @@ def _signals() -> Iterator[_Told]:
 
 
 def _listen(server: HTTPServer, port: int, address: str) -> str:
-    if not 0 <= port < 65536:  # the system would take what is left of it modulo that
+    if isinstance(port, int) and not 0 <= port < 65536:  # the system would take what is left of it modulo that
         raise SettingsError(f"port {port} is not between 0 and 65535")
     try:
         sockets = bind_sockets(port, address)
