@@ -2,9 +2,8 @@
 
 What was declared and who consumes are values that the link remembers, so that a lost connection is made again without
 anybody's help: connect, declare, consume, ready. Whoever publishes hears of a loss through `on_lost`, of the return
-through `on_ready`, and through each message's own Confirm.
-
-A closed channel, a cancelled consumer, a silent broker and a lost connection are one case: the next one starts afresh.
+through `on_ready`, and through each message's own Confirm. A closed channel, a cancelled consumer, a silent broker and
+a lost connection are one case: the next one starts afresh.
 """
 
 import asyncio

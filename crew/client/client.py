@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import os
-import socket
 import time
 from typing import Any, Final
 
@@ -11,6 +9,7 @@ from crew import errors
 from crew import settings as settings_module
 from crew.client.call import OnAnswer, PendingCall
 from crew.client.caller import Caller
+from crew.client.identity import identity
 from crew.client.links import Links, has_running_loop
 from crew.client.parallel import Parallel
 from crew.client.pending import MAX_BYTES, check_limit
@@ -18,7 +17,7 @@ from crew.client.pubsub import PubSub
 from crew.client.scope import current
 from crew.client.subscription import OnEvent, Subscription
 from crew.protocol import codec, deadline, topology, user_headers
-from crew.protocol.message import Event, Headers, new_id
+from crew.protocol.message import Event, Headers
 
 MAX_PENDING: Final = 10_000  # calls
 PUBLISH_TIMEOUT: Final = 10.0  # seconds
@@ -62,12 +61,13 @@ class Client:
         fail_fast: bool = False,
         queue_type: str | None = None,
     ) -> None:
-        self.name = _shortened(topology.check_name("name", name or f"{socket.gethostname()}-{os.getpid()}"))
-        self.id = f"{self.name}-{new_id()[:12]}"
+        self.name, self.id = identity(name)
         settings = settings_module.load(url, queue_type=queue_type)
         self.max_message = settings.max_message
         self._fail_fast = fail_fast
-        self._links = Links(settings, self.name, on_ready=self._on_ready, on_refused=self._on_refused)
+        self._links = Links(
+            settings, self.name, on_ready=self._on_ready, on_refused=lambda fault: self._calls.settle_all(fault)
+        )
         links = {"publishing": self._links.publishing, "consuming": self._links.consuming}
         decode = codec.decoder(settings.accept, settings.max_payload)
         self._caller = Caller(
@@ -132,9 +132,12 @@ class Client:
 
         Args:
             timeout: seconds for the calls in flight; what has not ended by then ends as with `close`.
+
+        Raises:
+            ValueError: `timeout` is no duration.
         """
-        self._is_draining = True
         until = time.monotonic() + deadline.check_duration("timeout", timeout)
+        self._is_draining = True
         while len(self._calls) and time.monotonic() < until:
             await asyncio.sleep(DRAIN_POLL)
         await self.close()
@@ -163,9 +166,6 @@ class Client:
     def _on_ready(self) -> None:
         self._calls.send_waiting()
         self._pubsub.on_ready()
-
-    def _on_refused(self, fault: errors.ConnectionError) -> None:
-        self._calls.settle_all(fault)
 
     # --- calls ------------------------------------------------------------------------------------------------------
 
@@ -300,8 +300,3 @@ class Client:
     def unsubscribe(self, topic: str, callback: OnEvent | None = None) -> None:
         """Close the subscriptions to `topic`, or only those of `callback`; nothing where there is none."""
         self._pubsub.unsubscribe(topic, callback)
-
-
-def _shortened(name: str) -> str:
-    """At most 100 bytes of `name`: it begins the names of queues, which have 255."""
-    return name.encode()[:100].decode(errors="ignore")
