@@ -132,9 +132,6 @@ class Client:
 
         Args:
             timeout: seconds for the calls in flight; what has not ended by then ends as with `close`.
-
-        Raises:
-            ValueError: `timeout` is no duration.
         """
         until = time.monotonic() + deadline.check_duration("timeout", timeout)
         self._is_draining = True
