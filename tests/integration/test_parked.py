@@ -215,6 +215,7 @@ def test_a_message_without_an_id_or_a_task_is_told_and_stays(url: str, crew: Cre
     assert raw.depth(url, "crew.parked") == 1
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("command", ["replay", "purge"])
 def test_a_command_that_is_killed_half_way_loses_nothing(url: str, processes: Processes, command: str) -> None:
     ids = [f"{number:05}" for number in range(1_500)]

@@ -136,6 +136,7 @@ def test_a_task_that_has_no_queue_is_told(url: str, crew: Crew) -> None:
     assert crew("queues", "migrate", "nobody").exit_code == 3
 
 
+@pytest.mark.chaos
 def test_a_migration_that_is_killed_goes_on_when_it_is_run_again(url: str, crew: Crew, processes: Processes) -> None:
     ids = fill(url, 1_500)
 

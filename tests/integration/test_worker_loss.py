@@ -16,6 +16,8 @@ from tests.integration import raw
 from tests.processes import Process, Processes, running
 from tests.waiting import until
 
+pytestmark = pytest.mark.chaos
+
 DYING = Path(__file__).with_name("dying.py")
 AT_ONCE = 10.0  # seconds, where the deadline is much later: a process that has died often waits 5 s for its next start
 
@@ -114,7 +116,6 @@ async def test_a_long_task_that_raises_is_tried_again(broker_url: str, prefix: s
     assert starts(shared_worker, call.id) == 2
 
 
-@pytest.mark.chaos
 @pytest.mark.gen_test(timeout=60)
 async def test_a_process_that_no_limit_ends_and_that_cannot_talk_to_the_broker_is_killed_and_replaced(
     broker_url: str, prefix: str, processes: Processes
