@@ -59,6 +59,7 @@ class Chaos:
         """Make the calls of `plan`, and return when all have ended."""
         looking = asyncio.create_task(self._look())
         ended = await asyncio.gather(*map(self._call, plan))
+        assert not looking.done(), looking.exception()
         looking.cancel()
         self._starvation.look()
         for one in ended:

@@ -55,11 +55,11 @@ class Record:
         for pid in self.alive():
             if not _is_alive(pid):
                 self.lives[pid].died = now
-        with self.path.open() as file:
+        with self.path.open("rb") as file:
             file.seek(self._read)
-            lines = file.readlines()
-            self._read = file.tell()
-        for line in lines:
+            written, newline, _ = file.read().rpartition(b"\n")  # a line across two pages may be seen half written
+        self._read += len(written + newline)
+        for line in written.decode().splitlines():
             word, *values, at = line.split()
             self._note(word, values, float(at))
 
