@@ -19,7 +19,7 @@ run: .venv/installed rabbitmq-unless-url ## a broker, two workers and the quicks
 	    'or try: $(CREW) call stat' ''
 	@exec $(CREW) dev examples/quickstart/worker.py --gateway examples/quickstart/master.py --processes 2
 
-test: .venv/installed rabbitmq chromium ## all tests
+test: .venv/installed rabbitmq chromium ## the tests, but for those of make chaos
 	@$(PYTHON) -m pytest
 
 check: .venv/installed ## style, types, import contracts
