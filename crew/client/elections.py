@@ -1,8 +1,8 @@
 """Whether a call that the broker refuses is worth another try.
 
 RabbitMQ refuses a message in one way for two reasons: its queue is full, or it is a quorum queue without a leader, as
-for a moment after a node has died. A channel over which a quorum queue has taken a message is never refused for want of
-a leader: the broker keeps what follows until there is one. So only a refusal before that leaves a doubt. The other try
+for a moment after a node has died. Over a channel on which the queue has taken a message that is rare, as the broker
+keeps most of what follows until there is a leader again: such a refusal is doubted for a shorter time. The other try
 goes over another channel: see `Link.change_channel`.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 PATIENCE: Final = 5.0  # seconds; a leader is elected within one, on a busy machine within three
+PATIENCE_ONCE_TAKEN: Final = 2.0  # seconds, where the queue has taken a message over this connection
 AGAIN_AFTER: Final = 0.1  # seconds: an election takes about 0.2
 
 
@@ -41,7 +42,6 @@ class Elections:
 
     def may_explain(self, queue: str) -> bool:
         """Whether a refusal by `queue` may be for want of a leader: worth another try in `AGAIN_AFTER` seconds."""
-        if queue in self._taken:
-            return False
         now = self._clock()
-        return now - self._refused_since.setdefault(queue, now) < PATIENCE
+        patience = PATIENCE_ONCE_TAKEN if queue in self._taken else PATIENCE
+        return now - self._refused_since.setdefault(queue, now) < patience

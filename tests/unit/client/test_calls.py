@@ -8,6 +8,7 @@ import pytest
 
 from crew import errors
 from crew.amqp import ConfirmStatus
+from crew.client import elections
 from crew.client.calls import REPLY_MARGIN, Calls
 from crew.protocol import codec, failure, properties
 from crew.protocol.failure import Failure
@@ -123,7 +124,10 @@ async def test_a_call_that_a_queue_without_a_leader_refuses_is_published_again_o
 
 
 @pytest.mark.gen_test
-async def test_a_quorum_queue_that_has_taken_a_call_and_refuses_the_next_is_full() -> None:
+async def test_a_quorum_queue_that_has_taken_a_call_and_goes_on_to_refuse_is_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(elections, "PATIENCE_ONCE_TAKEN", 0.0)
     caller = Caller()
     caller.publishing.is_replicated = True
     caller.calls.send(a_call("17"), 60)

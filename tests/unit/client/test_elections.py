@@ -2,7 +2,7 @@
 
 import pytest
 
-from crew.client.elections import PATIENCE, Elections
+from crew.client.elections import PATIENCE, PATIENCE_ONCE_TAKEN, Elections
 
 
 class Clock:
@@ -36,8 +36,12 @@ def test_a_queue_may_be_without_a_leader_for_a_while(elections: Elections, clock
     assert elections.may_explain("another")
 
 
-def test_a_queue_that_has_taken_a_call_has_a_leader(elections: Elections) -> None:
+def test_a_queue_that_has_taken_a_call_may_lose_its_leader_but_is_rather_full(
+    elections: Elections, clock: Clock
+) -> None:
     elections.on_taken("t")
+    assert elections.may_explain("t")
+    clock.now += PATIENCE_ONCE_TAKEN
     assert not elections.may_explain("t")
 
 
