@@ -15,6 +15,7 @@ from crew.client.parallel import Parallel
 from crew.client.pending import MAX_BYTES, check_limit
 from crew.client.pubsub import PubSub
 from crew.client.scope import current
+from crew.client.submitting import Store, Submitting
 from crew.client.subscription import OnEvent, Subscription
 from crew.protocol import codec, deadline, topology, user_headers
 from crew.protocol.message import Event, Headers
@@ -28,7 +29,7 @@ CLOSED: Final = "the client was closed"
 DRAINING: Final = "the client is draining: it makes no new calls"
 
 
-class Client:
+class Client(Submitting):
     """Calls tasks by name.
 
     It may be built, and `subscribe` called, before any event loop runs; the first call connects. One client serves a
@@ -45,6 +46,7 @@ class Client:
             with ConnectionError, instead of waiting for it within their time. Default False.
         queue_type: "classic", or "quorum" for queues that a cluster keeps on several nodes, as the workers have it;
             default: `CREW_QUEUE_TYPE`, else classic.
+        store: where its jobs are recorded, a `crew.jobs.JobStore`; default: it has no jobs.
 
     Raises:
         SettingsError: the URL or the type of queue cannot be used.
@@ -60,9 +62,10 @@ class Client:
         max_pending_bytes: int = MAX_BYTES,
         fail_fast: bool = False,
         queue_type: str | None = None,
+        store: Store | None = None,
     ) -> None:
         self.name, self.id = identity(name)
-        settings = settings_module.load(url, queue_type=queue_type)
+        self.settings = settings = settings_module.load(url, queue_type=queue_type)
         self.max_message = settings.max_message
         self._fail_fast = fail_fast
         self._links = Links(
@@ -83,6 +86,8 @@ class Client:
         self._links.consuming.remember(self._caller.consumer, self._caller.queue, self._caller.binding)
         self._is_closed = False
         self._is_draining = False
+        if store is not None:
+            self.keep_jobs_in(store)
 
     def __repr__(self) -> str:
         return f"<Client {self.id}: {self._links.publishing.state.value}, {len(self._calls)} calls in flight>"
@@ -93,6 +98,11 @@ class Client:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    @property
+    def links(self) -> Links:
+        """Its connections, for what is built upon it."""
+        return self._links
 
     @property
     def is_ready(self) -> bool:
@@ -114,6 +124,8 @@ class Client:
             raise errors.ConnectionError(CLOSED)
         self._links.open()
         self._pubsub.open()
+        if self._jobs is not None:
+            self._jobs.open()
 
     async def connect(self, timeout: float | None = None) -> None:
         """Wait until the broker is reached; it is tried until then.
@@ -144,6 +156,8 @@ class Client:
         if self._is_closed:
             return
         self._is_closed = True
+        if self._jobs is not None:
+            await self._jobs.close()
         self._calls.close()
         try:
             with contextlib.suppress(TimeoutError):  # then they expire
@@ -163,6 +177,8 @@ class Client:
     def _on_ready(self) -> None:
         self._calls.send_waiting()
         self._pubsub.on_ready()
+        if self._jobs is not None:
+            self._jobs.on_ready()
 
     # --- calls ------------------------------------------------------------------------------------------------------
 
