@@ -1,0 +1,92 @@
+"""The built-in task that performs URL jobs: `crew worker --http` serves it.
+
+Its payload has the arguments of `crew.protocol.http_request.check_request`. Its value, whatever the status code:
+
+    code, reason      of the response, as in 404, "Not Found"
+    url, redirects    where it came from in the end, without user and password, and after how many redirects
+    headers           list of [name, value], as they came
+    body, encoding    as "text" where it is some, else as "base64"; unpacked where it was packed with gzip or deflate
+    elapsed_ms        from the beginning to the last byte
+
+A request is performed at least once, as every persistent call is: it is sent again where its worker dies or is stopped.
+"""
+
+import asyncio
+import time
+from typing import Any, Final, NoReturn
+
+from crew.protocol.address import ForbiddenAddress
+from crew.protocol.allowed_hosts import AllowedHosts
+from crew.protocol.http_request import HTTP_TASK, HttpRequest, request_of
+from crew.worker import http_door
+from crew.worker.context import context
+from crew.worker.ended import timed_out
+from crew.worker.http_door import Resolve
+from crew.worker.http_exchange import Exchange, Hop, elapsed_ms
+from crew.worker.http_failure import RequestFailed
+from crew.worker.reason import Reason
+from crew.worker.running import running
+from crew.worker.task import Task
+
+DELETE_WITHIN: Final = 4.5  # seconds: within the worker's default grace, at whose end it would give the job up
+
+
+def serve_http(allowed: AllowedHosts, *, resolve: Resolve = http_door.resolve) -> None:
+    """Register the task, which reaches public addresses, and what is `allowed`."""
+    Task(HTTP_TASK)(HttpTask(allowed, resolve=resolve).perform)
+
+
+class HttpTask:
+    """Performs the requests of URL jobs."""
+
+    def __init__(self, allowed: AllowedHosts, *, resolve: Resolve = http_door.resolve) -> None:
+        self._exchange = Exchange(allowed, resolve=resolve)
+
+    async def perform(self, payload: object) -> dict[str, Any] | None:
+        """One of them.
+
+        Raises:
+            ValueError: `payload` is no request.
+            RequestFailed: there is no response, or it cannot be kept.
+            ForbiddenAddress: it leads to where URL jobs may not go.
+        """
+        request = request_of(payload)
+        try:
+            async with asyncio.timeout(request.timeout):
+                return await self._exchange.perform(request)
+        except TimeoutError:
+            _time_out(request)
+        except asyncio.CancelledError:
+            if _reason() is Reason.CANCELED:
+                with context.shield():  # whoever cancels does so again after a second
+                    await self._tell_server(request)
+            raise
+        return None
+
+    async def _tell_server(self, request: HttpRequest) -> None:
+        """The connection is closed; now send the DELETE, and tell how it was answered."""
+        told = await self._delete(request)
+        context.progress({"delete": told})
+
+    async def _delete(self, request: HttpRequest) -> dict[str, Any]:
+        began, hop = time.monotonic(), Hop.first(request)
+        delete = Hop(method="DELETE", url=hop.url, headers=hop.headers, body=None)
+        try:
+            async with asyncio.timeout(DELETE_WITHIN), self._exchange.send(delete) as response:
+                return {"code": response.status, "reason": response.reason or "", "elapsed_ms": elapsed_ms(began)}
+        except TimeoutError:
+            return {"error": f"DELETE {hop.url.redacted} was not answered within {DELETE_WITHIN:g} s"}
+        except (RequestFailed, ForbiddenAddress) as error:
+            return {"error": str(error)}
+
+
+def _reason() -> Reason | None:
+    execution = running.get()
+    return None if execution is None else execution.reason
+
+
+def _time_out(request: HttpRequest) -> None:
+    """Decide what the execution has come to; the value that it returns then comes too late."""
+    message = f"{request.method} {request.target.redacted} was not answered within {request.timeout:g} s"
+    execution = running.get()
+    ...
