@@ -68,7 +68,7 @@ class AllowedHosts(msgspec.Struct, frozen=True):
         if not chosen:
             kind = next(filter(None, kinds.values()), "no address")
             raise ForbiddenAddress(
-                f"host {host!r} has {kind}, which URL jobs may not reach unless --allow-host or CREW_ALLOW_HOSTS names it"
+                f"host {host!r} has {kind}, which URL jobs may not reach: --allow-host or CREW_ALLOW_HOSTS can allow it"
             )
         return chosen
 

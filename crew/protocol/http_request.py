@@ -9,8 +9,8 @@ import msgspec
 
 from crew.protocol import deadline, http_url
 from crew.protocol.http_url import HttpUrl
+from crew.protocol.topology import HTTP_TASK
 
-HTTP_TASK: Final = "crew.http"  # the task that performs them
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 DEFAULT_TIMEOUT: Final = 60.0  # seconds
 MAX_HEADERS: Final = 32 * 1024  # bytes of all names and values; most servers take less

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import aiohttp
 import msgspec
+import yarl
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession, ClientTimeout, TCPConnector
 
 from crew import __version__
@@ -98,11 +99,11 @@ class Exchange:
         with told(hop.method, hop.url):
             addresses = await self._resolve(hop.url.host, hop.url.port)
             door = Door(self._allowed.choose(hop.url.host, hop.url.port, addresses))
-            try:
-                async with _session(door) as session:
+            async with _session(door) as session:
+                try:
                     yield await _answer(session, hop)
-            finally:
-                door.shut()
+                finally:
+                    door.shut()  # first: the session waits until what it has to send is out, or cannot be sent
 
 
 def elapsed_ms(began: float) -> int:
@@ -143,11 +144,9 @@ async def _once(request: ClientRequest, handler: ClientHandlerType) -> ClientRes
         raise aiohttp.ClientConnectionError from None
 
 
-def _as_sent(url: HttpUrl) -> Any:
+def _as_sent(url: HttpUrl) -> yarl.URL:
     """As it is: nothing is quoted anew, as what was signed has to stay the same."""
-    from yarl import URL
-
-    return URL(str(url), encoded=True)
+    return yarl.URL(str(url), encoded=True)
 
 
 def _next(hop: Hop, status: int, location: str) -> Hop:

@@ -13,14 +13,18 @@ A request is performed at least once, as every persistent call is: it is sent ag
 
 import asyncio
 import time
-from typing import Any, Final, NoReturn
+from typing import Any, Final
+
+import msgspec
 
 from crew.protocol.address import ForbiddenAddress
 from crew.protocol.allowed_hosts import AllowedHosts
-from crew.protocol.http_request import HTTP_TASK, HttpRequest, request_of
+from crew.protocol.http_request import HttpRequest, request_of
+from crew.protocol.topology import HTTP_TASK
 from crew.worker import http_door
 from crew.worker.context import context
 from crew.worker.ended import timed_out
+from crew.worker.execution import Execution
 from crew.worker.http_door import Resolve
 from crew.worker.http_exchange import Exchange, Hop, elapsed_ms
 from crew.worker.http_failure import RequestFailed
@@ -43,7 +47,7 @@ class HttpTask:
         self._exchange = Exchange(allowed, resolve=resolve)
 
     async def perform(self, payload: object) -> dict[str, Any] | None:
-        """One of them.
+        """One of them; the caller gets TimeoutError where its time is over.
 
         Raises:
             ValueError: `payload` is no request.
@@ -57,36 +61,39 @@ class HttpTask:
         except TimeoutError:
             _time_out(request)
         except asyncio.CancelledError:
-            if _reason() is Reason.CANCELED:
-                with context.shield():  # whoever cancels does so again after a second
-                    await self._tell_server(request)
+            if _execution().reason is Reason.CANCELED:
+                with context.shield():  # who cancels does so again every second
+                    _tell({"delete": await self._delete(request)})
             raise
         return None
 
-    async def _tell_server(self, request: HttpRequest) -> None:
-        """The connection is closed; now send the DELETE, and tell how it was answered."""
-        told = await self._delete(request)
-        context.progress({"delete": told})
-
     async def _delete(self, request: HttpRequest) -> dict[str, Any]:
-        began, hop = time.monotonic(), Hop.first(request)
-        delete = Hop(method="DELETE", url=hop.url, headers=hop.headers, body=None)
+        """Tell the server, over another connection, as the first one is closed; returns how it has answered."""
+        began, first = time.monotonic(), Hop.first(request)
+        delete = msgspec.structs.replace(first, method="DELETE", body=None)
         try:
             async with asyncio.timeout(DELETE_WITHIN), self._exchange.send(delete) as response:
                 return {"code": response.status, "reason": response.reason or "", "elapsed_ms": elapsed_ms(began)}
         except TimeoutError:
-            return {"error": f"DELETE {hop.url.redacted} was not answered within {DELETE_WITHIN:g} s"}
+            return {"error": f"DELETE {first.url.redacted} was not answered within {DELETE_WITHIN:g} s"}
         except (RequestFailed, ForbiddenAddress) as error:
             return {"error": str(error)}
 
 
-def _reason() -> Reason | None:
-    execution = running.get()
-    return None if execution is None else execution.reason
-
-
 def _time_out(request: HttpRequest) -> None:
-    """Decide what the execution has come to; the value that it returns then comes too late."""
-    message = f"{request.method} {request.target.redacted} was not answered within {request.timeout:g} s"
+    """Decide that the execution has timed out: what it returns then comes too late."""
+    told = f"{request.method} {request.target.redacted} was not answered within {request.timeout:g} s"
+    _execution().decide(timed_out(told))
+
+
+def _tell(value: object) -> None:
+    progress = getattr(context, "progress", None)
+    if progress is not None:
+        progress(value)
+
+
+def _execution() -> Execution:
     execution = running.get()
-    ...
+    if execution is None:
+        raise RuntimeError(f"task {HTTP_TASK!r} can be run by a worker only")
+    return execution
