@@ -70,7 +70,10 @@ class HttpUrl(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ValueError: it leads to no URL that a job may have.
         """
-        found = parse(urljoin(str(self), location.strip(" ").replace(" ", "%20")))
+        quoted = location.strip(" ").replace(" ", "%20")  # as browsers do
+        if _UNSAFE.search(quoted):
+            raise ValueError("a redirect leads to what holds a backslash or a control character")
+        found = parse(urljoin(str(self), quoted))
         return msgspec.structs.replace(found, login="")
 
 

@@ -1,5 +1,6 @@
 """Why a request of a URL job has no response, in one sentence, whatever aiohttp calls it."""
 
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,4 +53,4 @@ def _verify_message(error: Exception) -> str:
 
 
 def _system_message(error: OSError) -> str:
-    return error.strerror or "no address of it answers"
+    return os.strerror(error.errno) if error.errno else "no address of it answers"
