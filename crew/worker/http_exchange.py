@@ -3,7 +3,7 @@
 import io
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any, Final
 
 import aiohttp
@@ -101,7 +101,8 @@ class Exchange:
             door = Door(self._allowed.choose(hop.url.host, hop.url.port, addresses))
             async with _session(door) as session:
                 try:
-                    yield await _answer(session, hop)
+                    with closing(await _answer(session, hop)) as response:
+                        yield response
                 finally:
                     door.shut()  # first: the session waits until what it has to send is out, or cannot be sent
 
