@@ -12,7 +12,8 @@ Headers = dict[str, Any]
 class Outcome(enum.StrEnum):
     """What became of a call, as a reply says it."""
 
-    STARTED = "started"  # not an end: sent once for a call that is still running after 200 ms
+    STARTED = "started"  # not an end: sent once for a call that is still running after 200 ms; of a job now and then
+    PROGRESS = "progress"  # not an end: the body is what the task of a job has said of it
     RETURNED = "returned"  # the body is the task's value
     RAISED = "raised"  # the body is a Failure, as it is below
     TIMED_OUT = "timed_out"
@@ -49,6 +50,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         reply_to: queue that takes the reply, or None where nobody waits for one.
         attempt: 1, and one more for each execution that has raised and was to be repeated.
         message_id: tells it from the calls that have had its id before; None where no other call ever has it.
+        is_job: it has a record, which is kept by what is replied: who ran it, when, and what it says meanwhile.
+        start_by: epoch seconds at which a job that has never been started is not worth starting any longer, or None.
         headers: the caller's own.
     """
 
@@ -63,12 +66,30 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     reply_to: str | None = None
     attempt: int = 1
     message_id: str | None = None
+    is_job: bool = False
+    start_by: float | None = None
     headers: Headers = {}
 
     @property
     def key(self) -> str:
         """What tells it from all other calls, those that have had its id before too."""
         return self.id if self.message_id is None else f"{self.id} {self.message_id}"
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One execution of a job, as its record has it.
+
+    Attributes:
+        host: where it ran, as "host:pid".
+        started: epoch seconds, or None where it never was.
+        ended: epoch seconds, or None where it still runs.
+        attempt: 1, and one more for each execution before it.
+    """
+
+    host: str
+    started: float | None = None
+    ended: float | None = None
+    attempt: int = 1
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +102,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
         persistent: as the call was.
         worker: id of the worker that answered, or None.
         message_id: the call's.
+        run: where the call is a job, the execution that this is about.
         headers: what the task put into `context.headers`.
     """
 
@@ -90,6 +112,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     persistent: bool = True
     worker: str | None = None
     message_id: str | None = None
+    run: Run | None = None
     headers: Headers = {}
 
 
@@ -114,6 +137,23 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     reason: str
     deadline: float | None = None
+
+
+class Briefing(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker's question to the gateways: which jobs of my tasks were given up while they were queued?
+
+    It is asked by a worker that has no cancels of before. The answer is a Control message for each, and at the end one
+    with the id of the question and the reason "briefed".
+
+    Attributes:
+        id: of the question.
+        worker: id of the worker that asks.
+        tasks: what it serves.
+    """
+
+    id: str
+    worker: str
+    tasks: tuple[str, ...]
 
 
 def new_id() -> str:

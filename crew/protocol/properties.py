@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from crew.protocol import foreign, topology, user_headers
+from crew.protocol import foreign, run_headers, topology, user_headers
 from crew.protocol.deadline import broker_ttl_ms, remaining
 from crew.protocol.foreign import MalformedMessage as MalformedMessage  # part of what reading a message means
 from crew.protocol.message import Body, Call, Control, Event, Headers, Outcome, Reply
@@ -21,6 +21,8 @@ DEADLINE: Final = "crew-deadline"  # epoch milliseconds
 TIMEOUT: Final = "crew-timeout"  # milliseconds
 ATTEMPT: Final = "crew-attempt"  # from 2 on
 TASK: Final = "crew-task"
+JOB: Final = "crew-job"  # true
+START_BY: Final = "crew-start-by"  # epoch milliseconds
 WORKER: Final = "crew-worker"
 OUTCOME: Final = "crew-outcome"
 REASON: Final = "crew-reason"  # of a parked message: why it was given up; of a control message: why it was sent
@@ -89,6 +91,10 @@ def of_call(call: Call, *, now: float) -> Properties:
         headers[TIMEOUT] = round(call.timeout * 1000)
     if call.attempt > 1:
         headers[ATTEMPT] = call.attempt
+    if call.is_job:
+        headers[JOB] = True
+    if call.start_by is not None:
+        headers[START_BY] = round(call.start_by * 1000)
     expiration = None
     if call.deadline is not None:
         headers[DEADLINE] = round(call.deadline * 1000)
@@ -146,6 +152,8 @@ def to_call(task: str, properties: Properties, data: bytes, *, make_id: Callable
         reply_to=foreign.text("reply_to", properties.reply_to) or None,
         attempt=foreign.attempt_number(headers, ATTEMPT),
         message_id=foreign.text("message_id", properties.message_id),
+        is_job=foreign.header(headers, JOB, bool, False),
+        start_by=foreign.seconds(headers, START_BY),
         headers=user_headers.own(headers),
     )
 
@@ -171,7 +179,7 @@ def of_parked(given: Headers, *, reason: str, host: str, status: str) -> Headers
 
 def of_reply(reply: Reply) -> Properties:
     """The properties of `reply`."""
-    headers = dict(reply.headers)
+    headers = {**reply.headers, **run_headers.of_run(reply.run)}
     if reply.worker is not None:
         headers[WORKER] = reply.worker
     if reply.outcome is not Outcome.RETURNED:
@@ -208,6 +216,7 @@ def to_reply(properties: Properties, data: bytes) -> Reply | DeadLetter:
             body=_body(properties, data),
             worker=foreign.header(headers, WORKER, str, None),
             message_id=foreign.text("message_id", properties.message_id),
+            run=run_headers.to_run(headers),
             headers=user_headers.own(headers),
         )
     except ValueError:

@@ -37,6 +37,8 @@ TASK_PREFIX = "crew.tasks."
 HOLDING_PREFIX = "crew.moved."  # as long as the one before, so that every task's name fits
 AGAIN_PREFIX = "crew.again."
 PARKED = "crew.parked"
+JOBS = "crew.jobs"  # a queue, the client that jobs are of, and the topic on which gateways tell each other
+HTTP_TASK = "crew.http"  # performs URL jobs
 QUORUM = "quorum"
 DELAY_HEADER = "crew-delay"  # milliseconds
 CLIENT_HEADER = "crew-client"  # RabbitMQ ignores binding keys that begin with `x-`: such a binding matches everything
@@ -234,6 +236,11 @@ def control_key_of_worker(worker: str) -> str:
 def parked_queue() -> Queue:
     """The queue of messages that were given up, kept for inspection."""
     return Queue(PARKED, {"x-max-length": PARKED_MAX_LENGTH})
+
+
+def jobs_queue() -> tuple[Queue, Binding]:
+    """The queue of what workers say of jobs, and of the jobs that the broker gives back; any gateway takes from it."""
+    return Queue(JOBS), Binding(JOBS, DEAD_LETTERS, "", {CLIENT_HEADER: JOBS, "x-match": "all"})
 
 
 def check_topic(pattern: object) -> str:

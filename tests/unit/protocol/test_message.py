@@ -24,6 +24,7 @@ def test_no_id_is_given_twice() -> None:
 def test_outcomes_are_plain_words_on_the_wire() -> None:
     assert {outcome.value for outcome in Outcome} == {
         "started",
+        "progress",
         "returned",
         "raised",
         "timed_out",

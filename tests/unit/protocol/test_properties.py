@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crew.protocol import properties
-from crew.protocol.message import Body, Call, Control, Event, Outcome, Reply
+from crew.protocol import properties, run_headers
+from crew.protocol.message import Body, Call, Control, Event, Outcome, Reply, Run
 from crew.protocol.properties import DeadLetter, MalformedMessage, Properties
 from tests.unit.protocol.test_user_headers import headers_of_users
 
@@ -33,8 +33,12 @@ calls = st.builds(
     reply_to=maybe_text,
     attempt=st.integers(1, 1000),
     message_id=maybe_text,
+    is_job=st.booleans(),
+    start_by=st.none() | st.floats(NOW - 100, NOW + 1e6).map(lambda seconds: round(seconds, 3)),
     headers=headers_of_users,
 )
+moments = st.none() | st.integers(0, 2**42).map(lambda milliseconds: milliseconds / 1000)
+runs = st.builds(Run, host=st.text(max_size=20), started=moments, ended=moments, attempt=st.integers(1, 1000))
 replies = st.builds(
     Reply,
     id=whole_text,
@@ -43,6 +47,7 @@ replies = st.builds(
     persistent=st.booleans(),
     worker=maybe_text,
     message_id=maybe_text,
+    run=st.none() | runs,
     headers=headers_of_users,
 )
 
@@ -58,6 +63,10 @@ OURS = [
     properties.ATTEMPT,
     properties.TASK,
     properties.WORKER,
+    properties.JOB,
+    properties.START_BY,
+    run_headers.HOST,
+    run_headers.STARTED,
     properties.OUTCOME,
     properties.REASON,
     "crew-client",

@@ -1,0 +1,38 @@
+"""The execution of a job as headers of a reply, and back."""
+
+from typing import Final
+
+from crew.protocol import foreign
+from crew.protocol.message import Headers, Run
+
+HOST: Final = "crew-host"  # of a reply to a job: "host:pid" of the worker process
+STARTED: Final = "crew-started"  # epoch milliseconds
+ENDED: Final = "crew-ended"  # epoch milliseconds
+ATTEMPT: Final = "crew-attempt"  # from 2 on
+
+
+def of_run(run: Run | None) -> Headers:
+    """The headers that tell of `run`."""
+    if run is None:
+        return {}
+    headers: Headers = {HOST: run.host}
+    if run.started is not None:
+        headers[STARTED] = round(run.started * 1000)
+    if run.ended is not None:
+        headers[ENDED] = round(run.ended * 1000)
+    if run.attempt > 1:
+        headers[ATTEMPT] = run.attempt
+    return headers
+
+
+def to_run(headers: Headers) -> Run | None:
+    """What `headers` tell of an execution, or None; raises MalformedMessage where one has the wrong type."""
+    host = foreign.header(headers, HOST, str, None)
+    if host is None:
+        return None
+    return Run(
+        host=host,
+        started=foreign.seconds(headers, STARTED),
+        ended=foreign.seconds(headers, ENDED),
+        attempt=foreign.attempt_number(headers, ATTEMPT),
+    )
