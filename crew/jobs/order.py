@@ -139,5 +139,6 @@ def _hash(task: str, body: Body) -> str:
 def _fingerprint(job: Job) -> str:
     """Of what makes two orders the same: all that their sender says of them."""
     assert job.body is not None
-    terms = (job.task, job.priority, job.timeout, job.result_ttl, job.failure_ttl, job.unique_key, job.headers)
-    return hashlib.sha256(msgspec.json.encode(terms) + b"\0" + job.body.data).hexdigest()
+    kept = (job.result_ttl, job.failure_ttl, job.unique_key)
+    terms = (job.task, job.priority, job.timeout, *kept, job.headers, job.body.content_type)
+    return hashlib.sha256(msgspec.json.encode(terms, order="sorted") + b"\0" + job.body.data).hexdigest()
