@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 CREW := .venv/bin/crew
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format unit soak chaos test-brokers bench interrupts clean rabbitmq rabbitmq-unless-url chromium
+.PHONY: help run test check format unit soak chaos test-brokers bench bench-jobs interrupts clean rabbitmq rabbitmq-unless-url chromium
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 14
@@ -50,6 +50,9 @@ test-brokers: .venv/installed ## the integration tests on newer versions of Rabb
 
 bench: .venv/installed rabbitmq-unless-url ## what a round trip costs, beside bare pika
 	@$(PYTHON) benchmarks/rpc.py
+
+bench-jobs: .venv/installed rabbitmq-unless-url ## jobs a second, and how late who waits for one is woken
+	@$(PYTHON) benchmarks/jobs.py
 
 interrupts: .venv/installed rabbitmq-unless-url ## when a task that hangs is interrupted, whatever it hangs in
 	@$(PYTHON) benchmarks/interrupt.py
