@@ -6,6 +6,7 @@ share no monotonic clock; an instant that stays inside a process is `time.monoto
 
 DEFAULT_EXPIRATION = 60.0
 MAX_DURATION = 366 * 86_400.0  # a year; anything longer is a unit mistaken
+HEARTBEAT_EVERY = 30.0  # between two words of a worker on a job that it runs: a message, and a write into the store
 MAX_BROKER_TTL_MS = 2**32 - 1  # RabbitMQ refuses a larger per-message TTL
 
 

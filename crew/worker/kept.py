@@ -15,6 +15,11 @@ from crew.protocol.properties import Properties
 
 logger = logging.getLogger(__name__)
 
+# Queues that are nobody's alone, so that no message for them is given up: what is parked, and the replies to jobs.
+_OWN_QUEUES: Final[dict[str, tuple[topology.Item, ...]]] = {
+    topology.PARKED: (topology.parked_queue(),),
+    topology.JOBS: topology.jobs_queue(),
+}
 MAX_REPLIES: Final = 10_000
 MAX_BYTES: Final = 256 * 1024 * 1024  # of bodies: 16 of the largest; a worker must not die of what it keeps
 
@@ -40,9 +45,9 @@ class Outgoing(msgspec.Struct, frozen=True):
     until: float | None = None
 
     @property
-    def is_parked(self) -> bool:
-        """Whether it is no reply, but a message that is given up."""
-        return self.queue == topology.PARKED
+    def own_queue(self) -> tuple[topology.Item, ...]:
+        """What to declare where its queue is not there; nothing for the queue of a client, who may have gone."""
+        return _OWN_QUEUES.get(self.queue, ())
 
 
 class Kept:
