@@ -9,6 +9,7 @@ from tornado.web import stream_request_body
 from crew.client import Client, PendingCall
 from crew.errors import SerializationError, TooLarge
 from crew.gateway.abandon import AbandonMixin
+from crew.gateway.body import BodyMixin
 from crew.gateway.problem_mixin import ProblemMixin
 from crew.gateway.problems import Refused
 from crew.gateway.reply_headers import http_headers
@@ -22,7 +23,7 @@ _ARGUMENTS: Final[dict[str, Callable[[str], float]]] = {"priority": int, "expira
 
 
 @stream_request_body
-class CallHandler(AbandonMixin, ProblemMixin):
+class CallHandler(BodyMixin, AbandonMixin, ProblemMixin):
     """Calls the task that the path names with the body of the request, and answers with its value.
 
     The body is JSON, MessagePack (`application/msgpack`), UTF-8 text or bytes, as its Content-Type says; no body is
@@ -51,17 +52,7 @@ class CallHandler(AbandonMixin, ProblemMixin):
     ) -> None:
         """Take what the route gives."""
         self.client, self.max_expiration, self.fail_fast = client, max_expiration, fail_fast
-        self.max_body = client.max_message if max_body is None else max_body
-        self._received = bytearray()
-        self._is_too_large = False
-
-    def data_received(self, chunk: bytes) -> None:
-        """Keep the body, within its bound. The rest is read and dropped: who still sends does not hear an answer."""
-        self._is_too_large |= len(self._received) + len(chunk) > self.max_body
-        if self._is_too_large:
-            self._received.clear()
-        else:
-            self._received += chunk
+        self.expect(client.max_message if max_body is None else max_body)
 
     async def post(self, task: str) -> None:
         """Call `task`, wait, answer."""
@@ -72,8 +63,7 @@ class CallHandler(AbandonMixin, ProblemMixin):
         self._answer(value)
 
     def _call(self, task: str) -> PendingCall:
-        if self._is_too_large:
-            raise Refused(413, f"the body has more than the {self.max_body} bytes that are accepted here")
+        self.check_size()
         content_type = self._content_type()
         payload, terms = self._payload(content_type), {**self._terms(), "fail_fast": self.fail_fast}
         try:
@@ -90,14 +80,12 @@ class CallHandler(AbandonMixin, ProblemMixin):
         if content_type in _SERIALIZERS:
             return content_type
         if self._received:
-            raise Refused(415, f"Content-Type must be one of {', '.join(_SERIALIZERS)}, not {given!r}")
+            told = f"Content-Type must be one of {', '.join(_SERIALIZERS)}, not {given[:80]!r}"
+            raise Refused(415, told, name="unsupported-type")
         return codec.JSON
 
     def _payload(self, content_type: str) -> Any:
-        encoding = self.request.headers.get("Content-Encoding", "identity")
-        if encoding.lower() != "identity":
-            raise Refused(415, f"Content-Encoding {encoding!r} is not accepted here: send the body as it is")
-        data, self._received = bytes(self._received), bytearray()  # nothing of it is kept while the task runs
+        data = self.body()
         if content_type == codec.JSON and not data:
             return None
         try:
