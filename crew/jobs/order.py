@@ -11,11 +11,16 @@ from crew.jobs.admission import REPLACE, SKIP, Candidate
 from crew.jobs.job import Job
 from crew.jobs.publisher import LEASE
 from crew.protocol import codec, deadline, properties, topology, user_headers
+from crew.protocol.allowed_hosts import AllowedHosts
+from crew.protocol.http_request import check_request
+from crew.protocol.http_url import HttpUrl
 from crew.protocol.message import Body, Headers
+from crew.protocol.topology import HTTP_TASK
 
 TIMEOUT: Final = 600.0  # seconds
 RESULT_TTL: Final = 86_400.0  # seconds: a day
 FAILURE_TTL: Final = 7 * 86_400.0  # seconds: who looks after failures may be away for a weekend
+HTTP_MARGIN: Final = 5.0  # seconds that a URL job has beyond its request: the task itself tells best why it timed out
 MAX_KEY: Final = 255  # characters
 
 UNIQUE: Final = (SKIP, REPLACE)
@@ -89,6 +94,43 @@ def order(
     if idempotency_key is not None:
         job = msgspec.structs.replace(job, fingerprint=_fingerprint(job))
     return Candidate(job=job, unique=unique, may_exist=id is not None)
+
+
+def http_order(
+    url: object,
+    *,
+    method: object = None,
+    headers: object = None,
+    data: object = None,
+    timeout: float | str | None = None,
+    allowed: AllowedHosts | None = None,
+    **terms: Any,
+) -> Candidate:
+    """A job that makes a request of HTTP.
+
+    Args:
+        url, method, headers, data: of the request: see `check_request`.
+        timeout: for all of the request; default 60 seconds.
+        allowed: what it may reach though it is internal. An address in the URL is looked at here; where a name leads to
+            is seen by the worker alone, which is the one that decides.
+        terms: as for `order`.
+
+    Raises:
+        ForbiddenAddress: the URL leads to where URL jobs may not go; a ValueError.
+        ValueError: an argument is out of its range.
+    """
+    seconds = None if timeout is None else deadline.parse_duration("timeout", timeout)
+    request = check_request(url=url, method=method, headers=headers, data=data, timeout=seconds)
+    if allowed is not None:
+        _check_address(request.target, allowed)
+    return order(HTTP_TASK, msgspec.to_builtins(request), timeout=request.timeout + HTTP_MARGIN, **terms)
+
+
+def _check_address(target: HttpUrl, allowed: AllowedHosts) -> None:
+    if target.is_address:
+        allowed.choose(target.host, target.port, [target.host])
+    elif target.host.rpartition(".")[2] == "localhost":  # RFC 6761, 6.3: it means this host to everybody
+        allowed.choose(target.host, target.port, ["127.0.0.1"])
 
 
 def check_id(value: object) -> str:
