@@ -24,10 +24,10 @@ from crew.errors import ConnectionError, SettingsError
     help="internal host that URL jobs may be submitted for; can be repeated [CREW_ALLOW_HOSTS]",
 )
 def command(*, host: str, port: int, url: str | None, database: str | None, allow_host: Sequence[str]) -> None:
-    """Serve calls and jobs over HTTP, until SIGTERM or Ctrl-C.
+    """Serve calls and jobs over HTTP.
 
-    Beyond this machine (--host 0.0.0.0) every request has to bring a token: CREW_GATEWAY_TOKEN says which, and
-    clients send `Authorization: Bearer <token>`.
+    It serves until SIGTERM or Ctrl-C. Beyond this machine (--host 0.0.0.0) every request has to bring a token:
+    CREW_GATEWAY_TOKEN says which, and clients send `Authorization: Bearer <token>`.
 
     The exit status is 0 after a drain, and 2 where a setting cannot work.
     """
