@@ -11,16 +11,13 @@ from crew.jobs.admission import REPLACE, SKIP, Candidate
 from crew.jobs.job import Job
 from crew.jobs.publisher import LEASE
 from crew.protocol import codec, deadline, properties, topology, user_headers
-from crew.protocol.allowed_hosts import AllowedHosts
-from crew.protocol.http_request import check_request
-from crew.protocol.http_url import HttpUrl
+from crew.protocol.http_request import request_of
 from crew.protocol.message import Body, Headers
-from crew.protocol.topology import HTTP_TASK
 
 TIMEOUT: Final = 600.0  # seconds
+REQUEST_MARGIN: Final = 10.0  # seconds that a URL job has beyond the timeout of its request
 RESULT_TTL: Final = 86_400.0  # seconds: a day
 FAILURE_TTL: Final = 7 * 86_400.0  # seconds: who looks after failures may be away for a weekend
-HTTP_MARGIN: Final = 5.0  # seconds that a URL job has beyond its request: the task itself tells best why it timed out
 MAX_KEY: Final = 255  # characters
 
 UNIQUE: Final = (SKIP, REPLACE)
@@ -50,8 +47,8 @@ def order(
     Durations are seconds, or text like "90", "15m", "2h", "1d".
 
     Args:
-        task: name of the task.
-        data: payload for it.
+        task: name of the task; "crew.http" makes a URL job.
+        data: payload for it; of a URL job an object with the arguments of `http_request.check_request`.
         priority: 0-255, larger first.
         timeout: that an execution may run; default 10 minutes. Above 25 minutes, or where the task is `long`, it is run
             at most once from its start on.
@@ -72,6 +69,8 @@ def order(
         SerializationError: the serializer cannot carry `data`; TooLarge: nor would a message of `max_message`.
     """
     now = time.time()
+    if task == topology.HTTP_TASK:
+        data, timeout = _request(data, timeout)
     body = codec.encode(data, serializer, max_size=max_message)
     wait = None if expiration is None else deadline.parse_duration("expiration", expiration)
     job = Job(
@@ -96,41 +95,15 @@ def order(
     return Candidate(job=job, unique=unique, may_exist=id is not None)
 
 
-def http_order(
-    url: object,
-    *,
-    method: object = None,
-    headers: object = None,
-    data: object = None,
-    timeout: float | str | None = None,
-    allowed: AllowedHosts | None = None,
-    **terms: Any,
-) -> Candidate:
-    """A job that makes a request of HTTP.
+def _request(data: Any, timeout: float | str | None) -> tuple[dict[str, Any], float]:
+    """The payload of a URL job, checked, and the timeout of its execution: the request's own ends first.
 
-    Args:
-        url, method, headers, data: of the request: see `check_request`.
-        timeout: for all of the request; default 60 seconds.
-        allowed: what it may reach though it is internal. An address in the URL is looked at here; where a name leads to
-            is seen by the worker alone, which is the one that decides.
-        terms: as for `order`.
-
-    Raises:
-        ForbiddenAddress: the URL leads to where URL jobs may not go; a ValueError.
-        ValueError: an argument is out of its range.
+    The `timeout` of the job is that of its request, unless the request has one.
     """
-    seconds = None if timeout is None else deadline.parse_duration("timeout", timeout)
-    request = check_request(url=url, method=method, headers=headers, data=data, timeout=seconds)
-    if allowed is not None:
-        _check_address(request.target, allowed)
-    return order(HTTP_TASK, msgspec.to_builtins(request), timeout=request.timeout + HTTP_MARGIN, **terms)
-
-
-def _check_address(target: HttpUrl, allowed: AllowedHosts) -> None:
-    if target.is_address:
-        allowed.choose(target.host, target.port, [target.host])
-    elif target.host.rpartition(".")[2] == "localhost":  # RFC 6761, 6.3: it means this host to everybody
-        allowed.choose(target.host, target.port, ["127.0.0.1"])
+    request = request_of(data)
+    if timeout is not None and "timeout" not in data:
+        request = msgspec.structs.replace(request, timeout=deadline.parse_duration("timeout", timeout))
+    return msgspec.structs.asdict(request), request.timeout + REQUEST_MARGIN
 
 
 def check_id(value: object) -> str:
@@ -166,5 +139,6 @@ def _hash(task: str, body: Body) -> str:
 def _fingerprint(job: Job) -> str:
     """Of what makes two orders the same: all that their sender says of them."""
     assert job.body is not None
-    terms = (job.task, job.priority, job.timeout, job.result_ttl, job.failure_ttl, job.unique_key, job.headers)
-    return hashlib.sha256(msgspec.json.encode(terms) + b"\0" + job.body.data).hexdigest()
+    kept = (job.result_ttl, job.failure_ttl, job.unique_key)
+    terms = (job.task, job.priority, job.timeout, *kept, job.headers, job.body.content_type)
+    return hashlib.sha256(msgspec.json.encode(terms, order="sorted") + b"\0" + job.body.data).hexdigest()

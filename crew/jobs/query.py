@@ -1,12 +1,14 @@
-"""Looking jobs up: one by its id, pages of them, and what waits."""
+"""Looking jobs up: some by their ids, pages of them, and what waits."""
 
 import base64
 import binascii
-from collections.abc import Collection, Iterable
-from typing import Final
+import math
+import uuid
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, and_, func, select, tuple_
+from sqlalchemy import Column, ColumnElement, and_, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crew.jobs import rows
@@ -45,17 +47,14 @@ class Page(msgspec.Struct, frozen=True):
     cursor: str | None
 
 
-async def one(connection: AsyncConnection, id: str, *, with_bodies: bool) -> Job | None:
-    """The job with this id."""
-    columns = rows.COLUMNS if with_bodies else rows.WITHOUT_BODIES
-    row = (await connection.execute(select(*columns).where(jobs.c.id == id))).mappings().first()
-    return None if row is None else rows.to_job(row)
-
-
 async def several(connection: AsyncConnection, ids: Collection[str]) -> list[Job]:
     """Those that there are of the jobs with these ids, without their bodies."""
-    query = select(*rows.WITHOUT_BODIES).where(jobs.c.id.in_(ids))
-    return [rows.to_job(row) for row in (await connection.execute(query)).mappings()]
+    return await _several(connection, rows.WITHOUT_BODIES, ids)
+
+
+async def several_with_bodies(connection: AsyncConnection, ids: Collection[str]) -> list[Job]:
+    """Those that there are of the jobs with these ids."""
+    return await _several(connection, rows.COLUMNS, ids)
 
 
 async def page(connection: AsyncConnection, query: JobQuery) -> Page:
@@ -100,6 +99,11 @@ def check_limit(value: object) -> int:
     return value
 
 
+async def _several(connection: AsyncConnection, columns: Sequence[Column[Any]], ids: Collection[str]) -> list[Job]:
+    query = select(*columns).where(jobs.c.id.in_(ids))
+    return [rows.to_job(row) for row in (await connection.execute(query)).mappings()]
+
+
 def _meant(query: JobQuery) -> ColumnElement[bool]:
     meant: list[ColumnElement[bool]] = []
     if query.statuses is not None:
@@ -120,8 +124,8 @@ def _place(cursor: str) -> tuple[float, str]:
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         created, separator, id = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii").partition(" ")
-        if not separator:
+        if not separator or not math.isfinite(float(created)):
             raise ValueError
-        return float(created), id
+        return float(created), str(uuid.UUID(id))
     except (ValueError, binascii.Error):
         raise ValueError(f"cursor must be one that a page of jobs has given, not {cursor[:80]!r}") from None
