@@ -28,6 +28,8 @@ PROMISED = {
     "Canceled",
     "WorkerLost",
     "Overloaded",
+    "UnknownJob",
+    "KeyReused",
     "ConnectionError",
     "SerializationError",
     "TooLarge",
