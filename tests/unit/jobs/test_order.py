@@ -101,7 +101,7 @@ def test_the_same_request_has_the_same_fingerprint_and_another_one_has_not() -> 
 
     assert fingerprint() == fingerprint()
     assert fingerprint(headers={"a": 1, "b": 2}) == fingerprint(headers={"b": 2, "a": 1})
-    others = [
+    others: list[dict[str, Any]] = [
         {"data": 2},
         {"priority": 1},
         {"timeout": 5},
