@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 CREW := .venv/bin/crew
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format unit soak chaos test-brokers bench interrupts clean
+.PHONY: help run test check format unit soak chaos test-brokers bench bench-jobs interrupts clean
 .PHONY: rabbitmq rabbitmq-unless-url postgresql chromium
 
 help: ## list what can be made
@@ -51,6 +51,9 @@ test-brokers: .venv/installed ## the integration tests on newer versions of Rabb
 
 bench: .venv/installed rabbitmq-unless-url ## what a round trip costs, beside bare pika
 	@$(PYTHON) benchmarks/rpc.py
+
+bench-jobs: .venv/installed rabbitmq-unless-url ## jobs a second, and how late who waits for one is woken
+	@$(PYTHON) benchmarks/jobs.py
 
 interrupts: .venv/installed rabbitmq-unless-url ## when a task that hangs is interrupted, whatever it hangs in
 	@$(PYTHON) benchmarks/interrupt.py

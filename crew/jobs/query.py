@@ -1,14 +1,14 @@
-"""Looking jobs up: one by its id, pages of them, and what waits."""
+"""Looking jobs up: some by their ids, pages of them, and what waits."""
 
 import base64
 import binascii
 import math
 import uuid
-from collections.abc import Collection, Iterable
-from typing import Final
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, and_, func, select, tuple_
+from sqlalchemy import Column, ColumnElement, and_, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crew.jobs import rows
@@ -47,17 +47,14 @@ class Page(msgspec.Struct, frozen=True):
     cursor: str | None
 
 
-async def one(connection: AsyncConnection, id: str, *, with_bodies: bool) -> Job | None:
-    """The job with this id."""
-    columns = rows.COLUMNS if with_bodies else rows.WITHOUT_BODIES
-    row = (await connection.execute(select(*columns).where(jobs.c.id == id))).mappings().first()
-    return None if row is None else rows.to_job(row)
-
-
 async def several(connection: AsyncConnection, ids: Collection[str]) -> list[Job]:
     """Those that there are of the jobs with these ids, without their bodies."""
-    query = select(*rows.WITHOUT_BODIES).where(jobs.c.id.in_(ids))
-    return [rows.to_job(row) for row in (await connection.execute(query)).mappings()]
+    return await _several(connection, rows.WITHOUT_BODIES, ids)
+
+
+async def several_with_bodies(connection: AsyncConnection, ids: Collection[str]) -> list[Job]:
+    """Those that there are of the jobs with these ids."""
+    return await _several(connection, rows.COLUMNS, ids)
 
 
 async def page(connection: AsyncConnection, query: JobQuery) -> Page:
@@ -100,6 +97,11 @@ def check_limit(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_PAGE:
         raise ValueError(f"limit must be an int from 1 to {MAX_PAGE}, not {value!r}")
     return value
+
+
+async def _several(connection: AsyncConnection, columns: Sequence[Column[Any]], ids: Collection[str]) -> list[Job]:
+    query = select(*columns).where(jobs.c.id.in_(ids))
+    return [rows.to_job(row) for row in (await connection.execute(query)).mappings()]
 
 
 def _meant(query: JobQuery) -> ColumnElement[bool]:

@@ -10,6 +10,7 @@ from crew.jobs.admission import Admitted, Candidate
 from crew.jobs.database import Database
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.query import JobQuery, Page
+from crew.jobs.reader import Reader
 from crew.jobs.report import Report
 from crew.jobs.settlement import Settled
 from crew.jobs.writer import Writer
@@ -45,6 +46,8 @@ class JobStore:
     def __init__(self, url: str | None = None, *, max_result: int = MAX_RESULT) -> None:
         self._database = Database(settings.database_url(url))
         self._writer = Writer(self._database)
+        self._reader = Reader(self._database, query.several_with_bodies)
+        self._reader_without_bodies = Reader(self._database, query.several)
         self.max_result = max_result
 
     def __repr__(self) -> str:
@@ -72,7 +75,8 @@ class JobStore:
 
     async def close(self) -> None:
         """Write what is to be written, and disconnect; idempotent."""
-        await self._writer.drain()
+        for one in (self._writer, self._reader, self._reader_without_bodies):
+            await one.drain()
         await self._database.close()
 
     # --- writing ----------------------------------------------------------------------------------------------------
@@ -121,8 +125,7 @@ class JobStore:
 
     async def get(self, id: str, *, with_bodies: bool = True) -> Job:
         """The job with this id; raises UnknownJob."""
-        async with self._database.read() as connection:
-            job = await query.one(connection, id, with_bodies=with_bodies)
+        job = await (self._reader if with_bodies else self._reader_without_bodies).get(id)
         if job is None:
             raise UnknownJob(f"there is no job {id}")
         return job

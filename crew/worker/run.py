@@ -90,8 +90,8 @@ def _serve_http(chosen: Options) -> None:
     """Only here is aiohttp loaded."""
     try:
         from crew.worker.http_task import serve_http
-    except ModuleNotFoundError as error:
-        raise SettingsError(f'a worker with --http needs {error.name}: pip install "crew[http]"') from None
+    except ModuleNotFoundError:
+        raise SettingsError('a worker with --http needs aiohttp: pip install "crew[http]"') from None
     serve_http(chosen.allowed_hosts)
 
 
