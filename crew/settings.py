@@ -107,6 +107,12 @@ def database_url(url: str | None = None) -> str:
     return url or os.environ.get("CREW_DATABASE") or DEFAULT_DATABASE
 
 
+def allow_hosts(given: Sequence[str] = (), *, environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """The hosts that URL jobs may reach though they are internal: those `given`, else `CREW_ALLOW_HOSTS`, else none."""
+    of_environment = (os.environ if environ is None else environ).get("CREW_ALLOW_HOSTS", "")
+    return tuple(given) or tuple(filter(None, map(str.strip, of_environment.split(","))))
+
+
 def reload_state() -> str | None:
     """What a worker's supervisor hands to itself over a reload, see `crew.worker.reload`; None where there was none."""
     return os.environ.pop(RELOAD, None)

@@ -10,18 +10,17 @@ from crew import settings as settings_module
 from crew.client.call import OnAnswer, PendingCall
 from crew.client.caller import Caller
 from crew.client.identity import identity
-from crew.client.links import Links, has_running_loop
+from crew.client.links import Links
 from crew.client.parallel import Parallel
 from crew.client.pending import MAX_BYTES, check_limit
+from crew.client.publishing import Publishing
 from crew.client.pubsub import PubSub
 from crew.client.scope import current
 from crew.client.submitting import Store, Submitting
-from crew.client.subscription import OnEvent, Subscription
-from crew.protocol import codec, deadline, topology, user_headers
-from crew.protocol.message import Event, Headers
+from crew.protocol import codec, deadline
+from crew.protocol.message import Headers
 
 MAX_PENDING: Final = 10_000  # calls
-PUBLISH_TIMEOUT: Final = 10.0  # seconds
 DRAIN_TIMEOUT: Final = 30.0  # seconds
 DRAIN_POLL: Final = 0.01  # seconds
 DELETE_WITHIN: Final = 2.0  # seconds: a broker that has fallen silent must not keep a process from its end
@@ -29,7 +28,7 @@ CLOSED: Final = "the client was closed"
 DRAINING: Final = "the client is draining: it makes no new calls"
 
 
-class Client(Submitting):
+class Client(Submitting, Publishing):
     """Calls tasks by name.
 
     It may be built, and `subscribe` called, before any event loop runs; the first call connects. One client serves a
@@ -254,62 +253,3 @@ class Client(Submitting):
     def parallel(self) -> Parallel:
         """Several calls at once: see `Parallel`."""
         return Parallel(self)
-
-    # --- publish and subscribe --------------------------------------------------------------------------------------
-
-    async def publish(
-        self,
-        topic: str,
-        data: Any = None,
-        *,
-        serializer: str | None = None,
-        headers: Headers | None = None,
-        persistent: bool = False,
-        timeout: float = PUBLISH_TIMEOUT,
-        fail_fast: bool | None = None,
-    ) -> None:
-        """Publish an event; returns when the broker has it. Nobody needs to have subscribed.
-
-        Args:
-            topic: words between dots.
-            data, serializer, headers: as for `call`.
-            persistent: published again where the connection breaks before the broker has confirmed it, so that it may
-                arrive twice; else that is a ConnectionError.
-            timeout: seconds to wait for the broker.
-            fail_fast: as for `call`.
-
-        Raises:
-            ValueError, SerializationError, Overloaded: as `call` does.
-            ConnectionError: the broker did not take it in time, or, with `fail_fast`, is away.
-        """
-        event = Event(
-            topic=topology.check_topic(topic),
-            body=codec.encode(data, serializer, max_size=self.max_message),
-            persistent=bool(persistent),
-            headers=user_headers.check(headers),
-        )
-        self.open()
-        if self._fails_fast(fail_fast) and not self._links.publishing.is_ready:
-            raise errors.ConnectionError(f"the event on {event.topic!r} is not published: {self._calls.obstacle}")
-        await self._pubsub.publish(event, deadline.check_duration("timeout", timeout))
-
-    def subscribe(self, topic: str, callback: OnEvent) -> Subscription:
-        """Call back with every Event on `topic`, until `unsubscribe`; restored after a reconnect.
-
-        Before any loop runs this is only remembered; the first call, or `connect`, tells the broker.
-
-        Args:
-            topic: words between dots; `*` is one word, `#` any number.
-            callback: function or coroutine function of one Event.
-
-        Raises:
-            ValueError: topic or callback cannot be one.
-        """
-        subscription = self._pubsub.subscribe(topic, callback)
-        if has_running_loop():
-            self.open()
-        return subscription
-
-    def unsubscribe(self, topic: str, callback: OnEvent | None = None) -> None:
-        """Close the subscriptions to `topic`, or only those of `callback`; nothing where there is none."""
-        self._pubsub.unsubscribe(topic, callback)

@@ -11,9 +11,11 @@ from crew.jobs.admission import REPLACE, SKIP, Candidate
 from crew.jobs.job import Job
 from crew.jobs.publisher import LEASE
 from crew.protocol import codec, deadline, properties, topology, user_headers
+from crew.protocol.http_request import request_of
 from crew.protocol.message import Body, Headers
 
 TIMEOUT: Final = 600.0  # seconds
+REQUEST_MARGIN: Final = 10.0  # seconds that a URL job has beyond the timeout of its request
 RESULT_TTL: Final = 86_400.0  # seconds: a day
 FAILURE_TTL: Final = 7 * 86_400.0  # seconds: who looks after failures may be away for a weekend
 MAX_KEY: Final = 255  # characters
@@ -45,8 +47,8 @@ def order(
     Durations are seconds, or text like "90", "15m", "2h", "1d".
 
     Args:
-        task: name of the task.
-        data: payload for it.
+        task: name of the task; "crew.http" makes a URL job.
+        data: payload for it; of a URL job an object with the arguments of `http_request.check_request`.
         priority: 0-255, larger first.
         timeout: that an execution may run; default 10 minutes. Above 25 minutes, or where the task is `long`, it is run
             at most once from its start on.
@@ -67,6 +69,8 @@ def order(
         SerializationError: the serializer cannot carry `data`; TooLarge: nor would a message of `max_message`.
     """
     now = time.time()
+    if task == topology.HTTP_TASK:
+        data, timeout = _request(data, timeout)
     body = codec.encode(data, serializer, max_size=max_message)
     wait = None if expiration is None else deadline.parse_duration("expiration", expiration)
     job = Job(
@@ -89,6 +93,17 @@ def order(
     if idempotency_key is not None:
         job = msgspec.structs.replace(job, fingerprint=_fingerprint(job))
     return Candidate(job=job, unique=unique, may_exist=id is not None)
+
+
+def _request(data: Any, timeout: float | str | None) -> tuple[dict[str, Any], float]:
+    """The payload of a URL job, checked, and the timeout of its execution: the request's own ends first.
+
+    The `timeout` of the job is that of its request, unless the request has one.
+    """
+    request = request_of(data)
+    if timeout is not None and "timeout" not in data:
+        request = msgspec.structs.replace(request, timeout=deadline.parse_duration("timeout", timeout))
+    return msgspec.structs.asdict(request), request.timeout + REQUEST_MARGIN
 
 
 def check_id(value: object) -> str:
@@ -124,5 +139,6 @@ def _hash(task: str, body: Body) -> str:
 def _fingerprint(job: Job) -> str:
     """Of what makes two orders the same: all that their sender says of them."""
     assert job.body is not None
-    terms = (job.task, job.priority, job.timeout, job.result_ttl, job.failure_ttl, job.unique_key, job.headers)
-    return hashlib.sha256(msgspec.json.encode(terms) + b"\0" + job.body.data).hexdigest()
+    kept = (job.result_ttl, job.failure_ttl, job.unique_key)
+    terms = (job.task, job.priority, job.timeout, *kept, job.headers, job.body.content_type)
+    return hashlib.sha256(msgspec.json.encode(terms, order="sorted") + b"\0" + job.body.data).hexdigest()

@@ -22,11 +22,16 @@ ELECTION: Final = 5.0  # seconds that this may take
 
 
 class Publisher:
-    """Publishes the jobs of `store` over `link`."""
+    """Publishes the jobs of `store` over `link`.
+
+    Nothing is published before `can_hear` was called: what workers say of a job has no place to go as long as the
+    queue of the store was never declared.
+    """
 
     def __init__(self, link: Link, store: JobStore) -> None:
         self._link = link
         self._store = store
+        self._hears = asyncio.Event()
         self._marks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -35,7 +40,11 @@ class Publisher:
     @property
     def can_publish(self) -> bool:
         """Whether the broker is there."""
-        return self._link.is_ready and not self._link.is_blocked
+        return self._hears.is_set() and self._link.is_ready and not self._link.is_blocked
+
+    def can_hear(self) -> None:
+        """The broker has the queue of the store, which is durable."""
+        self._hears.set()
 
     async def publish(self, job: Job) -> bool:
         """Publish `job`; False where it stays in the store, to be published later.
@@ -45,6 +54,9 @@ class Publisher:
             Overloaded: the queue of its task is full.
             TooLarge: the broker takes no message of that size.
         """
+        if not await self._is_there():
+            await self._store.postpone(job.id, time.time())  # nobody has it: it need not wait until its lease is over
+            return False
         match await self._confirmed(job):
             case ConfirmStatus.CONFIRMED:
                 self._mark(job)
@@ -64,8 +76,18 @@ class Publisher:
         while self._marks:
             await asyncio.wait(self._marks)
 
+    async def _is_there(self) -> bool:
+        """Whether the broker is there now, or comes back before patience is over."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._hears.wait()
+                await self._link.ready()
+        except (ConnectionError, TimeoutError):
+            return False
+        return True
+
     async def _confirmed(self, job: Job) -> ConfirmStatus | None:
-        """The broker's word, or None where it is away."""
+        """The broker's word, or None where it goes away meanwhile: it may have the job."""
         until = time.monotonic() + ELECTION
         while True:
             try:

@@ -2,6 +2,8 @@
 
 import base64
 import binascii
+import math
+import uuid
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
@@ -122,8 +124,8 @@ def _place(cursor: str) -> tuple[float, str]:
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         created, separator, id = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii").partition(" ")
-        if not separator:
+        if not separator or not math.isfinite(float(created)):
             raise ValueError
-        return float(created), id
+        return float(created), str(uuid.UUID(id))
     except (ValueError, binascii.Error):
         raise ValueError(f"cursor must be one that a page of jobs has given, not {cursor[:80]!r}") from None

@@ -9,15 +9,15 @@ import msgspec
 from crew.errors import CrewError
 from crew.jobs.job import Job
 from crew.protocol import codec, failure
+from crew.protocol.http_url import redacted
 from crew.protocol.message import Body
-from crew.protocol.topology import HTTP_TASK
 
 
 def record(job: Job) -> dict[str, Any]:
     """All of `job` but its payload and what came of it. Instants are ISO 8601 in UTC, durations seconds."""
     return {
         "id": job.id,
-        "kind": "http" if job.task == HTTP_TASK else "task",
+        "kind": "http" if job.is_http else "task",
         "task": job.task,
         "status": job.status.value,
         "priority": job.priority,
@@ -41,8 +41,9 @@ def record(job: Job) -> dict[str, Any]:
 
 
 def full_record(job: Job) -> dict[str, Any]:
-    """As `record`, with the payload."""
-    return {**record(job), "data": None if job.body is None else value(job.body)}
+    """As `record`, with the payload, but for the secrets of a URL job."""
+    data = None if job.body is None else value(job.body)
+    return {**record(job), "data": _without_secrets(data) if job.is_http and isinstance(data, dict) else data}
 
 
 def error(job: Job) -> dict[str, Any]:
@@ -66,6 +67,12 @@ def value(body: Body) -> Any:
 
 def _in_base64(data: bytes) -> dict[str, str]:
     return {"base64": base64.b64encode(data).decode()}
+
+
+def _without_secrets(request: dict[str, Any]) -> dict[str, Any]:
+    """A request as anybody may see it who may see jobs: no password in its URL, and only the names of its headers."""
+    headers = dict.fromkeys(request.get("headers") or {}, "...")
+    return {**request, "url": redacted(str(request.get("url"))), "headers": headers}
 
 
 def moment(at: float | None) -> str | None:

@@ -104,7 +104,8 @@ def _with_progress(job: Job, report: Report) -> Job | None:
 
 def _with_the_rest(job: Job, report: Report) -> Job | None:
     """Its end is known; that its message has left the queue may be news, and who ran it until then."""
-    if not (job.is_given_up and report.status is not None and report.status.is_final):
+    is_out = report.status is not None and report.status.is_final and not report.may_be_queued
+    if not (job.is_given_up and is_out):
         return None
     run = report.run
     return msgspec.structs.replace(

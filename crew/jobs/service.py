@@ -278,6 +278,8 @@ class JobService:
 
     def _on_listening(self) -> None:
         self._listening_since = time.monotonic()
+        self._publisher.can_hear()
+        self._caretaker.hurry()
 
     def _on_deaf(self) -> None:
         self._listening_since = None

@@ -22,6 +22,11 @@ class Outcome(enum.StrEnum):
     UNKNOWN_TASK = "unknown_task"
     WORKER_LOST = "worker_lost"
 
+    @property
+    def is_end(self) -> bool:
+        """Whether nothing follows."""
+        return self not in (Outcome.STARTED, Outcome.PROGRESS)
+
 
 class Body(msgspec.Struct, frozen=True, gc=False):
     """Encoded bytes and how they were encoded.
