@@ -19,7 +19,7 @@ from crew.protocol.topology import HTTP_TASK
 
 TIMEOUT: Final = 600.0  # seconds
 REQUEST_MARGIN: Final = (
-    5.0  # seconds that a URL job has beyond its request: the task itself tells best why it timed out
+    5.0  # seconds that a URL job has beyond its request, whose own timeout says more
 )
 RESULT_TTL: Final = 86_400.0  # seconds: a day
 FAILURE_TTL: Final = 7 * 86_400.0  # seconds: who looks after failures may be away for a weekend
