@@ -14,6 +14,7 @@ COMMANDS: Final = {
     "publish": "Publish on a topic.",
     "subscribe": "Print the events of topics, one line of JSON each.",
     "parked": "Look after the messages that were given up.",
+    "jobs": "Look after jobs: calls that outlive the request.",
     "queues": "Look after the queues of tasks.",
     "broker": "Run a private RabbitMQ node in this folder.",
     "dev": "Run broker, workers and gateway together while you write them.",

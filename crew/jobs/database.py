@@ -57,6 +57,11 @@ class Database:
         """Whether it is a file of this host."""
         return self._url.get_backend_name() == "sqlite"
 
+    @property
+    def exists(self) -> bool:
+        """Whether its file is there; True for a server, which only opening asks."""
+        return not self.is_sqlite or Path(str(self._url.database)).exists()
+
     async def open(self) -> None:
         """Connect, and bring the tables to the newest version; idempotent.
 
