@@ -152,9 +152,7 @@ def _parse(url: str) -> URL:
         extra = "gateway" if backend == SQLITE else "postgresql"
         raise SettingsError(f'the job store {backend}:// needs a driver: pip install "crew[{extra}]"') from None
     if backend == SQLITE and given.database in (None, "", ":memory:"):
-        raise SettingsError(
-            "the job store needs a file, like sqlite:///.crew/jobs.db: memory does not outlive a process"
-        )
+        raise SettingsError("the job store needs a file, like sqlite:///.crew/jobs.db: memory ends with a process")
     return given.set(drivername=backend)
 
 

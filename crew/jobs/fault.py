@@ -7,7 +7,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, Timeout
 from crew.errors import ConnectionError, CrewError, SettingsError
 
 # What SQLite says of a file that no second attempt opens, and PostgreSQL of a login or a database that there is not.
-_UNUSABLE_FILE: Final = ("not a database", "malformed", "readonly", "unable to open", "unsupported file format")
+_UNUSABLE_FILE: Final = ("not a database", "malformed", "readonly", "unsupported file format")
 _UNUSABLE_STATES: Final = ("28", "3D", "42501", "42704", "0A")
 # Connection, resources, shutdown or start, a server that only reads: https://www.postgresql.org/docs/current/errcodes-appendix.html
 _AWAY_STATES: Final = ("08", "25006", "53", "57", "58")
