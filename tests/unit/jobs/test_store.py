@@ -35,6 +35,11 @@ def canceled(job: Job) -> Report:
     return report.ended(job.id, JobStatus.CANCELED, at=NOW, type_name="C", message="", may_be_queued=True)
 
 
+async def driver_is_gone() -> None:
+    """The thread of a connection that failed says good-bye to the loop, which must not have ended before."""
+    await until(lambda: not any("_connection_worker" in thread.name for thread in threading.enumerate()))
+
+
 @pytest.mark.gen_test
 async def test_a_job_is_found_as_it_was_recorded(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
@@ -284,6 +289,7 @@ async def test_a_file_that_is_no_database_is_told_in_one_sentence_and_left_as_it
     ):
         await store.open()
     assert file.read_text() == "dear diary, " * 100
+    await driver_is_gone()
 
 
 @pytest.mark.gen_test
@@ -295,6 +301,7 @@ async def test_tables_of_a_newer_crew_are_left_alone(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(SettingsError, match=f"version 99, made by a newer crew; this one knows {len(STEPS)}"):
         await JobStore(f"sqlite:///{tmp_path}/jobs.db").open()
+    await driver_is_gone()
 
 
 @pytest.mark.gen_test
@@ -303,8 +310,7 @@ async def test_a_store_whose_folder_cannot_be_made_is_away(tmp_path: Path) -> No
     store = JobStore(f"sqlite:///{tmp_path}/file/jobs.db")
     with pytest.raises(ConnectionError, match=r"cannot be used: unable to open database file$"):
         await store.get("17")
-    # The driver's thread says good-bye to the loop, which must not have ended before.
-    await until(lambda: not any("_connection_worker" in thread.name for thread in threading.enumerate()))
+    await driver_is_gone()
 
 
 @pytest.mark.gen_test
