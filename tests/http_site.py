@@ -96,7 +96,8 @@ class _Slow(_Handler):
 
 class _Stubborn(_Handler):
     async def answer(self) -> None:
-        await asyncio.sleep(HANGING)
+        """As /slow, whatever the method."""
+        await asyncio.sleep(float(self.get_argument("for", str(HANGING))))
 
 
 class _Status(_Handler):
@@ -168,10 +169,11 @@ async def http_site() -> AsyncIterator[Site]:
 
 @contextlib.asynccontextmanager
 async def saying(*pieces: bytes, ends: bool = True) -> AsyncIterator[Site]:
-    """A server that reads a little and says this, whatever it is asked; with `ends`, it closes the connection then."""
-    site = Site(0)
+    """A server that reads a little and says this, whatever it is asked; without `ends` it holds the connection then."""
+    site, has_ended, serving = Site(0), asyncio.Event(), set[Any]()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.current_task())
         head = await reader.read(65536)
         method, path, *_ = head.decode(errors="replace").split(" ")
         site.seen.append(Seen(method, path, HTTPHeaders(), head))
@@ -180,16 +182,18 @@ async def saying(*pieces: bytes, ends: bool = True) -> AsyncIterator[Site]:
                 writer.write(piece)
                 await writer.drain()
             if not ends:
-                await reader.read()
-                site.left.append((path, time.monotonic()))
-        writer.close()
+                await has_ended.wait()
+            writer.close()
+            await writer.wait_closed()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     site.port = server.sockets[0].getsockname()[1]
     try:
         yield site
     finally:
+        has_ended.set()
         server.close()
+        await asyncio.gather(*serving)
 
 
 def gzipped(data: bytes) -> str:

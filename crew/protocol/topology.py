@@ -254,6 +254,11 @@ def jobs_queue_name(store: str) -> str:
     return JOBS_PREFIX + store
 
 
+def is_jobs_queue(queue: str) -> bool:
+    """Whether `queue` is that of a job store."""
+    return queue.startswith(JOBS_PREFIX)
+
+
 def check_topic(pattern: object) -> str:
     """Return `pattern` where it can be published on or subscribed to; raises ValueError as `check_name` does."""
     return check_name("topic", pattern)

@@ -1,6 +1,7 @@
 """Which calls are not run, and what they come to instead."""
 
 import asyncio
+import functools
 import socket
 import time
 from collections.abc import Callable
@@ -10,13 +11,14 @@ from crew.amqp import Delivery
 from crew.protocol import deadline
 from crew.protocol.failure import Failure
 from crew.protocol.message import Call, Outcome
-from crew.worker import death
+from crew.worker import death, overstay
 from crew.worker.answers import Answers
+from crew.worker.briefing import Briefings
 from crew.worker.canceled import CanceledCalls
-from crew.worker.ended import Ended, ended_with, out_of_time, timed_out, worker_lost
+from crew.worker.ended import Ended, ended_with, out_of_time, timed_out, too_late, worker_lost
 from crew.worker.ledger import OVERDUE, Ledger
 from crew.worker.reason import Reason
-from crew.worker.task import Task
+from crew.worker.task import MAX_TIMEOUT, Task
 from crew.worker.windows import Windows
 
 COUNTED_WITHIN: Final = 0.2  # seconds for the supervisor to see that a process has died, on a busy machine
@@ -24,6 +26,8 @@ MAX_DELIVERIES: Final = 3  # of a call that takes its worker process down with i
 
 
 _Run = Callable[[Delivery, Call, Task, int], None]
+_Step = Callable[[Delivery, Call, Task, _Run], None]
+_MAY_OVERSTAY: Final = f", a job without a timeout of {MAX_TIMEOUT:.0f} s or less,"
 
 
 class Admission:
@@ -32,13 +36,17 @@ class Admission:
     Args:
         canceled: the calls that nobody wants the answers of.
         windows: count what is held.
+        briefings: jobs wait for them.
     """
 
-    def __init__(self, ledger: Ledger, canceled: CanceledCalls, answers: Answers, windows: Windows) -> None:
+    def __init__(
+        self, ledger: Ledger, canceled: CanceledCalls, answers: Answers, windows: Windows, briefings: Briefings
+    ) -> None:
         self._ledger = ledger
         self._canceled = canceled
         self._answers = answers
         self._windows = windows
+        self._briefings = briefings
 
     def ask(self, delivery: Delivery, call: Call, task: Task, run: _Run) -> None:
         """Have `run` called with all of them and the crashes of `call`, or answer it.
@@ -46,15 +54,19 @@ class Admission:
         The broker delivers a call again within a millisecond of the death of its process: it may be here before that
         was counted, and would then not be known as what took the process down.
         """
-        if delivery.redelivered and self._ledger.is_running(call.key):
-            asyncio.get_running_loop().call_later(COUNTED_WITHIN, self._decide_late, delivery, call, task, run)
+        if call.is_job and call.reply_to is not None and self._briefings.awaits(call.reply_to):
+            self._briefings.hold(call.reply_to, self._late, self.ask, delivery, call, task, run)
+        elif delivery.redelivered and self._ledger.is_running(call.key):
+            late = functools.partial(self._late, self._decide, delivery, call, task, run)
+            asyncio.get_running_loop().call_later(COUNTED_WITHIN, late)
         else:
             self._decide(delivery, call, task, run)
 
-    def _decide_late(self, delivery: Delivery, call: Call, task: Task, run: _Run) -> None:
+    def _late(self, step: _Step, delivery: Delivery, call: Call, task: Task, run: _Run) -> None:
+        """Do `step` with a delivery that has waited here."""
         if self._windows.takes:
             if delivery.is_ours:  # else it was lost meanwhile
-                self._decide(delivery, call, task, run)
+                step(delivery, call, task, run)
         else:
             self._answers.requeue(delivery)
 
@@ -62,23 +74,31 @@ class Admission:
         crashes = self._ledger.crashes(call.key) if delivery.redelivered or call.attempt > 1 else 0
         status = self._ledger.exit_status(call.key) if crashes else ""
         canceled = self._canceled.get(call.id, call.deadline)
-        refused = refusal(call, crashes, canceled, is_long=task.long, exit_status=status)
+        refused = refusal(call, task, crashes, canceled, exit_status=status)
+        if refused is None and not crashes and self._waited_too_long(delivery, call):
+            refused = too_late(call)
         if refused is None:
             run(delivery, call, task, crashes)
         else:
             is_given_up = refused.outcome is Outcome.WORKER_LOST and crashes >= MAX_DELIVERIES
-            self._answers.refuse(delivery, call, refused, exit_status=status if is_given_up else "")
+            executions = call.attempt - 1 + (1 if crashes == OVERDUE else crashes)
+            self._answers.refuse(
+                delivery, call, refused, executions=executions, exit_status=status if is_given_up else ""
+            )
+
+    def _waited_too_long(self, delivery: Delivery, call: Call) -> bool:
+        """Whether it is a job that nobody has started in time; one that was started is run again at any time."""
+        if not deadline.is_past(call.start_by, time.time()) or call.attempt > 1:
+            return False
+        return not (delivery.redelivered and self._ledger.is_running(call.key))
 
 
-def refusal(
-    call: Call, crashes: int, canceled: Reason | None, *, is_long: bool = False, exit_status: str = ""
-) -> Ended | None:
+def refusal(call: Call, task: Task, crashes: int, canceled: Reason | None, *, exit_status: str = "") -> Ended | None:
     """Why `call` must not be run, or None.
 
     Args:
         crashes: how often a worker process of this host has died while it ran the call.
         canceled: why nobody wants its answer any longer, where that is so.
-        is_long: whether its task is one whose calls end their delivery with their start.
         exit_status: how the last of these processes ended, as `death.exit_status` has it.
     """
     if canceled is not None:
@@ -92,8 +112,8 @@ def refusal(
     if crashes >= MAX_DELIVERIES:
         last = f"; the last {death.told(exit_status)} on {socket.gethostname()}" if exit_status else ""
         return worker_lost(f"{crashes} worker processes died while they ran {call.task!r}{last}")
-    if crashes and (is_long or not call.persistent):
-        kind = ", a long task," if is_long else " that is not persistent"
+    if crashes and overstay.runs_once(call, task):
+        kind = ", a long task," if task.long else " that is not persistent" if not call.persistent else _MAY_OVERSTAY
         how = death.told(exit_status) if exit_status else "died"
         return worker_lost(f"its worker process {how}, and a call of {call.task!r}{kind} is not run twice")
     return None

@@ -4,11 +4,14 @@ import functools
 from collections.abc import Callable
 
 from crew.amqp import Delivery
+from crew.protocol import topology
 from crew.protocol.failure import describe
 from crew.protocol.message import Call, Outcome
 from crew.protocol.properties import MalformedMessage
+from crew.worker import job_run
 from crew.worker.ended import NO_BODY, Ended, ended_with
 from crew.worker.execution import Execution
+from crew.worker.jobs import Jobs
 from crew.worker.replies import Replies
 from crew.worker.retries import Retries
 from crew.worker.windows import Windows
@@ -22,15 +25,24 @@ class Answers:
     """
 
     def __init__(
-        self, replies: Replies, retries: Retries, windows: Windows, *, where: Callable[[Execution], str] | None
+        self,
+        replies: Replies,
+        retries: Retries,
+        jobs: Jobs,
+        windows: Windows,
+        *,
+        where: Callable[[Execution], str] | None,
     ) -> None:
         self._replies = replies
         self._retries = retries
         self._windows = windows
+        self._jobs = jobs
         self._where = where
 
     def give(self, execution: Execution, ended: Ended) -> None:
         """Answer the call of `execution`, or have it run again."""
+        if execution.call.is_job:
+            self._jobs.on_end(execution)
         if self._where is not None and ended.outcome is Outcome.TIMED_OUT:
             ended = ended.at(execution.where_stopped() or self._where(execution))
         if ended.outcome is None:
@@ -41,19 +53,28 @@ class Answers:
         if ended.retry_after is None or goes_on:
             on_dropped = (lambda: None) if execution.is_acked else functools.partial(self.requeue, execution.delivery)
             execution.is_acked = True  # or will be: it may be told only now that it has started
-            self._replies.answer(execution.call, ended, on_sent, on_dropped)
+            self._replies.answer(execution.call, ended, on_sent, on_dropped, run=job_run.ended(execution))
         else:
             self._retries.send(execution, ended, on_sent)
 
     def announce(self, execution: Execution) -> None:
         """Tell its caller that it has started, once."""
-        if not execution.is_announced:
+        if execution.is_announced:
+            return
+        if execution.call.is_job:
+            execution.is_announced = self._jobs.announce(execution)
+        else:
             execution.is_announced = self._replies.announce(execution.call)
 
-    def refuse(self, delivery: Delivery, call: Call, ended: Ended, *, exit_status: str) -> None:
-        """Answer a call that is not run. With the `exit_status` of its last process it is parked, before all else."""
+    def refuse(self, delivery: Delivery, call: Call, ended: Ended, *, executions: int, exit_status: str) -> None:
+        """Answer a call that is not run. With the `exit_status` of its last process it is parked, before all else.
+
+        Args:
+            executions: of it that were begun.
+        """
         done, back = functools.partial(self.release, delivery), functools.partial(self.requeue, delivery)
-        answer = functools.partial(self._replies.answer, call, ended, done, back)
+        run = job_run.of_refusal(call, executions)
+        answer = functools.partial(self._replies.answer, call, ended, done, back, run=run)
         if exit_status:
             self._replies.park(delivery, ended.message, answer, back, exit_status=exit_status)
         else:
@@ -71,8 +92,9 @@ class Answers:
     def _answer_malformed(self, delivery: Delivery, task: str, error: MalformedMessage) -> None:
         reply_to, id = delivery.properties.reply_to, delivery.properties.correlation_id
         if isinstance(reply_to, str) and reply_to and isinstance(id, str) and id:
-            call = Call(id=id, task=task, body=NO_BODY, reply_to=reply_to)
-            self._replies.answer(call, ended_with(Outcome.RAISED, describe(error)), lambda: None)
+            call = Call(id=id, task=task, body=NO_BODY, reply_to=reply_to, is_job=topology.is_jobs_queue(reply_to))
+            ended = ended_with(Outcome.RAISED, describe(error))
+            self._replies.answer(call, ended, lambda: None, run=job_run.of_refusal(call, executions=0))
 
     # --- deliveries -------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from crew.worker.buffer import Buffer
 from crew.worker.canceled import CanceledCalls
 from crew.worker.ended import RUNS_ELSEWHERE
 from crew.worker.execution import ENDED, Execution
+from crew.worker.jobs import Jobs
 from crew.worker.lane import Lane
 from crew.worker.ledger import Ledger
 from crew.worker.reason import Reason
@@ -59,6 +60,7 @@ class TaskConsumer:
         lane: Lane,
         ledger: Ledger,
         canceled: CanceledCalls,
+        jobs: Jobs,
         grace: float,
         zombies: int,
         fixed_prefetch: int | None,
@@ -80,8 +82,8 @@ class TaskConsumer:
         self.is_stuck = False
         self._watchdog = Watchdog(lane, self, grace=grace)
         self._windows = Windows(link, self._tasks, self.on_delivery, slots=lane.slots, fixed=fixed_prefetch)
-        self._answers = Answers(replies, retries, self._windows, where=lane.stack if debug else None)
-        self._admission = Admission(ledger, canceled, self._answers, self._windows)
+        self._answers = Answers(replies, retries, jobs, self._windows, where=lane.stack if debug else None)
+        self._admission = Admission(ledger, canceled, self._answers, self._windows, jobs.briefings)
 
     def __repr__(self) -> str:
         return f"<TaskConsumer: {len(self._in_hand)} in hand, {len(self._buffer)} of them not started>"

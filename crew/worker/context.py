@@ -55,6 +55,7 @@ class Context:
         self.settings = SimpleNamespace()
         self.pubsub = ContextPubSub()
         self._call: Callable[..., NestedCall] | None = None
+        self._say: Callable[[Execution, Any], None] | None = None
 
     @property
     def headers(self) -> Headers:
@@ -70,6 +71,12 @@ class Context:
     def id(self) -> str:
         """The id of the call."""
         return self._execution.call.id
+
+    @property
+    def job(self) -> str | None:
+        """The uuid of the job that the task runs for; None in a call that is no job."""
+        call = self._execution.call
+        return call.id if call.is_job else None
 
     @property
     def task(self) -> str:
@@ -139,9 +146,31 @@ class Context:
             id=id,
         )
 
-    def bind(self, call: "Callable[..., NestedCall]") -> None:
-        """Make calls with `call` from now on."""
+    def progress(self, value: Any) -> None:
+        """Say how far the job is: its record has `value` until the next. In a call that is no job it does nothing.
+
+        It does not block, and may be called as often as one likes, also from threads and asyncio tasks that have the
+        task's context (`asyncio.to_thread`, `contextvars.copy_context().run`): some ten values a second leave, the
+        newest each time, and the last one before the end of the job. What a task says while it cleans up after an
+        interrupt is recorded, too.
+
+        Args:
+            value: anything that JSON carries, 64 KiB at most when it is encoded (and compressed, above 32 KiB).
+
+        Raises:
+            TooLarge: it has more.
+            SerializationError: JSON cannot carry it.
+            RuntimeError: no task runs here.
+        """
+        execution = self._execution
+        if self._say is None:
+            raise RuntimeError("context.progress can be used inside a running worker only")
+        self._say(execution, value)
+
+    def bind(self, call: "Callable[..., NestedCall]", say: "Callable[[Execution, Any], None]") -> None:
+        """Make calls with `call`, and say how far jobs are with `say`, from now on."""
         self._call = call
+        self._say = say
 
     def shield(self) -> Shield:
         """Put an interrupt off while something must not break, a commit say: `with context.shield(): ...`.

@@ -3,12 +3,10 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Final
 
 from crew.worker.consumer import TaskConsumer
-from crew.worker.replies import Replies
-from crew.worker.retries import Retries
 
 logger = logging.getLogger(__name__)
 
@@ -19,16 +17,16 @@ class Drain:
     """Empties a worker process. All of it on the I/O thread.
 
     Args:
+        outgoing: what has messages on their way, which should arrive.
         drain: seconds that what runs has, until it is interrupted.
         grace: seconds that it has then.
     """
 
     def __init__(
-        self, consumers: Sequence[TaskConsumer], replies: Replies, retries: Retries, *, drain: float, grace: float
+        self, consumers: Sequence[TaskConsumer], outgoing: Sequence[Sized], *, drain: float, grace: float
     ) -> None:
         self._consumers = consumers
-        self._replies = replies
-        self._retries = retries
+        self._outgoing = outgoing
         self._drain = drain
         self._grace = grace
         self._hurry = asyncio.Event()
@@ -65,7 +63,7 @@ class Drain:
         return any(consumer.has_work() for consumer in self._consumers)
 
     async def _flush(self) -> None:
-        """Let the replies and retries that are on their way arrive."""
+        """Let what is on its way arrive."""
         until = time.monotonic() + FLUSH_TIMEOUT
-        while (len(self._replies) or len(self._retries)) and time.monotonic() < until:
+        while any(map(len, self._outgoing)) and time.monotonic() < until:
             await asyncio.sleep(0.005)

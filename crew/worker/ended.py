@@ -65,5 +65,10 @@ def out_of_time(call: Call) -> Ended:
     """The end of a call that must not be started, as its deadline has passed."""
     if call.attempt > 1:  # a worker took it before
         return timed_out(f"task {call.task!r} has failed, and no worker took it in time to try it again")
+    return too_late(call)
+
+
+def too_late(call: Call) -> Ended:
+    """The end of a call that nobody has started in time."""
     told = Failure(type_name="ExpirationError", message=f"no worker took task {call.task!r} in time")
     return ended_with(Outcome.EXPIRED, told)

@@ -17,10 +17,12 @@ from crew.errors import Interrupt, TooLarge
 from crew.protocol import codec, deadline, failure, user_headers
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Call, Headers, Outcome
+from crew.worker import overstay
 from crew.worker.cancellation import Cancellation
 from crew.worker.ended import RUNS_ELSEWHERE, Ended, ended_with, out_of_time, timed_out, worker_lost
 from crew.worker.reason import Reason
 from crew.worker.running import running
+from crew.worker.said import Said
 from crew.worker.task import Task
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ class Execution:
         self.attempt = call.attempt + crashes
         self.headers: Headers = {}
         self.started: float | None = None  # time.monotonic()
+        self.started_at: float | None = None  # the same moment in epoch seconds
         self.limit: float | None = None  # time.monotonic(): when it must have ended
         self.run_time: float | None = None  # seconds in the lane: the I/O thread hears of its end later
         self.reason: Reason | None = None  # why it was interrupted
@@ -78,15 +81,14 @@ class Execution:
         self._box: dict[str, Any] = {}
 
     def __repr__(self) -> str:
-        state = (
-            "ended" if self.has_ended else "interrupted" if self.reason else "running" if self.started else "waiting"
-        )
+        state = "interrupted" if self.reason else "running" if self.started else "waiting"
+        state = "ended" if self.has_ended else state
         return f"<Execution of call {self.call.id} of task {self.task.name}: {state}>"
 
     @property
     def runs_once(self) -> bool:
         """Whether its delivery ends with its start, so that nobody runs it again when its process dies."""
-        return self.task.long or not self.call.persistent
+        return overstay.runs_once(self.call, self.task)
 
     def leave_slot(self) -> int | None:
         """Its slot of the ledger, to whoever asks first: lane and I/O thread may at the same time."""
@@ -98,9 +100,10 @@ class Execution:
     def begin(self) -> None:
         """The lane has taken it: its clock runs."""
         self.started = now = time.monotonic()
+        self.started_at = time.time()
         self.limit = deadline.run_limit(
             timeouts=(self.call.timeout, self.task.timeout),
-            deadline=None if self.call.deadline is None else now + self.call.deadline - time.time(),
+            deadline=None if self.call.deadline is None else now + self.call.deadline - self.started_at,
             started=now,
         )
 
@@ -149,11 +152,7 @@ class Execution:
         return is_past
 
     def _returned(self, value: object) -> Ended:
-        return Ended(
-            Outcome.RETURNED,
-            self._encoded(value),
-            user_headers.check(self.headers),
-        )
+        return Ended(Outcome.RETURNED, self._encoded(value), user_headers.check(self.headers))
 
     def _raised(self, error: Exception) -> None:
         """The task itself has failed, so that another run may help; it would decode and encode no better."""
@@ -220,6 +219,12 @@ class Execution:
         made: Cancellation = self._box.get("cancelled") or self._box.setdefault("cancelled", Cancellation())
         return made
 
+    @property
+    def said(self) -> Said:
+        """What its task says of its job; made when it is first asked for."""
+        made: Said = self._box.get("said") or self._box.setdefault("said", Said())
+        return made
+
     def where_stopped(self) -> str:
         """Where the interrupt met the task, as the text of a traceback; "" while it is still there."""
         error = self._stopped_by
@@ -275,7 +280,7 @@ def _interrupted(execution: Execution, reason: Reason) -> Ended:
             return timed_out(f"task {task!r} was interrupted after {ran:.3f} s{_waiting(execution.waits_for)}")
         case Reason.CANCELED:
             return ended_with(Outcome.CANCELED, Failure(type_name="Canceled", message=f"task {task!r} was cancelled"))
-        case Reason.DRAIN if execution.call.persistent and execution.task.long:
+        case Reason.DRAIN if execution.call.persistent and (execution.runs_once or execution.call.start_by is not None):
             return worker_lost(f"the worker of task {task!r} was stopped while it ran", retry_after=0.0)
         case Reason.DRAIN if execution.call.persistent:
             return RUNS_ELSEWHERE

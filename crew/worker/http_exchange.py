@@ -116,7 +116,6 @@ def _session(door: Door) -> ClientSession:
     """Of one request: no connection, cookie or address is another's. It costs 0.1 ms."""
     return ClientSession(
         connector=TCPConnector(resolver=door, socket_factory=door.open, use_dns_cache=False, force_close=True),
-        cookie_jar=aiohttp.DummyCookieJar(),
         timeout=ClientTimeout(total=None, sock_connect=None),  # whoever asks has a clock
         auto_decompress=False,  # it would unpack before anybody has counted
         trust_env=False,  # a proxy of the environment would connect to what was never checked

@@ -40,9 +40,14 @@ class Outgoing(msgspec.Struct, frozen=True):
     until: float | None = None
 
     @property
-    def is_parked(self) -> bool:
-        """Whether it is no reply, but a message that is given up."""
-        return self.queue == topology.PARKED
+    def own_queue(self) -> tuple[topology.Item, ...]:
+        """What to declare where its queue is not there; nothing for the queue of a client, who may have gone.
+
+        No message is given up for a queue that is nobody's alone: what is parked, and the replies to jobs.
+        """
+        if topology.is_jobs_queue(self.queue):
+            return topology.jobs_queue(self.queue.removeprefix(topology.JOBS_PREFIX))
+        return (topology.parked_queue(),) if self.queue == topology.PARKED else ()
 
 
 class Kept:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from crew.worker import death, obituary
+from crew.worker import death, job_run, obituary
 from crew.worker.execution import Execution
 from crew.worker.obituary import Obituary
 
@@ -188,7 +188,7 @@ class Ledger:
 
     def _write_obituary(self, slot: int, execution: Execution) -> None:
         """Before its key: a process may die between any two lines."""
-        data = obituary.written(execution.call) if execution.runs_once else b""
+        data = obituary.written(execution.call, job_run.begun(execution)) if execution.runs_once else b""
         if data:
             _OBITUARY.pack_into(self._memory, self._obituary_of(slot), len(data), 0, False, data)
         else:

@@ -9,11 +9,11 @@ from typing import Final
 
 import msgspec
 
-from crew.protocol.message import Call
+from crew.protocol.message import Call, Run
 from crew.worker import death
 from crew.worker.ended import NO_BODY, Ended, timed_out, worker_lost
 
-SIZE: Final = 1022  # bytes: three short strings of AMQP, the name of a task, and what tells them apart
+SIZE: Final = 1140  # bytes: three short strings of AMQP, the names of a task and a host, and what tells them apart
 
 
 class Obituary(msgspec.Struct, frozen=True, array_like=True):
@@ -22,6 +22,7 @@ class Obituary(msgspec.Struct, frozen=True, array_like=True):
     Attributes:
         status: how that process ended, as `death.exit_status` has it.
         is_overdue: whether the process was killed because this call went on too long.
+        run: where it was a job, its execution as far as it went.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Obituary(msgspec.Struct, frozen=True, array_like=True):
     persistent: bool
     status: str = ""
     is_overdue: bool = False
+    run: Run | None = None
 
     @property
     def call(self) -> Call:
@@ -42,6 +44,7 @@ class Obituary(msgspec.Struct, frozen=True, array_like=True):
             reply_to=self.reply_to,
             message_id=self.message_id,
             persistent=self.persistent,
+            is_job=self.run is not None,
         )
 
     def ended(self, host: str) -> Ended:
@@ -54,11 +57,16 @@ class Obituary(msgspec.Struct, frozen=True, array_like=True):
         )
 
 
-def written(call: Call) -> bytes:
-    """`call` as an obituary, not longer than SIZE; b"" where nobody waits for an answer."""
+def written(call: Call, run: Run | None = None) -> bytes:
+    """`call` as an obituary, not longer than SIZE; b"" where nobody waits for an answer.
+
+    Args:
+        run: where it is a job, the execution that begins.
+    """
     if call.reply_to is None:
         return b""
-    data = msgspec.msgpack.encode(Obituary(call.id, call.task, call.reply_to, call.message_id, call.persistent))
+    found = Obituary(call.id, call.task, call.reply_to, call.message_id, call.persistent, run=run)
+    data = msgspec.msgpack.encode(found)
     return data if len(data) <= SIZE else b""  # then its caller has his deadline
 
 

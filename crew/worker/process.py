@@ -6,7 +6,6 @@ pair: one byte a message, and its end means that the other is gone.
 
 import asyncio
 import faulthandler
-import functools
 import logging
 import os
 import signal
@@ -19,12 +18,15 @@ from crew.amqp import Consumer, Delivery, Link
 from crew.amqp.fault import LinkFault
 from crew.client.pubsub import PubSub
 from crew.protocol import codec, properties, topology, user_headers
-from crew.protocol.message import Event, Headers, new_id
+from crew.protocol.briefing import BRIEFED
+from crew.protocol.message import Control, Event, Headers, new_id
+from crew.worker.burials import Burials
 from crew.worker.canceled import CanceledCalls, reason_of
 from crew.worker.consumer import TaskConsumer
 from crew.worker.context import context
 from crew.worker.drain import Drain
 from crew.worker.frozen import BEAT_EVERY, DUMP_STACKS
+from crew.worker.jobs import Jobs
 from crew.worker.ledger import Ledger
 from crew.worker.mailbox import Mailbox
 from crew.worker.nested_calls import NestedCalls
@@ -72,7 +74,6 @@ class WorkerProcess:
         self._options = options
         self._supervisor = supervisor
         self._number, self._ledger = number, ledger
-        self._burying: set[int] = set()  # slots of the ledger whose callers are being told
         self._loop = asyncio.new_event_loop()
         self._mailbox = Mailbox(self._loop)
         self._stations = stations(registry, options, number=number, ledger=ledger, mailbox=self._mailbox)
@@ -157,6 +158,8 @@ class WorkerProcess:
         self._consuming.remember(Consumer(control.name, self._on_control, CONTROL_PREFETCH, is_only=True))
         self._replies = Replies(self._publishing, self.id)
         self._retries = Retries(self._publishing, self._replies)
+        self._burials = Burials(self._ledger, self._replies)
+        self._jobs = Jobs(self.id, names, publishing=self._publishing, replies=self._replies, mailbox=self._mailbox)
         self._pubsub = PubSub(self.id, publishing=self._publishing, consuming=self._consuming)
         decode = codec.decoder(self._options.broker.accept, self._options.broker.max_payload)
         self._nested = NestedCalls(
@@ -168,20 +171,20 @@ class WorkerProcess:
             max_message=self._options.broker.max_message,
             on_call=self._on_nested_call,
         )
-        context.bind(self._nested.call)
+        context.bind(self._nested.call, self._jobs.progress.say)
         for station in self._stations:
             station.open(
                 link=self._consuming,
                 replies=self._replies,
                 retries=self._retries,
+                jobs=self._jobs,
                 canceled=self._canceled,
                 on_worn_out=self._on_worn_out,
                 decode=decode,
                 max_message=self._options.broker.max_message,
             )
-        self._drain = Drain(
-            self._consumers, self._replies, self._retries, drain=self._options.drain, grace=self._options.grace
-        )
+        outgoing = self._jobs.progress, self._replies, self._retries
+        self._drain = Drain(self._consumers, outgoing, drain=self._options.drain, grace=self._options.grace)
         self._loop.add_reader(self._supervisor, self._on_supervisor)
         self._publishing.open()
         self._consuming.open()
@@ -196,7 +199,8 @@ class WorkerProcess:
         self._loop.call_later(BEAT_EVERY, self._beat)
 
     async def _close(self) -> None:
-        for stop in (*(consumer.stop for consumer in self._consumers), self._retries.stop, self._replies.stop):
+        stops = (self._jobs.stop, self._retries.stop, self._replies.stop)
+        for stop in (*(consumer.stop for consumer in self._consumers), *stops):
             stop()
         self._loop.remove_reader(self._supervisor)
         await self._nested.close()
@@ -211,6 +215,7 @@ class WorkerProcess:
         logger.info("serving %d %s: %s", count, "task" if count == 1 else "tasks", names)
         if lacks := topology.shortcoming(self._options.broker.queue_type, self._consuming.broker_version):
             logger.info("%s", lacks)
+        self._jobs.briefings.on_ready()
         self._nested.send_waiting()
         self._tell(READY)
 
@@ -220,6 +225,7 @@ class WorkerProcess:
 
     def _send_waiting(self) -> None:
         self._replies.send_waiting()
+        self._jobs.briefings.ask()
         self._nested.send_waiting()
 
     def _on_nested_call(self) -> None:
@@ -227,20 +233,27 @@ class WorkerProcess:
             consumer.on_nested_call()
 
     def _on_lost(self, fault: LinkFault) -> None:
+        self._jobs.briefings.on_lost()
         for consumer in self._consumers:
             consumer.on_lost(fault.patience)
 
     def _on_control(self, delivery: Delivery) -> None:
-        """Nobody wants the answer to a call any longer."""
+        """Nobody wants the answer to a call any longer; or all such calls were told."""
         try:
             control = properties.to_control(delivery.properties)
-            self._canceled.add(control)
-            for consumer in self._consumers:
-                consumer.cancel(control.id, reason_of(control), deadline=control.deadline)
+            if control.reason == BRIEFED:
+                self._jobs.briefings.on_answer(control.id)
+            else:
+                self._cancel(control)
         except properties.MalformedMessage as error:
             logger.warning("a control message is dropped: %s", error)
         finally:
             delivery.ack()
+
+    def _cancel(self, control: Control) -> None:
+        self._canceled.add(control)
+        for consumer in self._consumers:
+            consumer.cancel(control.id, reason_of(control), deadline=control.deadline)
 
     def _on_worn_out(self) -> None:
         """Something runs on that nothing ends: the process finishes the rest, and is replaced."""
@@ -258,24 +271,11 @@ class WorkerProcess:
             logger.error("the supervisor is gone: draining")
             self._loop.remove_reader(self._supervisor)
         if BURY in told:
-            self._bury()
+            self._burials.look()
         if HURRY in told:
             self._drain.hurry()
         if told.strip(BURY) or not told:
             self._told.set()
-
-    def _bury(self) -> None:
-        """Tell the callers of what has died with its process; where the broker is away, when it is back."""
-        for slot, one in self._ledger.untold().items():
-            if slot not in self._burying:
-                self._burying.add(slot)
-                ended = one.ended(socket.gethostname())
-                logger.warning("call %s is answered: %s", one.id, ended.message)
-                self._replies.answer(one.call, ended, functools.partial(self._on_buried, slot))
-
-    def _on_buried(self, slot: int) -> None:
-        self._ledger.bury(slot)
-        self._burying.discard(slot)
 
     def _on_signal(self, *_: object) -> None:
         """SIGTERM straight to this process means the same as from the supervisor."""

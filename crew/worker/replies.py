@@ -18,7 +18,7 @@ from crew.amqp import ConfirmStatus, Delivery, Link
 from crew.errors import ConnectionError, TooLarge
 from crew.protocol import failure, properties, topology, user_headers
 from crew.protocol.failure import Failure
-from crew.protocol.message import Call, Outcome, Reply
+from crew.protocol.message import Body, Call, Outcome, Reply, Run
 from crew.worker.ended import NO_BODY, Ended, ended_with
 from crew.worker.kept import Kept, Outgoing
 
@@ -53,12 +53,21 @@ class Replies:
         """Those for which a process that ends should wait: not for clients that have gone."""
         return len(self._kept) + self._unconfirmed
 
-    def answer(self, call: Call, ended: Ended, on_sent: OnSent, on_dropped: OnSent = lambda: None) -> None:
+    def answer(
+        self,
+        call: Call,
+        ended: Ended,
+        on_sent: OnSent,
+        on_dropped: OnSent = lambda: None,
+        *,
+        run: Run | None = None,
+    ) -> None:
         """Send the reply to `call`.
 
         Args:
             on_sent: called when the broker has it, or nobody wants it.
             on_dropped: called where it waits for the broker and there is no room for it any longer.
+            run: where the call is a job, its execution.
         """
         if call.reply_to is None or ended.outcome is None:
             on_sent()
@@ -68,35 +77,29 @@ class Replies:
             outcome=ended.outcome,
             body=ended.body,
             persistent=call.persistent,
-            worker=None if ended.outcome is Outcome.RETURNED else self._worker,
+            worker=None if ended.outcome is Outcome.RETURNED and run is None else self._worker,
             message_id=call.message_id,
+            run=run,
             headers=ended.headers,
         )
         of_reply, body = properties.of_reply(reply), ended.body.data
-        instead = functools.partial(self._answer_too_large, call, len(body), on_sent)
+        instead = functools.partial(self._answer_too_large, call, len(body), on_sent, run)
         is_small = ended.outcome is not Outcome.RETURNED
         self._send(Outgoing(call.reply_to, of_reply, body, on_sent, None if is_small else instead, on_dropped))
 
-    def _answer_too_large(self, call: Call, size: int, on_sent: OnSent) -> None:
+    def _answer_too_large(self, call: Call, size: int, on_sent: OnSent, run: Run | None) -> None:
         message = (
             f"the value of task {call.task!r} has {size} bytes, more than the broker takes in one message: its "
             "max_message_size is smaller than CREW_MAX_MESSAGE of the worker"
         )
         told = Failure(type_name=failure.type_name(TooLarge()), message=message)
-        self.answer(call, ended_with(Outcome.RAISED, told), on_sent)
+        self.answer(call, ended_with(Outcome.RAISED, told), on_sent, run=run)
 
-    def announce(self, call: Call) -> bool:
+    def announce(self, call: Call, run: Run | None = None) -> bool:
         """Tell the client that its call has started; False where the broker is away: try again while it runs."""
         if call.reply_to is None:
             return True
-        reply = Reply(
-            id=call.id,
-            outcome=Outcome.STARTED,
-            body=NO_BODY,
-            persistent=False,
-            worker=self._worker,
-            message_id=call.message_id,
-        )
+        reply = self._word(call, Outcome.STARTED, NO_BODY, run)
         try:
             self._link.publish(
                 topology.DEFAULT_EXCHANGE, call.reply_to, properties.of_reply(reply), b"", mandatory=False
@@ -104,6 +107,29 @@ class Replies:
         except ConnectionError:
             return False
         return True
+
+    def tell_progress(self, call: Call, body: Body, run: Run | None) -> None:
+        """Send what the task of `call` says of it; where the broker is away, when it is back."""
+        if call.reply_to is not None:
+            of_reply = properties.of_reply(self._word(call, Outcome.PROGRESS, body, run))
+            self._send(Outgoing(call.reply_to, of_reply, body.data, lambda: None, None))
+
+    def _word(self, call: Call, outcome: Outcome, body: Body, run: Run | None) -> Reply:
+        """A reply that is no end: the next one may make it good where it is lost with the broker."""
+        return Reply(
+            id=call.id,
+            outcome=outcome,
+            body=body,
+            persistent=False,
+            worker=self._worker,
+            message_id=call.message_id,
+            run=run,
+        )
+
+    @property
+    def can_leave(self) -> bool:
+        """Whether what is sent now need not wait for the broker."""
+        return self._link.is_ready
 
     def park(
         self, delivery: Delivery, reason: str, on_sent: OnSent, on_dropped: OnSent, *, exit_status: str = ""
@@ -174,7 +200,7 @@ class Replies:
                 self._send_again_soon()
             case ConfirmStatus.CONFIRMED:
                 message.on_sent()
-            case ConfirmStatus.RETURNED if message.is_parked or message.returns < len(RETURNED_AGAIN_AFTER):
+            case ConfirmStatus.RETURNED if message.own_queue or message.returns < len(RETURNED_AGAIN_AFTER):
                 self._send_returned_soon(number, message)
             case _:
                 logger.info("a reply is dropped, as its client is gone: %s was %s", message.queue, status.value)
@@ -199,7 +225,7 @@ class Replies:
         """
         wait = RETURNED_AGAIN_AFTER[min(message.returns, len(RETURNED_AGAIN_AFTER) - 1)]
         message = msgspec.structs.replace(message, returns=message.returns + 1)
-        if not message.is_parked:
+        if not message.own_queue:
             message.on_sent()
             message = msgspec.structs.replace(message, on_sent=lambda: None, on_dropped=lambda: None)
         task = asyncio.get_running_loop().create_task(self._send_returned(number, message, wait))
@@ -208,10 +234,10 @@ class Replies:
 
     async def _send_returned(self, number: int, message: Outgoing, wait: float) -> None:
         try:
-            if not message.is_parked or message.returns > 1:
+            if not message.own_queue or message.returns > 1:
                 await asyncio.sleep(wait)
-            if message.is_parked:  # nobody else declares it
-                await self._link.declare_once(topology.parked_queue())
+            if message.own_queue:
+                await self._link.declare_once(*message.own_queue)
         except ConnectionError as error:
             logger.debug("%s waits for the next connection: %s", message.queue, error)
         self._publish(number, message)
@@ -219,4 +245,4 @@ class Replies:
 
 def _patient_until(message: Outgoing) -> float:
     """When it is given up where its queue refuses it (time.monotonic())."""
-    return math.inf if message.is_parked else time.monotonic() + REFUSED_FOR
+    return math.inf if message.own_queue else time.monotonic() + REFUSED_FOR

@@ -18,6 +18,7 @@ from crew.amqp import ConfirmStatus, Link
 from crew.errors import ConnectionError
 from crew.protocol import deadline, properties, topology, user_headers
 from crew.protocol.message import Call, Outcome
+from crew.worker import job_run
 from crew.worker.ended import Ended
 from crew.worker.execution import Execution
 from crew.worker.replies import Replies
@@ -80,7 +81,7 @@ class Retries:
             logger.warning("call %s of %s is not run again: the broker did not take it in time", call.id, call.task)
         except Exception:
             logger.exception("call %s of %s is not run again", call.id, call.task)
-        self._replies.answer(call, ended, on_sent)
+        self._replies.answer(call, ended, on_sent, run=job_run.ended(execution))
 
     async def _is_sent(self, execution: Execution, ended: Ended, on_sent: OnSent) -> bool:
         """Whether the broker has it, or will deliver it again by itself."""
@@ -106,7 +107,8 @@ class Retries:
     def _on_confirmed(self, execution: Execution, on_sent: OnSent) -> None:
         on_sent()
         if execution.call.attempt == 1 and not execution.is_announced:
-            self._replies.announce(execution.call)  # a client whose time is up should know that a worker took it
+            # A client whose time is up should know that a worker took it.
+            self._replies.announce(execution.call, job_run.begun(execution))
 
     async def _publish(self, call: Call, delay_ms: int, way_back: str) -> ConfirmStatus | None:
         """The broker's word on `call`, by the queue `way_back`; None where it could not be asked."""
@@ -139,8 +141,8 @@ class Retries:
 
 
 def _sendable(call: Call) -> Call:
-    """`call` without headers of another sender that would break the connection."""
-    return msgspec.structs.replace(call, headers=user_headers.sendable(call.headers))
+    """`call` without headers of another sender that would break the connection; it has been started in time."""
+    return msgspec.structs.replace(call, headers=user_headers.sendable(call.headers), start_by=None)
 
 
 def _next_attempt(call: Call) -> Call:

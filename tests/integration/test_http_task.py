@@ -137,6 +137,17 @@ async def test_a_canceled_request_closes_its_connection_and_sends_a_delete_with_
 
 
 @pytest.mark.gen_test
+async def test_a_delete_has_time_though_its_job_is_interrupted_every_second(broker_url: str, worker: Process) -> None:
+    async with http_site() as site, Client(broker_url) as client:
+        call = perform(client, site.url("/stubborn?for=1.3"))
+        await until(lambda: site.seen)
+        call.cancel()
+        await until(lambda: len(site.seen) == 2)
+        await asyncio.sleep(max(0.0, site.seen[1].when + 1.25 - time.monotonic()))
+        assert len(site.left) == 1  # the first
+
+
+@pytest.mark.gen_test
 async def test_a_delete_that_nobody_answers_keeps_no_slot_for_long(own_processes: Processes, own_url: str) -> None:
     worker = own_processes.crew("worker", "--http", "--allow-host=127.0.0.1", "--concurrency=1", "--grace=0.3")
     worker.says("serving")

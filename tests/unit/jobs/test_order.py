@@ -101,7 +101,7 @@ def test_the_same_request_has_the_same_fingerprint_and_another_one_has_not() -> 
 
     assert fingerprint() == fingerprint()
     assert fingerprint(headers={"a": 1, "b": 2}) == fingerprint(headers={"b": 2, "a": 1})
-    others = [
+    others: list[dict[str, Any]] = [
         {"data": 2},
         {"priority": 1},
         {"timeout": 5},
@@ -115,5 +115,5 @@ def test_the_same_request_has_the_same_fingerprint_and_another_one_has_not() -> 
 
 
 def test_a_url_job_waits_for_a_worker_whatever_is_said() -> None:
-    assert order(HTTP_TASK).job.wait_for_worker
+    assert order(HTTP_TASK, {"url": "http://example.com/"}).job.wait_for_worker
     assert order("t", wait_for_worker=True).job.wait_for_worker

@@ -17,7 +17,9 @@ from crew.worker.buffer import Buffer
 from crew.worker.canceled import CanceledCalls
 from crew.worker.consumer import TaskConsumer
 from crew.worker.execution import Execution
+from crew.worker.jobs import Jobs
 from crew.worker.ledger import Ledger
+from crew.worker.mailbox import Mailbox
 from crew.worker.replies import Replies
 from crew.worker.retries import Retries
 from crew.worker.retry import Retry
@@ -56,6 +58,7 @@ class Worker:
         grace: float = 5.0,
         zombies: int = 1,
         debug: bool = False,
+        is_briefed: bool = True,
     ) -> None:
         self.publishing, self.consuming = FakeLink(), FakeLink()
         replies = Replies(self.publishing.as_link(), "w")
@@ -65,6 +68,15 @@ class Worker:
         self.ledger = Ledger(1, 100)
         self.canceled = CanceledCalls()
         self.worn_out = 0
+        self.jobs = Jobs(
+            "w",
+            ["t", "other"],
+            publishing=self.publishing.as_link(),
+            replies=replies,
+            mailbox=Mailbox(asyncio.get_running_loop()),
+        )
+        if is_briefed:
+            self.jobs.stop()
         self.consumer = TaskConsumer(
             [a_task(lambda data: data and int(data), name=name, retry=retry, long=long) for name in ("t", "other")],
             link=self.consuming.as_link(),
@@ -74,6 +86,7 @@ class Worker:
             lane=self.lane,
             ledger=self.ledger,
             canceled=self.canceled,
+            jobs=self.jobs,
             grace=grace,
             zombies=zombies,
             fixed_prefetch=prefetch,

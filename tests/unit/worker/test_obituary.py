@@ -1,10 +1,12 @@
 """What an answer needs when the process of a call has died."""
 
+import time
+
 import msgspec
 import pytest
 
 from crew.protocol import failure
-from crew.protocol.message import Outcome
+from crew.protocol.message import Outcome, Run
 from crew.worker import obituary
 from crew.worker.ended import NO_BODY
 from tests.unit.deliveries import an_execution
@@ -33,14 +35,16 @@ def test_nothing_is_kept_of_a_call_that_wants_no_answer() -> None:
     assert obituary.written(msgspec.structs.replace(CALL, reply_to=None)) == b""
 
 
-@pytest.mark.parametrize("excess", [0, 4])
+@pytest.mark.parametrize("excess", [0, 8])
 def test_whatever_names_amqp_allows_there_is_room_for_and_not_for_more(excess: int) -> None:
     longest = "x" * 255
     call = msgspec.structs.replace(
         CALL, id=longest, reply_to=longest, message_id=longest, task="t" * (244 + excess), persistent=False
     )
-    data = obituary.written(call)
+    run = Run(host="h" * 64 + ":4194304", started=time.time(), attempt=2**31)
+    data = obituary.written(call, run)
     if excess:
         assert data == b""
     else:
-        assert obituary.read(data, status="", is_overdue=False).call == call
+        found = obituary.read(data, status="", is_overdue=False)
+        assert (found.call, found.run) == (msgspec.structs.replace(call, is_job=True), run)

@@ -12,6 +12,7 @@ from crew.protocol.message import Call, Outcome, Reply
 from crew.settings import load
 from crew.worker.async_lane import AsyncLane
 from crew.worker.canceled import CanceledCalls
+from crew.worker.jobs import Jobs
 from crew.worker.ledger import Ledger
 from crew.worker.mailbox import Mailbox
 from crew.worker.options import Options
@@ -48,6 +49,7 @@ class InputOutput:
                     link=FakeLink().as_link(),
                     replies=replies,
                     retries=Retries(self.publishing.as_link(), replies),
+                    jobs=Jobs("w", [], publishing=self.publishing.as_link(), replies=replies, mailbox=self.mailbox),
                     canceled=CanceledCalls(),
                     on_worn_out=lambda: self.worn_out.append("worn out"),
                 )
