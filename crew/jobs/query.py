@@ -119,7 +119,8 @@ def _newest(statuses: tuple[JobStatus, ...], asked: frozenset[str]) -> Select[An
     Each status has its newest jobs at the end of an index, and the newest of those are the page: however many jobs
     there are, nothing is sorted but a page of each. To make the statement takes ten times as long as to run it.
     """
-    limit = bindparam("limit", type_=Integer)
+    # A number in the text: PostgreSQL plans a statement anew each time where it must guess how much of it is wanted.
+    limit = bindparam("limit", type_=Integer, literal_execute=True)
     meant = [jobs.c.task == bindparam("task")] if "task" in asked else []
     if "id" in asked:
         place = bindparam("created", type_=jobs.c.created.type), bindparam("id", type_=jobs.c.id.type)

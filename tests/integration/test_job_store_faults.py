@@ -1,0 +1,169 @@
+"""A job store that cannot be used says so in one sentence; one that went away is used again when it is back."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Column, Connection, Integer, text
+
+from crew import ConnectionError, CrewError, SettingsError
+from crew.jobs import schema
+from crew.jobs.job import JobStatus
+from crew.jobs.query import JobQuery
+from crew.jobs.store import JobStore
+from tests.integration.stores import added, opened, succeeded
+from tests.integration.test_job_store import url
+from tests.postgresql import PASSWORD, Server
+
+__all__ = ["url"]  # a fixture
+
+SECRETS = (PASSWORD, "secret", "p%3Aa")
+
+
+async def refusal(url: str) -> tuple[type[CrewError], str]:
+    """What opening a store raises; it holds no password, and is one line."""
+    store = JobStore(url)
+    with pytest.raises(CrewError) as caught:
+        await store.open()
+    await store.close()
+    told = str(caught.value)
+    assert "\n" not in told
+    assert not any(secret in told + repr(store) for secret in SECRETS)
+    return type(caught.value), told
+
+
+# --- what cannot be used --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_a_server_that_does_not_let_us_in_is_a_matter_of_settings(postgresql: Server) -> None:
+    kind, told = await refusal(postgresql.url(password="secret"))
+    assert kind is SettingsError
+    assert told.endswith('cannot be used: password authentication failed for user "crew"')
+    kind, told = await refusal(postgresql.url("nowhere"))
+    assert kind is SettingsError
+    assert told.endswith('cannot be used: database "nowhere" does not exist')
+
+
+@pytest.mark.gen_test
+async def test_a_server_that_is_not_there_is_away(postgresql: Server) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        there = postgresql.url().replace(f":{postgresql.port}/", f":{taken.getsockname()[1]}/")
+        kind, told = await refusal(there)
+    assert kind is ConnectionError
+    assert "cannot be used" in told
+
+
+@pytest.mark.gen_test
+async def test_the_url_is_read_as_psql_reads_it(postgresql: Server, postgresql_url: str) -> None:
+    plain, old = f"{postgresql_url}?sslmode=disable", postgresql_url.replace("postgresql://", "postgres://")
+    async with opened(plain, old) as two:
+        assert two[0].id == two[1].id
+    kind, _ = await refusal(f"{postgresql_url}?sslmode=require&password=secret")  # the server has no TLS
+    assert kind is ConnectionError
+
+
+@pytest.mark.gen_test
+async def test_a_file_that_is_no_database_and_one_that_cannot_be_written_are_matters_of_settings(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "letter").write_text("Dear reader\n" * 500)
+    kind, told = await refusal(f"sqlite:///{tmp_path}/letter")
+    assert (kind, told) == (
+        SettingsError,
+        f"the job store sqlite:///{tmp_path}/letter cannot be used: file is not a database",
+    )
+    async with opened(f"sqlite:///{tmp_path}/jobs.db"):
+        pass
+    with pytest.raises(CrewError, match="attempt to write a readonly database"):
+        async with opened(f"sqlite:///file:{tmp_path}/jobs.db?mode=ro&uri=true") as [store]:
+            await added(store)
+
+
+# --- versions -------------------------------------------------------------------------------------------------------
+
+
+def add_column(connection: Connection) -> None:
+    """What the second version of the tables might be."""
+    connection.execute(text("ALTER TABLE crew_jobs ADD COLUMN weight INTEGER"))
+
+
+@pytest.fixture
+def newer(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Turn this crew into one that knows one more version of the tables."""
+
+    def upgrade() -> None:
+        monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, add_column))
+
+    return upgrade
+
+
+@pytest.mark.gen_test
+async def test_a_store_of_an_older_version_is_migrated_with_its_jobs_also_by_two_gateways_at_once(
+    url: str, newer: Callable[[], None]
+) -> None:
+    async with opened(url) as [store]:
+        before = [await added(store) for _ in range(3)]
+        await store.settle([succeeded(before[0])])
+        known = await store.several([one.id for one in before])
+        id = store.id
+    newer()
+    stores = [JobStore(url) for _ in range(2)]
+    await asyncio.gather(*(store.open() for store in stores))
+    assert [store.id for store in stores] == [id, id]
+    assert {one.id: one for one in await stores[1].several([one.id for one in before])} == {
+        one.id: one for one in known
+    }
+    await added(stores[0])
+    for store in stores:
+        await store.close()
+
+
+@pytest.mark.gen_test
+async def test_gateways_that_make_the_tables_at_the_same_time_have_one_store(url: str) -> None:
+    stores = [JobStore(url) for _ in range(4)]
+    await asyncio.gather(*(store.open() for store in stores))
+    assert len({store.id for store in stores}) == 1
+    for store in stores:
+        await added(store)
+    assert await stores[0].counts() == {JobStatus.QUEUED: 4}
+    for store in stores:
+        await store.close()
+
+
+@pytest.mark.gen_test
+async def test_a_store_that_a_newer_crew_has_made_is_refused(
+    url: str, newer: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "STEPS", (*schema.STEPS, add_column))
+        weight = Column("weight", Integer)
+        async with opened(url):
+            assert weight.name not in schema.jobs.c  # this crew's own tables stay as they are
+    kind, told = await refusal(url)
+    assert kind is SettingsError
+    assert told == (
+        "the job store has version 2, made by a newer crew; this one knows 1: upgrade crew, or give it another database"
+    )
+
+
+# --- a server that goes away and comes back --------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_server_that_was_killed_and_is_back_is_used_again_and_has_lost_nothing(own_postgresql: Server) -> None:
+    async with opened(own_postgresql.make_database()) as [store]:
+        await asyncio.gather(*(store.page(JobQuery()) for _ in range(10)))  # all connections are there
+        jobs = [await added(store) for _ in range(20)]
+        own_postgresql.kill()
+        for attempt in (store.get(jobs[0].id), store.settle([succeeded(jobs[0])]), added(store)):
+            with pytest.raises(ConnectionError, match="the job store postgresql://crew:"):
+                await attempt
+        own_postgresql.start()
+
+        assert (await store.settle([succeeded(jobs[0])]))[0].was is JobStatus.QUEUED
+        assert {one.id for one in await store.several([one.id for one in jobs])} == {one.id for one in jobs}
+        assert await store.counts() == {JobStatus.SUCCESS: 1, JobStatus.QUEUED: 19}
