@@ -9,12 +9,12 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Column, ColumnElement, Integer, Select, bindparam, func, select, tuple_, union_all
+from sqlalchemy import Column, ColumnElement, Integer, Select, String, bindparam, func, select, tuple_, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crew.jobs import rows
 from crew.jobs.job import Job, JobStatus
-from crew.jobs.schema import GIVEN_UP, has_status, jobs
+from crew.jobs.schema import GIVEN_UP, TASK_AND_STATUS, has_status, jobs
 
 PAGE: Final = 50  # jobs, unless asked otherwise
 MAX_PAGE: Final = 500
@@ -121,13 +121,14 @@ def _newest(statuses: tuple[JobStatus, ...], asked: frozenset[str]) -> Select[An
     """
     # A number in the text: PostgreSQL plans a statement anew each time where it must guess how much of it is wanted.
     limit = bindparam("limit", type_=Integer, literal_execute=True)
-    meant = [jobs.c.task == bindparam("task")] if "task" in asked else []
+    of = [bindparam("task", type_=String) + f" {status}" == TASK_AND_STATUS for status in statuses]
+    of = of if "task" in asked else [has_status(status) for status in statuses]
+    meant: list[ColumnElement[bool]] = []
     if "id" in asked:
         place = bindparam("created", type_=jobs.c.created.type), bindparam("id", type_=jobs.c.id.type)
         meant.append(tuple_(jobs.c.created, jobs.c.id) < tuple_(*place))
     parts = [
-        select(*rows.WITHOUT_BODIES).where(has_status(status), *meant).order_by(*_newest_first(jobs.c)).limit(limit)
-        for status in statuses
+        select(*rows.WITHOUT_BODIES).where(one, *meant).order_by(*_newest_first(jobs.c)).limit(limit) for one in of
     ]
     if len(parts) == 1:
         return parts[0]
