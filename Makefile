@@ -4,7 +4,8 @@ PYTHON := .venv/bin/python
 CREW := .venv/bin/crew
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format unit soak chaos test-brokers bench interrupts clean rabbitmq rabbitmq-unless-url chromium
+.PHONY: help run test check format unit soak chaos test-brokers bench bench-jobs interrupts clean
+.PHONY: rabbitmq rabbitmq-unless-url postgresql chromium
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 14
@@ -19,7 +20,7 @@ run: .venv/installed rabbitmq-unless-url ## a broker, two workers and the quicks
 	    'or try: $(CREW) call stat' ''
 	@exec $(CREW) dev examples/quickstart/worker.py --gateway examples/quickstart/master.py --processes 2
 
-test: .venv/installed rabbitmq chromium ## the tests, but for those of make chaos
+test: .venv/installed rabbitmq postgresql chromium ## the tests, but for those of make chaos
 	@$(PYTHON) -m pytest
 
 check: .venv/installed ## style, types, import contracts
@@ -35,10 +36,10 @@ format: .venv/installed ## let ruff mend what it can
 unit: .venv/installed ## the tests that need no broker
 	@$(PYTHON) -m pytest tests/unit
 
-soak: .venv/installed rabbitmq ## the tests that repeat something, ten times as often
+soak: .venv/installed rabbitmq postgresql ## the tests that repeat something, ten times as often
 	@$(PYTHON) -m pytest --soak --chaos -m soak
 
-chaos: .venv/installed rabbitmq ## brokers and processes that die, one after another
+chaos: .venv/installed rabbitmq postgresql ## brokers and processes that die, one after another
 	@$(PYTHON) -m pytest --chaos -m chaos
 
 test-brokers: .venv/installed ## the integration tests on newer versions of RabbitMQ; needs root and debootstrap
@@ -50,6 +51,9 @@ test-brokers: .venv/installed ## the integration tests on newer versions of Rabb
 
 bench: .venv/installed rabbitmq-unless-url ## what a round trip costs, beside bare pika
 	@$(PYTHON) benchmarks/rpc.py
+
+bench-jobs: .venv/installed rabbitmq-unless-url ## jobs a second, and how late who waits for one is woken
+	@$(PYTHON) benchmarks/jobs.py
 
 interrupts: .venv/installed rabbitmq-unless-url ## when a task that hangs is interrupted, whatever it hangs in
 	@$(PYTHON) benchmarks/interrupt.py
@@ -71,6 +75,9 @@ rabbitmq: .venv/installed
 
 rabbitmq-unless-url: .venv/installed
 	@[ -n "$$CREW_AMQP_URL" ] || tools/rabbitmq
+
+postgresql:
+	@tools/postgresql
 
 chromium:
 	@tools/chromium

@@ -10,7 +10,9 @@
     │   ├── Canceled            somebody cancelled the call
     │   ├── WorkerLost          the process that ran it died or stopped, and it is not run again
     │   └── Overloaded          refused, because too much is waiting already
-    ├── ConnectionError         the broker is away                      (also builtins.ConnectionError)
+    ├── UnknownJob              there is no job with this id
+    ├── KeyReused               an idempotency key that was used for something else
+    ├── ConnectionError         the broker, or the job store, is away   (also builtins.ConnectionError)
     ├── SerializationError      a payload that its content type cannot carry
     │   └── TooLarge            a payload of more bytes than a message may have
     └── SettingsError           a setting that cannot work
@@ -153,8 +155,16 @@ class Overloaded(TaskError):
     summary = "The call was refused, because too much is waiting already."
 
 
+class UnknownJob(CrewError):
+    """There is no job with this id: there never was, or it was deleted when its time to live was over."""
+
+
+class KeyReused(CrewError, ValueError):
+    """An idempotency key that was used for something else."""
+
+
 class ConnectionError(CrewError, builtins.ConnectionError):
-    """The broker is away."""
+    """The broker, or the job store, is away."""
 
 
 class SerializationError(CrewError, ValueError):

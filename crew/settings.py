@@ -16,6 +16,7 @@ from crew.broker_url import LONGEST_HEARTBEAT, BrokerUrl
 from crew.broker_url import redacted as redacted
 from crew.errors import SettingsError
 
+DEFAULT_DATABASE: Final = "sqlite:///.crew/jobs.db"
 DEFAULT_URL: Final = "amqp://guest:guest@127.0.0.1:5672/"
 PRIVATE_NODE_URL: Final = Path(".crew", "broker", "url")  # written by `crew broker start`
 RELOAD: Final = "CREW_WORKER_RELOAD"
@@ -99,6 +100,17 @@ def load(
         heartbeat=_heartbeat(urls, environ),
         queue_type=_queue_type(queue_type, environ.get("CREW_QUEUE_TYPE")),
     )
+
+
+def database_url(url: str | None = None) -> str:
+    """Where jobs are recorded: `url`, else `CREW_DATABASE`, else a file below the current folder."""
+    return url or os.environ.get("CREW_DATABASE") or DEFAULT_DATABASE
+
+
+def allow_hosts(given: Sequence[str] = (), *, environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """The hosts that URL jobs may reach though they are internal: those `given`, else `CREW_ALLOW_HOSTS`, else none."""
+    of_environment = (os.environ if environ is None else environ).get("CREW_ALLOW_HOSTS", "")
+    return tuple(given) or tuple(filter(None, map(str.strip, of_environment.split(","))))
 
 
 def reload_state() -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from tornado.ioloop import IOLoop
 
-pytest_plugins = ["tests.broker"]
+pytest_plugins = ["tests.broker", "tests.postgresql"]
 
 SOAK_FACTOR = 10
 

@@ -8,7 +8,7 @@ import click
 from crew import __version__
 
 COMMANDS: Final = {
-    "worker": "Serve the tasks of a file or a module.",
+    "worker": "Serve the tasks of a file or a module, or URL jobs.",
     "call": "Call a task, and print its value as JSON.",
     "publish": "Publish on a topic.",
     "subscribe": "Print the events of topics, one line of JSON each.",

@@ -1,4 +1,4 @@
-"""`crew worker`: serve the tasks of a file or a module."""
+"""`crew worker`: serve the tasks of a file or a module, URL jobs, or both."""
 
 import sys
 from typing import Any, Final
@@ -23,25 +23,32 @@ class _KeepsArguments(click.Command):
 
 
 @click.command("worker", cls=_KeepsArguments)
-@click.argument("name", metavar="FILE_OR_MODULE")
+@click.argument("name", metavar="[FILE_OR_MODULE]", required=False)
 @worker_options
 @click.pass_context
-def command(ctx: click.Context, /, *, name: str, **flags: Any) -> None:
-    """Serve the tasks of a file or a module.
+def command(ctx: click.Context, /, *, name: str | None, **flags: Any) -> None:
+    """Serve the tasks of a file or a module, or URL jobs.
 
     It is run as `python FILE` or `python -m MODULE` would run it: where it calls run(), with the settings there; else
     its tasks are served without settings. The exit status is 0 after a drain, 2 after wrong usage, 70 where nothing
     could start, 78 where no other attempt would help: a refused login, two tasks of one name, a file that cannot run.
     """
-    arguments = ctx.obj
-    arguments.remove(name)
+    if name is None and not flags["http"]:
+        raise click.UsageError("Missing argument 'FILE_OR_MODULE', or --http to serve URL jobs alone.")
     with reported():
-        code = source.find(name)
-        try:
-            code.run(arguments)  # does not come back where it calls run()
-        except SettingsError:
-            raise
-        except Exception as error:
-            click.echo(f"{code.traceback_of(error)}\ncrew: {name} cannot be run", err=True)
-            sys.exit(_CANNOT_RUN)
+        if name is not None:
+            _run_code(name, ctx.obj)
         sys.exit(start({}, **flags))
+
+
+def _run_code(name: str, arguments: list[str]) -> None:
+    """Does not come back where it calls run()."""
+    arguments.remove(name)
+    code = source.find(name)
+    try:
+        code.run(arguments)
+    except SettingsError:
+        raise
+    except Exception as error:
+        click.echo(f"{code.traceback_of(error)}\ncrew: {name} cannot be run", err=True)
+        sys.exit(_CANNOT_RUN)

@@ -125,7 +125,7 @@ class Calls:
             call = self._pending.get(reply.id)
             if call is None or reply.message_id not in (None, call.message.message_id):  # of one that had its id before
                 self._on_late_reply(reply)
-            elif isinstance(reply, Reply) and reply.outcome in (Outcome.STARTED, Outcome.PROGRESS):
+            elif isinstance(reply, Reply) and not reply.outcome.is_end:
                 call.has_started = True
             else:
                 headers = reply.headers if isinstance(reply, Reply) else None

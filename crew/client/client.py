@@ -10,17 +10,17 @@ from crew import settings as settings_module
 from crew.client.call import OnAnswer, PendingCall
 from crew.client.caller import Caller
 from crew.client.identity import identity
-from crew.client.links import Links, has_running_loop
+from crew.client.links import Links
 from crew.client.parallel import Parallel
 from crew.client.pending import MAX_BYTES, check_limit
+from crew.client.publishing import Publishing
 from crew.client.pubsub import PubSub
 from crew.client.scope import current
-from crew.client.subscription import OnEvent, Subscription
-from crew.protocol import codec, deadline, topology, user_headers
-from crew.protocol.message import Event, Headers
+from crew.client.submitting import Store, Submitting
+from crew.protocol import codec, deadline
+from crew.protocol.message import Headers
 
 MAX_PENDING: Final = 10_000  # calls
-PUBLISH_TIMEOUT: Final = 10.0  # seconds
 DRAIN_TIMEOUT: Final = 30.0  # seconds
 DRAIN_POLL: Final = 0.01  # seconds
 DELETE_WITHIN: Final = 2.0  # seconds: a broker that has fallen silent must not keep a process from its end
@@ -28,7 +28,7 @@ CLOSED: Final = "the client was closed"
 DRAINING: Final = "the client is draining: it makes no new calls"
 
 
-class Client:
+class Client(Submitting, Publishing):
     """Calls tasks by name.
 
     It may be built, and `subscribe` called, before any event loop runs; the first call connects. One client serves a
@@ -45,6 +45,7 @@ class Client:
             with ConnectionError, instead of waiting for it within their time. Default False.
         queue_type: "classic", or "quorum" for queues that a cluster keeps on several nodes, as the workers have it;
             default: `CREW_QUEUE_TYPE`, else classic.
+        store: where its jobs are recorded, a `crew.jobs.JobStore`; default: it has no jobs.
 
     Raises:
         SettingsError: the URL or the type of queue cannot be used.
@@ -60,9 +61,10 @@ class Client:
         max_pending_bytes: int = MAX_BYTES,
         fail_fast: bool = False,
         queue_type: str | None = None,
+        store: Store | None = None,
     ) -> None:
         self.name, self.id = identity(name)
-        settings = settings_module.load(url, queue_type=queue_type)
+        self.settings = settings = settings_module.load(url, queue_type=queue_type)
         self.max_message = settings.max_message
         self._fail_fast = fail_fast
         self._links = Links(
@@ -83,6 +85,8 @@ class Client:
         self._links.consuming.remember(self._caller.consumer, self._caller.queue, self._caller.binding)
         self._is_closed = False
         self._is_draining = False
+        if store is not None:
+            self.keep_jobs_in(store)
 
     def __repr__(self) -> str:
         return f"<Client {self.id}: {self._links.publishing.state.value}, {len(self._calls)} calls in flight>"
@@ -93,6 +97,11 @@ class Client:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    @property
+    def links(self) -> Links:
+        """Its connections, for what is built upon it."""
+        return self._links
 
     @property
     def is_ready(self) -> bool:
@@ -114,6 +123,8 @@ class Client:
             raise errors.ConnectionError(CLOSED)
         self._links.open()
         self._pubsub.open()
+        if self._jobs is not None:
+            self._jobs.open()
 
     async def connect(self, timeout: float | None = None) -> None:
         """Wait until the broker is reached; it is tried until then.
@@ -144,6 +155,8 @@ class Client:
         if self._is_closed:
             return
         self._is_closed = True
+        if self._jobs is not None:
+            await self._jobs.close()
         self._calls.close()
         try:
             with contextlib.suppress(TimeoutError):  # then they expire
@@ -163,6 +176,8 @@ class Client:
     def _on_ready(self) -> None:
         self._calls.send_waiting()
         self._pubsub.on_ready()
+        if self._jobs is not None:
+            self._jobs.on_ready()
 
     # --- calls ------------------------------------------------------------------------------------------------------
 
@@ -238,62 +253,3 @@ class Client:
     def parallel(self) -> Parallel:
         """Several calls at once: see `Parallel`."""
         return Parallel(self)
-
-    # --- publish and subscribe --------------------------------------------------------------------------------------
-
-    async def publish(
-        self,
-        topic: str,
-        data: Any = None,
-        *,
-        serializer: str | None = None,
-        headers: Headers | None = None,
-        persistent: bool = False,
-        timeout: float = PUBLISH_TIMEOUT,
-        fail_fast: bool | None = None,
-    ) -> None:
-        """Publish an event; returns when the broker has it. Nobody needs to have subscribed.
-
-        Args:
-            topic: words between dots.
-            data, serializer, headers: as for `call`.
-            persistent: published again where the connection breaks before the broker has confirmed it, so that it may
-                arrive twice; else that is a ConnectionError.
-            timeout: seconds to wait for the broker.
-            fail_fast: as for `call`.
-
-        Raises:
-            ValueError, SerializationError, Overloaded: as `call` does.
-            ConnectionError: the broker did not take it in time, or, with `fail_fast`, is away.
-        """
-        event = Event(
-            topic=topology.check_topic(topic),
-            body=codec.encode(data, serializer, max_size=self.max_message),
-            persistent=bool(persistent),
-            headers=user_headers.check(headers),
-        )
-        self.open()
-        if self._fails_fast(fail_fast) and not self._links.publishing.is_ready:
-            raise errors.ConnectionError(f"the event on {event.topic!r} is not published: {self._calls.obstacle}")
-        await self._pubsub.publish(event, deadline.check_duration("timeout", timeout))
-
-    def subscribe(self, topic: str, callback: OnEvent) -> Subscription:
-        """Call back with every Event on `topic`, until `unsubscribe`; restored after a reconnect.
-
-        Before any loop runs this is only remembered; the first call, or `connect`, tells the broker.
-
-        Args:
-            topic: words between dots; `*` is one word, `#` any number.
-            callback: function or coroutine function of one Event.
-
-        Raises:
-            ValueError: topic or callback cannot be one.
-        """
-        subscription = self._pubsub.subscribe(topic, callback)
-        if has_running_loop():
-            self.open()
-        return subscription
-
-    def unsubscribe(self, topic: str, callback: OnEvent | None = None) -> None:
-        """Close the subscriptions to `topic`, or only those of `callback`; nothing where there is none."""
-        self._pubsub.unsubscribe(topic, callback)

@@ -30,6 +30,15 @@ def of_briefing(briefing: Briefing) -> tuple[Properties, bytes]:
     return properties, msgspec.json.encode(briefing.tasks)
 
 
+def briefed_id(briefing: str, queue: str) -> str:
+    """The id of the Control message with which the gateways end their answer to `briefing`.
+
+    Args:
+        queue: of the store that they answer for; the jobs in it have it as `reply_to`.
+    """
+    return f"{briefing} {queue}"
+
+
 def to_briefing(properties: Properties, data: bytes) -> Briefing:
     """What a worker asks.
 

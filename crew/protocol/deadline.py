@@ -4,8 +4,12 @@ Durations are float seconds. An instant that travels is wall-clock epoch seconds
 share no monotonic clock; an instant that stays inside a process is `time.monotonic()` seconds.
 """
 
+import re
+
 DEFAULT_EXPIRATION = 60.0
 MAX_DURATION = 366 * 86_400.0  # a year; anything longer is a unit mistaken
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd]?)")
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 HEARTBEAT_EVERY = 30.0  # between two words of a worker on a job that it runs: a message, and a write into the store
 MAX_BROKER_TTL_MS = 2**32 - 1  # RabbitMQ refuses a larger per-message TTL
 
@@ -21,6 +25,22 @@ def check_duration(name: str, value: object) -> float:
     if not 0 < value <= MAX_DURATION:  # NaN is not either
         raise ValueError(f"{name} must be greater than 0 and at most {MAX_DURATION:.0f} seconds, not {value!r}")
     return float(value)
+
+
+def parse_duration(name: str, value: object) -> float:
+    """Return `value` as float seconds: a number of them, or text like "90", "15m", "2h", "1d".
+
+    Raises:
+        ValueError: it is neither, or not a duration as `check_duration` has it.
+    """
+    if not isinstance(value, str):
+        return check_duration(name, value)
+    match = _DURATION.fullmatch(value)
+    if match is None:
+        raise ValueError(
+            f'{name} must be a number of seconds, or text like "90", "15m", "2h", "1d", not {value[:80]!r}'
+        )
+    return check_duration(name, float(match[1]) * _SECONDS[match[2]])
 
 
 def remaining(deadline: float, now: float) -> float:

@@ -22,6 +22,11 @@ class Outcome(enum.StrEnum):
     UNKNOWN_TASK = "unknown_task"
     WORKER_LOST = "worker_lost"
 
+    @property
+    def is_end(self) -> bool:
+        """Whether nothing follows."""
+        return self not in (Outcome.STARTED, Outcome.PROGRESS)
+
 
 class Body(msgspec.Struct, frozen=True, gc=False):
     """Encoded bytes and how they were encoded.
@@ -142,8 +147,9 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
 class Briefing(msgspec.Struct, frozen=True, kw_only=True):
     """A worker's question to the gateways: which jobs of my tasks were given up while they were queued?
 
-    It is asked by a worker that has no cancels of before. The answer is a Control message for each, and at the end one
-    with the id of the question and the reason "briefed".
+    It is asked by a worker that has no cancels of before, and goes to the gateways of every job store. The answer of
+    each store is a Control message for each job, and at the end one with the id that `briefed_id` gives, and the reason
+    "briefed".
 
     Attributes:
         id: of the question.

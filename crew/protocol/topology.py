@@ -37,7 +37,8 @@ TASK_PREFIX = "crew.tasks."
 HOLDING_PREFIX = "crew.moved."  # as long as the one before, so that every task's name fits
 AGAIN_PREFIX = "crew.again."
 PARKED = "crew.parked"
-JOBS = "crew.jobs"  # a queue, the client that jobs are of, and the topic on which gateways tell each other
+JOBS_PREFIX = "crew.jobs."
+BRIEFING = "jobs.briefing"  # a routing key
 HTTP_TASK = "crew.http"  # performs URL jobs
 QUORUM = "quorum"
 DELAY_HEADER = "crew-delay"  # milliseconds
@@ -238,9 +239,24 @@ def parked_queue() -> Queue:
     return Queue(PARKED, {"x-max-length": PARKED_MAX_LENGTH})
 
 
-def jobs_queue() -> tuple[Queue, Binding]:
-    """The queue of what workers say of jobs, and of the jobs that the broker gives back; any gateway takes from it."""
-    return Queue(JOBS), Binding(JOBS, DEAD_LETTERS, "", {CLIENT_HEADER: JOBS, "x-match": "all"})
+def jobs_queue(store: str) -> tuple[Queue, Binding, Binding]:
+    """The queue of what is heard of the jobs in `store`; any gateway with that store takes from it.
+
+    Workers say there what becomes of a job and ask what they have missed, and the broker gives back what died.
+    """
+    queue = Queue(jobs_queue_name(store))
+    dead_letters = Binding(queue.name, DEAD_LETTERS, "", {CLIENT_HEADER: queue.name, "x-match": "all"})
+    return queue, dead_letters, Binding(queue.name, CONTROL, BRIEFING)
+
+
+def jobs_queue_name(store: str) -> str:
+    """Name of the queue of the jobs in `store`; also the client that they are of, and the topic of its gateways."""
+    return JOBS_PREFIX + store
+
+
+def is_jobs_queue(queue: str) -> bool:
+    """Whether `queue` is that of a job store."""
+    return queue.startswith(JOBS_PREFIX)
 
 
 def check_topic(pattern: object) -> str:

@@ -54,8 +54,8 @@ class Admission:
         The broker delivers a call again within a millisecond of the death of its process: it may be here before that
         was counted, and would then not be known as what took the process down.
         """
-        if call.is_job and self._briefings.is_awaited:
-            self._briefings.hold(self._late, self.ask, delivery, call, task, run)
+        if call.is_job and call.reply_to is not None and self._briefings.awaits(call.reply_to):
+            self._briefings.hold(call.reply_to, self._late, self.ask, delivery, call, task, run)
         elif delivery.redelivered and self._ledger.is_running(call.key):
             late = functools.partial(self._late, self._decide, delivery, call, task, run)
             asyncio.get_running_loop().call_later(COUNTED_WITHIN, late)

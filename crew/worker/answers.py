@@ -92,7 +92,7 @@ class Answers:
     def _answer_malformed(self, delivery: Delivery, task: str, error: MalformedMessage) -> None:
         reply_to, id = delivery.properties.reply_to, delivery.properties.correlation_id
         if isinstance(reply_to, str) and reply_to and isinstance(id, str) and id:
-            call = Call(id=id, task=task, body=NO_BODY, reply_to=reply_to, is_job=reply_to == topology.JOBS)
+            call = Call(id=id, task=task, body=NO_BODY, reply_to=reply_to, is_job=topology.is_jobs_queue(reply_to))
             ended = ended_with(Outcome.RAISED, describe(error))
             self._replies.answer(call, ended, lambda: None, run=job_run.of_refusal(call, executions=0))
 

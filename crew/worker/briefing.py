@@ -1,9 +1,9 @@
 """Jobs wait for an answer of the gateways, after each connect: which of them were given up meanwhile?
 
-A job may wait in its queue for days, and a worker that was not there has heard of no cancel. So it asks, over the queue
-of what gateways take, and holds the jobs that come until it is answered: over its control queue, as any cancel, and at
-last the word that this was all. A gateway that is busy has some time for that; where there is none, jobs wait so long
-once a connection. Other calls never wait.
+A job may wait in its queue for days, and a worker that was not there has heard of no cancel. So it asks the gateways of
+all job stores, and holds the jobs of each store until that one has answered: over its control queue, as any cancel, and
+at last the word that this was all. A gateway that is busy has some time for that; where a store has none, its jobs wait
+so long once a connection. Other calls never wait.
 """
 
 import asyncio
@@ -31,10 +31,6 @@ class Briefings:
         tasks: what it serves.
         publishing: the link over which it asks.
         patience: seconds to wait for an answer.
-
-    Attributes:
-        is_awaited: jobs are to be held. So it is from the loss of the connection on: deliveries come before anybody is
-            told that the next one is ready.
     """
 
     def __init__(self, worker: str, tasks: Iterable[str], *, publishing: Link, patience: float = PATIENCE) -> None:
@@ -42,18 +38,24 @@ class Briefings:
         self._tasks = tuple(tasks)
         self._publishing = publishing
         self._patience = patience
-        self.is_awaited = True
+        # So it is from the loss of a connection on: deliveries come before anybody is told that the next one is ready.
+        self._is_waiting = True
+        self._answered: set[str] = set()  # queues of stores
         self._question: Briefing | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._held: list[Callable[[], None]] = []
+        self._held: dict[str, list[Callable[[], None]]] = {}
 
     def __repr__(self) -> str:
-        state = f"awaited, {len(self._held)} jobs are held" if self.is_awaited else "over"
-        return f"<Briefings: {state}>"
+        held = sum(map(len, self._held.values()))
+        return f"<Briefings: {f'awaited, {held} jobs are held' if self._is_waiting else 'over'}>"
 
-    def hold(self, function: Callable[..., None], *args: Any) -> None:
-        """Call `function(*args)` when the answer is there, or is waited for no longer."""
-        self._held.append(functools.partial(function, *args))
+    def awaits(self, queue: str) -> bool:
+        """Whether jobs that report to `queue` are to be held."""
+        return self._is_waiting and queue not in self._answered
+
+    def hold(self, queue: str, function: Callable[..., None], *args: Any) -> None:
+        """Call `function(*args)` when the store of `queue` has answered, or is waited for no longer."""
+        self._held.setdefault(queue, []).append(functools.partial(function, *args))
 
     def on_ready(self) -> None:
         """The control queue is consumed: ask."""
@@ -67,23 +69,25 @@ class Briefings:
             return
         properties, body = of_briefing(self._question)
         try:
-            confirm = self._publishing.publish(
-                topology.DEFAULT_EXCHANGE, topology.JOBS, properties, body, mandatory=True
-            )
+            confirm = self._publishing.publish(topology.CONTROL, topology.BRIEFING, properties, body, mandatory=True)
         except ConnectionError:
             return
         confirm.then(functools.partial(self._on_confirm, self._question.id))
 
     def on_answer(self, id: str) -> None:
-        """A gateway has said all that it knows on the question `id`."""
-        if self._question is not None and self._question.id == id:
-            self._end()
+        """A gateway has said all that it knows: `id` names the question and the queue of its store."""
+        question, _, queue = id.partition(" ")
+        if self._question is not None and self._question.id == question:
+            self._answered.add(queue)
+            for go_on in self._held.pop(queue, ()):
+                go_on()
 
     def on_lost(self) -> None:
         """The consuming link is lost, and with it the deliveries that are held."""
         self._forget()
         self._held.clear()
-        self.is_awaited = True
+        self._answered.clear()
+        self._is_waiting = True
 
     def stop(self) -> None:
         """Wait no longer; idempotent."""
@@ -92,15 +96,17 @@ class Briefings:
     def _on_confirm(self, id: str, status: ConfirmStatus) -> None:
         if status not in (ConfirmStatus.CONFIRMED, ConfirmStatus.LOST):
             logger.debug("no gateway can be asked about jobs: the question was %s", status.value)
-            self.on_answer(id)
+            if self._question is not None and self._question.id == id:
+                self._end()
 
     def _end(self) -> None:
         """Let the jobs go on."""
         self._forget()
-        self.is_awaited = False
-        held, self._held = self._held, []
-        for go_on in held:
-            go_on()
+        self._is_waiting = False
+        held, self._held = self._held, {}
+        for of_store in held.values():
+            for go_on in of_store:
+                go_on()
 
     def _forget(self) -> None:
         self._question = None

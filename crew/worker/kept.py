@@ -15,11 +15,6 @@ from crew.protocol.properties import Properties
 
 logger = logging.getLogger(__name__)
 
-# Queues that are nobody's alone, so that no message for them is given up: what is parked, and the replies to jobs.
-_OWN_QUEUES: Final[dict[str, tuple[topology.Item, ...]]] = {
-    topology.PARKED: (topology.parked_queue(),),
-    topology.JOBS: topology.jobs_queue(),
-}
 MAX_REPLIES: Final = 10_000
 MAX_BYTES: Final = 256 * 1024 * 1024  # of bodies: 16 of the largest; a worker must not die of what it keeps
 
@@ -46,8 +41,13 @@ class Outgoing(msgspec.Struct, frozen=True):
 
     @property
     def own_queue(self) -> tuple[topology.Item, ...]:
-        """What to declare where its queue is not there; nothing for the queue of a client, who may have gone."""
-        return _OWN_QUEUES.get(self.queue, ())
+        """What to declare where its queue is not there; nothing for the queue of a client, who may have gone.
+
+        No message is given up for a queue that is nobody's alone: what is parked, and the replies to jobs.
+        """
+        if topology.is_jobs_queue(self.queue):
+            return topology.jobs_queue(self.queue.removeprefix(topology.JOBS_PREFIX))
+        return (topology.parked_queue(),) if self.queue == topology.PARKED else ()
 
 
 class Kept:

@@ -1,6 +1,6 @@
 """The flags of a worker, the same for `python worker.py` and `crew worker`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -8,6 +8,8 @@ import msgspec
 
 from crew import __version__
 from crew import settings as settings_module
+from crew.errors import SettingsError
+from crew.protocol.allowed_hosts import AllowedHosts
 from crew.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -28,6 +30,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         zombies: threads that may go on after their grace before their process is replaced; None: one a slot.
         drain: seconds that running tasks have when the worker is told to stop.
         level: of the log.
+        is_http: serves URL jobs, too.
+        allowed_hosts: what those may reach though it is internal.
     """
 
     broker: Settings
@@ -39,6 +43,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     zombies: int | None = None
     drain: float = 30.0
     level: str = "info"
+    is_http: bool = False
+    allowed_hosts: AllowedHosts = AllowedHosts()
 
     @property
     def is_debugging(self) -> bool:
@@ -53,11 +59,28 @@ def worker_options(command: F) -> F:
     return command
 
 
-def from_flags(*, verbose: bool, logging: str | None, **flags: Any) -> Options:
-    """Options from what click has parsed; raises SettingsError where the broker's address cannot be used."""
+def from_flags(
+    *, verbose: bool, logging: str | None, http: bool = False, allow_host: Sequence[str] = (), **flags: Any
+) -> Options:
+    """Options from what click has parsed; raises SettingsError where an address cannot be used."""
     address = {name: flags.pop(name) for name in ("url", "host", "port", "username", "password", "vhost", "queue_type")}
     level = logging or ("debug" if verbose else "info")
-    return Options(broker=settings_module.load(**address), level=level, **flags)
+    return Options(
+        broker=settings_module.load(**address),
+        level=level,
+        is_http=http,
+        allowed_hosts=_allowed_hosts(allow_host, is_http=http),
+        **flags,
+    )
+
+
+def _allowed_hosts(given: Sequence[str], *, is_http: bool) -> AllowedHosts:
+    if given and not is_http:
+        raise SettingsError("--allow-host is for URL jobs: give --http, too, or leave it out")
+    try:
+        return AllowedHosts.of(settings_module.allow_hosts(given))
+    except ValueError as error:
+        raise SettingsError(f"--allow-host or CREW_ALLOW_HOSTS: {error}") from None
 
 
 _POSITIVE = click.IntRange(min=1)
@@ -99,6 +122,14 @@ _FLAGS = (
         "--zombies",
         type=click.IntRange(min=0),
         help="Threads that may go on after their grace before the process is replaced; default: one a thread.",
+    ),
+    click.option("--http", is_flag=True, help="Perform URL jobs, too: needs crew[http]."),
+    click.option(
+        "--allow-host",
+        multiple=True,
+        metavar="HOST",
+        help="An internal name, address or network that URL jobs may reach, with :PORT or without; may be given "
+        "several times; default CREW_ALLOW_HOSTS.",
     ),
     click.option("--drain", type=_SECONDS, default=30.0, show_default=True, help="Seconds to finish when stopped."),
     click.version_option(__version__, "--version", prog_name="crew"),

@@ -137,7 +137,7 @@ class WorkerProcess:
         self._publishing = Link(
             self._options.broker,
             name=f"{name} worker publish",
-            topology=(*topology.EXCHANGES, topology.parked_queue(), *topology.jobs_queue()),
+            topology=(*topology.EXCHANGES, topology.parked_queue()),
             reports=False,
             on_ready=self._send_waiting,
             on_refused=self._on_refused,

@@ -53,6 +53,8 @@ def start(settings: dict[str, Any], **flags: Any) -> int:
     try:
         chosen = options_module.from_flags(**flags)
         _log_to_stderr(chosen.level)
+        if chosen.is_http:
+            _serve_http(chosen)
         registry.check()
         tls.check(chosen.broker.urls)
         codec.decoder(chosen.broker.accept, chosen.broker.max_payload)  # so that a mistake in it is told here
@@ -82,6 +84,15 @@ def serve(chosen: Options, left: Sequence[Left] = ()) -> int:
         silence=GIVEN_UP_AFTER * chosen.broker.heartbeat or math.inf,
         left=left,
     ).run()
+
+
+def _serve_http(chosen: Options) -> None:
+    """Only here is aiohttp loaded."""
+    try:
+        from crew.worker.http_task import serve_http
+    except ModuleNotFoundError:
+        raise SettingsError('a worker with --http needs aiohttp: pip install "crew[http]"') from None
+    serve_http(chosen.allowed_hosts)
 
 
 def _log_to_stderr(level: str) -> None:

@@ -16,7 +16,14 @@ TASK_ERRORS = [
     errors.WorkerLost,
     errors.Overloaded,
 ]
-OTHERS = [errors.ConnectionError, errors.SerializationError, errors.TooLarge, errors.SettingsError]
+OTHERS = [
+    errors.UnknownJob,
+    errors.KeyReused,
+    errors.ConnectionError,
+    errors.SerializationError,
+    errors.TooLarge,
+    errors.SettingsError,
+]
 
 
 @pytest.mark.parametrize("kind", [*TASK_ERRORS, errors.TaskFailed, *OTHERS])

@@ -28,6 +28,8 @@ PROMISED = {
     "Canceled",
     "WorkerLost",
     "Overloaded",
+    "UnknownJob",
+    "KeyReused",
     "ConnectionError",
     "SerializationError",
     "TooLarge",
@@ -111,11 +113,30 @@ def test_importing_crew_for_its_errors_does_not_load_the_amqp_stack() -> None:
     assert run_python("import crew, sys; print('pika' in sys.modules)").strip() == "False"
 
 
-def test_a_worker_can_be_imported_where_tornado_is_not_installed() -> None:
-    code = (
-        "import sys; sys.modules['tornado'] = None; import crew.worker, crew.client; print(crew.worker.Task.__name__)"
-    )
+@pytest.mark.parametrize("missing", ["tornado", "aiohttp"])
+def test_a_worker_can_be_imported_where_it_is_not_installed(missing: str) -> None:
+    code = f"""
+import sys
+sys.modules[{missing!r}] = None
+import crew.worker, crew.client, crew.worker.run, crew.protocol.http_request
+print(crew.worker.Task.__name__)
+"""
     assert run_python(code).strip() == "Task"
+
+
+def test_a_worker_says_in_one_sentence_that_it_cannot_perform_url_jobs_without_aiohttp() -> None:
+    code = """
+import sys
+sys.modules["aiohttp"] = None
+sys.argv = ["crew", "worker", "--http"]
+sys.stderr = sys.stdout
+from crew.cli import main
+try:
+    main()
+except SystemExit as end:
+    print(end.code)
+"""
+    assert run_python(code) == 'error: a worker with --http needs aiohttp: pip install "crew[http]"\n78\n'
 
 
 @pytest.mark.parametrize("missing", ["tornado", "prometheus_client"])

@@ -1,0 +1,121 @@
+"""`Client.submit`: a call that outlives the request. What makes jobs of calls is `crew.jobs`, which stands above."""
+
+from typing import Any, Protocol, TypedDict, Unpack
+
+from crew.errors import SettingsError
+from crew.protocol.message import Headers
+
+
+class Terms(TypedDict, total=False):
+    """What `Client.submit` may be told of a job; the meaning stands there."""
+
+    priority: int
+    timeout: float | str | None
+    expiration: float | str | None
+    result_ttl: float | str
+    failure_ttl: float | str
+    unique: str | None
+    key: str | None
+    id: str | None
+    idempotency_key: str | None
+    serializer: str | None
+    headers: Headers | None
+    wait_for_worker: bool
+
+
+class Handle(Protocol):
+    """One job: see `crew.jobs.JobHandle`."""
+
+    id: str
+    is_new: bool
+
+    async def status(self) -> Any:
+        """Where it is."""
+
+    async def result(self, wait: float | str | None = None) -> Any:
+        """The value of its task, once it has ended."""
+
+    async def cancel(self) -> bool:
+        """Give it up."""
+
+
+class Jobs(Protocol):
+    """What runs the jobs of a client: see `crew.jobs.JobService`."""
+
+    def open(self) -> None:
+        """Begin."""
+
+    def on_ready(self) -> None:
+        """The broker is there."""
+
+    async def close(self) -> None:
+        """End."""
+
+    async def submit(self, task: str, data: Any = None, **terms: Any) -> Handle:
+        """Record a job and publish it."""
+
+
+class Store(Protocol):
+    """Where jobs are recorded: see `crew.jobs.JobStore`."""
+
+    def service(self, client: Any) -> Jobs:
+        """What runs its jobs with `client`."""
+
+
+class Submitting:
+    """The part of a client that submits jobs."""
+
+    _jobs: Jobs | None = None
+
+    @property
+    def jobs(self) -> Any:
+        """What runs its jobs, a `crew.jobs.JobService`; raises SettingsError where it has no job store."""
+        if self._jobs is None:
+            raise SettingsError("this client has no job store: make it as Client(store=crew.jobs.JobStore())")
+        return self._jobs
+
+    def keep_jobs_in(self, store: Store) -> None:
+        """Have the jobs of this client recorded in `store`; once, before it connects. As `Client(store=...)`."""
+        if self._jobs is None:
+            self._jobs = store.service(self)
+
+    async def submit(self, task: str, data: Any = None, **terms: Unpack[Terms]) -> Handle:
+        """Submit a job: a call that is recorded, and goes on when nobody waits for it. Returns once it is accepted.
+
+        It is accepted when its record is committed and the broker has it; where the broker is away, when it is
+        committed: then it is published later. Durations are seconds, or text like "90", "15m", "2h", "1d".
+
+        Args:
+            task: name of the task.
+            data: payload for it.
+            priority: 0-255, larger first; default 0.
+            timeout: that an execution may run; default 10 minutes. Above 25 minutes it is run at most once from its
+                start on.
+            expiration: that it may wait for its first worker; default: as long as it takes.
+            result_ttl: that it is kept after a success; default a day.
+            failure_ttl: that it is kept after any other end; default 7 days.
+            unique: "skip": where a job with the same key is queued or runs, its handle is returned; "replace": that one
+                is cancelled. Default: none of this.
+            key: of `unique`; default: a hash of task and data.
+            id: a uuid; default: a new one.
+            idempotency_key: who submits the same once more with it gets the same job, also when that has ended.
+            serializer, headers: as for `call`.
+            wait_for_worker: accept it even where no worker has ever served the task; default False.
+
+        Raises:
+            ValueError: an argument is out of its range.
+            SerializationError, TooLarge: as `call` does.
+            UnknownTask: no worker has ever served the task.
+            Overloaded: the queue of the task is full.
+            DuplicateTaskId: there is a job with this id.
+            KeyReused: the idempotency key was used for something else.
+            SettingsError: the client has no job store, or it cannot be used.
+            ConnectionError: the job store is away, or the client was closed.
+        """
+        self.open()
+        handle: Handle = await self.jobs.submit(task, data, **terms)
+        return handle
+
+    def open(self) -> None:
+        """Begin to connect."""
+        raise NotImplementedError

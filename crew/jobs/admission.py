@@ -1,0 +1,127 @@
+"""New jobs on their way into the store: which are recorded, and which are another job that is there already."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+from sqlalchemy import insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from crew.errors import CrewError, DuplicateTaskId, KeyReused
+from crew.jobs import report, rows
+from crew.jobs.job import Job, JobStatus
+from crew.jobs.schema import ACTIVE, jobs
+from crew.jobs.settlement import write
+
+ATTEMPTS: Final = 5  # to record a job while others with its keys come and go
+
+SKIP: Final = "skip"
+REPLACE: Final = "replace"
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A job that is to be recorded.
+
+    Attributes:
+        job: it.
+        unique: what becomes of it where a job with its unique key is active: "skip" or "replace"; None: it has none.
+        may_exist: its id was chosen by somebody else.
+    """
+
+    job: Job
+    unique: str | None = None
+    may_exist: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing can be in its way."""
+        return self.unique is None and self.job.idempotency_key is None and not self.may_exist
+
+
+class Admitted(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a candidate.
+
+    Attributes:
+        job: the one that was recorded, or the one that is there already.
+        is_new: whether it was recorded now.
+        replaced: jobs that were given up for it.
+    """
+
+    job: Job
+    is_new: bool = True
+    replaced: tuple[Job, ...] = ()
+
+
+async def admit(connection: AsyncConnection, candidates: Sequence[Candidate]) -> list[Admitted | CrewError]:
+    """Record `candidates`; for each what became of it, or why it cannot be recorded."""
+    plain = [candidate.job for candidate in candidates if candidate.is_plain]
+    if plain:
+        await connection.execute(insert(jobs), [rows.of_job(job) for job in plain])
+    return [
+        Admitted(job=candidate.job) if candidate.is_plain else await _admit_carefully(connection, candidate)
+        for candidate in candidates
+    ]
+
+
+async def _admit_carefully(connection: AsyncConnection, candidate: Candidate) -> Admitted | CrewError:
+    replaced: tuple[Job, ...] = ()
+    for _ in range(ATTEMPTS):
+        if (known := await _known(connection, candidate)) is not None:
+            return known
+        if (active := await _active(connection, candidate)) is not None:
+            if candidate.unique == SKIP:
+                return Admitted(job=active, is_new=False)
+            replaced += await _give_up(connection, active, candidate)
+        if await _insert(connection, candidate.job):
+            return Admitted(job=candidate.job, replaced=replaced)
+    return CrewError(f"job {candidate.job.id} cannot be recorded: others with its keys come and go too fast")
+
+
+async def _known(connection: AsyncConnection, candidate: Candidate) -> Admitted | CrewError | None:
+    """The job that was submitted before with the same idempotency key or id."""
+    job = candidate.job
+    if job.idempotency_key is not None:
+        found = await _find(connection, jobs.c.idempotency_key == job.idempotency_key)
+        if found is not None and found.fingerprint != job.fingerprint:
+            return KeyReused(f"the Idempotency-Key {job.idempotency_key!r} was used for another request")
+        if found is not None:
+            return Admitted(job=found, is_new=False)
+    if candidate.may_exist and await _find(connection, jobs.c.id == job.id) is not None:
+        return DuplicateTaskId(f"there is a job with the id {job.id}", task=job.task, id=job.id)
+    return None
+
+
+async def _active(connection: AsyncConnection, candidate: Candidate) -> Job | None:
+    if candidate.unique is None:
+        return None
+    return await _find(connection, ACTIVE & (jobs.c.unique_key == candidate.job.unique_key))
+
+
+async def _give_up(connection: AsyncConnection, active: Job, candidate: Candidate) -> tuple[Job, ...]:
+    told = report.ended(
+        active.id,
+        JobStatus.CANCELED,
+        at=candidate.job.created,
+        type_name="Canceled",
+        message=f"it was replaced by job {candidate.job.id}",
+        may_be_queued=True,
+    )
+    changed = report.apply(active, told)
+    if changed is None:
+        return ()
+    await write(connection, [changed])
+    return (changed,)
+
+
+async def _insert(connection: AsyncConnection, job: Job) -> bool:
+    """Whether nothing was in its way: somebody else may have recorded one with its keys just now."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    done = await connection.execute(dialect.insert(jobs).values(rows.of_job(job)).on_conflict_do_nothing())
+    return bool(done.rowcount)
+
+
+async def _find(connection: AsyncConnection, where: object) -> Job | None:
+    found = await connection.execute(select(*rows.WITHOUT_BODIES).where(where).with_for_update())  # type: ignore[arg-type]
+    row = found.mappings().first()
+    return None if row is None else rows.to_job(row)

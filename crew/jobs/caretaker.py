@@ -1,0 +1,125 @@
+"""What has to be done for jobs now and then, by whichever gateway is up.
+
+Jobs that no broker has are published again; those that no worker took in time, and those of which nothing is heard
+any more, are ended; records whose time is over are deleted.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from crew.errors import CrewError, TaskError, TooLarge
+from crew.jobs import report
+from crew.jobs.job import Job, JobStatus
+from crew.jobs.publisher import LEASE, Publisher
+from crew.jobs.report import Report
+from crew.jobs.store import JobStore
+
+logger = logging.getLogger(__name__)
+
+EVERY: Final = 1.0  # seconds: a job is expired at most so late
+CLAIMED: Final = 200  # jobs that are published at a time
+ENDED: Final = 500  # jobs that are ended at a time
+# A worker says every 30 seconds that it runs a job; and what is not heard for so long may wait in the queue, where no
+# gateway was up, so that one has to listen for as long before it gives a job up.
+SILENCE: Final = 300.0  # seconds
+
+Settle = Callable[[Sequence[Report]], Awaitable[None]]
+
+
+class Caretaker:
+    """Looks after the jobs of `store`.
+
+    Args:
+        settle: ends jobs, and tells everybody.
+        has_listened: seconds for which this gateway has taken what is heard of jobs without a break.
+    """
+
+    def __init__(
+        self, store: JobStore, publisher: Publisher, *, settle: Settle, has_listened: Callable[[], float]
+    ) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._settle = settle
+        self._has_listened = has_listened
+        self._hurry = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Caretaker: {'at work' if self._task else 'not started'}>"
+
+    def start(self) -> None:
+        """Begin; idempotent."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="job caretaker")
+
+    async def stop(self) -> None:
+        """End; idempotent."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def hurry(self) -> None:
+        """Look now: something may be published that could not be before."""
+        self._hurry.set()
+
+    async def _run(self) -> None:
+        steps = (self._publish, self._expire, self._give_up, self._purge)
+        while True:
+            for step in steps:
+                try:
+                    await step()
+                except CrewError as error:
+                    logger.warning("jobs cannot be looked after: %s", error)
+                except Exception:
+                    logger.exception("jobs cannot be looked after")
+            self._hurry.clear()
+            try:
+                async with asyncio.timeout(EVERY):
+                    await self._hurry.wait()
+            except TimeoutError:
+                continue
+
+    async def _publish(self) -> None:
+        """Publish what no broker has, as long as there is any and it is taken."""
+        while self._publisher.can_publish:
+            now = time.time()
+            claimed = await self._store.claim(now, until=now + LEASE, most=CLAIMED)
+            published = [await self._publish_one(job) for job in claimed]
+            if len(claimed) < CLAIMED or not all(published):
+                return
+
+    async def _publish_one(self, job: Job) -> bool:
+        try:
+            return await self._publisher.publish(job)
+        except (TaskError, TooLarge) as error:
+            told = f"it was accepted, and could not be published: {error}"
+            await self._end([job.id], JobStatus.ERROR, type_name=type(error).__name__, message=told)
+            return True
+
+    async def _expire(self) -> None:
+        ids = await self._store.overdue(time.time(), ENDED)
+        await self._end(
+            ids, JobStatus.EXPIRED, type_name="ExpirationError", message="no worker took it in time", may_be_queued=True
+        )
+
+    async def _give_up(self) -> None:
+        """The worker of a long job has told the broker that it has it: with its host, the job is gone."""
+        if self._has_listened() < SILENCE:
+            return
+        ids = await self._store.silent(time.time() - SILENCE, ENDED)
+        told = f"nothing was heard of its worker for {SILENCE:.0f} s"
+        await self._end(ids, JobStatus.ERROR, type_name="WorkerLost", message=told, may_be_queued=True)
+
+    async def _purge(self) -> None:
+        while await self._store.purge(time.time()):
+            pass
+
+    async def _end(
+        self, ids: Sequence[str], status: JobStatus, *, type_name: str, message: str, may_be_queued: bool = False
+    ) -> None:
+        if ids:
+            said = {"at": time.time(), "type_name": type_name, "message": message, "may_be_queued": may_be_queued}
+            await self._settle([report.ended(id, status, **said) for id in ids])  # type: ignore[arg-type]

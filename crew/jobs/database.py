@@ -1,0 +1,173 @@
+"""The database of the job store: SQLite in a file, or PostgreSQL. SQLAlchemy's errors end here."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+    TimeoutError,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from crew.errors import ConnectionError, CrewError, SettingsError
+from crew.jobs.schema import migrate
+
+DRIVERS: Final = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
+BUSY: Final = 10.0  # seconds that SQLite waits for another process to end its transaction
+READERS: Final = 4  # connections for reading beside the one that writes
+
+_READS: Final = "crew_reads"
+
+
+class Database:
+    """Connections to it: one writes, some read.
+
+    Args:
+        url: like sqlite:///.crew/jobs.db or postgresql://user:password@host/name.
+
+    Raises:
+        SettingsError: the URL cannot be used.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = _parse(url)
+        self._engine: AsyncEngine | None = None
+        self.id = ""  # known once it was opened
+        self._opening = asyncio.Lock()
+        self._writing = asyncio.Lock()  # SQLite has one writer, and who waits in line here does not poll for it
+
+    def __repr__(self) -> str:
+        return f"<Database {self}: {'open' if self._engine else 'closed'}>"
+
+    def __str__(self) -> str:
+        return self._url.render_as_string(hide_password=True)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether it is a file of this host."""
+        return self._url.get_backend_name() == "sqlite"
+
+    async def open(self) -> None:
+        """Connect, and bring the tables to the newest version; idempotent.
+
+        Raises:
+            ConnectionError: it is away.
+            SettingsError: a newer crew has made its tables, or the file is no database.
+        """
+        async with self._opening:
+            if self._engine is None:
+                engine = self._make_engine()
+                try:
+                    with self._translated():
+                        async with engine.begin() as connection:
+                            self.id = await connection.run_sync(migrate)
+                except BaseException:
+                    await engine.dispose()
+                    raise
+                self._engine = engine
+
+    async def close(self) -> None:
+        """Disconnect; idempotent."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.dispose()
+
+    @contextlib.asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that is committed at the end; raises ConnectionError where the database is away."""
+        async with self._writing:
+            with self._translated():
+                async with (await self._opened()).begin() as connection:
+                    yield connection
+
+    @contextlib.asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A connection to read from; raises ConnectionError where the database is away."""
+        with self._translated():
+            async with (await self._opened()).connect() as connection:
+                await connection.execution_options(**{_READS: True})
+                yield connection
+
+    async def _opened(self) -> AsyncEngine:
+        if self._engine is None:
+            await self.open()
+        assert self._engine is not None
+        return self._engine
+
+    def _make_engine(self) -> AsyncEngine:
+        options: dict[str, Any] = {"pool_size": 1 + READERS, "max_overflow": 0, "pool_pre_ping": not self.is_sqlite}
+        if self.is_sqlite:
+            _make_folder(self._url)
+            options["connect_args"] = {"timeout": BUSY, "isolation_level": None}
+        engine = create_async_engine(self._url, **options)
+        if self.is_sqlite:
+            event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+            event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        return engine
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """No error of SQLAlchemy or of a driver leaves this file."""
+        try:
+            yield
+        except (SQLAlchemyError, OSError) as error:
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            told = str(cause).strip().partition("\n")[0]
+            raise _kind_of(error, told)(f"the job store {self} cannot be used: {told}") from None
+
+
+def _kind_of(error: Exception, told: str) -> type[CrewError]:
+    """A store that is away may come back; what it refuses, it refuses again."""
+    if "not a database" in told:
+        return SettingsError
+    is_away = isinstance(error, OSError | OperationalError | InterfaceError | TimeoutError)
+    return ConnectionError if is_away or getattr(error, "connection_invalidated", False) else CrewError
+
+
+def _parse(url: str) -> URL:
+    try:
+        given = make_url(url)
+    except ArgumentError:
+        raise SettingsError(
+            "the URL of the job store must look like sqlite:///.crew/jobs.db or postgresql://user@host/name"
+        ) from None
+    backend = given.drivername.partition("+")[0]
+    if backend not in DRIVERS:
+        raise SettingsError(f"the job store is a sqlite:// or a postgresql:// database, not {backend}://")
+    try:
+        parsed = given.set(drivername=DRIVERS[backend])
+        parsed.get_dialect()
+    except (NoSuchModuleError, ImportError):
+        raise SettingsError(f"the job store {backend}:// needs a driver: pip install 'crew[{backend}]'") from None
+    if backend == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise SettingsError("the job store needs a file, like sqlite:///.crew/jobs.db: memory ends with a process")
+    return parsed
+
+
+def _make_folder(url: URL) -> None:
+    with contextlib.suppress(OSError):  # then connecting says what is wrong
+        Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _prepare_sqlite(connection: Any, _: object) -> None:
+    """Readers do not wait for the writer, and what is committed has reached the disk."""
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={round(BUSY * 1000)}"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """A writer takes its turn before it reads: one that reads first may find that it cannot write any more."""
+    reads = connection.get_execution_options().get(_READS)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")

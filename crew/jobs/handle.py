@@ -1,0 +1,53 @@
+"""What `Client.submit` returns: one job, asked for by its id."""
+
+from typing import TYPE_CHECKING, Any
+
+from crew.jobs.job import Job, JobStatus
+
+if TYPE_CHECKING:
+    from crew.jobs.service import JobService
+
+
+class JobHandle:
+    """A job that was submitted.
+
+    Args:
+        is_new: False where it is another one, which was submitted before with the same key.
+
+    What its methods raise:
+        UnknownJob: its record was deleted, when its time to live was over.
+        ConnectionError: the job store is away.
+    """
+
+    def __init__(self, service: "JobService", id: str, *, is_new: bool = True) -> None:
+        self._service = service
+        self.id = id
+        self.is_new = is_new
+
+    def __repr__(self) -> str:
+        return f"<JobHandle {self.id}>"
+
+    async def job(self) -> Job:
+        """All of its record."""
+        return await self._service.get(self.id)
+
+    async def status(self) -> JobStatus:
+        """Where it is."""
+        return (await self._service.get(self.id, with_bodies=False)).status
+
+    async def result(self, wait: float | str | None = None) -> Any:
+        """The value of its task, once it has ended.
+
+        Args:
+            wait: seconds, or text like "15m", to wait for that; default: as long as it takes.
+
+        Raises:
+            TimeoutError: it has not ended in time, and goes on; or it has ended, as it ran longer than it may.
+            TaskFailed, ExpirationError, Canceled, WorkerLost, TaskError: it has no value.
+            SerializationError: its value cannot be read.
+        """
+        return await self._service.result(self.id, wait)
+
+    async def cancel(self) -> bool:
+        """Give it up: it is not started, or it is stopped. False where it had ended."""
+        return await self._service.cancel(self.id)

@@ -1,0 +1,131 @@
+"""Looking jobs up: some by their ids, pages of them, and what waits."""
+
+import base64
+import binascii
+import math
+import uuid
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Column, ColumnElement, and_, func, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from crew.jobs import rows
+from crew.jobs.job import Job, JobStatus
+from crew.jobs.schema import jobs
+
+PAGE: Final = 50  # jobs, unless asked otherwise
+MAX_PAGE: Final = 500
+
+
+class JobQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which jobs are meant.
+
+    Attributes:
+        statuses: they have one of these; None: any.
+        task: of this one; None: of any.
+        limit: how many at most.
+        cursor: those after the page that gave it; None: the newest.
+    """
+
+    statuses: tuple[JobStatus, ...] | None = (JobStatus.QUEUED,)
+    task: str | None = None
+    limit: int = PAGE
+    cursor: str | None = None
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Some jobs, the newest first.
+
+    Attributes:
+        jobs: without their bodies.
+        cursor: for the next page, or None where this is the last.
+    """
+
+    jobs: tuple[Job, ...]
+    cursor: str | None
+
+
+async def several(connection: AsyncConnection, ids: Collection[str]) -> list[Job]:
+    """Those that there are of the jobs with these ids, without their bodies."""
+    return await _several(connection, rows.WITHOUT_BODIES, ids)
+
+
+async def several_with_bodies(connection: AsyncConnection, ids: Collection[str]) -> list[Job]:
+    """Those that there are of the jobs with these ids."""
+    return await _several(connection, rows.COLUMNS, ids)
+
+
+async def page(connection: AsyncConnection, query: JobQuery) -> Page:
+    """A page of the jobs that are meant; raises ValueError where its cursor or limit cannot be one."""
+    limit = check_limit(query.limit)
+    found = select(*rows.WITHOUT_BODIES).where(_meant(query))
+    found = found.order_by(jobs.c.created.desc(), jobs.c.id.desc()).limit(limit + 1)
+    listed = [rows.to_job(row) for row in (await connection.execute(found)).mappings()]
+    is_last = len(listed) <= limit
+    return Page(tuple(listed[:limit]), None if is_last else _cursor(listed[limit - 1]))
+
+
+async def given_up(connection: AsyncConnection, tasks: Iterable[str], most: int) -> list[str]:
+    """Ids of the jobs of `tasks` that were ended while their messages may be in a queue, the newest first."""
+    meant = jobs.c.is_given_up & jobs.c.task.in_(list(tasks))
+    found = await connection.execute(select(jobs.c.id).where(meant).order_by(jobs.c.ended.desc()).limit(most))
+    return list(found.scalars())
+
+
+async def overdue(connection: AsyncConnection, now: float, most: int) -> list[str]:
+    """Ids of the queued jobs that no worker took in time."""
+    meant = (jobs.c.start_by <= now) & (jobs.c.status == JobStatus.QUEUED.value)
+    return list((await connection.execute(select(jobs.c.id).where(meant).limit(most))).scalars())
+
+
+async def silent(connection: AsyncConnection, since: float, most: int) -> list[str]:
+    """Ids of the started jobs of which no worker has said anything since then."""
+    meant = (jobs.c.status == JobStatus.STARTED.value) & (jobs.c.seen < since)
+    return list((await connection.execute(select(jobs.c.id).where(meant).limit(most))).scalars())
+
+
+async def counts(connection: AsyncConnection) -> dict[JobStatus, int]:
+    """How many jobs have each status."""
+    found = await connection.execute(select(jobs.c.status, func.count()).group_by(jobs.c.status))
+    return {JobStatus(status): count for status, count in found}
+
+
+def check_limit(value: object) -> int:
+    """Return `value`, a number of jobs for a page; raises ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_PAGE:
+        raise ValueError(f"limit must be an int from 1 to {MAX_PAGE}, not {value!r}")
+    return value
+
+
+async def _several(connection: AsyncConnection, columns: Sequence[Column[Any]], ids: Collection[str]) -> list[Job]:
+    query = select(*columns).where(jobs.c.id.in_(ids))
+    return [rows.to_job(row) for row in (await connection.execute(query)).mappings()]
+
+
+def _meant(query: JobQuery) -> ColumnElement[bool]:
+    meant: list[ColumnElement[bool]] = []
+    if query.statuses is not None:
+        meant.append(jobs.c.status.in_([status.value for status in query.statuses]))
+    if query.task is not None:
+        meant.append(jobs.c.task == query.task)
+    if query.cursor is not None:
+        created, id = _place(query.cursor)
+        meant.append(tuple_(jobs.c.created, jobs.c.id) < tuple_(created, id))
+    return and_(True, *meant)
+
+
+def _cursor(job: Job) -> str:
+    return base64.urlsafe_b64encode(f"{job.created!r} {job.id}".encode()).decode().rstrip("=")
+
+
+def _place(cursor: str) -> tuple[float, str]:
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        created, separator, id = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii").partition(" ")
+        if not separator or not math.isfinite(float(created)):
+            raise ValueError
+        return float(created), str(uuid.UUID(id))
+    except (ValueError, binascii.Error):
+        raise ValueError(f"cursor must be one that a page of jobs has given, not {cursor[:80]!r}") from None

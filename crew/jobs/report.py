@@ -1,0 +1,164 @@
+"""What is heard of a job, and what becomes of its record: decided here, written elsewhere."""
+
+from typing import Any, Final
+
+import msgspec
+
+from crew.jobs.job import STATUS_OF, Job, JobStatus
+from crew.protocol import codec, failure
+from crew.protocol.failure import Failure
+from crew.protocol.message import Body, Headers, Outcome, Reply, Run
+from crew.protocol.properties import DeadLetter
+
+MAX_PROGRESS: Final = 64 * 1024  # bytes
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened to a job.
+
+    Attributes:
+        id: the job's.
+        status: that it has from then on; None where it only said something.
+        at: when we heard of it, epoch seconds.
+        run: the execution that it is about.
+        worker: id of the worker that says so.
+        progress: JSON.
+        result: the value of its task.
+        result_headers: of the reply.
+        failure: JSON of a Failure.
+        may_be_queued: whether its message may still be in a queue.
+    """
+
+    id: str
+    status: JobStatus | None
+    at: float
+    run: Run | None = None
+    worker: str | None = None
+    progress: bytes | None = None
+    result: Body | None = None
+    result_headers: Headers = {}
+    failure: bytes | None = None
+    may_be_queued: bool = False
+
+
+def of_reply(reply: Reply | DeadLetter, *, at: float, max_result: int) -> Report:
+    """What a message of the queue of jobs means for a record.
+
+    Args:
+        at: now, epoch seconds.
+        max_result: bytes that a result may have as it travels; a larger one becomes a failure that says so.
+    """
+    if isinstance(reply, DeadLetter):
+        return _of_dead_letter(reply, at)
+    said: dict[str, Any] = {"id": reply.id, "at": at, "run": reply.run, "worker": reply.worker}
+    match reply.outcome:
+        case Outcome.STARTED:
+            return Report(status=JobStatus.STARTED, **said)
+        case Outcome.PROGRESS:
+            return Report(status=None, progress=reply.body.data[:MAX_PROGRESS], **said)
+        case Outcome.RETURNED if len(reply.body.data) > max_result:
+            told = f"the result has {len(reply.body.data)} bytes, more than the {max_result} that the job store keeps"
+            return Report(status=JobStatus.ERROR, failure=_failure("TooLarge", told), **said)
+        case Outcome.RETURNED:
+            return Report(status=JobStatus.SUCCESS, result=reply.body, result_headers=reply.headers, **said)
+        case outcome:
+            return Report(status=STATUS_OF[outcome], failure=reply.body.data or None, **said)
+
+
+def _of_dead_letter(letter: DeadLetter, at: float) -> Report:
+    told = f"the broker gave the job back: {letter.reason}"
+    return Report(id=letter.id, status=JobStatus.ERROR, at=at, failure=_failure("DeadLetter", told))
+
+
+def ended(
+    id: str, status: JobStatus, *, at: float, type_name: str, message: str, may_be_queued: bool = False
+) -> Report:
+    """A gateway itself has ended the job."""
+    return Report(id=id, status=status, at=at, failure=_failure(type_name, message), may_be_queued=may_be_queued)
+
+
+def _failure(type_name: str, message: str) -> bytes:
+    return failure.encode(Failure(type_name=type_name, message=message))
+
+
+def apply(job: Job, report: Report) -> Job | None:
+    """The record after `report`, or None where it comes too late to change anything.
+
+    A report that repeats another, or comes after the end, is harmless; so is one that overtakes another.
+    """
+    if report.status is None:
+        return _with_progress(job, report)
+    if job.status.is_final:
+        return _with_the_rest(job, report)
+    then = _as_http(job, report) if report.status is JobStatus.SUCCESS and job.is_http else report.status
+    return _ended(job, report, then) if then.is_final else _started(job, report)
+
+
+def _with_progress(job: Job, report: Report) -> Job | None:
+    """What a task says in its clean-up counts, too: how a URL that was given up took its DELETE."""
+    if job.status in (JobStatus.SUCCESS, JobStatus.ERROR, JobStatus.EXPIRED):
+        return None
+    seen = job.seen if job.status.is_final else report.at
+    return msgspec.structs.replace(job, progress=report.progress, seen=seen, version=job.version + 1)
+
+
+def _with_the_rest(job: Job, report: Report) -> Job | None:
+    """Its end is known; that its message has left the queue may be news, and who ran it until then."""
+    is_out = report.status is not None and report.status.is_final and not report.may_be_queued
+    if not (job.is_given_up and is_out):
+        return None
+    run = report.run
+    return msgspec.structs.replace(
+        job,
+        is_given_up=False,
+        started=job.started or (run.started if run else None),
+        host=job.host or (run.host if run else None),
+        version=job.version + 1,
+    )
+
+
+def _started(job: Job, report: Report) -> Job:
+    run = report.run or Run(host=job.host or "", started=report.at)
+    return msgspec.structs.replace(
+        job,
+        status=JobStatus.STARTED,
+        started=job.started or run.started or report.at,
+        seen=report.at,
+        host=run.host or None,
+        attempts=max(job.attempts, run.attempt),
+        publish_at=None,
+        enqueued=job.enqueued or report.at,
+        version=job.version + 1,
+    )
+
+
+def _ended(job: Job, report: Report, status: JobStatus) -> Job:
+    run = report.run
+    kept = job.result_ttl if status is JobStatus.SUCCESS else job.failure_ttl
+    at = run.ended if run is not None and run.ended is not None else report.at
+    started = job.started or (run.started if run else None)
+    return msgspec.structs.replace(
+        job,
+        status=status,
+        started=started,
+        ended=at if started is None else max(at, started),
+        host=(run.host if run else None) or job.host,
+        attempts=max(job.attempts, run.attempt if run is not None and run.started is not None else 0),
+        result=report.result,
+        result_headers=report.result_headers,
+        failure=report.failure,
+        publish_at=None,
+        enqueued=job.enqueued or (None if run is None else report.at),
+        is_given_up=report.may_be_queued,
+        purge_at=report.at + kept,
+        version=job.version + 1,
+    )
+
+
+def _as_http(job: Job, report: Report) -> JobStatus:
+    """An answer of 400 or more is no success, though the task has returned it."""
+    try:
+        value = codec.decode(report.result) if report.result is not None else {}
+        return JobStatus.ERROR if int(value.get("code", 0)) >= 400 else JobStatus.SUCCESS
+    except (ValueError, TypeError, AttributeError):
+        return JobStatus.ERROR

@@ -1,0 +1,133 @@
+"""The tables of the job store, and the steps from one version of them to the next."""
+
+import secrets
+from collections.abc import Callable
+from typing import Any, Final
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ColumnElement,
+    Connection,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    func,
+    insert,
+    inspect,
+    select,
+    update,
+)
+
+from crew.errors import SettingsError
+
+metadata: Final = MetaData()
+
+jobs: Final = Table(
+    "crew_jobs",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("task", String(255), nullable=False),
+    Column("status", String(8), nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("timeout", Float(53)),
+    Column("start_by", Float(53)),
+    Column("result_ttl", Float(53), nullable=False),
+    Column("failure_ttl", Float(53), nullable=False),
+    Column("unique_key", String(255)),
+    Column("idempotency_key", String(255)),
+    Column("fingerprint", String(64)),
+    Column("wait_for_worker", Boolean, nullable=False),
+    Column("origin", String(255)),
+    Column("created", Float(53), nullable=False),
+    Column("enqueued", Float(53)),
+    Column("started", Float(53)),
+    Column("ended", Float(53)),
+    Column("seen", Float(53)),
+    Column("attempts", Integer, nullable=False),
+    Column("host", String(255)),
+    Column("publish_at", Float(53)),
+    Column("is_given_up", Boolean, nullable=False),
+    Column("purge_at", Float(53)),
+    Column("version", Integer, nullable=False),
+    Column("headers", Text, nullable=False),  # JSON
+    Column("result_headers", Text, nullable=False),  # JSON
+    Column("progress", LargeBinary),  # JSON
+    Column("failure", LargeBinary),  # JSON
+    Column("body", LargeBinary),
+    Column("body_type", String(255)),
+    Column("body_encoding", String(32)),
+    Column("result", LargeBinary),
+    Column("result_type", String(255)),
+    Column("result_encoding", String(32)),
+)
+schema: Final = Table(
+    "crew_schema",
+    metadata,
+    Column("version", Integer, nullable=False),
+    Column("store", String(32), nullable=False),  # its id
+)
+
+ACTIVE: Final[ColumnElement[bool]] = jobs.c.status.in_(("queued", "started"))
+
+
+def _partial(name: str, column: Column[Any], where: ColumnElement[bool], *, unique: bool = False) -> Index:
+    """An index of the few rows that somebody looks for by it: the others cost nothing in it."""
+    return Index(name, column, unique=unique, sqlite_where=where, postgresql_where=where)
+
+
+Index("crew_jobs_by_age", jobs.c.created, jobs.c.id)
+Index("crew_jobs_by_status", jobs.c.status, jobs.c.created, jobs.c.id)
+Index("crew_jobs_by_task", jobs.c.task, jobs.c.status, jobs.c.created, jobs.c.id)
+_partial("crew_jobs_to_publish", jobs.c.publish_at, jobs.c.publish_at.is_not(None))
+_partial("crew_jobs_to_purge", jobs.c.purge_at, jobs.c.purge_at.is_not(None))
+_partial("crew_jobs_to_start", jobs.c.start_by, jobs.c.start_by.is_not(None) & ACTIVE)
+_partial("crew_jobs_given_up", jobs.c.task, jobs.c.is_given_up)
+UNIQUE_KEY: Final = _partial(
+    "crew_jobs_unique", jobs.c.unique_key, jobs.c.unique_key.is_not(None) & ACTIVE, unique=True
+)
+IDEMPOTENCY_KEY: Final = _partial(
+    "crew_jobs_idempotency", jobs.c.idempotency_key, jobs.c.idempotency_key.is_not(None), unique=True
+)
+
+# One step a version, the first makes a store out of nothing. A step that was released is never changed: what a later
+# version of the tables looks like is told by `metadata`, how an older one becomes it by a step that is added here.
+STEPS: Final[tuple[Callable[[Connection], None], ...]] = (metadata.create_all,)
+
+_MIGRATION_LOCK: Final = 0x63726577  # "crew": PostgreSQL's advisory locks have numbers
+
+
+def migrate(connection: Connection) -> str:
+    """Bring the tables to the newest version, in the transaction of `connection`; two gateways may at the same time.
+
+    Returns the id of the store.
+
+    Raises:
+        SettingsError: a newer crew has made them.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+    version = _version(connection)
+    if version > len(STEPS):
+        raise SettingsError(
+            f"the job store has version {version}, made by a newer crew; this one knows {len(STEPS)}: upgrade crew, or "
+            "give it another database"
+        )
+    for step in STEPS[version:]:
+        step(connection)
+    if version == 0:
+        connection.execute(insert(schema).values(version=len(STEPS), store=secrets.token_hex(8)))
+    elif version < len(STEPS):
+        connection.execute(update(schema).values(version=len(STEPS)))
+    return str(connection.execute(select(schema.c.store)).scalar_one())
+
+
+def _version(connection: Connection) -> int:
+    if not inspect(connection).has_table(schema.name):
+        return 0
+    return connection.execute(select(schema.c.version)).scalar() or 0

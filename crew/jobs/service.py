@@ -1,0 +1,309 @@
+"""Jobs: submit -> a worker runs it -> settle; and meanwhile cancel, wait, list.
+
+`submit` writes the record, then publishes. What workers say comes over the queue of the store into it, and wakes who
+waits; gateways with one store tell each other. Every gateway looks after all jobs.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from crew import errors
+from crew.amqp import Link
+from crew.client import Client, Event
+from crew.jobs import report
+from crew.jobs.admission import Candidate
+from crew.jobs.caretaker import Caretaker
+from crew.jobs.handle import JobHandle
+from crew.jobs.inbox import Inbox
+from crew.jobs.job import Job, JobStatus
+from crew.jobs.order import check_id, order
+from crew.jobs.publisher import Publisher
+from crew.jobs.query import JobQuery, Page
+from crew.jobs.report import Report
+from crew.jobs.results import result_of
+from crew.jobs.settlement import Settled
+from crew.jobs.store import JobStore
+from crew.jobs.waiters import Waiters
+from crew.protocol import codec, deadline, properties, topology
+from crew.protocol.briefing import BRIEFED, briefed_id
+from crew.protocol.message import Briefing, Control
+
+logger = logging.getLogger(__name__)
+
+CANCELED: Final = "canceled"
+MAX_BRIEFED: Final = 10_000  # cancels that one worker is told of: the newest
+STORE_AGAIN_AFTER: Final = 1.0  # seconds until a store that is away is tried again
+
+
+class JobService:
+    """Runs the jobs of `store` with `client`, which opens and closes it.
+
+    What its methods raise:
+        UnknownJob: there is no job with that id.
+        ConnectionError: the job store is away.
+    """
+
+    def __init__(self, client: Client, store: JobStore) -> None:
+        self.store = store
+        self._client = client
+        self._link = Link(
+            client.settings,
+            name=f"{client.name} jobs",
+            topology=(*topology.EXCHANGES, topology.task_queue(topology.HTTP_TASK)),
+            reports=False,
+            on_ready=self._on_listening,
+            on_lost=lambda fault: self._on_deaf(),
+        )
+        self._publisher = Publisher(client.links.publishing, store)
+        self._inbox = Inbox(store, on_settled=self._on_settled, on_briefing=self._on_briefing)
+        self._waiters = Waiters(self._ended_of)
+        self._caretaker = Caretaker(store, self._publisher, settle=self._settle, has_listened=self._has_listened)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._opened: asyncio.Task[None] | None = None
+        self._listening_since: float | None = None  # time.monotonic()
+        self._decode = codec.decoder(client.settings.accept, client.settings.max_payload)
+        self.is_closed = False
+
+    def __repr__(self) -> str:
+        return f"<JobService of {self.store}: {len(self._waiters)} waiters>"
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Begin to look after jobs; idempotent."""
+        if self._opened is None and not self.is_closed:
+            self._opened = asyncio.get_running_loop().create_task(self._open(), name="jobs")
+
+    async def ready(self) -> None:
+        """Wait until the store is open; raises what `JobStore.open` does."""
+        self.open()
+        await self.store.open()
+
+    async def close(self) -> None:
+        """End: who waits is woken, what is heard is committed; idempotent."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        self._waiters.close()
+        if self._opened is not None:
+            self._opened.cancel()
+            await asyncio.wait([self._opened])
+        await self._caretaker.stop()
+        if self._link.is_ready:
+            await self._link.pause(self.store.queue)
+        await self._inbox.close()
+        await self._publisher.drain()
+        await self._link.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await self.store.close()
+
+    def on_ready(self) -> None:
+        """The client has reached the broker: what could not be published is now."""
+        self._caretaker.hurry()
+
+    async def _open(self) -> None:
+        while True:
+            try:
+                await self.store.open()
+                break
+            except errors.CrewError as error:
+                logger.error("%s", error)
+                await asyncio.sleep(STORE_AGAIN_AFTER)
+        self._client.subscribe(self.store.queue, self._on_told)
+        self._link.remember(self._inbox.consumer, *topology.jobs_queue(self.store.id))
+        self._link.open()
+        self._caretaker.start()
+
+    # --- what callers do --------------------------------------------------------------------------------------------
+
+    async def submit(self, task: str, data: Any = None, **terms: Any) -> JobHandle:
+        """Record a job and publish it: see `Client.submit`."""
+        return await self.submit_order(order(task, data, max_message=self._client.max_message, **terms))
+
+    async def submit_order(self, candidate: Candidate) -> JobHandle:
+        """As `submit`, for what `crew.jobs.order` has made."""
+        await self.ready()
+        admitted = await self.store.admit(candidate)
+        job = admitted.job
+        if admitted.is_new:
+            for replaced in admitted.replaced:
+                self._tell_of_cancel(replaced)
+            self._tell_gateways(admitted.replaced)
+            await self._publish(job)
+        return JobHandle(self, job.id, is_new=admitted.is_new)
+
+    async def get(self, id: str, *, with_bodies: bool = True) -> Job:
+        """The record of a job."""
+        return await self.store.get(check_id(id), with_bodies=with_bodies)
+
+    async def page(self, query: JobQuery) -> Page:
+        """A page of jobs, the newest first; raises ValueError where cursor or limit cannot be one."""
+        return await self.store.page(query)
+
+    async def wait(self, id: str, timeout: float | str | None = None) -> Job:
+        """The record of a job when it has ended, or as it is when `timeout` is over."""
+        return await self.wait_for_change(id, None, timeout)
+
+    async def wait_for_change(self, id: str, version: int | None, timeout: float | str | None = None) -> Job:
+        """The record of a job as soon as it has ended, or has a newer version; or as it is when `timeout` is over."""
+        await self.ready()
+        id = check_id(id)
+        until = None if timeout is None else time.monotonic() + deadline.parse_duration("wait", timeout)
+        with self._waiters.waiting(id) as woken:
+            while True:
+                woken.clear()
+                job = await self.store.get(id)
+                is_news = job.status.is_final or (version is not None and job.version > version)
+                left = None if until is None else until - time.monotonic()
+                if is_news or self.is_closed or (left is not None and left <= 0):
+                    return job
+                await _within(left, woken)
+
+    async def result(self, id: str, wait: float | str | None = None) -> Any:
+        """What a job came to: see `JobHandle.result`."""
+        job = await self.wait(id, wait)
+        if job.status.is_final:
+            return result_of(job, self._decode)
+        if self.is_closed:
+            raise errors.ConnectionError("the client was closed")
+        raise errors.TimeoutError(f"job {job.id} has not ended in time, and goes on", task=job.task, id=job.id)
+
+    async def cancel(self, id: str) -> bool:
+        """Give a job up; False where it had ended."""
+        told = {"type_name": "Canceled", "message": "somebody cancelled the job"}
+        given_up = report.ended(check_id(id), JobStatus.CANCELED, at=time.time(), may_be_queued=True, **told)
+        (settled,) = await self.store.settle([given_up])
+        if settled.job is None:
+            raise errors.UnknownJob(f"there is no job {id}")
+        self._after([settled])
+        return not settled.is_late
+
+    async def delete_result(self, id: str) -> bool:
+        """Delete what came of a job; False where there was nothing."""
+        return await self.store.delete_result(check_id(id))
+
+    async def retry(self, id: str) -> JobHandle:
+        """Submit a job that has ended once more, as a new one; raises ValueError where it has not ended."""
+        job = await self.get(id)
+        if not job.status.is_final:
+            raise ValueError(f"job {job.id} is {job.status.value}: only one that has ended can be tried again")
+        again = order(job.task, None, priority=job.priority, timeout=job.timeout, headers=job.headers)
+        kept = {"body": job.body, "result_ttl": job.result_ttl, "failure_ttl": job.failure_ttl}
+        return await self.submit_order(msgspec.structs.replace(again, job=msgspec.structs.replace(again.job, **kept)))
+
+    # --- submit -----------------------------------------------------------------------------------------------------
+
+    async def _publish(self, job: Job) -> None:
+        try:
+            await self._publisher.publish(job)
+        except errors.CrewError:
+            await self.store.discard(job.id)  # whoever submits it is told, so that it was never accepted
+            raise
+
+    # --- settle -----------------------------------------------------------------------------------------------------
+
+    async def _settle(self, reports: Sequence[Report]) -> None:
+        self._after(await self.store.settle(reports))
+
+    def _on_settled(self, settled: Sequence[Settled]) -> None:
+        """Workers have said this, and it is committed."""
+        for one in settled:
+            if one.report.status is JobStatus.STARTED and (one.job is None or one.job.status.is_final):
+                self._tell_worker(one.report)
+        self._after(settled)
+
+    def _after(self, settled: Sequence[Settled]) -> None:
+        """These records are committed: who waits for them is woken, and who runs what was given up is told."""
+        changed = [one.job for one in settled if one.job is not None and not one.is_late]
+        for job in changed:
+            if job.is_given_up:
+                self._tell_of_cancel(job)
+        late = [one for one in settled if one.is_late and one.report.status is not JobStatus.STARTED]
+        if late:
+            logger.debug("%d late or repeated reports of jobs are dropped", len(late))
+        self._tell_gateways(changed)
+
+    def _tell_gateways(self, changed: Sequence[Job]) -> None:
+        if changed:
+            ids = [job.id for job in changed]
+            self._waiters.wake(ids)
+            self._do(self._client.publish(self.store.queue, {"from": self._client.id, "changed": ids}))
+
+    def _on_told(self, event: Event) -> None:
+        """Another gateway has committed something."""
+        match event.payload:
+            case {"from": other, "changed": [*ids]} if other != self._client.id:
+                self._waiters.wake(str(id) for id in ids)
+
+    async def _ended_of(self, ids: Collection[str]) -> Iterable[str]:
+        """Those of these jobs that have ended or gone."""
+        known = {job.id: job for job in await self.store.several(ids)}
+        return [id for id in ids if id not in known or known[id].status.is_final]
+
+    # --- what workers are told --------------------------------------------------------------------------------------
+
+    def _tell_of_cancel(self, job: Job) -> None:
+        self._tell(topology.control_key_of_task(job.task), Control(id=job.id, reason=CANCELED))
+
+    def _tell_worker(self, said: Report) -> None:
+        if said.worker is not None:
+            self._tell(topology.control_key_of_worker(said.worker), Control(id=said.id, reason=CANCELED))
+
+    def _on_briefing(self, briefing: Briefing) -> None:
+        self._do(self._brief(briefing))
+        self._caretaker.hurry()  # jobs may have waited for just this worker
+
+    async def _brief(self, briefing: Briefing) -> None:
+        ids = await self.store.given_up(briefing.tasks, MAX_BRIEFED)
+        key = topology.control_key_of_worker(briefing.worker)
+        for id in reversed(ids):
+            self._tell(key, Control(id=id, reason=CANCELED))
+        self._tell(key, Control(id=briefed_id(briefing.id, self.store.queue), reason=BRIEFED))
+
+    def _tell(self, key: str, control: Control) -> None:
+        """Where the broker is away it is not told: a worker that runs on says so, and hears then that it should not."""
+        try:
+            link = self._client.links.publishing
+            link.publish(topology.CONTROL, key, properties.of_control(control), b"", mandatory=False)
+        except errors.ConnectionError:
+            logger.info("workers are not told of job %s: the broker is away", control.id)
+
+    # --- pieces -----------------------------------------------------------------------------------------------------
+
+    def _on_listening(self) -> None:
+        self._listening_since = time.monotonic()
+        self._publisher.can_hear()
+        self._caretaker.hurry()
+
+    def _on_deaf(self) -> None:
+        self._listening_since = None
+
+    def _has_listened(self) -> float:
+        return 0.0 if self._listening_since is None else time.monotonic() - self._listening_since
+
+    def _do(self, step: Any) -> None:
+        """In the background: what does not come about is made up for by a look now and then."""
+        task = asyncio.get_running_loop().create_task(_quietly(step))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _within(seconds: float | None, woken: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await woken.wait()
+    except TimeoutError:
+        return
+
+
+async def _quietly(step: Any) -> None:
+    try:
+        await step
+    except errors.CrewError as error:
+        logger.debug("jobs: %s", error)

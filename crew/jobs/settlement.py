@@ -1,0 +1,140 @@
+"""What happened to jobs, on its way into the store: read the records, let `report.apply` decide, write what changed."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from crew.jobs import rows
+from crew.jobs.job import Job, JobStatus
+from crew.jobs.report import Report, apply
+from crew.jobs.schema import jobs
+
+MAX_PURGED: Final = 1_000  # records a transaction: others want to write, too
+
+_UPDATE: Final = (
+    update(jobs).where(jobs.c.id == bindparam("b_id")).values({name: bindparam(f"b_{name}") for name in rows.CHANGING})
+)
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """What became of a report.
+
+    Attributes:
+        report: it.
+        job: the record after it, without its bodies; None where there is none.
+        was: the status before; None where the report changed nothing.
+    """
+
+    report: Report
+    job: Job | None
+    was: JobStatus | None = None
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the job had ended before."""
+        return self.was is None
+
+
+async def settle(connection: AsyncConnection, reports: Sequence[Report]) -> list[Settled]:
+    """Write what `reports` tell; several may be about one job, the oldest comes first."""
+    known = await _read(connection, {report.id for report in reports})
+    changed: dict[str, Job] = {}
+    settled = []
+    for report in reports:
+        job = known.get(report.id)
+        then = None if job is None else apply(job, report)
+        if job is None or then is None:
+            settled.append(Settled(report, job))
+        else:
+            settled.append(Settled(report, then, job.status))
+            known[job.id] = changed[job.id] = then
+    await write(connection, changed.values())
+    return settled
+
+
+async def write(connection: AsyncConnection, changed: Iterable[Job]) -> None:
+    """Write what has changed in these records, which this transaction has read."""
+    values = [_values(job) for job in changed]
+    if values:
+        await connection.execute(_UPDATE, values)
+
+
+async def mark_enqueued(connection: AsyncConnection, marks: Sequence[tuple[str, float]]) -> list[None]:
+    """The broker has these jobs, since these instants: they need never be published again."""
+    await connection.execute(_MARK, [{"b_id": id, "b_at": at} for id, at in marks])
+    return [None] * len(marks)
+
+
+async def postpone(connection: AsyncConnection, until: Sequence[tuple[str, float]]) -> list[None]:
+    """Nobody publishes these jobs before these instants."""
+    await connection.execute(_POSTPONE, [{"b_id": id, "b_at": at} for id, at in until])
+    return [None] * len(until)
+
+
+async def discard(connection: AsyncConnection, ids: Sequence[str]) -> list[None]:
+    """Delete jobs that were not accepted after all."""
+    await connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
+    return [None] * len(ids)
+
+
+async def claim(connection: AsyncConnection, claims: Sequence[tuple[float, float, int]]) -> list[list[Job]]:
+    """For each of (now, until, most): jobs that are to be published now, which nobody else publishes `until` then."""
+    return [await _claim(connection, *one) for one in claims]
+
+
+async def purge(connection: AsyncConnection, instants: Sequence[float]) -> list[int]:
+    """For each instant: delete records whose time is over by then, a bounded number; how many they were."""
+    counts = []
+    for now in instants:
+        due = select(jobs.c.id).where(jobs.c.purge_at <= now).limit(MAX_PURGED)
+        counts.append((await connection.execute(delete(jobs).where(jobs.c.id.in_(due)))).rowcount)
+    return counts
+
+
+async def delete_results(connection: AsyncConnection, ids: Sequence[str]) -> list[bool]:
+    """For each job: delete its result; whether there was one."""
+    empty = {"result": None, "result_type": None, "result_encoding": None, "failure": None, "result_headers": "{}"}
+    has_one = jobs.c.result.is_not(None) | jobs.c.failure.is_not(None)
+    return [
+        bool((await connection.execute(update(jobs).where((jobs.c.id == id) & has_one).values(empty))).rowcount)
+        for id in ids
+    ]
+
+
+_MARK: Final = (
+    update(jobs)
+    .where((jobs.c.id == bindparam("b_id")) & jobs.c.publish_at.is_not(None))
+    .values(publish_at=None, enqueued=bindparam("b_at"))
+)
+_POSTPONE: Final = (
+    update(jobs)
+    .where((jobs.c.id == bindparam("b_id")) & jobs.c.publish_at.is_not(None))
+    .values(publish_at=bindparam("b_at"))
+)
+
+
+async def _read(connection: AsyncConnection, ids: Iterable[str]) -> dict[str, Job]:
+    """In one order, so that two gateways that write the same records do not wait for each other."""
+    query = select(*rows.WITHOUT_BODIES).where(jobs.c.id.in_(sorted(ids))).order_by(jobs.c.id).with_for_update()
+    return {row["id"]: rows.to_job(row) for row in (await connection.execute(query)).mappings()}
+
+
+async def _claim(connection: AsyncConnection, now: float, until: float, most: int) -> list[Job]:
+    due = (
+        select(*rows.COLUMNS)
+        .where((jobs.c.publish_at <= now) & (jobs.c.status == JobStatus.QUEUED.value))
+        .order_by(jobs.c.publish_at)
+        .limit(most)
+        .with_for_update(skip_locked=True)
+    )
+    claimed = [rows.to_job(row) for row in (await connection.execute(due)).mappings()]
+    await postpone(connection, [(job.id, until) for job in claimed]) if claimed else None
+    return [msgspec.structs.replace(job, publish_at=until) for job in claimed]
+
+
+def _values(job: Job) -> dict[str, Any]:
+    row = rows.of_job(job)
+    return {"b_id": job.id, **{f"b_{name}": row[name] for name in rows.CHANGING}}

@@ -1,0 +1,161 @@
+"""The job store: records of jobs in SQLite or PostgreSQL. What is written at the same time shares its transactions."""
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Final
+
+from crew import settings
+from crew.errors import CrewError, UnknownJob
+from crew.jobs import admission, query, settlement
+from crew.jobs.admission import Admitted, Candidate
+from crew.jobs.database import Database
+from crew.jobs.job import Job, JobStatus
+from crew.jobs.query import JobQuery, Page
+from crew.jobs.reader import Reader
+from crew.jobs.report import Report
+from crew.jobs.settlement import Settled
+from crew.jobs.writer import Writer
+from crew.protocol import topology
+
+if TYPE_CHECKING:
+    from crew.client import Client
+    from crew.jobs.service import JobService
+
+MAX_RESULT: Final = 16 * 1024 * 1024  # bytes as they travel
+
+
+class JobStore:
+    """Where jobs are recorded.
+
+    Several processes may use one: of one host with SQLite, of several with PostgreSQL. It may be made before any loop
+    runs; the first use opens it.
+
+    Args:
+        url: sqlite:///path or postgresql://user:password@host/name; default `CREW_DATABASE`, else the file
+            .crew/jobs.db below the current folder.
+        max_result: bytes that a result may have as it travels (compressed where that makes it smaller); the job of a
+            larger one ends as `error`. Default 16 MiB.
+
+    Raises:
+        SettingsError: the URL cannot be used, or its driver is not installed.
+
+    What its methods raise:
+        ConnectionError: the database is away.
+        SettingsError: it is none, or a newer crew has made its tables.
+    """
+
+    def __init__(self, url: str | None = None, *, max_result: int = MAX_RESULT) -> None:
+        self._database = Database(settings.database_url(url))
+        self._writer = Writer(self._database)
+        self._reader = Reader(self._database, query.several_with_bodies)
+        self._reader_without_bodies = Reader(self._database, query.several)
+        self.max_result = max_result
+
+    def __repr__(self) -> str:
+        return f"<JobStore {self._database}>"
+
+    @property
+    def queue(self) -> str:
+        """Name of the queue over which is heard of its jobs; known once it is open."""
+        return topology.jobs_queue_name(self._database.id)
+
+    @property
+    def id(self) -> str:
+        """What tells it from other stores on one broker; known once it is open."""
+        return self._database.id
+
+    def service(self, client: "Client") -> "JobService":
+        """What runs its jobs with `client`."""
+        from crew.jobs.service import JobService
+
+        return JobService(client, self)
+
+    async def open(self) -> None:
+        """Connect, and bring the tables to the newest version; idempotent."""
+        await self._database.open()
+
+    async def close(self) -> None:
+        """Write what is to be written, and disconnect; idempotent."""
+        for one in (self._writer, self._reader, self._reader_without_bodies):
+            await one.drain()
+        await self._database.close()
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    async def admit(self, candidate: Candidate) -> Admitted:
+        """Record a job.
+
+        Raises:
+            DuplicateTaskId: its id was taken.
+            KeyReused: its idempotency key was used for something else.
+        """
+        admitted = await self._writer.write(admission.admit, candidate)
+        if isinstance(admitted, CrewError):
+            raise admitted
+        return admitted
+
+    async def settle(self, reports: Sequence[Report]) -> list[Settled]:
+        """Write what is known of jobs; for each report what became of it."""
+        return await self._writer.write_all(settlement.settle, reports)
+
+    async def mark_enqueued(self, id: str, at: float) -> None:
+        """The broker has had the job since then."""
+        await self._writer.write(settlement.mark_enqueued, (id, at))
+
+    async def postpone(self, id: str, until: float) -> None:
+        """Nobody publishes the job before then."""
+        await self._writer.write(settlement.postpone, (id, until))
+
+    async def discard(self, id: str) -> None:
+        """Forget a job that was not accepted after all."""
+        await self._writer.write(settlement.discard, id)
+
+    async def claim(self, now: float, *, until: float, most: int) -> list[Job]:
+        """Jobs that are to be published now; nobody else publishes them until then."""
+        return await self._writer.write(settlement.claim, (now, until, most))
+
+    async def delete_result(self, id: str) -> bool:
+        """Delete what came of the job; whether there was anything."""
+        return await self._writer.write(settlement.delete_results, id)
+
+    async def purge(self, now: float) -> int:
+        """Delete some records whose time is over; how many they were, 0 when none is left."""
+        return await self._writer.write(settlement.purge, now)
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    async def get(self, id: str, *, with_bodies: bool = True) -> Job:
+        """The job with this id; raises UnknownJob."""
+        job = await (self._reader if with_bodies else self._reader_without_bodies).get(id)
+        if job is None:
+            raise UnknownJob(f"there is no job {id}")
+        return job
+
+    async def several(self, ids: Collection[str]) -> list[Job]:
+        """Those that there are of the jobs with these ids, without their bodies."""
+        async with self._database.read() as connection:
+            return await query.several(connection, ids)
+
+    async def page(self, jobs: JobQuery) -> Page:
+        """A page of jobs, the newest first; raises ValueError where cursor or limit cannot be one."""
+        async with self._database.read() as connection:
+            return await query.page(connection, jobs)
+
+    async def given_up(self, tasks: Collection[str], most: int) -> list[str]:
+        """Ids of the jobs of `tasks` that were ended while their messages may be in a queue."""
+        async with self._database.read() as connection:
+            return await query.given_up(connection, tasks, most)
+
+    async def overdue(self, now: float, most: int) -> list[str]:
+        """Ids of the queued jobs that no worker took in time."""
+        async with self._database.read() as connection:
+            return await query.overdue(connection, now, most)
+
+    async def silent(self, since: float, most: int) -> list[str]:
+        """Ids of the started jobs of which no worker has said anything since then."""
+        async with self._database.read() as connection:
+            return await query.silent(connection, since, most)
+
+    async def counts(self) -> dict[JobStatus, int]:
+        """How many jobs have each status."""
+        async with self._database.read() as connection:
+            return await query.counts(connection)

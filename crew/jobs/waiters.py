@@ -1,0 +1,80 @@
+"""Who waits for jobs: woken by this gateway's own commits, by the word of other gateways, and by a slow look."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
+from typing import Any, Final
+
+from crew.errors import CrewError
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY: Final = 5.0  # seconds: the word of another gateway may be lost with a connection
+LOOK_AT: Final = 500  # jobs at a time
+
+Woken = asyncio.Event
+
+
+class Waiters:
+    """Wakes who waits for changes of jobs.
+
+    Args:
+        look: gives the ids of those of these jobs that are to be looked at.
+    """
+
+    def __init__(self, look: Callable[[Collection[str]], Coroutine[Any, Any, Iterable[str]]]) -> None:
+        self._look = look
+        self._waiting: dict[str, set[Woken]] = {}
+        self._looking: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
+    def __repr__(self) -> str:
+        return f"<Waiters: {len(self)} for {len(self._waiting)} jobs>"
+
+    @contextlib.contextmanager
+    def waiting(self, id: str) -> Iterator[Woken]:
+        """An event that is set whenever the job has changed."""
+        woken = Woken()
+        self._waiting.setdefault(id, set()).add(woken)
+        if self._looking is None:
+            self._looking = asyncio.get_running_loop().create_task(self._look_now_and_then(), name="job waiters")
+        try:
+            yield woken
+        finally:
+            others = self._waiting[id]
+            others.discard(woken)
+            if not others:
+                del self._waiting[id]
+
+    def wake(self, ids: Iterable[str]) -> None:
+        """These jobs have changed."""
+        for id in ids:
+            for woken in self._waiting.get(id, ()):
+                woken.set()
+
+    def wake_all(self) -> None:
+        """Everybody is to look: nobody will wake them any more."""
+        self.wake(list(self._waiting))
+
+    def close(self) -> None:
+        """Wake everybody, and look no more; idempotent."""
+        self.wake_all()
+        if self._looking is not None:
+            self._looking.cancel()
+
+    async def _look_now_and_then(self) -> None:
+        try:
+            while self._waiting:
+                await asyncio.sleep(LOOK_EVERY)
+                with contextlib.suppress(CrewError):  # the store is away: later
+                    await self._look_at_all()
+        finally:
+            self._looking = None
+
+    async def _look_at_all(self) -> None:
+        ids = list(self._waiting)
+        for first in range(0, len(ids), LOOK_AT):
+            self.wake(await self._look(ids[first : first + LOOK_AT]))

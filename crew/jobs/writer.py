@@ -1,0 +1,101 @@
+"""Group commit: what is to be written while a transaction is under way goes into the next one together.
+
+A transaction costs a write to the disk, whatever it holds; so a store that is busy writes many records with each.
+"""
+
+import asyncio
+import copy
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from crew.errors import ConnectionError
+from crew.jobs.database import Database
+
+MAX_BATCH: Final = 500  # items of one kind: nobody waits longer than it takes to write as many
+
+T = TypeVar("T")
+R = TypeVar("R")
+Step = Callable[[AsyncConnection, Sequence[T]], Awaitable[Sequence[R]]]
+
+_Waiting = tuple[Any, "asyncio.Future[Any]"]
+
+
+class Writer:
+    """Writes to `database`.
+
+    A step is a coroutine function of a connection and some items, which returns a result for each. It may be called
+    with one item alone where a transaction with others has failed.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiting: dict[Step[Any, Any], list[_Waiting]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Writer: {sum(map(len, self._waiting.values()))} wait>"
+
+    async def write(self, step: Step[T, R], item: T) -> R:
+        """The result of `step` for `item`, once it is committed; raises ConnectionError where it was not."""
+        return await self._put(step, item)
+
+    async def write_all(self, step: Step[T, R], items: Sequence[T]) -> list[R]:
+        """As `write`, for several items; they may share their transactions with others."""
+        return list(await asyncio.gather(*(self._put(step, item) for item in items)))
+
+    async def drain(self) -> None:
+        """Wait until all is written."""
+        while self._task is not None:
+            await asyncio.wait([self._task])
+
+    def _put(self, step: Step[T, R], item: T) -> "asyncio.Future[R]":
+        loop = asyncio.get_running_loop()
+        written: asyncio.Future[R] = loop.create_future()
+        self._waiting.setdefault(step, []).append((item, written))
+        if self._task is None:
+            self._task = loop.create_task(self._write(), name="job store writer")
+        return written
+
+    async def _write(self) -> None:
+        try:
+            while self._waiting:
+                await self._write_batch(self._take())
+        finally:
+            self._task = None
+
+    def _take(self) -> dict[Step[Any, Any], list[_Waiting]]:
+        batch = {step: waiting[:MAX_BATCH] for step, waiting in self._waiting.items()}
+        self._waiting = {step: rest for step, waiting in self._waiting.items() if (rest := waiting[MAX_BATCH:])}
+        return batch
+
+    async def _write_batch(self, batch: dict[Step[Any, Any], list[_Waiting]]) -> None:
+        try:
+            await self._commit(batch)
+        except ConnectionError as error:
+            _fail(batch, error)
+        except Exception as error:
+            if sum(map(len, batch.values())) == 1:
+                _fail(batch, error)
+            else:  # one of them cannot be written: the others need not suffer for it
+                for step, waiting in batch.items():
+                    for one in waiting:
+                        await self._write_batch({step: [one]})
+
+    async def _commit(self, batch: dict[Step[Any, Any], list[_Waiting]]) -> None:
+        results = []
+        async with self._database.write() as connection:
+            for step, waiting in batch.items():
+                results.append(await step(connection, [item for item, _ in waiting]))
+        for waiting, values in zip(batch.values(), results, strict=True):
+            for (_, written), value in zip(waiting, values, strict=True):
+                if not written.done():
+                    written.set_result(value)
+
+
+def _fail(batch: dict[Step[Any, Any], list[_Waiting]], error: Exception) -> None:
+    for waiting in batch.values():
+        for _, written in waiting:
+            if not written.done():
+                written.set_exception(copy.copy(error))  # one that all raise would keep the stack of each of them

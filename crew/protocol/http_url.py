@@ -1,0 +1,193 @@
+"""The URL of a URL job: taken apart once, so that what was checked is what is asked for.
+
+Whoever checks a URL and whoever connects must not read it differently; so what can be read in two ways is refused here:
+https://www.blackhat.com/docs/us-17/thursday/us-17-Tsai-A-New-Era-Of-SSRF-Exploiting-URL-Parser-In-Trending-Programming-Languages.pdf
+No message here holds a user, a password, or a query, which may hold a token.
+"""
+
+import base64
+import re
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from typing import Final
+from urllib.parse import SplitResult, quote, unquote_to_bytes, urljoin, urlsplit
+
+import msgspec
+
+from crew.protocol import address
+
+MAX_URL: Final = 8_000  # characters; RFC 9110, 4.1, recommends to support that many
+_PORTS: Final = {"http": 80, "https": 443}
+_UNSAFE: Final = re.compile(r"[\x00-\x20\x7f-\xa0\\]")  # some readers drop them, some take them for others
+_LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
+_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
+_MAX_NAME: Final = 253  # characters of a host; RFC 1035, 2.3.4
+_TWO_READINGS: Final = set("ßς\u200c\u200d")  # of these the two versions of IDNA make different hosts; UTS 46, 7
+_KEPT: Final = "!$&'()*+,;=:@/?%[]~"  # of path and query, as it came
+
+
+class HttpUrl(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a request goes.
+
+    Attributes:
+        scheme: "http" or "https".
+        host: in lower case and ASCII; an IPv6 address without brackets.
+        target: path and query, quoted.
+        login: value of an Authorization header, from the user and password of the URL; "" where it had none.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    target: str
+    login: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.origin}{self.target}"
+
+    def __repr__(self) -> str:
+        return f"HttpUrl({self.redacted})"
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port: who shares them may see what is meant for one of them."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}" + ("" if self.port == _PORTS[self.scheme] else f":{self.port}")
+
+    @property
+    def redacted(self) -> str:
+        """For logs and messages: no login, no query."""
+        path, mark, _ = self.target.partition("?")
+        return f"{self.origin}{path}{mark and '?***'}"
+
+    @property
+    def is_address(self) -> bool:
+        """Whether its host is an address, not a name."""
+        return address.parsed(self.host) is not None
+
+    def joined(self, location: str) -> "HttpUrl":
+        """Where a redirect with this Location leads; a login in it is the server's, and left out.
+
+        Raises:
+            ValueError: it leads to no URL that a job may have.
+        """
+        quoted = location.strip(" ").replace(" ", "%20")  # as browsers do
+        if _UNSAFE.search(quoted):
+            raise ValueError("a redirect leads to what holds a backslash or a control character")
+        found = parse(urljoin(str(self), quoted))
+        return msgspec.structs.replace(found, login="")
+
+
+def parse(url: object) -> HttpUrl:
+    """Read `url`. What is not ASCII is quoted, or as IDNA has it; a fragment is left out.
+
+    Raises:
+        ValueError: it is no http or https URL with a host, has more than `MAX_URL` characters, or can be read in two
+            ways.
+    """
+    if not isinstance(url, str):
+        raise ValueError(f"url must be a string, not {type(url).__name__}")
+    if len(url) > MAX_URL:
+        raise ValueError(f"url has {len(url)} characters, more than {MAX_URL}")
+    if _UNSAFE.search(url):
+        raise ValueError(f"{redacted(url)!r} holds a space, a backslash or a control character: write it as in %20")
+    found = _split(url)
+    return HttpUrl(
+        scheme=found.scheme,
+        host=_host(found, url),
+        port=_port(found, url),
+        target=_target(found, url),
+        login=_login(found),
+    )
+
+
+def redacted(url: str) -> str:
+    """`url`, which may be none, for logs and messages: without user, password and query, and not too long."""
+    try:
+        found = urlsplit(url)
+        is_plain = found.port != 0 and found.scheme in _PORTS
+    except ValueError:
+        is_plain = False
+    if not is_plain:  # then a password may be anywhere up to the last @, as somebody forgot to quote it
+        url = re.sub(r"^(\w+://)?.*@", r"\1***@", url, flags=re.DOTALL)
+    url = re.sub(r"^(\w+://)[^/?#]*@", r"\1***@", url)
+    path, mark, _ = url.partition("?")
+    return f"{path[:200]}{mark and '?***'}"
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        found = urlsplit(url)
+    except ValueError:
+        found = SplitResult("", "", "", "", "")
+    if found.scheme not in _PORTS or not found.hostname:
+        raise ValueError(f"{redacted(url)!r} is no URL of a job: write http://host/path or https://host/path")
+    return found
+
+
+def _port(found: SplitResult, url: str) -> int:
+    try:
+        port = found.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError(f"the port of {redacted(url)!r} is no number from 1 to 65535")
+    return port or _PORTS[found.scheme]
+
+
+def _host(found: SplitResult, url: str) -> str:
+    host = found.hostname or ""
+    if "[" in found.netloc or ":" in host:
+        return _ipv6(host, url)
+    name = _ascii(host, url).lower()
+    labels = name.removesuffix(".").split(".")
+    if _NUMBER.fullmatch(labels[-1]):
+        return _ipv4(name, url)
+    if len(name) > _MAX_NAME or not all(map(_LABEL.fullmatch, labels)):
+        raise ValueError(f"the host of {redacted(url)!r} is neither a name nor an address")
+    return name
+
+
+def _ascii(host: str, url: str) -> str:
+    if host.isascii():
+        return host
+    try:
+        if len(host) > _MAX_NAME or _TWO_READINGS & set(host):
+            raise UnicodeError
+        return host.encode("idna").decode("ascii")
+    except UnicodeError:
+        raise ValueError(f"the host of {redacted(url)!r} cannot be written in ASCII: write it as xn--...") from None
+
+
+def _ipv6(host: str, url: str) -> str:
+    try:
+        if "%" in host:
+            raise AddressValueError
+        return IPv6Address(host).compressed
+    except AddressValueError:
+        raise ValueError(f"the host of {redacted(url)!r} is no IPv6 address: write it as in [2001:db8::1]") from None
+
+
+def _ipv4(name: str, url: str) -> str:
+    """Other spellings (2130706433, 0x7f.1, 0177.0.0.1) are read by some as an address, by others as a name."""
+    try:
+        return str(IPv4Address(name))
+    except AddressValueError:
+        raise ValueError(
+            f"the host of {redacted(url)!r} is no address: write it as four numbers, as in 93.184.216.34"
+        ) from None
+
+
+def _target(found: SplitResult, url: str) -> str:
+    try:
+        path, query = (quote(part, safe=_KEPT) for part in (found.path or "/", found.query))
+    except UnicodeEncodeError:
+        raise ValueError(f"{redacted(url)!r} is not valid Unicode") from None
+    return f"{path}?{query}" if query else path
+
+
+def _login(found: SplitResult) -> str:
+    """As RFC 7617 has it."""
+    if found.username is None:
+        return ""
+    plain = unquote_to_bytes(f"{found.username}:{found.password or ''}")
+    return f"Basic {base64.b64encode(plain).decode()}"

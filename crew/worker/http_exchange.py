@@ -1,0 +1,178 @@
+"""One request of a URL job and its response, redirects followed. Each address that it leads to is checked first."""
+
+import io
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+import yarl
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession, ClientTimeout, TCPConnector
+
+from crew import __version__
+from crew.protocol.allowed_hosts import AllowedHosts
+from crew.protocol.http_request import HttpRequest
+from crew.protocol.http_url import HttpUrl
+from crew.worker import http_body, http_door
+from crew.worker.http_body import BadBody
+from crew.worker.http_door import Door, Resolve
+from crew.worker.http_failure import failed, told
+
+MAX_REDIRECTS: Final = 5
+_REDIRECTS: Final = (301, 302, 303, 307, 308)
+_OF_ORIGIN: Final = ("authorization", "cookie")  # headers for one origin, and nobody else
+_OF_BODY: Final = "content-"  # how headers begin that are about a body
+_DEFAULTS: Final = {"accept": "*/*", "accept-encoding": http_body.ENCODINGS, "user-agent": f"crew/{__version__}"}
+
+
+class Hop(msgspec.Struct, frozen=True, kw_only=True):
+    """One request on the way to a response.
+
+    Attributes:
+        headers: with names in lower case.
+    """
+
+    method: str
+    url: HttpUrl
+    headers: dict[str, str]
+    body: bytes | None
+
+    @classmethod
+    def first(cls, request: HttpRequest) -> "Hop":
+        """What `request` asks for."""
+        url, headers = request.target, {name.lower(): value for name, value in request.headers.items()}
+        if request.content_type is not None:
+            headers["content-type"] = request.content_type
+        if url.login:
+            headers["authorization"] = url.login
+        return cls(method=request.method, url=url, headers=headers, body=request.body)
+
+    def redirected(self, status: int, location: str) -> "Hop":
+        """The next one, as https://www.rfc-editor.org/rfc/rfc9110.html#section-15.4 has it.
+
+        Raises:
+            ValueError: the location is no URL that a job may have.
+        """
+        url, method, body, headers = self.url.joined(location), self.method, self.body, self.headers
+        if (status == 303 and method != "HEAD") or (status in (301, 302) and method == "POST"):
+            method, body = "GET", None
+            headers = {name: value for name, value in headers.items() if not name.startswith(_OF_BODY)}
+        if url.origin != self.url.origin:
+            headers = {name: value for name, value in headers.items() if name not in _OF_ORIGIN}
+        return Hop(method=method, url=url, headers=headers, body=body)
+
+
+class Exchange:
+    """Sends requests, each over a connection of its own.
+
+    Args:
+        allowed: what may be reached though it is no public address.
+        resolve: finds the addresses of a host.
+    """
+
+    def __init__(self, allowed: AllowedHosts, *, resolve: Resolve = http_door.resolve) -> None:
+        self._allowed = allowed
+        self._resolve = resolve
+
+    async def perform(self, request: HttpRequest) -> dict[str, Any]:
+        """Send `request`, and read its response: see `crew.worker.http_task`.
+
+        Raises:
+            RequestFailed: there is no response, or it cannot be kept.
+            ForbiddenAddress: it leads to where URL jobs may not go.
+        """
+        began = time.monotonic()
+        hop = Hop.first(request)
+        for redirects in range(MAX_REDIRECTS + 1):
+            async with self.send(hop) as response:
+                location = response.headers.get("Location") if response.status in _REDIRECTS else None
+                if location is None:
+                    return {**await _read(hop, response), "redirects": redirects, "elapsed_ms": elapsed_ms(began)}
+            hop = _next(hop, response.status, location)
+        raise failed(request.method, request.target, f"it was redirected more than {MAX_REDIRECTS} times")
+
+    @asynccontextmanager
+    async def send(self, hop: Hop) -> AsyncIterator[ClientResponse]:
+        """The response to one request; its connection is closed at the end of the block, whatever it still holds."""
+        with told(hop.method, hop.url):
+            addresses = await self._resolve(hop.url.host, hop.url.port)
+            door = Door(self._allowed.choose(hop.url.host, hop.url.port, addresses))
+            async with _session(door) as session:
+                try:
+                    with closing(await _answer(session, hop)) as response:
+                        yield response
+                finally:
+                    door.shut()  # first: the session waits until what it has to send is out, or cannot be sent
+
+
+def elapsed_ms(began: float) -> int:
+    """Milliseconds since `began` (time.monotonic())."""
+    return round((time.monotonic() - began) * 1000)
+
+
+def _session(door: Door) -> ClientSession:
+    """Of one request: no connection, cookie or address is another's. It costs 0.1 ms."""
+    return ClientSession(
+        connector=TCPConnector(resolver=door, socket_factory=door.open, use_dns_cache=False, force_close=True),
+        timeout=ClientTimeout(total=None, sock_connect=None),  # whoever asks has a clock
+        auto_decompress=False,  # it would unpack before anybody has counted
+        trust_env=False,  # a proxy of the environment would connect to what was never checked
+        middlewares=(_once,),
+    )
+
+
+async def _answer(session: ClientSession, hop: Hop) -> ClientResponse:
+    """The response without its body."""
+    return await session.request(
+        hop.method,
+        _as_sent(hop.url),
+        headers={**_DEFAULTS, **hop.headers},
+        data=None if hop.body is None else io.BytesIO(hop.body),  # in pieces: the loop is others', too
+        allow_redirects=False,
+    )
+
+
+async def _once(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+    """No second try of aiohttp's own where a server closes the connection: it may have done what it was asked."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+        raise aiohttp.ClientConnectionError from None
+
+
+def _as_sent(url: HttpUrl) -> yarl.URL:
+    """As it is: nothing is quoted anew, as what was signed has to stay the same."""
+    return yarl.URL(str(url), encoded=True)
+
+
+def _next(hop: Hop, status: int, location: str) -> Hop:
+    try:
+        return hop.redirected(status, location)
+    except ValueError:
+        raise failed(hop.method, hop.url, f"its response ({status}) redirects to what is no URL of a job") from None
+
+
+async def _read(hop: Hop, response: ClientResponse) -> dict[str, Any]:
+    try:
+        data = await http_body.read_body(response)
+    except BadBody as error:
+        raise failed(hop.method, hop.url, f"the body of the response {error}") from None
+    return {
+        "code": response.status,
+        "reason": response.reason or "",
+        "url": str(hop.url),
+        "headers": [_header(name, value) for name, value in response.raw_headers],
+        **http_body.as_json(data, response.charset),
+    }
+
+
+def _header(name: bytes, value: bytes) -> list[str]:
+    """As text: what is not UTF-8 is most likely of an older time (RFC 9110, 5.5)."""
+    try:
+        return [name.decode(), value.decode()]
+    except UnicodeDecodeError:
+        return [name.decode("latin-1"), value.decode("latin-1")]

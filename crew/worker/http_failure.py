@@ -1,0 +1,56 @@
+"""Why a request of a URL job has no response, in one sentence, whatever aiohttp calls it."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import aiohttp
+
+from crew.protocol.http_url import HttpUrl
+
+
+class RequestFailed(Exception):
+    """A URL job has no response, or none that can be kept."""
+
+
+@contextmanager
+def told(method: str, url: HttpUrl) -> Iterator[None]:
+    """Turn what aiohttp and the system raise into RequestFailed; what they say themselves may quote a secret."""
+    try:
+        yield
+    except (aiohttp.ClientError, OSError) as error:
+        raise failed(method, url, _reason(error)) from None
+
+
+def failed(method: str, url: HttpUrl, reason: str) -> RequestFailed:
+    """The failure of a request, for this reason."""
+    return RequestFailed(f"{method} {url.redacted} has failed: {reason}")
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case socket.gaierror():
+            return "its host is not known"
+        case aiohttp.ClientConnectorCertificateError():
+            return f"the certificate of its host is refused: {_verify_message(error.certificate_error)}"
+        case aiohttp.ClientConnectorSSLError():
+            return "there is no TLS connection with its host"
+        case aiohttp.ClientConnectorError():
+            return f"its host cannot be reached: {_system_message(error.os_error)}"
+        case aiohttp.ClientResponseError():
+            return "the answer of its host is not HTTP"
+        case aiohttp.ClientPayloadError():
+            return "the body of the response is broken off, or is not HTTP"
+        case aiohttp.ClientConnectionError() | OSError():
+            return "its host has closed the connection without an answer"
+        case _:
+            return type(error).__name__
+
+
+def _verify_message(error: Exception) -> str:
+    return getattr(error, "verify_message", "") or "it cannot be verified"
+
+
+def _system_message(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else "no address of it answers"

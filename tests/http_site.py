@@ -1,0 +1,201 @@
+"""A web site for URL jobs to ask: it notes who asks for what, and who leaves before the answer."""
+
+import asyncio
+import contextlib
+import gzip
+import time
+import zlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPHeaders
+from tornado.netutil import bind_sockets
+from tornado.web import Application, RequestHandler
+
+HANGING = 60.0  # seconds
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A request that has arrived."""
+
+    method: str
+    path: str
+    headers: HTTPHeaders
+    body: bytes
+    when: float = field(default_factory=time.monotonic)
+
+
+@dataclass
+class Site:
+    """What has happened at the site on one port of this machine.
+
+    Attributes:
+        left: path and time.monotonic() of each request whose connection was closed before its answer.
+    """
+
+    port: int
+    seen: list[Seen] = field(default_factory=list)
+    left: list[tuple[str, float]] = field(default_factory=list)
+
+    def url(self, path: str, *, host: str = "127.0.0.1", login: str = "") -> str:
+        """The URL of `path`."""
+        return f"http://{login}{host}:{self.port}{path}"
+
+    def methods(self) -> list[str]:
+        """Of all requests, in their order."""
+        return [one.method for one in self.seen]
+
+
+class _Handler(RequestHandler):
+    SUPPORTED_METHODS = ("GET", "HEAD", "POST", "DELETE", "PATCH", "PUT", "OPTIONS")
+    site: Site
+
+    def initialize(self, site: Site) -> None:
+        self.site = site
+
+    def compute_etag(self) -> None: ...
+
+    async def _answer(self, *path: str) -> None:
+        self.site.seen.append(
+            Seen(self.request.method or "", self.request.path, self.request.headers, self.request.body)
+        )
+        await self.answer()
+
+    async def answer(self) -> None:
+        raise NotImplementedError
+
+    get = head = post = put = patch = delete = options = _answer
+
+    def on_connection_close(self) -> None:
+        self.site.left.append((self.request.path, time.monotonic()))
+
+
+class _Echo(_Handler):
+    async def answer(self) -> None:
+        headers = {name.lower(): value for name, value in self.request.headers.get_all()}
+        self.write(
+            {
+                "method": self.request.method,
+                "uri": self.request.uri,
+                "headers": headers,
+                "body": self.request.body.decode(),
+            }
+        )
+
+
+class _Slow(_Handler):
+    async def answer(self) -> None:
+        """A DELETE ends at once: it is what is sent to whatever is slow."""
+        if self.request.method != "DELETE":
+            await asyncio.sleep(float(self.get_argument("for", str(HANGING))))
+        self.write("slow")
+
+
+class _Stubborn(_Handler):
+    async def answer(self) -> None:
+        """As /slow, whatever the method."""
+        await asyncio.sleep(float(self.get_argument("for", str(HANGING))))
+
+
+class _Status(_Handler):
+    async def answer(self) -> None:
+        self.set_status(int(self.get_argument("code")), self.get_argument("reason", None))
+        if location := self.get_argument("to", ""):
+            self.set_header("Location", location)
+        for header in self.get_arguments("cookie"):
+            self.add_header("Set-Cookie", header)
+
+
+class _Bytes(_Handler):
+    async def answer(self) -> None:
+        self.set_header("Content-Type", self.get_argument("type", "application/octet-stream"))
+        if encoding := self.get_argument("encoding", ""):
+            self.set_header("Content-Encoding", encoding)
+        self.write(bytes.fromhex(self.get_argument("hex")))
+
+
+class _Endless(_Handler):
+    async def answer(self) -> None:
+        """Until the client has enough."""
+        piece = bytes(64 * 1024)
+        with contextlib.suppress(Exception):
+            while True:
+                self.write(piece)
+                await self.flush()
+
+
+class _Bomb(_Handler):
+    async def answer(self) -> None:
+        self.set_header("Content-Encoding", "gzip")
+        self.write(bomb())
+
+
+def bomb(size: int = 64 * 1024 * 1024) -> bytes:
+    """Zeros, packed to a thousandth."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
+    piece = bytes(1024 * 1024)
+    return b"".join(packer.compress(piece) for _ in range(size // len(piece))) + packer.flush()
+
+
+@contextlib.asynccontextmanager
+async def http_site() -> AsyncIterator[Site]:
+    """A site that ends with the block."""
+    (socket,) = bind_sockets(0, "127.0.0.1", backlog=1024)
+    site = Site(socket.getsockname()[1])
+    given: dict[str, Any] = {"site": site}
+    paths = {
+        "echo": _Echo,
+        "slow": _Slow,
+        "stubborn": _Stubborn,
+        "status": _Status,
+        "bytes": _Bytes,
+        "endless": _Endless,
+        "bomb": _Bomb,
+    }
+    application = Application(
+        [(f"/{path}.*", kind, given) for path, kind in paths.items()], log_function=lambda _: None
+    )
+    server = HTTPServer(application, no_keep_alive=True, max_buffer_size=64 * 1024 * 1024)
+    server.add_sockets([socket])
+    try:
+        yield site
+    finally:
+        server.stop()
+        await server.close_all_connections()
+
+
+@contextlib.asynccontextmanager
+async def saying(*pieces: bytes, ends: bool = True) -> AsyncIterator[Site]:
+    """A server that reads a little and says this, whatever it is asked; without `ends` it holds the connection then."""
+    site, has_ended, serving = Site(0), asyncio.Event(), set[Any]()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.current_task())
+        head = await reader.read(65536)
+        method, path, *_ = head.decode(errors="replace").split(" ")
+        site.seen.append(Seen(method, path, HTTPHeaders(), head))
+        with contextlib.suppress(ConnectionError):
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+            if not ends:
+                await has_ended.wait()
+            writer.close()
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    site.port = server.sockets[0].getsockname()[1]
+    try:
+        yield site
+    finally:
+        has_ended.set()
+        server.close()
+        await asyncio.gather(*serving)
+
+
+def gzipped(data: bytes) -> str:
+    """As `hex` of /bytes."""
+    return gzip.compress(data).hex()

@@ -1,0 +1,45 @@
+"""Jobs, and stores of them, as the tests need them."""
+
+import contextlib
+import itertools
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from crew.jobs.admission import Candidate
+from crew.jobs.job import Job
+from crew.jobs.store import JobStore
+from crew.protocol import codec
+
+NOW = 1_700_000_000.0
+HOST = "host:17"
+
+_numbers = itertools.count()
+
+
+def a_job(**fields: Any) -> Job:
+    """A job of the task t, each one younger than the last."""
+    created = NOW + next(_numbers)
+    return Job(**{"id": str(uuid.uuid4()), "task": "t", "body": codec.encode({"n": 1}), "created": created, **fields})
+
+
+def a_candidate(*, unique: str | None = None, may_exist: bool = False, **fields: Any) -> Candidate:
+    """A job that is to be recorded."""
+    return Candidate(job=a_job(**fields), unique=unique, may_exist=may_exist)
+
+
+@contextlib.asynccontextmanager
+async def opened(folder: Path, **options: Any) -> AsyncIterator[JobStore]:
+    """The store in `folder`, which is closed at the end."""
+    store = JobStore(url_of(folder), **options)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def url_of(folder: Path) -> str:
+    """URL of the store in `folder`."""
+    return f"sqlite:///{folder}/jobs.db"

@@ -1,0 +1,119 @@
+"""What somebody wants is checked before it is recorded, and each refusal names the value and the way out."""
+
+import re
+import time
+import uuid
+from typing import Any
+
+import pytest
+
+from crew.errors import SerializationError, TooLarge
+from crew.jobs.order import check_id, order
+from crew.jobs.publisher import LEASE
+from crew.protocol.topology import HTTP_TASK
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"priority": 256}, "priority must be an int from 0 to 255, not 256"),
+    ({"timeout": -1}, "timeout must be"),
+    ({"timeout": 0}, "timeout must be"),
+    ({"timeout": float("inf")}, "timeout must be"),
+    ({"timeout": "10 parsecs"}, "timeout must be a number of seconds, or text like"),
+    ({"expiration": "soon"}, "expiration must be a number of seconds, or text like"),
+    ({"result_ttl": -1}, "result_ttl must be"),
+    ({"failure_ttl": "x"}, "failure_ttl must be"),
+    ({"unique": "maybe"}, "unique must be skip or replace, not 'maybe'"),
+    ({"key": "k"}, "key is for jobs with unique=skip or replace, and there is no unique"),
+    ({"unique": "skip", "key": ""}, "key must have 1 to 255 printable characters, not ''"),
+    ({"unique": "skip", "key": 5}, "key must have 1 to 255 printable characters, not '5'"),
+    ({"idempotency_key": "x" * 256}, "idempotency_key must have 1 to 255 printable characters"),
+    ({"idempotency_key": "a\nb"}, "idempotency_key must have 1 to 255 printable characters"),
+    ({"id": "17"}, "the id of a job is a uuid, not '17'"),
+    ({"id": 17}, "the id of a job is a uuid, not '17'"),
+    ({"serializer": "pickle"}, "pickle"),
+    ({"headers": {"a": [1]}}, "header"),
+]
+
+
+@pytest.mark.parametrize(("terms", "told"), WRONG, ids=[str(terms)[:40] for terms, _ in WRONG])
+def test_a_term_that_cannot_be_one_is_refused_in_one_sentence(terms: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)) as refused:
+        order("t", **terms)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize("task", ["", "a" * 300, 5, None])
+def test_a_task_must_have_a_name(task: Any) -> None:
+    with pytest.raises(ValueError, match="task"):
+        order(task)
+
+
+def test_data_that_no_serializer_carries_is_refused() -> None:
+    with pytest.raises(SerializationError):
+        order("t", object())
+    with pytest.raises(TooLarge):
+        order("t", "x" * 100, max_message=50)
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"), [(90, 90.0), ("90", 90.0), ("15m", 900.0), ("2h", 7200.0), ("1d", 86400.0)]
+)
+def test_durations_are_seconds_or_text(told: float | str, seconds: float) -> None:
+    job = order("t", timeout=told, expiration=told, result_ttl=told, failure_ttl=told).job
+    assert (job.timeout, job.result_ttl, job.failure_ttl) == (seconds, seconds, seconds)
+    assert job.start_by == job.created + seconds
+
+
+def test_what_is_not_said_has_its_default() -> None:
+    before = time.time()
+    job = order("t").job
+    assert (job.timeout, job.start_by, job.result_ttl, job.failure_ttl) == (600.0, None, 86_400.0, 7 * 86_400.0)
+    assert (job.priority, job.unique_key, job.idempotency_key, job.wait_for_worker) == (0, None, None, False)
+    assert uuid.UUID(job.id).version == 4
+    assert before <= job.created <= time.time()
+    assert job.publish_at == job.created + LEASE
+
+
+def test_nothing_can_be_in_the_way_of_a_job_without_keys() -> None:
+    assert order("t").is_plain
+    assert not order("t", unique="skip").is_plain
+    assert not order("t", id=str(uuid.uuid4())).is_plain
+    assert not order("t", idempotency_key="k").is_plain
+
+
+def test_a_uuid_is_taken_as_others_write_it_and_kept_as_it_is_written_usually() -> None:
+    id = str(uuid.uuid4())
+    assert check_id(id.upper()) == check_id("{" + id + "}") == check_id(id.replace("-", "")) == id
+
+
+def test_a_key_of_its_own_is_kept_and_without_one_task_and_data_are_hashed() -> None:
+    def key(*arguments: Any, **terms: Any) -> str | None:
+        return order(*arguments, unique="skip", **terms).job.unique_key
+
+    assert key("t", 1, key="k") == "k"
+    assert key("t", {"a": 1}) == key("t", {"a": 1}, priority=3)
+    assert len({key("t", 1), key("t", 2), key("u", 1), key("t", "1", serializer="text")}) == 4
+
+
+def test_the_same_request_has_the_same_fingerprint_and_another_one_has_not() -> None:
+    def fingerprint(data: Any = 1, **terms: Any) -> str | None:
+        return order("t", data, idempotency_key="k", **terms).job.fingerprint
+
+    assert fingerprint() == fingerprint()
+    assert fingerprint(headers={"a": 1, "b": 2}) == fingerprint(headers={"b": 2, "a": 1})
+    others: list[dict[str, Any]] = [
+        {"data": 2},
+        {"priority": 1},
+        {"timeout": 5},
+        {"result_ttl": 5},
+        {"unique": "skip"},
+        {"headers": {"a": 1}},
+    ]
+    others.append({"data": "1", "serializer": "text"})
+    assert len({fingerprint(), *(fingerprint(**terms) for terms in others)}) == len(others) + 1
+    assert order("t").job.fingerprint is None
+
+
+def test_a_url_job_waits_for_a_worker_whatever_is_said() -> None:
+    assert order(HTTP_TASK, {"url": "http://example.com/"}).job.wait_for_worker
+    assert order("t", wait_for_worker=True).job.wait_for_worker

@@ -1,0 +1,170 @@
+"""What is heard of a job changes its record once, whatever order it comes in and however often."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crew.jobs import report
+from crew.jobs.job import Job, JobStatus
+from crew.jobs.report import Report, apply, of_reply
+from crew.protocol import codec, failure
+from crew.protocol.message import Body, Outcome, Reply, Run
+from crew.protocol.properties import DeadLetter
+from crew.protocol.topology import HTTP_TASK
+from tests.unit.jobs.a_job import HOST, NOW, a_job
+
+JOB = a_job(publish_at=NOW + 10)
+ENDS = (
+    Outcome.RETURNED,
+    Outcome.RAISED,
+    Outcome.TIMED_OUT,
+    Outcome.EXPIRED,
+    Outcome.CANCELED,
+    Outcome.UNKNOWN_TASK,
+    Outcome.WORKER_LOST,
+)
+
+
+def heard(outcome: Outcome, value: object = None, *, at: float = NOW + 1, run: Run | None = None) -> Report:
+    """What a reply to JOB means."""
+    run = run or Run(host=HOST, started=NOW + 0.5)
+    reply = Reply(id=JOB.id, outcome=outcome, body=codec.encode(value), worker="w", run=run)
+    return of_reply(reply, at=at, max_result=1_000)
+
+
+def after(job: Job, *reports: Report) -> Job:
+    """The record when all of these have come."""
+    for one in reports:
+        job = apply(job, one) or job
+    return job
+
+
+CANCEL = report.ended(
+    JOB.id, JobStatus.CANCELED, at=NOW + 1, type_name="Canceled", message="enough", may_be_queued=True
+)
+ANY = st.sampled_from([*(heard(outcome, 1) for outcome in Outcome), CANCEL])
+
+
+@given(st.lists(ANY, max_size=8))
+def test_any_order_and_repetition_of_reports_ends_a_job_at_most_once(reports: list[Report]) -> None:
+    job, end = JOB, None
+    for one in reports:
+        job = apply(job, one) or job
+        if end is not None:
+            assert (job.status, job.ended, job.result, job.failure) == (end.status, end.ended, end.result, end.failure)
+        elif job.status.is_final:
+            end = job
+    has_ended = any(one.status is not None and one.status.is_final for one in reports)
+    assert job.status.is_final == has_ended
+
+
+@given(st.lists(ANY, min_size=1, max_size=8))
+def test_every_change_has_a_newer_version_and_only_a_change_has(reports: list[Report]) -> None:
+    job = JOB
+    for one in reports:
+        then = apply(job, one)
+        if then is not None:
+            assert then.version == job.version + 1
+            job = then
+
+
+def test_a_job_that_starts_tells_who_runs_it_since_when() -> None:
+    job = after(JOB, heard(Outcome.STARTED))
+    assert (job.status, job.host, job.started, job.attempts) == (JobStatus.STARTED, HOST, NOW + 0.5, 1)
+    assert job.publish_at is None
+    assert job.enqueued is not None
+
+
+def test_a_heartbeat_only_says_that_it_still_runs() -> None:
+    job = after(JOB, heard(Outcome.STARTED), heard(Outcome.STARTED, at=NOW + 31))
+    assert (job.started, job.seen) == (NOW + 0.5, NOW + 31)
+
+
+def test_the_worker_that_takes_over_is_the_one_that_is_named_and_the_first_start_stays() -> None:
+    taken_over = Run(host="other:18", started=NOW + 60, attempt=2)
+    job = after(JOB, heard(Outcome.STARTED), heard(Outcome.STARTED, run=taken_over))
+    assert (job.host, job.attempts, job.started) == ("other:18", 2, NOW + 0.5)
+
+
+def test_a_short_job_is_first_heard_of_when_it_has_ended() -> None:
+    job = after(JOB, heard(Outcome.RETURNED, 5, run=Run(host=HOST, started=NOW + 1, ended=NOW + 2)))
+    assert (job.status, job.started, job.ended, job.attempts) == (JobStatus.SUCCESS, NOW + 1, NOW + 2, 1)
+    assert job.result == codec.encode(5)
+    assert job.publish_at is None
+
+
+def test_an_end_that_overtakes_the_start_is_the_end() -> None:
+    job = after(JOB, heard(Outcome.RETURNED, 5), heard(Outcome.STARTED))
+    assert job.status is JobStatus.SUCCESS
+
+
+def test_the_second_result_of_a_job_that_ran_twice_changes_nothing() -> None:
+    job = after(JOB, heard(Outcome.RETURNED, 1))
+    assert apply(job, heard(Outcome.RETURNED, 2)) is None
+
+
+@pytest.mark.parametrize("outcome", ENDS)
+def test_a_job_that_was_given_up_stays_given_up_whatever_its_worker_says(outcome: Outcome) -> None:
+    job = after(JOB, CANCEL, heard(outcome, 1))
+    assert (job.status, job.result) == (JobStatus.CANCELED, None)
+
+
+def test_workers_need_not_be_told_any_longer_once_one_has_said_what_became_of_it() -> None:
+    job = after(JOB, CANCEL)
+    assert job.is_given_up
+    assert not after(job, heard(Outcome.CANCELED)).is_given_up
+
+
+def test_who_cancels_twice_does_not_make_workers_forget_the_first_cancel() -> None:
+    job = after(JOB, CANCEL)
+    assert apply(job, CANCEL) is None
+    expired = report.ended(JOB.id, JobStatus.EXPIRED, at=NOW, type_name="E", message="", may_be_queued=True)
+    assert after(JOB, expired, CANCEL) == after(JOB, expired)
+
+
+def test_a_result_is_kept_for_its_time_and_a_failure_for_its_own() -> None:
+    job = msgspec.structs.replace(JOB, result_ttl=10.0, failure_ttl=20.0)
+    assert after(job, heard(Outcome.RETURNED, 1)).purge_at == NOW + 11
+    for outcome in ENDS[1:]:
+        assert after(job, heard(outcome)).purge_at == NOW + 21
+
+
+def test_a_result_that_is_larger_than_the_store_keeps_is_an_error_that_says_so() -> None:
+    job = after(JOB, heard(Outcome.RETURNED, "x" * 999))
+    told = failure.decode(job.failure or b"")
+    assert (job.status, told.type_name) == (JobStatus.ERROR, "TooLarge")
+    assert told.message == "the result has 1001 bytes, more than the 1000 that the job store keeps"
+
+
+def test_progress_is_kept_while_it_runs_and_through_its_clean_up_but_not_after_a_success() -> None:
+    running = after(JOB, heard(Outcome.STARTED), heard(Outcome.PROGRESS, 1))
+    assert (running.progress, running.status) == (b"1", JobStatus.STARTED)
+    assert after(running, CANCEL, heard(Outcome.PROGRESS, 2)).progress == b"2"
+    assert after(running, heard(Outcome.RETURNED), heard(Outcome.PROGRESS, 2)).progress == b"1"
+
+
+def test_a_job_that_the_broker_gave_back_is_an_error_with_its_reason() -> None:
+    letter = DeadLetter(id=JOB.id, reason="delivery_limit")
+    job = after(JOB, of_reply(letter, at=NOW, max_result=1))
+    assert job.status is JobStatus.ERROR
+    assert failure.decode(job.failure or b"").message == "the broker gave the job back: delivery_limit"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (codec.encode({"code": 200}), JobStatus.SUCCESS),
+        (codec.encode({"code": 399}), JobStatus.SUCCESS),
+        (codec.encode({"code": 400}), JobStatus.ERROR),
+        (codec.encode({"code": 503}), JobStatus.ERROR),
+        (codec.encode({"code": "many"}), JobStatus.ERROR),
+        (codec.encode(["no answer"]), JobStatus.ERROR),
+        (Body(b"{", codec.JSON), JobStatus.ERROR),
+    ],
+)
+def test_the_code_of_its_answer_decides_what_a_url_job_is(body: Body, status: JobStatus) -> None:
+    said = of_reply(Reply(id=JOB.id, outcome=Outcome.RETURNED, body=body), at=NOW, max_result=1_000)
+    job = apply(msgspec.structs.replace(JOB, task=HTTP_TASK), said)
+    assert job is not None
+    assert (job.status, job.result) == (status, body)

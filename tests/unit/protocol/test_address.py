@@ -1,0 +1,99 @@
+"""The addresses that URL jobs must not reach."""
+
+import ipaddress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crew.protocol.address import forbidden, parsed
+
+PUBLIC = ["93.184.216.34", "8.8.8.8", "1.1.1.1", "172.15.255.255", "172.32.0.1", "100.63.255.255", "100.128.0.1"]
+PUBLIC_V6 = ["2606:2800:220:1::1", "2a00:1450:4001:81b::200e", "2001:4860:4860::8888"]
+
+FORBIDDEN = {
+    "127.0.0.1": "a loopback address",
+    "127.255.255.254": "a loopback address",
+    "::1": "a loopback address",
+    "10.1.2.3": "a private address",
+    "172.16.0.1": "a private address",
+    "172.31.255.255": "a private address",
+    "192.168.1.1": "a private address",
+    "fd00::1": "a private address",
+    "fec0::1": "a private address",
+    "169.254.1.1": "a link-local address",
+    "fe80::1": "a link-local address",
+    "fe80::1%eth0": "a link-local address",
+    "169.254.169.254": "a metadata address",
+    "169.254.170.2": "a metadata address",
+    "fd00:ec2::254": "a metadata address",
+    "100.100.100.200": "a metadata address",
+    "168.63.129.16": "a metadata address",
+    "100.64.0.1": "a carrier's private address",
+    "224.0.0.1": "a multicast address",
+    "ff02::1": "a multicast address",
+    "0.0.0.0": "an unspecified address",
+    "0.1.2.3": "an unspecified address",
+    "::": "an unspecified address",
+    "240.0.0.1": "a reserved address",
+    "255.255.255.255": "a reserved address",
+    "192.0.2.1": "a reserved address",
+    "198.18.0.1": "a reserved address",
+    "2001:db8::1": "a reserved address",
+    "4000::1": "a reserved address",
+    "::7f00:1": "a reserved address",
+}
+
+
+@pytest.mark.parametrize("address", PUBLIC + PUBLIC_V6)
+def test_public_addresses_may_be_reached(address: str) -> None:
+    assert forbidden(address) is None
+
+
+@pytest.mark.parametrize(("address", "kind"), FORBIDDEN.items())
+def test_internal_addresses_may_not_and_the_reason_is_named(address: str, kind: str) -> None:
+    assert forbidden(address) == kind
+
+
+def wrapped(address: str) -> dict[str, str]:
+    """The IPv6 addresses whose packets end up at an IPv4 `address`."""
+    number = int(ipaddress.IPv4Address(address))
+    v6 = ipaddress.IPv6Address
+    return {
+        "mapped": str(v6(0xFFFF << 32 | number)),
+        "mapped, with dots": f"::ffff:{address}",
+        "NAT64": str(v6(int(v6("64:ff9b::")) | number)),
+        "6to4": str(v6(0x2002 << 112 | number << 80)),
+        "Teredo client": str(v6(0x20010000 << 96 | int(ipaddress.IPv4Address("8.8.8.8")) << 64 | number ^ 0xFFFFFFFF)),
+        "Teredo server": str(v6(0x20010000 << 96 | number << 64 | int(ipaddress.IPv4Address("8.8.8.8")) ^ 0xFFFFFFFF)),
+    }
+
+
+@pytest.mark.parametrize("way", wrapped("127.0.0.1"))
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "100.64.0.1"])
+def test_an_internal_address_is_none_the_better_for_being_wrapped_in_ipv6(address: str, way: str) -> None:
+    assert forbidden(wrapped(address)[way]) == forbidden(address)
+
+
+@pytest.mark.parametrize("way", wrapped("127.0.0.1"))
+def test_a_public_address_may_be_reached_through_ipv6(way: str) -> None:
+    assert forbidden(wrapped("93.184.216.34")[way]) is None
+
+
+@pytest.mark.parametrize("text", ["127.1", "2130706433", "0x7f000001", "0177.0.0.1", "localhost", "", "127.0.0.1."])
+def test_what_is_no_address_as_the_standards_spell_one_is_none(text: str) -> None:
+    assert parsed(text) is None
+    assert forbidden(text) == "no address"
+
+
+@given(st.ip_addresses(v=4) | st.ip_addresses(v=6))
+@settings(max_examples=500)
+def test_python_forbids_nothing_more(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    if address.is_private or address.is_loopback or address.is_link_local or address.is_multicast:
+        assert forbidden(str(address)) is not None or _wraps_a_public_one(address)
+
+
+def _wraps_a_public_one(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    return isinstance(address, ipaddress.IPv6Address) and any(
+        wrapping is not None for wrapping in (address.ipv4_mapped, address.teredo, address.sixtofour)
+    )

@@ -1,0 +1,83 @@
+"""The internal hosts that URL jobs may reach."""
+
+import pytest
+
+from crew.protocol.address import ForbiddenAddress
+from crew.protocol.allowed_hosts import AllowedHosts
+
+
+def chosen(allowed: str, host: str, port: int, *addresses: str) -> list[str]:
+    """What may be connected to, with `allowed` as the environment would have it."""
+    return AllowedHosts.of(filter(None, allowed.split(","))).choose(host, port, addresses)
+
+
+def test_nothing_internal_is_allowed_unless_somebody_says_so() -> None:
+    with pytest.raises(ForbiddenAddress, match=r"host 'db\.local' has a private address.*--allow-host"):
+        chosen("", "db.local", 80, "10.0.0.7")
+    assert chosen("", "example.org", 80, "93.184.216.34") == ["93.184.216.34"]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "host", "port", "address"),
+    [
+        ("db.local", "db.local", 80, "10.0.0.7"),
+        ("DB.local", "db.local.", 80, "10.0.0.7"),
+        ("db.local:8080", "db.local", 8080, "10.0.0.7"),
+        ("10.0.0.7", "db.local", 80, "10.0.0.7"),
+        ("10.0.0.7:80", "10.0.0.7", 80, "10.0.0.7"),
+        ("10.0.0.0/8", "db.local", 80, "10.0.0.7"),
+        ("10.0.0.7/8", "db.local", 80, "10.0.0.8"),
+        ("10.0.0.0/8:80", "db.local", 80, "10.0.0.7"),
+        ("::1", "::1", 80, "::1"),
+        ("[::1]", "::1", 80, "::1"),
+        ("[::1]:80", "::1", 80, "::1"),
+        ("fd00::/8", "db.local", 80, "fd00::1"),
+        ("10.0.0.7", "db.local", 80, "::ffff:10.0.0.7"),
+        ("x,10.0.0.7", "db.local", 80, "10.0.0.7"),
+        ("*", "db.local", 80, "169.254.169.254"),
+        ("*:80", "db.local", 80, "127.0.0.1"),
+        ("_x-1.local", "_x-1.local", 80, "10.0.0.7"),
+    ],
+)
+def test_a_name_an_address_a_network_and_everything_can_be_allowed(
+    allowed: str, host: str, port: int, address: str
+) -> None:
+    assert chosen(allowed, host, port, address) == [address]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "host", "port", "address"),
+    [
+        ("db.local", "x.db.local", 80, "10.0.0.7"),
+        ("db.local:8080", "db.local", 80, "10.0.0.7"),
+        ("10.0.0.7:80", "10.0.0.7", 81, "10.0.0.7"),
+        ("10.0.0.0/8", "db.local", 80, "127.0.0.1"),
+        ("10.0.0.7", "10.0.0.7", 80, "10.0.0.8"),
+        ("::1", "::2", 80, "::2"),
+        ("*:80", "db.local", 81, "127.0.0.1"),
+    ],
+)
+def test_what_is_allowed_is_allowed_there_alone(allowed: str, host: str, port: int, address: str) -> None:
+    with pytest.raises(ForbiddenAddress):
+        chosen(allowed, host, port, address)
+
+
+def test_a_host_with_public_and_internal_addresses_is_reached_at_the_public_ones() -> None:
+    assert chosen("", "both.org", 80, "10.0.0.7", "93.184.216.34", "::1") == ["93.184.216.34"]
+
+
+def test_a_host_without_addresses_is_not_reached() -> None:
+    with pytest.raises(ForbiddenAddress):
+        chosen("", "none.org", 80)
+
+
+def test_the_refusal_of_a_name_does_not_tell_its_address() -> None:
+    with pytest.raises(ForbiddenAddress) as refused:
+        chosen("", "db.local", 80, "10.0.0.7")
+    assert "10.0" not in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["", " ", "http://db.local/", "db.local:http", "db.local:0", "db local", "a/8", "ü"])
+def test_what_names_no_host_is_told_in_one_sentence(text: str) -> None:
+    with pytest.raises(ValueError, match="names no host: write a name, an address or a network"):
+        AllowedHosts.of([text])

@@ -1,0 +1,152 @@
+"""Requests of URL jobs, checked before they are sent."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from crew.protocol.http_request import MAX_HEADERS, METHODS, HttpRequest, check_request, request_of
+
+URL = "http://example.org/"
+
+
+def test_a_url_is_enough() -> None:
+    assert check_request(url=URL) == HttpRequest(url=URL, method="GET", headers={}, data=None, timeout=60.0)
+
+
+def test_what_has_data_is_posted_unless_it_says_otherwise() -> None:
+    assert check_request(url=URL, data="x").method == "POST"
+    assert check_request(url=URL, data={}).method == "POST"
+    assert check_request(url=URL, data="x", method="put").method == "PUT"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_methods_of_http_are_taken(method: str) -> None:
+    assert check_request(url=URL, method=method).method == method
+
+
+@pytest.mark.parametrize("method", ["", "CONNECT", "TRACE", "GET /x HTTP/1.1\r\nA: b", "FETCH", 1, ["GET"], "G" * 999])
+def test_other_methods_are_one_sentence(method: object) -> None:
+    with pytest.raises(ValueError, match="method must be one of GET, HEAD, POST") as refused:
+        check_request(url=URL, method=method)
+    assert len(str(refused.value)) < 200
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "headers", "body", "content_type"),
+    [
+        (None, {}, None, None),
+        ("", {}, b"", "text/plain; charset=utf-8"),
+        ("grün", {}, "grün".encode(), "text/plain; charset=utf-8"),
+        ("<a/>", {"content-type": "text/xml"}, b"<a/>", "text/xml"),
+        ({"a": [1, None]}, {}, b'{"a":[1,null]}', "application/json"),
+        ([], {}, b"[]", "application/json"),
+        (0, {}, b"0", "application/json"),
+        (False, {}, b"false", "application/json"),
+        ({"a": 1}, {"Content-Type": "application/vnd.api+json"}, b'{"a":1}', "application/vnd.api+json"),
+        ({"a": "x y", "b": [1, 2]}, {"Content-Type": "application/x-www-form-urlencoded"}, b"a=x+y&b=1&b=2", None),
+        ("a=1", {"Content-Type": "application/x-www-form-urlencoded"}, b"a=1", None),
+    ],
+)
+def test_data_travels_as_text_json_or_a_form(
+    data: object, headers: dict[str, str], body: bytes | None, content_type: str | None
+) -> None:
+    request = check_request(url=URL, headers=headers, data=data)
+    assert request.body == body
+    assert request.content_type == (content_type or headers.get("Content-Type"))
+
+
+@pytest.mark.parametrize(
+    ("data", "headers", "sentence"),
+    [
+        (b"x", {}, "data must be a string or JSON, not bytes"),
+        ("\ud800", {}, "data must be valid Unicode"),
+        ([1], {"content-type": "application/x-www-form-urlencoded; x"}, "strings and numbers"),
+        ({"a": {"b": 1}}, {"content-type": "application/x-www-form-urlencoded"}, "strings and numbers"),
+    ],
+)
+def test_data_that_cannot_travel_is_one_sentence(data: object, headers: dict[str, str], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        check_request(url=URL, headers=headers, data=data)
+
+
+def test_headers_may_be_what_they_like() -> None:
+    headers = {"Accept": "text/html", "X-A": "grün\tund", "Authorization": "Bearer x", "a": ""}
+    assert check_request(url=URL, headers=headers).headers == headers
+
+
+@pytest.mark.parametrize("value", ["a\r\nHost: evil", "a\nb", "a\rb", "a\0b", "\x1b[2J", 1, None, ["a"], "\ud800"])
+def test_a_header_cannot_bring_another_one_along(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"header 'X-A' must be (a string without line breaks|valid Unicode)"):
+        check_request(url=URL, headers={"X-A": value})
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a:", "a\r\nb", "ä", "a\0", "(a)", 1])
+def test_the_name_of_a_header_is_a_token(name: Any) -> None:
+    with pytest.raises(ValueError, match="the name of a header must be letters, digits and -"):
+        check_request(url=URL, headers={name: "x"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Host", "content-length", "Transfer-Encoding", "CONNECTION", "Keep-Alive", "TE", "Trailer", "Upgrade"),
+        *("Expect", "Proxy-Authorization", "Proxy-Connection"),
+    ],
+)
+def test_how_the_request_travels_is_not_for_headers_to_say(name: str) -> None:
+    with pytest.raises(ValueError, match=f"header '{name}' cannot be given"):
+        check_request(url=URL, headers={name: "x"})
+
+
+@pytest.mark.parametrize("headers", ["a: b", [["a", "b"]], 1])
+def test_headers_are_an_object(headers: object) -> None:
+    with pytest.raises(ValueError, match="headers must be an object of strings"):
+        check_request(url=URL, headers=headers)
+
+
+def test_headers_have_a_size_that_servers_take() -> None:
+    with pytest.raises(ValueError, match="the headers have 32769 bytes, more than 32768"):
+        check_request(url=URL, headers={"a": "x" * MAX_HEADERS})
+
+
+def test_a_header_is_given_once() -> None:
+    with pytest.raises(ValueError, match="one name twice"):
+        check_request(url=URL, headers={"A": "x", "a": "y"})
+
+
+def test_there_is_one_way_to_log_in() -> None:
+    with pytest.raises(ValueError, match="the url has a user, and the headers have an Authorization") as refused:
+        check_request(url="http://me:s3cret@example.org/", headers={"authorization": "Bearer t0ken"})
+    assert "s3cret" not in str(refused.value)
+    assert "t0ken" not in str(refused.value)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), 1e9, "10", True])
+def test_a_timeout_that_cannot_be_is_one_sentence(timeout: object) -> None:
+    with pytest.raises(ValueError, match="timeout must be"):
+        check_request(url=URL, timeout=timeout)
+
+
+def test_a_request_travels_as_the_payload_of_a_call() -> None:
+    request = check_request(url=URL, data={"a": 1}, headers={"b": "c"}, timeout=5)
+    assert request_of(msgspec.to_builtins(request)) == request
+
+
+@pytest.mark.parametrize("payload", [None, [], "http://example.org/", {"url": URL, "proxy": "x"}, {1: 2}])
+def test_what_is_no_request_is_told_what_one_is(payload: object) -> None:
+    with pytest.raises(ValueError, match=r"task 'crew\.http' takes an object with url, method, headers, data, timeout"):
+        request_of(payload)
+
+
+def test_a_request_needs_a_url() -> None:
+    with pytest.raises(ValueError, match=r"task 'crew\.http' needs a url"):
+        request_of({"method": "GET"})
+
+
+def test_a_request_is_shown_without_its_secrets() -> None:
+    request = check_request(
+        url="http://me:s3cret@example.org/?s3cret", headers={"cookie": "s3cret"}, data={"password": "s3cret"}
+    )
+    assert repr(request) == "<HttpRequest POST http://***@example.org/?***>"
