@@ -9,13 +9,15 @@ from typing import Any
 import pika
 
 from crew.protocol import codec, properties, topology
-from crew.protocol.briefing import BRIEFED, TYPE, to_briefing
+from crew.protocol.briefing import BRIEFED, TYPE, briefed_id, to_briefing
 from crew.protocol.message import Briefing, Call, Control, Outcome, Reply
 from crew.protocol.properties import DeadLetter, Properties
 from tests.integration import raw
 from tests.waiting import eventually
 
-ENDS = set(Outcome) - {Outcome.STARTED, Outcome.PROGRESS}
+STORE = "played"
+QUEUE = topology.jobs_queue_name(STORE)
+ENDS = [outcome for outcome in Outcome if outcome.is_end]
 
 
 class PlayedGateway:
@@ -42,8 +44,8 @@ class PlayedGateway:
             id=str(uuid.uuid4()),
             task=task,
             body=codec.encode(data),
-            client=topology.JOBS,
-            reply_to=topology.JOBS,
+            client=QUEUE,
+            reply_to=QUEUE,
             is_job=True,
             **fields,
         )
@@ -59,17 +61,17 @@ class PlayedGateway:
         key = topology.control_key_of_worker(briefing.worker)
         for id in canceled:
             self._control(key, Control(id=id, reason="canceled"))
-        self._control(key, Control(id=briefing.id, reason=BRIEFED))
+        self._control(key, Control(id=briefed_id(briefing.id, QUEUE), reason=BRIEFED))
 
     # --- what is said -----------------------------------------------------------------------------------------------
 
     def hear(self) -> None:
         """Take what is there."""
         while True:
-            method, given, body = self._channel.basic_get(topology.JOBS, auto_ack=True)
+            method, given, body = self._channel.basic_get(QUEUE, auto_ack=True)
             if method is None:
                 return
-            self._take(Properties(**{name: getattr(given, name) for name in Properties.__struct_fields__}), body)
+            self._take(_own(given), body)
 
     def of(self, id: str, *outcomes: Outcome) -> list[Reply]:
         """What was said of one job."""
@@ -77,7 +79,8 @@ class PlayedGateway:
 
     def hears(self, id: str, *outcomes: Outcome, times: int = 1, timeout: float = 10.0) -> Reply:
         """Wait until one of `outcomes` was said of a job so often; the last of them."""
-        return self.waits(lambda: len(self.of(id, *outcomes)) >= times and self.of(id, *outcomes)[-1], timeout)
+        self.waits(lambda: len(self.of(id, *outcomes)) >= times, timeout)
+        return self.of(id, *outcomes)[-1]
 
     def end(self, id: str, timeout: float = 10.0) -> Reply:
         """Wait until it has ended."""
@@ -113,12 +116,26 @@ class PlayedGateway:
         self._channel.basic_publish(exchange, key, body, told, mandatory=not exchange)
 
 
+def _own(given: Any) -> Properties:
+    """Properties as crew's own link gives them: pika has a kind of int of its own."""
+    found = Properties(**{name: getattr(given, name) for name in Properties.__struct_fields__})
+    found.headers = {
+        name: int(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        for name, value in (given.headers or {}).items()
+    }
+    return found
+
+
 @contextmanager
 def playing(url: str) -> Iterator[PlayedGateway]:
     """A gateway that ends with the block; its queue is there already, or made here."""
     with raw.channel(url) as channel:
-        queue, _ = topology.jobs_queue()
+        for exchange in topology.EXCHANGES:
+            channel.exchange_declare(exchange.name, exchange.kind, durable=True)
+        queue, *bindings = topology.jobs_queue(STORE)
         channel.queue_declare(queue.name, durable=True)
+        for binding in bindings:
+            channel.queue_bind(queue.name, binding.exchange, binding.key, binding.arguments)
         channel.confirm_delivery()
         yield PlayedGateway(channel)
 
