@@ -6,6 +6,7 @@ whichever gateway sees it then.
 
 import asyncio
 import time
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from crew.amqp import ConfirmStatus, Link
@@ -70,6 +71,13 @@ class Publisher:
             case ConfirmStatus.TOO_LARGE:
                 raise TooLarge(f"job {job.id} of task {job.task!r} is larger than what the broker takes in one message")
         return False
+
+    async def hasten(self, tasks: Sequence[str], hurry: Callable[[], None]) -> None:
+        """Jobs of `tasks` that wait for a worker need not wait any longer: there is one."""
+        now = time.time()
+        # What somebody publishes at this moment has a longer lease, unless he has been at it for as long as half of it.
+        if await self._store.hasten(tasks, now, before=now + RETRY_UNKNOWN):
+            hurry()
 
     async def drain(self) -> None:
         """Wait until what the broker has is marked."""

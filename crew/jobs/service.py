@@ -28,7 +28,7 @@ from crew.jobs.report import Report
 from crew.jobs.results import result_of
 from crew.jobs.settlement import Settled
 from crew.jobs.store import JobStore
-from crew.jobs.waiters import Waiters
+from crew.jobs.waiters import Waiters, within
 from crew.protocol import codec, deadline, properties, topology
 from crew.protocol.briefing import BRIEFED, briefed_id
 from crew.protocol.message import Briefing, Control
@@ -163,7 +163,7 @@ class JobService:
                 left = None if until is None else until - time.monotonic()
                 if is_news or self.is_closed or (left is not None and left <= 0):
                     return job
-                await _within(left, woken)
+                await within(left, woken)
 
     async def result(self, id: str, wait: float | str | None = None) -> Any:
         """What a job came to: see `JobHandle.result`."""
@@ -261,7 +261,7 @@ class JobService:
 
     def _on_briefing(self, briefing: Briefing) -> None:
         self._do(self._brief(briefing))
-        self._caretaker.hurry()  # jobs may have waited for just this worker
+        self._do(self._publisher.hasten(briefing.tasks, self._caretaker.hurry))
 
     async def _brief(self, briefing: Briefing) -> None:
         ids = await self.store.given_up(briefing.tasks, MAX_BRIEFED)
@@ -296,14 +296,6 @@ class JobService:
         task = asyncio.get_running_loop().create_task(_quietly(step))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-async def _within(seconds: float | None, woken: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await woken.wait()
-    except TimeoutError:
-        return
 
 
 async def _quietly(step: Any) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import Update, bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crew.jobs import rows
@@ -74,6 +74,11 @@ async def postpone(connection: AsyncConnection, until: Sequence[tuple[str, float
     return [None] * len(until)
 
 
+async def hasten(connection: AsyncConnection, asked: Sequence[tuple[tuple[str, ...], float, float]]) -> list[int]:
+    """For each of (tasks, now, before): publish now what waits for a worker of them until then; how many jobs."""
+    return [(await connection.execute(_hastened(*one))).rowcount for one in asked]
+
+
 async def discard(connection: AsyncConnection, ids: Sequence[str]) -> list[None]:
     """Delete jobs that were not accepted after all."""
     await connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
@@ -121,6 +126,11 @@ _POSTPONE: Final = (
     .where((jobs.c.id == bindparam("b_id")) & jobs.c.publish_at.is_not(None))
     .values(publish_at=bindparam("b_at"))
 )
+
+
+def _hastened(tasks: tuple[str, ...], now: float, before: float) -> Update:
+    waits = jobs.c.wait_for_worker & (jobs.c.status == JobStatus.QUEUED.value) & jobs.c.task.in_(tasks)
+    return update(jobs).where(waits & (jobs.c.publish_at > now) & (jobs.c.publish_at <= before)).values(publish_at=now)
 
 
 async def _read(connection: AsyncConnection, ids: Iterable[str]) -> dict[str, Job]:

@@ -113,6 +113,10 @@ class JobStore:
         """Nobody publishes the job before then."""
         await self._writer.write(settlement.postpone, (id, until))
 
+    async def hasten(self, tasks: Collection[str], now: float, *, before: float) -> int:
+        """Have jobs of `tasks` published now that wait for a worker, until `before` at most; how many they are."""
+        return await self._writer.write(settlement.hasten, (tuple(tasks), now, before))
+
     async def discard(self, id: str) -> None:
         """Forget a job that was not accepted after all."""
         await self._writer.write(settlement.discard, id)

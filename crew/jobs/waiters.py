@@ -78,3 +78,12 @@ class Waiters:
         ids = list(self._waiting)
         for first in range(0, len(ids), LOOK_AT):
             self.wake(await self._look(ids[first : first + LOOK_AT]))
+
+
+async def within(seconds: float | None, woken: Woken) -> None:
+    """Wait until somebody is woken, or the time is over; None: for as long as it takes."""
+    try:
+        async with asyncio.timeout(seconds):
+            await woken.wait()
+    except TimeoutError:
+        return

@@ -21,6 +21,7 @@ def fail(_: Any) -> None:
 
 @Task(PREFIX + "sleep")
 def sleep(seconds: float) -> None:
+    print("asleep", flush=True)
     try:
         time.sleep(seconds)
     except SystemExit:

@@ -10,6 +10,7 @@ import pytest
 
 from crew import Client, ExpirationError, UnknownTask, errors
 from crew.jobs import JobStatus, JobStore
+from crew.jobs.publisher import RETRY_UNKNOWN
 from crew.protocol import codec
 from tests.integration.conftest import StartWorker
 from tests.processes import Process
@@ -126,8 +127,30 @@ async def test_a_job_may_wait_for_the_first_worker_of_its_task(
     async with gateway() as client:
         handle = await client.submit(prefix + "echo", 5, wait_for_worker=True)
         assert await handle.status() is JobStatus.QUEUED
-        await asyncio.get_running_loop().run_in_executor(None, start_worker)
+        await client.jobs.store.postpone(handle.id, time.time() + RETRY_UNKNOWN)  # somebody has just tried in vain
+        await asyncio.to_thread(start_worker)
+        started = time.monotonic()
         assert await handle.result(wait=SOON) == 5
+        assert time.monotonic() - started < 2.0, "the worker has told that it is there"
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_a_job_that_was_given_up_or_expired_in_the_queue_is_never_started(
+    gateway: MAKE, start_worker: StartWorker, prefix: str
+) -> None:
+    worker = await asyncio.to_thread(start_worker)
+    await asyncio.to_thread(worker.stop)
+    async with gateway() as client:
+        canceled = await client.submit(prefix + "note", {"name": "canceled"})
+        expired = await client.submit(prefix + "note", {"name": "expired"}, expiration=0.2)
+        kept = await client.submit(prefix + "note", {"name": "kept"})
+        assert await canceled.cancel()
+        with pytest.raises(ExpirationError):
+            await expired.result(wait=SOON)
+        worker = await asyncio.to_thread(start_worker)
+        assert (await kept.result(wait=SOON))["name"] == "kept"
+        assert worker.output.count("STARTED") == 1, worker.output
+        assert (await canceled.status(), await expired.status()) == (JobStatus.CANCELED, JobStatus.EXPIRED)
 
 
 @pytest.mark.gen_test(timeout=30)

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from crew.jobs.store import JobStore
 from crew.protocol import codec
 from crew.protocol.message import Outcome, Reply, Run
 from tests.unit.jobs.a_job import HOST, NOW, a_candidate, a_job, opened
+from tests.waiting import until
 
 ALL = JobQuery(statuses=None)
 
@@ -31,6 +33,11 @@ def returned(job: Job, value: object = 1, *, at: float = NOW) -> Report:
 def canceled(job: Job) -> Report:
     """Somebody gives it up."""
     return report.ended(job.id, JobStatus.CANCELED, at=NOW, type_name="C", message="", may_be_queued=True)
+
+
+async def driver_is_gone() -> None:
+    """The thread of a connection that failed says good-bye to the loop, which must not have ended before."""
+    await until(lambda: not any("_connection_worker" in thread.name for thread in threading.enumerate()))
 
 
 @pytest.mark.gen_test
@@ -194,6 +201,19 @@ async def test_what_the_broker_has_or_what_has_ended_is_not_claimed(tmp_path: Pa
 
 
 @pytest.mark.gen_test
+async def test_a_job_that_waits_for_a_worker_is_published_as_soon_as_there_is_one_unless_somebody_publishes_it(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as store:
+        waits = (await store.admit(a_candidate(publish_at=NOW + 5, wait_for_worker=True))).job
+        for publish_at, may_wait in ((NOW + 10, True), (NOW + 5, False), (None, True)):
+            await store.admit(a_candidate(publish_at=publish_at, wait_for_worker=may_wait))
+        assert await store.hasten(["u"], NOW, before=NOW + 5) == 0
+        assert await store.hasten(["t", "u"], NOW, before=NOW + 5) == 1
+        assert [job.id for job in await store.claim(NOW, until=NOW + 10, most=9)] == [waits.id]
+
+
+@pytest.mark.gen_test
 async def test_what_no_worker_took_in_time_is_overdue_and_what_is_started_is_not(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         waits, runs, _ = [(await store.admit(a_candidate(start_by=by))).job for by in (NOW, NOW, NOW + 9)]
@@ -269,6 +289,7 @@ async def test_a_file_that_is_no_database_is_told_in_one_sentence_and_left_as_it
     ):
         await store.open()
     assert file.read_text() == "dear diary, " * 100
+    await driver_is_gone()
 
 
 @pytest.mark.gen_test
@@ -280,6 +301,7 @@ async def test_tables_of_a_newer_crew_are_left_alone(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(SettingsError, match=f"version 99, made by a newer crew; this one knows {len(STEPS)}"):
         await JobStore(f"sqlite:///{tmp_path}/jobs.db").open()
+    await driver_is_gone()
 
 
 @pytest.mark.gen_test
@@ -288,6 +310,7 @@ async def test_a_store_whose_folder_cannot_be_made_is_away(tmp_path: Path) -> No
     store = JobStore(f"sqlite:///{tmp_path}/file/jobs.db")
     with pytest.raises(ConnectionError, match=r"cannot be used: unable to open database file$"):
         await store.get("17")
+    await driver_is_gone()
 
 
 @pytest.mark.gen_test
