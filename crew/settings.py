@@ -113,6 +113,11 @@ def allow_hosts(given: Sequence[str] = (), *, environ: Mapping[str, str] | None 
     return tuple(given) or tuple(filter(None, map(str.strip, of_environment.split(","))))
 
 
+def gateway_token() -> str | None:
+    """What every request to `crew gateway` has to bring: `CREW_GATEWAY_TOKEN`; None where nothing is said."""
+    return os.environ.get("CREW_GATEWAY_TOKEN") or None
+
+
 def reload_state() -> str | None:
     """What a worker's supervisor hands to itself over a reload, see `crew.worker.reload`; None where there was none."""
     return os.environ.pop(RELOAD, None)

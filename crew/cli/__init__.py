@@ -8,11 +8,13 @@ import click
 from crew import __version__
 
 COMMANDS: Final = {
-    "worker": "Serve the tasks of a file or a module; with --http URL jobs, too, or alone.",
+    "worker": "Serve the tasks of a file or a module, or URL jobs.",
+    "gateway": "Serve calls and jobs over HTTP.",
     "call": "Call a task, and print its value as JSON.",
     "publish": "Publish on a topic.",
     "subscribe": "Print the events of topics, one line of JSON each.",
     "parked": "Look after the messages that were given up.",
+    "jobs": "Look after jobs: calls that outlive the request.",
     "queues": "Look after the queues of tasks.",
     "broker": "Run a private RabbitMQ node in this folder.",
     "dev": "Run broker, workers and gateway together while you write them.",

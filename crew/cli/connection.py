@@ -31,7 +31,7 @@ def connected(url: str | None) -> Iterator[Client]:
         ConnectionError: it has not, within 5 seconds.
     """
     with Client(url) as client:
-        with _one_sentence():
+        with one_sentence():
             client.connect(timeout=CONNECT_TIMEOUT)
         yield client
 
@@ -43,12 +43,12 @@ def visited(url: str | None, errand: Callable[[Visit], Awaitable[T]]) -> T:
         async with visiting(settings.load(url), name="crew") as visit:
             return await errand(visit)
 
-    with _one_sentence():
+    with one_sentence():
         return asyncio.run(run())
 
 
 @contextmanager
-def _one_sentence() -> Iterator[None]:
+def one_sentence() -> Iterator[None]:
     """Log no single attempt: the error at the end says it all."""
     logger = logging.getLogger("crew")
     level = logger.level

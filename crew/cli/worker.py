@@ -27,7 +27,7 @@ class _KeepsArguments(click.Command):
 @worker_options
 @click.pass_context
 def command(ctx: click.Context, /, *, name: str | None, **flags: Any) -> None:
-    """Serve the tasks of a file or a module; with --http URL jobs, too, or alone.
+    """Serve the tasks of a file or a module, or URL jobs.
 
     It is run as `python FILE` or `python -m MODULE` would run it: where it calls run(), with the settings there; else
     its tasks are served without settings. The exit status is 0 after a drain, 2 after wrong usage, 70 where nothing

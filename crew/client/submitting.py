@@ -68,6 +68,11 @@ class Submitting:
     _jobs: Jobs | None = None
 
     @property
+    def has_jobs(self) -> bool:
+        """Whether it has a job store."""
+        return self._jobs is not None
+
+    @property
     def jobs(self) -> Any:
         """What runs its jobs, a `crew.jobs.JobService`; raises SettingsError where it has no job store."""
         if self._jobs is None:

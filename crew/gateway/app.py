@@ -1,25 +1,33 @@
 """crew's own routes, for any Tornado application."""
 
 import re
-from typing import Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from tornado.routing import URLSpec
 
+from crew import settings
 from crew.client import Client
 from crew.gateway.call_api import MAX_EXPIRATION, CallHandler
 from crew.gateway.status_api import HealthHandler, ReadyHandler
 from crew.protocol import deadline
+from crew.protocol.allowed_hosts import AllowedHosts
+
+if TYPE_CHECKING:
+    from crew.jobs import JobStore
 
 _PREFIX: Final = re.compile(r"(/[^/]+)*")
 
 
 def routes(
     client: Client,
+    store: "JobStore | None" = None,
     *,
     prefix: str = "",
     max_expiration: float = MAX_EXPIRATION,
     max_body: int | None = None,
     fail_fast: bool | None = None,
+    allow_hosts: Sequence[str] = (),
 ) -> list[URLSpec]:
     """crew's handlers, to mount in an application: `Application(routes(client, prefix="/crew") + [...])`.
 
@@ -27,18 +35,32 @@ def routes(
         GET <prefix>/healthz            200 while the process is alive
         GET <prefix>/readyz             200 while a call would be on its way at once, else 503
 
+    Where the client has jobs, or a store is given for them, POST <prefix>/call/<task> heeds `Prefer` (see
+    `JobCallHandler`), and there are:
+
+        POST <prefix>/jobs/                     submits a job: see `JobsHandler`
+        GET <prefix>/jobs/                      lists jobs, the newest first
+        GET <prefix>/jobs/<uuid>/               its record
+        GET <prefix>/jobs/<uuid>/status/        its status
+        GET <prefix>/jobs/<uuid>/response/      waits for its end, and answers with its value
+        DELETE <prefix>/jobs/<uuid>/response/   deletes the value
+        DELETE <prefix>/jobs/<uuid>/            cancels it
+
     Nothing here asks who calls, and every task of the broker can be called: the application that mounts them decides
     who may reach them, by what stands in front of it or by a subclass of the handler. Where browsers log in with a
     cookie, its `xsrf_cookies` setting protects these handlers too.
 
     Args:
         client: makes the calls; the application connects and closes it.
+        store: where jobs are recorded, unless the client has a store already; the client opens and closes it.
         prefix: of every path: "" or "/crew".
         max_expiration: seconds that a request may ask for, and gets where it asks for none (at most 60 then).
         max_body: bytes that the body of a request may have; by default, and at most, those that can travel: 16 MiB,
             or what CREW_MAX_MESSAGE says.
         fail_fast: while the broker is away answer 503 at once, rather than wait for it within the request's
             `expiration`. Default: as the client was told.
+        allow_hosts: internal hosts that URL jobs may be submitted for: see `crew worker --allow-host`, which decides.
+            Default: what CREW_ALLOW_HOSTS says.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -49,11 +71,39 @@ def routes(
         "max_expiration": deadline.check_duration("max_expiration", max_expiration),
         "max_body": _check_max_body(max_body, client.max_message),
     }
+    if store is not None:
+        client.keep_jobs_in(store)
+    calls = {"client": client, "fail_fast": fail_fast, **limits}
     path = re.escape(prefix)
     return [
-        URLSpec(path + r"/call/(.+)", CallHandler, {"client": client, "fail_fast": fail_fast, **limits}),
+        *_routes_of_jobs(client, prefix, calls, allow_hosts),
+        URLSpec(path + r"/call/(.+)", CallHandler, calls),
         URLSpec(path + r"/healthz", HealthHandler),
         URLSpec(path + r"/readyz", ReadyHandler, {"client": client}),
+    ]
+
+
+def _routes_of_jobs(client: Client, prefix: str, calls: dict[str, Any], allow_hosts: Sequence[str]) -> list[URLSpec]:
+    """Those that are there only where jobs are; they come before the others."""
+    allowed = AllowedHosts.of(settings.allow_hosts(allow_hosts))
+    if not client.has_jobs:
+        return []
+    from crew.gateway.job_api import JobHandler, JobResponseHandler, JobStatusHandler
+    from crew.gateway.job_call_api import JobCallHandler
+    from crew.gateway.jobs_api import JobsHandler
+
+    path, root = re.escape(prefix), f"{prefix}/jobs/"
+    common = {"jobs": client.jobs, "root": root}
+    return [
+        URLSpec(path + r"/call/(.+)", JobCallHandler, {**calls, **common}),
+        URLSpec(
+            path + r"/jobs/?",
+            JobsHandler,
+            {**common, "client": client, "allowed": allowed, "max_body": calls["max_body"]},
+        ),
+        URLSpec(path + r"/jobs/([^/]+)/?", JobHandler, common),
+        URLSpec(path + r"/jobs/([^/]+)/status/?", JobStatusHandler, common),
+        URLSpec(path + r"/jobs/([^/]+)/response/?", JobResponseHandler, common),
     ]
 
 

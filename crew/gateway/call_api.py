@@ -3,26 +3,26 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-import msgspec
 from tornado.web import stream_request_body
 
 from crew.client import Client, PendingCall
 from crew.errors import SerializationError, TooLarge
 from crew.gateway.abandon import AbandonMixin
+from crew.gateway.answers import AnswerMixin
+from crew.gateway.body import BodyMixin
 from crew.gateway.problem_mixin import ProblemMixin
 from crew.gateway.problems import Refused
-from crew.gateway.reply_headers import http_headers
 from crew.protocol import codec, deadline
 from crew.protocol.message import Body
 
 MAX_EXPIRATION: Final = 60.0  # seconds
 
-_SERIALIZERS: Final = {content_type: name for name, content_type in codec.SERIALIZERS.items()}
+SERIALIZERS: Final = {content_type: name for name, content_type in codec.SERIALIZERS.items()}
 _ARGUMENTS: Final[dict[str, Callable[[str], float]]] = {"priority": int, "expiration": float, "timeout": float}
 
 
 @stream_request_body
-class CallHandler(AbandonMixin, ProblemMixin):
+class CallHandler(BodyMixin, AnswerMixin, AbandonMixin, ProblemMixin):
     """Calls the task that the path names with the body of the request, and answers with its value.
 
     The body is JSON, MessagePack (`application/msgpack`), UTF-8 text or bytes, as its Content-Type says; no body is
@@ -51,53 +51,39 @@ class CallHandler(AbandonMixin, ProblemMixin):
     ) -> None:
         """Take what the route gives."""
         self.client, self.max_expiration, self.fail_fast = client, max_expiration, fail_fast
-        self.max_body = client.max_message if max_body is None else max_body
-        self._received = bytearray()
-        self._is_too_large = False
-
-    def data_received(self, chunk: bytes) -> None:
-        """Keep the body, within its bound. The rest is read and dropped: who still sends does not hear an answer."""
-        self._is_too_large |= len(self._received) + len(chunk) > self.max_body
-        if self._is_too_large:
-            self._received.clear()
-        else:
-            self._received += chunk
+        self.expect(client.max_message if max_body is None else max_body)
 
     async def post(self, task: str) -> None:
         """Call `task`, wait, answer."""
         call = self._call(task)
         value = await call
-        for name, text in http_headers(call.headers).items():
-            self.set_header(name, text)
-        self._answer(value)
+        self.answer(value, call.headers, content_type=self.content_type())
 
     def _call(self, task: str) -> PendingCall:
-        if self._is_too_large:
-            raise Refused(413, f"the body has more than the {self.max_body} bytes that are accepted here")
-        content_type = self._content_type()
-        payload, terms = self._payload(content_type), {**self._terms(), "fail_fast": self.fail_fast}
+        self.check_size()
+        content_type = self.content_type()
+        payload, terms = self.payload(content_type), {**self._terms(), "fail_fast": self.fail_fast}
         try:
-            return self.client.call(task, payload, serializer=_SERIALIZERS[content_type], **terms)
+            return self.client.call(task, payload, serializer=SERIALIZERS[content_type], **terms)
         except TooLarge:
             raise
         except ValueError as error:  # it names what is wrong; a SerializationError is one, too
             raise Refused(422, str(error)) from None
 
-    def _content_type(self) -> str:
+    def content_type(self) -> str:
         """That of the body, where it is accepted; no body is JSON, since many clients give it some type."""
         given = self.request.headers.get("Content-Type", "")
         content_type = given.partition(";")[0].strip().lower()
-        if content_type in _SERIALIZERS:
+        if content_type in SERIALIZERS:
             return content_type
         if self._received:
-            raise Refused(415, f"Content-Type must be one of {', '.join(_SERIALIZERS)}, not {given!r}")
+            told = f"Content-Type must be one of {', '.join(SERIALIZERS)}, not {given[:80]!r}"
+            raise Refused(415, told, name="unsupported-type")
         return codec.JSON
 
-    def _payload(self, content_type: str) -> Any:
-        encoding = self.request.headers.get("Content-Encoding", "identity")
-        if encoding.lower() != "identity":
-            raise Refused(415, f"Content-Encoding {encoding!r} is not accepted here: send the body as it is")
-        data, self._received = bytes(self._received), bytearray()  # nothing of it is kept while the task runs
+    def payload(self, content_type: str) -> Any:
+        """The body, decoded; nothing of it is kept while the task runs."""
+        data = self.body()
         if content_type == codec.JSON and not data:
             return None
         try:
@@ -115,18 +101,6 @@ class CallHandler(AbandonMixin, ProblemMixin):
 
     def _given_arguments(self) -> list[tuple[str, Callable[[str], float]]]:
         return [(name, kind) for name, kind in _ARGUMENTS.items() if name in self.request.query_arguments]
-
-    def _answer(self, value: Any) -> None:
-        """As a worker answers: bytes as they are, a caller that speaks MessagePack in it, anybody else in JSON."""
-        if isinstance(value, bytes):
-            content_type, body = codec.BYTES, value
-        elif self._content_type() == codec.MSGPACK:
-            content_type, body = codec.MSGPACK, msgspec.msgpack.encode(value)
-        else:
-            content_type, body = codec.JSON, msgspec.json.encode(value)
-        self.set_header("Content-Type", content_type)
-        self.set_header("X-Content-Type-Options", "nosniff")  # whatever bytes a task returns, they are no page
-        self.finish(body)
 
 
 def _number(text: str, kind: Callable[[str], float]) -> float | str:

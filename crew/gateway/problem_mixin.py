@@ -20,8 +20,8 @@ class ProblemMixin(RequestHandler):
         _, error, _ = kwargs.get("exc_info", (None, None, None))
         kind = kind_of(error)
         if error is None or kind is None:
-            detail = error.detail if isinstance(error, Refused) else None
-            problem = Problem(type=BLANK, title=self._reason, status=status_code, detail=detail)
+            type, detail = (error.type, error.detail) if isinstance(error, Refused) else (BLANK, None)
+            problem = Problem(type=type, title=self._reason, status=status_code, detail=detail)
         else:
             problem = problem_of(error, kind, with_traceback=bool(self.settings.get("serve_traceback")))
             self.set_status(kind.status)

@@ -20,6 +20,11 @@ RETRY_AFTER: Final = 2  # seconds: a broker that is back is used within them
 _ADDRESS: Final = re.compile(r"amqps?://\S+?: ")  # of the broker, in front of what it has said
 
 
+def urn(name: str) -> str:
+    """The `type` of the documents with that name."""
+    return f"urn:crew:problem:{name}"
+
+
 class Kind(msgspec.Struct, frozen=True):
     """What all errors of one type have in common."""
 
@@ -31,7 +36,7 @@ class Kind(msgspec.Struct, frozen=True):
     @property
     def urn(self) -> str:
         """The `type` of its documents."""
-        return f"urn:crew:problem:{self.name}"
+        return urn(self.name)
 
 
 class NotReady(Exception):
@@ -44,12 +49,15 @@ KINDS: Final[dict[type[BaseException], Kind]] = {
     errors.TaskFailed: Kind(500, "task-failed", "The task raised an exception"),
     # 502, not 503: who tries this again at once, as proxies do, takes more workers down
     errors.WorkerLost: Kind(502, "worker-lost", "The workers that ran the call died"),
+    errors.UnknownJob: Kind(404, "unknown-job", "There is no job with this id"),
+    errors.KeyReused: Kind(422, "key-reused", "The Idempotency-Key was used for another request"),
+    errors.SettingsError: Kind(500, "unusable-setting", "A setting of this gateway cannot work"),
     errors.TooLarge: Kind(413, "too-large", "A message of more bytes than it may have"),
     errors.SerializationError: Kind(502, "unreadable-value", "The value of the task cannot be read"),
     errors.TaskError: Kind(502, "no-value", "The call ended without a value"),
     errors.Overloaded: Kind(503, "overloaded", "Too much is waiting already", RETRY_AFTER),
     NotReady: Kind(503, "not-ready", "This gateway is not ready", RETRY_AFTER),
-    errors.ConnectionError: Kind(503, "broker-away", "The broker is away", RETRY_AFTER),
+    errors.ConnectionError: Kind(503, "broker-away", "The broker, or the job store, is away", RETRY_AFTER),
     errors.ExpirationError: Kind(503, "expired", "No worker took the call in time"),
     errors.Canceled: Kind(503, "canceled", "Somebody cancelled the call"),  # whose own client has gone hears nothing
     errors.TimeoutError: Kind(504, "timeout", "A worker took the call and could not finish it in time"),
@@ -80,11 +88,16 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Refused(HTTPError):
-    """A request that cannot be served as it is; `detail` tells its client why, in one sentence."""
+    """A request that cannot be served as it is; `detail` tells its client why, in one sentence.
 
-    def __init__(self, status: int, detail: str) -> None:
+    Args:
+        name: of the `type` of the document, where more than one request has this status.
+    """
+
+    def __init__(self, status: int, detail: str, *, name: str | None = None) -> None:
         super().__init__(status)
         self.detail = detail
+        self.type = BLANK if name is None else urn(name)
 
 
 def kind_of(error: BaseException | None) -> Kind | None:

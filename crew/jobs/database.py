@@ -57,6 +57,11 @@ class Database:
         """Whether it is a file of this host."""
         return self._url.get_backend_name() == "sqlite"
 
+    @property
+    def exists(self) -> bool:
+        """Whether its file is there; True for a server, which only opening asks."""
+        return not self.is_sqlite or Path(str(self._url.database)).exists()
+
     async def open(self) -> None:
         """Connect, and bring the tables to the newest version; idempotent.
 
@@ -92,7 +97,7 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection to read from; raises ConnectionError where the database is away."""
+        """A connection to read from, by one statement; raises ConnectionError where the database is away."""
         with self._translated():
             async with (await self._opened()).connect() as connection:
                 await connection.execution_options(**{_READS: True})
@@ -168,6 +173,9 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    """A writer takes its turn before it reads: one that reads first may find that it cannot write any more."""
-    reads = connection.get_execution_options().get(_READS)
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+    """A writer takes its turn before it reads: one that reads first may find that it cannot write any more.
+
+    Who reads has one SELECT, which sees one state of the file by itself.
+    """
+    if not connection.get_execution_options().get(_READS):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -11,11 +11,14 @@ from crew.jobs.admission import REPLACE, SKIP, Candidate
 from crew.jobs.job import Job
 from crew.jobs.publisher import LEASE
 from crew.protocol import codec, deadline, properties, topology, user_headers
-from crew.protocol.http_request import request_of
+from crew.protocol.allowed_hosts import AllowedHosts
+from crew.protocol.http_request import check_request, request_of
+from crew.protocol.http_url import HttpUrl
 from crew.protocol.message import Body, Headers
+from crew.protocol.topology import HTTP_TASK
 
 TIMEOUT: Final = 600.0  # seconds
-REQUEST_MARGIN: Final = 10.0  # seconds that a URL job has beyond the timeout of its request
+REQUEST_MARGIN: Final = 5.0  # seconds that a URL job has beyond its request, whose own timeout says more
 RESULT_TTL: Final = 86_400.0  # seconds: a day
 FAILURE_TTL: Final = 7 * 86_400.0  # seconds: who looks after failures may be away for a weekend
 MAX_KEY: Final = 255  # characters
@@ -69,7 +72,7 @@ def order(
         SerializationError: the serializer cannot carry `data`; TooLarge: nor would a message of `max_message`.
     """
     now = time.time()
-    if task == topology.HTTP_TASK:
+    if task == HTTP_TASK:
         data, timeout = _request(data, timeout)
     body = codec.encode(data, serializer, max_size=max_message)
     wait = None if expiration is None else deadline.parse_duration("expiration", expiration)
@@ -85,7 +88,7 @@ def order(
         failure_ttl=deadline.parse_duration("failure_ttl", failure_ttl),
         unique_key=_unique_key(unique, key, task, body),
         idempotency_key=None if idempotency_key is None else check_key("idempotency_key", idempotency_key),
-        wait_for_worker=bool(wait_for_worker) or task == topology.HTTP_TASK,
+        wait_for_worker=bool(wait_for_worker) or task == HTTP_TASK,
         origin=origin,
         created=now,
         publish_at=now + LEASE,
@@ -104,6 +107,43 @@ def _request(data: Any, timeout: float | str | None) -> tuple[dict[str, Any], fl
     if timeout is not None and "timeout" not in data:
         request = msgspec.structs.replace(request, timeout=deadline.parse_duration("timeout", timeout))
     return msgspec.structs.asdict(request), request.timeout + REQUEST_MARGIN
+
+
+def http_order(
+    url: object,
+    *,
+    method: object = None,
+    headers: object = None,
+    data: object = None,
+    timeout: float | str | None = None,
+    allowed: AllowedHosts | None = None,
+    **terms: Any,
+) -> Candidate:
+    """A job that makes a request of HTTP.
+
+    Args:
+        url, method, headers, data: of the request: see `check_request`.
+        timeout: for all of the request; default 60 seconds.
+        allowed: what it may reach though it is internal. An address in the URL is looked at here; where a name leads to
+            is seen by the worker alone, which is the one that decides.
+        terms: as for `order`.
+
+    Raises:
+        ForbiddenAddress: the URL leads to where URL jobs may not go; a ValueError.
+        ValueError: an argument is out of its range.
+    """
+    seconds = None if timeout is None else deadline.parse_duration("timeout", timeout)
+    request = check_request(url=url, method=method, headers=headers, data=data, timeout=seconds)
+    if allowed is not None:
+        _check_address(request.target, allowed)
+    return order(HTTP_TASK, msgspec.structs.asdict(request), **terms)
+
+
+def _check_address(target: HttpUrl, allowed: AllowedHosts) -> None:
+    if target.is_address:
+        allowed.choose(target.host, target.port, [target.host])
+    elif target.host.rpartition(".")[2] == "localhost":  # RFC 6761, 6.3: it means this host to everybody
+        allowed.choose(target.host, target.port, ["127.0.0.1"])
 
 
 def check_id(value: object) -> str:

@@ -169,10 +169,14 @@ class JobService:
         """What a job came to: see `JobHandle.result`."""
         job = await self.wait(id, wait)
         if job.status.is_final:
-            return result_of(job, self._decode)
+            return self.value_of(job)
         if self.is_closed:
             raise errors.ConnectionError("the client was closed")
         raise errors.TimeoutError(f"job {job.id} has not ended in time, and goes on", task=job.task, id=job.id)
+
+    def value_of(self, job: Job) -> Any:
+        """What a job that has ended came to: see `JobHandle.result`."""
+        return result_of(job, self._decode)
 
     async def cancel(self, id: str) -> bool:
         """Give a job up; False where it had ended."""

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from crew.jobs import rows
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.report import Report, apply
-from crew.jobs.schema import jobs
+from crew.jobs.schema import ACTIVE, jobs
 
 MAX_PURGED: Final = 1_000  # records a transaction: others want to write, too
 
@@ -92,6 +92,13 @@ async def purge(connection: AsyncConnection, instants: Sequence[float]) -> list[
         due = select(jobs.c.id).where(jobs.c.purge_at <= now).limit(MAX_PURGED)
         counts.append((await connection.execute(delete(jobs).where(jobs.c.id.in_(due)))).rowcount)
     return counts
+
+
+async def forget(connection: AsyncConnection, ids: Sequence[str]) -> list[bool]:
+    """For each job: delete its record where it has ended and no queue has its message; whether it was deleted."""
+    may_go = jobs.c.id.in_(ids) & ~ACTIVE & ~jobs.c.is_given_up
+    gone = set((await connection.execute(delete(jobs).where(may_go).returning(jobs.c.id))).scalars())
+    return [id in gone for id in ids]
 
 
 async def delete_results(connection: AsyncConnection, ids: Sequence[str]) -> list[bool]:

@@ -53,6 +53,9 @@ class JobStore:
     def __repr__(self) -> str:
         return f"<JobStore {self._database}>"
 
+    def __str__(self) -> str:
+        return str(self._database)
+
     @property
     def queue(self) -> str:
         """Name of the queue over which is heard of its jobs; known once it is open."""
@@ -62,6 +65,11 @@ class JobStore:
     def id(self) -> str:
         """What tells it from other stores on one broker; known once it is open."""
         return self._database.id
+
+    @property
+    def exists(self) -> bool:
+        """Whether somebody has made it; True where only opening it tells."""
+        return self._database.exists
 
     def service(self, client: "Client") -> "JobService":
         """What runs its jobs with `client`."""
@@ -120,6 +128,10 @@ class JobStore:
     async def purge(self, now: float) -> int:
         """Delete some records whose time is over; how many they were, 0 when none is left."""
         return await self._writer.write(settlement.purge, now)
+
+    async def forget(self, ids: Sequence[str]) -> int:
+        """Delete those of these records whose jobs have ended, and are in no queue any more; how many they were."""
+        return sum(await self._writer.write_all(settlement.forget, ids))
 
     # --- reading ----------------------------------------------------------------------------------------------------
 

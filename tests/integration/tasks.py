@@ -50,6 +50,17 @@ def note(data):
     return {"name": data["name"], "pid": os.getpid()}
 
 
+@Task(PREFIX + "cancellable")
+def cancellable(name):
+    """Says when it starts and when it is interrupted."""
+    say("RUNS", name)
+    try:
+        time.sleep(60)
+    except SystemExit:
+        say("INTERRUPTED", name)
+        raise
+
+
 @Task(PREFIX + "publish")
 def publish(data):
     context.pubsub.publish(data["topic"], data["message"])

@@ -237,7 +237,7 @@ class Guarded(CallHandler):
 def mounted(client: Client) -> None:
     assert_type(routes(client, prefix="/crew", max_expiration=5, max_body=1000), list[URLSpec])
     routes(client, fail_fast=True)
-    routes(client, "/crew")  # type: ignore[call-arg]
+    routes(client, "/crew")  # type: ignore[arg-type]
 
 
 async def served(application: Application) -> None:

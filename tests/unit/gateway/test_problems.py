@@ -76,7 +76,7 @@ def test_a_document_names_the_task_and_the_call() -> None:
 def test_a_document_leaves_out_what_is_not_known() -> None:
     assert document(errors.ConnectionError("the client was closed")) == {
         "type": "urn:crew:problem:broker-away",
-        "title": "The broker is away",
+        "title": "The broker, or the job store, is away",
         "status": 503,
         "detail": "the client was closed",
     }

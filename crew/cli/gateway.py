@@ -1,0 +1,62 @@
+"""`crew gateway`: calls and jobs over HTTP, without an application of one's own."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+import click
+
+from crew import settings
+from crew.cli.connection import url_option
+from crew.cli.exit_status import reported
+from crew.errors import ConnectionError, SettingsError
+
+
+@click.command("gateway")
+@click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
+@click.option("--port", type=click.IntRange(0, 65535), default=8888, show_default=True, help="0 takes a free one")
+@url_option
+@click.option("--database", metavar="URL", help="where jobs are recorded [CREW_DATABASE, sqlite:///.crew/jobs.db]")
+@click.option(
+    "--allow-host",
+    metavar="HOST",
+    multiple=True,
+    help="internal host that URL jobs may be submitted for; can be repeated [CREW_ALLOW_HOSTS]",
+)
+def command(*, host: str, port: int, url: str | None, database: str | None, allow_host: Sequence[str]) -> None:
+    """Serve calls and jobs over HTTP.
+
+    It serves until SIGTERM or Ctrl-C. Beyond this machine (--host 0.0.0.0) every request has to bring a token:
+    CREW_GATEWAY_TOKEN says which, and clients send `Authorization: Bearer <token>`.
+
+    The exit status is 0 after a drain, and 2 where a setting cannot work.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("tornado.access").setLevel(logging.ERROR)  # who refuses says so in the answer
+    with reported():
+        asyncio.run(_serve(host, port, url, database, allow_host))
+
+
+async def _serve(host: str, port: int, url: str | None, database: str | None, allow_hosts: Sequence[str]) -> None:
+    try:
+        from crew.gateway import routes, serve
+        from crew.gateway.auth import GuardedApplication, check_door
+        from crew.jobs import JobStore
+    except ImportError as error:
+        raise SettingsError(str(error)) from None
+    from crew.client import Client
+
+    token = settings.gateway_token()
+    check_door(host, token)
+    store = JobStore(database)
+    client = Client(url, store=store)
+    try:
+        handlers = routes(client, allow_hosts=allow_hosts)
+    except ValueError as error:  # it names the host that is none
+        raise SettingsError(str(error)) from None
+    application = GuardedApplication(handlers, token=token)
+    try:
+        await store.open()
+    except ConnectionError as error:  # it is tried until it is there
+        logging.getLogger("crew").warning("%s", error)
+    await serve(application, client, port=port, address=host, on_listening=click.echo)

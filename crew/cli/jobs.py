@@ -1,0 +1,222 @@
+"""`crew jobs`: calls that outlive the request, looked at, waited for, given up, submitted again, or deleted."""
+
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeVar
+
+import click
+
+from crew.cli.connection import url_option
+from crew.cli.duration import Duration
+from crew.cli.exit_status import reported
+from crew.cli.payload import write_line
+from crew.errors import CrewError
+
+try:
+    from crew.cli.job_store import pages, with_service, with_store
+    from crew.cli.jobs_text import all_as_json, as_json, as_line, as_page
+    from crew.jobs import JobService, JobStatus, JobStore
+    from crew.jobs.order import check_id
+    from crew.jobs.query import PAGE
+except ImportError as error:  # it says what is missing
+    raise click.ClickException(str(error)) from None
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+ENDED: Final = tuple(status for status in JobStatus if status.is_final)
+
+
+def _checked(_context: click.Context, _parameter: click.Parameter, given: Any) -> Any:
+    try:
+        return tuple(map(check_id, given)) if isinstance(given, tuple) else check_id(given)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+_id_argument: Final = click.argument("id", callback=_checked)
+_ids_argument: Final = click.argument("ids", metavar="ID...", nargs=-1, required=True, callback=_checked)
+_json_option: Final = click.option("--json", "is_json", is_flag=True, help="a line of JSON each")
+_task_option: Final = click.option("--task", metavar="NAME", help="those of one task")
+_database_option: Final = click.option(
+    "--database", metavar="URL", help="the job store, like sqlite:///.crew/jobs.db or postgresql://... [CREW_DATABASE]"
+)
+
+
+def _status_option(*allowed: JobStatus) -> Callable[[F], F]:
+    return click.option(
+        "--status",
+        "statuses",
+        multiple=True,
+        type=click.Choice([status.value for status in allowed]),
+        help="those that have it; may be given several times",
+    )
+
+
+@click.group("jobs")
+def command() -> None:
+    """Look after jobs: calls that outlive the request.
+
+    Their records are in the job store: the one that --database or CREW_DATABASE names, else the file .crew/jobs.db in
+    this folder.
+    """
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # for terminals without UTF-8
+
+
+@command.command("list")
+@_status_option(*JobStatus)
+@_task_option
+@click.option("--limit", type=click.IntRange(1), default=PAGE, show_default=True, help="how many at most")
+@_json_option
+@_database_option
+def list_jobs(*, statuses: tuple[str, ...], task: str | None, limit: int, is_json: bool, database: str | None) -> None:
+    """Print a line for each job, the newest first: id, status, task, when it was submitted, how long it ran, error."""
+
+    async def run(store: JobStore) -> bool:
+        """Whether these were all."""
+        left = limit
+        async for page in pages(store, statuses, task, limit):
+            for job in page.jobs[:left]:
+                print(as_json(job) if is_json else as_line(job))
+            left -= len(page.jobs)
+            if left < 0 or (left == 0 and page.cursor is not None):
+                return False
+        return True
+
+    with reported():
+        are_all = with_store(database, run)
+        sys.stdout.flush()
+        if not are_all:
+            click.echo(f"{_jobs(limit)}, and there are more: see --limit", err=True)
+
+
+@command.command("show")
+@_id_argument
+@_json_option
+@_database_option
+def show_job(*, id: str, is_json: bool, database: str | None) -> None:
+    """Print all of one job: where it is, who ran it and when, its payload and its result."""
+    with reported():
+        job = with_store(database, lambda store: store.get(id))
+        print(all_as_json(job) if is_json else as_page(job))
+        sys.stdout.flush()
+
+
+@command.command("wait")
+@_id_argument
+@click.option("--timeout", type=Duration(), help="seconds to wait at most, or 15m, 2h; default: as long as it takes")
+@_database_option
+@url_option
+def wait_for_job(*, id: str, timeout: float | None, database: str | None, url: str | None) -> None:
+    """Wait until a job has ended, and print its value as JSON.
+
+    The exit status is that of `crew call`.
+    """
+    with reported():
+        write_line(with_service(database, url, lambda service: service.result(id, timeout)))
+
+
+@command.command("cancel")
+@_ids_argument
+@_database_option
+@url_option
+def cancel_jobs(*, ids: tuple[str, ...], database: str | None, url: str | None) -> None:
+    """Give jobs up: what is queued is not started, what runs is stopped."""
+
+    async def cancel(service: JobService, id: str) -> None:
+        if not await service.cancel(id):
+            job = await service.get(id, with_bodies=False)
+            raise CrewError(f"job {id} had ended: {job.status.value}")
+        click.echo(f"job {id} canceled")
+
+    _for_each(ids, database, url, cancel)
+
+
+@command.command("retry")
+@_ids_argument
+@_database_option
+@url_option
+def retry_jobs(*, ids: tuple[str, ...], database: str | None, url: str | None) -> None:
+    """Submit jobs that have ended once more, and print the ids of the new ones."""
+
+    async def retry(service: JobService, id: str) -> None:
+        try:
+            again = await service.retry(id)
+        except ValueError as error:
+            raise CrewError(str(error)) from None
+        click.echo(again.id)
+
+    _for_each(ids, database, url, retry)
+
+
+@command.command("purge")
+@click.argument("ids", metavar="[ID]...", nargs=-1, callback=_checked)
+@_status_option(*ENDED)
+@_task_option
+@click.option("--older-than", type=Duration(), help="those that ended longer ago: 90 seconds, 15m, 12h, 7d")
+@click.option("--all", "everything", is_flag=True, help="all that have ended")
+@click.option("--yes", is_flag=True, help="do not ask")
+@_database_option
+def purge_jobs(
+    *,
+    ids: tuple[str, ...],
+    statuses: tuple[str, ...],
+    task: str | None,
+    older_than: float | None,
+    everything: bool,
+    yes: bool,
+    database: str | None,
+) -> None:
+    """Delete the records of jobs that have ended, with their results.
+
+    The record of a job that was given up while it was queued stays until a worker has dropped its message: that
+    record keeps it from being started.
+    """
+    has_others = bool(statuses) or task is not None or older_than is not None
+    if (bool(ids) + has_others + everything) != 1:
+        raise click.UsageError("say which jobs are meant: their ids, --all, or what they have in common")
+    before = None if older_than is None else time.time() - older_than
+
+    async def meant(store: JobStore) -> list[str]:
+        if ids:
+            return list(ids)
+        found = [job async for page in pages(store, statuses or ENDED, task) for job in page.jobs]
+        return [job.id for job in found if before is None or (job.ended or 0) < before]
+
+    async def purge(store: JobStore) -> int:
+        return await store.forget(chosen)
+
+    with reported():
+        chosen = with_store(database, meant)
+        if not yes:
+            click.confirm(f"Delete the records of {_jobs(len(chosen))} for ever?", abort=True)
+        count = with_store(database, purge)
+        click.echo(f"{_jobs(count)} deleted")
+        if ids and count < len(set(ids)):
+            raise CrewError("the others stay: there is no such job, it has not ended, or a queue still has its message")
+
+
+def _for_each(
+    ids: Sequence[str], database: str | None, url: str | None, do: Callable[[JobService, str], Awaitable[None]]
+) -> None:
+    """Also after one that fails; the first failure gives the exit status."""
+
+    async def run(service: JobService) -> list[CrewError]:
+        failed = []
+        for id in dict.fromkeys(ids):
+            try:
+                await do(service, id)
+            except CrewError as error:
+                failed.append(error)
+        return failed
+
+    with reported():
+        failed = with_service(database, url, run)
+        for error in failed[1:]:
+            click.echo(f"crew: {error}", err=True)
+        if failed:
+            raise failed[0]
+
+
+def _jobs(count: int) -> str:
+    return "1 job" if count == 1 else f"{count} jobs"

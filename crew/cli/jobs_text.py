@@ -1,0 +1,68 @@
+"""A job as text: a line, a line of JSON, a page."""
+
+import json
+from typing import Any, Final
+
+from crew.cli.shown import plain, shown, shown_lines
+from crew.jobs import Job
+from crew.jobs.record import error, full_record, moment, record, value
+
+ERROR_IN_LINE: Final = 100  # characters; the page has the rest
+VALUE_ON_PAGE: Final = 4_000  # characters; --json prints all of it
+NOTHING: Final = "-"
+
+
+def as_line(job: Job) -> str:
+    """Id, status, task, when it was submitted, how long it ran, why it failed: in columns as far as they fit."""
+    columns = (
+        job.id,
+        f"{job.status.value:<8}",
+        f"{shown(job.task):<24}",
+        moment(job.created) or NOTHING,
+        f"{NOTHING if job.elapsed is None else f'{job.elapsed:.3f} s':>11}",
+        NOTHING if job.failure is None else shown(_sentence(job), ERROR_IN_LINE),
+    )
+    return "  ".join(columns)
+
+
+def as_json(job: Job) -> str:
+    """One line of ASCII, without payload and result."""
+    return json.dumps(record(job))
+
+
+def all_as_json(job: Job) -> str:
+    """One line of ASCII, with payload and result."""
+    return json.dumps({**full_record(job), "result": _result(job), "result_headers": job.result_headers})
+
+
+def as_page(job: Job) -> str:
+    """All of it, payload and result decoded where that can be."""
+    values = {name: one for name, one in full_record(job).items() if one is not None and name not in ("data", "error")}
+    lines = [f"{name.replace('_', ' '):<12} {_word(one)}" for name, one in values.items()]
+    if job.failure is not None:
+        lines.append(f"{'error':<12} {shown(_sentence(job))}")
+    lines += _section("data", None if job.body is None else value(job.body))
+    if job.result is not None:
+        lines += _section("result", _result(job))
+    return "\n".join(lines)
+
+
+def _result(job: Job) -> Any:
+    return None if job.result is None else value(job.result)
+
+
+def _sentence(job: Job) -> str:
+    told = error(job)
+    return f"{told['type']}: {told['message']}" if told["message"] else str(told["type"])
+
+
+def _word(one: Any) -> str:
+    return shown(one if isinstance(one, str) else json.dumps(plain(one)), VALUE_ON_PAGE)
+
+
+def _section(title: str, one: Any) -> list[str]:
+    text = json.dumps(plain(one), indent=2, ensure_ascii=False)
+    lines = [title, shown_lines(text[:VALUE_ON_PAGE])]
+    if len(text) > VALUE_ON_PAGE:
+        lines.append(f"... and {len(text) - VALUE_ON_PAGE} more characters: --json prints all of it")
+    return lines

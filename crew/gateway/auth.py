@@ -1,0 +1,97 @@
+"""Who may come in: those who know the token, where there is one, and no page of another site."""
+
+import hmac
+from ipaddress import ip_address
+from typing import Any, Final
+
+from tornado.httputil import HTTPServerRequest
+from tornado.web import Application, stream_request_body
+
+from crew.errors import SettingsError
+from crew.gateway.problem_mixin import ProblemMixin
+from crew.gateway.problems import Refused
+
+OPEN_TO_ALL: Final = ("/healthz", "/readyz")  # who asks them, every second, has no token
+CHALLENGE: Final = 'Bearer realm="crew"'
+MIN_TOKEN: Final = 16  # characters: whoever reaches the gateway may guess as often as he likes
+
+
+class GuardedApplication(Application):
+    """An application that refuses before anything else is looked at.
+
+    A browser says by `Sec-Fetch-Site` that a page of another site makes a request: it may not, since who can reach the
+    gateway alone would otherwise lend that to every page that he opens.
+
+    Args:
+        token: that every request has to bring, as `Authorization: Bearer <token>`; None: none.
+
+    The rest is as `Application` has it.
+    """
+
+    def __init__(self, *given: Any, token: str | None = None, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self._token = None if token is None else token.encode()
+
+    def find_handler(self, request: HTTPServerRequest, **given: Any) -> Any:
+        """That of the path, or the one that refuses."""
+        refused = self._refusal_of(request)
+        if refused is None:
+            return super().find_handler(request, **given)
+        return self.get_handler_delegate(request, RefusedHandler, {"refused": refused})
+
+    def _refusal_of(self, request: HTTPServerRequest) -> Refused | None:
+        if request.path in OPEN_TO_ALL:
+            return None
+        if request.headers.get("Sec-Fetch-Site", "").lower() == "cross-site":
+            return Refused(403, "pages of other sites may not make requests here", name="cross-site")
+        if self._token is not None and not _knows(request, self._token):
+            return Refused(401, "this gateway wants its token, as Authorization: Bearer <token>", name="no-token")
+        return None
+
+
+@stream_request_body
+class RefusedHandler(ProblemMixin):
+    """Answers before the body is there, which is dropped."""
+
+    def initialize(self, *, refused: Refused) -> None:
+        """Take why."""
+        self._refused = refused
+
+    def prepare(self) -> None:
+        """Refuse."""
+        raise self._refused
+
+    def data_received(self, chunk: bytes) -> None:
+        """Drop it."""
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """As ever, with the challenge."""
+        if status_code == 401:
+            self.set_header("WWW-Authenticate", CHALLENGE)
+        super().write_error(status_code, **kwargs)
+
+
+def check_door(host: str, token: str | None) -> None:
+    """Raise SettingsError where everybody could come in: other machines reach `host`, and there is no token."""
+    if token is not None and not (
+        len(token) >= MIN_TOKEN and token.isascii() and token.isprintable() and " " not in token
+    ):
+        raise SettingsError(f"CREW_GATEWAY_TOKEN must have {MIN_TOKEN} or more ASCII characters and no spaces")
+    if token is None and not is_loopback(host):
+        raise SettingsError(
+            f"--host {host} lets other machines in, who could run every task: set CREW_GATEWAY_TOKEN to a secret that "
+            "they have to bring"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`; a name but localhost may mean anything."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _knows(request: HTTPServerRequest, token: bytes) -> bool:
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("utf-8", "replace"), token)

@@ -1,0 +1,97 @@
+"""What the handlers of jobs share: who waits is let go with its client, and how a job is named and linked."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+from crew.errors import Canceled, ConnectionError
+from crew.gateway import prefer
+from crew.gateway.abandon import WHY, AbandonMixin
+from crew.gateway.answers import AnswerMixin
+from crew.gateway.prefer import Preferences
+from crew.gateway.problem_mixin import ProblemMixin
+from crew.gateway.problems import Refused
+from crew.jobs import Job, JobService
+from crew.jobs.order import check_id
+
+APPLIED: Final = "Preference-Applied"
+
+T = TypeVar("T")
+
+
+class WaitMixin(AbandonMixin, ProblemMixin):
+    """For handlers that wait for a job on behalf of their client."""
+
+    jobs: JobService
+    _patience: asyncio.Timeout | None = None
+
+    async def wait_for_job(self, id: str, wait: int | None) -> Job:
+        """The record of a job when it has ended, or as it is after `wait` seconds.
+
+        Raises:
+            Canceled: the HTTP client has gone.
+            ConnectionError: nobody hears of jobs any more, as the gateway ends.
+        """
+        job = await self._while_connected(lambda: self._job_within(id, wait))
+        if not job.status.is_final and self.jobs.is_closed:
+            raise ConnectionError(f"job {id} goes on, but this gateway ends")
+        return job
+
+    def on_connection_close(self) -> None:
+        """Wait no longer."""
+        super().on_connection_close()
+        if self._patience is not None:
+            self._patience.reschedule(asyncio.get_running_loop().time())
+
+    def preferences(self) -> Preferences:
+        """What the client would like; raises Refused where it cannot be read."""
+        try:
+            return prefer.parse(self.request.headers.get_list("Prefer"))
+        except ValueError as error:
+            raise Refused(400, str(error), name="bad-prefer") from None
+
+    def _job_within(self, id: str, wait: int | None) -> Awaitable[Job]:
+        return self.jobs.get(id) if wait == 0 else self.jobs.wait(id, wait)
+
+    async def _while_connected(self, step: Callable[[], Awaitable[T]]) -> T:
+        if self._crew_scope.is_abandoned:
+            raise Canceled(WHY, is_abandoned=True)
+        try:
+            async with asyncio.timeout(None) as patience:
+                self._patience = patience
+                return await step()
+        except TimeoutError:
+            if not patience.expired():
+                raise
+            raise Canceled(WHY, is_abandoned=True) from None
+        finally:
+            self._patience = None
+
+
+class JobHandlerBase(AnswerMixin, WaitMixin):
+    """A handler below `<prefix>/jobs/`.
+
+    Args:
+        jobs: runs them.
+        root: path of all of them, like "/jobs/".
+    """
+
+    def initialize(self, *, jobs: JobService, root: str, **_: Any) -> None:
+        """Take what the route gives."""
+        self.jobs, self.root = jobs, root
+
+    def path_of(self, id: str, part: str = "") -> str:
+        """Of a job, or of a part of it."""
+        return f"{self.root}{id}/{part}"
+
+    def link(self, links: dict[str, str]) -> None:
+        """Say where to go on: RFC 8288."""
+        self.set_header("Link", ", ".join(f'<{path}>; rel="{rel}"' for rel, path in links.items()))
+
+
+def id_of(text: str) -> str:
+    """The id that a path names; raises Refused where it is none."""
+    try:
+        return check_id(text)
+    except ValueError as error:
+        raise Refused(400, str(error), name="bad-id") from None

@@ -1,0 +1,125 @@
+"""What `POST /jobs/` is sent: an object of JSON, as the order of a job. Each refusal names its reason for programs."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from crew.errors import TooLarge
+from crew.gateway.problems import Refused
+from crew.jobs.admission import Candidate
+from crew.jobs.order import check_id, check_key, http_order, order
+from crew.protocol import deadline, properties, topology, user_headers
+from crew.protocol.address import ForbiddenAddress
+from crew.protocol.allowed_hosts import AllowedHosts
+from crew.protocol.http_request import check_request
+
+TERMS: Final = {"priority", "timeout", "expiration", "result_ttl", "failure_ttl", "unique", "key", "id"}
+OF_TASK: Final = {"task", "data", "headers", "wait_for_worker"} | TERMS
+OF_URL: Final = {"url", "method", "headers", "data"} | TERMS
+_WITH_DEFAULT: Final = TERMS | {"method", "headers", "wait_for_worker"}  # where null is as good as nothing
+
+
+def order_of(body: bytes, *, allowed: AllowedHosts, **terms: Any) -> Candidate:
+    """The order in the body of a request.
+
+    Args:
+        allowed: internal hosts that URL jobs may reach.
+        terms: what the request says outside of its body.
+
+    Raises:
+        Refused: it is none.
+        TooLarge: the payload has more bytes than a message may have.
+    """
+    given = _object(body)
+    known = _known(given)
+    said = {name: value for name, value in given.items() if value is not None or name not in _WITH_DEFAULT}
+    try:
+        if known is OF_URL:
+            return http_order(**said, **terms, allowed=allowed)
+        return order(**_checked(said), **terms)
+    except TooLarge:
+        raise
+    except ForbiddenAddress as error:
+        raise Refused(422, str(error), name="forbidden-address") from None
+    except ValueError as error:
+        raise Refused(422, str(error), name=f"bad-{_culprit(said, is_http=known is OF_URL)}") from None
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    if not body.strip():
+        raise Refused(400, 'a job needs a body: {"task": ..., "data": ...} or {"url": ...}', name="no-body")
+    try:
+        given = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Refused(400, f"the body is no JSON: {error}", name="bad-json") from None
+    if not isinstance(given, dict):
+        told = f"a job is an object of JSON, not {msgspec.json.encode(given)[:80].decode(errors='replace')}"
+        raise Refused(422, told, name="not-an-object")
+    return given
+
+
+def _known(given: Mapping[str, Any]) -> set[str]:
+    """The members that it may have; what it is about stands in one of two."""
+    if "task" in given and "url" in given:
+        raise Refused(422, "a job has a task or a url, not both", name="task-and-url")
+    if "task" not in given and "url" not in given:
+        raise Refused(422, 'a job needs a task or a url: {"task": ..., "data": ...} or {"url": ...}', name="no-task")
+    known, kind = (OF_TASK, "task") if "task" in given else (OF_URL, "url")
+    if unknown := sorted(given.keys() - known):
+        told = f"a job with a {kind} has no {unknown[0][:80]!r}, only {', '.join(sorted(known))}"
+        raise Refused(422, told, name="unknown-member")
+    return known
+
+
+def _checked(said: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(said.get("wait_for_worker", False), bool):
+        raise ValueError(f"wait_for_worker must be true or false, not {str(said['wait_for_worker'])[:80]!r}")
+    return said
+
+
+# --- whose fault it is: asked only where something is wrong ----------------------------------------------------------
+
+
+def _duration(name: str) -> Callable[[Any], object]:
+    return lambda value: deadline.parse_duration(name, value)
+
+
+_CHECKS: Final[dict[str, Callable[[Any], object]]] = {
+    "priority": properties.check_priority,
+    "timeout": _duration("timeout"),
+    "expiration": _duration("expiration"),
+    "result_ttl": _duration("result_ttl"),
+    "failure_ttl": _duration("failure_ttl"),
+    "id": check_id,
+}
+_CHECKS_OF_TASK: Final[dict[str, Callable[[Any], object]]] = {
+    "task": lambda value: topology.check_name("task", value),
+    "headers": user_headers.check,
+    "wait_for_worker": lambda value: _checked({"wait_for_worker": value}),
+    **_CHECKS,
+    "key": lambda value: check_key("key", value),
+}
+_CHECKS_OF_URL: Final[dict[str, Callable[[Any], object]]] = {
+    "url": lambda value: check_request(url=value),
+    "method": lambda value: check_request(url="http://h/", method=value),
+    "headers": lambda value: check_request(url="http://h/", headers=value),
+    **_CHECKS,
+    "key": lambda value: check_key("key", value),
+}
+
+
+def _culprit(said: Mapping[str, Any], *, is_http: bool) -> str:
+    """The member that cannot be; `unique` and `key` are wrong together, where they are not alone."""
+    for name, check in (_CHECKS_OF_URL if is_http else _CHECKS_OF_TASK).items():
+        if name in said and not _passes(check, said[name]):
+            return name
+    return "unique" if "unique" in said or "key" in said else "data"
+
+
+def _passes(check: Callable[[Any], object], value: object) -> bool:
+    try:
+        check(value)
+    except ValueError:
+        return False
+    return True

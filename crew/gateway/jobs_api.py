@@ -1,0 +1,123 @@
+"""`/jobs/`: jobs are submitted and listed."""
+
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import msgspec
+from tornado.web import stream_request_body
+
+from crew.client import Client
+from crew.gateway.body import BodyMixin
+from crew.gateway.job_handler import APPLIED, JobHandlerBase
+from crew.gateway.job_request import order_of
+from crew.gateway.problems import Refused
+from crew.jobs import JobQuery, JobStatus
+from crew.jobs.order import check_key
+from crew.jobs.query import PAGE, check_limit
+from crew.jobs.record import record
+from crew.protocol import codec
+from crew.protocol.allowed_hosts import AllowedHosts
+
+ANY: Final = "any"  # status of a query for jobs wherever they are in their lives
+
+
+@stream_request_body
+class JobsHandler(BodyMixin, JobHandlerBase):
+    """Submits a job, and lists jobs.
+
+    `POST` takes an object of JSON: `{"task", "data", "headers"}` or `{"url", "method", "headers", "data"}`, with
+    `priority`, `timeout`, `expiration`, `result_ttl`, `failure_ttl`, `unique`, `key`, `id` and `wait_for_worker` as
+    `Client.submit` has them. It answers 303 with the Location of the job, or 202 with `Prefer: respond-async`. Who
+    sends the same once more with the same `Idempotency-Key` gets the same job.
+
+    `GET` lists the jobs that are queued, the newest first: `?status=` names others, several with commas between them,
+    or `any`; `task`, `limit` (50; at most 500) and `cursor` choose among them. `Link` has the next page, if any.
+
+    Args:
+        client: whose jobs they are.
+        allowed: internal hosts that URL jobs may reach.
+        max_body: bytes that the body of a request may have.
+    """
+
+    def initialize(  # type: ignore[override]  # of a base that takes less
+        self, *, client: Client, allowed: AllowedHosts, max_body: int, **given: Any
+    ) -> None:
+        """Take what the route gives."""
+        super().initialize(**given)
+        self.client, self.allowed = client, allowed
+        self.expect(max_body)
+
+    async def post(self) -> None:
+        """Submit."""
+        self.check_size()
+        preferences = self.preferences()
+        self._check_content_type()
+        job = order_of(
+            self.body(),
+            allowed=self.allowed,
+            idempotency_key=self._idempotency_key(),
+            origin=self.request.remote_ip,
+            max_message=self.client.max_message,
+        )
+        self.client.open()
+        handle = await self.jobs.submit_order(job)
+        self.set_status(202 if preferences.respond_async else 303)
+        if preferences.respond_async:
+            self.set_header(APPLIED, "respond-async")
+        self.set_header("Location", self.path_of(handle.id))
+        self.answer_encoded(msgspec.json.encode({"id": handle.id, "is_new": handle.is_new}))
+
+    async def get(self) -> None:
+        """List."""
+        query = self._query()
+        try:
+            page = await self.jobs.page(query)
+        except ValueError as error:  # the limit is one
+            raise Refused(400, str(error), name="bad-cursor") from None
+        following = None if page.cursor is None else self._path_of_page(page.cursor)
+        if following is not None:
+            self.link({"next": following})
+        self.answer_encoded(msgspec.json.encode({"jobs": [record(job) for job in page.jobs], "next": following}))
+
+    def _check_content_type(self) -> None:
+        """Of a body: where there is none, that is what is wrong."""
+        given = self.request.headers.get("Content-Type", "")
+        if self._received and given.partition(";")[0].strip().lower() != codec.JSON:
+            raise Refused(415, f"Content-Type must be {codec.JSON}, not {given[:80]!r}", name="unsupported-type")
+
+    def _idempotency_key(self) -> str | None:
+        given = self.request.headers.get("Idempotency-Key")
+        if given is None:
+            return None
+        key = given[1:-1] if len(given) > 1 and given[0] == given[-1] == '"' else given  # a string, in newer drafts
+        try:
+            return check_key("Idempotency-Key", key)
+        except ValueError as error:
+            raise Refused(400, str(error), name="bad-idempotency-key") from None
+
+    def _query(self) -> JobQuery:
+        return JobQuery(
+            statuses=self._statuses(),
+            task=self.get_query_argument("task", None),
+            limit=self._limit(),
+            cursor=self.get_query_argument("cursor", None),
+        )
+
+    def _statuses(self) -> tuple[JobStatus, ...] | None:
+        given = ",".join(self.get_query_arguments("status")) or JobStatus.QUEUED.value
+        try:
+            return None if given == ANY else tuple(map(JobStatus, given.split(",")))
+        except ValueError:
+            told = f"status must be {ANY}, or some of {', '.join(JobStatus)}, not {given[:80]!r}"
+            raise Refused(400, told, name="bad-status") from None
+
+    def _limit(self) -> int:
+        given = self.get_query_argument("limit", str(PAGE))
+        try:
+            return check_limit(int(given) if given.isdecimal() and len(given) < 10 else given)
+        except ValueError as error:
+            raise Refused(400, str(error), name="bad-limit") from None
+
+    def _path_of_page(self, cursor: str) -> str:
+        given = [(name, value) for name in ("status", "task", "limit") for value in self.get_query_arguments(name)]
+        return f"{self.root}?{urlencode([*given, ('cursor', cursor)])}"

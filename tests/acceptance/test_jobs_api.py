@@ -1,0 +1,396 @@
+"""Jobs over HTTP as programs make them: the gateway command, and real workers."""
+
+import http.client
+import json
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.web import Web
+from tests.processes import Process, Processes, running
+from tests.waiting import eventually
+
+HERE = Path(__file__).parent
+JSON = {"Content-Type": "application/json"}
+ENDS_WITHIN = 10.0  # seconds, for a job without work, on a busy machine
+NOBODY = str(uuid.UUID(int=0))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the gateway has answered."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body."""
+        return json.loads(self.body)
+
+    @property
+    def problem(self) -> tuple[int, str]:
+        """Status, and name of the type."""
+        assert self.headers["Content-Type"] == "application/problem+json", self
+        assert self.json["status"] == self.status
+        return self.status, self.json["type"].removeprefix("urn:crew:problem:")
+
+
+class Program:
+    """A client of one gateway."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def begin(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] = {}
+    ) -> http.client.HTTPConnection:
+        """Make a request on a connection of its own; bytes are sent as they are, anything else as JSON."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        connection.request(method, path, data, {**({} if body is None else JSON), **headers})
+        return connection
+
+    def ask(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] = {}) -> Answer:
+        """Make a request, and wait for the answer."""
+        return answer_of(self.begin(method, path, body, headers))
+
+    def get(self, path: str, **headers: str) -> Answer:
+        """GET."""
+        return self.ask("GET", path, headers=headers)
+
+    def submit(self, job: Any, **headers: str) -> str:
+        """Submit a job; its path."""
+        answer = self.ask("POST", "/jobs/", job, {name.replace("_", "-"): value for name, value in headers.items()})
+        assert answer.status == 303, answer
+        assert answer.headers["Location"] == f"/jobs/{answer.json['id']}/"
+        return answer.headers["Location"]
+
+    def status(self, path: str) -> str:
+        """Of a job."""
+        return str(self.get(f"{path}status/").json["status"])
+
+
+def answer_of(connection: http.client.HTTPConnection) -> Answer:
+    """Wait for it."""
+    with connection.getresponse() as response:
+        answer = Answer(response.status, response.headers, response.read())
+    connection.close()
+    return answer
+
+
+@dataclass(frozen=True)
+class Site:
+    """The gateway, its worker, and a client."""
+
+    gateway: Process
+    worker: Process
+    program: Program
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory: pytest.TempPathFactory, vhost_url: Callable[[], str]) -> Iterator[Processes]:
+    with running(tmp_path_factory.mktemp("jobs"), {"CREW_AMQP_URL": vhost_url()}) as processes:
+        yield processes
+
+
+@pytest.fixture(scope="module")
+def site(processes: Processes) -> Site:
+    """One for all tests: a job leaves nothing behind that another one minds."""
+    worker = processes.python(HERE / "jobs_worker.py", "--threads", "4")
+    gateway = processes.crew("gateway", "--port", "0")
+    worker.says("serving")
+    return Site(gateway, worker, Program(Web.of(gateway).port))
+
+
+@pytest.fixture
+def program(site: Site) -> Program:
+    return site.program
+
+
+def test_a_job_is_submitted_looked_at_and_its_value_waited_for(program: Program) -> None:
+    path = program.submit({"task": "echo", "data": {"a": [1, "ü"]}})
+
+    response = program.get(f"{path}response/")
+    assert (response.status, response.json) == (200, {"a": [1, "ü"]})
+    assert response.headers["Crew-Kind"] == "dict"
+    job = program.get(path)
+    assert (
+        job.headers["Link"] == f'<{path}>; rel="self", <{path}status/>; rel="status", <{path}response/>; rel="response"'
+    )
+    assert (job.json["status"], job.json["task"], job.json["origin"]) == ("success", "echo", "127.0.0.1")
+    assert program.get(f"{path}status/").json == {"status": "success"}
+    assert program.get(path.removesuffix("/")).json == job.json
+    assert program.get(f"{path}response").json == {"a": [1, "ü"]}
+
+
+def test_bytes_are_answered_as_bytes(program: Program) -> None:
+    response = program.get(program.submit({"task": "bytes"}) + "response/")
+
+    assert (response.headers["Content-Type"], response.body) == ("application/octet-stream", bytes(range(256)))
+
+
+def test_a_response_is_deleted_once_and_the_record_stays(program: Program) -> None:
+    path = program.submit({"task": "echo", "data": 1})
+    assert program.get(f"{path}response/").json == 1
+
+    assert program.ask("DELETE", f"{path}response/").status == 204
+    assert program.ask("DELETE", f"{path}response/").problem == (404, "no-response")
+    assert program.get(f"{path}response/").json == {}
+    assert program.status(path) == "success"
+
+
+def test_a_job_that_fails_has_no_response_and_its_record_says_why(program: Program) -> None:
+    path = program.submit({"task": "fail", "data": "so it is"})
+
+    assert program.get(f"{path}response/").json == {}
+    record = program.get(path).json
+    assert (record["status"], record["error"]["type"], record["error"]["message"]) == (
+        "error",
+        "ValueError",
+        "so it is",
+    )
+
+
+def test_a_wait_for_a_response_is_bounded_and_the_job_goes_on(program: Program) -> None:
+    path = program.submit({"task": "sleep", "data": 1.2})
+    began = time.monotonic()
+
+    early = program.get(f"{path}response/", Prefer="wait=1")
+    assert (early.status, early.json, early.headers["Preference-Applied"]) == (202, {}, "wait=1")
+    assert time.monotonic() - began < 1.2 + ENDS_WITHIN
+    assert program.get(f"{path}response/", Prefer="wait=0").status in (200, 202)
+    assert program.get(f"{path}response/").json == "slept"
+
+
+def test_a_canceled_job_is_interrupted_and_who_waits_for_it_hears_at_once(site: Site) -> None:
+    said = site.worker.from_now()
+    path = site.program.submit({"task": "sleep", "data": 60})
+    waiting = site.program.begin("GET", f"{path}response/")
+    eventually(lambda: "STARTED" in said.output, timeout=ENDS_WITHIN)
+
+    assert site.program.ask("DELETE", path).status == 204
+    assert answer_of(waiting).json == {}
+    assert site.program.status(path) == "canceled"
+    eventually(lambda: "INTERRUPTED canceled" in said.output, timeout=ENDS_WITHIN)
+    assert site.program.ask("DELETE", path).status == 204  # it has ended already, and that is all right
+
+
+def test_a_client_that_would_not_wait_is_answered_with_202(program: Program) -> None:
+    answer = program.ask("POST", "/jobs/", {"task": "echo"}, {"Prefer": "respond-async"})
+
+    assert (answer.status, answer.headers["Preference-Applied"]) == (202, "respond-async")
+    assert program.get(answer.headers["Location"]).json["id"] == answer.json["id"]
+
+
+def test_the_same_idempotency_key_gives_the_same_job_and_none_for_something_else(program: Program) -> None:
+    key = uuid.uuid4().hex
+    path = program.submit({"task": "echo", "data": 1}, Idempotency_Key=key)
+
+    assert program.submit({"task": "echo", "data": 1}, Idempotency_Key=f'"{key}"') == path
+    other = program.ask("POST", "/jobs/", {"task": "echo", "data": 2}, {"Idempotency-Key": key})
+    assert other.problem == (422, "key-reused")
+
+
+def test_a_list_of_jobs_is_read_page_by_page(program: Program) -> None:
+    task = f"nobody.{uuid.uuid4().hex}"
+    paths = [program.submit({"task": task, "wait_for_worker": True}) for _ in range(3)]
+
+    first = program.get(f"/jobs/?task={task}&limit=2&status=queued,started")
+    assert [f"/jobs/{job['id']}/" for job in first.json["jobs"]] == [paths[2], paths[1]]
+    assert first.headers["Link"] == f'<{first.json["next"]}>; rel="next"'
+    last = program.get(first.json["next"])
+    assert [f"/jobs/{job['id']}/" for job in last.json["jobs"]] == [paths[0]]
+    assert last.json["next"] is None
+    assert "Link" not in last.headers
+    assert program.get(f"/jobs/?task={task}&status=success").json["jobs"] == []
+    assert len(program.get(f"/jobs?task={task}&status=any").json["jobs"]) == 3
+
+
+def test_a_call_that_ends_while_its_client_would_wait_is_answered_as_ever(program: Program) -> None:
+    answer = program.ask("POST", "/call/echo", [1], {"Prefer": "wait=10"})
+
+    assert (answer.status, answer.json, answer.headers["Preference-Applied"]) == (200, [1], "wait=10")
+    assert answer.headers["Crew-Kind"] == "list"
+    assert program.ask("POST", "/call/fail", "no", {"Prefer": "wait=10"}).problem == (500, "task-failed")
+    assert program.ask("POST", "/call/nobody", None, {"Prefer": "wait=10"}).problem == (404, "unknown-task")
+
+
+def test_a_call_that_takes_longer_than_its_client_waits_goes_on_and_is_run_once(site: Site) -> None:
+    said = site.worker.from_now()
+
+    answer = site.program.ask("POST", "/call/sleep", 1.5, {"Prefer": "wait=1"})
+    assert (answer.status, answer.headers["Preference-Applied"]) == (202, "wait=1")
+    assert site.program.get(answer.headers["Location"] + "response/").json == "slept"
+    assert said.output.count("STARTED") == 1
+
+
+def test_a_call_whose_client_would_not_wait_is_a_job(program: Program) -> None:
+    answer = program.ask("POST", "/call/echo", 7, {"Prefer": "respond-async"})
+
+    assert (answer.status, answer.headers["Preference-Applied"]) == (202, "respond-async")
+    assert program.get(answer.headers["Location"] + "response/").json == 7
+
+
+def test_a_client_that_leaves_while_it_waits_for_its_call_cancels_it(site: Site) -> None:
+    said = site.worker.from_now()
+    waiting = site.program.begin("POST", "/call/sleep", 60, {"Prefer": "wait=60"})
+    eventually(lambda: "STARTED" in said.output, timeout=ENDS_WITHIN)
+
+    waiting.close()
+    eventually(lambda: "INTERRUPTED canceled" in said.output, timeout=ENDS_WITHIN)
+
+
+def test_a_client_that_leaves_while_it_waits_for_a_response_leaves_the_job_alone(site: Site) -> None:
+    said = site.worker.from_now()
+    path = site.program.submit({"task": "sleep", "data": 0.7})
+    waiting = site.program.begin("GET", f"{path}response/")
+    eventually(lambda: "STARTED" in said.output, timeout=ENDS_WITHIN)
+
+    waiting.close()
+    assert site.program.get(f"{path}response/").json == "slept"
+    assert "Traceback" not in site.gateway.output
+
+
+TASK = {"task": "echo"}
+URL = {"url": "http://example.org/"}
+DEEP = b'{"task": "echo", "data": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+
+REFUSED: list[tuple[str, str, Any, dict[str, str], int, str]] = [
+    ("POST", "/jobs/", None, {}, 400, "no-body"),
+    ("POST", "/jobs/", b" ", JSON, 400, "no-body"),
+    ("POST", "/jobs/", b'{"task":', {}, 400, "bad-json"),
+    ("POST", "/jobs/", b'{"task": "\xff"}', {}, 400, "bad-json"),
+    ("POST", "/jobs/", DEEP, {}, 400, "bad-json"),
+    ("POST", "/jobs/", [1], {}, 422, "not-an-object"),
+    ("POST", "/jobs/", {}, {}, 422, "no-task"),
+    ("POST", "/jobs/", {**TASK, **URL}, {}, 422, "task-and-url"),
+    ("POST", "/jobs/", {**TASK, "tiemout": 1}, {}, 422, "unknown-member"),
+    ("POST", "/jobs/", {**TASK, "method": "GET"}, {}, 422, "unknown-member"),
+    ("POST", "/jobs/", {"task": "nobody"}, {}, 404, "unknown-task"),
+    ("POST", "/jobs/", {"task": ""}, {}, 422, "bad-task"),
+    ("POST", "/jobs/", {"task": None}, {}, 422, "bad-task"),
+    ("POST", "/jobs/", {**TASK, "headers": {"crew-job": 1}}, {}, 422, "bad-headers"),
+    ("POST", "/jobs/", {**TASK, "timeout": -1}, {}, 422, "bad-timeout"),
+    ("POST", "/jobs/", {**TASK, "timeout": "10 parsecs"}, {}, 422, "bad-timeout"),
+    ("POST", "/jobs/", {**TASK, "timeout": 1e300}, {}, 422, "bad-timeout"),
+    ("POST", "/jobs/", {**TASK, "timeout": True}, {}, 422, "bad-timeout"),
+    ("POST", "/jobs/", {**TASK, "expiration": 0}, {}, 422, "bad-expiration"),
+    ("POST", "/jobs/", {**TASK, "result_ttl": -1}, {}, 422, "bad-result_ttl"),
+    ("POST", "/jobs/", {**TASK, "failure_ttl": "x"}, {}, 422, "bad-failure_ttl"),
+    ("POST", "/jobs/", {**TASK, "priority": 256}, {}, 422, "bad-priority"),
+    ("POST", "/jobs/", {**TASK, "id": "7"}, {}, 422, "bad-id"),
+    ("POST", "/jobs/", {**TASK, "unique": ["skip"]}, {}, 422, "bad-unique"),
+    ("POST", "/jobs/", {**TASK, "key": "k"}, {}, 422, "bad-unique"),
+    ("POST", "/jobs/", {**TASK, "unique": "skip", "key": 7}, {}, 422, "bad-key"),
+    ("POST", "/jobs/", {**TASK, "wait_for_worker": "yes"}, {}, 422, "bad-wait_for_worker"),
+    ("POST", "/jobs/", {**URL, "method": "BREW"}, {}, 422, "bad-method"),
+    ("POST", "/jobs/", {**URL, "headers": {"a": "b\r\nc: d"}}, {}, 422, "bad-headers"),
+    ("POST", "/jobs/", {**URL, "timeout": -1}, {}, 422, "bad-timeout"),
+    ("POST", "/jobs/", {**URL, "wait_for_worker": True}, {}, 422, "unknown-member"),
+    ("POST", "/jobs/", {"url": "ftp://example.org/"}, {}, 422, "bad-url"),
+    ("POST", "/jobs/", {"url": 7}, {}, 422, "bad-url"),
+    ("POST", "/jobs/", {"url": "http://169.254.169.254/latest"}, {}, 422, "forbidden-address"),
+    ("POST", "/jobs/", {"url": "http://localhost:8888/"}, {}, 422, "forbidden-address"),
+    ("POST", "/jobs/", b"task=echo", {"Content-Type": "application/x-www-form-urlencoded"}, 415, "unsupported-type"),
+    ("POST", "/jobs/", b"{}", {**JSON, "Content-Encoding": "gzip"}, 415, "unsupported-encoding"),
+    ("POST", "/jobs/", b"1" * (16 * 1024 * 1024 + 1), {}, 413, "body-too-large"),
+    ("POST", "/jobs/", TASK, {"Prefer": "wait=soon"}, 400, "bad-prefer"),
+    ("POST", "/jobs/", TASK, {"Prefer": "=;"}, 400, "bad-prefer"),
+    ("POST", "/jobs/", TASK, {"Idempotency-Key": ""}, 400, "bad-idempotency-key"),
+    ("POST", "/call/echo", 1, {"Prefer": "wait=-1"}, 400, "bad-prefer"),
+    ("GET", "/jobs/?cursor=x", None, {}, 400, "bad-cursor"),
+    ("GET", "/jobs/?limit=0", None, {}, 400, "bad-limit"),
+    ("GET", "/jobs/?limit=501", None, {}, 400, "bad-limit"),
+    ("GET", "/jobs/?limit=many", None, {}, 400, "bad-limit"),
+    ("GET", "/jobs/?status=done", None, {}, 400, "bad-status"),
+    ("GET", f"/jobs/{NOBODY}/", None, {}, 404, "unknown-job"),
+    ("GET", f"/jobs/{NOBODY}/status/", None, {}, 404, "unknown-job"),
+    ("GET", f"/jobs/{NOBODY}/response/", None, {}, 404, "unknown-job"),
+    ("GET", f"/jobs/{NOBODY}/response/", None, {"Prefer": "wait="}, 400, "bad-prefer"),
+    ("DELETE", f"/jobs/{NOBODY}/", None, {}, 404, "unknown-job"),
+    ("DELETE", f"/jobs/{NOBODY}/response/", None, {}, 404, "unknown-job"),
+    ("GET", "/jobs/none/", None, {}, 400, "bad-id"),
+    ("GET", "/jobs/none/status/", None, {}, 400, "bad-id"),
+    ("GET", "/jobs/none/response/", None, {}, 400, "bad-id"),
+    ("DELETE", "/jobs/none/", None, {}, 400, "bad-id"),
+    ("PUT", f"/jobs/{NOBODY}/", b"", {}, 405, "about:blank"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "headers", "status", "name"), REFUSED)
+def test_a_mistake_is_refused_with_a_problem_of_its_own(
+    program: Program, method: str, path: str, body: Any, headers: dict[str, str], status: int, name: str
+) -> None:
+    answer = program.ask(method, path, body, headers)
+
+    assert answer.problem == (status, name), answer
+    assert status == 405 or answer.json["detail"]
+    assert len(answer.body) < 1000
+
+
+def test_a_page_of_another_site_may_not_make_requests(program: Program) -> None:
+    cross = {"Sec-Fetch-Site": "cross-site"}
+
+    assert program.ask("POST", "/jobs/", TASK, cross).problem == (403, "cross-site")
+    assert program.ask("POST", "/call/echo", 1, cross).problem == (403, "cross-site")
+    assert program.ask("POST", "/call/echo", 1, {"Sec-Fetch-Site": "same-origin"}).status == 200
+
+
+def test_a_url_job_waits_for_a_worker_that_serves_urls(program: Program) -> None:
+    path = program.submit(URL)
+
+    record = program.get(path).json
+    assert (record["kind"], record["status"]) == ("http", "queued")
+    assert program.ask("DELETE", path).status == 204
+    assert program.get(f"{path}response/").json == {}
+
+
+def test_a_gateway_with_a_token_lets_nobody_else_in(site: Site, start_gateway: Callable[..., Process]) -> None:
+    token = "correct-horse-battery"
+    program = Program(Web.of(start_gateway(CREW_GATEWAY_TOKEN=token)).port)
+
+    for given in ({}, {"Authorization": f"Bearer {token}x"}, {"Authorization": f"Basic {token}"}):
+        for path in ("/jobs/", "/nowhere", f"/jobs/{NOBODY}/"):
+            answer = program.ask("GET", path, headers=given)
+            assert answer.problem == (401, "no-token")
+            assert answer.headers["WWW-Authenticate"] == 'Bearer realm="crew"'
+    assert program.ask("POST", "/call/echo", 1).problem == (401, "no-token")
+    assert program.ask("POST", "/call/echo", 1, {"Authorization": f"bearer {token}"}).json == 1
+    assert program.get("/healthz").status == 200
+
+
+@pytest.fixture
+def start_gateway(processes: Processes, tmp_path: Path) -> Callable[..., Process]:
+    def start(*flags: str, **environment: str) -> Process:
+        return processes.start(
+            sys.executable, "-m", "crew", "gateway", "--port", "0", *flags, folder=tmp_path, environment=environment
+        )
+
+    return start
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "sentence"),
+    [
+        (["--host", "0.0.0.0"], {}, "--host 0.0.0.0 lets other machines in"),
+        ([], {"CREW_GATEWAY_TOKEN": "short"}, "CREW_GATEWAY_TOKEN must have 16 or more ASCII characters"),
+        (["--allow-host", "a b"], {}, "'a b' names no host"),
+        (["--database", "mysql://x/y"], {}, "the job store is a sqlite:// or a postgresql:// database, not mysql://"),
+    ],
+)
+def test_a_gateway_that_cannot_serve_as_it_is_told_says_why_in_a_sentence(
+    start_gateway: Callable[..., Process], flags: list[str], environment: dict[str, str], sentence: str
+) -> None:
+    gateway = start_gateway(*flags, **environment)
+
+    assert gateway.ends(15) == 2
+    assert f"crew: {sentence}" in gateway.output
+    assert "Traceback" not in gateway.output

@@ -1,0 +1,229 @@
+"""Jobs with a real broker, real workers and a real store: accepted, run, reported, given up, and never forgotten."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crew import Client, ExpirationError, UnknownTask, errors
+from crew.jobs import JobStatus, JobStore
+from crew.protocol import codec
+from tests.integration.conftest import StartWorker
+from tests.processes import Process
+from tests.proxy import Proxy
+from tests.waiting import until
+
+SOON = 10.0  # seconds
+MAKE = Callable[..., Client]
+
+
+@pytest.fixture
+def store_url(tmp_path: Path) -> str:
+    """A store of the test's own, and so a queue of its own."""
+    return f"sqlite:///{tmp_path}/jobs.db"
+
+
+@pytest.fixture
+def gateway(broker_url: str, store_url: str) -> MAKE:
+    """A client with the job store of the test, as each gateway process has one."""
+
+    def make(url: str = broker_url, **options: Any) -> Client:
+        return Client(url, store=JobStore(store_url), **options)
+
+    return make
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_a_job_is_run_and_its_value_and_its_record_are_kept(
+    gateway: MAKE, shared_worker: Process, prefix: str
+) -> None:
+    async with gateway() as client:
+        handle = await client.submit(prefix + "echo", {"n": [1, "ä"]})
+        assert await handle.result(wait=SOON) == {"n": [1, "ä"]}
+        assert await handle.status() is JobStatus.SUCCESS
+        job = await client.jobs.get(handle.id)
+        assert job.created <= job.enqueued
+        assert await handle.cancel() is False
+        assert await handle.result() == {"n": [1, "ä"]}
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_the_first_job_of_a_new_store_on_a_client_that_has_just_connected_is_heard_of(
+    broker_url: str, tmp_path: Path, shared_worker: Process, prefix: str
+) -> None:
+    for n in range(5):
+        async with Client(broker_url, store=JobStore(f"sqlite:///{tmp_path}/{n}.db")) as client:
+            handle = await client.submit(prefix + "echo", n)
+            assert await handle.result(wait=SOON) == n
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_a_job_whose_task_raises_is_an_error_that_tells_what_was_raised(
+    gateway: MAKE, shared_worker: Process, prefix: str
+) -> None:
+    async with gateway() as client:
+        handle = await client.submit(prefix + "bad", "raise")
+        with pytest.raises(errors.TaskFailed, match="missing"):
+            await handle.result(wait=SOON)
+        assert await handle.status() is JobStatus.ERROR
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_a_job_that_runs_longer_than_it_may_is_a_timeout(
+    gateway: MAKE, shared_worker: Process, prefix: str
+) -> None:
+    async with gateway() as client:
+        handle = await client.submit(prefix + "sleep", 60, timeout=0.3)
+        with pytest.raises(errors.TimeoutError):
+            await handle.result(wait=SOON)
+        assert await handle.status() is JobStatus.TIMEOUT
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_who_does_not_want_to_wait_any_longer_leaves_the_job_to_go_on(
+    gateway: MAKE, shared_worker: Process, prefix: str
+) -> None:
+    async with gateway() as client:
+        handle = await client.submit(prefix + "sleep", 1)
+        with pytest.raises(errors.TimeoutError, match="has not ended in time, and goes on"):
+            await handle.result(wait=0.1)
+        assert await handle.result(wait="10") == 1
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_a_job_that_runs_is_interrupted_within_a_second_of_its_cancel(
+    gateway: MAKE, shared_worker: Process, prefix: str
+) -> None:
+    said = shared_worker.from_now()
+    async with gateway() as client:
+        handle = await client.submit(prefix + "cancellable", "x")
+        await until(lambda: "RUNS x" in said.output, timeout=SOON)
+        cancelled = time.monotonic()
+        assert await handle.cancel()
+        assert await handle.status() is JobStatus.CANCELED
+        await until(lambda: "INTERRUPTED x" in said.output, timeout=SOON)
+        assert time.monotonic() - cancelled < 1.0
+        with pytest.raises(errors.Canceled):
+            await handle.result(wait=SOON)
+        assert await handle.cancel() is False
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_a_task_that_nobody_has_ever_served_is_refused_and_leaves_no_record(gateway: MAKE, prefix: str) -> None:
+    async with gateway() as client:
+        with pytest.raises(UnknownTask, match=f"no worker has ever served task '{prefix}nobody'"):
+            await client.submit(prefix + "nobody")
+        assert await client.jobs.store.counts() == {}
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_a_job_may_wait_for_the_first_worker_of_its_task(
+    gateway: MAKE, start_worker: StartWorker, prefix: str
+) -> None:
+    async with gateway() as client:
+        handle = await client.submit(prefix + "echo", 5, wait_for_worker=True)
+        assert await handle.status() is JobStatus.QUEUED
+        await asyncio.get_running_loop().run_in_executor(None, start_worker)
+        assert await handle.result(wait=SOON) == 5
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_a_job_that_no_worker_took_in_time_is_expired(gateway: MAKE, prefix: str) -> None:
+    async with gateway() as client:
+        handle = await client.submit(prefix + "note", {"name": "late"}, wait_for_worker=True, expiration=0.2)
+        with pytest.raises(ExpirationError, match="no worker took it in time"):
+            await handle.result(wait=SOON)
+        assert await handle.status() is JobStatus.EXPIRED
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_a_job_that_is_submitted_while_the_broker_is_away_is_accepted_and_run_when_it_is_back(
+    gateway: MAKE,
+    broker_url: str,
+    proxied: Callable[[str], Proxy],
+    shared_worker: Process,
+    prefix: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("crew.jobs.publisher.PATIENCE", 0.2)
+    proxy = proxied(broker_url)
+    async with gateway(proxy.url) as client:
+        proxy.cut(refuse=True)
+        handle = await client.submit(prefix + "echo", 7)
+        assert await handle.status() is JobStatus.QUEUED
+        proxy.heal()
+        healed = time.monotonic()
+        assert await handle.result(wait=20) == 7
+        assert time.monotonic() - healed < 8, "nobody had it, so that its lease had not to be waited for"
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_a_large_result_is_stored_compressed(gateway: MAKE, shared_worker: Process, prefix: str) -> None:
+    value = "all work and no play " * 100_000
+    async with gateway() as client:
+        handle = await client.submit(prefix + "echo", value)
+        assert await handle.result(wait=SOON) == value
+        stored = (await client.jobs.get(handle.id)).result
+        assert len(value) > 2_000_000
+        assert len(stored.data) < 100_000
+        assert stored.content_encoding == "gzip"
+        assert codec.decode(stored) == value
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_a_result_that_is_too_large_for_the_store_is_an_error_that_says_so(
+    broker_url: str, store_url: str, shared_worker: Process, prefix: str
+) -> None:
+    async with Client(broker_url, store=JobStore(store_url, max_result=1_000)) as client:
+        handle = await client.submit(prefix + "echo", "x" * 2_000)
+        with pytest.raises(errors.TaskError, match="the result has 2002 bytes, more than the 1000"):
+            await handle.result(wait=SOON)
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_a_job_of_one_gateway_may_be_waited_for_and_cancelled_at_another(
+    gateway: MAKE, shared_worker: Process, prefix: str
+) -> None:
+    async with gateway() as one, gateway() as other:
+        handle = await one.submit(prefix + "sleep", 60)
+        waiting = asyncio.ensure_future(other.jobs.wait(handle.id, 20))
+        assert await other.jobs.cancel(handle.id)
+        assert (await waiting).status is JobStatus.CANCELED
+        with pytest.raises(errors.Canceled):
+            await handle.result(wait=SOON)
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_who_waits_is_woken_when_the_client_is_closed(gateway: MAKE, shared_worker: Process, prefix: str) -> None:
+    client = gateway()
+    async with client:
+        handle = await client.submit(prefix + "sleep", 1)
+        waiting = [asyncio.ensure_future(handle.result()) for _ in range(20)]
+        await asyncio.sleep(0)
+    for one in waiting:
+        with pytest.raises(errors.ConnectionError, match="the client was closed"):
+            await one
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_a_job_that_was_submitted_before_with_the_same_key_is_meant(
+    gateway: MAKE, shared_worker: Process, prefix: str
+) -> None:
+    async with gateway() as client:
+        first = await client.submit(prefix + "sleep", 0.5, unique="skip")
+        second = await client.submit(prefix + "sleep", 0.5, unique="skip")
+        assert (second.id, second.is_new) == (first.id, False)
+        third = await client.submit(prefix + "sleep", 0.5, unique="replace")
+        assert third.id != first.id
+        assert await first.status() is JobStatus.CANCELED
+        assert await third.result(wait=SOON) == 0.5
+
+
+@pytest.mark.gen_test
+async def test_a_client_without_a_store_says_how_to_give_it_one(broker_url: str) -> None:
+    async with Client(broker_url) as client:
+        with pytest.raises(errors.SettingsError, match="this client has no job store: make it as Client"):
+            await client.submit("t")

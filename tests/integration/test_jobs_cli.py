@@ -1,0 +1,222 @@
+"""`crew jobs`: jobs are looked at, waited for, given up, submitted again, or deleted from the shell."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from crew import Client, CrewError
+from crew.cli import main
+from crew.jobs import JobStore
+from tests.integration.conftest import StartWorker
+from tests.processes import Process
+from tests.waiting import eventually
+
+Crew = Callable[..., Result]
+Submit = Callable[..., list[str]]
+
+SOON = "5"  # seconds, for what takes some milliseconds
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> str:
+    """URL of a job store of the test's own."""
+    return f"sqlite:///{tmp_path}/jobs.db"
+
+
+@pytest.fixture
+def crew(broker_url: str, database: str, monkeypatch: pytest.MonkeyPatch) -> Crew:
+    """Run `crew jobs` with these arguments."""
+    monkeypatch.setenv("CREW_AMQP_URL", broker_url)
+    monkeypatch.setenv("CREW_DATABASE", database)
+    return lambda *arguments, **more: CliRunner().invoke(main, ["jobs", *arguments], **more)
+
+
+@pytest.fixture
+def submit(broker_url: str, database: str, prefix: str) -> Submit:
+    """Submit a job of a task for each payload, wait until they have ended, and give their ids."""
+
+    async def run(task: str, payloads: tuple[Any, ...], *, is_awaited: bool) -> list[str]:
+        async with Client(broker_url, store=JobStore(database)) as client:
+            handles = [await client.submit(prefix + task, payload, wait_for_worker=True) for payload in payloads]
+            for handle in handles if is_awaited else []:
+                try:
+                    await handle.result(wait=10)
+                except CrewError:
+                    continue
+            return [handle.id for handle in handles]
+
+    return lambda task, *payloads, is_awaited=True: asyncio.run(run(task, payloads, is_awaited=is_awaited))
+
+
+@pytest.fixture
+def worker(start_worker: StartWorker) -> Process:
+    """It serves jobs_tasks.py."""
+    return start_worker(script="jobs_tasks.py")
+
+
+def ids_of(listed: Result) -> list[str]:
+    assert listed.exit_code == 0, listed.output
+    return [line.split()[0] for line in listed.stdout.splitlines()]
+
+
+# --- looking ---------------------------------------------------------------------------------------------------------
+
+
+def test_jobs_are_listed_the_newest_first_by_status_and_task(
+    worker: Process, crew: Crew, submit: Submit, prefix: str
+) -> None:
+    doubled = submit("double", 1, 2, 3)
+    failed = submit("fail", None)
+
+    assert ids_of(crew("list")) == failed + doubled[::-1]
+    assert ids_of(crew("list", "--status", "error", "--status", "queued")) == failed
+    assert ids_of(crew("list", "--task", prefix + "double", "--limit", "2")) == [doubled[2], doubled[1]]
+    assert crew("list", "--limit", "2").stderr == "2 jobs, and there are more: see --limit\n"
+    assert crew("list", "--limit", "4").stderr == ""
+    as_json = [json.loads(line) for line in crew("list", "--json").stdout.splitlines()]
+    assert [job["id"] for job in as_json] == failed + doubled[::-1]
+    assert as_json[0]["error"]["type"] == "LookupError"
+
+
+def test_a_job_is_shown_with_payload_and_result_and_nothing_in_it_moves_the_cursor(
+    worker: Process, crew: Crew, submit: Submit
+) -> None:
+    (doubled,) = submit("double", ["ü\x1b[2J"])
+    (failed,) = submit("fail", None)
+
+    page = crew("show", doubled).stdout
+    assert "status       success" in page
+    assert page.count('"ü') == 3
+    assert "\x1b" not in page
+    assert json.loads(crew("show", doubled, "--json").stdout)["result"] == ["ü\x1b[2J"] * 2
+    page = crew("show", failed).stdout
+    assert "error        LookupError: no such" in page
+    assert "\x1b" not in page
+    assert all(line.isprintable() for line in crew("list").stdout.splitlines())
+
+
+# --- acting ----------------------------------------------------------------------------------------------------------
+
+
+def test_who_waits_gets_the_value_and_the_exit_status_of_a_call(worker: Process, crew: Crew, submit: Submit) -> None:
+    (doubled,) = submit("double", 21, is_awaited=False)
+    (failed,) = submit("fail", None, is_awaited=False)
+    (asleep,) = submit("sleep", 60, is_awaited=False)
+
+    waited = crew("wait", doubled, "--timeout", SOON)
+    assert (waited.exit_code, waited.stdout) == (0, "42\n")
+    waited = crew("wait", failed, "--timeout", SOON)
+    assert (waited.exit_code, waited.stdout) == (1, "")
+    assert "LookupError" in waited.stderr
+    waited = crew("wait", asleep, "--timeout", "0.1")
+    assert (waited.exit_code, waited.stderr) == (
+        5,
+        f"crew: job {asleep} has not ended in time, and goes on\n",
+    )
+    assert crew("cancel", asleep).exit_code == 0
+
+
+def test_a_job_that_is_canceled_stops_and_another_one_never_starts(
+    worker: Process, crew: Crew, submit: Submit, prefix: str
+) -> None:
+    running, queued = submit("sleep", 60, 61, is_awaited=False)
+    (ended,) = submit("double", 1, is_awaited=False)
+
+    canceled = crew("cancel", running, queued)
+
+    assert (canceled.exit_code, canceled.stdout) == (0, f"job {running} canceled\njob {queued} canceled\n")
+    eventually(lambda: worker.output.count("interrupted") == 1)
+    assert crew("wait", ended, "--timeout", SOON).stdout == "2\n"  # the worker is free
+    canceled = crew("cancel", running, ended)
+    assert (canceled.exit_code, canceled.stdout) == (7, "")
+    assert f"job {running} had ended: canceled\n" in canceled.stderr
+    assert f"job {ended} had ended: success\n" in canceled.stderr
+    assert set(ids_of(crew("list", "--status", "canceled"))) == {running, queued}
+
+
+def test_a_retry_is_the_same_job_anew(worker: Process, crew: Crew, submit: Submit) -> None:
+    (first,) = submit("double", "ab")
+    (asleep,) = submit("sleep", 60, is_awaited=False)
+
+    again = crew("retry", first)
+
+    assert again.exit_code == 0
+    (second,) = again.stdout.split()
+    assert second != first
+    crew("cancel", asleep)
+    assert crew("wait", second, "--timeout", SOON).stdout == '"abab"\n'
+    assert sorted(ids_of(crew("list", "--status", "success"))) == sorted([first, second])
+
+
+def test_a_purge_deletes_what_is_meant_and_nothing_that_has_not_ended(
+    worker: Process, crew: Crew, submit: Submit, prefix: str
+) -> None:
+    doubled = submit("double", 1, 2, 3)
+    failed = submit("fail", 1, 2)
+    (waiting,) = submit("nobody", 1, is_awaited=False)
+
+    assert crew("purge", "--all", input="n\n").exit_code == 1
+    assert crew("purge", "--older-than", "1d", "--yes").stdout == "0 jobs deleted\n"
+    assert crew("purge", "--status", "error", "--task", prefix + "fail", "--yes").stdout == "2 jobs deleted\n"
+    assert crew("purge", doubled[0], "--yes").stdout == "1 job deleted\n"
+    stays = crew("purge", waiting, "--yes")
+    assert (stays.exit_code, stays.stdout) == (7, "0 jobs deleted\n")
+    assert "the others stay" in stays.stderr
+    assert ids_of(crew("list")) == [waiting, *doubled[:0:-1]]
+    assert crew("purge", "--all", "--yes").stdout == "2 jobs deleted\n"
+    assert crew("show", failed[0]).exit_code == 7
+
+
+# --- mistakes --------------------------------------------------------------------------------------------------------
+
+NOBODY = str(uuid.UUID(int=1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (("show", NOBODY), 7, f"crew: there is no job {NOBODY}"),
+        (("wait", NOBODY), 7, f"crew: there is no job {NOBODY}"),
+        (("cancel", NOBODY), 7, f"crew: there is no job {NOBODY}"),
+        (("retry", NOBODY), 7, f"crew: there is no job {NOBODY}"),
+        (("show", "seven"), 2, "the id of a job is a uuid, not 'seven'"),
+        (("cancel", "seven"), 2, "the id of a job is a uuid, not 'seven'"),
+        (("list", "--status", "done"), 2, "'done' is not one of"),
+        (("purge",), 2, "say which jobs are meant"),
+        (("purge", "--all", "--task", "x"), 2, "say which jobs are meant"),
+        (("list", "--database", "mysql://u:secret@host/x"), 2, "a sqlite:// or a postgresql:// database, not mysql://"),
+        (("list", "--database", "sqlite:////nowhere/at/all.db"), 2, "there is no job store sqlite"),
+        (("wait", NOBODY, "--url", "amqp://u:secret@127.0.0.1:1/"), 6, "crew: "),
+    ],
+)
+def test_a_mistake_is_answered_in_one_sentence(
+    crew: Crew, database: str, arguments: tuple[str, ...], status: int, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crew.cli.job_store.CONNECT_TIMEOUT", 0.3)  # seconds, instead of 5
+    asyncio.run(_make(database))
+
+    answered = crew(*arguments)
+
+    assert answered.exit_code == status, answered.output
+    assert answered.stdout == ""
+    assert says in answered.stderr
+    assert "Traceback" not in answered.stderr
+    assert "secret" not in answered.stderr
+    assert len(answered.stderr.replace("\nTry ", " ").splitlines()) <= (1 if status != 2 else 4)
+
+
+def test_looking_makes_no_job_store(tmp_path: Path, crew: Crew) -> None:
+    assert crew("list").exit_code == 2
+    assert not (tmp_path / "jobs.db").exists()
+
+
+async def _make(database: str) -> None:
+    store = JobStore(database)
+    await store.open()
+    await store.close()

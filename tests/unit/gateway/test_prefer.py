@@ -1,0 +1,56 @@
+"""`Prefer`: what can be read, what is ignored, what is refused."""
+
+import time
+
+import pytest
+
+from crew.gateway.prefer import Preferences, parse
+
+READ: list[tuple[list[str], Preferences]] = [
+    ([], Preferences()),
+    ([""], Preferences()),
+    (["wait=10"], Preferences(wait=10)),
+    (['WAIT = "10"'], Preferences(wait=10)),
+    (["wait=0"], Preferences(wait=0)),
+    (["respond-async"], Preferences(respond_async=True)),
+    (["respond-async, wait=5"], Preferences(wait=5, respond_async=True)),
+    (["respond-async", "wait=5"], Preferences(wait=5, respond_async=True)),
+    (['Respond-Async; a=b;;c ;d="e, wait=7" , wait=5'], Preferences(wait=5, respond_async=True)),
+    (['return=minimal, foo="a\\"b, respond-async", , wait=1'], Preferences(wait=1)),
+    (["wait=1, wait=2"], Preferences(wait=1)),
+    (["wait=1", "wait=soon"], Preferences(wait=1)),
+    (["wait=999999999999"], Preferences(wait=366 * 86_400)),
+]
+
+
+@pytest.mark.parametrize(("lines", "preferences"), READ)
+def test_what_a_client_prefers_is_read_and_what_is_not_known_is_ignored(
+    lines: list[str], preferences: Preferences
+) -> None:
+    assert parse(lines) == preferences
+
+
+@pytest.mark.parametrize(
+    "line", ["wait", "wait=", "wait=-1", "wait=1.5", "wait=soon", 'wait=""', "wait=1234567890123", "wait=١"]
+)
+def test_a_wait_that_is_no_whole_number_of_seconds_is_refused(line: str) -> None:
+    with pytest.raises(ValueError, match="Prefer must"):
+        parse([line])
+
+
+@pytest.mark.parametrize(
+    "line", ["=", ";", "a b", 'a="b', "a=b=c", "wait=5 respond-async", "a;b=;c=,", "\x00", "wait=5\n"]
+)
+def test_what_cannot_be_read_is_refused(line: str) -> None:
+    with pytest.raises(ValueError, match="Prefer must read like"):
+        parse([line])
+
+
+@pytest.mark.parametrize("part", ["; ", ";  \t ", 'a="', "a;", ",", " ", "a=b;c=d"])
+def test_a_long_header_that_cannot_be_read_is_refused_in_no_time(part: str) -> None:
+    began = time.process_time()
+
+    with pytest.raises(ValueError, match="Prefer must read like"):
+        parse(["a" + part * (64_000 // len(part)) + "\x00"])
+
+    assert time.process_time() - began < 0.5

@@ -1,0 +1,45 @@
+"""Cursors and limits of pages: only what a page has given is taken."""
+
+import base64
+import re
+
+import pytest
+
+from crew.jobs.query import JobQuery, check_limit
+from tests.unit.jobs.a_job import a_candidate, opened
+
+
+def encoded(text: str) -> str:
+    """As a cursor is."""
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+ID = "00000000-0000-4000-8000-000000000000"
+WRONG = ["", "x", "é", "a b", "=", "AAAA", encoded("1.0"), encoded(f"one {ID}"), encoded("1.0 17")]
+WRONG += [encoded(f"nan {ID}"), encoded(f"inf {ID}"), encoded("1.0 a\0b"), encoded("1.0 '; drop table crew_jobs")]
+
+
+@pytest.mark.parametrize("cursor", WRONG)
+@pytest.mark.gen_test
+async def test_a_cursor_that_no_page_has_given_is_refused(
+    cursor: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    async with opened(tmp_path_factory.mktemp("store")) as store:
+        with pytest.raises(ValueError, match=re.escape("cursor must be one that a page of jobs has given, not ")):
+            await store.page(JobQuery(cursor=cursor))
+
+
+@pytest.mark.parametrize("limit", [0, -1, 501, True, 1.5, "9", None])
+def test_a_limit_is_a_number_of_jobs_for_a_page(limit: object) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"limit must be an int from 1 to 500, not {limit!r}")):
+        check_limit(limit)
+
+
+@pytest.mark.gen_test
+async def test_a_cursor_leads_to_what_comes_after_its_page(tmp_path_factory: pytest.TempPathFactory) -> None:
+    async with opened(tmp_path_factory.mktemp("store")) as store:
+        jobs = [(await store.admit(a_candidate())).job for _ in range(3)]
+        first = await store.page(JobQuery(limit=2))
+        second = await store.page(JobQuery(limit=2, cursor=first.cursor))
+        assert [job.id for job in (*first.jobs, *second.jobs)] == [job.id for job in reversed(jobs)]
+        assert second.cursor is None

@@ -1,0 +1,57 @@
+"""A job as its readers see it."""
+
+import base64
+
+import msgspec
+import pytest
+
+from crew.jobs.job import JobStatus
+from crew.jobs.record import full_record, moment, record, value
+from crew.protocol import codec, failure
+from crew.protocol.failure import Failure
+from crew.protocol.message import Body
+from crew.protocol.topology import HTTP_TASK
+from tests.unit.jobs.a_job import a_job
+
+
+def test_instants_are_iso_8601_in_utc_to_the_millisecond() -> None:
+    assert moment(1_700_000_000.25) == "2023-11-14T22:13:20.250Z"
+    assert moment(None) is None
+
+
+def test_a_record_tells_everything_but_what_went_in_and_what_came_out() -> None:
+    job = a_job(created=0.0, started=1.0, ended=2.5, status=JobStatus.SUCCESS, result=codec.encode("secret"))
+    told = record(job)
+    assert (told["id"], told["kind"], told["status"], told["elapsed"]) == (job.id, "task", "success", 1.5)
+    assert told["created"] == "1970-01-01T00:00:00.000Z"
+    assert "secret" not in str(told)
+    assert "data" not in told
+    assert record(a_job(task=HTTP_TASK))["kind"] == "http"
+    msgspec.json.encode(told)
+
+
+def test_a_full_record_has_the_payload() -> None:
+    assert full_record(a_job(body=codec.encode({"a": [1]})))["data"] == {"a": [1]}
+    assert full_record(a_job(body=None))["data"] is None
+
+
+def test_a_failure_is_told_with_its_type_its_message_and_whether_to_try_again() -> None:
+    told = failure.encode(Failure(type_name="ValueError", message="no", retryable=True))
+    assert record(a_job(failure=told))["error"] == {"type": "ValueError", "message": "no", "retryable": True}
+    assert record(a_job())["error"] is None
+
+
+def test_progress_is_told_as_it_was_said_and_half_of_it_is_not_told() -> None:
+    assert record(a_job(progress=b'{"done":5}'))["progress"] == {"done": 5}
+    assert record(a_job(progress=b'{"done'))["progress"] is None
+
+
+@pytest.mark.parametrize("data", [b"\xff\x00", b""])
+def test_bytes_are_told_in_base64(data: bytes) -> None:
+    assert value(codec.encode(data)) == {"base64": base64.b64encode(data).decode()}
+
+
+def test_what_cannot_be_read_is_told_in_base64_and_opened_by_nobody() -> None:
+    pickle = b"cos\nsystem\n."
+    assert value(Body(pickle, "application/x-python-serialize")) == {"base64": base64.b64encode(pickle).decode()}
+    assert value(Body(b"{", codec.JSON)) == {"base64": "ew=="}

@@ -1,0 +1,331 @@
+"""The store on SQLite: what is recorded, found, claimed and deleted."""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from crew.errors import ConnectionError, DuplicateTaskId, KeyReused, SettingsError, UnknownJob
+from crew.jobs import report
+from crew.jobs.job import Job, JobStatus
+from crew.jobs.query import JobQuery
+from crew.jobs.report import Report
+from crew.jobs.schema import STEPS
+from crew.jobs.store import JobStore
+from crew.protocol import codec
+from crew.protocol.message import Outcome, Reply, Run
+from tests.unit.jobs.a_job import HOST, NOW, a_candidate, a_job, opened
+
+ALL = JobQuery(statuses=None)
+
+
+def returned(job: Job, value: object = 1, *, at: float = NOW) -> Report:
+    """Its worker says that it has come to `value`."""
+    reply = Reply(id=job.id, outcome=Outcome.RETURNED, body=codec.encode(value), run=Run(host=HOST, started=at))
+    return report.of_reply(reply, at=at, max_result=1_000_000)
+
+
+def canceled(job: Job) -> Report:
+    """Somebody gives it up."""
+    return report.ended(job.id, JobStatus.CANCELED, at=NOW, type_name="C", message="", may_be_queued=True)
+
+
+@pytest.mark.gen_test
+async def test_a_job_is_found_as_it_was_recorded(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        candidate = a_candidate(headers={"a": "ä\0"}, priority=3, timeout=0.5, origin="::1", body=codec.encode(b"\0"))
+        admitted = await store.admit(candidate)
+        assert admitted.is_new
+        assert await store.get(candidate.job.id) == candidate.job
+        assert (await store.get(candidate.job.id, with_bodies=False)).body is None
+
+
+@pytest.mark.gen_test
+async def test_what_was_recorded_is_there_after_a_restart_under_the_same_id_of_the_store(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        job = (await store.admit(a_candidate())).job
+        id = store.id
+    async with opened(tmp_path) as again:
+        assert (await again.get(job.id), again.id) == (job, id)
+    (tmp_path / "other").mkdir()
+    async with opened(tmp_path / "other") as other:
+        assert other.queue != again.queue
+
+
+@pytest.mark.gen_test
+async def test_a_job_that_there_is_not_is_unknown(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        with pytest.raises(UnknownJob, match="there is no job 17"):
+            await store.get("17")
+        (settled,) = await store.settle([returned(a_job())])
+        assert settled.job is None
+        assert settled.is_late
+
+
+# --- keys ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_skip_means_the_job_that_is_active_and_a_new_one_when_it_has_ended(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        first = await store.admit(a_candidate(unique="skip", unique_key="k"))
+        second = await store.admit(a_candidate(unique="skip", unique_key="k"))
+        assert (second.job.id, second.is_new) == (first.job.id, False)
+        await store.settle([returned(first.job)])
+        assert (await store.admit(a_candidate(unique="skip", unique_key="k"))).is_new
+
+
+@pytest.mark.gen_test
+async def test_replace_gives_up_the_job_that_is_active(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        first = await store.admit(a_candidate(unique="replace", unique_key="k"))
+        second = await store.admit(a_candidate(unique="replace", unique_key="k"))
+        assert second.is_new
+        assert [job.id for job in second.replaced] == [first.job.id]
+        given_up = await store.get(first.job.id)
+        assert (given_up.status, given_up.is_given_up) == (JobStatus.CANCELED, True)
+        assert await store.given_up(["t"], 10) == [first.job.id]
+
+
+@pytest.mark.parametrize("unique", ["skip", "replace"])
+@pytest.mark.gen_test
+async def test_of_many_that_come_at_once_with_one_key_one_is_active(unique: str, tmp_path: Path) -> None:
+    async with opened(tmp_path) as one, opened(tmp_path) as other:
+        stores = [one, other] * 10
+        admitted = await asyncio.gather(*(store.admit(a_candidate(unique=unique, unique_key="k")) for store in stores))
+        active = (await one.page(JobQuery(statuses=(JobStatus.QUEUED, JobStatus.STARTED)))).jobs
+        assert len(active) == 1
+        assert sum(one.is_new for one in admitted) == (1 if unique == "skip" else len(stores))
+
+
+@pytest.mark.gen_test
+async def test_an_idempotency_key_is_one_job_for_ever_also_for_two_gateways_at_once(tmp_path: Path) -> None:
+    async with opened(tmp_path) as one, opened(tmp_path) as other:
+        keys: dict[str, Any] = {"idempotency_key": "k", "fingerprint": "f"}
+        admitted = await asyncio.gather(*(store.admit(a_candidate(**keys)) for store in [one, other] * 10))
+        assert len({one.job.id for one in admitted}) == 1
+        assert sum(one.is_new for one in admitted) == 1
+        await one.settle([returned(admitted[0].job)])
+        again = await other.admit(a_candidate(**keys))
+        assert (again.job.status, again.is_new) == (JobStatus.SUCCESS, False)
+
+
+@pytest.mark.gen_test
+async def test_an_idempotency_key_that_was_used_for_something_else_is_refused(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await store.admit(a_candidate(idempotency_key="k", fingerprint="f"))
+        with pytest.raises(KeyReused, match="the Idempotency-Key 'k' was used for another request"):
+            await store.admit(a_candidate(idempotency_key="k", fingerprint="g"))
+
+
+@pytest.mark.gen_test
+async def test_an_id_that_is_taken_is_refused_and_those_beside_it_are_recorded(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        taken = (await store.admit(a_candidate())).job
+        again = a_candidate(id=taken.id, may_exist=True)
+        told = await asyncio.gather(store.admit(a_candidate()), store.admit(again), return_exceptions=True)
+        assert not isinstance(told[0], BaseException)
+        assert isinstance(told[1], DuplicateTaskId)
+        assert str(told[1]) == f"there is a job with the id {taken.id}"
+
+
+# --- what happens to jobs --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_of_two_results_at_once_one_is_kept(tmp_path: Path) -> None:
+    async with opened(tmp_path) as one, opened(tmp_path) as other:
+        job = (await one.admit(a_candidate())).job
+        told = await asyncio.gather(one.settle([returned(job, 1)]), other.settle([returned(job, 2)]))
+        assert sorted(settled.is_late for (settled,) in told) == [False, True]
+
+
+@pytest.mark.gen_test
+async def test_reports_of_one_job_in_one_batch_are_taken_one_after_another(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        job = (await store.admit(a_candidate())).job
+        settled = await store.settle([returned(job, 1), returned(job, 2), canceled(job)])
+        assert [one.is_late for one in settled] == [False, True, True]
+        kept = await store.get(job.id)
+        assert kept.result == codec.encode(1)
+        assert kept.version == 2
+
+
+@pytest.mark.gen_test
+async def test_a_result_may_be_deleted_once_and_its_record_stays(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        job = (await store.admit(a_candidate())).job
+        assert not await store.delete_result(job.id)
+        await store.settle([returned(job)])
+        assert await store.delete_result(job.id)
+        assert not await store.delete_result(job.id)
+        kept = await store.get(job.id)
+        assert (kept.status, kept.result, kept.failure) == (JobStatus.SUCCESS, None, None)
+
+
+@pytest.mark.gen_test
+async def test_a_job_is_claimed_by_one_of_two_gateways_and_again_when_the_lease_is_over(tmp_path: Path) -> None:
+    async with opened(tmp_path) as one, opened(tmp_path) as other:
+        for _ in range(20):
+            await one.admit(a_candidate(publish_at=NOW))
+        claims = await asyncio.gather(*(store.claim(NOW + 1, until=NOW + 11, most=8) for store in [one, other] * 2))
+        claimed = [job.id for claim in claims for job in claim]
+        assert sorted(map(len, claims)) == [0, 4, 8, 8]
+        assert len(set(claimed)) == 20
+        assert all(job.body is not None for claim in claims for job in claim)
+        assert await one.claim(NOW + 10, until=NOW + 20, most=50) == []
+        assert len(await other.claim(NOW + 11, until=NOW + 20, most=50)) == 20
+
+
+@pytest.mark.gen_test
+async def test_what_the_broker_has_or_what_has_ended_is_not_claimed(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        taken, ended, late = [(await store.admit(a_candidate(publish_at=NOW))).job for _ in range(3)]
+        await store.mark_enqueued(taken.id, NOW + 1)
+        await store.settle([canceled(ended)])
+        await store.postpone(late.id, NOW + 50)
+        assert await store.claim(NOW + 49, until=NOW + 60, most=50) == []
+        assert (await store.get(taken.id)).enqueued == NOW + 1
+        await store.postpone(taken.id, NOW)
+        assert [job.id for job in await store.claim(NOW + 51, until=NOW + 60, most=50)] == [late.id]
+
+
+@pytest.mark.gen_test
+async def test_what_no_worker_took_in_time_is_overdue_and_what_is_started_is_not(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        waits, runs, _ = [(await store.admit(a_candidate(start_by=by))).job for by in (NOW, NOW, NOW + 9)]
+        started = Reply(id=runs.id, outcome=Outcome.STARTED, body=codec.encode(None))
+        await store.settle([report.of_reply(started, at=NOW, max_result=1)])
+        assert await store.overdue(NOW + 1, 10) == [waits.id]
+        assert await store.silent(NOW + 1, 10) == [runs.id]
+        assert await store.silent(NOW - 1, 10) == []
+
+
+@pytest.mark.gen_test
+async def test_records_are_deleted_when_their_time_is_over_and_no_sooner(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        short, long, active = [(await store.admit(a_candidate(result_ttl=ttl))).job for ttl in (5.0, 50.0, 5.0)]
+        await store.settle([returned(short), returned(long)])
+        assert await store.purge(NOW + 4) == 0
+        assert await store.purge(NOW + 5) == 1
+        assert {job.id for job in (await store.page(ALL)).jobs} == {long.id, active.id}
+        assert await store.purge(NOW + 5) == 0
+
+
+@pytest.mark.gen_test
+async def test_a_job_that_was_not_accepted_is_forgotten(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        job = (await store.admit(a_candidate())).job
+        await store.discard(job.id)
+        with pytest.raises(UnknownJob):
+            await store.get(job.id)
+
+
+# --- lists -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_pages_repeat_and_leave_out_nothing_while_jobs_come(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        same = a_job().created  # jobs of one instant are told apart by their ids
+        there = {(await store.admit(a_candidate(created=same + n // 4))).job.id for n in range(25)}
+        seen: list[str] = []
+        query: JobQuery | None = JobQuery(limit=4)
+        while query is not None:
+            page = await store.page(query)
+            seen += [job.id for job in page.jobs]
+            await store.admit(a_candidate(created=same + 100))
+            query = msgspec.structs.replace(query, cursor=page.cursor) if page.cursor else None
+        assert len(seen) == 25
+        assert set(seen) == there
+
+
+@pytest.mark.gen_test
+async def test_jobs_are_listed_by_status_and_task_and_counted(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        ended = (await store.admit(a_candidate())).job
+        other = (await store.admit(a_candidate(task="u"))).job
+        await store.settle([returned(ended)])
+        assert [job.id for job in (await store.page(JobQuery())).jobs] == [other.id]
+        assert [job.id for job in (await store.page(JobQuery(statuses=(JobStatus.SUCCESS,)))).jobs] == [ended.id]
+        assert (await store.page(JobQuery(statuses=None, task="nobody"))).jobs == ()
+        assert await store.counts() == {JobStatus.QUEUED: 1, JobStatus.SUCCESS: 1}
+        assert {job.id for job in await store.several([ended.id, other.id, "17"])} == {ended.id, other.id}
+
+
+# --- databases that are none -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_a_file_that_is_no_database_is_told_in_one_sentence_and_left_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("dear diary, " * 100)
+    store = JobStore(f"sqlite:///{file}")
+    with pytest.raises(
+        SettingsError, match=r"^the job store sqlite.*notes.txt cannot be used: file is not a database$"
+    ):
+        await store.open()
+    assert file.read_text() == "dear diary, " * 100
+
+
+@pytest.mark.gen_test
+async def test_tables_of_a_newer_crew_are_left_alone(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await store.admit(a_candidate())
+    with sqlite3.connect(tmp_path / "jobs.db") as connection:
+        connection.execute("update crew_schema set version = 99")
+    connection.close()
+    with pytest.raises(SettingsError, match=f"version 99, made by a newer crew; this one knows {len(STEPS)}"):
+        await JobStore(f"sqlite:///{tmp_path}/jobs.db").open()
+
+
+@pytest.mark.gen_test
+async def test_a_store_whose_folder_cannot_be_made_is_away(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    store = JobStore(f"sqlite:///{tmp_path}/file/jobs.db")
+    with pytest.raises(ConnectionError, match=r"cannot be used: unable to open database file$"):
+        await store.get("17")
+
+
+@pytest.mark.gen_test
+async def test_a_server_that_is_away_is_told_without_its_password() -> None:
+    store = JobStore("postgresql://crew:s3cret@127.0.0.1:1/jobs")
+    with pytest.raises(ConnectionError) as away:
+        await store.open()
+    assert "s3cret" not in f"{away.value} {away.value!r} {store!r}"
+    assert "127.0.0.1" in str(away.value)
+    assert "\n" not in str(away.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("mysql://u:s3cret@h/n", "the job store is a sqlite:// or a postgresql:// database, not mysql://"),
+        ("s3cret", "the URL of the job store must look like sqlite:///.crew/jobs.db or postgresql://user@host/name"),
+        ("sqlite://", "the job store needs a file, like sqlite:///.crew/jobs.db: memory ends with a process"),
+        ("sqlite:///:memory:", "the job store needs a file, like sqlite:///.crew/jobs.db: memory ends with a process"),
+    ],
+)
+def test_a_url_that_is_of_no_store_is_refused_in_one_sentence(url: str, told: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        JobStore(url)
+    assert str(refused.value) == told
+
+
+@pytest.mark.gen_test
+async def test_a_folder_that_is_not_there_yet_is_made(tmp_path: Path) -> None:
+    store = JobStore(f"sqlite:///{tmp_path}/a/b/jobs.db")
+    await store.open()
+    await store.close()
+    assert (tmp_path / "a" / "b" / "jobs.db").exists()
+
+
+@pytest.mark.gen_test
+async def test_many_gateways_may_open_a_new_store_at_once(tmp_path: Path) -> None:
+    stores = [JobStore(f"sqlite:///{tmp_path}/jobs.db") for _ in range(5)]
+    await asyncio.gather(*(store.open() for store in stores))
+    assert len({store.id for store in stores}) == 1
+    await asyncio.gather(*(store.close() for store in stores))

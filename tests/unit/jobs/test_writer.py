@@ -1,0 +1,109 @@
+"""What is written at the same time shares a transaction, and nobody suffers for another's item."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from crew.errors import ConnectionError, CrewError
+from crew.jobs.database import Database
+from crew.jobs.writer import MAX_BATCH, Writer
+from tests.unit.jobs.a_job import url_of
+
+BAD = 13
+
+
+class Numbers:
+    """A table of numbers, and how they were written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.database = Database(url_of(folder))
+        self.writer = Writer(self.database)
+        self.batches: list[int] = []
+        self.is_away = False
+
+    async def __aenter__(self) -> "Numbers":
+        async with self.database.write() as connection:
+            await connection.execute(text("create table numbers (n integer)"))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.writer.drain()
+        await self.database.close()
+
+    async def add(self, connection: AsyncConnection, items: Sequence[int]) -> list[int]:
+        """Doubles of what it has written."""
+        self.batches.append(len(items))
+        if self.is_away:
+            raise ConnectionError("the store is away")
+        for n in items:
+            await connection.execute(text("insert into numbers values (:n)"), {"n": n})
+            if n == BAD:
+                raise CrewError(f"{n} cannot be written")
+        return [2 * n for n in items]
+
+    async def written(self) -> list[int]:
+        """All of them."""
+        async with self.database.read() as connection:
+            return sorted((await connection.execute(text("select n from numbers"))).scalars())
+
+
+@pytest.mark.gen_test
+async def test_what_comes_together_is_committed_together_and_each_gets_its_own_result(tmp_path: Path) -> None:
+    async with Numbers(tmp_path) as numbers:
+        doubles = await asyncio.gather(*(numbers.writer.write(numbers.add, n) for n in range(10)))
+        assert doubles == [2 * n for n in range(10)]
+        assert numbers.batches == [10]
+
+
+@pytest.mark.gen_test
+async def test_what_comes_during_a_transaction_shares_the_next(tmp_path: Path) -> None:
+    async with Numbers(tmp_path) as numbers:
+        first = asyncio.ensure_future(numbers.writer.write(numbers.add, 1))
+        while not numbers.batches:
+            await asyncio.sleep(0)
+        await asyncio.gather(first, *(numbers.writer.write(numbers.add, n) for n in (2, 3, 4)))
+        assert numbers.batches == [1, 3]
+
+
+@pytest.mark.gen_test
+async def test_what_one_cannot_write_is_its_own_failure_alone(tmp_path: Path) -> None:
+    async with Numbers(tmp_path) as numbers:
+        items = [1, BAD, 3]
+        told = await asyncio.gather(*(numbers.writer.write(numbers.add, n) for n in items), return_exceptions=True)
+        assert (told[0], told[2]) == (2, 6)
+        assert isinstance(told[1], CrewError)
+        assert await numbers.written() == [1, 3]
+
+
+@pytest.mark.gen_test
+async def test_a_store_that_is_away_fails_all_at_once_and_is_not_asked_for_each(tmp_path: Path) -> None:
+    async with Numbers(tmp_path) as numbers:
+        numbers.is_away = True
+        told = await asyncio.gather(*(numbers.writer.write(numbers.add, n) for n in (1, 2, 3)), return_exceptions=True)
+        assert [type(one) for one in told] == [ConnectionError] * 3
+        assert len({id(one) for one in told}) == 3, "one error that all raise keeps the stack of each"
+        assert numbers.batches == [3]
+        numbers.is_away = False
+        assert await numbers.writer.write(numbers.add, 4) == 8
+
+
+@pytest.mark.gen_test
+async def test_nobody_waits_for_a_transaction_without_end(tmp_path: Path) -> None:
+    async with Numbers(tmp_path) as numbers:
+        await numbers.writer.write_all(numbers.add, range(MAX_BATCH + 100, 2 * MAX_BATCH + 101))
+        assert numbers.batches == [MAX_BATCH, 1]
+
+
+@pytest.mark.gen_test
+async def test_who_gives_up_waiting_hinders_nobody(tmp_path: Path) -> None:
+    async with Numbers(tmp_path) as numbers:
+        impatient = asyncio.ensure_future(numbers.writer.write(numbers.add, 1))
+        patient = asyncio.ensure_future(numbers.writer.write(numbers.add, 2))
+        await asyncio.sleep(0)
+        impatient.cancel()
+        assert await patient == 4
+        assert await numbers.written() == [1, 2]
