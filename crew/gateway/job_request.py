@@ -8,8 +8,8 @@ import msgspec
 from crew.errors import TooLarge
 from crew.gateway.problems import Refused
 from crew.jobs.admission import Candidate
-from crew.jobs.order import check_id, check_key, http_order, order
-from crew.protocol import deadline, properties, topology, user_headers
+from crew.jobs.order import check_id, check_key, order
+from crew.protocol import deadline, http_url, properties, topology, user_headers
 from crew.protocol.address import ForbiddenAddress
 from crew.protocol.allowed_hosts import AllowedHosts
 from crew.protocol.http_request import check_request
@@ -36,7 +36,7 @@ def order_of(body: bytes, *, allowed: AllowedHosts, **terms: Any) -> Candidate:
     said = {name: value for name, value in given.items() if value is not None or name not in _WITH_DEFAULT}
     try:
         if known is OF_URL:
-            return http_order(**said, **terms, allowed=allowed)
+            return _http_order(said, allowed, terms)
         return order(**_checked(said), **terms)
     except TooLarge:
         raise
@@ -70,6 +70,21 @@ def _known(given: Mapping[str, Any]) -> set[str]:
         told = f"a job with a {kind} has no {unknown[0][:80]!r}, only {', '.join(sorted(known))}"
         raise Refused(422, told, name="unknown-member")
     return known
+
+
+def _http_order(said: Mapping[str, Any], allowed: AllowedHosts, terms: Mapping[str, Any]) -> Candidate:
+    request = {name: value for name, value in said.items() if name not in TERMS}
+    candidate = order(topology.HTTP_TASK, request, **{name: said[name] for name in said.keys() & TERMS}, **terms)
+    _check_address(http_url.parse(said["url"]), allowed)
+    return candidate
+
+
+def _check_address(url: http_url.HttpUrl, allowed: AllowedHosts) -> None:
+    """Of an address, which can be looked at here: where a name leads to is seen by the worker, which decides."""
+    if url.is_address:
+        allowed.choose(url.host, url.port, [url.host])
+    elif url.host.rpartition(".")[2] == "localhost":  # RFC 6761, 6.3: it means this host to everybody
+        allowed.choose(url.host, url.port, ["127.0.0.1"])
 
 
 def _checked(said: dict[str, Any]) -> dict[str, Any]:
