@@ -39,6 +39,7 @@ CONF = (
     "max_connections=200",
     "listen_addresses=127.0.0.1",
     "unix_socket_directories=",
+    "lock_timeout=10s",  # a test that waits for what nobody will do fails
     "timezone=UTC",
 )
 INITDB = ("--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-sync", "--no-instructions")
@@ -59,6 +60,7 @@ class Server:
         self._data = folder / "data"
         self._account = _account()
         self._process: subprocess.Popen[bytes] | None = None
+        self._free: list[str] = []
         self.port = port or next(port for port in random.sample(PORTS, k=100) if _is_free(port))
 
     @property
@@ -109,9 +111,17 @@ class Server:
 
     def make_database(self) -> str:
         """A database with nothing in it; its URL."""
+        if self._free:
+            return self._free.pop()
         name = f"test_{uuid.uuid4().hex[:12]}"
         self.ask(f"CREATE DATABASE {name}")
         return self.url(name)
+
+    def take_back(self, url: str) -> None:
+        """A database that nobody is connected to any longer: to empty it takes a tenth of the time to make another."""
+        ask(url, "DROP SCHEMA public CASCADE")
+        ask(url, "CREATE SCHEMA public")
+        self._free.append(url)
 
     def ask(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Run one statement, as who may do everything; what it returns, if it returns something."""
@@ -189,9 +199,11 @@ def own_postgresql() -> Iterator[Server]:
 
 
 @pytest.fixture
-def postgresql_url(postgresql: Server) -> str:
+def postgresql_url(postgresql: Server) -> Iterator[str]:
     """Of a database of the test's own, with nothing in it."""
-    return postgresql.make_database()
+    url = postgresql.make_database()
+    yield url
+    postgresql.take_back(url)
 
 
 @pytest.fixture(scope="module")

@@ -58,10 +58,14 @@ async def admit(connection: AsyncConnection, candidates: Sequence[Candidate]) ->
     plain = [candidate.job for candidate in candidates if candidate.is_plain]
     if plain:
         await connection.execute(insert(jobs), [rows.of_job(job) for job in plain])
-    return [
-        Admitted(job=candidate.job) if candidate.is_plain else await _admit_carefully(connection, candidate)
-        for candidate in candidates
-    ]
+    careful = sorted((candidate for candidate in candidates if not candidate.is_plain), key=_turn)
+    answers = {id(candidate): await _admit_carefully(connection, candidate) for candidate in careful}
+    return [answers.get(id(candidate)) or Admitted(job=candidate.job) for candidate in candidates]
+
+
+def _turn(candidate: Candidate) -> tuple[str, str]:
+    """In one order, so that two gateways that record jobs with the same keys do not wait for each other."""
+    return candidate.job.idempotency_key or "", candidate.job.unique_key or ""
 
 
 async def _admit_carefully(connection: AsyncConnection, candidate: Candidate) -> Admitted | CrewError:

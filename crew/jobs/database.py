@@ -8,22 +8,19 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import (
-    ArgumentError,
-    DBAPIError,
-    InterfaceError,
-    NoSuchModuleError,
-    OperationalError,
-    SQLAlchemyError,
-    TimeoutError,
-)
+from sqlalchemy.exc import ArgumentError, DisconnectionError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from crew.errors import ConnectionError, CrewError, SettingsError
+from crew.errors import SettingsError
+from crew.jobs import fault
 from crew.jobs.schema import migrate
 
-DRIVERS: Final = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
+SQLITE: Final = "sqlite"
+POSTGRESQL: Final = "postgresql"
+DRIVERS: Final = {SQLITE: "sqlite+aiosqlite", POSTGRESQL: "postgresql+asyncpg"}
 BUSY: Final = 10.0  # seconds that SQLite waits for another process to end its transaction
+CONNECT_WITHIN: Final = 10.0  # seconds
+ANSWER_WITHIN: Final = 60.0  # seconds that PostgreSQL has for one statement: a server that froze is away, too
 READERS: Final = 4  # connections for reading beside the one that writes
 
 _READS: Final = "crew_reads"
@@ -41,6 +38,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._url = _parse(url)
+        self._dsn = f"{POSTGRESQL}://{url.partition('://')[2]}"
         self._engine: AsyncEngine | None = None
         self.id = ""  # known once it was opened
         self._opening = asyncio.Lock()
@@ -50,12 +48,12 @@ class Database:
         return f"<Database {self}: {'open' if self._engine else 'closed'}>"
 
     def __str__(self) -> str:
-        return self._url.render_as_string(hide_password=True)
+        return self._url.set(query={}).render_as_string(hide_password=True)  # a query may hold another password
 
     @property
     def is_sqlite(self) -> bool:
         """Whether it is a file of this host."""
-        return self._url.get_backend_name() == "sqlite"
+        return self._url.drivername == SQLITE
 
     @property
     def exists(self) -> bool:
@@ -67,13 +65,14 @@ class Database:
 
         Raises:
             ConnectionError: it is away.
-            SettingsError: a newer crew has made its tables, or the file is no database.
+            SettingsError: a newer crew has made its tables, the file is no database or cannot be written, or the
+                server does not let us in.
         """
         async with self._opening:
             if self._engine is None:
                 engine = self._make_engine()
                 try:
-                    with self._translated():
+                    with self._translated(is_opening=True):
                         async with engine.begin() as connection:
                             self.id = await connection.run_sync(migrate)
                 except BaseException:
@@ -110,53 +109,51 @@ class Database:
         return self._engine
 
     def _make_engine(self) -> AsyncEngine:
-        options: dict[str, Any] = {"pool_size": 1 + READERS, "max_overflow": 0, "pool_pre_ping": not self.is_sqlite}
+        options: dict[str, Any] = {"pool_size": 1 + READERS, "max_overflow": 0}
+        driver = DRIVERS[self._url.drivername]
         if self.is_sqlite:
             _make_folder(self._url)
-            options["connect_args"] = {"timeout": BUSY, "isolation_level": None}
-        engine = create_async_engine(self._url, **options)
-        if self.is_sqlite:
+            engine = create_async_engine(
+                self._url.set(drivername=driver), connect_args={"timeout": BUSY, "isolation_level": None}, **options
+            )
             event.listen(engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(engine.sync_engine, "begin", _begin_sqlite)
+            return engine
+        # The driver itself reads the URL: it knows sslmode, several hosts, sockets and password files as psql does.
+        args = {"dsn": self._dsn, "timeout": CONNECT_WITHIN, "command_timeout": ANSWER_WITHIN}
+        engine = create_async_engine(f"{driver}://", connect_args=args, **options)
+        event.listen(engine.sync_engine, "checkout", _refuse_closed)
         return engine
 
     @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self, *, is_opening: bool = False) -> Iterator[None]:
         """No error of SQLAlchemy or of a driver leaves this file."""
         try:
             yield
         except (SQLAlchemyError, OSError) as error:
-            cause = error.orig if isinstance(error, DBAPIError) else error
-            told = str(cause).strip().partition("\n")[0]
-            raise _kind_of(error, told)(f"the job store {self} cannot be used: {told}") from None
-
-
-def _kind_of(error: Exception, told: str) -> type[CrewError]:
-    """A store that is away may come back; what it refuses, it refuses again."""
-    if "not a database" in told:
-        return SettingsError
-    is_away = isinstance(error, OSError | OperationalError | InterfaceError | TimeoutError)
-    return ConnectionError if is_away or getattr(error, "connection_invalidated", False) else CrewError
+            raise fault.of_error(error, str(self), is_opening=is_opening) from None
 
 
 def _parse(url: str) -> URL:
+    """What the URL says, with the backend alone as its driver."""
     try:
         given = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # a port that is no number
         raise SettingsError(
             "the URL of the job store must look like sqlite:///.crew/jobs.db or postgresql://user@host/name"
         ) from None
     backend = given.drivername.partition("+")[0]
+    backend = POSTGRESQL if backend == "postgres" else backend
     if backend not in DRIVERS:
         raise SettingsError(f"the job store is a sqlite:// or a postgresql:// database, not {backend}://")
     try:
-        parsed = given.set(drivername=DRIVERS[backend])
-        parsed.get_dialect()
+        given.set(drivername=DRIVERS[backend]).get_dialect().import_dbapi()
     except (NoSuchModuleError, ImportError):
-        raise SettingsError(f"the job store {backend}:// needs a driver: pip install 'crew[{backend}]'") from None
-    if backend == "sqlite" and parsed.database in (None, "", ":memory:"):
+        extra = "gateway" if backend == SQLITE else "postgresql"
+        raise SettingsError(f'the job store {backend}:// needs a driver: pip install "crew[{extra}]"') from None
+    if backend == SQLITE and given.database in (None, "", ":memory:"):
         raise SettingsError("the job store needs a file, like sqlite:///.crew/jobs.db: memory ends with a process")
-    return parsed
+    return given.set(drivername=backend)
 
 
 def _make_folder(url: URL) -> None:
@@ -179,3 +176,9 @@ def _begin_sqlite(connection: Connection) -> None:
     """
     if not connection.get_execution_options().get(_READS):
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _refuse_closed(connection: Any, *_: object) -> None:
+    """A connection that the server has closed meanwhile is replaced; the driver knows without asking the server."""
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError

@@ -20,7 +20,9 @@ from sqlalchemy import (
     func,
     insert,
     inspect,
+    literal_column,
     select,
+    true,
     update,
 )
 
@@ -73,30 +75,34 @@ schema: Final = Table(
     Column("store", String(32), nullable=False),  # its id
 )
 
-ACTIVE: Final[ColumnElement[bool]] = jobs.c.status.in_(("queued", "started"))
+
+def has_status(*statuses: str) -> ColumnElement[bool]:
+    """Has one of these, as literals: a planner that is not told what is looked for cannot know that an index has it."""
+    literals: list[ColumnElement[str]] = [literal_column(f"'{status}'") for status in statuses]
+    return jobs.c.status.in_(literals) if len(literals) > 1 else jobs.c.status == literals[0]
 
 
-def _partial(name: str, column: Column[Any], where: ColumnElement[bool], *, unique: bool = False) -> Index:
+ACTIVE: Final[ColumnElement[bool]] = has_status("queued", "started")
+GIVEN_UP: Final[ColumnElement[bool]] = jobs.c.is_given_up == true()  # written alike here and in queries
+
+
+def _partial(name: str, *columns: Column[Any], where: ColumnElement[bool], unique: bool = False) -> None:
     """An index of the few rows that somebody looks for by it: the others cost nothing in it."""
-    return Index(name, column, unique=unique, sqlite_where=where, postgresql_where=where)
+    Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
 
 
-Index("crew_jobs_by_age", jobs.c.created, jobs.c.id)
+# Pages are taken from these, one for each status that is meant. They cost a little at every change of a status.
 Index("crew_jobs_by_status", jobs.c.status, jobs.c.created, jobs.c.id)
 Index("crew_jobs_by_task", jobs.c.task, jobs.c.status, jobs.c.created, jobs.c.id)
-_partial("crew_jobs_to_publish", jobs.c.publish_at, jobs.c.publish_at.is_not(None))
-_partial("crew_jobs_to_purge", jobs.c.purge_at, jobs.c.purge_at.is_not(None))
-_partial("crew_jobs_to_start", jobs.c.start_by, jobs.c.start_by.is_not(None) & ACTIVE)
-_partial("crew_jobs_given_up", jobs.c.task, jobs.c.is_given_up)
-UNIQUE_KEY: Final = _partial(
-    "crew_jobs_unique", jobs.c.unique_key, jobs.c.unique_key.is_not(None) & ACTIVE, unique=True
-)
-IDEMPOTENCY_KEY: Final = _partial(
-    "crew_jobs_idempotency", jobs.c.idempotency_key, jobs.c.idempotency_key.is_not(None), unique=True
-)
+_partial("crew_jobs_to_publish", jobs.c.publish_at, where=jobs.c.publish_at.is_not(None))
+_partial("crew_jobs_to_purge", jobs.c.purge_at, where=jobs.c.purge_at.is_not(None))
+_partial("crew_jobs_to_start", jobs.c.status, jobs.c.start_by, where=jobs.c.start_by.is_not(None))
+_partial("crew_jobs_given_up", jobs.c.task, where=GIVEN_UP)
+_partial("crew_jobs_unique", jobs.c.unique_key, where=jobs.c.unique_key.is_not(None) & ACTIVE, unique=True)
+_partial("crew_jobs_idempotency", jobs.c.idempotency_key, where=jobs.c.idempotency_key.is_not(None), unique=True)
 
-# One step a version, the first makes a store out of nothing. A step that was released is never changed: what a later
-# version of the tables looks like is told by `metadata`, how an older one becomes it by a step that is added here.
+# One step a version: how the tables of the version before become those of this one. A step that was released is never
+# changed; but the first makes a store out of nothing, and always the newest, as `metadata` has it: no other follows it.
 STEPS: Final[tuple[Callable[[Connection], None], ...]] = (metadata.create_all,)
 
 _MIGRATION_LOCK: Final = 0x63726577  # "crew": PostgreSQL's advisory locks have numbers
@@ -118,7 +124,7 @@ def migrate(connection: Connection) -> str:
             f"the job store has version {version}, made by a newer crew; this one knows {len(STEPS)}: upgrade crew, or "
             "give it another database"
         )
-    for step in STEPS[version:]:
+    for step in STEPS[version:] if version else STEPS[:1]:
         step(connection)
     if version == 0:
         connection.execute(insert(schema).values(version=len(STEPS), store=secrets.token_hex(8)))

@@ -142,7 +142,7 @@ async def _read(connection: AsyncConnection, ids: Iterable[str]) -> dict[str, Jo
 async def _claim(connection: AsyncConnection, now: float, until: float, most: int) -> list[Job]:
     due = (
         select(*rows.COLUMNS)
-        .where((jobs.c.publish_at <= now) & (jobs.c.status == JobStatus.QUEUED.value))
+        .where(jobs.c.publish_at <= now)  # queued ones only: what has begun has no such instant
         .order_by(jobs.c.publish_at)
         .limit(most)
         .with_for_update(skip_locked=True)

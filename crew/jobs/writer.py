@@ -4,6 +4,7 @@ A transaction costs a write to the disk, whatever it holds; so a store that is b
 """
 
 import asyncio
+import contextlib
 import copy
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
@@ -12,7 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crew.errors import ConnectionError
 from crew.jobs.database import Database
+from crew.jobs.fault import Conflict
 
+TRIES: Final = 4  # of a transaction, while that of another gateway is in its way
 MAX_BATCH: Final = 500  # items of one kind: nobody waits longer than it takes to write as many
 
 T = TypeVar("T")
@@ -72,7 +75,7 @@ class Writer:
 
     async def _write_batch(self, batch: dict[Step[Any, Any], list[_Waiting]]) -> None:
         try:
-            await self._commit(batch)
+            await self._commit_in_the_end(batch)
         except ConnectionError as error:
             _fail(batch, error)
         except Exception as error:
@@ -82,6 +85,12 @@ class Writer:
                 for step, waiting in batch.items():
                     for one in waiting:
                         await self._write_batch({step: [one]})
+
+    async def _commit_in_the_end(self, batch: dict[Step[Any, Any], list[_Waiting]]) -> None:
+        for _ in range(TRIES - 1):
+            with contextlib.suppress(Conflict):
+                return await self._commit(batch)
+        return await self._commit(batch)
 
     async def _commit(self, batch: dict[Step[Any, Any], list[_Waiting]]) -> None:
         results = []

@@ -1,0 +1,144 @@
+"""The service of examples/sql_service: statements as jobs, on a real PostgreSQL."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.web import Web
+from tests.postgresql import Server
+from tests.processes import Processes, running
+from tests.waiting import eventually
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "sql_service"
+SLEEP = "SELECT pg_sleep(%s) -- of a test"
+RUNNING = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep($1) -- of a test%%' AND state = 'active'"
+
+
+class Service:
+    """The service as a client sees it."""
+
+    def __init__(self, web: Web) -> None:
+        self._address = web.address.rstrip("/")
+
+    def ask(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
+        """Make a request; its status and what is in the JSON of the answer."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self._address + path, data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=20) as response:
+                text, status = response.read(), response.status
+        except urllib.error.HTTPError as error:
+            with error:
+                text, status = error.read(), error.code
+        return status, json.loads(text) if text else None
+
+    def post(self, statement: str, parameters: object = None) -> str:
+        """Post a statement; the path of its job."""
+        status, answer = self.ask("POST", "/queries", {"statement": statement, "parameters": parameters})
+        assert status == 202, answer
+        path: str = answer["job"]
+        return path
+
+    def status(self, job: str) -> str:
+        """Where a job is."""
+        answer: str = self.ask("GET", f"{job}status/")[1]["status"]
+        return answer
+
+
+@pytest.fixture(scope="module")
+def service(
+    tmp_path_factory: pytest.TempPathFactory, node: Any, vhost_url: Any, postgresql: Server
+) -> Iterator[Service]:
+    """The service and its worker; its jobs are kept in the PostgreSQL, too."""
+    environment = {
+        "CREW_AMQP_URL": vhost_url(),
+        "CREW_DATABASE": postgresql.make_database(),
+        "DATABASE_URL": postgresql.make_database(),
+    }
+    with running(tmp_path_factory.mktemp("sql_service"), environment) as processes:
+        yield Service(_start(processes))
+
+
+def _start(processes: Processes) -> Web:
+    worker = processes.python(EXAMPLE / "worker.py", "--processes=2")
+    gateway = processes.python(EXAMPLE / "service.py", "--port=0")
+    worker.says("serving", times=2)
+    return Web.of(gateway)
+
+
+def test_a_statement_is_run_with_its_parameters_bound(service: Service) -> None:
+    hostile = "'; DROP TABLE users; --"
+    job = service.post("SELECT %s::int + 1 AS sum, %s::text AS said", [41, hostile])
+    status, response = service.ask("GET", f"{job}response/")
+    assert (status, response) == (200, {"columns": ["sum", "said"], "rows": [[42, hostile]], "row_count": 1})
+    assert service.status(job) == "success"
+
+
+def test_parameters_may_have_names_and_values_keep_their_meaning(service: Service) -> None:
+    job = service.post(
+        "SELECT %(day)s::date + 1, %(j)s -> 'x', 1.50::numeric, NULL", {"day": "2024-02-28", "j": {"x": [1]}}
+    )
+    assert service.ask("GET", f"{job}response/")[1]["rows"] == [["2024-02-29", [1], "1.50", None]]
+
+
+@pytest.mark.parametrize(
+    ("statement", "parameters", "told"),
+    [
+        ("SELCT 1", None, '42601: syntax error at or near "SELCT"'),
+        ("SELECT 1 / %s::int", [0], "22012: division by zero"),
+        ("SELECT %s, %s", [1], "the query has 2 placeholders but 1 parameters were passed"),
+    ],
+)
+def test_what_is_wrong_with_a_statement_is_told(service: Service, statement: str, parameters: Any, told: str) -> None:
+    job = service.post(statement, parameters)
+    service.ask("GET", f"{job}response/")
+    record = service.ask("GET", job)[1]
+    assert (record["status"], record["error"]["message"]) == ("error", told)
+
+
+def test_a_request_that_is_none_is_refused(service: Service) -> None:
+    bodies: list[Any] = [
+        {},
+        {"statement": ""},
+        {"statement": 7},
+        {"statement": "SELECT 1", "parameters": "x"},
+        [],
+        {"a": 1},
+    ]
+    for body in bodies:
+        status, answer = service.ask("POST", "/queries", body)
+        assert (status, answer["error"][:8]) == (422, "It takes"), body
+
+
+def test_delete_cancels_the_statement_in_the_database(service: Service, postgresql: Server) -> None:
+    job = service.post(SLEEP, [60])
+    assert len(eventually(lambda: postgresql.ask(RUNNING))) == 1
+    eventually(lambda: service.status(job) == "started")
+
+    begun = time.monotonic()
+    assert service.ask("DELETE", job) == (204, None)
+    eventually(lambda: not postgresql.ask(RUNNING))
+    assert time.monotonic() - begun < 1.0
+    assert service.status(job) == "canceled"
+    assert service.ask("GET", f"{job}response/") == (200, {})
+
+
+def test_a_statement_that_waits_in_the_queue_is_never_run_when_it_is_canceled(
+    service: Service, postgresql: Server
+) -> None:
+    busy = [service.post(SLEEP, [60]) for _ in range(2)]  # as many as there are worker processes
+    eventually(lambda: len(postgresql.ask(RUNNING)) == 2)
+    waiting = service.post("CREATE TABLE was_run (a int)")
+    for job in (waiting, *busy):
+        assert service.ask("DELETE", job)[0] == 204
+    eventually(lambda: not postgresql.ask(RUNNING))
+
+    there = service.post("SELECT to_regclass('was_run')")
+    assert service.ask("GET", f"{there}response/")[1]["rows"] == [[None]]
+    assert service.status(waiting) == "canceled"
