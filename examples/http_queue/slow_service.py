@@ -6,6 +6,7 @@ this one goes on with a report until it is told to stop, by a DELETE to the same
 
 import asyncio
 import signal
+from typing import ClassVar
 
 from tornado.options import define, options, parse_command_line
 from tornado.web import Application, RequestHandler
@@ -14,7 +15,7 @@ from tornado.web import Application, RequestHandler
 class Report(RequestHandler):
     """GET and POST /reports/<name>?seconds=5 make a report; DELETE stops the one that is made."""
 
-    making: dict[str, asyncio.Task[None]] = {}
+    making: ClassVar[dict[str, asyncio.Task[None]]] = {}
 
     async def get(self, name: str) -> None:
         say(f"{self.request.method} {self.request.uri}")
