@@ -5,7 +5,7 @@ import contextlib
 import gzip
 import time
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +39,7 @@ class Site:
     port: int
     seen: list[Seen] = field(default_factory=list)
     left: list[tuple[str, float]] = field(default_factory=list)
+    close: Callable[[], None] = lambda: None  # to whoever comes from now on
 
     def url(self, path: str, *, host: str = "127.0.0.1", login: str = "") -> str:
         """The URL of `path`."""
@@ -160,6 +161,7 @@ async def http_site() -> AsyncIterator[Site]:
     )
     server = HTTPServer(application, no_keep_alive=True, max_buffer_size=64 * 1024 * 1024)
     server.add_sockets([socket])
+    site.close = server.stop
     try:
         yield site
     finally:

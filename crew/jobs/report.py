@@ -123,7 +123,7 @@ def _started(job: Job, report: Report) -> Job:
         job,
         status=JobStatus.STARTED,
         started=job.started or run.started or report.at,
-        seen=report.at,
+        seen=None if run.ended is not None else report.at,  # it waits for a retry, and nobody has to say so
         host=run.host or None,
         attempts=max(job.attempts, run.attempt),
         publish_at=None,

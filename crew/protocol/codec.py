@@ -34,12 +34,13 @@ _GZIP_WBITS: Final = 31  # zlib's way to say: with gzip's header and trailer
 _JSON_EXACT: Final = frozenset({str, int, bool, type(None)})
 
 
-def encode(payload: Any, serializer: str | None = None, *, max_size: int = MAX_BODY) -> Body:
+def encode(payload: Any, serializer: str | None = None, *, max_size: int = MAX_BODY, compresses: bool = True) -> Body:
     """`payload` as a body.
 
     Args:
         serializer: "json", "msgpack", "text" or "bytes"; by default bytes travel as they are, anything else as JSON.
         max_size: bytes that the body may have as it travels.
+        compresses: a large one, where that makes it smaller.
 
     Raises:
         SerializationError: the serializer cannot carry the payload so that the receiver gets an equal value.
@@ -51,7 +52,7 @@ def encode(payload: Any, serializer: str | None = None, *, max_size: int = MAX_B
         data = _ENCODERS[content_type](payload)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise SerializationError(f"{content_type} cannot carry this payload: {error}") from None
-    body = _compressed(data, content_type)
+    body = _compressed(data, content_type) if compresses else Body(data, content_type)
     if len(body.data) > max_size:
         raise TooLarge(f"the payload encodes to {len(body.data)} bytes, more than the {max_size} of a message")
     return body

@@ -75,7 +75,7 @@ class Admission:
         status = self._ledger.exit_status(call.key) if crashes else ""
         canceled = self._canceled.get(call.id, call.deadline)
         refused = refusal(call, task, crashes, canceled, exit_status=status)
-        if refused is None and not crashes and self._waited_too_long(delivery, call):
+        if refused is None and not crashes and waited_too_long(call, redelivered=delivery.redelivered):
             refused = too_late(call)
         if refused is None:
             run(delivery, call, task, crashes)
@@ -85,12 +85,6 @@ class Admission:
             self._answers.refuse(
                 delivery, call, refused, executions=executions, exit_status=status if is_given_up else ""
             )
-
-    def _waited_too_long(self, delivery: Delivery, call: Call) -> bool:
-        """Whether it is a job that nobody has started in time; one that was started is run again at any time."""
-        if not deadline.is_past(call.start_by, time.time()) or call.attempt > 1:
-            return False
-        return not (delivery.redelivered and self._ledger.is_running(call.key))
 
 
 def refusal(call: Call, task: Task, crashes: int, canceled: Reason | None, *, exit_status: str = "") -> Ended | None:
@@ -117,3 +111,12 @@ def refusal(call: Call, task: Task, crashes: int, canceled: Reason | None, *, ex
         how = death.told(exit_status) if exit_status else "died"
         return worker_lost(f"its worker process {how}, and a call of {call.task!r}{kind} is not run twice")
     return None
+
+
+def waited_too_long(call: Call, *, redelivered: bool) -> bool:
+    """Whether it is a job that nobody has started in time; one that was started is run again at any time.
+
+    One that is delivered again may have been: its host has died, or its connection broke and it runs there yet. Where
+    it has only waited, its gateway has ended it by now, and told us.
+    """
+    return call.attempt == 1 and not redelivered and deadline.is_past(call.start_by, time.time())

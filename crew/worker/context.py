@@ -155,7 +155,7 @@ class Context:
         interrupt is recorded, too.
 
         Args:
-            value: anything that JSON carries, 64 KiB at most when it is encoded (and compressed, above 32 KiB).
+            value: anything that JSON carries, in 64 KiB at most.
 
         Raises:
             TooLarge: it has more.

@@ -13,15 +13,10 @@ from crew.worker.replies import Replies
 
 
 class Heartbeat:
-    """One timer for all jobs of a process, none while none runs. All of it on the I/O thread.
+    """One timer for all jobs of a process, none while none runs. All of it on the I/O thread."""
 
-    Args:
-        every: seconds between two words on it.
-    """
-
-    def __init__(self, replies: Replies, *, every: float = HEARTBEAT_EVERY) -> None:
+    def __init__(self, replies: Replies) -> None:
         self._replies = replies
-        self._every = every
         self._running: dict[Execution, None] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -32,7 +27,7 @@ class Heartbeat:
         """It runs, and that was said."""
         self._running[execution] = None
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._every, self._beat)
+            self._timer = asyncio.get_running_loop().call_later(HEARTBEAT_EVERY, self._beat)
 
     def end(self, execution: Execution) -> None:
         """Its end is said; nothing where it never began."""
@@ -50,4 +45,4 @@ class Heartbeat:
         for execution in self._running:
             self._replies.announce(execution.call, job_run.begun(execution))
         if self._running:
-            self._timer = asyncio.get_running_loop().call_later(self._every, self._beat)
+            self._timer = asyncio.get_running_loop().call_later(HEARTBEAT_EVERY, self._beat)

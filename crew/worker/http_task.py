@@ -63,7 +63,7 @@ class HttpTask:
         except asyncio.CancelledError:
             if _execution().reason is Reason.CANCELED:
                 with context.shield():  # who cancels does so again every second
-                    _tell({"delete": await self._delete(request)})
+                    context.progress({"delete": await self._delete(request)})
             raise
         return None
 
@@ -84,12 +84,6 @@ def _time_out(request: HttpRequest) -> None:
     """Decide that the execution has timed out: what it returns then comes too late."""
     told = f"{request.method} {request.target.redacted} was not answered within {request.timeout:g} s"
     _execution().decide(timed_out(told))
-
-
-def _tell(value: object) -> None:
-    progress = getattr(context, "progress", None)
-    if progress is not None:
-        progress(value)
 
 
 def _execution() -> Execution:

@@ -15,7 +15,7 @@ from crew.worker.execution import Execution
 from crew.worker.mailbox import Mailbox
 from crew.worker.replies import Replies
 
-MAX_PROGRESS: Final = 64 * 1024  # bytes as they travel: each is written into a store, and told to whoever looks
+MAX_PROGRESS: Final = 64 * 1024  # bytes of JSON: each is written into a store, and told to whoever looks
 SENT_EVERY: Final = 0.1  # seconds between two of one execution
 AWAY_FOR: Final = 0.5  # seconds until the next look where the broker is away: only the latest is worth a message then
 
@@ -44,7 +44,7 @@ class Progress:
         if not execution.call.is_job:
             return
         try:
-            body = codec.encode(value, max_size=MAX_PROGRESS)
+            body = codec.encode(value, "json", max_size=MAX_PROGRESS, compresses=False)  # a record has it as it is
         except TooLarge as error:
             raise TooLarge(f"the progress of task {execution.task.name!r} cannot be sent: {error}") from None
         if execution.said.put(body, time.monotonic()):

@@ -106,9 +106,11 @@ class Retries:
 
     def _on_confirmed(self, execution: Execution, on_sent: OnSent) -> None:
         on_sent()
-        if execution.call.attempt == 1 and not execution.is_announced:
+        if execution.call.is_job:  # it may wait for longer than a gateway waits for a word of who runs it
+            self._replies.announce(execution.call, job_run.ended(execution))
+        elif execution.call.attempt == 1 and not execution.is_announced:
             # A client whose time is up should know that a worker took it.
-            self._replies.announce(execution.call, job_run.begun(execution))
+            self._replies.announce(execution.call)
 
     async def _publish(self, call: Call, delay_ms: int, way_back: str) -> ConfirmStatus | None:
         """The broker's word on `call`, by the queue `way_back`; None where it could not be asked."""

@@ -81,6 +81,14 @@ def test_a_heartbeat_only_says_that_it_still_runs() -> None:
     assert (job.started, job.seen) == (NOW + 0.5, NOW + 31)
 
 
+def test_nobody_has_to_say_that_a_job_runs_which_waits_for_its_retry() -> None:
+    """It may wait for a day, and would be given up as one whose worker has fallen silent."""
+    waits = Run(host=HOST, started=NOW, ended=NOW + 1)
+    job = after(a_job(), heard(Outcome.STARTED), heard(Outcome.STARTED, run=waits, at=NOW + 2))
+    assert (job.status, job.seen) == (JobStatus.STARTED, None)
+    assert after(job, heard(Outcome.STARTED, at=NOW + 500)).seen == NOW + 500
+
+
 def test_the_worker_that_takes_over_is_the_one_that_is_named_and_the_first_start_stays() -> None:
     taken_over = Run(host="other:18", started=NOW + 60, attempt=2)
     job = after(JOB, heard(Outcome.STARTED), heard(Outcome.STARTED, run=taken_over))

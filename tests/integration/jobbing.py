@@ -1,0 +1,106 @@
+"""The tasks of the tests of jobs: a worker script. Each says when it starts."""
+
+import asyncio
+import os
+import threading
+import time
+
+from crew.worker import Task, context, heartbeat, run
+
+PREFIX = os.environ.get("CREW_TEST_PREFIX", "")
+heartbeat.HEARTBEAT_EVERY = float(os.environ.get("CREW_TEST_HEARTBEAT", "30"))
+
+
+def say(*words):
+    """One line in one write, so that lines of several processes do not mix."""
+    os.write(1, (" ".join(map(str, words)) + "\n").encode())
+
+
+@Task(PREFIX + "nap", timeout=60)
+def nap(seconds):
+    """Says what interrupts it."""
+    say("STARTED", context.job, context.attempt)
+    try:
+        time.sleep(seconds)
+    except SystemExit as interrupt:
+        say("INTERRUPTED", context.job, interrupt.reason)
+        raise
+    say("DONE", context.job)
+    return os.getpid()
+
+
+@Task(PREFIX + "nap.async", timeout=60)
+async def nap_async(seconds):
+    say("STARTED", context.job, context.attempt)
+    try:
+        await asyncio.sleep(seconds)
+    except asyncio.CancelledError as interrupt:
+        say("INTERRUPTED", context.job, *interrupt.args)
+        context.progress({"cleaned": "up"})
+        raise
+    return os.getpid()
+
+
+@Task(PREFIX + "endless")
+def endless(seconds):
+    """No timeout: such a job is acknowledged when it starts."""
+    return nap(seconds)
+
+
+@Task(PREFIX + "die", timeout=60)
+def die(times):
+    say("STARTED", context.job, context.attempt)
+    if context.attempt <= times:
+        os._exit(3)
+    return context.attempt
+
+
+@Task(PREFIX + "die.once")
+def die_once(data):
+    time.sleep(0.3)
+    os._exit(3)
+
+
+def fail(attempts):
+    say("STARTED", context.job, context.attempt)
+    if context.attempt < attempts:
+        raise OSError("not yet")
+    return context.attempt
+
+
+Task(PREFIX + "fail", timeout=60, retries=2, backoff=(0.3, 1))(fail)
+Task(PREFIX + "fail.bounded", timeout=60, retries=2, backoff=(0.3, 1), max_queue=1)(fail)
+
+
+@Task(PREFIX + "count", timeout=60)
+def count(data):
+    """Says how far it is, more often than anybody wants to hear."""
+    for number in range(data["to"]):
+        context.progress({"at": number})
+        time.sleep(data["pause"])
+
+
+@Task(PREFIX + "count.thread", timeout=60)
+async def count_in_thread(data):
+    await asyncio.to_thread(count, data)
+
+
+@Task(PREFIX + "clean", timeout=60)
+def clean(seconds):
+    """Says something when it is interrupted."""
+    try:
+        time.sleep(seconds)
+    except SystemExit:
+        context.progress({"cleaned": threading.current_thread().name})
+        raise
+
+
+@Task(PREFIX + "say", timeout=60)
+def said(data):
+    """Its progress is what it gets."""
+    context.progress("x" * data["size"] if "size" in data else data["value"])
+    return context.job
+
+
+if __name__ == "__main__":
+    run()

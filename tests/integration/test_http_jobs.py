@@ -1,0 +1,159 @@
+"""URL jobs from submit to their record: a job store, a real worker with --http, and real servers."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import crew
+from crew import Client
+from crew.jobs import Job, JobStatus, JobStore
+from crew.protocol.topology import HTTP_TASK
+from tests.http_site import http_site
+from tests.processes import Process, running
+from tests.waiting import until
+
+HTTP = ("worker", "--http", "--allow-host", "127.0.0.1", "--concurrency", "100")
+
+
+@pytest.fixture(scope="module")
+def broker_url(vhost_url: Callable[[], str]) -> str:
+    """A virtual host of this module: the task has the same name everywhere."""
+    return vhost_url()
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> Iterator[Process]:
+    """One worker process for all tests that leave it alive."""
+    with running(tmp_path_factory.mktemp("worker"), {"CREW_AMQP_URL": broker_url}) as processes:
+        yield processes.crew(*HTTP).says("serving 1 task: crew.http")
+
+
+@pytest.fixture
+def jobs_client(broker_url: str, tmp_path: Path) -> Client:
+    """A client with a job store of its own."""
+    return Client(broker_url, store=JobStore(f"sqlite:///{tmp_path}/jobs.db"))
+
+
+async def ended(handle: Any) -> Job:
+    """The record of a job that ends soon."""
+    job: Job = await handle._service.wait(handle.id, 15)
+    assert job.status.is_final, job
+    return job
+
+
+async def delete_of(handle: Any) -> Any:
+    """What the record of a job says of the DELETE, as soon as it does."""
+    deadline = time.monotonic() + 5
+    while (progress := (await handle.job()).progress) is None:
+        assert time.monotonic() < deadline, "nothing was said of a DELETE"
+        await asyncio.sleep(0.02)
+    return msgspec.json.decode(progress)["delete"]
+
+
+@pytest.mark.gen_test
+async def test_a_url_job_has_the_response_as_its_result(jobs_client: Client, worker: Process) -> None:
+    async with http_site() as site, jobs_client as client:
+        handle = await client.submit(HTTP_TASK, {"url": site.url("/echo"), "data": {"a": 1}})
+        job, told = await ended(handle), await handle.result()
+    assert (job.status, told["code"], told["reason"], site.methods()) == (JobStatus.SUCCESS, 200, "OK", ["POST"])
+    assert job.host is not None
+    assert job.host.rpartition(":")[2] != str(os.getpid())
+
+
+@pytest.mark.gen_test
+async def test_an_answer_of_400_or_more_is_an_error_and_kept(jobs_client: Client, worker: Process) -> None:
+    async with http_site() as site, jobs_client as client:
+        job = await ended(await client.submit(HTTP_TASK, {"url": site.url("/status?code=418&reason=Teapot")}))
+    assert job.status is JobStatus.ERROR
+    assert job.result is not None
+    assert b"Teapot" in job.result.data
+
+
+@pytest.mark.gen_test
+async def test_a_url_job_whose_time_is_over_is_a_timeout(jobs_client: Client, worker: Process) -> None:
+    async with http_site() as site, jobs_client as client:
+        handle = await client.submit(HTTP_TASK, {"url": site.url("/slow"), "timeout": 0.3})
+        assert (await ended(handle)).status is JobStatus.TIMEOUT
+        with pytest.raises(crew.TimeoutError, match=r"was not answered within 0\.3 s"):
+            await handle.result()
+        await until(lambda: site.left, timeout=1)
+    assert site.methods() == ["GET"]
+
+
+@pytest.mark.gen_test
+async def test_a_canceled_url_job_tells_its_server_and_records_how_that_answered(
+    jobs_client: Client, worker: Process
+) -> None:
+    async with http_site() as site, jobs_client as client:
+        handle = await client.submit(HTTP_TASK, {"url": site.url("/slow"), "headers": {"X-A": "1"}})
+        await until(lambda: site.seen)
+        began = time.monotonic()
+        assert await handle.cancel()
+        await until(lambda: len(site.seen) == 2 and site.left, timeout=1)
+        assert time.monotonic() - began < 1
+        assert await handle.status() is JobStatus.CANCELED
+
+        told = await delete_of(handle)
+    assert (told["code"], told["reason"]) == (200, "OK")
+    assert 0 <= told["elapsed_ms"] < 1000
+    assert [one.headers["X-A"] for one in site.seen] == ["1", "1"]
+
+
+@pytest.mark.gen_test
+async def test_a_delete_that_fails_is_recorded_as_a_sentence(jobs_client: Client, worker: Process) -> None:
+    async with jobs_client as client:
+        async with http_site() as site:
+            handle = await client.submit(HTTP_TASK, {"url": site.url("/slow?key=s3cret", login="me:s3cret@")})
+            await until(lambda: site.seen)
+            site.close()
+            assert await handle.cancel()
+            await until(lambda: site.left)
+        told = (await delete_of(handle))["error"]
+    assert told.startswith(f"DELETE {site.url('/slow')}?*** has failed: its host cannot be reached")
+    assert "s3cret" not in told
+
+
+@pytest.mark.gen_test
+async def test_a_url_job_waits_for_a_worker_that_never_was(vhost_url: Callable[[], str], tmp_path: Path) -> None:
+    url = vhost_url()
+    store = JobStore(f"sqlite:///{tmp_path}/jobs.db")
+    with running(tmp_path, {"CREW_AMQP_URL": url}) as processes:
+        async with http_site() as site, Client(url, store=store) as client:
+            handle = await client.submit(HTTP_TASK, {"url": site.url("/echo")})
+            assert await handle.status() is JobStatus.QUEUED
+            processes.crew(*HTTP)
+            assert (await ended(handle)).status is JobStatus.SUCCESS
+
+
+@pytest.mark.gen_test
+async def test_an_internal_host_is_an_error_with_a_reason(jobs_client: Client, worker: Process) -> None:
+    async with jobs_client as client:
+        handle = await client.submit(HTTP_TASK, {"url": "http://10.0.0.1/"})
+        assert (await ended(handle)).status is JobStatus.ERROR
+        with pytest.raises(crew.TaskFailed, match=r"host '10\.0\.0\.1' has a private address"):
+            await handle.result()
+
+
+@pytest.mark.gen_test
+async def test_what_is_no_request_is_refused_at_submit(jobs_client: Client) -> None:
+    async with jobs_client as client:
+        with pytest.raises(ValueError, match="is no URL of a job"):
+            await client.submit(HTTP_TASK, {"url": "ftp://example.org/"})
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_hundreds_of_url_jobs_run_at_a_time(jobs_client: Client, worker: Process) -> None:
+    async with http_site() as site, jobs_client as client:
+        began = time.monotonic()
+        handles = await asyncio.gather(
+            *(client.submit(HTTP_TASK, {"url": site.url("/slow?for=0.5")}) for _ in range(300))
+        )
+        jobs = await asyncio.gather(*map(ended, handles))
+        assert time.monotonic() - began < 15  # 150 s, one after the other
+    assert {job.status for job in jobs} == {JobStatus.SUCCESS}
