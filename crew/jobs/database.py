@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -164,8 +165,10 @@ def _make_folder(url: URL) -> None:
 def _prepare_sqlite(connection: Any, _: object) -> None:
     """Readers do not wait for the writer, and what is committed has reached the disk."""
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={round(BUSY * 1000)}"):
+    for pragma in (f"busy_timeout={round(BUSY * 1000)}", "synchronous=FULL"):
         cursor.execute(f"PRAGMA {pragma}")
+    with contextlib.suppress(sqlite3.OperationalError):  # locked, at once: somebody else is making it so, for everybody
+        cursor.execute("PRAGMA journal_mode=WAL")
     cursor.close()
 
 

@@ -63,6 +63,15 @@ def proxied() -> Iterator[Callable[[str], Proxy]]:
         yield make
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of a database for a job store, with nothing in it: each test that asks for it is run on both."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/jobs.db"
+    url: str = request.getfixturevalue("postgresql_url")
+    return url
+
+
 def _environment(broker_url: str, prefix: str) -> dict[str, str]:
     return {"CREW_AMQP_URL": broker_url, "CREW_TEST_PREFIX": prefix}
 

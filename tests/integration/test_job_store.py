@@ -15,20 +15,11 @@ from tests.integration.stores import JSON, added, candidate, job, opened, report
 EVERYTHING = JobQuery(statuses=None)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Of a database with nothing in it."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/jobs.db"
-    url: str = request.getfixturevalue("postgresql_url")
-    return url
-
-
 # --- recording ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test
-async def test_a_recorded_job_is_read_as_it_was_written(url: str) -> None:
+async def test_a_recorded_job_is_read_as_it_was_written(store_url: str) -> None:
     everything = job(
         headers={"tenant": "a\x00b ü", "level": 3, "beta": True},
         priority=255,
@@ -45,16 +36,16 @@ async def test_a_recorded_job_is_read_as_it_was_written(url: str) -> None:
         publish_at=1_795_000_010.5,
         body=Body(bytes(range(256)), "application/octet-stream", "gzip"),
     )
-    async with opened(url) as [store]:
+    async with opened(store_url) as [store]:
         await store.admit(candidate(**{name: getattr(everything, name) for name in everything.__struct_fields__}))
         assert await store.get(everything.id) == everything
-    async with opened(url) as [later]:
+    async with opened(store_url) as [later]:
         assert await later.get(everything.id) == everything
 
 
 @pytest.mark.gen_test
-async def test_an_id_that_was_taken_is_refused_and_its_job_is_as_it_was(url: str) -> None:
-    async with opened(url) as [store]:
+async def test_an_id_that_was_taken_is_refused_and_its_job_is_as_it_was(store_url: str) -> None:
+    async with opened(store_url) as [store]:
         first = await added(store, task="first")
         with pytest.raises(DuplicateTaskId, match=first.id):
             await store.admit(candidate(id=first.id, task="second", may_exist=True))
@@ -62,8 +53,8 @@ async def test_an_id_that_was_taken_is_refused_and_its_job_is_as_it_was(url: str
 
 
 @pytest.mark.gen_test
-async def test_what_cannot_be_recorded_fails_alone(url: str) -> None:
-    async with opened(url) as [store]:
+async def test_what_cannot_be_recorded_fails_alone(store_url: str) -> None:
+    async with opened(store_url) as [store]:
         taken = await added(store)
         good = [candidate() for _ in range(5)]
         bad = candidate(id=taken.id)
@@ -73,15 +64,15 @@ async def test_what_cannot_be_recorded_fails_alone(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_an_unknown_job_is_said_to_be_one(url: str) -> None:
-    async with opened(url) as [store]:
+async def test_an_unknown_job_is_said_to_be_one(store_url: str) -> None:
+    async with opened(store_url) as [store]:
         with pytest.raises(UnknownJob, match="there is no job nobody"):
             await store.get("nobody")
 
 
 @pytest.mark.gen_test
-async def test_two_stores_of_one_database_have_one_id_and_another_has_its_own(url: str, tmp_path: Path) -> None:
-    async with opened(url, url, f"sqlite:///{tmp_path}/another.db") as [one, two, another]:
+async def test_two_stores_of_one_database_have_one_id_and_another_has_its_own(store_url: str, tmp_path: Path) -> None:
+    async with opened(store_url, store_url, f"sqlite:///{tmp_path}/another.db") as [one, two, another]:
         assert one.id == two.id != another.id
 
 
@@ -89,8 +80,8 @@ async def test_two_stores_of_one_database_have_one_id_and_another_has_its_own(ur
 
 
 @pytest.mark.gen_test
-async def test_skip_gives_the_active_job_and_records_none(url: str) -> None:
-    async with opened(url) as [store]:
+async def test_skip_gives_the_active_job_and_records_none(store_url: str) -> None:
+    async with opened(store_url) as [store]:
         first = await added(store, unique="skip", unique_key="k")
         second = await store.admit(candidate(unique="skip", unique_key="k"))
         assert (second.job.id, second.is_new) == (first.id, False)
@@ -103,8 +94,8 @@ async def test_skip_gives_the_active_job_and_records_none(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_replace_cancels_the_active_job_and_records_another(url: str) -> None:
-    async with opened(url) as [store]:
+async def test_replace_cancels_the_active_job_and_records_another(store_url: str) -> None:
+    async with opened(store_url) as [store]:
         first = await added(store, unique="replace", unique_key="k")
         second = await store.admit(candidate(unique="replace", unique_key="k"))
         assert [one.id for one in second.replaced] == [first.id]
@@ -114,8 +105,8 @@ async def test_replace_cancels_the_active_job_and_records_another(url: str) -> N
 
 
 @pytest.mark.gen_test
-async def test_of_unique_jobs_that_come_at_once_over_two_gateways_one_is_recorded(url: str) -> None:
-    async with opened(url, url) as stores:
+async def test_of_unique_jobs_that_come_at_once_over_two_gateways_one_is_recorded(store_url: str) -> None:
+    async with opened(store_url, store_url) as stores:
         keys = [f"k{number}" for number in range(10)]
         orders = (keys, keys[::-1])  # two transactions that meet in the middle
         answers = await asyncio.gather(
@@ -132,8 +123,8 @@ async def test_of_unique_jobs_that_come_at_once_over_two_gateways_one_is_recorde
 
 
 @pytest.mark.gen_test
-async def test_of_jobs_that_replace_each_other_over_two_gateways_one_stays(url: str) -> None:
-    async with opened(url, url) as stores:
+async def test_of_jobs_that_replace_each_other_over_two_gateways_one_stays(store_url: str) -> None:
+    async with opened(store_url, store_url) as stores:
         answers = await asyncio.gather(
             *(store.admit(candidate(unique="replace", unique_key="k")) for _ in range(10) for store in stores)
         )
@@ -144,8 +135,8 @@ async def test_of_jobs_that_replace_each_other_over_two_gateways_one_stays(url: 
 
 
 @pytest.mark.gen_test
-async def test_an_idempotency_key_gives_the_same_job_even_when_it_has_ended(url: str) -> None:
-    async with opened(url, url) as stores:
+async def test_an_idempotency_key_gives_the_same_job_even_when_it_has_ended(store_url: str) -> None:
+    async with opened(store_url, store_url) as stores:
         same: dict[str, Any] = {"idempotency_key": "k", "fingerprint": "f"}
         answers = await asyncio.gather(*(store.admit(candidate(**same)) for _ in range(5) for store in stores))
         assert len({one.job.id for one in answers}) == 1
@@ -160,8 +151,8 @@ async def test_an_idempotency_key_gives_the_same_job_even_when_it_has_ended(url:
 
 
 @pytest.mark.gen_test
-async def test_a_life_is_written_down(url: str) -> None:
-    async with opened(url) as [store]:
+async def test_a_life_is_written_down(store_url: str) -> None:
+    async with opened(store_url) as [store]:
         one = await added(store, result_ttl=50.0, publish_at=5.0)
         await store.mark_enqueued(one.id, 10.0)
         await store.settle([started(one, at=20.0, attempt=2)])
@@ -176,8 +167,8 @@ async def test_a_life_is_written_down(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_reports_of_one_batch_build_on_each_other(url: str) -> None:
-    async with opened(url) as [store]:
+async def test_reports_of_one_batch_build_on_each_other(store_url: str) -> None:
+    async with opened(store_url) as [store]:
         jobs = [await added(store) for _ in range(3)]
         reports = [make(one) for one in jobs for make in (started, succeeded)]
         settled = await store.settle(reports)
@@ -186,8 +177,8 @@ async def test_reports_of_one_batch_build_on_each_other(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_late_double_and_unknown_reports_change_nothing(url: str) -> None:
-    async with opened(url, url) as [store, another]:
+async def test_late_double_and_unknown_reports_change_nothing(store_url: str) -> None:
+    async with opened(store_url, store_url) as [store, another]:
         one = await added(store)
         await store.settle([succeeded(one, b"1")])
         first = await store.get(one.id)
@@ -197,8 +188,8 @@ async def test_late_double_and_unknown_reports_change_nothing(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_of_two_ends_that_two_gateways_hear_at_once_one_counts(url: str) -> None:
-    async with opened(url, url) as [one, two]:
+async def test_of_two_ends_that_two_gateways_hear_at_once_one_counts(store_url: str) -> None:
+    async with opened(store_url, store_url) as [one, two]:
         jobs = [await added(one) for _ in range(50)]
         answers = await asyncio.gather(
             one.settle([succeeded(job) for job in jobs]),
@@ -210,8 +201,8 @@ async def test_of_two_ends_that_two_gateways_hear_at_once_one_counts(url: str) -
 
 
 @pytest.mark.gen_test
-async def test_a_canceled_job_stays_canceled_and_its_task_is_told_until_its_message_has_gone(url: str) -> None:
-    async with opened(url) as [store]:
+async def test_a_canceled_job_stays_canceled_and_its_task_is_told_until_its_message_has_gone(store_url: str) -> None:
+    async with opened(store_url) as [store]:
         one, other = await added(store), await added(store, task="other")
         await store.settle([report(each, JobStatus.CANCELED, may_be_queued=True) for each in (one, other)])
         assert await store.given_up(["resize", "nothing"], 10) == [one.id]
@@ -222,8 +213,8 @@ async def test_a_canceled_job_stays_canceled_and_its_task_is_told_until_its_mess
 
 
 @pytest.mark.gen_test
-async def test_a_deleted_result_is_gone_and_its_record_stays(url: str) -> None:
-    async with opened(url) as [store]:
+async def test_a_deleted_result_is_gone_and_its_record_stays(store_url: str) -> None:
+    async with opened(store_url) as [store]:
         one = await added(store)
         assert not await store.delete_result(one.id)
         await store.settle([succeeded(one)])
@@ -231,112 +222,3 @@ async def test_a_deleted_result_is_gone_and_its_record_stays(url: str) -> None:
         assert not await store.delete_result(one.id)
         then = await store.get(one.id)
         assert (then.status, then.result) == (JobStatus.SUCCESS, None)
-
-
-# --- publishing again -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.gen_test
-async def test_two_gateways_never_claim_the_same_job(url: str) -> None:
-    async with opened(url, url) as [one, two]:
-        jobs = [await added(one, publish_at=float(number)) for number in range(30)]
-        await added(one, publish_at=1e12)  # somebody has a lease
-        await one.mark_enqueued((await added(one, publish_at=0.0)).id, 1.0)
-        claimed = [
-            claim
-            for round in range(4)
-            for claim in await asyncio.gather(
-                one.claim(100.0, until=200.0, most=5), two.claim(100.0, until=200.0, most=5)
-            )
-        ]
-        ids = [job.id for some in claimed for job in some]
-        assert len(ids) == len(set(ids)) == 30
-        assert set(ids) == {job.id for job in jobs}
-        assert all(job.body is not None and job.publish_at == 200.0 for some in claimed for job in some)
-        assert len(await two.claim(201.0, until=300.0, most=50)) == 30  # nobody has published them meanwhile
-
-
-@pytest.mark.gen_test
-async def test_a_job_that_ended_is_not_claimed(url: str) -> None:
-    async with opened(url) as [store]:
-        one = await added(store, publish_at=1.0)
-        await store.settle([report(one, JobStatus.CANCELED)])
-        assert await store.claim(10.0, until=20.0, most=5) == []
-
-
-# --- lists ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.gen_test
-async def test_pages_hold_each_job_once_while_others_are_added(url: str) -> None:
-    async with opened(url) as [store]:
-        there = [await added(store, created=float(number // 3)) for number in range(25)]  # some in the same instant
-        seen, cursor, newer = [], None, 100.0
-        while True:
-            page = await store.page(JobQuery(limit=4, cursor=cursor))
-            seen += [one.id for one in page.jobs]
-            if (cursor := page.cursor) is None:
-                break
-            await added(store, created=(newer := newer + 1.0))
-        assert len(seen) == len(set(seen))
-        assert set(seen) == {one.id for one in there}
-        assert [one.created for one in page.jobs] == sorted((one.created for one in page.jobs), reverse=True)
-
-
-@pytest.mark.gen_test
-async def test_a_list_holds_the_statuses_and_the_task_that_were_asked_for(url: str) -> None:
-    async with opened(url) as [store]:
-        queued, success, error = [
-            [await added(store, task=task, created=float(number)) for task in "ab"] for number in range(3)
-        ]
-        await store.settle([succeeded(one) for one in success] + [report(one, JobStatus.ERROR) for one in error])
-
-        async def listed(task: str | None, *statuses: JobStatus) -> list[str]:
-            query = JobQuery(task=task, statuses=statuses or None)
-            return [one.id for one in (await store.page(query)).jobs]
-
-        assert set(await listed(None)) == {one.id for some in (queued, success, error) for one in some}
-        assert await listed("a") == [error[0].id, success[0].id, queued[0].id]
-        assert await listed("b", JobStatus.SUCCESS) == [success[1].id]
-        assert await listed("a", JobStatus.QUEUED, JobStatus.ERROR) == [error[0].id, queued[0].id]
-        assert await listed("c") == await listed(None, JobStatus.TIMEOUT) == []
-
-
-@pytest.mark.gen_test
-@pytest.mark.parametrize("cursor", ["", "nonsense", "!!!", "bm90IGEgbnVtYmVyIGlk", "MS4wAA"])
-async def test_a_cursor_that_is_none_is_refused(tmp_path: Path, cursor: str) -> None:
-    async with opened(f"sqlite:///{tmp_path}/jobs.db") as [store]:
-        with pytest.raises(ValueError, match="cursor must be one that a page of jobs has given"):
-            await store.page(JobQuery(cursor=cursor))
-
-
-@pytest.mark.gen_test
-async def test_jobs_that_nobody_took_in_time_and_that_fell_silent_are_found(url: str) -> None:
-    async with opened(url) as [store]:
-        late, running = await added(store, start_by=10.0), await added(store, start_by=10.0)
-        await added(store, start_by=30.0)
-        await store.settle([started(running, at=5.0)])
-        assert await store.overdue(20.0, 10) == [late.id]
-        assert await store.silent(6.0, 10) == [running.id]
-        assert await store.silent(5.0, 10) == []
-
-
-# --- time to live ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.gen_test
-async def test_records_go_when_their_time_is_over_and_no_others(url: str) -> None:
-    async with opened(url, url) as [store, another]:
-        good, bad = [await added(store, result_ttl=10.0, failure_ttl=100.0) for _ in range(2)]
-        active = await added(store, result_ttl=0.0, failure_ttl=0.0)
-        await store.settle([succeeded(good, at=1000.0), report(bad, JobStatus.TIMEOUT, at=1000.0), started(active)])
-
-        async def left() -> set[str]:
-            return {one.id for one in (await store.page(EVERYTHING)).jobs}
-
-        assert await store.purge(1009.0) == 0
-        assert sum(await asyncio.gather(store.purge(1011.0), another.purge(1011.0))) == 1
-        assert await left() == {bad.id, active.id}
-        assert await store.purge(1101.0) == 1
-        assert await store.purge(1e12) == 0
-        assert await left() == {active.id}

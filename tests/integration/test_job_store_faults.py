@@ -14,10 +14,7 @@ from crew.jobs.job import JobStatus
 from crew.jobs.query import JobQuery
 from crew.jobs.store import JobStore
 from tests.integration.stores import added, opened, succeeded
-from tests.integration.test_job_store import url
 from tests.postgresql import PASSWORD, Server
-
-__all__ = ["url"]  # a fixture
 
 SECRETS = (PASSWORD, "secret", "p%3Aa")
 
@@ -103,15 +100,15 @@ def newer(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 @pytest.mark.gen_test
 async def test_a_store_of_an_older_version_is_migrated_with_its_jobs_also_by_two_gateways_at_once(
-    url: str, newer: Callable[[], None]
+    store_url: str, newer: Callable[[], None]
 ) -> None:
-    async with opened(url) as [store]:
+    async with opened(store_url) as [store]:
         before = [await added(store) for _ in range(3)]
         await store.settle([succeeded(before[0])])
         known = await store.several([one.id for one in before])
         id = store.id
     newer()
-    stores = [JobStore(url) for _ in range(2)]
+    stores = [JobStore(store_url) for _ in range(2)]
     await asyncio.gather(*(store.open() for store in stores))
     assert [store.id for store in stores] == [id, id]
     assert {one.id: one for one in await stores[1].several([one.id for one in before])} == {
@@ -123,8 +120,8 @@ async def test_a_store_of_an_older_version_is_migrated_with_its_jobs_also_by_two
 
 
 @pytest.mark.gen_test
-async def test_gateways_that_make_the_tables_at_the_same_time_have_one_store(url: str) -> None:
-    stores = [JobStore(url) for _ in range(4)]
+async def test_gateways_that_make_the_tables_at_the_same_time_have_one_store(store_url: str) -> None:
+    stores = [JobStore(store_url) for _ in range(4)]
     await asyncio.gather(*(store.open() for store in stores))
     assert len({store.id for store in stores}) == 1
     for store in stores:
@@ -136,14 +133,14 @@ async def test_gateways_that_make_the_tables_at_the_same_time_have_one_store(url
 
 @pytest.mark.gen_test
 async def test_a_store_that_a_newer_crew_has_made_is_refused(
-    url: str, newer: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    store_url: str, newer: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(schema, "STEPS", (*schema.STEPS, add_column))
         weight = Column("weight", Integer)
-        async with opened(url):
+        async with opened(store_url):
             assert weight.name not in schema.jobs.c  # this crew's own tables stay as they are
-    kind, told = await refusal(url)
+    kind, told = await refusal(store_url)
     assert kind is SettingsError
     assert told == (
         "the job store has version 2, made by a newer crew; this one knows 1: upgrade crew, or give it another database"

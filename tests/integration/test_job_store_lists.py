@@ -1,0 +1,121 @@
+"""The job store on SQLite and on PostgreSQL: what is looked for in it, in lists and by what is due."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from crew.jobs.job import JobStatus
+from crew.jobs.query import JobQuery
+from tests.integration.stores import added, opened, report, started, succeeded
+
+EVERYTHING = JobQuery(statuses=None)
+
+
+# --- publishing again -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_two_gateways_never_claim_the_same_job(store_url: str) -> None:
+    async with opened(store_url, store_url) as [one, two]:
+        jobs = [await added(one, publish_at=float(number)) for number in range(30)]
+        await added(one, publish_at=1e12)  # somebody has a lease
+        await one.mark_enqueued((await added(one, publish_at=0.0)).id, 1.0)
+        claimed = [
+            claim
+            for round in range(4)
+            for claim in await asyncio.gather(
+                one.claim(100.0, until=200.0, most=5), two.claim(100.0, until=200.0, most=5)
+            )
+        ]
+        ids = [job.id for some in claimed for job in some]
+        assert len(ids) == len(set(ids)) == 30
+        assert set(ids) == {job.id for job in jobs}
+        assert all(job.body is not None and job.publish_at == 200.0 for some in claimed for job in some)
+        assert len(await two.claim(201.0, until=300.0, most=50)) == 30  # nobody has published them meanwhile
+
+
+@pytest.mark.gen_test
+async def test_a_job_that_ended_is_not_claimed(store_url: str) -> None:
+    async with opened(store_url) as [store]:
+        one = await added(store, publish_at=1.0)
+        await store.settle([report(one, JobStatus.CANCELED)])
+        assert await store.claim(10.0, until=20.0, most=5) == []
+
+
+# --- lists ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_pages_hold_each_job_once_while_others_are_added(store_url: str) -> None:
+    async with opened(store_url) as [store]:
+        there = [await added(store, created=float(number // 3)) for number in range(25)]  # some in the same instant
+        seen, cursor, newer = [], None, 100.0
+        while True:
+            page = await store.page(JobQuery(limit=4, cursor=cursor))
+            seen += [one.id for one in page.jobs]
+            if (cursor := page.cursor) is None:
+                break
+            await added(store, created=(newer := newer + 1.0))
+        assert len(seen) == len(set(seen))
+        assert set(seen) == {one.id for one in there}
+        assert [one.created for one in page.jobs] == sorted((one.created for one in page.jobs), reverse=True)
+
+
+@pytest.mark.gen_test
+async def test_a_list_holds_the_statuses_and_the_task_that_were_asked_for(store_url: str) -> None:
+    async with opened(store_url) as [store]:
+        queued, success, error = [
+            [await added(store, task=task, created=float(number)) for task in "ab"] for number in range(3)
+        ]
+        await store.settle([succeeded(one) for one in success] + [report(one, JobStatus.ERROR) for one in error])
+
+        async def listed(task: str | None, *statuses: JobStatus) -> list[str]:
+            query = JobQuery(task=task, statuses=statuses or None)
+            return [one.id for one in (await store.page(query)).jobs]
+
+        assert set(await listed(None)) == {one.id for some in (queued, success, error) for one in some}
+        assert await listed("a") == [error[0].id, success[0].id, queued[0].id]
+        assert await listed("b", JobStatus.SUCCESS) == [success[1].id]
+        assert await listed("a", JobStatus.QUEUED, JobStatus.ERROR) == [error[0].id, queued[0].id]
+        assert await listed("c") == await listed(None, JobStatus.TIMEOUT) == []
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("cursor", ["", "nonsense", "!!!", "bm90IGEgbnVtYmVyIGlk", "MS4wAA"])
+async def test_a_cursor_that_is_none_is_refused(tmp_path: Path, cursor: str) -> None:
+    async with opened(f"sqlite:///{tmp_path}/jobs.db") as [store]:
+        with pytest.raises(ValueError, match="cursor must be one that a page of jobs has given"):
+            await store.page(JobQuery(cursor=cursor))
+
+
+@pytest.mark.gen_test
+async def test_jobs_that_nobody_took_in_time_and_that_fell_silent_are_found(store_url: str) -> None:
+    async with opened(store_url) as [store]:
+        late, running = await added(store, start_by=10.0), await added(store, start_by=10.0)
+        await added(store, start_by=30.0)
+        await store.settle([started(running, at=5.0)])
+        assert await store.overdue(20.0, 10) == [late.id]
+        assert await store.silent(6.0, 10) == [running.id]
+        assert await store.silent(5.0, 10) == []
+
+
+# --- time to live ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_records_go_when_their_time_is_over_and_no_others(store_url: str) -> None:
+    async with opened(store_url, store_url) as [store, another]:
+        good, bad = [await added(store, result_ttl=10.0, failure_ttl=100.0) for _ in range(2)]
+        active = await added(store, result_ttl=0.0, failure_ttl=0.0)
+        await store.settle([succeeded(good, at=1000.0), report(bad, JobStatus.TIMEOUT, at=1000.0), started(active)])
+
+        async def left() -> set[str]:
+            return {one.id for one in (await store.page(EVERYTHING)).jobs}
+
+        assert await store.purge(1009.0) == 0
+        assert sum(await asyncio.gather(store.purge(1011.0), another.purge(1011.0))) == 1
+        assert await left() == {bad.id, active.id}
+        assert await store.purge(1101.0) == 1
+        assert await store.purge(1e12) == 0
+        assert await left() == {active.id}
