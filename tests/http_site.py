@@ -101,6 +101,12 @@ class _Stubborn(_Handler):
         await asyncio.sleep(float(self.get_argument("for", str(HANGING))))
 
 
+class _Second(_Handler):
+    async def answer(self) -> None:
+        """Who is the first waits in vain."""
+        await asyncio.sleep(HANGING if len(self.site.seen) == 1 else 0)
+
+
 class _Status(_Handler):
     async def answer(self) -> None:
         self.set_status(int(self.get_argument("code")), self.get_argument("reason", None))
@@ -151,6 +157,7 @@ async def http_site() -> AsyncIterator[Site]:
         "echo": _Echo,
         "slow": _Slow,
         "stubborn": _Stubborn,
+        "second": _Second,
         "status": _Status,
         "bytes": _Bytes,
         "endless": _Endless,
