@@ -11,6 +11,7 @@ from typing import Any
 
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPHeaders
+from tornado.iostream import StreamClosedError
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
@@ -101,6 +102,12 @@ class _Stubborn(_Handler):
         await asyncio.sleep(float(self.get_argument("for", str(HANGING))))
 
 
+class _Second(_Handler):
+    async def answer(self) -> None:
+        """Who is the first waits in vain."""
+        await asyncio.sleep(HANGING if len(self.site.seen) == 1 else 0)
+
+
 class _Status(_Handler):
     async def answer(self) -> None:
         self.set_status(int(self.get_argument("code")), self.get_argument("reason", None))
@@ -122,10 +129,12 @@ class _Endless(_Handler):
     async def answer(self) -> None:
         """Until the client has enough."""
         piece = bytes(64 * 1024)
-        with contextlib.suppress(Exception):
+        try:
             while True:
                 self.write(piece)
                 await self.flush()
+        except StreamClosedError:  # heard here first: once this has ended, nobody is told of the connection any more
+            self.on_connection_close()
 
 
 class _Bomb(_Handler):
@@ -151,6 +160,7 @@ async def http_site() -> AsyncIterator[Site]:
         "echo": _Echo,
         "slow": _Slow,
         "stubborn": _Stubborn,
+        "second": _Second,
         "status": _Status,
         "bytes": _Bytes,
         "endless": _Endless,

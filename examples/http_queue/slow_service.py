@@ -6,21 +6,20 @@ this one goes on with a report until it is told to stop, by a DELETE to the same
 
 import asyncio
 import signal
-from typing import ClassVar
 
 from tornado.options import define, options, parse_command_line
 from tornado.web import Application, RequestHandler
+
+making: dict[str, asyncio.Task[None]] = {}
 
 
 class Report(RequestHandler):
     """GET and POST /reports/<name>?seconds=5 make a report; DELETE stops the one that is made."""
 
-    making: ClassVar[dict[str, asyncio.Task[None]]] = {}
-
     async def get(self, name: str) -> None:
         say(f"{self.request.method} {self.request.uri}")
         work = asyncio.create_task(asyncio.sleep(float(self.get_query_argument("seconds", "5"))))
-        self.making[name] = work
+        making[name] = work
         await asyncio.wait([work])
         if work.cancelled():
             self.send_error(410)
@@ -32,7 +31,7 @@ class Report(RequestHandler):
 
     def delete(self, name: str) -> None:
         say(f"{self.request.method} {self.request.uri}")
-        if (work := self.making.pop(name, None)) is not None and work.cancel():
+        if (work := making.pop(name, None)) is not None and work.cancel():
             say(f"{name} is stopped")
             self.set_status(204)
         else:

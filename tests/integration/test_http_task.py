@@ -166,7 +166,7 @@ async def test_a_request_whose_worker_is_stopped_is_sent_again_by_another_and_no
     flags = ("worker", "--http", "--allow-host=127.0.0.1", "--drain=0.1")
     first = own_processes.crew(*flags).says("serving")
     async with http_site() as site, Client(own_url) as client:
-        call = perform(client, site.url("/slow?for=1"))
+        call = perform(client, site.url("/second"))
         await until(lambda: site.seen)
         own_processes.crew(*flags).says("serving")
         await asyncio.to_thread(first.stop)

@@ -150,3 +150,10 @@ def test_a_type_of_queue_that_is_given_comes_before_the_environment() -> None:
 def test_a_type_of_queue_that_cannot_be_is_named(queue_type: str) -> None:
     with pytest.raises(SettingsError, match=f"queue_type must be classic or quorum, not {queue_type!r}"):
         load(queue_type=queue_type, environ={})
+
+
+def test_allowed_hosts_come_from_flags_before_the_environment() -> None:
+    environ = {"CREW_ALLOW_HOSTS": " db.local, 10.0.0.0/8 ,"}
+    assert settings.allow_hosts(["a", "b"], environ=environ) == ("a", "b")
+    assert settings.allow_hosts(environ=environ) == ("db.local", "10.0.0.0/8")
+    assert settings.allow_hosts(environ={}) == ()
