@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from crew import SettingsError
-from crew.settings import DEFAULT_URL, Settings, environment_for_child, load, redacted
+from crew.settings import DEFAULT_URL, Settings, allow_hosts, environment_for_child, load, redacted
 
 
 @pytest.fixture(autouse=True)
@@ -154,6 +154,6 @@ def test_a_type_of_queue_that_cannot_be_is_named(queue_type: str) -> None:
 
 def test_allowed_hosts_come_from_flags_before_the_environment() -> None:
     environ = {"CREW_ALLOW_HOSTS": " db.local, 10.0.0.0/8 ,"}
-    assert settings.allow_hosts(["a", "b"], environ=environ) == ("a", "b")
-    assert settings.allow_hosts(environ=environ) == ("db.local", "10.0.0.0/8")
-    assert settings.allow_hosts(environ={}) == ()
+    assert allow_hosts(["a", "b"], environ=environ) == ("a", "b")
+    assert allow_hosts(environ=environ) == ("db.local", "10.0.0.0/8")
+    assert allow_hosts(environ={}) == ()
