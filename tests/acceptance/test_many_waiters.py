@@ -1,0 +1,163 @@
+"""Five thousand programs wait for jobs at one gateway, each by a request of its own."""
+
+import asyncio
+import json
+import re
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.web import Web
+from tests.processes import Process, Processes
+from tests.waiting import until
+
+WORKER = Path(__file__).with_name("jobs_worker.py")
+MANY = 5_000
+USUAL_FILES = 1_024  # soft limit of files on most systems, for the gateway to begin with
+SPARE_FILES = 200  # of either side, beside those of the waiters
+MEMORY = 300  # MiB
+AT_A_TIME = 200  # submits
+
+
+class Caller(asyncio.Protocol):
+    """A program with one connection to the gateway, and a request at a time."""
+
+    def __init__(self) -> None:
+        self._received = bytearray()
+        self._answered: asyncio.Future[Any] | None = None
+        self.woken = 0.0  # time.monotonic() of the last answer
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It may ask."""
+        self._transport = transport
+
+    def ask(self, method: str, path: str, body: Any = None) -> "asyncio.Future[Any]":
+        """Send a request; status and decoded body, once they are there."""
+        data = b"" if body is None else json.dumps(body).encode()
+        head = f"{method} {path} HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: {len(data)}"
+        assert isinstance(self._transport, asyncio.WriteTransport)
+        self._transport.write(f"{head}\r\n\r\n".encode() + data)
+        self._answered = asyncio.get_running_loop().create_future()
+        return self._answered
+
+    def data_received(self, data: bytes) -> None:
+        """A piece of an answer."""
+        self._received += data
+        head, end, body = bytes(self._received).partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        if end and len(body) >= (int(length[1]) if length else 0) and self._answered is not None:
+            self._received.clear()
+            self.woken = time.monotonic()
+            self._answered.set_result((int(head.split()[1]), json.loads(body) if body else None))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """It will get no answer."""
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_exception(ConnectionResetError(f"the gateway has closed the connection: {error}"))
+
+    def close(self) -> None:
+        """End the connection."""
+        self._transport.close()
+
+
+@contextmanager
+def many_files(count: int) -> Iterator[None]:
+    """This process may open as many; skips the test where the system does not let it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < count:
+        pytest.skip(f"a process may not open {count} files here, but {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@asynccontextmanager
+async def callers(port: int, count: int) -> AsyncIterator[list[Caller]]:
+    """As many, connected all at once."""
+    loop = asyncio.get_running_loop()
+    made = await asyncio.gather(*(loop.create_connection(Caller, "127.0.0.1", port) for _ in range(count)))
+    try:
+        yield [caller for _, caller in made]
+    finally:
+        for _, caller in made:
+            caller.close()
+
+
+def gateway_of(processes: Processes) -> Process:
+    """A gateway that is started with the limits of most systems."""
+    command = f"ulimit -S -n {USUAL_FILES}; exec {sys.executable} -m crew gateway --port 0"
+    return processes.start("sh", "-c", command)
+
+
+def files_of(process: Process) -> int:
+    """How many it has open."""
+    return sum(1 for _ in Path(f"/proc/{process.pid}/fd").iterdir())
+
+
+def memory_of(process: Process) -> float:
+    """MiB that it has had at most."""
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
+    assert peak
+    return int(peak[1]) / 1024
+
+
+async def fetch_all(waiting: Sequence["asyncio.Future[Any]"], timeout: float) -> list[Any]:
+    """What all of them are answered, by then."""
+    async with asyncio.timeout(timeout):
+        return list(await asyncio.gather(*waiting))
+
+
+@pytest.mark.chaos
+@pytest.mark.gen_test(timeout=60)
+async def test_five_thousand_that_wait_for_one_job_are_woken_by_its_end(processes: Processes) -> None:
+    gateway = gateway_of(processes)
+    port = Web.of(gateway).port
+    with many_files(MANY + SPARE_FILES):
+        async with callers(port, MANY) as waiting, callers(port, 1) as [boss]:
+            job = {"task": "nobody", "wait_for_worker": True}
+            path = f"/jobs/{(await boss.ask('POST', '/jobs/', job))[1]['id']}/"
+            answers = [caller.ask("GET", f"{path}response/") for caller in waiting]
+            await until(lambda: files_of(gateway) > MANY, timeout=10)
+            assert (await boss.ask("GET", "/healthz"))[0] == 200
+
+            ended = time.monotonic()
+            assert (await boss.ask("DELETE", path))[0] == 204
+            assert await fetch_all(answers, timeout=20) == [(200, {})] * MANY
+            print(f"{MANY} woken within {max(caller.woken for caller in waiting) - ended:.1f} s")
+    assert memory_of(gateway) <= MEMORY
+
+
+@pytest.mark.chaos
+@pytest.mark.gen_test(timeout=90)
+async def test_five_thousand_that_wait_for_a_job_each_are_answered_each_with_its_own(processes: Processes) -> None:
+    processes.python(WORKER).says("serving").stop()  # the task is known from now on
+    gateway = gateway_of(processes)
+    port = Web.of(gateway).port
+    with many_files(MANY + SPARE_FILES):
+        async with callers(port, MANY) as waiting:
+            t=time.monotonic()
+            submitted = await fetch_all(
+                [caller.ask("POST", "/jobs/", {"task": "echo", "data": n}) for n, caller in enumerate(waiting)], 40
+            )
+            print("submitted", time.monotonic()-t)
+            assert {status for status, _ in submitted} == {303}, Counter(map(str, submitted))
+            answers = [
+                caller.ask("GET", f"/jobs/{told['id']}/response/")
+                for caller, (_, told) in zip(waiting, submitted, strict=True)
+            ]
+            print(memory_of(gateway))
+            t=time.monotonic()
+            processes.python(WORKER)
+            assert await fetch_all(answers, timeout=40) == [(200, number) for number in range(MANY)]
+            print("woken", time.monotonic()-t)
+            print(memory_of(gateway))
+    assert memory_of(gateway) <= MEMORY
