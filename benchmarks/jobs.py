@@ -3,28 +3,26 @@
     python benchmarks/jobs.py [--rounds N] [--seconds S] [--in-flight N] [--url URL] [--database URL] [--profile FILE]
 
 Jobs go two ways: by `client.submit`, where this process is the gateway, and over HTTP to a `crew gateway` process. The
-worker has another process, the broker its own. The two take turns in every round; a turn has two parts: jobs of an
-empty task are submitted and run as fast as they go; then one job after another has 1, 10 or 100 waiters that are blocked
-by it, and says itself at which instant it ends. Ends with 0 where the goals are met, else with 1. On a machine that
-others use, trust the CPU time and the ratios rather than the rates.
+worker has another process, the broker its own. The two take turns in every round. A turn has two parts: jobs of an empty
+task are submitted and run as fast as they go; then one job after another, which says itself at which instant it ends,
+has 1, 10 or 100 waiters. Ends with 0 where the goals are met, else with 1. On a machine that others use, trust the CPU
+time and the ratios rather than the rates.
 """
 
 import asyncio
 import contextlib
 import cProfile
 import signal
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 import click
-import msgspec
+from jobs_report import Turn, report
 from load import PAYLOAD
 from process import Process
-from report import Goal
 from rpc import broker
 from ways import ACTIVE, UNLUCKY, InProcess, OverHttp, Way
 
@@ -34,24 +32,6 @@ WAITERS: Final = (1, 10, 100)
 WAITED_FOR: Final = 4  # jobs a turn, for each number of waiters
 DELAY: Final = 0.3  # seconds that such a job runs: enough for a hundred requests to arrive meanwhile
 LOOK_EVERY: Final = 0.05  # seconds, while the last jobs of a turn end
-
-
-class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """What one way came to in one round.
-
-    Attributes:
-        rate: jobs a second, from the first submit to the last job's end.
-        cpu: seconds of CPU of the gateway a job.
-        submits: seconds that each submit took, as fast as they go.
-        alone: the same, of one at a time.
-        wake_ups: seconds from the end of a job to each of its waiters, by how many they were.
-    """
-
-    rate: float
-    cpu: float
-    submits: list[float]
-    alone: list[float]
-    wake_ups: dict[int, list[float]]
 
 
 @click.command(help="Jobs a second, and how late a waiter is woken; prints a table and whether the goals are met.")
@@ -73,6 +53,7 @@ def main(
         ways = [way(found, database or f"sqlite:///{folder}/{way.__name__}.db") for way in (InProcess, OverHttp)]
         turns = _profiled(profile, measure(ways, rounds, seconds=seconds, in_flight=in_flight))
     goals = report(*turns)
+    print(*goals, sep="\n", flush=True)
     sys.exit(0 if all(goal.is_met for goal in goals) else 1)
 
 
@@ -133,46 +114,6 @@ async def _until_all_ended(way: Way) -> None:
         await asyncio.sleep(LOOK_EVERY)
     if await way.has_any(UNLUCKY):
         raise click.ClickException("not all jobs succeeded")
-
-
-def report(library: list[Turn], http: list[Turn]) -> list[Goal]:
-    """Print the table; return the goals."""
-    ways = {"client.submit": library, "HTTP": http}
-    rates = [statistics.median(turn.rate for turn in turns) for turns in ways.values()]
-    ratio = statistics.median(ours.rate / theirs.rate for theirs, ours in zip(library, http, strict=True))
-    print(f"{'':44}" + "".join(f"{name:>15}" for name in ways) + f"{'ratio':>8}")
-    print(f"{'jobs submitted and finished a second':44}" + "".join(f"{rate:15.0f}" for rate in rates) + f"{ratio:8.2f}")
-    _print("  CPU of the gateway, us a job", ways, lambda turns: statistics.median(turn.cpu for turn in turns) * 1e6, 0)
-    for share in (0.50, 0.99):
-        for name in ("submits", "alone"):
-            told = "submit" if name == "submits" else "  one at a time"
-            _print(f"{told}, ms, p{share * 100:.0f}", ways, _latency(lambda turn, name=name: getattr(turn, name), share))
-    goals = [
-        Goal("jobs a second by client.submit", rates[0], at_least=600),
-        Goal("jobs a second over HTTP", rates[1], at_least=300),
-    ]
-    for waiters in WAITERS:
-        for share in (0.50, 0.99):
-            of = _latency(lambda turn, waiters=waiters: turn.wake_ups[waiters], share)
-            _print(f"wake-up of {waiters} waiting for a job, ms, p{share * 100:.0f}", ways, of)
-            if share == 0.50:
-                goals.append(Goal(f"p50 of {waiters} waiting for a /response/, ms after its end", of(http), at_most=50))
-    print(*goals, sep="\n", flush=True)
-    return goals
-
-
-def _print(name: str, ways: Mapping[str, list[Turn]], of: Callable[[list[Turn]], float], digits: int = 1) -> None:
-    print(f"{name:44}" + "".join(f"{of(turns):15.{digits}f}" for turns in ways.values()))
-
-
-def _latency(of: Callable[[Turn], list[float]], share: float) -> Callable[[list[Turn]], float]:
-    """Milliseconds within which that share of all of them is."""
-
-    def latency(turns: list[Turn]) -> float:
-        values = sorted(value for turn in turns for value in of(turn))
-        return values[int(len(values) * share)] * 1e3
-
-    return latency
 
 
 def _profiled(file: str | None, errand: Coroutine[Any, Any, list[list[Turn]]]) -> list[list[Turn]]:

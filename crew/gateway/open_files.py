@@ -7,7 +7,7 @@ import resource
 def allow_most() -> int:
     """Raise the limit to the highest that the system lets this process have, and return that.
 
-    Most systems begin with 1,024, for the sake of programs that use select(2), which would be as many requests at a time.
+    Most systems begin with 1,024, for the sake of programs that use select(2): as many requests at a time.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # macOS refuses what it has said that it allows

@@ -5,10 +5,8 @@ import json
 import re
 import resource
 import sys
-import time
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ MANY = 5_000
 USUAL_FILES = 1_024  # soft limit of files on most systems, for the gateway to begin with
 SPARE_FILES = 200  # of either side, beside those of the waiters
 MEMORY = 300  # MiB
-AT_A_TIME = 200  # submits
+WITHIN = 30.0  # seconds, on a busy machine; five suffice
 
 
 class Caller(asyncio.Protocol):
@@ -32,7 +30,6 @@ class Caller(asyncio.Protocol):
     def __init__(self) -> None:
         self._received = bytearray()
         self._answered: asyncio.Future[Any] | None = None
-        self.woken = 0.0  # time.monotonic() of the last answer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It may ask."""
@@ -54,7 +51,6 @@ class Caller(asyncio.Protocol):
         length = re.search(rb"(?i)content-length: (\d+)", head)
         if end and len(body) >= (int(length[1]) if length else 0) and self._answered is not None:
             self._received.clear()
-            self.woken = time.monotonic()
             self._answered.set_result((int(head.split()[1]), json.loads(body) if body else None))
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -110,9 +106,9 @@ def memory_of(process: Process) -> float:
     return int(peak[1]) / 1024
 
 
-async def fetch_all(waiting: Sequence["asyncio.Future[Any]"], timeout: float) -> list[Any]:
-    """What all of them are answered, by then."""
-    async with asyncio.timeout(timeout):
+async def all_of(waiting: Sequence["asyncio.Future[Any]"]) -> list[Any]:
+    """What all of them are answered, within the time that they have."""
+    async with asyncio.timeout(WITHIN):
         return list(await asyncio.gather(*waiting))
 
 
@@ -129,10 +125,8 @@ async def test_five_thousand_that_wait_for_one_job_are_woken_by_its_end(processe
             await until(lambda: files_of(gateway) > MANY, timeout=10)
             assert (await boss.ask("GET", "/healthz"))[0] == 200
 
-            ended = time.monotonic()
             assert (await boss.ask("DELETE", path))[0] == 204
-            assert await fetch_all(answers, timeout=20) == [(200, {})] * MANY
-            print(f"{MANY} woken within {max(caller.woken for caller in waiting) - ended:.1f} s")
+            assert await all_of(answers) == [(200, {})] * MANY
     assert memory_of(gateway) <= MEMORY
 
 
@@ -144,20 +138,14 @@ async def test_five_thousand_that_wait_for_a_job_each_are_answered_each_with_its
     port = Web.of(gateway).port
     with many_files(MANY + SPARE_FILES):
         async with callers(port, MANY) as waiting:
-            t=time.monotonic()
-            submitted = await fetch_all(
-                [caller.ask("POST", "/jobs/", {"task": "echo", "data": n}) for n, caller in enumerate(waiting)], 40
+            jobs = [{"task": "echo", "data": number} for number in range(MANY)]
+            submitted = await all_of(
+                [caller.ask("POST", "/jobs/", job) for caller, job in zip(waiting, jobs, strict=True)]
             )
-            print("submitted", time.monotonic()-t)
-            assert {status for status, _ in submitted} == {303}, Counter(map(str, submitted))
-            answers = [
-                caller.ask("GET", f"/jobs/{told['id']}/response/")
-                for caller, (_, told) in zip(waiting, submitted, strict=True)
-            ]
-            print(memory_of(gateway))
-            t=time.monotonic()
+            assert {status for status, _ in submitted} == {303}
+            paths = [f"/jobs/{told['id']}/response/" for _, told in submitted]
+            answers = [caller.ask("GET", path) for caller, path in zip(waiting, paths, strict=True)]
+
             processes.python(WORKER)
-            assert await fetch_all(answers, timeout=40) == [(200, number) for number in range(MANY)]
-            print("woken", time.monotonic()-t)
-            print(memory_of(gateway))
+            assert await all_of(answers) == [(200, number) for number in range(MANY)]
     assert memory_of(gateway) <= MEMORY
