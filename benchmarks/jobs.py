@@ -3,10 +3,10 @@
     python benchmarks/jobs.py [--rounds N] [--seconds S] [--in-flight N] [--url URL] [--database URL] [--profile FILE]
 
 Jobs go two ways: by `client.submit`, where this process is the gateway, and over HTTP to a `crew gateway` process. The
-worker has another process, the broker its own. The two take turns in every round. A turn has two parts: jobs of an empty
-task are submitted and run as fast as they go; then one job after another, which says itself at which instant it ends,
-has 1, 10 or 100 waiters. Ends with 0 where the goals are met, else with 1. On a machine that others use, trust the CPU
-time and the ratios rather than the rates.
+worker has another process, the broker its own. The two take turns in every round. A turn has two parts: jobs of an
+empty task are submitted and run as fast as they go; then one job after another, which says itself at which instant it
+ends, has 1, 10 or 100 waiters. Ends with 0 where the goals are met, else with 1. On a machine that others use, trust
+the CPU time and the ratios rather than the rates.
 """
 
 import asyncio
