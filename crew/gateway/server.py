@@ -19,6 +19,7 @@ from tornado.web import Application
 from crew.client import Client
 from crew.errors import SettingsError
 from crew.gateway import open_files
+from crew.gateway.listener import Listener
 from crew.gateway.status_api import RefusalHandler
 
 logger = logging.getLogger(__name__)
@@ -202,7 +203,7 @@ def _listen(server: HTTPServer, port: int, address: str) -> str:
     if isinstance(port, int) and not 0 <= port < 65536:  # the system would take what is left of it modulo that
         raise SettingsError(f"port {port} is not between 0 and 65535")
     try:
-        sockets = bind_sockets(port, address, backlog=BACKLOG)
+        sockets = [Listener(bound) for bound in bind_sockets(port, address, backlog=BACKLOG)]
     except OSError as error:
         raise SettingsError(f"port {port} of {address} cannot be used: {error.strerror}") from None
     server.add_sockets(sockets)

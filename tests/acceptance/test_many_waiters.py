@@ -1,7 +1,8 @@
-"""Five thousand programs wait for jobs at one gateway, each by a request of its own."""
+"""Thousands of programs at one gateway, each with a connection and a request of its own."""
 
 import asyncio
 import json
+import os
 import re
 import resource
 import sys
@@ -19,6 +20,7 @@ from tests.waiting import until
 WORKER = Path(__file__).with_name("jobs_worker.py")
 MANY = 5_000
 USUAL_FILES = 1_024  # soft limit of files on most systems, for the gateway to begin with
+FEW_FILES = 128  # hard limit
 SPARE_FILES = 200  # of either side, beside those of the waiters
 MEMORY = 300  # MiB
 WITHIN = 30.0  # seconds, on a busy machine; five suffice
@@ -88,15 +90,20 @@ async def callers(port: int, count: int) -> AsyncIterator[list[Caller]]:
             caller.close()
 
 
-def gateway_of(processes: Processes) -> Process:
-    """A gateway that is started with the limits of most systems."""
-    command = f"ulimit -S -n {USUAL_FILES}; exec {sys.executable} -m crew gateway --port 0"
-    return processes.start("sh", "-c", command)
+def gateway_of(processes: Processes, limit: str = f"-S -n {USUAL_FILES}") -> Process:
+    """A gateway that is started with this limit of files: that of most systems, which it may raise."""
+    return processes.start("sh", "-c", f"ulimit {limit}; exec {sys.executable} -m crew gateway --port 0")
 
 
 def files_of(process: Process) -> int:
     """How many it has open."""
     return sum(1 for _ in Path(f"/proc/{process.pid}/fd").iterdir())
+
+
+def cpu_of(process: Process) -> float:
+    """Seconds of CPU that it has used."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def memory_of(process: Process) -> float:
@@ -149,3 +156,23 @@ async def test_five_thousand_that_wait_for_a_job_each_are_answered_each_with_its
             processes.python(WORKER)
             assert await all_of(answers) == [(200, number) for number in range(MANY)]
     assert memory_of(gateway) <= MEMORY
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_more_than_a_gateway_may_have_wait_until_others_have_left(processes: Processes) -> None:
+    gateway = gateway_of(processes, f"-n {FEW_FILES}")
+    port = Web.of(gateway).port
+    async with callers(port, FEW_FILES) as waiting:
+        answers = [caller.ask("GET", "/healthz") for caller in waiting]
+        await until(lambda: "new connections wait" in gateway.output, timeout=10)
+        before = cpu_of(gateway)
+        await asyncio.wait(answers, timeout=0.5)
+        assert cpu_of(gateway) - before < 0.2, "it does not try again and again"
+        assert 0 < sum(answer.done() for answer in answers) < FEW_FILES
+
+        for caller, answer in zip(waiting, answers, strict=True):
+            if answer.done():
+                caller.close()
+        assert {status for status, _ in await all_of(answers)} == {200}
+    assert gateway.output.count("new connections wait") == 1
+    assert "Traceback" not in gateway.output
