@@ -21,6 +21,7 @@ from crew.jobs.caretaker import Caretaker
 from crew.jobs.handle import JobHandle
 from crew.jobs.inbox import Inbox
 from crew.jobs.job import Job, JobStatus
+from crew.jobs.notifier import Notifier
 from crew.jobs.order import check_id, order
 from crew.jobs.publisher import Publisher
 from crew.jobs.query import JobQuery, Page
@@ -29,14 +30,11 @@ from crew.jobs.results import result_of
 from crew.jobs.settlement import Settled
 from crew.jobs.store import JobStore
 from crew.jobs.waiters import Waiters, within
-from crew.protocol import codec, deadline, properties, topology
-from crew.protocol.briefing import BRIEFED, briefed_id
-from crew.protocol.message import Briefing, Control
+from crew.protocol import codec, deadline, topology
+from crew.protocol.message import Briefing
 
 logger = logging.getLogger(__name__)
 
-CANCELED: Final = "canceled"
-MAX_BRIEFED: Final = 10_000  # cancels that one worker is told of: the newest
 STORE_AGAIN_AFTER: Final = 1.0  # seconds until a store that is away is tried again
 
 
@@ -60,6 +58,7 @@ class JobService:
             on_lost=lambda fault: self._on_deaf(),
         )
         self._publisher = Publisher(client.links.publishing, store)
+        self._notifier = Notifier(client.links.publishing, store)
         self._inbox = Inbox(store, on_settled=self._on_settled, on_briefing=self._on_briefing)
         self._waiters = Waiters(self._ended_of)
         self._caretaker = Caretaker(store, self._publisher, settle=self._settle, has_listened=self._has_listened)
@@ -133,7 +132,7 @@ class JobService:
         job = admitted.job
         if admitted.is_new:
             for replaced in admitted.replaced:
-                self._tell_of_cancel(replaced)
+                self._notifier.cancel(replaced)
             self._tell_gateways(admitted.replaced)
             await self._publish(job)
         return JobHandle(self, job.id, is_new=admitted.is_new)
@@ -219,7 +218,7 @@ class JobService:
         """Workers have said this, and it is committed."""
         for one in settled:
             if one.report.status is JobStatus.STARTED and (one.job is None or one.job.status.is_final):
-                self._tell_worker(one.report)
+                self._notifier.stop(one.report)
         self._after(settled)
 
     def _after(self, settled: Sequence[Settled]) -> None:
@@ -227,7 +226,7 @@ class JobService:
         changed = [one.job for one in settled if one.job is not None and not one.is_late]
         for job in changed:
             if job.is_given_up:
-                self._tell_of_cancel(job)
+                self._notifier.cancel(job)
         late = [one for one in settled if one.is_late and one.report.status is not JobStatus.STARTED]
         if late:
             logger.debug("%d late or repeated reports of jobs are dropped", len(late))
@@ -245,38 +244,15 @@ class JobService:
             case {"from": other, "changed": [*ids]} if other != self._client.id:
                 self._waiters.wake(str(id) for id in ids)
 
+    def _on_briefing(self, briefing: Briefing) -> None:
+        """A worker has come."""
+        self._do(self._notifier.brief(briefing))
+        self._do(self._publisher.hasten(briefing.tasks, self._caretaker.hurry))
+
     async def _ended_of(self, ids: Collection[str]) -> Iterable[str]:
         """Those of these jobs that have ended or gone."""
         known = {job.id: job for job in await self.store.several(ids)}
         return [id for id in ids if id not in known or known[id].status.is_final]
-
-    # --- what workers are told --------------------------------------------------------------------------------------
-
-    def _tell_of_cancel(self, job: Job) -> None:
-        self._tell(topology.control_key_of_task(job.task), Control(id=job.id, reason=CANCELED))
-
-    def _tell_worker(self, said: Report) -> None:
-        if said.worker is not None:
-            self._tell(topology.control_key_of_worker(said.worker), Control(id=said.id, reason=CANCELED))
-
-    def _on_briefing(self, briefing: Briefing) -> None:
-        self._do(self._brief(briefing))
-        self._do(self._publisher.hasten(briefing.tasks, self._caretaker.hurry))
-
-    async def _brief(self, briefing: Briefing) -> None:
-        ids = await self.store.given_up(briefing.tasks, MAX_BRIEFED)
-        key = topology.control_key_of_worker(briefing.worker)
-        for id in reversed(ids):
-            self._tell(key, Control(id=id, reason=CANCELED))
-        self._tell(key, Control(id=briefed_id(briefing.id, self.store.queue), reason=BRIEFED))
-
-    def _tell(self, key: str, control: Control) -> None:
-        """Where the broker is away it is not told: a worker that runs on says so, and hears then that it should not."""
-        try:
-            link = self._client.links.publishing
-            link.publish(topology.CONTROL, key, properties.of_control(control), b"", mandatory=False)
-        except errors.ConnectionError:
-            logger.info("workers are not told of job %s: the broker is away", control.id)
 
     # --- pieces -----------------------------------------------------------------------------------------------------
 

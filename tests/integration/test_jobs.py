@@ -46,7 +46,7 @@ async def test_a_job_is_run_and_its_value_and_its_record_are_kept(
         assert await handle.result(wait=SOON) == {"n": [1, "ä"]}
         assert await handle.status() is JobStatus.SUCCESS
         job = await client.jobs.get(handle.id)
-        assert job.created <= job.enqueued
+        assert job.created <= job.enqueued <= job.started + 0.001 <= job.ended + 0.001  # workers tell milliseconds
         assert await handle.cancel() is False
         assert await handle.result() == {"n": [1, "ä"]}
 
