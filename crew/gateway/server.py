@@ -18,11 +18,14 @@ from tornado.web import Application
 
 from crew.client import Client
 from crew.errors import SettingsError
+from crew.gateway import open_files
+from crew.gateway.listener import Listener
 from crew.gateway.status_api import RefusalHandler
 
 logger = logging.getLogger(__name__)
 
 POLL: Final = 0.01  # seconds
+BACKLOG: Final = 4096  # connections that wait to be accepted: one more is made after a second, or reset after twenty
 LAST_WORDS: Final = 0.5  # seconds to answer requests whose calls were given up, before their connections are closed
 
 
@@ -57,6 +60,7 @@ async def serve(
     Raises:
         SettingsError: the port cannot be used.
     """
+    open_files.allow_most()
     server = DrainingServer(application, **options)
     with _signals() as told:
         on_listening(_listen(server, port, address))
@@ -199,7 +203,7 @@ def _listen(server: HTTPServer, port: int, address: str) -> str:
     if isinstance(port, int) and not 0 <= port < 65536:  # the system would take what is left of it modulo that
         raise SettingsError(f"port {port} is not between 0 and 65535")
     try:
-        sockets = bind_sockets(port, address)
+        sockets = [Listener(bound) for bound in bind_sockets(port, address, backlog=BACKLOG)]
     except OSError as error:
         raise SettingsError(f"port {port} of {address} cannot be used: {error.strerror}") from None
     server.add_sockets(sockets)
