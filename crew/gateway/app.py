@@ -43,6 +43,7 @@ def routes(
         GET <prefix>/jobs/<uuid>/               its record
         GET <prefix>/jobs/<uuid>/status/        its status
         GET <prefix>/jobs/<uuid>/response/      waits for its end, and answers with its value
+        GET <prefix>/jobs/<uuid>/events         tells of its changes: server-sent events, or a long poll
         DELETE <prefix>/jobs/<uuid>/response/   deletes the value
         DELETE <prefix>/jobs/<uuid>/            cancels it
 
@@ -90,6 +91,7 @@ def _routes_of_jobs(client: Client, prefix: str, calls: dict[str, Any], allow_ho
         return []
     from crew.gateway.job_api import JobHandler, JobResponseHandler, JobStatusHandler
     from crew.gateway.job_call_api import JobCallHandler
+    from crew.gateway.job_events import JobEventsHandler
     from crew.gateway.jobs_api import JobsHandler
 
     path, root = re.escape(prefix), f"{prefix}/jobs/"
@@ -104,6 +106,7 @@ def _routes_of_jobs(client: Client, prefix: str, calls: dict[str, Any], allow_ho
         URLSpec(path + r"/jobs/([^/]+)/?", JobHandler, common),
         URLSpec(path + r"/jobs/([^/]+)/status/?", JobStatusHandler, common),
         URLSpec(path + r"/jobs/([^/]+)/response/?", JobResponseHandler, common),
+        URLSpec(path + r"/jobs/([^/]+)/events/?", JobEventsHandler, common),
     ]
 
 
