@@ -4,11 +4,14 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from tornado.routing import URLSpec
 
 from crew import settings
 from crew.client import Client
+from crew.gateway import openapi
 from crew.gateway.call_api import MAX_EXPIRATION, CallHandler
+from crew.gateway.openapi import OpenApiHandler
 from crew.gateway.status_api import HealthHandler, ReadyHandler
 from crew.protocol import deadline
 from crew.protocol.allowed_hosts import AllowedHosts
@@ -34,6 +37,7 @@ def routes(
         POST <prefix>/call/<task>       calls the task, waits, and answers with its value: see `CallHandler`
         GET <prefix>/healthz            200 while the process is alive
         GET <prefix>/readyz             200 while a call would be on its way at once, else 503
+        GET <prefix>/openapi.json       describes all of this for programs, as OpenAPI 3.1 has it
 
     Where the client has jobs, or a store is given for them, POST <prefix>/call/<task> heeds `Prefer` (see
     `JobCallHandler`), and there are:
@@ -76,11 +80,13 @@ def routes(
         client.keep_jobs_in(store)
     calls = {"client": client, "fail_fast": fail_fast, **limits}
     path = re.escape(prefix)
+    described = openapi.document(prefix, max_expiration=limits["max_expiration"], has_jobs=client.has_jobs)
     return [
         *_routes_of_jobs(client, prefix, calls, allow_hosts),
         URLSpec(path + r"/call/(.+)", CallHandler, calls),
         URLSpec(path + r"/healthz", HealthHandler),
         URLSpec(path + r"/readyz", ReadyHandler, {"client": client}),
+        URLSpec(path + r"/openapi\.json", OpenApiHandler, {"document": msgspec.json.encode(described)}),
     ]
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from crew.jobs.job import Job
+from crew.jobs.job import Job, JobStatus
 from crew.jobs.record import error, progress
 
 
@@ -28,7 +28,7 @@ class JobEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         response: where its value is found, of a job that has ended.
     """
 
-    status: str
+    status: JobStatus
     version: int
     attempts: int
     progress: Any = None
@@ -39,7 +39,7 @@ class JobEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def event_of(job: Job, response: str) -> JobEvent:
     """`job` as it is; `response` is where its value is found once it has ended."""
     return JobEvent(
-        status=job.status.value,
+        status=job.status,
         version=job.version,
         attempts=job.attempts,
         progress=progress(job),
