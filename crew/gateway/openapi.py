@@ -7,12 +7,11 @@ import msgspec
 import crew
 from crew.gateway.answers import AnswerMixin
 from crew.gateway.call_api import SERIALIZERS
-from crew.gateway.openapi_words import ANYTHING, PREFER, Words, answer, json, operation, parameter
+from crew.gateway.openapi_words import ANYTHING, PREFER, TASK, Words, answer, json, operation, parameter
 from crew.gateway.problem_mixin import ProblemMixin
 from crew.gateway.problems import Problem
 from crew.protocol import codec
 from crew.protocol.properties import MAX_PRIORITY
-from crew.protocol.topology import NAME_BYTES
 
 VERSION: Final = "3.1.1"
 SECURITY: Final = {"token": {"type": "http", "scheme": "bearer", "description": "Where the gateway has a token."}}
@@ -63,10 +62,9 @@ def document(prefix: str, *, max_expiration: float, has_jobs: bool) -> dict[str,
 
 
 def _call(max_expiration: float, *, has_jobs: bool) -> Words:
-    task = {"type": "string", "minLength": 1, "maxLength": NAME_BYTES}
     priority = {"type": "integer", "minimum": 0, "maximum": MAX_PRIORITY, "default": 0}
     parameters = [
-        parameter("task", "path", task, "Name of the task."),
+        parameter("task", "path", TASK, "Name of the task."),
         parameter("priority", "query", priority, "The larger first."),
         parameter("expiration", "query", _seconds(max_expiration), "Seconds that the call may take."),
         parameter("timeout", "query", _seconds(None), "Seconds that its task may run."),

@@ -6,7 +6,7 @@ import msgspec
 
 from crew.gateway.job_events import LONG_POLL, STREAM
 from crew.gateway.jobs_api import ANY
-from crew.gateway.openapi_words import ANYTHING, PREFER, Words, answer, json, operation, parameter, ref
+from crew.gateway.openapi_words import ANYTHING, PREFER, TASK, Words, answer, json, operation, parameter, ref
 from crew.jobs import JobStatus
 from crew.jobs.event import JobEvent
 from crew.jobs.order import FAILURE_TTL, MAX_KEY, RESULT_TTL, TIMEOUT, UNIQUE
@@ -14,7 +14,6 @@ from crew.jobs.query import MAX_PAGE, PAGE
 from crew.protocol import codec, deadline
 from crew.protocol.http_request import DEFAULT_TIMEOUT, METHODS
 from crew.protocol.properties import MAX_PRIORITY
-from crew.protocol.topology import NAME_BYTES
 
 TAG: Final = "jobs"
 
@@ -26,6 +25,7 @@ DURATION: Final[Words] = {
     ],
 }
 _VERSION: Final[Words] = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
+_CURSOR: Final[Words] = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
 _KEY: Final[Words] = {"type": "string", "minLength": 1, "maxLength": MAX_KEY}
 _UUID: Final = parameter("uuid", "path", {"type": "string", "format": "uuid"}, "Id of the job.")
 _NO_SUCH: Final = {400: "The uuid is none.", 404: "There is no such job."}
@@ -107,11 +107,11 @@ def _list() -> Words:
                 {"type": "string", "pattern": f"^({statuses})$", "default": JobStatus.QUEUED.value},
                 f"Those with this status, or with one of several between commas; or `{ANY}`.",
             ),
-            parameter("task", "query", {"type": "string"}, "Those of this task."),
+            parameter("task", "query", TASK, "Those of this task."),
             parameter(
                 "limit", "query", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": PAGE}, "How many."
             ),
-            parameter("cursor", "query", {"type": "string"}, "Where the page before has ended."),
+            parameter("cursor", "query", _CURSOR, "Where the page before has ended."),
         ],
         problems={400: "A parameter is out of its range."},
     )
@@ -184,7 +184,7 @@ def _events() -> Words:
         {
             200: answer(
                 "A stream of JobEvents whose ids are their versions; or, of a long poll, the newest one.",
-                {STREAM: {"type": "string"}, codec.JSON: ref("JobEvent")},
+                {STREAM: _event(), codec.JSON: ref("JobEvent")},
             ),
             204: answer("The job has ended, and who asks knows: the stream is not to be asked for again."),
         },
@@ -209,6 +209,13 @@ def _events() -> Words:
     )
 
 
+def _event() -> Words:
+    """One of a stream: its data are JSON, in a string."""
+    data = {"type": "string", "contentMediaType": codec.JSON, "contentSchema": ref("JobEvent")}
+    kind = {"enum": ["status", "progress"], "description": "What has changed."}
+    return {"type": "object", "properties": {"id": {"type": "string"}, "event": kind, "data": data}}
+
+
 # --- schemas --------------------------------------------------------------------------------------------------------
 
 
@@ -230,24 +237,38 @@ def _terms() -> dict[str, Words]:
 
 def _task_job() -> Words:
     properties = {
-        "task": {"type": "string", "minLength": 1, "maxLength": NAME_BYTES},
+        "task": TASK,
         "data": {"description": "Payload for the task."},
-        "headers": {"type": "object", "description": "For the task."},
+        "headers": {
+            "type": "object",
+            "description": "For the task.",
+            "propertyNames": {"pattern": r"^(?!crew-|x-)[ -~]{1,128}$"},
+            "additionalProperties": {"type": ["string", "integer", "boolean"]},
+        },
         "wait_for_worker": {"type": "boolean", "default": False, "description": "Even for the first one ever."},
         **_terms(),
     }
-    return _exactly(properties, required=["task"])
+    return _order(properties, required="task")
 
 
 def _url_job() -> Words:
     properties = {
-        "url": {"type": "string", "format": "uri", "description": "http or https; none of an internal address."},
+        "url": {
+            "type": "string",
+            "format": "uri",
+            "pattern": "^https?://",
+            "description": "None of an internal address.",
+        },
         "method": {"enum": list(METHODS), "description": "POST where there is data, else GET."},
-        "headers": {"type": "object", "additionalProperties": {"type": "string"}},
+        "headers": {
+            "type": "object",
+            "propertyNames": {"pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"},
+            "additionalProperties": {"type": "string", "pattern": "^[\\t -~]*$"},
+        },
         "data": {"description": "Body: a string as it is, anything else as JSON."},
         **_terms(),
     }
-    return _exactly(properties, required=["url"])
+    return _order(properties, required="url")
 
 
 def _job() -> Words:
@@ -273,3 +294,7 @@ def _job() -> Words:
 
 def _exactly(properties: dict[str, Any], *, required: list[str]) -> Words:
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _order(properties: dict[str, Any], *, required: str) -> Words:
+    return {**_exactly(properties, required=[required]), "dependentRequired": {"key": ["unique"]}}

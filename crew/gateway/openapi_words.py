@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from crew.gateway.problems import CONTENT_TYPE
 from crew.protocol import codec
+from crew.protocol.topology import NAME_BYTES
 
 Words = dict[str, Any]
 
@@ -84,6 +85,7 @@ def _problem(told: str) -> Words:
 PREFER: Final = parameter(
     "Prefer",
     "header",
-    {"type": "string", "examples": ["respond-async", "wait=10"]},
+    {"type": "string", "pattern": "^(respond-async|wait=[0-9]{1,12})(, *(respond-async|wait=[0-9]{1,12}))*$"},
     "RFC 7240: `wait=<seconds>`, how long the client would wait; `respond-async`, not at all.",
 )
+TASK: Final[Words] = {"type": "string", "minLength": 1, "maxLength": NAME_BYTES, "pattern": r"^[^\x00-\x1f\x7f]*$"}

@@ -335,6 +335,12 @@ def test_a_mistake_is_refused_with_a_problem_of_its_own(
     assert len(answer.body) < 1000
 
 
+def test_of_several_mistakes_the_one_that_is_named_is_told(program: Program) -> None:
+    answer = program.ask("POST", "/jobs/", {**URL, "priority": 256, "timeout": -1})
+
+    assert (answer.json["type"], answer.json["detail"][:13]) == ("urn:crew:problem:bad-priority", "priority must")
+
+
 def test_a_page_of_another_site_may_not_make_requests(program: Program) -> None:
     cross = {"Sec-Fetch-Site": "cross-site"}
 
