@@ -10,6 +10,7 @@ from crew import settings
 from crew.client import Client
 from crew.gateway.call_api import MAX_EXPIRATION, CallHandler
 from crew.gateway.status_api import HealthHandler, ReadyHandler
+from crew.gateway.url_guard import UrlGuard
 from crew.protocol import deadline
 from crew.protocol.allowed_hosts import AllowedHosts
 
@@ -73,19 +74,19 @@ def routes(
     }
     if store is not None:
         client.keep_jobs_in(store)
-    calls = {"client": client, "fail_fast": fail_fast, **limits}
+    guard = UrlGuard(AllowedHosts.of(settings.allow_hosts(allow_hosts)))
+    calls = {"client": client, "fail_fast": fail_fast, "guard": guard, **limits}
     path = re.escape(prefix)
     return [
-        *_routes_of_jobs(client, prefix, calls, allow_hosts),
+        *_routes_of_jobs(client, prefix, calls),
         URLSpec(path + r"/call/(.+)", CallHandler, calls),
         URLSpec(path + r"/healthz", HealthHandler),
         URLSpec(path + r"/readyz", ReadyHandler, {"client": client}),
     ]
 
 
-def _routes_of_jobs(client: Client, prefix: str, calls: dict[str, Any], allow_hosts: Sequence[str]) -> list[URLSpec]:
+def _routes_of_jobs(client: Client, prefix: str, calls: dict[str, Any]) -> list[URLSpec]:
     """Those that are there only where jobs are; they come before the others."""
-    allowed = AllowedHosts.of(settings.allow_hosts(allow_hosts))
     if not client.has_jobs:
         return []
     from crew.gateway.job_api import JobHandler, JobResponseHandler, JobStatusHandler
@@ -99,7 +100,7 @@ def _routes_of_jobs(client: Client, prefix: str, calls: dict[str, Any], allow_ho
         URLSpec(
             path + r"/jobs/?",
             JobsHandler,
-            {**common, "client": client, "allowed": allowed, "max_body": calls["max_body"]},
+            {**common, "client": client, "guard": calls["guard"], "max_body": calls["max_body"]},
         ),
         URLSpec(path + r"/jobs/([^/]+)/?", JobHandler, common),
         URLSpec(path + r"/jobs/([^/]+)/status/?", JobStatusHandler, common),

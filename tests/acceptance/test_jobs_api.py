@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 import sys
 import time
 import uuid
@@ -299,6 +300,11 @@ REFUSED: list[tuple[str, str, Any, dict[str, str], int, str]] = [
     ("POST", "/jobs/", {"url": 7}, {}, 422, "bad-url"),
     ("POST", "/jobs/", {"url": "http://169.254.169.254/latest"}, {}, 422, "forbidden-address"),
     ("POST", "/jobs/", {"url": "http://localhost:8888/"}, {}, 422, "forbidden-address"),
+    ("POST", "/jobs/", {"url": f"http://{socket.gethostname()}/"}, {}, 422, "forbidden-address"),
+    ("POST", "/jobs/", {"task": "crew.http", "data": {"url": "http://10.0.0.1/"}}, {}, 422, "forbidden-address"),
+    ("POST", "/jobs/", {"task": "crew.http", "data": {"url": 7}}, {}, 422, "bad-data"),
+    ("POST", "/call/crew.http", {"url": "http://10.0.0.1/"}, {}, 422, "forbidden-address"),
+    ("POST", "/call/crew.http", {"url": "http://10.0.0.1/"}, {"Prefer": "wait=1"}, 422, "forbidden-address"),
     ("POST", "/jobs/", b"task=echo", {"Content-Type": "application/x-www-form-urlencoded"}, 415, "unsupported-type"),
     ("POST", "/jobs/", b"{}", {**JSON, "Content-Encoding": "gzip"}, 415, "unsupported-encoding"),
     ("POST", "/jobs/", b"1" * (16 * 1024 * 1024 + 1), {}, 413, "body-too-large"),
