@@ -66,6 +66,7 @@ class JobService:
         self._opened: asyncio.Task[None] | None = None
         self._listening_since: float | None = None  # time.monotonic()
         self._decode = codec.decoder(client.settings.accept, client.settings.max_payload)
+        self.is_leaving = False
         self.is_closed = False
 
     def __repr__(self) -> str:
@@ -83,11 +84,16 @@ class JobService:
         self.open()
         await self.store.open()
 
+    def leave(self) -> None:
+        """The process is about to end: `wait` waits no longer, since others can be asked; `result` does until then."""
+        self.is_leaving = True
+        self._waiters.wake_all()
+
     async def close(self) -> None:
         """End: who waits is woken, what is heard is committed; idempotent."""
         if self.is_closed:
             return
-        self.is_closed = True
+        self.is_leaving = self.is_closed = True
         self._waiters.close()
         if self._opened is not None:
             self._opened.cancel()
@@ -146,10 +152,12 @@ class JobService:
         return await self.store.page(query)
 
     async def wait(self, id: str, timeout: float | str | None = None) -> Job:
-        """The record of a job when it has ended, or as it is when `timeout` is over."""
-        return await self.wait_for_change(id, None, timeout)
+        """The record of a job when it has ended, or as it is when `timeout` is over, or the process leaves."""
+        return await self.wait_for_change(id, None, timeout, until_leaving=True)
 
-    async def wait_for_change(self, id: str, version: int | None, timeout: float | str | None = None) -> Job:
+    async def wait_for_change(
+        self, id: str, version: int | None, timeout: float | str | None = None, *, until_leaving: bool = False
+    ) -> Job:
         """The record of a job as soon as it has ended, or has a newer version; or as it is when `timeout` is over."""
         await self.ready()
         id = check_id(id)
@@ -160,13 +168,13 @@ class JobService:
                 job = await self.store.get(id)
                 is_news = job.status.is_final or (version is not None and job.version > version)
                 left = None if until is None else until - time.monotonic()
-                if is_news or self.is_closed or (left is not None and left <= 0):
+                if is_news or self.is_closed or (until_leaving and self.is_leaving) or (left is not None and left <= 0):
                     return job
                 await within(left, woken)
 
     async def result(self, id: str, wait: float | str | None = None) -> Any:
         """What a job came to: see `JobHandle.result`."""
-        job = await self.wait(id, wait)
+        job = await self.wait_for_change(id, None, wait)
         if job.status.is_final:
             return self.value_of(job)
         if self.is_closed:
