@@ -107,6 +107,31 @@ def _request(data: Any, timeout: float | str | None) -> tuple[dict[str, Any], fl
     return msgspec.structs.asdict(request), request.timeout + REQUEST_MARGIN
 
 
+def again(job: Job) -> Candidate:
+    """The same once more, with its times counted from now; what was told of `job` is not told of it.
+
+    Where a job with its unique key is active, that one is meant: a retry takes nobody's place.
+    """
+    now = time.time()
+    kept = Job(
+        id=str(uuid.uuid4()),
+        task=job.task,
+        body=job.body,
+        headers=job.headers,
+        priority=job.priority,
+        timeout=job.timeout,
+        start_by=None if job.start_by is None else now + job.start_by - job.created,
+        result_ttl=job.result_ttl,
+        failure_ttl=job.failure_ttl,
+        unique_key=job.unique_key,
+        wait_for_worker=job.wait_for_worker,
+        origin=job.origin,
+        created=now,
+        publish_at=now + LEASE,
+    )
+    return Candidate(job=kept, unique=None if job.unique_key is None else SKIP)
+
+
 def check_id(value: object) -> str:
     """Return the uuid `value` as it is written usually; raises ValueError."""
     try:

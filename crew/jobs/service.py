@@ -10,19 +10,17 @@ import time
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
-import msgspec
-
 from crew import errors
 from crew.amqp import Link
 from crew.client import Client, Event
 from crew.jobs import report
-from crew.jobs.admission import Candidate
+from crew.jobs.admission import Admitted, Candidate
 from crew.jobs.caretaker import Caretaker
 from crew.jobs.handle import JobHandle
 from crew.jobs.inbox import Inbox
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.notifier import Notifier
-from crew.jobs.order import check_id, order
+from crew.jobs.order import again, check_id, order
 from crew.jobs.publisher import Publisher
 from crew.jobs.query import JobQuery, Page
 from crew.jobs.report import Report
@@ -135,13 +133,9 @@ class JobService:
         """As `submit`, for what `crew.jobs.order` has made."""
         await self.ready()
         admitted = await self.store.admit(candidate)
-        job = admitted.job
         if admitted.is_new:
-            for replaced in admitted.replaced:
-                self._notifier.cancel(replaced)
-            self._tell_gateways(admitted.replaced)
-            await self._publish(job)
-        return JobHandle(self, job.id, is_new=admitted.is_new)
+            await self._publish(admitted)
+        return JobHandle(self, admitted.job.id, is_new=admitted.is_new)
 
     async def get(self, id: str, *, with_bodies: bool = True) -> Job:
         """The record of a job."""
@@ -200,22 +194,29 @@ class JobService:
         return await self.store.delete_result(check_id(id))
 
     async def retry(self, id: str) -> JobHandle:
-        """Submit a job that has ended once more, as a new one; raises ValueError where it has not ended."""
+        """Submit a job that has ended once more, as a new one; where one with its unique key is active, that is meant.
+
+        Raises ValueError where it has not ended.
+        """
         job = await self.get(id)
         if not job.status.is_final:
             raise ValueError(f"job {job.id} is {job.status.value}: only one that has ended can be tried again")
-        again = order(job.task, None, priority=job.priority, timeout=job.timeout, headers=job.headers)
-        kept = {"body": job.body, "result_ttl": job.result_ttl, "failure_ttl": job.failure_ttl}
-        return await self.submit_order(msgspec.structs.replace(again, job=msgspec.structs.replace(again.job, **kept)))
+        return await self.submit_order(again(job))
 
     # --- submit -----------------------------------------------------------------------------------------------------
 
-    async def _publish(self, job: Job) -> None:
+    async def _publish(self, admitted: Admitted) -> None:
+        """Publish a job that was recorded; the jobs that it replaces end only when it is sure to come."""
+        replaced = admitted.replaced
         try:
-            await self._publisher.publish(job)
+            await self._publisher.publish(admitted.job)
         except errors.CrewError:
-            await self.store.discard(job.id)  # whoever submits it is told, so that it was never accepted
+            replaced = await self.store.withdraw(admitted)  # who submits it is told, so that it was never accepted
             raise
+        finally:
+            for job in replaced:
+                self._notifier.cancel(job)
+            self._tell_gateways(replaced)
 
     # --- settle -----------------------------------------------------------------------------------------------------
 
