@@ -13,6 +13,7 @@ from crew.gateway import openapi
 from crew.gateway.call_api import MAX_EXPIRATION, CallHandler
 from crew.gateway.openapi import OpenApiHandler
 from crew.gateway.status_api import HealthHandler, ReadyHandler
+from crew.gateway.url_guard import UrlGuard
 from crew.protocol import deadline
 from crew.protocol.allowed_hosts import AllowedHosts
 
@@ -78,11 +79,12 @@ def routes(
     }
     if store is not None:
         client.keep_jobs_in(store)
-    calls = {"client": client, "fail_fast": fail_fast, **limits}
+    guard = UrlGuard(AllowedHosts.of(settings.allow_hosts(allow_hosts)))
+    calls = {"client": client, "fail_fast": fail_fast, "guard": guard, **limits}
     path = re.escape(prefix)
     described = openapi.document(prefix, max_expiration=limits["max_expiration"], has_jobs=client.has_jobs)
     return [
-        *_routes_of_jobs(client, prefix, calls, allow_hosts),
+        *_routes_of_jobs(client, prefix, calls),
         URLSpec(path + r"/call/(.+)", CallHandler, calls),
         URLSpec(path + r"/healthz", HealthHandler),
         URLSpec(path + r"/readyz", ReadyHandler, {"client": client}),
@@ -90,9 +92,8 @@ def routes(
     ]
 
 
-def _routes_of_jobs(client: Client, prefix: str, calls: dict[str, Any], allow_hosts: Sequence[str]) -> list[URLSpec]:
+def _routes_of_jobs(client: Client, prefix: str, calls: dict[str, Any]) -> list[URLSpec]:
     """Those that are there only where jobs are; they come before the others."""
-    allowed = AllowedHosts.of(settings.allow_hosts(allow_hosts))
     if not client.has_jobs:
         return []
     from crew.gateway.job_api import JobHandler, JobResponseHandler, JobStatusHandler
@@ -107,7 +108,7 @@ def _routes_of_jobs(client: Client, prefix: str, calls: dict[str, Any], allow_ho
         URLSpec(
             path + r"/jobs/?",
             JobsHandler,
-            {**common, "client": client, "allowed": allowed, "max_body": calls["max_body"]},
+            {**common, "client": client, "guard": calls["guard"], "max_body": calls["max_body"]},
         ),
         URLSpec(path + r"/jobs/([^/]+)/?", JobHandler, common),
         URLSpec(path + r"/jobs/([^/]+)/status/?", JobStatusHandler, common),

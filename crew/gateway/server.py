@@ -45,7 +45,8 @@ async def serve(
     The client connects meanwhile: a broker that is away keeps nobody from listening, and `/readyz` tells. Told to stop,
     the gateway says on `/readyz` that it is not ready, waits for `linger` seconds, refuses new requests with 503, and
     finishes the others: those that wait for calls, and long polls, whose end nobody knows, until `drain` is over. It
-    does not wait for streams of events, which end with it. What has not ended by then gets ConnectionError from its
+    does not wait for streams of events, which end with it, and who waits for a job is answered at once: the job goes
+    on, and another gateway can be asked for it. What has not ended by the end of `drain` gets ConnectionError from its
     calls, and its connection is closed. A second signal: now.
 
     Args:
@@ -83,6 +84,8 @@ async def _drain(
     server.leave()
     await _wait(hurry, linger)
     server.refuse()
+    if client.has_jobs:
+        client.jobs.leave()
     until = time.monotonic() + drain
     await server.is_idle_within(drain, hurry)
     left = until - time.monotonic()
