@@ -47,6 +47,9 @@ async def serve(
     finishes the others: those that wait for calls, and long polls, whose end nobody knows, until `drain` is over. What
     has not ended by then gets ConnectionError from its calls, and its connection is closed. A second signal: now.
 
+    The process may open as many files as the system lets it (`ulimit -Hn`), which bounds how many requests can wait
+    here at a time; connections beyond that are accepted when others are closed.
+
     Args:
         application: of Tornado; `routes` mounts `/healthz` and `/readyz` in it.
         client: makes the calls; it is drained and closed.
