@@ -9,6 +9,7 @@ import logging
 import os
 import resource
 import socket
+import sys
 import time
 from typing import Any, Final
 
@@ -27,8 +28,7 @@ class Listener(socket.socket):
     def __init__(self, bound: socket.socket) -> None:
         super().__init__(fileno=bound.detach())
         self.setblocking(False)
-        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._most = most - min(SPARE, most // 8)
+        self._most = _most_files()
         self._told = -TELL_EVERY  # time.monotonic()
 
     def accept(self) -> tuple[socket.socket, Any]:
@@ -62,3 +62,9 @@ class Listener(socket.socket):
     def _go_on(self, loop: IOLoop) -> None:
         if self.fileno() != -1:  # else it was closed meanwhile
             loop.update_handler(self, IOLoop.READ)
+
+
+def _most_files() -> int:
+    """How many there may be, before connections have to wait."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if most == resource.RLIM_INFINITY else most - min(SPARE, most // 8)

@@ -49,6 +49,9 @@ async def serve(
     on, and another gateway can be asked for it. What has not ended by the end of `drain` gets ConnectionError from its
     calls, and its connection is closed. A second signal: now.
 
+    The process may open as many files as the system lets it (`ulimit -Hn`), which bounds how many requests can wait
+    here at a time; connections beyond that are accepted when others are closed.
+
     Args:
         application: of Tornado; `routes` mounts `/healthz` and `/readyz` in it.
         client: makes the calls; it is drained and closed.
