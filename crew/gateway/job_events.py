@@ -49,7 +49,7 @@ class JobEventsHandler(JobHandlerBase):
         if self._wants_stream():
             await self._stream(id, seen, wait)
         else:
-            job = await self._changed(id, seen, LONG_POLL if wait is None else wait)
+            job = await self._changed(id, seen, LONG_POLL if wait is None else wait, until_leaving=True)
             self.answer_encoded(self._encoded(job))
 
     # --- what is asked for ------------------------------------------------------------------------------------------
@@ -94,6 +94,7 @@ class JobEventsHandler(JobHandlerBase):
             await self._tell(job, seen, None if wait is None else time.monotonic() + wait)
 
     def _begin(self) -> None:
+        # A browser that comes back while its gateway drains is refused, and gives up for good: so it stays to the end.
         endless.add(self.request)
         self.set_header("Content-Type", STREAM)
         self.set_header("X-Accel-Buffering", "no")  # nginx would keep events until it has some kilobytes of them
@@ -132,11 +133,12 @@ class JobEventsHandler(JobHandlerBase):
             await self._while_connected(lambda: asyncio.sleep(min(AGAIN_AFTER, wait)))
             return job
 
-    async def _changed(self, id: str, seen: int, wait: float) -> Job:
+    async def _changed(self, id: str, seen: int, wait: float, *, until_leaving: bool = False) -> Job:
         """The job as soon as it is newer than `seen` or has ended, or as it is after `wait` seconds."""
         if wait == 0:
             return await self.jobs.get(id, with_bodies=False)
-        return await self._while_connected(lambda: self.jobs.wait_for_change(id, seen, wait, with_bodies=False))
+        terms = {"with_bodies": False, "until_leaving": until_leaving}
+        return await self._while_connected(lambda: self.jobs.wait_for_change(id, seen, wait, **terms))
 
 
 def _version(text: str, what: str, *, name: str) -> int:

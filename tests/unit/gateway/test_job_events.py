@@ -144,16 +144,19 @@ async def test_a_client_that_goes_is_not_waited_for_any_longer(
 
 
 @pytest.mark.gen_test
-async def test_streams_and_polls_end_with_the_gateway(tmp_path: Path) -> None:
+async def test_a_poll_ends_when_the_gateway_is_to_end_and_a_stream_when_it_does(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         job = await at.job()
         stream = await at.listening(job)
         await stream.event()
         poll = asyncio.ensure_future(at.get(job, "?after=1&wait=60"))
         await until(lambda: at.waiting == 2)
+        at.jobs.leave()
+        assert json.loads((await poll).body)["status"] == "queued"
+        await at.progress(job, 1)
+        assert await stream.event()
         await at.jobs.close()
         assert await stream.rest() == []
-        assert json.loads((await poll).body)["status"] == "queued"
 
 
 @pytest.mark.gen_test
