@@ -23,7 +23,10 @@ async def test_a_job_that_was_done_in_time_while_no_gateway_was_up_has_not_expir
 ) -> None:
     url, now = f"sqlite:///{tmp_path}/jobs.db", time.time()
     async with stores.opened(url) as (store,), Client(broker_url) as worker:
-        jobs = [await stores.added(store, id=str(uuid.uuid4()), created=now - 9, enqueued=now - 9, start_by=now - 5) for _ in range(150)]
+        jobs = [
+            await stores.added(store, id=str(uuid.uuid4()), created=now - 9, enqueued=now - 9, start_by=now - 5)
+            for _ in range(150)
+        ]
         link = worker.links.publishing
         await link.declare_once(*topology.jobs_queue(store.id))
         for job in jobs:

@@ -217,7 +217,8 @@ async def test_a_job_that_waits_for_a_worker_is_published_as_soon_as_there_is_on
 async def test_what_no_worker_took_in_time_is_overdue_and_what_is_started_is_not(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         waits, runs, _ = [(await store.admit(a_candidate(start_by=by))).job for by in (NOW, NOW, NOW + 9)]
-        started = Reply(id=runs.id, outcome=Outcome.STARTED, body=codec.encode(None))
+        run = Run(host=HOST, started=NOW, is_only_one=True)
+        started = Reply(id=runs.id, outcome=Outcome.STARTED, body=codec.encode(None), run=run)
         await store.settle([report.of_reply(started, at=NOW, max_result=1)])
         assert await store.overdue(NOW + 1, 10) == [waits.id]
         assert await store.silent(NOW + 1, 10) == [runs.id]
