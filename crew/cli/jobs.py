@@ -137,7 +137,10 @@ def cancel_jobs(*, ids: tuple[str, ...], database: str | None, url: str | None) 
 @_database_option
 @url_option
 def retry_jobs(*, ids: tuple[str, ...], database: str | None, url: str | None) -> None:
-    """Submit jobs that have ended once more, and print the ids of the new ones."""
+    """Submit jobs that have ended once more, and print the ids of the new ones.
+
+    Where a job with the same unique key is queued or runs, its id is printed, and nothing is submitted.
+    """
 
     async def retry(service: JobService, id: str) -> None:
         try:

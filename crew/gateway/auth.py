@@ -3,6 +3,7 @@
 import hmac
 from ipaddress import ip_address
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from tornado.httputil import HTTPServerRequest
 from tornado.web import Application, stream_request_body
@@ -13,17 +14,20 @@ from crew.gateway.problems import Refused
 
 OPEN_TO_ALL: Final = ("/healthz", "/readyz")  # who asks them, every second, has no token
 CHALLENGE: Final = 'Bearer realm="crew"'
+CROSS_SITE: Final = "pages of other sites may not make requests here"
 MIN_TOKEN: Final = 16  # characters: whoever reaches the gateway may guess as often as he likes
 
 
 class GuardedApplication(Application):
     """An application that refuses before anything else is looked at.
 
-    A browser says by `Sec-Fetch-Site` that a page of another site makes a request: it may not, since who can reach the
-    gateway alone would otherwise lend that to every page that he opens.
+    Who can reach the gateway alone would otherwise lend that to every page that he opens. A browser says by
+    `Sec-Fetch-Site`, or by `Origin`, that a page of another site makes a request: it may not. A page whose own name
+    leads here (DNS rebinding) is of no other site to the browser: it is known by that name, in `Host`.
 
     Args:
-        token: that every request has to bring, as `Authorization: Bearer <token>`; None: none.
+        token: that every request has to bring, as `Authorization: Bearer <token>`; None: none, and `Host` has to name
+            this machine, as whoever comes under another name comes from somewhere else. No page knows the token.
 
     The rest is as `Application` has it.
     """
@@ -43,8 +47,10 @@ class GuardedApplication(Application):
         if request.path in OPEN_TO_ALL:
             return None
         if request.headers.get("Sec-Fetch-Site", "").lower() == "cross-site":
-            return Refused(403, "pages of other sites may not make requests here", name="cross-site")
-        if self._token is not None and not _knows(request, self._token):
+            return Refused(403, CROSS_SITE, name="cross-site")
+        if self._token is None:
+            return _refusal_of_name(request)
+        if not _knows(request, self._token):
             return Refused(401, "this gateway wants its token, as Authorization: Bearer <token>", name="no-token")
         return None
 
@@ -90,6 +96,25 @@ def is_loopback(host: str) -> bool:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+def _refusal_of_name(request: HTTPServerRequest) -> Refused | None:
+    if not is_loopback(request.host_name):
+        told = (
+            f"this gateway is for who asks for it as 127.0.0.1, [::1] or localhost, not as {request.host[:80]!r}: "
+            "set CREW_GATEWAY_TOKEN to serve it under other names"
+        )
+        return Refused(421, told, name="unknown-host")
+    is_ours = _is_of_this_machine(request.headers.get("Origin"))
+    return None if is_ours else Refused(403, CROSS_SITE, name="cross-site")
+
+
+def _is_of_this_machine(origin: str | None) -> bool:
+    """Whether a page that a browser names is served by this machine; a program names none."""
+    try:
+        return origin is None or is_loopback(urlsplit(origin).hostname or "")
+    except ValueError:
+        return False
 
 
 def _knows(request: HTTPServerRequest, token: bytes) -> bool:

@@ -12,6 +12,7 @@ from crew.gateway.answers import AnswerMixin
 from crew.gateway.body import BodyMixin
 from crew.gateway.problem_mixin import ProblemMixin
 from crew.gateway.problems import Refused
+from crew.gateway.url_guard import UrlGuard
 from crew.protocol import codec, deadline
 from crew.protocol.message import Body
 
@@ -39,6 +40,7 @@ class CallHandler(BodyMixin, AnswerMixin, AbandonMixin, ProblemMixin):
         max_expiration: seconds that a request may ask for.
         max_body: bytes of the request's body; None: as many as a message of the client may have.
         fail_fast: while the broker is away answer 503 at once; None: as the client was told.
+        guard: refuses URLs that lead to where URL jobs may not go; None: by CREW_ALLOW_HOSTS.
     """
 
     def initialize(
@@ -48,21 +50,24 @@ class CallHandler(BodyMixin, AnswerMixin, AbandonMixin, ProblemMixin):
         max_expiration: float = MAX_EXPIRATION,
         max_body: int | None = None,
         fail_fast: bool | None = None,
+        guard: UrlGuard | None = None,
     ) -> None:
         """Take what the route gives."""
         self.client, self.max_expiration, self.fail_fast = client, max_expiration, fail_fast
+        self.guard = UrlGuard() if guard is None else guard
         self.expect(client.max_message if max_body is None else max_body)
 
     async def post(self, task: str) -> None:
         """Call `task`, wait, answer."""
-        call = self._call(task)
+        call = await self._call(task)
         value = await call
         self.answer(value, call.headers, content_type=self.content_type())
 
-    def _call(self, task: str) -> PendingCall:
+    async def _call(self, task: str) -> PendingCall:
         self.check_size()
         content_type = self.content_type()
         payload, terms = self.payload(content_type), {**self._terms(), "fail_fast": self.fail_fast}
+        await self.guard.check_call(task, payload)
         try:
             return self.client.call(task, payload, serializer=SERIALIZERS[content_type], **terms)
         except TooLarge:

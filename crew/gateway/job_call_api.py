@@ -75,6 +75,7 @@ class JobCallHandler(WaitMixin, CallHandler):
             raise
         except ValueError as error:
             raise Refused(422, str(error)) from None
+        await self.guard.check_job(job.job)
         self.client.open()
         return await self.jobs.submit_order(job)
 

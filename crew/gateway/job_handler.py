@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
-from crew.errors import Canceled, ConnectionError
+from crew.errors import Canceled
 from crew.gateway import prefer
 from crew.gateway.abandon import WHY, AbandonMixin
 from crew.gateway.answers import AnswerMixin
 from crew.gateway.prefer import Preferences
 from crew.gateway.problem_mixin import ProblemMixin
-from crew.gateway.problems import Refused
+from crew.gateway.problems import NotReady, Refused
 from crew.jobs import Job, JobService
 from crew.jobs.order import check_id
 
@@ -26,15 +26,15 @@ class WaitMixin(AbandonMixin, ProblemMixin):
     _patience: asyncio.Timeout | None = None
 
     async def wait_for_job(self, id: str, wait: int | None) -> Job:
-        """The record of a job when it has ended, or as it is after `wait` seconds.
+        """The record of a job when it has ended, or as it is after `wait` seconds, or when the gateway is to end.
 
         Raises:
             Canceled: the HTTP client has gone.
-            ConnectionError: nobody hears of jobs any more, as the gateway ends.
+            NotReady: the gateway is to end, and nothing was said of how long to wait.
         """
         job = await self._while_connected(lambda: self._job_within(id, wait))
-        if not job.status.is_final and self.jobs.is_closed:
-            raise ConnectionError(f"job {id} goes on, but this gateway ends")
+        if wait is None and not job.status.is_final:
+            raise NotReady(f"job {id} goes on, but this gateway ends: ask again, and another one waits for it")
         return job
 
     def on_connection_close(self) -> None:

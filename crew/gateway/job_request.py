@@ -9,9 +9,7 @@ from crew.errors import TooLarge
 from crew.gateway.problems import Refused
 from crew.jobs.admission import Candidate
 from crew.jobs.order import check_id, check_key, order
-from crew.protocol import deadline, http_url, properties, topology, user_headers
-from crew.protocol.address import ForbiddenAddress
-from crew.protocol.allowed_hosts import AllowedHosts
+from crew.protocol import deadline, properties, topology, user_headers
 from crew.protocol.http_request import check_request
 
 TERMS: Final = {"priority", "timeout", "expiration", "result_ttl", "failure_ttl", "unique", "key", "id"}
@@ -20,11 +18,10 @@ OF_URL: Final = {"url", "method", "headers", "data"} | TERMS
 _WITH_DEFAULT: Final = TERMS | {"method", "headers", "wait_for_worker"}  # where null is as good as nothing
 
 
-def order_of(body: bytes, *, allowed: AllowedHosts, **terms: Any) -> Candidate:
+def order_of(body: bytes, **terms: Any) -> Candidate:
     """The order in the body of a request.
 
     Args:
-        allowed: internal hosts that URL jobs may reach.
         terms: what the request says outside of its body.
 
     Raises:
@@ -36,14 +33,13 @@ def order_of(body: bytes, *, allowed: AllowedHosts, **terms: Any) -> Candidate:
     said = {name: value for name, value in given.items() if value is not None or name not in _WITH_DEFAULT}
     try:
         if known is OF_URL:
-            return _http_order(said, allowed, terms)
+            return _http_order(said, terms)
         return order(**_checked(said), **terms)
     except TooLarge:
         raise
-    except ForbiddenAddress as error:
-        raise Refused(422, str(error), name="forbidden-address") from None
     except ValueError as error:
-        raise Refused(422, str(error), name=f"bad-{_culprit(said, is_http=known is OF_URL)}") from None
+        culprit, told = _culprit(said, is_http=known is OF_URL) or (_of_several(said), str(error))
+        raise Refused(422, told, name=f"bad-{culprit}") from None
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -72,19 +68,9 @@ def _known(given: Mapping[str, Any]) -> set[str]:
     return known
 
 
-def _http_order(said: Mapping[str, Any], allowed: AllowedHosts, terms: Mapping[str, Any]) -> Candidate:
+def _http_order(said: Mapping[str, Any], terms: Mapping[str, Any]) -> Candidate:
     request = {name: value for name, value in said.items() if name not in TERMS}
-    candidate = order(topology.HTTP_TASK, request, **{name: said[name] for name in said.keys() & TERMS}, **terms)
-    _check_address(http_url.parse(said["url"]), allowed)
-    return candidate
-
-
-def _check_address(url: http_url.HttpUrl, allowed: AllowedHosts) -> None:
-    """Of an address, which can be looked at here: where a name leads to is seen by the worker, which decides."""
-    if url.is_address:
-        allowed.choose(url.host, url.port, [url.host])
-    elif url.host.rpartition(".")[2] == "localhost":  # RFC 6761, 6.3: it means this host to everybody
-        allowed.choose(url.host, url.port, ["127.0.0.1"])
+    return order(topology.HTTP_TASK, request, **{name: said[name] for name in said.keys() & TERMS}, **terms)
 
 
 def _checked(said: dict[str, Any]) -> dict[str, Any]:
@@ -124,17 +110,17 @@ _CHECKS_OF_URL: Final[dict[str, Callable[[Any], object]]] = {
 }
 
 
-def _culprit(said: Mapping[str, Any], *, is_http: bool) -> str:
-    """The member that cannot be; `unique` and `key` are wrong together, where they are not alone."""
+def _culprit(said: Mapping[str, Any], *, is_http: bool) -> tuple[str, str] | None:
+    """The first member that cannot be, whatever the others are; and why not."""
     for name, check in (_CHECKS_OF_URL if is_http else _CHECKS_OF_TASK).items():
-        if name in said and not _passes(check, said[name]):
-            return name
+        try:
+            if name in said:
+                check(said[name])
+        except ValueError as error:
+            return name, str(error)
+    return None
+
+
+def _of_several(said: Mapping[str, Any]) -> str:
+    """What is wrong where each member could be: `unique` and `key` are wrong together, if anything is."""
     return "unique" if "unique" in said or "key" in said else "data"
-
-
-def _passes(check: Callable[[Any], object], value: object) -> bool:
-    try:
-        check(value)
-    except ValueError:
-        return False
-    return True

@@ -11,12 +11,12 @@ from crew.gateway.body import BodyMixin
 from crew.gateway.job_handler import APPLIED, JobHandlerBase
 from crew.gateway.job_request import order_of
 from crew.gateway.problems import Refused
+from crew.gateway.url_guard import UrlGuard
 from crew.jobs import JobQuery, JobStatus
 from crew.jobs.order import check_key
 from crew.jobs.query import PAGE, check_limit
 from crew.jobs.record import record
 from crew.protocol import codec
-from crew.protocol.allowed_hosts import AllowedHosts
 
 ANY: Final = "any"  # status of a query for jobs wherever they are in their lives
 
@@ -35,16 +35,16 @@ class JobsHandler(BodyMixin, JobHandlerBase):
 
     Args:
         client: whose jobs they are.
-        allowed: internal hosts that URL jobs may reach.
+        guard: refuses URLs that lead to where URL jobs may not go.
         max_body: bytes that the body of a request may have.
     """
 
     def initialize(  # type: ignore[override]  # of a base that takes less
-        self, *, client: Client, allowed: AllowedHosts, max_body: int, **given: Any
+        self, *, client: Client, guard: UrlGuard, max_body: int, **given: Any
     ) -> None:
         """Take what the route gives."""
         super().initialize(**given)
-        self.client, self.allowed = client, allowed
+        self.client, self.guard = client, guard
         self.expect(max_body)
 
     async def post(self) -> None:
@@ -54,11 +54,11 @@ class JobsHandler(BodyMixin, JobHandlerBase):
         self._check_content_type()
         job = order_of(
             self.body(),
-            allowed=self.allowed,
             idempotency_key=self._idempotency_key(),
             origin=self.request.remote_ip,
             max_message=self.client.max_message,
         )
+        await self.guard.check_job(job.job)
         self.client.open()
         handle = await self.jobs.submit_order(job)
         self.set_status(202 if preferences.respond_async else 303)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -45,7 +45,7 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         job: the one that was recorded, or the one that is there already.
         is_new: whether it was recorded now.
-        replaced: jobs that were given up for it.
+        replaced: jobs that were given up for it, as they were before.
     """
 
     job: Job
@@ -61,6 +61,26 @@ async def admit(connection: AsyncConnection, candidates: Sequence[Candidate]) ->
     careful = sorted((candidate for candidate in candidates if not candidate.is_plain), key=_turn)
     answers = {id(candidate): await _admit_carefully(connection, candidate) for candidate in careful}
     return [answers.get(id(candidate)) or Admitted(job=candidate.job) for candidate in candidates]
+
+
+async def withdraw(connection: AsyncConnection, refused: Sequence[Admitted]) -> list[tuple[Job, ...]]:
+    """Delete jobs that were not accepted after all; for each the jobs that stay given up for it.
+
+    The others are as they were before, but for their version: nobody was told, and nothing has happened to them yet.
+    """
+    await connection.execute(delete(jobs).where(jobs.c.id.in_([one.job.id for one in refused])))
+    return [tuple([was for was in one.replaced if not await _restore(connection, was, by=one.job)]) for one in refused]
+
+
+async def _restore(connection: AsyncConnection, was: Job, *, by: Job) -> bool:
+    """Whether nothing was in its way: its worker has said no end of it, and no other job has its key by now."""
+    found = await _find(connection, jobs.c.id == was.id)
+    if found is None or found.version != was.version + 1:
+        return False
+    if await _find(connection, ACTIVE & (jobs.c.unique_key == by.unique_key)) is not None:
+        return False
+    await write(connection, [msgspec.structs.replace(was, version=found.version + 1)])
+    return True
 
 
 def _turn(candidate: Candidate) -> tuple[str, str]:
@@ -103,6 +123,7 @@ async def _active(connection: AsyncConnection, candidate: Candidate) -> Job | No
 
 
 async def _give_up(connection: AsyncConnection, active: Job, candidate: Candidate) -> tuple[Job, ...]:
+    """The job as it was, where it was given up."""
     told = report.ended(
         active.id,
         JobStatus.CANCELED,
@@ -115,7 +136,7 @@ async def _give_up(connection: AsyncConnection, active: Job, candidate: Candidat
     if changed is None:
         return ()
     await write(connection, [changed])
-    return (changed,)
+    return (active,)
 
 
 async def _insert(connection: AsyncConnection, job: Job) -> bool:

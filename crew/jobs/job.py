@@ -79,7 +79,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         wait_for_worker: it waits even where no worker has ever served its task.
         origin: address of who submitted it.
         created, enqueued, started, ended: when it was recorded, taken by the broker, first run, and done.
-        seen: when a worker last said that it runs.
+        seen: when a worker last said that it runs; None where nobody has to, since the broker has it.
         attempts: how often it was started, as the last worker counts.
         host: "host:pid" of the worker process that ran it last.
         progress: JSON that its task said last.

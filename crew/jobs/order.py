@@ -11,9 +11,7 @@ from crew.jobs.admission import REPLACE, SKIP, Candidate
 from crew.jobs.job import Job
 from crew.jobs.publisher import LEASE
 from crew.protocol import codec, deadline, properties, topology, user_headers
-from crew.protocol.allowed_hosts import AllowedHosts
-from crew.protocol.http_request import check_request, request_of
-from crew.protocol.http_url import HttpUrl
+from crew.protocol.http_request import request_of
 from crew.protocol.message import Body, Headers
 from crew.protocol.topology import HTTP_TASK
 
@@ -109,41 +107,29 @@ def _request(data: Any, timeout: float | str | None) -> tuple[dict[str, Any], fl
     return msgspec.structs.asdict(request), request.timeout + REQUEST_MARGIN
 
 
-def http_order(
-    url: object,
-    *,
-    method: object = None,
-    headers: object = None,
-    data: object = None,
-    timeout: float | str | None = None,
-    allowed: AllowedHosts | None = None,
-    **terms: Any,
-) -> Candidate:
-    """A job that makes a request of HTTP.
+def again(job: Job) -> Candidate:
+    """The same once more, with its times counted from now; what was told of `job` is not told of it.
 
-    Args:
-        url, method, headers, data: of the request: see `check_request`.
-        timeout: for all of the request; default 60 seconds.
-        allowed: what it may reach though it is internal. An address in the URL is looked at here; where a name leads to
-            is seen by the worker alone, which is the one that decides.
-        terms: as for `order`.
-
-    Raises:
-        ForbiddenAddress: the URL leads to where URL jobs may not go; a ValueError.
-        ValueError: an argument is out of its range.
+    Where a job with its unique key is active, that one is meant: a retry takes nobody's place.
     """
-    seconds = None if timeout is None else deadline.parse_duration("timeout", timeout)
-    request = check_request(url=url, method=method, headers=headers, data=data, timeout=seconds)
-    if allowed is not None:
-        _check_address(request.target, allowed)
-    return order(HTTP_TASK, msgspec.structs.asdict(request), **terms)
-
-
-def _check_address(target: HttpUrl, allowed: AllowedHosts) -> None:
-    if target.is_address:
-        allowed.choose(target.host, target.port, [target.host])
-    elif target.host.rpartition(".")[2] == "localhost":  # RFC 6761, 6.3: it means this host to everybody
-        allowed.choose(target.host, target.port, ["127.0.0.1"])
+    now = time.time()
+    kept = Job(
+        id=str(uuid.uuid4()),
+        task=job.task,
+        body=job.body,
+        headers=job.headers,
+        priority=job.priority,
+        timeout=job.timeout,
+        start_by=None if job.start_by is None else now + job.start_by - job.created,
+        result_ttl=job.result_ttl,
+        failure_ttl=job.failure_ttl,
+        unique_key=job.unique_key,
+        wait_for_worker=job.wait_for_worker,
+        origin=job.origin,
+        created=now,
+        publish_at=now + LEASE,
+    )
+    return Candidate(job=kept, unique=None if job.unique_key is None else SKIP)
 
 
 def check_id(value: object) -> str:

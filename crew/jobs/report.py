@@ -98,7 +98,7 @@ def _with_progress(job: Job, report: Report) -> Job | None:
     """What a task says in its clean-up counts, too: how a URL that was given up took its DELETE."""
     if job.status in (JobStatus.SUCCESS, JobStatus.ERROR, JobStatus.EXPIRED):
         return None
-    seen = job.seen if job.status.is_final else report.at
+    seen = job.seen if job.seen is None or job.status.is_final else report.at
     return msgspec.structs.replace(job, progress=report.progress, seen=seen, version=job.version + 1)
 
 
@@ -118,13 +118,17 @@ def _with_the_rest(job: Job, report: Report) -> Job | None:
 
 
 def _started(job: Job, report: Report) -> Job:
+    """Somebody has to say now and then that it runs only where the broker does not have it any more.
+
+    The broker hands any other out again, when there is a worker for it, be that in a week; so it does with a retry.
+    """
     run = report.run or Run(host=job.host or "", started=report.at)
     started = job.started or run.started or report.at
     return msgspec.structs.replace(
         job,
         status=JobStatus.STARTED,
         started=started,
-        seen=None if run.ended is not None else report.at,  # it waits for a retry, and nobody has to say so
+        seen=report.at if run.is_only_one and run.ended is None else None,
         host=run.host or None,
         attempts=max(job.attempts, run.attempt),
         publish_at=None,

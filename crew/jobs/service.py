@@ -7,22 +7,20 @@ waits; gateways with one store tell each other. Every gateway looks after all jo
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
-
-import msgspec
 
 from crew import errors
 from crew.amqp import Link
 from crew.client import Client, Event
 from crew.jobs import report
-from crew.jobs.admission import Candidate
+from crew.jobs.admission import Admitted, Candidate
 from crew.jobs.caretaker import Caretaker
 from crew.jobs.handle import JobHandle
 from crew.jobs.inbox import Inbox
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.notifier import Notifier
-from crew.jobs.order import check_id, order
+from crew.jobs.order import again, check_id, order
 from crew.jobs.publisher import Publisher
 from crew.jobs.query import JobQuery, Page
 from crew.jobs.report import Report
@@ -60,12 +58,13 @@ class JobService:
         self._publisher = Publisher(client.links.publishing, store)
         self._notifier = Notifier(client.links.publishing, store)
         self._inbox = Inbox(store, on_settled=self._on_settled, on_briefing=self._on_briefing)
-        self._waiters = Waiters(self._ended_of)
+        self._waiters = Waiters(store.several)
         self._caretaker = Caretaker(store, self._publisher, settle=self._settle, has_listened=self._has_listened)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._opened: asyncio.Task[None] | None = None
         self._listening_since: float | None = None  # time.monotonic()
         self._decode = codec.decoder(client.settings.accept, client.settings.max_payload)
+        self.is_leaving = False
         self.is_closed = False
 
     def __repr__(self) -> str:
@@ -83,11 +82,16 @@ class JobService:
         self.open()
         await self.store.open()
 
+    def leave(self) -> None:
+        """The process is about to end: `wait` waits no longer, since others can be asked; `result` does until then."""
+        self.is_leaving = True
+        self._waiters.wake_all()
+
     async def close(self) -> None:
         """End: who waits is woken, what is heard is committed; idempotent."""
         if self.is_closed:
             return
-        self.is_closed = True
+        self.is_leaving = self.is_closed = True
         self._waiters.close()
         if self._opened is not None:
             self._opened.cancel()
@@ -129,13 +133,9 @@ class JobService:
         """As `submit`, for what `crew.jobs.order` has made."""
         await self.ready()
         admitted = await self.store.admit(candidate)
-        job = admitted.job
         if admitted.is_new:
-            for replaced in admitted.replaced:
-                self._notifier.cancel(replaced)
-            self._tell_gateways(admitted.replaced)
-            await self._publish(job)
-        return JobHandle(self, job.id, is_new=admitted.is_new)
+            await self._publish(admitted)
+        return JobHandle(self, admitted.job.id, is_new=admitted.is_new)
 
     async def get(self, id: str, *, with_bodies: bool = True) -> Job:
         """The record of a job."""
@@ -146,27 +146,35 @@ class JobService:
         return await self.store.page(query)
 
     async def wait(self, id: str, timeout: float | str | None = None) -> Job:
-        """The record of a job when it has ended, or as it is when `timeout` is over."""
-        return await self.wait_for_change(id, None, timeout)
+        """The record of a job when it has ended, or as it is when `timeout` is over, or the process leaves."""
+        return await self.wait_for_change(id, None, timeout, until_leaving=True)
 
-    async def wait_for_change(self, id: str, version: int | None, timeout: float | str | None = None) -> Job:
+    async def wait_for_change(
+        self,
+        id: str,
+        version: int | None,
+        timeout: float | str | None = None,
+        *,
+        with_bodies: bool = True,
+        until_leaving: bool = False,
+    ) -> Job:
         """The record of a job as soon as it has ended, or has a newer version; or as it is when `timeout` is over."""
         await self.ready()
         id = check_id(id)
         until = None if timeout is None else time.monotonic() + deadline.parse_duration("wait", timeout)
-        with self._waiters.waiting(id) as woken:
+        with self._waiters.waiting(id, version) as woken:
             while True:
                 woken.clear()
-                job = await self.store.get(id)
+                job = await self.store.get(id, with_bodies=with_bodies)
                 is_news = job.status.is_final or (version is not None and job.version > version)
                 left = None if until is None else until - time.monotonic()
-                if is_news or self.is_closed or (left is not None and left <= 0):
+                if is_news or self.is_closed or (until_leaving and self.is_leaving) or (left is not None and left <= 0):
                     return job
                 await within(left, woken)
 
     async def result(self, id: str, wait: float | str | None = None) -> Any:
         """What a job came to: see `JobHandle.result`."""
-        job = await self.wait(id, wait)
+        job = await self.wait_for_change(id, None, wait)
         if job.status.is_final:
             return self.value_of(job)
         if self.is_closed:
@@ -192,22 +200,29 @@ class JobService:
         return await self.store.delete_result(check_id(id))
 
     async def retry(self, id: str) -> JobHandle:
-        """Submit a job that has ended once more, as a new one; raises ValueError where it has not ended."""
+        """Submit a job that has ended once more, as a new one; where one with its unique key is active, that is meant.
+
+        Raises ValueError where it has not ended.
+        """
         job = await self.get(id)
         if not job.status.is_final:
             raise ValueError(f"job {job.id} is {job.status.value}: only one that has ended can be tried again")
-        again = order(job.task, None, priority=job.priority, timeout=job.timeout, headers=job.headers)
-        kept = {"body": job.body, "result_ttl": job.result_ttl, "failure_ttl": job.failure_ttl}
-        return await self.submit_order(msgspec.structs.replace(again, job=msgspec.structs.replace(again.job, **kept)))
+        return await self.submit_order(again(job))
 
     # --- submit -----------------------------------------------------------------------------------------------------
 
-    async def _publish(self, job: Job) -> None:
+    async def _publish(self, admitted: Admitted) -> None:
+        """Publish a job that was recorded; the jobs that it replaces end only when it is sure to come."""
+        replaced = admitted.replaced
         try:
-            await self._publisher.publish(job)
+            await self._publisher.publish(admitted.job)
         except errors.CrewError:
-            await self.store.discard(job.id)  # whoever submits it is told, so that it was never accepted
+            replaced = await self.store.withdraw(admitted)  # who submits it is told, so that it was never accepted
             raise
+        finally:
+            for job in replaced:
+                self._notifier.cancel(job)
+            self._tell_gateways(replaced)
 
     # --- settle -----------------------------------------------------------------------------------------------------
 
@@ -248,11 +263,6 @@ class JobService:
         """A worker has come."""
         self._do(self._notifier.brief(briefing))
         self._do(self._publisher.hasten(briefing.tasks, self._caretaker.hurry))
-
-    async def _ended_of(self, ids: Collection[str]) -> Iterable[str]:
-        """Those of these jobs that have ended or gone."""
-        known = {job.id: job for job in await self.store.several(ids)}
-        return [id for id in ids if id not in known or known[id].status.is_final]
 
     # --- pieces -----------------------------------------------------------------------------------------------------
 

@@ -79,12 +79,6 @@ async def hasten(connection: AsyncConnection, asked: Sequence[tuple[tuple[str, .
     return [(await connection.execute(_hastened(*one))).rowcount for one in asked]
 
 
-async def discard(connection: AsyncConnection, ids: Sequence[str]) -> list[None]:
-    """Delete jobs that were not accepted after all."""
-    await connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
-    return [None] * len(ids)
-
-
 async def claim(connection: AsyncConnection, claims: Sequence[tuple[float, float, int]]) -> list[list[Job]]:
     """For each of (now, until, most): jobs that are to be published now, which nobody else publishes `until` then."""
     return [await _claim(connection, *one) for one in claims]

@@ -117,9 +117,9 @@ class JobStore:
         """Have jobs of `tasks` published now that wait for a worker, until `before` at most; how many they are."""
         return await self._writer.write(settlement.hasten, (tuple(tasks), now, before))
 
-    async def discard(self, id: str) -> None:
-        """Forget a job that was not accepted after all."""
-        await self._writer.write(settlement.discard, id)
+    async def withdraw(self, refused: Admitted) -> tuple[Job, ...]:
+        """Forget a job that was not accepted after all; the jobs that stay given up for it."""
+        return await self._writer.write(admission.withdraw, refused)
 
     async def claim(self, now: float, *, until: float, most: int) -> list[Job]:
         """Jobs that are to be published now; nobody else publishes them until then."""

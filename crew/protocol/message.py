@@ -89,12 +89,14 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         started: epoch seconds, or None where it never was.
         ended: epoch seconds, or None where it still runs.
         attempt: 1, and one more for each execution before it.
+        is_only_one: its message has left the queue with its start: where it dies, nobody runs the job again.
     """
 
     host: str
     started: float | None = None
     ended: float | None = None
     attempt: int = 1
+    is_only_one: bool = False
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):

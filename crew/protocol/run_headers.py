@@ -9,6 +9,7 @@ HOST: Final = "crew-host"  # of a reply to a job: "host:pid" of the worker proce
 STARTED: Final = "crew-started"  # epoch milliseconds
 ENDED: Final = "crew-ended"  # epoch milliseconds
 ATTEMPT: Final = "crew-attempt"  # from 2 on
+ONLY_ONE: Final = "crew-only-one"  # true where the job is not run again
 
 
 def of_run(run: Run | None) -> Headers:
@@ -22,6 +23,8 @@ def of_run(run: Run | None) -> Headers:
         headers[ENDED] = round(run.ended * 1000)
     if run.attempt > 1:
         headers[ATTEMPT] = run.attempt
+    if run.is_only_one:
+        headers[ONLY_ONE] = True
     return headers
 
 
@@ -35,4 +38,5 @@ def to_run(headers: Headers) -> Run | None:
         started=foreign.seconds(headers, STARTED),
         ended=foreign.seconds(headers, ENDED),
         attempt=foreign.attempt_number(headers, ATTEMPT),
+        is_only_one=foreign.header(headers, ONLY_ONE, bool, False),
     )

@@ -1,12 +1,16 @@
-"""The calls that nobody wants any longer, remembered until their deadline: the broker may hand one out yet."""
+"""The calls that nobody wants any longer, remembered until their deadline: the broker may hand one out yet.
 
+A job has no deadline, and is remembered until there are too many. The record of one that was forgotten, or never heard
+of, still says that it was given up: whoever starts it says so, and is told to stop at once.
+"""
+
+import math
 import time
 from typing import Final
 
 from crew.protocol.message import Control
 from crew.worker.reason import Reason
 
-KEPT_WITHOUT_DEADLINE: Final = 3_600.0  # seconds
 SWEEP_EVERY: Final = 1_000  # cancels
 MAX_KEPT: Final = 100_000  # cancels; the oldest go first, and a call that starts for nobody is cancelled once more
 
@@ -30,7 +34,7 @@ class CanceledCalls:
     def add(self, control: Control) -> None:
         """Remember the call that `control` is about."""
         now = time.time()
-        until = now + KEPT_WITHOUT_DEADLINE if control.deadline is None else control.deadline
+        until = math.inf if control.deadline is None else control.deadline  # a job may be queued for weeks
         key = control.id, control.deadline
         self._until.pop(key, None)
         self._until[key] = until, reason_of(control)

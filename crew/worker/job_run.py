@@ -17,7 +17,7 @@ def begun(execution: "Execution") -> Run | None:
     """`execution`, which runs here; None where its call is no job."""
     if not execution.call.is_job:
         return None
-    return Run(host=here(), started=execution.started_at, attempt=execution.attempt)
+    return Run(host=here(), started=execution.started_at, attempt=execution.attempt, is_only_one=execution.runs_once)
 
 
 def ended(execution: "Execution") -> Run | None:

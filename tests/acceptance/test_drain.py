@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from tests.acceptance.drain_app import DRAIN, LINGER
+from tests.acceptance.test_jobs_api import Program, answer_of
 from tests.acceptance.web import Web
 from tests.processes import Process, Processes
 from tests.waiting import eventually
@@ -140,6 +141,31 @@ def test_a_gateway_that_drains_is_alive_until_its_time_is_over(gateway: Process)
         assert _answer(waiting)[0] == 503
     assert gateway.ends(5) == 0
     assert DRAIN <= time.monotonic() - told < DRAIN + LINGER + 2
+
+
+def test_who_waits_for_a_job_is_answered_at_once_by_a_gateway_that_is_told_to_stop(processes: Processes) -> None:
+    worker = processes.python(HERE / "drain_worker.py", "--drain", "0", "--grace", "0.1")
+    gateway = processes.crew("gateway", "--port", "0")
+    worker.says("serving")
+    program = Program(Web.of(gateway).port)
+    path = program.submit({"task": "nap", "data": 60})
+    eventually(lambda: program.status(path) == "started")
+    waiting = program.begin("GET", f"{path}response/")
+    bounded = program.begin("GET", f"{path}response/", headers={"Prefer": "wait=60"})
+    call = program.begin("POST", "/call/nap", 60, {"Prefer": "wait=60"})
+    eventually(lambda: len(program.get("/jobs/?status=started").json["jobs"]) == 2)
+
+    told = time.monotonic()
+    os.kill(gateway.pid, signal.SIGTERM)
+    answers = [answer_of(one) for one in (waiting, bounded, call)]
+    assert gateway.ends(5) == 0
+    assert time.monotonic() - told < 2
+    assert answers[0].problem == (503, "not-ready")
+    assert answers[0].headers["Retry-After"] == "2"
+    assert (answers[1].status, answers[1].json) == (202, {})
+    assert answers[2].status == 202
+    assert answers[2].headers["Location"].startswith("/jobs/")
+    assert "Traceback" not in gateway.output
 
 
 def test_a_port_that_is_taken_is_one_sentence(processes: Processes, gateway: Process) -> None:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 import sys
 import time
 import uuid
@@ -122,9 +123,8 @@ def test_a_job_is_submitted_looked_at_and_its_value_waited_for(program: Program)
     assert (response.status, response.json) == (200, {"a": [1, "ü"]})
     assert response.headers["Crew-Kind"] == "dict"
     job = program.get(path)
-    assert (
-        job.headers["Link"] == f'<{path}>; rel="self", <{path}status/>; rel="status", <{path}response/>; rel="response"'
-    )
+    parts = {"self": "", "status": "status/", "response": "response/", "events": "events"}
+    assert job.headers["Link"] == ", ".join(f'<{path}{part}>; rel="{rel}"' for rel, part in parts.items())
     assert (job.json["status"], job.json["task"], job.json["origin"]) == ("success", "echo", "127.0.0.1")
     assert program.get(f"{path}status/").json == {"status": "success"}
     assert program.get(path.removesuffix("/")).json == job.json
@@ -299,6 +299,11 @@ REFUSED: list[tuple[str, str, Any, dict[str, str], int, str]] = [
     ("POST", "/jobs/", {"url": 7}, {}, 422, "bad-url"),
     ("POST", "/jobs/", {"url": "http://169.254.169.254/latest"}, {}, 422, "forbidden-address"),
     ("POST", "/jobs/", {"url": "http://localhost:8888/"}, {}, 422, "forbidden-address"),
+    ("POST", "/jobs/", {"url": f"http://{socket.gethostname()}/"}, {}, 422, "forbidden-address"),
+    ("POST", "/jobs/", {"task": "crew.http", "data": {"url": "http://10.0.0.1/"}}, {}, 422, "forbidden-address"),
+    ("POST", "/jobs/", {"task": "crew.http", "data": {"url": 7}}, {}, 422, "bad-data"),
+    ("POST", "/call/crew.http", {"url": "http://10.0.0.1/"}, {}, 422, "forbidden-address"),
+    ("POST", "/call/crew.http", {"url": "http://10.0.0.1/"}, {"Prefer": "wait=1"}, 422, "forbidden-address"),
     ("POST", "/jobs/", b"task=echo", {"Content-Type": "application/x-www-form-urlencoded"}, 415, "unsupported-type"),
     ("POST", "/jobs/", b"{}", {**JSON, "Content-Encoding": "gzip"}, 415, "unsupported-encoding"),
     ("POST", "/jobs/", b"1" * (16 * 1024 * 1024 + 1), {}, 413, "body-too-large"),
@@ -336,12 +341,45 @@ def test_a_mistake_is_refused_with_a_problem_of_its_own(
     assert len(answer.body) < 1000
 
 
+def test_of_several_mistakes_the_one_that_is_named_is_told(program: Program) -> None:
+    answer = program.ask("POST", "/jobs/", {**URL, "priority": 256, "timeout": -1})
+
+    assert (answer.json["type"], answer.json["detail"][:13]) == ("urn:crew:problem:bad-priority", "priority must")
+
+
 def test_a_page_of_another_site_may_not_make_requests(program: Program) -> None:
     cross = {"Sec-Fetch-Site": "cross-site"}
 
     assert program.ask("POST", "/jobs/", TASK, cross).problem == (403, "cross-site")
     assert program.ask("POST", "/call/echo", 1, cross).problem == (403, "cross-site")
     assert program.ask("POST", "/call/echo", 1, {"Sec-Fetch-Site": "same-origin"}).status == 200
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1.evil.example:8888", "http://["])
+def test_a_page_of_another_site_is_known_by_its_origin_where_a_browser_says_nothing_else(
+    program: Program, origin: str
+) -> None:
+    assert program.ask("POST", "/jobs/", TASK, {"Origin": origin}).problem == (403, "cross-site")
+    assert program.ask("POST", "/call/echo", 1, {"Origin": f"http://localhost:{program.port}"}).status == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8888", "127.0.0.1.evil.example", "localhost.evil.example"]
+)
+def test_a_name_that_somebody_makes_lead_to_this_machine_is_refused(program: Program, host: str) -> None:
+    for method, path, body in (("POST", "/jobs/", TASK), ("POST", "/call/echo", 1), ("GET", "/jobs/", None)):
+        answer = program.ask(method, path, body, {"Host": host})
+        assert answer.problem == (421, "unknown-host")
+    assert answer.json["detail"] == (
+        f"this gateway is for who asks for it as 127.0.0.1, [::1] or localhost, not as {host!r}: "
+        "set CREW_GATEWAY_TOKEN to serve it under other names"
+    )
+    assert program.ask("GET", "/healthz", headers={"Host": host}).status == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:80", "localhost", "LOCALHOST:8888", "[::1]", "[::1]:8888"])
+def test_each_name_of_this_machine_is_let_in(program: Program, host: str) -> None:
+    assert program.ask("POST", "/call/echo", 1, {"Host": host}).status == 200
 
 
 def test_a_url_job_waits_for_a_worker_that_serves_urls(program: Program) -> None:
@@ -364,6 +402,8 @@ def test_a_gateway_with_a_token_lets_nobody_else_in(site: Site, start_gateway: C
             assert answer.headers["WWW-Authenticate"] == 'Bearer realm="crew"'
     assert program.ask("POST", "/call/echo", 1).problem == (401, "no-token")
     assert program.ask("POST", "/call/echo", 1, {"Authorization": f"bearer {token}"}).json == 1
+    named = {"Host": "gateway.example", "Origin": "https://gateway.example", "Authorization": f"Bearer {token}"}
+    assert program.ask("POST", "/call/echo", 1, named).json == 1
     assert program.get("/healthz").status == 200
 
 

@@ -51,7 +51,7 @@ def report(job: Job, status: JobStatus | None, *, at: float | None = None, **fie
 def started(job: Job, *, at: float | None = None, attempt: int = 1, host: str = "host:7") -> Report:
     """A worker says that it runs it."""
     at = time.time() if at is None else at
-    return report(job, JobStatus.STARTED, at=at, run=Run(host=host, started=at, attempt=attempt))
+    return report(job, JobStatus.STARTED, at=at, run=Run(host=host, started=at, attempt=attempt, is_only_one=True))
 
 
 def succeeded(job: Job, value: bytes = b"1", *, at: float | None = None) -> Report:

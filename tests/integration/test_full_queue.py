@@ -2,12 +2,14 @@
 
 import statistics
 import time
+from pathlib import Path
 
 import pytest
 
 import crew
 from crew import Client
 from crew.client import PendingCall
+from crew.jobs import JobStatus, JobStore
 from tests.integration.conftest import StartWorker
 from tests.waiting import until
 
@@ -48,6 +50,22 @@ async def test_a_call_that_comes_back_for_its_retry_finds_room_in_a_full_queue(
         assert not busy.done()
         assert await retried == 2
         assert [await call for call in waiting] == [1] * len(waiting)
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_a_job_is_not_replaced_by_one_that_finds_no_room(
+    broker_url: str, prefix: str, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    start_worker("--prefetch", "1", script="bounded.py")
+    async with Client(broker_url, store=JobStore(f"sqlite:///{tmp_path}/jobs.db")) as client:
+        running = client.call(prefix + "hold", 1.5)
+        await until(lambda: running.has_started)
+        job = await client.submit(prefix + "hold", 0, unique="skip", key="k")
+        await fill(client, prefix + "hold", 0)
+        with pytest.raises(crew.Overloaded):
+            await client.submit(prefix + "hold", 0, unique="replace", key="k")
+        assert await job.status() is JobStatus.QUEUED
+        assert await job.result(wait=10) == 0
 
 
 @pytest.mark.gen_test(timeout=30)

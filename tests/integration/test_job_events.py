@@ -55,6 +55,7 @@ def test_every_reply_says_who_runs_the_job_and_since_when(
     assert before <= (end.run.started or 0) <= time.time()
     assert 0.3 <= (end.run.ended or 0) - (end.run.started or 0) < 1
     assert started.run.ended is None
+    assert not started.run.is_only_one
     assert end.worker == started.worker is not None
     assert end.persistent or end.outcome is Outcome.RETURNED
 
@@ -220,6 +221,7 @@ def test_a_job_without_a_timeout_is_not_run_twice_and_its_end_says_where_it_died
     id = gateway.submit(prefix + "endless", 30)
     started = gateway.hears(id, Outcome.STARTED)
     assert started.run is not None
+    assert started.run.is_only_one
     os.kill(int(started.run.host.rpartition(":")[2]), signal.SIGKILL)
     end = gateway.end(id)
     assert end.outcome is Outcome.WORKER_LOST

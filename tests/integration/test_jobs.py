@@ -62,6 +62,15 @@ async def test_the_first_job_of_a_new_store_on_a_client_that_has_just_connected_
 
 
 @pytest.mark.gen_test(timeout=30)
+async def test_what_becomes_of_a_job_is_told_while_it_does(gateway: MAKE, shared_worker: Process, prefix: str) -> None:
+    async with gateway() as client:
+        handle = await client.submit(prefix + "sleep", 0.5)
+        told = [job async for job in handle.events()]
+        assert [job.status for job in told] == [JobStatus.QUEUED, JobStatus.STARTED, JobStatus.SUCCESS]
+        assert [job.status async for job in handle.events()] == [JobStatus.SUCCESS]
+
+
+@pytest.mark.gen_test(timeout=30)
 async def test_a_job_whose_task_raises_is_an_error_that_tells_what_was_raised(
     gateway: MAKE, shared_worker: Process, prefix: str
 ) -> None:

@@ -5,10 +5,12 @@ import time
 import uuid
 from typing import Any
 
+import msgspec
 import pytest
 
 from crew.errors import SerializationError, TooLarge
-from crew.jobs.order import check_id, order
+from crew.jobs.job import JobStatus
+from crew.jobs.order import again, check_id, order
 from crew.jobs.publisher import LEASE
 from crew.protocol.topology import HTTP_TASK
 
@@ -117,3 +119,25 @@ def test_the_same_request_has_the_same_fingerprint_and_another_one_has_not() -> 
 def test_a_url_job_waits_for_a_worker_whatever_is_said() -> None:
     assert order(HTTP_TASK, {"url": "http://example.com/"}).job.wait_for_worker
     assert order("t", wait_for_worker=True).job.wait_for_worker
+
+
+def test_a_retry_keeps_what_was_asked_for_and_nothing_of_what_came_of_it() -> None:
+    terms: dict[str, Any] = {"priority": 7, "timeout": 5, "expiration": 60, "result_ttl": 9, "failure_ttl": 8}
+    first = order("t", {"n": 1}, unique="replace", key="k", wait_for_worker=True, headers={"a": "b"}, **terms).job
+    ended = msgspec.structs.replace(first, created=first.created - 1000, start_by=first.created - 940, progress=b"1")
+
+    retry = again(msgspec.structs.replace(ended, status=JobStatus.ERROR, attempts=3, host="h:1", idempotency_key="i"))
+
+    assert retry.unique == "skip"
+    assert retry.job.id != first.id
+    assert retry.job.start_by == pytest.approx(time.time() + 60, abs=5)
+    times = {"id": first.id, "created": first.created, "start_by": first.start_by, "publish_at": first.publish_at}
+    assert msgspec.structs.replace(retry.job, **times) == first
+
+
+def test_a_url_job_is_tried_again_too() -> None:
+    url = order(HTTP_TASK, {"url": "http://example.org/"})
+
+    retry = again(url.job)
+
+    assert (retry.unique, retry.job.task, retry.job.body) == (None, HTTP_TASK, url.job.body)

@@ -28,7 +28,7 @@ ENDS = (
 
 def heard(outcome: Outcome, value: object = None, *, at: float = NOW + 1, run: Run | None = None) -> Report:
     """What a reply to JOB means."""
-    run = run or Run(host=HOST, started=NOW + 0.5)
+    run = run or Run(host=HOST, started=NOW + 0.5, is_only_one=True)
     reply = Reply(id=JOB.id, outcome=outcome, body=codec.encode(value), worker="w", run=run)
     return of_reply(reply, at=at, max_result=1_000)
 
@@ -79,6 +79,13 @@ def test_a_job_that_starts_tells_who_runs_it_since_when() -> None:
 def test_a_heartbeat_only_says_that_it_still_runs() -> None:
     job = after(JOB, heard(Outcome.STARTED), heard(Outcome.STARTED, at=NOW + 31))
     assert (job.started, job.seen) == (NOW + 0.5, NOW + 31)
+
+
+def test_nobody_has_to_say_that_a_job_runs_which_the_broker_hands_out_again() -> None:
+    """Its host may be gone, and no other one be there for days."""
+    runs = heard(Outcome.STARTED, run=Run(host=HOST, started=NOW + 0.5))
+    job = after(JOB, runs, heard(Outcome.PROGRESS, 5, at=NOW + 31))
+    assert (job.status, job.seen) == (JobStatus.STARTED, None)
 
 
 def test_nobody_has_to_say_that_a_job_runs_which_waits_for_its_retry() -> None:

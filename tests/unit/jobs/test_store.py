@@ -217,7 +217,8 @@ async def test_a_job_that_waits_for_a_worker_is_published_as_soon_as_there_is_on
 async def test_what_no_worker_took_in_time_is_overdue_and_what_is_started_is_not(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         waits, runs, _ = [(await store.admit(a_candidate(start_by=by))).job for by in (NOW, NOW, NOW + 9)]
-        started = Reply(id=runs.id, outcome=Outcome.STARTED, body=codec.encode(None))
+        run = Run(host=HOST, started=NOW, is_only_one=True)
+        started = Reply(id=runs.id, outcome=Outcome.STARTED, body=codec.encode(None), run=run)
         await store.settle([report.of_reply(started, at=NOW, max_result=1)])
         assert await store.overdue(NOW + 1, 10) == [waits.id]
         assert await store.silent(NOW + 1, 10) == [runs.id]
@@ -238,10 +239,38 @@ async def test_records_are_deleted_when_their_time_is_over_and_no_sooner(tmp_pat
 @pytest.mark.gen_test
 async def test_a_job_that_was_not_accepted_is_forgotten(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        job = (await store.admit(a_candidate())).job
-        await store.discard(job.id)
+        refused = await store.admit(a_candidate())
+        assert await store.withdraw(refused) == ()
         with pytest.raises(UnknownJob):
-            await store.get(job.id)
+            await store.get(refused.job.id)
+
+
+@pytest.mark.gen_test
+async def test_a_job_whose_replacement_was_not_accepted_is_as_it_was(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        first = (await store.admit(a_candidate(unique="skip", unique_key="k"))).job
+        await store.mark_enqueued(first.id, NOW)
+        before = await store.get(first.id)
+        assert await store.withdraw(await store.admit(a_candidate(unique="replace", unique_key="k"))) == ()
+        assert await store.get(first.id) == msgspec.structs.replace(before, version=before.version + 2)
+        assert await store.given_up(["t"], 10) == []
+        assert (await store.settle([returned(first)]))[0].was is JobStatus.QUEUED
+
+
+@pytest.mark.gen_test
+async def test_a_job_whose_end_came_meanwhile_or_whose_key_is_taken_stays_replaced(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        ended = (await store.admit(a_candidate(unique="skip", unique_key="k"))).job
+        refused = await store.admit(a_candidate(unique="replace", unique_key="k"))
+        await store.settle([returned(ended)])
+        assert [job.id for job in await store.withdraw(refused)] == [ended.id]
+        assert (await store.get(ended.id)).status is JobStatus.CANCELED
+
+        older = (await store.admit(a_candidate(unique="skip", unique_key="k"))).job
+        refused = await store.admit(a_candidate(unique="replace", unique_key="k"))
+        newest = (await store.admit(a_candidate(unique="replace", unique_key="k"))).job
+        assert [job.id for job in await store.withdraw(refused)] == [older.id]
+        assert (await store.get(newest.id)).status is JobStatus.QUEUED
 
 
 # --- lists -----------------------------------------------------------------------------------------------------------

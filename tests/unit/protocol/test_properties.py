@@ -67,6 +67,7 @@ OURS = [
     properties.START_BY,
     run_headers.HOST,
     run_headers.STARTED,
+    run_headers.ONLY_ONE,
     properties.OUTCOME,
     properties.REASON,
     "crew-client",

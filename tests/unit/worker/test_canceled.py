@@ -6,7 +6,7 @@ import pytest
 
 from crew.protocol.message import Control
 from crew.worker import canceled as canceled_module
-from crew.worker.canceled import KEPT_WITHOUT_DEADLINE, CanceledCalls, reason_of
+from crew.worker.canceled import CanceledCalls, reason_of
 from crew.worker.reason import Reason
 
 
@@ -72,17 +72,13 @@ def test_a_cancel_is_remembered_until_the_deadline_of_its_call(clock: Clock) -> 
     assert known(canceled, "abcdef") == "bcdef"
 
 
-def test_a_cancel_without_a_deadline_is_remembered_for_a_while(clock: Clock) -> None:
+def test_the_cancel_of_a_job_is_remembered_for_as_long_as_it_may_be_queued(clock: Clock) -> None:
     canceled = CanceledCalls()
     canceled.add(Control(id="a", reason="canceled"))
-    clock.now += KEPT_WITHOUT_DEADLINE - 1
-    for id in "bcd":
-        canceled.add(Control(id=id, reason="canceled"))
-    assert known(canceled, "abcd") == "abcd"
-    clock.now += 2
-    for id in "efgh":
-        canceled.add(Control(id=id, reason="canceled"))
-    assert known(canceled, "abcdefgh") == "bcdefgh"
+    clock.now += 30 * 86_400
+    for id in "bcdefgh":
+        canceled.add(Control(id=id, reason="canceled", deadline=clock.now + 10))
+    assert canceled.get("a", None) is Reason.CANCELED
 
 
 def test_however_many_are_cancelled_the_memory_is_bounded_and_the_oldest_go_first(

@@ -1,0 +1,122 @@
+"""Where URL jobs would go, as far as this gateway can see: what leads to forbidden addresses only is refused at once.
+
+The worker decides: it has name servers of its own, and connects to the address that it has checked. This is for who
+submits, who hears at once what would fail; so a name that nobody knows here is let pass. It belongs to the HTTP API,
+whose clients may be anybody; a program that submits by `Client.submit` has the network that it has, and hears of the
+worker's refusal.
+"""
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from crew import settings
+from crew.gateway.problems import Refused
+from crew.protocol import codec
+from crew.protocol.address import ForbiddenAddress
+from crew.protocol.allowed_hosts import AllowedHosts
+from crew.protocol.http_request import request_of
+from crew.protocol.http_url import HttpUrl
+from crew.protocol.topology import HTTP_TASK
+
+if TYPE_CHECKING:
+    from crew.jobs import Job
+
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+
+PATIENCE: Final = 1.0  # seconds for a name server: the worker asks again
+LOOKUPS: Final = 64  # at a time: a name server that is silent holds a thread for up to half a minute
+LOCALHOST: Final = "127.0.0.1"
+
+_free = threading.Semaphore(LOOKUPS)
+
+
+class UrlGuard:
+    """Refuses URLs that lead to where URL jobs may not go.
+
+    Args:
+        allowed: internal hosts that may be reached; None: those that CREW_ALLOW_HOSTS names.
+        resolve: finds the addresses of a host; raises OSError where nobody knows it.
+    """
+
+    def __init__(self, allowed: AllowedHosts | None = None, *, resolve: Resolve | None = None) -> None:
+        self._allowed = AllowedHosts.of(settings.allow_hosts(())) if allowed is None else allowed
+        self._resolve = look_up if resolve is None else resolve
+
+    async def check_job(self, job: "Job") -> None:
+        """Raise Refused where `job` is a URL job that may not go where it leads."""
+        if job.is_http and job.body is not None:
+            await self.check(request_of(codec.decode(job.body)).target)
+
+    async def check_call(self, task: str, payload: object) -> None:
+        """Raise Refused where `task` performs URL jobs, and `payload` is none, or may not go where it leads."""
+        if task == HTTP_TASK:
+            try:
+                request = request_of(payload)
+            except ValueError as error:
+                raise Refused(422, str(error), name="bad-data") from None
+            await self.check(request.target)
+
+    async def check(self, url: HttpUrl) -> None:
+        """Raise Refused where no address of its host may be reached."""
+        addresses = await self._addresses_of(url)
+        if addresses:
+            try:
+                self._allowed.choose(url.host, url.port, addresses)
+            except ForbiddenAddress as error:
+                raise Refused(422, str(error), name="forbidden-address") from None
+
+    async def _addresses_of(self, url: HttpUrl) -> Sequence[str]:
+        """None of them where they cannot be known soon."""
+        if url.is_address:
+            return [url.host]
+        if url.host.removesuffix(".").rpartition(".")[2] == "localhost":  # RFC 6761, 6.3: this host, to everybody
+            return [LOCALHOST]
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await self._resolve(url.host, url.port)
+        except (OSError, TimeoutError):
+            return []
+
+
+async def look_up(host: str, port: int) -> list[str]:
+    """The addresses of `host`; none where too many others are looked up.
+
+    In a thread of its own, which keeps neither the loop's other threads busy nor, where it hangs, the process from
+    its end.
+
+    Raises:
+        OSError: nobody knows it.
+    """
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[list[Any] | OSError] = loop.create_future()
+
+    def tell(result: "list[Any] | OSError") -> None:
+        if not found.done():
+            found.set_result(result)
+
+    def run() -> None:
+        result = _asked(host, port)
+        _free.release()
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(tell, result)
+
+    if not _free.acquire(blocking=False):
+        return []
+    threading.Thread(target=run, name="crew name lookup", daemon=True).start()
+    result = await found
+    if isinstance(result, OSError):
+        raise result
+    return list(dict.fromkeys(str(address[0]) for *_, address in result))
+
+
+def _asked(host: str, port: int) -> "list[Any] | OSError":
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        return error
+    except UnicodeError:
+        return OSError(f"{host!r} is no name of a host")

@@ -1,0 +1,98 @@
+"""Which URLs are refused before a worker sees them, and which are left to it."""
+
+import asyncio
+import socket
+import time
+
+import msgspec
+import pytest
+
+from crew.gateway import url_guard
+from crew.gateway.problems import Refused
+from crew.gateway.url_guard import UrlGuard, look_up
+from crew.protocol import http_url
+from crew.protocol.allowed_hosts import AllowedHosts
+from tests.unit.gateway.test_call_api import JSON, problem, visitor
+
+PUBLIC, PRIVATE, LOOPBACK = "93.184.216.34", "10.0.0.7", "::1"
+
+
+def guard(*addresses: str, allowed: tuple[str, ...] = ()) -> UrlGuard:
+    """For it, every name has these addresses; nobody knows it where there are none."""
+
+    async def resolve(host: str, port: int) -> list[str]:
+        if not addresses:
+            raise OSError("unknown")
+        return list(addresses)
+
+    return UrlGuard(AllowedHosts.of(allowed), resolve=resolve)
+
+
+async def refusal(guard: UrlGuard, url: str) -> tuple[int, str, str] | None:
+    try:
+        await guard.check(http_url.parse(url))
+    except Refused as refused:
+        return refused.status_code, refused.type, refused.detail
+    return None
+
+
+@pytest.mark.gen_test
+async def test_a_name_that_leads_to_forbidden_addresses_only_is_refused() -> None:
+    found = await refusal(guard(PRIVATE, LOOPBACK), "http://intern.example/")
+
+    assert found is not None
+    assert found[:2] == (422, "urn:crew:problem:forbidden-address")
+    assert found[2].startswith("host 'intern.example' has a private address, which URL jobs may not reach")
+    assert PRIVATE not in found[2]
+
+
+@pytest.mark.gen_test
+async def test_a_name_with_an_address_that_may_be_reached_is_left_to_the_worker() -> None:
+    assert await refusal(guard(PRIVATE, PUBLIC), "http://both.example/") is None
+    assert await refusal(guard(PRIVATE, allowed=("intern.example",)), "http://intern.example/") is None
+    assert await refusal(guard(PRIVATE, allowed=("10.0.0.0/8:80",)), "http://intern.example/") is None
+
+
+@pytest.mark.gen_test
+async def test_a_name_that_nobody_knows_here_is_left_to_the_worker() -> None:
+    assert await refusal(guard(), "http://nobody.example/") is None
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1/", "http://[::1]/", "http://localhost/", "http://a.localhost./"])
+@pytest.mark.gen_test
+async def test_what_names_this_host_is_refused_whatever_a_name_server_says(url: str) -> None:
+    found = await refusal(guard(PUBLIC), url)
+
+    assert found is not None
+    assert "has a loopback address" in found[2]
+
+
+@pytest.mark.gen_test
+async def test_a_name_server_that_is_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def resolve(host: str, port: int) -> list[str]:
+        await asyncio.sleep(60)
+        return [PRIVATE]
+
+    monkeypatch.setattr(url_guard, "PATIENCE", 0.05)
+    began = time.monotonic()
+    assert await refusal(UrlGuard(AllowedHosts(), resolve=resolve), "http://slow.example/") is None
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.gen_test
+async def test_names_are_looked_up_beside_the_loop() -> None:
+    assert {"127.0.0.1", "::1"} & set(await look_up("localhost", 80))
+    with pytest.raises(socket.gaierror):
+        await look_up("nobody.invalid", 80)
+
+
+@pytest.mark.gen_test
+async def test_a_call_of_the_task_that_performs_urls_is_checked_as_a_job_is() -> None:
+    async with visitor() as web:
+        url = msgspec.json.encode({"url": "http://169.254.169.254/latest"})
+        refused = problem(await web.post("/call/crew.http", url, JSON), 422)
+        none = problem(await web.post("/call/crew.http", b'{"url": "ftp://x/"}', JSON), 422)
+        assert web.web.calls == []
+    assert refused["type"] == "urn:crew:problem:forbidden-address"
+    assert "has a metadata address" in refused["detail"]
+    assert (none["type"], none["detail"].partition(":")[0]) == ("urn:crew:problem:bad-data", "'ftp")
