@@ -21,7 +21,7 @@ run: .venv/installed rabbitmq-unless-url ## a broker, two workers and the quicks
 	@exec $(CREW) dev examples/quickstart/worker.py --gateway examples/quickstart/master.py --processes 2
 
 test: .venv/installed rabbitmq postgresql chromium ## the tests, but for those of make chaos
-	@$(PYTHON) -m pytest
+	@$(PYTHON) -m pytest -n 2 --dist loadfile
 
 check: .venv/installed ## style, types, import contracts
 	@.venv/bin/ruff check .

@@ -1,4 +1,4 @@
-"""The worker behind `jobs.py`: tasks that do nothing."""
+"""The worker behind `jobs.py`: tasks without work."""
 
 import time
 from typing import Any
@@ -11,9 +11,10 @@ def empty(_: Any) -> None:
     """Nothing."""
 
 
-@Task("benchmark.moment")
-def moment(_: Any) -> float:
-    """The instant at which it ends: epoch seconds."""
+@Task("benchmark.soon")
+def soon(seconds: float) -> float:
+    """The instant at which it ends, after a while: epoch seconds."""
+    time.sleep(seconds)
     return time.time()
 
 

@@ -26,7 +26,7 @@ class Memory(msgspec.Struct, frozen=True):
 
 
 class Process:
-    """A script of this folder, running.
+    """A script of this folder, or `-m` and a module, running.
 
     Args:
         arguments: of the script, after its file name.
@@ -37,7 +37,7 @@ class Process:
     def __init__(self, script: str, *arguments: str, url: str, profile: str = "") -> None:
         self._script = script
         self._popen = subprocess.Popen(
-            [sys.executable, str(FOLDER / script), *arguments],
+            [sys.executable, script if script == "-m" else str(FOLDER / script), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -49,14 +49,14 @@ class Process:
 
     def wait_ready(self) -> None:
         """Return when it has said so; raises RuntimeError where it ended instead."""
-        if self._line() != "ready":
+        if self.line() != "ready":
             raise RuntimeError(f"{self} did not come up")
 
     def order(self, seconds: float, in_flight: int, profile: str | None = None) -> load.Answer:
         """Let a client carry out an order."""
         stdin: IO[str] = self._popen.stdin  # type: ignore[assignment]  # it is a PIPE
         print(json.dumps(load.Order(seconds=seconds, in_flight=in_flight, profile=profile)), file=stdin, flush=True)
-        answer = self._line()
+        answer = self.line()
         if not answer:
             raise RuntimeError(f"{self} ended in the middle of an order")
         decoded: load.Answer = json.loads(answer)
@@ -83,7 +83,8 @@ class Process:
                 os.kill(pid, signal.SIGKILL)
             self._popen.wait()
 
-    def _line(self) -> str:
+    def line(self) -> str:
+        """The next line that it prints; "" where it has ended."""
         stdout: IO[str] = self._popen.stdout  # type: ignore[assignment]  # it is a PIPE
         return stdout.readline().strip()
 

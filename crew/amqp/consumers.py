@@ -1,6 +1,6 @@
 """Who takes the deliveries of which queue: remembered, so that every connection goes on with it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 
@@ -39,6 +39,11 @@ class Consumers:
     def __contains__(self, queue: str) -> bool:
         return queue in self._by_queue
 
+    @property
+    def queues(self) -> frozenset[str]:
+        """Those that are consumed."""
+        return frozenset(self._by_queue)
+
     def remember(self, consumer: Consumer) -> None:
         """In place of the earlier one of its queue."""
         self._by_queue[consumer.queue] = consumer
@@ -51,11 +56,12 @@ class Consumers:
         """All are started over another connection from now on."""
         self._connections += 1
 
-    async def catch_up(self, started: dict[str, Consumer], channel: Channel) -> bool:
+    async def catch_up(self, started: dict[str, Consumer], channel: Channel, *, of: Collection[str]) -> bool:
         """Start those that are not `started` yet, and note them; cancel those that were forgotten meanwhile.
 
         Args:
             started: over this connection, by queue.
+            of: queues that the broker has.
 
         Returns:
             Whether there was anything to do: meanwhile more may have been remembered.
@@ -63,7 +69,7 @@ class Consumers:
         Raises:
             LinkFault: the connection broke.
         """
-        waiting = [one for queue, one in self._by_queue.items() if started.get(queue) is not one]
+        waiting = [one for queue, one in self._by_queue.items() if queue in of and started.get(queue) is not one]
         for consumer in waiting:
             started[consumer.queue] = consumer
             await self.start(channel, consumer)

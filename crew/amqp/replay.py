@@ -36,5 +36,6 @@ class Replay:
 
     async def catch_up(self) -> bool:
         """Do what is left; whether there was anything. Raises LinkFault."""
+        queues = self._consumers.queues  # one that is consumed from later on may not be declared yet
         has_declared = await self._declarations.catch_up(self._declared, self._channel)
-        return await self._consumers.catch_up(self._started, self._channel) or has_declared
+        return await self._consumers.catch_up(self._started, self._channel, of=queues) or has_declared

@@ -4,11 +4,14 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from tornado.routing import URLSpec
 
 from crew import settings
 from crew.client import Client
+from crew.gateway import openapi
 from crew.gateway.call_api import MAX_EXPIRATION, CallHandler
+from crew.gateway.openapi import OpenApiHandler
 from crew.gateway.status_api import HealthHandler, ReadyHandler
 from crew.gateway.url_guard import UrlGuard
 from crew.protocol import deadline
@@ -35,6 +38,7 @@ def routes(
         POST <prefix>/call/<task>       calls the task, waits, and answers with its value: see `CallHandler`
         GET <prefix>/healthz            200 while the process is alive
         GET <prefix>/readyz             200 while a call would be on its way at once, else 503
+        GET <prefix>/openapi.json       describes all of this for programs, as OpenAPI 3.1 has it
 
     Where the client has jobs, or a store is given for them, POST <prefix>/call/<task> heeds `Prefer` (see
     `JobCallHandler`), and there are:
@@ -44,6 +48,7 @@ def routes(
         GET <prefix>/jobs/<uuid>/               its record
         GET <prefix>/jobs/<uuid>/status/        its status
         GET <prefix>/jobs/<uuid>/response/      waits for its end, and answers with its value
+        GET <prefix>/jobs/<uuid>/events         tells of its changes: server-sent events, or a long poll
         DELETE <prefix>/jobs/<uuid>/response/   deletes the value
         DELETE <prefix>/jobs/<uuid>/            cancels it
 
@@ -77,11 +82,13 @@ def routes(
     guard = UrlGuard(AllowedHosts.of(settings.allow_hosts(allow_hosts)))
     calls = {"client": client, "fail_fast": fail_fast, "guard": guard, **limits}
     path = re.escape(prefix)
+    described = openapi.document(prefix, max_expiration=limits["max_expiration"], has_jobs=client.has_jobs)
     return [
         *_routes_of_jobs(client, prefix, calls),
         URLSpec(path + r"/call/(.+)", CallHandler, calls),
         URLSpec(path + r"/healthz", HealthHandler),
         URLSpec(path + r"/readyz", ReadyHandler, {"client": client}),
+        URLSpec(path + r"/openapi\.json", OpenApiHandler, {"document": msgspec.json.encode(described)}),
     ]
 
 
@@ -91,6 +98,7 @@ def _routes_of_jobs(client: Client, prefix: str, calls: dict[str, Any]) -> list[
         return []
     from crew.gateway.job_api import JobHandler, JobResponseHandler, JobStatusHandler
     from crew.gateway.job_call_api import JobCallHandler
+    from crew.gateway.job_events import JobEventsHandler
     from crew.gateway.jobs_api import JobsHandler
 
     path, root = re.escape(prefix), f"{prefix}/jobs/"
@@ -105,6 +113,7 @@ def _routes_of_jobs(client: Client, prefix: str, calls: dict[str, Any]) -> list[
         URLSpec(path + r"/jobs/([^/]+)/?", JobHandler, common),
         URLSpec(path + r"/jobs/([^/]+)/status/?", JobStatusHandler, common),
         URLSpec(path + r"/jobs/([^/]+)/response/?", JobResponseHandler, common),
+        URLSpec(path + r"/jobs/([^/]+)/events/?", JobEventsHandler, common),
     ]
 
 

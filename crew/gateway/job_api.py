@@ -24,6 +24,7 @@ class JobHandler(JobHandlerBase):
                 "self": self.path_of(job.id),
                 "status": self.path_of(job.id, "status/"),
                 "response": self.path_of(job.id, "response/"),
+                "events": self.path_of(job.id, "events"),
             }
         )
         self.answer_encoded(msgspec.json.encode(record(job)))

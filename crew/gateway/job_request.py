@@ -38,7 +38,8 @@ def order_of(body: bytes, **terms: Any) -> Candidate:
     except TooLarge:
         raise
     except ValueError as error:
-        raise Refused(422, str(error), name=f"bad-{_culprit(said, is_http=known is OF_URL)}") from None
+        culprit, told = _culprit(said, is_http=known is OF_URL) or (_of_several(said), str(error))
+        raise Refused(422, told, name=f"bad-{culprit}") from None
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -109,17 +110,17 @@ _CHECKS_OF_URL: Final[dict[str, Callable[[Any], object]]] = {
 }
 
 
-def _culprit(said: Mapping[str, Any], *, is_http: bool) -> str:
-    """The member that cannot be; `unique` and `key` are wrong together, where they are not alone."""
+def _culprit(said: Mapping[str, Any], *, is_http: bool) -> tuple[str, str] | None:
+    """The first member that cannot be, whatever the others are; and why not."""
     for name, check in (_CHECKS_OF_URL if is_http else _CHECKS_OF_TASK).items():
-        if name in said and not _passes(check, said[name]):
-            return name
+        try:
+            if name in said:
+                check(said[name])
+        except ValueError as error:
+            return name, str(error)
+    return None
+
+
+def _of_several(said: Mapping[str, Any]) -> str:
+    """What is wrong where each member could be: `unique` and `key` are wrong together, if anything is."""
     return "unique" if "unique" in said or "key" in said else "data"
-
-
-def _passes(check: Callable[[Any], object], value: object) -> bool:
-    try:
-        check(value)
-    except ValueError:
-        return False
-    return True

@@ -39,8 +39,9 @@ class ProblemMixin(RequestHandler):
         if kind_of(value) is None:
             super().log_exception(typ, value, tb)
         else:
-            told = getattr(value, "id", None), getattr(value, "task", None)
-            logger.info("%s: call %s of task %s: %s", self.request.path, *told, value)
+            id, task = getattr(value, "id", None), getattr(value, "task", None)
+            whose = "" if id is None or task is None else f"call {id} of task {task}: "
+            logger.info("%s: %s%s", self.request.path, whose, value)
 
     def _methods(self) -> list[str]:
         """Those that are served here."""

@@ -18,11 +18,14 @@ from tornado.web import Application
 
 from crew.client import Client
 from crew.errors import SettingsError
+from crew.gateway import endless, open_files
+from crew.gateway.listener import Listener
 from crew.gateway.status_api import RefusalHandler
 
 logger = logging.getLogger(__name__)
 
 POLL: Final = 0.01  # seconds
+BACKLOG: Final = 4096  # connections that wait to be accepted: one more is made after a second, or reset after twenty
 LAST_WORDS: Final = 0.5  # seconds to answer requests whose calls were given up, before their connections are closed
 
 
@@ -41,9 +44,13 @@ async def serve(
 
     The client connects meanwhile: a broker that is away keeps nobody from listening, and `/readyz` tells. Told to stop,
     the gateway says on `/readyz` that it is not ready, waits for `linger` seconds, refuses new requests with 503, and
-    finishes the others: those that wait for calls, and long polls, whose end nobody knows, until `drain` is over. Who
-    waits for a job is answered at once, as the job goes on, and another gateway can be asked for it. What has not ended
-    by the end of `drain` gets ConnectionError from its calls, and its connection is closed. A second signal: now.
+    finishes the others: those that wait for calls, and long polls, whose end nobody knows, until `drain` is over. It
+    does not wait for streams of events, which end with it, and who waits for a job is answered at once: the job goes
+    on, and another gateway can be asked for it. What has not ended by the end of `drain` gets ConnectionError from its
+    calls, and its connection is closed. A second signal: now.
+
+    The process may open as many files as the system lets it (`ulimit -Hn`), which bounds how many requests can wait
+    here at a time; connections beyond that are accepted when others are closed.
 
     Args:
         application: of Tornado; `routes` mounts `/healthz` and `/readyz` in it.
@@ -58,6 +65,7 @@ async def serve(
     Raises:
         SettingsError: the port cannot be used.
     """
+    open_files.allow_most()
     server = DrainingServer(application, **options)
     with _signals() as told:
         on_listening(_listen(server, port, address))
@@ -68,7 +76,7 @@ async def serve(
         finally:
             server.stop()
             await client.close()
-            await server.is_idle_within(LAST_WORDS)
+            await server.is_silent_within(LAST_WORDS)
             await server.close_all_connections()
 
 
@@ -99,15 +107,15 @@ class DrainingServer(HTTPServer):
     def initialize(self, *args: Any, **options: Any) -> None:
         """As HTTPServer."""
         super().initialize(*args, **options)
-        self._busy: set[object] = set()  # connections with a request that is not answered to its last byte
+        self._busy: dict[object, object] = {}  # connections whose request, here, is not answered to its last byte
         self._refusal = Application([(".*", RefusalHandler)])
         self._is_leaving = False
         self._refuses = False
 
     @property
     def requests(self) -> int:
-        """How many are not answered."""
-        return len(self._busy)
+        """How many are not answered, and will be: streams that end with the gateway are none of them."""
+        return sum(not endless.has(request) for request in self._busy.values())
 
     def leave(self) -> None:
         """Say on every `/readyz` that it is not ready."""
@@ -120,7 +128,14 @@ class DrainingServer(HTTPServer):
     async def is_idle_within(self, seconds: float, hurry: asyncio.Event | None = None) -> bool:
         """Wait for `seconds`, or until `hurry`, for every request to be answered; whether they are."""
         until = time.monotonic() + seconds
-        while self._busy and time.monotonic() < until and not (hurry and hurry.is_set()):
+        while self.requests and time.monotonic() < until and not (hurry and hurry.is_set()):
+            await asyncio.sleep(POLL)
+        return not self.requests
+
+    async def is_silent_within(self, seconds: float) -> bool:
+        """As `is_idle_within`, for streams as well."""
+        until = time.monotonic() + seconds
+        while self._busy and time.monotonic() < until:
             await asyncio.sleep(POLL)
         return not self._busy
 
@@ -128,10 +143,10 @@ class DrainingServer(HTTPServer):
 
     def start_request(self, server_conn: object, request_conn: Any) -> HTTPMessageDelegate:
         """A connection is there for its next request: the last one is answered."""
-        self._busy.discard(server_conn)
+        self._busy.pop(server_conn, None)
 
         def begin(path: str) -> HTTPMessageDelegate:
-            self._busy.add(server_conn)
+            self._busy[server_conn] = request_conn
             if self._takes(path):
                 return super(DrainingServer, self).start_request(server_conn, request_conn)
             return self._refusal.start_request(server_conn, request_conn)
@@ -140,7 +155,7 @@ class DrainingServer(HTTPServer):
 
     def on_close(self, server_conn: object) -> None:
         """A connection has ended, or belongs to a WebSocket from now on."""
-        self._busy.discard(server_conn)
+        self._busy.pop(server_conn, None)
         super().on_close(server_conn)
 
     def _takes(self, path: str) -> bool:
@@ -202,7 +217,7 @@ def _listen(server: HTTPServer, port: int, address: str) -> str:
     if isinstance(port, int) and not 0 <= port < 65536:  # the system would take what is left of it modulo that
         raise SettingsError(f"port {port} is not between 0 and 65535")
     try:
-        sockets = bind_sockets(port, address)
+        sockets = [Listener(bound) for bound in bind_sockets(port, address, backlog=BACKLOG)]
     except OSError as error:
         raise SettingsError(f"port {port} of {address} cannot be used: {error.strerror}") from None
     server.add_sockets(sockets)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from crew.errors import CrewError, TaskError, TooLarge
+from crew.errors import ConnectionError, CrewError, TaskError, TooLarge
 from crew.jobs import report
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.publisher import LEASE, Publisher
@@ -25,6 +25,11 @@ ENDED: Final = 500  # jobs that are ended at a time
 # A worker says every 30 seconds that it runs a job; and what is not heard for so long may wait in the queue, where no
 # gateway was up, so that one has to listen for as long before it gives a job up.
 SILENCE: Final = 300.0  # seconds
+# What was started or done in time may wait in the queue, too: a gateway that has just come reads that first.
+HEARD_FIRST: Final = 3.0  # seconds
+# Between two looks at the clock: this process was stopped, its host slept, or its clock was set. What was heard since
+# then is in the queue yet, and what was heard before is older than it seems.
+HOLE: Final = 10.0  # seconds
 
 Settle = Callable[[Sequence[Report]], Awaitable[None]]
 
@@ -46,6 +51,8 @@ class Caretaker:
         self._has_listened = has_listened
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._watching_since = time.monotonic()  # without a hole, and with a store that takes what is heard
+        self._looked_at = time.time()
 
     def __repr__(self) -> str:
         return f"<Caretaker: {'at work' if self._task else 'not started'}>"
@@ -69,8 +76,12 @@ class Caretaker:
         steps = (self._publish, self._expire, self._give_up, self._purge)
         while True:
             for step in steps:
+                self._look_at_clock()
                 try:
                     await step()
+                except ConnectionError as error:
+                    self._watching_since = time.monotonic()
+                    logger.warning("jobs cannot be looked after: %s", error)
                 except CrewError as error:
                     logger.warning("jobs cannot be looked after: %s", error)
                 except Exception:
@@ -81,6 +92,16 @@ class Caretaker:
                     await self._hurry.wait()
             except TimeoutError:
                 continue
+
+    def _look_at_clock(self) -> None:
+        now = time.time()
+        if abs(now - self._looked_at) > HOLE:
+            self._watching_since = time.monotonic()
+        self._looked_at = now
+
+    def _has_heard(self) -> float:
+        """Seconds for which all that was said of jobs has reached their records."""
+        return min(self._has_listened(), time.monotonic() - self._watching_since)
 
     async def _publish(self) -> None:
         """Publish what no broker has, as long as there is any and it is taken."""
@@ -100,6 +121,8 @@ class Caretaker:
             return True
 
     async def _expire(self) -> None:
+        if self._has_heard() < HEARD_FIRST:
+            return
         ids = await self._store.overdue(time.time(), ENDED)
         await self._end(
             ids, JobStatus.EXPIRED, type_name="ExpirationError", message="no worker took it in time", may_be_queued=True
@@ -107,7 +130,7 @@ class Caretaker:
 
     async def _give_up(self) -> None:
         """The worker of a long job has told the broker that it has it: with its host, the job is gone."""
-        if self._has_listened() < SILENCE:
+        if self._has_heard() < SILENCE:
             return
         ids = await self._store.silent(time.time() - SILENCE, ENDED)
         told = f"nothing was heard of its worker for {SILENCE:.0f} s"

@@ -1,7 +1,10 @@
 """What `Client.submit` returns: one job, asked for by its id."""
 
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
+from crew.errors import ConnectionError
+from crew.jobs.event import has_news
 from crew.jobs.job import Job, JobStatus
 
 if TYPE_CHECKING:
@@ -47,6 +50,22 @@ class JobHandle:
             SerializationError: its value cannot be read.
         """
         return await self._service.result(self.id, wait)
+
+    async def events(self) -> AsyncIterator[Job]:
+        """Its record as it is, then whenever its status, progress or attempts have changed, until it has ended.
+
+        The records come without payload and value. What follows closely on another change may come with it.
+        """
+        told: Job | None = None
+        version = 0
+        while told is None or not told.status.is_final:
+            job = await self._service.wait_for_change(self.id, version, with_bodies=False)
+            if self._service.is_closed and not job.status.is_final:
+                raise ConnectionError("the client was closed")
+            if has_news(job, told):
+                yield job
+                told = job
+            version = job.version
 
     async def cancel(self) -> bool:
         """Give it up: it is not started, or it is stopped. False where it had ended."""

@@ -58,9 +58,10 @@ class Publisher:
         if not await self._is_there():
             await self._store.postpone(job.id, time.time())  # nobody has it: it need not wait until its lease is over
             return False
+        published = time.time()  # a worker may begin before the broker's word is here
         match await self._confirmed(job):
             case ConfirmStatus.CONFIRMED:
-                self._mark(job)
+                self._mark(job, published)
                 return True
             case ConfirmStatus.RETURNED if job.wait_for_worker:
                 await self._store.postpone(job.id, time.time() + RETRY_UNKNOWN)
@@ -119,9 +120,9 @@ class Publisher:
             mandatory=True,
         )
 
-    def _mark(self, job: Job) -> None:
+    def _mark(self, job: Job, published: float) -> None:
         """In the background: a job that is published twice because nobody could mark it is none that is lost."""
-        marking = asyncio.get_running_loop().create_task(self._store.mark_enqueued(job.id, time.time()))
+        marking = asyncio.get_running_loop().create_task(self._store.mark_enqueued(job.id, published))
         self._marks.add(marking)
         marking.add_done_callback(self._on_marked)
 

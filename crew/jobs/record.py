@@ -33,7 +33,7 @@ def record(job: Job) -> dict[str, Any]:
         "elapsed": None if job.elapsed is None else round(job.elapsed, 3),
         "attempts": job.attempts,
         "worker": job.host,
-        "progress": None if job.progress is None else _json(job.progress),
+        "progress": progress(job),
         "error": None if job.failure is None else error(job),
         "origin": job.origin,
         "version": job.version,
@@ -44,6 +44,14 @@ def full_record(job: Job) -> dict[str, Any]:
     """As `record`, with the payload, but for the secrets of a URL job."""
     data = None if job.body is None else value(job.body)
     return {**record(job), "data": _without_secrets(data) if job.is_http and isinstance(data, dict) else data}
+
+
+def progress(job: Job) -> Any:
+    """What its task said last; None where it said nothing, or nothing that is JSON."""
+    try:
+        return None if job.progress is None else msgspec.json.decode(job.progress)
+    except msgspec.MsgspecError:
+        return None
 
 
 def error(job: Job) -> dict[str, Any]:
@@ -80,10 +88,3 @@ def moment(at: float | None) -> str | None:
     if at is None:
         return None
     return datetime.datetime.fromtimestamp(at, datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _json(data: bytes) -> Any:
-    try:
-        return msgspec.json.decode(data)
-    except msgspec.MsgspecError:
-        return None

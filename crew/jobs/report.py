@@ -123,15 +123,16 @@ def _started(job: Job, report: Report) -> Job:
     The broker hands any other out again, when there is a worker for it, be that in a week; so it does with a retry.
     """
     run = report.run or Run(host=job.host or "", started=report.at)
+    started = job.started or run.started or report.at
     return msgspec.structs.replace(
         job,
         status=JobStatus.STARTED,
-        started=job.started or run.started or report.at,
+        started=started,
         seen=report.at if run.is_only_one and run.ended is None else None,
         host=run.host or None,
         attempts=max(job.attempts, run.attempt),
         publish_at=None,
-        enqueued=job.enqueued or report.at,
+        enqueued=_enqueued(job, started),
         version=job.version + 1,
     )
 
@@ -152,11 +153,16 @@ def _ended(job: Job, report: Report, status: JobStatus) -> Job:
         result_headers=report.result_headers,
         failure=report.failure,
         publish_at=None,
-        enqueued=job.enqueued or (None if run is None else report.at),
+        enqueued=job.enqueued if run is None else _enqueued(job, started or report.at),
         is_given_up=report.may_be_queued,
         purge_at=report.at + kept,
         version=job.version + 1,
     )
+
+
+def _enqueued(job: Job, started: float) -> float:
+    """When it was published: where its worker is heard before the broker's confirm, it was by the time it began."""
+    return job.enqueued or max(job.created, started)
 
 
 def _as_http(job: Job, report: Report) -> JobStatus:

@@ -7,7 +7,7 @@ waits; gateways with one store tell each other. Every gateway looks after all jo
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from crew import errors
@@ -58,7 +58,7 @@ class JobService:
         self._publisher = Publisher(client.links.publishing, store)
         self._notifier = Notifier(client.links.publishing, store)
         self._inbox = Inbox(store, on_settled=self._on_settled, on_briefing=self._on_briefing)
-        self._waiters = Waiters(self._ended_of)
+        self._waiters = Waiters(store.several)
         self._caretaker = Caretaker(store, self._publisher, settle=self._settle, has_listened=self._has_listened)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._opened: asyncio.Task[None] | None = None
@@ -153,16 +153,22 @@ class JobService:
         return await self.wait_for_change(id, None, timeout, until_leaving=True)
 
     async def wait_for_change(
-        self, id: str, version: int | None, timeout: float | str | None = None, *, until_leaving: bool = False
+        self,
+        id: str,
+        version: int | None,
+        timeout: float | str | None = None,
+        *,
+        with_bodies: bool = True,
+        until_leaving: bool = False,
     ) -> Job:
         """The record of a job as soon as it has ended, or has a newer version; or as it is when `timeout` is over."""
         await self.ready()
         id = check_id(id)
         until = None if timeout is None else time.monotonic() + deadline.parse_duration("wait", timeout)
-        with self._waiters.waiting(id) as woken:
+        with self._waiters.waiting(id, version) as woken:
             while True:
                 woken.clear()
-                job = await self.store.get(id)
+                job = await self.store.get(id, with_bodies=with_bodies)
                 is_news = job.status.is_final or (version is not None and job.version > version)
                 left = None if until is None else until - time.monotonic()
                 if is_news or self.is_closed or (until_leaving and self.is_leaving) or (left is not None and left <= 0):
@@ -260,11 +266,6 @@ class JobService:
         """A worker has come."""
         self._do(self._notifier.brief(briefing))
         self._do(self._publisher.hasten(briefing.tasks, self._caretaker.hurry))
-
-    async def _ended_of(self, ids: Collection[str]) -> Iterable[str]:
-        """Those of these jobs that have ended or gone."""
-        known = {job.id: job for job in await self.store.several(ids)}
-        return [id for id in ids if id not in known or known[id].status.is_final]
 
     # --- pieces -----------------------------------------------------------------------------------------------------
 

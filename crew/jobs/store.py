@@ -106,7 +106,7 @@ class JobStore:
         return await self._writer.write_all(settlement.settle, reports)
 
     async def mark_enqueued(self, id: str, at: float) -> None:
-        """The broker has had the job since then."""
+        """The broker has the job, which was published then."""
         await self._writer.write(settlement.mark_enqueued, (id, at))
 
     async def postpone(self, id: str, until: float) -> None:

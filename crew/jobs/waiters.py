@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
 from typing import Any, Final
 
 from crew.errors import CrewError
+from crew.jobs.job import Job
 
 logger = logging.getLogger(__name__)
 
@@ -20,12 +21,12 @@ class Waiters:
     """Wakes who waits for changes of jobs.
 
     Args:
-        look: gives the ids of those of these jobs that are to be looked at.
+        look: gives those that there are of the jobs with these ids, as they are now.
     """
 
-    def __init__(self, look: Callable[[Collection[str]], Coroutine[Any, Any, Iterable[str]]]) -> None:
+    def __init__(self, look: Callable[[Collection[str]], Coroutine[Any, Any, Iterable[Job]]]) -> None:
         self._look = look
-        self._waiting: dict[str, set[Woken]] = {}
+        self._waiting: dict[str, dict[Woken, int | None]] = {}  # each with the version that it knows
         self._looking: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
@@ -35,17 +36,22 @@ class Waiters:
         return f"<Waiters: {len(self)} for {len(self._waiting)} jobs>"
 
     @contextlib.contextmanager
-    def waiting(self, id: str) -> Iterator[Woken]:
-        """An event that is set whenever the job has changed."""
+    def waiting(self, id: str, version: int | None = None) -> Iterator[Woken]:
+        """An event that is set whenever the job has changed.
+
+        Args:
+            id: of the job.
+            version: that is known; where nobody tells of a newer one, the slow look does. None: only the end counts.
+        """
         woken = Woken()
-        self._waiting.setdefault(id, set()).add(woken)
+        self._waiting.setdefault(id, {})[woken] = version
         if self._looking is None:
             self._looking = asyncio.get_running_loop().create_task(self._look_now_and_then(), name="job waiters")
         try:
             yield woken
         finally:
             others = self._waiting[id]
-            others.discard(woken)
+            del others[woken]
             if not others:
                 del self._waiting[id]
 
@@ -77,7 +83,16 @@ class Waiters:
     async def _look_at_all(self) -> None:
         ids = list(self._waiting)
         for first in range(0, len(ids), LOOK_AT):
-            self.wake(await self._look(ids[first : first + LOOK_AT]))
+            some = ids[first : first + LOOK_AT]
+            known = {job.id: job for job in await self._look(some)}
+            for id in some:
+                self._tell(id, known.get(id))
+
+    def _tell(self, id: str, job: Job | None) -> None:
+        """Wake those who wait for `job` and do not know of it as it is; None: it has gone."""
+        for woken, version in self._waiting.get(id, {}).items():
+            if job is None or job.status.is_final or (version is not None and job.version > version):
+                woken.set()
 
 
 async def within(seconds: float | None, woken: Woken) -> None:

@@ -8,7 +8,7 @@ import re
 
 DEFAULT_EXPIRATION = 60.0
 MAX_DURATION = 366 * 86_400.0  # a year; anything longer is a unit mistaken
-_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd]?)")
+DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 HEARTBEAT_EVERY = 30.0  # between two words of a worker on a job that it runs: a message, and a write into the store
 MAX_BROKER_TTL_MS = 2**32 - 1  # RabbitMQ refuses a larger per-message TTL
@@ -35,7 +35,7 @@ def parse_duration(name: str, value: object) -> float:
     """
     if not isinstance(value, str):
         return check_duration(name, value)
-    match = _DURATION.fullmatch(value)
+    match = DURATION.fullmatch(value)
     if match is None:
         raise ValueError(
             f'{name} must be a number of seconds, or text like "90", "15m", "2h", "1d", not {value[:80]!r}'

@@ -44,7 +44,7 @@ QUORUM = "quorum"
 DELAY_HEADER = "crew-delay"  # milliseconds
 CLIENT_HEADER = "crew-client"  # RabbitMQ ignores binding keys that begin with `x-`: such a binding matches everything
 
-_NAME_BYTES = 255 - len(TASK_PREFIX)  # AMQP's short string holds 255 bytes
+NAME_BYTES = 255 - len(TASK_PREFIX)  # AMQP's short string holds 255 bytes
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -121,8 +121,8 @@ def check_name(kind: str, name: object) -> str:
         size = len(name.encode())
     except UnicodeEncodeError:
         raise ValueError(f"{kind} must be valid Unicode, not {name!r}") from None
-    if not 0 < size <= _NAME_BYTES or _CONTROL_CHARACTER.search(name):
-        raise ValueError(f"{kind} must have 1 to {_NAME_BYTES} bytes and no control characters, not {name[:80]!r}")
+    if not 0 < size <= NAME_BYTES or _CONTROL_CHARACTER.search(name):
+        raise ValueError(f"{kind} must have 1 to {NAME_BYTES} bytes and no control characters, not {name[:80]!r}")
     return name
 
 

@@ -9,6 +9,7 @@ from aiohttp import ClientResponse
 
 MAX_BODY: Final = 10 * 1024 * 1024  # bytes, unpacked; as base64 it still fits into a message of 16 MiB
 ENCODINGS: Final = "gzip, deflate"  # those that are asked for, and unpacked
+MAX_MEMBERS: Final = 1_000  # of gzip: of empty ones there is no end, each costs as much as thousands of bytes
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _TEXTS: Final = (  # names of codecs for text; there are others, and some of them take minutes for 10 MiB
     *("ascii", "utf-8", "utf-16", "utf-32", "iso8859", "latin", "cp", "koi8", "mac", "shift", "euc", "gb", "big5"),
@@ -32,6 +33,7 @@ class Body:
         self._is_gzip = self._is_packed and "gzip" in encoding.lower()
         self._limit = limit
         self._unpacking: zlib._Decompress | None = None
+        self._members = 0
         self._data = bytearray()
 
     def add(self, chunk: bytes) -> None:
@@ -57,11 +59,18 @@ class Body:
             raise BadBody("is broken off: the end of what was packed is missing")
         return bytes(self._data)
 
+    def _begin(self, chunk: bytes) -> None:
+        self._members += 1
+        if self._members > MAX_MEMBERS:
+            raise BadBody(f"is packed in more than {MAX_MEMBERS} pieces")
+        self._unpacking = zlib.decompressobj(_GZIP if self._is_gzip else _window(chunk))
+
     def _unpack(self, chunk: bytes) -> None:
         """Never more than a byte beyond the limit: a packed megabyte may be a gigabyte."""
         while chunk and len(self._data) <= self._limit:
             if self._unpacking is None or (self._is_gzip and self._unpacking.eof):  # gzip may have several members
-                self._unpacking = zlib.decompressobj(_GZIP if self._is_gzip else _window(chunk))
+                self._begin(chunk)
+            assert self._unpacking is not None
             if self._unpacking.eof:
                 return  # what follows is nobody's
             try:

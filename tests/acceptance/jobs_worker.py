@@ -40,5 +40,14 @@ def sleep(seconds: float) -> str:
     return "slept"
 
 
+@Task("count")
+def count(to: int) -> int:
+    """Say how far it is, at a pace that lets everybody hear each number."""
+    for number in range(1, to + 1):
+        context.progress({"at": number})
+        time.sleep(0.6)
+    return to
+
+
 if __name__ == "__main__":
     run()

@@ -123,9 +123,8 @@ def test_a_job_is_submitted_looked_at_and_its_value_waited_for(program: Program)
     assert (response.status, response.json) == (200, {"a": [1, "ü"]})
     assert response.headers["Crew-Kind"] == "dict"
     job = program.get(path)
-    assert (
-        job.headers["Link"] == f'<{path}>; rel="self", <{path}status/>; rel="status", <{path}response/>; rel="response"'
-    )
+    parts = {"self": "", "status": "status/", "response": "response/", "events": "events"}
+    assert job.headers["Link"] == ", ".join(f'<{path}{part}>; rel="{rel}"' for rel, part in parts.items())
     assert (job.json["status"], job.json["task"], job.json["origin"]) == ("success", "echo", "127.0.0.1")
     assert program.get(f"{path}status/").json == {"status": "success"}
     assert program.get(path.removesuffix("/")).json == job.json
@@ -340,6 +339,12 @@ def test_a_mistake_is_refused_with_a_problem_of_its_own(
     assert answer.problem == (status, name), answer
     assert status == 405 or answer.json["detail"]
     assert len(answer.body) < 1000
+
+
+def test_of_several_mistakes_the_one_that_is_named_is_told(program: Program) -> None:
+    answer = program.ask("POST", "/jobs/", {**URL, "priority": 256, "timeout": -1})
+
+    assert (answer.json["type"], answer.json["detail"][:13]) == ("urn:crew:problem:bad-priority", "priority must")
 
 
 def test_a_page_of_another_site_may_not_make_requests(program: Program) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from pathlib import Path
 
 from crew.errors import CrewError
 from crew.worker import Task, context, run
@@ -145,6 +146,14 @@ async def nap(seconds):
     except asyncio.CancelledError as interrupt:
         say("NAP INTERRUPTED", *interrupt.args, time.time())
         raise
+    return os.getpid()
+
+
+@Task(PREFIX + "nap until")
+async def nap_until(file):
+    """Until there is `file`."""
+    while not await asyncio.to_thread(Path(file).exists):
+        await nap(0.02)
     return os.getpid()
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from pathlib import Path
 
 import pytest
 
@@ -81,13 +82,15 @@ async def test_a_stopped_worker_finishes_its_coroutines(
 
 @pytest.mark.gen_test
 async def test_a_coroutine_that_does_not_finish_in_time_is_run_elsewhere(
-    broker_url: str, prefix: str, start_worker: StartWorker
+    broker_url: str, prefix: str, start_worker: StartWorker, tmp_path: Path
 ) -> None:
     first = start_worker("--drain", "0.2", script=SCRIPT)
+    morning = tmp_path / "morning"
     async with Client(broker_url) as client:
-        call = client.call(prefix + "nap", 1.0)
+        call = client.call(prefix + "nap until", str(morning))
         await until(lambda: call.has_started)
         start_worker(script=SCRIPT)
         await asyncio.get_running_loop().run_in_executor(None, first.stop)
         assert "NAP INTERRUPTED drain" in first.output
+        morning.touch()
         assert await call > 0

@@ -46,7 +46,7 @@ async def test_a_job_is_run_and_its_value_and_its_record_are_kept(
         assert await handle.result(wait=SOON) == {"n": [1, "ä"]}
         assert await handle.status() is JobStatus.SUCCESS
         job = await client.jobs.get(handle.id)
-        assert job.created <= job.enqueued
+        assert job.created <= job.enqueued <= job.started + 0.001 <= job.ended + 0.001  # workers tell milliseconds
         assert await handle.cancel() is False
         assert await handle.result() == {"n": [1, "ä"]}
 
@@ -59,6 +59,15 @@ async def test_the_first_job_of_a_new_store_on_a_client_that_has_just_connected_
         async with Client(broker_url, store=JobStore(f"sqlite:///{tmp_path}/{n}.db")) as client:
             handle = await client.submit(prefix + "echo", n)
             assert await handle.result(wait=SOON) == n
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_what_becomes_of_a_job_is_told_while_it_does(gateway: MAKE, shared_worker: Process, prefix: str) -> None:
+    async with gateway() as client:
+        handle = await client.submit(prefix + "sleep", 0.5)
+        told = [job async for job in handle.events()]
+        assert [job.status for job in told] == [JobStatus.QUEUED, JobStatus.STARTED, JobStatus.SUCCESS]
+        assert [job.status async for job in handle.events()] == [JobStatus.SUCCESS]
 
 
 @pytest.mark.gen_test(timeout=30)

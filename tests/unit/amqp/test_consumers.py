@@ -15,7 +15,7 @@ async def test_the_only_consumer_of_a_queue_comes_before_its_ghost_of_an_earlier
     for connection in (1, 2, 3):
         channel, pika, _ = await an_open_channel()
         consumers.on_connection()
-        assert await consumers.catch_up({}, channel)
+        assert await consumers.catch_up({}, channel, of=consumers.queues)
         assert pika.priorities == [connection, 0]
 
 
@@ -27,8 +27,8 @@ async def test_consumers_that_are_remembered_while_others_start_are_started_and_
     consumers.remember(Consumer("b", ignored, 1))
     channel, pika, _ = await an_open_channel()
     started: dict[str, Consumer] = {}
-    assert await consumers.catch_up(started, channel)
-    assert not await consumers.catch_up(started, channel)
+    assert await consumers.catch_up(started, channel, of=consumers.queues)
+    assert not await consumers.catch_up(started, channel, of=consumers.queues)
     assert [queue for (queue,) in pika.did("basic_consume")] == ["b"]
     assert "a" not in consumers
     assert repr(consumers) == "<Consumers of b>"

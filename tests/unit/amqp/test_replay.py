@@ -1,6 +1,7 @@
 """What a new connection begins with, while others add to it and take away."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,13 @@ OURS, OLD, NEW = Queue("q"), Binding("q", "e", "old"), Binding("q", "e", "new")
 
 
 class Connecting:
-    """A link that replays over one connection after another, and what happens to it meanwhile."""
+    """A link that replays over one connection after another, and what happens to it meanwhile.
+
+    Attributes:
+        told: what all of its channels were told, where a test makes it a list.
+    """
+
+    told: list[tuple[Any, ...]] | None = None
 
     def __init__(self, *items: Item) -> None:
         self.declarations = Declarations(items, self._open_channel, queue_type="classic")
@@ -27,7 +34,7 @@ class Connecting:
 
     async def connect(self) -> PikaChannel:
         """Over a new connection."""
-        channel, pika, _ = await an_open_channel()
+        channel, pika = await self._open()
         await Replay(self.declarations, self.consumers, channel).run()
         return pika
 
@@ -36,13 +43,19 @@ class Connecting:
         return [one["routing_key"] for pika in self.declaring for (one,) in pika.did("queue_bind")]
 
     async def _open_channel(self) -> Channel:
-        channel, pika, _ = await an_open_channel()
+        channel, pika = await self._open()
         self.declaring.append(pika)
         if self.meanwhile:
             self.meanwhile.pop()()
         if self.adds_all_the_time:
             self.declarations.add([Queue(f"q{len(self.declaring)}")])
         return channel
+
+    async def _open(self) -> tuple[Channel, PikaChannel]:
+        channel, pika, _ = await an_open_channel()
+        if self.told is not None:
+            pika.told = self.told
+        return channel, pika
 
 
 @pytest.mark.gen_test
@@ -62,7 +75,7 @@ async def test_somebody_who_adds_something_all_the_time_does_not_keep_the_link_f
 
 
 @pytest.mark.gen_test
-async def test_a_queue_that_is_added_while_consumers_start_is_declared_before_it_is_consumed() -> None:
+async def test_a_queue_that_is_added_while_others_are_declared_is_declared_before_it_is_consumed() -> None:
     connecting = Connecting(OURS)
 
     def subscribe() -> None:
@@ -71,9 +84,13 @@ async def test_a_queue_that_is_added_while_consumers_start_is_declared_before_it
 
     connecting.consumers.remember(Consumer("q", ignored, 1))
     connecting.meanwhile.append(subscribe)
+    connecting.told = []
     pika = await connecting.connect()
     assert [queue for (queue,) in pika.did("basic_consume")] == ["q", "late"]
-    assert len(connecting.declaring) == 2
+    steps = [one[0] for one in connecting.told if one[0] in ("queue_declare", "basic_consume")]
+    assert steps == ["queue_declare", "basic_consume"] * 2, (
+        "a consumer of a queue that is not there costs the connection"
+    )
 
 
 @pytest.mark.gen_test
@@ -84,10 +101,10 @@ async def test_a_consumer_that_is_replaced_or_forgotten_after_it_was_started_is_
     channel, pika, _ = await an_open_channel()
     for consumer in (replaced, Consumer("b", ignored, 1)):
         consumers.remember(consumer)
-    await consumers.catch_up(started, channel)
+    await consumers.catch_up(started, channel, of=consumers.queues)
     consumers.remember(kept)
     consumers.forget("b")
-    assert await consumers.catch_up(started, channel)
+    assert await consumers.catch_up(started, channel, of=consumers.queues)
     assert started == {"a": kept}
     assert len(pika.did("basic_cancel")) == 2, "the first of a, and b"
 

@@ -20,7 +20,7 @@ def client() -> Client:
 def test_they_stand_below_their_prefix_as_it_is_written(client: Client, prefix: str) -> None:
     route, *others = routes(client, prefix=prefix)
     assert [other.regex.pattern for other in others] == [
-        f"{re.escape(prefix)}/{name}$" for name in ("healthz", "readyz")
+        f"{re.escape(prefix)}/{name}$" for name in ("healthz", "readyz", r"openapi\.json")
     ]
     assert route.handler_class is CallHandler
     assert route.regex.match(f"{prefix}/call/resize")

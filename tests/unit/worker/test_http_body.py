@@ -2,6 +2,8 @@
 
 import base64
 import gzip
+import itertools
+import time
 import zlib
 from collections.abc import Callable, Iterable
 
@@ -49,6 +51,14 @@ def test_a_body_is_the_same_however_it_was_packed_and_cut(data: bytes, size: int
 
 def test_several_members_of_gzip_are_one_body() -> None:
     assert collected([gzip.compress(b"a") + gzip.compress(b"b")], "gzip") == b"ab"
+
+
+def test_a_body_of_empty_members_of_gzip_which_keeps_a_worker_busy_for_nothing_is_refused() -> None:
+    """Never more unpacked bytes than the limit: there are none."""
+    endless = itertools.repeat(gzip.compress(b"") * 4_000)
+    began = time.monotonic()
+    with pytest.raises(BadBody, match="is packed in more than 1000 pieces"):
+        collected(itertools.takewhile(lambda _: time.monotonic() - began < 5, endless), "gzip")
 
 
 def test_what_follows_a_deflated_body_is_nobodys() -> None:

@@ -1,0 +1,70 @@
+"""A listening socket that takes no more connections than the process may have files.
+
+At the limit Tornado would try again at once, for ever, with a traceback each time; and neither the broker nor the job
+store could be connected to again. Here who comes then waits to be accepted, until somebody else has left.
+"""
+
+import functools
+import logging
+import os
+import resource
+import socket
+import sys
+import time
+from typing import Any, Final
+
+from tornado.ioloop import IOLoop
+
+logger = logging.getLogger(__name__)
+
+SPARE: Final = 64  # files for broker, job store and logs, which may have to be opened again; an eighth of few
+PAUSE: Final = 0.2  # seconds until it is looked whether somebody has left
+TELL_EVERY: Final = 60.0  # seconds
+
+
+class Listener(socket.socket):
+    """In place of `bound`, which is closed by it."""
+
+    def __init__(self, bound: socket.socket) -> None:
+        super().__init__(fileno=bound.detach())
+        self.setblocking(False)
+        self._most = _most_files()
+        self._told = -TELL_EVERY  # time.monotonic()
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """The next connection; raises BlockingIOError where there is none, or no place for it."""
+        if self._is_full():
+            self._pause()
+            raise BlockingIOError
+        return super().accept()
+
+    def _is_full(self) -> bool:
+        """Whether too many files are open: the number of a new one is the lowest that is free."""
+        try:
+            number = os.dup(self.fileno())
+        except OSError:
+            return True
+        os.close(number)
+        return number >= self._most
+
+    def _pause(self) -> None:
+        loop = IOLoop.current()
+        loop.update_handler(self, 0)
+        loop.call_later(PAUSE, functools.partial(self._go_on, loop))
+        if time.monotonic() - self._told >= TELL_EVERY:
+            self._told = time.monotonic()
+            logger.warning(
+                "%d files are open, and new connections wait until some are closed: let this process have more "
+                "(ulimit -n, LimitNOFILE= of systemd)",
+                self._most,
+            )
+
+    def _go_on(self, loop: IOLoop) -> None:
+        if self.fileno() != -1:  # else it was closed meanwhile
+            loop.update_handler(self, IOLoop.READ)
+
+
+def _most_files() -> int:
+    """How many there may be, before connections have to wait."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if most == resource.RLIM_INFINITY else most - min(SPARE, most // 8)

@@ -1,0 +1,123 @@
+"""`GET /openapi.json`: all that crew serves over HTTP, described for programs as OpenAPI 3.1 has it."""
+
+from typing import Any, Final
+
+import msgspec
+
+import crew
+from crew.gateway.answers import AnswerMixin
+from crew.gateway.call_api import SERIALIZERS
+from crew.gateway.openapi_words import ANYTHING, PREFER, TASK, Words, answer, json, operation, parameter
+from crew.gateway.problem_mixin import ProblemMixin
+from crew.gateway.problems import Problem
+from crew.protocol import codec
+from crew.protocol.properties import MAX_PRIORITY
+
+VERSION: Final = "3.1.1"
+SECURITY: Final = {"token": {"type": "http", "scheme": "bearer", "description": "Where the gateway has a token."}}
+
+
+class OpenApiHandler(AnswerMixin, ProblemMixin):
+    """Answers with a document.
+
+    Args:
+        document: it, in JSON.
+    """
+
+    def initialize(self, *, document: bytes) -> None:
+        """Take what the route gives."""
+        self.document = document
+
+    def get(self) -> None:
+        """Answer."""
+        self.answer_encoded(self.document)
+
+
+def document(prefix: str, *, max_expiration: float, has_jobs: bool) -> dict[str, Any]:
+    """What describes the routes below `prefix`.
+
+    Args:
+        max_expiration: seconds that a call may ask for.
+        has_jobs: whether there are those of jobs.
+    """
+    paths: dict[str, Words] = {
+        f"{prefix}/call/{{task}}": {"post": _call(max_expiration, has_jobs=has_jobs)},
+        f"{prefix}/healthz": _asked_by_balancers("healthz", "200 while the process is alive.", "alive"),
+        f"{prefix}/readyz": _asked_by_balancers("readyz", "200 while a call would be on its way at once.", "ready"),
+        f"{prefix}/openapi.json": {"get": _description()},
+    }
+    _, schemas = msgspec.json.schema_components([Problem], ref_template="#/components/schemas/{name}")
+    if has_jobs:
+        from crew.gateway import openapi_jobs
+
+        paths |= openapi_jobs.paths(f"{prefix}/jobs/")
+        schemas |= openapi_jobs.schemas()
+    return {
+        "openapi": VERSION,
+        "info": {"title": "crew", "version": crew.__version__, "description": "Calls of tasks, and jobs, over HTTP."},
+        "security": [{}, {name: [] for name in SECURITY}],
+        "paths": paths,
+        "components": {"schemas": _in_short(schemas), "securitySchemes": SECURITY},
+    }
+
+
+def _call(max_expiration: float, *, has_jobs: bool) -> Words:
+    priority = {"type": "integer", "minimum": 0, "maximum": MAX_PRIORITY, "default": 0}
+    parameters = [
+        parameter("task", "path", TASK, "Name of the task."),
+        parameter("priority", "query", priority, "The larger first."),
+        parameter("expiration", "query", _seconds(max_expiration), "Seconds that the call may take."),
+        parameter("timeout", "query", _seconds(None), "Seconds that its task may run."),
+    ]
+    answers = {200: answer("The value of the task.", dict.fromkeys((codec.JSON, codec.MSGPACK, codec.BYTES), ANYTHING))}
+    if has_jobs:
+        parameters.append(PREFER)
+        located = {"Location": "Path of the job.", "Preference-Applied": "What was heeded of Prefer."}
+        told = "As was preferred, the call goes on as a job, found at Location."
+        answers[202] = answer(told, json(ANYTHING), headers=located)
+    return operation(
+        "call",
+        "Calls a task, waits, and answers with its value.",
+        answers,
+        tag="calls",
+        parameters=parameters,
+        body=dict.fromkeys(SERIALIZERS, ANYTHING),
+        problems={
+            400: "The body is not what its type says; a header cannot be read.",
+            404: "No worker has ever served the task.",
+            413: "The body is too large.",
+            415: "The body has a type that is not accepted.",
+            422: "An argument is out of its range.",
+            500: "The task has raised an exception, which `exception` tells.",
+            502: "Its workers died, or its value cannot be read.",
+            503: "No worker took it in time; too much waits already, or the broker is away, with Retry-After.",
+            504: "A worker took it and could not finish in time.",
+        },
+    )
+
+
+def _seconds(maximum: float | None) -> Words:
+    schema: Words = {"type": "number", "exclusiveMinimum": 0}
+    return schema if maximum is None else {**schema, "maximum": maximum}
+
+
+def _asked_by_balancers(name: str, summary: str, status: str) -> Words:
+    schema = {"type": "object", "required": ["status"], "properties": {"status": {"const": status}}}
+    problems = {503: "Not now: another gateway may."}
+    return {
+        "get": operation(name, summary, {200: answer("So it is.", json(schema))}, tag="health", problems=problems),
+        "head": operation(f"{name}Head", summary, {200: answer("So it is.")}, tag="health", problems=problems),
+    }
+
+
+def _description() -> Words:
+    schema = {"type": "object", "required": ["openapi", "info", "paths"]}
+    return operation("openapi", "This description.", {200: answer("It.", json(schema))}, tag="health")
+
+
+def _in_short(schemas: dict[str, Words]) -> dict[str, Words]:
+    """With the first sentence of what tells of them: the rest is for who reads the sources."""
+    return {
+        name: {**schema, "description": schema["description"].partition("\n")[0]} if "description" in schema else schema
+        for name, schema in sorted(schemas.items())
+    }

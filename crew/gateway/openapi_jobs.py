@@ -1,0 +1,300 @@
+"""The paths below `/jobs/` as `/openapi.json` describes them."""
+
+from typing import Any, Final
+
+import msgspec
+
+from crew.gateway.job_events import LONG_POLL, STREAM
+from crew.gateway.jobs_api import ANY
+from crew.gateway.openapi_words import ANYTHING, PREFER, TASK, Words, answer, json, operation, parameter, ref
+from crew.jobs import JobStatus
+from crew.jobs.event import JobEvent
+from crew.jobs.order import FAILURE_TTL, MAX_KEY, RESULT_TTL, TIMEOUT, UNIQUE
+from crew.jobs.query import MAX_PAGE, PAGE
+from crew.protocol import codec, deadline
+from crew.protocol.http_request import DEFAULT_TIMEOUT, METHODS
+from crew.protocol.properties import MAX_PRIORITY
+
+TAG: Final = "jobs"
+
+DURATION: Final[Words] = {
+    "description": 'Seconds, or text like "90", "15m", "2h", "1d".',
+    "oneOf": [
+        {"type": "number", "exclusiveMinimum": 0, "maximum": deadline.MAX_DURATION},
+        {"type": "string", "pattern": f"^{deadline.DURATION.pattern}$"},
+    ],
+}
+_VERSION: Final[Words] = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
+_CURSOR: Final[Words] = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
+_KEY: Final[Words] = {"type": "string", "minLength": 1, "maxLength": MAX_KEY}
+_UUID: Final = parameter("uuid", "path", {"type": "string", "format": "uuid"}, "Id of the job.")
+_NO_SUCH: Final = {400: "The uuid is none.", 404: "There is no such job."}
+_BAD: Final = "Something in the request is out of its range: the `type` of the problem says what."
+
+
+def paths(root: str) -> dict[str, Words]:
+    """All of them, with `root` in front, like "/jobs/"."""
+    job = root + "{uuid}/"
+    return {
+        root: {"post": _submit(), "get": _list()},
+        job: {"get": _record(), "delete": _cancel()},
+        f"{job}status/": {"get": _status()},
+        f"{job}response/": {"get": _response(), "delete": _delete_response()},
+        f"{job}events": {"get": _events()},
+    }
+
+
+def schemas() -> dict[str, Words]:
+    """What they refer to."""
+    _, events = msgspec.json.schema_components([JobEvent], ref_template="#/components/schemas/{name}")
+    return {"Job": _job(), "TaskJob": _task_job(), "UrlJob": _url_job(), **events}
+
+
+# --- operations -----------------------------------------------------------------------------------------------------
+
+
+def _submit() -> Words:
+    submitted = {
+        "type": "object",
+        "required": ["id", "is_new"],
+        "properties": {"id": {"type": "string", "format": "uuid"}, "is_new": {"type": "boolean"}},
+    }
+    where = {"Location": "Path of the job."}
+    return operation(
+        "submitJob",
+        "Submits a job: a task, or a request of HTTP.",
+        {
+            303: answer("It is accepted, and found at Location.", json(submitted), headers=where),
+            202: answer("So it is, for who prefers `respond-async`.", json(submitted), headers=where),
+        },
+        tag=TAG,
+        parameters=[
+            PREFER,
+            parameter("Idempotency-Key", "header", _KEY, "Who sends the same with the same key gets the same job."),
+        ],
+        body=json({"oneOf": [ref("TaskJob"), ref("UrlJob")]}),
+        is_body_required=True,
+        problems={
+            400: "There is no body, or it is no JSON; a header cannot be read.",
+            404: "No worker has ever served the task.",
+            409: "Another job has the id.",
+            413: "The body is too large.",
+            415: "The body has another type than JSON.",
+            422: _BAD,
+        },
+    )
+
+
+def _list() -> Words:
+    page = {
+        "type": "object",
+        "required": ["jobs", "next"],
+        "properties": {
+            "jobs": {"type": "array", "items": ref("Job")},
+            "next": {"type": ["string", "null"], "description": "Path of the next page."},
+        },
+    }
+    statuses = "|".join((ANY, *JobStatus))
+    return operation(
+        "listJobs",
+        "Lists jobs, the newest first.",
+        {200: answer("A page of them.", json(page), headers={"Link": "The next page, as `next`."})},
+        tag=TAG,
+        parameters=[
+            parameter(
+                "status",
+                "query",
+                {"type": "string", "pattern": f"^({statuses})$", "default": JobStatus.QUEUED.value},
+                f"Those with this status, or with one of several between commas; or `{ANY}`.",
+            ),
+            parameter("task", "query", TASK, "Those of this task."),
+            parameter(
+                "limit", "query", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": PAGE}, "How many."
+            ),
+            parameter("cursor", "query", _CURSOR, "Where the page before has ended."),
+        ],
+        problems={400: "A parameter is out of its range."},
+    )
+
+
+def _record() -> Words:
+    return operation(
+        "getJob",
+        "The record of a job, without its payload and its value.",
+        {200: answer("It.", json(ref("Job")), headers={"Link": "Where self, status, response and events are found."})},
+        tag=TAG,
+        parameters=[_UUID],
+        problems=_NO_SUCH,
+    )
+
+
+def _cancel() -> Words:
+    return operation(
+        "cancelJob",
+        "Cancels a job: it is not started, or it is stopped. Its record stays.",
+        {204: answer("It is cancelled, or had ended.")},
+        tag=TAG,
+        parameters=[_UUID],
+        problems=_NO_SUCH,
+    )
+
+
+def _status() -> Words:
+    schema = {"type": "object", "required": ["status"], "properties": {"status": ref("JobStatus")}}
+    return operation(
+        "getJobStatus",
+        "Where a job is in its life.",
+        {200: answer("That.", json(schema))},
+        tag=TAG,
+        parameters=[_UUID],
+        problems=_NO_SUCH,
+    )
+
+
+def _response() -> Words:
+    applied = {"Preference-Applied": "What was heeded of Prefer."}
+    return operation(
+        "getJobResponse",
+        "Waits for the end of a job, and answers with its value.",
+        {
+            200: answer("The value; `{}` where there is none.", {codec.JSON: ANYTHING, codec.BYTES: {}}),
+            202: answer("The job goes on: the wait that was preferred is over.", json(ANYTHING), headers=applied),
+        },
+        tag=TAG,
+        parameters=[_UUID, PREFER],
+        problems=_NO_SUCH,
+    )
+
+
+def _delete_response() -> Words:
+    return operation(
+        "deleteJobResponse",
+        "Deletes the value of a job. Its record stays.",
+        {204: answer("It is deleted.")},
+        tag=TAG,
+        parameters=[_UUID],
+        problems={**_NO_SUCH, 404: "There is no such job, or it has no value."},
+    )
+
+
+def _events() -> Words:
+    return operation(
+        "getJobEvents",
+        "Tells what becomes of a job while it does: server-sent events, or a long poll.",
+        {
+            200: answer(
+                "A stream of JobEvents whose ids are their versions; or, of a long poll, the newest one.",
+                {STREAM: _event(), codec.JSON: ref("JobEvent")},
+            ),
+            204: answer("The job has ended, and who asks knows: the stream is not to be asked for again."),
+        },
+        tag=TAG,
+        parameters=[
+            _UUID,
+            parameter(
+                "after",
+                "query",
+                {**_VERSION, "default": 0},
+                "Makes it a long poll, unless a stream is accepted: only what is newer than this version.",
+            ),
+            parameter(
+                "wait",
+                "query",
+                {"type": "string", "pattern": rf"^(0|{deadline.DURATION.pattern})$"},
+                f"The same: for so long at most, {LONG_POLL:g} s unless it is said otherwise. It bounds a stream, too.",
+            ),
+            parameter("Last-Event-ID", "header", _VERSION, "As `after`, and before it: what a browser heard last."),
+        ],
+        problems={**_NO_SUCH, 400: "The uuid is none, or a parameter is out of its range."},
+    )
+
+
+def _event() -> Words:
+    """One of a stream: its data are JSON, in a string."""
+    data = {"type": "string", "contentMediaType": codec.JSON, "contentSchema": ref("JobEvent")}
+    kind = {"enum": ["status", "progress"], "description": "What has changed."}
+    return {"type": "object", "properties": {"id": {"type": "string"}, "event": kind, "data": data}}
+
+
+# --- schemas --------------------------------------------------------------------------------------------------------
+
+
+def _terms() -> dict[str, Words]:
+    return {
+        "priority": {"type": "integer", "minimum": 0, "maximum": MAX_PRIORITY, "default": 0},
+        "timeout": {**DURATION, "description": f"That it may run; {TIMEOUT:g} s, of a request {DEFAULT_TIMEOUT:g} s."},
+        "expiration": {**DURATION, "description": "That it may wait for its first worker; as long as it takes."},
+        "result_ttl": {**DURATION, "description": "That it is kept after a success.", "default": RESULT_TTL},
+        "failure_ttl": {**DURATION, "description": "That it is kept after another end.", "default": FAILURE_TTL},
+        "unique": {
+            "enum": list(UNIQUE),
+            "description": "What becomes of a job whose key an active one has: that one is meant, or it is cancelled.",
+        },
+        "key": {**_KEY, "description": "Of `unique`; a hash of task and data."},
+        "id": {"type": "string", "format": "uuid", "description": "A new one, unless it is given."},
+    }
+
+
+def _task_job() -> Words:
+    properties = {
+        "task": TASK,
+        "data": {"description": "Payload for the task."},
+        "headers": {
+            "type": "object",
+            "description": "For the task.",
+            "propertyNames": {"pattern": r"^(?!crew-|x-)[ -~]{1,128}$"},
+            "additionalProperties": {"type": ["string", "integer", "boolean"]},
+        },
+        "wait_for_worker": {"type": "boolean", "default": False, "description": "Even for the first one ever."},
+        **_terms(),
+    }
+    return _order(properties, required="task")
+
+
+def _url_job() -> Words:
+    properties = {
+        "url": {
+            "type": "string",
+            "format": "uri",
+            "pattern": "^https?://",
+            "description": "None of an internal address.",
+        },
+        "method": {"enum": list(METHODS), "description": "POST where there is data, else GET."},
+        "headers": {
+            "type": "object",
+            "propertyNames": {"pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"},
+            "additionalProperties": {"type": "string", "pattern": "^[\\t -~]*$"},
+        },
+        "data": {"description": "Body: a string as it is, anything else as JSON."},
+        **_terms(),
+    }
+    return _order(properties, required="url")
+
+
+def _job() -> Words:
+    moment = {"type": ["string", "null"], "format": "date-time"}
+    seconds = {"type": ["number", "null"]}
+    text = {"type": ["string", "null"]}
+    properties: dict[str, Words] = {
+        "id": {"type": "string", "format": "uuid"},
+        "kind": {"enum": ["task", "http"]},
+        "task": {"type": "string"},
+        "status": ref("JobStatus"),
+        "priority": {"type": "integer"},
+        **dict.fromkeys(("timeout", "result_ttl", "failure_ttl", "elapsed"), seconds),
+        **dict.fromkeys(("start_by", "created", "enqueued", "started", "ended"), moment),
+        **dict.fromkeys(("unique_key", "worker", "origin"), text),
+        "attempts": {"type": "integer"},
+        "progress": {"description": "What its task said last."},
+        "error": {"anyOf": [ref("JobError"), {"type": "null"}]},
+        "version": {"type": "integer"},
+    }
+    return _exactly(properties, required=list(properties))
+
+
+def _exactly(properties: dict[str, Any], *, required: list[str]) -> Words:
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _order(properties: dict[str, Any], *, required: str) -> Words:
+    return {**_exactly(properties, required=[required]), "dependentRequired": {"key": ["unique"]}}

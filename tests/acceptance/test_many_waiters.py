@@ -1,0 +1,178 @@
+"""Thousands of programs at one gateway, each with a connection and a request of its own."""
+
+import asyncio
+import json
+import os
+import re
+import resource
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.web import Web
+from tests.processes import Process, Processes
+from tests.waiting import until
+
+WORKER = Path(__file__).with_name("jobs_worker.py")
+MANY = 5_000
+USUAL_FILES = 1_024  # soft limit of files on most systems, for the gateway to begin with
+FEW_FILES = 128  # hard limit
+SPARE_FILES = 200  # of either side, beside those of the waiters
+MEMORY = 300  # MiB
+WITHIN = 30.0  # seconds, on a busy machine; five suffice
+
+
+class Caller(asyncio.Protocol):
+    """A program with one connection to the gateway, and a request at a time."""
+
+    def __init__(self) -> None:
+        self._received = bytearray()
+        self._answered: asyncio.Future[Any] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It may ask."""
+        self._transport = transport
+
+    def ask(self, method: str, path: str, body: Any = None) -> "asyncio.Future[Any]":
+        """Send a request; status and decoded body, once they are there."""
+        data = b"" if body is None else json.dumps(body).encode()
+        head = f"{method} {path} HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: {len(data)}"
+        assert isinstance(self._transport, asyncio.WriteTransport)
+        self._transport.write(f"{head}\r\n\r\n".encode() + data)
+        self._answered = asyncio.get_running_loop().create_future()
+        return self._answered
+
+    def data_received(self, data: bytes) -> None:
+        """A piece of an answer."""
+        self._received += data
+        head, end, body = bytes(self._received).partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        if end and len(body) >= (int(length[1]) if length else 0) and self._answered is not None:
+            self._received.clear()
+            self._answered.set_result((int(head.split()[1]), json.loads(body) if body else None))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """It will get no answer."""
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_exception(ConnectionResetError(f"the gateway has closed the connection: {error}"))
+
+    def close(self) -> None:
+        """End the connection."""
+        self._transport.close()
+
+
+@contextmanager
+def many_files(count: int) -> Iterator[None]:
+    """This process may open as many; skips the test where the system does not let it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < count:
+        pytest.skip(f"a process may not open {count} files here, but {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@asynccontextmanager
+async def callers(port: int, count: int) -> AsyncIterator[list[Caller]]:
+    """As many, connected all at once."""
+    loop = asyncio.get_running_loop()
+    made = await asyncio.gather(*(loop.create_connection(Caller, "127.0.0.1", port) for _ in range(count)))
+    try:
+        yield [caller for _, caller in made]
+    finally:
+        for _, caller in made:
+            caller.close()
+
+
+def gateway_of(processes: Processes, limit: str = f"-S -n {USUAL_FILES}") -> Process:
+    """A gateway that is started with this limit of files: that of most systems, which it may raise."""
+    return processes.start("sh", "-c", f"ulimit {limit}; exec {sys.executable} -m crew gateway --port 0")
+
+
+def files_of(process: Process) -> int:
+    """How many it has open."""
+    return sum(1 for _ in Path(f"/proc/{process.pid}/fd").iterdir())
+
+
+def cpu_of(process: Process) -> float:
+    """Seconds of CPU that it has used."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_of(process: Process) -> float:
+    """MiB that it has had at most."""
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
+    assert peak
+    return int(peak[1]) / 1024
+
+
+async def all_of(waiting: Sequence["asyncio.Future[Any]"]) -> list[Any]:
+    """What all of them are answered, within the time that they have."""
+    async with asyncio.timeout(WITHIN):
+        return list(await asyncio.gather(*waiting))
+
+
+@pytest.mark.chaos
+@pytest.mark.gen_test(timeout=60)
+async def test_five_thousand_that_wait_for_one_job_are_woken_by_its_end(processes: Processes) -> None:
+    gateway = gateway_of(processes)
+    port = Web.of(gateway).port
+    with many_files(MANY + SPARE_FILES):
+        async with callers(port, MANY) as waiting, callers(port, 1) as [boss]:
+            job = {"task": "nobody", "wait_for_worker": True}
+            path = f"/jobs/{(await boss.ask('POST', '/jobs/', job))[1]['id']}/"
+            answers = [caller.ask("GET", f"{path}response/") for caller in waiting]
+            await until(lambda: files_of(gateway) > MANY, timeout=10)
+            assert (await boss.ask("GET", "/healthz"))[0] == 200
+
+            assert (await boss.ask("DELETE", path))[0] == 204
+            assert await all_of(answers) == [(200, {})] * MANY
+    assert memory_of(gateway) <= MEMORY
+
+
+@pytest.mark.chaos
+@pytest.mark.gen_test(timeout=90)
+async def test_five_thousand_that_wait_for_a_job_each_are_answered_each_with_its_own(processes: Processes) -> None:
+    processes.python(WORKER).says("serving").stop()  # the task is known from now on
+    gateway = gateway_of(processes)
+    port = Web.of(gateway).port
+    with many_files(MANY + SPARE_FILES):
+        async with callers(port, MANY) as waiting:
+            jobs = [{"task": "echo", "data": number} for number in range(MANY)]
+            submitted = await all_of(
+                [caller.ask("POST", "/jobs/", job) for caller, job in zip(waiting, jobs, strict=True)]
+            )
+            assert {status for status, _ in submitted} == {303}
+            paths = [f"/jobs/{told['id']}/response/" for _, told in submitted]
+            answers = [caller.ask("GET", path) for caller, path in zip(waiting, paths, strict=True)]
+
+            processes.python(WORKER)
+            assert await all_of(answers) == [(200, number) for number in range(MANY)]
+    assert memory_of(gateway) <= MEMORY
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_more_than_a_gateway_may_have_wait_until_others_have_left(processes: Processes) -> None:
+    gateway = gateway_of(processes, f"-n {FEW_FILES}")
+    port = Web.of(gateway).port
+    async with callers(port, FEW_FILES) as waiting:
+        answers = [caller.ask("GET", "/healthz") for caller in waiting]
+        await until(lambda: "new connections wait" in gateway.output, timeout=10)
+        before = cpu_of(gateway)
+        await asyncio.wait(answers, timeout=0.5)
+        assert cpu_of(gateway) - before < 0.2, "it does not try again and again"
+        assert 0 < sum(answer.done() for answer in answers) < FEW_FILES
+
+        for caller, answer in zip(waiting, answers, strict=True):
+            if answer.done():
+                caller.close()
+        assert {status for status, _ in await all_of(answers)} == {200}
+    assert gateway.output.count("new connections wait") == 1
+    assert "Traceback" not in gateway.output

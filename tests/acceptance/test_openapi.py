@@ -1,0 +1,133 @@
+"""Whatever `/openapi.json` allows, and much that it does not: the gateway answers, and nothing makes it fail."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.acceptance.test_jobs_api import ENDS_WITHIN, HERE, Program
+from tests.acceptance.web import Web
+from tests.processes import Processes, running
+
+if TYPE_CHECKING:
+    from schemathesis import Case, Response
+
+    AnyCase = Case[Any]
+
+EXAMPLES = 20  # of each operation, of what fits its description and of what does not
+ASKED_FOR = {"urn:crew:problem:expired", "urn:crew:problem:timeout"}  # by who gives a call a microsecond
+
+bounded = settings(
+    max_examples=EXAMPLES, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A gateway, and jobs in it.
+
+    Attributes:
+        ended: paths of some that have ended.
+        queued: path of one that never does.
+    """
+
+    program: Program
+    ended: list[str]
+    queued: str
+
+    @property
+    def ids(self) -> list[str]:
+        """Of all jobs."""
+        return [id_of(path) for path in (*self.ended, self.queued)]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, vhost_url: Callable[[], str]) -> Iterator[Site]:
+    with running(tmp_path_factory.mktemp("openapi"), {"CREW_AMQP_URL": vhost_url()}) as processes:
+        yield started(processes)
+
+
+def started(processes: Processes) -> Site:
+    worker = processes.python(HERE / "jobs_worker.py")
+    gateway = processes.crew("gateway", "--port", "0")
+    worker.says("serving")
+    program = Program(Web.of(gateway).port)
+    ended = [program.submit({"task": task, "data": "x"}) for task in ("echo", "bytes", "fail")]
+    for path in ended:
+        program.get(f"{path}response/")
+    return Site(program, ended, program.submit({"task": f"nobody.{uuid.uuid4().hex}", "wait_for_worker": True}))
+
+
+def id_of(path: str) -> str:
+    return path.removeprefix("/jobs/").rstrip("/")
+
+
+@pytest.mark.chaos
+def test_whatever_is_described_is_answered_as_it_is_described(site: Site) -> None:
+    answered = ask_all(site, "positive")
+    for label, statuses in answered.items():
+        assert statuses & {200, 204, 303}, f"{label} was never served: {statuses}"
+
+
+@pytest.mark.chaos
+def test_what_is_not_described_is_refused_and_makes_nothing_fail(site: Site) -> None:
+    assert 400 in set().union(*ask_all(site, "negative").values())
+    assert site.program.get("/readyz").status == 200
+
+
+def ask_all(site: Site, mode: str) -> dict[str, set[int]]:
+    """Try every operation; which statuses it has answered with."""
+    import schemathesis  # it takes seconds, in which every other test would wait
+
+    schema = schemathesis.openapi.from_url(f"http://127.0.0.1:{site.program.port}/openapi.json")
+    schema.validate()
+    answered: dict[str, set[int]] = {}
+    for found in schema.get_all_operations():
+        operation: Any = found.ok()  # type: ignore[union-attr]  # what is no operation raises here
+        takes_any = operation.body or any(operation.iter_parameters())
+        if takes_any or mode == "positive":
+            answered[operation.label] = ask(site, operation.as_strategy(schemathesis.GenerationMode(mode)))
+    return answered
+
+
+def ask(site: Site, cases: "st.SearchStrategy[AnyCase]") -> set[int]:
+    from schemathesis.specs.openapi import checks
+
+    conforms = [checks.response_schema_conformance, checks.content_type_conformance, checks.status_code_conformance]
+    statuses: set[int] = set()
+
+    @bounded
+    @given(cases, st.sampled_from([None, *site.ids]))
+    def try_it(case: "AnyCase", id: str | None) -> None:
+        aim(case, id, is_queued=id == id_of(site.queued))
+        response = case.call(timeout=ENDS_WITHIN, allow_redirects=False)
+        statuses.add(response.status_code)
+        assert response.status_code < 500 or is_asked_for(response), (case, response.text)
+        case.validate_response(response, checks=conforms)
+
+    try_it()
+    return statuses
+
+
+def aim(case: "AnyCase", id: str | None, *, is_queued: bool) -> None:
+    """Meet a task and jobs that are there; what would wait for a job without an end waits for a moment."""
+    if id is None:
+        return
+    if "task" in case.path_parameters:
+        case.path_parameters["task"] = "echo"
+    if isinstance(case.body, dict) and "task" in case.body:
+        case.body["task"] = "echo"
+    if "uuid" in case.path_parameters and not (is_queued and case.method == "DELETE"):
+        case.path_parameters["uuid"] = id
+        if is_queued:
+            case.headers["Prefer"] = "wait=0"
+            case.query["wait"] = "0.05"
+
+
+def is_asked_for(response: "Response") -> bool:
+    problem: Any = response.json()
+    return problem["type"] in ASKED_FOR

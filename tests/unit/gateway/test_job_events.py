@@ -1,0 +1,269 @@
+"""`GET /jobs/<uuid>/events` with a real store, and the test as the worker that says what becomes of the job."""
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tornado.httpclient import HTTPResponse
+
+from crew.errors import ConnectionError
+from crew.gateway import job_events
+from crew.jobs import Job, JobStatus, waiters
+from crew.jobs.report import Report
+from crew.protocol.message import Body
+from tests.event_stream import AS_STREAM
+from tests.unit.gateway.desk import desk
+from tests.unit.gateway.site import said
+from tests.waiting import until
+
+NOBODY = "00000000-0000-0000-0000-000000000000"
+
+
+def problem(answer: HTTPResponse) -> tuple[int, str]:
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    document = json.loads(answer.body)
+    assert document["detail"]
+    return answer.code, document["type"].removeprefix("urn:crew:problem:")
+
+
+# --- the stream -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_a_stream_tells_of_the_job_as_it_is_then_of_each_change_and_ends_with_it(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        job = await at.job()
+        stream = await at.stream(job)
+        status, headers = await stream.head()
+        assert (status, headers["content-type"]) == (200, "text/event-stream")
+        assert (headers["cache-control"], headers["x-accel-buffering"]) == ("no-store", "no")
+        assert await stream.event() == ("1", "status", {"status": "queued", "version": 1, "attempts": 0})
+        assert stream.retry == job_events.RETRY
+
+        await at.say(job, JobStatus.STARTED)
+        assert await stream.event() == ("2", "status", {"status": "started", "version": 2, "attempts": 1})
+        await at.progress(job, {"at": "ü\n"})
+        started = {"status": "started", "version": 3, "attempts": 1, "progress": {"at": "ü\n"}}
+        assert await stream.event() == ("3", "progress", started)
+        await at.say(job, JobStatus.SUCCESS, result=Body(b'"secret"', "application/json"))
+        end = {**started, "status": "success", "version": 4, "response": f"/jobs/{job.id}/response/"}
+        assert await stream.event() == ("4", "status", end)
+        assert await stream.event() is None
+        assert at.waiting == 0
+
+
+@pytest.mark.gen_test
+async def test_the_end_of_a_job_without_a_value_says_why(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        job = await at.job()
+        stream = await at.listening(job)
+        await stream.event()
+        assert await at.jobs.cancel(job.id)
+        ((_, _, end),) = await stream.rest()
+        assert end["status"] == "canceled"
+        assert end["error"] == {"type": "Canceled", "message": "somebody cancelled the job", "retryable": False}
+
+
+@pytest.mark.gen_test
+async def test_a_worker_that_is_still_at_it_is_no_event_and_another_attempt_is_one(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        job = await at.job()
+        await at.say(job, JobStatus.STARTED)
+        stream = await at.listening(job)
+        await stream.event()
+        await at.say(job, JobStatus.STARTED)
+        await at.say(job, JobStatus.STARTED, attempt=2)
+        await at.say(job, JobStatus.SUCCESS)
+        told = [(kind, data["status"], data["attempts"]) for _, kind, data in await stream.rest()]
+        assert told == [("progress", "started", 2), ("status", "success", 2)]
+
+
+@pytest.mark.gen_test
+async def test_who_comes_back_is_told_what_is_newer_than_what_was_heard_last(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        job = await at.job()
+        await at.say(job, JobStatus.STARTED)
+        for headers, query in (({"Last-Event-ID": "2"}, ""), ({}, "?after=2"), ({"Last-Event-ID": "2"}, "?after=1")):
+            stream = await at.listening(job, query, {**AS_STREAM, **headers})
+            await until(lambda: at.waiting == 1)
+            stream.leave()
+            await until(lambda: at.waiting == 0)
+        stream = await at.listening(job, headers={**AS_STREAM, "Last-Event-ID": "2"})
+        await at.progress(job, 0.5)
+        assert await stream.event() == (
+            "3",
+            "progress",
+            {"status": "started", "version": 3, "attempts": 1, "progress": 0.5},
+        )
+        stream.leave()
+        behind = await at.listening(job, headers={**AS_STREAM, "Last-Event-ID": "1"})
+        event = await behind.event()
+        assert event is not None
+        assert event[:2] == ("3", "status")
+
+
+@pytest.mark.gen_test
+async def test_who_has_heard_the_end_is_told_to_come_back_no_more(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        job = await at.job()
+        await at.say(job, JobStatus.SUCCESS)
+        (event,) = await (await at.listening(job)).rest()
+        answer = await at.get(job, headers={**AS_STREAM, "Last-Event-ID": event[0]})
+        assert (answer.code, answer.body) == (204, b"")
+
+
+@pytest.mark.gen_test
+async def test_a_stream_in_which_nothing_happens_is_kept_alive_and_ends_when_it_was_asked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_events, "ALIVE_EVERY", 0.02)
+    async with desk(tmp_path) as at:
+        stream = await at.listening(await at.job(), "?wait=0.2")
+        began = time.monotonic()
+        assert len(await stream.rest()) == 1
+        assert 0.1 < time.monotonic() - began < 2
+        assert 3 <= stream.comments <= 11
+
+
+@pytest.mark.gen_test
+async def test_a_client_that_goes_is_not_waited_for_any_longer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with desk(tmp_path) as at:
+        job = await at.job()
+        streams = [await at.listening(job) for _ in range(10)]
+        polls = [await at.stream(job, "?after=1&wait=60", {}) for _ in range(10)]
+        await until(lambda: at.waiting == 20)
+        for stream in streams + polls:
+            stream.leave()
+        await until(lambda: at.waiting == 0)
+        assert not [told for level, told in said(caplog) if level != "INFO"]
+
+
+@pytest.mark.gen_test
+async def test_a_poll_ends_when_the_gateway_is_to_end_and_a_stream_when_it_does(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        job = await at.job()
+        stream = await at.listening(job)
+        await stream.event()
+        poll = asyncio.ensure_future(at.get(job, "?after=1&wait=60"))
+        await until(lambda: at.waiting == 2)
+        at.jobs.leave()
+        assert json.loads((await poll).body)["status"] == "queued"
+        await at.progress(job, 1)
+        assert await stream.event()
+        await at.jobs.close()
+        assert await stream.rest() == []
+
+
+@pytest.mark.gen_test
+async def test_a_stream_outlives_a_store_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_events, "AGAIN_AFTER", 0.01)
+    async with desk(tmp_path) as at:
+        job = await at.job()
+        stream = await at.listening(job)
+        await stream.event()
+        get, asked = at.jobs.store.get, []
+
+        async def away(id: str, **options: Any) -> Job:
+            asked.append(id)
+            raise ConnectionError("the job store is away")
+
+        await until(lambda: at.waiting == 1)
+        monkeypatch.setattr(at.jobs.store, "get", away)
+        await at.say(job, JobStatus.STARTED)
+        await until(lambda: len(asked) > 2)
+        monkeypatch.setattr(at.jobs.store, "get", get)
+        event = await stream.event()
+        assert event is not None
+        assert event[2]["status"] == "started"
+
+
+@pytest.mark.gen_test
+async def test_where_nobody_tells_of_a_change_a_look_now_and_then_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiters, "LOOK_EVERY", 0.02)
+    async with desk(tmp_path) as at:
+        job = await at.job()
+        stream = await at.listening(job)
+        await stream.event()
+        await at.jobs.store.settle([Report(id=job.id, status=None, at=time.time(), progress=b"1")])
+        event = await stream.event()
+        assert event is not None
+        assert event[1:] == ("progress", {"status": "queued", "version": 2, "attempts": 0, "progress": 1})
+
+
+# --- the long poll --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_a_long_poll_is_answered_as_soon_as_there_is_something_newer(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        job = await at.job()
+        queued = {"status": "queued", "version": 1, "attempts": 0}
+        for query in ("?after=0", "?wait=60", "?after=1&wait=0", "?after=1&wait=0.05s"):
+            answer = await at.get(job, query)
+            assert (answer.code, json.loads(answer.body)) == (200, queued), query
+            assert (answer.headers["Content-Type"], answer.headers["Cache-Control"]) == ("application/json", "no-store")
+        poll = asyncio.ensure_future(at.get(job, "?after=1&wait=60"))
+        await until(lambda: at.waiting == 1)
+        await at.progress(job, [1])
+        assert json.loads((await poll).body) == {**queued, "version": 2, "progress": [1]}
+
+
+@pytest.mark.gen_test
+async def test_a_long_poll_for_a_job_that_has_ended_waits_for_nothing(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        job = await at.job()
+        await at.say(job, JobStatus.SUCCESS)
+        for after in (0, 2, 99):
+            answer = await at.get(job, f"?after={after}&wait=60")
+            assert json.loads(answer.body)["status"] == "success"
+
+
+@pytest.mark.gen_test
+async def test_who_asks_for_neither_gets_what_is_accepted(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        job = await at.job()
+        await at.say(job, JobStatus.SUCCESS)
+        stream, poll = "text/event-stream", "application/json"
+        for accept, query, type in (
+            (None, "", stream),
+            ("*/*", "", stream),
+            ("text/html, */*;q=0.8", "", stream),
+            ("application/json", "", poll),
+            ("*/*", "?after=0", poll),
+            ("Text/Event-Stream; q=1", "?after=0", stream),
+        ):
+            answer = await at.get(job, query, {} if accept is None else {"Accept": accept})
+            assert (answer.code, answer.headers["Content-Type"]) == (200, type), (accept, query)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("id", "query", "headers", "told"),
+    [
+        ("none", "", AS_STREAM, (400, "bad-id")),
+        (NOBODY, "", AS_STREAM, (404, "unknown-job")),
+        (NOBODY, "?after=0&wait=1", {}, (404, "unknown-job")),
+        (NOBODY, "?after=0&wait=0", {}, (404, "unknown-job")),
+        (NOBODY, "?after=x", {}, (400, "bad-after")),
+        (NOBODY, "?after=", {}, (400, "bad-after")),
+        (NOBODY, "?after=-1", AS_STREAM, (400, "bad-after")),
+        (NOBODY, "?wait=soon", {}, (400, "bad-wait")),
+        (NOBODY, "?wait=-1", {}, (400, "bad-wait")),
+        (NOBODY, "?wait=1e9", AS_STREAM, (400, "bad-wait")),
+        (NOBODY, "?wait=999d", {}, (400, "bad-wait")),
+        (NOBODY, "", {**AS_STREAM, "Last-Event-ID": "x"}, (400, "bad-last-event-id")),
+        (NOBODY, "", {**AS_STREAM, "Last-Event-ID": "9" * 19}, (400, "bad-last-event-id")),
+    ],
+)
+async def test_what_cannot_be_meant_is_refused(
+    tmp_path: Path, id: str, query: str, headers: dict[str, str], told: tuple[int, str]
+) -> None:
+    async with desk(tmp_path) as at:
+        assert problem(await at.get(id, query, headers)) == told

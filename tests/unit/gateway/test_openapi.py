@@ -1,0 +1,103 @@
+"""`/openapi.json` describes what is served: nothing else, and nothing less."""
+
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tornado.routing import URLSpec
+from tornado.web import RequestHandler
+
+import crew
+from crew import Client
+from crew.gateway import routes
+from crew.gateway.job_request import OF_TASK, OF_URL
+from crew.jobs import JobStatus, JobStore
+from crew.jobs.record import record
+from tests.unit.broker_addresses import nowhere
+from tests.unit.jobs.a_job import a_job, url_of
+
+
+@pytest.fixture(params=["without jobs", "with jobs"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> JobStore | None:
+    return JobStore(url_of(tmp_path)) if request.param == "with jobs" else None
+
+
+@pytest.fixture(params=["", "/a.b/crew"])
+def mounted(request: pytest.FixtureRequest, store: JobStore | None) -> Iterator[list[URLSpec]]:
+    with nowhere() as url:
+        yield routes(Client(url), store, prefix=request.param, max_expiration=7)
+
+
+def test_it_has_the_paths_and_methods_that_are_served(mounted: list[URLSpec]) -> None:
+    described = {
+        (route_of(mounted, path), method.upper())
+        for path, operations in document_of(mounted)["paths"].items()
+        for method in operations
+    }
+    served = {(route, method) for route in reachable(mounted) for method in methods_of(route.handler_class)}
+    assert described == served
+
+
+def test_it_has_a_name_for_each_operation_and_all_that_it_refers_to(mounted: list[URLSpec]) -> None:
+    document = document_of(mounted)
+    assert document["info"]["version"] == crew.__version__
+    names = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
+    assert len(set(names)) == len(names)
+    assert refs_in(document) <= {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+
+
+def test_every_part_of_a_path_is_a_parameter(mounted: list[URLSpec]) -> None:
+    for path, operations in document_of(mounted)["paths"].items():
+        for operation in operations.values():
+            given = {one["name"] for one in operation.get("parameters", ()) if one["in"] == "path"}
+            assert given == set(re.findall(r"\{(\w+)\}", path))
+
+
+def test_it_tells_of_the_limits_of_this_gateway(mounted: list[URLSpec]) -> None:
+    (call,) = (path["post"] for name, path in document_of(mounted)["paths"].items() if name.endswith("/call/{task}"))
+    (expiration,) = (one for one in call["parameters"] if one["name"] == "expiration")
+    assert expiration["schema"]["maximum"] == 7
+
+
+def test_jobs_have_the_members_that_are_taken_and_given(tmp_path: Path) -> None:
+    with nowhere() as url:
+        schemas = document_of(routes(Client(url), JobStore(url_of(tmp_path))))["components"]["schemas"]
+    assert schemas["TaskJob"]["properties"].keys() == OF_TASK
+    assert schemas["UrlJob"]["properties"].keys() == OF_URL
+    assert schemas["Job"]["properties"].keys() == record(a_job()).keys()
+    assert schemas["Job"]["required"] == list(schemas["Job"]["properties"])
+    assert set(schemas["JobStatus"]["enum"]) == set(JobStatus)
+
+
+def document_of(mounted: list[URLSpec]) -> dict[str, Any]:
+    (route,) = (route for route in mounted if route.regex.pattern.endswith(r"/openapi\.json$"))
+    found: dict[str, Any] = json.loads((route.kwargs or {})["document"])
+    return found
+
+
+def reachable(mounted: list[URLSpec]) -> list[URLSpec]:
+    """Those that no route before them hides."""
+    return [next(same) for _, same in itertools.groupby(sorted(mounted, key=pattern_of), key=pattern_of)]
+
+
+def methods_of(handler: type[RequestHandler]) -> list[str]:
+    missing = RequestHandler.post
+    return [name for name in handler.SUPPORTED_METHODS if getattr(handler, name.lower()) is not missing]
+
+
+def pattern_of(route: URLSpec) -> str:
+    return route.regex.pattern
+
+
+def route_of(mounted: list[URLSpec], path: str) -> URLSpec:
+    """The one that serves what is described."""
+    return next(route for route in mounted if route.regex.match(re.sub(r"\{\w+\}", "x", path)))
+
+
+def refs_in(document: Any) -> set[str]:
+    found = re.findall(r'"\$ref": "([^"]+)"', json.dumps(document))
+    return set(found)

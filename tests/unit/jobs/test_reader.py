@@ -1,0 +1,100 @@
+"""Who asks while others are answered is answered with the next, and hears nothing that is older than his question."""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from crew.errors import ConnectionError
+from crew.jobs.database import Database
+from crew.jobs.job import Job
+from crew.jobs.reader import MAX_BATCH, Reader
+from tests.unit.jobs.a_job import url_of
+from tests.waiting import until
+
+
+class Shelf:
+    """Jobs that may change while they are read, and how they were asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.database = Database(url_of(folder))
+        self.reader = Reader(self.database, self.look)
+        self.jobs = {name: Job(id=name, task="t", created=0.0) for name in ("a", "b", "c")}
+        self.batches: list[set[str]] = []
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.is_away = False
+
+    async def __aenter__(self) -> "Shelf":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.may_answer.set()
+        await self.reader.drain()
+        await self.database.close()
+
+    async def look(self, connection: AsyncConnection, ids: Collection[str]) -> Sequence[Job]:
+        self.batches.append(set(ids))
+        found = [job for id, job in self.jobs.items() if id in ids]
+        await self.may_answer.wait()
+        if self.is_away:
+            raise OSError("the store is away")
+        return found
+
+
+@pytest.mark.gen_test
+async def test_each_gets_what_he_asked_for_or_nothing(tmp_path: Path) -> None:
+    async with Shelf(tmp_path) as shelf:
+        asked = [shelf.reader.get(id) for id in ("a", "b", "nobody", "a")]
+        assert [job and job.id for job in await asyncio.gather(*asked)] == ["a", "b", None, "a"]
+        assert shelf.batches == [{"a", "b", "nobody"}]
+
+
+@pytest.mark.gen_test
+async def test_who_asks_during_a_look_gets_what_is_there_after_his_question(tmp_path: Path) -> None:
+    async with Shelf(tmp_path) as shelf:
+        shelf.may_answer.clear()
+        early = asyncio.ensure_future(shelf.reader.get("a"))
+        await until(lambda: shelf.batches)
+        shelf.jobs["a"] = msgspec.structs.replace(shelf.jobs["a"], version=2)
+        late = [asyncio.ensure_future(shelf.reader.get("a")) for _ in range(3)]
+        shelf.may_answer.set()
+        versions = [job.version for job in await asyncio.gather(early, *late) if job is not None]
+        assert versions == [1, 2, 2, 2]
+        assert shelf.batches == [{"a"}, {"a"}]
+
+
+@pytest.mark.gen_test
+async def test_no_look_is_for_more_than_a_batch(tmp_path: Path) -> None:
+    async with Shelf(tmp_path) as shelf:
+        await asyncio.gather(*(shelf.reader.get(str(n)) for n in range(2 * MAX_BATCH + 1)))
+        assert [len(batch) for batch in shelf.batches] == [MAX_BATCH, MAX_BATCH, 1]
+
+
+@pytest.mark.gen_test
+async def test_each_who_asks_a_store_that_is_away_hears_so_and_who_asks_later_is_answered(
+    tmp_path: Path,
+) -> None:
+    async with Shelf(tmp_path) as shelf:
+        shelf.is_away = True
+        errors = await asyncio.gather(*(shelf.reader.get(id) for id in "abc"), return_exceptions=True)
+        assert [isinstance(error, ConnectionError) for error in errors] == [True] * 3
+        assert len(set(map(id, errors))) == 3
+        shelf.is_away = False
+        assert await shelf.reader.get("a") == shelf.jobs["a"]
+
+
+@pytest.mark.gen_test
+async def test_who_has_left_stops_no_other(tmp_path: Path) -> None:
+    async with Shelf(tmp_path) as shelf:
+        shelf.may_answer.clear()
+        gone, stays = (asyncio.ensure_future(shelf.reader.get("a")) for _ in range(2))
+        await until(lambda: shelf.batches)
+        gone.cancel()
+        shelf.may_answer.set()
+        assert await stays == shelf.jobs["a"]
+        await asyncio.wait([gone])
+        assert gone.cancelled()
