@@ -111,12 +111,15 @@ class JobService:
         self._caretaker.hurry()
 
     async def _open(self) -> None:
+        told = ""
         while True:
             try:
                 await self.store.open()
                 break
             except errors.CrewError as error:
-                logger.error("%s", error)
+                if str(error) != told:  # once, however long it is away
+                    logger.error("%s", error)
+                told = str(error)
                 await asyncio.sleep(STORE_AGAIN_AFTER)
         self._client.subscribe(self.store.queue, self._on_told)
         self._link.remember(self._inbox.consumer, *topology.jobs_queue(self.store.id))
