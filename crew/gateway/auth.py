@@ -6,9 +6,10 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from tornado.httputil import HTTPServerRequest
-from tornado.web import Application, stream_request_body
+from tornado.web import Application
 
 from crew.errors import SettingsError
+from crew.gateway.body import NoBodyMixin
 from crew.gateway.problem_mixin import ProblemMixin
 from crew.gateway.problems import Refused
 
@@ -55,9 +56,8 @@ class GuardedApplication(Application):
         return None
 
 
-@stream_request_body
-class RefusedHandler(ProblemMixin):
-    """Answers before the body is there, which is dropped."""
+class RefusedHandler(NoBodyMixin, ProblemMixin):
+    """Answers before the body is there."""
 
     def initialize(self, *, refused: Refused) -> None:
         """Take why."""
@@ -66,9 +66,6 @@ class RefusedHandler(ProblemMixin):
     def prepare(self) -> None:
         """Refuse."""
         raise self._refused
-
-    def data_received(self, chunk: bytes) -> None:
-        """Drop it."""
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """As ever, with the challenge."""

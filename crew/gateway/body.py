@@ -1,6 +1,6 @@
-"""The body of a request, taken within its bound while it arrives."""
+"""The body of a request, taken within its bound while it arrives, or dropped."""
 
-from tornado.web import RequestHandler
+from tornado.web import RequestHandler, stream_request_body
 
 from crew.gateway.problems import Refused
 
@@ -39,3 +39,11 @@ class BodyMixin(RequestHandler):
             raise Refused(415, told, name="unsupported-encoding")
         data, self._received = bytes(self._received), bytearray()
         return data
+
+
+@stream_request_body
+class NoBodyMixin(RequestHandler):
+    """For handlers that want no body: Tornado would keep 100 MB of it, for anybody who sends them."""
+
+    def data_received(self, chunk: bytes) -> None:
+        """Drop it."""

@@ -8,6 +8,7 @@ from crew.errors import Canceled
 from crew.gateway import prefer
 from crew.gateway.abandon import WHY, AbandonMixin
 from crew.gateway.answers import AnswerMixin
+from crew.gateway.body import NoBodyMixin
 from crew.gateway.prefer import Preferences
 from crew.gateway.problem_mixin import ProblemMixin
 from crew.gateway.problems import NotReady, Refused
@@ -68,7 +69,7 @@ class WaitMixin(AbandonMixin, ProblemMixin):
             self._patience = None
 
 
-class JobHandlerBase(AnswerMixin, WaitMixin):
+class JobHandlerBase(NoBodyMixin, AnswerMixin, WaitMixin):
     """A handler below `<prefix>/jobs/`.
 
     Args:

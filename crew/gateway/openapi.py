@@ -6,6 +6,7 @@ import msgspec
 
 import crew
 from crew.gateway.answers import AnswerMixin
+from crew.gateway.body import NoBodyMixin
 from crew.gateway.call_api import SERIALIZERS
 from crew.gateway.openapi_words import ANYTHING, PREFER, TASK, Words, answer, json, operation, parameter
 from crew.gateway.problem_mixin import ProblemMixin
@@ -17,7 +18,7 @@ VERSION: Final = "3.1.1"
 SECURITY: Final = {"token": {"type": "http", "scheme": "bearer", "description": "Where the gateway has a token."}}
 
 
-class OpenApiHandler(AnswerMixin, ProblemMixin):
+class OpenApiHandler(NoBodyMixin, AnswerMixin, ProblemMixin):
     """Answers with a document.
 
     Args:

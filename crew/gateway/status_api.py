@@ -4,6 +4,7 @@ from typing import Any
 
 from crew.client import Client
 from crew.errors import ConnectionError
+from crew.gateway.body import NoBodyMixin
 from crew.gateway.problem_mixin import ProblemMixin
 from crew.gateway.problems import NotReady
 
@@ -26,7 +27,7 @@ class StatusHandler(ProblemMixin):
         """No line in the access log."""
 
 
-class HealthHandler(StatusHandler):
+class HealthHandler(NoBodyMixin, StatusHandler):
     """200 where the process is alive, whatever becomes of the broker: who starts it again mends no broker."""
 
     def get(self) -> None:
@@ -34,7 +35,7 @@ class HealthHandler(StatusHandler):
         self.write({"status": "alive"})
 
 
-class ReadyHandler(StatusHandler):
+class ReadyHandler(NoBodyMixin, StatusHandler):
     """200 where a call would be on its way at once, else 503, and a problem document says why not.
 
     Args:

@@ -131,6 +131,11 @@ def test_a_job_is_submitted_looked_at_and_its_value_waited_for(program: Program)
     assert program.get(f"{path}response").json == {"a": [1, "ü"]}
 
 
+def test_where_nothing_is_a_problem_document_says_so(program: Program) -> None:
+    assert program.get("/nowhere").problem == (404, "unknown-path")
+    assert program.ask("POST", "/nowhere", {"a": 1}).problem == (404, "unknown-path")
+
+
 def test_bytes_are_answered_as_bytes(program: Program) -> None:
     response = program.get(program.submit({"task": "bytes"}) + "response/")
 

@@ -1,12 +1,14 @@
 """How crew's routes are mounted."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from crew import Client
 from crew.gateway import CallHandler, routes
+from crew.jobs import JobStore
 from tests.unit.broker_addresses import nowhere
 
 
@@ -44,3 +46,8 @@ def test_they_stand_below_their_prefix_as_it_is_written(client: Client, prefix: 
 def test_a_limit_that_cannot_be_one_is_named(client: Client, argument: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         routes(client, **argument)
+
+
+def test_no_handler_has_a_body_kept_that_nobody_has_bounded(client: Client, tmp_path: Path) -> None:
+    for route in routes(client, JobStore(f"sqlite:///{tmp_path}/jobs.db")):
+        assert getattr(route.handler_class, "_stream_request_body", False), route  # what `stream_request_body` sets
