@@ -12,7 +12,7 @@ from crew.cli.duration import Duration
 from crew.cli.exit_status import reported
 from crew.cli.payload import write_line
 from crew.errors import CrewError
-from crew.protocol import topology
+from crew.protocol import deadline, topology
 
 try:
     from crew.cli.job_store import pages, with_service, with_store
@@ -38,6 +38,13 @@ def _checked(_context: click.Context, _parameter: click.Parameter, given: Any) -
 def _checked_task(_context: click.Context, _parameter: click.Parameter, given: str | None) -> str | None:
     try:
         return None if given is None else topology.check_name("it", given)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _checked_wait(_context: click.Context, _parameter: click.Parameter, given: float | None) -> float | None:
+    try:
+        return None if given is None else deadline.check_duration("it", given)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
 
@@ -112,7 +119,12 @@ def show_job(*, id: str, is_json: bool, database: str | None) -> None:
 
 @command.command("wait")
 @_id_argument
-@click.option("--timeout", type=Duration(), help="seconds to wait at most, or 15m, 2h; default: as long as it takes")
+@click.option(
+    "--timeout",
+    type=Duration(),
+    callback=_checked_wait,
+    help="seconds to wait at most, or 15m, 2h; default: as long as it takes",
+)
 @_database_option
 @url_option
 def wait_for_job(*, id: str, timeout: float | None, database: str | None, url: str | None) -> None:

@@ -187,6 +187,8 @@ NOBODY = str(uuid.UUID(int=1))
         (("wait", NOBODY), 7, f"crew: there is no job {NOBODY}"),
         (("cancel", NOBODY), 7, f"crew: there is no job {NOBODY}"),
         (("retry", NOBODY), 7, f"crew: there is no job {NOBODY}"),
+        (("wait", NOBODY, "--timeout", "0"), 2, "it must be greater than 0"),
+        (("wait", NOBODY, "--timeout", "9999d"), 2, "it must be greater than 0 and at most"),
         (("show", "seven"), 2, "the id of a job is a uuid, not 'seven'"),
         (("cancel", "seven"), 2, "the id of a job is a uuid, not 'seven'"),
         (("list", "--status", "done"), 2, "'done' is not one of"),
