@@ -222,6 +222,8 @@ class JobService:
         """Whether a job that somebody else has submitted is accepted; where it is refused, its record goes again."""
         while _is_being_submitted(job):
             await asyncio.sleep(LOOK_AGAIN)
+            if self.is_closed:
+                raise errors.ConnectionError("the client was closed")
             try:
                 job = await self.store.get(job.id, with_bodies=False)
             except errors.UnknownJob:
