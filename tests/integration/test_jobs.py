@@ -67,7 +67,8 @@ async def test_what_becomes_of_a_job_is_told_while_it_does(gateway: MAKE, shared
     async with gateway() as client:
         handle = await client.submit(prefix + "sleep", 0.5)
         told = [job async for job in handle.events()]
-        assert [job.status for job in told] == [JobStatus.QUEUED, JobStatus.STARTED, JobStatus.SUCCESS]
+        assert [job.status for job in told if job.started] == [JobStatus.STARTED, JobStatus.SUCCESS]
+        assert told[0].status in (JobStatus.QUEUED, JobStatus.STARTED)  # a worker may be faster than who asks
         assert [job.status async for job in handle.events()] == [JobStatus.SUCCESS]
 
 
