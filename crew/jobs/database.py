@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DisconnectionError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DisconnectionError, NoSuchModuleError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from crew.errors import SettingsError
@@ -71,6 +71,10 @@ class Database:
         """
         async with self._opening:
             if self._engine is None:
+                if self.is_sqlite:
+                    _make_folder(self._url)
+                    with self._translated(is_opening=True):
+                        await asyncio.to_thread(_look_into, str(self._url.database))
                 engine = self._make_engine()
                 try:
                     with self._translated(is_opening=True):
@@ -113,7 +117,6 @@ class Database:
         options: dict[str, Any] = {"pool_size": 1 + READERS, "max_overflow": 0}
         driver = DRIVERS[self._url.drivername]
         if self.is_sqlite:
-            _make_folder(self._url)
             engine = create_async_engine(
                 self._url.set(drivername=driver), connect_args={"timeout": BUSY, "isolation_level": None}, **options
             )
@@ -160,6 +163,24 @@ def _parse(url: str) -> URL:
 def _make_folder(url: URL) -> None:
     with contextlib.suppress(OSError):  # then connecting says what is wrong
         Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _look_into(file: str) -> None:
+    """Raise what is wrong with a file that cannot be opened, or is no database.
+
+    The driver's own thread would do so, too, and end with a traceback where the loop has ended before it.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(file, timeout=0)) as connection:
+            connection.execute("PRAGMA schema_version")
+    except sqlite3.Error as error:
+        if _is_lasting(error):
+            raise OperationalError(None, None, error) from None
+
+
+def _is_lasting(error: sqlite3.Error) -> bool:
+    """Whether it is not only busy: then whoever uses it waits."""
+    return error.sqlite_errorcode not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:

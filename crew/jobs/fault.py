@@ -7,7 +7,10 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, Timeout
 from crew.errors import ConnectionError, CrewError, SettingsError
 
 # What SQLite says of a file that no second attempt opens, and PostgreSQL of a login or a database that there is not.
-_UNUSABLE_FILE: Final = ("not a database", "malformed", "readonly", "unsupported file format")
+_UNUSABLE_FILE: Final = ("not a database", "malformed", "readonly", "unsupported file format", "unable to open")
+_UNOPENED: Final = {
+    "unable to open database file": "it has to be a file in a folder that exists, both of them writable"
+}
 _UNUSABLE_STATES: Final = ("28", "3D", "42501", "42704", "0A")
 # Connection, resources, shutdown or start, a server that only reads: https://www.postgresql.org/docs/current/errcodes-appendix.html
 _AWAY_STATES: Final = ("08", "25006", "53", "57", "58")
@@ -29,6 +32,7 @@ def of_error(error: Exception, store: str, *, is_opening: bool) -> CrewError:
     cause = error.orig if isinstance(error, DBAPIError) else error
     told = str(cause).strip().partition("\n")[0] or type(cause).__name__
     kind = _kind(error, getattr(cause, "sqlstate", None) or "", told)
+    told = _UNOPENED.get(told, told)
     if kind is SettingsError and not is_opening:
         kind = ConnectionError
     verb = "cannot be used" if issubclass(kind, ConnectionError | SettingsError) else "refuses this"

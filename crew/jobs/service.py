@@ -111,12 +111,15 @@ class JobService:
         self._caretaker.hurry()
 
     async def _open(self) -> None:
+        told = ""
         while True:
             try:
                 await self.store.open()
                 break
             except errors.CrewError as error:
-                logger.error("%s", error)
+                if str(error) != told:  # once, however long it is away
+                    logger.error("%s", error)
+                told = str(error)
                 await asyncio.sleep(STORE_AGAIN_AFTER)
         self._client.subscribe(self.store.queue, self._on_told)
         self._link.remember(self._inbox.consumer, *topology.jobs_queue(self.store.id))
@@ -273,6 +276,7 @@ class JobService:
 
     def _on_deaf(self) -> None:
         self._listening_since = None
+        self._inbox.on_lost()
 
     def _has_listened(self) -> float:
         return 0.0 if self._listening_since is None else time.monotonic() - self._listening_since

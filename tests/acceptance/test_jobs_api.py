@@ -423,6 +423,11 @@ def start_gateway(processes: Processes, tmp_path: Path) -> Callable[..., Process
         (["--host", "0.0.0.0"], {}, "--host 0.0.0.0 lets other machines in"),
         ([], {"CREW_GATEWAY_TOKEN": "short"}, "CREW_GATEWAY_TOKEN must have 16 or more ASCII characters"),
         (["--allow-host", "a b"], {}, "'a b' names no host"),
+        (
+            ["--database", "sqlite:////dev/null/x.db"],
+            {},
+            "the job store sqlite:////dev/null/x.db cannot be used: it has to",
+        ),
         (["--database", "mysql://x/y"], {}, "the job store is a sqlite:// or a postgresql:// database, not mysql://"),
     ],
 )

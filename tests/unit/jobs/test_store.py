@@ -334,12 +334,21 @@ async def test_tables_of_a_newer_crew_are_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_store_whose_folder_cannot_be_made_is_away(tmp_path: Path) -> None:
+async def test_a_store_whose_folder_cannot_be_made_says_what_it_needs(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     store = JobStore(f"sqlite:///{tmp_path}/file/jobs.db")
-    with pytest.raises(ConnectionError, match=r"cannot be used: unable to open database file$"):
+    with pytest.raises(SettingsError, match=r"cannot be used: it has to be a file in a folder that exists, both of"):
         await store.get("17")
-    await driver_is_gone()
+
+
+@pytest.mark.parametrize("file", [".", "notes.txt"])
+def test_a_loop_that_ends_with_the_first_error_of_a_store_leaves_no_thread_to_fail(tmp_path: Path, file: str) -> None:
+    """The driver's threads would fail where they cannot tell the loop any more, and print a traceback."""
+    (tmp_path / "notes.txt").write_text("dear diary")
+    for _ in range(20):
+        with pytest.raises(SettingsError):
+            asyncio.run(JobStore(f"sqlite:///{tmp_path}/{file}").open())
+    assert not [thread.name for thread in threading.enumerate() if "connection_worker" in thread.name]
 
 
 @pytest.mark.gen_test
