@@ -71,6 +71,7 @@ async def measure(ways: Sequence[Way], rounds: int, *, seconds: float, in_flight
 async def one_turn(way: Way, seconds: float, in_flight: int) -> Turn:
     """As many jobs as it can, then some that are waited for."""
     submits: list[float] = []
+    await way.response(await way.submit(EMPTY))  # the first one waits for connections
     cpu, start = way.cpu(), time.perf_counter()
     await _submit(way, in_flight, start + seconds, submits)
     await _until_all_ended(way)

@@ -1,5 +1,6 @@
 """`Client.submit`: a call that outlives the request. What makes jobs of calls is `crew.jobs`, which stands above."""
 
+from collections.abc import AsyncIterator
 from typing import Any, Protocol, TypedDict, Unpack
 
 from crew.errors import SettingsError
@@ -34,6 +35,9 @@ class Handle(Protocol):
 
     async def result(self, wait: float | str | None = None) -> Any:
         """The value of its task, once it has ended."""
+
+    def events(self) -> AsyncIterator[Any]:
+        """Its record, whenever it has changed."""
 
     async def cancel(self) -> bool:
         """Give it up."""

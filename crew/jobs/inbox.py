@@ -44,10 +44,15 @@ class Inbox:
         self._on_settled = on_settled
         self._on_briefing = on_briefing
         self._heard: list[_Heard] = []
+        self._batch: list[_Heard] = []  # on its way into the store
         self._task: asyncio.Task[None] | None = None
 
+    def __len__(self) -> int:
+        """Messages that are not committed."""
+        return len(self._batch) + len(self._heard)
+
     def __repr__(self) -> str:
-        return f"<Inbox: {len(self._heard)} not committed>"
+        return f"<Inbox: {len(self)} not committed>"
 
     @property
     def consumer(self) -> Consumer:
@@ -77,24 +82,32 @@ class Inbox:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._commit(), name="job inbox")
 
+    def on_lost(self) -> None:
+        """The connection is lost: the broker delivers again what was not acknowledged over it."""
+        self._heard = [one for one in self._heard if one[0].is_ours]
+
     async def _commit(self) -> None:
         try:
             while self._heard:
-                batch, self._heard = self._heard, []
-                await self._settle(batch)
+                self._batch, self._heard = self._heard, []
+                await self._settle()
         finally:
+            self._batch = []
             self._task = None
 
-    async def _settle(self, batch: Sequence[_Heard]) -> None:
-        """Until it is committed: what the broker delivers again meanwhile changes nothing."""
-        while True:
+    async def _settle(self) -> None:
+        """Until it is committed, or is to come again: what comes a second time changes nothing."""
+        while self._batch:
             try:
-                settled = await self._written([one for _, one in batch])
+                settled = await self._written([one for _, one in self._batch])
                 break
             except ConnectionError as error:
-                logger.warning("%d reports of jobs wait for the store: %s", len(batch), error)
+                logger.warning("%d reports of jobs wait for the store: %s", len(self._batch), error)
                 await asyncio.sleep(AGAIN_AFTER)
-        for delivery, _ in batch:
+                self._batch = [one for one in self._batch if one[0].is_ours]
+        else:
+            return
+        for delivery, _ in self._batch:
             delivery.ack()
         self._on_settled(settled)
 

@@ -10,6 +10,9 @@ from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Headers, Outcome, Reply, Run
 from crew.protocol.properties import DeadLetter
 
+# What was given up in a queue is kept for so long at least, unless its message is heard to have left it: a worker that
+# comes to that queue is told not to start it, and of a job without a record nobody can tell.
+KEPT_IN_QUEUE: Final = 7 * 86_400.0  # seconds
 MAX_PROGRESS: Final = 64 * 1024  # bytes
 
 
@@ -111,6 +114,7 @@ def _with_the_rest(job: Job, report: Report) -> Job | None:
     return msgspec.structs.replace(
         job,
         is_given_up=False,
+        purge_at=(job.ended or report.at) + _ttl(job, job.status),
         started=job.started or (run.started if run else None),
         host=job.host or (run.host if run else None),
         version=job.version + 1,
@@ -139,7 +143,7 @@ def _started(job: Job, report: Report) -> Job:
 
 def _ended(job: Job, report: Report, status: JobStatus) -> Job:
     run = report.run
-    kept = job.result_ttl if status is JobStatus.SUCCESS else job.failure_ttl
+    kept = max(_ttl(job, status), KEPT_IN_QUEUE if report.may_be_queued else 0.0)
     at = run.ended if run is not None and run.ended is not None else report.at
     started = job.started or (run.started if run else None)
     return msgspec.structs.replace(
@@ -163,6 +167,10 @@ def _ended(job: Job, report: Report, status: JobStatus) -> Job:
 def _enqueued(job: Job, started: float) -> float:
     """When it was published: where its worker is heard before the broker's confirm, it was by the time it began."""
     return job.enqueued or max(job.created, started)
+
+
+def _ttl(job: Job, status: JobStatus) -> float:
+    return job.result_ttl if status is JobStatus.SUCCESS else job.failure_ttl
 
 
 def _as_http(job: Job, report: Report) -> JobStatus:

@@ -276,6 +276,7 @@ class JobService:
 
     def _on_deaf(self) -> None:
         self._listening_since = None
+        self._inbox.on_lost()
 
     def _has_listened(self) -> float:
         return 0.0 if self._listening_since is None else time.monotonic() - self._listening_since

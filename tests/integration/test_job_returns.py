@@ -1,5 +1,6 @@
 """A gateway that was away hears first what was said meanwhile; only then it ends jobs of which it knows nothing."""
 
+import asyncio
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -8,13 +9,24 @@ from pathlib import Path
 import pytest
 
 from crew import Client, ConnectionError
-from crew.jobs import JobStatus, JobStore, caretaker
+from crew.amqp import Link
+from crew.jobs import JobStatus, JobStore, caretaker, inbox
 from crew.jobs.caretaker import SILENCE, Caretaker
+from crew.jobs.job import Job
 from crew.jobs.report import Report
+from crew.jobs.settlement import Settled
 from crew.protocol import codec, properties, topology
 from crew.protocol.message import Outcome, Reply, Run
 from tests.integration import stores
+from tests.proxy import Proxy
 from tests.waiting import until
+
+
+async def say_done(link: Link, queue: str, job: Job) -> None:
+    """As a worker that ran it in time."""
+    run = Run(host="host:7", started=job.created, ended=job.created)
+    reply = Reply(id=job.id, outcome=Outcome.RETURNED, body=codec.encode("done"), persistent=True, run=run)
+    await link.publish("", queue, properties.of_reply(reply), reply.body.data, mandatory=True)
 
 
 @pytest.mark.gen_test(timeout=30)
@@ -30,14 +42,7 @@ async def test_a_job_that_was_done_in_time_while_no_gateway_was_up_has_not_expir
         link = worker.links.publishing
         await link.declare_once(*topology.jobs_queue(store.id))
         for job in jobs:
-            reply = Reply(
-                id=job.id,
-                outcome=Outcome.RETURNED,
-                body=codec.encode("done"),
-                persistent=True,
-                run=Run(host="host:7", started=now - 8, ended=now - 7),
-            )
-            await link.publish("", store.queue, properties.of_reply(reply), reply.body.data, mandatory=True)
+            await say_done(link, store.queue, job)
     async with Client(broker_url, store=JobStore(url)) as client:
         ended = [await client.jobs.wait(job.id, 10) for job in jobs]
         assert {job.status for job in ended} == {JobStatus.SUCCESS}
@@ -110,3 +115,36 @@ async def test_a_job_is_not_given_up_as_silent_by_a_gateway_that_could_not_hear_
         await watched.looks_again()
         await watched.caretaker.stop()
         assert watched.ended == []
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_what_the_broker_delivers_again_while_the_store_is_away_is_held_once(
+    broker_url: str, proxied: Callable[[str], Proxy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred messages of up to 16 MiB are held; a hundred more with each connection would be the end."""
+    proxy, url = proxied(broker_url), f"sqlite:///{tmp_path}/jobs.db"
+    is_away, store = True, JobStore(url)
+    settle = store.settle
+
+    async def settled(reports: Sequence[Report]) -> list[Settled]:
+        if is_away:
+            raise ConnectionError("the job store is away")
+        return await settle(reports)
+
+    monkeypatch.setattr(store, "settle", settled)
+    monkeypatch.setattr(inbox, "AGAIN_AFTER", 0.05)
+    async with Client(proxy.url, store=store) as client:
+        await client.jobs.ready()
+        link, heard = client.jobs._link, client.jobs._inbox
+        await link.ready()
+        jobs = [await stores.added(store, id=str(uuid.uuid4()), created=time.time()) for _ in range(5)]
+        for job in jobs:
+            await say_done(client.links.publishing, store.queue, job)
+        await until(lambda: len(heard) == len(jobs))
+        proxy.cut()
+        await until(lambda: not link.is_ready)
+        await link.ready()
+        await asyncio.sleep(0.2)  # all of them are here again, long since
+        await until(lambda: len(heard) == len(jobs))
+        is_away = False
+        assert {(await client.jobs.wait(job.id, 10)).status for job in jobs} == {JobStatus.SUCCESS}

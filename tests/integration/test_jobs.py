@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from crew import Client, ExpirationError, UnknownTask, errors
+from crew.errors import UnknownJob
 from crew.jobs import JobStatus, JobStore
 from crew.jobs.publisher import RETRY_UNKNOWN
 from crew.protocol import codec
@@ -152,14 +153,20 @@ async def test_a_job_that_was_given_up_or_expired_in_the_queue_is_never_started(
     async with gateway() as client:
         canceled = await client.submit(prefix + "note", {"name": "canceled"})
         expired = await client.submit(prefix + "note", {"name": "expired"}, expiration=0.2)
+        soon_gone = await client.submit(prefix + "note", {"name": "gone"}, failure_ttl=0.1)
         kept = await client.submit(prefix + "note", {"name": "kept"})
         assert await canceled.cancel()
+        assert await soon_gone.cancel()
         with pytest.raises(ExpirationError):
             await expired.result(wait=SOON)
         worker = await asyncio.to_thread(start_worker)
         assert (await kept.result(wait=SOON))["name"] == "kept"
         assert worker.output.count("STARTED") == 1, worker.output
         assert (await canceled.status(), await expired.status()) == (JobStatus.CANCELED, JobStatus.EXPIRED)
+        with pytest.raises(UnknownJob):  # as soon as its message has left the queue
+            async with asyncio.timeout(SOON):
+                while await soon_gone.status():
+                    await asyncio.sleep(0.05)
 
 
 @pytest.mark.gen_test(timeout=30)
