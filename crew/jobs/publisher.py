@@ -170,5 +170,5 @@ class Publisher:
                 return await self._store.mark_enqueued(job.id, published)
             except CrewError:
                 if self._is_closing or time.time() > published + LEASE:
-                    return
+                    return None
             await asyncio.sleep(MARK_AGAIN_AFTER)
