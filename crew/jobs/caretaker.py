@@ -26,7 +26,7 @@ ENDED: Final = 500  # jobs that are ended at a time
 # gateway was up, so that one has to listen for as long before it gives a job up.
 SILENCE: Final = 300.0  # seconds
 # What was started or done in time may wait in the queue, too: a gateway that has just come reads that first.
-HEARD_FIRST: Final = 3.0  # seconds
+HEARD_FIRST: Final = 2.0  # seconds
 # Between two looks at the clock: this process was stopped, its host slept, or its clock was set. What was heard since
 # then is in the queue yet, and what was heard before is older than it seems.
 HOLE: Final = 10.0  # seconds
