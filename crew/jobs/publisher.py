@@ -21,7 +21,7 @@ RETRY_UNKNOWN: Final = 5.0  # seconds until a job without a worker is tried agai
 PATIENCE: Final = 2.0  # seconds that a submit waits for a broker that is away; then it is recorded, and that is enough
 AGAIN_AFTER: Final = 0.1  # seconds: a quorum queue refuses until it has elected its leader
 ELECTION: Final = 5.0  # seconds that this may take
-CONFIRMED_WITHIN: Final = 6.0  # seconds that a submit waits for the broker's word: longer than an election, and within its lease
+CONFIRMED_WITHIN: Final = 6.0  # seconds that a submit waits for the broker: longer than an election, within its lease
 MARK_AGAIN_AFTER: Final = 0.5  # seconds until a store that is away is tried again
 
 T = TypeVar("T")
