@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import pytest
+from playwright.sync_api import Page
 
 from tests.acceptance.test_jobs_api import ENDS_WITHIN, HERE, Program
 from tests.acceptance.web import Web
@@ -17,6 +18,13 @@ from tests.processes import Process, Processes
 STOPS_WITHIN = 3.0  # seconds, on a busy machine: many fewer than those that requests have to finish
 
 Event = tuple[str, str, Any]
+
+LISTEN = """path => new Promise(resolve => {
+    const told = [], source = new EventSource(path);
+    for (const kind of ["status", "progress"])
+        source.addEventListener(kind, event => told.push({kind, status: JSON.parse(event.data).status}));
+    source.onerror = () => { if (source.readyState === EventSource.CLOSED) resolve(told); };
+})"""
 
 
 @pytest.fixture
@@ -101,3 +109,20 @@ def test_a_stream_ends_at_once_with_its_gateway_and_goes_on_at_another(gateways:
     ((_, _, end),) = again.until("canceled")
     assert end["error"]["type"] == "Canceled"
     assert again.event() is None
+
+
+@pytest.mark.chaos
+def test_a_browser_hears_each_event_once_and_comes_back_until_there_is_nothing_more(
+    processes: Processes, page: Page
+) -> None:
+    worker = processes.python(HERE / "jobs_worker.py")
+    gateway = processes.crew("gateway", "--port", "0")
+    worker.says("serving")
+    web = Web.of(gateway)
+    path = Program(web.port).submit({"task": "count", "data": 2})
+
+    page.goto(f"{web.address}/healthz")
+    told = page.evaluate(LISTEN, f"{path}events")
+    assert told[-1] == {"kind": "status", "status": "success"}
+    assert told.count(told[-1]) == 1
+    assert told.count({"kind": "progress", "status": "started"}) >= 1
