@@ -106,9 +106,13 @@ class Caretaker:
     async def _publish(self) -> None:
         """Publish what no broker has, as long as there is any and it is taken."""
         while self._publisher.can_publish:
-            now = time.time()
-            claimed = await self._store.claim(now, until=now + LEASE, most=CLAIMED)
-            published = [await self._publish_one(job) for job in claimed]
+            until = time.time() + LEASE
+            claimed = await self._store.claim(time.time(), until=until, most=CLAIMED)
+            published = []
+            for job in claimed:
+                if not self._publisher.can_publish or time.time() >= until:
+                    return  # in time somebody claims what is left
+                published.append(await self._publish_one(job))
             if len(claimed) < CLAIMED or not all(published):
                 return
 
