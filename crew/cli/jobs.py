@@ -12,6 +12,7 @@ from crew.cli.duration import Duration
 from crew.cli.exit_status import reported
 from crew.cli.payload import write_line
 from crew.errors import CrewError
+from crew.protocol import topology
 
 try:
     from crew.cli.job_store import pages, with_service, with_store
@@ -34,10 +35,17 @@ def _checked(_context: click.Context, _parameter: click.Parameter, given: Any) -
         raise click.BadParameter(str(error)) from None
 
 
+def _checked_task(_context: click.Context, _parameter: click.Parameter, given: str | None) -> str | None:
+    try:
+        return None if given is None else topology.check_name("it", given)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 _id_argument: Final = click.argument("id", callback=_checked)
 _ids_argument: Final = click.argument("ids", metavar="ID...", nargs=-1, required=True, callback=_checked)
 _json_option: Final = click.option("--json", "is_json", is_flag=True, help="a line of JSON each")
-_task_option: Final = click.option("--task", metavar="NAME", help="those of one task")
+_task_option: Final = click.option("--task", metavar="NAME", callback=_checked_task, help="those of one task")
 _database_option: Final = click.option(
     "--database", metavar="URL", help="the job store, like sqlite:///.crew/jobs.db or postgresql://... [CREW_DATABASE]"
 )

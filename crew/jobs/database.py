@@ -141,8 +141,9 @@ class Database:
 def _parse(url: str) -> URL:
     """What the URL says, with the backend alone as its driver."""
     try:
+        url.encode()  # what a shell passes on need not be text
         given = make_url(url)
-    except (ArgumentError, ValueError):  # a port that is no number
+    except (ArgumentError, ValueError):  # a port that is no number, too
         raise SettingsError(
             "the URL of the job store must look like sqlite:///.crew/jobs.db or postgresql://user@host/name"
         ) from None

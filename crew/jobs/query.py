@@ -66,7 +66,8 @@ async def page(connection: AsyncConnection, query: JobQuery) -> Page:
         asked["task"] = query.task
     if query.cursor is not None:
         asked["created"], asked["id"] = _place(query.cursor)
-    statuses = tuple(JobStatus) if query.statuses is None else query.statuses
+    # Each once: each is a SELECT of its own, of which a statement has few, and which would find the same jobs again.
+    statuses = tuple(dict.fromkeys(JobStatus if query.statuses is None else query.statuses))
     if not statuses:
         return Page((), None)
     found = await connection.execute(_newest(statuses, frozenset(asked)), asked)

@@ -400,7 +400,7 @@ def test_a_gateway_with_a_token_lets_nobody_else_in(site: Site, start_gateway: C
     program = Program(Web.of(start_gateway(CREW_GATEWAY_TOKEN=token)).port)
 
     for given in ({}, {"Authorization": f"Bearer {token}x"}, {"Authorization": f"Basic {token}"}):
-        for path in ("/jobs/", "/nowhere", f"/jobs/{NOBODY}/"):
+        for path in ("/jobs/", "/nowhere", f"/jobs/{NOBODY}/", "/openapi.json"):
             answer = program.ask("GET", path, headers=given)
             assert answer.problem == (401, "no-token")
             assert answer.headers["WWW-Authenticate"] == 'Bearer realm="crew"'

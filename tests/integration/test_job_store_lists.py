@@ -78,6 +78,8 @@ async def test_a_list_holds_the_statuses_and_the_task_that_were_asked_for(store_
         assert await listed("a") == [error[0].id, success[0].id, queued[0].id]
         assert await listed("b", JobStatus.SUCCESS) == [success[1].id]
         assert await listed("a", JobStatus.QUEUED, JobStatus.ERROR) == [error[0].id, queued[0].id]
+        twice = [JobStatus.QUEUED, JobStatus.ERROR] * 300
+        assert await listed("a", *twice) == [error[0].id, queued[0].id]
         assert await listed("c") == await listed(None, JobStatus.TIMEOUT) == []
 
 
