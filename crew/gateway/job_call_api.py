@@ -6,7 +6,7 @@ import msgspec
 from tornado.web import stream_request_body
 
 from crew.client import Scope
-from crew.errors import Canceled, TooLarge
+from crew.errors import Canceled, ConnectionError, TooLarge
 from crew.gateway.call_api import SERIALIZERS, CallHandler
 from crew.gateway.job_handler import APPLIED, WaitMixin
 from crew.gateway.prefer import Preferences
@@ -50,7 +50,7 @@ class JobCallHandler(WaitMixin, CallHandler):
         handle = await self._submit(task)
         if preferences.wait is not None:
             job = await self._waited(handle, preferences.wait)
-            if job.status.is_final:
+            if job is not None and job.status.is_final:
                 return job
         self.set_status(202)
         self.set_header(APPLIED, _applied(preferences))
@@ -79,9 +79,12 @@ class JobCallHandler(WaitMixin, CallHandler):
         self.client.open()
         return await self.jobs.submit_order(job)
 
-    async def _waited(self, handle: JobHandle, wait: int) -> Job:
+    async def _waited(self, handle: JobHandle, wait: int) -> Job | None:
+        """The job as it is then; None where nobody can tell: it was accepted, and who makes it again has it run twice."""
         try:
             return await self.wait_for_job(handle.id, wait)
+        except ConnectionError:
+            return None
         except Canceled as gone:
             if gone.is_abandoned:
                 with Scope():

@@ -19,6 +19,10 @@ ARGUMENTS: Final = ("task", "priority", "expiration", "timeout")  # of a call
 RETRY_AFTER: Final = 2  # seconds: a broker that is back is used within them
 
 _ADDRESS: Final = re.compile(r"amqps?://\S+?: ")  # of the broker, in front of what it has said
+# A file of this host, or a server with its user; and what is wrong with it, which may name its address once more.
+_STORE: Final = re.compile(
+    r"(?<=the job store )(?:postgresql|sqlite)://.*?(cannot be used|refuses this|was closed).*", re.DOTALL
+)
 
 
 def urn(name: str) -> str:
@@ -113,7 +117,7 @@ def kind_of(error: BaseException | None) -> Kind | None:
 
 
 def problem_of(error: BaseException, kind: Kind, *, with_traceback: bool) -> Problem:
-    """The document for an error of this kind; the task's traceback and the broker's address are for developers."""
+    """The document for an error of this kind; the task's traceback, and where broker and job store are, are for developers."""
     id: str | None = getattr(error, "id", None)
     remote = None
     if isinstance(error, errors.TaskFailed):
@@ -122,7 +126,7 @@ def problem_of(error: BaseException, kind: Kind, *, with_traceback: bool) -> Pro
         type=kind.urn,
         title=kind.title,
         status=kind.status,
-        detail=str(error) if with_traceback else _ADDRESS.sub("", str(error)),
+        detail=str(error) if with_traceback else _STORE.sub(r"\1", _ADDRESS.sub("", str(error))),
         instance=None if id is None else f"urn:crew:call:{quote(id, safe='')}",
         task=getattr(error, "task", None),
         id=id,

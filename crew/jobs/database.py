@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import copy
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DisconnectionError, NoSuchModuleError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from crew.errors import SettingsError
+from crew.errors import ConnectionError, SettingsError
 from crew.jobs import fault
 from crew.jobs.schema import migrate
 
@@ -42,7 +43,7 @@ class Database:
         self._dsn = f"{POSTGRESQL}://{url.partition('://')[2]}"
         self._engine: AsyncEngine | None = None
         self.id = ""  # known once it was opened
-        self._opening = asyncio.Lock()
+        self._opening: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()  # SQLite has one writer, and who waits in line here does not poll for it
 
     def __repr__(self) -> str:
@@ -69,24 +70,24 @@ class Database:
             SettingsError: a newer crew has made its tables, the file is no database or cannot be written, or the
                 server does not let us in.
         """
-        async with self._opening:
-            if self._engine is None:
-                if self.is_sqlite:
-                    _make_folder(self._url)
-                    with self._translated(is_opening=True):
-                        await asyncio.to_thread(_look_into, str(self._url.database))
-                engine = self._make_engine()
-                try:
-                    with self._translated(is_opening=True):
-                        async with engine.begin() as connection:
-                            self.id = await connection.run_sync(migrate)
-                except BaseException:
-                    await engine.dispose()
-                    raise
-                self._engine = engine
+        if self._engine is not None:
+            return
+        # One attempt for all who want it meanwhile: each may take long, and nobody waits for those of others in turn.
+        if self._opening is None:
+            self._opening = asyncio.get_running_loop().create_task(self._open(), name="job store opening")
+            self._opening.add_done_callback(self._on_opened)
+        opening = self._opening
+        await asyncio.wait([opening])
+        if opening.cancelled():
+            raise ConnectionError(f"the job store {self} was closed")
+        if (error := opening.exception()) is not None:
+            raise copy.copy(error)  # one that all raise would keep the stack of each of them
 
     async def close(self) -> None:
         """Disconnect; idempotent."""
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
         engine, self._engine = self._engine, None
         if engine is not None:
             await engine.dispose()
@@ -106,6 +107,26 @@ class Database:
             async with (await self._opened()).connect() as connection:
                 await connection.execution_options(**{_READS: True})
                 yield connection
+
+    async def _open(self) -> None:
+        if self.is_sqlite:
+            _make_folder(self._url)
+            with self._translated(is_opening=True):
+                await asyncio.to_thread(_look_into, str(self._url.database))
+        engine = self._make_engine()
+        try:
+            with self._translated(is_opening=True):
+                async with engine.begin() as connection:
+                    self.id = await connection.run_sync(migrate)
+        except BaseException:
+            await engine.dispose()
+            raise
+        self._engine = engine
+
+    def _on_opened(self, opening: "asyncio.Task[None]") -> None:
+        self._opening = None
+        if not opening.cancelled():
+            opening.exception()  # whoever waited for it may have gone meanwhile
 
     async def _opened(self) -> AsyncEngine:
         if self._engine is None:

@@ -132,6 +132,14 @@ def again(job: Job) -> Candidate:
     return Candidate(job=kept, unique=None if job.unique_key is None else SKIP)
 
 
+def renewed(candidate: Candidate) -> Candidate:
+    """The same, with its times counted from now."""
+    job, now = candidate.job, time.time()
+    start_by = None if job.start_by is None else now + job.start_by - job.created
+    job = msgspec.structs.replace(job, created=now, publish_at=now + LEASE, start_by=start_by)
+    return msgspec.structs.replace(candidate, job=job)
+
+
 def check_id(value: object) -> str:
     """Return the uuid `value` as it is written usually; raises ValueError."""
     try:

@@ -20,8 +20,8 @@ from crew.jobs.handle import JobHandle
 from crew.jobs.inbox import Inbox
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.notifier import Notifier
-from crew.jobs.order import again, check_id, order
-from crew.jobs.publisher import Publisher
+from crew.jobs.order import again, check_id, order, renewed
+from crew.jobs.publisher import LEASE, Publisher
 from crew.jobs.query import JobQuery, Page
 from crew.jobs.report import Report
 from crew.jobs.results import result_of
@@ -34,6 +34,7 @@ from crew.protocol.message import Briefing
 logger = logging.getLogger(__name__)
 
 STORE_AGAIN_AFTER: Final = 1.0  # seconds until a store that is away is tried again
+LOOK_AGAIN: Final = 0.02  # seconds: the broker mostly answers sooner
 
 
 class JobService:
@@ -138,6 +139,9 @@ class JobService:
             raise errors.ConnectionError("the client was closed")
         await self.ready()
         admitted = await self.store.admit(candidate)
+        while not admitted.is_new and not await self._stays(admitted.job):
+            candidate = renewed(candidate)
+            admitted = await self.store.admit(candidate)
         if admitted.is_new:
             await self._publish(admitted)
         return JobHandle(self, admitted.job.id, is_new=admitted.is_new)
@@ -216,6 +220,16 @@ class JobService:
 
     # --- submit -----------------------------------------------------------------------------------------------------
 
+    async def _stays(self, job: Job) -> bool:
+        """Whether a job that somebody else has submitted is accepted; where it is refused, its record goes again."""
+        while _is_being_submitted(job):
+            await asyncio.sleep(LOOK_AGAIN)
+            try:
+                job = await self.store.get(job.id, with_bodies=False)
+            except errors.UnknownJob:
+                return False
+        return True
+
     async def _publish(self, admitted: Admitted) -> None:
         """Publish a job that was recorded; the jobs that it replaces end only when it is sure to come."""
         replaced = admitted.replaced
@@ -288,6 +302,12 @@ class JobService:
         task = asyncio.get_running_loop().create_task(_quietly(step))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _is_being_submitted(job: Job) -> bool:
+    """Whether the broker's first word on it may still come to the gateway that has recorded it."""
+    is_first = job.enqueued is None and job.status is JobStatus.QUEUED and job.publish_at == job.created + LEASE
+    return is_first and time.time() < job.created + LEASE
 
 
 async def _quietly(step: Any) -> None:

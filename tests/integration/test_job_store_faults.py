@@ -55,6 +55,31 @@ async def test_a_server_that_is_not_there_is_away(postgresql: Server) -> None:
 
 
 @pytest.mark.gen_test
+async def test_all_who_want_a_server_that_is_silent_hear_so_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crew.jobs.database.CONNECT_WITHIN", 0.3)  # seconds, instead of 10
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        store = JobStore(f"postgresql://u:secret@127.0.0.1:{silent.getsockname()[1]}/x")
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        told = await asyncio.gather(*(store.page(JobQuery()) for _ in range(20)), return_exceptions=True)
+        assert loop.time() - began < 2.0
+        assert {type(one) for one in told} == {ConnectionError}
+        assert len(set(map(id, told))) == 20  # each has the stack of its own
+
+
+@pytest.mark.gen_test
+async def test_a_store_that_is_closed_while_it_is_opened_lets_everybody_go() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        store = JobStore(f"postgresql://u:secret@127.0.0.1:{silent.getsockname()[1]}/x")
+        waiting = [asyncio.ensure_future(store.open()) for _ in range(2)]
+        accepted, _ = await asyncio.to_thread(silent.accept)
+        with accepted:
+            await store.close()
+            told = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [str(one).endswith("was closed") for one in told] == [True, True]
+
+
+@pytest.mark.gen_test
 async def test_the_url_is_read_as_psql_reads_it(postgresql: Server, postgresql_url: str) -> None:
     plain, old = f"{postgresql_url}?sslmode=disable", postgresql_url.replace("postgresql://", "postgres://")
     async with opened(plain, old) as two:

@@ -53,6 +53,29 @@ async def test_a_job_is_run_and_its_value_and_its_record_are_kept(
 
 
 @pytest.mark.gen_test(timeout=30)
+@pytest.mark.parametrize("same", [{"idempotency_key": "k"}, {"unique": "skip"}])
+async def test_who_submits_what_is_about_to_be_refused_is_refused_as_well(
+    gateway: MAKE, prefix: str, same: dict[str, str]
+) -> None:
+    async with gateway() as one, gateway() as two:
+        for task in (f"{prefix}nobody{number}" for number in range(10)):
+            clients = [one, one, two, two]
+            told = await asyncio.gather(*(client.submit(task, **same) for client in clients), return_exceptions=True)
+            assert [type(error) for error in told] == [UnknownTask] * len(clients)
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_who_submits_the_same_at_the_same_time_at_two_gateways_has_one_job(
+    gateway: MAKE, shared_worker: Process, prefix: str
+) -> None:
+    async with gateway() as one, gateway() as two:
+        submits = [client.submit(prefix + "echo", 1, idempotency_key="k") for client in (one, two, one, two)]
+        handles = await asyncio.gather(*submits)
+        assert len({handle.id for handle in handles}) == sum(handle.is_new for handle in handles) == 1
+        assert await handles[0].result(wait=SOON) == 1
+
+
+@pytest.mark.gen_test(timeout=30)
 async def test_the_first_job_of_a_new_store_on_a_client_that_has_just_connected_is_heard_of(
     broker_url: str, tmp_path: Path, shared_worker: Process, prefix: str
 ) -> None:

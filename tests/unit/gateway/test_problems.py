@@ -110,3 +110,13 @@ def test_where_the_broker_is_is_for_developers_only() -> None:
     assert problem_of(error, KINDS[errors.ConnectionError], with_traceback=True).detail == told
     hidden = problem_of(error, KINDS[errors.ConnectionError], with_traceback=False).detail
     assert hidden == "task 't' is not called: the broker is away: connection refused"
+
+
+@pytest.mark.parametrize("store", ["postgresql://me:***@10.0.0.7/shop", "sqlite:////home/me/my jobs.db"])
+def test_where_the_job_store_is_is_for_developers_only(store: str) -> None:
+    told = f"the job store {store} cannot be used: [Errno 111] Connect call failed ('10.0.0.7', 5432)"
+    error = errors.ConnectionError(told)
+
+    assert problem_of(error, KINDS[errors.ConnectionError], with_traceback=True).detail == told
+    hidden = problem_of(error, KINDS[errors.ConnectionError], with_traceback=False).detail
+    assert hidden == "the job store cannot be used"
