@@ -55,7 +55,7 @@ async def test_a_job_is_run_and_its_value_and_its_record_are_kept(
 @pytest.mark.gen_test(timeout=30)
 @pytest.mark.parametrize("same", [{"idempotency_key": "k"}, {"unique": "skip"}])
 async def test_who_submits_what_is_about_to_be_refused_is_refused_as_well(
-    gateway: MAKE, prefix: str, same: dict[str, str]
+    gateway: MAKE, prefix: str, same: dict[str, Any]
 ) -> None:
     async with gateway() as one, gateway() as two:
         for task in (f"{prefix}nobody{number}" for number in range(10)):
