@@ -37,11 +37,12 @@ def all_as_json(job: Job) -> str:
 
 def as_page(job: Job) -> str:
     """All of it, payload and result decoded where that can be."""
-    values = {name: one for name, one in full_record(job).items() if one is not None and name not in ("data", "error")}
+    told = full_record(job)
+    values = {name: one for name, one in told.items() if one is not None and name not in ("data", "error")}
     lines = [f"{name.replace('_', ' '):<12} {_word(one)}" for name, one in values.items()]
     if job.failure is not None:
         lines.append(f"{'error':<12} {shown(_sentence(job))}")
-    lines += _section("data", None if job.body is None else value(job.body))
+    lines += _section("data", told["data"])  # without the secrets of a URL job
     if job.result is not None:
         lines += _section("result", _result(job))
     return "\n".join(lines)

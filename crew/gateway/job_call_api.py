@@ -80,7 +80,7 @@ class JobCallHandler(WaitMixin, CallHandler):
         return await self.jobs.submit_order(job)
 
     async def _waited(self, handle: JobHandle, wait: int) -> Job | None:
-        """The job as it is then; None where nobody can tell: it was accepted, and would be run twice if made again."""
+        """The job as it is then; None where nobody can tell: it was accepted, and must not be made again."""
         try:
             return await self.wait_for_job(handle.id, wait)
         except ConnectionError:

@@ -117,7 +117,7 @@ def kind_of(error: BaseException | None) -> Kind | None:
 
 
 def problem_of(error: BaseException, kind: Kind, *, with_traceback: bool) -> Problem:
-    """The document for an error of this kind; tracebacks, and where broker and job store are, are for developers."""
+    """The document for an error of this kind; the traceback, and where broker and job store are, are for developers."""
     id: str | None = getattr(error, "id", None)
     remote = None
     if isinstance(error, errors.TaskFailed):

@@ -6,10 +6,11 @@ import sys
 from typing import Any
 
 from tornado.options import define, options, parse_command_line
-from tornado.web import Application, RequestHandler
+from tornado.web import RequestHandler
 
 from crew import Client, CrewError, SerializationError, SettingsError, UnknownJob
 from crew.gateway import serve
+from crew.gateway.auth import GuardedApplication
 from crew.jobs import Job, JobStatus, JobStore
 from crew.jobs.results import result_of
 
@@ -86,7 +87,7 @@ class TaskGet(Handler):
             self.answer(EXE_FAILED, msg=str(error))
 
 
-class Gateway(Application):
+class Gateway(GuardedApplication):  # a page of another site may not start handlers by the browser that shows it
     def __init__(self) -> None:
         super().__init__([("/task_create", TaskCreate), ("/task_get", TaskGet)])
         self.crew = Client(store=JobStore())

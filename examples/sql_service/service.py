@@ -6,10 +6,11 @@ import sys
 from typing import Any
 
 from tornado.options import define, options, parse_command_line
-from tornado.web import Application, HTTPError, RequestHandler
+from tornado.web import HTTPError, RequestHandler
 
 from crew import Client, CrewError, SettingsError, UnknownTask
 from crew.gateway import routes, serve
+from crew.gateway.auth import GuardedApplication
 from crew.jobs import JobStore
 
 TIMEOUT = "10m"  # that a statement may run
@@ -50,8 +51,11 @@ class Queries(RequestHandler):
         self.finish({"error": self._reason})
 
 
-class Service(Application):
-    """`/queries`, and what crew has for any job: GET its status and response, DELETE it."""
+class Service(GuardedApplication):
+    """`/queries`, and what crew has for any job: GET its status and response, DELETE it.
+
+    Who opens a page of another site here lends it his browser, which reaches 127.0.0.1: such requests are refused.
+    """
 
     def __init__(self) -> None:
         self.crew = Client(store=JobStore())  # CREW_DATABASE, else .crew/jobs.db

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sqlite3
+import urllib.error
 import urllib.request
 import uuid
 from contextlib import closing
@@ -73,6 +74,19 @@ def test_a_task_is_queued_then_started_then_ok_and_its_result_outlives_the_gatew
     assert becomes(gateway, quick, "OK") == {"stat": "OK", "data": {"pong": {"a": [1, "ü"]}}}
     again = Web.of(start_gateway(processes, database))
     assert get(again, slow) == {"stat": "OK", "data": {"slept": 2}}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"), [({"Origin": "http://evil.example"}, 403), ({"Host": "evil.example"}, 421)]
+)
+def test_a_page_of_another_site_starts_no_handler_by_the_browser_that_shows_it(
+    gateway: Web, headers: dict[str, str], status: int
+) -> None:
+    body = json.dumps({"handler": "/demo_api/ping", "params": {}}).encode()
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(urllib.request.Request(f"{gateway.address}task_create", body, headers))
+    with refused.value as answer:
+        assert answer.code == status
 
 
 def test_a_handler_that_fails_and_one_that_does_not_exist_are_told_with_their_reason(

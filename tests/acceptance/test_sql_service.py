@@ -116,6 +116,12 @@ def test_a_request_that_is_none_is_refused(service: Service) -> None:
         assert (status, answer["error"][:8]) == (422, "It takes"), body
 
 
+def test_a_page_of_another_site_runs_no_statement_by_the_browser_that_shows_it(service: Service) -> None:
+    query = {"statement": "SELECT 1"}
+    assert service.ask("POST", "/queries", query, Origin="http://evil.example")[0] == 403
+    assert service.ask("POST", "/queries", query, Host="evil.example")[0] == 421  # its own name leads here
+
+
 def test_delete_cancels_the_statement_in_the_database(service: Service, postgresql: Server) -> None:
     job = service.post(SLEEP, [60])
     assert len(eventually(lambda: postgresql.ask(RUNNING))) == 1

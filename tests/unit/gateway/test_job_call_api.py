@@ -1,4 +1,4 @@
-"""`POST /call/<task>` as a job, with a real store and no broker: what its client is told, whatever becomes of it."""
+"""`POST /call/<task>` as a job, with a real store and no broker: what its client is told of it."""
 
 import asyncio
 import json
