@@ -34,7 +34,7 @@ class GuardedApplication(Application):
     """
 
     def __init__(self, *given: Any, token: str | None = None, **more: Any) -> None:
-        super().__init__(*given, **more)
+        super().__init__(*given, **{"default_handler_class": NowhereHandler, **more})
         self._token = None if token is None else token.encode()
 
     def find_handler(self, request: HTTPServerRequest, **given: Any) -> Any:
@@ -72,6 +72,15 @@ class RefusedHandler(NoBodyMixin, ProblemMixin):
         if status_code == 401:
             self.set_header("WWW-Authenticate", CHALLENGE)
         super().write_error(status_code, **kwargs)
+
+
+class NowhereHandler(ProblemMixin):
+    """Any path where nothing is."""
+
+    def prepare(self) -> None:
+        """Say so."""
+        told = f"nothing is served at {self.request.path[:200]!r}: /openapi.json tells what is"
+        raise Refused(404, told, name="unknown-path")
 
 
 def check_door(host: str, token: str | None) -> None:

@@ -11,7 +11,7 @@ from crew.gateway.abandon import AbandonMixin
 from crew.gateway.answers import AnswerMixin
 from crew.gateway.body import BodyMixin
 from crew.gateway.problem_mixin import ProblemMixin
-from crew.gateway.problems import Refused
+from crew.gateway.problems import Refused, bad_argument
 from crew.gateway.url_guard import UrlGuard
 from crew.protocol import codec, deadline
 from crew.protocol.message import Body
@@ -73,7 +73,7 @@ class CallHandler(BodyMixin, AnswerMixin, AbandonMixin, ProblemMixin):
         except TooLarge:
             raise
         except ValueError as error:  # it names what is wrong; a SerializationError is one, too
-            raise Refused(422, str(error)) from None
+            raise bad_argument(error) from None
 
     def content_type(self) -> str:
         """That of the body, where it is accepted; no body is JSON, since many clients give it some type."""
@@ -94,14 +94,15 @@ class CallHandler(BodyMixin, AnswerMixin, AbandonMixin, ProblemMixin):
         try:
             return codec.decode(Body(data, content_type))
         except SerializationError as error:
-            raise Refused(400, str(error)) from None
+            raise Refused(400, str(error), name="bad-body") from None
 
     def _terms(self) -> dict[str, Any]:
         """What the query says of the call; `Client.call` refuses what is no number."""
         terms = {name: _number(self.get_query_argument(name), kind) for name, kind in self._given_arguments()}
         expiration = terms.setdefault("expiration", min(deadline.DEFAULT_EXPIRATION, self.max_expiration))
         if isinstance(expiration, float) and expiration > self.max_expiration:
-            raise Refused(422, f"expiration must be at most {self.max_expiration:g} seconds here, not {expiration:g}")
+            told = f"expiration must be at most {self.max_expiration:g} seconds here, not {expiration:g}"
+            raise Refused(422, told, name="bad-expiration")
         return terms
 
     def _given_arguments(self) -> list[tuple[str, Callable[[str], float]]]:

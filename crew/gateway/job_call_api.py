@@ -10,7 +10,7 @@ from crew.errors import Canceled, ConnectionError, TooLarge
 from crew.gateway.call_api import SERIALIZERS, CallHandler
 from crew.gateway.job_handler import APPLIED, WaitMixin
 from crew.gateway.prefer import Preferences
-from crew.gateway.problems import Refused
+from crew.gateway.problems import bad_argument
 from crew.jobs import Job, JobHandle, JobService
 from crew.jobs.order import order
 
@@ -74,7 +74,7 @@ class JobCallHandler(WaitMixin, CallHandler):
         except TooLarge:
             raise
         except ValueError as error:
-            raise Refused(422, str(error)) from None
+            raise bad_argument(error) from None
         await self.guard.check_job(job.job)
         self.client.open()
         return await self.jobs.submit_order(job)

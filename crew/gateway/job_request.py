@@ -47,8 +47,10 @@ def _object(body: bytes) -> dict[str, Any]:
         raise Refused(400, 'a job needs a body: {"task": ..., "data": ...} or {"url": ...}', name="no-body")
     try:
         given = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Refused(400, f"the body is no JSON: {error}", name="bad-json") from None
+    except RecursionError:
+        raise Refused(400, "the body is no JSON that can be read: it is nested too deeply", name="bad-json") from None
     if not isinstance(given, dict):
         told = f"a job is an object of JSON, not {msgspec.json.encode(given)[:80].decode(errors='replace')}"
         raise Refused(422, told, name="not-an-object")

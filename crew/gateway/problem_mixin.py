@@ -28,7 +28,11 @@ class ProblemMixin(RequestHandler):
             if kind.retry_after is not None:
                 self.set_header("Retry-After", kind.retry_after)
         if problem.status == 405:
-            self.set_header("Allow", ", ".join(self._methods()))
+            allowed = ", ".join(self._methods())
+            self.set_header("Allow", allowed)
+            problem = msgspec.structs.replace(
+                problem, detail=f"{self.request.method} is not served here, only {allowed}"
+            )
         self.set_header("Content-Type", CONTENT_TYPE)
         self.finish(msgspec.json.encode(problem))
 

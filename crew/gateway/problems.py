@@ -15,6 +15,7 @@ from crew import errors
 
 CONTENT_TYPE: Final = "application/problem+json"
 BLANK: Final = "about:blank"  # the type where the status says it all
+ARGUMENTS: Final = ("task", "priority", "expiration", "timeout")  # of a call
 RETRY_AFTER: Final = 2  # seconds: a broker that is back is used within them
 
 _ADDRESS: Final = re.compile(r"amqps?://\S+?: ")  # of the broker, in front of what it has said
@@ -102,6 +103,12 @@ class Refused(HTTPError):
         super().__init__(status)
         self.detail = detail
         self.type = BLANK if name is None else urn(name)
+
+
+def bad_argument(error: ValueError) -> Refused:
+    """A request with an argument that is out of its range: the sentence begins with its name."""
+    culprit, _, _ = str(error).partition(" ")
+    return Refused(422, str(error), name=f"bad-{culprit if culprit in ARGUMENTS else 'data'}")
 
 
 def kind_of(error: BaseException | None) -> Kind | None:

@@ -26,7 +26,7 @@ ENDED: Final = 500  # jobs that are ended at a time
 # gateway was up, so that one has to listen for as long before it gives a job up.
 SILENCE: Final = 300.0  # seconds
 # What was started or done in time may wait in the queue, too: a gateway that has just come reads that first.
-HEARD_FIRST: Final = 3.0  # seconds
+HEARD_FIRST: Final = 2.0  # seconds
 # Between two looks at the clock: this process was stopped, its host slept, or its clock was set. What was heard since
 # then is in the queue yet, and what was heard before is older than it seems.
 HOLE: Final = 10.0  # seconds
@@ -106,9 +106,13 @@ class Caretaker:
     async def _publish(self) -> None:
         """Publish what no broker has, as long as there is any and it is taken."""
         while self._publisher.can_publish:
-            now = time.time()
-            claimed = await self._store.claim(now, until=now + LEASE, most=CLAIMED)
-            published = [await self._publish_one(job) for job in claimed]
+            until = time.time() + LEASE
+            claimed = await self._store.claim(time.time(), until=until, most=CLAIMED)
+            published = []
+            for job in claimed:
+                if not self._publisher.can_publish or time.time() >= until:
+                    return  # in time somebody claims what is left
+                published.append(await self._publish_one(job))
             if len(claimed) < CLAIMED or not all(published):
                 return
 

@@ -150,8 +150,10 @@ def check_id(value: object) -> str:
 
 def check_key(name: str, value: object) -> str:
     """Return `value`, 1 to 255 printable characters; raises ValueError."""
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_KEY or not value.isprintable():
-        raise ValueError(f"{name} must have 1 to {MAX_KEY} printable characters, not {str(value)[:80]!r}")
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be a string, not {type(value).__name__}")
+    if not 0 < len(value) <= MAX_KEY or not value.isprintable():
+        raise ValueError(f"{name} must have 1 to {MAX_KEY} printable characters, not {value[:80]!r}")
     return value
 
 

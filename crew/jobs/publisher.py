@@ -5,12 +5,13 @@ whichever gateway sees it then.
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, TypeVar
 
 from crew.amqp import ConfirmStatus, Link
-from crew.errors import ConnectionError, Overloaded, TooLarge, UnknownTask
+from crew.errors import ConnectionError, CrewError, Overloaded, TooLarge, UnknownTask
 from crew.jobs.job import Job
 from crew.jobs.store import JobStore
 from crew.protocol import properties, topology
@@ -20,6 +21,10 @@ RETRY_UNKNOWN: Final = 5.0  # seconds until a job without a worker is tried agai
 PATIENCE: Final = 2.0  # seconds that a submit waits for a broker that is away; then it is recorded, and that is enough
 AGAIN_AFTER: Final = 0.1  # seconds: a quorum queue refuses until it has elected its leader
 ELECTION: Final = 5.0  # seconds that this may take
+CONFIRMED_WITHIN: Final = 6.0  # seconds that a submit waits for the broker: longer than an election, within its lease
+MARK_AGAIN_AFTER: Final = 0.5  # seconds until a store that is away is tried again
+
+T = TypeVar("T")
 
 
 class Publisher:
@@ -34,6 +39,8 @@ class Publisher:
         self._store = store
         self._hears = asyncio.Event()
         self._marks: set[asyncio.Task[None]] = set()
+        self._going_on: set[asyncio.Task[Any]] = set()  # what waits for the broker's word, whoever waits for that
+        self._is_closing = False
 
     def __repr__(self) -> str:
         return f"<Publisher: {len(self._marks)} not marked yet>"
@@ -55,9 +62,42 @@ class Publisher:
             Overloaded: the queue of its task is full.
             TooLarge: the broker takes no message of that size.
         """
-        if not await self._is_there():
+        if self._link.is_blocked or not await self._is_there():
             await self._store.postpone(job.id, time.time())  # nobody has it: it need not wait until its lease is over
             return False
+        publishing = self._go_on(self._publish(job))
+        await asyncio.wait([publishing], timeout=CONFIRMED_WITHIN)
+        if publishing.done():
+            return await publishing
+        self._go_on(self._keep(job, publishing))
+        return False
+
+    async def hasten(self, tasks: Sequence[str], hurry: Callable[[], None]) -> None:
+        """Jobs of `tasks` that wait for a worker need not wait any longer: there is one."""
+        now = time.time()
+        # What somebody publishes at this moment has a longer lease, unless he has been at it for as long as half of it.
+        if await self._store.hasten(tasks, now, before=now + RETRY_UNKNOWN):
+            hurry()
+
+    async def drain(self) -> None:
+        """Publish no more, and wait until what the broker has is marked."""
+        self._is_closing = True
+        for task in self._going_on:
+            task.cancel()
+        while self._marks:
+            await asyncio.wait(self._marks)
+
+    async def _is_there(self) -> bool:
+        """Whether the broker is there now, or comes back before patience is over."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._hears.wait()
+                await self._link.ready()
+        except (ConnectionError, TimeoutError):
+            return False
+        return True
+
+    async def _publish(self, job: Job) -> bool:
         published = time.time()  # a worker may begin before the broker's word is here
         match await self._confirmed(job):
             case ConfirmStatus.CONFIRMED:
@@ -73,27 +113,24 @@ class Publisher:
                 raise TooLarge(f"job {job.id} of task {job.task!r} is larger than what the broker takes in one message")
         return False
 
-    async def hasten(self, tasks: Sequence[str], hurry: Callable[[], None]) -> None:
-        """Jobs of `tasks` that wait for a worker need not wait any longer: there is one."""
-        now = time.time()
-        # What somebody publishes at this moment has a longer lease, unless he has been at it for as long as half of it.
-        if await self._store.hasten(tasks, now, before=now + RETRY_UNKNOWN):
-            hurry()
+    async def _keep(self, job: Job, publishing: "asyncio.Task[bool]") -> None:
+        """Keep others from publishing it, as the broker may have it: its word is late, as it is blocked or frozen."""
+        while not publishing.done():
+            with contextlib.suppress(CrewError):
+                await self._store.postpone(job.id, time.time() + LEASE)
+            await asyncio.wait([publishing], timeout=LEASE / 2)
 
-    async def drain(self) -> None:
-        """Wait until what the broker has is marked."""
-        while self._marks:
-            await asyncio.wait(self._marks)
+    def _go_on(self, step: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        """In the background: who waits for it may leave."""
+        task = asyncio.get_running_loop().create_task(step)
+        self._going_on.add(task)
+        task.add_done_callback(self._on_gone)
+        return task
 
-    async def _is_there(self) -> bool:
-        """Whether the broker is there now, or comes back before patience is over."""
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await self._hears.wait()
-                await self._link.ready()
-        except (ConnectionError, TimeoutError):
-            return False
-        return True
+    def _on_gone(self, task: "asyncio.Task[Any]") -> None:
+        self._going_on.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waits has it; if nobody does, the next attempt has it, too
 
     async def _confirmed(self, job: Job) -> ConfirmStatus | None:
         """The broker's word, or None where it goes away meanwhile: it may have the job."""
@@ -102,7 +139,7 @@ class Publisher:
             try:
                 async with asyncio.timeout(PATIENCE):
                     await self._link.ready()
-                status = await self._publish(job)
+                status = await self._sent(job)
             except (ConnectionError, TimeoutError):
                 return None
             if status is not ConfirmStatus.REFUSED or not self._link.is_replicated or time.monotonic() > until:
@@ -110,7 +147,7 @@ class Publisher:
             self._link.change_channel()
             await asyncio.sleep(AGAIN_AFTER)
 
-    async def _publish(self, job: Job) -> ConfirmStatus:
+    async def _sent(self, job: Job) -> ConfirmStatus:
         call = job.call(self._store.queue)
         return await self._link.publish(
             topology.DEFAULT_EXCHANGE,
@@ -122,11 +159,16 @@ class Publisher:
 
     def _mark(self, job: Job, published: float) -> None:
         """In the background: a job that is published twice because nobody could mark it is none that is lost."""
-        marking = asyncio.get_running_loop().create_task(self._store.mark_enqueued(job.id, published))
+        marking = asyncio.get_running_loop().create_task(self._mark_in_time(job, published))
         self._marks.add(marking)
-        marking.add_done_callback(self._on_marked)
+        marking.add_done_callback(self._marks.discard)
 
-    def _on_marked(self, marking: "asyncio.Task[None]") -> None:
-        self._marks.discard(marking)
-        if not marking.cancelled():
-            marking.exception()  # the store is away: it is published again when its lease is over
+    async def _mark_in_time(self, job: Job, published: float) -> None:
+        """Where the store is away, when it is back, unless the lease is over by then."""
+        while True:
+            try:
+                return await self._store.mark_enqueued(job.id, published)
+            except CrewError:
+                if self._is_closing or time.time() > published + LEASE:
+                    return None
+            await asyncio.sleep(MARK_AGAIN_AFTER)

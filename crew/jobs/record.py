@@ -84,7 +84,14 @@ def _without_secrets(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def moment(at: float | None) -> str | None:
-    """Epoch seconds as ISO 8601 in UTC, to the millisecond."""
+    """Epoch seconds as ISO 8601 in UTC, to the millisecond; None where no calendar has it.
+
+    A foreign worker may have told of its run in microseconds: that is no reason not to show a page of jobs.
+    """
     if at is None:
         return None
-    return datetime.datetime.fromtimestamp(at, datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    try:
+        told = datetime.datetime.fromtimestamp(at, datetime.UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return told.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -135,6 +135,8 @@ class JobService:
 
     async def submit_order(self, candidate: Candidate) -> JobHandle:
         """As `submit`, for what `crew.jobs.order` has made."""
+        if self.is_closed:  # else the store would be opened once more, for a job that nobody here publishes
+            raise errors.ConnectionError("the client was closed")
         await self.ready()
         admitted = await self.store.admit(candidate)
         while not admitted.is_new and not await self._stays(admitted.job):

@@ -57,6 +57,11 @@ class Answers:
         else:
             self._retries.send(execution, ended, on_sent)
 
+    def last_words(self, execution: Execution) -> None:
+        """Nothing of it runs any longer. Its end may have been said before its clean-up, of which its task has told."""
+        if execution.call.is_job:
+            self._jobs.on_end(execution)
+
     def announce(self, execution: Execution) -> None:
         """Tell its caller that it has started, once."""
         if execution.is_announced:

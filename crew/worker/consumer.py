@@ -180,6 +180,7 @@ class TaskConsumer:
 
     def on_ended(self, execution: Execution) -> None:
         """Nothing of it runs any longer."""
+        self._answers.last_words(execution)
         if execution in self._in_hand:
             self._lane.release(execution)
             self._let_go(execution)

@@ -24,7 +24,9 @@ class Heartbeat:
         return f"<Heartbeat of {len(self._running)} jobs>"
 
     def begin(self, execution: Execution) -> None:
-        """It runs, and that was said."""
+        """It runs, and that was said; nothing where it is decided already, as its end was said then."""
+        if execution.ended is not None:
+            return
         self._running[execution] = None
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(HEARTBEAT_EVERY, self._beat)

@@ -92,6 +92,7 @@ class Supervisor:
                 self._enforce()
                 self._frozen.look(self._children.values())
         finally:
+            signal.set_wakeup_fd(-1)  # a signal that comes now would be written into whatever has the number next
             self._signal_ours.close()
             self._signal_theirs.close()
         return self._exit_code

@@ -1,11 +1,17 @@
 """Real processes on a broker of their own: the examples' task names are the same in every test."""
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Page, sync_playwright
 
 from tests.processes import Processes, running
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+QUIET = ["--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
 @pytest.fixture
@@ -19,3 +25,17 @@ def processes(tmp_path: Path, broker_url: str) -> Iterator[Processes]:
     """Processes that end with the test."""
     with running(tmp_path, {"CREW_AMQP_URL": broker_url}) as processes:
         yield processes
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """A page of Debian's Chromium."""
+    if CHROMIUM is None:
+        assert "CI" not in os.environ, "CI must have a browser: apt-get install chromium"
+        pytest.skip("no Chromium here: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", *QUIET])
+        try:
+            yield browser.new_page()
+        finally:
+            browser.close()

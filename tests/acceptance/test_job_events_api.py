@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import pytest
+from playwright.sync_api import Page
 
 from tests.acceptance.test_jobs_api import ENDS_WITHIN, HERE, Program
 from tests.acceptance.web import Web
@@ -101,3 +102,34 @@ def test_a_stream_ends_at_once_with_its_gateway_and_goes_on_at_another(gateways:
     ((_, _, end),) = again.until("canceled")
     assert end["error"]["type"] == "Canceled"
     assert again.event() is None
+
+
+# Collects what it hears in `heard`, and goes on where the stream ends, as browsers do.
+LISTEN = """
+path => {
+    window.heard = [];
+    const source = new EventSource(path);
+    for (const kind of ["status", "progress"])
+        source.addEventListener(kind, event => heard.push([kind, JSON.parse(event.data)]));
+    source.onerror = () => heard.push(["closed", source.readyState]);
+}
+"""
+CLOSED = 2  # readyState of an EventSource that does not come back
+
+
+@pytest.mark.chaos
+def test_a_browser_hears_a_job_to_its_end_and_does_not_come_back(gateways: list[Process], page: Page) -> None:
+    gateway = Web.of(gateways[0])
+    program = Program(gateway.port)
+    path = program.submit({"task": "count", "data": 2})
+    page.goto(f"http://127.0.0.1:{gateway.port}/healthz")
+    page.evaluate(LISTEN, f"{path}events")
+    page.wait_for_function("heard.length && heard.at(-1)[0] == 'closed' && heard.at(-1)[1] == 2", timeout=15_000)
+    heard = page.evaluate("heard")
+    states = [what for what in heard if what[0] != "closed"]
+    assert states[-1][0] == "status"
+    assert states[-1][1]["status"] == "success"
+    assert [told["progress"]["at"] for kind, told in states if kind == "progress"][-1] == 2
+    versions = [told["version"] for _, told in states]
+    assert versions == sorted(set(versions))
+    assert heard[-1] == ["closed", CLOSED]

@@ -40,7 +40,8 @@ class Caller(asyncio.Protocol):
     def ask(self, method: str, path: str, body: Any = None) -> "asyncio.Future[Any]":
         """Send a request; status and decoded body, once they are there."""
         data = b"" if body is None else json.dumps(body).encode()
-        head = f"{method} {path} HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: {len(data)}"
+        head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(data)}"
+        head += "\r\nContent-Type: application/json" if data else ""
         assert isinstance(self._transport, asyncio.WriteTransport)
         self._transport.write(f"{head}\r\n\r\n".encode() + data)
         self._answered = asyncio.get_running_loop().create_future()

@@ -1,34 +1,15 @@
 """The page of examples/producer_consumer, in a real browser, with real processes behind it."""
 
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from tests.acceptance.web import Web
 from tests.processes import Processes
 from tests.waiting import eventually
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "producer_consumer"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-QUIET = ["--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    """A page of Debian's Chromium."""
-    if CHROMIUM is None:
-        assert "CI" not in os.environ, "CI must have a browser: apt-get install chromium"
-        pytest.skip("no Chromium here: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", *QUIET])
-        try:
-            yield browser.new_page()
-        finally:
-            browser.close()
 
 
 @pytest.fixture

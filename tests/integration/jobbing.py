@@ -89,6 +89,7 @@ async def count_in_thread(data):
 def clean(seconds):
     """Says something when it is interrupted."""
     try:
+        say("STARTED", context.job, context.attempt)
         time.sleep(seconds)
     except SystemExit:
         context.progress({"cleaned": threading.current_thread().name})

@@ -10,14 +10,14 @@ import pytest
 
 from crew import Client, ConnectionError
 from crew.amqp import Link
-from crew.jobs import JobStatus, JobStore, caretaker, inbox
+from crew.jobs import JobStatus, JobStore, caretaker, inbox, order, publisher
 from crew.jobs.caretaker import SILENCE, Caretaker
 from crew.jobs.job import Job
 from crew.jobs.report import Report
 from crew.jobs.settlement import Settled
 from crew.protocol import codec, properties, topology
 from crew.protocol.message import Outcome, Reply, Run
-from tests.integration import stores
+from tests.integration import raw, stores
 from tests.proxy import Proxy
 from tests.waiting import until
 
@@ -79,6 +79,18 @@ class _NoPublisher:
     can_publish = False
 
 
+class _Broken:
+    """A publisher whose broker goes away while it publishes the first job, which takes all of its patience."""
+
+    can_publish = True
+    tried = 0
+
+    async def publish(self, job: Job) -> bool:
+        self.tried += 1
+        self.can_publish = False
+        return False
+
+
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(caretaker, "EVERY", 0.02)
@@ -117,6 +129,22 @@ async def test_a_job_is_not_given_up_as_silent_by_a_gateway_that_could_not_hear_
         assert watched.ended == []
 
 
+@pytest.mark.gen_test(timeout=10)
+async def test_a_broker_that_goes_away_is_not_waited_for_once_for_each_of_the_jobs_that_it_was_to_get(
+    tmp_path: Path,
+) -> None:
+    """The caretaker has other things to do, and others may publish them."""
+    async with stores.opened(f"sqlite:///{tmp_path}/jobs.db") as (store,):
+        for _ in range(5):
+            await stores.added(store, publish_at=time.time())
+        watched, broken = Watched(store), _Broken()
+        watched.caretaker._publisher = broken  # type: ignore[assignment]
+        watched.caretaker.start()
+        await watched.looks_again()
+        await watched.caretaker.stop()
+        assert broken.tried == 1
+
+
 @pytest.mark.gen_test(timeout=30)
 async def test_what_the_broker_delivers_again_while_the_store_is_away_is_held_once(
     broker_url: str, proxied: Callable[[str], Proxy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -148,3 +176,29 @@ async def test_what_the_broker_delivers_again_while_the_store_is_away_is_held_on
         await until(lambda: len(heard) == len(jobs))
         is_away = False
         assert {(await client.jobs.wait(job.id, 10)).status for job in jobs} == {JobStatus.SUCCESS}
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_a_job_that_a_broker_takes_late_is_accepted_without_its_word_and_published_once(
+    broker_url: str, proxied: Callable[[str], Proxy], tmp_path: Path, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "CONFIRMED_WITHIN", 0.3)
+    monkeypatch.setattr(publisher, "LEASE", 0.5)
+    monkeypatch.setattr(caretaker, "LEASE", 0.5)
+    monkeypatch.setattr(order, "LEASE", 0.5)
+    proxy, task = proxied(broker_url), prefix + "late"
+    await asyncio.to_thread(raw.declare, broker_url, topology.task_queue(task))
+    async with Client(proxy.url, store=JobStore(f"sqlite:///{tmp_path}/jobs.db")) as client:
+        first = await client.submit(task)
+        proxy.freeze()
+        async with asyncio.timeout(5):
+            late = await client.submit(task)
+        await asyncio.sleep(1.5)  # three leases
+        assert (await client.jobs.get(late.id)).enqueued is None
+        proxy.heal()
+        async with asyncio.timeout(5):
+            while (await client.jobs.get(late.id)).enqueued is None:
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(0.6)
+        assert first.id != late.id
+    assert await asyncio.to_thread(raw.depth, broker_url, topology.task_queue_name(task)) == 2

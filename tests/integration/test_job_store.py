@@ -105,6 +105,17 @@ async def test_replace_cancels_the_active_job_and_records_another(store_url: str
 
 
 @pytest.mark.gen_test
+async def test_the_active_job_is_what_it_was_where_its_replacement_is_refused(store_url: str) -> None:
+    async with opened(store_url) as [store]:
+        first = await added(store, unique="replace", unique_key="k")
+        second = await store.admit(candidate(unique="replace", unique_key="k"))
+        assert await store.withdraw(second) == ()
+        assert (await store.get(first.id)).status is JobStatus.QUEUED
+        third = await store.admit(candidate(unique="skip", unique_key="k"))
+        assert (third.job.id, third.is_new) == (first.id, False)
+
+
+@pytest.mark.gen_test
 async def test_of_unique_jobs_that_come_at_once_over_two_gateways_one_is_recorded(store_url: str) -> None:
     async with opened(store_url, store_url) as stores:
         keys = [f"k{number}" for number in range(10)]

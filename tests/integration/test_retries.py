@@ -130,6 +130,7 @@ async def test_crashes_are_counted_apart_from_retries(
 # --- while it waits -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.chaos  # it takes five seconds, which rabbitmqctl may take as well where much else runs
 @pytest.mark.gen_test
 async def test_a_call_that_waits_holds_nothing_and_stops_nobody(
     broker_url: str, prefix: str, node: Node, worker: Said

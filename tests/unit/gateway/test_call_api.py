@@ -182,36 +182,50 @@ async def test_headers_of_the_reply_are_seen_and_break_nothing() -> None:
 
 
 REFUSED = [
-    ("/call/t", b"{", JSON, 400, "not valid application/json"),
-    ("/call/t", b"NaN", JSON, 400, "not valid application/json"),
-    ("/call/t", b"\xff", {"Content-Type": "text/plain"}, 400, "not valid text/plain"),
-    ("/call/t", b"\xc1", {"Content-Type": "application/msgpack"}, 400, "not valid application/msgpack"),
-    ("/call/t", b"a=b", {"Content-Type": "application/x-www-form-urlencoded"}, 415, "not 'application/x-www-form"),
-    ("/call/t", b"--", {"Content-Type": "multipart/form-data"}, 415, "Content-Type must be one of application/json"),
-    ("/call/t", b"x", {**BYTES, "Content-Encoding": "gzip"}, 415, "Content-Encoding 'gzip'"),
-    ("/call/t?priority=high", b"", {}, 422, "priority must be an int from 0 to 255, not 'high'"),
-    ("/call/t?priority=256", b"", {}, 422, "priority must be an int from 0 to 255, not 256"),
-    ("/call/t?priority=", b"", {}, 422, "priority must be an int from 0 to 255, not ''"),
-    ("/call/t?timeout=soon", b"", {}, 422, "timeout must be a number of seconds, not 'soon'"),
-    ("/call/t?timeout=-1", b"", {}, 422, "timeout must be greater than 0"),
-    ("/call/t?expiration=nan", b"", {}, 422, "expiration must be greater than 0"),
-    ("/call/t?expiration=61", b"", {}, 422, "expiration must be at most 60 seconds here, not 61"),
-    ("/call/t?expiration=inf", b"", {}, 422, "expiration must be at most 60 seconds here, not inf"),
-    ("/call/a%00b", b"", {}, 422, "task must have 1 to 244 bytes and no control characters"),
-    ("/call/" + "a" * 245, b"", {}, 422, "task must have 1 to 244 bytes"),
-    ("/call/%ff", b"", {}, 400, None),
-    ("/call/t?priority=%ff", b"", {}, 400, None),
+    ("/call/t", b"{", JSON, 400, "bad-body", "not valid application/json"),
+    ("/call/t", b"NaN", JSON, 400, "bad-body", "not valid application/json"),
+    ("/call/t", b"\xff", {"Content-Type": "text/plain"}, 400, "bad-body", "not valid text/plain"),
+    ("/call/t", b"\xc1", {"Content-Type": "application/msgpack"}, 400, "bad-body", "not valid application/msgpack"),
+    (
+        "/call/t",
+        b"a=b",
+        {"Content-Type": "application/x-www-form-urlencoded"},
+        415,
+        "unsupported-type",
+        "not 'application/x-www-form",
+    ),
+    (
+        "/call/t",
+        b"--",
+        {"Content-Type": "multipart/form-data"},
+        415,
+        "unsupported-type",
+        "Content-Type must be one of application/json",
+    ),
+    ("/call/t", b"x", {**BYTES, "Content-Encoding": "gzip"}, 415, "unsupported-encoding", "Content-Encoding 'gzip'"),
+    ("/call/t?priority=high", b"", {}, 422, "bad-priority", "priority must be an int from 0 to 255, not 'high'"),
+    ("/call/t?priority=256", b"", {}, 422, "bad-priority", "priority must be an int from 0 to 255, not 256"),
+    ("/call/t?priority=", b"", {}, 422, "bad-priority", "priority must be an int from 0 to 255, not ''"),
+    ("/call/t?timeout=soon", b"", {}, 422, "bad-timeout", "timeout must be a number of seconds, not 'soon'"),
+    ("/call/t?timeout=-1", b"", {}, 422, "bad-timeout", "timeout must be greater than 0"),
+    ("/call/t?expiration=nan", b"", {}, 422, "bad-expiration", "expiration must be greater than 0"),
+    ("/call/t?expiration=61", b"", {}, 422, "bad-expiration", "expiration must be at most 60 seconds here, not 61"),
+    ("/call/t?expiration=inf", b"", {}, 422, "bad-expiration", "expiration must be at most 60 seconds here, not inf"),
+    ("/call/a%00b", b"", {}, 422, "bad-task", "task must have 1 to 244 bytes and no control characters"),
+    ("/call/" + "a" * 245, b"", {}, 422, "bad-task", "task must have 1 to 244 bytes"),
+    ("/call/%ff", b"", {}, 400, None, None),
+    ("/call/t?priority=%ff", b"", {}, 400, None, None),
 ]
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize(("path", "body", "headers", "status", "sentence"), REFUSED)
+@pytest.mark.parametrize(("path", "body", "headers", "status", "name", "sentence"), REFUSED)
 async def test_a_mistake_is_named_and_nothing_is_called(
-    path: str, body: bytes, headers: dict[str, str], status: int, sentence: str | None
+    path: str, body: bytes, headers: dict[str, str], status: int, name: str | None, sentence: str | None
 ) -> None:
     async with visitor() as visit:
         document = problem(await visit.post(path, body, headers), status)
-        assert document["type"].startswith("urn:crew:problem:unsupported" if status == 415 else "about:blank")
+        assert document["type"] == ("about:blank" if name is None else f"urn:crew:problem:{name}")
         assert document["title"]
         assert sentence is None or re.search(sentence, document["detail"])
         assert visit.web.calls == []
@@ -239,7 +253,8 @@ async def test_only_post_calls(method: str) -> None:
         answer = await visit.ask(method, "/call/t")
         assert (answer.code, answer.headers["Allow"]) == (405, "POST")
         if method != "HEAD":
-            assert problem(answer, 405) == {"type": "about:blank", "title": "Method Not Allowed", "status": 405}
+            told = {"detail": f"{method} is not served here, only POST"}
+            assert problem(answer, 405) == {"type": "about:blank", "title": "Method Not Allowed", "status": 405, **told}
 
 
 # --- calls without a value ------------------------------------------------------------------------------------------

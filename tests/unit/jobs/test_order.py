@@ -26,7 +26,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"unique": "maybe"}, "unique must be skip or replace, not 'maybe'"),
     ({"key": "k"}, "key is for jobs with unique=skip or replace, and there is no unique"),
     ({"unique": "skip", "key": ""}, "key must have 1 to 255 printable characters, not ''"),
-    ({"unique": "skip", "key": 5}, "key must have 1 to 255 printable characters, not '5'"),
+    ({"unique": "skip", "key": 5}, "key must be a string, not int"),
     ({"idempotency_key": "x" * 256}, "idempotency_key must have 1 to 255 printable characters"),
     ({"idempotency_key": "a\nb"}, "idempotency_key must have 1 to 255 printable characters"),
     ({"id": "17"}, "the id of a job is a uuid, not '17'"),

@@ -1,6 +1,7 @@
 """A job as its readers see it."""
 
 import base64
+import math
 
 import msgspec
 import pytest
@@ -17,6 +18,12 @@ from tests.unit.jobs.a_job import a_job
 def test_instants_are_iso_8601_in_utc_to_the_millisecond() -> None:
     assert moment(1_700_000_000.25) == "2023-11-14T22:13:20.250Z"
     assert moment(None) is None
+
+
+@pytest.mark.parametrize("at", [1.7e12, -1e12, 2.0**53, math.inf, math.nan])
+def test_an_instant_of_a_foreign_worker_that_no_calendar_has_is_not_told_and_nothing_else_suffers(at: float) -> None:
+    told = record(a_job(created=0.0, started=at, ended=at))
+    assert (told["started"], told["created"]) == (None, "1970-01-01T00:00:00.000Z")
 
 
 def test_a_record_tells_everything_but_what_went_in_and_what_came_out() -> None:

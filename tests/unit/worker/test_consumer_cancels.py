@@ -118,3 +118,17 @@ async def test_a_cancel_that_comes_late_leaves_the_next_call_of_the_same_id_alon
     worker.consumer.cancel("nightly", Reason.CANCELED, deadline=deadline)
     assert len(worker.lane.interrupts) == 1
     worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_job_that_is_cancelled_before_its_start_was_noticed_is_not_said_to_run_for_ever() -> None:
+    worker = Worker(slots=2)
+    worker.receives(is_job=True)
+    (execution,) = worker.lane.executions
+    execution.begin()
+    worker.consumer.cancel("17", Reason.CANCELED)
+    worker.consumer.on_started(execution)
+    worker.finish(execution)
+    assert repr(worker.jobs.heartbeat) == "<Heartbeat of 0 jobs>"
+    worker.consumer.stop()
+    worker.jobs.stop()

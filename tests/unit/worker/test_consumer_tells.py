@@ -1,8 +1,10 @@
 """What callers are told beside the answer: that their call has started, and where it was when its time was over."""
 
+import time
+
 import pytest
 
-from crew.protocol import failure
+from crew.protocol import codec, failure
 from crew.protocol.message import Outcome
 from crew.worker.prefetch import SETTLED
 from crew.worker.reason import Reason
@@ -112,4 +114,20 @@ async def test_where_the_interrupt_met_the_task_is_told_rather_than_where_it_is_
     execution.stopped_at = "in its work"
     worker.consumer.on_decided(execution)
     assert failure.decode(worker.replies()[0].body.data).traceback == "in its work"
+    worker.consumer.stop()
+
+
+# --- the last words of a job ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_what_a_job_says_in_its_clean_up_is_told_though_an_interrupt_came_before_anybody_was_woken() -> None:
+    worker = Worker()
+    execution = worker.starts(is_job=True)
+    execution.interrupt(Reason.CANCELED)
+    worker.consumer.on_decided(execution)
+    execution.said.put(codec.encode({"cleaned": "up"}, "json"), time.monotonic())
+    worker.finish(execution)
+    said = [reply.outcome for reply in worker.told() if reply.outcome is not Outcome.STARTED]
+    assert said == [Outcome.CANCELED, Outcome.PROGRESS]
     worker.consumer.stop()
