@@ -116,6 +116,21 @@ async def test_who_has_heard_the_end_is_told_to_come_back_no_more(tmp_path: Path
 
 
 @pytest.mark.gen_test
+async def test_who_knows_more_than_the_store_which_was_restored_hears_the_end(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        job = await at.job()
+        stream = await at.listening(job, headers={**AS_STREAM, "Last-Event-ID": "50"})
+        await until(lambda: at.waiting == 1)
+        await at.say(job, JobStatus.SUCCESS, result=Body(b"1", "application/json"))
+        event = await stream.event()
+        assert event is not None
+        assert event[2]["status"] == "success"
+        again = await at.get(job, headers={**AS_STREAM, "Last-Event-ID": "50"})
+        assert b'"status":"success"' in again.body
+        assert (await at.get(job, headers={**AS_STREAM, "Last-Event-ID": "2"})).code == 204
+
+
+@pytest.mark.gen_test
 async def test_a_stream_in_which_nothing_happens_is_kept_alive_and_ends_when_it_was_asked_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
