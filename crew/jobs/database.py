@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import copy
 import sqlite3
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -44,6 +45,8 @@ class Database:
         self._engine: AsyncEngine | None = None
         self.id = ""  # known once it was opened
         self._opening: asyncio.Task[None] | None = None
+        self._drivers: weakref.WeakSet[Any] = weakref.WeakSet()  # connections of asyncpg
+        self._has_hung_up = False
         self._writing = asyncio.Lock()  # SQLite has one writer, and who waits in line here does not poll for it
 
     def __repr__(self) -> str:
@@ -82,6 +85,12 @@ class Database:
             raise ConnectionError(f"the job store {self} was closed")
         if (error := opening.exception()) is not None:
             raise copy.copy(error)  # one that all raise would keep the stack of each of them
+
+    def hang_up(self) -> None:
+        """Wait for a server no longer: whoever does raises ConnectionError, also from now on. A file is never away."""
+        self._has_hung_up = True
+        for driver in list(self._drivers):
+            driver.terminate()
 
     async def close(self) -> None:
         """Disconnect; idempotent."""
@@ -129,6 +138,8 @@ class Database:
             opening.exception()  # whoever waited for it may have gone meanwhile
 
     async def _opened(self) -> AsyncEngine:
+        if self._has_hung_up:
+            raise ConnectionError(f"the job store {self} was closed")
         if self._engine is None:
             await self.open()
         assert self._engine is not None
@@ -147,6 +158,7 @@ class Database:
         # The driver itself reads the URL: it knows sslmode, several hosts, sockets and password files as psql does.
         args = {"dsn": self._dsn, "timeout": CONNECT_WITHIN, "command_timeout": ANSWER_WITHIN}
         engine = create_async_engine(f"{driver}://", connect_args=args, **options)
+        event.listen(engine.sync_engine, "connect", lambda made, _: self._drivers.add(made.driver_connection))
         event.listen(engine.sync_engine, "checkout", _refuse_closed)
         return engine
 

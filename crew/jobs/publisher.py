@@ -22,6 +22,7 @@ PATIENCE: Final = 2.0  # seconds that a submit waits for a broker that is away; 
 AGAIN_AFTER: Final = 0.1  # seconds: a quorum queue refuses until it has elected its leader
 ELECTION: Final = 5.0  # seconds that this may take
 CONFIRMED_WITHIN: Final = 6.0  # seconds that a submit waits for the broker: longer than an election, within its lease
+MARKED_WITHIN: Final = 1.0  # seconds at the end
 MARK_AGAIN_AFTER: Final = 0.5  # seconds until a store that is away is tried again
 
 T = TypeVar("T")
@@ -80,12 +81,12 @@ class Publisher:
             hurry()
 
     async def drain(self) -> None:
-        """Publish no more, and wait until what the broker has is marked."""
+        """Publish no more, and wait until what the broker has is marked, for a moment: else it is published again."""
         self._is_closing = True
         for task in self._going_on:
             task.cancel()
-        while self._marks:
-            await asyncio.wait(self._marks)
+        if self._marks:
+            await asyncio.wait(self._marks, timeout=MARKED_WITHIN)
 
     async def _is_there(self) -> bool:
         """Whether the broker is there now, or comes back before patience is over."""

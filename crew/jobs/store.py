@@ -1,5 +1,6 @@
 """The job store: records of jobs in SQLite or PostgreSQL. What is written at the same time shares its transactions."""
 
+import asyncio
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from crew.client import Client
     from crew.jobs.service import JobService
 
+LAST_WORDS: Final = 5.0  # seconds for what is still to be written
 MAX_RESULT: Final = 16 * 1024 * 1024  # bytes as they travel
 
 
@@ -82,9 +84,12 @@ class JobStore:
         await self._database.open()
 
     async def close(self) -> None:
-        """Write what is to be written, and disconnect; idempotent."""
-        for one in (self._writer, self._reader, self._reader_without_bodies):
-            await one.drain()
+        """Write what is to be written, unless a server is silent for `LAST_WORDS`, and disconnect; idempotent."""
+        drains = [asyncio.create_task(one.drain()) for one in (self._writer, self._reader, self._reader_without_bodies)]
+        _, silent = await asyncio.wait(drains, timeout=LAST_WORDS)
+        if silent:
+            self._database.hang_up()
+            await asyncio.wait(silent)
         await self._database.close()
 
     # --- writing ----------------------------------------------------------------------------------------------------

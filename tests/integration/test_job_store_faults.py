@@ -2,8 +2,10 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Column, Connection, Integer, text
@@ -15,6 +17,7 @@ from crew.jobs.query import JobQuery
 from crew.jobs.store import JobStore
 from tests.integration.stores import added, opened, succeeded
 from tests.postgresql import PASSWORD, Server
+from tests.proxy import proxying
 
 SECRETS = (PASSWORD, "secret", "p%3Aa")
 
@@ -65,6 +68,28 @@ async def test_all_who_want_a_server_that_is_silent_hear_so_at_the_same_time(mon
         assert loop.time() - began < 2.0
         assert {type(one) for one in told} == {ConnectionError}
         assert len(set(map(id, told))) == 20  # each has the stack of its own
+
+
+@pytest.mark.gen_test
+async def test_a_store_whose_server_has_frozen_is_closed_and_lets_everybody_go(
+    monkeypatch: pytest.MonkeyPatch, postgresql_url: str
+) -> None:
+    monkeypatch.setattr("crew.jobs.store.LAST_WORDS", 0.3)  # seconds, instead of 5
+    monkeypatch.setattr("crew.jobs.database.CONNECT_WITHIN", 1.0)  # seconds, instead of 10
+    with proxying() as make:
+        proxy = make(postgresql_url)
+        store = JobStore(proxy.url)
+        job = await added(store)
+        proxy.freeze()
+        waiting: list[asyncio.Future[Any]] = [asyncio.ensure_future(added(store)) for _ in range(3)]
+        waiting.append(asyncio.ensure_future(store.get(job.id)))
+        done, _ = await asyncio.wait(waiting, timeout=0.1)
+        assert not done
+        began = time.monotonic()
+        await store.close()
+        assert time.monotonic() - began < 5  # of the 60 s that one statement has
+        told = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(one) for one in told] == [ConnectionError] * 4
 
 
 @pytest.mark.gen_test
