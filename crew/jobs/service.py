@@ -14,19 +14,20 @@ from crew import errors
 from crew.amqp import Link
 from crew.client import Client, Event
 from crew.jobs import report
-from crew.jobs.admission import Admitted, Candidate
+from crew.jobs.admission import Candidate
 from crew.jobs.caretaker import Caretaker
 from crew.jobs.handle import JobHandle
 from crew.jobs.inbox import Inbox
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.notifier import Notifier
-from crew.jobs.order import again, check_id, order, renewed
-from crew.jobs.publisher import LEASE, Publisher
+from crew.jobs.order import again, check_id, order
+from crew.jobs.publisher import Publisher
 from crew.jobs.query import JobQuery, Page
 from crew.jobs.report import Report
 from crew.jobs.results import result_of
 from crew.jobs.settlement import Settled
 from crew.jobs.store import JobStore
+from crew.jobs.submissions import Submissions
 from crew.jobs.waiters import Waiters, within
 from crew.protocol import codec, deadline, topology
 from crew.protocol.message import Briefing
@@ -34,7 +35,6 @@ from crew.protocol.message import Briefing
 logger = logging.getLogger(__name__)
 
 STORE_AGAIN_AFTER: Final = 1.0  # seconds until a store that is away is tried again
-LOOK_AGAIN: Final = 0.02  # seconds: the broker mostly answers sooner
 
 
 class JobService:
@@ -58,6 +58,7 @@ class JobService:
         )
         self._publisher = Publisher(client.links.publishing, store)
         self._notifier = Notifier(client.links.publishing, store)
+        self._submissions = Submissions(store, self._publisher, on_replaced=self._on_replaced)
         self._inbox = Inbox(store, on_settled=self._on_settled, on_briefing=self._on_briefing)
         self._waiters = Waiters(store.several)
         self._caretaker = Caretaker(store, self._publisher, settle=self._settle, has_listened=self._has_listened)
@@ -79,7 +80,9 @@ class JobService:
             self._opened = asyncio.get_running_loop().create_task(self._open(), name="jobs")
 
     async def ready(self) -> None:
-        """Wait until the store is open; raises what `JobStore.open` does."""
+        """Wait until the store is open; raises what `JobStore.open` does, and ConnectionError after the end."""
+        if self.is_closed:
+            raise errors.ConnectionError("the client was closed")
         self.open()
         await self.store.open()
 
@@ -94,6 +97,7 @@ class JobService:
             return
         self.is_leaving = self.is_closed = True
         self._waiters.close()
+        self._submissions.close()
         if self._opened is not None:
             self._opened.cancel()
             await asyncio.wait([self._opened])
@@ -135,23 +139,18 @@ class JobService:
 
     async def submit_order(self, candidate: Candidate) -> JobHandle:
         """As `submit`, for what `crew.jobs.order` has made."""
-        if self.is_closed:  # else the store would be opened once more, for a job that nobody here publishes
-            raise errors.ConnectionError("the client was closed")
         await self.ready()
-        admitted = await self.store.admit(candidate)
-        while not admitted.is_new and not await self._stays(admitted.job):
-            candidate = renewed(candidate)
-            admitted = await self.store.admit(candidate)
-        if admitted.is_new:
-            await self._publish(admitted)
+        admitted = await self._submissions.submit(candidate)
         return JobHandle(self, admitted.job.id, is_new=admitted.is_new)
 
     async def get(self, id: str, *, with_bodies: bool = True) -> Job:
         """The record of a job."""
+        await self.ready()
         return await self.store.get(check_id(id), with_bodies=with_bodies)
 
     async def page(self, query: JobQuery) -> Page:
         """A page of jobs, the newest first; raises ValueError where cursor or limit cannot be one."""
+        await self.ready()
         return await self.store.page(query)
 
     async def wait(self, id: str, timeout: float | str | None = None) -> Job:
@@ -197,6 +196,7 @@ class JobService:
     async def cancel(self, id: str) -> bool:
         """Give a job up; False where it had ended."""
         told = {"type_name": "Canceled", "message": "somebody cancelled the job"}
+        await self.ready()
         given_up = report.ended(check_id(id), JobStatus.CANCELED, at=time.time(), may_be_queued=True, **told)
         (settled,) = await self.store.settle([given_up])
         if settled.job is None:
@@ -206,6 +206,7 @@ class JobService:
 
     async def delete_result(self, id: str) -> bool:
         """Delete what came of a job; False where there was nothing."""
+        await self.ready()
         return await self.store.delete_result(check_id(id))
 
     async def retry(self, id: str) -> JobHandle:
@@ -217,33 +218,6 @@ class JobService:
         if not job.status.is_final:
             raise ValueError(f"job {job.id} is {job.status.value}: only one that has ended can be tried again")
         return await self.submit_order(again(job))
-
-    # --- submit -----------------------------------------------------------------------------------------------------
-
-    async def _stays(self, job: Job) -> bool:
-        """Whether a job that somebody else has submitted is accepted; where it is refused, its record goes again."""
-        while _is_being_submitted(job):
-            await asyncio.sleep(LOOK_AGAIN)
-            if self.is_closed:
-                raise errors.ConnectionError("the client was closed")
-            try:
-                job = await self.store.get(job.id, with_bodies=False)
-            except errors.UnknownJob:
-                return False
-        return True
-
-    async def _publish(self, admitted: Admitted) -> None:
-        """Publish a job that was recorded; the jobs that it replaces end only when it is sure to come."""
-        replaced = admitted.replaced
-        try:
-            await self._publisher.publish(admitted.job)
-        except errors.CrewError:
-            replaced = await self.store.withdraw(admitted)  # who submits it is told, so that it was never accepted
-            raise
-        finally:
-            for job in replaced:
-                self._notifier.cancel(job)
-            self._tell_gateways(replaced)
 
     # --- settle -----------------------------------------------------------------------------------------------------
 
@@ -273,6 +247,11 @@ class JobService:
             ids = [job.id for job in changed]
             self._waiters.wake(ids)
             self._do(self._client.publish(self.store.queue, {"from": self._client.id, "changed": ids}))
+
+    def _on_replaced(self, replaced: Sequence[Job]) -> None:
+        for job in replaced:
+            self._notifier.cancel(job)
+        self._tell_gateways(replaced)
 
     def _on_told(self, event: Event) -> None:
         """Another gateway has committed something."""
@@ -304,12 +283,6 @@ class JobService:
         task = asyncio.get_running_loop().create_task(_quietly(step))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _is_being_submitted(job: Job) -> bool:
-    """Whether the broker's first word on it may still come to the gateway that has recorded it."""
-    is_first = job.enqueued is None and job.status is JobStatus.QUEUED and job.publish_at == job.created + LEASE
-    return is_first and time.time() < job.created + LEASE
 
 
 async def _quietly(step: Any) -> None:
