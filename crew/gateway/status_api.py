@@ -57,7 +57,7 @@ class ReadyHandler(NoBodyMixin, StatusHandler):
         self.write({"status": "ready"})
 
 
-class RefusalHandler(StatusHandler):
+class RefusalHandler(NoBodyMixin, StatusHandler):
     """What everybody hears from a gateway that drains."""
 
     def set_default_headers(self) -> None:
