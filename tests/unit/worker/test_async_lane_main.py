@@ -32,8 +32,8 @@ class Blocker:
         self.errors: list[tuple[BaseException, float]] = []
 
     async def __call__(self, data: Any) -> None:
-        self.began = True
         try:
+            self.began = True  # in here: an interrupt may land as soon as anybody has seen it
             self._block()
         except BaseException as error:
             self.errors.append((error, time.monotonic()))
