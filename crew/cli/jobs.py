@@ -1,5 +1,6 @@
 """`crew jobs`: calls that outlive the request, looked at, waited for, given up, submitted again, or deleted."""
 
+import functools
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -28,29 +29,26 @@ F = TypeVar("F", bound=Callable[..., Any])
 ENDED: Final = tuple(status for status in JobStatus if status.is_final)
 
 
-def _checked(_context: click.Context, _parameter: click.Parameter, given: Any) -> Any:
-    try:
-        return tuple(map(check_id, given)) if isinstance(given, tuple) else check_id(given)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
+def _checked(check: Callable[[Any], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """A callback that has each given value checked, and says of one that cannot be why."""
+
+    def callback(_context: click.Context, _parameter: click.Parameter, given: Any) -> Any:
+        try:
+            if isinstance(given, tuple):
+                return tuple(map(check, given))
+            return None if given is None else check(given)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return callback
 
 
-def _checked_task(_context: click.Context, _parameter: click.Parameter, given: str | None) -> str | None:
-    try:
-        return None if given is None else topology.check_name("it", given)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
+_checked_id: Final = _checked(check_id)
+_checked_task: Final = _checked(functools.partial(topology.check_name, "it"))
+_checked_wait: Final = _checked(functools.partial(deadline.check_duration, "it"))
 
-
-def _checked_wait(_context: click.Context, _parameter: click.Parameter, given: float | None) -> float | None:
-    try:
-        return None if given is None else deadline.check_duration("it", given)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
-_id_argument: Final = click.argument("id", callback=_checked)
-_ids_argument: Final = click.argument("ids", metavar="ID...", nargs=-1, required=True, callback=_checked)
+_id_argument: Final = click.argument("id", callback=_checked_id)
+_ids_argument: Final = click.argument("ids", metavar="ID...", nargs=-1, required=True, callback=_checked_id)
 _json_option: Final = click.option("--json", "is_json", is_flag=True, help="a line of JSON each")
 _task_option: Final = click.option("--task", metavar="NAME", callback=_checked_task, help="those of one task")
 _database_option: Final = click.option(
@@ -173,7 +171,7 @@ def retry_jobs(*, ids: tuple[str, ...], database: str | None, url: str | None) -
 
 
 @command.command("purge")
-@click.argument("ids", metavar="[ID]...", nargs=-1, callback=_checked)
+@click.argument("ids", metavar="[ID]...", nargs=-1, callback=_checked_id)
 @_status_option(*ENDED)
 @_task_option
 @click.option("--older-than", type=Duration(), help="those that ended longer ago: 90 seconds, 15m, 12h, 7d")

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crew.errors import CrewError, DuplicateTaskId, KeyReused
 from crew.jobs import report, rows
-from crew.jobs.job import Job, JobStatus
+from crew.jobs.job import Job
 from crew.jobs.schema import ACTIVE, jobs
 from crew.jobs.settlement import write
 
@@ -124,15 +124,8 @@ async def _active(connection: AsyncConnection, candidate: Candidate) -> Job | No
 
 async def _give_up(connection: AsyncConnection, active: Job, candidate: Candidate) -> tuple[Job, ...]:
     """The job as it was, where it was given up."""
-    told = report.ended(
-        active.id,
-        JobStatus.CANCELED,
-        at=candidate.job.created,
-        type_name="Canceled",
-        message=f"it was replaced by job {candidate.job.id}",
-        may_be_queued=True,
-    )
-    changed = report.apply(active, told)
+    told = f"it was replaced by job {candidate.job.id}"
+    changed = report.apply(active, report.canceled(active.id, at=candidate.job.created, message=told))
     if changed is None:
         return ()
     await write(connection, [changed])

@@ -112,7 +112,6 @@ def again(job: Job) -> Candidate:
 
     Where a job with its unique key is active, that one is meant: a retry takes nobody's place.
     """
-    now = time.time()
     kept = Job(
         id=str(uuid.uuid4()),
         task=job.task,
@@ -120,16 +119,15 @@ def again(job: Job) -> Candidate:
         headers=job.headers,
         priority=job.priority,
         timeout=job.timeout,
-        start_by=None if job.start_by is None else now + job.start_by - job.created,
+        start_by=job.start_by,
         result_ttl=job.result_ttl,
         failure_ttl=job.failure_ttl,
         unique_key=job.unique_key,
         wait_for_worker=job.wait_for_worker,
         origin=job.origin,
-        created=now,
-        publish_at=now + LEASE,
+        created=job.created,
     )
-    return Candidate(job=kept, unique=None if job.unique_key is None else SKIP)
+    return renewed(Candidate(job=kept, unique=None if job.unique_key is None else SKIP))
 
 
 def renewed(candidate: Candidate) -> Candidate:

@@ -64,13 +64,9 @@ def value(body: Body) -> Any:
     """What is in `body`, as JSON has words for it: bytes as {"base64": ...}."""
     try:
         decoded = codec.decode(body)
-        return (
-            {"base64": base64.b64encode(decoded).decode()}
-            if isinstance(decoded, bytes)
-            else msgspec.to_builtins(decoded)
-        )
+        return _in_base64(decoded) if isinstance(decoded, bytes) else msgspec.to_builtins(decoded)
     except (CrewError, TypeError):
-        return {"base64": base64.b64encode(body.data).decode()}
+        return _in_base64(body.data)
 
 
 def _in_base64(data: bytes) -> dict[str, str]:

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
-from crew.jobs.job import STATUS_OF, Job, JobStatus
+from crew.jobs.job import STATUS_OF, Job, JobStatus, check_transition
 from crew.protocol import codec, failure
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Headers, Outcome, Reply, Run
@@ -80,6 +80,11 @@ def ended(
     return Report(id=id, status=status, at=at, failure=_failure(type_name, message), may_be_queued=may_be_queued)
 
 
+def canceled(id: str, *, at: float, message: str) -> Report:
+    """Somebody has given the job up, wherever it is."""
+    return ended(id, JobStatus.CANCELED, at=at, type_name="Canceled", message=message, may_be_queued=True)
+
+
 def _failure(type_name: str, message: str) -> bytes:
     return failure.encode(Failure(type_name=type_name, message=message))
 
@@ -94,6 +99,7 @@ def apply(job: Job, report: Report) -> Job | None:
     if job.status.is_final:
         return _with_the_rest(job, report)
     then = _as_http(job, report) if report.status is JobStatus.SUCCESS and job.is_http else report.status
+    check_transition(job.id, job.status, then)
     return _ended(job, report, then) if then.is_final else _started(job, report)
 
 

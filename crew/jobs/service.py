@@ -195,9 +195,8 @@ class JobService:
 
     async def cancel(self, id: str) -> bool:
         """Give a job up; False where it had ended."""
-        told = {"type_name": "Canceled", "message": "somebody cancelled the job"}
         await self.ready()
-        given_up = report.ended(check_id(id), JobStatus.CANCELED, at=time.time(), may_be_queued=True, **told)
+        given_up = report.canceled(check_id(id), at=time.time(), message="somebody cancelled the job")
         (settled,) = await self.store.settle([given_up])
         if settled.job is None:
             raise errors.UnknownJob(f"there is no job {id}")
