@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Column, ColumnElement, Integer, Select, String, bindparam, func, select, tuple_, union_all
+from sqlalchemy import Column, ColumnElement, Integer, Select, String, bindparam, select, tuple_, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crew.jobs import rows
@@ -93,12 +93,6 @@ async def silent(connection: AsyncConnection, since: float, most: int) -> list[s
     """Ids of the started jobs of which no worker has said anything since then."""
     meant = has_status(JobStatus.STARTED) & (jobs.c.seen < since)
     return list((await connection.execute(select(jobs.c.id).where(meant).limit(most))).scalars())
-
-
-async def counts(connection: AsyncConnection) -> dict[JobStatus, int]:
-    """How many jobs have each status."""
-    found = await connection.execute(select(jobs.c.status, func.count()).group_by(jobs.c.status))
-    return {JobStatus(status): count for status, count in found}
 
 
 def check_limit(value: object) -> int:

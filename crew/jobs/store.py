@@ -9,7 +9,7 @@ from crew.errors import CrewError, UnknownJob
 from crew.jobs import admission, query, settlement
 from crew.jobs.admission import Admitted, Candidate
 from crew.jobs.database import Database
-from crew.jobs.job import Job, JobStatus
+from crew.jobs.job import Job
 from crew.jobs.query import JobQuery, Page
 from crew.jobs.reader import Reader
 from crew.jobs.report import Report
@@ -175,8 +175,3 @@ class JobStore:
         """Ids of the started jobs of which no worker has said anything since then."""
         async with self._database.read() as connection:
             return await query.silent(connection, since, most)
-
-    async def counts(self) -> dict[JobStatus, int]:
-        """How many jobs have each status."""
-        async with self._database.read() as connection:
-            return await query.counts(connection)

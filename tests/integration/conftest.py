@@ -10,6 +10,7 @@ from tests.processes import Process, Processes, running
 from tests.proxy import Proxy, proxying
 
 TASKS = Path(__file__).with_name("tasks.py")
+HTTP = ("worker", "--http", "--allow-host", "127.0.0.1", "--concurrency", "500")
 
 StartWorker = Callable[..., Process]
 
@@ -78,3 +79,16 @@ def _environment(broker_url: str, prefix: str) -> dict[str, str]:
 
 def _unique() -> str:
     return f"t{uuid.uuid4().hex[:8]}."
+
+
+@pytest.fixture(scope="module")
+def http_url(vhost_url: Callable[[], str]) -> str:
+    """A virtual host of the module: the task that performs URL jobs has the same name everywhere."""
+    return vhost_url()
+
+
+@pytest.fixture(scope="module")
+def http_worker(tmp_path_factory: pytest.TempPathFactory, http_url: str) -> Iterator[Process]:
+    """One worker process that performs URL jobs, for all tests that leave it alive."""
+    with running(tmp_path_factory.mktemp("worker"), {"CREW_AMQP_URL": http_url}) as processes:
+        yield processes.crew(*HTTP).says("serving 1 task: crew.http")

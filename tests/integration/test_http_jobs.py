@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +15,15 @@ from crew import Client
 from crew.jobs import Job, JobStatus, JobStore
 from crew.protocol.topology import HTTP_TASK
 from tests.http_site import http_site
+from tests.integration.conftest import HTTP
 from tests.processes import Process, running
 from tests.waiting import until
 
-HTTP = ("worker", "--http", "--allow-host", "127.0.0.1", "--concurrency", "100")
-
-
-@pytest.fixture(scope="module")
-def broker_url(vhost_url: Callable[[], str]) -> str:
-    """A virtual host of this module: the task has the same name everywhere."""
-    return vhost_url()
-
-
-@pytest.fixture(scope="module")
-def worker(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> Iterator[Process]:
-    """One worker process for all tests that leave it alive."""
-    with running(tmp_path_factory.mktemp("worker"), {"CREW_AMQP_URL": broker_url}) as processes:
-        yield processes.crew(*HTTP).says("serving 1 task: crew.http")
-
 
 @pytest.fixture
-def jobs_client(broker_url: str, tmp_path: Path) -> Client:
+def jobs_client(http_url: str, tmp_path: Path) -> Client:
     """A client with a job store of its own."""
-    return Client(broker_url, store=JobStore(f"sqlite:///{tmp_path}/jobs.db"))
+    return Client(http_url, store=JobStore(f"sqlite:///{tmp_path}/jobs.db"))
 
 
 async def ended(handle: Any) -> Job:
@@ -57,7 +43,7 @@ async def delete_of(handle: Any) -> Any:
 
 
 @pytest.mark.gen_test
-async def test_a_url_job_has_the_response_as_its_result(jobs_client: Client, worker: Process) -> None:
+async def test_a_url_job_has_the_response_as_its_result(jobs_client: Client, http_worker: Process) -> None:
     async with http_site() as site, jobs_client as client:
         handle = await client.submit(HTTP_TASK, {"url": site.url("/echo"), "data": {"a": 1}})
         job, told = await ended(handle), await handle.result()
@@ -67,7 +53,7 @@ async def test_a_url_job_has_the_response_as_its_result(jobs_client: Client, wor
 
 
 @pytest.mark.gen_test
-async def test_an_answer_of_400_or_more_is_an_error_and_kept(jobs_client: Client, worker: Process) -> None:
+async def test_an_answer_of_400_or_more_is_an_error_and_kept(jobs_client: Client, http_worker: Process) -> None:
     async with http_site() as site, jobs_client as client:
         job = await ended(await client.submit(HTTP_TASK, {"url": site.url("/status?code=418&reason=Teapot")}))
     assert job.status is JobStatus.ERROR
@@ -76,7 +62,7 @@ async def test_an_answer_of_400_or_more_is_an_error_and_kept(jobs_client: Client
 
 
 @pytest.mark.gen_test
-async def test_a_url_job_whose_time_is_over_is_a_timeout(jobs_client: Client, worker: Process) -> None:
+async def test_a_url_job_whose_time_is_over_is_a_timeout(jobs_client: Client, http_worker: Process) -> None:
     async with http_site() as site, jobs_client as client:
         handle = await client.submit(HTTP_TASK, {"url": site.url("/slow"), "timeout": 0.3})
         assert (await ended(handle)).status is JobStatus.TIMEOUT
@@ -88,7 +74,7 @@ async def test_a_url_job_whose_time_is_over_is_a_timeout(jobs_client: Client, wo
 
 @pytest.mark.gen_test
 async def test_a_canceled_url_job_tells_its_server_and_records_how_that_answered(
-    jobs_client: Client, worker: Process
+    jobs_client: Client, http_worker: Process
 ) -> None:
     async with http_site() as site, jobs_client as client:
         handle = await client.submit(HTTP_TASK, {"url": site.url("/slow"), "headers": {"X-A": "1"}})
@@ -106,7 +92,7 @@ async def test_a_canceled_url_job_tells_its_server_and_records_how_that_answered
 
 
 @pytest.mark.gen_test
-async def test_a_delete_that_fails_is_recorded_as_a_sentence(jobs_client: Client, worker: Process) -> None:
+async def test_a_delete_that_fails_is_recorded_as_a_sentence(jobs_client: Client, http_worker: Process) -> None:
     async with jobs_client as client:
         async with http_site() as site:
             handle = await client.submit(HTTP_TASK, {"url": site.url("/slow?key=s3cret", login="me:s3cret@")})
@@ -132,7 +118,7 @@ async def test_a_url_job_waits_for_a_worker_that_never_was(vhost_url: Callable[[
 
 
 @pytest.mark.gen_test
-async def test_an_internal_host_is_an_error_with_a_reason(jobs_client: Client, worker: Process) -> None:
+async def test_an_internal_host_is_an_error_with_a_reason(jobs_client: Client, http_worker: Process) -> None:
     async with jobs_client as client:
         handle = await client.submit(HTTP_TASK, {"url": "http://10.0.0.1/"})
         assert (await ended(handle)).status is JobStatus.ERROR
@@ -148,7 +134,7 @@ async def test_what_is_no_request_is_refused_at_submit(jobs_client: Client) -> N
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_hundreds_of_url_jobs_run_at_a_time(jobs_client: Client, worker: Process) -> None:
+async def test_hundreds_of_url_jobs_run_at_a_time(jobs_client: Client, http_worker: Process) -> None:
     async with http_site() as site, jobs_client as client:
         began = time.monotonic()
         handles = await asyncio.gather(

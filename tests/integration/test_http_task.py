@@ -12,10 +12,10 @@ import crew
 from crew import Client
 from crew.protocol.topology import HTTP_TASK
 from tests.http_site import http_site, saying
+from tests.integration.conftest import HTTP
 from tests.processes import Process, Processes, running
 from tests.waiting import until
 
-HTTP = ("worker", "--http", "--allow-host", "127.0.0.1", "--concurrency", "500")
 TASK = """
 import os
 from crew.worker import Task, run
@@ -27,19 +27,6 @@ def own(data):
 if __name__ == "__main__":
     run()
 """
-
-
-@pytest.fixture(scope="module")
-def broker_url(vhost_url: Callable[[], str]) -> str:
-    """A virtual host of this module: the task has the same name everywhere."""
-    return vhost_url()
-
-
-@pytest.fixture(scope="module")
-def worker(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> Iterator[Process]:
-    """One worker process for all tests that leave it alive."""
-    with running(tmp_path_factory.mktemp("worker"), {"CREW_AMQP_URL": broker_url}) as processes:
-        yield processes.crew(*HTTP).says("serving 1 task: crew.http")
 
 
 @pytest.fixture
@@ -61,8 +48,8 @@ def perform(client: Client, url: str, **request: Any) -> Any:
 
 
 @pytest.mark.gen_test
-async def test_a_request_is_performed_and_any_status_is_a_value(broker_url: str, worker: Process) -> None:
-    async with http_site() as site, Client(broker_url) as client:
+async def test_a_request_is_performed_and_any_status_is_a_value(http_url: str, http_worker: Process) -> None:
+    async with http_site() as site, Client(http_url) as client:
         told = await perform(client, site.url("/echo"), data={"a": 1})
         missing = await perform(client, site.url("/status?code=503&reason=Not+Now"))
     assert (told["code"], told["encoding"], site.methods()[0]) == (200, "text", "POST")
@@ -70,8 +57,8 @@ async def test_a_request_is_performed_and_any_status_is_a_value(broker_url: str,
 
 
 @pytest.mark.gen_test
-async def test_five_hundred_are_in_flight_in_one_process(broker_url: str, worker: Process) -> None:
-    async with http_site() as site, Client(broker_url) as client:
+async def test_five_hundred_are_in_flight_in_one_process(http_url: str, http_worker: Process) -> None:
+    async with http_site() as site, Client(http_url) as client:
         began = time.monotonic()
         told = await asyncio.gather(*(perform(client, site.url("/slow?for=0.5")) for _ in range(500)))
         assert time.monotonic() - began < 10  # 250 s, one after the other
@@ -80,8 +67,8 @@ async def test_five_hundred_are_in_flight_in_one_process(broker_url: str, worker
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("host", ["127.0.0.2", "169.254.169.254", "[::1]", "localhost.localdomain.invalid"])
-async def test_an_internal_host_is_refused_in_one_sentence(broker_url: str, worker: Process, host: str) -> None:
-    async with Client(broker_url) as client:
+async def test_an_internal_host_is_refused_in_one_sentence(http_url: str, http_worker: Process, host: str) -> None:
+    async with Client(http_url) as client:
         with pytest.raises(crew.TaskFailed) as failed:
             await perform(client, f"http://me:s3cret@{host}:1/?t0ken")
     kind = "RequestFailed" if "invalid" in host else "ForbiddenAddress"
@@ -95,17 +82,17 @@ async def test_an_internal_host_is_refused_in_one_sentence(broker_url: str, work
 @pytest.mark.parametrize(
     "payload", [None, {"url": "http://127.1/"}, {"url": "http://a/", "headers": {"A": "b\r\nC: d"}}]
 )
-async def test_what_is_no_request_fails_its_own_call(broker_url: str, worker: Process, payload: object) -> None:
-    async with Client(broker_url) as client:
+async def test_what_is_no_request_fails_its_own_call(http_url: str, http_worker: Process, payload: object) -> None:
+    async with Client(http_url) as client:
         with pytest.raises(crew.TaskFailed, match="ValueError"):
             await client.call(HTTP_TASK, payload)
 
 
 @pytest.mark.gen_test
 async def test_a_request_that_takes_too_long_times_out_and_closes_its_connection(
-    broker_url: str, worker: Process
+    http_url: str, http_worker: Process
 ) -> None:
-    async with http_site() as site, Client(broker_url) as client:
+    async with http_site() as site, Client(http_url) as client:
         with pytest.raises(crew.TimeoutError, match=r"GET http://127\.0\.0\.1:\d+/slow was not answered within 0\.3 s"):
             await perform(client, site.url("/slow", login="me:s3cret@"), timeout=0.3)
         await until(lambda: site.left, timeout=1)
@@ -118,9 +105,9 @@ async def test_a_request_that_takes_too_long_times_out_and_closes_its_connection
 
 @pytest.mark.gen_test
 async def test_a_canceled_request_closes_its_connection_and_sends_a_delete_with_the_same_headers(
-    broker_url: str, worker: Process
+    http_url: str, http_worker: Process
 ) -> None:
-    async with http_site() as site, Client(broker_url) as client:
+    async with http_site() as site, Client(http_url) as client:
         call = perform(client, site.url("/slow?x=1", login="me:s3cret@"), data="x", headers={"X-A": "1"})
         await until(lambda: site.seen)
         began = time.monotonic()
@@ -137,8 +124,10 @@ async def test_a_canceled_request_closes_its_connection_and_sends_a_delete_with_
 
 
 @pytest.mark.gen_test
-async def test_a_delete_has_time_though_its_job_is_interrupted_every_second(broker_url: str, worker: Process) -> None:
-    async with http_site() as site, Client(broker_url) as client:
+async def test_a_delete_has_time_though_its_job_is_interrupted_every_second(
+    http_url: str, http_worker: Process
+) -> None:
+    async with http_site() as site, Client(http_url) as client:
         call = perform(client, site.url("/stubborn?for=1.3"))
         await until(lambda: site.seen)
         call.cancel()

@@ -10,6 +10,7 @@ from crew import CrewError, DuplicateTaskId, KeyReused, UnknownJob
 from crew.jobs.job import JobStatus
 from crew.jobs.query import JobQuery
 from crew.protocol.message import Body, Run
+from tests.counted import counted
 from tests.integration.stores import JSON, added, candidate, job, opened, report, started, succeeded
 
 EVERYTHING = JobQuery(statuses=None)
@@ -140,7 +141,7 @@ async def test_of_jobs_that_replace_each_other_over_two_gateways_one_stays(store
             *(store.admit(candidate(unique="replace", unique_key="k")) for _ in range(10) for store in stores)
         )
         assert all(one.is_new for one in answers)
-        counts = await stores[0].counts()
+        counts = await counted(stores[0])
         assert counts == {JobStatus.CANCELED: 19, JobStatus.QUEUED: 1}
         assert len({one.id for answer in answers for one in answer.replaced}) == 19
 
@@ -184,7 +185,7 @@ async def test_reports_of_one_batch_build_on_each_other(store_url: str) -> None:
         reports = [make(one) for one in jobs for make in (started, succeeded)]
         settled = await store.settle(reports)
         assert [one.was for one in settled] == [JobStatus.QUEUED, JobStatus.STARTED] * 3
-        assert await store.counts() == {JobStatus.SUCCESS: 3}
+        assert await counted(store) == {JobStatus.SUCCESS: 3}
 
 
 @pytest.mark.gen_test
@@ -208,7 +209,7 @@ async def test_of_two_ends_that_two_gateways_hear_at_once_one_counts(store_url: 
         )
         for pair in zip(answers[0], reversed(answers[1]), strict=True):
             assert [settled.was for settled in pair].count(JobStatus.QUEUED) == 1
-        assert sum((await one.counts()).values()) == 50
+        assert sum((await counted(one)).values()) == 50
 
 
 @pytest.mark.gen_test

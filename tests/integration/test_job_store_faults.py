@@ -15,6 +15,7 @@ from crew.jobs import schema
 from crew.jobs.job import JobStatus
 from crew.jobs.query import JobQuery
 from crew.jobs.store import JobStore
+from tests.counted import counted
 from tests.integration.stores import added, opened, succeeded
 from tests.postgresql import PASSWORD, Server
 from tests.proxy import proxying
@@ -176,7 +177,7 @@ async def test_gateways_that_make_the_tables_at_the_same_time_have_one_store(sto
     assert len({store.id for store in stores}) == 1
     for store in stores:
         await added(store)
-    assert await stores[0].counts() == {JobStatus.QUEUED: 4}
+    assert await counted(stores[0]) == {JobStatus.QUEUED: 4}
     for store in stores:
         await store.close()
 
@@ -213,4 +214,4 @@ async def test_a_server_that_was_killed_and_is_back_is_used_again_and_has_lost_n
 
         assert (await store.settle([succeeded(jobs[0])]))[0].was is JobStatus.QUEUED
         assert {one.id for one in await store.several([one.id for one in jobs])} == {one.id for one in jobs}
-        assert await store.counts() == {JobStatus.SUCCESS: 1, JobStatus.QUEUED: 19}
+        assert await counted(store) == {JobStatus.SUCCESS: 1, JobStatus.QUEUED: 19}

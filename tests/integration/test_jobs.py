@@ -13,6 +13,7 @@ from crew.errors import UnknownJob
 from crew.jobs import JobStatus, JobStore
 from crew.jobs.publisher import RETRY_UNKNOWN
 from crew.protocol import codec
+from tests.counted import counted
 from tests.integration.conftest import StartWorker
 from tests.processes import Process
 from tests.proxy import Proxy
@@ -159,7 +160,7 @@ async def test_a_task_that_nobody_has_ever_served_is_refused_and_leaves_no_recor
     async with gateway() as client:
         with pytest.raises(UnknownTask, match=f"no worker has ever served task '{prefix}nobody'"):
             await client.submit(prefix + "nobody")
-        assert await client.jobs.store.counts() == {}
+        assert await counted(client.jobs.store) == {}
 
 
 @pytest.mark.gen_test(timeout=30)

@@ -8,6 +8,7 @@ import pytest
 
 from crew import Client
 from crew.jobs import JobStatus, JobStore
+from tests.counted import counted
 from tests.integration.conftest import StartWorker
 from tests.waiting import until
 
@@ -28,7 +29,7 @@ async def test_a_thousand_jobs_on_twenty_slots_all_succeed_and_each_is_run_once(
         handles = await asyncio.gather(*(client.submit(f"{prefix}nap", WORK) for _ in range(JOBS)))
         ran_in = Counter(await asyncio.gather(*(handle.result(wait=WITHIN) for handle in handles)))
 
-        assert await client.jobs.store.counts() == {JobStatus.SUCCESS: JOBS}
+        assert await counted(client.jobs.store) == {JobStatus.SUCCESS: JOBS}
         assert len(ran_in) == PROCESSES
         await until(lambda: worker.output.count("DONE") == JOBS)
         for word in ("STARTED", "DONE"):

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
+import msgspec
+
 from crew.amqp import Delivery
 from crew.amqp.channel import Channel
 from crew.protocol import codec, topology
@@ -110,6 +112,14 @@ def an_execution(
     )
     delivery = a_delivery(channel, properties=Properties(priority=level))
     return Execution(delivery, call, a_task(function, retry=retry, long=long), crashes=crashes)
+
+
+def a_job() -> Execution:
+    """An execution of one, which has begun."""
+    execution = an_execution()
+    execution.call = msgspec.structs.replace(execution.call, is_job=True)
+    execution.begin()
+    return execution
 
 
 def outcome_of(execution: Execution) -> Outcome | None:

@@ -18,6 +18,7 @@ from crew.jobs.schema import STEPS
 from crew.jobs.store import JobStore
 from crew.protocol import codec
 from crew.protocol.message import Outcome, Reply, Run
+from tests.counted import counted
 from tests.unit.jobs.a_job import HOST, NOW, a_candidate, a_job, opened
 from tests.waiting import until
 
@@ -301,7 +302,7 @@ async def test_jobs_are_listed_by_status_and_task_and_counted(tmp_path: Path) ->
         assert [job.id for job in (await store.page(JobQuery())).jobs] == [other.id]
         assert [job.id for job in (await store.page(JobQuery(statuses=(JobStatus.SUCCESS,)))).jobs] == [ended.id]
         assert (await store.page(JobQuery(statuses=None, task="nobody"))).jobs == ()
-        assert await store.counts() == {JobStatus.QUEUED: 1, JobStatus.SUCCESS: 1}
+        assert await counted(store) == {JobStatus.QUEUED: 1, JobStatus.SUCCESS: 1}
         assert {job.id for job in await store.several([ended.id, other.id, "17"])} == {ended.id, other.id}
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 
-import msgspec
 import pytest
 
 from crew.protocol import properties
@@ -11,7 +10,7 @@ from crew.worker import heartbeat
 from crew.worker.execution import Execution
 from crew.worker.heartbeat import Heartbeat
 from crew.worker.replies import Replies
-from tests.unit.deliveries import an_execution
+from tests.unit.deliveries import a_job
 from tests.unit.links import FakeLink
 from tests.waiting import until
 
@@ -35,14 +34,6 @@ class Heard:
         """What was said of it."""
         said = [properties.to_reply(one.properties, one.body) for one in self.link.published]
         return [one for one in said if isinstance(one, Reply) and one.id == execution.call.id]
-
-
-def a_job() -> Execution:
-    """An execution of one that runs."""
-    execution = an_execution()
-    execution.call = msgspec.structs.replace(execution.call, is_job=True)
-    execution.begin()
-    return execution
 
 
 @pytest.mark.gen_test

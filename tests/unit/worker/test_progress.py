@@ -2,27 +2,17 @@
 
 import asyncio
 
-import msgspec
 import pytest
 
 from crew.errors import SerializationError, TooLarge
 from crew.protocol import codec, properties
 from crew.protocol.message import Body
-from crew.worker.execution import Execution
 from crew.worker.mailbox import Mailbox
 from crew.worker.progress import MAX_PROGRESS, Progress
 from crew.worker.replies import Replies
-from tests.unit.deliveries import an_execution
+from tests.unit.deliveries import a_job, an_execution
 from tests.unit.links import FakeLink
 from tests.waiting import until
-
-
-def a_job() -> Execution:
-    """An execution of one."""
-    execution = an_execution()
-    execution.call = msgspec.structs.replace(execution.call, is_job=True)
-    execution.begin()
-    return execution
 
 
 class Told:
