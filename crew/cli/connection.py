@@ -49,11 +49,9 @@ def visited(url: str | None, errand: Callable[[Visit], Awaitable[T]]) -> T:
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Log no single attempt: the error at the end says it all."""
+    """Log no single attempt: the error at the end says it all, whatever else is refused until the command has ended."""
     logger = logging.getLogger("crew")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+    yield
+    logger.setLevel(level)
