@@ -1,6 +1,7 @@
 """The connection of a command: opened for it, and closed when it ends."""
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -51,7 +52,8 @@ def visited(url: str | None, errand: Callable[[Visit], Awaitable[T]]) -> T:
 def one_sentence() -> Iterator[None]:
     """Log no single attempt: the error at the end says it all, whatever else is refused until the command has ended."""
     logger = logging.getLogger("crew")
-    level = logger.level
+    restore = functools.partial(logger.setLevel, logger.level)
+    click.get_current_context().call_on_close(restore)
     logger.setLevel(logging.CRITICAL)
     yield
-    logger.setLevel(level)
+    restore()
