@@ -152,8 +152,12 @@ async def nap(seconds):
 @Task(PREFIX + "nap until")
 async def nap_until(file):
     """Until there is `file`."""
-    while not await asyncio.to_thread(Path(file).exists):
-        await nap(0.02)
+    try:
+        while not await asyncio.to_thread(Path(file).exists):
+            await asyncio.sleep(0.02)
+    except asyncio.CancelledError as interrupt:
+        say("NAP INTERRUPTED", *interrupt.args, time.time())
+        raise
     return os.getpid()
 
 
