@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import copy
 import sqlite3
+import time
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ SQLITE: Final = "sqlite"
 POSTGRESQL: Final = "postgresql"
 DRIVERS: Final = {SQLITE: "sqlite+aiosqlite", POSTGRESQL: "postgresql+asyncpg"}
 BUSY: Final = 10.0  # seconds that SQLite waits for another process to end its transaction
+OPEN_AGAIN: Final = 0.05  # seconds until a file is tried again that was locked
 CONNECT_WITHIN: Final = 10.0  # seconds
 ANSWER_WITHIN: Final = 60.0  # seconds that PostgreSQL has for one statement: a server that froze is away, too
 READERS: Final = 4  # connections for reading beside the one that writes
@@ -124,13 +126,28 @@ class Database:
                 await asyncio.to_thread(_look_into, str(self._url.database))
         engine = self._make_engine()
         try:
-            with self._translated(is_opening=True):
-                async with engine.begin() as connection:
-                    self.id = await connection.run_sync(migrate)
+            self.id = await self._migrated(engine)
         except BaseException:
             await engine.dispose()
             raise
         self._engine = engine
+
+    async def _migrated(self, engine: AsyncEngine) -> str:
+        """The id of the store, whose tables are of the newest version.
+
+        SQLite does not always wait where others open or close the same file at this moment: "Sometimes Queries Return
+        SQLITE_BUSY In WAL Mode", https://www.sqlite.org/wal.html
+        """
+        until = time.monotonic() + BUSY
+        while True:
+            try:
+                with self._translated(is_opening=True):
+                    async with engine.begin() as connection:
+                        return await connection.run_sync(migrate)
+            except ConnectionError as error:
+                if not (self.is_sqlite and "locked" in str(error)) or time.monotonic() > until:
+                    raise
+            await asyncio.sleep(OPEN_AGAIN)
 
     def _on_opened(self, opening: "asyncio.Task[None]") -> None:
         self._opening = None

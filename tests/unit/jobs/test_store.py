@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from crew.errors import ConnectionError, DuplicateTaskId, KeyReused, SettingsError, UnknownJob
 from crew.jobs import report
@@ -15,6 +17,7 @@ from crew.jobs.job import Job, JobStatus
 from crew.jobs.query import JobQuery
 from crew.jobs.report import Report
 from crew.jobs.schema import STEPS
+from crew.jobs.schema import migrate as migrated
 from crew.jobs.store import JobStore
 from crew.protocol import codec
 from crew.protocol.message import Outcome, Reply, Run
@@ -391,3 +394,22 @@ async def test_many_gateways_may_open_a_new_store_at_once(tmp_path: Path) -> Non
     await asyncio.gather(*(store.open() for store in stores))
     assert len({store.id for store in stores}) == 1
     await asyncio.gather(*(store.close() for store in stores))
+
+
+@pytest.mark.gen_test
+async def test_a_file_that_is_locked_for_a_moment_as_it_is_opened_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite itself waits for most locks, and not for those of somebody who opens or closes the file, too."""
+    refusals = [sqlite3.OperationalError("database is locked") for _ in range(2)]
+
+    def migrate(connection: Connection) -> str:
+        if refusals:
+            raise OperationalError(None, None, refusals.pop())
+        return migrated(connection)
+
+    monkeypatch.setattr("crew.jobs.database.migrate", migrate)
+    store = JobStore(f"sqlite:///{tmp_path}/jobs.db")
+    await store.open()
+    assert not refusals
+    await store.close()
