@@ -44,7 +44,12 @@ class Planned(msgspec.Struct, frozen=True):
     @property
     def is_interruptible(self) -> bool:
         """Whether an interrupt ends it, or is at least seen: not a thread in one blocking call."""
-        return self.kind != "stubborn" and not (self.lane == "thread" and self.kind == "block")
+        return self.kind != "stubborn" and not self.is_zombie
+
+    @property
+    def is_zombie(self) -> bool:
+        """Whether it goes on without its slot after its grace, as a thread in one blocking call does."""
+        return self.lane == "thread" and self.kind == "block"
 
 
 def plan(seed: int, count: int, *, prefix: str) -> Sequence[Planned]:
