@@ -40,8 +40,7 @@ def command(*, host: str, port: int, url: str | None, database: str | None, allo
 async def _serve(host: str, port: int, url: str | None, database: str | None, allow_hosts: Sequence[str]) -> None:
     try:
         from crew.gateway import routes, serve
-        from crew.gateway.auth import GuardedApplication, RefusedHandler, check_door
-        from crew.gateway.problems import Refused
+        from crew.gateway.auth import GuardedApplication, check_door
         from crew.jobs import JobStore
     except ImportError as error:
         raise SettingsError(str(error)) from None
@@ -55,10 +54,8 @@ async def _serve(host: str, port: int, url: str | None, database: str | None, al
         handlers = routes(client, allow_hosts=allow_hosts)
     except ValueError as error:  # it names the host that is none
         raise SettingsError(str(error)) from None
-    nowhere = Refused(404, "there is nothing here: /openapi.json tells what there is", name="unknown-path")
-    application = GuardedApplication(
-        handlers, token=token, default_handler_class=RefusedHandler, default_handler_args={"refused": nowhere}
-    )
+    way_out = {"way_out": ": /openapi.json tells what is"}
+    application = GuardedApplication(handlers, token=token, default_handler_args=way_out)
     try:
         await store.open()
     except ConnectionError as error:  # it is tried until it is there

@@ -34,7 +34,7 @@ class GuardedApplication(Application):
     """
 
     def __init__(self, *given: Any, token: str | None = None, **more: Any) -> None:
-        super().__init__(*given, **{"default_handler_class": NowhereHandler, **more})
+        super().__init__(*given, **{"default_handler_class": RefusedHandler, **more})
         self._token = None if token is None else token.encode()
 
     def find_handler(self, request: HTTPServerRequest, **given: Any) -> Any:
@@ -57,30 +57,32 @@ class GuardedApplication(Application):
 
 
 class RefusedHandler(NoBodyMixin, ProblemMixin):
-    """Answers before the body is there."""
+    """Answers before the body is there, whatever the method.
 
-    def initialize(self, *, refused: Refused) -> None:
+    Args:
+        refused: why, of this request alone: an exception holds on to where it was raised; None: there is nothing.
+        way_out: said to who asks for what is not there.
+    """
+
+    def initialize(self, *, refused: Refused | None = None, way_out: str = "") -> None:
         """Take why."""
-        self._refused = refused
+        told = f"nothing is served at {self.request.path[:200]!r}{way_out}"
+        self._refused = refused or Refused(404, told, name="unknown-path")
 
     def prepare(self) -> None:
         """Refuse."""
         raise self._refused
+
+    def send_error(self, status_code: int = 500, **_: Any) -> None:
+        """As ever; Tornado has 405 for a method that it does not know, before anybody is asked."""
+        refused = self._refused
+        super().send_error(refused.status_code, exc_info=(type(refused), refused, None))
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """As ever, with the challenge."""
         if status_code == 401:
             self.set_header("WWW-Authenticate", CHALLENGE)
         super().write_error(status_code, **kwargs)
-
-
-class NowhereHandler(ProblemMixin):
-    """Any path where nothing is."""
-
-    def prepare(self) -> None:
-        """Say so."""
-        told = f"nothing is served at {self.request.path[:200]!r}: /openapi.json tells what is"
-        raise Refused(404, told, name="unknown-path")
 
 
 def check_door(host: str, token: str | None) -> None:

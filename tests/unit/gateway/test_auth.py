@@ -1,9 +1,20 @@
 """Who may come in, and on which addresses nobody is asked."""
 
+import asyncio
+import gc
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
 import pytest
+from tornado.httpclient import AsyncHTTPClient, HTTPResponse
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
 
 from crew.errors import SettingsError
-from crew.gateway.auth import check_door
+from crew.gateway.auth import GuardedApplication, RefusedHandler, check_door
+from tests.waiting import until
 
 TOKEN = "0123456789abcdef"
 
@@ -27,3 +38,62 @@ def test_a_token_that_cannot_be_one_is_refused_and_not_shown(token: str) -> None
         check_door("127.0.0.1", token)
 
     assert token not in str(refused.value)
+
+
+# --- what is refused before it is looked at ---------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def guarded(**settings: Any) -> AsyncIterator[int]:
+    """Serve nothing, and say at which port."""
+    server = HTTPServer(GuardedApplication([], log_function=lambda _: None, **settings))
+    (socket, *_) = sockets = bind_sockets(0, "127.0.0.1")
+    server.add_sockets(sockets)
+    try:
+        yield socket.getsockname()[1]
+    finally:
+        server.stop()
+        await server.close_all_connections()
+
+
+async def ask(port: int, request: str) -> HTTPResponse:
+    """The answer to a request, like "GET /path"."""
+    method, path = request.split(" ")
+    client = AsyncHTTPClient(force_instance=True)
+    try:
+        return await client.fetch(
+            f"http://127.0.0.1:{port}{path}", method=method, raise_error=False, allow_nonstandard_methods=True
+        )
+    finally:
+        client.close()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "BREW"])
+async def test_whatever_is_asked_who_may_not_come_in_hears_that_and_who_is_lost_hears_so(method: str) -> None:
+    async with guarded(token=TOKEN) as port:
+        refused = await ask(port, f"{method} /jobs/")
+    assert (refused.code, refused.headers.get("Allow")) == (401, None)
+    async with guarded(default_handler_args={"way_out": ": look elsewhere"}) as port:
+        lost = await ask(port, f"{method} /nowhere?x")
+    assert (lost.code, lost.headers.get("Allow")) == (404, None)
+    assert json.loads(lost.body)["detail"] == "nothing is served at '/nowhere': look elsewhere"
+
+
+@pytest.mark.gen_test
+async def test_nothing_is_kept_of_who_is_refused() -> None:
+    async with guarded() as port, guarded(token=TOKEN) as locked:
+        for _ in range(3):
+            assert (await ask(port, "GET /nowhere")).code == 404
+            assert (await ask(locked, "GET /nowhere")).code == 401
+        await until(lambda: gc.collect() >= 0 and not any(isinstance(one, RefusedHandler) for one in gc.get_objects()))
+
+
+@pytest.mark.gen_test
+async def test_who_is_lost_is_told_so_before_his_body_is_there_so_that_nobody_keeps_it() -> None:
+    async with guarded() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
+        assert (await reader.readline()).split()[1] == b"404"
+        writer.close()
+        await writer.wait_closed()
