@@ -1,5 +1,6 @@
 """The value of a task as an HTTP response."""
 
+from collections.abc import Awaitable
 from typing import Any
 
 import msgspec
@@ -8,6 +9,14 @@ from tornado.web import RequestHandler
 from crew.gateway.reply_headers import http_headers
 from crew.protocol import codec
 from crew.protocol.message import Headers
+
+
+class HeadMixin(RequestHandler):
+    """For handlers whose `HEAD` is their `GET`, the wait included; Tornado leaves the body out."""
+
+    def head(self, *path: str) -> Awaitable[None] | None:
+        """As GET."""
+        return self.get(*path)
 
 
 class AnswerMixin(RequestHandler):

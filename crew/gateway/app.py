@@ -52,6 +52,8 @@ def routes(
         DELETE <prefix>/jobs/<uuid>/response/   deletes the value
         DELETE <prefix>/jobs/<uuid>/            cancels it
 
+    `HEAD` is answered as `GET` is, without the body, but by the events.
+
     Nothing here asks who calls, and every task of the broker can be called: the application that mounts them decides
     who may reach them, by what stands in front of it or by a subclass of the handler. Where browsers log in with a
     cookie, its `xsrf_cookies` setting protects these handlers too.

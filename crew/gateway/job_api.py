@@ -4,6 +4,7 @@ from typing import Final
 
 import msgspec
 
+from crew.gateway.answers import HeadMixin
 from crew.gateway.job_handler import APPLIED, JobHandlerBase, id_of
 from crew.gateway.problems import Refused
 from crew.jobs import Job
@@ -13,7 +14,7 @@ from crew.protocol import codec
 NOTHING: Final = b"{}"  # in place of a value that is not there
 
 
-class JobHandler(JobHandlerBase):
+class JobHandler(HeadMixin, JobHandlerBase):
     """`GET`: the record of a job. `DELETE`: gives it up; the record stays, and where it had ended nothing happens."""
 
     async def get(self, id: str) -> None:
@@ -35,7 +36,7 @@ class JobHandler(JobHandlerBase):
         self.set_status(204)
 
 
-class JobStatusHandler(JobHandlerBase):
+class JobStatusHandler(HeadMixin, JobHandlerBase):
     """`GET`: `{"status": ...}`."""
 
     async def get(self, id: str) -> None:
@@ -44,7 +45,7 @@ class JobStatusHandler(JobHandlerBase):
         self.answer_encoded(msgspec.json.encode({"status": job.status.value}))
 
 
-class JobResponseHandler(JobHandlerBase):
+class JobResponseHandler(HeadMixin, JobHandlerBase):
     """`GET`: the value of the job's task, as soon as it has ended. `DELETE`: the value is deleted, the record stays.
 
     `{}` is answered where there is no value, as the record says why, or where it was deleted. `Prefer: wait=N` bounds
@@ -53,6 +54,7 @@ class JobResponseHandler(JobHandlerBase):
 
     async def get(self, id: str) -> None:
         """Wait, and answer."""
+        self.set_header("Vary", "Prefer")  # RFC 7240, 2: for caches
         wait = self.preferences().wait
         job = await self.wait_for_job(id_of(id), wait)
         if wait is not None:

@@ -7,6 +7,7 @@ import msgspec
 from tornado.web import stream_request_body
 
 from crew.client import Client
+from crew.gateway.answers import HeadMixin
 from crew.gateway.body import BodyMixin
 from crew.gateway.job_handler import APPLIED, JobHandlerBase
 from crew.gateway.job_request import order_of
@@ -22,7 +23,7 @@ ANY: Final = "any"  # status of a query for jobs wherever they are in their live
 
 
 @stream_request_body
-class JobsHandler(BodyMixin, JobHandlerBase):
+class JobsHandler(BodyMixin, HeadMixin, JobHandlerBase):
     """Submits a job, and lists jobs.
 
     `POST` takes an object of JSON: `{"task", "data", "headers"}` or `{"url", "method", "headers", "data"}`, with

@@ -5,10 +5,10 @@ from typing import Any, Final
 import msgspec
 
 import crew
-from crew.gateway.answers import AnswerMixin
+from crew.gateway.answers import AnswerMixin, HeadMixin
 from crew.gateway.body import NoBodyMixin
 from crew.gateway.call_api import SERIALIZERS
-from crew.gateway.openapi_words import ANYTHING, PREFER, TASK, Words, answer, json, operation, parameter
+from crew.gateway.openapi_words import ANYTHING, PREFER, TASK, Words, answer, json, operation, parameter, readable
 from crew.gateway.problem_mixin import ProblemMixin
 from crew.gateway.problems import Problem
 from crew.protocol import codec
@@ -18,7 +18,7 @@ VERSION: Final = "3.1.1"
 SECURITY: Final = {"token": {"type": "http", "scheme": "bearer", "description": "Where the gateway has a token."}}
 
 
-class OpenApiHandler(NoBodyMixin, AnswerMixin, ProblemMixin):
+class OpenApiHandler(NoBodyMixin, HeadMixin, AnswerMixin, ProblemMixin):
     """Answers with a document.
 
     Args:
@@ -45,7 +45,7 @@ def document(prefix: str, *, max_expiration: float, has_jobs: bool) -> dict[str,
         f"{prefix}/call/{{task}}": {"post": _call(max_expiration, has_jobs=has_jobs)},
         f"{prefix}/healthz": _asked_by_balancers("healthz", "200 while the process is alive.", "alive"),
         f"{prefix}/readyz": _asked_by_balancers("readyz", "200 while a call would be on its way at once.", "ready"),
-        f"{prefix}/openapi.json": {"get": _description()},
+        f"{prefix}/openapi.json": readable(_description()),
     }
     _, schemas = msgspec.json.schema_components([Problem], ref_template="#/components/schemas/{name}")
     if has_jobs:
@@ -105,10 +105,8 @@ def _seconds(maximum: float | None) -> Words:
 def _asked_by_balancers(name: str, summary: str, status: str) -> Words:
     schema = {"type": "object", "required": ["status"], "properties": {"status": {"const": status}}}
     problems = {503: "Not now: another gateway may."}
-    return {
-        "get": operation(name, summary, {200: answer("So it is.", json(schema))}, tag="health", problems=problems),
-        "head": operation(f"{name}Head", summary, {200: answer("So it is.")}, tag="health", problems=problems),
-    }
+    answers = {200: answer("So it is.", json(schema))}
+    return readable(operation(name, summary, answers, tag="health", problems=problems))
 
 
 def _description() -> Words:

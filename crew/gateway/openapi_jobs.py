@@ -6,7 +6,7 @@ import msgspec
 
 from crew.gateway.job_events import LONG_POLL, STREAM
 from crew.gateway.jobs_api import ANY
-from crew.gateway.openapi_words import ANYTHING, PREFER, TASK, Words, answer, json, operation, parameter, ref
+from crew.gateway.openapi_words import ANYTHING, PREFER, TASK, Words, answer, json, operation, parameter, readable, ref
 from crew.jobs import JobStatus
 from crew.jobs.event import JobEvent
 from crew.jobs.order import FAILURE_TTL, MAX_KEY, RESULT_TTL, TIMEOUT, UNIQUE
@@ -36,10 +36,10 @@ def paths(root: str) -> dict[str, Words]:
     """All of them, with `root` in front, like "/jobs/"."""
     job = root + "{uuid}/"
     return {
-        root: {"post": _submit(), "get": _list()},
-        job: {"get": _record(), "delete": _cancel()},
-        f"{job}status/": {"get": _status()},
-        f"{job}response/": {"get": _response(), "delete": _delete_response()},
+        root: readable(_list(), post=_submit()),
+        job: readable(_record(), delete=_cancel()),
+        f"{job}status/": readable(_status()),
+        f"{job}response/": readable(_response(), delete=_delete_response()),
         f"{job}events": {"get": _events()},
     }
 

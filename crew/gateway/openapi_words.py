@@ -78,6 +78,15 @@ def operation(
     return found
 
 
+def readable(get: Words, **others: Words) -> dict[str, Words]:
+    """The methods of a path whose HEAD is its GET, but for the bodies; `others` by their names, in lower case."""
+    responses = {
+        status: {name: said for name, said in told.items() if name != "content"}
+        for status, told in get["responses"].items()
+    }
+    return {"get": get, "head": {**get, "operationId": f"{get['operationId']}Head", "responses": responses}, **others}
+
+
 def _problem(told: str) -> Words:
     return answer(told, {CONTENT_TYPE: ref("Problem")})
 

@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Any
 
 import msgspec
-from tornado.web import RequestHandler
+from tornado.web import HTTPError, RequestHandler
 
 from crew.gateway.problems import BLANK, CONTENT_TYPE, Problem, Refused, kind_of, problem_of
 
@@ -35,6 +35,14 @@ class ProblemMixin(RequestHandler):
             )
         self.set_header("Content-Type", CONTENT_TYPE)
         self.finish(msgspec.json.encode(problem))
+
+    def decode_argument(self, value: bytes, name: str | None = None) -> str:
+        """As Tornado does; raises Refused where it is no UTF-8."""
+        try:
+            return super().decode_argument(value, name)
+        except HTTPError:
+            told = f"{name or 'the path'} must be UTF-8, percent-encoded"
+            raise Refused(400, told, name="bad-encoding") from None
 
     def log_exception(
         self, typ: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None

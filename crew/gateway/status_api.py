@@ -4,20 +4,17 @@ from typing import Any
 
 from crew.client import Client
 from crew.errors import ConnectionError
+from crew.gateway.answers import HeadMixin
 from crew.gateway.body import NoBodyMixin
 from crew.gateway.problem_mixin import ProblemMixin
 from crew.gateway.problems import NotReady
 
 
-class StatusHandler(ProblemMixin):
+class StatusHandler(HeadMixin, ProblemMixin):
     """Asked every second, so it logs nothing."""
 
     def log_exception(self, *_: Any) -> None:
         """Whoever asks is told."""
-
-    def head(self) -> None:
-        """As GET."""
-        self.get()
 
     def get(self) -> None:
         """Answer, or raise."""

@@ -53,11 +53,20 @@ class Desk:
         return stream
 
     async def get(self, job: Job | str, query: str = "", headers: Mapping[str, str] = {}) -> HTTPResponse:
+        """The whole answer about its events."""
+        return await self.ask("GET", f"/jobs/{job if isinstance(job, str) else job.id}/events{query}", headers)
+
+    async def ask(self, method: str, path: str, headers: Mapping[str, str] = {}) -> HTTPResponse:
         """The whole answer."""
-        url = f"http://127.0.0.1:{self.web.port}/jobs/{job if isinstance(job, str) else job.id}/events{query}"
         client = AsyncHTTPClient(force_instance=True)
         try:
-            return await client.fetch(url, headers=dict(headers), raise_error=False)
+            return await client.fetch(
+                f"http://127.0.0.1:{self.web.port}{path}",
+                method=method,
+                headers=dict(headers),
+                raise_error=False,
+                allow_nonstandard_methods=True,
+            )
         finally:
             client.close()
 
