@@ -2,6 +2,7 @@
 
 import base64
 import codecs
+import re
 import zlib
 from typing import Final
 
@@ -10,6 +11,7 @@ from aiohttp import ClientResponse
 MAX_BODY: Final = 10 * 1024 * 1024  # bytes, unpacked; as base64 it still fits into a message of 16 MiB
 ENCODINGS: Final = "gzip, deflate"  # those that are asked for, and unpacked
 MAX_MEMBERS: Final = 1_000  # of gzip: of empty ones there is no end, each costs as much as thousands of bytes
+_CHARSET: Final = re.compile(r""";\s*charset\s*=\s*["']?([^\s;"']+)""", re.IGNORECASE)
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _TEXTS: Final = (  # names of codecs for text; there are others, and some of them take minutes for 10 MiB
     *("ascii", "utf-8", "utf-16", "utf-32", "iso8859", "latin", "cp", "koi8", "mac", "shift", "euc", "gb", "big5"),
@@ -91,6 +93,12 @@ async def read_body(response: ClientResponse) -> bytes:
     async for chunk in response.content.iter_any():
         body.add(chunk)
     return body.end()
+
+
+def charset_of(content_type: str) -> str | None:
+    """What a Content-Type says of it. For 8 KiB of ";" Python's own parser takes a second, in which nothing runs."""
+    found = _CHARSET.search(content_type)
+    return None if found is None else found[1]
 
 
 def as_json(data: bytes, charset: str | None) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from crew.protocol.address import ForbiddenAddress
+from crew.protocol.address import ForbiddenAddress, parsed
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
@@ -42,6 +42,7 @@ class Door(AbstractResolver):
 
     def __init__(self, addresses: Sequence[str]) -> None:
         self._addresses = addresses
+        self._checked = set(map(parsed, addresses))  # one address has several spellings
         self._opened: list[socket.socket] = []
 
     async def resolve(
@@ -67,7 +68,7 @@ class Door(AbstractResolver):
             ForbiddenAddress: it was not checked.
         """
         family, kind, protocol, _, (address, *_) = info
-        if address not in self._addresses:
+        if parsed(address) not in self._checked:
             raise ForbiddenAddress(f"address {address} was not checked, and is not connected to")
         opened = socket.socket(family, kind, protocol)
         self._opened.append(opened)

@@ -163,16 +163,21 @@ async def _read(hop: Hop, response: ClientResponse) -> dict[str, Any]:
         raise failed(hop.method, hop.url, f"the body of the response {error}") from None
     return {
         "code": response.status,
-        "reason": response.reason or "",
+        "reason": reason_of(response),
         "url": str(hop.url),
-        "headers": [_header(name, value) for name, value in response.raw_headers],
-        **http_body.as_json(data, response.charset),
+        "headers": [[_text(name), _text(value)] for name, value in response.raw_headers],
+        **http_body.as_json(data, http_body.charset_of(response.headers.get("Content-Type", ""))),
     }
 
 
-def _header(name: bytes, value: bytes) -> list[str]:
-    """As text: what is not UTF-8 is most likely of an older time (RFC 9110, 5.5)."""
+def reason_of(response: ClientResponse) -> str:
+    """Its reason phrase, as JSON can carry it."""
+    return _text((response.reason or "").encode(errors="surrogateescape"))
+
+
+def _text(data: bytes) -> str:
+    """What is not UTF-8 is most likely of an older time (RFC 9110, 5.5)."""
     try:
-        return [name.decode(), value.decode()]
+        return data.decode()
     except UnicodeDecodeError:
-        return [name.decode("latin-1"), value.decode("latin-1")]
+        return data.decode("latin-1")

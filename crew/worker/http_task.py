@@ -26,7 +26,7 @@ from crew.worker.context import context
 from crew.worker.ended import timed_out
 from crew.worker.execution import Execution
 from crew.worker.http_door import Resolve
-from crew.worker.http_exchange import Exchange, Hop, elapsed_ms
+from crew.worker.http_exchange import Exchange, Hop, elapsed_ms, reason_of
 from crew.worker.http_failure import RequestFailed
 from crew.worker.reason import Reason
 from crew.worker.running import running
@@ -73,7 +73,7 @@ class HttpTask:
         delete = msgspec.structs.replace(first, method="DELETE", body=None)
         try:
             async with asyncio.timeout(DELETE_WITHIN), self._exchange.send(delete) as response:
-                return {"code": response.status, "reason": response.reason or "", "elapsed_ms": elapsed_ms(began)}
+                return {"code": response.status, "reason": reason_of(response), "elapsed_ms": elapsed_ms(began)}
         except TimeoutError:
             return {"error": f"DELETE {first.url.redacted} was not answered within {DELETE_WITHIN:g} s"}
         except (RequestFailed, ForbiddenAddress) as error:

@@ -4,6 +4,7 @@ import base64
 import gzip
 import itertools
 import time
+import timeit
 import zlib
 from collections.abc import Callable, Iterable
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crew.worker.http_body import BadBody, Body, as_json
+from crew.worker.http_body import BadBody, Body, as_json, charset_of
 from tests.http_site import bomb
 
 
@@ -133,3 +134,31 @@ def test_what_is_text_is_kept_as_text(data: bytes, charset: str | None, text: st
 )
 def test_what_is_no_text_is_kept_as_base64(data: bytes, charset: str | None) -> None:
     assert as_json(data, charset) == {"body": base64.b64encode(data).decode(), "encoding": "base64"}
+
+
+@pytest.mark.parametrize(
+    ("content_type", "charset"),
+    [
+        ("text/html; charset=utf-8", "utf-8"),
+        ('text/html;a=b; Charset="ISO-8859-1" ;c=d', "ISO-8859-1"),
+        ("text/html ; charset = 'cp1252'", "cp1252"),
+        ("text/html;charset=", None),
+        ('text/html; charset=""', None),
+        ("text/charset=utf-8", None),
+        ("text/html; x-charset=utf-8", None),
+        ("", None),
+    ],
+)
+def test_a_charset_is_found_where_there_is_one(content_type: str, charset: str | None) -> None:
+    assert charset_of(content_type) == charset
+
+
+@pytest.mark.parametrize("piece", [";", "; ", '"', "a;", ";charset", ';charset="', "; charset ="])
+def test_a_type_that_was_made_to_keep_a_worker_busy_does_not(piece: str) -> None:
+    """A header may have 8 KiB: of two times as much each takes two times as long, not four."""
+    short, long = (_seconds(piece * (size // len(piece))) for size in (50_000, 400_000))
+    assert long < max(0.1, 24 * short)
+
+
+def _seconds(content_type: str) -> float:
+    return min(timeit.repeat(lambda: charset_of(content_type), number=1, repeat=3))

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
+from crew.protocol import codec
 from crew.protocol.address import ForbiddenAddress
 from crew.protocol.allowed_hosts import AllowedHosts
 from crew.protocol.http_request import check_request
@@ -67,6 +68,15 @@ async def test_each_method_travels(method: str) -> None:
     assert told["code"] == 200
     assert site.methods() == [method]
     assert bool(told["body"]) is (method != "HEAD")
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(("said", "reason"), [(b"\xfcbel", "übel"), ("übel".encode(), "übel"), (b"", "")])
+async def test_a_reason_that_is_no_utf_8_is_one_all_the_same(said: bytes, reason: str) -> None:
+    async with saying(b"HTTP/1.1 500 " + said + b"\r\nContent-Length: 0\r\n\r\n") as site:
+        told = await asked(site.url("/"))
+    assert told["reason"] == reason
+    assert codec.decode(codec.encode(told)) == told
 
 
 @pytest.mark.gen_test
@@ -147,6 +157,13 @@ async def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.Monke
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
         assert (await asked(site.url("/echo")))["code"] == 200
     assert proxy.seen == []
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("host", ["[::ffff:127.0.0.1]", "[::ffff:7f00:1]"])
+async def test_an_address_that_may_be_reached_is_reached_however_it_is_spelled(host: str) -> None:
+    async with http_site() as site:
+        assert (await asked(site.url("/echo", host=host)))["code"] == 200
 
 
 # --- redirects --------------------------------------------------------------------------------------------------------
