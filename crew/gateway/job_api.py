@@ -48,6 +48,7 @@ class JobStatusHandler(HeadMixin, JobHandlerBase):
 class JobResponseHandler(HeadMixin, JobHandlerBase):
     """`GET`: the value of the job's task, as soon as it has ended. `DELETE`: the value is deleted, the record stays.
 
+    A value that came as MessagePack, as the job's payload did, is answered in it: JSON has no bytes, for one.
     `{}` is answered where there is no value, as the record says why, or where it was deleted. `Prefer: wait=N` bounds
     the wait: a job that goes on then is answered with 202 and `{}`.
     """
@@ -79,4 +80,4 @@ class JobResponseHandler(HeadMixin, JobHandlerBase):
         elif result.content_type == codec.JSON and result.content_encoding is None and not job.result_headers:
             self.answer_encoded(result.data)
         else:
-            self.answer(self.jobs.value_of(job), job.result_headers)
+            self.answer(self.jobs.value_of(job), job.result_headers, content_type=result.content_type or codec.JSON)

@@ -8,10 +8,20 @@ import crew
 from crew.gateway.answers import AnswerMixin, HeadMixin
 from crew.gateway.body import NoBodyMixin
 from crew.gateway.call_api import SERIALIZERS
-from crew.gateway.openapi_words import ANYTHING, PREFER, TASK, Words, answer, json, operation, parameter, readable
+from crew.gateway.openapi_words import (
+    ANYTHING,
+    PREFER,
+    TASK,
+    VALUE,
+    Words,
+    answer,
+    json,
+    operation,
+    parameter,
+    readable,
+)
 from crew.gateway.problem_mixin import ProblemMixin
 from crew.gateway.problems import Problem
-from crew.protocol import codec
 from crew.protocol.properties import MAX_PRIORITY
 
 VERSION: Final = "3.1.1"
@@ -70,7 +80,7 @@ def _call(max_expiration: float, *, has_jobs: bool) -> Words:
         parameter("expiration", "query", _seconds(max_expiration), "Seconds that the call may take."),
         parameter("timeout", "query", _seconds(None), "Seconds that its task may run."),
     ]
-    answers = {200: answer("The value of the task.", dict.fromkeys((codec.JSON, codec.MSGPACK, codec.BYTES), ANYTHING))}
+    answers = {200: answer("The value of the task.", VALUE)}
     if has_jobs:
         parameters.append(PREFER)
         located = {"Location": "Path of the job.", "Preference-Applied": "What was heeded of Prefer."}

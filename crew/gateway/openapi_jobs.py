@@ -6,7 +6,7 @@ import msgspec
 
 from crew.gateway.job_events import LONG_POLL, STREAM
 from crew.gateway.jobs_api import ANY
-from crew.gateway.openapi_words import ANYTHING, PREFER, TASK, Words, answer, json, operation, parameter, readable, ref
+from crew.gateway.openapi_words import PREFER, TASK, VALUE, Words, answer, json, operation, parameter, readable, ref
 from crew.jobs import JobStatus
 from crew.jobs.event import JobEvent
 from crew.jobs.order import FAILURE_TTL, MAX_KEY, RESULT_TTL, TIMEOUT, UNIQUE
@@ -157,8 +157,8 @@ def _response() -> Words:
         "getJobResponse",
         "Waits for the end of a job, and answers with its value.",
         {
-            200: answer("The value; `{}` where there is none.", {codec.JSON: ANYTHING, codec.BYTES: {}}),
-            202: answer("The job goes on: the wait that was preferred is over.", json(ANYTHING), headers=applied),
+            200: answer("The value; `{}` where there is none.", VALUE),
+            202: answer("The job goes on: the wait that was preferred is over.", json({}), headers=applied),
         },
         tag=TAG,
         parameters=[_UUID, PREFER],

@@ -4,6 +4,7 @@ import asyncio
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from crew.jobs import JobStatus
@@ -72,3 +73,13 @@ async def test_what_is_no_utf_8_is_refused_in_one_sentence(tmp_path: Path, path:
     document = json.loads(answer.body)
     assert (answer.code, document["type"]) == (400, "urn:crew:problem:bad-encoding")
     assert document["detail"].endswith("must be UTF-8, percent-encoded")
+
+
+@pytest.mark.gen_test
+async def test_a_value_that_came_as_messagepack_is_answered_in_it_as_a_call_would(tmp_path: Path) -> None:
+    value = msgspec.msgpack.encode({"bytes": b"\xff"})
+    async with desk(tmp_path) as at:
+        job = await at.job()
+        await at.say(job, JobStatus.SUCCESS, result=Body(value, "application/msgpack"))
+        answer = await at.ask("GET", f"/jobs/{job.id}/response/")
+    assert (answer.headers["Content-Type"], answer.body) == ("application/msgpack", value)
