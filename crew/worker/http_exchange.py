@@ -21,6 +21,7 @@ from crew.worker.http_door import Door, Resolve
 from crew.worker.http_failure import failed, told
 
 MAX_REDIRECTS: Final = 5
+MAX_HEADER: Final = 32 * 1024  # bytes of one of a response; 8 KiB, as aiohttp has it, are too few for some pages
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _OF_ORIGIN: Final = ("authorization", "cookie")  # headers for one origin, and nobody else
 _OF_BODY: Final = "content-"  # how headers begin that are about a body
@@ -118,6 +119,7 @@ def _session(door: Door) -> ClientSession:
         connector=TCPConnector(resolver=door, socket_factory=door.open, use_dns_cache=False, force_close=True),
         timeout=ClientTimeout(total=None, sock_connect=None),  # whoever asks has a clock
         auto_decompress=False,  # it would unpack before anybody has counted
+        max_field_size=MAX_HEADER,
         trust_env=False,  # a proxy of the environment would connect to what was never checked
         middlewares=(_once,),
     )

@@ -39,7 +39,7 @@ def _reason(error: Exception) -> str:
         case aiohttp.ClientConnectorError():
             return f"its host cannot be reached: {_system_message(error.os_error)}"
         case aiohttp.ClientResponseError():
-            return "the answer of its host is not HTTP"
+            return "the answer of its host is not HTTP, or has too many headers, or one that is too long"
         case aiohttp.ClientPayloadError():
             return "the body of the response is broken off, or is not HTTP"
         case aiohttp.ClientConnectionError() | OSError():

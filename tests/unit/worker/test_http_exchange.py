@@ -80,6 +80,14 @@ async def test_a_reason_that_is_no_utf_8_is_one_all_the_same(said: bytes, reason
 
 
 @pytest.mark.gen_test
+async def test_a_header_may_be_long_and_one_that_is_too_long_is_named() -> None:
+    async with saying(b"HTTP/1.1 200 OK\r\nA: " + b"b" * 32_000 + b"\r\nContent-Length: 0\r\n\r\n") as site:
+        assert (await asked(site.url("/")))["headers"][0] == ["A", "b" * 32_000]
+    async with saying(b"HTTP/1.1 200 OK\r\nA: " + b"b" * 33_000 + b"\r\nContent-Length: 0\r\n\r\n") as site:
+        assert "or one that is too long" in await refused(site.url("/"))
+
+
+@pytest.mark.gen_test
 async def test_packed_text_and_bytes_are_told_apart() -> None:
     async with http_site() as site:
         text = await asked(site.url(f"/bytes?hex={gzipped(b'text')}&encoding=gzip&type=text/plain"))
