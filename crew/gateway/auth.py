@@ -10,7 +10,7 @@ from tornado.web import Application
 
 from crew.errors import SettingsError
 from crew.gateway.body import NoBodyMixin
-from crew.gateway.problem_mixin import ProblemMixin
+from crew.gateway.problem_mixin import RefusingMixin
 from crew.gateway.problems import Refused
 
 OPEN_TO_ALL: Final = ("/healthz", "/readyz")  # who asks them, every second, has no token
@@ -56,11 +56,11 @@ class GuardedApplication(Application):
         return None
 
 
-class RefusedHandler(NoBodyMixin, ProblemMixin):
-    """Answers before the body is there, whatever the method.
+class RefusedHandler(NoBodyMixin, RefusingMixin):
+    """Answers as it is told to.
 
     Args:
-        refused: why, of this request alone: an exception holds on to where it was raised; None: there is nothing.
+        refused: why, of this request alone; None: nothing is served at the path.
         way_out: said to who asks for what is not there.
     """
 
@@ -69,14 +69,9 @@ class RefusedHandler(NoBodyMixin, ProblemMixin):
         told = f"nothing is served at {self.request.path[:200]!r}{way_out}"
         self._refused = refused or Refused(404, told, name="unknown-path")
 
-    def prepare(self) -> None:
-        """Refuse."""
-        raise self._refused
-
-    def send_error(self, status_code: int = 500, **_: Any) -> None:
-        """As ever; Tornado has 405 for a method that it does not know, before anybody is asked."""
-        refused = self._refused
-        super().send_error(refused.status_code, exc_info=(type(refused), refused, None))
+    def refusal(self) -> Refused:
+        """What was taken."""
+        return self._refused
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """As ever, with the challenge."""

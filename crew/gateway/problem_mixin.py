@@ -59,3 +59,16 @@ class ProblemMixin(RequestHandler):
         """Those that are served here."""
         missing = RequestHandler.post
         return [name for name in self.SUPPORTED_METHODS if getattr(type(self), name.lower()) is not missing]
+
+
+class RefusingMixin(ProblemMixin):
+    """For handlers that serve no method: each is refused once its body is read, as who still sends hears no answer."""
+
+    def refusal(self) -> Exception:
+        """Why; one of this request alone, as an exception holds on to where it was raised."""
+        raise NotImplementedError
+
+    def send_error(self, status_code: int = 500, **_: Any) -> None:
+        """Answer so, where Tornado would with 405."""
+        error = self.refusal()
+        super().send_error(getattr(error, "status_code", 500), exc_info=(type(error), error, None))

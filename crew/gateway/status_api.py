@@ -6,7 +6,7 @@ from crew.client import Client
 from crew.errors import ConnectionError
 from crew.gateway.answers import HeadMixin
 from crew.gateway.body import NoBodyMixin
-from crew.gateway.problem_mixin import ProblemMixin
+from crew.gateway.problem_mixin import ProblemMixin, RefusingMixin
 from crew.gateway.problems import NotReady
 
 
@@ -54,13 +54,22 @@ class ReadyHandler(NoBodyMixin, StatusHandler):
         self.write({"status": "ready"})
 
 
-class RefusalHandler(NoBodyMixin, StatusHandler):
-    """What everybody hears from a gateway that drains."""
+class RefusalHandler(NoBodyMixin, RefusingMixin):
+    """What everybody hears from a gateway that drains, which logs nothing of it."""
 
     def set_default_headers(self) -> None:
         """The next request of this connection belongs to another gateway."""
         self.set_header("Connection", "close")
 
-    def prepare(self) -> None:
-        """Refuse."""
-        raise NotReady("the gateway is draining: it takes no new requests")
+    def refusal(self) -> NotReady:
+        """The same for all."""
+        return NotReady("the gateway is draining: it takes no new requests")
+
+    def on_finish(self) -> None:
+        """Close the connection: Tornado does what requests say of it, and not what answers do."""
+        connection: Any = self.request.connection  # the interface of HTTPConnection lacks its stream
+        if not connection.stream.writing():
+            connection.stream.close()
+
+    def _log(self) -> None:
+        """No line in the access log."""

@@ -1,6 +1,5 @@
 """Who may come in, and on which addresses nobody is asked."""
 
-import asyncio
 import gc
 import json
 from collections.abc import AsyncIterator
@@ -11,9 +10,11 @@ import pytest
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
+from tornado.web import _has_stream_request_body as has_stream_request_body
 
 from crew.errors import SettingsError
 from crew.gateway.auth import GuardedApplication, RefusedHandler, check_door
+from tests.unit.gateway.sender import MUCH, Sender
 from tests.waiting import until
 
 TOKEN = "0123456789abcdef"
@@ -90,10 +91,14 @@ async def test_nothing_is_kept_of_who_is_refused() -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_is_lost_is_told_so_before_his_body_is_there_so_that_nobody_keeps_it() -> None:
-    async with guarded() as port:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
-        assert (await reader.readline()).split()[1] == b"404"
-        writer.close()
-        await writer.wait_closed()
+async def test_who_sends_much_is_told_that_he_may_not_come_in_and_his_connection_goes_on() -> None:
+    """A connection that ended before he has sent it all would be all that he hears of."""
+    async with guarded(token=TOKEN) as port:
+        sender = await Sender.of(port)
+        for _ in range(2):
+            assert (await sender.post(MUCH)).split()[1] == b"401"
+        await sender.leave()
+
+
+def test_nobody_keeps_what_he_sends() -> None:
+    assert has_stream_request_body(RefusedHandler)

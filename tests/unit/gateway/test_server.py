@@ -1,12 +1,15 @@
-"""Serving where that cannot be."""
+"""Serving where that cannot be, and where it ends."""
 
 import pytest
+from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from crew.client import Client
 from crew.errors import SettingsError
 from crew.gateway import serve
+from crew.gateway.server import DrainingServer
 from tests.unit.broker_addresses import nowhere
+from tests.unit.gateway.sender import MUCH, Sender
 
 
 @pytest.mark.parametrize("port", [-1, 65536, 99999])
@@ -14,3 +17,18 @@ from tests.unit.broker_addresses import nowhere
 async def test_a_port_that_cannot_be_is_told_and_no_other_taken(port: int) -> None:
     with nowhere() as url, pytest.raises(SettingsError, match=f"port {port} is not between"):
         await serve(Application(), Client(url), port=port)
+
+
+@pytest.mark.gen_test
+async def test_who_sends_much_to_a_gateway_that_drains_is_told_so_before_his_connection_is_closed() -> None:
+    server = DrainingServer(Application())
+    (socket, *_) = sockets = bind_sockets(0, "127.0.0.1")
+    server.add_sockets(sockets)
+    server.refuse()
+    sender = await Sender.of(socket.getsockname()[1])
+    head = await sender.post(MUCH)
+    assert head.split()[1] == b"503"
+    assert b"Connection: close" in head
+    assert await sender.has_ended()
+    await sender.leave()
+    server.stop()
