@@ -114,9 +114,9 @@ def request_of(payload: object) -> HttpRequest:
     """
     if not isinstance(payload, dict) or not payload.keys() <= set(HttpRequest.__struct_fields__):
         names = ", ".join(HttpRequest.__struct_fields__)
-        raise ValueError(f"task {HTTP_TASK!r} takes an object with {names} and nothing else")
+        raise ValueError(f"the data of task {HTTP_TASK!r} must be an object with {names} and nothing else")
     if "url" not in payload:
-        raise ValueError(f"task {HTTP_TASK!r} needs a url")
+        raise ValueError(f"the data of task {HTTP_TASK!r} must have a url")
     return check_request(**payload)
 
 

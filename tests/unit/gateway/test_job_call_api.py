@@ -13,12 +13,12 @@ from tests.unit.gateway.desk import Desk, desk
 from tests.waiting import until
 
 
-async def call(at: Desk, prefer: str) -> HTTPResponse:
+async def call(at: Desk, prefer: str, task: str = "nobody") -> HTTPResponse:
     """Make it."""
     client = AsyncHTTPClient(force_instance=True)
     try:
         return await client.fetch(
-            f"http://127.0.0.1:{at.web.port}/call/nobody",
+            f"http://127.0.0.1:{at.web.port}/call/{task}",
             method="POST",
             body=b"",
             headers={"Prefer": prefer},
@@ -44,3 +44,10 @@ async def test_a_job_that_was_accepted_is_told_of_although_the_store_goes_away_m
         answer = await calling
         assert (answer.code, answer.headers["Preference-Applied"]) == (202, "wait=1")
         assert answer.headers["Location"] == f"/jobs/{json.loads(answer.body)['id']}/"
+
+
+@pytest.mark.gen_test
+async def test_what_is_no_request_of_http_is_bad_data_and_no_bad_task(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        answer = await call(at, "wait=1", "crew.http")
+    assert (answer.code, json.loads(answer.body)["type"]) == (422, "urn:crew:problem:bad-data")

@@ -136,12 +136,12 @@ def test_a_request_travels_as_the_payload_of_a_call() -> None:
 
 @pytest.mark.parametrize("payload", [None, [], "http://example.org/", {"url": URL, "proxy": "x"}, {1: 2}])
 def test_what_is_no_request_is_told_what_one_is(payload: object) -> None:
-    with pytest.raises(ValueError, match=r"task 'crew\.http' takes an object with url, method, headers, data, timeout"):
+    with pytest.raises(ValueError, match=r"data of task 'crew\.http' must be an object with url, method, headers"):
         request_of(payload)
 
 
 def test_a_request_needs_a_url() -> None:
-    with pytest.raises(ValueError, match=r"task 'crew\.http' needs a url"):
+    with pytest.raises(ValueError, match=r"data of task 'crew\.http' must have a url"):
         request_of({"method": "GET"})
 
 
