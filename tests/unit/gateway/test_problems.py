@@ -1,9 +1,12 @@
 """Errors of crew as problem documents."""
 
+import re
+from pathlib import Path
+
 import msgspec
 import pytest
 
-from crew import errors
+from crew import errors, gateway
 from crew.amqp.fault import LinkRefused
 from crew.gateway.problems import KINDS, NotReady, kind_of, problem_of
 
@@ -36,6 +39,14 @@ def test_every_way_in_which_a_call_ends_without_a_value_has_a_status() -> None:
 
 def test_no_two_errors_have_one_type() -> None:
     assert len({kind.urn for kind in KINDS.values()}) == len(KINDS)
+
+
+def test_every_name_that_programs_may_meet_is_written_down() -> None:
+    told = (Path(__file__).parents[3] / "docs" / "semantics.md").read_text()
+    sources = "".join(path.read_text() for path in Path(gateway.__file__).parent.glob("*.py"))
+    names = {kind.name for kind in KINDS.values()} | set(re.findall(r'name="([a-z0-9-]+)"', sources))
+    bad_members = {"bad-expiration"}  # they are told of in one word
+    assert {name for name in names - bad_members if f"`{name}`" not in told} == set()
 
 
 def test_what_may_soon_be_over_says_when_to_try_again() -> None:
