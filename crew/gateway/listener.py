@@ -2,6 +2,9 @@
 
 At the limit Tornado would try again at once, for ever, with a traceback each time; and neither the broker nor the job
 store could be connected to again. Here who comes then waits to be accepted, until somebody else has left.
+
+A client that vanishes without a word, as a host that loses its network does, is looked for: a request that waits for a
+job without an end would be kept for ever.
 """
 
 import functools
@@ -20,6 +23,9 @@ logger = logging.getLogger(__name__)
 SPARE: Final = 64  # files for broker, job store and logs, which may have to be opened again; an eighth of few
 PAUSE: Final = 0.2  # seconds until it is looked whether somebody has left
 TELL_EVERY: Final = 60.0  # seconds
+IDLE: Final = 60  # seconds of silence until a client is asked whether he is there, by a packet that he does not see
+PROBE_EVERY: Final = 15  # seconds
+PROBES: Final = 4  # that remain without an answer: then he has gone, two minutes after his last word
 
 
 class Listener(socket.socket):
@@ -28,6 +34,7 @@ class Listener(socket.socket):
     def __init__(self, bound: socket.socket) -> None:
         super().__init__(fileno=bound.detach())
         self.setblocking(False)
+        self._look_for_clients()
         self._most = _most_files()
         self._told = -TELL_EVERY  # time.monotonic()
 
@@ -37,6 +44,13 @@ class Listener(socket.socket):
             self._pause()
             raise BlockingIOError
         return super().accept()
+
+    def _look_for_clients(self) -> None:
+        """Each connection that is accepted has these options of the listening socket."""
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in (("TCP_KEEPIDLE", IDLE), ("TCP_KEEPINTVL", PROBE_EVERY), ("TCP_KEEPCNT", PROBES)):
+            if hasattr(socket, name):  # not everywhere, or not by this name: then the system decides
+                self.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
     def _is_full(self) -> bool:
         """Whether too many files are open: the number of a new one is the lowest that is free."""

@@ -1,4 +1,4 @@
-"""How many connections are accepted."""
+"""Which connections are accepted, and how many."""
 
 import logging
 import resource
@@ -34,3 +34,16 @@ async def test_at_the_limit_none_is_accepted_and_one_line_says_so(
             with caplog.at_level(logging.WARNING), pytest.raises(BlockingIOError):
                 listener.accept()
         assert caplog.text.count("new connections wait") == 1
+
+
+@pytest.mark.gen_test
+async def test_a_client_that_has_vanished_without_a_word_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with listening(monkeypatch, resource.RLIM_INFINITY) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            silence, every, probes = (
+                connection.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            )
+    assert silence + every * probes == 120
