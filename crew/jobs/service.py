@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from crew import errors
 from crew.amqp import Link
+from crew.amqp.visit import Visit
 from crew.client import Client, Event
 from crew.jobs import report
 from crew.jobs.admission import Candidate
@@ -61,7 +62,9 @@ class JobService:
         self._submissions = Submissions(store, self._publisher, on_replaced=self._on_replaced)
         self._inbox = Inbox(store, on_settled=self._on_settled, on_briefing=self._on_briefing)
         self._waiters = Waiters(store.several)
-        self._caretaker = Caretaker(store, self._publisher, settle=self._settle, has_listened=self._has_listened)
+        self._caretaker = Caretaker(
+            store, self._publisher, settle=self._settle, has_listened=self._has_listened, is_behind=self._is_behind
+        )
         self._tasks: set[asyncio.Task[Any]] = set()
         self._opened: asyncio.Task[None] | None = None
         self._listening_since: float | None = None  # time.monotonic()
@@ -276,6 +279,11 @@ class JobService:
 
     def _has_listened(self) -> float:
         return 0.0 if self._listening_since is None else time.monotonic() - self._listening_since
+
+    async def _is_behind(self) -> bool:
+        """Whether the queue of the store holds what no gateway has taken yet."""
+        depth = await Visit(self._link).depth(self.store.queue)
+        return depth is None or depth.ready > 0
 
     def _do(self, step: Any) -> None:
         """In the background: what does not come about is made up for by a look now and then."""
