@@ -55,8 +55,10 @@ def test_any_order_and_repetition_of_reports_ends_a_job_at_most_once(reports: li
             assert (job.status, job.ended, job.result, job.failure) == (end.status, end.ended, end.result, end.failure)
         elif job.status.is_final:
             end = job
-    has_ended = any(one.status is not None and one.status.is_final for one in reports)
-    assert job.status.is_final == has_ended
+    statuses = [one.status for one in reports if one.status is not None]
+    begun = statuses.index(JobStatus.STARTED) if JobStatus.STARTED in statuses else len(statuses)
+    in_time = [status for status in statuses[begun:] if status is not JobStatus.EXPIRED]
+    assert job.status.is_final == any(status.is_final for status in statuses[:begun] + in_time)
 
 
 @given(st.lists(ANY, min_size=1, max_size=8))
@@ -79,6 +81,18 @@ def test_a_job_that_starts_tells_who_runs_it_since_when() -> None:
 def test_a_heartbeat_only_says_that_it_still_runs() -> None:
     job = after(JOB, heard(Outcome.STARTED), heard(Outcome.STARTED, at=NOW + 31))
     assert (job.started, job.seen) == (NOW + 0.5, NOW + 31)
+
+
+def test_a_job_that_was_started_in_time_does_not_expire() -> None:
+    """Its message may have been published twice, and the second be taken too late."""
+    runs = Run(host=HOST, started=NOW + 0.5)
+    overdue = report.ended(JOB.id, JobStatus.EXPIRED, at=NOW + 9, type_name="E", message="", may_be_queued=True)
+    job = after(JOB, heard(Outcome.STARTED, run=runs))
+    assert apply(job, overdue) is None
+    job = after(job, heard(Outcome.EXPIRED, at=NOW + 9, run=Run(host=HOST)))
+    assert (job.status, job.seen) == (JobStatus.STARTED, NOW + 9)
+    assert after(job, heard(Outcome.STARTED, run=runs, at=NOW + 31)).seen is None
+    assert after(job, heard(Outcome.RETURNED, 5, run=runs)).status is JobStatus.SUCCESS
 
 
 def test_nobody_has_to_say_that_a_job_runs_which_the_broker_hands_out_again() -> None:
