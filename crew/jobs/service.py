@@ -36,6 +36,7 @@ from crew.protocol.message import Briefing
 logger = logging.getLogger(__name__)
 
 STORE_AGAIN_AFTER: Final = 1.0  # seconds until a store that is away is tried again
+PAUSED_WITHIN: Final = 1.0  # seconds: a broker that has fallen silent must not keep a process from its end
 
 
 class JobService:
@@ -105,8 +106,7 @@ class JobService:
             self._opened.cancel()
             await asyncio.wait([self._opened])
         await self._caretaker.stop()
-        if self._link.is_ready:
-            await self._link.pause(self.store.queue)
+        await asyncio.wait([self._do(self._link.pause(self.store.queue))], timeout=PAUSED_WITHIN)
         await self._inbox.close()
         await self._publisher.drain()
         await self._link.close()
@@ -285,11 +285,12 @@ class JobService:
         depth = await Visit(self._link).depth(self.store.queue)
         return depth is None or depth.ready > 0
 
-    def _do(self, step: Any) -> None:
+    def _do(self, step: Any) -> "asyncio.Task[None]":
         """In the background: what does not come about is made up for by a look now and then."""
         task = asyncio.get_running_loop().create_task(_quietly(step))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 async def _quietly(step: Any) -> None:
