@@ -11,6 +11,7 @@ from crew import Client
 from crew.amqp import wire
 from crew.client import client as client_module
 from crew.jobs import JobStore, service
+from tests.integration import stores
 from tests.proxy import Proxy
 from tests.unit.links import ignored
 from tests.waiting import until
@@ -55,3 +56,18 @@ async def test_a_client_whose_close_is_cancelled_leaves_no_connection_open(
     closing.cancel()
     await asyncio.wait([closing])
     await until(lambda: proxy.connections == 0)
+
+
+@pytest.mark.gen_test
+async def test_a_job_that_is_recorded_is_accepted_though_its_client_is_closed_before_the_broker_has_it(
+    broker_url: str, proxied: Callable[[str], Proxy], tmp_path: Path, prefix: str
+) -> None:
+    proxy, url = proxied(broker_url), f"sqlite:///{tmp_path}/jobs.db"
+    async with Client(proxy.url, store=JobStore(url)) as client:
+        await client.submit(prefix + "late", wait_for_worker=True)  # all connections are there
+        proxy.half_open()
+        submitting = asyncio.ensure_future(client.submit(prefix + "late", wait_for_worker=True))
+        await until(lambda: client.jobs._publisher._going_on)
+    job = await submitting
+    async with stores.opened(url) as [store]:
+        assert (await store.get(job.id)).publish_at is not None, "another gateway publishes it"
