@@ -128,6 +128,21 @@ async def test_an_idempotency_key_is_one_job_for_ever_also_for_two_gateways_at_o
 
 
 @pytest.mark.gen_test
+async def test_who_asks_again_for_what_was_skipped_gets_the_same_job_also_when_that_has_ended(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        active = (await store.admit(a_candidate(unique="skip", unique_key="k"))).job
+        for _ in range(2):
+            asked = a_candidate(unique="skip", unique_key="k", idempotency_key="again", fingerprint="f")
+            admitted = await store.admit(asked)
+            assert (admitted.job.id, admitted.is_new) == (active.id, False)
+            await store.settle([returned(active)])
+        other = await store.admit(a_candidate(unique="skip", unique_key="k", idempotency_key="other", fingerprint="f"))
+        assert other.is_new
+        with pytest.raises(KeyReused):
+            await store.admit(a_candidate(idempotency_key="again", fingerprint="g"))
+
+
+@pytest.mark.gen_test
 async def test_an_idempotency_key_that_was_used_for_something_else_is_refused(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await store.admit(a_candidate(idempotency_key="k", fingerprint="f"))
