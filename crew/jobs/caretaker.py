@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from crew.errors import ConnectionError, CrewError, TaskError, TooLarge
+from crew.errors import ConnectionError, CrewError, Overloaded, TaskError, TooLarge
 from crew.jobs import report
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.publisher import LEASE, Publisher
@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 EVERY: Final = 1.0  # seconds between two rounds
 CLAIMED: Final = 200  # jobs that are published at a time
+RETRY_FULL: Final = 5.0  # seconds until a job that was accepted is tried again, where its queue had no room
 ENDED: Final = 500  # jobs that are ended at a time
 # A worker says every 30 seconds that it runs a job; and what is not heard for so long may wait in the queue, where no
 # gateway was up, so that one has to listen for as long before it gives a job up.
@@ -130,6 +131,9 @@ class Caretaker:
     async def _publish_one(self, job: Job) -> bool:
         try:
             return await self._publisher.publish(job)
+        except Overloaded:
+            await self._store.postpone(job.id, time.time() + RETRY_FULL)
+            return False
         except (TaskError, TooLarge) as error:
             told = f"it was accepted, and could not be published: {error}"
             await self._end([job.id], JobStatus.ERROR, type_name=type(error).__name__, message=told)
