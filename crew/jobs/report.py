@@ -136,17 +136,24 @@ def _started(job: Job, report: Report) -> Job:
     """
     run = report.run or Run(host=job.host or "", started=report.at)
     started = job.started or run.started or report.at
+    # Of two gateways one may commit that it waits for its retry before the other commits that it had begun.
+    is_over = job.status is JobStatus.STARTED and job.seen is None and _is_last(run, job)
     return msgspec.structs.replace(
         job,
         status=JobStatus.STARTED,
         started=started,
-        seen=report.at if run.is_only_one and run.ended is None else None,
+        seen=report.at if run.is_only_one and run.ended is None and not is_over else None,
         host=run.host or None,
         attempts=max(job.attempts, run.attempt),
         publish_at=None,
         enqueued=_enqueued(job, started),
         version=job.version + 1,
     )
+
+
+def _is_last(run: Run, job: Job) -> bool:
+    """Whether it is the execution that was heard of last."""
+    return (run.host, run.attempt) == (job.host, job.attempts)
 
 
 def _in_doubt(job: Job, report: Report) -> Job | None:

@@ -107,7 +107,11 @@ def test_nobody_has_to_say_that_a_job_runs_which_waits_for_its_retry() -> None:
     waits = Run(host=HOST, started=NOW, ended=NOW + 1)
     job = after(a_job(), heard(Outcome.STARTED), heard(Outcome.STARTED, run=waits, at=NOW + 2))
     assert (job.status, job.seen) == (JobStatus.STARTED, None)
-    assert after(job, heard(Outcome.STARTED, at=NOW + 500)).seen == NOW + 500
+    assert after(job, heard(Outcome.STARTED)).seen is None, "heard of late: another gateway has taken it"
+    again = Run(host=HOST, started=NOW + 499, attempt=2, is_only_one=True)
+    assert after(job, heard(Outcome.STARTED, run=again, at=NOW + 500)).seen == NOW + 500
+    elsewhere = Run(host="other:18", started=NOW + 499, is_only_one=True)
+    assert after(job, heard(Outcome.STARTED, run=elsewhere, at=NOW + 500)).seen == NOW + 500
 
 
 def test_the_worker_that_takes_over_is_the_one_that_is_named_and_the_first_start_stays() -> None:
