@@ -8,9 +8,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 POLL = 0.01  # seconds
+SOON = 15.0  # seconds, on a busy machine: who has a promise to check says how long it may take
 
 
-def eventually(predicate: Callable[[], T], timeout: float = 5.0) -> T:
+def eventually(predicate: Callable[[], T], timeout: float = SOON) -> T:
     """Return the first true value of `predicate`; fails where there is none within `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
@@ -20,7 +21,7 @@ def eventually(predicate: Callable[[], T], timeout: float = 5.0) -> T:
         time.sleep(POLL)
 
 
-async def until(predicate: Callable[[], T], timeout: float = 5.0) -> T:
+async def until(predicate: Callable[[], T], timeout: float = SOON) -> T:
     """As `eventually`, for coroutines: the event loop goes on meanwhile."""
     deadline = time.monotonic() + timeout
     while True:

@@ -45,7 +45,7 @@ def test_workers_share_the_items_of_the_queue(example: Web) -> None:
 
 def test_a_page_that_leaves_keeps_nobody_waiting(example: Web, processes: Processes) -> None:
     live = example.visit("/taken")
-    eventually(live.has_answer, timeout=5)
+    eventually(live.has_answer)
 
     live.leave()
 

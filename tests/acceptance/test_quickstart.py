@@ -79,7 +79,7 @@ def test_an_endless_task_is_answered_in_time_and_its_worker_serves_the_next_call
 
     assert (fast.status, fast.text) == (200, "Timeout")
     assert 2.9 < fast.seconds < 3.5
-    assert after.seconds < 0.5
+    assert after.seconds < 2
     assert (after.json["pid"], after.json["worker"]) == (before["pid"], before["worker"])
     assert after.json["interrupted"] == before["interrupted"] + 1  # the task's `finally` ran
 
@@ -111,7 +111,7 @@ def publish_until_answered(web: Web, path: str, said: str, polls: list[Visit]) -
         assert (answer.status, answer.text) == (200, said)
         return all(poll.has_answer() for poll in polls)
 
-    eventually(published, timeout=5)
+    eventually(published)
 
 
 def test_a_browser_that_leaves_is_unsubscribed(processes: Processes, broker_url: str) -> None:
@@ -119,11 +119,11 @@ def test_a_browser_that_leaves_is_unsubscribed(processes: Processes, broker_url:
     assert gateway.get("/publish2").status == 200
     assert not someone_subscribed(broker_url, "news")
     poll = gateway.visit("/subscribe")
-    eventually(lambda: someone_subscribed(broker_url, "news"), timeout=5)
+    eventually(lambda: someone_subscribed(broker_url, "news"))
 
     poll.leave()
 
-    eventually(lambda: not someone_subscribed(broker_url, "news"), timeout=5)
+    eventually(lambda: not someone_subscribed(broker_url, "news"))
 
 
 def someone_subscribed(broker_url: str, topic: str) -> bool:

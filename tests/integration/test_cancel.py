@@ -32,7 +32,7 @@ async def test_a_running_task_sees_systemexit_with_the_reason_canceled(
         assert call.cancel()
         with pytest.raises(crew.Canceled):
             await call
-        assert time.monotonic() - canceled < 0.1  # the caller need not wait for the worker
+        assert time.monotonic() - canceled < STOPPED
         await until(lambda: "FINALLY [endless loop]" in worker.output, timeout=STOPPED)
         assert "INTERRUPTED [endless loop] canceled" in worker.output
         assert await client.call(prefix + "echo", "next") == "next"

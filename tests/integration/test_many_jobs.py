@@ -1,7 +1,6 @@
 """A store with 100,000 jobs that have ended is as fast as an empty one."""
 
 import asyncio
-import statistics
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -57,9 +56,9 @@ async def seconds_of(step: Step, store: JobStore) -> float:
 
 
 async def compare(step: Step, empty: JobStore, full: JobStore) -> tuple[float, float]:
-    """Medians of `step` at each, in turns."""
+    """The shortest times of `step` at each, in turns: what else the machine does can only add to one."""
     taken = [(await seconds_of(step, empty), await seconds_of(step, full)) for _ in range(ROUNDS)]
-    small, large = (statistics.median(one) for one in zip(*taken, strict=True))
+    small, large = (min(one) for one in zip(*taken, strict=True))
     return small, large
 
 

@@ -45,7 +45,7 @@ async def test_a_busy_worker_does_not_hoard_what_another_could_run(
         began = time.monotonic()
         calls = first + [client.call(prefix + f"ten.{1 + n % 9}", 0) for n in range(10)]
         pids = {await call for call in calls}
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 5
         assert not long.done()
         long.cancel()
     (busy_pid,) = re.findall(r"RAN (\d+)", busy.output)

@@ -89,7 +89,7 @@ async def test_nothing_is_run_again_beyond_the_deadline(broker_url: str, prefix:
         began = time.monotonic()
         with pytest.raises(crew.TaskFailed, match=r"attempt 1 of 2; no time for another") as failed:
             await client.call(prefix + "later", 2, expiration=1.9)
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 1.9
     assert (failed.value.attempts, failed.value.retryable) == (1, True)
 
 

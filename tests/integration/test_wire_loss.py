@@ -165,7 +165,7 @@ async def test_a_call_whose_confirm_was_lost_is_sent_again_if_persistent_and_fai
         began = time.monotonic()
         with pytest.raises(ConnectionError, match=f"while call {transient.id} was on its way"):
             await transient
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 2, "it does not wait for its deadline"
         proxy.heal()
         assert (await lasting)["name"] == "lasting"
         await until(lambda: f"second reply to call {lasting.id} is dropped" in caplog.text)

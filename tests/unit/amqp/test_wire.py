@@ -237,7 +237,7 @@ async def test_an_attempt_that_is_given_up_closes_its_socket_at_once_and_quietly
         await asyncio.wait([opening])
         assert opening.cancelled()
         assert await asyncio.to_thread(accepted.recv, 1) == b""
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 2
     assert not caplog.records
 
 

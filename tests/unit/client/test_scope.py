@@ -489,7 +489,7 @@ async def test_scope_and_calls_keep_each_other_no_longer_than_the_calls_last() -
         return of_scope() is None and of_call() is None
 
     of_scope, of_call = await asyncio.ensure_future(request())
-    await until(are_gone, timeout=2)
+    await until(are_gone)
 
 
 @pytest.mark.gen_test

@@ -57,7 +57,7 @@ def test_a_pattern_with_many_wildcards_does_not_stop_the_gateway(pattern: str) -
     topic = ".".join(["a"] * 100)
     started = time.perf_counter()
     assert not matches(pattern, topic)
-    assert time.perf_counter() - started < 0.1
+    assert time.perf_counter() - started < 1
 
 
 # --- names ----------------------------------------------------------------------------------------------------------
