@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -95,6 +95,7 @@ async def _admit_carefully(connection: AsyncConnection, candidate: Candidate) ->
             return known
         if (active := await _active(connection, candidate)) is not None:
             if candidate.unique == SKIP:
+                await _lend_key(connection, active, candidate.job)
                 return Admitted(job=active, is_new=False)
             replaced += await _give_up(connection, active, candidate)
         if await _insert(connection, candidate.job):
@@ -120,6 +121,14 @@ async def _active(connection: AsyncConnection, candidate: Candidate) -> Job | No
     if candidate.unique is None:
         return None
     return await _find(connection, ACTIVE & (jobs.c.unique_key == candidate.job.unique_key))
+
+
+async def _lend_key(connection: AsyncConnection, active: Job, skipped: Job) -> None:
+    """Who asks again for what was skipped gets the same answer, also when that job has ended; unless it has a key."""
+    if skipped.idempotency_key is not None:
+        key = {"idempotency_key": skipped.idempotency_key, "fingerprint": skipped.fingerprint}
+        has_none = (jobs.c.id == active.id) & jobs.c.idempotency_key.is_(None)
+        await connection.execute(update(jobs).where(has_none).values(key))
 
 
 async def _give_up(connection: AsyncConnection, active: Job, candidate: Candidate) -> tuple[Job, ...]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from crew.errors import ConnectionError, CrewError, TaskError, TooLarge
+from crew.errors import ConnectionError, CrewError, Overloaded, TaskError, TooLarge
 from crew.jobs import report
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.publisher import LEASE, Publisher
@@ -19,14 +19,17 @@ from crew.jobs.store import JobStore
 
 logger = logging.getLogger(__name__)
 
-EVERY: Final = 1.0  # seconds: a job is expired at most so late
+EVERY: Final = 1.0  # seconds between two rounds
 CLAIMED: Final = 200  # jobs that are published at a time
+RETRY_FULL: Final = 5.0  # seconds until a job that was accepted is tried again, where its queue had no room
 ENDED: Final = 500  # jobs that are ended at a time
 # A worker says every 30 seconds that it runs a job; and what is not heard for so long may wait in the queue, where no
 # gateway was up, so that one has to listen for as long before it gives a job up.
 SILENCE: Final = 300.0  # seconds
-# What was started or done in time may wait in the queue, too: a gateway that has just come reads that first.
+# What was started or done in time may wait in the queue, too: a gateway that has just come reads that first, however
+# long it takes, and commits it.
 HEARD_FIRST: Final = 2.0  # seconds
+HEARD_WITHIN: Final = 1.0  # seconds: what a worker has begun in the last moment is heard of
 # Between two looks at the clock: this process was stopped, its host slept, or its clock was set. What was heard since
 # then is in the queue yet, and what was heard before is older than it seems.
 HOLE: Final = 10.0  # seconds
@@ -40,15 +43,24 @@ class Caretaker:
     Args:
         settle: ends jobs, and tells everybody.
         has_listened: seconds for which this gateway has taken what is heard of jobs without a break.
+        is_behind: whether there is more to hear than all gateways have taken.
     """
 
     def __init__(
-        self, store: JobStore, publisher: Publisher, *, settle: Settle, has_listened: Callable[[], float]
+        self,
+        store: JobStore,
+        publisher: Publisher,
+        *,
+        settle: Settle,
+        has_listened: Callable[[], float],
+        is_behind: Callable[[], Awaitable[bool]],
     ) -> None:
         self._store = store
         self._publisher = publisher
         self._settle = settle
         self._has_listened = has_listened
+        self._is_behind = is_behind
+        self._had_heard = False  # all of it, when it looked for overdue jobs last, and saw some
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._watching_since = time.monotonic()  # without a hole, and with a store that takes what is heard
@@ -119,24 +131,31 @@ class Caretaker:
     async def _publish_one(self, job: Job) -> bool:
         try:
             return await self._publisher.publish(job)
+        except Overloaded:
+            await self._store.postpone(job.id, time.time() + RETRY_FULL)
+            return False
         except (TaskError, TooLarge) as error:
             told = f"it was accepted, and could not be published: {error}"
             await self._end([job.id], JobStatus.ERROR, type_name=type(error).__name__, message=told)
             return True
 
     async def _expire(self) -> None:
+        """Those that are overdue at two looks: what was in the queue before the first is committed by the second."""
         if self._has_heard() < HEARD_FIRST:
             return
-        ids = await self._store.overdue(time.time(), ENDED)
-        await self._end(
-            ids, JobStatus.EXPIRED, type_name="ExpirationError", message="no worker took it in time", may_be_queued=True
-        )
+        ids = await self._store.overdue(time.time() - HEARD_WITHIN, ENDED)
+        had_heard, self._had_heard = self._had_heard, bool(ids) and not await self._is_behind()
+        if had_heard and self._had_heard:
+            told = "no worker took it in time"
+            await self._end(ids, JobStatus.EXPIRED, type_name="ExpirationError", message=told, may_be_queued=True)
 
     async def _give_up(self) -> None:
         """The worker of a long job has told the broker that it has it: with its host, the job is gone."""
         if self._has_heard() < SILENCE:
             return
         ids = await self._store.silent(time.time() - SILENCE, ENDED)
+        if ids and await self._is_behind():
+            return
         told = f"nothing was heard of its worker for {SILENCE:.0f} s"
         await self._end(ids, JobStatus.ERROR, type_name="WorkerLost", message=told, may_be_queued=True)
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import copy
 import sqlite3
-import time
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DisconnectionError, NoSuchModuleError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from crew.errors import ConnectionError, SettingsError
+from crew.errors import ConnectionError, CrewError, SettingsError
 from crew.jobs import fault
 from crew.jobs.schema import migrate
 
@@ -23,12 +22,12 @@ SQLITE: Final = "sqlite"
 POSTGRESQL: Final = "postgresql"
 DRIVERS: Final = {SQLITE: "sqlite+aiosqlite", POSTGRESQL: "postgresql+asyncpg"}
 BUSY: Final = 10.0  # seconds that SQLite waits for another process to end its transaction
-OPEN_AGAIN: Final = 0.05  # seconds until a file is tried again that was locked
 CONNECT_WITHIN: Final = 10.0  # seconds
 ANSWER_WITHIN: Final = 60.0  # seconds that PostgreSQL has for one statement: a server that froze is away, too
 READERS: Final = 4  # connections for reading beside the one that writes
 
 _READS: Final = "crew_reads"
+_ODD: Final = frozenset("/?#[]")  # where a URL is taken apart; in a user name or password it is quoted
 
 
 class Database:
@@ -126,28 +125,13 @@ class Database:
                 await asyncio.to_thread(_look_into, str(self._url.database))
         engine = self._make_engine()
         try:
-            self.id = await self._migrated(engine)
+            with self._translated(is_opening=True):
+                async with engine.begin() as connection:
+                    self.id = await connection.run_sync(migrate)
         except BaseException:
             await engine.dispose()
             raise
         self._engine = engine
-
-    async def _migrated(self, engine: AsyncEngine) -> str:
-        """The id of the store, whose tables are of the newest version.
-
-        SQLite does not always wait where others open or close the same file at this moment: "Sometimes Queries Return
-        SQLITE_BUSY In WAL Mode", https://www.sqlite.org/wal.html
-        """
-        until = time.monotonic() + BUSY
-        while True:
-            try:
-                with self._translated(is_opening=True):
-                    async with engine.begin() as connection:
-                        return await connection.run_sync(migrate)
-            except ConnectionError as error:
-                if not (self.is_sqlite and "locked" in str(error)) or time.monotonic() > until:
-                    raise
-            await asyncio.sleep(OPEN_AGAIN)
 
     def _on_opened(self, opening: "asyncio.Task[None]") -> None:
         self._opening = None
@@ -184,8 +168,15 @@ class Database:
         """No error of SQLAlchemy or of a driver leaves this file."""
         try:
             yield
+        except CrewError:  # one that is away is an OSError, too
+            raise
         except (SQLAlchemyError, OSError) as error:
             raise fault.of_error(error, str(self), is_opening=is_opening) from None
+        except ValueError:
+            if not is_opening:
+                raise
+            # the driver's own words may hold what was meant to be a password
+            raise SettingsError(f"the job store {self} cannot be used: its driver cannot read its URL") from None
 
 
 def _parse(url: str) -> URL:
@@ -208,7 +199,17 @@ def _parse(url: str) -> URL:
         raise SettingsError(f'the job store {backend}:// needs a driver: pip install "crew[{extra}]"') from None
     if backend == SQLITE and given.database in (None, "", ":memory:"):
         raise SettingsError("the job store needs a file, like sqlite:///.crew/jobs.db: memory ends with a process")
+    if backend == SQLITE and given.query:
+        raise SettingsError("the job store sqlite:// is a path alone, without what stands behind a question mark")
+    if backend == POSTGRESQL and _is_torn(given, url):
+        raise SettingsError("in the URL of the job store, write what is odd in a name or password as in %40 for @")
     return given.set(drivername=backend)
+
+
+def _is_torn(given: URL, url: str) -> bool:
+    """Whether a user name or password ends elsewhere than it was meant to: then its rest would be shown as a host."""
+    login = "" if given.username is None else url.partition("://")[2].partition("@")[0]
+    return not _ODD.isdisjoint(login) or "@" in f"{given.host}{given.database}"
 
 
 def _make_folder(url: URL) -> None:
@@ -230,8 +231,8 @@ def _look_into(file: str) -> None:
 
 
 def _is_lasting(error: sqlite3.Error) -> bool:
-    """Whether it is not only busy: then whoever uses it waits."""
-    return error.sqlite_errorcode not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    """Whether it is not only busy, for whatever reason: the code says that in its last byte. Whoever uses it waits."""
+    return error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from crew.amqp import Consumer, Delivery
-from crew.errors import ConnectionError, CrewError
+from crew.errors import ConnectionError
 from crew.jobs import report
 from crew.jobs.job import JobStatus
 from crew.jobs.report import Report
@@ -116,13 +116,13 @@ class Inbox:
             return await self._store.settle(reports)
         except ConnectionError:
             raise
-        except CrewError as error:
+        except Exception as error:  # whatever it is: what is never acknowledged takes a place of PREFETCH for good
             if len(reports) > 1:  # one of them cannot be written
                 return [settled for one in reports for settled in await self._written([one])]
             return await self._store.settle([_refused(reports[0], error)])
 
 
-def _refused(said: Report, error: CrewError) -> Report:
+def _refused(said: Report, error: Exception) -> Report:
     """The end of a job where `said` cannot be recorded, since it would have no other."""
     logger.error("what job %s came to cannot be recorded: %s", said.id, error)
     told = f"what it came to cannot be recorded: {error}"

@@ -33,7 +33,7 @@ _ENDS: Final = frozenset(set(JobStatus) - {JobStatus.QUEUED, JobStatus.STARTED})
 # says that it is still at it, or another one has taken over. EXPIRED after STARTED: its first worker has gone.
 TRANSITIONS: Final[dict[JobStatus, frozenset[JobStatus]]] = {
     JobStatus.QUEUED: _ENDS | {JobStatus.STARTED},
-    JobStatus.STARTED: _ENDS | {JobStatus.STARTED},
+    JobStatus.STARTED: _ENDS - {JobStatus.EXPIRED} | {JobStatus.STARTED},
     **{end: frozenset[JobStatus]() for end in _ENDS},
 }
 ACTIVE: Final = (JobStatus.QUEUED, JobStatus.STARTED)

@@ -68,6 +68,8 @@ class Publisher:
             return False
         publishing = self._go_on(self._publish(job))
         await asyncio.wait([publishing], timeout=CONFIRMED_WITHIN)
+        if publishing.cancelled():  # by `drain`, and nobody has cancelled who waits here
+            return False
         if publishing.done():
             return await publishing
         self._go_on(self._keep(job, publishing))

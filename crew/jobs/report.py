@@ -98,6 +98,8 @@ def apply(job: Job, report: Report) -> Job | None:
         return _with_progress(job, report)
     if job.status.is_final:
         return _with_the_rest(job, report)
+    if report.status is JobStatus.EXPIRED and job.status is JobStatus.STARTED:
+        return _in_doubt(job, report)
     then = _as_http(job, report) if report.status is JobStatus.SUCCESS and job.is_http else report.status
     check_transition(job.id, job.status, then)
     return _ended(job, report, then) if then.is_final else _started(job, report)
@@ -134,17 +136,34 @@ def _started(job: Job, report: Report) -> Job:
     """
     run = report.run or Run(host=job.host or "", started=report.at)
     started = job.started or run.started or report.at
+    # Of two gateways one may commit that it waits for its retry before the other commits that it had begun.
+    is_over = job.status is JobStatus.STARTED and job.seen is None and _is_last(run, job)
     return msgspec.structs.replace(
         job,
         status=JobStatus.STARTED,
         started=started,
-        seen=report.at if run.is_only_one and run.ended is None else None,
+        seen=report.at if run.is_only_one and run.ended is None and not is_over else None,
         host=run.host or None,
         attempts=max(job.attempts, run.attempt),
         publish_at=None,
         enqueued=_enqueued(job, started),
         version=job.version + 1,
     )
+
+
+def _is_last(run: Run, job: Job) -> bool:
+    """Whether it is the execution that was heard of last."""
+    return (run.host, run.attempt) == (job.host, job.attempts)
+
+
+def _in_doubt(job: Job, report: Report) -> Job | None:
+    """It was started in time: a gateway did not know yet, or the broker had it twice and a worker took one too late.
+
+    Whoever runs it will say so again; where nobody does, there was no other message, and nobody will.
+    """
+    if report.may_be_queued:
+        return None
+    return msgspec.structs.replace(job, seen=report.at, version=job.version + 1)
 
 
 def _ended(job: Job, report: Report, status: JobStatus) -> Job:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from crew import errors
 from crew.amqp import Link
+from crew.amqp.visit import Visit
 from crew.client import Client, Event
 from crew.jobs import report
 from crew.jobs.admission import Candidate
@@ -35,6 +36,7 @@ from crew.protocol.message import Briefing
 logger = logging.getLogger(__name__)
 
 STORE_AGAIN_AFTER: Final = 1.0  # seconds until a store that is away is tried again
+PAUSED_WITHIN: Final = 1.0  # seconds: a broker that has fallen silent must not keep a process from its end
 
 
 class JobService:
@@ -61,7 +63,9 @@ class JobService:
         self._submissions = Submissions(store, self._publisher, on_replaced=self._on_replaced)
         self._inbox = Inbox(store, on_settled=self._on_settled, on_briefing=self._on_briefing)
         self._waiters = Waiters(store.several)
-        self._caretaker = Caretaker(store, self._publisher, settle=self._settle, has_listened=self._has_listened)
+        self._caretaker = Caretaker(
+            store, self._publisher, settle=self._settle, has_listened=self._has_listened, is_behind=self._is_behind
+        )
         self._tasks: set[asyncio.Task[Any]] = set()
         self._opened: asyncio.Task[None] | None = None
         self._listening_since: float | None = None  # time.monotonic()
@@ -102,8 +106,7 @@ class JobService:
             self._opened.cancel()
             await asyncio.wait([self._opened])
         await self._caretaker.stop()
-        if self._link.is_ready:
-            await self._link.pause(self.store.queue)
+        await asyncio.wait([self._do(self._link.pause(self.store.queue))], timeout=PAUSED_WITHIN)
         await self._inbox.close()
         await self._publisher.drain()
         await self._link.close()
@@ -277,11 +280,17 @@ class JobService:
     def _has_listened(self) -> float:
         return 0.0 if self._listening_since is None else time.monotonic() - self._listening_since
 
-    def _do(self, step: Any) -> None:
+    async def _is_behind(self) -> bool:
+        """Whether the queue of the store holds what no gateway has taken yet."""
+        depth = await Visit(self._link).depth(self.store.queue)
+        return depth is None or depth.ready > 0
+
+    def _do(self, step: Any) -> "asyncio.Task[None]":
         """In the background: what does not come about is made up for by a look now and then."""
         task = asyncio.get_running_loop().create_task(_quietly(step))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 async def _quietly(step: Any) -> None:

@@ -3,12 +3,15 @@
 import asyncio
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from crew import Client
 from crew.amqp import wire
 from crew.client import client as client_module
+from crew.jobs import JobStore, service
+from tests.integration import stores
 from tests.proxy import Proxy
 from tests.unit.links import ignored
 from tests.waiting import until
@@ -18,17 +21,22 @@ from tests.waiting import until
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Patience for a test."""
     monkeypatch.setattr(client_module, "DELETE_WITHIN", 0.1)
+    monkeypatch.setattr(service, "PAUSED_WITHIN", 0.1)
     monkeypatch.setattr(wire, "CLOSE_TIMEOUT", 0.1)
 
 
+@pytest.mark.parametrize("has_jobs", [False, True])
 @pytest.mark.gen_test
 async def test_a_broker_that_has_fallen_silent_does_not_keep_a_client_from_closing(
-    broker_url: str, proxied: Callable[[str], Proxy]
+    has_jobs: bool, broker_url: str, proxied: Callable[[str], Proxy], tmp_path: Path
 ) -> None:
     proxy = proxied(broker_url)
-    client = Client(proxy.url)
+    client = Client(proxy.url, store=JobStore(f"sqlite:///{tmp_path}/jobs.db") if has_jobs else None)
     await client.connect()
     await client.subscribe("news", ignored).ready()
+    if has_jobs:
+        await client.jobs.ready()
+        await client.jobs._link.ready()
     proxy.half_open()
     begin = time.monotonic()
     await client.close()
@@ -48,3 +56,18 @@ async def test_a_client_whose_close_is_cancelled_leaves_no_connection_open(
     closing.cancel()
     await asyncio.wait([closing])
     await until(lambda: proxy.connections == 0)
+
+
+@pytest.mark.gen_test
+async def test_a_job_that_is_recorded_is_accepted_though_its_client_is_closed_before_the_broker_has_it(
+    broker_url: str, proxied: Callable[[str], Proxy], tmp_path: Path, prefix: str
+) -> None:
+    proxy, url = proxied(broker_url), f"sqlite:///{tmp_path}/jobs.db"
+    async with Client(proxy.url, store=JobStore(url)) as client:
+        await client.submit(prefix + "late", wait_for_worker=True)  # all connections are there
+        proxy.half_open()
+        submitting = asyncio.ensure_future(client.submit(prefix + "late", wait_for_worker=True))
+        await until(lambda: client.jobs._publisher._going_on)
+    job = await submitting
+    async with stores.opened(url) as [store]:
+        assert (await store.get(job.id)).publish_at is not None, "another gateway publishes it"

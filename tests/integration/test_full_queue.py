@@ -2,6 +2,7 @@
 
 import statistics
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ import pytest
 import crew
 from crew import Client
 from crew.client import PendingCall
-from crew.jobs import JobStatus, JobStore
+from crew.jobs import JobStatus, JobStore, caretaker
+from crew.protocol import codec
+from tests.integration import stores
 from tests.integration.conftest import StartWorker
 from tests.waiting import until
 
@@ -66,6 +69,25 @@ async def test_a_job_is_not_replaced_by_one_that_finds_no_room(
             await client.submit(prefix + "hold", 0, unique="replace", key="k")
         assert await job.status() is JobStatus.QUEUED
         assert await job.result(wait=10) == 0
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_a_job_that_was_accepted_while_the_broker_was_away_waits_for_room(
+    broker_url: str, prefix: str, start_worker: StartWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many may have been; and all of them come to the queue at once."""
+    monkeypatch.setattr(caretaker, "RETRY_FULL", 0.2)
+    start_worker("--prefetch", "1", script="bounded.py")
+    async with Client(broker_url, store=JobStore(f"sqlite:///{tmp_path}/jobs.db")) as client:
+        running = client.call(prefix + "hold", 1.0)
+        await until(lambda: running.has_started)
+        await fill(client, prefix + "hold", 0)
+        await client.jobs.ready()
+        body = codec.encode(0)
+        fields = {"id": str(uuid.uuid4()), "created": time.time(), "publish_at": time.time()}
+        job = await stores.added(client.jobs.store, task=prefix + "hold", body=body, **fields)
+        assert (await client.jobs.wait(job.id, 10)).status is JobStatus.SUCCESS
+        assert running.done()
 
 
 @pytest.mark.gen_test(timeout=30)

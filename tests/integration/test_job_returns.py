@@ -1,8 +1,10 @@
 """A gateway that was away hears first what was said meanwhile; only then it ends jobs of which it knows nothing."""
 
 import asyncio
+import math
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -31,21 +33,34 @@ async def say_done(link: Link, queue: str, job: Job) -> None:
 
 @pytest.mark.gen_test(timeout=30)
 async def test_a_job_that_was_done_in_time_while_no_gateway_was_up_has_not_expired(
-    broker_url: str, tmp_path: Path
+    broker_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """However much there is to hear, and however slowly the store takes it."""
+    monkeypatch.setattr(caretaker, "HEARD_FIRST", 0.1)
+    monkeypatch.setattr(inbox, "PREFETCH", 10)
     url, now = f"sqlite:///{tmp_path}/jobs.db", time.time()
     async with stores.opened(url) as (store,), Client(broker_url) as worker:
-        jobs = [
-            await stores.added(store, id=str(uuid.uuid4()), created=now - 9, enqueued=now - 9, start_by=now - 5)
-            for _ in range(150)
-        ]
+        jobs = await asyncio.gather(
+            *(
+                stores.added(store, id=str(uuid.uuid4()), created=now - 9, enqueued=now - 9, start_by=now - 5)
+                for _ in range(150)
+            )
+        )
         link = worker.links.publishing
         await link.declare_once(*topology.jobs_queue(store.id))
         for job in jobs:
             await say_done(link, store.queue, job)
-    async with Client(broker_url, store=JobStore(url)) as client:
+    slow = JobStore(url)
+    settle = slow.settle
+
+    async def settled(reports: Sequence[Report]) -> list[Settled]:
+        await asyncio.sleep(0.05)
+        return await settle(reports)
+
+    monkeypatch.setattr(slow, "settle", settled)
+    async with Client(broker_url, store=slow) as client:
         ended = [await client.jobs.wait(job.id, 10) for job in jobs]
-        assert {job.status for job in ended} == {JobStatus.SUCCESS}
+        assert Counter(job.status for job in ended) == {JobStatus.SUCCESS: 150}
 
 
 class Watched:
@@ -54,10 +69,17 @@ class Watched:
     def __init__(self, store: JobStore) -> None:
         self.ended: list[Report] = []
         self.rounds = 0
-        self.is_away = False
+        self.is_away = self.is_behind = False
         self._purge = store.purge
         store.purge = self._look  # type: ignore[method-assign]
-        self.caretaker = Caretaker(store, _NoPublisher(), settle=self._settle, has_listened=lambda: 2 * SILENCE)  # type: ignore[arg-type]
+        self.caretaker = Caretaker(
+            store,
+            _NoPublisher(),  # type: ignore[arg-type]
+            settle=self._settle,
+            has_listened=lambda: 2 * SILENCE,
+            is_behind=self._look_into_queue,
+        )
+        self.caretaker._watching_since = -math.inf
 
     async def _look(self, now: float) -> int:
         """The last step of a round."""
@@ -68,6 +90,9 @@ class Watched:
 
     async def _settle(self, reports: Sequence[Report]) -> None:
         self.ended.extend(reports)
+
+    async def _look_into_queue(self) -> bool:
+        return self.is_behind
 
     async def looks_again(self) -> None:
         """Wait until all steps of a round are done."""
@@ -100,6 +125,7 @@ Jump = Callable[[Watched, pytest.MonkeyPatch], None]
 
 
 def the_store_is_away(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caretaker, "HOLE", math.inf)
     watched.is_away = True
 
 
@@ -107,7 +133,12 @@ def the_process_is_stopped(watched: Watched, monkeypatch: pytest.MonkeyPatch) ->
     """Or its host sleeps, or somebody sets its clock: there is a hole in its time."""
 
 
-@pytest.mark.parametrize("away", [the_store_is_away, the_process_is_stopped])
+def there_is_more_to_hear(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caretaker, "HOLE", math.inf)
+    watched.is_behind = True
+
+
+@pytest.mark.parametrize("away", [the_store_is_away, the_process_is_stopped, there_is_more_to_hear])
 @pytest.mark.gen_test(timeout=10)
 async def test_a_job_is_not_given_up_as_silent_by_a_gateway_that_could_not_hear_of_it(
     away: Jump, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -22,9 +22,15 @@ def test_nothing_follows_an_end(status: JobStatus, then: JobStatus) -> None:
 
 
 @pytest.mark.parametrize("status", [JobStatus.QUEUED, JobStatus.STARTED])
-@pytest.mark.parametrize("then", [*sorted(FINAL), JobStatus.STARTED])
-def test_what_is_active_may_start_and_end_in_any_way(status: JobStatus, then: JobStatus) -> None:
+@pytest.mark.parametrize("then", [*sorted(FINAL - {JobStatus.EXPIRED}), JobStatus.STARTED])
+def test_what_is_active_may_start_and_end(status: JobStatus, then: JobStatus) -> None:
     check_transition("17", status, then)
+
+
+def test_what_has_not_started_may_expire() -> None:
+    check_transition("17", JobStatus.QUEUED, JobStatus.EXPIRED)
+    with pytest.raises(IllegalTransition):
+        check_transition("17", JobStatus.STARTED, JobStatus.EXPIRED)
 
 
 @pytest.mark.parametrize("status", list(JobStatus))

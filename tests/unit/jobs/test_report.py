@@ -55,8 +55,10 @@ def test_any_order_and_repetition_of_reports_ends_a_job_at_most_once(reports: li
             assert (job.status, job.ended, job.result, job.failure) == (end.status, end.ended, end.result, end.failure)
         elif job.status.is_final:
             end = job
-    has_ended = any(one.status is not None and one.status.is_final for one in reports)
-    assert job.status.is_final == has_ended
+    statuses = [one.status for one in reports if one.status is not None]
+    begun = statuses.index(JobStatus.STARTED) if JobStatus.STARTED in statuses else len(statuses)
+    in_time = [status for status in statuses[begun:] if status is not JobStatus.EXPIRED]
+    assert job.status.is_final == any(status.is_final for status in statuses[:begun] + in_time)
 
 
 @given(st.lists(ANY, min_size=1, max_size=8))
@@ -81,6 +83,18 @@ def test_a_heartbeat_only_says_that_it_still_runs() -> None:
     assert (job.started, job.seen) == (NOW + 0.5, NOW + 31)
 
 
+def test_a_job_that_was_started_in_time_does_not_expire() -> None:
+    """Its message may have been published twice, and the second be taken too late."""
+    runs = Run(host=HOST, started=NOW + 0.5)
+    overdue = report.ended(JOB.id, JobStatus.EXPIRED, at=NOW + 9, type_name="E", message="", may_be_queued=True)
+    job = after(JOB, heard(Outcome.STARTED, run=runs))
+    assert apply(job, overdue) is None
+    job = after(job, heard(Outcome.EXPIRED, at=NOW + 9, run=Run(host=HOST)))
+    assert (job.status, job.seen) == (JobStatus.STARTED, NOW + 9)
+    assert after(job, heard(Outcome.STARTED, run=runs, at=NOW + 31)).seen is None
+    assert after(job, heard(Outcome.RETURNED, 5, run=runs)).status is JobStatus.SUCCESS
+
+
 def test_nobody_has_to_say_that_a_job_runs_which_the_broker_hands_out_again() -> None:
     """Its host may be gone, and no other one be there for days."""
     runs = heard(Outcome.STARTED, run=Run(host=HOST, started=NOW + 0.5))
@@ -93,7 +107,11 @@ def test_nobody_has_to_say_that_a_job_runs_which_waits_for_its_retry() -> None:
     waits = Run(host=HOST, started=NOW, ended=NOW + 1)
     job = after(a_job(), heard(Outcome.STARTED), heard(Outcome.STARTED, run=waits, at=NOW + 2))
     assert (job.status, job.seen) == (JobStatus.STARTED, None)
-    assert after(job, heard(Outcome.STARTED, at=NOW + 500)).seen == NOW + 500
+    assert after(job, heard(Outcome.STARTED)).seen is None, "heard of late: another gateway has taken it"
+    again = Run(host=HOST, started=NOW + 499, attempt=2, is_only_one=True)
+    assert after(job, heard(Outcome.STARTED, run=again, at=NOW + 500)).seen == NOW + 500
+    elsewhere = Run(host="other:18", started=NOW + 499, is_only_one=True)
+    assert after(job, heard(Outcome.STARTED, run=elsewhere, at=NOW + 500)).seen == NOW + 500
 
 
 def test_the_worker_that_takes_over_is_the_one_that_is_named_and_the_first_start_stays() -> None:

@@ -1,15 +1,19 @@
 """The store on SQLite: what is recorded, found, claimed and deleted."""
 
 import asyncio
+import contextlib
+import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import Connection
-from sqlalchemy.exc import OperationalError
 
 from crew.errors import ConnectionError, DuplicateTaskId, KeyReused, SettingsError, UnknownJob
 from crew.jobs import report
@@ -17,7 +21,6 @@ from crew.jobs.job import Job, JobStatus
 from crew.jobs.query import JobQuery
 from crew.jobs.report import Report
 from crew.jobs.schema import STEPS
-from crew.jobs.schema import migrate as migrated
 from crew.jobs.store import JobStore
 from crew.protocol import codec
 from crew.protocol.message import Outcome, Reply, Run
@@ -122,6 +125,21 @@ async def test_an_idempotency_key_is_one_job_for_ever_also_for_two_gateways_at_o
         await one.settle([returned(admitted[0].job)])
         again = await other.admit(a_candidate(**keys))
         assert (again.job.status, again.is_new) == (JobStatus.SUCCESS, False)
+
+
+@pytest.mark.gen_test
+async def test_who_asks_again_for_what_was_skipped_gets_the_same_job_also_when_that_has_ended(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        active = (await store.admit(a_candidate(unique="skip", unique_key="k"))).job
+        for _ in range(2):
+            asked = a_candidate(unique="skip", unique_key="k", idempotency_key="again", fingerprint="f")
+            admitted = await store.admit(asked)
+            assert (admitted.job.id, admitted.is_new) == (active.id, False)
+            await store.settle([returned(active)])
+        other = await store.admit(a_candidate(unique="skip", unique_key="k", idempotency_key="other", fingerprint="f"))
+        assert other.is_new
+        with pytest.raises(KeyReused):
+            await store.admit(a_candidate(idempotency_key="again", fingerprint="g"))
 
 
 @pytest.mark.gen_test
@@ -359,10 +377,14 @@ def test_a_loop_that_ends_with_the_first_error_of_a_store_leaves_no_thread_to_fa
 async def test_a_server_that_is_away_is_told_without_its_password() -> None:
     store = JobStore("postgresql://crew:s3cret@127.0.0.1:1/jobs")
     with pytest.raises(ConnectionError) as away:
-        await store.open()
+        await store.get("17")
     assert "s3cret" not in f"{away.value} {away.value!r} {store!r}"
+    assert str(away.value).count("cannot be used") == 1
     assert "127.0.0.1" in str(away.value)
     assert "\n" not in str(away.value)
+
+
+NO_OPTIONS = "the job store sqlite:// is a path alone, without what stands behind a question mark"
 
 
 @pytest.mark.parametrize(
@@ -372,12 +394,30 @@ async def test_a_server_that_is_away_is_told_without_its_password() -> None:
         ("s3cret", "the URL of the job store must look like sqlite:///.crew/jobs.db or postgresql://user@host/name"),
         ("sqlite://", "the job store needs a file, like sqlite:///.crew/jobs.db: memory ends with a process"),
         ("sqlite:///:memory:", "the job store needs a file, like sqlite:///.crew/jobs.db: memory ends with a process"),
+        ("sqlite:///jobs.db?timeout=x", NO_OPTIONS),
+        ("sqlite:///file:jobs.db?mode=rw&uri=true", NO_OPTIONS),
     ],
 )
 def test_a_url_that_is_of_no_store_is_refused_in_one_sentence(url: str, told: str) -> None:
     with pytest.raises(SettingsError) as refused:
         JobStore(url)
     assert str(refused.value) == told
+
+
+@pytest.mark.parametrize("password", ["s3/cret", "s3?cret", "s3?a=cret", "s3#cret", "s3[cret", "s3@cret", "s3@/cret"])
+def test_a_password_that_has_to_be_quoted_is_said_so_and_not_shown(password: str) -> None:
+    """Who takes a URL apart would read the rest of it as a host, a port or a path, and say so in his own words."""
+    with pytest.raises(SettingsError) as refused:
+        JobStore(f"postgresql://crew:{password}@127.0.0.1:1/jobs")
+    assert str(refused.value) == "in the URL of the job store, write what is odd in a name or password as in %40 for @"
+
+
+@pytest.mark.parametrize("query", ["s3cret", "host=127.0.0.1&port=s3cret"])
+@pytest.mark.gen_test
+async def test_a_url_that_the_driver_cannot_read_is_a_matter_of_settings_and_shows_no_secret(query: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        await JobStore(f"postgresql:///jobs?{query}").open()
+    assert str(refused.value) == "the job store postgresql:///jobs cannot be used: its driver cannot read its URL"
 
 
 @pytest.mark.gen_test
@@ -396,20 +436,47 @@ async def test_many_gateways_may_open_a_new_store_at_once(tmp_path: Path) -> Non
     await asyncio.gather(*(store.close() for store in stores))
 
 
+# What another process does that finds a file as a crash has left it: it reads the file, has marked the index of its log
+# as unusable, and holds the locks of a writer, a checkpoint and a recovery (https://www.sqlite.org/walformat.html).
+RECOVERING = """
+import fcntl, sys
+with open(sys.argv[1], "rb") as file, open(sys.argv[1] + "-shm", "r+b") as index:
+    fcntl.lockf(file, fcntl.LOCK_SH, 510, 0x40000002)
+    fcntl.lockf(index, fcntl.LOCK_SH, 1, 128)
+    fcntl.lockf(index, fcntl.LOCK_EX, 3, 120)
+    index.write(bytes(96))
+    index.flush()
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def recovered(tmp_path: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
+    """A store as a crash has left it, which another process recovers until it is told to stop."""
+    file, crashed = tmp_path / "jobs.db", tmp_path / "crashed.db"
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE other (id)")
+        for end in ("", "-wal", "-shm"):  # nobody has closed it
+            shutil.copy(f"{file}{end}", f"{crashed}{end}")
+    other = subprocess.Popen([sys.executable, "-Sc", RECOVERING, crashed], stdin=PIPE, stdout=PIPE)
+    with other as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"locked\n"
+        yield crashed, process.stdin.close
+
+
 @pytest.mark.gen_test
-async def test_a_file_that_is_locked_for_a_moment_as_it_is_opened_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_file_that_another_process_recovers_from_a_crash_is_waited_for(
+    recovered: tuple[Path, Callable[[], None]],
 ) -> None:
-    """SQLite itself waits for most locks, and not for those of somebody who opens or closes the file, too."""
-    refusals = [sqlite3.OperationalError("database is locked") for _ in range(2)]
-
-    def migrate(connection: Connection) -> str:
-        if refusals:
-            raise OperationalError(None, None, refusals.pop())
-        return migrated(connection)
-
-    monkeypatch.setattr("crew.jobs.database.migrate", migrate)
-    store = JobStore(f"sqlite:///{tmp_path}/jobs.db")
-    await store.open()
-    assert not refusals
+    file, stop = recovered
+    store = JobStore(f"sqlite:///{file}")
+    opening = asyncio.ensure_future(store.open())
+    await asyncio.wait([opening], timeout=0.2)
+    assert not opening.done()
+    stop()
+    await opening
     await store.close()
