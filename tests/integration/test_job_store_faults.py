@@ -118,7 +118,6 @@ async def test_the_url_is_read_as_psql_reads_it(postgresql: Server, postgresql_u
 async def test_a_file_that_is_no_database_and_one_that_cannot_be_written_are_matters_of_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # the folder of a file: URL is made below it
     (tmp_path / "letter").write_text("Dear reader\n" * 500)
     kind, told = await refusal(f"sqlite:///{tmp_path}/letter")
     assert (kind, told) == (
