@@ -45,7 +45,7 @@ def _checked(check: Callable[[Any], Any]) -> Callable[[click.Context, click.Para
 
 _checked_id: Final = _checked(check_id)
 _checked_task: Final = _checked(functools.partial(topology.check_name, "it"))
-_checked_wait: Final = _checked(functools.partial(deadline.check_duration, "it"))
+_checked_wait: Final = _checked(functools.partial(deadline.check_duration, "it", may_be_zero=True))
 
 _id_argument: Final = click.argument("id", callback=_checked_id)
 _ids_argument: Final = click.argument("ids", metavar="ID...", nargs=-1, required=True, callback=_checked_id)
@@ -121,7 +121,7 @@ def show_job(*, id: str, is_json: bool, database: str | None) -> None:
     "--timeout",
     type=Duration(),
     callback=_checked_wait,
-    help="seconds to wait at most, or 15m, 2h; default: as long as it takes",
+    help="seconds to wait at most, or 15m, 2h; 0: not at all; default: as long as it takes",
 )
 @_database_option
 @url_option

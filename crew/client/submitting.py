@@ -47,7 +47,8 @@ class Submitting:
         """Submit a job: a call that is recorded, and goes on when nobody waits for it. Returns once it is accepted.
 
         It is accepted when its record is committed and the broker has it; where the broker is away, when it is
-        committed: then it is published later. Durations are seconds, or text like "90", "15m", "2h", "1d".
+        committed: then it is published later. Who is cancelled while he awaits it may have submitted it all the same.
+        Durations are seconds, or text like "90", "15m", "2h", "1d".
 
         Args:
             task: name of the task.

@@ -27,7 +27,6 @@ AGAIN_AFTER: Final = 0.5  # seconds until a store that is away is asked again
 LONG_POLL: Final = 30.0  # seconds, where the client does not say how long it would wait
 
 _VERSION: Final = re.compile(r"[0-9]{1,18}")
-_NOW: Final = re.compile(r"0+(\.0*)?s?")
 
 
 class JobEventsHandler(JobHandlerBase):
@@ -75,9 +74,7 @@ class JobEventsHandler(JobHandlerBase):
     def _wait(self) -> float | None:
         given = self.get_query_argument("wait", None)
         try:
-            if given is None or _NOW.fullmatch(given):
-                return None if given is None else 0.0
-            return deadline.parse_duration("wait", given)
+            return None if given is None else deadline.parse_duration("wait", given, may_be_zero=True)
         except ValueError as error:
             raise Refused(400, str(error), name="bad-wait") from None
 
@@ -136,8 +133,6 @@ class JobEventsHandler(JobHandlerBase):
 
     async def _changed(self, id: str, seen: int, wait: float, *, until_leaving: bool = False) -> Job:
         """The job as soon as it is newer than `seen` or has ended, or as it is after `wait` seconds."""
-        if wait == 0:
-            return await self.jobs.get(id, with_bodies=False)
         terms = {"with_bodies": False, "until_leaving": until_leaving}
         return await self._while_connected(lambda: self.jobs.wait_for_change(id, seen, wait, **terms))
 

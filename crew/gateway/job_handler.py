@@ -33,7 +33,7 @@ class WaitMixin(AbandonMixin, ProblemMixin):
             Canceled: the HTTP client has gone.
             NotReady: the gateway is to end, and nothing was said of how long to wait.
         """
-        job = await self._while_connected(lambda: self._job_within(id, wait))
+        job = await self._while_connected(lambda: self.jobs.wait(id, wait))
         if wait is None and not job.status.is_final:
             raise NotReady(f"job {id} goes on, but this gateway ends: ask again, and another one waits for it")
         return job
@@ -50,9 +50,6 @@ class WaitMixin(AbandonMixin, ProblemMixin):
             return prefer.parse(self.request.headers.get_list("Prefer"))
         except ValueError as error:
             raise Refused(400, str(error), name="bad-prefer") from None
-
-    def _job_within(self, id: str, wait: int | None) -> Awaitable[Job]:
-        return self.jobs.get(id) if wait == 0 else self.jobs.wait(id, wait)
 
     async def _while_connected(self, step: Callable[[], Awaitable[T]]) -> T:
         if self._crew_scope.is_abandoned:

@@ -42,9 +42,10 @@ class JobHandle:
         """The value of its task, once it has ended.
 
         Args:
-            wait: seconds, or text like "15m", to wait for that; default: as long as it takes.
+            wait: seconds, or text like "15m", to wait for that; 0: not at all; default: as long as it takes.
 
         Raises:
+            ValueError: `wait` is no such duration.
             TimeoutError: it has not ended in time, and goes on; or it has ended, as it ran longer than it may.
             TaskFailed, ExpirationError, Canceled, WorkerLost, TaskError: it has no value.
             SerializationError: its value cannot be read.

@@ -172,7 +172,8 @@ class JobService:
         """The record of a job as soon as it has ended, or has a newer version; or as it is when `timeout` is over."""
         await self.ready()
         id = check_id(id)
-        until = None if timeout is None else time.monotonic() + deadline.parse_duration("wait", timeout)
+        wait = None if timeout is None else deadline.parse_duration("wait", timeout, may_be_zero=True)
+        until = None if wait is None else time.monotonic() + wait
         with self._waiters.waiting(id, version) as woken:
             while True:
                 woken.clear()

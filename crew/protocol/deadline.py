@@ -14,33 +14,37 @@ HEARTBEAT_EVERY = 30.0  # between two words of a worker on a job that it runs: a
 MAX_BROKER_TTL_MS = 2**32 - 1  # RabbitMQ refuses a larger per-message TTL
 
 
-def check_duration(name: str, value: object) -> float:
+def check_duration(name: str, value: object, *, may_be_zero: bool = False) -> float:
     """Return `value` as float seconds.
+
+    Args:
+        may_be_zero: whether 0 is one, too: that of who waits for nothing.
 
     Raises:
         ValueError: `value` is not an int or float greater than 0 and at most a year.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{name} must be a number of seconds, not {value!r}")
-    if not 0 < value <= MAX_DURATION:  # NaN is not either
-        raise ValueError(f"{name} must be greater than 0 and at most {MAX_DURATION:.0f} seconds, not {value!r}")
+    if not (0 < value <= MAX_DURATION or (may_be_zero and value == 0)):  # NaN is not either
+        least = "at least" if may_be_zero else "greater than"
+        raise ValueError(f"{name} must be {least} 0 and at most {MAX_DURATION:.0f} seconds, not {value!r}")
     return float(value)
 
 
-def parse_duration(name: str, value: object) -> float:
+def parse_duration(name: str, value: object, *, may_be_zero: bool = False) -> float:
     """Return `value` as float seconds: a number of them, or text like "90", "15m", "2h", "1d".
 
     Raises:
         ValueError: it is neither, or not a duration as `check_duration` has it.
     """
     if not isinstance(value, str):
-        return check_duration(name, value)
+        return check_duration(name, value, may_be_zero=may_be_zero)
     match = DURATION.fullmatch(value)
     if match is None:
         raise ValueError(
             f'{name} must be a number of seconds, or text like "90", "15m", "2h", "1d", not {value[:80]!r}'
         )
-    return check_duration(name, float(match[1]) * _SECONDS[match[2]])
+    return check_duration(name, float(match[1]) * _SECONDS[match[2]], may_be_zero=may_be_zero)
 
 
 def remaining(deadline: float, now: float) -> float:

@@ -119,6 +119,22 @@ async def test_a_job_whose_task_raises_is_an_error_that_tells_what_was_raised(
 
 
 @pytest.mark.gen_test(timeout=30)
+async def test_who_waits_for_nothing_hears_at_once_how_it_is(
+    gateway: MAKE, shared_worker: Process, prefix: str
+) -> None:
+    async with gateway() as client:
+        handle = await client.submit(prefix + "sleep", 60)
+        for now in (0, "0s"):
+            with pytest.raises(errors.TimeoutError, match="has not ended in time, and goes on"):
+                await handle.result(wait=now)
+        with pytest.raises(ValueError, match=r"wait must be at least 0 and at most \d+ seconds, not -1"):
+            await handle.result(wait=-1)
+        assert await handle.cancel()
+        with pytest.raises(errors.Canceled):
+            await handle.result(wait=0)
+
+
+@pytest.mark.gen_test(timeout=30)
 async def test_a_job_that_runs_longer_than_it_may_is_a_timeout(
     gateway: MAKE, shared_worker: Process, prefix: str
 ) -> None:
