@@ -22,7 +22,7 @@ try:
     from crew.jobs.order import check_id
     from crew.jobs.query import PAGE
 except ImportError as error:  # it says what is missing
-    raise click.ClickException(str(error)) from None
+    raise click.UsageError(str(error)) from None  # as `crew gateway` has it; 1 would be a task that failed
 
 F = TypeVar("F", bound=Callable[..., Any])
 

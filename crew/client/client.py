@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from crew import errors
 from crew import settings as settings_module
@@ -16,9 +16,12 @@ from crew.client.pending import MAX_BYTES, check_limit
 from crew.client.publishing import Publishing
 from crew.client.pubsub import PubSub
 from crew.client.scope import current
-from crew.client.submitting import Store, Submitting
+from crew.client.submitting import Submitting
 from crew.protocol import codec, deadline
 from crew.protocol.message import Headers
+
+if TYPE_CHECKING:
+    from crew.jobs import JobStore
 
 MAX_PENDING: Final = 10_000  # calls
 DRAIN_TIMEOUT: Final = 30.0  # seconds
@@ -61,7 +64,7 @@ class Client(Submitting, Publishing):
         max_pending_bytes: int = MAX_BYTES,
         fail_fast: bool = False,
         queue_type: str | None = None,
-        store: Store | None = None,
+        store: "JobStore | None" = None,
     ) -> None:
         self.name, self.id = identity(name)
         self.settings = settings = settings_module.load(url, queue_type=queue_type)
@@ -114,6 +117,11 @@ class Client(Submitting, Publishing):
         if self._is_closed or self._is_draining:
             return DRAINING if self._is_draining else CLOSED
         return self._calls.obstacle
+
+    def keep_jobs_in(self, store: "JobStore") -> None:
+        """Have the jobs of this client recorded in `store`; once, before it connects. As `Client(store=...)`."""
+        if self._jobs is None:
+            self._jobs = store.service(self)
 
     # --- life -------------------------------------------------------------------------------------------------------
 

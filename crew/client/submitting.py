@@ -1,10 +1,12 @@
 """`Client.submit`: a call that outlives the request. What makes jobs of calls is `crew.jobs`, which stands above."""
 
-from collections.abc import AsyncIterator
-from typing import Any, Protocol, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from crew.errors import SettingsError
 from crew.protocol.message import Headers
+
+if TYPE_CHECKING:  # for its users' types alone: it is not imported, and a worker needs no job store
+    from crew.jobs import JobHandle, JobService
 
 
 class Terms(TypedDict, total=False):
@@ -24,52 +26,10 @@ class Terms(TypedDict, total=False):
     wait_for_worker: bool
 
 
-class Handle(Protocol):
-    """One job: see `crew.jobs.JobHandle`."""
-
-    id: str
-    is_new: bool
-
-    async def status(self) -> Any:
-        """Where it is."""
-
-    async def result(self, wait: float | str | None = None) -> Any:
-        """The value of its task, once it has ended."""
-
-    def events(self) -> AsyncIterator[Any]:
-        """Its record, whenever it has changed."""
-
-    async def cancel(self) -> bool:
-        """Give it up."""
-
-
-class Jobs(Protocol):
-    """What runs the jobs of a client: see `crew.jobs.JobService`."""
-
-    def open(self) -> None:
-        """Begin."""
-
-    def on_ready(self) -> None:
-        """The broker is there."""
-
-    async def close(self) -> None:
-        """End."""
-
-    async def submit(self, task: str, data: Any = None, **terms: Any) -> Handle:
-        """Record a job and publish it."""
-
-
-class Store(Protocol):
-    """Where jobs are recorded: see `crew.jobs.JobStore`."""
-
-    def service(self, client: Any) -> Jobs:
-        """What runs its jobs with `client`."""
-
-
 class Submitting:
     """The part of a client that submits jobs."""
 
-    _jobs: Jobs | None = None
+    _jobs: "JobService | None" = None
 
     @property
     def has_jobs(self) -> bool:
@@ -77,18 +37,13 @@ class Submitting:
         return self._jobs is not None
 
     @property
-    def jobs(self) -> Any:
-        """What runs its jobs, a `crew.jobs.JobService`; raises SettingsError where it has no job store."""
+    def jobs(self) -> "JobService":
+        """What runs its jobs; raises SettingsError where it has no job store."""
         if self._jobs is None:
             raise SettingsError("this client has no job store: make it as Client(store=crew.jobs.JobStore())")
         return self._jobs
 
-    def keep_jobs_in(self, store: Store) -> None:
-        """Have the jobs of this client recorded in `store`; once, before it connects. As `Client(store=...)`."""
-        if self._jobs is None:
-            self._jobs = store.service(self)
-
-    async def submit(self, task: str, data: Any = None, **terms: Unpack[Terms]) -> Handle:
+    async def submit(self, task: str, data: Any = None, **terms: Unpack[Terms]) -> "JobHandle":
         """Submit a job: a call that is recorded, and goes on when nobody waits for it. Returns once it is accepted.
 
         It is accepted when its record is committed and the broker has it; where the broker is away, when it is
@@ -122,8 +77,7 @@ class Submitting:
             ConnectionError: the job store is away, or the client was closed.
         """
         self.open()
-        handle: Handle = await self.jobs.submit(task, data, **terms)
-        return handle
+        return await self.jobs.submit(task, data, **terms)
 
     def open(self) -> None:
         """Begin to connect."""

@@ -27,6 +27,7 @@ ANSWER_WITHIN: Final = 60.0  # seconds that PostgreSQL has for one statement: a 
 READERS: Final = 4  # connections for reading beside the one that writes
 
 _READS: Final = "crew_reads"
+_ODD: Final = frozenset("/?#[]")  # where a URL is taken apart; in a user name or password it is quoted
 
 
 class Database:
@@ -171,6 +172,11 @@ class Database:
             raise
         except (SQLAlchemyError, OSError) as error:
             raise fault.of_error(error, str(self), is_opening=is_opening) from None
+        except ValueError:
+            if not is_opening:
+                raise
+            # the driver's own words may hold what was meant to be a password
+            raise SettingsError(f"the job store {self} cannot be used: its driver cannot read its URL") from None
 
 
 def _parse(url: str) -> URL:
@@ -193,7 +199,17 @@ def _parse(url: str) -> URL:
         raise SettingsError(f'the job store {backend}:// needs a driver: pip install "crew[{extra}]"') from None
     if backend == SQLITE and given.database in (None, "", ":memory:"):
         raise SettingsError("the job store needs a file, like sqlite:///.crew/jobs.db: memory ends with a process")
+    if backend == SQLITE and given.query:
+        raise SettingsError("the job store sqlite:// is a path alone, without what stands behind a question mark")
+    if backend == POSTGRESQL and _is_torn(given, url):
+        raise SettingsError("in the URL of the job store, write what is odd in a name or password as in %40 for @")
     return given.set(drivername=backend)
+
+
+def _is_torn(given: URL, url: str) -> bool:
+    """Whether a user name or password ends elsewhere than it was meant to: then its rest would be shown as a host."""
+    login = "" if given.username is None else url.partition("://")[2].partition("@")[0]
+    return not _ODD.isdisjoint(login) or "@" in f"{given.host}{given.database}"
 
 
 def _make_folder(url: URL) -> None:

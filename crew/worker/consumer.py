@@ -109,7 +109,7 @@ class TaskConsumer:
     def _take(self, delivery: Delivery, call: Call, task: Task, crashes: int) -> None:
         """It may run."""
         execution = Execution(delivery, call, task, crashes=crashes, decode=self._decode, max_message=self._max_message)
-        if execution.runs_once and not self._in_hand:
+        if execution.runs_once and not call.is_job and not self._in_hand:
             self._answers.end_delivery(execution)  # it starts at once: the lane need not say so
         self._in_hand.add(execution)
         self._buffer.put(execution)
@@ -139,8 +139,14 @@ class TaskConsumer:
         return bool(self._in_hand) and not self.is_stuck
 
     def announces(self, execution: Execution) -> bool:
-        """Whether `on_started` tells its caller: not where it is known to end in a moment."""
-        return not (execution.is_announced or self._windows.is_quick(execution.delivery.queue))
+        """Whether `on_started` tells its caller: not where it is known to end in a moment.
+
+        A job whose delivery ends with its start is in no queue then: where its whole host died before that was said,
+        nobody would know that it does not wait any longer.
+        """
+        needs_word = execution.call.is_job and execution.runs_once
+        is_quick = self._windows.is_quick(execution.delivery.queue)
+        return not execution.is_announced and (needs_word or not is_quick)
 
     def ends_delivery(self, execution: Execution) -> bool:
         """Whether `on_started` acknowledges it."""

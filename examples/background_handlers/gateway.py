@@ -35,7 +35,10 @@ class Handler(RequestHandler):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         _, error, _ = kwargs.get("exc_info", (None, None, None))
-        if isinstance(error, CrewError):  # the broker or the job store is away
+        if isinstance(error, SerializationError):  # params like 1e400, which JSON cannot carry any further
+            self.set_status(400)
+            self.answer(BAD_REQUEST, msg=str(error))
+        elif isinstance(error, CrewError):  # the broker or the job store is away
             self.set_status(503)
             self.answer(UNAVAILABLE, msg=str(error))
         else:

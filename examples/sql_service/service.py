@@ -8,13 +8,14 @@ from typing import Any
 from tornado.options import define, options, parse_command_line
 from tornado.web import HTTPError, RequestHandler
 
-from crew import Client, CrewError, SettingsError, UnknownTask
+from crew import Client, CrewError, SerializationError, SettingsError, UnknownTask
 from crew.gateway import routes, serve
 from crew.gateway.auth import GuardedApplication
 from crew.jobs import JobStore
 
 TIMEOUT = "10m"  # that a statement may run
 RESULT_TTL = "1h"  # that its result is kept
+TAKES = 'It takes {"statement": text, "parameters": list or object}'
 
 
 class Queries(RequestHandler):
@@ -28,6 +29,8 @@ class Queries(RequestHandler):
             job = await self.application.crew.submit("sql", query, timeout=TIMEOUT, result_ttl=RESULT_TTL)
         except UnknownTask:
             raise HTTPError(503, reason="No worker has ever run: python worker.py") from None
+        except SerializationError:  # 1e400 is a number that JSON cannot carry any further
+            raise HTTPError(422, reason=TAKES) from None
         except CrewError as error:
             raise HTTPError(503, reason=type(error).__name__) from error
         path = f"/jobs/{job.id}/"
@@ -45,7 +48,7 @@ class Queries(RequestHandler):
             case {"statement": str(statement), **rest} if statement.strip() and rest.keys() <= {"parameters"}:
                 if isinstance(rest.get("parameters"), list | dict | None):
                     return {"statement": statement, "parameters": rest.get("parameters")}
-        raise HTTPError(422, reason='It takes {"statement": text, "parameters": list or object}')
+        raise HTTPError(422, reason=TAKES)
 
     def write_error(self, status_code: int, **_: Any) -> None:
         self.finish({"error": self._reason})

@@ -89,6 +89,14 @@ def test_a_page_of_another_site_starts_no_handler_by_the_browser_that_shows_it(
         assert answer.code == status
 
 
+def test_a_request_that_is_none_is_told_so(gateway: Web) -> None:
+    for body in ("", "[]", '{"handler": 5}', '{"handler": "/demo_api/ping", "params": {"a": 1e400}}'):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{gateway.address}task_create", body.encode())
+        with refused.value as answer:
+            assert (answer.code, json.load(answer)["stat"]) == (400, "ERR_MSG_BAD_REQUEST"), body
+
+
 def test_a_handler_that_fails_and_one_that_does_not_exist_are_told_with_their_reason(
     gateway: Web, processes: Processes
 ) -> None:

@@ -108,6 +108,7 @@ def test_a_request_that_is_none_is_refused(service: Service) -> None:
         {"statement": ""},
         {"statement": 7},
         {"statement": "SELECT 1", "parameters": "x"},
+        {"statement": "SELECT 1", "parameters": [float("inf")]},
         [],
         {"a": 1},
     ]

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Column, Connection, Integer, text
 
 from crew import ConnectionError, CrewError, SettingsError
-from crew.jobs import schema
+from crew.jobs import database, schema
 from crew.jobs.job import JobStatus
 from crew.jobs.query import JobQuery
 from crew.jobs.store import JobStore
@@ -118,7 +118,6 @@ async def test_the_url_is_read_as_psql_reads_it(postgresql: Server, postgresql_u
 async def test_a_file_that_is_no_database_and_one_that_cannot_be_written_are_matters_of_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # the folder of a file: URL is made below it
     (tmp_path / "letter").write_text("Dear reader\n" * 500)
     kind, told = await refusal(f"sqlite:///{tmp_path}/letter")
     assert (kind, told) == (
@@ -127,8 +126,10 @@ async def test_a_file_that_is_no_database_and_one_that_cannot_be_written_are_mat
     )
     async with opened(f"sqlite:///{tmp_path}/jobs.db"):
         pass
+    # As a file without the right to write, which does not keep root from it.
+    monkeypatch.setattr(database, "_prepare_sqlite", lambda connection, _: connection.execute("PRAGMA query_only=1"))
     with pytest.raises(CrewError, match="attempt to write a readonly database"):
-        async with opened(f"sqlite:///file:{tmp_path}/jobs.db?mode=ro&uri=true") as [store]:
+        async with opened(f"sqlite:///{tmp_path}/jobs.db") as [store]:
             await added(store)
 
 

@@ -48,6 +48,9 @@ async def test_a_job_is_run_and_its_value_and_its_record_are_kept(
         assert await handle.result(wait=SOON) == {"n": [1, "ä"]}
         assert await handle.status() is JobStatus.SUCCESS
         job = await client.jobs.get(handle.id)
+        assert job.enqueued is not None
+        assert job.started is not None
+        assert job.ended is not None
         assert job.created <= job.enqueued <= job.started + 0.001 <= job.ended + 0.001  # workers tell milliseconds
         assert await handle.cancel() is False
         assert await handle.result() == {"n": [1, "ä"]}
@@ -239,6 +242,7 @@ async def test_a_large_result_is_stored_compressed(gateway: MAKE, shared_worker:
         handle = await client.submit(prefix + "echo", value)
         assert await handle.result(wait=SOON) == value
         stored = (await client.jobs.get(handle.id)).result
+        assert stored is not None
         assert len(value) > 2_000_000
         assert len(stored.data) < 100_000
         assert stored.content_encoding == "gzip"

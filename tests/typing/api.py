@@ -21,6 +21,7 @@ from crew import (
 )
 from crew.client import Event, Parallel, PendingCall, Scope, Subscription, blocking
 from crew.gateway import AbandonMixin, CallHandler, cancel_when_abandoned, routes, serve
+from crew.jobs import Job, JobHandle, JobStatus, JobStore
 from crew.worker import HandlerClass, Task, context, run
 
 assert_type(crew.__version__, str)
@@ -255,3 +256,23 @@ def in_a_scope(client: Client) -> None:
         scope.add(client.call("resize"))
         assert_type(scope.is_abandoned, bool)
         assert_type(scope.abandon("the HTTP client has gone"), list[PendingCall])
+
+
+# --- jobs -----------------------------------------------------------------------------------------------------------
+
+
+async def jobs() -> None:
+    client = Client(store=JobStore("sqlite:///jobs.db", max_result=1_000_000))
+    job = await client.submit("resize", {"width": 640}, timeout="10m", unique="skip", key="a", priority=3)
+    assert_type(job, JobHandle)
+    assert_type(await job.status(), JobStatus)
+    assert_type(await job.job(), Job)
+    assert_type(await job.cancel(), bool)
+    await job.result(wait="2h")
+    async for record in job.events():
+        assert_type(record, Job)
+    assert_type(await client.jobs.retry(job.id), JobHandle)
+    routes(client, store=JobStore())
+    await client.submit("resize", timout=3)  # type: ignore[call-arg]
+    await client.submit("resize", unique=True)  # type: ignore[arg-type]
+    await job.result("soon", 3)  # type: ignore[call-arg]

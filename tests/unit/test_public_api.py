@@ -150,3 +150,21 @@ except ImportError as error:
     print(error, error.__suppress_context__)
 """
     assert run_python(code).strip() == f'crew.gateway needs {missing}: pip install "crew[gateway]" True'
+
+
+@pytest.mark.parametrize(("command", "of"), [(["jobs", "list"], "Error"), (["gateway"], "crew")])
+def test_a_command_that_needs_more_than_is_installed_says_so_and_ends_with_the_status_of_wrong_usage(
+    command: list[str], of: str
+) -> None:
+    code = f"""
+import sys
+sys.modules["sqlalchemy"] = None
+sys.argv = ["crew", *{command}]
+sys.stderr = sys.stdout
+from crew.cli import main
+try:
+    main()
+except SystemExit as end:
+    print(end.code)
+"""
+    assert run_python(code) == f'{of}: crew.jobs needs sqlalchemy: pip install "crew[gateway]"\n2\n'

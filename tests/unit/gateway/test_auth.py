@@ -87,7 +87,7 @@ async def test_nothing_is_kept_of_who_is_refused() -> None:
         for _ in range(3):
             assert (await ask(port, "GET /nowhere")).code == 404
             assert (await ask(locked, "GET /nowhere")).code == 401
-        await until(lambda: gc.collect() >= 0 and not any(isinstance(one, RefusedHandler) for one in gc.get_objects()))
+        await until(lambda: gc.collect() >= 0 and not any(type(one) is RefusedHandler for one in gc.get_objects()))
 
 
 @pytest.mark.gen_test

@@ -384,6 +384,9 @@ async def test_a_server_that_is_away_is_told_without_its_password() -> None:
     assert "\n" not in str(away.value)
 
 
+NO_OPTIONS = "the job store sqlite:// is a path alone, without what stands behind a question mark"
+
+
 @pytest.mark.parametrize(
     ("url", "told"),
     [
@@ -391,12 +394,30 @@ async def test_a_server_that_is_away_is_told_without_its_password() -> None:
         ("s3cret", "the URL of the job store must look like sqlite:///.crew/jobs.db or postgresql://user@host/name"),
         ("sqlite://", "the job store needs a file, like sqlite:///.crew/jobs.db: memory ends with a process"),
         ("sqlite:///:memory:", "the job store needs a file, like sqlite:///.crew/jobs.db: memory ends with a process"),
+        ("sqlite:///jobs.db?timeout=x", NO_OPTIONS),
+        ("sqlite:///file:jobs.db?mode=rw&uri=true", NO_OPTIONS),
     ],
 )
 def test_a_url_that_is_of_no_store_is_refused_in_one_sentence(url: str, told: str) -> None:
     with pytest.raises(SettingsError) as refused:
         JobStore(url)
     assert str(refused.value) == told
+
+
+@pytest.mark.parametrize("password", ["s3/cret", "s3?cret", "s3?a=cret", "s3#cret", "s3[cret", "s3@cret", "s3@/cret"])
+def test_a_password_that_has_to_be_quoted_is_said_so_and_not_shown(password: str) -> None:
+    """Who takes a URL apart would read the rest of it as a host, a port or a path, and say so in his own words."""
+    with pytest.raises(SettingsError) as refused:
+        JobStore(f"postgresql://crew:{password}@127.0.0.1:1/jobs")
+    assert str(refused.value) == "in the URL of the job store, write what is odd in a name or password as in %40 for @"
+
+
+@pytest.mark.parametrize("query", ["s3cret", "host=127.0.0.1&port=s3cret"])
+@pytest.mark.gen_test
+async def test_a_url_that_the_driver_cannot_read_is_a_matter_of_settings_and_shows_no_secret(query: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        await JobStore(f"postgresql:///jobs?{query}").open()
+    assert str(refused.value) == "the job store postgresql:///jobs cannot be used: its driver cannot read its URL"
 
 
 @pytest.mark.gen_test

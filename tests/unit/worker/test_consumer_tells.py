@@ -89,6 +89,22 @@ async def test_a_quick_call_that_is_not_persistent_is_acknowledged_before_it_run
     worker.consumer.stop()
 
 
+@pytest.mark.gen_test
+async def test_a_quick_job_that_runs_once_is_announced_as_it_leaves_its_queue() -> None:
+    """Where its whole host dies in the next moment, nobody else can tell that it does not wait any longer."""
+    worker = Worker(long=True)
+    for number in range(SETTLED):
+        worker.finish(worker.starts(f"{number}"))
+    delivery = worker.receives(id="job", is_job=True)
+    assert delivery.tag not in worker.channel.acked, "nobody was told yet"
+    (execution,) = worker.lane.executions
+    assert worker.consumer.announces(execution)
+    worker.consumer.on_started(execution)
+    assert worker.channel.acked[-1] == delivery.tag
+    assert announced(worker)[-1] == "job"
+    worker.consumer.stop()
+
+
 # --- telling where --------------------------------------------------------------------------------------------------
 
 
