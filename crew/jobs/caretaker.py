@@ -142,6 +142,7 @@ class Caretaker:
     async def _expire(self) -> None:
         """Those that are overdue at two looks: what was in the queue before the first is committed by the second."""
         if self._has_heard() < HEARD_FIRST:
+            self._had_heard = False
             return
         ids = await self._store.overdue(time.time() - HEARD_WITHIN, ENDED)
         had_heard, self._had_heard = self._had_heard, bool(ids) and not await self._is_behind()
