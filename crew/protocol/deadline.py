@@ -39,12 +39,18 @@ def parse_duration(name: str, value: object, *, may_be_zero: bool = False) -> fl
     """
     if not isinstance(value, str):
         return check_duration(name, value, may_be_zero=may_be_zero)
-    match = DURATION.fullmatch(value)
-    if match is None:
+    seconds = seconds_of(value)
+    if seconds is None:
         raise ValueError(
             f'{name} must be a number of seconds, or text like "90", "15m", "2h", "1d", not {value[:80]!r}'
         )
-    return check_duration(name, float(match[1]) * _SECONDS[match[2]], may_be_zero=may_be_zero)
+    return check_duration(name, seconds, may_be_zero=may_be_zero)
+
+
+def seconds_of(text: str) -> float | None:
+    """What text like "90", "15m", "2h", "1d" says, from 0 on; None: it is no duration."""
+    match = DURATION.fullmatch(text)
+    return None if match is None else float(match[1]) * _SECONDS[match[2]]
 
 
 def remaining(deadline: float, now: float) -> float:
