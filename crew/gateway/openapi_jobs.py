@@ -200,7 +200,7 @@ def _events() -> Words:
             parameter(
                 "wait",
                 "query",
-                {"type": "string", "pattern": rf"^(0|{deadline.DURATION.pattern})$"},
+                {"type": "string", "pattern": f"^{deadline.DURATION.pattern}$"},
                 f"The same: for so long at most, {LONG_POLL:g} s unless it is said otherwise. It bounds a stream, too.",
             ),
             parameter("Last-Event-ID", "header", _VERSION, "As `after`, and before it: what a browser heard last."),
