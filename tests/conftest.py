@@ -10,6 +10,7 @@ from tornado.ioloop import IOLoop
 pytest_plugins = ["tests.broker", "tests.postgresql"]
 
 SOAK_FACTOR = 10
+ENDS_WITHIN = 5.0  # seconds, for what is cancelled
 
 
 def pytest_configure() -> None:
@@ -50,9 +51,17 @@ def _own_environment() -> Iterator[None]:
 
 @pytest.fixture
 def io_loop() -> Iterator[IOLoop]:
-    """As pytest-tornado's, which takes the place of a current loop that nobody closes."""
+    """As pytest-tornado's, which takes the place of a current loop that nobody closes.
+
+    What still runs at the end of the test is cancelled, as `asyncio.run` does: else asyncio says in the log of another
+    test that it was destroyed, at some later time.
+    """
     loop = IOLoop(make_current=False)
     asyncio.set_event_loop(loop.asyncio_loop)
     yield loop
+    if pending := asyncio.all_tasks(loop.asyncio_loop):
+        for task in pending:
+            task.cancel()
+        loop.asyncio_loop.run_until_complete(asyncio.wait(pending, timeout=ENDS_WITHIN))
     asyncio.set_event_loop(None)
     loop.close(all_fds=True)
