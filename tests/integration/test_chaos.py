@@ -56,7 +56,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.gen_test(timeout=110)
+@pytest.mark.timeout(300)
+@pytest.mark.gen_test(timeout=290)
 async def test_calls_cancels_and_deaths_at_random_break_no_promise(
     request: pytest.FixtureRequest,
     broker_url: str,
