@@ -29,6 +29,7 @@ SILENCE: Final = 300.0  # seconds
 # What was started or done in time may wait in the queue, too: a gateway that has just come reads that first, however
 # long it takes, and commits it.
 HEARD_FIRST: Final = 2.0  # seconds
+BETWEEN_LOOKS: Final = 0.5  # seconds at least: what a gateway has taken is committed meanwhile, also by another one
 HEARD_WITHIN: Final = 1.0  # seconds: what a worker has begun in the last moment is heard of
 # Between two looks at the clock: this process was stopped, its host slept, or its clock was set. What was heard since
 # then is in the queue yet, and what was heard before is older than it seems.
@@ -43,7 +44,7 @@ class Caretaker:
     Args:
         settle: ends jobs, and tells everybody.
         has_listened: seconds for which this gateway has taken what is heard of jobs without a break.
-        is_behind: whether there is more to hear than all gateways have taken.
+        is_behind: whether there is more to hear than was committed.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Caretaker:
         self._settle = settle
         self._has_listened = has_listened
         self._is_behind = is_behind
-        self._had_heard = False  # all of it, when it looked for overdue jobs last, and saw some
+        self._heard_all: float | None = None  # since when it is not behind and has overdue jobs (time.monotonic())
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._watching_since = time.monotonic()  # without a hole, and with a store that takes what is heard
@@ -140,13 +141,13 @@ class Caretaker:
             return True
 
     async def _expire(self) -> None:
-        """Those that are overdue at two looks: what was in the queue before the first is committed by the second."""
-        if self._has_heard() < HEARD_FIRST:
-            self._had_heard = False
-            return
+        """Those that are overdue at two looks: what had left the queue before the first is committed by the second."""
         ids = await self._store.overdue(time.time() - HEARD_WITHIN, ENDED)
-        had_heard, self._had_heard = self._had_heard, bool(ids) and not await self._is_behind()
-        if had_heard and self._had_heard:
+        if self._has_heard() < HEARD_FIRST or not ids or await self._is_behind():
+            self._heard_all = None
+            return
+        self._heard_all = self._heard_all or time.monotonic()
+        if time.monotonic() - self._heard_all >= BETWEEN_LOOKS:
             told = "no worker took it in time"
             await self._end(ids, JobStatus.EXPIRED, type_name="ExpirationError", message=told, may_be_queued=True)
 

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from crew.amqp import Consumer, Delivery
+from crew.amqp import Consumer, Delivery, Link
+from crew.amqp.visit import Visit
 from crew.errors import ConnectionError
 from crew.jobs import report
 from crew.jobs.job import JobStatus
@@ -20,6 +21,7 @@ from crew.protocol.properties import MalformedMessage
 logger = logging.getLogger(__name__)
 
 PREFETCH: Final = 100  # messages, of up to 16 MiB each: they are in memory until they are committed
+COMMITTED_WITHIN: Final = 0.2  # seconds, by a store that is not slow
 AGAIN_AFTER: Final = 1.0  # seconds until a store that is away is tried again
 
 _Heard = tuple[Delivery, Report]
@@ -58,6 +60,13 @@ class Inbox:
     def consumer(self) -> Consumer:
         """What takes the messages; the store must be open."""
         return Consumer(self._store.queue, self.on_delivery, PREFETCH)
+
+    async def is_behind(self, link: Link) -> bool:
+        """Whether there is more to hear than was committed: in the queue, or here but for what has just come."""
+        depth = await Visit(link).depth(self._store.queue)
+        if depth is None or depth.ready > 0:
+            return True
+        return any(time.time() - said.at > COMMITTED_WITHIN for _, said in (self._batch or self._heard)[:1])
 
     async def close(self) -> None:
         """Commit what was heard, and hear no more; idempotent."""

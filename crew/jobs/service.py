@@ -5,6 +5,7 @@ waits; gateways with one store tell each other. Every gateway looks after all jo
 """
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Sequence
@@ -12,7 +13,6 @@ from typing import Any, Final
 
 from crew import errors
 from crew.amqp import Link
-from crew.amqp.visit import Visit
 from crew.client import Client, Event
 from crew.jobs import report
 from crew.jobs.admission import Candidate
@@ -63,8 +63,9 @@ class JobService:
         self._submissions = Submissions(store, self._publisher, on_replaced=self._on_replaced)
         self._inbox = Inbox(store, on_settled=self._on_settled, on_briefing=self._on_briefing)
         self._waiters = Waiters(store.several)
+        is_behind = functools.partial(self._inbox.is_behind, self._link)
         self._caretaker = Caretaker(
-            store, self._publisher, settle=self._settle, has_listened=self._has_listened, is_behind=self._is_behind
+            store, self._publisher, settle=self._settle, has_listened=self._has_listened, is_behind=is_behind
         )
         self._tasks: set[asyncio.Task[Any]] = set()
         self._opened: asyncio.Task[None] | None = None
@@ -280,11 +281,6 @@ class JobService:
 
     def _has_listened(self) -> float:
         return 0.0 if self._listening_since is None else time.monotonic() - self._listening_since
-
-    async def _is_behind(self) -> bool:
-        """Whether the queue of the store holds what no gateway has taken yet."""
-        depth = await Visit(self._link).depth(self.store.queue)
-        return depth is None or depth.ready > 0
 
     def _do(self, step: Any) -> "asyncio.Task[None]":
         """In the background: what does not come about is made up for by a look now and then."""

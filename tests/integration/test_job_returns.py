@@ -161,6 +161,26 @@ async def test_a_job_is_not_given_up_as_silent_by_a_gateway_that_could_not_hear_
 
 
 @pytest.mark.gen_test(timeout=10)
+async def test_a_job_expires_at_a_look_that_does_not_follow_another_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has left the queue before the first look may be on its way into the store, here or at another gateway."""
+    monkeypatch.setattr(caretaker, "BETWEEN_LOOKS", math.inf)
+    async with stores.opened(f"sqlite:///{tmp_path}/jobs.db") as (store,):
+        now = time.time()
+        job = await stores.added(store, created=now - 9, enqueued=now - 9, start_by=now - 5)
+        watched = Watched(store)
+        watched.caretaker.start()
+        await watched.looks_again()
+        await watched.looks_again()
+        assert watched.ended == []
+        monkeypatch.setattr(caretaker, "BETWEEN_LOOKS", 0.1)
+        await until(lambda: watched.ended)
+        await watched.caretaker.stop()
+        assert {(said.id, said.status) for said in watched.ended} == {(job.id, JobStatus.EXPIRED)}
+
+
+@pytest.mark.gen_test(timeout=10)
 async def test_a_broker_that_goes_away_is_not_waited_for_once_for_each_of_the_jobs_that_it_was_to_get(
     tmp_path: Path,
 ) -> None:
@@ -205,8 +225,12 @@ async def test_what_the_broker_delivers_again_while_the_store_is_away_is_held_on
         await link.ready()
         await asyncio.sleep(0.2)  # all of them are here again, long since
         await until(lambda: len(heard) == len(jobs))
+        await asyncio.sleep(inbox.COMMITTED_WITHIN)
+        assert await heard.is_behind(link), "nothing is in the queue, and it is not in the store either"
         is_away = False
         assert {(await client.jobs.wait(job.id, 10)).status for job in jobs} == {JobStatus.SUCCESS}
+        await until(lambda: not len(heard))
+        assert not await heard.is_behind(link)
 
 
 @pytest.mark.gen_test(timeout=30)
