@@ -82,12 +82,13 @@ class Caretaker:
             await asyncio.wait([self._task])
 
     def hurry(self) -> None:
-        """Look now: something may be published that could not be before."""
+        """Begin a round now, and another one where a round is under way: there may be something to publish."""
         self._hurry.set()
 
     async def _run(self) -> None:
         steps = (self._publish, self._expire, self._give_up, self._purge)
         while True:
+            self._hurry.clear()  # before the round: a wake-up during it begins another one
             for step in steps:
                 self._look_at_clock()
                 try:
@@ -99,7 +100,6 @@ class Caretaker:
                     logger.warning("jobs cannot be looked after: %s", error)
                 except Exception:
                     logger.exception("jobs cannot be looked after")
-            self._hurry.clear()
             try:
                 async with asyncio.timeout(EVERY):
                     await self._hurry.wait()

@@ -1,0 +1,87 @@
+"""The rounds of the job maintenance: none is later than it was asked for."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+
+from crew.jobs import caretaker
+from crew.jobs.caretaker import Caretaker
+from crew.jobs.publisher import Publisher
+from crew.jobs.store import JobStore
+from tests.waiting import until
+
+A_DAY = 86_400.0
+
+
+class SlowStore:
+    """A store without jobs that answers `claim` when it may; and a publisher that has a broker."""
+
+    can_publish = True
+
+    def __init__(self) -> None:
+        self.claims = 0
+        self.may_answer = asyncio.Event()
+
+    async def claim(self, *_: object, **__: object) -> list[object]:
+        self.claims += 1
+        await self.may_answer.wait()
+        return []
+
+    async def overdue(self, *_: object) -> list[str]:
+        return []
+
+    async def purge(self, *_: object) -> int:
+        return 0
+
+
+@contextlib.asynccontextmanager
+async def working(store: SlowStore) -> AsyncIterator[Caretaker]:
+    async def nothing(*_: object) -> Any:
+        return False
+
+    one = Caretaker(
+        cast(JobStore, store),
+        cast(Publisher, store),
+        settle=nothing,
+        has_listened=lambda: 0.0,
+        is_behind=nothing,
+    )
+    one.start()
+    try:
+        yield one
+    finally:
+        await one.stop()
+
+
+@pytest.fixture(autouse=True)
+def _no_round_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caretaker, "EVERY", A_DAY)
+
+
+@pytest.mark.gen_test
+async def test_a_wake_up_during_a_round_begins_another_one() -> None:
+    store = SlowStore()
+    async with working(store) as one:
+        await until(lambda: store.claims == 1)
+        one.hurry()  # the look for what is to be published has been: only another round finds what has come since
+        store.may_answer.set()
+        await until(lambda: store.claims == 2)
+
+
+@pytest.mark.gen_test
+async def test_wake_ups_before_a_round_begin_one_round_and_no_more() -> None:
+    store = SlowStore()
+    store.may_answer.set()
+    async with working(store) as one:
+        await until(lambda: store.claims == 1)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        one.hurry()
+        one.hurry()
+        await until(lambda: store.claims == 2)
+        for _ in range(20):  # turns of the loop, in which a third round would have begun
+            await asyncio.sleep(0)
+        assert store.claims == 2
