@@ -133,7 +133,7 @@ class JobEventsHandler(JobHandlerBase):
 
     async def _changed(self, id: str, seen: int, wait: float, *, until_leaving: bool = False) -> Job:
         """The job as soon as it is newer than `seen` or has ended, or as it is after `wait` seconds."""
-        terms = {"with_bodies": False, "until_leaving": until_leaving}
+        terms = {"with_result": False, "until_leaving": until_leaving}
         return await self._while_connected(lambda: self.jobs.wait_for_change(id, seen, wait, **terms))
 
 

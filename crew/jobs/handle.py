@@ -60,7 +60,7 @@ class JobHandle:
         told: Job | None = None
         version = 0
         while told is None or not told.status.is_final:
-            job = await self._service.wait_for_change(self.id, version, with_bodies=False)
+            job = await self._service.wait_for_change(self.id, version, with_result=False)
             if self._service.is_closed and not job.status.is_final:
                 raise ConnectionError("the client was closed")
             if has_news(job, told):

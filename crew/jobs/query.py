@@ -53,6 +53,11 @@ async def several(connection: AsyncConnection, ids: Collection[str]) -> list[Job
     return await _several(connection, rows.WITHOUT_BODIES, ids)
 
 
+async def several_with_results(connection: AsyncConnection, ids: Collection[str]) -> list[Job]:
+    """The jobs with these ids, with their results and without their payloads; unknown ids are left out."""
+    return await _several(connection, rows.WITHOUT_PAYLOAD, ids)
+
+
 async def several_with_bodies(connection: AsyncConnection, ids: Collection[str]) -> list[Job]:
     """Those that there are of the jobs with these ids."""
     return await _several(connection, rows.COLUMNS, ids)

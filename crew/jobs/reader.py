@@ -1,11 +1,11 @@
-"""Group reads: who asks for a job while a SELECT is under way gets it with the next one, together with all others.
+"""Group reads: all jobs that are asked for while a SELECT is under way are read by the next one, each of them once.
 
-A job's end may wake thousands that wait, and a SELECT costs more than the rows that it finds.
+The end of a job may wake thousands of waiters. They share one read of its result.
 """
 
 import asyncio
 import copy
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,11 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from crew.jobs.database import Database
 from crew.jobs.job import Job
 
-MAX_BATCH: Final = 100  # jobs a SELECT: what they came to has up to 16 MiB each
+MAX_BATCH: Final = 100  # jobs a SELECT: each result has up to 16 MiB
 
 Look = Callable[[AsyncConnection, Collection[str]], Awaitable[Sequence[Job]]]
 
-_Asked = tuple[str, "asyncio.Future[Job | None]"]
+_Found = asyncio.Future[Job | None]
 
 
 class Reader:
@@ -26,17 +26,17 @@ class Reader:
     def __init__(self, database: Database, look: Look) -> None:
         self._database = database
         self._look = look
-        self._asked: list[_Asked] = []
+        self._asked: dict[str, list[_Found]] = {}  # by the id of the job
         self._task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<Reader: {len(self._asked)} wait>"
+        return f"<Reader: {sum(map(len, self._asked.values()))} wait for {len(self._asked)} jobs>"
 
     async def get(self, id: str) -> Job | None:
         """The job with this id, no older than this call; raises ConnectionError where the database is away."""
         loop = asyncio.get_running_loop()
-        found: asyncio.Future[Job | None] = loop.create_future()
-        self._asked.append((id, found))
+        found: _Found = loop.create_future()
+        self._asked.setdefault(id, []).append(found)
         if self._task is None:
             self._task = loop.create_task(self._read(), name="job store reader")
         return await found
@@ -49,20 +49,32 @@ class Reader:
     async def _read(self) -> None:
         try:
             while self._asked:
-                batch, self._asked = self._asked[:MAX_BATCH], self._asked[MAX_BATCH:]
-                await self._answer([asked for asked in batch if not asked[1].done()])
+                await self._answer(self._take())
         finally:
             self._task = None
 
-    async def _answer(self, batch: Sequence[_Asked]) -> None:
+    def _take(self) -> dict[str, list[_Found]]:
+        """The next batch, without those that nobody waits for any longer."""
+        batch: dict[str, list[_Found]] = {}
+        while self._asked and len(batch) < MAX_BATCH:
+            id = next(iter(self._asked))
+            if waiting := [found for found in self._asked.pop(id) if not found.done()]:
+                batch[id] = waiting
+        return batch
+
+    async def _answer(self, batch: dict[str, list[_Found]]) -> None:
         try:
             async with self._database.read() as connection:
-                known = {job.id: job for job in await self._look(connection, {id for id, _ in batch})}
-        except Exception as error:  # those who ask raise it, each one of its own: it would keep the stack of all
-            for _, found in batch:
-                if not found.done():
-                    found.set_exception(copy.copy(error))
+                known = {job.id: job for job in await self._look(connection, set(batch))}
+        except Exception as error:
+            for found in _waiting(batch.values()):
+                found.set_exception(copy.copy(error))  # one that all raise would keep the stack of each of them
             return
-        for id, found in batch:
-            if not found.done():
+        for id, asked in batch.items():
+            for found in _waiting([asked]):
                 found.set_result(known.get(id))
+
+
+def _waiting(asked: Iterable[Iterable[_Found]]) -> Iterator[_Found]:
+    """Those that were not given up meanwhile."""
+    return (found for some in asked for found in some if not found.done())

@@ -15,6 +15,7 @@ _LARGE: Final = ("body", "body_type", "body_encoding", "result", "result_type", 
 
 COLUMNS: Final = tuple(jobs.c)
 WITHOUT_BODIES: Final = tuple(column for column in jobs.c if column.name not in _LARGE)
+WITHOUT_PAYLOAD: Final = tuple(column for column in jobs.c if column.name not in ("body", "body_type", "body_encoding"))
 # What a report changes; the rest of a record is as it was submitted.
 CHANGING: Final = (
     "status",

@@ -158,7 +158,10 @@ class JobService:
         return await self.store.page(query)
 
     async def wait(self, id: str, timeout: float | str | None = None) -> Job:
-        """The record of a job when it has ended, or as it is when `timeout` is over, or the process leaves."""
+        """The record of a job when it has ended, or as it is when `timeout` is over, or the process leaves.
+
+        It has the result of the job, and not its payload.
+        """
         return await self.wait_for_change(id, None, timeout, until_leaving=True)
 
     async def wait_for_change(
@@ -167,18 +170,27 @@ class JobService:
         version: int | None,
         timeout: float | str | None = None,
         *,
-        with_bodies: bool = True,
+        with_result: bool = True,
         until_leaving: bool = False,
     ) -> Job:
-        """The record of a job as soon as it has ended, or has a newer version; or as it is when `timeout` is over."""
+        """The record of a job, without its payload, when it has ended, has a newer version, or `timeout` is over.
+
+        Args:
+            id: of the job.
+            version: that is known; None: only the end counts.
+            timeout: seconds, or text like "15m"; None: as long as it takes.
+            with_result: whether the record comes with its result.
+            until_leaving: whether the wait also ends when this process is about to end.
+        """
         await self.ready()
         id = check_id(id)
         wait = None if timeout is None else deadline.parse_duration("wait", timeout, may_be_zero=True)
         until = None if wait is None else time.monotonic() + wait
+        read = self.store.get_with_result if with_result else functools.partial(self.store.get, with_bodies=False)
         with self._waiters.waiting(id, version) as woken:
             while True:
                 woken.clear()
-                job = await self.store.get(id, with_bodies=with_bodies)
+                job = await read(id)
                 is_news = job.status.is_final or (version is not None and job.version > version)
                 left = None if until is None else until - time.monotonic()
                 if is_news or self.is_closed or (until_leaving and self.is_leaving) or (left is not None and left <= 0):
@@ -244,24 +256,30 @@ class JobService:
         late = [one for one in settled if one.is_late and one.report.status is not JobStatus.STARTED]
         if late:
             logger.debug("%d late or repeated reports of jobs are dropped", len(late))
-        self._tell_gateways(changed)
+        self._wake([job.id for job in changed], [job.id for job in changed if job.status.is_final])
 
-    def _tell_gateways(self, changed: Sequence[Job]) -> None:
+    def _wake(self, changed: Sequence[str], ended: Sequence[str]) -> None:
+        """Wake the waiters for these jobs, here and at other gateways; `ended` are some of `changed`."""
         if changed:
-            ids = [job.id for job in changed]
-            self._waiters.wake(ids)
-            self._do(self._client.publish(self.store.queue, {"from": self._client.id, "changed": ids}))
+            self._waiters.wake(changed, ended)
+            told = {"from": self._client.id, "changed": changed, "ended": ended}
+            self._do(self._client.publish(self.store.queue, told))
 
     def _on_replaced(self, replaced: Sequence[Job]) -> None:
         for job in replaced:
             self._notifier.cancel(job)
-        self._tell_gateways(replaced)
+        ids = [job.id for job in replaced]
+        self._wake(ids, ids)  # the records are those of before: by now all of them are canceled
 
     def _on_told(self, event: Event) -> None:
         """Another gateway has committed something."""
         match event.payload:
-            case {"from": other, "changed": [*ids]} if other != self._client.id:
-                self._waiters.wake(str(id) for id in ids)
+            case {"from": self._client.id}:
+                return
+            case {"changed": [*changed], "ended": [*ended]}:
+                self._waiters.wake(map(str, changed), list(map(str, ended)))
+            case {"changed": [*changed]}:  # a gateway of an older crew does not say which have ended
+                self._waiters.wake(map(str, changed), list(map(str, changed)))
 
     def _on_briefing(self, briefing: Briefing) -> None:
         """A worker has come."""

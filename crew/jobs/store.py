@@ -49,6 +49,7 @@ class JobStore:
         self._database = Database(settings.database_url(url))
         self._writer = Writer(self._database)
         self._reader = Reader(self._database, query.several_with_bodies)
+        self._reader_with_results = Reader(self._database, query.several_with_results)
         self._reader_without_bodies = Reader(self._database, query.several)
         self.max_result = max_result
 
@@ -85,7 +86,8 @@ class JobStore:
 
     async def close(self) -> None:
         """Write what is to be written, unless a server is silent for `LAST_WORDS`, and disconnect; idempotent."""
-        drains = [asyncio.create_task(one.drain()) for one in (self._writer, self._reader, self._reader_without_bodies)]
+        readers = self._reader, self._reader_with_results, self._reader_without_bodies
+        drains = [asyncio.create_task(one.drain()) for one in (self._writer, *readers)]
         _, silent = await asyncio.wait(drains, timeout=LAST_WORDS)
         if silent:
             self._database.hang_up()
@@ -146,10 +148,11 @@ class JobStore:
 
     async def get(self, id: str, *, with_bodies: bool = True) -> Job:
         """The job with this id; raises UnknownJob."""
-        job = await (self._reader if with_bodies else self._reader_without_bodies).get(id)
-        if job is None:
-            raise UnknownJob(f"there is no job {id}")
-        return job
+        return _known(id, await (self._reader if with_bodies else self._reader_without_bodies).get(id))
+
+    async def get_with_result(self, id: str) -> Job:
+        """The job with this id, with its result and without its payload; raises UnknownJob."""
+        return _known(id, await self._reader_with_results.get(id))
 
     async def several(self, ids: Collection[str]) -> list[Job]:
         """Those that there are of the jobs with these ids, without their bodies."""
@@ -175,3 +178,9 @@ class JobStore:
         """Ids of the started jobs of which no worker has said anything since then."""
         async with self._database.read() as connection:
             return await query.silent(connection, since, most)
+
+
+def _known(id: str, job: Job | None) -> Job:
+    if job is None:
+        raise UnknownJob(f"there is no job {id}")
+    return job

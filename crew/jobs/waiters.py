@@ -1,9 +1,9 @@
-"""Who waits for jobs: woken by this gateway's own commits, by the word of other gateways, and by a slow look."""
+"""Waiters for jobs: woken by the commits of this gateway, by the events of other gateways, and by a slow poll."""
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Coroutine, Iterable, Iterator
 from typing import Any, Final
 
 from crew.errors import CrewError
@@ -11,14 +11,14 @@ from crew.jobs.job import Job
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY: Final = 5.0  # seconds: the word of another gateway may be lost with a connection
+LOOK_EVERY: Final = 5.0  # seconds: the event of another gateway may be lost with a connection
 LOOK_AT: Final = 500  # jobs at a time
 
 Woken = asyncio.Event
 
 
 class Waiters:
-    """Wakes who waits for changes of jobs.
+    """Wakes those that wait for a change of a job, or for its end.
 
     Args:
         look: gives those that there are of the jobs with these ids, as they are now.
@@ -26,7 +26,7 @@ class Waiters:
 
     def __init__(self, look: Callable[[Collection[str]], Coroutine[Any, Any, Iterable[Job]]]) -> None:
         self._look = look
-        self._waiting: dict[str, dict[Woken, int | None]] = {}  # each with the version that it knows
+        self._waiting: dict[str, dict[Woken, int | None]] = {}  # each with the version that it knows; None: the end
         self._looking: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
@@ -37,11 +37,11 @@ class Waiters:
 
     @contextlib.contextmanager
     def waiting(self, id: str, version: int | None = None) -> Iterator[Woken]:
-        """An event that is set whenever the job has changed.
+        """An event that is set when the job may have a newer version, or may have ended.
 
         Args:
             id: of the job.
-            version: that is known; where nobody tells of a newer one, the slow look does. None: only the end counts.
+            version: that is known: any newer one sets the event. None: only the end of the job does.
         """
         woken = Woken()
         self._waiting.setdefault(id, {})[woken] = version
@@ -55,15 +55,16 @@ class Waiters:
             if not others:
                 del self._waiting[id]
 
-    def wake(self, ids: Iterable[str]) -> None:
-        """These jobs have changed."""
-        for id in ids:
-            for woken in self._waiting.get(id, ()):
-                woken.set()
+    def wake(self, changed: Iterable[str], ended: Container[str]) -> None:
+        """Wake the waiters for any change of these jobs; those for an end only where the job is in `ended`."""
+        for id in changed:
+            for woken, version in self._waiting.get(id, {}).items():
+                if version is not None or id in ended:
+                    woken.set()
 
     def wake_all(self) -> None:
-        """Everybody is to look: nobody will wake them any more."""
-        self.wake(list(self._waiting))
+        """Wake every waiter: nothing else will any more."""
+        self.wake(self._waiting, self._waiting)
 
     def close(self) -> None:
         """Wake everybody, and look no more; idempotent."""

@@ -1,0 +1,125 @@
+"""Waiters for jobs are woken by what they wait for, and share what is read for them."""
+
+import asyncio
+import random
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crew.client import Event
+from crew.jobs import rows
+from crew.jobs.job import Job, JobStatus
+from crew.jobs.waiters import Waiters
+from crew.protocol import codec
+from tests.unit.gateway.desk import Desk, desk
+from tests.unit.jobs.a_job import a_job
+from tests.waiting import until
+
+WAITERS = 100
+PROGRESS = 20  # reports
+MEGABYTE = random.Random(26).randbytes(1_000_000)  # which gzip cannot make smaller
+PAYLOAD = RESULT = codec.encode(MEGABYTE)
+
+
+class Reads:
+    """Records that were read from the store.
+
+    Attributes:
+        rows: how many.
+        bytes: of their payloads and results.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.rows = self.bytes = 0
+        self._to_job = rows.to_job
+        patch.setattr(rows, "to_job", self._count)
+
+    def _count(self, row: Any) -> Job:
+        self.rows += 1
+        self.bytes += sum(len(row[name]) for name in ("body", "result") if row.get(name) is not None)
+        return self._to_job(row)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
+    return Reads(monkeypatch)
+
+
+async def wait_for(at: Desk, job: Job, count: int = WAITERS) -> "list[asyncio.Task[Any]]":
+    """So many wait for the end of `job`, and have looked at it once."""
+    waiting = [asyncio.create_task(at.jobs.result(job.id, 60)) for _ in range(count)]
+    await until(lambda: at.waiting == count)
+    await at.jobs.store.get_with_result(job.id)  # their own reads were before
+    return waiting
+
+
+@pytest.mark.gen_test
+async def test_who_waits_for_a_job_reads_nothing_while_it_goes_on_and_all_share_one_read_of_its_result(
+    tmp_path: Path, reads: Reads
+) -> None:
+    async with desk(tmp_path) as at:
+        job = await at.job(body=PAYLOAD)
+        waiting = await wait_for(at, job)
+        assert reads.bytes == 0, "no waiter needs the payload"
+        reads.rows = 0
+        for n in range(PROGRESS):
+            await at.progress(job, {"at": n})
+        assert (reads.rows, reads.bytes) == (PROGRESS, 0), "each report reads the record that it changes, and no more"
+        await at.say(job, JobStatus.SUCCESS, result=RESULT)
+        values = await asyncio.gather(*waiting)
+        assert set(values) == {MEGABYTE}
+        assert (reads.rows, reads.bytes) == (PROGRESS + 2, len(RESULT.data))
+
+
+@pytest.mark.gen_test
+async def test_who_waits_for_the_end_of_a_job_is_woken_when_another_job_replaces_it(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        job = await at.job()
+        with at.jobs._waiters.waiting(job.id) as woken:
+            at.jobs._on_replaced([job])  # as it was before: it is canceled by now
+            assert woken.is_set()
+
+
+async def no_jobs(ids: Collection[str]) -> list[Job]:
+    return []
+
+
+@pytest.mark.gen_test
+async def test_a_change_wakes_who_waits_for_any_and_only_the_end_wakes_who_waits_for_that() -> None:
+    waiters, id = Waiters(no_jobs), a_job().id
+    with waiters.waiting(id) as for_the_end, waiters.waiting(id, 3) as for_any, waiters.waiting(a_job().id) as other:
+        waiters.wake([id], [])
+        assert (for_the_end.is_set(), for_any.is_set()) == (False, True)
+        for_any.clear()
+        waiters.wake([id], [id])
+        assert (for_the_end.is_set(), for_any.is_set(), other.is_set()) == (True, True, False)
+        waiters.close()
+        assert other.is_set()
+
+
+@pytest.mark.parametrize(
+    ("told", "wakes"),
+    [
+        ({"from": "other", "changed": ["{id}"], "ended": []}, False),
+        ({"from": "other", "changed": ["{id}"], "ended": ["{id}"]}, True),
+        ({"from": "other", "changed": ["{id}"]}, True),  # a gateway of an older crew: it may have ended
+        ({"from": "other", "changed": ["{id}"], "ended": 5}, True),
+        ({"from": "other", "ended": ["{id}"]}, False),
+        ({"changed": 5}, False),
+        (None, False),
+    ],
+)
+@pytest.mark.gen_test
+async def test_another_gateway_says_which_jobs_have_ended(tmp_path: Path, told: Any, wakes: bool) -> None:
+    async with desk(tmp_path) as at:
+        id = a_job().id
+        if told:
+            told = {
+                name: [one.format(id=id) for one in value] if isinstance(value, list) else value
+                for name, value in told.items()
+            }
+        with at.jobs._waiters.waiting(id) as woken:
+            at.jobs._on_told(Event("jobs", told, {}))
+            assert woken.is_set() is wakes
