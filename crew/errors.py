@@ -164,7 +164,15 @@ class KeyReused(CrewError, ValueError):
 
 
 class ConnectionError(CrewError, builtins.ConnectionError):
-    """The broker, or the job store, is away."""
+    """The broker, or the job store, is away.
+
+    Attributes:
+        missing: what cannot be used: "broker", "store" (the job store), or "client" (it was closed, or is draining).
+    """
+
+    def __init__(self, message: str | None = None, *, missing: str = "broker") -> None:
+        super().__init__(message or "The broker, or the job store, is away.")
+        self.missing = missing
 
 
 class SerializationError(CrewError, ValueError):

@@ -1,6 +1,7 @@
 """`crew gateway`: calls and jobs over HTTP, without an application of one's own."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 
@@ -26,8 +27,8 @@ from crew.errors import ConnectionError, SettingsError
 def command(*, host: str, port: int, url: str | None, database: str | None, allow_host: Sequence[str]) -> None:
     """Serve calls and jobs over HTTP.
 
-    It serves until SIGTERM or Ctrl-C. Beyond this machine (--host 0.0.0.0) every request has to bring a token:
-    CREW_GATEWAY_TOKEN says which, and clients send `Authorization: Bearer <token>`.
+    It serves until SIGTERM, SIGHUP or Ctrl-C, and finishes what has begun. Beyond this machine (--host 0.0.0.0) every
+    request has to bring a token: CREW_GATEWAY_TOKEN says which, and clients send `Authorization: Bearer <token>`.
 
     The exit status is 0 after a drain, and 2 where a setting cannot work.
     """
@@ -56,8 +57,6 @@ async def _serve(host: str, port: int, url: str | None, database: str | None, al
         raise SettingsError(str(error)) from None
     way_out = {"way_out": ": /openapi.json tells what is"}
     application = GuardedApplication(handlers, token=token, default_handler_args=way_out)
-    try:
+    with contextlib.suppress(ConnectionError):  # the client retries until it is there
         await store.open()
-    except ConnectionError as error:  # it is tried until it is there
-        logging.getLogger("crew").warning("%s", error)
     await serve(application, client, port=port, address=host, on_listening=click.echo)

@@ -164,7 +164,7 @@ class Client:
         try:
             return self._submit(step).result()
         except concurrent.futures.CancelledError:
-            raise ConnectionError("the client was closed") from None
+            raise ConnectionError("the client was closed", missing="client") from None
 
     def _submit(self, step: Coroutine[Any, Any, T]) -> "concurrent.futures.Future[T]":
         """Nothing is submitted once `close` has begun: a loop that has stopped would never do it."""
@@ -172,7 +172,7 @@ class Client:
             self.check_thread()
             with self._submitting:
                 if self._is_closed:
-                    raise ConnectionError("the client was closed")
+                    raise ConnectionError("the client was closed", missing="client")
                 if not self._thread.is_alive():
                     self._thread.start()
                 return asyncio.run_coroutine_threadsafe(step, self._loop)

@@ -115,7 +115,7 @@ class Calls:
         """End every call, and the timer."""
         for call in self._pending:
             self._tell_workers(call, CANCELED)
-        self.settle_all(errors.ConnectionError("the client was closed"))
+        self.settle_all(errors.ConnectionError("the client was closed", missing="client"))
         self._pending.close()
 
     def on_reply(self, delivery: Delivery) -> None:

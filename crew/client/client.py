@@ -128,7 +128,7 @@ class Client(Submitting, Publishing):
     def open(self) -> None:
         """Begin to connect, and return at once; raises ConnectionError where the client was closed."""
         if self._is_closed:
-            raise errors.ConnectionError(CLOSED)
+            raise errors.ConnectionError(CLOSED, missing="client")
         self._links.open()
         self._pubsub.open()
         if self._jobs is not None:
@@ -237,7 +237,7 @@ class Client(Submitting, Publishing):
         if callback is not None and not callable(callback):
             raise ValueError(f"callback must be a function or None, not {callback!r}")
         if self._is_draining:
-            raise errors.ConnectionError(DRAINING)
+            raise errors.ConnectionError(DRAINING, missing="client")
         if (scope := current.get()) is not None:
             scope.check(task)
         call = self._caller.make(

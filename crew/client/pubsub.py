@@ -58,7 +58,7 @@ class PubSub:
         for task in list(self._tasks):
             task.cancel()
         for subscription in self._subscriptions:
-            subscription.fail(errors.ConnectionError("the client was closed"))
+            subscription.fail(errors.ConnectionError("the client was closed", missing="client"))
         if self._consuming.is_ready and self._consuming.has_consumer(self._queue.name):
             await self._consuming.delete_queue(self._queue)
 

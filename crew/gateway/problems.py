@@ -62,10 +62,16 @@ KINDS: Final[dict[type[BaseException], Kind]] = {
     errors.TaskError: Kind(502, "no-value", "The call ended without a value"),
     errors.Overloaded: Kind(503, "overloaded", "Too much is waiting already", RETRY_AFTER),
     NotReady: Kind(503, "not-ready", "This gateway is not ready", RETRY_AFTER),
-    errors.ConnectionError: Kind(503, "broker-away", "The broker, or the job store, is away", RETRY_AFTER),
+    errors.ConnectionError: Kind(503, "broker-away", "The broker is away", RETRY_AFTER),
     errors.ExpirationError: Kind(503, "expired", "No worker took the call in time"),
     errors.Canceled: Kind(503, "canceled", "Somebody cancelled the call"),  # whose own client has gone hears nothing
     errors.TimeoutError: Kind(504, "timeout", "A worker took the call and could not finish it in time"),
+}
+
+# What ConnectionError.missing names, where that is not the broker.
+KINDS_OF_MISSING: Final = {
+    "store": Kind(503, "store-away", "The job store is away", RETRY_AFTER),
+    "client": KINDS[NotReady],
 }
 
 
@@ -113,6 +119,8 @@ def bad_argument(error: ValueError) -> Refused:
 
 def kind_of(error: BaseException | None) -> Kind | None:
     """The row of the table that fits `error` best."""
+    if isinstance(error, errors.ConnectionError) and error.missing in KINDS_OF_MISSING:
+        return KINDS_OF_MISSING[error.missing]
     return next((KINDS[base] for base in type(error).__mro__ if base in KINDS), None)
 
 

@@ -1,6 +1,7 @@
 """Serving an application until it is told to stop, and then to the end of what it has begun.
 
-The first signal: readiness off -> linger -> refuse what is new -> finish what is not -> close. The second one: close.
+The first signal: readiness off -> linger -> refuse what is new -> finish what is not -> close. The second one: close,
+unless it is SIGHUP, which a terminal that is closed may send twice.
 """
 
 import asyncio
@@ -40,14 +41,14 @@ async def serve(
     on_listening: Callable[[str], object] = lambda url: None,
     **options: Any,
 ) -> None:
-    """Serve `application` until SIGTERM or SIGINT, finish what has begun, and return. Main thread only.
+    """Serve `application` until SIGTERM, SIGINT or SIGHUP, finish what has begun, and return. Main thread only.
 
     The client connects meanwhile: a broker that is away keeps nobody from listening, and `/readyz` tells. Told to stop,
     the gateway says on `/readyz` that it is not ready, waits for `linger` seconds, refuses new requests with 503, and
     finishes the others: those that wait for calls, and long polls, whose end nobody knows, until `drain` is over. It
     does not wait for streams of events, which end with it, and who waits for a job is answered at once: the job goes
     on, and another gateway can be asked for it. What has not ended by the end of `drain` gets ConnectionError from its
-    calls, and its connection is closed. A second signal: now.
+    calls, and its connection is closed. A second SIGTERM or SIGINT: now. SIGHUP is ignored under `nohup`.
 
     The process may open as many files as the system lets it (`ulimit -Hn`), which bounds how many requests can wait
     here at a time; connections beyond that are accepted when others are closed.
@@ -195,17 +196,23 @@ class _Told:
     def __init__(self) -> None:
         self.stop, self.hurry = asyncio.Event(), asyncio.Event()
 
-    def on_signal(self) -> None:
-        """One more."""
-        (self.hurry if self.stop.is_set() else self.stop).set()
+    def on_signal(self, number: signal.Signals) -> None:
+        """Stop; if that was said before, and by a signal other than SIGHUP, hurry."""
+        if not self.stop.is_set():
+            logger.info("%s received", number.name)
+            self.stop.set()
+        elif number is not signal.SIGHUP:
+            self.hurry.set()
 
 
 @contextlib.contextmanager
 def _signals() -> Iterator[_Told]:
     loop, told = asyncio.get_running_loop(), _Told()
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        numbers.append(signal.SIGHUP)
     for number in numbers:
-        loop.add_signal_handler(number, told.on_signal)
+        loop.add_signal_handler(number, told.on_signal, number)
     try:
         yield told
     finally:

@@ -1,5 +1,6 @@
 """`GET /healthz` and `GET /readyz`: what a load balancer or an orchestrator asks."""
 
+from collections.abc import Awaitable
 from typing import Any
 
 from crew.client import Client
@@ -16,7 +17,7 @@ class StatusHandler(HeadMixin, ProblemMixin):
     def log_exception(self, *_: Any) -> None:
         """Whoever asks is told."""
 
-    def get(self) -> None:
+    def get(self) -> Awaitable[None] | None:
         """Answer, or raise."""
         raise NotImplementedError
 
@@ -33,7 +34,7 @@ class HealthHandler(NoBodyMixin, StatusHandler):
 
 
 class ReadyHandler(NoBodyMixin, StatusHandler):
-    """200 where a call would be on its way at once, else 503, and a problem document says why not.
+    """200 if a call would be sent at once and, with a job store, a job recorded; else 503, and a problem says why not.
 
     Args:
         client: makes the calls. It begins to connect, as nobody would be sent here to make the first call.
@@ -43,15 +44,20 @@ class ReadyHandler(NoBodyMixin, StatusHandler):
         """Take what the route gives."""
         self.client = client
 
-    def get(self) -> None:
+    async def get(self) -> None:
         """Answer."""
         try:
             self.client.open()
         except ConnectionError as closed:
             raise NotReady(str(closed)) from None
-        if obstacle := self.client.obstacle:
-            raise NotReady(obstacle)
+        if obstacles := await self._obstacles():
+            raise NotReady("; ".join(obstacles))
         self.write({"status": "ready"})
+
+    async def _obstacles(self) -> list[str]:
+        """What is missing, a sentence each: the broker, the job store."""
+        of_store = await self.client.jobs.obstacle() if self.client.has_jobs else None
+        return [obstacle for obstacle in (self.client.obstacle, of_store) if obstacle is not None]
 
 
 class RefusalHandler(NoBodyMixin, RefusingMixin):

@@ -93,13 +93,13 @@ class Caretaker:
                 self._look_at_clock()
                 try:
                     await step()
-                except ConnectionError as error:
+                except ConnectionError as error:  # an outage is logged once: by the store, or by the link
                     self._watching_since = time.monotonic()
-                    logger.warning("jobs cannot be looked after: %s", error)
+                    logger.debug("job maintenance failed, retrying in %g s: %s", EVERY, error)
                 except CrewError as error:
-                    logger.warning("jobs cannot be looked after: %s", error)
+                    logger.warning("job maintenance failed, retrying in %g s: %s", EVERY, error)
                 except Exception:
-                    logger.exception("jobs cannot be looked after")
+                    logger.exception("job maintenance failed, retrying in %g s", EVERY)
             try:
                 async with asyncio.timeout(EVERY):
                     await self._hurry.wait()

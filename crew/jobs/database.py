@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from crew.errors import ConnectionError, CrewError, SettingsError
 from crew.jobs import fault
+from crew.jobs.availability import Availability
 from crew.jobs.schema import migrate
 
 SQLITE: Final = "sqlite"
@@ -45,6 +46,7 @@ class Database:
         self._dsn = f"{POSTGRESQL}://{url.partition('://')[2]}"
         self._engine: AsyncEngine | None = None
         self.id = ""  # known once it was opened
+        self.availability = Availability()
         self._opening: asyncio.Task[None] | None = None
         self._drivers: weakref.WeakSet[Any] = weakref.WeakSet()  # connections of asyncpg
         self._has_hung_up = False
@@ -83,9 +85,10 @@ class Database:
         opening = self._opening
         await asyncio.wait([opening])
         if opening.cancelled():
-            raise ConnectionError(f"the job store {self} was closed")
-        if (error := opening.exception()) is not None:
-            raise copy.copy(error)  # one that all raise would keep the stack of each of them
+            raise ConnectionError(f"the job store {self} was closed", missing="store")
+        with self._noted("open"):
+            if (error := opening.exception()) is not None:
+                raise copy.copy(error)  # one that all raise would keep the stack of each of them
 
     def hang_up(self) -> None:
         """Wait for a server no longer: whoever does raises ConnectionError, also from now on. A file is never away."""
@@ -106,14 +109,14 @@ class Database:
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that is committed at the end; raises ConnectionError where the database is away."""
         async with self._writing:
-            with self._translated():
+            with self._noted("write"), self._translated():
                 async with (await self._opened()).begin() as connection:
                     yield connection
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A connection to read from, by one statement; raises ConnectionError where the database is away."""
-        with self._translated():
+        with self._noted("read"), self._translated():
             async with (await self._opened()).connect() as connection:
                 await connection.execution_options(**{_READS: True})
                 yield connection
@@ -140,7 +143,7 @@ class Database:
 
     async def _opened(self) -> AsyncEngine:
         if self._has_hung_up:
-            raise ConnectionError(f"the job store {self} was closed")
+            raise ConnectionError(f"the job store {self} was closed", missing="store")
         if self._engine is None:
             await self.open()
         assert self._engine is not None
@@ -162,6 +165,18 @@ class Database:
         event.listen(engine.sync_engine, "connect", lambda made, _: self._drivers.add(made.driver_connection))
         event.listen(engine.sync_engine, "checkout", _refuse_closed)
         return engine
+
+    @contextlib.contextmanager
+    def _noted(self, use: str) -> Iterator[None]:
+        """Note whether the database could be used. Others that write the same records are no outage."""
+        try:
+            yield
+        except fault.Conflict:
+            raise
+        except ConnectionError as error:
+            self.availability.failed(use, error)
+            raise
+        self.availability.succeeded(use)
 
     @contextlib.contextmanager
     def _translated(self, *, is_opening: bool = False) -> Iterator[None]:

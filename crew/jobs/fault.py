@@ -17,7 +17,14 @@ _AWAY_STATES: Final = ("08", "25006", "53", "57", "58")
 _CONFLICT_STATES: Final = ("40", "55P03")
 
 
-class Conflict(ConnectionError):
+class StoreAway(ConnectionError):
+    """The job store cannot be used now; a later attempt may succeed."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message, missing="store")
+
+
+class Conflict(StoreAway):
     """Others were writing the same records: nothing was written, and the next attempt may succeed."""
 
 
@@ -34,7 +41,7 @@ def of_error(error: Exception, store: str, *, is_opening: bool) -> CrewError:
     kind = _kind(error, getattr(cause, "sqlstate", None) or "", told)
     told = _UNOPENED.get(told, told)
     if kind is SettingsError and not is_opening:
-        kind = ConnectionError
+        kind = StoreAway
     verb = "cannot be used" if issubclass(kind, ConnectionError | SettingsError) else "refuses this"
     return kind(f"the job store {store} {verb}: {told}")
 
@@ -47,5 +54,5 @@ def _kind(error: Exception, state: str, told: str) -> type[CrewError]:
         return SettingsError
     is_lost = isinstance(error, DBAPIError) and error.connection_invalidated
     if is_lost or isinstance(error, OSError | InterfaceError | TimeoutError) or state.startswith(_AWAY_STATES):
-        return ConnectionError
-    return ConnectionError if isinstance(error, OperationalError) else CrewError
+        return StoreAway
+    return StoreAway if isinstance(error, OperationalError) else CrewError

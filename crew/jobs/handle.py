@@ -62,7 +62,7 @@ class JobHandle:
         while told is None or not told.status.is_final:
             job = await self._service.wait_for_change(self.id, version, with_result=False)
             if self._service.is_closed and not job.status.is_final:
-                raise ConnectionError("the client was closed")
+                raise ConnectionError("the client was closed", missing="client")
             if has_news(job, told):
                 yield job
                 told = job

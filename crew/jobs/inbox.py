@@ -111,7 +111,7 @@ class Inbox:
                 settled = await self._written([one for _, one in self._batch])
                 break
             except ConnectionError as error:
-                logger.warning("%d reports of jobs wait for the store: %s", len(self._batch), error)
+                logger.debug("%d job reports wait for the store: %s", len(self._batch), error)  # it logs its outages
                 await asyncio.sleep(AGAIN_AFTER)
                 self._batch = [one for one in self._batch if one[0].is_ours]
         else:

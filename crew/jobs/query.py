@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crew.jobs import rows
 from crew.jobs.job import Job, JobStatus
-from crew.jobs.schema import GIVEN_UP, TASK_AND_STATUS, has_status, jobs
+from crew.jobs.schema import GIVEN_UP, TASK_AND_STATUS, has_status, jobs, schema
 
 PAGE: Final = 50  # jobs, unless asked otherwise
 MAX_PAGE: Final = 500
@@ -46,6 +46,11 @@ class Page(msgspec.Struct, frozen=True):
 
     jobs: tuple[Job, ...]
     cursor: str | None
+
+
+async def check(connection: AsyncConnection) -> None:
+    """Read the one row of the table that describes the others."""
+    await connection.execute(select(schema.c.version))
 
 
 async def several(connection: AsyncConnection, ids: Collection[str]) -> list[Job]:

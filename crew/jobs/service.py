@@ -22,6 +22,7 @@ from crew.jobs.inbox import Inbox
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.notifier import Notifier
 from crew.jobs.order import again, check_id, order
+from crew.jobs.probe import Probe
 from crew.jobs.publisher import Publisher
 from crew.jobs.query import JobQuery, Page
 from crew.jobs.report import Report
@@ -63,6 +64,8 @@ class JobService:
         self._submissions = Submissions(store, self._publisher, on_replaced=self._on_replaced)
         self._inbox = Inbox(store, on_settled=self._on_settled, on_briefing=self._on_briefing)
         self._waiters = Waiters(store.several)
+        self._probe = Probe(store.check)
+        store.availability.is_logged = True
         is_behind = functools.partial(self._inbox.is_behind, self._link)
         self._caretaker = Caretaker(
             store, self._publisher, settle=self._settle, has_listened=self._has_listened, is_behind=is_behind
@@ -87,7 +90,7 @@ class JobService:
     async def ready(self) -> None:
         """Wait until the store is open; raises what `JobStore.open` does, and ConnectionError after the end."""
         if self.is_closed:
-            raise errors.ConnectionError("the client was closed")
+            raise errors.ConnectionError("the client was closed", missing="client")
         self.open()
         await self.store.open()
 
@@ -102,6 +105,7 @@ class JobService:
             return
         self.is_leaving = self.is_closed = True
         self._waiters.close()
+        self._probe.close()
         self._submissions.close()
         if self._opened is not None:
             self._opened.cancel()
@@ -126,7 +130,8 @@ class JobService:
                 await self.store.open()
                 break
             except errors.CrewError as error:
-                if str(error) != told:  # once, however long it is away
+                is_outage = isinstance(error, errors.ConnectionError)  # which the store logs itself
+                if not is_outage and str(error) != told:  # once, however long it lasts
                     logger.error("%s", error)
                 told = str(error)
                 await asyncio.sleep(STORE_AGAIN_AFTER)
@@ -134,6 +139,18 @@ class JobService:
         self._link.remember(self._inbox.consumer, *topology.jobs_queue(self.store.id))
         self._link.open()
         self._caretaker.start()
+
+    async def obstacle(self) -> str | None:
+        """Why no job could be submitted or looked at now, in one sentence: "the job store ... cannot be used: ...".
+
+        None if the store answers, and took what was last written. It asks the store, for up to 2 s.
+        """
+        if self.is_closed:
+            return "the client was closed"
+        if (obstacle := await self._probe.obstacle()) is not None:
+            return obstacle
+        fault = self.store.availability.fault
+        return None if fault is None else str(fault)
 
     # --- what callers do --------------------------------------------------------------------------------------------
 
@@ -203,7 +220,7 @@ class JobService:
         if job.status.is_final:
             return self.value_of(job)
         if self.is_closed:
-            raise errors.ConnectionError("the client was closed")
+            raise errors.ConnectionError("the client was closed", missing="client")
         raise errors.TimeoutError(f"job {job.id} has not ended in time, and goes on", task=job.task, id=job.id)
 
     def value_of(self, job: Job) -> Any:

@@ -8,6 +8,7 @@ from crew import settings
 from crew.errors import CrewError, UnknownJob
 from crew.jobs import admission, query, settlement
 from crew.jobs.admission import Admitted, Candidate
+from crew.jobs.availability import Availability
 from crew.jobs.database import Database
 from crew.jobs.job import Job
 from crew.jobs.query import JobQuery, Page
@@ -63,6 +64,11 @@ class JobStore:
     def queue(self) -> str:
         """Name of the queue over which is heard of its jobs; known once it is open."""
         return topology.jobs_queue_name(self._database.id)
+
+    @property
+    def availability(self) -> Availability:
+        """Whether it can be used, as its last uses have shown."""
+        return self._database.availability
 
     @property
     def id(self) -> str:
@@ -153,6 +159,11 @@ class JobStore:
     async def get_with_result(self, id: str) -> Job:
         """The job with this id, with its result and without its payload; raises UnknownJob."""
         return _known(id, await self._reader_with_results.get(id))
+
+    async def check(self) -> None:
+        """Read a row; raises ConnectionError or SettingsError if the database cannot be used."""
+        async with self._database.read() as connection:
+            await query.check(connection)
 
     async def several(self, ids: Collection[str]) -> list[Job]:
         """Those that there are of the jobs with these ids, without their bodies."""

@@ -50,7 +50,7 @@ class Submissions:
         while _is_being_submitted(job):
             await asyncio.sleep(LOOK_AGAIN)
             if self._is_closed:
-                raise ConnectionError("the client was closed")
+                raise ConnectionError("the client was closed", missing="client")
             try:
                 job = await self._store.get(job.id, with_bodies=False)
             except UnknownJob:

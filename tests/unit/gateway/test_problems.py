@@ -1,5 +1,6 @@
 """Errors of crew as problem documents."""
 
+import copy
 import re
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from crew import errors, gateway
 from crew.amqp.fault import LinkRefused
-from crew.gateway.problems import KINDS, NotReady, kind_of, problem_of
+from crew.gateway.problems import KINDS, KINDS_OF_MISSING, NotReady, kind_of, problem_of
 
 STATUSES = [
     (errors.UnknownTask, 404),
@@ -44,7 +45,9 @@ def test_no_two_errors_have_one_type() -> None:
 def test_every_name_that_programs_may_meet_is_written_down() -> None:
     told = (Path(__file__).parents[3] / "docs" / "semantics.md").read_text()
     sources = "".join(path.read_text() for path in Path(gateway.__file__).parent.glob("*.py"))
-    names = {kind.name for kind in KINDS.values()} | set(re.findall(r'name="([a-z0-9-]+)"', sources))
+    names = {kind.name for kind in (*KINDS.values(), *KINDS_OF_MISSING.values())} | set(
+        re.findall(r'name="([a-z0-9-]+)"', sources)
+    )
     bad_members = {"bad-expiration"}  # they are told of in one word
     assert {name for name in names - bad_members if f"`{name}`" not in told} == set()
 
@@ -87,10 +90,25 @@ def test_a_document_names_the_task_and_the_call() -> None:
 def test_a_document_leaves_out_what_is_not_known() -> None:
     assert document(errors.ConnectionError("the client was closed")) == {
         "type": "urn:crew:problem:broker-away",
-        "title": "The broker, or the job store, is away",
+        "title": "The broker is away",
         "status": 503,
         "detail": "the client was closed",
     }
+
+
+@pytest.mark.parametrize(
+    ("missing", "name", "title"),
+    [
+        ("broker", "broker-away", "The broker is away"),
+        ("store", "store-away", "The job store is away"),
+        ("client", "not-ready", "This gateway is not ready"),
+    ],
+)
+def test_what_cannot_be_used_is_named(missing: str, name: str, title: str) -> None:
+    error = errors.ConnectionError("it is away", missing=missing)
+    kind = kind_of(copy.copy(error))
+    assert kind is not None
+    assert (kind.urn, kind.title, kind.status, kind.retry_after) == (f"urn:crew:problem:{name}", title, 503, 2)
 
 
 @pytest.mark.parametrize("with_traceback", [True, False])

@@ -1,0 +1,51 @@
+"""SIGHUP to a gateway: it drains as on SIGTERM, `crew gateway` and an application that `serve` serves alike."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.test_jobs_api import Program, answer_of
+from tests.acceptance.web import Web
+from tests.processes import Processes
+from tests.waiting import eventually
+
+HERE = Path(__file__).parent
+UNIGNORED = """
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""  # the tests themselves may run under nohup
+
+
+@pytest.mark.parametrize("command", [("-m", "crew", "gateway", "--port", "0"), (str(HERE / "drain_app.py"),)])
+def test_a_gateway_drains_on_sighup_as_on_sigterm(processes: Processes, command: tuple[str, ...]) -> None:
+    worker = processes.python(HERE / "drain_worker.py")
+    gateway = processes.python("-c", UNIGNORED, *command)
+    worker.says("serving")
+    program = Program(Web.of(gateway).port)
+    eventually(lambda: program.get("/readyz").status == 200)
+    call = program.begin("POST", "/call/nap", 1.0)
+    eventually(lambda: program.get("/healthz").status == 200)  # the call has arrived by then
+
+    for _ in range(2):  # a terminal that is closed may send it twice
+        os.kill(gateway.pid, signal.SIGHUP)
+
+    answer = answer_of(call)
+    assert (answer.status, answer.json) == (200, 1.0)
+    assert gateway.ends(10) == 0
+    assert "Traceback" not in gateway.output
+
+
+def test_a_gateway_under_nohup_is_not_stopped_by_sighup(processes: Processes) -> None:
+    ignoring = UNIGNORED.replace("SIG_DFL", "SIG_IGN")
+    gateway = processes.python("-c", ignoring, "-m", "crew", "gateway", "--port", "0")
+    program = Program(Web.of(gateway).port)
+
+    os.kill(gateway.pid, signal.SIGHUP)
+
+    assert program.get("/healthz").status == 200
+    eventually(lambda: program.get("/readyz").status == 200)
+    assert gateway.is_running
+    assert gateway.stop() == 0

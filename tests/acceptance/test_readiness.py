@@ -1,0 +1,50 @@
+"""`/readyz`, and what clients are told, while the job store of a gateway is away and the broker is not."""
+
+from tests.acceptance.test_jobs_api import NOBODY, Program
+from tests.acceptance.web import Web
+from tests.postgresql import Server
+from tests.processes import Processes
+from tests.waiting import eventually
+
+ROUNDS = 8  # of requests that need the store: each of them failed in the log
+
+
+def test_a_gateway_whose_store_is_away_is_not_ready_says_so_and_logs_it_once(
+    processes: Processes, own_postgresql: Server
+) -> None:
+    gateway = processes.crew("gateway", "--port", "0", "--database", own_postgresql.make_database())
+    program = Program(Web.of(gateway).port)
+    eventually(lambda: program.get("/readyz").status == 200)
+
+    own_postgresql.kill()
+    eventually(lambda: program.get("/readyz").status == 503)
+    unready = program.get("/readyz")
+    assert unready.problem == (503, "not-ready")
+    assert unready.json["detail"] == "the job store cannot be used"  # where it is, is for developers
+    assert unready.headers["Retry-After"] == "2"
+    for _ in range(ROUNDS):
+        assert program.get(f"/jobs/{NOBODY}/").problem == (503, "store-away")
+        assert program.ask("POST", "/jobs/", {"task": "t", "wait_for_worker": True}).problem == (503, "store-away")
+        assert program.get("/readyz").status == 503
+    assert program.get("/healthz").status == 200
+
+    own_postgresql.start()
+    eventually(lambda: program.get("/readyz").status == 200)
+    eventually(lambda: "job store available again" in gateway.output)
+    assert gateway.output.count("job store unavailable") == 1
+    assert gateway.output.count("job store available again") == 1
+    assert gateway.output.count(" WARNING crew.") == 2
+    assert "Traceback" not in gateway.output
+
+
+def test_a_gateway_that_starts_without_its_store_and_its_broker_names_both(processes: Processes) -> None:
+    nowhere = "127.0.0.1:9"
+    gateway = processes.crew(
+        "gateway", "--port", "0", "--url", f"amqp://{nowhere}/", "--database", f"postgresql://me@{nowhere}/jobs"
+    )
+    program = Program(Web.of(gateway).port)
+    eventually(lambda: "the broker is away" in program.get("/readyz").json["detail"])
+    told = program.get("/readyz").json["detail"]
+    assert told == "the broker is away: connection refused; the job store cannot be used"
+    assert program.get(f"/jobs/{NOBODY}/").problem == (503, "store-away")
+    assert gateway.output.count("job store unavailable") == 1

@@ -1,0 +1,69 @@
+"""Outages of the job store, as they are logged."""
+
+import logging
+
+import pytest
+
+from crew.errors import ConnectionError
+from crew.jobs import availability
+from crew.jobs.availability import Availability
+
+AWAY = ConnectionError("the job store x cannot be used: gone", missing="store")
+
+
+class Clock:
+    """Stands still until the test moves it."""
+
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(availability, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def store(clock: Clock) -> Availability:
+    store = Availability()
+    store.is_logged = True
+    return store
+
+
+def test_an_outage_is_one_line_and_one_more_when_it_is_over(
+    store: Availability, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    for _ in range(30):
+        store.failed("read", AWAY)
+        store.failed("write", AWAY)
+        clock.now += 1
+    store.succeeded("read")
+    faults = [store.fault]  # nothing could be written since
+    store.succeeded("write")
+    assert [*faults, store.fault] == [AWAY, None]
+    assert [record.getMessage() for record in caplog.records] == [
+        "job store unavailable, retrying until it is back: the job store x cannot be used: gone",
+        "job store available again after 30.0 s",
+    ]
+
+
+def test_a_store_that_fails_now_and_then_has_one_outage(
+    store: Availability, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(20):
+        store.failed("read", AWAY)
+        clock.now += 0.3
+        store.succeeded("read")
+    assert len(caplog.records) == 1
+
+
+def test_a_command_reports_the_error_itself(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    store = Availability()
+    store.failed("read", AWAY)
+    assert store.fault is AWAY
+    assert not caplog.records
