@@ -55,7 +55,8 @@ class TimeoutError(TaskError, builtins.TimeoutError):
     """A worker took the call and could not finish it in time.
 
     Attributes:
-        traceback: text that tells where the task was, from a worker with `--logging debug`; else "".
+        traceback: text that tells where the task was, from a worker with `--logging debug`; else "". Python prints it
+            below its own, as a note.
     """
 
     summary = "A worker took the call and could not finish it in time."
@@ -65,6 +66,7 @@ class TimeoutError(TaskError, builtins.TimeoutError):
     ) -> None:
         super().__init__(message, task=task, id=id)
         self.traceback = traceback
+        _add_traceback(self, traceback)
 
 
 class ExpirationError(TaskError):
@@ -79,7 +81,7 @@ class TaskFailed(TaskError):
     Attributes:
         type_name: name of the exception's type, with its module unless that is `builtins`.
         message: what `str()` of the exception gave in the worker.
-        traceback: text of the traceback in the worker, or "".
+        traceback: text of the traceback in the worker, or "". Python prints it below its own, as a note.
         retryable: whether running the call again may help: the task's `retry_on` names the exception.
         attempts: how often the task has raised, this time included; more than 1 where it has `retries`.
     """
@@ -103,6 +105,7 @@ class TaskFailed(TaskError):
         self.type_name = type_name
         self.message = message
         self.traceback = traceback
+        _add_traceback(self, traceback)
         self.retryable = retryable
         self.attempts = attempts
 
@@ -199,6 +202,13 @@ class Interrupt(SystemExit):
     def __init__(self, reason: str = "timeout") -> None:
         super().__init__(f"interrupted: {reason}")
         self.reason = reason
+
+
+def _add_traceback(error: TaskError, traceback: str) -> None:
+    """Have Python print the traceback of the worker wherever it prints that of `error`."""
+    if traceback:
+        whose = "the task" if error.task is None else f"task {error.task!r}"
+        error.add_note(f"Traceback of {whose} in its worker:\n{traceback.rstrip()}")
 
 
 def is_abandonment(error: BaseException | None) -> bool:

@@ -68,6 +68,7 @@ class Submitting:
             wait_for_worker: accept it even where no worker has ever served the task; default False.
 
         Raises:
+            TypeError: there is no such argument.
             ValueError: an argument is out of its range.
             SerializationError, TooLarge: as `call` does.
             UnknownTask: no worker has ever served the task.

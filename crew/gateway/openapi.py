@@ -54,7 +54,9 @@ def document(prefix: str, *, max_expiration: float, has_jobs: bool) -> dict[str,
     paths: dict[str, Words] = {
         f"{prefix}/call/{{task}}": {"post": _call(max_expiration, has_jobs=has_jobs)},
         f"{prefix}/healthz": _asked_by_balancers("healthz", "200 while the process is alive.", "alive"),
-        f"{prefix}/readyz": _asked_by_balancers("readyz", "200 while a call would be sent at once and a job recorded.", "ready"),
+        f"{prefix}/readyz": _asked_by_balancers(
+            "readyz", "200 while a call would be sent at once and a job recorded.", "ready"
+        ),
         f"{prefix}/openapi.json": readable(_description()),
     }
     _, schemas = msgspec.json.schema_components([Problem], ref_template="#/components/schemas/{name}")

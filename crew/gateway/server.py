@@ -6,6 +6,7 @@ unless it is SIGHUP, which a terminal that is closed may send twice.
 
 import asyncio
 import contextlib
+import inspect
 import logging
 import signal
 import time
@@ -22,9 +23,13 @@ from crew.errors import SettingsError
 from crew.gateway import endless, open_files
 from crew.gateway.listener import Listener
 from crew.gateway.status_api import RefusalHandler
+from crew.protocol.arguments import check_names
 
 logger = logging.getLogger(__name__)
 
+_OURS: Final = ("application", "client", "port", "address", "drain", "linger", "on_listening")
+_OF_TORNADO: Final = tuple(inspect.signature(HTTPServer.initialize).parameters)[2:]  # without self and the application
+SERVE_ARGUMENTS: Final = (*_OURS, *_OF_TORNADO)
 POLL: Final = 0.01  # seconds
 BACKLOG: Final = 4096  # connections that wait to be accepted: one more is made after a second, or reset after twenty
 LAST_WORDS: Final = 0.5  # seconds to answer requests whose calls were given up, before their connections are closed
@@ -65,7 +70,9 @@ async def serve(
 
     Raises:
         SettingsError: the port cannot be used.
+        TypeError: an option is not one of `HTTPServer`.
     """
+    check_names("serve", options, SERVE_ARGUMENTS)
     open_files.allow_most()
     server = DrainingServer(application, **options)
     with _signals() as told:

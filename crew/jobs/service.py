@@ -14,6 +14,7 @@ from typing import Any, Final
 from crew import errors
 from crew.amqp import Link
 from crew.client import Client, Event
+from crew.client.submitting import Terms
 from crew.jobs import report
 from crew.jobs.admission import Candidate
 from crew.jobs.caretaker import Caretaker
@@ -32,11 +33,13 @@ from crew.jobs.store import JobStore
 from crew.jobs.submissions import Submissions
 from crew.jobs.waiters import Waiters, within
 from crew.protocol import codec, deadline, topology
+from crew.protocol.arguments import check_names
 from crew.protocol.message import Briefing
 
 logger = logging.getLogger(__name__)
 
 STORE_AGAIN_AFTER: Final = 1.0  # seconds until a store that is away is tried again
+SUBMIT_ARGUMENTS: Final = ("task", "data", *Terms.__annotations__)
 PAUSED_WITHIN: Final = 1.0  # seconds: a broker that has fallen silent must not keep a process from its end
 
 
@@ -156,6 +159,7 @@ class JobService:
 
     async def submit(self, task: str, data: Any = None, **terms: Any) -> JobHandle:
         """Record a job and publish it: see `Client.submit`."""
+        check_names("submit", terms, SUBMIT_ARGUMENTS)
         return await self.submit_order(order(task, data, max_message=self._client.max_message, **terms))
 
     async def submit_order(self, candidate: Candidate) -> JobHandle:

@@ -1,6 +1,8 @@
 """The error tree, as a caller catches it."""
 
 import builtins
+import copy
+import traceback
 
 import pytest
 
@@ -113,3 +115,24 @@ def test_an_interrupt_tells_why() -> None:
     assert crew.Interrupt().reason == "timeout"
     assert crew.Interrupt("drain").reason == "drain"
     assert "drain" in str(crew.Interrupt("drain"))
+
+
+FAILED_ROW = 'Traceback (most recent call last):\n  File "worker.py", line 7, in divide\nZeroDivisionError: no\n'
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.TaskFailed("ZeroDivisionError", "no", traceback=FAILED_ROW, task="divide"),
+        errors.TimeoutError("it took too long", traceback=FAILED_ROW, task="divide"),
+    ],
+)
+def test_the_traceback_of_a_failed_call_ends_with_that_of_its_task(error: errors.TaskError) -> None:
+    printed = "".join(traceback.format_exception(copy.copy(error)))
+    assert printed.endswith(f"Traceback of task 'divide' in its worker:\n{FAILED_ROW}")
+    assert FAILED_ROW not in str(error)
+
+
+def test_a_failed_call_without_a_traceback_prints_none() -> None:
+    printed = "".join(traceback.format_exception(errors.TaskFailed("ZeroDivisionError", "no")))
+    assert printed == "crew.errors.TaskFailed: ZeroDivisionError: no\n"
