@@ -3,10 +3,12 @@
 import runpy
 import sys
 import traceback
+import zipfile
 from importlib import import_module
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import msgspec
 
@@ -39,7 +41,7 @@ class Source(msgspec.Struct, frozen=True):
         sys.argv = [self.name, *arguments]
         sys.path.insert(0, str(self.folder))
         if self.file:
-            runpy.run_path(str(self.file), run_name="__main__")
+            _run_file(self.file.absolute())
         elif self._spec().submodule_search_locations is None or find_spec(f"{self.name}.__main__"):
             runpy.run_module(self.name, run_name="__main__", alter_sys=True)
         else:
@@ -80,3 +82,31 @@ def find(name: str) -> Source:
     if name.endswith(".py") or "/" in name:
         raise SettingsError(f"there is no file {name}")
     return Source(name, None)
+
+
+def _run_file(path: Path) -> None:
+    """Run `path` as the main module, which stays the main module after its last line.
+
+    The path is absolute, so that code which is imported once more under its own name is known to be the same. A file of
+    a package may import from its package.
+    """
+    if zipfile.is_zipfile(path):
+        runpy.run_path(str(path), run_name="__main__")
+        return
+    package, root = _package_of(path.parent)
+    if package:
+        sys.path.insert(1, str(root))
+    loader = SourceFileLoader("__main__", str(path))
+    module = ModuleType("__main__")
+    module.__dict__.update(__file__=str(path), __package__=package or None, __loader__=loader)
+    sys.modules["__main__"] = module
+    exec(loader.source_to_code(path.read_bytes(), str(path)), module.__dict__)
+
+
+def _package_of(folder: Path) -> tuple[str, Path]:
+    """The dotted name of the package that `folder` is, or "", and the folder from which it is imported."""
+    names: list[str] = []
+    while folder.name.isidentifier() and (folder / "__init__.py").is_file():
+        names.insert(0, folder.name)
+        folder = folder.parent
+    return ".".join(names), folder

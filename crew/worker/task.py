@@ -7,6 +7,7 @@ from typing import Any, ParamSpec, TypeVar
 from crew.errors import SettingsError
 from crew.protocol import deadline, topology
 from crew.worker.retry import DEFAULT_BACKOFF, check_retry
+from crew.worker.signature import mistake, origin_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -61,6 +62,7 @@ class Task:
         self.retry = check_retry(retries, backoff, retry_on)
         self.max_queue = None if max_queue is None else _check_max_queue(max_queue)
         self.function: Callable[..., Any] = _not_bound
+        self.handler: type[HandlerClass] | None = None  # of which `function` makes an instance for each execution
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         self.function = function
@@ -89,10 +91,8 @@ class Task:
 
     @property
     def origin(self) -> str:
-        """Where the function stands: file, line and name."""
-        code = getattr(inspect.unwrap(self.function), "__code__", None)
-        name = getattr(self.function, "__qualname__", repr(self.function))
-        return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else str(name)
+        """Where the function is defined: name, file and line."""
+        return origin_of(self.function)
 
 
 class HandlerClass:
@@ -131,7 +131,7 @@ class HandlerClass:
 
         process.__qualname__ = f"{cls.__qualname__}.process"
         process.__wrapped__ = cls.process  # type: ignore[attr-defined]  # so that it is found where the user wrote it
-        Task(
+        task = Task(
             name,
             timeout=timeout,
             long=long,
@@ -139,7 +139,9 @@ class HandlerClass:
             backoff=backoff,
             retry_on=retry_on,
             max_queue=max_queue,
-        )(process)
+        )
+        task.handler = cls
+        task(process)
 
 
 class Registry:
@@ -164,13 +166,8 @@ class Registry:
         other = self._tasks.get(task.name)
         if other is not None and other.origin != task.origin:
             self._mistakes.append(f"two tasks are named {task.name!r}: {other.origin} and {task.origin}")
-        function: Any = inspect.unwrap(task.function) if callable(task.function) else task.function
-        if not callable(function):
-            self._mistakes.append(f"task {task.name!r} is {function!r}, which cannot be called")
-        if inspect.isasyncgenfunction(function):
-            self._mistakes.append(
-                f"task {task.name!r} is an async generator: an `async def` without `yield` can be run"
-            )
+        if wrong := mistake(task.name, task.function, task.handler):
+            self._mistakes.append(wrong)
         if task.timeout is not None and task.timeout > MAX_TIMEOUT and not task.long:
             self._mistakes.append(
                 f"task {task.name!r} has a timeout of {task.timeout:.0f} s, and the broker would hand it to a second "

@@ -1,5 +1,6 @@
 """`crew worker FILE_OR_MODULE`: the same as `python FILE`, and more forgiving."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,61 @@ def test_a_module_is_served_by_its_dotted_name(
     processes.crew("worker", "package.tasks").says("serving 1 task")
 
     assert ask(broker_url, prefix + "module") == ["x", "hello", 1]
+
+
+OTHER = """
+from worker import HELPED
+import worker
+
+def help():
+    return worker.HELPED, HELPED
+"""
+
+
+@pytest.mark.parametrize("command", ["crew worker worker.py", "crew worker ./sub/../worker.py", "python worker.py"])
+def test_a_script_may_be_imported_by_what_it_imports(
+    processes: Processes, tmp_path: Path, broker_url: str, prefix: str, command: str
+) -> None:
+    """In a circle, too: it is loaded a second time under its own name, as Python does that."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "worker.py").write_text("import other\nHELPED = 1\n" + TASK.format(name="twice") + MAIN)
+    (tmp_path / "other.py").write_text(OTHER)
+    program, *arguments = command.split()
+    start = processes.crew if program == "crew" else processes.python
+    start(*arguments).says("serving 1 task")
+
+    assert ask(broker_url, prefix + "twice") == ["x", "hello", 1]
+
+
+def test_a_script_of_a_package_may_import_from_its_package_and_be_imported(
+    processes: Processes, tmp_path: Path, broker_url: str, prefix: str
+) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "__init__.py").touch()
+    (tmp_path / "app" / "worker.py").write_text(
+        "from . import other\nimport beside\nHELPED = 1\n" + TASK.format(name="package") + MAIN
+    )
+    (tmp_path / "app" / "other.py").write_text("import app.worker\nfrom app.worker import HELPED\n")
+    (tmp_path / "app" / "beside.py").touch()
+    crew = Path(sys.executable).with_name("crew")
+    processes.start(crew, "worker", "app/worker.py").says("serving 1 task")
+
+    assert ask(broker_url, prefix + "package") == ["x", "hello", 1]
+
+
+def test_a_script_stays_the_main_module_while_its_tasks_run(
+    processes: Processes, tmp_path: Path, broker_url: str, prefix: str
+) -> None:
+    """So that another process finds its functions, as `concurrent.futures` needs it."""
+    (tmp_path / "worker.py").write_text(
+        "import os, pickle\nfrom crew.worker import Task\n\ndef double(number):\n    return 2 * number\n\n"
+        '@Task(os.environ["CREW_TEST_PREFIX"] + "pickled")\n'
+        "def pickled(number):\n    return pickle.loads(pickle.dumps(double))(number)\n"
+    )
+    processes.crew("worker", "worker.py").says("serving 1 task")
+
+    with Client(broker_url) as client:
+        assert client.call(prefix + "pickled", 4, expiration=5).result() == 8
 
 
 @pytest.mark.parametrize(

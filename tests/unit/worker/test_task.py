@@ -2,7 +2,9 @@
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable
+import types
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,6 +79,23 @@ def test_a_module_that_is_imported_twice_is_no_mistake(registry: Registry) -> No
 
     registry.check()
     assert len(registry) == 1
+
+
+def test_a_module_that_is_loaded_under_two_names_over_a_link_is_no_mistake(registry: Registry, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    source = tmp_path / "real" / "tasks.py"
+    source.write_text(
+        "from crew.worker import Task\n"
+        "@Task('function')\ndef function(data): ...\n"
+        "class Callable:\n    def __call__(self, data): ...\n"
+        "Task('callable')(Callable())\n"
+    )
+    for name, path in [("__main__", tmp_path / "link" / "tasks.py"), ("tasks", source)]:
+        namespace = vars(types.ModuleType(name))
+        exec(compile(source.read_text(), str(path), "exec"), namespace)
+    registry.check()
+    assert len(registry) == 2
 
 
 def test_a_worker_without_tasks_says_what_is_missing(registry: Registry) -> None:
@@ -288,3 +307,110 @@ def test_a_timeout_beyond_what_the_broker_waits_is_for_long_tasks_only(registry:
     declare("resize", timeout=1501)
     with pytest.raises(SettingsError, match=r"task 'resize' has a timeout of 1501 s.*write long=True.*or a timeout of"):
         registry.check()
+
+
+# --- signatures that cannot work -------------------------------------------------------------------------------------
+
+
+def noargs() -> None: ...
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+def keyword(*, data: Any) -> None: ...
+async def later(a: Any, b: Any) -> None: ...
+def items(data: Any) -> Iterator[Any]:
+    yield data
+
+
+class Methods:
+    def method(self, data: Any) -> None: ...
+    def lonely(self) -> None: ...
+    @staticmethod
+    def static(data: Any) -> None: ...
+    @classmethod
+    def of_class(cls, data: Any) -> None: ...
+
+
+class Wants(HandlerClass):
+    def process(self, data: Any) -> None: ...  # type: ignore[override]
+
+
+class Yields(HandlerClass):
+    def process(self) -> Iterator[None]:
+        yield
+
+
+class Collects:
+    def __call__(self, data: Any) -> Iterator[None]:
+        yield
+
+
+@pytest.mark.parametrize(
+    ("function", "sentence"),
+    [
+        (noargs, "is called with one argument, the payload, and noargs (FILE) cannot be: write `def noargs(data)`"),
+        (add, """add (FILE) cannot be: write `def add(data)` and read data["a"], data["b"] there"""),
+        (keyword, "keyword (FILE) cannot be: write `def keyword(data)`"),
+        (later, "later (FILE) cannot be: write `async def later(data)` and read"),
+        (Methods.method, "is a method, Methods.method (FILE), and has no instance to be called on: move it out of"),
+        (Methods.lonely, "is a method, Methods.lonely (FILE)"),
+        (items, "is a generator: items (FILE) has to return one value, a list for example, without `yield`"),
+        (functools.partial(items), "is a generator: items (FILE)"),
+        (Collects(), "is a generator: Collects (FILE)"),
+        (functools.partial(add, 1, 2), "add (FILE) cannot be"),
+        (Yields, "is the class Yields: write Yields.bind('resize') below it"),
+    ],
+)
+def test_a_signature_that_cannot_work_is_refused_at_start_in_one_sentence(
+    registry: Registry, function: Any, sentence: str
+) -> None:
+    Task("resize")(function)
+    with pytest.raises(SettingsError) as raised:
+        registry.check()
+    said = str(raised.value)
+    file = f"{Path(__file__).resolve()}:"
+    assert said.startswith("task 'resize' ")
+    assert "\n" not in said
+    before, _, after = sentence.partition("FILE")
+    assert before in said
+    assert (file in said and after in said) if after else file not in said
+
+
+@pytest.mark.parametrize(
+    ("handler", "sentence"),
+    [
+        (Wants, "is called without arguments, and Wants.process"),
+        (Yields, "is a generator: Yields.process"),
+    ],
+)
+def test_a_process_that_cannot_work_is_refused_at_start(
+    registry: Registry, handler: type[HandlerClass], sentence: str
+) -> None:
+    handler.bind("resize")
+    with pytest.raises(SettingsError, match=f"^task 'resize' {sentence}"):
+        registry.check()
+
+
+def test_what_takes_the_payload_in_any_way_is_served(registry: Registry) -> None:
+    def default(data: Any = None, other: int = 1) -> None: ...
+    def anything(*args: Any, **kwargs: Any) -> None: ...
+
+    @functools.wraps(add)
+    def gives_more(data: Any) -> int:
+        return add(data, 1)
+
+    @functools.wraps(items)
+    def collects(data: Any) -> list[Any]:
+        return list(items(data))
+
+    class Namespace:
+        def task(this: Any) -> None: ...  # noqa: N805
+
+    works: list[Callable[..., Any]] = [
+        default, anything, gives_more, collects, functools.partial(add, 1), Methods().method, Methods.static,
+        Methods.of_class, lambda data: data, len, int, dict, Namespace.task, print,
+    ]  # fmt: skip
+    for number, function in enumerate(works):
+        Task(f"{number}")(function)
+    registry.check()
