@@ -1,8 +1,9 @@
 """Where the broker is, and what else the environment decides: flags come before the environment, that before defaults.
 
-This is the only reader of `os.environ`.
+This is the only reader of `os.environ`. An empty variable counts as one that is not set.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,8 +24,11 @@ RELOAD: Final = "CREW_WORKER_RELOAD"
 MAX_PAYLOAD: Final = 64 * 1024 * 1024  # bytes
 MAX_MESSAGE: Final = 16 * 1024 * 1024  # bytes: RabbitMQ 4 closes the channel of a larger message
 HEARTBEAT: Final = 10  # seconds; a dead peer is noticed after 2 to 3 of them
+_ENDS_OF_LINES: Final = "\r\n"
 QUEUE_TYPES: Final = ("classic", "quorum")
 TLS_FILES: Final = {"cacertfile": "CREW_AMQP_CA", "certfile": "CREW_AMQP_CERT", "keyfile": "CREW_AMQP_KEY"}
+
+_log = logging.getLogger(__name__)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +75,8 @@ def load(
             password, which has no business on a command line.
         queue_type: "classic" or "quorum"; default `CREW_QUEUE_TYPE`, else classic.
 
+    A newline at the end of a URL, a user name or a password is removed, with a warning in the log.
+
     The rest stands in the environment alone: `CREW_ACCEPT` names serializers with commas between them (default
     json,msgpack,text,bytes), `CREW_MAX_PAYLOAD` and `CREW_MAX_MESSAGE` are numbers of bytes (default 64 and 16 MiB),
     `CREW_HEARTBEAT` of seconds (default 10, unless a URL says otherwise); `CREW_AMQP_CA`, `CREW_AMQP_CERT` and
@@ -80,42 +86,42 @@ def load(
         SettingsError: a URL, a number, a file or a type of queue cannot be used.
     """
     environ = os.environ if environ is None else environ
-    chosen = url or environ.get("CREW_AMQP_URL") or _private_node_url() or DEFAULT_URL
+    chosen = _one_line("url", url) or _variable("CREW_AMQP_URL", environ) or _private_node_url() or DEFAULT_URL
     parts = {
         "host": host,
         "port": port,
-        "username": username,
-        "password": password or environ.get("CREW_AMQP_PASSWORD"),
+        "username": _one_line("username", username),
+        "password": _one_line("password", password) or _variable("CREW_AMQP_PASSWORD", environ),
         "vhost": vhost,
     }
     files = _tls_files(environ)
-    urls = [broker_url.parse(one, parts=parts, files=files) for one in broker_url.split(chosen)]
+    urls = [_without_newline(broker_url.parse(one, parts=parts, files=files)) for one in broker_url.split(chosen)]
     defaults = Settings(urls=tuple(map(str, urls)))
-    accept = environ.get("CREW_ACCEPT")
+    accept = _variable("CREW_ACCEPT", environ)
     return msgspec.structs.replace(
         defaults,
         accept=defaults.accept if accept is None else tuple(filter(None, map(str.strip, accept.split(",")))),
         max_payload=_number("CREW_MAX_PAYLOAD", environ, MAX_PAYLOAD, unit="bytes"),
         max_message=_number("CREW_MAX_MESSAGE", environ, MAX_MESSAGE, unit="bytes"),
         heartbeat=_heartbeat(urls, environ),
-        queue_type=_queue_type(queue_type, environ.get("CREW_QUEUE_TYPE")),
+        queue_type=_queue_type(queue_type, _variable("CREW_QUEUE_TYPE", environ)),
     )
 
 
 def database_url(url: str | None = None) -> str:
     """Where jobs are recorded: `url`, else `CREW_DATABASE`, else a file below the current folder."""
-    return url or os.environ.get("CREW_DATABASE") or DEFAULT_DATABASE
+    return _one_line("database", url) or _variable("CREW_DATABASE") or DEFAULT_DATABASE
 
 
 def allow_hosts(given: Sequence[str] = (), *, environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """The hosts that URL jobs may reach though they are internal: those `given`, else `CREW_ALLOW_HOSTS`, else none."""
-    of_environment = (os.environ if environ is None else environ).get("CREW_ALLOW_HOSTS", "")
+    of_environment = _variable("CREW_ALLOW_HOSTS", environ) or ""
     return tuple(given) or tuple(filter(None, map(str.strip, of_environment.split(","))))
 
 
 def gateway_token() -> str | None:
-    """What every request to `crew gateway` has to bring: `CREW_GATEWAY_TOKEN`; None where nothing is said."""
-    return os.environ.get("CREW_GATEWAY_TOKEN") or None
+    """What every request to `crew gateway` has to bring: `CREW_GATEWAY_TOKEN`; None where it is not set."""
+    return _variable("CREW_GATEWAY_TOKEN")
 
 
 def reload_state() -> str | None:
@@ -135,7 +141,27 @@ def environment_for_child(settings: Settings) -> dict[str, str]:
 
 def rabbitmq_folder() -> Path | None:
     """`CREW_RABBITMQ`: where the programs of a RabbitMQ stand that is to be taken before the one that is installed."""
-    return Path(folder) if (folder := os.environ.get("CREW_RABBITMQ")) else None
+    return Path(folder) if (folder := _variable("CREW_RABBITMQ")) else None
+
+
+def _variable(name: str, environ: Mapping[str, str] | None = None) -> str | None:
+    """What the environment says, or None where it says nothing."""
+    value = _one_line(name, (os.environ if environ is None else environ).get(name))
+    return value or None
+
+
+def _without_newline(url: BrokerUrl) -> BrokerUrl:
+    """`url`, whose password may have been quoted together with the end of its line: `secret%0A`."""
+    password = _one_line("the password in a broker's URL", url.password) or ""
+    return url if password == url.password else msgspec.structs.replace(url, password=password)
+
+
+def _one_line(name: str, value: str | None) -> str | None:
+    """`value` without the end of a line, which was read along from a file: no password ends with one."""
+    if value is None or value == (line := value.rstrip(_ENDS_OF_LINES)):
+        return value
+    _log.warning("%s ends with a newline, which is ignored: remove it where the value comes from", name)
+    return line
 
 
 def _private_node_url() -> str | None:
@@ -146,7 +172,7 @@ def _private_node_url() -> str | None:
 
 
 def _number(name: str, environ: Mapping[str, str], default: int, *, unit: str, most: int = sys.maxsize) -> int:
-    value = environ.get(name)
+    value = _variable(name, environ)
     if value is None:
         return default
     if not value.isdecimal() or not 1 <= int(value) <= most:
@@ -172,4 +198,4 @@ def _heartbeat(urls: Sequence[BrokerUrl], environ: Mapping[str, str]) -> int:
 
 
 def _tls_files(environ: Mapping[str, str]) -> dict[str, str]:
-    return {parameter: path for parameter, name in TLS_FILES.items() if (path := environ.get(name))}
+    return {parameter: path for parameter, name in TLS_FILES.items() if (path := _variable(name, environ))}

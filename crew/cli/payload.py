@@ -31,7 +31,9 @@ def _decode(_: click.Context, __: click.Parameter, text: str | None) -> Any:
     if text is None:
         return None
     try:
-        return json.loads(sys.stdin.buffer.read() if text == "-" else text)
+        return json.loads(
+            sys.stdin.buffer.read() if text == "-" else text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
+        )
     except ValueError as error:
         hint = "" if text == "-" else f"""; a string needs quotes of its own: '"{text}"'"""
         raise click.BadParameter(f"it is no JSON ({error}){hint}") from None

@@ -9,7 +9,7 @@ from crew.errors import TooLarge
 from crew.gateway.problems import Refused
 from crew.jobs.admission import Candidate
 from crew.jobs.order import check_id, check_key, order
-from crew.protocol import deadline, properties, topology, user_headers
+from crew.protocol import codec, deadline, properties, topology, user_headers
 from crew.protocol.http_request import check_request
 
 TERMS: Final = {"priority", "timeout", "expiration", "result_ttl", "failure_ttl", "unique", "key", "id"}
@@ -46,7 +46,7 @@ def _object(body: bytes) -> dict[str, Any]:
     if not body.strip():
         raise Refused(400, 'a job needs a body: {"task": ..., "data": ...} or {"url": ...}', name="no-body")
     try:
-        given = msgspec.json.decode(body)
+        given = codec.from_json(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Refused(400, f"the body is no JSON: {error}", name="bad-json") from None
     except RecursionError:

@@ -195,6 +195,13 @@ def test_a_client_that_would_not_wait_is_answered_with_202(program: Program) -> 
     assert program.get(answer.headers["Location"]).json["id"] == answer.json["id"]
 
 
+def test_a_job_may_be_written_with_a_byte_order_mark(program: Program) -> None:
+    body = b"\xef\xbb\xbf" + json.dumps({"task": "echo", "data": "marked"}).encode()
+    answer = program.ask("POST", "/jobs/", body, JSON)
+
+    assert program.get(answer.headers["Location"] + "response/").json == "marked"
+
+
 def test_the_same_idempotency_key_gives_the_same_job_and_none_for_something_else(program: Program) -> None:
     key = uuid.uuid4().hex
     path = program.submit({"task": "echo", "data": 1}, Idempotency_Key=key)

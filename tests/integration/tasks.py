@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import time
+from collections import Counter
 
 from crew.errors import Overloaded
 from crew.worker import HandlerClass, Task, context, run
@@ -204,6 +205,8 @@ BAD = {
     "unprintable": lambda: (_ for _ in ()).throw(Unprintable()),
     "set": lambda: {1, 2},
     "object": lambda: object(),
+    "object inside": lambda: {"items": [1, {"when": object()}]},
+    "Counter": lambda: Counter("aab"),
     "sys.exit": lambda: sys.exit("enough"),
     "os._exit": lambda: os._exit(1),
     "segfault": lambda: os.kill(os.getpid(), signal.SIGSEGV),

@@ -5,12 +5,14 @@ import json
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import crew
 from crew import Client
+from crew.jobs import JobStore
 from tests.integration import raw
 from tests.integration.conftest import StartWorker
 from tests.processes import Process
@@ -125,6 +127,7 @@ def test_headers_of_wrong_types_are_answered_and_the_message_parked(
         ("unprintable", "tasks.Unprintable", "RuntimeError"),
         ("set", "crew.errors.SerializationError", "set"),
         ("object", "crew.errors.SerializationError", "object"),
+        ("object inside", "crew.errors.SerializationError", "$.items[1].when: a object"),
         ("sys.exit", "SystemExit", "enough"),
         ("generator exit", "GeneratorExit", ""),
         ("keyboard interrupt", "KeyboardInterrupt", ""),
@@ -168,6 +171,25 @@ async def test_what_the_serializer_cannot_carry_is_refused_at_the_caller(
     async with Client(broker_url) as client:
         with pytest.raises(crew.SerializationError, match="application/json cannot carry this payload"):
             client.call(prefix + "echo", payload)
+
+
+@pytest.mark.gen_test
+async def test_calls_events_and_jobs_say_where_in_their_payload_the_serializer_gave_up(
+    broker_url: str, prefix: str, tmp_path: Path
+) -> None:
+    payload = {"items": [{}, {"when": object()}]}
+    store = JobStore(f"sqlite:///{tmp_path}/jobs.db")
+    async with Client(broker_url, store=store) as client:
+        for refused in (client.call, client.publish, client.submit):
+            with pytest.raises(crew.SerializationError, match=r"\$\.items\[1\]\.when: a object"):
+                await refused(prefix + "echo", payload)
+    await store.close()
+
+
+@pytest.mark.gen_test
+async def test_a_counter_comes_back_from_a_task_as_an_equal_dict(broker_url: str, prefix: str) -> None:
+    async with Client(broker_url) as client:
+        assert await client.call(prefix + "bad", "Counter") == {"a": 2, "b": 1}
 
 
 @pytest.mark.gen_test

@@ -5,7 +5,17 @@ from pathlib import Path
 import pytest
 
 from crew import SettingsError
-from crew.settings import DEFAULT_URL, Settings, allow_hosts, environment_for_child, load, redacted
+from crew.settings import (
+    DEFAULT_URL,
+    Settings,
+    allow_hosts,
+    database_url,
+    environment_for_child,
+    gateway_token,
+    load,
+    rabbitmq_folder,
+    redacted,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -157,3 +167,62 @@ def test_allowed_hosts_come_from_flags_before_the_environment() -> None:
     assert allow_hosts(["a", "b"], environ=environ) == ("a", "b")
     assert allow_hosts(environ=environ) == ("db.local", "10.0.0.0/8")
     assert allow_hosts(environ={}) == ()
+
+
+VARIABLES = (
+    "CREW_AMQP_URL",
+    "CREW_AMQP_PASSWORD",
+    "CREW_QUEUE_TYPE",
+    "CREW_ACCEPT",
+    "CREW_MAX_PAYLOAD",
+    "CREW_MAX_MESSAGE",
+    "CREW_HEARTBEAT",
+    "CREW_AMQP_CA",
+    "CREW_AMQP_CERT",
+    "CREW_AMQP_KEY",
+    "CREW_DATABASE",
+    "CREW_ALLOW_HOSTS",
+    "CREW_GATEWAY_TOKEN",
+    "CREW_RABBITMQ",
+)
+
+
+@pytest.mark.parametrize("empty", ["", "\n"])
+def test_an_empty_variable_counts_as_one_that_is_not_set(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    unset = everything()
+    for name in VARIABLES:
+        monkeypatch.setenv(name, empty)
+
+    assert everything() == unset
+
+
+def everything() -> list[object]:
+    return [load(), load("amqps://host/"), database_url(), allow_hosts(), gateway_token(), rabbitmq_folder()]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n"])
+def test_the_end_of_a_line_is_no_part_of_a_secret_or_a_url(
+    end: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CREW_AMQP_PASSWORD", "5ecre7" + end)
+    monkeypatch.setenv("CREW_AMQP_URL", "amqp://me@host/v" + end)
+    monkeypatch.setenv("CREW_GATEWAY_TOKEN", "70ken" + end)
+    monkeypatch.setenv("CREW_DATABASE", "sqlite:///jobs.db" + end)
+    monkeypatch.setenv("CREW_QUEUE_TYPE", "quorum" + end)
+
+    assert load().urls == ("amqp://me:5ecre7@host:5672/v",)
+    assert (gateway_token(), database_url(), load().queue_type) == ("70ken", "sqlite:///jobs.db", "quorum")
+    assert load("amqp://host/" + end, username="you" + end, password="0ther" + end).urls == (
+        "amqp://you:0ther@host:5672/%2F",
+    )
+    for name in ("CREW_AMQP_PASSWORD", "CREW_AMQP_URL", "CREW_GATEWAY_TOKEN", "CREW_DATABASE", "password"):
+        assert f"{name} ends with a newline, which is ignored" in caplog.text
+    assert not any(secret in caplog.text for secret in ("5ecre7", "70ken", "0ther"))
+
+
+def test_a_newline_that_was_quoted_with_a_password_is_no_part_of_it(caplog: pytest.LogCaptureFixture) -> None:
+    assert load("amqp://me:5ecre7%0A@host/", environ={}).urls == ("amqp://me:5ecre7@host:5672/%2F",)
+    assert "the password in a broker's URL ends with a newline" in caplog.text
+    assert "5ecre7" not in caplog.text

@@ -80,6 +80,7 @@ BODIES = [
     ("application/json", b'{"width": 640}', {"width": 640}),
     ("application/json; charset=utf-8", b"[1]", [1]),
     ("Application/JSON", b"null", None),
+    ("application/json", b'\xef\xbb\xbf{"marked": 1}', {"marked": 1}),
     ("application/json", b"", None),
     ("application/x-www-form-urlencoded", b"", None),
     ("application/octet-stream", b"\x00\xff", b"\x00\xff"),

@@ -1,12 +1,14 @@
 """Payloads arrive as they were sent, or not at all."""
 
+import collections
 import datetime
 import decimal
 import gzip
 import os
+import time
 import tracemalloc
 import uuid
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import example, given, settings
@@ -154,6 +156,116 @@ def test_the_error_names_what_cannot_be_carried() -> None:
         codec.encode({"image": b"\x89PNG"})
     with pytest.raises(SerializationError, match="key 7"):
         codec.encode({7: "seven"})
+
+
+class Point(NamedTuple):
+    x: float
+    y: float
+
+
+def moved() -> collections.OrderedDict[str, int]:
+    """Its order is not the one in which its keys were added."""
+    ordered = collections.OrderedDict(first=1, last=2)
+    ordered.move_to_end("first")
+    return ordered
+
+
+@pytest.mark.parametrize("serializer", ["json", "msgpack"])
+@pytest.mark.parametrize(
+    ("value", "arrives_as"),
+    [
+        (moved(), {"last": 2, "first": 1}),
+        (collections.defaultdict(list, a=[1]), {"a": [1]}),
+        (collections.Counter("aab"), {"a": 2, "b": 1}),
+        ({"all": [collections.Counter("a"), {"in": collections.defaultdict(None, x=moved())}]}, None),
+        (type("Rows", (list,), {})([1, (2, 3)]), [1, [2, 3]]),
+        ([Point(1, 2)], [[1, 2]]),
+    ],
+    ids=["OrderedDict", "defaultdict", "Counter", "nested", "list", "namedtuple"],
+)
+def test_a_subclass_of_dict_list_or_tuple_arrives_as_the_plain_container(
+    value: Any, arrives_as: Any, serializer: str
+) -> None:
+    received = codec.decode(codec.encode(value, serializer))
+
+    assert received == (value if arrives_as is None else arrives_as)
+    if isinstance(value, collections.OrderedDict):
+        assert list(received) == list(value)
+
+
+@pytest.mark.parametrize(
+    ("payload", "path"),
+    [
+        ({"items": [{}, {}, {}, {"when": datetime.datetime(2026, 1, 1)}]}, "$.items[3].when: a datetime"),
+        ({1, 2}, "$: a set"),
+        ({"a b": {"it's": b"x"}}, """$['a b']["it's"]: a bytes"""),
+        ({"deep": [[{"by": {2: 1}}]]}, "$.deep[0][0].by: it has the key 2"),
+        ({"rows": (1, [Point(1, float("inf"))])}, "$.rows[1][0][1]: JSON has no number inf"),
+        ({"name": ["good", "bad \ud800"]}, "$.name[1]: "),
+        ({"fine": 1, "bad \ud800": 1}, "$: "),
+        (collections.Counter({("a", "b"): 2}), "$: it has the key ('a', 'b')"),
+        ([1, {"of": decimal.Decimal("1.5")}, {"of": object()}], "$[1].of: a Decimal"),
+        ({"k" * 100: object()}, "$['" + "k" * 59 + "...]: a object"),
+    ],
+)
+def test_a_refusal_says_where_in_the_payload_the_value_is(payload: Any, path: str) -> None:
+    with pytest.raises(SerializationError) as raised:
+        codec.encode(payload, "json")
+    assert str(raised.value).startswith(f"application/json cannot carry this payload: {path}")
+
+
+@pytest.mark.parametrize(
+    ("payload", "path"),
+    [
+        ({"sizes": [1, 2**64]}, "$.sizes[1]: "),
+        ({b"raw": {1: {(1, 2): 3}}}, "$[b'raw'][1]: it has the key (1, 2)"),
+        ([{"x": set()}], "$[0].x: a set"),
+    ],
+)
+def test_msgpack_says_it_as_well(payload: Any, path: str) -> None:
+    with pytest.raises(SerializationError) as raised:
+        codec.encode(payload, "msgpack")
+    assert str(raised.value).startswith(f"application/msgpack cannot carry this payload: {path}")
+
+
+def test_where_a_payload_contains_itself_is_told() -> None:
+    tree: dict[str, Any] = {"name": "root", "children": [{"name": "leaf"}]}
+    tree["children"][0]["parent"] = tree
+    with pytest.raises(SerializationError, match=r"\$\.children\[0\]\.parent: it contains itself"):
+        codec.encode(tree)
+
+
+def test_the_search_for_a_value_ends_however_deep_or_large_the_payload_is() -> None:
+    deep: Any = object()
+    for _ in range(400):
+        deep = [deep]
+    begun = time.monotonic()
+    with pytest.raises(SerializationError, match=r"\$(\[0\]){20,60}: "):
+        codec.encode(deep)
+    with pytest.raises(SerializationError, match=r"\$(\[199999\](\.x)?)?: a set"):
+        codec.encode([{"x": 1}] * 199_999 + [{"x": set()}])
+    assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize("depth", [100, 100_000])
+def test_a_deep_payload_with_subclasses_arrives_or_is_refused(depth: int) -> None:
+    deep: Any = collections.OrderedDict(x=1)
+    for _ in range(depth):
+        deep = [deep]
+    try:
+        received = codec.decode(codec.encode(deep))
+    except SerializationError:
+        assert depth > 100
+    else:
+        for _ in range(depth):
+            (received,) = received
+        assert received == {"x": 1}
+
+
+def test_a_json_body_may_begin_with_a_byte_order_mark() -> None:
+    assert codec.decode(Body(b"\xef\xbb\xbf" + b'{"a":1}', codec.JSON)) == {"a": 1}
+    with pytest.raises(SerializationError, match="not valid application/json"):
+        codec.decode(Body(b"\xef\xbb\xbf", codec.JSON))
 
 
 def test_a_payload_that_contains_itself_is_an_error_not_a_hang() -> None:
