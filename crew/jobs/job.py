@@ -83,6 +83,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         attempts: how often it was started, as the last worker counts.
         host: "host:pid" of the worker process that ran it last.
         progress: JSON that its task said last.
+        progress_run: the execution that `progress` is of, or the one that has ended the job; None: unknown.
+        progress_count: number of `progress` among the values that this execution has sent; 0: it has sent none.
         result: the value of its task, as it travelled; None where there is none, or it was deleted, or not read.
         result_headers: what the task put into `context.headers`.
         failure: JSON of a Failure: why there is no value.
@@ -115,6 +117,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
     host: str | None = None
     progress: bytes | None = None
+    progress_run: str | None = None
+    progress_count: int | None = None
     result: Body | None = None
     result_headers: Headers = {}
     failure: bytes | None = None

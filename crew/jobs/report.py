@@ -13,6 +13,7 @@ from crew.protocol.properties import DeadLetter
 # What was given up in a queue is kept for so long at least, unless its message is heard to have left it: a worker that
 # comes to that queue is told not to start it, and of a job without a record nobody can tell.
 KEPT_IN_QUEUE: Final = 7 * 86_400.0  # seconds
+MAX_HOST: Final = 255  # characters
 MAX_PROGRESS: Final = 64 * 1024  # bytes
 
 
@@ -106,11 +107,31 @@ def apply(job: Job, report: Report) -> Job | None:
 
 
 def _with_progress(job: Job, report: Report) -> Job | None:
-    """What a task says in its clean-up counts, too: how a URL that was given up took its DELETE."""
-    if job.status in (JobStatus.SUCCESS, JobStatus.ERROR, JobStatus.EXPIRED):
+    """The record with a newer value of progress, or None where it has a newer one.
+
+    Gateways that share a store take the messages of one execution from one queue, and commit them in any order. So the
+    values are numbered, and one that comes after the end of the job is still recorded: where the same execution sent it
+    and has ended the job, or where the job was canceled or timed out, as its task may say something in its clean-up.
+    """
+    run, count = _run_id(report.run), report.run.progress_count if report.run else 0
+    is_of_same_run = count > 0 and run == job.progress_run
+    if is_of_same_run and count <= (job.progress_count or 0):
         return None
-    seen = job.seen if job.seen is None or job.status.is_final else report.at
-    return msgspec.structs.replace(job, progress=report.progress, seen=seen, version=job.version + 1)
+    if job.status is JobStatus.EXPIRED or (job.status in (JobStatus.SUCCESS, JobStatus.ERROR) and not is_of_same_run):
+        return None
+    return msgspec.structs.replace(
+        job,
+        progress=report.progress,
+        progress_run=run if count else None,  # the worker of an older crew does not count
+        progress_count=count,
+        seen=job.seen if job.seen is None or job.status.is_final else report.at,
+        version=job.version + 1,
+    )
+
+
+def _run_id(run: Run | None) -> str | None:
+    """Tells one execution from all others."""
+    return None if run is None else f"{run.host[:MAX_HOST]} {run.attempt} {run.started}"
 
 
 def _with_the_rest(job: Job, report: Report) -> Job | None:
@@ -171,8 +192,11 @@ def _ended(job: Job, report: Report, status: JobStatus) -> Job:
     kept = max(_ttl(job, status), KEPT_IN_QUEUE if report.may_be_queued else 0.0)
     at = run.ended if run is not None and run.ended is not None else report.at
     started = job.started or (run.started if run else None)
+    is_known = run is None or _run_id(run) == job.progress_run
     return msgspec.structs.replace(
         job,
+        progress_run=job.progress_run if is_known else _run_id(run),
+        progress_count=job.progress_count if is_known else 0,
         status=status,
         started=started,
         ended=at if started is None else max(at, started),

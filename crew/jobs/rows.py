@@ -31,6 +31,8 @@ CHANGING: Final = (
     "version",
     "result_headers",
     "progress",
+    "progress_run",
+    "progress_count",
     "failure",
     "result",
     "result_type",

@@ -60,6 +60,8 @@ jobs: Final = Table(
     Column("headers", Text, nullable=False),  # JSON
     Column("result_headers", Text, nullable=False),  # JSON
     Column("progress", LargeBinary),  # JSON
+    Column("progress_run", String(320)),  # since version 2
+    Column("progress_count", Integer),  # since version 2
     Column("failure", LargeBinary),  # JSON
     Column("body", LargeBinary),
     Column("body_type", String(255)),
@@ -103,9 +105,16 @@ _partial("crew_jobs_given_up", jobs.c.task, where=GIVEN_UP)
 _partial("crew_jobs_unique", jobs.c.unique_key, where=jobs.c.unique_key.is_not(None) & ACTIVE, unique=True)
 _partial("crew_jobs_idempotency", jobs.c.idempotency_key, where=jobs.c.idempotency_key.is_not(None), unique=True)
 
+
+def _number_progress(connection: Connection) -> None:
+    """Version 2: which execution a value of progress is of, and its number there."""
+    for column in ("progress_run VARCHAR(320)", "progress_count INTEGER"):
+        connection.exec_driver_sql(f"ALTER TABLE crew_jobs ADD COLUMN {column}")
+
+
 # One step a version: how the tables of the version before become those of this one. A step that was released is never
 # changed; but the first makes a store out of nothing, and always the newest, as `metadata` has it: no other follows it.
-STEPS: Final[tuple[Callable[[Connection], None], ...]] = (metadata.create_all,)
+STEPS: Final[tuple[Callable[[Connection], None], ...]] = (metadata.create_all, _number_progress)
 
 _MIGRATION_LOCK: Final = 0x63726577  # "crew": PostgreSQL's advisory locks have numbers
 

@@ -6,6 +6,7 @@ from crew.errors import CrewError
 from crew.protocol.message import Headers
 
 MAX_FOREIGN: Final = 2**53  # what others send is read as at most this: floats are exact so far, and it can be sent on
+MAX_COUNT: Final = 2**31 - 1  # what others count is read as at most this: a database has it as an integer
 MAX_PLAIN: Final = 255  # characters of a header that names something: no name of ours is longer
 
 _Value = TypeVar("_Value")
@@ -60,6 +61,12 @@ def attempt_number(headers: Headers, name: str) -> int:
     if attempt < 1:
         raise MalformedMessage(f"header {name} must be 1 or more, not {attempt}")
     return min(attempt, MAX_FOREIGN)
+
+
+def count(headers: Headers, name: str) -> int:
+    """The header as a number from 0 to `MAX_COUNT`; 0 where it is not there."""
+    number: int = header(headers, name, int, 0)
+    return max(0, min(number, MAX_COUNT))
 
 
 def seconds(headers: Headers, name: str) -> float | None:

@@ -90,6 +90,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         ended: epoch seconds, or None where it still runs.
         attempt: 1, and one more for each execution before it.
         is_only_one: its message has left the queue with its start: where it dies, nobody runs the job again.
+        progress_count: values of progress that it has sent, that of this message included.
     """
 
     host: str
@@ -97,6 +98,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     ended: float | None = None
     attempt: int = 1
     is_only_one: bool = False
+    progress_count: int = 0
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ STARTED: Final = "crew-started"  # epoch milliseconds
 ENDED: Final = "crew-ended"  # epoch milliseconds
 ATTEMPT: Final = "crew-attempt"  # from 2 on
 ONLY_ONE: Final = "crew-only-one"  # true where the job is not run again
+PROGRESS_COUNT: Final = "crew-progress-count"  # values of progress that the execution has sent; from 1 on
 
 
 def of_run(run: Run | None) -> Headers:
@@ -25,6 +26,8 @@ def of_run(run: Run | None) -> Headers:
         headers[ATTEMPT] = run.attempt
     if run.is_only_one:
         headers[ONLY_ONE] = True
+    if run.progress_count > 0:
+        headers[PROGRESS_COUNT] = run.progress_count
     return headers
 
 
@@ -39,4 +42,5 @@ def to_run(headers: Headers) -> Run | None:
         ended=foreign.seconds(headers, ENDED),
         attempt=foreign.attempt_number(headers, ATTEMPT),
         is_only_one=foreign.header(headers, ONLY_ONE, bool, False),
+        progress_count=foreign.count(headers, PROGRESS_COUNT),
     )

@@ -17,7 +17,13 @@ def begun(execution: "Execution") -> Run | None:
     """`execution`, which runs here; None where its call is no job."""
     if not execution.call.is_job:
         return None
-    return Run(host=here(), started=execution.started_at, attempt=execution.attempt, is_only_one=execution.runs_once)
+    return Run(
+        host=here(),
+        started=execution.started_at,
+        attempt=execution.attempt,
+        is_only_one=execution.runs_once,
+        progress_count=execution.said.sent,
+    )
 
 
 def ended(execution: "Execution") -> Run | None:

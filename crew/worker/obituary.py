@@ -13,7 +13,7 @@ from crew.protocol.message import Call, Run
 from crew.worker import death
 from crew.worker.ended import NO_BODY, Ended, timed_out, worker_lost
 
-SIZE: Final = 1153  # bytes: three short strings of AMQP, the names of a task and a host, and what tells them apart
+SIZE: Final = 1169  # bytes: three short strings of AMQP, the names of a task and a host, and what tells them apart
 
 
 class Obituary(msgspec.Struct, frozen=True, array_like=True):

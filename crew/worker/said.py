@@ -17,12 +17,14 @@ class Said:
 
     Attributes:
         sent_at: time.monotonic() at which one was sent last.
+        sent: how many were sent.
     """
 
     def __init__(self) -> None:
         self._latest: collections.deque[Body] = collections.deque(maxlen=1)
         self._woken_at = -math.inf  # time.monotonic() of a wake-up that is on its way
         self.sent_at = -math.inf
+        self.sent = 0
 
     def __bool__(self) -> bool:
         return bool(self._latest)
@@ -44,4 +46,5 @@ class Said:
         if not self._latest:
             return None
         self.sent_at = now
+        self.sent += 1
         return self._latest.pop()

@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from crew import Client
-from crew.jobs import JobStore
+from crew.jobs import JobStore, record
 
 
 async def main() -> None:
@@ -48,7 +48,11 @@ async def status(client: Client, id: str) -> str:
     return str((await client.jobs.get(id)).status)
 
 
-COMMANDS = {command.__name__: command for command in (submit, wait, cancel, result, status)}
+async def progress(client: Client, id: str) -> object:
+    return record.progress(await client.jobs.get(id, with_bodies=False))
+
+
+COMMANDS = {command.__name__: command for command in (submit, wait, cancel, result, status, progress)}
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from crew.jobs import database, schema
 from crew.jobs.job import JobStatus
 from crew.jobs.query import JobQuery
 from crew.jobs.store import JobStore
+from crew.protocol.message import Run
 from tests.counted import counted
-from tests.integration.stores import added, opened, succeeded
+from tests.integration.stores import added, opened, report, succeeded
 from tests.postgresql import PASSWORD, Server
 from tests.proxy import proxying
 
@@ -196,8 +197,23 @@ async def test_a_store_that_a_newer_crew_has_made_is_refused(
     kind, told = await refusal(store_url)
     assert kind is SettingsError
     assert told == (
-        "the job store has version 2, made by a newer crew; this one knows 1: upgrade crew, or give it another database"
+        "the job store has version 3, made by a newer crew; this one knows 2: upgrade crew, or give it another database"
     )
+
+
+@pytest.mark.gen_test
+async def test_a_store_of_version_1_gets_the_columns_of_version_2_and_keeps_its_jobs(store_url: str) -> None:
+    async with opened(store_url) as [store]:
+        jobs = [await added(store) for _ in range(3)]
+        async with store._database.write() as connection:  # as version 1 had made it
+            for column in ("progress_run", "progress_count"):
+                await connection.execute(text(f"ALTER TABLE crew_jobs DROP COLUMN {column}"))
+            await connection.execute(text("UPDATE crew_schema SET version = 1"))
+    async with opened(store_url) as [store]:
+        run = Run(host="host:7", started=time.time(), progress_count=2)
+        await store.settle([report(jobs[0], None, run=run, progress=b"2")])
+        told = [(one.progress, one.progress_count) for one in [await store.get(job.id) for job in jobs]]
+        assert told == [(b"2", 2), (None, None), (None, None)]
 
 
 # --- a server that goes away and comes back --------------------------------------------------------------------------

@@ -100,3 +100,19 @@ def test_a_job_that_was_submitted_at_one_gateway_is_cancelled_at_the_other(
     after = two.ask("submit", prefix + "note", {"name": "next"})  # the worker is free again
     assert one.ask("wait", after)["status"] == "success"
     assert eventually(lambda: two.ask("status", after) == "success")
+
+
+def test_the_last_progress_of_a_job_is_recorded_whichever_gateway_takes_its_end(
+    gateways: list[Gateway], start_worker: StartWorker, prefix: str
+) -> None:
+    start_worker("--threads", "4", script="jobbing.py")
+    one, two = gateways
+    ids = [gateway.ask("submit", prefix + "count", {"to": 4, "pause": 0.04}) for gateway in gateways * 12]
+    for id in ids:
+        assert one.ask("wait", id)["status"] == "success"
+
+    def wrong() -> dict[str, object]:
+        told = {id: two.ask("progress", id) for id in ids}
+        return {id: value for id, value in told.items() if value != {"at": 3}}
+
+    assert eventually(lambda: not wrong())  # a progress may be committed after the end, by the other gateway

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crew.jobs import report
-from crew.jobs.job import Job, JobStatus
+from crew.jobs.job import STATUS_OF, Job, JobStatus
 from crew.jobs.report import Report, apply, of_reply
 from crew.protocol import codec, failure
 from crew.protocol.message import Body, Outcome, Reply, Run
@@ -175,6 +175,45 @@ def test_progress_is_kept_while_it_runs_and_through_its_clean_up_but_not_after_a
     assert (running.progress, running.status) == (b"1", JobStatus.STARTED)
     assert after(running, CANCEL, heard(Outcome.PROGRESS, 2)).progress == b"2"
     assert after(running, heard(Outcome.RETURNED), heard(Outcome.PROGRESS, 2)).progress == b"1"
+
+
+def numbered(outcome: Outcome, count: int, value: object = None, *, host: str = HOST, attempt: int = 1) -> Report:
+    """As `heard`, from a worker that counts what its execution has said."""
+    run = Run(host=host, started=NOW + 0.5, attempt=attempt, progress_count=count)
+    return heard(outcome, value, run=run)
+
+
+SAID = [numbered(Outcome.PROGRESS, count, count) for count in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("outcome", [one for one in ENDS if one is not Outcome.EXPIRED])
+@given(st.data())
+def test_the_last_progress_of_an_execution_is_kept_whatever_order_it_and_the_end_are_committed_in(
+    outcome: Outcome, data: st.DataObject
+) -> None:
+    reports = [numbered(Outcome.STARTED, 0), *SAID, numbered(outcome, 3, 5)]
+    job = after(JOB, *data.draw(st.permutations(reports)))
+    assert (job.progress, job.status) == (b"3", STATUS_OF[outcome])
+    assert after(job, *reports) == job, "what is delivered again changes nothing"
+
+
+def test_progress_never_goes_back_while_its_job_runs() -> None:
+    job = after(JOB, SAID[1], SAID[0])
+    assert job.progress == b"2"
+    again = numbered(Outcome.PROGRESS, 1, "again", host="other:18", attempt=2)
+    assert after(job, again).progress == b'"again"', "another execution counts from 1"
+
+
+def test_progress_of_an_earlier_execution_does_not_replace_that_of_the_one_that_has_ended_the_job() -> None:
+    ended = numbered(Outcome.RETURNED, 0, 5, host="other:18", attempt=2)
+    job = after(JOB, SAID[0], ended, SAID[1])
+    assert (job.progress, job.status) == (b"1", JobStatus.SUCCESS)
+
+
+def test_progress_of_a_worker_that_does_not_count_is_the_newest_while_its_job_runs() -> None:
+    job = after(JOB, SAID[2], heard(Outcome.PROGRESS, "older"))
+    assert job.progress == b'"older"'
+    assert after(job, heard(Outcome.RETURNED, 5), heard(Outcome.PROGRESS, "late")).progress == b'"older"'
 
 
 def test_a_job_that_the_broker_gave_back_is_an_error_with_its_reason() -> None:
