@@ -96,7 +96,7 @@ class Channel:
             passive: only look whether it is there.
 
         Raises:
-            LinkFault: with code 406 where it exists with other arguments, 404 where it is not there.
+            LinkFault: with `has_other_arguments` where it exists with others, code 404 where it is not there.
         """
         match item:
             case Exchange():
@@ -201,6 +201,12 @@ class Channel:
         """Give a delivery back; False where the channel is closed, as it went back with it."""
         if self.is_open:
             self._pika.basic_nack(tag, requeue=True)
+        return self.is_open
+
+    def reject(self, tag: int) -> bool:
+        """Have the broker dead-letter a delivery; False where the channel is closed."""
+        if self.is_open:
+            self._pika.basic_nack(tag, requeue=False)
         return self.is_open
 
     def requeue_all(self) -> None:

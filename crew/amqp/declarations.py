@@ -13,7 +13,7 @@ from typing import Final
 
 from crew.amqp.channel import Channel
 from crew.amqp.fault import PRECONDITION_FAILED, LinkFault
-from crew.protocol.topology import TASK_PREFIX, Binding, Exchange, Item, Queue, of_type, task_of_queue
+from crew.protocol.topology import CLASSIC, TASK_PREFIX, Binding, Exchange, Item, Queue, of_type, task_of_queue
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,10 @@ class Declarations:
         return ended.result()
 
     async def declare(self, items: Iterable[Item]) -> None:
-        """Declare `items`, and remember nothing; one that exists with other arguments is used as it is.
+        """Declare `items`, and remember nothing; a queue or exchange with other arguments is used as it is.
+
+        Code 406 alone does not mean other arguments: a limit of the number of queues and an argument that the broker
+        does not know have it too, and then there is no queue.
 
         Raises:
             LinkFault: the broker refuses one, or the connection broke.
@@ -118,8 +121,8 @@ class Declarations:
             try:
                 await channel.declare(item)
             except LinkFault as fault:
-                if fault.code != PRECONDITION_FAILED:
-                    raise
+                if not fault.has_other_arguments:
+                    raise _refusal(item, fault) from None
                 channel = await self._open_channel()
                 await channel.declare(item, passive=True)
                 self._warn_of_other_arguments(item, fault)
@@ -129,12 +132,9 @@ class Declarations:
         if item in self._warned:
             return
         self._warned.append(item)
-        name = item.queue if isinstance(item, Binding) else item.name
-        kind = type(item).__name__.lower()
         logger.warning(
-            "%s %s exists with other arguments and is used as it is; to give it crew's, %s: %s",
-            kind,
-            name,
+            "%s exists with other arguments and is used as it is; to give it crew's, %s: %s",
+            _named(item),
             _way_out(item),
             fault,
         )
@@ -144,8 +144,20 @@ def _key(binding: Binding) -> tuple[str, str, str]:
     return binding.queue, binding.exchange, binding.key
 
 
+def _named(item: Item) -> str:
+    return f"{type(item).__name__.lower()} {item.queue if isinstance(item, Binding) else item.name}"
+
+
+def _refusal(item: Item, fault: LinkFault) -> LinkFault:
+    """`fault`, with the name of what could not be declared, where the broker refused that for a reason of its own."""
+    if fault.code != PRECONDITION_FAILED:
+        return fault
+    return LinkFault(f"{_named(item)} cannot be declared: {fault}", code=fault.code)
+
+
 def _way_out(item: Item) -> str:
     if isinstance(item, Queue) and item.name.startswith(TASK_PREFIX):
-        flags = "".join(f" {flag} {item.arguments[name]}" for flag, name in _FLAGS.items() if name in item.arguments)
+        wanted = {name: value for name, value in item.arguments.items() if value != CLASSIC}
+        flags = "".join(f" {flag} {wanted[name]}" for flag, name in _FLAGS.items() if name in wanted)
         return f"stop its workers and run `crew queues migrate {shlex.quote(task_of_queue(item.name))}{flags}`"
     return "let it run empty and delete it"

@@ -1,5 +1,12 @@
-"""What went wrong between us and the broker, in one sentence: pika's exceptions end here."""
+"""What went wrong between us and the broker, in one sentence: pika's exceptions end here.
 
+A reply code alone does not say whether another attempt may help, so the broker's text is read as well. RabbitMQ
+answers 530 for a virtual host that does not exist and for a connection limit that is reached, and 406 for a queue with
+other arguments, for a limit of the number of queues and for an argument that it does not know. The texts are the same
+from RabbitMQ 3.10 to 4.3. An unknown text counts as temporary: a worker that waits starts by itself later.
+"""
+
+import ast
 import asyncio
 import re
 import socket
@@ -22,6 +29,11 @@ PERMISSIONS = r"^(crew\.|amq\.default$)"  # all names that crew uses, https://ww
 _NO_PERMISSION = re.compile(r"access to (\w+ '.*') in vhost '(.*)' refused for user '(.*)'")
 _TOO_LARGE = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")  # RabbitMQ 3.8 to 4.3
 _OVERSTAYED = re.compile(r"delivery acknowledgement on channel \d+ timed out.*?(\d+) ms", re.DOTALL)
+_OTHER_ARGUMENTS = "inequivalent arg"
+_LIMIT = re.compile(r"\blimit\b.*\breached\b|\breached\b.*\blimit\b")  # connections, channels, queues, exchanges
+_NO_VHOST = re.compile(r"vhost .* not found$|access to vhost '.*' refused for user '.*'$", re.DOTALL)
+_QUOTED_REPLY = re.compile(r"ConnectionClosedByBroker: \((\d+)\) (.+)$", re.DOTALL)  # in the text of pika's exception
+_REPLY_NAME = re.compile(r"^[A-Z_]+ - ")
 _BROKE = "StreamLostError"
 _STARTING = "is down"  # a virtual host of a broker that is just starting is refused in the same way as an unknown one
 
@@ -33,13 +45,21 @@ class LinkFault(ConnectionError):
         code: AMQP reply code, or 0.
         largest: bytes that a message may have, where it was lost over a larger one.
         patience: seconds that a delivery may wait for its acknowledgement, where it was lost over one that took longer.
+        has_other_arguments: whether a queue or exchange of this name exists with other arguments than were declared.
     """
 
     def __init__(
-        self, message: str, *, code: int = 0, largest: int | None = None, patience: float | None = None
+        self,
+        message: str,
+        *,
+        code: int = 0,
+        largest: int | None = None,
+        patience: float | None = None,
+        has_other_arguments: bool = False,
     ) -> None:
         super().__init__(message)
         self.code = code
+        self.has_other_arguments = has_other_arguments
         self.largest = largest
         self.patience = patience
 
@@ -85,6 +105,10 @@ def _known(error: BaseException) -> LinkFault | None:
         )
     if isinstance(error, exceptions.AMQPConnectionError) and _BROKE in str(error):
         return LinkFault("the connection broke")  # while logging in, say, which pika takes for a refused login
+    if isinstance(error, exceptions.ProbableAuthenticationError | exceptions.ProbableAccessDeniedError):
+        code, text = _quoted_reply(error)
+        if code not in (0, ACCESS_REFUSED):
+            return _closed_by_broker(code, text)
     if isinstance(error, exceptions.ProbableAuthenticationError | exceptions.AuthenticationError):
         return LinkRefused("user name or password refused", code=ACCESS_REFUSED)
     if isinstance(error, exceptions.ProbableAccessDeniedError) and _STARTING not in str(error):
@@ -108,7 +132,27 @@ def _known(error: BaseException) -> LinkFault | None:
     return None
 
 
+def _quoted_reply(error: BaseException) -> tuple[int, str]:
+    """Reply code and text that pika quotes in the text of `error`; (0, "") where it quotes none."""
+    found = _QUOTED_REPLY.search(str(error))
+    if found is None:
+        return 0, ""
+    try:
+        return int(found[1]), str(ast.literal_eval(found[2]))
+    except (SyntaxError, ValueError):
+        return int(found[1]), found[2]
+
+
+def reason_in(text: str) -> str:
+    """The broker's reason in a reply text, without the name of the reply code before it."""
+    return _REPLY_NAME.sub("", text)
+
+
 def _closed_by_broker(code: int, text: str) -> LinkFault:
+    if code in (NOT_ALLOWED, PRECONDITION_FAILED) and _LIMIT.search(text):
+        return LinkFault(f"a limit of the broker is reached: {reason_in(text)}; raise it, or free some", code=code)
+    if code == NOT_ALLOWED and _NO_VHOST.search(text):
+        return LinkRefused(f"no such virtual host, or this user may not use it: {reason_in(text)}", code=code)
     if code == ACCESS_REFUSED and (found := _NO_PERMISSION.search(text)):
         what, vhost, user = found.groups()
         return LinkRefused(
@@ -116,7 +160,7 @@ def _closed_by_broker(code: int, text: str) -> LinkFault:
             f"give it configure, write and read permission for {PERMISSIONS}",
             code=code,
         )
-    if code in (ACCESS_REFUSED, NOT_ALLOWED) and _STARTING not in text:
+    if code == ACCESS_REFUSED and _STARTING not in text:
         return LinkRefused(f"the broker refuses it: {text}", code=code)
     if code == NOT_FOUND and (home := _HOME_IS_DOWN.search(text)):
         node, queue = home.groups()
@@ -129,7 +173,13 @@ def _closed_by_broker(code: int, text: str) -> LinkFault:
     largest = None if too_large is None else int(too_large[1])
     overstayed = _OVERSTAYED.search(text) if code == PRECONDITION_FAILED else None
     patience = None if overstayed is None else int(overstayed[1]) / 1000
-    return LinkFault(f"the broker closed it: {text} ({code})", code=code, largest=largest, patience=patience)
+    return LinkFault(
+        f"the broker closed it: {text} ({code})",
+        code=code,
+        largest=largest,
+        patience=patience,
+        has_other_arguments=code == PRECONDITION_FAILED and _OTHER_ARGUMENTS in text,
+    )
 
 
 def _brief(error: BaseException) -> str:

@@ -74,7 +74,7 @@ async def _is_as_it_should_be(visit: Visit, queue: Queue) -> bool:
     try:
         await visit.declare(queue)
     except LinkFault as fault:
-        if fault.code != PRECONDITION_FAILED:
+        if not fault.has_other_arguments:
             raise
         return False
     return True

@@ -3,8 +3,11 @@
 Clients and workers declare from the same functions, so that their arguments cannot differ. Everything here runs
 unchanged on RabbitMQ 3.10 to 4.3: no transient non-exclusive queue, no mirroring, no `x-` binding key.
 
-The functions describe classic queues. `of_type` makes quorum queues of them, which a cluster keeps on several nodes:
-of all of them, since a durable classic queue can be neither used nor declared while the one node that has it is down.
+The functions describe queues without a type. `of_type` adds it: each declaration names its type, because a virtual
+host may have another default. RabbitMQ 3.10 to 4.3 take "classic" as equal to a classic queue that was declared without
+a type, so older and newer versions of crew can declare the same queue. Quorum queues are kept by a cluster on several
+nodes. Either all queues are of that type or none, since a durable classic queue can be neither used nor declared while
+the one node that has it is down.
 """
 
 import re
@@ -22,6 +25,7 @@ SUBSCRIPTION_MAX_LENGTH = 10_000  # events; the oldest go first
 PARKED_MAX_LENGTH = 100_000
 CONTROL_EXPIRES_MS = 60_000  # a cancel outlives a worker's short disconnect
 CONTROL_MAX_LENGTH = 10_000  # cancels
+CLOCK_EXPIRES_MS = 10_000
 # Deliveries, more than any call sees: crew counts crashes itself. Without this argument RabbitMQ 4 gives a message up
 # after 20, before 4.3 also one that busy workers gave back, and 3.10 sends what comes back to the end of its queue. The
 # -1 that is no limit for RabbitMQ 4 is one delivery for 3.10.
@@ -40,6 +44,7 @@ PARKED = "crew.parked"
 JOBS_PREFIX = "crew.jobs."
 BRIEFING = "jobs.briefing"  # a routing key
 HTTP_TASK = "crew.http"  # performs URL jobs
+CLASSIC = "classic"
 QUORUM = "quorum"
 DELAY_HEADER = "crew-delay"  # milliseconds
 CLIENT_HEADER = "crew-client"  # RabbitMQ ignores binding keys that begin with `x-`: such a binding matches everything
@@ -90,8 +95,10 @@ def of_type(item: Item, queue_type: str) -> Item:
 
     A quorum queue refuses levels of priority: RabbitMQ 4.0 has two and 4.3 all of them without being asked, 3.10 none.
     """
-    if queue_type != QUORUM or not isinstance(item, Queue):
+    if not isinstance(item, Queue):
         return item
+    if queue_type != QUORUM:
+        return Queue(item.name, item.arguments | {"x-queue-type": queue_type})
     arguments = {name: value for name, value in item.arguments.items() if name != "x-max-priority"}
     arguments |= {"x-queue-type": QUORUM, "x-delivery-limit": DELIVERY_LIMIT}
     if arguments.get("x-dead-letter-exchange") == DEFAULT_EXCHANGE:  # a call that waits for its retry has no other copy
@@ -232,6 +239,15 @@ def control_key_of_task(task: str) -> str:
 def control_key_of_worker(worker: str) -> str:
     """Reaches one worker."""
     return f"worker.{worker}"
+
+
+def clock_queue(id: str) -> Queue:
+    """A queue for one comparison of clocks: what is rejected in it comes back to it, with the broker's time.
+
+    Args:
+        id: of the comparison; the queue is deleted at its end.
+    """
+    return Queue(f"crew.clock.{id}", {"x-expires": CLOCK_EXPIRES_MS, "x-dead-letter-exchange": DEFAULT_EXCHANGE})
 
 
 def parked_queue() -> Queue:

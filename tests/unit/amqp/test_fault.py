@@ -195,6 +195,88 @@ def test_a_user_who_may_not_is_told_what_he_needs(text: str) -> None:
     )
 
 
+NOT_ALLOWED = "NOT_ALLOWED - "
+LIMIT = "a limit of the broker is reached: {}; raise it, or free some"
+REPLIES = [  # of RabbitMQ 3.10.8, 4.0.5 and 4.3.6, as pika reports them
+    (
+        exceptions.ProbableAccessDeniedError(
+            """ConnectionClosedByBroker: (530) "NOT_ALLOWED - access to vhost 'v' refused for user 'u': """
+            """connection limit (1) is reached\""""
+        ),
+        LIMIT.format("access to vhost 'v' refused for user 'u': connection limit (1) is reached"),
+    ),
+    (
+        exceptions.ProbableAccessDeniedError(
+            """ConnectionClosedByBroker: (530) "NOT_ALLOWED - connection refused for user 'u': """
+            """user connection limit (1) is reached\""""
+        ),
+        LIMIT.format("connection refused for user 'u': user connection limit (1) is reached"),
+    ),
+    (
+        exceptions.ConnectionClosedByBroker(
+            530,
+            "NOT_ALLOWED - number of channels opened for user 'u' has reached the maximum allowed user limit of (1)",
+        ),
+        LIMIT.format("number of channels opened for user 'u' has reached the maximum allowed user limit of (1)"),
+    ),
+    (
+        exceptions.ChannelClosedByBroker(
+            406, "PRECONDITION_FAILED - cannot declare queue 'q': queue limit in vhost 'v' (1) is reached"
+        ),
+        LIMIT.format("cannot declare queue 'q': queue limit in vhost 'v' (1) is reached"),
+    ),
+    (
+        exceptions.ProbableAccessDeniedError(
+            """ConnectionClosedByBroker: (541) "INTERNAL_ERROR - access to vhost 'v' refused for user 'u': """
+            """vhost 'v' is down\""""
+        ),
+        "the broker closed it: INTERNAL_ERROR - access to vhost 'v' refused for user 'u': vhost 'v' is down (541)",
+    ),
+    (
+        exceptions.ConnectionClosedByBroker(530, "NOT_ALLOWED - something new"),
+        "the broker closed it: NOT_ALLOWED - something new (530)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("error", "sentence"), REPLIES, ids=[sentence for _, sentence in REPLIES])
+def test_a_refusal_that_may_pass_is_temporary_and_keeps_the_reason_of_the_broker(
+    error: BaseException, sentence: str
+) -> None:
+    fault = fault_of(failed_attempt(workflow.AMQPConnectorAMQPHandshakeError(error)))
+    assert str(fault) == sentence
+    assert not isinstance(fault, LinkRefused)
+    assert not fault.has_other_arguments
+
+
+@pytest.mark.parametrize(
+    "reply", ["'NOT_ALLOWED - vhost v not found'", "\"NOT_ALLOWED - access to vhost 'v' refused for user 'u'\""]
+)
+def test_a_virtual_host_that_is_not_there_or_not_ours_is_final(reply: str) -> None:
+    error = exceptions.ProbableAccessDeniedError(f"ConnectionClosedByBroker: (530) {reply}")
+    fault = fault_of(failed_attempt(workflow.AMQPConnectorAMQPHandshakeError(error)))
+    assert isinstance(fault, LinkRefused)
+    assert str(fault) == f"no such virtual host, or this user may not use it: {reply[1:-1].removeprefix(NOT_ALLOWED)}"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_other"),
+    [
+        (
+            "inequivalent arg 'x-max-priority' for queue 'q' in vhost 'v': received none but current is the value '5'",
+            True,
+        ),
+        ("inequivalent arg 'type' for exchange 'e' in vhost 'v': received 'direct' but current is 'topic'", True),
+        ("invalid arg 'x-max-priority' for queue 'q' in vhost 'v' of queue type rabbit_quorum_queue", False),
+        ("cannot declare queue 'q': queue limit in vhost 'v' (1) is reached", False),
+    ],
+)
+def test_only_one_kind_of_406_means_other_arguments(text: str, is_other: bool) -> None:
+    fault = fault_of(exceptions.ChannelClosedByBroker(406, f"PRECONDITION_FAILED - {text}"))
+    assert fault.code == 406
+    assert fault.has_other_arguments is is_other
+
+
 def test_the_code_of_the_broker_is_kept() -> None:
     assert fault_of(exceptions.ChannelClosedByBroker(404, "NOT_FOUND - no queue 'q'")).code == 404
     assert fault_of(exceptions.StreamLostError("x")).code == 0

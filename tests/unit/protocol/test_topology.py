@@ -228,8 +228,9 @@ def test_every_queue_is_replicated_where_the_type_is_quorum(queue: Queue) -> Non
 
 
 @pytest.mark.parametrize("queue", ALL_QUEUES, ids=[queue.name for queue in ALL_QUEUES])
-def test_no_queue_is_changed_where_the_type_is_classic(queue: Queue) -> None:
-    assert topology.of_type(queue, "classic") is queue
+def test_a_classic_queue_says_its_type_and_is_not_changed_otherwise(queue: Queue) -> None:
+    """A virtual host may have another default type."""
+    assert topology.of_type(queue, "classic") == Queue(queue.name, {**queue.arguments, "x-queue-type": "classic"})
 
 
 def test_what_is_no_queue_has_no_type() -> None:

@@ -1,0 +1,122 @@
+"""Limits and defaults of a virtual host: the broker's own reason is logged, and work begins as soon as it can."""
+
+import json
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+import pytest
+
+import crew
+from crew import Client
+from crew.cli.node import Node
+from crew.protocol import topology
+from tests.integration import raw
+from tests.integration.conftest import TASKS
+from tests.processes import Processes
+from tests.waiting import until
+
+PASSWORD = "limited"
+
+
+@pytest.fixture
+def vhost(node: Node, vhost_url: Callable[[], str]) -> tuple[str, str]:
+    """Name and URL of a virtual host of this test alone."""
+    url = vhost_url()
+    return urlsplit(url).path.removeprefix("/"), url
+
+
+def limit(node: Node, vhost: str, **limits: int) -> None:
+    """Limit `vhost`, or lift all limits."""
+    if limits:
+        node.ctl("set_vhost_limits", "-p", vhost, json.dumps({k.replace("_", "-"): v for k, v in limits.items()}))
+    else:
+        node.ctl("clear_vhost_limits", "-p", vhost)
+
+
+@pytest.fixture
+def quorum_by_default(node: Node, unique: str) -> Iterator[str]:
+    """URL of a virtual host whose queues are quorum queues, unless a declaration says otherwise."""
+    name = f"{unique}quorum"
+    node.ctl("add_vhost", name, "--default-queue-type", "quorum")
+    node.ctl("set_permissions", "-p", name, "crew", ".*", ".*", ".*")
+    yield node.url + name
+    node.ctl("delete_vhost", name)
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_classic_queues_are_served_where_another_type_is_the_default(
+    quorum_by_default: str, prefix: str, processes: Processes
+) -> None:
+    worker = processes.python(TASKS, "--url", quorum_by_default).says("serving")
+    async with Client(quorum_by_default) as client:
+        events: list[object] = []
+        await client.subscribe(prefix + "topic", lambda event: events.append(event.payload)).ready()
+        assert await client.call(prefix + "echo", 17, priority=200) == 17
+        await client.publish(prefix + "topic", "heard")
+        await until(lambda: events == ["heard"])
+    assert "other arguments" not in worker.output
+    assert "cannot be declared" not in worker.output
+
+
+def test_a_queue_of_an_older_version_which_said_no_type_is_the_same_queue(
+    broker_url: str, unique: str, processes: Processes
+) -> None:
+    """Both ways: an older worker may run beside this one."""
+    old = topology.task_queue(unique + "t")
+    new = topology.of_type(old, "classic")
+    assert isinstance(new, topology.Queue)
+    with raw.channel(broker_url) as channel:
+        for first, second in ((old, new), (new, old)):
+            channel.queue_declare(first.name, durable=True, arguments=first.arguments)
+            channel.queue_declare(second.name, durable=True, arguments=second.arguments)  # raises where it differs
+            channel.queue_delete(old.name)
+
+
+@pytest.mark.gen_test(timeout=90)
+async def test_a_worker_waits_while_the_virtual_host_has_no_room_for_its_queues(
+    node: Node, vhost: tuple[str, str], prefix: str, processes: Processes
+) -> None:
+    name, url = vhost
+    limit(node, name, max_queues=0)
+    worker = processes.python(TASKS, "--url", url)
+    worker.says(f"cannot declare queue 'crew.parked': queue limit in vhost '{name}' (0) is reached")
+    assert "NOT_FOUND" not in worker.output
+    assert "other arguments" not in worker.output
+    limit(node, name)
+    worker.says("serving")
+    async with Client(url) as client:
+        assert await client.call(prefix + "echo", 17) == 17
+
+
+@pytest.mark.gen_test(timeout=90)
+async def test_a_worker_and_a_client_wait_while_there_are_too_many_connections(
+    node: Node, vhost: tuple[str, str], prefix: str, processes: Processes
+) -> None:
+    name, url = vhost
+    limit(node, name, max_connections=0)
+    worker = processes.python(TASKS, "--url", url)
+    worker.says("a limit of the broker is reached: ").says("connection limit (0) is reached; raise it, or free some")
+    client = Client(url)
+    with pytest.raises(crew.ConnectionError, match=r"not reached within 1 s: .*connection limit \(0\) is reached"):
+        await client.connect(timeout=1)
+    assert worker.is_running
+    assert "no such virtual host" not in worker.output
+    limit(node, name)
+    await client.connect(timeout=30)
+    worker.says("serving")
+    assert await client.call(prefix + "echo", 17) == 17
+    await client.close()
+
+
+def test_a_worker_waits_while_its_user_has_too_many_channels(
+    node: Node, vhost: tuple[str, str], unique: str, processes: Processes
+) -> None:
+    name, user = vhost[0], f"{unique}user"
+    node.ctl("add_user", user, PASSWORD)
+    node.ctl("set_permissions", "-p", name, user, ".*", ".*", ".*")
+    node.ctl("set_user_limits", user, json.dumps({"max-channels": 0}))
+    worker = processes.python(TASKS, "--url", f"amqp://{user}:{PASSWORD}@127.0.0.1:{urlsplit(node.url).port}/{name}")
+    worker.says("has reached the maximum allowed user limit of ").says("raise it, or free some")
+    assert worker.is_running
+    node.ctl("clear_user_limits", user, "all")
+    worker.says("serving")
