@@ -6,13 +6,15 @@ itself; `fault.py` says in one sentence what pika's exceptions mean.
 
 import logging
 
+from crew.amqp.broker_clock import BrokerClock
 from crew.amqp.confirm import Confirm, ConfirmStatus
 from crew.amqp.consumers import Consumer
 from crew.amqp.delivery import Delivery
 from crew.amqp.link import Link
 from crew.amqp.link_state import LinkState
+from crew.amqp.outage import Outage
 
-__all__ = ["Confirm", "ConfirmStatus", "Consumer", "Delivery", "Link", "LinkState"]
+__all__ = ["BrokerClock", "Confirm", "ConfirmStatus", "Consumer", "Delivery", "Link", "LinkState", "Outage"]
 
 # pika reports every failed attempt in several lines with tracebacks; the link says the same in one sentence.
 if logging.getLogger("pika").level == logging.NOTSET:

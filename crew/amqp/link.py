@@ -11,11 +11,12 @@ import contextlib
 import copy
 import functools
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
 from crew.amqp import consumers, hosts, tls
 from crew.amqp.attempts import Attempts
 from crew.amqp.backoff import Backoff
+from crew.amqp.broker_clock import BrokerClock
 from crew.amqp.channel import Channel
 from crew.amqp.confirm import Confirm
 from crew.amqp.consumers import Consumer, Consumers
@@ -24,10 +25,12 @@ from crew.amqp.fault import LinkFault, LinkRefused, fault_of, settle
 from crew.amqp.goodbyes import Goodbyes
 from crew.amqp.guard import guarded
 from crew.amqp.link_state import LinkEvent, LinkMachine, LinkState
+from crew.amqp.outage import Outage
 from crew.amqp.outlet import Outlet
 from crew.amqp.replay import Replay
 from crew.amqp.wire import Wire, open_wire
 from crew.errors import ConnectionError
+from crew.protocol.clock import IN_STEP, ClockOffset
 from crew.protocol.properties import Properties
 from crew.protocol.topology import QUORUM, Binding, Item, Queue
 from crew.settings import Settings, redacted
@@ -41,7 +44,10 @@ class Link:
     Args:
         name: shown in the broker's list of connections, and in the log.
         topology: what to declare after every connect; `declare` adds to it.
-        reports: log every failed attempt; not wanted of the second of two links to one broker.
+        outage: writes the log lines about failed attempts; links of one process share it. Default: one of its own.
+        clock: compared with the broker's after every connect, and now and then; for a link that publishes. Default: the
+            clocks are not compared.
+        before_consuming: awaited before the first consumer is started. Default: nothing.
         on_ready: called whenever the link has become ready.
         on_lost: called with the fault whenever a ready link was lost.
         on_refused: called with the fault when the broker refuses us, and no further attempt is made.
@@ -56,7 +62,9 @@ class Link:
         *,
         name: str,
         topology: Iterable[Item] = (),
-        reports: bool = True,
+        outage: Outage | None = None,
+        clock: BrokerClock | None = None,
+        before_consuming: Callable[[], Awaitable[None]] | None = None,
         on_ready: Callable[[], None] = lambda: None,
         on_lost: Callable[[LinkFault], None] = lambda fault: None,
         on_refused: Callable[[LinkFault], None] = lambda fault: None,
@@ -64,7 +72,10 @@ class Link:
         tls.check(settings.urls)
         self._settings = settings
         self._name = name
-        self._reports = reports
+        self._outage = outage or Outage()
+        self._clock = clock
+        self._before_consuming = before_consuming
+        self._comparing: asyncio.Task[None] | None = None
         self._on_ready = on_ready
         self._on_lost = on_lost
         self._on_refused = on_refused
@@ -109,6 +120,11 @@ class Link:
         return self._settings.queue_type == QUORUM
 
     @property
+    def clock_offset(self) -> ClockOffset:
+        """Seconds by which the broker's clock is ahead of this host's; IN_STEP where that is little or not known."""
+        return IN_STEP if self._clock is None else self._clock.offset
+
+    @property
     def broker_version(self) -> str:
         """What the broker that is connected calls itself, like "3.10.8"; "" where none is, or it does not say."""
         told = self._wire.server_properties if self._wire is not None else None
@@ -140,6 +156,7 @@ class Link:
         if self.state in (LinkState.CLOSED, LinkState.CLOSING):
             return
         self._move(LinkEvent.CLOSE)
+        self._outage.on_closed(self._name)
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -151,10 +168,19 @@ class Link:
     # --- what is remembered -----------------------------------------------------------------------------------------
 
     async def declare(self, *items: Item) -> None:
-        """Declare `items` now, where the link is ready, and after every reconnect."""
+        """Declare `items` now, where the link is ready, and after every reconnect.
+
+        Raises:
+            LinkFault: the broker refuses one; then none of them is declared again, as every reconnect would fail.
+        """
         new = self._declarations.add(items)
         if self.is_ready:
-            await self._unless_lost(self._declarations.declare(new))
+            try:
+                await self._unless_lost(self._declarations.declare(new))
+            except LinkFault:
+                for item in new:
+                    self._declarations.remove(item)
+                raise
 
     async def declare_once(self, *items: Item) -> None:
         """Declare `items` now and remember nothing: for queues that come and go; raises ConnectionError."""
@@ -252,14 +278,25 @@ class Link:
         wire.ended.add_done_callback(lambda closed: on_closed(closed.result()))
         self._move(LinkEvent.CONNECTED)
         self._outlet.channel = channel = await self.open_channel(on_closed=on_closed)
+        if self._before_consuming is not None:
+            await self._before_consuming()
         await (replay := Replay(self._declarations, self._consumers, channel)).run()
+        await self._compare_clocks(ended)
         if self._ended.done():
             raise self._ended.result()
         self._was_ready = True
         self._fault = None
         self._move(LinkEvent.DECLARED)
+        self._outage.on_ready(self._name)
         guarded(self._on_ready)()
         await replay.catch_up()  # from now on everybody does it himself
+
+    async def _compare_clocks(self, ended: "asyncio.Future[LinkFault]") -> None:
+        if self._clock is None:
+            return
+        await self._clock.compare(self.open_channel, ended)
+        if not ended.done():
+            self._comparing = asyncio.get_running_loop().create_task(self._clock.keep(self.open_channel, ended))
 
     async def open_channel(self, *, on_closed: Callable[[LinkFault], None] = lambda fault: None) -> Channel:
         """A channel that ends with this connection, and does not come back; raises LinkFault."""
@@ -272,25 +309,28 @@ class Link:
     async def _lose(self, url: str, fault: LinkFault, wait: float) -> None:
         was_ready = self.is_ready
         self._move(LinkEvent.FAILED)
-        self._report(url, fault, f"next attempt in {wait:.1f} s", is_loss=was_ready)
+        self._report(url, fault, f"next attempt in {wait:.1f} s")
         if was_ready:
             guarded(self._on_lost)(fault)
         self._outlet.lose(fault, was_ready=was_ready)
         self._hang_up()
         await asyncio.sleep(wait)
 
-    def _report(self, url: str, fault: LinkFault, then: str = "others go on", *, is_loss: bool = False) -> None:
+    def _report(self, url: str, fault: LinkFault, then: str = "another attempt goes on") -> None:
         self._fault = LinkFault(f"{redacted((url,))}: {fault}", code=fault.code)
-        level = logging.WARNING if is_loss or self._reports else logging.DEBUG
-        logger.log(level, "%s: %s; %s", self._name, self._fault, then)
+        self._outage.on_failed(self._name, str(self._fault), then)
 
     def _refuse(self, url: str, fault: LinkRefused) -> None:
         self._fault = LinkRefused(f"{redacted((url,))}: {fault}", code=fault.code)
+        self._outage.on_closed(self._name)
         logger.error("%s: %s", self._name, self._fault)
         self._move(LinkEvent.REFUSED)
         self._on_refused(self._fault)
 
     def _hang_up(self) -> None:
+        if self._comparing is not None:
+            self._comparing.cancel()
+            self._comparing = None
         self._goodbyes.begin(self._wire)
         self._wire = self._outlet.channel = None
 

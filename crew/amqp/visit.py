@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -10,6 +11,7 @@ from crew.amqp.channel import Channel
 from crew.amqp.depth import Depth
 from crew.amqp.fault import NOT_FOUND, LinkFault
 from crew.amqp.link import Link
+from crew.amqp.outage import Outage
 from crew.errors import ConnectionError
 from crew.protocol.topology import Queue
 from crew.settings import Settings
@@ -46,7 +48,7 @@ class Visit:
             await channel.close()
 
     async def declare(self, queue: Queue) -> None:
-        """Declare `queue`; raises LinkFault, with code 406 where it exists with other arguments."""
+        """Declare `queue`; raises LinkFault, with `has_other_arguments` where it exists with others."""
         channel = await self.open_channel()
         try:
             await channel.declare(queue)
@@ -81,7 +83,7 @@ async def visiting(settings: Settings, *, name: str) -> AsyncIterator[Visit]:
     Raises:
         ConnectionError: the broker was not reached within 5 seconds, or refuses the login.
     """
-    link = Link(settings, name=name, reports=False)
+    link = Link(settings, name=name, outage=Outage(level=logging.DEBUG))  # the command itself says why it fails
     link.open()
     try:
         async with _in_time(link):

@@ -150,7 +150,7 @@ class Calls:
             confirm = self._publishing.publish(
                 topology.DEFAULT_EXCHANGE,
                 topology.task_queue_name(call.task),
-                properties.of_call(call.message, now=time.time()),
+                properties.of_call(call.message, now=time.time(), clock=self._publishing.clock_offset),
                 call.message.body.data,
                 mandatory=True,
             )

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from crew import errors
-from crew.amqp import Link
+from crew.amqp import BrokerClock, Link, Outage
 from crew.protocol import topology
 from crew.settings import Settings
 
@@ -26,8 +26,14 @@ class Links:
         on_ready: Callable[[], None],
         on_refused: Callable[[errors.ConnectionError], None],
     ) -> None:
-        told = {"topology": topology.EXCHANGES, "on_ready": on_ready, "on_refused": on_refused}
-        self.publishing = Link(settings, name=f"{name} publish", reports=False, **told)  # type: ignore[arg-type]
+        self.outage = Outage()  # for other links of the client, too
+        told = {
+            "topology": topology.EXCHANGES,
+            "outage": self.outage,
+            "on_ready": on_ready,
+            "on_refused": on_refused,
+        }
+        self.publishing = Link(settings, name=f"{name} publish", clock=BrokerClock(), **told)  # type: ignore[arg-type]
         self.consuming = Link(settings, name=f"{name} consume", **told)  # type: ignore[arg-type]
 
     def __repr__(self) -> str:

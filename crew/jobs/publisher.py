@@ -155,7 +155,7 @@ class Publisher:
         return await self._link.publish(
             topology.DEFAULT_EXCHANGE,
             topology.task_queue_name(job.task),
-            properties.of_call(call, now=time.time()),
+            properties.of_call(call, now=time.time(), clock=self._link.clock_offset),
             call.body.data,
             mandatory=True,
         )

@@ -58,7 +58,7 @@ class JobService:
             client.settings,
             name=f"{client.name} jobs",
             topology=(*topology.EXCHANGES, topology.task_queue(topology.HTTP_TASK)),
-            reports=False,
+            outage=client.links.outage,
             on_ready=self._on_listening,
             on_lost=lambda fault: self._on_deaf(),
         )

@@ -48,7 +48,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         id: unique among the calls in flight; the reply carries it.
         priority: 0-255, larger first.
-        deadline: epoch seconds at which the caller stops waiting; None for a message that knows none.
+        deadline: epoch seconds, by the sender's clock, at which the caller stops waiting; None for a message that knows
+            none.
         timeout: seconds that the task may run, or None.
         persistent: survives a restart of the broker; at least once instead of at most once.
         client: id of the calling client; its dead letters find their way back by it.
@@ -57,6 +58,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         message_id: tells it from the calls that have had its id before; None where no other call ever has it.
         is_job: it has a record, which is kept by what is replied: who ran it, when, and what it says meanwhile.
         start_by: epoch seconds at which a job that has never been started is not worth starting any longer, or None.
+        clock: seconds by which the broker's clock is ahead of the sender's, where it says so.
+        skew: seconds by which this host's clock is ahead of the sender's; does not travel.
         headers: the caller's own.
     """
 
@@ -73,12 +76,18 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     message_id: str | None = None
     is_job: bool = False
     start_by: float | None = None
+    clock: float | None = None
+    skew: float = 0.0
     headers: Headers = {}
 
     @property
     def key(self) -> str:
         """What tells it from all other calls, those that have had its id before too."""
         return self.id if self.message_id is None else f"{self.id} {self.message_id}"
+
+    def sender_time(self, now: float) -> float:
+        """What the sender's clock shows when this host's shows `now`: its deadline is compared with that."""
+        return now - self.skew
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from crew.protocol import foreign, run_headers, topology, user_headers
+from crew.protocol.clock import IN_STEP, ClockOffset
 from crew.protocol.deadline import broker_ttl_ms, remaining
 from crew.protocol.foreign import MalformedMessage as MalformedMessage  # part of what reading a message means
 from crew.protocol.message import Body, Call, Control, Event, Headers, Outcome, Reply
@@ -22,6 +23,7 @@ TIMEOUT: Final = "crew-timeout"  # milliseconds
 ATTEMPT: Final = "crew-attempt"  # from 2 on
 TASK: Final = "crew-task"
 JOB: Final = "crew-job"  # true
+CLOCK: Final = "crew-clock"  # milliseconds by which the broker's clock is ahead of the one of the other headers
 START_BY: Final = "crew-start-by"  # epoch milliseconds
 WORKER: Final = "crew-worker"
 OUTCOME: Final = "crew-outcome"
@@ -82,8 +84,13 @@ def priority_of_level(level: int) -> int:
 # --- call -----------------------------------------------------------------------------------------------------------
 
 
-def of_call(call: Call, *, now: float) -> Properties:
-    """The properties of `call`, published at `now` (epoch seconds)."""
+def of_call(call: Call, *, now: float, clock: ClockOffset = IN_STEP) -> Properties:
+    """The properties of `call`.
+
+    Args:
+        now: epoch seconds by the clock of its deadline.
+        clock: how far the broker's clock is from that one, where `call` does not say so itself.
+    """
     headers: Headers = {TASK: call.task, **call.headers}
     if call.client is not None:
         headers[topology.CLIENT_HEADER] = call.client
@@ -95,6 +102,10 @@ def of_call(call: Call, *, now: float) -> Properties:
         headers[JOB] = True
     if call.start_by is not None:
         headers[START_BY] = round(call.start_by * 1000)
+    if call.clock is not None:
+        headers[CLOCK] = round(call.clock * 1000)
+    elif clock is not IN_STEP:
+        headers[CLOCK] = round(clock.high * 1000)
     expiration = None
     if call.deadline is not None:
         headers[DEADLINE] = round(call.deadline * 1000)
@@ -154,6 +165,7 @@ def to_call(task: str, properties: Properties, data: bytes, *, make_id: Callable
         message_id=foreign.text("message_id", properties.message_id),
         is_job=foreign.header(headers, JOB, bool, False),
         start_by=foreign.seconds(headers, START_BY),
+        clock=foreign.seconds(headers, CLOCK),
         headers=user_headers.own(headers),
     )
 

@@ -101,7 +101,7 @@ def refusal(call: Call, task: Task, crashes: int, canceled: Reason | None, *, ex
     if crashes == OVERDUE:
         message = f"task {call.task!r} could not be interrupted, and its worker process was killed"
         return timed_out(message)
-    if deadline.is_past(call.deadline, time.time()):
+    if deadline.is_past(call.deadline, call.sender_time(time.time())):
         return out_of_time(call)
     if crashes >= MAX_DELIVERIES:
         last = f"; the last {death.told(exit_status)} on {socket.gethostname()}" if exit_status else ""
@@ -119,4 +119,4 @@ def waited_too_long(call: Call, *, redelivered: bool) -> bool:
     One that is delivered again may have been: its host has died, or its connection broke and it runs there yet. Where
     it has only waited, its gateway has ended it by now, and told us.
     """
-    return call.attempt == 1 and not redelivered and deadline.is_past(call.start_by, time.time())
+    return call.attempt == 1 and not redelivered and deadline.is_past(call.start_by, call.sender_time(time.time()))

@@ -9,8 +9,11 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 
-from crew.amqp import Delivery, Link
-from crew.protocol import codec, properties
+import msgspec
+
+from crew.amqp import BrokerClock, Delivery, Link
+from crew.protocol import clock, codec, properties
+from crew.protocol.clock import IN_STEP
 from crew.protocol.message import Call, new_id
 from crew.worker import overstay
 from crew.worker.admission import Admission
@@ -37,6 +40,7 @@ class TaskConsumer:
 
     Args:
         link: the link that consumes.
+        broker_clock: compares this host's clock with the broker's.
         canceled: the calls that are not to be started.
         zombies: executions that may go on after their grace without a slot, while others take theirs.
         fixed_prefetch: window of each queue, or None to follow the measured run time.
@@ -54,6 +58,7 @@ class TaskConsumer:
         tasks: Iterable[Task],
         *,
         link: Link,
+        broker_clock: BrokerClock | None = None,
         replies: Replies,
         retries: Retries,
         buffer: Buffer,
@@ -70,6 +75,7 @@ class TaskConsumer:
         debug: bool = False,
     ) -> None:
         self._max_message = max_message
+        self._clock = broker_clock or BrokerClock()
         self._decode = decode
         self._tasks = {queue.name: task for task in tasks for queue in task.queues}
         self._buffer = buffer
@@ -101,10 +107,19 @@ class TaskConsumer:
         except properties.MalformedMessage as error:
             self._answers.refuse_malformed(delivery, task.name, error)
             return
+        call = self._with_skew(call, delivery)
         self._windows.take(delivery.queue)
         if delivery.redelivered and self._runs_on(call, delivery):
             return
         self._admission.ask(delivery, call, task, self._take)
+
+    def _with_skew(self, call: Call, delivery: Delivery) -> Call:
+        """`call`, with the difference between the sender's clock and this one, where there is any."""
+        own = self._clock.offset
+        if call.clock is None and own is IN_STEP:
+            return call
+        skew = clock.skew(sender=call.clock, published=delivery.properties.timestamp, own=own, now=time.time())
+        return msgspec.structs.replace(call, skew=skew)
 
     def _take(self, delivery: Delivery, call: Call, task: Task, crashes: int) -> None:
         """It may run."""

@@ -100,7 +100,7 @@ class Execution:
     def begin(self) -> None:
         """The lane has taken it: its clock runs."""
         self.started = now = time.monotonic()
-        self.started_at = time.time()
+        self.started_at = self.call.sender_time(time.time())
         self.limit = deadline.run_limit(
             timeouts=(self.call.timeout, self.task.timeout),
             deadline=None if self.call.deadline is None else now + self.call.deadline - self.started_at,
@@ -146,7 +146,7 @@ class Execution:
 
     def _expire(self) -> bool:
         """Decide that it is out of time, where its deadline went by while it waited here."""
-        is_past = deadline.is_past(self.call.deadline, time.time())
+        is_past = deadline.is_past(self.call.deadline, self.call.sender_time(time.time()))
         if is_past:
             self.decide(out_of_time(self.call))
         return is_past
@@ -156,8 +156,8 @@ class Execution:
 
     def _raised(self, error: Exception) -> None:
         """The task itself has failed, so that another run may help; it would decode and encode no better."""
-        attempt = self.call.attempt
-        verdict = self.task.retry.verdict(error, attempt=attempt, deadline=self.call.deadline, now=time.time())
+        attempt, now = self.call.attempt, self.call.sender_time(time.time())
+        verdict = self.task.retry.verdict(error, attempt=attempt, deadline=self.call.deadline, now=now)
         told = failure.describe(error, retryable=verdict.retryable, attempts=attempt, note=verdict.note)
         self._fail(told, retry_after=verdict.delay)
 

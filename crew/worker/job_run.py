@@ -32,7 +32,7 @@ def ended(execution: "Execution") -> Run | None:
     if run is None or execution.started_at is None:
         return run
     took = execution.run_time
-    end = time.time() if took is None else execution.started_at + took
+    end = execution.call.sender_time(time.time()) if took is None else execution.started_at + took
     return msgspec.structs.replace(run, ended=end)
 
 
@@ -42,7 +42,8 @@ def of_refusal(call: Call, executions: int) -> Run | None:
     Args:
         executions: of it that were begun before.
     """
-    return Run(host=here(), ended=time.time(), attempt=max(1, executions)) if call.is_job else None
+    ended = call.sender_time(time.time())
+    return Run(host=here(), ended=ended, attempt=max(1, executions)) if call.is_job else None
 
 
 def here() -> str:

@@ -14,7 +14,7 @@ import threading
 import uuid
 from typing import Any, Final
 
-from crew.amqp import Consumer, Delivery, Link
+from crew.amqp import BrokerClock, Consumer, Delivery, Link, Outage
 from crew.amqp.fault import LinkFault
 from crew.client.pubsub import PubSub
 from crew.protocol import codec, properties, topology, user_headers
@@ -134,11 +134,13 @@ class WorkerProcess:
         name = f"{socket.gethostname()}-{os.getpid()}"
         names = [task.name for task in self._registry]
         control = topology.control_queue(self.id)
+        outage, clock = Outage(), BrokerClock()
         self._publishing = Link(
             self._options.broker,
             name=f"{name} worker publish",
             topology=(*topology.EXCHANGES, topology.parked_queue()),
-            reports=False,
+            outage=outage,
+            clock=clock,
             on_ready=self._send_waiting,
             on_refused=self._on_refused,
         )
@@ -151,6 +153,8 @@ class WorkerProcess:
                 control,
                 *topology.control_bindings(self.id, names),
             ),
+            outage=outage,
+            before_consuming=clock.compared,  # a backlog arrives at once, and its deadlines are looked at
             on_ready=self._on_ready,
             on_lost=self._on_lost,
             on_refused=self._on_refused,
@@ -175,6 +179,7 @@ class WorkerProcess:
         for station in self._stations:
             station.open(
                 link=self._consuming,
+                broker_clock=clock,
                 replies=self._replies,
                 retries=self._retries,
                 jobs=self._jobs,

@@ -93,7 +93,7 @@ class Retries:
                 await self._link.ready()
             if not (execution.is_acked or execution.delivery.is_ours):
                 return True
-            if deadline.is_past(call.deadline, time.time() + delay):
+            if deadline.is_past(call.deadline, call.sender_time(time.time()) + delay):
                 break
             status = await self._publish(again, round(delay * 1000), execution.task.way_back)
             if status is ConfirmStatus.CONFIRMED:
@@ -117,7 +117,7 @@ class Retries:
         try:
             if delay_ms:
                 await self._declare(delay_ms)
-            now = time.time()
+            now = call.sender_time(time.time())
             status = await self._link.publish(
                 topology.RETRY if delay_ms else topology.DEFAULT_EXCHANGE,
                 way_back,

@@ -6,6 +6,7 @@ import msgspec
 
 from crew.amqp import Confirm, ConfirmStatus, Consumer, Link
 from crew.errors import ConnectionError
+from crew.protocol.clock import IN_STEP
 from crew.protocol.properties import Properties
 from crew.protocol.topology import Binding, Item, Queue
 from tests.waiting import until
@@ -37,6 +38,7 @@ class FakeLink:
         self.is_ready = True
         self.is_blocked = False
         self.is_replicated = False
+        self.clock_offset = IN_STEP
         self.changes = 0
         self.breaks = 0
         self.topology: list[Item] = []

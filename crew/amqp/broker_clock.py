@@ -1,0 +1,175 @@
+"""How far this host's clock is from the broker's, which is the one clock that clients and workers share.
+
+AMQP has no question for the time. But a rejected message comes back with the broker's clock in whole seconds, in the
+`x-death` header (https://www.rabbitmq.com/docs/dlx#effects). So a message goes to a queue that dead-letters to itself,
+is rejected there, and comes back:
+
+    publish -> queue -> delivered: note the time, reject -> queue -> delivered with x-death: note the time
+
+The broker's second lies between these two times, so the offset is known to a second and the time that this took.
+Offsets within `TOLERANCE` count as none. It is done over the link that publishes: while the broker has raised an alarm,
+it stops reading from connections that publish, which must not happen to one that consumes.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from crew.amqp.channel import Channel
+from crew.amqp.delivery import Delivery
+from crew.amqp.fault import LinkFault
+from crew.protocol.clock import IN_STEP, ClockOffset
+from crew.protocol.properties import Properties
+from crew.protocol.topology import CLASSIC, DEFAULT_EXCHANGE, Queue, clock_queue, of_type
+
+logger = logging.getLogger(__name__)
+
+TOLERANCE: Final = 2.0  # seconds; clocks that are kept by NTP differ by much less
+FIRST_WITHIN: Final = 1.0  # seconds that a new connection waits for the comparison
+LATER_WITHIN: Final = 10.0  # seconds for a later comparison
+COMPARED_EVERY: Final = 300.0  # seconds
+AGAIN_AFTER: Final = 10.0  # seconds after a comparison that took too long
+WATCHED_EVERY: Final = 5.0  # seconds between two looks whether this host's clock was set
+SET_BY: Final = 0.5  # seconds by which the clock has jumped then
+MOST_BREAKS: Final = 2  # comparisons in a row over which the connection broke, after which there are no more
+
+OpenChannel = Callable[[], Awaitable[Channel]]
+
+
+class BrokerClock:
+    """Compares this host's clock with the broker's, for the links of one process to one broker.
+
+    Where the broker refuses the comparison, the clocks count as in step, as they do before the first one.
+
+    Args:
+        wall: epoch seconds; for tests.
+
+    Attributes:
+        offset: as it is known now; IN_STEP where the difference is within the tolerance.
+    """
+
+    def __init__(self, wall: Callable[[], float] = time.time) -> None:
+        self.offset = IN_STEP
+        self._wall = wall
+        self._breaks = 0
+        self._next_in = COMPARED_EVERY
+        self._compared = asyncio.Event()
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"<BrokerClock: {self.offset.middle:+.1f} s>"
+
+    async def compared(self) -> None:
+        """Wait until there was a first comparison, or it has taken too long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_WITHIN):
+                await self._compared.wait()
+
+    async def compare(
+        self, open_channel: OpenChannel, ended: "asyncio.Future[Any]", *, within: float = FIRST_WITHIN
+    ) -> None:
+        """Compare now, in at most `within` seconds; nothing is raised where that fails.
+
+        Args:
+            ended: done when the connection has ended.
+        """
+        if self._breaks >= MOST_BREAKS:
+            return
+        self._breaks += 1
+        self._next_in = COMPARED_EVERY
+        try:
+            async with asyncio.timeout(within):
+                offset = await self._measured(await open_channel())
+            self._learn(offset)
+        except LinkFault as fault:
+            logger.debug("this host's clock could not be compared with the broker's: %s", fault)
+        except TimeoutError:
+            logger.debug("this host's clock could not be compared with the broker's within %g s", within)
+            self._next_in = AGAIN_AFTER
+        finally:
+            self._compared.set()
+            if not ended.done():
+                self._breaks = 0
+
+    async def keep(self, open_channel: OpenChannel, ended: "asyncio.Future[Any]") -> None:
+        """Compare now and then, and when this host's clock was set, until `ended`."""
+        compared_at, drift = time.monotonic(), self._drift()
+        while not (await asyncio.wait([ended], timeout=WATCHED_EVERY))[0]:
+            is_set = abs(self._drift() - drift) > SET_BY
+            if is_set or time.monotonic() - compared_at >= self._next_in:
+                compared_at, drift = time.monotonic(), self._drift()
+                await self.compare(open_channel, ended, within=LATER_WITHIN)
+
+    def _drift(self) -> float:
+        return self._wall() - time.monotonic()
+
+    async def _measured(self, channel: Channel) -> ClockOffset:
+        """What the broker says; raises LinkFault where it refuses."""
+        queue = of_type(clock_queue(uuid.uuid4().hex), CLASSIC)
+        assert isinstance(queue, Queue)
+        rejected_at: float | None = None
+        came_back: asyncio.Future[ClockOffset] = asyncio.get_running_loop().create_future()
+
+        def on_delivery(delivery: Delivery) -> None:
+            nonlocal rejected_at
+            second = _time_of_death(delivery.properties)
+            if second is None and rejected_at is None:
+                rejected_at = time.monotonic()
+                channel.reject(delivery.tag)
+            elif not came_back.done():
+                if second is None or rejected_at is None:
+                    came_back.set_exception(LinkFault("the broker's dead letters do not tell the time"))
+                    return
+                now, took = self._wall(), time.monotonic() - rejected_at
+                came_back.set_result(ClockOffset(second - now, second + 1 - (now - took)))
+
+        try:
+            await channel.declare(queue)
+            await channel.consume(queue.name, on_delivery, prefetch=1)
+            channel.publish(DEFAULT_EXCHANGE, queue.name, Properties(type="clock"), b"", mandatory=False)
+            return await came_back
+        finally:
+            ending = asyncio.get_running_loop().create_task(_end(channel, queue.name))  # nobody waits for that
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+
+    def _learn(self, measured: ClockOffset) -> None:
+        """A value that may still be right stays, so that instants do not jump from one comparison to the next."""
+        if _can_be(measured, self.offset.middle):
+            return
+        before, self.offset = self.offset, IN_STEP if _can_be(measured, 0.0) else measured
+        if self.offset is IN_STEP:
+            logger.info("this host's clock and the broker's are in step again (they were %s apart)", _seconds(before))
+        else:
+            logger.warning(
+                "this host's clock is %s %s the broker's: deadlines are converted to it; set both by NTP",
+                _seconds(self.offset),
+                "behind" if self.offset.middle > 0 else "ahead of",
+            )
+
+
+async def _end(channel: Channel, queue: str) -> None:
+    with contextlib.suppress(LinkFault):
+        if channel.is_open:
+            await channel.delete_queue(queue)
+            await channel.close()
+
+
+def _can_be(measured: ClockOffset, offset: float) -> bool:
+    return measured.low - TOLERANCE <= offset <= measured.high + TOLERANCE
+
+
+def _seconds(offset: ClockOffset) -> str:
+    return f"{abs(offset.middle):.0f} s"
+
+
+def _time_of_death(given: Properties) -> float | None:
+    """Epoch seconds at which the broker has dead-lettered a message; None where it says no such thing."""
+    match given.headers:
+        case {"x-death": [{"time": at}, *_]}:
+            return float(at.timestamp()) if hasattr(at, "timestamp") else float(at)
+    return None
