@@ -8,6 +8,7 @@ worker's refusal.
 
 import asyncio
 import contextlib
+import logging
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,6 +25,8 @@ from crew.protocol.topology import HTTP_TASK
 
 if TYPE_CHECKING:
     from crew.jobs import Job
+
+logger = logging.getLogger(__name__)
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
@@ -83,7 +86,7 @@ class UrlGuard:
 
 
 async def look_up(host: str, port: int) -> list[str]:
-    """The addresses of `host`; none where too many others are looked up.
+    """The addresses of `host`; none where too many others are looked up, or no thread can be started.
 
     In a thread of its own, which keeps neither the loop's other threads busy nor, where it hangs, the process from
     its end.
@@ -106,7 +109,12 @@ async def look_up(host: str, port: int) -> list[str]:
 
     if not _free.acquire(blocking=False):
         return []
-    threading.Thread(target=run, name="crew name lookup", daemon=True).start()
+    try:
+        threading.Thread(target=run, name="crew name lookup", daemon=True).start()
+    except (RuntimeError, MemoryError) as error:
+        _free.release()
+        logger.warning("%s is not looked up here: no thread for it (%s)", host, error)
+        return []
     result = await found
     if isinstance(result, OSError):
         raise result

@@ -8,13 +8,12 @@ replaced.
 
 import asyncio
 import inspect
-import signal
 import threading
 import time
 from types import FrameType
 from typing import Final
 
-from crew.worker import alarm, pause
+from crew.worker import alarm, pause, signal_handlers
 from crew.worker.alarm import ALARM
 from crew.worker.buffer import Buffer
 from crew.worker.execution import Execution
@@ -114,8 +113,8 @@ class AsyncLane:
         """Run the loop in the calling thread, until `stop`."""
         self._thread = threading.current_thread()
         if self._thread is threading.main_thread():
-            signal.signal(ALARM, self._on_alarm)
-            signal.signal(STRIKE, self._on_strike)
+            signal_handlers.install(ALARM, self._on_alarm)
+            signal_handlers.install(STRIKE, self._on_strike)
             pause.begin()
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()

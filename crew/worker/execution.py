@@ -17,7 +17,7 @@ from crew.errors import Interrupt, TooLarge
 from crew.protocol import codec, deadline, failure, user_headers
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Call, Headers, Outcome
-from crew.worker import overstay
+from crew.worker import forked_child, overstay
 from crew.worker.cancellation import Cancellation
 from crew.worker.ended import RUNS_ELSEWHERE, Ended, ended_with, out_of_time, timed_out, worker_lost
 from crew.worker.reason import Reason
@@ -152,10 +152,14 @@ class Execution:
         return is_past
 
     def _returned(self, value: object) -> Ended:
+        if forked_child.is_child:
+            forked_child.end()
         return Ended(Outcome.RETURNED, self._encoded(value), user_headers.check(self.headers))
 
     def _raised(self, error: Exception) -> None:
         """The task itself has failed, so that another run may help; it would decode and encode no better."""
+        if forked_child.is_child:
+            forked_child.end(error)
         attempt, now = self.call.attempt, self.call.sender_time(time.time())
         verdict = self.task.retry.verdict(error, attempt=attempt, deadline=self.call.deadline, now=now)
         told = failure.describe(error, retryable=verdict.retryable, attempts=attempt, note=verdict.note)
@@ -163,6 +167,8 @@ class Execution:
 
     def _stop(self, error: BaseException) -> None:
         """No failure of the task has ended it."""
+        if forked_child.is_child:
+            forked_child.end(error)
         self._stopped_by = error  # for who asks before the next line is done: it reads the sources of the task
         self._fail(failure.describe(error))
         self._stopped_by = None

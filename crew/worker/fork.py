@@ -3,11 +3,11 @@
 import os
 import signal
 import socket
-import sys
 import traceback
 from collections.abc import Callable, Iterable
 from typing import NoReturn
 
+from crew.worker import process_end, signal_handlers, stdio
 from crew.worker.child import Child
 from crew.worker.process import EXIT_BROKEN
 
@@ -25,8 +25,7 @@ def fork(number: int, run_child: RunChild, *, closing: Iterable[socket.socket], 
         OSError: the host has no room for another process.
     """
     ours, theirs = socket.socketpair()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    stdio.flush()
     try:
         pid = os.fork()
     except OSError:
@@ -48,15 +47,13 @@ def _be_child(run: Callable[[], int], closing: Iterable[socket.socket], signals:
         signal.set_wakeup_fd(-1)
         for one in signals:
             signal.signal(one, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor
+        signal_handlers.install(signal.SIGINT, signal_handlers.do_nothing)  # Ctrl-C is for the supervisor
+        stdio.prepare()
+        process_end.forget_inherited()
         for inherited in closing:
             inherited.close()
         code = run()
     except BaseException:
         traceback.print_exc()
     finally:
-        try:
-            sys.stdout.flush()
-            sys.stderr.flush()
-        finally:
-            os._exit(code)
+        process_end.end_process(code)

@@ -15,7 +15,7 @@ from typing import Final
 from crew.errors import Interrupt
 from crew.protocol.failure import describe
 from crew.protocol.message import Outcome
-from crew.worker import alarm, pause
+from crew.worker import alarm, pause, signal_handlers
 from crew.worker.alarm import ALARM
 from crew.worker.buffer import Buffer
 from crew.worker.ended import ended_with
@@ -116,7 +116,7 @@ class MainLane:
     def _take_signals(self) -> None:
         """Make signals ours: a task may have used them, or blocked them."""
         for number in (ALARM, STRIKE):
-            signal.signal(number, self._on_signal)
+            signal_handlers.install(number, self._on_signal)
         pause.begin()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 

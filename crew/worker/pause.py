@@ -7,13 +7,15 @@ import signal
 import time
 from typing import Final
 
+from crew.worker import signal_handlers
+
 PAUSE: Final = signal.SIGVTALRM
 PAUSE_EVERY: Final = 0.1  # seconds of CPU time: a tenth of what anybody waits for at the other threads
 
 
 def begin() -> None:
     """Pause the main thread from now on; call it there."""
-    signal.signal(PAUSE, _pause)
+    signal_handlers.install(PAUSE, _pause)
     signal.siginterrupt(PAUSE, False)
     signal.setitimer(signal.ITIMER_VIRTUAL, PAUSE_EVERY, PAUSE_EVERY)
 

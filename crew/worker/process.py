@@ -8,11 +8,12 @@ import asyncio
 import faulthandler
 import logging
 import os
+import selectors
 import signal
 import socket
 import threading
 import uuid
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from crew.amqp import BrokerClock, Consumer, Delivery, Link, Outage
 from crew.amqp.fault import LinkFault
@@ -20,6 +21,8 @@ from crew.client.pubsub import PubSub
 from crew.protocol import codec, properties, topology, user_headers
 from crew.protocol.briefing import BRIEFED
 from crew.protocol.message import Control, Event, Headers, new_id
+from crew.worker import forked_child, process_end, signal_handlers, stdio
+from crew.worker.alarm import ALARM
 from crew.worker.burials import Burials
 from crew.worker.canceled import CanceledCalls, reason_of
 from crew.worker.consumer import TaskConsumer
@@ -74,7 +77,8 @@ class WorkerProcess:
         self._options = options
         self._supervisor = supervisor
         self._number, self._ledger = number, ledger
-        self._loop = asyncio.new_event_loop()
+        self._selector = selectors.DefaultSelector()
+        self._loop = asyncio.SelectorEventLoop(self._selector)
         self._mailbox = Mailbox(self._loop)
         self._stations = stations(registry, options, number=number, ledger=ledger, mailbox=self._mailbox)
         self._canceled = CanceledCalls()
@@ -83,18 +87,17 @@ class WorkerProcess:
 
     def run(self) -> int:
         """Serve until told to end; returns the exit code."""
-        signal.signal(signal.SIGTERM, self._on_signal)
-        faulthandler.enable()
-        faulthandler.register(DUMP_STACKS, all_threads=True)
+        signal_handlers.install(signal.SIGTERM, self._on_signal)
+        stacks = stdio.descriptor_for_stacks()
+        faulthandler.enable(stacks)
+        faulthandler.register(DUMP_STACKS, stacks, all_threads=True)
+        forked_child.separate(self._selector, _be_forked)
         context.settings.uuid = self.id
         context.settings.node_uuid = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{uuid.getnode():x}"))
         context.settings.options = self._options
         context.pubsub.bind(self._publish)
-        # Signals are for the main thread: the kernel gives them to any thread that does not block them.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
         io = threading.Thread(target=self._run_io, name="crew I/O", daemon=True)
         io.start()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
         first, *others = self._stations
         for station in others:
             station.serve_in_background()
@@ -106,6 +109,10 @@ class WorkerProcess:
 
     def _run_io(self) -> None:
         asyncio.set_event_loop(self._loop)
+        if self._stations[0].needs_alarm:
+            # It is for the main thread, and the kernel gives it to any that does not block it. Where this thread starts
+            # those of tasks it blocks nothing: they, and the programs that tasks start, would block it, too.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {ALARM})
         try:
             self._loop.run_until_complete(self._serve())
         except Exception:
@@ -120,15 +127,21 @@ class WorkerProcess:
         await self._told.wait()
         if self._exit_code == EXIT_REPLACE:
             await self._drain.run()
-            os._exit(EXIT_REPLACE)  # something runs on that nothing else ends
+            await self._leave(EXIT_REPLACE)  # something runs on that nothing else ends
         if self._exit_code is None:
             logger.info("draining: nothing new is taken, what runs has %g s", self._options.drain)
             if not await self._drain.run():
-                os._exit(EXIT_REPLACE)
+                await self._leave(EXIT_REPLACE)
             self._exit_code = EXIT_DRAINED
         await self._close()
         if any(consumer.is_stuck for consumer in self._consumers):
-            os._exit(EXIT_DRAINED)  # the main thread does not come back to return
+            await self._leave(EXIT_DRAINED)  # the main thread does not come back to return
+
+    async def _leave(self, code: int) -> NoReturn:
+        """End the process although the main thread does not come back; heartbeats go on until then."""
+        threading.Thread(target=process_end.end_process, args=(code,), name="crew exit", daemon=True).start()
+        while True:
+            await asyncio.sleep(process_end.EXIT_TIMEOUT)
 
     def _open(self) -> None:
         name = f"{socket.gethostname()}-{os.getpid()}"
@@ -302,3 +315,17 @@ class WorkerProcess:
             headers=user_headers.check(headers),
         )
         asyncio.run_coroutine_threadsafe(self._pubsub.publish(event, PUBLISH_TIMEOUT), self._loop).result()
+
+
+def _be_forked() -> None:
+    """In a process that a task has forked: nothing here talks to the broker, and what would wait for it fails."""
+    faulthandler.unregister(DUMP_STACKS)
+    context.bind(_refuse, _refuse)
+    context.pubsub.bind(_refuse)
+
+
+def _refuse(*_: object, **__: object) -> NoReturn:
+    raise RuntimeError(
+        "a process that a task has forked cannot use the connection of its worker: call, publish and tell of progress "
+        "in the task itself, or make a client in the new process"
+    )

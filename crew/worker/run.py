@@ -13,7 +13,7 @@ from crew.amqp import tls
 from crew.errors import SettingsError
 from crew.protocol import codec
 from crew.worker import options as options_module
-from crew.worker import reload
+from crew.worker import process_end, reload, stdio
 from crew.worker.context import context
 from crew.worker.ledger import Ledger
 from crew.worker.options import Options, worker_options
@@ -63,7 +63,7 @@ def start(settings: dict[str, Any], **flags: Any) -> int:
         return EXIT_REFUSED
     state = settings_module.reload_state()
     if state == reload.TRY:
-        return 0
+        return reload.CAN_BE_SERVED
     vars(context.settings).update(settings)
     return serve(chosen, reload.read_state(state))
 
@@ -75,7 +75,7 @@ def serve(chosen: Options, left: Sequence[Left] = ()) -> int:
     def run_child(number: int, supervisor: Any) -> int:
         return WorkerProcess(registry, chosen, number=number, ledger=ledger, supervisor=supervisor).run()
 
-    return Supervisor(
+    status = Supervisor(
         run_child,
         processes=chosen.processes,
         ledger=ledger,
@@ -84,6 +84,8 @@ def serve(chosen: Options, left: Sequence[Left] = ()) -> int:
         silence=GIVEN_UP_AFTER * chosen.broker.heartbeat or math.inf,
         left=left,
     ).run()
+    process_end.bound_exit(status)
+    return status
 
 
 def _serve_http(chosen: Options) -> None:
@@ -97,7 +99,7 @@ def _serve_http(chosen: Options) -> None:
 
 def _log_to_stderr(level: str) -> None:
     logging.basicConfig(
-        stream=sys.stderr,
+        stream=stdio.log_stream(),
         level=level.upper(),
         format="%(asctime)s %(levelname)-7s %(process)d %(name)s: %(message)s",
     )

@@ -43,6 +43,11 @@ class Station:
         self._buffer = Buffer()
         self._lane = self._make_lane()
 
+    @property
+    def needs_alarm(self) -> bool:
+        """Whether the kernel timer interrupts what runs here in the main thread."""
+        return not isinstance(self._lane, ThreadLane)
+
     def open(self, **parts: Any) -> None:
         """Begin to consume; `parts` are arguments of TaskConsumer."""
         zombies = self._lane.slots if self._options.zombies is None else self._options.zombies

@@ -1,20 +1,20 @@
 """N worker processes: start, watch, restart, drain, kill.
 
-The supervisor has one thread and no AMQP, so that it can fork at any time. It waits in `select` for signals and for its
+The supervisor has one thread and no AMQP, so that it can fork at any time. It waits for signals and for its
 children's words; everything else follows from the state of its children and the clock.
 """
 
 import logging
 import math
 import os
-import select
+import selectors
 import signal
 import socket
 import time
 from collections.abc import Sequence
 from typing import Final
 
-from crew.worker import death, reload
+from crew.worker import death, orphans, reload
 from crew.worker.child import Child
 from crew.worker.drain import FLUSH_TIMEOUT
 from crew.worker.fork import RunChild, fork
@@ -30,6 +30,7 @@ from crew.worker.process import (
     HURRY,
     READY,
 )
+from crew.worker.process_end import EXIT_TIMEOUT
 from crew.worker.reload import Left
 
 logger = logging.getLogger(__name__)
@@ -68,8 +69,8 @@ class Supervisor:
         self._run_child = run_child
         self._ledger = ledger
         self._frozen = Frozen(ledger, grace=grace, silence=silence)
-        self._patience = drain + grace + FLUSH_TIMEOUT + KILL_MARGIN
-        self._hurried_patience = grace + FLUSH_TIMEOUT + KILL_MARGIN
+        self._hurried_patience = grace + FLUSH_TIMEOUT + EXIT_TIMEOUT + KILL_MARGIN
+        self._patience = drain + self._hurried_patience
         self._children: dict[int, Child] = {}
         self._leaving = [Child(one.pid, one.number, socket.socket(fileno=one.file)) for one in left]
         self._due = dict.fromkeys(range(processes), 0.0)  # number -> time.monotonic() of its next start
@@ -79,6 +80,7 @@ class Supervisor:
         self._kill_at: float | None = None
         self._signals: list[int] = []
         self._told: list[int] = []  # those of them that are obeyed now
+        self._gets_orphans = orphans.are_ours()
 
     def run(self) -> int:
         """Supervise until told to stop, or until nothing can start; returns the exit code."""
@@ -120,13 +122,16 @@ class Supervisor:
                     del self._due[number]
 
     def _wait(self) -> None:
-        sources: list[socket.socket | Child] = [self._signal_ours, *self._children.values()]
-        readable, _, _ = select.select(sources, [], [], self._next_moment())
-        for source in readable:
-            if isinstance(source, Child):
-                self._hear(source)
-            else:
+        with selectors.PollSelector() as poll:  # `select` cannot wait for descriptors from 1,024 on
+            poll.register(self._signal_ours, selectors.EVENT_READ)
+            for child in self._children.values():
+                poll.register(child, selectors.EVENT_READ, child)
+            readable = [key.data for key, _ in poll.select(self._next_moment())]
+        for child in readable:
+            if child is None:
                 self._signal_ours.recv(4096)
+            else:
+                self._hear(child)
 
     def _obey(self) -> None:
         """Each SIGTERM or SIGINT goes one step further: drain, hurry, kill."""
@@ -158,6 +163,8 @@ class Supervisor:
                 self._leaving.remove(child)
                 child.socket.close()
                 child.kill()
+        if self._gets_orphans:
+            orphans.reap({child.pid for child in self._everybody()})
 
     def _enforce(self) -> None:
         now = time.monotonic()
@@ -238,13 +245,20 @@ class Supervisor:
         """Go on with the code as it is on disk now, where it can be served."""
         if self._exit_code is not None or self._leaving:
             logger.warning("a reload is not begun: the worker is %s", "stopping" if self._exit_code else "reloading")
+        elif (reason := reload.impossible()) is not None:
+            logger.error("reload refused: %s", reason)
         elif not reload.can_be_served():
             logger.error("the new code cannot be served: the old goes on")
         elif any(number != signal.SIGHUP for number in (*self._told, *self._signals)):  # while the code was tried
             logger.warning("a reload is not finished: the worker was told to stop meanwhile")
         else:
             logger.info("reloading: the new code can be served")
-            reload.replace_supervisor((child.pid, child.number, child.socket) for child in self._children.values())
+            left = [(child.pid, child.number, child.socket) for child in self._children.values()]
+            try:
+                reload.replace_supervisor(left)
+            except OSError as error:
+                signal.signal(signal.SIGHUP, self._on_signal)
+                logger.error("the new code cannot be started, the old goes on: %s", error)
 
     def _is_reloading(self) -> bool:
         """Whether a process of new code has been started that does not serve yet: the next waits for it."""

@@ -4,13 +4,20 @@ An exception that is set in a thread from outside may land anywhere in it, also 
 thread that has nothing left to do. Python code is interrupted by it, a blocking call when it returns.
 """
 
+import logging
 import threading
+from typing import Final
 
 from crew.worker.buffer import Buffer
+from crew.worker.ended import worker_lost
 from crew.worker.execution import Execution
 from crew.worker.interrupt import raise_in, sending, stack_of
 from crew.worker.lane import IoThread, OnExecution
 from crew.worker.reason import Reason
+
+logger = logging.getLogger(__name__)
+
+NO_THREAD_DELAY: Final = 1.0  # seconds until a call is run again for which no thread could be started
 
 
 class ThreadLane:
@@ -51,7 +58,7 @@ class ThreadLane:
             execution.begin()
             self._on_started(execution)
             # Once what was said of it has left: the thread may never let this one run again.
-            self._io.soon(thread.start)
+            self._io.soon(self._start, execution, thread)
 
     def running(self) -> list[Execution]:
         """Those whose threads have a slot."""
@@ -60,7 +67,10 @@ class ThreadLane:
     def has_left(self, execution: Execution) -> bool:
         """Whether its thread has ended."""
         thread = self._threads.get(execution)
-        return thread is None or (thread.ident is not None and not thread.is_alive())
+        if thread is None:
+            return True
+        has_begun = thread.ident is not None
+        return not thread.is_alive() if has_begun else execution.has_ended
 
     def release(self, execution: Execution) -> None:
         """Give its slot to the next."""
@@ -98,6 +108,25 @@ class ThreadLane:
     def stop(self) -> None:
         """Return from `serve`."""
         self._stopped.set()
+
+    def _start(self, execution: Execution, thread: threading.Thread) -> None:
+        """Start its thread; where the host has no room for one, the call is run again soon, here or elsewhere."""
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError) as error:
+            name = execution.task.name
+            logger.error(
+                "call %s of task %s is run again in %g s: no thread for it (%s)",
+                execution.call.id,
+                name,
+                NO_THREAD_DELAY,
+                error,
+            )
+            execution.decide(
+                worker_lost(f"the worker could start no thread for task {name!r}", retry_after=NO_THREAD_DELAY)
+            )
+            execution.has_ended = True
+            self._on_ended(execution)
 
     def _run(self, execution: Execution) -> None:
         if execution.ended is None:

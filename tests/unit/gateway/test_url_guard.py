@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 import time
 
 import msgspec
@@ -96,3 +97,18 @@ async def test_a_call_of_the_task_that_performs_urls_is_checked_as_a_job_is() ->
     assert refused["type"] == "urn:crew:problem:forbidden-address"
     assert "has a metadata address" in refused["detail"]
     assert (none["type"], none["detail"].partition(":")[0]) == ("urn:crew:problem:bad-data", "'ftp")
+
+
+@pytest.mark.gen_test
+async def test_a_lookup_for_which_no_thread_can_be_started_keeps_no_place_of_the_next(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def cannot_start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", cannot_start)
+        for _ in range(url_guard.LOOKUPS):
+            assert await look_up("127.0.0.1", 80) == []
+    assert caplog.messages.count("127.0.0.1 is not looked up here: no thread for it (can't start new thread)") == 64
+    assert await look_up("127.0.0.1", 80) == ["127.0.0.1"]

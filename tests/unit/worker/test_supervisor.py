@@ -78,6 +78,7 @@ def test_a_process_of_older_code_that_is_frozen_is_killed_once_it_had_its_time(
 ) -> None:
     """Its ledger went with its supervisor: nobody knows what it runs. And no reload begins while it is there."""
     monkeypatch.setattr(supervisor_module, "FLUSH_TIMEOUT", 0.1)
+    monkeypatch.setattr(supervisor_module, "EXIT_TIMEOUT", 0.1)
     monkeypatch.setattr(supervisor_module, "KILL_MARGIN", 0.1)
     monkeypatch.setattr(supervisor_module, "LONGEST_DELAY", 0.1)  # seconds between two looks
     ours, theirs = socket.socketpair()

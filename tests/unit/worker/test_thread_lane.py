@@ -115,3 +115,30 @@ def test_executions_in_threads_that_end_at_their_timeout_get_one_answer_each_and
     assert {outcome_of(execution) for execution in tasks} == {Outcome.RETURNED, Outcome.TIMED_OUT}
     for execution, task in tasks.items():
         assert len(task.interrupted) <= (outcome_of(execution) is Outcome.TIMED_OUT)
+
+
+def test_a_call_for_which_no_thread_can_be_started_gives_its_slot_back_and_is_run_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    threads = Threads(1)
+    failures = [RuntimeError("can't start new thread"), MemoryError("out of memory")]
+    start = threading.Thread.start
+
+    def starts_later(thread: threading.Thread) -> None:
+        if failures:
+            raise failures.pop(0)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", starts_later)
+    first, second, third = (an_execution(lambda data: "value") for _ in range(3))
+    threads.run(first, second, third)
+    for refused in (first, second):
+        assert outcome_of(refused) is Outcome.WORKER_LOST
+        assert refused.ended is not None
+        assert refused.ended.retry_after == 1.0
+    assert value_of(third) == "value"
+    assert threads.ended == [first, second, third]
+    assert [record.message.partition(": ")[2] for record in caplog.records] == [
+        "no thread for it (can't start new thread)",
+        "no thread for it (out of memory)",
+    ]

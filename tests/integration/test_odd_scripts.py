@@ -1,0 +1,162 @@
+"""Worker scripts that do what scripts do: open many files, close stderr, change the folder, come from stdin."""
+
+import asyncio
+import os
+import re
+import resource
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from crew import Client, UnknownTask
+from tests.processes import Process, Processes
+from tests.waiting import until
+
+OPEN_FILES = 1100
+
+HEAD = """
+import io, os, sys
+{before}
+from crew.worker import Task, run
+
+PREFIX = os.environ["CREW_TEST_PREFIX"]
+
+@Task(PREFIX + "folder")
+def folder(_):
+    return os.getcwd()
+
+@Task(PREFIX + "stderr")
+def stderr(how):
+    if how == "close":
+        sys.stderr.close()
+    elif how == "detach":
+        sys.stderr.detach()
+    elif how == "close the descriptor":
+        os.close(2)
+    else:
+        sys.stderr = None
+    return how
+
+run()
+"""
+
+
+def write(path: Path, before: str = "") -> Path:
+    path.write_text(HEAD.replace("{before}", before))
+    return path
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_worker_whose_modules_hold_many_files_serves(
+    broker_url: str, prefix: str, processes: Processes, tmp_path: Path
+) -> None:
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 2 * OPEN_FILES:
+        pytest.skip("this host lets a process open few files")
+    many = f"""
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (2 * {OPEN_FILES}, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+files = [open(os.devnull) for _ in range({OPEN_FILES})]
+"""
+    worker = processes.python(write(tmp_path / "many.py", many)).says("serving")
+    async with Client(broker_url) as client:
+        assert await client.call(prefix + "folder", expiration=10)
+    assert worker.stop() == 0
+
+
+@pytest.mark.gen_test(timeout=60)
+@pytest.mark.parametrize("how", ["close", "detach", "close the descriptor", "set to None"])
+async def test_a_task_that_loses_stderr_costs_neither_the_log_nor_the_stacks(
+    broker_url: str, prefix: str, processes: Processes, tmp_path: Path, how: str
+) -> None:
+    worker = processes.python(write(tmp_path / "losing.py"), "-v").says("serving")
+    (child,) = _children(worker)
+    async with Client(broker_url) as client:
+        assert await client.call(prefix + "stderr", how, expiration=10) == how
+        assert await client.call(prefix + "folder", expiration=10)
+        os.kill(child, signal.SIGQUIT)
+        await until(lambda: "most recent call first" in worker.output)
+        assert await client.call(prefix + "folder", expiration=10)
+    assert worker.stop() == 0
+    assert f"{child} crew.worker.process: draining" in worker.output
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_module_that_puts_another_stream_in_place_of_stderr_can_be_served(
+    broker_url: str, prefix: str, processes: Processes, tmp_path: Path
+) -> None:
+    processes.python(write(tmp_path / "replacing.py", "sys.stderr = io.StringIO()"))
+    async with Client(broker_url) as client:
+        await client.connect()
+        assert await _answered(client, prefix)
+
+
+@pytest.mark.gen_test(timeout=60)
+@pytest.mark.parametrize(
+    "command", [("sub/./moving.py",), ("-m", "sub.moving"), ("-m", "crew", "worker", "sub/moving.py")]
+)
+async def test_a_worker_whose_module_changes_the_folder_can_be_reloaded(
+    broker_url: str, prefix: str, processes: Processes, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    (tmp_path / "sub").mkdir()
+    write(tmp_path / "sub" / "moving.py", "os.chdir('/')")
+    worker = processes.start(sys.executable, *command, folder=tmp_path).says("serving")
+    os.kill(worker.pid, signal.SIGHUP)
+    await until(lambda: worker.output.count("serving") == 2 and "draining" in worker.output, timeout=30)
+    async with Client(broker_url) as client:
+        assert await client.call(prefix + "folder", expiration=10) == "/"
+    assert worker.stop() == 0
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_worker_whose_code_came_from_stdin_serves_and_refuses_to_reload(
+    broker_url: str, prefix: str, processes: Processes, tmp_path: Path
+) -> None:
+    write(tmp_path / "piped.py")
+    worker = processes.start("sh", "-c", f"exec '{sys.executable}' - < piped.py", folder=tmp_path).says("serving")
+    os.kill(worker.pid, signal.SIGHUP)
+    await until(lambda: "reload refused: the code came from standard input" in worker.output)
+    async with Client(broker_url) as client:
+        assert await client.call(prefix + "folder", expiration=10) == str(tmp_path)
+    assert len(re.findall("reload|new code", worker.output)) == 1
+    assert worker.stop() == 0
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_worker_whose_code_stands_on_the_command_line_can_be_reloaded(
+    broker_url: str, prefix: str, processes: Processes, tmp_path: Path
+) -> None:
+    code = write(tmp_path / "code.py").read_text()
+    worker = processes.start(sys.executable, "-c", code, folder=tmp_path).says("serving")
+    os.kill(worker.pid, signal.SIGHUP)
+    await until(lambda: worker.output.count("serving") == 2 and "draining" in worker.output, timeout=30)
+    assert worker.stop() == 0
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_new_code_that_ends_without_serving_is_not_taken(
+    broker_url: str, prefix: str, processes: Processes, tmp_path: Path
+) -> None:
+    script = write(tmp_path / "emptied.py")
+    worker = processes.python(script).says("serving")
+    script.write_text("")
+    os.kill(worker.pid, signal.SIGHUP)
+    await until(lambda: "the new code ends without serving tasks" in worker.output, timeout=30)
+    async with Client(broker_url) as client:
+        assert await client.call(prefix + "folder", expiration=10)
+    assert worker.stop() == 0
+
+
+def _children(worker: Process) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()]
+
+
+async def _answered(client: Client, prefix: str) -> bool:
+    """Whether a worker serves within some seconds; its log is not to be seen here."""
+    for _ in range(150):
+        try:
+            return bool(await client.call(prefix + "folder", expiration=10))
+        except UnknownTask:
+            await asyncio.sleep(0.1)
+    return False

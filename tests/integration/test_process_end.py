@@ -1,0 +1,120 @@
+"""How worker processes and their supervisor end: with all that was printed, with `atexit`, and in bounded time."""
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from crew import Client
+from tests.processes import Process, Processes
+from tests.waiting import eventually, until
+
+SCRIPT = """
+import atexit, os, sys, threading, time
+from crew.worker import Task, run
+
+PREFIX = os.environ["CREW_TEST_PREFIX"]
+
+@Task(PREFIX + "print")
+def prints(seconds):
+    print("a line of", os.getpid())
+    time.sleep(seconds)
+    print("no line of", os.getpid(), end="")
+    atexit.register(print, " atexit of", os.getpid())
+    return os.getpid()
+
+@Task(PREFIX + "stubborn")
+def stubborn(_):
+    print("begun of", os.getpid(), end="")
+    atexit.register(print, " atexit of", os.getpid())
+    while True:
+        try:
+            time.sleep(60)
+        except SystemExit:
+            pass
+
+@Task(PREFIX + "hang at exit")
+def hang_at_exit(_):
+    print("printed before", end="")
+    atexit.register(threading.Event().wait)
+"""
+RUN = "\nrun()\n"
+LEAVES_A_THREAD = "\nthreading.Thread(target=threading.Event().wait, name='never ends').start()\n"
+BUFFERED = {"PYTHONUNBUFFERED": ""}  # as most processes are: the tests' own setting would hide what is lost
+
+
+def start(processes: Processes, folder: Path, *flags: str, script: str = SCRIPT) -> Process:
+    path = folder / "ending.py"
+    path.write_text(script + RUN)
+    return processes.python(path, *flags, environment=BUFFERED).says("serving")
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_what_a_task_prints_appears_at_once_in_a_file(
+    broker_url: str, prefix: str, processes: Processes, tmp_path: Path
+) -> None:
+    worker = start(processes, tmp_path)
+    async with Client(broker_url) as client:
+        call = client.call(prefix + "print", 20)
+        await until(lambda: "a line of" in worker.output, timeout=15)
+        call.cancel()
+
+
+@pytest.mark.gen_test(timeout=60)
+@pytest.mark.parametrize("flags", [(), ("--threads", "2")], ids=["main", "threads"])
+async def test_a_process_that_has_drained_flushes_what_tasks_printed_and_runs_atexit(
+    broker_url: str, prefix: str, processes: Processes, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    worker = start(processes, tmp_path, *flags)
+    async with Client(broker_url) as client:
+        pid = await client.call(prefix + "print", 0)
+    assert worker.stop() == 0
+    assert f"no line of {pid} atexit of {pid}\n" in worker.output
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_process_that_is_replaced_flushes_what_tasks_printed_and_runs_atexit(
+    broker_url: str, prefix: str, processes: Processes, tmp_path: Path
+) -> None:
+    """Also where its main thread does not come back from a task."""
+    worker = start(processes, tmp_path, "--grace", "0.3")
+    async with Client(broker_url) as client:
+        call = client.call(prefix + "stubborn", timeout=0.3, persistent=False)
+        await until(lambda: re.search(r"begun of (\d+) atexit of \1\n", worker.output))
+        call.cancel()
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_function_that_hangs_at_exit_does_not_keep_the_process(
+    broker_url: str, prefix: str, processes: Processes, tmp_path: Path
+) -> None:
+    worker = start(processes, tmp_path)
+    async with Client(broker_url) as client:
+        await client.call(prefix + "hang at exit")
+    assert worker.stop() == 0
+    assert "printed before" in worker.output
+    assert "ends now, though functions registered with atexit still run" in worker.output
+
+
+def test_a_thread_that_a_module_left_does_not_keep_a_worker_that_has_drained(
+    processes: Processes, tmp_path: Path
+) -> None:
+    worker = start(processes, tmp_path, script=SCRIPT + LEAVES_A_THREAD)
+    assert worker.stop() == 0
+    assert "ends now, though threads still run: never ends" in worker.output
+
+
+def test_sigterm_ends_a_worker_that_has_drained_at_once(processes: Processes, tmp_path: Path) -> None:
+    worker = start(processes, tmp_path, script=SCRIPT + LEAVES_A_THREAD)
+    (child,) = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
+    os.kill(worker.pid, signal.SIGTERM)
+    eventually(lambda: not Path(f"/proc/{child}").exists())
+    began = time.monotonic()
+    while worker.is_running:  # the first may come while the supervisor still says that it has drained
+        os.kill(worker.pid, signal.SIGTERM)
+        time.sleep(0.1)
+        assert time.monotonic() - began < 4.0
+    assert worker.ends(1) == 0

@@ -1,0 +1,110 @@
+"""What a task forks, and programs that it starts, are as those of any Python process."""
+
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from crew import Client
+from tests.integration.conftest import TASKS
+from tests.processes import Process, Processes, running
+from tests.waiting import until
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals of a process are read from /proc")
+
+SCRIPT = TASKS.with_name("forking.py")
+LANES = {"main": (), "threads": ("--threads", "2")}
+NOTHING = "0000000000000000"
+DIED_OF_SIGTERM = -signal.SIGTERM
+REDELIVERED_WITHIN = 2.0  # seconds on a busy machine; the broker notices a silent connection after 20 s at least
+
+
+@pytest.fixture(params=LANES, scope="module")
+def worker(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, broker_url: str, shared_prefix: str
+) -> Iterator[Process]:
+    """One for all tests, in each lane."""
+    environment = {"CREW_AMQP_URL": broker_url, "CREW_TEST_PREFIX": shared_prefix}
+    with running(tmp_path_factory.mktemp("forking"), environment) as processes:
+        yield processes.python(SCRIPT, *LANES[request.param]).says("serving")
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_program_that_a_task_starts_blocks_and_ignores_no_signals(
+    broker_url: str, shared_prefix: str, worker: Process
+) -> None:
+    async with Client(broker_url) as client:
+        for name in ("signals", "async signals", "signals of a child"):
+            blocked, ignored = await client.call(shared_prefix + name)
+            assert blocked == NOTHING, name
+            assert int(ignored, 16) & ~_SIGPIPE_AND_SIGXFSZ == 0, name
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_program_that_a_coroutine_in_the_main_thread_starts_blocks_and_ignores_no_signals(
+    broker_url: str, prefix: str, processes: Processes
+) -> None:
+    processes.python(SCRIPT, environment={"ONLY_ASYNC": "1"}).says("serving 1 task")
+    async with Client(broker_url) as client:
+        blocked, ignored = await client.call(prefix + "async signals")
+    assert (blocked, int(ignored, 16) & ~_SIGPIPE_AND_SIGXFSZ) == (NOTHING, 0)
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_child_that_a_task_terminates_ends(broker_url: str, shared_prefix: str, worker: Process) -> None:
+    """Also where the signal comes before the child has run at all."""
+    async with Client(broker_url) as client:
+        assert await client.call(shared_prefix + "terminate", 20, expiration=45) == [DIED_OF_SIGTERM] * 20
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_pool_of_processes_in_a_task_ends(broker_url: str, shared_prefix: str, worker: Process) -> None:
+    async with Client(broker_url) as client:
+        assert await client.call(shared_prefix + "pool", [-1, -2, -3], expiration=30) == [1, 2, 3]
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_daemon_that_a_task_left_delays_no_call_of_its_process_when_that_dies(
+    broker_url: str, shared_prefix: str, worker: Process
+) -> None:
+    begun = worker.from_now()
+    async with Client(broker_url) as client:
+        call = client.call(shared_prefix + "leave a daemon", 30, expiration=40)
+        await until(lambda: "DAEMON" in begun.output)
+        daemon, parent = map(int, re.findall(r"DAEMON (\d+) OF (\d+)", begun.output)[0])
+        try:
+            os.kill(parent, signal.SIGKILL)
+            killed = time.monotonic()
+            assert await call == 2
+            assert time.monotonic() - killed < REDELIVERED_WITHIN
+            os.kill(daemon, 0)  # it lives
+        finally:
+            os.kill(daemon, signal.SIGKILL)
+
+
+@pytest.mark.gen_test(timeout=60)
+@pytest.mark.parametrize(("how", "status"), [("return", 0), ("exit", 3), ("raise", 1)])
+async def test_a_forked_child_in_which_the_task_comes_to_its_end_ends_and_is_no_second_worker(
+    broker_url: str, shared_prefix: str, worker: Process, how: str, status: int
+) -> None:
+    begun = worker.from_now()
+    async with Client(broker_url) as client:
+        assert await client.call(shared_prefix + "return in a child", how, expiration=10) == status
+    assert ("ValueError: raised in the child" in begun.output) is (how == "raise")
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_call_from_a_forked_child_over_its_workers_connection_is_refused_in_one_sentence(
+    broker_url: str, shared_prefix: str, worker: Process
+) -> None:
+    async with Client(broker_url) as client:
+        answer = await client.call(shared_prefix + "call in a child", shared_prefix + "signals", expiration=10)
+    assert answer.startswith("RuntimeError: a process that a task has forked cannot use the connection of its worker")
+
+
+# Python ignores these two itself; `subprocess` gives them back, other ways to start a program do not.
+_SIGPIPE_AND_SIGXFSZ = 1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)
