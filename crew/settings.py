@@ -119,6 +119,12 @@ def allow_hosts(given: Sequence[str] = (), *, environ: Mapping[str, str] | None 
     return tuple(given) or tuple(filter(None, map(str.strip, of_environment.split(","))))
 
 
+def secret_headers(*, environ: Mapping[str, str] | None = None) -> frozenset[str]:
+    """Headers of URL jobs, in lower case, whose values no record shows: those of `CREW_SECRET_HEADERS`, else none."""
+    named = (os.environ if environ is None else environ).get("CREW_SECRET_HEADERS", "")
+    return frozenset(filter(None, (name.strip().lower() for name in named.split(","))))
+
+
 def gateway_token() -> str | None:
     """What every request to `crew gateway` has to bring: `CREW_GATEWAY_TOKEN`; None where it is not set."""
     return _variable("CREW_GATEWAY_TOKEN")

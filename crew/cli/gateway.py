@@ -24,7 +24,10 @@ from crew.errors import ConnectionError, SettingsError
     multiple=True,
     help="internal host that URL jobs may be submitted for; can be repeated [CREW_ALLOW_HOSTS]",
 )
-def command(*, host: str, port: int, url: str | None, database: str | None, allow_host: Sequence[str]) -> None:
+@click.option("--debug", is_flag=True, help="show clients tracebacks of tasks, and where broker and job store are")
+def command(
+    *, host: str, port: int, url: str | None, database: str | None, allow_host: Sequence[str], debug: bool
+) -> None:
     """Serve calls and jobs over HTTP.
 
     It serves until SIGTERM, SIGHUP or Ctrl-C, and finishes what has begun. Beyond this machine (--host 0.0.0.0) every
@@ -35,10 +38,12 @@ def command(*, host: str, port: int, url: str | None, database: str | None, allo
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("tornado.access").setLevel(logging.ERROR)  # who refuses says so in the answer
     with reported():
-        asyncio.run(_serve(host, port, url, database, allow_host))
+        asyncio.run(_serve(host, port, url, database, allow_host, debug=debug))
 
 
-async def _serve(host: str, port: int, url: str | None, database: str | None, allow_hosts: Sequence[str]) -> None:
+async def _serve(
+    host: str, port: int, url: str | None, database: str | None, allow_hosts: Sequence[str], *, debug: bool
+) -> None:
     try:
         from crew.gateway import routes, serve
         from crew.gateway.auth import GuardedApplication, check_door
@@ -56,7 +61,7 @@ async def _serve(host: str, port: int, url: str | None, database: str | None, al
     except ValueError as error:  # it names the host that is none
         raise SettingsError(str(error)) from None
     way_out = {"way_out": ": /openapi.json tells what is"}
-    application = GuardedApplication(handlers, token=token, default_handler_args=way_out)
+    application = GuardedApplication(handlers, token=token, default_handler_args=way_out, serve_traceback=debug)
     with contextlib.suppress(ConnectionError):  # the client retries until it is there
         await store.open()
     await serve(application, client, port=port, address=host, on_listening=click.echo)

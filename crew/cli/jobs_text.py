@@ -4,12 +4,13 @@ import json
 from typing import Any, Final
 
 from crew.cli.shown import plain, shown, shown_lines
-from crew.jobs import Job
+from crew.jobs import Job, url_job
 from crew.jobs.record import error, full_record, moment, record, value
 
 ERROR_IN_LINE: Final = 100  # characters; the page has the rest
 VALUE_ON_PAGE: Final = 4_000  # characters; --json prints all of it
 NOTHING: Final = "-"
+_ELSEWHERE: Final = ("uuid", "time", "data", "error")  # of a record: the first two are its id and when it was created
 
 
 def as_line(job: Job) -> str:
@@ -38,18 +39,20 @@ def all_as_json(job: Job) -> str:
 def as_page(job: Job) -> str:
     """All of it, payload and result decoded where that can be."""
     told = full_record(job)
-    values = {name: one for name, one in told.items() if one is not None and name not in ("data", "error")}
+    values = {name: one for name, one in told.items() if one is not None and name not in _ELSEWHERE}
     lines = [f"{name.replace('_', ' '):<12} {_word(one)}" for name, one in values.items()]
     if job.failure is not None:
         lines.append(f"{'error':<12} {shown(_sentence(job))}")
-    lines += _section("data", told["data"])  # without the secrets of a URL job
+        lines += _traceback(told["error"])
+    lines += _section("data", told["data"])
     if job.result is not None:
         lines += _section("result", _result(job))
     return "\n".join(lines)
 
 
 def _result(job: Job) -> Any:
-    return None if job.result is None else value(job.result)
+    result = None if job.result is None else value(job.result)
+    return url_job.response_without_secrets(job, result) if job.is_http else result
 
 
 def _sentence(job: Job) -> str:
@@ -59,6 +62,10 @@ def _sentence(job: Job) -> str:
 
 def _word(one: Any) -> str:
     return shown(one if isinstance(one, str) else json.dumps(plain(one)), VALUE_ON_PAGE)
+
+
+def _traceback(told: dict[str, Any]) -> list[str]:
+    return ["traceback", shown_lines(told["traceback"].rstrip())] if "traceback" in told else []
 
 
 def _section(title: str, one: Any) -> list[str]:

@@ -50,7 +50,7 @@ def routes(
         GET <prefix>/jobs/<uuid>/response/      waits for its end, and answers with its value
         GET <prefix>/jobs/<uuid>/events         tells of its changes: server-sent events, or a long poll
         DELETE <prefix>/jobs/<uuid>/response/   deletes the value
-        DELETE <prefix>/jobs/<uuid>/            cancels it
+        DELETE <prefix>/jobs/<uuid>/            cancels it, or deletes the value of one that has ended
 
     `HEAD` is answered as `GET` is, without the body, but by the events.
 

@@ -37,6 +37,11 @@ class GuardedApplication(Application):
         super().__init__(*given, **{"default_handler_class": RefusedHandler, **more})
         self._token = None if token is None else token.encode()
 
+    @property
+    def has_token(self) -> bool:
+        """Whether every client has to bring a token."""
+        return self._token is not None
+
     def find_handler(self, request: HTTPServerRequest, **given: Any) -> Any:
         """That of the path, or the one that refuses."""
         refused = self._refusal_of(request)

@@ -7,7 +7,8 @@ import msgspec
 from crew.gateway.answers import HeadMixin
 from crew.gateway.job_handler import APPLIED, JobHandlerBase, id_of
 from crew.gateway.problems import Refused
-from crew.jobs import Job
+from crew.gateway.reply_headers import JOB_STATUS
+from crew.jobs import Job, JobStatus, url_job
 from crew.jobs.record import record
 from crew.protocol import codec
 
@@ -15,11 +16,15 @@ NOTHING: Final = b"{}"  # in place of a value that is not there
 
 
 class JobHandler(HeadMixin, JobHandlerBase):
-    """`GET`: the record of a job. `DELETE`: gives it up; the record stays, and where it had ended nothing happens."""
+    """`GET`: the record of a job. `DELETE`: cancels it, or deletes the response of one that has ended.
+
+    The record stays. A URL job has what it asks for, with the names that the HTTP Task Queue (htq) gives it. `error`
+    has the traceback of the task for a client that has brought the token, and where the application is being debugged.
+    """
 
     async def get(self, id: str) -> None:
         """Tell."""
-        job = await self.jobs.get(id_of(id), with_bodies=False)
+        job = await self.jobs.get_with_request(id_of(id))
         self.link(
             {
                 "self": self.path_of(job.id),
@@ -28,11 +33,13 @@ class JobHandler(HeadMixin, JobHandlerBase):
                 "events": self.path_of(job.id, "events"),
             }
         )
-        self.answer_encoded(msgspec.json.encode(record(job)))
+        told = record(job, shows_query=True, shows_traceback=self.shows_tracebacks)
+        self.answer_encoded(msgspec.json.encode(told))
 
     async def delete(self, id: str) -> None:
-        """Cancel."""
-        await self.jobs.cancel(id_of(id))
+        """Cancel, or delete the response."""
+        if not await self.jobs.cancel(id_of(id)):
+            await self.jobs.discard_response(id_of(id))
         self.set_status(204)
 
 
@@ -48,16 +55,28 @@ class JobStatusHandler(HeadMixin, JobHandlerBase):
 class JobResponseHandler(HeadMixin, JobHandlerBase):
     """`GET`: the value of the job's task, as soon as it has ended. `DELETE`: the value is deleted, the record stays.
 
-    A value that came as MessagePack, as the job's payload did, is answered in it: JSON has no bytes, for one.
-    `{}` is answered where there is no value, as the record says why, or where it was deleted. `Prefer: wait=N` bounds
-    the wait: a job that goes on then is answered with 202 and `{}`.
+    A value that came as MessagePack, as the job's payload did, is answered in it: JSON has no bytes, for one. That of
+    a URL job has the members of the HTTP Task Queue (htq) beside its own. The job of a task that has failed is answered
+    with the problem document that a call would have had. `{}` is answered for a job that was cancelled, a URL job
+    without a response, and where the value was deleted. `Prefer: wait=N` bounds the wait: a job that goes on then is
+    answered with 202 and `{}`. `Crew-Job-Status` tells all of them apart.
     """
+
+    _job: Job | None = None
+
+    def set_default_headers(self) -> None:
+        """Those that a problem document has, too."""
+        self.set_header("Vary", "Prefer")  # RFC 7240, 2: for caches
+        if self._job is not None:
+            self.set_header(JOB_STATUS, self._job.status.value)
+            job, response = self.path_of(self._job.id), self.path_of(self._job.id, "response/")
+            self.link({"self": response, "request": job})
 
     async def get(self, id: str) -> None:
         """Wait, and answer."""
-        self.set_header("Vary", "Prefer")  # RFC 7240, 2: for caches
         wait = self.preferences().wait
-        job = await self.wait_for_job(id_of(id), wait)
+        self._job = job = await self.wait_for_job(id_of(id), wait)
+        self.set_default_headers()
         if wait is not None:
             self.set_header(APPLIED, f"wait={wait}")
         if job.status.is_final:
@@ -75,9 +94,25 @@ class JobResponseHandler(HeadMixin, JobHandlerBase):
 
     def _answer(self, job: Job) -> None:
         result = job.result
-        if result is None:
+        if result is None and not _has_failed(job):
             self.answer_encoded(NOTHING)
-        elif result.content_type == codec.JSON and result.content_encoding is None and not job.result_headers:
+        elif _is_plain(job):
+            assert result is not None
             self.answer_encoded(result.data)
         else:
-            self.answer(self.jobs.value_of(job), job.result_headers, content_type=result.content_type or codec.JSON)
+            value = self.jobs.value_of(job)  # raises what a call would have raised
+            value = url_job.response(job, value) if job.is_http else value
+            content_type = result.content_type if result is not None else None
+            self.answer(value, job.result_headers, content_type=content_type or codec.JSON)
+
+
+def _has_failed(job: Job) -> bool:
+    """Whether there is no value because the task failed. Of a response that was deleted, the failure was, too."""
+    return not job.is_http and job.failure is not None and job.status is not JobStatus.CANCELED
+
+
+def _is_plain(job: Job) -> bool:
+    """Whether the value may be answered as it is stored."""
+    result = job.result
+    is_json = result is not None and result.content_type == codec.JSON and result.content_encoding is None
+    return is_json and not job.result_headers and not job.is_http

@@ -78,6 +78,12 @@ class JobHandlerBase(NoBodyMixin, AnswerMixin, WaitMixin):
         """Take what the route gives."""
         self.jobs, self.root = jobs, root
 
+    @property
+    def shows_tracebacks(self) -> bool:
+        """Whether records have tracebacks: the client has brought the token, or the application is being debugged."""
+        has_token: bool = getattr(self.application, "has_token", False)  # nobody else comes in
+        return has_token or bool(self.settings.get("serve_traceback"))
+
     def path_of(self, id: str, part: str = "") -> str:
         """Of a job, or of a part of it."""
         return f"{self.root}{id}/{part}"

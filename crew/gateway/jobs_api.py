@@ -32,7 +32,8 @@ class JobsHandler(BodyMixin, HeadMixin, JobHandlerBase):
     sends the same once more with the same `Idempotency-Key` gets the same job.
 
     `GET` lists the jobs that are queued, the newest first: `?status=` names others, several with commas between them,
-    or `any`; `task`, `limit` (50; at most 500) and `cursor` choose among them. `Link` has the next page, if any.
+    or `any`; `task`, `limit` (50; at most 500) and `cursor` choose among them. `Link` has this page as `self`, and
+    `next`, if any.
 
     Args:
         client: whose jobs they are.
@@ -75,10 +76,12 @@ class JobsHandler(BodyMixin, HeadMixin, JobHandlerBase):
             page = await self.jobs.page(query)
         except ValueError as error:  # the limit is one
             raise Refused(400, str(error), name="bad-cursor") from None
-        following = None if page.cursor is None else self._path_of_page(page.cursor)
-        if following is not None:
-            self.link({"next": following})
-        self.answer_encoded(msgspec.json.encode({"jobs": [record(job) for job in page.jobs], "next": following}))
+        links = {"self": self._path_of_page(query.cursor)}
+        if page.cursor is not None:
+            links["next"] = self._path_of_page(page.cursor)
+        self.link(links)
+        jobs = [record(job, shows_query=True) for job in page.jobs]
+        self.answer_encoded(msgspec.json.encode({"jobs": jobs, "next": links.get("next")}))
 
     def _check_content_type(self) -> None:
         """Of a body: where there is none, that is what is wrong."""
@@ -119,6 +122,7 @@ class JobsHandler(BodyMixin, HeadMixin, JobHandlerBase):
         except ValueError as error:
             raise Refused(400, str(error), name="bad-limit") from None
 
-    def _path_of_page(self, cursor: str) -> str:
+    def _path_of_page(self, cursor: str | None) -> str:
         given = [(name, value) for name in ("status", "task", "limit") for value in self.get_query_arguments(name)]
-        return f"{self.root}?{urlencode([*given, ('cursor', cursor)])}"
+        query = urlencode([*given, *([] if cursor is None else [("cursor", cursor)])])
+        return f"{self.root}?{query}" if query else self.root

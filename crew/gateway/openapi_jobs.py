@@ -7,10 +7,12 @@ import msgspec
 from crew.gateway.job_events import LONG_POLL, STREAM
 from crew.gateway.jobs_api import ANY
 from crew.gateway.openapi_words import PREFER, TASK, VALUE, Words, answer, json, operation, parameter, readable, ref
+from crew.gateway.reply_headers import JOB_STATUS
 from crew.jobs import JobStatus
 from crew.jobs.event import JobEvent
 from crew.jobs.order import FAILURE_TTL, MAX_KEY, RESULT_TTL, TIMEOUT, UNIQUE
 from crew.jobs.query import MAX_PAGE, PAGE
+from crew.jobs.url_job import MASK
 from crew.protocol import codec, deadline
 from crew.protocol.http_request import DEFAULT_TIMEOUT, METHODS
 from crew.protocol.properties import MAX_PRIORITY
@@ -27,6 +29,7 @@ DURATION: Final[Words] = {
 _VERSION: Final[Words] = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
 _CURSOR: Final[Words] = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
 _KEY: Final[Words] = {"type": "string", "minLength": 1, "maxLength": MAX_KEY}
+_RECORD: Final[Words] = {"oneOf": [ref("Job"), ref("HttpJob")]}
 _UUID: Final = parameter("uuid", "path", {"type": "string", "format": "uuid"}, "Id of the job.")
 _NO_SUCH: Final = {400: "The uuid is none.", 404: "There is no such job."}
 _BAD: Final = "Something in the request is out of its range: the `type` of the problem says what."
@@ -47,7 +50,14 @@ def paths(root: str) -> dict[str, Words]:
 def schemas() -> dict[str, Words]:
     """What they refer to."""
     _, events = msgspec.json.schema_components([JobEvent], ref_template="#/components/schemas/{name}")
-    return {"Job": _job(), "TaskJob": _task_job(), "UrlJob": _url_job(), **events}
+    return {
+        "Job": _job(),
+        "HttpJob": _http_job(),
+        "HttpResponse": _http_response(),
+        "TaskJob": _task_job(),
+        "UrlJob": _url_job(),
+        **events,
+    }
 
 
 # --- operations -----------------------------------------------------------------------------------------------------
@@ -90,7 +100,7 @@ def _list() -> Words:
         "type": "object",
         "required": ["jobs", "next"],
         "properties": {
-            "jobs": {"type": "array", "items": ref("Job")},
+            "jobs": {"type": "array", "items": _RECORD},
             "next": {"type": ["string", "null"], "description": "Path of the next page."},
         },
     }
@@ -98,7 +108,7 @@ def _list() -> Words:
     return operation(
         "listJobs",
         "Lists jobs, the newest first.",
-        {200: answer("A page of them.", json(page), headers={"Link": "The next page, as `next`."})},
+        {200: answer("A page of them.", json(page), headers={"Link": "This page, as `self`, and the `next` one."})},
         tag=TAG,
         parameters=[
             parameter(
@@ -120,8 +130,8 @@ def _list() -> Words:
 def _record() -> Words:
     return operation(
         "getJob",
-        "The record of a job, without its payload and its value.",
-        {200: answer("It.", json(ref("Job")), headers={"Link": "Where self, status, response and events are found."})},
+        "The record of a job, without its value, and without the payload of a task.",
+        {200: answer("It.", json(_RECORD), headers={"Link": "Where self, status, response and events are found."})},
         tag=TAG,
         parameters=[_UUID],
         problems=_NO_SUCH,
@@ -131,8 +141,8 @@ def _record() -> Words:
 def _cancel() -> Words:
     return operation(
         "cancelJob",
-        "Cancels a job: it is not started, or it is stopped. Its record stays.",
-        {204: answer("It is cancelled, or had ended.")},
+        "Cancels a job, which is not started, or stopped; deletes the value of one that has ended. Its record stays.",
+        {204: answer("It is cancelled; or it had ended, and its value is deleted.")},
         tag=TAG,
         parameters=[_UUID],
         problems=_NO_SUCH,
@@ -152,17 +162,29 @@ def _status() -> Words:
 
 
 def _response() -> Words:
-    applied = {"Preference-Applied": "What was heeded of Prefer."}
+    told = {JOB_STATUS: "Status of the job.", "Link": "This response, as `self`, and the job, as `request`."}
+    applied = {**told, "Preference-Applied": "What was heeded of Prefer."}
     return operation(
         "getJobResponse",
-        "Waits for the end of a job, and answers with its value.",
+        "Waits for the end of a job, and answers with its value: of a URL job, with an HttpResponse.",
         {
-            200: answer("The value; `{}` where there is none.", VALUE),
+            200: answer(
+                "The value; `{}` of a job that was cancelled, of a URL without a response, and where it was deleted.",
+                VALUE,
+                headers=told,
+            ),
             202: answer("The job goes on: the wait that was preferred is over.", json({}), headers=applied),
         },
         tag=TAG,
         parameters=[_UUID, PREFER],
-        problems=_NO_SUCH,
+        problems={
+            **_NO_SUCH,
+            404: "There is no such job; or the task of the job was never served.",
+            500: "The task of the job has raised an exception, which `exception` tells.",
+            502: "The workers of the job died, or its value cannot be read.",
+            503: "No worker took the job in time; or a gateway that is away, with Retry-After.",
+            504: "The task of the job ran longer than it may.",
+        },
     )
 
 
@@ -259,7 +281,11 @@ def _url_job() -> Words:
             "pattern": "^https?://",
             "description": "None of an internal address.",
         },
-        "method": {"enum": list(METHODS), "description": "POST where there is data, else GET."},
+        "method": {
+            "type": "string",
+            "pattern": f"^({'|'.join(map(_in_any_case, METHODS))})$",
+            "description": "In any case of letters. POST where there is data, else GET.",
+        },
         "headers": {
             "type": "object",
             "propertyNames": {"pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"},
@@ -271,15 +297,63 @@ def _url_job() -> Words:
     return _order(properties, required="url")
 
 
+def _in_any_case(word: str) -> str:
+    """A pattern: those of JSON schema have no flags."""
+    return "".join(f"[{letter}{letter.lower()}]" for letter in word)
+
+
+def _http_job() -> Words:
+    """The record of a URL job."""
+    large = "null in a list where the payload has more than 32 KiB."
+    request: dict[str, Words] = {
+        "url": {"type": ["string", "null"], "description": f"Without user and password; {large}"},
+        "method": {"enum": [*METHODS, None]},
+        "headers": {
+            "type": ["object", "null"],
+            "additionalProperties": {"type": "string"},
+            "description": f"With `{MASK}` in place of secret values.",
+        },
+        "data": {"description": "Body of the request."},
+        "timeout": {"type": ["number", "null"], "description": "Seconds for the request."},
+    }
+    properties = {**_job()["properties"], "kind": {"const": "http"}, **request}
+    return _exactly(properties, required=list(properties))
+
+
+def _http_response() -> Words:
+    """What a URL job was answered, where its worker is crew's."""
+    text = {"type": "string"}
+    properties: dict[str, Words] = {
+        "uuid": {"type": "string", "format": "uuid"},
+        "status": ref("JobStatus"),
+        "time": {"type": "integer", "description": "When the job ended, in milliseconds since 1970."},
+        "code": {"type": "integer"},
+        "reason": text,
+        "elapsed": {"type": "number", "description": "Milliseconds."},
+        "headers": {"type": "object", "additionalProperties": text},
+        "data": {**text, "description": "The body: text, or base64 where `encoding` says so."},
+        "encoding": {"enum": ["text", "base64"]},
+        "url": {**text, "description": "Where it came from in the end."},
+        "redirects": {"type": "integer"},
+        "header_list": {"type": "array", "description": "Names and values as they came."},
+        "body": {**text, "description": "As `data`."},
+        "elapsed_ms": {"type": "integer", "description": "As `elapsed`."},
+    }
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
 def _job() -> Words:
+    """The record of a job of a task."""
     moment = {"type": ["string", "null"], "format": "date-time"}
     seconds = {"type": ["number", "null"]}
     text = {"type": ["string", "null"]}
     properties: dict[str, Words] = {
         "id": {"type": "string", "format": "uuid"},
-        "kind": {"enum": ["task", "http"]},
+        "uuid": {"type": "string", "format": "uuid", "description": "The same."},
+        "kind": {"const": "task"},
         "task": {"type": "string"},
         "status": ref("JobStatus"),
+        "time": {"type": "integer", "description": "When it was submitted, in milliseconds since 1970."},
         "priority": {"type": "integer"},
         **dict.fromkeys(("timeout", "result_ttl", "failure_ttl", "elapsed"), seconds),
         **dict.fromkeys(("start_by", "created", "enqueued", "started", "ended"), moment),

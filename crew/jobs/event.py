@@ -8,12 +8,17 @@ from crew.jobs.job import Job, JobStatus
 from crew.jobs.record import error, progress
 
 
-class JobError(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a job has no value: the type of what was raised, what it says, and whether another run may help."""
+class JobError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a job has no value: the type of what was raised, what it says, and whether another run may help.
+
+    Attributes:
+        traceback: of the task, in a record that a client may see it in; never in an event.
+    """
 
     type: str
     message: str
     retryable: bool
+    traceback: str | None = None
 
 
 class JobEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

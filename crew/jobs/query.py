@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Column, ColumnElement, Integer, Select, String, bindparam, select, tuple_, union_all
+from sqlalchemy import ColumnElement, Integer, Select, String, bindparam, select, tuple_, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crew.jobs import rows
@@ -40,7 +40,7 @@ class Page(msgspec.Struct, frozen=True):
     """Some jobs, the newest first.
 
     Attributes:
-        jobs: without their bodies.
+        jobs: without their bodies, but for the payloads of URL jobs, up to 32 KiB each.
         cursor: for the next page, or None where this is the last.
     """
 
@@ -66,6 +66,11 @@ async def several_with_results(connection: AsyncConnection, ids: Collection[str]
 async def several_with_bodies(connection: AsyncConnection, ids: Collection[str]) -> list[Job]:
     """Those that there are of the jobs with these ids."""
     return await _several(connection, rows.COLUMNS, ids)
+
+
+async def several_with_requests(connection: AsyncConnection, ids: Collection[str]) -> list[Job]:
+    """Those that there are of the jobs with these ids, without their results; of URL jobs with the payload."""
+    return await _several(connection, rows.WITH_REQUEST, ids)
 
 
 async def page(connection: AsyncConnection, query: JobQuery) -> Page:
@@ -112,7 +117,9 @@ def check_limit(value: object) -> int:
     return value
 
 
-async def _several(connection: AsyncConnection, columns: Sequence[Column[Any]], ids: Collection[str]) -> list[Job]:
+async def _several(
+    connection: AsyncConnection, columns: Sequence[ColumnElement[Any]], ids: Collection[str]
+) -> list[Job]:
     query = select(*columns).where(jobs.c.id.in_(ids))
     return [rows.to_job(row) for row in (await connection.execute(query)).mappings()]
 
@@ -132,9 +139,7 @@ def _newest(statuses: tuple[JobStatus, ...], asked: frozenset[str]) -> Select[An
     if "id" in asked:
         place = bindparam("created", type_=jobs.c.created.type), bindparam("id", type_=jobs.c.id.type)
         meant.append(tuple_(jobs.c.created, jobs.c.id) < tuple_(*place))
-    parts = [
-        select(*rows.WITHOUT_BODIES).where(one, *meant).order_by(*_newest_first(jobs.c)).limit(limit) for one in of
-    ]
+    parts = [select(*rows.IN_LIST).where(one, *meant).order_by(*_newest_first(jobs.c)).limit(limit) for one in of]
     if len(parts) == 1:
         return parts[0]
     newest = union_all(*(select(part.subquery()) for part in parts)).subquery()

@@ -1,25 +1,35 @@
 """A job as its readers see it: the fields of its record in JSON, the same for HTTP and for the command line."""
 
-import base64
-import datetime
 from typing import Any
 
 import msgspec
 
-from crew.errors import CrewError
+from crew.jobs import url_job
 from crew.jobs.job import Job
-from crew.protocol import codec, failure
-from crew.protocol.http_url import redacted
-from crew.protocol.message import Body
+from crew.jobs.json_values import milliseconds
+from crew.jobs.json_values import moment as moment
+from crew.jobs.json_values import value as value
+from crew.protocol import failure
 
 
-def record(job: Job) -> dict[str, Any]:
-    """All of `job` but its payload and what came of it. Instants are ISO 8601 in UTC, durations seconds."""
-    return {
+def record(job: Job, *, shows_query: bool = False, shows_traceback: bool = False) -> dict[str, Any]:
+    """All of `job` but the payload of a task and what came of it. Instants are ISO 8601 in UTC, durations seconds.
+
+    `time` is when it was submitted, in milliseconds since 1970. A URL job has, as well, what it asks for: `url`,
+    `method`, `headers`, `data`, and as `timeout` that of the request; the first four are None if the job was read
+    without its payload.
+
+    Args:
+        shows_query: whether `url` has its query, which may hold a secret; user and password are never shown.
+        shows_traceback: whether `error` has the traceback of the task.
+    """
+    told = {
         "id": job.id,
+        "uuid": job.id,
         "kind": "http" if job.is_http else "task",
         "task": job.task,
         "status": job.status.value,
+        "time": milliseconds(job.created),
         "priority": job.priority,
         "timeout": job.timeout,
         "result_ttl": job.result_ttl,
@@ -34,16 +44,17 @@ def record(job: Job) -> dict[str, Any]:
         "attempts": job.attempts,
         "worker": job.host,
         "progress": progress(job),
-        "error": None if job.failure is None else error(job),
+        "error": None if job.failure is None else error(job, shows_traceback=shows_traceback),
         "origin": job.origin,
         "version": job.version,
     }
+    return {**told, **url_job.request(job, shows_query=shows_query)} if job.is_http else told
 
 
 def full_record(job: Job) -> dict[str, Any]:
-    """As `record`, with the payload, but for the secrets of a URL job."""
-    data = None if job.body is None else value(job.body)
-    return {**record(job), "data": _without_secrets(data) if job.is_http and isinstance(data, dict) else data}
+    """As `record`, with the payload and the traceback, but for the secrets of a URL job."""
+    told = record(job, shows_traceback=True)
+    return told if job.is_http else {**told, "data": None if job.body is None else value(job.body)}
 
 
 def progress(job: Job) -> Any:
@@ -54,40 +65,8 @@ def progress(job: Job) -> Any:
         return None
 
 
-def error(job: Job) -> dict[str, Any]:
-    """Why there is no value: type, message, whether another run may help."""
+def error(job: Job, *, shows_traceback: bool = False) -> dict[str, Any]:
+    """Why there is no value: type, message, whether another run may help; and the traceback, if there is one."""
     told = failure.decode(job.failure or b"{}")
-    return {"type": told.type_name, "message": told.message, "retryable": told.retryable}
-
-
-def value(body: Body) -> Any:
-    """What is in `body`, as JSON has words for it: bytes as {"base64": ...}."""
-    try:
-        decoded = codec.decode(body)
-        return _in_base64(decoded) if isinstance(decoded, bytes) else msgspec.to_builtins(decoded)
-    except (CrewError, TypeError):
-        return _in_base64(body.data)
-
-
-def _in_base64(data: bytes) -> dict[str, str]:
-    return {"base64": base64.b64encode(data).decode()}
-
-
-def _without_secrets(request: dict[str, Any]) -> dict[str, Any]:
-    """A request as anybody may see it who may see jobs: no password in its URL, and only the names of its headers."""
-    headers = dict.fromkeys(request.get("headers") or {}, "...")
-    return {**request, "url": redacted(str(request.get("url"))), "headers": headers}
-
-
-def moment(at: float | None) -> str | None:
-    """Epoch seconds as ISO 8601 in UTC, to the millisecond; None where no calendar has it.
-
-    A foreign worker may have told of its run in microseconds: that is no reason not to show a page of jobs.
-    """
-    if at is None:
-        return None
-    try:
-        told = datetime.datetime.fromtimestamp(at, datetime.UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
-    return told.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    described = {"type": told.type_name, "message": told.message, "retryable": told.retryable}
+    return {**described, "traceback": told.traceback} if shows_traceback and told.traceback else described

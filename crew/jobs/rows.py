@@ -3,11 +3,12 @@
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import RowMapping
+from sqlalchemy import Column, ColumnElement, RowMapping, case, func
 
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.schema import jobs
 from crew.protocol.message import Body
+from crew.protocol.topology import HTTP_TASK
 
 _JSON: Final = ("headers", "result_headers")
 _BODIES: Final = ("body", "result")
@@ -16,6 +17,21 @@ _LARGE: Final = ("body", "body_type", "body_encoding", "result", "result_type", 
 COLUMNS: Final = tuple(jobs.c)
 WITHOUT_BODIES: Final = tuple(column for column in jobs.c if column.name not in _LARGE)
 WITHOUT_PAYLOAD: Final = tuple(column for column in jobs.c if column.name not in ("body", "body_type", "body_encoding"))
+MAX_REQUEST_IN_LIST: Final = 32 * 1024  # bytes of a payload that a list shows; a page has up to 500 jobs
+
+
+def _of_url_job(column: Column[Any], longest: int | None = None) -> ColumnElement[Any]:
+    """The column where the row is a URL job, and its payload has at most `longest` bytes unpacked; else NULL."""
+    is_meant: ColumnElement[bool] = jobs.c.task == HTTP_TASK
+    if longest is not None:  # what has a coding is longer than it looks
+        is_meant &= jobs.c.body_encoding.is_(None) & (func.length(jobs.c.body) <= longest)
+    return case((is_meant, column)).label(column.name)
+
+
+# A record shows what a URL job asks for, which is its payload, and not the payload of a task.
+_REQUEST: Final = (jobs.c.body, jobs.c.body_type, jobs.c.body_encoding)
+WITH_REQUEST: Final = (*WITHOUT_BODIES, *map(_of_url_job, _REQUEST))
+IN_LIST: Final = (*WITHOUT_BODIES, *(_of_url_job(column, MAX_REQUEST_IN_LIST) for column in _REQUEST))
 # What a report changes; the rest of a record is as it was submitted.
 CHANGING: Final = (
     "status",

@@ -173,6 +173,11 @@ class JobService:
         await self.ready()
         return await self.store.get(check_id(id), with_bodies=with_bodies)
 
+    async def get_with_request(self, id: str) -> Job:
+        """The record of a job, without its result, and with what a URL job asks for."""
+        await self.ready()
+        return await self.store.get_with_request(check_id(id))
+
     async def page(self, query: JobQuery) -> Page:
         """A page of jobs, the newest first; raises ValueError where cursor or limit cannot be one."""
         await self.ready()
@@ -245,6 +250,12 @@ class JobService:
         """Delete what came of a job; False where there was nothing."""
         await self.ready()
         return await self.store.delete_result(check_id(id))
+
+    async def discard_response(self, id: str) -> None:
+        """Delete what came of a job that has ended; nothing where it was cancelled: it has no response."""
+        job = await self.get(id, with_bodies=False)
+        if job.status.is_final and job.status is not JobStatus.CANCELED:
+            await self.store.delete_result(job.id)
 
     async def retry(self, id: str) -> JobHandle:
         """Submit a job that has ended once more, as a new one; where one with its unique key is active, that is meant.

@@ -51,6 +51,7 @@ class JobStore:
         self._writer = Writer(self._database)
         self._reader = Reader(self._database, query.several_with_bodies)
         self._reader_with_results = Reader(self._database, query.several_with_results)
+        self._reader_with_requests = Reader(self._database, query.several_with_requests)
         self._reader_without_bodies = Reader(self._database, query.several)
         self.max_result = max_result
 
@@ -92,7 +93,7 @@ class JobStore:
 
     async def close(self) -> None:
         """Write what is to be written, unless a server is silent for `LAST_WORDS`, and disconnect; idempotent."""
-        readers = self._reader, self._reader_with_results, self._reader_without_bodies
+        readers = self._reader, self._reader_with_results, self._reader_with_requests, self._reader_without_bodies
         drains = [asyncio.create_task(one.drain()) for one in (self._writer, *readers)]
         _, silent = await asyncio.wait(drains, timeout=LAST_WORDS)
         if silent:
@@ -159,6 +160,10 @@ class JobStore:
     async def get_with_result(self, id: str) -> Job:
         """The job with this id, with its result and without its payload; raises UnknownJob."""
         return _known(id, await self._reader_with_results.get(id))
+
+    async def get_with_request(self, id: str) -> Job:
+        """The job with this id, without its result; of a URL job with its payload; raises UnknownJob."""
+        return _known(id, await self._reader_with_requests.get(id))
 
     async def check(self) -> None:
         """Read a row; raises ConnectionError or SettingsError if the database cannot be used."""

@@ -114,6 +114,11 @@ def redacted(url: str) -> str:
     return f"{path[:200]}{mark and '?***'}"
 
 
+def without_login(url: str) -> str:
+    """`url`, which was accepted before, without its user and password."""
+    return re.sub(r"^(\w+://)[^/?#]*@", r"\1", url)
+
+
 def _split(url: str) -> SplitResult:
     try:
         found = urlsplit(url)

@@ -3,7 +3,9 @@
 import json
 import re
 import subprocess
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,11 @@ from tests.waiting import eventually
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "http_queue"
 COMMANDS = re.findall(r"^\$ (curl .*)$", (EXAMPLE / "README.md").read_text(), re.MULTILINE)
-SUBMIT, SUBMIT_DATA, STATUS, RESPONSE, SUBMIT_LONG, CANCEL, RECORD = COMMANDS
+SUBMIT, SUBMIT_DATA, RECORD, STATUS, RESPONSE, SUBMIT_LONG, CANCEL, STATUS_OF_CANCELED, RECORD_OF_CANCELED = COMMANDS
+# As the HTTP Task Queue (htq) has them: https://github.com/chop-dbhi/htq#tutorial
+LIST = "curl -i http://127.0.0.1:8888/jobs/"
+OF_REQUEST = {"uuid", "url", "method", "headers", "data", "timeout", "time", "status"}
+OF_RESPONSE = {"status", "time", "code", "reason", "elapsed", "uuid", "headers", "data"}
 
 
 class Tutorial:
@@ -49,6 +55,22 @@ class Tutorial:
             self._job = located[1]
         return done.stdout
 
+    def sees(self, command: str) -> tuple[dict[str, str], Any]:
+        """What a `curl -i` prints: the headers, with names in lower case, and the JSON."""
+        head, _, body = self.types(command).replace("\r", "").partition("\n\n")
+        lines = [line.partition(": ") for line in head.splitlines()[1:]]
+        return {name.lower(): text for name, _, text in lines}, json.loads(body)
+
+    @property
+    def job(self) -> str:
+        """Path of the job that was submitted last."""
+        return self._job
+
+    @property
+    def reports(self) -> str:
+        """Address of the service."""
+        return f"http://127.0.0.1:{self._reports}/reports"
+
     def status(self) -> str:
         """As it asks for one."""
         return str(json.loads(self.types(STATUS))["status"])
@@ -75,6 +97,66 @@ def test_a_job_is_submitted_asked_for_and_waited_for(tutorial: Tutorial) -> None
     assert tutorial.status() == "success"
 
 
+def test_request_and_response_have_the_members_of_the_http_queue_step_by_step(tutorial: Tutorial) -> None:
+    began = time.time() * 1000
+    tutorial.types(SUBMIT.replace("seconds=2", "seconds=0.5"))
+    uuid = tutorial.job.split("/")[2]
+
+    headers, record = tutorial.sees(RECORD)
+    assert {name: record[name] for name in OF_REQUEST - {"time"}} == {
+        "uuid": uuid,
+        "url": f"{tutorial.reports}/sales?seconds=0.5",
+        "method": "GET",
+        "headers": {},
+        "data": None,
+        "timeout": 60,
+        "status": "queued",
+    }
+    assert began - 1000 < record["time"] < time.time() * 1000 + 1000
+    assert isinstance(record["time"], int)
+    assert f'<{tutorial.job}response/>; rel="response"' in headers["link"]
+    assert tutorial.status() == "queued"
+
+    tutorial.start_worker()
+    headers, response = tutorial.sees(RESPONSE.replace("curl", "curl -i"))
+    assert {name: response[name] for name in OF_RESPONSE - {"time", "elapsed", "headers"}} == {
+        "status": "success",
+        "code": 200,
+        "reason": "OK",
+        "uuid": uuid,
+        "data": '{"report": "sales", "asked": ""}',
+    }
+    assert record["time"] < response["time"] < time.time() * 1000 + 1000
+    assert 500 <= response["elapsed"] < response["time"] - record["time"] + 1000
+    assert response["headers"]["Content-Type"] == "application/json; charset=UTF-8"
+    assert headers["crew-job-status"] == "success"
+    assert headers["link"] == f'<{tutorial.job}response/>; rel="self", <{tutorial.job}>; rel="request"'
+    assert tutorial.status() == "success"
+
+    tutorial.types(CANCEL)  # of a job that has ended: its response is dropped
+    assert json.loads(tutorial.types(RESPONSE)) == {}
+    assert tutorial.status() == "success"
+
+
+def test_the_http_queue_lists_what_is_queued_and_takes_a_method_in_any_case(tutorial: Tutorial) -> None:
+    secrets = '"headers": {"Authorization": "hush", "Cookie": "hush", "X-Report": "short"}'
+    tutorial.types(
+        SUBMIT_DATA.replace('"headers": {"X-Report": "short"}', secrets + ', "method": "post", "timeout": 7')
+    )
+
+    headers, listed = tutorial.sees(LIST)
+    (record,) = listed["jobs"]
+    assert headers["link"] == '</jobs/>; rel="self"'
+    shown = tutorial.sees(RECORD)[1]
+    assert {name: record[name] for name in OF_REQUEST} == {name: shown[name] for name in OF_REQUEST}
+    assert record["headers"] == {"Authorization": "...", "Cookie": "...", "X-Report": "short"}
+    assert (record["method"], record["data"], record["timeout"]) == ("POST", {"year": 2026}, 7)
+
+    tutorial.start_worker()
+    assert json.loads(tutorial.types(RESPONSE))["code"] == 200
+    assert "POST /reports/stock" in tutorial.service.output
+
+
 def test_data_and_headers_go_with_a_job(tutorial: Tutorial) -> None:
     tutorial.start_worker()
     tutorial.types(SUBMIT_DATA)
@@ -94,7 +176,7 @@ def test_a_job_that_is_canceled_stops_the_service_too(tutorial: Tutorial) -> Non
 
     tutorial.service.says("taxes is stopped", timeout=2)
     assert "whoever wanted /reports/taxes?seconds=60 has gone\nDELETE /reports/taxes" in tutorial.service.output
-    assert tutorial.status() == "canceled"
+    assert json.loads(tutorial.types(STATUS_OF_CANCELED)) == {"status": "canceled"}
     assert json.loads(tutorial.types(RESPONSE)) == {}
-    told = eventually(lambda: json.loads(tutorial.types(RECORD))["progress"])
+    told = eventually(lambda: json.loads(tutorial.types(RECORD_OF_CANCELED))["progress"])
     assert (told["delete"]["code"], told["delete"]["reason"]) == (204, "No Content")

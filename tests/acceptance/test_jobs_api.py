@@ -152,10 +152,13 @@ def test_a_response_is_deleted_once_and_the_record_stays(program: Program) -> No
     assert program.status(path) == "success"
 
 
-def test_a_job_that_fails_has_no_response_and_its_record_says_why(program: Program) -> None:
+def test_the_response_of_a_job_that_failed_is_a_problem_and_its_record_says_why(program: Program) -> None:
     path = program.submit({"task": "fail", "data": "so it is"})
 
-    assert program.get(f"{path}response/").json == {}
+    response = program.get(f"{path}response/")
+    assert response.problem == (500, "task-failed")
+    assert response.json["exception"]["message"] == "so it is"
+    assert response.headers["Crew-Job-Status"] == "error"
     record = program.get(path).json
     assert (record["status"], record["error"]["type"], record["error"]["message"]) == (
         "error",
@@ -455,3 +458,23 @@ def test_a_gateway_that_cannot_serve_as_it_is_told_says_why_in_a_sentence(
     assert gateway.ends(15) == 2
     assert f"crew: {sentence}" in gateway.output
     assert "Traceback" not in gateway.output
+
+
+@pytest.mark.parametrize(
+    ("flags", "has_token", "is_shown"), [((), False, False), ((), True, True), (("--debug",), False, True)]
+)
+def test_where_a_task_has_failed_is_in_the_record_for_a_client_with_the_token_and_in_debugging(
+    site: Site, start_gateway: Callable[..., Process], flags: tuple[str, ...], has_token: bool, is_shown: bool
+) -> None:
+    token = "correct-horse-battery"
+    gateway = start_gateway(*flags, CREW_GATEWAY_TOKEN=token if has_token else "")
+    program, brought = Program(Web.of(gateway).port), {"Authorization": f"Bearer {token}"} if has_token else {}
+    job = {"task": "fail", "data": "so it is"}
+    path = program.ask("POST", "/jobs/", job, brought).headers["Location"]
+    response = program.ask("GET", f"{path}response/", headers=brought)
+    told = program.ask("GET", path, headers=brought).json["error"]
+
+    assert (told["type"], told["message"]) == ("ValueError", "so it is")
+    assert ("in fail\n    raise ValueError(text)\nValueError: so it is" in told.get("traceback", "")) is is_shown
+    assert "raise ValueError" not in program.ask("GET", "/jobs/?status=any", headers=brought).body.decode()
+    assert ("raise ValueError" in response.body.decode()) is ("--debug" in flags)

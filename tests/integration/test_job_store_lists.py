@@ -7,7 +7,9 @@ import pytest
 
 from crew.jobs.job import JobStatus
 from crew.jobs.query import JobQuery
-from tests.integration.stores import added, opened, report, started, succeeded
+from crew.protocol.message import Body
+from crew.protocol.topology import HTTP_TASK
+from tests.integration.stores import JSON, added, opened, report, started, succeeded
 
 EVERYTHING = JobQuery(statuses=None)
 
@@ -121,3 +123,21 @@ async def test_records_go_when_their_time_is_over_and_no_others(store_url: str) 
         assert await store.purge(1101.0) == 1
         assert await store.purge(1e12) == 0
         assert await left() == {active.id}
+
+
+# --- what URL jobs ask for ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_a_list_has_the_requests_of_url_jobs_that_are_not_large_and_no_other_payload(store_url: str) -> None:
+    small, large, packed = Body(b'{"url":"http://h/"}', JSON), Body(b"x" * 40_000, JSON), Body(b"x", JSON, "gzip")
+    async with opened(store_url) as [store]:
+        told = {(await added(store, task=HTTP_TASK, body=body)).id: body for body in (small, large, packed)}
+        of_task = await added(store, body=small)
+        await store.settle([succeeded(of_task)])
+        for query in (EVERYTHING, JobQuery(statuses=(JobStatus.QUEUED, JobStatus.SUCCESS), limit=10)):
+            listed = {job.id: job.body for job in (await store.page(query)).jobs}
+            assert [listed[id] for id in told] == [small, None, None]
+            assert listed[of_task.id] is None
+        assert [(await store.get_with_request(id)).body for id in told] == list(told.values())
+        assert (await store.get_with_request(of_task.id)).body is None

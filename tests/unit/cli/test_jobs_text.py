@@ -1,13 +1,18 @@
 """A job as `crew jobs` prints it."""
 
+import json
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from crew.cli.jobs_text import all_as_json, as_json, as_line, as_page
-from crew.jobs import Job
+from crew.jobs import Job, JobStatus
 from crew.jobs.order import order
+from crew.protocol import codec, failure
+from crew.protocol.failure import Failure
 from crew.protocol.topology import HTTP_TASK
+from tests.unit.jobs.a_job import a_job
 
 LOGIN = {"url": "http://me:hush@example.com/reports?token=hush", "headers": {"X-Report": "hush"}}
 REQUEST = {"url": "http://example.com/reports", "headers": {"Authorization": "Bearer hush"}, "data": {"n": 1}}
@@ -15,7 +20,10 @@ REQUEST = {"url": "http://example.com/reports", "headers": {"Authorization": "Be
 
 @pytest.mark.parametrize("request_", [LOGIN, REQUEST])
 @pytest.mark.parametrize("text", [as_line, as_json, all_as_json, as_page])
-def test_the_secrets_of_a_url_job_are_not_printed(text: Callable[[Job], str], request_: dict[str, object]) -> None:
+def test_the_secrets_of_a_url_job_are_not_printed(
+    text: Callable[[Job], str], request_: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREW_SECRET_HEADERS", "X-Token, X-Report")
     told = text(order(HTTP_TASK, request_).job)
 
     assert "hush" not in told
@@ -28,3 +36,28 @@ def test_a_page_shows_what_a_url_job_asks_for() -> None:
     assert "example.com/reports" in page
     assert '"Authorization": "..."' in page
     assert '"n": 1' in page
+
+
+def test_a_page_shows_what_a_url_job_was_answered_but_for_its_cookies() -> None:
+    answer = {
+        "code": 200,
+        "headers": [["Server", "mine"], ["Set-Cookie", "hush"]],
+        "body": "text",
+        "encoding": "text",
+        "elapsed_ms": 7,
+    }
+    job = msgspec.structs.replace(order(HTTP_TASK, REQUEST).job, result=codec.encode(answer), ended=1.0)
+    for text in (as_page(job), all_as_json(job)):
+        assert '"Server": "mine"' in text
+        assert '"Set-Cookie": "..."' in text
+        assert "hush" not in text
+
+
+def test_a_page_shows_where_a_task_has_failed() -> None:
+    told = failure.encode(Failure(type_name="ValueError", message="no", traceback="Traceback:\n  line 7\x1b[2J\n"))
+    job = a_job(status=JobStatus.ERROR, failure=told)
+
+    assert "error        ValueError: no\ntraceback\nTraceback:\n  line 7\\x1b[2J\n" in as_page(job)
+    assert json.loads(all_as_json(job))["error"]["traceback"] == "Traceback:\n  line 7\x1b[2J\n"
+    assert "line 7" not in as_json(job)
+    assert "line 7" not in as_line(job)

@@ -17,6 +17,7 @@ from crew.gateway import routes
 from crew.gateway.job_request import OF_TASK, OF_URL
 from crew.jobs import JobStatus, JobStore
 from crew.jobs.record import record
+from crew.protocol.topology import HTTP_TASK
 from tests.unit.broker_addresses import nowhere
 from tests.unit.jobs.a_job import a_job, url_of
 
@@ -70,6 +71,8 @@ def test_jobs_have_the_members_that_are_taken_and_given(tmp_path: Path) -> None:
     assert schemas["UrlJob"]["properties"].keys() == OF_URL
     assert schemas["Job"]["properties"].keys() == record(a_job()).keys()
     assert schemas["Job"]["required"] == list(schemas["Job"]["properties"])
+    assert schemas["HttpJob"]["properties"].keys() == record(a_job(task=HTTP_TASK)).keys()
+    assert schemas["HttpJob"]["required"] == list(schemas["HttpJob"]["properties"])
     assert set(schemas["JobStatus"]["enum"]) == set(JobStatus)
 
 
