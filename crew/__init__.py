@@ -6,8 +6,10 @@
 Errors stand in `crew.errors`, drawn as a tree.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crew import log
 from crew.errors import (
     Canceled,
     ConnectionError,
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from crew.client import Client
 
 __version__ = "0.1.0"
+
+log.keep_enabled(__name__, Path(__file__).parent)
 
 __all__ = [  # noqa: RUF022  # grouped for its reader
     # the caller

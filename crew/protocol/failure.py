@@ -96,16 +96,34 @@ def _message(error: BaseException) -> str:
 
 def _traceback(error: BaseException) -> str:
     try:
-        return "".join(traceback_module.format_exception(type(error), error, _outside_crew(error.__traceback__)))
+        frames = _outside_crew(error.__traceback__)
+        told = traceback_module.TracebackException(type(error), error, frames)
+        del told.stack[len(told.stack) - _crews_last(frames) :]
+        return "".join(told.format())
     except BaseException as broken:
         return f"<its traceback could not be formatted: {type(broken).__name__}>"
 
 
 def _outside_crew(frames: TracebackType | None) -> TracebackType | None:
     first = frames
-    while first is not None and first.tb_frame.f_globals.get("__name__", "").startswith("crew.worker."):
+    while first is not None and _is_crews(first):
         first = first.tb_next
     return first or frames
+
+
+def _crews_last(frames: TracebackType | None) -> int:
+    """How many frames of crew end the traceback: those that raise an interrupt in the task."""
+    count, has_others = 0, False
+    while frames is not None:
+        is_crews = _is_crews(frames)
+        has_others |= not is_crews
+        count = count + 1 if is_crews else 0
+        frames = frames.tb_next
+    return count if has_others else 0
+
+
+def _is_crews(frame: TracebackType) -> bool:
+    return str(frame.tb_frame.f_globals.get("__name__", "")).startswith("crew.worker.")
 
 
 def _clean(text: str, limit: int) -> str:

@@ -22,7 +22,7 @@ from crew.worker.task import MAX_TIMEOUT, Task
 from crew.worker.windows import Windows
 
 COUNTED_WITHIN: Final = 0.2  # seconds for the supervisor to see that a process has died, on a busy machine
-MAX_DELIVERIES: Final = 3  # of a call that takes its worker process down with it
+MAX_DELIVERIES: Final = 3  # processes of one worker that a call may take down; each supervisor counts for itself
 
 
 _Run = Callable[[Delivery, Call, Task, int], None]
@@ -91,7 +91,7 @@ def refusal(call: Call, task: Task, crashes: int, canceled: Reason | None, *, ex
     """Why `call` must not be run, or None.
 
     Args:
-        crashes: how often a worker process of this host has died while it ran the call.
+        crashes: how often a process of this worker has died while it ran the call.
         canceled: why nobody wants its answer any longer, where that is so.
         exit_status: how the last of these processes ended, as `death.exit_status` has it.
     """

@@ -22,6 +22,7 @@ from crew.worker.buffer import Buffer
 from crew.worker.canceled import CanceledCalls
 from crew.worker.ended import RUNS_ELSEWHERE
 from crew.worker.execution import ENDED, Execution
+from crew.worker.execution_log import ExecutionLog
 from crew.worker.jobs import Jobs
 from crew.worker.lane import Lane
 from crew.worker.ledger import Ledger
@@ -84,6 +85,7 @@ class TaskConsumer:
         self._grace = grace
         self._zombies = zombies
         self._on_worn_out = on_worn_out
+        self._log = ExecutionLog()
         self._in_hand: set[Execution] = set()
         self.is_stuck = False
         self._watchdog = Watchdog(lane, self, grace=grace)
@@ -201,6 +203,7 @@ class TaskConsumer:
 
     def on_ended(self, execution: Execution) -> None:
         """Nothing of it runs any longer."""
+        self._log.end(execution)
         self._answers.last_words(execution)
         if execution in self._in_hand:
             self._lane.release(execution)
@@ -272,6 +275,7 @@ class TaskConsumer:
     def stop(self) -> None:
         """Watch no more."""
         self._watchdog.stop()
+        self._log.flush()
 
     def on_lost(self, patience: float | None = None) -> None:
         """The deliveries went with the link: what has not started comes again.

@@ -85,7 +85,7 @@ class Context:
 
     @property
     def attempt(self) -> int:
-        """1 for the first time; one more for each retry, and for each worker process of this host that died over it."""
+        """1 for the first time; one more for each retry, and for each process of this worker that it took down."""
         return self._execution.attempt
 
     @property

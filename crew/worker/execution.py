@@ -6,6 +6,7 @@ hit the next execution.
 """
 
 import asyncio
+import contextvars
 import inspect
 import math
 import time
@@ -37,7 +38,7 @@ class Execution:
     """One run of `task` for one delivery.
 
     Args:
-        crashes: how often a worker process of this host has died while it ran this call.
+        crashes: how often a process of this worker has died while it ran this call.
         decode: what this worker accepts.
         max_message: bytes that the encoded value may have.
     """
@@ -72,6 +73,7 @@ class Execution:
         self.is_acked = False
         self.is_answered = False
         self.is_announced = False  # the caller knows that it has started
+        self.is_logged = False  # its end is in the log
         self.scope: Scope | None = None  # of the calls that it makes, once it has made one
         self.waits_for: NestedCall | None = None  # the call whose value it waits for
         self.shields = 0
@@ -108,8 +110,14 @@ class Execution:
         )
 
     def run(self) -> None:
-        """Decode, run, encode, decide. Runs in the lane; an interrupt may end it between any two lines."""
-        token = running.set(self)
+        """Decode, run, encode, decide. Runs in the lane; an interrupt may end it between any two lines.
+
+        The task has a copy of the thread's context: the context variables that it sets end with it.
+        """
+        contextvars.copy_context().run(self._run)
+
+    def _run(self) -> None:
+        running.set(self)
         try:
             if not self._expire():
                 payload = self._decode(self.call.body)
@@ -122,7 +130,6 @@ class Execution:
         except BaseException as error:
             self._stop(error)
         finally:
-            running.reset(token)
             self._end()
 
     async def run_async(self) -> None:

@@ -84,7 +84,7 @@ class Ledger:
         return 0 if at is None else int(_CRASH.unpack_from(self._memory, at)[1])
 
     def is_running(self, call: str) -> bool:
-        """Whether a process of this host runs that call; it may be dead, and nobody has seen it yet."""
+        """Whether a process of this worker runs that call; it may be dead, and its supervisor has not noticed yet."""
         key, at = _key(call), -1
         while 0 <= (at := self._memory.find(key, at + 1)) < self._obituaries_at:
             if at % _SLOT.size == 0 and _SLOT.unpack_from(self._memory, at)[1] != _DEAD:

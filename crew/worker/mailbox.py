@@ -6,6 +6,7 @@ A wake-up of an event loop from another thread is a system call; under load most
 import asyncio
 import collections
 import contextlib
+import contextvars
 import logging
 import math
 import queue
@@ -20,10 +21,15 @@ LOST_AFTER: Final = 0.05
 
 
 class Mailbox:
-    """Calls functions on `loop`, in the order in which other threads ask for it."""
+    """Calls functions on `loop`, in the order in which other threads ask for it.
+
+    They run in the context of whoever has made the mailbox: the context variables of a task that asks for something are
+    not for the tasks that start because of it.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._context = contextvars.copy_context()
         self._notes: collections.deque[tuple[Callable[..., object], tuple[Any, ...]]] = collections.deque()
         self._woken_at = -math.inf  # time.monotonic() of a wake-up that is on its way
 
@@ -33,7 +39,7 @@ class Mailbox:
         now = time.monotonic()
         if now - self._woken_at >= LOST_AFTER:
             self._woken_at = now
-            self._loop.call_soon_threadsafe(self._open)
+            self._loop.call_soon_threadsafe(self._open, context=self._context)
 
     def soon(self, function: Callable[..., object], *args: Any) -> None:
         """On the loop's own thread: call `function(*args)` when what was sent before is out."""

@@ -5,6 +5,7 @@ pair: one byte a message, and its end means that the other is gone.
 """
 
 import asyncio
+import contextvars
 import faulthandler
 import logging
 import os
@@ -314,7 +315,9 @@ class WorkerProcess:
             body=codec.encode(message, serializer, max_size=self._options.broker.max_message),
             headers=user_headers.check(headers),
         )
-        asyncio.run_coroutine_threadsafe(self._pubsub.publish(event, PUBLISH_TIMEOUT), self._loop).result()
+        publishing = self._pubsub.publish(event, PUBLISH_TIMEOUT)
+        # Not in the context of the task: what the link begins for it may outlive the task.
+        contextvars.Context().run(asyncio.run_coroutine_threadsafe, publishing, self._loop).result()
 
 
 def _be_forked() -> None:

@@ -52,6 +52,14 @@ def test_every_death_while_a_call_runs_is_counted() -> None:
     assert ledger.crashes("18") == 0
 
 
+def test_each_worker_counts_the_crashes_of_its_own_processes() -> None:
+    one, other = Ledger(1, 2), Ledger(1, 2)
+    crash(one, "17")
+    crash(one, "17")
+    crash(other, "17")
+    assert (one.crashes("17"), other.crashes("17")) == (2, 1)
+
+
 @forks
 def test_the_supervisor_sees_what_a_dead_child_was_running() -> None:
     ledger = Ledger(2, 4)

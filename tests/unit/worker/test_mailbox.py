@@ -1,6 +1,7 @@
 """What lanes tell the I/O thread."""
 
 import asyncio
+import contextvars
 import threading
 import time
 
@@ -120,3 +121,15 @@ def test_who_asks_a_loop_that_does_not_answer_waits_no_longer_than_he_has_patien
         assert asked == ["asked"], "it is done when the loop is free again"
     finally:
         loop.close()
+
+
+@pytest.mark.gen_test
+async def test_a_note_does_not_run_in_the_context_of_whoever_sends_it() -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nobody's")
+    variable.set("the mailbox's")
+    mailbox = Mailbox(asyncio.get_running_loop())
+    seen: list[str] = []
+    variable.set("a task's")
+    mailbox.post(lambda: seen.append(variable.get()))
+    await until(lambda: seen)
+    assert seen == ["the mailbox's"]

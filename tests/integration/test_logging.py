@@ -1,0 +1,57 @@
+"""Logging that an application configures after it has imported crew."""
+
+import os
+import signal
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tests.processes import Processes
+
+WORKER = """
+import logging.config, os
+from crew.worker import Task, run
+
+logging.config.dictConfig({{
+    "version": 1,
+    "handlers": {{"all": {{"class": "logging.StreamHandler"}}}},
+    "root": {{"handlers": ["all"], "level": "INFO"}},
+    {more}
+}})
+
+@Task(os.environ["CREW_TEST_PREFIX"] + "ok")
+def ok(data):
+    return data
+
+run()
+"""
+
+
+def script(folder: Path, more: str = "") -> Path:
+    path = folder / "configured.py"
+    path.write_text(WORKER.format(more=more))
+    return path
+
+
+def wrong(url: str) -> dict[str, str]:
+    return {"CREW_AMQP_URL": url.replace(f":{urlsplit(url).password}@", ":wrong@")}
+
+
+def test_a_worker_still_tells_of_a_refused_password_and_of_the_death_of_a_process(
+    processes: Processes, tmp_path: Path, broker_url: str
+) -> None:
+    path = script(tmp_path)
+    refused = processes.python(path, environment=wrong(broker_url))
+    assert refused.ends(timeout=15) == 78
+    assert "password refused" in refused.output
+
+    worker = processes.python(path).says("serving 1 task")
+    (child,) = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
+    os.kill(int(child), signal.SIGKILL)
+    worker.says("was killed by SIGKILL")
+
+
+def test_a_worker_that_an_application_silences_is_silent(processes: Processes, tmp_path: Path, broker_url: str) -> None:
+    path = script(tmp_path, '"loggers": {"crew": {"level": "CRITICAL"}}')
+    worker = processes.python(path, environment=wrong(broker_url))
+    assert worker.ends(timeout=15) == 78
+    assert worker.output == ""

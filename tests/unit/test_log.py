@@ -1,0 +1,54 @@
+"""Loggers of crew, where an application configures logging after it has imported crew."""
+
+import importlib
+import logging
+import logging.config
+import pkgutil
+from collections.abc import Iterator
+
+import pytest
+
+import crew
+from crew.log import CrewLogger
+
+NAMES = ("crew", "crew.worker.supervisor", "crew.client.client", "crew.gateway.server")
+
+
+@pytest.fixture(autouse=True)
+def _logging_of_the_tests() -> Iterator[None]:
+    """What a test configures is put back."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    states = {name: one.disabled for name, one in root.manager.loggerDict.items() if isinstance(one, logging.Logger)}
+    yield
+    root.handlers[:], root.level = handlers, level
+    for name, is_disabled in states.items():
+        logging.getLogger(name).disabled = is_disabled
+    for name in NAMES:
+        logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_dictconfig_after_the_import_does_not_disable_a_logger(name: str) -> None:
+    other = logging.getLogger("an.application")
+    logging.config.dictConfig({"version": 1})
+    assert other.disabled
+    assert not logging.getLogger(name).disabled
+    assert logging.getLogger(name).isEnabledFor(logging.ERROR)
+
+
+def test_what_an_application_says_of_a_logger_is_obeyed() -> None:
+    logger = logging.getLogger("crew.worker.supervisor")
+    logging.config.dictConfig({"version": 1, "loggers": {"crew": {"level": "CRITICAL"}}})
+    assert not logger.isEnabledFor(logging.ERROR)
+    logging.config.dictConfig({"version": 1, "loggers": {"crew": {"level": "ERROR"}}})
+    assert logger.isEnabledFor(logging.ERROR)
+    logger.disabled = True
+    assert not logger.isEnabledFor(logging.ERROR)
+
+
+def test_every_logger_of_crew_is_such_a_logger() -> None:
+    for module in pkgutil.walk_packages(crew.__path__, "crew."):
+        if module.name != "crew.__main__":
+            logger = getattr(importlib.import_module(module.name), "logger", None)
+            assert logger is None or type(logger) is CrewLogger, module.name
