@@ -54,8 +54,9 @@ def bound_exit(code: int) -> None:
     Args:
         code: exit status where Python does not come to set its own.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: _leave(code))
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: _leave(code))
     threading.Thread(target=_end_after_main, args=(code,), name="crew process end", daemon=True).start()
 
 

@@ -17,7 +17,7 @@ from crew.worker import process_end, reload, stdio
 from crew.worker.context import context
 from crew.worker.ledger import Ledger
 from crew.worker.options import Options, worker_options
-from crew.worker.process import EXIT_REFUSED, WorkerProcess
+from crew.worker.process import EXIT_BROKEN, EXIT_REFUSED, WorkerProcess
 from crew.worker.reload import Left
 from crew.worker.supervisor import Supervisor
 from crew.worker.task import registry
@@ -49,7 +49,16 @@ def run(**settings: Any) -> NoReturn:
 
 
 def start(settings: dict[str, Any], **flags: Any) -> int:
-    """Serve what is registered, as the parsed `flags` say; returns the exit status."""
+    """Serve what is registered, as the parsed `flags` say; returns the exit status. The process ends soon after it."""
+    status = EXIT_BROKEN
+    try:
+        status = _start(settings, **flags)
+    finally:
+        process_end.bound_exit(status)
+    return status
+
+
+def _start(settings: dict[str, Any], **flags: Any) -> int:
     try:
         chosen = options_module.from_flags(**flags)
         _log_to_stderr(chosen.level)
@@ -75,7 +84,7 @@ def serve(chosen: Options, left: Sequence[Left] = ()) -> int:
     def run_child(number: int, supervisor: Any) -> int:
         return WorkerProcess(registry, chosen, number=number, ledger=ledger, supervisor=supervisor).run()
 
-    status = Supervisor(
+    return Supervisor(
         run_child,
         processes=chosen.processes,
         ledger=ledger,
@@ -84,8 +93,6 @@ def serve(chosen: Options, left: Sequence[Left] = ()) -> int:
         silence=GIVEN_UP_AFTER * chosen.broker.heartbeat or math.inf,
         left=left,
     ).run()
-    process_end.bound_exit(status)
-    return status
 
 
 def _serve_http(chosen: Options) -> None:

@@ -135,6 +135,19 @@ async def test_a_worker_whose_code_stands_on_the_command_line_can_be_reloaded(
 
 
 @pytest.mark.gen_test(timeout=60)
+async def test_a_worker_whose_module_leaves_a_thread_can_be_reloaded(processes: Processes, tmp_path: Path) -> None:
+    """Python waits for that thread where the new code is tried, too."""
+    leaves_a_thread = "import threading; threading.Thread(target=threading.Event().wait).start()"
+    worker = processes.python(write(tmp_path / "leaving.py", leaves_a_thread)).says("serving")
+    os.kill(worker.pid, signal.SIGHUP)
+    await until(lambda: worker.output.count("serving") == 2 and "draining" in worker.output, timeout=30)
+    os.kill(worker.pid, signal.SIGTERM)
+    while worker.is_running:  # no need to see again that its end is bounded
+        os.kill(worker.pid, signal.SIGTERM)
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.gen_test(timeout=60)
 async def test_new_code_that_ends_without_serving_is_not_taken(
     broker_url: str, prefix: str, processes: Processes, tmp_path: Path
 ) -> None:
