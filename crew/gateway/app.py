@@ -37,7 +37,7 @@ def routes(
 
         POST <prefix>/call/<task>       calls the task, waits, and answers with its value: see `CallHandler`
         GET <prefix>/healthz            200 while the process is alive
-        GET <prefix>/readyz             200 while a call would be on its way at once, else 503
+        GET <prefix>/readyz             200 while a call would be sent at once and a job recorded, else 503
         GET <prefix>/openapi.json       describes all of this for programs, as OpenAPI 3.1 has it
 
     Where the client has jobs, or a store is given for them, POST <prefix>/call/<task> heeds `Prefer` (see

@@ -40,10 +40,10 @@ def paths(root: str) -> dict[str, Words]:
     job = root + "{uuid}/"
     return {
         root: readable(_list(), post=_submit()),
-        job: readable(_record(), delete=_cancel()),
         f"{job}status/": readable(_status()),
         f"{job}response/": readable(_response(), delete=_delete_response()),
         f"{job}events": {"get": _events()},
+        job: readable(_record(), delete=_cancel()),  # last: who tries them all in this order deletes responses here
     }
 
 

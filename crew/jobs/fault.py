@@ -17,14 +17,7 @@ _AWAY_STATES: Final = ("08", "25006", "53", "57", "58")
 _CONFLICT_STATES: Final = ("40", "55P03")
 
 
-class StoreAway(ConnectionError):
-    """The job store cannot be used now; a later attempt may succeed."""
-
-    def __init__(self, message: str | None = None) -> None:
-        super().__init__(message, missing="store")
-
-
-class Conflict(StoreAway):
+class Conflict(ConnectionError):
     """Others were writing the same records: nothing was written, and the next attempt may succeed."""
 
 
@@ -41,9 +34,10 @@ def of_error(error: Exception, store: str, *, is_opening: bool) -> CrewError:
     kind = _kind(error, getattr(cause, "sqlstate", None) or "", told)
     told = _UNOPENED.get(told, told)
     if kind is SettingsError and not is_opening:
-        kind = StoreAway
+        kind = ConnectionError
     verb = "cannot be used" if issubclass(kind, ConnectionError | SettingsError) else "refuses this"
-    return kind(f"the job store {store} {verb}: {told}")
+    sentence = f"the job store {store} {verb}: {told}"
+    return kind(sentence, missing="store") if issubclass(kind, ConnectionError) else kind(sentence)
 
 
 def _kind(error: Exception, state: str, told: str) -> type[CrewError]:
@@ -54,5 +48,5 @@ def _kind(error: Exception, state: str, told: str) -> type[CrewError]:
         return SettingsError
     is_lost = isinstance(error, DBAPIError) and error.connection_invalidated
     if is_lost or isinstance(error, OSError | InterfaceError | TimeoutError) or state.startswith(_AWAY_STATES):
-        return StoreAway
-    return StoreAway if isinstance(error, OperationalError) else CrewError
+        return ConnectionError
+    return ConnectionError if isinstance(error, OperationalError) else CrewError

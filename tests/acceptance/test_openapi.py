@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     AnyCase = Case[Any]
 
 EXAMPLES = 20  # of each operation, of what fits its description and of what does not
-ASKED_FOR = {"urn:crew:problem:expired", "urn:crew:problem:timeout"}  # by who gives a call a microsecond
+# By who gives a call a microsecond, or asks for the response of the job whose task fails.
+ASKED_FOR = {"urn:crew:problem:expired", "urn:crew:problem:timeout", "urn:crew:problem:task-failed"}
 
 bounded = settings(
     max_examples=EXAMPLES, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
