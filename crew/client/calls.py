@@ -60,7 +60,7 @@ class Calls:
         self._publishing = publishing
         self._consuming = consuming
         self._elections = Elections()
-        self._untold: dict[str, tuple[str, Control]] = {}  # id -> routing key and what waits for the broker
+        self._untold: dict[Control, str] = {}  # what waits for the broker -> routing key
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -98,7 +98,7 @@ class Calls:
             if not call.is_published:
                 self._publish(call)
         untold, self._untold = self._untold, {}
-        for key, control in untold.values():
+        for control, key in untold.items():
             self._tell(key, control)
 
     def cancel(self, call: PendingCall) -> None:
@@ -136,9 +136,13 @@ class Calls:
             self._ack(delivery)
 
     def _on_late_reply(self, reply: Reply | DeadLetter) -> None:
-        """Where its task has only just started, it started for nobody: a worker may have missed the cancel."""
+        """Cancel the call where its task has only just started: its worker may have missed the first cancel.
+
+        Its deadline is not known here any longer, so the cancel names its message: its id may be that of another call.
+        """
         if isinstance(reply, Reply) and reply.outcome is Outcome.STARTED and reply.worker is not None:
-            self._tell(topology.control_key_of_worker(reply.worker), Control(id=reply.id, reason=CANCELED))
+            control = Control(id=reply.id, reason=CANCELED, message_id=reply.message_id or reply.id)
+            self._tell(topology.control_key_of_worker(reply.worker), control)
         else:
             logger.debug("a late or second reply to call %s is dropped", reply.id)
 
@@ -217,7 +221,7 @@ class Calls:
             self._publishing.publish(topology.CONTROL, key, properties.of_control(control), b"", mandatory=False)
         except errors.ConnectionError:
             if not deadline.is_past(control.deadline, time.time()) and len(self._untold) < MAX_UNTOLD:
-                self._untold[control.id] = key, control
+                self._untold[control] = key
 
 
 def _too_large(call: PendingCall) -> errors.TooLarge:

@@ -30,19 +30,19 @@ class Notifier:
 
     def cancel(self, job: Job) -> None:
         """To all workers of its task: `job` is given up."""
-        self._tell(topology.control_key_of_task(job.task), Control(id=job.id, reason=CANCELED))
+        self._tell(topology.control_key_of_task(job.task), Control(id=job.id, reason=CANCELED, is_job=True))
 
     def stop(self, said: Report) -> None:
         """To the worker that has said that it began: the job was given up before."""
         if said.worker is not None:
-            self._tell(topology.control_key_of_worker(said.worker), Control(id=said.id, reason=CANCELED))
+            self._tell(topology.control_key_of_worker(said.worker), Control(id=said.id, reason=CANCELED, is_job=True))
 
     async def brief(self, briefing: Briefing) -> None:
         """To a worker that has asked: what was given up of its tasks, and that this is all."""
         ids = await self._store.given_up(briefing.tasks, MAX_BRIEFED)
         key = topology.control_key_of_worker(briefing.worker)
         for id in reversed(ids):
-            self._tell(key, Control(id=id, reason=CANCELED))
+            self._tell(key, Control(id=id, reason=CANCELED, is_job=True))
         self._tell(key, Control(id=briefed_id(briefing.id, self._store.queue), reason=BRIEFED))
 
     def _tell(self, key: str, control: Control) -> None:

@@ -144,17 +144,36 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Control(msgspec.Struct, frozen=True, kw_only=True):
-    """What workers are told beside the queues of their tasks: that nobody wants the answer to a call any longer.
+    """A cancel, sent to workers beside the queues of their tasks.
+
+    An id may be used again by a later call, so a control names its call by one more attribute: the deadline of a call,
+    the message of a call whose deadline the sender does not know, or `is_job`. A control that has none of them comes
+    from an older client, and applies to every call with the id.
 
     Attributes:
-        id: the call's.
+        id: of the call.
         reason: "canceled", or "timeout" where the caller's time is over.
-        deadline: epoch seconds until which it is to be remembered; None: as long as anything is.
+        deadline: of the call, in epoch seconds; workers remember the cancel until then.
+        message_id: of the call, or its id where its message has no other: a call that a worker has started. Workers do
+            not remember it.
+        is_job: it cancels the job with this id; workers remember it for as long as they remember anything.
     """
 
     id: str
     reason: str
     deadline: float | None = None
+    message_id: str | None = None
+    is_job: bool = False
+
+    def is_about(self, call: Call) -> bool:
+        """Whether it cancels `call`."""
+        if self.id != call.id:
+            return False
+        if self.message_id is not None:
+            return self.message_id == (call.message_id or call.id)
+        if self.is_job:
+            return call.is_job
+        return self.deadline is None or self.deadline == call.deadline
 
 
 class Briefing(msgspec.Struct, frozen=True, kw_only=True):

@@ -268,7 +268,16 @@ def of_control(control: Control) -> Properties:
     headers: Headers = {REASON: control.reason}
     if control.deadline is not None:
         headers[DEADLINE] = round(control.deadline * 1000)
-    return Properties(correlation_id=control.id, type="control", delivery_mode=1, app_id=APP_ID, headers=headers)
+    if control.is_job:
+        headers[JOB] = True
+    return Properties(
+        correlation_id=control.id,
+        type="control",
+        message_id=control.message_id,
+        delivery_mode=1,
+        app_id=APP_ID,
+        headers=headers,
+    )
 
 
 def to_control(properties: Properties) -> Control:
@@ -282,7 +291,13 @@ def to_control(properties: Properties) -> Control:
     if not id:
         raise MalformedMessage("a control message without a correlation_id is about nothing")
     reason = foreign.header(headers, REASON, str, "canceled")
-    return Control(id=id, reason=reason, deadline=foreign.seconds(headers, DEADLINE))
+    return Control(
+        id=id,
+        reason=reason,
+        deadline=foreign.seconds(headers, DEADLINE),
+        message_id=foreign.text("message_id", properties.message_id) or None,
+        is_job=foreign.header(headers, JOB, bool, False),
+    )
 
 
 # --- pieces ---------------------------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ class Admission:
     def _decide(self, delivery: Delivery, call: Call, task: Task, run: _Run) -> None:
         crashes = self._ledger.crashes(call.key) if delivery.redelivered or call.attempt > 1 else 0
         status = self._ledger.exit_status(call.key) if crashes else ""
-        canceled = self._canceled.get(call.id, call.deadline)
+        canceled = self._canceled.get(call.id, call.deadline, is_job=call.is_job)
         refused = refusal(call, task, crashes, canceled, exit_status=status)
         if refused is None and not crashes and waited_too_long(call, redelivered=delivery.redelivered):
             refused = too_late(call)

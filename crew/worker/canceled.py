@@ -1,10 +1,10 @@
-"""The calls that nobody wants any longer, remembered until their deadline: the broker may hand one out yet.
+"""Cancels that this worker remembers: the broker may deliver a cancelled call later, which is then not started.
 
-A job has no deadline, and is remembered until there are too many. The record of one that was forgotten, or never heard
-of, still says that it was given up: whoever starts it says so, and is told to stop at once.
+The cancel of a call is remembered until the deadline of the call. A job has no deadline: its cancel is remembered until
+there are `MAX_KEPT` newer ones. A job whose cancel was forgotten, or never arrived, is still cancelled: its worker
+reports the start, and the gateway answers with a cancel.
 """
 
-import math
 import time
 from typing import Final
 
@@ -12,43 +12,51 @@ from crew.protocol.message import Control
 from crew.worker.reason import Reason
 
 SWEEP_EVERY: Final = 1_000  # cancels
-MAX_KEPT: Final = 100_000  # cancels; the oldest go first, and a call that starts for nobody is cancelled once more
+MAX_KEPT: Final = 100_000  # cancels of each kind: those of calls never displace those of jobs
 
-
-_Key = tuple[str, float | None]
+_JOB: Final = "job"
+_Key = tuple[str, float | str | None]  # id; deadline, _JOB, or None for a cancel of an older client that names neither
 
 
 class CanceledCalls:
     """The calls that are not to be started: each by its id and its deadline, as its id may be another call's by now."""
 
     def __init__(self) -> None:
-        self._until: dict[_Key, tuple[float, Reason]] = {}  # -> epoch seconds, why
+        self._reasons: dict[_Key, Reason] = {}
         self._sweep_at = SWEEP_EVERY
 
     def __len__(self) -> int:
-        return len(self._until)
+        return len(self._reasons)
 
     def __repr__(self) -> str:
         return f"<CanceledCalls: {len(self)}>"
 
     def add(self, control: Control) -> None:
-        """Remember the call that `control` is about."""
-        now = time.time()
-        until = math.inf if control.deadline is None else control.deadline  # a job may be queued for weeks
-        key = control.id, control.deadline
-        self._until.pop(key, None)
-        self._until[key] = until, reason_of(control)
-        if len(self._until) >= self._sweep_at:
-            self._sweep(now)
+        """Remember the call that `control` cancels.
 
-    def get(self, id: str, deadline: float | None) -> Reason | None:
+        A control that names one message is not remembered: it cancels a call that has started here, or nothing.
+        """
+        if control.message_id is not None:
+            return
+        key = control.id, _JOB if control.is_job else control.deadline
+        self._reasons.pop(key, None)
+        self._reasons[key] = reason_of(control)
+        if len(self._reasons) >= self._sweep_at:
+            self._sweep(time.time())
+
+    def get(self, id: str, deadline: float | None, *, is_job: bool = False) -> Reason | None:
         """Why the call of this id and deadline (epoch seconds) must not be started; None where it may be."""
-        return self._until.get((id, deadline), (0.0, None))[1]
+        reason = self._reasons.get((id, deadline))
+        return self._reasons.get((id, _JOB)) if reason is None and is_job else reason
 
     def _sweep(self, now: float) -> None:
-        living = [(key, one) for key, one in self._until.items() if one[0] > now]
-        self._until = dict(living[-MAX_KEPT:])
-        self._sweep_at = len(self._until) + SWEEP_EVERY
+        """Forget the calls whose deadline is over, and the oldest of each kind above `MAX_KEPT`."""
+        kinds: dict[object, list[_Key]] = {}
+        for key in self._reasons:
+            if not isinstance(key[1], float) or key[1] > now:
+                kinds.setdefault(type(key[1]), []).append(key)
+        self._reasons = {key: self._reasons[key] for keys in kinds.values() for key in keys[-MAX_KEPT:]}
+        self._sweep_at = len(self._reasons) + SWEEP_EVERY
 
 
 def reason_of(control: Control) -> Reason:

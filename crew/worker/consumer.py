@@ -14,12 +14,12 @@ import msgspec
 from crew.amqp import BrokerClock, Delivery, Link
 from crew.protocol import clock, codec, properties
 from crew.protocol.clock import IN_STEP
-from crew.protocol.message import Call, new_id
+from crew.protocol.message import Call, Control, new_id
 from crew.worker import overstay
 from crew.worker.admission import Admission
 from crew.worker.answers import Answers
 from crew.worker.buffer import Buffer
-from crew.worker.canceled import CanceledCalls
+from crew.worker.canceled import CanceledCalls, reason_of
 from crew.worker.ended import RUNS_ELSEWHERE
 from crew.worker.execution import ENDED, Execution
 from crew.worker.execution_log import ExecutionLog
@@ -242,11 +242,10 @@ class TaskConsumer:
 
     # --- cancelling -------------------------------------------------------------------------------------------------
 
-    def cancel(self, id: str, reason: Reason, *, deadline: float | None = None) -> None:
-        """Stop the call `id` where it runs or waits here; with `deadline` (epoch seconds) none that has another."""
-        for execution in [one for one in self._in_hand if one.call.id == id]:
-            if deadline not in (None, execution.call.deadline):
-                continue  # another call, with the id of one that has ended
+    def cancel(self, control: Control) -> None:
+        """Stop the call that `control` cancels, where it runs or waits here."""
+        reason = reason_of(control)
+        for execution in [one for one in self._in_hand if control.is_about(one.call)]:
             if execution.started is None:
                 execution.interrupt(reason)  # the lane passes it over
             else:

@@ -25,7 +25,7 @@ from crew.protocol.message import Control, Event, Headers, new_id
 from crew.worker import forked_child, process_end, signal_handlers, stdio
 from crew.worker.alarm import ALARM
 from crew.worker.burials import Burials
-from crew.worker.canceled import CanceledCalls, reason_of
+from crew.worker.canceled import CanceledCalls
 from crew.worker.consumer import TaskConsumer
 from crew.worker.context import context
 from crew.worker.drain import Drain
@@ -272,7 +272,7 @@ class WorkerProcess:
     def _cancel(self, control: Control) -> None:
         self._canceled.add(control)
         for consumer in self._consumers:
-            consumer.cancel(control.id, reason_of(control), deadline=control.deadline)
+            consumer.cancel(control)
 
     def _on_worn_out(self) -> None:
         """Something runs on that nothing ends: the process finishes the rest, and is replaced."""

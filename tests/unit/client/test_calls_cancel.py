@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+import msgspec
 import pytest
 
 from crew import errors
@@ -117,6 +118,33 @@ async def test_a_worker_that_starts_a_call_for_nobody_is_told_to_stop_it() -> No
     caller.replies(started("17"))
     assert told(caller)[1:] == [("worker.w1", "17", "canceled")]
     assert len(caller.channel.acked_through) == 1
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("message_id", [None, "message-1"])
+async def test_a_worker_that_starts_a_call_late_is_sent_a_cancel_that_names_the_message(message_id: str | None) -> None:
+    """Another call may have the same id by then."""
+    caller = Caller()
+    caller.replies(msgspec.structs.replace(started("17"), message_id=message_id))
+    ((_, control),) = controls(caller)
+    assert control.message_id == (message_id or "17")
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+async def test_cancels_of_two_calls_with_one_id_both_wait_for_the_broker() -> None:
+    caller = Caller()
+    deadlines = [round(time.time()) + 60.0, round(time.time()) + 90.0]
+    for deadline in deadlines:
+        call = a_call("17", deadline=deadline)
+        caller.publishing.is_ready = True
+        caller.calls.send(call, 60)
+        caller.publishing.is_ready = False
+        caller.calls.cancel(call)
+    caller.publishing.is_ready = True
+    caller.calls.send_waiting()
+    assert [control.deadline for _, control in controls(caller)] == deadlines
     caller.calls.close()
 
 

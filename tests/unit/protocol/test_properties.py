@@ -159,7 +159,16 @@ def test_an_event_arrives_as_it_was(event: Event) -> None:
     assert properties.to_event(event.topic, properties.of_event(event, now=NOW), event.body.data) == event
 
 
-@given(st.builds(Control, id=whole_text, reason=whole_text, deadline=st.none() | st.floats(NOW - 100, NOW + 1e6)))
+@given(
+    st.builds(
+        Control,
+        id=whole_text,
+        reason=whole_text,
+        deadline=st.none() | st.floats(NOW - 100, NOW + 1e6),
+        message_id=st.none() | whole_text,
+        is_job=st.booleans(),
+    )
+)
 @settings(deadline=None, max_examples=50)
 def test_a_control_message_arrives_as_it_was(control: Control) -> None:
     received = properties.to_control(properties.of_control(control))

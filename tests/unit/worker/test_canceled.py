@@ -32,7 +32,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def known(canceled: CanceledCalls, ids: str) -> str:
     """Those of `ids`, a letter each, that are not to be started."""
-    kept = {id for id, _ in canceled._until}
+    kept = {id for id, _ in canceled._reasons}
     return "".join(id for id in ids if id in kept)
 
 
@@ -54,6 +54,30 @@ def test_the_next_call_of_the_same_id_may_be_started(deadline: float | None) -> 
     canceled = CanceledCalls()
     canceled.add(Control(id="nightly", reason="timeout", deadline=deadline))
     assert canceled.get("nightly", 60.001) is None
+
+
+def test_a_cancel_that_names_a_message_is_not_remembered() -> None:
+    canceled = CanceledCalls()
+    canceled.add(Control(id="17", reason="canceled", message_id="17"))
+    assert len(canceled) == 0
+
+
+def test_the_cancel_of_a_job_is_no_cancel_of_a_call_with_its_id() -> None:
+    canceled = CanceledCalls()
+    canceled.add(Control(id="17", reason="canceled", is_job=True))
+    assert canceled.get("17", None, is_job=True) is Reason.CANCELED
+    assert canceled.get("17", None) is None
+
+
+def test_the_cancels_of_calls_never_displace_those_of_jobs(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canceled_module, "MAX_KEPT", 2)
+    canceled = CanceledCalls()
+    canceled.add(Control(id="job", reason="canceled", is_job=True))
+    for number in range(10):
+        canceled.add(Control(id=f"dated-{number}", reason="canceled", deadline=clock.now + 60))
+        canceled.add(Control(id=f"older-client-{number}", reason="canceled"))
+    assert canceled.get("job", None, is_job=True) is Reason.CANCELED
+    assert len(canceled) <= 1 + 2 * 2 + 2
 
 
 @pytest.mark.parametrize("told", ["drain", "", "a reason of a newer client"])
