@@ -165,6 +165,11 @@ class Link:
         await self._goodbyes.ended()
         self._move(LinkEvent.CLOSED)
 
+    def drop(self) -> None:
+        """Close its socket, and do nothing else: its event loop has ended, and it cannot be used any more."""
+        if self._wire is not None:
+            self._wire.drop()
+
     # --- what is remembered -----------------------------------------------------------------------------------------
 
     async def declare(self, *items: Item) -> None:
@@ -323,7 +328,7 @@ class Link:
     def _refuse(self, url: str, fault: LinkRefused) -> None:
         self._fault = LinkRefused(f"{redacted((url,))}: {fault}", code=fault.code)
         self._outage.on_closed(self._name)
-        logger.error("%s: %s", self._name, self._fault)
+        self._outage.on_refused(self._name, str(self._fault))
         self._move(LinkEvent.REFUSED)
         self._on_refused(self._fault)
 

@@ -43,6 +43,7 @@ class Outage:
         self._logged_at = 0.0
         self._is_logged = False  # whether a line was written since the last one about the end
         self._was_connected = False
+        self._refusals: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<Outage of {', '.join(sorted(self._away)) or 'nothing'}, {self._attempts} attempts>"
@@ -71,11 +72,18 @@ class Outage:
 
     def on_ready(self, link: str) -> None:
         """`link` is connected, and has declared everything."""
+        self._refusals.clear()
         was_away = bool(self._away)
         self._away.discard(link)
         if was_away and not self._away:
             self._end(link)
         self._was_connected = self._was_connected or not self._away
+
+    def on_refused(self, link: str, reason: str) -> None:
+        """The broker refuses `link`, which makes no further attempt: one line, however many links it refuses."""
+        is_new = reason not in self._refusals
+        self._refusals.add(reason)
+        logger.log(logging.ERROR if is_new else logging.DEBUG, "%s: %s", link, reason)
 
     def on_closed(self, link: str) -> None:
         """`link` does not try any longer."""

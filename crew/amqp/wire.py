@@ -18,7 +18,7 @@ import pika
 from pika import frame
 from pika.adapters.asyncio_connection import AsyncioConnection
 
-from crew import broker_url
+from crew import broker_url, forks
 from crew.amqp import frames, greeting, header, tls
 from crew.amqp.fault import LinkFault, fault_of
 from crew.amqp.io_services import IOServices
@@ -48,7 +48,9 @@ class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
         self._loop = custom_ioloop
         self.is_blocked = False  # whether the broker has blocked publishing
         self.ended: asyncio.Future[LinkFault] = custom_ioloop.create_future()  # why, once an open wire has closed
-        super().__init__(*args, custom_ioloop=IOServices(custom_ioloop), **kwargs)
+        self._services = IOServices(custom_ioloop)
+        super().__init__(*args, custom_ioloop=self._services, **kwargs)
+        forks.tell(self)
         self.add_on_connection_blocked_callback(lambda *_: self._block(True))
         self.add_on_connection_unblocked_callback(lambda *_: self._block(False))
 
@@ -76,6 +78,19 @@ class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
         """End at once, in the midst of connecting too, without a word to the broker, who may not listen."""
         if not self.is_closed:
             self._terminate_stream(fault)
+
+    def drop(self) -> None:
+        """Close its sockets, and do nothing else: neither the broker nor the event loop hears of it.
+
+        For a process or a loop that cannot use it. A copy of the socket in another process goes on.
+        """
+        for sock in (*self._services.sockets, getattr(self._transport, "_sock", None)):
+            if sock is not None:
+                sock.close()
+
+    def on_forked(self) -> None:
+        """This is a forked child: the connection is its parent's."""
+        self.drop()
 
     def fault_of(self, error: BaseException | None) -> LinkFault:
         """Why it has ended: what ended the stream says more than what pika makes of it."""

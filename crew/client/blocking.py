@@ -8,17 +8,17 @@ Threads may share one client.
 
 import asyncio
 import concurrent.futures
-import threading
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, TypeVar
 
+from crew import forks
 from crew.client.call import PendingCall
 from crew.client.client import DRAIN_TIMEOUT
 from crew.client.client import Client as AsyncClient
+from crew.client.loop_thread import LoopThread
 from crew.client.scope import current
 from crew.client.subscription import OnEvent, Subscription
-from crew.errors import ConnectionError
 from crew.protocol.message import Headers
 
 T = TypeVar("T")
@@ -27,10 +27,10 @@ T = TypeVar("T")
 class BlockingCall:
     """A call that a thread may wait for."""
 
-    def __init__(self, call: PendingCall, ended: "concurrent.futures.Future[Any]", client: "Client") -> None:
+    def __init__(self, call: PendingCall, ended: "concurrent.futures.Future[Any]", thread: LoopThread) -> None:
         self._call = call
         self._ended = ended
-        self._client = client
+        self._thread = thread
 
     def __repr__(self) -> str:
         return repr(self._call).replace("PendingCall", "BlockingCall")
@@ -58,30 +58,35 @@ class BlockingCall:
         Raises:
             builtins.TimeoutError: `timeout` is over; the call goes on, and may be waited for again.
             RuntimeError: this is the client's own thread, of its callbacks.
+            ConnectionError: this process was forked after the call was made: its parent gets the reply.
             What awaiting `Client.call` raises.
         """
+        if self._thread.is_inherited and not self._ended.done():
+            return self._call.value()
+        self._call.is_awaited = True
         if not self._ended.done():
-            self._client.check_thread()
+            self._thread.check()
         return self._ended.result(timeout)
 
     def cancel(self) -> bool:
         """Give the call up; False where it has ended already."""
-        return self._client.run(_sync(self._call.cancel))
+        if self._thread.is_inherited:
+            return False  # what it belongs to is the parent's
+        return self._thread.run(_sync(self._call.cancel))
 
 
 class Client:
     """As `crew.Client`, for threads: arguments and errors are the same.
 
     Its methods block until the client's loop, which runs in a thread of its own, has done them; `call` returns at once.
-    Callbacks of `call` and `subscribe` run in that thread, and must not block it.
+    Callbacks of `call` and `subscribe` run in that thread, and must not block it. In a forked child it begins anew, as
+    `crew.Client` does, with another thread.
     """
 
     def __init__(self, url: str | None = None, **options: Any) -> None:
         self._client = AsyncClient(url, **options)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="crew client", daemon=True)
-        self._submitting = threading.Lock()
-        self._is_closed = False
+        self._thread = LoopThread()
+        forks.tell(self)
 
     def __repr__(self) -> str:
         return repr(self._client)
@@ -100,23 +105,32 @@ class Client:
         return self._client.id
 
     def connect(self, timeout: float | None = None) -> None:
-        """As `crew.Client.connect`."""
-        self.run(self._client.connect(timeout))
+        """As `crew.Client.connect`; returns when the broker is reached."""
+
+        async def connect() -> None:
+            await self._client.connect(timeout)
+
+        self._thread.run(connect())
 
     def call(self, task: str, data: Any = None, **options: Any) -> BlockingCall:
         """As `crew.Client.call`; wait for the value with `.result()`."""
+        thread = self._thread
 
         async def begin() -> tuple[PendingCall, "concurrent.futures.Future[Any]"]:
             current.set(None)  # the thread's scope, if any, serves the loop of its request, and this is another
             call = self._client.call(task, data, **options)
-            return call, asyncio.run_coroutine_threadsafe(_wait(call), self._loop)
+            return call, asyncio.run_coroutine_threadsafe(_wait(call), asyncio.get_running_loop())
 
-        call, ended = self.run(begin())
-        return BlockingCall(call, ended, self)
+        call, ended = thread.run(begin())
+        return BlockingCall(call, ended, thread)
 
     def publish(self, topic: str, data: Any = None, **options: Any) -> None:
-        """As `crew.Client.publish`."""
-        self.run(self._client.publish(topic, data, **options))
+        """As `crew.Client.publish`; returns when the broker has the event."""
+
+        async def publish() -> None:
+            await self._client.publish(topic, data, **options)
+
+        self._thread.run(publish())
 
     def subscribe(self, topic: str, callback: OnEvent) -> Subscription:
         """As `crew.Client.subscribe`; returns when the broker knows of it."""
@@ -126,71 +140,34 @@ class Client:
             await subscription.ready()
             return subscription
 
-        return self.run(begin())
+        return self._thread.run(begin())
 
     def unsubscribe(self, topic: str, callback: OnEvent | None = None) -> None:
         """As `crew.Client.unsubscribe`."""
-        self.run(_sync(self._client.unsubscribe, topic, callback))
+        self._thread.run(_sync(self._client.unsubscribe, topic, callback))
 
     def drain(self, timeout: float = DRAIN_TIMEOUT) -> None:
         """As `crew.Client.drain`: other threads have their values; ends the thread."""
-        self.run(self._client.drain(timeout))
+        self._thread.run(self._client.drain(timeout))
         self.close()
 
     def close(self) -> None:
         """As `crew.Client.close`; ends the thread. Idempotent."""
-        self.check_thread()
-        with self._submitting:
-            was_closed, self._is_closed = self._is_closed, True
-        if was_closed:
-            return
-        if self._thread.is_alive():
-            for step in (self._client.close, _cancel_others):
-                asyncio.run_coroutine_threadsafe(step(), self._loop).result()
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-        self._loop.close()
-
-    def check_thread(self) -> None:
-        """Raises RuntimeError in the client's own thread, which would wait for itself."""
-        if threading.current_thread() is self._thread:
-            raise RuntimeError(
-                "a callback runs in the thread of its client, and must not wait for it: "
-                "make it a coroutine function of a crew.Client, or hand the work to another thread"
-            )
+        self._thread.close(self._client.close)
 
     def run(self, step: Coroutine[Any, Any, T]) -> T:
         """Run `step` on the client's loop, and wait for it."""
-        try:
-            return self._submit(step).result()
-        except concurrent.futures.CancelledError:
-            raise ConnectionError("the client was closed", missing="client") from None
+        return self._thread.run(step)
 
-    def _submit(self, step: Coroutine[Any, Any, T]) -> "concurrent.futures.Future[T]":
-        """Nothing is submitted once `close` has begun: a loop that has stopped would never do it."""
-        try:
-            self.check_thread()
-            with self._submitting:
-                if self._is_closed:
-                    raise ConnectionError("the client was closed", missing="client")
-                if not self._thread.is_alive():
-                    self._thread.start()
-                return asyncio.run_coroutine_threadsafe(step, self._loop)
-        except BaseException:
-            step.close()
-            raise
+    def on_forked(self) -> None:
+        """This is a forked child: the thread is its parent's, and another one begins with the next use."""
+        forks.keep(self._thread)
+        self._thread.is_inherited = True
+        self._thread = self._thread.anew()
 
 
 async def _wait(call: PendingCall) -> Any:
-    return await call
-
-
-async def _cancel_others() -> None:
-    """Let go of the threads that still wait for something."""
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
+    return await call.ended()
 
 
 async def _sync(function: Callable[..., T], *args: Any) -> T:

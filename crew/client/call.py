@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import types
 from collections.abc import Callable, Generator
 from contextvars import copy_context
 from typing import Any, Final
@@ -10,7 +11,7 @@ import msgspec
 
 from crew.client.callback import call_back
 from crew.client.scope import Scope, current
-from crew.errors import Canceled
+from crew.errors import Canceled, ConnectionError
 from crew.protocol.message import Body, Call, Headers
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,9 @@ class PendingCall:
         callback: called with (value, headers) when the call ends; a failure comes as an exception value. May be a
             coroutine function. It runs in the context of whoever made the call, and so in his scope.
         on_canceled: told when nobody wants the answer any longer.
+
+    Attributes:
+        is_awaited: whether anything has awaited it, or has given it a callback; else its failure is logged.
     """
 
     def __init__(
@@ -49,7 +53,7 @@ class PendingCall:
         self._context = None if callback is None else copy_context()
         self._on_canceled = on_canceled
         self._is_done = False
-        self._is_seen = callback is not None
+        self.is_awaited = callback is not None
         self._value: Any = None
         self._error: BaseException | None = None
         self._waiters: dict[asyncio.Future[str | None], Scope | None] = {}  # each with the scope he waits for
@@ -70,7 +74,10 @@ class PendingCall:
         return f"<PendingCall {self.id} of {self.task}: {self._state()}>"
 
     def __await__(self) -> Generator[Any, None, Any]:
-        self._is_seen = True  # from here on: who is cancelled in the moment of its end has looked too
+        self.is_awaited = True  # from here on: who is cancelled in the moment of its end has looked too
+        return (yield from self._end())
+
+    def _end(self) -> Generator[Any, None, Any]:
         if not self._is_done:
             yield from self._wait(current.get())
         if self._error is not None:
@@ -78,8 +85,8 @@ class PendingCall:
         return self._value
 
     def __del__(self) -> None:
-        if self._error is not None and not self._is_seen and not isinstance(self._error, Canceled):
-            logger.warning("call %s of task %s failed, and nobody looked: %s", self.id, self.task, self._error)
+        if self._error is not None and not self.is_awaited and not isinstance(self._error, Canceled):
+            logger.warning("call %s of task %s failed, and nothing awaited it: %s", self.id, self.task, self._error)
 
     def done(self) -> bool:
         """Whether it has ended."""
@@ -109,6 +116,25 @@ class PendingCall:
             of = f"call {self.id} of task {self.task}"
             self._context.run(call_back, self._callback, answer, self.headers, of=of)
         return True
+
+    def leave(self, error: Exception) -> None:
+        """End it with `error` without waking anything: the event loop of those who wait for it does not run here."""
+        self._is_done = self.is_awaited = True
+        self._error = error
+        self._waiters, self._scopes, self._callback = {}, (), None
+
+    @types.coroutine
+    def ended(self) -> Generator[Any, None, Any]:
+        """As awaiting it, for a thread that has not asked for the value yet: `is_awaited` stays as it is."""
+        return (yield from self._end())
+
+    def value(self) -> Any:
+        """Its value; raises what it has failed with, and ConnectionError where it has not ended."""
+        if self._error is not None:
+            raise self._error
+        if not self._is_done:
+            raise ConnectionError(f"call {self.id} of task {self.task!r} has not ended")
+        return self._value
 
     # --- scopes -----------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import copy
 import functools
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -113,10 +114,28 @@ class Calls:
 
     def close(self) -> None:
         """End every call, and the timer."""
+        self.log_unawaited("the client was closed")
         for call in self._pending:
             self._tell_workers(call, CANCELED)
         self.settle_all(errors.ConnectionError("the client was closed", missing="client"))
         self._pending.close()
+
+    def leave(self, why: str) -> None:
+        """End every call without waking anything: nothing here runs on their event loop any longer."""
+        for call in self._pending:
+            call.leave(errors.ConnectionError(f"call {call.id} of task {call.task!r} {why}"))
+
+    def log_unawaited(self, why: str) -> None:
+        """Log in one line how many calls end because of `why` while nothing awaits them."""
+        unawaited = [call for call in self._pending if not call.is_awaited]
+        if not unawaited:
+            return
+        tasks = Counter(call.task for call in unawaited)
+        told = ", ".join(f"{task} ({count})" for task, count in sorted(tasks.items()))
+        many = "1 call" if len(unawaited) == 1 else f"{len(unawaited)} calls"
+        logger.warning("%s: cancelled %s in flight that nothing awaits: %s", why, many, told)
+        for call in unawaited:
+            call.is_awaited = True  # logged
 
     def on_reply(self, delivery: Delivery) -> None:
         """A message came over the reply queue: an answer, or a call that the broker gave back."""

@@ -2,21 +2,27 @@
 
 import asyncio
 import contextlib
+import functools
+import os
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from crew import errors
+from crew import errors, forks
 from crew import settings as settings_module
+from crew.client import loops
 from crew.client.call import OnAnswer, PendingCall
 from crew.client.caller import Caller
+from crew.client.closing import run_all
 from crew.client.identity import identity
-from crew.client.links import Links
+from crew.client.links import Links, has_running_loop
 from crew.client.parallel import Parallel
 from crew.client.pending import MAX_BYTES, check_limit
 from crew.client.publishing import Publishing
 from crew.client.pubsub import PubSub
 from crew.client.scope import current
+from crew.client.started import Connecting
 from crew.client.submitting import Submitting
+from crew.client.subscription import Subscriptions
 from crew.protocol import codec, deadline
 from crew.protocol.message import Headers
 
@@ -26,17 +32,27 @@ if TYPE_CHECKING:
 MAX_PENDING: Final = 10_000  # calls
 DRAIN_TIMEOUT: Final = 30.0  # seconds
 DRAIN_POLL: Final = 0.01  # seconds
+PUBLISH_WITHIN: Final = 2.0  # seconds that `close` gives to events on their way
 DELETE_WITHIN: Final = 2.0  # seconds: a broker that has fallen silent must not keep a process from its end
 CLOSED: Final = "the client was closed"
+NO_LOOP: Final = "this needs a running event loop: in a script, use crew.client.blocking.Client"
+OTHER_LOOP: Final = (
+    "belongs to another event loop, which has not been closed: make a client for each loop, or use "
+    "crew.client.blocking.Client, which threads may share"
+)
+LOOP_ENDED: Final = "has no result: its event loop was closed before it ended"
 DRAINING: Final = "the client is draining: it makes no new calls"
 
 
 class Client(Submitting, Publishing):
     """Calls tasks by name.
 
-    It may be built, and `subscribe` called, before any event loop runs; the first call connects. One client serves a
-    whole process; it belongs to the loop on which it first connects. `async with Client() as client` connects and
-    closes.
+    It may be built, and `connect` and `subscribe` called, before any event loop runs; the first call connects. One
+    client serves a whole process. `async with Client() as client` connects and closes.
+
+    It belongs to the loop on which it first connects. Where that loop has been closed it begins anew on the next one;
+    so it does in a forked child, with an id and connections of its own. Its subscriptions come with it. Calls in flight
+    end in the first case, and remain the parent's in the second.
 
     Args:
         url: AMQP URL, or several with commas between them; default: see `crew.settings.load`.
@@ -66,30 +82,42 @@ class Client(Submitting, Publishing):
         queue_type: str | None = None,
         store: "JobStore | None" = None,
     ) -> None:
-        self.name, self.id = identity(name)
         self.settings = settings = settings_module.load(url, queue_type=queue_type)
         self.max_message = settings.max_message
+        self._given_name = name
         self._fail_fast = fail_fast
-        self._links = Links(
-            settings, self.name, on_ready=self._on_ready, on_refused=lambda fault: self._calls.settle_all(fault)
-        )
-        links = {"publishing": self._links.publishing, "consuming": self._links.consuming}
-        decode = codec.decoder(settings.accept, settings.max_payload)
-        self._caller = Caller(
-            self.id,
-            check_limit("max_pending", max_pending),
-            **links,
-            max_message=settings.max_message,
-            max_bytes=check_limit("max_pending_bytes", max_pending_bytes),
-            decode=decode,
-        )
-        self._calls = self._caller.calls
-        self._pubsub = PubSub(self.id, **links, decode=decode)
-        self._links.consuming.remember(self._caller.consumer, self._caller.queue, self._caller.binding)
+        self._limit = check_limit("max_pending", max_pending)
+        self._max_bytes = check_limit("max_pending_bytes", max_pending_bytes)
+        self._decode = codec.decoder(settings.accept, settings.max_payload)
+        self._subscriptions = Subscriptions(self._decode)
         self._is_closed = False
         self._is_draining = False
+        self._begin_anew()
         if store is not None:
             self.keep_jobs_in(store)
+        forks.tell(self)
+
+    def _begin_anew(self) -> None:
+        """Have an id, connections and calls of its own, in a process or on a loop that had none of them."""
+        self.name, self.id = identity(self._given_name)
+        self._loop: asyncio.AbstractEventLoop | None = None  # the one it belongs to
+        self._links = Links(
+            self.settings, self.name, on_ready=self._on_ready, on_refused=lambda fault: self._calls.settle_all(fault)
+        )
+        links = {"publishing": self._links.publishing, "consuming": self._links.consuming}
+        self._caller = Caller(
+            self.id,
+            self._limit,
+            **links,
+            max_message=self.max_message,
+            max_bytes=self._max_bytes,
+            decode=self._decode,
+        )
+        self._calls = self._caller.calls
+        self._pubsub = PubSub(self.id, **links, decode=self._decode, subscriptions=self._subscriptions)
+        self._links.consuming.remember(self._caller.consumer, self._caller.queue, self._caller.binding)
+        if self._jobs is not None:
+            self._jobs.begin_anew()
 
     def __repr__(self) -> str:
         return f"<Client {self.id}: {self._links.publishing.state.value}, {len(self._calls)} calls in flight>"
@@ -126,7 +154,13 @@ class Client(Submitting, Publishing):
     # --- life -------------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Begin to connect, and return at once; raises ConnectionError where the client was closed."""
+        """Begin to connect, and return at once.
+
+        Raises:
+            ConnectionError: the client was closed.
+            RuntimeError: no event loop runs here, or another one than that of the client.
+        """
+        self._join_loop()
         if self._is_closed:
             raise errors.ConnectionError(CLOSED, missing="client")
         self._links.open()
@@ -134,17 +168,38 @@ class Client(Submitting, Publishing):
         if self._jobs is not None:
             self._jobs.open()
 
-    async def connect(self, timeout: float | None = None) -> None:
-        """Wait until the broker is reached; it is tried until then.
+    def open_later(self) -> None:
+        """Begin to connect as soon as an event loop runs in this thread, or with the first call."""
+        loops.when_one_runs(self._open_unless_closed)
+
+    def connect(self, timeout: float | None = None) -> Connecting:
+        """Begin to connect, and return at once; await what it returns to wait until the broker is reached.
+
+        It is tried until then, whether or not anything awaits it. Before an event loop runs this is remembered, and
+        begins when one does, or with the first call.
 
         Args:
-            timeout: seconds to wait; None waits for ever.
+            timeout: seconds that awaiting it takes at most; None waits for ever.
 
         Raises:
+            ConnectionError: the client was closed.
+
+        What awaiting it raises:
             ConnectionError: the broker refuses the login, `timeout` is over, or the client was closed.
         """
+        if has_running_loop():
+            self.open()
+        else:
+            self.open_later()
+        return Connecting(functools.partial(self._reach, timeout))
+
+    async def _reach(self, timeout: float | None) -> None:
         self.open()
         await self._links.ready(timeout)
+
+    def _open_unless_closed(self) -> None:
+        if not self._is_closed:
+            self.open()
 
     async def drain(self, timeout: float = DRAIN_TIMEOUT) -> None:
         """Make no new calls, let those in flight end, then close; subscriptions and `publish` serve until then.
@@ -159,24 +214,66 @@ class Client(Submitting, Publishing):
         await self.close()
 
     async def close(self) -> None:
-        """End: calls in flight get ConnectionError, this client's queues are deleted; idempotent."""
+        """End: calls in flight get ConnectionError, this client's queues are deleted; idempotent.
+
+        Events that are on their way are published first, if the broker takes them within 2 seconds. Each step of it is
+        done even if the ones before have failed; then the first error is raised.
+        """
         if self._is_closed:
             return
+        self._join_loop()
         self._is_closed = True
-        if self._jobs is not None:
-            await self._jobs.close()
-        self._calls.close()
-        try:
-            with contextlib.suppress(TimeoutError):  # then they expire
-                async with asyncio.timeout(DELETE_WITHIN):
-                    await self._delete_queues()
-        finally:
-            await self._links.close()
+        jobs = () if self._jobs is None else (self._jobs.close,)
+        await run_all(
+            *jobs, self._calls.close, self._publish_rest, self._delete_queues, self._links.close, self._end_events
+        )
+
+    async def _publish_rest(self) -> None:
+        if self._links.publishing.is_ready:
+            await self._pubsub.sent(PUBLISH_WITHIN)
+
+    async def _end_events(self) -> None:
+        """Let the events fail that were not published: their links are closed."""
+        await self._pubsub.sent(PUBLISH_WITHIN)
 
     async def _delete_queues(self) -> None:
-        await self._pubsub.close()
-        if self._links.consuming.is_ready:
-            await self._links.consuming.delete_queue(self._caller.queue)
+        """Delete the queues of this client; where that takes too long they expire."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DELETE_WITHIN):
+                await self._pubsub.close()
+                if self._links.consuming.is_ready:
+                    await self._links.consuming.delete_queue(self._caller.queue)
+
+    # --- processes and loops ----------------------------------------------------------------------------------------
+
+    def _join_loop(self) -> None:
+        """Belong to the event loop that runs here; where that of before has ended, begin anew on this one."""
+        loop = asyncio._get_running_loop()  # raises nothing, and is what asyncio itself asks
+        if loop is self._loop and loop is not None:
+            return
+        if loop is None:
+            raise RuntimeError(NO_LOOP)
+        if self._loop is not None:
+            if not self._loop.is_closed():
+                raise RuntimeError(f"{self!r} {OTHER_LOOP}")
+            self._links.drop()
+            if self._jobs is not None:
+                self._jobs.drop()
+            self._calls.log_unawaited("the event loop of the client was closed")
+            self._calls.leave(LOOP_ENDED)
+            if not self._is_closed:
+                self._begin_anew()
+        self._loop = loop
+
+    def on_forked(self) -> None:
+        """This is a forked child: what was in flight is the parent's; here it begins anew, with an id of its own."""
+        forks.keep(self._links, self._caller, self._pubsub, self._pubsub.tasks)
+        if self._jobs is not None:
+            self._jobs.keep()
+        self._calls.leave(f"was made by process {os.getppid()}, which forked this one and gets its result: call again")
+        if not self._is_closed:
+            self._is_draining = False
+            self._begin_anew()
 
     def _fails_fast(self, told: bool | None) -> bool:
         return self._fail_fast if told is None else bool(told)
@@ -229,6 +326,7 @@ class Client(Submitting, Publishing):
                 publishing.
             ConnectionError: the client was closed, is draining, or, with `fail_fast`, the broker is away.
             Canceled: the current scope was abandoned: see `crew.client.Scope`.
+            RuntimeError: no event loop runs here, or another one than that of the client.
 
         What awaiting it raises:
             TimeoutError, ExpirationError, TaskFailed, UnknownTask, Canceled, WorkerLost, Overloaded,
@@ -236,6 +334,7 @@ class Client(Submitting, Publishing):
         """
         if callback is not None and not callable(callback):
             raise ValueError(f"callback must be a function or None, not {callback!r}")
+        self._join_loop()
         if self._is_draining:
             raise errors.ConnectionError(DRAINING, missing="client")
         if (scope := current.get()) is not None:

@@ -40,9 +40,7 @@ class Links:
         return f"<Links: publishing {self.publishing.state.value}, consuming {self.consuming.state.value}>"
 
     def open(self) -> None:
-        """Begin to connect, where that has not begun; raises RuntimeError where no event loop runs."""
-        if not has_running_loop():
-            raise RuntimeError("this needs a running event loop: in a script, use crew.client.blocking.Client")
+        """Begin to connect, where that has not begun."""
         self.publishing.open()
         self.consuming.open()
 
@@ -59,6 +57,11 @@ class Links:
     async def close(self) -> None:
         """Close both; idempotent."""
         await asyncio.gather(self.publishing.close(), self.consuming.close())
+
+    def drop(self) -> None:
+        """Close the sockets of both, and nothing else: their event loop has ended."""
+        self.publishing.drop()
+        self.consuming.drop()
 
 
 def has_running_loop() -> bool:

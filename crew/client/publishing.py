@@ -5,6 +5,7 @@ from typing import Any, Final
 from crew import errors
 from crew.client.links import Links, has_running_loop
 from crew.client.pubsub import PubSub
+from crew.client.started import PendingEvent
 from crew.client.subscription import OnEvent, Subscription
 from crew.protocol import codec, deadline, topology, user_headers
 from crew.protocol.message import Event, Headers
@@ -19,7 +20,7 @@ class Publishing:
     _links: Links
     _pubsub: PubSub
 
-    async def publish(
+    def publish(
         self,
         topic: str,
         data: Any = None,
@@ -29,8 +30,11 @@ class Publishing:
         persistent: bool = False,
         timeout: float = PUBLISH_TIMEOUT,
         fail_fast: bool | None = None,
-    ) -> None:
-        """Publish an event; returns when the broker has it. Nobody needs to have subscribed.
+    ) -> PendingEvent:
+        """Publish an event. Returns at once; await what it returns to know that the broker has the event.
+
+        Nobody needs to have subscribed. The event is published whether or not anything awaits it; a failure that
+        nothing awaits is logged.
 
         Args:
             topic: words between dots.
@@ -41,8 +45,15 @@ class Publishing:
             fail_fast: as for `call`.
 
         Raises:
-            ValueError, SerializationError, Overloaded: as `call` does.
-            ConnectionError: the broker did not take it in time, or, with `fail_fast`, is away.
+            ValueError: an argument is out of its range.
+            SerializationError, TooLarge: as `call` does.
+            Overloaded: the broker has blocked publishing.
+            ConnectionError: the client was closed, or, with `fail_fast`, the broker is away.
+            RuntimeError: no event loop runs here.
+
+        What awaiting it raises:
+            ConnectionError: the broker did not take it in time.
+            Overloaded, TooLarge: the broker refuses it.
         """
         event = Event(
             topic=topology.check_topic(topic),
@@ -50,15 +61,16 @@ class Publishing:
             persistent=bool(persistent),
             headers=user_headers.check(headers),
         )
+        within = deadline.check_duration("timeout", timeout)
         self.open()
         if self._fails_fast(fail_fast) and not self._links.publishing.is_ready:
             raise errors.ConnectionError(f"the event on {event.topic!r} is not published: {self.obstacle}")
-        await self._pubsub.publish(event, deadline.check_duration("timeout", timeout))
+        return self._pubsub.start(event, within)
 
     def subscribe(self, topic: str, callback: OnEvent) -> Subscription:
         """Call back with every Event on `topic`, until `unsubscribe`; restored after a reconnect.
 
-        Before any loop runs this is only remembered; the first call, or `connect`, tells the broker.
+        Before an event loop runs it is remembered, and begins when one does, or with the first call.
 
         Args:
             topic: words between dots; `*` is one word, `#` any number.
@@ -67,13 +79,20 @@ class Publishing:
         Raises:
             ValueError: topic or callback cannot be one.
         """
+        is_running = has_running_loop()
+        if is_running:
+            self._join_loop()
         subscription = self._pubsub.subscribe(topic, callback)
-        if has_running_loop():
+        if is_running:
             self.open()
+        else:
+            self.open_later()
         return subscription
 
     def unsubscribe(self, topic: str, callback: OnEvent | None = None) -> None:
         """Close the subscriptions to `topic`, or only those of `callback`; nothing where there is none."""
+        if has_running_loop():
+            self._join_loop()
         self._pubsub.unsubscribe(topic, callback)
 
     @property
@@ -83,6 +102,13 @@ class Publishing:
 
     def open(self) -> None:
         """Begin to connect."""
+        raise NotImplementedError
+
+    def open_later(self) -> None:
+        """Begin to connect as soon as an event loop runs."""
+        raise NotImplementedError
+
+    def _join_loop(self) -> None:
         raise NotImplementedError
 
     def _fails_fast(self, told: bool | None) -> bool:

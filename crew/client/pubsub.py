@@ -7,9 +7,10 @@ from collections.abc import Coroutine
 from typing import Final
 
 from crew import errors
-from crew.amqp import ConfirmStatus, Consumer, Delivery, Link
+from crew.amqp import Confirm, ConfirmStatus, Consumer, Delivery, Link
 from crew.client.calls import BLOCKED
 from crew.client.elections import AGAIN_AFTER
+from crew.client.started import PendingEvent
 from crew.client.subscription import OnEvent, Subscription, Subscriptions
 from crew.protocol import codec, properties, topology
 from crew.protocol.message import Event
@@ -27,16 +28,28 @@ class PubSub:
         publishing: the link to publish on.
         consuming: the link over which events come.
         decode: what this client accepts.
+        subscriptions: that it begins with; default: none.
     """
 
-    def __init__(self, client: str, *, publishing: Link, consuming: Link, decode: codec.Decode = codec.decode) -> None:
+    def __init__(
+        self,
+        client: str,
+        *,
+        publishing: Link,
+        consuming: Link,
+        decode: codec.Decode = codec.decode,
+        subscriptions: Subscriptions | None = None,
+    ) -> None:
         self._client = client
         self._publishing = publishing
         self._consuming = consuming
         self._queue = topology.subscription_queue(client)
-        self._subscriptions = Subscriptions(decode)
+        self._subscriptions = Subscriptions(decode) if subscriptions is None else subscriptions
+        for subscription in self._subscriptions:
+            subscription.renew(self._close)
         self._order = asyncio.Lock()  # a topic given up and taken again in one moment ends as taken
         self._tasks: set[asyncio.Task[None]] = set()
+        self._events: set[asyncio.Task[None]] = set()  # on their way to the broker
         self._is_open = False
 
     def open(self) -> None:
@@ -52,8 +65,18 @@ class PubSub:
             if self._is_open and subscription.has_failed:
                 self._in_background(self._activate(subscription))
 
+    @property
+    def tasks(self) -> set["asyncio.Task[None]"]:
+        """What it does in the background."""
+        return self._tasks | self._events
+
+    async def sent(self, within: float) -> None:
+        """Wait, for `within` seconds at most, until the events that are on their way are published, or have failed."""
+        if self._events:
+            await asyncio.wait(self._events, timeout=within)
+
     async def close(self) -> None:
-        """Hear of nothing more, and delete the queue."""
+        """End every subscription, and delete the queue."""
         self._is_open = False
         for task in list(self._tasks):
             task.cancel()
@@ -64,6 +87,13 @@ class PubSub:
 
     # --- publish ----------------------------------------------------------------------------------------------------
 
+    def start(self, event: Event, timeout: float) -> PendingEvent:
+        """Begin to publish `event`, at once where the broker is connected; raises Overloaded. Needs a running loop."""
+        publishing = asyncio.get_running_loop().create_task(self._publish(event, self._begin(event), timeout))
+        self._events.add(publishing)
+        publishing.add_done_callback(self._events.discard)
+        return PendingEvent(event.topic, publishing)
+
     async def publish(self, event: Event, timeout: float) -> None:
         """Publish `event`; returns when the broker has it.
 
@@ -72,9 +102,14 @@ class PubSub:
             Overloaded: the broker has blocked publishing.
             TooLarge: the broker takes no message of that size.
         """
+        await self._publish(event, self._begin(event), timeout)
+
+    async def _publish(self, event: Event, confirm: Confirm | None, timeout: float) -> None:
+        """Publish until the broker confirms it; `confirm` is that of the first attempt, None where there was none."""
         try:
             async with asyncio.timeout(timeout):
-                while (status := await self._publish(event)) is not ConfirmStatus.CONFIRMED:
+                while (status := await self._status(event, confirm)) is not ConfirmStatus.CONFIRMED:
+                    confirm = None
                     if status is ConfirmStatus.TOO_LARGE:
                         size = len(event.body.data)
                         raise errors.TooLarge(f"the broker takes no message of {size} bytes: see its max_message_size")
@@ -88,22 +123,25 @@ class PubSub:
                 f"the broker did not take the event on {event.topic!r} within {timeout:g} s"
             ) from None
 
-    async def _publish(self, event: Event) -> ConfirmStatus:
+    async def _status(self, event: Event, confirm: Confirm | None) -> ConfirmStatus:
+        while confirm is None:
+            await self._publishing.ready()
+            confirm = self._begin(event)
+        if confirm.status is ConfirmStatus.LOST:  # the connection broke just now
+            await asyncio.sleep(0)
+        return await confirm
+
+    def _begin(self, event: Event) -> Confirm | None:
+        """Publish it now; None where the broker is not connected. Raises Overloaded."""
         if self._publishing.is_blocked:
             raise errors.Overloaded(BLOCKED)
-        await self._publishing.ready()
+        if not self._publishing.is_ready:
+            return None
+        given = properties.of_event(event, now=time.time())
         try:
-            confirm = self._publishing.publish(
-                topology.PUBSUB,
-                event.topic,
-                properties.of_event(event, now=time.time()),
-                event.body.data,
-                mandatory=False,
-            )
+            return self._publishing.publish(topology.PUBSUB, event.topic, given, event.body.data, mandatory=False)
         except errors.ConnectionError:  # it broke just now
-            await asyncio.sleep(0)
-            return ConfirmStatus.LOST
-        return await confirm
+            return Confirm(None, status=ConfirmStatus.LOST)
 
     # --- subscribe --------------------------------------------------------------------------------------------------
 

@@ -71,6 +71,12 @@ class Subscription:
         if self._error is not None:
             raise copy.copy(self._error)  # each who waits has a stack of his own
 
+    def renew(self, on_close: "Callable[[Subscription], None]") -> None:
+        """It is that of another connection from now on, which knows nothing of it; `on_close` is told instead."""
+        self._on_close = on_close
+        self._is_settled = asyncio.Event()
+        self._error = None
+
     def activate(self) -> None:
         """The broker knows of it."""
         self._error = None

@@ -105,6 +105,18 @@ class Database:
         if engine is not None:
             await engine.dispose()
 
+    def drop(self) -> None:
+        """Close the sockets of a server's connections, and do nothing else: this is a forked child of their owner.
+
+        Connections of SQLite stay as they are: a child must not use or close them
+        (https://www.sqlite.org/howtocorrupt.html, 2.6).
+        """
+        for driver in list(self._drivers):
+            transport = getattr(driver, "_transport", None)
+            sock = getattr(transport, "_sock", None)
+            if sock is not None:
+                sock.close()
+
     @contextlib.asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that is committed at the end; raises ConnectionError where the database is away."""

@@ -11,9 +11,10 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from crew import errors
+from crew import errors, forks
 from crew.amqp import Link
 from crew.client import Client, Event
+from crew.client.closing import run_all
 from crew.client.submitting import Terms
 from crew.jobs import report
 from crew.jobs.admission import Candidate
@@ -107,20 +108,32 @@ class JobService:
         if self.is_closed:
             return
         self.is_leaving = self.is_closed = True
-        self._waiters.close()
-        self._probe.close()
-        self._submissions.close()
+        await run_all(
+            self._waiters.close,
+            self._probe.close,
+            self._submissions.close,
+            self._end_opening,
+            self._caretaker.stop,
+            self._pause,
+            self._inbox.close,
+            self._publisher.drain,
+            self._link.close,
+            self._cancel_tasks,
+            self.store.close,
+        )
+
+    async def _end_opening(self) -> None:
         if self._opened is not None:
             self._opened.cancel()
             await asyncio.wait([self._opened])
-        await self._caretaker.stop()
+
+    async def _pause(self) -> None:
+        """Take no more reports."""
         await asyncio.wait([self._do(self._link.pause(self.store.queue))], timeout=PAUSED_WITHIN)
-        await self._inbox.close()
-        await self._publisher.drain()
-        await self._link.close()
+
+    def _cancel_tasks(self) -> None:
         for task in list(self._tasks):
             task.cancel()
-        await self.store.close()
 
     def on_ready(self) -> None:
         """The client has reached the broker: what could not be published is now."""
@@ -154,6 +167,21 @@ class JobService:
             return obstacle
         fault = self.store.availability.fault
         return None if fault is None else str(fault)
+
+    # --- processes and loops ----------------------------------------------------------------------------------------
+
+    def begin_anew(self) -> None:
+        """Serve the client, which has got other connections."""
+        JobService.__init__(self, self._client, self.store)
+
+    def keep(self) -> None:
+        """Keep what is the parent's, in a forked child."""
+        forks.keep(vars(self).copy())
+
+    def drop(self) -> None:
+        """Its event loop was closed: leave its connections."""
+        self._link.drop()
+        self.store.begin_anew()
 
     # --- what callers do --------------------------------------------------------------------------------------------
 
@@ -294,8 +322,10 @@ class JobService:
         """Wake the waiters for these jobs, here and at other gateways; `ended` are some of `changed`."""
         if changed:
             self._waiters.wake(changed, ended)
-            told = {"from": self._client.id, "changed": changed, "ended": ended}
-            self._do(self._client.publish(self.store.queue, told))
+            self._do(self._publish({"from": self._client.id, "changed": changed, "ended": ended}))
+
+    async def _publish(self, told: dict[str, Any]) -> None:
+        await self._client.publish(self.store.queue, told)
 
     def _on_replaced(self, replaced: Sequence[Job]) -> None:
         for job in replaced:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
-from crew import settings
+from crew import forks, settings
 from crew.errors import CrewError, UnknownJob
 from crew.jobs import admission, query, settlement
 from crew.jobs.admission import Admitted, Candidate
@@ -47,13 +47,19 @@ class JobStore:
     """
 
     def __init__(self, url: str | None = None, *, max_result: int = MAX_RESULT) -> None:
-        self._database = Database(settings.database_url(url))
+        self._url = settings.database_url(url)
+        self._connect_anew()
+        self.max_result = max_result
+        forks.tell(self)
+
+    def _connect_anew(self) -> None:
+        """Have connections of its own, in a process or on a loop that had none of them."""
+        self._database = Database(self._url)
         self._writer = Writer(self._database)
         self._reader = Reader(self._database, query.several_with_bodies)
         self._reader_with_results = Reader(self._database, query.several_with_results)
         self._reader_with_requests = Reader(self._database, query.several_with_requests)
         self._reader_without_bodies = Reader(self._database, query.several)
-        self.max_result = max_result
 
     def __repr__(self) -> str:
         return f"<JobStore {self._database}>"
@@ -100,6 +106,16 @@ class JobStore:
             self._database.hang_up()
             await asyncio.wait(silent)
         await self._database.close()
+
+    def begin_anew(self) -> None:
+        """Its event loop was closed: leave its connections, and open others with the next use."""
+        self._connect_anew()
+
+    def on_forked(self) -> None:
+        """This is a forked child: the connections are the parent's, and others are opened with the next use."""
+        self._database.drop()
+        forks.keep(self._database, self._writer, self._reader, self._reader_without_bodies)
+        self._connect_anew()
 
     # --- writing ----------------------------------------------------------------------------------------------------
 

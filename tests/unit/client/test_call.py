@@ -324,7 +324,7 @@ def test_a_failure_that_nobody_looked_at_is_logged(caplog: pytest.LogCaptureFixt
     call.settle(TaskFailed("KeyError", "'x'"))
     del call
     gc.collect()
-    assert caplog.messages == ["call 17 of task t failed, and nobody looked: KeyError: 'x'"]
+    assert caplog.messages == ["call 17 of task t failed, and nothing awaited it: KeyError: 'x'"]
 
 
 @pytest.mark.gen_test

@@ -1,0 +1,75 @@
+"""The article's own handlers, over HTTP: with `yield` and without, connected before the loop runs."""
+
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.web import Web
+from tests.processes import Process, running
+from tests.waiting import eventually
+
+HERE = Path(__file__).parent
+SOON = 15.0  # seconds, on a busy machine
+IN_TIME = 1.5  # seconds for a call of one: its deadline, and 0.5
+
+
+@pytest.fixture(scope="module")
+def master(tmp_path_factory: pytest.TempPathFactory, vhost_url: Callable[[], str]) -> Iterator[Process]:
+    """The application, and one worker process."""
+    with running(tmp_path_factory.mktemp("article"), {"CREW_AMQP_URL": vhost_url()}) as processes:
+        processes.python(HERE / "article_worker.py", "--processes=1").says("serving")
+        yield processes.python(HERE / "article_app.py")
+
+
+@pytest.fixture(scope="module")
+def site(master: Process) -> Web:
+    """Where it listens."""
+    return Web.of(master)
+
+
+def post(site: Web, path: str, body: bytes) -> int:
+    request = urllib.request.Request(site.address + path, body, {"Content-Type": "text/plain"})
+    try:
+        with urllib.request.urlopen(request, timeout=SOON) as response:
+            status: int = response.status
+            return status
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code
+
+
+@pytest.mark.parametrize(
+    "path", ["publish2", "publish3", "publish", "fire"], ids=["no yield", "yield", "a worker", "a call without yield"]
+)
+def test_what_a_handler_publishes_reaches_who_polls(site: Web, path: str) -> None:
+    """The first of them is the first use of the client: it was connected, and has subscribed, before the loop ran."""
+    visit = site.visit("/subscribe")
+    eventually(lambda: site.get("/listeners").text == "1 for <Subscription to test: active>", timeout=SOON)
+    body = f"by /{path}".encode()
+    assert post(site, path, body) == 200
+    assert visit.answer(SOON).text == f"by /{path}"
+
+
+def test_every_other_handler_of_the_article_answers(site: Web) -> None:
+    assert site.get("/").text == "int: 1000000"
+    for path in ("/stat", "/stat2"):
+        assert site.get(path).text.startswith("dict: {'uuid': ")
+    parallel = site.get("/parallel").text
+    assert parallel.startswith("Test result: 1\nStat result: {'uuid': ")
+    fast = site.get("/fast")
+    assert fast.text == "Timeout"
+    assert fast.seconds < IN_TIME
+
+
+def test_a_mistake_in_what_is_published_is_an_error_of_the_handler(site: Web, master: Process) -> None:
+    assert post(site, "wrong", b"x") == 500
+    assert "ValueError" in master.output
+
+
+def test_nothing_of_all_that_was_left_unawaited_or_failed(site: Web, master: Process) -> None:
+    assert site.get("/listeners").text == "0 for <Subscription to test: active>"
+    for complaint in ("never awaited", "nothing awaited", "was destroyed"):
+        assert complaint not in master.output

@@ -1,0 +1,129 @@
+"""Makes a client, forks children that all use it, and prints how each process fared: KIND STATE PREFIX.
+
+KIND is "asyncio" or "blocking", STATE what the parent has done with its client: "built" or "used" it. Each process
+prints a line of JSON.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from crew import Client, CrewError
+from crew.client import blocking
+
+CHILDREN = 4
+CALLS = 200
+KIND, STATE, PREFIX = sys.argv[1:]
+
+
+def fork(child: Callable[[], dict[str, Any]]) -> list[int]:
+    """Run `child` in children, and print what it returns; their pids."""
+    pids = []
+    for _ in range(CHILDREN):
+        if (pid := os.fork()) == 0:
+            status = 1
+            try:
+                report(inherited_sockets=connected_sockets(), **child())
+                status = 0
+            finally:
+                os._exit(status)
+        pids.append(pid)
+    return pids
+
+
+def wait(pids: list[int]) -> None:
+    for pid in pids:
+        os.waitpid(pid, 0)
+
+
+def report(**told: Any) -> None:
+    os.write(1, (json.dumps({"pid": os.getpid(), **told}) + "\n").encode())
+
+
+def connected_sockets() -> int:
+    """How many TCP connections this process has a descriptor of."""
+    count = 0
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(path.name))) as one:
+            count += one.family == socket.AF_INET and bool(one.getpeername())
+    return count
+
+
+class Asyncio:
+    """The parent forks while its event loop runs."""
+
+    def __init__(self) -> None:
+        self.client = Client(name="forking")
+        self.in_flight: Any = None
+
+    def run(self) -> None:
+        if STATE == "built":
+            wait(fork(lambda: asyncio.run(self.calls())))
+        else:
+            asyncio.run(self.use())
+
+    async def use(self) -> None:
+        await self.client.call(PREFIX + "echo", 0)
+        self.in_flight = self.client.call(PREFIX + "sleep", 0.5)
+        wires = self.wires()
+        pids = fork(lambda: asyncio.run(self.calls()))
+        in_flight = await self.in_flight
+        await asyncio.to_thread(wait, pids)
+        report(is_connected_as_before=self.wires() == wires, **{**await self.calls(), "in_flight": in_flight})
+
+    async def calls(self) -> dict[str, Any]:
+        values = await asyncio.gather(*(self.client.call(PREFIX + "echo", n) for n in range(CALLS)))
+        told = {"id": self.client.id, "values": values, "in_flight": None}
+        if self.in_flight is not None:
+            try:
+                told["in_flight"] = await self.in_flight
+            except CrewError as error:
+                told["in_flight"] = f"{type(error).__name__}: {error}"
+        await self.client.close()
+        return told
+
+    def wires(self) -> list[object]:
+        return [self.client.links.publishing._wire, self.client.links.consuming._wire]
+
+
+class Blocking:
+    """The parent forks while its client has a thread."""
+
+    def __init__(self) -> None:
+        self.client = blocking.Client(name="forking")
+        self.in_flight: Any = None
+
+    def run(self) -> None:
+        if STATE == "built":
+            wait(fork(self.calls))
+            return
+        self.client.call(PREFIX + "echo", 0).result()
+        self.in_flight = self.client.call(PREFIX + "sleep", 0.5)
+        wires = self.wires()
+        pids = fork(self.calls)
+        in_flight = self.in_flight.result()
+        wait(pids)
+        report(is_connected_as_before=self.wires() == wires, **{**self.calls(), "in_flight": in_flight})
+
+    def calls(self) -> dict[str, Any]:
+        calls = [self.client.call(PREFIX + "echo", n) for n in range(CALLS)]
+        told = {"id": self.client.id, "values": [call.result() for call in calls], "in_flight": None}
+        if self.in_flight is not None:
+            try:
+                told["in_flight"] = self.in_flight.result()
+            except CrewError as error:
+                told["in_flight"] = f"{type(error).__name__}: {error}"
+        self.client.close()
+        return told
+
+    def wires(self) -> list[object]:
+        return [self.client._client.links.publishing._wire, self.client._client.links.consuming._wire]
+
+
+(Asyncio() if KIND == "asyncio" else Blocking()).run()

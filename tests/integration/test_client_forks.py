@@ -1,0 +1,83 @@
+"""A client that was made before a fork: each child has connections and an id of its own, and the parent keeps its."""
+
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crew.client import blocking
+from tests.processes import Process, Processes
+
+HERE = Path(__file__).parent
+CHILDREN = 4
+CALLS = 200
+ENDS_WITHIN = 60.0  # seconds, on a busy machine
+
+
+def told_by(process: Process) -> list[dict[str, Any]]:
+    """What the processes have printed, a line each."""
+    assert process.ends(ENDS_WITHIN) == 0, process
+    return [json.loads(line) for line in process.output.splitlines() if line.startswith("{")]
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "blocking"])
+def test_children_of_a_client_that_was_only_built_have_all_their_calls_answered(
+    kind: str, prefix: str, shared_worker: Process, processes: Processes
+) -> None:
+    children = told_by(processes.python(HERE / "client_forking.py", kind, "built", prefix))
+    assert [child["values"] for child in children] == [list(range(CALLS))] * CHILDREN
+    assert len({child["id"] for child in children}) == CHILDREN
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "blocking"])
+def test_children_of_a_client_in_use_have_their_own_calls_answered_and_the_parent_its_own(
+    kind: str, prefix: str, shared_worker: Process, processes: Processes
+) -> None:
+    process = processes.python(HERE / "client_forking.py", kind, "used", prefix)
+    *children, parent = told_by(process)
+    assert [child["values"] for child in children] == [list(range(CALLS))] * CHILDREN
+    assert len({one["id"] for one in (*children, parent)}) == CHILDREN + 1
+    for child in children:
+        assert child["in_flight"].startswith("ConnectionError: call ")
+        assert f"was made by process {parent['pid']}, which forked this one" in child["in_flight"]
+        assert child["inherited_sockets"] == 0
+    assert parent["pid"] == process.pid
+    assert parent["in_flight"] == 0.5
+    assert parent["values"] == list(range(CALLS))
+    assert parent["is_connected_as_before"]
+
+
+def test_processes_that_tornado_forks_connect_and_subscribe_as_soon_as_their_loop_runs(
+    broker_url: str, prefix: str, shared_worker: Process, processes: Processes
+) -> None:
+    gateway = processes.python(HERE / "prefork.py", prefix).says("is subscribed", times=2)
+    with blocking.Client(broker_url) as client:
+        client.publish(prefix + "news", "hello")
+    gateway.says("got hello", times=2)
+    receivers = {line.split()[1] for line in gateway.output.splitlines() if "got hello" in line}
+    assert len(receivers) == 2
+
+
+def test_tasks_of_all_processes_of_a_worker_share_the_client_at_its_module_level(
+    broker_url: str, prefix: str, shared_worker: Process, processes: Processes
+) -> None:
+    own = f"t{uuid.uuid4().hex[:8]}."
+    environment = {"CREW_TEST_PREFIX": own, "CREW_TEST_ECHO": prefix + "echo"}
+    processes.python(HERE / "relaying.py", "--processes", "2", environment=environment).says("serving")
+    with blocking.Client(broker_url) as client:
+        calls = [client.call(own + "relay", n) for n in range(40)]
+        relayed = [call.result() for call in calls]
+    assert [one["value"] for one in relayed] == list(range(40))
+    assert len({(one["pid"], one["id"]) for one in relayed}) == len({one["pid"] for one in relayed})
+
+
+def test_children_of_a_client_with_jobs_submit_jobs_of_their_own(
+    store_url: str, prefix: str, shared_worker: Process, processes: Processes
+) -> None:
+    jobs = told_by(processes.python(HERE / "client_forking_jobs.py", prefix, store_url))
+    assert len(jobs) == 4
+    assert all(job["result"] == job["pid"] for job in jobs)
+    assert len({job["pid"] for job in jobs}) == 3
+    assert jobs[-1]["before"] == "before"

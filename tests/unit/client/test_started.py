@@ -1,0 +1,222 @@
+"""`connect` and `publish` begin at once, whether or not anything awaits them."""
+
+import asyncio
+import gc
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tornado import gen
+
+from crew import errors
+from crew.amqp import ConfirmStatus, LinkState
+from crew.client import Client
+from crew.client.pubsub import PubSub
+from crew.client.started import PendingEvent
+from crew.protocol.message import Body, Event
+from tests.unit.broker_addresses import nowhere as no_broker
+from tests.unit.links import FakeLink
+from tests.waiting import until
+
+LOGGER = "crew.client.started"
+
+
+@pytest.fixture
+def nowhere() -> Iterator[str]:
+    """The URL of a broker that is not there."""
+    with no_broker() as url:
+        yield url
+
+
+class Topics:
+    """The topics of a client whose broker a test plays."""
+
+    def __init__(self) -> None:
+        self.link = FakeLink()
+        self.pubsub = PubSub("me", publishing=self.link.as_link(), consuming=FakeLink().as_link())
+
+    def publish(self, *, persistent: bool = False, timeout: float = 5.0) -> PendingEvent:
+        event = Event(topic="news", body=Body(b"1", "application/json"), persistent=persistent)
+        return self.pubsub.start(event, timeout)
+
+
+@pytest.mark.gen_test
+async def test_an_event_is_on_its_way_before_publish_returns() -> None:
+    topics = Topics()
+    pending = topics.publish()
+    assert [one.key for one in topics.link.published] == ["news"]
+    assert not pending.done()
+    topics.link.confirm_all()
+    await pending
+    assert pending.done()
+
+
+@pytest.mark.gen_test
+async def test_an_event_that_nothing_awaits_waits_for_the_broker() -> None:
+    topics = Topics()
+    topics.link.is_ready = False
+    topics.publish()
+    gc.collect()
+    topics.link.is_ready = True
+    await until(lambda: [one.key for one in topics.link.published] == ["news"])
+
+
+@pytest.mark.gen_test
+async def test_a_failure_that_nothing_awaits_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    topics = Topics()
+    topics.publish()
+    topics.link.confirm_all(ConfirmStatus.LOST)
+    await until(lambda: caplog.messages)
+    gc.collect()
+    (line,) = [record for record in caplog.records if record.name == LOGGER]
+    assert line.levelno == logging.ERROR
+    assert line.getMessage().startswith("event on topic news was not published, and nothing awaited it: the ")
+    assert "\n" not in line.getMessage()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("how", ["await", "yield", "gather", "create_task", "wait_for"])
+async def test_a_failure_that_something_awaits_is_raised_there_and_not_logged(
+    how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    @gen.coroutine
+    def yields(pending: PendingEvent) -> Any:
+        yield pending
+
+    topics = Topics()
+    pending = topics.publish()
+    steps = {
+        "await": pending,
+        "yield": yields(pending) if how == "yield" else None,
+        "gather": asyncio.gather(pending) if how == "gather" else None,
+        "create_task": asyncio.create_task(pending) if how == "create_task" else None,
+        "wait_for": asyncio.wait_for(pending, 5) if how == "wait_for" else None,
+    }
+    asyncio.get_running_loop().call_soon(topics.link.confirm_all, ConfirmStatus.LOST)
+    with pytest.raises(errors.ConnectionError):
+        await steps[how]  # type: ignore[misc]
+    del pending, steps
+    gc.collect()
+    assert caplog.messages == []
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ({"topic": ""}, ValueError),
+        ({"data": {1, 2}}, errors.SerializationError),
+        ({"timeout": 0}, ValueError),
+        ({"timeout": "3"}, ValueError),
+        ({"headers": {"crew-task": "x"}}, ValueError),
+        ({"serializer": "pickle"}, ValueError),
+        ({"fail_fast": True}, errors.ConnectionError),
+    ],
+    ids=str,
+)
+async def test_a_mistake_is_raised_by_publish_itself(nowhere: str, options: dict[str, Any], kind: type) -> None:
+    client = Client(nowhere)
+    with pytest.raises(kind):
+        client.publish(**{"topic": "news", **options})
+    await client.close()
+
+
+@pytest.mark.gen_test
+async def test_a_broker_that_blocks_publishing_is_told_by_publish_itself() -> None:
+    topics = Topics()
+    topics.link.is_blocked = True
+    with pytest.raises(errors.Overloaded):
+        topics.publish()
+
+
+@pytest.mark.gen_test
+async def test_a_closed_client_publishes_nothing_and_says_so_at_once(nowhere: str) -> None:
+    client = Client(nowhere)
+    await client.close()
+    with pytest.raises(errors.ConnectionError, match="closed"):
+        client.publish("news")
+    with pytest.raises(errors.ConnectionError, match="closed"):
+        client.connect()
+
+
+@pytest.mark.gen_test
+async def test_an_event_that_is_under_way_when_its_client_closes_ends_with_it(
+    nowhere: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Client(nowhere)
+    client.publish("news")
+    with caplog.at_level(logging.ERROR, logger=LOGGER):
+        await client.close()
+    assert [record.getMessage()[:34] for record in caplog.records if record.name == LOGGER] == [
+        "event on topic news was not publis"
+    ]
+
+
+@pytest.mark.parametrize("step", ["call", "publish"])
+def test_what_has_a_deadline_needs_a_loop_and_says_so(nowhere: str, step: str) -> None:
+    with pytest.raises(RuntimeError, match=r"running event loop: in a script, use crew\.client\.blocking\.Client"):
+        getattr(Client(nowhere), step)("t")
+
+
+@pytest.mark.gen_test
+async def test_connect_begins_without_an_await(nowhere: str) -> None:
+    client = Client(nowhere)
+    client.connect()
+    assert client.links.consuming.state is LinkState.CONNECTING
+    await client.close()
+
+
+def test_what_is_connected_before_a_loop_runs_begins_when_one_does(nowhere: str) -> None:
+    client = Client(nowhere)
+    client.connect()
+    assert client.links.consuming.state is LinkState.CLOSED
+
+    async def main() -> None:
+        await until(lambda: client.links.consuming.state is not LinkState.CLOSED)
+        await client.close()
+
+    asyncio.run(main())
+
+
+def test_a_subscription_of_before_the_loop_connects_when_one_runs(nowhere: str) -> None:
+    client = Client(nowhere)
+    client.subscribe("news", print)
+
+    async def main() -> None:
+        await until(lambda: client.links.consuming.state is not LinkState.CLOSED)
+        await client.close()
+
+    asyncio.run(main())
+
+
+def test_a_loop_that_was_made_before_is_known(nowhere: str) -> None:
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    client = Client(nowhere)
+    client.connect()
+
+    async def main() -> None:
+        await until(lambda: client.links.consuming.state is not LinkState.CLOSED)
+        await client.close()
+
+    try:
+        loop.run_until_complete(main())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def test_a_loop_of_another_thread_is_none_of_its_business(nowhere: str) -> None:
+    client = Client(nowhere)
+    client.connect()
+
+    async def other() -> None:
+        await asyncio.sleep(0.05)
+
+    async def main() -> None:
+        await asyncio.to_thread(asyncio.run, other())
+        assert client._loop is asyncio.get_running_loop()
+        await client.close()
+
+    asyncio.run(main())
