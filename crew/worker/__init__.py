@@ -1,7 +1,8 @@
 """Worker scripts: `@Task` functions, what they see while they run, and `run()`. Needs no tornado."""
 
 from crew.worker.context import context
+from crew.worker.hooks import on_process_start, on_process_stop
 from crew.worker.run import run
 from crew.worker.task import HandlerClass, Task
 
-__all__ = ["HandlerClass", "Task", "context", "run"]
+__all__ = ["HandlerClass", "Task", "context", "on_process_start", "on_process_stop", "run"]

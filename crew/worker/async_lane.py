@@ -70,6 +70,11 @@ class AsyncLane:
             # Once what was said of it has left: the coroutine may never let another thread run again.
             self._io.soon(self._mailbox.post, self._start, execution)
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """On which the tasks run."""
+        return self._loop
+
     def running(self) -> list[Execution]:
         """Those that have a slot."""
         return list(self._executions)

@@ -25,6 +25,7 @@ class Child:
         self.socket = ours
         self.started = time.monotonic()
         self.is_ready = False
+        self.has_successor = False  # it ends by itself, and another process has taken its place
         self.suspects: list[bytes] = []  # keys of what had gone on too long when its stacks were dumped
         self.suspected_at = 0.0  # time.monotonic()
         self.silent_at = 0.0  # time.monotonic() of the dump of its stacks, as its I/O thread has not run; or 0.0

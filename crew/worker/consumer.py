@@ -232,7 +232,7 @@ class TaskConsumer:
     def on_busy(self) -> None:
         """No slot has been free for a while: what waits here could run elsewhere."""
         if not self._windows.rests:
-            self._give_back()
+            self.give_back()
             self._windows.rest()
 
     def on_nested_call(self) -> None:
@@ -257,8 +257,13 @@ class TaskConsumer:
 
     async def drain(self) -> None:
         """Take nothing more, and give back what has not started."""
-        self._give_back()
+        self.give_back()
         await self._windows.close()
+
+    def give_back(self) -> None:
+        """Requeue what has not started."""
+        for execution in self._withdraw():
+            self._answers.requeue(execution.delivery)
 
     def interrupt_all(self) -> None:
         """Interrupt what runs, so that it runs elsewhere."""
@@ -300,10 +305,6 @@ class TaskConsumer:
         """Let the window of its queue follow how long it ran."""
         if execution.run_time is not None:
             self._windows.learn(execution.delivery.queue, execution.run_time)
-
-    def _give_back(self) -> None:
-        for execution in self._withdraw():
-            self._answers.requeue(execution.delivery)
 
     def _withdraw(self) -> list[Execution]:
         """What has not started, out of hand; what is acknowledged or decided already stays: nobody else runs it."""

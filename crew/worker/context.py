@@ -20,8 +20,8 @@ class ContextPubSub:
     def __init__(self) -> None:
         self._publish: Callable[..., None] | None = None
 
-    def bind(self, publish: Callable[..., None]) -> None:
-        """Publish with `publish` from now on."""
+    def bind(self, publish: Callable[..., None] | None) -> None:
+        """Publish with `publish` from now on; with None not any longer."""
         self._publish = publish
 
     def publish(

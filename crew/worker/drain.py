@@ -10,6 +10,7 @@ from crew.worker.consumer import TaskConsumer
 
 logger = logging.getLogger(__name__)
 
+STEP: Final = 0.01  # seconds between two looks
 FLUSH_TIMEOUT: Final = 5.0  # seconds for replies that are on their way when the process ends
 
 
@@ -35,6 +36,13 @@ class Drain:
         """Interrupt what runs, now."""
         self._hurry.set()
 
+    async def wait(self) -> None:
+        """Take nothing new, and wait until what runs has ended, however long that is."""
+        await asyncio.gather(*(consumer.drain() for consumer in self._consumers))
+        while self._has_work():
+            await asyncio.sleep(STEP)
+            self._give_back()
+
     async def run(self) -> bool:
         """Finish what runs, or interrupt it, and let the answers out; whether nothing goes on."""
         await asyncio.gather(*(consumer.drain() for consumer in self._consumers))
@@ -56,8 +64,14 @@ class Drain:
         """Wait until nothing runs, for `seconds`; with `hurry` not longer than the supervisor likes."""
         until = time.monotonic() + seconds
         while self._has_work() and time.monotonic() < until and not (hurry and self._hurry.is_set()):
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(STEP)
+            self._give_back()
         return not self._has_work()
+
+    def _give_back(self) -> None:
+        """A lane may just have found that it must not start what it has taken."""
+        for consumer in self._consumers:
+            consumer.give_back()
 
     def _has_work(self) -> bool:
         return any(consumer.has_work() for consumer in self._consumers)

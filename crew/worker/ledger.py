@@ -78,6 +78,10 @@ class Ledger:
         """The I/O thread of process number `process` runs."""
         _BEAT.pack_into(self._memory, self._beats_at + process * _BEAT.size, time.monotonic())
 
+    def rest(self, process: int) -> None:
+        """The I/O thread of process number `process` has ended in order: its silence means nothing."""
+        _BEAT.pack_into(self._memory, self._beats_at + process * _BEAT.size, 0.0)
+
     def crashes(self, call: str) -> int:
         """How often a process has died while it ran the call of this `Call.key`; OVERDUE where killed for it."""
         at = self._find(_key(call))

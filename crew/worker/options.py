@@ -11,6 +11,7 @@ from crew import settings as settings_module
 from crew.errors import SettingsError
 from crew.protocol.allowed_hosts import AllowedHosts
 from crew.settings import Settings
+from crew.worker import memory_size
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,6 +31,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         zombies: threads that may go on after their grace before their process is replaced; None: one a slot.
         drain: seconds that running tasks have when the worker is told to stop.
         level: of the log.
+        max_tasks: that one process runs before it is replaced; None: no bound.
+        max_memory: bytes that a process may have after a task before it is replaced; None: no bound.
         is_http: serves URL jobs, too.
         allowed_hosts: what those may reach though it is internal.
     """
@@ -43,6 +46,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     zombies: int | None = None
     drain: float = 30.0
     level: str = "info"
+    max_tasks: int | None = None
+    max_memory: int | None = None
     is_http: bool = False
     allowed_hosts: AllowedHosts = AllowedHosts()
 
@@ -81,6 +86,13 @@ def _allowed_hosts(given: Sequence[str], *, is_http: bool) -> AllowedHosts:
         return AllowedHosts.of(settings_module.allow_hosts(given))
     except ValueError as error:
         raise SettingsError(f"--allow-host or CREW_ALLOW_HOSTS: {error}") from None
+
+
+def _memory(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
+    try:
+        return None if value is None else memory_size.parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 _POSITIVE = click.IntRange(min=1)
@@ -122,6 +134,13 @@ _FLAGS = (
         "--zombies",
         type=click.IntRange(min=0),
         help="Threads that may go on after their grace before the process is replaced; default: one a thread.",
+    ),
+    click.option("--max-tasks", type=_POSITIVE, help="Tasks that a process runs before it is replaced."),
+    click.option(
+        "--max-memory",
+        metavar="SIZE",
+        callback=_memory,
+        help="Memory that a process may have after a task before it is replaced, like 200MB or 1GiB.",
     ),
     click.option("--http", is_flag=True, help="Perform URL jobs, too: needs crew[http]."),
     click.option(

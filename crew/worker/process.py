@@ -30,11 +30,13 @@ from crew.worker.consumer import TaskConsumer
 from crew.worker.context import context
 from crew.worker.drain import Drain
 from crew.worker.frozen import BEAT_EVERY, DUMP_STACKS
+from crew.worker.hooks import hooks
 from crew.worker.jobs import Jobs
 from crew.worker.ledger import Ledger
 from crew.worker.mailbox import Mailbox
 from crew.worker.nested_calls import NestedCalls
 from crew.worker.options import Options
+from crew.worker.replacement import Replacement, staggered
 from crew.worker.replies import Replies
 from crew.worker.retries import Retries
 from crew.worker.station import stations
@@ -43,13 +45,15 @@ from crew.worker.task import Registry
 logger = logging.getLogger(__name__)
 
 READY: Final = b"r"  # to the supervisor: the broker was reached, and tasks are served
+LEAVING: Final = b"l"  # to the supervisor: this process takes nothing new, and another one may take its place
 BURY: Final = b"b"  # from the supervisor: calls have died with their process, and their callers are to be told
 DRAIN: Final = b"d"  # from the supervisor: take nothing new, finish, exit
 HURRY: Final = b"h"  # from the supervisor: interrupt what runs, exit
 
 EXIT_DRAINED: Final = 0
+EXIT_NOT_STARTED: Final = 69  # EX_UNAVAILABLE: a start hook has failed, and may succeed the next time
 EXIT_REFUSED: Final = 78  # EX_CONFIG of sysexits.h: no restart would help
-EXIT_REPLACE: Final = 75  # EX_TEMPFAIL: a task could not be stopped, the process goes with it
+EXIT_REPLACE: Final = 75  # EX_TEMPFAIL: another process takes its place, as a task cannot be stopped, or by --max-tasks
 EXIT_BROKEN: Final = 70  # EX_SOFTWARE
 
 CONTROL_PREFETCH: Final = 500  # cancels that the broker need not hold back
@@ -81,10 +85,18 @@ class WorkerProcess:
         self._selector = selectors.DefaultSelector()
         self._loop = asyncio.SelectorEventLoop(self._selector)
         self._mailbox = Mailbox(self._loop)
-        self._stations = stations(registry, options, number=number, ledger=ledger, mailbox=self._mailbox)
+        self._stations = stations(
+            registry,
+            options,
+            number=number,
+            ledger=ledger,
+            mailbox=self._mailbox,
+            replacement=self._replacement(),
+        )
         self._canceled = CanceledCalls()
         self._exit_code: int | None = None
         self._told = asyncio.Event()  # of a drain, or of an end
+        self._leaving: asyncio.Task[None] | None = None
 
     def run(self) -> int:
         """Serve until told to end; returns the exit code."""
@@ -96,6 +108,9 @@ class WorkerProcess:
         context.settings.uuid = self.id
         context.settings.node_uuid = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{uuid.getnode():x}"))
         context.settings.options = self._options
+        loop = next((station.loop for station in self._stations if station.loop), None)
+        if not hooks.run_start(loop):
+            return EXIT_NOT_STARTED
         context.pubsub.bind(self._publish)
         io = threading.Thread(target=self._run_io, name="crew I/O", daemon=True)
         io.start()
@@ -104,6 +119,10 @@ class WorkerProcess:
             station.serve_in_background()
         first.serve()
         io.join()
+        self._ledger.rest(self._number)
+        context.pubsub.bind(None)
+        if all(station.join() for station in others):  # else a coroutine blocks the event loop
+            hooks.run_stop(loop)
         return EXIT_BROKEN if self._exit_code is None else self._exit_code
 
     # --- the I/O thread ---------------------------------------------------------------------------------------------
@@ -130,10 +149,12 @@ class WorkerProcess:
             await self._drain.run()
             await self._leave(EXIT_REPLACE)  # something runs on that nothing else ends
         if self._exit_code is None:
-            logger.info("draining: nothing new is taken, what runs has %g s", self._options.drain)
+            is_replaced = self._leaving is not None and self._leaving.done()
+            if not is_replaced:
+                logger.info("draining: nothing new is taken, what runs has %g s", self._options.drain)
             if not await self._drain.run():
                 await self._leave(EXIT_REPLACE)
-            self._exit_code = EXIT_DRAINED
+            self._exit_code = EXIT_REPLACE if is_replaced else EXIT_DRAINED
         await self._close()
         if any(consumer.is_stuck for consumer in self._consumers):
             await self._leave(EXIT_DRAINED)  # the main thread does not come back to return
@@ -222,6 +243,8 @@ class WorkerProcess:
         for stop in (*(consumer.stop for consumer in self._consumers), *stops):
             stop()
         self._loop.remove_reader(self._supervisor)
+        if self._leaving is not None:
+            self._leaving.cancel()
         await self._nested.close()
         if self._consuming.is_ready:
             await self._consuming.delete_queue(topology.control_queue(self.id))
@@ -280,6 +303,24 @@ class WorkerProcess:
             logger.error("what could not be interrupted goes with its process: this one is replaced")
             self._exit_code = EXIT_REPLACE
             self._told.set()
+
+    def _replacement(self) -> Replacement | None:
+        options = self._options
+        if options.max_tasks is None and options.max_memory is None:
+            return None
+        return Replacement(
+            max_tasks=staggered(options.max_tasks, self._number, options.processes),
+            max_memory=options.max_memory,
+            on_due=lambda reason: self._mailbox.post(self._on_replaced, reason),
+        )
+
+    def _on_replaced(self, reason: str) -> None:
+        """Take nothing new, and end when what runs has ended; another process takes the place at once."""
+        if self._leaving is None and not self._told.is_set():
+            logger.info("replacing this process: %s", reason)
+            self._tell(LEAVING)
+            self._leaving = self._loop.create_task(self._drain.wait())
+            self._leaving.add_done_callback(lambda _: self._told.set())
 
     def _on_supervisor(self) -> None:
         try:

@@ -15,10 +15,12 @@ from crew.protocol import codec
 from crew.worker import options as options_module
 from crew.worker import process_end, reload, stdio
 from crew.worker.context import context
+from crew.worker.hooks import hooks
 from crew.worker.ledger import Ledger
 from crew.worker.options import Options, worker_options
 from crew.worker.process import EXIT_BROKEN, EXIT_REFUSED, WorkerProcess
 from crew.worker.reload import Left
+from crew.worker.replacement import memory_used
 from crew.worker.supervisor import Supervisor
 from crew.worker.task import registry
 
@@ -65,6 +67,8 @@ def _start(settings: dict[str, Any], **flags: Any) -> int:
         if chosen.is_http:
             _serve_http(chosen)
         registry.check()
+        hooks.check()
+        _check_memory(chosen)
         tls.check(chosen.broker.urls)
         codec.decoder(chosen.broker.accept, chosen.broker.max_payload)  # so that a mistake in it is told here
     except SettingsError as error:
@@ -79,7 +83,8 @@ def _start(settings: dict[str, Any], **flags: Any) -> int:
 
 def serve(chosen: Options, left: Sequence[Left] = ()) -> int:
     """Supervise worker processes as `chosen`, in place of those `left` of older code; returns the exit status."""
-    ledger = Ledger(chosen.processes, chosen.threads + chosen.concurrency + EXECUTIONS_NOTED)
+    # Twice as many: a process that is replaced may run on for a while beside the one that takes its place.
+    ledger = Ledger(2 * chosen.processes, chosen.threads + chosen.concurrency + EXECUTIONS_NOTED)
 
     def run_child(number: int, supervisor: Any) -> int:
         return WorkerProcess(registry, chosen, number=number, ledger=ledger, supervisor=supervisor).run()
@@ -88,11 +93,20 @@ def serve(chosen: Options, left: Sequence[Left] = ()) -> int:
         run_child,
         processes=chosen.processes,
         ledger=ledger,
-        drain=chosen.drain,
+        drain=chosen.drain + hooks.stop_timeout,
         grace=chosen.grace,
         silence=GIVEN_UP_AFTER * chosen.broker.heartbeat or math.inf,
         left=left,
     ).run()
+
+
+def _check_memory(chosen: Options) -> None:
+    used = memory_used()
+    if chosen.max_memory is not None and used >= chosen.max_memory:
+        raise SettingsError(
+            f"--max-memory allows {chosen.max_memory / 1e6:.0f} MB, and the worker has {used / 1e6:.0f} MB before its "
+            "first task: allow more"
+        )
 
 
 def _serve_http(chosen: Options) -> None:

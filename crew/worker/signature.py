@@ -43,7 +43,7 @@ def mistake(task: str, function: Any, handler: type | None) -> str:
         )
     if kind := _kind_of_generator(function):
         return _yields(task, kind, origin)
-    if not _takes(function, PAYLOAD):
+    if not takes(function, PAYLOAD):
         return (
             f"task {task!r} is called with one argument, the payload, and {origin} cannot be: write "
             f"`{_keyword(function)} {name}(data)`{_hint(function)}"
@@ -55,7 +55,7 @@ def _mistake_of_process(task: str, handler: Any) -> str:
     process, of_class = handler.process, inspect.getattr_static(handler, "process")
     if kind := _kind_of_generator(process):
         return _yields(task, kind, origin_of(process))
-    if not _takes(process, *([] if isinstance(of_class, staticmethod | classmethod) else [PAYLOAD])):
+    if not takes(process, *([] if isinstance(of_class, staticmethod | classmethod) else [PAYLOAD])):
         return (
             f"task {task!r} is called without arguments, and {origin_of(process)} cannot be: write "
             f"`{_keyword(process)} process(self)`, and read the payload from self.data"
@@ -67,7 +67,7 @@ def _yields(task: str, kind: str, origin: str) -> str:
     return f"task {task!r} is {kind}: {origin} has to return one value, a list for example, without `yield`"
 
 
-def _takes(function: Callable[..., Any], *arguments: object) -> bool:
+def takes(function: Callable[..., Any], *arguments: object) -> bool:
     """Whether `function` can be called with `arguments`; True where that cannot be told.
 
     A wrapper may pass on other arguments than it takes, so the function that it wraps is not looked at.

@@ -3,6 +3,7 @@
 A worker process has one station for plain functions, one for `async def`, or both. The first one holds the main thread.
 """
 
+import asyncio
 import functools
 import threading
 from collections.abc import Iterable
@@ -17,9 +18,11 @@ from crew.worker.ledger import Ledger
 from crew.worker.mailbox import Mailbox
 from crew.worker.main_lane import MainLane
 from crew.worker.options import Options
+from crew.worker.replacement import Replacement
 from crew.worker.task import Task
 from crew.worker.thread_lane import ThreadLane
 
+STOPS_WITHIN: Final = 1.0  # seconds for an event loop that runs nothing any longer
 WORD_OUT_WITHIN: Final = 0.2  # seconds that a task waits at most until its caller was told of its start
 
 
@@ -29,10 +32,18 @@ class Station:
     Args:
         number: of this process in the `ledger`.
         mailbox: of the I/O thread.
+        replacement: decides when the process is replaced; None: never for what it has run.
     """
 
     def __init__(
-        self, tasks: Iterable[Task], options: Options, *, number: int, ledger: Ledger, mailbox: Mailbox
+        self,
+        tasks: Iterable[Task],
+        options: Options,
+        *,
+        number: int,
+        ledger: Ledger,
+        mailbox: Mailbox,
+        replacement: Replacement | None = None,
     ) -> None:
         self.tasks = list(tasks)
         self.consumer: TaskConsumer
@@ -40,7 +51,8 @@ class Station:
         self._number = number
         self._ledger = ledger
         self._mailbox = mailbox
-        self._buffer = Buffer()
+        self._replacement = replacement
+        self._buffer = Buffer(None if replacement is None else replacement.may_start)
         self._lane = self._make_lane()
 
     @property
@@ -69,7 +81,18 @@ class Station:
 
     def serve_in_background(self) -> None:
         """Run in a thread of its own until `stop`."""
-        threading.Thread(target=self._lane.serve, name="crew asyncio tasks", daemon=True).start()
+        self._thread = threading.Thread(target=self._lane.serve, name="crew asyncio tasks", daemon=True)
+        self._thread.start()
+
+    def join(self) -> bool:
+        """After `stop`: wait until that thread has ended; False where something blocks it."""
+        self._thread.join(STOPS_WITHIN)
+        return not self._thread.is_alive()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop on which its tasks run; None where they are plain functions."""
+        return self._lane.loop if isinstance(self._lane, AsyncLane) else None
 
     def stop(self) -> None:
         """Run nothing more."""
@@ -98,6 +121,8 @@ class Station:
     def _on_ended(self, execution: Execution) -> None:
         """On the I/O thread."""
         self.consumer.on_ended(execution)
+        if self._replacement is not None:
+            self._replacement.look()
 
     def _on_main_started(self, execution: Execution) -> None:
         """In the main thread: the task may be one that lets the I/O thread never run again, so that is asked first."""
@@ -113,7 +138,13 @@ class Station:
 
 
 def stations(
-    tasks: Iterable[Task], options: Options, *, number: int, ledger: Ledger, mailbox: Mailbox
+    tasks: Iterable[Task],
+    options: Options,
+    *,
+    number: int,
+    ledger: Ledger,
+    mailbox: Mailbox,
+    replacement: Replacement | None = None,
 ) -> list[Station]:
     """One for each kind among `tasks`, that of plain functions first."""
     everything = list(tasks)
@@ -125,6 +156,7 @@ def stations(
             number=number,
             ledger=ledger,
             mailbox=mailbox,
+            replacement=replacement,
         )
         for kind in sorted(set(kinds))
     ]

@@ -25,9 +25,11 @@ from crew.worker.process import (
     DRAIN,
     EXIT_BROKEN,
     EXIT_DRAINED,
+    EXIT_NOT_STARTED,
     EXIT_REFUSED,
     EXIT_REPLACE,
     HURRY,
+    LEAVING,
     READY,
 )
 from crew.worker.process_end import EXIT_TIMEOUT
@@ -39,7 +41,8 @@ FIRST_DELAY: Final = 0.1  # seconds before a process that died young is started 
 LONGEST_DELAY: Final = 5.0
 GROWN_UP: Final = 5.0  # seconds after which the death of a process says nothing about the next
 MAX_STILLBORN: Final = 5  # processes in a row that die before they are ready: then nothing can start
-ON_PURPOSE: Final = (EXIT_DRAINED, EXIT_REPLACE, EXIT_REFUSED)  # of a process that runs nothing any longer
+# Of a process that runs nothing any longer.
+ON_PURPOSE: Final = (EXIT_DRAINED, EXIT_NOT_STARTED, EXIT_REPLACE, EXIT_REFUSED)
 KILL_MARGIN: Final = 3.0  # seconds after every deadline that a process keeps by itself
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
@@ -71,6 +74,7 @@ class Supervisor:
         self._frozen = Frozen(ledger, grace=grace, silence=silence)
         self._hurried_patience = grace + FLUSH_TIMEOUT + EXIT_TIMEOUT + KILL_MARGIN
         self._patience = drain + self._hurried_patience
+        self._processes = processes
         self._children: dict[int, Child] = {}
         self._leaving = [Child(one.pid, one.number, socket.socket(fileno=one.file)) for one in left]
         self._due = dict.fromkeys(range(processes), 0.0)  # number -> time.monotonic() of its next start
@@ -196,6 +200,19 @@ class Supervisor:
                 if predecessor.number == child.number or predecessor.number not in self._delays:
                     predecessor.tell(DRAIN)
                     predecessor.kill_at = min(predecessor.kill_at, time.monotonic() + self._patience)
+        if LEAVING in words:
+            self._replace(child)
+
+    def _replace(self, child: Child) -> None:
+        """Start another process in place of `child`, which runs on until its tasks have ended.
+
+        The other one has the second number of this place, or again the first. Where that process runs on, too, the
+        other one is started when `child` has ended.
+        """
+        other = (child.number + self._processes) % (2 * self._processes)
+        if other not in self._children:
+            child.has_successor = True
+            self._due[other] = 0.0
 
     def _on_exit(self, child: Child, code: int) -> None:
         del self._children[child.number]
@@ -216,7 +233,10 @@ class Supervisor:
         if code == EXIT_REFUSED and is_on_purpose:
             self._stop(EXIT_REFUSED)
             return
-        self._stillborn += not (child.is_ready or was_busy)  # what takes a call may die of it before it says READY
+        if child.has_successor:
+            return
+        if code != EXIT_NOT_STARTED:  # that may be mended outside of the worker: it is tried for ever
+            self._stillborn += not (child.is_ready or was_busy)  # what takes a call may die of it before it says READY
         if self._stillborn >= MAX_STILLBORN:
             logger.error("nothing can start: %d processes in a row died before they were ready", self._stillborn)
             self._stop(EXIT_BROKEN)
@@ -233,10 +253,11 @@ class Supervisor:
         """At once for the first death, and where a task is to blame; later for each that follows soon."""
         if child.is_ready and (child.overdue or code == EXIT_REPLACE):
             return 0.0
-        lived = time.monotonic() - child.started
-        previous = self._delays[child.number]
-        delay = 0.0 if lived >= GROWN_UP else min(LONGEST_DELAY, max(FIRST_DELAY, previous * 2) if previous else 0.0)
-        self._delays[child.number] = delay or FIRST_DELAY / 2
+        place = child.number % self._processes
+        has_served = time.monotonic() - child.started >= GROWN_UP and code != EXIT_NOT_STARTED
+        previous = self._delays[place]
+        delay = 0.0 if has_served else min(LONGEST_DELAY, max(FIRST_DELAY, previous * 2) if previous else 0.0)
+        self._delays[place] = delay or FIRST_DELAY / 2
         return delay
 
     # --- reloading --------------------------------------------------------------------------------------------------
@@ -253,7 +274,7 @@ class Supervisor:
             logger.warning("a reload is not finished: the worker was told to stop meanwhile")
         else:
             logger.info("reloading: the new code can be served")
-            left = [(child.pid, child.number, child.socket) for child in self._children.values()]
+            left = [(one.pid, one.number % self._processes, one.socket) for one in self._children.values()]
             try:
                 reload.replace_supervisor(left)
             except OSError as error:

@@ -83,3 +83,12 @@ def test_a_task_calls_another_as_it_is_written(processes: Processes, folder: Pat
     answer = json.loads(call.output)
     assert answer["width"] == 320
     assert 0 < answer["stat"]["seconds left"] < 60
+
+
+def test_a_process_opens_its_own_database_as_it_is_written(processes: Processes, folder: Path) -> None:
+    worker = processes.python("database.py", "--processes", "2", folder=folder).says("serving 1 task", times=2)
+    call = processes.crew("call", "count", folder=folder)
+    assert call.ends(timeout=10) == 0, call
+    assert call.output == "0\n"
+    assert worker.stop() == 0
+    assert "hook failed" not in worker.output

@@ -22,7 +22,7 @@ from crew import (
 from crew.client import Event, Parallel, PendingCall, Scope, Subscription, blocking
 from crew.gateway import AbandonMixin, CallHandler, cancel_when_abandoned, routes, serve
 from crew.jobs import Job, JobHandle, JobStatus, JobStore
-from crew.worker import HandlerClass, Task, context, run
+from crew.worker import HandlerClass, Task, context, on_process_start, on_process_stop, run
 
 assert_type(crew.__version__, str)
 
@@ -93,6 +93,18 @@ def everything(data: Any) -> Any:
         raise
     except SystemExit:
         return None
+
+
+@on_process_start
+def connect() -> int:
+    return 1
+
+
+@on_process_stop(timeout=3)
+async def disconnect() -> None: ...
+
+
+assert_type(connect(), int)
 
 
 def main() -> None:

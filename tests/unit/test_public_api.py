@@ -77,7 +77,14 @@ def test_no_error_is_forgotten() -> None:
 
 
 def test_a_worker_script_finds_what_it_needs_in_one_place() -> None:
-    assert set(crew.worker.__all__) == {"HandlerClass", "Task", "context", "run"}
+    assert set(crew.worker.__all__) == {
+        "HandlerClass",
+        "Task",
+        "context",
+        "on_process_start",
+        "on_process_stop",
+        "run",
+    }
 
 
 def test_what_a_client_hands_out_can_be_named_in_annotations() -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from crew.worker.buffer import Buffer
 from crew.worker.execution import Execution
+from crew.worker.reason import Reason
 from tests.unit.deliveries import an_execution
 
 
@@ -88,3 +89,18 @@ def test_every_execution_is_taken_by_exactly_one_of_many() -> None:
     everything = [execution for mine in got for execution in mine]
     assert len(everything) == len(executions)
     assert set(everything) == set(executions)
+
+
+def test_what_may_not_start_stays_until_it_is_withdrawn_unless_no_other_process_would_run_it() -> None:
+    left = [True, False, False, False]
+    buffer = Buffer(lambda: left.pop(0))
+    first, second, acked, decided = (an_execution() for _ in range(4))
+    acked.is_acked = True
+    decided.interrupt(Reason.CANCELED)
+    for execution in (first, second, acked, decided):
+        buffer.put(execution)
+    buffer.close()
+    assert [buffer.take() for _ in range(4)] == [first, acked, decided, None]
+    assert len(buffer) == 1
+    assert buffer.withdraw() == [second]
+    assert len(buffer) == 0

@@ -1,0 +1,90 @@
+"""Registering what a worker process runs when it begins and ends."""
+
+from typing import Any
+
+import pytest
+
+from crew.errors import SettingsError
+from crew.worker import hooks as hooks_module
+from crew.worker.hooks import Hooks, on_process_start, on_process_stop
+
+
+@pytest.fixture(autouse=True)
+def hooks(monkeypatch: pytest.MonkeyPatch) -> Hooks:
+    """Empty, in place of this process's own."""
+    hooks = Hooks()
+    monkeypatch.setattr(hooks_module, "hooks", hooks)
+    return hooks
+
+
+def test_a_hook_stays_the_function_that_it_was(hooks: Hooks) -> None:
+    def connect() -> None: ...
+
+    async def disconnect() -> None: ...
+
+    assert on_process_start(connect) is connect
+    assert on_process_stop(timeout=3)(disconnect) is disconnect
+    assert [(hook.function, hook.timeout) for hook in hooks.start] == [(connect, 60.0)]
+    assert [(hook.function, hook.timeout) for hook in hooks.stop] == [(disconnect, 3.0)]
+    assert hooks.stop_timeout == 8.0
+    hooks.check()
+
+
+@pytest.mark.usefixtures("signals")
+def test_hooks_run_in_their_order_and_stop_hooks_the_other_way_round(hooks: Hooks) -> None:
+    ran: list[str] = []
+    for name in ("a", "b"):
+        on_process_start(lambda name=name: ran.append(f"start {name}"))
+        on_process_stop(lambda name=name: ran.append(f"stop {name}"))
+    assert hooks.run_start(None)
+    hooks.run_stop(None)
+    assert ran == ["start a", "start b", "stop b", "stop a"]
+
+
+@pytest.mark.usefixtures("signals")
+@pytest.mark.parametrize("error", [ValueError("no database"), SystemExit(3), KeyboardInterrupt()])
+def test_a_start_hook_that_fails_is_logged_and_the_next_ones_do_not_run(
+    hooks: Hooks, caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
+    ran: list[str] = []
+
+    def connect() -> None:
+        raise error
+
+    on_process_start(connect)
+    on_process_start(lambda: ran.append("next"))
+    assert not hooks.run_start(None)
+    assert ran == []
+    (record,) = caplog.records
+    assert "process start hook failed: hook=" in record.getMessage()
+    assert "in connect" in record.getMessage()
+    assert type(error).__name__ in record.getMessage()
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_stop_hook_that_fails_keeps_no_other_from_running(hooks: Hooks, caplog: pytest.LogCaptureFixture) -> None:
+    ran: list[str] = []
+    on_process_stop(lambda: ran.append("other"))
+    on_process_stop(lambda: vars(hooks)["missing"])
+    hooks.run_stop(None)
+    assert ran == ["other"]
+    assert "KeyError: 'missing'" in caplog.text
+
+
+def test_a_hook_with_arguments_is_refused_at_start_in_one_sentence(hooks: Hooks) -> None:
+    def connect(data: Any) -> None: ...
+
+    on_process_start(connect)  # type: ignore[type-var]
+    with pytest.raises(SettingsError, match=r"connect \(.*test_hooks\.py:\d+\) cannot be: remove its arguments"):
+        hooks.check()
+
+
+@pytest.mark.parametrize("timeout", [0, -1, "3", float("nan")])
+def test_a_timeout_that_is_no_duration_is_a_value_error(timeout: Any) -> None:
+    with pytest.raises(ValueError, match="timeout"):
+        on_process_start(timeout=timeout)
+
+
+def test_what_is_no_function_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="must be a function"):
+        on_process_stop()(3)  # type: ignore[type-var]

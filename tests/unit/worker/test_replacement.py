@@ -1,0 +1,57 @@
+"""When a worker process is replaced."""
+
+import pytest
+
+from crew.worker import memory_size, replacement
+from crew.worker.replacement import Replacement, memory_used, staggered
+
+
+def test_as_many_tasks_may_start_as_were_said_and_the_last_one_is_the_reason() -> None:
+    reasons: list[str] = []
+    limits = Replacement(max_tasks=2, max_memory=None, on_due=reasons.append)
+    assert limits.may_start()
+    assert reasons == []
+    assert limits.may_start()
+    assert reasons == ["it has run 2 tasks"]
+    assert [limits.may_start() for _ in range(3)] == [False] * 3
+    limits.look()
+    assert len(reasons) == 1
+
+
+def test_memory_is_looked_at_after_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    reasons: list[str] = []
+    limits = Replacement(max_tasks=None, max_memory=200_000_000, on_due=reasons.append)
+    used = iter([200_000_000, 210_000_000])
+    monkeypatch.setattr(replacement, "memory_used", lambda: next(used))
+    limits.look()
+    assert reasons == []
+    limits.look()
+    assert reasons == ["it has 210 MB of memory, more than 200 MB"]
+    assert limits.may_start()
+
+
+def test_the_memory_of_this_process_is_known() -> None:
+    before = memory_used()
+    block = b"x" * 50_000_000
+    assert memory_used() - before >= 0.9 * len(block)
+    assert 10_000_000 < before < 10_000_000_000
+
+
+def test_processes_have_up_to_a_tenth_fewer_tasks_than_the_first() -> None:
+    assert [staggered(1000, number, 4) for number in range(8)] == [1000, 975, 950, 925] * 2
+    assert [staggered(3, number, 4) for number in range(4)] == [3] * 4
+    assert staggered(None, 1, 4) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("200MB", 200_000_000), ("1GiB", 2**30), ("1.5 gib", 3 * 2**29), (" 64kB ", 64_000), ("2TiB", 2**41)],
+)
+def test_a_size_has_a_unit(text: str, size: int) -> None:
+    assert memory_size.parse(text) == size
+
+
+@pytest.mark.parametrize("text", ["200", "", "MB", "-1MB", "0MB", "200 apples", "200M", "1e3MB", "nanMB", "\u0661MB"])
+def test_what_is_no_size_is_an_error_that_shows_one(text: str) -> None:
+    with pytest.raises(ValueError, match=r"it must be a number with a unit .*, like 200MB"):
+        memory_size.parse(text)
