@@ -1,4 +1,4 @@
-"""A TCP proxy between crew and a broker, which fails as networks do: it cuts, goes silent, delays, throttles."""
+"""A TCP proxy between crew and a broker, which fails as networks do: it cuts, goes silent, delays, throttles, lies."""
 
 import asyncio
 import contextlib
@@ -35,6 +35,7 @@ class Proxy:
         self.port = 0
         self.attempts = 0  # connections ever taken
         self.latency = 0.0  # seconds, each way
+        self.alter: Callable[[bytes], bytes] = _as_it_is  # what comes from the broker, piece by piece
         self.rate = 0.0  # bytes a second, each way of a connection; 0: as fast as they come
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
@@ -84,6 +85,7 @@ class Proxy:
     def heal(self) -> None:
         """Work as if nothing had been."""
         self.latency = self.rate = 0.0
+        self.alter = _as_it_is
         self._run(self._heal())
 
     def close(self) -> None:
@@ -206,7 +208,7 @@ class _Pipe:
         try:
             while data := await _due(on_way):
                 await self._passes(self)
-                writer.write(data)
+                writer.write(proxy.alter(data) if writer is self._client else data)
                 await writer.drain()
                 if proxy.rate:
                     await asyncio.sleep(len(data) / proxy.rate)
@@ -215,6 +217,10 @@ class _Pipe:
             pass
         finally:
             taking.cancel()
+
+
+def _as_it_is(data: bytes) -> bytes:
+    return data
 
 
 async def _pieces(reader: asyncio.StreamReader, proxy: Proxy) -> AsyncIterator[bytes]:

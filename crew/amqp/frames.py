@@ -18,6 +18,7 @@ METHOD: Final = 1  # types of frame
 HEADER: Final = 2
 BODY: Final = 3
 FRAME_END: Final = b"\xce"
+END: Final = FRAME_END[0]
 ENVELOPE: Final = 8  # bytes of a frame around its payload: head and end
 
 _PUBLISH: Final = b"\x00\x3c\x00\x28\x00\x00"  # class 60, method 40, and the reserved ticket
@@ -85,22 +86,27 @@ def _method(channel: int, exchange: str, key: str, mandatory: bool) -> bytes:
 
 
 def delivered_at(buffer: bytes, start: int) -> Delivered | None:
-    """The delivery that begins at `start`; None where it is something else, or has not all arrived, or is in pieces."""
+    """The delivery that begins at `start`.
+
+    None where it is something else, has not all arrived, is in pieces, or breaks the protocol: `wire.py` looks at each
+    of its frames then.
+    """
     if buffer[start] != METHOD or not buffer.startswith(_DELIVER, start + 7):
         return None
     end = len(buffer)
     _, channel, size = _head.unpack_from(buffer, start)
     head = start + size + ENVELOPE
-    if head + 7 > end or buffer[head] != HEADER:
+    if head + 7 > end:
         return None
-    body = head + _head.unpack_from(buffer, head)[2] + ENVELOPE
-    if body > end:
+    kind, of, size = _head.unpack_from(buffer, head)
+    body = head + size + ENVELOPE
+    if body > end or kind != HEADER or of != channel or buffer[head - 1] != END or buffer[body - 1] != END:
         return None
     (body_size,) = _u64.unpack_from(buffer, head + 11)
     after = body
     if body_size:
         after += body_size + ENVELOPE
-        if after > end or _head.unpack_from(buffer, body)[2] != body_size:
+        if after > end or buffer[after - 1] != END or _head.unpack_from(buffer, body) != (BODY, channel, body_size):
             return None
     consumer_tag, at = header.short_at(buffer, start + 11)
     (delivery_tag,) = _u64.unpack_from(buffer, at)
@@ -115,8 +121,9 @@ def delivered_at(buffer: bytes, start: int) -> Delivered | None:
 
 def acked_at(buffer: bytes, start: int) -> Acked | None:
     """The acknowledgement that begins at `start`, or None."""
-    if buffer[start] != METHOD or not buffer.startswith(_ACK, start + 7) or start + _ACK_SIZE > len(buffer):
+    end = start + _ACK_SIZE
+    if buffer[start] != METHOD or not buffer.startswith(_ACK, start + 7) or end > len(buffer) or buffer[end - 1] != END:
         return None
     _, channel, _ = _head.unpack_from(buffer, start)
     (delivery_tag,) = _u64.unpack_from(buffer, start + 11)
-    return Acked(channel, delivery_tag, bool(buffer[start + 19] & 1), start + _ACK_SIZE)
+    return Acked(channel, delivery_tag, bool(buffer[start + 19] & 1), end)

@@ -33,10 +33,14 @@ CONNECT_TIMEOUT: Final = 10.0  # seconds, for TCP, TLS and the AMQP handshake to
 GIVE_UP_TIMEOUT: Final = 1.0  # seconds until a wire that is given up has closed its socket: a moment
 CLOSE_TIMEOUT: Final = 2.0  # seconds for the broker to say goodbye
 _FRAME_HEAD: Final = 7  # bytes: type, channel, size
+_AMQP: Final = b"AMQP"  # begins a protocol header, which is no frame
 
 
 class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
     """One AMQP connection. Its constructor only begins to connect: use `open_wire`."""
+
+    _is_broken_off = False
+    _largest_frame = 2**32 + frames.ENVELOPE  # bytes, until a size is agreed on
 
     def __init__(self, *args: Any, custom_ioloop: asyncio.AbstractEventLoop, **kwargs: Any) -> None:
         self._unsent: list[bytes] = []
@@ -65,12 +69,19 @@ class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
         return int(self.bytes_received) + len(self._frame_buffer)
 
     @property
+    def is_held_up(self) -> bool:
+        """Whether the broker does not get what is published: it has blocked that, or it is still to be written."""
+        return self.is_blocked or bool(self._transport is not None and self._transport._tx_buffers)
+
+    @property
     def is_tls(self) -> bool:
         """Whether what travels is encrypted."""
         return self.params.ssl_options is not None
 
     def watch(self) -> None:
-        """Give up, from now on, where the broker falls silent."""
+        """Give up, from now on, where the broker falls silent, or sends a frame that is too large."""
+        if self.params.frame_max:
+            self._largest_frame = self.params.frame_max
         silence = Silence(lambda: self.heard, heartbeat=self.params.heartbeat, on_silent=self.give_up)
         self.ended.add_done_callback(lambda _: silence.stop())
 
@@ -187,12 +198,46 @@ class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
                 start = end
                 continue
             end = start + _frame_size(buffer, start)
-            if end > total:
+            if end - start > self._largest_frame:
+                self.break_off(f"a frame has {end - start} bytes, and {self._largest_frame} were agreed on")
+            elif end <= total:
+                self._process(buffer[start:end])
+            if end > total or self._is_broken_off:
                 break
-            self._process_frame(_frame(buffer[start:end]))
             start = end
-        self._frame_buffer = buffer[start:]
+        self._frame_buffer = b"" if self._is_broken_off else buffer[start:]
         self.bytes_received += start
+
+    def _process(self, data: bytes) -> None:
+        """Process one frame."""
+        if data[-1] != frames.END and not data.startswith(_AMQP):
+            self.break_off(f"a frame ends with {data[-1]:#04x} in place of 0xce")
+            return
+        try:
+            value = _frame(data)
+        except Exception as error:  # pika raises whatever it comes across
+            self.break_off(f"a frame cannot be decoded ({type(error).__name__}: {error})")
+            return
+        if value.frame_type in (frames.HEADER, frames.BODY) and value.channel_number == 0:
+            self.break_off("a frame of a message is for channel 0, which has none")
+        else:
+            self._process_frame(value)
+
+    def break_off(self, problem: str) -> None:
+        """The broker, or something between, breaks the protocol: no byte that follows has a meaning.
+
+        AMQP 0-9-1 §4.2.3 wants the connection to be closed without sending anything more.
+        """
+        self._is_broken_off = True
+        self.give_up(LinkFault(f"the connection was closed, as the broker broke the protocol: {problem}"))
+
+    def _deliver_frame_to_channel(self, value: Any) -> None:
+        """What pika hands to a channel."""
+        channel = self._channels.get(value.channel_number)
+        if channel is None:
+            self.break_off(f"a frame is for channel {value.channel_number}, which is not open")
+        else:
+            channel._handle_content_frame(value)
 
     def _bring(self, buffer: bytes, start: int) -> int:
         """Bring a delivery or a confirm straight to its channel: where it ends, or 0 where pika has to look at it."""
@@ -221,7 +266,7 @@ def _frame(data: bytes) -> Any:
 
 def _frame_size(buffer: bytes, start: int) -> int:
     """Bytes of the frame at `start`, both ends included."""
-    if buffer.startswith(b"AMQP", start):
+    if buffer.startswith(_AMQP, start):
         return 8  # a protocol header: the broker speaks another version
     (size,) = struct.unpack_from(">L", buffer, start + 3)
     return int(size) + frames.ENVELOPE

@@ -44,6 +44,31 @@ class WireChannel(pika.channel.Channel):  # type: ignore[misc]  # pika has no ty
         super().confirm_delivery(ack_nack_callback, callback)
         self._on_confirm = ack_nack_callback
 
+    def _handle_content_frame(self, frame_value: Any) -> None:
+        """A frame of a message, for which pika has no callback."""
+        if problem := self._problem_of(frame_value):
+            self.connection.break_off(f"{problem} came over channel {self.channel_number}")
+        else:
+            super()._handle_content_frame(frame_value)
+
+    def _problem_of(self, content: Any) -> str | None:
+        """What is wrong with a frame of a message; None where nothing is.
+
+        A method, one header, and as many bytes of body as that says: AMQP 0-9-1 §4.2.6.
+        """
+        message = self._content_assembler
+        if isinstance(content, pika.frame.Method):
+            if message._method_frame is not None:
+                return f"{content.method.NAME} in the midst of a message"
+        elif isinstance(content, pika.frame.Header):
+            if message._method_frame is None or message._header_frame is not None:
+                return "a header frame without a message"
+        elif message._header_frame is None:
+            return "a body frame without a header"
+        elif message._seen_so_far + len(content.fragment) > message._header_frame.body_size:
+            return "more bytes of a body than its header says"
+        return None
+
     def on_delivered(self, delivered: frames.Delivered) -> bool:
         """A delivery has arrived; False where it is pika's to say what becomes of it."""
         consumer = self._consumers.get(delivered.consumer_tag)

@@ -96,3 +96,44 @@ def test_a_confirm_is_read_wherever_it_stands(multiple: bool) -> None:
     data = frame.Method(3, spec.Basic.Ack(2**40, multiple)).marshal()
     assert frames.acked_at(b"before" + data, 6) == frames.Acked(3, 2**40, multiple, 6 + len(data))
     assert [frames.acked_at(data[:size], 0) for size in range(7, len(data))] == [None] * (len(data) - 7)
+
+
+def altered(data: bytes, at: int, value: int) -> bytes:
+    """`data` with another byte at one place."""
+    return data[:at] + bytes([value]) + data[at + 1 :]
+
+
+DELIVERY = a_delivery(b"body")
+BODY_AT = len(DELIVERY) - len(b"body") - frames.ENVELOPE
+HEADER_AT = DELIVERY.index(b"\xce\x02\x00\x01") + 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        altered(DELIVERY, HEADER_AT - 1, 0),
+        altered(DELIVERY, BODY_AT - 1, 0),
+        altered(DELIVERY, len(DELIVERY) - 1, 0),
+        altered(DELIVERY, HEADER_AT + 2, 2),
+        altered(DELIVERY, BODY_AT + 2, 2),
+        altered(DELIVERY, BODY_AT, frames.HEADER),
+        altered(a_delivery(b""), len(a_delivery(b"")) - 1, 0),
+    ],
+    ids=[
+        "the end of the method",
+        "the end of the header",
+        "the end of the body",
+        "the channel of the header",
+        "the channel of the body",
+        "the type of the body",
+        "the end of a header without a body",
+    ],
+)
+def test_a_delivery_that_breaks_the_protocol_is_not_taken(data: bytes) -> None:
+    """AMQP 0-9-1 §4.2.3 and §4.2.6; its frames are looked at one by one then, see test_wire.py."""
+    assert frames.delivered_at(data, 0) is None
+
+
+def test_a_confirm_that_breaks_the_protocol_is_not_taken() -> None:
+    data = frame.Method(3, spec.Basic.Ack(7, False)).marshal()
+    assert frames.acked_at(altered(data, len(data) - 1, 0), 0) is None

@@ -13,13 +13,15 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pika import frame, spec
+from pika import ConnectionParameters, frame, spec
 from pika.adapters.utils.io_services_utils import _AsyncPlaintextTransport
+from pika.callback import CallbackManager
 
 from crew.amqp import header
 from crew.amqp import wire as wire_module
 from crew.amqp.fault import LinkFault, LinkRefused
 from crew.amqp.wire import Wire, open_wire
+from crew.amqp.wire_channel import WireChannel
 
 
 class Transport:
@@ -252,3 +254,99 @@ async def test_an_attempt_that_is_not_answered_is_one_sentence_in_time(
 
 def _url_of(server: socket.socket) -> str:
     return f"amqp://guest:guest@127.0.0.1:{server.getsockname()[1]}/"
+
+
+# --- frames that break the protocol ----------------------------------------------------------------------------------
+
+
+class GivenUpWire(Wire):
+    """A wire with one open channel, without a socket; remembers why it was given up."""
+
+    def __init__(self) -> None:
+        self._frame_buffer = b""
+        self._is_greeted = True
+        self.bytes_received = self.frames_received = 0
+        self.callbacks = CallbackManager()
+        self._heartbeat_checker = None
+        self.params = ConnectionParameters()
+        self.faults: list[str] = []
+        self.bodies: list[bytes] = []
+        channel = WireChannel(self, 1, None)
+        channel._consumers["tag"] = lambda _channel, _method, _properties, body: self.bodies.append(body)
+        self._channels: dict[int, Any] = {1: channel}
+
+    def give_up(self, fault: LinkFault) -> None:
+        self.faults.append(str(fault))
+
+
+METHOD, HEADER, BODY = (
+    frame.Method(1, spec.Basic.Deliver("tag", 1, False, "", "q")).marshal(),
+    frame.Header(1, 4, spec.BasicProperties()).marshal(),
+    frame.Body(1, b"body").marshal(),
+)
+ACK = frame.Method(1, spec.Basic.Ack(1)).marshal()
+
+
+def ended(data: bytes) -> bytes:
+    """The frame, with another octet at its end."""
+    return data[:-1] + b"\x00"
+
+
+def over(channel: int, data: bytes) -> bytes:
+    """The frame over another channel."""
+    return data[:1] + struct.pack(">H", channel) + data[3:]
+
+
+BREAKS = {
+    "the end of a method": (ended(METHOD) + HEADER + BODY, "ends with 0x00 in place of 0xce"),
+    "the end of a header": (METHOD + ended(HEADER) + BODY, "ends with 0x00 in place of 0xce"),
+    "the end of a body": (METHOD + HEADER + ended(BODY), "ends with 0x00 in place of 0xce"),
+    "the end of a confirm": (ended(ACK), "ends with 0x00 in place of 0xce"),
+    "the end of a heartbeat": (ended(frame.Heartbeat().marshal()), "ends with 0x00 in place of 0xce"),
+    "a header over another channel": (METHOD + over(2, HEADER) + BODY, "for channel 2, which is not open"),
+    "a body over another channel": (METHOD + HEADER + over(2, BODY), "for channel 2, which is not open"),
+    "a body over channel 0": (METHOD + HEADER + over(0, BODY), "for channel 0"),
+    "a header of nothing": (HEADER, "a header frame without a message came over channel 1"),
+    "a second header": (METHOD + HEADER + HEADER, "a header frame without a message came over channel 1"),
+    "a body without a header": (METHOD + BODY, "a body frame without a header came over channel 1"),
+    "too long a body": (
+        METHOD + HEADER + frame.Body(1, b"bod").marshal() + BODY,
+        "more bytes of a body than its header says came over channel 1",
+    ),
+    "a message in a message": (METHOD + HEADER + METHOD, "Basic.Deliver in the midst of a message came over channel 1"),
+    "a type that is none": (b"\x07" + ACK[1:], "cannot be decoded"),
+    "a method that is none": (ACK[:7] + b"\xff\xff" + ACK[9:], "cannot be decoded"),
+    "a channel that is not open": (over(3, METHOD) + over(3, HEADER), "for channel 3, which is not open"),
+}
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 1000], ids=["at once", "in two pieces", "byte by byte"])
+@pytest.mark.parametrize(("data", "says"), list(BREAKS.values()), ids=list(BREAKS))
+def test_a_frame_that_breaks_the_protocol_ends_the_connection(data: bytes, says: str, pieces: int) -> None:
+    """AMQP 0-9-1 §4.2.3 (the end of a frame), §4.2.6 (the frames of a message), §4.2.1 (channels)."""
+    wire, size = GivenUpWire(), -(-len(data) // pieces)
+    for start in range(0, len(data), size):
+        if not wire.faults:
+            wire._on_data_available(data[start : start + size])
+    assert len(wire.faults) == 1
+    assert wire.faults[0].startswith("the connection was closed, as the broker broke the protocol: ")
+    assert says in wire.faults[0]
+    assert wire.bodies == []
+    assert wire._frame_buffer == b""
+
+
+def test_messages_of_two_channels_may_be_interleaved() -> None:
+    """AMQP 0-9-1 §4.2.6: in order on each channel, and between channels as they come."""
+    wire = GivenUpWire()
+    wire._channels[2] = WireChannel(wire, 2, None)
+    wire._channels[2]._consumers = wire._channels[1]._consumers
+    wire._on_data_available(METHOD + over(2, METHOD) + HEADER + over(2, HEADER) + over(2, BODY) + BODY)
+    assert (wire.bodies, wire.faults) == ([b"body", b"body"], [])
+
+
+def test_a_frame_larger_than_agreed_is_not_waited_for() -> None:
+    wire = GivenUpWire()
+    wire._largest_frame = 4096
+    wire._on_data_available(b"\x03\x00\x01" + struct.pack(">I", 2**31))
+    assert len(wire.faults) == 1
+    assert "4096 were agreed on" in wire.faults[0]
