@@ -62,9 +62,13 @@ class Cluster:
             node.kill()
         epmd.stop(self._folders[0].ports.epmd)
 
-    def ask(self, *arguments: str) -> str:
-        """What `rabbitmqctl` prints, asked of the first node that runs."""
-        return next(node for node in self.nodes if node.pid).ctl(*arguments)
+    def ask(self, *arguments: str, timeout: float = 60.0) -> str:
+        """What `rabbitmqctl` prints within `timeout` seconds, asked of the first node that runs."""
+        return next(node for node in self.nodes if node.pid).ctl(*arguments, timeout=timeout)
+
+    def node(self, name: str) -> Node:
+        """The node that the broker calls `name`, like "crew1@localhost"."""
+        return next(node for folder, node in zip(self._folders, self.nodes, strict=True) if folder.node_name == name)
 
     def leader(self, queue: str) -> Node:
         """The node that leads the quorum queue `queue`, or has the classic one."""

@@ -53,7 +53,7 @@ class Carrier:
         """Wait until the broker has spoken on each of them; raises LinkFault where it cannot any longer."""
         await self._all_arrived.wait()
         if self._is_broken:
-            raise LinkFault("the connection broke")
+            raise LinkFault("the connection broke, or the broker never confirmed a message")
 
     def _on_confirm(self, delivery: Delivery, status: ConfirmStatus) -> None:
         self._on_way -= 1

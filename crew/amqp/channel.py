@@ -6,12 +6,13 @@ Every callback runs behind `guarded`; whoever waits for an answer gets a LinkFau
 import asyncio
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pika
 
 from crew.amqp.confirm import Confirm
+from crew.amqp.confirm_timeout import ALONE, ConfirmTimeout
 from crew.amqp.delivery import Delivery, OnDelivery
 from crew.amqp.depth import Depth
 from crew.amqp.fault import LinkFault, fault_of
@@ -33,16 +34,33 @@ class Channel:
     Args:
         on_closed: told once why the channel has closed.
         on_canceled: told the name of a queue whose consumer the broker has cancelled.
+        on_timeout: called where messages are not confirmed in time, with the number of the last of them; calls
+            `give_up`. Without it the channel does that itself.
+        confirm_timeout: half of the seconds after which that is so, see confirm_timeout.py.
     """
 
     def __init__(
-        self, wire: Wire, *, on_closed: Callable[[LinkFault], None], on_canceled: Callable[[str], None]
+        self,
+        wire: Wire,
+        *,
+        on_closed: Callable[[LinkFault], None],
+        on_canceled: Callable[[str], None],
+        on_timeout: "Callable[[Channel, int], Awaitable[None]] | None" = None,
+        confirm_timeout: float = ALONE,
     ) -> None:
         self._wire = wire
         self._on_closed = on_closed
         self._on_canceled = on_canceled
         self._waiting: set[asyncio.Future[Any]] = set()
         self._unconfirmed = Unconfirmed()
+        self._confirm_timeout = ConfirmTimeout(
+            self._unconfirmed,
+            seconds=confirm_timeout,
+            is_held_up=lambda: wire.is_held_up,
+            ask=self._ask,
+            on_timeout=self.give_up if on_timeout is None else functools.partial(on_timeout, self),
+        )
+        self._is_retired = False
         self._tags: dict[str, str] = {}
         self._done_through = 0
         self._is_lost = False
@@ -69,6 +87,7 @@ class Channel:
         confirming: asyncio.Future[Any] = self._answer()
         self._pika.confirm_delivery(guarded(self._unconfirmed.on_confirm), lambda frame: _resolve(confirming, frame))
         await self._answered(confirming)
+        self._confirm_timeout.start()
 
     async def close(self) -> None:
         """Close it; nothing where it is closed."""
@@ -77,6 +96,7 @@ class Channel:
 
     async def retire(self) -> bool:
         """Close it once everything that was published over it is settled, which is no loss then; False until then."""
+        self._is_retired = True
         if self.is_open and not self._unconfirmed:
             self._on_closed = lambda fault: None
             await self.close()
@@ -230,7 +250,18 @@ class Channel:
         if not self.is_open:
             raise LinkFault("the channel is closed")
         self._pika.basic_publish(exchange, routing_key, body, properties, mandatory)
-        return self._unconfirmed.add(properties.correlation_id, len(body))
+        return self._unconfirmed.add(exchange, routing_key, properties.correlation_id, len(body))
+
+    async def give_up(self, last: int) -> None:
+        """Messages up to number `last` that are not confirmed are LOST, though the channel is open."""
+        if count := self._unconfirmed.give_up(last):
+            logger.warning(
+                "confirm timeout: the broker leaves messages unconfirmed, though their channel is open; "
+                "persistent ones are published again count=%d",
+                count,
+            )
+        if self._is_retired:
+            await self.retire()
 
     # --- what pika tells --------------------------------------------------------------------------------------------
 
@@ -248,8 +279,8 @@ class Channel:
         tag, topic = method.delivery_tag, method.routing_key
         on_delivery(Delivery(self, tag, queue, topic, method.redelivered, properties, body))
 
-    def _on_return(self, _channel: object, _method: object, properties: Properties, _body: bytes) -> None:
-        self._unconfirmed.on_return(properties.correlation_id)
+    def _on_return(self, _channel: object, method: Any, properties: Properties, _body: bytes) -> None:
+        self._unconfirmed.on_return(method.exchange, method.routing_key, properties.correlation_id)
 
     def _on_cancel(self, frame: Any) -> None:
         for queue, tag in list(self._tags.items()):
@@ -264,6 +295,7 @@ class Channel:
                 future.set_exception(fault)
                 future.exception()  # looked at, should nobody wait any longer
         self._tags.clear()
+        self._confirm_timeout.stop()
         self._on_closed(fault)
         self._unconfirmed.lose(fault)
 
@@ -275,6 +307,10 @@ class Channel:
         answer = self._answer()
         method(**arguments, callback=lambda frame: _resolve(answer, frame))
         return await self._answered(answer)
+
+    async def _ask(self) -> None:
+        """Ask the broker's channel something that changes nothing: whether it may go on to deliver."""
+        await self._call(self._pika.flow, active=True)
 
     async def _answered(self, answer: "asyncio.Future[Any]") -> Any:
         """The broker's answer; one that never comes ends the connection, and the next one asks again.

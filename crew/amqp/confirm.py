@@ -13,16 +13,25 @@ class ConfirmStatus(enum.Enum):
     RETURNED = "returned"  # no queue takes it
     REFUSED = "refused"  # the queue is full
     TOO_LARGE = "too large"  # the broker has closed the channel over it, and would again
-    LOST = "lost"  # the channel closed before the broker said anything
+    LOST = "lost"  # the channel closed before the broker said anything, or the broker never did: see confirm_timeout.py
 
 
 class Confirm:
     """The broker's word on one published message; can be awaited, or told to call back at once."""
 
-    __slots__ = ("_on_settled", "key", "size", "status")
+    __slots__ = ("_on_settled", "exchange", "key", "routing_key", "size", "status")
 
-    def __init__(self, key: str | None, size: int = 0, status: ConfirmStatus | None = None) -> None:
-        self.key = key
+    def __init__(
+        self,
+        key: str | None,
+        size: int = 0,
+        status: ConfirmStatus | None = None,
+        exchange: str = "",
+        routing_key: str = "",
+    ) -> None:
+        self.key = key  # id of the message
+        self.exchange = exchange
+        self.routing_key = routing_key
         self.size = size  # bytes of the message's body
         self.status = status
         self._on_settled: Callable[[ConfirmStatus], None] | None = None

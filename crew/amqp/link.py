@@ -19,6 +19,7 @@ from crew.amqp.backoff import Backoff
 from crew.amqp.broker_clock import BrokerClock
 from crew.amqp.channel import Channel
 from crew.amqp.confirm import Confirm
+from crew.amqp.confirm_timeout import ALONE, REPLICATED
 from crew.amqp.consumers import Consumer, Consumers
 from crew.amqp.declarations import Declarations
 from crew.amqp.fault import LinkFault, LinkRefused, fault_of, settle
@@ -48,7 +49,7 @@ class Link:
         clock: compared with the broker's after every connect, and now and then; for a link that publishes. Default: the
             clocks are not compared.
         before_consuming: awaited before the first consumer is started. Default: nothing.
-        on_ready: called whenever the link has become ready.
+        on_ready: called whenever the link has become ready, or has lost messages that the broker never confirmed.
         on_lost: called with the fault whenever a ready link was lost.
         on_refused: called with the fault when the broker refuses us, and no further attempt is made.
 
@@ -247,9 +248,32 @@ class Link:
         return self._outlet.publish(self._outlet.channel, exchange, routing_key, properties, body, mandatory=mandatory)
 
     def change_channel(self) -> None:
-        """Publish over another channel, in a moment: one over which a quorum queue without a leader has once refused a
-        message refuses all others for this queue, with RabbitMQ 3.10. For a link that does not consume."""
-        self._outlet.change(functools.partial(self.open_channel, on_closed=functools.partial(settle, self._ended)))
+        """Publish over another channel, in a moment. For a link that does not consume.
+
+        One over which a quorum queue without a leader has once refused a message refuses all others for this queue,
+        with RabbitMQ 3.10; and one over which a message was lost on its way to the queue loses those that follow.
+        """
+        self._outlet.change(functools.partial(self._open_outlet, self._ended))
+
+    async def _open_outlet(self, ended: "asyncio.Future[LinkFault]") -> Channel:
+        """A channel to publish over, whose end settles `ended`: the connection is made anew then; raises LinkFault."""
+        return await self.open_channel(
+            on_closed=functools.partial(settle, ended),
+            on_timeout=self._on_confirm_timeout,
+            confirm_timeout=REPLICATED if self.is_replicated else ALONE,
+        )
+
+    async def _on_confirm_timeout(self, channel: Channel, last: int) -> None:
+        """Messages up to number `last` of `channel` are not confirmed: they are lost, as with a connection.
+
+        The link is ready all the time, over another channel; so `on_ready` is called, for whoever publishes them again.
+        """
+        if self._outlet.channel is channel:
+            self.change_channel()
+            await self._outlet.changed()
+        await channel.give_up(last)
+        if self.is_ready:
+            guarded(self._on_ready)()
 
     # --- supervision ------------------------------------------------------------------------------------------------
 
@@ -282,7 +306,7 @@ class Link:
         self._wire = wire = await attempts.first()
         wire.ended.add_done_callback(lambda closed: on_closed(closed.result()))
         self._move(LinkEvent.CONNECTED)
-        self._outlet.channel = channel = await self.open_channel(on_closed=on_closed)
+        self._outlet.channel = channel = await self._open_outlet(ended)
         if self._before_consuming is not None:
             await self._before_consuming()
         await (replay := Replay(self._declarations, self._consumers, channel)).run()
@@ -303,11 +327,23 @@ class Link:
         if not ended.done():
             self._comparing = asyncio.get_running_loop().create_task(self._clock.keep(self.open_channel, ended))
 
-    async def open_channel(self, *, on_closed: Callable[[LinkFault], None] = lambda fault: None) -> Channel:
+    async def open_channel(
+        self,
+        *,
+        on_closed: Callable[[LinkFault], None] = lambda fault: None,
+        on_timeout: Callable[[Channel, int], Awaitable[None]] | None = None,
+        confirm_timeout: float = ALONE,
+    ) -> Channel:
         """A channel that ends with this connection, and does not come back; raises LinkFault."""
         if self._wire is None or not self._wire.is_open:
             raise LinkFault("the connection broke")
-        channel = Channel(self._wire, on_closed=on_closed, on_canceled=consumers.told_of_cancel(on_closed))
+        channel = Channel(
+            self._wire,
+            on_closed=on_closed,
+            on_canceled=consumers.told_of_cancel(on_closed),
+            on_timeout=on_timeout,
+            confirm_timeout=confirm_timeout,
+        )
         await channel.open()
         return channel
 

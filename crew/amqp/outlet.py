@@ -42,6 +42,11 @@ class Outlet:
         if self.channel is not None and (self._changing is None or self._changing.done()):
             self._changing = asyncio.get_running_loop().create_task(self._change(self.channel, open_channel))
 
+    async def changed(self) -> None:
+        """Wait until a change that is under way has ended."""
+        if self._changing is not None:
+            await asyncio.wait([self._changing])
+
     async def _change(self, left: Channel, open_channel: OpenChannel) -> None:
         with contextlib.suppress(LinkFault):
             channel = await open_channel()

@@ -202,8 +202,11 @@ class Calls:
                 )
             case ConfirmStatus.LOST if call.message.persistent:
                 call.is_published = False
+                if self._publishing.is_ready:
+                    self._elections.on_timed_out(call.task)
             case ConfirmStatus.LOST:
-                self._settle(call, errors.ConnectionError(f"the connection broke while call {call.id} was on its way"))
+                why = "the broker did not confirm it" if self._publishing.is_ready else "the connection broke"
+                self._settle(call, errors.ConnectionError(f"{why} while call {call.id} was on its way"))
 
     def _publish_again(self, call: PendingCall) -> None:
         if self._pending.get(call.id) is call and not call.is_published:

@@ -26,6 +26,7 @@ class Elections:
         self._clock = clock
         self._taken: set[str] = set()
         self._refused_since: dict[str, float] = {}
+        self._timed_out: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<Elections: {len(self._taken)} queues known to have had a leader, {len(self._refused_since)} refuse>"
@@ -34,6 +35,11 @@ class Elections:
         """The queue has taken a message over this connection."""
         self._taken.add(queue)
         self._refused_since.pop(queue, None)
+        self._timed_out.discard(queue)
+
+    def on_timed_out(self, queue: str) -> None:
+        """The queue has left a message unconfirmed, which a full one does not: it has no leader until it takes one."""
+        self._timed_out.add(queue)
 
     def on_reconnect(self) -> None:
         """The next messages go over another connection."""
@@ -42,6 +48,8 @@ class Elections:
 
     def may_explain(self, queue: str) -> bool:
         """Whether a refusal by `queue` may be for want of a leader: worth another try in `AGAIN_AFTER` seconds."""
+        if queue in self._timed_out:
+            return True
         now = self._clock()
         patience = PATIENCE_ONCE_TAKEN if queue in self._taken else PATIENCE
         return now - self._refused_since.setdefault(queue, now) < patience

@@ -204,6 +204,16 @@ def test_what_its_task_cannot_take_stays_parked_with_one_sentence(url: str, crew
     assert (waiting(url, "crew.tasks.echo"), waiting(url, "crew.parked")) == (["goes"], ["stays"])
 
 
+def test_each_of_two_messages_with_one_id_stays_parked_where_its_task_has_no_queue(url: str, crew: Crew) -> None:
+    park(url, "twice", "twice", "once", task="nobody")
+
+    replayed = crew("parked", "replay", "--task", "nobody")
+
+    assert replayed.exit_code != 0
+    assert replayed.stderr.count("no worker has ever served the task 'nobody'") == 3
+    assert waiting(url, "crew.parked") == ["twice", "twice", "once"]
+
+
 def test_a_message_without_an_id_or_a_task_is_told_and_stays(url: str, crew: Crew) -> None:
     with raw.channel(url) as channel:
         channel.basic_publish("", "crew.parked", b"?", pika.BasicProperties())

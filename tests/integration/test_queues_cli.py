@@ -10,8 +10,12 @@ import pika
 import pytest
 from click.testing import CliRunner, Result
 
+from crew.amqp.visit import visiting
 from crew.cli import main
+from crew.client.migration import _carry
+from crew.errors import Overloaded
 from crew.protocol import topology
+from crew.settings import load
 from tests.integration import raw
 from tests.processes import Processes
 from tests.waiting import eventually
@@ -137,6 +141,19 @@ def test_a_task_that_has_no_queue_is_told(url: str, crew: Crew) -> None:
 
 
 @pytest.mark.chaos
+@pytest.mark.gen_test
+async def test_messages_with_one_id_stay_where_the_queue_to_which_they_move_is_gone(url: str) -> None:
+    fill(url, 0)
+    with raw.channel(url) as channel:
+        channel.confirm_delivery()
+        for id in ("one", "one", None, None):
+            channel.basic_publish("", QUEUE, b"", pika.BasicProperties(correlation_id=id, delivery_mode=2))
+    async with visiting(load(url), name="test") as visit:
+        with pytest.raises(Overloaded, match="is gone"):
+            await _carry(visit, QUEUE, "crew.moved.gone")
+    assert [id for id, _, _ in taken(url)] == ["one", "one", None, None]
+
+
 def test_a_migration_that_is_killed_goes_on_when_it_is_run_again(url: str, crew: Crew, processes: Processes) -> None:
     ids = fill(url, 1_500)
 

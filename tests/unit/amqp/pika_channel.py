@@ -91,6 +91,9 @@ class PikaChannel:
     def basic_cancel(self, tag: str, *, callback: Callable[[Any], None]) -> None:
         self._ask("basic_cancel", tag, callback)
 
+    def flow(self, *, active: bool, callback: Callable[[Any], None]) -> None:
+        self._ask("flow", active, callback)
+
     def basic_publish(self, *arguments: Any) -> None:
         self.told.append(("basic_publish", *arguments))
 
@@ -110,10 +113,10 @@ class PikaChannel:
         """The queue is full."""
         self.on_confirm(Frame(spec.Basic.Nack(tag, multiple)))
 
-    def give_back(self, correlation_id: str | None) -> None:
+    def give_back(self, correlation_id: str | None, *, routing_key: str = "q") -> None:
         """No queue takes the message."""
         properties = Properties(correlation_id=correlation_id)
-        self.on_return(self, spec.Basic.Return(312, "NO_ROUTE", "", "nowhere"), properties, b"")
+        self.on_return(self, spec.Basic.Return(312, "NO_ROUTE", "", routing_key), properties, b"")
 
     def deliver(self, consumer: str, tag: int, properties: Properties, body: bytes) -> None:
         """A message arrives."""
@@ -149,6 +152,8 @@ class OneChannelWire:
 
     def __init__(self) -> None:
         self.opened = PikaChannel()
+        self.is_blocked = False
+        self.is_held_up = False
 
     def channel(self, *, on_open_callback: Callable[[Any], None]) -> PikaChannel:
         on_open_callback(self.opened)
@@ -166,6 +171,11 @@ class Ends:
 async def an_open_channel() -> tuple[Channel, PikaChannel, Ends]:
     """A Channel, the pika channel below it, and what its link hears."""
     wire, ends = OneChannelWire(), Ends()
-    channel = Channel(cast(Wire, wire), on_closed=ends.faults.append, on_canceled=ends.canceled.append)
+    channel = a_channel(wire, ends)
     await channel.open()
     return channel, wire.opened, ends
+
+
+def a_channel(wire: OneChannelWire, ends: Ends, **arguments: Any) -> Channel:
+    """A Channel that is not open yet; `arguments` are those of Channel."""
+    return Channel(cast(Wire, wire), on_closed=ends.faults.append, on_canceled=ends.canceled.append, **arguments)

@@ -76,6 +76,56 @@ async def test_a_return_counts_once() -> None:
     assert statuses(first + second) == [RETURNED, CONFIRMED]
 
 
+@pytest.mark.parametrize("id", ["a", None])
+@pytest.mark.parametrize("order", [(3,), (2, 3, 1), (1, 2, 3), (3, 1, 2)], ids=str)
+@pytest.mark.gen_test
+async def test_each_of_several_messages_with_one_id_is_returned(id: str | None, order: tuple[int, ...]) -> None:
+    """RabbitMQ sends the returns in the order of the messages, and the confirms later, in one frame or in several."""
+    channel, pika, _ = await an_open_channel()
+    confirms = published(channel, id, id, id)
+    for _ in confirms:
+        pika.give_back(id)
+    for tag in order:
+        pika.confirm(tag, multiple=len(order) == 1)
+    assert statuses(confirms) == [RETURNED, RETURNED, RETURNED]
+
+
+@pytest.mark.gen_test
+async def test_a_return_concerns_no_message_that_went_elsewhere() -> None:
+    channel, pika, _ = await an_open_channel()
+    confirms = [
+        channel.publish(exchange, key, Properties(correlation_id="a"), b"", mandatory=True)
+        for exchange, key in [("", "q"), ("", "other"), ("e", "q")]
+    ]
+    pika.give_back("a", routing_key="other")
+    pika.confirm(3, multiple=True)
+    assert statuses(confirms) == [CONFIRMED, RETURNED, CONFIRMED]
+
+
+@pytest.mark.gen_test
+async def test_the_next_message_with_the_id_of_a_returned_one_is_confirmed() -> None:
+    """Also where others are unconfirmed all the time."""
+    channel, pika, _ = await an_open_channel()
+    oldest, first = published(channel, "oldest", "a")
+    pika.give_back("a")
+    pika.confirm(2)
+    (second,) = published(channel, "a")
+    pika.confirm(3)
+    assert statuses([oldest, first, second]) == [PENDING, RETURNED, CONFIRMED]
+
+
+@pytest.mark.gen_test
+async def test_returns_are_not_remembered_for_ever() -> None:
+    channel, pika, _ = await an_open_channel()
+    published(channel, "oldest")
+    for number in range(3_000):
+        (confirm,) = published(channel, f"{number}")
+        pika.give_back(f"{number}")
+        pika.confirm(number + 2)
+        assert confirm.status is RETURNED
+    assert len(channel._unconfirmed._returned) <= 1_001
+
+
 @pytest.mark.gen_test
 async def test_a_full_queue_refuses() -> None:
     channel, pika, _ = await an_open_channel()

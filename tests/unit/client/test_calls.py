@@ -180,6 +180,28 @@ async def test_a_persistent_call_that_was_lost_on_its_way_is_sent_again() -> Non
 
 
 @pytest.mark.gen_test
+async def test_a_queue_that_leaves_a_call_unconfirmed_is_not_full_though_it_refuses_the_next_try(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A majority of its nodes is down: the call waits for them, as long as it may."""
+    monkeypatch.setattr(elections, "PATIENCE", 0.0)
+    caller = Caller()
+    caller.publishing.is_replicated = True
+    call = a_call("17", persistent=True)
+    caller.calls.send(call, 60)
+    caller.publishing.confirm_all(ConfirmStatus.LOST)  # while the link is ready
+    caller.calls.send_waiting()
+    for count in (2, 3):
+        await until(lambda count=count: len(caller.publishing.published) == count)  # type: ignore[misc]
+        caller.publishing.confirm_all(ConfirmStatus.REFUSED)
+    await until(lambda: len(caller.publishing.published) == 4)
+    caller.publishing.confirm_all()
+    caller.replies(returned("17", "value"))
+    assert await call == "value"
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
 async def test_a_call_that_is_not_persistent_is_never_sent_twice() -> None:
     caller = Caller()
     call = a_call(persistent=False)

@@ -36,6 +36,18 @@ def test_a_queue_may_be_without_a_leader_for_a_while(elections: Elections, clock
     assert elections.may_explain("another")
 
 
+def test_a_queue_that_left_a_call_unconfirmed_is_not_full(elections: Elections, clock: Clock) -> None:
+    """It has no leader, for as long as a majority of its nodes is down."""
+    elections.on_timed_out("t")
+    for _ in range(3):
+        clock.now += PATIENCE
+        assert elections.may_explain("t")
+    elections.on_taken("t")
+    assert elections.may_explain("t")
+    clock.now += PATIENCE_ONCE_TAKEN
+    assert not elections.may_explain("t")
+
+
 def test_a_queue_that_has_taken_a_call_may_lose_its_leader_but_is_rather_full(
     elections: Elections, clock: Clock
 ) -> None:

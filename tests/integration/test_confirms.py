@@ -1,0 +1,126 @@
+"""What RabbitMQ says of published messages, and what it never says: on a real broker, over real channels."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from crew import Client
+from crew.amqp import Confirm, ConfirmStatus, Consumer, Link
+from crew.amqp import link as link_module
+from crew.amqp.wire_channel import WireChannel
+from crew.protocol.properties import Properties
+from crew.protocol.topology import Queue
+from crew.settings import load
+from tests.integration.conftest import StartWorker
+from tests.proxy import proxying
+from tests.waiting import until
+
+TIMEOUT = 0.3  # seconds, twice
+
+
+@asynccontextmanager
+async def linked(url: str) -> AsyncIterator[Link]:
+    """A link that is ready, and closed at the end of the block."""
+    link = Link(load(url), name="test")
+    link.open()
+    try:
+        await link.ready()
+        yield link
+    finally:
+        await link.close()
+
+
+@pytest.mark.gen_test
+async def test_every_message_that_reaches_no_queue_is_returned_whatever_ids_they_have(
+    broker_url: str, unique: str
+) -> None:
+    queue = Queue(f"{unique}queue", {"x-expires": 60_000})
+    sent: list[tuple[Confirm, ConfirmStatus]] = []
+    async with linked(broker_url) as link:
+        await link.declare(queue)
+        for number in range(500):
+            properties = Properties(correlation_id=("one", None, str(number))[number % 3], delivery_mode=2)
+            is_there = number % 7 < 2
+            key = queue.name if is_there else f"{unique}gone"
+            confirm = link.publish("", key, properties, b"", mandatory=True)
+            sent.append((confirm, ConfirmStatus.CONFIRMED if is_there else ConfirmStatus.RETURNED))
+        for confirm, expected in sent:
+            assert await confirm is expected
+
+
+@pytest.mark.parametrize("quorum", [False, True], ids=["classic", "quorum"])
+@pytest.mark.gen_test
+async def test_a_call_that_is_never_confirmed_over_an_open_channel_is_published_again(
+    broker_url: str,
+    prefix: str,
+    start_worker: StartWorker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    quorum: bool,
+) -> None:
+    """As RabbitMQ 3.10 can lose it between the channel and the leader of a quorum queue that changes."""
+    monkeypatch.setattr(link_module, "REPLICATED", TIMEOUT)
+    monkeypatch.setattr(link_module, "ALONE", TIMEOUT)
+    monkeypatch.setenv("CREW_QUEUE_TYPE", "quorum" if quorum else "classic")
+    start_worker()
+    async with Client(broker_url) as client:
+        assert await client.call(f"{prefix}echo", "before") == "before"
+        publish = WireChannel.basic_publish
+        lost: list[Any] = []
+
+        def lose_one(channel: Any, *arguments: Any) -> None:
+            if b"lose me" in arguments[2] and not lost:
+                lost.append(arguments)
+            else:
+                publish(channel, *arguments)
+
+        monkeypatch.setattr(WireChannel, "basic_publish", lose_one)
+        assert await client.call(f"{prefix}echo", "lose me") == "lose me"
+        assert len(lost) == 1
+        assert await client.call(f"{prefix}echo", "after") == "after"
+    assert "confirm timeout" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("alter", "says"),
+    [
+        (lambda frame: frame[:-1] + b"\x00", "ends with 0x00 in place of 0xce"),
+        (lambda frame: frame[:2] + bytes([frame[2] ^ 1]) + frame[3:], "channel"),
+    ],
+    ids=["the end of a frame", "the channel of a frame"],
+)
+@pytest.mark.gen_test
+async def test_a_connection_that_alters_frames_is_made_anew_and_the_log_says_why(
+    broker_url: str,
+    unique: str,
+    caplog: pytest.LogCaptureFixture,
+    alter: Callable[[bytes], bytes],
+    says: str,
+) -> None:
+    """The altered frame is the body of a delivery: the last bytes that come from the broker."""
+    body = b"this one is altered"
+    altered: list[bytes] = []
+
+    def alter_body(data: bytes) -> bytes:
+        if data.endswith(body + b"\xce") and not altered:
+            altered.append(data)
+            start = len(data) - len(body) - 8
+            return data[:start] + alter(data[start:])
+        return data
+
+    bodies: list[bytes] = []
+    queue = Queue(f"{unique}queue", {"x-expires": 60_000})
+    with proxying() as make:
+        proxy = make(broker_url)
+        proxy.alter = alter_body
+        async with linked(broker_url) as other, linked(proxy.url) as link:
+            await link.declare(queue)
+            await link.consume(Consumer(queue.name, lambda delivery: bodies.append(delivery.body), 10))
+            confirm = other.publish("", queue.name, Properties(), body, mandatory=True)
+            assert await confirm is ConfirmStatus.CONFIRMED
+            await until(lambda: bodies == [body])
+    assert len(altered) == 1
+    assert any("broke the protocol" in one.getMessage() and says in one.getMessage() for one in caplog.records)
+    assert not any(one.exc_info for one in caplog.records), "no traceback for what one sentence says"

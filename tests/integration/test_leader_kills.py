@@ -1,0 +1,32 @@
+"""The nodes that lead quorum queues are killed again and again, and no persistent call is lost."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import clustered
+from tests.integration.leader_kills import HEARTBEAT, killing
+
+KILLS = 10  # of leaders; one node may lead several queues
+SOAK_KILLS = 300
+SEED = 11
+
+pytestmark = pytest.mark.chaos
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+@pytest.mark.gen_test(timeout=7000)
+async def test_no_persistent_call_is_lost_however_often_the_leader_of_its_queue_is_killed(
+    tmp_path: Path, soak: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`python -m tests.integration.leader_kills` goes on for as long as it is told, with any seed."""
+    monkeypatch.setenv("CREW_HEARTBEAT", str(HEARTBEAT))
+    with clustered(tmp_path) as cluster:
+        async with killing(cluster, tmp_path, seed=SEED) as kills:
+            while kills.tally.leader_kills < (KILLS if soak == 1 else SOAK_KILLS):
+                await kills.kill_node()
+    tally = kills.tally
+    print(f"{tally.answered} calls, {tally.leader_kills} leaders of {tally.node_kills} nodes killed")
+    assert tally.answered > 0
+    assert not tally.lost, "\n".join(map(str, tally.lost))

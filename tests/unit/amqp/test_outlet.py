@@ -1,0 +1,29 @@
+"""The channels over which a link publishes."""
+
+import asyncio
+
+import pytest
+
+from crew.amqp.channel import Channel
+from crew.amqp.outlet import Outlet
+from tests.unit.amqp.pika_channel import an_open_channel
+
+
+@pytest.mark.gen_test
+async def test_who_waits_for_a_change_goes_on_over_the_new_channel() -> None:
+    outlet = Outlet()
+    outlet.channel, _, _ = await an_open_channel()
+    new, _, _ = await an_open_channel()
+    may_open = asyncio.Event()
+
+    async def open_channel() -> Channel:
+        await may_open.wait()
+        return new
+
+    outlet.change(open_channel)
+    changed = asyncio.ensure_future(outlet.changed())
+    await asyncio.sleep(0)
+    assert outlet.channel is not new
+    may_open.set()
+    await changed
+    assert outlet.channel is new

@@ -1,0 +1,27 @@
+"""Jobs on their way from the store to the broker."""
+
+from pathlib import Path
+
+import pytest
+
+from crew.amqp import ConfirmStatus
+from crew.jobs.publisher import Publisher
+from tests.unit.jobs.a_job import a_candidate, opened
+from tests.unit.links import FakeLink
+from tests.waiting import until
+
+
+@pytest.mark.gen_test
+async def test_a_job_that_the_broker_may_have_lost_stays_in_the_store_to_be_published_again(tmp_path: Path) -> None:
+    link = FakeLink()
+    async with opened(tmp_path) as store:
+        publisher = Publisher(link.as_link(), store)
+        publisher.can_hear()
+        candidate = a_candidate()
+        await store.admit(candidate)
+        publishing = publisher._go_on(publisher.publish(candidate.job))
+        await until(lambda: link.published)
+        link.confirm_all(ConfirmStatus.LOST)
+        assert await publishing is False
+        assert (await store.get(candidate.job.id)).enqueued is None
+        await publisher.drain()
