@@ -130,5 +130,7 @@ def aim(case: "AnyCase", id: str | None, *, is_queued: bool) -> None:
 
 
 def is_asked_for(response: "Response") -> bool:
+    if response.request.method == "HEAD":  # without a body: of a job whose task fails
+        return response.headers.get("crew-job-status") == ["error"]
     problem: Any = response.json()
     return problem["type"] in ASKED_FOR
