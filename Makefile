@@ -2,15 +2,16 @@
 
 PYTHON := .venv/bin/python
 CREW := .venv/bin/crew
+PIP_INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format unit soak chaos test-brokers bench bench-jobs interrupts clean
+.PHONY: help run test check format unit soak chaos test-brokers test-pythons bench bench-jobs interrupts clean
 .PHONY: rabbitmq rabbitmq-unless-url postgresql chromium
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 14
 
-run: .venv/installed rabbitmq-unless-url ## a broker, two workers and the quickstart gateway; Ctrl-C stops all of it
+run: .venv/run rabbitmq-unless-url ## a broker, two workers and the quickstart gateway; Ctrl-C stops all of it
 	@printf '%s\n' \
 	    'When the gateway runs, open http://127.0.0.1:8888/ and' \
 	    '  /stat /stat2                 which worker answers' \
@@ -49,6 +50,14 @@ test-brokers: .venv/installed ## the integration tests on newer versions of Rabb
 	    CREW_RABBITMQ=$$programs $(PYTHON) -m pytest tests/integration || failed="$$failed $$version"; \
 	done; [ -z "$$failed" ] || { echo "failed on RabbitMQ$$failed" >&2; exit 1; }
 
+test-pythons: rabbitmq postgresql chromium ## the tests on each Python from 3.11 on that is installed
+	@failed=; for python in $$(tools/pythons); do \
+	    version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	    echo "Python $$version" >&2; \
+	    $(MAKE) --no-print-directory .venv-$$version/installed VENV_PYTHON=$$python || exit; \
+	    .venv-$$version/bin/python -m pytest -n 2 --dist loadfile || failed="$$failed $$version"; \
+	done; [ -z "$$failed" ] || { echo "failed on Python$$failed" >&2; exit 1; }
+
 bench: .venv/installed rabbitmq-unless-url ## what a round trip costs, beside bare pika
 	@$(PYTHON) benchmarks/rpc.py
 
@@ -60,20 +69,34 @@ interrupts: .venv/installed rabbitmq-unless-url ## when a task that hangs is int
 
 clean: ## remove everything that was made here, the private broker too
 	@if [ -x $(CREW) ]; then $(CREW) broker stop; fi
-	@rm -rf .venv .crew .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@rm -rf .venv .venv-* .crew .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@rm -rf build dist crew.egg-info
 	@find crew tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
-.venv/installed: pyproject.toml
-	@python=$$(tools/python) && { [ -x $(PYTHON) ] || $$python -m venv .venv; }
-	@echo 'installing crew and its tools into .venv' >&2
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[all,dev]'
+# Without what only tests need, and without compiling what is perhaps never imported: the first answer comes sooner.
+.venv/run: pyproject.toml | .venv/bin/python
+	@echo 'installing crew into .venv' >&2
+	@$(PIP_INSTALL) --no-compile --editable '.[gateway]'
 	@touch $@
 
-rabbitmq: .venv/installed
+.venv/installed: pyproject.toml | .venv/bin/python
+	@echo 'installing crew and its tools into .venv' >&2
+	@$(PIP_INSTALL) --editable '.[all,dev]'
+	@touch .venv/run $@
+
+.venv/bin/python:
+	@python=$$(tools/python) && $$python -m venv .venv
+
+.venv-%/installed: pyproject.toml
+	@[ -x .venv-$*/bin/python ] || $(or $(VENV_PYTHON),python$*) -m venv .venv-$*
+	@echo 'installing crew and its tools into .venv-$*' >&2
+	@.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[all,dev]'
+	@touch $@
+
+rabbitmq: .venv/run
 	@tools/rabbitmq
 
-rabbitmq-unless-url: .venv/installed
+rabbitmq-unless-url: .venv/run
 	@[ -n "$$CREW_AMQP_URL" ] || tools/rabbitmq
 
 postgresql:

@@ -45,6 +45,7 @@ class LinkFault(ConnectionError):
         code: AMQP reply code, or 0.
         largest: bytes that a message may have, where it was lost over a larger one.
         patience: seconds that a delivery may wait for its acknowledgement, where it was lost over one that took longer.
+        advice: how a sentence about it may end, for those who run the broker: "; `crew broker start` runs one here".
         has_other_arguments: whether a queue or exchange of this name exists with other arguments than were declared.
     """
 
@@ -56,8 +57,10 @@ class LinkFault(ConnectionError):
         largest: int | None = None,
         patience: float | None = None,
         has_other_arguments: bool = False,
+        advice: str = "",
     ) -> None:
         super().__init__(message)
+        self.advice = advice
         self.code = code
         self.has_other_arguments = has_other_arguments
         self.largest = largest

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
 from crew.amqp import consumers, hosts, tls
+from crew.amqp.advice import advice_on
 from crew.amqp.attempts import Attempts
 from crew.amqp.backoff import Backoff
 from crew.amqp.broker_clock import BrokerClock
@@ -358,8 +359,9 @@ class Link:
         await asyncio.sleep(wait)
 
     def _report(self, url: str, fault: LinkFault, then: str = "another attempt goes on") -> None:
-        self._fault = LinkFault(f"{redacted((url,))}: {fault}", code=fault.code)
-        self._outage.on_failed(self._name, str(self._fault), then)
+        advice = advice_on(fault, url)
+        self._fault = LinkFault(f"{redacted((url,))}: {fault}", code=fault.code, advice=advice)
+        self._outage.on_failed(self._name, str(self._fault), then + advice)
 
     def _refuse(self, url: str, fault: LinkRefused) -> None:
         self._fault = LinkRefused(f"{redacted((url,))}: {fault}", code=fault.code)

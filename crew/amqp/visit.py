@@ -99,5 +99,5 @@ async def _in_time(link: Link) -> AsyncIterator[None]:
         async with asyncio.timeout(REACHED_WITHIN):
             yield
     except TimeoutError:
-        why = f": {link.fault}" if link.fault else ""
+        why = f": {link.fault}{link.fault.advice}" if link.fault else ""
         raise ConnectionError(f"the broker was not reached within {REACHED_WITHIN} s{why}") from None

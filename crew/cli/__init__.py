@@ -6,6 +6,7 @@ from typing import Final
 import click
 
 from crew import __version__
+from crew.command_line import Group
 
 COMMANDS: Final = {
     "worker": "Serve the tasks of a file or a module, or URL jobs.",
@@ -21,7 +22,7 @@ COMMANDS: Final = {
 }
 
 
-class _Commands(click.Group):
+class _Commands(Group):
     """Sub-commands by name; each is the `command` of the file that has its name."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -9,6 +9,7 @@ import click
 
 from crew.cli.exit_status import reported
 from crew.cli.node import Node, Status
+from crew.command_line import Group, Seconds
 from crew.settings import PRIVATE_NODE_URL, redacted
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -24,7 +25,7 @@ def _folder_option(command: F) -> F:
     )(command)
 
 
-@click.group("broker")
+@click.group("broker", cls=Group)
 def command() -> None:
     """Run a private RabbitMQ node in this folder.
 
@@ -35,7 +36,7 @@ def command() -> None:
 
 @command.command("start")
 @_folder_option
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True, help="seconds")
+@click.option("--timeout", type=Seconds(0, min_open=True), default=60.0, show_default=True, help="seconds")
 def start(*, folder: Path, timeout: float) -> None:
     """Start the node, unless it runs, and wait until it answers."""
     node = Node(folder)

@@ -4,24 +4,30 @@ from typing import Any
 
 import click
 
-from crew.cli.connection import connected, url_option
+from crew.cli.connection import connected, url_option, visited
 from crew.cli.exit_status import reported
 from crew.cli.name import task_argument
 from crew.cli.payload import json_argument, write_line
+from crew.client.similar_tasks import similar_tasks
+from crew.command_line import Count, Seconds, did_you_mean
+from crew.errors import UnknownTask
+from crew.protocol import deadline
 
 
 @click.command("call")
 @task_argument
 @json_argument
-@click.option("--priority", type=click.IntRange(0, 255), default=0, show_default=True, help="larger goes first")
+@click.option("--priority", type=Count(0, 255), default=0, show_default=True, help="larger goes first")
 @click.option(
     "--expiration",
-    type=click.FloatRange(0, min_open=True),
+    type=Seconds(0, deadline.MAX_DURATION, min_open=True),
     default=60.0,
     show_default=True,
     help="seconds until the value must be here",
 )
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), help="seconds that the task itself may run")
+@click.option(
+    "--timeout", type=Seconds(0, deadline.MAX_DURATION, min_open=True), help="seconds that the task itself may run"
+)
 @click.option("-v", "--verbose", is_flag=True, help="show where a task failed or timed out")
 @url_option
 def command(
@@ -43,4 +49,9 @@ def command(
     anything else.
     """
     with reported(verbose=verbose), connected(url) as client:
-        write_line(client.call(task, data, priority=priority, expiration=expiration, timeout=timeout).result())
+        try:
+            value = client.call(task, data, priority=priority, expiration=expiration, timeout=timeout).result()
+        except UnknownTask as error:
+            near = visited(url, lambda visit: similar_tasks(visit, task))
+            raise UnknownTask(f"{error}.{did_you_mean(task, near)}" if near else str(error)) from None
+        write_line(value)

@@ -15,6 +15,7 @@ from crew.cli import source
 from crew.cli.child import Child
 from crew.cli.exit_status import reported
 from crew.cli.node import Node
+from crew.command_line import Count
 from crew.errors import CrewError
 
 _LOOK: Final = 0.5  # seconds between two looks at sources and processes
@@ -28,7 +29,7 @@ _NODE_DELAY: Final = 5.0  # seconds before another attempt to start RabbitMQ
 @click.option(
     "--gateway", metavar="FILE", help="a script, the Tornado application; may have flags: 'master.py --port=1'"
 )
-@click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="worker processes")
+@click.option("--processes", type=Count(1), default=1, show_default=True, help="worker processes")
 @click.option("--url", envvar="CREW_AMQP_URL", help="AMQP URL of the broker [CREW_AMQP_URL, else a private node]")
 def command(*, worker: str, flags: tuple[str, ...], gateway: str | None, processes: int, url: str | None) -> None:
     """Run broker, workers and gateway together while you write them.

@@ -1,6 +1,5 @@
 """The exit status of a command tells what kind of failure it was."""
 
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from typing import Final
 
 import click
 
+from crew.command_line import EXIT_INTERRUPTED, EXIT_IO, EXIT_USAGE, complain
 from crew.errors import (
     ConnectionError,
     CrewError,
@@ -26,13 +26,14 @@ class ExitStatus(IntEnum):
 
     OK = 0
     TASK_FAILED = 1
-    USAGE = 2  # click's own status for a wrong command line
+    USAGE = EXIT_USAGE
     UNKNOWN_TASK = 3
     EXPIRED = 4
     TIMEOUT = 5
     BROKER_AWAY = 6
     OTHER = 7
-    INTERRUPTED = 130  # as shells have it for Ctrl-C: 128 + SIGINT
+    IO = EXIT_IO
+    INTERRUPTED = EXIT_INTERRUPTED
 
 
 _STATUSES: Final[dict[type[CrewError], ExitStatus]] = {
@@ -65,12 +66,9 @@ def reported(*, verbose: bool = False) -> Iterator[None]:
     except CrewError as error:
         if verbose and isinstance(error, TaskFailed | TimeoutError) and error.traceback:
             click.echo(error.traceback.rstrip(), err=True)
-        click.echo(f"crew: {error}", err=True)
+        complain(str(error))
         sys.exit(status_of(error))
     except KeyboardInterrupt:
         sys.exit(ExitStatus.INTERRUPTED)
-    except BrokenPipeError:  # whoever read our output has had enough, `head` for one
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
-        sys.exit(ExitStatus.OK)
     finally:
         signal.signal(signal.SIGTERM, before)

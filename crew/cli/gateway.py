@@ -10,12 +10,13 @@ import click
 from crew import settings
 from crew.cli.connection import url_option
 from crew.cli.exit_status import reported
+from crew.command_line import Count
 from crew.errors import ConnectionError, SettingsError
 
 
 @click.command("gateway")
 @click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
-@click.option("--port", type=click.IntRange(0, 65535), default=8888, show_default=True, help="0 takes a free one")
+@click.option("--port", type=Count(0, 65535), default=8888, show_default=True, help="0 takes a free one")
 @url_option
 @click.option("--database", metavar="URL", help="where jobs are recorded [CREW_DATABASE, sqlite:///.crew/jobs.db]")
 @click.option(

@@ -8,24 +8,27 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from crew.cli.confirm import confirm, yes_option
 from crew.cli.connection import url_option
 from crew.cli.duration import Duration
 from crew.cli.exit_status import reported
 from crew.cli.payload import write_line
+from crew.command_line import Count, Group, complain
 from crew.errors import CrewError
 from crew.protocol import deadline, topology
 
 try:
+    from crew.cli.job_id import check_id_or_beginning, whole_id
     from crew.cli.job_store import pages, with_service, with_store
     from crew.cli.jobs_text import all_as_json, as_json, as_line, as_page
-    from crew.jobs import JobService, JobStatus, JobStore
-    from crew.jobs.order import check_id
+    from crew.jobs import Job, JobService, JobStatus, JobStore
     from crew.jobs.query import PAGE
 except ImportError as error:  # it says what is missing
     raise click.UsageError(str(error)) from None  # as `crew gateway` has it; 1 would be a task that failed
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+ANY: Final = "any"  # as in `GET /jobs/?status=any`
 ENDED: Final = tuple(status for status in JobStatus if status.is_final)
 
 
@@ -43,11 +46,11 @@ def _checked(check: Callable[[Any], Any]) -> Callable[[click.Context, click.Para
     return callback
 
 
-_checked_id: Final = _checked(check_id)
+_checked_id: Final = _checked(check_id_or_beginning)
 _checked_task: Final = _checked(functools.partial(topology.check_name, "it"))
 _checked_wait: Final = _checked(functools.partial(deadline.check_duration, "it", may_be_zero=True))
 
-_id_argument: Final = click.argument("id", callback=_checked_id)
+_id_argument: Final = click.argument("id", metavar="ID", callback=_checked_id)
 _ids_argument: Final = click.argument("ids", metavar="ID...", nargs=-1, required=True, callback=_checked_id)
 _json_option: Final = click.option("--json", "is_json", is_flag=True, help="a line of JSON each")
 _task_option: Final = click.option("--task", metavar="NAME", callback=_checked_task, help="those of one task")
@@ -56,30 +59,30 @@ _database_option: Final = click.option(
 )
 
 
-def _status_option(*allowed: JobStatus) -> Callable[[F], F]:
+def _status_option(*allowed: str) -> Callable[[F], F]:
     return click.option(
         "--status",
         "statuses",
         multiple=True,
-        type=click.Choice([status.value for status in allowed]),
+        type=click.Choice([str(one) for one in allowed]),
         help="those that have it; may be given several times",
     )
 
 
-@click.group("jobs")
+@click.group("jobs", cls=Group)
 def command() -> None:
     """Look after jobs: calls that outlive the request.
 
     Their records are in the job store: the one that --database or CREW_DATABASE names, else the file .crew/jobs.db in
-    this folder.
+    this folder. Of an ID its beginning is enough, four digits or more, where no other job has the same.
     """
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # for terminals without UTF-8
 
 
 @command.command("list")
-@_status_option(*JobStatus)
+@_status_option(*JobStatus, ANY)
 @_task_option
-@click.option("--limit", type=click.IntRange(1), default=PAGE, show_default=True, help="how many at most")
+@click.option("--limit", type=Count(1), default=PAGE, show_default=True, help="how many at most")
 @_json_option
 @_database_option
 def list_jobs(*, statuses: tuple[str, ...], task: str | None, limit: int, is_json: bool, database: str | None) -> None:
@@ -88,7 +91,7 @@ def list_jobs(*, statuses: tuple[str, ...], task: str | None, limit: int, is_jso
     async def run(store: JobStore) -> bool:
         """Whether these were all."""
         left = limit
-        async for page in pages(store, statuses, task, limit):
+        async for page in pages(store, () if ANY in statuses else statuses, task, limit):
             for job in page.jobs[:left]:
                 print(as_json(job) if is_json else as_line(job))
             left -= len(page.jobs)
@@ -109,8 +112,12 @@ def list_jobs(*, statuses: tuple[str, ...], task: str | None, limit: int, is_jso
 @_database_option
 def show_job(*, id: str, is_json: bool, database: str | None) -> None:
     """Print all of one job: where it is, who ran it and when, its payload and its result."""
+
+    async def get(store: JobStore) -> Job:
+        return await store.get(await whole_id(store, id))
+
     with reported():
-        job = with_store(database, lambda store: store.get(id))
+        job = with_store(database, get)
         print(all_as_json(job) if is_json else as_page(job))
         sys.stdout.flush()
 
@@ -130,8 +137,12 @@ def wait_for_job(*, id: str, timeout: float | None, database: str | None, url: s
 
     The exit status is that of `crew call`.
     """
+
+    async def result(service: JobService) -> Any:
+        return await service.result(await whole_id(service.store, id), timeout)
+
     with reported():
-        write_line(with_service(database, url, lambda service: service.result(id, timeout)))
+        write_line(with_service(database, url, result))
 
 
 @command.command("cancel")
@@ -176,7 +187,7 @@ def retry_jobs(*, ids: tuple[str, ...], database: str | None, url: str | None) -
 @_task_option
 @click.option("--older-than", type=Duration(), help="those that ended longer ago: 90 seconds, 15m, 12h, 7d")
 @click.option("--all", "everything", is_flag=True, help="all that have ended")
-@click.option("--yes", is_flag=True, help="do not ask")
+@yes_option
 @_database_option
 def purge_jobs(
     *,
@@ -200,7 +211,7 @@ def purge_jobs(
 
     async def meant(store: JobStore) -> list[str]:
         if ids:
-            return list(ids)
+            return [await whole_id(store, id) for id in ids]
         found = [job async for page in pages(store, statuses or ENDED, task) for job in page.jobs]
         return [job.id for job in found if before is None or (job.ended or 0) < before]
 
@@ -210,7 +221,7 @@ def purge_jobs(
     with reported():
         chosen = with_store(database, meant)
         if not yes:
-            click.confirm(f"Delete the records of {_jobs(len(chosen))} for ever?", abort=True)
+            confirm(f"Delete the records of {_jobs(len(chosen))} for ever?")
         count = with_store(database, purge)
         click.echo(f"{_jobs(count)} deleted")
         if ids and count < len(set(ids)):
@@ -226,7 +237,7 @@ def _for_each(
         failed = []
         for id in dict.fromkeys(ids):
             try:
-                await do(service, id)
+                await do(service, await whole_id(service.store, id))
             except CrewError as error:
                 failed.append(error)
         return failed
@@ -234,7 +245,7 @@ def _for_each(
     with reported():
         failed = with_service(database, url, run)
         for error in failed[1:]:
-            click.echo(f"crew: {error}", err=True)
+            complain(str(error))
         if failed:
             raise failed[0]
 

@@ -24,7 +24,7 @@ _AMQP_HEADER: Final = b"AMQP\x00\x00\x09\x01"  # a client's first bytes, AMQP 0-
 _AMQP_START: Final = b"\x01"  # the type of the frame with which a broker that is ready answers
 _POLL: Final = 0.05  # seconds
 # A background command of a shell that ends at once: no child of ours, so that it is a zombie of nobody's later on.
-_LAUNCH: Final = '"$0" </dev/null >"$1" 2>&1 & echo $!'
+_LAUNCH: Final = 'umask 077; "$0" </dev/null >"$1" 2>&1 & echo $!'
 
 
 class Status(Enum):
@@ -177,7 +177,7 @@ class Node:
             check=True,
         )
         pid = int(shell.stdout)
-        self._folder.pid_file.write_text(str(pid))
+        self._folder.write_pid(pid)
         return pid
 
     def _await_answer(self, pid: int, timeout: float, given_up: Callable[[], bool]) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from crew import private_folder
 from crew.cli import rabbitmq
 from crew.errors import SettingsError
 
@@ -77,8 +78,9 @@ class NodeFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold this folder: one start or stop at a time, also among processes."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        private_folder.make_folder(self.path)
         self.path.chmod(0o700)
+        private_folder.make_file(self.path / "lock")
         with (self.path / "lock").open("w") as lock:
             flock(lock, LOCK_EX)
             yield
@@ -116,6 +118,10 @@ class NodeFolder:
     def write_url(self) -> None:
         """Tell clients and workers below the same folder where the node is; they look for it at each start."""
         self._write("url", self.url + "\n")
+
+    def write_pid(self, pid: int) -> None:
+        """Keep the process id of the node."""
+        self._write(self.pid_file.name, str(pid))
 
     def environment(self) -> dict[str, str]:
         """All that RabbitMQ's programs are told. Nothing of the caller's own environment can reach them."""

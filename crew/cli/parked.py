@@ -1,6 +1,5 @@
 """`crew parked`: the messages that were given up, looked at, sent to their tasks again, or deleted."""
 
-import math
 import sys
 import time
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from crew.cli.confirm import confirm, yes_option
 from crew.cli.connection import url_option, visited
 from crew.cli.duration import Duration
 from crew.cli.exit_status import ExitStatus, reported
@@ -15,6 +15,7 @@ from crew.cli.parked_text import as_json, as_line, as_page
 from crew.cli.shown import shown
 from crew.client import parked
 from crew.client.parked import Done, Selection
+from crew.command_line import Group, Seconds, complain
 from crew.errors import CrewError
 from crew.protocol import deadline
 from crew.protocol.parked_message import ParkedMessage
@@ -26,7 +27,7 @@ _task_option: Final = click.option("--task", metavar="NAME", help="those of one 
 _all_option: Final = click.option("--all", "everything", is_flag=True, help="all of them")
 
 
-@click.group("parked")
+@click.group("parked", cls=Group)
 def command() -> None:
     """Look after the messages that were given up.
 
@@ -77,23 +78,28 @@ def show_message(*, id: str, raw: bool, url: str | None) -> None:
 @_ids_argument
 @_task_option
 @_all_option
+@yes_option
 @click.option(
     "--expiration",
-    type=click.FloatRange(0, deadline.MAX_DURATION, min_open=True),
-    callback=lambda _context, _option, value: _number(value),
+    type=Seconds(0, deadline.MAX_DURATION, min_open=True),
     help="seconds until they are not started any longer",
 )
 @url_option
 def replay_messages(
-    *, ids: tuple[str, ...], task: str | None, everything: bool, expiration: float | None, url: str | None
+    *, ids: tuple[str, ...], task: str | None, everything: bool, yes: bool, expiration: float | None, url: str | None
 ) -> None:
     """Send messages to the queues of their tasks again.
+
+    --all asks first, and says how many they are.
 
     A message leaves crew.parked when the broker has it in the queue of its task; where there is no such queue, or it is
     full, it stays. Nobody is told what the task returns: the caller was answered when the message was parked.
     """
     selection = _selection(ids, everything, task=task)
     with reported():
+        if everything and not yes:
+            count = visited(url, lambda visit: parked.count(visit, selection))
+            confirm(f"Send {_messages(count)} to their tasks again?")
         done = visited(url, lambda visit: parked.replay(visit, selection, expiration=expiration))
         click.echo(f"{_messages(done.count)} sent to their tasks again")
         _check(done)
@@ -104,7 +110,7 @@ def replay_messages(
 @_task_option
 @click.option("--older-than", type=Duration(), help="those that were parked longer ago: 90 seconds, 15m, 12h, 7d")
 @_all_option
-@click.option("--yes", is_flag=True, help="do not ask")
+@yes_option
 @url_option
 def purge_messages(
     *, ids: tuple[str, ...], task: str | None, older_than: float | None, everything: bool, yes: bool, url: str | None
@@ -115,7 +121,7 @@ def purge_messages(
     with reported():
         if not yes:
             count = visited(url, lambda visit: parked.count(visit, selection))
-            click.confirm(f"Delete {_messages(count)} for ever?", abort=True)
+            confirm(f"Delete {_messages(count)} for ever?")
         done = visited(url, lambda visit: parked.purge(visit, selection))
         click.echo(f"{_messages(done.count)} deleted")
         _check(done)
@@ -129,16 +135,9 @@ def _selection(ids: tuple[str, ...], everything: bool, **others: Any) -> Selecti
     return Selection(ids=frozenset(ids) or None, **others)
 
 
-def _number(value: float | None) -> float | None:
-    """`value`, which no range keeps from being NaN."""
-    if value is not None and math.isnan(value):
-        raise click.BadParameter("it must be a number of seconds")
-    return value
-
-
 def _check(done: Done) -> None:
     for id, why in done.left:
-        click.echo(f"crew: {id} stays parked: {shown(why)}", err=True)
+        complain(f"{id} stays parked: {shown(why)}")
     _check_found(done.missing)
     if done.left:
         sys.exit(ExitStatus.OTHER)

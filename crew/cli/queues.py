@@ -8,18 +8,19 @@ from crew.cli.exit_status import reported
 from crew.cli.name import task_argument
 from crew.cli.shown import shown
 from crew.client.migration import migrate
+from crew.command_line import Count, Group, complain
 from crew.protocol import topology
 from crew.protocol.topology import Queue
 
 
-@click.group("queues")
+@click.group("queues", cls=Group)
 def command() -> None:
     """Look after the queues of tasks."""
 
 
 @command.command("migrate")
 @task_argument
-@click.option("--max-queue", type=click.IntRange(1), help="calls that may wait, as @Task(max_queue=) has it")
+@click.option("--max-queue", type=Count(1), help="calls that may wait, as @Task(max_queue=) has it")
 @click.option("--queue-type", type=click.Choice(settings.QUEUE_TYPES), help="type of the new queue [CREW_QUEUE_TYPE]")
 @url_option
 def migrate_queue(*, task: str, max_queue: int | None, queue_type: str | None, url: str | None) -> None:
@@ -39,10 +40,9 @@ def migrate_queue(*, task: str, max_queue: int | None, queue_type: str | None, u
             return
         click.echo(f"{shown(queue.name)} was declared anew, with {done.moved} messages that waited in it")
         if done.lost:
-            click.echo(
-                f"crew: {done.lost} calls came in the moment in which it was deleted, and are lost: a quorum queue "
-                "cannot be deleted on the condition that it is empty",
-                err=True,
+            complain(
+                f"{done.lost} calls came in the moment in which it was deleted, and are lost: a quorum queue cannot be "
+                "deleted on the condition that it is empty"
             )
 
 

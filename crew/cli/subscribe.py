@@ -11,11 +11,12 @@ from crew.cli.exit_status import ExitStatus, reported
 from crew.cli.name import topics_argument
 from crew.cli.payload import write_line
 from crew.client.subscription import Event
+from crew.command_line import Count
 
 
 @click.command("subscribe")
 @topics_argument
-@click.option("--count", type=click.IntRange(1), help="end after so many events")
+@click.option("--count", type=Count(1), help="end after so many events")
 @url_option
 def command(*, topics: tuple[str, ...], count: int | None, url: str | None) -> None:
     """Print the events of topics, one line of JSON each.

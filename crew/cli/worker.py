@@ -7,6 +7,7 @@ import click
 
 from crew.cli import source
 from crew.cli.exit_status import reported
+from crew.command_line import complain
 from crew.errors import SettingsError
 from crew.worker.options import worker_options
 from crew.worker.run import start
@@ -50,5 +51,6 @@ def _run_code(name: str, arguments: list[str]) -> None:
     except SettingsError:
         raise
     except Exception as error:
-        click.echo(f"{code.traceback_of(error)}\ncrew: {name} cannot be run", err=True)
+        click.echo(code.traceback_of(error), err=True)
+        complain(f"{name} cannot be run")
         sys.exit(_CANNOT_RUN)

@@ -14,6 +14,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DisconnectionError, NoSuchModuleError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from crew import private_folder
 from crew.errors import ConnectionError, CrewError, SettingsError
 from crew.jobs import fault
 from crew.jobs.availability import Availability
@@ -240,8 +241,11 @@ def _is_torn(given: URL, url: str) -> bool:
 
 
 def _make_folder(url: URL) -> None:
+    path = Path(str(url.database))
     with contextlib.suppress(OSError):  # then connecting says what is wrong
-        Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+        private_folder.make_folder(path.parent)
+        if private_folder.is_private(path):
+            private_folder.make_file(path)  # SQLite gives the files beside it the same rights
 
 
 def _look_into(file: str) -> None:

@@ -91,6 +91,12 @@ async def page(connection: AsyncConnection, query: JobQuery) -> Page:
     return Page(tuple(listed[:limit]), None if is_last else _cursor(listed[limit - 1]))
 
 
+async def ids_from(connection: AsyncConnection, beginning: str, most: int) -> list[str]:
+    """Ids of jobs that begin so."""
+    meant = jobs.c.id.startswith(beginning, autoescape=True)
+    return list((await connection.execute(select(jobs.c.id).where(meant).order_by(jobs.c.id).limit(most))).scalars())
+
+
 async def given_up(connection: AsyncConnection, tasks: Iterable[str], most: int) -> list[str]:
     """Ids of the jobs of `tasks` that were ended while their messages may be in a queue, the newest first."""
     meant = GIVEN_UP & jobs.c.task.in_(list(tasks))

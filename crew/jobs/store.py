@@ -186,6 +186,11 @@ class JobStore:
         async with self._database.read() as connection:
             await query.check(connection)
 
+    async def ids_from(self, beginning: str, most: int) -> list[str]:
+        """Ids of jobs that begin so."""
+        async with self._database.read() as connection:
+            return await query.ids_from(connection, beginning, most)
+
     async def several(self, ids: Collection[str]) -> list[Job]:
         """Those that there are of the jobs with these ids, without their bodies."""
         async with self._database.read() as connection:

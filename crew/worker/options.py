@@ -8,6 +8,7 @@ import msgspec
 
 from crew import __version__
 from crew import settings as settings_module
+from crew.command_line import Count, Seconds
 from crew.errors import SettingsError
 from crew.protocol.allowed_hosts import AllowedHosts
 from crew.settings import Settings
@@ -95,8 +96,8 @@ def _memory(_context: click.Context, _parameter: click.Parameter, value: str | N
         raise click.BadParameter(str(error)) from None
 
 
-_POSITIVE = click.IntRange(min=1)
-_SECONDS = click.FloatRange(min=0)
+_POSITIVE = Count(min=1)
+_SECONDS = Seconds(min=0)
 
 _FLAGS = (
     click.option(
@@ -107,7 +108,7 @@ _FLAGS = (
     ),
     click.option("--logging", type=click.Choice(LEVELS), help="Level of the log; default info."),
     click.option("-H", "--host", help="Host of the broker."),
-    click.option("-P", "--port", type=click.IntRange(1, 65535), help="Port of the broker."),
+    click.option("-P", "--port", type=Count(1, 65535), help="Port of the broker."),
     click.option("--username", help="User at the broker."),
     click.option("--password", help="Better: CREW_AMQP_PASSWORD in the environment, which nobody sees."),
     click.option("--vhost", help="Virtual host at the broker."),
@@ -126,13 +127,11 @@ _FLAGS = (
         show_default=True,
         help="`async def` tasks at a time in each process.",
     ),
-    click.option(
-        "--prefetch", type=click.IntRange(min=0), default=0, help="Calls of a task to hold; default: by run time."
-    ),
+    click.option("--prefetch", type=Count(min=0), default=0, help="Calls of a task to hold; default: by run time."),
     click.option("--grace", type=_SECONDS, default=5.0, show_default=True, help="Seconds from interrupt to kill."),
     click.option(
         "--zombies",
-        type=click.IntRange(min=0),
+        type=Count(min=0),
         help="Threads that may go on after their grace before the process is replaced; default: one a thread.",
     ),
     click.option("--max-tasks", type=_POSITIVE, help="Tasks that a process runs before it is replaced."),

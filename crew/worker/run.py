@@ -10,6 +10,7 @@ import click
 
 from crew import settings as settings_module
 from crew.amqp import tls
+from crew.command_line import Command, complain
 from crew.errors import SettingsError
 from crew.protocol import codec
 from crew.worker import options as options_module
@@ -41,7 +42,9 @@ def run(**settings: Any) -> NoReturn:
     two tasks of one name).
     """
 
-    @click.command(help="Serve the tasks of this script.", context_settings={"help_option_names": ["-h", "--help"]})
+    @click.command(
+        cls=Command, help="Serve the tasks of this script.", context_settings={"help_option_names": ["-h", "--help"]}
+    )
     @worker_options
     def command(**flags: Any) -> None:
         sys.exit(start(settings, **flags))
@@ -72,7 +75,7 @@ def _start(settings: dict[str, Any], **flags: Any) -> int:
         tls.check(chosen.broker.urls)
         codec.decoder(chosen.broker.accept, chosen.broker.max_payload)  # so that a mistake in it is told here
     except SettingsError as error:
-        click.echo(f"error: {error}", err=True)
+        complain(str(error))
         return EXIT_REFUSED
     state = settings_module.reload_state()
     if state == reload.TRY:

@@ -3,7 +3,9 @@
 import http.client
 import json
 import re
+import signal
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +58,28 @@ def test_the_first_example_runs_as_it_is_written(
     assert (answer.status, answer.json) == (200, {"width": 320, "served": 1})
     assert script.ends(timeout=10) == 0, script
     assert script.output.strip() == "{'width': 320, 'served': 2}"
+
+
+def test_the_commands_below_the_first_example_lead_to_its_first_call(
+    processes: Processes, folder: Path, port: int
+) -> None:
+    """In a folder with these two files and nothing else, and with no broker but the one that it starts."""
+    consoles = re.findall(r"```console\n(.*?)```", README.read_text(), re.DOTALL)
+    start, call = (next(one for one in consoles if command in one) for command in ("crew dev", "$ curl http"))
+    (command,) = re.findall(r"\$ crew (.*?) +#", start)
+    own = folder / "fresh"
+    own.mkdir()
+    for name in ("worker.py", "master.py"):
+        (folder / name).rename(own / name)
+
+    everything = processes.start(
+        sys.executable, "-m", "crew", *command.split(), folder=own, environment={"CREW_AMQP_URL": ""}
+    )
+    everything.says("serving 1 task", timeout=60)
+    eventually(lambda: is_listening(port), timeout=20)
+
+    assert Web(port).get("/").text == call.splitlines()[1]
+    assert everything.stop(signal.SIGINT) == 0
 
 
 def test_the_calls_over_http_run_as_they_are_written(processes: Processes, folder: Path, port: int) -> None:

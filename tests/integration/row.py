@@ -36,6 +36,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         name: as the table has it.
         hang: never returns; a coroutine function in the asyncio lanes.
         fates: lane -> what becomes of it there; it is not tried in other lanes.
+        is_late: whether an interrupt that is seen is seen only between calls of C that take long.
         burns: whether it keeps a core busy, so that it is tried alone.
     """
 
@@ -43,6 +44,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     hang: Callable[[], object]
     fates: dict[str, Fate]
     burns: bool = False
+    is_late: bool = False
 
     @property
     def cleans_up(self) -> bool:

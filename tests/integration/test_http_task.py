@@ -213,16 +213,16 @@ def test_a_file_and_url_jobs_are_served_together(own_processes: Processes, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "status", "sentence"),
     [
-        ([], 2, "Error: Missing argument 'FILE_OR_MODULE', or --http to serve URL jobs alone."),
+        ([], 2, "crew: Missing argument 'FILE_OR_MODULE', or --http to serve URL jobs alone."),
         (
             ["--http", "--allow-host", "http://x/"],
             78,
-            "error: --allow-host or CREW_ALLOW_HOSTS: 'http://x/' names no host",
+            "crew: --allow-host or CREW_ALLOW_HOSTS: 'http://x/' names no host",
         ),
         (
             ["worker.py", "--allow-host", "x"],
             78,
-            "error: --allow-host is for URL jobs: give --http, too, or leave it out",
+            "crew: --allow-host is for URL jobs: give --http, too, or leave it out",
         ),
     ],
 )

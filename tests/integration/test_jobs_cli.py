@@ -14,6 +14,7 @@ from crew import Client, CrewError
 from crew.cli import main
 from crew.cli.exit_status import ExitStatus
 from crew.jobs import JobStore
+from crew.jobs.order import order
 from tests.integration.conftest import StartWorker
 from tests.processes import Process
 from tests.waiting import eventually
@@ -174,6 +175,46 @@ def test_a_purge_deletes_what_is_meant_and_nothing_that_has_not_ended(
     assert ids_of(crew("list")) == [waiting, *doubled[:0:-1]]
     assert crew("purge", "--all", "--yes").stdout == "2 jobs deleted\n"
     assert crew("show", failed[0]).exit_code == 7
+
+
+def test_the_beginning_of_an_id_is_enough_where_no_other_job_has_it(
+    worker: Process, crew: Crew, submit: Submit, prefix: str
+) -> None:
+    ids = submit("double", *range(40))
+    alone = next(id for id in ids if sum(other[:4] == id[:4] for other in ids) == 1)
+
+    assert f"id           {alone}" in crew("show", alone[:4]).stdout
+    assert crew("wait", alone[:9]).stdout == f"{2 * ids.index(alone)}\n"
+    assert crew("retry", alone[:6]).exit_code == 0
+    ended = crew("cancel", alone[:8].upper())
+    assert (ended.exit_code, ended.stderr) == (7, f"crew: job {alone} had ended: success\n")
+    assert crew("purge", alone[:4], "--yes").stdout == "1 job deleted\n"
+    gone = crew("show", alone[:4])
+    assert (gone.exit_code, gone.stderr) == (7, f"crew: there is no job whose id begins with {alone[:4]}\n")
+
+
+def test_a_beginning_that_several_ids_have_is_refused_with_them(database: str, crew: Crew) -> None:
+    ids = [f"0c5a6f2e-0000-4000-8000-00000000000{number}" for number in range(2)]
+    asyncio.run(_record(database, ids))
+
+    for command in ("show", "purge"):
+        done = crew(command, "0c5a6f2e0000")
+        assert (done.exit_code, done.stdout) == (7, "")
+        assert done.stderr == f"crew: several jobs have ids that begin with 0c5a6f2e-0000: {', '.join(ids)}\n"
+
+
+def test_any_status_is_a_status_of_the_list(database: str, crew: Crew) -> None:
+    asyncio.run(_record(database, [NOBODY]))
+
+    assert ids_of(crew("list", "--status", "any")) == ids_of(crew("list")) == [NOBODY]
+
+
+async def _record(database: str, ids: list[str]) -> None:
+    store = JobStore(database)
+    await store.open()
+    for id in ids:
+        await store.admit(order("t", id=id, wait_for_worker=True))
+    await store.close()
 
 
 # --- mistakes --------------------------------------------------------------------------------------------------------

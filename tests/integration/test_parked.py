@@ -197,7 +197,7 @@ def test_what_its_task_cannot_take_stays_parked_with_one_sentence(url: str, crew
     park(url, "stays", task=task)
     park(url, "goes")
 
-    done = crew("parked", "replay", "--all")
+    done = crew("parked", "replay", "--all", "--yes")
 
     assert done.exit_code == 7
     assert done.stderr == f"crew: stays stays parked: {says}\n"
@@ -214,11 +214,24 @@ def test_each_of_two_messages_with_one_id_stays_parked_where_its_task_has_no_que
     assert waiting(url, "crew.parked") == ["twice", "twice", "once"]
 
 
+def test_a_replay_of_all_asks_with_their_number(url: str, crew: Crew) -> None:
+    park(url, "one", "two")
+
+    refused, alone, asked = (crew("parked", "replay", "--all", given=given) for given in ("n\n", "", "y\n"))
+
+    assert (refused.exit_code, refused.stderr) == (1, "crew: aborted\n")
+    assert (alone.exit_code, alone.stdout) == (2, "")
+    question = "Send 2 messages to their tasks again?"
+    assert alone.stderr == f"crew: there is no terminal to ask {question!r}: add --yes\n"
+    assert question in asked.stdout
+    assert waiting(url, "crew.tasks.echo") == ["one", "two"]
+
+
 def test_a_message_without_an_id_or_a_task_is_told_and_stays(url: str, crew: Crew) -> None:
     with raw.channel(url) as channel:
         channel.basic_publish("", "crew.parked", b"?", pika.BasicProperties())
 
-    done = crew("parked", "replay", "--all")
+    done = crew("parked", "replay", "--all", "--yes")
 
     assert done.exit_code == 7
     assert "its task must be a string" in done.stderr
@@ -230,7 +243,7 @@ def test_a_message_without_an_id_or_a_task_is_told_and_stays(url: str, crew: Cre
 def test_a_command_that_is_killed_half_way_loses_nothing(url: str, processes: Processes, command: str) -> None:
     ids = [f"{number:05}" for number in range(1_500)]
     park(url, *ids)
-    flags = ["--all", "--yes"] if command == "purge" else ["--all"]
+    flags = ["--all", "--yes"]
 
     killed = processes.start(
         sys.executable, "-m", "crew", "parked", command, *flags, environment={"CREW_AMQP_URL": url}

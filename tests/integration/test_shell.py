@@ -128,6 +128,36 @@ def test_a_task_that_nobody_has_ever_served_is_told_at_once(crew: Crew, prefix: 
     assert time.monotonic() - begun < 3
 
 
+@pytest.mark.parametrize("typo", ["ehco", "Echo", "echoo"])
+def test_a_task_that_nobody_has_ever_served_is_told_with_the_one_that_was_meant(
+    crew: Crew, prefix: str, typo: str
+) -> None:
+    told = f"crew: no worker has ever served task '{prefix}{typo}'"
+
+    def is_suggested() -> bool:
+        done = crew("call", prefix + typo)
+        assert done.returncode == 3
+        assert done.stderr.decode().startswith(told)
+        return done.stderr.decode() == f"{told}. Did you mean '{prefix}echo'?\n"
+
+    eventually(is_suggested, timeout=60)  # the search is given up after a second: a busy machine may need another try
+
+
+@pytest.mark.parametrize(
+    ("redirection", "status", "says"),
+    [(">&-", 0, b""), ("| true", 0, b""), (">/dev/full", 74, b"crew: cannot write: no space left on device\n")],
+)
+def test_a_value_that_cannot_be_printed_is_no_traceback(
+    environment: dict[str, str], prefix: str, redirection: str, status: int, says: bytes
+) -> None:
+    script = f"""{sys.executable} -m crew call {prefix}echo '"value"' {redirection}; exit ${{PIPESTATUS[0]}}"""
+    done = subprocess.run(
+        ["/bin/bash", "-c", script], env={**os.environ, **environment}, capture_output=True, timeout=30, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (status, says)
+
+
 def test_a_call_that_no_worker_takes_expires(crew: Crew, prefix: str, processes: Processes, tmp_path: Path) -> None:
     script = f"from crew.worker import Task\nTask('{prefix}left')(print)"
     (tmp_path / "left.py").write_text(script)
@@ -147,6 +177,7 @@ def test_a_broker_that_is_away_is_one_sentence(command: tuple[str, ...], monkeyp
 
     assert (done.exit_code, done.stdout) == (6, "")
     assert done.stderr.startswith("crew: the broker was not reached")
+    assert done.stderr.endswith("connection refused; `crew broker start` runs one here\n")
     assert len(done.stderr.splitlines()) == 1
 
 

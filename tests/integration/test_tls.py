@@ -214,7 +214,7 @@ def test_a_wrong_file_ends_a_worker_with_one_sentence(
     wrong.write_text("no certificate")
     worker = worker_at(f"{bare_url}?cacertfile={wrong}", processes)
     assert worker.ends(20) == 78
-    assert worker.output == f"error: {wrong} holds no CA certificate in PEM format\n"
+    assert worker.output == f"crew: {wrong} holds no CA certificate in PEM format\n"
 
 
 def worker_at(url: str, processes: Processes) -> Process:

@@ -1,0 +1,72 @@
+"""Finds the tasks whose names differ from a mistyped one in a single place.
+
+AMQP cannot list queues. It can tell whether a message has been routed: every worker binds `task.<name>` on the exchange
+`crew.control`, so a control message for a task that no worker serves is returned. One is sent for each name that the
+mistyped one may have been meant to be. It cancels a call that does not exist, and its deadline is over, so workers
+ignore it.
+"""
+
+import asyncio
+import functools
+import string
+import time
+from contextlib import suppress
+from typing import Final
+
+from crew.amqp.confirm import ConfirmStatus
+from crew.amqp.fault import LinkFault
+from crew.amqp.visit import Visit
+from crew.protocol import properties, topology
+from crew.protocol.message import Control, new_id
+
+MAX_LENGTH: Final = 60  # characters of a name; some 3,000 others differ from it in one place
+MAX_TIME: Final = 1.0  # seconds; the error that waits for it should come at once
+_LETTERS: Final = string.ascii_lowercase + string.digits + "._-"
+
+
+async def similar_tasks(visit: Visit, task: str) -> list[str]:
+    """Names of tasks that a worker serves now, and that differ from `task` in one place; at most a few.
+
+    Returns nothing where the broker does not allow the question, or does not answer it within a second.
+    """
+    served: list[str] = []
+    with suppress(LinkFault, TimeoutError):
+        async with asyncio.timeout(MAX_TIME):
+            await _ask(visit, neighbours(task), served)
+    return sorted(served)
+
+
+def neighbours(name: str) -> list[str]:
+    """The names that differ from `name` in one place, the likeliest first: two characters that have changed places, one
+    less, another one, one more; and `name` in lower case."""
+    if len(name) > MAX_LENGTH:
+        return []
+    letters = sorted({*_LETTERS, *name})
+    parts = [(name[:at], name[at:]) for at in range(len(name) + 1)]
+    found = [name.lower()]
+    found += (left + right[1] + right[0] + right[2:] for left, right in parts if len(right) > 1)
+    found += (left + right[1:] for left, right in parts if right)
+    found += (left + letter + right[1:] for left, right in parts if right for letter in letters)
+    found += (left + letter + right for left, right in parts for letter in letters)
+    return [one for one in dict.fromkeys(found) if one not in (name, "")]
+
+
+async def _ask(visit: Visit, names: list[str], served: list[str]) -> None:
+    """Add those of `names` to `served` that are the tasks of some worker."""
+    channel = await visit.open_channel()
+    waiting = set(names)
+    all_known = asyncio.Event()
+
+    def note(name: str, status: ConfirmStatus) -> None:
+        waiting.discard(name)
+        if status is ConfirmStatus.CONFIRMED:
+            served.append(name)
+        if not waiting:
+            all_known.set()
+
+    for name in names:
+        control = properties.of_control(Control(id=new_id(), reason="canceled", deadline=time.time()))
+        confirm = channel.publish(topology.CONTROL, topology.control_key_of_task(name), control, b"", mandatory=True)
+        confirm.then(functools.partial(note, name))
+    if names:
+        await all_known.wait()

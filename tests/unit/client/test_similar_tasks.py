@@ -1,0 +1,23 @@
+"""The names that a mistyped one may have been meant to be."""
+
+import pytest
+
+from crew.client.similar_tasks import MAX_LENGTH, neighbours
+
+
+@pytest.mark.parametrize("typo", ["reszie", "resiz", "resizee", "risize", "Resize", "resi.ze"])
+def test_a_slip_in_one_place_is_near(typo: str) -> None:
+    assert "resize" in neighbours(typo)
+
+
+def test_two_characters_that_have_changed_places_are_asked_for_first() -> None:
+    assert "resize" in neighbours("reszie")[:10]
+
+
+def test_other_names_and_the_name_itself_are_not() -> None:
+    assert not {"resize", "", "rotate", "siz"}.intersection(neighbours("resize"))
+
+
+def test_the_names_are_bounded() -> None:
+    assert len(neighbours("a" * MAX_LENGTH)) < 10_000
+    assert neighbours("a" * (MAX_LENGTH + 1)) == []

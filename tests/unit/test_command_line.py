@@ -1,0 +1,193 @@
+"""Whatever goes wrong on a command line, it ends with one sentence and an exit status, and never with a traceback."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from crew import command_line
+from crew.cli import main
+from crew.command_line import Command, Count, Group, Seconds, did_you_mean
+from crew.worker.options import worker_options
+
+NOBODY = 65_534  # the user id of who owns nothing
+CREW = f"{sys.executable} -m crew"
+
+
+def shell(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a line of the shell that begins with crew."""
+    command = ["/bin/bash", "-c", script.replace("crew ", f"{CREW} ", 1)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize("stream", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
+def test_a_closed_stream_is_as_good_as_dev_null(stream: str, tmp_path: Path) -> None:
+    done = shell(f"crew --version {stream}", tmp_path)
+
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+def test_a_closed_output_is_not_the_next_file_that_is_opened(tmp_path: Path) -> None:
+    script = (
+        "import os, click\n"
+        "from crew.command_line import Command\n"
+        "@click.command(cls=Command)\n"
+        "def command():\n"
+        "    file = open('file', 'w')\n"
+        "    print('printed', flush=True)\n"
+        "    os.write(1, b'written')\n"
+        "command()\n"
+    )
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec {sys.executable} -c "$0" >&-', script], cwd=tmp_path, capture_output=True, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (tmp_path / "file").read_text() == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+@pytest.mark.parametrize("arguments", ["--version", "--help", "broker status --folder nowhere"])
+def test_a_full_disk_is_one_sentence(arguments: str, tmp_path: Path) -> None:
+    done = shell(f"crew {arguments} >/dev/full", tmp_path)
+
+    assert (done.returncode, done.stderr) == (74, "crew: cannot write: no space left on device\n")
+    assert shell(f"crew {arguments} >/dev/full 2>/dev/full", tmp_path).returncode == 74
+
+
+def test_a_reader_that_has_enough_is_no_failure(tmp_path: Path) -> None:
+    done = shell("crew --help | true; echo ${PIPESTATUS[0]}", tmp_path)
+
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+@pytest.mark.parametrize("command", ["broker start", "dev worker.py"])
+def test_a_file_in_place_of_the_folder_is_one_sentence(command: str, tmp_path: Path) -> None:
+    (tmp_path / ".crew").touch()
+    (tmp_path / "worker.py").touch()
+    done = shell(f"crew {command}", tmp_path)
+
+    assert done.returncode == 74
+    assert done.stderr == f"crew: cannot use {tmp_path}/.crew: not a directory\n"
+
+
+@pytest.mark.parametrize("command", ["broker start", "dev worker.py"])
+def test_a_folder_that_cannot_be_written_is_one_sentence(command: str, tmp_path: Path) -> None:
+    folder = tmp_path / "read_only"
+    folder.mkdir()
+    (folder / "worker.py").touch()
+    folder.chmod(0o555)
+    for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        parent.chmod(0o755)  # pytest's own are for their owner only
+    script = (
+        "import os, sys\n"
+        "from crew.cli import broker, dev, main\n"
+        f"os.getuid() or os.setuid({NOBODY})\n"  # root may write anywhere
+        "main(sys.argv[1:])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *command.split()], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (
+        74,
+        f"crew: cannot use {folder}/.crew: permission denied; run crew in a folder in which you may write\n",
+    )
+
+
+def test_a_bug_is_not_hidden() -> None:
+    @click.command(cls=Command)
+    def command() -> None:
+        raise FileNotFoundError("what a bug raises")
+
+    assert isinstance(CliRunner().invoke(command).exception, FileNotFoundError)
+
+
+# --- words ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["cal"], "No such command 'cal'. Did you mean 'call'?"),
+        (["jobs", "lst"], "No such command 'lst'. Did you mean 'list'?"),
+        (["parked", "reply"], "No such command 'reply'. Did you mean 'replay'?"),
+        (["broker", "restart"], "No such command 'restart'. Did you mean 'start' or 'status'?"),
+        (["queues", "x"], "No such command 'x'."),
+        (["call"], "Missing argument 'TASK'."),
+        (
+            ["call", "t", "--timeout", "abc"],
+            "Invalid value for '--timeout': it must be a number of seconds above 0 and at most 31622400, not 'abc'",
+        ),
+        (
+            ["call", "t", "--priority", "256"],
+            "Invalid value for '--priority': it must be a whole number from 0 to 255, not '256'",
+        ),
+        (["jobs", "list", "--limit", "0"], "Invalid value for '--limit': it must be a whole number from 1 on, not '0'"),
+        (
+            ["worker", "x.py", "--grace", "soon"],
+            "Invalid value for '--grace': it must be a number of seconds from 0 on, not 'soon'",
+        ),
+        (
+            ["worker", "x.py", "--drain", "nan"],
+            "Invalid value for '--drain': it must be a number of seconds from 0 on, not 'nan'",
+        ),
+        (
+            ["worker", "x.py", "--processes", "1.5"],
+            "Invalid value for '--processes' / '--forks': it must be a whole number from 1 on, not '1.5'",
+        ),
+    ],
+)
+def test_wrong_usage_is_told_in_words_and_with_the_prefix_of_all_errors(arguments: list[str], says: str) -> None:
+    done = CliRunner().invoke(main, arguments)
+
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[-1] == f"crew: {says}"
+
+
+def test_the_flags_of_a_worker_script_are_refused_in_the_same_way() -> None:
+    @click.command(cls=Command)
+    @worker_options
+    def script(**flags: object) -> None: ...
+
+    done = CliRunner().invoke(script, ["--threads", "many"])
+
+    assert done.exit_code == 2
+    assert done.stderr.splitlines()[-1] == (
+        "crew: Invalid value for '--threads': it must be a whole number from 1 on, not 'many'"
+    )
+
+
+def test_every_number_on_a_command_line_is_refused_in_words() -> None:
+    """No option has click's own types, whose refusals read "'abc' is not a valid float range"."""
+    waiting: list[click.Command] = [main]
+    while waiting:
+        command = waiting.pop()
+        for parameter in command.params:
+            assert not isinstance(parameter.type, click.IntRange | click.FloatRange) or isinstance(
+                parameter.type, Count | Seconds
+            ), f"{command.name} {parameter.name}"
+        if isinstance(command, click.Group):
+            assert isinstance(command, Group)
+            found = [command.get_command(click.Context(command), name) for name in command.list_commands(None)]  # type: ignore[arg-type]
+            waiting += [one for one in found if one]
+
+
+def test_the_nearest_words_are_suggested_and_no_others() -> None:
+    assert did_you_mean("reszie", ["resize", "rotate", "crop"]) == " Did you mean 'resize'?"
+    assert did_you_mean("xyz", ["resize", "rotate"]) == ""
+
+
+def test_an_aborted_question_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    @click.command(cls=Command)
+    def command() -> None:
+        raise click.Abort
+
+    done = CliRunner().invoke(command)
+    assert (done.exit_code, done.stderr) == (1, "crew: aborted\n")
+    assert command_line.EXIT_IO == 74
