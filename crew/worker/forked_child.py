@@ -94,5 +94,7 @@ class _Fork:
             descriptors.append(self._selector.fileno())
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in descriptors:
-            os.dup2(null, descriptor, inheritable=False)
-        os.close(null)
+            if descriptor != null:  # else it was free: the connections have closed theirs, see crew.forks
+                os.dup2(null, descriptor, inheritable=False)
+        if null not in descriptors:
+            os.close(null)
