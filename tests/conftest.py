@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from tornado.ioloop import IOLoop
 
-pytest_plugins = ["tests.broker", "tests.postgresql"]
+pytest_plugins = ["tests.broker", "tests.postgresql", "tests.pgbouncer"]
 
 SOAK_FACTOR = 10
 ENDS_WITHIN = 5.0  # seconds, for what is cancelled

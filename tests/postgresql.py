@@ -58,7 +58,7 @@ class Server:
     def __init__(self, folder: Path, *, port: int = 0) -> None:
         self._folder = folder
         self._data = folder / "data"
-        self._account = _account()
+        self._account = unprivileged_account()
         self._process: subprocess.Popen[bytes] | None = None
         self._free: list[str] = []
         self.port = port or next(port for port in random.sample(PORTS, k=100) if _is_free(port))
@@ -227,7 +227,7 @@ def _command(program: str) -> list[str]:
     return sorted(installed)[-1:]
 
 
-def _account() -> pwd.struct_passwd | None:
+def unprivileged_account() -> pwd.struct_passwd | None:
     """As whom the server runs, where it must not be as whom the tests do."""
     if os.getuid() != 0:
         return None

@@ -3,16 +3,19 @@
 import asyncio
 import contextlib
 import copy
+import math
 import sqlite3
+import time
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DisconnectionError, NoSuchModuleError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from crew import private_folder
 from crew.errors import ConnectionError, CrewError, SettingsError
@@ -28,7 +31,19 @@ CONNECT_WITHIN: Final = 10.0  # seconds
 ANSWER_WITHIN: Final = 60.0  # seconds that PostgreSQL has for one statement: a server that froze is away, too
 READERS: Final = 4  # connections for reading beside the one that writes
 
+# PgBouncer in transaction mode gives each transaction to any server connection. A statement that was prepared under a
+# name before is not there, or is another one; an unnamed statement is prepared in the transaction that runs it.
+UNNAMED_STATEMENTS: Final = {
+    "statement_cache_size": 0,
+    "prepared_statement_cache_size": 0,
+    "prepared_statement_name_func": lambda: "",
+}
+
+T = TypeVar("T")
+Step = Callable[[AsyncConnection], Awaitable[T]]
+
 _READS: Final = "crew_reads"
+_MADE_AT: Final = "crew_made_at"  # time.monotonic() at which a connection was made
 _ODD: Final = frozenset("/?#[]")  # where a URL is taken apart; in a user name or password it is quoted
 
 
@@ -51,6 +66,7 @@ class Database:
         self._opening: asyncio.Task[None] | None = None
         self._drivers: weakref.WeakSet[Any] = weakref.WeakSet()  # connections of asyncpg
         self._has_hung_up = False
+        self._broken_at = -math.inf  # time.monotonic(): connections that were made before are not used any longer
         self._writing = asyncio.Lock()  # SQLite has one writer, and who waits in line here does not poll for it
 
     def __repr__(self) -> str:
@@ -118,21 +134,65 @@ class Database:
             if sock is not None:
                 sock.close()
 
+    async def commit(self, step: Step[T]) -> T:
+        """The result of `step`, run in a transaction that is committed after it.
+
+        If the connection breaks before the commit, `step` is run once more, on another connection.
+
+        Raises:
+            ConnectionError: the database is away; if the connection broke during the commit, it may be committed.
+        """
+        with self._noted("write"):
+            return await self._tried_twice(self._committed, step)
+
+    async def look(self, step: Step[T]) -> T:
+        """The result of `step`, which reads by one statement; if its connection breaks, it is run once more.
+
+        Raises:
+            ConnectionError: the database is away.
+        """
+        with self._noted("read"):
+            return await self._tried_twice(self._looked, step)
+
     @contextlib.asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that is committed at the end; raises ConnectionError where the database is away."""
         async with self._writing:
-            with self._noted("write"), self._translated():
+            with self._translated():
                 async with (await self._opened()).begin() as connection:
                     yield connection
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A connection to read from, by one statement; raises ConnectionError where the database is away."""
-        with self._noted("read"), self._translated():
+        with self._translated():
             async with (await self._opened()).connect() as connection:
                 await connection.execution_options(**{_READS: True})
                 yield connection
+
+    async def _tried_twice(self, use: Callable[[Step[T]], Awaitable[T]], step: Step[T]) -> T:
+        try:
+            return await use(step)
+        except fault.Broken:
+            pass
+        try:
+            return await use(step)
+        except fault.Broken as error:
+            raise error.as_away from None
+
+    async def _committed(self, step: Step[T]) -> T:
+        is_committing = False
+        try:
+            async with self.write() as connection:
+                result = await step(connection)
+                is_committing = True
+            return result
+        except fault.Broken as error:
+            raise error.as_away if is_committing else error from None
+
+    async def _looked(self, step: Step[T]) -> T:
+        async with self.read() as connection:
+            return await step(connection)
 
     async def _open(self) -> None:
         if self.is_sqlite:
@@ -173,11 +233,23 @@ class Database:
             event.listen(engine.sync_engine, "begin", _begin_sqlite)
             return engine
         # The driver itself reads the URL: it knows sslmode, several hosts, sockets and password files as psql does.
-        args = {"dsn": self._dsn, "timeout": CONNECT_WITHIN, "command_timeout": ANSWER_WITHIN}
+        args = {"dsn": self._dsn, "timeout": CONNECT_WITHIN, "command_timeout": ANSWER_WITHIN, **UNNAMED_STATEMENTS}
         engine = create_async_engine(f"{driver}://", connect_args=args, **options)
-        event.listen(engine.sync_engine, "connect", lambda made, _: self._drivers.add(made.driver_connection))
-        event.listen(engine.sync_engine, "checkout", _refuse_closed)
+        event.listen(engine.sync_engine, "connect", self._on_connected)
+        event.listen(engine.sync_engine, "checkout", self._refuse_broken)
         return engine
+
+    def _on_connected(self, connection: Any, record: ConnectionPoolEntry) -> None:
+        record.info[_MADE_AT] = time.monotonic()
+        self._drivers.add(connection.driver_connection)
+
+    def _refuse_broken(self, connection: Any, record: ConnectionPoolEntry, _: object) -> None:
+        """Have a connection replaced that the server has closed, or that is older than one that was found broken.
+
+        The driver knows without asking the server. What broke one connection has mostly broken all of the pool.
+        """
+        if connection.driver_connection.is_closed() or record.info[_MADE_AT] <= self._broken_at:
+            raise DisconnectionError
 
     @contextlib.contextmanager
     def _noted(self, use: str) -> Iterator[None]:
@@ -199,12 +271,19 @@ class Database:
         except CrewError:  # one that is away is an OSError, too
             raise
         except (SQLAlchemyError, OSError) as error:
-            raise fault.of_error(error, str(self), is_opening=is_opening) from None
-        except ValueError:
-            if not is_opening:
+            raise self._fault(error, is_opening=is_opening) from None
+        except (ValueError, OverflowError) as error:
+            if is_opening:  # the driver's own message may hold what was meant to be a password
+                raise SettingsError(f"the job store {self} cannot be used: its driver cannot read its URL") from None
+            if not isinstance(error, UnicodeError | OverflowError):
                 raise
-            # the driver's own words may hold what was meant to be a password
-            raise SettingsError(f"the job store {self} cannot be used: its driver cannot read its URL") from None
+            raise self._fault(error) from None
+
+    def _fault(self, error: Exception, *, is_opening: bool = False) -> CrewError:
+        found = fault.of_error(error, str(self), is_opening=is_opening)
+        if isinstance(found, fault.Broken):
+            self._broken_at = time.monotonic()
+        return found
 
 
 def _parse(url: str) -> URL:
@@ -283,9 +362,3 @@ def _begin_sqlite(connection: Connection) -> None:
     """
     if not connection.get_execution_options().get(_READS):
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _refuse_closed(connection: Any, *_: object) -> None:
-    """A connection that the server has closed meanwhile is replaced; the driver knows without asking the server."""
-    if connection.driver_connection.is_closed():
-        raise DisconnectionError

@@ -1,6 +1,7 @@
-"""What is heard of jobs: taken from the broker in batches, committed to the store, and only then acknowledged."""
+"""Reports of jobs: taken from the broker in batches, committed to the store, and only then acknowledged."""
 
 import asyncio
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from crew.amqp import Consumer, Delivery, Link
 from crew.amqp.visit import Visit
 from crew.errors import ConnectionError
 from crew.jobs import report
+from crew.jobs.fault import Rejected
 from crew.jobs.job import JobStatus
 from crew.jobs.report import Report
 from crew.jobs.settlement import Settled
@@ -23,8 +25,24 @@ logger = logging.getLogger(__name__)
 PREFETCH: Final = 100  # messages, of up to 16 MiB each: they are in memory until they are committed
 COMMITTED_WITHIN: Final = 0.2  # seconds, by a store that is not slow
 AGAIN_AFTER: Final = 1.0  # seconds until a store that is away is tried again
+PUT_OFF: Final = 1.0  # seconds until what failed for an unknown reason is tried again; doubled each time
+MAX_PUT_OFF: Final = 30.0  # seconds
 
-_Heard = tuple[Delivery, Report]
+
+@dataclasses.dataclass(eq=False)
+class Heard:
+    """A message that is not acknowledged yet.
+
+    Attributes:
+        report: what it says, or the refusal of it.
+        tries: attempts to record it that failed for an unknown reason.
+        is_refusal: whether `report` is the end of a job whose own end the database will never take.
+    """
+
+    delivery: Delivery
+    report: Report
+    tries: int = 0
+    is_refusal: bool = False
 
 
 class Inbox:
@@ -45,13 +63,15 @@ class Inbox:
         self._store = store
         self._on_settled = on_settled
         self._on_briefing = on_briefing
-        self._heard: list[_Heard] = []
-        self._batch: list[_Heard] = []  # on its way into the store
+        self._heard: list[Heard] = []
+        self._batch: list[Heard] = []  # on its way into the store
+        self._put_off_until: dict[Heard, asyncio.TimerHandle] = {}
+        self._is_closed = False
         self._task: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
         """Messages that are not committed."""
-        return len(self._batch) + len(self._heard)
+        return len(self._batch) + len(self._heard) + len(self._put_off_until)
 
     def __repr__(self) -> str:
         return f"<Inbox: {len(self)} not committed>"
@@ -66,10 +86,14 @@ class Inbox:
         depth = await Visit(link).depth(self._store.queue)
         if depth is None or depth.ready > 0:
             return True
-        return any(time.time() - said.at > COMMITTED_WITHIN for _, said in (self._batch or self._heard)[:1])
+        oldest = [one for some in (self._batch, self._heard, list(self._put_off_until)) for one in some[:1]]
+        return any(time.time() - one.report.at > COMMITTED_WITHIN for one in oldest)
 
     async def close(self) -> None:
-        """Commit what was heard, and hear no more; idempotent."""
+        """Commit what was heard, and hear no more; idempotent. The broker keeps what is not committed."""
+        self._is_closed = True
+        for timer in self._put_off_until.values():
+            timer.cancel()
         if self._task is not None:
             await asyncio.wait([self._task], timeout=AGAIN_AFTER)
         if self._task is not None:
@@ -87,52 +111,88 @@ class Inbox:
             logger.warning("a message in %s is dropped: %s", delivery.queue, error)
             delivery.ack()
             return
-        self._heard.append((delivery, report.of_reply(reply, at=time.time(), max_result=self._store.max_result)))
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._commit(), name="job inbox")
+        told = report.of_reply(reply, at=time.time(), max_result=self._store.max_result)
+        self._heard.append(Heard(delivery, told))
+        self._start()
 
     def on_lost(self) -> None:
         """The connection is lost: the broker delivers again what was not acknowledged over it."""
-        self._heard = [one for one in self._heard if one[0].is_ours]
+        self._heard = [one for one in self._heard if one.delivery.is_ours]
 
-    async def _commit(self) -> None:
+    def _start(self) -> None:
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="job inbox")
+
+    async def _run(self) -> None:
+        """Commit what is there. No error ends this: what is never acknowledged takes a place of PREFETCH for good."""
         try:
             while self._heard:
                 self._batch, self._heard = self._heard, []
-                await self._settle()
+                is_away = await self._commit()
+                self._batch = []
+                if is_away:
+                    await asyncio.sleep(AGAIN_AFTER)
+                    self.on_lost()  # what has come again over a new connection is there twice
         finally:
             self._batch = []
             self._task = None
 
-    async def _settle(self) -> None:
-        """Until it is committed, or is to come again: what comes a second time changes nothing."""
-        while self._batch:
-            try:
-                settled = await self._written([one for _, one in self._batch])
-                break
-            except ConnectionError as error:
-                logger.debug("%d job reports wait for the store: %s", len(self._batch), error)  # it logs its outages
-                await asyncio.sleep(AGAIN_AFTER)
-                self._batch = [one for one in self._batch if one[0].is_ours]
-        else:
-            return
-        for delivery, _ in self._batch:
-            delivery.ack()
-        self._on_settled(settled)
+    async def _commit(self) -> bool:
+        """Commit the batch, and acknowledge what is committed; whether the store is away.
 
-    async def _written(self, reports: list[Report]) -> list[Settled]:
+        What comes a second time changes nothing.
+        """
+        answers = await self._store.settle_each([one.report for one in self._batch])
+        settled, away = [], []
+        for one, answer in zip(self._batch, answers, strict=True):
+            match answer:
+                case Settled():
+                    one.delivery.ack()
+                    settled.append(answer)
+                case ConnectionError():
+                    logger.debug("job report waits for the store: job=%s: %s", one.report.id, answer)  # logs outages
+                    away.append(one)
+                case Rejected():
+                    self._refuse(one, answer)
+                case _:
+                    self._put_off(one, answer)
+        self._heard = [*away, *self._heard]
+        if settled:
+            self._tell(settled)
+        return bool(away)
+
+    def _tell(self, settled: Sequence[Settled]) -> None:
         try:
-            return await self._store.settle(reports)
-        except ConnectionError:
-            raise
-        except Exception as error:  # whatever it is: what is never acknowledged takes a place of PREFETCH for good
-            if len(reports) > 1:  # one of them cannot be written
-                return [settled for one in reports for settled in await self._written([one])]
-            return await self._store.settle([_refused(reports[0], error)])
+            self._on_settled(settled)
+        except Exception:  # it is committed, and a slow poll finds it
+            logger.exception("waiters cannot be woken for %d jobs", len(settled))
 
+    def _refuse(self, one: Heard, error: Rejected) -> None:
+        """The database will never take this: an end becomes the end `error`, since its job would have no other."""
+        status = one.report.status
+        if status is None or not status.is_final or one.is_refusal:
+            logger.error("job report discarded, the store never takes it: job=%s: %s", one.report.id, error)
+            one.delivery.ack()
+            return
+        logger.error("job ended as error, the store never takes its result: job=%s: %s", one.report.id, error)
+        message = f"what it came to cannot be recorded: {error}"
+        kind = type(error.__cause__ or error).__name__
+        refusal = report.ended(one.report.id, JobStatus.ERROR, at=one.report.at, type_name=kind, message=message)
+        self._heard.append(Heard(one.delivery, refusal, is_refusal=True))
 
-def _refused(said: Report, error: Exception) -> Report:
-    """The end of a job where `said` cannot be recorded, since it would have no other."""
-    logger.error("what job %s came to cannot be recorded: %s", said.id, error)
-    told = f"what it came to cannot be recorded: {error}"
-    return report.ended(said.id, JobStatus.ERROR, at=said.at, type_name=type(error).__name__, message=told)
+    def _put_off(self, one: Heard, error: BaseException) -> None:
+        """Try it again later, as often as it takes: an error that is not known to last may not end a job."""
+        if self._is_closed:
+            return
+        one.tries += 1
+        if one.tries == 1:
+            told = "job report not recorded, retrying until it is: job=%s: %s: %s"
+            logger.error(told, one.report.id, type(error).__name__, error)
+        wait = min(PUT_OFF * 2.0 ** min(one.tries - 1, 10), MAX_PUT_OFF)
+        self._put_off_until[one] = asyncio.get_running_loop().call_later(wait, self._try_again, one)
+
+    def _try_again(self, one: Heard) -> None:
+        del self._put_off_until[one]
+        if one.delivery.is_ours:  # else the broker delivers it again
+            self._heard.append(one)
+            self._start()

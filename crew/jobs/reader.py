@@ -64,12 +64,12 @@ class Reader:
 
     async def _answer(self, batch: dict[str, list[_Found]]) -> None:
         try:
-            async with self._database.read() as connection:
-                known = {job.id: job for job in await self._look(connection, set(batch))}
+            read = await self._database.look(lambda connection: self._look(connection, set(batch)))
         except Exception as error:
             for found in _waiting(batch.values()):
                 found.set_exception(copy.copy(error))  # one that all raise would keep the stack of each of them
             return
+        known = {job.id: job for job in read}
         for id, asked in batch.items():
             for found in _waiting([asked]):
                 found.set_result(known.get(id))

@@ -8,6 +8,7 @@ from sqlalchemy import Update, bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crew.jobs import rows
+from crew.jobs.fault import Rejected
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.report import Report, apply
 from crew.jobs.schema import ACTIVE, jobs
@@ -45,7 +46,7 @@ async def settle(connection: AsyncConnection, reports: Sequence[Report]) -> list
     settled = []
     for report in reports:
         job = known.get(report.id)
-        then = None if job is None else apply(job, report)
+        then = None if job is None else _applied(job, report)
         if job is None or then is None:
             settled.append(Settled(report, job))
         else:
@@ -53,6 +54,13 @@ async def settle(connection: AsyncConnection, reports: Sequence[Report]) -> list
             known[job.id] = changed[job.id] = then
     await write(connection, changed.values())
     return settled
+
+
+def _applied(job: Job, report: Report) -> Job | None:
+    try:
+        return apply(job, report)
+    except Exception as error:  # whatever it is, it is about this report, and the next attempt would fail alike
+        raise Rejected(f"{error}") from error
 
 
 async def write(connection: AsyncConnection, changed: Iterable[Job]) -> None:

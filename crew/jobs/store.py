@@ -135,6 +135,10 @@ class JobStore:
         """Write what is known of jobs; for each report what became of it."""
         return await self._writer.write_all(settlement.settle, reports)
 
+    async def settle_each(self, reports: Sequence[Report]) -> list[Settled | BaseException]:
+        """As `settle`, with the exception in place of what became of each report that could not be written."""
+        return await self._writer.write_each(settlement.settle, reports)
+
     async def mark_enqueued(self, id: str, at: float) -> None:
         """The broker has the job, which was published then."""
         await self._writer.write(settlement.mark_enqueued, (id, at))
@@ -183,8 +187,7 @@ class JobStore:
 
     async def check(self) -> None:
         """Read a row; raises ConnectionError or SettingsError if the database cannot be used."""
-        async with self._database.read() as connection:
-            await query.check(connection)
+        await self._database.look(lambda connection: query.check(connection))
 
     async def ids_from(self, beginning: str, most: int) -> list[str]:
         """Ids of jobs that begin so."""
@@ -193,28 +196,23 @@ class JobStore:
 
     async def several(self, ids: Collection[str]) -> list[Job]:
         """Those that there are of the jobs with these ids, without their bodies."""
-        async with self._database.read() as connection:
-            return await query.several(connection, ids)
+        return await self._database.look(lambda connection: query.several(connection, ids))
 
     async def page(self, jobs: JobQuery) -> Page:
         """A page of jobs, the newest first; raises ValueError where cursor or limit cannot be one."""
-        async with self._database.read() as connection:
-            return await query.page(connection, jobs)
+        return await self._database.look(lambda connection: query.page(connection, jobs))
 
     async def given_up(self, tasks: Collection[str], most: int) -> list[str]:
         """Ids of the jobs of `tasks` that were ended while their messages may be in a queue."""
-        async with self._database.read() as connection:
-            return await query.given_up(connection, tasks, most)
+        return await self._database.look(lambda connection: query.given_up(connection, tasks, most))
 
     async def overdue(self, now: float, most: int) -> list[str]:
         """Ids of the queued jobs that no worker took in time."""
-        async with self._database.read() as connection:
-            return await query.overdue(connection, now, most)
+        return await self._database.look(lambda connection: query.overdue(connection, now, most))
 
     async def silent(self, since: float, most: int) -> list[str]:
         """Ids of the started jobs of which no worker has said anything since then."""
-        async with self._database.read() as connection:
-            return await query.silent(connection, since, most)
+        return await self._database.look(lambda connection: query.silent(connection, since, most))
 
 
 def _known(id: str, job: Job | None) -> Job:

@@ -48,6 +48,10 @@ class Writer:
         """As `write`, for several items; they may share their transactions with others."""
         return list(await asyncio.gather(*(self._put(step, item) for item in items)))
 
+    async def write_each(self, step: Step[T, R], items: Sequence[T]) -> "list[R | BaseException]":
+        """As `write_all`, with the exception in place of the result of each item that was not written."""
+        return await asyncio.gather(*(self._put(step, item) for item in items), return_exceptions=True)
+
     async def drain(self) -> None:
         """Wait until all is written."""
         while self._task is not None:
@@ -81,10 +85,9 @@ class Writer:
         except Exception as error:
             if sum(map(len, batch.values())) == 1:
                 _fail(batch, error)
-            else:  # one of them cannot be written: the others need not suffer for it
-                for step, waiting in batch.items():
-                    for one in waiting:
-                        await self._write_batch({step: [one]})
+            else:  # one of them cannot be written: it is found in a few steps, and the others are written without it
+                for half in _halves(batch):
+                    await self._write_batch(half)
 
     async def _commit_in_the_end(self, batch: dict[Step[Any, Any], list[_Waiting]]) -> None:
         for _ in range(TRIES - 1):
@@ -93,14 +96,24 @@ class Writer:
         return await self._commit(batch)
 
     async def _commit(self, batch: dict[Step[Any, Any], list[_Waiting]]) -> None:
-        results = []
-        async with self._database.write() as connection:
-            for step, waiting in batch.items():
-                results.append(await step(connection, [item for item, _ in waiting]))
+        async def run(connection: AsyncConnection) -> list[Sequence[Any]]:
+            return [await step(connection, [item for item, _ in waiting]) for step, waiting in batch.items()]
+
+        results = await self._database.commit(run)
         for waiting, values in zip(batch.values(), results, strict=True):
             for (_, written), value in zip(waiting, values, strict=True):
                 if not written.done():
                     written.set_result(value)
+
+
+def _halves(batch: dict[Step[Any, Any], list[_Waiting]]) -> list[dict[Step[Any, Any], list[_Waiting]]]:
+    items = [(step, one) for step, waiting in batch.items() for one in waiting]
+    halves: list[dict[Step[Any, Any], list[_Waiting]]] = []
+    for some in (items[: len(items) // 2], items[len(items) // 2 :]):
+        halves.append({})
+        for step, one in some:
+            halves[-1].setdefault(step, []).append(one)
+    return halves
 
 
 def _fail(batch: dict[Step[Any, Any], list[_Waiting]], error: Exception) -> None:

@@ -1,26 +1,34 @@
 """A job store that cannot be used says so in one sentence; one that went away is used again when it is back."""
 
 import asyncio
+import contextlib
 import socket
+import sqlite3
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Column, Connection, Integer, text
 
-from crew import ConnectionError, CrewError, SettingsError
+from crew import Client, ConnectionError, CrewError, SettingsError
 from crew.jobs import database, schema
 from crew.jobs.job import JobStatus
 from crew.jobs.query import JobQuery
+from crew.jobs.report import canceled
 from crew.jobs.store import JobStore
 from crew.protocol.message import Run
 from tests.counted import counted
 from tests.integration.stores import added, opened, report, succeeded
-from tests.postgresql import PASSWORD, Server
+from tests.postgresql import PASSWORD, Server, ask
 from tests.proxy import proxying
 
+TERMINATE_ALL = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
 SECRETS = (PASSWORD, "secret", "p%3Aa")
 
 
@@ -233,3 +241,56 @@ async def test_a_server_that_was_killed_and_is_back_is_used_again_and_has_lost_n
         assert (await store.settle([succeeded(jobs[0])]))[0].was is JobStatus.QUEUED
         assert {one.id for one in await store.several([one.id for one in jobs])} == {one.id for one in jobs}
         assert await counted(store) == {JobStatus.SUCCESS: 1, JobStatus.QUEUED: 19}
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_each_first_use_after_all_connections_were_terminated_succeeds(postgresql_url: str) -> None:
+    async with opened(postgresql_url) as [store]:
+        job, other = await added(store), await added(store)
+        uses: list[Callable[[], Awaitable[object]]] = [
+            lambda: added(store),
+            lambda: store.get(job.id),
+            lambda: store.page(JobQuery()),
+            lambda: store.settle([succeeded(job)]),
+            lambda: store.settle([canceled(other.id, at=time.time(), message="enough")]),
+            lambda: store.claim(time.time(), until=time.time() + 9, most=5),
+        ]
+        for use in uses:
+            await asyncio.gather(*(store.page(JobQuery()) for _ in range(10)))  # all connections are there
+            ask(postgresql_url, TERMINATE_ALL)
+            await use()
+        assert store.availability.fault is None
+        assert await counted(store) == {JobStatus.QUEUED: 1, JobStatus.SUCCESS: 1, JobStatus.CANCELED: 1}
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_job_is_submitted_looked_at_listed_and_cancelled_after_all_connections_were_terminated(
+    postgresql_url: str, broker_url: str
+) -> None:
+    async with Client(broker_url, store=JobStore(postgresql_url)) as client:
+        task = f"nobody.{uuid.uuid4().hex}"
+        await client.submit(task, wait_for_worker=True)
+        for _ in range(3):
+            ask(postgresql_url, TERMINATE_ALL)
+            job = await client.submit(task, wait_for_worker=True)
+            ask(postgresql_url, TERMINATE_ALL)
+            assert await job.status() is JobStatus.QUEUED
+            ask(postgresql_url, TERMINATE_ALL)
+            assert job.id in {one.id for one in (await client.jobs.page(JobQuery())).jobs}
+            ask(postgresql_url, TERMINATE_ALL)
+            assert await job.cancel()
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_file_that_another_process_keeps_busy_is_waited_for(tmp_path: Path) -> None:
+    async with opened(f"sqlite:///{tmp_path}/jobs.db") as [store]:
+        job = await added(store)
+        with contextlib.closing(sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            writing = [asyncio.ensure_future(added(store)), asyncio.ensure_future(store.settle([succeeded(job)]))]
+            assert (await store.get(job.id)).status is JobStatus.QUEUED, "who reads need not wait"
+            done, _ = await asyncio.wait(writing, timeout=0.3)
+            assert not done
+            other.execute("COMMIT")
+            await asyncio.gather(*writing)
+        assert (await store.get(job.id)).status is JobStatus.SUCCESS

@@ -1,15 +1,22 @@
-"""What is heard of jobs is committed and then acknowledged, whatever it is."""
+"""Reports of jobs are committed and then acknowledged, whatever they are and whatever the database says."""
 
+import asyncio
 import itertools
+import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from crew.amqp import Delivery
 from crew.amqp.channel import Channel
-from crew.jobs.inbox import Inbox
+from crew.errors import ConnectionError, CrewError
+from crew.jobs import inbox, settlement
+from crew.jobs.fault import Rejected
+from crew.jobs.inbox import PREFETCH, Inbox
 from crew.jobs.job import Job, JobStatus
+from crew.jobs.report import Report
 from crew.protocol import codec, properties
 from crew.protocol.message import Outcome, Reply, Run
 from crew.protocol.topology import HTTP_TASK
@@ -20,10 +27,10 @@ from tests.waiting import until
 tags = itertools.count(1)
 
 
-def said(channel: RecordingChannel, job: Job, value: object) -> Delivery:
+def said(channel: RecordingChannel, job: Job, value: object, outcome: Outcome = Outcome.RETURNED) -> Delivery:
     """Its worker says that it has come to `value`."""
     body = codec.encode(value, "msgpack")
-    reply = Reply(id=job.id, outcome=Outcome.RETURNED, body=body, run=Run(host=HOST, started=NOW))
+    reply = Reply(id=job.id, outcome=outcome, body=body, run=Run(host=HOST, started=NOW))
     return Delivery(
         channel=cast(Channel, channel),
         tag=next(tags),
@@ -48,3 +55,113 @@ async def test_a_value_that_cannot_be_taken_ends_its_own_job_and_no_other_waits_
         assert [job.status for job in ended] == [JobStatus.SUCCESS, JobStatus.ERROR, JobStatus.SUCCESS]
         assert b"cannot convert float infinity" in (ended[1].failure or b"")
         await inbox.close()
+
+
+class Faults:
+    """Errors that the database gives when it is to write reports of some jobs."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.left: dict[str, list[Exception]] = {}  # by the id of the job
+        self._settle = settlement.settle
+        patch.setattr(settlement, "settle", self._settle_or_fail)
+        patch.setattr(inbox, "PUT_OFF", 0.01)  # seconds, instead of 1
+        patch.setattr(inbox, "MAX_PUT_OFF", 0.02)  # seconds, instead of 30
+        patch.setattr(inbox, "AGAIN_AFTER", 0.01)  # seconds, instead of 1
+
+    async def _settle_or_fail(self, connection: Any, reports: Sequence[Report]) -> Any:
+        for one in reports:
+            if self.left.get(one.id):
+                raise self.left[one.id].pop()
+        return await self._settle(connection, reports)
+
+
+@pytest.fixture
+def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
+    return Faults(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        CrewError('the job store x refuses this: prepared statement "__asyncpg_stmt_7__" does not exist'),
+        RuntimeError("something that nobody has thought of"),
+        ConnectionError("the job store is away"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.gen_test
+async def test_an_error_that_is_not_known_to_last_never_ends_a_job(
+    tmp_path: Path, faults: Faults, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    channel = RecordingChannel()
+    async with opened(tmp_path) as store:
+        heard = Inbox(store, on_settled=lambda settled: None, on_briefing=lambda briefing: None)
+        failing, other = [(await store.admit(a_candidate())).job for _ in range(2)]
+        faults.left[failing.id] = [error] * 12
+        with caplog.at_level(logging.WARNING, "crew.jobs.inbox"):
+            heard.on_delivery(said(channel, failing, 1))
+            heard.on_delivery(said(channel, other, 2))
+            await until(lambda: len(channel.acked) == 2)
+        assert not faults.left[failing.id], "it was tried as often as it failed"
+        assert [(await store.get(job.id)).status for job in (failing, other)] == [JobStatus.SUCCESS] * 2
+        logged = [record.getMessage() for record in caplog.records]
+        if isinstance(error, ConnectionError):
+            assert logged == [], "the store itself logs that it is away"
+        else:
+            assert len(logged) == 1
+            assert failing.id in logged[0]
+            assert str(error) in logged[0]
+        await heard.close()
+
+
+@pytest.mark.gen_test
+async def test_a_report_that_fails_again_and_again_delays_no_other_and_keeps_its_message(
+    tmp_path: Path, faults: Faults
+) -> None:
+    channel = RecordingChannel()
+    async with opened(tmp_path) as store:
+        heard = Inbox(store, on_settled=lambda settled: None, on_briefing=lambda briefing: None)
+        jobs = [one.job for one in await asyncio.gather(*(store.admit(a_candidate()) for _ in range(PREFETCH + 50)))]
+        faults.left[jobs[0].id] = [CrewError("unknown")] * 1_000_000
+        for job in jobs:
+            heard.on_delivery(said(channel, job, 1))
+        await until(lambda: len(channel.acked) == len(jobs) - 1)
+        assert len(heard) == 1
+        late = (await store.admit(a_candidate())).job
+        heard.on_delivery(said(channel, late, 1))
+        await until(lambda: len(channel.acked) == len(jobs))
+        assert (await store.get(jobs[0].id)).status is JobStatus.QUEUED
+        await heard.close()
+        assert len(channel.acked) == len(jobs), "the broker has the other message, for the next gateway"
+
+
+@pytest.mark.gen_test
+async def test_an_error_that_lasts_ends_a_job_only_where_it_is_about_its_end(tmp_path: Path, faults: Faults) -> None:
+    channel = RecordingChannel()
+    async with opened(tmp_path) as store:
+        heard = Inbox(store, on_settled=lambda settled: None, on_briefing=lambda briefing: None)
+        running, ending = [(await store.admit(a_candidate())).job for _ in range(2)]
+        rejected = Rejected("a value is too large")
+        faults.left = {running.id: [rejected] * 2, ending.id: [rejected]}  # both at once, then each alone
+        heard.on_delivery(said(channel, running, {"at": 1}, Outcome.PROGRESS))
+        heard.on_delivery(said(channel, ending, 1))
+        await until(lambda: len(channel.acked) == 2)
+        jobs = [await store.get(job.id) for job in (running, ending)]
+        assert [job.status for job in jobs] == [JobStatus.QUEUED, JobStatus.ERROR]
+        assert b"cannot be recorded: a value is too large" in (jobs[1].failure or b"")
+        await heard.close()
+
+
+@pytest.mark.gen_test
+async def test_an_error_of_who_is_told_does_not_end_the_inbox(tmp_path: Path) -> None:
+    channel = RecordingChannel()
+
+    def fail(settled: object) -> None:
+        raise RuntimeError("no")
+
+    async with opened(tmp_path) as store:
+        heard = Inbox(store, on_settled=fail, on_briefing=lambda briefing: None)
+        for count in (1, 2):
+            heard.on_delivery(said(channel, (await store.admit(a_candidate())).job, 1))
+            await until(lambda: len(channel.acked) == count)  # noqa: B023  # it is called in this turn
+        await heard.close()

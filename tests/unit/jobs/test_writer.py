@@ -80,6 +80,17 @@ async def test_what_one_cannot_write_is_its_own_failure_alone(tmp_path: Path) ->
 
 
 @pytest.mark.gen_test
+async def test_what_cannot_be_written_among_many_is_found_in_a_few_transactions(tmp_path: Path) -> None:
+    async with Numbers(tmp_path) as numbers:
+        items = range(100)
+        told = await numbers.writer.write_each(numbers.add, items)
+        assert [n for n in items if told[n] != 2 * n] == [BAD]
+        assert isinstance(told[BAD], CrewError)
+        assert await numbers.written() == [n for n in items if n != BAD]
+        assert len(numbers.batches) <= 1 + 2 * 7, "100 are halved seven times"
+
+
+@pytest.mark.gen_test
 async def test_a_store_that_is_away_fails_all_at_once_and_is_not_asked_for_each(tmp_path: Path) -> None:
     async with Numbers(tmp_path) as numbers:
         numbers.is_away = True

@@ -1,0 +1,54 @@
+"""Jobs whose PostgreSQL is behind PgBouncer in transaction mode, as it is: no parameter of the URL says so."""
+
+import asyncio
+import time
+
+import pytest
+
+from crew import Client
+from crew.jobs import JobStore
+from crew.jobs.job import JobStatus
+from crew.jobs.query import JobQuery
+from tests.counted import counted
+from tests.integration.conftest import StartWorker
+from tests.integration.stores import added, opened, started, succeeded
+
+ALL = JobQuery(statuses=None)
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_two_gateways_behind_a_pooler_read_and_write_whatever_connection_each_transaction_has(
+    pgbouncer_url: str,
+) -> None:
+    async with opened(pgbouncer_url, pgbouncer_url) as stores:
+        for _ in range(5):
+            jobs = await asyncio.gather(*(added(store) for store in stores * 5))
+            for change in (started, succeeded):
+                reports = [change(job) for job in jobs]
+                settled = await asyncio.gather(*(stores[n % 2].settle([one]) for n, one in enumerate(reports)))
+                assert [one.was is not None for some in settled for one in some] == [True] * len(jobs)
+            assert [len(page.jobs) for page in await asyncio.gather(*(store.page(ALL) for store in stores * 5))]
+            found = await asyncio.gather(*(stores[n % 2].get(job.id) for n, job in enumerate(jobs)))
+            assert {job.status for job in found} == {JobStatus.SUCCESS}
+            await asyncio.gather(*(store.claim(time.time(), until=time.time() + 9, most=5) for store in stores))
+            await asyncio.gather(*(store.purge(0.0) for store in stores))
+        assert await counted(stores[0]) == {JobStatus.SUCCESS: 50}
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_jobs_are_submitted_run_cancelled_and_listed_behind_a_pooler(
+    pgbouncer_url: str, broker_url: str, start_worker: StartWorker, prefix: str
+) -> None:
+    start_worker()
+    async with (
+        Client(broker_url, store=JobStore(pgbouncer_url)) as one,
+        Client(broker_url, store=JobStore(pgbouncer_url)) as two,
+    ):
+        handles = await asyncio.gather(*(client.submit(prefix + "echo", n) for n, client in enumerate([one, two] * 20)))
+        values = await asyncio.gather(*((two, one)[n % 2].jobs.result(job.id, 30) for n, job in enumerate(handles)))
+        assert values == list(range(40))
+        waiting = await one.submit(prefix + "nobody", wait_for_worker=True, unique="skip")
+        assert not (await two.submit(prefix + "nobody", wait_for_worker=True, unique="skip")).is_new
+        assert await two.jobs.cancel(waiting.id)
+        page = await one.jobs.page(ALL)
+        assert [job.status for job in page.jobs] == [JobStatus.CANCELED] + [JobStatus.SUCCESS] * 40

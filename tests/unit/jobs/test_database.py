@@ -1,0 +1,71 @@
+"""A step whose connection breaks is run once more on another one, unless it may have been committed."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from crew.errors import ConnectionError
+from crew.jobs.database import Database
+from crew.jobs.fault import Broken
+from tests.unit.jobs.a_job import url_of
+
+
+class Steps:
+    """A step that fails the first times with what is left of `faults`."""
+
+    def __init__(self, *faults: Exception) -> None:
+        self.faults = list(faults)
+        self.runs = 0
+
+    async def run(self, connection: AsyncConnection) -> int:
+        self.runs += 1
+        await connection.execute(text("select 1"))
+        if self.faults:
+            raise self.faults.pop(0)
+        return self.runs
+
+
+@pytest.mark.parametrize("use", ["commit", "look"])
+@pytest.mark.gen_test
+async def test_a_step_whose_connection_breaks_is_run_once_more(tmp_path: Path, use: str) -> None:
+    database = Database(url_of(tmp_path))
+    assert await getattr(database, use)(Steps(Broken("gone")).run) == 2
+    assert database.availability.fault is None, "nothing was away"
+    with pytest.raises(ConnectionError, match="gone"):
+        await getattr(database, use)(Steps(Broken("gone"), Broken("gone")).run)
+    await database.close()
+
+
+@pytest.mark.parametrize("use", ["commit", "look"])
+@pytest.mark.gen_test
+async def test_a_step_that_fails_otherwise_is_left_to_its_caller(tmp_path: Path, use: str) -> None:
+    database = Database(url_of(tmp_path))
+    steps = Steps(ConnectionError("full"))
+    with pytest.raises(ConnectionError, match="full"):
+        await getattr(database, use)(steps.run)
+    assert steps.runs == 1
+    await database.close()
+
+
+@pytest.mark.gen_test
+async def test_a_step_that_may_be_committed_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = Database(url_of(tmp_path))
+    write = database.write
+
+    @contextlib.asynccontextmanager
+    async def lost() -> AsyncIterator[AsyncConnection]:
+        async with write() as connection:
+            yield connection
+        raise Broken("gone during the commit")
+
+    monkeypatch.setattr(database, "write", lost)
+    steps = Steps()
+    with pytest.raises(ConnectionError, match="gone during the commit") as caught:
+        await database.commit(steps.run)
+    assert not isinstance(caught.value, Broken)
+    assert steps.runs == 1
+    await database.close()
