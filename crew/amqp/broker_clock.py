@@ -64,20 +64,19 @@ class BrokerClock:
         return f"<BrokerClock: {self.offset.middle:+.1f} s>"
 
     async def compared(self) -> None:
-        """Wait until there was a first comparison, or it has taken too long."""
+        """Wait until there was a first comparison, or it has taken too long; nothing afterwards."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_WITHIN):
                 await self._compared.wait()
 
-    async def compare(
-        self, open_channel: OpenChannel, ended: "asyncio.Future[Any]", *, within: float = FIRST_WITHIN
-    ) -> None:
+    async def compare(self, open_channel: OpenChannel, ended: "asyncio.Future[Any]", *, within: float) -> None:
         """Compare now, in at most `within` seconds; nothing is raised where that fails.
 
         Args:
             ended: done when the connection has ended.
         """
         if self._breaks >= MOST_BREAKS:
+            self._compared.set()
             return
         self._breaks += 1
         self._next_in = COMPARED_EVERY
@@ -96,13 +95,13 @@ class BrokerClock:
                 self._breaks = 0
 
     async def keep(self, open_channel: OpenChannel, ended: "asyncio.Future[Any]") -> None:
-        """Compare now and then, and when this host's clock was set, until `ended`."""
-        compared_at, drift = time.monotonic(), self._drift()
-        while not (await asyncio.wait([ended], timeout=WATCHED_EVERY))[0]:
-            is_set = abs(self._drift() - drift) > SET_BY
-            if is_set or time.monotonic() - compared_at >= self._next_in:
-                compared_at, drift = time.monotonic(), self._drift()
-                await self.compare(open_channel, ended, within=LATER_WITHIN)
+        """Compare now, then now and then, and when this host's clock was set, until `ended`."""
+        while not ended.done():
+            compared_at, drift = time.monotonic(), self._drift()
+            await self.compare(open_channel, ended, within=LATER_WITHIN)
+            while abs(self._drift() - drift) < SET_BY and time.monotonic() - compared_at < self._next_in:
+                if (await asyncio.wait([ended], timeout=WATCHED_EVERY))[0]:
+                    return
 
     def _drift(self) -> float:
         return self._wall() - time.monotonic()

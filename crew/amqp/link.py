@@ -311,7 +311,9 @@ class Link:
         if self._before_consuming is not None:
             await self._before_consuming()
         await (replay := Replay(self._declarations, self._consumers, channel)).run()
-        await self._compare_clocks(ended)
+        if self._clock is not None:
+            self._comparing = asyncio.get_running_loop().create_task(self._clock.keep(self._open_unblocked, ended))
+            await self._clock.compared()
         if self._ended.done():
             raise self._ended.result()
         self._was_ready = True
@@ -320,13 +322,6 @@ class Link:
         self._outage.on_ready(self._name)
         guarded(self._on_ready)()
         await replay.catch_up()  # from now on everybody does it himself
-
-    async def _compare_clocks(self, ended: "asyncio.Future[LinkFault]") -> None:
-        if self._clock is None:
-            return
-        await self._clock.compare(self.open_channel, ended)
-        if not ended.done():
-            self._comparing = asyncio.get_running_loop().create_task(self._clock.keep(self.open_channel, ended))
 
     async def open_channel(
         self,
@@ -347,6 +342,12 @@ class Link:
         )
         await channel.open()
         return channel
+
+    async def _open_unblocked(self) -> Channel:
+        """As `open_channel`, but fails while the broker does not read what is published."""
+        if self.is_blocked:
+            raise LinkFault("the broker has blocked publishing")
+        return await self.open_channel()
 
     async def _lose(self, url: str, fault: LinkFault, wait: float) -> None:
         was_ready = self.is_ready

@@ -1,11 +1,18 @@
 """What is made of a comparison of clocks."""
 
+import asyncio
 import logging
+import time
+from typing import cast
 
 import pytest
 
+from crew.amqp import broker_clock
 from crew.amqp.broker_clock import BrokerClock
+from crew.amqp.channel import Channel
+from crew.amqp.fault import LinkFault
 from crew.protocol.clock import IN_STEP, ClockOffset
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -52,3 +59,67 @@ def test_a_value_that_may_still_be_right_stays(clock: BrokerClock) -> None:
     before = clock.offset
     measure(clock, 120.9)
     assert clock.offset is before
+
+
+class Watched(BrokerClock):
+    """One whose host's clock can be set; counts its comparisons."""
+
+    def __init__(self) -> None:
+        self.wrong_by = 0.0
+        self.comparisons = 0
+        super().__init__(wall=lambda: time.time() + self.wrong_by)
+
+    async def _measured(self, channel: object) -> ClockOffset:
+        self.comparisons += 1
+        return ClockOffset(-self.wrong_by - 0.5, -self.wrong_by + 0.5)
+
+
+async def no_channel() -> Channel:
+    """Nobody uses it."""
+    return cast(Channel, None)
+
+
+@pytest.mark.gen_test
+async def test_a_clock_that_is_set_while_the_process_runs_is_compared_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker_clock, "WATCHED_EVERY", 0.01)
+    clock, ended = Watched(), asyncio.get_running_loop().create_future()
+    keeping = asyncio.ensure_future(clock.keep(no_channel, ended))
+    await clock.compared()
+    assert clock.offset is IN_STEP
+    clock.wrong_by = 120.0
+    await until(lambda: clock.offset.middle == -120.0)
+    clock.wrong_by = 0.0
+    await until(lambda: clock.offset is IN_STEP)
+    assert clock.comparisons == 3
+    ended.set_result(None)
+    await keeping
+
+
+@pytest.mark.gen_test
+async def test_a_comparison_over_which_the_connection_breaks_is_not_made_for_ever() -> None:
+    clock, tried = BrokerClock(), []
+
+    async def broken() -> Channel:
+        tried.append(1)
+        raise LinkFault("the connection broke")
+
+    for _ in range(10):
+        ended = asyncio.get_running_loop().create_future()
+        ended.set_result(None)
+        await clock.compare(broken, ended, within=1.0)
+    assert len(tried) == broker_clock.MOST_BREAKS
+    await asyncio.wait_for(clock.compared(), 0.5)
+
+
+@pytest.mark.gen_test
+async def test_a_broker_that_refuses_the_comparison_is_asked_again_on_the_next_occasion() -> None:
+    clock, tried = BrokerClock(), []
+
+    async def refused() -> Channel:
+        tried.append(1)
+        raise LinkFault("refused", code=403)
+
+    for _ in range(10):
+        await clock.compare(refused, asyncio.get_running_loop().create_future(), within=1.0)
+    assert len(tried) == 10
+    assert clock.offset is IN_STEP
