@@ -78,23 +78,31 @@ class _Fork:
                 is_child = True
                 signal_handlers.remove()
                 signal.set_wakeup_fd(-1)
-                self._drop_sockets()
                 self._on_forked()
+                self._drop_sockets()
         finally:
             self.in_parent()
 
     def _drop_sockets(self) -> None:
         """Put the null device in the place of each descriptor, which the objects that know it may close later.
 
-        Nothing is closed by those objects: they would say goodbye to the broker, and change what the parent waits for.
+        Nothing is closed by those objects: they would change what the parent waits for. Connections to the broker have
+        closed their sockets already (`crew.forks`).
         """
         watched = self._selector.get_map()
         descriptors = [key.fd for key in (watched or {}).values()]
         if hasattr(self._selector, "fileno"):  # epoll and kqueue
             descriptors.append(self._selector.fileno())
-        null = os.open(os.devnull, os.O_RDWR)
-        for descriptor in descriptors:
-            if descriptor != null:  # else it was free: the connections have closed theirs, see crew.forks
-                os.dup2(null, descriptor, inheritable=False)
-        if null not in descriptors:
-            os.close(null)
+        still_open = [descriptor for descriptor in descriptors if _is_open(descriptor)]
+        null = os.open(os.devnull, os.O_RDWR)  # may have the number of one that is closed
+        for descriptor in still_open:
+            os.dup2(null, descriptor, inheritable=False)
+        os.close(null)
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
