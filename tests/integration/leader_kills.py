@@ -41,6 +41,7 @@ SECONDS: Final = 0.002  # that each call runs
 EXPIRATION: Final = 60.0  # seconds: longer than an election and a restart take
 SUSPECT_AFTER: Final = 25.0  # seconds without an answer, after which the state of the broker is recorded
 SERVES_WITHIN: Final = 40.0  # seconds until each queue that was struck answers a call again
+STARTS_WITHIN: Final = 180.0  # seconds, on a busy machine
 WHOLE_WITHIN: Final = 120  # seconds until all queues have all of their members again
 PAUSE: Final = (0.0, 0.7)  # seconds between a whole cluster and the next kill: the phase, drawn by the seed
 POLL: Final = 0.1  # seconds
@@ -209,6 +210,8 @@ class Kills:
 
     async def kill_node(self) -> None:
         """Kill a node that leads a queue, wait until all queues serve, start it again, and wait for all members."""
+        for node in self._cluster.nodes:  # one may have been too slow to start after the last kill
+            await in_thread(node.start, STARTS_WITHIN)
         leaders = Counter((await in_thread(whole, self._cluster)).values())
         name = self._dice.choice(sorted(leaders))
         node = self._cluster.node(name)
@@ -218,7 +221,7 @@ class Kills:
         self.tally.node_kills += 1
         self.tally.leader_kills += leaders[name]
         await self.all_answer()
-        await in_thread(node.start)
+        await in_thread(node.start, STARTS_WITHIN)
 
     async def kill_leader_processes(self) -> None:
         """Kill the process of each leader, node by node, at other instants."""
