@@ -50,7 +50,9 @@ def decode(body: bytes) -> Failure:
 def describe(error: BaseException, *, retryable: bool = False, attempts: int = 1, note: str = "") -> Failure:
     """`error` as data. Never raises, even where the exception's own `str()` does.
 
-    Frames of crew itself are left out of the traceback: its reader looks for a line of the task.
+    Frames of crew itself are left out of the traceback: its reader looks for a line of the task. What crew refuses
+    before or after the task runs, a payload that cannot be decoded say, has no such line, and the traceback is its
+    message alone.
     """
     return Failure(
         type_name=type_name(error),
@@ -96,6 +98,8 @@ def _message(error: BaseException) -> str:
 
 def _traceback(error: BaseException) -> str:
     try:
+        if isinstance(error, errors.CrewError) and not _has_frames_of_others(error.__traceback__):
+            return "".join(traceback_module.format_exception_only(error))
         frames = _outside_crew(error.__traceback__)
         told = traceback_module.TracebackException(type(error), error, frames)
         del told.stack[len(told.stack) - _crews_last(frames) :]
@@ -111,6 +115,12 @@ def _outside_crew(frames: TracebackType | None) -> TracebackType | None:
     return first or frames
 
 
+def _has_frames_of_others(frames: TracebackType | None) -> bool:
+    while frames is not None and _module(frames).startswith("crew."):
+        frames = frames.tb_next
+    return frames is not None
+
+
 def _crews_last(frames: TracebackType | None) -> int:
     """How many frames of crew end the traceback: those that raise an interrupt in the task."""
     count, has_others = 0, False
@@ -123,7 +133,11 @@ def _crews_last(frames: TracebackType | None) -> int:
 
 
 def _is_crews(frame: TracebackType) -> bool:
-    return str(frame.tb_frame.f_globals.get("__name__", "")).startswith("crew.worker.")
+    return _module(frame).startswith("crew.worker.")
+
+
+def _module(frame: TracebackType) -> str:
+    return str(frame.tb_frame.f_globals.get("__name__", ""))
 
 
 def _clean(text: str, limit: int) -> str:

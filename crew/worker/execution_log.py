@@ -13,8 +13,9 @@ import logging
 import time
 from typing import Final
 
-from crew.protocol import failure
+from crew.protocol import failure, topology
 from crew.protocol.message import Outcome
+from crew.worker.ended import Ended
 from crew.worker.execution import Execution
 from crew.worker.reason import Reason
 
@@ -82,7 +83,7 @@ def _log_end(execution: Execution) -> None:
 def _log_failure(execution: Execution) -> None:
     ended = execution.ended
     assert ended is not None
-    traceback = execution.where_stopped() if execution.is_interrupted else failure.decode(ended.body.data).traceback
+    traceback = execution.where_stopped() if execution.is_interrupted else _traceback(execution.task.name, ended)
     logger.warning(
         "execution failed: task=%s id=%s seconds=%.3f result=%s attempt=%d%s%s",
         execution.task.name,
@@ -93,3 +94,9 @@ def _log_failure(execution: Execution) -> None:
         "" if ended.retry_after is None else f" retry_in={ended.retry_after:g}",
         f"\n{traceback.rstrip()}" if traceback else "",
     )
+
+
+def _traceback(task: str, ended: Ended) -> str:
+    """Of a URL job only the type of the exception: the message quotes the request, which may hold secrets."""
+    told = failure.decode(ended.body.data)
+    return told.type_name if task == topology.HTTP_TASK else told.traceback

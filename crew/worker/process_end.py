@@ -19,6 +19,7 @@ from crew.worker import stdio
 logger = logging.getLogger(__name__)
 
 EXIT_TIMEOUT: Final = 5.0  # seconds for threads and for what is registered with `atexit`
+FORCED_EXIT_TIMEOUT: Final = 0.5  # the same while the main thread hangs: callers wait for the next process
 FLUSH_WITHIN: Final = 1.0  # seconds: a pipe that nobody reads takes nothing
 
 
@@ -34,11 +35,15 @@ def forget_inherited() -> None:
 def end_process(code: int) -> NoReturn:
     """End this worker process: wait for its threads, run its `atexit` functions, flush stdout and stderr.
 
-    May be called in any thread; it does not come back, and ends the process after EXIT_TIMEOUT in any case.
+    It does not come back, and ends the process after EXIT_TIMEOUT in any case. In another thread than the main one it
+    waits for no thread, and ends the process after FORCED_EXIT_TIMEOUT: the main thread hangs in a task then.
     """
+    is_forced = threading.current_thread() is not threading.main_thread()
+    late = code, FORCED_EXIT_TIMEOUT if is_forced else EXIT_TIMEOUT
     try:
-        threading.Thread(target=_end_late, args=(code,), name="crew process end", daemon=True).start()
-        threading._shutdown()  # type: ignore[attr-defined]  # as multiprocessing ends its processes
+        threading.Thread(target=_end_late, args=late, name="crew process end", daemon=True).start()
+        if not is_forced:
+            threading._shutdown()  # type: ignore[attr-defined]  # as multiprocessing ends its processes
         atexit._run_exitfuncs()
     except BaseException:
         traceback.print_exc()
@@ -62,11 +67,11 @@ def bound_exit(code: int) -> None:
 
 def _end_after_main(code: int) -> None:
     threading.main_thread().join()
-    _end_late(code)
+    _end_late(code, EXIT_TIMEOUT)
 
 
-def _end_late(code: int) -> NoReturn:
-    time.sleep(EXIT_TIMEOUT)
+def _end_late(code: int, timeout: float) -> NoReturn:
+    time.sleep(timeout)
     threads = [one.name for one in threading.enumerate() if not one.daemon and one is not threading.main_thread()]
     what = f"threads still run: {', '.join(threads)}" if threads else "functions registered with atexit still run"
     logger.warning("process %d ends now, though %s", os.getpid(), what)

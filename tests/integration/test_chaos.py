@@ -43,6 +43,7 @@ SUPERVISOR_GROWS = 2.0  # MiB
 EXPECTED = re.compile(
     r"process \d+ was killed by SIGKILL|process \d+ is frozen|goes on [\d.]+ s after its interrupt"
     r"|goes with its process|is given up and parked|was killed by SIGKILL, and the call is not run twice"
+    r"|execution failed: "
 )
 SEEN = {str, crew.TimeoutError, crew.ExpirationError, crew.Canceled, crew.TaskFailed}  # else the seed shows nothing
 

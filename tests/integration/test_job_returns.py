@@ -51,13 +51,13 @@ async def test_a_job_that_was_done_in_time_while_no_gateway_was_up_has_not_expir
         for job in jobs:
             await say_done(link, store.queue, job)
     slow = JobStore(url)
-    settle = slow.settle
+    settle_each = slow.settle_each
 
-    async def settled(reports: Sequence[Report]) -> list[Settled]:
+    async def settled(reports: Sequence[Report]) -> list[Settled | BaseException]:
         await asyncio.sleep(0.05)
-        return await settle(reports)
+        return await settle_each(reports)
 
-    monkeypatch.setattr(slow, "settle", settled)
+    monkeypatch.setattr(slow, "settle_each", settled)
     async with Client(broker_url, store=slow) as client:
         ended = [await client.jobs.wait(job.id, 10) for job in jobs]
         assert Counter(job.status for job in ended) == {JobStatus.SUCCESS: 150}
@@ -203,14 +203,14 @@ async def test_what_the_broker_delivers_again_while_the_store_is_away_is_held_on
     """A hundred messages of up to 16 MiB are held; a hundred more with each connection would be the end."""
     proxy, url = proxied(broker_url), f"sqlite:///{tmp_path}/jobs.db"
     is_away, store = True, JobStore(url)
-    settle = store.settle
+    settle_each = store.settle_each
 
-    async def settled(reports: Sequence[Report]) -> list[Settled]:
+    async def settled(reports: Sequence[Report]) -> list[Settled | BaseException]:
         if is_away:
-            raise ConnectionError("the job store is away")
-        return await settle(reports)
+            return [ConnectionError("the job store is away") for _ in reports]
+        return await settle_each(reports)
 
-    monkeypatch.setattr(store, "settle", settled)
+    monkeypatch.setattr(store, "settle_each", settled)
     monkeypatch.setattr(inbox, "AGAIN_AFTER", 0.05)
     async with Client(proxy.url, store=store) as client:
         await client.jobs.ready()

@@ -96,8 +96,9 @@ async def test_nothing_is_run_again_beyond_the_deadline(broker_url: str, prefix:
 @pytest.mark.gen_test
 async def test_an_exception_that_is_not_worth_it_fails_at_once(broker_url: str, prefix: str, worker: Said) -> None:
     async with Client(broker_url) as client:
-        with pytest.raises(crew.TaskFailed, match=r"^KeyError: 'attempt 1 fails'$") as failed:
+        with pytest.raises(crew.TaskFailed, match="KeyError") as failed:
             await client.call(prefix + "other", 2)
+    assert str(failed.value) == "KeyError: 'attempt 1 fails'"
     assert (failed.value.attempts, failed.value.retryable) == (1, False)
 
 

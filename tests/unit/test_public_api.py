@@ -143,7 +143,7 @@ try:
 except SystemExit as end:
     print(end.code)
 """
-    assert run_python(code) == 'error: a worker with --http needs aiohttp: pip install "crew[http]"\n78\n'
+    assert run_python(code) == 'crew: a worker with --http needs aiohttp: pip install "crew[http]"\n78\n'
 
 
 @pytest.mark.parametrize("missing", ["tornado", "prometheus_client"])
@@ -159,9 +159,9 @@ except ImportError as error:
     assert run_python(code).strip() == f'crew.gateway needs {missing}: pip install "crew[gateway]" True'
 
 
-@pytest.mark.parametrize(("command", "of"), [(["jobs", "list"], "Error"), (["gateway"], "crew")])
+@pytest.mark.parametrize("command", [["jobs", "list"], ["gateway"]])
 def test_a_command_that_needs_more_than_is_installed_says_so_and_ends_with_the_status_of_wrong_usage(
-    command: list[str], of: str
+    command: list[str],
 ) -> None:
     code = f"""
 import sys
@@ -174,4 +174,4 @@ try:
 except SystemExit as end:
     print(end.code)
 """
-    assert run_python(code) == f'{of}: crew.jobs needs sqlalchemy: pip install "crew[gateway]"\n2\n'
+    assert run_python(code) == 'crew: crew.jobs needs sqlalchemy: pip install "crew[gateway]"\n2\n'

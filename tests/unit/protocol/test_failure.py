@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crew.errors import TaskFailed
-from crew.protocol import failure
+from crew.errors import SerializationError, TaskFailed
+from crew.protocol import codec, failure
 from crew.protocol.failure import Failure
+from crew.protocol.message import Body
 
 
 class Unspeakable(Exception):
@@ -120,3 +121,13 @@ def test_the_caller_gets_all_that_was_told() -> None:
     assert isinstance(error, TaskFailed)
     assert {name: getattr(error, name) for name in expected} == expected
     assert (error.task, error.id) == ("resize", "17")
+
+
+def test_what_crew_itself_refuses_has_no_traceback_as_no_line_of_the_task_is_in_it() -> None:
+    try:
+        codec.decode(Body(b"{", codec.JSON))
+    except SerializationError as error:
+        inside = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
+    told = failure.describe(inside)
+    assert told.traceback == f"crew.errors.SerializationError: {told.message}\n"
+    assert "in caught" in failure.describe(caught(SerializationError("of a task"))).traceback
