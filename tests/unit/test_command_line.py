@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import click
@@ -81,8 +82,9 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(command: str, tmp_path:
     folder.mkdir()
     (folder / "worker.py").touch()
     folder.chmod(0o555)
-    for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        parent.chmod(0o755)  # pytest's own are for their owner only
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent.is_relative_to(temporary := Path(tempfile.gettempdir())) and parent != temporary:
+            parent.chmod(0o755)  # pytest's own are for their owner only
     script = (
         "import os, sys\n"
         "from crew.cli import broker, dev, main\n"
