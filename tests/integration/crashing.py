@@ -14,7 +14,6 @@ from typing import Any
 
 from crew import Client
 from crew.jobs import JobService, JobStore
-from crew.jobs.inbox import Inbox
 from crew.jobs.publisher import Publisher
 
 JOBS = 4
@@ -64,8 +63,8 @@ STEPS: dict[str, tuple[type, str, Callable[[Step], Step]]] = {
     "between record and publish": (Publisher, "publish", dies_before),
     "before the confirm": (Publisher, "_publish", dies_unconfirmed),
     "before the answer": (JobService, "submit_order", dies_after),
-    "between event and commit": (Inbox, "_written", dies_before),
-    "between commit and ack": (Inbox, "_written", dies_after),
+    "between event and commit": (JobStore, "settle_each", dies_before),
+    "between commit and ack": (JobStore, "settle_each", dies_after),
 }
 
 
