@@ -1,6 +1,7 @@
 """Real processes for tests: each in a session of its own, its output in a file, and none of them outlives its test."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,10 @@ from pathlib import Path
 from tests.waiting import eventually
 
 MARK = "CREW_TEST_PROCESSES"  # inherited, so that children are found, whatever their session
+# The line and the traceback below it, up to the next line of the log, which begins with its date.
+FAILED_EXECUTION = re.compile(
+    r"^\d{4}-\d\d-\d\d [^\n]* execution failed: .*?(?=^\d{4}-\d\d-\d\d |\Z)", re.MULTILINE | re.DOTALL
+)
 READY_WITHIN = 30.0  # seconds, on a busy machine with two cores
 STOPS_WITHIN = 15.0  # seconds
 GONE_WITHIN = 5.0  # seconds after what has started them, for children on a busy machine
@@ -53,6 +58,11 @@ class Process:
     def is_running(self) -> bool:
         """Whether it has not ended."""
         return self._popen.poll() is None
+
+    @property
+    def own_output(self) -> str:
+        """What it has printed so far, without the failed executions of its tasks and their tracebacks."""
+        return FAILED_EXECUTION.sub("", self.output)
 
     def from_now(self) -> "Said":
         """What it prints from now on, for a test that shares it with others."""

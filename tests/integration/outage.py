@@ -95,7 +95,7 @@ class Outage:
         self._events.append(event.payload)
 
     def _logs_are_clean(self) -> None:
-        assert "Traceback" not in self._worker.output, self._worker.output
+        assert "Traceback" not in self._worker.own_output, self._worker.output
         assert not [record.getMessage() for record in self._caplog.records if record.exc_info]
 
 

@@ -85,7 +85,7 @@ async def test_what_the_broker_does_not_take_fails_alone_and_costs_one_connectio
             with pytest.raises(crew.TaskFailed, match=r"TooLarge: call .* of task 'size' has 50001 bytes"):
                 await client.call("nested", THEIRS + 1, expiration=20)
             assert await client.call("nested", THEIRS, expiration=20) == THEIRS
-        assert "Traceback" not in worker.output
+        assert "Traceback" not in worker.own_output
         assert worker.output.count(TOO_LARGE) == 1
     assert caplog.text.count(TOO_LARGE) == 1
 

@@ -73,7 +73,7 @@ async def test_no_call_is_lost_or_hangs_while_brokers_connections_and_processes_
     assert {row.fault for row in rows} == set(CHOSEN)
     assert after - before < GROWS
     await until(lambda: _is_empty(field), timeout=SETTLED_WITHIN)
-    assert not [worker.output for worker in field.workers if "Traceback" in worker.output]
+    assert not [worker.output for worker in field.workers if "Traceback" in worker.own_output]
 
 
 # --- what is struck --------------------------------------------------------------------------------------------------
