@@ -121,8 +121,8 @@ CLOSED = 2  # readyState of an EventSource that does not come back
 def test_a_browser_hears_a_job_to_its_end_and_does_not_come_back(gateways: list[Process], page: Page) -> None:
     gateway = Web.of(gateways[0])
     program = Program(gateway.port)
-    path = program.submit({"task": "count", "data": 2})
     page.goto(f"http://127.0.0.1:{gateway.port}/healthz")
+    path = program.submit({"task": "count", "data": 2})  # the page is there, so that it hears of all
     page.evaluate(LISTEN, f"{path}events")
     page.wait_for_function("heard.length && heard.at(-1)[0] == 'closed' && heard.at(-1)[1] == 2", timeout=15_000)
     heard = page.evaluate("heard")

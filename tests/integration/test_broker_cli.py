@@ -25,7 +25,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     workplace = tmp_path_factory.mktemp("with blank")
     yield workplace
     Node(workplace / ".crew" / "broker").stop()
-    assert not left_in(workplace)
+    eventually(lambda: not left_in(workplace))
 
 
 @pytest.fixture

@@ -71,16 +71,16 @@ async def test_a_call_that_kills_three_processes_is_parked_with_how_they_died_an
 async def test_each_worker_counts_the_crashes_of_its_own_processes(
     broker_url: str, prefix: str, processes: Processes
 ) -> None:
-    """With two of them a call takes down 2 * 2 + 1 processes at most."""
-    raw.parked(broker_url)
+    """With two of them a call takes down 2 * 3 processes at most: what the first gives up may come to the second."""
     workers = [processes.python(DYING).says("serving") for _ in range(2)]
+    raw.parked(broker_url)
     async with Client(broker_url) as client:
         call = client.call(prefix + "die", "exit", expiration=40)
         with pytest.raises(crew.WorkerLost, match="3 worker processes died"):
             await call
     counts = sorted(starts(worker, call.id) for worker in workers)
     assert counts[1] == 3
-    assert 0 <= counts[0] <= 2
+    assert 0 <= counts[0] <= 3
     assert len(raw.parked_messages(broker_url)) == 1
 
 
