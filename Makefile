@@ -2,7 +2,7 @@
 
 PYTHON := .venv/bin/python
 CREW := .venv/bin/crew
-PIP_INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check
+PIP_INSTALL = $$(tools/pip) install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format unit soak chaos test-brokers test-pythons bench bench-jobs interrupts clean
@@ -85,7 +85,9 @@ clean: ## remove everything that was made here, the private broker too
 	@touch .venv/run $@
 
 .venv/bin/python:
-	@python=$$(tools/python) && $$python -m venv .venv
+	@python=$$(tools/python) && without= && \
+	    { ! $$python -m pip --python "$$(command -v $$python)" --version >/dev/null 2>&1 || without=--without-pip; } && \
+	    $$python -m venv $$without .venv
 
 .venv-%/installed: pyproject.toml
 	@[ -x .venv-$*/bin/python ] || $(or $(VENV_PYTHON),python$*) -m venv .venv-$*
