@@ -23,9 +23,17 @@ from crew.worker.http_failure import failed, told
 MAX_REDIRECTS: Final = 5
 MAX_HEADER: Final = 32 * 1024  # bytes of one of a response; 8 KiB, as aiohttp has it, are too few for some pages
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
-_OF_ORIGIN: Final = ("authorization", "cookie")  # headers for one origin, and nobody else
+# Headers that a redirect may carry to another origin. Any other may be a secret: X-Api-Key, X-Auth-Token, Signature.
+_FOR_ANY_ORIGIN: Final = (
+    *("accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "pragma", "range"),
+    *("content-encoding", "content-language", "content-type", "user-agent"),
+)
 _OF_BODY: Final = "content-"  # how headers begin that are about a body
 _DEFAULTS: Final = {"accept": "*/*", "accept-encoding": http_body.ENCODINGS, "user-agent": f"crew/{__version__}"}
+
+
+class BodyToOtherOrigin(Exception):
+    """A redirect would carry the body of a request to an origin that it was not meant for; holds that origin."""
 
 
 class Hop(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,17 +59,23 @@ class Hop(msgspec.Struct, frozen=True, kw_only=True):
         return cls(method=request.method, url=url, headers=headers, body=request.body)
 
     def redirected(self, status: int, location: str) -> "Hop":
-        """The next one, as https://www.rfc-editor.org/rfc/rfc9110.html#section-15.4 has it.
+        """The next request, see https://www.rfc-editor.org/rfc/rfc9110.html#section-15.4.
+
+        Another origin gets the headers of a safe list and no others, and never the body. The same host under https, at
+        the default ports, counts as the same origin.
 
         Raises:
+            BodyToOtherOrigin: the body would go to another origin.
             ValueError: the location is no URL that a job may have.
         """
         url, method, body, headers = self.url.joined(location), self.method, self.body, self.headers
         if (status == 303 and method != "HEAD") or (status in (301, 302) and method == "POST"):
             method, body = "GET", None
             headers = {name: value for name, value in headers.items() if not name.startswith(_OF_BODY)}
-        if url.origin != self.url.origin:
-            headers = {name: value for name, value in headers.items() if name not in _OF_ORIGIN}
+        if not _is_trusted(url, self.url):
+            if body is not None:
+                raise BodyToOtherOrigin(url.origin)
+            headers = {name: value for name, value in headers.items() if name in _FOR_ANY_ORIGIN}
         return Hop(method=method, url=url, headers=headers, body=body)
 
 
@@ -88,10 +102,10 @@ class Exchange:
         hop = Hop.first(request)
         for redirects in range(MAX_REDIRECTS + 1):
             async with self.send(hop) as response:
-                location = response.headers.get("Location") if response.status in _REDIRECTS else None
-                if location is None:
+                following = _next(hop, response)
+                if following is None:  # it is the response that is wanted
                     return {**await _read(hop, response), "redirects": redirects, "elapsed_ms": elapsed_ms(began)}
-            hop = _next(hop, response.status, location)
+            hop = following
         raise failed(request.method, request.target, f"it was redirected more than {MAX_REDIRECTS} times")
 
     @asynccontextmanager
@@ -151,11 +165,27 @@ def _as_sent(url: HttpUrl) -> yarl.URL:
     return yarl.URL(str(url), encoded=True)
 
 
-def _next(hop: Hop, status: int, location: str) -> Hop:
+def _next(hop: Hop, response: ClientResponse) -> Hop | None:
+    """The request that `response` redirects to; None where it is the response to be kept."""
+    status, location = response.status, response.headers.get("Location")
+    if status not in _REDIRECTS or location is None:
+        return None
     try:
         return hop.redirected(status, location)
+    except BodyToOtherOrigin as origin:
+        reason = (
+            f"its response ({status}) redirects the body of the request to another origin, {origin}, and bodies are "
+            "not sent there: make the job for that URL"
+        )
+        raise failed(hop.method, hop.url, reason) from None
     except ValueError:
         raise failed(hop.method, hop.url, f"its response ({status}) redirects to what is no URL of a job") from None
+
+
+def _is_trusted(url: HttpUrl, before: HttpUrl) -> bool:
+    """Whether `url` may get what was meant for `before`: it has the same origin, or upgrades it from http to https."""
+    upgrades = (before.scheme, before.port, url.scheme, url.port) == ("http", 80, "https", 443)
+    return url.origin == before.origin or (upgrades and url.host == before.host)
 
 
 async def _read(hop: Hop, response: ClientResponse) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from crew.protocol.http_request import check_request
 from crew.protocol.http_url import parse
 from crew.worker import http_door
 from crew.worker.http_body import MAX_BODY
-from crew.worker.http_exchange import Exchange, Hop
+from crew.worker.http_exchange import BodyToOtherOrigin, Exchange, Hop
 from crew.worker.http_failure import RequestFailed
 from tests.http_site import gzipped, http_site, saying
 from tests.waiting import until
@@ -261,16 +261,59 @@ async def test_what_is_no_redirect_is_a_response(code: int) -> None:
 @pytest.mark.gen_test
 async def test_what_is_for_one_origin_is_shown_to_no_other() -> None:
     async with http_site() as site, http_site() as other:
-        headers = {"Cookie": "s3cret", "X-A": "1"}
+        headers = {"Cookie": "s3cret", "X-Api-Key": "s3cret", "Accept": "text/x"}
         await asked(site.url(to("/echo"), login="me:s3cret@"), headers=headers)
         await asked(site.url(to(other.url("/echo")), login="me:s3cret@"), headers=headers)
-        await asked(site.url(to(other.url("/echo"))), headers={"Authorization": "Bearer s3cret", "X-A": "1"})
+        secret = dict.fromkeys(("Authorization", "X-Auth-Token", "Signature", "Referer", "Origin"), "s3cret")
+        await asked(site.url(to(other.url("/echo"))), headers={**secret, "Accept": "text/x"})
     for one in site.seen[:2]:
         assert one.headers["Authorization"] == "Basic bWU6czNjcmV0"
-        assert one.headers["Cookie"] == "s3cret"
+        assert one.headers["Cookie"] == one.headers["X-Api-Key"] == "s3cret"
+    assert len(other.seen) == 2
     for one in other.seen:
-        assert {"Authorization", "Cookie"}.isdisjoint(one.headers)
-        assert one.headers["X-A"] == "1"
+        assert "s3cret" not in str(dict(one.headers))
+        assert one.headers["Accept"] == "text/x"
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(("code", "method"), [(307, "POST"), (308, "POST"), (307, "PATCH"), (302, "PUT")])
+async def test_a_redirect_that_would_carry_the_body_to_another_origin_is_not_followed(code: int, method: str) -> None:
+    async with http_site() as site, http_site() as other:
+        told = await refused(site.url(to(other.url("/echo?t0ken"), code)), method=method, data="s3cret")
+    origin = other.url("")
+    assert f"its response ({code}) redirects the body of the request to another origin, {origin}, and bodies" in told
+    assert "s3cret" not in told
+    assert other.seen == []
+
+
+@pytest.mark.gen_test
+async def test_a_redirect_without_a_body_is_followed_to_another_origin_with_its_method() -> None:
+    async with http_site() as site, http_site() as other:
+        assert (await asked(site.url(to(other.url("/echo"), 307)), method="DELETE"))["code"] == 200
+        assert (await asked(site.url(to(other.url("/echo"), 303)), method="POST", data="s3cret"))["code"] == 200
+    assert other.methods() == ["DELETE", "GET"]
+    assert other.seen[1].body == b""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "keeps"),
+    [
+        ("http://a.example/", "https://a.example/", True),
+        ("https://a.example/", "http://a.example/", False),
+        ("http://a.example/", "https://b.example/", False),
+        ("http://a.example:8080/", "https://a.example/", False),
+        ("http://a.example/", "https://a.example:8443/", False),
+        ("https://a.example/", "https://a.example:443/x", True),
+    ],
+)
+def test_the_upgrade_of_a_host_to_https_keeps_body_and_headers(before: str, after: str, keeps: bool) -> None:
+    hop = Hop(method="POST", url=parse(before), headers={"x-api-key": "1"}, body=b"1")
+    if keeps:
+        following = hop.redirected(308, after)
+        assert (following.headers, following.body) == (hop.headers, hop.body)
+    else:
+        with pytest.raises(BodyToOtherOrigin):
+            hop.redirected(308, after)
 
 
 @pytest.mark.gen_test
