@@ -16,6 +16,11 @@ from crew.gateway.problems import Refused
 OPEN_TO_ALL: Final = ("/healthz", "/readyz")  # who asks them, every second, has no token
 CHALLENGE: Final = 'Bearer realm="crew"'
 CROSS_SITE: Final = "pages of other sites may not make requests here"
+OTHER_ORIGIN: Final = (
+    "without a token only pages that this gateway itself serves may make requests here, no pages of other sites or "
+    "ports: set CREW_GATEWAY_TOKEN, and let them send it"
+)
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 MIN_TOKEN: Final = 16  # characters: whoever reaches the gateway may guess as often as he likes
 
 
@@ -27,8 +32,10 @@ class GuardedApplication(Application):
     leads here (DNS rebinding) is of no other site to the browser: it is known by that name, in `Host`.
 
     Args:
-        token: that every request has to bring, as `Authorization: Bearer <token>`; None: none, and `Host` has to name
-            this machine, as whoever comes under another name comes from somewhere else. No page knows the token.
+        token: that every request has to bring, as `Authorization: Bearer <token>`; None: none. Then `Host` has to name
+            this machine, as whoever comes under another name comes from somewhere else, and a page that makes a request
+            must have the same origin: the pages of other ports are those of other programs. This holds for WebSockets,
+            too. No page knows the token.
 
     The rest is as `Application` has it.
     """
@@ -52,10 +59,11 @@ class GuardedApplication(Application):
     def _refusal_of(self, request: HTTPServerRequest) -> Refused | None:
         if request.path in OPEN_TO_ALL:
             return None
-        if request.headers.get("Sec-Fetch-Site", "").lower() == "cross-site":
+        site = request.headers.get("Sec-Fetch-Site", "").lower()
+        if site == "cross-site":
             return Refused(403, CROSS_SITE, name="cross-site")
         if self._token is None:
-            return _refusal_of_name(request)
+            return _refusal_of_name(request) or _refusal_of_origin(request, site)
         if not _knows(request, self._token):
             return Refused(401, "this gateway wants its token, as Authorization: Bearer <token>", name="no-token")
         return None
@@ -113,15 +121,28 @@ def _refusal_of_name(request: HTTPServerRequest) -> Refused | None:
             "set CREW_GATEWAY_TOKEN to serve it under other names"
         )
         return Refused(421, told, name="unknown-host")
-    is_ours = _is_of_this_machine(request.headers.get("Origin"))
-    return None if is_ours else Refused(403, CROSS_SITE, name="cross-site")
+    return None
 
 
-def _is_of_this_machine(origin: str | None) -> bool:
-    """Whether a page that a browser names is served by this machine; a program names none."""
+def _refusal_of_origin(request: HTTPServerRequest, site: str) -> Refused | None:
+    """Without a token only pages that this gateway serves may make requests, and programs, which name no origin.
+
+    A page of another port of this machine is "same-site" to a browser, and another program serves it.
+    """
+    origins = [value for name in ("Origin", "Sec-WebSocket-Origin") for value in request.headers.get_list(name)]
+    if site in ("", "same-origin", "none") and all(_is_same_origin(one, request.host) for one in origins):
+        return None
+    return Refused(403, OTHER_ORIGIN, name="cross-site")
+
+
+def _is_same_origin(origin: str, host: str) -> bool:
+    """Whether a page of `origin` came from `host`, as the header names it. A proxy may have changed the scheme."""
     try:
-        return origin is None or is_loopback(urlsplit(origin).hostname or "")
-    except ValueError:
+        page = urlsplit(origin)
+        default = DEFAULT_PORTS[page.scheme]
+        here = urlsplit(f"//{host}")
+        return bool(page.hostname) and (page.hostname, page.port or default) == (here.hostname, here.port or default)
+    except (KeyError, ValueError):
         return False
 
 

@@ -379,7 +379,7 @@ def test_a_page_of_another_site_is_known_by_its_origin_where_a_browser_says_noth
     program: Program, origin: str
 ) -> None:
     assert program.ask("POST", "/jobs/", TASK, {"Origin": origin}).problem == (403, "cross-site")
-    assert program.ask("POST", "/call/echo", 1, {"Origin": f"http://localhost:{program.port}"}).status == 200
+    assert program.ask("POST", "/call/echo", 1, {"Origin": f"http://127.0.0.1:{program.port}"}).status == 200
 
 
 @pytest.mark.parametrize(

@@ -57,13 +57,17 @@ async def guarded(**settings: Any) -> AsyncIterator[int]:
         await server.close_all_connections()
 
 
-async def ask(port: int, request: str) -> HTTPResponse:
+async def ask(port: int, request: str, headers: dict[str, str] | None = None) -> HTTPResponse:
     """The answer to a request, like "GET /path"."""
     method, path = request.split(" ")
     client = AsyncHTTPClient(force_instance=True)
     try:
         return await client.fetch(
-            f"http://127.0.0.1:{port}{path}", method=method, raise_error=False, allow_nonstandard_methods=True
+            f"http://127.0.0.1:{port}{path}",
+            method=method,
+            headers=headers,
+            raise_error=False,
+            allow_nonstandard_methods=True,
         )
     finally:
         client.close()
@@ -98,6 +102,55 @@ async def test_who_sends_much_is_told_that_he_may_not_come_in_and_his_connection
         for _ in range(2):
             assert (await sender.post(MUCH)).split()[1] == b"401"
         await sender.leave()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({"Origin": "http://127.0.0.1:PORT"}, 404),
+        ({"Origin": "http://localhost:PORT", "Host": "localhost:PORT"}, 404),
+        ({"Origin": "http://localhost", "Host": "localhost"}, 404),
+        ({"Origin": "https://localhost", "Host": "LOCALHOST:443"}, 404),
+        ({"Origin": "http://[::1]:PORT", "Host": "[::1]:PORT"}, 404),
+        ({"Sec-Fetch-Site": "same-origin"}, 404),
+        ({"Sec-Fetch-Site": "none"}, 404),
+        ({"Origin": "http://localhost:3000"}, 403),
+        ({"Origin": "http://127.0.0.1:3000"}, 403),
+        ({"Origin": "http://localhost:PORT"}, 403),
+        ({"Origin": "http://127.0.0.1"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": ""}, 403),
+        ({"Origin": "file://"}, 403),
+        ({"Origin": "http://127.0.0.1:PORT", "Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "new-word"}, 403),
+        ({"Sec-WebSocket-Origin": "http://localhost:3000", "Upgrade": "websocket", "Connection": "Upgrade"}, 403),
+        ({"Origin": "http://localhost:3000", "Upgrade": "websocket", "Connection": "Upgrade"}, 403),
+    ],
+)
+async def test_without_a_token_only_pages_of_this_gateway_may_make_requests(headers: dict[str, str], code: int) -> None:
+    async with guarded() as port:
+        given = {name: value.replace("PORT", str(port)) for name, value in headers.items()}
+        answer = await ask(port, "GET /nowhere", given)
+    assert answer.code == code
+    assert code == 404 or json.loads(answer.body)["type"] == "urn:crew:problem:cross-site"
+
+
+@pytest.mark.gen_test
+async def test_a_page_of_another_port_that_knows_the_token_may_make_requests() -> None:
+    async with guarded(token=TOKEN) as port:
+        page = {"Origin": "http://localhost:3000", "Sec-Fetch-Site": "same-site"}
+        assert (await ask(port, "GET /nowhere", page)).code == 401
+        assert (await ask(port, "GET /nowhere", {**page, "Authorization": f"Bearer {TOKEN}"})).code == 404
+
+
+@pytest.mark.gen_test
+async def test_a_refusal_is_not_kept_not_taken_for_a_page_and_names_no_version() -> None:
+    async with guarded() as port:
+        headers = (await ask(port, "GET /nowhere")).headers
+    assert (headers["Cache-Control"], headers["X-Content-Type-Options"]) == ("no-store", "nosniff")
+    assert "Server" not in headers
 
 
 def test_nobody_keeps_what_he_sends() -> None:
