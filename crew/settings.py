@@ -130,6 +130,18 @@ def gateway_token() -> str | None:
     return _variable("CREW_GATEWAY_TOKEN")
 
 
+def gateway_certificate(
+    certfile: str | None = None, keyfile: str | None = None, *, environ: Mapping[str, str] | None = None
+) -> tuple[str | None, str | None]:
+    """Files with the gateway's certificate and its key: those given, else `CREW_GATEWAY_CERT` and `CREW_GATEWAY_KEY`.
+
+    A certificate that is given goes with the key that is given, never with that of the environment.
+    """
+    if certfile is not None or keyfile is not None:
+        return certfile, keyfile
+    return _variable("CREW_GATEWAY_CERT", environ), _variable("CREW_GATEWAY_KEY", environ)
+
+
 def reload_state() -> str | None:
     """What a worker's supervisor hands to itself over a reload, see `crew.worker.reload`; None where there was none."""
     return os.environ.pop(RELOAD, None)

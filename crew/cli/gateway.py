@@ -25,28 +25,51 @@ from crew.errors import ConnectionError, SettingsError
     multiple=True,
     help="internal host that URL jobs may be submitted for; can be repeated [CREW_ALLOW_HOSTS]",
 )
+@click.option(
+    "--certfile",
+    metavar="FILE",
+    help="serve HTTPS with this certificate, and those of its chain, in PEM [CREW_GATEWAY_CERT]",
+)
+@click.option("--keyfile", metavar="FILE", help="its private key, where --certfile does not hold it [CREW_GATEWAY_KEY]")
 @click.option("--debug", is_flag=True, help="show clients tracebacks of tasks, and where broker and job store are")
 def command(
-    *, host: str, port: int, url: str | None, database: str | None, allow_host: Sequence[str], debug: bool
+    *,
+    host: str,
+    port: int,
+    url: str | None,
+    database: str | None,
+    allow_host: Sequence[str],
+    certfile: str | None,
+    keyfile: str | None,
+    debug: bool,
 ) -> None:
     """Serve calls and jobs over HTTP.
 
     It serves until SIGTERM, SIGHUP or Ctrl-C, and finishes what has begun. Beyond this machine (--host 0.0.0.0) every
     request has to bring a token: CREW_GATEWAY_TOKEN says which, and clients send `Authorization: Bearer <token>`.
+    With --certfile the token travels encrypted; else a proxy in front should speak TLS.
 
     The exit status is 0 after a drain, and 2 where a setting cannot work.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("tornado.access").setLevel(logging.ERROR)  # who refuses says so in the answer
     with reported():
-        asyncio.run(_serve(host, port, url, database, allow_host, debug=debug))
+        certificate = settings.gateway_certificate(certfile, keyfile)
+        asyncio.run(_serve(host, port, url, database, allow_host, certificate=certificate, debug=debug))
 
 
 async def _serve(
-    host: str, port: int, url: str | None, database: str | None, allow_hosts: Sequence[str], *, debug: bool
+    host: str,
+    port: int,
+    url: str | None,
+    database: str | None,
+    allow_hosts: Sequence[str],
+    *,
+    certificate: tuple[str | None, str | None],
+    debug: bool,
 ) -> None:
     try:
-        from crew.gateway import routes, serve
+        from crew.gateway import routes, serve, tls
         from crew.gateway.auth import GuardedApplication, check_door
         from crew.jobs import JobStore
     except ImportError as error:
@@ -55,6 +78,7 @@ async def _serve(
 
     token = settings.gateway_token()
     check_door(host, token)
+    tls_context = tls.context_of(*certificate)
     store = JobStore(database)
     client = Client(url, store=store)
     try:
@@ -65,4 +89,4 @@ async def _serve(
     application = GuardedApplication(handlers, token=token, default_handler_args=way_out, serve_traceback=debug)
     with contextlib.suppress(ConnectionError):  # the client retries until it is there
         await store.open()
-    await serve(application, client, port=port, address=host, on_listening=click.echo)
+    await serve(application, client, port=port, address=host, on_listening=click.echo, ssl_options=tls_context)

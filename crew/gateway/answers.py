@@ -37,4 +37,5 @@ class AnswerMixin(RequestHandler):
         """With a body as it is."""
         self.set_header("Content-Type", content_type)
         self.set_header("X-Content-Type-Options", "nosniff")  # whatever bytes a task returns, they are no page
+        self.set_header("Cache-Control", "no-store")  # a result may be secret, and a status is soon out of date
         self.finish(body)

@@ -15,6 +15,12 @@ logger = logging.getLogger(__name__)
 class ProblemMixin(RequestHandler):
     """For handlers whose clients are programs: what they raise is answered with a problem document."""
 
+    def clear(self) -> None:
+        """Begin a response; it does not say which Tornado serves it."""
+        super().clear()
+        if self._headers.get("Server", "").startswith("TornadoServer/"):  # not a header of a subclass
+            self.clear_header("Server")
+
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer with the problem that the error is; one that is not crew's tells its status only."""
         _, error, _ = kwargs.get("exc_info", (None, None, None))
@@ -34,6 +40,8 @@ class ProblemMixin(RequestHandler):
                 problem, detail=f"{self.request.method} is not served here, only {allowed}"
             )
         self.set_header("Content-Type", CONTENT_TYPE)
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Cache-Control", "no-store")
         self.finish(msgspec.json.encode(problem))
 
     def decode_argument(self, value: bytes, name: str | None = None) -> str:

@@ -20,7 +20,7 @@ from tornado.web import Application
 
 from crew.client import Client
 from crew.errors import SettingsError
-from crew.gateway import endless, open_files
+from crew.gateway import endless, open_files, peer_log
 from crew.gateway.listener import Listener
 from crew.gateway.status_api import RefusalHandler
 from crew.protocol.arguments import check_names
@@ -66,7 +66,7 @@ async def serve(
         drain: seconds for requests and calls to finish.
         linger: seconds before new requests are refused, for a load balancer to notice that this one is not ready.
         on_listening: told the address, like "http://127.0.0.1:8888".
-        options: of `tornado.httpserver.HTTPServer`: `xheaders=True` behind a proxy.
+        options: of `tornado.httpserver.HTTPServer`: `xheaders=True` behind a proxy, `ssl_options` for TLS.
 
     Raises:
         SettingsError: the port cannot be used.
@@ -75,7 +75,7 @@ async def serve(
     check_names("serve", options, SERVE_ARGUMENTS)
     open_files.allow_most()
     server = DrainingServer(application, **options)
-    with _signals() as told:
+    with peer_log.bounded(), _signals() as told:
         on_listening(_listen(server, port, address))
         client.open()
         try:
@@ -236,7 +236,8 @@ def _listen(server: HTTPServer, port: int, address: str) -> str:
         raise SettingsError(f"port {port} of {address} cannot be used: {error.strerror}") from None
     server.add_sockets(sockets)
     host = f"[{address}]" if ":" in address else address
-    url = f"http://{host}:{sockets[0].getsockname()[1]}"
+    scheme = "http" if server.ssl_options is None else "https"
+    url = f"{scheme}://{host}:{sockets[0].getsockname()[1]}"
     logger.info("listening on %s", url)
     return url
 

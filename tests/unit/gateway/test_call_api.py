@@ -160,6 +160,8 @@ async def test_the_answer_is_the_value(value: Any, content_type: str, body: byte
         answer = await visit.answered(value)
         assert (answer.code, answer.headers["Content-Type"], answer.body) == (200, content_type, body)
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert "Server" not in answer.headers
 
 
 @pytest.mark.gen_test

@@ -1,0 +1,42 @@
+"""`crew gateway --certfile --keyfile`: HTTPS without a proxy."""
+
+import re
+import ssl
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.certificates import Certificates
+from tests.processes import Processes
+
+SERVES = re.compile(r"^(https?)://127\.0\.0\.1:(\d+)$", re.MULTILINE)
+
+
+@pytest.mark.parametrize("how", ["flags", "environment"])
+def test_a_gateway_with_a_certificate_serves_https(processes: Processes, tmp_path: Path, how: str) -> None:
+    certificates = Certificates(tmp_path / "tls")
+    cert, key = str(certificates.server), str(certificates.key_of(certificates.server))
+    flags, environment = ["--certfile", cert, "--keyfile", key], {"CREW_GATEWAY_CERT": cert, "CREW_GATEWAY_KEY": key}
+    gateway = processes.start(
+        *(sys.executable, "-m", "crew", "gateway", "--port", "0", *(flags if how == "flags" else [])),
+        folder=tmp_path,
+        environment=environment if how == "environment" else {},
+    )
+    gateway.says("https://127.0.0.1:")
+    serves = SERVES.search(gateway.output)
+    assert serves
+    trust = ssl.create_default_context(cafile=str(certificates.ca))
+    with urllib.request.urlopen(f"{serves[0]}/healthz", context=trust, timeout=10) as answer:
+        assert answer.status == 200
+        assert "Server" not in answer.headers
+    assert gateway.stop() == 0
+
+
+def test_a_gateway_without_its_certificate_says_so_and_ends(processes: Processes, tmp_path: Path) -> None:
+    gateway = processes.start(
+        *(sys.executable, "-m", "crew", "gateway", "--port", "0", "--certfile", "no.pem"), folder=tmp_path
+    )
+    assert gateway.ends(15) == 2
+    assert gateway.output == "crew: --certfile no.pem cannot be read: No such file or directory\n"

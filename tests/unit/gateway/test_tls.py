@@ -1,0 +1,48 @@
+"""Certificates that the gateway's port cannot use are named in one sentence."""
+
+from pathlib import Path
+
+import pytest
+
+from crew.errors import SettingsError
+from crew.gateway import tls
+from tests.certificates import Certificates
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("gateway") / "tls")
+
+
+def test_a_certificate_with_its_key_makes_a_context(certificates: Certificates, tmp_path: Path) -> None:
+    key = certificates.key_of(certificates.server)
+    assert tls.context_of(str(certificates.server), str(key)) is not None
+    both = tmp_path / "both.pem"
+    both.write_bytes(key.read_bytes() + certificates.server.read_bytes())
+    assert tls.context_of(str(both), None) is not None
+    assert tls.context_of(None, None) is None
+
+
+@pytest.mark.parametrize(
+    ("certfile", "keyfile", "sentence"),
+    [
+        ("nowhere.pem", None, "--certfile {nowhere.pem} cannot be read: No such file or directory"),
+        ("", None, "--certfile {} cannot be read: Is a directory"),
+        ("server.pem", "nowhere.key", "--keyfile {nowhere.key} cannot be read: No such file or directory"),
+        (None, "server.key", "--keyfile {server.key} needs the certificate of the key: give --certfile, too"),
+        ("server.pem", None, "--certfile {server.pem} needs a certificate and its key in PEM"),
+        ("server.key", "server.pem", "--certfile {server.key} and --keyfile {server.pem} must hold a certificate"),
+        ("server.pem", "client.key", "the key in {client.key} is not that of the certificate in {server.pem}"),
+        ("client.pem", "locked.key", "the key in {locked.key} has a passphrase: remove it"),
+    ],
+)
+def test_files_that_cannot_be_used_are_named_with_what_is_wrong(
+    certificates: Certificates, certfile: str | None, keyfile: str | None, sentence: str
+) -> None:
+    folder = certificates.folder
+    given = [None if name is None else str(folder / name) for name in (certfile, keyfile)]
+    with pytest.raises(SettingsError) as refused:
+        tls.context_of(*given)
+    for name in filter(None, (certfile, keyfile)):
+        sentence = sentence.replace(f"{{{name}}}", str(folder / name))
+    assert str(refused.value).startswith(sentence.replace("{}", str(folder)))
