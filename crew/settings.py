@@ -115,8 +115,12 @@ def database_url(url: str | None = None) -> str:
 
 def allow_hosts(given: Sequence[str] = (), *, environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """The hosts that URL jobs may reach though they are internal: those `given`, else `CREW_ALLOW_HOSTS`, else none."""
-    of_environment = _variable("CREW_ALLOW_HOSTS", environ) or ""
-    return tuple(given) or tuple(filter(None, map(str.strip, of_environment.split(","))))
+    return tuple(given) or _listed("CREW_ALLOW_HOSTS", environ)
+
+
+def deny_hosts(given: Sequence[str] = (), *, environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Public hosts that URL jobs may not reach: those `given`, else `CREW_DENY_HOSTS`, else none."""
+    return tuple(given) or _listed("CREW_DENY_HOSTS", environ)
 
 
 def secret_headers(*, environ: Mapping[str, str] | None = None) -> frozenset[str]:
@@ -166,6 +170,11 @@ def _variable(name: str, environ: Mapping[str, str] | None = None) -> str | None
     """What the environment says, or None where it says nothing."""
     value = _one_line(name, (os.environ if environ is None else environ).get(name))
     return value or None
+
+
+def _listed(name: str, environ: Mapping[str, str] | None) -> tuple[str, ...]:
+    """The values of a variable that has commas between them."""
+    return tuple(filter(None, map(str.strip, (_variable(name, environ) or "").split(","))))
 
 
 def _without_newline(url: BrokerUrl) -> BrokerUrl:

@@ -180,7 +180,7 @@ async def http_site() -> AsyncIterator[Site]:
 
 
 @contextlib.asynccontextmanager
-async def saying(*pieces: bytes, ends: bool = True) -> AsyncIterator[Site]:
+async def saying(*pieces: bytes, ends: bool = True, host: str = "127.0.0.1") -> AsyncIterator[Site]:
     """A server that reads a little and says this, whatever it is asked; without `ends` it holds the connection then."""
     site, has_ended, serving = Site(0), asyncio.Event(), set[Any]()
 
@@ -198,7 +198,7 @@ async def saying(*pieces: bytes, ends: bool = True) -> AsyncIterator[Site]:
             writer.close()
             await writer.wait_closed()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, host, 0)
     site.port = server.sockets[0].getsockname()[1]
     try:
         yield site

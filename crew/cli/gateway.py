@@ -26,6 +26,12 @@ from crew.errors import ConnectionError, SettingsError
     help="internal host that URL jobs may be submitted for; can be repeated [CREW_ALLOW_HOSTS]",
 )
 @click.option(
+    "--deny-host",
+    metavar="HOST",
+    multiple=True,
+    help="public host that URL jobs may not be submitted for; can be repeated [CREW_DENY_HOSTS]",
+)
+@click.option(
     "--certfile",
     metavar="FILE",
     help="serve HTTPS with this certificate, and those of its chain, in PEM [CREW_GATEWAY_CERT]",
@@ -39,6 +45,7 @@ def command(
     url: str | None,
     database: str | None,
     allow_host: Sequence[str],
+    deny_host: Sequence[str],
     certfile: str | None,
     keyfile: str | None,
     debug: bool,
@@ -55,7 +62,7 @@ def command(
     logging.getLogger("tornado.access").setLevel(logging.ERROR)  # who refuses says so in the answer
     with reported():
         certificate = settings.gateway_certificate(certfile, keyfile)
-        asyncio.run(_serve(host, port, url, database, allow_host, certificate=certificate, debug=debug))
+        asyncio.run(_serve(host, port, url, database, (allow_host, deny_host), certificate=certificate, debug=debug))
 
 
 async def _serve(
@@ -63,7 +70,7 @@ async def _serve(
     port: int,
     url: str | None,
     database: str | None,
-    allow_hosts: Sequence[str],
+    url_hosts: tuple[Sequence[str], Sequence[str]],
     *,
     certificate: tuple[str | None, str | None],
     debug: bool,
@@ -82,7 +89,7 @@ async def _serve(
     store = JobStore(database)
     client = Client(url, store=store)
     try:
-        handlers = routes(client, allow_hosts=allow_hosts)
+        handlers = routes(client, allow_hosts=url_hosts[0], deny_hosts=url_hosts[1])
     except ValueError as error:  # it names the host that is none
         raise SettingsError(str(error)) from None
     way_out = {"way_out": ": /openapi.json tells what is"}

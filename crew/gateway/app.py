@@ -32,6 +32,7 @@ def routes(
     max_body: int | None = None,
     fail_fast: bool | None = None,
     allow_hosts: Sequence[str] = (),
+    deny_hosts: Sequence[str] = (),
 ) -> list[URLSpec]:
     """crew's handlers, to mount in an application: `Application(routes(client, prefix="/crew") + [...])`.
 
@@ -69,6 +70,8 @@ def routes(
             `expiration`. Default: as the client was told.
         allow_hosts: internal hosts that URL jobs may be submitted for: see `crew worker --allow-host`, which decides.
             Default: what CREW_ALLOW_HOSTS says.
+        deny_hosts: public hosts that URL jobs may not be submitted for: see `crew worker --deny-host`, which decides.
+            Default: what CREW_DENY_HOSTS says.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -81,7 +84,7 @@ def routes(
     }
     if store is not None:
         client.keep_jobs_in(store)
-    guard = UrlGuard(AllowedHosts.of(settings.allow_hosts(allow_hosts)))
+    guard = UrlGuard(AllowedHosts.of(settings.allow_hosts(allow_hosts), settings.deny_hosts(deny_hosts)))
     calls = {"client": client, "fail_fast": fail_fast, "guard": guard, **limits}
     path = re.escape(prefix)
     described = openapi.document(prefix, max_expiration=limits["max_expiration"], has_jobs=client.has_jobs)

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from crew import settings
+from crew import own_address, settings
 from crew.gateway.problems import Refused
 from crew.protocol import codec
 from crew.protocol.address import ForbiddenAddress
@@ -41,12 +41,12 @@ class UrlGuard:
     """Refuses URLs that lead to where URL jobs may not go.
 
     Args:
-        allowed: internal hosts that may be reached; None: those that CREW_ALLOW_HOSTS names.
+        allowed: which hosts may be reached; None: the public ones, by CREW_ALLOW_HOSTS and CREW_DENY_HOSTS.
         resolve: finds the addresses of a host; raises OSError where nobody knows it.
     """
 
     def __init__(self, allowed: AllowedHosts | None = None, *, resolve: Resolve | None = None) -> None:
-        self._allowed = AllowedHosts.of(settings.allow_hosts(())) if allowed is None else allowed
+        self._allowed = AllowedHosts.of(settings.allow_hosts(), settings.deny_hosts()) if allowed is None else allowed
         self._resolve = look_up if resolve is None else resolve
 
     async def check_job(self, job: "Job") -> None:
@@ -68,7 +68,7 @@ class UrlGuard:
         addresses = await self._addresses_of(url)
         if addresses:
             try:
-                self._allowed.choose(url.host, url.port, addresses)
+                self._allowed.choose(url.host, url.port, addresses, own=own_address.own(addresses))
             except ForbiddenAddress as error:
                 raise Refused(422, str(error), name="forbidden-address") from None
 

@@ -55,6 +55,8 @@ _RANGES: Final[list[tuple[IPNetwork, str]]] = [
 ]
 _PUBLIC_IPV6: Final = IPv6Network("2000::/3")  # the only range of which registries hand out addresses
 _NAT64: Final = IPv6Network("64:ff9b::/96")  # RFC 6052
+_ISATAP: Final = 0x00005EFE  # in front of an IPv4 address in the last 64 bits, behind any prefix: RFC 5214, 6.1
+_ISATAP_MASK: Final = 0xFCFFFFFF  # the bits that say "universal" and "group" may be either
 
 
 class ForbiddenAddress(ValueError):
@@ -81,7 +83,11 @@ def forbidden(address: str) -> str | None:
 
 
 def meant(address: IPAddress) -> list[IPAddress]:
-    """Where a packet to `address` ends up: the IPv4 addresses in an IPv6 address that wraps some, else itself."""
+    """Where a packet to `address` may end up: the IPv4 addresses in an IPv6 address that wraps some, else itself.
+
+    Recognised: IPv4-mapped, NAT64 with the well-known prefix, 6to4, Teredo and ISATAP. IPv4-compatible and
+    IPv4-translated addresses, and NAT64 with the prefix for local use, are in no public range.
+    """
     if isinstance(address, IPv4Address):
         return [address]
     if address.ipv4_mapped is not None:
@@ -92,6 +98,8 @@ def meant(address: IPAddress) -> list[IPAddress]:
         return [address.sixtofour]
     if address.teredo is not None:
         return list(address.teredo)
+    if (int(address) >> 32) & _ISATAP_MASK == _ISATAP:
+        return [address, IPv4Address(int(address) & 0xFFFFFFFF)]
     return [address]
 
 

@@ -1,6 +1,7 @@
-"""The hosts that URL jobs may reach though their addresses are forbidden, as `--allow-host` names them."""
+"""The hosts that `--allow-host` lets URL jobs reach though they are internal, and those that `--deny-host` forbids."""
 
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from ipaddress import ip_network
 from typing import Final
 
@@ -9,6 +10,7 @@ import msgspec
 from crew.protocol.address import ForbiddenAddress, IPNetwork, forbidden, meant, parsed
 
 EVERYTHING: Final = "*"
+OWN: Final = "an address of this host"
 _HOW: Final = "write a name, an address or a network, with a port or without: db.local, 127.0.0.1:8080, 10.0.0.0/8"
 
 
@@ -36,30 +38,49 @@ class AllowedHost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AllowedHosts(msgspec.Struct, frozen=True):
-    """All of them: none, unless somebody says so."""
+    """Which hosts URL jobs may reach: the public ones, unless somebody says otherwise.
+
+    Attributes:
+        hosts: that may be reached though their addresses are internal.
+        denied: that may not be reached, whatever their addresses are.
+    """
 
     hosts: tuple[AllowedHost, ...] = ()
+    denied: tuple[AllowedHost, ...] = ()
 
     @classmethod
-    def of(cls, texts: Iterable[str]) -> "AllowedHosts":
-        """Read what a command line or the environment says.
+    def of(cls, texts: Iterable[str], denied: Iterable[str] = ()) -> "AllowedHosts":
+        """Read what a command line or the environment says of allowed and of denied hosts.
 
-        A name allows whatever addresses it has, an address or a network whatever names lead there, and `*` all. With a
+        A name means whatever addresses it has, an address or a network whatever names lead there, and `*` all. With a
         port (`name:8080`, `[::1]:8080`) that port alone.
 
         Raises:
             ValueError: one of them is neither.
         """
-        return cls(tuple(map(_read, texts)))
+        return cls(tuple(map(_read, texts)), tuple(map(_read, denied)))
 
-    def choose(self, host: str, port: int, addresses: Sequence[str]) -> list[str]:
+    def choose(
+        self, host: str, port: int, addresses: Sequence[str], *, own: AbstractSet[str] = frozenset()
+    ) -> list[str]:
         """Those of `addresses`, to which `host` was resolved, that may be connected to.
+
+        Args:
+            host: of the URL.
+            port: of the URL.
+            addresses: of the host.
+            own: those of them that this process's own host has: internal, though they may be public.
 
         Raises:
             ForbiddenAddress: none may. What `host` leads to is named by its kind alone: who may submit a job need not
                 learn how a network looks inside.
         """
-        kinds = {address: forbidden(address) for address in addresses}
+        addresses = [one for one in addresses if not any(denied.covers(host, port, one) for denied in self.denied)]
+        if self.denied and not addresses:
+            raise ForbiddenAddress(
+                f"host {host!r} may not be reached by URL jobs: --deny-host or CREW_DENY_HOSTS forbids it"
+            )
+        kinds = {address: forbidden(address) or (OWN if address in own else None) for address in addresses}
         chosen = [
             address
             for address, kind in kinds.items()

@@ -11,7 +11,7 @@ import msgspec
 import yarl
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession, ClientTimeout, TCPConnector
 
-from crew import __version__
+from crew import __version__, own_address
 from crew.protocol.allowed_hosts import AllowedHosts
 from crew.protocol.http_request import HttpRequest
 from crew.protocol.http_url import HttpUrl
@@ -113,7 +113,7 @@ class Exchange:
         """The response to one request; its connection is closed at the end of the block, whatever it still holds."""
         with told(hop.method, hop.url):
             addresses = await self._resolve(hop.url.host, hop.url.port)
-            door = Door(self._allowed.choose(hop.url.host, hop.url.port, addresses))
+            door = Door(self._allowed.choose(hop.url.host, hop.url.port, addresses, own=own_address.own(addresses)))
             async with _session(door) as session:
                 try:
                     with closing(await _answer(session, hop)) as response:

@@ -35,7 +35,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         max_tasks: that one process runs before it is replaced; None: no bound.
         max_memory: bytes that a process may have after a task before it is replaced; None: no bound.
         is_http: serves URL jobs, too.
-        allowed_hosts: what those may reach though it is internal.
+        allowed_hosts: what those may reach though it is internal, and what they may not though it is public.
     """
 
     broker: Settings
@@ -66,7 +66,13 @@ def worker_options(command: F) -> F:
 
 
 def from_flags(
-    *, verbose: bool, logging: str | None, http: bool = False, allow_host: Sequence[str] = (), **flags: Any
+    *,
+    verbose: bool,
+    logging: str | None,
+    http: bool = False,
+    allow_host: Sequence[str] = (),
+    deny_host: Sequence[str] = (),
+    **flags: Any,
 ) -> Options:
     """Options from what click has parsed; raises SettingsError where an address cannot be used."""
     address = {name: flags.pop(name) for name in ("url", "host", "port", "username", "password", "vhost", "queue_type")}
@@ -75,18 +81,23 @@ def from_flags(
         broker=settings_module.load(**address),
         level=level,
         is_http=http,
-        allowed_hosts=_allowed_hosts(allow_host, is_http=http),
+        allowed_hosts=_allowed_hosts(allow_host, deny_host, is_http=http),
         **flags,
     )
 
 
-def _allowed_hosts(given: Sequence[str], *, is_http: bool) -> AllowedHosts:
-    if given and not is_http:
-        raise SettingsError("--allow-host is for URL jobs: give --http, too, or leave it out")
+def _allowed_hosts(allowed: Sequence[str], denied: Sequence[str], *, is_http: bool) -> AllowedHosts:
+    for flag, given in (("--allow-host", allowed), ("--deny-host", denied)):
+        if given and not is_http:
+            raise SettingsError(f"{flag} is for URL jobs: give --http, too, or leave it out")
     try:
-        return AllowedHosts.of(settings_module.allow_hosts(given))
+        hosts = AllowedHosts.of(settings_module.allow_hosts(allowed))
     except ValueError as error:
         raise SettingsError(f"--allow-host or CREW_ALLOW_HOSTS: {error}") from None
+    try:
+        return msgspec.structs.replace(hosts, denied=AllowedHosts.of((), settings_module.deny_hosts(denied)).denied)
+    except ValueError as error:
+        raise SettingsError(f"--deny-host or CREW_DENY_HOSTS: {error}") from None
 
 
 def _memory(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
@@ -148,6 +159,13 @@ _FLAGS = (
         metavar="HOST",
         help="An internal name, address or network that URL jobs may reach, with :PORT or without; may be given "
         "several times; default CREW_ALLOW_HOSTS.",
+    ),
+    click.option(
+        "--deny-host",
+        multiple=True,
+        metavar="HOST",
+        help="A public name, address or network that URL jobs may not reach, like an address that a router maps to "
+        "this network; may be given several times; default CREW_DENY_HOSTS.",
     ),
     click.option("--drain", type=_SECONDS, default=30.0, show_default=True, help="Seconds to finish when stopped."),
     click.version_option(__version__, "--version", prog_name="crew"),

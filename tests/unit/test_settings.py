@@ -10,6 +10,7 @@ from crew.settings import (
     Settings,
     allow_hosts,
     database_url,
+    deny_hosts,
     environment_for_child,
     gateway_token,
     load,
@@ -167,6 +168,8 @@ def test_allowed_hosts_come_from_flags_before_the_environment() -> None:
     assert allow_hosts(["a", "b"], environ=environ) == ("a", "b")
     assert allow_hosts(environ=environ) == ("db.local", "10.0.0.0/8")
     assert allow_hosts(environ={}) == ()
+    assert deny_hosts(["a"], environ={"CREW_DENY_HOSTS": "b"}) == ("a",)
+    assert deny_hosts(environ={"CREW_DENY_HOSTS": " b , c"}) == ("b", "c")
 
 
 VARIABLES = (

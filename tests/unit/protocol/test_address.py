@@ -42,6 +42,14 @@ FORBIDDEN = {
     "2001:db8::1": "a reserved address",
     "4000::1": "a reserved address",
     "::7f00:1": "a reserved address",
+    "::10.0.0.1": "a reserved address",  # IPv4-compatible
+    "::93.184.216.34": "a reserved address",
+    "::ffff:0:10.0.0.1": "a reserved address",  # IPv4-translated
+    "::ffff:0:93.184.216.34": "a reserved address",
+    "64:ff9b:1::10.0.0.1": "a reserved address",  # NAT64 of a network of its own
+    "::ffff:10.0.0.1%eth0": "a private address",
+    "2001:470:1:2:200:5efe:127.0.0.1%1": "a loopback address",
+    "fe80::5efe:93.184.216.34": "a link-local address",
 }
 
 
@@ -64,6 +72,9 @@ def wrapped(address: str) -> dict[str, str]:
         "mapped, with dots": f"::ffff:{address}",
         "NAT64": str(v6(int(v6("64:ff9b::")) | number)),
         "6to4": str(v6(0x2002 << 112 | number << 80)),
+        "ISATAP": str(v6(0x2A0102030405_0000 << 64 | 0x5EFE << 32 | number)),
+        "ISATAP, universal": str(v6(0x2A0102030405_0000 << 64 | 0x02005EFE << 32 | number)),
+        "ISATAP in a subnet": f"2001:470:1:2:0:5efe:{address}",
         "Teredo client": str(v6(0x20010000 << 96 | int(ipaddress.IPv4Address("8.8.8.8")) << 64 | number ^ 0xFFFFFFFF)),
         "Teredo server": str(v6(0x20010000 << 96 | number << 64 | int(ipaddress.IPv4Address("8.8.8.8")) ^ 0xFFFFFFFF)),
     }

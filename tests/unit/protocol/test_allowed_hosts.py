@@ -81,3 +81,39 @@ def test_the_refusal_of_a_name_does_not_tell_its_address() -> None:
 def test_what_names_no_host_is_told_in_one_sentence(text: str) -> None:
     with pytest.raises(ValueError, match="names no host: write a name, an address or a network"):
         AllowedHosts.of([text])
+
+
+def test_an_address_of_this_host_is_internal_unless_it_is_allowed() -> None:
+    own = frozenset(["93.184.216.34"])
+    with pytest.raises(ForbiddenAddress, match=r"host 'a\.example' has an address of this host, which URL jobs"):
+        AllowedHosts().choose("a.example", 80, ["93.184.216.34"], own=own)
+    assert AllowedHosts().choose("a.example", 80, ["93.184.216.34", "8.8.8.8"], own=own) == ["8.8.8.8"]
+    allowed = AllowedHosts.of(["a.example"])
+    assert allowed.choose("a.example", 80, ["93.184.216.34"], own=own) == ["93.184.216.34"]
+
+
+@pytest.mark.parametrize(
+    ("denied", "is_denied"),
+    [
+        ("a.example", True),
+        ("A.example", True),
+        ("93.184.216.34", True),
+        ("93.184.0.0/16", True),
+        ("93.184.0.0/16:443", False),
+        ("a.example:80", True),
+        ("b.example", False),
+        ("*", True),
+    ],
+)
+@pytest.mark.parametrize("allowed", [(), ("*",)])
+def test_a_host_that_is_denied_is_not_reached_whatever_is_allowed(
+    denied: str, is_denied: bool, allowed: tuple[str, ...]
+) -> None:
+    hosts = AllowedHosts.of(allowed, [denied])
+    if not is_denied:
+        assert hosts.choose("a.example", 80, ["93.184.216.34"]) == ["93.184.216.34"]
+        return
+    with pytest.raises(ForbiddenAddress, match=r"host 'a\.example' may not be reached by URL jobs: --deny-host"):
+        hosts.choose("a.example", 80, ["93.184.216.34"])
+    with pytest.raises(ForbiddenAddress):
+        hosts.choose("a.example", 80, ["::ffff:93.184.216.34"])
