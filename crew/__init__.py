@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-log.keep_enabled(__name__, Path(__file__).parent)
+log.set_up(__name__, Path(__file__).parent)
 
 __all__ = [  # noqa: RUF022  # grouped for its reader
     # the caller

@@ -16,6 +16,8 @@ from typing import IO, Any, Final
 
 import click
 
+from crew.escape import escaped, escaped_json, escaped_lines
+
 EXIT_USAGE: Final = 2  # click's own status for a wrong command line
 EXIT_IO: Final = 74  # EX_IOERR of sysexits.h: output or a file cannot be written
 EXIT_INTERRUPTED: Final = 130  # as shells have it for Ctrl-C: 128 + SIGINT
@@ -25,10 +27,35 @@ _OF_OUTPUT: Final = {errno.EBADF, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.E
 _NOT_ALLOWED: Final = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Write `text` and the end of a line to stdout, or to stderr; unprintable characters are escaped.
+
+    Everything that a command prints goes this way, or that of `say_json` and `say_bytes`: it may come from anybody who
+    can send a message.
+    """
+    click.echo(escaped_lines(text), err=err)
+
+
+def say_json(value: bytes) -> None:
+    """Write `value`, JSON in one line, to stdout at once; unprintable characters are escaped as JSON has it."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(escaped_json(value.decode()).encode() + b"\n")
+    sys.stdout.flush()
+
+
+def say_bytes(value: bytes) -> None:
+    """Write `value` to stdout at once: as it is into a file or a pipe, and to a terminal as escaped text."""
+    if sys.stdout.isatty():
+        value = escaped_lines(value.decode(errors="backslashreplace")).encode(sys.stdout.encoding, "backslashreplace")
+    sys.stdout.flush()
+    sys.stdout.buffer.write(value)
+    sys.stdout.flush()
+
+
 def complain(sentence: str) -> None:
-    """Write an error, or a warning, to stderr; all of them look alike."""
+    """Write an error, or a warning, to stderr in one line; all of them look alike."""
     with suppress(OSError):  # stderr is full or closed, too: the exit status is left
-        click.echo(f"crew: {sentence}", err=True)
+        say(f"crew: {escaped(sentence)}", err=True)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -151,8 +178,9 @@ def _explain(error: click.ClickException) -> None:
         usage, path = error.ctx.get_usage(), error.ctx.command_path
         hint = f"Try '{path} {error.ctx.help_option_names[-1]}' for help.\n" if error.ctx.help_option_names else ""
         with suppress(OSError):
-            click.echo(f"{usage}\n{hint}", err=True)
-    complain(error.format_message())
+            say(f"{usage}\n{hint}", err=True)
+    with suppress(OSError):
+        say(f"crew: {error.format_message()}", err=True)
 
 
 def _sentence(error: OSError) -> str | None:

@@ -27,6 +27,8 @@ import builtins
 import inspect
 from typing import ClassVar
 
+from crew.escape import escaped_lines
+
 
 class CrewError(Exception):
     """Something that crew could not do."""
@@ -205,10 +207,10 @@ class Interrupt(SystemExit):
 
 
 def _add_traceback(error: TaskError, traceback: str) -> None:
-    """Have Python print the traceback of the worker wherever it prints that of `error`."""
+    """Have Python print the traceback of the worker, escaped, wherever it prints that of `error`."""
     if traceback:
         whose = "the task" if error.task is None else f"task {error.task!r}"
-        error.add_note(f"Traceback of {whose} in its worker:\n{traceback.rstrip()}")
+        error.add_note(f"Traceback of {whose} in its worker:\n{escaped_lines(traceback.rstrip())}")
 
 
 def is_abandonment(error: BaseException | None) -> bool:

@@ -9,7 +9,7 @@ import click
 
 from crew.cli.exit_status import reported
 from crew.cli.node import Node, Status
-from crew.command_line import Group, Seconds
+from crew.command_line import Group, Seconds, say
 from crew.settings import PRIVATE_NODE_URL, redacted
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -42,7 +42,7 @@ def start(*, folder: Path, timeout: float) -> None:
     node = Node(folder)
     with reported():
         node.start(timeout)
-        click.echo(f"RabbitMQ runs at {redacted((node.url,))} (process {node.pid}); its URL is in {folder / 'url'}")
+        say(f"RabbitMQ runs at {redacted((node.url,))} (process {node.pid}); its URL is in {folder / 'url'}")
 
 
 @command.command("stop")
@@ -50,7 +50,7 @@ def start(*, folder: Path, timeout: float) -> None:
 def stop(*, folder: Path) -> None:
     """Stop the node, and all processes of it; queues and persistent messages stay."""
     with reported():
-        click.echo("RabbitMQ has stopped" if Node(folder).stop() else "RabbitMQ was not running")
+        say("RabbitMQ has stopped" if Node(folder).stop() else "RabbitMQ was not running")
 
 
 @command.command("status")
@@ -61,9 +61,9 @@ def status(*, folder: Path) -> None:
     with reported():
         found = node.status
         if found is Status.STOPPED:
-            click.echo("RabbitMQ is not running")
+            say("RabbitMQ is not running")
         elif found is Status.STARTING:
-            click.echo(f"RabbitMQ does not answer yet (process {node.pid})")
+            say(f"RabbitMQ does not answer yet (process {node.pid})")
         else:
-            click.echo(f"RabbitMQ runs at {redacted((node.url,))} (process {node.pid})")
+            say(f"RabbitMQ runs at {redacted((node.url,))} (process {node.pid})")
     sys.exit(found is not Status.RUNNING)

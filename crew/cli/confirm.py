@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
+from crew.command_line import say
 from crew.errors import SettingsError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -29,6 +30,6 @@ def confirm(question: str) -> None:
     answer = sys.stdin.readline()
     if not answer:
         raise SettingsError(f"there is no terminal to ask {question!r}: add --yes")
-    click.echo(f"{question} [y/N]: {answer.strip()}")
+    say(f"{question} [y/N]: {answer.strip()}")
     if answer.strip().lower() not in ("y", "yes"):
         raise click.Abort

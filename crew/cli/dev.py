@@ -15,7 +15,7 @@ from crew.cli import source
 from crew.cli.child import Child
 from crew.cli.exit_status import reported
 from crew.cli.node import Node
-from crew.command_line import Count
+from crew.command_line import Count, say
 from crew.errors import CrewError
 
 _LOOK: Final = 0.5  # seconds between two looks at sources and processes
@@ -148,4 +148,4 @@ class Dev:
 
 def _say(sentence: str) -> None:
     with suppress(OSError):  # the terminal has been closed: what runs has to be stopped all the same
-        click.echo(f"crew dev: {sentence}")
+        say(f"crew dev: {sentence}")

@@ -7,9 +7,7 @@ from contextlib import contextmanager
 from enum import IntEnum
 from typing import Final
 
-import click
-
-from crew.command_line import EXIT_INTERRUPTED, EXIT_IO, EXIT_USAGE, complain
+from crew.command_line import EXIT_INTERRUPTED, EXIT_IO, EXIT_USAGE, complain, say
 from crew.errors import (
     ConnectionError,
     CrewError,
@@ -19,6 +17,7 @@ from crew.errors import (
     TimeoutError,
     UnknownTask,
 )
+from crew.escape import CONTINUED, continued
 
 
 class ExitStatus(IntEnum):
@@ -65,7 +64,7 @@ def reported(*, verbose: bool = False) -> Iterator[None]:
         yield
     except CrewError as error:
         if verbose and isinstance(error, TaskFailed | TimeoutError) and error.traceback:
-            click.echo(error.traceback.rstrip(), err=True)
+            say(f"{CONTINUED}{continued(error.traceback.rstrip())}", err=True)  # no line of it looks like the error
         complain(str(error))
         sys.exit(status_of(error))
     except KeyboardInterrupt:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import click
 
-from crew import settings
+from crew import log, settings
 from crew.cli.connection import url_option
 from crew.cli.exit_status import reported
-from crew.command_line import Count
+from crew.command_line import Count, say
 from crew.errors import ConnectionError, SettingsError
 
 
@@ -58,7 +58,7 @@ def command(
 
     The exit status is 0 after a drain, and 2 where a setting cannot work.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log.to_stderr(logging.INFO, "%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("tornado.access").setLevel(logging.ERROR)  # who refuses says so in the answer
     with reported():
         certificate = settings.gateway_certificate(certfile, keyfile)
@@ -96,4 +96,4 @@ async def _serve(
     application = GuardedApplication(handlers, token=token, default_handler_args=way_out, serve_traceback=debug)
     with contextlib.suppress(ConnectionError):  # the client retries until it is there
         await store.open()
-    await serve(application, client, port=port, address=host, on_listening=click.echo, ssl_options=tls_context)
+    await serve(application, client, port=port, address=host, on_listening=say, ssl_options=tls_context)

@@ -13,7 +13,7 @@ from crew.cli.connection import url_option
 from crew.cli.duration import Duration
 from crew.cli.exit_status import reported
 from crew.cli.payload import write_line
-from crew.command_line import Count, Group, complain
+from crew.command_line import Count, Group, complain, say
 from crew.errors import CrewError
 from crew.protocol import deadline, topology
 
@@ -93,7 +93,7 @@ def list_jobs(*, statuses: tuple[str, ...], task: str | None, limit: int, is_jso
         left = limit
         async for page in pages(store, () if ANY in statuses else statuses, task, limit):
             for job in page.jobs[:left]:
-                print(as_json(job) if is_json else as_line(job))
+                say(as_json(job) if is_json else as_line(job))
             left -= len(page.jobs)
             if left < 0 or (left == 0 and page.cursor is not None):
                 return False
@@ -103,7 +103,7 @@ def list_jobs(*, statuses: tuple[str, ...], task: str | None, limit: int, is_jso
         are_all = with_store(database, run)
         sys.stdout.flush()
         if not are_all:
-            click.echo(f"{_jobs(limit)}, and there are more: see --limit", err=True)
+            say(f"{_jobs(limit)}, and there are more: see --limit", err=True)
 
 
 @command.command("show")
@@ -118,7 +118,7 @@ def show_job(*, id: str, is_json: bool, database: str | None) -> None:
 
     with reported():
         job = with_store(database, get)
-        print(all_as_json(job) if is_json else as_page(job))
+        say(all_as_json(job) if is_json else as_page(job))
         sys.stdout.flush()
 
 
@@ -156,7 +156,7 @@ def cancel_jobs(*, ids: tuple[str, ...], database: str | None, url: str | None) 
         if not await service.cancel(id):
             job = await service.get(id, with_bodies=False)
             raise CrewError(f"job {id} had ended: {job.status.value}")
-        click.echo(f"job {id} canceled")
+        say(f"job {id} canceled")
 
     _for_each(ids, database, url, cancel)
 
@@ -176,7 +176,7 @@ def retry_jobs(*, ids: tuple[str, ...], database: str | None, url: str | None) -
             again = await service.retry(id)
         except ValueError as error:
             raise CrewError(str(error)) from None
-        click.echo(again.id)
+        say(again.id)
 
     _for_each(ids, database, url, retry)
 
@@ -223,7 +223,7 @@ def purge_jobs(
         if not yes:
             confirm(f"Delete the records of {_jobs(len(chosen))} for ever?")
         count = with_store(database, purge)
-        click.echo(f"{_jobs(count)} deleted")
+        say(f"{_jobs(count)} deleted")
         if ids and count < len(set(ids)):
             raise CrewError("the others stay: there is no such job, it has not ended, or a queue still has its message")
 

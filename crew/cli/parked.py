@@ -15,7 +15,7 @@ from crew.cli.parked_text import as_json, as_line, as_page
 from crew.cli.shown import shown
 from crew.client import parked
 from crew.client.parked import Done, Selection
-from crew.command_line import Group, Seconds, complain
+from crew.command_line import Group, Seconds, complain, say, say_bytes
 from crew.errors import CrewError
 from crew.protocol import deadline
 from crew.protocol.parked_message import ParkedMessage
@@ -43,12 +43,12 @@ def list_messages(*, is_json: bool, url: str | None) -> None:
     """Print a line for each message, the oldest first: id, task, when, exit status, host, reason."""
 
     def show(message: ParkedMessage) -> None:
-        print(as_json(message) if is_json else as_line(message))
+        say(as_json(message) if is_json else as_line(message))
 
     with reported():
         count = visited(url, lambda visit: parked.look(visit, show))
         sys.stdout.flush()
-        click.echo(f"{_messages(count)} in crew.parked", err=True)
+        say(f"{_messages(count)} in crew.parked", err=True)
 
 
 @command.command("show")
@@ -68,9 +68,9 @@ def show_message(*, id: str, raw: bool, url: str | None) -> None:
         visited(url, lambda visit: parked.look(visit, look))
         _check_found(set() if found else {id})
         if raw:
-            sys.stdout.buffer.write(found[0].body.data)
+            say_bytes(found[0].body.data)
         else:
-            print(as_page(found[0]))
+            say(as_page(found[0]))
         sys.stdout.flush()
 
 
@@ -101,7 +101,7 @@ def replay_messages(
             count = visited(url, lambda visit: parked.count(visit, selection))
             confirm(f"Send {_messages(count)} to their tasks again?")
         done = visited(url, lambda visit: parked.replay(visit, selection, expiration=expiration))
-        click.echo(f"{_messages(done.count)} sent to their tasks again")
+        say(f"{_messages(done.count)} sent to their tasks again")
         _check(done)
 
 
@@ -123,7 +123,7 @@ def purge_messages(
             count = visited(url, lambda visit: parked.count(visit, selection))
             confirm(f"Delete {_messages(count)} for ever?")
         done = visited(url, lambda visit: parked.purge(visit, selection))
-        click.echo(f"{_messages(done.count)} deleted")
+        say(f"{_messages(done.count)} deleted")
         _check(done)
 
 

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
+from crew.command_line import say_bytes, say_json
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -22,9 +24,11 @@ def encode(value: Any) -> bytes:
 
 
 def write_line(value: Any) -> None:
-    """Print `value` at once, also into a pipe."""
-    sys.stdout.buffer.write(encode(value) + (b"" if isinstance(value, bytes) else b"\n"))
-    sys.stdout.flush()
+    """Print `value` at once, also into a pipe: as JSON, or bytes as they are, but for a terminal."""
+    if isinstance(value, bytes):
+        say_bytes(value)
+    else:
+        say_json(encode(value))
 
 
 def _decode(_: click.Context, __: click.Parameter, text: str | None) -> Any:

@@ -8,7 +8,7 @@ from crew.cli.exit_status import reported
 from crew.cli.name import task_argument
 from crew.cli.shown import shown
 from crew.client.migration import migrate
-from crew.command_line import Count, Group, complain
+from crew.command_line import Count, Group, complain, say
 from crew.protocol import topology
 from crew.protocol.topology import Queue
 
@@ -36,9 +36,9 @@ def migrate_queue(*, task: str, max_queue: int | None, queue_type: str | None, u
         holding = _of_type(topology.holding_queue(task), kind)
         done = visited(url, lambda visit: migrate(visit, queue, holding))
         if not done.has_changed:
-            click.echo(f"{shown(queue.name)} has the right arguments already")
+            say(f"{shown(queue.name)} has the right arguments already")
             return
-        click.echo(f"{shown(queue.name)} was declared anew, with {done.moved} messages that waited in it")
+        say(f"{shown(queue.name)} was declared anew, with {done.moved} messages that waited in it")
         if done.lost:
             complain(
                 f"{done.lost} calls came in the moment in which it was deleted, and are lost: a quorum queue cannot be "

@@ -4,20 +4,16 @@ import datetime
 import math
 from typing import Any, Final
 
+from crew.escape import escaped, escaped_lines
+
 MAX_DEPTH: Final = 20  # tables within tables
+
+shown_lines: Final = escaped_lines
 
 
 def shown(text: str, limit: int | None = None) -> str:
     """`text` in one line, with escapes in place of what cannot be printed; cut at `limit` characters."""
-    cut = text if limit is None or len(text) <= limit else f"{text[: limit - 3]}..."
-    if cut.isprintable():
-        return cut
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in cut)
-
-
-def shown_lines(text: str) -> str:
-    """As `shown`, with the lines that it has."""
-    return "\n".join(shown(line.replace("\t", "    ")) for line in text.split("\n"))
+    return escaped(text if limit is None or len(text) <= limit else f"{text[: limit - 3]}...")
 
 
 def plain(value: Any, depth: int = 0) -> Any:

@@ -11,7 +11,7 @@ from crew.cli.exit_status import ExitStatus, reported
 from crew.cli.name import topics_argument
 from crew.cli.payload import write_line
 from crew.client.subscription import Event
-from crew.command_line import Count
+from crew.command_line import Count, say
 
 
 @click.command("subscribe")
@@ -28,7 +28,7 @@ def command(*, topics: tuple[str, ...], count: int | None, url: str | None) -> N
     with reported(), connected(url) as client:
         for topic in dict.fromkeys(topics):
             client.subscribe(topic, events.put)
-        click.echo(f"subscribed to {', '.join(topics)}", err=True)
+        say(f"subscribed to {', '.join(topics)}", err=True)
         try:
             for _ in range(count) if count else itertools.count():
                 event = events.get()

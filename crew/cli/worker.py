@@ -7,7 +7,7 @@ import click
 
 from crew.cli import source
 from crew.cli.exit_status import reported
-from crew.command_line import complain
+from crew.command_line import complain, say
 from crew.errors import SettingsError
 from crew.worker.options import worker_options
 from crew.worker.run import start
@@ -51,6 +51,6 @@ def _run_code(name: str, arguments: list[str]) -> None:
     except SettingsError:
         raise
     except Exception as error:
-        click.echo(code.traceback_of(error), err=True)
+        say(code.traceback_of(error), err=True)
         complain(f"{name} cannot be run")
         sys.exit(_CANNOT_RUN)

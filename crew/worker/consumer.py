@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from crew.amqp import BrokerClock, Delivery, Link
+from crew.log import Lines
 from crew.protocol import clock, codec, properties
 from crew.protocol.clock import IN_STEP
 from crew.protocol.message import Call, Control, new_id
@@ -218,7 +219,10 @@ class TaskConsumer:
         if execution not in self._in_hand:
             return
         logger.error(
-            "%r goes on %g s after its interrupt. It is at:\n%s", execution, self._grace, self._lane.stack(execution)
+            "%r goes on %g s after its interrupt. It is at:%s",
+            execution,
+            self._grace,
+            Lines(self._lane.stack(execution)),
         )
         self.is_stuck = not self._lane.abandon(execution)
         is_worn_out = self.is_stuck or self._lane.abandoned() > self._zombies

@@ -13,6 +13,7 @@ import logging
 import time
 from typing import Final
 
+from crew.log import Lines
 from crew.protocol import failure, topology
 from crew.protocol.message import Outcome
 from crew.worker.ended import Ended
@@ -92,7 +93,7 @@ def _log_failure(execution: Execution) -> None:
         "interrupted" if execution.reason is Reason.DRAIN else ended.outcome,
         execution.attempt,
         "" if ended.retry_after is None else f" retry_in={ended.retry_after:g}",
-        f"\n{traceback.rstrip()}" if traceback else "",
+        Lines(traceback),
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar, overload
 import msgspec
 
 from crew.errors import Interrupt, SettingsError
+from crew.log import Lines
 from crew.protocol import deadline, failure
 from crew.worker import signal_handlers, signature, stdio
 from crew.worker.alarm import ALARM
@@ -151,12 +152,12 @@ def _run(hook: Hook, kind: str, loop: Callable[[], asyncio.AbstractEventLoop]) -
         _call_bounded(hook, loop)
     except BaseException as error:
         logger.error(
-            "process %s hook failed: hook=%s seconds=%.3f%s\n%s",
+            "process %s hook failed: hook=%s seconds=%.3f%s%s",
             kind,
             hook.origin,
             time.monotonic() - began,
             "; this process is started again" if kind == "start" else "",
-            failure.describe(error).traceback.rstrip(),
+            Lines(failure.describe(error).traceback),
         )
         return False
     return True

@@ -1,6 +1,5 @@
 """`run()`: the flags, the settings, the supervisor."""
 
-import logging
 import math
 import sys
 from collections.abc import Sequence
@@ -8,6 +7,7 @@ from typing import Any, NoReturn
 
 import click
 
+from crew import log
 from crew import settings as settings_module
 from crew.amqp import tls
 from crew.command_line import Command, complain
@@ -122,8 +122,8 @@ def _serve_http(chosen: Options) -> None:
 
 
 def _log_to_stderr(level: str) -> None:
-    logging.basicConfig(
+    log.to_stderr(
+        level.upper(),
+        "%(asctime)s %(levelname)-7s %(process)d %(name)s: %(message)s",
         stream=stdio.log_stream(),
-        level=level.upper(),
-        format="%(asctime)s %(levelname)-7s %(process)d %(name)s: %(message)s",
     )

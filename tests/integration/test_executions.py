@@ -44,14 +44,16 @@ async def test_each_execution_ends_with_one_line_and_a_failure_with_its_tracebac
     first = FAILED.format(prefix + "fail", failing.id, SECONDS, "raised", 1, r" retry_in=0\.01")
     last = FAILED.format(prefix + "fail", failing.id, SECONDS, "raised", 2, "")
     traceback = (
-        r"Traceback \(most recent call last\):\n"
-        r'  File ".*logged\.py", line \d+, in fail\n.*\n(?: .*\n)?'
-        r'  File ".*logged\.py", line \d+, in helper\n.*\n(?: .*\n)?'
-        r"ValueError: no route\n"
+        r"  \| Traceback \(most recent call last\):\n"
+        r'  \|   File ".*logged\.py", line \d+, in fail\n.*\n(?: .*\n)?'
+        r'  \|   File ".*logged\.py", line \d+, in helper\n.*\n(?: .*\n)?'
+        r"  \| ValueError: no route\n"
     )
     assert re.search(first + traceback, log)
     assert re.search(last + traceback, log)
-    assert re.search(FAILED.format(prefix + hang, late.id, r"0\.[2-9]\d\d", "timed_out", 1, "") + "Traceback", log)
+    assert re.search(
+        FAILED.format(prefix + hang, late.id, r"0\.[2-9]\d\d", "timed_out", 1, "") + r"  \| Traceback", log
+    )
     assert re.search(ENDED.format(prefix + hang, canceled.id, SECONDS, "canceled"), log)
     assert log.count("crew.worker.execution_log") == 5
     assert "5ecret" not in log

@@ -63,7 +63,7 @@ def test_a_process_whose_start_hook_fails_says_why_and_is_started_again_until_it
     line, traceback, where = worker.output.splitlines()[:3]
     assert "ERROR" in line
     assert f"hook=connect ({HOOKED}:" in line
-    assert traceback == "Traceback (most recent call last):"
+    assert traceback == "  | Traceback (most recent call last):"
     assert f'File "{HOOKED}", line' in where
     assert worker.output.count("ConnectionRefusedError: no database") == worker.output.count("start hook failed")
     assert "/crew/worker/" not in worker.output

@@ -133,6 +133,12 @@ def test_the_traceback_of_a_failed_call_ends_with_that_of_its_task(error: errors
     assert FAILED_ROW not in str(error)
 
 
+def test_the_traceback_of_a_task_commands_no_terminal_where_python_prints_it() -> None:
+    error = errors.TaskFailed("ValueError", "no", traceback="Traceback:\n\x1b[2J\u202e\nValueError: no\n")
+    assert "Traceback:\n\\x1b[2J\\u202e\nValueError: no\n" in "".join(traceback.format_exception(error))
+    assert error.traceback == "Traceback:\n\x1b[2J\u202e\nValueError: no\n", "a program gets what was sent"
+
+
 def test_a_failed_call_without_a_traceback_prints_none() -> None:
     printed = "".join(traceback.format_exception(errors.TaskFailed("ZeroDivisionError", "no")))
     assert printed == "crew.errors.TaskFailed: ZeroDivisionError: no\n"

@@ -38,7 +38,7 @@ def test_the_remote_traceback_is_shown_when_asked_for(capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit), reported(verbose=True):
         raise crew.TaskFailed("ValueError", "no", traceback="Traceback ...\n")
 
-    assert capsys.readouterr().err == "Traceback ...\ncrew: ValueError: no\n"
+    assert capsys.readouterr().err == "  | Traceback ...\ncrew: ValueError: no\n"
 
 
 def test_ctrl_c_is_no_traceback() -> None:

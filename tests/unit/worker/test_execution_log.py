@@ -45,9 +45,9 @@ def test_a_failure_is_a_warning_with_the_traceback_of_the_task(caplog: pytest.Lo
     assert record.levelno == logging.WARNING
     assert first.startswith(f"execution failed: task=t id={execution.call.id} seconds=0.0")
     assert first.endswith("result=raised attempt=1")
-    assert traceback[0] == "Traceback (most recent call last):"
+    assert traceback[0] == "  | Traceback (most recent call last):"
     assert "in raises" in traceback[1]
-    assert traceback[-1] == "ValueError: no route"
+    assert traceback[-1] == "  | ValueError: no route"
     assert "5ecret" not in caplog.text
 
 

@@ -1,0 +1,98 @@
+"""Text of others forges no line of a log, and commands no terminal: in processes as they are started."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration import raw
+from tests.integration.hostile_text import FORGED, HOSTILE
+from tests.processes import Process, Processes, running
+from tests.waiting import eventually
+
+SCRIPT = Path(__file__).with_name("hostile_text.py")
+NAMES = ("a\nb", f"\x1b[2J{FORGED}", f"x\n{FORGED}", "\x9b\u202e")
+
+
+def check(output: str) -> None:
+    """Nothing in it moves a cursor, and no line of it is forged."""
+    assert all(one == "\n" or one.isprintable() for one in output), ascii(output)
+    lines = output.split("\n")
+    assert not any(line.startswith((FORGED, "crew: forged")) for line in lines), output
+
+
+def on_terminal(*arguments: str, url: str) -> str:
+    """What a command writes to a terminal that is its stdout and stderr."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "CREW_AMQP_URL": url, "PYTHONUTF8": "1"}
+    command = [sys.executable, "-m", "crew", *arguments]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment):
+        os.close(theirs)
+        written = b""
+        while True:
+            try:
+                part = os.read(ours, 4096)
+            except OSError:  # EIO: the other end is closed
+                break
+            if not part:
+                break
+            written += part
+    os.close(ours)
+    return written.decode().replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize("flags", [(), ("configured",)], ids=["crews_logging", "an_applications_logging"])
+def test_no_text_of_others_forges_a_line_of_a_workers_log(
+    processes: Processes, prefix: str, broker_url: str, flags: tuple[str, ...]
+) -> None:
+    worker = processes.python(SCRIPT, *flags).says("serving 4 tasks")
+    for name in NAMES:  # of ids, queues and clients, as anybody may send them
+        headers = {"crew-client": name, "crew-attempt": 1}
+        raw.send(broker_url, f"crew.tasks.{prefix}fail", b"1", correlation_id=name, reply_to=name, headers=headers)
+        raw.send(broker_url, f"crew.tasks.{prefix}fail", b"1", headers={"crew-timeout": name})
+        raw.send(broker_url, f"crew.tasks.{prefix}named", b"1", correlation_id=name, content_type=name)
+    worker.says("execution failed", times=len(NAMES))
+    eventually(lambda: raw.depth(broker_url, f"crew.tasks.{prefix}named") == 0)
+    worker.stop()
+    check(worker.output)
+    assert "ValueError: x\\x1b[2J\\x9b3J\\u202e\\r" in worker.output, "it can still be read"
+
+
+@pytest.fixture(scope="module")
+def serving(shared_prefix: str, broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    environment = {"CREW_AMQP_URL": broker_url, "CREW_TEST_PREFIX": shared_prefix}
+    with running(tmp_path_factory.mktemp("worker"), environment) as processes:
+        yield processes.python(SCRIPT).says("serving 4 tasks")
+
+
+@pytest.mark.usefixtures("serving")
+def test_no_answer_commands_the_terminal_of_a_call(shared_prefix: str, broker_url: str) -> None:
+    for task in ("fail", "named", "value"):
+        check(on_terminal("call", "--verbose", shared_prefix + task, url=broker_url))
+    text = on_terminal("call", shared_prefix + "bytes", url=broker_url)
+    assert text == f"x\\x1b[2J\\x9b3J\\u202e\\r\n{FORGED}\ncrew: forged", "the lines are those of the value"
+
+
+@pytest.mark.usefixtures("serving")
+def test_a_value_is_the_same_for_a_program_that_reads_it(shared_prefix: str, broker_url: str) -> None:
+    def read(task: str) -> bytes:
+        command = [sys.executable, "-m", "crew", "call", shared_prefix + task, "--url", broker_url]
+        return subprocess.run(command, capture_output=True, check=True, timeout=30).stdout
+
+    assert json.loads(read("value")) == HOSTILE
+    assert read("bytes") == HOSTILE.encode()
+
+
+def test_no_event_commands_the_terminal_of_a_subscriber(processes: Processes) -> None:
+    topic = f"t{uuid.uuid4().hex}"
+    subscriber = processes.crew("subscribe", "--count", "1", topic).says("subscribed")
+    assert processes.crew("publish", topic, json.dumps(HOSTILE)).ends(30) == 0
+    assert subscriber.ends(30) == 0
+    check(subscriber.output)
+    assert json.loads(subscriber.output.splitlines()[-1])["payload"] == HOSTILE
