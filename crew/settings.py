@@ -5,6 +5,7 @@ This is the only reader of `os.environ`. An empty variable counts as one that is
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ PRIVATE_NODE_URL: Final = Path(".crew", "broker", "url")  # written by `crew bro
 RELOAD: Final = "CREW_WORKER_RELOAD"
 MAX_PAYLOAD: Final = 64 * 1024 * 1024  # bytes
 MAX_MESSAGE: Final = 16 * 1024 * 1024  # bytes: RabbitMQ 4 closes the channel of a larger message
+HTTP_MIN_RATE: Final = 1.0  # bytes a second of a response's body
 HEARTBEAT: Final = 10  # seconds; a dead peer is noticed after 2 to 3 of them
 _ENDS_OF_LINES: Final = "\r\n"
 QUEUE_TYPES: Final = ("classic", "quorum")
@@ -127,6 +129,21 @@ def secret_headers(*, environ: Mapping[str, str] | None = None) -> frozenset[str
     """Headers of URL jobs, in lower case, whose values no record shows: those of `CREW_SECRET_HEADERS`, else none."""
     named = (os.environ if environ is None else environ).get("CREW_SECRET_HEADERS", "")
     return frozenset(filter(None, (name.strip().lower() for name in named.split(","))))
+
+
+def http_min_rate(*, environ: Mapping[str, str] | None = None) -> float:
+    """Bytes a second that the body of a URL job's response has to have, averaged over five minutes.
+
+    `CREW_HTTP_MIN_RATE`; default 1, and 0 is no bound. Raises SettingsError where it is no such number.
+    """
+    value = _variable("CREW_HTTP_MIN_RATE", environ)
+    if value is None:
+        return HTTP_MIN_RATE
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value, re.ASCII):
+        raise SettingsError(
+            f"CREW_HTTP_MIN_RATE must be a number of bytes a second, 0 for no bound, not {value[:80]!r}"
+        )
+    return float(value)
 
 
 def gateway_token() -> str | None:

@@ -16,6 +16,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
 HANGING = 60.0  # seconds
+MOST_POURED = 64 * 1024 * 1024  # bytes
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,37 @@ async def saying(*pieces: bytes, ends: bool = True, host: str = "127.0.0.1") -> 
         yield site
     finally:
         has_ended.set()
+        server.close()
+        await asyncio.gather(*serving)
+
+
+@contextlib.asynccontextmanager
+async def pouring(head: bytes, piece: bytes, *, every: float = 0.0) -> AsyncIterator[Site]:
+    """A server that says `head` and then `piece` again and again, until its client leaves or has 64 MiB.
+
+    `site.left` has what it has sent in place of a path.
+    """
+    site, serving = Site(0), set[Any]()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.current_task())
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            await reader.read(65536)
+            writer.write(head)
+            while sent < MOST_POURED and not writer.is_closing():
+                writer.write(piece)
+                await writer.drain()
+                sent += len(piece)
+                await asyncio.sleep(every)
+        site.left.append((str(sent), time.monotonic()))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    site.port = server.sockets[0].getsockname()[1]
+    try:
+        yield site
+    finally:
         server.close()
         await asyncio.gather(*serving)
 

@@ -1,5 +1,6 @@
 """The body of a response: read as far as it may be, unpacked, and made into what JSON can carry."""
 
+import asyncio
 import base64
 import codecs
 import re
@@ -9,6 +10,8 @@ from typing import Final
 from aiohttp import ClientResponse
 
 MAX_BODY: Final = 10 * 1024 * 1024  # bytes, unpacked; as base64 it still fits into a message of 16 MiB
+MAX_CHUNKS: Final = 250_000  # of the transfer: 10 MiB in lines of 42 bytes
+CHUNKS_AT_A_TIME: Final = 500  # before others have a turn of the loop: what is buffered comes without a wait
 ENCODINGS: Final = "gzip, deflate"  # those that are asked for, and unpacked
 MAX_MEMBERS: Final = 1_000  # of gzip: of empty ones there is no end, each costs as much as thousands of bytes
 _CHARSET: Final = re.compile(r""";\s*charset\s*=\s*["']?([^\s;"']+)""", re.IGNORECASE)
@@ -86,13 +89,20 @@ async def read_body(response: ClientResponse) -> bytes:
     """The whole body of `response`, unpacked.
 
     Raises:
-        BadBody: it has more than `MAX_BODY` bytes, or cannot be unpacked.
+        BadBody: it has more than `MAX_BODY` bytes or `MAX_CHUNKS` chunks, or cannot be unpacked.
         aiohttp.ClientError: it is broken off.
     """
-    body = Body(response.headers.get("Content-Encoding", ""))
-    async for chunk in response.content.iter_any():
-        body.add(chunk)
-    return body.end()
+    body, content, chunks = Body(response.headers.get("Content-Encoding", "")), response.content, 0
+    while True:
+        piece, is_end_of_chunk = await content.readchunk()
+        if not piece and content.at_eof():
+            return body.end()
+        body.add(piece)
+        chunks += is_end_of_chunk
+        if chunks > MAX_CHUNKS:
+            raise BadBody(f"has more than {MAX_CHUNKS} chunks")
+        if is_end_of_chunk and chunks % CHUNKS_AT_A_TIME == 0:
+            await asyncio.sleep(0)
 
 
 def charset_of(content_type: str) -> str | None:

@@ -4,44 +4,25 @@ A name is resolved once. Were it looked up again for the connection, whoever own
 first and a private one then (DNS rebinding).
 """
 
-import asyncio
 import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from crew.protocol.address import ForbiddenAddress, parsed
+from crew.worker.http_wire import Wire
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
-LOOKUPS: Final = 64  # at a time: a name server that is silent holds a thread for up to half a minute
-
-_threads = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="crew name lookup")  # begins none before it is used
-
-
-async def resolve(host: str, port: int) -> list[str]:
-    """The addresses of `host`, which may be one itself.
-
-    Raises:
-        OSError: nobody knows it.
-    """
-    loop = asyncio.get_running_loop()
-    found = await loop.run_in_executor(_threads, _look_up, host, port)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
-
-
-def _look_up(host: str, port: int) -> Sequence[Any]:
-    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-
 
 class Door(AbstractResolver):
-    """Opens sockets to `addresses`; what aiohttp asks when it connects."""
+    """Opens sockets to `addresses`, which count on `wire`; what aiohttp asks when it connects."""
 
-    def __init__(self, addresses: Sequence[str]) -> None:
+    def __init__(self, addresses: Sequence[str], wire: Wire) -> None:
         self._addresses = addresses
+        self._wire = wire
         self._checked = set(map(parsed, addresses))  # one address has several spellings
         self._opened: list[socket.socket] = []
 
@@ -70,7 +51,7 @@ class Door(AbstractResolver):
         family, kind, protocol, _, (address, *_) = info
         if parsed(address) not in self._checked:
             raise ForbiddenAddress(f"address {address} was not checked, and is not connected to")
-        opened = socket.socket(family, kind, protocol)
+        opened = self._wire.socket(family, kind, protocol)
         self._opened.append(opened)
         return opened
 

@@ -15,10 +15,12 @@ from crew import __version__, own_address
 from crew.protocol.allowed_hosts import AllowedHosts
 from crew.protocol.http_request import HttpRequest
 from crew.protocol.http_url import HttpUrl
-from crew.worker import http_body, http_door
+from crew.worker import http_body, http_names
 from crew.worker.http_body import BadBody
 from crew.worker.http_door import Door, Resolve
 from crew.worker.http_failure import failed, told
+from crew.worker.http_interim import BoundedResponse
+from crew.worker.http_wire import Bounds, Wire
 
 MAX_REDIRECTS: Final = 5
 MAX_HEADER: Final = 32 * 1024  # bytes of one of a response; 8 KiB, as aiohttp has it, are too few for some pages
@@ -85,11 +87,15 @@ class Exchange:
     Args:
         allowed: what may be reached though it is no public address.
         resolve: finds the addresses of a host.
+        bounds: of what each request may receive.
     """
 
-    def __init__(self, allowed: AllowedHosts, *, resolve: Resolve = http_door.resolve) -> None:
+    def __init__(
+        self, allowed: AllowedHosts, *, resolve: Resolve = http_names.resolve, bounds: Bounds | None = None
+    ) -> None:
         self._allowed = allowed
         self._resolve = resolve
+        self._bounds = Bounds() if bounds is None else bounds
 
     async def perform(self, request: HttpRequest) -> dict[str, Any]:
         """Send `request`, and read its response: see `crew.worker.http_task`.
@@ -111,12 +117,14 @@ class Exchange:
     @asynccontextmanager
     async def send(self, hop: Hop) -> AsyncIterator[ClientResponse]:
         """The response to one request; its connection is closed at the end of the block, whatever it still holds."""
-        with told(hop.method, hop.url):
+        wire = Wire(self._bounds)
+        with told(hop.method, hop.url, wire):
             addresses = await self._resolve(hop.url.host, hop.url.port)
-            door = Door(self._allowed.choose(hop.url.host, hop.url.port, addresses, own=own_address.own(addresses)))
+            own = own_address.own(addresses)
+            door = Door(self._allowed.choose(hop.url.host, hop.url.port, addresses, own=own), wire)
             async with _session(door) as session:
                 try:
-                    with closing(await _answer(session, hop)) as response:
+                    with closing(await _answer(session, hop)) as response, wire.reading_body(door.shut):
                         yield response
                 finally:
                     door.shut()  # first: the session waits until what it has to send is out, or cannot be sent
@@ -136,6 +144,7 @@ def _session(door: Door) -> ClientSession:
         max_field_size=MAX_HEADER,
         trust_env=False,  # a proxy of the environment would connect to what was never checked
         middlewares=(_once,),
+        response_class=BoundedResponse,
     )
 
 

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 import aiohttp
 
 from crew.protocol.http_url import HttpUrl
+from crew.worker.http_interim import TooManyInterim
+from crew.worker.http_names import WITHIN, NameTimeout
+from crew.worker.http_wire import MAX_INTERIM, Wire
 
 
 class RequestFailed(Exception):
@@ -15,12 +18,16 @@ class RequestFailed(Exception):
 
 
 @contextmanager
-def told(method: str, url: HttpUrl) -> Iterator[None]:
-    """Turn what aiohttp and the system raise into RequestFailed; what they say themselves may quote a secret."""
+def told(method: str, url: HttpUrl, wire: Wire) -> Iterator[None]:
+    """Turn what aiohttp and the system raise into RequestFailed; what they say themselves may quote a secret.
+
+    Where `wire` has broken the connection off, its fault is the reason.
+    """
     try:
         yield
     except (aiohttp.ClientError, OSError) as error:
-        raise failed(method, url, _reason(error)) from None
+        reason = _reason(error) if wire.fault is None else f"the response {wire.fault}"
+        raise failed(method, url, reason) from None
 
 
 def failed(method: str, url: HttpUrl, reason: str) -> RequestFailed:
@@ -30,6 +37,10 @@ def failed(method: str, url: HttpUrl, reason: str) -> RequestFailed:
 
 def _reason(error: Exception) -> str:
     match error:
+        case NameTimeout():
+            return f"no name server has told the address of its host within {WITHIN:g} s"
+        case TooManyInterim():
+            return f"its host has sent more than {MAX_INTERIM} informational responses (1xx) before the response"
         case socket.gaierror():
             return "its host is not known"
         case aiohttp.ClientConnectorCertificateError():

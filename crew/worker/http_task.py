@@ -21,13 +21,14 @@ from crew.protocol.address import ForbiddenAddress
 from crew.protocol.allowed_hosts import AllowedHosts
 from crew.protocol.http_request import HttpRequest, request_of
 from crew.protocol.topology import HTTP_TASK
-from crew.worker import http_door
+from crew.worker import http_names
 from crew.worker.context import context
 from crew.worker.ended import timed_out
 from crew.worker.execution import Execution
 from crew.worker.http_door import Resolve
 from crew.worker.http_exchange import Exchange, Hop, elapsed_ms, reason_of
 from crew.worker.http_failure import RequestFailed
+from crew.worker.http_wire import Bounds
 from crew.worker.reason import Reason
 from crew.worker.running import running
 from crew.worker.task import Task
@@ -35,16 +36,24 @@ from crew.worker.task import Task
 DELETE_WITHIN: Final = 4.5  # seconds: within the worker's default grace, at whose end it would give the job up
 
 
-def serve_http(allowed: AllowedHosts, *, resolve: Resolve = http_door.resolve) -> None:
-    """Register the task, which reaches public addresses, and what is `allowed`."""
-    Task(HTTP_TASK)(HttpTask(allowed, resolve=resolve).perform)
+def serve_http(allowed: AllowedHosts, *, resolve: Resolve = http_names.resolve, min_rate: float = 0.0) -> None:
+    """Register the task, which reaches public addresses, and what is `allowed`.
+
+    Args:
+        allowed: which hosts may be reached.
+        resolve: finds the addresses of a host.
+        min_rate: bytes a second, at least, of the body of a response; 0: no bound.
+    """
+    Task(HTTP_TASK)(HttpTask(allowed, resolve=resolve, bounds=Bounds(rate=min_rate)).perform)
 
 
 class HttpTask:
     """Performs the requests of URL jobs."""
 
-    def __init__(self, allowed: AllowedHosts, *, resolve: Resolve = http_door.resolve) -> None:
-        self._exchange = Exchange(allowed, resolve=resolve)
+    def __init__(
+        self, allowed: AllowedHosts, *, resolve: Resolve = http_names.resolve, bounds: Bounds | None = None
+    ) -> None:
+        self._exchange = Exchange(allowed, resolve=resolve, bounds=bounds)
 
     async def perform(self, payload: object) -> dict[str, Any] | None:
         """One of them; the caller gets TimeoutError where its time is over.

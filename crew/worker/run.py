@@ -113,12 +113,12 @@ def _check_memory(chosen: Options) -> None:
 
 
 def _serve_http(chosen: Options) -> None:
-    """Only here is aiohttp loaded."""
+    """Only here are aiohttp and aiodns loaded."""
     try:
         from crew.worker.http_task import serve_http
     except ModuleNotFoundError:
-        raise SettingsError('a worker with --http needs aiohttp: pip install "crew[http]"') from None
-    serve_http(chosen.allowed_hosts)
+        raise SettingsError('a worker with --http needs aiohttp and aiodns: pip install "crew[http]"') from None
+    serve_http(chosen.allowed_hosts, min_rate=settings_module.http_min_rate())
 
 
 def _log_to_stderr(level: str) -> None:

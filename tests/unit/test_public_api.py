@@ -143,7 +143,7 @@ try:
 except SystemExit as end:
     print(end.code)
 """
-    assert run_python(code) == 'crew: a worker with --http needs aiohttp: pip install "crew[http]"\n78\n'
+    assert run_python(code) == 'crew: a worker with --http needs aiohttp and aiodns: pip install "crew[http]"\n78\n'
 
 
 @pytest.mark.parametrize("missing", ["tornado", "prometheus_client"])

@@ -13,6 +13,7 @@ from crew.settings import (
     deny_hosts,
     environment_for_child,
     gateway_token,
+    http_min_rate,
     load,
     rabbitmq_folder,
     redacted,
@@ -168,6 +169,10 @@ def test_allowed_hosts_come_from_flags_before_the_environment() -> None:
     assert allow_hosts(["a", "b"], environ=environ) == ("a", "b")
     assert allow_hosts(environ=environ) == ("db.local", "10.0.0.0/8")
     assert allow_hosts(environ={}) == ()
+    rates = [{}, {"CREW_HTTP_MIN_RATE": "0"}, {"CREW_HTTP_MIN_RATE": "2.5"}]
+    assert [http_min_rate(environ=environ) for environ in rates] == [1, 0, 2.5]
+    with pytest.raises(SettingsError, match=r"CREW_HTTP_MIN_RATE must be a number of bytes a second, .*'-1'"):
+        http_min_rate(environ={"CREW_HTTP_MIN_RATE": "-1"})
     assert deny_hosts(["a"], environ={"CREW_DENY_HOSTS": "b"}) == ("a",)
     assert deny_hosts(environ={"CREW_DENY_HOSTS": " b , c"}) == ("b", "c")
 

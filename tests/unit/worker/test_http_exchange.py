@@ -17,6 +17,7 @@ from crew.worker import http_door
 from crew.worker.http_body import MAX_BODY
 from crew.worker.http_exchange import BodyToOtherOrigin, Exchange, Hop
 from crew.worker.http_failure import RequestFailed
+from crew.worker.http_wire import Bounds, Wire
 from tests.http_site import gzipped, http_site, saying
 from tests.waiting import until
 
@@ -143,7 +144,8 @@ async def test_of_several_addresses_those_alone_are_tried_that_may_be() -> None:
         return ["10.0.0.1", "169.254.169.254", "127.0.0.1"]
 
     async with http_site() as site:
-        door = http_door.Door(LOCAL.choose("mixed.example", site.port, await mixed("mixed.example", site.port)))
+        chosen = LOCAL.choose("mixed.example", site.port, await mixed("mixed.example", site.port))
+        door = http_door.Door(chosen, Wire(Bounds()))
         tried += [one["host"] for one in await door.resolve("mixed.example", site.port)]
         told = await asked(site.url("/echo", host="mixed.example"), exchange=Exchange(LOCAL, resolve=mixed))
     assert told["code"] == 200
@@ -151,7 +153,7 @@ async def test_of_several_addresses_those_alone_are_tried_that_may_be() -> None:
 
 
 def test_no_socket_is_opened_to_an_address_that_was_not_checked() -> None:
-    door = http_door.Door(["127.0.0.1"])
+    door = http_door.Door(["127.0.0.1"], Wire(Bounds()))
     with pytest.raises(ForbiddenAddress, match=r"10\.0\.0\.1 was not checked"):
         door.open((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", 80)))
     with door.open((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80))) as opened:
