@@ -1,12 +1,15 @@
-"""Counters for Prometheus: what was given up, because its HTTP client had gone."""
+"""Counters for Prometheus: what was given up, because its HTTP client had gone, and what was discarded."""
 
 import time
 from collections.abc import Iterable
 from typing import Final
 
-from prometheus_client import Counter
+from prometheus_client import REGISTRY, Counter
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from crew.client import PendingCall
+from crew.jobs import refusals
 
 REQUESTS: Final = Counter(
     "crew_abandoned_requests_total",
@@ -24,6 +27,25 @@ SECONDS: Final = Counter(
 )
 QUEUED: Final = CALLS.labels("queued")  # made here, so that both are there, as 0, from the start
 STARTED: Final = CALLS.labels("started")
+
+
+class _Discarded(Collector):
+    """What the job stores of this process have discarded, as `crew.jobs.refusals` counts it."""
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        """The counter as it is now."""
+        family = CounterMetricFamily(
+            "crew_job_reports_discarded",
+            "Messages in the queue of a job store that were discarded. Reason unreadable: not the report of a worker, "
+            "or not about a job; rejected: the database never takes it.",
+            labels=["reason"],
+        )
+        for reason, count in refusals.discarded.items():
+            family.add_metric([reason], count)
+        yield family
+
+
+REGISTRY.register(_Discarded())
 
 
 def count(canceled: Iterable[PendingCall]) -> None:

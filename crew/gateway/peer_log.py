@@ -11,6 +11,8 @@ from typing import Final
 
 from tornado.log import gen_log
 
+from crew.escape import escaped
+
 MAX_LINE: Final = 300  # characters
 LINES: Final = 10  # of one kind in each interval
 INTERVAL: Final = 60.0  # seconds
@@ -63,4 +65,4 @@ def _printable(text: str) -> str:
     """`text` on one line, without what a terminal obeys, and not too long."""
     if len(text) > MAX_LINE:
         text = f"{text[:MAX_LINE]}... ({len(text)} characters)"
-    return text if text.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    return escaped(text)

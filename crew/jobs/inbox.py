@@ -13,6 +13,8 @@ from crew.errors import ConnectionError
 from crew.jobs import report
 from crew.jobs.fault import Rejected
 from crew.jobs.job import JobStatus
+from crew.jobs.progress_watch import LOOK_EVERY, ProgressWatch
+from crew.jobs.refusals import REJECTED, UNREADABLE, Refusals
 from crew.jobs.report import Report
 from crew.jobs.settlement import Settled
 from crew.jobs.store import JobStore
@@ -35,12 +37,14 @@ class Heard:
 
     Attributes:
         report: what it says, or the refusal of it.
+        since: when it arrived, time.monotonic().
         tries: attempts to record it that failed for an unknown reason.
         is_refusal: whether `report` is the end of a job whose own end the database will never take.
     """
 
     delivery: Delivery
     report: Report
+    since: float
     tries: int = 0
     is_refusal: bool = False
 
@@ -66,6 +70,9 @@ class Inbox:
         self._heard: list[Heard] = []
         self._batch: list[Heard] = []  # on its way into the store
         self._put_off_until: dict[Heard, asyncio.TimerHandle] = {}
+        self._refusals = Refusals()
+        self._watch = ProgressWatch(self._oldest)
+        self._watching: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._task: asyncio.Task[None] | None = None
 
@@ -81,6 +88,11 @@ class Inbox:
         """What takes the messages; the store must be open."""
         return Consumer(self._store.queue, self.on_delivery, PREFETCH)
 
+    @property
+    def obstacle(self) -> str | None:
+        """Why no job ends, in one sentence: what arrives has not been recorded for a while; None: it is."""
+        return self._watch.obstacle()
+
     async def is_behind(self, link: Link) -> bool:
         """Whether there is more to hear than was committed: in the queue, or here but for what has just come."""
         depth = await Visit(link).depth(self._store.queue)
@@ -92,27 +104,30 @@ class Inbox:
     async def close(self) -> None:
         """Commit what was heard, and hear no more; idempotent. The broker keeps what is not committed."""
         self._is_closed = True
-        for timer in self._put_off_until.values():
-            timer.cancel()
+        for timer in (*self._put_off_until.values(), self._watching):
+            if timer is not None:
+                timer.cancel()
         if self._task is not None:
             await asyncio.wait([self._task], timeout=AGAIN_AFTER)
         if self._task is not None:
             self._task.cancel()
 
     def on_delivery(self, delivery: Delivery) -> None:
-        """A message has arrived."""
+        """A message has arrived. One that cannot be read is acknowledged, or it would take a place of PREFETCH."""
         try:
             if delivery.properties.type == briefing.TYPE:
                 self._on_briefing(briefing.to_briefing(delivery.properties, delivery.body))
-                delivery.ack()
+                self._acknowledge(delivery)
                 return
             reply = properties.to_reply(delivery.properties, delivery.body)
-        except MalformedMessage as error:
-            logger.warning("a message in %s is dropped: %s", delivery.queue, error)
-            delivery.ack()
+            told = report.of_reply(reply, at=time.time(), max_result=self._store.max_result)
+        except Exception as error:
+            if not isinstance(error, MalformedMessage):
+                logger.exception("a job report cannot be read: queue=%s", delivery.queue)
+            self._refusals.discard(UNREADABLE, delivery.queue, error)
+            self._acknowledge(delivery)
             return
-        told = report.of_reply(reply, at=time.time(), max_result=self._store.max_result)
-        self._heard.append(Heard(delivery, told))
+        self._heard.append(Heard(delivery, told, time.monotonic()))
         self._start()
 
     def on_lost(self) -> None:
@@ -120,8 +135,32 @@ class Inbox:
         self._heard = [one for one in self._heard if one.delivery.is_ours]
 
     def _start(self) -> None:
+        loop = asyncio.get_running_loop()
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="job inbox")
+            self._task = loop.create_task(self._run(), name="job inbox")
+        if self._watching is None and not self._is_closed:
+            self._watching = loop.call_later(LOOK_EVERY, self._look)
+
+    def _look(self) -> None:
+        """Look whether there is progress, now and then while there are messages."""
+        self._watch.look()
+        self._watching = asyncio.get_running_loop().call_later(LOOK_EVERY, self._look) if len(self) else None
+
+    def _oldest(self) -> float | None:
+        """When the oldest message arrived that keeps others waiting.
+
+        One that failed and is tried again does so only where such messages take all places.
+        """
+        waiting = [*self._batch, *self._heard]
+        if len(self) >= PREFETCH:
+            waiting += self._put_off_until
+        else:
+            waiting = [one for one in waiting if not one.tries]
+        return min((one.since for one in waiting), default=None)
+
+    def _acknowledge(self, delivery: Delivery) -> None:
+        delivery.ack()
+        self._watch.progressed()
 
     async def _run(self) -> None:
         """Commit what is there. No error ends this: what is never acknowledged takes a place of PREFETCH for good."""
@@ -147,9 +186,10 @@ class Inbox:
         for one, answer in zip(self._batch, answers, strict=True):
             match answer:
                 case Settled():
-                    one.delivery.ack()
+                    self._acknowledge(one.delivery)
                     settled.append(answer)
                 case ConnectionError():
+                    self._watch.last_error = str(answer)
                     logger.debug("job report waits for the store: job=%s: %s", one.report.id, answer)  # logs outages
                     away.append(one)
                 case Rejected():
@@ -171,20 +211,21 @@ class Inbox:
         """The database will never take this: an end becomes the end `error`, since its job would have no other."""
         status = one.report.status
         if status is None or not status.is_final or one.is_refusal:
-            logger.error("job report discarded, the store never takes it: job=%s: %s", one.report.id, error)
-            one.delivery.ack()
+            self._refusals.discard(REJECTED, one.delivery.queue, f"job={one.report.id}: {error}")
+            self._acknowledge(one.delivery)
             return
         logger.error("job ended as error, the store never takes its result: job=%s: %s", one.report.id, error)
         message = f"what it came to cannot be recorded: {error}"
         kind = type(error.__cause__ or error).__name__
         refusal = report.ended(one.report.id, JobStatus.ERROR, at=one.report.at, type_name=kind, message=message)
-        self._heard.append(Heard(one.delivery, refusal, is_refusal=True))
+        self._heard.append(Heard(one.delivery, refusal, one.since, is_refusal=True))
 
     def _put_off(self, one: Heard, error: BaseException) -> None:
         """Try it again later, as often as it takes: an error that is not known to last may not end a job."""
         if self._is_closed:
             return
         one.tries += 1
+        self._watch.last_error = f"{type(error).__name__}: {error}"
         if one.tries == 1:
             told = "job report not recorded, retrying until it is: job=%s: %s: %s"
             logger.error(told, one.report.id, type(error).__name__, error)

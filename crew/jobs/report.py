@@ -1,20 +1,26 @@
 """What is heard of a job, and what becomes of its record: decided here, written elsewhere."""
 
+import re
 from typing import Any, Final
 
 import msgspec
 
+from crew.escape import escaped
 from crew.jobs.job import STATUS_OF, Job, JobStatus, check_transition
-from crew.protocol import codec, failure
+from crew.protocol import codec, failure, foreign, topology
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Headers, Outcome, Reply, Run
-from crew.protocol.properties import DeadLetter
+from crew.protocol.properties import DeadLetter, MalformedMessage
 
 # What was given up in a queue is kept for so long at least, unless its message is heard to have left it: a worker that
 # comes to that queue is told not to start it, and of a job without a record nobody can tell.
 KEPT_IN_QUEUE: Final = 7 * 86_400.0  # seconds
 MAX_HOST: Final = 255  # characters
+MAX_CONTENT_TYPE: Final = 255  # characters
+MAX_CONTENT_ENCODING: Final = 32  # characters
+MAX_REASON: Final = 100  # characters
 MAX_PROGRESS: Final = 64 * 1024  # bytes
+_ID: Final = re.compile("[0-9A-Fa-f-]{32,36}")  # as `order.check_id` writes a uuid, or without its dashes
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,10 +57,15 @@ def of_reply(reply: Reply | DeadLetter, *, at: float, max_result: int) -> Report
     Args:
         at: now, epoch seconds.
         max_result: bytes that a result may have as it travels; a larger one becomes a failure that says so.
+
+    Raises:
+        MalformedMessage: its id is not that of a job. The database could refuse it, and the refusal of it.
     """
+    if not _ID.fullmatch(reply.id):
+        raise MalformedMessage(f"its correlation_id is not the id of a job: {foreign.brief(reply.id)}")
     if isinstance(reply, DeadLetter):
         return _of_dead_letter(reply, at)
-    said: dict[str, Any] = {"id": reply.id, "at": at, "run": reply.run, "worker": reply.worker}
+    said: dict[str, Any] = {"id": reply.id, "at": at, "run": _run(reply.run), "worker": _worker(reply.worker)}
     match reply.outcome:
         case Outcome.STARTED:
             return Report(status=JobStatus.STARTED, **said)
@@ -63,14 +74,40 @@ def of_reply(reply: Reply | DeadLetter, *, at: float, max_result: int) -> Report
         case Outcome.RETURNED if len(reply.body.data) > max_result:
             told = f"the result has {len(reply.body.data)} bytes, more than the {max_result} that the job store keeps"
             return Report(status=JobStatus.ERROR, failure=_failure("TooLarge", told), **said)
+        case Outcome.RETURNED if not _is_typed(reply.body):
+            told = f"the result has a content type that no job has: {foreign.brief(reply.body.content_type)}"
+            return Report(status=JobStatus.ERROR, failure=_failure("SerializationError", told), **said)
         case Outcome.RETURNED:
             return Report(status=JobStatus.SUCCESS, result=reply.body, result_headers=reply.headers, **said)
         case outcome:
             return Report(status=STATUS_OF[outcome], failure=reply.body.data or None, **said)
 
 
+def _is_typed(body: Body) -> bool:
+    """Whether every database takes what the body says of itself."""
+    kind, encoding = body.content_type or "", body.content_encoding or ""
+    is_short = len(kind) <= MAX_CONTENT_TYPE and len(encoding) <= MAX_CONTENT_ENCODING
+    return is_short and kind.isprintable() and encoding.isprintable()
+
+
+def _run(run: Run | None) -> Run | None:
+    """`run` with a host and a number of attempts that every database takes."""
+    if run is None or (foreign.is_plain(run.host) and run.attempt <= foreign.MAX_COUNT):
+        return run
+    host = escaped(run.host[:MAX_HOST])[:MAX_HOST]
+    return msgspec.structs.replace(run, host=host, attempt=min(run.attempt, foreign.MAX_COUNT))
+
+
+def _worker(id: str | None) -> str | None:
+    """The worker, or None where no control message can have it as a routing key."""
+    try:
+        return None if id is None else topology.check_name("worker", id)
+    except ValueError:
+        return None
+
+
 def _of_dead_letter(letter: DeadLetter, at: float) -> Report:
-    told = f"the broker gave the job back: {letter.reason}"
+    told = f"the broker gave the job back: {letter.reason[:MAX_REASON]}"
     return Report(id=letter.id, status=JobStatus.ERROR, at=at, failure=_failure("DeadLetter", told))
 
 

@@ -25,6 +25,7 @@ from crew.jobs.job import Job, JobStatus
 from crew.jobs.notifier import Notifier
 from crew.jobs.order import again, check_id, order
 from crew.jobs.probe import Probe
+from crew.jobs.progress_watch import STALLED_AFTER
 from crew.jobs.publisher import Publisher
 from crew.jobs.query import JobQuery, Page
 from crew.jobs.report import Report
@@ -77,6 +78,7 @@ class JobService:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._opened: asyncio.Task[None] | None = None
         self._listening_since: float | None = None  # time.monotonic()
+        self._deaf_since: float | None = None  # time.monotonic()
         self._decode = codec.decoder(client.settings.accept, client.settings.max_payload)
         self.is_leaving = False
         self.is_closed = False
@@ -153,20 +155,30 @@ class JobService:
                 await asyncio.sleep(STORE_AGAIN_AFTER)
         self._client.subscribe(self.store.queue, self._on_told)
         self._link.remember(self._inbox.consumer, *topology.jobs_queue(self.store.id))
+        self._deaf_since = time.monotonic()
         self._link.open()
         self._caretaker.start()
 
     async def obstacle(self) -> str | None:
         """Why no job could be submitted or looked at now, in one sentence: "the job store ... cannot be used: ...".
 
-        None if the store answers, and took what was last written. It asks the store, for up to 2 s.
+        None if the store answers, took what was last written, and the reports of workers arrive and are recorded. It
+        asks the store, for up to 2 s.
         """
         if self.is_closed:
             return "the client was closed"
         if (obstacle := await self._probe.obstacle()) is not None:
             return obstacle
-        fault = self.store.availability.fault
-        return None if fault is None else str(fault)
+        if (fault := self.store.availability.fault) is not None:
+            return str(fault)
+        return self._inbox.obstacle or self._deafness()
+
+    def _deafness(self) -> str | None:
+        """Why no report of a job arrives here, where none has for a while."""
+        if self._deaf_since is None or time.monotonic() - self._deaf_since < STALLED_AFTER:
+            return None
+        why = self._link.fault or "the broker has not been reached"
+        return f"job reports have not been consumed for {time.monotonic() - self._deaf_since:.0f} s: {why}"
 
     # --- processes and loops ----------------------------------------------------------------------------------------
 
@@ -352,11 +364,13 @@ class JobService:
 
     def _on_listening(self) -> None:
         self._listening_since = time.monotonic()
+        self._deaf_since = None
         self._publisher.can_hear()
         self._caretaker.hurry()
 
     def _on_deaf(self) -> None:
         self._listening_since = None
+        self._deaf_since = time.monotonic()
         self._inbox.on_lost()
 
     def _has_listened(self) -> float:
@@ -375,3 +389,5 @@ async def _quietly(step: Any) -> None:
         await step
     except errors.CrewError as error:
         logger.debug("jobs: %s", error)
+    except Exception:
+        logger.exception("a step for jobs failed in the background")

@@ -42,30 +42,35 @@ class Settled(msgspec.Struct, frozen=True):
 async def settle(connection: AsyncConnection, reports: Sequence[Report]) -> list[Settled]:
     """Write what `reports` tell; several may be about one job, the oldest comes first."""
     known = await _read(connection, {report.id for report in reports})
-    changed: dict[str, Job] = {}
+    changed: dict[str, dict[str, Any]] = {}
     settled = []
     for report in reports:
         job = known.get(report.id)
-        then = None if job is None else _applied(job, report)
-        if job is None or then is None:
+        applied = None if job is None else _applied(job, report)
+        if job is None or applied is None:
             settled.append(Settled(report, job))
         else:
-            settled.append(Settled(report, then, job.status))
-            known[job.id] = changed[job.id] = then
-    await write(connection, changed.values())
+            known[job.id], changed[job.id] = applied
+            settled.append(Settled(report, known[job.id], job.status))
+    await _update(connection, list(changed.values()))
     return settled
 
 
-def _applied(job: Job, report: Report) -> Job | None:
+def _applied(job: Job, report: Report) -> tuple[Job, dict[str, Any]] | None:
+    """The record after `report`, and what is to be written of it; None where it changes nothing."""
     try:
-        return apply(job, report)
+        then = apply(job, report)
+        return None if then is None else (then, _values(then))
     except Exception as error:  # whatever it is, it is about this report, and the next attempt would fail alike
         raise Rejected(f"{error}") from error
 
 
 async def write(connection: AsyncConnection, changed: Iterable[Job]) -> None:
     """Write what has changed in these records, which this transaction has read."""
-    values = [_values(job) for job in changed]
+    await _update(connection, [_values(job) for job in changed])
+
+
+async def _update(connection: AsyncConnection, values: list[dict[str, Any]]) -> None:
     if values:
         await connection.execute(_UPDATE, values)
 

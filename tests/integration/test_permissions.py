@@ -1,7 +1,9 @@
 """Users whom the broker lets do little: what they are told, and that what they are told to ask for is enough."""
 
+import asyncio
 import json
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -10,6 +12,7 @@ import crew
 from crew import Client
 from crew.amqp.fault import PERMISSIONS
 from crew.cli.node import Node
+from crew.jobs import JobStore
 from tests.integration.conftest import TASKS
 from tests.processes import Processes
 from tests.proxy import Proxy
@@ -22,6 +25,7 @@ USERS = {
     "no_tasks": (r"^crew\.(?!tasks)", ".*", ".*"),
     "no_write": (".*", "^$", ".*"),
     "no_read": (".*", ".*", "^$"),
+    "no_jobs": (".*", ".*", r"^(?!crew\.jobs)"),
 }
 
 
@@ -97,6 +101,24 @@ async def test_a_client_that_may_not_is_refused_at_once_and_holds_no_connection(
     await until(lambda: proxy.connections <= 1)  # that of the other link, which may do what it has to, does no harm
     await client.close()
     await until(lambda: proxy.connections == 0)
+
+
+@pytest.mark.gen_test
+async def test_a_gateway_that_may_not_consume_job_reports_is_not_ready(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crew.jobs.service.STALLED_AFTER", 0.2)  # seconds, instead of 30
+    async with Client(url_of("no_jobs", host), store=JobStore(f"sqlite:///{tmp_path}/jobs.db")) as client:
+        await client.connect(timeout=5)
+        assert client.obstacle is None
+
+        async def why() -> str:
+            return await client.jobs.obstacle() or ""
+
+        async with asyncio.timeout(15):
+            while "may not use queue 'crew.jobs." not in await why():
+                await asyncio.sleep(0.05)
+        assert (await why()).startswith("job reports have not been consumed for ")
 
 
 def test_the_shell_says_it_in_one_line(host: str, processes: Processes) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from crew.amqp import Delivery
 from crew.amqp.channel import Channel
 from crew.errors import ConnectionError, CrewError
-from crew.jobs import inbox, settlement
+from crew.jobs import inbox, progress_watch, refusals, settlement
 from crew.jobs.fault import Rejected
 from crew.jobs.inbox import PREFETCH, Inbox
 from crew.jobs.job import Job, JobStatus
@@ -133,6 +134,83 @@ async def test_a_report_that_fails_again_and_again_delays_no_other_and_keeps_its
         assert (await store.get(jobs[0].id)).status is JobStatus.QUEUED
         await heard.close()
         assert len(channel.acked) == len(jobs), "the broker has the other message, for the next gateway"
+
+
+@pytest.mark.gen_test
+async def test_an_inbox_all_of_whose_places_are_taken_says_so_until_something_is_recorded(
+    tmp_path: Path, faults: Faults, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "LOOK_EVERY", 0.02)  # seconds, instead of 5
+    monkeypatch.setattr(progress_watch, "STALLED_AFTER", 0.2)  # seconds, instead of 30
+    channel = RecordingChannel()
+    async with opened(tmp_path) as store:
+        heard = Inbox(store, on_settled=lambda settled: None, on_briefing=lambda briefing: None)
+        jobs = [one.job for one in await asyncio.gather(*(store.admit(a_candidate()) for _ in range(PREFETCH)))]
+        errors: list[Exception] = [CrewError("not known")] * 1_000_000
+        for job in jobs:
+            faults.left[job.id] = errors
+            heard.on_delivery(said(channel, job, 1))
+        assert heard.obstacle is None
+        await until(lambda: str(heard.obstacle).endswith(": no job ends; the last error: CrewError: not known"))
+        assert "none has been recorded for" in str(heard.obstacle)
+        await until(lambda: "no job ends" in caplog.text)
+        faults.left.clear()
+        await until(lambda: len(channel.acked) == PREFETCH)
+        assert heard.obstacle is None
+        assert "job reports are recorded again after" in caplog.text
+        assert caplog.text.count("no job ends") == 1, "once, however long it lasts"
+        await heard.close()
+
+
+@pytest.mark.gen_test
+async def test_one_report_that_is_put_off_leaves_places_for_the_others_and_is_no_obstacle(
+    tmp_path: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress_watch, "STALLED_AFTER", 0.1)  # seconds, instead of 30
+    async with opened(tmp_path) as store:
+        heard = Inbox(store, on_settled=lambda settled: None, on_briefing=lambda briefing: None)
+        job = (await store.admit(a_candidate())).job
+        faults.left[job.id] = [CrewError("not known")] * 1_000_000
+        heard.on_delivery(said(RecordingChannel(), job, 1))
+        told = set()
+        await until(lambda: told.add(heard.obstacle) or len(faults.left[job.id]) < 1_000_000 - 10)
+        assert told == {None}
+        await heard.close()
+
+
+@pytest.mark.gen_test
+async def test_what_no_worker_of_crew_sends_is_acknowledged_counted_and_logged_within_bounds(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    channel = RecordingChannel()
+    async with opened(tmp_path) as store:
+        heard = Inbox(store, on_settled=lambda settled: None, on_briefing=lambda briefing: None)
+        ids = ["\0", "a\0b", "x" * 255, "\u202e", "\ud800", "job-7", "", f"{a_candidate().job.id}\0"]
+        before = refusals.discarded[refusals.UNREADABLE]
+        for number in range(300):
+            job = msgspec.structs.replace(a_candidate().job, id=ids[number % len(ids)])
+            heard.on_delivery(said(channel, job, 1, (Outcome.RETURNED, Outcome.STARTED)[number % 2]))
+        assert len(channel.acked) == 300
+        assert refusals.discarded[refusals.UNREADABLE] == before + 300
+        assert caplog.text.count("job report discarded") == refusals.LINES
+        assert "\0" not in caplog.text
+        await heard.close()
+
+
+@pytest.mark.gen_test
+async def test_a_report_whose_values_cannot_be_encoded_ends_its_job_and_takes_no_place(tmp_path: Path) -> None:
+    channel, circle = RecordingChannel(), dict[str, Any]()
+    circle["self"] = circle
+    async with opened(tmp_path) as store:
+        heard = Inbox(store, on_settled=lambda settled: None, on_briefing=lambda briefing: None)
+        failing, other = [(await store.admit(a_candidate())).job for _ in range(2)]
+        delivery = said(channel, failing, 1)
+        delivery.properties.headers = {**(delivery.properties.headers or {}), "x": circle}
+        heard.on_delivery(delivery)
+        heard.on_delivery(said(channel, other, 1))
+        await until(lambda: len(channel.acked) == 2)
+        assert [(await store.get(job.id)).status for job in (failing, other)] == [JobStatus.ERROR, JobStatus.SUCCESS]
+        await heard.close()
 
 
 @pytest.mark.gen_test

@@ -1,0 +1,53 @@
+"""Notices that the reports of jobs are no longer recorded, though they arrive. Logs its begin and its end."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+logger = logging.getLogger(__name__)
+
+STALLED_AFTER: Final = 30.0  # seconds: longer than a database that is only busy takes for a batch
+LOOK_EVERY: Final = 5.0  # seconds
+
+
+class ProgressWatch:
+    """Whether messages that wait to be recorded are recorded.
+
+    Args:
+        oldest: gives when the oldest of the messages arrived that wait and keep others waiting (time.monotonic());
+            None if there is none.
+        clock: seconds that pass; for tests.
+    """
+
+    def __init__(self, oldest: Callable[[], float | None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._oldest = oldest
+        self._clock = clock
+        self._progressed_at = clock()
+        self._stalled_since: float | None = None
+        self.last_error = ""  # why a message was not recorded, the last time
+
+    def progressed(self) -> None:
+        """A message is recorded, or discarded."""
+        self._progressed_at = self._clock()
+        if self._stalled_since is not None:
+            logger.warning("job reports are recorded again after %.0f s", self._progressed_at - self._stalled_since)
+            self._stalled_since = None
+
+    def look(self) -> None:
+        """Log where nothing has been recorded for `STALLED_AFTER` seconds."""
+        if (told := self.obstacle()) is not None and self._stalled_since is None:
+            self._stalled_since = self._since()
+            logger.error("%s", told)
+
+    def obstacle(self) -> str | None:
+        """Why no job ends, in one sentence; None if reports are recorded, or there are none."""
+        since = self._since()
+        if since is None or (seconds := self._clock() - since) < STALLED_AFTER:
+            return None
+        why = f"; the last error: {self.last_error}" if self.last_error else ""
+        return f"job reports arrive, and none has been recorded for {seconds:.0f} s: no job ends{why}"
+
+    def _since(self) -> float | None:
+        oldest = self._oldest()
+        return None if oldest is None else max(oldest, self._progressed_at)

@@ -1,0 +1,54 @@
+"""Counts the messages in the queue of a job store that are discarded, and logs them within bounds.
+
+Anybody who can write to the broker can send thousands of them in a second.
+"""
+
+import collections
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+logger = logging.getLogger(__name__)
+
+LINES: Final = 5  # within EVERY seconds; messages beyond that are counted, and the next line says how many
+EVERY: Final = 10.0  # seconds
+
+UNREADABLE: Final = "unreadable"  # not the report of a worker, or its id is not that of a job
+REJECTED: Final = "rejected"  # the database will never take it
+
+discarded: Final = collections.Counter[str]({UNREADABLE: 0, REJECTED: 0})  # by reason, in this process
+
+
+class Refusals:
+    """The discarded messages of one store.
+
+    Args:
+        clock: seconds that pass; for tests.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._ends_at = 0.0  # of the current EVERY seconds
+        self._lines = 0
+        self._unlogged = 0
+
+    def discard(self, reason: str, queue: str, why: object) -> None:
+        """Count a message that is discarded, and log it where a line is left.
+
+        Args:
+            reason: UNREADABLE or REJECTED.
+            queue: where it was.
+            why: in one clause.
+        """
+        discarded[reason] += 1
+        now = self._clock()
+        if now >= self._ends_at:
+            self._ends_at, self._lines = now + EVERY, 0
+        if self._lines == LINES:
+            self._unlogged += 1
+            return
+        self._lines += 1
+        more = f" (and {self._unlogged} others since the last line)" if self._unlogged else ""
+        self._unlogged = 0
+        logger.error("job report discarded: queue=%s reason=%s: %s%s", queue, reason, why, more)

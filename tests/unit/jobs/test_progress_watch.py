@@ -1,0 +1,28 @@
+"""Whether reports of jobs are recorded, as time goes by."""
+
+import pytest
+
+from crew.jobs.progress_watch import STALLED_AFTER, ProgressWatch
+
+
+def test_messages_that_wait_longer_than_any_batch_takes_are_an_obstacle(caplog: pytest.LogCaptureFixture) -> None:
+    now, oldest = [100.0], [None]
+    watch = ProgressWatch(lambda: oldest[0], lambda: now[0])
+    now[0] += 1_000
+    assert watch.obstacle() is None, "there is nothing to record"
+    oldest[0] = now[0]  # type: ignore[call-overload]
+    now[0] += STALLED_AFTER - 1
+    watch.look()
+    assert watch.obstacle() is None
+    watch.progressed()
+    now[0] += STALLED_AFTER - 1
+    assert watch.obstacle() is None, "others were recorded meanwhile"
+    now[0] += 1
+    for _ in range(3):
+        watch.look()
+    assert watch.obstacle() == "job reports arrive, and none has been recorded for 30 s: no job ends"
+    assert caplog.messages == [watch.obstacle()]
+    now[0] += 5
+    watch.progressed()
+    assert watch.obstacle() is None
+    assert caplog.messages[1:] == ["job reports are recorded again after 35 s"]
