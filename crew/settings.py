@@ -163,6 +163,11 @@ def gateway_certificate(
     return _variable("CREW_GATEWAY_CERT", environ), _variable("CREW_GATEWAY_KEY", environ)
 
 
+def gateway_limit(variable: str, *, environ: Mapping[str, str] | None = None) -> str | None:
+    """The text of a limit: see `crew.limits`; None where the variable is not set."""
+    return _variable(variable, environ)
+
+
 def reload_state() -> str | None:
     """What a worker's supervisor hands to itself over a reload, see `crew.worker.reload`; None where there was none."""
     return os.environ.pop(RELOAD, None)

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -12,6 +13,28 @@ from crew.cli.connection import url_option
 from crew.cli.exit_status import reported
 from crew.command_line import Count, say
 from crew.errors import ConnectionError, SettingsError
+from crew.limits import GatewayLimits
+from crew.limits import load as load_limits
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_LIMITS: Final = (
+    ("max-connections", "N", "connections at a time; more hear 503, but for the health routes"),
+    ("max-connections-per-peer", "N", "connections at a time from one address, which is that of a proxy, if any"),
+    ("head-timeout", "TIME", "until a new connection has sent the head of its request; default 20"),
+    ("idle-timeout", "TIME", "until a connection that was answered has sent the next one; default 75"),
+    ("stall-timeout", "TIME", "in which a client has to send, or to read, something; default 60"),
+    ("min-rate", "SIZE", "bytes a second of the body of a request; default 1024"),
+    ("max-expiration", "TIME", "that a call may wait for its answer; default 60"),
+)
+
+
+def limit_options(command: F) -> F:
+    """Give a click command a flag for each limit of a gateway."""
+    for name, metavar, text in reversed(_LIMITS):
+        variable = f"CREW_GATEWAY_{name.replace('-', '_').upper()}"
+        command = click.option(f"--{name}", metavar=metavar, help=f"{text} [{variable}]")(command)
+    return command
 
 
 @click.command("gateway")
@@ -37,6 +60,7 @@ from crew.errors import ConnectionError, SettingsError
     help="serve HTTPS with this certificate, and those of its chain, in PEM [CREW_GATEWAY_CERT]",
 )
 @click.option("--keyfile", metavar="FILE", help="its private key, where --certfile does not hold it [CREW_GATEWAY_KEY]")
+@limit_options
 @click.option("--debug", is_flag=True, help="show clients tracebacks of tasks, and where broker and job store are")
 def command(
     *,
@@ -49,6 +73,7 @@ def command(
     certfile: str | None,
     keyfile: str | None,
     debug: bool,
+    **given: str | None,
 ) -> None:
     """Serve calls and jobs over HTTP.
 
@@ -62,7 +87,12 @@ def command(
     logging.getLogger("tornado.access").setLevel(logging.ERROR)  # who refuses says so in the answer
     with reported():
         certificate = settings.gateway_certificate(certfile, keyfile)
-        asyncio.run(_serve(host, port, url, database, (allow_host, deny_host), certificate=certificate, debug=debug))
+        limits = load_limits(given)
+        asyncio.run(
+            _serve(
+                host, port, url, database, (allow_host, deny_host), certificate=certificate, limits=limits, debug=debug
+            )
+        )
 
 
 async def _serve(
@@ -73,6 +103,7 @@ async def _serve(
     url_hosts: tuple[Sequence[str], Sequence[str]],
     *,
     certificate: tuple[str | None, str | None],
+    limits: GatewayLimits,
     debug: bool,
 ) -> None:
     try:
@@ -89,7 +120,9 @@ async def _serve(
     store = JobStore(database)
     client = Client(url, store=store)
     try:
-        handlers = routes(client, allow_hosts=url_hosts[0], deny_hosts=url_hosts[1])
+        handlers = routes(
+            client, allow_hosts=url_hosts[0], deny_hosts=url_hosts[1], max_expiration=limits.max_expiration
+        )
     except ValueError as error:  # it names the host that is none
         raise SettingsError(str(error)) from None
     way_out = {"way_out": ": /openapi.json tells what is"}

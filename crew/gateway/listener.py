@@ -1,7 +1,8 @@
 """A listening socket that takes no more connections than the process may have files.
 
 At the limit Tornado would try again at once, for ever, with a traceback each time; and neither the broker nor the job
-store could be connected to again. Here who comes then waits to be accepted, until somebody else has left.
+store could be connected to again. Here a new connection takes the place of one that waits for its client; where there
+is none, it waits to be accepted until another has been closed.
 
 A client that vanishes without a word, as a host that loses its network does, is looked for: a request that waits for a
 job without an end would be kept for ever.
@@ -14,6 +15,7 @@ import resource
 import socket
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from tornado.ioloop import IOLoop
@@ -29,10 +31,16 @@ PROBES: Final = 4  # that remain without an answer: then he has gone, two minute
 
 
 class Listener(socket.socket):
-    """In place of `bound`, which is closed by it."""
+    """In place of `bound`, which is closed by it.
 
-    def __init__(self, bound: socket.socket) -> None:
+    Args:
+        bound: a listening socket.
+        make_room: closes connections that wait for their clients; returns whether there were any.
+    """
+
+    def __init__(self, bound: socket.socket, *, make_room: Callable[[], bool] = lambda: False) -> None:
         super().__init__(fileno=bound.detach())
+        self._make_room = make_room
         self.setblocking(False)
         self._look_for_clients()
         self._most = _most_files()
@@ -40,7 +48,7 @@ class Listener(socket.socket):
 
     def accept(self) -> tuple[socket.socket, Any]:
         """The next connection; raises BlockingIOError where there is none, or no place for it."""
-        if self._is_full():
+        if self._is_full() and not (self._make_room() and not self._is_full()):
             self._pause()
             raise BlockingIOError
         return super().accept()

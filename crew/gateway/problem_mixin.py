@@ -28,6 +28,8 @@ class ProblemMixin(RequestHandler):
         if error is None or kind is None:
             type, detail = (error.type, error.detail) if isinstance(error, Refused) else (BLANK, None)
             problem = Problem(type=type, title=self._reason, status=status_code, detail=detail)
+            if isinstance(error, Refused) and error.retry_after is not None:
+                self.set_header("Retry-After", error.retry_after)
         else:
             problem = problem_of(error, kind, with_traceback=bool(self.settings.get("serve_traceback")))
             self.set_status(kind.status)

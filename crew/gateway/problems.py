@@ -103,10 +103,12 @@ class Refused(HTTPError):
 
     Args:
         name: of the `type` of the document, where more than one request has this status.
+        retry_after: seconds after which the client may try again, as `Retry-After`; None: it says nothing of that.
     """
 
-    def __init__(self, status: int, detail: str, *, name: str | None = None) -> None:
+    def __init__(self, status: int, detail: str, *, name: str | None = None, retry_after: int | None = None) -> None:
         super().__init__(status)
+        self.retry_after = retry_after
         self.detail = detail
         self.type = BLANK if name is None else urn(name)
 

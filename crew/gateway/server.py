@@ -10,26 +10,32 @@ import inspect
 import logging
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final
 
+import msgspec
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, HTTPServerConnectionDelegate, RequestStartLine
+from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from crew.client import Client
 from crew.errors import SettingsError
 from crew.gateway import endless, open_files, peer_log
+from crew.gateway.connections import IN_ALL, PER_PEER, Connection, Connections, Phase
 from crew.gateway.listener import Listener
-from crew.gateway.status_api import RefusalHandler
+from crew.gateway.status_api import CrowdedHandler, RefusalHandler
+from crew.limits import GatewayLimits
+from crew.limits import load as load_limits
 from crew.protocol.arguments import check_names
 
 logger = logging.getLogger(__name__)
 
-_OURS: Final = ("application", "client", "port", "address", "drain", "linger", "on_listening")
+_OURS: Final = ("application", "client", "port", "address", "drain", "linger", "on_listening", "limits")
 _OF_TORNADO: Final = tuple(inspect.signature(HTTPServer.initialize).parameters)[2:]  # without self and the application
 SERVE_ARGUMENTS: Final = (*_OURS, *_OF_TORNADO)
+HEALTH: Final = ("/healthz", "/readyz")  # ends of paths that are served whatever the limits are
 POLL: Final = 0.01  # seconds
 BACKLOG: Final = 4096  # connections that wait to be accepted: one more is made after a second, or reset after twenty
 LAST_WORDS: Final = 0.5  # seconds to answer requests whose calls were given up, before their connections are closed
@@ -44,6 +50,7 @@ async def serve(
     drain: float = 30.0,
     linger: float = 0.0,
     on_listening: Callable[[str], object] = lambda url: None,
+    limits: GatewayLimits | None = None,
     **options: Any,
 ) -> None:
     """Serve `application` until SIGTERM, SIGINT or SIGHUP, finish what has begun, and return. Main thread only.
@@ -56,7 +63,12 @@ async def serve(
     calls, and its connection is closed. A second SIGTERM or SIGINT: now. SIGHUP is ignored under `nohup`.
 
     The process may open as many files as the system lets it (`ulimit -Hn`), which bounds how many requests can wait
-    here at a time; connections beyond that are accepted when others are closed.
+    here at a time. Connections beyond that take the places of those that wait for their clients, or are accepted when
+    others are closed.
+
+    A client has `limits.head_timeout` for its first request, `idle_timeout` for the next, and has to go on sending and
+    reading. How long its request may take is its own affair: long polls, streams of events and WebSockets have no
+    limit.
 
     Args:
         application: of Tornado; `routes` mounts `/healthz` and `/readyz` in it.
@@ -66,6 +78,7 @@ async def serve(
         drain: seconds for requests and calls to finish.
         linger: seconds before new requests are refused, for a load balancer to notice that this one is not ready.
         on_listening: told the address, like "http://127.0.0.1:8888".
+        limits: of connections and their times; default: those of the environment, see `crew.limits`.
         options: of `tornado.httpserver.HTTPServer`: `xheaders=True` behind a proxy, `ssl_options` for TLS.
 
     Raises:
@@ -75,6 +88,7 @@ async def serve(
     check_names("serve", options, SERVE_ARGUMENTS)
     open_files.allow_most()
     server = DrainingServer(application, **options)
+    server.limit(_limits_of(limits, options))
     with peer_log.bounded(), _signals() as told:
         on_listening(_listen(server, port, address))
         client.open()
@@ -86,6 +100,13 @@ async def serve(
             await client.close()
             await server.is_silent_within(LAST_WORDS)
             await server.close_all_connections()
+
+
+def _limits_of(limits: GatewayLimits | None, options: Mapping[str, Any]) -> GatewayLimits:
+    """The limits that were given, or those of the environment; an option of Tornado's says more of the idle."""
+    found = load_limits() if limits is None else limits
+    idle = options.get("idle_connection_timeout")
+    return found if idle is None else msgspec.structs.replace(found, idle_timeout=float(idle))
 
 
 async def _drain(
@@ -117,8 +138,20 @@ class DrainingServer(HTTPServer):
         super().initialize(*args, **options)
         self._busy: dict[object, object] = {}  # connections whose request, here, is not answered to its last byte
         self._refusal = Application([(".*", RefusalHandler)])
+        self._crowded = {
+            beyond: Application([(".*", CrowdedHandler, {"beyond": beyond})]) for beyond in (IN_ALL, PER_PEER)
+        }
         self._is_leaving = False
         self._refuses = False
+        self._connected = Connections(GatewayLimits())
+
+    def limit(self, limits: GatewayLimits) -> None:
+        """Have these limits of connections; before it listens."""
+        self._connected = Connections(limits)
+
+    def make_room(self) -> bool:
+        """Close connections that wait for their clients; whether there were any."""
+        return self._connected.make_room()
 
     @property
     def requests(self) -> int:
@@ -149,21 +182,35 @@ class DrainingServer(HTTPServer):
 
     # --- what Tornado asks ------------------------------------------------------------------------------------------
 
+    def handle_stream(self, stream: IOStream, address: Any) -> None:
+        """A client has connected."""
+        self._connected.open(stream, address)
+        if not stream.closed():
+            super().handle_stream(stream, address)
+
     def start_request(self, server_conn: object, request_conn: Any) -> HTTPMessageDelegate:
         """A connection is there for its next request: the last one is answered."""
         self._busy.pop(server_conn, None)
+        connection = self._connected.of(request_conn.stream)
+        if connection is not None and connection.phase is not Phase.HEAD:
+            connection.enter(Phase.IDLE)
 
         def begin(path: str) -> HTTPMessageDelegate:
             self._busy[server_conn] = request_conn
+            if connection is not None and not connection.is_admitted and not path.endswith(HEALTH):
+                beyond = self._connected.admit(connection)
+                if beyond is not None:
+                    return self._crowded[beyond].start_request(server_conn, request_conn)
             if self._takes(path):
                 return super(DrainingServer, self).start_request(server_conn, request_conn)
             return self._refusal.start_request(server_conn, request_conn)
 
-        return _Request(begin)
+        return _Request(begin, connection)
 
     def on_close(self, server_conn: object) -> None:
         """A connection has ended, or belongs to a WebSocket from now on."""
         self._busy.pop(server_conn, None)
+        self._connected.forget(getattr(server_conn, "stream"))  # noqa: B009 # the interface has none, all that come do
         super().on_close(server_conn)
 
     def _takes(self, path: str) -> bool:
@@ -173,28 +220,49 @@ class DrainingServer(HTTPServer):
 
 
 class _Request(HTTPMessageDelegate):
-    """A request: who it is for is known with its first line."""
+    """A request: its first line says which application it is for."""
 
-    def __init__(self, begin: Callable[[str], HTTPMessageDelegate]) -> None:
+    def __init__(self, begin: Callable[[str], HTTPMessageDelegate], connection: Connection | None) -> None:
         self._begin = begin
+        self._connection = connection
         self._inner: HTTPMessageDelegate | None = None
 
     def headers_received(self, start_line: Any, headers: HTTPHeaders) -> Awaitable[None] | None:
         assert isinstance(start_line, RequestStartLine)
+        if self._connection is not None:
+            self._connection.enter(Phase.BODY)
         self._inner = self._begin(start_line.path.partition("?")[0])
-        return self._inner.headers_received(start_line, headers)
+        return self._paused(self._inner.headers_received(start_line, headers))
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         assert self._inner is not None
-        return self._inner.data_received(chunk)
+        if self._connection is not None:
+            self._connection.add(len(chunk))
+        return self._paused(self._inner.data_received(chunk))
 
     def finish(self) -> None:
         assert self._inner is not None
+        if self._connection is not None:
+            self._connection.enter(Phase.SERVED)
         self._inner.finish()
 
     def on_connection_close(self) -> None:
         if self._inner is not None:
             self._inner.on_connection_close()
+
+    def _paused(self, step: Awaitable[None] | None) -> Awaitable[None] | None:
+        """`step`, while which nothing more is read: the client is not to be blamed for it."""
+        return step if step is None or self._connection is None else self._waited(step, self._connection)
+
+    async def _waited(self, step: Awaitable[None], connection: Connection) -> None:
+        received = connection.received
+        connection.phase = Phase.SERVED
+        try:
+            await step
+        finally:
+            if connection.phase is Phase.SERVED:
+                connection.enter(Phase.BODY)
+                connection.received = received
 
 
 class _Told:
@@ -227,11 +295,12 @@ def _signals() -> Iterator[_Told]:
             loop.remove_signal_handler(number)
 
 
-def _listen(server: HTTPServer, port: int, address: str) -> str:
+def _listen(server: DrainingServer, port: int, address: str) -> str:
     if isinstance(port, int) and not 0 <= port < 65536:  # the system would take what is left of it modulo that
         raise SettingsError(f"port {port} is not between 0 and 65535")
     try:
-        sockets = [Listener(bound) for bound in bind_sockets(port, address, backlog=BACKLOG)]
+        bound = bind_sockets(port, address, backlog=BACKLOG)
+        sockets = [Listener(one, make_room=server.make_room) for one in bound]
     except OSError as error:
         raise SettingsError(f"port {port} of {address} cannot be used: {error.strerror}") from None
     server.add_sockets(sockets)

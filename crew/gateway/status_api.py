@@ -7,8 +7,9 @@ from crew.client import Client
 from crew.errors import ConnectionError
 from crew.gateway.answers import HeadMixin
 from crew.gateway.body import NoBodyMixin
+from crew.gateway.connections import PER_PEER
 from crew.gateway.problem_mixin import ProblemMixin, RefusingMixin
-from crew.gateway.problems import NotReady
+from crew.gateway.problems import RETRY_AFTER, NotReady, Refused
 
 
 class StatusHandler(HeadMixin, ProblemMixin):
@@ -60,16 +61,12 @@ class ReadyHandler(NoBodyMixin, StatusHandler):
         return [obstacle for obstacle in (self.client.obstacle, of_store) if obstacle is not None]
 
 
-class RefusalHandler(NoBodyMixin, RefusingMixin):
-    """What everybody hears from a gateway that drains, which logs nothing of it."""
+class ClosingHandler(NoBodyMixin, RefusingMixin):
+    """Refuses, closes the connection, and logs nothing of it."""
 
     def set_default_headers(self) -> None:
-        """The next request of this connection belongs to another gateway."""
+        """The next request needs another connection."""
         self.set_header("Connection", "close")
-
-    def refusal(self) -> NotReady:
-        """The same for all."""
-        return NotReady("the gateway is draining: it takes no new requests")
 
     def on_finish(self) -> None:
         """Close the connection: Tornado does what requests say of it, and not what answers do."""
@@ -79,3 +76,31 @@ class RefusalHandler(NoBodyMixin, RefusingMixin):
 
     def _log(self) -> None:
         """No line in the access log."""
+
+
+class RefusalHandler(ClosingHandler):
+    """The answer of a gateway that drains."""
+
+    def refusal(self) -> NotReady:
+        """The same for all: another gateway may take the request."""
+        return NotReady("the gateway is draining: it takes no new requests")
+
+
+class CrowdedHandler(ClosingHandler):
+    """The answer to a connection beyond a limit.
+
+    Args:
+        beyond: which limit.
+    """
+
+    def initialize(self, *, beyond: str) -> None:
+        """Take what the route gives."""
+        self._beyond = beyond
+
+    def refusal(self) -> Refused:
+        """429 where the client has too many connections itself, else 503."""
+        if self._beyond == PER_PEER:
+            told = "your address has too many connections to this gateway: close some, or wait for their answers"
+            return Refused(429, told, name="too-many-connections", retry_after=RETRY_AFTER)
+        told = "this gateway has as many connections as it may: try again, or ask another one"
+        return Refused(503, told, name="too-many-connections", retry_after=RETRY_AFTER)

@@ -1,0 +1,114 @@
+"""What one gateway takes on: limits that its operator can set. The defaults are generous, or there is none."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from crew import settings
+from crew.errors import SettingsError
+from crew.protocol import deadline
+
+MAX_PAGE: Final = 500  # jobs on one page of a list
+_SIZE: Final = re.compile(r"([0-9]{1,15})(|kB|MB|GB|KiB|MiB|GiB)", re.ASCII)
+_UNITS: Final = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+class GatewayLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits of a gateway; None: no limit but those of crew itself.
+
+    Attributes:
+        max_connections: at a time; more are answered with 503, but for the health routes.
+        max_connections_per_peer: at a time from one address; more are answered with 429. Behind a proxy all come from
+            its address.
+        head_timeout: seconds until the first request of a connection has its headers.
+        idle_timeout: seconds from an answer until the next request has its headers.
+        stall_timeout: seconds in which a client has to send something of a body that it has begun, and to read
+            something of an answer.
+        min_rate: bytes a second of the body of a request, as the average of its time.
+        max_expiration: seconds that a call may wait for its answer (that of `routes` comes before it).
+        max_timeout: seconds that a call or a job may ask to run.
+        max_ttl: seconds that the record of a job may be kept after its end.
+        max_jobs: queued and running in the job store; more are refused with 503.
+        max_jobs_per_token: the same, of those that one token has submitted; more are refused with 429.
+        max_jobs_per_host: the same, of the URL jobs for one host; more are refused with 429.
+        max_job_bytes: of the payloads of jobs that are queued and running in the job store.
+        max_job_bytes_per_token: the same, of those that one token has submitted.
+        max_job_bytes_per_host: the same, of the URL jobs for one host.
+        max_page: jobs on one page of a list.
+    """
+
+    max_connections: int | None = None
+    max_connections_per_peer: int | None = None
+    head_timeout: float = 20.0
+    idle_timeout: float = 75.0
+    stall_timeout: float = 60.0
+    min_rate: float = 1024.0
+    max_expiration: float = 60.0
+    max_timeout: float | None = None
+    max_ttl: float | None = None
+    max_jobs: int | None = None
+    max_jobs_per_token: int | None = None
+    max_jobs_per_host: int | None = None
+    max_job_bytes: int | None = None
+    max_job_bytes_per_token: int | None = None
+    max_job_bytes_per_host: int | None = None
+    max_page: int = MAX_PAGE
+
+
+def load(given: Mapping[str, str | None] | None = None, *, environ: Mapping[str, str] | None = None) -> GatewayLimits:
+    """The limits that are `given`, by the names of `GatewayLimits`, else those of the environment, else the defaults.
+
+    `max_jobs` is `CREW_GATEWAY_MAX_JOBS` in the environment, and `--max-jobs` on the command line; so are the others.
+    Durations are seconds, or text like "15m"; sizes are bytes, or text like "100MB".
+
+    Raises:
+        SettingsError: one of them cannot be used.
+    """
+    found: dict[str, Any] = {}
+    for name, parse in _PARSERS.items():
+        flag, variable = f"--{name.replace('_', '-')}", f"CREW_GATEWAY_{name.upper()}"
+        text, source = (given or {}).get(name), flag
+        if text is None:
+            text, source = settings.gateway_limit(variable, environ=environ), variable
+        if text is not None:
+            found[name] = parse(source, text)
+    return GatewayLimits(**found)
+
+
+def _count(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 16 and int(text) > 0):
+        raise SettingsError(f"{name} must be a number from 1 on, not {text[:80]!r}")
+    return int(text)
+
+
+def _page(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 16 and 1 <= int(text) <= MAX_PAGE):
+        raise SettingsError(f"{name} must be a number from 1 to {MAX_PAGE}, not {text[:80]!r}")
+    return int(text)
+
+
+def _size(name: str, text: str) -> int:
+    match = _SIZE.fullmatch(text)
+    if match is None or int(match[1]) == 0:
+        raise SettingsError(f"{name} must be a number of bytes, or text like 100MB or 1GiB, not {text[:80]!r}")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _duration(name: str, text: str) -> float:
+    try:
+        return deadline.parse_duration(name, text)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+
+
+_PARSERS: Final[dict[str, Callable[[str, str], Any]]] = {
+    **dict.fromkeys(("max_connections", "max_connections_per_peer"), _count),
+    **dict.fromkeys(("head_timeout", "idle_timeout", "stall_timeout"), _duration),
+    "min_rate": _size,
+    **dict.fromkeys(("max_expiration", "max_timeout", "max_ttl"), _duration),
+    **dict.fromkeys(("max_jobs", "max_jobs_per_token", "max_jobs_per_host"), _count),
+    **dict.fromkeys(("max_job_bytes", "max_job_bytes_per_token", "max_job_bytes_per_host"), _size),
+    "max_page": _page,
+}

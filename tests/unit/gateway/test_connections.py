@@ -1,0 +1,289 @@
+"""Clients that take their time: how long each connection may wait for its client, and who has to go first."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from tornado.netutil import bind_sockets
+from tornado.web import Application, RequestHandler, stream_request_body
+
+from crew.gateway import connections
+from crew.gateway.server import DrainingServer
+from crew.gateway.status_api import HealthHandler
+from crew.limits import GatewayLimits
+from tests.waiting import until
+
+HEAD = b"GET /quick HTTP/1.1\r\nHost: h\r\n"
+LARGE = 32 * 1024 * 1024  # bytes: more than the buffers of both sides
+
+
+class Quick(RequestHandler):
+    def get(self) -> None:
+        self.write("quick")
+
+
+class Late(RequestHandler):
+    async def get(self) -> None:
+        await asyncio.sleep(1.0)
+        self.write("late")
+
+
+class Events(RequestHandler):
+    async def get(self) -> None:
+        for _ in range(10):
+            self.write("data: 1\n\n")
+            await self.flush()
+            await asyncio.sleep(0.1)
+
+
+class Large(RequestHandler):
+    gone = False
+
+    async def get(self) -> None:
+        self.write(bytes(LARGE))
+
+    def on_connection_close(self) -> None:
+        type(self).gone = True
+
+
+@stream_request_body
+class Upload(RequestHandler):
+    def prepare(self) -> None:
+        self.count = 0
+
+    def data_received(self, chunk: bytes) -> Any:
+        self.count += len(chunk)
+
+    def post(self) -> None:
+        self.write(str(self.count))
+
+
+@stream_request_body
+class SlowHandler(Upload):
+    async def data_received(self, chunk: bytes) -> None:
+        await asyncio.sleep(0.5)
+        self.count += len(chunk)
+
+
+class Client:
+    """One connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    def say(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def answer(self) -> tuple[int, str]:
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = int(head.split("content-length:")[1].split("\r\n")[0])
+        return int(head.split()[1]), (await self.reader.readexactly(length)).decode()
+
+    async def asked(self, path: str) -> int:
+        self.say(f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        return (await self.answer())[0]
+
+    async def is_closed_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self.reader.read() == b""
+        except TimeoutError:
+            return False
+        except ConnectionError:
+            return True
+
+
+class Clients:
+    """Whoever connects to the server; all leave at the end."""
+
+    def __init__(self, server: DrainingServer, port: int) -> None:
+        self.server, self.port = server, port
+        self._all: list[Client] = []
+
+    async def come(self) -> Client:
+        client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
+        self._all.append(client)
+        return client
+
+    async def leave(self) -> None:
+        for client in self._all:
+            client.writer.close()
+
+
+@asynccontextmanager
+async def serving(monkeypatch: pytest.MonkeyPatch, **limits: Any) -> AsyncIterator[Clients]:
+    """A server with these limits, which looks for slow clients ten times a second."""
+    monkeypatch.setattr(connections, "LOOK_EVERY", 0.1)
+    paths = {"quick": Quick, "late": Late, "events": Events, "large": Large, "upload": Upload, "slow": SlowHandler}
+    routes: list[Any] = [(f"/{name}", handler) for name, handler in paths.items()]
+    application = Application([*routes, ("/healthz", HealthHandler)], log_function=lambda _: None)
+    server = DrainingServer(application, max_body_size=LARGE)
+    server.limit(GatewayLimits(**limits))
+    (socket, *_) = sockets = bind_sockets(0, "127.0.0.1")
+    server.add_sockets(sockets)
+    clients = Clients(server, socket.getsockname()[1])
+    try:
+        yield clients
+    finally:
+        server.stop()
+        await clients.leave()
+        await server.close_all_connections()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("data", [b"", b"GET", HEAD], ids=["nothing", "a word", "half a head"])
+async def test_a_connection_without_a_request_is_closed(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    async with serving(monkeypatch, head_timeout=0.3) as clients:
+        client = await clients.come()
+        client.say(data)
+        assert not await client.is_closed_within(0.1)
+        assert await client.is_closed_within(5)
+
+
+@pytest.mark.gen_test
+async def test_a_head_that_trickles_is_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(monkeypatch, head_timeout=0.3, idle_timeout=0.3) as clients:
+        first, later = await clients.come(), await clients.come()
+        assert await later.asked("/quick") == 200
+        for _ in range(60):
+            if first.writer.is_closing() or first.reader.at_eof():
+                break
+            first.say(b"A: b\r\n")
+            later.say(b"A: b\r\n")
+            await asyncio.sleep(0.05)
+        assert await first.is_closed_within(1)
+        assert await later.is_closed_within(1)
+
+
+@pytest.mark.gen_test
+async def test_between_two_requests_a_connection_is_kept_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(monkeypatch, head_timeout=0.2, idle_timeout=1.0) as clients:
+        client = await clients.come()
+        assert await client.asked("/quick") == 200
+        assert not await client.is_closed_within(0.5)
+        assert await client.asked("/quick") == 200
+        assert await client.is_closed_within(5)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("framing", [b"Content-Length: 1000000", b"Transfer-Encoding: chunked"])
+async def test_a_body_that_stalls_or_trickles_is_broken_off(monkeypatch: pytest.MonkeyPatch, framing: bytes) -> None:
+    async with serving(monkeypatch, stall_timeout=0.4, min_rate=1000) as clients:
+        stalls, trickles = await clients.come(), await clients.come()
+        for client in (stalls, trickles):
+            client.say(b"POST /upload HTTP/1.1\r\nHost: h\r\n" + framing + b"\r\n\r\n1\r\na\r\n")
+        for _ in range(60):
+            if trickles.reader.at_eof():
+                break
+            trickles.say(b"1\r\na\r\n")
+            await asyncio.sleep(0.05)
+        assert await trickles.is_closed_within(1)
+        assert await stalls.is_closed_within(1)
+
+
+@pytest.mark.gen_test
+async def test_what_takes_long_for_a_reason_of_the_gateway_is_not_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    terms = {"head_timeout": 0.2, "idle_timeout": 0.2, "stall_timeout": 0.2}
+    async with serving(monkeypatch, min_rate=10**9, **terms) as clients:
+        late, events, slow = [await clients.come() for _ in range(3)]
+        slow.say(b"POST /slow HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody")
+        events.say(b"GET /events HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert await late.asked("/late") == 200
+        assert await slow.answer() == (200, "4")
+        assert (await events.reader.readuntil(b"\r\n0\r\n\r\n")).count(b"data: 1") == 10
+
+
+@pytest.mark.gen_test
+async def test_a_client_that_does_not_read_its_answer_is_left(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Large, "gone", False)
+    monkeypatch.setattr(connections, "REPORT_EVERY", 0.0)
+    async with serving(monkeypatch, stall_timeout=0.5) as clients:
+        client = await clients.come()
+        client.writer.transport.pause_reading()
+        client.say(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n")
+        with caplog.at_level(logging.WARNING):
+            await until(lambda: "read nothing of an answer within 0.5 s" in caplog.text)
+        await until(lambda: len(clients.server._connected) == 0)
+
+
+@pytest.mark.gen_test
+async def test_a_client_that_reads_slowly_gets_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(monkeypatch, stall_timeout=1.0) as clients:
+        client = await clients.come()
+        client.say(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n")
+        await client.reader.readuntil(b"\r\n\r\n")
+        began, left = time.monotonic(), LARGE
+        while left and (data := await client.reader.read(LARGE)):
+            left -= len(data)
+            await asyncio.sleep(0.05 if time.monotonic() - began < 2.5 else 0)
+        assert left == 0
+        assert time.monotonic() - began > 2.0
+
+
+# --- limits of their number -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_more_connections_than_allowed_are_told_so_and_hear_of_the_health(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with serving(monkeypatch, max_connections=2) as clients:
+        busy = [await clients.come() for _ in range(2)]
+        for one in busy:
+            one.say(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
+        await until(lambda: clients.server.requests == 2)
+        third = await clients.come()
+        assert await third.asked("/healthz") == 200
+        third.say(b"GET /quick HTTP/1.1\r\nHost: h\r\n\r\n")
+        head = (await third.reader.readuntil(b"\r\n\r\n")).decode()
+        body = (await third.reader.read()).decode()
+        assert "503 Service Unavailable" in head
+        assert "Retry-After: 2" in head
+        assert "urn:crew:problem:too-many-connections" in body
+        assert [(await one.answer())[0] for one in busy] == [200, 200]
+        busy[0].writer.close()
+        await until(lambda: len(clients.server._connected) < 2)
+        assert await (await clients.come()).asked("/quick") == 200
+
+
+@pytest.mark.gen_test
+async def test_more_connections_of_one_address_than_allowed_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(monkeypatch, max_connections_per_peer=1) as clients:
+        busy = await clients.come()
+        busy.say(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
+        await until(lambda: clients.server.requests == 1)
+        second = await clients.come()
+        assert await second.asked("/quick") == 429
+        assert (await busy.answer())[0] == 200
+
+
+@pytest.mark.gen_test
+async def test_where_there_is_no_place_those_go_first_that_send_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "TENURE", 0.05)
+    async with serving(monkeypatch, max_connections=4) as clients:
+        silent = [await clients.come() for _ in range(3)]
+        busy = await clients.come()
+        busy.say(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
+        await until(lambda: clients.server.requests == 1)
+        await asyncio.sleep(connections.TENURE)
+        assert await (await clients.come()).asked("/quick") == 200
+        assert [await one.is_closed_within(1) for one in silent] == [True] * 3
+        assert (await busy.answer())[0] == 200
+
+
+@pytest.mark.gen_test
+async def test_refused_connections_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(monkeypatch, max_connections=1) as clients:
+        busy = await clients.come()
+        busy.say(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
+        await until(lambda: clients.server.requests == 1)
+        for _ in range(connections.OVERFLOW + 20):
+            await clients.come()
+        await until(lambda: len(clients.server._connected) == 1 + connections.OVERFLOW)
+        assert (await busy.answer())[0] == 200
