@@ -21,6 +21,8 @@ from crew.errors import SettingsError
 DEFAULT_DATABASE: Final = "sqlite:///.crew/jobs.db"
 DEFAULT_URL: Final = "amqp://guest:guest@127.0.0.1:5672/"
 PRIVATE_NODE_URL: Final = Path(".crew", "broker", "url")  # written by `crew broker start`
+SIGNING_KEY: Final = "CREW_SIGNING_KEY"
+SHORTEST_SIGNING_KEY: Final = 32  # characters
 RELOAD: Final = "CREW_WORKER_RELOAD"
 MAX_PAYLOAD: Final = 64 * 1024 * 1024  # bytes
 MAX_MESSAGE: Final = 16 * 1024 * 1024  # bytes: RabbitMQ 4 closes the channel of a larger message
@@ -43,6 +45,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         max_payload: bytes that a body may have once it is decompressed.
         max_message: bytes that a body may have as it travels; more is refused where it is sent.
         queue_type: "classic", or "quorum": queues that a cluster keeps on several nodes.
+        signing_keys: the first signs every message, and each is accepted from others; none: nothing is signed.
     """
 
     urls: tuple[str, ...]
@@ -51,6 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_payload: int = MAX_PAYLOAD
     max_message: int = MAX_MESSAGE
     queue_type: str = QUEUE_TYPES[0]
+    signing_keys: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Settings(urls={redacted(self.urls)}, heartbeat={self.heartbeat})"
@@ -65,6 +69,7 @@ def load(
     password: str | None = None,
     vhost: str | None = None,
     queue_type: str | None = None,
+    signing_key: str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
     """Settings from flags, then the environment, then the private node below this folder, then defaults.
@@ -76,6 +81,9 @@ def load(
         host, port, username, password, vhost: replace that part of every URL; `CREW_AMQP_PASSWORD` serves for a
             password, which has no business on a command line.
         queue_type: "classic" or "quorum"; default `CREW_QUEUE_TYPE`, else classic.
+        signing_key: of 32 characters or more, or several keys with commas between them, while they are exchanged for
+            new ones: the first signs every message, and each is accepted from others. Default `CREW_SIGNING_KEY`, else
+            messages are neither signed nor checked.
 
     A newline at the end of a URL, a user name or a password is removed, with a warning in the log.
 
@@ -85,7 +93,7 @@ def load(
     `CREW_AMQP_KEY` are files for the amqps:// URLs that name none themselves.
 
     Raises:
-        SettingsError: a URL, a number, a file or a type of queue cannot be used.
+        SettingsError: a URL, a number, a file, a type of queue or a signing key cannot be used.
     """
     environ = os.environ if environ is None else environ
     chosen = _one_line("url", url) or _variable("CREW_AMQP_URL", environ) or _private_node_url() or DEFAULT_URL
@@ -107,6 +115,7 @@ def load(
         max_message=_number("CREW_MAX_MESSAGE", environ, MAX_MESSAGE, unit="bytes"),
         heartbeat=_heartbeat(urls, environ),
         queue_type=_queue_type(queue_type, _variable("CREW_QUEUE_TYPE", environ)),
+        signing_keys=_signing_keys(signing_key, environ),
     )
 
 
@@ -180,7 +189,8 @@ def environment_for_reload(state: str) -> dict[str, str]:
 
 def environment_for_child(settings: Settings) -> dict[str, str]:
     """The environment in which a child process reaches the same broker."""
-    return {**os.environ, "CREW_AMQP_URL": ",".join(settings.urls), "CREW_QUEUE_TYPE": settings.queue_type}
+    keys = {SIGNING_KEY: ",".join(settings.signing_keys)} if settings.signing_keys else {}
+    return {**os.environ, "CREW_AMQP_URL": ",".join(settings.urls), "CREW_QUEUE_TYPE": settings.queue_type, **keys}
 
 
 def rabbitmq_folder() -> Path | None:
@@ -237,6 +247,28 @@ def _queue_type(given: str | None, of_environment: str | None) -> str:
     if value not in QUEUE_TYPES:
         raise SettingsError(f"{name} must be {' or '.join(QUEUE_TYPES)}, not {value!r}")
     return value
+
+
+def _signing_keys(given: str | None, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The keys that were given, else those of the environment; an error shows nothing of them."""
+    name, value = (SIGNING_KEY, environ.get(SIGNING_KEY)) if given is None else ("signing_key", given)
+    if value is None:
+        return ()
+    if not value and given is None:
+        _log.warning("%s is empty: messages are neither signed nor checked; remove it, or set a key", SIGNING_KEY)
+        return ()
+    keys = tuple(value.replace(",", " ").split())
+    advice = "make one with: openssl rand -hex 32"
+    if not keys:
+        raise SettingsError(f"{name} has no key in it; {advice}")
+    for number, key in enumerate(keys, start=1):
+        if len(key) < SHORTEST_SIGNING_KEY:
+            which = "it" if len(keys) == 1 else f"key {number} of {len(keys)}"
+            raise SettingsError(
+                f"{name}: {which} has {len(key)} characters, and a signing key needs {SHORTEST_SIGNING_KEY} or more; "
+                f"{advice}"
+            )
+    return keys
 
 
 def _heartbeat(urls: Sequence[BrokerUrl], environ: Mapping[str, str]) -> int:

@@ -46,6 +46,7 @@ def _own_environment() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("URL", "PASSWORD", "CA", "CERT", "KEY"):
             patch.delenv(f"CREW_AMQP_{name}", raising=False)
+        patch.delenv("CREW_SIGNING_KEY", raising=False)
         yield
 
 

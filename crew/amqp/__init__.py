@@ -13,8 +13,9 @@ from crew.amqp.delivery import Delivery
 from crew.amqp.link import Link
 from crew.amqp.link_state import LinkState
 from crew.amqp.outage import Outage
+from crew.amqp.signed_channel import Signer
 
-__all__ = ["BrokerClock", "Confirm", "ConfirmStatus", "Consumer", "Delivery", "Link", "LinkState", "Outage"]
+__all__ = ["BrokerClock", "Confirm", "ConfirmStatus", "Consumer", "Delivery", "Link", "LinkState", "Outage", "Signer"]
 
 # pika reports every failed attempt in several lines with tracebacks; the link says the same in one sentence.
 if logging.getLogger("pika").level == logging.NOTSET:

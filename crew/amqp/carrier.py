@@ -42,9 +42,18 @@ class Carrier:
         self._all_arrived = asyncio.Event()
         self._all_arrived.set()
 
-    def carry(self, delivery: Delivery, queue: str, properties: Properties) -> None:
-        """Send the message of `delivery` to `queue` with these properties; raises LinkFault."""
-        confirm = _publish(delivery, queue, properties)
+    def carry(self, delivery: Delivery, queue: str, properties: Properties | None = None) -> None:
+        """Send the message of `delivery` to `queue`; raises LinkFault.
+
+        Args:
+            properties: of the new message, which is signed as ours. Default: those that it came with, and its signature
+                is kept as it is.
+        """
+        channel = delivery.channel
+        if properties is None:
+            confirm = _publish(channel.forward, delivery.properties, delivery.body, queue)
+        else:
+            confirm = _publish(channel.publish, properties, delivery.body, queue)
         self._on_way += 1
         self._all_arrived.clear()
         confirm.then(lambda status: self._on_confirm(delivery, status))
@@ -67,13 +76,12 @@ class Carrier:
             self._is_broken = True
 
 
-def _publish(delivery: Delivery, queue: str, properties: Properties) -> Confirm:
-    channel = delivery.channel
+def _publish(publish: Callable[..., Confirm], properties: Properties, body: bytes, queue: str) -> Confirm:
     try:
-        return channel.publish(DEFAULT_EXCHANGE, queue, properties, delivery.body, mandatory=True)
+        return publish(DEFAULT_EXCHANGE, queue, properties, body, mandatory=True)
     except LinkFault:
         raise
     except Exception as error:  # a table of somebody else's that can be read and not be written
         logger.debug("the headers of a message cannot be carried", exc_info=True)
         unreadable = msgspec.structs.replace(properties, headers={UNREADABLE: str(error)[:200]})
-        return channel.publish(DEFAULT_EXCHANGE, queue, unreadable, delivery.body, mandatory=True)
+        return publish(DEFAULT_EXCHANGE, queue, unreadable, body, mandatory=True)

@@ -13,7 +13,7 @@ import pika
 
 from crew.amqp.confirm import Confirm
 from crew.amqp.confirm_timeout import ALONE, ConfirmTimeout
-from crew.amqp.delivery import Delivery, OnDelivery
+from crew.amqp.delivery import Delivery, OnDelivery, discard
 from crew.amqp.depth import Depth
 from crew.amqp.fault import LinkFault, fault_of
 from crew.amqp.guard import guarded
@@ -169,11 +169,20 @@ class Channel:
 
     # --- consuming --------------------------------------------------------------------------------------------------
 
-    async def consume(self, queue: str, on_delivery: OnDelivery, *, prefetch: int, priority: int = 0) -> None:
+    async def consume(
+        self,
+        queue: str,
+        on_delivery: OnDelivery,
+        *,
+        prefetch: int,
+        priority: int = 0,
+        on_refused: OnDelivery = discard,  # a SignedChannel refuses
+    ) -> None:
         """Take up to `prefetch` unacknowledged deliveries of `queue` in place of an earlier consumer; 0 is no bound.
 
         Args:
             priority: consumers of a lower one get what this one has no room for.
+            on_refused: as Consumer has it; this channel trusts every message.
 
         Raises:
             LinkFault: the channel closed meanwhile.
@@ -251,6 +260,12 @@ class Channel:
             raise LinkFault("the channel is closed")
         self._pika.basic_publish(exchange, routing_key, body, properties, mandatory)
         return self._unconfirmed.add(exchange, routing_key, properties.correlation_id, len(body))
+
+    def forward(
+        self, exchange: str, routing_key: str, properties: Properties, body: bytes, *, mandatory: bool
+    ) -> Confirm:
+        """As `publish`, for a message of another sender that is moved: it keeps its signature, or has none."""
+        return Channel.publish(self, exchange, routing_key, properties, body, mandatory=mandatory)
 
     async def give_up(self, last: int) -> None:
         """Messages up to number `last` that are not confirmed are LOST, though the channel is open."""

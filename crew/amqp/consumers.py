@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 import msgspec
 
 from crew.amqp.channel import Channel
-from crew.amqp.delivery import OnDelivery
+from crew.amqp.delivery import OnDelivery, discard
 from crew.amqp.fault import LinkFault
 
 
@@ -18,12 +18,15 @@ class Consumer(msgspec.Struct, frozen=True):
         is_only: nobody else consumes the queue. After a connection that the broker has not missed yet it still hands
             every second delivery to our own ghost, unless the new consumer comes first, see
             https://www.rabbitmq.com/docs/consumer-priority.
+        on_refused: called in place of `on_delivery` with a message that is not signed, where messages have to be; must
+            settle it. Default: it is discarded.
     """
 
     queue: str
     on_delivery: OnDelivery
     prefetch: int
     is_only: bool = False
+    on_refused: OnDelivery = discard
 
 
 class Consumers:
@@ -82,7 +85,13 @@ class Consumers:
     async def start(self, channel: Channel, consumer: Consumer) -> None:
         """Start one; raises LinkFault."""
         priority = self._connections if consumer.is_only else 0
-        await channel.consume(consumer.queue, consumer.on_delivery, prefetch=consumer.prefetch, priority=priority)
+        await channel.consume(
+            consumer.queue,
+            consumer.on_delivery,
+            prefetch=consumer.prefetch,
+            priority=priority,
+            on_refused=consumer.on_refused,
+        )
 
 
 def told_of_cancel(on_closed: Callable[[LinkFault], None]) -> Callable[[str], None]:

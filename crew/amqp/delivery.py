@@ -22,6 +22,7 @@ class Delivery(msgspec.Struct, frozen=True, eq=False, gc=False):
         queue: that it came over.
         topic: the routing key with which it was published.
         redelivered: whether it has been delivered before.
+        refusal: why it is not to be trusted, where messages are signed and this one was refused; else None.
     """
 
     channel: "Channel"
@@ -31,6 +32,7 @@ class Delivery(msgspec.Struct, frozen=True, eq=False, gc=False):
     redelivered: bool
     properties: Properties
     body: bytes
+    refusal: str | None = None
 
     @property
     def is_ours(self) -> bool:
@@ -51,3 +53,8 @@ class Delivery(msgspec.Struct, frozen=True, eq=False, gc=False):
 
 
 OnDelivery = Callable[[Delivery], None]
+
+
+def discard(delivery: Delivery) -> None:
+    """Acknowledge `delivery` and do nothing else with it."""
+    delivery.ack()

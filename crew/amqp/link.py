@@ -30,6 +30,7 @@ from crew.amqp.link_state import LinkEvent, LinkMachine, LinkState
 from crew.amqp.outage import Outage
 from crew.amqp.outlet import Outlet
 from crew.amqp.replay import Replay
+from crew.amqp.signed_channel import SignedChannel, Signer
 from crew.amqp.wire import Wire, open_wire
 from crew.errors import ConnectionError
 from crew.protocol.clock import IN_STEP, ClockOffset
@@ -49,6 +50,8 @@ class Link:
         outage: writes the log lines about failed attempts; links of one process share it. Default: one of its own.
         clock: compared with the broker's after every connect, and now and then; for a link that publishes. Default: the
             clocks are not compared.
+        signer: signs and checks its messages; links of one process share it. Default: one of its own, where the
+            settings have a signing key.
         before_consuming: awaited before the first consumer is started. Default: nothing.
         on_ready: called whenever the link has become ready, or has lost messages that the broker never confirmed.
         on_lost: called with the fault whenever a ready link was lost.
@@ -66,6 +69,7 @@ class Link:
         topology: Iterable[Item] = (),
         outage: Outage | None = None,
         clock: BrokerClock | None = None,
+        signer: Signer | None = None,
         before_consuming: Callable[[], Awaitable[None]] | None = None,
         on_ready: Callable[[], None] = lambda: None,
         on_lost: Callable[[LinkFault], None] = lambda fault: None,
@@ -76,6 +80,7 @@ class Link:
         self._name = name
         self._outage = outage or Outage()
         self._clock = clock
+        self._signer = signer or Signer.of(settings.signing_keys, clock)
         self._before_consuming = before_consuming
         self._comparing: asyncio.Task[None] | None = None
         self._on_ready = on_ready
@@ -333,7 +338,8 @@ class Link:
         """A channel that ends with this connection, and does not come back; raises LinkFault."""
         if self._wire is None or not self._wire.is_open:
             raise LinkFault("the connection broke")
-        channel = Channel(
+        kind = Channel if self._signer is None else functools.partial(SignedChannel, signer=self._signer)
+        channel = kind(
             self._wire,
             on_closed=on_closed,
             on_canceled=consumers.told_of_cancel(on_closed),

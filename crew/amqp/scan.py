@@ -32,6 +32,8 @@ async def _at_once() -> None:
 async def scan(visit: Visit, queue: str, take: Take, *, window: int = HELD, settled: Settled = _at_once) -> int:
     """Show every message that `queue` holds now to `take`; what arrives meanwhile is not waited for.
 
+    Messages that are not signed, where they should be, are shown too: `Delivery.refusal` says so.
+
     Args:
         take: is shown each delivery, and may acknowledge it; whether it has seen enough. What it raises ends the scan.
         window: deliveries that are asked for at once.
@@ -54,7 +56,7 @@ async def scan(visit: Visit, queue: str, take: Take, *, window: int = HELD, sett
             if shown.count >= held * len(channels):
                 channels.append(await visit.open_channel())
             shown.ask_for(min(window, held))
-            await channels[-1].consume(queue, shown.on_delivery, prefetch=shown.asked)
+            await channels[-1].consume(queue, shown.on_delivery, prefetch=shown.asked, on_refused=shown.on_delivery)
             await _window(visit, channels[-1], queue, shown)
             await channels[-1].cancel(queue)
             await settled()

@@ -84,9 +84,21 @@ def show_message(*, id: str, raw: bool, url: str | None) -> None:
     type=Seconds(0, deadline.MAX_DURATION, min_open=True),
     help="seconds until they are not started any longer",
 )
+@click.option(
+    "--unsigned",
+    is_flag=True,
+    help="send also what was refused because it was not signed, and sign it now: look at it first",
+)
 @url_option
 def replay_messages(
-    *, ids: tuple[str, ...], task: str | None, everything: bool, yes: bool, expiration: float | None, url: str | None
+    *,
+    ids: tuple[str, ...],
+    task: str | None,
+    everything: bool,
+    yes: bool,
+    expiration: float | None,
+    unsigned: bool,
+    url: str | None,
 ) -> None:
     """Send messages to the queues of their tasks again.
 
@@ -100,7 +112,9 @@ def replay_messages(
         if everything and not yes:
             count = visited(url, lambda visit: parked.count(visit, selection))
             confirm(f"Send {_messages(count)} to their tasks again?")
-        done = visited(url, lambda visit: parked.replay(visit, selection, expiration=expiration))
+        done = visited(
+            url, lambda visit: parked.replay(visit, selection, expiration=expiration, trusts_unsigned=unsigned)
+        )
         say(f"{_messages(done.count)} sent to their tasks again")
         _check(done)
 

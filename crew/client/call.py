@@ -37,7 +37,10 @@ class PendingCall:
 
     Attributes:
         is_awaited: whether anything has awaited it, or has given it a callback; else its failure is logged.
+        refused_reply: why a reply to it was refused, where one was: see `crew.protocol.signing`.
     """
+
+    refused_reply: str | None = None
 
     def __init__(
         self, message: Call, *, callback: OnAnswer | None, on_canceled: "Callable[[PendingCall], None]"

@@ -37,7 +37,9 @@ class Caller:
         self._max_message = max_message
         self.calls = Calls(limit, publishing=publishing, consuming=consuming, **options)
         self.queue, self.binding = topology.reply_queue(client)
-        self.consumer = Consumer(self.queue.name, self.calls.on_reply, REPLY_PREFETCH, is_only=True)
+        self.consumer = Consumer(
+            self.queue.name, self.calls.on_reply, REPLY_PREFETCH, is_only=True, on_refused=self.calls.on_refused
+        )
 
     def make(
         self,

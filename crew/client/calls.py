@@ -154,6 +154,14 @@ class Calls:
         finally:
             self._ack(delivery)
 
+    def on_refused(self, delivery: Delivery) -> None:
+        """A reply is not signed: it settles no call, and a call that has no other ends by its deadline, and says so."""
+        id = delivery.properties.correlation_id
+        call = self._pending.get(id) if isinstance(id, str) else None
+        if call is not None:
+            call.refused_reply = delivery.refusal
+        delivery.ack()
+
     def _on_late_reply(self, reply: Reply | DeadLetter) -> None:
         """Cancel the call where its task has only just started: its worker may have missed the first cancel.
 
@@ -214,16 +222,14 @@ class Calls:
 
     def _on_due(self, call: PendingCall) -> None:
         self._tell_workers(call, TIMEOUT)
+        refused = f" (a reply was refused: {call.refused_reply})" if call.refused_reply else ""
         if call.has_started:
-            self._settle(
-                call,
-                errors.TimeoutError(
-                    f"task {call.task!r} was started and did not end in time", task=call.task, id=call.id
-                ),
-            )
+            why = f"task {call.task!r} was started and did not end in time{refused}"
+            self._settle(call, errors.TimeoutError(why, task=call.task, id=call.id))
             return
         why = "no worker took" if call.is_published else "the broker could not be reached for"
-        self._settle(call, errors.ExpirationError(f"{why} task {call.task!r} in time", task=call.task, id=call.id))
+        why = f"{why} task {call.task!r} in time{refused}"
+        self._settle(call, errors.ExpirationError(why, task=call.task, id=call.id))
 
     def _settle(self, call: PendingCall, error: Exception) -> None:
         if self._pending.get(call.id) is call:

@@ -64,10 +64,13 @@ class Client(Submitting, Publishing):
             with ConnectionError, instead of waiting for it within their time. Default False.
         queue_type: "classic", or "quorum" for queues that a cluster keeps on several nodes, as the workers have it;
             default: `CREW_QUEUE_TYPE`, else classic.
+        signing_key: signs its messages, and those that it gets must be signed, as all clients and workers have it; 32
+            characters or more, or several keys with commas between them: the first signs, each is accepted. Default:
+            `CREW_SIGNING_KEY`, else messages are neither signed nor checked.
         store: where its jobs are recorded, a `crew.jobs.JobStore`; default: it has no jobs.
 
     Raises:
-        SettingsError: the URL or the type of queue cannot be used.
+        SettingsError: the URL, the type of queue or the signing key cannot be used.
         ValueError: the name, max_pending or max_pending_bytes cannot be one.
     """
 
@@ -80,9 +83,10 @@ class Client(Submitting, Publishing):
         max_pending_bytes: int = MAX_BYTES,
         fail_fast: bool = False,
         queue_type: str | None = None,
+        signing_key: str | None = None,
         store: "JobStore | None" = None,
     ) -> None:
-        self.settings = settings = settings_module.load(url, queue_type=queue_type)
+        self.settings = settings = settings_module.load(url, queue_type=queue_type, signing_key=signing_key)
         self.max_message = settings.max_message
         self._given_name = name
         self._fail_fast = fail_fast

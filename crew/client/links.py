@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from crew import errors
-from crew.amqp import BrokerClock, Link, Outage
+from crew.amqp import BrokerClock, Link, Outage, Signer
 from crew.protocol import topology
 from crew.settings import Settings
 
@@ -27,13 +27,18 @@ class Links:
         on_refused: Callable[[errors.ConnectionError], None],
     ) -> None:
         self.outage = Outage()  # for other links of the client, too
+        clock = BrokerClock()
+        self.signer = signer = Signer.of(settings.signing_keys, clock)
         told = {
             "topology": topology.EXCHANGES,
             "outage": self.outage,
+            "signer": signer,
             "on_ready": on_ready,
             "on_refused": on_refused,
         }
-        self.publishing = Link(settings, name=f"{name} publish", clock=BrokerClock(), **told)  # type: ignore[arg-type]
+        self.publishing = Link(settings, name=f"{name} publish", clock=clock, **told)  # type: ignore[arg-type]
+        if signer is not None:  # events are compared with the broker's clock
+            told["before_consuming"] = clock.compared
         self.consuming = Link(settings, name=f"{name} consume", **told)  # type: ignore[arg-type]
 
     def __repr__(self) -> str:

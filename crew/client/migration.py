@@ -104,7 +104,7 @@ async def _carry(visit: Visit, source: str, target: str) -> int:
 
     def take(delivery: Delivery) -> bool:
         if not has_refused:
-            carrier.carry(delivery, target, delivery.properties)
+            carrier.carry(delivery, target)
         return bool(has_refused)
 
     has_refused: list[ConfirmStatus] = []

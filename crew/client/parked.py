@@ -13,6 +13,7 @@ from crew.amqp.scan import scan
 from crew.amqp.visit import Visit
 from crew.protocol import parked_message, topology
 from crew.protocol.parked_message import ParkedMessage, to_parked
+from crew.protocol.properties import REFUSED
 
 _LEFT: Final = {
     ConfirmStatus.RETURNED: "no worker has ever served the task {task!r}",
@@ -96,11 +97,14 @@ async def purge(visit: Visit, selection: Selection) -> Done:
     return done
 
 
-async def replay(visit: Visit, selection: Selection, *, expiration: float | None = None) -> Done:
+async def replay(
+    visit: Visit, selection: Selection, *, expiration: float | None = None, trusts_unsigned: bool = False
+) -> Done:
     """Publish the messages that are meant to the queues of their tasks; each leaves `crew.parked` when it is there.
 
     Args:
         expiration: seconds until they are not started any longer; None: they are, whenever a worker takes them.
+        trusts_unsigned: whether messages that were not signed, though they had to be, are signed and sent as well.
     """
     done = Done(missing=set(selection.ids or ()))
 
@@ -108,7 +112,7 @@ async def replay(visit: Visit, selection: Selection, *, expiration: float | None
         parked = to_parked(delivery.properties, delivery.body)
         if selection.has(parked):
             done.missing.discard(parked.id)
-            if problem := _problem(parked):
+            if problem := _problem(parked) or ("" if trusts_unsigned else _doubt(delivery)):
                 done.left.append((parked.id, problem))
             else:
                 again = parked_message.of_replay(parked, now=time.time(), expiration=expiration)
@@ -123,6 +127,13 @@ async def replay(visit: Visit, selection: Selection, *, expiration: float | None
     await scan(visit, topology.PARKED, take, window=WINDOW, settled=carrier.settled)
     done.count = carrier.carried
     return done
+
+
+def _doubt(delivery: Delivery) -> str:
+    """Why the message may be forged, where that is so; else ""."""
+    if delivery.refusal is None and REFUSED not in (delivery.properties.headers or {}):
+        return ""
+    return "it was not signed with CREW_SIGNING_KEY, so that anybody may have sent it; --unsigned sends it all the same"
 
 
 def _problem(parked: ParkedMessage) -> str | None:

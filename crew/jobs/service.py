@@ -61,6 +61,7 @@ class JobService:
             name=f"{client.name} jobs",
             topology=(*topology.EXCHANGES, topology.task_queue(topology.HTTP_TASK)),
             outage=client.links.outage,
+            signer=client.links.signer,
             on_ready=self._on_listening,
             on_lost=lambda fault: self._on_deaf(),
         )

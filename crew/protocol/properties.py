@@ -30,6 +30,7 @@ OUTCOME: Final = "crew-outcome"
 REASON: Final = "crew-reason"  # of a parked message: why it was given up; of a control message: why it was sent
 HOST: Final = "crew-host"  # of a parked message: the host that gave it up
 EXIT_STATUS: Final = "crew-exit-status"  # of a parked message: how its last process ended, "SIGKILL" or "exit 1"
+REFUSED: Final = "crew-refused"  # true: of a parked message that was not signed, though messages had to be
 UNREADABLE: Final = "crew-unreadable"  # never travels: set where the properties of a message could not be decoded
 
 

@@ -42,6 +42,9 @@ HOLDING_PREFIX = "crew.moved."  # as long as the one before, so that every task'
 AGAIN_PREFIX = "crew.again."
 PARKED = "crew.parked"
 JOBS_PREFIX = "crew.jobs."
+REPLY_PREFIX = "crew.reply."
+SUBSCRIPTION_PREFIX = "crew.subscribe."
+CONTROL_PREFIX = "crew.control."
 BRIEFING = "jobs.briefing"  # a routing key
 HTTP_TASK = "crew.http"  # performs URL jobs
 CLASSIC = "classic"
@@ -145,7 +148,8 @@ def again_queue_name(task: str) -> str:
 
 def task_of_queue(queue: str) -> str:
     """The task whose calls `queue` carries."""
-    return queue.removeprefix(AGAIN_PREFIX if queue.startswith(AGAIN_PREFIX) else TASK_PREFIX)
+    prefix = next((prefix for prefix in (AGAIN_PREFIX, HOLDING_PREFIX) if queue.startswith(prefix)), TASK_PREFIX)
+    return queue.removeprefix(prefix)
 
 
 def task_queue(task: str, *, max_queue: int | None = None) -> Queue:
@@ -200,26 +204,26 @@ def reply_queue(client: str) -> tuple[Queue, Binding]:
     It is durable and not exclusive, because an exclusive queue loses every reply of a disconnect and cannot be declared
     again while the broker still believes in the lost connection.
     """
-    queue = Queue(f"crew.reply.{client}", {"x-expires": REPLY_QUEUE_EXPIRES_MS})
+    queue = Queue(REPLY_PREFIX + client, {"x-expires": REPLY_QUEUE_EXPIRES_MS})
     return queue, Binding(queue.name, DEAD_LETTERS, "", {CLIENT_HEADER: client, "x-match": "all"})
 
 
 def subscription_queue(client: str) -> Queue:
     """The queue for the events that `client` subscribed to; it outlives a short disconnect for the same reason."""
     return Queue(
-        f"crew.subscribe.{client}",
+        SUBSCRIPTION_PREFIX + client,
         {"x-expires": SUBSCRIPTION_EXPIRES_MS, "x-max-length": SUBSCRIPTION_MAX_LENGTH},
     )
 
 
 def subscription(client: str, topic: str) -> Binding:
     """Brings the events of `topic` to `client`."""
-    return Binding(f"crew.subscribe.{client}", PUBSUB, topic)
+    return Binding(SUBSCRIPTION_PREFIX + client, PUBSUB, topic)
 
 
 def control_queue(worker: str) -> Queue:
     """The queue for what `worker` is told; not exclusive, for the same reason."""
-    return Queue(f"crew.control.{worker}", {"x-expires": CONTROL_EXPIRES_MS, "x-max-length": CONTROL_MAX_LENGTH})
+    return Queue(CONTROL_PREFIX + worker, {"x-expires": CONTROL_EXPIRES_MS, "x-max-length": CONTROL_MAX_LENGTH})
 
 
 def control_bindings(worker: str, tasks: Iterable[str]) -> list[Binding]:

@@ -94,6 +94,11 @@ class Answers:
 
         self._replies.park(delivery, str(error), on_parked, delivery.requeue)
 
+    def park_refused(self, delivery: Delivery) -> None:
+        """Park a message that is not signed: its sender may only lack the key. `reply_to` gets no answer."""
+        why = f"{delivery.refusal}: it was not run, as CREW_SIGNING_KEY is set on this worker"
+        self._replies.park(delivery, why, delivery.ack, delivery.requeue)
+
     def _answer_malformed(self, delivery: Delivery, task: str, error: MalformedMessage) -> None:
         reply_to, id = delivery.properties.reply_to, delivery.properties.correlation_id
         if isinstance(reply_to, str) and reply_to and isinstance(id, str) and id:

@@ -90,7 +90,14 @@ class TaskConsumer:
         self._in_hand: set[Execution] = set()
         self.is_stuck = False
         self._watchdog = Watchdog(lane, self, grace=grace)
-        self._windows = Windows(link, self._tasks, self.on_delivery, slots=lane.slots, fixed=fixed_prefetch)
+        self._windows = Windows(
+            link,
+            self._tasks,
+            self.on_delivery,
+            on_refused=self.on_refused,
+            slots=lane.slots,
+            fixed=fixed_prefetch,
+        )
         self._answers = Answers(replies, retries, jobs, self._windows, where=lane.stack if debug else None)
         self._admission = Admission(ledger, canceled, self._answers, self._windows, jobs.briefings)
 
@@ -115,6 +122,10 @@ class TaskConsumer:
         if delivery.redelivered and self._runs_on(call, delivery):
             return
         self._admission.ask(delivery, call, task, self._take)
+
+    def on_refused(self, delivery: Delivery) -> None:
+        """A message has arrived that is not signed, though messages have to be: it is not run, and not answered."""
+        self._answers.park_refused(delivery)
 
     def _with_skew(self, call: Call, delivery: Delivery) -> Call:
         """`call`, with the difference between the sender's clock and this one, where there is any."""

@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from crew.amqp import Consumer, Link
-from crew.amqp.delivery import OnDelivery
+from crew.amqp.delivery import OnDelivery, discard
 from crew.errors import ConnectionError
 
 logger = logging.getLogger(__name__)
@@ -18,16 +18,20 @@ class Intake:
 
     Args:
         windows: queue -> deliveries to hold at most.
+        on_delivery, on_refused: of each Consumer.
     """
 
-    def __init__(self, link: Link, windows: dict[str, int], on_delivery: OnDelivery) -> None:
+    def __init__(
+        self, link: Link, windows: dict[str, int], on_delivery: OnDelivery, on_refused: OnDelivery = discard
+    ) -> None:
         self._link = link
         self._on_delivery = on_delivery
+        self._on_refused = on_refused
         self._wanted = dict(windows)
         self._applied = dict(windows)
         self._task: asyncio.Task[None] | None = None
         for queue, window in windows.items():
-            link.remember(Consumer(queue, on_delivery, window))
+            link.remember(self._consumer(queue, window))
 
     def __repr__(self) -> str:
         return f"<Intake {self._wanted}>"
@@ -49,6 +53,9 @@ class Intake:
         if self._task is not None:
             await self._task
 
+    def _consumer(self, queue: str, window: int) -> Consumer:
+        return Consumer(queue, self._on_delivery, window, on_refused=self._on_refused)
+
     async def _apply(self) -> None:
         while changed := [queue for queue in self._wanted if self._wanted[queue] != self._applied[queue]]:
             for queue in changed:
@@ -57,6 +64,6 @@ class Intake:
                     if window == PAUSED:
                         await self._link.pause(queue)
                     else:
-                        await self._link.consume(Consumer(queue, self._on_delivery, window))
+                        await self._link.consume(self._consumer(queue, window))
                 except ConnectionError as error:
                     logger.warning("the prefetch of %s could not be changed: %s", queue, error)

@@ -16,7 +16,7 @@ import threading
 import uuid
 from typing import Any, Final, NoReturn
 
-from crew.amqp import BrokerClock, Consumer, Delivery, Link, Outage
+from crew.amqp import BrokerClock, Consumer, Delivery, Link, Outage, Signer
 from crew.amqp.fault import LinkFault
 from crew.client.pubsub import PubSub
 from crew.protocol import codec, properties, topology, user_headers
@@ -170,12 +170,14 @@ class WorkerProcess:
         names = [task.name for task in self._registry]
         control = topology.control_queue(self.id)
         outage, clock = Outage(), BrokerClock()
+        signer = Signer.of(self._options.broker.signing_keys, clock)
         self._publishing = Link(
             self._options.broker,
             name=f"{name} worker publish",
             topology=(*topology.EXCHANGES, topology.parked_queue()),
             outage=outage,
             clock=clock,
+            signer=signer,
             on_ready=self._send_waiting,
             on_refused=self._on_refused,
         )
@@ -189,6 +191,7 @@ class WorkerProcess:
                 *topology.control_bindings(self.id, names),
             ),
             outage=outage,
+            signer=signer,
             before_consuming=clock.compared,  # a backlog arrives at once, and its deadlines are looked at
             on_ready=self._on_ready,
             on_lost=self._on_lost,

@@ -142,13 +142,16 @@ class Replies:
             on_sent, on_dropped: as `answer` has them.
             exit_status: how the last process ended that ran it, as `death.exit_status` has it; "" where none has.
         """
-        logger.error("a message of %s is given up and parked in %s: %s", delivery.queue, topology.PARKED, reason)
+        if delivery.refusal is None:  # the link has logged these, a line for many
+            logger.error("a message of %s is given up and parked in %s: %s", delivery.queue, topology.PARKED, reason)
         given = delivery.properties.headers or {}
         headers = {
             **user_headers.sendable(given),
             **properties.of_parked(given, reason=reason[:MAX_REASON], host=socket.gethostname(), status=exit_status),
             properties.TASK: topology.task_of_queue(delivery.queue),
         }
+        if delivery.refusal is not None:
+            headers[properties.REFUSED] = True
         parked = msgspec.structs.replace(
             delivery.properties, headers=headers, expiration=None, delivery_mode=2, timestamp=int(time.time())
         )

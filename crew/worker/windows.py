@@ -12,6 +12,7 @@ class Windows:
     """The deliveries of `queues` that a worker may hold, and those that it does.
 
     Args:
+        on_delivery, on_refused: of each Consumer.
         slots: executions that may run at once.
         fixed: a window that does not follow anything; None to follow the measured run time.
 
@@ -21,13 +22,20 @@ class Windows:
     """
 
     def __init__(
-        self, link: Link, queues: Iterable[str], on_delivery: OnDelivery, *, slots: int, fixed: int | None
+        self,
+        link: Link,
+        queues: Iterable[str],
+        on_delivery: OnDelivery,
+        *,
+        on_refused: OnDelivery,
+        slots: int,
+        fixed: int | None,
     ) -> None:
         self.rests = False
         self.is_closed = False
         self._prefetch = {queue: Prefetch(slots, fixed) for queue in queues}
         self._held = dict.fromkeys(self._prefetch, 0)
-        self._intake = Intake(link, self._wanted(), on_delivery)
+        self._intake = Intake(link, self._wanted(), on_delivery, on_refused)
 
     def __repr__(self) -> str:
         state = "closed" if self.is_closed else "rests" if self.rests else "open"

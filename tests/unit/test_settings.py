@@ -1,5 +1,6 @@
 """Where the broker is: flags come before the environment, that before the private node, that before the default."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -234,3 +235,49 @@ def test_a_newline_that_was_quoted_with_a_password_is_no_part_of_it(caplog: pyte
     assert load("amqp://me:5ecre7%0A@host/", environ={}).urls == ("amqp://me:5ecre7@host:5672/%2F",)
     assert "the password in a broker's URL ends with a newline" in caplog.text
     assert "5ecre7" not in caplog.text
+
+
+# --- signing keys ----------------------------------------------------------------------------------------------------
+
+KEYS = ("a" * 32, "b" * 64)
+
+
+def test_messages_are_not_signed_unless_there_is_a_key() -> None:
+    assert load(environ={}).signing_keys == ()
+
+
+def test_the_first_of_several_signing_keys_signs() -> None:
+    assert load(environ={"CREW_SIGNING_KEY": f"{KEYS[0]}, {KEYS[1]}\n"}).signing_keys == KEYS
+    assert load(signing_key=KEYS[0], environ={"CREW_SIGNING_KEY": KEYS[1]}).signing_keys == KEYS[:1]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("topsecret", "it has 9 characters, and a signing key needs 32 or more"),
+        (f"{KEYS[0]},topsecret", "key 2 of 2 has 9 characters, and a signing key needs 32 or more"),
+        (" , ", "CREW_SIGNING_KEY has no key in it"),
+    ],
+)
+def test_a_signing_key_that_is_too_short_is_an_error_that_does_not_show_it(text: str, why: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(why)) as refused:
+        load(environ={"CREW_SIGNING_KEY": text})
+
+    assert "topsecret" not in str(refused.value)
+    assert "openssl rand -hex 32" in str(refused.value)
+
+
+def test_an_empty_signing_key_is_none_and_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    assert load(environ={"CREW_SIGNING_KEY": ""}).signing_keys == ()
+    assert "CREW_SIGNING_KEY is empty: messages are neither signed nor checked" in caplog.text
+
+    with pytest.raises(SettingsError, match="signing_key has no key in it"):
+        load(signing_key="", environ={})
+
+
+def test_a_signing_key_is_not_shown_by_settings_and_reaches_children() -> None:
+    settings = load(signing_key=",".join(KEYS), environ={})
+
+    assert KEYS[0] not in repr(settings)
+    assert environment_for_child(settings)["CREW_SIGNING_KEY"] == ",".join(KEYS)
+    assert "CREW_SIGNING_KEY" not in environment_for_child(load(environ={}))

@@ -1,0 +1,154 @@
+"""A channel of a link with signing keys: signs what goes out, and hands on what is signed."""
+
+import logging
+from typing import Any, Final, cast
+
+import pytest
+
+from crew.amqp import Delivery
+from crew.amqp.channel import Channel
+from crew.amqp.signed_channel import LOG_EVERY, SignedChannel, Signer, refused
+from crew.amqp.wire import Wire
+from crew.protocol.clock import ClockOffset
+from crew.protocol.properties import Properties
+from crew.protocol.signing import FRESH_FOR, SIGNATURE
+from tests.unit.amqp.pika_channel import Ends, OneChannelWire, PikaChannel
+
+KEY: Final = "k" * 32
+NOW: Final = 1_800_000_000.0  # epoch seconds
+QUEUE: Final = "crew.control.w1"
+CONSUMER: Final = f"consumer 1 of {QUEUE}"
+
+
+def a_signer(*keys: str, ahead: float = 0.0) -> Signer:
+    """A signer whose host is `ahead` of the broker by so many seconds, and knows it."""
+    signer = Signer(keys or (KEY,), wall=lambda: NOW + ahead)
+    if ahead:
+        signer._clock.offset = ClockOffset(-ahead, -ahead)
+    return signer
+
+
+async def a_signed_channel(signer: Signer) -> tuple[SignedChannel, PikaChannel]:
+    wire, ends = OneChannelWire(), Ends()
+    channel = SignedChannel(
+        cast(Wire, wire), on_closed=ends.faults.append, on_canceled=ends.canceled.append, signer=signer
+    )
+    await channel.open()
+    return channel, wire.opened
+
+
+async def a_consumer(signer: Signer, **options: Any) -> tuple[PikaChannel, list[Delivery]]:
+    """A channel that consumes, and what its consumer gets."""
+    channel, pika = await a_signed_channel(signer)
+    taken: list[Delivery] = []
+    await channel.consume(QUEUE, taken.append, prefetch=1, **options)
+    return pika, taken
+
+
+def by(signer: Signer) -> Properties:
+    """A control message that is published by `signer`."""
+    properties = Properties(type="control", correlation_id="7", headers={"crew-reason": "canceled"})
+    signer.sign("the.topic", properties, b"")
+    return properties
+
+
+@pytest.mark.gen_test
+async def test_what_is_published_is_signed() -> None:
+    channel, pika = await a_signed_channel(a_signer())
+
+    channel.publish("", "q", Properties(correlation_id="7"), b"1", mandatory=True)
+
+    ((_, _, _, sent, _),) = pika.did("basic_publish")
+    assert SIGNATURE in sent.headers
+
+
+@pytest.mark.gen_test
+async def test_what_is_forwarded_keeps_what_it_has() -> None:
+    channel, pika = await a_signed_channel(a_signer())
+
+    channel.forward("", "q", Properties(headers={SIGNATURE: "as it came"}), b"", mandatory=True)
+    channel.forward("", "q", Properties(), b"", mandatory=True)
+
+    assert [sent.headers for _, _, _, sent, _ in pika.did("basic_publish")] == [{SIGNATURE: "as it came"}, None]
+
+
+@pytest.mark.gen_test
+async def test_what_is_signed_is_handed_on() -> None:
+    pika, taken = await a_consumer(a_signer())
+
+    pika.deliver(CONSUMER, 1, by(a_signer()), b"")
+
+    assert [one.refusal for one in taken] == [None]
+    assert pika.did("basic_ack") == []
+
+
+@pytest.mark.gen_test
+async def test_what_is_forged_is_acknowledged_counted_and_handed_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    before = refused["control"]
+    pika, taken = await a_consumer(a_signer())
+
+    for tag in range(1, 101):
+        pika.deliver(CONSUMER, tag, Properties(type="control", correlation_id="7\n\x1b[2J"), b"")
+
+    assert taken == []
+    assert pika.did("basic_ack") == [(tag, False) for tag in range(1, 101)]
+    assert refused["control"] - before == 100
+    (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert line.startswith(f"control refused: it has no signature queue={QUEUE} id='7\\n\\x1b[2J' count=1;")
+    assert "CREW_SIGNING_KEY" in line
+    assert KEY not in caplog.text
+
+
+@pytest.mark.gen_test
+async def test_the_next_line_of_the_log_says_how_many_were_refused_meanwhile(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("crew.amqp.signed_channel.time.monotonic", lambda: now)
+    pika, _ = await a_consumer(a_signer())
+    for tag in range(1, 6):
+        pika.deliver(CONSUMER, tag, Properties(type="control"), b"")
+    now += LOG_EVERY
+    pika.deliver(CONSUMER, 6, Properties(type="control"), b"")
+
+    assert [record.getMessage().split("count=")[1][0] for record in caplog.records] == ["1", "5"]
+
+
+@pytest.mark.gen_test
+async def test_a_receiver_may_settle_what_is_refused_by_itself() -> None:
+    kept: list[Delivery] = []
+    pika, taken = await a_consumer(a_signer(), on_refused=kept.append)
+
+    pika.deliver(CONSUMER, 1, Properties(type="control"), b"")
+
+    assert (taken, [one.refusal for one in kept]) == ([], ["it has no signature"])
+    assert pika.did("basic_ack") == []
+
+
+@pytest.mark.gen_test
+async def test_ages_are_compared_by_the_clock_of_the_broker() -> None:
+    sent = by(a_signer(ahead=10_000.0))
+    pika, taken = await a_consumer(a_signer(ahead=-10_000.0))
+
+    pika.deliver(CONSUMER, 1, sent, b"")
+
+    assert len(taken) == 1
+
+
+@pytest.mark.gen_test
+async def test_a_control_message_that_is_replayed_later_is_refused() -> None:
+    pika, taken = await a_consumer(Signer((KEY,), wall=lambda: NOW + FRESH_FOR + 2))
+
+    pika.deliver(CONSUMER, 1, by(a_signer()), b"")
+
+    assert taken == []
+
+
+def test_no_key_makes_no_signer_and_shows_none() -> None:
+    assert Signer.of(()) is None
+    assert KEY not in repr(Signer.of((KEY,)))
+
+
+def test_without_keys_nothing_of_it_runs() -> None:
+    assert "sign" not in Channel.publish.__code__.co_names
+    assert "sign" not in Channel._on_message.__code__.co_names

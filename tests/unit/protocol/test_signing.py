@@ -1,0 +1,371 @@
+"""What is signed cannot be changed, sent to another place, or used when it is old; what a broker does is no harm."""
+
+import hashlib
+import hmac
+from typing import Any, Final
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crew.protocol import briefing, codec, properties, topology
+from crew.protocol.message import Body, Briefing, Call, Control, Event, Outcome, Reply, Run
+from crew.protocol.properties import Properties
+from crew.protocol.signing import DIGESTED_ABOVE, FRESH_FOR, SIGNATURE, Signing
+
+KEY: Final = "first key " * 4
+OTHER_KEY: Final = "other key " * 4
+NOW: Final = 1_800_000_000.5  # epoch seconds
+TASK_QUEUE: Final = "crew.tasks.resize"
+REPLY_QUEUE: Final = "crew.reply.web-1"
+JOBS_QUEUE: Final = "crew.jobs.store"
+
+CALL: Final = Call(
+    id="7",
+    task="resize",
+    body=Body(b'{"width":640}', codec.JSON),
+    priority=100,
+    deadline=NOW + 60,
+    timeout=3.0,
+    client="web-1",
+    reply_to=REPLY_QUEUE,
+    message_id="m1",
+    attempt=2,
+    start_by=NOW + 30,
+    clock=1.5,
+    headers={"tenant": "a", "count": 3, "flag": True},
+)
+
+
+class Clock:
+    """The broker's clock, as the test sets it."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def signing(*keys: str, clock: Clock | None = None) -> Signing:
+    return Signing(keys or (KEY,), clock or Clock())
+
+
+def signed(key: str, given: Properties, body: bytes, *, by: Signing | None = None) -> Properties:
+    """`given` with the signature that it has when it is published with this routing key."""
+    (by or signing()).sign(key, given, body)
+    return given
+
+
+def refusal(queue: str, key: str, given: Properties, body: bytes, *, by: Signing | None = None) -> str | None:
+    return (by or signing()).check(queue)(key, given, body)
+
+
+def a_call() -> Properties:
+    return signed(TASK_QUEUE, properties.of_call(CALL, now=NOW), CALL.body.data)
+
+
+def of_call(given: Properties, *, queue: str = TASK_QUEUE, key: str = TASK_QUEUE) -> str | None:
+    return refusal(queue, key, given, CALL.body.data)
+
+
+def with_headers(given: Properties, **headers: Any) -> Properties:
+    changed = {**(given.headers or {}), **{name.replace("_", "-"): value for name, value in headers.items()}}
+    return msgspec.structs.replace(given, headers=changed)
+
+
+# --- every kind of message -------------------------------------------------------------------------------------------
+
+
+REPLY: Final = Reply(
+    id="7",
+    outcome=Outcome.RAISED,
+    body=Body(b"{}", codec.JSON),
+    worker="w1",
+    message_id="m1",
+    run=Run(host="h:1", started=NOW, ended=NOW + 1, attempt=2, is_only_one=True, progress_count=3),
+    headers={"answer": "b"},
+)
+EVENT: Final = Event(topic="a.b", body=Body(b"1", codec.JSON), headers={"mine": "c"})
+CONTROL: Final = Control(id="7", reason="canceled", deadline=NOW + 60, is_job=True)
+BRIEFING: Final = briefing.of_briefing(Briefing(id="q", worker="w1", tasks=("resize",)))
+
+MESSAGES: Final = {  # routing key, queue, properties, body
+    "call": (TASK_QUEUE, TASK_QUEUE, properties.of_call(CALL, now=NOW), CALL.body.data),
+    "retry": (TASK_QUEUE, TASK_QUEUE, properties.of_retry(CALL, 100, now=NOW), CALL.body.data),
+    "call that comes back": ("crew.again.resize", "crew.again.resize", properties.of_call(CALL, now=NOW), b"1"),
+    "reply": (REPLY_QUEUE, REPLY_QUEUE, properties.of_reply(REPLY), b"{}"),
+    "report of a job": (JOBS_QUEUE, JOBS_QUEUE, properties.of_reply(REPLY), b"{}"),
+    "event": ("a.b", "crew.subscribe.web-1", properties.of_event(EVENT, now=NOW), b"1"),
+    "control": ("task.resize", "crew.control.w1", properties.of_control(CONTROL), b""),
+    "briefing": (topology.BRIEFING, JOBS_QUEUE, *BRIEFING),
+    "parked": ("crew.parked", "crew.parked", properties.of_call(CALL, now=NOW), CALL.body.data),
+}
+KINDS: Final = pytest.mark.parametrize("kind", MESSAGES)
+
+
+def of_kind(kind: str) -> tuple[str, str, Properties, bytes]:
+    """A signed message: routing key, queue, properties, body."""
+    key, queue, given, body = MESSAGES[kind]
+    return key, queue, signed(key, msgspec.structs.replace(given), body), body
+
+
+@KINDS
+def test_what_is_signed_is_accepted(kind: str) -> None:
+    key, queue, given, body = of_kind(kind)
+
+    assert refusal(queue, key, given, body) is None
+
+
+@KINDS
+def test_what_is_not_signed_is_refused(kind: str) -> None:
+    key, queue, given, body = MESSAGES[kind]
+
+    assert refusal(queue, key, given, body) == "it has no signature"
+
+
+@KINDS
+def test_what_is_signed_with_another_key_is_refused(kind: str) -> None:
+    key, queue, given, body = of_kind(kind)
+
+    assert refusal(queue, key, given, body, by=signing(OTHER_KEY)) == "its signature is wrong"
+
+
+@KINDS
+def test_another_body_is_refused(kind: str) -> None:
+    key, queue, given, body = of_kind(kind)
+
+    assert refusal(queue, key, given, body + b" ") == "its signature is wrong"
+
+
+FIELDS: Final = (
+    *("type", "correlation_id", "message_id", "reply_to", "priority", "delivery_mode"),
+    *("content_type", "content_encoding"),
+)
+
+
+@KINDS
+@pytest.mark.parametrize("field", FIELDS)
+def test_another_value_of_any_property_that_a_receiver_acts_on_is_refused(kind: str, field: str) -> None:
+    key, queue, given, body = of_kind(kind)
+    value = 7 if field in ("priority", "delivery_mode") else "other"
+
+    assert refusal(queue, key, msgspec.structs.replace(given, **{field: value}), body) is not None
+
+
+@KINDS
+def test_any_header_that_is_changed_or_missing_or_added_is_refused(kind: str) -> None:
+    key, queue, given, body = of_kind(kind)
+    headers = given.headers or {}
+
+    for name, value in headers.items():
+        others = {other: of for other, of in headers.items() if other != name}
+        changed = value + 1 if type(value) is int else not value if isinstance(value, bool) else f"{value}x"
+        assert refusal(queue, key, msgspec.structs.replace(given, headers=others), body) is not None, name
+        assert refusal(queue, key, with_headers(given, **{name: changed}), body) is not None, name
+    for name in ("crew-deadline-2", "mine-too", "crew-worker-2"):
+        assert refusal(queue, key, with_headers(given, **{name: 1}), body) == "its signature is wrong"
+
+
+@KINDS
+def test_a_message_is_refused_in_the_queue_of_any_other_kind(kind: str) -> None:
+    key, queue, given, body = of_kind(kind)
+
+    for other in ("crew.tasks.other", "crew.reply.other", "crew.jobs.other", "crew.subscribe.other", "crew.control.o"):
+        if not other.startswith(queue.rpartition(".")[0]):
+            assert refusal(other, key, given, body) is not None, other
+
+
+# --- property: any signed field --------------------------------------------------------------------------------------
+
+TEXT: Final = st.none() | st.text(max_size=20)
+HEADERS: Final = st.dictionaries(
+    st.text(min_size=1, max_size=10),
+    st.text(max_size=10) | st.integers(-(2**63), 2**63 - 1) | st.booleans(),
+    max_size=4,
+)
+ANY: Final = st.builds(
+    Properties,
+    content_type=TEXT,
+    content_encoding=TEXT,
+    correlation_id=TEXT,
+    reply_to=TEXT,
+    message_id=TEXT,
+    type=st.just("call"),
+    priority=st.integers(0, 9),
+    delivery_mode=st.sampled_from([1, 2]),
+    headers=HEADERS,
+)
+BODIES: Final = st.binary(max_size=20) | st.binary(min_size=DIGESTED_ABOVE, max_size=DIGESTED_ABOVE + 9)
+
+
+def meaning(given: Properties, body: bytes) -> object:
+    """What a receiver acts on; 1 and True are two values."""
+    headers = {name: (type(value), value) for name, value in (given.headers or {}).items() if name != SIGNATURE}
+    return [getattr(given, field) for field in FIELDS], headers, body
+
+
+@given(first=ANY, second=ANY, body=BODIES, other_body=BODIES)
+def test_a_signature_is_right_for_its_own_message_and_for_no_other(
+    first: Properties, second: Properties, body: bytes, other_body: bytes
+) -> None:
+    signed(TASK_QUEUE, first, body)
+    second.headers = {**(second.headers or {}), SIGNATURE: (first.headers or {})[SIGNATURE]}
+
+    assert refusal(TASK_QUEUE, TASK_QUEUE, first, body) is None
+    assert (refusal(TASK_QUEUE, TASK_QUEUE, second, other_body) is None) == (
+        meaning(first, body) == meaning(second, other_body)
+    )
+
+
+@given(
+    signature=st.text(max_size=90) | st.sampled_from([7, None, b"1.1.a", [1], f"1.{'f' * 40}.{'0' * 64}"]),
+    headers=st.dictionaries(
+        st.sampled_from(["crew-task", "crew-client", "x-first-death-reason", "mine", b"raw"]),
+        st.sampled_from([0.5, b"x", None, [1], {"a": 1}, 2**63, "x"]),
+    ),
+    type=st.sampled_from([None, "call", "reply", "event", "control", "briefing", "other", b"call"]),
+    queue=st.sampled_from([TASK_QUEUE, REPLY_QUEUE, JOBS_QUEUE, "crew.subscribe.a", "crew.control.a", "crew.parked"]),
+)
+def test_whatever_else_arrives_is_refused_without_an_exception(
+    signature: Any, headers: dict[Any, Any], type: Any, queue: str
+) -> None:
+    given = Properties(type=type, headers={**headers, SIGNATURE: signature})
+
+    assert refusal(queue, "any.key", given, b"") is not None
+
+
+def test_the_hash_is_hmac_with_sha256() -> None:
+    for key in ("k" * 32, "k" * 64, "ü" * 100):
+        given = signed("k", Properties(type="event"), b"1", by=signing(key))
+        form = msgspec.msgpack.encode(("1", "k", int(NOW), "event", None, None, None, 0, None, None, None, {}, b"1"))
+
+        mac = hmac.digest(key.encode(), form, hashlib.sha256).hex()
+        assert given.headers == {SIGNATURE: f"1.{int(NOW):x}.{mac}"}
+
+
+def test_a_message_that_is_published_again_is_signed_anew() -> None:
+    clock = Clock()
+    given = signed("a.b", Properties(type="event"), b"", by=signing(clock=clock))
+    clock.now += 2 * FRESH_FOR
+    signed("a.b", given, b"", by=signing(clock=clock))
+
+    assert refusal("crew.subscribe.x", "a.b", given, b"", by=signing(clock=clock)) is None
+
+
+def test_headers_of_the_user_get_no_signature() -> None:
+    mine = {"tenant": "a"}
+    signed("a.b", Properties(type="event", headers=mine), b"")
+
+    assert mine == {"tenant": "a"}
+
+
+# --- places ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_call_runs_as_the_task_for_which_it_was_signed_and_as_no_other() -> None:
+    given = a_call()
+
+    assert of_call(given) is None
+    assert of_call(given, queue="crew.again.resize") is None
+    assert of_call(given, queue="crew.tasks.delete", key="crew.tasks.delete") == "its signature is wrong"
+    assert of_call(given, queue="crew.tasks.delete") == "its signature is wrong"  # over a binding of somebody's own
+
+
+def test_a_reply_is_one_to_its_own_client() -> None:
+    _, _, given, body = of_kind("reply")
+
+    assert refusal("crew.reply.web-2", "crew.reply.web-2", given, body) == "its signature is wrong"
+
+
+def test_a_cancel_of_a_job_is_no_report_of_its_end() -> None:
+    key, _, given, body = of_kind("control")
+
+    assert refusal(JOBS_QUEUE, key, given, body) == "a message of type 'control' has no business here"
+
+
+def test_an_event_is_one_on_its_own_topic() -> None:
+    _, queue, given, body = of_kind("event")
+
+    assert refusal(queue, "a.c", given, body) == "its signature is wrong"
+
+
+# --- what a broker does ----------------------------------------------------------------------------------------------
+
+DEATH: Final = {
+    "x-first-death-reason": "expired",
+    "x-death": [{"reason": "expired", "count": 1}],
+    "x-delivery-count": 2,
+}
+
+
+def by_broker(given: Properties, **headers: Any) -> Properties:
+    """As the broker hands it over when it has been dead-lettered."""
+    return msgspec.structs.replace(given, headers={**(given.headers or {}), **headers}, expiration=None)
+
+
+def test_a_call_that_was_delayed_or_delivered_before_is_accepted() -> None:
+    key, queue, given, body = of_kind("retry")
+
+    assert refusal(queue, key, by_broker(given, **DEATH), body) is None
+    assert of_call(by_broker(a_call(), **{"x-acquired-count": 1, "timestamp_in_ms": 1, "CC": ["a"]})) is None
+
+
+def test_a_call_that_the_broker_gives_back_is_accepted_from_the_queue_of_its_client_alone() -> None:
+    given = by_broker(a_call(), **DEATH)
+
+    assert of_call(given, queue=REPLY_QUEUE) is None
+    assert of_call(given, queue=REPLY_QUEUE, key="crew.moved.resize") is None  # it has expired in the holding queue
+    assert of_call(given, queue="crew.reply.web-2") is not None
+    assert of_call(a_call(), queue=REPLY_QUEUE) is not None  # it has not died
+
+
+def test_a_job_that_the_broker_gives_back_is_accepted_from_the_queue_of_its_store() -> None:
+    job = msgspec.structs.replace(CALL, client=JOBS_QUEUE, reply_to=JOBS_QUEUE, is_job=True)
+    given = by_broker(signed(TASK_QUEUE, properties.of_call(job, now=NOW), b""), **DEATH)
+
+    assert refusal(JOBS_QUEUE, TASK_QUEUE, given, b"") is None
+    assert refusal("crew.jobs.other", TASK_QUEUE, given, b"") is not None
+
+
+def test_a_call_survives_a_migration_of_its_queue() -> None:
+    assert of_call(a_call(), queue="crew.moved.resize", key="crew.moved.resize") is None
+    assert of_call(a_call()) is None
+
+
+# --- time and keys ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["event", "control", "briefing"])
+def test_an_old_event_control_or_briefing_is_refused_and_one_from_the_future(kind: str) -> None:
+    key, queue, given, body = of_kind(kind)
+    clock = Clock()
+
+    for now, accepted in ((NOW + 299, True), (NOW - 299, True), (NOW + 302, False), (NOW - 302, False)):
+        clock.now = now
+        assert (refusal(queue, key, given, body, by=signing(clock=clock)) is None) is accepted, now
+
+
+def test_a_call_and_a_reply_wait_as_long_as_they_have_to() -> None:
+    clock = Clock()
+    clock.now += 30 * 86_400
+
+    for kind in ("call", "retry", "reply", "report of a job", "parked"):
+        key, queue, given, body = of_kind(kind)
+        assert refusal(queue, key, given, body, by=signing(clock=clock)) is None
+
+
+def test_keys_are_exchanged_without_a_refusal() -> None:
+    old, both, new = signing(KEY), signing(OTHER_KEY, KEY), signing(OTHER_KEY)
+    by_old = signed("q", Properties(type="call"), b"", by=old)
+    by_both = signed("q", Properties(type="call"), b"", by=both)
+
+    assert refusal("q", "q", by_old, b"", by=both) is None
+    assert refusal("q", "q", by_both, b"", by=both) is None
+    assert refusal("q", "q", by_both, b"", by=new) is None
+    assert refusal("q", "q", by_old, b"", by=new) == "its signature is wrong"
+
+
+def test_no_key_is_shown() -> None:
+    assert repr(signing(KEY, OTHER_KEY)) == "<Signing with 2 keys>"
