@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from crew import broker_url
+from crew import broker_url, private_folder
 from crew.broker_url import LONGEST_HEARTBEAT, BrokerUrl
 from crew.broker_url import redacted as redacted
 from crew.errors import SettingsError
@@ -156,8 +156,17 @@ def http_min_rate(*, environ: Mapping[str, str] | None = None) -> float:
 
 
 def gateway_token() -> str | None:
-    """What every request to `crew gateway` has to bring: `CREW_GATEWAY_TOKEN`; None where it is not set."""
-    return _variable("CREW_GATEWAY_TOKEN")
+    """What every request to `crew gateway` has to bring: `CREW_GATEWAY_TOKEN`; None where it is not set.
+
+    One that is set and empty is none either, and logged as a warning: it was probably meant to hold a secret.
+    """
+    token = _variable("CREW_GATEWAY_TOKEN")
+    if token is None and "CREW_GATEWAY_TOKEN" in os.environ:
+        _log.warning(
+            "CREW_GATEWAY_TOKEN is empty: requests need no token, and every program on this machine can run tasks; set "
+            "it to a secret, or remove it"
+        )
+    return token
 
 
 def gateway_certificate(
@@ -224,8 +233,17 @@ def _one_line(name: str, value: str | None) -> str | None:
 
 
 def _private_node_url() -> str | None:
+    """What `crew broker start` has written for us; raises SettingsError where somebody else may have written it."""
     try:
-        return PRIVATE_NODE_URL.read_text().strip() or None
+        PRIVATE_NODE_URL.lstat()
+    except PermissionError:
+        pass  # whose folder it is says the error below
+    except OSError:
+        return None
+    try:
+        return private_folder.read_text(PRIVATE_NODE_URL).strip() or None
+    except SettingsError as error:
+        raise SettingsError(f"{error}; or let CREW_AMQP_URL name the broker") from None
     except OSError:
         return None
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from crew import private_folder
 from crew.cli.node import Node
 from crew.cli.node_folder import PORTS
 from tests.certificates import Certificates
@@ -37,7 +38,9 @@ def leashed(folder: Path, *, conf: Sequence[str] = ()) -> Iterator[Node]:
 @pytest.fixture(scope="session")
 def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where `node` keeps everything."""
-    return tmp_path_factory.mktemp("broker")
+    folder = tmp_path_factory.mktemp("home") / ".crew" / "broker"  # a command that runs in `home` finds it
+    private_folder.make_folder(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,9 @@ def command(*, worker: str, flags: tuple[str, ...], gateway: str | None, process
     changes, and when they end by themselves. Ctrl-C stops all of it.
     """
     with reported():
-        worker_command = ["-m", "crew", "worker", worker, "--processes", str(processes), *flags]
+        # -P: else a click.py in the working directory would be imported in place of the click that crew needs. What the
+        # worker's own code imports is looked for beside it, as `python FILE` does, or in the working directory.
+        worker_command = ["-P", "-m", "crew", "worker", worker, "--processes", str(processes), *flags]
         parts = [Part("worker", source.find(worker), worker_command)]
         if gateway:
             gateway_command = [gateway] if Path(gateway).is_file() else shlex.split(gateway)

@@ -77,11 +77,8 @@ class Node:
     @property
     def pid(self) -> int | None:
         """Process id of the node, or None where it is not alive."""
-        try:
-            pid = int(self._folder.pid_file.read_text())
-        except (OSError, ValueError):
-            return None
-        return pid if self._folder.marker in process.command_line(pid) else None
+        pid = self._folder.pid
+        return pid if pid is not None and self._folder.marker in process.command_line(pid) else None
 
     @property
     def status(self) -> Status:
@@ -217,7 +214,7 @@ class Node:
 
     def _output(self) -> str:
         try:
-            return self._folder.output_file.read_text(errors="replace")
+            return self._folder.read(self._folder.output_file.name)
         except OSError:
             return ""
 

@@ -49,6 +49,7 @@ class NodeFolder:
 
     def __init__(self, path: Path, *, name: str = NODE_NAME, is_alone: bool = True) -> None:
         self.path = path.absolute()
+        self._root = None if private_folder.is_private(self.path) else self.path
         self.node_name = f"{name}@{HOST}"
         self.is_alone = is_alone
         self.url_file = self.path / "url"
@@ -75,15 +76,40 @@ class NodeFolder:
         """The AMQP URL of this node, with its password."""
         return f"amqp://{USER}:{self._once('password', _secret)}@127.0.0.1:{self.ports.amqp}/"
 
+    @property
+    def pid(self) -> int | None:
+        """The process id of the node that was started last; None: there is none."""
+        try:
+            text = self.read(self.pid_file.name)
+        except OSError:
+            return None
+        return int(text) if text.strip().isdecimal() else None
+
+    def read(self, name: str) -> str:
+        """What file `name` holds.
+
+        Raises:
+            FileNotFoundError: there is none.
+            SettingsError: it, or its folder, belongs to another user or is a link.
+        """
+        return private_folder.read_text(self.path / name, root=self._root)
+
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold this folder: one start or stop at a time, also among processes."""
-        private_folder.make_folder(self.path)
-        self.path.chmod(0o700)
-        private_folder.make_file(self.path / "lock")
-        with (self.path / "lock").open("w") as lock:
-            flock(lock, LOCK_EX)
+        """Hold this folder: one start or stop at a time, also among processes.
+
+        Raises:
+            SettingsError: the folder, or something in it, belongs to another user or is a link.
+        """
+        lock = self.path / "lock"
+        with private_folder.opened(self.path, root=self._root, make=True) as folder:
+            private_folder.check_entries(self.path, root=self._root)
+            descriptor = private_folder.open_file(lock, folder, os.O_RDWR | os.O_CREAT)
+        try:
+            flock(descriptor, LOCK_EX)
             yield
+        finally:
+            os.close(descriptor)
 
     def prepare(self, lines: Sequence[str] = ()) -> None:
         """Write the configuration, with more `lines` of rabbitmq.conf; the first time also ports and secrets."""
@@ -102,7 +128,7 @@ class NodeFolder:
     def join(self, first: "NodeFolder") -> None:
         """Take over what members of a cluster share: cookie, password, and the epmd of the `first`."""
         for name, mode in ((".erlang.cookie", 0o400), ("password", 0o600)):
-            self._write(name, (first.path / name).read_text(), mode=mode)
+            self._write(name, first.read(name), mode=mode)
         ports = msgspec.structs.replace(self.ports, epmd=first.ports.epmd)
         self._write(self.ports_file.name, msgspec.json.encode(ports).decode())
 
@@ -153,19 +179,13 @@ class NodeFolder:
     def _once(self, name: str, made: Callable[[], str], *, mode: int = 0o600) -> str:
         """What file `name` holds, or what `made()` returns, kept there from now on."""
         try:
-            return (self.path / name).read_text()
+            return self.read(name)
         except FileNotFoundError:
             self._write(name, made(), mode=mode)
-            return (self.path / name).read_text()
+            return self.read(name)
 
     def _write(self, name: str, text: str, *, mode: int = 0o600) -> None:
-        """Replace a file whole: a reader sees the old text or the new one, and a crash leaves no half of it."""
-        new = self.path / (name + ".new")
-        new.unlink(missing_ok=True)
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-        new.replace(self.path / name)
+        private_folder.write_text(self.path / name, text, root=self._root, mode=mode)
 
 
 def _secret() -> str:

@@ -29,6 +29,7 @@ DRIVERS: Final = {SQLITE: "sqlite+aiosqlite", POSTGRESQL: "postgresql+asyncpg"}
 BUSY: Final = 10.0  # seconds that SQLite waits for another process to end its transaction
 CONNECT_WITHIN: Final = 10.0  # seconds
 ANSWER_WITHIN: Final = 60.0  # seconds that PostgreSQL has for one statement: a server that froze is away, too
+_BESIDE: Final = ("-wal", "-shm", "-journal")  # https://www.sqlite.org/tempfiles.html
 READERS: Final = 4  # connections for reading beside the one that writes
 
 # PgBouncer in transaction mode gives each transaction to any server connection. A statement that was prepared under a
@@ -196,7 +197,7 @@ class Database:
 
     async def _open(self) -> None:
         if self.is_sqlite:
-            _make_folder(self._url)
+            _make_files(Path(str(self._url.database)))
             with self._translated(is_opening=True):
                 await asyncio.to_thread(_look_into, str(self._url.database))
         engine = self._make_engine()
@@ -207,6 +208,8 @@ class Database:
         except BaseException:
             await engine.dispose()
             raise
+        if self.is_sqlite:
+            _restrict_files(Path(str(self._url.database)))
         self._engine = engine
 
     def _on_opened(self, opening: "asyncio.Task[None]") -> None:
@@ -319,12 +322,24 @@ def _is_torn(given: URL, url: str) -> bool:
     return not _ODD.isdisjoint(login) or "@" in f"{given.host}{given.database}"
 
 
-def _make_folder(url: URL) -> None:
-    path = Path(str(url.database))
+def _make_files(path: Path) -> None:
+    """Make the file, which holds payloads, for its owner only: SQLite gives those beside it the same rights.
+
+    Raises:
+        SettingsError: one of them is in `.crew`, and belongs to another user or is a link.
+    """
     with contextlib.suppress(OSError):  # then connecting says what is wrong
         private_folder.make_folder(path.parent)
+        private_folder.make_file(path)
         if private_folder.is_private(path):
-            private_folder.make_file(path)  # SQLite gives the files beside it the same rights
+            _restrict_files(path)
+
+
+def _restrict_files(path: Path) -> None:
+    """Take the rights of others on the file of a job store, and on those beside it, that an older crew has made."""
+    with contextlib.suppress(OSError):
+        for suffix in ("", *_BESIDE):
+            private_folder.restrict(path.with_name(path.name + suffix))
 
 
 def _look_into(file: str) -> None:

@@ -98,15 +98,17 @@ def _start_folder() -> Path | None:
     """The folder in which the command was given: the script may have changed it since, even before it imported crew.
 
     Python makes the path of the script absolute when it starts: what stands before the path as given is the folder.
-    With `python -m` the folder is the first that modules are looked for in.
+    With `python -m` the folder is the first that modules are looked for in, unless that is switched off (`-P`).
     """
     main = sys.modules["__main__"]
     file, given = getattr(main, "__file__", None) or "", sys.argv[0] if sys.argv else ""
     given = given.removeprefix("./")
     if given and not Path(given).is_absolute() and file.endswith(f"/{given}"):
         return Path(file.removesuffix(given))
-    if "-m" in sys.orig_argv and sys.path and Path(sys.path[0]).is_absolute() and Path(sys.path[0]).is_dir():
-        return Path(sys.path[0])
+    if "-m" in sys.orig_argv and sys.path and not sys.flags.safe_path:
+        first = Path(sys.path[0])
+        if first.is_absolute() and first.is_dir():
+            return first
     with contextlib.suppress(OSError):  # it was deleted
         return Path.cwd()
     return None

@@ -471,6 +471,7 @@ def test_where_a_task_has_failed_is_in_the_record_for_a_client_with_the_token_an
     program, brought = Program(Web.of(gateway).port), {"Authorization": f"Bearer {token}"} if has_token else {}
     job = {"task": "fail", "data": "so it is"}
     path = program.ask("POST", "/jobs/", job, brought).headers["Location"]
+    assert ("WARNING crew.settings: CREW_GATEWAY_TOKEN is empty" in gateway.output) is not has_token
     response = program.ask("GET", f"{path}response/", headers=brought)
     told = program.ask("GET", path, headers=brought).json["error"]
 

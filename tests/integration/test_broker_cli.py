@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -126,6 +127,47 @@ def test_after_a_crash_it_starts_again_at_the_same_url(running: Path) -> None:
     assert node.url == before
     assert node.pid != pid
     assert node.status is Status.RUNNING
+
+
+def test_all_that_it_writes_is_private_whatever_the_umask(running: Path) -> None:
+    before = os.umask(0)
+    try:
+        Node(running / ".crew" / "broker").stop()
+        assert run(running, "start")[0] == 0
+        assert "crew" in Node(running / ".crew" / "broker").ctl("list_users")
+    finally:
+        os.umask(before)
+
+    found = {str(path): path.lstat().st_mode for path in (running / ".crew", *(running / ".crew").rglob("*"))}
+    assert any("/log/" in name for name in found)
+    assert any("/mnesia/" in name for name in found)
+    assert {name: oct(mode) for name, mode in found.items() if mode & 0o077} == {}
+
+
+@pytest.mark.parametrize("name", [".crew", ".crew/broker", ".crew/broker/url", ".crew/broker/password"])
+def test_no_command_uses_what_somebody_else_may_have_prepared(running: Path, tmp_path: Path, name: str) -> None:
+    """A copy of a folder that works, of which one part is a link."""
+    shutil.copytree(running / ".crew", tmp_path / ".crew", ignore=shutil.ignore_patterns("mnesia"))
+    (tmp_path / name).rename(tmp_path / "theirs")
+    (tmp_path / name).symlink_to(tmp_path / "theirs")
+    environment = {key: value for key, value in os.environ.items() if key != "CREW_AMQP_URL"}
+    commands = [["broker", "start"], ["worker", "--http"], ["call", "x"]]
+    reads_url = name != ".crew/broker/password"
+
+    for command in commands if reads_url else commands[:1]:
+        done = subprocess.run(
+            [sys.executable, "-m", "crew", *command],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(f"crew: {tmp_path}/{name} is a symbolic link: it is not followed"), command
+        assert done.returncode in (2, 78), command
+        assert done.stdout == ""
 
 
 def test_rabbitmqctl_works_on_it_and_its_failure_is_one_sentence(running: Path) -> None:

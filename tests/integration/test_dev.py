@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,6 +100,26 @@ def test_a_changed_source_starts_again_what_it_belongs_to(
     ends_with_nothing_left(everything, processes)
 
 
+def test_no_module_of_the_working_folder_takes_the_place_of_one_that_crew_needs(
+    processes: Processes, sources: Path
+) -> None:
+    for name in ("click", "msgspec", "pika"):
+        save(sources / f"{name}.py", f"print('{name} of somebody else', flush=True)")
+    save(sources / "work" / "worker.py", "import helper\n" + WORKER.format(answer="first"))
+    save(sources / "work" / "helper.py", "print('beside the worker', flush=True)")
+    save(sources / "web" / "gateway.py", "import helper\n" + GATEWAY)
+    save(sources / "web" / "helper.py", "print('beside the gateway', flush=True)")
+
+    # As the `crew` command of a terminal, which does not look into the working folder either.
+    command = [sys.executable, "-P", "-m", "crew", "dev", "work/worker.py", "--gateway", "web/gateway.py"]
+    everything = processes.start(*command).says("serving 1 task").says("gateway is up")
+
+    assert "beside the worker" in everything.output
+    assert "beside the gateway" in everything.output
+    assert "somebody else" not in everything.output
+    ends_with_nothing_left(everything, processes)
+
+
 def test_what_ends_by_itself_is_told_and_starts_again(processes: Processes, sources: Path) -> None:
     save(sources / "web" / "gateway.py", "print('a short life', flush=True); raise SystemExit(3)")
     everything = dev(processes, "--gateway", "web/gateway.py").says("a short life", times=2)
@@ -166,9 +187,8 @@ def test_a_private_broker_starts_and_stops_with_the_rest(without_url: Processes,
 def test_a_private_broker_that_ran_before_runs_on(
     without_url: Processes, sources: Path, node: Node, node_folder: Path
 ) -> None:
-    (sources / ".crew").mkdir()
-    (sources / ".crew" / "broker").symlink_to(node_folder)
+    everything = without_url.crew("dev", sources / "work" / "worker.py", folder=node_folder.parents[1])
 
-    ends_with_nothing_left(dev(without_url).says("serving 1 task"), without_url)
+    ends_with_nothing_left(everything.says("serving 1 task"), without_url)
 
     assert is_running(node)

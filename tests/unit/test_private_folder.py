@@ -3,12 +3,14 @@
 import asyncio
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
-from crew import private_folder
+from crew import SettingsError, private_folder, settings
+from crew.cli.node import Node
 from crew.cli.node_folder import NodeFolder
 from crew.jobs import JobStore
 
@@ -70,8 +72,208 @@ def test_what_an_older_crew_has_made_becomes_private(folder: Path) -> None:
     assert (folder / ".crew" / ".gitignore").read_text() == "jobs.db\n"
 
 
-def test_a_folder_that_was_chosen_has_the_rights_that_its_owner_gives(folder: Path) -> None:
-    private_folder.make_folder(folder / "shared" / "jobs")
+def test_a_folder_that_crew_makes_elsewhere_is_private_and_one_that_is_there_keeps_its_rights(folder: Path) -> None:
+    (folder / "theirs").mkdir(mode=0o755)
+    private_folder.make_folder(folder / "theirs" / "deep" / "jobs")
 
-    assert stat.S_IMODE((folder / "shared" / "jobs").stat().st_mode) == 0o755
-    assert not (folder / "shared" / ".gitignore").exists()
+    assert modes(folder / "theirs") == {".": 0o755, "deep": 0o700, "deep/jobs": 0o700}
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077])
+def test_the_files_of_a_job_store_are_private_wherever_they_are_and_whatever_the_umask(
+    folder: Path, umask: int
+) -> None:
+    async def look() -> dict[str, int]:
+        store = JobStore(f"sqlite:///{folder}/data/jobs.db")
+        await store.open()
+        await store.delete_result("x")
+        found = modes(folder / "data")
+        await store.close()
+        return found
+
+    os.umask(umask)
+    found = asyncio.run(look())
+
+    assert found == {".": 0o700, "jobs.db": 0o600, "jobs.db-wal": 0o600, "jobs.db-shm": 0o600}
+
+
+def test_a_job_store_elsewhere_that_everybody_could_read_is_restricted_and_one_of_a_group_is_not(folder: Path) -> None:
+    for name, before, after in (("old.db", 0o644, 0o600), ("shared.db", 0o660, 0o660)):
+        url = f"sqlite:///{folder}/{name}"
+        asyncio.run(_open(url))
+        (folder / name).chmod(before)
+        asyncio.run(_open(url))
+        assert modes(folder)[name] == after, name
+
+
+def test_a_file_that_is_no_job_store_keeps_its_rights(folder: Path) -> None:
+    (folder / "letter").write_text("Dear reader\n" * 500)
+    with pytest.raises(SettingsError, match="file is not a database"):
+        asyncio.run(_open(f"sqlite:///{folder}/letter"))
+    assert modes(folder)["letter"] == 0o644
+
+
+async def _open(url: str | None = None) -> None:
+    store = JobStore(url)
+    try:
+        await store.open()
+    finally:
+        await store.close()
+
+
+# --- a prepared folder ----------------------------------------------------------------------------------------------
+
+FILES = ["url", "password", ".erlang.cookie", "ports.json", "lock", "pid", "rabbitmq.conf", "advanced.config", "output"]
+STRANGER = 65_534  # nobody
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+
+Prepare = Callable[[Path], None]
+
+
+def _as_link(path: Path) -> None:
+    """Put a link in the place of `path`, to the same elsewhere."""
+    elsewhere = path.absolute().parents[3] / "elsewhere"
+    elsewhere.mkdir(exist_ok=True)
+    target = elsewhere / path.name
+    path.rename(target) if path.exists() else target.write_text("theirs")
+    path.symlink_to(target)
+
+
+def _as_strangers(path: Path) -> None:
+    """Give `path` to another user."""
+    if not path.exists():
+        path.write_text("theirs")
+    os.chown(path, STRANGER, STRANGER)
+
+
+prepared = pytest.mark.parametrize(
+    ("prepare", "why"),
+    [
+        pytest.param(_as_link, "is a symbolic link: it is not followed", id="link"),
+        pytest.param(_as_strangers, "belongs to user nobody, and this process runs as", id="strangers", marks=as_root),
+    ],
+)
+
+
+@pytest.fixture
+def nested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with room for something elsewhere."""
+    place = tmp_path / "a" / "b"
+    place.mkdir(parents=True)
+    monkeypatch.chdir(place)
+    return place
+
+
+def _start_node() -> None:
+    node = NodeFolder(Path(".crew/broker"))
+    with node.locked():
+        node.prepare()
+        node.write_pid(1)
+        node.write_url()
+
+
+def _everything(folder: Path) -> dict[str, tuple[float, bytes]]:
+    """What the files below a folder hold, and when that changed."""
+    return {str(one): (one.stat().st_mtime, one.read_bytes()) for one in folder.rglob("*") if one.is_file()}
+
+
+@prepared
+@pytest.mark.parametrize("name", FILES)
+def test_no_file_of_a_private_node_is_used_that_somebody_else_has_put_there(
+    nested: Path, prepare: Prepare, why: str, name: str
+) -> None:
+    _start_node()
+    prepare(nested / ".crew" / "broker" / name)
+    before = _everything(nested.parents[1])
+
+    with pytest.raises(SettingsError, match=f"{name} {why}") as refused:
+        _start_node()
+
+    assert "\n" not in str(refused.value)
+    assert _everything(nested.parents[1]) == before, "nothing was written, read or truncated"
+
+
+@prepared
+@pytest.mark.parametrize("name", [".crew", ".crew/broker"])
+def test_no_folder_is_used_that_somebody_else_has_put_there(
+    nested: Path, prepare: Prepare, why: str, name: str
+) -> None:
+    _start_node()
+    url = (nested / ".crew" / "broker" / "url").read_text()
+    if prepare is _as_link:
+        (nested / name).rename(nested / "theirs")
+        (nested / name).symlink_to(nested / "theirs")
+    else:
+        prepare(nested / name)
+
+    for use in (_start_node, lambda: settings.load(environ={}), lambda: Node().status):
+        with pytest.raises(SettingsError, match=f"{name} {why}") as refused:
+            use()
+        assert urlsplit(url).password not in str(refused.value)
+
+
+@prepared
+def test_no_url_is_used_that_somebody_else_has_put_there(nested: Path, prepare: Prepare, why: str) -> None:
+    _start_node()
+    prepare(nested / ".crew" / "broker" / "url")
+
+    with pytest.raises(SettingsError, match=f"url {why}.*; or let CREW_AMQP_URL name the broker"):
+        settings.load(environ={})
+    assert settings.load(environ={"CREW_AMQP_URL": "amqp://u:p@h/"}).urls == ("amqp://u:p@h:5672/%2F",)
+
+
+@prepared
+@pytest.mark.parametrize("name", ["jobs.db", "jobs.db-wal", "jobs.db-shm", "jobs.db-journal"])
+def test_no_job_store_is_used_that_somebody_else_has_put_there(
+    nested: Path, prepare: Prepare, why: str, name: str
+) -> None:
+    if name == "jobs.db":
+        asyncio.run(_open())
+    (nested / ".crew" / "broker").mkdir(parents=True, exist_ok=True)  # so that links lead out of it
+    prepare(nested / ".crew" / name)
+    before = _everything(nested.parents[1])
+
+    with pytest.raises(SettingsError, match=f"{name} {why}"):
+        asyncio.run(_open())
+
+    assert {name: one for name, one in _everything(nested.parents[1]).items() if name in before} == before
+
+
+def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(nested: Path) -> None:
+    _start_node()
+    (nested / ".crew" / "broker" / "url").unlink()
+    os.mkfifo(nested / ".crew" / "broker" / "url")
+
+    with pytest.raises(SettingsError, match="url is no regular file, and not used"):
+        settings.load(environ={})
+
+
+def test_the_folder_of_another_user_is_refused_without_root_too(nested: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _start_node()
+    asyncio.run(_open())
+    mine = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: mine + 17)
+
+    for use in (_start_node, lambda: settings.load(environ={}), lambda: asyncio.run(_open())):
+        with pytest.raises(
+            SettingsError, match=rf"{nested}/\.crew belongs to .*: it is not used.*; run crew as that user"
+        ):
+            use()
+
+
+def test_a_file_is_made_in_the_place_of_a_link_that_was_prepared_for_it(nested: Path) -> None:
+    _start_node()
+    victim = nested / "victim"
+    victim.write_text("mine")
+    (nested / ".crew" / "broker" / "url.new").symlink_to(victim)
+
+    private_folder.write_text(nested / ".crew" / "broker" / "url", "amqp://new/")
+
+    assert victim.read_text() == "mine"
+    assert (nested / ".crew" / "broker" / "url").read_text() == "amqp://new/"
+
+
+def test_without_a_private_node_nothing_is_refused(nested: Path) -> None:
+    assert settings.load(environ={}) == settings.load(settings.DEFAULT_URL, environ={})
+    (nested / ".crew").symlink_to(nested / "nowhere")
+    assert settings.load(environ={}) == settings.load(settings.DEFAULT_URL, environ={})

@@ -207,6 +207,19 @@ def test_an_empty_variable_counts_as_one_that_is_not_set(empty: str, monkeypatch
     assert everything() == unset
 
 
+@pytest.mark.parametrize(("value", "warnings"), [("", 1), ("\n", 1), (None, 0), ("correct-horse-battery", 0)])
+def test_an_empty_token_of_a_gateway_is_a_warning(
+    value: str | None, warnings: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("CREW_GATEWAY_TOKEN", raising=False)
+    if value is not None:
+        monkeypatch.setenv("CREW_GATEWAY_TOKEN", value)
+
+    assert gateway_token() == ((value or "").strip() or None)
+
+    assert caplog.text.count("CREW_GATEWAY_TOKEN is empty: requests need no token") == warnings
+
+
 def everything() -> list[object]:
     return [load(), load("amqps://host/"), database_url(), allow_hosts(), gateway_token(), rabbitmq_folder()]
 
