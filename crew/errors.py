@@ -9,7 +9,8 @@
     │   ├── DuplicateTaskId     a call with this id is still in flight
     │   ├── Canceled            somebody cancelled the call
     │   ├── WorkerLost          the process that ran it died or stopped, and it is not run again
-    │   └── Overloaded          refused, because too much is waiting already
+    │   ├── Overloaded          refused, because too much is waiting already
+    │   └── MessageRefused      the broker does not accept the message
     ├── UnknownJob              there is no job with this id
     ├── KeyReused               an idempotency key that was used for something else
     ├── ConnectionError         the broker, or the job store, is away   (also builtins.ConnectionError)
@@ -158,6 +159,16 @@ class Overloaded(TaskError):
     """The call was refused, because too much is waiting already."""
 
     summary = "The call was refused, because too much is waiting already."
+
+
+class MessageRefused(TaskError):
+    """The broker does not accept the message, however often it is published.
+
+    Its text has the broker's reason: a user without permission to write to a topic, say, or a policy of the broker. For
+    a message of too many bytes see `TooLarge`.
+    """
+
+    summary = "The broker does not accept the message, however often it is published."
 
 
 class UnknownJob(CrewError):

@@ -33,6 +33,8 @@ class Channel:
 
     Args:
         on_closed: told once why the channel has closed.
+        on_refused: called instead where the broker has closed it, and nothing else of the connection, while messages
+            were unconfirmed: one of them may be the cause. It takes them over. Default: they are LOST.
         on_canceled: told the name of a queue whose consumer the broker has cancelled.
         on_timeout: called where messages are not confirmed in time, with the number of the last of them; calls
             `give_up`. Without it the channel does that itself.
@@ -45,11 +47,13 @@ class Channel:
         *,
         on_closed: Callable[[LinkFault], None],
         on_canceled: Callable[[str], None],
+        on_refused: "Callable[[Channel, LinkFault], None] | None" = None,
         on_timeout: "Callable[[Channel, int], Awaitable[None]] | None" = None,
         confirm_timeout: float = ALONE,
     ) -> None:
         self._wire = wire
         self._on_closed = on_closed
+        self._on_refused = on_refused
         self._on_canceled = on_canceled
         self._waiting: set[asyncio.Future[Any]] = set()
         self._unconfirmed = Unconfirmed()
@@ -255,17 +259,24 @@ class Channel:
 
         Raises:
             LinkFault: the channel is closed.
+            ValueError: a property does not fit.
         """
+        message = Confirm(exchange, routing_key, properties, body, mandatory)
+        self.send(message)
+        return message
+
+    def send(self, message: Confirm) -> None:
+        """Publish `message`, now or again; raises as `publish` does."""
         if not self.is_open:
             raise LinkFault("the channel is closed")
-        self._pika.basic_publish(exchange, routing_key, body, properties, mandatory)
-        return self._unconfirmed.add(exchange, routing_key, properties.correlation_id, len(body))
+        self._pika.basic_publish(
+            message.exchange, message.routing_key, message.body, message.properties, message.mandatory
+        )
+        self._unconfirmed.add(message)
 
-    def forward(
-        self, exchange: str, routing_key: str, properties: Properties, body: bytes, *, mandatory: bool
-    ) -> Confirm:
-        """As `publish`, for a message of another sender that is moved: it keeps its signature, or has none."""
-        return Channel.publish(self, exchange, routing_key, properties, body, mandatory=mandatory)
+    def take_unconfirmed(self) -> list[Confirm]:
+        """The messages that the broker has not confirmed, in their order: what becomes of them is yours."""
+        return self._unconfirmed.take()
 
     async def give_up(self, last: int) -> None:
         """Messages up to number `last` that are not confirmed are LOST, though the channel is open."""
@@ -309,8 +320,13 @@ class Channel:
             if not future.done():
                 future.set_exception(fault)
                 future.exception()  # looked at, should nobody wait any longer
+        has_consumers = bool(self._tags)
         self._tags.clear()
         self._confirm_timeout.stop()
+        is_refusal = fault.is_of_message and bool(self._unconfirmed) and not (has_consumers or self._is_lost)
+        if is_refusal and self._on_refused is not None:
+            self._on_refused(self, fault)
+            return
         self._on_closed(fault)
         self._unconfirmed.lose(fault)
 

@@ -3,7 +3,9 @@
 import asyncio
 import enum
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, Final
+
+from crew.protocol.properties import Properties
 
 
 class ConfirmStatus(enum.Enum):
@@ -13,26 +15,37 @@ class ConfirmStatus(enum.Enum):
     RETURNED = "returned"  # no queue takes it
     REFUSED = "refused"  # the queue is full
     TOO_LARGE = "too large"  # the broker has closed the channel over it, and would again
+    INVALID = "invalid"  # the same, for another reason: see Confirm.reason; or it cannot be encoded
     LOST = "lost"  # the channel closed before the broker said anything, or the broker never did: see confirm_timeout.py
 
 
-class Confirm:
-    """The broker's word on one published message; can be awaited, or told to call back at once."""
+_NOTHING: Final = Properties()
 
-    __slots__ = ("_on_settled", "exchange", "key", "routing_key", "size", "status")
+
+class Confirm:
+    """A published message, and the broker's word on it; can be awaited, or told to call back at once.
+
+    Attributes:
+        exchange, routing_key, properties, body, mandatory: the message, as it was published.
+        status: what became of it; None until the broker has spoken.
+    """
+
+    __slots__ = ("_on_settled", "_reason", "body", "exchange", "mandatory", "properties", "routing_key", "status")
 
     def __init__(
         self,
-        key: str | None,
-        size: int = 0,
-        status: ConfirmStatus | None = None,
         exchange: str = "",
         routing_key: str = "",
+        properties: Properties = _NOTHING,
+        body: bytes = b"",
+        mandatory: bool = False,
+        status: ConfirmStatus | None = None,
     ) -> None:
-        self.key = key  # id of the message
         self.exchange = exchange
         self.routing_key = routing_key
-        self.size = size  # bytes of the message's body
+        self.properties = properties
+        self.body = body
+        self.mandatory = mandatory
         self.status = status
         self._on_settled: Callable[[ConfirmStatus], None] | None = None
 
@@ -46,6 +59,21 @@ class Confirm:
             return (yield from future)
         return self.status
 
+    @property
+    def key(self) -> str | None:
+        """Id of the message."""
+        return self.properties.correlation_id
+
+    @property
+    def is_persistent(self) -> bool:
+        """Whether the message is to outlive a restart of the broker: then it may arrive twice rather than never."""
+        return self.properties.delivery_mode == 2
+
+    @property
+    def reason(self) -> str:
+        """Why the message is INVALID, in one line; else ""."""
+        return getattr(self, "_reason", "")  # set where it is needed: most messages never have one
+
     def then(self, on_settled: Callable[[ConfirmStatus], None]) -> None:
         """Call `on_settled(status)` when the broker has spoken: the one listener that a confirm has."""
         if self.status is not None:
@@ -58,3 +86,18 @@ class Confirm:
         self.status = status
         if self._on_settled is not None:
             self._on_settled(status)
+
+    def refuse(self, reason: str) -> None:
+        """The message is INVALID for `reason`."""
+        self._reason = reason
+        self.settle(ConfirmStatus.INVALID)
+
+    def copy(self) -> "Confirm":
+        """The same message, not published yet."""
+        return type(self)(self.exchange, self.routing_key, self.properties, self.body, self.mandatory)
+
+
+class Forwarded(Confirm):
+    """A message of another sender that is moved: it keeps its signature, or has none."""
+
+    __slots__ = ()

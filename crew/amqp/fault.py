@@ -34,7 +34,11 @@ _LIMIT = re.compile(r"\blimit\b.*\breached\b|\breached\b.*\blimit\b")  # connect
 _NO_VHOST = re.compile(r"vhost .* not found$|access to vhost '.*' refused for user '.*'$", re.DOTALL)
 _QUOTED_REPLY = re.compile(r"ConnectionClosedByBroker: \((\d+)\) (.+)$", re.DOTALL)  # in the text of pika's exception
 _REPLY_NAME = re.compile(r"^[A-Z_]+ - ")
+_NO_WRITE = re.compile(r"access to (?:topic '(?P<topic>.*)' in )?exchange '(?P<exchange>.*)' in vhost '.*' refused")
+DEFAULT_EXCHANGE_NAME = "amq.default"  # what the broker's texts call the exchange without a name
+MAX_REASON = 300  # characters of the broker's text: it may quote what somebody else has sent
 _BROKE = "StreamLostError"
+_CLOSED = "the broker closed it: "
 _STARTING = "is down"  # a virtual host of a broker that is just starting is refused in the same way as an unknown one
 
 
@@ -47,6 +51,9 @@ class LinkFault(ConnectionError):
         patience: seconds that a delivery may wait for its acknowledgement, where it was lost over one that took longer.
         advice: how a sentence about it may end, for those who run the broker: "; `crew broker start` runs one here".
         has_other_arguments: whether a queue or exchange of this name exists with other arguments than were declared.
+        exchange: to which this user may not publish, where that is so; "amq.default" for the one without a name.
+        topic: routing key with which it may not, or None where it may not at all.
+        has_closed_channel: whether the broker has closed a channel only, for something that was sent over it.
     """
 
     def __init__(
@@ -65,6 +72,17 @@ class LinkFault(ConnectionError):
         self.has_other_arguments = has_other_arguments
         self.largest = largest
         self.patience = patience
+        self.exchange: str | None = None
+        self.topic: str | None = None
+        self.has_closed_channel = False
+
+    @property
+    def is_of_message(self) -> bool:
+        """Whether a message that was published may be the cause, and would be again.
+
+        An exchange that is not there (404) is declared anew over the next connection.
+        """
+        return self.has_closed_channel and self.code != NOT_FOUND
 
 
 class LinkRefused(LinkFault):
@@ -117,7 +135,9 @@ def _known(error: BaseException) -> LinkFault | None:
     if isinstance(error, exceptions.ProbableAccessDeniedError) and _STARTING not in str(error):
         return LinkRefused("no such virtual host, or this user may not use it", code=NOT_ALLOWED)
     if isinstance(error, exceptions.ConnectionClosed | exceptions.ChannelClosed):
-        return _closed_by_broker(error.reply_code, error.reply_text)
+        fault = _closed_by_broker(error.reply_code, error.reply_text)
+        fault.has_closed_channel = isinstance(error, exceptions.ChannelClosedByBroker)
+        return fault
     if isinstance(error, exceptions.AMQPHeartbeatTimeout):
         return LinkFault("the broker has not answered for three heartbeats")
     if isinstance(error, socket.gaierror):
@@ -158,11 +178,14 @@ def _closed_by_broker(code: int, text: str) -> LinkFault:
         return LinkRefused(f"no such virtual host, or this user may not use it: {reason_in(text)}", code=code)
     if code == ACCESS_REFUSED and (found := _NO_PERMISSION.search(text)):
         what, vhost, user = found.groups()
-        return LinkRefused(
+        refused = LinkRefused(
             f"user {user!r} may not use {what} in virtual host {vhost!r}: "
             f"give it configure, write and read permission for {PERMISSIONS}",
             code=code,
         )
+        if place := _NO_WRITE.search(text):
+            refused.exchange, refused.topic = place["exchange"], place["topic"]
+        return refused
     if code == ACCESS_REFUSED and _STARTING not in text:
         return LinkRefused(f"the broker refuses it: {text}", code=code)
     if code == NOT_FOUND and (home := _HOME_IS_DOWN.search(text)):
@@ -177,12 +200,18 @@ def _closed_by_broker(code: int, text: str) -> LinkFault:
     overstayed = _OVERSTAYED.search(text) if code == PRECONDITION_FAILED else None
     patience = None if overstayed is None else int(overstayed[1]) / 1000
     return LinkFault(
-        f"the broker closed it: {text} ({code})",
+        f"{_CLOSED}{text} ({code})",
         code=code,
         largest=largest,
         patience=patience,
         has_other_arguments=code == PRECONDITION_FAILED and _OTHER_ARGUMENTS in text,
     )
+
+
+def told_reason(fault: LinkFault) -> str:
+    """`fault` as the reason for which a message is refused, in one line of bounded length."""
+    text = " ".join(str(fault).removeprefix(_CLOSED).split())
+    return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]}..."
 
 
 def _brief(error: BaseException) -> str:

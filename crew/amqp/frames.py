@@ -61,9 +61,12 @@ def publish(
     """A message, in frames with at most `largest` bytes of it each.
 
     Raises:
-        ValueError: a name or a property does not fit.
+        ValueError: a name or a property does not fit; or all properties together do not, as they share one frame, and
+            the broker would close the connection (501) over a larger one.
     """
     head = header.encode(properties, len(body))
+    if len(head) > largest:
+        raise ValueError(f"its properties and headers have {len(head)} bytes, more than the {largest} of a frame")
     pieces = [_method(channel, exchange, key, mandatory), _head.pack(HEADER, channel, len(head)), head, FRAME_END]
     for start in range(0, len(body), largest):
         piece = body[start : start + largest]

@@ -19,7 +19,7 @@ from crew.amqp.attempts import Attempts
 from crew.amqp.backoff import Backoff
 from crew.amqp.broker_clock import BrokerClock
 from crew.amqp.channel import Channel
-from crew.amqp.confirm import Confirm
+from crew.amqp.confirm import Confirm, Forwarded
 from crew.amqp.confirm_timeout import ALONE, REPLICATED
 from crew.amqp.consumers import Consumer, Consumers
 from crew.amqp.declarations import Declarations
@@ -90,7 +90,7 @@ class Link:
         self._declarations = Declarations(topology, self.open_channel, queue_type=settings.queue_type)
         self._consumers = Consumers()
         self._wire: Wire | None = None
-        self._outlet = Outlet()
+        self._outlet = Outlet(self.open_channel)
         self._task: asyncio.Task[None] | None = None
         self._goodbyes = Goodbyes()
         self._ended: asyncio.Future[LinkFault]
@@ -168,6 +168,7 @@ class Link:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        self._outlet.give_up()
         self._hang_up()
         await self._goodbyes.ended()
         self._move(LinkEvent.CLOSED)
@@ -253,21 +254,37 @@ class Link:
             raise self._why_not()
         return self._outlet.publish(self._outlet.channel, exchange, routing_key, properties, body, mandatory=mandatory)
 
+    def forward(
+        self, exchange: str, routing_key: str, properties: Properties, body: bytes, *, mandatory: bool
+    ) -> Confirm:
+        """As `publish`, for a message of another sender that is moved: it keeps its signature, or has none."""
+        if not self.is_ready or self._outlet.channel is None:
+            raise self._why_not()
+        return self._outlet.publish(
+            self._outlet.channel, exchange, routing_key, properties, body, mandatory=mandatory, kind=Forwarded
+        )
+
     def change_channel(self) -> None:
         """Publish over another channel, in a moment. For a link that does not consume.
 
         One over which a quorum queue without a leader has once refused a message refuses all others for this queue,
         with RabbitMQ 3.10; and one over which a message was lost on its way to the queue loses those that follow.
         """
-        self._outlet.change(functools.partial(self._open_outlet, self._ended))
+        self._outlet.change(functools.partial(self._open_outlet, self._ended), functools.partial(settle, self._ended))
 
     async def _open_outlet(self, ended: "asyncio.Future[LinkFault]") -> Channel:
         """A channel to publish over, whose end settles `ended`: the connection is made anew then; raises LinkFault."""
         return await self.open_channel(
             on_closed=functools.partial(settle, ended),
+            on_refused=functools.partial(self._on_channel_refused, ended),
             on_timeout=self._on_confirm_timeout,
             confirm_timeout=REPLICATED if self.is_replicated else ALONE,
         )
+
+    def _on_channel_refused(self, ended: "asyncio.Future[LinkFault]", channel: Channel, fault: LinkFault) -> None:
+        """The broker has closed `channel` over one of its messages; the connection and all other messages stay."""
+        open_channel = functools.partial(self._open_outlet, ended)
+        self._outlet.on_refused(channel, fault, open_channel, functools.partial(settle, ended))
 
     async def _on_confirm_timeout(self, channel: Channel, last: int) -> None:
         """Messages up to number `last` of `channel` are not confirmed: they are lost, as with a connection.
@@ -332,6 +349,7 @@ class Link:
         self,
         *,
         on_closed: Callable[[LinkFault], None] = lambda fault: None,
+        on_refused: Callable[[Channel, LinkFault], None] | None = None,
         on_timeout: Callable[[Channel, int], Awaitable[None]] | None = None,
         confirm_timeout: float = ALONE,
     ) -> Channel:
@@ -343,6 +361,7 @@ class Link:
             self._wire,
             on_closed=on_closed,
             on_canceled=consumers.told_of_cancel(on_closed),
+            on_refused=on_refused,
             on_timeout=on_timeout,
             confirm_timeout=confirm_timeout,
         )

@@ -15,11 +15,10 @@ import msgspec
 
 from crew.amqp.broker_clock import BrokerClock
 from crew.amqp.channel import Channel
-from crew.amqp.confirm import Confirm
+from crew.amqp.confirm import Confirm, Forwarded
 from crew.amqp.delivery import Delivery, OnDelivery, discard
 from crew.protocol import foreign, topology
 from crew.protocol.clock import IN_STEP
-from crew.protocol.properties import Properties
 from crew.protocol.signing import Signing
 
 logger = logging.getLogger(__name__)
@@ -132,9 +131,8 @@ class SignedChannel(Channel):
         take = self._signer.checked(queue, on_delivery, on_refused)
         await super().consume(queue, take, prefetch=prefetch, priority=priority)
 
-    def publish(
-        self, exchange: str, routing_key: str, properties: Properties, body: bytes, *, mandatory: bool
-    ) -> Confirm:
-        """As Channel.publish; the signature is added to the headers of `properties`."""
-        self._signer.sign(routing_key, properties, body)
-        return super().publish(exchange, routing_key, properties, body, mandatory=mandatory)
+    def send(self, message: Confirm) -> None:
+        """As Channel.send; the signature is added to the headers of a message that is not Forwarded."""
+        if not isinstance(message, Forwarded):
+            self._signer.sign(message.routing_key, message.properties, message.body)
+        super().send(message)

@@ -41,11 +41,10 @@ class Unconfirmed:
     def __repr__(self) -> str:
         return f"<Unconfirmed: {len(self)} of {self.published}>"
 
-    def add(self, exchange: str, routing_key: str, key: str | None, size: int) -> Confirm:
-        """The next message was published: there, with its id and the bytes of its body."""
+    def add(self, message: Confirm) -> None:
+        """The next message was published."""
         self.published += 1
-        confirm = self._confirms[self.published] = Confirm(key, size, None, exchange, routing_key)
-        return confirm
+        self._confirms[self.published] = message
 
     def on_return(self, exchange: str, routing_key: str, key: str | None) -> None:
         """A message came back, as no queue takes it; its confirm follows."""
@@ -74,11 +73,20 @@ class Unconfirmed:
             self._settle(one, ConfirmStatus.LOST)
         return len(given_up)
 
+    def take(self) -> list[Confirm]:
+        """All of them, in their order; those that came back are RETURNED instead. What becomes of them is yours."""
+        if self._returned:
+            came_back = [tag for tag, one in self._confirms.items() if self._returned.get(_place(one), 0) >= tag]
+            for tag in came_back:
+                self._settle(tag, ConfirmStatus.RETURNED)
+        taken, self._confirms = list(self._confirms.values()), {}
+        return taken
+
     def lose(self, fault: LinkFault) -> None:
         """The channel has closed before the broker confirmed them."""
         confirms, self._confirms = self._confirms, {}
         for confirm in confirms.values():
-            is_too_large = fault.largest is not None and confirm.size > fault.largest
+            is_too_large = fault.largest is not None and len(confirm.body) > fault.largest
             guarded(confirm.settle)(ConfirmStatus.TOO_LARGE if is_too_large else ConfirmStatus.LOST)
 
     def _settle(self, tag: int, status: ConfirmStatus) -> None:

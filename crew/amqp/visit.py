@@ -8,12 +8,14 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from crew.amqp.channel import Channel
+from crew.amqp.confirm import Confirm
 from crew.amqp.depth import Depth
 from crew.amqp.fault import NOT_FOUND, LinkFault
 from crew.amqp.link import Link
 from crew.amqp.outage import Outage
 from crew.errors import ConnectionError
-from crew.protocol.topology import Queue
+from crew.protocol.properties import Properties
+from crew.protocol.topology import DEFAULT_EXCHANGE, Queue
 from crew.settings import Settings
 
 REACHED_WITHIN: Final = 5.0  # seconds; a command should say that the broker is away rather than wait for it
@@ -34,6 +36,14 @@ class Visit:
     async def open_channel(self) -> Channel:
         """A channel that ends with the visit; raises LinkFault."""
         return await self._link.open_channel()
+
+    def publish(self, queue: str, properties: Properties, body: bytes) -> Confirm:
+        """Send a message to `queue`; raises ConnectionError."""
+        return self._link.publish(DEFAULT_EXCHANGE, queue, properties, body, mandatory=True)
+
+    def forward(self, queue: str, properties: Properties, body: bytes) -> Confirm:
+        """As `publish`, for a message of another sender that is moved: it keeps its signature, or has none."""
+        return self._link.forward(DEFAULT_EXCHANGE, queue, properties, body, mandatory=True)
 
     async def depth(self, queue: str) -> Depth | None:
         """What `queue` holds, None where there is no such queue; raises LinkFault."""

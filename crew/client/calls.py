@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from crew import errors
-from crew.amqp import ConfirmStatus, Delivery, Link
+from crew.amqp import Confirm, ConfirmStatus, Delivery, Link
 from crew.client.answer import answer_to
 from crew.client.call import PendingCall
 from crew.client.elections import AGAIN_AFTER, Elections
@@ -188,15 +188,18 @@ class Calls:
         except errors.ConnectionError:
             return  # it broke just now: the next connection sends it
         call.is_published = call.was_published = True
-        confirm.then(functools.partial(self._on_confirm, call))
+        confirm.then(functools.partial(self._on_confirm, call, confirm))
 
-    def _on_confirm(self, call: PendingCall, status: ConfirmStatus) -> None:
+    def _on_confirm(self, call: PendingCall, confirm: Confirm, status: ConfirmStatus) -> None:
         match status:
             case ConfirmStatus.CONFIRMED:
                 self._elections.on_taken(call.task)
                 self._pending.confirm(call)
             case ConfirmStatus.TOO_LARGE:
                 self._settle(call, _too_large(call))
+            case ConfirmStatus.INVALID:
+                why = f"the broker does not accept call {call.id} of task {call.task!r}: {confirm.reason}"
+                self._settle(call, errors.MessageRefused(why, task=call.task, id=call.id))
             case ConfirmStatus.RETURNED:
                 error = errors.UnknownTask(f"no worker has ever served task {call.task!r}", task=call.task, id=call.id)
                 self._settle(call, error)

@@ -13,12 +13,12 @@ import msgspec
 
 from crew.amqp import Delivery
 from crew.amqp.carrier import WINDOW, Carrier
-from crew.amqp.confirm import ConfirmStatus
+from crew.amqp.confirm import Confirm, ConfirmStatus
 from crew.amqp.depth import Depth
 from crew.amqp.fault import NOT_IMPLEMENTED, PRECONDITION_FAILED, LinkFault
 from crew.amqp.scan import scan
 from crew.amqp.visit import Visit
-from crew.errors import CrewError, Overloaded, UnknownTask
+from crew.errors import CrewError, MessageRefused, Overloaded, UnknownTask
 from crew.protocol.topology import Queue
 
 
@@ -46,6 +46,7 @@ async def migrate(visit: Visit, queue: Queue, holding: Queue) -> Migrated:
         CrewError: it has consumers, or was declared by somebody else meanwhile.
         UnknownTask: there is no such queue, and nothing of an earlier migration.
         Overloaded: the new queue is too short for what waited in the old one.
+        MessageRefused: the broker does not accept a message that waits there.
         LinkFault: the connection broke.
     """
     lost = 0
@@ -107,13 +108,24 @@ async def _carry(visit: Visit, source: str, target: str) -> int:
             carrier.carry(delivery, target)
         return bool(has_refused)
 
-    has_refused: list[ConfirmStatus] = []
-    carrier = Carrier(lambda _, status: has_refused.append(status))
+    has_refused: list[Confirm] = []
+    carrier = Carrier(visit, lambda _, confirm: has_refused.append(confirm))
     await scan(visit, source, take, window=WINDOW, settled=carrier.settled)
     if has_refused:
-        why = "is full" if has_refused[0] is ConfirmStatus.REFUSED else "is gone"
-        raise Overloaded(f"{target} {why}: the rest waits in {source}, and this can be run again")
+        raise _left(has_refused[0], source, target)
     return carrier.carried
+
+
+def _left(confirm: Confirm, source: str, target: str) -> CrewError:
+    """Why the message of `confirm`, and those after it, could not be carried."""
+    rest = f"the rest waits in {source}, and this can be run again"
+    match confirm.status:
+        case ConfirmStatus.REFUSED:
+            return Overloaded(f"{target} is full: {rest}")
+        case ConfirmStatus.RETURNED:
+            return Overloaded(f"{target} is gone: {rest}")
+    why = confirm.reason or f"it has {len(confirm.body)} bytes, more than the broker takes in one message"
+    return MessageRefused(f"the broker does not accept message {confirm.key!r} in {source}: {why}; {rest}")
 
 
 async def _delete(visit: Visit, queue: str) -> int:

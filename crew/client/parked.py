@@ -8,7 +8,7 @@ import msgspec
 
 from crew.amqp import Delivery
 from crew.amqp.carrier import WINDOW, Carrier
-from crew.amqp.confirm import ConfirmStatus
+from crew.amqp.confirm import Confirm, ConfirmStatus
 from crew.amqp.scan import scan
 from crew.amqp.visit import Visit
 from crew.protocol import parked_message, topology
@@ -18,6 +18,8 @@ from crew.protocol.properties import REFUSED
 _LEFT: Final = {
     ConfirmStatus.RETURNED: "no worker has ever served the task {task!r}",
     ConfirmStatus.REFUSED: "the queue of the task {task!r} is full",
+    ConfirmStatus.TOO_LARGE: "it has {size} bytes, more than the max_message_size of the broker",
+    ConfirmStatus.INVALID: "the broker does not accept it: {reason}",
 }
 
 
@@ -119,11 +121,13 @@ async def replay(
                 carrier.carry(delivery, topology.task_queue_name(parked.task or ""), again)
         return False
 
-    def on_left(delivery: Delivery, status: ConfirmStatus) -> None:
+    def on_left(delivery: Delivery, confirm: Confirm) -> None:
         parked = to_parked(delivery.properties, delivery.body)
-        done.left.append((parked.id, _LEFT[status].format(task=parked.task)))
+        why = _LEFT[confirm.status or ConfirmStatus.INVALID]
+        size = len(delivery.body)
+        done.left.append((parked.id, why.format(task=parked.task, size=size, reason=confirm.reason)))
 
-    carrier = Carrier(on_left)
+    carrier = Carrier(visit, on_left)
     await scan(visit, topology.PARKED, take, window=WINDOW, settled=carrier.settled)
     done.count = carrier.carried
     return done

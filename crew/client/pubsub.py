@@ -101,6 +101,7 @@ class PubSub:
             ConnectionError: that took `timeout` seconds.
             Overloaded: the broker has blocked publishing.
             TooLarge: the broker takes no message of that size.
+            MessageRefused: the broker does not accept the message for another reason.
         """
         await self._publish(event, self._begin(event), timeout)
 
@@ -108,11 +109,15 @@ class PubSub:
         """Publish until the broker confirms it; `confirm` is that of the first attempt, None where there was none."""
         try:
             async with asyncio.timeout(timeout):
-                while (status := await self._status(event, confirm)) is not ConfirmStatus.CONFIRMED:
-                    confirm = None
+                while (status := await (confirm := await self._begun(event, confirm))) is not ConfirmStatus.CONFIRMED:
+                    reason, confirm = confirm.reason, None
                     if status is ConfirmStatus.TOO_LARGE:
                         size = len(event.body.data)
                         raise errors.TooLarge(f"the broker takes no message of {size} bytes: see its max_message_size")
+                    if status is ConfirmStatus.INVALID:
+                        raise errors.MessageRefused(
+                            f"the broker does not accept the event on {event.topic!r}: {reason}"
+                        )
                     if not event.persistent:
                         raise errors.ConnectionError(f"the connection broke while an event on {event.topic!r} was sent")
                     if status is ConfirmStatus.REFUSED:  # by a quorum queue that elects its leader
@@ -123,13 +128,14 @@ class PubSub:
                 f"the broker did not take the event on {event.topic!r} within {timeout:g} s"
             ) from None
 
-    async def _status(self, event: Event, confirm: Confirm | None) -> ConfirmStatus:
+    async def _begun(self, event: Event, confirm: Confirm | None) -> Confirm:
+        """The attempt to publish `event` that is under way: `confirm`, or another one when the broker is there."""
         while confirm is None:
             await self._publishing.ready()
             confirm = self._begin(event)
         if confirm.status is ConfirmStatus.LOST:  # the connection broke just now
             await asyncio.sleep(0)
-        return await confirm
+        return confirm
 
     def _begin(self, event: Event) -> Confirm | None:
         """Publish it now; None where the broker is not connected. Raises Overloaded."""
@@ -141,7 +147,7 @@ class PubSub:
         try:
             return self._publishing.publish(topology.PUBSUB, event.topic, given, event.body.data, mandatory=False)
         except errors.ConnectionError:  # it broke just now
-            return Confirm(None, status=ConfirmStatus.LOST)
+            return Confirm(status=ConfirmStatus.LOST)
 
     # --- subscribe --------------------------------------------------------------------------------------------------
 

@@ -54,6 +54,7 @@ KINDS: Final[dict[type[BaseException], Kind]] = {
     errors.TaskFailed: Kind(500, "task-failed", "The task raised an exception"),
     # 502, not 503: who tries this again at once, as proxies do, takes more workers down
     errors.WorkerLost: Kind(502, "worker-lost", "The workers that ran the call died"),
+    errors.MessageRefused: Kind(502, "message-refused", "The broker does not accept the message"),
     errors.UnknownJob: Kind(404, "unknown-job", "There is no job with this id"),
     errors.KeyReused: Kind(422, "key-reused", "The Idempotency-Key was used for another request"),
     errors.SettingsError: Kind(500, "unusable-setting", "A setting of this gateway cannot work"),

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
-from crew.amqp import ConfirmStatus, Link
-from crew.errors import ConnectionError, CrewError, Overloaded, TooLarge, UnknownTask
+from crew.amqp import Confirm, ConfirmStatus, Link
+from crew.errors import ConnectionError, CrewError, MessageRefused, Overloaded, TooLarge, UnknownTask
 from crew.jobs.job import Job
 from crew.jobs.store import JobStore
 from crew.protocol import properties, topology
@@ -62,6 +62,7 @@ class Publisher:
             UnknownTask: no worker has ever served its task, and it is not to wait for one.
             Overloaded: the queue of its task is full.
             TooLarge: the broker takes no message of that size.
+            MessageRefused: the broker does not accept the message for another reason.
         """
         if self._link.is_blocked or not await self._is_there():
             await self._store.postpone(job.id, time.time())  # nobody has it: it need not wait until its lease is over
@@ -102,7 +103,8 @@ class Publisher:
 
     async def _publish(self, job: Job) -> bool:
         published = time.time()  # a worker may begin before the broker's word is here
-        match await self._confirmed(job):
+        confirm = await self._confirmed(job)
+        match confirm and confirm.status:
             case ConfirmStatus.CONFIRMED:
                 self._mark(job, published)
                 return True
@@ -114,6 +116,9 @@ class Publisher:
                 raise Overloaded(f"the queue of task {job.task!r} is full", task=job.task, id=job.id)
             case ConfirmStatus.TOO_LARGE:
                 raise TooLarge(f"job {job.id} of task {job.task!r} is larger than what the broker takes in one message")
+            case ConfirmStatus.INVALID if confirm is not None:
+                why = f"the broker does not accept job {job.id} of task {job.task!r}: {confirm.reason}"
+                raise MessageRefused(why, task=job.task, id=job.id)
         return False
 
     async def _keep(self, job: Job, publishing: "asyncio.Task[bool]") -> None:
@@ -135,24 +140,25 @@ class Publisher:
         if not task.cancelled():
             task.exception()  # whoever waits has it; if nobody does, the next attempt has it, too
 
-    async def _confirmed(self, job: Job) -> ConfirmStatus | None:
+    async def _confirmed(self, job: Job) -> Confirm | None:
         """The broker's word, or None where it goes away meanwhile: it may have the job."""
         until = time.monotonic() + ELECTION
         while True:
             try:
                 async with asyncio.timeout(PATIENCE):
                     await self._link.ready()
-                status = await self._sent(job)
+                confirm = self._send(job)
+                status = await confirm
             except (ConnectionError, TimeoutError):
                 return None
             if status is not ConfirmStatus.REFUSED or not self._link.is_replicated or time.monotonic() > until:
-                return status
+                return confirm
             self._link.change_channel()
             await asyncio.sleep(AGAIN_AFTER)
 
-    async def _sent(self, job: Job) -> ConfirmStatus:
+    def _send(self, job: Job) -> Confirm:
         call = job.call(self._store.queue)
-        return await self._link.publish(
+        return self._link.publish(
             topology.DEFAULT_EXCHANGE,
             topology.task_queue_name(job.task),
             properties.of_call(call, now=time.time(), clock=self._link.clock_offset),

@@ -358,8 +358,7 @@ class JobService:
 
     def _on_briefing(self, briefing: Briefing) -> None:
         """A worker has come."""
-        self._do(self._notifier.brief(briefing))
-        self._do(self._publisher.hasten(briefing.tasks, self._caretaker.hurry))
+        self._do(self._notifier.brief(briefing, lambda tasks: self._publisher.hasten(tasks, self._caretaker.hurry)))
 
     # --- pieces -----------------------------------------------------------------------------------------------------
 

@@ -180,8 +180,8 @@ class Briefing(msgspec.Struct, frozen=True, kw_only=True):
     """A worker's question to the gateways: which jobs of my tasks were given up while they were queued?
 
     It is asked by a worker that has no cancels of before, and goes to the gateways of every job store. The answer of
-    each store is a Control message for each job, and at the end one with the id that `briefed_id` gives, and the reason
-    "briefed".
+    each store is one Control message with the id that `briefed_id` gives, the reason "briefed", and a digest of the id
+    of each job as its body. Gateways of an older crew send a Control message for each job before it.
 
     Attributes:
         id: of the question.

@@ -187,6 +187,19 @@ def of_parked(given: Headers, *, reason: str, host: str, status: str) -> Headers
     return {**kept, EXIT_STATUS: status} if status else kept
 
 
+def of_bare_parked(parked: Properties) -> Properties:
+    """`parked` with those properties alone that say what it is and why it was given up."""
+    headers = parked.headers or {}
+    return Properties(
+        content_type=parked.content_type,
+        content_encoding=parked.content_encoding,
+        correlation_id=parked.correlation_id,
+        timestamp=parked.timestamp,
+        delivery_mode=2,
+        headers={name: headers[name] for name in (TASK, REASON, HOST, EXIT_STATUS) if name in headers},
+    )
+
+
 # --- reply ----------------------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,9 @@ from crew.protocol.message import Headers
 
 MAX_HEADERS: Final = 64 * 1024  # bytes of all names and values: they share a frame of 128 KiB with the properties
 _RESERVED: Final = ("crew-", "x-")  # the broker's and ours; the user's own headers begin with anything else
+# RabbitMQ routes by these, and closes the channel where they hold anything but an array of strings:
+# https://www.rabbitmq.com/docs/sender-selected
+_ROUTING: Final = frozenset({"cc", "bcc"})
 
 
 def check(headers: Headers | None) -> Headers:
@@ -31,6 +34,8 @@ def _header_size(name: object, value: object) -> int:
         raise ValueError(f"the name of a header must be a string of 1 to 128 bytes, not {name!r}")
     if name.lower().startswith(_RESERVED):
         raise ValueError(f"header {name!r} is reserved: begin it with anything but {' or '.join(_RESERVED)}")
+    if name.lower() in _ROUTING:
+        raise ValueError(f"header {name!r} is reserved: RabbitMQ routes messages by CC and BCC")
     if isinstance(value, str):
         return len(name) + _utf8_size(f"header {name!r}", value)
     if isinstance(value, int) and -(2**63) <= value < 2**63:
@@ -47,7 +52,11 @@ def _utf8_size(what: str, text: str) -> int:
 
 def own(headers: Headers) -> Headers:
     """Those of `headers` that are neither crew's nor the broker's."""
-    return {name: value for name, value in headers.items() if isinstance(name, str) and not name.startswith(_RESERVED)}
+    return {
+        name: value
+        for name, value in headers.items()
+        if isinstance(name, str) and not name.startswith(_RESERVED) and name.lower() not in _ROUTING
+    }
 
 
 def sendable(headers: Headers) -> Headers:

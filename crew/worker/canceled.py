@@ -8,11 +8,13 @@ reports the start, and the gateway answers with a cancel.
 import time
 from typing import Final
 
+from crew.protocol.briefing import digest
 from crew.protocol.message import Control
 from crew.worker.reason import Reason
 
 SWEEP_EVERY: Final = 1_000  # cancels
 MAX_KEPT: Final = 100_000  # cancels of each kind: those of calls never displace those of jobs
+MAX_STORES: Final = 100  # whose answers are remembered
 
 _JOB: Final = "job"
 _Key = tuple[str, float | str | None]  # id; deadline, _JOB, or None for a cancel of an older client that names neither
@@ -24,6 +26,7 @@ class CanceledCalls:
     def __init__(self) -> None:
         self._reasons: dict[_Key, Reason] = {}
         self._sweep_at = SWEEP_EVERY
+        self._given_up: dict[str, tuple[str, frozenset[bytes]]] = {}  # queue of a store -> question, digests of jobs
 
     def __len__(self) -> int:
         return len(self._reasons)
@@ -44,10 +47,23 @@ class CanceledCalls:
         if len(self._reasons) >= self._sweep_at:
             self._sweep(time.time())
 
+    def brief(self, queue: str, question: str, given_up: frozenset[bytes]) -> None:
+        """The store of `queue` has answered the briefing `question`: those of its jobs are given up."""
+        self._given_up.pop(queue, None)
+        self._given_up[queue] = question, given_up
+        while len(self._given_up) > MAX_STORES:
+            del self._given_up[next(iter(self._given_up))]
+
+    def has_given_up(self, job: str) -> bool:
+        """Whether a store has named the job of this id in its last answer to a briefing."""
+        return any(given_up and digest(question, job) in given_up for question, given_up in self._given_up.values())
+
     def get(self, id: str, deadline: float | None, *, is_job: bool = False) -> Reason | None:
         """Why the call of this id and deadline (epoch seconds) must not be started; None where it may be."""
         reason = self._reasons.get((id, deadline))
-        return self._reasons.get((id, _JOB)) if reason is None and is_job else reason
+        if reason is None and is_job:
+            reason = self._reasons.get((id, _JOB)) or (Reason.CANCELED if self.has_given_up(id) else None)
+        return reason
 
     def _sweep(self, now: float) -> None:
         """Forget the calls whose deadline is over, and the oldest of each kind above `MAX_KEPT`."""

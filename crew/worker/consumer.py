@@ -99,6 +99,7 @@ class TaskConsumer:
             fixed=fixed_prefetch,
         )
         self._answers = Answers(replies, retries, jobs, self._windows, where=lane.stack if debug else None)
+        self._canceled = canceled
         self._admission = Admission(ledger, canceled, self._answers, self._windows, jobs.briefings)
 
     def __repr__(self) -> str:
@@ -267,6 +268,12 @@ class TaskConsumer:
                 self._watchdog.interrupt(execution, reason)
                 self._ledger.note_limit(execution)
             self.on_decided(execution)
+
+    def cancel_given_up(self) -> None:
+        """Stop the jobs here that a store has named as given up."""
+        jobs = {one.call.id for one in self._in_hand if one.call.is_job}
+        for id in filter(self._canceled.has_given_up, jobs):
+            self.cancel(Control(id=id, reason=Reason.CANCELED, is_job=True))
 
     # --- draining ---------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from crew.protocol import topology
+from crew.amqp import Confirm
 from crew.protocol.properties import Properties
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,8 @@ class Outgoing(msgspec.Struct, frozen=True):
 
     Attributes:
         on_sent: called when the broker has it, or nobody wants it.
-        instead: called where the broker takes no message of that size.
+        instead: called with its Confirm where the broker does not accept it: it is too large, or refused for another
+            reason.
         on_dropped: called where it is given up, though somebody may want it.
         returns: how often it has come back, as its queue was not there.
         until: time.monotonic() at which it is given up where its queue refuses it; None before the first time.
@@ -34,20 +35,10 @@ class Outgoing(msgspec.Struct, frozen=True):
     properties: Properties
     body: bytes
     on_sent: Callable[[], object]
-    instead: Callable[[], None] | None
+    instead: Callable[[Confirm], None] | None
     on_dropped: Callable[[], object] = lambda: None
     returns: int = 0
     until: float | None = None
-
-    @property
-    def own_queue(self) -> tuple[topology.Item, ...]:
-        """What to declare where its queue is not there; nothing for the queue of a client, who may have gone.
-
-        No message is given up for a queue that is nobody's alone: what is parked, and the replies to jobs.
-        """
-        if topology.is_jobs_queue(self.queue):
-            return topology.jobs_queue(self.queue.removeprefix(topology.JOBS_PREFIX))
-        return (topology.parked_queue(),) if self.queue == topology.PARKED else ()
 
 
 class Kept:

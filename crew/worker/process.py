@@ -20,7 +20,7 @@ from crew.amqp import BrokerClock, Consumer, Delivery, Link, Outage, Signer
 from crew.amqp.fault import LinkFault
 from crew.client.pubsub import PubSub
 from crew.protocol import codec, properties, topology, user_headers
-from crew.protocol.briefing import BRIEFED
+from crew.protocol.briefing import BRIEFED, to_given_up
 from crew.protocol.message import Control, Event, Headers, new_id
 from crew.worker import forked_child, process_end, signal_handlers, stdio
 from crew.worker.alarm import ALARM
@@ -198,7 +198,9 @@ class WorkerProcess:
             on_refused=self._on_refused,
         )
         self._consuming.remember(Consumer(control.name, self._on_control, CONTROL_PREFETCH, is_only=True))
-        self._replies = Replies(self._publishing, self.id)
+        self._replies = Replies(
+            self._publishing, self.id, knows_store=lambda queue: self._jobs.briefings.knows_store(queue)
+        )
         self._retries = Retries(self._publishing, self._replies)
         self._burials = Burials(self._ledger, self._replies)
         self._jobs = Jobs(self.id, names, publishing=self._publishing, replies=self._replies, mailbox=self._mailbox)
@@ -287,13 +289,22 @@ class WorkerProcess:
         try:
             control = properties.to_control(delivery.properties)
             if control.reason == BRIEFED:
-                self._jobs.briefings.on_answer(control.id)
+                self._on_briefed(control.id, delivery.body)
             else:
                 self._cancel(control)
         except properties.MalformedMessage as error:
             logger.warning("a control message is dropped: %s", error)
         finally:
             delivery.ack()
+
+    def _on_briefed(self, id: str, body: bytes) -> None:
+        """A store has answered: what it has given up is not started, and what runs of it ends."""
+        if (answer := self._jobs.briefings.to_answer(id)) is None:
+            return
+        self._canceled.brief(answer.queue, answer.question, to_given_up(body))
+        for consumer in self._consumers:
+            consumer.cancel_given_up()
+        self._jobs.briefings.on_answer(id)
 
     def _cancel(self, control: Control) -> None:
         self._canceled.add(control)

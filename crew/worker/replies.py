@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from crew.amqp import ConfirmStatus, Delivery, Link
-from crew.errors import ConnectionError, TooLarge
+from crew.amqp import Confirm, ConfirmStatus, Delivery, Link
+from crew.errors import ConnectionError, MessageRefused, TooLarge
 from crew.protocol import failure, properties, topology, user_headers
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Call, Outcome, Reply, Run
@@ -38,11 +38,21 @@ class Replies:
     Args:
         worker: id of this worker, for the reply's headers.
         kept: what waits while the broker is away.
+        knows_store: whether a queue is that of a job store whose gateways are known to this worker: no reply to it is
+            given up. The `reply_to` of a message alone does not make a queue one. Default: none is known.
     """
 
-    def __init__(self, link: Link, worker: str, kept: Kept | None = None) -> None:
+    def __init__(
+        self,
+        link: Link,
+        worker: str,
+        kept: Kept | None = None,
+        *,
+        knows_store: Callable[[str], bool] = lambda queue: False,
+    ) -> None:
         self._link = link
         self._worker = worker
+        self._knows_store = knows_store
         self._kept = Kept() if kept is None else kept
         self._unconfirmed = 0
         self._returned: set[asyncio.Task[None]] = set()
@@ -83,16 +93,21 @@ class Replies:
             headers=ended.headers,
         )
         of_reply, body = properties.of_reply(reply), ended.body.data
-        instead = functools.partial(self._answer_too_large, call, len(body), on_sent, run)
-        is_small = ended.outcome is not Outcome.RETURNED
-        self._send(Outgoing(call.reply_to, of_reply, body, on_sent, None if is_small else instead, on_dropped))
+        is_value = ended.outcome is Outcome.RETURNED or bool(ended.headers)
+        instead = functools.partial(self._answer_refused, call, on_sent, run) if is_value else None
+        self._send(Outgoing(call.reply_to, of_reply, body, on_sent, instead, on_dropped))
 
-    def _answer_too_large(self, call: Call, size: int, on_sent: OnSent, run: Run | None) -> None:
-        message = (
-            f"the value of task {call.task!r} has {size} bytes, more than the broker takes in one message: its "
-            "max_message_size is smaller than CREW_MAX_MESSAGE of the worker"
-        )
-        told = Failure(type_name=failure.type_name(TooLarge()), message=message)
+    def _answer_refused(self, call: Call, on_sent: OnSent, run: Run | None, refused: Confirm) -> None:
+        """The broker does not accept the value, or the headers that came with it: tell the caller in a few bytes."""
+        error: type[Exception] = MessageRefused
+        message = f"the broker does not accept the reply of task {call.task!r}: {refused.reason}"
+        if refused.status is ConfirmStatus.TOO_LARGE:
+            error = TooLarge
+            message = (
+                f"the value of task {call.task!r} has {len(refused.body)} bytes, more than the broker takes in one "
+                "message: its max_message_size is smaller than CREW_MAX_MESSAGE of the worker"
+            )
+        told = Failure(type_name=failure.type_name(error()), message=message)
         self.answer(call, ended_with(Outcome.RAISED, told), on_sent, run=run)
 
     def announce(self, call: Call, run: Run | None = None) -> bool:
@@ -158,13 +173,20 @@ class Replies:
         self._park(parked, delivery.body, on_sent, on_dropped)
 
     def _park(self, parked: properties.Properties, body: bytes, on_sent: OnSent, on_dropped: OnSent) -> None:
-        """Park it; without its body where the broker does not take that any longer, rather than not at all."""
+        """Park it; without its body, or with few properties, where the broker does not accept all of it any longer."""
+        bare = properties.of_bare_parked(parked)
 
-        def instead() -> None:
-            logger.error("it is parked without its body: the broker takes no message of %d bytes", len(body))
-            self._park(parked, b"", on_sent, on_dropped)
+        def instead(refused: Confirm) -> None:
+            if body and (refused.status is ConfirmStatus.TOO_LARGE or parked == bare):
+                why = refused.reason or "the broker takes no message of this size"
+                logger.error("message parked without its body bytes=%d: %s", len(body), why)
+                self._park(parked, b"", on_sent, on_dropped)
+            else:
+                logger.error("message parked without its properties: %s", refused.reason)
+                self._park(bare, body, on_sent, on_dropped)
 
-        self._send(Outgoing(topology.PARKED, parked, body, on_sent, instead if body else None, on_dropped))
+        can_be_less = bool(body) or parked != bare
+        self._send(Outgoing(topology.PARKED, parked, body, on_sent, instead if can_be_less else None, on_dropped))
 
     def send_waiting(self) -> None:
         """Send what waits for the broker."""
@@ -189,25 +211,38 @@ class Replies:
             self._kept.keep(number, message)
             return
         self._unconfirmed += 1
-        confirm.then(functools.partial(self._on_confirm, number, message))
+        confirm.then(functools.partial(self._on_confirm, number, message, confirm))
 
-    def _on_confirm(self, number: int, message: Outgoing, status: ConfirmStatus) -> None:
+    def _on_confirm(self, number: int, message: Outgoing, confirm: Confirm, status: ConfirmStatus) -> None:
         self._unconfirmed -= 1
         match status:
             case ConfirmStatus.LOST:
                 self._kept.keep(number, message)
-            case ConfirmStatus.TOO_LARGE if message.instead is not None:
-                message.instead()
-            case ConfirmStatus.REFUSED if time.monotonic() < (until := message.until or _patient_until(message)):
+            case ConfirmStatus.TOO_LARGE | ConfirmStatus.INVALID if message.instead is not None:
+                message.instead(confirm)
+            case ConfirmStatus.REFUSED if time.monotonic() < (until := message.until or self._patient_until(message)):
                 self._kept.keep(number, msgspec.structs.replace(message, until=until))
                 self._send_again_soon()
             case ConfirmStatus.CONFIRMED:
                 message.on_sent()
-            case ConfirmStatus.RETURNED if message.own_queue or message.returns < len(RETURNED_AGAIN_AFTER):
+            case ConfirmStatus.RETURNED if message.returns < len(RETURNED_AGAIN_AFTER) or self._must_arrive(message):
                 self._send_returned_soon(number, message)
+            case ConfirmStatus.TOO_LARGE | ConfirmStatus.INVALID:
+                told = "message discarded: the broker does not accept it queue=%r id=%r bytes=%d: %s"
+                reason = confirm.reason or status.value
+                logger.error(told, message.queue, confirm.key, len(message.body), reason)
+                message.on_sent()
             case _:
                 logger.info("a reply is dropped, as its client is gone: %s was %s", message.queue, status.value)
                 message.on_sent()
+
+    def _must_arrive(self, message: Outgoing) -> bool:
+        """Whether it is not given up for a queue that is not there or refuses it: that of a client may be gone."""
+        return message.queue == topology.PARKED or self._knows_store(message.queue)
+
+    def _patient_until(self, message: Outgoing) -> float:
+        """When it is given up where its queue refuses it (time.monotonic())."""
+        return math.inf if self._must_arrive(message) else time.monotonic() + REFUSED_FOR
 
     def _send_again_soon(self) -> None:
         """Without waiting for the broker's return, as it is there."""
@@ -221,14 +256,14 @@ class Replies:
         self.send_waiting()
 
     def _send_returned_soon(self, number: int, message: Outgoing) -> None:
-        """Its queue is not there: deleted under whoever consumes it, who declares it anew, or gone with him.
+        """Its queue is not there. Its consumer declares it anew where it was deleted, and may be gone with it.
 
-        The delivery of a reply is done with all the same: the replies to a gateway that died are not to hold up those
-        to others.
+        The delivery of a reply is done with all the same, unless it must arrive: the replies to a gateway that died
+        are not to hold up those to others.
         """
         wait = RETURNED_AGAIN_AFTER[min(message.returns, len(RETURNED_AGAIN_AFTER) - 1)]
         message = msgspec.structs.replace(message, returns=message.returns + 1)
-        if not message.own_queue:
+        if not self._must_arrive(message):
             message.on_sent()
             message = msgspec.structs.replace(message, on_sent=lambda: None, on_dropped=lambda: None)
         task = asyncio.get_running_loop().create_task(self._send_returned(number, message, wait))
@@ -237,15 +272,11 @@ class Replies:
 
     async def _send_returned(self, number: int, message: Outgoing, wait: float) -> None:
         try:
-            if not message.own_queue or message.returns > 1:
+            is_ours = message.queue == topology.PARKED  # never one that a message names: anybody may send that
+            if not is_ours or message.returns > 1:
                 await asyncio.sleep(wait)
-            if message.own_queue:
-                await self._link.declare_once(*message.own_queue)
+            if is_ours:
+                await self._link.declare_once(topology.parked_queue())
         except ConnectionError as error:
             logger.debug("%s waits for the next connection: %s", message.queue, error)
         self._publish(number, message)
-
-
-def _patient_until(message: Outgoing) -> float:
-    """When it is given up where its queue refuses it (time.monotonic())."""
-    return math.inf if message.own_queue else time.monotonic() + REFUSED_FOR

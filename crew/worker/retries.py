@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from crew.amqp import ConfirmStatus, Link
-from crew.errors import ConnectionError
+from crew.errors import ConnectionError, MessageRefused
 from crew.protocol import deadline, properties, topology, user_headers
 from crew.protocol.message import Call, Outcome
 from crew.worker import job_run
@@ -79,12 +79,14 @@ class Retries:
             if await self._is_sent(execution, ended, on_sent):
                 return
             logger.warning("call %s of %s is not run again: the broker did not take it in time", call.id, call.task)
+        except MessageRefused as error:
+            logger.error("call %s of %s is not run again: %s", call.id, call.task, error)
         except Exception:
             logger.exception("call %s of %s is not run again", call.id, call.task)
         self._replies.answer(call, ended, on_sent, run=job_run.ended(execution))
 
     async def _is_sent(self, execution: Execution, ended: Ended, on_sent: OnSent) -> bool:
-        """Whether the broker has it, or will deliver it again by itself."""
+        """Whether the broker has it, or will deliver it again by itself; raises MessageRefused."""
         call = _sendable(execution.call)
         delay = ended.retry_after or 0.0
         again = call if ended.outcome is Outcome.WORKER_LOST else _next_attempt(call)  # that one has not failed
@@ -113,21 +115,28 @@ class Retries:
             self._replies.announce(execution.call)
 
     async def _publish(self, call: Call, delay_ms: int, way_back: str) -> ConfirmStatus | None:
-        """The broker's word on `call`, by the queue `way_back`; None where it could not be asked."""
+        """Publish `call` to the queue `way_back`, and wait for its confirm; None where the broker is away.
+
+        Raises:
+            MessageRefused: the broker does not accept it.
+        """
         try:
             if delay_ms:
                 await self._declare(delay_ms)
             now = call.sender_time(time.time())
-            status = await self._link.publish(
+            confirm = self._link.publish(
                 topology.RETRY if delay_ms else topology.DEFAULT_EXCHANGE,
                 way_back,
                 properties.of_retry(call, delay_ms, now=now) if delay_ms else properties.of_call(call, now=now),
                 call.body.data,
                 mandatory=True,
             )
+            status = await confirm
         except ConnectionError as error:
             logger.info("call %s of task %s waits for the broker: %s", call.id, call.task, error)
             return None
+        if status is ConfirmStatus.INVALID:
+            raise MessageRefused(f"the broker does not accept it: {confirm.reason}")
         if status is ConfirmStatus.REFUSED:
             self._link.change_channel()
         if status is ConfirmStatus.RETURNED:

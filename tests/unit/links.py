@@ -62,7 +62,7 @@ class FakeLink:
         if self.breaks or not self.is_ready:
             self.breaks = max(0, self.breaks - 1)
             raise ConnectionError("the channel is closed")
-        confirm = Confirm(properties.correlation_id)
+        confirm = Confirm(exchange, key, properties, body, mandatory)
         self.published.append(Published(exchange, key, properties, body, mandatory, confirm))
         return confirm
 

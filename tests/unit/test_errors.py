@@ -17,6 +17,7 @@ TASK_ERRORS = [
     errors.Canceled,
     errors.WorkerLost,
     errors.Overloaded,
+    errors.MessageRefused,
 ]
 OTHERS = [
     errors.UnknownJob,

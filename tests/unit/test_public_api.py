@@ -27,6 +27,7 @@ PROMISED = {
     "DuplicateTaskId",
     "Canceled",
     "WorkerLost",
+    "MessageRefused",
     "Overloaded",
     "UnknownJob",
     "KeyReused",

@@ -1,17 +1,25 @@
 """The channels over which a link publishes."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
 from crew.amqp.channel import Channel
+from crew.amqp.fault import LinkFault
 from crew.amqp.outlet import Outlet
 from tests.unit.amqp.pika_channel import an_open_channel
+from tests.unit.links import never
+
+
+async def no_trial(*, on_closed: Callable[[LinkFault], None]) -> Channel:
+    """There is nothing to find out."""
+    raise AssertionError("this was not to be called")
 
 
 @pytest.mark.gen_test
 async def test_who_waits_for_a_change_goes_on_over_the_new_channel() -> None:
-    outlet = Outlet()
+    outlet = Outlet(no_trial)
     outlet.channel, _, _ = await an_open_channel()
     new, _, _ = await an_open_channel()
     may_open = asyncio.Event()
@@ -20,7 +28,7 @@ async def test_who_waits_for_a_change_goes_on_over_the_new_channel() -> None:
         await may_open.wait()
         return new
 
-    outlet.change(open_channel)
+    outlet.change(open_channel, never)
     changed = asyncio.ensure_future(outlet.changed())
     await asyncio.sleep(0)
     assert outlet.channel is not new

@@ -7,6 +7,7 @@ import pytest
 
 from crew.amqp import Delivery
 from crew.amqp.channel import Channel
+from crew.amqp.confirm import Forwarded
 from crew.amqp.signed_channel import LOG_EVERY, SignedChannel, Signer, refused
 from crew.amqp.wire import Wire
 from crew.protocol.clock import ClockOffset
@@ -66,8 +67,8 @@ async def test_what_is_published_is_signed() -> None:
 async def test_what_is_forwarded_keeps_what_it_has() -> None:
     channel, pika = await a_signed_channel(a_signer())
 
-    channel.forward("", "q", Properties(headers={SIGNATURE: "as it came"}), b"", mandatory=True)
-    channel.forward("", "q", Properties(), b"", mandatory=True)
+    channel.send(Forwarded("", "q", Properties(headers={SIGNATURE: "as it came"}), b"", mandatory=True))
+    channel.send(Forwarded("", "q", Properties(), b"", mandatory=True))
 
     assert [sent.headers for _, _, _, sent, _ in pika.did("basic_publish")] == [{SIGNATURE: "as it came"}, None]
 

@@ -16,6 +16,7 @@ from crew.cli.exit_status import ExitStatus, reported, status_of
         (crew.TimeoutError(), 5),
         (crew.ConnectionError(), 6),
         (crew.Overloaded(), 7),
+        (crew.MessageRefused(), 7),
         (crew.Canceled(), 7),
         (crew.WorkerLost(), 7),
         (crew.SerializationError(), 7),

@@ -16,6 +16,7 @@ STATUSES = [
     (errors.DuplicateTaskId, 409),
     (errors.TaskFailed, 500),
     (errors.WorkerLost, 502),
+    (errors.MessageRefused, 502),
     (errors.TooLarge, 413),
     (errors.SerializationError, 502),
     (errors.TaskError, 502),

@@ -10,7 +10,9 @@ from crew.protocol import user_headers
 
 whole_text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 integers_64 = st.integers(-(2**63), 2**63 - 1)
-header_names = whole_text.filter(lambda name: not name.lower().startswith(("crew-", "x-")))
+header_names = whole_text.filter(
+    lambda name: not name.lower().startswith(("crew-", "x-")) and name.lower() not in ("cc", "bcc")
+)
 headers_of_users = st.dictionaries(
     header_names,
     whole_text | st.booleans() | integers_64,
@@ -41,6 +43,10 @@ def test_no_headers_are_no_headers() -> None:
         {"crew-client": "me"},
         {"X-Death": "x"},
         {"CREW-task": "t"},
+        {"CC": "x"},
+        {"bcc": "x"},
+        {"Cc": 1},
+        {"BcC": True},
     ],
     ids=repr,
 )
@@ -68,3 +74,8 @@ def test_a_header_that_would_break_the_connection_is_a_value_error_at_the_call(h
     """
     with pytest.raises(ValueError, match="header"):
         user_headers.check(headers)
+
+
+def test_headers_by_which_rabbitmq_routes_are_neither_taken_nor_sent_on() -> None:
+    given = {"CC": ["crew.tasks.other"], "bcc": "x", "Bcc": 1, "BCC": {"a": 1}, "mine": "x", "bcc2": "y"}
+    assert user_headers.own(given) == user_headers.sendable(given) == {"mine": "x", "bcc2": "y"}

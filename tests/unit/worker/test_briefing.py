@@ -80,3 +80,38 @@ async def test_an_answer_to_an_earlier_connection_lets_nothing_go_on() -> None:
     assert asked.briefings.awaits(QUEUES[0])
     asked.briefings.stop()
     assert asked.went_on == [], "what was held went with its connection"
+
+
+@pytest.mark.gen_test
+async def test_a_store_that_has_answered_is_known_and_no_other() -> None:
+    asked = Asked()
+    asked.briefings.on_ready()
+    for id in (briefed_id("forged", QUEUES[0]), briefed_id(asked.question, "crew.reply.me"), asked.question):
+        asked.briefings.on_answer(id)
+        assert asked.went_on == []
+    assert not asked.briefings.knows_store(QUEUES[0])
+    asked.briefings.on_answer(briefed_id(asked.question, QUEUES[0]))
+    asked.briefings.on_lost()
+    assert [asked.briefings.knows_store(queue) for queue in (*QUEUES, "crew.reply.me")] == [True, False, False]
+    asked.briefings.stop()
+
+
+@pytest.mark.gen_test
+async def test_an_answer_that_comes_late_is_still_one_and_that_of_an_earlier_connection_is_not() -> None:
+    asked = Asked(patience=0.02)
+    asked.briefings.on_ready()
+    await until(lambda: asked.went_on == QUEUES)
+    id = briefed_id(asked.question, QUEUES[0])
+    assert asked.briefings.to_answer(id) is not None
+    asked.briefings.on_lost()
+    assert asked.briefings.to_answer(id) is None
+
+
+@pytest.mark.gen_test
+async def test_forged_answers_do_not_fill_the_worker() -> None:
+    asked = Asked()
+    asked.briefings.on_ready()
+    for number in range(1_000):
+        asked.briefings.on_answer(briefed_id(asked.question, topology.jobs_queue_name(str(number))))
+    assert len(asked.briefings._known) == len(asked.briefings._answered) == 100
+    asked.briefings.stop()

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from crew.protocol.briefing import digest
 from crew.protocol.message import Control
 from crew.worker import canceled as canceled_module
 from crew.worker.canceled import CanceledCalls, reason_of
@@ -128,3 +129,22 @@ def test_a_call_that_is_cancelled_again_counts_as_the_newest_and_has_the_last_re
             assert known(canceled, "abc") in ("ac", "abc")
             assert canceled.get("a", clock.now + 60) is Reason.TIMEOUT
     assert "d" in known(canceled, "abcd")
+
+
+def test_a_job_that_its_store_has_named_in_an_answer_is_not_started() -> None:
+    canceled = CanceledCalls()
+    canceled.brief("crew.jobs.a", "q1", frozenset({digest("q1", "17")}))
+    assert canceled.get("17", None, is_job=True) is Reason.CANCELED
+    assert canceled.get("18", None, is_job=True) is None
+    assert canceled.get("17", None) is None, "a call may have the id of a job"
+    canceled.brief("crew.jobs.b", "q1", frozenset())
+    assert canceled.get("17", None, is_job=True) is Reason.CANCELED, "another store has said nothing of it"
+    canceled.brief("crew.jobs.a", "q2", frozenset())
+    assert canceled.get("17", None, is_job=True) is None
+
+
+def test_answers_of_more_stores_than_there_are_do_not_fill_the_worker() -> None:
+    canceled = CanceledCalls()
+    for number in range(1_000):
+        canceled.brief(f"crew.jobs.{number}", "q1", frozenset({b"12345678"}))
+    assert len(canceled._given_up) == canceled_module.MAX_STORES

@@ -317,3 +317,84 @@ def test_a_message_that_the_broker_takes_no_longer_is_parked_without_its_body(re
     assert [one.body for one in link.published] == [b"large", b""]
     link.confirm_all()
     assert (sent.times, len(replies)) == (1, 0)
+
+
+def refuse(link: FakeLink, reason: str) -> None:
+    """The broker does not accept the last message."""
+    link.published[-1].confirm.refuse(reason)
+
+
+def test_who_called_is_told_why_the_broker_does_not_accept_a_reply(replies: Replies, link: FakeLink) -> None:
+    sent = Sent()
+    replies.answer(a_call(), VALUE, sent)
+    refuse(link, "invalid message (406)")
+    assert sent.times == 0
+    reply = properties.to_reply(link.published[-1].properties, link.published[-1].body)
+    assert isinstance(reply, Reply)
+    assert (reply.outcome, reply.headers) == (Outcome.RAISED, {})
+    told = failure.decode(reply.body.data)
+    assert told.type_name == "crew.errors.MessageRefused"
+    assert told.message == "the broker does not accept the reply of task 't': invalid message (406)"
+    link.confirm_all()
+    assert (sent.times, len(replies)) == (1, 0)
+
+
+def test_a_failure_that_the_broker_does_not_accept_ends_its_delivery(
+    replies: Replies, link: FakeLink, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent = Sent()
+    replies.answer(a_call(), VALUE, sent)
+    refuse(link, "why")
+    refuse(link, "why")
+    assert (sent.times, len(replies), len(link.published)) == (1, 0, 2)
+    assert "message discarded: the broker does not accept it queue='crew.reply.me' id='17'" in caplog.text
+
+
+def test_a_message_that_the_broker_accepts_no_longer_is_parked_with_less_and_at_last_not_at_all(
+    replies: Replies, link: FakeLink
+) -> None:
+    sent = Sent()
+    given = Properties(correlation_id="17", type="call", headers={"mine": "x"})
+    replies.park(a_delivery(task="t", body=b"body", properties=given), "why", sent, never)
+    for _ in range(3):
+        refuse(link, "not this")
+    assert [one.body for one in link.published] == [b"body", b"body", b""]
+    headers = [set(one.properties.headers or {}) for one in link.published]
+    assert (
+        headers == [{"mine", "crew-task", "crew-reason", "crew-host"}] + [{"crew-task", "crew-reason", "crew-host"}] * 2
+    )
+    assert (sent.times, len(replies)) == (1, 0)
+
+
+@pytest.mark.gen_test
+async def test_no_queue_is_declared_because_a_message_names_it(
+    replies: Replies, link: FakeLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job store has its own gateways, which declare its queue."""
+    monkeypatch.setattr(replies_module, "RETURNED_AGAIN_AFTER", (0.001, 0.001))
+    sent = Sent()
+    for number in range(50):
+        replies.answer(a_call(reply_to=f"crew.jobs.forged{number}", is_job=True), VALUE, sent)
+    for count in (50, 100, 150):
+        await until(functools.partial(_has_published, link, count))
+        link.confirm_all(ConfirmStatus.RETURNED)
+    assert (sent.times, len(replies), replies._returned) == (50, 0, set()), "no delivery waits, nothing is kept"
+    assert link.declared_once == link.topology == []
+
+
+@pytest.mark.gen_test
+async def test_a_reply_to_a_job_store_that_is_known_is_not_given_up_while_its_queue_is_away(
+    link: FakeLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replies_module, "RETURNED_AGAIN_AFTER", (0.001, 0.001))
+    replies = Replies(link.as_link(), "w", knows_store={"crew.jobs.a"}.__contains__)
+    sent = Sent()
+    replies.answer(a_call(reply_to="crew.jobs.a", is_job=True), VALUE, sent)
+    for count in range(1, 6):
+        await until(functools.partial(_has_published, link, count))
+        link.confirm_all(ConfirmStatus.RETURNED)
+        assert not sent.times, "its delivery is not done: another worker may run the job"
+    await until(functools.partial(_has_published, link, 6))
+    link.confirm_all()
+    assert sent.times == 1
+    assert link.declared_once == []

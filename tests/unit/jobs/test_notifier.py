@@ -1,0 +1,98 @@
+"""What a gateway tells workers that ask which jobs were given up."""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from typing import cast
+
+import pytest
+
+from crew.errors import ConnectionError
+from crew.jobs import notifier as notifier_module
+from crew.jobs.notifier import Notifier
+from crew.jobs.store import JobStore
+from crew.protocol.briefing import digest, to_given_up
+from crew.protocol.message import Briefing
+from tests.unit.links import FakeLink
+
+
+class FakeStore:
+    """Ids of jobs that were given up.
+
+    Attributes:
+        asked: the tasks of each question so far.
+        may_answer: whether it answers.
+    """
+
+    queue = "crew.jobs.a"
+
+    def __init__(self) -> None:
+        self.asked: list[Sequence[str]] = []
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.is_away = False
+
+    async def given_up(self, tasks: Collection[str], most: int) -> list[str]:
+        """As JobStore.given_up."""
+        self.asked.append(tuple(tasks))
+        await self.may_answer.wait()
+        if self.is_away:
+            raise ConnectionError("the job store is away")
+        return [f"job {number}" for number in range(min(most, 10_000))]
+
+
+class Told:
+    """A notifier, its link and store, and the tasks that workers have come for."""
+
+    def __init__(self) -> None:
+        self.link, self.store = FakeLink(), FakeStore()
+        self.notifier = Notifier(self.link.as_link(), cast(JobStore, self.store))
+        self.come: list[Sequence[str]] = []
+
+    async def brief(self, number: int, *tasks: str) -> None:
+        """A worker asks."""
+        asked = Briefing(id=f"q{number}", worker=f"w{number}", tasks=tasks or ("t",))
+        await self.notifier.brief(asked, self._on_asked)
+
+    async def _on_asked(self, tasks: Sequence[str]) -> None:
+        self.come.append(tasks)
+
+
+@pytest.mark.gen_test
+async def test_the_answer_is_one_message_that_tells_no_ids_however_many_jobs_there_are() -> None:
+    told = Told()
+    await told.brief(7)
+    (published,) = told.link.published
+    assert (published.key, published.properties.correlation_id) == ("worker.w7", "q7 crew.jobs.a")
+    assert len(published.body) == 80_000
+    assert b"job" not in published.body
+    assert digest("q7", "job 17") in to_given_up(published.body)
+    assert told.come == [("t",)]
+
+
+@pytest.mark.gen_test
+async def test_a_flood_of_questions_is_one_look_into_the_store_at_a_time_and_bounded(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(notifier_module, "MAX_ASKING", 5)
+    told = Told()
+    told.store.may_answer.clear()
+    first = asyncio.ensure_future(told.brief(0, "other"))
+    await asyncio.sleep(0)
+    for number in range(100):
+        await told.brief(number % 8)
+    assert len(told.notifier._asking) == 5
+    assert "briefing discarded: 5 workers wait for an answer worker='w7'" in caplog.text
+    told.store.may_answer.set()
+    await first
+    assert told.store.asked == [("other",), ("t",)], "who asks the same is answered together"
+    assert len(told.link.published) == 6
+
+
+@pytest.mark.gen_test
+async def test_a_store_that_is_away_answers_the_next_worker() -> None:
+    told = Told()
+    told.store.is_away = True
+    await told.brief(1)
+    told.store.is_away = False
+    await told.brief(2)
+    assert [one.key for one in told.link.published] == ["worker.w2"]
