@@ -1,8 +1,8 @@
 """Texts that PostgreSQL cannot hold are refused where they are looked up or submitted, and harm nobody else."""
 
+import functools
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 
@@ -21,22 +21,7 @@ async def test_a_text_that_the_database_cannot_hold_is_refused_and_the_next_use_
         task = f"nobody.{uuid.uuid4().hex}"
         job = await client.submit(task, wait_for_worker=True)
         for bad in BAD:
-            uses: list[Callable[[], Awaitable[Any]]] = [
-                lambda bad=bad: client.submit(task, bad, wait_for_worker=True),
-                lambda bad=bad: client.submit(task, headers={"x": bad}, wait_for_worker=True),
-                lambda bad=bad: client.submit(task, headers={bad: "x"}, wait_for_worker=True),
-                lambda bad=bad: client.submit(bad, wait_for_worker=True),
-                lambda bad=bad: client.submit(task, id=bad, wait_for_worker=True),
-                lambda bad=bad: client.submit(task, unique="skip", key=bad, wait_for_worker=True),
-                lambda bad=bad: client.submit(task, idempotency_key=bad, wait_for_worker=True),
-                lambda bad=bad: client.jobs.page(JobQuery(task=bad)),
-                lambda bad=bad: client.jobs.page(JobQuery(cursor=bad)),
-                lambda bad=bad: client.jobs.get(bad),
-                lambda bad=bad: client.jobs.cancel(bad),
-                lambda bad=bad: client.jobs.store.ids_from(bad, 5),
-                lambda bad=bad: client.jobs.store.given_up([bad], 5),
-            ]
-            for number, use in enumerate(uses):
+            for number, use in enumerate(_uses(client, task, bad)):
                 try:
                     await use()
                 except (CrewError, ValueError) as error:
@@ -46,3 +31,24 @@ async def test_a_text_that_the_database_cannot_hold_is_refused_and_the_next_use_
                 assert await job.status() is JobStatus.QUEUED
         assert await client.jobs.obstacle() is None
         await until(lambda: not client.jobs._inbox)
+
+
+def _uses(client: Client, task: str, bad: str) -> list[Callable[[], Awaitable[object]]]:
+    """Everything that takes a text on its way into the database."""
+    jobs = client.jobs
+    submit = functools.partial(client.submit, task, wait_for_worker=True)
+    return [
+        lambda: client.submit(task, bad, wait_for_worker=True),
+        lambda: submit(headers={"x": bad}),
+        lambda: submit(headers={bad: "x"}),
+        lambda: client.submit(bad, wait_for_worker=True),
+        lambda: submit(id=bad),
+        lambda: submit(unique="skip", key=bad),
+        lambda: submit(idempotency_key=bad),
+        lambda: jobs.page(JobQuery(task=bad)),
+        lambda: jobs.page(JobQuery(cursor=bad)),
+        lambda: jobs.get(bad),
+        lambda: jobs.cancel(bad),
+        lambda: jobs.store.ids_from(bad, 5),
+        lambda: jobs.store.given_up([bad], 5),
+    ]
