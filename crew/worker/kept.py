@@ -28,6 +28,7 @@ class Outgoing(msgspec.Struct, frozen=True):
             reason.
         on_dropped: called where it is given up, though somebody may want it.
         returns: how often it has come back, as its queue was not there.
+        is_report: whether it is the end of a job, on its way to its store.
         until: time.monotonic() at which it is given up where its queue refuses it; None before the first time.
     """
 
@@ -39,6 +40,7 @@ class Outgoing(msgspec.Struct, frozen=True):
     on_dropped: Callable[[], object] = lambda: None
     returns: int = 0
     until: float | None = None
+    is_report: bool = False
 
 
 class Kept:

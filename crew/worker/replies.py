@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 REFUSED_FOR = 30.0  # seconds; a quorum queue refuses until it has a leader, and one that somebody has bounded for ever
 AGAIN_AFTER = 0.1  # seconds: an election takes about 0.2
 RETURNED_AGAIN_AFTER = (0.3, 0.7, 1.5)  # seconds: a client whose queue was deleted has declared it anew by then
+MAX_STORES = 100  # whose queues are remembered
 MAX_REASON = 1_000  # characters: a header shares its frame with the other properties
 
 OnSent = Callable[[], object]
@@ -53,6 +54,7 @@ class Replies:
         self._link = link
         self._worker = worker
         self._knows_store = knows_store
+        self._stores: dict[str, None] = {}  # queues that have taken the end of a job, the last `MAX_STORES` of them
         self._kept = Kept() if kept is None else kept
         self._unconfirmed = 0
         self._returned: set[asyncio.Task[None]] = set()
@@ -95,7 +97,8 @@ class Replies:
         of_reply, body = properties.of_reply(reply), ended.body.data
         is_value = ended.outcome is Outcome.RETURNED or bool(ended.headers)
         instead = functools.partial(self._answer_refused, call, on_sent, run) if is_value else None
-        self._send(Outgoing(call.reply_to, of_reply, body, on_sent, instead, on_dropped))
+        is_report = run is not None
+        self._send(Outgoing(call.reply_to, of_reply, body, on_sent, instead, on_dropped, is_report=is_report))
 
     def _answer_refused(self, call: Call, on_sent: OnSent, run: Run | None, refused: Confirm) -> None:
         """The broker does not accept the value, or the headers that came with it: tell the caller in a few bytes."""
@@ -224,6 +227,8 @@ class Replies:
                 self._kept.keep(number, msgspec.structs.replace(message, until=until))
                 self._send_again_soon()
             case ConfirmStatus.CONFIRMED:
+                if message.is_report and message.queue not in self._stores:
+                    self._learn(message.queue)
                 message.on_sent()
             case ConfirmStatus.RETURNED if message.returns < len(RETURNED_AGAIN_AFTER) or self._must_arrive(message):
                 self._send_returned_soon(number, message)
@@ -238,7 +243,15 @@ class Replies:
 
     def _must_arrive(self, message: Outgoing) -> bool:
         """Whether it is not given up for a queue that is not there or refuses it: that of a client may be gone."""
-        return message.queue == topology.PARKED or self._knows_store(message.queue)
+        queue = message.queue
+        return queue == topology.PARKED or queue in self._stores or self._knows_store(queue)
+
+    def _learn(self, queue: str) -> None:
+        """`queue` was there for the end of a job: it will be there again, where it is that of a store."""
+        if topology.is_jobs_queue(queue):
+            self._stores[queue] = None
+        while len(self._stores) > MAX_STORES:
+            del self._stores[next(iter(self._stores))]
 
     def _patient_until(self, message: Outgoing) -> float:
         """When it is given up where its queue refuses it (time.monotonic())."""

@@ -11,7 +11,7 @@ from pika import spec
 from crew.amqp import ConfirmStatus
 from crew.protocol import codec, failure, properties
 from crew.protocol.failure import Failure
-from crew.protocol.message import Body, Call, Headers, Outcome, Reply
+from crew.protocol.message import Body, Call, Headers, Outcome, Reply, Run
 from crew.protocol.properties import Properties
 from crew.protocol.topology import Queue
 from crew.worker import replies as replies_module
@@ -374,7 +374,7 @@ async def test_no_queue_is_declared_because_a_message_names_it(
     monkeypatch.setattr(replies_module, "RETURNED_AGAIN_AFTER", (0.001, 0.001))
     sent = Sent()
     for number in range(50):
-        replies.answer(a_call(reply_to=f"crew.jobs.forged{number}", is_job=True), VALUE, sent)
+        replies.answer(a_call(reply_to=f"crew.jobs.forged{number}", is_job=True), VALUE, sent, run=Run(host="host:7"))
     for count in (50, 100, 150):
         await until(functools.partial(_has_published, link, count))
         link.confirm_all(ConfirmStatus.RETURNED)
@@ -383,13 +383,20 @@ async def test_no_queue_is_declared_because_a_message_names_it(
 
 
 @pytest.mark.gen_test
+@pytest.mark.parametrize("by", ["its answer to a briefing", "the end of an earlier job"])
 async def test_a_reply_to_a_job_store_that_is_known_is_not_given_up_while_its_queue_is_away(
-    link: FakeLink, monkeypatch: pytest.MonkeyPatch
+    link: FakeLink, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     monkeypatch.setattr(replies_module, "RETURNED_AGAIN_AFTER", (0.001, 0.001))
-    replies = Replies(link.as_link(), "w", knows_store={"crew.jobs.a"}.__contains__)
+    known = {"crew.jobs.a"} if "briefing" in by else set()
+    replies = Replies(link.as_link(), "w", knows_store=known.__contains__)
+    run = Run(host="host:7")
+    if not known:
+        replies.answer(a_call(reply_to="crew.jobs.a", is_job=True), VALUE, lambda: None, run=run)
+        link.confirm_all()
+        link.published.clear()
     sent = Sent()
-    replies.answer(a_call(reply_to="crew.jobs.a", is_job=True), VALUE, sent)
+    replies.answer(a_call(reply_to="crew.jobs.a", is_job=True), VALUE, sent, run=run)
     for count in range(1, 6):
         await until(functools.partial(_has_published, link, count))
         link.confirm_all(ConfirmStatus.RETURNED)
