@@ -169,6 +169,22 @@ def gateway_token() -> str | None:
     return token
 
 
+def gateway_tokens(*, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """More tokens, by the names of the clients that bring them: `CREW_GATEWAY_TOKENS`, as name=secret,name=secret.
+
+    Raises SettingsError where it cannot be read; the sentence shows no secret.
+    """
+    found: dict[str, str] = {}
+    for number, text in enumerate(_listed("CREW_GATEWAY_TOKENS", environ), 1):
+        name, equals, secret = text.partition("=")
+        if not (equals and re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name)):
+            raise SettingsError(f"CREW_GATEWAY_TOKENS must be like name=secret,name=secret: look at part {number}")
+        if name in found:
+            raise SettingsError(f"CREW_GATEWAY_TOKENS has the name {name!r} twice")
+        found[name] = secret
+    return found
+
+
 def gateway_certificate(
     certfile: str | None = None, keyfile: str | None = None, *, environ: Mapping[str, str] | None = None
 ) -> tuple[str | None, str | None]:

@@ -26,6 +26,15 @@ _LIMITS: Final = (
     ("stall-timeout", "TIME", "in which a client has to send, or to read, something; default 60"),
     ("min-rate", "SIZE", "bytes a second of the body of a request; default 1024"),
     ("max-expiration", "TIME", "that a call may wait for its answer; default 60"),
+    ("max-timeout", "TIME", "that a call or a job may ask to run"),
+    ("max-ttl", "TIME", "that a job may be kept after its end"),
+    ("max-jobs", "N", "jobs queued and running; more hear 503"),
+    ("max-jobs-per-token", "N", "jobs queued and running of one token; more hear 429"),
+    ("max-jobs-per-host", "N", "URL jobs queued and running for one host; more hear 429"),
+    ("max-job-bytes", "SIZE", "payloads of jobs queued and running; more hear 503"),
+    ("max-job-bytes-per-token", "SIZE", "payloads of jobs queued and running of one token"),
+    ("max-job-bytes-per-host", "SIZE", "payloads of URL jobs queued and running for one host"),
+    ("max-page", "N", "jobs on a page of a list; default 500"),
 )
 
 
@@ -115,18 +124,19 @@ async def _serve(
     from crew.client import Client
 
     token = settings.gateway_token()
-    check_door(host, token)
+    tokens = settings.gateway_tokens()
+    check_door(host, token, tokens)
     tls_context = tls.context_of(*certificate)
     store = JobStore(database)
     client = Client(url, store=store)
     try:
-        handlers = routes(
-            client, allow_hosts=url_hosts[0], deny_hosts=url_hosts[1], max_expiration=limits.max_expiration
-        )
+        handlers = routes(client, allow_hosts=url_hosts[0], deny_hosts=url_hosts[1], limits=limits)
     except ValueError as error:  # it names the host that is none
         raise SettingsError(str(error)) from None
     way_out = {"way_out": ": /openapi.json tells what is"}
-    application = GuardedApplication(handlers, token=token, default_handler_args=way_out, serve_traceback=debug)
+    application = GuardedApplication(
+        handlers, token=token, tokens=tokens, default_handler_args=way_out, serve_traceback=debug
+    )
     with contextlib.suppress(ConnectionError):  # the client retries until it is there
         await store.open()
     await serve(application, client, port=port, address=host, on_listening=say, ssl_options=tls_context)

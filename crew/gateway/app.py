@@ -10,10 +10,12 @@ from tornado.routing import URLSpec
 from crew import settings
 from crew.client import Client
 from crew.gateway import openapi
-from crew.gateway.call_api import MAX_EXPIRATION, CallHandler
+from crew.gateway.call_api import CallHandler
 from crew.gateway.openapi import OpenApiHandler
 from crew.gateway.status_api import HealthHandler, ReadyHandler
 from crew.gateway.url_guard import UrlGuard
+from crew.limits import GatewayLimits
+from crew.limits import load as load_limits
 from crew.protocol import deadline
 from crew.protocol.allowed_hosts import AllowedHosts
 
@@ -28,11 +30,12 @@ def routes(
     store: "JobStore | None" = None,
     *,
     prefix: str = "",
-    max_expiration: float = MAX_EXPIRATION,
+    max_expiration: float | None = None,
     max_body: int | None = None,
     fail_fast: bool | None = None,
     allow_hosts: Sequence[str] = (),
     deny_hosts: Sequence[str] = (),
+    limits: GatewayLimits | None = None,
 ) -> list[URLSpec]:
     """crew's handlers, to mount in an application: `Application(routes(client, prefix="/crew") + [...])`.
 
@@ -63,7 +66,8 @@ def routes(
         client: makes the calls; the application connects and closes it.
         store: where jobs are recorded, unless the client has a store already; the client opens and closes it.
         prefix: of every path: "" or "/crew".
-        max_expiration: seconds that a request may ask for, and gets where it asks for none (at most 60 then).
+        max_expiration: seconds that a request may ask for, and gets where it asks for none (at most 60 then). Default:
+            what `limits` say.
         max_body: bytes that the body of a request may have; by default, and at most, those that can travel: 16 MiB,
             or what CREW_MAX_MESSAGE says.
         fail_fast: while the broker is away answer 503 at once, rather than wait for it within the request's
@@ -72,24 +76,30 @@ def routes(
             Default: what CREW_ALLOW_HOSTS says.
         deny_hosts: public hosts that URL jobs may not be submitted for: see `crew worker --deny-host`, which decides.
             Default: what CREW_DENY_HOSTS says.
+        limits: of what calls and jobs may ask for, of the jobs that may be queued and running, and of pages. Default:
+            those of the environment, see `crew.limits`.
 
     Raises:
         ValueError: an argument is out of its range.
+        SettingsError: a limit in the environment cannot be used.
     """
+    bounds = load_limits() if limits is None else limits
     if not _PREFIX.fullmatch(prefix):
         raise ValueError(f'prefix must be "" or begin with a slash and end without one, not {prefix!r}')
-    limits = {
-        "max_expiration": deadline.check_duration("max_expiration", max_expiration),
+    expiration = bounds.max_expiration if max_expiration is None else max_expiration
+    of_calls = {
+        "max_expiration": deadline.check_duration("max_expiration", expiration),
+        "max_timeout": bounds.max_timeout,
         "max_body": _check_max_body(max_body, client.max_message),
     }
     if store is not None:
         client.keep_jobs_in(store)
     guard = UrlGuard(AllowedHosts.of(settings.allow_hosts(allow_hosts), settings.deny_hosts(deny_hosts)))
-    calls = {"client": client, "fail_fast": fail_fast, "guard": guard, **limits}
+    calls = {"client": client, "fail_fast": fail_fast, "guard": guard, **of_calls}
     path = re.escape(prefix)
-    described = openapi.document(prefix, max_expiration=limits["max_expiration"], has_jobs=client.has_jobs)
+    described = openapi.document(prefix, max_expiration=expiration, has_jobs=client.has_jobs, max_page=bounds.max_page)
     return [
-        *_routes_of_jobs(client, prefix, calls),
+        *_routes_of_jobs(client, prefix, calls, bounds),
         URLSpec(path + r"/call/(.+)", CallHandler, calls),
         URLSpec(path + r"/healthz", HealthHandler),
         URLSpec(path + r"/readyz", ReadyHandler, {"client": client}),
@@ -97,23 +107,25 @@ def routes(
     ]
 
 
-def _routes_of_jobs(client: Client, prefix: str, calls: dict[str, Any]) -> list[URLSpec]:
+def _routes_of_jobs(client: Client, prefix: str, calls: dict[str, Any], bounds: GatewayLimits) -> list[URLSpec]:
     """Those that are there only where jobs are; they come before the others."""
     if not client.has_jobs:
         return []
     from crew.gateway.job_api import JobHandler, JobResponseHandler, JobStatusHandler
     from crew.gateway.job_call_api import JobCallHandler
     from crew.gateway.job_events import JobEventsHandler
+    from crew.gateway.job_limits import JobLimits
     from crew.gateway.jobs_api import JobsHandler
 
     path, root = re.escape(prefix), f"{prefix}/jobs/"
     common = {"jobs": client.jobs, "root": root}
+    limits = JobLimits(client.jobs, bounds)
     return [
-        URLSpec(path + r"/call/(.+)", JobCallHandler, {**calls, **common}),
+        URLSpec(path + r"/call/(.+)", JobCallHandler, {**calls, **common, "limits": limits}),
         URLSpec(
             path + r"/jobs/?",
             JobsHandler,
-            {**common, "client": client, "guard": calls["guard"], "max_body": calls["max_body"]},
+            {**common, "client": client, "guard": calls["guard"], "limits": limits, "max_body": calls["max_body"]},
         ),
         URLSpec(path + r"/jobs/([^/]+)/?", JobHandler, common),
         URLSpec(path + r"/jobs/([^/]+)/status/?", JobStatusHandler, common),

@@ -1,6 +1,8 @@
 """Who may come in: those who know the token, where there is one, and no page of another site."""
 
 import hmac
+import weakref
+from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -21,7 +23,10 @@ OTHER_ORIGIN: Final = (
     "ports: set CREW_GATEWAY_TOKEN, and let them send it"
 )
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+UNNAMED: Final = "CREW_GATEWAY_TOKEN"  # name of the token that has none
 MIN_TOKEN: Final = 16  # characters: whoever reaches the gateway may guess as often as he likes
+
+_SUBMITTERS: Final["weakref.WeakKeyDictionary[HTTPServerRequest, str]"] = weakref.WeakKeyDictionary()
 
 
 class GuardedApplication(Application):
@@ -36,18 +41,23 @@ class GuardedApplication(Application):
             this machine, as whoever comes under another name comes from somewhere else, and a page that makes a request
             must have the same origin: the pages of other ports are those of other programs. This holds for WebSockets,
             too. No page knows the token.
+        tokens: more of them, by the names of the clients that bring them: all have the same rights, and limits of jobs
+            count for each by itself.
 
     The rest is as `Application` has it.
     """
 
-    def __init__(self, *given: Any, token: str | None = None, **more: Any) -> None:
+    def __init__(
+        self, *given: Any, token: str | None = None, tokens: Mapping[str, str] | None = None, **more: Any
+    ) -> None:
         super().__init__(*given, **{"default_handler_class": RefusedHandler, **more})
-        self._token = None if token is None else token.encode()
+        named = dict(tokens or {}) if token is None else {UNNAMED: token, **(tokens or {})}
+        self._tokens = {name: secret.encode() for name, secret in named.items()}
 
     @property
     def has_token(self) -> bool:
         """Whether every client has to bring a token."""
-        return self._token is not None
+        return bool(self._tokens)
 
     def find_handler(self, request: HTTPServerRequest, **given: Any) -> Any:
         """That of the path, or the one that refuses."""
@@ -62,10 +72,12 @@ class GuardedApplication(Application):
         site = request.headers.get("Sec-Fetch-Site", "").lower()
         if site == "cross-site":
             return Refused(403, CROSS_SITE, name="cross-site")
-        if self._token is None:
+        if not self._tokens:
             return _refusal_of_name(request) or _refusal_of_origin(request, site)
-        if not _knows(request, self._token):
+        name = _name_of_token(request, self._tokens)
+        if name is None:
             return Refused(401, "this gateway wants its token, as Authorization: Bearer <token>", name="no-token")
+        _SUBMITTERS[request] = name
         return None
 
 
@@ -93,13 +105,21 @@ class RefusedHandler(NoBodyMixin, RefusingMixin):
         super().write_error(status_code, **kwargs)
 
 
-def check_door(host: str, token: str | None) -> None:
+def submitter_of(request: HTTPServerRequest) -> str | None:
+    """The name of the token that a request has brought; None: it needed none."""
+    return _SUBMITTERS.get(request)
+
+
+def check_door(host: str, token: str | None, tokens: Mapping[str, str] | None = None) -> None:
     """Raise SettingsError where everybody could come in: other machines reach `host`, and there is no token."""
-    if token is not None and not (
-        len(token) >= MIN_TOKEN and token.isascii() and token.isprintable() and " " not in token
-    ):
+    if token is not None and not _is_token(token):
         raise SettingsError(f"CREW_GATEWAY_TOKEN must have {MIN_TOKEN} or more ASCII characters and no spaces")
-    if token is None and not is_loopback(host):
+    for name, secret in (tokens or {}).items():
+        if not _is_token(secret):
+            raise SettingsError(
+                f"token {name!r} of CREW_GATEWAY_TOKENS must have {MIN_TOKEN} or more ASCII characters and no spaces"
+            )
+    if token is None and not tokens and not is_loopback(host):
         raise SettingsError(
             f"--host {host} lets other machines in, who could run every task: set CREW_GATEWAY_TOKEN to a secret that "
             "they have to bring"
@@ -146,6 +166,13 @@ def _is_same_origin(origin: str, host: str) -> bool:
         return False
 
 
-def _knows(request: HTTPServerRequest, token: bytes) -> bool:
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("utf-8", "replace"), token)
+def _is_token(text: str) -> bool:
+    return len(text) >= MIN_TOKEN and text.isascii() and text.isprintable() and " " not in text
+
+
+def _name_of_token(request: HTTPServerRequest, tokens: Mapping[str, bytes]) -> str | None:
+    """Of the one that `request` has brought. It takes the same time whichever that is."""
+    scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+    given = text.strip().encode("utf-8", "replace")
+    names = [name for name, token in tokens.items() if hmac.compare_digest(given, token)]
+    return names[0] if names and scheme.lower() == "bearer" else None

@@ -41,6 +41,7 @@ class CallHandler(BodyMixin, AnswerMixin, AbandonMixin, ProblemMixin):
         max_body: bytes of the request's body; None: as many as a message of the client may have.
         fail_fast: while the broker is away answer 503 at once; None: as the client was told.
         guard: refuses URLs that lead to where URL jobs may not go; None: by CREW_ALLOW_HOSTS.
+        max_timeout: seconds that a call may ask to run, and gets where it asks for none; None: no limit.
     """
 
     def initialize(
@@ -51,8 +52,10 @@ class CallHandler(BodyMixin, AnswerMixin, AbandonMixin, ProblemMixin):
         max_body: int | None = None,
         fail_fast: bool | None = None,
         guard: UrlGuard | None = None,
+        max_timeout: float | None = None,
     ) -> None:
         """Take what the route gives."""
+        self.max_timeout = max_timeout
         self.client, self.max_expiration, self.fail_fast = client, max_expiration, fail_fast
         self.guard = UrlGuard() if guard is None else guard
         self.expect(client.max_message if max_body is None else max_body)
@@ -103,6 +106,11 @@ class CallHandler(BodyMixin, AnswerMixin, AbandonMixin, ProblemMixin):
         if isinstance(expiration, float) and expiration > self.max_expiration:
             told = f"expiration must be at most {self.max_expiration:g} seconds here, not {expiration:g}"
             raise Refused(422, told, name="bad-expiration")
+        if self.max_timeout is not None:
+            timeout = terms.setdefault("timeout", self.max_timeout)
+            if isinstance(timeout, float) and timeout > self.max_timeout:
+                told = f"timeout must be at most {self.max_timeout:g} seconds here, not {timeout:g}"
+                raise Refused(422, told, name="bad-timeout")
         return terms
 
     def _given_arguments(self) -> list[tuple[str, Callable[[str], float]]]:

@@ -7,12 +7,15 @@ from tornado.web import stream_request_body
 
 from crew.client import Scope
 from crew.errors import Canceled, ConnectionError, TooLarge
+from crew.gateway.auth import submitter_of
 from crew.gateway.call_api import SERIALIZERS, CallHandler
 from crew.gateway.job_handler import APPLIED, WaitMixin
+from crew.gateway.job_limits import JobLimits
 from crew.gateway.prefer import Preferences
 from crew.gateway.problems import bad_argument
 from crew.jobs import Job, JobHandle, JobService
 from crew.jobs.order import order
+from crew.protocol.topology import HTTP_TASK
 
 _TERMS: Final = ("priority", "expiration", "timeout")
 
@@ -27,10 +30,12 @@ class JobCallHandler(WaitMixin, CallHandler):
     wait for its first worker, as long as it takes unless it is given, and `timeout` how long it may run, 10 minutes.
     """
 
-    def initialize(self, *, jobs: JobService, root: str, **given: Any) -> None:  # type: ignore[override]  # takes more
+    def initialize(  # type: ignore[override]  # takes more
+        self, *, jobs: JobService, root: str, limits: JobLimits, **given: Any
+    ) -> None:
         """Take what the route gives."""
         super().initialize(**given)
-        self.jobs, self.root = jobs, root
+        self.jobs, self.root, self.limits = jobs, root, limits
 
     async def post(self, task: str) -> None:
         """Call `task`, or submit it; wait, answer."""
@@ -60,7 +65,8 @@ class JobCallHandler(WaitMixin, CallHandler):
 
     async def _submit(self, task: str) -> JobHandle:
         content_type = self.content_type()
-        terms = {name: self._term(name) for name in _TERMS if name in self.request.query_arguments}
+        given = {name: self._term(name) for name in _TERMS if name in self.request.query_arguments}
+        terms = self.limits.defaults(is_url=task == HTTP_TASK) | given
         payload = self.payload(content_type)
         try:
             job = order(
@@ -68,6 +74,7 @@ class JobCallHandler(WaitMixin, CallHandler):
                 payload,
                 serializer=SERIALIZERS[content_type],
                 origin=self.request.remote_ip,
+                submitter=submitter_of(self.request),
                 max_message=self.client.max_message,
                 **terms,
             )
@@ -76,8 +83,7 @@ class JobCallHandler(WaitMixin, CallHandler):
         except ValueError as error:
             raise bad_argument(error) from None
         await self.guard.check_job(job.job)
-        self.client.open()
-        return await self.jobs.submit_order(job)
+        return await self.limits.submit(self.client, job)
 
     async def _waited(self, handle: JobHandle, wait: int) -> Job | None:
         """The job as it is then; None where nobody can tell: it was accepted, and must not be made again."""

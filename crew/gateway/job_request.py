@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from crew.errors import TooLarge
+from crew.gateway.job_limits import JobLimits
 from crew.gateway.problems import Refused
 from crew.jobs.admission import Candidate
 from crew.jobs.order import check_id, check_key, order
@@ -18,10 +19,11 @@ OF_URL: Final = {"url", "method", "headers", "data"} | TERMS
 _WITH_DEFAULT: Final = TERMS | {"method", "headers", "wait_for_worker"}  # where null is as good as nothing
 
 
-def order_of(body: bytes, **terms: Any) -> Candidate:
+def order_of(body: bytes, limits: JobLimits, **terms: Any) -> Candidate:
     """The order in the body of a request.
 
     Args:
+        limits: which may shorten crew's defaults.
         terms: what the request says outside of its body.
 
     Raises:
@@ -31,6 +33,7 @@ def order_of(body: bytes, **terms: Any) -> Candidate:
     given = _object(body)
     known = _known(given)
     said = {name: value for name, value in given.items() if value is not None or name not in _WITH_DEFAULT}
+    said = limits.defaults(is_url=is_url_job(said)) | said
     try:
         if known is OF_URL:
             return _http_order(said, terms)
@@ -40,6 +43,11 @@ def order_of(body: bytes, **terms: Any) -> Candidate:
     except ValueError as error:
         culprit, told = _culprit(said, is_http=known is OF_URL) or (_of_several(said), str(error))
         raise Refused(422, told, name=f"bad-{culprit}") from None
+
+
+def is_url_job(said: Mapping[str, Any]) -> bool:
+    """Whether a job with these members makes a request."""
+    return "url" in said or said.get("task") == topology.HTTP_TASK
 
 
 def _object(body: bytes) -> dict[str, Any]:

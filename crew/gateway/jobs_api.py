@@ -8,8 +8,10 @@ from tornado.web import stream_request_body
 
 from crew.client import Client
 from crew.gateway.answers import HeadMixin
+from crew.gateway.auth import submitter_of
 from crew.gateway.body import BodyMixin
 from crew.gateway.job_handler import APPLIED, JobHandlerBase
+from crew.gateway.job_limits import JobLimits
 from crew.gateway.job_request import order_of
 from crew.gateway.problems import Refused
 from crew.gateway.url_guard import UrlGuard
@@ -38,15 +40,16 @@ class JobsHandler(BodyMixin, HeadMixin, JobHandlerBase):
     Args:
         client: whose jobs they are.
         guard: refuses URLs that lead to where URL jobs may not go.
+        limits: of what jobs may ask for, and of their number.
         max_body: bytes that the body of a request may have.
     """
 
     def initialize(  # type: ignore[override]  # of a base that takes less
-        self, *, client: Client, guard: UrlGuard, max_body: int, **given: Any
+        self, *, client: Client, guard: UrlGuard, limits: JobLimits, max_body: int, **given: Any
     ) -> None:
         """Take what the route gives."""
         super().initialize(**given)
-        self.client, self.guard = client, guard
+        self.client, self.guard, self.limits = client, guard, limits
         self.expect(max_body)
 
     async def post(self) -> None:
@@ -56,13 +59,14 @@ class JobsHandler(BodyMixin, HeadMixin, JobHandlerBase):
         self._check_content_type()
         job = order_of(
             self.body(),
+            self.limits,
             idempotency_key=self._idempotency_key(),
             origin=self.request.remote_ip,
+            submitter=submitter_of(self.request),
             max_message=self.client.max_message,
         )
         await self.guard.check_job(job.job)
-        self.client.open()
-        handle = await self.jobs.submit_order(job)
+        handle = await self.limits.submit(self.client, job)
         self.set_status(202 if preferences.respond_async else 303)
         if preferences.respond_async:
             self.set_header(APPLIED, "respond-async")
@@ -116,9 +120,10 @@ class JobsHandler(BodyMixin, HeadMixin, JobHandlerBase):
             raise Refused(400, told, name="bad-status") from None
 
     def _limit(self) -> int:
-        given = self.get_query_argument("limit", str(PAGE))
+        most = self.limits.limits.max_page
+        given = self.get_query_argument("limit", str(min(PAGE, most)))
         try:
-            return check_limit(int(given) if given.isdecimal() and len(given) < 10 else given)
+            return check_limit(int(given) if given.isdecimal() and len(given) < 10 else given, most)
         except ValueError as error:
             raise Refused(400, str(error), name="bad-limit") from None
 

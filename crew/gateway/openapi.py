@@ -44,12 +44,13 @@ class OpenApiHandler(NoBodyMixin, HeadMixin, AnswerMixin, ProblemMixin):
         self.answer_encoded(self.document)
 
 
-def document(prefix: str, *, max_expiration: float, has_jobs: bool) -> dict[str, Any]:
+def document(prefix: str, *, max_expiration: float, has_jobs: bool, max_page: int) -> dict[str, Any]:
     """What describes the routes below `prefix`.
 
     Args:
         max_expiration: seconds that a call may ask for.
         has_jobs: whether there are those of jobs.
+        max_page: jobs on a page of a list.
     """
     paths: dict[str, Words] = {
         f"{prefix}/call/{{task}}": {"post": _call(max_expiration, has_jobs=has_jobs)},
@@ -63,7 +64,7 @@ def document(prefix: str, *, max_expiration: float, has_jobs: bool) -> dict[str,
     if has_jobs:
         from crew.gateway import openapi_jobs
 
-        paths |= openapi_jobs.paths(f"{prefix}/jobs/")
+        paths |= openapi_jobs.paths(f"{prefix}/jobs/", max_page)
         schemas |= openapi_jobs.schemas()
     return {
         "openapi": VERSION,

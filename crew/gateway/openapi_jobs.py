@@ -11,7 +11,7 @@ from crew.gateway.reply_headers import JOB_STATUS
 from crew.jobs import JobStatus
 from crew.jobs.event import JobEvent
 from crew.jobs.order import FAILURE_TTL, MAX_KEY, RESULT_TTL, TIMEOUT, UNIQUE
-from crew.jobs.query import MAX_PAGE, PAGE
+from crew.jobs.query import PAGE
 from crew.jobs.url_job import MASK
 from crew.protocol import codec, deadline
 from crew.protocol.http_request import DEFAULT_TIMEOUT, METHODS
@@ -35,11 +35,11 @@ _NO_SUCH: Final = {400: "The uuid is none.", 404: "There is no such job."}
 _BAD: Final = "Something in the request is out of its range: the `type` of the problem says what."
 
 
-def paths(root: str) -> dict[str, Words]:
+def paths(root: str, max_page: int) -> dict[str, Words]:
     """All of them, with `root` in front, like "/jobs/"."""
     job = root + "{uuid}/"
     return {
-        root: readable(_list(), post=_submit()),
+        root: readable(_list(max_page), post=_submit()),
         f"{job}status/": readable(_status()),
         f"{job}response/": readable(_response(), delete=_delete_response()),
         f"{job}events": {"get": _events()},
@@ -91,11 +91,12 @@ def _submit() -> Words:
             413: "The body is too large.",
             415: "The body has another type than JSON.",
             422: _BAD,
+            429: "Its token or its host has as many unfinished jobs as the operator allows, with Retry-After.",
         },
     )
 
 
-def _list() -> Words:
+def _list(max_page: int) -> Words:
     page = {
         "type": "object",
         "required": ["jobs", "next"],
@@ -119,7 +120,10 @@ def _list() -> Words:
             ),
             parameter("task", "query", TASK, "Those of this task."),
             parameter(
-                "limit", "query", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": PAGE}, "How many."
+                "limit",
+                "query",
+                {"type": "integer", "minimum": 1, "maximum": max_page, "default": min(PAGE, max_page)},
+                "How many.",
             ),
             parameter("cursor", "query", _CURSOR, "Where the page before has ended."),
         ],

@@ -14,7 +14,10 @@ Words = dict[str, Any]
 
 ANYTHING: Final[Words] = {}  # the schema that all of JSON fits
 VALUE: Final = dict.fromkeys((codec.JSON, codec.MSGPACK, codec.BYTES), ANYTHING)  # content: what a task returns
-OF_OTHERS: Final = "Any other problem: no token (401), a page of another site (403), a gateway that is away (503), ..."
+OF_OTHERS: Final = (
+    "Any other problem: no token (401), a page of another site (403), more than may be (429), "
+    "a gateway that is away (503), ..."
+)
 
 
 def ref(name: str) -> Words:

@@ -92,6 +92,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         is_given_up: it was ended while its message may be in a queue, so that workers have to be told.
         purge_at: instant at which it is deleted.
         version: grows with every change.
+        submitter: name of the token that has submitted it to a gateway; None: there was none, or a program has.
+        target: host of a URL job; None: it is none, or an older crew has recorded it.
     """
 
     id: str
@@ -126,6 +128,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     is_given_up: bool = False
     purge_at: float | None = None
     version: int = 1
+    submitter: str | None = None
+    target: str | None = None
 
     @property
     def is_http(self) -> bool:

@@ -41,6 +41,7 @@ def order(
     headers: Headers | None = None,
     wait_for_worker: bool = False,
     origin: str | None = None,
+    submitter: str | None = None,
     max_message: int = codec.MAX_BODY,
 ) -> Candidate:
     """A job that runs `task` with `data`.
@@ -63,6 +64,7 @@ def order(
         serializer, headers: as for `Client.call`.
         wait_for_worker: accept it even where no worker has ever served the task.
         origin: address of who submits it.
+        submitter: name of the token with which it is submitted.
         max_message: bytes that the payload may have as it travels.
 
     Raises:
@@ -70,8 +72,9 @@ def order(
         SerializationError: the serializer cannot carry `data`; TooLarge: nor would a message of `max_message`.
     """
     now = time.time()
+    target = None
     if task == HTTP_TASK:
-        data, timeout = _request(data, timeout)
+        data, timeout, target = _request(data, timeout)
     body = codec.encode(data, serializer, max_size=max_message)
     wait = None if expiration is None else deadline.parse_duration("expiration", expiration)
     job = Job(
@@ -88,6 +91,8 @@ def order(
         idempotency_key=None if idempotency_key is None else check_key("idempotency_key", idempotency_key),
         wait_for_worker=bool(wait_for_worker) or task == HTTP_TASK,
         origin=origin,
+        submitter=submitter,
+        target=target,
         created=now,
         publish_at=now + LEASE,
     )
@@ -96,15 +101,15 @@ def order(
     return Candidate(job=job, unique=unique, may_exist=id is not None)
 
 
-def _request(data: Any, timeout: float | str | None) -> tuple[dict[str, Any], float]:
-    """The payload of a URL job, checked, and the timeout of its execution: the request's own ends first.
+def _request(data: Any, timeout: float | str | None) -> tuple[dict[str, Any], float, str]:
+    """The payload of a URL job, checked; the timeout of its execution, as the request's own ends first; and its host.
 
     The `timeout` of the job is that of its request, unless the request has one.
     """
     request = request_of(data)
     if timeout is not None and "timeout" not in data:
         request = msgspec.structs.replace(request, timeout=deadline.parse_duration("timeout", timeout))
-    return msgspec.structs.asdict(request), request.timeout + REQUEST_MARGIN
+    return msgspec.structs.asdict(request), request.timeout + REQUEST_MARGIN, request.target.host
 
 
 def again(job: Job) -> Candidate:
@@ -125,6 +130,8 @@ def again(job: Job) -> Candidate:
         unique_key=job.unique_key,
         wait_for_worker=job.wait_for_worker,
         origin=job.origin,
+        submitter=job.submitter,
+        target=job.target,
         created=job.created,
     )
     return renewed(Candidate(job=kept, unique=None if job.unique_key is None else SKIP))

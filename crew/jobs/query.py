@@ -9,15 +9,16 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Integer, Select, String, bindparam, select, tuple_, union_all
+from sqlalchemy import ColumnElement, Integer, Select, String, bindparam, func, select, tuple_, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crew.jobs import rows
 from crew.jobs.job import Job, JobStatus
-from crew.jobs.schema import GIVEN_UP, TASK_AND_STATUS, has_status, jobs, schema
+from crew.jobs.quota import Usage
+from crew.jobs.schema import ACTIVE, GIVEN_UP, TASK_AND_STATUS, has_status, jobs, schema
+from crew.limits import MAX_PAGE as MAX_PAGE
 
 PAGE: Final = 50  # jobs, unless asked otherwise
-MAX_PAGE: Final = 500
 
 
 class JobQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,10 +117,20 @@ async def silent(connection: AsyncConnection, since: float, most: int) -> list[s
     return list((await connection.execute(select(jobs.c.id).where(meant).limit(most))).scalars())
 
 
-def check_limit(value: object) -> int:
+async def usage(connection: AsyncConnection) -> list[Usage]:
+    """How many jobs are queued or running, and the bytes of their payloads, of each token and each host."""
+    groups = (jobs.c.submitter, jobs.c.target)
+    sums = (func.count().label("jobs"), func.coalesce(func.sum(func.length(jobs.c.body)), 0).label("size"))
+    found = await connection.execute(select(*groups, *sums).where(ACTIVE).group_by(*groups))
+    return [
+        Usage(submitter=row.submitter, target=row.target, jobs=int(row.jobs), size=int(row.size)) for row in found.all()
+    ]
+
+
+def check_limit(value: object, most: int = MAX_PAGE) -> int:
     """Return `value`, a number of jobs for a page; raises ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_PAGE:
-        raise ValueError(f"limit must be an int from 1 to {MAX_PAGE}, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise ValueError(f"limit must be an int from 1 to {most}, not {value!r}")
     return value
 
 

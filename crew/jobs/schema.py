@@ -69,6 +69,8 @@ jobs: Final = Table(
     Column("result", LargeBinary),
     Column("result_type", String(255)),
     Column("result_encoding", String(32)),
+    Column("submitter", String(255)),  # since version 3
+    Column("target", String(255)),  # since version 3
 )
 schema: Final = Table(
     "crew_schema",
@@ -112,9 +114,19 @@ def _number_progress(connection: Connection) -> None:
         connection.exec_driver_sql(f"ALTER TABLE crew_jobs ADD COLUMN {column}")
 
 
+def _name_submitters(connection: Connection) -> None:
+    """Version 3: the token that has submitted a job, and the host of a URL job, which have limits."""
+    for column in ("submitter VARCHAR(255)", "target VARCHAR(255)"):
+        connection.exec_driver_sql(f"ALTER TABLE crew_jobs ADD COLUMN {column}")
+
+
 # One step a version: how the tables of the version before become those of this one. A step that was released is never
 # changed; but the first makes a store out of nothing, and always the newest, as `metadata` has it: no other follows it.
-STEPS: Final[tuple[Callable[[Connection], None], ...]] = (metadata.create_all, _number_progress)
+STEPS: Final[tuple[Callable[[Connection], None], ...]] = (
+    metadata.create_all,
+    _number_progress,
+    _name_submitters,
+)
 
 _MIGRATION_LOCK: Final = 0x63726577  # "crew": PostgreSQL's advisory locks have numbers
 

@@ -28,6 +28,7 @@ from crew.jobs.probe import Probe
 from crew.jobs.progress_watch import STALLED_AFTER
 from crew.jobs.publisher import Publisher
 from crew.jobs.query import JobQuery, Page
+from crew.jobs.quota import Usage
 from crew.jobs.report import Report
 from crew.jobs.results import result_of
 from crew.jobs.settlement import Settled
@@ -223,6 +224,11 @@ class JobService:
         """A page of jobs, the newest first; raises ValueError where cursor or limit cannot be one."""
         await self.ready()
         return await self.store.page(query)
+
+    async def usage(self) -> list[Usage]:
+        """How many jobs are queued and running, by the token and the host."""
+        await self.ready()
+        return await self.store.usage()
 
     async def wait(self, id: str, timeout: float | str | None = None) -> Job:
         """The record of a job when it has ended, or as it is when `timeout` is over, or the process leaves.

@@ -12,6 +12,7 @@ from crew.jobs.availability import Availability
 from crew.jobs.database import Database
 from crew.jobs.job import Job
 from crew.jobs.query import JobQuery, Page
+from crew.jobs.quota import Usage
 from crew.jobs.reader import Reader
 from crew.jobs.report import Report
 from crew.jobs.settlement import Settled
@@ -201,6 +202,10 @@ class JobStore:
     async def page(self, jobs: JobQuery) -> Page:
         """A page of jobs, the newest first; raises ValueError where cursor or limit cannot be one."""
         return await self._database.look(lambda connection: query.page(connection, jobs))
+
+    async def usage(self) -> list[Usage]:
+        """What is queued and running, by token and host."""
+        return await self._database.look(lambda connection: query.usage(connection))
 
     async def given_up(self, tasks: Collection[str], most: int) -> list[str]:
         """Ids of the jobs of `tasks` that were ended while their messages may be in a queue."""

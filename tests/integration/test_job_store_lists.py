@@ -141,3 +141,20 @@ async def test_a_list_has_the_requests_of_url_jobs_that_are_not_large_and_no_oth
             assert listed[of_task.id] is None
         assert [(await store.get_with_request(id)).body for id in told] == list(told.values())
         assert (await store.get_with_request(of_task.id)).body is None
+
+
+# --- what is queued and running ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_what_is_queued_and_running_is_counted_by_token_and_host(store_url: str) -> None:
+    async with opened(store_url) as [store]:
+        body = Body(b"12345", JSON)
+        mine = [await added(store, body=body, submitter="a", target="h.example") for _ in range(3)]
+        await added(store, body=body, submitter="b")
+        await added(store, body=body)
+        await store.settle([started(mine[0]), succeeded(mine[1])])
+        found = {(one.submitter, one.target): (one.jobs, one.size) for one in await store.usage()}
+        assert found == {("a", "h.example"): (2, 10), ("b", None): (1, 5), (None, None): (1, 5)}
+        kept = await store.get(mine[0].id)
+        assert (kept.submitter, kept.target) == ("a", "h.example")

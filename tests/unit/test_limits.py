@@ -43,5 +43,5 @@ def test_a_limit_that_cannot_be_is_named(name: str, text: str, sentence: str) ->
     with pytest.raises(SettingsError) as refused:
         load({name: text}, environ={})
     assert str(refused.value).startswith(sentence)
-    with pytest.raises(SettingsError, match=f"^CREW_GATEWAY_{name.upper()} must be"):
+    with pytest.raises(SettingsError, match=rf"^CREW_GATEWAY_{name.upper()} must be"):
         load(environ={f"CREW_GATEWAY_{name.upper()}": text})

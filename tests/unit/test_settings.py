@@ -14,6 +14,7 @@ from crew.settings import (
     deny_hosts,
     environment_for_child,
     gateway_token,
+    gateway_tokens,
     http_min_rate,
     load,
     rabbitmq_folder,
@@ -163,6 +164,16 @@ def test_a_type_of_queue_that_is_given_comes_before_the_environment() -> None:
 def test_a_type_of_queue_that_cannot_be_is_named(queue_type: str) -> None:
     with pytest.raises(SettingsError, match=f"queue_type must be classic or quorum, not {queue_type!r}"):
         load(queue_type=queue_type, environ={})
+
+
+def test_tokens_have_names() -> None:
+    assert gateway_tokens(environ={}) == {}
+    environ = {"CREW_GATEWAY_TOKENS": "a=secret=1, b.c-d=2 ,"}
+    assert gateway_tokens(environ=environ) == {"a": "secret=1", "b.c-d": "2"}
+    for text in ("hush", "=hush", "a b=hush", "a=x,hush", "a=hush,a=x"):
+        with pytest.raises(SettingsError, match=r"^CREW_GATEWAY_TOKENS ") as refused:
+            gateway_tokens(environ={"CREW_GATEWAY_TOKENS": text})
+        assert "hush" not in str(refused.value)
 
 
 def test_allowed_hosts_come_from_flags_before_the_environment() -> None:

@@ -2,7 +2,7 @@
 
 import gc
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,10 +10,11 @@ import pytest
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
+from tornado.web import RequestHandler
 from tornado.web import _has_stream_request_body as has_stream_request_body
 
 from crew.errors import SettingsError
-from crew.gateway.auth import GuardedApplication, RefusedHandler, check_door
+from crew.gateway.auth import GuardedApplication, RefusedHandler, check_door, submitter_of
 from tests.unit.gateway.sender import MUCH, Sender
 from tests.waiting import until
 
@@ -45,9 +46,9 @@ def test_a_token_that_cannot_be_one_is_refused_and_not_shown(token: str) -> None
 
 
 @asynccontextmanager
-async def guarded(**settings: Any) -> AsyncIterator[int]:
-    """Serve nothing, and say at which port."""
-    server = HTTPServer(GuardedApplication([], log_function=lambda _: None, **settings))
+async def guarded(routes: Sequence[Any] = (), **settings: Any) -> AsyncIterator[int]:
+    """Serve these routes, and say at which port."""
+    server = HTTPServer(GuardedApplication(list(routes), log_function=lambda _: None, **settings))
     (socket, *_) = sockets = bind_sockets(0, "127.0.0.1")
     server.add_sockets(sockets)
     try:
@@ -143,6 +144,33 @@ async def test_a_page_of_another_port_that_knows_the_token_may_make_requests() -
         page = {"Origin": "http://localhost:3000", "Sec-Fetch-Site": "same-site"}
         assert (await ask(port, "GET /nowhere", page)).code == 401
         assert (await ask(port, "GET /nowhere", {**page, "Authorization": f"Bearer {TOKEN}"})).code == 404
+
+
+@pytest.mark.gen_test
+async def test_each_token_opens_and_is_known_by_its_name() -> None:
+    seen: list[str | None] = []
+
+    class Submitter(RequestHandler):
+        def get(self) -> None:
+            seen.append(submitter_of(self.request))
+
+    routes = [("/who", Submitter)]
+    async with guarded(routes, token=TOKEN, tokens={"a": "a" * 16, "b": "b" * 16}) as port:
+        for given in (TOKEN, "a" * 16, "b" * 16):
+            assert (await ask(port, "GET /who", {"Authorization": f"Bearer {given}"})).code == 200
+        for given in ("c" * 16, "", "a", "a" * 16 + "b" * 16, "a=" + "a" * 16):
+            assert (await ask(port, "GET /who", {"Authorization": f"Bearer {given}"})).code == 401
+        assert (await ask(port, "GET /who", {"Authorization": "Basic " + "a" * 16})).code == 401
+    async with guarded(routes) as port:
+        assert (await ask(port, "GET /who")).code == 200
+    assert seen == ["CREW_GATEWAY_TOKEN", "a", "b", None]
+
+
+def test_tokens_with_names_are_checked_too_and_not_shown() -> None:
+    check_door("0.0.0.0", None, {"a": TOKEN})
+    with pytest.raises(SettingsError, match="token 'a' of CREW_GATEWAY_TOKENS must have 16") as refused:
+        check_door("127.0.0.1", None, {"a": "hush"})
+    assert "hush" not in str(refused.value)
 
 
 @pytest.mark.gen_test

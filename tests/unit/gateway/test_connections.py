@@ -205,6 +205,7 @@ async def test_a_client_that_does_not_read_its_answer_is_left(
     monkeypatch.setattr(connections, "REPORT_EVERY", 0.0)
     async with serving(monkeypatch, stall_timeout=0.5) as clients:
         client = await clients.come()
+        assert isinstance(client.writer.transport, asyncio.Transport)
         client.writer.transport.pause_reading()
         client.say(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n")
         with caplog.at_level(logging.WARNING):

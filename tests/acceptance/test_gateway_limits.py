@@ -1,0 +1,121 @@
+"""What an operator lets one gateway take on: times, jobs of a token, of a host and in all, and pages."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.test_jobs_api import Answer, Program
+from tests.acceptance.web import Web
+from tests.processes import running
+from tests.waiting import eventually
+
+TOKENS = {name: f"token-of-client-{name}" for name in "abcdef"}  # no test shares one with another
+JOB = {"task": "nobody", "wait_for_worker": True}
+URL = "http://93.184.216.34/"  # no worker performs it
+PAYLOAD = 4_000  # bytes
+
+
+class Client:
+    """One that has a token."""
+
+    def __init__(self, program: Program, token: str) -> None:
+        self._program, self._headers = program, {"Authorization": f"Bearer {token}"}
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        return self._program.ask(method, path, body, {**self._headers, **headers})
+
+
+@pytest.fixture(scope="module")
+def clients(tmp_path_factory: pytest.TempPathFactory, vhost_url: Callable[[], str]) -> Iterator[dict[str, Client]]:
+    folder: Path = tmp_path_factory.mktemp("limits")
+    tokens = ",".join(f"{name}={token}" for name, token in TOKENS.items())
+    flags = ["--max-timeout=30", "--max-ttl=1h", "--max-jobs-per-token=3", "--max-jobs-per-host=1", "--max-page=2"]
+    environment = {
+        "CREW_GATEWAY_TOKENS": tokens,
+        "CREW_GATEWAY_MAX_JOBS": "4",
+        "CREW_GATEWAY_MAX_JOB_BYTES_PER_TOKEN": "10kB",
+    }
+    with running(folder, {"CREW_AMQP_URL": vhost_url(), **environment}) as processes:
+        gateway = processes.start(sys.executable, "-m", "crew", "gateway", "--port", "0", *flags, folder=folder)
+        program = Program(Web.of(gateway).port)
+        yield {name: Client(program, token) for name, token in TOKENS.items()}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(clients: dict[str, Client]) -> Iterator[None]:
+    """Each test begins with an empty store; the gateway counts it within a second."""
+    yield
+    one = clients["a"]
+    while jobs := one.ask("GET", "/jobs/").json["jobs"]:
+        for job in jobs:
+            one.ask("DELETE", f"/jobs/{job['id']}/")
+
+
+def accepted(client: Client, job: dict[str, Any] = JOB, **more: Any) -> str:
+    """Submit a job as soon as there is a place: the store is counted every second."""
+    return eventually(lambda: client.ask("POST", "/jobs/", {**job, **more}).headers["Location"] or "")
+
+
+def refused(answer: Answer, status: int, detail: str) -> bool:
+    assert answer.problem == (status, "too-many-jobs"), answer
+    assert answer.headers["Retry-After"] == "5"
+    assert answer.json["detail"].startswith(detail), answer
+    return True
+
+
+def test_a_job_gets_the_longest_times_there_are_and_may_not_ask_for_more(clients: dict[str, Client]) -> None:
+    one = clients["a"]
+    record = one.ask("GET", accepted(one)).json
+    assert (record["timeout"], record["result_ttl"], record["failure_ttl"]) == (30, 3600, 3600)
+    for name, value, most in (("timeout", 31, 30), ("result_ttl", "2h", 3600), ("failure_ttl", 3601, 3600)):
+        answer = one.ask("POST", "/jobs/", {**JOB, name: value})
+        assert answer.problem == (422, f"bad-{name}")
+        assert answer.json["detail"].startswith(f"{name} must be at most {most} seconds here, not ")
+    for path in ("/call/nobody?timeout=31", "/call/nobody?timeout=1h"):
+        assert one.ask("POST", path, 1, Prefer="respond-async").problem == (422, "bad-timeout")
+    assert one.ask("POST", "/call/nobody?timeout=31", 1).problem == (422, "bad-timeout")
+    record = one.ask("GET", accepted(one, {"url": URL})).json
+    assert record["timeout"] == 30
+    nested = {"task": "crew.http", "data": {"url": "http://93.184.216.35/", "timeout": 31}}
+    assert one.ask("POST", "/jobs/", nested).problem == (422, "bad-timeout")
+
+
+def test_jobs_of_a_host_of_a_token_and_in_all_are_limited(clients: dict[str, Client]) -> None:
+    one, other = clients["b"], clients["c"]
+    accepted(one)
+    path = accepted(one, {"url": URL})
+    told = "as many jobs for host '93.184.216.34' are queued or running as may be, 1: submit it again when some"
+    assert refused(other.ask("POST", "/jobs/", {"url": f"{URL}x"}), 429, told)
+    accepted(one)
+    told = "as many jobs of this token are queued or running as may be, 3"
+    assert refused(one.ask("POST", "/jobs/", JOB), 429, told)
+    assert refused(one.ask("POST", "/call/nobody", 1, Prefer="respond-async"), 429, told)
+    accepted(other)
+    assert refused(other.ask("POST", "/jobs/", JOB), 503, "as many jobs here are queued or running as may be, 4")
+
+    assert one.ask("DELETE", path).status == 204
+    accepted(other, data=2)
+
+
+def test_bytes_of_payloads_are_limited(clients: dict[str, Client]) -> None:
+    one, other = clients["d"], clients["e"]
+    data = {"data": "".join(chr(40 + (number * number) % 80) for number in range(PAYLOAD))}
+    accepted(one, **data)
+    accepted(one, **data)
+    assert refused(one.ask("POST", "/jobs/", {**JOB, **data}), 429, "the jobs of this token that are queued or running")
+    accepted(other, **data)
+
+
+def test_a_page_is_no_longer_than_may_be(clients: dict[str, Client]) -> None:
+    one = clients["f"]
+    for _ in range(3):
+        accepted(one)
+    page = one.ask("GET", "/jobs/").json
+    assert len(page["jobs"]) == 2
+    assert page["next"]
+    answer = one.ask("GET", "/jobs/?limit=3")
+    assert answer.problem == (400, "bad-limit")
+    assert answer.json["detail"] == "limit must be an int from 1 to 2, not 3"

@@ -1,0 +1,109 @@
+"""How many jobs may be queued and running."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from crew.jobs import quota
+from crew.jobs.job import Job
+from crew.jobs.quota import Quota, QuotaExceeded, Usage
+from crew.limits import GatewayLimits
+from crew.protocol.message import Body
+from tests.unit.jobs.a_job import a_job
+
+
+class Store:
+    """What is recorded in it, and how often it was counted."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+        self.counted = 0
+
+    async def usage(self) -> Sequence[Usage]:
+        self.counted += 1
+        return [Usage(submitter=one.submitter, target=one.target, jobs=1, size=10) for one in self.jobs]
+
+
+async def submit(limited: Quota, store: Store, **fields: object) -> None:
+    job = a_job(body=Body(bytes(10), None, None), **fields)
+    async with limited.taken(job):
+        store.jobs.append(job)
+
+
+@pytest.mark.parametrize(
+    ("limits", "fields", "told", "is_of_client"),
+    [
+        (GatewayLimits(max_jobs=3), {}, "as many jobs here are queued or running as may be, 3", False),
+        (GatewayLimits(max_jobs_per_token=3), {"submitter": "a"}, "as many jobs of this token are queued", True),
+        (GatewayLimits(max_jobs_per_host=3), {"target": "h.example"}, "as many jobs for host 'h.example' are", True),
+        (GatewayLimits(max_job_bytes=30), {}, "the jobs here that are queued or running have 30 bytes", False),
+        (GatewayLimits(max_job_bytes_per_token=39), {"submitter": "a"}, "and with the 10 bytes of this one more", True),
+        (GatewayLimits(max_job_bytes_per_host=30), {"target": "h"}, "more than the 30 that they may have", True),
+    ],
+)
+@pytest.mark.gen_test
+async def test_one_more_than_may_be_is_refused_until_some_have_ended(
+    limits: GatewayLimits, fields: dict[str, str], told: str, is_of_client: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store()
+    limited = Quota(store.usage, limits)
+    for _ in range(3):
+        await submit(limited, store, **fields)
+    with pytest.raises(QuotaExceeded, match=told) as refused:
+        await submit(limited, store, **fields)
+    assert refused.value.is_of_client is is_of_client
+    assert store.counted == 1
+
+    monkeypatch.setattr(limited, "_next", 0.0)
+    with pytest.raises(QuotaExceeded):
+        await submit(limited, store, **fields)
+    store.jobs.pop()
+    monkeypatch.setattr(limited, "_next", 0.0)
+    await asyncio.sleep(0.001)
+    await submit(limited, store, **fields)
+    assert store.counted == 3
+
+
+@pytest.mark.gen_test
+async def test_limits_of_a_token_and_a_host_are_for_each_by_itself() -> None:
+    store = Store()
+    limited = Quota(store.usage, GatewayLimits(max_jobs_per_token=1, max_jobs_per_host=1))
+    await submit(limited, store, submitter="a", target="h")
+    await submit(limited, store, submitter="b", target="i")
+    await submit(limited, store, submitter="c")
+    for _ in range(2):
+        await submit(limited, store)  # a program, no token
+    for fields in ({"submitter": "a"}, {"submitter": "d", "target": "h"}):
+        with pytest.raises(QuotaExceeded):
+            await submit(limited, store, **fields)
+
+
+@pytest.mark.gen_test
+async def test_a_job_that_was_not_submitted_after_all_takes_no_place() -> None:
+    store = Store()
+    limited = Quota(store.usage, GatewayLimits(max_jobs=1))
+    with pytest.raises(ZeroDivisionError):
+        async with limited.taken(a_job()):
+            raise ZeroDivisionError
+    await submit(limited, store)
+
+
+@pytest.mark.gen_test
+async def test_jobs_that_are_being_submitted_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store()
+    limited = Quota(store.usage, GatewayLimits(max_jobs=2))
+    async with limited.taken(a_job()), limited.taken(a_job()):
+        monkeypatch.setattr(limited, "_next", 0.0)  # the store is counted while they are on their way
+        with pytest.raises(QuotaExceeded):
+            await submit(limited, store)
+
+
+@pytest.mark.gen_test
+async def test_without_limits_nothing_is_counted() -> None:
+    store = Store()
+    limited = Quota(store.usage, GatewayLimits(max_page=10))
+    for _ in range(5):
+        await submit(limited, store)
+    assert store.counted == 0
+    assert quota.COUNT_EVERY == 1.0
