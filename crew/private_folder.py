@@ -104,6 +104,7 @@ def open_file(path: Path, folder: int, flags: int, mode: int = _FILE_MODE) -> in
             _check(os.stat(path.name, dir_fd=folder, follow_symlinks=False), path)
         if error.errno == errno.ENXIO:
             raise _irregular(path) from None
+        error.filename = str(path)  # not its name alone
         raise
     try:
         found = os.fstat(descriptor)
@@ -223,6 +224,7 @@ def _open_folder(path: Path, parent: int, *, make: bool) -> int:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
         if error.errno == errno.EACCES:
             _check(os.stat(path.name, dir_fd=parent, follow_symlinks=False), path)
+        error.filename = str(path)
         raise
     try:
         found = os.fstat(descriptor)

@@ -1,20 +1,24 @@
 """Text of others forges no line of a log, and commands no terminal: in processes as they are started."""
 
+import contextlib
 import json
 import os
 import pty
+import socket
+import sqlite3
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import pika
 import pytest
 
 from tests.integration import raw
 from tests.integration.hostile_text import FORGED, HOSTILE
 from tests.processes import Process, Processes, running
-from tests.waiting import eventually
+from tests.waiting import eventually, until
 
 SCRIPT = Path(__file__).with_name("hostile_text.py")
 NAMES = ("a\nb", f"\x1b[2J{FORGED}", f"x\n{FORGED}", "\x9b\u202e")
@@ -62,6 +66,44 @@ def test_no_text_of_others_forges_a_line_of_a_workers_log(
     worker.stop()
     check(worker.output)
     assert "ValueError: x\\x1b[2J\\x9b3J\\u202e\\r" in worker.output, "it can still be read"
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_no_text_of_others_forges_a_line_of_a_gateways_log(
+    processes: Processes, broker_url: str, tmp_path: Path
+) -> None:
+    gateway = processes.crew("gateway", "--port", "0", "--database", f"sqlite:///{tmp_path}/jobs.db").says(
+        "listening on"
+    )
+    with contextlib.closing(sqlite3.connect(tmp_path / "jobs.db")) as database:
+        ((store,),) = database.execute("SELECT store FROM crew_schema").fetchall()
+    queue = f"crew.jobs.{store}"
+    await until(lambda: _has_consumer(broker_url, queue))
+    for name in NAMES:
+        raw.send(broker_url, queue, b"1", correlation_id=name, type="reply", headers={"crew-worker": name})
+        raw.send(broker_url, queue, b"1", correlation_id="x", headers={"crew-outcome": name})
+        raw.send(broker_url, queue, b"[1]", correlation_id=name, reply_to=name, type="briefing")
+    port = int(gateway.output.partition("listening on http://127.0.0.1:")[2].split()[0])
+    for request in (
+        f"GET /\x1b[2J\r\n{FORGED}\r\n\r\n",
+        f"\x9b{HOSTILE} HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\n\x1b: x\r\n\r\n",
+    ):
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(request.encode())
+            connection.settimeout(10)
+            connection.recv(1000)
+    await until(lambda: raw.depth(broker_url, queue) == 0)
+    await until(lambda: "job report discarded" in gateway.output)
+    gateway.stop()
+    check(gateway.output)
+
+
+def _has_consumer(url: str, queue: str) -> bool:
+    try:
+        return raw.consumers(url, queue) > 0
+    except pika.exceptions.ChannelClosedByBroker:  # it is not there yet
+        return False
 
 
 @pytest.fixture(scope="module")

@@ -272,6 +272,17 @@ def test_a_file_is_made_in_the_place_of_a_link_that_was_prepared_for_it(nested: 
     assert (nested / ".crew" / "broker" / "url").read_text() == "amqp://new/"
 
 
+def test_an_error_of_the_system_names_the_whole_path(nested: Path) -> None:
+    _start_node()
+    (nested / ".crew" / "broker" / "lock").unlink()
+    (nested / ".crew" / "broker" / "lock").mkdir()
+
+    with pytest.raises(IsADirectoryError) as caught:
+        _start_node()
+
+    assert caught.value.filename == f"{nested}/.crew/broker/lock"
+
+
 def test_without_a_private_node_nothing_is_refused(nested: Path) -> None:
     assert settings.load(environ={}) == settings.load(settings.DEFAULT_URL, environ={})
     (nested / ".crew").symlink_to(nested / "nowhere")
