@@ -4,8 +4,10 @@ PYTHON := .venv/bin/python
 CREW := .venv/bin/crew
 PIP_INSTALL = $$(tools/pip) install --quiet --disable-pip-version-check
 
+INPUTS := 3000
+
 .DEFAULT_GOAL := help
-.PHONY: help run test check format unit soak chaos test-brokers test-pythons bench bench-jobs interrupts clean
+.PHONY: help run test check format unit soak chaos fuzz test-brokers test-pythons bench bench-jobs interrupts clean
 .PHONY: rabbitmq rabbitmq-unless-url postgresql chromium
 
 help: ## list what can be made
@@ -24,7 +26,9 @@ run: .venv/run rabbitmq-unless-url ## a broker, two workers and the quickstart g
 test: .venv/installed rabbitmq postgresql chromium ## the tests, but for those of make chaos
 	@$(PYTHON) -m pytest -n 2 --dist loadfile
 
-check: .venv/installed ## style, types, import contracts
+check: .venv/installed ## style, types, import contracts, insecure calls, advisories
+	@.venv/bin/bandit --quiet --configfile pyproject.toml --recursive crew
+	@$(PYTHON) tools/audit
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check --quiet .
 	@.venv/bin/mypy
@@ -42,6 +46,9 @@ soak: .venv/installed rabbitmq postgresql ## the tests that repeat something, te
 
 chaos: .venv/installed rabbitmq postgresql ## brokers and processes that die, one after another
 	@$(PYTHON) -m pytest --chaos -m chaos
+
+fuzz: .venv/installed rabbitmq ## hostile messages and requests; INPUTS=100000 for a long run
+	@$(PYTHON) -m pytest --fuzz $(INPUTS) tests/fuzz
 
 test-brokers: .venv/installed ## the integration tests on newer versions of RabbitMQ; needs root and debootstrap
 	@failed=; for version in 4.0 4.3; do \

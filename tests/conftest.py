@@ -20,17 +20,19 @@ def pytest_configure() -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--soak` and `--chaos`, as `make soak` and `make chaos` have them."""
+    """`--soak`, `--chaos` and `--fuzz`, as the targets of the Makefile have them."""
     parser.addoption("--soak", action="store_true", help=f"repeat {SOAK_FACTOR} times as often what tests repeat")
     parser.addoption("--chaos", action="store_true", help="run what is marked `chaos`, too")
+    parser.addoption("--fuzz", type=int, metavar="INPUTS", help="run what is marked `fuzz`, with so many inputs")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Faults that take their time are left to `make chaos`."""
-    if config.getoption("--chaos"):
-        return
-    left_out = [item for item in items if item.get_closest_marker("chaos")]
-    items[:] = [item for item in items if not item.get_closest_marker("chaos")]
+    """Tests that take their time are left to `make chaos` and `make fuzz`."""
+    asked_for = {"chaos": config.getoption("--chaos"), "fuzz": config.getoption("--fuzz")}
+    left_out = [
+        item for item in items if any(item.get_closest_marker(name) for name in asked_for if not asked_for[name])
+    ]
+    items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
 
 
@@ -38,6 +40,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def soak(request: pytest.FixtureRequest) -> int:
     """How many times as often as in the suite something is to be repeated: 2,000 * soak."""
     return SOAK_FACTOR if request.config.getoption("--soak") else 1
+
+
+@pytest.fixture(scope="session")
+def fuzz_inputs(request: pytest.FixtureRequest) -> int:
+    """How many inputs each test of `make fuzz` sends."""
+    return int(request.config.getoption("--fuzz"))
 
 
 @pytest.fixture(autouse=True, scope="session")

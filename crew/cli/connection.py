@@ -34,7 +34,11 @@ def connected(url: str | None) -> Iterator[Client]:
     with Client(url) as client:
         with one_sentence():
             client.connect(timeout=CONNECT_TIMEOUT)
-        yield client
+        try:
+            yield client
+        except KeyboardInterrupt:
+            _log_nothing_more()  # about calls that end with the command: Ctrl-C is meant to end them
+            raise
 
 
 def visited(url: str | None, errand: Callable[[Visit], Awaitable[T]]) -> T:
@@ -51,9 +55,15 @@ def visited(url: str | None, errand: Callable[[Visit], Awaitable[T]]) -> T:
 @contextmanager
 def one_sentence() -> Iterator[None]:
     """Log no single attempt: the error at the end says it all, whatever else is refused until the command has ended."""
+    restore = _log_nothing_more()
+    yield
+    restore()
+
+
+def _log_nothing_more() -> Callable[[], None]:
+    """Log nothing until the command has ended, or the function that is returned is called."""
     logger = logging.getLogger("crew")
     restore = functools.partial(logger.setLevel, logger.level)
     click.get_current_context().call_on_close(restore)
     logger.setLevel(logging.CRITICAL)
-    yield
-    restore()
+    return restore

@@ -7,6 +7,7 @@ from crew.protocol.message import Headers
 
 MAX_FOREIGN: Final = 2**53  # what others send is read as at most this: floats are exact so far, and it can be sent on
 MAX_COUNT: Final = 2**31 - 1  # what others count is read as at most this: a database has it as an integer
+MAX_WORKER_ID: Final = 200  # bytes: names of queues and routing keys are made of it, and have 255
 MAX_PLAIN: Final = 255  # characters of a header that names something: no name of ours is longer
 
 _Value = TypeVar("_Value")
@@ -29,6 +30,17 @@ def header(headers: Headers, name: str, kind: type[_Value], default: Any) -> Any
     if value is default or type(value) is kind:
         return value
     raise MalformedMessage(f"header {name} must be of type {kind.__name__}, not {brief(value)}")
+
+
+def worker_id(value: str | None) -> str | None:
+    """`value` where it can be the id of a worker: a routing key is made of it.
+
+    Raises:
+        MalformedMessage: it has more than MAX_WORKER_ID bytes.
+    """
+    if value is not None and len(value) * 4 > MAX_WORKER_ID and len(value.encode(errors="replace")) > MAX_WORKER_ID:
+        raise MalformedMessage(f"the id of a worker has at most {MAX_WORKER_ID} bytes, unlike {brief(value)}")
+    return value
 
 
 def brief(value: object) -> str:

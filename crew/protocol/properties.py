@@ -240,7 +240,7 @@ def to_reply(properties: Properties, data: bytes) -> Reply | DeadLetter:
             id=id,
             outcome=Outcome(outcome),
             body=_body(properties, data),
-            worker=foreign.header(headers, WORKER, str, None),
+            worker=foreign.worker_id(foreign.header(headers, WORKER, str, None)),
             message_id=foreign.text("message_id", properties.message_id),
             run=run_headers.to_run(headers),
             headers=user_headers.own(headers),

@@ -124,6 +124,7 @@ HANGS = {  # hangs.py has many more
 def hang(kind):
     """Hangs; says by how many milliseconds SystemExit came late, and that `finally` ran."""
     limit = time.monotonic() + context.remaining
+    say("HANGING", f"[{kind}]")
     try:
         HANGS[kind]()
     except SystemExit as interrupt:

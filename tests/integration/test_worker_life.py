@@ -41,16 +41,16 @@ async def test_a_stopped_worker_finishes_what_runs_and_takes_nothing_new(
 async def test_what_does_not_finish_in_time_is_interrupted_and_run_elsewhere(
     broker_url: str, prefix: str, start_worker: StartWorker, flags: tuple[str, ...]
 ) -> None:
-    worker = start_worker("--drain", "0.3", *flags)
+    workers = [start_worker("--drain", "0.3", *flags) for _ in range(2)]
     async with Client(broker_url) as client:
         kind = "endless loop"
         call = client.call(prefix + "hang", kind, expiration=2.5)
-        await until(lambda: call.has_started)
+        await until(lambda: any(f"HANGING [{kind}]" in worker.output for worker in workers))
+        worker, second = sorted(workers, key=lambda worker: f"HANGING [{kind}]" not in worker.output)
         began = time.monotonic()
         assert worker.stop() == 0
         assert time.monotonic() - began < 4
         assert f"INTERRUPTED [{kind}] drain" in worker.output
-        second = start_worker()
         with pytest.raises(crew.TimeoutError):
             await call
         await until(lambda: f"INTERRUPTED [{kind}] timeout" in second.output)
