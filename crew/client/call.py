@@ -78,7 +78,7 @@ class PendingCall:
 
     def __await__(self) -> Generator[Any, None, Any]:
         self.is_awaited = True  # from here on: who is cancelled in the moment of its end has looked too
-        return (yield from self._end())
+        return self._end()
 
     def _end(self) -> Generator[Any, None, Any]:
         if not self._is_done:
