@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -46,11 +46,11 @@ class Fleet:
     late: Path
     executed: Path
 
-    def queues(self) -> dict[str, int]:
-        """Every queue, and how many messages it holds."""
+    def queues(self) -> dict[str, tuple[int, int]]:
+        """Every queue: how many messages it holds, and how many consumers it has."""
         vhost = unquote(urlsplit(self.url).path[1:])
-        lines = self.node.ctl("list_queues", "-p", vhost, "--quiet", "name", "messages").splitlines()[1:]
-        return {name: int(depth) for name, depth in (line.split("\t") for line in lines)}
+        lines = self.node.ctl("list_queues", "-p", vhost, "--quiet", "name", "messages", "consumers").splitlines()[1:]
+        return {name: (int(depth), int(consumers)) for name, depth, consumers in (line.split("\t") for line in lines)}
 
     def record(self) -> list[Recorded]:
         """Use every part once, and return what was published."""
@@ -104,8 +104,13 @@ class Fleet:
 
     def drains(self) -> None:
         """Fail where messages remain in a queue that somebody consumes."""
-        kept = {"crew.parked", "crew.tasks.idle"}
-        eventually(lambda: {name for name, depth in self.queues().items() if depth} <= kept, timeout=DRAINED_WITHIN)
+
+        def left() -> dict[str, int]:
+            return {name: depth for name, (depth, consumers) in self.queues().items() if depth and consumers}
+
+        with suppress(AssertionError):
+            eventually(lambda: not left(), timeout=DRAINED_WITHIN)
+        assert not (remaining := left()), remaining
 
 
 @contextmanager
