@@ -75,18 +75,22 @@ JSON_VALUES = st.recursive(
 NAMES = [name for name in fuzzing.CREW if name.startswith("crew-")]
 
 
-def mutated(seeds: list[Recorded], queues: list[str]) -> st.SearchStrategy[Message]:
+def mutated(seeds: list[Recorded], queues: list[str], ids: list[str]) -> st.SearchStrategy[Message]:
     """Exchange and routing key, content header, and body of a changed copy of one of `seeds`.
+
+    What a signature covers has changed in each.
 
     Args:
         queues: names of queues: a copy may go to another one than its seed.
+        ids: of calls and jobs that there are.
     """
     keys = sorted({(seed.exchange, seed.key) for seed in seeds}) + [("", queue) for queue in queues]
 
     @st.composite
     def copy(draw: st.DrawFn) -> Message:
         seed = draw(st.sampled_from(seeds))
-        target = draw(st.sampled_from(keys)) if draw(st.integers(0, 4)) == 0 else (seed.exchange, seed.key)
+        where = (seed.exchange, seed.key)
+        target = draw(st.sampled_from(keys)) if draw(st.integers(0, 4)) == 0 else where
         properties = dict(seed.properties)
         raw: dict[str, bytes] = {}
         body = seed.body
@@ -100,9 +104,11 @@ def mutated(seeds: list[Recorded], queues: list[str]) -> st.SearchStrategy[Messa
                     properties["headers"] = draw(headers(properties.get("headers") or {}, raw))
                 case "text":
                     name = draw(st.sampled_from(["correlation_id", "reply_to", "message_id", "type", "app_id"]))
-                    properties[name] = draw(st.sampled_from(TEXTS))
+                    properties[name] = draw(st.sampled_from(TEXTS + ids))
                 case "property":
                     properties.pop(draw(st.sampled_from(list(FLAGS))), None)
+        if not raw and (target, _signed(properties), body) == (where, _signed(seed.properties), seed.body):
+            body += b" "
         return target, _content_header(properties, raw), body
 
     return copy()
@@ -141,6 +147,11 @@ def headers(table: dict[str, Any], raw: dict[str, bytes]) -> st.SearchStrategy[d
         return changed
 
     return copy()
+
+
+def _signed(properties: dict[str, Any]) -> dict[str, Any]:
+    """Without what a broker may change: see `crew.protocol.signing`."""
+    return {name: value for name, value in properties.items() if name not in ("expiration", "timestamp", "app_id")}
 
 
 def _json(value: Any) -> bytes:

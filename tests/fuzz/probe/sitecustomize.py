@@ -27,7 +27,7 @@ def _watched(loop: asyncio.BaseEventLoop) -> None:
             _report(f"a timer was {late:.3f} s late, and this process used {used - cpu:.3f} s of CPU meanwhile")
         loop.call_later(INTERVAL, look, time.monotonic() + INTERVAL, time.process_time())
 
-    loop.call_soon(look, time.monotonic() + 1.0, time.process_time())  # what starts may take its time once
+    loop.call_soon(look, time.monotonic() + INTERVAL, time.process_time())
     _run_forever(loop)
 
 
