@@ -36,7 +36,7 @@ class Fleet:
     Attributes:
         late: file to which the event loops of all processes write late timers.
         executed: file with a line for each execution.
-        events: data of those that the client has received.
+        events: payloads of those that the client has received.
     """
 
     node: Node
@@ -71,6 +71,7 @@ class Fleet:
             self.program.ask("DELETE", job)
             self.client.publish("fuzz.event", {"recorded": 5})
             self.serves()
+        eventually(lambda: {"recorded": 5} in self.events)
         self.late.write_text("")  # what starts imports its modules once
         return few_of_each_kind(found)
 
@@ -133,7 +134,7 @@ def fleet(node: Node, url: str, folder: Path, **environment: str) -> Iterator[Fl
         program = Program(Web.of(gateway).port)
         with Client(url) as client:
             events: list[Any] = []
-            client.subscribe("fuzz.#", lambda event: events.append(event.data))
+            client.subscribe("fuzz.#", lambda event: events.append(event.payload))
             yield Fleet(node, url, processes, gateway, worker, client, program, late, executed, events)
 
 

@@ -175,7 +175,9 @@ def ask(port: int, request: Request) -> Answer:
 
 def _jobs() -> st.SearchStrategy[bytes]:
     value = st.one_of(JSON_VALUES, st.sampled_from([*URLS, "echo", "idle", 0, -1, 1e308, "GET", {}, "a" * 300]))
-    members = st.just({}) | st.dictionaries(st.sampled_from(JOB_MEMBERS), value, max_size=5)
+    members: st.SearchStrategy[dict[str, Any]] = st.just({}) | st.dictionaries(
+        st.sampled_from(JOB_MEMBERS), value, max_size=5
+    )
     return st.tuples(
         st.sampled_from([{"task": "echo", "data": 1}, {"task": "idle", "wait_for_worker": True}, {"url": URLS[0]}, {}]),
         members,
