@@ -27,6 +27,10 @@ RELOAD: Final = "CREW_WORKER_RELOAD"
 MAX_PAYLOAD: Final = 64 * 1024 * 1024  # bytes
 MAX_MESSAGE: Final = 16 * 1024 * 1024  # bytes: RabbitMQ 4 closes the channel of a larger message
 HTTP_MIN_RATE: Final = 1.0  # bytes a second of a response's body
+MAX_ELEMENTS: Final = 1_000_000
+MAX_DEPTH: Final = 256  # levels
+DEEPEST: Final = 512  # levels: Python 3.11 can decode some 900
+MAX_MEMORY: Final = 256 * 1024 * 1024  # bytes
 HEARTBEAT: Final = 10  # seconds; a dead peer is noticed after 2 to 3 of them
 _ENDS_OF_LINES: Final = "\r\n"
 QUEUE_TYPES: Final = ("classic", "quorum")
@@ -46,6 +50,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         max_message: bytes that a body may have as it travels; more is refused where it is sent.
         queue_type: "classic", or "quorum": queues that a cluster keeps on several nodes.
         signing_keys: the first signs every message, and each is accepted from others; none: nothing is signed.
+        max_elements: members of arrays and objects that a payload may have in all.
+        max_depth: arrays and objects inside of each other.
+        max_memory: bytes that a payload may take once it is decoded, as estimated before.
     """
 
     urls: tuple[str, ...]
@@ -55,6 +62,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_message: int = MAX_MESSAGE
     queue_type: str = QUEUE_TYPES[0]
     signing_keys: tuple[str, ...] = ()
+    max_elements: int = MAX_ELEMENTS
+    max_depth: int = MAX_DEPTH
+    max_memory: int = MAX_MEMORY
 
     def __repr__(self) -> str:
         return f"Settings(urls={redacted(self.urls)}, heartbeat={self.heartbeat})"
@@ -89,8 +99,9 @@ def load(
 
     The rest stands in the environment alone: `CREW_ACCEPT` names serializers with commas between them (default
     json,msgpack,text,bytes), `CREW_MAX_PAYLOAD` and `CREW_MAX_MESSAGE` are numbers of bytes (default 64 and 16 MiB),
-    `CREW_HEARTBEAT` of seconds (default 10, unless a URL says otherwise); `CREW_AMQP_CA`, `CREW_AMQP_CERT` and
-    `CREW_AMQP_KEY` are files for the amqps:// URLs that name none themselves.
+    `CREW_MAX_ELEMENTS` (default 1000000), `CREW_MAX_DEPTH` (256) and `CREW_MAX_MEMORY` (256 MiB) bound what a payload
+    is once it is decoded, `CREW_HEARTBEAT` is seconds (default 10, unless a URL says otherwise); `CREW_AMQP_CA`,
+    `CREW_AMQP_CERT` and `CREW_AMQP_KEY` are files for the amqps:// URLs that name none themselves.
 
     Raises:
         SettingsError: a URL, a number, a file, a type of queue or a signing key cannot be used.
@@ -113,6 +124,9 @@ def load(
         accept=defaults.accept if accept is None else tuple(filter(None, map(str.strip, accept.split(",")))),
         max_payload=_number("CREW_MAX_PAYLOAD", environ, MAX_PAYLOAD, unit="bytes"),
         max_message=_number("CREW_MAX_MESSAGE", environ, MAX_MESSAGE, unit="bytes"),
+        max_elements=_number("CREW_MAX_ELEMENTS", environ, MAX_ELEMENTS, unit="elements"),
+        max_depth=_number("CREW_MAX_DEPTH", environ, MAX_DEPTH, unit="levels", most=DEEPEST),
+        max_memory=_number("CREW_MAX_MEMORY", environ, MAX_MEMORY, unit="bytes"),
         heartbeat=_heartbeat(urls, environ),
         queue_type=_queue_type(queue_type, _variable("CREW_QUEUE_TYPE", environ)),
         signing_keys=_signing_keys(signing_key, environ),

@@ -14,7 +14,7 @@ def answer_to(call: PendingCall, reply: Reply | DeadLetter, decode: codec.Decode
     if isinstance(reply, DeadLetter):
         return _of_dead_letter(call, reply)
     if reply.outcome is Outcome.RETURNED:
-        return _value(reply, decode)
+        return reply.body if call.keeps_body else _value(reply, decode)
     return _error(call, reply)
 
 

@@ -36,6 +36,7 @@ class PendingCall:
         on_canceled: told when nobody wants the answer any longer.
 
     Attributes:
+        keeps_body: whether its value is the Body of the reply as it came, which is not decoded.
         is_awaited: whether anything has awaited it, or has given it a callback; else its failure is logged.
         refused_reply: why a reply to it was refused, where one was: see `crew.protocol.signing`.
     """
@@ -57,6 +58,7 @@ class PendingCall:
         self._on_canceled = on_canceled
         self._is_done = False
         self.is_awaited = callback is not None
+        self.keeps_body = False
         self._value: Any = None
         self._error: BaseException | None = None
         self._waiters: dict[asyncio.Future[str | None], Scope | None] = {}  # each with the scope he waits for

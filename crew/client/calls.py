@@ -11,10 +11,11 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from crew import errors
 from crew.amqp import Confirm, ConfirmStatus, Delivery, Link
+from crew.client import off_loop
 from crew.client.answer import answer_to
 from crew.client.call import PendingCall
 from crew.client.elections import AGAIN_AFTER, Elections
@@ -146,6 +147,8 @@ class Calls:
                 self._on_late_reply(reply)
             elif isinstance(reply, Reply) and not reply.outcome.is_end:
                 call.has_started = True
+            elif isinstance(reply, Reply) and codec.is_large(reply.body) and not call.keeps_body:
+                self._settle_later(call, reply)
             else:
                 headers = reply.headers if isinstance(reply, Reply) else None
                 self._pending.settle(call.id, answer_to(call, reply, self._decode), headers)
@@ -161,6 +164,19 @@ class Calls:
         if call is not None:
             call.refused_reply = delivery.refusal
         delivery.ack()
+
+    def _settle_later(self, call: PendingCall, reply: Reply) -> None:
+        """Settle `call` once a thread has decoded its value; until then its deadline is what it was.
+
+        The reply is acknowledged before: after a loss of the connection it would come a second time.
+        """
+
+        def settle(decoding: "asyncio.Future[Any]") -> None:
+            if self._pending.get(call.id) is call and not decoding.cancelled():
+                error = decoding.exception()
+                self._pending.settle(call.id, decoding.result() if error is None else error, reply.headers)
+
+        off_loop.start(answer_to, call, reply, self._decode).add_done_callback(settle)
 
     def _on_late_reply(self, reply: Reply | DeadLetter) -> None:
         """Cancel the call where its task has only just started: its worker may have missed the first cancel.

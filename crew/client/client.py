@@ -92,7 +92,7 @@ class Client(Submitting, Publishing):
         self._fail_fast = fail_fast
         self._limit = check_limit("max_pending", max_pending)
         self._max_bytes = check_limit("max_pending_bytes", max_pending_bytes)
-        self._decode = codec.decoder(settings.accept, settings.max_payload)
+        self._decode = codec.decoder_of(settings)
         self._subscriptions = Subscriptions(self._decode)
         self._is_closed = False
         self._is_draining = False
@@ -137,6 +137,11 @@ class Client(Submitting, Publishing):
     def links(self) -> Links:
         """Its connections, for what is built upon it."""
         return self._links
+
+    @property
+    def decode(self) -> codec.Decode:
+        """How it decodes what it gets: within what its settings accept, for what is built upon it."""
+        return self._decode
 
     @property
     def is_ready(self) -> bool:

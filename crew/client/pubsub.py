@@ -1,6 +1,7 @@
 """Publishing events, and hearing of them: subscriptions outlive a lost connection."""
 
 import asyncio
+import collections
 import logging
 import time
 from collections.abc import Coroutine
@@ -8,6 +9,7 @@ from typing import Final
 
 from crew import errors
 from crew.amqp import Confirm, ConfirmStatus, Consumer, Delivery, Link
+from crew.client import off_loop
 from crew.client.calls import BLOCKED
 from crew.client.elections import AGAIN_AFTER
 from crew.client.started import PendingEvent
@@ -50,6 +52,7 @@ class PubSub:
         self._order = asyncio.Lock()  # a topic given up and taken again in one moment ends as taken
         self._tasks: set[asyncio.Task[None]] = set()
         self._events: set[asyncio.Task[None]] = set()  # on their way to the broker
+        self._waiting: collections.deque[Delivery] = collections.deque()  # behind a large event that is being decoded
         self._is_open = False
 
     def open(self) -> None:
@@ -191,12 +194,33 @@ class PubSub:
                 await self._consuming.unbind(topology.subscription(self._client, topic))
 
     def _on_event(self, delivery: Delivery) -> None:
+        """Hear of it; where a large one is being decoded, after that one: events arrive in their order."""
+        if self._waiting or len(delivery.body) > codec.LARGE or delivery.properties.content_encoding:
+            self._waiting.append(delivery)
+            if len(self._waiting) == 1:
+                self._in_background(self._hear_waiting())
+            return
         try:
             self._subscriptions.hear(properties.to_event(delivery.topic, delivery.properties, delivery.body))
         except (properties.MalformedMessage, errors.SerializationError) as error:
             logger.warning("an event on %s is dropped: %s", delivery.topic, error)
         finally:
             delivery.ack_through()
+
+    async def _hear_waiting(self) -> None:
+        """Decode in a thread what is large, and hear of all that has come since in its order."""
+        while self._waiting:
+            delivery = self._waiting[0]
+            try:
+                event = properties.to_event(delivery.topic, delivery.properties, delivery.body)
+                payload = await off_loop.decoded(event.body, self._subscriptions.decode)
+                if delivery.is_ours:  # else the broker delivers it again
+                    self._subscriptions.tell(event, payload)
+            except (properties.MalformedMessage, errors.SerializationError) as error:
+                logger.warning("an event on %s is dropped: %s", delivery.topic, error)
+            finally:
+                delivery.ack_through()
+                self._waiting.popleft()
 
     # --- in the background ------------------------------------------------------------------------------------------
 

@@ -105,7 +105,7 @@ class Subscriptions:
     """
 
     def __init__(self, decode: codec.Decode = codec.decode) -> None:
-        self._decode = decode
+        self.decode = decode
         self._by_topic: dict[str, list[Subscription]] = {}
 
     def __len__(self) -> int:
@@ -136,7 +136,11 @@ class Subscriptions:
 
     def hear(self, message: EncodedEvent) -> None:
         """Call back everybody whose topic matches; raises SerializationError where it cannot be decoded."""
-        event = Event(message.topic, self._decode(message.body), message.headers)
+        self.tell(message, self.decode(message.body))
+
+    def tell(self, message: EncodedEvent, payload: Any) -> None:
+        """As `hear`, where its payload is decoded already."""
+        event = Event(message.topic, payload, message.headers)
         for subscription in self:
             if subscription.matches(event.topic):
                 subscription.hear(event)

@@ -6,9 +6,11 @@ from typing import Any
 import msgspec
 from tornado.web import RequestHandler
 
+from crew.client import off_loop
 from crew.gateway.reply_headers import http_headers
 from crew.protocol import codec
-from crew.protocol.message import Headers
+from crew.protocol.foreign import unreadable
+from crew.protocol.message import Body, Headers
 
 
 class HeadMixin(RequestHandler):
@@ -26,12 +28,30 @@ class AnswerMixin(RequestHandler):
         """As a worker answers: bytes as they are, a caller that speaks MessagePack in it, anybody else in JSON."""
         for name, text in http_headers(headers).items():
             self.set_header(name, text)
-        if isinstance(value, bytes):
-            self.answer_encoded(value, codec.BYTES)
-        elif content_type == codec.MSGPACK:
-            self.answer_encoded(msgspec.msgpack.encode(value), codec.MSGPACK)
+        body = _encoded(value, content_type)
+        self.answer_encoded(body.data, body.content_type or codec.BYTES)
+
+    async def answer_body(
+        self, body: Body, headers: Headers, *, decode: codec.Decode, content_type: str = codec.JSON
+    ) -> None:
+        """As `answer`, for a value as it came: what has the wanted type is checked, and not encoded once more.
+
+        Raises:
+            SerializationError: it cannot be decoded by `decode`, or JSON has no such value.
+        """
+        if codec.content_type_of(body) in (codec.BYTES, codec.MSGPACK if content_type == codec.MSGPACK else codec.JSON):
+            await off_loop.checked(body, decode)
+            body = codec.without_mark(await off_loop.unpacked(body))
         else:
-            self.answer_encoded(msgspec.json.encode(value), codec.JSON)
+            value = await off_loop.decoded(body, decode)
+            body = (
+                await off_loop.run(_encoded, value, content_type)
+                if codec.is_large(body)
+                else _encoded(value, content_type)
+            )
+        for name, text in http_headers(headers).items():
+            self.set_header(name, text)
+        self.answer_encoded(body.data, codec.content_type_of(body))
 
     def answer_encoded(self, body: bytes, content_type: str = codec.JSON) -> None:
         """With a body as it is."""
@@ -39,3 +59,15 @@ class AnswerMixin(RequestHandler):
         self.set_header("X-Content-Type-Options", "nosniff")  # whatever bytes a task returns, they are no page
         self.set_header("Cache-Control", "no-store")  # a result may be secret, and a status is soon out of date
         self.finish(body)
+
+
+def _encoded(value: Any, content_type: str) -> Body:
+    """The value of a task for who speaks `content_type`; raises SerializationError where that has no such value."""
+    if isinstance(value, bytes):
+        return Body(value, codec.BYTES)
+    try:
+        if content_type == codec.MSGPACK:
+            return Body(msgspec.msgpack.encode(value), codec.MSGPACK)
+        return Body(msgspec.json.encode(value), codec.JSON)
+    except Exception as error:
+        raise unreadable(f"the value cannot be written as {content_type}", error) from None

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from tornado.web import stream_request_body
 
-from crew.client import Client, PendingCall
+from crew.client import Client, PendingCall, off_loop
 from crew.errors import SerializationError, TooLarge
 from crew.gateway.abandon import AbandonMixin
 from crew.gateway.answers import AnswerMixin
@@ -15,10 +15,12 @@ from crew.gateway.problems import Refused, bad_argument
 from crew.gateway.url_guard import UrlGuard
 from crew.protocol import codec, deadline
 from crew.protocol.message import Body
+from crew.protocol.topology import HTTP_TASK
 
 MAX_EXPIRATION: Final = 60.0  # seconds
 
 SERIALIZERS: Final = {content_type: name for name, content_type in codec.SERIALIZERS.items()}
+_NULL: Final = Body(b"null", codec.JSON)
 _ARGUMENTS: Final[dict[str, Callable[[str], float]]] = {"priority": int, "expiration": float, "timeout": float}
 
 
@@ -63,16 +65,22 @@ class CallHandler(BodyMixin, AnswerMixin, AbandonMixin, ProblemMixin):
     async def post(self, task: str) -> None:
         """Call `task`, wait, answer."""
         call = await self._call(task)
-        value = await call
-        self.answer(value, call.headers, content_type=self.content_type())
+        body = await call
+        try:
+            await self.answer_body(body, call.headers, decode=self.client.decode, content_type=self.content_type())
+        except SerializationError as error:
+            raise SerializationError(f"the value of call {call.id} cannot be read: {error}") from None
 
     async def _call(self, task: str) -> PendingCall:
         self.check_size()
-        content_type = self.content_type()
-        payload, terms = self.payload(content_type), {**self._terms(), "fail_fast": self.fail_fast}
-        await self.guard.check_call(task, payload)
+        body = await self.payload(self.content_type())
+        terms = {**self._terms(), "fail_fast": self.fail_fast}
+        if task == HTTP_TASK:
+            await self.guard.check_call(task, await off_loop.decoded(body))
         try:
-            return self.client.call(task, payload, serializer=SERIALIZERS[content_type], **terms)
+            call = self.client.call(task, body, **terms)
+            call.keeps_body = True
+            return call
         except TooLarge:
             raise
         except ValueError as error:  # it names what is wrong; a SerializationError is one, too
@@ -89,15 +97,17 @@ class CallHandler(BodyMixin, AnswerMixin, AbandonMixin, ProblemMixin):
             raise Refused(415, told, name="unsupported-type")
         return codec.JSON
 
-    def payload(self, content_type: str) -> Any:
-        """The body, decoded; nothing of it is kept while the task runs."""
+    async def payload(self, content_type: str) -> Body:
+        """The body, checked, as it travels; nothing else of it is kept while the task runs."""
         data = self.body()
         if content_type == codec.JSON and not data:
-            return None
+            return _NULL
+        body = codec.without_mark(Body(data, content_type))
         try:
-            return codec.decode(Body(data, content_type))
+            await off_loop.checked(body, self.client.decode)
         except SerializationError as error:
             raise Refused(400, str(error), name="bad-body") from None
+        return await off_loop.packed(body)
 
     def _terms(self) -> dict[str, Any]:
         """What the query says of the call; `Client.call` refuses what is no number."""

@@ -4,11 +4,12 @@ from typing import Final
 
 import msgspec
 
+from crew.client import off_loop
 from crew.gateway.answers import HeadMixin
 from crew.gateway.job_handler import APPLIED, JobHandlerBase, id_of
 from crew.gateway.problems import Refused
 from crew.gateway.reply_headers import JOB_STATUS
-from crew.jobs import Job, JobStatus, url_job
+from crew.jobs import Job, JobStatus
 from crew.jobs.record import record
 from crew.protocol import codec
 
@@ -33,8 +34,13 @@ class JobHandler(HeadMixin, JobHandlerBase):
                 "events": self.path_of(job.id, "events"),
             }
         )
-        told = record(job, shows_query=True, shows_traceback=self.shows_tracebacks)
-        self.answer_encoded(msgspec.json.encode(told))
+        self.answer_encoded(await self._record(job))
+
+    async def _record(self, job: Job) -> bytes:
+        def encoded() -> bytes:
+            return msgspec.json.encode(record(job, shows_query=True, shows_traceback=self.shows_tracebacks))
+
+        return await off_loop.run(encoded) if job.body is not None and codec.is_large(job.body) else encoded()
 
     async def delete(self, id: str) -> None:
         """Cancel, or delete the response."""
@@ -80,7 +86,7 @@ class JobResponseHandler(HeadMixin, JobHandlerBase):
         if wait is not None:
             self.set_header(APPLIED, f"wait={wait}")
         if job.status.is_final:
-            self._answer(job)
+            await self._answer(job)
         else:
             self.set_status(202)
             self.answer_encoded(NOTHING)
@@ -92,7 +98,7 @@ class JobResponseHandler(HeadMixin, JobHandlerBase):
             raise Refused(404, f"job {id_of(id)} has no response", name="no-response")
         self.set_status(204)
 
-    def _answer(self, job: Job) -> None:
+    async def _answer(self, job: Job) -> None:
         result = job.result
         if result is None and not _has_failed(job):
             self.answer_encoded(NOTHING)
@@ -100,10 +106,8 @@ class JobResponseHandler(HeadMixin, JobHandlerBase):
             assert result is not None
             self.answer_encoded(result.data)
         else:
-            value = self.jobs.value_of(job)  # raises what a call would have raised
-            value = url_job.response(job, value) if job.is_http else value
             content_type = result.content_type if result is not None else None
-            self.answer(value, job.result_headers, content_type=content_type or codec.JSON)
+            await self.answer_job(job, content_type=content_type or codec.JSON)
 
 
 def _has_failed(job: Job) -> bool:

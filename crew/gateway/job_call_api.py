@@ -1,27 +1,29 @@
 """`POST /call/<task>` where jobs are there: who would not wait to the end is told where the rest is found."""
 
+import functools
 from typing import Any, Final
 
 import msgspec
 from tornado.web import stream_request_body
 
-from crew.client import Scope
+from crew.client import Scope, off_loop
 from crew.errors import Canceled, ConnectionError, TooLarge
 from crew.gateway.auth import submitter_of
 from crew.gateway.call_api import SERIALIZERS, CallHandler
-from crew.gateway.job_handler import APPLIED, WaitMixin
+from crew.gateway.job_handler import APPLIED, JobAnswerMixin, WaitMixin
 from crew.gateway.job_limits import JobLimits
 from crew.gateway.prefer import Preferences
 from crew.gateway.problems import bad_argument
 from crew.jobs import Job, JobHandle, JobService
 from crew.jobs.order import order
+from crew.protocol import codec
 from crew.protocol.topology import HTTP_TASK
 
 _TERMS: Final = ("priority", "expiration", "timeout")
 
 
 @stream_request_body
-class JobCallHandler(WaitMixin, CallHandler):
+class JobCallHandler(JobAnswerMixin, WaitMixin, CallHandler):
     """As `CallHandler`, for clients without `Prefer`.
 
     With `Prefer: wait=N` the call is a job from the start: its value is answered as ever where it is there within N
@@ -46,9 +48,8 @@ class JobCallHandler(WaitMixin, CallHandler):
             return
         job = await self._submitted(task, preferences)
         if job is not None:
-            value = self.jobs.value_of(job)
             self.set_header(APPLIED, f"wait={preferences.wait}")
-            self.answer(value, job.result_headers, content_type=self.content_type())
+            await self.answer_job(job, content_type=self.content_type())
 
     async def _submitted(self, task: str, preferences: Preferences) -> Job | None:
         """The job where it has ended in time; None where its client has been told where it is."""
@@ -67,17 +68,22 @@ class JobCallHandler(WaitMixin, CallHandler):
         content_type = self.content_type()
         given = {name: self._term(name) for name in _TERMS if name in self.request.query_arguments}
         terms = self.limits.defaults(is_url=task == HTTP_TASK) | given
-        payload = self.payload(content_type)
+        payload: Any = await self.payload(content_type)
+        is_large = codec.is_large(payload)
+        if task == HTTP_TASK:
+            payload = await off_loop.decoded(payload)
+        ordering = functools.partial(
+            order,
+            task,
+            payload,
+            serializer=SERIALIZERS[content_type],
+            origin=self.request.remote_ip,
+            submitter=submitter_of(self.request),
+            max_message=self.client.max_message,
+            **terms,
+        )
         try:
-            job = order(
-                task,
-                payload,
-                serializer=SERIALIZERS[content_type],
-                origin=self.request.remote_ip,
-                submitter=submitter_of(self.request),
-                max_message=self.client.max_message,
-                **terms,
-            )
+            job = await off_loop.run(ordering) if is_large else ordering()
         except TooLarge:
             raise
         except ValueError as error:

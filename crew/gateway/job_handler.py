@@ -12,7 +12,7 @@ from crew.gateway.body import NoBodyMixin
 from crew.gateway.prefer import Preferences
 from crew.gateway.problem_mixin import ProblemMixin
 from crew.gateway.problems import NotReady, Refused
-from crew.jobs import Job, JobService
+from crew.jobs import Job, JobService, JobStatus, url_job
 from crew.jobs.order import check_id
 
 APPLIED: Final = "Preference-Applied"
@@ -66,7 +66,23 @@ class WaitMixin(AbandonMixin, ProblemMixin):
             self._patience = None
 
 
-class JobHandlerBase(NoBodyMixin, AnswerMixin, WaitMixin):
+class JobAnswerMixin(AnswerMixin):
+    """For handlers that answer with the value of a job that has ended."""
+
+    jobs: JobService
+
+    async def answer_job(self, job: Job, *, content_type: str) -> None:
+        """With its value; raises what a call would have raised."""
+        result = job.result
+        if job.status is JobStatus.SUCCESS and result is not None and not job.is_http:
+            await self.answer_body(result, job.result_headers, decode=self.jobs.decode, content_type=content_type)
+            return
+        value = await self.jobs.value_of(job)
+        value = url_job.response(job, value) if job.is_http else value
+        self.answer(value, job.result_headers, content_type=content_type)
+
+
+class JobHandlerBase(NoBodyMixin, JobAnswerMixin, WaitMixin):
     """A handler below `<prefix>/jobs/`.
 
     Args:

@@ -5,13 +5,15 @@ from typing import Any, Final
 
 import msgspec
 
-from crew.errors import TooLarge
+from crew.errors import SerializationError, TooLarge
 from crew.gateway.job_limits import JobLimits
 from crew.gateway.problems import Refused
 from crew.jobs.admission import Candidate
 from crew.jobs.order import check_id, check_key, order
 from crew.protocol import codec, deadline, properties, topology, user_headers
+from crew.protocol.foreign import BRIEF, brief
 from crew.protocol.http_request import check_request
+from crew.protocol.message import Body
 
 TERMS: Final = {"priority", "timeout", "expiration", "result_ttl", "failure_ttl", "unique", "key", "id"}
 OF_TASK: Final = {"task", "data", "headers", "wait_for_worker"} | TERMS
@@ -19,18 +21,19 @@ OF_URL: Final = {"url", "method", "headers", "data"} | TERMS
 _WITH_DEFAULT: Final = TERMS | {"method", "headers", "wait_for_worker"}  # where null is as good as nothing
 
 
-def order_of(body: bytes, limits: JobLimits, **terms: Any) -> Candidate:
+def order_of(body: bytes, limits: JobLimits, *, decode: codec.Decode = codec.decode, **terms: Any) -> Candidate:
     """The order in the body of a request.
 
     Args:
         limits: which may shorten crew's defaults.
+        decode: what this gateway accepts.
         terms: what the request says outside of its body.
 
     Raises:
         Refused: it is none.
         TooLarge: the payload has more bytes than a message may have.
     """
-    given = _object(body)
+    given = _object(body, decode)
     known = _known(given)
     said = {name: value for name, value in given.items() if value is not None or name not in _WITH_DEFAULT}
     said = limits.defaults(is_url=is_url_job(said)) | said
@@ -50,19 +53,24 @@ def is_url_job(said: Mapping[str, Any]) -> bool:
     return "url" in said or said.get("task") == topology.HTTP_TASK
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _object(body: bytes, decode: codec.Decode) -> dict[str, Any]:
     if not body.strip():
         raise Refused(400, 'a job needs a body: {"task": ..., "data": ...} or {"url": ...}', name="no-body")
     try:
-        given = codec.from_json(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise Refused(400, f"the body is no JSON: {error}", name="bad-json") from None
-    except RecursionError:
-        raise Refused(400, "the body is no JSON that can be read: it is nested too deeply", name="bad-json") from None
+        given = decode(Body(body, codec.JSON))
+    except SerializationError as error:
+        raise Refused(400, str(error), name="bad-json") from None
     if not isinstance(given, dict):
-        told = f"a job is an object of JSON, not {msgspec.json.encode(given)[:80].decode(errors='replace')}"
+        told = f"a job is an object of JSON, not {_shown(given)}"
         raise Refused(422, told, name="not-an-object")
     return given
+
+
+def _shown(given: Any) -> str:
+    """The beginning of `given`, as JSON where it is short."""
+    if isinstance(given, list):
+        return "an array"
+    return brief(given) if isinstance(given, str) and len(given) > BRIEF else msgspec.json.encode(given).decode()
 
 
 def _known(given: Mapping[str, Any]) -> set[str]:
@@ -73,7 +81,7 @@ def _known(given: Mapping[str, Any]) -> set[str]:
         raise Refused(422, 'a job needs a task or a url: {"task": ..., "data": ...} or {"url": ...}', name="no-task")
     known, kind = (OF_TASK, "task") if "task" in given else (OF_URL, "url")
     if unknown := sorted(given.keys() - known):
-        told = f"a job with a {kind} has no {unknown[0][:80]!r}, only {', '.join(sorted(known))}"
+        told = f"a job with a {kind} has no {brief(unknown[0])}, only {', '.join(sorted(known))}"
         raise Refused(422, told, name="unknown-member")
     return known
 
@@ -85,7 +93,7 @@ def _http_order(said: Mapping[str, Any], terms: Mapping[str, Any]) -> Candidate:
 
 def _checked(said: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(said.get("wait_for_worker", False), bool):
-        raise ValueError(f"wait_for_worker must be true or false, not {str(said['wait_for_worker'])[:80]!r}")
+        raise ValueError(f"wait_for_worker must be true or false, not {brief(said['wait_for_worker'])}")
     return said
 
 

@@ -1,12 +1,13 @@
 """`/jobs/`: jobs are submitted and listed."""
 
+import functools
 from typing import Any, Final
 from urllib.parse import urlencode
 
 import msgspec
 from tornado.web import stream_request_body
 
-from crew.client import Client
+from crew.client import Client, off_loop
 from crew.gateway.answers import HeadMixin
 from crew.gateway.auth import submitter_of
 from crew.gateway.body import BodyMixin
@@ -57,14 +58,18 @@ class JobsHandler(BodyMixin, HeadMixin, JobHandlerBase):
         self.check_size()
         preferences = self.preferences()
         self._check_content_type()
-        job = order_of(
-            self.body(),
+        body = self.body()
+        ordering = functools.partial(
+            order_of,
+            body,
             self.limits,
             idempotency_key=self._idempotency_key(),
             origin=self.request.remote_ip,
             submitter=submitter_of(self.request),
             max_message=self.client.max_message,
+            decode=self.client.decode,
         )
+        job = await off_loop.run(ordering) if len(body) > codec.LARGE else ordering()
         await self.guard.check_job(job.job)
         handle = await self.limits.submit(self.client, job)
         self.set_status(202 if preferences.respond_async else 303)

@@ -18,11 +18,10 @@ BLANK: Final = "about:blank"  # the type where the status says it all
 ARGUMENTS: Final = ("task", "priority", "expiration", "timeout")  # of a call
 RETRY_AFTER: Final = 2  # seconds: a broker that is back is used within them
 
-_ADDRESS: Final = re.compile(r"amqps?://\S+?: ")  # of the broker, in front of what it has said
-# A file of this host, or a server with its user; and what is wrong with it, which may name its address once more.
-_STORE: Final = re.compile(
-    r"(?<=the job store )(?:postgresql|sqlite)://.*?(cannot be used|refuses this|was closed).*", re.DOTALL
-)
+# Each takes all that it looks at, so that the time grows with the length alone: the text may be that of a task.
+_ADDRESS: Final = re.compile(r"amqps?://\S++ ?")  # of the broker, in front of what it has said
+_STORE: Final = re.compile(r"(?<=the job store )(?:postgresql|sqlite)://")  # a file, or a server with its user
+_FAULT_OF_STORE: Final = re.compile(r"cannot be used|refuses this|was closed")
 
 
 def urn(name: str) -> str:
@@ -137,10 +136,18 @@ def problem_of(error: BaseException, kind: Kind, *, with_traceback: bool) -> Pro
         type=kind.urn,
         title=kind.title,
         status=kind.status,
-        detail=str(error) if with_traceback else _STORE.sub(r"\1", _ADDRESS.sub("", str(error))),
+        detail=str(error) if with_traceback else without_addresses(str(error)),
         instance=None if id is None else f"urn:crew:call:{quote(id, safe='')}",
         task=getattr(error, "task", None),
         id=id,
         exception=remote,
         traceback=(getattr(error, "traceback", "") or None) if with_traceback else None,
     )
+
+
+def without_addresses(text: str) -> str:
+    """`text` without the address of the broker, and without the URL of a job store and what may name it once more."""
+    text = _ADDRESS.sub(lambda found: "" if found[0].endswith(": ") else found[0], text)
+    store = _STORE.search(text)
+    fault = None if store is None else _FAULT_OF_STORE.search(text, store.end())
+    return text if store is None or fault is None else text[: store.start()] + fault[0]

@@ -15,8 +15,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from crew import own_address, settings
+from crew.client import off_loop
 from crew.gateway.problems import Refused
-from crew.protocol import codec
 from crew.protocol.address import ForbiddenAddress
 from crew.protocol.allowed_hosts import AllowedHosts
 from crew.protocol.http_request import request_of
@@ -52,7 +52,7 @@ class UrlGuard:
     async def check_job(self, job: "Job") -> None:
         """Raise Refused where `job` is a URL job that may not go where it leads."""
         if job.is_http and job.body is not None:
-            await self.check(request_of(codec.decode(job.body)).target)
+            await self.check(request_of(await off_loop.decoded(job.body)).target)
 
     async def check_call(self, task: str, payload: object) -> None:
         """Raise Refused where `task` performs URL jobs, and `payload` is none, or may not go where it leads."""

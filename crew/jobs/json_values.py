@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 
-from crew.errors import CrewError
 from crew.protocol import codec
 from crew.protocol.message import Body
 
@@ -15,8 +14,8 @@ def value(body: Body) -> Any:
     """What is in `body`; bytes, and what cannot be decoded, as {"base64": ...}."""
     try:
         decoded = codec.decode(body)
-        return _in_base64(decoded) if isinstance(decoded, bytes) else msgspec.to_builtins(decoded)
-    except (CrewError, TypeError):
+        return _in_base64(decoded) if isinstance(decoded, bytes) else msgspec.to_builtins(decoded, str_keys=True)
+    except Exception:  # a value that JSON does not have, or one that a foreign worker has made
         return _in_base64(body.data)
 
 

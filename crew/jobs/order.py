@@ -11,6 +11,7 @@ from crew.jobs.admission import REPLACE, SKIP, Candidate
 from crew.jobs.job import Job
 from crew.jobs.publisher import LEASE
 from crew.protocol import codec, deadline, properties, topology, user_headers
+from crew.protocol.foreign import brief
 from crew.protocol.http_request import request_of
 from crew.protocol.message import Body, Headers
 from crew.protocol.topology import HTTP_TASK
@@ -109,7 +110,8 @@ def _request(data: Any, timeout: float | str | None) -> tuple[dict[str, Any], fl
     request = request_of(data)
     if timeout is not None and "timeout" not in data:
         request = msgspec.structs.replace(request, timeout=deadline.parse_duration("timeout", timeout))
-    return msgspec.structs.asdict(request), request.timeout + REQUEST_MARGIN, request.target.host
+    longest = min(request.timeout + REQUEST_MARGIN, deadline.MAX_DURATION)
+    return msgspec.structs.asdict(request), longest, request.target.host
 
 
 def again(job: Job) -> Candidate:
@@ -150,7 +152,8 @@ def check_id(value: object) -> str:
     try:
         return str(uuid.UUID(value))  # type: ignore[arg-type]  # whatever it is
     except (ValueError, TypeError, AttributeError):
-        raise ValueError(f"the id of a job is a uuid, not {str(value)[:80]!r}") from None
+        shown = brief(value if isinstance(value, str) else brief(value))
+        raise ValueError(f"the id of a job is a uuid, not {shown}") from None
 
 
 def check_key(name: str, value: object) -> str:
@@ -158,7 +161,7 @@ def check_key(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{name} must be a string, not {type(value).__name__}")
     if not 0 < len(value) <= MAX_KEY or not value.isprintable():
-        raise ValueError(f"{name} must have 1 to {MAX_KEY} printable characters, not {value[:80]!r}")
+        raise ValueError(f"{name} must have 1 to {MAX_KEY} printable characters, not {brief(value)}")
     return value
 
 
@@ -168,7 +171,7 @@ def _unique_key(unique: str | None, key: str | None, task: str, body: Body) -> s
             raise ValueError(f"key is for jobs with unique={' or '.join(UNIQUE)}, and there is no unique")
         return None
     if unique not in UNIQUE:
-        raise ValueError(f"unique must be {' or '.join(UNIQUE)}, not {unique!r}")
+        raise ValueError(f"unique must be {' or '.join(UNIQUE)}, not {brief(unique)}")
     return _hash(task, body) if key is None else check_key("key", key)
 
 

@@ -17,6 +17,7 @@ from crew.jobs.job import Job, JobStatus
 from crew.jobs.quota import Usage
 from crew.jobs.schema import ACTIVE, GIVEN_UP, TASK_AND_STATUS, has_status, jobs, schema
 from crew.limits import MAX_PAGE as MAX_PAGE
+from crew.protocol.foreign import brief
 
 PAGE: Final = 50  # jobs, unless asked otherwise
 
@@ -130,7 +131,7 @@ async def usage(connection: AsyncConnection) -> list[Usage]:
 def check_limit(value: object, most: int = MAX_PAGE) -> int:
     """Return `value`, a number of jobs for a page; raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise ValueError(f"limit must be an int from 1 to {most}, not {value!r}")
+        raise ValueError(f"limit must be an int from 1 to {most}, not {brief(value)}")
     return value
 
 
@@ -179,4 +180,4 @@ def _place(cursor: str) -> tuple[float, str]:
             raise ValueError
         return float(created), str(uuid.UUID(id))
     except (ValueError, binascii.Error):
-        raise ValueError(f"cursor must be one that a page of jobs has given, not {cursor[:80]!r}") from None
+        raise ValueError(f"cursor must be one that a page of jobs has given, not {brief(cursor)}") from None

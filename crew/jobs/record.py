@@ -2,14 +2,13 @@
 
 from typing import Any
 
-import msgspec
-
+from crew.errors import SerializationError
 from crew.jobs import url_job
 from crew.jobs.job import Job
 from crew.jobs.json_values import milliseconds
 from crew.jobs.json_values import moment as moment
 from crew.jobs.json_values import value as value
-from crew.protocol import failure
+from crew.protocol import codec, failure
 
 
 def record(job: Job, *, shows_query: bool = False, shows_traceback: bool = False) -> dict[str, Any]:
@@ -60,8 +59,8 @@ def full_record(job: Job) -> dict[str, Any]:
 def progress(job: Job) -> Any:
     """What its task said last; None where it said nothing, or nothing that is JSON."""
     try:
-        return None if job.progress is None else msgspec.json.decode(job.progress)
-    except msgspec.MsgspecError:
+        return None if job.progress is None else codec.from_json(job.progress)
+    except SerializationError:
         return None
 
 

@@ -80,7 +80,12 @@ def of_reply(reply: Reply | DeadLetter, *, at: float, max_result: int) -> Report
         case Outcome.RETURNED:
             return Report(status=JobStatus.SUCCESS, result=reply.body, result_headers=reply.headers, **said)
         case outcome:
-            return Report(status=STATUS_OF[outcome], failure=reply.body.data or None, **said)
+            return Report(status=STATUS_OF[outcome], failure=_told(reply.body.data), **said)
+
+
+def _told(body: bytes) -> bytes | None:
+    """The failure of a worker as it is recorded: one that is too long is replaced by one that says so."""
+    return failure.encode(failure.decode(body)) if len(body) > failure.MAX_ENCODED else body or None
 
 
 def _is_typed(body: Body) -> bool:

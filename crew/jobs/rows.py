@@ -1,15 +1,22 @@
 """Jobs as rows, and back."""
 
+import logging
 from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Column, ColumnElement, RowMapping, case, func
 
+from crew.errors import SerializationError
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.schema import jobs
-from crew.protocol.message import Body
+from crew.protocol import foreign
+from crew.protocol.message import Body, Headers
 from crew.protocol.topology import HTTP_TASK
 
+logger = logging.getLogger(__name__)
+
+MAX_HEADERS: Final = 1024 * 1024  # bytes of JSON; a message has 64 KiB of them
+_HEADERS: Final = msgspec.json.Decoder(dict[str, Any])
 _JSON: Final = ("headers", "result_headers")
 _BODIES: Final = ("body", "result")
 _LARGE: Final = ("body", "body_type", "body_encoding", "result", "result_type", "result_encoding")
@@ -70,12 +77,21 @@ def of_job(job: Job) -> dict[str, Any]:
     return row
 
 
+def _headers(text: str) -> Headers:
+    """Headers as a row has them; none where they cannot be read, so that one row does not stand for its whole list."""
+    try:
+        return foreign.read(_HEADERS.decode, text.encode(errors="replace"), "the headers of a job", most=MAX_HEADERS)
+    except SerializationError as error:
+        logger.warning("headers of a job discarded: %s", error)
+        return {}
+
+
 def to_job(row: RowMapping) -> Job:
     """The job in `row`, of whatever columns it has."""
     values: dict[str, Any] = {str(name): value for name, value in row.items()}
     for name in _JSON:
         text = values[name]
-        values[name] = {} if text == "{}" else msgspec.json.decode(text)
+        values[name] = {} if text == "{}" else _headers(text)
     for name in _BODIES:
         content_type, encoding = values.pop(f"{name}_type", None), values.pop(f"{name}_encoding", None)
         data = values.get(name)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from crew import errors, forks
 from crew.amqp import Link
-from crew.client import Client, Event
+from crew.client import Client, Event, off_loop
 from crew.client.closing import run_all
 from crew.client.submitting import Terms
 from crew.jobs import report
@@ -81,7 +81,7 @@ class JobService:
         self._opened: asyncio.Task[None] | None = None
         self._listening_since: float | None = None  # time.monotonic()
         self._deaf_since: float | None = None  # time.monotonic()
-        self._decode = codec.decoder(client.settings.accept, client.settings.max_payload)
+        self.decode = codec.decoder_of(client.settings)
         self.is_leaving = False
         self.is_closed = False
 
@@ -274,14 +274,15 @@ class JobService:
         """What a job came to: see `JobHandle.result`."""
         job = await self.wait_for_change(id, None, wait)
         if job.status.is_final:
-            return self.value_of(job)
+            return await self.value_of(job)
         if self.is_closed:
             raise errors.ConnectionError("the client was closed", missing="client")
         raise errors.TimeoutError(f"job {job.id} has not ended in time, and goes on", task=job.task, id=job.id)
 
-    def value_of(self, job: Job) -> Any:
+    async def value_of(self, job: Job) -> Any:
         """What a job that has ended came to: see `JobHandle.result`."""
-        return result_of(job, self._decode)
+        is_large = job.result is not None and codec.is_large(job.result)
+        return await off_loop.run(result_of, job, self.decode) if is_large else result_of(job, self.decode)
 
     async def cancel(self, id: str) -> bool:
         """Give a job up; False where it had ended."""

@@ -7,11 +7,13 @@ import msgspec
 from sqlalchemy import Update, bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from crew.client import off_loop
 from crew.jobs import rows
 from crew.jobs.fault import Rejected
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.report import Report, apply
 from crew.jobs.schema import ACTIVE, jobs
+from crew.protocol import codec
 
 MAX_PURGED: Final = 1_000  # records a transaction: others want to write, too
 
@@ -46,7 +48,7 @@ async def settle(connection: AsyncConnection, reports: Sequence[Report]) -> list
     settled = []
     for report in reports:
         job = known.get(report.id)
-        applied = None if job is None else _applied(job, report)
+        applied = None if job is None else await _applied(job, report)
         if job is None or applied is None:
             settled.append(Settled(report, job))
         else:
@@ -56,10 +58,13 @@ async def settle(connection: AsyncConnection, reports: Sequence[Report]) -> list
     return settled
 
 
-def _applied(job: Job, report: Report) -> tuple[Job, dict[str, Any]] | None:
+async def _applied(job: Job, report: Report) -> tuple[Job, dict[str, Any]] | None:
     """The record after `report`, and what is to be written of it; None where it changes nothing."""
     try:
-        then = apply(job, report)
+        if job.is_http and report.result is not None and codec.is_large(report.result):
+            then = await off_loop.run(apply, job, report)  # it looks into the response
+        else:
+            then = apply(job, report)
         return None if then is None else (then, _values(then))
     except Exception as error:  # whatever it is, it is about this report, and the next attempt would fail alike
         raise Rejected(f"{error}") from error

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from crew.errors import SerializationError
 from crew.protocol import foreign, properties, topology
 from crew.protocol.codec import JSON
 from crew.protocol.message import Briefing, Control
@@ -67,8 +68,8 @@ def to_briefing(properties: Properties, data: bytes) -> Briefing:
     except ValueError as error:
         raise MalformedMessage(str(error)) from None
     try:
-        return Briefing(id=id, worker=worker, tasks=_TASKS.decode(data))
-    except msgspec.MsgspecError as error:
+        return Briefing(id=id, worker=worker, tasks=foreign.read(_TASKS.decode, data, "a briefing", most=MAX_TASKS))
+    except SerializationError as error:
         raise MalformedMessage(f"a briefing does not name its tasks: {error}") from None
 
 

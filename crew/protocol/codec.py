@@ -8,11 +8,14 @@ import functools
 import math
 import zlib
 from collections.abc import Callable, Collection
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from crew.errors import SerializationError, SettingsError, TooLarge
+from crew.protocol import large_json, large_msgpack
+from crew.protocol.foreign import brief, unreadable
+from crew.protocol.limits import DEFAULT, Budget, Limits, too_deep, without_collection
 from crew.protocol.message import Body
 from crew.protocol.payload_path import refused_value
 
@@ -28,10 +31,12 @@ SERIALIZERS: Final = {"json": JSON, "msgpack": MSGPACK, "text": TEXT, "bytes": B
 ALLOWED: Final = frozenset(SERIALIZERS.values())
 
 COMPRESS_ABOVE: Final = 32 * 1024  # bytes
+LARGE: Final = 32 * 1024  # bytes: msgspec decodes the worst of them within 10 ms
 COMPRESSION_LEVEL: Final = 1  # 9 gains a few percent for ten times the time of a process that must not block
 MAX_BODY: Final = 16 * 1024 * 1024  # bytes as they travel, unless the sender says otherwise: see Settings.max_message
 MAX_DECOMPRESSED: Final = 64 * 1024 * 1024  # bytes, unless the receiver says otherwise
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_PLAIN: Final = (None, "", "identity")
 _GZIP_WBITS: Final = 31  # zlib's way to say: with gzip's header and trailer
 
 _REFUSALS: Final = (TypeError, ValueError, OverflowError, RecursionError)  # of msgspec, and of the checks below
@@ -39,7 +44,7 @@ _JSON_EXACT: Final = frozenset({str, int, bool, type(None)})
 
 
 def encode(payload: Any, serializer: str | None = None, *, max_size: int = MAX_BODY, compresses: bool = True) -> Body:
-    """`payload` as a body.
+    """`payload` as a body; one that is a Body already is returned as it is.
 
     Args:
         serializer: "json", "msgpack", "text" or "bytes"; by default bytes travel as they are, anything else as JSON.
@@ -51,6 +56,8 @@ def encode(payload: Any, serializer: str | None = None, *, max_size: int = MAX_B
         TooLarge: it has more than `max_size` bytes, compressed where that makes it smaller.
         ValueError: there is no such serializer.
     """
+    if type(payload) is Body:
+        return fitting(payload, max_size)
     content_type = _content_type(payload, serializer)
     try:
         data = _ENCODERS[content_type](payload)
@@ -58,44 +65,99 @@ def encode(payload: Any, serializer: str | None = None, *, max_size: int = MAX_B
         raise SerializationError(
             f"{content_type} cannot carry this payload: {_located(error, payload, content_type)}"
         ) from None
-    body = _compressed(data, content_type) if compresses else Body(data, content_type)
+    return fitting(_compressed(data, content_type) if compresses else Body(data, content_type), max_size)
+
+
+def fitting(body: Body, max_size: int) -> Body:
+    """Return `body`; raises TooLarge where it has more than `max_size` bytes."""
     if len(body.data) > max_size:
         raise TooLarge(f"the payload encodes to {len(body.data)} bytes, more than the {max_size} of a message")
     return body
 
 
-def decode(body: Body, *, allowed: Collection[str] = ALLOWED, max_size: int = MAX_DECOMPRESSED) -> Any:
+def decode(
+    body: Body,
+    *,
+    allowed: Collection[str] = ALLOWED,
+    max_size: int = MAX_DECOMPRESSED,
+    limits: Limits = DEFAULT,
+    keeps: bool = True,
+) -> Any:
     """The payload in `body`; a body with no content type is bytes.
+
+    A body of more than `LARGE` bytes is decoded in pieces, between which other threads run: an event loop should let a
+    thread do it, see `is_large` and `crew.client.off_loop`.
 
     Args:
         allowed: the content types that this receiver accepts.
         max_size: bytes that the body may have once it is decompressed.
+        limits: elements, depth and memory that the payload may have.
+        keeps: False: it is checked only; what is returned has no meaning.
 
     Raises:
-        SerializationError: not allowed, not what its type says, or too large.
+        SerializationError: not allowed, not what its type says, or too large. Nothing else is raised, whatever it is.
     """
-    content_type = (body.content_type or BYTES).partition(";")[0].strip().lower()
+    content_type = content_type_of(body)
     if content_type not in allowed or content_type not in _DECODERS:
-        raise SerializationError(f"content type {content_type!r} is not accepted here, only {_listed(allowed)}")
-    data = _decompressed(body, max_size)
+        raise SerializationError(f"content type {brief(content_type)} is not accepted here, only {_listed(allowed)}")
     try:
+        data = _decompressed(body, max_size)
+        if len(data) > LARGE:
+            with without_collection():
+                return _LARGE_DECODERS[content_type](data, Budget(limits), keeps=keeps)
+        if len(data) > limits.depth and content_type in _IS_TOO_DEEP and _IS_TOO_DEEP[content_type](data, limits.depth):
+            raise too_deep(limits)
         return _DECODERS[content_type](data)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise SerializationError(f"the body is not valid {content_type}: {error}") from None
+    except Exception as error:
+        raise unreadable(f"the body is not valid {content_type}", error) from None
+
+
+def check(body: Body, decode: Decode) -> None:
+    """Raise SerializationError where `decode`, which `decoder` has made, would; nothing of the payload is kept."""
+    decode(body, keeps=False)  # type: ignore[call-arg]  # a partial of our own
+
+
+def without_mark(body: Body) -> Body:
+    """`body` without the byte order mark with which a JSON text may begin."""
+    if content_type_of(body) == JSON and body.data.startswith(_BYTE_ORDER_MARK):
+        return Body(body.data.removeprefix(_BYTE_ORDER_MARK), body.content_type, body.content_encoding)
+    return body
+
+
+def packed(body: Body) -> Body:
+    """`body`, which is not compressed, as `encode` would have it: compressed where that makes it smaller."""
+    return _compressed(body.data, body.content_type)
+
+
+def unpacked(body: Body, max_size: int = MAX_DECOMPRESSED) -> Body:
+    """`body` without compression; raises SerializationError where that cannot be, or has over `max_size` bytes."""
+    try:
+        return Body(_decompressed(body, max_size), body.content_type)
+    except Exception as error:
+        raise unreadable("the body cannot be decompressed", error) from None
+
+
+def is_large(body: Body) -> bool:
+    """Whether an event loop should let a thread decode `body`: it has many bytes, or is packed."""
+    return len(body.data) > LARGE or body.content_encoding not in _PLAIN
+
+
+def content_type_of(body: Body) -> str:
+    """That of `body`, in lower case and without parameters."""
+    return (body.content_type or BYTES).partition(";")[0].strip().lower()
 
 
 def from_json(text: bytes) -> Any:
     """The value of a JSON text in UTF-8, which may begin with a byte order mark (RFC 8259 §8.1).
 
     Raises:
-        msgspec.DecodeError, UnicodeDecodeError: it is not JSON.
-        RecursionError: it is nested too deeply.
+        SerializationError: it is not JSON, or more than the limits allow.
     """
-    return _JSON_DECODER.decode(text.removeprefix(_BYTE_ORDER_MARK))
+    return decode(Body(text, JSON))
 
 
-def decoder(serializers: Collection[str], max_size: int) -> Decode:
-    """`decode` for a receiver that accepts what `serializers` write, up to `max_size` bytes.
+def decoder(serializers: Collection[str], max_size: int, limits: Limits = DEFAULT) -> Decode:
+    """`decode` for a receiver that accepts what `serializers` write, up to `max_size` bytes and within `limits`.
 
     Raises:
         SettingsError: there is no such serializer.
@@ -104,7 +166,28 @@ def decoder(serializers: Collection[str], max_size: int) -> Decode:
     if unknown:
         raise SettingsError(f"there is no serializer {unknown[0]!r} to accept, only {', '.join(SERIALIZERS)}")
     allowed = frozenset(SERIALIZERS[name] for name in serializers)
-    return functools.partial(decode, allowed=allowed, max_size=max_size)
+    return functools.partial(decode, allowed=allowed, max_size=max_size, limits=limits)
+
+
+class Receiver(Protocol):
+    """What the settings of a receiver say of what it decodes: see `crew.settings.Settings`."""
+
+    @property
+    def accept(self) -> Collection[str]: ...
+    @property
+    def max_payload(self) -> int: ...
+    @property
+    def max_elements(self) -> int: ...
+    @property
+    def max_depth(self) -> int: ...
+    @property
+    def max_memory(self) -> int: ...
+
+
+def decoder_of(settings: Receiver) -> Decode:
+    """`decode` for a receiver with these settings; raises SettingsError where it accepts what there is not."""
+    limits = Limits(elements=settings.max_elements, depth=settings.max_depth, memory=settings.max_memory)
+    return decoder(settings.accept, settings.max_payload, limits)
 
 
 def _content_type(payload: Any, serializer: str | None) -> str:
@@ -113,10 +196,10 @@ def _content_type(payload: Any, serializer: str | None) -> str:
     try:
         return SERIALIZERS[serializer]
     except (KeyError, TypeError):
-        raise ValueError(f"serializer must be one of {', '.join(SERIALIZERS)}, not {serializer!r}") from None
+        raise ValueError(f"serializer must be one of {', '.join(SERIALIZERS)}, not {brief(serializer)}") from None
 
 
-def _compressed(data: bytes, content_type: str) -> Body:
+def _compressed(data: bytes, content_type: str | None) -> Body:
     if len(data) > COMPRESS_ABOVE:
         smaller = zlib.compress(data, COMPRESSION_LEVEL, wbits=_GZIP_WBITS)
         if len(smaller) < len(data):
@@ -125,12 +208,12 @@ def _compressed(data: bytes, content_type: str) -> Body:
 
 
 def _decompressed(body: Body, max_size: int) -> bytes:
-    if body.content_encoding in (None, "", "identity"):
+    if body.content_encoding in _PLAIN:
         if len(body.data) > max_size:
             raise SerializationError(f"the body has {len(body.data)} bytes, more than the {max_size} accepted here")
         return body.data
     if body.content_encoding != "gzip":
-        raise SerializationError(f"content encoding {body.content_encoding!r} is not accepted here, only gzip")
+        raise SerializationError(f"content encoding {brief(body.content_encoding)} is not accepted here, only gzip")
     decompressor = zlib.decompressobj(wbits=_GZIP_WBITS)
     try:
         data = decompressor.decompress(body.data, max_size + 1)
@@ -231,13 +314,13 @@ def _check_scalar(value: Any, checks: _Checks) -> None:
 def _check_json_keys(value: dict[Any, Any]) -> None:
     for key in value:
         if type(key) is not str:
-            raise TypeError(f"it has the key {key!r}, and JSON's keys are strings")
+            raise TypeError(f"it has the key {brief(key)}, and JSON's keys are strings")
 
 
 def _check_msgpack_keys(value: dict[Any, Any]) -> None:
     for key in value:
         if type(key) not in (str, int, bytes):
-            raise TypeError(f"it has the key {key!r}, which would not arrive as it is")
+            raise TypeError(f"it has the key {brief(key)}, which would not arrive as it is")
 
 
 def _check_finite(value: float) -> None:
@@ -288,7 +371,6 @@ _MSGPACK_CHECKS: Final[_Checks] = {
 _JSON_ENCODER: Final = msgspec.json.Encoder()
 _JSON_DECODER: Final = msgspec.json.Decoder()
 _MSGPACK_ENCODER: Final = msgspec.msgpack.Encoder()
-_MSGPACK_DECODER: Final = msgspec.msgpack.Decoder()
 
 _ENCODERS: Final[dict[str, Callable[[Any], bytes]]] = {
     JSON: _encode_json,
@@ -297,8 +379,18 @@ _ENCODERS: Final[dict[str, Callable[[Any], bytes]]] = {
     BYTES: _encode_bytes,
 }
 _DECODERS: Final[dict[str, Callable[[bytes], Any]]] = {
-    JSON: from_json,
-    MSGPACK: _MSGPACK_DECODER.decode,
+    JSON: lambda data: _JSON_DECODER.decode(data.removeprefix(_BYTE_ORDER_MARK)),
+    MSGPACK: large_msgpack.decode_small,
     TEXT: lambda data: data.decode("utf-8"),
     BYTES: bytes,
+}
+_LARGE_DECODERS: Final[dict[str, Callable[..., Any]]] = {
+    JSON: lambda data, *rest, **options: large_json.decode(data.removeprefix(_BYTE_ORDER_MARK), *rest, **options),
+    MSGPACK: large_msgpack.decode,
+    TEXT: large_msgpack.text,
+    BYTES: lambda data, *_, **__: data,
+}
+_IS_TOO_DEEP: Final[dict[str, Callable[[bytes, int], bool]]] = {
+    JSON: large_json.is_too_deep,
+    MSGPACK: large_msgpack.is_too_deep,
 }

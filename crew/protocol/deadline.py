@@ -6,6 +6,8 @@ share no monotonic clock; an instant that stays inside a process is `time.monoto
 
 import re
 
+from crew.protocol.foreign import brief
+
 DEFAULT_EXPIRATION = 60.0
 MAX_DURATION = 366 * 86_400.0  # a year; anything longer is a unit mistaken
 DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd]?)")
@@ -24,10 +26,10 @@ def check_duration(name: str, value: object, *, may_be_zero: bool = False) -> fl
         ValueError: `value` is not an int or float greater than 0 and at most a year.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{name} must be a number of seconds, not {value!r}")
+        raise ValueError(f"{name} must be a number of seconds, not {brief(value)}")
     if not (0 < value <= MAX_DURATION or (may_be_zero and value == 0)):  # NaN is not either
         least = "at least" if may_be_zero else "greater than"
-        raise ValueError(f"{name} must be {least} 0 and at most {MAX_DURATION:.0f} seconds, not {value!r}")
+        raise ValueError(f"{name} must be {least} 0 and at most {MAX_DURATION:.0f} seconds, not {brief(value)}")
     return float(value)
 
 
@@ -42,9 +44,12 @@ def parse_duration(name: str, value: object, *, may_be_zero: bool = False) -> fl
     seconds = seconds_of(value)
     if seconds is None:
         raise ValueError(
-            f'{name} must be a number of seconds, or text like "90", "15m", "2h", "1d", not {value[:80]!r}'
+            f'{name} must be a number of seconds, or text like "90", "15m", "2h", "1d", not {brief(value)}'
         )
-    return check_duration(name, seconds, may_be_zero=may_be_zero)
+    try:
+        return check_duration(name, seconds, may_be_zero=may_be_zero)
+    except ValueError as error:  # it says how many seconds that are, which its reader has not written
+        raise ValueError(str(error).replace(f"not {seconds!r}", f"not {brief(value)}")) from None
 
 
 def seconds_of(text: str) -> float | None:

@@ -6,9 +6,12 @@ from types import TracebackType
 import msgspec
 
 from crew import errors
+from crew.protocol import foreign
 
 MAX_MESSAGE = 8_192  # characters; longer ones are cut, so that a failure stays cheaper than the call it answers
 MAX_TRACEBACK = 65_536
+MAX_NAME = 1_024
+MAX_ENCODED = 1024 * 1024  # bytes of JSON: the longest that `describe` makes, with every character escaped
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,11 +43,20 @@ def encode(failure: Failure) -> bytes:
 
 
 def decode(body: bytes) -> Failure:
-    """The failure in `body`; what cannot be read becomes a failure that says so."""
+    """The failure in `body`, with texts no longer than `describe` gives; one that cannot be read says so instead."""
     try:
-        return _DECODER.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        found = foreign.read(_DECODER.decode, body, "the failure", most=MAX_ENCODED)
+    except errors.SerializationError as error:
         return Failure(type_name="SerializationError", message=f"the worker's failure could not be read: {error}")
+    if len(body) > MAX_MESSAGE:
+        found = msgspec.structs.replace(
+            found,
+            type_name=_clean(found.type_name, MAX_NAME),
+            message=_clean(found.message, MAX_MESSAGE),
+            traceback=_clean(found.traceback, MAX_TRACEBACK),
+            note=_clean(found.note, MAX_MESSAGE),
+        )
+    return found
 
 
 def describe(error: BaseException, *, retryable: bool = False, attempts: int = 1, note: str = "") -> Failure:

@@ -1,8 +1,10 @@
 """What others have sent: believed only after a look at its type, and repeated only in part."""
 
+import reprlib
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from crew.errors import CrewError
+from crew.errors import CrewError, SerializationError
 from crew.protocol.message import Headers
 
 MAX_FOREIGN: Final = 2**53  # what others send is read as at most this: floats are exact so far, and it can be sent on
@@ -10,7 +12,13 @@ MAX_COUNT: Final = 2**31 - 1  # what others count is read as at most this: a dat
 MAX_WORKER_ID: Final = 200  # bytes: names of queues and routing keys are made of it, and have 255
 MAX_PLAIN: Final = 255  # characters of a header that names something: no name of ours is longer
 
+BRIEF: Final = 80  # characters that are repeated of what others have sent
+BRIEF_REASON: Final = 500  # characters of what a decoder says of it, which may quote it
+
 _Value = TypeVar("_Value")
+
+_brief: Final = reprlib.Repr()
+_brief.maxstring = _brief.maxother = _brief.maxlong = BRIEF
 
 
 class MalformedMessage(CrewError):
@@ -44,9 +52,60 @@ def worker_id(value: str | None) -> str | None:
 
 
 def brief(value: object) -> str:
-    """`value` for a message: what somebody else has sent may be long."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}..."
+    """`value` for a message: what somebody else has sent may be long. Takes no longer for that. Never raises."""
+    if isinstance(value, str | bytes):
+        return (
+            repr(value)
+            if len(value) <= BRIEF and len(repr(value)) <= BRIEF + 10
+            else f"{repr(value[:BRIEF])[:BRIEF]}..."
+        )
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"a number of {value.bit_length()} bits"
+    try:
+        text = _brief.repr(value)
+    except Exception as error:  # of a repr() of somebody else's
+        return f"<{type(value).__name__}, whose repr() raised {type(error).__name__}>"
+    return text if len(text) <= BRIEF else f"{text[:BRIEF]}..."
+
+
+def unreadable(what: str, error: Exception) -> SerializationError:
+    """The one error for foreign data that cannot be decoded, whatever was raised: `what`, and the reason.
+
+    msgspec raises its own errors, and RecursionError, UnicodeDecodeError, OverflowError or MemoryError beside them. So
+    what decodes foreign data catches Exception, and raises this.
+    """
+    match error:
+        case SerializationError():
+            return error
+        case RecursionError():
+            return SerializationError(f"{what}: it is nested too deeply")
+        case MemoryError():
+            return SerializationError(f"{what}: there is not enough memory for it")
+    return SerializationError(f"{what}: {shortened(str(error), BRIEF_REASON)}")
+
+
+def read(decode: Callable[[bytes], _Value], data: bytes, what: str, *, most: int) -> _Value:
+    """What `decode` makes of foreign data that crew itself has a use for: a failure, a list of names.
+
+    Args:
+        decode: of msgspec.
+        what: begins the error: "a failure".
+        most: bytes that `data` may have.
+
+    Raises:
+        SerializationError: it cannot be decoded, or has too many bytes. Nothing else is raised, whatever it is.
+    """
+    if len(data) > most:
+        raise SerializationError(f"{what} cannot be read: it has {len(data)} bytes, more than {most}")
+    try:
+        return decode(data)
+    except Exception as error:
+        raise unreadable(f"{what} cannot be read", error) from None
+
+
+def shortened(text: str, most: int) -> str:
+    """`text`, or its beginning where it has more than `most` characters."""
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def reason_of_death(headers: Headers) -> str:
@@ -56,8 +115,8 @@ def reason_of_death(headers: Headers) -> str:
     """
     match headers:
         case {"x-last-death-reason": reason} | {"x-death": [{"reason": reason}, *_]}:
-            return str(reason)
-    return str(headers["x-first-death-reason"])
+            return shortened(str(reason), BRIEF)
+    return shortened(str(headers["x-first-death-reason"]), BRIEF)
 
 
 def is_plain(value: object) -> bool:

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from crew.protocol import deadline, http_url
+from crew.protocol.foreign import brief
 from crew.protocol.http_url import HttpUrl
 from crew.protocol.topology import HTTP_TASK
 
@@ -124,7 +125,7 @@ def _method(method: object, *, has_data: bool) -> str:
     if method is None:
         return "POST" if has_data else "GET"
     if not isinstance(method, str) or method.upper() not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, not {_shown(method)}")
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, not {brief(method)}")
     return method.upper()
 
 
@@ -144,12 +145,14 @@ def _headers(headers: object) -> dict[str, str]:
 def _header_size(name: object, value: object) -> int:
     """Bytes of one header. Its value is never shown: it may be a secret."""
     if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-        raise ValueError(f"the name of a header must be letters, digits and -, not {_shown(name)}")
+        raise ValueError(f"the name of a header must be letters, digits and -, not {brief(name)}")
     if name.lower() in _OURS:
-        raise ValueError(f"header {name!r} cannot be given: it says how the request travels, and crew sets it itself")
+        raise ValueError(
+            f"header {brief(name)} cannot be given: it says how the request travels, and crew sets it itself"
+        )
     if not isinstance(value, str) or _CONTROL.search(value):
-        raise ValueError(f"header {name!r} must be a string without line breaks and control characters")
-    return len(name) + _utf8_size(f"header {name!r}", value)
+        raise ValueError(f"header {brief(name)} must be a string without line breaks and control characters")
+    return len(name) + _utf8_size(f"header {brief(name)}", value)
 
 
 def _data(data: object, headers: Mapping[str, str]) -> object:
@@ -185,7 +188,3 @@ def _utf8_size(what: str, text: str) -> int:
         return len(text.encode())
     except UnicodeEncodeError:
         raise ValueError(f"{what} must be valid Unicode") from None
-
-
-def _shown(value: object) -> str:
-    return repr(value) if len(repr(value)) <= 80 else f"{repr(value)[:80]}..."

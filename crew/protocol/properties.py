@@ -68,7 +68,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
 def check_priority(value: object) -> int:
     """Return `value`, an int from 0 to 255; raises ValueError for anything else."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_PRIORITY:
-        raise ValueError(f"priority must be an int from 0 to {MAX_PRIORITY}, not {value!r}")
+        raise ValueError(f"priority must be an int from 0 to {MAX_PRIORITY}, not {foreign.brief(value)}")
     return value
 
 

@@ -16,6 +16,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from crew.protocol.foreign import brief
+
 Arguments = dict[str, Any]
 
 PRIORITY_LEVELS = 10  # of a queue; 255 levels cost 3.3 MB and 620 ms a queue, and a tenth of the throughput
@@ -126,13 +128,13 @@ def check_name(kind: str, name: object) -> str:
         ValueError: it is no string, is empty, too long for AMQP, or holds a control character.
     """
     if not isinstance(name, str):
-        raise ValueError(f"{kind} must be a string, not {name!r}")
+        raise ValueError(f"{kind} must be a string, not {brief(name)}")
     try:
         size = len(name.encode())
     except UnicodeEncodeError:
-        raise ValueError(f"{kind} must be valid Unicode, not {name!r}") from None
+        raise ValueError(f"{kind} must be valid Unicode, not {brief(name)}") from None
     if not 0 < size <= NAME_BYTES or _CONTROL_CHARACTER.search(name):
-        raise ValueError(f"{kind} must have 1 to {NAME_BYTES} bytes and no control characters, not {name[:80]!r}")
+        raise ValueError(f"{kind} must have 1 to {NAME_BYTES} bytes and no control characters, not {brief(name)}")
     return name
 
 

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from crew.protocol.foreign import brief
 from crew.protocol.message import Headers
 
 MAX_HEADERS: Final = 64 * 1024  # bytes of all names and values: they share a frame of 128 KiB with the properties
@@ -21,7 +22,7 @@ def check(headers: Headers | None) -> Headers:
     if not headers:
         return {}
     if not isinstance(headers, dict):
-        raise ValueError(f"headers must be a dict, not {headers!r}")
+        raise ValueError(f"headers must be a dict, not {brief(headers)}")
     size = sum(_header_size(name, value) for name, value in headers.items())
     if size > MAX_HEADERS:
         raise ValueError(f"the headers have {size} bytes, more than {MAX_HEADERS}")
@@ -31,23 +32,24 @@ def check(headers: Headers | None) -> Headers:
 def _header_size(name: object, value: object) -> int:
     """Bytes of one header of the user; raises ValueError where it cannot travel."""
     if not isinstance(name, str) or not 0 < _utf8_size("the name of a header", name) <= 128:
-        raise ValueError(f"the name of a header must be a string of 1 to 128 bytes, not {name!r}")
+        raise ValueError(f"the name of a header must be a string of 1 to 128 bytes, not {brief(name)}")
     if name.lower().startswith(_RESERVED):
-        raise ValueError(f"header {name!r} is reserved: begin it with anything but {' or '.join(_RESERVED)}")
+        raise ValueError(f"header {brief(name)} is reserved: begin it with anything but {' or '.join(_RESERVED)}")
     if name.lower() in _ROUTING:
-        raise ValueError(f"header {name!r} is reserved: RabbitMQ routes messages by CC and BCC")
+        raise ValueError(f"header {brief(name)} is reserved: RabbitMQ routes messages by CC and BCC")
     if isinstance(value, str):
-        return len(name) + _utf8_size(f"header {name!r}", value)
+        return len(name) + _utf8_size("header", value, name=name)
     if isinstance(value, int) and -(2**63) <= value < 2**63:
         return len(name) + 9
-    raise ValueError(f"header {name!r} must be a str, an int of 64 bits, or a bool, not {value!r}")
+    raise ValueError(f"header {brief(name)} must be a str, an int of 64 bits, or a bool, not {brief(value)}")
 
 
-def _utf8_size(what: str, text: str) -> int:
+def _utf8_size(what: str, text: str, *, name: str | None = None) -> int:
     try:
         return len(text.encode())
     except UnicodeEncodeError:
-        raise ValueError(f"{what} must be valid Unicode, not {text!r}") from None
+        what = what if name is None else f"{what} {brief(name)}"
+        raise ValueError(f"{what} must be valid Unicode, not {brief(text)}") from None
 
 
 def own(headers: Headers) -> Headers:

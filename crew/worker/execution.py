@@ -9,11 +9,12 @@ import asyncio
 import contextvars
 import inspect
 import math
+import sys
 import time
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from crew.amqp import Delivery
-from crew.client import Scope
+from crew.client import Scope, off_loop
 from crew.errors import Interrupt, TooLarge
 from crew.protocol import codec, deadline, failure, user_headers
 from crew.protocol.failure import Failure
@@ -137,7 +138,7 @@ class Execution:
         running.set(self)
         try:
             if not self._expire():
-                payload = self._decode(self.call.body)
+                payload = await off_loop.decoded(self.call.body, self._decode)
                 try:
                     value = self.task.function(payload)
                     if inspect.isawaitable(value):  # a plain function around an `async def` may have run it itself
@@ -145,7 +146,7 @@ class Execution:
                 except Exception as error:
                     self._raised(error)
                 else:
-                    self.decide(self._returned(value))
+                    self.decide(await self._returned_async(value))
         except BaseException as error:
             self._stop(error)
         finally:
@@ -162,6 +163,13 @@ class Execution:
         if forked_child.is_child:
             forked_child.end()
         return Ended(Outcome.RETURNED, self._encoded(value), user_headers.check(self.headers))
+
+    async def _returned_async(self, value: object) -> Ended:
+        """As `_returned`; a thread compresses what is large."""
+        if forked_child.is_child:
+            forked_child.end()
+        body = codec.encode(value, self._serializer(value), max_size=sys.maxsize, compresses=False)
+        return Ended(Outcome.RETURNED, self._fitting(await off_loop.packed(body)), user_headers.check(self.headers))
 
     def _raised(self, error: Exception) -> None:
         """The task itself has failed, so that another run may help; it would decode and encode no better."""
@@ -192,7 +200,16 @@ class Execution:
         try:
             return codec.encode(value, self._serializer(value), max_size=self._max_message)
         except TooLarge as error:
-            raise TooLarge(f"the value of task {self.task.name!r} cannot be sent: {error}") from None
+            raise self._too_large(error) from None
+
+    def _fitting(self, body: Body) -> Body:
+        try:
+            return codec.fitting(body, self._max_message)
+        except TooLarge as error:
+            raise self._too_large(error) from None
+
+    def _too_large(self, error: TooLarge) -> TooLarge:
+        return TooLarge(f"the value of task {self.task.name!r} cannot be sent: {error}")
 
     def _serializer(self, value: object) -> str | None:
         """A caller that speaks msgpack is answered in it."""

@@ -205,7 +205,7 @@ class WorkerProcess:
         self._burials = Burials(self._ledger, self._replies)
         self._jobs = Jobs(self.id, names, publishing=self._publishing, replies=self._replies, mailbox=self._mailbox)
         self._pubsub = PubSub(self.id, publishing=self._publishing, consuming=self._consuming)
-        decode = codec.decoder(self._options.broker.accept, self._options.broker.max_payload)
+        decode = codec.decoder_of(self._options.broker)
         self._nested = NestedCalls(
             self.id,
             self._mailbox,

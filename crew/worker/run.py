@@ -73,7 +73,7 @@ def _start(settings: dict[str, Any], **flags: Any) -> int:
         hooks.check()
         _check_memory(chosen)
         tls.check(chosen.broker.urls)
-        codec.decoder(chosen.broker.accept, chosen.broker.max_payload)  # so that a mistake in it is told here
+        codec.decoder_of(chosen.broker)  # so that a mistake in it is told here
     except SettingsError as error:
         complain(str(error))
         return EXIT_REFUSED

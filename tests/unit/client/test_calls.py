@@ -53,6 +53,61 @@ async def test_a_call_is_published_where_its_workers_look() -> None:
 
 
 @pytest.mark.gen_test
+async def test_a_large_value_is_decoded_while_the_loop_goes_on_and_is_acknowledged_at_once() -> None:
+    caller = Caller()
+    large, small = a_call("17"), a_call("18")
+    caller.calls.send(large, 60)
+    caller.calls.send(small, 60)
+    value = [{"a": i} for i in range(60_000)]
+    caller.replies(returned("17", value))
+    assert not large.done()
+    assert len(caller.channel.acked_through) == 1
+    caller.replies(returned("18", "value"))
+    assert await small == "value"
+    assert not large.done()
+    assert (await large, large.headers) == (value, {"a": 1})
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("data", [b"[" * 100_000, b"[" * 30_000, b'{"a":' * 900, b'"' + b"\xff" * 50_000 + b'"'])
+@pytest.mark.parametrize("outcome", [Outcome.RETURNED, Outcome.RAISED, Outcome.TIMED_OUT, Outcome.CANCELED])
+async def test_a_reply_that_cannot_be_decoded_ends_its_call_all_the_same(data: bytes, outcome: Outcome) -> None:
+    caller = Caller()
+    call = a_call("17")
+    caller.calls.send(call, 60)
+    caller.replies(Reply(id="17", outcome=outcome, body=Body(data, codec.JSON)))
+    with pytest.raises(errors.CrewError):
+        await call
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_keeps_its_body_gets_the_reply_as_it_came() -> None:
+    caller = Caller()
+    call = a_call("17")
+    call.keeps_body = True
+    caller.calls.send(call, 60)
+    reply = returned("17", ["x" * 100_000])
+    caller.replies(reply)
+    assert await call == reply.body
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+async def test_a_call_whose_deadline_comes_while_its_value_is_decoded_ends_once() -> None:
+    caller = Caller()
+    call = a_call("17")
+    caller.calls.send(call, 60)
+    caller.replies(returned("17", ["x" * 100_000]))
+    caller.calls.settle_all(errors.ConnectionError("gone"))
+    with pytest.raises(errors.ConnectionError):
+        await call
+    await asyncio.sleep(0.05)
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
 async def test_a_reply_ends_its_call_and_is_acknowledged() -> None:
     caller = Caller()
     call = a_call("17")

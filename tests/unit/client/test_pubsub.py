@@ -209,3 +209,34 @@ async def test_who_waits_for_a_subscription_of_a_client_that_closes_hears_of_it(
     await topics.pubsub.close()
     with pytest.raises(ConnectionError, match="closed"):
         await waiting
+
+
+@pytest.mark.gen_test
+async def test_events_after_a_large_one_wait_for_it_and_arrive_in_their_order() -> None:
+    topics, heard = Topics(), []
+    channel = RecordingChannel()
+    topics.pubsub.open()
+    topics.pubsub.subscribe("#", lambda event: heard.append(event.payload))
+    payloads: list[Any] = ["first", [{"a": i} for i in range(60_000)], "third", ["x" * 100_000], "fifth"]
+    for payload in payloads:
+        event = encoded(payload=payload)
+        given = properties.of_event(event, now=0)
+        topics.pubsub._on_event(a_delivery(channel, properties=given, body=event.body.data, task="news"))
+    assert heard == ["first"]
+    await until(lambda: len(heard) == len(payloads))
+    assert heard == payloads
+    assert channel.acked_through == sorted(channel.acked_through)
+    assert len(channel.acked_through) == len(payloads)
+
+
+@pytest.mark.gen_test
+async def test_an_event_that_cannot_be_decoded_is_dropped_and_the_next_is_heard() -> None:
+    topics, heard = Topics(), []
+    channel = RecordingChannel()
+    topics.pubsub.open()
+    topics.pubsub.subscribe("#", lambda event: heard.append(event.payload))
+    for data in (b"[" * 100_000, b"[" * 2_000, b'"next"'):
+        given = properties.of_event(EncodedEvent(topic="news", body=codec.encode(1)), now=0)
+        topics.pubsub._on_event(a_delivery(channel, properties=given, body=data, task="news"))
+    await until(lambda: heard == ["next"])
+    assert len(channel.acked_through) == 3

@@ -13,7 +13,10 @@ from tornado.routing import URLSpec
 from tornado.web import Application, RequestHandler
 
 from crew.client import Client, PendingCall
+from crew.errors import SerializationError
 from crew.gateway import AbandonMixin
+from crew.protocol import codec
+from crew.protocol.message import Headers
 from tests.unit.broker_addresses import nowhere
 from tests.waiting import until
 
@@ -64,7 +67,15 @@ class Site:
     def answers(self, value: Any) -> None:
         """A worker answers every call."""
         for call in self.calls:
-            self.crew._calls._pending.settle(call.id, value)
+            self.answer(call, value)
+
+    def answer(self, call: PendingCall, value: Any, headers: Headers | None = None) -> None:
+        """A worker answers this one: in MessagePack where the call came in it."""
+        if call.keeps_body and not isinstance(value, BaseException):
+            is_packed = call.message.body.content_type == codec.MSGPACK and not isinstance(value, bytes)
+            with suppress(SerializationError):  # a value that no worker could have sent
+                value = codec.encode(value, "msgpack" if is_packed else None)
+        self.crew._calls._pending.settle(call.id, value, headers)
 
     async def called(self, count: int) -> list[PendingCall]:
         """Wait until so many calls are in flight."""

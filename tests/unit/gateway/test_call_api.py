@@ -47,7 +47,7 @@ class Visitor:
         """Make a request, and let a worker answer its call with `value` and `headers`."""
         answer = self.post(path, *given)
         (call,) = await self.web.called(1)
-        self.web.crew._calls._pending.settle(call.id, value, headers)
+        self.web.answer(call, value, headers)
         return await answer
 
     def close(self) -> None:

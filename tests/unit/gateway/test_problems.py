@@ -2,6 +2,7 @@
 
 import copy
 import re
+import time
 from pathlib import Path
 
 import msgspec
@@ -9,7 +10,7 @@ import pytest
 
 from crew import errors, gateway
 from crew.amqp.fault import LinkRefused
-from crew.gateway.problems import KINDS, KINDS_OF_MISSING, NotReady, kind_of, problem_of
+from crew.gateway.problems import KINDS, KINDS_OF_MISSING, NotReady, kind_of, problem_of, without_addresses
 
 STATUSES = [
     (errors.UnknownTask, 404),
@@ -150,3 +151,26 @@ def test_where_the_job_store_is_is_for_developers_only(store: str) -> None:
     assert problem_of(error, KINDS[errors.ConnectionError], with_traceback=True).detail == told
     hidden = problem_of(error, KINDS[errors.ConnectionError], with_traceback=False).detail
     assert hidden == "the job store cannot be used"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "amqp://" * 40_000,
+        "the job store sqlite://" * 20_000,
+        "amqp://x" * 40_000 + ": ",
+        "the job store postgresql://" + "x" * 500_000,
+    ],
+)
+def test_text_of_a_task_is_searched_for_addresses_in_a_time_that_grows_with_its_length(text: str) -> None:
+    began = time.thread_time()
+    problem_of(errors.TaskFailed("E", text, task="t", id="1"), KINDS[errors.TaskFailed], with_traceback=False)
+    assert time.thread_time() - began < 1.0  # it took minutes
+
+
+def test_the_address_of_the_broker_and_what_follows_the_fault_of_a_store_are_left_out() -> None:
+    assert without_addresses("the broker is away: amqp://me@h:5672/v: refused (amqps://h) twice") == (
+        "the broker is away: refused (amqps://h) twice"
+    )
+    told = "the job store postgresql://me@db/jobs cannot be used: no route to db"
+    assert without_addresses(told) == "the job store cannot be used"

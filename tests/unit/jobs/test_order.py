@@ -141,3 +141,36 @@ def test_a_url_job_is_tried_again_too() -> None:
     retry = again(url.job)
 
     assert (retry.unique, retry.job.task, retry.job.body) == (None, HTTP_TASK, url.job.body)
+
+
+def test_a_refusal_quotes_the_duration_that_was_given_and_no_other_number() -> None:
+    with pytest.raises(ValueError, match=r"timeout must be greater than 0 and at most 31622400 seconds, not '367d'$"):
+        order("t", timeout="367d")
+
+
+@pytest.mark.parametrize("timeout", ["366d", 366 * 86_400])
+def test_a_url_job_may_take_as_long_as_any_other(timeout: Any) -> None:
+    assert order("crew.http", {"url": "http://h/"}, timeout=timeout).job.timeout == 366 * 86_400
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"priority": "x" * 10**6},
+        {"priority": 10**5_000},
+        {"timeout": [["x" * 10**6]] * 1_000},
+        {"timeout": "9" * 10**6},
+        {"unique": "\0" * 10**6},
+        {"unique": "skip", "key": "\0" * 10**6},
+        {"id": 10**5_000},
+        {"id": ["x" * 10**6]},
+        {"headers": ["x" * 10**6]},
+        {"headers": {"\0" * 10**6: 1}},
+        {"headers": {"a": "\ud800" * 10**6}},
+        {"serializer": "x" * 10**6},
+    ],
+    ids=",".join,
+)
+def test_what_is_quoted_in_a_refusal_is_short_however_long_it_was(terms: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"(?s)^.{10,400}$"):
+        order("t", **terms)

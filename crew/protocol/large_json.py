@@ -1,0 +1,274 @@
+"""Decodes a large JSON text piece by piece, so that other threads run in between.
+
+msgspec decodes JSON at 100 MB a second and more, and lets no other thread run meanwhile. For a few kilobytes that does
+not matter. A text of megabytes is cut into runs of complete members of at most `PIECE` bytes; msgspec decodes each run
+and checks it, and the arrays and objects around the runs are put together here. Elements, depth and memory are counted
+before a run is decoded.
+
+How a run is found: a regular expression takes members, with containers of up to six levels in them, as long as each
+ends with its comma within `PIECE` bytes. What does not fit is a container, into which we descend, or a long string,
+which is decoded in chunks. Every quantifier is possessive: nothing is tried twice, and the time grows with the length
+alone.
+"""
+
+import re
+from typing import Any, Final, NoReturn
+
+import msgspec
+
+from crew.protocol.limits import Budget, width
+
+PIECE: Final = 32 * 1024  # bytes; the worst that msgspec can be given takes 10 ms for them
+CHUNK: Final = 256 * 1024  # bytes of one string
+
+_STRING: Final = rb'"(?:[^"\\]++|\\.)*+"'
+_LEVELS: Final = 6  # of containers in a run
+
+
+def _run(levels: int) -> "re.Pattern[bytes]":
+    group = rb"(?!)"
+    for _ in range(levels):
+        group = rb'[\[{](?:[^\[\]{}"]++|' + _STRING + rb"|" + group + rb")*+[\]}]"
+    return re.compile(rb'(?:(?:[^\[\]{}",]++|' + _STRING + rb"|" + group + rb")*+,)*+", re.DOTALL)
+
+
+_RUN: Final = _run(_LEVELS)
+_FLAT_RUN: Final = _run(0)
+_SPACE: Final = re.compile(rb"[ \t\n\r]*+")
+_NAME: Final = re.compile(rb"(" + _STRING + rb")[ \t\n\r]*+:", re.DOTALL)
+_ATOM: Final = re.compile(rb'[^\[\]{}",: \t\n\r]++')
+_WHOLE_STRING: Final = re.compile(_STRING, re.DOTALL)
+# What may be cut after: a surrogate pair is one character, and ends with its second half.
+_STRING_CHUNK: Final = re.compile(
+    rb'(?:[^"\\]++|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[0-9a-fA-F]{4}|\\u(?![dD][89abAB])[0-9a-fA-F]{4}|\\[^u])*+',
+    re.DOTALL,
+)
+_STRINGS: Final = re.compile(_STRING, re.DOTALL)
+_NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_decode: Final = msgspec.json.Decoder().decode
+
+
+class _Frame:
+    """An array or an object that is not complete."""
+
+    __slots__ = ("is_empty", "is_object", "name", "value")
+
+    def __init__(self, is_object: bool) -> None:
+        self.is_object = is_object
+        self.is_empty = True
+        self.name: Any = None  # of the member whose value comes next
+        self.value: Any = {} if is_object else []
+
+
+def decode(data: bytes, budget: Budget, *, keeps: bool = True) -> Any:
+    """The value of the JSON text `data`.
+
+    Args:
+        keeps: whether the value is wanted; False: it is checked only, piece by piece, and nothing is kept.
+
+    Raises:
+        ValueError: it is no JSON, or nested too deeply.
+        SerializationError: it is more than `budget` allows.
+    """
+    return _Text(data, budget, keeps).value()
+
+
+def is_too_deep(data: bytes, depth: int) -> bool:
+    """Whether the JSON text `data` has more levels than `depth`. Cheap where its brackets say that it has not."""
+    if len(data) <= 2 * depth or data.count(b"[") + data.count(b"{") <= depth:
+        return False
+    brackets = _collapsed(data.translate(None, _NOT_BRACKETS))
+    if len(brackets) <= depth - 8:
+        return False
+    level = 0
+    for bracket in _STRINGS.sub(b"", data).translate(None, _NOT_BRACKETS):  # without those that strings have
+        level += 1 if bracket in b"[{" else -1
+        if level > depth:
+            return True
+    return False
+
+
+def _collapsed(brackets: bytes) -> bytes:
+    """Without the innermost eight levels."""
+    for _ in range(8):
+        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+    return brackets
+
+
+class _Text:
+    def __init__(self, data: bytes, budget: Budget, keeps: bool) -> None:
+        self._data = data
+        self._budget = budget
+        self._keeps = keeps
+        self._at = 0
+        self._stack: list[_Frame] = []
+
+    def value(self) -> Any:
+        self._skip_space()
+        found, is_complete = self._begin_value()
+        while not is_complete:
+            found, is_complete = self._step()
+            self._budget.rest()
+        self._skip_space()
+        if self._at < len(self._data):
+            self._fail("it goes on after its value")
+        return found
+
+    def _step(self) -> tuple[Any, bool]:
+        """Take a run of members, or one member, or the end of the innermost container."""
+        frame = self._stack[-1]
+        if self._take_run(frame):
+            return None, False
+        self._skip_space()
+        if self._peek() in b"]}":
+            if not frame.is_empty:  # a value without a comma after it would have ended it
+                self._fail("there is a comma without a value after it")
+            return self._end(frame)
+        if frame.is_object:
+            frame.name = self._name()
+            self._skip_space()
+        value, is_complete = self._begin_value()
+        return self._put(value) if is_complete else (None, False)
+
+    def _take_run(self, frame: _Frame) -> bool:
+        """Decode the members that are complete within the next bytes, up to a comma; False where there is none."""
+        at = self._at
+        run = _RUN if len(self._stack) + _LEVELS <= self._budget.depth else _FLAT_RUN
+        match = run.match(self._data, at, min(at + PIECE, len(self._data)))
+        end = at if match is None else match.end()
+        if end == at:
+            return False
+        members = self._data[at : end - 1]
+        if not members.strip(b" \t\n\r"):
+            self._fail("there is a comma without a value before it")
+        self._count(members, 1)
+        if frame.is_object:
+            found = self._decoded(b"{%b}" % members)
+            if self._keeps:
+                frame.value.update(found)
+        else:
+            found = self._decoded(b"[%b]" % members)
+            if self._keeps:
+                frame.value.extend(found)
+        frame.is_empty = False
+        self._at = end
+        return True
+
+    def _count(self, members: bytes, commas: int) -> None:
+        """Count the elements in `members`, and `commas` more; exactly only where a bound of them is too much."""
+        elements = commas + _separators(members)
+        if elements > self._budget.elements:
+            elements = commas + _separators(_STRINGS.sub(b"", members))
+        self._budget.take(elements, len(members) * width(members))
+
+    def _begin_value(self) -> tuple[Any, bool]:
+        """The value that begins here; False where it is a container, which is entered."""
+        first = self._peek()
+        if first in b"[{":
+            if len(self._stack) >= self._budget.depth:
+                self._budget.refuse_depth()
+            self._budget.take(1)  # one comma less than members
+            self._stack.append(_Frame(first == b"{"))
+            self._at += 1
+            return None, False
+        if first == b'"':
+            return self._string(), True
+        match = _ATOM.match(self._data, self._at, self._at + PIECE + 1)
+        if match is None:
+            self._fail("a value is missing")
+        if len(match[0]) > PIECE:
+            self._fail(f"a number has more than {PIECE} characters")
+        self._at = match.end()
+        return self._decoded(match[0]), True
+
+    def _put(self, value: Any) -> tuple[Any, bool]:
+        """`value` is complete: the next member of the innermost container, or all of it."""
+        if not self._stack:
+            return value, True
+        frame = self._stack[-1]
+        if frame.is_object:
+            self._budget.take(1)
+        if self._keeps:
+            if frame.is_object:
+                frame.value[frame.name] = value
+            else:
+                frame.value.append(value)
+        frame.is_empty = False
+        self._skip_space()
+        if self._peek() == b",":
+            self._budget.take(1)
+            self._at += 1
+            return None, False
+        return self._end(frame)
+
+    def _end(self, frame: _Frame) -> tuple[Any, bool]:
+        if self._peek() != (b"}" if frame.is_object else b"]"):
+            self._fail("a comma or the end of an array or object is missing")
+        self._at += 1
+        self._stack.pop()
+        return self._put(frame.value)
+
+    def _name(self) -> Any:
+        match = _NAME.match(self._data, self._at, self._at + PIECE)
+        if match is None:
+            self._fail(f"the name of a member is missing, or has more than {PIECE} bytes")
+        self._at = match.end()
+        return self._decoded(match[1])
+
+    def _string(self) -> Any:
+        """A string, which may be long."""
+        match = _WHOLE_STRING.match(self._data, self._at, self._at + PIECE)
+        if match is not None:
+            self._budget.take(0, len(match[0]) * width(match[0]))
+            self._at = match.end()
+            return self._decoded(match[0])
+        parts: list[str] = []
+        self._at += 1
+        while self._peek() != b'"':
+            chunk = self._chunk()
+            self._budget.take(0, len(chunk) * width(chunk))
+            text = self._decoded(b'"%b"' % chunk)
+            if self._keeps:
+                parts.append(text)
+            self._budget.rest()
+        self._at += 1
+        return "".join(parts)
+
+    def _chunk(self) -> bytes:
+        at = self._at
+        match = _STRING_CHUNK.match(self._data, at, at + CHUNK)
+        end = at if match is None else match.end()
+        if end == at + CHUNK:
+            while end > at and self._data[end : end + 1] and 0x80 <= self._data[end] < 0xC0:  # inside of a character
+                end -= 1
+        if end == at:
+            self._fail("a string has an invalid escape, or no end")
+        self._at = end
+        return self._data[at:end]
+
+    def _decoded(self, piece: bytes) -> Any:
+        try:
+            return _decode(piece)
+        except msgspec.MsgspecError as error:
+            self._fail(str(error).partition(" (byte")[0])
+
+    def _skip_space(self) -> None:
+        while match := _SPACE.match(self._data, self._at, self._at + CHUNK):
+            at, self._at = self._at, match.end()
+            if self._at < at + CHUNK:
+                return
+            self._budget.rest()
+
+    def _peek(self) -> bytes:
+        """The next byte."""
+        first = self._data[self._at : self._at + 1]
+        if not first:
+            self._fail("it ends too early")
+        return first
+
+    def _fail(self, why: str) -> NoReturn:
+        raise ValueError(f"{why} (at byte {self._at} or soon after)")
+
+
+def _separators(text: bytes) -> int:
+    return len(text) - len(text.translate(None, b",:[{"))

@@ -1,0 +1,90 @@
+"""Bodies that were made to keep a gateway busy, and its other clients meanwhile: a real gateway, real workers."""
+
+import http.client
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.acceptance.web import Web
+from tests.processes import Process, Processes
+from tests.unit.protocol.hostile import HOSTILE
+
+HERE = Path(__file__).parent
+SIZE = 16_000_000  # bytes: within CREW_MAX_MESSAGE
+AT_ONCE = 4
+P99 = 0.2  # seconds
+REFUSED = "empty arrays", "small strings", "empty arrays in JSON", "nested arrays in JSON"
+ACCEPTED = "spaces", "escapes", "huge numbers", "slow floats"
+
+
+@pytest.fixture
+def gateway(processes: Processes) -> Process:
+    """A gateway, with a worker of its tasks, which has processes left where four of them decode a hostile body."""
+    processes.python(HERE / "call_worker.py", "--processes", "6").says("serving")
+    return processes.crew("gateway", "--port", "0").says("http://127")
+
+
+def post(port: int, content_type: str, body: bytes) -> int:
+    """The status of the answer to a call of the task `echo`."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    connection.request("POST", "/call/echo?expiration=60", body, {"Content-Type": content_type})
+    with connection.getresponse() as response:
+        response.read()
+    connection.close()
+    return response.status
+
+
+def ask_until(port: int, is_over: threading.Event) -> list[float]:
+    """Small calls, one after another; how many seconds each took."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    taken = []
+    while not is_over.is_set() or len(taken) < 200:
+        began = time.monotonic()
+        connection.request("POST", "/call/echo", b"1", {"Content-Type": "application/json"})
+        with connection.getresponse() as response:
+            assert (response.status, response.read()) == (200, b"1")
+        taken.append(time.monotonic() - began)
+        time.sleep(0.01)
+    connection.close()
+    return taken
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("names", [REFUSED, ACCEPTED], ids=["refused", "accepted"])
+def test_calls_of_others_are_answered_while_a_gateway_has_four_hostile_bodies(
+    gateway: Process, names: tuple[str, ...]
+) -> None:
+    port, is_over, statuses = Web.of(gateway).port, threading.Event(), dict.fromkeys(names, 0)
+    bodies = {name: (HOSTILE[name][0], HOSTILE[name][1](SIZE)) for name in names}
+
+    def send(name: str) -> None:
+        statuses[name] = post(port, *bodies[name])
+
+    def attack() -> None:
+        senders = [threading.Thread(target=send, args=(name,)) for name in names]
+        for sender in senders:
+            sender.start()
+        for sender in senders:
+            sender.join()
+        is_over.set()
+
+    attacker = threading.Thread(target=attack)
+    attacker.start()
+    taken = sorted(ask_until(port, is_over))
+    attacker.join()
+    assert set(statuses.values()) == ({400} if names is REFUSED else {200}), statuses
+    assert taken[int(len(taken) * 0.99)] <= P99, taken[-10:]
+
+
+def test_a_value_with_an_extension_of_messagepack_is_no_bug_of_the_gateway(gateway: Process) -> None:
+    port = Web.of(gateway).port
+    body = msgspec.msgpack.encode([msgspec.msgpack.Ext(5, b"x")])
+    assert post(port, "application/msgpack", body) == 400
+    assert post(port, "application/json", b"[" * 100_000) == 400
+    assert post(port, "application/json", b'{"a":' * 30_000) == 400
+    assert post(port, "application/msgpack", b"\xdd\xff\xff\xff\xff") == 400
+    assert post(port, "application/json", b'["alive"]') == 200
+    assert "Traceback" not in gateway.output
