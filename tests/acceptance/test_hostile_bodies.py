@@ -40,7 +40,7 @@ def post(port: int, content_type: str, body: bytes) -> int:
 def ask_until(port: int, is_over: threading.Event) -> list[float]:
     """Small calls, one after another; how many seconds each took."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    taken = []
+    taken: list[float] = []
     while not is_over.is_set() or len(taken) < 200:
         began = time.monotonic()
         connection.request("POST", "/call/echo", b"1", {"Content-Type": "application/json"})
