@@ -5,6 +5,7 @@ broker would hand such a message out again and again. Types of header values are
 https://www.rabbitmq.com/amqp-0-9-1-errata#section_3; the rare ones stay with pika.
 """
 
+import math
 import struct
 from typing import Any, Final
 
@@ -119,6 +120,8 @@ def _put(pieces: list[bytes], value: Any) -> None:
     elif kind is int:
         pieces.append(_integer.pack(b"l", value))
     elif kind is float:
+        if not math.isfinite(value):  # the broker cannot read it, and ends the connection
+            raise ValueError(f"AMQP tables of RabbitMQ have no {value}")
         pieces.append(_double.pack(b"d", value))
     elif kind is dict:
         pieces += (b"F", _table(value))

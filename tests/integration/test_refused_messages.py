@@ -137,6 +137,8 @@ async def test_what_cannot_be_encoded_or_does_not_fit_into_a_frame_fails_before_
             (Properties(headers={"a": "x" * 140_000}), "more than the 131064 of a frame"),
             (Properties(headers={"a": object()}), "cannot be encoded"),
             (Properties(headers={"a": 2**70}), "cannot be encoded"),
+            (Properties(headers={"a": float("nan")}), "cannot be encoded: AMQP tables of RabbitMQ have no nan"),
+            (Properties(headers={"a": [{"b": float("-inf")}]}), "cannot be encoded"),
             (Properties(correlation_id="x" * 256), "AMQP has room for 255 bytes"),
         ):
             confirm = one.link.publish("", queue.name, given, b"", mandatory=True)

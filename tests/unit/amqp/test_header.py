@@ -96,7 +96,12 @@ def test_text_that_is_no_utf_8_stays_bytes() -> None:
         headers=st.dictionaries(
             st.binary(max_size=9) | names,
             st.recursive(
-                st.none() | st.booleans() | integers | st.floats(allow_nan=False) | short_text | st.binary(),
+                st.none()
+                | st.booleans()
+                | integers
+                | st.floats(allow_nan=False, allow_infinity=False)
+                | short_text
+                | st.binary(),
                 lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.binary(max_size=9), inner, max_size=3),
             ),
             max_size=5,
