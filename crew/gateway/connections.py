@@ -26,6 +26,7 @@ LOOK_EVERY: Final = 1.0  # seconds
 TENURE: Final = 1.0  # seconds that a client has to send something before another may get the place of its connection
 IDLE_TENURE: Final = 5.0  # seconds, between two requests
 CLOSE_AT_A_TIME: Final = 8  # connections, where room is needed
+TRY_EVERY: Final = 0.1  # seconds, where no connection may be closed for others
 OVERFLOW: Final = 64  # connections beyond a limit that are answered with a refusal, or with the health of the gateway
 REPORT_EVERY: Final = 60.0  # seconds
 IN_ALL: Final = "in all"
@@ -91,6 +92,8 @@ class Connections:
         self._of_peer: Counter[str] = Counter()
         self._refused: dict[IOStream, Connection] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._tried: str | None = None  # the peer for which there was no room to be made
+        self._try_again = 0.0  # time.monotonic() from which on there may be some
         self._closed: Counter[str] = Counter()
         self._reported = 0.0  # time.monotonic()
 
@@ -140,12 +143,16 @@ class Connections:
     def make_room(self, peer: str | None = None) -> bool:
         """Close a few connections that wait for their clients, of the peers that have most; whether there were any."""
         now = time.monotonic()
+        if peer == self._tried and now < self._try_again:
+            return False  # a flood of connections would have all of them looked at for each of its own
         waiting = [
             one for one in self._all.values() if (peer is None or one.peer == peer) and self._may_be_closed(one, now)
         ]
         waiting.sort(key=lambda one: (one.phase is Phase.IDLE, -self._of_peer[one.peer], one.since))
         for one in waiting[:CLOSE_AT_A_TIME]:
             self._close(one, f"others need the place, and it waits for {one.phase.value}")
+        if not waiting:
+            self._tried, self._try_again = peer, now + TRY_EVERY
         return bool(waiting)
 
     # --- looking after them -----------------------------------------------------------------------------------------

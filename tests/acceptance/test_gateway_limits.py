@@ -102,7 +102,7 @@ def test_jobs_of_a_host_of_a_token_and_in_all_are_limited(clients: dict[str, Cli
 
 def test_bytes_of_payloads_are_limited(clients: dict[str, Client]) -> None:
     one, other = clients["d"], clients["e"]
-    data = {"data": "".join(chr(40 + (number * number) % 80) for number in range(PAYLOAD))}
+    data: dict[str, Any] = {"data": "".join(chr(40 + (number * number) % 80) for number in range(PAYLOAD))}
     accepted(one, **data)
     accepted(one, **data)
     assert refused(one.ask("POST", "/jobs/", {**JOB, **data}), 429, "the jobs of this token that are queued or running")

@@ -5,16 +5,18 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler, stream_request_body
 
-from crew.gateway import connections
+from crew.gateway import connections, tls
 from crew.gateway.server import DrainingServer
 from crew.gateway.status_api import HealthHandler
 from crew.limits import GatewayLimits
+from tests.certificates import Certificates
 from tests.waiting import until
 
 HEAD = b"GET /quick HTTP/1.1\r\nHost: h\r\n"
@@ -115,13 +117,15 @@ class Clients:
 
 
 @asynccontextmanager
-async def serving(monkeypatch: pytest.MonkeyPatch, **limits: Any) -> AsyncIterator[Clients]:
+async def serving(
+    monkeypatch: pytest.MonkeyPatch, *, options: dict[str, Any] | None = None, **limits: Any
+) -> AsyncIterator[Clients]:
     """A server with these limits, which looks for slow clients ten times a second."""
     monkeypatch.setattr(connections, "LOOK_EVERY", 0.1)
     paths = {"quick": Quick, "late": Late, "events": Events, "large": Large, "upload": Upload, "slow": SlowHandler}
     routes: list[Any] = [(f"/{name}", handler) for name, handler in paths.items()]
     application = Application([*routes, ("/healthz", HealthHandler)], log_function=lambda _: None)
-    server = DrainingServer(application, max_body_size=LARGE)
+    server = DrainingServer(application, max_body_size=LARGE, **(options or {}))
     server.limit(GatewayLimits(**limits))
     (socket, *_) = sockets = bind_sockets(0, "127.0.0.1")
     server.add_sockets(sockets)
@@ -187,7 +191,7 @@ async def test_a_body_that_stalls_or_trickles_is_broken_off(monkeypatch: pytest.
 
 @pytest.mark.gen_test
 async def test_what_takes_long_for_a_reason_of_the_gateway_is_not_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    terms = {"head_timeout": 0.2, "idle_timeout": 0.2, "stall_timeout": 0.2}
+    terms: dict[str, Any] = {"head_timeout": 0.2, "idle_timeout": 0.2, "stall_timeout": 0.2}
     async with serving(monkeypatch, min_rate=10**9, **terms) as clients:
         late, events, slow = [await clients.come() for _ in range(3)]
         slow.say(b"POST /slow HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody")
@@ -288,3 +292,15 @@ async def test_refused_connections_are_few(monkeypatch: pytest.MonkeyPatch) -> N
             await clients.come()
         await until(lambda: len(clients.server._connected) == 1 + connections.OVERFLOW)
         assert (await busy.answer())[0] == 200
+
+
+@pytest.mark.gen_test
+async def test_a_handshake_of_tls_that_does_not_come_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    certificates = Certificates(tmp_path / "tls")
+    context = tls.context_of(str(certificates.server), str(certificates.key_of(certificates.server)))
+    async with serving(monkeypatch, options={"ssl_options": context}, head_timeout=0.3) as clients:
+        client = await clients.come()
+        assert not await client.is_closed_within(0.1)
+        assert await client.is_closed_within(5)
