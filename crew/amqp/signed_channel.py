@@ -132,7 +132,7 @@ class SignedChannel(Channel):
         await super().consume(queue, take, prefetch=prefetch, priority=priority)
 
     def send(self, message: Confirm) -> None:
-        """As Channel.send; the signature is added to the headers of a message that is not Forwarded."""
+        """As Channel.send; a message that is not Forwarded is signed."""
         if not isinstance(message, Forwarded):
             self._signer.sign(message.routing_key, message.properties, message.body)
         super().send(message)

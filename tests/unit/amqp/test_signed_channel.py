@@ -12,7 +12,7 @@ from crew.amqp.signed_channel import LOG_EVERY, SignedChannel, Signer, refused
 from crew.amqp.wire import Wire
 from crew.protocol.clock import ClockOffset
 from crew.protocol.properties import Properties
-from crew.protocol.signing import FRESH_FOR, SIGNATURE
+from crew.protocol.signing import FRESH_FOR, SIGNED
 from tests.unit.amqp.pika_channel import Ends, OneChannelWire, PikaChannel
 
 KEY: Final = "k" * 32
@@ -60,17 +60,17 @@ async def test_what_is_published_is_signed() -> None:
     channel.publish("", "q", Properties(correlation_id="7"), b"1", mandatory=True)
 
     ((_, _, _, sent, _),) = pika.did("basic_publish")
-    assert SIGNATURE in sent.headers
+    assert sent.app_id.startswith(SIGNED)
 
 
 @pytest.mark.gen_test
 async def test_what_is_forwarded_keeps_what_it_has() -> None:
     channel, pika = await a_signed_channel(a_signer())
 
-    channel.send(Forwarded("", "q", Properties(headers={SIGNATURE: "as it came"}), b"", mandatory=True))
+    channel.send(Forwarded("", "q", Properties(app_id="as it came"), b"", mandatory=True))
     channel.send(Forwarded("", "q", Properties(), b"", mandatory=True))
 
-    assert [sent.headers for _, _, _, sent, _ in pika.did("basic_publish")] == [{SIGNATURE: "as it came"}, None]
+    assert [sent.app_id for _, _, _, sent, _ in pika.did("basic_publish")] == ["as it came", None]
 
 
 @pytest.mark.gen_test

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from crew.protocol import briefing, codec, properties, topology
 from crew.protocol.message import Body, Briefing, Call, Control, Event, Outcome, Reply, Run
 from crew.protocol.properties import Properties
-from crew.protocol.signing import DIGESTED_ABOVE, FRESH_FOR, SIGNATURE, Signing
+from crew.protocol.signing import DIGESTED_ABOVE, FRESH_FOR, SIGNED, Signing
 
 KEY: Final = "first key " * 4
 OTHER_KEY: Final = "other key " * 4
@@ -202,7 +202,7 @@ BODIES: Final = st.binary(max_size=20) | st.binary(min_size=DIGESTED_ABOVE, max_
 
 def meaning(given: Properties, body: bytes) -> object:
     """What a receiver acts on; 1 and True are two values."""
-    headers = {name: (type(value), value) for name, value in (given.headers or {}).items() if name != SIGNATURE}
+    headers = {name: (type(value), value) for name, value in (given.headers or {}).items()}
     return [getattr(given, field) for field in FIELDS], headers, body
 
 
@@ -211,7 +211,7 @@ def test_a_signature_is_right_for_its_own_message_and_for_no_other(
     first: Properties, second: Properties, body: bytes, other_body: bytes
 ) -> None:
     signed(TASK_QUEUE, first, body)
-    second.headers = {**(second.headers or {}), SIGNATURE: (first.headers or {})[SIGNATURE]}
+    second.app_id = first.app_id
 
     assert refusal(TASK_QUEUE, TASK_QUEUE, first, body) is None
     assert (refusal(TASK_QUEUE, TASK_QUEUE, second, other_body) is None) == (
@@ -220,7 +220,8 @@ def test_a_signature_is_right_for_its_own_message_and_for_no_other(
 
 
 @given(
-    signature=st.text(max_size=90) | st.sampled_from([7, None, b"1.1.a", [1], f"1.{'f' * 40}.{'0' * 64}"]),
+    signature=st.sampled_from([None, "crew", b"crew 1.x", f"{SIGNED}{'0' * 64}.{'9' * 200}", f"{SIGNED}ä"])
+    | st.text(max_size=90).map(SIGNED.__add__),
     headers=st.dictionaries(
         st.sampled_from(["crew-task", "crew-client", "x-first-death-reason", "mine", b"raw"]),
         st.sampled_from([0.5, b"x", None, [1], {"a": 1}, 2**63, "x"]),
@@ -231,7 +232,7 @@ def test_a_signature_is_right_for_its_own_message_and_for_no_other(
 def test_whatever_else_arrives_is_refused_without_an_exception(
     signature: Any, headers: dict[Any, Any], type: Any, queue: str
 ) -> None:
-    given = Properties(type=type, headers={**headers, SIGNATURE: signature})
+    given = Properties(type=type, headers=headers or None, app_id=signature)
 
     assert refusal(queue, "any.key", given, b"") is not None
 
@@ -239,10 +240,10 @@ def test_whatever_else_arrives_is_refused_without_an_exception(
 def test_the_hash_is_hmac_with_sha256() -> None:
     for key in ("k" * 32, "k" * 64, "ü" * 100):
         given = signed("k", Properties(type="event"), b"1", by=signing(key))
-        form = msgspec.msgpack.encode(("1", "k", int(NOW), "event", None, None, None, 0, None, None, None, {}, b"1"))
+        form = msgspec.msgpack.encode(("k", f".{int(NOW)}", "event", *[None] * 8, b"1"))
 
         mac = hmac.digest(key.encode(), form, hashlib.sha256).hex()
-        assert given.headers == {SIGNATURE: f"1.{int(NOW):x}.{mac}"}
+        assert given.app_id == f"crew 1.{mac}.{int(NOW)}"
 
 
 def test_a_message_that_is_published_again_is_signed_anew() -> None:
@@ -252,13 +253,6 @@ def test_a_message_that_is_published_again_is_signed_anew() -> None:
     signed("a.b", given, b"", by=signing(clock=clock))
 
     assert refusal("crew.subscribe.x", "a.b", given, b"", by=signing(clock=clock)) is None
-
-
-def test_headers_of_the_user_get_no_signature() -> None:
-    mine = {"tenant": "a"}
-    signed("a.b", Properties(type="event", headers=mine), b"")
-
-    assert mine == {"tenant": "a"}
 
 
 # --- places ----------------------------------------------------------------------------------------------------------
