@@ -94,6 +94,9 @@ class _EscapedObject:
         return escaped(repr(self._value))
 
 
+_SAFE: Final = (int, float, type(None), Lines)
+
+
 def _escape(record: logging.LogRecord) -> bool:
     """A filter that lets every record pass, with its foreign text escaped."""
     if isinstance(record.args, Mapping):
@@ -106,11 +109,9 @@ def _escape(record: logging.LogRecord) -> bool:
 
 
 def _escaped_argument(value: Any) -> Any:
-    if value is None or isinstance(value, int | float | Lines):
-        return value
     if type(value) is str:
         return value if value.isprintable() else _EscapedText(value)
-    return _EscapedObject(value)
+    return value if isinstance(value, _SAFE) else _EscapedObject(value)
 
 
 def set_up(package: str, folder: Path) -> None:
