@@ -84,8 +84,12 @@ class Confirm:
     def settle(self, status: ConfirmStatus) -> None:
         """The broker has spoken."""
         self.status = status
-        if self._on_settled is not None:
-            self._on_settled(status)
+        on_settled, self._on_settled = (
+            self._on_settled,
+            None,
+        )  # it may refer to this confirm, and would outlive its call
+        if on_settled is not None:
+            on_settled(status)
 
     def refuse(self, reason: str) -> None:
         """The message is INVALID for `reason`."""
