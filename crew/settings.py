@@ -297,6 +297,24 @@ def _queue_type(given: str | None, of_environment: str | None) -> str:
     return value
 
 
+def signing_key_in(file: str | None) -> str | None:
+    """The signing keys in `file`, with commas or white space between them; None where no file is named.
+
+    Raises:
+        SettingsError: it cannot be read, or is empty.
+    """
+    if file is None:
+        return None
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = (error.strerror or str(error)).lower() if isinstance(error, OSError) else "it is not text"
+        raise SettingsError(f"the signing keys cannot be read from {file}: {why}") from None
+    if not (keys := ",".join(text.split())):
+        raise SettingsError(f"{file} has no signing key in it")
+    return keys
+
+
 def _signing_keys(given: str | None, environ: Mapping[str, str]) -> tuple[str, ...]:
     """The keys that were given, else those of the environment; an error shows nothing of them."""
     name, value = (SIGNING_KEY, environ.get(SIGNING_KEY)) if given is None else ("signing_key", given)

@@ -33,7 +33,7 @@ _KINDS: Final = {
     topology.SUBSCRIPTION_PREFIX: "event",
 }
 
-refused: Final[Counter[str]] = Counter()  # messages that this process has refused, by kind: the values of _KINDS
+refused: Final[Counter[str]] = Counter(dict.fromkeys(_KINDS.values(), 0))  # messages, by kind, in this process
 
 
 class Signer:

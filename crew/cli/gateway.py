@@ -69,6 +69,11 @@ def limit_options(command: F) -> F:
     help="serve HTTPS with this certificate, and those of its chain, in PEM [CREW_GATEWAY_CERT]",
 )
 @click.option("--keyfile", metavar="FILE", help="its private key, where --certfile does not hold it [CREW_GATEWAY_KEY]")
+@click.option(
+    "--signing-key-file",
+    metavar="FILE",
+    help="keys that sign each message, and that each message must be signed with [CREW_SIGNING_KEY]",
+)
 @limit_options
 @click.option("--debug", is_flag=True, help="show clients tracebacks of tasks, and where broker and job store are")
 def command(
@@ -81,6 +86,7 @@ def command(
     deny_host: Sequence[str],
     certfile: str | None,
     keyfile: str | None,
+    signing_key_file: str | None,
     debug: bool,
     **given: str | None,
 ) -> None:
@@ -99,7 +105,15 @@ def command(
         limits = load_limits(given)
         asyncio.run(
             _serve(
-                host, port, url, database, (allow_host, deny_host), certificate=certificate, limits=limits, debug=debug
+                host,
+                port,
+                url,
+                database,
+                (allow_host, deny_host),
+                signing_key=settings.signing_key_in(signing_key_file),
+                certificate=certificate,
+                limits=limits,
+                debug=debug,
             )
         )
 
@@ -111,6 +125,7 @@ async def _serve(
     database: str | None,
     url_hosts: tuple[Sequence[str], Sequence[str]],
     *,
+    signing_key: str | None,
     certificate: tuple[str | None, str | None],
     limits: GatewayLimits,
     debug: bool,
@@ -128,7 +143,7 @@ async def _serve(
     check_door(host, token, tokens)
     tls_context = tls.context_of(*certificate)
     store = JobStore(database)
-    client = Client(url, store=store)
+    client = Client(url, signing_key=signing_key, store=store)
     try:
         handlers = routes(client, allow_hosts=url_hosts[0], deny_hosts=url_hosts[1], limits=limits)
     except ValueError as error:  # it names the host that is none

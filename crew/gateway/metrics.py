@@ -8,6 +8,7 @@ from prometheus_client import REGISTRY, Counter
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
+from crew.amqp import signed_channel
 from crew.client import PendingCall
 from crew.jobs import refusals
 
@@ -45,7 +46,24 @@ class _Discarded(Collector):
         yield family
 
 
+class _Refused(Collector):
+    """The messages that this process has refused because they were not signed, as `crew.amqp` counts them."""
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        """The counter as it is now."""
+        family = CounterMetricFamily(
+            "crew_messages_refused",
+            "Messages that were refused because their signature was missing, wrong or old: see CREW_SIGNING_KEY. Kind: "
+            "reply, report (of a job), control or event; call, in a process that runs tasks.",
+            labels=["kind"],
+        )
+        for kind, count in signed_channel.refused.items():
+            family.add_metric([kind], count)
+        yield family
+
+
 REGISTRY.register(_Discarded())
+REGISTRY.register(_Refused())
 
 
 def count(canceled: Iterable[PendingCall]) -> None:

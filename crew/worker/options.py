@@ -72,13 +72,14 @@ def from_flags(
     http: bool = False,
     allow_host: Sequence[str] = (),
     deny_host: Sequence[str] = (),
+    signing_key_file: str | None = None,
     **flags: Any,
 ) -> Options:
-    """Options from what click has parsed; raises SettingsError where an address cannot be used."""
+    """Options from what click has parsed; raises SettingsError where an address or a key cannot be used."""
     address = {name: flags.pop(name) for name in ("url", "host", "port", "username", "password", "vhost", "queue_type")}
     level = logging or ("debug" if verbose else "info")
     return Options(
-        broker=settings_module.load(**address),
+        broker=settings_module.load(**address, signing_key=settings_module.signing_key_in(signing_key_file)),
         level=level,
         is_http=http,
         allowed_hosts=_allowed_hosts(allow_host, deny_host, is_http=http),
@@ -128,6 +129,11 @@ _FLAGS = (
         "--queue-type",
         type=click.Choice(settings_module.QUEUE_TYPES),
         help="quorum: a cluster keeps queues on several nodes; default CREW_QUEUE_TYPE, else classic.",
+    ),
+    click.option(
+        "--signing-key-file",
+        metavar="FILE",
+        help="Keys that sign each message, and that each message must be signed with; default CREW_SIGNING_KEY.",
     ),
     click.option("--processes", "--forks", type=_POSITIVE, default=1, show_default=True, help="Worker processes."),
     click.option("--threads", type=_POSITIVE, default=1, show_default=True, help="Tasks at a time in each process."),

@@ -4,6 +4,7 @@ import functools
 import json
 import re
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -320,6 +321,26 @@ def test_a_key_is_in_no_log_and_no_list_of_processes(url: str, worker: Process, 
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has ended meanwhile
             assert KEY not in (folder / "cmdline").read_text(errors="replace")
+
+
+def test_worker_and_gateway_take_their_key_from_a_file(
+    url: str, processes: Processes, prefix: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"{KEY}\n{OLD_KEY}\n")
+    environment = {"CREW_AMQP_URL": url}
+    processes.python(SCRIPT, "--signing-key-file", str(file), environment=environment).says("serving")
+    flags = ["--url", url, "--signing-key-file", file, "--database", f"sqlite:///{tmp_path}/jobs.db", "--port", "0"]
+    gateway = processes.crew("gateway", *map(str, flags)).says("listening on http://")
+    address = re.search(r"http://[\d.:]+", gateway.output)
+    assert address
+    request = urllib.request.Request(
+        f"{address[0]}/call/{prefix}echo", b'"by the gateway"', {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request) as answer:
+        assert json.loads(answer.read()) == "by the gateway"
+    with blocking.Client(url, signing_key=OLD_KEY) as client, pytest.raises(ExpirationError, match="wrong"):
+        client.call(prefix + "echo", 1, expiration=1).result()  # they sign with the first
 
 
 def test_a_worker_whose_key_is_too_short_says_so_and_ends(url: str, processes: Processes) -> None:

@@ -19,6 +19,7 @@ from crew.settings import (
     load,
     rabbitmq_folder,
     redacted,
+    signing_key_in,
 )
 
 
@@ -305,3 +306,17 @@ def test_a_signing_key_is_not_shown_by_settings_and_reaches_children() -> None:
     assert KEYS[0] not in repr(settings)
     assert environment_for_child(settings)["CREW_SIGNING_KEY"] == ",".join(KEYS)
     assert "CREW_SIGNING_KEY" not in environment_for_child(load(environ={}))
+
+
+def test_signing_keys_may_stand_in_a_file(folder: Path) -> None:
+    file = folder / "keys"
+    file.write_text("\n".join(KEYS) + "\n")
+
+    assert load(signing_key=signing_key_in(str(file)), environ={}).signing_keys == KEYS
+    assert signing_key_in(None) is None
+
+    file.write_text("\n")
+    with pytest.raises(SettingsError, match="keys has no signing key in it"):
+        signing_key_in(str(file))
+    with pytest.raises(SettingsError, match="the signing keys cannot be read from nowhere: no such file or directory"):
+        signing_key_in("nowhere")
