@@ -20,6 +20,7 @@ def storm(inputs: "st.SearchStrategy[T]", send: Callable[[T], object], fleet: Fl
     """
     alive = set(fleet.processes.alive())
     sent = 0
+    failed: list[BaseException] = []
 
     @settings(
         max_examples=max(count // BATCH, 1),
@@ -31,11 +32,17 @@ def storm(inputs: "st.SearchStrategy[T]", send: Callable[[T], object], fleet: Fl
     @given(st.lists(inputs, min_size=BATCH, max_size=BATCH))
     def batch(drawn: list[T]) -> None:
         nonlocal sent
-        for one in drawn:
-            send(one)
-        sent += len(drawn)
-        fleet.serves()
-        fleet.check(sent)
+        if failed:  # hypothesis tries again what has failed, and the fleet is another one by now
+            raise failed[0]
+        try:
+            for one in drawn:
+                send(one)
+            sent += len(drawn)
+            fleet.serves()
+            fleet.check(sent)
+        except BaseException as error:
+            failed.append(error)
+            raise
 
     batch()
     assert set(fleet.processes.alive()) == alive
