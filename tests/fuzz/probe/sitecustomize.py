@@ -43,5 +43,5 @@ def _local_only(host: object, *args: object, **kwargs: object) -> object:
 
 
 if "CREW_FUZZ_LATE" in os.environ:
-    asyncio.BaseEventLoop.run_forever = _watched  # type: ignore[method-assign]
+    asyncio.BaseEventLoop.run_forever = _watched  # type: ignore[method-assign,assignment]
     socket.getaddrinfo = _local_only  # type: ignore[assignment]
