@@ -212,10 +212,10 @@ def _root(path: Path) -> Path:
 
 def _open_folder(path: Path, parent: int, *, make: bool) -> int:
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    if make:
-        with suppress(FileExistsError):
-            os.mkdir(path.name, _FOLDER_MODE, dir_fd=parent)
     try:
+        if make:
+            with suppress(FileExistsError):
+                os.mkdir(path.name, _FOLDER_MODE, dir_fd=parent)
         descriptor = os.open(path.name, flags, dir_fd=parent)
     except OSError as error:
         if error.errno in _LINK and _is_link(path.name, parent):
@@ -223,7 +223,8 @@ def _open_folder(path: Path, parent: int, *, make: bool) -> int:
         if error.errno == errno.ENOTDIR:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
         if error.errno == errno.EACCES:
-            _check(os.stat(path.name, dir_fd=parent, follow_symlinks=False), path)
+            with suppress(FileNotFoundError):
+                _check(os.stat(path.name, dir_fd=parent, follow_symlinks=False), path)
         error.filename = str(path)
         raise
     try:

@@ -58,7 +58,7 @@ def to_briefing(properties: Properties, data: bytes) -> Briefing:
         MalformedMessage: it does not say who asks, or what about.
     """
     id = foreign.text("correlation_id", properties.correlation_id)
-    worker = foreign.worker_id(foreign.text("reply_to", properties.reply_to))
+    worker = foreign.text("reply_to", properties.reply_to)
     if not id or not worker:
         raise MalformedMessage("a briefing without correlation_id and reply_to is asked by nobody")
     if len(data) > MAX_TASKS:
