@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from tests.fuzz.fleet import Fleet
 
+# The client's thread draws delays from the module `random`, at times while a strategy is drawn in this one.
+OTHER_THREADS = "ignore:Do not use the .random. module:hypothesis.errors.HypothesisDeprecationWarning"
 BATCH = 100  # inputs between two looks
 
 T = TypeVar("T")

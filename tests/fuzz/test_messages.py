@@ -10,7 +10,7 @@ from crew.cli.node import Node
 from crew.client.blocking import BlockingCall
 from tests.fuzz.fleet import Fleet, fleet
 from tests.fuzz.mutation import mutated
-from tests.fuzz.storm import storm
+from tests.fuzz.storm import OTHER_THREADS, storm
 from tests.integration.foreign import Foreign
 from tests.integration.fuzzing import Message
 
@@ -21,6 +21,7 @@ pytestmark = [
     pytest.mark.fuzz,
     pytest.mark.timeout(3_600),
     pytest.mark.filterwarnings("ignore:Generating overly large repr"),
+    pytest.mark.filterwarnings(OTHER_THREADS),
 ]
 
 StartFleet = Callable[..., Fleet]

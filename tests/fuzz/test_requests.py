@@ -8,7 +8,7 @@ import pytest
 from crew.cli.node import Node
 from tests.fuzz.fleet import Fleet, fleet
 from tests.fuzz.requests import Request, ask, requests
-from tests.fuzz.storm import storm
+from tests.fuzz.storm import OTHER_THREADS, storm
 
 # What a request may ask for: an expiration that is over, a task that fails, a queue without a worker.
 ASKED_FOR = {"expired", "timeout", "task-failed", "unknown-task", "overloaded"}
@@ -18,6 +18,7 @@ pytestmark = [
     pytest.mark.fuzz,
     pytest.mark.timeout(3_600),
     pytest.mark.filterwarnings("ignore:Generating overly large repr"),
+    pytest.mark.filterwarnings(OTHER_THREADS),
 ]
 
 

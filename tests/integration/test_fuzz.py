@@ -22,6 +22,8 @@ from tests.waiting import eventually
 
 BATCH = 20
 FLIGHTS = [f"flight-{number}" for number in range(5)]
+# The client's thread draws delays from the module `random`, at times while a strategy is drawn in this one.
+OTHER_THREADS = "ignore:Do not use the .random. module:hypothesis.errors.HypothesisDeprecationWarning"
 LOG = 500  # bytes for each message, on average
 
 
@@ -45,6 +47,7 @@ def worker(processes: Processes) -> Process:
 
 
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of what has failed
+@pytest.mark.filterwarnings(OTHER_THREADS)
 @pytest.mark.parametrize(
     "count", [300, pytest.param(10_000, marks=[pytest.mark.chaos, pytest.mark.timeout(300)])], ids=["few", "many"]
 )
