@@ -1,4 +1,4 @@
-"""The tests that the documents name as proof exist."""
+"""What the documents claim can be checked by their reader: figures, commands, and the tests that are named as proof."""
 
 import ast
 import re
@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SECURITY = ROOT / "docs" / "guarantees" / "security.md"
-SEMANTICS = ROOT / "docs" / "semantics.md"
+MEASURED = re.compile(r"\d[\d.,]*( to [\d.,]+)? times the (calls|CPU|latency)|\| [\d.,]+ ms|calls a second of")
+BACKED = re.compile(r"[Mm]easured on 20\d\d-\d\d-\d\d with `make [a-z-]+` at commit [0-9a-f]{7}")
 NAMED = re.compile(r"`(?P<file>[\w/]*\.py)?(?:::(?P<test>\w+))?[^`]*`")
 
 
@@ -46,7 +48,22 @@ def rows(document: Path) -> list[str]:
     return [line for line in document.read_text().splitlines() if line.startswith("|") and ".py" in line]
 
 
-@pytest.mark.parametrize("document", [SECURITY, SEMANTICS], ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_no_measured_figure_is_without_date_command_and_commit(document: Path) -> None:
+    for section in re.split(r"^## ", document.read_text(), flags=re.MULTILINE):
+        if found := MEASURED.search(section):
+            assert BACKED.search(section.replace("\n", " ")), f"{section.splitlines()[0]}: {found[0]}"
+
+
+def test_commands_that_documents_name_are_targets_of_the_makefile() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for document in DOCUMENTS:
+        text = document.read_text()
+        named = set(re.findall(r"`make ([a-z-]+)`|^\$ make ([a-z-]+)", text, re.MULTILINE))
+        assert {one or other for one, other in named} <= targets, document
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_test_that_a_document_names_exists(document: Path) -> None:
     assert [gone for row in rows(document) for gone in missing(row)] == []
 
