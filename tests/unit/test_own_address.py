@@ -1,5 +1,6 @@
 """Addresses of this host's interfaces are internal to URL jobs, also where they are public ones."""
 
+import ipaddress
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,7 @@ async def main():
 
 asyncio.run(main())
 """
+MAPPED = str(ipaddress.ip_address("::ffff:93.184.216.34"))  # Python 3.13 writes it with dots, others do not
 REFUSED = "which URL jobs may not reach: --allow-host or CREW_ALLOW_HOSTS can allow it"
 
 
@@ -67,7 +69,7 @@ def test_a_url_job_does_not_reach_public_addresses_of_its_own_host(extra: str) -
     assert addresses == "['2606:2800:220:1::1', '93.184.216.34', '93.184.216.35']"
     assert refusals == [
         f"host {host!r} has an address of this host, {REFUSED}"
-        for host in ("93.184.216.34", "::ffff:5db8:d822", "2002:5db8:d822::1")
+        for host in ("93.184.216.34", MAPPED, "2002:5db8:d822::1")
     ]
     assert (asked, answer) == ("0", "ok")
 

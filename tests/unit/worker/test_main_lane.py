@@ -213,8 +213,9 @@ def test_executions_that_end_at_their_timeout_get_one_answer_each_and_no_interru
     draw = random.Random(7)
     tasks: dict[Execution, Recorder] = {}
 
-    for _ in range(120):
-        task = Recorder(busy_for(timeout * draw.uniform(0.97, 1.03)))
+    close = [draw.uniform(0.97, 1.03) for _ in range(120)]
+    for share in (*close, *[0.1] * 20, *[2.0] * 5):  # of each outcome there are some, also on a busy machine
+        task = Recorder(busy_for(timeout * share))
         tasks[an_execution(task, timeout=timeout)] = task
     main.run(*tasks)
     outcomes = {outcome_of(execution) for execution in tasks}
