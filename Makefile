@@ -48,7 +48,7 @@ chaos: .venv/installed rabbitmq postgresql ## brokers and processes that die, on
 	@$(PYTHON) -m pytest --chaos -m chaos
 
 fuzz: .venv/installed rabbitmq ## hostile messages and requests; INPUTS=100000 for a long run
-	@$(PYTHON) -m pytest --fuzz $(INPUTS) tests/fuzz
+	@$(PYTHON) -m pytest --fuzz $(INPUTS) -m fuzz tests/fuzz tests/integration/test_fuzz.py
 
 test-brokers: .venv/installed ## the integration tests on newer versions of RabbitMQ; needs root and debootstrap
 	@failed=; for version in 4.0 4.3; do \

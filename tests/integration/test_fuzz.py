@@ -24,6 +24,7 @@ BATCH = 20
 FLIGHTS = [f"flight-{number}" for number in range(5)]
 # The client's thread draws delays from the module `random`, at times while a strategy is drawn in this one.
 OTHER_THREADS = "ignore:Do not use the .random. module:hypothesis.errors.HypothesisDeprecationWarning"
+FEW = 300
 LOG = 500  # bytes for each message, on average
 
 
@@ -49,11 +50,18 @@ def worker(processes: Processes) -> Process:
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of what has failed
 @pytest.mark.filterwarnings(OTHER_THREADS)
 @pytest.mark.parametrize(
-    "count", [300, pytest.param(10_000, marks=[pytest.mark.chaos, pytest.mark.timeout(300)])], ids=["few", "many"]
+    "inputs", [FEW, pytest.param(None, marks=[pytest.mark.fuzz, pytest.mark.timeout(3_600)])], ids=["few", "many"]
 )
 def test_whatever_is_sent_nothing_dies_sticks_or_fills_the_log(
-    url: str, node: Node, processes: Processes, worker: Process, caplog: pytest.LogCaptureFixture, count: int
+    url: str,
+    node: Node,
+    processes: Processes,
+    worker: Process,
+    caplog: pytest.LogCaptureFixture,
+    inputs: int | None,
+    request: pytest.FixtureRequest,
 ) -> None:
+    count: int = inputs or request.getfixturevalue("fuzz_inputs")
     caplog.set_level(logging.INFO, logger="crew")
     raw.declare(url, topology.task_queue("idle"))
     before, said = set(processes.alive()), worker.from_now()
