@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from crew.amqp import header
-from crew.amqp.confirm import Confirm, ConfirmStatus
+from crew.amqp.confirm import Confirm, ConfirmStatus, Forwarded
 from crew.amqp.delivery import Delivery
 from crew.amqp.fault import LinkFault
 from crew.amqp.visit import Visit
@@ -34,7 +34,7 @@ class Carrier:
             (RETURNED), or that the broker does not accept (TOO_LARGE, INVALID): it stays where it is.
 
     Attributes:
-        carried: how many have arrived.
+        carried: how many have arrived and are acknowledged.
     """
 
     def __init__(self, visit: Visit, on_left: OnLeft) -> None:
@@ -43,6 +43,7 @@ class Carrier:
         self._on_left = on_left
         self._on_way = 0
         self._is_broken = False
+        self._arrived: list[Delivery] = []  # and not acknowledged
         self._all_arrived = asyncio.Event()
         self._all_arrived.set()
 
@@ -53,17 +54,28 @@ class Carrier:
             properties: of the new message, which is signed as ours. Default: those that it came with, and its signature
                 is kept as it is.
         """
-        if properties is None:
-            confirm = self._visit.forward(queue, _encodable(delivery.properties), delivery.body)
-        else:
-            confirm = self._visit.publish(queue, _encodable(properties), delivery.body)
+        kind, given = (Forwarded, delivery.properties) if properties is None else (Confirm, properties)
+        confirm = self._visit.publish(queue, _encodable(given), delivery.body, kind=kind)
         self._on_way += 1
         self._all_arrived.clear()
         confirm.then(lambda status: self._on_confirm(delivery, confirm, status))
 
     async def settled(self) -> None:
-        """Wait until the broker has spoken on each of them; raises LinkFault where it cannot any longer."""
+        """Wait for the confirm of each, and acknowledge those that have arrived, once nothing more is delivered.
+
+        Acknowledged before, they would make room for deliveries that come too late for this window: the broker would
+        take them back, a quorum queue to its end, behind all others.
+
+        Raises:
+            LinkFault: the connection broke, or a message is not confirmed.
+        """
         await self._all_arrived.wait()
+        arrived, self._arrived = self._arrived, []
+        for delivery in arrived:
+            if delivery.ack():
+                self.carried += 1
+            else:
+                self._is_broken = True
         if self._is_broken:
             raise LinkFault("the connection broke, or the broker never confirmed a message")
 
@@ -71,12 +83,13 @@ class Carrier:
         self._on_way -= 1
         if self._on_way == 0:
             self._all_arrived.set()
-        if status is ConfirmStatus.CONFIRMED and delivery.ack():
-            self.carried += 1
-        elif status in (ConfirmStatus.CONFIRMED, ConfirmStatus.LOST):
-            self._is_broken = True
-        else:
-            self._on_left(delivery, confirm)
+        match status:
+            case ConfirmStatus.CONFIRMED:
+                self._arrived.append(delivery)
+            case ConfirmStatus.LOST:
+                self._is_broken = True
+            case _:
+                self._on_left(delivery, confirm)
 
 
 def _encodable(properties: Properties) -> Properties:

@@ -19,7 +19,7 @@ from crew.amqp.attempts import Attempts
 from crew.amqp.backoff import Backoff
 from crew.amqp.broker_clock import BrokerClock
 from crew.amqp.channel import Channel
-from crew.amqp.confirm import Confirm, Forwarded
+from crew.amqp.confirm import Confirm
 from crew.amqp.confirm_timeout import ALONE, REPLICATED
 from crew.amqp.consumers import Consumer, Consumers
 from crew.amqp.declarations import Declarations
@@ -247,21 +247,24 @@ class Link:
     # --- publishing -------------------------------------------------------------------------------------------------
 
     def publish(
-        self, exchange: str, routing_key: str, properties: Properties, body: bytes, *, mandatory: bool
+        self,
+        exchange: str,
+        routing_key: str,
+        properties: Properties,
+        body: bytes,
+        *,
+        mandatory: bool,
+        kind: type[Confirm] = Confirm,
     ) -> Confirm:
-        """Publish now; raises ConnectionError where the link is not ready."""
-        if not self.is_ready or self._outlet.channel is None:
-            raise self._why_not()
-        return self._outlet.publish(self._outlet.channel, exchange, routing_key, properties, body, mandatory=mandatory)
+        """Publish now; raises ConnectionError where the link is not ready.
 
-    def forward(
-        self, exchange: str, routing_key: str, properties: Properties, body: bytes, *, mandatory: bool
-    ) -> Confirm:
-        """As `publish`, for a message of another sender that is moved: it keeps its signature, or has none."""
+        Args:
+            kind: Forwarded for a message of another sender that is moved: it keeps its signature, or has none.
+        """
         if not self.is_ready or self._outlet.channel is None:
             raise self._why_not()
         return self._outlet.publish(
-            self._outlet.channel, exchange, routing_key, properties, body, mandatory=mandatory, kind=Forwarded
+            self._outlet.channel, exchange, routing_key, properties, body, mandatory=mandatory, kind=kind
         )
 
     def change_channel(self) -> None:

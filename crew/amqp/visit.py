@@ -37,13 +37,9 @@ class Visit:
         """A channel that ends with the visit; raises LinkFault."""
         return await self._link.open_channel()
 
-    def publish(self, queue: str, properties: Properties, body: bytes) -> Confirm:
-        """Send a message to `queue`; raises ConnectionError."""
-        return self._link.publish(DEFAULT_EXCHANGE, queue, properties, body, mandatory=True)
-
-    def forward(self, queue: str, properties: Properties, body: bytes) -> Confirm:
-        """As `publish`, for a message of another sender that is moved: it keeps its signature, or has none."""
-        return self._link.forward(DEFAULT_EXCHANGE, queue, properties, body, mandatory=True)
+    def publish(self, queue: str, properties: Properties, body: bytes, *, kind: type[Confirm] = Confirm) -> Confirm:
+        """Send a message to `queue`; raises ConnectionError. `kind` is as `Link.publish` has it."""
+        return self._link.publish(DEFAULT_EXCHANGE, queue, properties, body, mandatory=True, kind=kind)
 
     async def depth(self, queue: str) -> Depth | None:
         """What `queue` holds, None where there is no such queue; raises LinkFault."""
