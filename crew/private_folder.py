@@ -100,8 +100,7 @@ def open_file(path: Path, folder: int, flags: int, mode: int = _FILE_MODE) -> in
     except OSError as error:
         if error.errno in _LINK or _is_link(path.name, folder):
             raise _linked(path) from None
-        if error.errno == errno.EACCES:
-            _check(os.stat(path.name, dir_fd=folder, follow_symlinks=False), path)
+        _check_denied(error, path, folder)
         if error.errno == errno.ENXIO:
             raise _irregular(path) from None
         error.filename = str(path)  # not its name alone
@@ -173,6 +172,9 @@ def make_file(path: Path) -> None:
 def restrict(path: Path) -> None:
     """Take the rights of others on the file `path`, if there is one.
 
+    The file is not opened: closing it would end every lock that this process has on it, those of SQLite among them
+    (https://www.sqlite.org/howtocorrupt.html, 2.2). No other user can exchange it in a folder that is ours alone.
+
     In `.crew` they lose all. Elsewhere a file that is not open to everybody stays as it is: its owner may have chosen
     to share it with a group.
 
@@ -186,13 +188,12 @@ def restrict(path: Path) -> None:
                 path.chmod(_FILE_MODE)
         return
     with suppress(FileNotFoundError), opened(path.parent) as folder:
-        descriptor = open_file(path, folder, os.O_RDONLY)
-        try:
-            mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
-            if mode & _OF_OTHERS:
-                os.fchmod(descriptor, mode & ~_OF_OTHERS)
-        finally:
-            os.close(descriptor)
+        found = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
+        _check(found, path)
+        if not stat.S_ISREG(found.st_mode):
+            raise _irregular(path)
+        if (mode := stat.S_IMODE(found.st_mode)) & _OF_OTHERS:
+            os.chmod(path.name, mode & ~_OF_OTHERS, dir_fd=folder)  # of a descriptor
 
 
 def check_entries(folder: Path, *, root: Path | None = None) -> None:
@@ -222,9 +223,7 @@ def _open_folder(path: Path, parent: int, *, make: bool) -> int:
             raise _linked(path) from None
         if error.errno == errno.ENOTDIR:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
-        if error.errno == errno.EACCES:
-            with suppress(FileNotFoundError):
-                _check(os.stat(path.name, dir_fd=parent, follow_symlinks=False), path)
+        _check_denied(error, path, parent)
         error.filename = str(path)
         raise
     try:
@@ -243,6 +242,13 @@ def _is_link(name: str, folder: int) -> bool:
         return stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
     except OSError:
         return False
+
+
+def _check_denied(error: OSError, path: Path, folder: int) -> None:
+    """Raise SettingsError where `path` was denied because it belongs to another user; it may also be missing."""
+    if error.errno == errno.EACCES:
+        with suppress(FileNotFoundError):
+            _check(os.stat(path.name, dir_fd=folder, follow_symlinks=False), path)
 
 
 def _check(found: os.stat_result, path: Path) -> None:

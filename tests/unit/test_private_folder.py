@@ -1,8 +1,12 @@
 """What crew keeps in a working directory can be read by its owner only, and git ignores it."""
 
 import asyncio
+import fcntl
 import os
 import stat
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +16,8 @@ from crew import SettingsError, private_folder, settings
 from crew.cli.node import Node
 from crew.cli.node_folder import NodeFolder
 from crew.jobs import JobStore
+
+NOBODY = 65534
 
 
 @pytest.fixture(autouse=True)
@@ -287,3 +293,38 @@ def test_without_a_private_node_nothing_is_refused(nested: Path) -> None:
     assert settings.load(environ={}) == settings.load(settings.DEFAULT_URL, environ={})
     (nested / ".crew").symlink_to(nested / "nowhere")
     assert settings.load(environ={}) == settings.load(settings.DEFAULT_URL, environ={})
+
+
+def test_taking_the_rights_of_others_ends_no_lock_of_this_process(tmp_path: Path) -> None:
+    """As closing the file would: SQLite has such locks on it."""
+    file = tmp_path / ".crew" / "jobs.db"
+    file.parent.mkdir(mode=0o700)
+    file.touch()
+    file.chmod(0o644)
+    try_lock = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'r+'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    with file.open("r+") as locked:
+        fcntl.lockf(locked, fcntl.LOCK_EX)
+        private_folder.restrict(file)
+        tried = subprocess.run([sys.executable, "-c", try_lock, file], capture_output=True, check=False, text=True)
+    assert "BlockingIOError" in tried.stderr
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_file_in_a_folder_that_may_not_be_written_is_denied_and_not_missing(tmp_path: Path) -> None:
+    folder = tmp_path / ".crew"
+    folder.mkdir(mode=0o500)
+    if os.getuid() == 0:  # root may write anywhere
+        os.chown(folder, NOBODY, NOBODY)
+        for parent in (tmp_path, *tmp_path.parents):
+            if parent.is_relative_to(temporary := Path(tempfile.gettempdir())) and parent != temporary:
+                parent.chmod(0o755)
+    script = (
+        "import os, sys, pathlib\n"
+        "from crew import private_folder\n"
+        f"os.getuid() or os.setuid({NOBODY})\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "with private_folder.opened(folder) as opened:\n"
+        "    private_folder.open_file(folder / 'lock', opened, os.O_RDWR | os.O_CREAT)\n"
+    )
+    tried = subprocess.run([sys.executable, "-c", script, folder], capture_output=True, check=False, text=True)
+    assert f"PermissionError: [Errno 13] Permission denied: '{folder / 'lock'}'" in tried.stderr
