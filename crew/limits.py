@@ -1,5 +1,6 @@
 """What one gateway takes on: limits that its operator can set. The defaults are generous, or there is none."""
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -9,6 +10,7 @@ import msgspec
 from crew import settings
 from crew.errors import SettingsError
 from crew.protocol import deadline
+from crew.protocol.foreign import brief
 
 MAX_PAGE: Final = 500  # jobs on one page of a list
 _SIZE: Final = re.compile(r"([0-9]{1,15})(|kB|MB|GB|KiB|MiB|GiB)", re.ASCII)
@@ -77,22 +79,18 @@ def load(given: Mapping[str, str | None] | None = None, *, environ: Mapping[str,
     return GatewayLimits(**found)
 
 
-def _count(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 16 and int(text) > 0):
-        raise SettingsError(f"{name} must be a number from 1 on, not {text[:80]!r}")
-    return int(text)
-
-
-def _page(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 16 and 1 <= int(text) <= MAX_PAGE):
-        raise SettingsError(f"{name} must be a number from 1 to {MAX_PAGE}, not {text[:80]!r}")
+def _count(name: str, text: str, most: int | None = None) -> int:
+    is_number = text.isascii() and text.isdecimal() and len(text) < 16
+    if not is_number or int(text) < 1 or (most is not None and int(text) > most):
+        bounds = "from 1 on" if most is None else f"from 1 to {most}"
+        raise SettingsError(f"{name} must be a number {bounds}, not {brief(text)}")
     return int(text)
 
 
 def _size(name: str, text: str) -> int:
     match = _SIZE.fullmatch(text)
     if match is None or int(match[1]) == 0:
-        raise SettingsError(f"{name} must be a number of bytes, or text like 100MB or 1GiB, not {text[:80]!r}")
+        raise SettingsError(f"{name} must be a number of bytes, or text like 100MB or 1GiB, not {brief(text)}")
     return int(match[1]) * _UNITS[match[2]]
 
 
@@ -110,5 +108,5 @@ _PARSERS: Final[dict[str, Callable[[str, str], Any]]] = {
     **dict.fromkeys(("max_expiration", "max_timeout", "max_ttl"), _duration),
     **dict.fromkeys(("max_jobs", "max_jobs_per_token", "max_jobs_per_host"), _count),
     **dict.fromkeys(("max_job_bytes", "max_job_bytes_per_token", "max_job_bytes_per_host"), _size),
-    "max_page": _page,
+    "max_page": functools.partial(_count, most=MAX_PAGE),
 }

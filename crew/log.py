@@ -11,9 +11,11 @@ of all loggers, as those of Tornado and of tasks: crew's own processes use it.
 """
 
 import logging
+import math
 import pkgutil
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -68,6 +70,44 @@ class CrewLogger(logging.Logger):
         is_configured = sys._getframe(1).f_globals.get("__name__") == CONFIG
         if not (value and is_configured):
             self._is_disabled = bool(value)
+
+
+class LineLimit:
+    """Lets some log lines of each topic pass in an interval, and counts the others.
+
+    Args:
+        lines: of one topic, in an interval that begins with the first of them.
+        every: seconds of an interval.
+        clock: seconds that pass; default: time.monotonic.
+    """
+
+    def __init__(self, lines: int, every: float, clock: Callable[[], float] | None = None) -> None:
+        self._lines = lines
+        self._every = every
+        self._clock = clock
+        self._topics: dict[str, _Lines] = {}
+
+    def held_back(self, topic: str = "") -> int | None:
+        """How many lines of `topic` were held back since the last one passed; None: this one is held back, too."""
+        of_topic = self._topics.setdefault(topic, _Lines())
+        now = time.monotonic() if self._clock is None else self._clock()
+        if now >= of_topic.ends_at:
+            of_topic.ends_at, of_topic.passed = now + self._every, 0
+        if of_topic.passed == self._lines:
+            of_topic.held_back += 1
+            return None
+        of_topic.passed += 1
+        held_back, of_topic.held_back = of_topic.held_back, 0
+        return held_back
+
+
+class _Lines:
+    """The lines of one topic."""
+
+    def __init__(self) -> None:
+        self.ends_at = -math.inf  # of the present interval
+        self.passed = 0  # in it
+        self.held_back = 0
 
 
 class _EscapedText(str):

@@ -84,10 +84,8 @@ class Confirm:
     def settle(self, status: ConfirmStatus) -> None:
         """The broker has spoken."""
         self.status = status
-        on_settled, self._on_settled = (
-            self._on_settled,
-            None,
-        )  # it may refer to this confirm, and would outlive its call
+        on_settled = self._on_settled
+        self._on_settled = None  # it may refer to this confirm, and would outlive its call
         if on_settled is not None:
             on_settled(status)
 

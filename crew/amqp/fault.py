@@ -18,6 +18,7 @@ from pika.adapters.utils import connection_workflow
 
 from crew.amqp import tls_fault
 from crew.errors import ConnectionError
+from crew.protocol.foreign import shortened
 
 ACCESS_REFUSED = 403  # https://www.rabbitmq.com/amqp-0-9-1-reference#domain.reply-code
 NOT_FOUND = 404
@@ -210,8 +211,7 @@ def _closed_by_broker(code: int, text: str) -> LinkFault:
 
 def told_reason(fault: LinkFault) -> str:
     """`fault` as the reason for which a message is refused, in one line of bounded length."""
-    text = " ".join(str(fault).removeprefix(_CLOSED).split())
-    return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]}..."
+    return shortened(" ".join(str(fault).removeprefix(_CLOSED).split()), MAX_REASON)
 
 
 def _brief(error: BaseException) -> str:

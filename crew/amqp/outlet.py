@@ -53,15 +53,21 @@ class Outlet:
         if self._largest is not None and len(body) > self._largest:
             message.settle(ConfirmStatus.TOO_LARGE)
             return message
+        self._send(channel, message)
+        return message
+
+    def _send(self, channel: Channel | None, message: Confirm) -> None:
+        """Publish `message`, or keep it for the next channel; raises LinkFault where there is none to come."""
         try:
+            if channel is None:
+                raise LinkFault("the connection is lost")
             channel.send(message)
         except LinkFault:
             if self._waiting is None:
                 raise
             self._waiting.append(message)
         except Exception as error:  # pika raises whatever it comes across in a table
-            message.refuse(f"it cannot be encoded: {error}")
-        return message
+            guarded(message.refuse)(f"it cannot be encoded: {error}")
 
     def change(self, open_channel: OpenChannel, on_failed: OnFailed) -> None:
         """Go on over another channel, in a moment.
@@ -108,16 +114,9 @@ class Outlet:
     def _resend(self, messages: Iterable[Confirm]) -> None:
         for message in messages:
             try:
-                if self.channel is None:
-                    raise LinkFault("the connection is lost")
-                self.channel.send(message)
+                self._send(self.channel, message)
             except LinkFault:
-                if self._waiting is None:
-                    guarded(message.settle)(ConfirmStatus.LOST)
-                else:
-                    self._waiting.append(message)
-            except Exception as error:
-                guarded(message.refuse)(f"it cannot be encoded: {error}")
+                guarded(message.settle)(ConfirmStatus.LOST)
 
     def lose(self, fault: LinkFault, *, was_ready: bool) -> None:
         """The connection is given up."""

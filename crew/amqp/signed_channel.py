@@ -17,6 +17,7 @@ from crew.amqp.broker_clock import BrokerClock
 from crew.amqp.channel import Channel
 from crew.amqp.confirm import Confirm, Forwarded
 from crew.amqp.delivery import Delivery, OnDelivery, discard
+from crew.log import LineLimit
 from crew.protocol import foreign, topology
 from crew.protocol.clock import IN_STEP
 from crew.protocol.signing import Signing
@@ -51,8 +52,7 @@ class Signer:
         self._wall = wall
         self._signing = Signing(keys, self._now)
         self.sign = self._signing.sign  # adds the signature to the headers of a message
-        self._unlogged: Counter[str] = Counter()  # by kind and reason
-        self._logged_at: dict[str, float] = {}
+        self._limit = LineLimit(1, LOG_EVERY)
 
     def __repr__(self) -> str:
         return f"<Signer: {self._signing!r}>"
@@ -86,12 +86,9 @@ class Signer:
         """Count a message that was refused; now and then a line of the log says how many."""
         kind = next((kind for prefix, kind in _KINDS.items() if delivery.queue.startswith(prefix)), "other")
         refused[kind] += 1
-        topic = f"{kind} {(delivery.refusal or '')[:16]}"  # without what differs from one to the next
-        self._unlogged[topic] += 1
-        now = time.monotonic()
-        if now - self._logged_at.get(topic, -LOG_EVERY) < LOG_EVERY:
+        held_back = self._limit.held_back(f"{kind} {(delivery.refusal or '')[:16]}")  # without what differs each time
+        if held_back is None:
             return
-        self._logged_at[topic] = now
         logger.warning(
             "%s refused: %s queue=%s id=%s count=%d; give each client, worker and gateway the same CREW_SIGNING_KEY; "
             "where all have it, another program writes to the broker",
@@ -99,7 +96,7 @@ class Signer:
             delivery.refusal,
             delivery.queue,
             foreign.brief(delivery.properties.correlation_id),
-            self._unlogged.pop(topic),
+            held_back + 1,
         )
 
     def _now(self) -> float:

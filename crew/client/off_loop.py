@@ -39,9 +39,9 @@ class _Thread:
 _thread: Final = _Thread()
 
 
-async def run(step: Callable[..., T], *given: Any) -> T:
-    """What `step(*given)` returns, in the thread."""
-    return await asyncio.get_running_loop().run_in_executor(_thread.executor, step, *given)
+async def run(step: Callable[..., T], *given: Any, is_large: bool) -> T:
+    """What `step(*given)` returns: in the thread where it is about something large, else here."""
+    return await start(step, *given) if is_large else step(*given)
 
 
 def start(step: Callable[..., T], *given: Any) -> "asyncio.Future[T]":
@@ -51,22 +51,19 @@ def start(step: Callable[..., T], *given: Any) -> "asyncio.Future[T]":
 
 async def decoded(body: Body, decode: codec.Decode = codec.decode) -> Any:
     """What `decode` makes of `body`; raises SerializationError."""
-    return await run(decode, body) if codec.is_large(body) else decode(body)
+    return await run(decode, body, is_large=codec.is_large(body))
 
 
 async def checked(body: Body, decode: codec.Decode = codec.decode) -> None:
     """Raise SerializationError where `decode` would; nothing of a large body's value is kept."""
-    if codec.is_large(body):
-        await run(codec.check, body, decode)
-    else:
-        decode(body)
+    await run(codec.check, body, decode, is_large=codec.is_large(body))
 
 
 async def packed(body: Body) -> Body:
     """`body` as it travels: compressed where it is large and that makes it smaller."""
-    return await run(codec.packed, body) if codec.is_large(body) else body
+    return await start(codec.packed, body) if codec.is_large(body) else body
 
 
 async def unpacked(body: Body) -> Body:
     """`body` without compression; raises SerializationError."""
-    return await run(codec.unpacked, body) if codec.is_large(body) else body
+    return await start(codec.unpacked, body) if codec.is_large(body) else body

@@ -44,11 +44,7 @@ class AnswerMixin(RequestHandler):
             body = codec.without_mark(await off_loop.unpacked(body))
         else:
             value = await off_loop.decoded(body, decode)
-            body = (
-                await off_loop.run(_encoded, value, content_type)
-                if codec.is_large(body)
-                else _encoded(value, content_type)
-            )
+            body = await off_loop.run(_encoded, value, content_type, is_large=codec.is_large(body))
         for name, text in http_headers(headers).items():
             self.set_header(name, text)
         self.answer_encoded(body.data, codec.content_type_of(body))

@@ -11,7 +11,7 @@ from crew.gateway.abandon import AbandonMixin
 from crew.gateway.answers import AnswerMixin
 from crew.gateway.body import BodyMixin
 from crew.gateway.problem_mixin import ProblemMixin
-from crew.gateway.problems import Refused, bad_argument
+from crew.gateway.problems import Refused, bad_argument, check_most
 from crew.gateway.url_guard import UrlGuard
 from crew.protocol import codec, deadline
 from crew.protocol.message import Body
@@ -112,15 +112,12 @@ class CallHandler(BodyMixin, AnswerMixin, AbandonMixin, ProblemMixin):
     def _terms(self) -> dict[str, Any]:
         """What the query says of the call; `Client.call` refuses what is no number."""
         terms = {name: _number(self.get_query_argument(name), kind) for name, kind in self._given_arguments()}
-        expiration = terms.setdefault("expiration", min(deadline.DEFAULT_EXPIRATION, self.max_expiration))
-        if isinstance(expiration, float) and expiration > self.max_expiration:
-            told = f"expiration must be at most {self.max_expiration:g} seconds here, not {expiration:g}"
-            raise Refused(422, told, name="bad-expiration")
+        terms.setdefault("expiration", min(deadline.DEFAULT_EXPIRATION, self.max_expiration))
         if self.max_timeout is not None:
-            timeout = terms.setdefault("timeout", self.max_timeout)
-            if isinstance(timeout, float) and timeout > self.max_timeout:
-                told = f"timeout must be at most {self.max_timeout:g} seconds here, not {timeout:g}"
-                raise Refused(422, told, name="bad-timeout")
+            terms.setdefault("timeout", self.max_timeout)
+        for name, most in (("expiration", self.max_expiration), ("timeout", self.max_timeout)):
+            if isinstance(value := terms.get(name), float):
+                check_most(name, value, most)
         return terms
 
     def _given_arguments(self) -> list[tuple[str, Callable[[str], float]]]:

@@ -66,7 +66,7 @@ class Connection(msgspec.Struct, eq=False, kw_only=True):
     received: int = 0
     sent: int | None = None
     sent_at: float = 0.0
-    is_admitted: bool = True
+    is_admitted: bool = False
 
     def enter(self, phase: Phase) -> None:
         """Begin a phase."""
@@ -107,7 +107,6 @@ class Connections:
         connection.enter(Phase.HEAD)
         self._all[stream] = connection
         self._of_peer[peer] += 1
-        connection.is_admitted = False
         self._refused[stream] = connection
         if self.admit(connection) is not None and len(self._refused) > OVERFLOW:
             self._close(next(iter(self._refused.values())), "there are too many")

@@ -40,7 +40,7 @@ class JobHandler(HeadMixin, JobHandlerBase):
         def encoded() -> bytes:
             return msgspec.json.encode(record(job, shows_query=True, shows_traceback=self.shows_tracebacks))
 
-        return await off_loop.run(encoded) if job.body is not None and codec.is_large(job.body) else encoded()
+        return await off_loop.run(encoded, is_large=job.body is not None and codec.is_large(job.body))
 
     async def delete(self, id: str) -> None:
         """Cancel, or delete the response."""

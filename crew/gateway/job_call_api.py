@@ -83,7 +83,7 @@ class JobCallHandler(JobAnswerMixin, WaitMixin, CallHandler):
             **terms,
         )
         try:
-            job = await off_loop.run(ordering) if is_large else ordering()
+            job = await off_loop.run(ordering, is_large=is_large)
         except TooLarge:
             raise
         except ValueError as error:

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from crew.client import Client
-from crew.gateway.problems import Refused
+from crew.gateway.problems import Refused, check_most
 from crew.jobs import Job, JobHandle, JobService
 from crew.jobs.admission import Candidate
 from crew.jobs.order import FAILURE_TTL, REQUEST_MARGIN, RESULT_TTL, TIMEOUT
@@ -20,16 +20,20 @@ class JobLimits:
     Args:
         jobs: runs them.
         limits: of the operator.
+
+    Attributes:
+        max_page: jobs on one page of a list.
     """
 
     def __init__(self, jobs: JobService, limits: GatewayLimits) -> None:
-        self.limits = limits
+        self.max_page = limits.max_page
+        self._limits = limits
         self._jobs = jobs
         self._quota = Quota(jobs.usage, limits)
 
     def defaults(self, *, is_url: bool) -> dict[str, Any]:
         """The terms of a job that says nothing of them, where crew's own would exceed a limit."""
-        most, ttl = self.limits.max_timeout, self.limits.max_ttl
+        most, ttl = self._limits.max_timeout, self._limits.max_ttl
         found: dict[str, Any] = {}
         if most is not None and most < (DEFAULT_TIMEOUT if is_url else TIMEOUT):
             found["timeout"] = most
@@ -41,9 +45,9 @@ class JobLimits:
     def check(self, job: Job) -> None:
         """Raise Refused where `job` asks for more than it may."""
         asked = job.timeout if job.timeout is None or not job.is_http else job.timeout - REQUEST_MARGIN
-        check_most("timeout", asked, self.limits.max_timeout)
-        check_most("result_ttl", job.result_ttl, self.limits.max_ttl)
-        check_most("failure_ttl", job.failure_ttl, self.limits.max_ttl)
+        check_most("timeout", asked, self._limits.max_timeout)
+        check_most("result_ttl", job.result_ttl, self._limits.max_ttl)
+        check_most("failure_ttl", job.failure_ttl, self._limits.max_ttl)
 
     async def submit(self, client: Client, candidate: Candidate) -> JobHandle:
         """Submit a job within the limits; raises Refused where there are too many."""
@@ -55,9 +59,3 @@ class JobLimits:
         except QuotaExceeded as exceeded:
             status = 429 if exceeded.is_of_client else 503
             raise Refused(status, str(exceeded), name="too-many-jobs", retry_after=RETRY_AFTER) from None
-
-
-def check_most(name: str, value: float | None, most: float | None) -> None:
-    """Raise Refused where a duration is longer than the operator lets it be."""
-    if most is not None and value is not None and value > most:
-        raise Refused(422, f"{name} must be at most {most:g} seconds here, not {value:g}", name=f"bad-{name}")

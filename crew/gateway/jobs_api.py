@@ -69,7 +69,7 @@ class JobsHandler(BodyMixin, HeadMixin, JobHandlerBase):
             max_message=self.client.max_message,
             decode=self.client.decode,
         )
-        job = await off_loop.run(ordering) if len(body) > codec.LARGE else ordering()
+        job = await off_loop.run(ordering, is_large=len(body) > codec.LARGE)
         await self.guard.check_job(job.job)
         handle = await self.limits.submit(self.client, job)
         self.set_status(202 if preferences.respond_async else 303)
@@ -125,7 +125,7 @@ class JobsHandler(BodyMixin, HeadMixin, JobHandlerBase):
             raise Refused(400, told, name="bad-status") from None
 
     def _limit(self) -> int:
-        most = self.limits.limits.max_page
+        most = self.limits.max_page
         given = self.get_query_argument("limit", str(min(PAGE, most)))
         try:
             return check_limit(int(given) if given.isdecimal() and len(given) < 10 else given, most)

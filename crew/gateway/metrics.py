@@ -1,7 +1,7 @@
 """Counters for Prometheus: what was given up, because its HTTP client had gone, and what was discarded."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from prometheus_client import REGISTRY, Counter
@@ -30,40 +30,38 @@ QUEUED: Final = CALLS.labels("queued")  # made here, so that both are there, as 
 STARTED: Final = CALLS.labels("started")
 
 
-class _Discarded(Collector):
-    """What the job stores of this process have discarded, as `crew.jobs.refusals` counts it."""
+class _Counts(Collector):
+    """A counter of which another module keeps the values, by a label."""
+
+    def __init__(self, name: str, text: str, label: str, counts: Mapping[str, int]) -> None:
+        self._name, self._text, self._label, self._counts = name, text, label, counts
 
     def collect(self) -> Iterable[CounterMetricFamily]:
         """The counter as it is now."""
-        family = CounterMetricFamily(
-            "crew_job_reports_discarded",
-            "Messages in the queue of a job store that were discarded. Reason unreadable: not the report of a worker, "
-            "or not about a job; rejected: the database never takes it.",
-            labels=["reason"],
-        )
-        for reason, count in refusals.discarded.items():
-            family.add_metric([reason], count)
+        family = CounterMetricFamily(self._name, self._text, labels=[self._label])
+        for value, count in self._counts.items():
+            family.add_metric([value], count)
         yield family
 
 
-class _Refused(Collector):
-    """The messages that this process has refused because they were not signed, as `crew.amqp` counts them."""
-
-    def collect(self) -> Iterable[CounterMetricFamily]:
-        """The counter as it is now."""
-        family = CounterMetricFamily(
-            "crew_messages_refused",
-            "Messages that were refused because their signature was missing, wrong or old: see CREW_SIGNING_KEY. Kind: "
-            "reply, report (of a job), control or event; call, in a process that runs tasks.",
-            labels=["kind"],
-        )
-        for kind, count in signed_channel.refused.items():
-            family.add_metric([kind], count)
-        yield family
-
-
-REGISTRY.register(_Discarded())
-REGISTRY.register(_Refused())
+REGISTRY.register(
+    _Counts(
+        "crew_job_reports_discarded",
+        "Messages in the queue of a job store that were discarded. Reason unreadable: not the report of a worker, "
+        "or not about a job; rejected: the database never takes it.",
+        "reason",
+        refusals.discarded,
+    )
+)
+REGISTRY.register(
+    _Counts(
+        "crew_messages_refused",
+        "Messages that were refused because their signature was missing, wrong or old: see CREW_SIGNING_KEY. Kind: "
+        "reply, report (of a job), control or event; call, in a process that runs tasks.",
+        "kind",
+        signed_channel.refused,
+    )
+)
 
 
 def count(canceled: Iterable[PendingCall]) -> None:

@@ -119,6 +119,12 @@ def bad_argument(error: ValueError) -> Refused:
     return Refused(422, str(error), name=f"bad-{culprit if culprit in ARGUMENTS else 'data'}")
 
 
+def check_most(name: str, value: float | None, most: float | None) -> None:
+    """Raise Refused where a duration is longer than the operator lets it be."""
+    if most is not None and value is not None and value > most:
+        raise Refused(422, f"{name} must be at most {most:g} seconds here, not {value:g}", name=f"bad-{name}")
+
+
 def kind_of(error: BaseException | None) -> Kind | None:
     """The row of the table that fits `error` best."""
     if isinstance(error, errors.ConnectionError) and error.missing in KINDS_OF_MISSING:

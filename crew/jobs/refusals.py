@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from crew.log import LineLimit
+
 logger = logging.getLogger(__name__)
 
 LINES: Final = 5  # within EVERY seconds; messages beyond that are counted, and the next line says how many
@@ -28,10 +30,7 @@ class Refusals:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._ends_at = 0.0  # of the current EVERY seconds
-        self._lines = 0
-        self._unlogged = 0
+        self._limit = LineLimit(LINES, EVERY, clock)
 
     def discard(self, reason: str, queue: str, why: object) -> None:
         """Count a message that is discarded, and log it where a line is left.
@@ -42,13 +41,8 @@ class Refusals:
             why: in one clause.
         """
         discarded[reason] += 1
-        now = self._clock()
-        if now >= self._ends_at:
-            self._ends_at, self._lines = now + EVERY, 0
-        if self._lines == LINES:
-            self._unlogged += 1
+        held_back = self._limit.held_back()
+        if held_back is None:
             return
-        self._lines += 1
-        more = f" (and {self._unlogged} others since the last line)" if self._unlogged else ""
-        self._unlogged = 0
+        more = f" (and {held_back} others since the last line)" if held_back else ""
         logger.error("job report discarded: queue=%s reason=%s: %s%s", queue, reason, why, more)

@@ -282,7 +282,7 @@ class JobService:
     async def value_of(self, job: Job) -> Any:
         """What a job that has ended came to: see `JobHandle.result`."""
         is_large = job.result is not None and codec.is_large(job.result)
-        return await off_loop.run(result_of, job, self.decode) if is_large else result_of(job, self.decode)
+        return await off_loop.run(result_of, job, self.decode, is_large=is_large)
 
     async def cancel(self, id: str) -> bool:
         """Give a job up; False where it had ended."""

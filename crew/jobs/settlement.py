@@ -61,10 +61,8 @@ async def settle(connection: AsyncConnection, reports: Sequence[Report]) -> list
 async def _applied(job: Job, report: Report) -> tuple[Job, dict[str, Any]] | None:
     """The record after `report`, and what is to be written of it; None where it changes nothing."""
     try:
-        if job.is_http and report.result is not None and codec.is_large(report.result):
-            then = await off_loop.run(apply, job, report)  # it looks into the response
-        else:
-            then = apply(job, report)
+        looks_into_it = job.is_http and report.result is not None and codec.is_large(report.result)
+        then = await off_loop.run(apply, job, report, is_large=looks_into_it)
         return None if then is None else (then, _values(then))
     except Exception as error:  # whatever it is, it is about this report, and the next attempt would fail alike
         raise Rejected(f"{error}") from error

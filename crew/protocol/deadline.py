@@ -27,10 +27,15 @@ def check_duration(name: str, value: object, *, may_be_zero: bool = False) -> fl
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{name} must be a number of seconds, not {brief(value)}")
-    if not (0 < value <= MAX_DURATION or (may_be_zero and value == 0)):  # NaN is not either
+    return _in_range(name, value, value, may_be_zero=may_be_zero)
+
+
+def _in_range(name: str, seconds: float, given: object, *, may_be_zero: bool) -> float:
+    """Return `seconds`; raises ValueError where they are out of range, which quotes what was `given`."""
+    if not (0 < seconds <= MAX_DURATION or (may_be_zero and seconds == 0)):  # NaN is not either
         least = "at least" if may_be_zero else "greater than"
-        raise ValueError(f"{name} must be {least} 0 and at most {MAX_DURATION:.0f} seconds, not {brief(value)}")
-    return float(value)
+        raise ValueError(f"{name} must be {least} 0 and at most {MAX_DURATION:.0f} seconds, not {brief(given)}")
+    return float(seconds)
 
 
 def parse_duration(name: str, value: object, *, may_be_zero: bool = False) -> float:
@@ -46,10 +51,7 @@ def parse_duration(name: str, value: object, *, may_be_zero: bool = False) -> fl
         raise ValueError(
             f'{name} must be a number of seconds, or text like "90", "15m", "2h", "1d", not {brief(value)}'
         )
-    try:
-        return check_duration(name, seconds, may_be_zero=may_be_zero)
-    except ValueError as error:  # it says how many seconds that are, which its reader has not written
-        raise ValueError(str(error).replace(f"not {seconds!r}", f"not {brief(value)}")) from None
+    return _in_range(name, seconds, value, may_be_zero=may_be_zero)
 
 
 def seconds_of(text: str) -> float | None:

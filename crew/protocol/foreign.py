@@ -54,18 +54,15 @@ def worker_id(value: str | None) -> str | None:
 def brief(value: object) -> str:
     """`value` for a message: what somebody else has sent may be long. Takes no longer for that. Never raises."""
     if isinstance(value, str | bytes):
-        return (
-            repr(value)
-            if len(value) <= BRIEF and len(repr(value)) <= BRIEF + 10
-            else f"{repr(value[:BRIEF])[:BRIEF]}..."
-        )
+        text = repr(value[:BRIEF])
+        return text if len(value) <= BRIEF and len(text) <= BRIEF + 10 else f"{text[:BRIEF]}..."
     if isinstance(value, int) and value.bit_length() > 256:
         return f"a number of {value.bit_length()} bits"
     try:
         text = _brief.repr(value)
     except Exception as error:  # of a repr() of somebody else's
         return f"<{type(value).__name__}, whose repr() raised {type(error).__name__}>"
-    return text if len(text) <= BRIEF else f"{text[:BRIEF]}..."
+    return shortened(text, BRIEF)
 
 
 def unreadable(what: str, error: Exception) -> SerializationError:

@@ -69,7 +69,7 @@ class Signing:
     def __init__(self, keys: Sequence[str], now: Callable[[], float]) -> None:
         self._hashes = tuple(map(_begun_hashes, keys))
         self._now = now
-        self.sign: Sign = _sign_with(*self._hashes[0], now)
+        self.sign: Sign = _sign_with(self._hashes[0], now)
 
     def __repr__(self) -> str:
         return f"<Signing with {len(self._hashes)} keys>"
@@ -82,7 +82,7 @@ class Signing:
             is signed for this queue, else one sentence.
         """
         usual_type, usual_address, other_address = _addresses(queue)
-        begin_inner, begin_outer = self._hashes[0]
+        hashes = self._hashes[0]
 
         def refusal(routing_key: str, properties: Properties, body: bytes) -> str | None:
             signature, type = properties.app_id, properties.type
@@ -93,11 +93,9 @@ class Signing:
                     address = usual_address or routing_key
                 elif (address := other_address(properties)) == "":
                     return f"a message of type {type!r:.40} has no business here"
-                inner, outer = begin_inner(), begin_outer()
-                inner.update(_form(address, signature[_MAC_END:], properties, properties.headers, body))
-                outer.update(inner.digest())
-                mac = signature[_MAC_AT:_MAC_END]
-                if not (_compare(outer.hexdigest(), mac) or self._is_signed(signature, address, properties, body)):
+                form = _form(address, signature[_MAC_END:], properties, properties.headers, body)
+                is_usual = _compare(_mac(hashes, form), signature[_MAC_AT:_MAC_END])
+                if not (is_usual or self._is_signed(signature, address, properties, body)):
                     return "its signature is wrong"
                 if type in _EXPIRE:
                     age = self._now() - int(signature[_MAC_END + 1 :])
@@ -162,7 +160,7 @@ def _mac(hashes: tuple[_Begun, _Begun], form: bytes) -> str:
     return hexadecimal
 
 
-def _sign_with(begin_inner: _Begun, begin_outer: _Begun, now: Callable[[], float]) -> Sign:
+def _sign_with(hashes: tuple[_Begun, _Begun], now: Callable[[], float]) -> Sign:
     second, at = 0, ".0"  # the text of the second that it is
 
     def sign(routing_key: str, properties: Properties, body: bytes) -> None:
@@ -170,11 +168,8 @@ def _sign_with(begin_inner: _Begun, begin_outer: _Begun, now: Callable[[], float
         if not second <= (time := now()) < second + 1:
             second = int(time)
             at = f".{second}"
-        inner, outer = begin_inner(), begin_outer()
-        address = _address(properties.type, routing_key)
-        inner.update(_form(address, at, properties, properties.headers, body))
-        outer.update(inner.digest())
-        properties.app_id = SIGNED + outer.hexdigest() + at
+        form = _form(_address(properties.type, routing_key), at, properties, properties.headers, body)
+        properties.app_id = SIGNED + _mac(hashes, form) + at
 
     return sign
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 import crew
-from crew.log import CrewLogger
+from crew.log import CrewLogger, LineLimit
 
 NAMES = ("crew", "crew.worker.supervisor", "crew.client.client", "crew.gateway.server")
 
@@ -52,3 +52,12 @@ def test_every_logger_of_crew_is_such_a_logger() -> None:
         if module.name != "crew.__main__":
             logger = getattr(importlib.import_module(module.name), "logger", None)
             assert logger is None or type(logger) is CrewLogger, module.name
+
+
+def test_some_lines_of_each_topic_pass_and_the_next_says_how_many_did_not() -> None:
+    now = 100.0
+    limit = LineLimit(2, 10.0, lambda: now)
+    assert [limit.held_back("a") for _ in range(5)] == [0, 0, None, None, None]
+    assert limit.held_back("b") == 0
+    now = 110.0
+    assert [limit.held_back("a") for _ in range(3)] == [3, 0, None]
