@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import copy
 import math
+import os
 import sqlite3
 import time
 import weakref
@@ -42,6 +43,8 @@ UNNAMED_STATEMENTS: Final = {
 
 T = TypeVar("T")
 Step = Callable[[AsyncConnection], Awaitable[T]]
+
+_open_at_fork: Final[set[str]] = set()  # files of SQLite that the parent of this process had open when it forked
 
 _READS: Final = "crew_reads"
 _MADE_AT: Final = "crew_made_at"  # time.monotonic() at which a connection was made
@@ -127,8 +130,11 @@ class Database:
         """Close the sockets of a server's connections, and do nothing else: this is a forked child of their owner.
 
         Connections of SQLite stay as they are: a child must not use or close them
-        (https://www.sqlite.org/howtocorrupt.html, 2.6).
+        (https://www.sqlite.org/howtocorrupt.html, 2.6). It cannot open the file anew either: SQLite has one table of
+        locks for a file and process, in which the child would find the locks of the parent for ever.
         """
+        if self.is_sqlite and (self._engine is not None or self._opening is not None):
+            _open_at_fork.add(self._file)
         for driver in list(self._drivers):
             transport = getattr(driver, "_transport", None)
             sock = getattr(transport, "_sock", None)
@@ -197,6 +203,7 @@ class Database:
 
     async def _open(self) -> None:
         if self.is_sqlite:
+            self._refuse_if_open_at_fork()
             _make_files(Path(str(self._url.database)))
             with self._translated(is_opening=True):
                 await asyncio.to_thread(_look_into, str(self._url.database))
@@ -211,6 +218,18 @@ class Database:
         if self.is_sqlite:
             _restrict_files(Path(str(self._url.database)))
         self._engine = engine
+
+    @property
+    def _file(self) -> str:
+        return os.path.realpath(str(self._url.database))
+
+    def _refuse_if_open_at_fork(self) -> None:
+        if self._file in _open_at_fork:
+            raise SettingsError(
+                f"the job store {self} cannot be used in process {os.getpid()}: the process that forked it had the "
+                "SQLite file open, and SQLite does not work across a fork; fork before the first use of the store, or "
+                "use PostgreSQL"
+            )
 
     def _on_opened(self, opening: "asyncio.Task[None]") -> None:
         self._opening = None

@@ -1,4 +1,4 @@
-"""Submits jobs, forks children that submit more with the same client, and prints them: PREFIX STORE."""
+"""Submits jobs, forks children that submit more with the same client, and prints them: PREFIX STORE built|used."""
 
 import asyncio
 import json
@@ -6,16 +6,20 @@ import os
 import sys
 from typing import Any
 
-from crew import Client
+from crew import Client, SettingsError
 from crew.jobs import JobStore
 
-PREFIX, STORE = sys.argv[1:]
+PREFIX, STORE, STATE = sys.argv[1:]  # the client was only built before the fork, or it was used
 client = Client(store=JobStore(STORE))
 
 
-async def submit(**told: Any) -> None:
-    job = await client.submit(PREFIX + "echo", os.getpid())
-    os.write(1, (json.dumps({"pid": os.getpid(), "result": await job.result(30), **told}) + "\n").encode())
+async def submit(**shown: Any) -> None:
+    try:
+        job = await client.submit(PREFIX + "echo", os.getpid())
+        shown["result"] = await job.result(30)
+    except SettingsError as error:
+        shown["error"] = str(error)
+    os.write(1, (json.dumps({"pid": os.getpid(), **shown}) + "\n").encode())
 
 
 async def child() -> None:
@@ -23,9 +27,7 @@ async def child() -> None:
     await client.close()
 
 
-async def main() -> None:
-    before = await client.submit(PREFIX + "echo", "before")
-    await before.result(30)
+def fork() -> list[int]:
     pids = []
     for _ in range(2):
         if (pid := os.fork()) == 0:
@@ -34,11 +36,31 @@ async def main() -> None:
             finally:
                 os._exit(0)
         pids.append(pid)
-    await submit(is_parent=True)
+    return pids
+
+
+async def ended(pids: list[int]) -> None:
     for pid in pids:
         await asyncio.to_thread(os.waitpid, pid, 0)
-    await submit(is_parent=True, before=await before.result(30))
+
+
+async def use_and_fork() -> None:
+    before = await client.submit(PREFIX + "echo", "before")
+    await before.result(30)
+    pids = fork()
+    await submit()
+    await ended(pids)
+    await submit(before=await before.result(30))
     await client.close()
 
 
-asyncio.run(main())
+async def use_after(pids: list[int]) -> None:
+    await submit()
+    await ended(pids)
+    await client.close()
+
+
+if STATE == "used":
+    asyncio.run(use_and_fork())
+else:
+    asyncio.run(use_after(fork()))

@@ -73,11 +73,28 @@ def test_tasks_of_all_processes_of_a_worker_share_the_client_at_its_module_level
     assert len({(one["pid"], one["id"]) for one in relayed}) == len({one["pid"] for one in relayed})
 
 
-def test_children_of_a_client_with_jobs_submit_jobs_of_their_own(
+def test_children_of_a_client_with_jobs_that_was_only_built_submit_jobs_of_their_own(
     store_url: str, prefix: str, shared_worker: Process, processes: Processes
 ) -> None:
-    jobs = told_by(processes.python(HERE / "client_forking_jobs.py", prefix, store_url))
-    assert len(jobs) == 4
+    jobs = told_by(processes.python(HERE / "client_forking_jobs.py", prefix, store_url, "built"))
+    assert len({job["pid"] for job in jobs}) == len(jobs) == 3
     assert all(job["result"] == job["pid"] for job in jobs)
-    assert len({job["pid"] for job in jobs}) == 3
-    assert jobs[-1]["before"] == "before"
+
+
+def test_children_of_a_client_that_has_used_its_jobs_submit_their_own_unless_its_store_is_sqlite(
+    store_url: str, prefix: str, shared_worker: Process, processes: Processes
+) -> None:
+    """A child of a process that has a SQLite file open may find the file locked for ever, or corrupt it: it refuses."""
+    process = processes.python(HERE / "client_forking_jobs.py", prefix, store_url, "used")
+    jobs = told_by(process)
+    children = [job for job in jobs if job["pid"] != process.pid]
+    first, last = (job for job in jobs if job["pid"] == process.pid)
+    assert first["result"] == last["result"] == process.pid
+    assert last["before"] == "before"
+    assert len(children) == 2
+    if store_url.startswith("sqlite"):
+        for child in children:
+            assert f"cannot be used in process {child['pid']}" in child["error"]
+            assert "fork before the first use of the store, or use PostgreSQL" in child["error"]
+    else:
+        assert all(child["result"] == child["pid"] for child in children)
