@@ -151,7 +151,7 @@ def broker(url: str | None) -> Iterator[str]:
         return
     if url:
         raise click.ClickException(f"no broker answers at {settings.redacted((found,))}")
-    from crew.cli.node import Node
+    from crew.cli.broker.node import Node
 
     with tempfile.TemporaryDirectory() as folder:
         node = Node(Path(folder))

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from crew import private_folder
-from crew.cli.node import Node
-from crew.cli.node_folder import PORTS
+from crew.cli.broker.node import Node
+from crew.cli.broker.node_folder import PORTS
 from tests.certificates import Certificates
 
 # Stops the node when its standard input ends, which is when the tests do: also when they are killed or time out.
-LEASH = "import sys, pathlib, crew.cli.node as n; sys.stdin.read(); n.Node(pathlib.Path(sys.argv[1])).stop()"
+LEASH = "import sys, pathlib, crew.cli.broker.node as n; sys.stdin.read(); n.Node(pathlib.Path(sys.argv[1])).stop()"
 
 VHOSTS = 16  # made at a time: rabbitmqctl takes half a second to start, and the node 20 ms for one
 

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from crew.cli import epmd
-from crew.cli.node import Node
-from crew.cli.node_folder import HOST, NodeFolder
+from crew.cli.broker import epmd
+from crew.cli.broker.node import Node
+from crew.cli.broker.node_folder import HOST, NodeFolder
 from tests.broker import LEASH
 
 SIZE = 3

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from crew.cli.node_folder import PORTS
+from crew.cli.broker.node_folder import PORTS
 from tests.postgresql import PASSWORD, USER, Server, unprivileged_account
 from tests.waiting import eventually
 

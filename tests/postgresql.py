@@ -20,8 +20,8 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-from crew.cli.node_folder import PORTS
-from crew.cli.process import command_line, ended_within, has_ended
+from crew.cli.broker.node_folder import PORTS
+from crew.cli.dev.process import command_line, ended_within, has_ended
 
 USER = "crew"
 PASSWORD = "p:a/ss%20@wörd"  # whoever takes a URL apart or writes one must quote what has to be

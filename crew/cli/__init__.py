@@ -1,4 +1,4 @@
-"""The `crew` command: one file per sub-command, loaded when it is asked for, so that `crew --help` is quick."""
+"""The `crew` command. Each sub-command is a module or a package, imported when it is used: `crew --help` is quick."""
 
 from importlib import import_module
 from typing import Final
@@ -20,10 +20,11 @@ COMMANDS: Final = {
     "broker": "Run a private RabbitMQ node in this folder.",
     "dev": "Run broker, workers and gateway together while you write them.",
 }
+_PACKAGES: Final = frozenset({"broker", "dev", "jobs", "parked"})
 
 
 class _Commands(Group):
-    """Sub-commands by name; each is the `command` of the file that has its name."""
+    """Sub-commands by name: `command` in crew.cli.<name>, or in crew.cli.<name>.command where that is a package."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -31,7 +32,8 @@ class _Commands(Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"crew.cli.{cmd_name}").command
+        module = f"crew.cli.{cmd_name}.command" if cmd_name in _PACKAGES else f"crew.cli.{cmd_name}"
+        command: click.Command = import_module(module).command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

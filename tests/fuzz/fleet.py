@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from crew.cli.node import Node
+from crew.cli.broker.node import Node
 from crew.client.blocking import Client
 from crew.protocol import topology
 from tests.acceptance.test_jobs_api import Program

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import pika
 
-from crew.cli.node import Node
+from crew.cli.broker.node import Node
 
 TRACE = "amq.rabbitmq.trace"
 LISTENS_WITHIN = 10.0  # seconds

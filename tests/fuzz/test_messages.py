@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import strategies as st
 
-from crew.cli.node import Node
+from crew.cli.broker.node import Node
 from crew.client.blocking import BlockingCall
 from tests.fuzz.fleet import Fleet, fleet
 from tests.fuzz.mutation import mutated

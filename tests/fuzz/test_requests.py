@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from crew.cli.node import Node
+from crew.cli.broker.node import Node
 from tests.fuzz.fleet import Fleet, fleet
 from tests.fuzz.requests import Request, ask, requests
 from tests.fuzz.storm import OTHER_THREADS, storm

@@ -8,7 +8,7 @@ from types import TracebackType
 import pika
 from pika.exceptions import AMQPError, NackError
 
-from crew.cli.node import Node
+from crew.cli.broker.node import Node
 from tests.cluster import Cluster
 
 EXPIRES_MS = 60_000

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from crew.cli.node import Node
+from crew.cli.broker.node import Node
 from tests.integration import raw
 from tests.processes import Process
 from tests.proxy import Proxy

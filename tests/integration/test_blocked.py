@@ -6,7 +6,7 @@ import pytest
 
 import crew
 from crew import Client
-from crew.cli.node import Node
+from crew.cli.broker.node import Node
 from tests.integration.conftest import StartWorker
 from tests.waiting import eventually, until
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from crew import CrewError
-from crew.cli.node import Node, Status
+from crew.cli.broker.node import Node, Status
 from crew.client.blocking import Client
 from tests.waiting import eventually
 

@@ -8,7 +8,7 @@ import pytest
 
 import crew
 from crew import Client
-from crew.cli.node import Node
+from crew.cli.broker.node import Node
 from crew.protocol import topology
 from tests.integration import raw
 from tests.integration.conftest import TASKS

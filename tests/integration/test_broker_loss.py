@@ -10,7 +10,7 @@ import pytest
 
 import crew
 from crew import Client
-from crew.cli.node import Node
+from crew.cli.broker.node import Node
 from tests.broker import leashed
 from tests.integration.conftest import TASKS
 from tests.integration.outage import BACK_WITHIN, BUDGET, Outage

@@ -12,7 +12,7 @@ from typing import TypeVar
 import pytest
 
 from crew import Client
-from crew.cli.node import Node
+from crew.cli.broker.node import Node
 from crew.errors import CrewError
 from tests.cluster import Cluster, clustered
 from tests.integration.cluster_probe import Probe

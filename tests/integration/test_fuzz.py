@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from crew.cli.node import Node
+from crew.cli.broker.node import Node
 from crew.client.blocking import Client
 from crew.errors import DuplicateTaskId
 from crew.protocol import topology

@@ -248,7 +248,7 @@ def test_a_mistake_is_answered_in_one_sentence(
     crew: Crew, database: str, arguments: tuple[str, ...], status: int, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if status == ExitStatus.BROKER_AWAY:
-        monkeypatch.setattr("crew.cli.job_store.CONNECT_TIMEOUT", 0.3)  # seconds, instead of 5
+        monkeypatch.setattr("crew.cli.jobs.job_store.CONNECT_TIMEOUT", 0.3)  # seconds, instead of 5
     asyncio.run(_make(database))
 
     answered = crew(*arguments)

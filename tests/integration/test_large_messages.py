@@ -10,7 +10,7 @@ import pytest
 
 import crew
 from crew import Client
-from crew.cli.node import Node
+from crew.cli.broker.node import Node
 from crew.client import PendingCall
 from tests.processes import Processes, running
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from crew import Client
-from crew.cli.node import Node
+from crew.cli.broker.node import Node
 from tests.broker import LEASH
 from tests.processes import Process, Processes
 from tests.waiting import until

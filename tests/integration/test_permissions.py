@@ -11,7 +11,7 @@ import pytest
 import crew
 from crew import Client
 from crew.amqp.fault import PERMISSIONS
-from crew.cli.node import Node
+from crew.cli.broker.node import Node
 from crew.jobs import JobStore
 from tests.integration.conftest import TASKS
 from tests.processes import Processes

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from crew import Client
-from crew.cli.node import Node
+from crew.cli.broker.node import Node
 from crew.client import blocking
 from tests.integration.conftest import StartWorker
 from tests.proxy import Proxy

@@ -12,7 +12,7 @@ import pytest
 
 import crew
 from crew import Client
-from crew.cli.node import Node
+from crew.cli.broker.node import Node
 from tests.integration import raw
 from tests.processes import Process, Processes, Said, running
 from tests.waiting import eventually, until

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from crew.cli.node import Node
+from crew.cli.broker.node import Node
 from tests.integration.conftest import TASKS
 from tests.processes import Processes, running
 from tests.proxy import Proxy

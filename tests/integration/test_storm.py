@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from crew import Client
-from crew.cli.node import Node
+from crew.cli.broker.node import Node
 from tests.integration.storm import IN_FLIGHT, Storm
 from tests.integration.storm_faults import FAULTS, HEARTBEAT, Field
 from tests.integration.storm_table import Strike, runs_of, shown, table, unexplained

@@ -11,7 +11,7 @@ import pytest
 import crew
 from crew import Client
 from crew.amqp import tls, wire
-from crew.cli.node import Node
+from crew.cli.broker.node import Node
 from tests.certificates import Certificates
 from tests.processes import Process, Processes, running
 from tests.proxy import Proxy

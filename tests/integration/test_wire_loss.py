@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from crew import Client, ConnectionError
-from crew.cli.node import Node
+from crew.cli.broker.node import Node
 from crew.client.blocking import Client as BlockingClient
 from tests.integration.conftest import TASKS
 from tests.integration.outage import Outage

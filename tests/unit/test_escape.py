@@ -165,7 +165,7 @@ OUTPUTS = ("print", "click.echo", "click.secho", "sys.stdout.write", "sys.stderr
 def test_every_output_of_a_command_goes_through_one_place() -> None:
     calls = [
         f"{file.name}:{node.lineno}: {ast.unparse(node.func)}"
-        for file in (Path(crew.__file__).parent / "cli").glob("*.py")
+        for file in (Path(crew.__file__).parent / "cli").rglob("*.py")
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in OUTPUTS
     ]

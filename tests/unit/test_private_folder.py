@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from crew import SettingsError, private_folder, settings
-from crew.cli.node import Node
-from crew.cli.node_folder import NodeFolder
+from crew.cli.broker.node import Node
+from crew.cli.broker.node_folder import NodeFolder
 from crew.jobs import JobStore
 
 NOBODY = 65534

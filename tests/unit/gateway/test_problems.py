@@ -46,7 +46,7 @@ def test_no_two_errors_have_one_type() -> None:
 
 def test_every_name_that_programs_may_meet_is_written_down() -> None:
     told = (Path(__file__).parents[3] / "docs" / "semantics.md").read_text()
-    sources = "".join(path.read_text() for path in Path(gateway.__file__).parent.glob("*.py"))
+    sources = "".join(path.read_text() for path in Path(gateway.__file__).parent.rglob("*.py"))
     names = {kind.name for kind in (*KINDS.values(), *KINDS_OF_MISSING.values())} | set(
         re.findall(r'name="([a-z0-9-]+)"', sources)
     )

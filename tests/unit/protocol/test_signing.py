@@ -19,7 +19,7 @@ OTHER_KEY: Final = "other key " * 4
 NOW: Final = 1_800_000_000.5  # epoch seconds
 TASK_QUEUE: Final = "crew.tasks.resize"
 REPLY_QUEUE: Final = "crew.reply.web-1"
-JOBS_QUEUE: Final = "crew.jobs.store"
+JOBS_QUEUE: Final = "crew.jobs.a_store"
 
 CALL: Final = Call(
     id="7",

@@ -12,9 +12,9 @@ import click
 
 from crew import settings
 from crew.cli import source
-from crew.cli.child import Child
+from crew.cli.broker.node import Node
+from crew.cli.dev.child import Child
 from crew.cli.exit_status import reported
-from crew.cli.node import Node
 from crew.command_line import Count, say
 from crew.errors import CrewError
 

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from crew import private_folder
-from crew.cli import rabbitmq
+from crew.cli.broker import rabbitmq
 from crew.errors import SettingsError
 
 NODE_NAME: Final = "crew"  # one name for all that stand alone: each has an epmd of its own, so that none meets another

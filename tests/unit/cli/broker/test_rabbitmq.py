@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from crew import SettingsError
-from crew.cli import rabbitmq
+from crew.cli.broker import rabbitmq
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from crew.cli.confirm import confirm, yes_option
 from crew.cli.connection import url_option, visited
 from crew.cli.duration import Duration
 from crew.cli.exit_status import ExitStatus, reported
-from crew.cli.parked_text import as_json, as_line, as_page
+from crew.cli.parked.text import as_json, as_line, as_page
 from crew.cli.shown import shown
 from crew.client import parked
 from crew.client.parked import Done, Selection

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from crew.cli.jobs_text import all_as_json, as_json, as_line, as_page
+from crew.cli.jobs.text import all_as_json, as_json, as_line, as_page
 from crew.jobs import Job, JobStatus
 from crew.jobs.order import order
 from crew.protocol import codec, failure

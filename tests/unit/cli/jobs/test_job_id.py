@@ -2,7 +2,7 @@
 
 import pytest
 
-from crew.cli.job_id import check_id_or_beginning
+from crew.cli.jobs.job_id import check_id_or_beginning
 
 ID = "0c5a6f2e-8f6b-4d0e-9f0a-4c1f5d1f3a55"
 

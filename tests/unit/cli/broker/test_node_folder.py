@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from crew import SettingsError
-from crew.cli.node_folder import PORTS, NodeFolder
+from crew.cli.broker.node_folder import PORTS, NodeFolder
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from crew.cli.broker.node import Node, Status
 from crew.cli.exit_status import reported
-from crew.cli.node import Node, Status
 from crew.command_line import Group, Seconds, say
 from crew.settings import PRIVATE_NODE_URL, redacted
 

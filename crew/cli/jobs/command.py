@@ -18,9 +18,9 @@ from crew.errors import CrewError
 from crew.protocol import deadline, topology
 
 try:
-    from crew.cli.job_id import check_id_or_beginning, whole_id
-    from crew.cli.job_store import pages, with_service, with_store
-    from crew.cli.jobs_text import all_as_json, as_json, as_line, as_page
+    from crew.cli.jobs.job_id import check_id_or_beginning, whole_id
+    from crew.cli.jobs.job_store import pages, with_service, with_store
+    from crew.cli.jobs.text import all_as_json, as_json, as_line, as_page
     from crew.jobs import Job, JobService, JobStatus, JobStore
     from crew.jobs.query import PAGE
 except ImportError as error:  # it says what is missing

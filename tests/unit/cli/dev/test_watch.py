@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from crew.cli.watch import Watch
+from crew.cli.dev.watch import Watch
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from crew.cli import process
-from crew.cli.watch import Watch
+from crew.cli.dev import process
+from crew.cli.dev.watch import Watch
 
 _STEP: Final = 3.0  # seconds from SIGTERM to a second one, which hurries a worker, and from that to SIGKILL
 _FIRST_DELAY: Final = 1.0  # seconds before a restart, doubled each time

@@ -6,7 +6,7 @@ from threading import Thread
 
 import pytest
 
-from crew.cli import epmd
+from crew.cli.broker import epmd
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""The private RabbitMQ node that `crew broker` runs from a folder."""

@@ -1,0 +1,1 @@
+"""`crew dev`: broker, workers and gateway in one terminal."""

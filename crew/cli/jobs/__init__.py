@@ -1,0 +1,1 @@
+"""`crew jobs`: submit, list, show, wait for and cancel jobs."""

@@ -1,0 +1,1 @@
+"""`crew parked`: list, show, retry and delete messages that were parked."""
