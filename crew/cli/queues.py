@@ -7,7 +7,7 @@ from crew.cli.connection import url_option, visited
 from crew.cli.exit_status import reported
 from crew.cli.name import task_argument
 from crew.cli.shown import shown
-from crew.client.migration import migrate
+from crew.client.admin.queue_migration import migrate
 from crew.command_line import Count, Group, complain, say
 from crew.protocol import topology
 from crew.protocol.topology import Queue

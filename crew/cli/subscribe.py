@@ -10,7 +10,7 @@ from crew.cli.connection import connected, url_option
 from crew.cli.exit_status import ExitStatus, reported
 from crew.cli.name import topics_argument
 from crew.cli.payload import write_line
-from crew.client.subscription import Event
+from crew.client.events.subscription import Event
 from crew.command_line import Count, say
 
 

@@ -13,12 +13,12 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from crew import forks
-from crew.client.call import PendingCall
+from crew.client.calling.call import PendingCall
+from crew.client.calling.scope import current
 from crew.client.client import DRAIN_TIMEOUT
 from crew.client.client import Client as AsyncClient
+from crew.client.events.subscription import OnEvent, Subscription
 from crew.client.loop_thread import LoopThread
-from crew.client.scope import current
-from crew.client.subscription import OnEvent, Subscription
 from crew.protocol.message import Headers
 
 T = TypeVar("T")

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, Final
 from crew import errors, forks
 from crew import settings as settings_module
 from crew.client import loops
-from crew.client.call import OnAnswer, PendingCall
-from crew.client.caller import Caller
+from crew.client.calling.call import OnAnswer, PendingCall
+from crew.client.calling.caller import Caller
+from crew.client.calling.parallel import Parallel
+from crew.client.calling.pending import MAX_BYTES, check_limit
+from crew.client.calling.scope import current
 from crew.client.closing import run_all
+from crew.client.events.pubsub import PubSub
+from crew.client.events.subscription import Subscriptions
 from crew.client.identity import identity
 from crew.client.links import Links, has_running_loop
-from crew.client.parallel import Parallel
-from crew.client.pending import MAX_BYTES, check_limit
 from crew.client.publishing import Publishing
-from crew.client.pubsub import PubSub
-from crew.client.scope import current
 from crew.client.started import Connecting
 from crew.client.submitting import Submitting
-from crew.client.subscription import Subscriptions
 from crew.protocol import codec, deadline
 from crew.protocol.message import Headers
 

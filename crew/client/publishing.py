@@ -3,10 +3,10 @@
 from typing import Any, Final
 
 from crew import errors
+from crew.client.events.pubsub import PubSub
+from crew.client.events.subscription import OnEvent, Subscription
 from crew.client.links import Links, has_running_loop
-from crew.client.pubsub import PubSub
 from crew.client.started import PendingEvent
-from crew.client.subscription import OnEvent, Subscription
 from crew.protocol import codec, deadline, topology, user_headers
 from crew.protocol.message import Event, Headers
 

@@ -5,8 +5,8 @@ import queue
 from collections.abc import Generator
 from typing import Any
 
-from crew.client.call import PendingCall
-from crew.client.caller import Caller
+from crew.client.calling.call import PendingCall
+from crew.client.calling.caller import Caller
 from crew.protocol.message import Headers
 from crew.worker.execution import Execution
 from crew.worker.mailbox import Mailbox

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from crew.amqp import Delivery, Link
 from crew.client import Scope
-from crew.client.call import PendingCall
-from crew.client.caller import Caller
+from crew.client.calling.call import PendingCall
+from crew.client.calling.caller import Caller
 from crew.errors import Canceled, CrewError, ExpirationError
 from crew.protocol import codec, deadline, user_headers
 from crew.worker.execution import ENDED, Execution

@@ -18,7 +18,7 @@ from typing import Any, Final, NoReturn
 
 from crew.amqp import BrokerClock, Consumer, Delivery, Link, Outage, Signer
 from crew.amqp.fault import LinkFault
-from crew.client.pubsub import PubSub
+from crew.client.events.pubsub import PubSub
 from crew.protocol import codec, properties, topology, user_headers
 from crew.protocol.briefing import BRIEFED, to_given_up
 from crew.protocol.message import Control, Event, Headers, new_id

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from crew import Client, CrewError
-from crew.client.call import PendingCall
+from crew.client.calling.call import PendingCall
 from tests.integration.chaos_plan import Planned
 from tests.integration.chaos_record import Record
 from tests.integration.starvation import Starvation

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from crew import Client, ConnectionError, ExpirationError, TimeoutError
-from crew.client.call import PendingCall
-from crew.client.subscription import Event
+from crew.client.calling.call import PendingCall
+from crew.client.events.subscription import Event
 from tests.processes import Process
 from tests.waiting import until
 

@@ -234,7 +234,7 @@ async def test_a_failed_call_that_nobody_awaits_is_logged(
     broker_url: str, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Client(broker_url) as client:
-        with caplog.at_level(logging.WARNING, logger="crew.client.call"):
+        with caplog.at_level(logging.WARNING, logger="crew.client.calling.call"):
             client.call(prefix + "bad", "raise")
             await until(lambda: "nothing awaited it" in caplog.text)
 

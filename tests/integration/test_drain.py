@@ -11,7 +11,7 @@ import pytest
 
 import crew
 from crew import Client
-from crew.client.call import PendingCall
+from crew.client.calling.call import PendingCall
 from tests.processes import Process, Processes
 from tests.waiting import until
 

@@ -68,7 +68,7 @@ async def test_an_execution_that_ends_as_its_timeout_strikes_gets_one_answer_and
     timeout, total = 0.002, 2_000 * soak
     share = 1.0  # of the timeout, until a task ends: follows the edge to wherever it lies on this machine
     answers: dict[str, list[Any]] = {}
-    caplog.set_level(logging.DEBUG, logger="crew.client.calls")
+    caplog.set_level(logging.DEBUG, logger="crew.client.calling.calls")
     async with Client(broker_url) as client:
         room = asyncio.Semaphore(32)
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from crew.amqp.visit import visiting
 from crew.cli import main
-from crew.client.migration import _carry
+from crew.client.admin.queue_migration import _carry
 from crew.errors import Overloaded
 from crew.protocol import topology
 from crew.settings import load

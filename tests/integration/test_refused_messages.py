@@ -17,7 +17,7 @@ from crew.amqp import Confirm, ConfirmStatus, Link
 from crew.amqp.fault import LinkFault
 from crew.amqp.visit import visiting
 from crew.cli.broker.node import Node
-from crew.client import parked
+from crew.client.admin import parked
 from crew.jobs import JobStatus, JobStore
 from crew.protocol import failure, parked_message, properties, topology
 from crew.protocol.properties import Properties

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from crew import Client
-from crew.client.call import PendingCall
+from crew.client.calling.call import PendingCall
 from tests.integration import sight
 from tests.integration.row import FLAGS, SLOTS, Fate, Row
 from tests.processes import Process, Processes

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crew.client.answer import answer_to
+from crew.client.calling.reply import answer_to
 from crew.errors import CrewError, SerializationError
 from crew.gateway.job_limits import JobLimits
 from crew.gateway.job_request import order_of

@@ -13,8 +13,8 @@ from crew.cli.duration import Duration
 from crew.cli.exit_status import ExitStatus, reported
 from crew.cli.parked.text import as_json, as_line, as_page
 from crew.cli.shown import shown
-from crew.client import parked
-from crew.client.parked import Done, Selection
+from crew.client.admin import parked
+from crew.client.admin.parked import Done, Selection
 from crew.command_line import Group, Seconds, complain, say, say_bytes
 from crew.errors import CrewError
 from crew.protocol import deadline

@@ -3,7 +3,7 @@
 import itertools
 from typing import Any
 
-from crew.client.call import OnAnswer, PendingCall
+from crew.client.calling.call import OnAnswer, PendingCall
 from crew.protocol.message import Body, Call
 
 _numbers = itertools.count(1)

@@ -12,7 +12,7 @@ import pytest
 from crew import errors
 from crew.amqp import LinkState
 from crew.client import Client, blocking
-from crew.client.call import PendingCall
+from crew.client.calling.call import PendingCall
 from crew.jobs import JobStore
 from tests.unit.broker_addresses import nowhere as no_broker
 from tests.unit.links import ignored

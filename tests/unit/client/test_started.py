@@ -12,7 +12,7 @@ from tornado import gen
 from crew import errors
 from crew.amqp import ConfirmStatus, LinkState
 from crew.client import Client
-from crew.client.pubsub import PubSub
+from crew.client.events.pubsub import PubSub
 from crew.client.started import PendingEvent
 from crew.protocol.message import Body, Event
 from tests.unit.broker_addresses import nowhere as no_broker

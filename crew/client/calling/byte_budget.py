@@ -1,6 +1,6 @@
 """How many bytes of calls may wait for the broker's word: a broker that is away must not fill this process."""
 
-from crew.client.call import PendingCall
+from crew.client.calling.call import PendingCall
 from crew.errors import Overloaded
 
 

@@ -4,8 +4,8 @@ import time
 from typing import Any, Final
 
 from crew.amqp import Consumer, Link
-from crew.client.call import OnAnswer, PendingCall
-from crew.client.calls import Calls
+from crew.client.calling.call import OnAnswer, PendingCall
+from crew.client.calling.calls import Calls
 from crew.protocol import codec, deadline, properties, topology, user_headers
 from crew.protocol.message import Call, Headers, new_id
 

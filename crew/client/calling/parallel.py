@@ -3,8 +3,8 @@
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from crew.client.call import PendingCall
-from crew.client.scope import current
+from crew.client.calling.call import PendingCall
+from crew.client.calling.scope import current
 from crew.errors import Canceled, is_abandonment
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from typing import Final
 from crew import errors
 from crew.amqp import Confirm, ConfirmStatus, Consumer, Delivery, Link
 from crew.client import off_loop
-from crew.client.calls import BLOCKED
-from crew.client.elections import AGAIN_AFTER
+from crew.client.calling.calls import BLOCKED
+from crew.client.calling.leader_retry import AGAIN_AFTER
+from crew.client.events.subscription import OnEvent, Subscription, Subscriptions
 from crew.client.started import PendingEvent
-from crew.client.subscription import OnEvent, Subscription, Subscriptions
 from crew.protocol import codec, properties, topology
 from crew.protocol.message import Event
 

@@ -11,8 +11,8 @@ import pytest
 from tornado import gen
 
 from crew.client import Client, Parallel, PendingCall, Scope, blocking
-from crew.client.scope import current
-from crew.client.subscription import Subscription
+from crew.client.calling.scope import current
+from crew.client.events.subscription import Subscription
 from crew.errors import Canceled, TaskFailed, is_abandonment
 from tests.unit.broker_addresses import nowhere
 from tests.unit.client.pending_calls import Canceled as CanceledCalls

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from crew.amqp import ConfirmStatus
-from crew.client.call import PendingCall
-from crew.client.calls import Calls
+from crew.client.calling.call import PendingCall
+from crew.client.calling.calls import Calls
 from crew.errors import ConnectionError, Overloaded
 from crew.protocol.message import Body, Call
 from tests.unit.links import FakeLink

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from crew.errors import Canceled
 
 if TYPE_CHECKING:
-    from crew.client.call import PendingCall
+    from crew.client.calling.call import PendingCall
 
 
 class Scope:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from crew.client.elections import PATIENCE, PATIENCE_ONCE_TAKEN, Elections
+from crew.client.calling.leader_retry import PATIENCE, PATIENCE_ONCE_TAKEN, Elections
 
 
 class Clock:

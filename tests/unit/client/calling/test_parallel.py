@@ -5,9 +5,9 @@ from typing import Any, cast
 
 import pytest
 
-from crew.client.call import PendingCall
+from crew.client.calling.call import PendingCall
+from crew.client.calling.parallel import Parallel
 from crew.client.client import Client
-from crew.client.parallel import Parallel
 from crew.errors import Canceled, TaskFailed
 from tests.unit.client.pending_calls import a_call
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from crew.client.call import PendingCall
-from crew.client.pending import SWEEP_ABOVE, PendingCalls
+from crew.client.calling.call import PendingCall
+from crew.client.calling.pending import SWEEP_ABOVE, PendingCalls
 from crew.errors import DuplicateTaskId, ExpirationError, Overloaded
 from tests.unit.client.pending_calls import a_call
 from tests.unit.links import ignored, never

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from crew.amqp import ConfirmStatus
-from crew.client.pubsub import PubSub
-from crew.client.subscription import Event
+from crew.client.events.pubsub import PubSub
+from crew.client.events.subscription import Event
 from crew.errors import ConnectionError
 from crew.protocol import codec, properties, topology
 from crew.protocol.message import Event as EncodedEvent

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tornado import gen
 
-from crew.client.call import PendingCall
+from crew.client.calling.call import PendingCall
 from crew.errors import Canceled, TaskFailed
 from tests.unit.client.pending_calls import Canceled as CanceledCalls
 from tests.unit.client.pending_calls import a_call

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from crew.client.callback import call_back
+from crew.client.calling.callback import call_back
 from crew.protocol import codec, topology
 from crew.protocol.message import Event as EncodedEvent
 from crew.protocol.message import Headers

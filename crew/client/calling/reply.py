@@ -3,7 +3,7 @@
 from typing import Any
 
 from crew import errors
-from crew.client.call import PendingCall
+from crew.client.calling.call import PendingCall
 from crew.protocol import codec, failure
 from crew.protocol.message import Outcome, Reply
 from crew.protocol.properties import DeadLetter

@@ -16,10 +16,10 @@ from typing import Any, Final
 from crew import errors
 from crew.amqp import Confirm, ConfirmStatus, Delivery, Link
 from crew.client import off_loop
-from crew.client.answer import answer_to
-from crew.client.call import PendingCall
-from crew.client.elections import AGAIN_AFTER, Elections
-from crew.client.pending import MAX_BYTES, PendingCalls
+from crew.client.calling.call import PendingCall
+from crew.client.calling.leader_retry import AGAIN_AFTER, Elections
+from crew.client.calling.pending import MAX_BYTES, PendingCalls
+from crew.client.calling.reply import answer_to
 from crew.protocol import codec, deadline, properties, topology
 from crew.protocol.message import Control, Outcome, Reply
 from crew.protocol.properties import DeadLetter

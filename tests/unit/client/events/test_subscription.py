@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from crew.client.subscription import Event, Subscription, Subscriptions
+from crew.client.events.subscription import Event, Subscription, Subscriptions
 from crew.errors import SerializationError
 from crew.protocol import codec
 from crew.protocol.message import Body

@@ -8,8 +8,8 @@ import pytest
 
 from crew import errors
 from crew.amqp import ConfirmStatus
-from crew.client import elections
-from crew.client.calls import REPLY_MARGIN, Calls
+from crew.client.calling import leader_retry
+from crew.client.calling.calls import REPLY_MARGIN, Calls
 from crew.protocol import codec, failure, properties
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Outcome, Reply
@@ -182,7 +182,7 @@ async def test_a_call_that_a_queue_without_a_leader_refuses_is_published_again_o
 async def test_a_quorum_queue_that_has_taken_a_call_and_goes_on_to_refuse_is_full(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(elections, "PATIENCE_ONCE_TAKEN", 0.0)
+    monkeypatch.setattr(leader_retry, "PATIENCE_ONCE_TAKEN", 0.0)
     caller = Caller()
     caller.publishing.is_replicated = True
     caller.calls.send(a_call("17"), 60)
@@ -239,7 +239,7 @@ async def test_a_queue_that_leaves_a_call_unconfirmed_is_not_full_though_it_refu
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A majority of its nodes is down: the call waits for them, as long as it may."""
-    monkeypatch.setattr(elections, "PATIENCE", 0.0)
+    monkeypatch.setattr(leader_retry, "PATIENCE", 0.0)
     caller = Caller()
     caller.publishing.is_replicated = True
     call = a_call("17", persistent=True)

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-from crew.client.callback import call_back
-from crew.client.scope import Scope, current
+from crew.client.calling.callback import call_back
+from crew.client.calling.scope import Scope, current
 from crew.errors import Canceled, ConnectionError
 from crew.protocol.message import Body, Call, Headers
 

@@ -10,8 +10,8 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from crew.client.budget import ByteBudget
-from crew.client.call import PendingCall
+from crew.client.calling.byte_budget import ByteBudget
+from crew.client.calling.call import PendingCall
 from crew.errors import DuplicateTaskId, Overloaded
 from crew.protocol.message import Headers
 

@@ -3,7 +3,7 @@
 import pytest
 
 from crew import errors
-from crew.client.answer import answer_to
+from crew.client.calling.reply import answer_to
 from crew.protocol import codec, failure
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Outcome, Reply
