@@ -131,8 +131,9 @@ async def _serve(
     debug: bool,
 ) -> None:
     try:
-        from crew.gateway import routes, serve, tls
-        from crew.gateway.auth import GuardedApplication, check_door
+        from crew.gateway import routes, serve
+        from crew.gateway.serving import tls
+        from crew.gateway.serving.auth import GuardedApplication, check_door
         from crew.jobs import JobStore
     except ImportError as error:
         raise SettingsError(str(error)) from None

@@ -6,9 +6,9 @@ try:
 except ImportError as error:
     raise ImportError(f'crew.gateway needs {error.name}: pip install "crew[gateway]"', name=error.name) from None
 
-from crew.gateway.abandon import AbandonMixin, cancel_when_abandoned
 from crew.gateway.app import routes
-from crew.gateway.call_api import CallHandler
-from crew.gateway.server import serve
+from crew.gateway.calls.call_api import CallHandler
+from crew.gateway.serving.request_scope import AbandonMixin, cancel_when_abandoned
+from crew.gateway.serving.server import serve
 
 __all__ = ["AbandonMixin", "CallHandler", "cancel_when_abandoned", "routes", "serve"]

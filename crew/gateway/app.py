@@ -9,11 +9,11 @@ from tornado.routing import URLSpec
 
 from crew import settings
 from crew.client import Client
-from crew.gateway import openapi
-from crew.gateway.call_api import CallHandler
-from crew.gateway.openapi import OpenApiHandler
+from crew.gateway.calls.call_api import CallHandler
+from crew.gateway.jobs.url_guard import UrlGuard
+from crew.gateway.openapi import document
+from crew.gateway.openapi.document import OpenApiHandler
 from crew.gateway.status_api import HealthHandler, ReadyHandler
-from crew.gateway.url_guard import UrlGuard
 from crew.limits import GatewayLimits
 from crew.limits import load as load_limits
 from crew.protocol import deadline
@@ -97,7 +97,7 @@ def routes(
     guard = UrlGuard(AllowedHosts.of(settings.allow_hosts(allow_hosts), settings.deny_hosts(deny_hosts)))
     calls = {"client": client, "fail_fast": fail_fast, "guard": guard, **of_calls}
     path = re.escape(prefix)
-    described = openapi.document(prefix, max_expiration=expiration, has_jobs=client.has_jobs, max_page=bounds.max_page)
+    described = document.document(prefix, max_expiration=expiration, has_jobs=client.has_jobs, max_page=bounds.max_page)
     return [
         *_routes_of_jobs(client, prefix, calls, bounds),
         URLSpec(path + r"/call/(.+)", CallHandler, calls),
@@ -111,11 +111,11 @@ def _routes_of_jobs(client: Client, prefix: str, calls: dict[str, Any], bounds: 
     """Those that are there only where jobs are; they come before the others."""
     if not client.has_jobs:
         return []
-    from crew.gateway.job_api import JobHandler, JobResponseHandler, JobStatusHandler
-    from crew.gateway.job_call_api import JobCallHandler
-    from crew.gateway.job_events import JobEventsHandler
-    from crew.gateway.job_limits import JobLimits
-    from crew.gateway.jobs_api import JobsHandler
+    from crew.gateway.jobs.job_api import JobHandler, JobResponseHandler, JobStatusHandler
+    from crew.gateway.jobs.job_call_api import JobCallHandler
+    from crew.gateway.jobs.job_events import JobEventsHandler
+    from crew.gateway.jobs.job_limits import JobLimits
+    from crew.gateway.jobs.jobs_api import JobsHandler
 
     path, root = re.escape(prefix), f"{prefix}/jobs/"
     common = {"jobs": client.jobs, "root": root}

@@ -5,11 +5,11 @@ from typing import Any
 
 from crew.client import Client
 from crew.errors import ConnectionError
-from crew.gateway.answers import HeadMixin
-from crew.gateway.body import NoBodyMixin
-from crew.gateway.connections import PER_PEER
+from crew.gateway.calls.body import NoBodyMixin
+from crew.gateway.calls.value_response import HeadMixin
 from crew.gateway.problem_mixin import ProblemMixin, RefusingMixin
 from crew.gateway.problems import RETRY_AFTER, NotReady, Refused
+from crew.gateway.serving.connections import PER_PEER
 
 
 class StatusHandler(HeadMixin, ProblemMixin):

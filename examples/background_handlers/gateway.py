@@ -10,7 +10,7 @@ from tornado.web import RequestHandler
 
 from crew import Client, CrewError, SerializationError, SettingsError, UnknownJob
 from crew.gateway import serve
-from crew.gateway.auth import GuardedApplication
+from crew.gateway.serving.auth import GuardedApplication
 from crew.jobs import Job, JobStatus, JobStore
 from crew.jobs.results import result_of
 

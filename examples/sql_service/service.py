@@ -10,7 +10,7 @@ from tornado.web import HTTPError, RequestHandler
 
 from crew import Client, CrewError, SerializationError, SettingsError, UnknownTask
 from crew.gateway import routes, serve
-from crew.gateway.auth import GuardedApplication
+from crew.gateway.serving.auth import GuardedApplication
 from crew.jobs import JobStore
 
 TIMEOUT = "10m"  # that a statement may run

@@ -120,7 +120,7 @@ def _raised(text: str) -> Exception:
 def test_a_log_line_of_crew_cannot_be_forged_whatever_handler_writes_it(
     kept: Kept, text: str, log: Callable[[logging.Logger, str], None]
 ) -> None:
-    log(logging.getLogger("crew.gateway.server"), text)
+    log(logging.getLogger("crew.gateway.serving.server"), text)
     (record,) = kept.written
     assert not any(line.startswith(FORGED) for line in lines_of(record))
 

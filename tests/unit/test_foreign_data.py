@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from crew.client.calling.reply import answer_to
 from crew.errors import CrewError, SerializationError
-from crew.gateway.job_limits import JobLimits
-from crew.gateway.job_request import order_of
+from crew.gateway.jobs.job_limits import JobLimits
+from crew.gateway.jobs.job_request import order_of
 from crew.gateway.problems import Refused
 from crew.jobs import JobStatus, rows
 from crew.jobs.event import event_of

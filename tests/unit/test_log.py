@@ -11,7 +11,7 @@ import pytest
 import crew
 from crew.log import CrewLogger, LineLimit
 
-NAMES = ("crew", "crew.worker.supervisor", "crew.client.client", "crew.gateway.server")
+NAMES = ("crew", "crew.worker.supervisor", "crew.client.client", "crew.gateway.serving.server")
 
 
 @pytest.fixture(autouse=True)

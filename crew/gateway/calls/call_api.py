@@ -7,12 +7,12 @@ from tornado.web import stream_request_body
 
 from crew.client import Client, PendingCall, off_loop
 from crew.errors import SerializationError, TooLarge
-from crew.gateway.abandon import AbandonMixin
-from crew.gateway.answers import AnswerMixin
-from crew.gateway.body import BodyMixin
+from crew.gateway.calls.body import BodyMixin
+from crew.gateway.calls.value_response import AnswerMixin
+from crew.gateway.jobs.url_guard import UrlGuard
 from crew.gateway.problem_mixin import ProblemMixin
 from crew.gateway.problems import Refused, bad_argument, check_most
-from crew.gateway.url_guard import UrlGuard
+from crew.gateway.serving.request_scope import AbandonMixin
 from crew.protocol import codec, deadline
 from crew.protocol.message import Body
 from crew.protocol.topology import HTTP_TASK

@@ -5,10 +5,10 @@ from typing import Final
 import msgspec
 
 from crew.client import off_loop
-from crew.gateway.answers import HeadMixin
-from crew.gateway.job_handler import APPLIED, JobHandlerBase, id_of
+from crew.gateway.calls.reply_headers import JOB_STATUS
+from crew.gateway.calls.value_response import HeadMixin
+from crew.gateway.jobs.job_handler import APPLIED, JobHandlerBase, id_of
 from crew.gateway.problems import Refused
-from crew.gateway.reply_headers import JOB_STATUS
 from crew.jobs import Job, JobStatus
 from crew.jobs.record import record
 from crew.protocol import codec

@@ -6,9 +6,9 @@ import logging
 import pytest
 from tornado.netutil import bind_sockets
 
-from crew.gateway import peer_log
-from crew.gateway.auth import GuardedApplication
-from crew.gateway.server import DrainingServer
+from crew.gateway.serving import peer_log
+from crew.gateway.serving.auth import GuardedApplication
+from crew.gateway.serving.server import DrainingServer
 from tests.waiting import until
 
 MANY = 30  # malformed requests: more than the lines that one interval may have

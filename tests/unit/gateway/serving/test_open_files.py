@@ -2,7 +2,7 @@
 
 import resource
 
-from crew.gateway import open_files
+from crew.gateway.serving import open_files
 
 FEW = 512
 

@@ -10,7 +10,7 @@ import pytest
 from tornado.httpclient import HTTPResponse
 
 from crew.errors import ConnectionError
-from crew.gateway import job_events
+from crew.gateway.jobs import job_events
 from crew.jobs import Job, JobStatus, waiters
 from crew.jobs.report import Report
 from crew.protocol.message import Body

@@ -11,7 +11,7 @@ from tornado.httputil import HTTPServerRequest
 from tornado.web import Application
 
 from crew.errors import SettingsError
-from crew.gateway.body import NoBodyMixin
+from crew.gateway.calls.body import NoBodyMixin
 from crew.gateway.problem_mixin import RefusingMixin
 from crew.gateway.problems import Refused
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tornado.httputil import HTTPHeaders
 
-from crew.gateway.reply_headers import MAX_SIZE, http_headers
+from crew.gateway.calls.reply_headers import MAX_SIZE, http_headers
 
 
 def test_they_are_named_after_crew() -> None:

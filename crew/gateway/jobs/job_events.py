@@ -13,9 +13,9 @@ import msgspec
 from tornado.iostream import StreamClosedError
 
 from crew.errors import ConnectionError, UnknownJob
-from crew.gateway import endless
-from crew.gateway.job_handler import JobHandlerBase, id_of
+from crew.gateway.jobs.job_handler import JobHandlerBase, id_of
 from crew.gateway.problems import Refused
+from crew.gateway.serving import open_streams
 from crew.jobs import Job
 from crew.jobs.event import event_of, has_news
 from crew.protocol import deadline
@@ -92,7 +92,7 @@ class JobEventsHandler(JobHandlerBase):
 
     def _begin(self) -> None:
         # A browser that comes back while its gateway drains is refused, and gives up for good: so it stays to the end.
-        endless.add(self.request)
+        open_streams.add(self.request)
         self.set_header("Content-Type", STREAM)
         self.set_header("X-Accel-Buffering", "no")  # nginx would keep events until it has some kilobytes of them
         self.write(f"retry: {RETRY}\n\n")

@@ -5,10 +5,10 @@ from typing import Any, Final
 import msgspec
 
 import crew
-from crew.gateway.answers import AnswerMixin, HeadMixin
-from crew.gateway.body import NoBodyMixin
-from crew.gateway.call_api import SERIALIZERS
-from crew.gateway.openapi_words import (
+from crew.gateway.calls.body import NoBodyMixin
+from crew.gateway.calls.call_api import SERIALIZERS
+from crew.gateway.calls.value_response import AnswerMixin, HeadMixin
+from crew.gateway.openapi.schema_words import (
     ANYTHING,
     PREFER,
     TASK,
@@ -62,10 +62,10 @@ def document(prefix: str, *, max_expiration: float, has_jobs: bool, max_page: in
     }
     _, schemas = msgspec.json.schema_components([Problem], ref_template="#/components/schemas/{name}")
     if has_jobs:
-        from crew.gateway import openapi_jobs
+        from crew.gateway.openapi import job_paths
 
-        paths |= openapi_jobs.paths(f"{prefix}/jobs/", max_page)
-        schemas |= openapi_jobs.schemas()
+        paths |= job_paths.paths(f"{prefix}/jobs/", max_page)
+        schemas |= job_paths.schemas()
     return {
         "openapi": VERSION,
         "info": {"title": "crew", "version": crew.__version__, "description": "Calls of tasks, and jobs, over HTTP."},

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from crew.gateway.listener import Listener
+from crew.gateway.serving.listener import Listener
 
 OURS = 8  # files that a process of tests has at least
 

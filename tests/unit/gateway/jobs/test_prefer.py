@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from crew.gateway.prefer import Preferences, parse
+from crew.gateway.jobs.prefer import Preferences, parse
 
 READ: list[tuple[list[str], Preferences]] = [
     ([], Preferences()),

@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from crew.errors import SerializationError, TooLarge
-from crew.gateway.job_limits import JobLimits
+from crew.gateway.jobs.job_limits import JobLimits
 from crew.gateway.problems import Refused
 from crew.jobs.admission import Candidate
 from crew.jobs.order import check_id, check_key, order

@@ -14,7 +14,7 @@ from tornado.web import RequestHandler
 import crew
 from crew import Client
 from crew.gateway import routes
-from crew.gateway.job_request import OF_TASK, OF_URL
+from crew.gateway.jobs.job_request import OF_TASK, OF_URL
 from crew.jobs import JobStatus, JobStore
 from crew.jobs.record import record
 from crew.protocol.topology import HTTP_TASK

@@ -5,13 +5,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 from crew.errors import Canceled
-from crew.gateway import prefer
-from crew.gateway.abandon import WHY, AbandonMixin
-from crew.gateway.answers import AnswerMixin
-from crew.gateway.body import NoBodyMixin
-from crew.gateway.prefer import Preferences
+from crew.gateway.calls.body import NoBodyMixin
+from crew.gateway.calls.value_response import AnswerMixin
+from crew.gateway.jobs import prefer
+from crew.gateway.jobs.prefer import Preferences
 from crew.gateway.problem_mixin import ProblemMixin
 from crew.gateway.problems import NotReady, Refused
+from crew.gateway.serving.request_scope import WHY, AbandonMixin
 from crew.jobs import Job, JobService, JobStatus, url_job
 from crew.jobs.order import check_id
 

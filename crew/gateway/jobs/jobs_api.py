@@ -8,14 +8,14 @@ import msgspec
 from tornado.web import stream_request_body
 
 from crew.client import Client, off_loop
-from crew.gateway.answers import HeadMixin
-from crew.gateway.auth import submitter_of
-from crew.gateway.body import BodyMixin
-from crew.gateway.job_handler import APPLIED, JobHandlerBase
-from crew.gateway.job_limits import JobLimits
-from crew.gateway.job_request import order_of
+from crew.gateway.calls.body import BodyMixin
+from crew.gateway.calls.value_response import HeadMixin
+from crew.gateway.jobs.job_handler import APPLIED, JobHandlerBase
+from crew.gateway.jobs.job_limits import JobLimits
+from crew.gateway.jobs.job_request import order_of
+from crew.gateway.jobs.url_guard import UrlGuard
 from crew.gateway.problems import Refused
-from crew.gateway.url_guard import UrlGuard
+from crew.gateway.serving.auth import submitter_of
 from crew.jobs import JobQuery, JobStatus
 from crew.jobs.order import check_key
 from crew.jobs.query import PAGE, check_limit

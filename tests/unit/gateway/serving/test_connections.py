@@ -12,8 +12,8 @@ import pytest
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler, stream_request_body
 
-from crew.gateway import connections, tls
-from crew.gateway.server import DrainingServer
+from crew.gateway.serving import connections, tls
+from crew.gateway.serving.server import DrainingServer
 from crew.gateway.status_api import HealthHandler
 from crew.limits import GatewayLimits
 from tests.certificates import Certificates

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from crew.errors import SettingsError
-from crew.gateway import tls
+from crew.gateway.serving import tls
 from tests.certificates import Certificates
 
 

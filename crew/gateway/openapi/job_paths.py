@@ -4,10 +4,21 @@ from typing import Any, Final
 
 import msgspec
 
-from crew.gateway.job_events import LONG_POLL, STREAM
-from crew.gateway.jobs_api import ANY
-from crew.gateway.openapi_words import PREFER, TASK, VALUE, Words, answer, json, operation, parameter, readable, ref
-from crew.gateway.reply_headers import JOB_STATUS
+from crew.gateway.calls.reply_headers import JOB_STATUS
+from crew.gateway.jobs.job_events import LONG_POLL, STREAM
+from crew.gateway.jobs.jobs_api import ANY
+from crew.gateway.openapi.schema_words import (
+    PREFER,
+    TASK,
+    VALUE,
+    Words,
+    answer,
+    json,
+    operation,
+    parameter,
+    readable,
+    ref,
+)
 from crew.jobs import JobStatus
 from crew.jobs.event import JobEvent
 from crew.jobs.order import FAILURE_TTL, MAX_KEY, RESULT_TTL, TIMEOUT, UNIQUE

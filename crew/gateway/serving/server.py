@@ -22,9 +22,9 @@ from tornado.web import Application
 
 from crew.client import Client
 from crew.errors import SettingsError
-from crew.gateway import endless, open_files, peer_log
-from crew.gateway.connections import IN_ALL, PER_PEER, Connection, Connections, Phase
-from crew.gateway.listener import Listener
+from crew.gateway.serving import open_files, open_streams, peer_log
+from crew.gateway.serving.connections import IN_ALL, PER_PEER, Connection, Connections, Phase
+from crew.gateway.serving.listener import Listener
 from crew.gateway.status_api import CrowdedHandler, RefusalHandler
 from crew.limits import GatewayLimits
 from crew.limits import load as load_limits
@@ -156,7 +156,7 @@ class DrainingServer(HTTPServer):
     @property
     def requests(self) -> int:
         """How many are not answered, and will be: streams that end with the gateway are none of them."""
-        return sum(not endless.has(request) for request in self._busy.values())
+        return sum(not open_streams.has(request) for request in self._busy.values())
 
     def leave(self) -> None:
         """Say on every `/readyz` that it is not ready."""

@@ -14,7 +14,7 @@ from tornado.web import RequestHandler
 from tornado.web import _has_stream_request_body as has_stream_request_body
 
 from crew.errors import SettingsError
-from crew.gateway.auth import GuardedApplication, RefusedHandler, check_door, submitter_of
+from crew.gateway.serving.auth import GuardedApplication, RefusedHandler, check_door, submitter_of
 from tests.unit.gateway.sender import MUCH, Sender
 from tests.waiting import until
 

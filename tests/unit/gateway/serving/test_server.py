@@ -7,7 +7,7 @@ from tornado.web import Application
 from crew.client import Client
 from crew.errors import SettingsError
 from crew.gateway import serve
-from crew.gateway.server import DrainingServer
+from crew.gateway.serving.server import DrainingServer
 from tests.unit.broker_addresses import nowhere
 from tests.unit.gateway.sender import MUCH, Sender
 

@@ -8,12 +8,12 @@ from tornado.web import stream_request_body
 
 from crew.client import Scope, off_loop
 from crew.errors import Canceled, ConnectionError, TooLarge
-from crew.gateway.auth import submitter_of
-from crew.gateway.call_api import SERIALIZERS, CallHandler
-from crew.gateway.job_handler import APPLIED, JobAnswerMixin, WaitMixin
-from crew.gateway.job_limits import JobLimits
-from crew.gateway.prefer import Preferences
+from crew.gateway.calls.call_api import SERIALIZERS, CallHandler
+from crew.gateway.jobs.job_handler import APPLIED, JobAnswerMixin, WaitMixin
+from crew.gateway.jobs.job_limits import JobLimits
+from crew.gateway.jobs.prefer import Preferences
 from crew.gateway.problems import bad_argument
+from crew.gateway.serving.auth import submitter_of
 from crew.jobs import Job, JobHandle, JobService
 from crew.jobs.order import order
 from crew.protocol import codec
