@@ -3,7 +3,7 @@
 import collections
 
 from crew.jobs import JobQuery, JobStatus, JobStore
-from crew.jobs.query import MAX_PAGE
+from crew.jobs.store.query import MAX_PAGE
 
 
 async def counted(store: JobStore) -> dict[JobStatus, int]:

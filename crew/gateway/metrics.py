@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from crew.amqp import signed_channel
 from crew.client import PendingCall
-from crew.jobs import refusals
+from crew.jobs import refused_reports
 
 REQUESTS: Final = Counter(
     "crew_abandoned_requests_total",
@@ -50,7 +50,7 @@ REGISTRY.register(
         "Messages in the queue of a job store that were discarded. Reason unreadable: not the report of a worker, "
         "or not about a job; rejected: the database never takes it.",
         "reason",
-        refusals.discarded,
+        refused_reports.discarded,
     )
 )
 REGISTRY.register(

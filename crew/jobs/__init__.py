@@ -7,8 +7,8 @@ except ImportError as error:
 
 from crew.jobs.handle import JobHandle
 from crew.jobs.job import Job, JobStatus
-from crew.jobs.query import JobQuery, Page
 from crew.jobs.service import JobService
-from crew.jobs.store import JobStore
+from crew.jobs.store.query import JobQuery, Page
+from crew.jobs.store.store import JobStore
 
 __all__ = ["Job", "JobHandle", "JobQuery", "JobService", "JobStatus", "JobStore", "Page"]

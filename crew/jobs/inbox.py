@@ -11,13 +11,13 @@ from crew.amqp import Consumer, Delivery, Link
 from crew.amqp.visit import Visit
 from crew.errors import ConnectionError
 from crew.jobs import report
-from crew.jobs.fault import Rejected
 from crew.jobs.job import JobStatus
 from crew.jobs.progress_watch import LOOK_EVERY, ProgressWatch
-from crew.jobs.refusals import REJECTED, UNREADABLE, Refusals
+from crew.jobs.refused_reports import REJECTED, UNREADABLE, Refusals
 from crew.jobs.report import Report
-from crew.jobs.settlement import Settled
-from crew.jobs.store import JobStore
+from crew.jobs.store.errors import Rejected
+from crew.jobs.store.store import JobStore
+from crew.jobs.store.update import Settled
 from crew.protocol import briefing, properties
 from crew.protocol.message import Briefing
 from crew.protocol.properties import MalformedMessage

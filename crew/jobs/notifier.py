@@ -9,7 +9,7 @@ from crew import errors
 from crew.amqp import Link
 from crew.jobs.job import Job
 from crew.jobs.report import Report
-from crew.jobs.store import JobStore
+from crew.jobs.store.store import JobStore
 from crew.protocol import properties, topology
 from crew.protocol.briefing import MAX_BRIEFED, of_briefed
 from crew.protocol.message import Briefing, Control

@@ -17,23 +17,23 @@ from crew.client import Client, Event, off_loop
 from crew.client.closing import run_all
 from crew.client.submitting import Terms
 from crew.jobs import report
-from crew.jobs.admission import Candidate
-from crew.jobs.caretaker import Caretaker
 from crew.jobs.handle import JobHandle
 from crew.jobs.inbox import Inbox
 from crew.jobs.job import Job, JobStatus
+from crew.jobs.maintenance import Caretaker
 from crew.jobs.notifier import Notifier
-from crew.jobs.order import again, check_id, order
-from crew.jobs.probe import Probe
 from crew.jobs.progress_watch import STALLED_AFTER
 from crew.jobs.publisher import Publisher
-from crew.jobs.query import JobQuery, Page
 from crew.jobs.quota import Usage
 from crew.jobs.report import Report
-from crew.jobs.results import result_of
-from crew.jobs.settlement import Settled
-from crew.jobs.store import JobStore
-from crew.jobs.submissions import Submissions
+from crew.jobs.result import result_of
+from crew.jobs.specification import again, check_id, order
+from crew.jobs.store.insert import Candidate
+from crew.jobs.store.query import JobQuery, Page
+from crew.jobs.store.store import JobStore
+from crew.jobs.store.submissions import Submissions
+from crew.jobs.store.update import Settled
+from crew.jobs.store_probe import Probe
 from crew.jobs.waiters import Waiters, within
 from crew.protocol import codec, deadline, topology
 from crew.protocol.arguments import check_names
@@ -205,7 +205,7 @@ class JobService:
         return await self.submit_order(order(task, data, max_message=self._client.max_message, **terms))
 
     async def submit_order(self, candidate: Candidate) -> JobHandle:
-        """As `submit`, for what `crew.jobs.order` has made."""
+        """As `submit`, for what `crew.jobs.specification` has made."""
         await self.ready()
         admitted = await self._submissions.submit(candidate)
         return JobHandle(self, admitted.job.id, is_new=admitted.is_new)

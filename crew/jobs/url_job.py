@@ -10,7 +10,7 @@ from typing import Any, Final
 from crew import settings
 from crew.jobs.job import Job
 from crew.jobs.json_values import milliseconds, value
-from crew.jobs.order import REQUEST_MARGIN
+from crew.jobs.specification import REQUEST_MARGIN
 from crew.protocol.http_url import redacted, without_login
 
 MASK: Final = "..."  # in place of the value of a header

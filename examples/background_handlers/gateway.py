@@ -12,7 +12,7 @@ from crew import Client, CrewError, SerializationError, SettingsError, UnknownJo
 from crew.gateway import serve
 from crew.gateway.serving.auth import GuardedApplication
 from crew.jobs import Job, JobStatus, JobStore
-from crew.jobs.results import result_of
+from crew.jobs.result import result_of
 
 TASK = "background.handle"
 DRAIN = 1.0  # seconds for requests to finish once this was told to stop

@@ -72,7 +72,7 @@ async def main(store: str, task: str, step: str) -> None:
     """Submit jobs one after another; say of each that it was accepted, and wait for it."""
     where, name, dying = STEPS[step]
     setattr(where, name, dying(getattr(where, name)))
-    vars(importlib.import_module("crew.jobs.order"))["LEASE"] = LEASE
+    vars(importlib.import_module("crew.jobs.specification"))["LEASE"] = LEASE
     async with Client(store=JobStore(store)) as client:
         for _ in range(JOBS):
             handle = await client.submit(task)

@@ -12,11 +12,11 @@ import pytest
 
 from crew import Client, ConnectionError
 from crew.amqp import Link
-from crew.jobs import JobStatus, JobStore, caretaker, inbox, order, publisher
-from crew.jobs.caretaker import SILENCE, Caretaker
+from crew.jobs import JobStatus, JobStore, inbox, maintenance, publisher, specification
 from crew.jobs.job import Job
+from crew.jobs.maintenance import SILENCE, Caretaker
 from crew.jobs.report import Report
-from crew.jobs.settlement import Settled
+from crew.jobs.store.update import Settled
 from crew.protocol import codec, properties, topology
 from crew.protocol.message import Outcome, Reply, Run
 from tests.integration import raw, stores
@@ -36,7 +36,7 @@ async def test_a_job_that_was_done_in_time_while_no_gateway_was_up_has_not_expir
     broker_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However much there is to hear, and however slowly the store takes it."""
-    monkeypatch.setattr(caretaker, "HEARD_FIRST", 0.1)
+    monkeypatch.setattr(maintenance, "HEARD_FIRST", 0.1)
     monkeypatch.setattr(inbox, "PREFETCH", 10)
     url, now = f"sqlite:///{tmp_path}/jobs.db", time.time()
     async with stores.opened(url) as (store,), Client(broker_url) as worker:
@@ -118,14 +118,14 @@ class _Broken:
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caretaker, "EVERY", 0.02)
+    monkeypatch.setattr(maintenance, "EVERY", 0.02)
 
 
 Jump = Callable[[Watched, pytest.MonkeyPatch], None]
 
 
 def the_store_is_away(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caretaker, "HOLE", math.inf)
+    monkeypatch.setattr(maintenance, "HOLE", math.inf)
     watched.is_away = True
 
 
@@ -134,7 +134,7 @@ def the_process_is_stopped(watched: Watched, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def there_is_more_to_hear(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caretaker, "HOLE", math.inf)
+    monkeypatch.setattr(maintenance, "HOLE", math.inf)
     watched.is_behind = True
 
 
@@ -165,7 +165,7 @@ async def test_a_job_expires_at_a_look_that_does_not_follow_another_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What has left the queue before the first look may be on its way into the store, here or at another gateway."""
-    monkeypatch.setattr(caretaker, "BETWEEN_LOOKS", math.inf)
+    monkeypatch.setattr(maintenance, "BETWEEN_LOOKS", math.inf)
     async with stores.opened(f"sqlite:///{tmp_path}/jobs.db") as (store,):
         now = time.time()
         job = await stores.added(store, created=now - 9, enqueued=now - 9, start_by=now - 5)
@@ -174,7 +174,7 @@ async def test_a_job_expires_at_a_look_that_does_not_follow_another_at_once(
         await watched.looks_again()
         await watched.looks_again()
         assert watched.ended == []
-        monkeypatch.setattr(caretaker, "BETWEEN_LOOKS", 0.1)
+        monkeypatch.setattr(maintenance, "BETWEEN_LOOKS", 0.1)
         await until(lambda: watched.ended)
         await watched.caretaker.stop()
         assert {(said.id, said.status) for said in watched.ended} == {(job.id, JobStatus.EXPIRED)}
@@ -239,8 +239,8 @@ async def test_a_job_that_a_broker_takes_late_is_accepted_without_its_word_and_p
 ) -> None:
     monkeypatch.setattr(publisher, "CONFIRMED_WITHIN", 0.3)
     monkeypatch.setattr(publisher, "LEASE", 0.5)
-    monkeypatch.setattr(caretaker, "LEASE", 0.5)
-    monkeypatch.setattr(order, "LEASE", 0.5)
+    monkeypatch.setattr(maintenance, "LEASE", 0.5)
+    monkeypatch.setattr(specification, "LEASE", 0.5)
     proxy, task = proxied(broker_url), prefix + "late"
     await asyncio.to_thread(raw.declare, broker_url, topology.task_queue(task))
     async with Client(proxy.url, store=JobStore(f"sqlite:///{tmp_path}/jobs.db")) as client:

@@ -8,7 +8,7 @@ import pytest
 
 from crew import CrewError, DuplicateTaskId, KeyReused, UnknownJob
 from crew.jobs.job import JobStatus
-from crew.jobs.query import JobQuery
+from crew.jobs.store.query import JobQuery
 from crew.protocol.message import Body, Run
 from tests.counted import counted
 from tests.integration.stores import JSON, added, candidate, job, opened, report, started, succeeded

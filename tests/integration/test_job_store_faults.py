@@ -14,11 +14,11 @@ import pytest
 from sqlalchemy import Column, Connection, Integer, text
 
 from crew import Client, ConnectionError, CrewError, SettingsError
-from crew.jobs import database, schema
 from crew.jobs.job import JobStatus
-from crew.jobs.query import JobQuery
 from crew.jobs.report import canceled
-from crew.jobs.store import JobStore
+from crew.jobs.store import database, schema
+from crew.jobs.store.query import JobQuery
+from crew.jobs.store.store import JobStore
 from crew.protocol.message import Run
 from tests.counted import counted
 from tests.integration.stores import added, opened, report, succeeded
@@ -69,7 +69,7 @@ async def test_a_server_that_is_not_there_is_away(postgresql: Server) -> None:
 
 @pytest.mark.gen_test
 async def test_all_who_want_a_server_that_is_silent_hear_so_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crew.jobs.database.CONNECT_WITHIN", 0.3)  # seconds, instead of 10
+    monkeypatch.setattr("crew.jobs.store.database.CONNECT_WITHIN", 0.3)  # seconds, instead of 10
     with socket.create_server(("127.0.0.1", 0)) as silent:
         store = JobStore(f"postgresql://u:secret@127.0.0.1:{silent.getsockname()[1]}/x")
         loop = asyncio.get_running_loop()
@@ -84,8 +84,8 @@ async def test_all_who_want_a_server_that_is_silent_hear_so_at_the_same_time(mon
 async def test_a_store_whose_server_has_frozen_is_closed_and_lets_everybody_go(
     monkeypatch: pytest.MonkeyPatch, postgresql_url: str
 ) -> None:
-    monkeypatch.setattr("crew.jobs.store.LAST_WORDS", 0.3)  # seconds, instead of 5
-    monkeypatch.setattr("crew.jobs.database.CONNECT_WITHIN", 1.0)  # seconds, instead of 10
+    monkeypatch.setattr("crew.jobs.store.store.LAST_WORDS", 0.3)  # seconds, instead of 5
+    monkeypatch.setattr("crew.jobs.store.database.CONNECT_WITHIN", 1.0)  # seconds, instead of 10
     with proxying() as make:
         proxy = make(postgresql_url)
         store = JobStore(proxy.url)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from crew.jobs.job import JobStatus
-from crew.jobs.query import JobQuery
+from crew.jobs.store.query import JobQuery
 from crew.protocol.message import Body
 from crew.protocol.topology import HTTP_TASK
 from tests.integration.stores import JSON, added, opened, report, started, succeeded

@@ -14,7 +14,7 @@ from crew import Client, CrewError
 from crew.cli import main
 from crew.cli.exit_status import ExitStatus
 from crew.jobs import JobStore
-from crew.jobs.order import order
+from crew.jobs.specification import order
 from tests.integration.conftest import StartWorker
 from tests.processes import Process
 from tests.waiting import eventually

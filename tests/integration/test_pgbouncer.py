@@ -8,7 +8,7 @@ import pytest
 from crew import Client
 from crew.jobs import JobStore
 from crew.jobs.job import JobStatus
-from crew.jobs.query import JobQuery
+from crew.jobs.store.query import JobQuery
 from tests.counted import counted
 from tests.integration.conftest import StartWorker
 from tests.integration.stores import added, opened, started, succeeded

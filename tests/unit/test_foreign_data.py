@@ -15,11 +15,12 @@ from crew.errors import CrewError, SerializationError
 from crew.gateway.jobs.job_limits import JobLimits
 from crew.gateway.jobs.job_request import order_of
 from crew.gateway.problems import Refused
-from crew.jobs import JobStatus, rows
+from crew.jobs import JobStatus
 from crew.jobs.event import event_of
 from crew.jobs.record import full_record, record
 from crew.jobs.report import Report, apply, of_reply
-from crew.jobs.results import result_of
+from crew.jobs.result import result_of
+from crew.jobs.store import rows
 from crew.limits import GatewayLimits
 from crew.protocol import briefing, codec, failure, properties
 from crew.protocol.foreign import brief, read

@@ -22,7 +22,7 @@ try:
     from crew.cli.jobs.job_store import pages, with_service, with_store
     from crew.cli.jobs.text import all_as_json, as_json, as_line, as_page
     from crew.jobs import Job, JobService, JobStatus, JobStore
-    from crew.jobs.query import PAGE
+    from crew.jobs.store.query import PAGE
 except ImportError as error:  # it says what is missing
     raise click.UsageError(str(error)) from None  # as `crew gateway` has it; 1 would be a task that failed
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from crew.errors import CrewError, UnknownJob
 from crew.jobs import JobStore
-from crew.jobs.order import check_id
+from crew.jobs.specification import check_id
 
 SHOWN: Final = 3  # ids that are named where several are meant
 _BEGINNING: Final = re.compile(r"[0-9a-f]{4,31}")  # as with git, shorter ones are more often a slip than a wish

@@ -9,7 +9,7 @@ from crew.cli.connection import CONNECT_TIMEOUT, one_sentence
 from crew.client import Client
 from crew.errors import SettingsError
 from crew.jobs import JobQuery, JobService, JobStatus, JobStore, Page
-from crew.jobs.query import MAX_PAGE
+from crew.jobs.store.query import MAX_PAGE
 
 T = TypeVar("T")
 

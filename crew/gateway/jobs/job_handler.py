@@ -13,7 +13,7 @@ from crew.gateway.problem_mixin import ProblemMixin
 from crew.gateway.problems import NotReady, Refused
 from crew.gateway.serving.request_scope import WHY, AbandonMixin
 from crew.jobs import Job, JobService, JobStatus, url_job
-from crew.jobs.order import check_id
+from crew.jobs.specification import check_id
 
 APPLIED: Final = "Preference-Applied"
 

@@ -5,9 +5,9 @@ from typing import Any, Final
 from crew.client import Client
 from crew.gateway.problems import Refused, check_most
 from crew.jobs import Job, JobHandle, JobService
-from crew.jobs.admission import Candidate
-from crew.jobs.order import FAILURE_TTL, REQUEST_MARGIN, RESULT_TTL, TIMEOUT
 from crew.jobs.quota import Quota, QuotaExceeded
+from crew.jobs.specification import FAILURE_TTL, REQUEST_MARGIN, RESULT_TTL, TIMEOUT
+from crew.jobs.store.insert import Candidate
 from crew.limits import GatewayLimits
 from crew.protocol.http_request import DEFAULT_TIMEOUT
 

@@ -8,8 +8,8 @@ import msgspec
 from crew.errors import SerializationError, TooLarge
 from crew.gateway.jobs.job_limits import JobLimits
 from crew.gateway.problems import Refused
-from crew.jobs.admission import Candidate
-from crew.jobs.order import check_id, check_key, order
+from crew.jobs.specification import check_id, check_key, order
+from crew.jobs.store.insert import Candidate
 from crew.protocol import codec, deadline, properties, topology, user_headers
 from crew.protocol.foreign import BRIEF, brief
 from crew.protocol.http_request import check_request

@@ -17,9 +17,9 @@ from crew.gateway.jobs.url_guard import UrlGuard
 from crew.gateway.problems import Refused
 from crew.gateway.serving.auth import submitter_of
 from crew.jobs import JobQuery, JobStatus
-from crew.jobs.order import check_key
-from crew.jobs.query import PAGE, check_limit
 from crew.jobs.record import record
+from crew.jobs.specification import check_key
+from crew.jobs.store.query import PAGE, check_limit
 from crew.protocol import codec
 
 ANY: Final = "any"  # status of a query for jobs wherever they are in their lives

@@ -21,8 +21,8 @@ from crew.gateway.openapi.schema_words import (
 )
 from crew.jobs import JobStatus
 from crew.jobs.event import JobEvent
-from crew.jobs.order import FAILURE_TTL, MAX_KEY, RESULT_TTL, TIMEOUT, UNIQUE
-from crew.jobs.query import PAGE
+from crew.jobs.specification import FAILURE_TTL, MAX_KEY, RESULT_TTL, TIMEOUT, UNIQUE
+from crew.jobs.store.query import PAGE
 from crew.jobs.url_job import MASK
 from crew.protocol import codec, deadline
 from crew.protocol.http_request import DEFAULT_TIMEOUT, METHODS

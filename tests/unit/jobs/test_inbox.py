@@ -13,11 +13,12 @@ import pytest
 from crew.amqp import Delivery
 from crew.amqp.channel import Channel
 from crew.errors import ConnectionError, CrewError
-from crew.jobs import inbox, progress_watch, refusals, settlement
-from crew.jobs.fault import Rejected
+from crew.jobs import inbox, progress_watch, refused_reports
 from crew.jobs.inbox import PREFETCH, Inbox
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.report import Report
+from crew.jobs.store import update
+from crew.jobs.store.errors import Rejected
 from crew.protocol import codec, properties
 from crew.protocol.message import Outcome, Reply, Run
 from crew.protocol.topology import HTTP_TASK
@@ -63,8 +64,8 @@ class Faults:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.left: dict[str, list[Exception]] = {}  # by the id of the job
-        self._settle = settlement.settle
-        patch.setattr(settlement, "settle", self._settle_or_fail)
+        self._settle = update.settle
+        patch.setattr(update, "settle", self._settle_or_fail)
         patch.setattr(inbox, "PUT_OFF", 0.01)  # seconds, instead of 1
         patch.setattr(inbox, "MAX_PUT_OFF", 0.02)  # seconds, instead of 30
         patch.setattr(inbox, "AGAIN_AFTER", 0.01)  # seconds, instead of 1
@@ -189,13 +190,13 @@ async def test_what_no_worker_of_crew_sends_is_acknowledged_counted_and_logged_w
     async with opened(tmp_path) as store:
         heard = Inbox(store, on_settled=lambda settled: None, on_briefing=lambda briefing: None)
         ids = ["\0", "a\0b", "x" * 255, "\u202e", "\ud800", "job-7", "", f"{a_candidate().job.id}\0"]
-        before = refusals.discarded[refusals.UNREADABLE]
+        before = refused_reports.discarded[refused_reports.UNREADABLE]
         for number in range(300):
             job = msgspec.structs.replace(a_candidate().job, id=ids[number % len(ids)])
             heard.on_delivery(said(channel, job, 1, (Outcome.RETURNED, Outcome.STARTED)[number % 2]))
         assert len(channel.acked) == 300
-        assert refusals.discarded[refusals.UNREADABLE] == before + 300
-        assert caplog.text.count("job report discarded") == refusals.LINES
+        assert refused_reports.discarded[refused_reports.UNREADABLE] == before + 300
+        assert caplog.text.count("job report discarded") == refused_reports.LINES
         assert "\0" not in caplog.text
         await heard.close()
 

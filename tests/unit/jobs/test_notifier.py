@@ -9,7 +9,7 @@ import pytest
 from crew.errors import ConnectionError
 from crew.jobs import notifier as notifier_module
 from crew.jobs.notifier import Notifier
-from crew.jobs.store import JobStore
+from crew.jobs.store.store import JobStore
 from crew.protocol.briefing import digest, to_given_up
 from crew.protocol.message import Briefing
 from tests.unit.links import FakeLink

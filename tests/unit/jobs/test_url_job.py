@@ -8,8 +8,8 @@ import pytest
 
 from crew.jobs import url_job
 from crew.jobs.job import Job, JobStatus
-from crew.jobs.order import order
 from crew.jobs.record import record
+from crew.jobs.specification import order
 from crew.protocol import codec
 from crew.protocol.topology import HTTP_TASK
 from tests.unit.jobs.a_job import a_job

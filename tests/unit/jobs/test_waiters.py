@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from crew.client import Event
-from crew.jobs import rows
 from crew.jobs.job import Job, JobStatus
+from crew.jobs.store import rows
 from crew.jobs.waiters import Waiters
 from crew.protocol import codec
 from tests.unit.gateway.desk import Desk, desk

@@ -9,8 +9,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crew.errors import ConnectionError
-from crew.jobs.database import Database
-from crew.jobs.fault import Broken
+from crew.jobs.store.database import Database
+from crew.jobs.store.errors import Broken
 from tests.unit.jobs.a_job import url_of
 
 

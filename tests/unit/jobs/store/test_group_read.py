@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crew.errors import ConnectionError
-from crew.jobs.database import Database
 from crew.jobs.job import Job
-from crew.jobs.reader import MAX_BATCH, Reader
+from crew.jobs.store.database import Database
+from crew.jobs.store.group_read import MAX_BATCH, Reader
 from tests.unit.jobs.a_job import url_of
 from tests.waiting import until
 

@@ -18,10 +18,10 @@ import pytest
 from crew.errors import ConnectionError, DuplicateTaskId, KeyReused, SettingsError, UnknownJob
 from crew.jobs import report
 from crew.jobs.job import Job, JobStatus
-from crew.jobs.query import JobQuery
 from crew.jobs.report import Report
-from crew.jobs.schema import STEPS
-from crew.jobs.store import JobStore
+from crew.jobs.store.query import JobQuery
+from crew.jobs.store.schema import STEPS
+from crew.jobs.store.store import JobStore
 from crew.protocol import codec
 from crew.protocol.message import Outcome, Reply, Run
 from tests.counted import counted

@@ -9,10 +9,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crew.errors import CrewError, DuplicateTaskId, KeyReused
-from crew.jobs import report, rows
+from crew.jobs import report
 from crew.jobs.job import Job
-from crew.jobs.schema import ACTIVE, jobs
-from crew.jobs.settlement import write
+from crew.jobs.store import rows
+from crew.jobs.store.schema import ACTIVE, jobs
+from crew.jobs.store.update import write
 
 ATTEMPTS: Final = 5  # to record a job while others with its keys come and go
 

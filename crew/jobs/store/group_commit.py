@@ -12,8 +12,8 @@ from typing import Any, Final, TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crew.errors import ConnectionError
-from crew.jobs.database import Database
-from crew.jobs.fault import Conflict
+from crew.jobs.store.database import Database
+from crew.jobs.store.errors import Conflict
 
 TRIES: Final = 4  # of a transaction, while that of another gateway is in its way
 MAX_BATCH: Final = 500  # items of one kind: nobody waits longer than it takes to write as many

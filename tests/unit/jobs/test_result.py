@@ -6,7 +6,7 @@ import pytest
 
 from crew import errors
 from crew.jobs.job import JobStatus
-from crew.jobs.results import result_of
+from crew.jobs.result import result_of
 from crew.protocol import codec, failure
 from crew.protocol.failure import Failure
 from crew.protocol.topology import HTTP_TASK

@@ -10,8 +10,8 @@ from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from crew.jobs.database import Database
 from crew.jobs.job import Job
+from crew.jobs.store.database import Database
 
 MAX_BATCH: Final = 100  # jobs a SELECT: each result has up to 16 MiB
 

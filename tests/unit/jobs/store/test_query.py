@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from crew.jobs.query import JobQuery, check_limit
+from crew.jobs.store.query import JobQuery, check_limit
 from tests.unit.jobs.a_job import a_candidate, opened
 
 

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Final
 
 from crew import forks, settings
 from crew.errors import CrewError, UnknownJob
-from crew.jobs import admission, query, settlement
-from crew.jobs.admission import Admitted, Candidate
-from crew.jobs.availability import Availability
-from crew.jobs.database import Database
 from crew.jobs.job import Job
-from crew.jobs.query import JobQuery, Page
 from crew.jobs.quota import Usage
-from crew.jobs.reader import Reader
 from crew.jobs.report import Report
-from crew.jobs.settlement import Settled
-from crew.jobs.writer import Writer
+from crew.jobs.store import insert, query, update
+from crew.jobs.store.availability import Availability
+from crew.jobs.store.database import Database
+from crew.jobs.store.group_commit import Writer
+from crew.jobs.store.group_read import Reader
+from crew.jobs.store.insert import Admitted, Candidate
+from crew.jobs.store.query import JobQuery, Page
+from crew.jobs.store.update import Settled
 from crew.protocol import topology
 
 if TYPE_CHECKING:
@@ -127,50 +127,50 @@ class JobStore:
             DuplicateTaskId: its id was taken.
             KeyReused: its idempotency key was used for something else.
         """
-        admitted = await self._writer.write(admission.admit, candidate)
+        admitted = await self._writer.write(insert.admit, candidate)
         if isinstance(admitted, CrewError):
             raise admitted
         return admitted
 
     async def settle(self, reports: Sequence[Report]) -> list[Settled]:
         """Write what is known of jobs; for each report what became of it."""
-        return await self._writer.write_all(settlement.settle, reports)
+        return await self._writer.write_all(update.settle, reports)
 
     async def settle_each(self, reports: Sequence[Report]) -> list[Settled | BaseException]:
         """As `settle`, with the exception in place of what became of each report that could not be written."""
-        return await self._writer.write_each(settlement.settle, reports)
+        return await self._writer.write_each(update.settle, reports)
 
     async def mark_enqueued(self, id: str, at: float) -> None:
         """The broker has the job, which was published then."""
-        await self._writer.write(settlement.mark_enqueued, (id, at))
+        await self._writer.write(update.mark_enqueued, (id, at))
 
     async def postpone(self, id: str, until: float) -> None:
         """Nobody publishes the job before then."""
-        await self._writer.write(settlement.postpone, (id, until))
+        await self._writer.write(update.postpone, (id, until))
 
     async def hasten(self, tasks: Collection[str], now: float, *, before: float) -> int:
         """Have jobs of `tasks` published now that wait for a worker, until `before` at most; how many they are."""
-        return await self._writer.write(settlement.hasten, (tuple(tasks), now, before))
+        return await self._writer.write(update.hasten, (tuple(tasks), now, before))
 
     async def withdraw(self, refused: Admitted) -> tuple[Job, ...]:
         """Forget a job that was not accepted after all; the jobs that stay given up for it."""
-        return await self._writer.write(admission.withdraw, refused)
+        return await self._writer.write(insert.withdraw, refused)
 
     async def claim(self, now: float, *, until: float, most: int) -> list[Job]:
         """Jobs that are to be published now; nobody else publishes them until then."""
-        return await self._writer.write(settlement.claim, (now, until, most))
+        return await self._writer.write(update.claim, (now, until, most))
 
     async def delete_result(self, id: str) -> bool:
         """Delete what came of the job; whether there was anything."""
-        return await self._writer.write(settlement.delete_results, id)
+        return await self._writer.write(update.delete_results, id)
 
     async def purge(self, now: float) -> int:
         """Delete some records whose time is over; how many they were, 0 when none is left."""
-        return await self._writer.write(settlement.purge, now)
+        return await self._writer.write(update.purge, now)
 
     async def forget(self, ids: Sequence[str]) -> int:
         """Delete those of these records whose jobs have ended, and are in no queue any more; how many they were."""
-        return sum(await self._writer.write_all(settlement.forget, ids))
+        return sum(await self._writer.write_all(update.forget, ids))
 
     # --- reading ----------------------------------------------------------------------------------------------------
 

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import msgspec
 
-from crew.jobs.admission import REPLACE, SKIP, Candidate
 from crew.jobs.job import Job
 from crew.jobs.publisher import LEASE
+from crew.jobs.store.insert import REPLACE, SKIP, Candidate
 from crew.protocol import codec, deadline, properties, topology, user_headers
 from crew.protocol.foreign import brief
 from crew.protocol.http_request import request_of

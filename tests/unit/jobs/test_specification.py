@@ -10,8 +10,8 @@ import pytest
 
 from crew.errors import SerializationError, TooLarge
 from crew.jobs.job import JobStatus
-from crew.jobs.order import again, check_id, order
 from crew.jobs.publisher import LEASE
+from crew.jobs.specification import again, check_id, order
 from crew.protocol.topology import HTTP_TASK
 
 WRONG: list[tuple[dict[str, Any], str]] = [

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from crew.errors import ConnectionError, CrewError, UnknownJob
-from crew.jobs.admission import Admitted, Candidate
 from crew.jobs.job import Job, JobStatus
-from crew.jobs.order import renewed
 from crew.jobs.publisher import LEASE, Publisher
-from crew.jobs.store import JobStore
+from crew.jobs.specification import renewed
+from crew.jobs.store.insert import Admitted, Candidate
+from crew.jobs.store.store import JobStore
 
 LOOK_AGAIN: Final = 0.02  # seconds: the broker mostly answers sooner
 

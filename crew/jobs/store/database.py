@@ -20,9 +20,9 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from crew import private_folder
 from crew.errors import ConnectionError, CrewError, SettingsError
-from crew.jobs import fault
-from crew.jobs.availability import Availability
-from crew.jobs.schema import migrate
+from crew.jobs.store import errors
+from crew.jobs.store.availability import Availability
+from crew.jobs.store.schema import migrate
 
 SQLITE: Final = "sqlite"
 POSTGRESQL: Final = "postgresql"
@@ -180,11 +180,11 @@ class Database:
     async def _tried_twice(self, use: Callable[[Step[T]], Awaitable[T]], step: Step[T]) -> T:
         try:
             return await use(step)
-        except fault.Broken:
+        except errors.Broken:
             pass
         try:
             return await use(step)
-        except fault.Broken as error:
+        except errors.Broken as error:
             raise error.as_away from None
 
     async def _committed(self, step: Step[T]) -> T:
@@ -194,7 +194,7 @@ class Database:
                 result = await step(connection)
                 is_committing = True
             return result
-        except fault.Broken as error:
+        except errors.Broken as error:
             raise error.as_away if is_committing else error from None
 
     async def _looked(self, step: Step[T]) -> T:
@@ -278,7 +278,7 @@ class Database:
         """Note whether the database could be used. Others that write the same records are no outage."""
         try:
             yield
-        except fault.Conflict:
+        except errors.Conflict:
             raise
         except ConnectionError as error:
             self.availability.failed(use, error)
@@ -302,8 +302,8 @@ class Database:
             raise self._fault(error) from None
 
     def _fault(self, error: Exception, *, is_opening: bool = False) -> CrewError:
-        found = fault.of_error(error, str(self), is_opening=is_opening)
-        if isinstance(found, fault.Broken):
+        found = errors.of_error(error, str(self), is_opening=is_opening)
+        if isinstance(found, errors.Broken):
             self._broken_at = time.monotonic()
         return found
 

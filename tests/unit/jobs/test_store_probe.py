@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from crew.errors import ConnectionError
-from crew.jobs import probe
-from crew.jobs.probe import Probe
+from crew.jobs import store_probe
+from crew.jobs.store_probe import Probe
 
 
 @pytest.mark.gen_test
@@ -23,7 +23,7 @@ async def test_a_store_that_answers_is_no_obstacle_and_one_that_does_not_is_name
 
 @pytest.mark.gen_test
 async def test_a_store_that_hangs_is_asked_once_however_many_want_to_know(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "ANSWERS_WITHIN", 0.05)
+    monkeypatch.setattr(store_probe, "ANSWERS_WITHIN", 0.05)
     asked = []
 
     async def hang() -> None:

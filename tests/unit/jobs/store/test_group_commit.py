@@ -9,8 +9,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crew.errors import ConnectionError, CrewError
-from crew.jobs.database import Database
-from crew.jobs.writer import MAX_BATCH, Writer
+from crew.jobs.store.database import Database
+from crew.jobs.store.group_commit import MAX_BATCH, Writer
 from tests.unit.jobs.a_job import url_of
 
 BAD = 13

@@ -12,10 +12,10 @@ import msgspec
 from sqlalchemy import ColumnElement, Integer, Select, String, bindparam, func, select, tuple_, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from crew.jobs import rows
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.quota import Usage
-from crew.jobs.schema import ACTIVE, GIVEN_UP, TASK_AND_STATUS, has_status, jobs, schema
+from crew.jobs.store import rows
+from crew.jobs.store.schema import ACTIVE, GIVEN_UP, TASK_AND_STATUS, has_status, jobs, schema
 from crew.limits import MAX_PAGE as MAX_PAGE
 from crew.protocol.foreign import brief
 

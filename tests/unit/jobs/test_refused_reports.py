@@ -4,8 +4,8 @@ import pytest
 from prometheus_client import REGISTRY, generate_latest
 
 from crew.gateway import metrics
-from crew.jobs import refusals
-from crew.jobs.refusals import EVERY, LINES, REJECTED, UNREADABLE, Refusals
+from crew.jobs import refused_reports
+from crew.jobs.refused_reports import EVERY, LINES, REJECTED, UNREADABLE, Refusals
 
 
 def test_a_flood_has_a_few_lines_and_the_next_line_says_how_many_it_was(caplog: pytest.LogCaptureFixture) -> None:
@@ -26,5 +26,5 @@ def test_prometheus_reads_how_many_were_discarded_and_why() -> None:
     before = REGISTRY.get_sample_value(name, labels) or 0.0
     Refusals().discard(REJECTED, "crew.jobs.x", "no")
     assert REGISTRY.get_sample_value(name, labels) == before + 1
-    assert refusals.discarded[REJECTED] == before + 1
+    assert refused_reports.discarded[REJECTED] == before + 1
     assert b"crew_job_reports_discarded_total{" in generate_latest()

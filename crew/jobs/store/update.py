@@ -8,11 +8,11 @@ from sqlalchemy import Update, bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crew.client import off_loop
-from crew.jobs import rows
-from crew.jobs.fault import Rejected
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.report import Report, apply
-from crew.jobs.schema import ACTIVE, jobs
+from crew.jobs.store import rows
+from crew.jobs.store.errors import Rejected
+from crew.jobs.store.schema import ACTIVE, jobs
 from crew.protocol import codec
 
 MAX_PURGED: Final = 1_000  # records a transaction: others want to write, too

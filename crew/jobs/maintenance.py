@@ -15,7 +15,7 @@ from crew.jobs import report
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.publisher import LEASE, Publisher
 from crew.jobs.report import Report
-from crew.jobs.store import JobStore
+from crew.jobs.store.store import JobStore
 
 logger = logging.getLogger(__name__)
 

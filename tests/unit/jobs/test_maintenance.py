@@ -7,10 +7,10 @@ from typing import Any, cast
 
 import pytest
 
-from crew.jobs import caretaker
-from crew.jobs.caretaker import Caretaker
+from crew.jobs import maintenance
+from crew.jobs.maintenance import Caretaker
 from crew.jobs.publisher import Publisher
-from crew.jobs.store import JobStore
+from crew.jobs.store.store import JobStore
 from tests.waiting import until
 
 A_DAY = 86_400.0
@@ -58,7 +58,7 @@ async def working(store: SlowStore) -> AsyncIterator[Caretaker]:
 
 @pytest.fixture(autouse=True)
 def _no_round_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caretaker, "EVERY", A_DAY)
+    monkeypatch.setattr(maintenance, "EVERY", A_DAY)
 
 
 @pytest.mark.gen_test

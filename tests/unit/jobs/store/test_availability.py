@@ -5,8 +5,8 @@ import logging
 import pytest
 
 from crew.errors import ConnectionError
-from crew.jobs import availability
-from crew.jobs.availability import Availability
+from crew.jobs.store import availability
+from crew.jobs.store.availability import Availability
 
 AWAY = ConnectionError("the job store x cannot be used: gone", missing="store")
 
