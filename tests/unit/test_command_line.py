@@ -87,7 +87,9 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(command: str, tmp_path:
             parent.chmod(0o755)  # pytest's own are for their owner only
     script = (
         "import os, sys\n"
-        "from crew.cli import broker, dev, main\n"
+        "from crew.cli import main\n"
+        "from crew.cli.broker import command\n"
+        "from crew.cli.dev import command\n"
         f"os.getuid() or os.setuid({NOBODY})\n"  # root may write anywhere
         "main(sys.argv[1:])\n"
     )

@@ -1,1 +1,1 @@
-"""`crew jobs`: submit, list, show, wait for and cancel jobs."""
+"""`crew jobs`: list, show, wait for, cancel, retry and purge jobs."""

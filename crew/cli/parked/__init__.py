@@ -1,1 +1,1 @@
-"""`crew parked`: list, show, retry and delete messages that were parked."""
+"""`crew parked`: list, show, replay and purge the messages that were parked."""

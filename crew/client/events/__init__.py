@@ -1,0 +1,1 @@
+"""Publish/subscribe: the topics and subscriptions of a client."""

@@ -1,0 +1,1 @@
+"""POST /call: run a task, and respond with its value."""

@@ -1,0 +1,1 @@
+"""The HTTP API of jobs: /jobs, and the HTTP Task Queue."""

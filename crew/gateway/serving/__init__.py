@@ -1,0 +1,1 @@
+"""Sockets, connections, authentication and the start and stop of the HTTP server."""

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
+from tests.unit.gateway.calls.test_call_api import Visitor, visitor
 from tests.unit.gateway.site import said
-from tests.unit.gateway.test_call_api import Visitor, visitor
 from tests.waiting import until
 
 

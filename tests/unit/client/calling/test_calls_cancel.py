@@ -5,7 +5,6 @@ import time
 
 import msgspec
 import pytest
-from tests.unit.client.test_calls import Caller, returned
 
 from crew import errors
 from crew.amqp import ConfirmStatus
@@ -13,6 +12,7 @@ from crew.client.calling import calls as calls_module
 from crew.client.calling.calls import REPLY_MARGIN
 from crew.protocol import properties
 from crew.protocol.message import Body, Control, Outcome, Reply
+from tests.unit.client.calling.test_calls import Caller, returned
 from tests.unit.client.pending_calls import a_call
 from tests.waiting import until
 

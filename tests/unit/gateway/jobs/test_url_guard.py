@@ -7,13 +7,13 @@ import time
 
 import msgspec
 import pytest
-from tests.unit.gateway.test_call_api import JSON, problem, visitor
 
 from crew.gateway.jobs import url_guard
 from crew.gateway.jobs.url_guard import UrlGuard, look_up
 from crew.gateway.problems import Refused
 from crew.protocol import http_url
 from crew.protocol.allowed_hosts import AllowedHosts
+from tests.unit.gateway.calls.test_call_api import JSON, problem, visitor
 
 PUBLIC, PRIVATE, LOOPBACK = "93.184.216.34", "10.0.0.7", "::1"
 
