@@ -19,10 +19,10 @@ from rpc import broker
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the rows stand beside the tests
 
 from crew import Client
-from tests.integration.row import FLAGS, Fate
-from tests.integration.table import CASES, Case, by_worker, flags_for
-from tests.integration.trial import GRACE, ROW_EXPIRATION, Finding, start_bench, trial
-from tests.processes import Processes, running
+from tests.support.interrupt_table.row import FLAGS, Fate
+from tests.support.interrupt_table.table import CASES, Case, by_worker, flags_for
+from tests.support.interrupt_table.trial import GRACE, ROW_EXPIRATION, Finding, start_bench, trial
+from tests.support.processes import Processes, running
 
 LINE = "{:46}{:28}{:>18}{:>10}{:>14}{:>10}"
 HEAD = LINE.format("hangs in", "lane", "what became of it", "seen", "caller", "next call")

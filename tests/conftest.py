@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from tornado.ioloop import IOLoop
 
-pytest_plugins = ["tests.broker", "tests.postgresql", "tests.pgbouncer"]
+pytest_plugins = ["tests.support.broker", "tests.support.postgresql", "tests.support.pgbouncer"]
 
 SOAK_FACTOR = 10
 ENDS_WITHIN = 5.0  # seconds, for what is cancelled

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.web import Visit, Web
-from tests.processes import Process, Processes
-from tests.waiting import eventually
+from tests.support.paths import PROGRAM_FOLDER, TASK_FOLDER
+from tests.support.processes import Process, Processes
+from tests.support.waiting import eventually
+from tests.support.web import Visit, Web
 
-HERE = Path(__file__).parent
 BROWSERS = 200
 AT_ONCE = 100  # of those: what the workers have threads for
 MAY_GROW = 4096  # KiB that a process may have more after the third round than after the first
@@ -20,8 +20,8 @@ class Abandoned:
     """The application and its workers."""
 
     def __init__(self, processes: Processes, *flags: str, count: int = 1) -> None:
-        self.worker = processes.python(HERE / "abandon_worker.py", *flags)
-        self.gateway = processes.python(HERE / "abandon_app.py")
+        self.worker = processes.python(TASK_FOLDER / "abandon_worker.py", *flags)
+        self.gateway = processes.python(PROGRAM_FOLDER / "abandon_app.py")
         self.web = Web.of(self.gateway)
         self.worker.says("serving 1 task", times=count)
 

@@ -3,15 +3,14 @@
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.acceptance.web import Web
-from tests.processes import Process, running
-from tests.waiting import eventually
+from tests.support.paths import PROGRAM_FOLDER, TASK_FOLDER
+from tests.support.processes import Process, running
+from tests.support.waiting import eventually
+from tests.support.web import Web
 
-HERE = Path(__file__).parent
 SOON = 15.0  # seconds, on a busy machine
 IN_TIME = 1.5  # seconds for a call of one: its deadline, and 0.5
 
@@ -20,8 +19,8 @@ IN_TIME = 1.5  # seconds for a call of one: its deadline, and 0.5
 def master(tmp_path_factory: pytest.TempPathFactory, vhost_url: Callable[[], str]) -> Iterator[Process]:
     """The application, and one worker process."""
     with running(tmp_path_factory.mktemp("article"), {"CREW_AMQP_URL": vhost_url()}) as processes:
-        processes.python(HERE / "article_worker.py", "--processes=1").says("serving")
-        yield processes.python(HERE / "article_app.py")
+        processes.python(TASK_FOLDER / "article_worker.py", "--processes=1").says("serving")
+        yield processes.python(PROGRAM_FOLDER / "article_app.py")
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from crew.jobs import JobStore
-from tests.acceptance.web import Web
-from tests.processes import Process, Processes
-from tests.waiting import eventually
+from tests.support.processes import Process, Processes
+from tests.support.waiting import eventually
+from tests.support.web import Web
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "background_handlers"
 SOON = 10.0  # seconds, on a busy machine

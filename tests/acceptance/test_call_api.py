@@ -5,19 +5,18 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import msgspec
 import pytest
 
-from tests.acceptance.call_worker import ODD_NAMES
-from tests.acceptance.web import Web
-from tests.processes import Process, Processes
-from tests.waiting import eventually
+from tests.support.paths import PROGRAM_FOLDER, TASK_FOLDER
+from tests.support.processes import Process, Processes
+from tests.support.waiting import eventually
+from tests.support.web import Web
+from tests.tasks.call_worker import ODD_NAMES
 
-HERE = Path(__file__).parent
 JSON = "application/json"
 MSGPACK = "application/msgpack"
 BYTES = "application/octet-stream"
@@ -69,8 +68,8 @@ class Site:
 
     def __init__(self, processes: Processes) -> None:
         self.processes = processes
-        self.worker = processes.python(HERE / "call_worker.py")
-        self.gateway = processes.python(HERE / "call_app.py")
+        self.worker = processes.python(TASK_FOLDER / "call_worker.py")
+        self.gateway = processes.python(PROGRAM_FOLDER / "call_app.py")
         self.worker.says("serving")
         self._programs: list[Program] = []
 
@@ -181,7 +180,7 @@ def test_what_waits_too_long_expires_and_what_is_too_much_is_refused(site: Site)
 def test_a_broker_that_refuses_is_away(site: Site, broker_url: str) -> None:
     login = urlsplit(broker_url)
     wrong = login._replace(netloc=f"{login.username}:wrong@{login.hostname}:{login.port}").geturl()
-    away = site.program(site.processes.python(HERE / "call_app.py", wrong)).problem("echo", b"1")
+    away = site.program(site.processes.python(PROGRAM_FOLDER / "call_app.py", wrong)).problem("echo", b"1")
     assert (away["status"], away["type"], away["retry_after"]) == (503, "urn:crew:problem:broker-away", "2")
 
 

@@ -8,21 +8,20 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from tests.acceptance.drain_app import DRAIN, LINGER
 from tests.acceptance.test_jobs_api import Program, answer_of
-from tests.acceptance.web import Web
-from tests.processes import Process, Processes
-from tests.waiting import eventually
+from tests.support.paths import PROGRAM_FOLDER, TASK_FOLDER
+from tests.support.processes import Process, Processes
+from tests.support.programs.drain_app import DRAIN, LINGER
+from tests.support.waiting import eventually
+from tests.support.web import Web
 
 pytestmark = pytest.mark.chaos
 
-HERE = Path(__file__).parent
 LOOPS = 6  # of HTTP calls, each with one after the other
 NAP = 0.1  # seconds that each call takes
 
@@ -84,8 +83,8 @@ def _ask(connection: http.client.HTTPConnection, method: str, path: str, body: b
 @pytest.fixture
 def gateway(processes: Processes) -> Iterator[Process]:
     """A gateway whose worker serves."""
-    worker = processes.python(HERE / "drain_worker.py")
-    gateway = processes.python(HERE / "drain_app.py")
+    worker = processes.python(TASK_FOLDER / "drain_worker.py")
+    gateway = processes.python(PROGRAM_FOLDER / "drain_app.py")
     worker.says("serving")
     eventually(lambda: Web.of(gateway).get("/readyz").status == 200)
     yield gateway
@@ -144,7 +143,7 @@ def test_a_gateway_that_drains_is_alive_until_its_time_is_over(gateway: Process)
 
 
 def test_who_waits_for_a_job_is_answered_at_once_by_a_gateway_that_is_told_to_stop(processes: Processes) -> None:
-    worker = processes.python(HERE / "drain_worker.py", "--drain", "0", "--grace", "0.1")
+    worker = processes.python(TASK_FOLDER / "drain_worker.py", "--drain", "0", "--grace", "0.1")
     gateway = processes.crew("gateway", "--port", "0")
     worker.says("serving")
     program = Program(Web.of(gateway).port)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.acceptance.test_jobs_api import Answer, Program
-from tests.acceptance.web import Web
-from tests.processes import running
-from tests.waiting import eventually
+from tests.support.processes import running
+from tests.support.waiting import eventually
+from tests.support.web import Web
 
 TOKENS = {name: f"token-of-client-{name}" for name in "abcdef"}  # no test shares one with another
 JOB = {"task": "nobody", "wait_for_worker": True}

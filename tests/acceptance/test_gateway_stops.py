@@ -2,16 +2,15 @@
 
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
 from tests.acceptance.test_jobs_api import Program, answer_of
-from tests.acceptance.web import Web
-from tests.processes import Processes
-from tests.waiting import eventually
+from tests.support.paths import PROGRAM_FOLDER, TASK_FOLDER
+from tests.support.processes import Processes
+from tests.support.waiting import eventually
+from tests.support.web import Web
 
-HERE = Path(__file__).parent
 UNIGNORED = """
 import os, signal, sys
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -19,9 +18,9 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """  # the tests themselves may run under nohup
 
 
-@pytest.mark.parametrize("command", [("-m", "crew", "gateway", "--port", "0"), (str(HERE / "drain_app.py"),)])
+@pytest.mark.parametrize("command", [("-m", "crew", "gateway", "--port", "0"), (str(PROGRAM_FOLDER / "drain_app.py"),)])
 def test_a_gateway_drains_on_sighup_as_on_sigterm(processes: Processes, command: tuple[str, ...]) -> None:
-    worker = processes.python(HERE / "drain_worker.py")
+    worker = processes.python(TASK_FOLDER / "drain_worker.py")
     gateway = processes.python("-c", UNIGNORED, *command)
     worker.says("serving")
     program = Program(Web.of(gateway).port)

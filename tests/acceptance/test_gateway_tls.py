@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import Certificates
-from tests.processes import Processes
+from tests.support.certificates import Certificates
+from tests.support.processes import Processes
 
 SERVES = re.compile(r"^(https?)://127\.0\.0\.1:(\d+)$", re.MULTILINE)
 

@@ -3,16 +3,15 @@
 import http.client
 import threading
 import time
-from pathlib import Path
 
 import msgspec
 import pytest
 
-from tests.acceptance.web import Web
-from tests.processes import Process, Processes
-from tests.unit.protocol.hostile import HOSTILE
+from tests.support.hostile import HOSTILE
+from tests.support.paths import TASK_FOLDER
+from tests.support.processes import Process, Processes
+from tests.support.web import Web
 
-HERE = Path(__file__).parent
 SIZE = 16_000_000  # bytes: within CREW_MAX_MESSAGE
 AT_ONCE = 4
 P99 = 0.2  # seconds
@@ -23,7 +22,7 @@ ACCEPTED = "spaces", "escapes", "huge numbers", "slow floats"
 @pytest.fixture
 def gateway(processes: Processes) -> Process:
     """A gateway, with a worker of its tasks, which has processes left where four of them decode a hostile body."""
-    processes.python(HERE / "call_worker.py", "--processes", "6").says("serving")
+    processes.python(TASK_FOLDER / "call_worker.py", "--processes", "6").says("serving")
     return processes.crew("gateway", "--port", "0").says("http://127")
 
 

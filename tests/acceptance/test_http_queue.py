@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.web import Web
-from tests.processes import Process, Processes
-from tests.waiting import eventually
+from tests.support.processes import Process, Processes
+from tests.support.waiting import eventually
+from tests.support.web import Web
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "http_queue"
 COMMANDS = re.findall(r"^\$ (curl .*)$", (EXAMPLE / "README.md").read_text(), re.MULTILINE)

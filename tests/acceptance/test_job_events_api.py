@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
-from tests.acceptance.test_jobs_api import ENDS_WITHIN, HERE, Program
-from tests.acceptance.web import Web
-from tests.processes import Process, Processes
+from tests.acceptance.test_jobs_api import ENDS_WITHIN, Program
+from tests.support.paths import TASK_FOLDER
+from tests.support.processes import Process, Processes
+from tests.support.web import Web
 
 STOPS_WITHIN = 3.0  # seconds, on a busy machine: many fewer than those that requests have to finish
 
@@ -23,7 +24,7 @@ Event = tuple[str, str, Any]
 @pytest.fixture
 def gateways(processes: Processes, postgresql_url: str) -> list[Process]:
     """Two of them, and a worker."""
-    worker = processes.python(HERE / "jobs_worker.py")
+    worker = processes.python(TASK_FOLDER / "jobs_worker.py")
     command = (sys.executable, "-m", "crew", "gateway", "--port", "0")
     gateways = [processes.start(*command, environment={"CREW_DATABASE": postgresql_url}) for _ in range(2)]
     worker.says("serving")

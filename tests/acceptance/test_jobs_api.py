@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.web import Web
-from tests.processes import Process, Processes, running
-from tests.waiting import eventually
+from tests.support.paths import TASK_FOLDER
+from tests.support.processes import Process, Processes, running
+from tests.support.waiting import eventually
+from tests.support.web import Web
 
-HERE = Path(__file__).parent
 JSON = {"Content-Type": "application/json"}
 ENDS_WITHIN = 10.0  # seconds, for a job without work, on a busy machine
 NOBODY = str(uuid.UUID(int=0))
@@ -105,7 +105,7 @@ def processes(tmp_path_factory: pytest.TempPathFactory, vhost_url: Callable[[], 
 @pytest.fixture(scope="module")
 def site(processes: Processes) -> Site:
     """One for all tests: a job leaves nothing behind that another one minds."""
-    worker = processes.python(HERE / "jobs_worker.py", "--threads", "4")
+    worker = processes.python(TASK_FOLDER / "jobs_worker.py", "--threads", "4")
     gateway = processes.crew("gateway", "--port", "0")
     worker.says("serving")
     return Site(gateway, worker, Program(Web.of(gateway).port))

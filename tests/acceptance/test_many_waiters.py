@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.web import Web
-from tests.processes import Process, Processes
-from tests.waiting import until
+from tests.support.paths import TASK_FOLDER
+from tests.support.processes import Process, Processes
+from tests.support.waiting import until
+from tests.support.web import Web
 
-WORKER = Path(__file__).with_name("jobs_worker.py")
+WORKER = TASK_FOLDER / "jobs_worker.py"
 MANY = 5_000
 USUAL_FILES = 1_024  # soft limit of files on most systems, for the gateway to begin with
 FEW_FILES = 128  # hard limit

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.acceptance.test_jobs_api import ENDS_WITHIN, HERE, Program
-from tests.acceptance.web import Web
-from tests.processes import Processes, running
+from tests.acceptance.test_jobs_api import ENDS_WITHIN, Program
+from tests.support.paths import TASK_FOLDER
+from tests.support.processes import Processes, running
+from tests.support.web import Web
 
 if TYPE_CHECKING:
     from schemathesis import Case, Response
@@ -53,7 +54,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, vhost_url: Callable[[], str])
 
 
 def started(processes: Processes) -> Site:
-    worker = processes.python(HERE / "jobs_worker.py")
+    worker = processes.python(TASK_FOLDER / "jobs_worker.py")
     gateway = processes.crew("gateway", "--port", "0")
     worker.says("serving")
     program = Program(Web.of(gateway).port)

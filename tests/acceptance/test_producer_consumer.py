@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.acceptance.web import Web
-from tests.processes import Processes
-from tests.waiting import eventually
+from tests.support.processes import Processes
+from tests.support.waiting import eventually
+from tests.support.web import Web
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "producer_consumer"
 

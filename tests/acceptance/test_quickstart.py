@@ -10,9 +10,9 @@ from typing import TypeAlias
 import pika
 import pytest
 
-from tests.acceptance.web import Visit, Web
-from tests.processes import Process, Processes, running
-from tests.waiting import eventually
+from tests.support.processes import Process, Processes, running
+from tests.support.waiting import eventually
+from tests.support.web import Visit, Web
 
 QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart"
 TASKS = 6

@@ -1,10 +1,10 @@
 """`/readyz`, and what clients are told, while the job store of a gateway is away and the broker is not."""
 
 from tests.acceptance.test_jobs_api import NOBODY, Program
-from tests.acceptance.web import Web
-from tests.postgresql import Server
-from tests.processes import Processes
-from tests.waiting import eventually
+from tests.support.postgresql import Server
+from tests.support.processes import Processes
+from tests.support.waiting import eventually
+from tests.support.web import Web
 
 ROUNDS = 8  # of requests that need the store: each of them failed in the log
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.web import Web
-from tests.processes import Process, Processes
-from tests.waiting import eventually
+from tests.support.processes import Process, Processes
+from tests.support.waiting import eventually
+from tests.support.web import Web
 
 README = Path(__file__).parents[2] / "README.md"
 PORT = 8888  # of the README; here another one takes its place, so that the test disturbs nobody

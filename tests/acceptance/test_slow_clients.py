@@ -7,8 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.acceptance.web import Web
-from tests.processes import Processes
+from tests.support.processes import Processes
+from tests.support.web import Web
 
 FILES = 256  # that the gateway may open
 SLOW = 260  # sockets: more than that

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.web import Web
-from tests.postgresql import Server
-from tests.processes import Processes, running
-from tests.waiting import eventually
+from tests.support.postgresql import Server
+from tests.support.processes import Processes, running
+from tests.support.waiting import eventually
+from tests.support.web import Web
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sql_service"
 SLEEP = "SELECT pg_sleep(%s) -- of a test"

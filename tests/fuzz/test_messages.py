@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from crew.cli.broker.node import Node
 from crew.client.blocking import BlockingCall
-from tests.fuzz.fleet import Fleet, fleet
-from tests.fuzz.mutation import mutated
-from tests.fuzz.storm import OTHER_THREADS, storm
-from tests.integration.foreign import Foreign
-from tests.integration.fuzzing import Message
+from tests.support.foreign import Foreign
+from tests.support.fuzz.batches import OTHER_THREADS, storm
+from tests.support.fuzz.fleet import Fleet, fleet
+from tests.support.fuzz.mutation import mutated
+from tests.support.fuzzing import Message
 
 KEY = "5ec2e7" * 8  # known to the fleet only
 LONG = 3_600.0  # seconds: longer than the test

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from crew.cli.broker.node import Node
-from tests.fuzz.fleet import Fleet, fleet
-from tests.fuzz.requests import Request, ask, requests
-from tests.fuzz.storm import OTHER_THREADS, storm
+from tests.support.fuzz.batches import OTHER_THREADS, storm
+from tests.support.fuzz.fleet import Fleet, fleet
+from tests.support.fuzz.requests import Request, ask, requests
 
 # What a request may ask for: an expiration that is over, a task that fails, a queue without a worker.
 ASKED_FOR = {"expired", "timeout", "task-failed", "unknown-task", "overloaded"}

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import Process, Processes, running
-from tests.proxy import Proxy, proxying
+from tests.support.paths import TASK_FOLDER
+from tests.support.processes import Process, Processes, running
+from tests.support.proxy import Proxy, proxying
 
-TASKS = Path(__file__).with_name("tasks.py")
+TASKS = TASK_FOLDER / "tasks.py"
 HTTP = ("worker", "--http", "--allow-host", "127.0.0.1", "--concurrency", "500")
 
 StartWorker = Callable[..., Process]

@@ -13,10 +13,10 @@ import pytest
 import crew
 from crew import Client
 from crew.jobs import JobStore
-from tests.integration import raw
 from tests.integration.conftest import StartWorker
-from tests.processes import Process
-from tests.waiting import eventually
+from tests.support import raw
+from tests.support.processes import Process
+from tests.support.waiting import eventually
 
 CUT_OFF = gzip.compress(b"{}" * 99, mtime=0)[:-9]  # the same in each process that collects these tests
 

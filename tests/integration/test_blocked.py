@@ -8,7 +8,7 @@ import crew
 from crew import Client
 from crew.cli.broker.node import Node
 from tests.integration.conftest import StartWorker
-from tests.waiting import eventually, until
+from tests.support.waiting import eventually, until
 
 BLOCKED = "the broker has blocked publishing: it is short of memory or disk"
 

@@ -15,7 +15,7 @@ import pytest
 from crew import CrewError
 from crew.cli.broker.node import Node, Status
 from crew.client.blocking import Client
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 Started = subprocess.Popen[str]
 

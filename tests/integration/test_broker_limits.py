@@ -10,10 +10,10 @@ import crew
 from crew import Client
 from crew.cli.broker.node import Node
 from crew.protocol import topology
-from tests.integration import raw
 from tests.integration.conftest import TASKS
-from tests.processes import Processes
-from tests.waiting import until
+from tests.support import raw
+from tests.support.processes import Processes
+from tests.support.waiting import until
 
 PASSWORD = "limited"
 

@@ -11,12 +11,12 @@ import pytest
 import crew
 from crew import Client
 from crew.cli.broker.node import Node
-from tests.broker import leashed
 from tests.integration.conftest import TASKS
-from tests.integration.outage import BACK_WITHIN, BUDGET, Outage
-from tests.processes import Process, running
-from tests.proxy import Proxy
-from tests.waiting import until
+from tests.support.broker import leashed
+from tests.support.outage import BACK_WITHIN, BUDGET, Outage
+from tests.support.processes import Process, running
+from tests.support.proxy import Proxy
+from tests.support.waiting import until
 
 HEARTBEAT = 2  # seconds
 SHORT = 0.8  # seconds: less than a heartbeat

@@ -10,8 +10,8 @@ from tornado import gen
 import crew
 from crew import Client
 from crew.client import blocking
-from tests.processes import Process
-from tests.waiting import until
+from tests.support.processes import Process
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("shared_worker")
 

@@ -13,8 +13,8 @@ import crew
 from crew import Client
 from crew.client import blocking
 from tests.integration.conftest import StartWorker
-from tests.processes import Process
-from tests.waiting import eventually, until
+from tests.support.processes import Process
+from tests.support.waiting import eventually, until
 
 STOPPED = 1.0  # seconds from the cancel to the interrupt: the promise
 

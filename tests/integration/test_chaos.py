@@ -17,15 +17,16 @@ import pytest
 
 import crew
 from crew import Client
-from tests.integration import raw
-from tests.integration.chaos import Chaos, Ended
-from tests.integration.chaos_plan import LANES, plan
-from tests.integration.chaos_record import Record
-from tests.integration.chaos_verdict import GRACE, Breach, breaches
-from tests.processes import Process, Processes
-from tests.waiting import until
+from tests.support import raw
+from tests.support.chaos.plan import LANES, plan
+from tests.support.chaos.record import Record
+from tests.support.chaos.run import Chaos, Ended
+from tests.support.chaos.verdict import GRACE, Breach, breaches
+from tests.support.paths import TASK_FOLDER
+from tests.support.processes import Process, Processes
+from tests.support.waiting import until
 
-WORKER = Path(__file__).with_name("chaotic.py")
+WORKER = TASK_FOLDER / "chaotic.py"
 SEEDS = 3
 CALLS = 2_000
 # Two hosts, as it were, for the main lane, and two for coroutines: one in the main thread, one beside threads.

@@ -2,15 +2,14 @@
 
 import json
 import uuid
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from crew.client import blocking
-from tests.processes import Process, Processes
+from tests.support.paths import PROGRAM_FOLDER, TASK_FOLDER
+from tests.support.processes import Process, Processes
 
-HERE = Path(__file__).parent
 CHILDREN = 4
 CALLS = 200
 ENDS_WITHIN = 60.0  # seconds, on a busy machine
@@ -26,7 +25,7 @@ def told_by(process: Process) -> list[dict[str, Any]]:
 def test_children_of_a_client_that_was_only_built_have_all_their_calls_answered(
     kind: str, prefix: str, shared_worker: Process, processes: Processes
 ) -> None:
-    children = told_by(processes.python(HERE / "client_forking.py", kind, "built", prefix))
+    children = told_by(processes.python(PROGRAM_FOLDER / "client_forking.py", kind, "built", prefix))
     assert [child["values"] for child in children] == [list(range(CALLS))] * CHILDREN
     assert len({child["id"] for child in children}) == CHILDREN
 
@@ -35,7 +34,7 @@ def test_children_of_a_client_that_was_only_built_have_all_their_calls_answered(
 def test_children_of_a_client_in_use_have_their_own_calls_answered_and_the_parent_its_own(
     kind: str, prefix: str, shared_worker: Process, processes: Processes
 ) -> None:
-    process = processes.python(HERE / "client_forking.py", kind, "used", prefix)
+    process = processes.python(PROGRAM_FOLDER / "client_forking.py", kind, "used", prefix)
     *children, parent = told_by(process)
     assert [child["values"] for child in children] == [list(range(CALLS))] * CHILDREN
     assert len({one["id"] for one in (*children, parent)}) == CHILDREN + 1
@@ -52,7 +51,7 @@ def test_children_of_a_client_in_use_have_their_own_calls_answered_and_the_paren
 def test_processes_that_tornado_forks_connect_and_subscribe_as_soon_as_their_loop_runs(
     broker_url: str, prefix: str, shared_worker: Process, processes: Processes
 ) -> None:
-    gateway = processes.python(HERE / "prefork.py", prefix).says("is subscribed", times=2)
+    gateway = processes.python(PROGRAM_FOLDER / "prefork.py", prefix).says("is subscribed", times=2)
     with blocking.Client(broker_url) as client:
         client.publish(prefix + "news", "hello")
     gateway.says("got hello", times=2)
@@ -65,7 +64,7 @@ def test_tasks_of_all_processes_of_a_worker_share_the_client_at_its_module_level
 ) -> None:
     own = f"t{uuid.uuid4().hex[:8]}."
     environment = {"CREW_TEST_PREFIX": own, "CREW_TEST_ECHO": prefix + "echo"}
-    processes.python(HERE / "relaying.py", "--processes", "2", environment=environment).says("serving")
+    processes.python(TASK_FOLDER / "relaying.py", "--processes", "2", environment=environment).says("serving")
     with blocking.Client(broker_url) as client:
         calls = [client.call(own + "relay", n) for n in range(40)]
         relayed = [call.result() for call in calls]
@@ -76,7 +75,7 @@ def test_tasks_of_all_processes_of_a_worker_share_the_client_at_its_module_level
 def test_children_of_a_client_with_jobs_that_was_only_built_submit_jobs_of_their_own(
     store_url: str, prefix: str, shared_worker: Process, processes: Processes
 ) -> None:
-    jobs = told_by(processes.python(HERE / "client_forking_jobs.py", prefix, store_url, "built"))
+    jobs = told_by(processes.python(PROGRAM_FOLDER / "client_forking_jobs.py", prefix, store_url, "built"))
     assert len({job["pid"] for job in jobs}) == len(jobs) == 3
     assert all(job["result"] == job["pid"] for job in jobs)
 
@@ -85,7 +84,7 @@ def test_children_of_a_client_that_has_used_its_jobs_submit_their_own_unless_its
     store_url: str, prefix: str, shared_worker: Process, processes: Processes
 ) -> None:
     """A child of a process that has a SQLite file open may find the file locked for ever, or corrupt it: it refuses."""
-    process = processes.python(HERE / "client_forking_jobs.py", prefix, store_url, "used")
+    process = processes.python(PROGRAM_FOLDER / "client_forking_jobs.py", prefix, store_url, "used")
     jobs = told_by(process)
     children = [job for job in jobs if job["pid"] != process.pid]
     first, last = (job for job in jobs if job["pid"] == process.pid)

@@ -8,8 +8,8 @@ import pytest
 
 from crew import Client
 from crew.amqp import LinkState
-from tests.processes import Process
-from tests.waiting import until
+from tests.support.processes import Process
+from tests.support.waiting import until
 
 
 def test_a_client_that_was_not_closed_works_in_the_next_asyncio_run(

@@ -3,18 +3,18 @@
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 import crew
 from crew import Client
 from tests.integration.conftest import TASKS
-from tests.processes import Processes
-from tests.proxy import Proxy
-from tests.waiting import until
+from tests.support.paths import ROOT
+from tests.support.processes import Processes
+from tests.support.proxy import Proxy
+from tests.support.waiting import until
 
-WRONG_CLOCK = Path(__file__).parents[1] / "wrong_clock"
+WRONG_CLOCK = ROOT / "tests" / "support" / "wrong_clock"
 SKEWS = [120, -120]
 
 

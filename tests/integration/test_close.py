@@ -11,10 +11,10 @@ from crew import Client
 from crew.amqp import wire
 from crew.client import client as client_module
 from crew.jobs import JobStore, service
-from tests.integration import stores
-from tests.proxy import Proxy
-from tests.unit.links import ignored
-from tests.waiting import until
+from tests.support import stores
+from tests.support.links import ignored
+from tests.support.proxy import Proxy
+from tests.support.waiting import until
 
 
 @pytest.fixture(autouse=True)

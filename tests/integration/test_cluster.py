@@ -14,15 +14,16 @@ import pytest
 from crew import Client
 from crew.cli.broker.node import Node
 from crew.errors import CrewError
-from tests.cluster import Cluster, clustered
-from tests.integration.cluster_probe import Probe
-from tests.integration.load import IN_FLIGHT, Load
-from tests.processes import Process, running
-from tests.waiting import until
+from tests.support.cluster import Cluster, clustered
+from tests.support.cluster_probe import Probe
+from tests.support.load import IN_FLIGHT, Load
+from tests.support.paths import TASK_FOLDER
+from tests.support.processes import Process, running
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.chaos
 
-TASKS = Path(__file__).with_name("tasks.py")
+TASKS = TASK_FOLDER / "tasks.py"
 PREFIX = "cluster."
 QUEUE = f"crew.tasks.{PREFIX}note"
 HEARTBEAT = 2  # seconds; a frozen node is noticed after 1.5 of them

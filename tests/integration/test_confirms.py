@@ -14,8 +14,8 @@ from crew.protocol.properties import Properties
 from crew.protocol.topology import Queue
 from crew.settings import load
 from tests.integration.conftest import StartWorker
-from tests.proxy import proxying
-from tests.waiting import until
+from tests.support.proxy import proxying
+from tests.support.waiting import until
 
 TIMEOUT = 0.3  # seconds, twice
 

@@ -9,10 +9,10 @@ import pytest
 
 from crew import Client
 from crew.amqp import declarations
-from tests.integration import raw
 from tests.integration.conftest import TASKS
-from tests.processes import Process, running
-from tests.waiting import until
+from tests.support import raw
+from tests.support.processes import Process, running
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.chaos
 

@@ -12,7 +12,7 @@ import pytest
 from crew.cli.broker.node import Node, Status
 from crew.cli.dev import process
 from crew.client.blocking import Client
-from tests.processes import Process, Processes, running
+from tests.support.processes import Process, Processes, running
 
 WORKER = """
 import os

@@ -5,19 +5,19 @@ import os
 import re
 import signal
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 import crew
 from crew import Client
 from crew.client.calling.call import PendingCall
-from tests.processes import Process, Processes
-from tests.waiting import until
+from tests.support.paths import TASK_FOLDER
+from tests.support.processes import Process, Processes
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.chaos
 
-DYING = Path(__file__).with_name("dying.py")
+DYING = TASK_FOLDER / "dying.py"
 IN_FLIGHT = 50  # calls
 
 

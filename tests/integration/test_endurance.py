@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from crew.protocol import topology
-from tests.integration import raw
 from tests.integration.conftest import TASKS
-from tests.processes import running
+from tests.support import raw
+from tests.support.paths import PROGRAM_FOLDER
+from tests.support.processes import running
 
 COUNT = 100_000  # calls
 WARM_UP = 5_000  # of them: until caches and arenas have the size that they keep
@@ -24,7 +25,7 @@ def test_100_000_calls_leave_nothing_behind(vhost_url: Callable[[], str], tmp_pa
     raw.declare(url, topology.task_queue("idle"))
     with running(tmp_path, {"CREW_AMQP_URL": url, "CREW_TEST_PREFIX": ""}) as processes:
         worker = processes.python(TASKS).says("serving")
-        client = processes.python(Path(__file__).with_name("endurance.py"), str(COUNT), str(WARM_UP))
+        client = processes.python(PROGRAM_FOLDER / "endurance.py", str(COUNT), str(WARM_UP))
         assert client.ends(timeout=380) == 0, client.output
         before, after = map(json.loads, client.output.splitlines())
         assert "Traceback" not in worker.own_output

@@ -7,7 +7,7 @@ import pytest
 import crew
 from crew import Client
 from tests.integration.conftest import StartWorker
-from tests.waiting import until
+from tests.support.waiting import until
 
 SCRIPT = "logged.py"
 ENDED = r"INFO +\d+ crew\.worker\.execution_log: execution ended: task={} id={} seconds={} result={}\n"

@@ -10,8 +10,8 @@ import crew
 from crew import Client
 from crew.client.blocking import Client as BlockingClient
 from tests.integration.conftest import StartWorker
-from tests.proxy import Proxy
-from tests.waiting import until
+from tests.support.proxy import Proxy
+from tests.support.waiting import until
 
 
 @pytest.mark.gen_test(timeout=30)

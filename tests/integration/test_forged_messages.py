@@ -9,9 +9,9 @@ import pytest
 
 from crew import Client
 from crew.jobs import JobStore
-from tests.integration import raw
 from tests.integration.conftest import StartWorker
-from tests.waiting import until
+from tests.support import raw
+from tests.support.waiting import until
 
 FORGED = 10  # messages
 

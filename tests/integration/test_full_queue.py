@@ -12,9 +12,9 @@ from crew import Client
 from crew.client import PendingCall
 from crew.jobs import JobStatus, JobStore, maintenance
 from crew.protocol import codec
-from tests.integration import stores
 from tests.integration.conftest import StartWorker
-from tests.waiting import until
+from tests.support import stores
+from tests.support.waiting import until
 
 BOUND = 3  # of the task `hold`
 REFUSED = 100  # calls, whose median time is told

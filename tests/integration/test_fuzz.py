@@ -13,12 +13,12 @@ from crew.cli.broker.node import Node
 from crew.client.blocking import Client
 from crew.errors import DuplicateTaskId
 from crew.protocol import topology
-from tests.integration import raw
 from tests.integration.conftest import TASKS
-from tests.integration.foreign import Foreign
-from tests.integration.fuzzing import Message, messages
-from tests.processes import Process, Processes, running
-from tests.waiting import eventually
+from tests.support import raw
+from tests.support.foreign import Foreign
+from tests.support.fuzzing import Message, messages
+from tests.support.processes import Process, Processes, running
+from tests.support.waiting import eventually
 
 BATCH = 20
 FLIGHTS = [f"flight-{number}" for number in range(5)]

@@ -8,7 +8,7 @@ import pytest
 
 from crew import Client, CrewError
 from crew.jobs import JobQuery, JobStatus, JobStore
-from tests.waiting import until
+from tests.support.waiting import until
 
 BAD = ["\0", "a\0b", "\ud800", "x" * 70_000]
 

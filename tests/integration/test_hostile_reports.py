@@ -13,8 +13,8 @@ from crew.jobs import JobStatus, JobStore
 from crew.jobs.inbox import PREFETCH
 from crew.protocol import codec, properties
 from crew.protocol.message import Outcome, Reply, Run
-from tests.integration import raw
-from tests.waiting import until
+from tests.support import raw
+from tests.support.waiting import until
 
 ENDS = ["returned", "raised", "timed_out", "started", "progress"]
 

@@ -15,12 +15,13 @@ from pathlib import Path
 import pika
 import pytest
 
-from tests.integration import raw
-from tests.integration.hostile_text import FORGED, HOSTILE
-from tests.processes import Process, Processes, running
-from tests.waiting import eventually, until
+from tests.support import raw
+from tests.support.paths import TASK_FOLDER
+from tests.support.processes import Process, Processes, running
+from tests.support.waiting import eventually, until
+from tests.tasks.hostile_text import FORGED, HOSTILE
 
-SCRIPT = Path(__file__).with_name("hostile_text.py")
+SCRIPT = TASK_FOLDER / "hostile_text.py"
 NAMES = ("a\nb", f"\x1b[2J{FORGED}", f"x\n{FORGED}", "\x9b\u202e")
 
 

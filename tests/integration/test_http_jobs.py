@@ -14,10 +14,10 @@ import crew
 from crew import Client
 from crew.jobs import Job, JobStatus, JobStore
 from crew.protocol.topology import HTTP_TASK
-from tests.http_site import http_site
 from tests.integration.conftest import HTTP
-from tests.processes import Process, running
-from tests.waiting import until
+from tests.support.http_site import http_site
+from tests.support.processes import Process, running
+from tests.support.waiting import until
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import pytest
 import crew
 from crew import Client
 from crew.protocol.topology import HTTP_TASK
-from tests.http_site import http_site, saying
 from tests.integration.conftest import HTTP
-from tests.processes import Process, Processes, running
-from tests.waiting import until
+from tests.support.http_site import http_site, saying
+from tests.support.processes import Process, Processes, running
+from tests.support.waiting import until
 
 TASK = """
 import os

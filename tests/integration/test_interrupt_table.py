@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 import crew
-from tests.integration.row import Fate
-from tests.integration.table import CASES, Case, find_all
-from tests.integration.trial import GRACE, Finding
-from tests.processes import running
+from tests.support.interrupt_table.row import Fate
+from tests.support.interrupt_table.table import CASES, Case, find_all
+from tests.support.interrupt_table.trial import GRACE, Finding
+from tests.support.processes import running
 
 SEEN_WITHIN = 50.0  # milliseconds after the limit: the promise
 ANSWERED_WITHIN = 0.5  # seconds after the deadline: the promise

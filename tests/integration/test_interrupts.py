@@ -6,7 +6,7 @@ import pytest
 
 import crew
 from crew import Client
-from tests.processes import Process
+from tests.support.processes import Process
 
 ANSWERED = 0.5  # seconds after the deadline: the promise
 

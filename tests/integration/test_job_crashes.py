@@ -11,10 +11,11 @@ from crew import Client
 from crew.jobs import JobQuery, JobStatus, JobStore
 from crew.jobs.job import Job
 from crew.protocol import topology
-from tests.integration.crashing import SECOND, STEPS
-from tests.processes import Process, Processes
+from tests.support.paths import PROGRAM_FOLDER
+from tests.support.processes import Process, Processes
+from tests.support.programs.crashing import SECOND, STEPS
 
-SCRIPT = Path(__file__).with_name("crashing.py")
+SCRIPT = PROGRAM_FOLDER / "crashing.py"
 ENDED_WITHIN = 15.0  # seconds: the lease is half a second, and a caretaker looks every second
 ALL = JobQuery(statuses=None)
 

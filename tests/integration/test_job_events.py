@@ -11,10 +11,11 @@ import pytest
 
 from crew.protocol import failure, topology
 from crew.protocol.message import Outcome
-from tests.integration.played_gateway import PlayedGateway, playing, value_of
-from tests.processes import Process, Processes, running
+from tests.support.paths import TASK_FOLDER
+from tests.support.played_gateway import PlayedGateway, playing, value_of
+from tests.support.processes import Process, Processes, running
 
-JOBBING = Path(__file__).with_name("jobbing.py")
+JOBBING = TASK_FOLDER / "jobbing.py"
 STOPPED = 1.0  # seconds from the cancel to the interrupt: the promise
 LANES = {"main lane": "nap", "asyncio lane": "nap.async"}
 

@@ -19,9 +19,9 @@ from crew.jobs.report import Report
 from crew.jobs.store.update import Settled
 from crew.protocol import codec, properties, topology
 from crew.protocol.message import Outcome, Reply, Run
-from tests.integration import raw, stores
-from tests.proxy import Proxy
-from tests.waiting import until
+from tests.support import raw, stores
+from tests.support.proxy import Proxy
+from tests.support.waiting import until
 
 
 async def say_done(link: Link, queue: str, job: Job) -> None:

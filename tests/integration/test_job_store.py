@@ -10,8 +10,8 @@ from crew import CrewError, DuplicateTaskId, KeyReused, UnknownJob
 from crew.jobs.job import JobStatus
 from crew.jobs.store.query import JobQuery
 from crew.protocol.message import Body, Run
-from tests.counted import counted
-from tests.integration.stores import JSON, added, candidate, job, opened, report, started, succeeded
+from tests.support.counted import counted
+from tests.support.stores import JSON, added, candidate, job, opened, report, started, succeeded
 
 EVERYTHING = JobQuery(statuses=None)
 

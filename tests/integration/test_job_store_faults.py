@@ -20,10 +20,10 @@ from crew.jobs.store import database, schema
 from crew.jobs.store.query import JobQuery
 from crew.jobs.store.store import JobStore
 from crew.protocol.message import Run
-from tests.counted import counted
-from tests.integration.stores import added, opened, report, succeeded
-from tests.postgresql import PASSWORD, Server, ask
-from tests.proxy import proxying
+from tests.support.counted import counted
+from tests.support.postgresql import PASSWORD, Server, ask
+from tests.support.proxy import proxying
+from tests.support.stores import added, opened, report, succeeded
 
 TERMINATE_ALL = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

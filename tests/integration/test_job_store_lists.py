@@ -9,7 +9,7 @@ from crew.jobs.job import JobStatus
 from crew.jobs.store.query import JobQuery
 from crew.protocol.message import Body
 from crew.protocol.topology import HTTP_TASK
-from tests.integration.stores import JSON, added, opened, report, started, succeeded
+from tests.support.stores import JSON, added, opened, report, started, succeeded
 
 EVERYTHING = JobQuery(statuses=None)
 

@@ -8,8 +8,8 @@ from crew import Client, ConnectionError
 from crew.jobs import JobStore
 from crew.jobs.job import JobStatus
 from tests.integration.conftest import StartWorker
-from tests.postgresql import Server
-from tests.waiting import until
+from tests.support.postgresql import Server
+from tests.support.waiting import until
 
 
 @pytest.mark.chaos

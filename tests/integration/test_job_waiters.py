@@ -14,7 +14,7 @@ from tornado.web import Application
 from crew import Client
 from crew.gateway import routes
 from crew.jobs import JobStore
-from tests.waiting import until
+from tests.support.waiting import until
 
 
 @asynccontextmanager

@@ -13,11 +13,11 @@ from crew.errors import UnknownJob
 from crew.jobs import JobStatus, JobStore
 from crew.jobs.publisher import RETRY_UNKNOWN
 from crew.protocol import codec
-from tests.counted import counted
 from tests.integration.conftest import StartWorker
-from tests.processes import Process
-from tests.proxy import Proxy
-from tests.waiting import until
+from tests.support.counted import counted
+from tests.support.processes import Process
+from tests.support.proxy import Proxy
+from tests.support.waiting import until
 
 SOON = 10.0  # seconds
 MAKE = Callable[..., Client]

@@ -16,8 +16,8 @@ from crew.cli.exit_status import ExitStatus
 from crew.jobs import JobStore
 from crew.jobs.specification import order
 from tests.integration.conftest import StartWorker
-from tests.processes import Process
-from tests.waiting import eventually
+from tests.support.processes import Process
+from tests.support.waiting import eventually
 
 Crew = Callable[..., Result]
 Submit = Callable[..., list[str]]

@@ -12,7 +12,7 @@ import pytest
 import crew
 from crew import Client
 from tests.integration.conftest import StartWorker
-from tests.waiting import until
+from tests.support.waiting import until
 
 ANSWERED = 0.5  # seconds after the deadline: the promise
 EDGE_STEP = 1.005

@@ -12,9 +12,10 @@ import crew
 from crew import Client
 from crew.cli.broker.node import Node
 from crew.client import PendingCall
-from tests.processes import Processes, running
+from tests.support.paths import TASK_FOLDER
+from tests.support.processes import Processes, running
 
-LARGE = Path(__file__).with_name("large.py")
+LARGE = TASK_FOLDER / "large.py"
 OURS = 100_000  # bytes: CREW_MAX_MESSAGE
 THEIRS = 50_000  # bytes: max_message_size of the broker
 TOO_LARGE = "larger than configured max size"

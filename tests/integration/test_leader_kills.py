@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import clustered
-from tests.integration.leader_kills import HEARTBEAT, killing
+from tests.support.chaos.leader_kills import HEARTBEAT, killing
+from tests.support.cluster import clustered
 
 KILLS = 10  # of leaders; one node may lead several queues
 SOAK_KILLS = 300
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.chaos
 async def test_no_persistent_call_is_lost_however_often_the_leader_of_its_queue_is_killed(
     tmp_path: Path, soak: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`python -m tests.integration.leader_kills` goes on for as long as it is told, with any seed."""
+    """`python -m tests.support.chaos.leader_kills` goes on for as long as it is told, with any seed."""
     monkeypatch.setenv("CREW_HEARTBEAT", str(HEARTBEAT))
     with clustered(tmp_path) as cluster:
         async with killing(cluster, tmp_path, seed=SEED) as kills:

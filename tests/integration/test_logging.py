@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.processes import Processes
+from tests.support.processes import Processes
 
 WORKER = """
 import logging.config, os

@@ -6,19 +6,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from crew import Client
 from crew.cli.broker.node import Node
-from tests.broker import LEASH
-from tests.processes import Process, Processes
-from tests.waiting import until
+from tests.support.broker import LEASH
+from tests.support.paths import TASK_FOLDER
+from tests.support.processes import Process, Processes
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.chaos
 
-DYING = Path(__file__).with_name("dying.py")
+DYING = TASK_FOLDER / "dying.py"
 # Milliseconds: how long a delivery may stay unacknowledged (half an hour by default), and how often that is looked at.
 PATIENCE = "[{rabbit, [{consumer_timeout, 3000}, {channel_tick_interval, 1000}]}].\n"
 OVERSTAYS = 6.0  # seconds: the broker has taken an unacknowledged delivery back by then, for sure

@@ -14,8 +14,8 @@ from crew.jobs.store.query import JobQuery
 from crew.jobs.store.schema import jobs
 from crew.jobs.store.store import JobStore
 from crew.protocol.message import Body, new_id
-from tests.integration.stores import JSON, added, candidate, job, opened
-from tests.postgresql import Server, ask
+from tests.support.postgresql import Server, ask
+from tests.support.stores import JSON, added, candidate, job, opened
 
 MANY = 100_000
 ROUNDS = 60

@@ -8,11 +8,11 @@ import pytest
 
 import crew
 from crew import Client
-from tests.integration import sight
-from tests.integration.row import MAIN, THREADS
-from tests.integration.trial import GRACE, start_bench
-from tests.processes import Processes
-from tests.waiting import until
+from tests.support.interrupt_table import sight
+from tests.support.interrupt_table.row import MAIN, THREADS
+from tests.support.interrupt_table.trial import GRACE, start_bench
+from tests.support.processes import Processes
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.chaos
 

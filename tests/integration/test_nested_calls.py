@@ -9,8 +9,8 @@ import pytest
 import crew
 from crew import Client
 from tests.integration.conftest import TASKS, StartWorker
-from tests.processes import Process, Said, running
-from tests.waiting import until
+from tests.support.processes import Process, Said, running
+from tests.support.waiting import until
 
 SCRIPT = "nesting.py"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from crew import Client, UnknownTask
-from tests.processes import Process, Processes
-from tests.waiting import until
+from tests.support.processes import Process, Processes
+from tests.support.waiting import until
 
 OPEN_FILES = 1100
 

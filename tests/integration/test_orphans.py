@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from crew import Client
-from tests.processes import Process, Processes
+from tests.support.processes import Process, Processes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has process namespaces and subreapers")
 

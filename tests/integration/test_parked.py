@@ -16,9 +16,9 @@ from click.testing import CliRunner, Result
 
 from crew.cli import main
 from crew.protocol import topology
-from tests.integration import raw
-from tests.processes import Processes
-from tests.waiting import eventually
+from tests.support import raw
+from tests.support.processes import Processes
+from tests.support.waiting import eventually
 
 NOW = 1_800_000_000  # epoch seconds
 Crew = Callable[..., Result]

@@ -14,9 +14,9 @@ from crew.amqp.fault import PERMISSIONS
 from crew.cli.broker.node import Node
 from crew.jobs import JobStore
 from tests.integration.conftest import TASKS
-from tests.processes import Processes
-from tests.proxy import Proxy
-from tests.waiting import until
+from tests.support.processes import Processes
+from tests.support.proxy import Proxy
+from tests.support.waiting import until
 
 PASSWORD = "theirs"
 USERS = {

@@ -9,9 +9,9 @@ from crew import Client
 from crew.jobs import JobStore
 from crew.jobs.job import JobStatus
 from crew.jobs.store.query import JobQuery
-from tests.counted import counted
 from tests.integration.conftest import StartWorker
-from tests.integration.stores import added, opened, started, succeeded
+from tests.support.counted import counted
+from tests.support.stores import added, opened, started, succeeded
 
 ALL = JobQuery(statuses=None)
 

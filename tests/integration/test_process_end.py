@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from crew import Client
-from tests.processes import Process, Processes
-from tests.waiting import eventually, until
+from tests.support.processes import Process, Processes
+from tests.support.waiting import eventually, until
 
 SCRIPT = """
 import atexit, os, sys, threading, time

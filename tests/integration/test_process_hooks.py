@@ -10,11 +10,12 @@ import pytest
 
 from crew import Client
 from tests.integration.conftest import StartWorker
-from tests.processes import Process, Processes
-from tests.waiting import until
+from tests.support.paths import TASK_FOLDER
+from tests.support.processes import Process, Processes
+from tests.support.waiting import until
 
 SCRIPT = "hooked.py"
-HOOKED = Path(__file__).with_name(SCRIPT)
+HOOKED = TASK_FOLDER / SCRIPT
 
 
 def pids(worker: Process, word: str) -> list[int]:

@@ -10,8 +10,8 @@ from crew import Client
 from crew.cli.broker.node import Node
 from crew.client import blocking
 from tests.integration.conftest import StartWorker
-from tests.proxy import Proxy
-from tests.waiting import until
+from tests.support.proxy import Proxy
+from tests.support.waiting import until
 
 
 class Heard:

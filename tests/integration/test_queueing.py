@@ -11,7 +11,7 @@ import pytest
 import crew
 from crew import Client
 from tests.integration.conftest import StartWorker
-from tests.waiting import until
+from tests.support.waiting import until
 
 
 @pytest.mark.gen_test

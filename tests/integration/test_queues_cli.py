@@ -16,9 +16,9 @@ from crew.client.admin.queue_migration import _carry
 from crew.errors import Overloaded
 from crew.protocol import topology
 from crew.settings import load
-from tests.integration import raw
-from tests.processes import Processes
-from tests.waiting import eventually
+from tests.support import raw
+from tests.support.processes import Processes
+from tests.support.waiting import eventually
 
 QUEUE, HOLDING = "crew.tasks.moving", "crew.moved.moving"
 OLD = {"x-max-priority": 5}

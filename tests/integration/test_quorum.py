@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pika
@@ -12,10 +11,11 @@ import pytest
 from crew import Client
 from crew.protocol import topology
 from crew.protocol.topology import Queue
-from tests.processes import Process, Processes, running
-from tests.waiting import eventually, until
+from tests.support.paths import TASK_FOLDER
+from tests.support.processes import Process, Processes, running
+from tests.support.waiting import eventually, until
 
-TASKS = Path(__file__).with_name("tasks.py")
+TASKS = TASK_FOLDER / "tasks.py"
 GIVEN_BACK = 25  # times; RabbitMQ 4 gives a message up after 20, where nobody says otherwise
 
 

@@ -22,9 +22,9 @@ from crew.jobs import JobStatus, JobStore
 from crew.protocol import failure, parked_message, properties, topology
 from crew.protocol.properties import Properties
 from crew.settings import load
-from tests.integration import raw, stores
 from tests.integration.conftest import StartWorker
-from tests.waiting import until
+from tests.support import raw, stores
+from tests.support.waiting import until
 
 # What RabbitMQ refuses of a message's own properties: those that crew would not send, and what it says of each.
 REFUSALS: dict[str, tuple[Properties, str]] = {

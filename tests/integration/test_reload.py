@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from crew import Client
-from tests.processes import Processes
-from tests.waiting import until
+from tests.support.processes import Processes
+from tests.support.waiting import until
 
 SCRIPT = """
 import os

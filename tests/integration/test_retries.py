@@ -13,11 +13,12 @@ import pytest
 import crew
 from crew import Client
 from crew.cli.broker.node import Node
-from tests.integration import raw
-from tests.processes import Process, Processes, Said, running
-from tests.waiting import eventually, until
+from tests.support import raw
+from tests.support.paths import TASK_FOLDER
+from tests.support.processes import Process, Processes, Said, running
+from tests.support.waiting import eventually, until
 
-RETRYING = Path(__file__).with_name("retrying.py")
+RETRYING = TASK_FOLDER / "retrying.py"
 PATIENT, LATER = 5000, 2000  # milliseconds that calls of the tasks `patient` and `later` wait
 
 

@@ -10,12 +10,12 @@ import pytest
 
 from crew.cli.broker.node import Node
 from tests.integration.conftest import TASKS
-from tests.processes import Processes, running
-from tests.proxy import Proxy
+from tests.support.paths import PROGRAM_FOLDER, ROOT
+from tests.support.processes import Processes, running
+from tests.support.proxy import Proxy
 
 PASSWORD = "5ecre7@/:?#%&+ ,'\"ü-wor1d"
 TELLTALES = ("5ecre7", "wor1d", base64.b64encode(PASSWORD.encode()).decode()[:8])
-ROOT = Path(__file__).parents[2]
 
 LOUD = """
 import logging, runpy, sys
@@ -69,7 +69,7 @@ def listed(processes: Processes) -> str:
 def test_a_client_tells_nobody_its_password(processes: Processes, prefix: str, url: str) -> None:
     worker = processes.python(TASKS, environment={"CREW_AMQP_URL": url}).says("serving")
 
-    client = processes.python(Path(__file__).with_name("secretive.py"), url, prefix + "echo")
+    client = processes.python(PROGRAM_FOLDER / "secretive.py", url, prefix + "echo")
 
     assert client.ends(60) == 0
     for happened in ("succeeded", "came back", "password refused", "connection refused", "cannot be resolved"):

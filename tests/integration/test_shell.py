@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from crew.cli import main
-from tests.processes import Process, Processes, running
-from tests.waiting import eventually
+from tests.support.processes import Process, Processes, running
+from tests.support.waiting import eventually
 
 TASKS = """
 import os, time

@@ -23,13 +23,14 @@ from crew.protocol import codec, properties, topology
 from crew.protocol.message import Call, Control, Event, Outcome, Reply, Run, new_id
 from crew.protocol.properties import Properties
 from crew.protocol.signing import FRESH_FOR, Signing
-from tests.integration import raw
-from tests.processes import Process, Processes, running
-from tests.waiting import eventually, until
+from tests.support import raw
+from tests.support.paths import TASK_FOLDER
+from tests.support.processes import Process, Processes, running
+from tests.support.waiting import eventually, until
 
 KEY: Final = "the-key-of-the-tests-which-is-long-enough"
 OLD_KEY: Final = "an-older-key-which-was-exchanged-for-it"
-SCRIPT: Final = Path(__file__).with_name("signed_tasks.py")
+SCRIPT: Final = TASK_FOLDER / "signed_tasks.py"
 SOON: Final = 10.0  # seconds
 
 Crew = Callable[..., Result]

@@ -19,14 +19,15 @@ import pytest
 
 from crew import Client
 from crew.cli.broker.node import Node
-from tests.integration.storm import IN_FLIGHT, Storm
-from tests.integration.storm_faults import FAULTS, HEARTBEAT, Field
-from tests.integration.storm_table import Strike, runs_of, shown, table, unexplained
-from tests.processes import Process, Processes, running
-from tests.proxy import Proxy
-from tests.waiting import until
+from tests.support.chaos.storm import IN_FLIGHT, Storm
+from tests.support.chaos.storm_faults import FAULTS, HEARTBEAT, Field
+from tests.support.chaos.storm_table import Strike, runs_of, shown, table, unexplained
+from tests.support.paths import TASK_FOLDER
+from tests.support.processes import Process, Processes, running
+from tests.support.proxy import Proxy
+from tests.support.waiting import until
 
-WORKER = Path(__file__).with_name("stormy.py")
+WORKER = TASK_FOLDER / "stormy.py"
 CHOSEN = [name for name in os.environ.get("CREW_CHAOS_FAULTS", "").split(",") if name] or list(FAULTS)
 LASTS = 60.0  # seconds
 EVERY = 3.0  # seconds

@@ -12,8 +12,8 @@ import pytest
 
 from crew import Client
 from tests.integration.conftest import TASKS
-from tests.processes import Process, Processes, running
-from tests.waiting import until
+from tests.support.processes import Process, Processes, running
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals of a process are read from /proc")
 

@@ -8,9 +8,9 @@ import pytest
 
 from crew import Client
 from crew.jobs import JobStatus, JobStore
-from tests.counted import counted
 from tests.integration.conftest import StartWorker
-from tests.waiting import until
+from tests.support.counted import counted
+from tests.support.waiting import until
 
 JOBS = 1_000
 WORK = 0.05  # seconds each

@@ -12,10 +12,11 @@ import crew
 from crew import Client
 from crew.amqp import tls, wire
 from crew.cli.broker.node import Node
-from tests.certificates import Certificates
-from tests.processes import Process, Processes, running
-from tests.proxy import Proxy
-from tests.tls_front import fronting
+from tests.support.certificates import Certificates
+from tests.support.paths import TASK_FOLDER
+from tests.support.processes import Process, Processes, running
+from tests.support.proxy import Proxy
+from tests.support.tls_front import fronting
 
 MiB = 1024 * 1024
 
@@ -132,7 +133,7 @@ def test_worker_and_shell_take_flags_and_environment(
         "CREW_AMQP_KEY": str(certificates.key_of(certificates.client)),
     }
     with running(tmp_path, environment) as processes:
-        worker = processes.python(Path(__file__).with_name("tasks.py"), "--url", bare_url).says("serving")
+        worker = processes.python(TASK_FOLDER / "tasks.py", "--url", bare_url).says("serving")
         call = processes.crew("call", prefix + "echo", "17", "--url", broker_url)
         assert call.ends(20) == 0, call
         assert call.output.strip() == "17"
@@ -219,4 +220,4 @@ def test_a_wrong_file_ends_a_worker_with_one_sentence(
 
 def worker_at(url: str, processes: Processes) -> Process:
     """A worker that may not get as far as to serve."""
-    return processes.python(Path(__file__).with_name("tasks.py"), "--url", url)
+    return processes.python(TASK_FOLDER / "tasks.py", "--url", url)

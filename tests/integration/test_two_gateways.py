@@ -6,14 +6,14 @@ import select
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.integration.conftest import StartWorker
-from tests.processes import Process
-from tests.waiting import eventually
+from tests.support.paths import PROGRAM_FOLDER
+from tests.support.processes import Process
+from tests.support.waiting import eventually
 
 WOKEN_WITHIN = 0.5  # seconds after the end of the job, at the other gateway
 ANSWERS_WITHIN = 20.0  # seconds, on a busy machine
@@ -24,7 +24,7 @@ class Gateway:
 
     def __init__(self, broker: str, database: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("gateway.py"))],
+            [sys.executable, str(PROGRAM_FOLDER / "gateway.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "CREW_AMQP_URL": broker, "CREW_DATABASE": database},

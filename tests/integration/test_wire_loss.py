@@ -12,10 +12,10 @@ from crew import Client, ConnectionError
 from crew.cli.broker.node import Node
 from crew.client.blocking import Client as BlockingClient
 from tests.integration.conftest import TASKS
-from tests.integration.outage import Outage
-from tests.processes import Process, running
-from tests.proxy import Proxy, proxying
-from tests.waiting import eventually, until
+from tests.support.outage import Outage
+from tests.support.processes import Process, running
+from tests.support.proxy import Proxy, proxying
+from tests.support.waiting import eventually, until
 
 pytestmark = pytest.mark.chaos
 

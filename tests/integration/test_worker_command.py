@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from crew.client.blocking import Client
-from tests.processes import Processes
+from tests.support.processes import Processes
 
 TASK = """
 import os

@@ -15,8 +15,8 @@ import pytest
 import crew
 from crew import Client
 from tests.integration.conftest import TASKS, StartWorker
-from tests.processes import Processes, running
-from tests.waiting import until
+from tests.support.processes import Processes, running
+from tests.support.waiting import until
 
 
 @pytest.mark.gen_test(timeout=60)

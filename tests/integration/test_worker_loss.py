@@ -6,19 +6,19 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 import crew
 from crew import Client
-from tests.integration import raw
-from tests.processes import Process, Processes, running
-from tests.waiting import until
+from tests.support import raw
+from tests.support.paths import TASK_FOLDER
+from tests.support.processes import Process, Processes, running
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.chaos
 
-DYING = Path(__file__).with_name("dying.py")
+DYING = TASK_FOLDER / "dying.py"
 AT_ONCE = 10.0  # seconds, where the deadline is much later: a process that has died often waits 5 s for its next start
 
 

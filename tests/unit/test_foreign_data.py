@@ -26,8 +26,8 @@ from crew.protocol import briefing, codec, failure, properties
 from crew.protocol.foreign import brief, read
 from crew.protocol.message import Body, Call, Outcome, Reply
 from crew.protocol.properties import DeadLetter, MalformedMessage, Properties
-from tests.unit.client.pending_calls import a_call
-from tests.unit.jobs.a_job import a_candidate
+from tests.support.a_job import a_candidate
+from tests.support.pending_calls import a_call
 
 DEEP = [opening * times for opening in (b"[", b'{"a":', b"\x91", b"\x81\xa1a") for times in (300, 2_000, 30_000)]
 ODD = [

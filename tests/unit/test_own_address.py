@@ -17,7 +17,7 @@ from crew.protocol.address import ForbiddenAddress
 from crew.protocol.allowed_hosts import AllowedHosts
 from crew.protocol.http_request import check_request
 from crew.worker.http_exchange import Exchange
-from tests.http_site import saying
+from tests.support.http_site import saying
 
 FIRST, SECOND, SIXTH = "93.184.216.34", "93.184.216.35", "2606:2800:220:1::1"
 print(sorted(own([FIRST, SECOND, SIXTH, "8.8.8.8", "2001:4860:4860::8888", "nonsense"])))

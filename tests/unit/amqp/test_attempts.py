@@ -10,7 +10,7 @@ from crew.amqp import attempts as attempts_module
 from crew.amqp.attempts import AT_ONCE, Attempts
 from crew.amqp.fault import LinkFault, LinkRefused
 from crew.amqp.wire import Wire
-from tests.waiting import until
+from tests.support.waiting import until
 
 NEXT_AFTER = 0.02  # seconds
 

@@ -12,7 +12,7 @@ from crew.amqp.broker_clock import BrokerClock
 from crew.amqp.channel import Channel
 from crew.amqp.fault import LinkFault
 from crew.protocol.clock import IN_STEP, ClockOffset
-from tests.waiting import until
+from tests.support.waiting import until
 
 
 @pytest.fixture

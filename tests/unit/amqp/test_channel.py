@@ -13,8 +13,8 @@ from crew.amqp.channel import ACK_WITHIN, Channel
 from crew.amqp.fault import LinkFault
 from crew.protocol.properties import Properties
 from crew.protocol.topology import Binding, Exchange, Queue
-from tests.unit.amqp.pika_channel import PikaChannel, an_open_channel
-from tests.waiting import until
+from tests.support.pika_channel import PikaChannel, an_open_channel
+from tests.support.waiting import until
 
 PENDING, CONFIRMED, RETURNED, REFUSED, LOST = (
     None,

@@ -9,8 +9,8 @@ from crew.amqp import ConfirmStatus
 from crew.amqp.channel import Channel
 from crew.amqp.fault import LinkFault
 from crew.protocol.properties import Properties
-from tests.unit.amqp.pika_channel import Ends, OneChannelWire, a_channel
-from tests.waiting import until
+from tests.support.pika_channel import Ends, OneChannelWire, a_channel
+from tests.support.waiting import until
 
 SECONDS = 0.02
 

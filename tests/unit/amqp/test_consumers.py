@@ -3,8 +3,8 @@
 import pytest
 
 from crew.amqp.consumers import Consumer, Consumers
-from tests.unit.amqp.pika_channel import an_open_channel
-from tests.unit.links import ignored
+from tests.support.links import ignored
+from tests.support.pika_channel import an_open_channel
 
 
 @pytest.mark.gen_test

@@ -9,7 +9,7 @@ import pytest
 from crew.amqp.fault import LinkFault
 from crew.amqp.io_services import IOServices
 from crew.amqp.wire import open_wire
-from tests.waiting import until
+from tests.support.waiting import until
 
 
 @pytest.mark.gen_test

@@ -11,8 +11,8 @@ from crew.errors import ConnectionError
 from crew.protocol.properties import Properties
 from crew.protocol.topology import Exchange
 from crew.settings import Settings
-from tests.unit.broker_addresses import nowhere as no_broker
-from tests.waiting import until
+from tests.support.broker_addresses import nowhere as no_broker
+from tests.support.waiting import until
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from crew.amqp.fault import LinkFault, LinkRefused
 from crew.amqp.wire import open_wire
-from tests.certificates import Certificates
+from tests.support.certificates import Certificates
 
 
 @contextlib.asynccontextmanager

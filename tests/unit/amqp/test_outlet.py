@@ -8,8 +8,8 @@ import pytest
 from crew.amqp.channel import Channel
 from crew.amqp.fault import LinkFault
 from crew.amqp.outlet import Outlet
-from tests.unit.amqp.pika_channel import an_open_channel
-from tests.unit.links import never
+from tests.support.links import never
+from tests.support.pika_channel import an_open_channel
 
 
 async def no_trial(*, on_closed: Callable[[LinkFault], None]) -> Channel:

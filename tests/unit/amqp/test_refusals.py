@@ -14,7 +14,7 @@ from crew.amqp.confirm import Confirm, ConfirmStatus
 from crew.amqp.fault import LinkFault, fault_of, told_reason
 from crew.amqp.refusals import Closing, Refusals
 from crew.protocol.properties import Properties
-from tests.unit.links import never
+from tests.support.links import never
 
 FAULT = fault_of(ChannelClosedByBroker(406, "PRECONDITION_FAILED - invalid message: because\nof this"))
 

@@ -10,8 +10,8 @@ from crew.amqp.consumers import Consumer, Consumers
 from crew.amqp.declarations import Declarations
 from crew.amqp.replay import ROUNDS, Replay
 from crew.protocol.topology import Binding, Item, Queue
-from tests.unit.amqp.pika_channel import PikaChannel, an_open_channel
-from tests.unit.links import ignored
+from tests.support.links import ignored
+from tests.support.pika_channel import PikaChannel, an_open_channel
 
 OURS, OLD, NEW = Queue("q"), Binding("q", "e", "old"), Binding("q", "e", "new")
 

@@ -13,7 +13,7 @@ from crew.amqp.wire import Wire
 from crew.protocol.clock import ClockOffset
 from crew.protocol.properties import Properties
 from crew.protocol.signing import FRESH_FOR, SIGNED
-from tests.unit.amqp.pika_channel import Ends, OneChannelWire, PikaChannel
+from tests.support.pika_channel import Ends, OneChannelWire, PikaChannel
 
 KEY: Final = "k" * 32
 NOW: Final = 1_800_000_000.0  # epoch seconds

@@ -7,7 +7,7 @@ import pytest
 
 from crew.amqp.fault import LinkFault
 from crew.amqp.silence import Silence
-from tests.waiting import until
+from tests.support.waiting import until
 
 HEARTBEAT = 0.2  # seconds
 

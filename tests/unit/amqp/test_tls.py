@@ -10,7 +10,7 @@ import pytest
 from crew import Client, SettingsError
 from crew.amqp import tls
 from crew.broker_url import parse
-from tests.certificates import PASSPHRASE, Certificates
+from tests.support.certificates import PASSPHRASE, Certificates
 
 
 @pytest.fixture(scope="module")

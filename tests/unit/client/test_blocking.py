@@ -8,8 +8,8 @@ import pytest
 
 from crew import errors
 from crew.client.blocking import Client
-from tests.unit.broker_addresses import nowhere
-from tests.unit.links import ignored
+from tests.support.broker_addresses import nowhere
+from tests.support.links import ignored
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 
 from crew import errors
 from crew.client import Client
-from tests.unit.broker_addresses import nowhere as no_broker
-from tests.unit.links import ignored
-from tests.waiting import until
+from tests.support.broker_addresses import nowhere as no_broker
+from tests.support.links import ignored
+from tests.support.waiting import until
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from crew.amqp import LinkState
 from crew.client import Client, blocking
 from crew.client.calling.call import PendingCall
 from crew.jobs import JobStore
-from tests.unit.broker_addresses import nowhere as no_broker
-from tests.unit.links import ignored
-from tests.waiting import until
+from tests.support.broker_addresses import nowhere as no_broker
+from tests.support.links import ignored
+from tests.support.waiting import until
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from crew.client import Client
 from crew.client.events.pubsub import PubSub
 from crew.client.started import PendingEvent
 from crew.protocol.message import Body, Event
-from tests.unit.broker_addresses import nowhere as no_broker
-from tests.unit.links import FakeLink
-from tests.waiting import until
+from tests.support.broker_addresses import nowhere as no_broker
+from tests.support.links import FakeLink
+from tests.support.waiting import until
 
 LOGGER = "crew.client.started"
 

@@ -9,7 +9,7 @@ import pytest
 from crew import Client
 from crew.gateway import CallHandler, routes
 from crew.jobs import JobStore
-from tests.unit.broker_addresses import nowhere
+from tests.support.broker_addresses import nowhere
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
+from tests.support.site import said
+from tests.support.waiting import until
 from tests.unit.gateway.calls.test_call_api import Visitor, visitor
-from tests.unit.gateway.site import said
-from tests.waiting import until
 
 
 async def detail(visit: Visitor, path: str, method: str = "GET") -> tuple[int, str]:

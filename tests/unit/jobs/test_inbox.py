@@ -22,9 +22,9 @@ from crew.jobs.store.errors import Rejected
 from crew.protocol import codec, properties
 from crew.protocol.message import Outcome, Reply, Run
 from crew.protocol.topology import HTTP_TASK
-from tests.unit.deliveries import RecordingChannel
-from tests.unit.jobs.a_job import HOST, NOW, a_candidate, opened
-from tests.waiting import until
+from tests.support.a_job import HOST, NOW, a_candidate, opened
+from tests.support.deliveries import RecordingChannel
+from tests.support.waiting import until
 
 tags = itertools.count(1)
 

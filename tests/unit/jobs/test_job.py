@@ -5,7 +5,7 @@ import pytest
 from crew.jobs.job import STATUS_OF, TRANSITIONS, IllegalTransition, JobStatus, check_transition
 from crew.protocol.message import Outcome
 from crew.protocol.topology import HTTP_TASK
-from tests.unit.jobs.a_job import a_job
+from tests.support.a_job import a_job
 
 FINAL = {JobStatus.SUCCESS, JobStatus.ERROR, JobStatus.TIMEOUT, JobStatus.EXPIRED, JobStatus.CANCELED}
 

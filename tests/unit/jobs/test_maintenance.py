@@ -11,7 +11,7 @@ from crew.jobs import maintenance
 from crew.jobs.maintenance import Caretaker
 from crew.jobs.publisher import Publisher
 from crew.jobs.store.store import JobStore
-from tests.waiting import until
+from tests.support.waiting import until
 
 A_DAY = 86_400.0
 

@@ -12,7 +12,7 @@ from crew.jobs.notifier import Notifier
 from crew.jobs.store.store import JobStore
 from crew.protocol.briefing import digest, to_given_up
 from crew.protocol.message import Briefing
-from tests.unit.links import FakeLink
+from tests.support.links import FakeLink
 
 
 class FakeStore:

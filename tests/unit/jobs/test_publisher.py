@@ -6,9 +6,9 @@ import pytest
 
 from crew.amqp import ConfirmStatus
 from crew.jobs.publisher import Publisher
-from tests.unit.jobs.a_job import a_candidate, opened
-from tests.unit.links import FakeLink
-from tests.waiting import until
+from tests.support.a_job import a_candidate, opened
+from tests.support.links import FakeLink
+from tests.support.waiting import until
 
 
 @pytest.mark.gen_test

@@ -10,7 +10,7 @@ from crew.jobs.job import Job
 from crew.jobs.quota import Quota, QuotaExceeded, Usage
 from crew.limits import GatewayLimits
 from crew.protocol.message import Body
-from tests.unit.jobs.a_job import a_job
+from tests.support.a_job import a_job
 
 
 class Store:

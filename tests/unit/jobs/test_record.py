@@ -12,7 +12,7 @@ from crew.protocol import codec, failure
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body
 from crew.protocol.topology import HTTP_TASK
-from tests.unit.jobs.a_job import a_job
+from tests.support.a_job import a_job
 
 
 def test_instants_are_iso_8601_in_utc_to_the_millisecond() -> None:

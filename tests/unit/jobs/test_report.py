@@ -12,7 +12,7 @@ from crew.protocol import codec, failure
 from crew.protocol.message import Body, Outcome, Reply, Run
 from crew.protocol.properties import DeadLetter
 from crew.protocol.topology import HTTP_TASK
-from tests.unit.jobs.a_job import HOST, NOW, a_job
+from tests.support.a_job import HOST, NOW, a_job
 
 JOB = a_job(publish_at=NOW + 10)
 ENDS = (

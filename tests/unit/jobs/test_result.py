@@ -10,7 +10,7 @@ from crew.jobs.result import result_of
 from crew.protocol import codec, failure
 from crew.protocol.failure import Failure
 from crew.protocol.topology import HTTP_TASK
-from tests.unit.jobs.a_job import a_job
+from tests.support.a_job import a_job
 
 ENDS: list[tuple[JobStatus, str, type[Exception]]] = [
     (JobStatus.ERROR, "ValueError", errors.TaskFailed),

@@ -12,7 +12,7 @@ from crew.jobs.record import record
 from crew.jobs.specification import order
 from crew.protocol import codec
 from crew.protocol.topology import HTTP_TASK
-from tests.unit.jobs.a_job import a_job
+from tests.support.a_job import a_job
 
 OF_REQUEST = {"uuid", "url", "method", "headers", "data", "timeout", "time", "status"}
 OF_RESPONSE = {"status", "time", "code", "reason", "elapsed", "uuid", "headers", "data"}

@@ -13,9 +13,9 @@ from crew.jobs.job import Job, JobStatus
 from crew.jobs.store import rows
 from crew.jobs.waiters import Waiters
 from crew.protocol import codec
-from tests.unit.gateway.desk import Desk, desk
-from tests.unit.jobs.a_job import a_job
-from tests.waiting import until
+from tests.support.a_job import a_job
+from tests.support.desk import Desk, desk
+from tests.support.waiting import until
 
 WAITERS = 100
 PROGRESS = 20  # reports

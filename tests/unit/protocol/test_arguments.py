@@ -14,8 +14,8 @@ from crew.gateway import routes, serve
 from crew.jobs import JobStore
 from crew.protocol.arguments import check_names
 from crew.worker import HandlerClass, Task, context
-from tests.unit.broker_addresses import nowhere
-from tests.unit.jobs.a_job import url_of
+from tests.support.a_job import url_of
+from tests.support.broker_addresses import nowhere
 
 
 def test_the_sentence_names_the_function_the_argument_the_nearest_and_all_others() -> None:

@@ -19,7 +19,7 @@ from crew.errors import SerializationError
 from crew.protocol import codec, large_json, large_msgpack
 from crew.protocol.limits import DEFAULT, Budget, Limits
 from crew.protocol.message import Body
-from tests.unit.protocol.hostile import HOSTILE, array, listed, map_of
+from tests.support.hostile import HOSTILE, array, listed, map_of
 
 ENCODERS = {codec.JSON: msgspec.json.encode, codec.MSGPACK: msgspec.msgpack.encode}
 TYPES = list(ENCODERS)

@@ -12,9 +12,9 @@ from crew.worker import async_lane
 from crew.worker.context import context
 from crew.worker.execution import Execution
 from crew.worker.reason import Reason
-from tests.unit.deliveries import an_execution, outcome_of, value_of
-from tests.unit.worker.lanes import Coroutines, coroutines, punctual
-from tests.waiting import eventually
+from tests.support.deliveries import an_execution, outcome_of, value_of
+from tests.support.executors import Coroutines, coroutines, punctual
+from tests.support.waiting import eventually
 
 
 class Waiter:

@@ -12,9 +12,9 @@ from crew.protocol.message import Outcome
 from crew.worker.context import context
 from crew.worker.execution import Execution
 from crew.worker.reason import Reason
-from tests.unit.deliveries import an_execution, outcome_of
-from tests.unit.worker.lanes import Coroutines, endless_loop, punctual
-from tests.waiting import eventually
+from tests.support.deliveries import an_execution, outcome_of
+from tests.support.executors import Coroutines, endless_loop, punctual
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("signals")
 

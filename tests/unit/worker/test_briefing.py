@@ -6,8 +6,8 @@ from crew.amqp import ConfirmStatus
 from crew.protocol import topology
 from crew.protocol.briefing import briefed_id, to_briefing
 from crew.worker.briefing import Briefings
-from tests.unit.links import FakeLink
-from tests.waiting import until
+from tests.support.links import FakeLink
+from tests.support.waiting import until
 
 QUEUES = [topology.jobs_queue_name(store) for store in ("a", "b")]
 

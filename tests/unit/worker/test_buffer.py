@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from crew.worker.buffer import Buffer
 from crew.worker.execution import Execution
 from crew.worker.reason import Reason
-from tests.unit.deliveries import an_execution
+from tests.support.deliveries import an_execution
 
 
 def taken(buffer: Buffer) -> list[Execution | None]:

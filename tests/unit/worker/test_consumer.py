@@ -23,10 +23,10 @@ from crew.worker.mailbox import Mailbox
 from crew.worker.replies import Replies
 from crew.worker.retries import Retries
 from crew.worker.retry import Retry
-from tests.unit.deliveries import RecordingChannel, a_delivery, a_task, an_execution
-from tests.unit.links import FakeLink, Published
-from tests.unit.worker.lanes import PlayedLane
-from tests.waiting import until
+from tests.support.deliveries import RecordingChannel, a_delivery, a_task, an_execution
+from tests.support.executors import PlayedLane
+from tests.support.links import FakeLink, Published
+from tests.support.waiting import until
 
 
 class TakingLane(PlayedLane):

@@ -6,8 +6,8 @@ import pytest
 
 from crew.protocol.message import Control, Outcome
 from crew.worker.reason import Reason
+from tests.support.waiting import until
 from tests.unit.worker.test_consumer import Worker
-from tests.waiting import until
 
 
 @pytest.mark.gen_test

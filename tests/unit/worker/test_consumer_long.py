@@ -10,9 +10,9 @@ import pytest
 from crew.protocol import failure, topology
 from crew.protocol.message import Outcome
 from crew.worker.admission import COUNTED_WITHIN
-from tests.unit.deliveries import RecordingChannel, an_execution
+from tests.support.deliveries import RecordingChannel, an_execution
+from tests.support.waiting import until
 from tests.unit.worker.test_consumer import Worker
-from tests.waiting import until
 
 
 @pytest.mark.gen_test

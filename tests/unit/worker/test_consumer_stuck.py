@@ -5,9 +5,9 @@ import pytest
 
 from crew.client import Scope
 from crew.protocol.message import Outcome
-from tests.unit.deliveries import an_execution
+from tests.support.deliveries import an_execution
+from tests.support.waiting import until
 from tests.unit.worker.test_consumer import Worker
-from tests.waiting import until
 
 
 @pytest.mark.gen_test

@@ -8,8 +8,8 @@ from crew.protocol import codec, failure
 from crew.protocol.message import Outcome
 from crew.worker.prefetch import SETTLED
 from crew.worker.reason import Reason
+from tests.support.waiting import until
 from tests.unit.worker.test_consumer import Worker
-from tests.waiting import until
 
 # --- announcing -----------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from crew.worker.context import Context, ContextPubSub, context
-from tests.unit.deliveries import an_execution, value_of
+from tests.support.deliveries import an_execution, value_of
 
 
 def seen(look: Any, **execution: Any) -> Any:

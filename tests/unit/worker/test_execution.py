@@ -18,7 +18,7 @@ from crew.worker.execution import Execution
 from crew.worker.reason import Reason
 from crew.worker.retry import Retry
 from crew.worker.running import running
-from tests.unit.deliveries import an_execution, outcome_of, value_of
+from tests.support.deliveries import an_execution, outcome_of, value_of
 
 
 def run(execution: Execution) -> Execution:

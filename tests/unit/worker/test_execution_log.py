@@ -8,8 +8,8 @@ import pytest
 from crew.worker.execution import Execution
 from crew.worker.execution_log import LINES, ExecutionLog
 from crew.worker.reason import Reason
-from tests.unit.deliveries import an_execution
-from tests.waiting import until
+from tests.support.deliveries import an_execution
+from tests.support.waiting import until
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,8 @@ from crew.worker.child import Child
 from crew.worker.execution import Execution
 from crew.worker.frozen import DUMP_STACKS, DUMP_WITHIN, OVERDUE_AFTER, Frozen
 from crew.worker.ledger import Ledger
-from tests.unit.deliveries import an_execution
-from tests.waiting import eventually
+from tests.support.deliveries import an_execution
+from tests.support.waiting import eventually
 
 GRACE = 0.1
 SILENCE = 0.05

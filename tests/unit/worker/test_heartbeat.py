@@ -10,9 +10,9 @@ from crew.worker import heartbeat
 from crew.worker.execution import Execution
 from crew.worker.heartbeat import Heartbeat
 from crew.worker.replies import Replies
-from tests.unit.deliveries import a_job
-from tests.unit.links import FakeLink
-from tests.waiting import until
+from tests.support.deliveries import a_job
+from tests.support.links import FakeLink
+from tests.support.waiting import until
 
 EVERY = 0.02  # seconds
 

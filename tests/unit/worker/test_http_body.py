@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crew.worker.http_body import BadBody, Body, as_json, charset_of
-from tests.http_site import bomb
+from tests.support.http_site import bomb
 
 
 def collected(pieces: Iterable[bytes], encoding: str = "", limit: int = 1000) -> bytes:

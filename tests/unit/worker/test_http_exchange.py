@@ -18,8 +18,8 @@ from crew.worker.http_body import MAX_BODY
 from crew.worker.http_exchange import BodyToOtherOrigin, Exchange, Hop
 from crew.worker.http_failure import RequestFailed
 from crew.worker.http_wire import Bounds, Wire
-from tests.http_site import gzipped, http_site, saying
-from tests.waiting import until
+from tests.support.http_site import gzipped, http_site, saying
+from tests.support.waiting import until
 
 LOCAL = AllowedHosts.of(["127.0.0.1"])
 

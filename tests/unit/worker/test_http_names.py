@@ -12,7 +12,7 @@ from aiodns import DNSResolver
 from crew.worker import http_names
 from crew.worker.http_exchange import Exchange
 from crew.worker.http_names import NameTimeout, look_up, resolve
-from tests.http_site import http_site
+from tests.support.http_site import http_site
 from tests.unit.worker.test_http_exchange import LOCAL, asked, refused
 
 MANY = 300  # names: more than threads that anybody would start

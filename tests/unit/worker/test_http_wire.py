@@ -15,8 +15,8 @@ from crew.worker.http_body import MAX_CHUNKS
 from crew.worker.http_exchange import Exchange
 from crew.worker.http_failure import RequestFailed
 from crew.worker.http_wire import MAX_HEAD, MAX_INTERIM, MAX_READ, Bounds, Wire
-from tests.certificates import Certificates
-from tests.http_site import Site, http_site, pouring, saying
+from tests.support.certificates import Certificates
+from tests.support.http_site import Site, http_site, pouring, saying
 from tests.unit.worker.test_http_exchange import LOCAL, asked, refused
 
 OK = b"HTTP/1.1 200 OK\r\n"

@@ -3,7 +3,7 @@
 import pytest
 
 from crew.worker.intake import PAUSED, Intake
-from tests.unit.links import FakeLink, never
+from tests.support.links import FakeLink, never
 
 
 @pytest.mark.gen_test

@@ -9,7 +9,7 @@ import pytest
 
 from crew.worker.execution import Execution
 from crew.worker.ledger import CRASHES_KEPT, OVERDUE, Ledger
-from tests.unit.deliveries import an_execution
+from tests.support.deliveries import an_execution
 
 # Python 3.12 and later warn of any fork while other threads run; the child here does nothing but write and exit.
 forks = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from crew.worker.mailbox import Mailbox
-from tests.waiting import until
+from tests.support.waiting import until
 
 
 class Loop(asyncio.SelectorEventLoop):

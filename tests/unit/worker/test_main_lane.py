@@ -13,9 +13,9 @@ from crew.worker import main_lane
 from crew.worker.execution import ONE_STRIKE, Execution
 from crew.worker.main_lane import MainLane
 from crew.worker.reason import Reason
-from tests.unit.deliveries import an_execution, outcome_of, value_of
-from tests.unit.worker.lanes import HANGING, Main, Recorder, busy_for, endless_loop, punctual
-from tests.waiting import eventually
+from tests.support.deliveries import an_execution, outcome_of, value_of
+from tests.support.executors import HANGING, Main, Recorder, busy_for, endless_loop, punctual
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from crew.protocol.message import Outcome
 from crew.worker.execution import Execution
 from crew.worker.reason import Reason
-from tests.unit.deliveries import an_execution, outcome_of
-from tests.unit.worker.lanes import HANGING, Main, Recorder, endless_loop, punctual
-from tests.waiting import eventually
+from tests.support.deliveries import an_execution, outcome_of
+from tests.support.executors import HANGING, Main, Recorder, endless_loop, punctual
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

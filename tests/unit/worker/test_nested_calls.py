@@ -13,9 +13,9 @@ from crew.worker.execution import Execution
 from crew.worker.mailbox import Mailbox
 from crew.worker.nested_call import NestedCall
 from crew.worker.nested_calls import NestedCalls
-from tests.unit.deliveries import an_execution
-from tests.unit.links import FakeLink, ignored
-from tests.waiting import until
+from tests.support.deliveries import an_execution
+from tests.support.links import FakeLink, ignored
+from tests.support.waiting import until
 
 OPTIONS: dict[str, Any] = {"priority": None, "expiration": None, "headers": None}
 

@@ -9,7 +9,7 @@ from crew.protocol import failure
 from crew.protocol.message import Outcome, Run
 from crew.worker import obituary
 from crew.worker.ended import NO_BODY
-from tests.unit.deliveries import an_execution
+from tests.support.deliveries import an_execution
 
 CALL = msgspec.structs.replace(an_execution().call, id="17", message_id="m", body=NO_BODY, deadline=None)
 

@@ -10,9 +10,9 @@ from crew.protocol.message import Body
 from crew.worker.mailbox import Mailbox
 from crew.worker.progress import MAX_PROGRESS, Progress
 from crew.worker.replies import Replies
-from tests.unit.deliveries import a_job, an_execution
-from tests.unit.links import FakeLink
-from tests.waiting import until
+from tests.support.deliveries import a_job, an_execution
+from tests.support.links import FakeLink
+from tests.support.waiting import until
 
 
 class Told:

@@ -18,9 +18,9 @@ from crew.worker import replies as replies_module
 from crew.worker.ended import Ended, ended_with
 from crew.worker.kept import Kept
 from crew.worker.replies import Replies
-from tests.unit.deliveries import a_delivery
-from tests.unit.links import FakeLink, never
-from tests.waiting import until
+from tests.support.deliveries import a_delivery
+from tests.support.links import FakeLink, never
+from tests.support.waiting import until
 
 VALUE = Ended(Outcome.RETURNED, codec.encode({"width": 320}), {"took": 3})
 

@@ -15,9 +15,9 @@ from crew.worker.ended import Ended, ended_with, worker_lost
 from crew.worker.execution import Execution
 from crew.worker.replies import Replies
 from crew.worker.retries import Retries
-from tests.unit.deliveries import RecordingChannel, an_execution
-from tests.unit.links import FakeLink, Published, never
-from tests.waiting import until
+from tests.support.deliveries import RecordingChannel, an_execution
+from tests.support.links import FakeLink, Published, never
+from tests.support.waiting import until
 
 FAILED = ended_with(Outcome.RAISED, Failure(type_name="OSError"), retry_after=1.5)
 

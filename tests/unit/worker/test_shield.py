@@ -17,9 +17,9 @@ from crew.worker.execution import Execution
 from crew.worker.interrupt import raise_in
 from crew.worker.reason import Reason
 from crew.worker.running import running
-from tests.unit.deliveries import an_execution, outcome_of
-from tests.unit.worker.lanes import Main, Threads, coroutines
-from tests.waiting import eventually
+from tests.support.deliveries import an_execution, outcome_of
+from tests.support.executors import Main, Threads, coroutines
+from tests.support.waiting import eventually
 
 LANES = ["the main thread", "a thread", "a coroutine"]
 in_each_lane = pytest.mark.parametrize("where", LANES)

@@ -20,9 +20,9 @@ from crew.worker.replies import Replies
 from crew.worker.retries import Retries
 from crew.worker.station import Station, stations
 from crew.worker.task import Task
-from tests.unit.deliveries import RecordingChannel, a_delivery, a_task
-from tests.unit.links import FakeLink
-from tests.waiting import eventually
+from tests.support.deliveries import RecordingChannel, a_delivery, a_task
+from tests.support.links import FakeLink
+from tests.support.waiting import eventually
 
 
 class InputOutput:

@@ -19,8 +19,8 @@ from crew.worker.ledger import OVERDUE, Ledger
 from crew.worker.process import BURY, DRAIN, EXIT_DRAINED, EXIT_REFUSED, EXIT_REPLACE, READY
 from crew.worker.reload import Left
 from crew.worker.supervisor import SIGNALS, Supervisor
-from tests.unit.deliveries import an_execution
-from tests.unit.links import never
+from tests.support.deliveries import an_execution
+from tests.support.links import never
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 from crew.protocol.message import Outcome
 from crew.worker.execution import Execution
 from crew.worker.reason import Reason
-from tests.unit.deliveries import an_execution, outcome_of, value_of
-from tests.unit.worker.lanes import Recorder, Threads, busy_for, endless_loop
-from tests.waiting import eventually
+from tests.support.deliveries import an_execution, outcome_of, value_of
+from tests.support.executors import Recorder, Threads, busy_for, endless_loop
+from tests.support.waiting import eventually
 
 
 def test_several_tasks_run_at_a_time_and_no_more() -> None:

@@ -11,9 +11,9 @@ from crew.worker import watchdog as watchdog_module
 from crew.worker.execution import Execution
 from crew.worker.reason import Reason
 from crew.worker.watchdog import BUSY_AFTER, HELP_AFTER, LOOK_EVERY, Watchdog
-from tests.unit.deliveries import an_execution
-from tests.unit.worker.lanes import PlayedLane
-from tests.waiting import until
+from tests.support.deliveries import an_execution
+from tests.support.executors import PlayedLane
+from tests.support.waiting import until
 
 ANSWERED = 0.5  # seconds after the deadline: the promise
 

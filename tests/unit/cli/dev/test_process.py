@@ -8,7 +8,7 @@ from signal import SIGKILL
 import pytest
 
 from crew.cli.dev import process
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 # A child in a session of its own, as a worker's children are, which starts a grandchild.
 FAMILY = """

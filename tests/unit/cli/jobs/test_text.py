@@ -12,7 +12,7 @@ from crew.jobs.specification import order
 from crew.protocol import codec, failure
 from crew.protocol.failure import Failure
 from crew.protocol.topology import HTTP_TASK
-from tests.unit.jobs.a_job import a_job
+from tests.support.a_job import a_job
 
 LOGIN = {"url": "http://me:hush@example.com/reports?token=hush", "headers": {"X-Report": "hush"}}
 REQUEST = {"url": "http://example.com/reports", "headers": {"Authorization": "Bearer hush"}, "data": {"n": 1}}

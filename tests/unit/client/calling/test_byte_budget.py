@@ -14,7 +14,7 @@ from crew.client.calling.call import PendingCall
 from crew.client.calling.calls import Calls
 from crew.errors import ConnectionError, Overloaded
 from crew.protocol.message import Body, Call
-from tests.unit.links import FakeLink
+from tests.support.links import FakeLink
 
 T = TypeVar("T")
 

@@ -11,9 +11,9 @@ from tornado import gen
 
 from crew.client.calling.call import PendingCall
 from crew.errors import Canceled, TaskFailed
-from tests.unit.client.pending_calls import Canceled as CanceledCalls
-from tests.unit.client.pending_calls import a_call
-from tests.waiting import until
+from tests.support.pending_calls import Canceled as CanceledCalls
+from tests.support.pending_calls import a_call
+from tests.support.waiting import until
 
 
 async def waiting(call: PendingCall) -> Any:

@@ -14,10 +14,10 @@ from crew.protocol import codec, failure, properties
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Outcome, Reply
 from crew.protocol.properties import Properties
-from tests.unit.client.pending_calls import a_call
-from tests.unit.deliveries import RecordingChannel, a_delivery
-from tests.unit.links import FakeLink
-from tests.waiting import until
+from tests.support.deliveries import RecordingChannel, a_delivery
+from tests.support.links import FakeLink
+from tests.support.pending_calls import a_call
+from tests.support.waiting import until
 
 
 class Caller:

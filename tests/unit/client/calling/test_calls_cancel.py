@@ -12,9 +12,9 @@ from crew.client.calling import calls as calls_module
 from crew.client.calling.calls import REPLY_MARGIN
 from crew.protocol import properties
 from crew.protocol.message import Body, Control, Outcome, Reply
+from tests.support.pending_calls import a_call
+from tests.support.waiting import until
 from tests.unit.client.calling.test_calls import Caller, returned
-from tests.unit.client.pending_calls import a_call
-from tests.waiting import until
 
 
 def told(caller: Caller) -> list[tuple[str, str, str]]:

@@ -9,7 +9,7 @@ from crew.client.calling.call import PendingCall
 from crew.client.calling.parallel import Parallel
 from crew.client.client import Client
 from crew.errors import Canceled, TaskFailed
-from tests.unit.client.pending_calls import a_call
+from tests.support.pending_calls import a_call
 
 
 class Caller:

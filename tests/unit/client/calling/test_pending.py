@@ -9,9 +9,9 @@ import pytest
 from crew.client.calling.call import PendingCall
 from crew.client.calling.pending import SWEEP_ABOVE, PendingCalls
 from crew.errors import DuplicateTaskId, ExpirationError, Overloaded
-from tests.unit.client.pending_calls import a_call
-from tests.unit.links import ignored, never
-from tests.waiting import until
+from tests.support.links import ignored, never
+from tests.support.pending_calls import a_call
+from tests.support.waiting import until
 
 ON_TIME = 0.5  # seconds after the deadline: the promise
 

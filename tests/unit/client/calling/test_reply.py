@@ -8,7 +8,7 @@ from crew.protocol import codec, failure
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Outcome, Reply
 from crew.protocol.properties import DeadLetter
-from tests.unit.client.pending_calls import a_call
+from tests.support.pending_calls import a_call
 
 
 def reply(outcome: Outcome, told: Failure) -> Reply:

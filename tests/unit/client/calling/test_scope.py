@@ -14,11 +14,11 @@ from crew.client import Client, Parallel, PendingCall, Scope, blocking
 from crew.client.calling.scope import current
 from crew.client.events.subscription import Subscription
 from crew.errors import Canceled, TaskFailed, is_abandonment
-from tests.unit.broker_addresses import nowhere
-from tests.unit.client.pending_calls import Canceled as CanceledCalls
-from tests.unit.client.pending_calls import a_call
-from tests.unit.links import ignored
-from tests.waiting import until
+from tests.support.broker_addresses import nowhere
+from tests.support.links import ignored
+from tests.support.pending_calls import Canceled as CanceledCalls
+from tests.support.pending_calls import a_call
+from tests.support.waiting import until
 
 GONE = "the HTTP client has gone"
 

@@ -11,9 +11,9 @@ from crew.client.events.subscription import Event
 from crew.errors import ConnectionError
 from crew.protocol import codec, properties, topology
 from crew.protocol.message import Event as EncodedEvent
-from tests.unit.deliveries import RecordingChannel, a_delivery
-from tests.unit.links import FakeLink, ignored
-from tests.waiting import until
+from tests.support.deliveries import RecordingChannel, a_delivery
+from tests.support.links import FakeLink, ignored
+from tests.support.waiting import until
 
 QUEUE = topology.subscription_queue("me")
 

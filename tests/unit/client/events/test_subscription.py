@@ -10,8 +10,8 @@ from crew.errors import SerializationError
 from crew.protocol import codec
 from crew.protocol.message import Body
 from crew.protocol.message import Event as EncodedEvent
-from tests.unit.links import ignored
-from tests.waiting import until
+from tests.support.links import ignored
+from tests.support.waiting import until
 
 
 class Heard:

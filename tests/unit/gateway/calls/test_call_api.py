@@ -18,8 +18,8 @@ from tornado.web import HTTPError
 from crew import errors
 from crew.gateway import CallHandler, routes
 from crew.protocol import codec
-from tests.unit.gateway.site import Site, said, site
-from tests.waiting import until
+from tests.support.site import Site, said, site
+from tests.support.waiting import until
 
 JSON = {"Content-Type": "application/json"}
 BYTES = {"Content-Type": "application/octet-stream"}

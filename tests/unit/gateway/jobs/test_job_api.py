@@ -13,8 +13,8 @@ from crew.protocol import codec, failure
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body
 from crew.protocol.topology import HTTP_TASK
-from tests.unit.gateway.desk import Desk, desk
-from tests.waiting import until
+from tests.support.desk import Desk, desk
+from tests.support.waiting import until
 
 SAID_BY_BOTH = ("Content-Type", "Content-Length", "Etag", "Link", "Vary")
 PARTS = ("", "status/", "response/")

@@ -9,8 +9,8 @@ from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 
 from crew.errors import ConnectionError
 from crew.jobs import Job, publisher
-from tests.unit.gateway.desk import Desk, desk
-from tests.waiting import until
+from tests.support.desk import Desk, desk
+from tests.support.waiting import until
 
 
 async def call(at: Desk, prefer: str, task: str = "nobody") -> HTTPResponse:

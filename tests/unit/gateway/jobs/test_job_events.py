@@ -14,10 +14,10 @@ from crew.gateway.jobs import job_events
 from crew.jobs import Job, JobStatus, waiters
 from crew.jobs.report import Report
 from crew.protocol.message import Body
-from tests.event_stream import AS_STREAM
-from tests.unit.gateway.desk import desk
-from tests.unit.gateway.site import said
-from tests.waiting import until
+from tests.support.desk import desk
+from tests.support.event_stream import AS_STREAM
+from tests.support.site import said
+from tests.support.waiting import until
 
 NOBODY = "00000000-0000-0000-0000-000000000000"
 

@@ -18,8 +18,8 @@ from crew.gateway.jobs.job_request import OF_TASK, OF_URL
 from crew.jobs import JobStatus, JobStore
 from crew.jobs.record import record
 from crew.protocol.topology import HTTP_TASK
-from tests.unit.broker_addresses import nowhere
-from tests.unit.jobs.a_job import a_job, url_of
+from tests.support.a_job import a_job, url_of
+from tests.support.broker_addresses import nowhere
 
 
 @pytest.fixture(params=["without jobs", "with jobs"])

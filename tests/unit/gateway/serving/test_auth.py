@@ -15,8 +15,8 @@ from tornado.web import _has_stream_request_body as has_stream_request_body
 
 from crew.errors import SettingsError
 from crew.gateway.serving.auth import GuardedApplication, RefusedHandler, check_door, submitter_of
-from tests.unit.gateway.sender import MUCH, Sender
-from tests.waiting import until
+from tests.support.sender import MUCH, Sender
+from tests.support.waiting import until
 
 TOKEN = "0123456789abcdef"
 

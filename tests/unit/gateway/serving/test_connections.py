@@ -16,8 +16,8 @@ from crew.gateway.serving import connections, tls
 from crew.gateway.serving.server import DrainingServer
 from crew.gateway.status_api import HealthHandler
 from crew.limits import GatewayLimits
-from tests.certificates import Certificates
-from tests.waiting import until
+from tests.support.certificates import Certificates
+from tests.support.waiting import until
 
 HEAD = b"GET /quick HTTP/1.1\r\nHost: h\r\n"
 LARGE = 32 * 1024 * 1024  # bytes: more than the buffers of both sides

@@ -9,7 +9,7 @@ from tornado.netutil import bind_sockets
 from crew.gateway.serving import peer_log
 from crew.gateway.serving.auth import GuardedApplication
 from crew.gateway.serving.server import DrainingServer
-from tests.waiting import until
+from tests.support.waiting import until
 
 MANY = 30  # malformed requests: more than the lines that one interval may have
 

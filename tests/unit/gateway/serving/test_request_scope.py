@@ -17,8 +17,8 @@ from tornado.websocket import WebSocketHandler, websocket_connect
 from crew.client import PendingCall, Scope
 from crew.errors import Canceled
 from crew.gateway import AbandonMixin, cancel_when_abandoned
-from tests.unit.gateway.site import Abandoned, Handler, said, site
-from tests.waiting import until
+from tests.support.site import Abandoned, Handler, said, site
+from tests.support.waiting import until
 
 GONE = "the HTTP client has gone"
 

@@ -8,8 +8,8 @@ from crew.client import Client
 from crew.errors import SettingsError
 from crew.gateway import serve
 from crew.gateway.serving.server import DrainingServer
-from tests.unit.broker_addresses import nowhere
-from tests.unit.gateway.sender import MUCH, Sender
+from tests.support.broker_addresses import nowhere
+from tests.support.sender import MUCH, Sender
 
 
 @pytest.mark.parametrize("port", [-1, 65536, 99999])

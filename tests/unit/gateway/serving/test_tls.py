@@ -6,7 +6,7 @@ import pytest
 
 from crew.errors import SettingsError
 from crew.gateway.serving import tls
-from tests.certificates import Certificates
+from tests.support.certificates import Certificates
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from crew.errors import ConnectionError
 from crew.jobs.store.database import Database
 from crew.jobs.store.errors import Broken
-from tests.unit.jobs.a_job import url_of
+from tests.support.a_job import url_of
 
 
 class Steps:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from crew.errors import ConnectionError, CrewError
 from crew.jobs.store.database import Database
 from crew.jobs.store.group_commit import MAX_BATCH, Writer
-from tests.unit.jobs.a_job import url_of
+from tests.support.a_job import url_of
 
 BAD = 13
 

@@ -12,8 +12,8 @@ from crew.errors import ConnectionError
 from crew.jobs.job import Job
 from crew.jobs.store.database import Database
 from crew.jobs.store.group_read import MAX_BATCH, Reader
-from tests.unit.jobs.a_job import url_of
-from tests.waiting import until
+from tests.support.a_job import url_of
+from tests.support.waiting import until
 
 
 class Shelf:

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from crew.jobs.store.query import JobQuery, check_limit
-from tests.unit.jobs.a_job import a_candidate, opened
+from tests.support.a_job import a_candidate, opened
 
 
 def encoded(text: str) -> str:

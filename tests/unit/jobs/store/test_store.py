@@ -24,9 +24,9 @@ from crew.jobs.store.schema import STEPS
 from crew.jobs.store.store import JobStore
 from crew.protocol import codec
 from crew.protocol.message import Outcome, Reply, Run
-from tests.counted import counted
-from tests.unit.jobs.a_job import HOST, NOW, a_candidate, a_job, opened
-from tests.waiting import until
+from tests.support.a_job import HOST, NOW, a_candidate, a_job, opened
+from tests.support.counted import counted
+from tests.support.waiting import until
 
 ALL = JobQuery(statuses=None)
 

@@ -1,0 +1,119 @@
+"""What was promised, compared with what the callers saw and the tasks wrote down."""
+
+import asyncio
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import msgspec
+
+import crew
+from tests.support.chaos.plan import Planned
+from tests.support.chaos.record import Record, Run
+from tests.support.chaos.run import Ended
+
+ENDS_WITHIN: Final = 0.5  # seconds after its deadline, a call
+GRACE: Final = 1.0  # seconds: `--grace` of the workers
+GONE_WITHIN: Final = 1.0  # seconds after deadline and grace, a run
+HEARD_WITHIN: Final = 1.0  # seconds after a cancel
+AGAIN_WITHIN: Final = 1.0  # seconds after the death of the process in which it ran
+NEVER_FULL: Final = ("async",)  # lanes
+FAILURES: Final = (crew.TimeoutError, crew.ExpirationError, crew.WorkerLost)
+
+
+class Breach(msgspec.Struct, frozen=True):
+    """One sentence.
+
+    Attributes:
+        is_late: it was as promised, but for the time that it took.
+    """
+
+    text: str
+    is_late: bool = False
+
+    def of(self, whom: Ended | Run, *more: Run) -> "Breach":
+        """Told of somebody."""
+        return msgspec.structs.replace(self, text="; ".join(map(str, (f"{self.text}: {whom}", *more))))
+
+
+def late(seconds: float, text: str) -> Breach:
+    """What never came is wrong, however long one waits."""
+    return Breach(text.format(f"{seconds:.2f} s"), is_late=seconds < math.inf)
+
+
+def breaches(calls: Sequence[Ended], record: Record) -> list[Breach]:
+    """Everything that was not as promised."""
+    runs: dict[str, list[Run]] = defaultdict(list)
+    for run in record.runs.values():
+        runs[run.id].append(run)
+    of_calls = [found.of(call, *runs[call.planned.id]) for call in calls for found in _of_call(call, runs, record)]
+    planned = {call.planned.id: call.planned for call in calls}
+    of_runs = [found.of(run) for run in record.runs.values() for found in _of_run(run, planned[run.id], record)]
+    return of_calls + of_runs
+
+
+def _of_call(call: Ended, runs: dict[str, list[Run]], record: Record) -> Iterator[Breach]:
+    planned, own = call.planned, runs[call.planned.id]
+    if not _is_honest(call):
+        yield Breach(f"answered with {call.answer!r}")
+    if (seconds := call.ended - call.began - planned.expiration) > ENDS_WITHIN + call.starved:
+        yield late(seconds, "ended {} after its deadline")
+    if call.called_back is not None and [id(answer) for answer in call.called_back] != [id(call.answer)]:
+        yield Breach("called back with something else than who awaited it got")
+    if call.answer == planned.id and not own:
+        yield Breach("has a value, and never ran")
+    if not planned.persistent and len(own) > 1:
+        yield Breach(f"is not persistent, and ran {len(own)} times")
+    if planned.persistent and call.canceled is None:
+        yield from _of_lost(call, own, record)
+    if call.canceled is not None:
+        yield from _of_canceled(call, call.canceled, own, record)
+
+
+def _is_honest(call: Ended) -> bool:
+    """Whether the answer is one that may be given."""
+    if call.canceled is not None:
+        return isinstance(call.answer, asyncio.CancelledError if call.planned.cancel == "task" else crew.Canceled)
+    match call.answer:
+        case crew.TaskFailed(type_name="LookupError"):
+            return call.planned.kind == "fail"
+        case str(value):
+            return value == call.planned.id and call.planned.kind not in ("fail", "die", "stubborn")
+    return isinstance(call.answer, FAILURES)
+
+
+def _of_canceled(call: Ended, canceled: float, runs: list[Run], record: Record) -> Iterator[Breach]:
+    for run in runs:
+        # A process that serves since a later moment has missed the cancel; it is told when it says that it has started.
+        has_heard = record.lives[run.pid].serves_since < canceled
+        if has_heard and run.started > canceled + HEARD_WITHIN:
+            yield late(run.started - canceled, "started {} after its cancel")
+        stopped = record.stop_of(run)
+        seconds = math.inf if stopped is None else stopped - max(canceled, run.started)
+        if call.planned.is_interruptible and seconds > HEARD_WITHIN:
+            yield late(seconds, "went on for {} after its cancel")
+
+
+def _of_lost(call: Ended, runs: list[Run], record: Record) -> Iterator[Breach]:
+    """Where the lane has a free slot at any time: what its process took with it has begun again, or was given up."""
+    last = max(runs, key=lambda run: run.started, default=None)
+    if last is None or last.ended is not None or call.planned.lane not in NEVER_FULL:
+        return
+    died = record.lives[last.pid].died or math.inf
+    if call.ended > died + AGAIN_WITHIN:
+        yield late(call.ended - died, "was not run again in the {} between the death of its process and its end")
+
+
+def _of_run(run: Run, planned: Planned, record: Record) -> Iterator[Breach]:
+    ended = record.end_of(run)
+    if ended is None:
+        yield Breach("never ended")
+    elif (seconds := ended - _gone_by(run, planned)) > GONE_WITHIN:
+        yield late(seconds, "ended {} after its deadline and grace")
+
+
+def _gone_by(run: Run, planned: Planned) -> float:
+    """Its deadline and grace; a thread in one blocking call may go on without a slot (`--zombies`) until it returns."""
+    deadline = run.limit + GRACE
+    return max(deadline, run.started + planned.seconds) if planned.is_zombie else deadline

@@ -1,0 +1,313 @@
+"""Lanes and what runs in them: tasks that note what happens to them, and a lane that the test plays."""
+
+import contextlib
+import functools
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from crew.errors import Interrupt
+from crew.worker.async_lane import AsyncLane
+from crew.worker.buffer import Buffer
+from crew.worker.execution import Execution
+from crew.worker.main_lane import MainLane
+from crew.worker.reason import Reason
+from crew.worker.thread_lane import ThreadLane
+from tests.support.waiting import eventually
+
+INTERRUPTED_WITHIN = 0.050  # seconds after the deadline, as promised
+
+
+def punctual(attempt: Callable[[], float]) -> None:
+    """Fails where what `attempt` runs is late; it returns by how many seconds.
+
+    It has three attempts: on a busy machine anything is late now and then, what is wrong is late each time.
+    """
+    late = [attempt()]
+    while len(late) < 3 and late[-1] >= INTERRUPTED_WITHIN:
+        late.append(attempt())
+    assert min(late) >= 0
+    assert late[-1] < INTERRUPTED_WITHIN, late
+
+
+class Recorder:
+    """A task that notes what happens to it.
+
+    Attributes:
+        has_begun: whether it runs, or ran.
+        interrupted: reason and time.monotonic() of each interrupt.
+        cleaned_up: how often its `finally` ran.
+    """
+
+    def __init__(self, body: Callable[[], Any], *, swallow: int = 0) -> None:
+        self._body = body
+        self._swallow = swallow
+        self.has_begun = False
+        self.interrupted: list[tuple[str, float]] = []
+        self.cleaned_up = 0
+
+    def __call__(self, data: Any) -> Any:
+        try:
+            self.has_begun = True
+            while True:
+                try:
+                    return self._body()
+                except Interrupt as interrupt:
+                    self.interrupted.append((interrupt.reason, time.monotonic()))
+                    if len(self.interrupted) > self._swallow:
+                        raise
+        finally:
+            self.cleaned_up += 1
+
+    def reasons(self) -> list[str]:
+        """Of each interrupt."""
+        return [reason for reason, _ in self.interrupted]
+
+    def late(self, execution: Execution) -> float:
+        """Seconds from the limit to the interrupt, of which there was one."""
+        ((_, when),) = self.interrupted
+        assert execution.limit is not None
+        return when - execution.limit
+
+
+def endless_loop() -> None:
+    """Busy for ever."""
+    number = 0
+    while True:
+        number = abs(number)
+
+
+def busy_for(seconds: float, *, pause: float | None = None) -> Callable[[], str]:
+    """What takes so long, without a break, or with short ones."""
+
+    def body() -> str:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if pause is not None:
+                time.sleep(pause)
+        return "value"
+
+    return body
+
+
+def _locked() -> None:
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+
+
+def _reading() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.recv(1)
+
+
+HANGING = {
+    "an endless loop": endless_loop,
+    "sleep": lambda: time.sleep(60),
+    "a lock": _locked,
+    "a queue": lambda: queue.Queue[None]().get(),
+    "a socket": _reading,
+}
+
+
+class Main:
+    """A main lane and what it did; needs the fixture `signals`."""
+
+    def __init__(self) -> None:
+        self.buffer = Buffer()
+        self.started: list[Execution] = []
+        self.ended: list[Execution] = []
+        self.lane = MainLane(self.buffer, on_started=self.started.append, on_ended=self.ended.append)
+
+    def run(self, *executions: Execution) -> None:
+        """Run them all, in the main thread."""
+        for execution in executions:
+            self.buffer.put(execution)
+        self.lane.stop()
+        self.lane.serve()
+        assert self.ended == list(executions)
+
+    def run_beside(self, other: Callable[[], object], *executions: Execution) -> None:
+        """Run them all, and `other` in a thread, as the I/O thread."""
+        thread = threading.Thread(target=other)
+        thread.start()
+        self.run(*executions)
+        thread.join(5)
+
+
+class PlayedIoThread:
+    """In place of the I/O thread: what it has to send is out at once."""
+
+    def __init__(self, soon: Callable[..., None] = lambda function, *args: function(*args)) -> None:
+        self.soon = soon
+
+    def later(self, seconds: float, function: Callable[..., object], *args: Any) -> None:
+        """After so many seconds, in a thread of its own."""
+        threading.Timer(seconds, function, args).start()
+
+
+class Threads:
+    """A thread lane, and what it did; the test is its I/O thread."""
+
+    def __init__(self, slots: int) -> None:
+        self.buffer = Buffer()
+        self.started: list[Execution] = []
+        self.ended: list[Execution] = []
+        self.lane = ThreadLane(
+            slots,
+            self.buffer,
+            on_started=self.started.append,
+            on_ended=self.ended.append,
+            io=PlayedIoThread(),
+        )
+
+    def put(self, *executions: Execution) -> None:
+        """They arrive."""
+        for execution in executions:
+            self.buffer.put(execution)
+        self.lane.fill()
+
+    def settle(self) -> list[Execution]:
+        """Release what has left, fill the slots, interrupt what is over its limit; returns what runs."""
+        for execution in self.lane.running():
+            if self.lane.has_left(execution):
+                self.lane.release(execution)
+            elif execution.limit is not None and time.monotonic() >= execution.limit and not execution.is_interrupted:
+                self.lane.interrupt(execution, Reason.TIMEOUT)
+        self.lane.fill()
+        return self.lane.running()
+
+    def run(self, *executions: Execution) -> None:
+        """Run them all."""
+        self.put(*executions)
+        deadline = time.monotonic() + 10
+        while self.settle():
+            assert time.monotonic() < deadline, self.lane.running()
+            time.sleep(0.0002)
+
+    def interrupt(self, execution: Execution, task: Recorder, reason: Reason = Reason.CANCELED) -> None:
+        """Once the task has begun, and until its thread has ended."""
+        eventually(lambda: task.has_begun)
+        self.lane.interrupt(execution, reason)
+        eventually(lambda: self.lane.has_left(execution))
+
+
+class Coroutines:
+    """An asyncio lane and what it did; the test is its I/O thread, or a thread beside it is.
+
+    Attributes:
+        unsent: starts that wait for what was said of them to leave, where the test holds them.
+    """
+
+    def __init__(self, slots: int = 10, *, holds: bool = False) -> None:
+        self.buffer = Buffer()
+        self.started: list[Execution] = []
+        self.ended: list[Execution] = []
+        self.unsent: list[Callable[[], object]] = []
+        self._holds = holds
+        self.lane = AsyncLane(
+            slots,
+            self.buffer,
+            on_started=self.started.append,
+            on_ended=self.ended.append,
+            io=PlayedIoThread(self._soon),
+        )
+
+    def put(self, *executions: Execution) -> None:
+        """They arrive."""
+        for execution in executions:
+            self.buffer.put(execution)
+        self.lane.fill()
+
+    def settle(self) -> list[Execution]:
+        """Release what has left, and fill the slots; returns what runs."""
+        for execution in self.lane.running():
+            if self.lane.has_left(execution):
+                self.lane.release(execution)
+        self.lane.fill()
+        return self.lane.running()
+
+    def ends(self, *executions: Execution) -> None:
+        """Wait until they have ended."""
+        eventually(lambda: set(executions) <= set(self.ended))
+
+    def _soon(self, function: Callable[..., object], *args: Any) -> None:
+        if self._holds:
+            self.unsent.append(functools.partial(function, *args))
+        else:
+            function(*args)
+
+
+@contextlib.contextmanager
+def coroutines(slots: int = 10, *, holds: bool = False) -> Iterator[Coroutines]:
+    """An asyncio lane that runs in a thread of its own."""
+    made = Coroutines(slots, holds=holds)
+    thread = threading.Thread(target=made.lane.serve)
+    thread.start()
+    try:
+        yield made
+    finally:
+        made.lane.stop()
+        thread.join(5)
+        made.lane._loop.close()  # in a worker the process ends with it
+
+
+class PlayedLane:
+    """In place of a Lane: the test says what runs there, and whether it ends.
+
+    Attributes:
+        bears: whether others can get the slot of what was abandoned.
+        text: the stack of whatever runs.
+    """
+
+    def __init__(self, *, slots: int = 1, has_timer: bool = False) -> None:
+        self.slots = slots
+        self.has_timer = has_timer
+        self.bears = True
+        self.text = ""
+        self.executions: list[Execution] = []
+        self.left_alone: list[Execution] = []
+        self.interrupts: list[tuple[Execution, Reason]] = []
+        self.interrupted_at: list[float] = []  # time.monotonic() of each
+
+    def begin(self, execution: Execution) -> Execution:
+        """It starts to run."""
+        execution.begin()
+        self.executions.append(execution)
+        return execution
+
+    def fill(self) -> None: ...
+
+    def running(self) -> list[Execution]:
+        return list(self.executions)
+
+    def has_left(self, execution: Execution) -> bool:
+        return execution.has_ended
+
+    def release(self, execution: Execution) -> None:
+        if execution in self.executions:
+            self.executions.remove(execution)
+
+    def interrupt(self, execution: Execution, reason: Reason) -> None:
+        self.interrupts.append((execution, reason))
+        self.interrupted_at.append(time.monotonic())
+        execution.interrupt(reason)
+
+    def abandon(self, execution: Execution) -> bool:
+        self.release(execution)
+        self.left_alone.append(execution)
+        return self.bears
+
+    def abandoned(self) -> int:
+        return len(self.left_alone)
+
+    def stack(self, execution: Execution) -> str:
+        return self.text
+
+    def serve(self) -> None: ...
+
+    def stop(self) -> None: ...

@@ -1,0 +1,127 @@
+"""The table of interrupts, tried: several rows at once, but those that burn CPU one by one."""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from itertools import product
+from typing import Final
+
+import msgspec
+
+from crew import Client
+from tests.support.interrupt_table import async_hangs, hangs
+from tests.support.interrupt_table.row import ASYNCIO, BESIDE, FLAGS, MAIN, THREADS, Fate, Row
+from tests.support.interrupt_table.trial import Bench, Finding, start_bench, trial
+from tests.support.processes import Processes
+
+AT_ONCE: Final = {MAIN: 3, THREADS: 5, ASYNCIO: 2, BESIDE: 1}  # so that no lane takes longer than another
+BURNING_AT_ONCE: Final = {MAIN: 1, THREADS: 2, ASYNCIO: 1, BESIDE: 1}  # most of them are rows of threads
+ONE_BY_ONE: Final = dict.fromkeys(AT_ONCE, 1)
+
+# What was given up goes on. Where it waits, that harms nobody; where it burns CPU, it must go with its process.
+CALM: Final = ("--zombies", "100")
+BURNING: Final = ("--zombies", "0")
+
+TIMEOUT: Final = 0.3  # seconds
+WITH_TIMEOUT: Final = ("time.sleep", "sum of a range", "asyncio.sleep", "time.sleep that blocks the loop")
+
+
+class Case(msgspec.Struct, frozen=True):
+    """A row in one of its lanes; with a `timeout`, or with an expiration alone."""
+
+    lane: str
+    row: Row
+    timeout: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.row.name}, {self.lane}{'' if self.timeout is None else ', timeout'}"
+
+
+IsGood = Callable[[Case, Finding], bool]
+
+CASES: Final = [
+    Case(lane, row, timeout)
+    for row in (*hangs.ROWS, *async_hangs.ROWS)
+    for lane in row.fates
+    for timeout in ((None, TIMEOUT) if row.name in WITH_TIMEOUT else (None,))
+]
+
+
+def find_all(
+    cases: Iterable[Case], processes: Processes, url: str, *, is_good: IsGood
+) -> dict[str, Finding | Exception]:
+    """Try `cases`; what each has shown by its name, or the exception that kept it from being tried.
+
+    Args:
+        is_good: asked of each finding; after a bad one the case is tried a second time. A machine that has other things
+            to do may let a process wait for as long as what is measured here.
+    """
+    return asyncio.run(Table(processes, url, is_good).find_all(list(cases)))
+
+
+class Table:
+    """Findings of a run, as they come. Arguments as for `find_all`."""
+
+    def __init__(self, processes: Processes, url: str, is_good: IsGood) -> None:
+        self._processes = processes
+        self._url = url
+        self._is_good = is_good
+        self._cores = asyncio.Semaphore()
+        self._findings: dict[str, Finding | Exception] = {}
+
+    async def find_all(self, cases: list[Case]) -> dict[str, Finding | Exception]:
+        """First what waits or is measured in seconds, at once; then what burns CPU and is measured in milliseconds."""
+        alone = [case for case in cases if case.row.burns and case.row.fates[case.lane] is Fate.SEEN]
+        together = [case for case in cases if case not in alone]
+        calm = [case for case in together if not case.row.burns]
+        burning = [case for case in together if case.row.burns]
+        async with Client(self._url) as client, asyncio.TaskGroup() as group:
+            calmly = group.create_task(self._find_each(client, calm, AT_ONCE))
+            burned = group.create_task(self._find_each(client, burning, BURNING_AT_ONCE))
+            await calmly
+            self._cores.release()  # the other one too, as nothing is measured in milliseconds any more
+            await burned
+            await self._cores.acquire()
+            await self._find_each(client, alone, ONE_BY_ONE)
+        return self._findings
+
+    async def _find_each(self, client: Client, cases: list[Case], workers: Mapping[str, int]) -> None:
+        """Try `cases` of several lanes, each lane on as many workers of its own."""
+        await asyncio.gather(*(self._find(client, one, workers[one[0].lane]) for one in by_worker(cases)))
+
+    async def _find(self, client: Client, cases: list[Case], workers: int) -> None:
+        """Try `cases`, all of one lane, on as many workers."""
+        benches = [
+            start_bench(self._processes, cases[0].lane, *flags_for(cases[0]), prefix=f"t{uuid.uuid4().hex[:8]}.")
+            for _ in range(workers)
+        ]
+        await asyncio.gather(*(self._work(client, bench, cases) for bench in benches))
+
+    async def _work(self, client: Client, bench: Bench, cases: list[Case]) -> None:
+        """Try what is left of `cases`, one after another."""
+        await asyncio.to_thread(bench.process.says, "serving")
+        while cases:
+            case = cases.pop(0)
+            async with self._cores if case.row.burns else contextlib.nullcontext():
+                await self._try(client, bench, case)
+
+    async def _try(self, client: Client, bench: Bench, case: Case) -> None:
+        try:
+            finding = await trial(client, bench, case.row, timeout=case.timeout)
+            if not self._is_good(case, finding):
+                finding = await trial(client, bench, case.row, timeout=case.timeout)
+            self._findings[str(case)] = finding
+        except Exception as error:
+            self._findings[str(case)] = error
+
+
+def flags_for(case: Case) -> tuple[str, ...]:
+    """Of the worker on which `case` is tried."""
+    return BURNING if case.row.burns else CALM
+
+
+def by_worker(cases: list[Case]) -> list[list[Case]]:
+    """A list for each lane and kind, in the order of the lanes."""
+    lists = [[case for case in cases if (case.lane, case.row.burns) == kind] for kind in product(FLAGS, (False, True))]
+    return [one for one in lists if one]

@@ -1,0 +1,77 @@
+"""Calls that are in flight all the time, while something happens to the broker: what became of each of them."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from crew import Client
+from tests.support.processes import Process
+
+IN_FLIGHT = 50
+SECONDS = 0.002  # that each takes; the two workers then do some 500 a second
+EXPIRATION = 60.0  # seconds: longer than any fault lasts
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """A call and its end, by time.monotonic()."""
+
+    name: str
+    began: float
+    ended: float
+    answer: Any
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it ended without its value."""
+        return not isinstance(self.answer, dict) or self.answer.get("name") != self.name
+
+
+class Load:
+    """Calls of the task `note`, of which each worker says that it starts it.
+
+    Attributes:
+        answered: every call that has ended.
+    """
+
+    def __init__(self, client: Client, prefix: str) -> None:
+        self.answered: list[Answered] = []
+        self._client = client
+        self._task = prefix + "note"
+        self._count = 0
+        self._is_over = False
+        self._callers = [asyncio.ensure_future(self._call_on()) for _ in range(IN_FLIGHT)]
+
+    async def end(self) -> None:
+        """Make no more calls, and wait for those that were made."""
+        self._is_over = True
+        await asyncio.gather(*self._callers)
+
+    def first_after(self, then: float) -> float | None:
+        """When the first of the calls that began after `then` had its value."""
+        return min((one.ended for one in self.answered if one.began > then and not one.is_lost), default=None)
+
+    def lost(self) -> list[Answered]:
+        """Calls that ended without their value."""
+        return [one for one in self.answered if one.is_lost]
+
+    def runs(self, workers: Sequence[Process]) -> Counter[str]:
+        """How often each call was run."""
+        lines = [line for worker in workers for line in worker.output.splitlines()]
+        starts = Counter(line.removeprefix("STARTED ") for line in lines if line.startswith("STARTED "))
+        return Counter({one.name: starts[one.name] for one in self.answered})
+
+    async def _call_on(self) -> None:
+        while not self._is_over:
+            self._count += 1
+            name, began = f"{id(self):x}-{self._count}", time.monotonic()
+            data = {"name": name, "seconds": SECONDS}
+            try:
+                answer = await self._client.call(self._task, data, expiration=EXPIRATION)
+            except Exception as error:
+                answer = error
+                await asyncio.sleep(0.1)  # a broker that refuses at once would be asked a thousand times a second
+            self.answered.append(Answered(name, began, time.monotonic(), answer))

@@ -1,0 +1,202 @@
+"""Real processes for tests: each in a session of its own, its output in a file, and none of them outlives its test."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tests.support.waiting import eventually
+
+MARK = "CREW_TEST_PROCESSES"  # inherited, so that children are found, whatever their session
+# The line and the traceback below it, up to the next line of the log, which begins with its date.
+FAILED_EXECUTION = re.compile(
+    r"^\d{4}-\d\d-\d\d [^\n]* execution failed: .*?(?=^\d{4}-\d\d-\d\d |\Z)", re.MULTILINE | re.DOTALL
+)
+READY_WITHIN = 30.0  # seconds, on a busy machine with two cores
+STOPS_WITHIN = 15.0  # seconds
+GONE_WITHIN = 5.0  # seconds after what has started them, for children on a busy machine
+
+
+class Process:
+    """One started process.
+
+    Attributes:
+        command: as it was started, for messages.
+        pid: of the process itself; it leads its session.
+    """
+
+    def __init__(self, command: list[str], *, environment: Mapping[str, str], folder: Path, output: Path) -> None:
+        self.command = command
+        self._output = output
+        with output.open("wb") as file:
+            self._popen = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.pid = self._popen.pid
+
+    def __repr__(self) -> str:
+        state = "running" if self.is_running else f"ended with {self._popen.returncode}"
+        return f"<Process {' '.join(self.command)}: {state}; it said:\n{self.output}>"
+
+    @property
+    def output(self) -> str:
+        """What it has printed so far, errors too."""
+        return self._output.read_text(errors="replace")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._popen.poll() is None
+
+    @property
+    def own_output(self) -> str:
+        """What it has printed so far, without the failed executions of its tasks and their tracebacks."""
+        return FAILED_EXECUTION.sub("", self.output)
+
+    def from_now(self) -> "Said":
+        """What it prints from now on, for a test that shares it with others."""
+        return Said(self)
+
+    def says(self, text: str, *, times: int = 1, timeout: float = READY_WITHIN) -> "Process":
+        """Wait until it has printed `text` that often; fails where it ends before, or at the end of `timeout`."""
+
+        def has_said_or_ended() -> bool:
+            return self.output.count(text) >= times or not self.is_running
+
+        with suppress(AssertionError):
+            eventually(has_said_or_ended, timeout=timeout)
+        assert self.output.count(text) >= times, f"never said {text!r}: {self!r}"
+        return self
+
+    def ends(self, timeout: float) -> int:
+        """Wait until it ends by itself; its exit status."""
+        try:
+            return self._popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {timeout} s: {self!r}") from None
+
+    def stop(self, number: int = signal.SIGTERM, timeout: float | None = None) -> int:
+        """Send it a signal, to nobody else, and wait until it has ended; its exit status."""
+        if self.is_running:
+            os.kill(self.pid, number)
+        return self.ends(STOPS_WITHIN if timeout is None else timeout)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait."""
+        if self.is_running:
+            os.kill(self.pid, signal.SIGKILL)
+        self._popen.wait()
+
+
+class Said:
+    """What a process has printed since the test began."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._start = len(process.output)
+
+    @property
+    def output(self) -> str:
+        """All of it so far."""
+        return self._process.output[self._start :]
+
+
+class Processes:
+    """Starts processes that share an environment, and stops them all.
+
+    Args:
+        folder: for what they print.
+        environment: added to that of the tests.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._mark = uuid.uuid4().hex
+        self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **environment, MARK: self._mark}
+        self._started: list[Process] = []
+
+    def start(
+        self, *command: str | Path, folder: Path | None = None, environment: Mapping[str, str] | None = None
+    ) -> Process:
+        """Start `command` in `folder`, or in that of the outputs; `environment` is added to what all share."""
+        process = Process(
+            [str(word) for word in command],
+            environment={**self._environment, **(environment or {})},
+            folder=folder or self._folder,
+            output=self._folder / f"process-{len(self._started)}.log",
+        )
+        self._started.append(process)
+        return process
+
+    def python(
+        self,
+        script: str | Path,
+        *flags: str,
+        folder: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Process:
+        """Start a script with the interpreter of the tests."""
+        return self.start(sys.executable, script, *flags, folder=folder, environment=environment)
+
+    def crew(self, *arguments: str | Path, folder: Path | None = None) -> Process:
+        """Start the `crew` command."""
+        return self.start(sys.executable, "-m", "crew", *arguments, folder=folder)
+
+    def stop(self) -> None:
+        """Stop all, the last one first; fails where one does not stop, or leaves a child behind."""
+        complaints = [complaint for process in reversed(self._started) if (complaint := _stopped(process))]
+        with suppress(AssertionError):
+            eventually(lambda: not self.alive(), timeout=GONE_WITHIN)
+        for pid, command in self.alive().items():
+            complaints.append(f"{command!r} was left behind")
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        assert not complaints, "\n".join(complaints)
+
+    def alive(self) -> dict[int, str]:
+        """Pid and command of everything that was started here and lives, children included; on Linux only."""
+        return {pid: command for pid in _pids() if (command := _command_if_marked(pid, self._mark))}
+
+
+@contextmanager
+def running(folder: Path, environment: Mapping[str, str]) -> Iterator[Processes]:
+    """Processes that end with the block."""
+    processes = Processes(folder, environment)
+    try:
+        yield processes
+    finally:
+        processes.stop()
+
+
+def _stopped(process: Process) -> str | None:
+    """What to complain of, if anything."""
+    try:
+        process.stop()
+    except AssertionError as error:
+        process.kill()
+        return f"SIGTERM did not stop it, {error}"
+    return None
+
+
+def _pids() -> list[int]:
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+
+
+def _command_if_marked(pid: int, mark: str) -> str | None:
+    try:
+        if f"{MARK}={mark}".encode() not in Path(f"/proc/{pid}/environ").read_bytes():
+            return None
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip() or None
+    except OSError:  # it has ended, or is none of ours
+        return None

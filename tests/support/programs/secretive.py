@@ -1,0 +1,97 @@
+"""A client that does all that can go wrong with a broker's URL, and prints whatever can be printed of it.
+
+    python secretive.py GOOD_URL TASK
+
+Everything is logged, pika included.
+"""
+
+import asyncio
+import logging
+import sys
+import traceback
+
+logging.basicConfig(level=logging.DEBUG)
+logging.getLogger("pika").setLevel(logging.DEBUG)  # before crew finds it without a level, and makes it quiet
+
+from crew import Client, settings  # noqa: E402
+from crew.broker_url import parse, redacted  # noqa: E402
+from crew.client import blocking  # noqa: E402
+from crew.worker.options import Options  # noqa: E402
+from tests.support.proxy import Proxy  # noqa: E402
+
+
+async def succeed(url, task):
+    async with Client(url) as client:
+        link = client._links.consuming
+        print(repr(client), repr(client._links), repr(link), vars(link))  # its wire and its channels among them
+        call = client.call(task, "succeeded")
+        print(repr(call), await call)
+
+
+async def be_cut_off(url, task):
+    proxy = Proxy(url)
+    try:
+        async with Client(proxy.url) as client:
+            proxy.cut()
+            print(await client.call(task, "came back"))
+            proxy.cut(refuse=True)
+            await client.call(task, expiration=0.5)
+    finally:
+        proxy.close()
+
+
+async def be_refused(url):
+    async with Client(url):
+        pass
+
+
+async def find_nobody(url):
+    client = Client(url)
+    try:
+        await client.connect(timeout=0.3)
+    finally:
+        await client.close()
+
+
+def tell(step, *arguments):
+    """Run it, and print the traceback of what it raises."""
+    try:
+        result = step(*arguments)
+        if asyncio.iscoroutine(result):
+            result = asyncio.run(result)
+        print(step.__name__, repr(result))
+    except Exception:
+        traceback.print_exc()
+
+
+def mistakes(url):
+    """URLs with the password in them that cannot be used."""
+    password = parse(url).password
+    yield url.replace("amqp://", "http://")
+    yield url.replace("amqp://", "")
+    yield url + "?ssl_options=1"
+    yield url + f"?password={password}"
+    yield url + f"?heartbeat={password}@"
+    yield url.replace("amqp://", "amqps://") + "?cacertfile=/nowhere/ca.pem"
+    yield f"amqp://me:{password}@host:5672/"
+    yield f"amqp://me:{password}"
+    yield f"amqp://me:{password}@[::1/"
+
+
+def main(url, task):
+    broker = parse(url)
+    tell(succeed, url, task)
+    tell(be_cut_off, url, task)
+    tell(be_refused, url.replace("@127", "-wrong@127"))
+    tell(find_nobody, url.replace(f":{broker.port}/", ":1/"))
+    tell(find_nobody, url.replace("127.0.0.1", "nobody.invalid"))
+    tell(find_nobody, url.replace("amqp://", "amqps://"))
+    for wrong in mistakes(url):
+        tell(Client, wrong)
+    tell(lambda: blocking.Client(url).call("\0"))
+    tell(lambda: settings.load(url, environ={"CREW_HEARTBEAT": "x"}))
+    tell(lambda: [settings.load(url), Options(broker=settings.load(url)), broker, redacted((url,))])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

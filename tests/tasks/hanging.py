@@ -1,0 +1,80 @@
+"""A worker whose tasks hang in what they are told to.
+
+`CREW_TEST_LANE` says which tasks it serves: with plain ones and `async def` beside them, a process has both lanes.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from typing import Any
+
+from crew.worker import Task, context, run
+from tests.support.interrupt_table import async_hangs, hangs, sight
+from tests.support.interrupt_table.row import ASYNCIO, BESIDE
+
+PREFIX = os.environ["CREW_TEST_PREFIX"]
+LANE = os.environ["CREW_TEST_LANE"]
+
+PLAIN = {row.name: row.hang for row in hangs.ROWS}
+COROUTINES: dict[str, Any] = {row.name: row.hang for row in async_hangs.ROWS}
+
+PLAIN_PREFIX = PREFIX + ("plain." if LANE == BESIDE else "")
+
+if LANE != ASYNCIO:
+
+    @Task(PLAIN_PREFIX + "who")
+    def who(_: object) -> int:
+        """Which process serves this."""
+        return os.getpid()
+
+    @Task(PLAIN_PREFIX + "hang")
+    def hang(name: str) -> None:
+        """Hang; tell of the interrupt."""
+        sight.started()
+        try:
+            PLAIN[name]()
+        except SystemExit:
+            sight.tell(sight.SEEN)
+            raise
+
+    @Task(PLAIN_PREFIX + "work")
+    def work(seconds: float) -> dict[str, int]:
+        """Takes a while, and ends well."""
+        sight.started()
+        time.sleep(seconds)
+        return {"pid": os.getpid(), "attempt": context.attempt}
+
+    @Task(PLAIN_PREFIX + "fork_and_die")
+    def fork_and_die(_: object) -> dict[str, int]:
+        """Leave a child with all that this process has open, the first time."""
+        if context.attempt == 1 and hangs.fork():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"attempt": context.attempt}
+
+    @Task(PLAIN_PREFIX + "block_signals")
+    def block_signals(_: object) -> None:
+        """And leave them blocked."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+
+if LANE in (ASYNCIO, BESIDE):
+
+    @Task(PREFIX + "who")
+    async def async_who(_: object) -> int:
+        """Which process serves this."""
+        return os.getpid()
+
+    @Task(PREFIX + "hang")
+    async def async_hang(name: str) -> None:
+        """Hang; tell of the interrupt."""
+        sight.started()
+        try:
+            await COROUTINES[name]()
+        except asyncio.CancelledError:
+            sight.tell(sight.SEEN)
+            raise
+
+
+if __name__ == "__main__":
+    run()

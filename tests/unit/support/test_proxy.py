@@ -1,0 +1,154 @@
+"""The proxy of the tests fails in exactly the way that a test asks for."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.proxy import Proxy, proxying
+from tests.support.waiting import eventually
+
+SILENCE = 0.1  # seconds in which nothing comes
+
+
+@pytest.fixture
+def echo() -> Iterator[int]:
+    """A server that sends back what it gets; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=_serve, args=[server], daemon=True).start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def proxy(echo: int) -> Iterator[Proxy]:
+    """A proxy before it."""
+    with proxying() as make:
+        yield make(f"amqp://guest:secret@127.0.0.1:{echo}/here?heartbeat=2")
+
+
+def test_its_url_differs_from_the_brokers_by_the_port_only(proxy: Proxy, echo: int) -> None:
+    assert proxy.url == f"amqp://guest:secret@127.0.0.1:{proxy.port}/here?heartbeat=2"
+    assert proxy.port != echo
+
+
+def test_what_is_sent_arrives_on_both_sides(proxy: Proxy) -> None:
+    with _connect(proxy) as client:
+        assert _echo(client, b"x" * 300_000) == b"x" * 300_000
+        assert proxy.connections == 1
+    eventually(lambda: proxy.connections == 0)
+
+
+def test_a_cut_resets_what_is_there_and_takes_what_comes(proxy: Proxy) -> None:
+    with _connect(proxy) as client:
+        _echo(client)
+        proxy.cut()
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    with _connect(proxy) as client:
+        _echo(client)
+
+
+def test_a_cut_that_refuses_lets_nobody_in_until_it_is_healed(proxy: Proxy) -> None:
+    proxy.cut(refuse=True)
+    with pytest.raises(ConnectionRefusedError):
+        _connect(proxy)
+    proxy.heal()
+    with _connect(proxy) as client:
+        _echo(client)
+
+
+def test_a_half_open_connection_is_silent_for_ever_and_never_closed(proxy: Proxy) -> None:
+    with _connect(proxy) as client, _connect(proxy) as another:
+        _echo(client)
+        _echo(another)
+        proxy.half_open()
+        client.send(b"?")
+        assert _is_silent(client)
+        proxy.heal()
+        assert _is_silent(client)
+        assert proxy.connections == 0
+        with _connect(proxy) as third:
+            _echo(third)
+
+
+def test_new_connections_may_be_half_open_as_well(proxy: Proxy) -> None:
+    proxy.half_open(new=True)
+    with _connect(proxy) as client:
+        client.send(b"?")
+        assert _is_silent(client)
+    proxy.heal()
+    with _connect(proxy) as client:
+        _echo(client)
+
+
+def test_what_freezes_goes_on_when_it_is_healed(proxy: Proxy) -> None:
+    with _connect(proxy) as client:
+        _echo(client)
+        proxy.freeze()
+        with _connect(proxy) as late:
+            client.send(b"1")
+            late.send(b"2")
+            assert _is_silent(client)
+            assert _is_silent(late)
+            proxy.heal()
+            assert (client.recv(1), late.recv(1)) == (b"1", b"2")
+
+
+def test_a_delay_is_there_each_way(proxy: Proxy) -> None:
+    proxy.delay(0.1)
+    with _connect(proxy) as client:
+        began = time.monotonic()
+        _echo(client)
+        assert 0.2 <= time.monotonic() - began < 2
+
+
+def test_a_throttled_connection_takes_its_time(proxy: Proxy) -> None:
+    proxy.throttle(20_000)
+    with _connect(proxy) as client:
+        began = time.monotonic()
+        _echo(client, b"x" * 8_000)
+        assert 0.3 <= time.monotonic() - began < 3
+
+
+def _serve(server: socket.socket) -> None:
+    while True:
+        try:
+            client, _ = server.accept()
+        except OSError:
+            return
+        threading.Thread(target=_send_back, args=[client], daemon=True).start()
+
+
+def _send_back(client: socket.socket) -> None:
+    with client:
+        try:
+            while data := client.recv(65536):
+                client.sendall(data)
+        except OSError:
+            pass  # the proxy has reset it
+
+
+def _connect(proxy: Proxy) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", proxy.port), timeout=5)
+
+
+def _echo(client: socket.socket, data: bytes = b"!") -> bytes:
+    threading.Thread(target=client.sendall, args=[data], daemon=True).start()
+    came = bytearray()
+    while len(came) < len(data):
+        came += client.recv(65536)
+    assert came == data
+    return bytes(came)
+
+
+def _is_silent(client: socket.socket) -> bool:
+    client.settimeout(SILENCE)
+    try:
+        return not client.recv(1) and False
+    except TimeoutError:
+        return True
+    finally:
+        client.settimeout(5)
