@@ -148,6 +148,17 @@ def deny_hosts(given: Sequence[str] = (), *, environ: Mapping[str, str] | None =
     return tuple(given) or _listed("CREW_DENY_HOSTS", environ)
 
 
+def max_requests_per_host(given: int | None = None, *, environ: Mapping[str, str] | None = None) -> int | None:
+    """Requests of URL jobs that a worker process runs at once for one host.
+
+    `given`, else `CREW_MAX_REQUESTS_PER_HOST`; None where neither is set. Raises SettingsError where the variable is no
+    number from 1 on.
+    """
+    if given is not None:
+        return given
+    return _number("CREW_MAX_REQUESTS_PER_HOST", os.environ if environ is None else environ, 0, unit="requests") or None
+
+
 def secret_headers(*, environ: Mapping[str, str] | None = None) -> frozenset[str]:
     """Headers of URL jobs, in lower case, whose values no record shows: those of `CREW_SECRET_HEADERS`, else none."""
     named = (os.environ if environ is None else environ).get("CREW_SECRET_HEADERS", "")

@@ -25,7 +25,7 @@ COUNTED_WITHIN: Final = 0.2  # seconds for the supervisor to see that a process 
 MAX_DELIVERIES: Final = 3  # processes of one worker that a call may take down; each supervisor counts for itself
 
 
-_Run = Callable[[Delivery, Call, Task, int], None]
+_Run = Callable[[Delivery, Call, Task, int], object]
 _Step = Callable[[Delivery, Call, Task, _Run], None]
 _MAY_OVERSTAY: Final = f", a job without a timeout of {MAX_TIMEOUT:.0f} s or less,"
 
@@ -55,15 +55,15 @@ class Admission:
         was counted, and would then not be known as what took the process down.
         """
         if call.is_job and call.reply_to is not None and self._briefings.awaits(call.reply_to):
-            self._briefings.hold(call.reply_to, self._late, self.ask, delivery, call, task, run)
+            self._briefings.hold(call.reply_to, self.late, self.ask, delivery, call, task, run)
         elif delivery.redelivered and self._ledger.is_running(call.key):
-            late = functools.partial(self._late, self._decide, delivery, call, task, run)
+            late = functools.partial(self.late, self._decide, delivery, call, task, run)
             asyncio.get_running_loop().call_later(COUNTED_WITHIN, late)
         else:
             self._decide(delivery, call, task, run)
 
-    def _late(self, step: _Step, delivery: Delivery, call: Call, task: Task, run: _Run) -> None:
-        """Do `step` with a delivery that has waited here."""
+    def late(self, step: _Step, delivery: Delivery, call: Call, task: Task, run: _Run) -> None:
+        """Do `step` with a delivery that has waited; it goes back to its queue where nothing is taken any longer."""
         if self._windows.takes:
             if delivery.is_ours:  # else it was lost meanwhile
                 step(delivery, call, task, run)

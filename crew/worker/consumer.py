@@ -7,7 +7,8 @@ slot has been free for a while, what has not started goes back, and nothing more
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -46,6 +47,7 @@ class TaskConsumer:
         canceled: the calls that are not to be started.
         zombies: executions that may go on after their grace without a slot, while others take theirs.
         fixed_prefetch: window of each queue, or None to follow the measured run time.
+        rooms: queue -> deliveries that are held besides, which wait without a slot.
         on_worn_out: told when this process has to be replaced.
         decode: what this worker accepts.
         max_message: bytes that an encoded value may have.
@@ -71,6 +73,7 @@ class TaskConsumer:
         grace: float,
         zombies: int,
         fixed_prefetch: int | None,
+        rooms: Mapping[str, int] = MappingProxyType({}),
         on_worn_out: Callable[[], None],
         decode: codec.Decode = codec.decode,
         max_message: int = codec.MAX_BODY,
@@ -97,6 +100,7 @@ class TaskConsumer:
             on_refused=self.on_refused,
             slots=lane.slots,
             fixed=fixed_prefetch,
+            rooms=rooms,
         )
         self._answers = Answers(replies, retries, jobs, self._windows, where=lane.stack if debug else None)
         self._canceled = canceled
@@ -136,8 +140,8 @@ class TaskConsumer:
         skew = clock.skew(sender=call.clock, published=delivery.properties.timestamp, own=own, now=time.time())
         return msgspec.structs.replace(call, skew=skew)
 
-    def _take(self, delivery: Delivery, call: Call, task: Task, crashes: int) -> None:
-        """It may run."""
+    def _take(self, delivery: Delivery, call: Call, task: Task, crashes: int) -> Execution | None:
+        """It may run: put it into the buffer, from which the lane takes it. Returns its execution."""
         execution = Execution(delivery, call, task, crashes=crashes, decode=self._decode, max_message=self._max_message)
         if execution.runs_once and not call.is_job and not self._in_hand:
             self._answers.end_delivery(execution)  # it starts at once: the lane need not say so
@@ -145,6 +149,7 @@ class TaskConsumer:
         self._buffer.put(execution)
         self._lane.fill()
         self._watchdog.wake()
+        return execution
 
     def _runs_on(self, call: Call, delivery: Delivery) -> bool:
         """Whether it runs here, since before its delivery was lost with a connection: then this one takes its place."""

@@ -36,6 +36,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         max_memory: bytes that a process may have after a task before it is replaced; None: no bound.
         is_http: serves URL jobs, too.
         allowed_hosts: what those may reach though it is internal, and what they may not though it is public.
+        max_requests_per_host: requests of URL jobs that each process runs at once for one host; None: the default.
     """
 
     broker: Settings
@@ -51,6 +52,17 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     max_memory: int | None = None
     is_http: bool = False
     allowed_hosts: AllowedHosts = AllowedHosts()
+    max_requests_per_host: int | None = None
+
+    @property
+    def requests_per_host(self) -> int | None:
+        """Requests that each process runs at once for one host; None: as many as it has slots.
+
+        The default is three quarters of the slots: one host alone never has all of them, and few users notice a limit.
+        """
+        held = min(self.concurrency, self.prefetch or self.concurrency)
+        limit = self.max_requests_per_host or max(1, held * 3 // 4)
+        return limit if limit < self.concurrency else None
 
     @property
     def is_debugging(self) -> bool:
@@ -72,6 +84,7 @@ def from_flags(
     http: bool = False,
     allow_host: Sequence[str] = (),
     deny_host: Sequence[str] = (),
+    max_requests_per_host: int | None = None,
     signing_key_file: str | None = None,
     **flags: Any,
 ) -> Options:
@@ -83,6 +96,7 @@ def from_flags(
         level=level,
         is_http=http,
         allowed_hosts=_allowed_hosts(allow_host, deny_host, is_http=http),
+        max_requests_per_host=_max_requests_per_host(max_requests_per_host, is_http=http),
         **flags,
     )
 
@@ -99,6 +113,12 @@ def _allowed_hosts(allowed: Sequence[str], denied: Sequence[str], *, is_http: bo
         return msgspec.structs.replace(hosts, denied=AllowedHosts.of((), settings_module.deny_hosts(denied)).denied)
     except ValueError as error:
         raise SettingsError(f"--deny-host or CREW_DENY_HOSTS: {error}") from None
+
+
+def _max_requests_per_host(given: int | None, *, is_http: bool) -> int | None:
+    if given is not None and not is_http:
+        raise SettingsError("--max-requests-per-host is for URL jobs: give --http, too, or leave it out")
+    return settings_module.max_requests_per_host(given)
 
 
 def _memory(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
@@ -172,6 +192,12 @@ _FLAGS = (
         metavar="HOST",
         help="A public name, address or network that URL jobs may not reach, like an address that a router maps to "
         "this network; may be given several times; default CREW_DENY_HOSTS.",
+    ),
+    click.option(
+        "--max-requests-per-host",
+        type=_POSITIVE,
+        help="Requests of URL jobs that each process runs at once for one host; default CREW_MAX_REQUESTS_PER_HOST, "
+        "else three quarters of --concurrency.",
     ),
     click.option("--drain", type=_SECONDS, default=30.0, show_default=True, help="Seconds to finish when stopped."),
     click.version_option(__version__, "--version", prog_name="crew"),

@@ -9,19 +9,20 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 import msgspec
 
-from crew.amqp import ConfirmStatus, Link
+from crew.amqp import ConfirmStatus, Delivery, Link
 from crew.errors import ConnectionError, MessageRefused
-from crew.protocol import deadline, properties, topology, user_headers
+from crew.protocol import deadline, failure, properties, topology, user_headers
 from crew.protocol.message import Call, Outcome
 from crew.worker import job_run
-from crew.worker.ended import Ended
+from crew.worker.ended import Ended, ended_with
 from crew.worker.execution import Execution
 from crew.worker.replies import Replies
+from crew.worker.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,26 @@ class Retries:
         Args:
             on_sent: called when the broker has the call, or its answer.
         """
-        sending = asyncio.get_running_loop().create_task(self._send(execution, ended, on_sent))
+        self._begin(self._send(execution, ended, on_sent))
+
+    def postpone(
+        self, delivery: Delivery, call: Call, task: Task, *, delay: float, on_sent: OnSent, on_failed: OnSent
+    ) -> None:
+        """Have `call`, which was not started, delivered again after `delay` seconds, as the same attempt.
+
+        While the broker is away the call waits here. It is dropped where its delivery was lost meanwhile, as the broker
+        delivers that again. It is answered with a failure where the broker refuses it for good. The delivery of a call
+        that is not persistent must be acknowledged before; it is answered with a failure, too, where its confirm is
+        lost or does not come in time.
+
+        Args:
+            on_sent: called when the broker has the call, or its answer.
+            on_failed: called where the broker did not take a persistent call in time.
+        """
+        self._begin(self._postpone(delivery, call, task, delay, on_sent, on_failed))
+
+    def _begin(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        sending = asyncio.get_running_loop().create_task(coroutine)
         self._sending.add(sending)
         sending.add_done_callback(self._sending.discard)
 
@@ -105,6 +125,39 @@ class Retries:
                 break  # it never takes it; or may have it, and would run it twice
             await asyncio.sleep(AGAIN_AFTER)
         return False
+
+    async def _postpone(
+        self, delivery: Delivery, call: Call, task: Task, delay: float, on_sent: OnSent, on_failed: OnSent
+    ) -> None:
+        again = _sendable(call)
+        if not delivery.redelivered:  # it has certainly not been started before
+            again = msgspec.structs.replace(again, start_by=call.start_by)
+        reason = "the broker did not take it in time"
+        try:
+            for _ in range(PUBLISHES):
+                with contextlib.suppress(ConnectionError):
+                    await self._link.ready()
+                if call.persistent and not delivery.is_ours:
+                    return
+                status = await self._publish(again, round(delay * 1000), task.way_back)
+                if status is ConfirmStatus.CONFIRMED:
+                    on_sent()
+                    return
+                if status is ConfirmStatus.TOO_LARGE:
+                    raise MessageRefused("it is larger than the broker accepts")
+                if status is ConfirmStatus.LOST and not call.persistent:
+                    break  # the broker may have it, and would run it twice
+                await asyncio.sleep(AGAIN_AFTER)
+            if call.persistent:
+                on_failed()
+                return
+        except MessageRefused as error:
+            reason = str(error)
+        except Exception:
+            logger.exception("call not postponed: call_id=%s task=%s", call.id, call.task)
+        logger.error("call not postponed: %s call_id=%s task=%s", reason, call.id, call.task)
+        told = failure.describe(MessageRefused(f"task {call.task!r} was not started: {reason}"))
+        self._replies.answer(call, ended_with(Outcome.RAISED, told), on_sent, run=job_run.of_refusal(call, 0))
 
     def _on_confirmed(self, execution: Execution, on_sent: OnSent) -> None:
         on_sent()

@@ -6,13 +6,15 @@ A worker process has one station for plain functions, one for `async def`, or bo
 import asyncio
 import functools
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from crew.protocol.topology import HTTP_TASK
 from crew.worker.async_lane import AsyncLane
 from crew.worker.buffer import Buffer
 from crew.worker.consumer import TaskConsumer
 from crew.worker.execution import Execution
+from crew.worker.http_consumer import HttpConsumer
 from crew.worker.lane import Lane
 from crew.worker.ledger import Ledger
 from crew.worker.mailbox import Mailbox
@@ -63,7 +65,11 @@ class Station:
     def open(self, **parts: Any) -> None:
         """Begin to consume; `parts` are arguments of TaskConsumer."""
         zombies = self._lane.slots if self._options.zombies is None else self._options.zombies
-        self.consumer = TaskConsumer(
+        limit = self._options.requests_per_host
+        kind: Callable[..., TaskConsumer] = TaskConsumer
+        if limit is not None and any(task.name == HTTP_TASK for task in self.tasks):
+            kind = functools.partial(HttpConsumer, limit=limit)
+        self.consumer = kind(
             self.tasks,
             buffer=self._buffer,
             lane=self._lane,

@@ -1,6 +1,7 @@
 """How much a worker holds of each queue: as much as its run time makes sensible, and nothing new while it rests."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from crew.amqp import Link
 from crew.amqp.delivery import OnDelivery
@@ -15,6 +16,7 @@ class Windows:
         on_delivery, on_refused: of each Consumer.
         slots: executions that may run at once.
         fixed: a window that does not follow anything; None to follow the measured run time.
+        rooms: queue -> deliveries besides, which wait without a slot.
 
     Attributes:
         rests: nothing new is taken, as what comes would wait here; until `go_on`.
@@ -30,10 +32,13 @@ class Windows:
         on_refused: OnDelivery,
         slots: int,
         fixed: int | None,
+        rooms: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.rests = False
         self.is_closed = False
-        self._prefetch = {queue: Prefetch(slots, fixed) for queue in queues}
+        self._prefetch = {
+            queue: Prefetch(slots + (room := rooms.get(queue, 0)), fixed and fixed + room) for queue in queues
+        }
         self._held = dict.fromkeys(self._prefetch, 0)
         self._intake = Intake(link, self._wanted(), on_delivery, on_refused)
 

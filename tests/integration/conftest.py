@@ -11,7 +11,7 @@ from tests.support.processes import Process, Processes, running
 from tests.support.proxy import Proxy, proxying
 
 TASKS = TASK_FOLDER / "tasks.py"
-HTTP = ("worker", "--http", "--allow-host", "127.0.0.1", "--concurrency", "500")
+HTTP = ("worker", "--http", "--allow-host=127.0.0.1", "--concurrency=500", "--max-requests-per-host=500")
 
 StartWorker = Callable[..., Process]
 
