@@ -10,8 +10,9 @@ import pytest
 
 from tests.support.certificates import Certificates
 from tests.support.processes import Processes
+from tests.support.waiting import eventually
 
-SERVES = re.compile(r"^(https?)://127\.0\.0\.1:(\d+)$", re.MULTILINE)
+SERVES = re.compile(r"^(https?)://127\.0\.0\.1:(\d+)(?=\n)", re.MULTILINE)
 
 
 @pytest.mark.parametrize("how", ["flags", "environment"])
@@ -24,8 +25,7 @@ def test_a_gateway_with_a_certificate_serves_https(processes: Processes, tmp_pat
         folder=tmp_path,
         environment=environment if how == "environment" else {},
     )
-    gateway.says("https://127.0.0.1:")
-    serves = SERVES.search(gateway.output)
+    serves = eventually(lambda: SERVES.search(gateway.output), timeout=15)
     assert serves
     trust = ssl.create_default_context(cafile=str(certificates.ca))
     with urllib.request.urlopen(f"{serves[0]}/healthz", context=trust, timeout=10) as answer:

@@ -17,6 +17,7 @@ ENDS_WITHIN: Final = 0.5  # seconds after its deadline, a call
 GRACE: Final = 1.0  # seconds: `--grace` of the workers
 GONE_WITHIN: Final = 1.0  # seconds after deadline and grace, a run
 HEARD_WITHIN: Final = 1.0  # seconds after a cancel
+UNREAD_WITHIN: Final = 1.0  # seconds until the broker has read an acknowledgement, on a busy machine
 AGAIN_WITHIN: Final = 1.0  # seconds after the death of the process in which it ran
 NEVER_FULL: Final = ("async",)  # lanes
 FAILURES: Final = (crew.TimeoutError, crew.ExpirationError, crew.WorkerLost)
@@ -63,12 +64,24 @@ def _of_call(call: Ended, runs: dict[str, list[Run]], record: Record) -> Iterato
         yield Breach("called back with something else than who awaited it got")
     if call.answer == planned.id and not own:
         yield Breach("has a value, and never ran")
-    if not planned.persistent and len(own) > 1:
+    if not planned.persistent and len(own) > 1 and not _may_lose_its_acknowledgement(own, record):
         yield Breach(f"is not persistent, and ran {len(own)} times")
     if planned.persistent and call.canceled is None:
         yield from _of_lost(call, own, record)
     if call.canceled is not None:
         yield from _of_canceled(call, call.canceled, own, record)
+
+
+def _may_lose_its_acknowledgement(runs: list[Run], record: Record) -> bool:
+    """Whether each earlier run began shortly before its process was killed.
+
+    Linux resets the connection of a process that dies with unread bytes in a socket. The broker may then discard an
+    acknowledgement that it has not read, and delivers the call again.
+    """
+    died = [record.lives[run.pid].died for run in runs]
+    return all(
+        end is not None and end - run.started < UNREAD_WITHIN for run, end in list(zip(runs, died, strict=True))[:-1]
+    )
 
 
 def _is_honest(call: Ended) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from crew.worker import turns
+from crew.worker import signal_handlers, turns
 from crew.worker.main_lane import SIGNALS
 
 
@@ -20,7 +20,8 @@ def signals() -> Iterator[None]:
     signal.setitimer(signal.ITIMER_VIRTUAL, 0)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     for number, handler in handlers.items():
-        signal.signal(number, handler)
+        # A signal that is still on its way, from a thread that was about to send it, would end the test run.
+        signal.signal(number, signal_handlers.do_nothing if handler is signal.SIG_DFL else handler)
 
 
 @pytest.fixture(autouse=True)
