@@ -228,7 +228,7 @@ def gateway_limit(variable: str, *, environ: Mapping[str, str] | None = None) ->
 
 
 def reload_state() -> str | None:
-    """What a worker's supervisor hands to itself over a reload, see `crew.worker.reload`; None where there was none."""
+    """State that a worker's supervisor keeps over a reload, see `crew.worker.supervisor.reload`; None without one."""
     return os.environ.pop(RELOAD, None)
 
 

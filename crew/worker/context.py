@@ -5,13 +5,13 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from crew.protocol.message import Headers
-from crew.worker.running import running
-from crew.worker.shield import Shield
+from crew.worker.execution.current import running
+from crew.worker.execution.shield import Shield
 
 if TYPE_CHECKING:
-    from crew.worker.cancellation import Cancellation
-    from crew.worker.execution import Execution
-    from crew.worker.nested_call import NestedCall
+    from crew.worker.execution.cancel_token import Cancellation
+    from crew.worker.execution.execution import Execution
+    from crew.worker.nested_calls.call import NestedCall
 
 
 class ContextPubSub:

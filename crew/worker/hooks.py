@@ -20,8 +20,9 @@ import msgspec
 from crew.errors import Interrupt, SettingsError
 from crew.log import Lines
 from crew.protocol import deadline, failure
-from crew.worker import signal_handlers, signature, stdio
-from crew.worker.alarm import ALARM
+from crew.worker import signature
+from crew.worker.posix import signal_handlers, stdio
+from crew.worker.posix.kernel_timer import ALARM
 
 F = TypeVar("F", bound=Callable[[], Any])
 

@@ -22,24 +22,24 @@ from crew.client.events.pubsub import PubSub
 from crew.protocol import codec, properties, topology, user_headers
 from crew.protocol.briefing import BRIEFED, to_given_up
 from crew.protocol.message import Control, Event, Headers, new_id
-from crew.worker import forked_child, process_end, signal_handlers, stdio
-from crew.worker.alarm import ALARM
-from crew.worker.burials import Burials
-from crew.worker.canceled import CanceledCalls
-from crew.worker.consumer import TaskConsumer
+from crew.worker.consumer.consumer import TaskConsumer
+from crew.worker.consumer.revoked_calls import CanceledCalls
+from crew.worker.consumer.task_group import stations
 from crew.worker.context import context
-from crew.worker.drain import Drain
-from crew.worker.frozen import BEAT_EVERY, DUMP_STACKS
 from crew.worker.hooks import hooks
-from crew.worker.jobs import Jobs
-from crew.worker.ledger import Ledger
+from crew.worker.job_reports.jobs import Jobs
 from crew.worker.mailbox import Mailbox
-from crew.worker.nested_calls import NestedCalls
+from crew.worker.nested_calls.caller import NestedCalls
 from crew.worker.options import Options
+from crew.worker.posix import forked_child, process_end, signal_handlers, stdio
+from crew.worker.posix.kernel_timer import ALARM
 from crew.worker.replacement import Replacement, staggered
-from crew.worker.replies import Replies
-from crew.worker.retries import Retries
-from crew.worker.station import stations
+from crew.worker.replies.lost_call_replies import Burials
+from crew.worker.replies.reply_publisher import Replies
+from crew.worker.replies.retry_publisher import Retries
+from crew.worker.shared_state.shared_state import Ledger
+from crew.worker.shutdown import Drain
+from crew.worker.supervisor.stall_detector import BEAT_EVERY, DUMP_STACKS
 from crew.worker.task import Registry
 
 logger = logging.getLogger(__name__)

@@ -14,15 +14,16 @@ from crew.command_line import Command, complain
 from crew.errors import SettingsError
 from crew.protocol import codec
 from crew.worker import options as options_module
-from crew.worker import process_end, reload, stdio
 from crew.worker.context import context
 from crew.worker.hooks import hooks
-from crew.worker.ledger import Ledger
 from crew.worker.options import Options, worker_options
+from crew.worker.posix import process_end, stdio
 from crew.worker.process import EXIT_BROKEN, EXIT_REFUSED, WorkerProcess
-from crew.worker.reload import Left
 from crew.worker.replacement import memory_used
-from crew.worker.supervisor import Supervisor
+from crew.worker.shared_state.shared_state import Ledger
+from crew.worker.supervisor import reload
+from crew.worker.supervisor.reload import Left
+from crew.worker.supervisor.supervisor import Supervisor
 from crew.worker.task import registry
 
 GIVEN_UP_AFTER = 3  # heartbeats: by then the broker has taken back what a silent process held
@@ -115,7 +116,7 @@ def _check_memory(chosen: Options) -> None:
 def _serve_http(chosen: Options) -> None:
     """Only here are aiohttp and aiodns loaded."""
     try:
-        from crew.worker.http_task import serve_http
+        from crew.worker.url_jobs.task import serve_http
     except ModuleNotFoundError:
         raise SettingsError('a worker with --http needs aiohttp and aiodns: pip install "crew[http]"') from None
     serve_http(chosen.allowed_hosts, min_rate=settings_module.http_min_rate())

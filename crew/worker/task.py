@@ -6,7 +6,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from crew.errors import SettingsError
 from crew.protocol import deadline, topology
-from crew.worker.retry import DEFAULT_BACKOFF, check_retry
+from crew.worker.retry_policy import DEFAULT_BACKOFF, check_retry
 from crew.worker.signature import mistake, origin_of
 
 P = ParamSpec("P")

@@ -55,7 +55,7 @@ async def test_each_execution_ends_with_one_line_and_a_failure_with_its_tracebac
         FAILED.format(prefix + hang, late.id, r"0\.[2-9]\d\d", "timed_out", 1, "") + r"  \| Traceback", log
     )
     assert re.search(ENDED.format(prefix + hang, canceled.id, SECONDS, "canceled"), log)
-    assert log.count("crew.worker.execution_log") == 5
+    assert log.count("crew.worker.execution.execution_log") == 5
     assert "5ecret" not in log
     assert "/crew/worker/" not in log
 

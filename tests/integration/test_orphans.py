@@ -45,7 +45,7 @@ run()
 NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 REAPS = """
 import ctypes, subprocess, sys, time
-from crew.worker import orphans
+from crew.worker.posix import orphans
 
 ctypes.CDLL(None).prctl(36, 1)
 assert orphans.are_ours()

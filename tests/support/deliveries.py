@@ -12,8 +12,8 @@ from crew.amqp.channel import Channel
 from crew.protocol import codec, topology
 from crew.protocol.message import Body, Call, Headers, Outcome
 from crew.protocol.properties import Properties
-from crew.worker.execution import Execution
-from crew.worker.retry import Retry
+from crew.worker.execution.execution import Execution
+from crew.worker.retry_policy import Retry
 from crew.worker.task import Task
 
 _numbers = itertools.count(1)

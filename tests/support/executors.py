@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from crew.errors import Interrupt
-from crew.worker.async_lane import AsyncLane
-from crew.worker.buffer import Buffer
-from crew.worker.execution import Execution
-from crew.worker.main_lane import MainLane
-from crew.worker.reason import Reason
-from crew.worker.thread_lane import ThreadLane
+from crew.worker.execution.execution import Execution
+from crew.worker.execution.interrupt_reason import Reason
+from crew.worker.executors.buffer import Buffer
+from crew.worker.executors.event_loop import AsyncLane
+from crew.worker.executors.main_thread import MainLane
+from crew.worker.executors.thread_pool import ThreadLane
 from tests.support.waiting import eventually
 
 INTERRUPTED_WITHIN = 0.050  # seconds after the deadline, as promised

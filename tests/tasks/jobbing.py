@@ -5,7 +5,8 @@ import os
 import threading
 import time
 
-from crew.worker import Task, context, heartbeat, run
+from crew.worker import Task, context, run
+from crew.worker.job_reports import heartbeat
 
 PREFIX = os.environ.get("CREW_TEST_PREFIX", "")
 heartbeat.HEARTBEAT_EVERY = float(os.environ.get("CREW_TEST_HEARTBEAT", "30"))

@@ -126,7 +126,7 @@ def test_a_log_line_of_crew_cannot_be_forged_whatever_handler_writes_it(
 
 
 def test_what_a_log_line_of_crew_says_stays_as_it_is(kept: Kept) -> None:
-    logger = logging.getLogger("crew.worker.supervisor")
+    logger = logging.getLogger("crew.worker.supervisor.supervisor")
     logger.error("process %d of %s: %.3f s, %r, %s, %s", 7, "größer", 1.5, "a'b", None, ValueError("no"))
     logger.error("no arguments: 100 %")
     logger.error("failed%s", Lines("Traceback\n\tat x\nValueError: no\n"))

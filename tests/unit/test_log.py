@@ -11,7 +11,7 @@ import pytest
 import crew
 from crew.log import CrewLogger, LineLimit
 
-NAMES = ("crew", "crew.worker.supervisor", "crew.client.client", "crew.gateway.serving.server")
+NAMES = ("crew", "crew.worker.supervisor.supervisor", "crew.client.client", "crew.gateway.serving.server")
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def test_dictconfig_after_the_import_does_not_disable_a_logger(name: str) -> Non
 
 
 def test_what_an_application_says_of_a_logger_is_obeyed() -> None:
-    logger = logging.getLogger("crew.worker.supervisor")
+    logger = logging.getLogger("crew.worker.supervisor.supervisor")
     logging.config.dictConfig({"version": 1, "loggers": {"crew": {"level": "CRITICAL"}}})
     assert not logger.isEnabledFor(logging.ERROR)
     logging.config.dictConfig({"version": 1, "loggers": {"crew": {"level": "ERROR"}}})

@@ -16,7 +16,7 @@ from crew.own_address import own
 from crew.protocol.address import ForbiddenAddress
 from crew.protocol.allowed_hosts import AllowedHosts
 from crew.protocol.http_request import check_request
-from crew.worker.http_exchange import Exchange
+from crew.worker.url_jobs.exchange import Exchange
 from tests.support.http_site import saying
 
 FIRST, SECOND, SIXTH = "93.184.216.34", "93.184.216.35", "2606:2800:220:1::1"

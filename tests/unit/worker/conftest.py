@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from crew.worker import signal_handlers, turns
-from crew.worker.main_lane import SIGNALS
+from crew.worker.executors import switch_interval
+from crew.worker.executors.main_thread import SIGNALS
+from crew.worker.posix import signal_handlers
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def signals() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _turns(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nobody is in a hurry: what is left of a watchdog that was never stopped is forgotten."""
-    monkeypatch.setattr(turns, "_hurrying", set())
+    monkeypatch.setattr(switch_interval, "_hurrying", set())
     usual = sys.getswitchinterval()
     yield
     sys.setswitchinterval(usual)

@@ -11,7 +11,7 @@ import pytest
 
 from crew.errors import SettingsError
 from crew.worker import task as task_module
-from crew.worker.retry import Retry
+from crew.worker.retry_policy import Retry
 from crew.worker.task import HandlerClass, Registry, Task
 
 

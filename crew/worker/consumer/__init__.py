@@ -1,0 +1,1 @@
+"""Deliveries in: admission, prefetch, flow control, revoked calls, and how deliveries are settled."""

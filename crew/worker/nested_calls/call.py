@@ -1,0 +1,125 @@
+"""What `context.call` returns: the call of another task, for a task that waits in its own thread or event loop."""
+
+import asyncio
+import queue
+from collections.abc import Generator
+from typing import Any
+
+from crew.client.calling.call import PendingCall
+from crew.client.calling.caller import Caller
+from crew.protocol.message import Headers
+from crew.worker.execution.execution import Execution
+from crew.worker.mailbox import Mailbox
+
+_Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
+
+
+class NestedCall:
+    """A call that a task has made: wait with `.result()` in a plain function, with `await` in an `async def`."""
+
+    def __init__(self, caller: Caller, mailbox: Mailbox, execution: Execution, **arguments: Any) -> None:
+        self._mailbox = mailbox
+        self._execution = execution
+        self._answers: queue.SimpleQueue[None] = queue.SimpleQueue()  # no lock of ours that an interrupt leaves held
+        self._waiters: list[_Waiter] = []
+        self._answer: Any = None
+        self._is_done = False
+        self.pending: PendingCall = caller.make(**arguments, callback=self._on_answer)
+
+    def __repr__(self) -> str:
+        return repr(self.pending).replace("PendingCall", "NestedCall")
+
+    @property
+    def id(self) -> str:
+        """The call's id."""
+        return self.pending.id
+
+    @property
+    def task(self) -> str:
+        """Name of the task that is called."""
+        return self.pending.task
+
+    @property
+    def headers(self) -> Headers:
+        """The reply's headers, once the call has ended."""
+        return self.pending.headers
+
+    @property
+    def has_started(self) -> bool:
+        """Whether a worker has said that it runs it."""
+        return self.pending.has_started
+
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self._is_done
+
+    def cancel(self) -> None:
+        """Give the call up: who waits for it gets Canceled."""
+        self._mailbox.post(self.pending.cancel)
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the task's value, in a plain function.
+
+        Args:
+            timeout: seconds to wait here; None: until the call ends, which it does by its own deadline.
+
+        Raises:
+            builtins.TimeoutError: `timeout` is over; the call goes on, and may be waited for again.
+            RuntimeError: an event loop runs here, which this would block: `await` the call.
+            What awaiting `Client.call` raises.
+        """
+        if asyncio._get_running_loop() is not None:
+            raise RuntimeError("`.result()` would block the event loop: `await context.call(...)`")
+        self._execution.waits_for = self
+        try:
+            self._answers.get(timeout=timeout)
+        except queue.Empty:
+            raise TimeoutError(f"call {self.id} of task {self.task} has not ended within {timeout} s") from None
+        finally:
+            self._waits_no_longer()
+        self._answers.put(None)  # for the next who asks
+        return self._value()
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        if not self._is_done:
+            yield from self._wait()
+        return self._value()
+
+    def _wait(self) -> Generator[Any, None, None]:
+        loop = asyncio.get_running_loop()
+        waiter: _Waiter = loop, loop.create_future()
+        self._waiters.append(waiter)
+        if self._is_done:  # just now: whoever looked at the waiters may have missed this one
+            return
+        self._execution.waits_for = self
+        try:
+            yield from waiter[1]
+        except asyncio.CancelledError:
+            self._waiters.remove(waiter)
+            if not self._waiters:
+                self.cancel()
+            raise
+        finally:
+            self._waits_no_longer()
+
+    def _waits_no_longer(self) -> None:
+        if self._execution.waits_for is self:  # several wait at a time in an `async def`
+            self._execution.waits_for = None
+
+    def _value(self) -> Any:
+        if isinstance(self._answer, BaseException):
+            raise self._answer
+        return self._answer
+
+    def _on_answer(self, answer: Any, headers: Headers) -> None:
+        """On the I/O thread."""
+        self._answer = answer
+        self._is_done = True
+        self._answers.put(None)
+        for loop, waiter in list(self._waiters):
+            loop.call_soon_threadsafe(_wake, waiter)
+
+
+def _wake(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -1,0 +1,139 @@
+"""Calls that tasks make: `context.call("stat", data)`.
+
+They go over the links of the worker, on the I/O thread. A nested call has what is left of the budget of the call that
+it is made for, and ends with it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+from crew.amqp import Delivery, Link
+from crew.client import Scope
+from crew.client.calling.call import PendingCall
+from crew.client.calling.caller import Caller
+from crew.errors import Canceled, CrewError, ExpirationError
+from crew.protocol import codec, deadline, user_headers
+from crew.worker.execution.execution import ENDED, Execution
+from crew.worker.execution.shield import Shield
+from crew.worker.mailbox import Mailbox
+from crew.worker.nested_calls.call import NestedCall
+
+MAX_IN_FLIGHT: Final = 10_000  # nested calls of one worker process
+MAX_BYTES: Final = 64 * 1024 * 1024  # of those that the broker has not taken: a host has many worker processes
+TRACE_HEADERS: Final = ("traceparent", "tracestate", "baggage")  # https://www.w3.org/TR/trace-context/
+
+
+class NestedCalls:
+    """Makes the calls of the tasks of one worker process.
+
+    Args:
+        worker: id of the worker process.
+        publishing, consuming: its links.
+        mailbox: of the I/O thread.
+        on_call: told before each call is sent.
+        max_message: bytes that the body of a call may have as it travels.
+    """
+
+    def __init__(
+        self,
+        worker: str,
+        mailbox: Mailbox,
+        *,
+        publishing: Link,
+        consuming: Link,
+        decode: codec.Decode,
+        on_call: Callable[[], None],
+        max_message: int = codec.MAX_BODY,
+    ) -> None:
+        self._caller = Caller(
+            worker,
+            MAX_IN_FLIGHT,
+            publishing=publishing,
+            consuming=consuming,
+            decode=decode,
+            max_message=max_message,
+            max_bytes=MAX_BYTES,
+            ack=Delivery.ack,  # the channel is that of the tasks, too
+        )
+        self._consuming = consuming
+        self._mailbox = mailbox
+        self._on_call = on_call
+        self._opening: asyncio.Task[None] | None = None
+        self._sending: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"<NestedCalls: {len(self._caller.calls)} in flight>"
+
+    def call(self, execution: Execution, task: str, data: Any, **options: Any) -> NestedCall:
+        """As `context.call`, in the thread of `execution`."""
+        options["expiration"] = _budget(execution, task, options["expiration"])
+        if options["priority"] is None:
+            options["priority"] = execution.call.priority
+        given = user_headers.sendable(execution.call.headers)  # of a foreign sender they may be anything
+        inherited = {name: given[name] for name in TRACE_HEADERS if name in given}
+        options["headers"] = {**inherited, **(options["headers"] or {})}
+        nested = NestedCall(self._caller, self._mailbox, execution, task=task, data=data, **options)
+        with Shield(execution):  # an interrupt lands before or after
+            self._mailbox.post(self._begin, execution, nested)
+        return nested
+
+    def send_waiting(self) -> None:
+        """Send what waits for the broker."""
+        self._caller.calls.send_waiting()
+
+    async def close(self) -> None:
+        """End every call."""
+        for task in list(self._sending):
+            task.cancel()
+        self._caller.calls.close()
+        if self._opening is not None and self._consuming.is_ready:
+            await self._consuming.delete_queue(self._caller.queue)
+
+    # --- the I/O thread ---------------------------------------------------------------------------------------------
+
+    def _begin(self, execution: Execution, nested: NestedCall) -> None:
+        scope = execution.scope = execution.scope or Scope()
+        if execution.has_ended or (execution.is_interrupted and not execution.shields):
+            scope.abandon(ENDED)
+        scope.add(nested.pending, wholly=True)
+        task = asyncio.get_running_loop().create_task(self._send(nested.pending))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _send(self, call: PendingCall) -> None:
+        """Send it once its reply could arrive; the first call of a worker has its queue declared."""
+        if self._opening is None or _has_failed(self._opening):
+            self._opening = asyncio.get_running_loop().create_task(self._open())
+        try:
+            async with asyncio.timeout(self._caller.left(call)):
+                await asyncio.shield(self._opening)
+            if not call.done():
+                self._on_call()
+                self._caller.send(call)
+        except TimeoutError:
+            why = f"the broker could not be reached for task {call.task!r} in time"
+            call.settle(ExpirationError(why, task=call.task, id=call.id))
+        except CrewError as error:
+            call.settle(error)
+
+    async def _open(self) -> None:
+        await self._consuming.declare(self._caller.queue, self._caller.binding)
+        await self._consuming.consume(self._caller.consumer)
+
+
+def _has_failed(opening: "asyncio.Task[None]") -> bool:
+    return opening.done() and (opening.cancelled() or opening.exception() is not None)
+
+
+def _budget(execution: Execution, task: str, expiration: float | None) -> float:
+    """Seconds that a call of `task` may take: what is left, or less."""
+    if execution.is_interrupted and not execution.shields:
+        raise Canceled(f"task {task!r} is not called: the task that wants it was interrupted", task=task)
+    wanted = None if expiration is None else deadline.check_duration("expiration", expiration)
+    left = execution.remaining
+    if left is None:
+        return deadline.DEFAULT_EXPIRATION if wanted is None else wanted
+    if left <= 0:
+        raise ExpirationError(f"task {task!r} is not called: the time of the task that wants it is over", task=task)
+    return min(left, deadline.MAX_DURATION) if wanted is None else min(left, wanted)

@@ -1,0 +1,1 @@
+"""Replies and retries on their way out."""

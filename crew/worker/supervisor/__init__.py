@@ -1,0 +1,1 @@
+"""The parent of the worker processes: it forks, watches, replaces and reloads them."""

@@ -1,0 +1,59 @@
+"""The beginning of a worker process."""
+
+import os
+import signal
+import socket
+import traceback
+from collections.abc import Callable, Iterable
+from typing import NoReturn
+
+from crew.worker.posix import process_end, signal_handlers, stdio
+from crew.worker.process import EXIT_BROKEN
+from crew.worker.supervisor.child_process import Child
+
+RunChild = Callable[[int, socket.socket], int]
+
+
+def fork(number: int, run_child: RunChild, *, closing: Iterable[socket.socket], signals: Iterable[int]) -> Child:
+    """Fork a process that calls `run_child` with its number and its socket, and ends with the code that this returns.
+
+    Args:
+        closing: sockets that are not for it.
+        signals: those to which it answers as the system does, until it says otherwise.
+
+    Raises:
+        OSError: the host has no room for another process.
+    """
+    ours, theirs = socket.socketpair()
+    stdio.flush()
+    try:
+        pid = os.fork()
+    except OSError:
+        ours.close()
+        raise
+    else:
+        if pid == 0:
+            _be_child(lambda: run_child(number, theirs), (ours, *closing), signals)
+    finally:
+        theirs.close()
+    return Child(pid, number, ours)
+
+
+def _be_child(run: Callable[[], int], closing: Iterable[socket.socket], signals: Iterable[int]) -> NoReturn:
+    """In the child: a process group of its own, none of the supervisor's sockets and signals; never returns."""
+    code = EXIT_BROKEN
+    try:
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        for one in signals:
+            signal.signal(one, signal.SIG_DFL)
+        signal_handlers.install(signal.SIGINT, signal_handlers.do_nothing)  # Ctrl-C is for the supervisor
+        stdio.prepare()
+        process_end.forget_inherited()
+        for inherited in closing:
+            inherited.close()
+        code = run()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        process_end.end_process(code)

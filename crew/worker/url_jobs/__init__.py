@@ -1,0 +1,1 @@
+"""URL jobs: HTTP requests that a worker makes. Only this package imports aiohttp and aiodns."""

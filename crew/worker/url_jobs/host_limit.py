@@ -1,0 +1,154 @@
+"""Limit of the requests of URL jobs that run at once for one host, and the deliveries that wait for it.
+
+A delivery beyond the limit waits here, without a slot, for up to `WAIT` seconds. That is enough for a host that answers
+quickly: its next request begins in the moment in which one ends. A host for which one has waited longer is slow. As
+long as it is, only a few wait here, so that its slots are never idle; they would keep the deliveries for other hosts
+from coming. The rest is postponed through the broker.
+"""
+
+import collections
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from crew.amqp import Delivery
+from crew.protocol.message import Call
+from crew.worker.execution.execution import Execution
+from crew.worker.task import Task
+
+WAIT: Final = 1.0  # seconds: for so long at most, a host that turns out to be slow keeps other hosts' jobs waiting
+SLOW_FOR: Final = 10.0  # seconds since a delivery for the host has last found the limit reached
+# Seconds until a postponed delivery comes back: the shortest that is not below the age of the host's oldest request.
+# Each is a queue at the broker.
+DELAYS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+
+
+def room_of(limit: int) -> int:
+    """Deliveries that wait for one slow host, where so many of its requests run at once."""
+    return (limit + 1) // 2
+
+
+class Waiting(NamedTuple):
+    """A delivery that was not started yet; it remembers since when it waits (time.monotonic())."""
+
+    delivery: Delivery
+    call: Call
+    task: Task
+    since: float
+
+
+class _Host:
+    """What runs for one host, and what waits."""
+
+    def __init__(self) -> None:
+        self.running: dict[Execution, float] = {}  # time.monotonic() of each start, the oldest first
+        self.waiting: collections.deque[Waiting] = collections.deque()
+        self.slow_until = 0.0  # time.monotonic()
+
+
+class HostLimit:
+    """Counts the requests of each host. It does no I/O.
+
+    Args:
+        limit: requests that run at once for one host.
+        clock: time.monotonic.
+
+    Attributes:
+        room: deliveries that wait here for one slow host.
+    """
+
+    def __init__(self, limit: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.limit = limit
+        self.room = room_of(limit)
+        self._clock = clock
+        self._hosts: dict[str, _Host] = {}
+        self._host_of: dict[Execution, str] = {}
+
+    def __repr__(self) -> str:
+        return f"<HostLimit {self.limit}: {len(self._host_of)} running, {len(self)} waiting>"
+
+    def __len__(self) -> int:
+        """Deliveries that wait here."""
+        return sum(len(host.waiting) for host in self._hosts.values())
+
+    def has_room(self, host: str) -> bool:
+        """Whether another request for `host` may begin."""
+        return host not in self._hosts or len(self._hosts[host].running) < self.limit
+
+    def begin(self, host: str, execution: Execution) -> None:
+        """`execution` makes a request for `host`."""
+        self._hosts.setdefault(host, _Host()).running[execution] = self._clock()
+        self._host_of[execution] = host
+
+    def end(self, execution: Execution) -> str | None:
+        """`execution` has ended; returns its host, for which another may begin. None: it was none of these requests."""
+        host = self._host_of.pop(execution, None)
+        if host is not None:
+            del self._hosts[host].running[execution]
+            self._forget(host)
+        return host
+
+    def following(self, host: str) -> Waiting | None:
+        """The first that waits for `host`, which waits here no longer; None where it is not to begin yet."""
+        if not (host in self._hosts and self._hosts[host].waiting and self.has_room(host)):
+            return None
+        first = self._hosts[host].waiting.popleft()
+        self._forget(host)
+        return first
+
+    def hold(self, host: str, delivery: Delivery, call: Call, task: Task) -> bool:
+        """Let a delivery wait here; False where it is to be postponed, as its host is slow."""
+        found, now = self._hosts.setdefault(host, _Host()), self._clock()
+        if now < found.slow_until:
+            found.slow_until = now + SLOW_FOR
+            if len(found.waiting) >= self.room:
+                return False
+        found.waiting.append(Waiting(delivery, call, task, now))
+        return True
+
+    def overdue(self) -> list[tuple[str, Waiting]]:
+        """The deliveries that have waited too long, with their hosts; they wait no longer here.
+
+        With the first of them its host becomes slow, and those go, too, for which there is no room any longer.
+        """
+        now = self._clock()
+        taken: list[tuple[str, Waiting]] = []
+        for name, host in self._hosts.items():
+            while host.waiting and (
+                now - host.waiting[0].since >= WAIT or (now < host.slow_until and len(host.waiting) > self.room)
+            ):
+                host.slow_until = now + SLOW_FOR
+                taken.append((name, host.waiting.popleft()))
+        return taken
+
+    def next_look(self) -> float | None:
+        """Seconds until `overdue` has something; None where nothing waits."""
+        first = min((host.waiting[0].since for host in self._hosts.values() if host.waiting), default=None)
+        return None if first is None else max(0.0, first + WAIT - self._clock())
+
+    def withdraw(self) -> list[Waiting]:
+        """All deliveries that wait; they are not here any longer."""
+        taken: list[Waiting] = []
+        for name, host in list(self._hosts.items()):
+            taken += host.waiting
+            host.waiting.clear()
+            self._forget(name)
+        return taken
+
+    def delay(self, host: str, remaining: float | None) -> float:
+        """Seconds for which a delivery is postponed: never more than half of what remains of its time, but a second.
+
+        Args:
+            remaining: seconds in which it has to be started; None: no bound.
+        """
+        found = self._hosts.get(host)
+        oldest = next(iter(found.running.values()), None) if found is not None else None
+        age = 0.0 if oldest is None else self._clock() - oldest
+        if remaining is not None:
+            age = min(age, remaining / 4)  # the delay is below twice of it
+        return next((delay for delay in DELAYS if delay >= age), DELAYS[-1])
+
+    def _forget(self, name: str) -> None:
+        """Keep nothing of a host without requests: jobs may name hosts without end."""
+        if not (self._hosts[name].running or self._hosts[name].waiting):
+            del self._hosts[name]

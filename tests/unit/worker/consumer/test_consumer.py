@@ -1,0 +1,453 @@
+"""Deliveries in, answers and acknowledgements out, with a lane and links that the test plays."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from crew.amqp import ConfirmStatus, Delivery
+from crew.protocol import codec, failure, properties, topology
+from crew.protocol.message import Body, Call, Outcome, Reply
+from crew.protocol.properties import Properties
+from crew.worker.consumer.admission import MAX_DELIVERIES
+from crew.worker.consumer.consumer import TaskConsumer
+from crew.worker.consumer.revoked_calls import CanceledCalls
+from crew.worker.execution.execution import Execution
+from crew.worker.executors.buffer import Buffer
+from crew.worker.job_reports.jobs import Jobs
+from crew.worker.mailbox import Mailbox
+from crew.worker.replies.reply_publisher import Replies
+from crew.worker.replies.retry_publisher import Retries
+from crew.worker.retry_policy import Retry
+from crew.worker.shared_state.shared_state import Ledger
+from tests.support.deliveries import RecordingChannel, a_delivery, a_task, an_execution
+from tests.support.executors import PlayedLane
+from tests.support.links import FakeLink, Published
+from tests.support.waiting import until
+
+
+class TakingLane(PlayedLane):
+    """Takes from the buffer as slots are free; tasks end when the test says so."""
+
+    def __init__(self, buffer: Buffer, slots: int) -> None:
+        super().__init__(slots=slots)
+        self._buffer = buffer
+        self.on_ended: Callable[[Execution], None]
+
+    def fill(self) -> None:
+        while len(self.executions) < self.slots and (execution := self._buffer.take_nowait()) is not None:
+            if execution.ended is None:
+                self.begin(execution)
+            else:
+                asyncio.get_running_loop().call_soon(self.on_ended, execution)
+
+
+class Worker:
+    """A consumer of the tasks `t` and `other`, and all that is around it."""
+
+    def __init__(
+        self,
+        *,
+        slots: int = 1,
+        prefetch: int | None = None,
+        retry: Retry | None = None,
+        long: bool = False,
+        grace: float = 5.0,
+        zombies: int = 1,
+        debug: bool = False,
+        is_briefed: bool = True,
+    ) -> None:
+        self.publishing, self.consuming = FakeLink(), FakeLink()
+        replies = Replies(self.publishing.as_link(), "w")
+        self.channel = RecordingChannel()
+        self.buffer = Buffer()
+        self.lane = TakingLane(self.buffer, slots)
+        self.ledger = Ledger(1, 100)
+        self.canceled = CanceledCalls()
+        self.worn_out = 0
+        self.jobs = Jobs(
+            "w",
+            ["t", "other"],
+            publishing=self.publishing.as_link(),
+            replies=replies,
+            mailbox=Mailbox(asyncio.get_running_loop()),
+        )
+        if is_briefed:
+            self.jobs.stop()
+        self.consumer = TaskConsumer(
+            [a_task(lambda data: data and int(data), name=name, retry=retry, long=long) for name in ("t", "other")],
+            link=self.consuming.as_link(),
+            replies=replies,
+            retries=Retries(self.publishing.as_link(), replies),
+            buffer=self.buffer,
+            lane=self.lane,
+            ledger=self.ledger,
+            canceled=self.canceled,
+            jobs=self.jobs,
+            grace=grace,
+            zombies=zombies,
+            fixed_prefetch=prefetch,
+            on_worn_out=self.on_worn_out,
+            debug=debug,
+        )
+        self.lane.on_ended = self.consumer.on_ended
+
+    def receives(self, task: str = "t", *, redelivered: bool = False, **fields: Any) -> Delivery:
+        """A call arrives."""
+        call = Call(**{"id": "17", "task": task, "body": codec.encode(None), "reply_to": "crew.reply.me", **fields})
+        given = properties.of_call(call, now=time.time())
+        return self.receives_message(given, call.body.data, task=task, redelivered=redelivered)
+
+    def receives_message(self, given: Properties, body: bytes = b"", **delivery: Any) -> Delivery:
+        """Anything arrives."""
+        delivered = a_delivery(self.channel, properties=given, body=body, **delivery)
+        self.consumer.on_delivery(delivered)
+        return delivered
+
+    def on_worn_out(self) -> None:
+        """The process is to be replaced."""
+        self.worn_out += 1
+
+    def finish(self, execution: Execution | None = None) -> None:
+        """What runs, runs to its end."""
+        execution = execution or self.lane.executions[0]
+        execution.run()
+        self.consumer.on_ended(execution)
+
+    def told(self) -> list[Reply]:
+        """What callers were told so far."""
+        found = [properties.to_reply(one.properties, one.body) for one in self.sent_to("crew.reply.me")]
+        return [reply for reply in found if isinstance(reply, Reply)]
+
+    def replies(self) -> list[Reply]:
+        """What was answered so far."""
+        return [reply for reply in self.told() if reply.outcome is not Outcome.STARTED]
+
+    def outcomes(self) -> list[tuple[str, Outcome]]:
+        """What was answered so far: id and outcome."""
+        return [(reply.id, reply.outcome) for reply in self.replies()]
+
+    def starts(self, id: str = "17", **fields: Any) -> Execution:
+        """A call arrives, and is begun."""
+        self.receives(id=id, **fields)
+        (execution,) = [one for one in self.lane.executions if one.call.id == id]
+        self.ledger.begin(0, execution)
+        self.consumer.on_started(execution)
+        return execution
+
+    def sent_to(self, queue: str) -> list[Published]:
+        """What was published to a queue."""
+        return [one for one in self.publishing.published if one.key == queue]
+
+
+@pytest.mark.gen_test
+async def test_a_call_is_run_answered_and_then_acknowledged() -> None:
+    worker = Worker()
+    delivery = worker.receives()
+    worker.finish()
+    (reply,) = worker.replies()
+    assert (reply.id, reply.outcome) == ("17", Outcome.RETURNED)
+    assert worker.channel.acked == []
+    worker.publishing.confirm_all()
+    assert worker.channel.acked == [delivery.tag]
+    assert not worker.consumer.has_work()
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_expired_in_its_queue_is_answered_and_never_started() -> None:
+    worker = Worker()
+    delivery = worker.receives(deadline=time.time() - 0.001)
+    assert worker.lane.executions == []
+    assert [reply.outcome for reply in worker.replies()] == [Outcome.EXPIRED]
+    worker.publishing.confirm_all()
+    assert worker.channel.acked == [delivery.tag]
+
+
+@pytest.mark.gen_test
+async def test_a_call_without_reply_to_and_id_is_run() -> None:
+    worker = Worker()
+    delivery = worker.receives_message(Properties(content_type=codec.JSON), b"1")
+    worker.finish()
+    assert worker.channel.acked == [delivery.tag]
+    assert worker.publishing.published == []
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    "given",
+    [
+        Properties(correlation_id="17", reply_to="crew.reply.me", headers={"crew-deadline": "soon"}),
+        Properties(correlation_id="17", reply_to="crew.reply.me", headers={"crew-timeout": [3]}),
+        msgspec.convert({"headers": None}, Properties),
+    ],
+    ids=["a deadline in words", "a list as a timeout", "nothing wrong"],
+)
+async def test_a_message_of_wrong_types_is_parked_then_answered_and_no_obstacle(given: Properties) -> None:
+    """Not both at a time: a return is told by its id, and where nobody wants the answer it would be parked again."""
+    worker = Worker()
+    malformed = given.headers is not None
+    worker.receives_message(given, b"1")
+    assert len(worker.sent_to("crew.parked")) == malformed
+    assert worker.replies() == []
+    worker.publishing.confirm_all()
+    assert [reply.outcome for reply in worker.replies()] == [Outcome.RAISED] * malformed
+    if malformed:
+        assert len(worker.channel.acked) == 1
+    assert worker.consumer.has_work() is not malformed
+
+
+@pytest.mark.gen_test
+async def test_a_message_with_a_header_whose_name_is_no_utf_8_is_no_obstacle() -> None:
+    worker = Worker()
+    headers: Any = {b"\xff": 1}
+    worker.receives_message(Properties(headers=headers, content_type=codec.JSON), b"1")
+    assert worker.lane.executions or worker.sent_to("crew.parked")
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_killed_three_processes_is_parked_and_its_caller_told() -> None:
+    worker = Worker()
+    for _ in range(MAX_DELIVERIES):
+        execution = an_execution()
+        execution.call = msgspec.structs.replace(execution.call, id="17")
+        worker.ledger.begin(0, execution)
+        worker.ledger.record_crash(0, -9)
+    delivery = worker.receives(redelivered=True)
+    assert worker.lane.executions == []
+    (parked,) = worker.sent_to("crew.parked")
+    assert (parked.properties.headers or {})["crew-exit-status"] == "SIGKILL"
+    assert worker.replies() == [], "what is parked is in the broker's hands before anything else is said of it"
+    parked.confirm.settle(ConfirmStatus.CONFIRMED)
+    (reply,) = worker.replies()
+    assert reply.outcome is Outcome.WORKER_LOST
+    assert "was killed by SIGKILL" in failure.decode(reply.body.data).message
+    assert worker.channel.acked == []
+    worker.publishing.confirm_all()
+    assert worker.channel.acked == [delivery.tag]
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_killed_one_process_is_run_again_if_it_is_persistent() -> None:
+    for persistent, runs in ((True, 1), (False, 0)):
+        worker = Worker()
+        execution = an_execution()
+        execution.call = msgspec.structs.replace(execution.call, id="17")
+        worker.ledger.begin(0, execution)
+        worker.ledger.record_crash(0, -9)
+        worker.receives(redelivered=True, persistent=persistent)
+        assert len(worker.lane.executions) == runs
+        if runs:
+            assert worker.lane.executions[0].attempt == 2
+        else:
+            assert [reply.outcome for reply in worker.replies()] == [Outcome.WORKER_LOST]
+        worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("persistent", [True, False])
+async def test_a_call_that_is_to_be_tried_again_is_acknowledged_when_the_broker_has_it(persistent: bool) -> None:
+    worker = Worker(retry=Retry(retries=1))
+    delivery = worker.receives(persistent=persistent, body=codec.encode("no number"))
+    worker.finish()
+    await until(lambda: worker.sent_to(delivery.queue))
+    assert worker.channel.acked == ([] if persistent else [delivery.tag])
+    worker.publishing.confirm_all()
+    await until(lambda: worker.sent_to("crew.reply.me"))  # it has started, once
+    assert worker.replies() == []
+    assert worker.channel.acked == [delivery.tag]
+
+
+@pytest.mark.gen_test
+async def test_the_last_attempt_is_answered() -> None:
+    worker = Worker(retry=Retry(retries=1))
+    delivery = worker.receives(attempt=2, body=codec.encode("no number"))
+    worker.finish()
+    (reply,) = worker.replies()
+    assert (reply.outcome, failure.decode(reply.body.data).attempts) == (Outcome.RAISED, 2)
+    assert worker.sent_to(delivery.queue) == []
+
+
+@pytest.mark.gen_test
+async def test_a_retry_that_finds_no_worker_in_time_is_a_timeout_as_it_has_run_before() -> None:
+    worker = Worker()
+    worker.receives(deadline=time.time() - 0.001, attempt=2)
+    assert [reply.outcome for reply in worker.replies()] == [Outcome.TIMED_OUT]
+
+
+@pytest.mark.gen_test
+async def test_crashes_are_counted_beside_the_retries() -> None:
+    """So that each execution of a call has a larger number than the one before."""
+    worker = Worker()
+    execution = an_execution()
+    execution.call = msgspec.structs.replace(execution.call, id="17")
+    worker.ledger.begin(0, execution)
+    worker.ledger.record_crash(0, -9)
+    worker.receives(attempt=2)
+    assert worker.lane.executions[0].attempt == 3
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_call_is_not_to_blame_for_what_another_one_of_its_id_has_done() -> None:
+    """One that was given back unharmed would be refused, though it has never run."""
+    worker = Worker()
+    execution = an_execution()
+    execution.call = msgspec.structs.replace(execution.call, id="nightly", message_id="yesterday")
+    execution.limit = time.monotonic() - 9
+    worker.ledger.begin(0, execution)
+    worker.ledger.record_kill(0, worker.ledger.overdue(0, time.monotonic()), -9)
+    worker.receives(id="nightly", message_id="today", redelivered=True)
+    assert worker.lane.executions[0].attempt == 1
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_delivery_that_went_back_unharmed_is_no_attempt() -> None:
+    worker = Worker()
+    worker.receives(redelivered=True)
+    assert worker.lane.executions[0].attempt == 1
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_is_not_persistent_is_acknowledged_when_it_starts() -> None:
+    worker = Worker()
+    delivery = worker.receives(persistent=False)
+    worker.consumer.on_started(worker.lane.executions[0])
+    assert worker.channel.acked == [delivery.tag]
+    worker.finish()
+    worker.publishing.confirm_all()
+    assert worker.channel.acked == [delivery.tag]
+    assert [reply.outcome for reply in worker.replies()] == [Outcome.RETURNED]
+
+
+@pytest.mark.gen_test
+async def test_an_interrupted_call_is_answered_at_once_and_once() -> None:
+    worker = Worker()
+    worker.receives(timeout=0.03)
+    execution = worker.lane.executions[0]
+    worker.consumer.on_started(execution)
+    await until(worker.replies)
+    assert not execution.has_ended
+    worker.finish(execution)
+    assert [reply.outcome for reply in worker.replies()] == [Outcome.TIMED_OUT]
+
+
+@pytest.mark.gen_test
+async def test_the_most_urgent_of_what_waits_is_next() -> None:
+    worker = Worker()
+    worker.receives(id="runs")
+    worker.receives(id="ordinary", priority=0)
+    worker.receives(id="urgent", priority=255)
+    worker.finish()
+    assert worker.lane.executions[0].call.id == "urgent"
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_worker_without_a_free_slot_gives_back_what_others_could_run() -> None:
+    worker = Worker()
+    worker.receives(id="long")
+    waiting = [worker.receives("other", id=f"{number}") for number in range(3)]
+    await until(lambda: worker.channel.requeued)
+    assert worker.channel.requeued == [delivery.tag for delivery in waiting]
+    await until(lambda: topology.task_queue_name("other") in worker.consuming.paused)
+    late = worker.receives("other", id="late")
+    assert worker.channel.requeued[-1] == late.tag
+    worker.finish()
+    await until(lambda: topology.task_queue_name("other") in worker.consuming.consumers)
+    worker.receives("other", id="next")
+    assert worker.lane.executions[0].call.id == "next"
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_draining_takes_nothing_new_and_finishes_what_runs() -> None:
+    worker = Worker()
+    worker.receives(id="runs")
+    waiting = worker.receives(id="waits")
+    await worker.consumer.drain()
+    assert worker.channel.requeued == [waiting.tag]
+    assert set(worker.consuming.paused) == {topology.task_queue_name(name) for name in ("t", "other")}
+    late = worker.receives(id="late")
+    assert worker.channel.requeued == [waiting.tag, late.tag]
+    worker.finish()
+    assert [reply.id for reply in worker.replies()] == ["runs"]
+    assert not worker.consumer.has_work()
+
+
+@pytest.mark.gen_test
+async def test_what_a_drain_interrupts_runs_elsewhere() -> None:
+    worker = Worker()
+    delivery = worker.receives()
+    execution = worker.lane.executions[0]
+    worker.consumer.interrupt_all()
+    worker.finish(execution)
+    assert worker.channel.requeued == [delivery.tag]
+    assert worker.replies() == []
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_after_a_lost_connection_what_ran_is_answered_and_what_waited_comes_again() -> None:
+    worker = Worker()
+    worker.receives(id="runs")
+    worker.receives(id="waits")
+    worker.channel.is_open = False
+    worker.consumer.on_lost()
+    worker.finish()
+    worker.publishing.confirm_all()
+    assert [reply.id for reply in worker.replies()] == ["runs"]
+    assert worker.channel.acked == worker.channel.requeued == []
+    assert not worker.consumer.has_work()
+    worker.channel.is_open = True
+    worker.receives(id="waits", redelivered=True)
+    assert worker.lane.executions[0].call.id == "waits"
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_the_window_of_each_task_follows_its_own_run_time() -> None:
+    worker = Worker()
+    queue = topology.task_queue_name("t")
+    for number in range(50):
+        worker.receives(id=f"{number}")
+        worker.finish()
+    await until(lambda: worker.consuming.consumed)
+    assert {name for name, _ in worker.consuming.consumed} == {queue}
+    assert worker.consuming.consumed[-1][1] > 1
+
+
+@pytest.mark.gen_test
+async def test_a_failure_of_the_task_is_told_to_its_caller() -> None:
+    worker = Worker()
+    worker.receives(body=Body(b"{", codec.JSON))
+    worker.finish()
+    (reply,) = worker.replies()
+    assert reply.outcome is Outcome.RAISED
+    assert failure.decode(reply.body.data).type_name.endswith("SerializationError")
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_still_runs_when_its_delivery_comes_again_is_not_run_beside_itself() -> None:
+    """Its first delivery was lost with a connection."""
+    worker = Worker(slots=2)
+    deadline = time.time() + 60
+    worker.receives(deadline=deadline)
+    worker.channel.is_open = False
+    worker.consumer.on_lost()
+    worker.channel = RecordingChannel()
+    again = worker.receives(deadline=deadline, redelivered=True)
+    assert len(worker.lane.executions) == 1
+    worker.finish()
+    worker.publishing.confirm_all()
+    assert [reply.outcome for reply in worker.replies()] == [Outcome.RETURNED]
+    assert worker.channel.acked == [again.tag]
+    other = worker.receives(deadline=deadline + 1, redelivered=True)  # another call, with its id
+    worker.finish()
+    worker.publishing.confirm_all()
+    assert worker.channel.acked == [again.tag, other.tag]
+    worker.consumer.stop()

@@ -1,0 +1,159 @@
+"""What becomes of a call that nobody wants any longer, wherever it is in its worker."""
+
+import time
+
+import pytest
+from tests.unit.worker.test_consumer import Worker
+
+from crew.protocol.message import Control, Outcome
+from crew.worker.execution.interrupt_reason import Reason
+from tests.support.waiting import until
+
+
+@pytest.mark.gen_test
+async def test_a_cancel_of_an_unknown_call_changes_nothing() -> None:
+    worker = Worker()
+    execution = worker.starts("runs")
+    worker.consumer.cancel(Control(id="unknown", reason="canceled"))
+    assert worker.lane.interrupts == []
+    assert worker.replies() == []
+    worker.finish(execution)
+    assert worker.outcomes() == [("runs", Outcome.RETURNED)]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("reason", "outcome"), [(Reason.CANCELED, Outcome.CANCELED), (Reason.TIMEOUT, Outcome.TIMED_OUT)]
+)
+async def test_a_running_call_that_is_cancelled_is_interrupted_and_answered_once(
+    reason: Reason, outcome: Outcome
+) -> None:
+    worker = Worker()
+    execution = worker.starts()
+    worker.consumer.cancel(Control(id="17", reason=reason))
+    assert worker.lane.interrupts == [(execution, reason)]
+    assert worker.outcomes() == [("17", outcome)]
+    worker.finish(execution)
+    worker.publishing.confirm_all()
+    assert worker.outcomes() == [("17", outcome)]
+    assert worker.channel.acked == [execution.delivery.tag]
+    assert not worker.consumer.has_work()
+
+
+@pytest.mark.gen_test
+async def test_the_grace_of_a_cancelled_call_stands_in_the_ledger() -> None:
+    """So that the supervisor kills a process that is frozen in it."""
+    worker = Worker()
+    execution = worker.starts(deadline=None)
+    assert worker.ledger.limits(0) == []
+    worker.consumer.cancel(Control(id="17", reason="canceled"))
+    assert worker.ledger.limits(0) == [execution.due]
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_waits_here_and_is_cancelled_is_answered_at_once_and_never_started() -> None:
+    worker = Worker()
+    runs = worker.starts("runs")
+    delivery = worker.receives(id="waits")
+    worker.consumer.cancel(Control(id="waits", reason="canceled"))
+    assert worker.outcomes() == [("waits", Outcome.CANCELED)]
+    worker.publishing.confirm_all()
+    assert worker.channel.acked == [delivery.tag]
+    worker.finish(runs)
+    await until(lambda: not worker.consumer.has_work())
+    assert worker.lane.executions == []
+    assert worker.outcomes() == [("waits", Outcome.CANCELED), ("runs", Outcome.RETURNED)]
+
+
+@pytest.mark.gen_test
+async def test_a_cancelled_call_is_not_given_back_for_others_to_run() -> None:
+    worker = Worker()
+    worker.starts("runs")
+    canceled, waits = worker.receives(id="cancelled"), worker.receives(id="waits")
+    worker.consumer.cancel(Control(id="cancelled", reason="canceled"))
+    await worker.consumer.drain()
+    worker.publishing.confirm_all()
+    assert worker.channel.requeued == [waits.tag]
+    assert worker.channel.acked == [canceled.tag]
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_was_cancelled_before_it_came_is_not_started() -> None:
+    worker = Worker()
+    deadline = round(time.time()) + 60.0
+    worker.canceled.add(Control(id="17", reason="canceled", deadline=deadline))
+    delivery = worker.receives(deadline=deadline)
+    assert worker.lane.executions == []
+    assert worker.outcomes() == [("17", Outcome.CANCELED)]
+    worker.publishing.confirm_all()
+    assert worker.channel.acked == [delivery.tag]
+    worker.receives(id="18")
+    assert [one.call.id for one in worker.lane.executions] == ["18"]
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_is_cancelled_before_its_start_was_noticed_is_acknowledged_once() -> None:
+    """A second acknowledgement of one delivery costs the connection."""
+    worker = Worker(slots=2)
+    worker.receives(id="1")
+    delivery = worker.receives(id="2", persistent=False)
+    execution = worker.lane.executions[1]
+    worker.consumer.cancel(Control(id="2", reason="canceled"))
+    worker.consumer.on_started(execution)
+    worker.publishing.confirm_all()
+    assert worker.channel.acked == [delivery.tag]
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_cancel_that_comes_late_leaves_the_next_call_of_the_same_id_alone() -> None:
+    worker = Worker()
+    before, deadline = round(time.time()) + 30.0, round(time.time()) + 60.0
+    worker.starts("nightly", deadline=deadline)
+    worker.consumer.cancel(Control(id="nightly", reason="canceled", deadline=before))
+    assert worker.lane.interrupts == []
+    worker.consumer.cancel(Control(id="nightly", reason="canceled", deadline=deadline))
+    assert len(worker.lane.interrupts) == 1
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_job_that_is_cancelled_before_its_start_was_noticed_is_not_said_to_run_for_ever() -> None:
+    worker = Worker(slots=2)
+    worker.receives(is_job=True)
+    (execution,) = worker.lane.executions
+    execution.begin()
+    worker.consumer.cancel(Control(id="17", reason="canceled"))
+    worker.consumer.on_started(execution)
+    worker.finish(execution)
+    assert repr(worker.jobs.heartbeat) == "<Heartbeat of 0 jobs>"
+    worker.consumer.stop()
+    worker.jobs.stop()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("message_id", "others"),
+    [("message-2", "message-1"), (None, "message-1"), ("message-2", "17")],
+    ids=["both have a message id", "the running call has none", "the cancelled call had none"],
+)
+async def test_a_cancel_that_names_a_message_stops_no_other_call_of_its_id(message_id: str | None, others: str) -> None:
+    worker = Worker()
+    worker.starts("17", message_id=message_id)
+    worker.consumer.cancel(Control(id="17", reason="canceled", message_id=others))
+    assert worker.lane.interrupts == []
+    worker.consumer.cancel(Control(id="17", reason="canceled", message_id=message_id or "17"))
+    assert len(worker.lane.interrupts) == 1
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_the_cancel_of_a_job_stops_no_call_of_the_same_id() -> None:
+    worker = Worker()
+    worker.starts("17")
+    worker.consumer.cancel(Control(id="17", reason="canceled", is_job=True))
+    assert worker.lane.interrupts == []
+    worker.consumer.stop()

@@ -1,0 +1,175 @@
+"""Calls that are acknowledged when they start, and those that overstay as they are not."""
+
+import asyncio
+import logging
+import time
+
+import msgspec
+import pytest
+from tests.unit.worker.test_consumer import Worker
+
+from crew.protocol import failure, topology
+from crew.protocol.message import Outcome
+from crew.worker.consumer.admission import COUNTED_WITHIN
+from tests.support.deliveries import RecordingChannel, an_execution
+from tests.support.waiting import until
+
+
+@pytest.mark.gen_test
+async def test_a_call_of_a_long_task_is_acknowledged_when_it_starts_and_once() -> None:
+    worker = Worker(long=True)
+    delivery = worker.receives()
+    assert worker.channel.acked == [delivery.tag]
+    worker.finish()
+    worker.publishing.confirm_all()
+    assert worker.channel.acked == [delivery.tag]
+    assert worker.outcomes() == [("17", Outcome.RETURNED)]
+
+
+@pytest.mark.gen_test
+async def test_a_call_of_a_long_task_that_waits_here_is_not_acknowledged_and_goes_back() -> None:
+    worker = Worker(long=True)
+    worker.starts(id="runs")
+    waits = worker.receives(id="waits")
+    assert waits.tag not in worker.channel.acked
+    worker.consumer.on_busy()
+    assert worker.channel.requeued == [waits.tag]
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("long", [True, False])
+async def test_a_call_that_would_run_once_is_not_begun_where_the_broker_delivers_it_again(long: bool) -> None:
+    """Its connection was lost before it could be acknowledged."""
+    worker = Worker(long=long, slots=2)
+    worker.starts(id="first")
+    worker.receives(id="second", persistent=long)
+    execution = worker.lane.executions[1]
+    worker.channel.is_open = False
+    worker.consumer.on_started(execution)
+    assert execution.ended is not None
+    assert execution.ended.outcome is None
+    worker.consumer.on_ended(execution)
+    assert [one for one in worker.told() if one.id == "second"] == []
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("long", [True, False])
+async def test_an_acknowledgement_that_was_lost_is_given_again_and_the_call_is_not_run_beside_itself(
+    long: bool,
+) -> None:
+    worker = Worker(long=long, slots=2)
+    deadline = time.time() + 60
+    worker.starts(deadline=deadline, persistent=long)
+    worker.channel.is_open = False
+    worker.consumer.on_lost()
+    worker.channel = RecordingChannel()
+    again = worker.receives(deadline=deadline, persistent=long, redelivered=True)
+    assert len(worker.lane.executions) == 1
+    assert worker.channel.acked == [again.tag], "else the broker would wait for it"
+    worker.finish()
+    worker.publishing.confirm_all()
+    assert worker.channel.acked == [again.tag]
+
+
+@pytest.mark.gen_test
+async def test_a_long_call_that_has_killed_a_process_is_not_run_again_though_it_is_persistent() -> None:
+    """It died after it had been noted, and before its acknowledgement was out."""
+    worker = Worker(long=True)
+    execution = worker.starts()
+    worker.ledger.record_crash(0, -11)
+    worker.lane.executions.remove(execution)
+    worker.receives(redelivered=True, deadline=time.time() + 60)
+    assert worker.lane.executions == []
+    (reply,) = worker.replies()
+    assert reply.outcome is Outcome.WORKER_LOST
+    assert "was killed by SIGSEGV" in failure.decode(reply.body.data).message
+    assert worker.sent_to(topology.PARKED) == []
+
+
+# --- draining -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_a_long_call_that_a_drain_interrupts_is_published_again_when_it_has_ended() -> None:
+    worker = Worker(long=True)
+    execution = worker.starts()
+    worker.consumer.interrupt_all()
+    worker.consumer.on_decided(execution)
+    assert worker.sent_to("crew.tasks.t") == [], "it still cleans up, and must not run beside itself"
+    worker.finish(execution)
+    await until(lambda: worker.sent_to("crew.tasks.t"))
+    worker.publishing.confirm_all()
+    assert worker.replies() == []
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_long_call_that_goes_on_after_its_interrupt_is_answered_and_not_run_beside_itself() -> None:
+    worker = Worker(long=True)
+    worker.starts()
+    worker.consumer.interrupt_all()
+    worker.consumer.give_up()
+    assert worker.outcomes() == [("17", Outcome.WORKER_LOST)]
+    assert worker.sent_to("crew.tasks.t") == []
+    worker.consumer.stop()
+
+
+# --- overstaying ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("long", [False, True])
+async def test_a_task_that_outlasts_the_brokers_patience_is_told_of_with_the_way_out(
+    caplog: pytest.LogCaptureFixture, long: bool
+) -> None:
+    worker = Worker(long=long, slots=2)
+    overstays = worker.starts(id="overstays")
+    overstays.started = time.monotonic() - 3.5
+    worker.starts("innocent", task="other")
+    with caplog.at_level(logging.ERROR):
+        worker.consumer.on_lost(3.0)
+    told = "task 't' runs for 4 s, and after 3 s without an acknowledgement the broker delivers a call again: write "
+    assert [one.getMessage().startswith(told + "@Task('t', long=True)") for one in caplog.records] == [True] * (
+        not long
+    )
+    worker.consumer.stop()
+
+
+# --- deaths that nobody has seen yet --------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_comes_again_before_the_death_of_its_process_is_counted_waits_for_that() -> None:
+    worker = Worker()
+    elsewhere = an_execution()
+    elsewhere.call = msgspec.structs.replace(elsewhere.call, id="17")
+    worker.ledger.begin(0, elsewhere)
+    worker.receives(redelivered=True)
+    assert worker.lane.executions == []
+    worker.ledger.record_crash(0, -9)
+    await until(lambda: worker.lane.executions)
+    assert worker.lane.executions[0].attempt == 2
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("lost", [True, False])
+async def test_a_call_that_waits_for_that_is_not_run_where_it_was_lost_or_the_worker_drains(lost: bool) -> None:
+    worker = Worker()
+    elsewhere = an_execution()
+    elsewhere.call = msgspec.structs.replace(elsewhere.call, id="17")
+    worker.ledger.begin(0, elsewhere)
+    delivery = worker.receives(redelivered=True)
+    channel = worker.channel
+    if lost:
+        channel.is_open = False
+        worker.consumer.on_lost()
+        await asyncio.sleep(COUNTED_WITHIN)
+        await asyncio.sleep(0.01)
+    else:
+        await worker.consumer.drain()
+        await until(lambda: channel.requeued == [delivery.tag])
+    assert worker.lane.executions == []
+    worker.consumer.stop()

@@ -1,0 +1,88 @@
+"""What cannot be stopped: others get its slot, or its process is replaced."""
+
+import msgspec
+import pytest
+from tests.unit.worker.test_consumer import Worker
+
+from crew.client import Scope
+from crew.protocol.message import Outcome
+from tests.support.deliveries import an_execution
+from tests.support.waiting import until
+
+
+@pytest.mark.gen_test
+async def test_what_goes_on_after_its_grace_gives_its_slot_to_the_next(caplog: pytest.LogCaptureFixture) -> None:
+    worker = Worker(grace=0.05)
+    worker.lane.text = "in stubborn_function"
+    stubborn = worker.starts("stubborn", timeout=0.02)
+    worker.receives(id="next")
+    await until(lambda: worker.lane.left_alone)
+    assert worker.lane.left_alone == [stubborn]
+    assert [one.call.id for one in worker.lane.executions] == ["next"]
+    assert worker.outcomes() == [("stubborn", Outcome.TIMED_OUT)]
+    assert worker.ledger.limits(0) == [], "the supervisor need not kill for it"
+    assert not worker.worn_out
+    assert "in stubborn_function" in caplog.text
+    worker.finish(stubborn)
+    assert worker.outcomes() == [("stubborn", Outcome.TIMED_OUT)]
+    assert [one.call.id for one in worker.lane.executions] == ["next"]
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("zombies", [0, 2])
+async def test_a_process_in_which_more_goes_on_than_it_may_bear_is_worn_out(zombies: int) -> None:
+    worker = Worker(grace=0.01, zombies=zombies)
+    for number in range(zombies + 1):
+        assert not worker.worn_out
+        worker.starts(f"{number}", timeout=0.01)
+        await until(lambda number=number: len(worker.lane.left_alone) > number)  # type: ignore[misc]
+    assert worker.worn_out == 1
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_lane_that_cannot_go_on_wears_its_process_out_and_holds_up_no_end() -> None:
+    worker = Worker(grace=0.01, zombies=10)
+    worker.lane.bears = False
+    worker.starts(timeout=0.01)
+    assert worker.consumer.has_work()
+    await until(lambda: worker.worn_out)
+    assert not worker.consumer.has_work(), "nobody need wait for it"
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_call_whose_process_was_killed_for_it_has_timed_out_and_is_not_run_again() -> None:
+    worker = Worker()
+    execution = an_execution()
+    execution.call = msgspec.structs.replace(execution.call, id="17")
+    execution.limit = 100.0
+    worker.ledger.begin(0, execution)
+    innocent = an_execution()
+    innocent.call = msgspec.structs.replace(innocent.call, id="18")
+    worker.ledger.begin(0, innocent)
+    worker.ledger.record_kill(0, worker.ledger.overdue(0, 150.0), -9)
+    delivery = worker.receives(redelivered=True)
+    worker.receives(id="18", redelivered=True)
+    assert worker.outcomes() == [("17", Outcome.TIMED_OUT)]
+    assert [(one.call.id, one.attempt) for one in worker.lane.executions] == [("18", 1)]
+    worker.publishing.confirm_all()
+    assert worker.channel.acked == [delivery.tag]
+    assert worker.sent_to("crew.parked") == []
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_what_was_called_under_a_shield_that_outlasted_the_grace_ends_with_its_task() -> None:
+    worker = Worker(grace=0.01)
+    stubborn = worker.starts(timeout=0.02)
+    stubborn.shields = 1
+    scope = stubborn.scope = Scope()
+    await until(lambda: worker.lane.left_alone)
+    abandoned = [scope.is_abandoned]
+    stubborn.shields = 0
+    worker.finish(stubborn)
+    abandoned.append(scope.is_abandoned)
+    assert abandoned == [False, True]
+    worker.consumer.stop()

@@ -1,0 +1,149 @@
+"""What callers are told beside the answer: that their call has started, and where it was when its time was over."""
+
+import time
+
+import pytest
+from tests.unit.worker.test_consumer import Worker
+
+from crew.protocol import codec, failure
+from crew.protocol.message import Outcome
+from crew.worker.consumer.prefetch import SETTLED
+from crew.worker.execution.interrupt_reason import Reason
+from tests.support.waiting import until
+
+# --- announcing -----------------------------------------------------------------------------------------------------
+
+
+def announced(worker: Worker) -> list[str]:
+    """Ids of the calls whose callers know that they have started."""
+    return [reply.id for reply in worker.told() if reply.outcome is Outcome.STARTED]
+
+
+@pytest.mark.gen_test
+async def test_a_start_is_announced_before_the_task_runs_and_once() -> None:
+    """A task may never let the I/O thread run again."""
+    worker = Worker()
+    worker.receives()
+    (execution,) = worker.lane.executions
+    assert worker.consumer.announces(execution)
+    worker.consumer.on_started(execution)
+    assert announced(worker) == ["17"]
+    assert not worker.consumer.announces(execution)
+    worker.consumer.on_started_long_ago(execution)
+    assert announced(worker) == ["17"]
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_start_in_a_process_that_cannot_publish_yet_is_announced_once_it_can() -> None:
+    """Else a client whose cancel the process has missed would never tell it again."""
+    worker = Worker()
+    worker.publishing.is_ready = False
+    worker.receives()
+    (execution,) = worker.lane.executions
+    worker.consumer.on_started(execution)
+    assert announced(worker) == []
+    worker.publishing.is_ready = True
+    await until(lambda: announced(worker) == ["17"])
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_is_known_to_be_quick_costs_no_announcement() -> None:
+    worker = Worker()
+    for number in range(SETTLED):
+        worker.finish(worker.starts(f"{number}"))
+    before = announced(worker)
+    worker.receives(id="quick")
+    (execution,) = worker.lane.executions
+    assert not worker.consumer.announces(execution)
+    worker.consumer.on_started(execution)
+    assert announced(worker) == before
+    worker.consumer.on_started_long_ago(execution)
+    assert announced(worker) == [*before, "quick"], "it takes longer this time"
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_what_is_quick_is_known_for_each_task_by_itself() -> None:
+    worker = Worker()
+    for number in range(SETTLED):
+        worker.finish(worker.starts(f"{number}"))
+    worker.starts("other", task="other")
+    assert announced(worker)[-1] == "other"
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_quick_call_that_is_not_persistent_is_acknowledged_before_it_runs() -> None:
+    worker = Worker(slots=2)
+    for number in range(SETTLED):
+        worker.finish(worker.starts(f"{number}"))
+    worker.publishing.confirm_all()
+    worker.receives(id="runs")
+    delivery = worker.receives(id="next", persistent=False)
+    execution = worker.lane.executions[1]
+    assert worker.consumer.ends_delivery(execution)
+    worker.consumer.on_started(execution)
+    assert worker.channel.acked[-1] == delivery.tag
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_quick_job_that_runs_once_is_announced_as_it_leaves_its_queue() -> None:
+    """Where its whole host dies in the next moment, nobody else can tell that it does not wait any longer."""
+    worker = Worker(long=True)
+    for number in range(SETTLED):
+        worker.finish(worker.starts(f"{number}"))
+    delivery = worker.receives(id="job", is_job=True)
+    assert delivery.tag not in worker.channel.acked, "nobody was told yet"
+    (execution,) = worker.lane.executions
+    assert worker.consumer.announces(execution)
+    worker.consumer.on_started(execution)
+    assert worker.channel.acked[-1] == delivery.tag
+    assert announced(worker)[-1] == "job"
+    worker.consumer.stop()
+
+
+# --- telling where --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("debug", [True, False])
+async def test_who_debugs_is_told_where_a_task_was_when_its_time_was_over(debug: bool) -> None:
+    worker = Worker(debug=debug)
+    worker.lane.text = "in stubborn_function"
+    worker.starts(timeout=0.02)
+    await until(worker.replies)
+    told = failure.decode(worker.replies()[0].body.data)
+    assert told.traceback == ("in stubborn_function" if debug else "")
+    assert "was interrupted after" in told.message
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_where_the_interrupt_met_the_task_is_told_rather_than_where_it_is_now() -> None:
+    worker = Worker(debug=True)
+    worker.lane.text = "in its clean-up"
+    execution = worker.starts()
+    execution.interrupt(Reason.TIMEOUT)
+    execution.stopped_at = "in its work"
+    worker.consumer.on_decided(execution)
+    assert failure.decode(worker.replies()[0].body.data).traceback == "in its work"
+    worker.consumer.stop()
+
+
+# --- the last words of a job ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_what_a_job_says_in_its_clean_up_is_told_though_an_interrupt_came_before_anybody_was_woken() -> None:
+    worker = Worker()
+    execution = worker.starts(is_job=True)
+    execution.interrupt(Reason.CANCELED)
+    worker.consumer.on_decided(execution)
+    execution.said.put(codec.encode({"cleaned": "up"}, "json"), time.monotonic())
+    worker.finish(execution)
+    said = [reply.outcome for reply in worker.told() if reply.outcome is not Outcome.STARTED]
+    assert said == [Outcome.CANCELED, Outcome.PROGRESS]
+    worker.consumer.stop()

@@ -1,0 +1,90 @@
+"""How much a worker fetches ahead."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crew.worker.consumer.prefetch import AHEAD, SETTLED, Prefetch
+
+durations = st.floats(1e-6, 100.0)
+
+
+def after(prefetch: Prefetch, *seconds: float) -> int:
+    """The window after executions that took so long."""
+    for one in seconds:
+        prefetch.observe(one)
+    return prefetch.window
+
+
+@given(durations, st.integers(1, 16))
+def test_nothing_is_fetched_ahead_before_the_task_is_known(seconds: float, slots: int) -> None:
+    prefetch = Prefetch(slots)
+    assert prefetch.window == slots
+    assert after(prefetch, *[seconds] * (SETTLED - 1)) == slots
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ahead"), [(1.0, 0), (0.011, 0), (0.003, 0), (0.0025, 4), (0.001, 4), (0.0006, 16), (0.0001, 64)]
+)
+def test_about_ten_milliseconds_of_work_are_fetched_ahead(seconds: float, ahead: int) -> None:
+    assert after(Prefetch(1), *[seconds] * 100) == 1 + ahead
+
+
+def test_one_long_run_is_reason_enough_to_fetch_nothing_ahead() -> None:
+    prefetch = Prefetch(1)
+    assert after(prefetch, *[0.0001] * 100) == 65
+    assert prefetch.observe(0.05) is True
+    assert prefetch.window == 1
+
+
+@given(st.lists(durations, max_size=50), st.integers(1, 16))
+def test_urgent_calls_never_wait_behind_more_than_is_allowed(runs: list[float], slots: int) -> None:
+    prefetch = Prefetch(slots)
+    for seconds in runs:
+        before = prefetch.window
+        assert prefetch.observe(seconds) == (prefetch.window != before)
+        assert slots <= prefetch.window <= slots + 64
+        if seconds > AHEAD:
+            assert prefetch.window == slots
+
+
+def test_a_run_time_at_the_edge_does_not_change_the_window_all_the_time() -> None:
+    """A change costs the broker a new consumer."""
+    prefetch = Prefetch(1)
+    after(prefetch, *[0.0006] * 100)
+    assert sum(prefetch.observe(0.0006 if number % 2 else 0.00066) for number in range(200)) <= 1
+
+
+@given(st.lists(durations, max_size=50))
+def test_a_fixed_window_follows_nothing(runs: list[float]) -> None:
+    prefetch = Prefetch(1, fixed=7)
+    assert [prefetch.observe(seconds) for seconds in runs] == [False] * len(runs)
+    assert prefetch.window == 7
+
+
+def test_a_fixed_window_gives_every_slot_something_to_do() -> None:
+    assert Prefetch(1, fixed=1).window == 1
+
+
+def test_a_task_is_not_known_to_be_quick_before_it_has_run_often() -> None:
+    prefetch = Prefetch(1)
+    after(prefetch, *[0.0001] * (SETTLED - 1))
+    assert not prefetch.is_quick
+    prefetch.observe(0.0001)
+    assert prefetch.is_quick
+
+
+@pytest.mark.parametrize("fixed", [None, 7])
+@pytest.mark.parametrize(("seconds", "quick"), [(0.0001, True), (AHEAD, True), (0.011, False), (1.0, False)])
+def test_a_task_is_quick_where_it_ends_within_some_milliseconds(seconds: float, quick: bool, fixed: int | None) -> None:
+    prefetch = Prefetch(1, fixed)
+    after(prefetch, *[seconds] * 20)
+    assert prefetch.is_quick is quick
+
+
+def test_after_one_long_run_a_task_is_not_known_to_be_quick() -> None:
+    prefetch = Prefetch(1)
+    after(prefetch, *[0.0001] * 20, 1.0)
+    assert not prefetch.is_quick
+    after(prefetch, *[0.0001] * SETTLED)
+    assert prefetch.is_quick

@@ -1,0 +1,196 @@
+"""A lane with what feeds it, from the delivery to the answer."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from crew.protocol import codec, properties
+from crew.protocol.message import Call, Outcome, Reply
+from crew.settings import load
+from crew.worker.consumer.revoked_calls import CanceledCalls
+from crew.worker.consumer.task_group import Station, stations
+from crew.worker.executors.event_loop import AsyncLane
+from crew.worker.job_reports.jobs import Jobs
+from crew.worker.mailbox import Mailbox
+from crew.worker.options import Options
+from crew.worker.replies.reply_publisher import Replies
+from crew.worker.replies.retry_publisher import Retries
+from crew.worker.shared_state.shared_state import Ledger
+from crew.worker.task import Task
+from tests.support.deliveries import RecordingChannel, a_delivery, a_task
+from tests.support.links import FakeLink
+from tests.support.waiting import eventually
+
+
+class InputOutput:
+    """The I/O thread of a worker process, on a broker that the test plays."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.mailbox = Mailbox(self.loop)
+        self.ledger = Ledger(1, 100)
+        self.publishing = FakeLink()
+        self.worn_out: list[str] = []
+        self._made: list[Station] = []
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def stations(self, *tasks: Task, threads: int = 1, concurrency: int = 10) -> list[Station]:
+        """Those that serve `tasks`, open."""
+        options = Options(broker=load("amqp://localhost"), threads=threads, concurrency=concurrency)
+        self._made = made = stations(tasks, options, number=0, ledger=self.ledger, mailbox=self.mailbox)
+        replies = Replies(self.publishing.as_link(), "w")
+        for station in made:
+            self.do(
+                lambda station=station: station.open(  # type: ignore[misc]
+                    link=FakeLink().as_link(),
+                    replies=replies,
+                    retries=Retries(self.publishing.as_link(), replies),
+                    jobs=Jobs("w", [], publishing=self.publishing.as_link(), replies=replies, mailbox=self.mailbox),
+                    canceled=CanceledCalls(),
+                    on_worn_out=lambda: self.worn_out.append("worn out"),
+                )
+            )
+        return made
+
+    def receives(self, station: Station, id: str = "17", *, task: str = "t", data: Any = None) -> None:
+        """A call arrives."""
+        call = Call(id=id, task=task, body=codec.encode(data), reply_to="crew.reply.me", deadline=None)
+        delivery = a_delivery(
+            RecordingChannel(), task=task, properties=properties.of_call(call, now=0.0), body=call.body.data
+        )
+        self.do(lambda: station.consumer.on_delivery(delivery))
+
+    def do(self, function: Callable[[], object]) -> None:
+        """On the loop, and wait until it was done."""
+
+        async def call() -> None:
+            function()
+
+        asyncio.run_coroutine_threadsafe(call(), self.loop).result(5)
+
+    def told(self) -> list[tuple[str, Outcome]]:
+        """What callers were told: id and outcome."""
+        found = [properties.to_reply(one.properties, one.body) for one in list(self.publishing.published)]
+        return [(reply.id, reply.outcome) for reply in found if isinstance(reply, Reply)]
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    def end(self) -> None:
+        """Nothing more happens."""
+        for station in self._made:
+            if hasattr(station, "consumer"):
+                self.do(station.consumer.stop)
+            station.stop()
+            if isinstance(station._lane, AsyncLane):
+                _close(station._lane._loop)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(5)
+        self.loop.close()
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    """In a worker the process ends with it."""
+    eventually(lambda: not loop.is_running())
+    loop.close()
+
+
+@pytest.fixture
+def io() -> Iterator[InputOutput]:
+    """An I/O thread."""
+    made = InputOutput()
+    yield made
+    made.end()
+
+
+async def echo(data: Any) -> Any:
+    """A task of the event loop."""
+    return data
+
+
+def where(data: Any) -> bool:
+    """Whether it runs in the main thread."""
+    return threading.current_thread() is threading.main_thread()
+
+
+def test_plain_functions_and_coroutines_have_a_station_each_and_the_first_has_the_main_thread(io: InputOutput) -> None:
+    made = io.stations(a_task(echo, name="async"), a_task(where, name="plain"))
+    assert [[task.name for task in station.tasks] for station in made] == [["plain"], ["async"]]
+
+
+@pytest.mark.parametrize(("function", "name"), [(where, "plain"), (echo, "async")])
+def test_tasks_of_one_kind_have_one_station(io: InputOutput, function: Callable[[Any], Any], name: str) -> None:
+    (station,) = io.stations(a_task(function, name=name), a_task(function, name="other"))
+    assert [task.name for task in station.tasks] == [name, "other"]
+
+
+def test_a_task_in_the_main_thread_is_announced_before_it_begins_and_then_answered(
+    io: InputOutput, signals: None
+) -> None:
+    """It may be one that lets no other thread run for the rest of its time."""
+    told_before: list[tuple[str, Outcome]] = []
+    noted: list[int] = []
+
+    def look(data: Any) -> None:
+        told_before.extend(io.told())
+        noted.append(len(io.ledger.limits(0)))
+        assert where(data)
+
+    (station,) = io.stations(a_task(look, timeout=60))
+    io.receives(station)
+
+    def stop_when_answered() -> None:
+        eventually(lambda: len(io.told()) == 2)
+        station.stop()
+
+    threading.Thread(target=stop_when_answered).start()
+    station.serve()
+    assert told_before == [("17", Outcome.STARTED)]
+    assert noted == [1], "and it stands in the ledger"
+    assert io.told() == [("17", Outcome.STARTED), ("17", Outcome.RETURNED)]
+    assert io.ledger.limits(0) == []
+
+
+@pytest.mark.parametrize("kind", ["threads", "coroutines"])
+def test_a_task_beside_the_main_thread_is_announced_before_it_begins_and_then_answered(
+    io: InputOutput, kind: str
+) -> None:
+    told_before: list[tuple[str, Outcome]] = []
+
+    def look(data: Any) -> None:
+        told_before.extend(io.told())
+        assert not where(data)
+
+    async def look_too(data: Any) -> None:
+        look(data)
+
+    (station,) = io.stations(a_task(look if kind == "threads" else look_too), threads=2)
+    station.serve_in_background()
+    io.receives(station)
+    eventually(lambda: len(io.told()) == 2)
+    assert told_before == [("17", Outcome.STARTED)]
+    assert io.told()[-1] == ("17", Outcome.RETURNED)
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_as_many_coroutines_run_at_a_time_as_the_options_say(io: InputOutput, slots: int) -> None:
+    go = threading.Event()
+    running: list[int] = []
+
+    async def waits(data: Any) -> None:
+        running.append(data)
+        while not go.is_set():
+            await asyncio.sleep(0.002)
+
+    (station,) = io.stations(a_task(waits), concurrency=slots)
+    station.serve_in_background()
+    for number in range(slots + 1):
+        io.receives(station, f"{number}", data=number)
+    eventually(lambda: len(running) == slots)
+    go.set()
+    eventually(lambda: [outcome for _, outcome in io.told()].count(Outcome.RETURNED) >= slots)

@@ -1,0 +1,82 @@
+"""`context.cancelled`, which a signal handler may set."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from crew.worker.execution.cancel_token import Cancellation
+
+
+@pytest.fixture
+def usr1() -> Iterator[None]:
+    """SIGUSR1 for the test, given back afterwards."""
+    before = signal.getsignal(signal.SIGUSR1)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_it_is_not_set_before_it_is_set() -> None:
+    cancelled = Cancellation()
+    assert cancelled.is_set() is False
+    assert cancelled.wait(0.001) is False
+    assert repr(cancelled) == "<Cancellation: not set>"
+
+
+def test_once_set_it_stays_set() -> None:
+    cancelled = Cancellation()
+    cancelled.set()
+    cancelled.set()
+    assert [cancelled.wait(), cancelled.wait(0), cancelled.is_set()] == [True] * 3
+    assert repr(cancelled) == "<Cancellation: set>"
+
+
+def test_who_waits_is_woken_at_once() -> None:
+    cancelled = Cancellation()
+    threading.Timer(0.02, cancelled.set).start()
+    begin = time.monotonic()
+    assert cancelled.wait(5) is True
+    assert time.monotonic() - begin < 1
+
+
+def test_all_who_wait_are_woken() -> None:
+    cancelled = Cancellation()
+    woken: list[bool] = []
+    threads = [threading.Thread(target=lambda: woken.append(cancelled.wait(5))) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    cancelled.set()
+    for thread in threads:
+        thread.join(5)
+    assert woken == [True] * 5
+
+
+@pytest.mark.parametrize("timeout", [0, 0.0, -1, -0.5])
+def test_no_time_to_wait_is_a_look(timeout: float) -> None:
+    """As `threading.Event` has it: `context.cancelled.wait(until - time.monotonic())` may come late."""
+    assert Cancellation().wait(timeout) is False
+
+
+def test_a_signal_handler_may_set_it_while_its_own_thread_looks_or_waits(usr1: None) -> None:
+    """`threading.Event` holds a lock while it is looked at: its thread would wait for itself for ever."""
+    current = Cancellation()
+    signal.signal(signal.SIGUSR1, lambda *_: current.set())
+    stop = threading.Event()
+
+    def disturb() -> None:
+        while not stop.is_set():
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    disturber = threading.Thread(target=disturb)
+    disturber.start()
+    try:
+        for _ in range(50):
+            current = Cancellation()
+            while not current.is_set():
+                current.wait(0.0001)
+            assert current.wait(5) is True
+    finally:
+        stop.set()
+        disturber.join(5)

@@ -1,0 +1,354 @@
+"""One run of one delivery: what it comes to is decided once."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from crew.errors import Interrupt
+from crew.protocol import codec, failure
+from crew.protocol.failure import Failure
+from crew.protocol.message import Body, Outcome
+from crew.worker.context import context
+from crew.worker.execution.current import running
+from crew.worker.execution.execution import Execution
+from crew.worker.execution.interrupt_reason import Reason
+from crew.worker.execution.result import Ended
+from crew.worker.retry_policy import Retry
+from tests.support.deliveries import an_execution, outcome_of, value_of
+
+
+def run(execution: Execution) -> Execution:
+    """As a lane runs it."""
+    execution.begin()
+    execution.run()
+    return execution
+
+
+def told_by(execution: Execution) -> Failure:
+    """The failure in what it came to."""
+    assert execution.ended is not None
+    return failure.decode(execution.ended.body.data)
+
+
+# --- what it comes to -----------------------------------------------------------------------------------------------
+
+
+def test_a_value_that_is_returned_is_the_outcome() -> None:
+    assert value_of(run(an_execution(lambda data: data["width"] // 2, {"width": 640}))) == 320
+
+
+def test_returning_nothing_is_a_value() -> None:
+    assert value_of(run(an_execution(lambda data: None))) is None
+
+
+def test_bytes_come_back_as_bytes() -> None:
+    execution = run(an_execution(lambda data: b"\xff" + data, b"\x00"))
+    assert value_of(execution) == b"\xff\x00"
+
+
+def test_a_caller_that_speaks_msgpack_is_answered_in_it() -> None:
+    execution = run(an_execution(lambda data: {1: b"x"}, None, serializer="msgpack"))
+    assert execution.ended is not None
+    assert execution.ended.body.content_type == codec.MSGPACK
+    assert value_of(execution) == {1: b"x"}
+
+
+def test_an_exception_is_told_without_a_line_of_crew() -> None:
+    def boom(data: Any) -> None:
+        raise KeyError("x")
+
+    execution = run(an_execution(boom))
+    assert outcome_of(execution) is Outcome.RAISED
+    told = told_by(execution)
+    assert (told.type_name, told.message) == ("KeyError", "'x'")
+    assert 'raise KeyError("x")' in told.traceback
+    assert "crew/worker" not in told.traceback
+
+
+@pytest.mark.parametrize("status", [None, 0, 3, "bye"])
+def test_a_task_that_calls_sys_exit_fails_and_its_worker_goes_on(status: Any) -> None:
+    execution = run(an_execution(lambda data: sys.exit(status)))
+    assert outcome_of(execution) is Outcome.RAISED
+    assert told_by(execution).type_name == "SystemExit"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), GeneratorExit(), MemoryError(), Interrupt()])
+def test_whatever_a_task_raises_stays_inside(error: BaseException) -> None:
+    def boom(data: Any) -> None:
+        raise error
+
+    assert outcome_of(run(an_execution(boom))) is Outcome.RAISED
+
+
+def test_an_exception_whose_str_raises_is_told_all_the_same() -> None:
+    class Unspeakable(Exception):
+        def __str__(self) -> str:
+            raise ValueError("again")
+
+    def boom(data: Any) -> None:
+        raise Unspeakable
+
+    assert "Unspeakable" in told_by(run(an_execution(boom))).type_name
+
+
+def test_endless_recursion_is_told_as_such() -> None:
+    def deeper(data: Any) -> Any:
+        return deeper(data)
+
+    assert told_by(run(an_execution(deeper))).type_name == "RecursionError"
+
+
+@pytest.mark.parametrize("value", [object, {1, 2}, {"a": b"x"}, float("nan"), "\ud800"], ids=repr)
+def test_a_value_that_cannot_travel_is_a_failure_that_says_so(value: Any) -> None:
+    execution = run(an_execution(lambda data: value))
+    assert outcome_of(execution) is Outcome.RAISED
+    assert told_by(execution).type_name.endswith("SerializationError")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [Body(b"{", codec.JSON), Body(b"x", "application/x-python-serialize"), Body(b"x", codec.JSON, "gzip")],
+    ids=["not JSON", "a pickle", "not gzip"],
+)
+def test_a_body_that_cannot_be_read_fails_its_call_without_running(body: Body) -> None:
+    ran: list[Any] = []
+    execution = run(an_execution(ran.append, body=body))
+    assert outcome_of(execution) is Outcome.RAISED
+    assert told_by(execution).type_name.endswith("SerializationError")
+    assert ran == []
+
+
+def test_reply_headers_travel_with_the_value() -> None:
+    def tag(data: Any) -> None:
+        context.headers["took"] = 3
+
+    execution = run(an_execution(tag))
+    assert execution.ended is not None
+    assert execution.ended.headers == {"took": 3}
+
+
+@pytest.mark.parametrize("headers", [{"a": None}, {"a": [1]}, {1: 1}, {"crew-worker": "x"}, {"a": 2**63}], ids=repr)
+def test_reply_headers_that_cannot_travel_fail_the_call(headers: dict[Any, Any]) -> None:
+    execution = run(an_execution(lambda data: context.headers.update(headers)))
+    assert outcome_of(execution) is Outcome.RAISED
+    assert told_by(execution).type_name == "ValueError"
+    assert "header" in told_by(execution).message
+
+
+def test_a_call_whose_deadline_has_passed_is_not_started() -> None:
+    ran: list[Any] = []
+    execution = run(an_execution(ran.append, budget=-0.001))
+    assert outcome_of(execution) is Outcome.EXPIRED
+    assert ran == []
+
+
+def test_the_context_is_gone_when_the_task_has_ended() -> None:
+    run(an_execution(lambda data: context.id))
+    assert running.get() is None
+
+
+# --- another attempt ------------------------------------------------------------------------------------------------
+
+THREE = Retry(retries=3, backoff=(1.0, 60.0), retry_on=(OSError,))
+
+
+def fails(error: BaseException) -> Callable[[Any], Any]:
+    """A task that raises."""
+
+    def task(data: Any) -> Any:
+        raise error
+
+    return task
+
+
+def retry_after(execution: Execution) -> float | None:
+    """What it came to says about another attempt."""
+    assert execution.ended is not None
+    return execution.ended.retry_after
+
+
+def test_an_exception_that_is_worth_it_asks_for_another_attempt() -> None:
+    execution = run(an_execution(fails(ConnectionResetError()), retry=THREE))
+    assert retry_after(execution) == 1.0
+    assert told_by(execution).type_name == "ConnectionResetError"
+
+
+@pytest.mark.parametrize(
+    ("error", "options", "attempts", "retryable", "note"),
+    [
+        (OSError(), {"attempt": 4}, 4, True, "attempt 4 of 4"),
+        (OSError(), {"budget": 0.5}, 1, True, "attempt 1 of 4; no time for another"),
+        (OSError(), {"attempt": 3, "budget": 2}, 3, True, "attempt 3 of 4; no time for another"),
+        (KeyError(), {}, 1, False, ""),
+        (KeyError(), {"attempt": 2}, 2, False, "attempt 2 of 4"),
+        (OSError(), {"retry": Retry()}, 1, False, ""),
+    ],
+)
+def test_the_last_failure_tells_how_many_there_were(
+    error: Exception, options: dict[str, Any], attempts: int, retryable: bool, note: str
+) -> None:
+    execution = run(an_execution(fails(error), **{"retry": THREE, **options}))
+    assert retry_after(execution) is None
+    told = told_by(execution)
+    assert (told.attempts, told.retryable, told.note) == (attempts, retryable, note)
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit(), Interrupt()], ids=repr)
+def test_what_is_no_ordinary_exception_is_never_run_again(error: BaseException) -> None:
+    assert retry_after(run(an_execution(fails(error), retry=Retry(retries=3)))) is None
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_task_that_was_interrupted_is_not_run_again_whatever_it_raises(reason: Reason) -> None:
+    def task(data: Any) -> None:
+        execution.interrupt(reason)
+        raise OSError
+
+    execution = an_execution(task, retry=THREE)
+    assert retry_after(run(execution)) is None
+
+
+@pytest.mark.parametrize(
+    ("function", "body"),
+    [(lambda data: {1, 2}, None), (lambda data: context.headers.update({"a": None}), None), (str, Body(b"{", "x"))],
+    ids=["a value that cannot travel", "headers that cannot", "a body that cannot be read"],
+)
+def test_what_another_attempt_would_not_change_is_not_run_again(function: Any, body: Body | None) -> None:
+    execution = run(an_execution(function, body=body, retry=Retry(retries=3)))
+    assert outcome_of(execution) is Outcome.RAISED
+    assert retry_after(execution) is None
+
+
+def test_a_task_sees_which_attempt_it_is() -> None:
+    assert value_of(run(an_execution(lambda data: context.attempt, attempt=3, crashes=1))) == 4
+
+
+# --- its time -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("budget", "asked", "registered", "expected"),
+    [
+        (60.0, None, None, 60.0),
+        (60.0, 3.0, None, 3.0),
+        (60.0, None, 3.0, 3.0),
+        (60.0, 5.0, 3.0, 3.0),
+        (60.0, 3.0, 5.0, 3.0),
+        (2.0, 3.0, 5.0, 2.0),
+        (None, None, None, None),
+        (None, 3.0, None, 3.0),
+    ],
+)
+def test_the_smallest_of_budget_and_timeouts_is_its_limit(
+    budget: float | None, asked: float | None, registered: float | None, expected: float | None
+) -> None:
+    execution = an_execution(budget=budget, timeout=asked)
+    execution.task.timeout = registered
+    execution.begin()
+    if expected is None:
+        assert execution.limit is None
+        assert execution.remaining is None
+    else:
+        assert execution.limit == pytest.approx(time.monotonic() + expected, abs=0.05)
+        assert execution.remaining == pytest.approx(expected, abs=0.05)
+
+
+# --- deciding -------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_decision_stands() -> None:
+    execution = an_execution()
+    first, second = (Ended(outcome, Body(b"", None)) for outcome in (Outcome.RETURNED, Outcome.RAISED))
+    assert [execution.decide(first), execution.decide(second)] == [True, False]
+    assert execution.ended is first
+
+
+def test_a_task_that_has_returned_cannot_be_interrupted() -> None:
+    execution = run(an_execution(lambda data: "value"))
+    assert execution.interrupt(Reason.TIMEOUT) is False
+    assert value_of(execution) == "value"
+    assert not execution.is_interrupted
+    assert execution.reason is None
+
+
+def test_a_task_that_was_interrupted_cannot_return() -> None:
+    execution = an_execution(lambda data: execution.interrupt(Reason.TIMEOUT))
+    run(execution)
+    assert outcome_of(execution) is Outcome.TIMED_OUT
+    assert execution.is_interrupted
+
+
+def test_an_interrupted_task_can_see_that_it_should_end() -> None:
+    seen: list[bool] = []
+
+    def look(data: Any) -> None:
+        seen.append(context.cancelled.is_set())
+        execution.interrupt(Reason.CANCELED)
+        seen.append(context.cancelled.is_set())
+
+    execution = an_execution(look)
+    run(execution)
+    assert seen == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("reason", "persistent", "outcome"),
+    [
+        (Reason.TIMEOUT, True, Outcome.TIMED_OUT),
+        (Reason.TIMEOUT, False, Outcome.TIMED_OUT),
+        (Reason.CANCELED, True, Outcome.CANCELED),
+        (Reason.DRAIN, True, None),  # another worker runs it
+        (Reason.DRAIN, False, Outcome.WORKER_LOST),
+    ],
+)
+def test_each_reason_has_its_outcome(reason: Reason, persistent: bool, outcome: Outcome | None) -> None:
+    execution = an_execution(persistent=persistent)
+    execution.begin()
+    assert execution.interrupt(reason) is True
+    assert outcome_of(execution) is outcome
+    assert execution.reason is reason
+
+
+def test_a_second_interrupt_does_not_change_the_first() -> None:
+    execution = an_execution()
+    assert [execution.interrupt(Reason.DRAIN), execution.interrupt(Reason.TIMEOUT)] == [True, False]
+    assert execution.reason is Reason.DRAIN
+
+
+def test_of_many_who_decide_at_once_one_wins() -> None:
+    def decide(execution: Execution, number: int, barrier: threading.Barrier, won: list[bool]) -> None:
+        barrier.wait(5)
+        if number % 2:
+            won.append(execution.interrupt(Reason.TIMEOUT))
+        else:
+            won.append(execution.decide(Ended(Outcome.RETURNED, Body(b"", None))))
+
+    for _ in range(50):
+        execution, barrier, won = an_execution(), threading.Barrier(6), list[bool]()
+        threads = [threading.Thread(target=decide, args=(execution, number, barrier, won)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(5)
+        assert sorted(won) == [False] * 5 + [True]
+        assert (outcome_of(execution) is Outcome.TIMED_OUT) == execution.is_interrupted
+
+
+def test_an_execution_tells_its_state_in_words() -> None:
+    execution = an_execution()
+    assert repr(execution).endswith("of task t: waiting>")
+    execution.begin()
+    assert repr(execution).endswith("running>")
+    execution.interrupt(Reason.TIMEOUT)
+    assert repr(execution).endswith("interrupted>")
+    execution.run()
+    assert repr(execution).endswith("ended>")
+
+
+def test_attempts_are_counted_from_one() -> None:
+    assert an_execution().attempt == 1
+    assert an_execution(crashes=2).attempt == 3

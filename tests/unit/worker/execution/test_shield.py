@@ -1,0 +1,328 @@
+"""`with context.shield():` what stands in it is not broken, in any lane."""
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from crew.errors import Interrupt
+from crew.protocol.message import Outcome
+from crew.worker.context import context
+from crew.worker.execution.async_exception import raise_in
+from crew.worker.execution.current import running
+from crew.worker.execution.execution import Execution
+from crew.worker.execution.interrupt_reason import Reason
+from crew.worker.executors import thread_pool
+from tests.support.deliveries import an_execution, outcome_of
+from tests.support.executors import Main, Threads, coroutines
+from tests.support.waiting import eventually
+
+LANES = ["the main thread", "a thread", "a coroutine"]
+in_each_lane = pytest.mark.parametrize("where", LANES)
+pytestmark = pytest.mark.usefixtures("signals")
+
+
+class Stage:
+    """Runs a function as a task, and interrupts it when it says that it is ready.
+
+    Attributes:
+        told: what the task has noted.
+        execution: the one that runs.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._is_ready = False
+        self._sent = 0
+        self.told: list[str] = []
+
+    def interrupted(self, times: int = 1) -> None:
+        """In the task: be interrupted now, and return where that was put off."""
+        self._is_ready = True
+        until = time.monotonic() + 5
+        while self._sent < times or not (self.execution.is_owed or self.execution.shields == 0):
+            assert time.monotonic() < until
+            time.sleep(0.001)
+
+    async def interrupted_where_it_awaits(self) -> None:
+        """As `interrupted`, for a coroutine."""
+        self._is_ready = True
+        while self._sent < 1 or not (self.execution.is_owed or self.execution.shields == 0):
+            await asyncio.sleep(0.001)
+
+    def run(self, body: Callable[[], object], *, times: int = 1) -> Execution:
+        """Run `body` and interrupt it so often."""
+        self.execution = an_execution(self._task(body))
+        match self._where:
+            case "the main thread":
+                main = Main()
+                main.run_beside(lambda: self._interrupt(main.lane.interrupt, times), self.execution)
+            case "a thread":
+                threads = Threads(1)
+                threads.put(self.execution)
+                self._interrupt(threads.lane.interrupt, times)
+                eventually(lambda: threads.lane.has_left(self.execution))
+            case _:
+                with coroutines() as lane:
+                    lane.put(self.execution)
+                    self._interrupt(lane.lane.interrupt, times)
+                    lane.ends(self.execution)
+        assert outcome_of(self.execution) is Outcome.CANCELED
+        return self.execution
+
+    def _task(self, body: Callable[[], object]) -> Callable[[Any], Any]:
+        if self._where != "a coroutine":
+            return lambda data: body()
+
+        async def task(data: Any) -> None:
+            found = body()
+            if asyncio.iscoroutine(found):
+                await found
+
+        return task
+
+    def _interrupt(self, interrupt: Callable[[Execution, Reason], None], times: int) -> None:
+        eventually(lambda: self._is_ready or self.execution.has_ended)
+        for _ in range(times):
+            interrupt(self.execution, Reason.CANCELED)
+            self._sent += 1
+
+
+@pytest.fixture
+def stage(where: str) -> Stage:
+    """A task's stage in that lane."""
+    return Stage(where)
+
+
+@pytest.mark.parametrize("where", LANES[:2])
+def test_an_interrupt_inside_is_raised_at_the_end_and_once(stage: Stage) -> None:
+    def body() -> None:
+        try:
+            with context.shield():
+                stage.interrupted()
+                stage.told.append("unbroken")
+            stage.told.append("not reached")
+        except Interrupt as interrupt:
+            stage.told.append(interrupt.reason)
+        time.sleep(0.01)
+        stage.told.append("cleaned up")
+
+    stage.run(body)
+    assert stage.told == ["unbroken", "canceled", "cleaned up"]
+
+
+@pytest.mark.parametrize("where", LANES[2:])
+def test_an_interrupt_inside_a_coroutines_is_raised_at_the_end_and_once(stage: Stage) -> None:
+    async def body() -> None:
+        try:
+            with context.shield():
+                await stage.interrupted_where_it_awaits()
+                await asyncio.sleep(0.005)
+                stage.told.append("unbroken")
+            stage.told.append("not reached")
+        except asyncio.CancelledError as error:
+            stage.told.append(str(error))
+        await asyncio.sleep(0.01)
+        stage.told.append("cleaned up")
+
+    stage.run(body)
+    assert stage.told == ["unbroken", "canceled", "cleaned up"]
+
+
+@pytest.mark.parametrize("where", LANES[:2])
+def test_an_interrupt_that_is_sent_again_waits_for_the_same_end(stage: Stage) -> None:
+    def body() -> None:
+        try:
+            with context.shield():
+                stage.interrupted(times=3)
+                stage.told.append("unbroken")
+        finally:
+            time.sleep(0.01)
+            stage.told.append("cleaned up")
+
+    stage.run(body, times=3)
+    assert stage.told == ["unbroken", "cleaned up"]
+
+
+@pytest.mark.parametrize("where", LANES[:2])
+def test_of_shields_in_each_other_the_outermost_counts(stage: Stage) -> None:
+    def body() -> None:
+        with context.shield():
+            with context.shield():
+                stage.interrupted()
+                stage.told.append("inner")
+            stage.told.append("outer")
+        stage.told.append("not reached")
+
+    stage.run(body)
+    assert stage.told == ["inner", "outer"]
+
+
+@pytest.mark.parametrize("where", LANES[:2])
+def test_an_exception_inside_is_not_lost_where_the_interrupt_is_raised(stage: Stage) -> None:
+    def body() -> None:
+        try:
+            with context.shield():
+                stage.interrupted()
+                raise KeyError("the commit failed")
+        except Interrupt as interrupt:
+            stage.told.append(repr(interrupt.__context__))
+            raise
+
+    execution = stage.run(body)
+    assert stage.told == ["KeyError('the commit failed')"]
+    assert "the commit failed" in execution.stopped_at
+
+
+@pytest.mark.parametrize("where", LANES[:2])
+def test_a_shield_in_the_clean_up_after_an_interrupt_holds_nobody_up(stage: Stage) -> None:
+    def body() -> None:
+        try:
+            stage.interrupted()
+            time.sleep(0.001)
+            while True:
+                time.sleep(0.001)
+        finally:
+            with context.shield():
+                stage.told.append("cleaned up")
+            stage.told.append("went on")
+
+    stage.run(body)
+    assert stage.told == ["cleaned up", "went on"]
+
+
+@pytest.mark.parametrize("where", LANES[2:])
+def test_a_shield_in_the_clean_up_of_a_coroutine_holds_nobody_up(stage: Stage) -> None:
+    async def body() -> None:
+        try:
+            stage._is_ready = True
+            await asyncio.sleep(60)
+        finally:
+            with context.shield():
+                await asyncio.sleep(0.001)
+                stage.told.append("cleaned up")
+            await asyncio.sleep(0.001)
+            stage.told.append("went on")
+
+    stage.run(body)
+    assert stage.told == ["cleaned up", "went on"]
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["a function", "a coroutine"])
+def test_who_enters_in_the_moment_of_an_interrupt_is_interrupted_before_the_body_begins(is_async: bool) -> None:
+    async def nothing(data: Any) -> None: ...
+
+    execution = an_execution(nothing if is_async else lambda data: None)
+    execution.begin()
+    execution.interrupt(Reason.TIMEOUT)
+    assert execution.owe() is True, "it is not shielded yet: the interrupt is on its way"
+    began: list[str] = []
+    token = running.set(execution)
+    try:
+        with pytest.raises(asyncio.CancelledError if is_async else Interrupt, match="timeout"), context.shield():
+            began.append("the body")
+        assert began == []
+        with context.shield():
+            began.append("the next")
+    finally:
+        running.reset(token)
+    assert began == ["the next"]
+
+
+def test_an_interrupt_that_is_just_being_sent_breaks_no_shield_of_the_clean_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sends it may lose the processor after the look at the shields."""
+    told: list[str] = []
+    is_sending = threading.Event()
+
+    def slowly(thread: threading.Thread, reason: Reason) -> None:
+        is_sending.set()
+        until = time.monotonic() + 0.1
+        eventually(lambda: "cleaning up" in told or time.monotonic() > until)
+        raise_in(thread, reason)
+
+    def body(data: Any) -> None:
+        is_sending.wait(5)
+        try:
+            with context.shield():
+                told.append("not reached")
+        except Interrupt:
+            with context.shield():
+                told.append("cleaning up")
+                until = time.monotonic() + 0.05
+                eventually(lambda: time.monotonic() > until)
+                told.append("cleaned up")
+
+    monkeypatch.setattr(thread_pool, "raise_in", slowly)
+    threads = Threads(1)
+    execution = an_execution(body)
+    threads.put(execution)
+    threads.lane.interrupt(execution, Reason.CANCELED)
+    eventually(lambda: threads.lane.has_left(execution))
+    assert told == ["cleaning up", "cleaned up"]
+    assert execution.shields == 0
+
+
+@in_each_lane
+def test_a_shield_that_nothing_strikes_changes_nothing(where: str) -> None:
+    stage = Stage(where)
+
+    def body() -> None:
+        with context.shield():
+            stage.told.append("inside")
+        with pytest.raises(KeyError), context.shield():
+            raise KeyError
+
+    stage.execution = execution = an_execution(stage._task(body))
+    execution.begin()
+    if where == LANES[2]:
+        asyncio.run(execution.run_async())
+    else:
+        execution.run()
+    assert outcome_of(execution) is Outcome.RETURNED
+    assert execution.shields == 0
+
+
+def test_outside_of_a_task_there_is_nothing_to_shield() -> None:
+    with pytest.raises(RuntimeError, match="no task is running here"):
+        context.shield()
+
+
+class Books:
+    """Begins and ends in shields as often as it can."""
+
+    def __init__(self) -> None:
+        self.begun = self.ended = 0
+
+    def __call__(self, data: Any) -> None:
+        while True:
+            with context.shield():
+                self.begun += 1
+                for _ in range(20):
+                    threading.get_ident()
+                self.ended += 1
+
+
+def test_no_interrupt_in_a_thread_ever_breaks_what_is_shielded() -> None:
+    draw = random.Random(7)
+    threads = Threads(1)
+    for _ in range(30):
+        task = Books()
+        execution = an_execution(task)
+        threads.put(execution)
+        eventually(lambda task=task: task.begun)  # type: ignore[misc]
+        time.sleep(draw.uniform(0, 0.002))
+        threads.lane.interrupt(execution, Reason.CANCELED)
+        eventually(lambda execution=execution: threads.lane.has_left(execution))  # type: ignore[misc]
+        threads.lane.release(execution)
+        assert task.begun == task.ended
+
+
+def test_no_interrupt_in_the_main_thread_ever_breaks_what_is_shielded() -> None:
+    draw = random.Random(7)
+    tasks = [Books() for _ in range(40)]
+    Main().run(*(an_execution(task, timeout=draw.uniform(0.001, 0.004)) for task in tasks))
+    assert [task.begun for task in tasks] == [task.ended for task in tasks]

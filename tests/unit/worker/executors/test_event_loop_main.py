@@ -1,0 +1,195 @@
+"""An event loop in the main thread, where what blocks it is struck by a signal: a worker whose tasks are all async."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from crew.protocol.message import Outcome
+from crew.worker.context import context
+from crew.worker.execution.execution import Execution
+from crew.worker.execution.interrupt_reason import Reason
+from tests.support.deliveries import an_execution, outcome_of
+from tests.support.executors import Coroutines, endless_loop, punctual
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.usefixtures("signals")
+
+
+class Blocker:
+    """A coroutine function that blocks its loop for ever.
+
+    Attributes:
+        errors: what ended it, and time.monotonic() of that.
+    """
+
+    def __init__(self, block: Callable[[], object] = lambda: time.sleep(60)) -> None:
+        self._block = block
+        self.began = False
+        self.errors: list[tuple[BaseException, float]] = []
+
+    async def __call__(self, data: Any) -> None:
+        try:
+            self.began = True  # in here: an interrupt may land as soon as anybody has seen it
+            self._block()
+        except BaseException as error:
+            self.errors.append((error, time.monotonic()))
+            raise
+
+    def ended_by(self) -> list[str]:
+        """What ended it."""
+        return [repr(error) for error, _ in self.errors]
+
+
+class Neighbour:
+    """A coroutine function that awaits until `go`."""
+
+    def __init__(self) -> None:
+        self.go = False
+        self.began = False
+
+    async def __call__(self, data: Any) -> str:
+        self.began = True
+        while not self.go:
+            await asyncio.sleep(0.002)
+        return "value"
+
+
+def beside(io: Callable[[Coroutines], None]) -> None:
+    """A lane in the main thread, and `io` in another, as the I/O thread."""
+    lane = Coroutines()
+
+    def run() -> None:
+        try:
+            eventually(lane.lane._loop.is_running)
+            io(lane)
+        finally:
+            lane.lane.stop()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    lane.lane.serve()
+    thread.join(5)
+    lane.lane._loop.close()
+
+
+@pytest.mark.parametrize("what", ["sleep", "an endless loop"])
+def test_what_blocks_the_loop_is_interrupted_at_once(what: str) -> None:
+    def attempt() -> float:
+        task = Blocker(endless_loop if what == "an endless loop" else lambda: time.sleep(60))
+        execution = an_execution(task)
+        begin: list[float] = []
+
+        def io(lane: Coroutines) -> None:
+            lane.put(execution)
+            eventually(lambda: task.began)
+            begin.append(time.monotonic())
+            lane.lane.interrupt(execution, Reason.CANCELED)
+            lane.ends(execution)
+
+        beside(io)
+        assert task.ended_by() == ["CancelledError('canceled')"]
+        assert outcome_of(execution) is Outcome.CANCELED
+        return task.errors[0][1] - begin[0]
+
+    punctual(attempt)
+
+
+def test_what_blocks_the_loop_is_interrupted_at_its_limit_whoever_else_sleeps() -> None:
+    def attempt() -> float:
+        task = Blocker()
+        execution = an_execution(task, timeout=0.05)
+
+        def io(lane: Coroutines) -> None:
+            lane.put(execution)
+            lane.ends(execution)
+
+        beside(io)
+        assert task.ended_by() == ["CancelledError('timeout')"]
+        assert outcome_of(execution) is Outcome.TIMED_OUT
+        assert execution.limit is not None
+        return task.errors[0][1] - execution.limit
+
+    punctual(attempt)
+
+
+def test_what_awaits_meanwhile_is_left_alone() -> None:
+    task, neighbour = Blocker(), Neighbour()
+    execution, waits = an_execution(task, timeout=0.05), an_execution(neighbour)
+
+    def io(lane: Coroutines) -> None:
+        lane.put(waits)
+        eventually(lambda: neighbour.began)
+        lane.put(execution)
+        lane.ends(execution)
+        neighbour.go = True
+        lane.ends(waits)
+
+    beside(io)
+    assert [outcome_of(execution), outcome_of(waits)] == [Outcome.TIMED_OUT, Outcome.RETURNED]
+
+
+def test_a_neighbour_whose_limit_passes_while_another_blocks_the_loop_does_not_hit_that_one() -> None:
+    task, neighbour = Blocker(lambda: time.sleep(0.1)), Neighbour()
+    blocks, waits = an_execution(task), an_execution(neighbour, timeout=0.05)
+
+    def io(lane: Coroutines) -> None:
+        lane.put(waits)
+        eventually(lambda: neighbour.began)
+        lane.put(blocks)
+        eventually(lambda: waits.limit is not None and time.monotonic() > waits.limit)
+        lane.lane.interrupt(waits, Reason.TIMEOUT)
+        lane.ends(blocks, waits)
+
+    beside(io)
+    assert [outcome_of(blocks), outcome_of(waits)] == [Outcome.RETURNED, Outcome.TIMED_OUT]
+    assert task.errors == []
+
+
+def test_an_asyncio_task_that_a_coroutine_has_made_is_interrupted_where_it_blocks_the_loop() -> None:
+    inner = Blocker()
+    ended: list[str] = []
+
+    async def task(data: Any) -> None:
+        try:
+            await asyncio.gather(inner(data))
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    def io(lane: Coroutines) -> None:
+        lane.put(execution)
+        eventually(lambda: inner.began)
+        lane.lane.interrupt(execution, Reason.CANCELED)
+        lane.ends(execution)
+
+    execution = an_execution(task)
+    beside(io)
+    assert len(inner.errors) == 1
+    assert ended == ["cancelled"]
+    assert outcome_of(execution) is Outcome.CANCELED
+
+
+def test_a_strike_waits_for_the_end_of_a_shield() -> None:
+    steps: list[str] = []
+
+    def io(lane: Coroutines) -> None:
+        lane.put(execution)
+        eventually(lambda: steps)
+        lane.lane.interrupt(execution, Reason.CANCELED)
+        lane.ends(execution)
+
+    async def task(data: Any) -> None:
+        with context.shield():
+            steps.append("blocks")
+            eventually(lambda: execution.is_owed)
+            steps.append("unbroken")
+        steps.append("not reached")
+
+    execution: Execution = an_execution(task)
+    beside(io)
+    assert steps == ["blocks", "unbroken"]
+    assert outcome_of(execution) is Outcome.CANCELED

@@ -1,0 +1,224 @@
+"""The main thread as a lane: what hangs there is interrupted on time, and nothing else is."""
+
+import contextlib
+import random
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from crew.protocol.message import Outcome
+from crew.worker.execution.execution import ONE_STRIKE, Execution
+from crew.worker.execution.interrupt_reason import Reason
+from crew.worker.executors import main_thread
+from crew.worker.executors.main_thread import MainLane
+from tests.support.deliveries import an_execution, outcome_of, value_of
+from tests.support.executors import HANGING, Main, Recorder, busy_for, endless_loop, punctual
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+def main(signals: None) -> Main:
+    """A main lane."""
+    return Main()
+
+
+def test_what_comes_is_run_in_the_main_thread_until_the_lane_stops(main: Main) -> None:
+    executions = [
+        an_execution(lambda data: [data, threading.current_thread() is threading.main_thread()], n) for n in range(3)
+    ]
+    main.run(*executions)
+    assert [value_of(execution) for execution in executions] == [[0, True], [1, True], [2, True]]
+    assert main.started == executions
+    assert main.lane.running() == []
+    assert all(main.lane.has_left(execution) for execution in executions)
+
+
+@pytest.mark.parametrize("what", HANGING)
+def test_a_task_that_hangs_is_interrupted_on_time_and_cleans_up(signals: None, what: str) -> None:
+    def attempt() -> float:
+        task = Recorder(HANGING[what])
+        Main().run(execution := an_execution(task, timeout=0.08))
+        assert task.reasons() == ["timeout"]
+        assert task.cleaned_up == 1
+        assert outcome_of(execution) is Outcome.TIMED_OUT
+        return task.late(execution)
+
+    punctual(attempt)
+
+
+def test_a_call_that_comes_to_its_deadline_is_interrupted_like_one_that_comes_to_its_timeout(main: Main) -> None:
+    task = Recorder(HANGING["sleep"])
+    execution = an_execution(task, budget=0.05)
+    main.run(execution)
+    assert outcome_of(execution) is Outcome.TIMED_OUT
+    assert len(task.interrupted) == 1
+
+
+def test_the_next_task_runs_at_once_and_is_left_alone(main: Main) -> None:
+    victim = an_execution(Recorder(HANGING["sleep"]), timeout=0.03)
+    bystander = Recorder(lambda: time.sleep(0.06))
+    next_one = an_execution(bystander, timeout=5)
+    main.run(victim, next_one)
+    assert outcome_of(next_one) is Outcome.RETURNED
+    assert bystander.interrupted == []
+
+
+def test_a_timer_of_a_task_that_ended_early_does_not_hit_a_later_one(main: Main) -> None:
+    later = Recorder(lambda: time.sleep(0.08))
+    early = an_execution(lambda data: "early", timeout=0.04)
+    late = an_execution(later, budget=None)
+    main.run(early, late)
+    assert [outcome_of(early), outcome_of(late)] == [Outcome.RETURNED] * 2
+    assert later.interrupted == []
+
+
+@pytest.mark.parametrize(("first", "then"), [(60, 0.05), (0.03, 0.12)], ids=["nearer", "farther"])
+def test_a_later_task_with_another_limit_is_interrupted_on_time(signals: None, first: float, then: float) -> None:
+    def attempt() -> float:
+        task = Recorder(HANGING["sleep"])
+        execution = an_execution(task, timeout=then)
+        Main().run(an_execution(lambda data: None, timeout=first), execution)
+        return task.late(execution)
+
+    punctual(attempt)
+
+
+@pytest.mark.parametrize("reason", [Reason.CANCELED, Reason.DRAIN])
+def test_another_thread_may_interrupt_what_runs(main: Main, reason: Reason) -> None:
+    task = Recorder(HANGING["sleep"])
+    execution = an_execution(task)
+
+    def interrupt() -> None:
+        eventually(lambda: task.has_begun)
+        main.lane.interrupt(execution, reason)
+
+    main.run_beside(interrupt, execution)
+    assert task.reasons() == [reason]
+    assert execution.reason is reason
+
+
+def test_an_interrupt_that_comes_too_late_hits_nobody(main: Main) -> None:
+    first = an_execution(lambda data: "first")
+
+    def body() -> str:
+        main.lane.interrupt(first, Reason.CANCELED)
+        time.sleep(0.02)
+        return "second"
+
+    task = Recorder(body)
+    second = an_execution(task)
+    main.run(first, second)
+    assert [value_of(first), value_of(second)] == ["first", "second"]
+    assert task.interrupted == []
+
+
+def test_an_interrupt_while_nothing_runs_hits_nobody(main: Main) -> None:
+    main.run(done := an_execution(lambda data: "done"))
+    main.lane.interrupt(done, Reason.CANCELED)
+    assert value_of(done) == "done"
+
+
+def test_a_task_that_goes_on_is_interrupted_again(main: Main, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main_thread, "RESEND", ONE_STRIKE + 0.01)
+    task = Recorder(HANGING["sleep"], swallow=1)
+    execution = an_execution(task, timeout=0.03)
+    main.run(execution)
+    assert task.reasons() == ["timeout"] * 2
+    assert outcome_of(execution) is Outcome.TIMED_OUT
+
+
+def test_a_task_that_answers_its_interrupt_with_a_value_has_timed_out_all_the_same(main: Main) -> None:
+    def stubborn(data: Any) -> str:
+        with contextlib.suppress(SystemExit):
+            time.sleep(60)
+        return "too late"
+
+    execution = an_execution(stubborn, timeout=0.03)
+    main.run(execution)
+    assert outcome_of(execution) is Outcome.TIMED_OUT
+
+
+@pytest.mark.parametrize("timeout", [2.0**31, 1e10, 2.0**60], ids=str)
+def test_an_absurdly_long_timeout_of_another_sender_is_a_long_timeout(main: Main, timeout: float) -> None:
+    """`crew-timeout` is any 64-bit number of milliseconds: a message cannot take the system down."""
+    execution = an_execution(lambda data: "value", timeout=timeout, budget=None)
+    main.run(execution)
+    assert value_of(execution) == "value"
+
+
+def test_an_execution_that_could_not_be_begun_is_decided_all_the_same(main: Main) -> None:
+    """Else nobody answers its caller, and its delivery is held for ever."""
+
+    def broken(execution: Execution) -> None:
+        raise ValueError("a bug")
+
+    main.lane = MainLane(main.buffer, on_started=broken, on_ended=main.ended.append)
+    execution = an_execution(lambda data: "value")
+    main.run(execution)
+    assert execution.has_ended
+    assert execution.ended is not None
+
+
+# --- what is passed over, and what is told --------------------------------------------------------------------------
+
+
+def test_an_execution_that_was_decided_before_its_start_is_passed_over(main: Main) -> None:
+    ran: list[Any] = []
+    canceled, next_one = an_execution(ran.append), an_execution(lambda data: "next")
+    canceled.interrupt(Reason.CANCELED)
+    main.run(canceled, next_one)
+    assert ran == []
+    assert main.started == [next_one]
+    assert outcome_of(canceled) is Outcome.CANCELED
+
+
+def test_a_call_that_is_cancelled_while_its_start_is_told_is_not_run(main: Main) -> None:
+    ran: list[Any] = []
+    main.lane = MainLane(
+        main.buffer, on_started=lambda one: main.lane.interrupt(one, Reason.CANCELED), on_ended=main.ended.append
+    )
+    execution = an_execution(ran.append)
+    main.run(execution)
+    assert ran == []
+    assert outcome_of(execution) is Outcome.CANCELED
+
+
+def test_the_stack_shows_where_the_task_is(main: Main) -> None:
+    stacks: list[str] = []
+
+    def look() -> None:
+        eventually(lambda: task.has_begun)
+        stacks.append(main.lane.stack(execution))
+        main.lane.interrupt(execution, Reason.CANCELED)
+
+    task = Recorder(endless_loop)
+    execution = an_execution(task)
+    main.run_beside(look, execution)
+    assert "in endless_loop" in stacks[0]
+    assert main.lane.stack(execution) == ""
+
+
+def test_the_main_thread_cannot_go_on_without_what_is_stuck(main: Main) -> None:
+    assert main.lane.abandon(an_execution()) is False
+    assert main.lane.abandoned() == 0
+
+
+# --- many -----------------------------------------------------------------------------------------------------------
+
+
+def test_executions_that_end_at_their_timeout_get_one_answer_each_and_no_interrupt_of_another(main: Main) -> None:
+    timeout = 0.003
+    draw = random.Random(7)
+    tasks: dict[Execution, Recorder] = {}
+
+    close = [draw.uniform(0.97, 1.03) for _ in range(120)]
+    for share in (*close, *[0.1] * 20, *[2.0] * 5):  # of each outcome there are some, also on a busy machine
+        task = Recorder(busy_for(timeout * share))
+        tasks[an_execution(task, timeout=timeout)] = task
+    main.run(*tasks)
+    outcomes = {outcome_of(execution) for execution in tasks}
+    assert outcomes == {Outcome.RETURNED, Outcome.TIMED_OUT}
+    for execution, task in tasks.items():
+        assert len(task.interrupted) <= (outcome_of(execution) is Outcome.TIMED_OUT)

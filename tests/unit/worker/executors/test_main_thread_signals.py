@@ -1,0 +1,136 @@
+"""Signals in the main thread: tasks that use them too, and what never lets another thread run."""
+
+import re
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from crew.protocol.message import Outcome
+from crew.worker.execution.execution import Execution
+from crew.worker.execution.interrupt_reason import Reason
+from tests.support.deliveries import an_execution, outcome_of
+from tests.support.executors import HANGING, Main, Recorder, endless_loop, punctual
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+def main(signals: None) -> Main:
+    """A main lane."""
+    return Main()
+
+
+# --- tasks that do what they like with signals ----------------------------------------------------------------------
+
+MEDDLING: dict[str, Callable[[], object]] = {
+    "takes SIGALRM": lambda: signal.signal(signal.SIGALRM, lambda *_: None),
+    "ignores SIGALRM": lambda: signal.signal(signal.SIGALRM, signal.SIG_IGN),
+    "blocks signals": lambda: signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()),
+    "stops the timer": lambda: signal.alarm(0),
+    "sets the timer to later": lambda: signal.alarm(60),
+}
+
+
+@pytest.mark.parametrize("what", MEDDLING)
+def test_after_a_task_that_meddles_with_signals_the_next_is_interrupted_on_time(signals: None, what: str) -> None:
+    def attempt() -> float:
+        main = Main()
+        meddling = an_execution(lambda data: bool(MEDDLING[what]()), timeout=0.06)
+        task = Recorder(HANGING["sleep"])
+        next_one = an_execution(task, timeout=0.1)
+        main.run_beside(lambda: helps_late(main, next_one), meddling, next_one)
+        return task.late(next_one)
+
+    punctual(attempt)
+
+
+@pytest.mark.parametrize("what", MEDDLING)
+def test_a_task_that_meddles_with_signals_is_interrupted_by_the_other_thread(main: Main, what: str) -> None:
+    def meddle_and_go_on() -> None:
+        MEDDLING[what]()
+        endless_loop()
+
+    task = Recorder(meddle_and_go_on)
+    execution = an_execution(task, timeout=0.03)
+    main.run_beside(lambda: helps_late(main, execution), execution)
+    assert task.reasons() == ["timeout"]
+    assert outcome_of(execution) is Outcome.TIMED_OUT
+
+
+def helps_late(main: Main, execution: Execution) -> None:
+    """As the watchdog does, where the timer did not strike; so late that who waits for it fails."""
+    eventually(lambda: execution.limit is not None)
+    eventually(lambda: execution.has_ended or time.monotonic() > (execution.limit or 0.0) + 0.15)
+    if not execution.is_interrupted:
+        main.lane.interrupt(execution, Reason.TIMEOUT)
+
+
+def test_a_second_signal_right_after_the_first_does_not_break_the_clean_up(main: Main) -> None:
+    cleaned: list[str] = []
+
+    def body(data: Any) -> None:
+        try:
+            time.sleep(60)
+        finally:
+            cleaned.append("begun")
+            eventually(lambda: len(sent) == 2)
+            cleaned.append("ended")
+
+    def interrupt_twice() -> None:
+        eventually(lambda: main.lane.running() == [execution])
+        main.lane.interrupt(execution, Reason.CANCELED)
+        sent.append("first")
+        eventually(lambda: cleaned)
+        main.lane.interrupt(execution, Reason.CANCELED)
+        sent.append("second")
+
+    sent: list[str] = []
+    execution = an_execution(body)
+    main.run_beside(interrupt_twice, execution)
+    assert cleaned == ["begun", "ended"]
+
+
+# --- a task that never lets another thread run ----------------------------------------------------------------------
+
+
+def backtracks() -> None:
+    """A regular expression that takes for ever, and lets no other thread run by itself."""
+    re.match(r"(a+)+$", "a" * 60 + "b")
+
+
+def test_during_a_regular_expression_other_threads_run(main: Main) -> None:
+    """So heartbeats go on."""
+    beats: list[float] = []
+    task = Recorder(backtracks)
+    execution = an_execution(task, timeout=1.0)  # of which a busy machine gives it a third, and a pause every 0.1 s
+
+    def beat() -> None:
+        while not execution.has_ended:
+            beats.append(time.monotonic())
+            time.sleep(0.01)
+
+    main.run_beside(beat, execution)
+    assert execution.started is not None
+    assert execution.limit is not None
+    assert sum(execution.started + 0.1 < at < execution.limit for at in beats) >= 1
+    assert outcome_of(execution) is Outcome.TIMED_OUT
+
+
+def test_a_regular_expression_is_cancelled_at_once(signals: None) -> None:
+    def attempt() -> float:
+        main, task, canceled_at = Main(), Recorder(backtracks), list[float]()
+        execution = an_execution(task)
+
+        def cancel() -> None:
+            eventually(lambda: task.has_begun)
+            canceled_at.append(time.monotonic())
+            main.lane.interrupt(execution, Reason.CANCELED)
+
+        main.run_beside(cancel, execution)
+        assert task.reasons() == ["canceled"]
+        assert outcome_of(execution) is Outcome.CANCELED
+        return task.interrupted[0][1] - canceled_at[0]
+
+    punctual(attempt)

@@ -1,0 +1,144 @@
+"""Threads as a lane: one for each task, and an interrupt that lands only in its own."""
+
+import random
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from crew.protocol.message import Outcome
+from crew.worker.execution.execution import Execution
+from crew.worker.execution.interrupt_reason import Reason
+from tests.support.deliveries import an_execution, outcome_of, value_of
+from tests.support.executors import Recorder, Threads, busy_for, endless_loop
+from tests.support.waiting import eventually
+
+
+def test_several_tasks_run_at_a_time_and_no_more() -> None:
+    threads = Threads(2)
+    go = threading.Event()
+    executions = [an_execution(lambda data: go.wait(5)) for _ in range(3)]
+    threads.put(*executions)
+    eventually(lambda: len(threads.started) == 2)
+    assert threads.lane.running() == executions[:2]
+    assert len(threads.buffer) == 1
+    go.set()
+    threads.run()
+    assert [value_of(execution) for execution in executions] == [True] * 3
+    assert sorted(map(id, threads.ended)) == sorted(map(id, executions))
+
+
+def test_each_task_has_a_thread_that_is_never_used_again() -> None:
+    threads = Threads(1)
+    seen: list[threading.Thread] = []
+    threads.run(*(an_execution(lambda data: seen.append(threading.current_thread())) for _ in range(5)))
+    assert len({id(thread) for thread in seen}) == 5
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_python_code_in_a_thread_is_interrupted(reason: Reason) -> None:
+    threads = Threads(1)
+    task = Recorder(endless_loop)
+    execution = an_execution(task)
+    threads.put(execution)
+    threads.interrupt(execution, task, reason)
+    assert task.reasons() == [reason]
+    assert execution.reason is reason
+    assert task.cleaned_up == 1
+
+
+def test_the_others_are_left_alone() -> None:
+    threads = Threads(2)
+    go = threading.Event()
+    victim, bystander = Recorder(endless_loop), Recorder(lambda: go.wait(5))
+    first, second = an_execution(victim), an_execution(bystander)
+    threads.put(first, second)
+    threads.interrupt(first, victim)
+    go.set()
+    threads.run()
+    assert outcome_of(second) is Outcome.RETURNED
+    assert bystander.interrupted == []
+
+
+def test_a_thread_that_goes_on_can_be_interrupted_again() -> None:
+    threads = Threads(1)
+    task = Recorder(endless_loop, swallow=1)
+    execution = an_execution(task)
+    threads.put(execution)
+    eventually(lambda: task.has_begun)
+    for times in (1, 2):
+        threads.lane.interrupt(execution, Reason.TIMEOUT)
+        eventually(lambda times=times: len(task.interrupted) == times)  # type: ignore[misc]
+    eventually(lambda: threads.lane.has_left(execution))
+    assert outcome_of(execution) is Outcome.TIMED_OUT
+
+
+def test_an_interrupt_after_the_end_changes_nothing() -> None:
+    threads = Threads(1)
+    execution = an_execution(lambda data: "value")
+    threads.run(execution)
+    threads.lane.interrupt(execution, Reason.TIMEOUT)
+    assert value_of(execution) == "value"
+    assert not execution.is_interrupted
+
+
+def test_sys_exit_ends_a_task_and_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    threads = Threads(1)
+
+    def leave(data: Any) -> None:
+        raise SystemExit("bye")
+
+    threads.run(execution := an_execution(leave))
+    assert outcome_of(execution) is Outcome.RAISED
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_main_thread_is_held_until_the_lane_stops() -> None:
+    threads = Threads(1)
+    threading.Timer(0.02, threads.lane.stop).start()
+    begin = time.monotonic()
+    threads.lane.serve()
+    assert time.monotonic() - begin >= 0.015
+
+
+def test_executions_in_threads_that_end_at_their_timeout_get_one_answer_each_and_no_interrupt_of_another() -> None:
+    threads = Threads(2)
+    timeout = 0.006
+    draw = random.Random(7)
+    tasks: dict[Execution, Recorder] = {}
+
+    for _ in range(80):
+        task = Recorder(busy_for(timeout * draw.uniform(0.97, 1.03), pause=0.0001))
+        tasks[an_execution(task, timeout=timeout)] = task
+    threads.run(*tasks)
+    assert {outcome_of(execution) for execution in tasks} == {Outcome.RETURNED, Outcome.TIMED_OUT}
+    for execution, task in tasks.items():
+        assert len(task.interrupted) <= (outcome_of(execution) is Outcome.TIMED_OUT)
+
+
+def test_a_call_for_which_no_thread_can_be_started_gives_its_slot_back_and_is_run_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    threads = Threads(1)
+    failures = [RuntimeError("can't start new thread"), MemoryError("out of memory")]
+    start = threading.Thread.start
+
+    def starts_later(thread: threading.Thread) -> None:
+        if failures:
+            raise failures.pop(0)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", starts_later)
+    first, second, third = (an_execution(lambda data: "value") for _ in range(3))
+    threads.run(first, second, third)
+    for refused in (first, second):
+        assert outcome_of(refused) is Outcome.WORKER_LOST
+        assert refused.ended is not None
+        assert refused.ended.retry_after == 1.0
+    assert value_of(third) == "value"
+    assert threads.ended == [first, second, third]
+    assert [record.message.partition(": ")[2] for record in caplog.records] == [
+        "no thread for it (can't start new thread)",
+        "no thread for it (out of memory)",
+    ]

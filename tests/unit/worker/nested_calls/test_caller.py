@@ -1,0 +1,133 @@
+"""Calls that a task makes, on links that the test plays."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from crew.errors import ConnectionError, ExpirationError
+from crew.protocol import codec, properties
+from crew.protocol.topology import Item
+from crew.worker.execution.execution import Execution
+from crew.worker.mailbox import Mailbox
+from crew.worker.nested_calls.call import NestedCall
+from crew.worker.nested_calls.caller import NestedCalls
+from tests.support.deliveries import an_execution
+from tests.support.links import FakeLink, ignored
+from tests.support.waiting import until
+
+OPTIONS: dict[str, Any] = {"priority": None, "expiration": None, "headers": None}
+
+
+class SilentLink(FakeLink):
+    """On a broker that leaves a declaration unanswered."""
+
+    async def declare(self, *items: Item) -> None:
+        """As Link.declare."""
+        await asyncio.sleep(60)
+
+
+class RefusingLink(FakeLink):
+    """On a broker that refuses the first declaration."""
+
+    is_first = True
+
+    async def declare(self, *items: Item) -> None:
+        """As Link.declare."""
+        if self.is_first:
+            self.is_first = False
+            raise ConnectionError("not now")
+        await super().declare(*items)
+
+
+class Tasks:
+    """What makes nested calls."""
+
+    def __init__(self, consuming: FakeLink | None = None) -> None:
+        self.publishing, self.consuming = FakeLink(), consuming or FakeLink()
+        self.nested = NestedCalls(
+            "w",
+            Mailbox(asyncio.get_running_loop()),
+            publishing=self.publishing.as_link(),
+            consuming=self.consuming.as_link(),
+            decode=codec.decode,
+            on_call=ignored,
+        )
+
+    def call(self, execution: Execution, **options: Any) -> NestedCall:
+        """A task calls another."""
+        execution.begin()
+        return self.nested.call(execution, "inner", None, **{**OPTIONS, **options})
+
+    async def sent(self) -> dict[str, Any]:
+        """The headers of the call that was sent."""
+        await until(lambda: self.publishing.published)
+        return self.publishing.published[0].properties.headers or {}
+
+
+@pytest.mark.gen_test
+async def test_the_trace_headers_are_passed_on_and_others_are_not() -> None:
+    tasks = Tasks()
+    tasks.call(an_execution(headers={"traceparent": "00-1", "mine": "x"}))
+    sent = await tasks.sent()
+    assert sent["traceparent"] == "00-1"
+    assert "mine" not in sent
+    await tasks.nested.close()
+
+
+@pytest.mark.gen_test
+async def test_a_trace_header_of_a_foreign_sender_that_cannot_travel_is_left_out() -> None:
+    """It is no mistake of the task that it was called with it."""
+    tasks = Tasks()
+    tasks.call(an_execution(headers={"traceparent": b"\xff", "tracestate": "a=1"}))
+    sent = await tasks.sent()
+    assert "traceparent" not in sent
+    assert sent["tracestate"] == "a=1"
+    await tasks.nested.close()
+
+
+@pytest.mark.gen_test
+async def test_a_task_with_more_time_than_a_call_can_have_may_call_others() -> None:
+    tasks = Tasks()
+    tasks.call(an_execution(budget=1e12))
+    assert (await tasks.sent())[properties.DEADLINE] > time.time() * 1000
+    await tasks.nested.close()
+
+
+@pytest.mark.gen_test
+async def test_a_nested_call_ends_by_its_deadline_while_the_broker_does_not_answer() -> None:
+    tasks = Tasks(SilentLink())
+    call = tasks.call(an_execution(), expiration=0.1)
+    begin = time.monotonic()
+    with pytest.raises(ExpirationError, match="the broker could not be reached for task 'inner' in time"):
+        await call
+    assert time.monotonic() - begin < 0.6
+    assert tasks.publishing.published == []
+    await tasks.nested.close()
+
+
+@pytest.mark.gen_test
+async def test_a_refused_declaration_fails_the_call_that_needs_it_and_the_next_call_tries_again() -> None:
+    tasks = Tasks(RefusingLink())
+    with pytest.raises(ConnectionError, match="not now"):
+        await tasks.call(an_execution())
+    tasks.call(an_execution())
+    await tasks.sent()
+    await tasks.nested.close()
+
+
+@pytest.mark.gen_test
+async def test_who_has_lost_his_patience_waits_for_the_call_no_longer() -> None:
+    """Else what is told of a later interrupt names a call that nobody waited for."""
+    tasks = Tasks()
+    execution = an_execution()
+    call = tasks.call(execution)
+    with pytest.raises(TimeoutError):
+        await asyncio.to_thread(call.result, 0.01)
+    assert execution.waits_for is None
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await call
+    assert execution.waits_for is None
+    await tasks.nested.close()

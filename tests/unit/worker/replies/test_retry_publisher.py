@@ -1,0 +1,246 @@
+"""Calls on their way to another execution."""
+
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from crew.amqp import ConfirmStatus
+from crew.protocol import codec, failure, properties, topology
+from crew.protocol.failure import Failure
+from crew.protocol.message import Call, Outcome, Reply
+from crew.worker.execution.execution import Execution
+from crew.worker.execution.result import Ended, ended_with, worker_lost
+from crew.worker.replies import retry_publisher as retries_module
+from crew.worker.replies.reply_publisher import Replies
+from crew.worker.replies.retry_publisher import Retries
+from tests.support.deliveries import RecordingChannel, an_execution
+from tests.support.links import FakeLink, Published, never
+from tests.support.waiting import until
+
+FAILED = ended_with(Outcome.RAISED, Failure(type_name="OSError"), retry_after=1.5)
+
+
+class Sending:
+    """Retries on a link that the test plays."""
+
+    def __init__(self) -> None:
+        self.link = FakeLink()
+        self.retries = Retries(self.link.as_link(), Replies(self.link.as_link(), "w"))
+        self.channel = RecordingChannel()
+        self.sent = 0
+
+    def send(self, ended: Ended = FAILED, **options: Any) -> Execution:
+        """A call is to be run again."""
+        execution = an_execution(channel=self.channel, **options)
+        self.retries.send(execution, ended, self._on_sent)
+        return execution
+
+    def _on_sent(self) -> None:
+        self.sent += 1
+
+    async def published(self, count: int = 1) -> list[Published]:
+        """What has gone to the exchange that delays, once there is as much."""
+        await until(lambda: len(self._delayed()) >= count)
+        return self._delayed()
+
+    def replies(self) -> list[Reply]:
+        """What was answered so far."""
+        found = [properties.to_reply(one.properties, one.body) for one in self.link.published if not one.exchange]
+        return [reply for reply in found if isinstance(reply, Reply)]
+
+    def _delayed(self) -> list[Published]:
+        return [one for one in self.link.published if one.exchange == topology.RETRY]
+
+
+def call_in(published: Published) -> Call:
+    """As the worker will read it that runs the call again."""
+    return properties.to_call("t", published.properties, published.body, make_id=lambda: "made-here")
+
+
+@pytest.mark.gen_test
+async def test_a_call_goes_through_the_queue_of_its_delay_to_the_queue_of_its_task() -> None:
+    sending = Sending()
+    sending.send()
+    (published,) = await sending.published()
+    assert (published.key, published.mandatory) == ("crew.tasks.t", True)
+    assert (published.properties.headers or {})["crew-delay"] == 1500
+    assert sending.link.declared_once == [*topology.delay_queue(1500)]
+
+
+@pytest.mark.gen_test
+async def test_a_call_is_what_it_was_with_one_attempt_more() -> None:
+    for persistent in (True, False):
+        sending = Sending()
+        execution = sending.send(data={"a": 1}, timeout=3.0, attempt=2, persistent=persistent, headers={"tenant": "x"})
+        (published,) = await sending.published()
+        call, original = call_in(published), execution.call
+        assert (call.id, call.attempt, call.timeout) == (original.id, 3, 3.0)
+        assert call.deadline == pytest.approx(original.deadline, abs=0.001)
+        assert (call.reply_to, call.headers, call.persistent) == ("crew.reply.somebody", {"tenant": "x"}, persistent)
+        assert codec.decode(call.body) == {"a": 1}
+        sending.retries.stop()
+
+
+@pytest.mark.gen_test
+async def test_headers_that_would_break_the_connection_are_left_behind() -> None:
+    sending = Sending()
+    sending.send(headers={"tenant": "a", "nested": {"a": [1]}})
+    assert call_in((await sending.published())[0]).headers == {"tenant": "a"}
+
+
+@pytest.mark.gen_test
+async def test_a_delivery_is_done_when_the_broker_has_the_retry_and_not_before() -> None:
+    sending = Sending()
+    sending.send()
+    await sending.published()
+    assert (sending.sent, len(sending.retries)) == (0, 1)
+    sending.link.confirm_all()
+    await until(lambda: not len(sending.retries))
+    assert sending.sent == 1
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(("attempt", "told"), [(1, [Outcome.STARTED]), (2, [])])
+async def test_a_client_is_told_once_that_a_worker_took_its_call(attempt: int, told: list[Outcome]) -> None:
+    sending = Sending()
+    sending.send(attempt=attempt)
+    await sending.published()
+    sending.link.confirm_all()
+    await until(lambda: sending.sent)
+    assert [reply.outcome for reply in sending.replies()] == told
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("away", ["is_ready", "breaks"])
+async def test_a_retry_waits_for_the_broker(away: str) -> None:
+    sending = Sending()
+    sending.link.is_ready = away != "is_ready"
+    sending.link.breaks = int(away == "breaks")
+    sending.send()
+    assert len(sending.retries) == 1
+    sending.link.is_ready = True
+    await sending.published()
+    sending.link.confirm_all()
+    await until(lambda: sending.sent)
+
+
+@pytest.mark.gen_test
+async def test_a_retry_that_was_lost_on_its_way_is_sent_again() -> None:
+    sending = Sending()
+    sending.send()
+    await sending.published()
+    sending.link.confirm_all(ConfirmStatus.LOST)
+    await sending.published(2)
+    sending.link.confirm_all()
+    await until(lambda: sending.sent)
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_is_not_persistent_is_not_sent_twice_and_its_failure_is_told() -> None:
+    sending = Sending()
+    execution = sending.send(persistent=False)
+    execution.is_acked = True
+    await sending.published()
+    sending.link.confirm_all(ConfirmStatus.LOST)
+    await until(sending.replies)
+    assert len(await sending.published()) == 1
+    assert [reply.outcome for reply in sending.replies()] == [Outcome.RAISED]
+
+
+@pytest.mark.gen_test
+async def test_a_call_whose_delivery_was_lost_comes_again_by_itself() -> None:
+    """Else it would be in the broker twice."""
+    sending = Sending()
+    sending.link.is_ready = False
+    sending.send()
+    sending.channel.is_open = False
+    sending.link.is_ready = True
+    await until(lambda: not len(sending.retries))
+    assert (sending.link.published, sending.sent) == ([], 0)
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_was_acknowledged_already_is_sent_whatever_became_of_its_channel() -> None:
+    sending = Sending()
+    execution = sending.send()
+    execution.is_acked = True
+    sending.channel.is_open = False
+    await sending.published()
+
+
+@pytest.mark.gen_test
+async def test_a_retry_that_waited_too_long_for_the_broker_is_told_as_the_failure_that_it_was() -> None:
+    sending = Sending()
+    sending.link.is_ready = False
+    sending.send(budget=1.4)
+    sending.link.is_ready = True
+    await until(sending.replies)
+    (reply,) = sending.replies()
+    assert (reply.outcome, failure.decode(reply.body.data).type_name) == (Outcome.RAISED, "OSError")
+    sending.link.confirm_all()
+    assert sending.sent == 1
+
+
+@pytest.mark.gen_test
+async def test_a_queue_that_has_vanished_is_declared_again() -> None:
+    sending = Sending()
+    sending.send()
+    await sending.published()
+    sending.link.confirm_all(ConfirmStatus.RETURNED)
+    await sending.published(2)
+    assert sending.link.declared_once == [*topology.delay_queue(1500)] * 2
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_the_broker_never_takes_is_told_as_the_failure_that_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(retries_module, "AGAIN_AFTER", 0.001)
+    sending = Sending()
+    sending.send()
+    for count in range(1, retries_module.PUBLISHES + 1):
+        await sending.published(count)
+        sending.link.confirm_all(ConfirmStatus.REFUSED)
+    await until(sending.replies)
+    assert [reply.outcome for reply in sending.replies()] == [Outcome.RAISED]
+
+
+@pytest.mark.gen_test
+async def test_a_queue_is_declared_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Publishing is no use of a queue: without a declaration, RabbitMQ would delete it with the calls in it."""
+    sending = Sending()
+    now = [1000.0]
+    monkeypatch.setattr(retries_module, "time", SimpleNamespace(monotonic=lambda: now[0], time=time.time))
+    for count, (later, declared) in enumerate([(0, 1), (59, 1), (1, 2), (59, 2)], start=1):
+        now[0] += later
+        sending.send()
+        await sending.published(count)
+        assert len(sending.link.declared_once) == 2 * declared
+    sending.retries.stop()
+
+
+@pytest.mark.gen_test
+async def test_nothing_is_sent_after_the_end() -> None:
+    sending = Sending()
+    sending.link.is_ready = False
+    sending.retries.send(an_execution(), FAILED, never)
+    sending.retries.stop()
+    await until(lambda: not len(sending.retries))
+    assert sending.link.published == []
+
+
+@pytest.mark.gen_test
+async def test_a_call_whose_worker_stops_goes_back_to_its_queue_at_once_and_as_the_attempt_that_it_was() -> None:
+    sending = Sending()
+    execution = sending.send(worker_lost("stopped", retry_after=0.0), attempt=2, long=True)
+    await until(lambda: sending.link.published)
+    (published,) = sending.link.published
+    assert (published.exchange, published.key, published.mandatory) == ("", "crew.tasks.t", True)
+    assert sending.link.declared_once == []
+    again = call_in(published)
+    assert (again.id, again.attempt, again.reply_to) == (execution.call.id, 2, execution.call.reply_to)
+    assert again.deadline == pytest.approx(execution.call.deadline, abs=0.001)
+    sending.link.confirm_all()
+    await until(lambda: sending.sent)

@@ -1,0 +1,22 @@
+"""How a process ended, in words."""
+
+import signal
+
+import pytest
+
+from crew.worker.shared_state.exit_status import describe_exit, exit_status_of
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "told"),
+    [
+        (1, "exit 1", "exited with 1"),
+        (0, "exit 0", "exited with 0"),
+        (-9, "SIGKILL", "was killed by SIGKILL"),
+        (-11, "SIGSEGV", "was killed by SIGSEGV"),
+        (-(signal.SIGRTMIN + 3), "signal 37", "was killed by signal 37"),
+    ],
+)
+def test_how_a_process_ended_is_told_in_words(code: int, status: str, told: str) -> None:
+    assert exit_status_of(code) == status
+    assert describe_exit(status) == told

@@ -1,0 +1,173 @@
+"""What is done about a process in which something goes on too long, and what is not."""
+
+import math
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from crew.worker.execution.execution import Execution
+from crew.worker.shared_state.shared_state import Ledger
+from crew.worker.supervisor import stall_detector as frozen_module
+from crew.worker.supervisor.child_process import Child
+from crew.worker.supervisor.stall_detector import DUMP_STACKS, DUMP_WITHIN, OVERDUE_AFTER, Frozen
+from tests.support.deliveries import an_execution
+from tests.support.waiting import eventually
+
+GRACE = 0.1
+SILENCE = 0.05
+
+
+class PlayedChild(Child):
+    """A process that is none: notes what is done to it."""
+
+    def __init__(self) -> None:
+        ours, self.theirs = socket.socketpair()
+        super().__init__(0, 0, ours)
+        self.signals: list[int] = []
+        self.kills = 0
+
+    def signal(self, number: int) -> None:
+        self.signals.append(number)
+
+    def kill(self) -> None:
+        self.kills += 1
+
+
+class Watched:
+    """A process that the test plays, and who looks at it."""
+
+    def __init__(self) -> None:
+        self.ledger = Ledger(1, 10)
+        self.frozen = Frozen(self.ledger, grace=GRACE, silence=SILENCE)
+        self.child = PlayedChild()
+
+    def runs(self, *, late: float | None) -> Execution:
+        """Something whose limit, grace and margin were over `late` seconds ago."""
+        execution = an_execution()
+        execution.limit = None if late is None else time.monotonic() - late - GRACE - OVERDUE_AFTER
+        self.ledger.begin(0, execution)
+        return execution
+
+    def look(self) -> None:
+        """As in each turn of the supervisor."""
+        self.frozen.look([self.child])
+
+    def look_again(self) -> None:
+        """When the stacks have been dumped."""
+        eventually(lambda: time.monotonic() >= self.child.suspected_at + DUMP_WITHIN)
+        self.look()
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    """A process that the test plays; its sockets are closed afterwards."""
+    made = Watched()
+    yield made
+    made.child.socket.close()
+    made.child.theirs.close()
+
+
+def test_a_process_that_runs_something_too_long_shows_its_stacks_and_is_killed_once(watched: Watched) -> None:
+    watched.runs(late=0.01)
+    watched.look()
+    assert (watched.child.signals, watched.child.kills) == ([DUMP_STACKS], 0)
+    watched.look()
+    assert (watched.child.signals, watched.child.kills) == ([DUMP_STACKS], 0), "it has a moment for that"
+    watched.look_again()
+    assert watched.child.kills == 1
+    watched.look_again()
+    assert (watched.child.signals, watched.child.kills) == ([DUMP_STACKS], 1)
+
+
+def test_a_process_whose_tasks_have_time_left_is_left_alone(watched: Watched) -> None:
+    watched.runs(late=-60)
+    watched.runs(late=None)
+    watched.look()
+    assert watched.child.signals == []
+
+
+def test_a_process_that_acts_while_its_stacks_are_dumped_is_not_killed(watched: Watched) -> None:
+    execution = watched.runs(late=0.01)
+    watched.look()
+    watched.ledger.end(execution)
+    watched.look_again()
+    assert watched.child.kills == 0
+    assert watched.child.suspects == []
+
+
+def test_what_is_overdue_while_other_stacks_are_dumped_has_a_dump_of_its_own_first(watched: Watched) -> None:
+    execution = watched.runs(late=0.01)
+    watched.look()
+    watched.ledger.end(execution)
+    watched.runs(late=0.01)
+    watched.look_again()
+    assert watched.child.kills == 0
+    watched.look()
+    assert watched.child.signals == [DUMP_STACKS] * 2
+    watched.look_again()
+    assert watched.child.kills == 1
+
+
+def test_the_next_look_is_when_there_is_something_to_see(watched: Watched) -> None:
+    now = time.monotonic()
+    assert watched.frozen.next_look(watched.child, now) == now + GRACE + OVERDUE_AFTER
+    execution = watched.runs(late=0.01)
+    assert watched.frozen.next_look(watched.child, now) == pytest.approx(
+        (execution.limit or 0.0) + GRACE + OVERDUE_AFTER
+    )
+    watched.look()
+    assert watched.frozen.next_look(watched.child, now) == watched.child.suspected_at + DUMP_WITHIN
+    watched.look_again()
+    assert watched.frozen.next_look(watched.child, now) == math.inf
+
+
+# --- silent ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that does not wake soon is not waited for."""
+    monkeypatch.setattr(frozen_module, "WAKES_WITHIN", 0.02)
+
+
+def is_silent(watched: Watched) -> None:
+    """Its I/O thread runs, and then no more."""
+    watched.ledger.beat(0)
+    eventually(lambda: time.monotonic() > watched.ledger.last_beat(0) + SILENCE)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_process_whose_io_thread_does_not_run_is_dumped_and_then_killed_once(watched: Watched) -> None:
+    watched.runs(late=None)
+    is_silent(watched)
+    watched.look()
+    assert (watched.child.signals, watched.child.kills) == ([DUMP_STACKS], 0)
+    eventually(lambda: time.monotonic() >= watched.child.silent_at + 0.02)
+    watched.look()
+    watched.look()
+    assert (watched.child.signals, watched.child.kills) == ([DUMP_STACKS], 1)
+    assert watched.child.overdue == [], "its calls are delivered again, and counted"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_process_that_was_asleep_with_its_host_is_spared_when_it_wakes(watched: Watched) -> None:
+    is_silent(watched)
+    watched.look()
+    watched.ledger.beat(0)
+    watched.look()
+    assert watched.child.silent_at == 0.0
+    is_silent(watched)
+    watched.look()
+    assert watched.child.kills == 0
+
+
+def test_a_process_that_has_not_begun_to_beat_is_not_silent(watched: Watched) -> None:
+    watched.look()
+    assert watched.child.signals == []
+    now = time.monotonic()
+    watched.ledger.beat(0)
+    assert watched.frozen.next_look(watched.child, now) <= time.monotonic() + SILENCE
+    watched.ledger.record_crash(0, -9)
+    assert watched.ledger.last_beat(0) == 0.0

@@ -1,0 +1,208 @@
+"""The supervisor and real processes, forked."""
+
+import ctypes
+import errno
+import faulthandler
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from crew.worker.process import BURY, DRAIN, EXIT_DRAINED, EXIT_REFUSED, EXIT_REPLACE, READY
+from crew.worker.shared_state.shared_state import OVERDUE, Ledger
+from crew.worker.supervisor import reload
+from crew.worker.supervisor import supervisor as supervisor_module
+from crew.worker.supervisor.reload import Left
+from crew.worker.supervisor.stall_detector import DUMP_STACKS
+from crew.worker.supervisor.supervisor import SIGNALS, Supervisor
+from tests.support.deliveries import an_execution
+from tests.support.links import never
+
+
+@pytest.fixture
+def _signals_of_the_tests() -> Iterator[None]:
+    """A supervisor takes signals for itself."""
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    signal.set_wakeup_fd(-1)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def freezes() -> None:
+    """In C, and no other thread of the process runs meanwhile."""
+    until = time.monotonic() + 10
+    while time.monotonic() < until:  # a signal ends the sleep
+        ctypes.PyDLL(None).sleep(10)
+
+
+# Python 3.12 and later warn of any fork while other threads run; the children here need none of them.
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.usefixtures("_signals_of_the_tests")
+def test_a_process_that_is_frozen_in_c_is_killed_and_replaced_and_only_what_froze_it_is_to_blame(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = Ledger(1, 10)
+    frozen, innocent = an_execution(), an_execution()
+    stacks = tmp_path / "stacks"
+
+    def run_child(number: int, parent: socket.socket) -> int:
+        if ledger.crashes(frozen.call.id):
+            return EXIT_REFUSED  # the successor ends the test
+        with stacks.open("w") as file:
+            faulthandler.register(DUMP_STACKS, file=file, all_threads=True)
+            frozen.limit = time.monotonic() + 0.05
+            ledger.begin(number, frozen)
+            ledger.begin(number, innocent)
+            parent.send(READY)
+            freezes()
+        return EXIT_DRAINED
+
+    begin = time.monotonic()
+    supervisor = Supervisor(run_child, processes=1, ledger=ledger, drain=0.1, grace=0.1)
+    assert supervisor.run() == EXIT_REFUSED
+    assert time.monotonic() - begin < 5
+    assert [ledger.crashes(one.call.id) for one in (frozen, innocent)] == [OVERDUE, 0]
+    assert "in freezes" in stacks.read_text()
+    assert "is frozen" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.usefixtures("_signals_of_the_tests")
+def test_a_process_of_older_code_that_is_frozen_is_killed_once_it_had_its_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its ledger went with its supervisor: nobody knows what it runs. And no reload begins while it is there."""
+    monkeypatch.setattr(supervisor_module, "FLUSH_TIMEOUT", 0.1)
+    monkeypatch.setattr(supervisor_module, "EXIT_TIMEOUT", 0.1)
+    monkeypatch.setattr(supervisor_module, "KILL_MARGIN", 0.1)
+    monkeypatch.setattr(supervisor_module, "LONGEST_DELAY", 0.1)  # seconds between two looks
+    ours, theirs = socket.socketpair()
+    old = os.fork()
+    if old == 0:
+        os.setsid()
+        time.sleep(20)
+        os._exit(0)
+
+    def run_child(number: int, parent: socket.socket) -> int:
+        parent.send(READY)
+        time.sleep(1.5)
+        return EXIT_REFUSED  # ends the test
+
+    begin = time.monotonic()
+    left = [Left(old, 0, ours.detach())]
+    supervisor = Supervisor(run_child, processes=1, ledger=Ledger(1, 10), drain=0.1, grace=0.1, left=left)
+    assert supervisor.run() == EXIT_REFUSED
+    assert time.monotonic() - begin < 5
+    assert theirs.recv(8) == DRAIN
+    theirs.close()
+    assert f"process {old} of the old code is killed" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.usefixtures("_signals_of_the_tests")
+def test_the_next_process_that_serves_is_told_of_what_died_with_another() -> None:
+    ledger = Ledger(1, 10)
+    lost = an_execution(persistent=False)
+
+    def run_child(number: int, parent: socket.socket) -> int:
+        if ledger.untold():
+            parent.send(READY)
+            parent.settimeout(5)
+            return EXIT_REFUSED if parent.recv(8) == BURY else EXIT_DRAINED  # which ends the test
+        ledger.begin(number, lost)
+        os.kill(os.getpid(), signal.SIGRTMIN + 3)
+        return EXIT_DRAINED
+
+    assert Supervisor(run_child, processes=1, ledger=ledger, drain=0.1, grace=0.1).run() == EXIT_REFUSED
+    assert [(one.id, one.status) for one in ledger.untold().values()] == [(lost.call.id, "signal 37")]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.usefixtures("_signals_of_the_tests")
+@pytest.mark.parametrize("code", [EXIT_DRAINED, EXIT_REPLACE, EXIT_REFUSED])
+def test_a_task_that_exits_as_a_process_does_on_purpose_is_a_crash_all_the_same(code: int) -> None:
+    """Else a call of `os._exit(0)` would be run for ever, and one of `os._exit(78)` would end the worker."""
+    ledger = Ledger(1, 10)
+    call = an_execution()
+
+    def run_child(number: int, parent: socket.socket) -> int:
+        parent.send(READY)
+        if ledger.crashes(call.call.id) == 2:
+            return EXIT_REFUSED  # ends the test
+        ledger.begin(number, call)
+        os._exit(code)
+
+    assert Supervisor(run_child, processes=1, ledger=ledger, drain=0.1, grace=0.1).run() == EXIT_REFUSED
+    assert (ledger.crashes(call.call.id), ledger.exit_status(call.call.id)) == (2, f"exit {code}")
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.usefixtures("_signals_of_the_tests")
+def test_calls_that_kill_processes_before_these_are_ready_do_not_end_the_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Calls come with the first consumer, and a process is ready with its last."""
+    monkeypatch.setattr(supervisor_module, "FIRST_DELAY", 0.01)
+    monkeypatch.setattr(supervisor_module, "LONGEST_DELAY", 0.02)
+    ledger = Ledger(1, 10)
+    call = an_execution()
+
+    def run_child(number: int, parent: socket.socket) -> int:
+        if ledger.crashes(call.call.id) > supervisor_module.MAX_STILLBORN:
+            return EXIT_REFUSED  # ends the test
+        ledger.begin(number, call)
+        os._exit(3)
+
+    assert Supervisor(run_child, processes=1, ledger=ledger, drain=0.1, grace=0.1).run() == EXIT_REFUSED
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.usefixtures("_signals_of_the_tests")
+@pytest.mark.parametrize("together", [False, True])
+def test_a_worker_that_is_told_to_stop_while_it_tries_new_code_stops(
+    monkeypatch: pytest.MonkeyPatch, together: bool
+) -> None:
+    """The new supervisor would know nothing of the signal, and go on for ever."""
+
+    def is_told_meanwhile() -> bool:
+        if not together:
+            signal.raise_signal(signal.SIGTERM)
+        return True
+
+    def serves_until_told(number: int, parent: socket.socket) -> int:
+        parent.send(READY)
+        os.kill(os.getppid(), signal.SIGHUP)
+        if together:
+            os.kill(os.getppid(), signal.SIGTERM)
+        parent.settimeout(5)
+        return EXIT_DRAINED if parent.recv(8) == DRAIN else EXIT_REFUSED
+
+    monkeypatch.setattr(reload, "can_be_served", is_told_meanwhile)
+    monkeypatch.setattr(reload, "replace_supervisor", never)
+    supervisor = Supervisor(serves_until_told, processes=1, ledger=Ledger(1, 10), drain=0.1, grace=0.1)
+    assert supervisor.run() == EXIT_DRAINED
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.usefixtures("_signals_of_the_tests")
+def test_a_host_that_has_no_room_for_a_process_has_one_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The other processes go on meanwhile."""
+    fork, failures = os.fork, [OSError(errno.ENOMEM, "Cannot allocate memory")]
+
+    def failing_fork() -> int:
+        if failures:
+            raise failures.pop()
+        return fork()
+
+    monkeypatch.setattr(os, "fork", failing_fork)
+    monkeypatch.setattr(supervisor_module, "LONGEST_DELAY", 0.01)
+    supervisor = Supervisor(lambda *_: EXIT_REFUSED, processes=1, ledger=Ledger(1, 10), drain=0.1, grace=0.1)
+    assert supervisor.run() == EXIT_REFUSED
+    assert "cannot be started" in caplog.text

@@ -1,0 +1,164 @@
+"""Bodies of responses, as they are kept."""
+
+import base64
+import gzip
+import itertools
+import time
+import timeit
+import zlib
+from collections.abc import Callable, Iterable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crew.worker.url_jobs.body import BadBody, Body, as_json, charset_of
+from tests.support.http_site import bomb
+
+
+def collected(pieces: Iterable[bytes], encoding: str = "", limit: int = 1000) -> bytes:
+    """The body that comes in `pieces`."""
+    body = Body(encoding, limit=limit)
+    for piece in pieces:
+        body.add(piece)
+    return body.end()
+
+
+def raw_deflated(data: bytes) -> bytes:
+    """As some servers do it, without the header of zlib."""
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(data) + packer.flush()
+
+
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "x-gzip": gzip.compress,
+    "GZIP": gzip.compress,
+    "deflate": zlib.compress,
+    " Deflate": raw_deflated,
+    "": bytes,
+    "br": bytes,
+    "gzip, br": bytes,
+    "identity": bytes,
+}
+
+
+@given(st.binary(max_size=200), st.integers(1, 20), st.sampled_from(list(PACKED)))
+@settings(deadline=None, max_examples=200)
+def test_a_body_is_the_same_however_it_was_packed_and_cut(data: bytes, size: int, encoding: str) -> None:
+    packed = PACKED[encoding](data)
+    assert collected((packed[i : i + size] for i in range(0, len(packed), size)), encoding) == data
+
+
+def test_several_members_of_gzip_are_one_body() -> None:
+    assert collected([gzip.compress(b"a") + gzip.compress(b"b")], "gzip") == b"ab"
+
+
+def test_a_body_of_empty_members_of_gzip_which_keeps_a_worker_busy_for_nothing_is_refused() -> None:
+    """Never more unpacked bytes than the limit: there are none."""
+    endless = itertools.repeat(gzip.compress(b"") * 4_000)
+    began = time.monotonic()
+    with pytest.raises(BadBody, match="is packed in more than 1000 pieces"):
+        collected(itertools.takewhile(lambda _: time.monotonic() - began < 5, endless), "gzip")
+
+
+def test_what_follows_a_deflated_body_is_nobodys() -> None:
+    assert collected([zlib.compress(b"a") + b"trailing", b"more"], "deflate") == b"a"
+
+
+def test_no_body_is_packed() -> None:
+    assert collected([], "gzip") == b""
+
+
+def test_a_body_may_be_as_large_as_the_limit_and_no_larger() -> None:
+    assert len(collected([bytes(1000)])) == 1000
+    assert len(collected([gzip.compress(bytes(1000))], "gzip")) == 1000
+    with pytest.raises(BadBody, match="has more than 1000 bytes"):
+        collected([bytes(500), bytes(501)])
+    with pytest.raises(BadBody, match="has more than 1000 bytes"):
+        collected([gzip.compress(bytes(1001))], "gzip")
+
+
+def test_a_bomb_is_not_unpacked_beyond_the_limit() -> None:
+    body = Body("gzip", limit=1000)
+    with pytest.raises(BadBody, match="has more than 1000 bytes"):
+        body.add(bomb())
+    assert len(body._data) == 1001
+
+
+def test_many_small_bombs_are_one() -> None:
+    with pytest.raises(BadBody, match="has more than 1000 bytes"):
+        collected([gzip.compress(bytes(100)) * 11], "gzip")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_what_is_not_packed_though_it_says_so_is_a_bad_body(encoding: str) -> None:
+    with pytest.raises(BadBody, match="cannot be unpacked"):
+        collected([b"plain text"], encoding)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_what_is_broken_off_is_a_bad_body(encoding: str) -> None:
+    with pytest.raises(BadBody, match="is broken off"):
+        collected([PACKED[encoding](b"x" * 100)[:-6]], encoding)
+
+
+@pytest.mark.parametrize(
+    ("data", "charset", "text"),
+    [
+        (b"", None, ""),
+        ("grün".encode(), None, "grün"),
+        ("grün".encode("latin-1"), "ISO-8859-1", "grün"),
+        ("grün".encode("utf-16"), "utf-16", "grün"),
+        ("日本".encode("shift-jis"), "Shift_JIS", "日本"),
+    ],
+)
+def test_what_is_text_is_kept_as_text(data: bytes, charset: str | None, text: str) -> None:
+    assert as_json(data, charset) == {"body": text, "encoding": "text"}
+
+
+@pytest.mark.parametrize(
+    ("data", "charset"),
+    [
+        (b"\xff\xfe", None),
+        (b"a\0b", None),  # PostgreSQL has no text with it
+        (b"text", "nonsense"),
+        (b"text", "\0"),
+        (b"74657874", "hex"),
+        (b"text", "rot13"),
+        (b"\\ud800", "unicode-escape"),
+        (b"text-", "punycode"),  # minutes for what a server may send
+        (b"text", "idna"),
+        (b"\xd8\x00", "utf-16-be"),
+    ],
+)
+def test_what_is_no_text_is_kept_as_base64(data: bytes, charset: str | None) -> None:
+    assert as_json(data, charset) == {"body": base64.b64encode(data).decode(), "encoding": "base64"}
+
+
+@pytest.mark.parametrize(
+    ("content_type", "charset"),
+    [
+        ("text/html; charset=utf-8", "utf-8"),
+        ('text/html;a=b; Charset="ISO-8859-1" ;c=d', "ISO-8859-1"),
+        ("text/html ; charset = 'cp1252'", "cp1252"),
+        ("text/html;charset=", None),
+        ('text/html; charset=""', None),
+        ("text/charset=utf-8", None),
+        ("text/html; x-charset=utf-8", None),
+        ("", None),
+    ],
+)
+def test_a_charset_is_found_where_there_is_one(content_type: str, charset: str | None) -> None:
+    assert charset_of(content_type) == charset
+
+
+@pytest.mark.parametrize("piece", [";", "; ", '"', "a;", ";charset", ';charset="', "; charset ="])
+def test_a_type_that_was_made_to_keep_a_worker_busy_does_not(piece: str) -> None:
+    """A header may have 8 KiB: of two times as much each takes two times as long, not four."""
+    short, long = (_seconds(piece * (size // len(piece))) for size in (50_000, 400_000))
+    assert long < max(0.1, 24 * short)
+
+
+def _seconds(content_type: str) -> float:
+    return min(timeit.repeat(lambda: charset_of(content_type), number=1, repeat=3))

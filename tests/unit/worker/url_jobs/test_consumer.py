@@ -1,0 +1,296 @@
+"""URL jobs beyond the limit of their host: they wait without a slot, are postponed, and lose nothing by it."""
+
+import time
+from typing import Any
+
+import pytest
+from tests.unit.worker.test_consumer import Worker
+
+from crew.amqp import ConfirmStatus, Delivery
+from crew.errors import SettingsError
+from crew.protocol import codec, failure, properties, topology
+from crew.protocol.message import Body, Call, Control, Outcome
+from crew.protocol.topology import HTTP_TASK
+from crew.settings import max_requests_per_host
+from crew.worker.options import from_flags
+from crew.worker.replies.reply_publisher import Replies
+from crew.worker.replies.retry_publisher import Retries
+from crew.worker.url_jobs import host_limit
+from crew.worker.url_jobs.consumer import HttpConsumer
+from tests.support.deliveries import a_task
+from tests.support.links import Published
+from tests.support.waiting import until
+
+A = "http://a.example/x"
+LARGE = "x" * 200_000
+
+
+class HttpWorker(Worker):
+    """A worker with four slots, of which one host may have two."""
+
+    def __init__(self, *, prefetch: int | None = None) -> None:
+        super().__init__(slots=4)
+        replies = Replies(self.publishing.as_link(), "w")
+        self.retries = Retries(self.publishing.as_link(), replies)
+        self.consumer: HttpConsumer = HttpConsumer(
+            [a_task(lambda data: None, name=name) for name in (HTTP_TASK, "t")],
+            limit=2,
+            link=self.consuming.as_link(),
+            replies=replies,
+            retries=self.retries,
+            buffer=self.buffer,
+            lane=self.lane,
+            ledger=self.ledger,
+            canceled=self.canceled,
+            jobs=self.jobs,
+            grace=5.0,
+            zombies=1,
+            fixed_prefetch=prefetch,
+            on_worn_out=self.on_worn_out,
+        )
+        self.lane.on_ended = self.consumer.on_ended
+
+    def asks(self, url: object, id: str = "17", *, data: Any = None, **fields: Any) -> Delivery:
+        """A URL job arrives."""
+        payload = {"url": url} if data is None else {"url": url, "data": data}
+        return self.receives(HTTP_TASK, id=id, body=codec.encode(payload), **fields)
+
+    def running(self) -> list[str]:
+        """The ids of what runs."""
+        return [one.call.id for one in self.lane.executions]
+
+    async def postponed(self, count: int = 1) -> list[Published]:
+        """What has gone to the exchange that delays, once there is as much."""
+
+        def found() -> list[Published]:
+            return [one for one in self.publishing.published if one.exchange == topology.RETRY]
+
+        await until(lambda: len(found()) >= count)
+        return found()
+
+    def fills(self, url: str = A) -> None:
+        """All that its host may have."""
+        self.asks(url, "1")
+        self.asks(url, "2")
+
+
+@pytest.fixture(autouse=True)
+def wait(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Nobody wants to wait for a second here."""
+    monkeypatch.setattr(host_limit, "WAIT", 0.03)
+    return 0.03
+
+
+def call_in(published: Published) -> Call:
+    """As the next worker reads it."""
+    return properties.to_call(HTTP_TASK, published.properties, published.body, make_id=lambda: "made-here")
+
+
+@pytest.mark.gen_test
+async def test_a_host_has_its_limit_of_slots_and_the_next_request_begins_when_one_ends() -> None:
+    worker = HttpWorker()
+    worker.fills()
+    for id, url in (("3", "http://A.example:81/y"), ("4", A)):
+        worker.asks(url, id)
+    worker.asks("http://b.example/", "5")
+    worker.receives("t", id="6")
+    assert worker.running() == ["1", "2", "5", "6"]
+    worker.finish()
+    assert worker.running() == ["2", "5", "6", "3"]
+    worker.finish()
+    assert worker.running() == ["5", "6", "3", "4"]
+    assert {reply.id for reply in worker.told()} == {"1", "2"}
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_what_waits_too_long_is_postponed_as_it_was_and_acknowledged_when_the_broker_has_it() -> None:
+    worker = HttpWorker()
+    worker.fills()
+    start_by = round(time.time() + 50, 3)
+    job = {"is_job": True, "persistent": True, "start_by": start_by, "attempt": 1, "headers": {"tenant": "x"}}
+    waits = worker.asks(A, "3", **job)
+    (published,) = await worker.postponed()
+    call = call_in(published)
+    assert (call.id, call.attempt, call.start_by, call.headers) == ("3", 1, start_by, {"tenant": "x"})
+    assert (published.key, (published.properties.headers or {})["crew-delay"]) == ("crew.tasks.crew.http", 1000)
+    assert worker.channel.acked == []
+    worker.publishing.confirm_all()
+    await until(lambda: worker.channel.acked == [waits.tag])
+    assert worker.told() == []  # it has not started
+    worker.asks(A, "4")
+    at_once = worker.asks(A, "5")
+    assert worker.channel.acked == [waits.tag]
+    assert call_in((await worker.postponed(2))[1]).id == "5"  # the host is known as slow, and one waits here already
+    worker.publishing.confirm_all()
+    await until(lambda: worker.channel.acked[:2] == [waits.tag, at_once.tag])
+    assert worker.running() == ["1", "2"]
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(("prefetch", "window"), [(None, 5), (6, 7)])
+async def test_what_waits_for_a_slow_host_takes_no_place_of_what_could_run(prefetch: int | None, window: int) -> None:
+    worker = HttpWorker(prefetch=prefetch)
+    assert worker.consuming.consumers["crew.tasks.crew.http"].prefetch == window
+    assert worker.consuming.consumers["crew.tasks.t"].prefetch == (prefetch or 4)
+
+
+@pytest.mark.gen_test
+async def test_a_delivery_that_may_have_been_started_before_does_not_expire_because_it_was_postponed() -> None:
+    worker = HttpWorker()
+    worker.fills()
+    worker.asks(A, "3", is_job=True, start_by=time.time() + 50, redelivered=True)
+    assert call_in((await worker.postponed())[0]).start_by is None
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_what_was_cancelled_or_has_expired_while_it_waited_is_answered_and_never_started() -> None:
+    worker = HttpWorker()
+    worker.fills()
+    late = round(time.time() + 60, 3)
+    worker.asks(A, "call", deadline=late)
+    worker.canceled.add(Control(id="call", deadline=late, reason="canceled"))
+    worker.asks(A, "job", is_job=True)
+    worker.canceled.add(Control(id="job", reason="canceled", is_job=True))
+    deadline = time.time() + 0.01
+    worker.asks(A, "expired", deadline=deadline)
+    worker.asks(A, "expired job", is_job=True, start_by=deadline)
+    await until(lambda: time.time() > deadline)
+    for _ in range(2):
+        worker.finish()
+    assert worker.running() == []
+    outcomes = dict(worker.outcomes())
+    assert (outcomes["call"], outcomes["job"]) == (Outcome.CANCELED, Outcome.CANCELED)
+    assert (outcomes["expired"], outcomes["expired job"]) == (Outcome.EXPIRED, Outcome.EXPIRED)
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_what_waits_goes_back_when_the_worker_is_told_to_end_or_has_no_free_slot() -> None:
+    for end in ("drain", "busy"):
+        worker = HttpWorker()
+        worker.fills()
+        waits = worker.asks(A, "3")
+        if end == "drain":
+            await worker.consumer.drain()
+        else:
+            worker.consumer.on_busy()
+        assert worker.channel.requeued == [waits.tag]
+        worker.finish()
+        assert worker.running() == ["2"]
+        worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_what_waits_comes_again_where_its_connection_is_lost() -> None:
+    worker = HttpWorker()
+    worker.fills()
+    worker.asks(A, "3")
+    worker.channel.is_open = False
+    worker.consumer.on_lost()
+    worker.finish()
+    assert worker.running() == ["2"]
+    assert not [one for one in worker.publishing.published if one.exchange == topology.RETRY]
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_the_host_of_a_large_body_is_read_and_counts() -> None:
+    worker = HttpWorker()
+    for id in ("1", "2", "3"):
+        worker.asks(A, id, data=LARGE)
+    await until(lambda: len(worker.running()) == 2)
+    await worker.postponed()
+    assert worker.running() == ["1", "2"]
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("payload", [b"{", b"[]", b"{}", b'{"url": 1}', b'{"url": "http://a b/"}'])
+async def test_what_is_no_request_is_run_and_fails_there(payload: bytes) -> None:
+    worker = HttpWorker()
+    worker.fills()
+    given = properties.of_call(
+        Call(id="3", task=HTTP_TASK, body=Body(payload, codec.JSON), reply_to="crew.reply.me"), now=time.time()
+    )
+    worker.receives_message(given, payload, task=HTTP_TASK)
+    assert worker.running() == ["1", "2", "3"]
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_is_not_persistent_is_never_at_the_broker_twice() -> None:
+    worker = HttpWorker()
+    worker.fills()
+    waits = worker.asks(A, "3", persistent=False)
+    await worker.postponed()
+    assert waits.tag in worker.channel.acked
+    worker.publishing.confirm_all(ConfirmStatus.LOST)
+    await until(lambda: "3" in dict(worker.outcomes()))
+    assert dict(worker.outcomes())["3"] is Outcome.RAISED
+    assert len(await worker.postponed()) == 1
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_the_broker_refuses_ends_with_the_reason_and_one_that_it_lost_is_sent_again() -> None:
+    worker = HttpWorker()
+    worker.fills()
+    worker.asks(A, "3")
+    await worker.postponed()
+    worker.publishing.confirm_all(ConfirmStatus.LOST)
+    await worker.postponed(2)
+    worker.publishing.confirm_all(ConfirmStatus.INVALID)
+    await until(worker.replies)
+    (reply,) = worker.replies()
+    assert failure.decode(reply.body.data).type_name.endswith("MessageRefused")
+    worker.publishing.confirm_all()
+    await until(lambda: not len(worker.retries))
+    assert len(worker.channel.acked) == 1
+    worker.consumer.stop()
+
+
+@pytest.mark.gen_test
+async def test_a_call_that_the_broker_does_not_take_in_time_waits_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crew.worker.replies.retry_publisher.AGAIN_AFTER", 0.0)
+    monkeypatch.setattr("crew.worker.replies.retry_publisher.PUBLISHES", 2)
+    worker = HttpWorker()
+    worker.fills()
+    waits = worker.asks(A, "3")
+    for count in (1, 2, 3):
+        await worker.postponed(count)
+        worker.publishing.confirm_all(ConfirmStatus.REFUSED)
+    await worker.postponed(4)
+    worker.publishing.confirm_all()
+    await until(lambda: worker.channel.acked == [waits.tag])
+    assert worker.replies() == []
+    worker.consumer.stop()
+
+
+# --- the setting ------------------------------------------------------------------------------------------------------
+
+
+def test_the_limit_is_three_quarters_of_the_slots_unless_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def limit(**flags: Any) -> int | None:
+        given = {"verbose": False, "logging": None, "http": True, **dict.fromkeys(ADDRESS), **flags}
+        return from_flags(**given).requests_per_host
+
+    monkeypatch.delenv("CREW_MAX_REQUESTS_PER_HOST", raising=False)
+    assert limit() == 75
+    assert limit(concurrency=7) == 5
+    assert limit(concurrency=1) is None
+    assert limit(prefetch=10) == 7
+    assert limit(max_requests_per_host=90) == 90
+    assert limit(max_requests_per_host=100) is None
+    monkeypatch.setenv("CREW_MAX_REQUESTS_PER_HOST", "20")
+    assert (limit(), limit(max_requests_per_host=3)) == (20, 3)
+    with pytest.raises(SettingsError, match=r"--max-requests-per-host is for URL jobs: give --http"):
+        limit(http=False, max_requests_per_host=3)
+    for text in ("0", "-1", "many"):
+        with pytest.raises(SettingsError, match="CREW_MAX_REQUESTS_PER_HOST must be a number of requests"):
+            max_requests_per_host(environ={"CREW_MAX_REQUESTS_PER_HOST": text})
+
+
+ADDRESS = ("url", "host", "port", "username", "password", "vhost", "queue_type")

@@ -1,0 +1,62 @@
+"""Names of hosts, and name servers that say nothing."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from aiodns import DNSResolver
+from tests.unit.worker.test_http_exchange import LOCAL, asked, refused
+
+from crew.worker.url_jobs import resolver
+from crew.worker.url_jobs.exchange import Exchange
+from crew.worker.url_jobs.resolver import NameTimeout, look_up, resolve
+from tests.support.http_site import http_site
+
+MANY = 300  # names: more than threads that anybody would start
+
+
+@contextmanager
+def silent_name_server() -> Iterator[int]:
+    """The port of one that answers nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_names_of_a_silent_name_server_hold_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolver, "WITHIN", 1.0)
+    with silent_name_server() as port:
+        silent = DNSResolver(["127.0.0.1"], udp_port=port, tcp_port=port, timeout=30, tries=1)
+        lookups = [asyncio.ensure_future(look_up(silent, f"n{number}.example", 80)) for number in range(MANY)]
+        await asyncio.sleep(0)
+        began = time.monotonic()
+        assert "127.0.0.1" in await resolve("localhost", 80)
+        async with http_site() as site:
+            assert (await asked(site.url("/echo"), exchange=Exchange(LOCAL)))["code"] == 200
+        assert time.monotonic() - began < 1.0
+        ends = await asyncio.gather(*lookups, return_exceptions=True)
+        assert {type(end) for end in ends} == {NameTimeout}
+        await silent.close()
+
+
+@pytest.mark.gen_test
+async def test_who_names_a_host_of_a_silent_name_server_is_told_so() -> None:
+    async def late(host: str, port: int) -> list[str]:
+        raise NameTimeout
+
+    told = await refused("http://slow.example/?t0ken", exchange=Exchange(LOCAL, resolve=late))
+    assert told == (
+        "GET http://slow.example/?*** has failed: no name server has told the address of its host within 5 s"
+    )
+
+
+@pytest.mark.gen_test
+async def test_an_address_is_its_own_name_and_what_nobody_has_is_not_known() -> None:
+    assert await resolve("93.184.216.34", 80) == ["93.184.216.34"]
+    assert await resolve("::1", 80) == ["::1"]
+    with pytest.raises(socket.gaierror):
+        await resolve("no such host.invalid", 80)
