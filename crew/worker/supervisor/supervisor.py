@@ -28,7 +28,7 @@ from crew.worker.process import (
     LEAVING,
     READY,
 )
-from crew.worker.shared_state import exit_status
+from crew.worker.shared_state.exit_status import describe_exit, exit_status_of
 from crew.worker.shared_state.shared_state import Ledger
 from crew.worker.shutdown import FLUSH_TIMEOUT
 from crew.worker.supervisor import reload

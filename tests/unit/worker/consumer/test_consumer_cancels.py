@@ -3,11 +3,11 @@
 import time
 
 import pytest
-from tests.unit.worker.test_consumer import Worker
 
 from crew.protocol.message import Control, Outcome
 from crew.worker.execution.interrupt_reason import Reason
 from tests.support.waiting import until
+from tests.unit.worker.consumer.test_consumer import Worker
 
 
 @pytest.mark.gen_test

@@ -6,13 +6,13 @@ import time
 
 import msgspec
 import pytest
-from tests.unit.worker.test_consumer import Worker
 
 from crew.protocol import failure, topology
 from crew.protocol.message import Outcome
 from crew.worker.consumer.admission import COUNTED_WITHIN
 from tests.support.deliveries import RecordingChannel, an_execution
 from tests.support.waiting import until
+from tests.unit.worker.consumer.test_consumer import Worker
 
 
 @pytest.mark.gen_test

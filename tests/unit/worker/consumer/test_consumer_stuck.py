@@ -2,12 +2,12 @@
 
 import msgspec
 import pytest
-from tests.unit.worker.test_consumer import Worker
 
 from crew.client import Scope
 from crew.protocol.message import Outcome
 from tests.support.deliveries import an_execution
 from tests.support.waiting import until
+from tests.unit.worker.consumer.test_consumer import Worker
 
 
 @pytest.mark.gen_test

@@ -3,13 +3,13 @@
 import time
 
 import pytest
-from tests.unit.worker.test_consumer import Worker
 
 from crew.protocol import codec, failure
 from crew.protocol.message import Outcome
 from crew.worker.consumer.prefetch import SETTLED
 from crew.worker.execution.interrupt_reason import Reason
 from tests.support.waiting import until
+from tests.unit.worker.consumer.test_consumer import Worker
 
 # --- announcing -----------------------------------------------------------------------------------------------------
 

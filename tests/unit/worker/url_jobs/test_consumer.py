@@ -4,7 +4,6 @@ import time
 from typing import Any
 
 import pytest
-from tests.unit.worker.test_consumer import Worker
 
 from crew.amqp import ConfirmStatus, Delivery
 from crew.errors import SettingsError
@@ -20,6 +19,7 @@ from crew.worker.url_jobs.consumer import HttpConsumer
 from tests.support.deliveries import a_task
 from tests.support.links import Published
 from tests.support.waiting import until
+from tests.unit.worker.consumer.test_consumer import Worker
 
 A = "http://a.example/x"
 LARGE = "x" * 200_000

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 import pytest
 from aiodns import DNSResolver
-from tests.unit.worker.test_http_exchange import LOCAL, asked, refused
 
 from crew.worker.url_jobs import resolver
 from crew.worker.url_jobs.exchange import Exchange
 from crew.worker.url_jobs.resolver import NameTimeout, look_up, resolve
 from tests.support.http_site import http_site
+from tests.unit.worker.url_jobs.test_exchange import LOCAL, asked, refused
 
 MANY = 300  # names: more than threads that anybody would start
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.worker.test_http_exchange import LOCAL, asked, refused
 
 from crew.protocol.http_request import check_request
 from crew.worker.url_jobs.body import MAX_CHUNKS
@@ -18,6 +17,7 @@ from crew.worker.url_jobs.exchange import Exchange
 from crew.worker.url_jobs.wire_limits import MAX_HEAD, MAX_INTERIM, MAX_READ, Bounds, Wire
 from tests.support.certificates import Certificates
 from tests.support.http_site import Site, http_site, pouring, saying
+from tests.unit.worker.url_jobs.test_exchange import LOCAL, asked, refused
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n"
