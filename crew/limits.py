@@ -10,7 +10,7 @@ import msgspec
 from crew import settings
 from crew.errors import SettingsError
 from crew.protocol import deadline
-from crew.protocol.foreign import brief
+from crew.protocol.encoding.foreign import brief
 
 MAX_PAGE: Final = 500  # jobs on one page of a list
 _SIZE: Final = re.compile(r"([0-9]{1,15})(|kB|MB|GB|KiB|MiB|GiB)", re.ASCII)

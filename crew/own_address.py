@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterable
 from typing import Final
 
-from crew.protocol.address import meant, parsed
+from crew.protocol.http_job.address import meant, parsed
 
 # Reserved addresses, which no host has: RFC 1112, 4, and RFC 6666.
 _OF_NOBODY: Final = {socket.AF_INET: "240.0.0.1", socket.AF_INET6: "100::ffff:1"}

@@ -18,7 +18,7 @@ from pika.adapters.utils import connection_workflow
 
 from crew.amqp import tls_fault
 from crew.errors import ConnectionError
-from crew.protocol.foreign import shortened
+from crew.protocol.encoding.foreign import shortened
 
 ACCESS_REFUSED = 403  # https://www.rabbitmq.com/amqp-0-9-1-reference#domain.reply-code
 NOT_FOUND = 404

@@ -18,8 +18,9 @@ from crew.amqp.channel import Channel
 from crew.amqp.confirm import Confirm, Forwarded
 from crew.amqp.delivery import Delivery, OnDelivery, discard
 from crew.log import LineLimit
-from crew.protocol import foreign, topology
+from crew.protocol import topology
 from crew.protocol.clock import IN_STEP
+from crew.protocol.encoding import foreign
 from crew.protocol.signing import Signing
 
 logger = logging.getLogger(__name__)

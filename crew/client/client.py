@@ -23,7 +23,8 @@ from crew.client.links import Links, has_running_loop
 from crew.client.publishing import Publishing
 from crew.client.started import Connecting
 from crew.client.submitting import Submitting
-from crew.protocol import codec, deadline
+from crew.protocol import deadline
+from crew.protocol.encoding import codec
 from crew.protocol.message import Headers
 
 if TYPE_CHECKING:

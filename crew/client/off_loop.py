@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 from crew import forks
-from crew.protocol import codec
+from crew.protocol.encoding import codec
 from crew.protocol.message import Body
 
 T = TypeVar("T")

@@ -7,7 +7,8 @@ from crew.client.events.pubsub import PubSub
 from crew.client.events.subscription import OnEvent, Subscription
 from crew.client.links import Links, has_running_loop
 from crew.client.started import PendingEvent
-from crew.protocol import codec, deadline, topology, user_headers
+from crew.protocol import deadline, topology, user_headers
+from crew.protocol.encoding import codec
 from crew.protocol.message import Event, Headers
 
 PUBLISH_TIMEOUT: Final = 10.0  # seconds

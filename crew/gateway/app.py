@@ -17,7 +17,7 @@ from crew.gateway.status_api import HealthHandler, ReadyHandler
 from crew.limits import GatewayLimits
 from crew.limits import load as load_limits
 from crew.protocol import deadline
-from crew.protocol.allowed_hosts import AllowedHosts
+from crew.protocol.http_job.allowed_hosts import AllowedHosts
 
 if TYPE_CHECKING:
     from crew.jobs import JobStore

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from crew.protocol import codec
+from crew.protocol.encoding import codec
 from crew.protocol.message import Body
 
 

@@ -8,7 +8,8 @@ from crew.jobs.job import Job
 from crew.jobs.json_values import milliseconds
 from crew.jobs.json_values import moment as moment
 from crew.jobs.json_values import value as value
-from crew.protocol import codec, failure
+from crew.protocol import failure
+from crew.protocol.encoding import codec
 
 
 def record(job: Job, *, shows_query: bool = False, shows_traceback: bool = False) -> dict[str, Any]:

@@ -7,7 +7,8 @@ import msgspec
 
 from crew.escape import escaped
 from crew.jobs.job import STATUS_OF, Job, JobStatus, check_transition
-from crew.protocol import codec, failure, foreign, topology
+from crew.protocol import failure, topology
+from crew.protocol.encoding import codec, foreign
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Headers, Outcome, Reply, Run
 from crew.protocol.properties import DeadLetter, MalformedMessage

@@ -4,7 +4,8 @@ from typing import Any, Final
 
 from crew import errors
 from crew.jobs.job import Job, JobStatus
-from crew.protocol import codec, failure
+from crew.protocol import failure
+from crew.protocol.encoding import codec
 
 _ERRORS: Final[dict[str, type[errors.TaskError]]] = {
     "WorkerLost": errors.WorkerLost,

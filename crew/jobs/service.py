@@ -35,8 +35,9 @@ from crew.jobs.store.submissions import Submissions
 from crew.jobs.store.update import Settled
 from crew.jobs.store_probe import Probe
 from crew.jobs.waiters import Waiters, within
-from crew.protocol import codec, deadline, topology
+from crew.protocol import deadline, topology
 from crew.protocol.arguments import check_names
+from crew.protocol.encoding import codec
 from crew.protocol.message import Briefing
 
 logger = logging.getLogger(__name__)

@@ -10,9 +10,10 @@ import msgspec
 from crew.jobs.job import Job
 from crew.jobs.publisher import LEASE
 from crew.jobs.store.insert import REPLACE, SKIP, Candidate
-from crew.protocol import codec, deadline, properties, topology, user_headers
-from crew.protocol.foreign import brief
-from crew.protocol.http_request import request_of
+from crew.protocol import deadline, properties, topology, user_headers
+from crew.protocol.encoding import codec
+from crew.protocol.encoding.foreign import brief
+from crew.protocol.http_job.request import request_of
 from crew.protocol.message import Body, Headers
 from crew.protocol.topology import HTTP_TASK
 

@@ -11,7 +11,7 @@ from crew import settings
 from crew.jobs.job import Job
 from crew.jobs.json_values import milliseconds, value
 from crew.jobs.specification import REQUEST_MARGIN
-from crew.protocol.http_url import redacted, without_login
+from crew.protocol.http_job.url import redacted, without_login
 
 MASK: Final = "..."  # in place of the value of a header
 _SECRET: Final = frozenset(("authorization", "cookie", "proxy-authorization", "set-cookie"))

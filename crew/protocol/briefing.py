@@ -12,8 +12,9 @@ from typing import Final
 import msgspec
 
 from crew.errors import SerializationError
-from crew.protocol import foreign, properties, topology
-from crew.protocol.codec import JSON
+from crew.protocol import properties, topology
+from crew.protocol.encoding import foreign
+from crew.protocol.encoding.codec import JSON
 from crew.protocol.message import Briefing, Control
 from crew.protocol.properties import APP_ID, MalformedMessage, Properties
 

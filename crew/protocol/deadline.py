@@ -6,7 +6,7 @@ share no monotonic clock; an instant that stays inside a process is `time.monoto
 
 import re
 
-from crew.protocol.foreign import brief
+from crew.protocol.encoding.foreign import brief
 
 DEFAULT_EXPIRATION = 60.0
 MAX_DURATION = 366 * 86_400.0  # a year; anything longer is a unit mistaken

@@ -6,7 +6,7 @@ from types import TracebackType
 import msgspec
 
 from crew import errors
-from crew.protocol import foreign
+from crew.protocol.encoding import foreign
 
 MAX_MESSAGE = 8_192  # characters; longer ones are cut, so that a failure stays cheaper than the call it answers
 MAX_TRACEBACK = 65_536

@@ -9,10 +9,11 @@ from typing import Final
 
 import msgspec
 
-from crew.protocol import foreign, run_headers, topology, user_headers
+from crew.protocol import run_headers, topology, user_headers
 from crew.protocol.clock import IN_STEP, ClockOffset
 from crew.protocol.deadline import broker_ttl_ms, remaining
-from crew.protocol.foreign import MalformedMessage as MalformedMessage  # part of what reading a message means
+from crew.protocol.encoding import foreign
+from crew.protocol.encoding.foreign import MalformedMessage as MalformedMessage  # part of what reading a message means
 from crew.protocol.message import Body, Call, Control, Event, Headers, Outcome, Reply
 
 APP_ID: Final = "crew"

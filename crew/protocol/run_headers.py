@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from crew.protocol import foreign
+from crew.protocol.encoding import foreign
 from crew.protocol.message import Headers, Run
 
 HOST: Final = "crew-host"  # of a reply to a job: "host:pid" of the worker process

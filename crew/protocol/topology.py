@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from crew.protocol.foreign import brief
+from crew.protocol.encoding.foreign import brief
 
 Arguments = dict[str, Any]
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from crew.protocol.foreign import brief
+from crew.protocol.encoding.foreign import brief
 from crew.protocol.message import Headers
 
 MAX_HEADERS: Final = 64 * 1024  # bytes of all names and values: they share a frame of 128 KiB with the properties

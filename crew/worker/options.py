@@ -10,7 +10,7 @@ from crew import __version__
 from crew import settings as settings_module
 from crew.command_line import Count, Seconds
 from crew.errors import SettingsError
-from crew.protocol.allowed_hosts import AllowedHosts
+from crew.protocol.http_job.allowed_hosts import AllowedHosts
 from crew.settings import Settings
 from crew.worker import memory_size
 

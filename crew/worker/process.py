@@ -19,8 +19,9 @@ from typing import Any, Final, NoReturn
 from crew.amqp import BrokerClock, Consumer, Delivery, Link, Outage, Signer
 from crew.amqp.fault import LinkFault
 from crew.client.events.pubsub import PubSub
-from crew.protocol import codec, properties, topology, user_headers
+from crew.protocol import properties, topology, user_headers
 from crew.protocol.briefing import BRIEFED, to_given_up
+from crew.protocol.encoding import codec
 from crew.protocol.message import Control, Event, Headers, new_id
 from crew.worker.consumer.consumer import TaskConsumer
 from crew.worker.consumer.revoked_calls import CanceledCalls

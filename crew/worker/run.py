@@ -12,7 +12,7 @@ from crew import settings as settings_module
 from crew.amqp import tls
 from crew.command_line import Command, complain
 from crew.errors import SettingsError
-from crew.protocol import codec
+from crew.protocol.encoding import codec
 from crew.worker import options as options_module
 from crew.worker.context import context
 from crew.worker.hooks import hooks

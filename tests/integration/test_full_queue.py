@@ -11,7 +11,7 @@ import crew
 from crew import Client
 from crew.client import PendingCall
 from crew.jobs import JobStatus, JobStore, maintenance
-from crew.protocol import codec
+from crew.protocol.encoding import codec
 from tests.integration.conftest import StartWorker
 from tests.support import stores
 from tests.support.waiting import until

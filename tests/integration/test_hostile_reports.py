@@ -11,7 +11,8 @@ import pytest
 from crew import Client
 from crew.jobs import JobStatus, JobStore
 from crew.jobs.inbox import PREFETCH
-from crew.protocol import codec, properties
+from crew.protocol import properties
+from crew.protocol.encoding import codec
 from crew.protocol.message import Outcome, Reply, Run
 from tests.support import raw
 from tests.support.waiting import until

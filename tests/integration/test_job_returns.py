@@ -17,7 +17,8 @@ from crew.jobs.job import Job
 from crew.jobs.maintenance import SILENCE, Caretaker
 from crew.jobs.report import Report
 from crew.jobs.store.update import Settled
-from crew.protocol import codec, properties, topology
+from crew.protocol import properties, topology
+from crew.protocol.encoding import codec
 from crew.protocol.message import Outcome, Reply, Run
 from tests.support import raw, stores
 from tests.support.proxy import Proxy

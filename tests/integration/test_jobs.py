@@ -12,7 +12,7 @@ from crew import Client, ExpirationError, UnknownTask, errors
 from crew.errors import UnknownJob
 from crew.jobs import JobStatus, JobStore
 from crew.jobs.publisher import RETRY_UNKNOWN
-from crew.protocol import codec
+from crew.protocol.encoding import codec
 from tests.integration.conftest import StartWorker
 from tests.support.counted import counted
 from tests.support.processes import Process

@@ -19,7 +19,8 @@ from crew.amqp.signed_channel import refused
 from crew.cli import main
 from crew.client import blocking
 from crew.jobs import JobStatus, JobStore
-from crew.protocol import codec, properties, topology
+from crew.protocol import properties, topology
+from crew.protocol.encoding import codec
 from crew.protocol.message import Call, Control, Event, Outcome, Reply, Run, new_id
 from crew.protocol.properties import Properties
 from crew.protocol.signing import FRESH_FOR, Signing

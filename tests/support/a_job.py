@@ -10,7 +10,7 @@ from typing import Any
 from crew.jobs.job import Job
 from crew.jobs.store.insert import Candidate
 from crew.jobs.store.store import JobStore
-from crew.protocol import codec
+from crew.protocol.encoding import codec
 
 NOW = 1_700_000_000.0
 HOST = "host:17"

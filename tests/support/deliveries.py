@@ -9,7 +9,8 @@ import msgspec
 
 from crew.amqp import Delivery
 from crew.amqp.channel import Channel
-from crew.protocol import codec, topology
+from crew.protocol import topology
+from crew.protocol.encoding import codec
 from crew.protocol.message import Body, Call, Headers, Outcome
 from crew.protocol.properties import Properties
 from crew.worker.execution.execution import Execution

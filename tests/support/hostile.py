@@ -4,7 +4,7 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from crew.protocol import codec
+from crew.protocol.encoding import codec
 
 Hostile = tuple[str, Callable[[int], bytes]]  # a content type, and the body of about so many bytes
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pika
 
-from crew.protocol import codec, properties, topology
+from crew.protocol import properties, topology
 from crew.protocol.briefing import BRIEFED, TYPE, briefed_id, to_briefing
+from crew.protocol.encoding import codec
 from crew.protocol.message import Briefing, Call, Control, Outcome, Reply
 from crew.protocol.properties import DeadLetter, Properties
 from tests.support import raw

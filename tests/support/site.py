@@ -15,7 +15,7 @@ from tornado.web import Application, RequestHandler
 from crew.client import Client, PendingCall
 from crew.errors import SerializationError
 from crew.gateway import AbandonMixin
-from crew.protocol import codec
+from crew.protocol.encoding import codec
 from crew.protocol.message import Headers
 from tests.support.broker_addresses import nowhere
 from tests.support.waiting import until

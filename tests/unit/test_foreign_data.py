@@ -22,8 +22,9 @@ from crew.jobs.report import Report, apply, of_reply
 from crew.jobs.result import result_of
 from crew.jobs.store import rows
 from crew.limits import GatewayLimits
-from crew.protocol import briefing, codec, failure, properties
-from crew.protocol.foreign import brief, read
+from crew.protocol import briefing, failure, properties
+from crew.protocol.encoding import codec
+from crew.protocol.encoding.foreign import brief, read
 from crew.protocol.message import Body, Call, Outcome, Reply
 from crew.protocol.properties import DeadLetter, MalformedMessage, Properties
 from tests.support.a_job import a_candidate

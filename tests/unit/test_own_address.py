@@ -13,9 +13,9 @@ NAMESPACE = ("unshare", "--net")  # no packet leaves it
 SCRIPT = """
 import asyncio, sys
 from crew.own_address import own
-from crew.protocol.address import ForbiddenAddress
-from crew.protocol.allowed_hosts import AllowedHosts
-from crew.protocol.http_request import check_request
+from crew.protocol.http_job.address import ForbiddenAddress
+from crew.protocol.http_job.allowed_hosts import AllowedHosts
+from crew.protocol.http_job.request import check_request
 from crew.worker.url_jobs.exchange import Exchange
 from tests.support.http_site import saying
 

@@ -7,7 +7,7 @@ import msgspec
 
 from crew.cli.shown import moment, plain, shown, shown_lines
 from crew.errors import SerializationError
-from crew.protocol import codec
+from crew.protocol.encoding import codec
 from crew.protocol.parked_message import ParkedMessage
 
 REASON_IN_LINE: Final = 120  # characters; the page has the rest

@@ -6,7 +6,8 @@ from typing import Any, Final
 from crew.amqp import Consumer, Link
 from crew.client.calling.call import OnAnswer, PendingCall
 from crew.client.calling.calls import Calls
-from crew.protocol import codec, deadline, properties, topology, user_headers
+from crew.protocol import deadline, properties, topology, user_headers
+from crew.protocol.encoding import codec
 from crew.protocol.message import Call, Headers, new_id
 
 REPLY_PREFETCH: Final = 500  # replies that the broker need not hold back

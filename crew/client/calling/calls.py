@@ -20,7 +20,8 @@ from crew.client.calling.call import PendingCall
 from crew.client.calling.leader_retry import AGAIN_AFTER, Elections
 from crew.client.calling.pending import MAX_BYTES, PendingCalls
 from crew.client.calling.reply import answer_to
-from crew.protocol import codec, deadline, properties, topology
+from crew.protocol import deadline, properties, topology
+from crew.protocol.encoding import codec
 from crew.protocol.message import Control, Outcome, Reply
 from crew.protocol.properties import DeadLetter
 

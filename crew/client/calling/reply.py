@@ -4,7 +4,8 @@ from typing import Any
 
 from crew import errors
 from crew.client.calling.call import PendingCall
-from crew.protocol import codec, failure
+from crew.protocol import failure
+from crew.protocol.encoding import codec
 from crew.protocol.message import Outcome, Reply
 from crew.protocol.properties import DeadLetter
 

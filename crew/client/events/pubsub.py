@@ -14,7 +14,8 @@ from crew.client.calling.calls import BLOCKED
 from crew.client.calling.leader_retry import AGAIN_AFTER
 from crew.client.events.subscription import OnEvent, Subscription, Subscriptions
 from crew.client.started import PendingEvent
-from crew.protocol import codec, properties, topology
+from crew.protocol import properties, topology
+from crew.protocol.encoding import codec
 from crew.protocol.message import Event
 
 logger = logging.getLogger(__name__)

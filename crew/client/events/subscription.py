@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from crew.client.calling.callback import call_back
-from crew.protocol import codec, topology
+from crew.protocol import topology
+from crew.protocol.encoding import codec
 from crew.protocol.message import Event as EncodedEvent
 from crew.protocol.message import Headers
 

@@ -13,7 +13,8 @@ from crew.gateway.jobs.url_guard import UrlGuard
 from crew.gateway.problem_mixin import ProblemMixin
 from crew.gateway.problems import Refused, bad_argument, check_most
 from crew.gateway.serving.request_scope import AbandonMixin
-from crew.protocol import codec, deadline
+from crew.protocol import deadline
+from crew.protocol.encoding import codec
 from crew.protocol.message import Body
 from crew.protocol.topology import HTTP_TASK
 

@@ -8,8 +8,8 @@ from tornado.web import RequestHandler
 
 from crew.client import off_loop
 from crew.gateway.calls.reply_headers import http_headers
-from crew.protocol import codec
-from crew.protocol.foreign import unreadable
+from crew.protocol.encoding import codec
+from crew.protocol.encoding.foreign import unreadable
 from crew.protocol.message import Body, Headers
 
 

@@ -11,7 +11,7 @@ from crew.gateway.jobs.job_handler import APPLIED, JobHandlerBase, id_of
 from crew.gateway.problems import Refused
 from crew.jobs import Job, JobStatus
 from crew.jobs.record import record
-from crew.protocol import codec
+from crew.protocol.encoding import codec
 
 NOTHING: Final = b"{}"  # in place of a value that is not there
 

@@ -16,7 +16,7 @@ from crew.gateway.problems import bad_argument
 from crew.gateway.serving.auth import submitter_of
 from crew.jobs import Job, JobHandle, JobService
 from crew.jobs.specification import order
-from crew.protocol import codec
+from crew.protocol.encoding import codec
 from crew.protocol.topology import HTTP_TASK
 
 _TERMS: Final = ("priority", "expiration", "timeout")

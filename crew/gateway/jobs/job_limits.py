@@ -9,7 +9,7 @@ from crew.jobs.quota import Quota, QuotaExceeded
 from crew.jobs.specification import FAILURE_TTL, REQUEST_MARGIN, RESULT_TTL, TIMEOUT
 from crew.jobs.store.insert import Candidate
 from crew.limits import GatewayLimits
-from crew.protocol.http_request import DEFAULT_TIMEOUT
+from crew.protocol.http_job.request import DEFAULT_TIMEOUT
 
 RETRY_AFTER: Final = 5  # seconds: some job may have ended by then
 

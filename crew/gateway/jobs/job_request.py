@@ -10,9 +10,10 @@ from crew.gateway.jobs.job_limits import JobLimits
 from crew.gateway.problems import Refused
 from crew.jobs.specification import check_id, check_key, order
 from crew.jobs.store.insert import Candidate
-from crew.protocol import codec, deadline, properties, topology, user_headers
-from crew.protocol.foreign import BRIEF, brief
-from crew.protocol.http_request import check_request
+from crew.protocol import deadline, properties, topology, user_headers
+from crew.protocol.encoding import codec
+from crew.protocol.encoding.foreign import BRIEF, brief
+from crew.protocol.http_job.request import check_request
 from crew.protocol.message import Body
 
 TERMS: Final = {"priority", "timeout", "expiration", "result_ttl", "failure_ttl", "unique", "key", "id"}

@@ -20,7 +20,7 @@ from crew.jobs import JobQuery, JobStatus
 from crew.jobs.record import record
 from crew.jobs.specification import check_key
 from crew.jobs.store.query import PAGE, check_limit
-from crew.protocol import codec
+from crew.protocol.encoding import codec
 
 ANY: Final = "any"  # status of a query for jobs wherever they are in their lives
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Final
 from crew import own_address, settings
 from crew.client import off_loop
 from crew.gateway.problems import Refused
-from crew.protocol.address import ForbiddenAddress
-from crew.protocol.allowed_hosts import AllowedHosts
-from crew.protocol.http_request import request_of
-from crew.protocol.http_url import HttpUrl
+from crew.protocol.http_job.address import ForbiddenAddress
+from crew.protocol.http_job.allowed_hosts import AllowedHosts
+from crew.protocol.http_job.request import request_of
+from crew.protocol.http_job.url import HttpUrl
 from crew.protocol.topology import HTTP_TASK
 
 if TYPE_CHECKING:

@@ -24,8 +24,9 @@ from crew.jobs.event import JobEvent
 from crew.jobs.specification import FAILURE_TTL, MAX_KEY, RESULT_TTL, TIMEOUT, UNIQUE
 from crew.jobs.store.query import PAGE
 from crew.jobs.url_job import MASK
-from crew.protocol import codec, deadline
-from crew.protocol.http_request import DEFAULT_TIMEOUT, METHODS
+from crew.protocol import deadline
+from crew.protocol.encoding import codec
+from crew.protocol.http_job.request import DEFAULT_TIMEOUT, METHODS
 from crew.protocol.properties import MAX_PRIORITY
 
 TAG: Final = "jobs"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from crew.gateway.problems import CONTENT_TYPE
-from crew.protocol import codec
+from crew.protocol.encoding import codec
 from crew.protocol.topology import NAME_BYTES
 
 Words = dict[str, Any]

@@ -17,7 +17,7 @@ from crew.jobs.quota import Usage
 from crew.jobs.store import rows
 from crew.jobs.store.schema import ACTIVE, GIVEN_UP, TASK_AND_STATUS, has_status, jobs, schema
 from crew.limits import MAX_PAGE as MAX_PAGE
-from crew.protocol.foreign import brief
+from crew.protocol.encoding.foreign import brief
 
 PAGE: Final = 50  # jobs, unless asked otherwise
 

@@ -9,7 +9,7 @@ from sqlalchemy import Column, ColumnElement, RowMapping, case, func
 from crew.errors import SerializationError
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.store.schema import jobs
-from crew.protocol import foreign
+from crew.protocol.encoding import foreign
 from crew.protocol.message import Body, Headers
 from crew.protocol.topology import HTTP_TASK
 

@@ -13,7 +13,7 @@ from crew.jobs.report import Report, apply
 from crew.jobs.store import rows
 from crew.jobs.store.errors import Rejected
 from crew.jobs.store.schema import ACTIVE, jobs
-from crew.protocol import codec
+from crew.protocol.encoding import codec
 
 MAX_PURGED: Final = 1_000  # records a transaction: others want to write, too
 

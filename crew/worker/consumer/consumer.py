@@ -14,8 +14,9 @@ import msgspec
 
 from crew.amqp import BrokerClock, Delivery, Link
 from crew.log import Lines
-from crew.protocol import clock, codec, properties
+from crew.protocol import clock, properties
 from crew.protocol.clock import IN_STEP
+from crew.protocol.encoding import codec
 from crew.protocol.message import Call, Control, new_id
 from crew.worker.consumer.admission import Admission
 from crew.worker.consumer.flow_control import Windows

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from crew.amqp import Delivery
 from crew.client import Scope, off_loop
 from crew.errors import Interrupt, TooLarge
-from crew.protocol import codec, deadline, failure, user_headers
+from crew.protocol import deadline, failure, user_headers
+from crew.protocol.encoding import codec
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Call, Headers, Outcome
 from crew.worker.execution import ack_policy

@@ -4,7 +4,8 @@ from typing import Final
 
 import msgspec
 
-from crew.protocol import codec, failure
+from crew.protocol import failure
+from crew.protocol.encoding import codec
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Call, Headers, Outcome
 

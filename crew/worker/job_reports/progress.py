@@ -9,7 +9,7 @@ import time
 from typing import Any, Final
 
 from crew.errors import TooLarge
-from crew.protocol import codec
+from crew.protocol.encoding import codec
 from crew.worker.execution import run_info
 from crew.worker.execution.execution import Execution
 from crew.worker.mailbox import Mailbox

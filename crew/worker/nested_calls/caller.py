@@ -13,7 +13,8 @@ from crew.client import Scope
 from crew.client.calling.call import PendingCall
 from crew.client.calling.caller import Caller
 from crew.errors import Canceled, CrewError, ExpirationError
-from crew.protocol import codec, deadline, user_headers
+from crew.protocol import deadline, user_headers
+from crew.protocol.encoding import codec
 from crew.worker.execution.execution import ENDED, Execution
 from crew.worker.execution.shield import Shield
 from crew.worker.mailbox import Mailbox

@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from crew.protocol.address import ForbiddenAddress, parsed
+from crew.protocol.http_job.address import ForbiddenAddress, parsed
 from crew.worker.url_jobs.wire_limits import Wire
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]

@@ -16,7 +16,9 @@ from typing import Any, Final
 from crew.amqp import Delivery
 from crew.client import off_loop
 from crew.errors import SerializationError
-from crew.protocol import codec, http_url, topology
+from crew.protocol import topology
+from crew.protocol.encoding import codec
+from crew.protocol.http_job import url
 from crew.protocol.message import Call
 from crew.protocol.topology import HTTP_TASK
 from crew.worker.consumer.consumer import TaskConsumer
@@ -172,7 +174,7 @@ def _host_in(call: Call, decode: codec.Decode) -> str | None:
     """The host that `call` names, in lower case; None where it is no request."""
     try:
         payload = decode(call.body)
-        return http_url.parse(payload["url"]).host if isinstance(payload, dict) and "url" in payload else None
+        return url.parse(payload["url"]).host if isinstance(payload, dict) and "url" in payload else None
     except (SerializationError, ValueError):
         return None
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import aiohttp
 
-from crew.protocol.http_url import HttpUrl
+from crew.protocol.http_job.url import HttpUrl
 from crew.worker.url_jobs.interim_responses import TooManyInterim
 from crew.worker.url_jobs.resolver import WITHIN, NameTimeout
 from crew.worker.url_jobs.wire_limits import MAX_INTERIM, Wire

@@ -12,9 +12,9 @@ import yarl
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession, ClientTimeout, TCPConnector
 
 from crew import __version__, own_address
-from crew.protocol.allowed_hosts import AllowedHosts
-from crew.protocol.http_request import HttpRequest
-from crew.protocol.http_url import HttpUrl
+from crew.protocol.http_job.allowed_hosts import AllowedHosts
+from crew.protocol.http_job.request import HttpRequest
+from crew.protocol.http_job.url import HttpUrl
 from crew.worker.url_jobs import resolver
 from crew.worker.url_jobs.body import ENCODINGS, BadBody, as_json, charset_of, read_body
 from crew.worker.url_jobs.connector import Door, Resolve

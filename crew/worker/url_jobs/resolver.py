@@ -13,7 +13,7 @@ from typing import Final
 from aiodns import DNSResolver
 from aiodns.error import ARES_ETIMEOUT, DNSError
 
-from crew.protocol.address import parsed
+from crew.protocol.http_job.address import parsed
 
 WITHIN: Final = 5.0  # seconds for one name
 TRY_FOR: Final = 1.5  # seconds for the first try at a name server; c-ares waits longer for the next

@@ -1,6 +1,6 @@
 """The built-in task that performs URL jobs: `crew worker --http` serves it.
 
-Its payload has the arguments of `crew.protocol.http_request.check_request`. Its value, whatever the status code:
+Its payload has the arguments of `crew.protocol.http_job.request.check_request`. Its value, whatever the status code:
 
     code, reason      of the response, as in 404, "Not Found"
     url, redirects    where it came from in the end, without user and password, and after how many redirects
@@ -17,9 +17,9 @@ from typing import Any, Final
 
 import msgspec
 
-from crew.protocol.address import ForbiddenAddress
-from crew.protocol.allowed_hosts import AllowedHosts
-from crew.protocol.http_request import HttpRequest, request_of
+from crew.protocol.http_job.address import ForbiddenAddress
+from crew.protocol.http_job.allowed_hosts import AllowedHosts
+from crew.protocol.http_job.request import HttpRequest, request_of
 from crew.protocol.topology import HTTP_TASK
 from crew.worker.context import context
 from crew.worker.execution.current import running

@@ -19,7 +19,8 @@ from crew.jobs.job import Job, JobStatus
 from crew.jobs.report import Report
 from crew.jobs.store import update
 from crew.jobs.store.errors import Rejected
-from crew.protocol import codec, properties
+from crew.protocol import properties
+from crew.protocol.encoding import codec
 from crew.protocol.message import Outcome, Reply, Run
 from crew.protocol.topology import HTTP_TASK
 from tests.support.a_job import HOST, NOW, a_candidate, opened

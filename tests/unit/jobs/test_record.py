@@ -8,7 +8,8 @@ import pytest
 
 from crew.jobs.job import JobStatus
 from crew.jobs.record import full_record, moment, record, value
-from crew.protocol import codec, failure
+from crew.protocol import failure
+from crew.protocol.encoding import codec
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body
 from crew.protocol.topology import HTTP_TASK

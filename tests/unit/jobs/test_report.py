@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from crew.jobs import report
 from crew.jobs.job import STATUS_OF, Job, JobStatus
 from crew.jobs.report import Report, apply, of_reply
-from crew.protocol import codec, failure
+from crew.protocol import failure
+from crew.protocol.encoding import codec
 from crew.protocol.message import Body, Outcome, Reply, Run
 from crew.protocol.properties import DeadLetter
 from crew.protocol.topology import HTTP_TASK

@@ -7,7 +7,8 @@ import pytest
 from crew import errors
 from crew.jobs.job import JobStatus
 from crew.jobs.result import result_of
-from crew.protocol import codec, failure
+from crew.protocol import failure
+from crew.protocol.encoding import codec
 from crew.protocol.failure import Failure
 from crew.protocol.topology import HTTP_TASK
 from tests.support.a_job import a_job

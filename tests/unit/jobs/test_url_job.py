@@ -10,7 +10,7 @@ from crew.jobs import url_job
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.record import record
 from crew.jobs.specification import order
-from crew.protocol import codec
+from crew.protocol.encoding import codec
 from crew.protocol.topology import HTTP_TASK
 from tests.support.a_job import a_job
 

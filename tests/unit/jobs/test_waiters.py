@@ -12,7 +12,7 @@ from crew.client import Event
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.store import rows
 from crew.jobs.waiters import Waiters
-from crew.protocol import codec
+from crew.protocol.encoding import codec
 from tests.support.a_job import a_job
 from tests.support.desk import Desk, desk
 from tests.support.waiting import until

@@ -2,8 +2,9 @@
 
 import pytest
 
-from crew.protocol import codec, properties
+from crew.protocol import properties
 from crew.protocol.clock import IN_STEP, ClockOffset, skew
+from crew.protocol.encoding import codec
 from crew.protocol.message import Body, Call
 
 NOW = 1_000_000.0  # what the broker's clock shows

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crew.protocol import briefing, codec, properties, topology
+from crew.protocol import briefing, properties, topology
+from crew.protocol.encoding import codec
 from crew.protocol.message import Body, Briefing, Call, Control, Event, Outcome, Reply, Run
 from crew.protocol.properties import Properties
 from crew.protocol.signing import DIGESTED_ABOVE, FRESH_FOR, SIGNED, Signing

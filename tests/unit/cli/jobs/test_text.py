@@ -9,7 +9,8 @@ import pytest
 from crew.cli.jobs.text import all_as_json, as_json, as_line, as_page
 from crew.jobs import Job, JobStatus
 from crew.jobs.specification import order
-from crew.protocol import codec, failure
+from crew.protocol import failure
+from crew.protocol.encoding import codec
 from crew.protocol.failure import Failure
 from crew.protocol.topology import HTTP_TASK
 from tests.support.a_job import a_job

@@ -10,7 +10,8 @@ from crew import errors
 from crew.amqp import ConfirmStatus
 from crew.client.calling import leader_retry
 from crew.client.calling.calls import REPLY_MARGIN, Calls
-from crew.protocol import codec, failure, properties
+from crew.protocol import failure, properties
+from crew.protocol.encoding import codec
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Outcome, Reply
 from crew.protocol.properties import Properties

@@ -4,7 +4,8 @@ import pytest
 
 from crew import errors
 from crew.client.calling.reply import answer_to
-from crew.protocol import codec, failure
+from crew.protocol import failure
+from crew.protocol.encoding import codec
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Outcome, Reply
 from crew.protocol.properties import DeadLetter

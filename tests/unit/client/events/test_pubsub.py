@@ -9,7 +9,8 @@ from crew.amqp import ConfirmStatus
 from crew.client.events.pubsub import PubSub
 from crew.client.events.subscription import Event
 from crew.errors import ConnectionError
-from crew.protocol import codec, properties, topology
+from crew.protocol import properties, topology
+from crew.protocol.encoding import codec
 from crew.protocol.message import Event as EncodedEvent
 from tests.support.deliveries import RecordingChannel, a_delivery
 from tests.support.links import FakeLink, ignored

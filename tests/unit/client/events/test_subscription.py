@@ -7,7 +7,7 @@ import pytest
 
 from crew.client.events.subscription import Event, Subscription, Subscriptions
 from crew.errors import SerializationError
-from crew.protocol import codec
+from crew.protocol.encoding import codec
 from crew.protocol.message import Body
 from crew.protocol.message import Event as EncodedEvent
 from tests.support.links import ignored

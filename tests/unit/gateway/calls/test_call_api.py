@@ -17,7 +17,7 @@ from tornado.web import HTTPError
 
 from crew import errors
 from crew.gateway import CallHandler, routes
-from crew.protocol import codec
+from crew.protocol.encoding import codec
 from tests.support.site import Site, said, site
 from tests.support.waiting import until
 

@@ -9,7 +9,8 @@ import pytest
 from tornado.httpclient import HTTPResponse
 
 from crew.jobs import JobStatus
-from crew.protocol import codec, failure
+from crew.protocol import failure
+from crew.protocol.encoding import codec
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body
 from crew.protocol.topology import HTTP_TASK

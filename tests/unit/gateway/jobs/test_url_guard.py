@@ -11,8 +11,7 @@ import pytest
 from crew.gateway.jobs import url_guard
 from crew.gateway.jobs.url_guard import UrlGuard, look_up
 from crew.gateway.problems import Refused
-from crew.protocol import http_url
-from crew.protocol.allowed_hosts import AllowedHosts
+from crew.protocol.http_job.allowed_hosts import AllowedHosts
 from tests.unit.gateway.calls.test_call_api import JSON, problem, visitor
 
 PUBLIC, PRIVATE, LOOPBACK = "93.184.216.34", "10.0.0.7", "::1"
@@ -31,7 +30,7 @@ def guard(*addresses: str, allowed: tuple[str, ...] = ()) -> UrlGuard:
 
 async def refusal(guard: UrlGuard, url: str) -> tuple[int, str, str] | None:
     try:
-        await guard.check(http_url.parse(url))
+        await guard.check(url.parse(url))
     except Refused as refused:
         return refused.status_code, refused.type, refused.detail
     return None

@@ -22,7 +22,7 @@ from crew.jobs.report import Report
 from crew.jobs.store.query import JobQuery
 from crew.jobs.store.schema import STEPS
 from crew.jobs.store.store import JobStore
-from crew.protocol import codec
+from crew.protocol.encoding import codec
 from crew.protocol.message import Outcome, Reply, Run
 from tests.support.a_job import HOST, NOW, a_candidate, a_job, opened
 from tests.support.counted import counted

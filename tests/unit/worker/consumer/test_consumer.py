@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from crew.amqp import ConfirmStatus, Delivery
-from crew.protocol import codec, failure, properties, topology
+from crew.protocol import failure, properties, topology
+from crew.protocol.encoding import codec
 from crew.protocol.message import Body, Call, Outcome, Reply
 from crew.protocol.properties import Properties
 from crew.worker.consumer.admission import MAX_DELIVERIES

@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from crew.protocol import codec, failure
+from crew.protocol import failure
+from crew.protocol.encoding import codec
 from crew.protocol.message import Outcome
 from crew.worker.consumer.prefetch import SETTLED
 from crew.worker.execution.interrupt_reason import Reason

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from crew.protocol import codec, properties
+from crew.protocol import properties
+from crew.protocol.encoding import codec
 from crew.protocol.message import Call, Outcome, Reply
 from crew.settings import load
 from crew.worker.consumer.revoked_calls import CanceledCalls

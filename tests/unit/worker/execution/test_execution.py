@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from crew.errors import Interrupt
-from crew.protocol import codec, failure
+from crew.protocol import failure
+from crew.protocol.encoding import codec
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Outcome
 from crew.worker.context import context

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from crew.errors import SerializationError, TooLarge
-from crew.protocol import codec, properties
+from crew.protocol import properties
+from crew.protocol.encoding import codec
 from crew.protocol.message import Body
 from crew.worker.job_reports.progress import MAX_PROGRESS, Progress
 from crew.worker.mailbox import Mailbox

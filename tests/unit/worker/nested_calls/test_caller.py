@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from crew.errors import ConnectionError, ExpirationError
-from crew.protocol import codec, properties
+from crew.protocol import properties
+from crew.protocol.encoding import codec
 from crew.protocol.topology import Item
 from crew.worker.execution.execution import Execution
 from crew.worker.mailbox import Mailbox

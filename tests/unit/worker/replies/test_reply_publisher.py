@@ -9,7 +9,8 @@ import pytest
 from pika import spec
 
 from crew.amqp import ConfirmStatus
-from crew.protocol import codec, failure, properties
+from crew.protocol import failure, properties
+from crew.protocol.encoding import codec
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Call, Headers, Outcome, Reply, Run
 from crew.protocol.properties import Properties

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from crew.amqp import ConfirmStatus
-from crew.protocol import codec, failure, properties, topology
+from crew.protocol import failure, properties, topology
+from crew.protocol.encoding import codec
 from crew.protocol.failure import Failure
 from crew.protocol.message import Call, Outcome, Reply
 from crew.worker.execution.execution import Execution

@@ -7,7 +7,8 @@ import pytest
 
 from crew.amqp import ConfirmStatus, Delivery
 from crew.errors import SettingsError
-from crew.protocol import codec, failure, properties, topology
+from crew.protocol import failure, properties, topology
+from crew.protocol.encoding import codec
 from crew.protocol.message import Body, Call, Control, Outcome
 from crew.protocol.topology import HTTP_TASK
 from crew.settings import max_requests_per_host

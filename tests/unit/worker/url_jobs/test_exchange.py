@@ -8,11 +8,11 @@ from urllib.parse import quote
 
 import pytest
 
-from crew.protocol import codec
-from crew.protocol.address import ForbiddenAddress
-from crew.protocol.allowed_hosts import AllowedHosts
-from crew.protocol.http_request import check_request
-from crew.protocol.http_url import parse
+from crew.protocol.encoding import codec
+from crew.protocol.http_job.address import ForbiddenAddress
+from crew.protocol.http_job.allowed_hosts import AllowedHosts
+from crew.protocol.http_job.request import check_request
+from crew.protocol.http_job.url import parse
 from crew.worker.url_jobs import connector
 from crew.worker.url_jobs.body import MAX_BODY
 from crew.worker.url_jobs.errors import RequestFailed

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from crew.protocol.http_request import check_request
+from crew.protocol.http_job.request import check_request
 from crew.worker.url_jobs.body import MAX_CHUNKS
 from crew.worker.url_jobs.errors import RequestFailed
 from crew.worker.url_jobs.exchange import Exchange

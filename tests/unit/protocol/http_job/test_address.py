@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crew.protocol.address import forbidden, parsed
+from crew.protocol.http_job.address import forbidden, parsed
 
 PUBLIC = ["93.184.216.34", "8.8.8.8", "1.1.1.1", "172.15.255.255", "172.32.0.1", "100.63.255.255", "100.128.0.1"]
 PUBLIC_V6 = ["2606:2800:220:1::1", "2a00:1450:4001:81b::200e", "2001:4860:4860::8888"]

@@ -7,9 +7,10 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from crew.protocol import deadline, http_url
-from crew.protocol.foreign import brief
-from crew.protocol.http_url import HttpUrl
+from crew.protocol import deadline
+from crew.protocol.encoding.foreign import brief
+from crew.protocol.http_job import url
+from crew.protocol.http_job.url import HttpUrl
 from crew.protocol.topology import HTTP_TASK
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -52,12 +53,12 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float = DEFAULT_TIMEOUT
 
     def __repr__(self) -> str:
-        return f"<HttpRequest {self.method} {http_url.redacted(self.url)}>"
+        return f"<HttpRequest {self.method} {url.redacted(self.url)}>"
 
     @property
     def target(self) -> HttpUrl:
         """Where it goes first."""
-        return http_url.parse(self.url)
+        return url.parse(self.url)
 
     @property
     def content_type(self) -> str | None:
@@ -94,7 +95,7 @@ def check_request(
     Raises:
         ValueError: one of them cannot be, in one sentence that holds no secrets.
     """
-    found = http_url.parse(url)
+    found = url.parse(url)
     checked = _headers(headers)
     if found.login and any(name.lower() == "authorization" for name in checked):
         raise ValueError("the url has a user, and the headers have an Authorization: leave one of them out")

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from crew.protocol.address import ForbiddenAddress, IPNetwork, forbidden, meant, parsed
+from crew.protocol.http_job.address import ForbiddenAddress, IPNetwork, forbidden, meant, parsed
 
 EVERYTHING: Final = "*"
 OWN: Final = "an address of this host"

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crew.errors import SerializationError
-from crew.protocol import codec, large_json, large_msgpack
-from crew.protocol.limits import DEFAULT, Budget, Limits
+from crew.protocol.encoding import codec, large_json, large_msgpack
+from crew.protocol.encoding.limits import DEFAULT, Budget, Limits
 from crew.protocol.message import Body
 from tests.support.hostile import HOSTILE, array, listed, map_of
 

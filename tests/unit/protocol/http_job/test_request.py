@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from crew.protocol.http_request import MAX_HEADERS, METHODS, HttpRequest, check_request, request_of
+from crew.protocol.http_job.request import MAX_HEADERS, METHODS, HttpRequest, check_request, request_of
 
 URL = "http://example.org/"
 

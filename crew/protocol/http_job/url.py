@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, quote, unquote_to_bytes, urljoin, urlsplit
 
 import msgspec
 
-from crew.protocol import address
+from crew.protocol.http_job import address
 
 MAX_URL: Final = 8_000  # characters; RFC 9110, 4.1, recommends to support that many
 _PORTS: Final = {"http": 80, "https": 443}

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from crew.protocol.limits import Budget, width
+from crew.protocol.encoding.limits import Budget, width
 
 PIECE: Final = 32 * 1024  # bytes; the worst that msgspec can be given takes 10 ms for them
 PIECE_OF_NUMBERS: Final = 4 * 1024  # bytes of a map whose keys are no strings

@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
-from crew.protocol.limits import Budget, width
+from crew.protocol.encoding.limits import Budget, width
 
 PIECE: Final = 32 * 1024  # bytes; the worst that msgspec can be given takes 10 ms for them
 CHUNK: Final = 256 * 1024  # bytes of one string

@@ -2,8 +2,8 @@
 
 import pytest
 
-from crew.protocol.address import ForbiddenAddress
-from crew.protocol.allowed_hosts import AllowedHosts
+from crew.protocol.http_job.address import ForbiddenAddress
+from crew.protocol.http_job.allowed_hosts import AllowedHosts
 
 
 def chosen(allowed: str, host: str, port: int, *addresses: str) -> list[str]:

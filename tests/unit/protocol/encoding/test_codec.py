@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from crew.errors import SerializationError
-from crew.protocol import codec
+from crew.protocol.encoding import codec
 from crew.protocol.message import Body
 
 KIB, MIB = 1024, 1024 * 1024

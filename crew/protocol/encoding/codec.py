@@ -13,11 +13,11 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from crew.errors import SerializationError, SettingsError, TooLarge
-from crew.protocol import large_json, large_msgpack
-from crew.protocol.foreign import brief, unreadable
-from crew.protocol.limits import DEFAULT, Budget, Limits, too_deep, without_collection
+from crew.protocol.encoding import large_json, large_msgpack
+from crew.protocol.encoding.foreign import brief, unreadable
+from crew.protocol.encoding.limits import DEFAULT, Budget, Limits, too_deep, without_collection
+from crew.protocol.encoding.payload_path import refused_value
 from crew.protocol.message import Body
-from crew.protocol.payload_path import refused_value
 
 JSON: Final = "application/json"
 MSGPACK: Final = "application/msgpack"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crew.protocol.http_url import MAX_URL, HttpUrl, parse, redacted
+from crew.protocol.http_job.url import MAX_URL, HttpUrl, parse, redacted
 
 SECRETS = ("s3cret", "t0ken")
 
