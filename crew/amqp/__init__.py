@@ -8,11 +8,11 @@ import logging
 
 from crew.amqp.broker_clock import BrokerClock
 from crew.amqp.confirm import Confirm, ConfirmStatus
-from crew.amqp.consumers import Consumer
 from crew.amqp.delivery import Delivery
 from crew.amqp.link import Link
 from crew.amqp.link_state import LinkState
 from crew.amqp.outage import Outage
+from crew.amqp.remembered.consumers import Consumer
 from crew.amqp.signed_channel import Signer
 
 __all__ = ["BrokerClock", "Confirm", "ConfirmStatus", "Consumer", "Delivery", "Link", "LinkState", "Outage", "Signer"]

@@ -6,7 +6,7 @@ from errno import ECONNREFUSED
 from typing import Final
 
 from crew import broker_url
-from crew.amqp.fault import LinkFault
+from crew.amqp.errors import LinkFault
 
 START_ONE: Final = "; `crew broker start` runs one here"
 _REFUSED: Final = os.strerror(ECONNREFUSED).lower()

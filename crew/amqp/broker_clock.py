@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from crew.amqp.channel import Channel
 from crew.amqp.delivery import Delivery
-from crew.amqp.fault import LinkFault
+from crew.amqp.errors import LinkFault
 from crew.protocol.clock import IN_STEP, ClockOffset
 from crew.protocol.properties import Properties
 from crew.protocol.topology import CLASSIC, DEFAULT_EXCHANGE, Queue, clock_queue, of_type

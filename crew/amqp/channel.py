@@ -11,14 +11,14 @@ from typing import Any
 
 import pika
 
+from crew.amqp.admin.queue_depth import Depth
 from crew.amqp.confirm import Confirm
 from crew.amqp.confirm_timeout import ALONE, ConfirmTimeout
+from crew.amqp.connection.connection import Wire
+from crew.amqp.connection.guard import guarded
 from crew.amqp.delivery import Delivery, OnDelivery, discard
-from crew.amqp.depth import Depth
-from crew.amqp.fault import LinkFault, fault_of
-from crew.amqp.guard import guarded
+from crew.amqp.errors import LinkFault, fault_of
 from crew.amqp.unconfirmed import Unconfirmed
-from crew.amqp.wire import Wire
 from crew.protocol.properties import Properties
 from crew.protocol.topology import Binding, Exchange, Item, Queue
 

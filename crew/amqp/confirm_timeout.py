@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from crew.amqp.fault import LinkFault
+from crew.amqp.errors import LinkFault
 from crew.amqp.unconfirmed import Unconfirmed
 
 # Seconds, twice: a quorum queue elects its leader within one, on a busy machine within three, and confirms what waits.

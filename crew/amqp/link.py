@@ -13,25 +13,26 @@ import functools
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
-from crew.amqp import consumers, hosts, tls
+from crew.amqp import hosts, tls
 from crew.amqp.advice import advice_on
-from crew.amqp.attempts import Attempts
 from crew.amqp.backoff import Backoff
 from crew.amqp.broker_clock import BrokerClock
 from crew.amqp.channel import Channel
 from crew.amqp.confirm import Confirm
 from crew.amqp.confirm_timeout import ALONE, REPLICATED
-from crew.amqp.consumers import Consumer, Consumers
-from crew.amqp.declarations import Declarations
-from crew.amqp.fault import LinkFault, LinkRefused, fault_of, settle
-from crew.amqp.goodbyes import Goodbyes
-from crew.amqp.guard import guarded
+from crew.amqp.connect_attempts import Attempts
+from crew.amqp.connection.closing import Goodbyes
+from crew.amqp.connection.connection import Wire, open_wire
+from crew.amqp.connection.guard import guarded
+from crew.amqp.errors import LinkFault, LinkRefused, fault_of, settle
 from crew.amqp.link_state import LinkEvent, LinkMachine, LinkState
 from crew.amqp.outage import Outage
-from crew.amqp.outlet import Outlet
-from crew.amqp.replay import Replay
+from crew.amqp.publish_channel import Outlet
+from crew.amqp.remembered import consumers
+from crew.amqp.remembered.consumers import Consumer, Consumers
+from crew.amqp.remembered.declarations import Declarations
+from crew.amqp.remembered.replay import Replay
 from crew.amqp.signed_channel import SignedChannel, Signer
-from crew.amqp.wire import Wire, open_wire
 from crew.errors import ConnectionError
 from crew.protocol.clock import IN_STEP, ClockOffset
 from crew.protocol.properties import Properties

@@ -14,8 +14,8 @@ from typing import Any, Final
 from pika import spec
 
 from crew.amqp.confirm import Confirm, ConfirmStatus
-from crew.amqp.fault import LinkFault
-from crew.amqp.guard import guarded
+from crew.amqp.connection.guard import guarded
+from crew.amqp.errors import LinkFault
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from crew import settings
-from crew.amqp.visit import Visit, visiting
+from crew.amqp.admin.session import Visit, visiting
 from crew.client.blocking import Client
 
 CONNECT_TIMEOUT: Final = 5.0  # seconds; a command should say that the broker is away rather than wait for it

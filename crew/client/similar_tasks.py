@@ -13,9 +13,9 @@ import time
 from contextlib import suppress
 from typing import Final
 
+from crew.amqp.admin.session import Visit
 from crew.amqp.confirm import ConfirmStatus
-from crew.amqp.fault import LinkFault
-from crew.amqp.visit import Visit
+from crew.amqp.errors import LinkFault
 from crew.protocol import properties, topology
 from crew.protocol.message import Control, new_id
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from crew.amqp import Consumer, Delivery, Link
-from crew.amqp.visit import Visit
+from crew.amqp.admin.session import Visit
 from crew.errors import ConnectionError
 from crew.jobs import report
 from crew.jobs.job import JobStatus

@@ -17,7 +17,7 @@ import uuid
 from typing import Any, Final, NoReturn
 
 from crew.amqp import BrokerClock, Consumer, Delivery, Link, Outage, Signer
-from crew.amqp.fault import LinkFault
+from crew.amqp.errors import LinkFault
 from crew.client.events.pubsub import PubSub
 from crew.protocol import properties, topology, user_headers
 from crew.protocol.briefing import BRIEFED, to_given_up

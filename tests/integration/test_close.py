@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from crew import Client
-from crew.amqp import wire
+from crew.amqp.connection import connection
 from crew.client import client as client_module
 from crew.jobs import JobStore, service
 from tests.support import stores
@@ -22,7 +22,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Patience for a test."""
     monkeypatch.setattr(client_module, "DELETE_WITHIN", 0.1)
     monkeypatch.setattr(service, "PAUSED_WITHIN", 0.1)
-    monkeypatch.setattr(wire, "CLOSE_TIMEOUT", 0.1)
+    monkeypatch.setattr(connection, "CLOSE_TIMEOUT", 0.1)
 
 
 @pytest.mark.parametrize("has_jobs", [False, True])

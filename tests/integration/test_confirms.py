@@ -9,7 +9,7 @@ import pytest
 from crew import Client
 from crew.amqp import Confirm, ConfirmStatus, Consumer, Link
 from crew.amqp import link as link_module
-from crew.amqp.wire_channel import WireChannel
+from crew.amqp.connection.channel_codec import WireChannel
 from crew.protocol.properties import Properties
 from crew.protocol.topology import Queue
 from crew.settings import load

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from crew import Client
-from crew.amqp import declarations
+from crew.amqp.remembered import declarations
 from tests.integration.conftest import TASKS
 from tests.support import raw
 from tests.support.processes import Process, running

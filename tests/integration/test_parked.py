@@ -298,7 +298,7 @@ def test_a_command_that_does_not_say_which_is_wrong_usage(crew: Crew, arguments:
 
 
 def test_a_broker_that_is_away_is_one_sentence(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crew.amqp.visit.REACHED_WITHIN", 0.5)
+    monkeypatch.setattr("crew.amqp.admin.session.REACHED_WITHIN", 0.5)
     done = crew("parked", "list", "--url", "amqp://127.0.0.1:1/")
     assert done.exit_code == 6
     assert done.stderr.startswith("crew: the broker was not reached")

@@ -10,7 +10,7 @@ import pytest
 
 import crew
 from crew import Client
-from crew.amqp.fault import PERMISSIONS
+from crew.amqp.errors import PERMISSIONS
 from crew.cli.broker.node import Node
 from crew.jobs import JobStore
 from tests.integration.conftest import TASKS

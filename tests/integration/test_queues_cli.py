@@ -10,7 +10,7 @@ import pika
 import pytest
 from click.testing import CliRunner, Result
 
-from crew.amqp.visit import visiting
+from crew.amqp.admin.session import visiting
 from crew.cli import main
 from crew.client.admin.queue_migration import _carry
 from crew.errors import Overloaded

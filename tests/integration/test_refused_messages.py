@@ -14,8 +14,8 @@ import pytest
 import crew
 from crew import Client
 from crew.amqp import Confirm, ConfirmStatus, Link
-from crew.amqp.fault import LinkFault
-from crew.amqp.visit import visiting
+from crew.amqp.admin.session import visiting
+from crew.amqp.errors import LinkFault
 from crew.cli.broker.node import Node
 from crew.client.admin import parked
 from crew.jobs import JobStatus, JobStore

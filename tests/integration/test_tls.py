@@ -10,7 +10,8 @@ import pytest
 
 import crew
 from crew import Client
-from crew.amqp import tls, wire
+from crew.amqp import tls
+from crew.amqp.connection import connection
 from crew.cli.broker.node import Node
 from tests.support.certificates import Certificates
 from tests.support.paths import TASK_FOLDER
@@ -67,7 +68,7 @@ async def test_what_is_decrypted_already_is_not_left_waiting_for_more_from_the_n
     broker_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A poll says nothing of it. Reads of 100 bytes leave most of each TLS record behind every time."""
-    monkeypatch.setattr(wire, "READ_BYTES", 100)
+    monkeypatch.setattr(connection, "READ_BYTES", 100)
     async with Client(broker_url) as client:
         calls = [client.call(prefix + "echo", "x" * 1000) for _ in range(100)]
         assert await asyncio.gather(*calls) == ["x" * 1000] * 100

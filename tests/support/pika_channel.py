@@ -7,8 +7,8 @@ from pika import spec
 from pika.exceptions import ChannelClosedByBroker
 
 from crew.amqp.channel import Channel
-from crew.amqp.fault import LinkFault
-from crew.amqp.wire import Wire
+from crew.amqp.connection.connection import Wire
+from crew.amqp.errors import LinkFault
 from crew.protocol.properties import Properties
 
 

@@ -7,10 +7,10 @@ from typing import Final
 import msgspec
 
 from crew.amqp import Delivery
-from crew.amqp.carrier import WINDOW, Carrier
+from crew.amqp.admin.browse import scan
+from crew.amqp.admin.move_messages import WINDOW, Carrier
+from crew.amqp.admin.session import Visit
 from crew.amqp.confirm import Confirm, ConfirmStatus
-from crew.amqp.scan import scan
-from crew.amqp.visit import Visit
 from crew.protocol import parked_message, topology
 from crew.protocol.parked_message import ParkedMessage, to_parked
 from crew.protocol.properties import REFUSED

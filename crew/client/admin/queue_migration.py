@@ -12,12 +12,12 @@ holding queue. Interrupted at any step, it goes on from there when it is run aga
 import msgspec
 
 from crew.amqp import Delivery
-from crew.amqp.carrier import WINDOW, Carrier
+from crew.amqp.admin.browse import scan
+from crew.amqp.admin.move_messages import WINDOW, Carrier
+from crew.amqp.admin.queue_depth import Depth
+from crew.amqp.admin.session import Visit
 from crew.amqp.confirm import Confirm, ConfirmStatus
-from crew.amqp.depth import Depth
-from crew.amqp.fault import NOT_IMPLEMENTED, PRECONDITION_FAILED, LinkFault
-from crew.amqp.scan import scan
-from crew.amqp.visit import Visit
+from crew.amqp.errors import NOT_IMPLEMENTED, PRECONDITION_FAILED, LinkFault
 from crew.errors import CrewError, MessageRefused, Overloaded, UnknownTask
 from crew.protocol.topology import Queue
 

@@ -3,7 +3,7 @@
 import pytest
 
 from crew.amqp.advice import START_ONE, advice_on
-from crew.amqp.fault import LinkFault, LinkRefused
+from crew.amqp.errors import LinkFault, LinkRefused
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "localhost", "[::1]"])

@@ -10,7 +10,7 @@ import pytest
 from crew.amqp import broker_clock
 from crew.amqp.broker_clock import BrokerClock
 from crew.amqp.channel import Channel
-from crew.amqp.fault import LinkFault
+from crew.amqp.errors import LinkFault
 from crew.protocol.clock import IN_STEP, ClockOffset
 from tests.support.waiting import until
 

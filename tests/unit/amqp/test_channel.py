@@ -10,7 +10,7 @@ from pika.exceptions import ChannelClosedByBroker
 
 from crew.amqp import Confirm, ConfirmStatus, Delivery
 from crew.amqp.channel import ACK_WITHIN, Channel
-from crew.amqp.fault import LinkFault
+from crew.amqp.errors import LinkFault
 from crew.protocol.properties import Properties
 from crew.protocol.topology import Binding, Exchange, Queue
 from tests.support.pika_channel import PikaChannel, an_open_channel

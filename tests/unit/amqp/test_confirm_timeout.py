@@ -7,7 +7,7 @@ import pytest
 
 from crew.amqp import ConfirmStatus
 from crew.amqp.channel import Channel
-from crew.amqp.fault import LinkFault
+from crew.amqp.errors import LinkFault
 from crew.protocol.properties import Properties
 from tests.support.pika_channel import Ends, OneChannelWire, a_channel
 from tests.support.waiting import until

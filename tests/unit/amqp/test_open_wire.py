@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from crew.amqp.fault import LinkFault, LinkRefused
-from crew.amqp.wire import open_wire
+from crew.amqp.connection.connection import open_wire
+from crew.amqp.errors import LinkFault, LinkRefused
 from tests.support.certificates import Certificates
 
 

@@ -8,8 +8,8 @@ import pytest
 from crew.amqp import Delivery
 from crew.amqp.channel import Channel
 from crew.amqp.confirm import Forwarded
+from crew.amqp.connection.connection import Wire
 from crew.amqp.signed_channel import LOG_EVERY, SignedChannel, Signer, refused
-from crew.amqp.wire import Wire
 from crew.protocol.clock import ClockOffset
 from crew.protocol.properties import Properties
 from crew.protocol.signing import FRESH_FOR, SIGNED

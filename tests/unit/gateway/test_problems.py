@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from crew import errors, gateway
-from crew.amqp.fault import LinkRefused
+from crew.amqp.errors import LinkRefused
 from crew.gateway.problems import KINDS, KINDS_OF_MISSING, NotReady, kind_of, problem_of, without_addresses
 
 STATUSES = [

@@ -1,0 +1,80 @@
+"""Deliveries and confirms that do not go by way of pika's callbacks."""
+
+from typing import Any
+
+import pytest
+from pika import frame, spec
+from tests.unit.amqp.test_frames import pika_reads
+
+from crew.amqp.connection import frames
+from crew.amqp.connection.channel_codec import WireChannel
+from crew.protocol.properties import Properties
+
+
+class OpenChannel(WireChannel):
+    """A channel that has come so far without a broker."""
+
+    def __init__(self) -> None:
+        self.connection: Any = Sent()
+        self.channel_number = 1
+        self._consumers: dict[str, Any] = {}
+        self._cancelled: set[str] = set()
+        self._on_confirm: Any = None
+
+
+class Sent:
+    """In place of a wire."""
+
+    largest_body = 1000
+
+    def __init__(self) -> None:
+        self.at_once: list[bytes] = []
+        self.soon: list[bytes] = []
+
+    def send_message(self, pieces: list[bytes]) -> None:
+        self.at_once += pieces
+
+    def send_soon(self, piece: bytes) -> None:
+        self.soon.append(piece)
+
+
+def delivered(consumer_tag: str) -> frames.Delivered:
+    """Something for a consumer."""
+    return frames.Delivered(1, consumer_tag, 7, False, "q", Properties(correlation_id="17"), b"body", 0)
+
+
+def test_a_delivery_reaches_its_consumer() -> None:
+    channel = OpenChannel()
+    heard: list[Any] = []
+    channel._consumers["mine"] = lambda *arguments: heard.append(arguments)
+    one = delivered("mine")
+    assert channel.on_delivered(one) is True
+    assert heard == [(channel, one, one.properties, b"body")]
+
+
+@pytest.mark.parametrize("why", ["it is not known", "it was cancelled"])
+def test_a_delivery_for_nobody_is_left_to_pika(why: str) -> None:
+    channel = OpenChannel()
+    if why == "it was cancelled":
+        channel._consumers["mine"] = pytest.fail
+        channel._cancelled.add("mine")
+    assert channel.on_delivered(delivered("mine")) is False
+
+
+@pytest.mark.parametrize("multiple", [False, True])
+def test_a_confirm_is_told_as_pika_tells_it(multiple: bool) -> None:
+    channel = OpenChannel()
+    heard: list[Any] = []
+    channel._on_confirm = heard.append
+    channel.on_acked(frames.Acked(1, 9, multiple, 0))
+    assert heard == [frame.Method(1, spec.Basic.Ack(9, multiple))]
+
+
+def test_a_message_leaves_at_once_and_an_ack_with_the_rest() -> None:
+    channel = OpenChannel()
+    channel.basic_publish("", "q", b"body", Properties(priority=3), True)
+    channel.basic_ack(7)
+    method, head, body = pika_reads(b"".join(channel.connection.at_once))
+    assert (method.method.routing_key, method.method.mandatory, head.properties.priority) == ("q", True, 3)
+    assert body.fragment == b"body"
+    assert pika_reads(b"".join(channel.connection.soon)) == [frame.Method(1, spec.Basic.Ack(7, False))]

@@ -1,0 +1,352 @@
+"""Frames in and out, in pieces of any size."""
+
+import asyncio
+import itertools
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pika import ConnectionParameters, frame, spec
+from pika.adapters.utils.io_services_utils import _AsyncPlaintextTransport
+from pika.callback import CallbackManager
+
+from crew.amqp.connection import connection as wire_module
+from crew.amqp.connection import content_header
+from crew.amqp.connection.channel_codec import WireChannel
+from crew.amqp.connection.connection import Wire, open_wire
+from crew.amqp.errors import LinkFault, LinkRefused
+
+
+class Transport:
+    """Remembers what is written; always busy, so that nothing goes past it."""
+
+    def __init__(self) -> None:
+        self._tx_buffers = [b"earlier"]
+        self.written: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+
+class UnconnectedWire(Wire):
+    """A wire between its socket and its channels, without either."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self._unsent: list[bytes] = []
+        self._has_sent = self._is_sending_soon = False
+        self._is_greeted = True
+        self._channels: dict[int, Any] = {}
+        self._loop: Any = loop
+        self._frame_buffer = b""
+        self._transport: Any = Transport()
+        self.bytes_received = self.bytes_sent = self.frames_sent = 0
+        self.frames: list[Any] = []
+
+    def _process_frame(self, value: Any) -> None:
+        self.frames.append(value)
+
+
+def marshaled(body: bytes) -> bytes:
+    """The frames of one delivery."""
+    deliver = spec.Basic.Deliver("tag", 1, False, "", "q")
+    properties = spec.BasicProperties(correlation_id="17", headers={"a": 2**40})
+    parts: list[Any] = [frame.Method(1, deliver), frame.Header(1, len(body), properties)]
+    parts += [frame.Body(1, body)] if body else []
+    return b"".join(part.marshal() for part in [*parts, frame.Heartbeat()])
+
+
+def marshal(one: Any) -> bytes:
+    """A frame as it travels; a content header has our properties in it, not pika's."""
+    if isinstance(one, frame.Header):
+        payload = content_header.encode(one.properties, one.body_size)
+        return b"\x02" + struct.pack(">HI", one.channel_number, len(payload)) + payload + b"\xce"
+    data: bytes = one.marshal()
+    return data
+
+
+def in_pieces(data: bytes, cuts: list[int]) -> list[bytes]:
+    """`data`, cut at those places."""
+    places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    return [data[start:end] for start, end in itertools.pairwise(places)]
+
+
+@given(st.lists(st.binary(max_size=50), max_size=5), st.lists(st.integers(0, 10_000), max_size=20))
+@settings(deadline=None, max_examples=50)
+def test_frames_arrive_whole_however_the_network_cuts_them(bodies: list[bytes], cuts: list[int]) -> None:
+    data = b"".join(map(marshaled, bodies))
+    wire = UnconnectedWire()
+    for piece in in_pieces(data, cuts):
+        wire._on_data_available(piece)
+    assert b"".join(map(marshal, wire.frames)) == data
+    assert wire.bytes_received == len(data)
+    assert wire._frame_buffer == b""
+
+
+@pytest.mark.gen_test
+async def test_all_that_is_sent_in_one_moment_leaves_in_one_write() -> None:
+    wire = UnconnectedWire(asyncio.get_running_loop())
+    wire._output_marshaled_frames([b"a", b"b"])
+    wire._output_marshaled_frames([b"c"])
+    assert wire._transport.written == []
+    await asyncio.sleep(0)
+    assert wire._transport.written == [b"abc"]
+    assert (wire.frames_sent, wire.bytes_sent) == (3, 3)
+    wire._output_marshaled_frames([b"d"])
+    await asyncio.sleep(0)
+    assert wire._transport.written == [b"abc", b"d"]
+
+
+@pytest.mark.gen_test
+async def test_what_is_sent_while_the_connection_breaks_is_dropped_quietly() -> None:
+    wire = UnconnectedWire(asyncio.get_running_loop())
+    wire._output_marshaled_frames([b"a"])
+    wire._transport = None
+    await asyncio.sleep(0)
+    assert wire.bytes_sent == 0
+
+
+@pytest.mark.parametrize(
+    "value", [b"T" + struct.pack(">Q", 2**60), b"d" + struct.pack(">d", float("nan"))], ids=["a far timestamp", "NaN"]
+)
+def test_a_header_that_pika_cannot_decode_does_not_break_the_connection(value: bytes) -> None:
+    """The broker hands the message out again on every new connection: it would never work again."""
+    table = b"\x01a" + value
+    table = struct.pack(">I", len(table)) + table
+    payload = struct.pack(">HHQH", 60, 0, 0, 1 << 13) + table
+    data = b"\x02" + struct.pack(">HI", 1, len(payload)) + payload + b"\xce"
+    wire = UnconnectedWire()
+    wire._on_data_available(data)
+    assert len(wire.frames) == 1
+
+
+@pytest.mark.gen_test
+async def test_a_file_that_has_gone_is_one_sentence_and_may_come_back(tmp_path: Path) -> None:
+    url = f"amqps://me:secret@127.0.0.1:1/%2F?cacertfile={tmp_path}/gone.pem"
+    with pytest.raises(LinkFault, match=r"gone\.pem cannot be read: no such file") as raised:
+        await open_wire(url, name="n", heartbeat=10)
+    assert not isinstance(raised.value, LinkRefused)
+    assert "secret" not in str(raised.value)
+
+
+class Socket:
+    """Takes so many bytes at once."""
+
+    def __init__(self, takes: int) -> None:
+        self.takes = takes
+        self.sent = b""
+
+    def send(self, data: bytes) -> int:
+        if not self.takes:
+            raise BlockingIOError
+        taken, self.takes = data[: self.takes], self.takes - len(data[: self.takes])
+        self.sent += taken
+        return len(taken)
+
+
+class PlainTransport(_AsyncPlaintextTransport):  # type: ignore[misc]  # pika has no types
+    """pika's transport on a socket that the test plays."""
+
+    def __init__(self, takes: int) -> None:
+        self._tx_buffers: list[bytes] = []
+        self._sock: Any = Socket(takes)
+        self.written: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+
+@pytest.mark.gen_test
+async def test_a_message_leaves_at_once_and_what_follows_in_one_write() -> None:
+    wire = UnconnectedWire(asyncio.get_running_loop())
+    wire.send_message([b"a", b"b"])
+    assert wire._transport.written == [b"ab"]
+    wire.send_message([b"c"])
+    wire.send_soon(b"d")
+    wire._output_marshaled_frames([b"e"])
+    assert wire._transport.written == [b"ab"]
+    await asyncio.sleep(0)
+    assert wire._transport.written == [b"ab", b"cde"]
+    wire.send_message([b"f"])
+    assert wire._transport.written == [b"ab", b"cde", b"f"]
+
+
+@pytest.mark.parametrize("takes", range(5))
+@pytest.mark.gen_test
+async def test_what_the_socket_does_not_take_waits_in_the_transport(takes: int) -> None:
+    wire = UnconnectedWire(asyncio.get_running_loop())
+    wire._transport = PlainTransport(takes)
+    wire.send_message([b"abc"])
+    assert wire._transport._sock.sent + b"".join(wire._transport.written) == b"abc"
+    assert wire._transport._sock.sent == b"abc"[:takes]
+
+
+@pytest.mark.gen_test
+async def test_what_tls_does_not_take_is_offered_to_it_again_in_the_same_bytes() -> None:
+    """https://docs.openssl.org/3.0/man3/SSL_write/#warnings: all of it or nothing."""
+
+    def refuse(data: bytes) -> int:
+        raise ssl.SSLWantWriteError(3, "The operation did not complete (write)")
+
+    wire = UnconnectedWire(asyncio.get_running_loop())
+    wire._transport = PlainTransport(0)
+    wire._transport._sock.send = refuse
+    wire.send_message([b"abc", b"def"])
+    wire.send_message([b"ghi"])
+    assert wire._transport.written == [b"abcdef"]
+
+
+@pytest.mark.gen_test
+async def test_what_waits_in_the_transport_is_not_overtaken() -> None:
+    wire = UnconnectedWire(asyncio.get_running_loop())
+    wire._transport = PlainTransport(100)
+    wire._transport._tx_buffers.append(b"earlier")
+    wire.send_message([b"abc"])
+    assert wire._transport.written == [b"abc"]
+    assert wire._transport._sock.sent == b""
+
+
+@pytest.fixture
+def mute() -> Iterator[socket.socket]:
+    """A host that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(5)
+        yield server
+
+
+@pytest.mark.parametrize("is_greeted", [False, True], ids=["before its first word", "in the midst of the handshake"])
+@pytest.mark.gen_test
+async def test_an_attempt_that_is_given_up_closes_its_socket_at_once_and_quietly(
+    mute: socket.socket, caplog: pytest.LogCaptureFixture, is_greeted: bool
+) -> None:
+    opening = asyncio.ensure_future(open_wire(_url_of(mute), name="n", heartbeat=10))
+    accepted, _ = await asyncio.to_thread(mute.accept)
+    with accepted:
+        accepted.settimeout(5)
+        assert await asyncio.to_thread(accepted.recv, 8) == b"AMQP\x00\x00\x09\x01"
+        if is_greeted:
+            start = spec.Connection.Start(server_properties={}, mechanisms="PLAIN", locales="en_US")
+            accepted.sendall(frame.Method(0, start).marshal())
+            assert await asyncio.to_thread(accepted.recv, 65536)
+        began = time.monotonic()
+        opening.cancel()
+        await asyncio.wait([opening])
+        assert opening.cancelled()
+        assert await asyncio.to_thread(accepted.recv, 1) == b""
+        assert time.monotonic() - began < 2
+    assert not caplog.records
+
+
+@pytest.mark.gen_test
+async def test_an_attempt_that_is_not_answered_is_one_sentence_in_time(
+    mute: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire_module, "CONNECT_TIMEOUT", 0.1)
+    with pytest.raises(LinkFault, match="the broker did not answer in time"):
+        await open_wire(_url_of(mute), name="n", heartbeat=10)
+
+
+def _url_of(server: socket.socket) -> str:
+    return f"amqp://guest:guest@127.0.0.1:{server.getsockname()[1]}/"
+
+
+# --- frames that break the protocol ----------------------------------------------------------------------------------
+
+
+class GivenUpWire(Wire):
+    """A wire with one open channel, without a socket; remembers why it was given up."""
+
+    def __init__(self) -> None:
+        self._frame_buffer = b""
+        self._is_greeted = True
+        self.bytes_received = self.frames_received = 0
+        self.callbacks = CallbackManager()
+        self._heartbeat_checker = None
+        self.params = ConnectionParameters()
+        self.faults: list[str] = []
+        self.bodies: list[bytes] = []
+        channel = WireChannel(self, 1, None)
+        channel._consumers["tag"] = lambda _channel, _method, _properties, body: self.bodies.append(body)
+        self._channels: dict[int, Any] = {1: channel}
+
+    def give_up(self, fault: LinkFault) -> None:
+        self.faults.append(str(fault))
+
+
+METHOD, HEADER, BODY = (
+    frame.Method(1, spec.Basic.Deliver("tag", 1, False, "", "q")).marshal(),
+    frame.Header(1, 4, spec.BasicProperties()).marshal(),
+    frame.Body(1, b"body").marshal(),
+)
+ACK = frame.Method(1, spec.Basic.Ack(1)).marshal()
+
+
+def ended(data: bytes) -> bytes:
+    """The frame, with another octet at its end."""
+    return data[:-1] + b"\x00"
+
+
+def over(channel: int, data: bytes) -> bytes:
+    """The frame over another channel."""
+    return data[:1] + struct.pack(">H", channel) + data[3:]
+
+
+BREAKS = {
+    "the end of a method": (ended(METHOD) + HEADER + BODY, "ends with 0x00 in place of 0xce"),
+    "the end of a header": (METHOD + ended(HEADER) + BODY, "ends with 0x00 in place of 0xce"),
+    "the end of a body": (METHOD + HEADER + ended(BODY), "ends with 0x00 in place of 0xce"),
+    "the end of a confirm": (ended(ACK), "ends with 0x00 in place of 0xce"),
+    "the end of a heartbeat": (ended(frame.Heartbeat().marshal()), "ends with 0x00 in place of 0xce"),
+    "a header over another channel": (METHOD + over(2, HEADER) + BODY, "for channel 2, which is not open"),
+    "a body over another channel": (METHOD + HEADER + over(2, BODY), "for channel 2, which is not open"),
+    "a body over channel 0": (METHOD + HEADER + over(0, BODY), "for channel 0"),
+    "a header of nothing": (HEADER, "a header frame without a message came over channel 1"),
+    "a second header": (METHOD + HEADER + HEADER, "a header frame without a message came over channel 1"),
+    "a body without a header": (METHOD + BODY, "a body frame without a header came over channel 1"),
+    "too long a body": (
+        METHOD + HEADER + frame.Body(1, b"bod").marshal() + BODY,
+        "more bytes of a body than its header says came over channel 1",
+    ),
+    "a message in a message": (METHOD + HEADER + METHOD, "Basic.Deliver in the midst of a message came over channel 1"),
+    "a type that is none": (b"\x07" + ACK[1:], "cannot be decoded"),
+    "a method that is none": (ACK[:7] + b"\xff\xff" + ACK[9:], "cannot be decoded"),
+    "a channel that is not open": (over(3, METHOD) + over(3, HEADER), "for channel 3, which is not open"),
+}
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 1000], ids=["at once", "in two pieces", "byte by byte"])
+@pytest.mark.parametrize(("data", "says"), list(BREAKS.values()), ids=list(BREAKS))
+def test_a_frame_that_breaks_the_protocol_ends_the_connection(data: bytes, says: str, pieces: int) -> None:
+    """AMQP 0-9-1 §4.2.3 (the end of a frame), §4.2.6 (the frames of a message), §4.2.1 (channels)."""
+    wire, size = GivenUpWire(), -(-len(data) // pieces)
+    for start in range(0, len(data), size):
+        if not wire.faults:
+            wire._on_data_available(data[start : start + size])
+    assert len(wire.faults) == 1
+    assert wire.faults[0].startswith("the connection was closed, as the broker broke the protocol: ")
+    assert says in wire.faults[0]
+    assert wire.bodies == []
+    assert wire._frame_buffer == b""
+
+
+def test_messages_of_two_channels_may_be_interleaved() -> None:
+    """AMQP 0-9-1 §4.2.6: in order on each channel, and between channels as they come."""
+    wire = GivenUpWire()
+    wire._channels[2] = WireChannel(wire, 2, None)
+    wire._channels[2]._consumers = wire._channels[1]._consumers
+    wire._on_data_available(METHOD + over(2, METHOD) + HEADER + over(2, HEADER) + over(2, BODY) + BODY)
+    assert (wire.bodies, wire.faults) == ([b"body", b"body"], [])
+
+
+def test_a_frame_larger_than_agreed_is_not_waited_for() -> None:
+    wire = GivenUpWire()
+    wire._largest_frame = 4096
+    wire._on_data_available(b"\x03\x00\x01" + struct.pack(">I", 2**31))
+    assert len(wire.faults) == 1
+    assert "4096 were agreed on" in wire.faults[0]

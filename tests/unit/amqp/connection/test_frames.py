@@ -1,0 +1,139 @@
+"""Publish, deliver and ack, beside pika's idea of them."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pika import frame, spec
+
+from crew.amqp.connection import frames
+from crew.protocol.properties import Properties
+
+LARGEST = 1000
+
+
+def pika_reads(data: bytes) -> list[Any]:
+    """The frames in `data`."""
+    read = []
+    while data:
+        consumed, value = frame.decode_frame(data)
+        assert value is not None
+        read.append(value)
+        data = data[consumed:]
+    return read
+
+
+def a_delivery(body: bytes = b"body", *, tag: int = 7, channel: int = 1, redelivered: bool = False) -> bytes:
+    """As the broker sends it."""
+    deliver = spec.Basic.Deliver("consumer", tag, redelivered, "crew.PUBSUB", "the.topic")
+    parts: list[Any] = [frame.Method(channel, deliver)]
+    parts.append(frame.Header(channel, len(body), spec.BasicProperties(correlation_id="17", headers={"a": 1})))
+    parts += [frame.Body(channel, body)] if body else []
+    return b"".join(part.marshal() for part in parts)
+
+
+@given(st.binary(max_size=3 * LARGEST), st.booleans(), st.integers(1, 2047))
+@settings(deadline=None)
+def test_a_message_is_what_pika_would_have_sent(body: bytes, mandatory: bool, channel: int) -> None:
+    pieces = frames.publish(
+        channel, "an.exchange", "a.key", Properties(priority=3), body, mandatory=mandatory, largest=LARGEST
+    )
+    method, head, *bodies = pika_reads(b"".join(pieces))
+    assert (method.method.exchange, method.method.routing_key, method.method.mandatory) == (
+        "an.exchange",
+        "a.key",
+        mandatory,
+    )
+    assert head.body_size == len(body)
+    assert b"".join(one.fragment for one in bodies) == body
+    assert all(0 < len(one.fragment) <= LARGEST for one in bodies)
+    assert {one.channel_number for one in (method, head, *bodies)} == {channel}
+
+
+@pytest.mark.parametrize("multiple", [False, True])
+def test_an_ack_is_what_pika_would_have_sent(multiple: bool) -> None:
+    assert frames.ack(3, 2**40, multiple=multiple) == frame.Method(3, spec.Basic.Ack(2**40, multiple)).marshal()
+
+
+@pytest.mark.parametrize("body", [b"", b"body", b"\x00\x3c\x00\x3c" * 100])
+@pytest.mark.parametrize("redelivered", [False, True])
+def test_a_delivery_is_read_wherever_it_stands(body: bytes, redelivered: bool) -> None:
+    data = a_delivery(body, redelivered=redelivered)
+    delivered = frames.delivered_at(b"before" + data + b"after", 6)
+    assert delivered == frames.Delivered(
+        channel=1,
+        consumer_tag="consumer",
+        delivery_tag=7,
+        redelivered=redelivered,
+        routing_key="the.topic",
+        properties=Properties(correlation_id="17", headers={"a": 1}),
+        body=body,
+        end=6 + len(data),
+    )
+
+
+def test_a_delivery_that_has_not_all_arrived_is_left_to_pika() -> None:
+    data = a_delivery()
+    assert [frames.delivered_at(data[:size], 0) for size in range(7, len(data))] == [None] * (len(data) - 7)
+
+
+def test_a_body_in_several_frames_is_left_to_pika() -> None:
+    head = a_delivery(b"x" * 10)
+    in_two = head[: -(10 + frames.ENVELOPE)] + frame.Body(1, b"x" * 4).marshal() + frame.Body(1, b"x" * 6).marshal()
+    assert frames.delivered_at(in_two, 0) is None
+
+
+@pytest.mark.parametrize("inside", [a_delivery()[7:], frames.ack(1, 1, multiple=False)[7:]])
+def test_a_body_that_looks_like_a_method_is_a_body(inside: bytes) -> None:
+    data = frame.Body(1, inside).marshal()
+    assert frames.delivered_at(data, 0) is None
+    assert frames.acked_at(data, 0) is None
+
+
+@pytest.mark.parametrize("multiple", [False, True])
+def test_a_confirm_is_read_wherever_it_stands(multiple: bool) -> None:
+    data = frame.Method(3, spec.Basic.Ack(2**40, multiple)).marshal()
+    assert frames.acked_at(b"before" + data, 6) == frames.Acked(3, 2**40, multiple, 6 + len(data))
+    assert [frames.acked_at(data[:size], 0) for size in range(7, len(data))] == [None] * (len(data) - 7)
+
+
+def altered(data: bytes, at: int, value: int) -> bytes:
+    """`data` with another byte at one place."""
+    return data[:at] + bytes([value]) + data[at + 1 :]
+
+
+DELIVERY = a_delivery(b"body")
+BODY_AT = len(DELIVERY) - len(b"body") - frames.ENVELOPE
+HEADER_AT = DELIVERY.index(b"\xce\x02\x00\x01") + 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        altered(DELIVERY, HEADER_AT - 1, 0),
+        altered(DELIVERY, BODY_AT - 1, 0),
+        altered(DELIVERY, len(DELIVERY) - 1, 0),
+        altered(DELIVERY, HEADER_AT + 2, 2),
+        altered(DELIVERY, BODY_AT + 2, 2),
+        altered(DELIVERY, BODY_AT, frames.HEADER),
+        altered(a_delivery(b""), len(a_delivery(b"")) - 1, 0),
+    ],
+    ids=[
+        "the end of the method",
+        "the end of the header",
+        "the end of the body",
+        "the channel of the header",
+        "the channel of the body",
+        "the type of the body",
+        "the end of a header without a body",
+    ],
+)
+def test_a_delivery_that_breaks_the_protocol_is_not_taken(data: bytes) -> None:
+    """AMQP 0-9-1 §4.2.3 and §4.2.6; its frames are looked at one by one then, see test_wire.py."""
+    assert frames.delivered_at(data, 0) is None
+
+
+def test_a_confirm_that_breaks_the_protocol_is_not_taken() -> None:
+    data = frame.Method(3, spec.Basic.Ack(7, False)).marshal()
+    assert frames.acked_at(altered(data, len(data) - 1, 0), 0) is None

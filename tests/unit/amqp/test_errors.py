@@ -1,0 +1,296 @@
+"""pika's exceptions, in one sentence each."""
+
+import errno
+import os
+import socket
+import ssl
+
+import pytest
+from pika import exceptions
+from pika.adapters.utils import connection_workflow as workflow
+
+from crew.amqp.errors import PERMISSIONS, LinkFault, LinkRefused, fault_of
+from crew.errors import ConnectionError, CrewError
+
+
+def os_error(number: int) -> OSError:
+    """As the system raises it."""
+    return OSError(number, os.strerror(number))
+
+
+def tls_error() -> ssl.SSLError:
+    """As TLS raises it, where the broker speaks plain AMQP."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    incoming.write(b"AMQP\x00\x00\x09\x01")
+    with pytest.raises(ssl.SSLError) as raised:
+        ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="broker").do_handshake()
+    return raised.value
+
+
+def failed_attempt(*causes: BaseException) -> BaseException:
+    """As pika reports an attempt to connect that failed."""
+    failed: BaseException = exceptions.AMQPConnectionError(workflow.AMQPConnectionWorkflowFailed(causes))
+    return failed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "PRECONDITION_FAILED - message size 2000000 is larger than configured max size 1000000",
+        "PRECONDITION_FAILED - message size 2000000 is larger than max size 1000000",
+    ],
+)
+def test_a_message_that_is_too_large_for_the_broker_tells_what_is_not(text: str) -> None:
+    assert fault_of(exceptions.ChannelClosedByBroker(406, text)).largest == 1_000_000
+    assert (
+        fault_of(exceptions.ChannelClosedByBroker(406, "PRECONDITION_FAILED - unknown delivery tag 7")).largest is None
+    )
+
+
+SENTENCES = [
+    (None, "the connection was closed"),
+    (exceptions.StreamLostError("Transport indicated EOF"), "the connection broke"),
+    (
+        exceptions.StreamLostError("Stream connection lost: ConnectionResetError(104, 'Connection reset by peer')"),
+        "the connection broke",
+    ),
+    (exceptions.StreamLostError("Stream connection lost: ValueError('bug in callback')"), "the connection broke"),
+    (
+        exceptions.ConnectionClosedByBroker(320, "CONNECTION_FORCED - broker forced connection closure"),
+        "the broker closed it: CONNECTION_FORCED - broker forced connection closure (320)",
+    ),
+    (
+        exceptions.ChannelClosedByBroker(406, "PRECONDITION_FAILED - inequivalent arg 'x-max-priority'"),
+        "the broker closed it: PRECONDITION_FAILED - inequivalent arg 'x-max-priority' (406)",
+    ),
+    (exceptions.AMQPHeartbeatTimeout("No activity"), "the broker has not answered for three heartbeats"),
+    (exceptions.ConnectionOpenAborted(), "the broker accepted the connection and then did not answer"),
+    (
+        failed_attempt(workflow.AMQPConnectorStackTimeout("Timeout during AMQP handshake")),
+        "the broker accepted the connection and then did not answer",
+    ),
+    (
+        failed_attempt(workflow.AMQPConnectorSocketConnectError(os_error(errno.ECONNREFUSED))),
+        "connection refused",
+    ),
+    (
+        failed_attempt(workflow.AMQPConnectorSocketConnectError(os_error(errno.EHOSTUNREACH))),
+        "no route to host",
+    ),
+    (
+        failed_attempt(
+            workflow.AMQPConnectorSocketConnectError(socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
+        ),
+        "the host name cannot be resolved: Name or service not known",
+    ),
+    (
+        failed_attempt(
+            workflow.AMQPConnectorTransportSetupError(tls_error()),
+        ),
+        "TLS failed: the port does not speak TLS; write amqp:// in place of amqps://, or name the TLS port (5671)",
+    ),
+    (
+        failed_attempt(
+            workflow.AMQPConnectorAMQPHandshakeError(exceptions.ProbableAuthenticationError("ConnectionClosedByBroker"))
+        ),
+        "user name or password refused",
+    ),
+    (
+        failed_attempt(
+            workflow.AMQPConnectorAMQPHandshakeError(
+                exceptions.ProbableAccessDeniedError("NOT_ALLOWED - vhost x not found")
+            )
+        ),
+        "no such virtual host, or this user may not use it",
+    ),
+]
+
+
+@pytest.mark.parametrize(("error", "sentence"), SENTENCES, ids=[sentence for _, sentence in SENTENCES])
+def test_what_went_wrong_is_one_plain_sentence(error: BaseException | None, sentence: str) -> None:
+    fault = fault_of(error)
+    assert str(fault).lower() == sentence.lower()
+    assert "\n" not in str(fault)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(error for error, _ in SENTENCES),
+        failed_attempt(workflow.AMQPConnectorSocketConnectError(TimeoutError("TCP connection attempt timed out"))),
+        failed_attempt(),
+        exceptions.AMQPConnectionError(),
+        exceptions.IncompatibleProtocolError("0-8"),
+        exceptions.ChannelWrongStateError("Channel is closed."),
+        ValueError("line one\nline two"),
+        RuntimeError(),
+    ],
+)
+def test_whatever_pika_reports_is_our_connection_error(error: BaseException | None) -> None:
+    fault = fault_of(error)
+    assert isinstance(fault, ConnectionError)
+    assert isinstance(fault, CrewError)
+    assert str(fault)
+    assert "\n" not in str(fault)
+
+
+def test_a_host_that_does_not_answer_at_all_is_said_to_be_silent() -> None:
+    timed_out = TimeoutError("TCP connection attempt timed out: 'example.org'/(...)")
+    fault = fault_of(failed_attempt(workflow.AMQPConnectorSocketConnectError(timed_out)))
+    assert "timed out" in str(fault) or "did not answer" in str(fault)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        exceptions.AuthenticationError("PLAIN"),
+        exceptions.ProbableAuthenticationError(
+            exceptions.ConnectionClosedByBroker(403, "ACCESS_REFUSED - Login was refused")
+        ),
+        exceptions.ProbableAccessDeniedError(
+            exceptions.ConnectionClosedByBroker(530, "NOT_ALLOWED - vhost x not found")
+        ),
+        exceptions.ConnectionClosedByBroker(530, "NOT_ALLOWED - access to vhost 'x' refused for user 'guest'"),
+        exceptions.ChannelClosedByBroker(403, "ACCESS_REFUSED - access to queue 'q' refused for user 'guest'"),
+    ],
+    ids=lambda error: f"{type(error).__name__} {error.args[0]}",
+)
+def test_a_refusal_that_no_further_attempt_would_mend_is_told_apart(error: BaseException) -> None:
+    fault = fault_of(error)
+    assert isinstance(fault, LinkRefused)
+    assert fault.code in (403, 530)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        exceptions.StreamLostError("Transport indicated EOF"),
+        exceptions.ConnectionClosedByBroker(320, "CONNECTION_FORCED"),
+        # The connection broke while we logged in, which pika takes for a refusal.
+        exceptions.ProbableAuthenticationError(repr(exceptions.StreamLostError("Transport indicated EOF"))),
+        exceptions.ProbableAccessDeniedError(repr(exceptions.StreamLostError("Transport indicated EOF"))),
+        exceptions.IncompatibleProtocolError(repr(exceptions.StreamLostError("Transport indicated EOF"))),
+        exceptions.ProbableAccessDeniedError(
+            exceptions.ConnectionClosedByBroker(541, "INTERNAL_ERROR - access to vhost '/' refused: vhost '/' is down")
+        ),
+        exceptions.ConnectionClosedByBroker(530, "NOT_ALLOWED - access refused: vhost '/' is down"),
+        exceptions.ProbableAuthenticationError("StreamLostError: ('Transport indicated EOF',)"),
+        exceptions.ProbableAccessDeniedError("StreamLostError: ('Transport indicated EOF',)"),
+        failed_attempt(workflow.AMQPConnectorSocketConnectError(os_error(errno.ECONNREFUSED))),
+    ],
+    ids=lambda error: f"{type(error).__name__} {error.args[0]}",
+)
+def test_a_broker_that_may_come_back_is_tried_again(error: BaseException) -> None:
+    assert not isinstance(fault_of(error), LinkRefused)
+
+
+@pytest.mark.parametrize("text", ["access to", "configure access to"])
+def test_a_user_who_may_not_is_told_what_he_needs(text: str) -> None:
+    refused = exceptions.ChannelClosedByBroker(
+        403, f"ACCESS_REFUSED - {text} queue 'crew.tasks.x' in vhost '/v' refused for user 'o'dd'"
+    )
+    assert str(fault_of(refused)) == (
+        "user \"o'dd\" may not use queue 'crew.tasks.x' in virtual host '/v': "
+        f"give it configure, write and read permission for {PERMISSIONS}"
+    )
+
+
+NOT_ALLOWED = "NOT_ALLOWED - "
+LIMIT = "a limit of the broker is reached: {}; raise it, or free some"
+REPLIES = [  # of RabbitMQ 3.10.8, 4.0.5 and 4.3.6, as pika reports them
+    (
+        exceptions.ProbableAccessDeniedError(
+            """ConnectionClosedByBroker: (530) "NOT_ALLOWED - access to vhost 'v' refused for user 'u': """
+            """connection limit (1) is reached\""""
+        ),
+        LIMIT.format("access to vhost 'v' refused for user 'u': connection limit (1) is reached"),
+    ),
+    (
+        exceptions.ProbableAccessDeniedError(
+            """ConnectionClosedByBroker: (530) "NOT_ALLOWED - connection refused for user 'u': """
+            """user connection limit (1) is reached\""""
+        ),
+        LIMIT.format("connection refused for user 'u': user connection limit (1) is reached"),
+    ),
+    (
+        exceptions.ConnectionClosedByBroker(
+            530,
+            "NOT_ALLOWED - number of channels opened for user 'u' has reached the maximum allowed user limit of (1)",
+        ),
+        LIMIT.format("number of channels opened for user 'u' has reached the maximum allowed user limit of (1)"),
+    ),
+    (
+        exceptions.ChannelClosedByBroker(
+            406, "PRECONDITION_FAILED - cannot declare queue 'q': queue limit in vhost 'v' (1) is reached"
+        ),
+        LIMIT.format("cannot declare queue 'q': queue limit in vhost 'v' (1) is reached"),
+    ),
+    (
+        exceptions.ProbableAccessDeniedError(
+            """ConnectionClosedByBroker: (541) "INTERNAL_ERROR - access to vhost 'v' refused for user 'u': """
+            """vhost 'v' is down\""""
+        ),
+        "the broker closed it: INTERNAL_ERROR - access to vhost 'v' refused for user 'u': vhost 'v' is down (541)",
+    ),
+    (
+        exceptions.ConnectionClosedByBroker(530, "NOT_ALLOWED - something new"),
+        "the broker closed it: NOT_ALLOWED - something new (530)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("error", "sentence"), REPLIES, ids=[sentence for _, sentence in REPLIES])
+def test_a_refusal_that_may_pass_is_temporary_and_keeps_the_reason_of_the_broker(
+    error: BaseException, sentence: str
+) -> None:
+    fault = fault_of(failed_attempt(workflow.AMQPConnectorAMQPHandshakeError(error)))
+    assert str(fault) == sentence
+    assert not isinstance(fault, LinkRefused)
+    assert not fault.has_other_arguments
+
+
+@pytest.mark.parametrize(
+    "reply", ["'NOT_ALLOWED - vhost v not found'", "\"NOT_ALLOWED - access to vhost 'v' refused for user 'u'\""]
+)
+def test_a_virtual_host_that_is_not_there_or_not_ours_is_final(reply: str) -> None:
+    error = exceptions.ProbableAccessDeniedError(f"ConnectionClosedByBroker: (530) {reply}")
+    fault = fault_of(failed_attempt(workflow.AMQPConnectorAMQPHandshakeError(error)))
+    assert isinstance(fault, LinkRefused)
+    assert str(fault) == f"no such virtual host, or this user may not use it: {reply[1:-1].removeprefix(NOT_ALLOWED)}"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_other"),
+    [
+        (
+            "inequivalent arg 'x-max-priority' for queue 'q' in vhost 'v': received none but current is the value '5'",
+            True,
+        ),
+        ("inequivalent arg 'type' for exchange 'e' in vhost 'v': received 'direct' but current is 'topic'", True),
+        ("invalid arg 'x-max-priority' for queue 'q' in vhost 'v' of queue type rabbit_quorum_queue", False),
+        ("cannot declare queue 'q': queue limit in vhost 'v' (1) is reached", False),
+    ],
+)
+def test_only_one_kind_of_406_means_other_arguments(text: str, is_other: bool) -> None:
+    fault = fault_of(exceptions.ChannelClosedByBroker(406, f"PRECONDITION_FAILED - {text}"))
+    assert fault.code == 406
+    assert fault.has_other_arguments is is_other
+
+
+def test_the_code_of_the_broker_is_kept() -> None:
+    assert fault_of(exceptions.ChannelClosedByBroker(404, "NOT_FOUND - no queue 'q'")).code == 404
+    assert fault_of(exceptions.StreamLostError("x")).code == 0
+
+
+def test_a_fault_stays_a_fault() -> None:
+    assert isinstance(fault_of(LinkFault("the channel is closed")), LinkFault)
+    assert str(fault_of(LinkFault("the channel is closed"))) == "the channel is closed"
+
+
+def test_a_queue_whose_only_node_is_down_is_named_with_the_way_out() -> None:
+    told = "NOT_FOUND - home node 'rabbit@a' of durable queue 'crew.tasks.t' in vhost '/' is down or inaccessible"
+    fault = fault_of(exceptions.ChannelClosedByBroker(404, told))
+
+    assert "queue crew.tasks.t is on node rabbit@a alone, which is down" in str(fault)
+    assert "CREW_QUEUE_TYPE=quorum" in str(fault)
+    assert not isinstance(fault, LinkRefused)  # it may come back
