@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import functools
 import os
+import socket
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from crew import errors, forks
 from crew import settings as settings_module
@@ -17,20 +18,20 @@ from crew.client.calling.pending import MAX_BYTES, check_limit
 from crew.client.calling.scope import current
 from crew.client.closing import run_all
 from crew.client.events.pubsub import PubSub
-from crew.client.events.subscription import Subscriptions
-from crew.client.identity import identity
+from crew.client.events.subscription import OnEvent, Subscription, Subscriptions
 from crew.client.links import Links, has_running_loop
-from crew.client.publishing import Publishing
-from crew.client.started import Connecting
-from crew.client.submitting import Submitting
-from crew.protocol import deadline
+from crew.client.options import SubmitOptions
+from crew.client.started import Connecting, PendingEvent
+from crew.protocol import deadline, topology, user_headers
 from crew.protocol.encoding import codec
-from crew.protocol.message import Headers
+from crew.protocol.message import Event, Headers, new_id
 
-if TYPE_CHECKING:
-    from crew.jobs import JobStore
+if TYPE_CHECKING:  # for the types of users alone: a worker needs no job store
+    from crew.jobs.handle import JobHandle
+    from crew.jobs.service import JobService, JobStore
 
 MAX_PENDING: Final = 10_000  # calls
+PUBLISH_TIMEOUT: Final = 10.0  # seconds
 DRAIN_TIMEOUT: Final = 30.0  # seconds
 DRAIN_POLL: Final = 0.01  # seconds
 PUBLISH_WITHIN: Final = 2.0  # seconds that `close` gives to events on their way
@@ -43,9 +44,10 @@ OTHER_LOOP: Final = (
 )
 LOOP_ENDED: Final = "has no result: its event loop was closed before it ended"
 DRAINING: Final = "the client is draining: it makes no new calls"
+NAME_BYTES: Final = 100  # it begins the names of queues, which have 255
 
 
-class Client(Submitting, Publishing):
+class Client:
     """Calls tasks by name.
 
     It may be built, and `connect` and `subscribe` called, before any event loop runs; the first call connects. One
@@ -97,6 +99,7 @@ class Client(Submitting, Publishing):
         self._subscriptions = Subscriptions(self._decode)
         self._is_closed = False
         self._is_draining = False
+        self._jobs: JobService | None = None
         self._begin_anew()
         if store is not None:
             self.keep_jobs_in(store)
@@ -104,7 +107,7 @@ class Client(Submitting, Publishing):
 
     def _begin_anew(self) -> None:
         """Have an id, connections and calls of its own, in a process or on a loop that had none of them."""
-        self.name, self.id = identity(self._given_name)
+        self.name, self.id = _identity(self._given_name)
         self._loop: asyncio.AbstractEventLoop | None = None  # the one it belongs to
         self._links = Links(
             self.settings, self.name, on_ready=self._on_ready, on_refused=lambda fault: self._calls.settle_all(fault)
@@ -369,4 +372,140 @@ class Client(Submitting, Publishing):
 
     def parallel(self) -> Parallel:
         """Several calls at once: see `Parallel`."""
-        return Parallel(self)
+        return Parallel(self.call)
+
+    # --- jobs ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def has_jobs(self) -> bool:
+        """Whether it has a job store."""
+        return self._jobs is not None
+
+    @property
+    def jobs(self) -> "JobService":
+        """What runs its jobs; raises SettingsError where it has no job store."""
+        if self._jobs is None:
+            raise errors.SettingsError("this client has no job store: make it as Client(store=crew.jobs.JobStore())")
+        return self._jobs
+
+    async def submit(self, task: str, data: Any = None, **options: Unpack[SubmitOptions]) -> "JobHandle":
+        """Submit a job: a call that is recorded, and goes on when nobody waits for it. Returns once it is accepted.
+
+        It is accepted when its record is committed and the broker has it; where the broker is away, when it is
+        committed: then it is published later. Who is cancelled while he awaits it may have submitted it all the same.
+        Durations are seconds, or text like "90", "15m", "2h", "1d".
+
+        Args:
+            task: name of the task.
+            data: payload for it.
+            priority: 0-255, larger first; default 0.
+            timeout: that an execution may run; default 10 minutes. Above 25 minutes it is run at most once from its
+                start on.
+            expiration: that it may wait for its first worker; default: as long as it takes.
+            result_ttl: that it is kept after a success; default a day.
+            failure_ttl: that it is kept after any other end; default 7 days.
+            unique: "skip": where a job with the same key is queued or runs, its handle is returned; "replace": that one
+                is cancelled. Default: none of this.
+            key: of `unique`; default: a hash of task and data.
+            id: a uuid; default: a new one.
+            idempotency_key: who submits the same once more with it gets the same job, also when that has ended.
+            serializer, headers: as for `call`.
+            wait_for_worker: accept it even where no worker has ever served the task; default False.
+
+        Raises:
+            TypeError: there is no such argument.
+            ValueError: an argument is out of its range.
+            SerializationError, TooLarge: as `call` does.
+            UnknownTask: no worker has ever served the task.
+            Overloaded: the queue of the task is full.
+            DuplicateTaskId: there is a job with this id.
+            KeyReused: the idempotency key was used for something else.
+            SettingsError: the client has no job store, or it cannot be used.
+            ConnectionError: the job store is away, or the client was closed.
+        """
+        self.open()
+        return await self.jobs.submit(task, data, **options)
+
+    # --- events -------------------------------------------------------------------------------------------------------
+
+    def publish(
+        self,
+        topic: str,
+        data: Any = None,
+        *,
+        serializer: str | None = None,
+        headers: Headers | None = None,
+        persistent: bool = False,
+        timeout: float = PUBLISH_TIMEOUT,
+        fail_fast: bool | None = None,
+    ) -> PendingEvent:
+        """Publish an event. Returns at once; await what it returns to know that the broker has the event.
+
+        Nobody needs to have subscribed. The event is published whether or not anything awaits it; a failure that
+        nothing awaits is logged.
+
+        Args:
+            topic: words between dots.
+            data, serializer, headers: as for `call`.
+            persistent: published again where the connection breaks before the broker has confirmed it, so that it may
+                arrive twice; else that is a ConnectionError.
+            timeout: seconds to wait for the broker.
+            fail_fast: as for `call`.
+
+        Raises:
+            ValueError: an argument is out of its range.
+            SerializationError, TooLarge: as `call` does.
+            Overloaded: the broker has blocked publishing.
+            ConnectionError: the client was closed, or, with `fail_fast`, the broker is away.
+            RuntimeError: no event loop runs here.
+
+        What awaiting it raises:
+            ConnectionError: the broker did not take it in time.
+            Overloaded, TooLarge: the broker refuses it.
+        """
+        event = Event(
+            topic=topology.check_topic(topic),
+            body=codec.encode(data, serializer, max_size=self.max_message),
+            persistent=bool(persistent),
+            headers=user_headers.check(headers),
+        )
+        within = deadline.check_duration("timeout", timeout)
+        self.open()
+        if self._fails_fast(fail_fast) and not self._links.publishing.is_ready:
+            raise errors.ConnectionError(f"the event on {event.topic!r} is not published: {self.obstacle}")
+        return self._pubsub.start(event, within)
+
+    def subscribe(self, topic: str, callback: OnEvent) -> Subscription:
+        """Call back with every Event on `topic`, until `unsubscribe`; restored after a reconnect.
+
+        Before an event loop runs it is remembered, and begins when one does, or with the first call.
+
+        Args:
+            topic: words between dots; `*` is one word, `#` any number.
+            callback: function or coroutine function of one Event.
+
+        Raises:
+            ValueError: topic or callback cannot be one.
+        """
+        is_running = has_running_loop()
+        if is_running:
+            self._join_loop()
+        subscription = self._pubsub.subscribe(topic, callback)
+        if is_running:
+            self.open()
+        else:
+            self.open_later()
+        return subscription
+
+    def unsubscribe(self, topic: str, callback: OnEvent | None = None) -> None:
+        """Close the subscriptions to `topic`, or only those of `callback`; nothing where there is none."""
+        if has_running_loop():
+            self._join_loop()
+        self._pubsub.unsubscribe(topic, callback)
+
+
+def _identity(name: str | None) -> tuple[str, str]:
+    """The name, by default host and pid, and the id of a new client; raises ValueError where it cannot be one."""
+    given = topology.check_name("name", name or f"{socket.gethostname()}-{os.getpid()}")
+    short = given.encode()[:NAME_BYTES].decode(errors="ignore")
+    return short, f"{short}-{new_id()[:12]}"

@@ -7,8 +7,7 @@ except ImportError as error:
 
 from crew.jobs.handle import JobHandle
 from crew.jobs.job import Job, JobStatus
-from crew.jobs.service import JobService
+from crew.jobs.service import JobService, JobStore
 from crew.jobs.store.query import JobQuery, Page
-from crew.jobs.store.store import JobStore
 
 __all__ = ["Job", "JobHandle", "JobQuery", "JobService", "JobStatus", "JobStore", "Page"]

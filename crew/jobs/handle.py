@@ -1,14 +1,29 @@
 """What `Client.submit` returns: one job, asked for by its id."""
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from crew.errors import ConnectionError
 from crew.jobs.event import has_news
 from crew.jobs.job import Job, JobStatus
 
-if TYPE_CHECKING:
-    from crew.jobs.service import JobService
+
+class Jobs(Protocol):
+    """What a handle needs of the `JobService` that has made it."""
+
+    is_closed: bool
+
+    async def get(self, id: str, *, with_bodies: bool = True) -> Job:
+        """The record of a job."""
+
+    async def wait_for_change(self, id: str, version: int | None, *, with_result: bool = True) -> Job:
+        """The record of a job when it has ended, or has a newer version."""
+
+    async def result(self, id: str, timeout: float | str | None = None) -> Any:
+        """The value of a job that has ended; raises what it failed with."""
+
+    async def cancel(self, id: str) -> bool:
+        """Cancel a job; False where it had ended."""
 
 
 class JobHandle:
@@ -22,7 +37,7 @@ class JobHandle:
         ConnectionError: the job store is away.
     """
 
-    def __init__(self, service: "JobService", id: str, *, is_new: bool = True) -> None:
+    def __init__(self, service: Jobs, id: str, *, is_new: bool = True) -> None:
         self._service = service
         self.id = id
         self.is_new = is_new

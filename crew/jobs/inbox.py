@@ -16,7 +16,7 @@ from crew.jobs.progress_watch import LOOK_EVERY, ProgressWatch
 from crew.jobs.refused_reports import REJECTED, UNREADABLE, Refusals
 from crew.jobs.report import Report
 from crew.jobs.store.errors import Rejected
-from crew.jobs.store.store import JobStore
+from crew.jobs.store.store import Store
 from crew.jobs.store.update import Settled
 from crew.protocol import briefing, properties
 from crew.protocol.message import Briefing
@@ -59,7 +59,7 @@ class Inbox:
 
     def __init__(
         self,
-        store: JobStore,
+        store: Store,
         *,
         on_settled: Callable[[Sequence[Settled]], object],
         on_briefing: Callable[[Briefing], object],

@@ -15,7 +15,7 @@ from crew.jobs import report
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.publisher import LEASE, Publisher
 from crew.jobs.report import Report
-from crew.jobs.store.store import JobStore
+from crew.jobs.store.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Caretaker:
 
     def __init__(
         self,
-        store: JobStore,
+        store: Store,
         publisher: Publisher,
         *,
         settle: Settle,

@@ -9,7 +9,7 @@ from crew import errors
 from crew.amqp import Link
 from crew.jobs.job import Job
 from crew.jobs.report import Report
-from crew.jobs.store.store import JobStore
+from crew.jobs.store.store import Store
 from crew.protocol import properties, topology
 from crew.protocol.briefing import MAX_BRIEFED, of_briefed
 from crew.protocol.message import Briefing, Control
@@ -29,7 +29,7 @@ class Notifier:
     Where the broker is away they are not told: a worker that runs what was given up says so, and hears then.
     """
 
-    def __init__(self, link: Link, store: JobStore) -> None:
+    def __init__(self, link: Link, store: Store) -> None:
         self._link = link
         self._store = store
         self._asking: dict[str, Briefing] = {}  # worker -> its last question

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 from crew.amqp import Confirm, ConfirmStatus, Link
 from crew.errors import ConnectionError, CrewError, MessageRefused, Overloaded, TooLarge, UnknownTask
 from crew.jobs.job import Job
-from crew.jobs.store.store import JobStore
+from crew.jobs.store.store import Store
 from crew.protocol import properties, topology
 
 LEASE: Final = 10.0  # seconds that one gateway has to publish a job before another may
@@ -35,7 +35,7 @@ class Publisher:
     queue of the store was never declared.
     """
 
-    def __init__(self, link: Link, store: JobStore) -> None:
+    def __init__(self, link: Link, store: Store) -> None:
         self._link = link
         self._store = store
         self._hears = asyncio.Event()

@@ -8,14 +8,16 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Sequence
+from typing import Any, Final, Protocol
 
 from crew import errors, forks
 from crew.amqp import Link
-from crew.client import Client, Event, off_loop
+from crew.client import off_loop
 from crew.client.closing import run_all
-from crew.client.submitting import Terms
+from crew.client.events.subscription import Event, OnEvent, Subscription
+from crew.client.links import Links
+from crew.client.options import SubmitOptions
 from crew.jobs import report
 from crew.jobs.handle import JobHandle
 from crew.jobs.inbox import Inbox
@@ -30,7 +32,7 @@ from crew.jobs.result import result_of
 from crew.jobs.specification import again, check_id, order
 from crew.jobs.store.insert import Candidate
 from crew.jobs.store.query import JobQuery, Page
-from crew.jobs.store.store import JobStore
+from crew.jobs.store.store import Store
 from crew.jobs.store.submissions import Submissions
 from crew.jobs.store.update import Settled
 from crew.jobs.store_probe import Probe
@@ -39,12 +41,32 @@ from crew.protocol import deadline, topology
 from crew.protocol.arguments import check_names
 from crew.protocol.encoding import codec
 from crew.protocol.message import Briefing
+from crew.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 STORE_AGAIN_AFTER: Final = 1.0  # seconds until a store that is away is tried again
-SUBMIT_ARGUMENTS: Final = ("task", "data", *Terms.__annotations__)
+SUBMIT_ARGUMENTS: Final = ("task", "data", *SubmitOptions.__annotations__)
 PAUSED_WITHIN: Final = 1.0  # seconds: a broker that has fallen silent must not keep a process from its end
+
+
+class JobsClient(Protocol):
+    """What jobs need of a `crew.Client`, which stands above them for type checkers: its `store` has their types."""
+
+    id: str
+    name: str
+    settings: Settings
+    max_message: int
+
+    @property
+    def links(self) -> Links:
+        """Its connections."""
+
+    def publish(self, topic: str, payload: Any = None, /) -> Awaitable[None]:
+        """As `crew.Client.publish`."""
+
+    def subscribe(self, topic: str, callback: OnEvent) -> Subscription:
+        """As `crew.Client.subscribe`."""
 
 
 class JobService:
@@ -55,7 +77,7 @@ class JobService:
         ConnectionError: the job store is away.
     """
 
-    def __init__(self, client: Client, store: JobStore) -> None:
+    def __init__(self, client: JobsClient, store: "JobStore") -> None:
         self.store = store
         self._client = client
         self._link = Link(
@@ -390,6 +412,31 @@ class JobService:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+class JobStore(Store):
+    """Where jobs are recorded.
+
+    Several processes may use one: of one host with SQLite, of several with PostgreSQL. It may be made before any loop
+    runs; the first use opens it.
+
+    Args:
+        url: sqlite:///path or postgresql://user:password@host/name; default `CREW_DATABASE`, else the file
+            .crew/jobs.db below the current folder.
+        max_result: bytes that a result may have as it travels (compressed where that makes it smaller); the job of a
+            larger one ends as `error`. Default 16 MiB.
+
+    Raises:
+        SettingsError: the URL cannot be used, or its driver is not installed.
+
+    What its methods raise:
+        ConnectionError: the database is away.
+        SettingsError: it is none, or a newer crew has made its tables.
+    """
+
+    def service(self, client: JobsClient) -> JobService:
+        """What runs its jobs with `client`."""
+        return JobService(client, self)
 
 
 async def _quietly(step: Any) -> None:

@@ -14,11 +14,11 @@ import pytest
 from sqlalchemy import Column, Connection, Integer, text
 
 from crew import Client, ConnectionError, CrewError, SettingsError
+from crew.jobs import JobStore
 from crew.jobs.job import JobStatus
 from crew.jobs.report import canceled
 from crew.jobs.store import database, schema
 from crew.jobs.store.query import JobQuery
-from crew.jobs.store.store import JobStore
 from crew.protocol.message import Run
 from tests.support.counted import counted
 from tests.support.postgresql import PASSWORD, Server, ask

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, insert
 
+from crew.jobs import JobStore
 from crew.jobs.job import JobStatus
 from crew.jobs.store import rows
 from crew.jobs.store.query import JobQuery
 from crew.jobs.store.schema import jobs
-from crew.jobs.store.store import JobStore
 from crew.protocol.message import Body, new_id
 from tests.support.postgresql import Server, ask
 from tests.support.stores import JSON, added, candidate, job, opened

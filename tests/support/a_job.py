@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from crew.jobs import JobStore
 from crew.jobs.job import Job
 from crew.jobs.store.insert import Candidate
-from crew.jobs.store.store import JobStore
 from crew.protocol.encoding import codec
 
 NOW = 1_700_000_000.0

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from crew.jobs import JobStore
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.report import Report
 from crew.jobs.store.insert import Candidate
-from crew.jobs.store.store import JobStore
 from crew.protocol.message import Body, Run, new_id
 
 JSON = "application/json"

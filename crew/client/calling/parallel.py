@@ -1,14 +1,13 @@
 """Several calls at once, one answer."""
 
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 from crew.client.calling.call import PendingCall
 from crew.client.calling.scope import current
+from crew.client.options import CallOptions
 from crew.errors import Canceled, is_abandonment
-
-if TYPE_CHECKING:
-    from crew.client.client import Client
 
 
 class Parallel:
@@ -22,8 +21,8 @@ class Parallel:
     The calls are on their way as soon as they are made. When the block is left by an exception, they are cancelled.
     """
 
-    def __init__(self, client: "Client") -> None:
-        self._client = client
+    def __init__(self, call: Callable[..., PendingCall]) -> None:
+        self._call = call
         self._calls: list[PendingCall] = []
 
     def __enter__(self) -> "Parallel":
@@ -38,9 +37,9 @@ class Parallel:
     def __len__(self) -> int:
         return len(self._calls)
 
-    def call(self, task: str, data: Any = None, **options: Any) -> PendingCall:
+    def call(self, task: str, data: Any = None, **options: Unpack[CallOptions]) -> PendingCall:
         """Make a call: arguments, errors and result are those of `Client.call`."""
-        call = self._client.call(task, data, **options)
+        call = self._call(task, data, **options)
         self._calls.append(call)
         return call
 

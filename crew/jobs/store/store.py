@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from crew import forks, settings
 from crew.errors import CrewError, UnknownJob
@@ -19,28 +19,15 @@ from crew.jobs.store.query import JobQuery, Page
 from crew.jobs.store.update import Settled
 from crew.protocol import topology
 
-if TYPE_CHECKING:
-    from crew.client import Client
-    from crew.jobs.service import JobService
-
 LAST_WORDS: Final = 5.0  # seconds for what is still to be written
 MAX_RESULT: Final = 16 * 1024 * 1024  # bytes as they travel
 
 
-class JobStore:
-    """Where jobs are recorded.
-
-    Several processes may use one: of one host with SQLite, of several with PostgreSQL. It may be made before any loop
-    runs; the first use opens it.
+class Store:
+    """Records of jobs in a database: `crew.jobs.JobStore` without what runs them.
 
     Args:
-        url: sqlite:///path or postgresql://user:password@host/name; default `CREW_DATABASE`, else the file
-            .crew/jobs.db below the current folder.
-        max_result: bytes that a result may have as it travels (compressed where that makes it smaller); the job of a
-            larger one ends as `error`. Default 16 MiB.
-
-    Raises:
-        SettingsError: the URL cannot be used, or its driver is not installed.
+        url, max_result: as of `crew.jobs.JobStore`.
 
     What its methods raise:
         ConnectionError: the database is away.
@@ -87,12 +74,6 @@ class JobStore:
     def exists(self) -> bool:
         """Whether somebody has made it; True where only opening it tells."""
         return self._database.exists
-
-    def service(self, client: "Client") -> "JobService":
-        """What runs its jobs with `client`."""
-        from crew.jobs.service import JobService
-
-        return JobService(client, self)
 
     async def open(self) -> None:
         """Connect, and bring the tables to the newest version; idempotent."""

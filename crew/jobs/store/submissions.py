@@ -10,7 +10,7 @@ from crew.jobs.job import Job, JobStatus
 from crew.jobs.publisher import LEASE, Publisher
 from crew.jobs.specification import renewed
 from crew.jobs.store.insert import Admitted, Candidate
-from crew.jobs.store.store import JobStore
+from crew.jobs.store.store import Store
 
 LOOK_AGAIN: Final = 0.02  # seconds: the broker mostly answers sooner
 
@@ -22,7 +22,7 @@ class Submissions:
         on_replaced: told of the jobs that others have taken the place of, or that are what they were after all.
     """
 
-    def __init__(self, store: JobStore, publisher: Publisher, *, on_replaced: Callable[[Sequence[Job]], None]) -> None:
+    def __init__(self, store: Store, publisher: Publisher, *, on_replaced: Callable[[Sequence[Job]], None]) -> None:
         self._store = store
         self._publisher = publisher
         self._on_replaced = on_replaced

@@ -7,10 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from crew.jobs import maintenance
+from crew.jobs import JobStore, maintenance
 from crew.jobs.maintenance import Caretaker
 from crew.jobs.publisher import Publisher
-from crew.jobs.store.store import JobStore
 from tests.support.waiting import until
 
 A_DAY = 86_400.0

@@ -7,9 +7,9 @@ from typing import cast
 import pytest
 
 from crew.errors import ConnectionError
+from crew.jobs import JobStore
 from crew.jobs import notifier as notifier_module
 from crew.jobs.notifier import Notifier
-from crew.jobs.store.store import JobStore
 from crew.protocol.briefing import digest, to_given_up
 from crew.protocol.message import Briefing
 from tests.support.links import FakeLink

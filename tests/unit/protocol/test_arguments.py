@@ -50,7 +50,7 @@ async def test_serve_names_itself_and_what_it_takes() -> None:
 
 CALLS: list[tuple[str, Callable[[Client, BlockingClient], Any]]] = [
     ("Client.call()", lambda client, _: client.call("t", countdown=1)),  # type: ignore[call-arg]
-    ("Client.call()", lambda client, _: client.parallel().call("t", countdown=1)),
+    ("Client.call()", lambda client, _: client.parallel().call("t", countdown=1)),  # type: ignore[call-arg]
     ("Client.publish()", lambda client, _: client.publish("t", countdown=1)),  # type: ignore[call-arg]
     ("Client.call()", lambda _, client: client.call("t", countdown=1)),
     ("Client.publish()", lambda _, client: client.publish("t", countdown=1)),

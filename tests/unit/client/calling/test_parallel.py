@@ -7,7 +7,6 @@ import pytest
 
 from crew.client.calling.call import PendingCall
 from crew.client.calling.parallel import Parallel
-from crew.client.client import Client
 from crew.errors import Canceled, TaskFailed
 from tests.support.pending_calls import a_call
 
@@ -30,7 +29,7 @@ class Caller:
 def parallel() -> tuple[Parallel, Caller]:
     """A Parallel, and its client."""
     caller = Caller()
-    return Parallel(cast(Client, caller)), caller
+    return Parallel(cast(Any, caller.call)), caller
 
 
 @pytest.mark.gen_test

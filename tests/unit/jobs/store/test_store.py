@@ -16,12 +16,11 @@ import msgspec
 import pytest
 
 from crew.errors import ConnectionError, DuplicateTaskId, KeyReused, SettingsError, UnknownJob
-from crew.jobs import report
+from crew.jobs import JobStore, report
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.report import Report
 from crew.jobs.store.query import JobQuery
 from crew.jobs.store.schema import STEPS
-from crew.jobs.store.store import JobStore
 from crew.protocol.encoding import codec
 from crew.protocol.message import Outcome, Reply, Run
 from tests.support.a_job import HOST, NOW, a_candidate, a_job, opened
