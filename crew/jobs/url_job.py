@@ -11,7 +11,7 @@ from crew import settings
 from crew.jobs.job import Job
 from crew.jobs.json_values import milliseconds, value
 from crew.jobs.specification import REQUEST_MARGIN
-from crew.protocol.http_job.url import redacted, without_login
+from crew.protocol.http_job.url import redacted_url, without_login
 
 MASK: Final = "..."  # in place of the value of a header
 _SECRET: Final = frozenset(("authorization", "cookie", "proxy-authorization", "set-cookie"))
@@ -29,7 +29,7 @@ def request(job: Job, *, shows_query: bool) -> dict[str, Any]:
     url = str(payload["url"])
     headers = payload.get("headers")
     return {
-        "url": without_login(url) if shows_query else redacted(url),
+        "url": without_login(url) if shows_query else redacted_url(url),
         "method": payload.get("method"),
         "headers": masked(headers) if isinstance(headers, dict) else {},
         "data": payload.get("data"),

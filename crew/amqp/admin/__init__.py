@@ -1,0 +1,1 @@
+"""A connection for one command: browse, move and count messages."""

@@ -1,0 +1,1 @@
+"""Declarations and consumers that are repeated on every new connection."""

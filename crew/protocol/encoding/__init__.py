@@ -1,0 +1,1 @@
+"""Payloads to bodies and back: codecs, and the limits for what others have encoded."""

@@ -9,8 +9,7 @@ import msgspec
 
 from crew.protocol import deadline
 from crew.protocol.encoding.foreign import brief
-from crew.protocol.http_job import url
-from crew.protocol.http_job.url import HttpUrl
+from crew.protocol.http_job.url import HttpUrl, parse_url, redacted_url
 from crew.protocol.topology import HTTP_TASK
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -53,12 +52,12 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float = DEFAULT_TIMEOUT
 
     def __repr__(self) -> str:
-        return f"<HttpRequest {self.method} {url.redacted(self.url)}>"
+        return f"<HttpRequest {self.method} {redacted_url(self.url)}>"
 
     @property
     def target(self) -> HttpUrl:
         """Where it goes first."""
-        return url.parse(self.url)
+        return parse_url(self.url)
 
     @property
     def content_type(self) -> str | None:
@@ -95,7 +94,7 @@ def check_request(
     Raises:
         ValueError: one of them cannot be, in one sentence that holds no secrets.
     """
-    found = url.parse(url)
+    found = parse_url(url)
     checked = _headers(headers)
     if found.login and any(name.lower() == "authorization" for name in checked):
         raise ValueError("the url has a user, and the headers have an Authorization: leave one of them out")

@@ -73,11 +73,11 @@ class HttpUrl(msgspec.Struct, frozen=True, kw_only=True):
         quoted = location.strip(" ").replace(" ", "%20")  # as browsers do
         if _UNSAFE.search(quoted):
             raise ValueError("a redirect leads to what holds a backslash or a control character")
-        found = parse(urljoin(str(self), quoted))
+        found = parse_url(urljoin(str(self), quoted))
         return msgspec.structs.replace(found, login="")
 
 
-def parse(url: object) -> HttpUrl:
+def parse_url(url: object) -> HttpUrl:
     """Read `url`. What is not ASCII is quoted, or as IDNA has it; a fragment is left out.
 
     Raises:
@@ -89,7 +89,7 @@ def parse(url: object) -> HttpUrl:
     if len(url) > MAX_URL:
         raise ValueError(f"url has {len(url)} characters, more than {MAX_URL}")
     if _UNSAFE.search(url):
-        raise ValueError(f"{redacted(url)!r} holds a space, a backslash or a control character: write it as in %20")
+        raise ValueError(f"{redacted_url(url)!r} holds a space, a backslash or a control character: write it as in %20")
     found = _split(url)
     return HttpUrl(
         scheme=found.scheme,
@@ -100,7 +100,7 @@ def parse(url: object) -> HttpUrl:
     )
 
 
-def redacted(url: str) -> str:
+def redacted_url(url: str) -> str:
     """`url`, which may be none, for logs and messages: without user, password and query, and not too long."""
     try:
         found = urlsplit(url)
@@ -125,7 +125,7 @@ def _split(url: str) -> SplitResult:
     except ValueError:
         found = SplitResult("", "", "", "", "")
     if found.scheme not in _PORTS or not found.hostname:
-        raise ValueError(f"{redacted(url)!r} is no URL of a job: write http://host/path or https://host/path")
+        raise ValueError(f"{redacted_url(url)!r} is no URL of a job: write http://host/path or https://host/path")
     return found
 
 
@@ -135,7 +135,7 @@ def _port(found: SplitResult, url: str) -> int:
     except ValueError:
         port = 0
     if port == 0:
-        raise ValueError(f"the port of {redacted(url)!r} is no number from 1 to 65535")
+        raise ValueError(f"the port of {redacted_url(url)!r} is no number from 1 to 65535")
     return port or _PORTS[found.scheme]
 
 
@@ -148,7 +148,7 @@ def _host(found: SplitResult, url: str) -> str:
     if _NUMBER.fullmatch(labels[-1]):
         return _ipv4(name, url)
     if len(name) > _MAX_NAME or not all(map(_LABEL.fullmatch, labels)):
-        raise ValueError(f"the host of {redacted(url)!r} is neither a name nor an address")
+        raise ValueError(f"the host of {redacted_url(url)!r} is neither a name nor an address")
     return name
 
 
@@ -160,7 +160,7 @@ def _ascii(host: str, url: str) -> str:
             raise UnicodeError
         return host.encode("idna").decode("ascii")
     except UnicodeError:
-        raise ValueError(f"the host of {redacted(url)!r} cannot be written in ASCII: write it as xn--...") from None
+        raise ValueError(f"the host of {redacted_url(url)!r} cannot be written in ASCII: write it as xn--...") from None
 
 
 def _ipv6(host: str, url: str) -> str:
@@ -169,7 +169,7 @@ def _ipv6(host: str, url: str) -> str:
             raise AddressValueError
         return IPv6Address(host).compressed
     except AddressValueError:
-        raise ValueError(f"the host of {redacted(url)!r} is no IPv6 address: write it as in [2001:db8::1]") from None
+        raise ValueError(f"the host of {redacted_url(url)!r} is no IPv6 address: write it like [2001:db8::1]") from None
 
 
 def _ipv4(name: str, url: str) -> str:
@@ -178,7 +178,7 @@ def _ipv4(name: str, url: str) -> str:
         return str(IPv4Address(name))
     except AddressValueError:
         raise ValueError(
-            f"the host of {redacted(url)!r} is no address: write it as four numbers, as in 93.184.216.34"
+            f"the host of {redacted_url(url)!r} is no address: write it as four numbers, as in 93.184.216.34"
         ) from None
 
 
@@ -186,7 +186,7 @@ def _target(found: SplitResult, url: str) -> str:
     try:
         path, query = (quote(part, safe=_KEPT) for part in (found.path or "/", found.query))
     except UnicodeEncodeError:
-        raise ValueError(f"{redacted(url)!r} is not valid Unicode") from None
+        raise ValueError(f"{redacted_url(url)!r} is not valid Unicode") from None
     return f"{path}?{query}" if query else path
 
 

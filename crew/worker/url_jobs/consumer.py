@@ -18,7 +18,7 @@ from crew.client import off_loop
 from crew.errors import SerializationError
 from crew.protocol import topology
 from crew.protocol.encoding import codec
-from crew.protocol.http_job import url
+from crew.protocol.http_job.url import parse_url
 from crew.protocol.message import Call
 from crew.protocol.topology import HTTP_TASK
 from crew.worker.consumer.consumer import TaskConsumer
@@ -174,7 +174,7 @@ def _host_in(call: Call, decode: codec.Decode) -> str | None:
     """The host that `call` names, in lower case; None where it is no request."""
     try:
         payload = decode(call.body)
-        return url.parse(payload["url"]).host if isinstance(payload, dict) and "url" in payload else None
+        return parse_url(payload["url"]).host if isinstance(payload, dict) and "url" in payload else None
     except (SerializationError, ValueError):
         return None
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 from pika import frame, spec
-from tests.unit.amqp.test_frames import pika_reads
 
 from crew.amqp.connection import frames
 from crew.amqp.connection.channel_codec import WireChannel
 from crew.protocol.properties import Properties
+from tests.unit.amqp.connection.test_frames import pika_reads
 
 
 class OpenChannel(WireChannel):

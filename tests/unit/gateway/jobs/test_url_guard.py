@@ -12,6 +12,7 @@ from crew.gateway.jobs import url_guard
 from crew.gateway.jobs.url_guard import UrlGuard, look_up
 from crew.gateway.problems import Refused
 from crew.protocol.http_job.allowed_hosts import AllowedHosts
+from crew.protocol.http_job.url import parse_url
 from tests.unit.gateway.calls.test_call_api import JSON, problem, visitor
 
 PUBLIC, PRIVATE, LOOPBACK = "93.184.216.34", "10.0.0.7", "::1"
@@ -30,7 +31,7 @@ def guard(*addresses: str, allowed: tuple[str, ...] = ()) -> UrlGuard:
 
 async def refusal(guard: UrlGuard, url: str) -> tuple[int, str, str] | None:
     try:
-        await guard.check(url.parse(url))
+        await guard.check(parse_url(url))
     except Refused as refused:
         return refused.status_code, refused.type, refused.detail
     return None

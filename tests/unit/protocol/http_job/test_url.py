@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crew.protocol.http_job.url import MAX_URL, HttpUrl, parse, redacted
+from crew.protocol.http_job.url import MAX_URL, HttpUrl, parse_url, redacted_url
 
 SECRETS = ("s3cret", "t0ken")
 
@@ -29,8 +29,8 @@ SECRETS = ("s3cret", "t0ken")
     ],
 )
 def test_a_url_is_read_as_everybody_reads_it(url: str, meant: str) -> None:
-    assert str(parse(url)) == meant
-    assert str(parse(str(parse(url)))) == meant
+    assert str(parse_url(url)) == meant
+    assert str(parse_url(str(parse_url(url)))) == meant
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_url_is_read_as_everybody_reads_it(url: str, meant: str) -> None:
 )
 def test_what_is_no_url_of_a_job_is_one_sentence(url: str) -> None:
     with pytest.raises(ValueError, match=r"url|URL|host|port|Unicode") as refused:
-        parse(url)
+        parse_url(url)
     assert "\n" not in str(refused.value)
 
 
@@ -76,7 +76,7 @@ def test_what_is_no_url_of_a_job_is_one_sentence(url: str) -> None:
 )
 def test_other_spellings_of_an_address_are_refused(number: str) -> None:
     with pytest.raises(ValueError, match="write it as four numbers"):
-        parse(f"http://{number}/")
+        parse_url(f"http://{number}/")
 
 
 @pytest.mark.parametrize("character", [" ", "\t", "\r", "\n", "\0", "\x1f", "\x7f", "\x85", "\xa0", "\\"])
@@ -87,24 +87,24 @@ def test_what_some_readers_drop_or_take_for_another_is_refused(character: str) -
         f"{character}http://a/",
     ):
         with pytest.raises(ValueError, match="a space, a backslash or a control character"):
-            parse(url)
+            parse_url(url)
 
 
 def test_a_url_has_a_length_that_servers_take() -> None:
-    assert parse("http://example.org/".ljust(MAX_URL, "x"))
+    assert parse_url("http://example.org/".ljust(MAX_URL, "x"))
     with pytest.raises(ValueError, match=f"url has {MAX_URL + 1} characters, more than {MAX_URL}"):
-        parse("http://example.org/".ljust(MAX_URL + 1, "x"))
+        parse_url("http://example.org/".ljust(MAX_URL + 1, "x"))
 
 
 def test_what_is_no_string_is_no_url() -> None:
     with pytest.raises(ValueError, match="url must be a string, not int"):
-        parse(1)
+        parse_url(1)
 
 
 def test_user_and_password_travel_in_a_header() -> None:
-    assert parse("http://Aladdin:open%20sesame@example.org/").login == "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
-    assert parse("http://t0ken@example.org/").login == "Basic dDBrZW46"
-    assert parse("http://example.org/").login == ""
+    assert parse_url("http://Aladdin:open%20sesame@example.org/").login == "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
+    assert parse_url("http://t0ken@example.org/").login == "Basic dDBrZW46"
+    assert parse_url("http://example.org/").login == ""
 
 
 @pytest.mark.parametrize(
@@ -124,19 +124,19 @@ def test_user_and_password_travel_in_a_header() -> None:
     ],
 )
 def test_a_url_is_shown_without_its_secrets(url: str, shown: str) -> None:
-    assert redacted(url) == shown
+    assert redacted_url(url) == shown
 
 
 @pytest.mark.parametrize("tail", ["", " ", ":x/", "\\", "\n/", ":0/", "/?key=t0ken\r"])
 def test_no_refusal_shows_a_secret(tail: str) -> None:
     for url in (f"http://user:s3cret@exam ple.org{tail}", f"ftp://s3cret:t0ken@example.org{tail}"):
         with pytest.raises(ValueError, match=r".") as refused:
-            parse(url)
+            parse_url(url)
         assert not any(secret in str(refused.value) for secret in SECRETS)
 
 
 def test_neither_str_nor_repr_shows_the_login() -> None:
-    url = parse("http://user:s3cret@example.org/?t0ken")
+    url = parse_url("http://user:s3cret@example.org/?t0ken")
     assert not any(secret in repr(url) + url.redacted for secret in SECRETS)
     assert "s3cret" not in str(url)
 
@@ -154,30 +154,34 @@ def test_neither_str_nor_repr_shows_the_login() -> None:
     ],
 )
 def test_a_redirect_leads_where_its_location_says_without_a_login(location: str, target: str) -> None:
-    found = parse("http://me:s3cret@example.org/a/b").joined(location)
+    found = parse_url("http://me:s3cret@example.org/a/b").joined(location)
     assert (str(found), found.login) == (target, "")
 
 
 @pytest.mark.parametrize("location", ["file:///etc/passwd", "http://127.1/", "http://[::1", "http://a\tb/", "gopher:x"])
 def test_a_redirect_leads_to_no_url_that_a_job_may_not_have(location: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        parse("http://example.org/").joined(location)
+        parse_url("http://example.org/").joined(location)
 
 
 def test_an_origin_is_scheme_host_and_port() -> None:
-    assert parse("http://a:b@example.org:80/x").origin == parse("http://EXAMPLE.org/y").origin
-    assert len({parse(url).origin for url in ("http://a/", "https://a/", "http://a:81/", "http://b/")}) == 4
+    assert parse_url("http://a:b@example.org:80/x").origin == parse_url("http://EXAMPLE.org/y").origin
+    assert len({parse_url(url).origin for url in ("http://a/", "https://a/", "http://a:81/", "http://b/")}) == 4
 
 
 def test_a_url_knows_whether_its_host_is_an_address() -> None:
-    assert [parse(url).is_address for url in ("http://1.2.3.4/", "http://[::1]/", "http://a/")] == [True, True, False]
+    assert [parse_url(url).is_address for url in ("http://1.2.3.4/", "http://[::1]/", "http://a/")] == [
+        True,
+        True,
+        False,
+    ]
 
 
 @given(st.text(max_size=60) | st.from_regex(r"https?://[^/]{1,20}(:\d{1,5})?(/.*)?", fullmatch=True))
 @settings(max_examples=100, deadline=None)
 def test_any_text_is_read_as_ascii_without_line_breaks_or_refused(text: str) -> None:
     try:
-        found = parse(text)
+        found = parse_url(text)
     except ValueError as refused:
         assert "\n" not in str(refused)
     else:

@@ -12,7 +12,7 @@ from crew.protocol.encoding import codec
 from crew.protocol.http_job.address import ForbiddenAddress
 from crew.protocol.http_job.allowed_hosts import AllowedHosts
 from crew.protocol.http_job.request import check_request
-from crew.protocol.http_job.url import parse
+from crew.protocol.http_job.url import parse_url
 from crew.worker.url_jobs import connector
 from crew.worker.url_jobs.body import MAX_BODY
 from crew.worker.url_jobs.errors import RequestFailed
@@ -309,7 +309,7 @@ async def test_a_redirect_without_a_body_is_followed_to_another_origin_with_its_
     ],
 )
 def test_the_upgrade_of_a_host_to_https_keeps_body_and_headers(before: str, after: str, keeps: bool) -> None:
-    hop = Hop(method="POST", url=parse(before), headers={"x-api-key": "1"}, body=b"1")
+    hop = Hop(method="POST", url=parse_url(before), headers={"x-api-key": "1"}, body=b"1")
     if keeps:
         following = hop.redirected(308, after)
         assert (following.headers, following.body) == (hop.headers, hop.body)
@@ -328,7 +328,7 @@ async def test_a_cookie_of_one_response_is_not_sent_with_the_next_request() -> N
 
 
 def test_a_login_in_a_redirect_is_not_used() -> None:
-    hop = Hop(method="GET", url=parse("http://a.example/"), headers={}, body=None)
+    hop = Hop(method="GET", url=parse_url("http://a.example/"), headers={}, body=None)
     assert hop.redirected(302, "http://me:s3cret@b.example/").headers == {}
 
 
