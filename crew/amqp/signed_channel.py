@@ -133,4 +133,4 @@ class SignedChannel(Channel):
         """As Channel.send; a message that is not Forwarded is signed."""
         if not isinstance(message, Forwarded):
             self._signer.sign(message.routing_key, message.properties, message.body)
-        super().send(message)
+        Channel.send(self, message)  # super() takes a tenth of the time of a signature

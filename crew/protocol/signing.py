@@ -170,9 +170,10 @@ def _mac(
 
 def _sign_with(begin: _Begin, now: Callable[[], float]) -> Sign:
     def sign(routing_key: str, properties: Properties, body: bytes) -> None:
-        at = f".{int(now())}" if properties.type in _EXPIRE else ""
+        type = properties.type
+        address = _address_of_call(routing_key) if type == "call" else routing_key
+        at = f".{int(now())}" if type in _EXPIRE else ""
         content = body if len(body) <= DIGESTED_ABOVE else _digest(body)
-        address = _address(properties.type, routing_key)
         properties.app_id = SIGNED + _mac(begin, address, at, properties, properties.headers, content) + at
 
     return sign
@@ -181,10 +182,10 @@ def _sign_with(begin: _Begin, now: Callable[[], float]) -> Sign:
 # --- addresses ------------------------------------------------------------------------------------------------------
 
 
-@functools.lru_cache(1024)  # a client calls the same tasks, a worker answers the same clients, again and again
-def _address(type: str | None, routing_key: str) -> str:
-    """What a message is for that is published with this routing key."""
-    if type == "call" and routing_key.startswith(_TASK_QUEUES):
+@functools.lru_cache(1024)  # a client calls the same tasks again and again
+def _address_of_call(routing_key: str) -> str:
+    """What a call is for that is published with this routing key."""
+    if routing_key.startswith(_TASK_QUEUES):
         return topology.task_queue_name(topology.task_of_queue(routing_key))
     return routing_key
 
@@ -197,7 +198,7 @@ def _addresses(queue: str) -> tuple[str | None, str, Callable[[Properties], str]
         a message of another type, or "" for one that has no business there.
     """
     if queue.startswith(_TASK_QUEUES):
-        return "call", _address("call", queue), _no_address
+        return "call", _address_of_call(queue), _no_address
     if queue.startswith(topology.REPLY_PREFIX):
         client = queue.removeprefix(topology.REPLY_PREFIX)
         return "reply", queue, lambda properties: _address_of_return(client, properties)
