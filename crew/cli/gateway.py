@@ -133,7 +133,7 @@ async def _serve(
     try:
         from crew.gateway import routes, serve
         from crew.gateway.serving import tls
-        from crew.gateway.serving.auth import GuardedApplication, check_door
+        from crew.gateway.serving.auth import GuardedApplication, check_access
         from crew.jobs import JobStore
     except ImportError as error:
         raise SettingsError(str(error)) from None
@@ -141,7 +141,7 @@ async def _serve(
 
     token = settings.gateway_token()
     tokens = settings.gateway_tokens()
-    check_door(host, token, tokens)
+    check_access(host, token, tokens)
     tls_context = tls.context_of(*certificate)
     store = JobStore(database)
     client = Client(url, signing_key=signing_key, store=store)
@@ -149,9 +149,9 @@ async def _serve(
         handlers = routes(client, allow_hosts=url_hosts[0], deny_hosts=url_hosts[1], limits=limits)
     except ValueError as error:  # it names the host that is none
         raise SettingsError(str(error)) from None
-    way_out = {"way_out": ": /openapi.json tells what is"}
+    hint = {"hint": ": /openapi.json tells what is"}
     application = GuardedApplication(
-        handlers, token=token, tokens=tokens, default_handler_args=way_out, serve_traceback=debug
+        handlers, token=token, tokens=tokens, default_handler_args=hint, serve_traceback=debug
     )
     with contextlib.suppress(ConnectionError):  # the client retries until it is there
         await store.open()

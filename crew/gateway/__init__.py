@@ -1,7 +1,7 @@
-"""What a Tornado application that calls tasks is built with: crew's own routes, and the end of abandoned calls."""
+"""Parts of a Tornado application that calls tasks: routes, a server, and the cancellation of abandoned calls."""
 
 try:
-    import prometheus_client  # noqa: F401  # here only to say in one sentence what is missing
+    import prometheus_client  # noqa: F401  # imported to name a missing package in one sentence
     import tornado  # noqa: F401
 except ImportError as error:
     raise ImportError(f'crew.gateway needs {error.name}: pip install "crew[gateway]"', name=error.name) from None

@@ -1,4 +1,4 @@
-"""crew's own routes, for any Tornado application."""
+"""The HTTP API's routes, to be mounted in any Tornado application."""
 
 import re
 from collections.abc import Sequence
@@ -37,57 +37,57 @@ def routes(
     deny_hosts: Sequence[str] = (),
     limits: GatewayLimits | None = None,
 ) -> list[URLSpec]:
-    """crew's handlers, to mount in an application: `Application(routes(client, prefix="/crew") + [...])`.
+    """The handlers of the HTTP API, to mount in an application: `Application(routes(client, prefix="/crew") + [...])`.
 
-        POST <prefix>/call/<task>       calls the task, waits, and answers with its value: see `CallHandler`
+        POST <prefix>/call/<task>       calls the task, waits, and responds with its value: see `CallHandler`
         GET <prefix>/healthz            200 while the process is alive
-        GET <prefix>/readyz             200 while a call would be sent at once and a job recorded, else 503
-        GET <prefix>/openapi.json       describes all of this for programs, as OpenAPI 3.1 has it
+        GET <prefix>/readyz             200 if a call can be sent at once and a job recorded, else 503
+        GET <prefix>/openapi.json       description of this API as an OpenAPI 3.1 document
 
-    Where the client has jobs, or a store is given for them, POST <prefix>/call/<task> heeds `Prefer` (see
-    `JobCallHandler`), and there are:
+    If the client has a job store, or `store` is given, POST <prefix>/call/<task> supports the header `Prefer` (see
+    `JobCallHandler`), and there are also:
 
         POST <prefix>/jobs/                     submits a job: see `JobsHandler`
-        GET <prefix>/jobs/                      lists jobs, the newest first
-        GET <prefix>/jobs/<uuid>/               its record
+        GET <prefix>/jobs/                      lists jobs, newest first
+        GET <prefix>/jobs/<uuid>/               the record of a job
         GET <prefix>/jobs/<uuid>/status/        its status
-        GET <prefix>/jobs/<uuid>/response/      waits for its end, and answers with its value
-        GET <prefix>/jobs/<uuid>/events         tells of its changes: server-sent events, or a long poll
-        DELETE <prefix>/jobs/<uuid>/response/   deletes the value
-        DELETE <prefix>/jobs/<uuid>/            cancels it, or deletes the value of one that has ended
+        GET <prefix>/jobs/<uuid>/response/      waits until it ends, and responds with its value
+        GET <prefix>/jobs/<uuid>/events         its changes: server-sent events, or a long poll
+        DELETE <prefix>/jobs/<uuid>/response/   deletes its value
+        DELETE <prefix>/jobs/<uuid>/            cancels it; if it has ended, deletes its value
 
-    `HEAD` is answered as `GET` is, without the body, but by the events.
+    Every path with `GET` supports `HEAD`, except the events.
 
-    Nothing here asks who calls, and every task of the broker can be called: the application that mounts them decides
-    who may reach them, by what stands in front of it or by a subclass of the handler. Where browsers log in with a
-    cookie, its `xsrf_cookies` setting protects these handlers too.
+    These routes do not authenticate callers, and every task of the broker can be called. Put them behind your own
+    authentication, or subclass the handlers. If browsers log in with a cookie, the application's `xsrf_cookies` setting
+    protects these handlers, too.
 
     Args:
         client: makes the calls; the application connects and closes it.
-        store: where jobs are recorded, unless the client has a store already; the client opens and closes it.
+        store: the job store, unless the client already has one; the client opens and closes it.
         prefix: of every path: "" or "/crew".
-        max_expiration: seconds that a request may ask for, and gets where it asks for none (at most 60 then). Default:
-            what `limits` say.
-        max_body: bytes that the body of a request may have; by default, and at most, those that can travel: 16 MiB,
-            or what CREW_MAX_MESSAGE says.
-        fail_fast: while the broker is away answer 503 at once, rather than wait for it within the request's
-            `expiration`. Default: as the client was told.
-        allow_hosts: internal hosts that URL jobs may be submitted for: see `crew worker --allow-host`, which decides.
-            Default: what CREW_ALLOW_HOSTS says.
-        deny_hosts: public hosts that URL jobs may not be submitted for: see `crew worker --deny-host`, which decides.
-            Default: what CREW_DENY_HOSTS says.
-        limits: of what calls and jobs may ask for, of the jobs that may be queued and running, and of pages. Default:
-            those of the environment, see `crew.limits`.
+        max_expiration: seconds; the maximum of a request's `expiration`. If a request has none, it is 60 s or this
+            maximum, whichever is smaller. Default: from `limits`.
+        max_body: maximum bytes of a request's body. Default, and upper bound: the maximum message size, 16 MiB or
+            CREW_MAX_MESSAGE.
+        fail_fast: while the broker is unavailable, respond with 503 at once instead of waiting for it within the
+            request's `expiration`. Default: the setting of the client.
+        allow_hosts: internal hosts that URL jobs may request. The worker decides finally: see
+            `crew worker --allow-host`. Default: CREW_ALLOW_HOSTS.
+        deny_hosts: public hosts that URL jobs may not request. The worker decides finally: see
+            `crew worker --deny-host`. Default: CREW_DENY_HOSTS.
+        limits: limits of durations, of the number of queued and running jobs, and of pages. Default: from the
+            environment, see `crew.limits`.
 
     Raises:
         ValueError: an argument is out of its range.
-        SettingsError: a limit in the environment cannot be used.
+        SettingsError: a limit in the environment is invalid.
     """
     bounds = load_limits() if limits is None else limits
     if not _PREFIX.fullmatch(prefix):
-        raise ValueError(f'prefix must be "" or begin with a slash and end without one, not {prefix!r}')
+        raise ValueError(f'prefix must be "" or start with a slash and end without one, like "/crew", not {prefix!r}')
     expiration = bounds.max_expiration if max_expiration is None else max_expiration
-    of_calls = {
+    call_limits = {
         "max_expiration": deadline.check_duration("max_expiration", expiration),
         "max_timeout": bounds.max_timeout,
         "max_body": _check_max_body(max_body, client.max_message),
@@ -95,11 +95,11 @@ def routes(
     if store is not None:
         client.keep_jobs_in(store)
     guard = UrlGuard(AllowedHosts.of(settings.allow_hosts(allow_hosts), settings.deny_hosts(deny_hosts)))
-    calls = {"client": client, "fail_fast": fail_fast, "guard": guard, **of_calls}
+    calls = {"client": client, "fail_fast": fail_fast, "guard": guard, **call_limits}
     path = re.escape(prefix)
     described = document.document(prefix, max_expiration=expiration, has_jobs=client.has_jobs, max_page=bounds.max_page)
     return [
-        *_routes_of_jobs(client, prefix, calls, bounds),
+        *_job_routes(client, prefix, calls, bounds),
         URLSpec(path + r"/call/(.+)", CallHandler, calls),
         URLSpec(path + r"/healthz", HealthHandler),
         URLSpec(path + r"/readyz", ReadyHandler, {"client": client}),
@@ -107,8 +107,8 @@ def routes(
     ]
 
 
-def _routes_of_jobs(client: Client, prefix: str, calls: dict[str, Any], bounds: GatewayLimits) -> list[URLSpec]:
-    """Those that are there only where jobs are; they come before the others."""
+def _job_routes(client: Client, prefix: str, calls: dict[str, Any], bounds: GatewayLimits) -> list[URLSpec]:
+    """The routes of jobs; none without a job store. They come first, as their `/call/` replaces the other one."""
     if not client.has_jobs:
         return []
     from crew.gateway.jobs.job_api import JobHandler, JobResponseHandler, JobStatusHandler

@@ -1,4 +1,4 @@
-"""`GET /healthz` and `GET /readyz`: what a load balancer or an orchestrator asks."""
+"""`GET /healthz` and `GET /readyz`, for load balancers; the responses of a gateway that drains or is at its limits."""
 
 from collections.abc import Awaitable
 from typing import Any
@@ -7,46 +7,50 @@ from crew.client import Client
 from crew.errors import ConnectionError
 from crew.gateway.calls.body import NoBodyMixin
 from crew.gateway.calls.value_response import HeadMixin
-from crew.gateway.problem_mixin import ProblemMixin, RefusingMixin
-from crew.gateway.problems import RETRY_AFTER, NotReady, Refused
+from crew.gateway.problems import RETRY_AFTER, NotReady, ProblemMixin, RefusalMixin, RequestRefused
 from crew.gateway.serving.connections import PER_PEER
 
 
 class StatusHandler(HeadMixin, ProblemMixin):
-    """Asked every second, so it logs nothing."""
+    """Base of the health checks. It logs nothing, because it is requested every second."""
 
     def log_exception(self, *_: Any) -> None:
-        """Whoever asks is told."""
+        """Log nothing: the response has the reason."""
 
     def get(self) -> Awaitable[None] | None:
-        """Answer, or raise."""
+        """Respond, or raise."""
         raise NotImplementedError
 
     def _log(self) -> None:
-        """No line in the access log."""
+        """Write no line into the access log."""
 
 
 class HealthHandler(NoBodyMixin, StatusHandler):
-    """200 where the process is alive, whatever becomes of the broker: who starts it again mends no broker."""
+    """`GET /healthz`: 200 while the process is alive, even without a broker: a restart would not repair the broker."""
 
     def get(self) -> None:
-        """Answer."""
+        """Respond with 200."""
         self.write({"status": "alive"})
 
 
 class ReadyHandler(NoBodyMixin, StatusHandler):
-    """200 if a call would be sent at once and, with a job store, a job recorded; else 503, and a problem says why not.
+    """`GET /readyz`: 200 if a call can be sent at once and, with a job store, a job recorded; else 503 with the reason.
 
     Args:
-        client: makes the calls. It begins to connect, as nobody would be sent here to make the first call.
+        client: makes the calls. The request makes it connect: until the gateway is ready, a load balancer sends no
+            other request that would.
     """
 
     def initialize(self, *, client: Client) -> None:
-        """Take what the route gives."""
+        """Set the arguments of the route."""
         self.client = client
 
     async def get(self) -> None:
-        """Answer."""
+        """Respond with 200.
+
+        Raises:
+            NotReady: something is missing.
+        """
         try:
             self.client.open()
         except ConnectionError as closed:
@@ -56,51 +60,51 @@ class ReadyHandler(NoBodyMixin, StatusHandler):
         self.write({"status": "ready"})
 
     async def _obstacles(self) -> list[str]:
-        """What is missing, a sentence each: the broker, the job store."""
+        """What is missing, one sentence each: the broker, the job store."""
         of_store = await self.client.jobs.obstacle() if self.client.has_jobs else None
         return [obstacle for obstacle in (self.client.obstacle, of_store) if obstacle is not None]
 
 
-class ClosingHandler(NoBodyMixin, RefusingMixin):
-    """Refuses, closes the connection, and logs nothing of it."""
+class ClosingHandler(NoBodyMixin, RefusalMixin):
+    """Refuses the request, closes the connection, and logs nothing."""
 
     def set_default_headers(self) -> None:
-        """The next request needs another connection."""
+        """Tell the client that the connection is closed."""
         self.set_header("Connection", "close")
 
     def on_finish(self) -> None:
-        """Close the connection: Tornado does what requests say of it, and not what answers do."""
+        """Close the connection: Tornado follows this header of a request only, not of a response."""
         connection: Any = self.request.connection  # the interface of HTTPConnection lacks its stream
         if not connection.stream.writing():
             connection.stream.close()
 
     def _log(self) -> None:
-        """No line in the access log."""
+        """Write no line into the access log."""
 
 
-class RefusalHandler(ClosingHandler):
-    """The answer of a gateway that drains."""
+class DrainingHandler(ClosingHandler):
+    """The response of a gateway that drains."""
 
     def refusal(self) -> NotReady:
-        """The same for all: another gateway may take the request."""
-        return NotReady("the gateway is draining: it takes no new requests")
+        """The same for all requests: another gateway may accept them."""
+        return NotReady("the gateway is draining: it accepts no new requests; send the request to another gateway")
 
 
-class CrowdedHandler(ClosingHandler):
-    """The answer to a connection beyond a limit.
+class ConnectionLimitHandler(ClosingHandler):
+    """The response on a connection that exceeds a limit.
 
     Args:
-        beyond: which limit.
+        exceeded: the limit.
     """
 
-    def initialize(self, *, beyond: str) -> None:
-        """Take what the route gives."""
-        self._beyond = beyond
+    def initialize(self, *, exceeded: str) -> None:
+        """Set the arguments of the route."""
+        self._exceeded = exceeded
 
-    def refusal(self) -> Refused:
-        """429 where the client has too many connections itself, else 503."""
-        if self._beyond == PER_PEER:
-            told = "your address has too many connections to this gateway: close some, or wait for their answers"
-            return Refused(429, told, name="too-many-connections", retry_after=RETRY_AFTER)
-        told = "this gateway has as many connections as it may: try again, or ask another one"
-        return Refused(503, told, name="too-many-connections", retry_after=RETRY_AFTER)
+    def refusal(self) -> RequestRefused:
+        """429 if the client's own address has too many connections, else 503."""
+        if self._exceeded == PER_PEER:
+            detail = "your address has too many connections to this gateway: close some, or wait for their responses"
+            return RequestRefused(429, detail, name="too-many-connections", retry_after=RETRY_AFTER)
+        detail = "this gateway has reached its limit of connections: retry later, or use another gateway"
+        return RequestRefused(503, detail, name="too-many-connections", retry_after=RETRY_AFTER)

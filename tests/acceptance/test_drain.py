@@ -175,7 +175,8 @@ def test_a_port_that_is_taken_is_one_sentence(processes: Processes, gateway: Pro
     second = processes.python("-c", code)
     assert second.ends(15) == 1
     assert second.output.splitlines()[-1] == (
-        f"crew.errors.SettingsError: port {Web.of(gateway).port} of 127.0.0.1 cannot be used: Address already in use"
+        f"crew.errors.SettingsError: cannot listen on 127.0.0.1 port {Web.of(gateway).port}: Address already in use; "
+        "choose another port or address"
     )
 
 

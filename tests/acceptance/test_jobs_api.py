@@ -390,8 +390,8 @@ def test_a_name_that_somebody_makes_lead_to_this_machine_is_refused(program: Pro
         answer = program.ask(method, path, body, {"Host": host})
         assert answer.problem == (421, "unknown-host")
     assert answer.json["detail"] == (
-        f"this gateway is for who asks for it as 127.0.0.1, [::1] or localhost, not as {host!r}: "
-        "set CREW_GATEWAY_TOKEN to serve it under other names"
+        f"Host {host!r} is not allowed without a token: use 127.0.0.1, [::1] or localhost, or set CREW_GATEWAY_TOKEN "
+        "for this gateway"
     )
     assert program.ask("GET", "/healthz", headers={"Host": host}).status == 200
 
@@ -439,7 +439,7 @@ def start_gateway(processes: Processes, tmp_path: Path) -> Callable[..., Process
 @pytest.mark.parametrize(
     ("flags", "environment", "sentence"),
     [
-        (["--host", "0.0.0.0"], {}, "--host 0.0.0.0 lets other machines in"),
+        (["--host", "0.0.0.0"], {}, "--host 0.0.0.0 lets other machines call every task"),
         ([], {"CREW_GATEWAY_TOKEN": "short"}, "CREW_GATEWAY_TOKEN must have 16 or more ASCII characters"),
         (["--allow-host", "a b"], {}, "'a b' names no host"),
         (

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from crew.client.calling.reply import answer_to
 from crew.errors import CrewError, SerializationError
 from crew.gateway.jobs.job_limits import JobLimits
-from crew.gateway.jobs.job_request import order_of
-from crew.gateway.problems import Refused
+from crew.gateway.jobs.job_request import parse_job
+from crew.gateway.problems import RequestRefused
 from crew.jobs import JobStatus
 from crew.jobs.event import event_of
 from crew.jobs.record import full_record, record
@@ -160,8 +160,8 @@ def test_a_row_whose_headers_cannot_be_read_does_not_break_its_list(text: str) -
 @hard
 def test_an_order_of_a_job_is_one_or_is_refused(data: bytes) -> None:
     try:
-        order_of(data, LIMITS)
-    except Refused as error:
+        parse_job(data, LIMITS)
+    except RequestRefused as error:
         assert len(error.detail) < 1_000
 
 
@@ -175,8 +175,8 @@ LONG: list[Any] = ["\0" * 1_000_000, [["x" * 1_000]] * 1_000, {"\0" * 500_000: 1
 def test_a_refusal_is_short_however_long_the_value_was(member: str, value: Any) -> None:
     job = {"url": "http://h/"} if member == "method" else {"task": "t"} if member != "url" else {}
     data = json.dumps({**job, member: value}).encode()
-    with pytest.raises(Refused) as refused:
-        order_of(data, LIMITS)
+    with pytest.raises(RequestRefused) as refused:
+        parse_job(data, LIMITS)
     assert len(msgspec.json.encode(refused.value.detail)) < 2_000
 
 

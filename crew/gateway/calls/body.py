@@ -1,23 +1,26 @@
-"""The body of a request, taken within its bound while it arrives, or dropped."""
+"""Request bodies: received as a stream within a size limit, or discarded."""
 
 from tornado.web import RequestHandler, stream_request_body
 
-from crew.gateway.problems import Refused
+from crew.gateway.problems import RequestRefused
 
 
 class BodyMixin(RequestHandler):
-    """For handlers with `@stream_request_body`: `expect` in `initialize`, then `body` once."""
+    """For handlers with `@stream_request_body`: call `expect` in `initialize`, then `body` once."""
 
     max_body: int
 
     def expect(self, max_body: int) -> None:
-        """Take at most that many bytes."""
+        """Accept a body of at most this many bytes."""
         self.max_body = max_body
         self._received = bytearray()
         self._is_too_large = False
 
     def data_received(self, chunk: bytes) -> None:
-        """Keep the body, within its bound. The rest is read and dropped: who still sends does not hear an answer."""
+        """Store a part of the body. Beyond the limit the body is read and discarded.
+
+        Reading goes on, because a client that is still sending would not read the response.
+        """
         self._is_too_large |= len(self._received) + len(chunk) > self.max_body
         if self._is_too_large:
             self._received.clear()
@@ -25,25 +28,31 @@ class BodyMixin(RequestHandler):
             self._received += chunk
 
     def check_size(self) -> None:
-        """Raise Refused where the body was too large."""
+        """Raise RequestRefused if the body is too large."""
         if self._is_too_large:
-            told = f"the body has more than the {self.max_body} bytes that are accepted here"
-            raise Refused(413, told, name="body-too-large")
+            detail = f"the body is too large: at most {self.max_body} bytes are accepted here"
+            raise RequestRefused(413, detail, name="body-too-large")
 
     def body(self) -> bytes:
-        """All of it; nothing of it is kept. Raises Refused where it is encoded."""
+        """The whole body; this handler no longer holds it afterwards.
+
+        Raises:
+            RequestRefused: it is too large, or compressed.
+        """
         self.check_size()
         encoding = self.request.headers.get("Content-Encoding", "identity")
         if encoding.lower() != "identity":
-            told = f"Content-Encoding {encoding[:80]!r} is not accepted here: send the body as it is"
-            raise Refused(415, told, name="unsupported-encoding")
+            detail = (
+                f"Content-Encoding {encoding[:80]!r} is not supported: send the body uncompressed, without the header"
+            )
+            raise RequestRefused(415, detail, name="unsupported-encoding")
         data, self._received = bytes(self._received), bytearray()
         return data
 
 
 @stream_request_body
 class NoBodyMixin(RequestHandler):
-    """For handlers that want no body: Tornado would keep 100 MB of it, for anybody who sends them."""
+    """For handlers that need no body. Without this Tornado would hold up to 100 MB of a body, for any client."""
 
     def data_received(self, chunk: bytes) -> None:
-        """Drop it."""
+        """Discard it."""

@@ -1,9 +1,9 @@
-"""The headers of a task's reply, as its HTTP caller may see them.
+"""Converts the headers of a task's reply to HTTP headers.
 
-A task fills `context.headers` for whoever calls it, and HTTP callers see them as `Crew-<Name>`. The prefix keeps a task
-from setting headers that mean something to browsers and proxies, and only what reads the same to all of them is passed
-on, so that no value can end its line and begin another header. What does not fit is left out: it is no failure. So is
-what would read as a header that the gateway itself sets.
+A task sets `context.headers`, and HTTP clients receive them as `Crew-<Name>`. The prefix keeps a task from setting
+headers that browsers and proxies interpret. Names and values with characters that they may read differently are left
+out, so that no value can end its line and start another header. So are headers that exceed `MAX_SIZE`, and those with
+the name of a header that the gateway sets. None of this is an error.
 """
 
 import re
@@ -12,15 +12,15 @@ from typing import Final
 from crew.protocol.message import Headers
 
 PREFIX: Final = "Crew-"
-JOB_STATUS: Final = "Crew-Job-Status"  # of every answer about the response of a job
-MAX_SIZE: Final = 2048  # bytes of all of them: proxies give a whole head 4 KiB at times
+JOB_STATUS: Final = "Crew-Job-Status"  # set in every response with the result of a job
+MAX_SIZE: Final = 2048  # bytes of all reply headers: some proxies limit the whole head to 4 KiB
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
 _VALUE: Final = re.compile(r"[\x20-\x7e]*")  # printable ASCII
 
 
 def http_headers(headers: Headers) -> dict[str, str]:
-    """Those of `headers` that can be headers of an HTTP response; a bool reads `true` or `false`."""
+    """The reply headers that are valid in an HTTP response, with the prefix. A bool becomes `true` or `false`."""
     found: dict[str, str] = {}
     left = MAX_SIZE
     for name, value in headers.items():

@@ -1,4 +1,4 @@
-"""The value of a task as an HTTP response."""
+"""Responses with the value of a task."""
 
 from collections.abc import Awaitable
 from typing import Any
@@ -14,30 +14,34 @@ from crew.protocol.message import Body, Headers
 
 
 class HeadMixin(RequestHandler):
-    """For handlers whose `HEAD` is their `GET`, the wait included; Tornado leaves the body out."""
+    """For handlers whose `HEAD` does the same as `GET`, including any wait; Tornado leaves out the body."""
 
     def head(self, *path: str) -> Awaitable[None] | None:
-        """As GET."""
+        """As `GET`."""
         return self.get(*path)
 
 
-class AnswerMixin(RequestHandler):
-    """For handlers that answer with the values of tasks."""
+class ValueResponseMixin(RequestHandler):
+    """For handlers that respond with the values of tasks."""
 
-    def answer(self, value: Any, headers: Headers, *, content_type: str = codec.JSON) -> None:
-        """As a worker answers: bytes as they are, a caller that speaks MessagePack in it, anybody else in JSON."""
+    def respond(self, value: Any, headers: Headers, *, content_type: str = codec.JSON) -> None:
+        """Respond with a decoded value: bytes as they are, anything else as JSON or MessagePack, by `content_type`.
+
+        Raises:
+            SerializationError: the value cannot be encoded as `content_type`.
+        """
         for name, text in http_headers(headers).items():
             self.set_header(name, text)
         body = _encoded(value, content_type)
-        self.answer_encoded(body.data, body.content_type or codec.BYTES)
+        self.respond_encoded(body.data, body.content_type or codec.BYTES)
 
-    async def answer_body(
+    async def respond_with_body(
         self, body: Body, headers: Headers, *, decode: codec.Decode, content_type: str = codec.JSON
     ) -> None:
-        """As `answer`, for a value as it came: what has the wanted type is checked, and not encoded once more.
+        """Respond with an encoded value. If it has the wanted type, it is only checked, not encoded again.
 
         Raises:
-            SerializationError: it cannot be decoded by `decode`, or JSON has no such value.
+            SerializationError: it cannot be decoded by `decode`, or not be encoded as `content_type`.
         """
         if codec.content_type_of(body) in (codec.BYTES, codec.MSGPACK if content_type == codec.MSGPACK else codec.JSON):
             await off_loop.checked(body, decode)
@@ -47,18 +51,18 @@ class AnswerMixin(RequestHandler):
             body = await off_loop.run(_encoded, value, content_type, is_large=codec.is_large(body))
         for name, text in http_headers(headers).items():
             self.set_header(name, text)
-        self.answer_encoded(body.data, codec.content_type_of(body))
+        self.respond_encoded(body.data, codec.content_type_of(body))
 
-    def answer_encoded(self, body: bytes, content_type: str = codec.JSON) -> None:
-        """With a body as it is."""
+    def respond_encoded(self, body: bytes, content_type: str = codec.JSON) -> None:
+        """Respond with these bytes."""
         self.set_header("Content-Type", content_type)
-        self.set_header("X-Content-Type-Options", "nosniff")  # whatever bytes a task returns, they are no page
-        self.set_header("Cache-Control", "no-store")  # a result may be secret, and a status is soon out of date
+        self.set_header("X-Content-Type-Options", "nosniff")  # no browser may take the bytes of a task for a page
+        self.set_header("Cache-Control", "no-store")  # a value may be secret, and a status is soon out of date
         self.finish(body)
 
 
 def _encoded(value: Any, content_type: str) -> Body:
-    """The value of a task for who speaks `content_type`; raises SerializationError where that has no such value."""
+    """`value` as `content_type`, bytes as they are; raises SerializationError if it cannot be encoded."""
     if isinstance(value, bytes):
         return Body(value, codec.BYTES)
     try:
@@ -66,4 +70,4 @@ def _encoded(value: Any, content_type: str) -> Body:
             return Body(msgspec.msgpack.encode(value), codec.MSGPACK)
         return Body(msgspec.json.encode(value), codec.JSON)
     except Exception as error:
-        raise unreadable(f"the value cannot be written as {content_type}", error) from None
+        raise unreadable(f"the value cannot be encoded as {content_type}", error) from None

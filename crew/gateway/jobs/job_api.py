@@ -8,7 +8,7 @@ from crew.client import off_loop
 from crew.gateway.calls.reply_headers import JOB_STATUS
 from crew.gateway.calls.value_response import HeadMixin
 from crew.gateway.jobs.job_handler import APPLIED, JobHandlerBase, id_of
-from crew.gateway.problems import Refused
+from crew.gateway.problems import RequestRefused
 from crew.jobs import Job, JobStatus
 from crew.jobs.record import record
 from crew.protocol.encoding import codec
@@ -34,7 +34,7 @@ class JobHandler(HeadMixin, JobHandlerBase):
                 "events": self.path_of(job.id, "events"),
             }
         )
-        self.answer_encoded(await self._record(job))
+        self.respond_encoded(await self._record(job))
 
     async def _record(self, job: Job) -> bytes:
         def encoded() -> bytes:
@@ -55,7 +55,7 @@ class JobStatusHandler(HeadMixin, JobHandlerBase):
     async def get(self, id: str) -> None:
         """Tell."""
         job = await self.jobs.get(id_of(id), with_bodies=False)
-        self.answer_encoded(msgspec.json.encode({"status": job.status.value}))
+        self.respond_encoded(msgspec.json.encode({"status": job.status.value}))
 
 
 class JobResponseHandler(HeadMixin, JobHandlerBase):
@@ -89,25 +89,25 @@ class JobResponseHandler(HeadMixin, JobHandlerBase):
             await self._answer(job)
         else:
             self.set_status(202)
-            self.answer_encoded(NOTHING)
+            self.respond_encoded(NOTHING)
 
     async def delete(self, id: str) -> None:
         """Delete the value."""
         if not await self.jobs.delete_result(id_of(id)):
             await self.jobs.get(id_of(id), with_bodies=False)  # or it is the job that is not there
-            raise Refused(404, f"job {id_of(id)} has no response", name="no-response")
+            raise RequestRefused(404, f"job {id_of(id)} has no response", name="no-response")
         self.set_status(204)
 
     async def _answer(self, job: Job) -> None:
         result = job.result
         if result is None and not _has_failed(job):
-            self.answer_encoded(NOTHING)
+            self.respond_encoded(NOTHING)
         elif _is_plain(job):
             assert result is not None
-            self.answer_encoded(result.data)
+            self.respond_encoded(result.data)
         else:
             content_type = result.content_type if result is not None else None
-            await self.answer_job(job, content_type=content_type or codec.JSON)
+            await self.respond_with_job(job, content_type=content_type or codec.JSON)
 
 
 def _has_failed(job: Job) -> bool:

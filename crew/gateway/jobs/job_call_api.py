@@ -9,7 +9,7 @@ from tornado.web import stream_request_body
 from crew.client import Scope, off_loop
 from crew.errors import Canceled, ConnectionError, TooLarge
 from crew.gateway.calls.call_api import SERIALIZERS, CallHandler
-from crew.gateway.jobs.job_handler import APPLIED, JobAnswerMixin, WaitMixin
+from crew.gateway.jobs.job_handler import APPLIED, JobResponseMixin, WaitMixin
 from crew.gateway.jobs.job_limits import JobLimits
 from crew.gateway.jobs.prefer import Preferences
 from crew.gateway.problems import bad_argument
@@ -23,7 +23,7 @@ _TERMS: Final = ("priority", "expiration", "timeout")
 
 
 @stream_request_body
-class JobCallHandler(JobAnswerMixin, WaitMixin, CallHandler):
+class JobCallHandler(JobResponseMixin, WaitMixin, CallHandler):
     """As `CallHandler`, for clients without `Prefer`.
 
     With `Prefer: wait=N` the call is a job from the start: its value is answered as ever where it is there within N
@@ -49,7 +49,7 @@ class JobCallHandler(JobAnswerMixin, WaitMixin, CallHandler):
         job = await self._submitted(task, preferences)
         if job is not None:
             self.set_header(APPLIED, f"wait={preferences.wait}")
-            await self.answer_job(job, content_type=self.content_type())
+            await self.respond_with_job(job, content_type=self.content_type())
 
     async def _submitted(self, task: str, preferences: Preferences) -> Job | None:
         """The job where it has ended in time; None where its client has been told where it is."""
@@ -61,7 +61,7 @@ class JobCallHandler(JobAnswerMixin, WaitMixin, CallHandler):
         self.set_status(202)
         self.set_header(APPLIED, _applied(preferences))
         self.set_header("Location", f"{self.root}{handle.id}/")
-        self.answer_encoded(msgspec.json.encode({"id": handle.id}))
+        self.respond_encoded(msgspec.json.encode({"id": handle.id}))
         return None
 
     async def _submit(self, task: str) -> JobHandle:

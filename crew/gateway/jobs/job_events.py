@@ -14,16 +14,16 @@ from tornado.iostream import StreamClosedError
 
 from crew.errors import ConnectionError, UnknownJob
 from crew.gateway.jobs.job_handler import JobHandlerBase, id_of
-from crew.gateway.problems import Refused
-from crew.gateway.serving import open_streams
+from crew.gateway.problems import RequestRefused
+from crew.gateway.serving.connections import mark_as_open_stream
 from crew.jobs import Job
 from crew.jobs.event import event_of, has_news
 from crew.protocol import deadline
 
 STREAM: Final = "text/event-stream"
-ALIVE_EVERY: Final = 15.0  # seconds: most proxies cut a connection that was silent for 30 or 60
+KEEPALIVE_INTERVAL: Final = 15.0  # seconds: most proxies cut a connection that was silent for 30 or 60
 RETRY: Final = 2_000  # milliseconds after which a browser comes back
-AGAIN_AFTER: Final = 0.5  # seconds until a store that is away is asked again
+STORE_RETRY_INTERVAL: Final = 0.5  # seconds until a store that is away is asked again
 LONG_POLL: Final = 30.0  # seconds, where the client does not say how long it would wait
 
 _VERSION: Final = re.compile(r"[0-9]{1,18}")
@@ -49,7 +49,7 @@ class JobEventsHandler(JobHandlerBase):
             await self._stream(id, seen, wait)
         else:
             job = await self._changed(id, seen, LONG_POLL if wait is None else wait, until_leaving=True)
-            self.answer_encoded(self._encoded(job))
+            self.respond_encoded(self._encoded(job))
 
     # --- what is asked for ------------------------------------------------------------------------------------------
 
@@ -76,7 +76,7 @@ class JobEventsHandler(JobHandlerBase):
         try:
             return None if given is None else deadline.parse_duration("wait", given, may_be_zero=True)
         except ValueError as error:
-            raise Refused(400, str(error), name="bad-wait") from None
+            raise RequestRefused(400, str(error), name="bad-wait") from None
 
     # --- the stream -------------------------------------------------------------------------------------------------
 
@@ -88,16 +88,16 @@ class JobEventsHandler(JobHandlerBase):
         self._begin()
         # Who hears nothing more comes back: where the record is gone, to be told so.
         with contextlib.suppress(StreamClosedError, UnknownJob):
-            await self._tell(job, seen, None if wait is None else time.monotonic() + wait)
+            await self._send_events(job, seen, None if wait is None else time.monotonic() + wait)
 
     def _begin(self) -> None:
-        # A browser that comes back while its gateway drains is refused, and gives up for good: so it stays to the end.
-        open_streams.add(self.request)
+        # Keep the stream open while the gateway drains: a browser that reconnects is refused, and never retries.
+        mark_as_open_stream(self.request)
         self.set_header("Content-Type", STREAM)
         self.set_header("X-Accel-Buffering", "no")  # nginx would keep events until it has some kilobytes of them
         self.write(f"retry: {RETRY}\n\n")
 
-    async def _tell(self, job: Job, seen: int, until: float | None) -> None:
+    async def _send_events(self, job: Job, seen: int, until: float | None) -> None:
         """`job` where it is newer than `seen`, and then whatever becomes of it."""
         told = job if job.version == seen else None  # what the client knows of it
         while True:
@@ -109,7 +109,7 @@ class JobEventsHandler(JobHandlerBase):
                 self.write(":\n\n")
             await self.flush()
             seen = max(seen, job.version)
-            left = ALIVE_EVERY if until is None else min(ALIVE_EVERY, until - time.monotonic())
+            left = KEEPALIVE_INTERVAL if until is None else min(KEEPALIVE_INTERVAL, until - time.monotonic())
             if job.status.is_final or self.jobs.is_closed or left <= 0:
                 return
             job = await self._changed_or_away(job, seen, left)
@@ -128,7 +128,7 @@ class JobEventsHandler(JobHandlerBase):
         try:
             return await self._changed(job.id, seen, wait)
         except ConnectionError:
-            await self._while_connected(lambda: asyncio.sleep(min(AGAIN_AFTER, wait)))
+            await self._while_connected(lambda: asyncio.sleep(min(STORE_RETRY_INTERVAL, wait)))
             return job
 
     async def _changed(self, id: str, seen: int, wait: float, *, until_leaving: bool = False) -> Job:
@@ -140,5 +140,5 @@ class JobEventsHandler(JobHandlerBase):
 def _version(text: str, what: str, *, name: str) -> int:
     if not _VERSION.fullmatch(text):
         told = f"{what} must be the version of a job, the id of an event that was told of it, not {text[:80]!r}"
-        raise Refused(400, told, name=name)
+        raise RequestRefused(400, told, name=name)
     return int(text)

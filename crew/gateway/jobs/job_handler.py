@@ -6,12 +6,11 @@ from typing import Any, Final, TypeVar
 
 from crew.errors import Canceled
 from crew.gateway.calls.body import NoBodyMixin
-from crew.gateway.calls.value_response import AnswerMixin
+from crew.gateway.calls.value_response import ValueResponseMixin
 from crew.gateway.jobs import prefer
 from crew.gateway.jobs.prefer import Preferences
-from crew.gateway.problem_mixin import ProblemMixin
-from crew.gateway.problems import NotReady, Refused
-from crew.gateway.serving.request_scope import WHY, AbandonMixin
+from crew.gateway.problems import NotReady, ProblemMixin, RequestRefused
+from crew.gateway.serving.request_scope import REASON, AbandonMixin
 from crew.jobs import Job, JobService, JobStatus, url_job
 from crew.jobs.specification import check_id
 
@@ -24,7 +23,7 @@ class WaitMixin(AbandonMixin, ProblemMixin):
     """For handlers that wait for a job on behalf of their client."""
 
     jobs: JobService
-    _patience: asyncio.Timeout | None = None
+    _wait_timeout: asyncio.Timeout | None = None
 
     async def wait_for_job(self, id: str, wait: int | None) -> Job:
         """The record of a job when it has ended, or as it is after `wait` seconds, or when the gateway is to end.
@@ -41,48 +40,48 @@ class WaitMixin(AbandonMixin, ProblemMixin):
     def on_connection_close(self) -> None:
         """Wait no longer."""
         super().on_connection_close()
-        if self._patience is not None:
-            self._patience.reschedule(asyncio.get_running_loop().time())
+        if self._wait_timeout is not None:
+            self._wait_timeout.reschedule(asyncio.get_running_loop().time())
 
     def preferences(self) -> Preferences:
-        """What the client would like; raises Refused where it cannot be read."""
+        """What the client would like; raises RequestRefused where it cannot be read."""
         try:
             return prefer.parse(self.request.headers.get_list("Prefer"))
         except ValueError as error:
-            raise Refused(400, str(error), name="bad-prefer") from None
+            raise RequestRefused(400, str(error), name="bad-prefer") from None
 
     async def _while_connected(self, step: Callable[[], Awaitable[T]]) -> T:
         if self._crew_scope.is_abandoned:
-            raise Canceled(WHY, is_abandoned=True)
+            raise Canceled(REASON, is_abandoned=True)
         try:
-            async with asyncio.timeout(None) as patience:
-                self._patience = patience
+            async with asyncio.timeout(None) as timeout:
+                self._wait_timeout = timeout
                 return await step()
         except TimeoutError:
-            if not patience.expired():
+            if not timeout.expired():
                 raise
-            raise Canceled(WHY, is_abandoned=True) from None
+            raise Canceled(REASON, is_abandoned=True) from None
         finally:
-            self._patience = None
+            self._wait_timeout = None
 
 
-class JobAnswerMixin(AnswerMixin):
+class JobResponseMixin(ValueResponseMixin):
     """For handlers that answer with the value of a job that has ended."""
 
     jobs: JobService
 
-    async def answer_job(self, job: Job, *, content_type: str) -> None:
+    async def respond_with_job(self, job: Job, *, content_type: str) -> None:
         """With its value; raises what a call would have raised."""
         result = job.result
         if job.status is JobStatus.SUCCESS and result is not None and not job.is_http:
-            await self.answer_body(result, job.result_headers, decode=self.jobs.decode, content_type=content_type)
+            await self.respond_with_body(result, job.result_headers, decode=self.jobs.decode, content_type=content_type)
             return
         value = await self.jobs.value_of(job)
         value = url_job.response(job, value) if job.is_http else value
-        self.answer(value, job.result_headers, content_type=content_type)
+        self.respond(value, job.result_headers, content_type=content_type)
 
 
-class JobHandlerBase(NoBodyMixin, JobAnswerMixin, WaitMixin):
+class JobHandlerBase(NoBodyMixin, JobResponseMixin, WaitMixin):
     """A handler below `<prefix>/jobs/`.
 
     Args:
@@ -110,8 +109,8 @@ class JobHandlerBase(NoBodyMixin, JobAnswerMixin, WaitMixin):
 
 
 def id_of(text: str) -> str:
-    """The id that a path names; raises Refused where it is none."""
+    """The id that a path names; raises RequestRefused where it is none."""
     try:
         return check_id(text)
     except ValueError as error:
-        raise Refused(400, str(error), name="bad-id") from None
+        raise RequestRefused(400, str(error), name="bad-id") from None

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from crew.client import Client
-from crew.gateway.problems import Refused, check_most
+from crew.gateway.problems import RequestRefused, check_most
 from crew.jobs import Job, JobHandle, JobService
 from crew.jobs.quota import Quota, QuotaExceeded
 from crew.jobs.specification import FAILURE_TTL, REQUEST_MARGIN, RESULT_TTL, TIMEOUT
@@ -43,14 +43,14 @@ class JobLimits:
         return found
 
     def check(self, job: Job) -> None:
-        """Raise Refused where `job` asks for more than it may."""
+        """Raise RequestRefused where `job` asks for more than it may."""
         asked = job.timeout if job.timeout is None or not job.is_http else job.timeout - REQUEST_MARGIN
         check_most("timeout", asked, self._limits.max_timeout)
         check_most("result_ttl", job.result_ttl, self._limits.max_ttl)
         check_most("failure_ttl", job.failure_ttl, self._limits.max_ttl)
 
     async def submit(self, client: Client, candidate: Candidate) -> JobHandle:
-        """Submit a job within the limits; raises Refused where there are too many."""
+        """Submit a job within the limits; raises RequestRefused where there are too many."""
         self.check(candidate.job)
         client.open()
         try:
@@ -58,4 +58,4 @@ class JobLimits:
                 return await self._jobs.submit_order(candidate)
         except QuotaExceeded as exceeded:
             status = 429 if exceeded.is_of_client else 503
-            raise Refused(status, str(exceeded), name="too-many-jobs", retry_after=RETRY_AFTER) from None
+            raise RequestRefused(status, str(exceeded), name="too-many-jobs", retry_after=RETRY_AFTER) from None

@@ -7,7 +7,7 @@ import msgspec
 
 from crew.errors import SerializationError, TooLarge
 from crew.gateway.jobs.job_limits import JobLimits
-from crew.gateway.problems import Refused
+from crew.gateway.problems import RequestRefused
 from crew.jobs.specification import check_id, check_key, order
 from crew.jobs.store.insert import Candidate
 from crew.protocol import deadline, properties, topology, user_headers
@@ -17,12 +17,12 @@ from crew.protocol.http_job.request import check_request
 from crew.protocol.message import Body
 
 TERMS: Final = {"priority", "timeout", "expiration", "result_ttl", "failure_ttl", "unique", "key", "id"}
-OF_TASK: Final = {"task", "data", "headers", "wait_for_worker"} | TERMS
-OF_URL: Final = {"url", "method", "headers", "data"} | TERMS
+TASK_MEMBERS: Final = {"task", "data", "headers", "wait_for_worker"} | TERMS
+URL_MEMBERS: Final = {"url", "method", "headers", "data"} | TERMS
 _WITH_DEFAULT: Final = TERMS | {"method", "headers", "wait_for_worker"}  # where null is as good as nothing
 
 
-def order_of(body: bytes, limits: JobLimits, *, decode: codec.Decode = codec.decode, **terms: Any) -> Candidate:
+def parse_job(body: bytes, limits: JobLimits, *, decode: codec.Decode = codec.decode, **terms: Any) -> Candidate:
     """The order in the body of a request.
 
     Args:
@@ -31,7 +31,7 @@ def order_of(body: bytes, limits: JobLimits, *, decode: codec.Decode = codec.dec
         terms: what the request says outside of its body.
 
     Raises:
-        Refused: it is none.
+        RequestRefused: it is none.
         TooLarge: the payload has more bytes than a message may have.
     """
     given = _object(body, decode)
@@ -39,14 +39,14 @@ def order_of(body: bytes, limits: JobLimits, *, decode: codec.Decode = codec.dec
     said = {name: value for name, value in given.items() if value is not None or name not in _WITH_DEFAULT}
     said = limits.defaults(is_url=is_url_job(said)) | said
     try:
-        if known is OF_URL:
+        if known is URL_MEMBERS:
             return _http_order(said, terms)
         return order(**_checked(said), **terms)
     except TooLarge:
         raise
     except ValueError as error:
-        culprit, told = _culprit(said, is_http=known is OF_URL) or (_of_several(said), str(error))
-        raise Refused(422, told, name=f"bad-{culprit}") from None
+        culprit, told = _culprit(said, is_http=known is URL_MEMBERS) or (_of_several(said), str(error))
+        raise RequestRefused(422, told, name=f"bad-{culprit}") from None
 
 
 def is_url_job(said: Mapping[str, Any]) -> bool:
@@ -56,14 +56,14 @@ def is_url_job(said: Mapping[str, Any]) -> bool:
 
 def _object(body: bytes, decode: codec.Decode) -> dict[str, Any]:
     if not body.strip():
-        raise Refused(400, 'a job needs a body: {"task": ..., "data": ...} or {"url": ...}', name="no-body")
+        raise RequestRefused(400, 'a job needs a body: {"task": ..., "data": ...} or {"url": ...}', name="no-body")
     try:
         given = decode(Body(body, codec.JSON))
     except SerializationError as error:
-        raise Refused(400, str(error), name="bad-json") from None
+        raise RequestRefused(400, str(error), name="bad-json") from None
     if not isinstance(given, dict):
         told = f"a job is an object of JSON, not {_shown(given)}"
-        raise Refused(422, told, name="not-an-object")
+        raise RequestRefused(422, told, name="not-an-object")
     return given
 
 
@@ -77,13 +77,15 @@ def _shown(given: Any) -> str:
 def _known(given: Mapping[str, Any]) -> set[str]:
     """The members that it may have; what it is about stands in one of two."""
     if "task" in given and "url" in given:
-        raise Refused(422, "a job has a task or a url, not both", name="task-and-url")
+        raise RequestRefused(422, "a job has a task or a url, not both", name="task-and-url")
     if "task" not in given and "url" not in given:
-        raise Refused(422, 'a job needs a task or a url: {"task": ..., "data": ...} or {"url": ...}', name="no-task")
-    known, kind = (OF_TASK, "task") if "task" in given else (OF_URL, "url")
+        raise RequestRefused(
+            422, 'a job needs a task or a url: {"task": ..., "data": ...} or {"url": ...}', name="no-task"
+        )
+    known, kind = (TASK_MEMBERS, "task") if "task" in given else (URL_MEMBERS, "url")
     if unknown := sorted(given.keys() - known):
         told = f"a job with a {kind} has no {brief(unknown[0])}, only {', '.join(sorted(known))}"
-        raise Refused(422, told, name="unknown-member")
+        raise RequestRefused(422, told, name="unknown-member")
     return known
 
 
@@ -113,14 +115,14 @@ _CHECKS: Final[dict[str, Callable[[Any], object]]] = {
     "failure_ttl": _duration("failure_ttl"),
     "id": check_id,
 }
-_CHECKS_OF_TASK: Final[dict[str, Callable[[Any], object]]] = {
+_TASK_CHECKS: Final[dict[str, Callable[[Any], object]]] = {
     "task": lambda value: topology.check_name("task", value),
     "headers": user_headers.check,
     "wait_for_worker": lambda value: _checked({"wait_for_worker": value}),
     **_CHECKS,
     "key": lambda value: check_key("key", value),
 }
-_CHECKS_OF_URL: Final[dict[str, Callable[[Any], object]]] = {
+_URL_CHECKS: Final[dict[str, Callable[[Any], object]]] = {
     "url": lambda value: check_request(url=value),
     "method": lambda value: check_request(url="http://h/", method=value),
     "headers": lambda value: check_request(url="http://h/", headers=value),
@@ -131,7 +133,7 @@ _CHECKS_OF_URL: Final[dict[str, Callable[[Any], object]]] = {
 
 def _culprit(said: Mapping[str, Any], *, is_http: bool) -> tuple[str, str] | None:
     """The first member that cannot be, whatever the others are; and why not."""
-    for name, check in (_CHECKS_OF_URL if is_http else _CHECKS_OF_TASK).items():
+    for name, check in (_URL_CHECKS if is_http else _TASK_CHECKS).items():
         try:
             if name in said:
                 check(said[name])

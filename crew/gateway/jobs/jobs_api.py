@@ -12,9 +12,9 @@ from crew.gateway.calls.body import BodyMixin
 from crew.gateway.calls.value_response import HeadMixin
 from crew.gateway.jobs.job_handler import APPLIED, JobHandlerBase
 from crew.gateway.jobs.job_limits import JobLimits
-from crew.gateway.jobs.job_request import order_of
+from crew.gateway.jobs.job_request import parse_job
 from crew.gateway.jobs.url_guard import UrlGuard
-from crew.gateway.problems import Refused
+from crew.gateway.problems import RequestRefused
 from crew.gateway.serving.auth import submitter_of
 from crew.jobs import JobQuery, JobStatus
 from crew.jobs.record import record
@@ -60,7 +60,7 @@ class JobsHandler(BodyMixin, HeadMixin, JobHandlerBase):
         self._check_content_type()
         body = self.body()
         ordering = functools.partial(
-            order_of,
+            parse_job,
             body,
             self.limits,
             idempotency_key=self._idempotency_key(),
@@ -76,7 +76,7 @@ class JobsHandler(BodyMixin, HeadMixin, JobHandlerBase):
         if preferences.respond_async:
             self.set_header(APPLIED, "respond-async")
         self.set_header("Location", self.path_of(handle.id))
-        self.answer_encoded(msgspec.json.encode({"id": handle.id, "is_new": handle.is_new}))
+        self.respond_encoded(msgspec.json.encode({"id": handle.id, "is_new": handle.is_new}))
 
     async def get(self) -> None:
         """List."""
@@ -84,19 +84,19 @@ class JobsHandler(BodyMixin, HeadMixin, JobHandlerBase):
         try:
             page = await self.jobs.page(query)
         except ValueError as error:  # the limit is one
-            raise Refused(400, str(error), name="bad-cursor") from None
+            raise RequestRefused(400, str(error), name="bad-cursor") from None
         links = {"self": self._path_of_page(query.cursor)}
         if page.cursor is not None:
             links["next"] = self._path_of_page(page.cursor)
         self.link(links)
         jobs = [record(job, shows_query=True) for job in page.jobs]
-        self.answer_encoded(msgspec.json.encode({"jobs": jobs, "next": links.get("next")}))
+        self.respond_encoded(msgspec.json.encode({"jobs": jobs, "next": links.get("next")}))
 
     def _check_content_type(self) -> None:
         """Of a body: where there is none, that is what is wrong."""
         given = self.request.headers.get("Content-Type", "")
         if self._received and given.partition(";")[0].strip().lower() != codec.JSON:
-            raise Refused(415, f"Content-Type must be {codec.JSON}, not {given[:80]!r}", name="unsupported-type")
+            raise RequestRefused(415, f"Content-Type must be {codec.JSON}, not {given[:80]!r}", name="unsupported-type")
 
     def _idempotency_key(self) -> str | None:
         given = self.request.headers.get("Idempotency-Key")
@@ -106,7 +106,7 @@ class JobsHandler(BodyMixin, HeadMixin, JobHandlerBase):
         try:
             return check_key("Idempotency-Key", key)
         except ValueError as error:
-            raise Refused(400, str(error), name="bad-idempotency-key") from None
+            raise RequestRefused(400, str(error), name="bad-idempotency-key") from None
 
     def _query(self) -> JobQuery:
         return JobQuery(
@@ -122,7 +122,7 @@ class JobsHandler(BodyMixin, HeadMixin, JobHandlerBase):
             return None if given == ANY else tuple(map(JobStatus, given.split(",")))
         except ValueError:
             told = f"status must be {ANY}, or some of {', '.join(JobStatus)}, not {given[:80]!r}"
-            raise Refused(400, told, name="bad-status") from None
+            raise RequestRefused(400, told, name="bad-status") from None
 
     def _limit(self) -> int:
         most = self.limits.max_page
@@ -130,7 +130,7 @@ class JobsHandler(BodyMixin, HeadMixin, JobHandlerBase):
         try:
             return check_limit(int(given) if given.isdecimal() and len(given) < 10 else given, most)
         except ValueError as error:
-            raise Refused(400, str(error), name="bad-limit") from None
+            raise RequestRefused(400, str(error), name="bad-limit") from None
 
     def _path_of_page(self, cursor: str | None) -> str:
         given = [(name, value) for name in ("status", "task", "limit") for value in self.get_query_arguments(name)]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from crew import own_address, settings
 from crew.client import off_loop
-from crew.gateway.problems import Refused
+from crew.gateway.problems import RequestRefused
 from crew.protocol.http_job.address import ForbiddenAddress
 from crew.protocol.http_job.allowed_hosts import AllowedHosts
 from crew.protocol.http_job.request import request_of
@@ -30,11 +30,11 @@ logger = logging.getLogger(__name__)
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
-PATIENCE: Final = 1.0  # seconds for a name server: the worker asks again
-LOOKUPS: Final = 64  # at a time: a name server that is silent holds a thread for up to half a minute
+LOOKUP_TIMEOUT: Final = 1.0  # seconds for a name server: the worker asks again
+MAX_LOOKUPS: Final = 64  # at a time: a name server that is silent holds a thread for up to half a minute
 LOCALHOST: Final = "127.0.0.1"
 
-_free = threading.Semaphore(LOOKUPS)
+_free = threading.Semaphore(MAX_LOOKUPS)
 
 
 class UrlGuard:
@@ -50,27 +50,27 @@ class UrlGuard:
         self._resolve = look_up if resolve is None else resolve
 
     async def check_job(self, job: "Job") -> None:
-        """Raise Refused where `job` is a URL job that may not go where it leads."""
+        """Raise RequestRefused where `job` is a URL job that may not go where it leads."""
         if job.is_http and job.body is not None:
             await self.check(request_of(await off_loop.decoded(job.body)).target)
 
     async def check_call(self, task: str, payload: object) -> None:
-        """Raise Refused where `task` performs URL jobs, and `payload` is none, or may not go where it leads."""
+        """Raise RequestRefused where `task` performs URL jobs, and `payload` is none, or may not go where it leads."""
         if task == HTTP_TASK:
             try:
                 request = request_of(payload)
             except ValueError as error:
-                raise Refused(422, str(error), name="bad-data") from None
+                raise RequestRefused(422, str(error), name="bad-data") from None
             await self.check(request.target)
 
     async def check(self, url: HttpUrl) -> None:
-        """Raise Refused where no address of its host may be reached."""
+        """Raise RequestRefused where no address of its host may be reached."""
         addresses = await self._addresses_of(url)
         if addresses:
             try:
                 self._allowed.choose(url.host, url.port, addresses, own=own_address.own(addresses))
             except ForbiddenAddress as error:
-                raise Refused(422, str(error), name="forbidden-address") from None
+                raise RequestRefused(422, str(error), name="forbidden-address") from None
 
     async def _addresses_of(self, url: HttpUrl) -> Sequence[str]:
         """None of them where they cannot be known soon."""
@@ -79,7 +79,7 @@ class UrlGuard:
         if url.host.removesuffix(".").rpartition(".")[2] == "localhost":  # RFC 6761, 6.3: this host, to everybody
             return [LOCALHOST]
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(LOOKUP_TIMEOUT):
                 return await self._resolve(url.host, url.port)
         except (OSError, TimeoutError):
             return []
@@ -102,7 +102,7 @@ async def look_up(host: str, port: int) -> list[str]:
             found.set_result(result)
 
     def run() -> None:
-        result = _asked(host, port)
+        result = _resolve_now(host, port)
         _free.release()
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
             loop.call_soon_threadsafe(tell, result)
@@ -121,7 +121,7 @@ async def look_up(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(address[0]) for *_, address in result))
 
 
-def _asked(host: str, port: int) -> "list[Any] | OSError":
+def _resolve_now(host: str, port: int) -> "list[Any] | OSError":
     try:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:

@@ -7,7 +7,7 @@ import msgspec
 import crew
 from crew.gateway.calls.body import NoBodyMixin
 from crew.gateway.calls.call_api import SERIALIZERS
-from crew.gateway.calls.value_response import AnswerMixin, HeadMixin
+from crew.gateway.calls.value_response import HeadMixin, ValueResponseMixin
 from crew.gateway.openapi.schema_words import (
     ANYTHING,
     PREFER,
@@ -20,15 +20,14 @@ from crew.gateway.openapi.schema_words import (
     parameter,
     readable,
 )
-from crew.gateway.problem_mixin import ProblemMixin
-from crew.gateway.problems import Problem
+from crew.gateway.problems import Problem, ProblemMixin
 from crew.protocol.properties import MAX_PRIORITY
 
 VERSION: Final = "3.1.1"
 SECURITY: Final = {"token": {"type": "http", "scheme": "bearer", "description": "Where the gateway has a token."}}
 
 
-class OpenApiHandler(NoBodyMixin, HeadMixin, AnswerMixin, ProblemMixin):
+class OpenApiHandler(NoBodyMixin, HeadMixin, ValueResponseMixin, ProblemMixin):
     """Answers with a document.
 
     Args:
@@ -41,7 +40,7 @@ class OpenApiHandler(NoBodyMixin, HeadMixin, AnswerMixin, ProblemMixin):
 
     def get(self) -> None:
         """Answer."""
-        self.answer_encoded(self.document)
+        self.respond_encoded(self.document)
 
 
 def document(prefix: str, *, max_expiration: float, has_jobs: bool, max_page: int) -> dict[str, Any]:

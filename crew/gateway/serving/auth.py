@@ -1,4 +1,4 @@
-"""Who may come in: those who know the token, where there is one, and no page of another site."""
+"""Access control: tokens, and the refusal of requests from pages of other web sites."""
 
 import hmac
 import weakref
@@ -12,106 +12,109 @@ from tornado.web import Application
 
 from crew.errors import SettingsError
 from crew.gateway.calls.body import NoBodyMixin
-from crew.gateway.problem_mixin import RefusingMixin
-from crew.gateway.problems import Refused
+from crew.gateway.problems import RefusalMixin, RequestRefused
 
-OPEN_TO_ALL: Final = ("/healthz", "/readyz")  # who asks them, every second, has no token
+PATHS_WITHOUT_TOKEN: Final = ("/healthz", "/readyz")  # load balancers request them every second, without a token
 CHALLENGE: Final = 'Bearer realm="crew"'
-CROSS_SITE: Final = "pages of other sites may not make requests here"
+CROSS_SITE: Final = (
+    "requests from pages of other web sites are not allowed: serve the page from the site of this gateway"
+)
 OTHER_ORIGIN: Final = (
-    "without a token only pages that this gateway itself serves may make requests here, no pages of other sites or "
-    "ports: set CREW_GATEWAY_TOKEN, and let them send it"
+    "requests from pages of other web sites or ports are not allowed without a token: set CREW_GATEWAY_TOKEN for this "
+    "gateway, and send Authorization: Bearer <token>"
 )
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-UNNAMED: Final = "CREW_GATEWAY_TOKEN"  # name of the token that has none
-MIN_TOKEN: Final = 16  # characters: whoever reaches the gateway may guess as often as he likes
+UNNAMED: Final = "CREW_GATEWAY_TOKEN"  # name of the token that has no other
+MIN_TOKEN: Final = 16  # characters: the number of guesses is not limited
 
 _SUBMITTERS: Final["weakref.WeakKeyDictionary[HTTPServerRequest, str]"] = weakref.WeakKeyDictionary()
 
 
 class GuardedApplication(Application):
-    """An application that refuses before anything else is looked at.
+    """A Tornado application that checks the token and the origin of each request first.
 
-    Who can reach the gateway alone would otherwise lend that to every page that he opens. A browser says by
-    `Sec-Fetch-Site`, or by `Origin`, that a page of another site makes a request: it may not. A page whose own name
-    leads here (DNS rebinding) is of no other site to the browser: it is known by that name, in `Host`.
+    A page in your browser can make requests to every server that you can reach, so it could call tasks here. Browsers
+    name the page's site in `Sec-Fetch-Site` or `Origin`, and requests from other sites are refused. A page can also
+    make its own host name resolve to this machine (DNS rebinding). The browser sees no other site then, but `Host` has
+    that name, and is checked.
 
     Args:
-        token: that every request has to bring, as `Authorization: Bearer <token>`; None: none. Then `Host` has to name
-            this machine, as whoever comes under another name comes from somewhere else, and a page that makes a request
-            must have the same origin: the pages of other ports are those of other programs. This holds for WebSockets,
-            too. No page knows the token.
-        tokens: more of them, by the names of the clients that bring them: all have the same rights, and limits of jobs
-            count for each by itself.
+        token: required in each request, as `Authorization: Bearer <token>`. None: no token is required. Then `Host`
+            must be a loopback name, and the page that makes a request, or opens a WebSocket, must have the same origin:
+            pages of other ports belong to other programs. With a token these checks are not needed, as no page knows
+            it.
+        tokens: more tokens, by the names of the clients that send them. All have the same rights; limits of jobs apply
+            to each token separately.
 
-    The rest is as `Application` has it.
+    All other arguments are those of `Application`.
     """
 
     def __init__(
         self, *given: Any, token: str | None = None, tokens: Mapping[str, str] | None = None, **more: Any
     ) -> None:
-        super().__init__(*given, **{"default_handler_class": RefusedHandler, **more})
+        super().__init__(*given, **{"default_handler_class": RefusalHandler, **more})
         named = dict(tokens or {}) if token is None else {UNNAMED: token, **(tokens or {})}
         self._tokens = {name: secret.encode() for name, secret in named.items()}
 
     @property
     def has_token(self) -> bool:
-        """Whether every client has to bring a token."""
+        """Whether every request needs a token."""
         return bool(self._tokens)
 
     def find_handler(self, request: HTTPServerRequest, **given: Any) -> Any:
-        """That of the path, or the one that refuses."""
-        refused = self._refusal_of(request)
+        """The handler of the path, or `RefusalHandler`."""
+        refused = self._refusal(request)
         if refused is None:
             return super().find_handler(request, **given)
-        return self.get_handler_delegate(request, RefusedHandler, {"refused": refused})
+        return self.get_handler_delegate(request, RefusalHandler, {"refused": refused})
 
-    def _refusal_of(self, request: HTTPServerRequest) -> Refused | None:
-        if request.path in OPEN_TO_ALL:
+    def _refusal(self, request: HTTPServerRequest) -> RequestRefused | None:
+        if request.path in PATHS_WITHOUT_TOKEN:
             return None
         site = request.headers.get("Sec-Fetch-Site", "").lower()
         if site == "cross-site":
-            return Refused(403, CROSS_SITE, name="cross-site")
+            return RequestRefused(403, CROSS_SITE, name="cross-site")
         if not self._tokens:
-            return _refusal_of_name(request) or _refusal_of_origin(request, site)
-        name = _name_of_token(request, self._tokens)
+            return _host_refusal(request) or _origin_refusal(request, site)
+        name = _token_name(request, self._tokens)
         if name is None:
-            return Refused(401, "this gateway wants its token, as Authorization: Bearer <token>", name="no-token")
+            detail = "the token is missing or wrong: send Authorization: Bearer <token>"
+            return RequestRefused(401, detail, name="no-token")
         _SUBMITTERS[request] = name
         return None
 
 
-class RefusedHandler(NoBodyMixin, RefusingMixin):
-    """Answers as it is told to.
+class RefusalHandler(NoBodyMixin, RefusalMixin):
+    """Refuses every request.
 
     Args:
-        refused: why, of this request alone; None: nothing is served at the path.
-        way_out: said to who asks for what is not there.
+        refused: the reason, of this request only; None: nothing is served at the path (404).
+        hint: added to the reason of a 404.
     """
 
-    def initialize(self, *, refused: Refused | None = None, way_out: str = "") -> None:
-        """Take why."""
-        told = f"nothing is served at {self.request.path[:200]!r}{way_out}"
-        self._refused = refused or Refused(404, told, name="unknown-path")
+    def initialize(self, *, refused: RequestRefused | None = None, hint: str = "") -> None:
+        """Set the arguments of the route."""
+        detail = f"nothing is served at {self.request.path[:200]!r}{hint}"
+        self._refused = refused or RequestRefused(404, detail, name="unknown-path")
 
-    def refusal(self) -> Refused:
-        """What was taken."""
+    def refusal(self) -> RequestRefused:
+        """The given reason, or 404."""
         return self._refused
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """As ever, with the challenge."""
+        """Respond with the problem document; a 401 also gets the header `WWW-Authenticate`."""
         if status_code == 401:
             self.set_header("WWW-Authenticate", CHALLENGE)
         super().write_error(status_code, **kwargs)
 
 
 def submitter_of(request: HTTPServerRequest) -> str | None:
-    """The name of the token that a request has brought; None: it needed none."""
+    """The name of the token that a request was sent with; None: it needed no token."""
     return _SUBMITTERS.get(request)
 
 
-def check_door(host: str, token: str | None, tokens: Mapping[str, str] | None = None) -> None:
-    """Raise SettingsError where everybody could come in: other machines reach `host`, and there is no token."""
+def check_access(host: str, token: str | None, tokens: Mapping[str, str] | None = None) -> None:
+    """Raise SettingsError if other machines can reach `host` and no token is set, or if a token is too weak."""
     if token is not None and not _is_token(token):
         raise SettingsError(f"CREW_GATEWAY_TOKEN must have {MIN_TOKEN} or more ASCII characters and no spaces")
     for name, secret in (tokens or {}).items():
@@ -121,42 +124,42 @@ def check_door(host: str, token: str | None, tokens: Mapping[str, str] | None = 
             )
     if token is None and not tokens and not is_loopback(host):
         raise SettingsError(
-            f"--host {host} lets other machines in, who could run every task: set CREW_GATEWAY_TOKEN to a secret that "
-            "they have to bring"
+            f"--host {host} lets other machines call every task, and there is no token: set CREW_GATEWAY_TOKEN to a "
+            "secret that they must send"
         )
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches `host`; a name but localhost may mean anything."""
+    """Whether only this machine can reach `host`. Of all names only localhost is trusted."""
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host.lower() == "localhost"
 
 
-def _refusal_of_name(request: HTTPServerRequest) -> Refused | None:
+def _host_refusal(request: HTTPServerRequest) -> RequestRefused | None:
     if not is_loopback(request.host_name):
-        told = (
-            f"this gateway is for who asks for it as 127.0.0.1, [::1] or localhost, not as {request.host[:80]!r}: "
-            "set CREW_GATEWAY_TOKEN to serve it under other names"
+        detail = (
+            f"Host {request.host[:80]!r} is not allowed without a token: use 127.0.0.1, [::1] or localhost, or set "
+            "CREW_GATEWAY_TOKEN for this gateway"
         )
-        return Refused(421, told, name="unknown-host")
+        return RequestRefused(421, detail, name="unknown-host")
     return None
 
 
-def _refusal_of_origin(request: HTTPServerRequest, site: str) -> Refused | None:
-    """Without a token only pages that this gateway serves may make requests, and programs, which name no origin.
+def _origin_refusal(request: HTTPServerRequest, site: str) -> RequestRefused | None:
+    """The refusal of a page that this gateway does not serve. Programs send no origin, and may make requests.
 
-    A page of another port of this machine is "same-site" to a browser, and another program serves it.
+    For a browser a page of another port of this machine is "same-site", but another program serves it.
     """
     origins = [value for name in ("Origin", "Sec-WebSocket-Origin") for value in request.headers.get_list(name)]
     if site in ("", "same-origin", "none") and all(_is_same_origin(one, request.host) for one in origins):
         return None
-    return Refused(403, OTHER_ORIGIN, name="cross-site")
+    return RequestRefused(403, OTHER_ORIGIN, name="cross-site")
 
 
 def _is_same_origin(origin: str, host: str) -> bool:
-    """Whether a page of `origin` came from `host`, as the header names it. A proxy may have changed the scheme."""
+    """Whether `origin` is on `host` (value of the header). The scheme may differ: a proxy may have changed it."""
     try:
         page = urlsplit(origin)
         default = DEFAULT_PORTS[page.scheme]
@@ -170,8 +173,8 @@ def _is_token(text: str) -> bool:
     return len(text) >= MIN_TOKEN and text.isascii() and text.isprintable() and " " not in text
 
 
-def _name_of_token(request: HTTPServerRequest, tokens: Mapping[str, bytes]) -> str | None:
-    """Of the one that `request` has brought. It takes the same time whichever that is."""
+def _token_name(request: HTTPServerRequest, tokens: Mapping[str, bytes]) -> str | None:
+    """The name of the token that was sent; None: unknown. All tokens are compared, each in constant time."""
     scheme, _, text = request.headers.get("Authorization", "").partition(" ")
     given = text.strip().encode("utf-8", "replace")
     names = [name for name, token in tokens.items() if hmac.compare_digest(given, token)]

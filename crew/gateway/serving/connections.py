@@ -1,8 +1,10 @@
-"""The connections of a gateway's clients: how long each may let the gateway wait, and which are closed for others.
+"""The HTTP clients' connections: timeouts, limits of their number, and which are closed to make room.
 
-A connection waits for its client (head of a request, pause between two, body), or its client waits for the gateway
-(a call, a long poll, a stream of events, a WebSocket). Only the first kind has time limits, and is closed where others
-need the place; and whatever it is, a client has to read what it is sent.
+A connection waits for its client (the head of a request, the next request, a body), or its client waits for the gateway
+(a call, a long poll, a stream of events, a WebSocket). Only connections that wait for their clients have timeouts, and
+may be closed to make room for others. In both cases a client must read what it is sent.
+
+Streams of events end only when the gateway closes them: see `mark_as_open_stream`.
 """
 
 import asyncio
@@ -12,26 +14,41 @@ import logging
 import struct
 import termios
 import time
+import weakref
 from collections import Counter
 from typing import Any, Final
 
 import msgspec
+from tornado.httputil import HTTPConnection, HTTPServerRequest
 from tornado.iostream import IOStream
 
 from crew.limits import GatewayLimits
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY: Final = 1.0  # seconds
-TENURE: Final = 1.0  # seconds that a client has to send something before another may get the place of its connection
-IDLE_TENURE: Final = 5.0  # seconds, between two requests
-CLOSE_AT_A_TIME: Final = 8  # connections, where room is needed
-TRY_EVERY: Final = 0.1  # seconds, where no connection may be closed for others
-OVERFLOW: Final = 64  # connections beyond a limit that are answered with a refusal, or with the health of the gateway
-REPORT_EVERY: Final = 60.0  # seconds
-IN_ALL: Final = "in all"
+CHECK_INTERVAL: Final = 1.0  # seconds
+MIN_WAIT: Final = 1.0  # seconds that a connection waits for its client before it may be closed to make room
+MIN_IDLE_WAIT: Final = 5.0  # seconds, the same between two requests
+CLOSED_AT_A_TIME: Final = 8  # connections, to make room
+RETRY_INTERVAL: Final = 0.1  # seconds until the next attempt to make room, after one that found nothing to close
+OVERFLOW: Final = 64  # connections above a limit that get a response: a refusal, or a health check
+REPORT_INTERVAL: Final = 60.0  # seconds
+TOTAL: Final = "in all"
 PER_PEER: Final = "of one address"
-IDLE_FOR_LONG: Final = "idle"  # the usual end of a connection, which is not logged
+IDLE_TIMEOUT: Final = "idle"  # the usual end of a connection, which is not logged
+
+_OPEN_STREAMS: Final["weakref.WeakSet[HTTPConnection]"] = weakref.WeakSet()
+
+
+def mark_as_open_stream(request: HTTPServerRequest) -> None:
+    """Mark the response to `request` as endless: it ends when the gateway does, so draining does not wait for it."""
+    if request.connection is not None:
+        _OPEN_STREAMS.add(request.connection)
+
+
+def is_open_stream(connection: object) -> bool:
+    """Whether the current response on this connection is an endless one."""
+    return connection in _OPEN_STREAMS
 
 
 class Phase(enum.Enum):
@@ -44,39 +61,39 @@ class Phase(enum.Enum):
 
 
 class Connection(msgspec.Struct, eq=False, kw_only=True):
-    """One of them.
+    """One client connection.
 
     Attributes:
-        stream: of Tornado.
-        peer: address of the other side, without its port.
-        phase: what is waited for.
+        stream: Tornado's stream.
+        peer: address of the client, without its port.
+        phase: what the connection waits for.
         since: when the phase began (time.monotonic(), as all times here).
-        progress: when the client sent something of a body last.
-        received: bytes of a body.
-        sent: bytes that the client has taken of what is being written; None: nothing is.
-        sent_at: when that was more than before.
-        is_admitted: whether it is within the limits; else it hears of the health of the gateway and nothing more.
+        progress_at: when the client last sent a part of a body.
+        received: bytes of the body so far.
+        sent: bytes of the current response that the client has received; None: nothing is being written.
+        sent_at: when `sent` last increased.
+        is_admitted: whether it is within the limits; if not, it may only request health checks.
     """
 
     stream: IOStream
     peer: str
     phase: Phase = Phase.HEAD
     since: float = 0.0
-    progress: float = 0.0
+    progress_at: float = 0.0
     received: int = 0
     sent: int | None = None
     sent_at: float = 0.0
     is_admitted: bool = False
 
     def enter(self, phase: Phase) -> None:
-        """Begin a phase."""
+        """Start a phase."""
         self.phase, self.since = phase, time.monotonic()
-        self.progress, self.received = self.since, 0
+        self.progress_at, self.received = self.since, 0
 
     def add(self, size: int) -> None:
-        """So many bytes of a body have come."""
+        """Record that `size` bytes of a body have arrived."""
         self.received += size
-        self.progress = time.monotonic()
+        self.progress_at = time.monotonic()
 
 
 class Connections:
@@ -92,16 +109,16 @@ class Connections:
         self._of_peer: Counter[str] = Counter()
         self._refused: dict[IOStream, Connection] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._tried: str | None = None  # the peer for which there was no room to be made
-        self._try_again = 0.0  # time.monotonic() from which on there may be some
-        self._closed: Counter[str] = Counter()
-        self._reported = 0.0  # time.monotonic()
+        self._full_peer: str | None = None  # the peer whose connections could not be closed to make room
+        self._retry_at = 0.0  # time.monotonic() of the next attempt
+        self._closed_by_reason: Counter[str] = Counter()
+        self._reported_at = 0.0  # time.monotonic()
 
     def __len__(self) -> int:
         return len(self._all)
 
     def open(self, stream: IOStream, address: Any) -> None:
-        """A client has connected."""
+        """Add a new connection."""
         peer = str(address[0]) if isinstance(address, tuple) and address else ""
         connection = Connection(stream=stream, peer=peer)
         connection.enter(Phase.HEAD)
@@ -109,123 +126,136 @@ class Connections:
         self._of_peer[peer] += 1
         self._refused[stream] = connection
         if self.admit(connection) is not None and len(self._refused) > OVERFLOW:
-            self._close(next(iter(self._refused.values())), "there are too many")
+            self._close(next(iter(self._refused.values())), "too many connections above the limit")
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(LOOK_EVERY, self._look)
+            self._timer = asyncio.get_running_loop().call_later(CHECK_INTERVAL, self._check)
 
-    def of(self, stream: IOStream) -> Connection | None:
-        """The connection of a stream."""
+    def get(self, stream: IOStream) -> Connection | None:
+        """The connection with this stream."""
         return self._all.get(stream)
 
-    def forget(self, stream: IOStream) -> None:
-        """HTTP has ended on this connection: it is closed, or a WebSocket from now on."""
+    def on_http_end(self, stream: IOStream) -> None:
+        """Note the end of HTTP on this connection: it is closed, or has become a WebSocket."""
         connection = self._all.get(stream)
         if connection is None:
             return
         if stream.closed():
-            self._drop(connection)
+            self._remove(connection)
         else:
             connection.enter(Phase.SERVED)
 
     def admit(self, connection: Connection) -> str | None:
-        """None where the connection is within the limits, which may close others; else the limit that it is beyond."""
+        """Admit the connection if it is within the limits, closing others to make room.
+
+        Returns:
+            The exceeded limit; None: admitted.
+        """
         if not connection.is_admitted:
-            beyond = self._beyond(connection)
-            if beyond is not None and self.make_room(connection.peer if beyond == PER_PEER else None):
-                beyond = self._beyond(connection)
-            if beyond is not None:
-                return beyond
+            exceeded = self._exceeded_limit(connection)
+            if exceeded is not None and self.make_room(connection.peer if exceeded == PER_PEER else None):
+                exceeded = self._exceeded_limit(connection)
+            if exceeded is not None:
+                return exceeded
             connection.is_admitted = True
             del self._refused[connection.stream]
         return None
 
     def make_room(self, peer: str | None = None) -> bool:
-        """Close a few connections that wait for their clients, of the peers that have most; whether there were any."""
+        """Close a few connections that wait for their clients, first those of the peers with the most connections.
+
+        Args:
+            peer: consider only its connections; None: all.
+
+        Returns:
+            Whether any was closed.
+        """
         now = time.monotonic()
-        if peer == self._tried and now < self._try_again:
-            return False  # a flood of connections would have all of them looked at for each of its own
+        if peer == self._full_peer and now < self._retry_at:
+            return False  # in a flood each new connection would otherwise check all others
         waiting = [
-            one for one in self._all.values() if (peer is None or one.peer == peer) and self._may_be_closed(one, now)
+            one for one in self._all.values() if (peer is None or one.peer == peer) and self._is_replaceable(one, now)
         ]
         waiting.sort(key=lambda one: (one.phase is Phase.IDLE, -self._of_peer[one.peer], one.since))
-        for one in waiting[:CLOSE_AT_A_TIME]:
-            self._close(one, f"others need the place, and it waits for {one.phase.value}")
+        for one in waiting[:CLOSED_AT_A_TIME]:
+            self._close(one, f"closed to make room, while waiting for {one.phase.value}")
         if not waiting:
-            self._tried, self._try_again = peer, now + TRY_EVERY
+            self._full_peer, self._retry_at = peer, now + RETRY_INTERVAL
         return bool(waiting)
 
-    # --- looking after them -----------------------------------------------------------------------------------------
+    # --- limits and timeouts ----------------------------------------------------------------------------------------
 
-    def _beyond(self, connection: Connection) -> str | None:
+    def _exceeded_limit(self, connection: Connection) -> str | None:
         limits = self._limits
         most, of_peer = limits.max_connections, limits.max_connections_per_peer
-        if of_peer is not None and self._of_peer[connection.peer] - self._refused_of(connection.peer) >= of_peer:
+        if of_peer is not None and self._of_peer[connection.peer] - self._count_refused(connection.peer) >= of_peer:
             return PER_PEER
         if most is not None and len(self._all) - len(self._refused) >= most:
-            return IN_ALL
+            return TOTAL
         return None
 
-    def _refused_of(self, peer: str) -> int:
+    def _count_refused(self, peer: str) -> int:
         return sum(one.peer == peer for one in self._refused.values())
 
-    def _may_be_closed(self, one: Connection, now: float) -> bool:
+    def _is_replaceable(self, one: Connection, now: float) -> bool:
         match one.phase:
             case Phase.HEAD:
-                return now - one.since >= TENURE
+                return now - one.since >= MIN_WAIT
             case Phase.IDLE:
-                return now - one.since >= IDLE_TENURE
+                return now - one.since >= MIN_IDLE_WAIT
             case Phase.BODY:
                 took = now - one.since
-                return took >= TENURE and (now - one.progress >= TENURE or one.received < self._limits.min_rate * took)
+                return took >= MIN_WAIT and (
+                    now - one.progress_at >= MIN_WAIT or one.received < self._limits.min_rate * took
+                )
             case Phase.SERVED:
                 return False
 
-    def _look(self) -> None:
-        """Close what has taken too long."""
+    def _check(self) -> None:
+        """Close the connections that have exceeded a timeout."""
         self._timer = None
         now = time.monotonic()
         for one in list(self._all.values()):
             if one.stream.closed():
-                self._drop(one)
-            elif (reason := self._fault(one, now)) is not None:
+                self._remove(one)
+            elif (reason := self._reason_to_close(one, now)) is not None:
                 self._close(one, reason)
         self._report(now)
         if self._all:
-            self._timer = asyncio.get_running_loop().call_later(LOOK_EVERY, self._look)
+            self._timer = asyncio.get_running_loop().call_later(CHECK_INTERVAL, self._check)
 
-    def _fault(self, one: Connection, now: float) -> str | None:
+    def _reason_to_close(self, one: Connection, now: float) -> str | None:
         limits, took = self._limits, now - one.since
         if one.phase is Phase.HEAD and took > limits.head_timeout:
-            return f"no request came within {limits.head_timeout:g} s"
+            return f"timeout: no request within {limits.head_timeout:g} s"
         if one.phase is Phase.IDLE and took > limits.idle_timeout:
-            return IDLE_FOR_LONG
+            return IDLE_TIMEOUT
         if one.phase is Phase.BODY:
-            if now - one.progress > limits.stall_timeout:
-                return f"nothing more of a request came within {limits.stall_timeout:g} s"
+            if now - one.progress_at > limits.stall_timeout:
+                return f"timeout: no more of a request body within {limits.stall_timeout:g} s"
             if took > limits.stall_timeout and one.received < limits.min_rate * took:
-                return f"the body of a request came with less than {limits.min_rate:g} bytes/s"
-        return self._reading_fault(one, now)
+                return f"request body slower than {limits.min_rate:g} bytes/s"
+        return self._reading_timeout(one, now)
 
-    def _reading_fault(self, one: Connection, now: float) -> str | None:
-        """Why a client does not read what it is sent; what the system still buffers counts as read."""
+    def _reading_timeout(self, one: Connection, now: float) -> str | None:
+        """The reason to close a connection whose client reads nothing. Bytes that its system acknowledged are read."""
         if not one.stream.writing():
             one.sent = None
             return None
-        done = one.stream._total_write_done_index  # private to Tornado; a test notices where it is gone
+        done = one.stream._total_write_done_index  # private to Tornado; a test fails if it disappears
         taken = done - _unacknowledged(one.stream)
         if one.sent != taken:
             one.sent, one.sent_at = taken, now
         elif now - one.sent_at > self._limits.stall_timeout:
-            return f"its client read nothing of an answer within {self._limits.stall_timeout:g} s"
+            return f"timeout: the client read nothing of a response within {self._limits.stall_timeout:g} s"
         return None
 
     def _close(self, one: Connection, reason: str) -> None:
-        self._drop(one)
+        self._remove(one)
         one.stream.close()
-        if reason != IDLE_FOR_LONG:
-            self._closed[reason] += 1
+        if reason != IDLE_TIMEOUT:
+            self._closed_by_reason[reason] += 1
 
-    def _drop(self, one: Connection) -> None:
+    def _remove(self, one: Connection) -> None:
         if self._all.pop(one.stream, None) is not None:
             self._refused.pop(one.stream, None)
             self._of_peer[one.peer] -= 1
@@ -233,18 +263,18 @@ class Connections:
                 del self._of_peer[one.peer]
 
     def _report(self, now: float) -> None:
-        """Log what was closed, at most once in each interval."""
-        if self._closed and now - self._reported >= REPORT_EVERY:
-            self._reported = now
-            for reason, count in self._closed.items():
+        """Log the closed connections by reason, at most once in each interval."""
+        if self._closed_by_reason and now - self._reported_at >= REPORT_INTERVAL:
+            self._reported_at = now
+            for reason, count in self._closed_by_reason.items():
                 logger.warning("connections closed: count=%d reason=%r", count, reason)
-            self._closed.clear()
+            self._closed_by_reason.clear()
 
 
 def _unacknowledged(stream: IOStream) -> int:
-    """Bytes that this system still holds, of what was written; 0 where it does not tell.
+    """Bytes in the system's send buffer, which the client has not acknowledged; 0 if the system does not report them.
 
-    They may be megabytes, which a slow client takes for a while before more can be written.
+    They may be megabytes: a slow client receives them for a while before more can be written.
     """
     try:
         return int(struct.unpack("i", fcntl.ioctl(stream.fileno(), termios.TIOCOUTQ, bytes(4)))[0])

@@ -1,13 +1,14 @@
-"""A listening socket that takes no more connections than the process may have files.
+"""A listening socket that accepts only as many connections as the process may open files.
 
-At the limit Tornado would try again at once, for ever, with a traceback each time; and neither the broker nor the job
-store could be connected to again. Here a new connection takes the place of one that waits for its client; where there
-is none, it waits to be accepted until another has been closed.
+At that limit Tornado would retry at once, without end, and log a traceback each time. No file would be left to
+reconnect to the broker or the job store. This socket closes a connection that waits for its client to make room for a
+new one. If there is none, the new connection is accepted when another one has been closed.
 
-A client that vanishes without a word, as a host that loses its network does, is looked for: a request that waits for a
-job without an end would be kept for ever.
+TCP keepalive finds clients that vanish without closing their connection, for example with their network. Without it, a
+request that waits for a job without a time limit would stay open for ever.
 """
 
+import contextlib
 import functools
 import logging
 import os
@@ -22,71 +23,88 @@ from tornado.ioloop import IOLoop
 
 logger = logging.getLogger(__name__)
 
-SPARE: Final = 64  # files for broker, job store and logs, which may have to be opened again; an eighth of few
-PAUSE: Final = 0.2  # seconds until it is looked whether somebody has left
-TELL_EVERY: Final = 60.0  # seconds
-IDLE: Final = 60  # seconds of silence until a client is asked whether he is there, by a packet that he does not see
-PROBE_EVERY: Final = 15  # seconds
-PROBES: Final = 4  # that remain without an answer: then he has gone, two minutes after his last word
+SPARE: Final = 64  # files kept free for broker, job store and logs, which may be reopened; an eighth of a small limit
+PAUSE: Final = 0.2  # seconds until the next check whether a connection has been closed
+WARNING_INTERVAL: Final = 60.0  # seconds
+IDLE: Final = 60  # seconds without a packet until the first TCP keepalive probe
+PROBE_INTERVAL: Final = 15  # seconds
+PROBES: Final = 4  # without an answer: then the connection is closed, two minutes after the last packet
+
+
+def raise_open_files_limit() -> int:
+    """Raise this process's limit of open files (each connection is one) to the maximum of the system; return it.
+
+    Most systems start with 1,024 because of programs that use select(2); that would limit the requests at a time.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS refuses the maximum that it reports
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        return hard
+    return soft
 
 
 class Listener(socket.socket):
-    """In place of `bound`, which is closed by it.
+    """Takes over the listening socket `bound`.
 
     Args:
-        bound: a listening socket.
-        make_room: closes connections that wait for their clients; returns whether there were any.
+        bound: a listening socket; unusable afterwards.
+        make_room: closes connections that wait for their clients; returns whether it closed any.
     """
 
     def __init__(self, bound: socket.socket, *, make_room: Callable[[], bool] = lambda: False) -> None:
         super().__init__(fileno=bound.detach())
         self._make_room = make_room
         self.setblocking(False)
-        self._look_for_clients()
-        self._most = _most_files()
-        self._told = -TELL_EVERY  # time.monotonic()
+        self._enable_keepalive()
+        self._max_files = _max_open_files()
+        self._warned_at = -WARNING_INTERVAL  # time.monotonic()
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """The next connection; raises BlockingIOError where there is none, or no place for it."""
+        """Accept the next connection.
+
+        Raises:
+            BlockingIOError: no connection is waiting, or there is no room for it.
+        """
         if self._is_full() and not (self._make_room() and not self._is_full()):
             self._pause()
             raise BlockingIOError
         return super().accept()
 
-    def _look_for_clients(self) -> None:
-        """Each connection that is accepted has these options of the listening socket."""
+    def _enable_keepalive(self) -> None:
+        """Set TCP keepalive; accepted connections inherit these options of the listening socket."""
         self.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in (("TCP_KEEPIDLE", IDLE), ("TCP_KEEPINTVL", PROBE_EVERY), ("TCP_KEEPCNT", PROBES)):
-            if hasattr(socket, name):  # not everywhere, or not by this name: then the system decides
+        for name, value in (("TCP_KEEPIDLE", IDLE), ("TCP_KEEPINTVL", PROBE_INTERVAL), ("TCP_KEEPCNT", PROBES)):
+            if hasattr(socket, name):  # some systems lack it, or call it otherwise: then the system's value counts
                 self.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
     def _is_full(self) -> bool:
-        """Whether too many files are open: the number of a new one is the lowest that is free."""
+        """Whether too many files are open: a new file gets the lowest free number."""
         try:
             number = os.dup(self.fileno())
         except OSError:
             return True
         os.close(number)
-        return number >= self._most
+        return number >= self._max_files
 
     def _pause(self) -> None:
+        """Stop accepting for `PAUSE` seconds."""
         loop = IOLoop.current()
         loop.update_handler(self, 0)
-        loop.call_later(PAUSE, functools.partial(self._go_on, loop))
-        if time.monotonic() - self._told >= TELL_EVERY:
-            self._told = time.monotonic()
+        loop.call_later(PAUSE, functools.partial(self._resume, loop))
+        if time.monotonic() - self._warned_at >= WARNING_INTERVAL:
+            self._warned_at = time.monotonic()
             logger.warning(
-                "%d files are open, and new connections wait until some are closed: let this process have more "
-                "(ulimit -n, LimitNOFILE= of systemd)",
-                self._most,
+                "too many open files: new connections wait until others are closed open_files=%d; raise the limit of "
+                "this process (ulimit -n, LimitNOFILE= of systemd)",
+                self._max_files,
             )
 
-    def _go_on(self, loop: IOLoop) -> None:
-        if self.fileno() != -1:  # else it was closed meanwhile
+    def _resume(self, loop: IOLoop) -> None:
+        if self.fileno() != -1:  # not closed meanwhile
             loop.update_handler(self, IOLoop.READ)
 
 
-def _most_files() -> int:
-    """How many there may be, before connections have to wait."""
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return sys.maxsize if most == resource.RLIM_INFINITY else most - min(SPARE, most // 8)
+def _max_open_files() -> int:
+    """The number of open files from which on new connections have to wait."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit - min(SPARE, limit // 8)

@@ -1,6 +1,6 @@
-"""What Tornado logs of peers that send no proper HTTP: bounded, as anybody may send that, without a token.
+"""Limits for the log lines that Tornado writes about malformed HTTP, which any client can send without a token.
 
-A line may otherwise hold 60 KB of what a peer has sent, and each request makes one.
+Each such request makes a line, which may contain 60 KB of what the client has sent.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from crew.escape import escaped
 MAX_LINE: Final = 300  # characters
 LINES: Final = 10  # of one kind in each interval
 INTERVAL: Final = 60.0  # seconds
-MAX_KINDS: Final = 100  # of lines that are counted at a time
+MAX_KINDS: Final = 100  # of lines, counted at a time
 
 
 class PeerLog(logging.Filter):
@@ -43,16 +43,16 @@ class PeerLog(logging.Filter):
         return True
 
     def _report(self) -> None:
-        """Log how many lines the last interval has dropped."""
+        """Log how many lines were suppressed in the last interval."""
         seen, self._seen = self._seen, {}
         for kind, count in seen.items():
             if count > LINES:
-                gen_log.info("%d more lines were dropped within %g s: %s", count - LINES, INTERVAL, kind)
+                gen_log.info("log lines suppressed: count=%d interval=%gs line=%r", count - LINES, INTERVAL, kind)
 
 
 @contextlib.contextmanager
 def bounded() -> Iterator[None]:
-    """Bound what is logged of peers until the end of the block."""
+    """Limit these log lines until the end of the block."""
     bounds = PeerLog()
     gen_log.addFilter(bounds)
     try:
@@ -62,7 +62,7 @@ def bounded() -> Iterator[None]:
 
 
 def _printable(text: str) -> str:
-    """`text` on one line, without what a terminal obeys, and not too long."""
+    """`text` on one line, shortened, and without control characters, which a terminal would execute."""
     if len(text) > MAX_LINE:
         text = f"{text[:MAX_LINE]}... ({len(text)} characters)"
     return escaped(text)

@@ -1,9 +1,8 @@
-"""Calls end with the HTTP request that waits for them: nothing runs for a client that has gone.
+"""Cancels the calls of an HTTP request when its client disconnects.
 
-Tornado tells a handler by `on_connection_close` that its client has gone before the answer was complete. The calls
-that the handler has made, or waits for, are then given up, but for those for which another request waits as well. The
-handler sees Canceled where it waits, which is its end: it is no error, and one line of the access log tells of it, with
-the status 499.
+Tornado calls `on_connection_close` when a client disconnects before the response is complete. The calls that the
+handler has made, or waits for, are then canceled, except those that another request waits for, too. The waiting handler
+gets Canceled and ends. That is not an error: it is one line in the access log, with status 499.
 """
 
 import functools
@@ -21,54 +20,54 @@ from crew.client import PendingCall, Scope
 from crew.errors import is_abandonment
 from crew.gateway import metrics
 
-WHY: Final = "the HTTP client has gone"
-CLIENT_CLOSED_REQUEST: Final = 499  # status for logs and counters, as nginx has it: nobody is left to receive it
+REASON: Final = "the HTTP client disconnected"
+CLIENT_CLOSED_REQUEST: Final = 499  # nginx's status for its log; no client receives it
 SWITCHING_PROTOCOLS: Final = 101
 
 
 class AbandonMixin(RequestHandler):
-    """For handlers that call tasks: when the HTTP client goes, so do the calls.
+    """For handlers that call tasks: cancels their calls when the HTTP client disconnects.
 
     class Resize(AbandonMixin, RequestHandler):
         async def get(self):
             self.write(await crew.call("resize", {"width": 640}))
 
-    It comes first among the bases. A handler with a `prepare` (no `gen.coroutine`: its context ends with it),
-    `on_connection_close`, `on_finish` or `detach` of its own calls that of `super()`. It serves coroutines,
-    `gen.coroutine`, callbacks and WebSockets, which are one request from the handshake to the close.
+    Put it first among the bases. If the handler has its own `prepare`, `on_connection_close`, `on_finish` or `detach`,
+    it must call `super()`. Its `prepare` must not be a `gen.coroutine`, which runs in a context of its own. Coroutines,
+    `gen.coroutine`, callbacks and WebSockets work. A WebSocket is one request from the handshake to the close.
 
-    What has to run all the same, although the client has gone, belongs in a scope of its own: `with Scope(): ...`
+    Calls that must run even if the client disconnects belong in a scope of their own: `with Scope(): ...`
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._crew_scope = Scope()  # before Tornado's own, since the client may go before `prepare`
+        self._crew_scope = Scope()  # before Tornado's own setup: the client may disconnect before `prepare`
         super().__init__(*args, **kwargs)
 
     def prepare(self) -> Awaitable[None] | None:
-        """Make calls on behalf of this request from now on: in the context of the whole handler."""
+        """Enter the scope of this request, for the whole handler."""
         self._crew_scope.enter()
         return super().prepare()
 
     def on_connection_close(self) -> None:
-        """Give the calls up."""
+        """Cancel the calls."""
         _abandon(self._crew_scope)
-        with Scope():  # what a handler does now, it does because its client has gone
+        with Scope():  # calls that the handler makes now are clean-up, and must run
             super().on_connection_close()
 
     def on_finish(self) -> None:
-        """Let go of calls that the handler has not waited for: they go on."""
-        if self.get_status() != SWITCHING_PROTOCOLS:  # a WebSocket begins here
+        """Release the calls that the handler has not waited for: they go on."""
+        if self.get_status() != SWITCHING_PROTOCOLS:  # a WebSocket starts here
             self._crew_scope.close()
         super().on_finish()
 
     def detach(self) -> IOStream:
-        """Watch the stream of a WebSocket: while a message waits for its call, Tornado does not."""
+        """Watch the stream of a WebSocket: Tornado does not, while a message handler waits for its call."""
         stream = super().detach()
         stream.set_close_callback(functools.partial(_abandon, self._crew_scope))
         return stream
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
-        """Finish without an answer where Canceled has ended a handler whose client has gone."""
+        """Finish without a response if Canceled has ended a handler whose client disconnected."""
         _, error, _ = kwargs.get("exc_info", (None, None, None))
         if not self._was_ended_by(error):
             super().send_error(status_code, **kwargs)
@@ -81,13 +80,13 @@ class AbandonMixin(RequestHandler):
     def log_exception(
         self, typ: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
     ) -> None:
-        """Canceled is no error where the client has gone."""
+        """Log an exception, except Canceled after the client disconnected."""
         if not self._was_ended_by(value):
             super().log_exception(typ, value, tb)
 
     def _log(self) -> None:
-        """The line of the access log: a client that leaves is no reason for a warning."""
-        if self._crew_scope.is_abandoned and not _logs_in_its_own_way(self.application):
+        """Write the line of the access log: at INFO, not as a warning, if the client disconnected."""
+        if self._crew_scope.is_abandoned and not _has_custom_access_log(self.application):
             took = 1000.0 * self.request.request_time()
             access_log.info("%d %s %.2fms", self.get_status(), self._request_summary(), took)
         else:
@@ -98,17 +97,17 @@ class AbandonMixin(RequestHandler):
 
 
 def cancel_when_abandoned(handler: RequestHandler, *calls: PendingCall) -> None:
-    """Give `calls` up when the HTTP client of `handler` goes, for handlers that cannot have the mixin.
+    """Cancel `calls` when the HTTP client of `handler` disconnects. For handlers that cannot use AbandonMixin.
 
-    A call that is given to several handlers is cancelled when the last of their clients has gone. Whoever awaits it
-    gets Canceled, and its callback hears of it. The handler's own `on_connection_close` is called as ever.
+    A call that several handlers have passed here is canceled when the last of their clients has disconnected. Its
+    waiters and its callback get Canceled. The handler's own `on_connection_close` is still called.
 
     Args:
-        handler: a request in progress. Where its client has gone already, the calls are cancelled at once.
-        calls: what was called for this request alone, or for several handlers, each of which says so.
+        handler: a request in progress. If its client has already disconnected, the calls are canceled at once.
+        calls: calls for this request only; or for several, if each handler passes them here.
 
     Raises:
-        TypeError: the handler is a WebSocket's; give that AbandonMixin.
+        TypeError: the handler is a WebSocketHandler; use AbandonMixin.
     """
     if isinstance(handler, WebSocketHandler) and not isinstance(handler, AbandonMixin):
         name = type(handler).__name__
@@ -119,7 +118,7 @@ def cancel_when_abandoned(handler: RequestHandler, *calls: PendingCall) -> None:
 
 
 def _scope_of(handler: RequestHandler) -> Scope:
-    """The handler's scope: that of the mixin, or one that is made the first time."""
+    """The scope of the mixin, or one that is created for the handler."""
     scope: Scope | None = getattr(handler, "_crew_scope", None)
     if scope is None:
         scope = Scope()
@@ -129,35 +128,35 @@ def _scope_of(handler: RequestHandler) -> Scope:
 
 
 def _watch(handler: RequestHandler, scope: Scope) -> None:
-    """Abandon the scope when the client goes, in front of the handler's own `on_connection_close`."""
-    connection: Any = handler.request.connection  # the interface of HTTPConnection lacks what Tornado itself uses
+    """Abandon the scope when the client disconnects, before the handler's own `on_connection_close` is called."""
+    connection: Any = handler.request.connection  # the interface of HTTPConnection lacks these attributes
 
     def on_close() -> None:
         _abandon(scope)
         handler.on_connection_close()
 
     connection.set_close_callback(on_close)
-    if connection.stream is None or connection.stream.closed():  # it was called before
+    if connection.stream is None or connection.stream.closed():  # the callback will not be called again
         _abandon(scope)
 
 
 def _abandon(scope: Scope) -> None:
     was_waiting = scope.in_flight > 0
-    canceled = scope.abandon(WHY)
+    canceled = scope.abandon(REASON)
     if was_waiting:
-        metrics.count(canceled)
+        metrics.count_abandoned(canceled)
 
 
-def _logs_in_its_own_way(application: Application) -> bool:
+def _has_custom_access_log(application: Application) -> bool:
     return "log_function" in application.settings or type(application).log_request is not Application.log_request
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a line of Tornado's log tells more than that a client has gone.
+def _is_no_abandonment(record: logging.LogRecord) -> bool:
+    """Filter of Tornado's log: suppresses Canceled of abandoned requests.
 
-    Tornado logs what a handler lets pass, and all but the first failure of `yield [call, call]`.
+    Tornado logs exceptions that a handler does not catch, and all but the first of `yield [call, call]`.
     """
     return not (record.exc_info and is_abandonment(record.exc_info[1]))
 
 
-app_log.addFilter(_is_news)
+app_log.addFilter(_is_no_abandonment)

@@ -1,7 +1,7 @@
-"""Serving an application until it is told to stop, and then to the end of what it has begun.
+"""The HTTP server: serves an application until a signal, then drains and stops.
 
-The first signal: readiness off -> linger -> refuse what is new -> finish what is not -> close. The second one: close,
-unless it is SIGHUP, which a terminal that is closed may send twice.
+First signal: not ready -> linger -> refuse new requests -> finish the others -> close. Second signal: close at once,
+unless it is SIGHUP, which a closing terminal may send twice.
 """
 
 import asyncio
@@ -22,23 +22,25 @@ from tornado.web import Application
 
 from crew.client import Client
 from crew.errors import SettingsError
-from crew.gateway.serving import open_files, open_streams, peer_log
-from crew.gateway.serving.connections import IN_ALL, PER_PEER, Connection, Connections, Phase
-from crew.gateway.serving.listener import Listener
-from crew.gateway.status_api import CrowdedHandler, RefusalHandler
+from crew.gateway.serving import peer_log
+from crew.gateway.serving.connections import PER_PEER, TOTAL, Connection, Connections, Phase, is_open_stream
+from crew.gateway.serving.listener import Listener, raise_open_files_limit
+from crew.gateway.status_api import ConnectionLimitHandler, DrainingHandler
 from crew.limits import GatewayLimits
 from crew.limits import load as load_limits
 from crew.protocol.arguments import check_names
 
 logger = logging.getLogger(__name__)
 
-_OURS: Final = ("application", "client", "port", "address", "drain", "linger", "on_listening", "limits")
-_OF_TORNADO: Final = tuple(inspect.signature(HTTPServer.initialize).parameters)[2:]  # without self and the application
-SERVE_ARGUMENTS: Final = (*_OURS, *_OF_TORNADO)
-HEALTH: Final = ("/healthz", "/readyz")  # ends of paths that are served whatever the limits are
+_OWN_ARGUMENTS: Final = ("application", "client", "port", "address", "drain", "linger", "on_listening", "limits")
+_TORNADO_ARGUMENTS: Final = tuple(inspect.signature(HTTPServer.initialize).parameters)[
+    2:
+]  # without self and the application
+SERVE_ARGUMENTS: Final = (*_OWN_ARGUMENTS, *_TORNADO_ARGUMENTS)
+HEALTH: Final = ("/healthz", "/readyz")  # ends of paths that are served regardless of the limits
 POLL: Final = 0.01  # seconds
-BACKLOG: Final = 4096  # connections that wait to be accepted: one more is made after a second, or reset after twenty
-LAST_WORDS: Final = 0.5  # seconds to answer requests whose calls were given up, before their connections are closed
+BACKLOG: Final = 4096  # connections waiting to be accepted: the next one is retried after 1 s, or reset after 20 s
+ERROR_RESPONSE_TIME: Final = 0.5  # seconds to send errors for abandoned calls before the connections are closed
 
 
 async def serve(
@@ -53,174 +55,179 @@ async def serve(
     limits: GatewayLimits | None = None,
     **options: Any,
 ) -> None:
-    """Serve `application` until SIGTERM, SIGINT or SIGHUP, finish what has begun, and return. Main thread only.
+    """Serve `application` until SIGTERM, SIGINT or SIGHUP, drain, and return. Call it in the main thread.
 
-    The client connects meanwhile: a broker that is away keeps nobody from listening, and `/readyz` tells. Told to stop,
-    the gateway says on `/readyz` that it is not ready, waits for `linger` seconds, refuses new requests with 503, and
-    finishes the others: those that wait for calls, and long polls, whose end nobody knows, until `drain` is over. It
-    does not wait for streams of events, which end with it, and who waits for a job is answered at once: the job goes
-    on, and another gateway can be asked for it. What has not ended by the end of `drain` gets ConnectionError from its
-    calls, and its connection is closed. A second SIGTERM or SIGINT: now. SIGHUP is ignored under `nohup`.
+    The client connects in the background: the gateway listens also while the broker is unavailable, and `/readyz`
+    reports that. On a signal the gateway does this:
 
-    The process may open as many files as the system lets it (`ulimit -Hn`), which bounds how many requests can wait
-    here at a time. Connections beyond that take the places of those that wait for their clients, or are accepted when
-    others are closed.
+    1. `/readyz` responds with 503.
+    2. After `linger` seconds it refuses new requests with 503.
+    3. It finishes the other requests, for at most `drain` seconds: those that wait for calls, and long polls. A request
+       that waits for a job is answered at once: the job goes on, and the client can ask another gateway for it. Streams
+       of events stay open to the end, and draining does not wait for them.
+    4. Calls that are still pending then end with ConnectionError, and all connections are closed.
 
-    A client has `limits.head_timeout` for its first request, `idle_timeout` for the next, and has to go on sending and
-    reading. How long its request may take is its own affair: long polls, streams of events and WebSockets have no
-    limit.
+    A second SIGTERM or SIGINT skips to step 4. Under `nohup` SIGHUP is ignored.
+
+    The process raises its limit of open files to the maximum (`ulimit -Hn`). It limits how many requests can wait here
+    at a time. Further connections replace those that wait for their clients, or are accepted when others are closed.
+
+    A client has `limits.head_timeout` seconds for the head of its first request and `idle_timeout` for the next one,
+    and must keep sending and reading. The duration of a request has no limit, so long polls, streams of events and
+    WebSockets work.
 
     Args:
-        application: of Tornado; `routes` mounts `/healthz` and `/readyz` in it.
-        client: makes the calls; it is drained and closed.
-        port: to listen on; 0 takes a free one.
-        address: to listen on; default: this machine only. "0.0.0.0" lets everybody in who reaches it.
+        application: a Tornado application; `routes` mounts `/healthz` and `/readyz` in it.
+        client: makes the calls; it is drained and closed at the end.
+        port: to listen on; 0: any free port.
+        address: to listen on. Default: loopback only. "0.0.0.0": every machine that can reach this one.
         drain: seconds for requests and calls to finish.
-        linger: seconds before new requests are refused, for a load balancer to notice that this one is not ready.
-        on_listening: told the address, like "http://127.0.0.1:8888".
-        limits: of connections and their times; default: those of the environment, see `crew.limits`.
-        options: of `tornado.httpserver.HTTPServer`: `xheaders=True` behind a proxy, `ssl_options` for TLS.
+        linger: seconds before new requests are refused, so that load balancers notice that this gateway is not ready.
+        on_listening: called with the URL, like "http://127.0.0.1:8888".
+        limits: numbers and timeouts of connections; default: from the environment, see `crew.limits`.
+        options: arguments of `tornado.httpserver.HTTPServer`: `xheaders=True` behind a proxy, `ssl_options` for TLS.
 
     Raises:
         SettingsError: the port cannot be used.
-        TypeError: an option is not one of `HTTPServer`.
+        TypeError: an option is not an argument of `HTTPServer`.
     """
     check_names("serve", options, SERVE_ARGUMENTS)
-    open_files.allow_most()
+    raise_open_files_limit()
     server = DrainingServer(application, **options)
     server.limit(_limits_of(limits, options))
-    with peer_log.bounded(), _signals() as told:
+    with peer_log.bounded(), _signals() as signals:
         on_listening(_listen(server, port, address))
         client.open()
         try:
-            await told.stop.wait()
-            await _drain(server, client, told.hurry, drain=drain, linger=linger)
+            await signals.stop.wait()
+            await _drain(server, client, signals.stop_now, drain=drain, linger=linger)
         finally:
             server.stop()
             await client.close()
-            await server.is_silent_within(LAST_WORDS)
+            await server.is_silent_within(ERROR_RESPONSE_TIME)
             await server.close_all_connections()
 
 
 def _limits_of(limits: GatewayLimits | None, options: Mapping[str, Any]) -> GatewayLimits:
-    """The limits that were given, or those of the environment; an option of Tornado's says more of the idle."""
+    """The given limits, or those of the environment; Tornado's own option for idle connections takes precedence."""
     found = load_limits() if limits is None else limits
     idle = options.get("idle_connection_timeout")
     return found if idle is None else msgspec.structs.replace(found, idle_timeout=float(idle))
 
 
 async def _drain(
-    server: "DrainingServer", client: Client, hurry: asyncio.Event, *, drain: float, linger: float
+    server: "DrainingServer", client: Client, stop_now: asyncio.Event, *, drain: float, linger: float
 ) -> None:
-    logger.info("draining: %d requests have %g s to finish", server.requests, linger + drain)
-    server.leave()
-    await _wait(hurry, linger)
-    server.refuse()
+    logger.info("draining: requests=%d timeout=%gs", server.requests, linger + drain)
+    server.report_not_ready()
+    await _wait(stop_now, linger)
+    server.refuse_requests()
     if client.has_jobs:
         client.jobs.leave()
     until = time.monotonic() + drain
-    await server.is_idle_within(drain, hurry)
+    await server.is_idle_within(drain, stop_now)
     left = until - time.monotonic()
-    if left > 0 and not hurry.is_set():
+    if left > 0 and not stop_now.is_set():
         draining = asyncio.ensure_future(client.drain(left))
-        hurrying = asyncio.ensure_future(hurry.wait())
-        await asyncio.wait([draining, hurrying], return_when=asyncio.FIRST_COMPLETED)
-        hurrying.cancel()
+        stopping_now = asyncio.ensure_future(stop_now.wait())
+        await asyncio.wait([draining, stopping_now], return_when=asyncio.FIRST_COMPLETED)
+        stopping_now.cancel()
         await client.close()
         await draining
 
 
 class DrainingServer(HTTPServer):
-    """An HTTP server that knows which requests it has not answered, and can refuse more of them."""
+    """An HTTP server that tracks its pending requests, can refuse new ones, and limits its connections."""
 
     def initialize(self, *args: Any, **options: Any) -> None:
-        """As HTTPServer."""
+        """Set up as HTTPServer does; the arguments are the same."""
         super().initialize(*args, **options)
-        self._busy: dict[object, object] = {}  # connections whose request, here, is not answered to its last byte
-        self._refusal = Application([(".*", RefusalHandler)])
-        self._crowded = {
-            beyond: Application([(".*", CrowdedHandler, {"beyond": beyond})]) for beyond in (IN_ALL, PER_PEER)
+        self._busy: dict[object, object] = {}  # connections with the request whose response is not complete
+        self._refusal = Application([(".*", DrainingHandler)])
+        self._over_limit = {
+            exceeded: Application([(".*", ConnectionLimitHandler, {"exceeded": exceeded})])
+            for exceeded in (TOTAL, PER_PEER)
         }
-        self._is_leaving = False
+        self._is_not_ready = False
         self._refuses = False
         self._connected = Connections(GatewayLimits())
 
     def limit(self, limits: GatewayLimits) -> None:
-        """Have these limits of connections; before it listens."""
+        """Set the limits of connections. Call it before the server listens."""
         self._connected = Connections(limits)
 
     def make_room(self) -> bool:
-        """Close connections that wait for their clients; whether there were any."""
+        """Close connections that wait for their clients; return whether any was closed."""
         return self._connected.make_room()
 
     @property
     def requests(self) -> int:
-        """How many are not answered, and will be: streams that end with the gateway are none of them."""
-        return sum(not open_streams.has(request) for request in self._busy.values())
+        """The number of pending requests, without streams that stay open until the gateway stops."""
+        return sum(not is_open_stream(request) for request in self._busy.values())
 
-    def leave(self) -> None:
-        """Say on every `/readyz` that it is not ready."""
-        self._is_leaving = True
+    def report_not_ready(self) -> None:
+        """Respond to `/readyz` with 503 from now on."""
+        self._is_not_ready = True
 
-    def refuse(self) -> None:
-        """Refuse what is new, but for `/healthz`."""
+    def refuse_requests(self) -> None:
+        """Refuse new requests from now on, except `/healthz`."""
         self._refuses = True
 
-    async def is_idle_within(self, seconds: float, hurry: asyncio.Event | None = None) -> bool:
-        """Wait for `seconds`, or until `hurry`, for every request to be answered; whether they are."""
+    async def is_idle_within(self, seconds: float, stop_now: asyncio.Event | None = None) -> bool:
+        """Wait until no request is pending, for at most `seconds`, or until `stop_now`; return whether none is."""
         until = time.monotonic() + seconds
-        while self.requests and time.monotonic() < until and not (hurry and hurry.is_set()):
+        while self.requests and time.monotonic() < until and not (stop_now and stop_now.is_set()):
             await asyncio.sleep(POLL)
         return not self.requests
 
     async def is_silent_within(self, seconds: float) -> bool:
-        """As `is_idle_within`, for streams as well."""
+        """Wait until no request is pending and no stream open, for at most `seconds`; return whether that is so."""
         until = time.monotonic() + seconds
         while self._busy and time.monotonic() < until:
             await asyncio.sleep(POLL)
         return not self._busy
 
-    # --- what Tornado asks ------------------------------------------------------------------------------------------
+    # --- called by Tornado ------------------------------------------------------------------------------------------
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
-        """A client has connected."""
+        """Serve a new connection."""
         self._connected.open(stream, address)
         if not stream.closed():
             super().handle_stream(stream, address)
 
     def start_request(self, server_conn: object, request_conn: Any) -> HTTPMessageDelegate:
-        """A connection is there for its next request: the last one is answered."""
+        """Expect the next request on a connection: the response to the last one is complete."""
         self._busy.pop(server_conn, None)
-        connection = self._connected.of(request_conn.stream)
+        connection = self._connected.get(request_conn.stream)
         if connection is not None and connection.phase is not Phase.HEAD:
             connection.enter(Phase.IDLE)
 
         def begin(path: str) -> HTTPMessageDelegate:
             self._busy[server_conn] = request_conn
             if connection is not None and not connection.is_admitted and not path.endswith(HEALTH):
-                beyond = self._connected.admit(connection)
-                if beyond is not None:
-                    return self._crowded[beyond].start_request(server_conn, request_conn)
-            if self._takes(path):
+                exceeded = self._connected.admit(connection)
+                if exceeded is not None:
+                    return self._over_limit[exceeded].start_request(server_conn, request_conn)
+            if self._accepts(path):
                 return super(DrainingServer, self).start_request(server_conn, request_conn)
             return self._refusal.start_request(server_conn, request_conn)
 
         return _Request(begin, connection)
 
     def on_close(self, server_conn: object) -> None:
-        """A connection has ended, or belongs to a WebSocket from now on."""
+        """Note that a connection was closed, or has become a WebSocket."""
         self._busy.pop(server_conn, None)
-        self._connected.forget(getattr(server_conn, "stream"))  # noqa: B009 # the interface has none, all that come do
+        self._connected.on_http_end(getattr(server_conn, "stream"))  # noqa: B009 # not in the interface, but always there
         super().on_close(server_conn)
 
-    def _takes(self, path: str) -> bool:
-        if self._is_leaving and path.endswith("/readyz"):
+    def _accepts(self, path: str) -> bool:
+        if self._is_not_ready and path.endswith("/readyz"):
             return False
         return not self._refuses or path.endswith("/healthz")
 
 
 class _Request(HTTPMessageDelegate):
-    """A request: its first line says which application it is for."""
+    """Receives one request, chooses the application by its path, and records what the client has sent."""
 
     def __init__(self, begin: Callable[[str], HTTPMessageDelegate], connection: Connection | None) -> None:
         self._begin = begin
@@ -232,13 +239,13 @@ class _Request(HTTPMessageDelegate):
         if self._connection is not None:
             self._connection.enter(Phase.BODY)
         self._inner = self._begin(start_line.path.partition("?")[0])
-        return self._paused(self._inner.headers_received(start_line, headers))
+        return self._uncounted(self._inner.headers_received(start_line, headers))
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         assert self._inner is not None
         if self._connection is not None:
             self._connection.add(len(chunk))
-        return self._paused(self._inner.data_received(chunk))
+        return self._uncounted(self._inner.data_received(chunk))
 
     def finish(self) -> None:
         assert self._inner is not None
@@ -250,11 +257,11 @@ class _Request(HTTPMessageDelegate):
         if self._inner is not None:
             self._inner.on_connection_close()
 
-    def _paused(self, step: Awaitable[None] | None) -> Awaitable[None] | None:
-        """`step`, while which nothing more is read: the client is not to be blamed for it."""
-        return step if step is None or self._connection is None else self._waited(step, self._connection)
+    def _uncounted(self, step: Awaitable[None] | None) -> Awaitable[None] | None:
+        """`step`, without counting its time against the client: nothing is read from the connection meanwhile."""
+        return step if step is None or self._connection is None else self._wait_uncounted(step, self._connection)
 
-    async def _waited(self, step: Awaitable[None], connection: Connection) -> None:
+    async def _wait_uncounted(self, step: Awaitable[None], connection: Connection) -> None:
         received = connection.received
         connection.phase = Phase.SERVED
         try:
@@ -265,44 +272,46 @@ class _Request(HTTPMessageDelegate):
                 connection.received = received
 
 
-class _Told:
-    """What signals have said: to stop, and to do that at once."""
+class _StopSignals:
+    """The events that signals set: `stop`, and `stop_now`."""
 
     def __init__(self) -> None:
-        self.stop, self.hurry = asyncio.Event(), asyncio.Event()
+        self.stop, self.stop_now = asyncio.Event(), asyncio.Event()
 
     def on_signal(self, number: signal.Signals) -> None:
-        """Stop; if that was said before, and by a signal other than SIGHUP, hurry."""
+        """Set `stop`; at a later signal other than SIGHUP, set `stop_now`."""
         if not self.stop.is_set():
-            logger.info("%s received", number.name)
+            logger.info("signal received: %s", number.name)
             self.stop.set()
         elif number is not signal.SIGHUP:
-            self.hurry.set()
+            self.stop_now.set()
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[_Told]:
-    loop, told = asyncio.get_running_loop(), _Told()
+def _signals() -> Iterator[_StopSignals]:
+    loop, signals = asyncio.get_running_loop(), _StopSignals()
     numbers = [signal.SIGTERM, signal.SIGINT]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
         numbers.append(signal.SIGHUP)
     for number in numbers:
-        loop.add_signal_handler(number, told.on_signal, number)
+        loop.add_signal_handler(number, signals.on_signal, number)
     try:
-        yield told
+        yield signals
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
 
 
 def _listen(server: DrainingServer, port: int, address: str) -> str:
-    if isinstance(port, int) and not 0 <= port < 65536:  # the system would take what is left of it modulo that
-        raise SettingsError(f"port {port} is not between 0 and 65535")
+    if isinstance(port, int) and not 0 <= port < 65536:  # the system would use the port modulo 65536
+        raise SettingsError(f"port {port} is out of range: it must be between 0 and 65535")
     try:
         bound = bind_sockets(port, address, backlog=BACKLOG)
         sockets = [Listener(one, make_room=server.make_room) for one in bound]
     except OSError as error:
-        raise SettingsError(f"port {port} of {address} cannot be used: {error.strerror}") from None
+        raise SettingsError(
+            f"cannot listen on {address} port {port}: {error.strerror}; choose another port or address"
+        ) from None
     server.add_sockets(sockets)
     host = f"[{address}]" if ":" in address else address
     scheme = "http" if server.ssl_options is None else "https"

@@ -10,7 +10,14 @@ import pytest
 
 from crew import errors, gateway
 from crew.amqp.errors import LinkRefused
-from crew.gateway.problems import KINDS, KINDS_OF_MISSING, NotReady, kind_of, problem_of, without_addresses
+from crew.gateway.problems import (
+    PROBLEM_TYPES,
+    TYPES_OF_MISSING,
+    NotReady,
+    problem_of,
+    problem_type_of,
+    without_addresses,
+)
 
 STATUSES = [
     (errors.UnknownTask, 404),
@@ -31,24 +38,24 @@ STATUSES = [
 
 @pytest.mark.parametrize(("error", "status"), STATUSES)
 def test_each_error_has_the_status_that_is_promised(error: type[errors.CrewError], status: int) -> None:
-    assert KINDS[error].status == status
+    assert PROBLEM_TYPES[error].status == status
 
 
 def test_every_way_in_which_a_call_ends_without_a_value_has_a_status() -> None:
     assert {
         kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.TaskError)
-    } <= {*KINDS}
+    } <= {*PROBLEM_TYPES}
 
 
 def test_no_two_errors_have_one_type() -> None:
-    assert len({kind.urn for kind in KINDS.values()}) == len(KINDS)
+    assert len({kind.urn for kind in PROBLEM_TYPES.values()}) == len(PROBLEM_TYPES)
 
 
 def test_every_problem_type_is_documented_in_the_reference() -> None:
     reference = Path(__file__).parents[3] / "docs" / "reference"
     documented = "".join(path.read_text() for path in reference.glob("*.md"))
     sources = "".join(path.read_text() for path in Path(gateway.__file__).parent.rglob("*.py"))
-    names = {kind.name for kind in (*KINDS.values(), *KINDS_OF_MISSING.values())} | set(
+    names = {kind.name for kind in (*PROBLEM_TYPES.values(), *TYPES_OF_MISSING.values())} | set(
         re.findall(r'name="([a-z0-9-]+)"', sources)
     )
     bad_members = {"bad-expiration"}  # the reference writes `bad-<member>` for all of them
@@ -56,7 +63,7 @@ def test_every_problem_type_is_documented_in_the_reference() -> None:
 
 
 def test_what_may_soon_be_over_says_when_to_try_again() -> None:
-    assert {error for error, kind in KINDS.items() if kind.retry_after} == {
+    assert {error for error, kind in PROBLEM_TYPES.items() if kind.retry_after} == {
         errors.Overloaded,
         errors.ConnectionError,
         NotReady,
@@ -64,16 +71,16 @@ def test_what_may_soon_be_over_says_when_to_try_again() -> None:
 
 
 def test_an_error_that_stands_below_another_has_its_kind() -> None:
-    assert kind_of(LinkRefused("user name or password refused")) is KINDS[errors.ConnectionError]
+    assert problem_type_of(LinkRefused("user name or password refused")) is PROBLEM_TYPES[errors.ConnectionError]
 
 
 @pytest.mark.parametrize("error", [None, ValueError("mine"), OSError("mine"), TimeoutError("asyncio's")])
 def test_what_is_not_crews_has_no_kind(error: Exception | None) -> None:
-    assert kind_of(error) is None
+    assert problem_type_of(error) is None
 
 
 def document(error: errors.CrewError, *, with_traceback: bool = False) -> object:
-    kind = kind_of(error)
+    kind = problem_type_of(error)
     assert kind is not None
     return msgspec.json.decode(msgspec.json.encode(problem_of(error, kind, with_traceback=with_traceback)))
 
@@ -81,7 +88,7 @@ def document(error: errors.CrewError, *, with_traceback: bool = False) -> object
 def test_a_document_names_the_task_and_the_call() -> None:
     assert document(errors.UnknownTask("no worker has ever served task 'a'", task="a", id="7 a/ü")) == {
         "type": "urn:crew:problem:unknown-task",
-        "title": "No worker has ever served a task of this name",
+        "title": "No worker has ever served a task with this name",
         "status": 404,
         "detail": "no worker has ever served task 'a'",
         "instance": "urn:crew:call:7%20a%2F%C3%BC",
@@ -93,7 +100,7 @@ def test_a_document_names_the_task_and_the_call() -> None:
 def test_a_document_leaves_out_what_is_not_known() -> None:
     assert document(errors.ConnectionError("the client was closed")) == {
         "type": "urn:crew:problem:broker-away",
-        "title": "The broker is away",
+        "title": "The broker is unavailable",
         "status": 503,
         "detail": "the client was closed",
     }
@@ -102,14 +109,14 @@ def test_a_document_leaves_out_what_is_not_known() -> None:
 @pytest.mark.parametrize(
     ("missing", "name", "title"),
     [
-        ("broker", "broker-away", "The broker is away"),
-        ("store", "store-away", "The job store is away"),
+        ("broker", "broker-away", "The broker is unavailable"),
+        ("store", "store-away", "The job store is unavailable"),
         ("client", "not-ready", "This gateway is not ready"),
     ],
 )
 def test_what_cannot_be_used_is_named(missing: str, name: str, title: str) -> None:
     error = errors.ConnectionError("it is away", missing=missing)
-    kind = kind_of(copy.copy(error))
+    kind = problem_type_of(copy.copy(error))
     assert kind is not None
     assert (kind.urn, kind.title, kind.status, kind.retry_after) == (f"urn:crew:problem:{name}", title, 503, 2)
 
@@ -131,16 +138,16 @@ def test_a_failed_task_tells_its_exception_and_its_traceback_to_developers_only(
 
 def test_a_task_that_was_interrupted_tells_developers_where_it_was() -> None:
     error = errors.TimeoutError(task="a", id="7", traceback="line 7")
-    assert problem_of(error, KINDS[errors.TimeoutError], with_traceback=True).traceback == "line 7"
-    assert problem_of(error, KINDS[errors.TimeoutError], with_traceback=False).traceback is None
+    assert problem_of(error, PROBLEM_TYPES[errors.TimeoutError], with_traceback=True).traceback == "line 7"
+    assert problem_of(error, PROBLEM_TYPES[errors.TimeoutError], with_traceback=False).traceback is None
 
 
 def test_where_the_broker_is_is_for_developers_only() -> None:
     told = "task 't' is not called: the broker is away: amqp://me:***@10.0.0.7:5672/%2Fshop: connection refused"
     error = errors.ConnectionError(told)
 
-    assert problem_of(error, KINDS[errors.ConnectionError], with_traceback=True).detail == told
-    hidden = problem_of(error, KINDS[errors.ConnectionError], with_traceback=False).detail
+    assert problem_of(error, PROBLEM_TYPES[errors.ConnectionError], with_traceback=True).detail == told
+    hidden = problem_of(error, PROBLEM_TYPES[errors.ConnectionError], with_traceback=False).detail
     assert hidden == "task 't' is not called: the broker is away: connection refused"
 
 
@@ -149,8 +156,8 @@ def test_where_the_job_store_is_is_for_developers_only(store: str) -> None:
     told = f"the job store {store} cannot be used: [Errno 111] Connect call failed ('10.0.0.7', 5432)"
     error = errors.ConnectionError(told)
 
-    assert problem_of(error, KINDS[errors.ConnectionError], with_traceback=True).detail == told
-    hidden = problem_of(error, KINDS[errors.ConnectionError], with_traceback=False).detail
+    assert problem_of(error, PROBLEM_TYPES[errors.ConnectionError], with_traceback=True).detail == told
+    hidden = problem_of(error, PROBLEM_TYPES[errors.ConnectionError], with_traceback=False).detail
     assert hidden == "the job store cannot be used"
 
 
@@ -165,7 +172,7 @@ def test_where_the_job_store_is_is_for_developers_only(store: str) -> None:
 )
 def test_text_of_a_task_is_searched_for_addresses_in_a_time_that_grows_with_its_length(text: str) -> None:
     began = time.thread_time()
-    problem_of(errors.TaskFailed("E", text, task="t", id="1"), KINDS[errors.TaskFailed], with_traceback=False)
+    problem_of(errors.TaskFailed("E", text, task="t", id="1"), PROBLEM_TYPES[errors.TaskFailed], with_traceback=False)
     assert time.thread_time() - began < 1.0  # it took minutes
 
 

@@ -21,7 +21,7 @@ def test_a_flood_has_a_few_lines_and_the_next_line_says_how_many_it_was(caplog: 
 
 
 def test_prometheus_reads_how_many_were_discarded_and_why() -> None:
-    assert metrics.CALLS
+    assert metrics.ABANDONED_CALLS
     name, labels = "crew_job_reports_discarded_total", {"reason": REJECTED}
     before = REGISTRY.get_sample_value(name, labels) or 0.0
     Refusals().discard(REJECTED, "crew.jobs.x", "no")

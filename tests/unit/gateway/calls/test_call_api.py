@@ -244,7 +244,7 @@ async def test_a_body_beyond_the_bound_is_refused_and_not_kept(chunked: bool) ->
     async with visitor(max_body=1000) as visit:
         given: dict[str, Any] = {"body_producer": chunks} if chunked else {"body": b"x" * 100_000}
         document = problem(await visit.ask("POST", "/call/t", headers=BYTES, **given), 413)
-        assert document["detail"] == "the body has more than the 1000 bytes that are accepted here"
+        assert document["detail"] == "the body is too large: at most 1000 bytes are accepted here"
         assert visit.web.calls == []
         assert (await visit.answered(1, "/call/t", b"x" * 1000, BYTES)).code == 200
 
@@ -256,7 +256,7 @@ async def test_only_post_calls(method: str) -> None:
         answer = await visit.ask(method, "/call/t")
         assert (answer.code, answer.headers["Allow"]) == (405, "POST")
         if method != "HEAD":
-            told = {"detail": f"{method} is not served here, only POST"}
+            told = {"detail": f"{method} is not supported at this path; use POST"}
             assert problem(answer, 405) == {"type": "about:blank", "title": "Method Not Allowed", "status": 405, **told}
 
 

@@ -138,7 +138,7 @@ async def test_who_knows_more_than_the_store_which_was_restored_hears_the_end(tm
 async def test_a_stream_in_which_nothing_happens_is_kept_alive_and_ends_when_it_was_asked_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_events, "ALIVE_EVERY", 0.02)
+    monkeypatch.setattr(job_events, "KEEPALIVE_INTERVAL", 0.02)
     async with desk(tmp_path) as at:
         stream = await at.listening(await at.job(), "?wait=0.2")
         began = time.monotonic()
@@ -180,7 +180,7 @@ async def test_a_poll_ends_when_the_gateway_is_to_end_and_a_stream_when_it_does(
 
 @pytest.mark.gen_test
 async def test_a_stream_outlives_a_store_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_events, "AGAIN_AFTER", 0.01)
+    monkeypatch.setattr(job_events, "STORE_RETRY_INTERVAL", 0.01)
     async with desk(tmp_path) as at:
         job = await at.job()
         stream = await at.listening(job)

@@ -10,7 +10,7 @@ import pytest
 
 from crew.gateway.jobs import url_guard
 from crew.gateway.jobs.url_guard import UrlGuard, look_up
-from crew.gateway.problems import Refused
+from crew.gateway.problems import RequestRefused
 from crew.protocol.http_job.allowed_hosts import AllowedHosts
 from crew.protocol.http_job.url import parse_url
 from tests.unit.gateway.calls.test_call_api import JSON, problem, visitor
@@ -32,7 +32,7 @@ def guard(*addresses: str, allowed: tuple[str, ...] = ()) -> UrlGuard:
 async def refusal(guard: UrlGuard, url: str) -> tuple[int, str, str] | None:
     try:
         await guard.check(parse_url(url))
-    except Refused as refused:
+    except RequestRefused as refused:
         return refused.status_code, refused.type, refused.detail
     return None
 
@@ -74,7 +74,7 @@ async def test_a_name_server_that_is_silent_is_not_waited_for(monkeypatch: pytes
         await asyncio.sleep(60)
         return [PRIVATE]
 
-    monkeypatch.setattr(url_guard, "PATIENCE", 0.05)
+    monkeypatch.setattr(url_guard, "LOOKUP_TIMEOUT", 0.05)
     began = time.monotonic()
     assert await refusal(UrlGuard(AllowedHosts(), resolve=resolve), "http://slow.example/") is None
     assert time.monotonic() - began < 1
@@ -108,7 +108,7 @@ async def test_a_lookup_for_which_no_thread_can_be_started_keeps_no_place_of_the
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", cannot_start)
-        for _ in range(url_guard.LOOKUPS):
+        for _ in range(url_guard.MAX_LOOKUPS):
             assert await look_up("127.0.0.1", 80) == []
     assert caplog.messages.count("127.0.0.1 is not looked up here: no thread for it (can't start new thread)") == 64
     assert await look_up("127.0.0.1", 80) == ["127.0.0.1"]

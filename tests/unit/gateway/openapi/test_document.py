@@ -14,7 +14,7 @@ from tornado.web import RequestHandler
 import crew
 from crew import Client
 from crew.gateway import routes
-from crew.gateway.jobs.job_request import OF_TASK, OF_URL
+from crew.gateway.jobs.job_request import TASK_MEMBERS, URL_MEMBERS
 from crew.jobs import JobStatus, JobStore
 from crew.jobs.record import record
 from crew.protocol.topology import HTTP_TASK
@@ -67,8 +67,8 @@ def test_it_tells_of_the_limits_of_this_gateway(mounted: list[URLSpec]) -> None:
 def test_jobs_have_the_members_that_are_taken_and_given(tmp_path: Path) -> None:
     with nowhere() as url:
         schemas = document_of(routes(Client(url), JobStore(url_of(tmp_path))))["components"]["schemas"]
-    assert schemas["TaskJob"]["properties"].keys() == OF_TASK
-    assert schemas["UrlJob"]["properties"].keys() == OF_URL
+    assert schemas["TaskJob"]["properties"].keys() == TASK_MEMBERS
+    assert schemas["UrlJob"]["properties"].keys() == URL_MEMBERS
     assert schemas["Job"]["properties"].keys() == record(a_job()).keys()
     assert schemas["Job"]["required"] == list(schemas["Job"]["properties"])
     assert schemas["HttpJob"]["properties"].keys() == record(a_job(task=HTTP_TASK)).keys()

@@ -14,7 +14,7 @@ from tornado.web import RequestHandler
 from tornado.web import _has_stream_request_body as has_stream_request_body
 
 from crew.errors import SettingsError
-from crew.gateway.serving.auth import GuardedApplication, RefusedHandler, check_door, submitter_of
+from crew.gateway.serving.auth import GuardedApplication, RefusalHandler, check_access, submitter_of
 from tests.support.sender import MUCH, Sender
 from tests.support.waiting import until
 
@@ -23,21 +23,21 @@ TOKEN = "0123456789abcdef"
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "[::1]", "localhost"])
 def test_what_only_this_machine_reaches_needs_no_token(host: str) -> None:
-    check_door(host, None)
+    check_access(host, None)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "10.0.0.1", "gateway.example", "localhost.example"])
 def test_what_others_reach_needs_a_token(host: str) -> None:
-    with pytest.raises(SettingsError, match="lets other machines in"):
-        check_door(host, None)
+    with pytest.raises(SettingsError, match="lets other machines call every task"):
+        check_access(host, None)
 
-    check_door(host, TOKEN)
+    check_access(host, TOKEN)
 
 
 @pytest.mark.parametrize("token", ["short", TOKEN + " ", TOKEN + "\n", TOKEN + "ü"])
 def test_a_token_that_cannot_be_one_is_refused_and_not_shown(token: str) -> None:
     with pytest.raises(SettingsError, match="CREW_GATEWAY_TOKEN must have 16") as refused:
-        check_door("127.0.0.1", token)
+        check_access("127.0.0.1", token)
 
     assert token not in str(refused.value)
 
@@ -80,7 +80,7 @@ async def test_whatever_is_asked_who_may_not_come_in_hears_that_and_who_is_lost_
     async with guarded(token=TOKEN) as port:
         refused = await ask(port, f"{method} /jobs/")
     assert (refused.code, refused.headers.get("Allow")) == (401, None)
-    async with guarded(default_handler_args={"way_out": ": look elsewhere"}) as port:
+    async with guarded(default_handler_args={"hint": ": look elsewhere"}) as port:
         lost = await ask(port, f"{method} /nowhere?x")
     assert (lost.code, lost.headers.get("Allow")) == (404, None)
     assert json.loads(lost.body)["detail"] == "nothing is served at '/nowhere': look elsewhere"
@@ -92,7 +92,7 @@ async def test_nothing_is_kept_of_who_is_refused() -> None:
         for _ in range(3):
             assert (await ask(port, "GET /nowhere")).code == 404
             assert (await ask(locked, "GET /nowhere")).code == 401
-        await until(lambda: gc.collect() >= 0 and not any(type(one) is RefusedHandler for one in gc.get_objects()))
+        await until(lambda: gc.collect() >= 0 and not any(type(one) is RefusalHandler for one in gc.get_objects()))
 
 
 @pytest.mark.gen_test
@@ -167,9 +167,9 @@ async def test_each_token_opens_and_is_known_by_its_name() -> None:
 
 
 def test_tokens_with_names_are_checked_too_and_not_shown() -> None:
-    check_door("0.0.0.0", None, {"a": TOKEN})
+    check_access("0.0.0.0", None, {"a": TOKEN})
     with pytest.raises(SettingsError, match="token 'a' of CREW_GATEWAY_TOKENS must have 16") as refused:
-        check_door("127.0.0.1", None, {"a": "hush"})
+        check_access("127.0.0.1", None, {"a": "hush"})
     assert "hush" not in str(refused.value)
 
 
@@ -182,4 +182,4 @@ async def test_a_refusal_is_not_kept_not_taken_for_a_page_and_names_no_version()
 
 
 def test_nobody_keeps_what_he_sends() -> None:
-    assert has_stream_request_body(RefusedHandler)
+    assert has_stream_request_body(RefusalHandler)

@@ -121,7 +121,7 @@ async def serving(
     monkeypatch: pytest.MonkeyPatch, *, options: dict[str, Any] | None = None, **limits: Any
 ) -> AsyncIterator[Clients]:
     """A server with these limits, which looks for slow clients ten times a second."""
-    monkeypatch.setattr(connections, "LOOK_EVERY", 0.1)
+    monkeypatch.setattr(connections, "CHECK_INTERVAL", 0.1)
     paths = {"quick": Quick, "late": Late, "events": Events, "large": Large, "upload": Upload, "slow": SlowHandler}
     routes: list[Any] = [(f"/{name}", handler) for name, handler in paths.items()]
     application = Application([*routes, ("/healthz", HealthHandler)], log_function=lambda _: None)
@@ -206,14 +206,14 @@ async def test_a_client_that_does_not_read_its_answer_is_left(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(Large, "gone", False)
-    monkeypatch.setattr(connections, "REPORT_EVERY", 0.0)
+    monkeypatch.setattr(connections, "REPORT_INTERVAL", 0.0)
     async with serving(monkeypatch, stall_timeout=0.5) as clients:
         client = await clients.come()
         assert isinstance(client.writer.transport, asyncio.Transport)
         client.writer.transport.pause_reading()
         client.say(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n")
         with caplog.at_level(logging.WARNING):
-            await until(lambda: "read nothing of an answer within 0.5 s" in caplog.text)
+            await until(lambda: "the client read nothing of a response within 0.5 s" in caplog.text)
         await until(lambda: len(clients.server._connected) == 0)
 
 
@@ -270,13 +270,13 @@ async def test_more_connections_of_one_address_than_allowed_are_told_so(monkeypa
 
 @pytest.mark.gen_test
 async def test_where_there_is_no_place_those_go_first_that_send_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "TENURE", 0.05)
+    monkeypatch.setattr(connections, "MIN_WAIT", 0.05)
     async with serving(monkeypatch, max_connections=4) as clients:
         silent = [await clients.come() for _ in range(3)]
         busy = await clients.come()
         busy.say(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
         await until(lambda: clients.server.requests == 1)
-        await asyncio.sleep(connections.TENURE)
+        await asyncio.sleep(connections.MIN_WAIT)
         assert await (await clients.come()).asked("/quick") == 200
         assert [await one.is_closed_within(1) for one in silent] == [True] * 3
         assert (await busy.answer())[0] == 200

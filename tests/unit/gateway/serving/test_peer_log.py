@@ -45,5 +45,5 @@ def test_the_next_interval_says_how_many_lines_were_dropped(
         logger.info("another")
     lines = [record.getMessage() for record in caplog.records]
     assert lines[: peer_log.LINES] == [f"bad message {number}" for number in range(peer_log.LINES)]
-    assert f"{MANY - peer_log.LINES} more lines were dropped within 0 s: bad message %d" in lines
+    assert f"log lines suppressed: count={MANY - peer_log.LINES} interval=0s line='bad message %d'" in lines
     assert "another" in lines

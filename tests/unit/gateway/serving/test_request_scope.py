@@ -20,7 +20,7 @@ from crew.gateway import AbandonMixin, cancel_when_abandoned
 from tests.support.site import Abandoned, Handler, said, site
 from tests.support.waiting import until
 
-GONE = "the HTTP client has gone"
+DISCONNECTED = "the HTTP client disconnected"
 
 
 @pytest.fixture(autouse=True)
@@ -272,7 +272,7 @@ async def test_a_handler_that_goes_on_can_make_no_more_calls_but_in_a_scope_of_i
         await web.called(1)
         await browser.leave()
         await until(lambda: [call.task for call in web.calls] == ["clean up"])
-    assert [GONE in str(error) for error in errors] == [True, True]
+    assert [DISCONNECTED in str(error) for error in errors] == [True, True]
     assert "client.Scope" in str(errors[1])
 
 

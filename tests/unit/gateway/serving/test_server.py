@@ -15,7 +15,7 @@ from tests.support.sender import MUCH, Sender
 @pytest.mark.parametrize("port", [-1, 65536, 99999])
 @pytest.mark.gen_test
 async def test_a_port_that_cannot_be_is_told_and_no_other_taken(port: int) -> None:
-    with nowhere() as url, pytest.raises(SettingsError, match=f"port {port} is not between"):
+    with nowhere() as url, pytest.raises(SettingsError, match=f"port {port} is out of range: it must be between"):
         await serve(Application(), Client(url), port=port)
 
 
@@ -24,7 +24,7 @@ async def test_who_sends_much_to_a_gateway_that_drains_is_told_so_before_his_con
     server = DrainingServer(Application())
     (socket, *_) = sockets = bind_sockets(0, "127.0.0.1")
     server.add_sockets(sockets)
-    server.refuse()
+    server.refuse_requests()
     sender = await Sender.of(socket.getsockname()[1])
     head = await sender.post(MUCH)
     assert head.split()[1] == b"503"
