@@ -24,32 +24,34 @@ from crew.protocol.briefing import BRIEFED, to_given_up
 from crew.protocol.encoding import codec
 from crew.protocol.message import Control, Event, Headers, new_id
 from crew.worker.consumer.consumer import TaskConsumer
-from crew.worker.consumer.revoked_calls import CanceledCalls
-from crew.worker.consumer.task_group import stations
+from crew.worker.consumer.revoked_calls import RevokedCalls
+from crew.worker.consumer.task_group import task_groups
 from crew.worker.context import context
 from crew.worker.hooks import hooks
-from crew.worker.job_reports.jobs import Jobs
+from crew.worker.job_reports.jobs import JobReports
 from crew.worker.mailbox import Mailbox
 from crew.worker.nested_calls.caller import NestedCalls
 from crew.worker.options import Options
 from crew.worker.posix import forked_child, process_end, signal_handlers, stdio
 from crew.worker.posix.kernel_timer import ALARM
 from crew.worker.replacement import Replacement, staggered
-from crew.worker.replies.lost_call_replies import Burials
-from crew.worker.replies.reply_publisher import Replies
-from crew.worker.replies.retry_publisher import Retries
-from crew.worker.shared_state.shared_state import Ledger
-from crew.worker.shutdown import Drain
+from crew.worker.replies.lost_call_replies import LostCallReplies
+from crew.worker.replies.reply_publisher import ReplyPublisher
+from crew.worker.replies.retry_publisher import RetryPublisher
+from crew.worker.shared_state.shared_state import SharedState
+from crew.worker.shutdown import Shutdown
 from crew.worker.supervisor.stall_detector import BEAT_EVERY, DUMP_STACKS
 from crew.worker.task import Registry
 
 logger = logging.getLogger(__name__)
 
 READY: Final = b"r"  # to the supervisor: the broker was reached, and tasks are served
-LEAVING: Final = b"l"  # to the supervisor: this process takes nothing new, and another one may take its place
-BURY: Final = b"b"  # from the supervisor: calls have died with their process, and their callers are to be told
+NEEDS_REPLACEMENT: Final = b"l"  # to the supervisor: this process takes nothing new, and another one may take its place
+REPLY_LOST_CALLS: Final = (
+    b"b"  # from the supervisor: calls have died with their process, and their callers are to be told
+)
 DRAIN: Final = b"d"  # from the supervisor: take nothing new, finish, exit
-HURRY: Final = b"h"  # from the supervisor: interrupt what runs, exit
+INTERRUPT: Final = b"h"  # from the supervisor: interrupt what runs, exit
 
 EXIT_DRAINED: Final = 0
 EXIT_NOT_STARTED: Final = 69  # EX_UNAVAILABLE: a start hook has failed, and may succeed the next time
@@ -75,26 +77,26 @@ class WorkerProcess:
         options: Options,
         *,
         number: int,
-        ledger: Ledger,
+        shared_state: SharedState,
         supervisor: socket.socket,
     ) -> None:
         self.id = new_id()
         self._registry = registry
         self._options = options
         self._supervisor = supervisor
-        self._number, self._ledger = number, ledger
+        self._number, self._shared_state = number, shared_state
         self._selector = selectors.DefaultSelector()
         self._loop = asyncio.SelectorEventLoop(self._selector)
         self._mailbox = Mailbox(self._loop)
-        self._stations = stations(
+        self._task_groups = task_groups(
             registry,
             options,
             number=number,
-            ledger=ledger,
+            shared_state=shared_state,
             mailbox=self._mailbox,
             replacement=self._replacement(),
         )
-        self._canceled = CanceledCalls()
+        self._revoked = RevokedCalls()
         self._exit_code: int | None = None
         self._told = asyncio.Event()  # of a drain, or of an end
         self._leaving: asyncio.Task[None] | None = None
@@ -109,18 +111,18 @@ class WorkerProcess:
         context.settings.uuid = self.id
         context.settings.node_uuid = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{uuid.getnode():x}"))
         context.settings.options = self._options
-        loop = next((station.loop for station in self._stations if station.loop), None)
+        loop = next((station.loop for station in self._task_groups if station.loop), None)
         if not hooks.run_start(loop):
             return EXIT_NOT_STARTED
         context.pubsub.bind(self._publish)
         io = threading.Thread(target=self._run_io, name="crew I/O", daemon=True)
         io.start()
-        first, *others = self._stations
+        first, *others = self._task_groups
         for station in others:
             station.serve_in_background()
         first.serve()
         io.join()
-        self._ledger.rest(self._number)
+        self._shared_state.rest(self._number)
         context.pubsub.bind(None)
         if all(station.join() for station in others):  # else a coroutine blocks the event loop
             hooks.run_stop(loop)
@@ -130,7 +132,7 @@ class WorkerProcess:
 
     def _run_io(self) -> None:
         asyncio.set_event_loop(self._loop)
-        if self._stations[0].needs_alarm:
+        if self._task_groups[0].needs_alarm:
             # It is for the main thread, and the kernel gives it to any that does not block it. Where this thread starts
             # those of tasks it blocks nothing: they, and the programs that tasks start, would block it, too.
             signal.pthread_sigmask(signal.SIG_BLOCK, {ALARM})
@@ -139,7 +141,7 @@ class WorkerProcess:
         except Exception:
             logger.exception("the worker process is broken")
         finally:
-            for station in self._stations:
+            for station in self._task_groups:
                 station.stop()
 
     async def _serve(self) -> None:
@@ -147,13 +149,13 @@ class WorkerProcess:
         self._beat()
         await self._told.wait()
         if self._exit_code == EXIT_REPLACE:
-            await self._drain.run()
+            await self._shutdown.run()
             await self._leave(EXIT_REPLACE)  # something runs on that nothing else ends
         if self._exit_code is None:
             is_replaced = self._leaving is not None and self._leaving.done()
             if not is_replaced:
                 logger.info("draining: nothing new is taken, what runs has %g s", self._options.drain)
-            if not await self._drain.run():
+            if not await self._shutdown.run():
                 await self._leave(EXIT_REPLACE)
             self._exit_code = EXIT_REPLACE if is_replaced else EXIT_DRAINED
         await self._close()
@@ -199,12 +201,14 @@ class WorkerProcess:
             on_refused=self._on_refused,
         )
         self._consuming.remember(Consumer(control.name, self._on_control, CONTROL_PREFETCH, is_only=True))
-        self._replies = Replies(
-            self._publishing, self.id, knows_store=lambda queue: self._jobs.briefings.knows_store(queue)
+        self._replies = ReplyPublisher(
+            self._publishing, self.id, knows_store=lambda queue: self._jobs.revocation_sync.knows_store(queue)
         )
-        self._retries = Retries(self._publishing, self._replies)
-        self._burials = Burials(self._ledger, self._replies)
-        self._jobs = Jobs(self.id, names, publishing=self._publishing, replies=self._replies, mailbox=self._mailbox)
+        self._retries = RetryPublisher(self._publishing, self._replies)
+        self._lost_call_replies = LostCallReplies(self._shared_state, self._replies)
+        self._jobs = JobReports(
+            self.id, names, publishing=self._publishing, replies=self._replies, mailbox=self._mailbox
+        )
         self._pubsub = PubSub(self.id, publishing=self._publishing, consuming=self._consuming)
         decode = codec.decoder_of(self._options.broker)
         self._nested = NestedCalls(
@@ -217,31 +221,31 @@ class WorkerProcess:
             on_call=self._on_nested_call,
         )
         context.bind(self._nested.call, self._jobs.progress.say)
-        for station in self._stations:
+        for station in self._task_groups:
             station.open(
                 link=self._consuming,
                 broker_clock=clock,
                 replies=self._replies,
                 retries=self._retries,
                 jobs=self._jobs,
-                canceled=self._canceled,
+                revoked=self._revoked,
                 on_worn_out=self._on_worn_out,
                 decode=decode,
                 max_message=self._options.broker.max_message,
             )
         outgoing = self._jobs.progress, self._replies, self._retries
-        self._drain = Drain(self._consumers, outgoing, drain=self._options.drain, grace=self._options.grace)
+        self._shutdown = Shutdown(self._consumers, outgoing, drain=self._options.drain, grace=self._options.grace)
         self._loop.add_reader(self._supervisor, self._on_supervisor)
         self._publishing.open()
         self._consuming.open()
 
     @property
     def _consumers(self) -> list[TaskConsumer]:
-        return [one.consumer for one in self._stations]
+        return [one.consumer for one in self._task_groups]
 
     def _beat(self) -> None:
         """Show the supervisor that this thread runs."""
-        self._ledger.beat(self._number)
+        self._shared_state.beat(self._number)
         self._loop.call_later(BEAT_EVERY, self._beat)
 
     async def _close(self) -> None:
@@ -263,7 +267,7 @@ class WorkerProcess:
         logger.info("serving %d %s: %s", count, "task" if count == 1 else "tasks", names)
         if lacks := topology.shortcoming(self._options.broker.queue_type, self._consuming.broker_version):
             logger.info("%s", lacks)
-        self._jobs.briefings.on_ready()
+        self._jobs.revocation_sync.on_ready()
         self._nested.send_waiting()
         self._tell(READY)
 
@@ -273,7 +277,7 @@ class WorkerProcess:
 
     def _send_waiting(self) -> None:
         self._replies.send_waiting()
-        self._jobs.briefings.ask()
+        self._jobs.revocation_sync.ask()
         self._nested.send_waiting()
 
     def _on_nested_call(self) -> None:
@@ -281,7 +285,7 @@ class WorkerProcess:
             consumer.on_nested_call()
 
     def _on_lost(self, fault: LinkFault) -> None:
-        self._jobs.briefings.on_lost()
+        self._jobs.revocation_sync.on_lost()
         for consumer in self._consumers:
             consumer.on_lost(fault.patience)
 
@@ -300,15 +304,15 @@ class WorkerProcess:
 
     def _on_briefed(self, id: str, body: bytes) -> None:
         """A store has answered: what it has given up is not started, and what runs of it ends."""
-        if (answer := self._jobs.briefings.to_answer(id)) is None:
+        if (answer := self._jobs.revocation_sync.to_answer(id)) is None:
             return
-        self._canceled.brief(answer.queue, answer.question, to_given_up(body))
+        self._revoked.brief(answer.queue, answer.question, to_given_up(body))
         for consumer in self._consumers:
-            consumer.cancel_given_up()
-        self._jobs.briefings.on_answer(id)
+            consumer.cancel_revoked_jobs()
+        self._jobs.revocation_sync.on_answer(id)
 
     def _cancel(self, control: Control) -> None:
-        self._canceled.add(control)
+        self._revoked.add(control)
         for consumer in self._consumers:
             consumer.cancel(control)
 
@@ -333,8 +337,8 @@ class WorkerProcess:
         """Take nothing new, and end when what runs has ended; another process takes the place at once."""
         if self._leaving is None and not self._told.is_set():
             logger.info("replacing this process: %s", reason)
-            self._tell(LEAVING)
-            self._leaving = self._loop.create_task(self._drain.wait())
+            self._tell(NEEDS_REPLACEMENT)
+            self._leaving = self._loop.create_task(self._shutdown.wait())
             self._leaving.add_done_callback(lambda _: self._told.set())
 
     def _on_supervisor(self) -> None:
@@ -345,11 +349,11 @@ class WorkerProcess:
         if not told:
             logger.error("the supervisor is gone: draining")
             self._loop.remove_reader(self._supervisor)
-        if BURY in told:
-            self._burials.look()
-        if HURRY in told:
-            self._drain.hurry()
-        if told.strip(BURY) or not told:
+        if REPLY_LOST_CALLS in told:
+            self._lost_call_replies.look()
+        if INTERRUPT in told:
+            self._shutdown.interrupt_now()
+        if told.strip(REPLY_LOST_CALLS) or not told:
             self._told.set()
 
     def _on_signal(self, *_: object) -> None:

@@ -20,9 +20,9 @@ from crew.worker.options import Options, worker_options
 from crew.worker.posix import process_end, stdio
 from crew.worker.process import EXIT_BROKEN, EXIT_REFUSED, WorkerProcess
 from crew.worker.replacement import memory_used
-from crew.worker.shared_state.shared_state import Ledger
+from crew.worker.shared_state.shared_state import SharedState
 from crew.worker.supervisor import reload
-from crew.worker.supervisor.reload import Left
+from crew.worker.supervisor.reload import OldProcess
 from crew.worker.supervisor.supervisor import Supervisor
 from crew.worker.task import registry
 
@@ -85,18 +85,18 @@ def _start(settings: dict[str, Any], **flags: Any) -> int:
     return serve(chosen, reload.read_state(state))
 
 
-def serve(chosen: Options, left: Sequence[Left] = ()) -> int:
+def serve(chosen: Options, left: Sequence[OldProcess] = ()) -> int:
     """Supervise worker processes as `chosen`, in place of those `left` of older code; returns the exit status."""
     # Twice as many: a process that is replaced may run on for a while beside the one that takes its place.
-    ledger = Ledger(2 * chosen.processes, chosen.threads + chosen.concurrency + EXECUTIONS_NOTED)
+    shared_state = SharedState(2 * chosen.processes, chosen.threads + chosen.concurrency + EXECUTIONS_NOTED)
 
     def run_child(number: int, supervisor: Any) -> int:
-        return WorkerProcess(registry, chosen, number=number, ledger=ledger, supervisor=supervisor).run()
+        return WorkerProcess(registry, chosen, number=number, shared_state=shared_state, supervisor=supervisor).run()
 
     return Supervisor(
         run_child,
         processes=chosen.processes,
-        ledger=ledger,
+        shared_state=shared_state,
         drain=chosen.drain + hooks.stop_timeout,
         grace=chosen.grace,
         silence=GIVEN_UP_AFTER * chosen.broker.heartbeat or math.inf,

@@ -14,7 +14,7 @@ STEP: Final = 0.01  # seconds between two looks
 FLUSH_TIMEOUT: Final = 5.0  # seconds for replies that are on their way when the process ends
 
 
-class Drain:
+class Shutdown:
     """Empties a worker process. All of it on the I/O thread.
 
     Args:
@@ -32,7 +32,7 @@ class Drain:
         self._grace = grace
         self._hurry = asyncio.Event()
 
-    def hurry(self) -> None:
+    def interrupt_now(self) -> None:
         """Interrupt what runs, now."""
         self._hurry.set()
 
@@ -46,24 +46,24 @@ class Drain:
     async def run(self) -> bool:
         """Finish what runs, or interrupt it, and let the answers out; whether nothing goes on."""
         await asyncio.gather(*(consumer.drain() for consumer in self._consumers))
-        has_ended = await self._idle(self._drain, hurry=True) or await self._interrupt()
+        has_ended = await self._idle(self._drain, interrupt_now=True) or await self._interrupt()
         await self._flush()
         return has_ended
 
     async def _interrupt(self) -> bool:
         for consumer in self._consumers:
             consumer.interrupt_all()
-        if await self._idle(self._grace, hurry=False):
+        if await self._idle(self._grace, interrupt_now=False):
             return True
         logger.warning("a task goes on after its interrupt and %g s of grace", self._grace)
         for consumer in self._consumers:
             consumer.give_up()
         return False
 
-    async def _idle(self, seconds: float, *, hurry: bool) -> bool:
+    async def _idle(self, seconds: float, *, interrupt_now: bool) -> bool:
         """Wait until nothing runs, for `seconds`; with `hurry` not longer than the supervisor likes."""
         until = time.monotonic() + seconds
-        while self._has_work() and time.monotonic() < until and not (hurry and self._hurry.is_set()):
+        while self._has_work() and time.monotonic() < until and not (interrupt_now and self._hurry.is_set()):
             await asyncio.sleep(STEP)
             self._give_back()
         return not self._has_work()

@@ -11,15 +11,15 @@ from crew.amqp import Delivery
 from crew.protocol import deadline
 from crew.protocol.failure import Failure
 from crew.protocol.message import Call, Outcome
-from crew.worker.consumer.flow_control import Windows
-from crew.worker.consumer.revoked_calls import CanceledCalls
-from crew.worker.consumer.settlement import Answers
+from crew.worker.consumer.flow_control import FlowControl
+from crew.worker.consumer.revoked_calls import RevokedCalls
+from crew.worker.consumer.settlement import Settlement
 from crew.worker.execution import ack_policy
 from crew.worker.execution.interrupt_reason import Reason
 from crew.worker.execution.result import Ended, ended_with, out_of_time, timed_out, too_late, worker_lost
-from crew.worker.job_reports.revocation_sync import Briefings
+from crew.worker.job_reports.revocation_sync import RevocationSync
 from crew.worker.shared_state.exit_status import describe_exit
-from crew.worker.shared_state.shared_state import OVERDUE, Ledger
+from crew.worker.shared_state.shared_state import OVERDUE, SharedState
 from crew.worker.task import MAX_TIMEOUT, Task
 
 COUNTED_WITHIN: Final = 0.2  # seconds for the supervisor to see that a process has died, on a busy machine
@@ -41,13 +41,18 @@ class Admission:
     """
 
     def __init__(
-        self, ledger: Ledger, canceled: CanceledCalls, answers: Answers, windows: Windows, briefings: Briefings
+        self,
+        shared_state: SharedState,
+        revoked: RevokedCalls,
+        answers: Settlement,
+        windows: FlowControl,
+        revocation_sync: RevocationSync,
     ) -> None:
-        self._ledger = ledger
-        self._canceled = canceled
+        self._shared_state = shared_state
+        self._revoked = revoked
         self._answers = answers
-        self._windows = windows
-        self._briefings = briefings
+        self._flow = windows
+        self._revocation_sync = revocation_sync
 
     def ask(self, delivery: Delivery, call: Call, task: Task, run: _Run) -> None:
         """Have `run` called with all of them and the crashes of `call`, or answer it.
@@ -55,9 +60,9 @@ class Admission:
         The broker delivers a call again within a millisecond of the death of its process: it may be here before that
         was counted, and would then not be known as what took the process down.
         """
-        if call.is_job and call.reply_to is not None and self._briefings.awaits(call.reply_to):
-            self._briefings.hold(call.reply_to, self.late, self.ask, delivery, call, task, run)
-        elif delivery.redelivered and self._ledger.is_running(call.key):
+        if call.is_job and call.reply_to is not None and self._revocation_sync.awaits(call.reply_to):
+            self._revocation_sync.hold(call.reply_to, self.late, self.ask, delivery, call, task, run)
+        elif delivery.redelivered and self._shared_state.is_running(call.key):
             late = functools.partial(self.late, self._decide, delivery, call, task, run)
             asyncio.get_running_loop().call_later(COUNTED_WITHIN, late)
         else:
@@ -65,17 +70,17 @@ class Admission:
 
     def late(self, step: _Step, delivery: Delivery, call: Call, task: Task, run: _Run) -> None:
         """Do `step` with a delivery that has waited; it goes back to its queue where nothing is taken any longer."""
-        if self._windows.takes:
+        if self._flow.takes:
             if delivery.is_ours:  # else it was lost meanwhile
                 step(delivery, call, task, run)
         else:
             self._answers.requeue(delivery)
 
     def _decide(self, delivery: Delivery, call: Call, task: Task, run: _Run) -> None:
-        crashes = self._ledger.crashes(call.key) if delivery.redelivered or call.attempt > 1 else 0
-        status = self._ledger.exit_status(call.key) if crashes else ""
-        canceled = self._canceled.get(call.id, call.deadline, is_job=call.is_job)
-        refused = refusal(call, task, crashes, canceled, exit_status=status)
+        crashes = self._shared_state.crashes(call.key) if delivery.redelivered or call.attempt > 1 else 0
+        status = self._shared_state.exit_status(call.key) if crashes else ""
+        revoked = self._revoked.get(call.id, call.deadline, is_job=call.is_job)
+        refused = refusal(call, task, crashes, revoked, exit_status=status)
         if refused is None and not crashes and waited_too_long(call, redelivered=delivery.redelivered):
             refused = too_late(call)
         if refused is None:
@@ -88,7 +93,7 @@ class Admission:
             )
 
 
-def refusal(call: Call, task: Task, crashes: int, canceled: Reason | None, *, exit_status: str = "") -> Ended | None:
+def refusal(call: Call, task: Task, crashes: int, revoked: Reason | None, *, exit_status: str = "") -> Ended | None:
     """Why `call` must not be run, or None.
 
     Args:
@@ -96,7 +101,7 @@ def refusal(call: Call, task: Task, crashes: int, canceled: Reason | None, *, ex
         canceled: why nobody wants its answer any longer, where that is so.
         exit_status: how the last of these processes ended, as `exit_status_of` returns it.
     """
-    if canceled is not None:
+    if revoked is not None:
         told = Failure(type_name="Canceled", message=f"call {call.id} of task {call.task!r} was cancelled")
         return ended_with(Outcome.CANCELED, told)
     if crashes == OVERDUE:

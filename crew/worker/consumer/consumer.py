@@ -19,9 +19,9 @@ from crew.protocol.clock import IN_STEP
 from crew.protocol.encoding import codec
 from crew.protocol.message import Call, Control, new_id
 from crew.worker.consumer.admission import Admission
-from crew.worker.consumer.flow_control import Windows
-from crew.worker.consumer.revoked_calls import CanceledCalls, reason_of
-from crew.worker.consumer.settlement import Answers
+from crew.worker.consumer.flow_control import FlowControl
+from crew.worker.consumer.revoked_calls import RevokedCalls, reason_of
+from crew.worker.consumer.settlement import Settlement
 from crew.worker.execution import ack_policy
 from crew.worker.execution.execution import ENDED, Execution
 from crew.worker.execution.execution_log import ExecutionLog
@@ -30,10 +30,10 @@ from crew.worker.execution.result import RUNS_ELSEWHERE
 from crew.worker.executors.buffer import Buffer
 from crew.worker.executors.contract import Lane
 from crew.worker.executors.watchdog import Watchdog
-from crew.worker.job_reports.jobs import Jobs
-from crew.worker.replies.reply_publisher import Replies
-from crew.worker.replies.retry_publisher import Retries
-from crew.worker.shared_state.shared_state import Ledger
+from crew.worker.job_reports.jobs import JobReports
+from crew.worker.replies.reply_publisher import ReplyPublisher
+from crew.worker.replies.retry_publisher import RetryPublisher
+from crew.worker.shared_state.shared_state import SharedState
 from crew.worker.task import Task
 
 logger = logging.getLogger(__name__)
@@ -64,13 +64,13 @@ class TaskConsumer:
         *,
         link: Link,
         broker_clock: BrokerClock | None = None,
-        replies: Replies,
-        retries: Retries,
+        replies: ReplyPublisher,
+        retries: RetryPublisher,
         buffer: Buffer,
         lane: Lane,
-        ledger: Ledger,
-        canceled: CanceledCalls,
-        jobs: Jobs,
+        shared_state: SharedState,
+        revoked: RevokedCalls,
+        jobs: JobReports,
         grace: float,
         zombies: int,
         fixed_prefetch: int | None,
@@ -86,7 +86,7 @@ class TaskConsumer:
         self._tasks = {queue.name: task for task in tasks for queue in task.queues}
         self._buffer = buffer
         self._lane = lane
-        self._ledger = ledger
+        self._shared_state = shared_state
         self._grace = grace
         self._zombies = zombies
         self._on_worn_out = on_worn_out
@@ -94,7 +94,7 @@ class TaskConsumer:
         self._in_hand: set[Execution] = set()
         self.is_stuck = False
         self._watchdog = Watchdog(lane, self, grace=grace)
-        self._windows = Windows(
+        self._flow = FlowControl(
             link,
             self._tasks,
             self.on_delivery,
@@ -103,9 +103,9 @@ class TaskConsumer:
             fixed=fixed_prefetch,
             rooms=rooms,
         )
-        self._answers = Answers(replies, retries, jobs, self._windows, where=lane.stack if debug else None)
-        self._canceled = canceled
-        self._admission = Admission(ledger, canceled, self._answers, self._windows, jobs.briefings)
+        self._answers = Settlement(replies, retries, jobs, self._flow, where=lane.stack if debug else None)
+        self._revoked = revoked
+        self._admission = Admission(shared_state, revoked, self._answers, self._flow, jobs.revocation_sync)
 
     def __repr__(self) -> str:
         return f"<TaskConsumer: {len(self._in_hand)} in hand, {len(self._buffer)} of them not started>"
@@ -114,7 +114,7 @@ class TaskConsumer:
 
     def on_delivery(self, delivery: Delivery) -> None:
         """A call has arrived."""
-        if not self._windows.takes:
+        if not self._flow.takes:
             self._turn_away(delivery)
             return
         task = self._tasks[delivery.queue]
@@ -124,7 +124,7 @@ class TaskConsumer:
             self._answers.refuse_malformed(delivery, task.name, error)
             return
         call = self._with_skew(call, delivery)
-        self._windows.take(delivery.queue)
+        self._flow.take(delivery.queue)
         if delivery.redelivered and self._runs_on(call, delivery):
             return
         self._admission.ask(delivery, call, task, self._take)
@@ -165,7 +165,7 @@ class TaskConsumer:
 
     def _turn_away(self, delivery: Delivery) -> None:
         """It came while nothing is taken: back, and let its queue send no more."""
-        self._windows.refuse(delivery.queue)
+        self._flow.refuse(delivery.queue)
         delivery.requeue()
 
     # --- what lanes and watchdog tell -------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ class TaskConsumer:
         nobody would know that it does not wait any longer.
         """
         needs_word = execution.call.is_job and execution.runs_once
-        is_quick = self._windows.is_quick(execution.delivery.queue)
+        is_quick = self._flow.is_quick(execution.delivery.queue)
         return not execution.is_announced and (needs_word or not is_quick)
 
     def ends_delivery(self, execution: Execution) -> bool:
@@ -223,7 +223,7 @@ class TaskConsumer:
     def on_ended(self, execution: Execution) -> None:
         """Nothing of it runs any longer."""
         self._log.end(execution)
-        self._answers.last_words(execution)
+        self._answers.send_last_progress(execution)
         if execution in self._in_hand:
             self._lane.release(execution)
             self._let_go(execution)
@@ -244,7 +244,7 @@ class TaskConsumer:
         )
         self.is_stuck = not self._lane.abandon(execution)
         is_worn_out = self.is_stuck or self._lane.abandoned() > self._zombies
-        self._windows.is_closed |= is_worn_out
+        self._flow.is_closed |= is_worn_out
         self._let_go(execution)
         if is_worn_out:
             self._on_worn_out()
@@ -253,9 +253,9 @@ class TaskConsumer:
 
     def on_busy(self) -> None:
         """No slot has been free for a while: what waits here could run elsewhere."""
-        if not self._windows.rests:
+        if not self._flow.rests:
             self.give_back()
-            self._windows.rest()
+            self._flow.rest()
 
     def on_nested_call(self) -> None:
         """A task here waits for another. Without a free slot, that one is not to wait here until we are known busy."""
@@ -272,13 +272,13 @@ class TaskConsumer:
                 execution.interrupt(reason)  # the lane passes it over
             else:
                 self._watchdog.interrupt(execution, reason)
-                self._ledger.note_limit(execution)
+                self._shared_state.note_limit(execution)
             self.on_decided(execution)
 
-    def cancel_given_up(self) -> None:
+    def cancel_revoked_jobs(self) -> None:
         """Stop the jobs here that a store has named as given up."""
         jobs = {one.call.id for one in self._in_hand if one.call.is_job}
-        for id in filter(self._canceled.has_given_up, jobs):
+        for id in filter(self._revoked.is_revoked_job, jobs):
             self.cancel(Control(id=id, reason=Reason.CANCELED, is_job=True))
 
     # --- draining ---------------------------------------------------------------------------------------------------
@@ -286,7 +286,7 @@ class TaskConsumer:
     async def drain(self) -> None:
         """Take nothing more, and give back what has not started."""
         self.give_back()
-        await self._windows.close()
+        await self._flow.close()
 
     def give_back(self) -> None:
         """Requeue what has not started."""
@@ -297,7 +297,7 @@ class TaskConsumer:
         """Interrupt what runs, so that it runs elsewhere."""
         for execution in self._lane.running():
             self._watchdog.interrupt(execution, Reason.DRAIN)
-            self._ledger.note_limit(execution)
+            self._shared_state.note_limit(execution)
 
     def give_up(self) -> None:
         """What goes on after its interrupt ends with the process: its caller is answered."""
@@ -318,21 +318,21 @@ class TaskConsumer:
         if patience is not None:
             ack_policy.tell_of(self._lane.running(), patience, now=time.monotonic())
         self._withdraw()
-        self._windows.forget()
+        self._flow.forget()
 
     # --- pieces -----------------------------------------------------------------------------------------------------
 
     def _let_go(self, execution: Execution) -> None:
         """It has no slot any longer."""
         self._in_hand.discard(execution)
-        self._ledger.end(execution)
+        self._shared_state.end(execution)
         self.on_decided(execution)
-        self._windows.go_on()
+        self._flow.go_on()
 
     def _learn(self, execution: Execution) -> None:
         """Let the window of its queue follow how long it ran."""
         if execution.run_time is not None:
-            self._windows.learn(execution.delivery.queue, execution.run_time)
+            self._flow.learn(execution.delivery.queue, execution.run_time)
 
     def _withdraw(self) -> list[Execution]:
         """What has not started, out of hand; what is acknowledged or decided already stays: nobody else runs it."""

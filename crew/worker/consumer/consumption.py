@@ -13,7 +13,7 @@ PAUSED = 0
 UNKNOWN = -1
 
 
-class Intake:
+class Consumption:
     """The consumers of this worker.
 
     Args:
@@ -34,7 +34,7 @@ class Intake:
             link.remember(self._consumer(queue, window))
 
     def __repr__(self) -> str:
-        return f"<Intake {self._wanted}>"
+        return f"<Consumption {self._wanted}>"
 
     def pause_again(self, queue: str) -> None:
         """Take nothing from `queue`, whose deliveries still come: a reconnect may have overtaken the pause."""

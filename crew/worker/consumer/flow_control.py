@@ -5,11 +5,11 @@ from types import MappingProxyType
 
 from crew.amqp import Link
 from crew.amqp.delivery import OnDelivery
-from crew.worker.consumer.consumption import PAUSED, Intake
+from crew.worker.consumer.consumption import PAUSED, Consumption
 from crew.worker.consumer.prefetch import Prefetch
 
 
-class Windows:
+class FlowControl:
     """The deliveries of `queues` that a worker may hold, and those that it does.
 
     Args:
@@ -40,11 +40,11 @@ class Windows:
             queue: Prefetch(slots + (room := rooms.get(queue, 0)), fixed and fixed + room) for queue in queues
         }
         self._held = dict.fromkeys(self._prefetch, 0)
-        self._intake = Intake(link, self._wanted(), on_delivery, on_refused)
+        self._consumption = Consumption(link, self._wanted(), on_delivery, on_refused)
 
     def __repr__(self) -> str:
         state = "closed" if self.is_closed else "rests" if self.rests else "open"
-        return f"<Windows {state}: {self._held}>"
+        return f"<FlowControl {state}: {self._held}>"
 
     @property
     def takes(self) -> bool:
@@ -74,18 +74,18 @@ class Windows:
     def learn(self, queue: str, run_time: float) -> None:
         """An execution took `run_time` seconds."""
         if self._prefetch[queue].observe(run_time) and self.takes:
-            self._intake.want(queue, self._prefetch[queue].window)
+            self._consumption.want(queue, self._prefetch[queue].window)
 
     def refuse(self, queue: str) -> None:
         """Something came from `queue` that was not wanted: let it send no more."""
-        self._intake.pause_again(queue)
+        self._consumption.pause_again(queue)
 
     def rest(self) -> None:
         """What comes would wait here: take nothing more of the queues that have something to send."""
         self.rests = True
         for queue, window in self._wanted().items():
             if self._held[queue] < window:
-                self._intake.want(queue, PAUSED)
+                self._consumption.want(queue, PAUSED)
 
     def go_on(self) -> None:
         """Take again, where it was a rest."""
@@ -97,13 +97,13 @@ class Windows:
         """Take nothing more, and wait until the broker has it so."""
         self.is_closed = True
         for queue in self._held:
-            self._intake.want(queue, PAUSED)
-        await self._intake.settled()
+            self._consumption.want(queue, PAUSED)
+        await self._consumption.settled()
 
     def _want_all(self) -> None:
         if not self.is_closed:
             for queue, window in self._wanted().items():
-                self._intake.want(queue, window)
+                self._consumption.want(queue, window)
 
     def _wanted(self) -> dict[str, int]:
         return {queue: one.window for queue, one in self._prefetch.items()}

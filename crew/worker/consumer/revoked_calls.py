@@ -20,7 +20,7 @@ _JOB: Final = "job"
 _Key = tuple[str, float | str | None]  # id; deadline, _JOB, or None for a cancel of an older client that names neither
 
 
-class CanceledCalls:
+class RevokedCalls:
     """The calls that are not to be started: each by its id and its deadline, as its id may be another call's by now."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class CanceledCalls:
         return len(self._reasons)
 
     def __repr__(self) -> str:
-        return f"<CanceledCalls: {len(self)}>"
+        return f"<RevokedCalls: {len(self)}>"
 
     def add(self, control: Control) -> None:
         """Remember the call that `control` cancels.
@@ -54,7 +54,7 @@ class CanceledCalls:
         while len(self._given_up) > MAX_STORES:
             del self._given_up[next(iter(self._given_up))]
 
-    def has_given_up(self, job: str) -> bool:
+    def is_revoked_job(self, job: str) -> bool:
         """Whether a store has named the job of this id in its last answer to a briefing."""
         return any(given_up and digest(question, job) in given_up for question, given_up in self._given_up.values())
 
@@ -62,7 +62,7 @@ class CanceledCalls:
         """Why the call of this id and deadline (epoch seconds) must not be started; None where it may be."""
         reason = self._reasons.get((id, deadline))
         if reason is None and is_job:
-            reason = self._reasons.get((id, _JOB)) or (Reason.CANCELED if self.has_given_up(id) else None)
+            reason = self._reasons.get((id, _JOB)) or (Reason.CANCELED if self.is_revoked_job(id) else None)
         return reason
 
     def _sweep(self, now: float) -> None:

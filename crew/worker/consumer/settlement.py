@@ -8,16 +8,16 @@ from crew.protocol import topology
 from crew.protocol.failure import describe
 from crew.protocol.message import Call, Outcome
 from crew.protocol.properties import MalformedMessage
-from crew.worker.consumer.flow_control import Windows
+from crew.worker.consumer.flow_control import FlowControl
 from crew.worker.execution import run_info
 from crew.worker.execution.execution import Execution
 from crew.worker.execution.result import NO_BODY, Ended, ended_with
-from crew.worker.job_reports.jobs import Jobs
-from crew.worker.replies.reply_publisher import Replies
-from crew.worker.replies.retry_publisher import Retries
+from crew.worker.job_reports.jobs import JobReports
+from crew.worker.replies.reply_publisher import ReplyPublisher
+from crew.worker.replies.retry_publisher import RetryPublisher
 
 
-class Answers:
+class Settlement:
     """What executions came to, on its way back. All of it on the I/O thread.
 
     Args:
@@ -26,16 +26,16 @@ class Answers:
 
     def __init__(
         self,
-        replies: Replies,
-        retries: Retries,
-        jobs: Jobs,
-        windows: Windows,
+        replies: ReplyPublisher,
+        retries: RetryPublisher,
+        jobs: JobReports,
+        windows: FlowControl,
         *,
         where: Callable[[Execution], str] | None,
     ) -> None:
         self._replies = replies
         self._retries = retries
-        self._windows = windows
+        self._flow = windows
         self._jobs = jobs
         self._where = where
 
@@ -57,7 +57,7 @@ class Answers:
         else:
             self._retries.send(execution, ended, on_sent)
 
-    def last_words(self, execution: Execution) -> None:
+    def send_last_progress(self, execution: Execution) -> None:
         """Nothing of it runs any longer. Its end may have been said before its clean-up, of which its task has told."""
         if execution.call.is_job:
             self._jobs.on_end(execution)
@@ -117,10 +117,10 @@ class Answers:
         """It is done with; where its channel is gone, it was taken off the count with it."""
         is_acked = delivery.ack()
         if is_acked:
-            self._windows.drop(delivery.queue)
+            self._flow.drop(delivery.queue)
         return is_acked
 
     def requeue(self, delivery: Delivery) -> None:
         """It goes back to its queue."""
         if delivery.requeue():
-            self._windows.drop(delivery.queue)
+            self._flow.drop(delivery.queue)

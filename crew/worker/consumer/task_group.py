@@ -20,7 +20,7 @@ from crew.worker.executors.thread_pool import ThreadLane
 from crew.worker.mailbox import Mailbox
 from crew.worker.options import Options
 from crew.worker.replacement import Replacement
-from crew.worker.shared_state.shared_state import Ledger
+from crew.worker.shared_state.shared_state import SharedState
 from crew.worker.task import Task
 from crew.worker.url_jobs.consumer import HttpConsumer
 
@@ -28,7 +28,7 @@ STOPS_WITHIN: Final = 1.0  # seconds for an event loop that runs nothing any lon
 WORD_OUT_WITHIN: Final = 0.2  # seconds that a task waits at most until its caller was told of its start
 
 
-class Station:
+class TaskGroup:
     """Runs `tasks`, which are of one kind.
 
     Args:
@@ -43,7 +43,7 @@ class Station:
         options: Options,
         *,
         number: int,
-        ledger: Ledger,
+        shared_state: SharedState,
         mailbox: Mailbox,
         replacement: Replacement | None = None,
     ) -> None:
@@ -51,7 +51,7 @@ class Station:
         self.consumer: TaskConsumer
         self._options = options
         self._number = number
-        self._ledger = ledger
+        self._shared_state = shared_state
         self._mailbox = mailbox
         self._replacement = replacement
         self._buffer = Buffer(None if replacement is None else replacement.may_start)
@@ -73,7 +73,7 @@ class Station:
             self.tasks,
             buffer=self._buffer,
             lane=self._lane,
-            ledger=self._ledger,
+            shared_state=self._shared_state,
             grace=self._options.grace,
             zombies=zombies,
             fixed_prefetch=self._options.prefetch or None,
@@ -121,7 +121,7 @@ class Station:
 
     def _on_started(self, execution: Execution) -> None:
         """On the I/O thread."""
-        self._ledger.begin(self._number, execution)
+        self._shared_state.begin(self._number, execution)
         self.consumer.on_started(execution)
 
     def _on_ended(self, execution: Execution) -> None:
@@ -132,35 +132,35 @@ class Station:
 
     def _on_main_started(self, execution: Execution) -> None:
         """In the main thread: the task may be one that lets the I/O thread never run again, so that is asked first."""
-        self._ledger.begin(self._number, execution)
+        self._shared_state.begin(self._number, execution)
         if self.consumer.announces(execution):
             self._mailbox.ask(self.consumer.on_started, execution, patience=WORD_OUT_WITHIN)
         elif self.consumer.ends_delivery(execution):
             self._mailbox.post(self.consumer.on_started, execution, False)
 
     def _on_main_ended(self, execution: Execution) -> None:
-        self._ledger.end(execution)
+        self._shared_state.end(execution)
         self._mailbox.post(self._on_ended, execution)
 
 
-def stations(
+def task_groups(
     tasks: Iterable[Task],
     options: Options,
     *,
     number: int,
-    ledger: Ledger,
+    shared_state: SharedState,
     mailbox: Mailbox,
     replacement: Replacement | None = None,
-) -> list[Station]:
+) -> list[TaskGroup]:
     """One for each kind among `tasks`, that of plain functions first."""
     everything = list(tasks)
     kinds = [task.is_async for task in everything]
     return [
-        Station(
+        TaskGroup(
             [task for task in everything if task.is_async is kind],
             options,
             number=number,
-            ledger=ledger,
+            shared_state=shared_state,
             mailbox=mailbox,
             replacement=replacement,
         )

@@ -9,13 +9,13 @@ import asyncio
 from crew.protocol.deadline import HEARTBEAT_EVERY
 from crew.worker.execution import run_info
 from crew.worker.execution.execution import Execution
-from crew.worker.replies.reply_publisher import Replies
+from crew.worker.replies.reply_publisher import ReplyPublisher
 
 
 class Heartbeat:
     """One timer for all jobs of a process, none while none runs. All of it on the I/O thread."""
 
-    def __init__(self, replies: Replies) -> None:
+    def __init__(self, replies: ReplyPublisher) -> None:
         self._replies = replies
         self._running: dict[Execution, None] = {}
         self._timer: asyncio.TimerHandle | None = None

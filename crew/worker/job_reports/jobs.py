@@ -7,12 +7,12 @@ from crew.worker.execution import run_info
 from crew.worker.execution.execution import Execution
 from crew.worker.job_reports.heartbeat import Heartbeat
 from crew.worker.job_reports.progress import Progress
-from crew.worker.job_reports.revocation_sync import Briefings
+from crew.worker.job_reports.revocation_sync import RevocationSync
 from crew.worker.mailbox import Mailbox
-from crew.worker.replies.reply_publisher import Replies
+from crew.worker.replies.reply_publisher import ReplyPublisher
 
 
-class Jobs:
+class JobReports:
     """The jobs of one worker process. All of it on the I/O thread, but for `progress.say`.
 
     Args:
@@ -23,15 +23,15 @@ class Jobs:
     """
 
     def __init__(
-        self, worker: str, tasks: Iterable[str], *, publishing: Link, replies: Replies, mailbox: Mailbox
+        self, worker: str, tasks: Iterable[str], *, publishing: Link, replies: ReplyPublisher, mailbox: Mailbox
     ) -> None:
         self.heartbeat = Heartbeat(replies)
         self.progress = Progress(mailbox, replies)
-        self.briefings = Briefings(worker, tasks, publishing=publishing)
+        self.revocation_sync = RevocationSync(worker, tasks, publishing=publishing)
         self._replies = replies
 
     def __repr__(self) -> str:
-        return f"<Jobs: {self.heartbeat!r}, {self.progress!r}, {self.briefings!r}>"
+        return f"<JobReports: {self.heartbeat!r}, {self.progress!r}, {self.revocation_sync!r}>"
 
     def announce(self, execution: Execution) -> bool:
         """Say that it runs, now and later on; False where the broker is away: try again."""
@@ -45,5 +45,5 @@ class Jobs:
 
     def stop(self) -> None:
         """Say and hold nothing more; idempotent."""
-        self.briefings.stop()
+        self.revocation_sync.stop()
         self.heartbeat.stop()

@@ -13,7 +13,7 @@ from crew.protocol.encoding import codec
 from crew.worker.execution import run_info
 from crew.worker.execution.execution import Execution
 from crew.worker.mailbox import Mailbox
-from crew.worker.replies.reply_publisher import Replies
+from crew.worker.replies.reply_publisher import ReplyPublisher
 
 MAX_PROGRESS: Final = 64 * 1024  # bytes of JSON: each is written into a store, and told to whoever looks
 SENT_EVERY: Final = 0.1  # seconds between two of one execution
@@ -27,7 +27,7 @@ class Progress:
         mailbox: of the I/O thread.
     """
 
-    def __init__(self, mailbox: Mailbox, replies: Replies) -> None:
+    def __init__(self, mailbox: Mailbox, replies: ReplyPublisher) -> None:
         self._mailbox = mailbox
         self._replies = replies
         self._waiting: dict[Execution, asyncio.TimerHandle] = {}
@@ -69,7 +69,7 @@ class Progress:
 
     def _on_time(self, execution: Execution) -> None:
         del self._waiting[execution]
-        if self._replies.can_leave:
+        if self._replies.is_connected:
             self._send(execution)
         elif execution.said:
             self._look_in(AWAY_FOR, execution)
@@ -77,4 +77,4 @@ class Progress:
     def _send(self, execution: Execution) -> None:
         body = execution.said.take(time.monotonic())
         if body is not None:
-            self._replies.tell_progress(execution.call, body, run_info.begun(execution))
+            self._replies.send_progress(execution.call, body, run_info.begun(execution))

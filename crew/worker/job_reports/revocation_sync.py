@@ -31,7 +31,7 @@ class Answer(NamedTuple):
     queue: str
 
 
-class Briefings:
+class RevocationSync:
     """What one worker process asks. All of it on the I/O thread.
 
     Args:
@@ -57,7 +57,7 @@ class Briefings:
 
     def __repr__(self) -> str:
         held = sum(map(len, self._held.values()))
-        return f"<Briefings: {f'awaited, {held} jobs are held' if self._is_waiting else 'over'}>"
+        return f"<RevocationSync: {f'awaited, {held} jobs are held' if self._is_waiting else 'over'}>"
 
     def awaits(self, queue: str) -> bool:
         """Whether jobs that report to `queue` are to be held."""

@@ -19,7 +19,7 @@ MAX_REPLIES: Final = 10_000
 MAX_BYTES: Final = 256 * 1024 * 1024  # of bodies: 16 of the largest; a worker must not die of what it keeps
 
 
-class Outgoing(msgspec.Struct, frozen=True):
+class OutgoingMessage(msgspec.Struct, frozen=True):
     """A message on its way.
 
     Attributes:
@@ -43,13 +43,13 @@ class Outgoing(msgspec.Struct, frozen=True):
     is_report: bool = False
 
 
-class Kept:
+class Backlog:
     """What waits, by number: the order in which it was first sent."""
 
     def __init__(self, *, max_replies: int = MAX_REPLIES, max_bytes: int = MAX_BYTES) -> None:
         self._max_replies = max_replies
         self._max_bytes = max_bytes
-        self._waiting: dict[int, Outgoing] = {}
+        self._waiting: dict[int, OutgoingMessage] = {}
         self._dropped = 0  # since the broker was there
         self.bytes = 0
 
@@ -57,16 +57,16 @@ class Kept:
         return len(self._waiting)
 
     def __repr__(self) -> str:
-        return f"<Kept: {len(self)} replies, {self.bytes} bytes>"
+        return f"<Backlog: {len(self)} replies, {self.bytes} bytes>"
 
-    def keep(self, number: int, message: Outgoing) -> None:
+    def keep(self, number: int, message: OutgoingMessage) -> None:
         """Keep it, at the cost of the oldest ones where there is no room."""
         self._waiting[number] = message
         self.bytes += len(message.body)
         while len(self._waiting) > self._max_replies or self.bytes > self._max_bytes:
             self._drop(min(self._waiting))
 
-    def take(self) -> dict[int, Outgoing]:
+    def take(self) -> dict[int, OutgoingMessage]:
         """All of it, the oldest first: the broker is back."""
         waiting, self._waiting, self.bytes = self._waiting, {}, 0
         if self._dropped:

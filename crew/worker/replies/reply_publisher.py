@@ -20,7 +20,7 @@ from crew.protocol import failure, properties, topology, user_headers
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Call, Outcome, Reply, Run
 from crew.worker.execution.result import NO_BODY, Ended, ended_with
-from crew.worker.replies.backlog import Kept, Outgoing
+from crew.worker.replies.backlog import Backlog, OutgoingMessage
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ MAX_REASON = 1_000  # characters: a header shares its frame with the other prope
 OnSent = Callable[[], object]
 
 
-class Replies:
+class ReplyPublisher:
     """Sends what executions came to.
 
     Args:
@@ -47,7 +47,7 @@ class Replies:
         self,
         link: Link,
         worker: str,
-        kept: Kept | None = None,
+        backlog: Backlog | None = None,
         *,
         knows_store: Callable[[str], bool] = lambda queue: False,
     ) -> None:
@@ -55,7 +55,7 @@ class Replies:
         self._worker = worker
         self._knows_store = knows_store
         self._stores: dict[str, None] = {}  # queues that have taken the end of a job, the last `MAX_STORES` of them
-        self._kept = Kept() if kept is None else kept
+        self._backlog = Backlog() if backlog is None else backlog
         self._unconfirmed = 0
         self._returned: set[asyncio.Task[None]] = set()
         self._count = 0
@@ -63,7 +63,7 @@ class Replies:
 
     def __len__(self) -> int:
         """Those for which a process that ends should wait: not for clients that have gone."""
-        return len(self._kept) + self._unconfirmed
+        return len(self._backlog) + self._unconfirmed
 
     def answer(
         self,
@@ -98,7 +98,7 @@ class Replies:
         is_value = ended.outcome is Outcome.RETURNED or bool(ended.headers)
         instead = functools.partial(self._answer_refused, call, on_sent, run) if is_value else None
         is_report = run is not None
-        self._send(Outgoing(call.reply_to, of_reply, body, on_sent, instead, on_dropped, is_report=is_report))
+        self._send(OutgoingMessage(call.reply_to, of_reply, body, on_sent, instead, on_dropped, is_report=is_report))
 
     def _answer_refused(self, call: Call, on_sent: OnSent, run: Run | None, refused: Confirm) -> None:
         """The broker does not accept the value, or the headers that came with it: tell the caller in a few bytes."""
@@ -126,11 +126,11 @@ class Replies:
             return False
         return True
 
-    def tell_progress(self, call: Call, body: Body, run: Run | None) -> None:
+    def send_progress(self, call: Call, body: Body, run: Run | None) -> None:
         """Send what the task of `call` says of it; where the broker is away, when it is back."""
         if call.reply_to is not None:
             of_reply = properties.of_reply(self._word(call, Outcome.PROGRESS, body, run))
-            self._send(Outgoing(call.reply_to, of_reply, body.data, lambda: None, None))
+            self._send(OutgoingMessage(call.reply_to, of_reply, body.data, lambda: None, None))
 
     def _word(self, call: Call, outcome: Outcome, body: Body, run: Run | None) -> Reply:
         """A reply that is no end: the next one may make it good where it is lost with the broker."""
@@ -145,7 +145,7 @@ class Replies:
         )
 
     @property
-    def can_leave(self) -> bool:
+    def is_connected(self) -> bool:
         """Whether what is sent now need not wait for the broker."""
         return self._link.is_ready
 
@@ -189,11 +189,13 @@ class Replies:
                 self._park(bare, body, on_sent, on_dropped)
 
         can_be_less = bool(body) or parked != bare
-        self._send(Outgoing(topology.PARKED, parked, body, on_sent, instead if can_be_less else None, on_dropped))
+        self._send(
+            OutgoingMessage(topology.PARKED, parked, body, on_sent, instead if can_be_less else None, on_dropped)
+        )
 
     def send_waiting(self) -> None:
         """Send what waits for the broker."""
-        for number, message in self._kept.take().items():
+        for number, message in self._backlog.take().items():
             self._publish(number, message)
 
     def stop(self) -> None:
@@ -201,30 +203,30 @@ class Replies:
         for task in self._returned:
             task.cancel()
 
-    def _send(self, message: Outgoing) -> None:
+    def _send(self, message: OutgoingMessage) -> None:
         self._count += 1
         self._publish(self._count, message)
 
-    def _publish(self, number: int, message: Outgoing) -> None:
+    def _publish(self, number: int, message: OutgoingMessage) -> None:
         try:
             confirm = self._link.publish(
                 topology.DEFAULT_EXCHANGE, message.queue, message.properties, message.body, mandatory=True
             )
         except ConnectionError:
-            self._kept.keep(number, message)
+            self._backlog.keep(number, message)
             return
         self._unconfirmed += 1
         confirm.then(functools.partial(self._on_confirm, number, message, confirm))
 
-    def _on_confirm(self, number: int, message: Outgoing, confirm: Confirm, status: ConfirmStatus) -> None:
+    def _on_confirm(self, number: int, message: OutgoingMessage, confirm: Confirm, status: ConfirmStatus) -> None:
         self._unconfirmed -= 1
         match status:
             case ConfirmStatus.LOST:
-                self._kept.keep(number, message)
+                self._backlog.keep(number, message)
             case ConfirmStatus.TOO_LARGE | ConfirmStatus.INVALID if message.instead is not None:
                 message.instead(confirm)
             case ConfirmStatus.REFUSED if time.monotonic() < (until := message.until or self._patient_until(message)):
-                self._kept.keep(number, msgspec.structs.replace(message, until=until))
+                self._backlog.keep(number, msgspec.structs.replace(message, until=until))
                 self._send_again_soon()
             case ConfirmStatus.CONFIRMED:
                 if message.is_report and message.queue not in self._stores:
@@ -241,7 +243,7 @@ class Replies:
                 logger.info("a reply is dropped, as its client is gone: %s was %s", message.queue, status.value)
                 message.on_sent()
 
-    def _must_arrive(self, message: Outgoing) -> bool:
+    def _must_arrive(self, message: OutgoingMessage) -> bool:
         """Whether it is not given up for a queue that is not there or refuses it: that of a client may be gone."""
         queue = message.queue
         return queue == topology.PARKED or queue in self._stores or self._knows_store(queue)
@@ -253,7 +255,7 @@ class Replies:
         while len(self._stores) > MAX_STORES:
             del self._stores[next(iter(self._stores))]
 
-    def _patient_until(self, message: Outgoing) -> float:
+    def _patient_until(self, message: OutgoingMessage) -> float:
         """When it is given up where its queue refuses it (time.monotonic())."""
         return math.inf if self._must_arrive(message) else time.monotonic() + REFUSED_FOR
 
@@ -268,7 +270,7 @@ class Replies:
         self._is_sending_soon = False
         self.send_waiting()
 
-    def _send_returned_soon(self, number: int, message: Outgoing) -> None:
+    def _send_returned_soon(self, number: int, message: OutgoingMessage) -> None:
         """Its queue is not there. Its consumer declares it anew where it was deleted, and may be gone with it.
 
         The delivery of a reply is done with all the same, unless it must arrive: the replies to a gateway that died
@@ -283,7 +285,7 @@ class Replies:
         self._returned.add(task)
         task.add_done_callback(self._returned.discard)
 
-    async def _send_returned(self, number: int, message: Outgoing, wait: float) -> None:
+    async def _send_returned(self, number: int, message: OutgoingMessage, wait: float) -> None:
         try:
             is_ours = message.queue == topology.PARKED  # never one that a message names: anybody may send that
             if not is_ours or message.returns > 1:

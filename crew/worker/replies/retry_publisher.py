@@ -21,7 +21,7 @@ from crew.protocol.message import Call, Outcome
 from crew.worker.execution import run_info
 from crew.worker.execution.execution import Execution
 from crew.worker.execution.result import Ended, ended_with
-from crew.worker.replies.reply_publisher import Replies
+from crew.worker.replies.reply_publisher import ReplyPublisher
 from crew.worker.task import Task
 
 logger = logging.getLogger(__name__)
@@ -35,14 +35,14 @@ AGAIN_AFTER: Final = 0.1  # seconds until the next of them, for a link that has 
 OnSent = Callable[[], object]
 
 
-class Retries:
+class RetryPublisher:
     """Sends what is to be run again. All of it on the I/O thread.
 
     Args:
         replies: take the failure of a call that cannot be run again after all.
     """
 
-    def __init__(self, link: Link, replies: Replies) -> None:
+    def __init__(self, link: Link, replies: ReplyPublisher) -> None:
         self._link = link
         self._replies = replies
         self._declared: dict[int, float] = {}  # delay in milliseconds -> time.monotonic() of the declaration
@@ -53,7 +53,7 @@ class Retries:
         return len(self._sending)
 
     def __repr__(self) -> str:
-        return f"<Retries: {len(self)} on their way>"
+        return f"<RetryPublisher: {len(self)} on their way>"
 
     def send(self, execution: Execution, ended: Ended, on_sent: OnSent) -> None:
         """Have the call of `execution` run again, `ended.retry_after` seconds after the broker has taken it.

@@ -16,7 +16,7 @@ from crew.worker.shared_state.exit_status import describe_exit
 SIZE: Final = 1169  # bytes: three short strings of AMQP, the names of a task and a host, and what tells them apart
 
 
-class Obituary(msgspec.Struct, frozen=True, array_like=True):
+class LostCall(msgspec.Struct, frozen=True, array_like=True):
     """One call that died with its process.
 
     Attributes:
@@ -65,12 +65,12 @@ def written(call: Call, run: Run | None = None) -> bytes:
     """
     if call.reply_to is None:
         return b""
-    found = Obituary(call.id, call.task, call.reply_to, call.message_id, call.persistent, run=run)
+    found = LostCall(call.id, call.task, call.reply_to, call.message_id, call.persistent, run=run)
     data = msgspec.msgpack.encode(found)
     return data if len(data) <= SIZE else b""  # then its caller has his deadline
 
 
-def read(data: bytes, *, status: str, is_overdue: bool) -> Obituary:
+def read(data: bytes, *, status: str, is_overdue: bool) -> LostCall:
     """The obituary that `written` has made, of a process that ended with `status`."""
-    found = msgspec.msgpack.decode(data, type=Obituary)
+    found = msgspec.msgpack.decode(data, type=LostCall)
     return msgspec.structs.replace(found, status=status, is_overdue=is_overdue)

@@ -19,11 +19,11 @@ from crew.worker.execution import run_info
 from crew.worker.execution.execution import Execution
 from crew.worker.shared_state import lost_call
 from crew.worker.shared_state.exit_status import exit_status_of
-from crew.worker.shared_state.lost_call import Obituary
+from crew.worker.shared_state.lost_call import LostCall
 
 _KEY: Final = 40  # bytes: the key of a call, or the digest of a longer one
 _SLOT: Final = struct.Struct(f"<{_KEY}sd")  # key, time.monotonic() of its limit or 0.0
-_OBITUARY: Final = struct.Struct(f"<Hi?{lost_call.SIZE}s")  # bytes of it, exit code, whether overdue, obituary
+_LOST_CALL: Final = struct.Struct(f"<Hi?{lost_call.SIZE}s")  # bytes of it, exit code, whether overdue, obituary
 _LENGTH: Final = struct.Struct("<H")  # how an obituary begins
 _DEAD: Final = -1.0  # as a limit: its process has died, and its caller was not told
 _BEAT: Final = struct.Struct("<d")  # time.monotonic() at which the I/O thread of a process ran last, or 0.0
@@ -33,14 +33,14 @@ OVERDUE: Final = 2**32 - 1  # as a count of crashes: its process was killed for 
 _EMPTY: Final = bytes(_KEY)
 
 
-class Ledger:
+class SharedState:
     """Memory of `processes` regions with `slots` executions each; make it before the first fork."""
 
     def __init__(self, processes: int, slots: int) -> None:
         self._processes = processes
         self._slots = slots
-        self._obituaries_at = processes * slots * _SLOT.size  # apart: the slots are looked at all the time
-        self._crashes_at = self._obituaries_at + processes * slots * _OBITUARY.size
+        self._lost_calls_at = processes * slots * _SLOT.size  # apart: the slots are looked at all the time
+        self._crashes_at = self._lost_calls_at + processes * slots * _LOST_CALL.size
         self._beats_at = self._crashes_at + CRASHES_KEPT * _CRASH.size
         self._memory = mmap.mmap(-1, self._beats_at + processes * _BEAT.size)
         self._free: dict[int, list[int]] = {}  # process -> its free slots, where that is this process
@@ -58,7 +58,7 @@ class Ledger:
                 free += [slot for slot in reversed(self._region(process)) if self._is_free(slot)]
             if free:
                 slot = free.pop()
-                self._write_obituary(slot, execution)
+                self._write_lost_call(slot, execution)
                 execution.slot = slot
                 self._write_limit(slot, execution)
 
@@ -92,7 +92,7 @@ class Ledger:
     def is_running(self, call: str) -> bool:
         """Whether a process of this worker runs that call; it may be dead, and its supervisor has not noticed yet."""
         key, at = _key(call), -1
-        while 0 <= (at := self._memory.find(key, at + 1)) < self._obituaries_at:
+        while 0 <= (at := self._memory.find(key, at + 1)) < self._lost_calls_at:
             if at % _SLOT.size == 0 and _SLOT.unpack_from(self._memory, at)[1] != _DEAD:
                 return True
         return False
@@ -102,12 +102,12 @@ class Ledger:
         at = self._find(_key(call))
         return "" if at is None else exit_status_of(_CRASH.unpack_from(self._memory, at)[3])
 
-    def untold(self) -> dict[int, Obituary]:
+    def unanswered(self) -> dict[int, LostCall]:
         """What has died with its process, so that its caller waits in vain: slot -> obituary."""
         dead = [one for process in range(self._processes) for one in self._noted(process) if one[2] == _DEAD]
-        return {slot: self._read_obituary(slot) for slot, _, _ in dead}
+        return {slot: self._read_lost_call(slot) for slot, _, _ in dead}
 
-    def bury(self, slot: int) -> None:
+    def mark_replied(self, slot: int) -> None:
         """The caller of what has died in `slot` was told."""
         if _SLOT.unpack_from(self._memory, slot * _SLOT.size)[1] == _DEAD:  # else somebody else was faster
             self._clear(slot)
@@ -156,9 +156,9 @@ class Ledger:
     def _end_all(self, process: int, *, code: int, overdue: Sequence[bytes] = ()) -> None:
         """Nothing runs there any longer: what nobody runs again stays, until somebody has told its caller."""
         for slot, key, _ in self._running(process):
-            length, _, _, data = _OBITUARY.unpack_from(self._memory, self._obituary_of(slot))
+            length, _, _, data = _LOST_CALL.unpack_from(self._memory, self._lost_call_at(slot))
             if length:
-                _OBITUARY.pack_into(self._memory, self._obituary_of(slot), length, code, key in overdue, data)
+                _LOST_CALL.pack_into(self._memory, self._lost_call_at(slot), length, code, key in overdue, data)
                 _SLOT.pack_into(self._memory, slot * _SLOT.size, key, _DEAD)
             else:
                 self._clear(slot)
@@ -192,20 +192,20 @@ class Ledger:
     def _write_limit(self, slot: int, execution: Execution) -> None:
         _SLOT.pack_into(self._memory, slot * _SLOT.size, _key(execution.call.key), execution.due or 0.0)
 
-    def _write_obituary(self, slot: int, execution: Execution) -> None:
+    def _write_lost_call(self, slot: int, execution: Execution) -> None:
         """Before its key: a process may die between any two lines."""
         data = lost_call.written(execution.call, run_info.begun(execution)) if execution.runs_once else b""
         if data:
-            _OBITUARY.pack_into(self._memory, self._obituary_of(slot), len(data), 0, False, data)
+            _LOST_CALL.pack_into(self._memory, self._lost_call_at(slot), len(data), 0, False, data)
         else:
-            _LENGTH.pack_into(self._memory, self._obituary_of(slot), 0)
+            _LENGTH.pack_into(self._memory, self._lost_call_at(slot), 0)
 
-    def _read_obituary(self, slot: int) -> Obituary:
-        length, code, is_overdue, data = _OBITUARY.unpack_from(self._memory, self._obituary_of(slot))
+    def _read_lost_call(self, slot: int) -> LostCall:
+        length, code, is_overdue, data = _LOST_CALL.unpack_from(self._memory, self._lost_call_at(slot))
         return lost_call.read(data[:length], status=exit_status_of(code), is_overdue=is_overdue)
 
-    def _obituary_of(self, slot: int) -> int:
-        return self._obituaries_at + slot * _OBITUARY.size
+    def _lost_call_at(self, slot: int) -> int:
+        return self._lost_calls_at + slot * _LOST_CALL.size
 
     # --- the table of crashes ---------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import time
 logger = logging.getLogger(__name__)
 
 
-class Child:
+class ChildProcess:
     """A forked process that leads a session of its own.
 
     Args:
@@ -33,7 +33,7 @@ class Child:
         self.overdue: list[bytes] = []  # keys of what it was killed for
 
     def __repr__(self) -> str:
-        return f"<Child {self.number}: pid {self.pid}, {'ready' if self.is_ready else 'not ready'}>"
+        return f"<ChildProcess {self.number}: pid {self.pid}, {'ready' if self.is_ready else 'not ready'}>"
 
     def fileno(self) -> int:
         """For `select`."""

@@ -9,12 +9,12 @@ from typing import NoReturn
 
 from crew.worker.posix import process_end, signal_handlers, stdio
 from crew.worker.process import EXIT_BROKEN
-from crew.worker.supervisor.child_process import Child
+from crew.worker.supervisor.child_process import ChildProcess
 
 RunChild = Callable[[int, socket.socket], int]
 
 
-def fork(number: int, run_child: RunChild, *, closing: Iterable[socket.socket], signals: Iterable[int]) -> Child:
+def fork(number: int, run_child: RunChild, *, closing: Iterable[socket.socket], signals: Iterable[int]) -> ChildProcess:
     """Fork a process that calls `run_child` with its number and its socket, and ends with the code that this returns.
 
     Args:
@@ -36,7 +36,7 @@ def fork(number: int, run_child: RunChild, *, closing: Iterable[socket.socket], 
             _be_child(lambda: run_child(number, theirs), (ours, *closing), signals)
     finally:
         theirs.close()
-    return Child(pid, number, ours)
+    return ChildProcess(pid, number, ours)
 
 
 def _be_child(run: Callable[[], int], closing: Iterable[socket.socket], signals: Iterable[int]) -> NoReturn:

@@ -28,7 +28,7 @@ TRY_TIMEOUT: Final = 60.0  # seconds
 CAN_BE_SERVED: Final = 79  # exit status of the process that tries: one that never comes to serve would end with 0
 
 
-class Left(msgspec.Struct, frozen=True):
+class OldProcess(msgspec.Struct, frozen=True):
     """A process of the old code.
 
     Attributes:
@@ -41,9 +41,9 @@ class Left(msgspec.Struct, frozen=True):
     file: int
 
 
-def read_state(state: str | None) -> list[Left]:
+def read_state(state: str | None) -> list[OldProcess]:
     """The processes that the supervisor of the old code has left."""
-    return [] if state in (None, TRY) else msgspec.json.decode(state or "[]", type=list[Left])
+    return [] if state in (None, TRY) else msgspec.json.decode(state or "[]", type=list[OldProcess])
 
 
 def impossible() -> str | None:
@@ -83,7 +83,7 @@ def replace_supervisor(left: Iterable[tuple[int, int, socket.socket]]) -> NoRetu
     state = []
     for pid, number, ours in left:
         ours.set_inheritable(True)
-        state.append(Left(pid, number, ours.fileno()))
+        state.append(OldProcess(pid, number, ours.fileno()))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # survives the exec, where a second one would end us
     stdio.flush()
     command = _command()

@@ -15,8 +15,8 @@ import time
 from collections.abc import Iterable
 from typing import Final
 
-from crew.worker.shared_state.shared_state import Ledger
-from crew.worker.supervisor.child_process import Child
+from crew.worker.shared_state.shared_state import SharedState
+from crew.worker.supervisor.child_process import ChildProcess
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ BEAT_EVERY: Final = 1.0  # seconds between two beats of an I/O thread
 WAKES_WITHIN: Final = 2 * BEAT_EVERY  # seconds for the beat of a process that was asleep as long as its whole host
 
 
-class Frozen:
+class StallDetector:
     """Kills frozen processes, one step a look: overdue -> stacks -> killed; or silent -> stacks -> killed.
 
     Args:
@@ -35,31 +35,31 @@ class Frozen:
         silence: seconds without a beat of its I/O thread after which a process is given up.
     """
 
-    def __init__(self, ledger: Ledger, *, grace: float, silence: float = math.inf) -> None:
-        self._ledger = ledger
+    def __init__(self, shared_state: SharedState, *, grace: float, silence: float = math.inf) -> None:
+        self._shared_state = shared_state
         self._patience = grace + OVERDUE_AFTER
         self._silence = silence
 
-    def look(self, children: Iterable[Child]) -> None:
+    def look(self, children: Iterable[ChildProcess]) -> None:
         """Look at what runs in all of them."""
         now = time.monotonic()
         for child in children:
             self._look_at_limits(child, now)
             self._look_at_beat(child, now)
 
-    def next_look(self, child: Child, now: float) -> float:
+    def next_look(self, child: ChildProcess, now: float) -> float:
         """When there may be something to see: what has not begun yet is not overdue before the grace is over."""
         if child.overdue:
             return math.inf
         if child.suspects:
             return child.suspected_at + DUMP_WITHIN
         next_beat = child.silent_at + WAKES_WITHIN if child.silent_at else self._given_up(child)
-        return min(min([now, *self._ledger.limits(child.number)]) + self._patience, next_beat)
+        return min(min([now, *self._shared_state.limits(child.number)]) + self._patience, next_beat)
 
     # --- overdue ----------------------------------------------------------------------------------------------------
 
-    def _look_at_limits(self, child: Child, now: float) -> None:
-        overdue = self._ledger.overdue(child.number, now - self._patience)
+    def _look_at_limits(self, child: ChildProcess, now: float) -> None:
+        overdue = self._shared_state.overdue(child.number, now - self._patience)
         if not overdue or child.overdue:
             child.suspects = []
         elif not child.suspects:
@@ -68,7 +68,7 @@ class Frozen:
         elif now >= child.suspected_at + DUMP_WITHIN:
             self._kill(child, [key for key in overdue if key in child.suspects])
 
-    def _kill(self, child: Child, overdue: list[bytes]) -> None:
+    def _kill(self, child: ChildProcess, overdue: list[bytes]) -> None:
         """Where something else is overdue by now, it has a dump of its own first."""
         child.suspects, child.overdue = [], overdue
         if overdue:
@@ -81,7 +81,7 @@ class Frozen:
 
     # --- silent -----------------------------------------------------------------------------------------------------
 
-    def _look_at_beat(self, child: Child, now: float) -> None:
+    def _look_at_beat(self, child: ChildProcess, now: float) -> None:
         if now < self._given_up(child) or child.overdue:
             child.silent_at = 0.0
         elif not child.silent_at:
@@ -92,10 +92,10 @@ class Frozen:
             logger.error(
                 "process %d is frozen: its I/O thread has not run for %.1f s. It is killed; its stacks are above",
                 child.pid,
-                now - self._ledger.last_beat(child.number),
+                now - self._shared_state.last_beat(child.number),
             )
             child.kill()
 
-    def _given_up(self, child: Child) -> float:
+    def _given_up(self, child: ChildProcess) -> float:
         """When its silence is too long (time.monotonic())."""
-        return (self._ledger.last_beat(child.number) or math.inf) + self._silence
+        return (self._shared_state.last_beat(child.number) or math.inf) + self._silence

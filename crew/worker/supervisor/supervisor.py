@@ -17,25 +17,25 @@ from typing import Final
 from crew.worker.posix import orphans
 from crew.worker.posix.process_end import EXIT_TIMEOUT
 from crew.worker.process import (
-    BURY,
     DRAIN,
     EXIT_BROKEN,
     EXIT_DRAINED,
     EXIT_NOT_STARTED,
     EXIT_REFUSED,
     EXIT_REPLACE,
-    HURRY,
-    LEAVING,
+    INTERRUPT,
+    NEEDS_REPLACEMENT,
     READY,
+    REPLY_LOST_CALLS,
 )
 from crew.worker.shared_state.exit_status import describe_exit, exit_status_of
-from crew.worker.shared_state.shared_state import Ledger
+from crew.worker.shared_state.shared_state import SharedState
 from crew.worker.shutdown import FLUSH_TIMEOUT
 from crew.worker.supervisor import reload
-from crew.worker.supervisor.child_process import Child
+from crew.worker.supervisor.child_process import ChildProcess
 from crew.worker.supervisor.fork import RunChild, fork
-from crew.worker.supervisor.reload import Left
-from crew.worker.supervisor.stall_detector import Frozen
+from crew.worker.supervisor.reload import OldProcess
+from crew.worker.supervisor.stall_detector import StallDetector
 
 logger = logging.getLogger(__name__)
 
@@ -65,20 +65,20 @@ class Supervisor:
         run_child: RunChild,
         *,
         processes: int,
-        ledger: Ledger,
+        shared_state: SharedState,
         drain: float,
         grace: float,
         silence: float = math.inf,
-        left: Sequence[Left] = (),
+        left: Sequence[OldProcess] = (),
     ) -> None:
         self._run_child = run_child
-        self._ledger = ledger
-        self._frozen = Frozen(ledger, grace=grace, silence=silence)
+        self._shared_state = shared_state
+        self._stall_detector = StallDetector(shared_state, grace=grace, silence=silence)
         self._hurried_patience = grace + FLUSH_TIMEOUT + EXIT_TIMEOUT + KILL_MARGIN
         self._patience = drain + self._hurried_patience
         self._processes = processes
-        self._children: dict[int, Child] = {}
-        self._leaving = [Child(one.pid, one.number, socket.socket(fileno=one.file)) for one in left]
+        self._children: dict[int, ChildProcess] = {}
+        self._leaving = [ChildProcess(one.pid, one.number, socket.socket(fileno=one.file)) for one in left]
         self._due = dict.fromkeys(range(processes), 0.0)  # number -> time.monotonic() of its next start
         self._delays = dict.fromkeys(range(processes), 0.0)
         self._stillborn = 0
@@ -98,7 +98,7 @@ class Supervisor:
                 self._obey()
                 self._reap()
                 self._enforce()
-                self._frozen.look(self._children.values())
+                self._stall_detector.look(self._children.values())
         finally:
             signal.set_wakeup_fd(-1)  # a signal that comes now would be written into whatever has the number next
             self._signal_ours.close()
@@ -153,7 +153,7 @@ class Supervisor:
                 self._stop(EXIT_DRAINED)
             elif self._kill_at is not None and self._kill_at > time.monotonic() + self._hurried_patience:
                 logger.info("stopping now: what runs is interrupted")
-                self._tell_all(HURRY)
+                self._tell_all(INTERRUPT)
                 self._kill_at = time.monotonic() + self._hurried_patience
             else:
                 logger.warning("killing %d processes", len(self._children))
@@ -189,7 +189,7 @@ class Supervisor:
         self._children[number] = child = fork(number, self._run_child, closing=inherited, signals=SIGNALS)
         logger.debug("%r started", child)
 
-    def _hear(self, child: Child) -> None:
+    def _hear(self, child: ChildProcess) -> None:
         try:
             words = child.socket.recv(64)
         except OSError:
@@ -202,10 +202,10 @@ class Supervisor:
                 if predecessor.number == child.number or predecessor.number not in self._delays:
                     predecessor.tell(DRAIN)
                     predecessor.kill_at = min(predecessor.kill_at, time.monotonic() + self._patience)
-        if LEAVING in words:
+        if NEEDS_REPLACEMENT in words:
             self._replace(child)
 
-    def _replace(self, child: Child) -> None:
+    def _replace(self, child: ChildProcess) -> None:
         """Start another process in place of `child`, which runs on until its tasks have ended.
 
         The other one has the second number of this place, or again the first. Where that process runs on, too, the
@@ -216,18 +216,18 @@ class Supervisor:
             child.has_successor = True
             self._due[other] = 0.0
 
-    def _on_exit(self, child: Child, code: int) -> None:
+    def _on_exit(self, child: ChildProcess, code: int) -> None:
         del self._children[child.number]
         child.socket.close()
         child.kill()  # what it left behind in its group
-        was_busy = self._ledger.is_busy(child.number)
+        was_busy = self._shared_state.is_busy(child.number)
         is_on_purpose = code in ON_PURPOSE and not was_busy  # else a task has ended it, with `os._exit` say
         if is_on_purpose:
-            self._ledger.record_exit(child.number)
+            self._shared_state.record_exit(child.number)
         elif child.overdue:
-            self._ledger.record_kill(child.number, child.overdue, code)
+            self._shared_state.record_kill(child.number, child.overdue, code)
         else:
-            self._ledger.record_crash(child.number, code)
+            self._shared_state.record_crash(child.number, code)
             logger.error("process %d %s", child.pid, describe_exit(exit_status_of(code)))
         self._have_buried()
         if self._exit_code is not None:
@@ -248,10 +248,10 @@ class Supervisor:
     def _have_buried(self) -> None:
         """One process that serves is to tell the callers of what has died; else the next one that does."""
         serving = [child for child in self._children.values() if child.is_ready]
-        if serving and self._ledger.untold():
-            serving[0].tell(BURY)
+        if serving and self._shared_state.unanswered():
+            serving[0].tell(REPLY_LOST_CALLS)
 
-    def _delay(self, child: Child, code: int) -> float:
+    def _delay(self, child: ChildProcess, code: int) -> float:
         """At once for the first death, and where a task is to blame; later for each that follows soon."""
         if child.is_ready and (child.overdue or code == EXIT_REPLACE):
             return 0.0
@@ -287,7 +287,7 @@ class Supervisor:
         """Whether a process of new code has been started that does not serve yet: the next waits for it."""
         return bool(self._leaving) and any(not child.is_ready for child in self._children.values())
 
-    def _everybody(self) -> list[Child]:
+    def _everybody(self) -> list[ChildProcess]:
         return [*self._children.values(), *self._leaving]
 
     # --- stopping ---------------------------------------------------------------------------------------------------
@@ -307,7 +307,7 @@ class Supervisor:
         moments = list(self._due.values()) if self._exit_code is None and not self._is_reloading() else []
         if self._kill_at is not None:
             moments.append(max(self._kill_at, now + 0.1))
-        moments += [self._frozen.next_look(child, now) for child in self._children.values()]
+        moments += [self._stall_detector.next_look(child, now) for child in self._children.values()]
         return max(0.0, min([now + LONGEST_DELAY, *moments]) - now)
 
     def _on_signal(self, number: int, _frame: object) -> None:

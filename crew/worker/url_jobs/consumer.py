@@ -23,7 +23,7 @@ from crew.protocol.message import Call
 from crew.protocol.topology import HTTP_TASK
 from crew.worker.consumer.consumer import TaskConsumer
 from crew.worker.execution.execution import Execution
-from crew.worker.replies.retry_publisher import Retries
+from crew.worker.replies.retry_publisher import RetryPublisher
 from crew.worker.task import Task
 from crew.worker.url_jobs import host_limit
 from crew.worker.url_jobs.host_limit import HostLimit
@@ -42,7 +42,7 @@ class HttpConsumer(TaskConsumer):
         parts: as TaskConsumer has them.
     """
 
-    def __init__(self, *given: Any, limit: int, retries: Retries, **parts: Any) -> None:
+    def __init__(self, *given: Any, limit: int, retries: RetryPublisher, **parts: Any) -> None:
         rooms = {topology.task_queue_name(HTTP_TASK): host_limit.room_of(limit)}
         super().__init__(*given, retries=retries, rooms=rooms, **parts)
         self._retries = retries

@@ -11,7 +11,7 @@ from tornado import gen
 
 from crew.client.calling.call import PendingCall
 from crew.errors import Canceled, TaskFailed
-from tests.support.pending_calls import Canceled as CanceledCalls
+from tests.support.pending_calls import Canceled as RevokedCalls
 from tests.support.pending_calls import a_call
 from tests.support.waiting import until
 
@@ -137,7 +137,7 @@ async def test_a_gen_coroutine_may_yield_several_calls() -> None:
 
 @pytest.mark.gen_test
 async def test_who_awaits_a_cancelled_call_gets_canceled() -> None:
-    given_up = CanceledCalls()
+    given_up = RevokedCalls()
     call = a_call(on_canceled=given_up)
     task = asyncio.ensure_future(waiting(call))
     await asyncio.sleep(0)
@@ -149,7 +149,7 @@ async def test_who_awaits_a_cancelled_call_gets_canceled() -> None:
 
 @pytest.mark.gen_test
 async def test_a_call_that_has_ended_cannot_be_cancelled() -> None:
-    given_up = CanceledCalls()
+    given_up = RevokedCalls()
     call = a_call(on_canceled=given_up)
     call.settle("value")
     assert call.cancel() is False
@@ -159,7 +159,7 @@ async def test_a_call_that_has_ended_cannot_be_cancelled() -> None:
 
 @pytest.mark.gen_test
 async def test_cancelling_twice_is_cancelling() -> None:
-    given_up = CanceledCalls()
+    given_up = RevokedCalls()
     call = a_call(on_canceled=given_up)
     assert [call.cancel(), call.cancel()] == [True, False]
     assert given_up.calls == [call]
@@ -167,7 +167,7 @@ async def test_cancelling_twice_is_cancelling() -> None:
 
 @pytest.mark.gen_test
 async def test_a_call_that_nobody_awaits_any_longer_is_given_up() -> None:
-    given_up = CanceledCalls()
+    given_up = RevokedCalls()
     call = a_call(on_canceled=given_up)
     task = asyncio.ensure_future(waiting(call))
     await asyncio.sleep(0)
@@ -181,7 +181,7 @@ async def test_a_call_that_nobody_awaits_any_longer_is_given_up() -> None:
 
 @pytest.mark.gen_test
 async def test_a_call_that_another_still_awaits_goes_on() -> None:
-    given_up = CanceledCalls()
+    given_up = RevokedCalls()
     call = a_call(on_canceled=given_up)
     impatient, patient = (asyncio.ensure_future(waiting(call)) for _ in range(2))
     await asyncio.sleep(0)
@@ -195,7 +195,7 @@ async def test_a_call_that_another_still_awaits_goes_on() -> None:
 @pytest.mark.gen_test
 async def test_a_call_with_a_callback_goes_on_when_nobody_awaits_it_any_longer() -> None:
     answers: list[Any] = []
-    given_up = CanceledCalls()
+    given_up = RevokedCalls()
     call = a_call(callback=lambda value, headers: answers.append(value), on_canceled=given_up)
     task = asyncio.ensure_future(waiting(call))
     await asyncio.sleep(0)
@@ -207,7 +207,7 @@ async def test_a_call_with_a_callback_goes_on_when_nobody_awaits_it_any_longer()
 
 @pytest.mark.gen_test
 async def test_wait_for_gives_the_call_up_at_its_timeout() -> None:
-    given_up = CanceledCalls()
+    given_up = RevokedCalls()
     call = a_call(on_canceled=given_up)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(call, 0.01)
@@ -223,7 +223,7 @@ async def test_wait_for_gives_the_value_of_a_call_that_ends_in_time() -> None:
 
 @pytest.mark.gen_test
 async def test_an_answer_that_arrives_with_the_cancellation_is_not_followed_by_another() -> None:
-    given_up = CanceledCalls()
+    given_up = RevokedCalls()
     call = a_call(on_canceled=given_up)
     task = asyncio.ensure_future(waiting(call))
     await asyncio.sleep(0)

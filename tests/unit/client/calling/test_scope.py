@@ -16,7 +16,7 @@ from crew.client.events.subscription import Subscription
 from crew.errors import Canceled, TaskFailed, is_abandonment
 from tests.support.broker_addresses import nowhere
 from tests.support.links import ignored
-from tests.support.pending_calls import Canceled as CanceledCalls
+from tests.support.pending_calls import Canceled as RevokedCalls
 from tests.support.pending_calls import a_call
 from tests.support.waiting import until
 
@@ -109,7 +109,7 @@ async def test_a_scope_may_be_entered_for_the_rest_of_a_task() -> None:
 
 @pytest.mark.gen_test
 async def test_who_waits_in_an_abandoned_scope_gets_canceled_with_the_reason() -> None:
-    given_up = CanceledCalls()
+    given_up = RevokedCalls()
     scope, call = Scope(), a_call("17", on_canceled=given_up)
     task = await begun(scope, waiting(call))
     assert scope.abandon(GONE) == [call]
@@ -121,7 +121,7 @@ async def test_who_waits_in_an_abandoned_scope_gets_canceled_with_the_reason() -
 
 @pytest.mark.gen_test
 async def test_a_call_for_which_another_scope_waits_goes_on_until_that_leaves_too() -> None:
-    given_up = CanceledCalls()
+    given_up = RevokedCalls()
     first, second, call = Scope(), Scope(), a_call(on_canceled=given_up)
     first.add(call)
     tasks = [await begun(scope, waiting(call)) for scope in (first, second)]
@@ -226,7 +226,7 @@ async def test_a_task_that_asyncio_cancels_as_its_scope_is_abandoned_is_cancelle
 
 @pytest.mark.gen_test
 async def test_a_task_that_asyncio_cancels_gives_its_call_up_in_a_scope_as_without() -> None:
-    given_up = CanceledCalls()
+    given_up = RevokedCalls()
     scope, call = Scope(), a_call(on_canceled=given_up)
     scope.add(call)
     task = await begun(scope, waiting(call))

@@ -15,15 +15,15 @@ from crew.protocol.message import Body, Call, Outcome, Reply
 from crew.protocol.properties import Properties
 from crew.worker.consumer.admission import MAX_DELIVERIES
 from crew.worker.consumer.consumer import TaskConsumer
-from crew.worker.consumer.revoked_calls import CanceledCalls
+from crew.worker.consumer.revoked_calls import RevokedCalls
 from crew.worker.execution.execution import Execution
 from crew.worker.executors.buffer import Buffer
-from crew.worker.job_reports.jobs import Jobs
+from crew.worker.job_reports.jobs import JobReports
 from crew.worker.mailbox import Mailbox
-from crew.worker.replies.reply_publisher import Replies
-from crew.worker.replies.retry_publisher import Retries
+from crew.worker.replies.reply_publisher import ReplyPublisher
+from crew.worker.replies.retry_publisher import RetryPublisher
 from crew.worker.retry_policy import Retry
-from crew.worker.shared_state.shared_state import Ledger
+from crew.worker.shared_state.shared_state import SharedState
 from tests.support.deliveries import RecordingChannel, a_delivery, a_task, an_execution
 from tests.support.executors import PlayedLane
 from tests.support.links import FakeLink, Published
@@ -62,14 +62,14 @@ class Worker:
         is_briefed: bool = True,
     ) -> None:
         self.publishing, self.consuming = FakeLink(), FakeLink()
-        replies = Replies(self.publishing.as_link(), "w")
+        replies = ReplyPublisher(self.publishing.as_link(), "w")
         self.channel = RecordingChannel()
         self.buffer = Buffer()
         self.lane = TakingLane(self.buffer, slots)
-        self.ledger = Ledger(1, 100)
-        self.canceled = CanceledCalls()
+        self.shared_state = SharedState(1, 100)
+        self.revoked = RevokedCalls()
         self.worn_out = 0
-        self.jobs = Jobs(
+        self.jobs = JobReports(
             "w",
             ["t", "other"],
             publishing=self.publishing.as_link(),
@@ -82,11 +82,11 @@ class Worker:
             [a_task(lambda data: data and int(data), name=name, retry=retry, long=long) for name in ("t", "other")],
             link=self.consuming.as_link(),
             replies=replies,
-            retries=Retries(self.publishing.as_link(), replies),
+            retries=RetryPublisher(self.publishing.as_link(), replies),
             buffer=self.buffer,
             lane=self.lane,
-            ledger=self.ledger,
-            canceled=self.canceled,
+            shared_state=self.shared_state,
+            revoked=self.revoked,
             jobs=self.jobs,
             grace=grace,
             zombies=zombies,
@@ -135,7 +135,7 @@ class Worker:
         """A call arrives, and is begun."""
         self.receives(id=id, **fields)
         (execution,) = [one for one in self.lane.executions if one.call.id == id]
-        self.ledger.begin(0, execution)
+        self.shared_state.begin(0, execution)
         self.consumer.on_started(execution)
         return execution
 
@@ -214,8 +214,8 @@ async def test_a_call_that_killed_three_processes_is_parked_and_its_caller_told(
     for _ in range(MAX_DELIVERIES):
         execution = an_execution()
         execution.call = msgspec.structs.replace(execution.call, id="17")
-        worker.ledger.begin(0, execution)
-        worker.ledger.record_crash(0, -9)
+        worker.shared_state.begin(0, execution)
+        worker.shared_state.record_crash(0, -9)
     delivery = worker.receives(redelivered=True)
     assert worker.lane.executions == []
     (parked,) = worker.sent_to("crew.parked")
@@ -236,8 +236,8 @@ async def test_a_call_that_killed_one_process_is_run_again_if_it_is_persistent()
         worker = Worker()
         execution = an_execution()
         execution.call = msgspec.structs.replace(execution.call, id="17")
-        worker.ledger.begin(0, execution)
-        worker.ledger.record_crash(0, -9)
+        worker.shared_state.begin(0, execution)
+        worker.shared_state.record_crash(0, -9)
         worker.receives(redelivered=True, persistent=persistent)
         assert len(worker.lane.executions) == runs
         if runs:
@@ -284,8 +284,8 @@ async def test_crashes_are_counted_beside_the_retries() -> None:
     worker = Worker()
     execution = an_execution()
     execution.call = msgspec.structs.replace(execution.call, id="17")
-    worker.ledger.begin(0, execution)
-    worker.ledger.record_crash(0, -9)
+    worker.shared_state.begin(0, execution)
+    worker.shared_state.record_crash(0, -9)
     worker.receives(attempt=2)
     assert worker.lane.executions[0].attempt == 3
     worker.consumer.stop()
@@ -298,8 +298,8 @@ async def test_a_call_is_not_to_blame_for_what_another_one_of_its_id_has_done() 
     execution = an_execution()
     execution.call = msgspec.structs.replace(execution.call, id="nightly", message_id="yesterday")
     execution.limit = time.monotonic() - 9
-    worker.ledger.begin(0, execution)
-    worker.ledger.record_kill(0, worker.ledger.overdue(0, time.monotonic()), -9)
+    worker.shared_state.begin(0, execution)
+    worker.shared_state.record_kill(0, worker.shared_state.overdue(0, time.monotonic()), -9)
     worker.receives(id="nightly", message_id="today", redelivered=True)
     assert worker.lane.executions[0].attempt == 1
     worker.consumer.stop()

@@ -45,9 +45,9 @@ async def test_the_grace_of_a_cancelled_call_stands_in_the_ledger() -> None:
     """So that the supervisor kills a process that is frozen in it."""
     worker = Worker()
     execution = worker.starts(deadline=None)
-    assert worker.ledger.limits(0) == []
+    assert worker.shared_state.limits(0) == []
     worker.consumer.cancel(Control(id="17", reason="canceled"))
-    assert worker.ledger.limits(0) == [execution.due]
+    assert worker.shared_state.limits(0) == [execution.due]
     worker.consumer.stop()
 
 
@@ -70,12 +70,12 @@ async def test_a_call_that_waits_here_and_is_cancelled_is_answered_at_once_and_n
 async def test_a_cancelled_call_is_not_given_back_for_others_to_run() -> None:
     worker = Worker()
     worker.starts("runs")
-    canceled, waits = worker.receives(id="cancelled"), worker.receives(id="waits")
+    revoked, waits = worker.receives(id="cancelled"), worker.receives(id="waits")
     worker.consumer.cancel(Control(id="cancelled", reason="canceled"))
     await worker.consumer.drain()
     worker.publishing.confirm_all()
     assert worker.channel.requeued == [waits.tag]
-    assert worker.channel.acked == [canceled.tag]
+    assert worker.channel.acked == [revoked.tag]
     worker.consumer.stop()
 
 
@@ -83,7 +83,7 @@ async def test_a_cancelled_call_is_not_given_back_for_others_to_run() -> None:
 async def test_a_call_that_was_cancelled_before_it_came_is_not_started() -> None:
     worker = Worker()
     deadline = round(time.time()) + 60.0
-    worker.canceled.add(Control(id="17", reason="canceled", deadline=deadline))
+    worker.revoked.add(Control(id="17", reason="canceled", deadline=deadline))
     delivery = worker.receives(deadline=deadline)
     assert worker.lane.executions == []
     assert worker.outcomes() == [("17", Outcome.CANCELED)]

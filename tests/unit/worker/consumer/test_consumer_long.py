@@ -78,7 +78,7 @@ async def test_a_long_call_that_has_killed_a_process_is_not_run_again_though_it_
     """It died after it had been noted, and before its acknowledgement was out."""
     worker = Worker(long=True)
     execution = worker.starts()
-    worker.ledger.record_crash(0, -11)
+    worker.shared_state.record_crash(0, -11)
     worker.lane.executions.remove(execution)
     worker.receives(redelivered=True, deadline=time.time() + 60)
     assert worker.lane.executions == []
@@ -145,10 +145,10 @@ async def test_a_call_that_comes_again_before_the_death_of_its_process_is_counte
     worker = Worker()
     elsewhere = an_execution()
     elsewhere.call = msgspec.structs.replace(elsewhere.call, id="17")
-    worker.ledger.begin(0, elsewhere)
+    worker.shared_state.begin(0, elsewhere)
     worker.receives(redelivered=True)
     assert worker.lane.executions == []
-    worker.ledger.record_crash(0, -9)
+    worker.shared_state.record_crash(0, -9)
     await until(lambda: worker.lane.executions)
     assert worker.lane.executions[0].attempt == 2
     worker.consumer.stop()
@@ -160,7 +160,7 @@ async def test_a_call_that_waits_for_that_is_not_run_where_it_was_lost_or_the_wo
     worker = Worker()
     elsewhere = an_execution()
     elsewhere.call = msgspec.structs.replace(elsewhere.call, id="17")
-    worker.ledger.begin(0, elsewhere)
+    worker.shared_state.begin(0, elsewhere)
     delivery = worker.receives(redelivered=True)
     channel = worker.channel
     if lost:

@@ -20,7 +20,7 @@ async def test_what_goes_on_after_its_grace_gives_its_slot_to_the_next(caplog: p
     assert worker.lane.left_alone == [stubborn]
     assert [one.call.id for one in worker.lane.executions] == ["next"]
     assert worker.outcomes() == [("stubborn", Outcome.TIMED_OUT)]
-    assert worker.ledger.limits(0) == [], "the supervisor need not kill for it"
+    assert worker.shared_state.limits(0) == [], "the supervisor need not kill for it"
     assert not worker.worn_out
     assert "in stubborn_function" in caplog.text
     worker.finish(stubborn)
@@ -58,11 +58,11 @@ async def test_a_call_whose_process_was_killed_for_it_has_timed_out_and_is_not_r
     execution = an_execution()
     execution.call = msgspec.structs.replace(execution.call, id="17")
     execution.limit = 100.0
-    worker.ledger.begin(0, execution)
+    worker.shared_state.begin(0, execution)
     innocent = an_execution()
     innocent.call = msgspec.structs.replace(innocent.call, id="18")
-    worker.ledger.begin(0, innocent)
-    worker.ledger.record_kill(0, worker.ledger.overdue(0, 150.0), -9)
+    worker.shared_state.begin(0, innocent)
+    worker.shared_state.record_kill(0, worker.shared_state.overdue(0, 150.0), -9)
     delivery = worker.receives(redelivered=True)
     worker.receives(id="18", redelivered=True)
     assert worker.outcomes() == [("17", Outcome.TIMED_OUT)]

@@ -2,21 +2,21 @@
 
 import pytest
 
-from crew.worker.consumer.consumption import PAUSED, Intake
+from crew.worker.consumer.consumption import PAUSED, Consumption
 from tests.support.links import FakeLink, never
 
 
 @pytest.mark.gen_test
 async def test_every_queue_is_consumed_from_the_first_connection_on() -> None:
     link = FakeLink()
-    Intake(link.as_link(), {"a": 1, "b": 5}, never)
+    Consumption(link.as_link(), {"a": 1, "b": 5}, never)
     assert {queue: consumer.prefetch for queue, consumer in link.consumers.items()} == {"a": 1, "b": 5}
 
 
 @pytest.mark.gen_test
 async def test_what_is_wanted_becomes_so() -> None:
     link = FakeLink()
-    intake = Intake(link.as_link(), {"a": 1, "b": 1}, never)
+    intake = Consumption(link.as_link(), {"a": 1, "b": 1}, never)
     intake.want("a", 5)
     intake.want("b", PAUSED)
     await intake.settled()
@@ -26,7 +26,7 @@ async def test_what_is_wanted_becomes_so() -> None:
 @pytest.mark.gen_test
 async def test_what_is_so_already_costs_nothing() -> None:
     link = FakeLink()
-    intake = Intake(link.as_link(), {"a": 1}, never)
+    intake = Consumption(link.as_link(), {"a": 1}, never)
     intake.want("a", 1)
     await intake.settled()
     assert link.consumed == []
@@ -35,7 +35,7 @@ async def test_what_is_so_already_costs_nothing() -> None:
 @pytest.mark.gen_test
 async def test_of_several_wishes_in_one_moment_the_last_counts() -> None:
     link = FakeLink()
-    intake = Intake(link.as_link(), {"a": 1}, never)
+    intake = Consumption(link.as_link(), {"a": 1}, never)
     for window in (5, PAUSED, 17):
         intake.want("a", window)
     await intake.settled()
@@ -45,7 +45,7 @@ async def test_of_several_wishes_in_one_moment_the_last_counts() -> None:
 @pytest.mark.gen_test
 async def test_a_pause_ends_when_something_is_wanted_again() -> None:
     link = FakeLink()
-    intake = Intake(link.as_link(), {"a": 1}, never)
+    intake = Consumption(link.as_link(), {"a": 1}, never)
     intake.want("a", PAUSED)
     await intake.settled()
     intake.want("a", 1)

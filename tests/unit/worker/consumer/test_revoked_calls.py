@@ -7,7 +7,7 @@ import pytest
 from crew.protocol.briefing import digest
 from crew.protocol.message import Control
 from crew.worker.consumer import revoked_calls as canceled_module
-from crew.worker.consumer.revoked_calls import CanceledCalls, reason_of
+from crew.worker.consumer.revoked_calls import RevokedCalls, reason_of
 from crew.worker.execution.interrupt_reason import Reason
 
 
@@ -31,54 +31,54 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def known(canceled: CanceledCalls, ids: str) -> str:
+def known(revoked: RevokedCalls, ids: str) -> str:
     """Those of `ids`, a letter each, that are not to be started."""
-    kept = {id for id, _ in canceled._reasons}
-    return "".join(id for id in ids if id in kept)
+    backlog = {id for id, _ in revoked._reasons}
+    return "".join(id for id in ids if id in backlog)
 
 
 def test_a_call_that_nobody_cancelled_may_be_started() -> None:
-    assert CanceledCalls().get("17", 60.0) is None
+    assert RevokedCalls().get("17", 60.0) is None
 
 
 @pytest.mark.parametrize(("told", "reason"), [("canceled", Reason.CANCELED), ("timeout", Reason.TIMEOUT)])
 def test_a_cancelled_call_is_remembered_with_the_reason(told: str, reason: Reason) -> None:
-    canceled = CanceledCalls()
-    canceled.add(Control(id="17", reason=told, deadline=60.0))
-    assert canceled.get("17", 60.0) is reason
-    assert canceled.get("18", 60.0) is None
-    assert repr(canceled) == "<CanceledCalls: 1>"
+    revoked = RevokedCalls()
+    revoked.add(Control(id="17", reason=told, deadline=60.0))
+    assert revoked.get("17", 60.0) is reason
+    assert revoked.get("18", 60.0) is None
+    assert repr(revoked) == "<RevokedCalls: 1>"
 
 
 @pytest.mark.parametrize("deadline", [60.0, None], ids=["of its own", "none, as who hears of a late start knows none"])
 def test_the_next_call_of_the_same_id_may_be_started(deadline: float | None) -> None:
-    canceled = CanceledCalls()
-    canceled.add(Control(id="nightly", reason="timeout", deadline=deadline))
-    assert canceled.get("nightly", 60.001) is None
+    revoked = RevokedCalls()
+    revoked.add(Control(id="nightly", reason="timeout", deadline=deadline))
+    assert revoked.get("nightly", 60.001) is None
 
 
 def test_a_cancel_that_names_a_message_is_not_remembered() -> None:
-    canceled = CanceledCalls()
-    canceled.add(Control(id="17", reason="canceled", message_id="17"))
-    assert len(canceled) == 0
+    revoked = RevokedCalls()
+    revoked.add(Control(id="17", reason="canceled", message_id="17"))
+    assert len(revoked) == 0
 
 
 def test_the_cancel_of_a_job_is_no_cancel_of_a_call_with_its_id() -> None:
-    canceled = CanceledCalls()
-    canceled.add(Control(id="17", reason="canceled", is_job=True))
-    assert canceled.get("17", None, is_job=True) is Reason.CANCELED
-    assert canceled.get("17", None) is None
+    revoked = RevokedCalls()
+    revoked.add(Control(id="17", reason="canceled", is_job=True))
+    assert revoked.get("17", None, is_job=True) is Reason.CANCELED
+    assert revoked.get("17", None) is None
 
 
 def test_the_cancels_of_calls_never_displace_those_of_jobs(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(canceled_module, "MAX_KEPT", 2)
-    canceled = CanceledCalls()
-    canceled.add(Control(id="job", reason="canceled", is_job=True))
+    revoked = RevokedCalls()
+    revoked.add(Control(id="job", reason="canceled", is_job=True))
     for number in range(10):
-        canceled.add(Control(id=f"dated-{number}", reason="canceled", deadline=clock.now + 60))
-        canceled.add(Control(id=f"older-client-{number}", reason="canceled"))
-    assert canceled.get("job", None, is_job=True) is Reason.CANCELED
-    assert len(canceled) <= 1 + 2 * 2 + 2
+        revoked.add(Control(id=f"dated-{number}", reason="canceled", deadline=clock.now + 60))
+        revoked.add(Control(id=f"older-client-{number}", reason="canceled"))
+    assert revoked.get("job", None, is_job=True) is Reason.CANCELED
+    assert len(revoked) <= 1 + 2 * 2 + 2
 
 
 @pytest.mark.parametrize("told", ["drain", "", "a reason of a newer client"])
@@ -87,64 +87,64 @@ def test_a_reason_that_nobody_knows_is_a_cancel(told: str) -> None:
 
 
 def test_a_cancel_is_remembered_until_the_deadline_of_its_call(clock: Clock) -> None:
-    canceled = CanceledCalls()
-    canceled.add(Control(id="a", reason="canceled", deadline=clock.now + 10))
-    canceled.add(Control(id="b", reason="canceled", deadline=clock.now + 60))
-    assert known(canceled, "ab") == "ab"
+    revoked = RevokedCalls()
+    revoked.add(Control(id="a", reason="canceled", deadline=clock.now + 10))
+    revoked.add(Control(id="b", reason="canceled", deadline=clock.now + 60))
+    assert known(revoked, "ab") == "ab"
     clock.now += 11
     for id in "cdef":
-        canceled.add(Control(id=id, reason="canceled", deadline=clock.now + 10))
-    assert known(canceled, "abcdef") == "bcdef"
+        revoked.add(Control(id=id, reason="canceled", deadline=clock.now + 10))
+    assert known(revoked, "abcdef") == "bcdef"
 
 
 def test_the_cancel_of_a_job_is_remembered_for_as_long_as_it_may_be_queued(clock: Clock) -> None:
-    canceled = CanceledCalls()
-    canceled.add(Control(id="a", reason="canceled"))
+    revoked = RevokedCalls()
+    revoked.add(Control(id="a", reason="canceled"))
     clock.now += 30 * 86_400
     for id in "bcdefgh":
-        canceled.add(Control(id=id, reason="canceled", deadline=clock.now + 10))
-    assert canceled.get("a", None) is Reason.CANCELED
+        revoked.add(Control(id=id, reason="canceled", deadline=clock.now + 10))
+    assert revoked.get("a", None) is Reason.CANCELED
 
 
 def test_however_many_are_cancelled_the_memory_is_bounded_and_the_oldest_go_first(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(canceled_module, "MAX_KEPT", 20)
-    canceled = CanceledCalls()
+    revoked = RevokedCalls()
     for number in range(1_000):
-        canceled.add(Control(id=f"{number}", reason="canceled", deadline=clock.now + 60))
-        assert len(canceled) < 20 + 2
-    assert canceled.get("0", clock.now + 60) is None
-    assert all(canceled.get(f"{number}", clock.now + 60) for number in range(980, 1_000))
+        revoked.add(Control(id=f"{number}", reason="canceled", deadline=clock.now + 60))
+        assert len(revoked) < 20 + 2
+    assert revoked.get("0", clock.now + 60) is None
+    assert all(revoked.get(f"{number}", clock.now + 60) for number in range(980, 1_000))
 
 
 def test_a_call_that_is_cancelled_again_counts_as_the_newest_and_has_the_last_reason(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(canceled_module, "MAX_KEPT", 2)
-    canceled = CanceledCalls()
+    revoked = RevokedCalls()
     for id, reason in (("a", "canceled"), ("b", "canceled"), ("a", "timeout"), ("c", "canceled"), ("d", "canceled")):
-        canceled.add(Control(id=id, reason=reason, deadline=clock.now + 60))
+        revoked.add(Control(id=id, reason=reason, deadline=clock.now + 60))
         if id == "c":
-            assert known(canceled, "abc") in ("ac", "abc")
-            assert canceled.get("a", clock.now + 60) is Reason.TIMEOUT
-    assert "d" in known(canceled, "abcd")
+            assert known(revoked, "abc") in ("ac", "abc")
+            assert revoked.get("a", clock.now + 60) is Reason.TIMEOUT
+    assert "d" in known(revoked, "abcd")
 
 
 def test_a_job_that_its_store_has_named_in_an_answer_is_not_started() -> None:
-    canceled = CanceledCalls()
-    canceled.brief("crew.jobs.a", "q1", frozenset({digest("q1", "17")}))
-    assert canceled.get("17", None, is_job=True) is Reason.CANCELED
-    assert canceled.get("18", None, is_job=True) is None
-    assert canceled.get("17", None) is None, "a call may have the id of a job"
-    canceled.brief("crew.jobs.b", "q1", frozenset())
-    assert canceled.get("17", None, is_job=True) is Reason.CANCELED, "another store has said nothing of it"
-    canceled.brief("crew.jobs.a", "q2", frozenset())
-    assert canceled.get("17", None, is_job=True) is None
+    revoked = RevokedCalls()
+    revoked.brief("crew.jobs.a", "q1", frozenset({digest("q1", "17")}))
+    assert revoked.get("17", None, is_job=True) is Reason.CANCELED
+    assert revoked.get("18", None, is_job=True) is None
+    assert revoked.get("17", None) is None, "a call may have the id of a job"
+    revoked.brief("crew.jobs.b", "q1", frozenset())
+    assert revoked.get("17", None, is_job=True) is Reason.CANCELED, "another store has said nothing of it"
+    revoked.brief("crew.jobs.a", "q2", frozenset())
+    assert revoked.get("17", None, is_job=True) is None
 
 
 def test_answers_of_more_stores_than_there_are_do_not_fill_the_worker() -> None:
-    canceled = CanceledCalls()
+    revoked = RevokedCalls()
     for number in range(1_000):
-        canceled.brief(f"crew.jobs.{number}", "q1", frozenset({b"12345678"}))
-    assert len(canceled._given_up) == canceled_module.MAX_STORES
+        revoked.brief(f"crew.jobs.{number}", "q1", frozenset({b"12345678"}))
+    assert len(revoked._given_up) == canceled_module.MAX_STORES

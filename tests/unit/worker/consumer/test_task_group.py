@@ -11,15 +11,15 @@ from crew.protocol import properties
 from crew.protocol.encoding import codec
 from crew.protocol.message import Call, Outcome, Reply
 from crew.settings import load
-from crew.worker.consumer.revoked_calls import CanceledCalls
-from crew.worker.consumer.task_group import Station, stations
+from crew.worker.consumer.revoked_calls import RevokedCalls
+from crew.worker.consumer.task_group import TaskGroup, task_groups
 from crew.worker.executors.event_loop import AsyncLane
-from crew.worker.job_reports.jobs import Jobs
+from crew.worker.job_reports.jobs import JobReports
 from crew.worker.mailbox import Mailbox
 from crew.worker.options import Options
-from crew.worker.replies.reply_publisher import Replies
-from crew.worker.replies.retry_publisher import Retries
-from crew.worker.shared_state.shared_state import Ledger
+from crew.worker.replies.reply_publisher import ReplyPublisher
+from crew.worker.replies.retry_publisher import RetryPublisher
+from crew.worker.shared_state.shared_state import SharedState
 from crew.worker.task import Task
 from tests.support.deliveries import RecordingChannel, a_delivery, a_task
 from tests.support.links import FakeLink
@@ -32,32 +32,34 @@ class InputOutput:
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self.mailbox = Mailbox(self.loop)
-        self.ledger = Ledger(1, 100)
+        self.shared_state = SharedState(1, 100)
         self.publishing = FakeLink()
         self.worn_out: list[str] = []
-        self._made: list[Station] = []
+        self._made: list[TaskGroup] = []
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
-    def stations(self, *tasks: Task, threads: int = 1, concurrency: int = 10) -> list[Station]:
+    def task_groups(self, *tasks: Task, threads: int = 1, concurrency: int = 10) -> list[TaskGroup]:
         """Those that serve `tasks`, open."""
         options = Options(broker=load("amqp://localhost"), threads=threads, concurrency=concurrency)
-        self._made = made = stations(tasks, options, number=0, ledger=self.ledger, mailbox=self.mailbox)
-        replies = Replies(self.publishing.as_link(), "w")
+        self._made = made = task_groups(tasks, options, number=0, shared_state=self.shared_state, mailbox=self.mailbox)
+        replies = ReplyPublisher(self.publishing.as_link(), "w")
         for station in made:
             self.do(
                 lambda station=station: station.open(  # type: ignore[misc]
                     link=FakeLink().as_link(),
                     replies=replies,
-                    retries=Retries(self.publishing.as_link(), replies),
-                    jobs=Jobs("w", [], publishing=self.publishing.as_link(), replies=replies, mailbox=self.mailbox),
-                    canceled=CanceledCalls(),
+                    retries=RetryPublisher(self.publishing.as_link(), replies),
+                    jobs=JobReports(
+                        "w", [], publishing=self.publishing.as_link(), replies=replies, mailbox=self.mailbox
+                    ),
+                    revoked=RevokedCalls(),
                     on_worn_out=lambda: self.worn_out.append("worn out"),
                 )
             )
         return made
 
-    def receives(self, station: Station, id: str = "17", *, task: str = "t", data: Any = None) -> None:
+    def receives(self, station: TaskGroup, id: str = "17", *, task: str = "t", data: Any = None) -> None:
         """A call arrives."""
         call = Call(id=id, task=task, body=codec.encode(data), reply_to="crew.reply.me", deadline=None)
         delivery = a_delivery(
@@ -120,13 +122,13 @@ def where(data: Any) -> bool:
 
 
 def test_plain_functions_and_coroutines_have_a_station_each_and_the_first_has_the_main_thread(io: InputOutput) -> None:
-    made = io.stations(a_task(echo, name="async"), a_task(where, name="plain"))
+    made = io.task_groups(a_task(echo, name="async"), a_task(where, name="plain"))
     assert [[task.name for task in station.tasks] for station in made] == [["plain"], ["async"]]
 
 
 @pytest.mark.parametrize(("function", "name"), [(where, "plain"), (echo, "async")])
 def test_tasks_of_one_kind_have_one_station(io: InputOutput, function: Callable[[Any], Any], name: str) -> None:
-    (station,) = io.stations(a_task(function, name=name), a_task(function, name="other"))
+    (station,) = io.task_groups(a_task(function, name=name), a_task(function, name="other"))
     assert [task.name for task in station.tasks] == [name, "other"]
 
 
@@ -139,10 +141,10 @@ def test_a_task_in_the_main_thread_is_announced_before_it_begins_and_then_answer
 
     def look(data: Any) -> None:
         told_before.extend(io.told())
-        noted.append(len(io.ledger.limits(0)))
+        noted.append(len(io.shared_state.limits(0)))
         assert where(data)
 
-    (station,) = io.stations(a_task(look, timeout=60))
+    (station,) = io.task_groups(a_task(look, timeout=60))
     io.receives(station)
 
     def stop_when_answered() -> None:
@@ -154,7 +156,7 @@ def test_a_task_in_the_main_thread_is_announced_before_it_begins_and_then_answer
     assert told_before == [("17", Outcome.STARTED)]
     assert noted == [1], "and it stands in the ledger"
     assert io.told() == [("17", Outcome.STARTED), ("17", Outcome.RETURNED)]
-    assert io.ledger.limits(0) == []
+    assert io.shared_state.limits(0) == []
 
 
 @pytest.mark.parametrize("kind", ["threads", "coroutines"])
@@ -170,7 +172,7 @@ def test_a_task_beside_the_main_thread_is_announced_before_it_begins_and_then_an
     async def look_too(data: Any) -> None:
         look(data)
 
-    (station,) = io.stations(a_task(look if kind == "threads" else look_too), threads=2)
+    (station,) = io.task_groups(a_task(look if kind == "threads" else look_too), threads=2)
     station.serve_in_background()
     io.receives(station)
     eventually(lambda: len(io.told()) == 2)
@@ -188,7 +190,7 @@ def test_as_many_coroutines_run_at_a_time_as_the_options_say(io: InputOutput, sl
         while not go.is_set():
             await asyncio.sleep(0.002)
 
-    (station,) = io.stations(a_task(waits), concurrency=slots)
+    (station,) = io.task_groups(a_task(waits), concurrency=slots)
     station.serve_in_background()
     for number in range(slots + 1):
         io.receives(station, f"{number}", data=number)

@@ -9,7 +9,7 @@ from crew.protocol.message import Outcome, Reply
 from crew.worker.execution.execution import Execution
 from crew.worker.job_reports import heartbeat
 from crew.worker.job_reports.heartbeat import Heartbeat
-from crew.worker.replies.reply_publisher import Replies
+from crew.worker.replies.reply_publisher import ReplyPublisher
 from tests.support.deliveries import a_job
 from tests.support.links import FakeLink
 from tests.support.waiting import until
@@ -28,7 +28,7 @@ class Heard:
 
     def __init__(self) -> None:
         self.link = FakeLink()
-        self.heartbeat = Heartbeat(Replies(self.link.as_link(), "w"))
+        self.heartbeat = Heartbeat(ReplyPublisher(self.link.as_link(), "w"))
 
     def of(self, execution: Execution) -> list[Reply]:
         """What was said of it."""

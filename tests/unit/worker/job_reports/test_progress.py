@@ -10,7 +10,7 @@ from crew.protocol.encoding import codec
 from crew.protocol.message import Body
 from crew.worker.job_reports.progress import MAX_PROGRESS, Progress
 from crew.worker.mailbox import Mailbox
-from crew.worker.replies.reply_publisher import Replies
+from crew.worker.replies.reply_publisher import ReplyPublisher
 from tests.support.deliveries import a_job, an_execution
 from tests.support.links import FakeLink
 from tests.support.waiting import until
@@ -21,7 +21,7 @@ class Told:
 
     def __init__(self) -> None:
         self.link = FakeLink()
-        self.progress = Progress(Mailbox(asyncio.get_running_loop()), Replies(self.link.as_link(), "w"))
+        self.progress = Progress(Mailbox(asyncio.get_running_loop()), ReplyPublisher(self.link.as_link(), "w"))
 
     @property
     def values(self) -> list[object]:

@@ -5,7 +5,7 @@ import pytest
 from crew.amqp import ConfirmStatus
 from crew.protocol import topology
 from crew.protocol.briefing import briefed_id, to_briefing
-from crew.worker.job_reports.revocation_sync import Briefings
+from crew.worker.job_reports.revocation_sync import RevocationSync
 from tests.support.links import FakeLink
 from tests.support.waiting import until
 
@@ -17,10 +17,10 @@ class Asked:
 
     def __init__(self, *, patience: float = 60.0) -> None:
         self.link = FakeLink()
-        self.briefings = Briefings("w", ["t"], publishing=self.link.as_link(), patience=patience)
+        self.revocation_sync = RevocationSync("w", ["t"], publishing=self.link.as_link(), patience=patience)
         self.went_on: list[str] = []
         for queue in QUEUES:
-            self.briefings.hold(queue, self.went_on.append, queue)
+            self.revocation_sync.hold(queue, self.went_on.append, queue)
 
     @property
     def question(self) -> str:
@@ -32,26 +32,26 @@ class Asked:
 @pytest.mark.gen_test
 async def test_jobs_of_a_store_go_on_when_it_has_answered_and_others_wait_for_theirs() -> None:
     asked = Asked()
-    assert all(map(asked.briefings.awaits, QUEUES))
-    asked.briefings.on_ready()
-    asked.briefings.on_answer(briefed_id(asked.question, QUEUES[0]))
+    assert all(map(asked.revocation_sync.awaits, QUEUES))
+    asked.revocation_sync.on_ready()
+    asked.revocation_sync.on_answer(briefed_id(asked.question, QUEUES[0]))
     assert asked.went_on == QUEUES[:1]
-    assert [asked.briefings.awaits(queue) for queue in QUEUES] == [False, True]
-    asked.briefings.stop()
+    assert [asked.revocation_sync.awaits(queue) for queue in QUEUES] == [False, True]
+    asked.revocation_sync.stop()
 
 
 @pytest.mark.gen_test
 async def test_where_nobody_answers_jobs_go_on_after_a_while() -> None:
     asked = Asked(patience=0.02)
-    asked.briefings.on_ready()
+    asked.revocation_sync.on_ready()
     await until(lambda: asked.went_on == QUEUES)
-    assert not any(map(asked.briefings.awaits, QUEUES))
+    assert not any(map(asked.revocation_sync.awaits, QUEUES))
 
 
 @pytest.mark.gen_test
 async def test_where_nobody_can_be_asked_jobs_go_on_at_once() -> None:
     asked = Asked()
-    asked.briefings.on_ready()
+    asked.revocation_sync.on_ready()
     asked.link.confirm_all(ConfirmStatus.RETURNED)
     assert asked.went_on == QUEUES
 
@@ -60,58 +60,58 @@ async def test_where_nobody_can_be_asked_jobs_go_on_at_once() -> None:
 async def test_the_question_is_asked_when_the_broker_can_be_told() -> None:
     asked = Asked()
     asked.link.is_ready = False
-    asked.briefings.on_ready()
+    asked.revocation_sync.on_ready()
     assert asked.link.published == []
     asked.link.is_ready = True
-    asked.briefings.ask()
+    asked.revocation_sync.ask()
     assert len(asked.link.published) == 1
     assert asked.went_on == []
-    asked.briefings.stop()
+    asked.revocation_sync.stop()
 
 
 @pytest.mark.gen_test
 async def test_an_answer_to_an_earlier_connection_lets_nothing_go_on() -> None:
     asked = Asked()
-    asked.briefings.on_ready()
+    asked.revocation_sync.on_ready()
     earlier = asked.question
-    asked.briefings.on_lost()
-    asked.briefings.on_ready()
-    asked.briefings.on_answer(briefed_id(earlier, QUEUES[0]))
-    assert asked.briefings.awaits(QUEUES[0])
-    asked.briefings.stop()
+    asked.revocation_sync.on_lost()
+    asked.revocation_sync.on_ready()
+    asked.revocation_sync.on_answer(briefed_id(earlier, QUEUES[0]))
+    assert asked.revocation_sync.awaits(QUEUES[0])
+    asked.revocation_sync.stop()
     assert asked.went_on == [], "what was held went with its connection"
 
 
 @pytest.mark.gen_test
 async def test_a_store_that_has_answered_is_known_and_no_other() -> None:
     asked = Asked()
-    asked.briefings.on_ready()
+    asked.revocation_sync.on_ready()
     for id in (briefed_id("forged", QUEUES[0]), briefed_id(asked.question, "crew.reply.me"), asked.question):
-        asked.briefings.on_answer(id)
+        asked.revocation_sync.on_answer(id)
         assert asked.went_on == []
-    assert not asked.briefings.knows_store(QUEUES[0])
-    asked.briefings.on_answer(briefed_id(asked.question, QUEUES[0]))
-    asked.briefings.on_lost()
-    assert [asked.briefings.knows_store(queue) for queue in (*QUEUES, "crew.reply.me")] == [True, False, False]
-    asked.briefings.stop()
+    assert not asked.revocation_sync.knows_store(QUEUES[0])
+    asked.revocation_sync.on_answer(briefed_id(asked.question, QUEUES[0]))
+    asked.revocation_sync.on_lost()
+    assert [asked.revocation_sync.knows_store(queue) for queue in (*QUEUES, "crew.reply.me")] == [True, False, False]
+    asked.revocation_sync.stop()
 
 
 @pytest.mark.gen_test
 async def test_an_answer_that_comes_late_is_still_one_and_that_of_an_earlier_connection_is_not() -> None:
     asked = Asked(patience=0.02)
-    asked.briefings.on_ready()
+    asked.revocation_sync.on_ready()
     await until(lambda: asked.went_on == QUEUES)
     id = briefed_id(asked.question, QUEUES[0])
-    assert asked.briefings.to_answer(id) is not None
-    asked.briefings.on_lost()
-    assert asked.briefings.to_answer(id) is None
+    assert asked.revocation_sync.to_answer(id) is not None
+    asked.revocation_sync.on_lost()
+    assert asked.revocation_sync.to_answer(id) is None
 
 
 @pytest.mark.gen_test
 async def test_forged_answers_do_not_fill_the_worker() -> None:
     asked = Asked()
-    asked.briefings.on_ready()
+    asked.revocation_sync.on_ready()
     for number in range(1_000):
-        asked.briefings.on_answer(briefed_id(asked.question, topology.jobs_queue_name(str(number))))
-    assert len(asked.briefings._known) == len(asked.briefings._answered) == 100
-    asked.briefings.stop()
+        asked.revocation_sync.on_answer(briefed_id(asked.question, topology.jobs_queue_name(str(number))))
+    assert len(asked.revocation_sync._known) == len(asked.revocation_sync._answered) == 100
+    asked.revocation_sync.stop()

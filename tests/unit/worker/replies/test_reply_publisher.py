@@ -17,8 +17,8 @@ from crew.protocol.properties import Properties
 from crew.protocol.topology import Queue
 from crew.worker.execution.result import Ended, ended_with
 from crew.worker.replies import reply_publisher as replies_module
-from crew.worker.replies.backlog import Kept
-from crew.worker.replies.reply_publisher import Replies
+from crew.worker.replies.backlog import Backlog
+from crew.worker.replies.reply_publisher import ReplyPublisher
 from tests.support.deliveries import a_delivery
 from tests.support.links import FakeLink, never
 from tests.support.waiting import until
@@ -52,12 +52,12 @@ def link() -> FakeLink:
 
 
 @pytest.fixture
-def replies(link: FakeLink) -> Replies:
+def replies(link: FakeLink) -> ReplyPublisher:
     """Replies of the worker `w`."""
-    return Replies(link.as_link(), "w")
+    return ReplyPublisher(link.as_link(), "w")
 
 
-def test_a_reply_goes_to_who_waits_for_it(replies: Replies, link: FakeLink) -> None:
+def test_a_reply_goes_to_who_waits_for_it(replies: ReplyPublisher, link: FakeLink) -> None:
     replies.answer(a_call(), VALUE, never)
     (published,) = link.published
     assert (published.exchange, published.key, published.mandatory) == ("", "crew.reply.me", True)
@@ -71,7 +71,9 @@ def test_a_reply_goes_to_who_waits_for_it(replies: Replies, link: FakeLink) -> N
     )
 
 
-def test_a_delivery_is_done_when_the_broker_has_the_reply_and_not_before(replies: Replies, link: FakeLink) -> None:
+def test_a_delivery_is_done_when_the_broker_has_the_reply_and_not_before(
+    replies: ReplyPublisher, link: FakeLink
+) -> None:
     sent = Sent()
     replies.answer(a_call(), VALUE, sent)
     assert (sent.times, len(replies)) == (0, 1)
@@ -81,7 +83,7 @@ def test_a_delivery_is_done_when_the_broker_has_the_reply_and_not_before(replies
 
 @pytest.mark.gen_test
 async def test_a_reply_that_nobody_takes_ends_its_delivery_and_is_sent_again_some_times(
-    replies: Replies, link: FakeLink, monkeypatch: pytest.MonkeyPatch
+    replies: ReplyPublisher, link: FakeLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replies_module, "RETURNED_AGAIN_AFTER", (0.01, 0.01))
     sent = Sent()
@@ -97,7 +99,7 @@ async def test_a_reply_that_nobody_takes_ends_its_delivery_and_is_sent_again_som
 
 @pytest.mark.gen_test
 async def test_a_parked_message_whose_queue_was_deleted_is_parked_all_the_same(
-    replies: Replies, link: FakeLink
+    replies: ReplyPublisher, link: FakeLink
 ) -> None:
     sent = Sent()
     replies.park(a_delivery(), "it is broken", sent, never)
@@ -111,7 +113,7 @@ async def test_a_parked_message_whose_queue_was_deleted_is_parked_all_the_same(
 @pytest.mark.gen_test
 @pytest.mark.parametrize("status", [ConfirmStatus.RETURNED, ConfirmStatus.REFUSED])
 async def test_a_message_that_is_given_up_is_not_lost_while_nothing_can_be_parked(
-    replies: Replies, link: FakeLink, monkeypatch: pytest.MonkeyPatch, status: ConfirmStatus
+    replies: ReplyPublisher, link: FakeLink, monkeypatch: pytest.MonkeyPatch, status: ConfirmStatus
 ) -> None:
     """The node that has crew.parked may be down for longer than a reply is worth."""
     monkeypatch.setattr(replies_module, "RETURNED_AGAIN_AFTER", (0.001, 0.001))
@@ -130,7 +132,7 @@ async def test_a_message_that_is_given_up_is_not_lost_while_nothing_can_be_parke
 
 def test_what_cannot_be_kept_for_the_broker_goes_back_where_it_came_from(link: FakeLink) -> None:
     """Else a message would be held for ever, and nothing more taken from its queue."""
-    replies, dropped = Replies(link.as_link(), "w", Kept(max_replies=1)), Sent()
+    replies, dropped = ReplyPublisher(link.as_link(), "w", Backlog(max_replies=1)), Sent()
     link.is_ready = False
     replies.park(a_delivery(), "it is broken", never, dropped)
     replies.answer(a_call(), VALUE, never)
@@ -139,7 +141,7 @@ def test_what_cannot_be_kept_for_the_broker_goes_back_where_it_came_from(link: F
 
 @pytest.mark.gen_test
 async def test_a_reply_that_a_queue_without_a_leader_refuses_is_sent_again_over_another_channel(
-    replies: Replies, link: FakeLink, monkeypatch: pytest.MonkeyPatch
+    replies: ReplyPublisher, link: FakeLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replies_module, "AGAIN_AFTER", 0.001)
     sent = Sent()
@@ -154,7 +156,7 @@ async def test_a_reply_that_a_queue_without_a_leader_refuses_is_sent_again_over_
 
 @pytest.mark.gen_test
 async def test_a_reply_that_is_refused_for_ever_is_given_up(
-    replies: Replies, link: FakeLink, monkeypatch: pytest.MonkeyPatch
+    replies: ReplyPublisher, link: FakeLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replies_module, "AGAIN_AFTER", 0.001)
     monkeypatch.setattr(replies_module, "REFUSED_FOR", 0.02)
@@ -169,14 +171,14 @@ async def test_a_reply_that_is_refused_for_ever_is_given_up(
     assert (sent.times, len(replies)) == (1, 0)
 
 
-def test_who_waits_for_nothing_gets_nothing(replies: Replies, link: FakeLink) -> None:
+def test_who_waits_for_nothing_gets_nothing(replies: ReplyPublisher, link: FakeLink) -> None:
     sent = Sent()
     replies.answer(a_call(reply_to=None), VALUE, sent)
     assert (sent.times, link.published) == (1, [])
 
 
 @pytest.mark.parametrize("away", ["is_ready", "breaks"])
-def test_a_reply_waits_for_the_broker(replies: Replies, link: FakeLink, away: str) -> None:
+def test_a_reply_waits_for_the_broker(replies: ReplyPublisher, link: FakeLink, away: str) -> None:
     sent = Sent()
     link.is_ready = away != "is_ready"
     link.breaks = int(away == "breaks")
@@ -188,7 +190,7 @@ def test_a_reply_waits_for_the_broker(replies: Replies, link: FakeLink, away: st
     assert (sent.times, len(replies), len(link.published)) == (1, 0, 1)
 
 
-def test_a_reply_that_was_lost_on_its_way_is_sent_again(replies: Replies, link: FakeLink) -> None:
+def test_a_reply_that_was_lost_on_its_way_is_sent_again(replies: ReplyPublisher, link: FakeLink) -> None:
     sent = Sent()
     replies.answer(a_call(), VALUE, sent)
     link.confirm_all(ConfirmStatus.LOST)
@@ -198,7 +200,7 @@ def test_a_reply_that_was_lost_on_its_way_is_sent_again(replies: Replies, link: 
     assert (sent.times, len(replies), len(link.published)) == (1, 0, 2)
 
 
-def test_replies_that_waited_leave_in_their_order(replies: Replies, link: FakeLink) -> None:
+def test_replies_that_waited_leave_in_their_order(replies: ReplyPublisher, link: FakeLink) -> None:
     link.is_ready = False
     for id in ("a", "b", "c"):
         replies.answer(a_call(id=id), VALUE, Sent())
@@ -207,13 +209,13 @@ def test_replies_that_waited_leave_in_their_order(replies: Replies, link: FakeLi
     assert [one.properties.correlation_id for one in link.published] == ["a", "b", "c"]
 
 
-def test_a_reply_is_as_persistent_as_its_call(replies: Replies, link: FakeLink) -> None:
+def test_a_reply_is_as_persistent_as_its_call(replies: ReplyPublisher, link: FakeLink) -> None:
     for persistent in (True, False):
         replies.answer(a_call(persistent=persistent), VALUE, never)
     assert [one.properties.delivery_mode for one in link.published] == [2, 1]
 
 
-def test_a_failure_names_its_worker(replies: Replies, link: FakeLink) -> None:
+def test_a_failure_names_its_worker(replies: ReplyPublisher, link: FakeLink) -> None:
     replies.answer(a_call(), ended_with(Outcome.TIMED_OUT, Failure(type_name="TimeoutError")), never)
     (published,) = link.published
     reply = properties.to_reply(published.properties, published.body)
@@ -221,7 +223,7 @@ def test_a_failure_names_its_worker(replies: Replies, link: FakeLink) -> None:
     assert (reply.outcome, reply.worker) == (Outcome.TIMED_OUT, "w")
 
 
-def test_a_start_is_announced_to_who_waits(replies: Replies, link: FakeLink) -> None:
+def test_a_start_is_announced_to_who_waits(replies: ReplyPublisher, link: FakeLink) -> None:
     assert replies.announce(a_call())
     assert replies.announce(a_call(reply_to=None)), "nobody is to be told"
     (published,) = link.published
@@ -233,7 +235,7 @@ def test_a_start_is_announced_to_who_waits(replies: Replies, link: FakeLink) -> 
 
 @pytest.mark.parametrize("away", ["is_ready", "breaks"])
 def test_an_announcement_is_not_kept_for_the_broker_but_tried_again_by_who_knows_whether_it_is_news(
-    replies: Replies, link: FakeLink, away: str
+    replies: ReplyPublisher, link: FakeLink, away: str
 ) -> None:
     link.is_ready = away != "is_ready"
     link.breaks = int(away == "breaks")
@@ -242,7 +244,7 @@ def test_an_announcement_is_not_kept_for_the_broker_but_tried_again_by_who_knows
 
 
 def test_a_message_that_is_given_up_is_kept_with_the_reason(
-    replies: Replies, link: FakeLink, caplog: pytest.LogCaptureFixture
+    replies: ReplyPublisher, link: FakeLink, caplog: pytest.LogCaptureFixture
 ) -> None:
     given = Properties(
         correlation_id="17",
@@ -278,7 +280,7 @@ def test_a_message_that_is_given_up_is_kept_with_the_reason(
     ids=["a reason that quotes it all", "headers of a whole frame", "numbers that pika writes in more bytes"],
 )
 def test_a_message_that_is_given_up_does_not_break_the_connection_that_parks_it(
-    replies: Replies, link: FakeLink, headers: Headers, reason: str
+    replies: ReplyPublisher, link: FakeLink, headers: Headers, reason: str
 ) -> None:
     """Properties larger than a frame close it, and the message would be parked again on the next, for ever."""
     replies.park(a_delivery(properties=Properties(correlation_id="17", headers=headers)), reason, never, never)
@@ -288,7 +290,7 @@ def test_a_message_that_is_given_up_does_not_break_the_connection_that_parks_it(
     assert sum(map(len, encoded)) < 128 * 1024 - 1024
 
 
-def test_who_called_is_told_of_a_value_that_the_broker_does_not_take(replies: Replies, link: FakeLink) -> None:
+def test_who_called_is_told_of_a_value_that_the_broker_does_not_take(replies: ReplyPublisher, link: FakeLink) -> None:
     sent = Sent()
     replies.answer(a_call(), VALUE, sent)
     link.confirm_all(ConfirmStatus.TOO_LARGE)
@@ -303,7 +305,7 @@ def test_who_called_is_told_of_a_value_that_the_broker_does_not_take(replies: Re
     assert (sent.times, len(replies)) == (1, 0)
 
 
-def test_a_failure_that_the_broker_does_not_take_ends_its_delivery(replies: Replies, link: FakeLink) -> None:
+def test_a_failure_that_the_broker_does_not_take_ends_its_delivery(replies: ReplyPublisher, link: FakeLink) -> None:
     sent = Sent()
     replies.answer(a_call(), VALUE, sent)
     link.confirm_all(ConfirmStatus.TOO_LARGE)
@@ -311,7 +313,9 @@ def test_a_failure_that_the_broker_does_not_take_ends_its_delivery(replies: Repl
     assert (sent.times, len(replies), len(link.published)) == (1, 0, 2)
 
 
-def test_a_message_that_the_broker_takes_no_longer_is_parked_without_its_body(replies: Replies, link: FakeLink) -> None:
+def test_a_message_that_the_broker_takes_no_longer_is_parked_without_its_body(
+    replies: ReplyPublisher, link: FakeLink
+) -> None:
     sent = Sent()
     replies.park(a_delivery(task="t", body=b"large"), "why", sent, never)
     link.confirm_all(ConfirmStatus.TOO_LARGE)
@@ -325,7 +329,7 @@ def refuse(link: FakeLink, reason: str) -> None:
     link.published[-1].confirm.refuse(reason)
 
 
-def test_who_called_is_told_why_the_broker_does_not_accept_a_reply(replies: Replies, link: FakeLink) -> None:
+def test_who_called_is_told_why_the_broker_does_not_accept_a_reply(replies: ReplyPublisher, link: FakeLink) -> None:
     sent = Sent()
     replies.answer(a_call(), VALUE, sent)
     refuse(link, "invalid message (406)")
@@ -341,7 +345,7 @@ def test_who_called_is_told_why_the_broker_does_not_accept_a_reply(replies: Repl
 
 
 def test_a_failure_that_the_broker_does_not_accept_ends_its_delivery(
-    replies: Replies, link: FakeLink, caplog: pytest.LogCaptureFixture
+    replies: ReplyPublisher, link: FakeLink, caplog: pytest.LogCaptureFixture
 ) -> None:
     sent = Sent()
     replies.answer(a_call(), VALUE, sent)
@@ -352,7 +356,7 @@ def test_a_failure_that_the_broker_does_not_accept_ends_its_delivery(
 
 
 def test_a_message_that_the_broker_accepts_no_longer_is_parked_with_less_and_at_last_not_at_all(
-    replies: Replies, link: FakeLink
+    replies: ReplyPublisher, link: FakeLink
 ) -> None:
     sent = Sent()
     given = Properties(correlation_id="17", type="call", headers={"mine": "x"})
@@ -369,7 +373,7 @@ def test_a_message_that_the_broker_accepts_no_longer_is_parked_with_less_and_at_
 
 @pytest.mark.gen_test
 async def test_no_queue_is_declared_because_a_message_names_it(
-    replies: Replies, link: FakeLink, monkeypatch: pytest.MonkeyPatch
+    replies: ReplyPublisher, link: FakeLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job store has its own gateways, which declare its queue."""
     monkeypatch.setattr(replies_module, "RETURNED_AGAIN_AFTER", (0.001, 0.001))
@@ -390,7 +394,7 @@ async def test_a_reply_to_a_job_store_that_is_known_is_not_given_up_while_its_qu
 ) -> None:
     monkeypatch.setattr(replies_module, "RETURNED_AGAIN_AFTER", (0.001, 0.001))
     known = {"crew.jobs.a"} if "briefing" in by else set()
-    replies = Replies(link.as_link(), "w", knows_store=known.__contains__)
+    replies = ReplyPublisher(link.as_link(), "w", knows_store=known.__contains__)
     run = Run(host="host:7")
     if not known:
         replies.answer(a_call(reply_to="crew.jobs.a", is_job=True), VALUE, lambda: None, run=run)

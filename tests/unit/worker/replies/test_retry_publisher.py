@@ -14,8 +14,8 @@ from crew.protocol.message import Call, Outcome, Reply
 from crew.worker.execution.execution import Execution
 from crew.worker.execution.result import Ended, ended_with, worker_lost
 from crew.worker.replies import retry_publisher as retries_module
-from crew.worker.replies.reply_publisher import Replies
-from crew.worker.replies.retry_publisher import Retries
+from crew.worker.replies.reply_publisher import ReplyPublisher
+from crew.worker.replies.retry_publisher import RetryPublisher
 from tests.support.deliveries import RecordingChannel, an_execution
 from tests.support.links import FakeLink, Published, never
 from tests.support.waiting import until
@@ -28,7 +28,7 @@ class Sending:
 
     def __init__(self) -> None:
         self.link = FakeLink()
-        self.retries = Retries(self.link.as_link(), Replies(self.link.as_link(), "w"))
+        self.retries = RetryPublisher(self.link.as_link(), ReplyPublisher(self.link.as_link(), "w"))
         self.channel = RecordingChannel()
         self.sent = 0
 

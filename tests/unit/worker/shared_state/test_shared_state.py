@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from crew.worker.execution.execution import Execution
-from crew.worker.shared_state.shared_state import CRASHES_KEPT, OVERDUE, Ledger
+from crew.worker.shared_state.shared_state import CRASHES_KEPT, OVERDUE, SharedState
 from tests.support.deliveries import an_execution
 
 # Python 3.12 and later warn of any fork while other threads run; the child here does nothing but write and exit.
@@ -33,27 +33,27 @@ def an_execution_of(id: str) -> Execution:
     return execution
 
 
-def crash(ledger: Ledger, id: str, *, process: int = 0) -> None:
+def crash(shared_state: SharedState, id: str, *, process: int = 0) -> None:
     """Process number `process` dies while it runs the call `id`."""
-    ledger.begin(process, an_execution_of(id))
-    ledger.record_crash(process, -9)
+    shared_state.begin(process, an_execution_of(id))
+    shared_state.record_crash(process, -9)
 
 
 def test_a_call_that_never_crashed_has_no_crashes() -> None:
-    ledger = Ledger(1, 2)
-    assert ledger.crashes("17") == 0
+    shared_state = SharedState(1, 2)
+    assert shared_state.crashes("17") == 0
 
 
 def test_every_death_while_a_call_runs_is_counted() -> None:
-    ledger = Ledger(2, 2)
+    shared_state = SharedState(2, 2)
     for expected in (1, 2, 3):
-        crash(ledger, "17", process=expected % 2)
-        assert ledger.crashes("17") == expected
-    assert ledger.crashes("18") == 0
+        crash(shared_state, "17", process=expected % 2)
+        assert shared_state.crashes("17") == expected
+    assert shared_state.crashes("18") == 0
 
 
 def test_each_worker_counts_the_crashes_of_its_own_processes() -> None:
-    one, other = Ledger(1, 2), Ledger(1, 2)
+    one, other = SharedState(1, 2), SharedState(1, 2)
     crash(one, "17")
     crash(one, "17")
     crash(other, "17")
@@ -62,313 +62,313 @@ def test_each_worker_counts_the_crashes_of_its_own_processes() -> None:
 
 @forks
 def test_the_supervisor_sees_what_a_dead_child_was_running() -> None:
-    ledger = Ledger(2, 4)
+    shared_state = SharedState(2, 4)
     ended, first, second = (an_execution() for _ in range(3))
 
     def work() -> None:
         for execution in (ended, first, second):
-            ledger.begin(1, execution)
-        ledger.end(ended)
+            shared_state.begin(1, execution)
+        shared_state.end(ended)
 
     in_a_child(work)
-    ledger.record_crash(0, -9)
-    assert ledger.crashes(first.call.id) == 0
-    ledger.record_crash(1, -9)
-    assert [ledger.crashes(one.call.id) for one in (ended, first, second)] == [0, 1, 1]
+    shared_state.record_crash(0, -9)
+    assert shared_state.crashes(first.call.id) == 0
+    shared_state.record_crash(1, -9)
+    assert [shared_state.crashes(one.call.id) for one in (ended, first, second)] == [0, 1, 1]
 
 
 @forks
 def test_a_child_sees_what_other_children_died_of() -> None:
-    ledger = Ledger(2, 4)
+    shared_state = SharedState(2, 4)
     execution = an_execution()
-    in_a_child(lambda: ledger.begin(0, execution))
-    ledger.record_crash(0, -9)
+    in_a_child(lambda: shared_state.begin(0, execution))
+    shared_state.record_crash(0, -9)
     seen = an_execution()
 
     def look() -> None:
-        if ledger.crashes(execution.call.id) == 1:
-            ledger.begin(1, seen)
+        if shared_state.crashes(execution.call.id) == 1:
+            shared_state.begin(1, seen)
 
     in_a_child(look)
-    ledger.record_crash(1, -9)
-    assert ledger.crashes(seen.call.id) == 1
+    shared_state.record_crash(1, -9)
+    assert shared_state.crashes(seen.call.id) == 1
 
 
 def test_a_process_that_ends_on_purpose_blames_nobody() -> None:
-    ledger = Ledger(1, 2)
+    shared_state = SharedState(1, 2)
     execution = an_execution()
-    ledger.begin(0, execution)
-    ledger.record_exit(0)
-    ledger.record_crash(0, -9)
-    assert ledger.crashes(execution.call.id) == 0
+    shared_state.begin(0, execution)
+    shared_state.record_exit(0)
+    shared_state.record_crash(0, -9)
+    assert shared_state.crashes(execution.call.id) == 0
 
 
 def test_a_death_is_counted_once() -> None:
-    ledger = Ledger(1, 2)
+    shared_state = SharedState(1, 2)
     execution = an_execution()
-    ledger.begin(0, execution)
-    ledger.record_crash(0, -9)
-    ledger.record_crash(0, -9)
-    assert ledger.crashes(execution.call.id) == 1
+    shared_state.begin(0, execution)
+    shared_state.record_crash(0, -9)
+    shared_state.record_crash(0, -9)
+    assert shared_state.crashes(execution.call.id) == 1
 
 
 def test_an_execution_may_end_twice() -> None:
-    ledger = Ledger(1, 1)
+    shared_state = SharedState(1, 1)
     first, second = an_execution(), an_execution()
-    ledger.begin(0, first)
-    ledger.end(first)
-    ledger.begin(0, second)
-    ledger.end(first)
-    ledger.record_crash(0, -9)
-    assert ledger.crashes(second.call.id) == 1
+    shared_state.begin(0, first)
+    shared_state.end(first)
+    shared_state.begin(0, second)
+    shared_state.end(first)
+    shared_state.record_crash(0, -9)
+    assert shared_state.crashes(second.call.id) == 1
 
 
 def test_more_executions_than_slots_are_no_error() -> None:
-    ledger = Ledger(1, 1)
+    shared_state = SharedState(1, 1)
     first, second = an_execution(), an_execution()
-    ledger.begin(0, first)
-    ledger.begin(0, second)
-    ledger.end(second)
-    ledger.record_crash(0, -9)
-    assert ledger.crashes(first.call.id) == 1
+    shared_state.begin(0, first)
+    shared_state.begin(0, second)
+    shared_state.end(second)
+    shared_state.record_crash(0, -9)
+    assert shared_state.crashes(first.call.id) == 1
 
 
 def test_processes_do_not_write_over_each_other() -> None:
-    ledger = Ledger(3, 2)
+    shared_state = SharedState(3, 2)
     executions = [[an_execution() for _ in range(2)] for _ in range(3)]
     for process, mine in enumerate(executions):
         for execution in mine:
-            ledger.begin(process, execution)
-    ledger.record_crash(1, -9)
-    crashes = [[ledger.crashes(execution.call.id) for execution in mine] for mine in executions]
+            shared_state.begin(process, execution)
+    shared_state.record_crash(1, -9)
+    crashes = [[shared_state.crashes(execution.call.id) for execution in mine] for mine in executions]
     assert crashes == [[0, 0], [1, 1], [0, 0]]
 
 
 @pytest.mark.parametrize("length", [1, 39, 40, 41, 244])
 def test_ids_of_any_length_are_told_apart(length: int) -> None:
-    ledger = Ledger(1, 1)
-    crash(ledger, "x" * (length - 1) + "a")
-    assert ledger.crashes("x" * (length - 1) + "a") == 1
-    assert ledger.crashes("x" * (length - 1) + "b") == 0
+    shared_state = SharedState(1, 1)
+    crash(shared_state, "x" * (length - 1) + "a")
+    assert shared_state.crashes("x" * (length - 1) + "a") == 1
+    assert shared_state.crashes("x" * (length - 1) + "b") == 0
 
 
 def test_an_id_may_be_any_text() -> None:
-    ledger = Ledger(1, 1)
-    crash(ledger, "aufträge/ü")
-    assert ledger.crashes("aufträge/ü") == 1
+    shared_state = SharedState(1, 1)
+    crash(shared_state, "aufträge/ü")
+    assert shared_state.crashes("aufträge/ü") == 1
 
 
 def test_the_oldest_crash_is_forgotten_first() -> None:
-    ledger = Ledger(1, 1)
+    shared_state = SharedState(1, 1)
     for number in range(CRASHES_KEPT + 1):
-        crash(ledger, f"{number}")
-    assert ledger.crashes("0") == 0
-    assert ledger.crashes("1") == 1
-    assert ledger.crashes(f"{CRASHES_KEPT}") == 1
+        crash(shared_state, f"{number}")
+    assert shared_state.crashes("0") == 0
+    assert shared_state.crashes("1") == 1
+    assert shared_state.crashes(f"{CRASHES_KEPT}") == 1
 
 
 # --- what runs too long ---------------------------------------------------------------------------------------------
 
 
-def running(ledger: Ledger, id: str, *, limit: float | None, process: int = 0) -> Execution:
+def running(shared_state: SharedState, id: str, *, limit: float | None, process: int = 0) -> Execution:
     """Process number `process` runs the call `id` until `limit`."""
     execution = an_execution_of(id)
     execution.limit = limit
-    ledger.begin(process, execution)
+    shared_state.begin(process, execution)
     return execution
 
 
 @forks
 def test_the_supervisor_sees_until_when_a_child_may_run_what_it_runs() -> None:
-    ledger = Ledger(2, 4)
+    shared_state = SharedState(2, 4)
 
     def work() -> None:
-        running(ledger, "limited", limit=100.0, process=1)
-        running(ledger, "unlimited", limit=None, process=1)
-        ledger.end(running(ledger, "ended", limit=50.0, process=1))
+        running(shared_state, "limited", limit=100.0, process=1)
+        running(shared_state, "unlimited", limit=None, process=1)
+        shared_state.end(running(shared_state, "ended", limit=50.0, process=1))
 
     in_a_child(work)
-    assert ledger.limits(1) == [100.0]
-    assert ledger.limits(0) == []
+    assert shared_state.limits(1) == [100.0]
+    assert shared_state.limits(0) == []
 
 
 def test_only_what_had_its_limit_before_is_overdue() -> None:
-    ledger = Ledger(1, 4)
-    late = running(ledger, "late", limit=100.0)
+    shared_state = SharedState(1, 4)
+    late = running(shared_state, "late", limit=100.0)
     for id, limit in (("later", 200.0), ("unlimited", None)):
-        running(ledger, id, limit=limit)
-    assert ledger.overdue(0, 100.0) == []
-    assert len(ledger.overdue(0, 100.1)) == 1
-    ledger.end(late)
-    assert ledger.overdue(0, 100.1) == []
+        running(shared_state, id, limit=limit)
+    assert shared_state.overdue(0, 100.0) == []
+    assert len(shared_state.overdue(0, 100.1)) == 1
+    shared_state.end(late)
+    assert shared_state.overdue(0, 100.1) == []
 
 
 def test_a_limit_that_has_moved_is_noted() -> None:
     """An interrupt is the end of a call that knows none: its grace begins."""
-    ledger = Ledger(1, 4)
-    execution = running(ledger, "17", limit=None)
+    shared_state = SharedState(1, 4)
+    execution = running(shared_state, "17", limit=None)
     execution.limit = 100.0
-    ledger.note_limit(execution)
-    assert ledger.limits(0) == [100.0]
-    ledger.end(execution)
-    ledger.note_limit(execution)
-    assert ledger.limits(0) == []
+    shared_state.note_limit(execution)
+    assert shared_state.limits(0) == [100.0]
+    shared_state.end(execution)
+    shared_state.note_limit(execution)
+    assert shared_state.limits(0) == []
 
 
 def test_a_process_that_was_killed_for_what_is_overdue_blames_nothing_else() -> None:
-    ledger = Ledger(2, 4)
-    running(ledger, "overdue", limit=100.0)
-    running(ledger, "innocent", limit=200.0)
-    running(ledger, "elsewhere", limit=100.0, process=1)
-    ledger.record_kill(0, ledger.overdue(0, 150.0), -9)
-    assert [ledger.crashes(id) for id in ("overdue", "innocent", "elsewhere")] == [OVERDUE, 0, 0]
-    assert ledger.limits(0) == []
-    assert ledger.limits(1) == [100.0]
+    shared_state = SharedState(2, 4)
+    running(shared_state, "overdue", limit=100.0)
+    running(shared_state, "innocent", limit=200.0)
+    running(shared_state, "elsewhere", limit=100.0, process=1)
+    shared_state.record_kill(0, shared_state.overdue(0, 150.0), -9)
+    assert [shared_state.crashes(id) for id in ("overdue", "innocent", "elsewhere")] == [OVERDUE, 0, 0]
+    assert shared_state.limits(0) == []
+    assert shared_state.limits(1) == [100.0]
 
 
 def test_what_was_overdue_once_stays_so_whatever_else_it_kills() -> None:
-    ledger = Ledger(1, 4)
-    running(ledger, "17", limit=100.0)
-    ledger.record_kill(0, ledger.overdue(0, 150.0), -9)
-    crash(ledger, "17")
-    assert ledger.crashes("17") == OVERDUE
+    shared_state = SharedState(1, 4)
+    running(shared_state, "17", limit=100.0)
+    shared_state.record_kill(0, shared_state.overdue(0, 150.0), -9)
+    crash(shared_state, "17")
+    assert shared_state.crashes("17") == OVERDUE
 
 
 def test_what_killed_a_process_by_itself_may_be_overdue_later() -> None:
-    ledger = Ledger(1, 4)
-    crash(ledger, "17")
-    running(ledger, "17", limit=100.0)
-    ledger.record_kill(0, ledger.overdue(0, 150.0), -9)
-    assert ledger.crashes("17") == OVERDUE
+    shared_state = SharedState(1, 4)
+    crash(shared_state, "17")
+    running(shared_state, "17", limit=100.0)
+    shared_state.record_kill(0, shared_state.overdue(0, 150.0), -9)
+    assert shared_state.crashes("17") == OVERDUE
 
 
 # --- what nobody runs again -----------------------------------------------------------------------------------------
 
 
-def once(ledger: Ledger, process: int = 0, *, limit: float | None = None, long: bool = False) -> Execution:
+def once(shared_state: SharedState, process: int = 0, *, limit: float | None = None, long: bool = False) -> Execution:
     """Process number `process` runs a call whose delivery has ended."""
     execution = an_execution(persistent=long, long=long)
     execution.limit = limit
-    ledger.begin(process, execution)
+    shared_state.begin(process, execution)
     return execution
 
 
 @pytest.mark.parametrize("long", [True, False])
 def test_of_what_died_with_its_process_only_what_is_not_delivered_again_waits_to_be_told(long: bool) -> None:
-    ledger = Ledger(2, 4)
-    lost = once(ledger, 1, long=long)
-    ledger.begin(1, an_execution())
-    once(ledger, 0)
-    ledger.end(once(ledger, 1))
-    assert ledger.untold() == {}
-    ledger.record_crash(1, -11)
-    ((slot, told),) = ledger.untold().items()
+    shared_state = SharedState(2, 4)
+    lost = once(shared_state, 1, long=long)
+    shared_state.begin(1, an_execution())
+    once(shared_state, 0)
+    shared_state.end(once(shared_state, 1))
+    assert shared_state.unanswered() == {}
+    shared_state.record_crash(1, -11)
+    ((slot, told),) = shared_state.unanswered().items()
     assert (told.id, told.reply_to, told.status, told.is_overdue) == (
         lost.call.id,
         "crew.reply.somebody",
         "SIGSEGV",
         False,
     )
-    assert ledger.limits(1) == []
-    ledger.bury(slot)
-    assert ledger.untold() == {}
+    assert shared_state.limits(1) == []
+    shared_state.mark_replied(slot)
+    assert shared_state.unanswered() == {}
 
 
 def test_what_was_killed_for_it_is_told_apart_from_what_ran_beside_it() -> None:
-    ledger = Ledger(1, 4)
-    overdue, innocent = once(ledger, limit=100.0), once(ledger, limit=200.0)
-    ledger.record_kill(0, ledger.overdue(0, 150.0), -9)
-    assert {one.id: one.is_overdue for one in ledger.untold().values()} == {
+    shared_state = SharedState(1, 4)
+    overdue, innocent = once(shared_state, limit=100.0), once(shared_state, limit=200.0)
+    shared_state.record_kill(0, shared_state.overdue(0, 150.0), -9)
+    assert {one.id: one.is_overdue for one in shared_state.unanswered().values()} == {
         overdue.call.id: True,
         innocent.call.id: False,
     }
 
 
 def test_what_waits_to_be_told_is_not_overwritten_and_its_room_is_free_afterwards() -> None:
-    ledger = Ledger(1, 2)
-    lost = once(ledger)
-    ledger.record_crash(0, -9)
-    first, second, third = (once(ledger) for _ in range(3))
+    shared_state = SharedState(1, 2)
+    lost = once(shared_state)
+    shared_state.record_crash(0, -9)
+    first, second, third = (once(shared_state) for _ in range(3))
     assert (first.slot is None, second.slot, third.slot) == (False, None, None)
-    ((slot, told),) = ledger.untold().items()
+    ((slot, told),) = shared_state.unanswered().items()
     assert told.id == lost.call.id
-    ledger.bury(slot)
-    once(ledger)
-    ledger.record_crash(0, -9)
-    assert len(ledger.untold()) == 2
+    shared_state.mark_replied(slot)
+    once(shared_state)
+    shared_state.record_crash(0, -9)
+    assert len(shared_state.unanswered()) == 2
 
 
 def test_a_second_burial_spares_who_has_the_room_now() -> None:
-    ledger = Ledger(1, 1)
-    once(ledger)
-    ledger.record_crash(0, -9)
-    (slot,) = ledger.untold()
-    ledger.bury(slot)
-    execution = once(ledger)
-    ledger.bury(slot)
-    ledger.record_crash(0, -9)
-    assert ledger.crashes(execution.call.id) == 1
+    shared_state = SharedState(1, 1)
+    once(shared_state)
+    shared_state.record_crash(0, -9)
+    (slot,) = shared_state.unanswered()
+    shared_state.mark_replied(slot)
+    execution = once(shared_state)
+    shared_state.mark_replied(slot)
+    shared_state.record_crash(0, -9)
+    assert shared_state.crashes(execution.call.id) == 1
 
 
 def test_a_slot_tells_nothing_of_who_had_it_before() -> None:
-    ledger = Ledger(1, 1)
-    ledger.end(once(ledger))
-    ledger.begin(0, an_execution())
-    ledger.record_crash(0, -9)
-    assert ledger.untold() == {}
+    shared_state = SharedState(1, 1)
+    shared_state.end(once(shared_state))
+    shared_state.begin(0, an_execution())
+    shared_state.record_crash(0, -9)
+    assert shared_state.unanswered() == {}
 
 
 def test_a_process_that_ends_on_purpose_leaves_what_others_have_left_to_be_told() -> None:
-    ledger = Ledger(1, 2)
-    lost = once(ledger)
-    ledger.record_crash(0, -9)
-    once(ledger)
-    ledger.record_exit(0)
-    assert [one.id for one in ledger.untold().values()] == [lost.call.id]
+    shared_state = SharedState(1, 2)
+    lost = once(shared_state)
+    shared_state.record_crash(0, -9)
+    once(shared_state)
+    shared_state.record_exit(0)
+    assert [one.id for one in shared_state.unanswered().values()] == [lost.call.id]
 
 
 def test_how_the_last_process_died_is_kept() -> None:
-    ledger = Ledger(1, 1)
-    assert ledger.exit_status("17") == ""
+    shared_state = SharedState(1, 1)
+    assert shared_state.exit_status("17") == ""
     for code, status in ((3, "exit 3"), (-11, "SIGSEGV")):
-        ledger.begin(0, an_execution_of("17"))
-        ledger.record_crash(0, code)
-        assert ledger.exit_status("17") == status
+        shared_state.begin(0, an_execution_of("17"))
+        shared_state.record_crash(0, code)
+        assert shared_state.exit_status("17") == status
 
 
 def test_as_many_executions_as_there_are_slots_are_noted_again_and_again() -> None:
-    ledger = Ledger(1, 3)
+    shared_state = SharedState(1, 3)
     for _ in range(10):
-        running = [once(ledger) for _ in range(3)]
+        running = [once(shared_state) for _ in range(3)]
         assert len({execution.slot for execution in running}) == 3
         for execution in running:
-            ledger.end(execution)
-            ledger.end(execution)
+            shared_state.end(execution)
+            shared_state.end(execution)
 
 
 def test_a_call_runs_until_it_ends_or_its_process_is_known_to_be_dead() -> None:
-    ledger = Ledger(2, 4)
-    assert not ledger.is_running("17")
+    shared_state = SharedState(2, 4)
+    assert not shared_state.is_running("17")
     execution = an_execution_of("17")
-    ledger.begin(1, execution)
-    assert ledger.is_running("17")
-    ledger.end(execution)
-    assert not ledger.is_running("17")
-    lost = once(ledger)
-    assert ledger.is_running(lost.call.id)
-    ledger.record_crash(0, -9)
-    assert not ledger.is_running(lost.call.id)
+    shared_state.begin(1, execution)
+    assert shared_state.is_running("17")
+    shared_state.end(execution)
+    assert not shared_state.is_running("17")
+    lost = once(shared_state)
+    assert shared_state.is_running(lost.call.id)
+    shared_state.record_crash(0, -9)
+    assert not shared_state.is_running(lost.call.id)
 
 
 class EndsMeanwhile(Execution):
     """Ends in another thread while its limit is noted."""
 
-    ledger: Ledger
+    shared_state: SharedState
 
     @property
     def due(self) -> float | None:
         """As Execution.due."""
-        ending = threading.Thread(target=self.ledger.end, args=(self,))
+        ending = threading.Thread(target=self.shared_state.end, args=(self,))
         ending.start()
         ending.join(0.1)
         return 5.0
@@ -376,23 +376,23 @@ class EndsMeanwhile(Execution):
 
 def test_nothing_is_noted_of_what_ends_meanwhile() -> None:
     """The supervisor would kill its process, which runs nothing at all, as frozen."""
-    ledger = Ledger(1, 2)
+    shared_state = SharedState(1, 2)
     execution = an_execution()
-    ledger.begin(0, execution)
+    shared_state.begin(0, execution)
     execution.__class__ = EndsMeanwhile
-    vars(execution)["ledger"] = ledger
-    ledger.note_limit(execution)
-    ledger.end(execution)
-    assert ledger.overdue(0, since=10.0) == []
-    assert not ledger.is_busy(0)
+    vars(execution)["ledger"] = shared_state
+    shared_state.note_limit(execution)
+    shared_state.end(execution)
+    assert shared_state.overdue(0, since=10.0) == []
+    assert not shared_state.is_busy(0)
 
 
 def test_another_call_of_the_same_id_starts_with_no_crashes() -> None:
     """`Client.call(id=)` may give the same id every night."""
-    ledger = Ledger(1, 2)
+    shared_state = SharedState(1, 2)
     nights = [msgspec.structs.replace(an_execution().call, id="nightly", message_id=night) for night in "ab"]
     execution = an_execution()
     execution.call = nights[0]
-    ledger.begin(0, execution)
-    ledger.record_crash(0, -9)
-    assert [ledger.crashes(call.key) for call in nights] == [1, 0]
+    shared_state.begin(0, execution)
+    shared_state.record_crash(0, -9)
+    assert [shared_state.crashes(call.key) for call in nights] == [1, 0]

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from crew.worker.execution.execution import Execution
-from crew.worker.shared_state.shared_state import Ledger
+from crew.worker.shared_state.shared_state import SharedState
 from crew.worker.supervisor import stall_detector as frozen_module
-from crew.worker.supervisor.child_process import Child
-from crew.worker.supervisor.stall_detector import DUMP_STACKS, DUMP_WITHIN, OVERDUE_AFTER, Frozen
+from crew.worker.supervisor.child_process import ChildProcess
+from crew.worker.supervisor.stall_detector import DUMP_STACKS, DUMP_WITHIN, OVERDUE_AFTER, StallDetector
 from tests.support.deliveries import an_execution
 from tests.support.waiting import eventually
 
@@ -19,7 +19,7 @@ GRACE = 0.1
 SILENCE = 0.05
 
 
-class PlayedChild(Child):
+class PlayedChild(ChildProcess):
     """A process that is none: notes what is done to it."""
 
     def __init__(self) -> None:
@@ -39,15 +39,15 @@ class Watched:
     """A process that the test plays, and who looks at it."""
 
     def __init__(self) -> None:
-        self.ledger = Ledger(1, 10)
-        self.frozen = Frozen(self.ledger, grace=GRACE, silence=SILENCE)
+        self.shared_state = SharedState(1, 10)
+        self.frozen = StallDetector(self.shared_state, grace=GRACE, silence=SILENCE)
         self.child = PlayedChild()
 
     def runs(self, *, late: float | None) -> Execution:
         """Something whose limit, grace and margin were over `late` seconds ago."""
         execution = an_execution()
         execution.limit = None if late is None else time.monotonic() - late - GRACE - OVERDUE_AFTER
-        self.ledger.begin(0, execution)
+        self.shared_state.begin(0, execution)
         return execution
 
     def look(self) -> None:
@@ -91,7 +91,7 @@ def test_a_process_whose_tasks_have_time_left_is_left_alone(watched: Watched) ->
 def test_a_process_that_acts_while_its_stacks_are_dumped_is_not_killed(watched: Watched) -> None:
     execution = watched.runs(late=0.01)
     watched.look()
-    watched.ledger.end(execution)
+    watched.shared_state.end(execution)
     watched.look_again()
     assert watched.child.kills == 0
     assert watched.child.suspects == []
@@ -100,7 +100,7 @@ def test_a_process_that_acts_while_its_stacks_are_dumped_is_not_killed(watched: 
 def test_what_is_overdue_while_other_stacks_are_dumped_has_a_dump_of_its_own_first(watched: Watched) -> None:
     execution = watched.runs(late=0.01)
     watched.look()
-    watched.ledger.end(execution)
+    watched.shared_state.end(execution)
     watched.runs(late=0.01)
     watched.look_again()
     assert watched.child.kills == 0
@@ -134,8 +134,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def is_silent(watched: Watched) -> None:
     """Its I/O thread runs, and then no more."""
-    watched.ledger.beat(0)
-    eventually(lambda: time.monotonic() > watched.ledger.last_beat(0) + SILENCE)
+    watched.shared_state.beat(0)
+    eventually(lambda: time.monotonic() > watched.shared_state.last_beat(0) + SILENCE)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -155,7 +155,7 @@ def test_a_process_whose_io_thread_does_not_run_is_dumped_and_then_killed_once(w
 def test_a_process_that_was_asleep_with_its_host_is_spared_when_it_wakes(watched: Watched) -> None:
     is_silent(watched)
     watched.look()
-    watched.ledger.beat(0)
+    watched.shared_state.beat(0)
     watched.look()
     assert watched.child.silent_at == 0.0
     is_silent(watched)
@@ -167,7 +167,7 @@ def test_a_process_that_has_not_begun_to_beat_is_not_silent(watched: Watched) ->
     watched.look()
     assert watched.child.signals == []
     now = time.monotonic()
-    watched.ledger.beat(0)
+    watched.shared_state.beat(0)
     assert watched.frozen.next_look(watched.child, now) <= time.monotonic() + SILENCE
-    watched.ledger.record_crash(0, -9)
-    assert watched.ledger.last_beat(0) == 0.0
+    watched.shared_state.record_crash(0, -9)
+    assert watched.shared_state.last_beat(0) == 0.0

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from crew.worker.process import BURY, DRAIN, EXIT_DRAINED, EXIT_REFUSED, EXIT_REPLACE, READY
-from crew.worker.shared_state.shared_state import OVERDUE, Ledger
+from crew.worker.process import DRAIN, EXIT_DRAINED, EXIT_REFUSED, EXIT_REPLACE, READY, REPLY_LOST_CALLS
+from crew.worker.shared_state.shared_state import OVERDUE, SharedState
 from crew.worker.supervisor import reload
 from crew.worker.supervisor import supervisor as supervisor_module
-from crew.worker.supervisor.reload import Left
+from crew.worker.supervisor.reload import OldProcess
 from crew.worker.supervisor.stall_detector import DUMP_STACKS
 from crew.worker.supervisor.supervisor import SIGNALS, Supervisor
 from tests.support.deliveries import an_execution
@@ -46,27 +46,27 @@ def freezes() -> None:
 def test_a_process_that_is_frozen_in_c_is_killed_and_replaced_and_only_what_froze_it_is_to_blame(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ledger = Ledger(1, 10)
+    shared_state = SharedState(1, 10)
     frozen, innocent = an_execution(), an_execution()
     stacks = tmp_path / "stacks"
 
     def run_child(number: int, parent: socket.socket) -> int:
-        if ledger.crashes(frozen.call.id):
+        if shared_state.crashes(frozen.call.id):
             return EXIT_REFUSED  # the successor ends the test
         with stacks.open("w") as file:
             faulthandler.register(DUMP_STACKS, file=file, all_threads=True)
             frozen.limit = time.monotonic() + 0.05
-            ledger.begin(number, frozen)
-            ledger.begin(number, innocent)
+            shared_state.begin(number, frozen)
+            shared_state.begin(number, innocent)
             parent.send(READY)
             freezes()
         return EXIT_DRAINED
 
     begin = time.monotonic()
-    supervisor = Supervisor(run_child, processes=1, ledger=ledger, drain=0.1, grace=0.1)
+    supervisor = Supervisor(run_child, processes=1, shared_state=shared_state, drain=0.1, grace=0.1)
     assert supervisor.run() == EXIT_REFUSED
     assert time.monotonic() - begin < 5
-    assert [ledger.crashes(one.call.id) for one in (frozen, innocent)] == [OVERDUE, 0]
+    assert [shared_state.crashes(one.call.id) for one in (frozen, innocent)] == [OVERDUE, 0]
     assert "in freezes" in stacks.read_text()
     assert "is frozen" in caplog.text
 
@@ -94,8 +94,8 @@ def test_a_process_of_older_code_that_is_frozen_is_killed_once_it_had_its_time(
         return EXIT_REFUSED  # ends the test
 
     begin = time.monotonic()
-    left = [Left(old, 0, ours.detach())]
-    supervisor = Supervisor(run_child, processes=1, ledger=Ledger(1, 10), drain=0.1, grace=0.1, left=left)
+    left = [OldProcess(old, 0, ours.detach())]
+    supervisor = Supervisor(run_child, processes=1, shared_state=SharedState(1, 10), drain=0.1, grace=0.1, left=left)
     assert supervisor.run() == EXIT_REFUSED
     assert time.monotonic() - begin < 5
     assert theirs.recv(8) == DRAIN
@@ -106,20 +106,20 @@ def test_a_process_of_older_code_that_is_frozen_is_killed_once_it_had_its_time(
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.usefixtures("_signals_of_the_tests")
 def test_the_next_process_that_serves_is_told_of_what_died_with_another() -> None:
-    ledger = Ledger(1, 10)
+    shared_state = SharedState(1, 10)
     lost = an_execution(persistent=False)
 
     def run_child(number: int, parent: socket.socket) -> int:
-        if ledger.untold():
+        if shared_state.unanswered():
             parent.send(READY)
             parent.settimeout(5)
-            return EXIT_REFUSED if parent.recv(8) == BURY else EXIT_DRAINED  # which ends the test
-        ledger.begin(number, lost)
+            return EXIT_REFUSED if parent.recv(8) == REPLY_LOST_CALLS else EXIT_DRAINED  # which ends the test
+        shared_state.begin(number, lost)
         os.kill(os.getpid(), signal.SIGRTMIN + 3)
         return EXIT_DRAINED
 
-    assert Supervisor(run_child, processes=1, ledger=ledger, drain=0.1, grace=0.1).run() == EXIT_REFUSED
-    assert [(one.id, one.status) for one in ledger.untold().values()] == [(lost.call.id, "signal 37")]
+    assert Supervisor(run_child, processes=1, shared_state=shared_state, drain=0.1, grace=0.1).run() == EXIT_REFUSED
+    assert [(one.id, one.status) for one in shared_state.unanswered().values()] == [(lost.call.id, "signal 37")]
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -127,18 +127,18 @@ def test_the_next_process_that_serves_is_told_of_what_died_with_another() -> Non
 @pytest.mark.parametrize("code", [EXIT_DRAINED, EXIT_REPLACE, EXIT_REFUSED])
 def test_a_task_that_exits_as_a_process_does_on_purpose_is_a_crash_all_the_same(code: int) -> None:
     """Else a call of `os._exit(0)` would be run for ever, and one of `os._exit(78)` would end the worker."""
-    ledger = Ledger(1, 10)
+    shared_state = SharedState(1, 10)
     call = an_execution()
 
     def run_child(number: int, parent: socket.socket) -> int:
         parent.send(READY)
-        if ledger.crashes(call.call.id) == 2:
+        if shared_state.crashes(call.call.id) == 2:
             return EXIT_REFUSED  # ends the test
-        ledger.begin(number, call)
+        shared_state.begin(number, call)
         os._exit(code)
 
-    assert Supervisor(run_child, processes=1, ledger=ledger, drain=0.1, grace=0.1).run() == EXIT_REFUSED
-    assert (ledger.crashes(call.call.id), ledger.exit_status(call.call.id)) == (2, f"exit {code}")
+    assert Supervisor(run_child, processes=1, shared_state=shared_state, drain=0.1, grace=0.1).run() == EXIT_REFUSED
+    assert (shared_state.crashes(call.call.id), shared_state.exit_status(call.call.id)) == (2, f"exit {code}")
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -149,16 +149,16 @@ def test_calls_that_kill_processes_before_these_are_ready_do_not_end_the_worker(
     """Calls come with the first consumer, and a process is ready with its last."""
     monkeypatch.setattr(supervisor_module, "FIRST_DELAY", 0.01)
     monkeypatch.setattr(supervisor_module, "LONGEST_DELAY", 0.02)
-    ledger = Ledger(1, 10)
+    shared_state = SharedState(1, 10)
     call = an_execution()
 
     def run_child(number: int, parent: socket.socket) -> int:
-        if ledger.crashes(call.call.id) > supervisor_module.MAX_STILLBORN:
+        if shared_state.crashes(call.call.id) > supervisor_module.MAX_STILLBORN:
             return EXIT_REFUSED  # ends the test
-        ledger.begin(number, call)
+        shared_state.begin(number, call)
         os._exit(3)
 
-    assert Supervisor(run_child, processes=1, ledger=ledger, drain=0.1, grace=0.1).run() == EXIT_REFUSED
+    assert Supervisor(run_child, processes=1, shared_state=shared_state, drain=0.1, grace=0.1).run() == EXIT_REFUSED
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -184,7 +184,7 @@ def test_a_worker_that_is_told_to_stop_while_it_tries_new_code_stops(
 
     monkeypatch.setattr(reload, "can_be_served", is_told_meanwhile)
     monkeypatch.setattr(reload, "replace_supervisor", never)
-    supervisor = Supervisor(serves_until_told, processes=1, ledger=Ledger(1, 10), drain=0.1, grace=0.1)
+    supervisor = Supervisor(serves_until_told, processes=1, shared_state=SharedState(1, 10), drain=0.1, grace=0.1)
     assert supervisor.run() == EXIT_DRAINED
 
 
@@ -203,6 +203,6 @@ def test_a_host_that_has_no_room_for_a_process_has_one_later(
 
     monkeypatch.setattr(os, "fork", failing_fork)
     monkeypatch.setattr(supervisor_module, "LONGEST_DELAY", 0.01)
-    supervisor = Supervisor(lambda *_: EXIT_REFUSED, processes=1, ledger=Ledger(1, 10), drain=0.1, grace=0.1)
+    supervisor = Supervisor(lambda *_: EXIT_REFUSED, processes=1, shared_state=SharedState(1, 10), drain=0.1, grace=0.1)
     assert supervisor.run() == EXIT_REFUSED
     assert "cannot be started" in caplog.text

@@ -13,8 +13,8 @@ from crew.protocol.message import Body, Call, Control, Outcome
 from crew.protocol.topology import HTTP_TASK
 from crew.settings import max_requests_per_host
 from crew.worker.options import from_flags
-from crew.worker.replies.reply_publisher import Replies
-from crew.worker.replies.retry_publisher import Retries
+from crew.worker.replies.reply_publisher import ReplyPublisher
+from crew.worker.replies.retry_publisher import RetryPublisher
 from crew.worker.url_jobs import host_limit
 from crew.worker.url_jobs.consumer import HttpConsumer
 from tests.support.deliveries import a_task
@@ -31,8 +31,8 @@ class HttpWorker(Worker):
 
     def __init__(self, *, prefetch: int | None = None) -> None:
         super().__init__(slots=4)
-        replies = Replies(self.publishing.as_link(), "w")
-        self.retries = Retries(self.publishing.as_link(), replies)
+        replies = ReplyPublisher(self.publishing.as_link(), "w")
+        self.retries = RetryPublisher(self.publishing.as_link(), replies)
         self.consumer: HttpConsumer = HttpConsumer(
             [a_task(lambda data: None, name=name) for name in (HTTP_TASK, "t")],
             limit=2,
@@ -41,8 +41,8 @@ class HttpWorker(Worker):
             retries=self.retries,
             buffer=self.buffer,
             lane=self.lane,
-            ledger=self.ledger,
-            canceled=self.canceled,
+            shared_state=self.shared_state,
+            revoked=self.revoked,
             jobs=self.jobs,
             grace=5.0,
             zombies=1,
@@ -152,9 +152,9 @@ async def test_what_was_cancelled_or_has_expired_while_it_waited_is_answered_and
     worker.fills()
     late = round(time.time() + 60, 3)
     worker.asks(A, "call", deadline=late)
-    worker.canceled.add(Control(id="call", deadline=late, reason="canceled"))
+    worker.revoked.add(Control(id="call", deadline=late, reason="canceled"))
     worker.asks(A, "job", is_job=True)
-    worker.canceled.add(Control(id="job", reason="canceled", is_job=True))
+    worker.revoked.add(Control(id="job", reason="canceled", is_job=True))
     deadline = time.time() + 0.01
     worker.asks(A, "expired", deadline=deadline)
     worker.asks(A, "expired job", is_job=True, start_by=deadline)
