@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = ("README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")
+DOCUMENTS = [*(ROOT / page for page in PAGES), *sorted((ROOT / "docs").rglob("*.md"))]
+MARKDOWN = [*DOCUMENTS, *sorted((ROOT / "examples").rglob("*.md")), *sorted((ROOT / "benchmarks").rglob("*.md"))]
 SECURITY = ROOT / "docs" / "guarantees" / "security.md"
 MEASURED = re.compile(r"\d[\d.,]*( to [\d.,]+)? times the (calls|CPU|latency)|\| [\d.,]+ ms|calls a second of")
 BACKED = re.compile(r"[Mm]easured on 20\d\d-\d\d-\d\d with `make [a-z-]+` at commit [0-9a-f]{7}")
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 NAMED = re.compile(r"`(?P<file>[\w/]*\.py)?(?:::(?P<test>\w+))?[^`]*`")
 
 
@@ -70,3 +73,49 @@ def test_every_test_that_a_document_names_exists(document: Path) -> None:
 
 def test_the_table_of_attacks_names_a_test_for_each_of_at_least_forty() -> None:
     assert len(rows(SECURITY)) >= 40
+
+
+def prose(document: Path) -> str:
+    """The text of a document without its blocks of code and its code spans."""
+    return re.sub(r"^```.*?^```|`[^`\n]*`", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+@cache
+def anchors(document: Path) -> frozenset[str]:
+    """What a link can name within a document: its headings, written as GitHub writes them."""
+    text = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#{1,6} (.+)$", text, re.MULTILINE)
+    names: list[str] = []
+    for heading in headings:
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        name = re.sub(r"[^\w\- ]", "", plain.lower()).replace(" ", "-")
+        count = sum(re.fullmatch(rf"{re.escape(name)}(-\d+)?", other) is not None for other in names)
+        names.append(f"{name}-{count}" if count else name)
+    return frozenset(names)
+
+
+def broken_links(document: Path, root: Path = ROOT) -> list[str]:
+    """Links of a document to files that are not below `root`, or to headings that their document does not have."""
+    broken = []
+    for link in LINK.findall(prose(document)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (document.parent / path).resolve() if path else document
+        is_there = target.exists() and target.is_relative_to(root)
+        if not is_there or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    return broken
+
+
+@pytest.mark.parametrize("document", MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_within_the_repository_leads_to_a_file_and_a_heading(document: Path) -> None:
+    assert broken_links(document) == []
+
+
+def test_a_link_to_a_missing_file_or_heading_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# A `page`: here\n[1](#a-page-here) [2](#no) [3](gone.md) [4](page.md#no) [5](https://a/b) [6](/etc)\n"
+    )
+    assert broken_links(page, tmp_path) == ["#no", "gone.md", "page.md#no", "/etc"]
