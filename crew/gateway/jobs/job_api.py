@@ -1,4 +1,4 @@
-"""`/jobs/<uuid>/`: one job, its status, and what came of it."""
+"""`/jobs/<uuid>/`: the record of one job, its status, and its response."""
 
 from typing import Final
 
@@ -13,20 +13,20 @@ from crew.jobs import Job, JobStatus
 from crew.jobs.record import record
 from crew.protocol.encoding import codec
 
-NOTHING: Final = b"{}"  # in place of a value that is not there
+NOTHING: Final = b"{}"  # the response if there is no value
 
 
 class JobHandler(HeadMixin, JobHandlerBase):
-    """`GET`: the record of a job. `DELETE`: cancels it, or deletes the response of one that has ended.
+    """`GET`: the record of a job. `DELETE`: cancels it; if it has ended, deletes its response. The record stays.
 
-    The record stays. A URL job has what it asks for, with the names that the HTTP Task Queue (htq) gives it. `error`
-    has the traceback of the task for a client that has brought the token, and where the application is being debugged.
+    The record of a URL job also has the members of its request, named as in the HTTP Task Queue (htq). `error` has the
+    traceback of the task if the client has sent a token, or the application runs in debug mode.
     """
 
     async def get(self, id: str) -> None:
-        """Tell."""
+        """Respond with the record."""
         job = await self.jobs.get_with_request(id_of(id))
-        self.link(
+        self.set_links(
             {
                 "self": self.path_of(job.id),
                 "status": self.path_of(job.id, "status/"),
@@ -43,7 +43,7 @@ class JobHandler(HeadMixin, JobHandlerBase):
         return await off_loop.run(encoded, is_large=job.body is not None and codec.is_large(job.body))
 
     async def delete(self, id: str) -> None:
-        """Cancel, or delete the response."""
+        """Cancel the job, or delete its response."""
         if not await self.jobs.cancel(id_of(id)):
             await self.jobs.discard_response(id_of(id))
         self.set_status(204)
@@ -53,40 +53,40 @@ class JobStatusHandler(HeadMixin, JobHandlerBase):
     """`GET`: `{"status": ...}`."""
 
     async def get(self, id: str) -> None:
-        """Tell."""
+        """Respond with the status."""
         job = await self.jobs.get(id_of(id), with_bodies=False)
         self.respond_encoded(msgspec.json.encode({"status": job.status.value}))
 
 
 class JobResponseHandler(HeadMixin, JobHandlerBase):
-    """`GET`: the value of the job's task, as soon as it has ended. `DELETE`: the value is deleted, the record stays.
+    """`GET`: waits until the job ends, and responds with its value. `DELETE`: deletes the value; the record stays.
 
-    A value that came as MessagePack, as the job's payload did, is answered in it: JSON has no bytes, for one. That of
-    a URL job has the members of the HTTP Task Queue (htq) beside its own. The job of a task that has failed is answered
-    with the problem document that a call would have had. `{}` is answered for a job that was cancelled, a URL job
-    without a response, and where the value was deleted. `Prefer: wait=N` bounds the wait: a job that goes on then is
-    answered with 202 and `{}`. `Crew-Job-Status` tells all of them apart.
+    The value is MessagePack if the job's payload was, because JSON cannot represent bytes. The value of a URL job has
+    the members of the HTTP Task Queue (htq) beside its own. If the task failed, the response is the problem document
+    that a call would have got. The response is `{}` if the job was canceled, if a URL job has no response, and if the
+    value was deleted. `Prefer: wait=N` limits the wait: if the job has not ended then, the response is 202 and `{}`.
+    The header `Crew-Job-Status` distinguishes these cases.
     """
 
     _job: Job | None = None
 
     def set_default_headers(self) -> None:
-        """Those that a problem document has, too."""
-        self.set_header("Vary", "Prefer")  # RFC 7240, 2: for caches
+        """Set the headers that a problem document has, too."""
+        self.set_header("Vary", "Prefer")  # for caches: RFC 7240, section 2
         if self._job is not None:
             self.set_header(JOB_STATUS, self._job.status.value)
             job, response = self.path_of(self._job.id), self.path_of(self._job.id, "response/")
-            self.link({"self": response, "request": job})
+            self.set_links({"self": response, "request": job})
 
     async def get(self, id: str) -> None:
-        """Wait, and answer."""
+        """Wait for the end of the job, and respond with its value."""
         wait = self.preferences().wait
         self._job = job = await self.wait_for_job(id_of(id), wait)
         self.set_default_headers()
         if wait is not None:
             self.set_header(APPLIED, f"wait={wait}")
         if job.status.is_final:
-            await self._answer(job)
+            await self._respond(job)
         else:
             self.set_status(202)
             self.respond_encoded(NOTHING)
@@ -94,11 +94,11 @@ class JobResponseHandler(HeadMixin, JobHandlerBase):
     async def delete(self, id: str) -> None:
         """Delete the value."""
         if not await self.jobs.delete_result(id_of(id)):
-            await self.jobs.get(id_of(id), with_bodies=False)  # or it is the job that is not there
-            raise RequestRefused(404, f"job {id_of(id)} has no response", name="no-response")
+            await self.jobs.get(id_of(id), with_bodies=False)  # raises UnknownJob if there is no job
+            raise RequestRefused(404, f"job {id_of(id)} has no response to delete", name="no-response")
         self.set_status(204)
 
-    async def _answer(self, job: Job) -> None:
+    async def _respond(self, job: Job) -> None:
         result = job.result
         if result is None and not _has_failed(job):
             self.respond_encoded(NOTHING)
@@ -111,12 +111,12 @@ class JobResponseHandler(HeadMixin, JobHandlerBase):
 
 
 def _has_failed(job: Job) -> bool:
-    """Whether there is no value because the task failed. Of a response that was deleted, the failure was, too."""
+    """Whether the job has a failure to report. Deleting a response deletes its failure, too."""
     return not job.is_http and job.failure is not None and job.status is not JobStatus.CANCELED
 
 
 def _is_plain(job: Job) -> bool:
-    """Whether the value may be answered as it is stored."""
+    """Whether the stored bytes of the value can be sent as they are."""
     result = job.result
     is_json = result is not None and result.content_type == codec.JSON and result.content_encoding is None
     return is_json and not job.result_headers and not job.is_http

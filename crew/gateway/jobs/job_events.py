@@ -1,6 +1,6 @@
-"""`GET /jobs/<uuid>/events`: what becomes of one job while it does, as server-sent events or by a long poll.
+"""`GET /jobs/<uuid>/events`: the changes of one job, as server-sent events or by a long poll.
 
-The stream is that of the HTML standard: https://html.spec.whatwg.org/multipage/server-sent-events.html
+The stream follows the HTML standard: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
 
 import asyncio
@@ -21,28 +21,29 @@ from crew.jobs.event import event_of, has_news
 from crew.protocol import deadline
 
 STREAM: Final = "text/event-stream"
-KEEPALIVE_INTERVAL: Final = 15.0  # seconds: most proxies cut a connection that was silent for 30 or 60
-RETRY: Final = 2_000  # milliseconds after which a browser comes back
-STORE_RETRY_INTERVAL: Final = 0.5  # seconds until a store that is away is asked again
-LONG_POLL: Final = 30.0  # seconds, where the client does not say how long it would wait
+KEEPALIVE_INTERVAL: Final = 15.0  # seconds: most proxies close a connection after 30 or 60 s without data
+RETRY: Final = 2_000  # milliseconds until a browser reconnects
+STORE_RETRY_INTERVAL: Final = 0.5  # seconds between attempts to read while the job store is unavailable
+LONG_POLL: Final = 30.0  # seconds: the default of `?wait=`
 
 _VERSION: Final = re.compile(r"[0-9]{1,18}")
 
 
 class JobEventsHandler(JobHandlerBase):
-    """What becomes of a job.
+    """Streams the changes of a job, or responds to a long poll.
 
-    With `Accept: text/event-stream`, and where neither `after` nor `wait` is given and nothing else is wanted: an event
-    for the job as it is, then one for each change of its status, progress or attempts, and the end after its own. `id`
-    is the version of its record: a client that comes back with it as `Last-Event-ID` (or `?after=`) gets what is newer,
-    or 204 where nothing follows any more. `?wait=` ends the stream by then.
+    Stream: with `Accept: text/event-stream`; also without `after` and `wait`, unless `Accept` excludes it. The first
+    event is the job's current state. One event follows for each change of its status, progress or attempts, and the
+    stream ends after the job's last one. The `id` of an event is the version of the job's record. A client that
+    reconnects sends it as `Last-Event-ID` (or `?after=`) and gets only newer events, or 204 if none will follow.
+    `?wait=` limits the duration of the stream.
 
-    Else the newest event as JSON: as soon as its version is above `?after=` or the job has ended, or after `?wait=`
-    (30 s) as it is.
+    Long poll: responds with the newest event as JSON, as soon as its version is above `?after=` or the job has ended,
+    or after `?wait=` (default 30 s) with the current state.
     """
 
     async def get(self, id: str) -> None:
-        """Tell, and go on telling."""
+        """Send the events, or the newest one."""
         id, seen, wait = id_of(id), self._seen(), self._wait()
         self.set_header("Cache-Control", "no-store")
         if self._wants_stream():
@@ -51,7 +52,7 @@ class JobEventsHandler(JobHandlerBase):
             job = await self._changed(id, seen, LONG_POLL if wait is None else wait, until_leaving=True)
             self.respond_encoded(self._encoded(job))
 
-    # --- what is asked for ------------------------------------------------------------------------------------------
+    # --- the request ------------------------------------------------------------------------------------------------
 
     def _wants_stream(self) -> bool:
         accepted = {
@@ -61,11 +62,11 @@ class JobEventsHandler(JobHandlerBase):
         }
         if STREAM in accepted:
             return True
-        says_how = bool(self.request.query_arguments.keys() & {"after", "wait"})
-        return not says_how and (not accepted or bool(accepted & {"*/*", "text/*"}))
+        is_poll = bool(self.request.query_arguments.keys() & {"after", "wait"})
+        return not is_poll and (not accepted or bool(accepted & {"*/*", "text/*"}))
 
     def _seen(self) -> int:
-        """The version that the client knows; 0: none. The header is the newer one: a browser repeats its URL."""
+        """The version that the client has, or 0. The header takes precedence: a browser reconnects to the same URL."""
         header = self.request.headers.get("Last-Event-ID")
         if header:
             return _version(header, "Last-Event-ID", name="bad-last-event-id")
@@ -86,7 +87,7 @@ class JobEventsHandler(JobHandlerBase):
             self.set_status(204)
             return
         self._begin()
-        # Who hears nothing more comes back: where the record is gone, to be told so.
+        # If the record was deleted, the stream just ends: the client reconnects, and gets 404.
         with contextlib.suppress(StreamClosedError, UnknownJob):
             await self._send_events(job, seen, None if wait is None else time.monotonic() + wait)
 
@@ -94,17 +95,17 @@ class JobEventsHandler(JobHandlerBase):
         # Keep the stream open while the gateway drains: a browser that reconnects is refused, and never retries.
         mark_as_open_stream(self.request)
         self.set_header("Content-Type", STREAM)
-        self.set_header("X-Accel-Buffering", "no")  # nginx would keep events until it has some kilobytes of them
+        self.set_header("X-Accel-Buffering", "no")  # else nginx buffers events until it has some kilobytes
         self.write(f"retry: {RETRY}\n\n")
 
     async def _send_events(self, job: Job, seen: int, until: float | None) -> None:
-        """`job` where it is newer than `seen`, and then whatever becomes of it."""
-        told = job if job.version == seen else None  # what the client knows of it
+        """Send an event if `job` is newer than `seen`, then one for each change, until `until` (time.monotonic())."""
+        sent = job if job.version == seen else None  # the state that the client has
         while True:
-            # Of a store that was restored a client may know what never came about: it hears the end all the same.
-            if (job.version > seen or job.status.is_final) and has_news(job, told):
-                self._write(job, told)
-                told = job
+            # After a restore of the store, a client may have a version above the current one: it still gets the end.
+            if (job.version > seen or job.status.is_final) and has_news(job, sent):
+                self._write(job, sent)
+                sent = job
             else:
                 self.write(":\n\n")
             await self.flush()
@@ -114,8 +115,8 @@ class JobEventsHandler(JobHandlerBase):
                 return
             job = await self._changed_or_away(job, seen, left)
 
-    def _write(self, job: Job, told: Job | None) -> None:
-        kind = "progress" if told is not None and told.status is job.status else "status"
+    def _write(self, job: Job, sent: Job | None) -> None:
+        kind = "progress" if sent is not None and sent.status is job.status else "status"
         self.write(f"id: {job.version}\nevent: {kind}\ndata: ".encode() + self._encoded(job) + b"\n\n")
 
     def _encoded(self, job: Job) -> bytes:
@@ -124,7 +125,7 @@ class JobEventsHandler(JobHandlerBase):
     # --- waiting ----------------------------------------------------------------------------------------------------
 
     async def _changed_or_away(self, job: Job, seen: int, wait: float) -> Job:
-        """As `_changed`; while the store is away, `job` as it was known: the stream outlives that."""
+        """As `_changed`; while the store is unavailable, `job` unchanged after a pause, so that the stream goes on."""
         try:
             return await self._changed(job.id, seen, wait)
         except ConnectionError:
@@ -132,13 +133,13 @@ class JobEventsHandler(JobHandlerBase):
             return job
 
     async def _changed(self, id: str, seen: int, wait: float, *, until_leaving: bool = False) -> Job:
-        """The job as soon as it is newer than `seen` or has ended, or as it is after `wait` seconds."""
+        """The job as soon as it is newer than `seen` or has ended; after `wait` seconds in any case."""
         terms = {"with_result": False, "until_leaving": until_leaving}
         return await self._while_connected(lambda: self.jobs.wait_for_change(id, seen, wait, **terms))
 
 
 def _version(text: str, what: str, *, name: str) -> int:
     if not _VERSION.fullmatch(text):
-        told = f"{what} must be the version of a job, the id of an event that was told of it, not {text[:80]!r}"
-        raise RequestRefused(400, told, name=name)
+        detail = f"{what} must be the version of a job, which is the id of an event of it, not {text[:80]!r}"
+        raise RequestRefused(400, detail, name=name)
     return int(text)

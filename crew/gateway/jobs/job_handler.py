@@ -1,4 +1,4 @@
-"""What the handlers of jobs share: who waits is let go with its client, and how a job is named and linked."""
+"""Shared parts of the job handlers: waiting for a job while the client is connected, responses, ids and links."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -26,25 +26,25 @@ class WaitMixin(AbandonMixin, ProblemMixin):
     _wait_timeout: asyncio.Timeout | None = None
 
     async def wait_for_job(self, id: str, wait: int | None) -> Job:
-        """The record of a job when it has ended, or as it is after `wait` seconds, or when the gateway is to end.
+        """The record of a job: when it has ended, after `wait` seconds, or when the gateway begins to drain.
 
         Raises:
-            Canceled: the HTTP client has gone.
-            NotReady: the gateway is to end, and nothing was said of how long to wait.
+            Canceled: the HTTP client disconnected.
+            NotReady: the gateway drains, the job has not ended, and the client has set no `wait`.
         """
         job = await self._while_connected(lambda: self.jobs.wait(id, wait))
         if wait is None and not job.status.is_final:
-            raise NotReady(f"job {id} goes on, but this gateway ends: ask again, and another one waits for it")
+            raise NotReady(f"job {id} has not ended, but this gateway is draining: repeat the request")
         return job
 
     def on_connection_close(self) -> None:
-        """Wait no longer."""
+        """Stop waiting."""
         super().on_connection_close()
         if self._wait_timeout is not None:
             self._wait_timeout.reschedule(asyncio.get_running_loop().time())
 
     def preferences(self) -> Preferences:
-        """What the client would like; raises RequestRefused where it cannot be read."""
+        """The header `Prefer`; raises RequestRefused if it is invalid."""
         try:
             return prefer.parse(self.request.headers.get_list("Prefer"))
         except ValueError as error:
@@ -66,12 +66,12 @@ class WaitMixin(AbandonMixin, ProblemMixin):
 
 
 class JobResponseMixin(ValueResponseMixin):
-    """For handlers that answer with the value of a job that has ended."""
+    """For handlers that respond with the value of a job that has ended."""
 
     jobs: JobService
 
     async def respond_with_job(self, job: Job, *, content_type: str) -> None:
-        """With its value; raises what a call would have raised."""
+        """Respond with its value; raises the error that a call would have raised."""
         result = job.result
         if job.status is JobStatus.SUCCESS and result is not None and not job.is_http:
             await self.respond_with_body(result, job.result_headers, decode=self.jobs.decode, content_type=content_type)
@@ -82,34 +82,34 @@ class JobResponseMixin(ValueResponseMixin):
 
 
 class JobHandlerBase(NoBodyMixin, JobResponseMixin, WaitMixin):
-    """A handler below `<prefix>/jobs/`.
+    """Base of the handlers below `<prefix>/jobs/`.
 
     Args:
-        jobs: runs them.
-        root: path of all of them, like "/jobs/".
+        jobs: the service that runs jobs.
+        root: start of their paths, like "/jobs/".
     """
 
     def initialize(self, *, jobs: JobService, root: str, **_: Any) -> None:
-        """Take what the route gives."""
+        """Set the arguments of the route."""
         self.jobs, self.root = jobs, root
 
     @property
     def shows_tracebacks(self) -> bool:
-        """Whether records have tracebacks: the client has brought the token, or the application is being debugged."""
-        has_token: bool = getattr(self.application, "has_token", False)  # nobody else comes in
+        """Whether records have tracebacks: requests need a token, or the application runs in debug mode."""
+        has_token: bool = getattr(self.application, "has_token", False)
         return has_token or bool(self.settings.get("serve_traceback"))
 
     def path_of(self, id: str, part: str = "") -> str:
-        """Of a job, or of a part of it."""
+        """The path of a job, or of a part of it."""
         return f"{self.root}{id}/{part}"
 
-    def link(self, links: dict[str, str]) -> None:
-        """Say where to go on: RFC 8288."""
+    def set_links(self, links: dict[str, str]) -> None:
+        """Set the header `Link` (RFC 8288): paths by their relations."""
         self.set_header("Link", ", ".join(f'<{path}>; rel="{rel}"' for rel, path in links.items()))
 
 
 def id_of(text: str) -> str:
-    """The id that a path names; raises RequestRefused where it is none."""
+    """The job id in a path; raises RequestRefused if it is not valid."""
     try:
         return check_id(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The limits of a gateway for the jobs that are submitted to it: each refusal says what may be."""
+"""Limits for jobs that are submitted through a gateway: durations, and the number of unfinished jobs."""
 
 from typing import Any, Final
 
@@ -11,18 +11,18 @@ from crew.jobs.store.insert import Candidate
 from crew.limits import GatewayLimits
 from crew.protocol.http_job.request import DEFAULT_TIMEOUT
 
-RETRY_AFTER: Final = 5  # seconds: some job may have ended by then
+RETRY_AFTER: Final = 5  # seconds: a job may have ended by then
 
 
 class JobLimits:
-    """What jobs may ask for, and how many there may be.
+    """Checks jobs against the limits of the operator before they are submitted.
 
     Args:
-        jobs: runs them.
-        limits: of the operator.
+        jobs: the service that runs jobs.
+        limits: the operator's limits.
 
     Attributes:
-        max_page: jobs on one page of a list.
+        max_page: the maximum number of jobs on one page of a list.
     """
 
     def __init__(self, jobs: JobService, limits: GatewayLimits) -> None:
@@ -32,7 +32,7 @@ class JobLimits:
         self._quota = Quota(jobs.usage, limits)
 
     def defaults(self, *, is_url: bool) -> dict[str, Any]:
-        """The terms of a job that says nothing of them, where crew's own would exceed a limit."""
+        """The durations of a job that does not set them, where the usual defaults would exceed a limit."""
         most, ttl = self._limits.max_timeout, self._limits.max_ttl
         found: dict[str, Any] = {}
         if most is not None and most < (DEFAULT_TIMEOUT if is_url else TIMEOUT):
@@ -43,14 +43,14 @@ class JobLimits:
         return found
 
     def check(self, job: Job) -> None:
-        """Raise RequestRefused where `job` asks for more than it may."""
+        """Raise RequestRefused if a duration of `job` exceeds its limit."""
         asked = job.timeout if job.timeout is None or not job.is_http else job.timeout - REQUEST_MARGIN
         check_most("timeout", asked, self._limits.max_timeout)
         check_most("result_ttl", job.result_ttl, self._limits.max_ttl)
         check_most("failure_ttl", job.failure_ttl, self._limits.max_ttl)
 
     async def submit(self, client: Client, candidate: Candidate) -> JobHandle:
-        """Submit a job within the limits; raises RequestRefused where there are too many."""
+        """Submit a job; raises RequestRefused if it exceeds a limit, or if there are too many jobs."""
         self.check(candidate.job)
         client.open()
         try:

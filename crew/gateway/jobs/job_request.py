@@ -1,4 +1,4 @@
-"""What `POST /jobs/` is sent: an object of JSON, as the order of a job. Each refusal names its reason for programs."""
+"""Parses the body of `POST /jobs/`: a JSON object that describes a job. Each refusal names the bad member."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -16,91 +16,95 @@ from crew.protocol.encoding.foreign import BRIEF, brief
 from crew.protocol.http_job.request import check_request
 from crew.protocol.message import Body
 
-TERMS: Final = {"priority", "timeout", "expiration", "result_ttl", "failure_ttl", "unique", "key", "id"}
-TASK_MEMBERS: Final = {"task", "data", "headers", "wait_for_worker"} | TERMS
-URL_MEMBERS: Final = {"url", "method", "headers", "data"} | TERMS
-_WITH_DEFAULT: Final = TERMS | {"method", "headers", "wait_for_worker"}  # where null is as good as nothing
+JOB_OPTIONS: Final = {"priority", "timeout", "expiration", "result_ttl", "failure_ttl", "unique", "key", "id"}
+TASK_MEMBERS: Final = {"task", "data", "headers", "wait_for_worker"} | JOB_OPTIONS
+URL_MEMBERS: Final = {"url", "method", "headers", "data"} | JOB_OPTIONS
+_WITH_DEFAULT: Final = JOB_OPTIONS | {"method", "headers", "wait_for_worker"}  # null means the default
 
 
-def parse_job(body: bytes, limits: JobLimits, *, decode: codec.Decode = codec.decode, **terms: Any) -> Candidate:
-    """The order in the body of a request.
+def parse_job(body: bytes, limits: JobLimits, *, decode: codec.Decode = codec.decode, **options: Any) -> Candidate:
+    """The job that the body of a request describes.
 
     Args:
-        limits: which may shorten crew's defaults.
-        decode: what this gateway accepts.
-        terms: what the request says outside of its body.
+        limits: may lower the usual defaults.
+        decode: decodes the body.
+        options: arguments of the job that are not in the body.
 
     Raises:
-        RequestRefused: it is none.
-        TooLarge: the payload has more bytes than a message may have.
+        RequestRefused: the body is invalid.
+        TooLarge: the payload exceeds the maximum message size.
     """
     given = _object(body, decode)
-    known = _known(given)
-    said = {name: value for name, value in given.items() if value is not None or name not in _WITH_DEFAULT}
-    said = limits.defaults(is_url=is_url_job(said)) | said
+    known = _allowed_members(given)
+    members = {name: value for name, value in given.items() if value is not None or name not in _WITH_DEFAULT}
+    members = limits.defaults(is_url=is_url_job(members)) | members
     try:
         if known is URL_MEMBERS:
-            return _http_order(said, terms)
-        return order(**_checked(said), **terms)
+            return _url_job(members, options)
+        return order(**_checked(members), **options)
     except TooLarge:
         raise
     except ValueError as error:
-        culprit, told = _culprit(said, is_http=known is URL_MEMBERS) or (_of_several(said), str(error))
-        raise RequestRefused(422, told, name=f"bad-{culprit}") from None
+        found = _invalid_member(members, is_http=known is URL_MEMBERS)
+        name, detail = (_contradiction(members), str(error)) if found is None else found
+        raise RequestRefused(422, detail, name=f"bad-{name}") from None
 
 
-def is_url_job(said: Mapping[str, Any]) -> bool:
-    """Whether a job with these members makes a request."""
-    return "url" in said or said.get("task") == topology.HTTP_TASK
+def is_url_job(members: Mapping[str, Any]) -> bool:
+    """Whether a job with these members is a URL job."""
+    return "url" in members or members.get("task") == topology.HTTP_TASK
 
 
 def _object(body: bytes, decode: codec.Decode) -> dict[str, Any]:
     if not body.strip():
-        raise RequestRefused(400, 'a job needs a body: {"task": ..., "data": ...} or {"url": ...}', name="no-body")
+        detail = 'the body is empty: send {"task": ..., "data": ...} or {"url": ...}'
+        raise RequestRefused(400, detail, name="no-body")
     try:
         given = decode(Body(body, codec.JSON))
     except SerializationError as error:
         raise RequestRefused(400, str(error), name="bad-json") from None
     if not isinstance(given, dict):
-        told = f"a job is an object of JSON, not {_shown(given)}"
-        raise RequestRefused(422, told, name="not-an-object")
+        detail = f"the body must be a JSON object, not {_shown(given)}"
+        raise RequestRefused(422, detail, name="not-an-object")
     return given
 
 
 def _shown(given: Any) -> str:
-    """The beginning of `given`, as JSON where it is short."""
+    """`given` as JSON, shortened if it is a long string."""
     if isinstance(given, list):
         return "an array"
     return brief(given) if isinstance(given, str) and len(given) > BRIEF else msgspec.json.encode(given).decode()
 
 
-def _known(given: Mapping[str, Any]) -> set[str]:
-    """The members that it may have; what it is about stands in one of two."""
+def _allowed_members(given: Mapping[str, Any]) -> set[str]:
+    """The members that this job may have: those of a task, or those of a URL."""
     if "task" in given and "url" in given:
-        raise RequestRefused(422, "a job has a task or a url, not both", name="task-and-url")
+        raise RequestRefused(422, "a job has a task or a url, not both: remove one of them", name="task-and-url")
     if "task" not in given and "url" not in given:
         raise RequestRefused(
             422, 'a job needs a task or a url: {"task": ..., "data": ...} or {"url": ...}', name="no-task"
         )
     known, kind = (TASK_MEMBERS, "task") if "task" in given else (URL_MEMBERS, "url")
     if unknown := sorted(given.keys() - known):
-        told = f"a job with a {kind} has no {brief(unknown[0])}, only {', '.join(sorted(known))}"
-        raise RequestRefused(422, told, name="unknown-member")
+        detail = f"unknown member {brief(unknown[0])} of a job with a {kind}: use {', '.join(sorted(known))}"
+        raise RequestRefused(422, detail, name="unknown-member")
     return known
 
 
-def _http_order(said: Mapping[str, Any], terms: Mapping[str, Any]) -> Candidate:
-    request = {name: value for name, value in said.items() if name not in TERMS}
-    return order(topology.HTTP_TASK, request, **{name: said[name] for name in said.keys() & TERMS}, **terms)
+def _url_job(members: Mapping[str, Any], options: Mapping[str, Any]) -> Candidate:
+    request = {name: value for name, value in members.items() if name not in JOB_OPTIONS}
+    return order(
+        topology.HTTP_TASK, request, **{name: members[name] for name in members.keys() & JOB_OPTIONS}, **options
+    )
 
 
-def _checked(said: dict[str, Any]) -> dict[str, Any]:
-    if not isinstance(said.get("wait_for_worker", False), bool):
-        raise ValueError(f"wait_for_worker must be true or false, not {brief(said['wait_for_worker'])}")
-    return said
+def _checked(members: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(members.get("wait_for_worker", False), bool):
+        raise ValueError(f"wait_for_worker must be true or false, not {brief(members['wait_for_worker'])}")
+    return members
 
 
-# --- whose fault it is: asked only where something is wrong ----------------------------------------------------------
+# --- which member is invalid: checked only after the job was refused --------------------------------------------------
 
 
 def _duration(name: str) -> Callable[[Any], object]:
@@ -131,17 +135,17 @@ _URL_CHECKS: Final[dict[str, Callable[[Any], object]]] = {
 }
 
 
-def _culprit(said: Mapping[str, Any], *, is_http: bool) -> tuple[str, str] | None:
-    """The first member that cannot be, whatever the others are; and why not."""
+def _invalid_member(members: Mapping[str, Any], *, is_http: bool) -> tuple[str, str] | None:
+    """The first member that is invalid by itself, and the reason."""
     for name, check in (_URL_CHECKS if is_http else _TASK_CHECKS).items():
         try:
-            if name in said:
-                check(said[name])
+            if name in members:
+                check(members[name])
         except ValueError as error:
             return name, str(error)
     return None
 
 
-def _of_several(said: Mapping[str, Any]) -> str:
-    """What is wrong where each member could be: `unique` and `key` are wrong together, if anything is."""
-    return "unique" if "unique" in said or "key" in said else "data"
+def _contradiction(members: Mapping[str, Any]) -> str:
+    """The member to name if each one is valid by itself: only `unique` and `key` can contradict each other."""
+    return "unique" if "unique" in members or "key" in members else "data"

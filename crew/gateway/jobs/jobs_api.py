@@ -1,4 +1,4 @@
-"""`/jobs/`: jobs are submitted and listed."""
+"""`/jobs/`: submits and lists jobs."""
 
 import functools
 from typing import Any, Final
@@ -22,44 +22,44 @@ from crew.jobs.specification import check_key
 from crew.jobs.store.query import PAGE, check_limit
 from crew.protocol.encoding import codec
 
-ANY: Final = "any"  # status of a query for jobs wherever they are in their lives
+ANY: Final = "any"  # the status of a query for all jobs
 
 
 @stream_request_body
 class JobsHandler(BodyMixin, HeadMixin, JobHandlerBase):
-    """Submits a job, and lists jobs.
+    """Submits a job (`POST`), and lists jobs (`GET`).
 
-    `POST` takes an object of JSON: `{"task", "data", "headers"}` or `{"url", "method", "headers", "data"}`, with
-    `priority`, `timeout`, `expiration`, `result_ttl`, `failure_ttl`, `unique`, `key`, `id` and `wait_for_worker` as
-    `Client.submit` has them. It answers 303 with the Location of the job, or 202 with `Prefer: respond-async`. Who
-    sends the same once more with the same `Idempotency-Key` gets the same job.
+    The body of `POST` is a JSON object: `{"task", "data", "headers"}` or `{"url", "method", "headers", "data"}`, with
+    the options `priority`, `timeout`, `expiration`, `result_ttl`, `failure_ttl`, `unique`, `key`, `id` and
+    `wait_for_worker` of `Client.submit`. The response is 303 with the Location of the job, or 202 with
+    `Prefer: respond-async`. A repeated request with the same `Idempotency-Key` returns the same job.
 
-    `GET` lists the jobs that are queued, the newest first: `?status=` names others, several with commas between them,
-    or `any`; `task`, `limit` (50; at most 500) and `cursor` choose among them. `Link` has this page as `self`, and
-    `next`, if any.
+    `GET` lists queued jobs, newest first. `?status=` selects other statuses, separated by commas, or `any`; `task`
+    selects a task; `limit` is the size of the page (default 50, at most 500), and `cursor` continues the list. The
+    header `Link` has this page as `self`, and the next one, if any, as `next`.
 
     Args:
-        client: whose jobs they are.
-        guard: refuses URLs that lead to where URL jobs may not go.
-        limits: of what jobs may ask for, and of their number.
-        max_body: bytes that the body of a request may have.
+        client: submits the jobs.
+        guard: refuses URLs that URL jobs may not request.
+        limits: limits for jobs and pages.
+        max_body: maximum bytes of the body.
     """
 
     def initialize(  # type: ignore[override]  # of a base that takes less
         self, *, client: Client, guard: UrlGuard, limits: JobLimits, max_body: int, **given: Any
     ) -> None:
-        """Take what the route gives."""
+        """Set the arguments of the route."""
         super().initialize(**given)
         self.client, self.guard, self.limits = client, guard, limits
         self.expect(max_body)
 
     async def post(self) -> None:
-        """Submit."""
+        """Submit a job."""
         self.check_size()
         preferences = self.preferences()
         self._check_content_type()
         body = self.body()
-        ordering = functools.partial(
+        make_job = functools.partial(
             parse_job,
             body,
             self.limits,
@@ -69,7 +69,7 @@ class JobsHandler(BodyMixin, HeadMixin, JobHandlerBase):
             max_message=self.client.max_message,
             decode=self.client.decode,
         )
-        job = await off_loop.run(ordering, is_large=len(body) > codec.LARGE)
+        job = await off_loop.run(make_job, is_large=len(body) > codec.LARGE)
         await self.guard.check_job(job.job)
         handle = await self.limits.submit(self.client, job)
         self.set_status(202 if preferences.respond_async else 303)
@@ -79,21 +79,21 @@ class JobsHandler(BodyMixin, HeadMixin, JobHandlerBase):
         self.respond_encoded(msgspec.json.encode({"id": handle.id, "is_new": handle.is_new}))
 
     async def get(self) -> None:
-        """List."""
+        """List jobs."""
         query = self._query()
         try:
             page = await self.jobs.page(query)
-        except ValueError as error:  # the limit is one
+        except ValueError as error:  # the limit is valid by now
             raise RequestRefused(400, str(error), name="bad-cursor") from None
         links = {"self": self._path_of_page(query.cursor)}
         if page.cursor is not None:
             links["next"] = self._path_of_page(page.cursor)
-        self.link(links)
+        self.set_links(links)
         jobs = [record(job, shows_query=True) for job in page.jobs]
         self.respond_encoded(msgspec.json.encode({"jobs": jobs, "next": links.get("next")}))
 
     def _check_content_type(self) -> None:
-        """Of a body: where there is none, that is what is wrong."""
+        """Raise RequestRefused if the type is not JSON. An empty body is refused later, for being empty."""
         given = self.request.headers.get("Content-Type", "")
         if self._received and given.partition(";")[0].strip().lower() != codec.JSON:
             raise RequestRefused(415, f"Content-Type must be {codec.JSON}, not {given[:80]!r}", name="unsupported-type")
@@ -121,8 +121,8 @@ class JobsHandler(BodyMixin, HeadMixin, JobHandlerBase):
         try:
             return None if given == ANY else tuple(map(JobStatus, given.split(",")))
         except ValueError:
-            told = f"status must be {ANY}, or some of {', '.join(JobStatus)}, not {given[:80]!r}"
-            raise RequestRefused(400, told, name="bad-status") from None
+            detail = f"status must be {ANY}, or one or more of {', '.join(JobStatus)}, not {given[:80]!r}"
+            raise RequestRefused(400, detail, name="bad-status") from None
 
     def _limit(self) -> int:
         most = self.limits.max_page

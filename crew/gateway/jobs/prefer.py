@@ -1,6 +1,6 @@
-"""The header `Prefer`, as RFC 7240 has it: how long a client would wait, and whether it would rather not.
+"""Parser of the header `Prefer` (RFC 7240): how long a client waits for the response, or `respond-async`.
 
-What it does not know is ignored, as a server should; what cannot be read is refused.
+Unknown preferences are ignored, as RFC 7240 asks for; a header with invalid syntax is refused.
 https://www.rfc-editor.org/rfc/rfc7240
 """
 
@@ -12,7 +12,7 @@ import msgspec
 
 from crew.protocol.deadline import MAX_DURATION
 
-# All of them possessive: a header that cannot be read is refused in a time that grows with its length alone.
+# Possessive quantifiers keep the time to refuse an invalid header linear in its length.
 _SPACE: Final = r"[ \t]*+"
 _TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _QUOTED: Final = r'"(?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[\t\x20-\x7e])*+"'
@@ -25,11 +25,11 @@ _SECONDS: Final = re.compile(r"[0-9]{1,12}")
 
 
 class Preferences(msgspec.Struct, frozen=True, kw_only=True):
-    """What a client would like.
+    """The preferences of a client.
 
     Attributes:
-        wait: seconds that it waits for the whole answer; None: it does not say.
-        respond_async: it would rather have an answer at once, and look for the rest later.
+        wait: seconds that it waits for the result; None: not set.
+        respond_async: it wants a response at once, and fetches the result later.
     """
 
     wait: int | None = None
@@ -40,17 +40,18 @@ NONE: Final = Preferences()
 
 
 def parse(lines: Sequence[str]) -> Preferences:
-    """What the lines of the header say; of two words on one thing the first counts.
+    """The preferences in the lines of the header. If one is repeated, the first counts.
 
     Raises:
-        ValueError: they cannot be read, or `wait` has no whole number of seconds.
+        ValueError: the syntax is invalid, or `wait` is not a whole number of seconds.
     """
     if not lines:
         return NONE
-    said: dict[str, str] = {}
+    found: dict[str, str] = {}
     for name, value in _members(",".join(lines)):
-        said.setdefault(name, value)
-    return Preferences(wait=_seconds(said["wait"]) if "wait" in said else None, respond_async="respond-async" in said)
+        found.setdefault(name, value)
+    wait = _seconds(found["wait"]) if "wait" in found else None
+    return Preferences(wait=wait, respond_async="respond-async" in found)
 
 
 def _members(text: str) -> list[tuple[str, str]]:
@@ -59,7 +60,7 @@ def _members(text: str) -> list[tuple[str, str]]:
     while True:
         match = _MEMBER.match(text, at)
         if match is None:
-            raise ValueError(f"Prefer must read like 'respond-async' or 'wait=10', not {text[:80]!r}")
+            raise ValueError(f"Prefer must be like 'respond-async' or 'wait=10', not {text[:80]!r}")
         if match[1]:
             found.append((match[1].lower(), _unquoted(match[2] or "")))
         if not match[3]:
@@ -73,5 +74,5 @@ def _unquoted(value: str) -> str:
 
 def _seconds(value: str) -> int:
     if not _SECONDS.fullmatch(value):
-        raise ValueError(f"wait of Prefer must be a whole number of seconds, like wait=10, not {value[:80]!r}")
+        raise ValueError(f"wait in Prefer must be a whole number of seconds, like wait=10, not {value[:80]!r}")
     return min(int(value), int(MAX_DURATION))

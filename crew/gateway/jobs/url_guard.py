@@ -1,9 +1,8 @@
-"""Where URL jobs would go, as far as this gateway can see: what leads to forbidden addresses only is refused at once.
+"""Early check of URL jobs (SSRF protection): refuses URLs whose host has only forbidden addresses.
 
-The worker decides: it has name servers of its own, and connects to the address that it has checked. This is for who
-submits, who hears at once what would fail; so a name that nobody knows here is let pass. It belongs to the HTTP API,
-whose clients may be anybody; a program that submits by `Client.submit` has the network that it has, and hears of the
-worker's refusal.
+The worker makes the final check: it uses its own name servers, and connects to the address that it has checked. This
+check reports an error to the submitter at once, so a name that cannot be resolved here is accepted. It covers the HTTP
+API only. A job submitted by `Client.submit` is checked by the worker alone.
 """
 
 import asyncio
@@ -30,19 +29,19 @@ logger = logging.getLogger(__name__)
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
-LOOKUP_TIMEOUT: Final = 1.0  # seconds for a name server: the worker asks again
-MAX_LOOKUPS: Final = 64  # at a time: a name server that is silent holds a thread for up to half a minute
+LOOKUP_TIMEOUT: Final = 1.0  # seconds for a name server; the worker resolves the name again
+MAX_LOOKUPS: Final = 64  # at a time: a name server that does not answer blocks a thread for up to 30 s
 LOCALHOST: Final = "127.0.0.1"
 
 _free = threading.Semaphore(MAX_LOOKUPS)
 
 
 class UrlGuard:
-    """Refuses URLs that lead to where URL jobs may not go.
+    """Refuses URLs that URL jobs may not request.
 
     Args:
-        allowed: which hosts may be reached; None: the public ones, by CREW_ALLOW_HOSTS and CREW_DENY_HOSTS.
-        resolve: finds the addresses of a host; raises OSError where nobody knows it.
+        allowed: the hosts that may be requested; None: from CREW_ALLOW_HOSTS and CREW_DENY_HOSTS, else all public ones.
+        resolve: returns the addresses of a host; raises OSError if the name is unknown.
     """
 
     def __init__(self, allowed: AllowedHosts | None = None, *, resolve: Resolve | None = None) -> None:
@@ -50,12 +49,12 @@ class UrlGuard:
         self._resolve = look_up if resolve is None else resolve
 
     async def check_job(self, job: "Job") -> None:
-        """Raise RequestRefused where `job` is a URL job that may not go where it leads."""
+        """Raise RequestRefused if `job` is a URL job whose URL is forbidden."""
         if job.is_http and job.body is not None:
             await self.check(request_of(await off_loop.decoded(job.body)).target)
 
     async def check_call(self, task: str, payload: object) -> None:
-        """Raise RequestRefused where `task` performs URL jobs, and `payload` is none, or may not go where it leads."""
+        """Raise RequestRefused if `task` is that of URL jobs, and `payload` is invalid or its URL forbidden."""
         if task == HTTP_TASK:
             try:
                 request = request_of(payload)
@@ -64,7 +63,7 @@ class UrlGuard:
             await self.check(request.target)
 
     async def check(self, url: HttpUrl) -> None:
-        """Raise RequestRefused where no address of its host may be reached."""
+        """Raise RequestRefused if all addresses of the host are forbidden."""
         addresses = await self._addresses_of(url)
         if addresses:
             try:
@@ -73,10 +72,10 @@ class UrlGuard:
                 raise RequestRefused(422, str(error), name="forbidden-address") from None
 
     async def _addresses_of(self, url: HttpUrl) -> Sequence[str]:
-        """None of them where they cannot be known soon."""
+        """The addresses of the host; empty if they cannot be resolved within `LOOKUP_TIMEOUT`."""
         if url.is_address:
             return [url.host]
-        if url.host.removesuffix(".").rpartition(".")[2] == "localhost":  # RFC 6761, 6.3: this host, to everybody
+        if url.host.removesuffix(".").rpartition(".")[2] == "localhost":  # RFC 6761, 6.3: always a loopback address
             return [LOCALHOST]
         try:
             async with asyncio.timeout(LOOKUP_TIMEOUT):
@@ -86,26 +85,26 @@ class UrlGuard:
 
 
 async def look_up(host: str, port: int) -> list[str]:
-    """The addresses of `host`; none where too many others are looked up, or no thread can be started.
+    """The addresses of `host`; empty if too many lookups are running, or no thread can be started.
 
-    In a thread of its own, which keeps neither the loop's other threads busy nor, where it hangs, the process from
-    its end.
+    Each lookup has a daemon thread of its own: if it hangs, it blocks neither the event loop's thread pool nor the exit
+    of the process.
 
     Raises:
-        OSError: nobody knows it.
+        OSError: the name is unknown.
     """
     loop = asyncio.get_running_loop()
     found: asyncio.Future[list[Any] | OSError] = loop.create_future()
 
-    def tell(result: "list[Any] | OSError") -> None:
+    def set_result(result: "list[Any] | OSError") -> None:
         if not found.done():
             found.set_result(result)
 
     def run() -> None:
         result = _resolve_now(host, port)
         _free.release()
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(tell, result)
+        with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+            loop.call_soon_threadsafe(set_result, result)
 
     if not _free.acquire(blocking=False):
         return []
@@ -113,7 +112,7 @@ async def look_up(host: str, port: int) -> list[str]:
         threading.Thread(target=run, name="crew name lookup", daemon=True).start()
     except (RuntimeError, MemoryError) as error:
         _free.release()
-        logger.warning("%s is not looked up here: no thread for it (%s)", host, error)
+        logger.warning("name lookup failed, leaving the check to the worker: no thread: %s host=%s", error, host)
         return []
     result = await found
     if isinstance(result, OSError):
@@ -127,4 +126,4 @@ def _resolve_now(host: str, port: int) -> "list[Any] | OSError":
     except OSError as error:
         return error
     except UnicodeError:
-        return OSError(f"{host!r} is no name of a host")
+        return OSError(f"{host!r} is not a valid host name")

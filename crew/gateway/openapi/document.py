@@ -1,4 +1,4 @@
-"""`GET /openapi.json`: all that crew serves over HTTP, described for programs as OpenAPI 3.1 has it."""
+"""`GET /openapi.json`: the description of the whole HTTP API as an OpenAPI 3.1 document."""
 
 from typing import Any, Final
 
@@ -13,51 +13,49 @@ from crew.gateway.openapi.schema_words import (
     PREFER,
     TASK,
     VALUE,
-    Words,
-    answer,
+    JsonObject,
     json,
     operation,
     parameter,
-    readable,
+    response,
+    with_head,
 )
 from crew.gateway.problems import Problem, ProblemMixin
 from crew.protocol.properties import MAX_PRIORITY
 
 VERSION: Final = "3.1.1"
-SECURITY: Final = {"token": {"type": "http", "scheme": "bearer", "description": "Where the gateway has a token."}}
+SECURITY: Final = {"token": {"type": "http", "scheme": "bearer", "description": "If the gateway has a token."}}
 
 
 class OpenApiHandler(NoBodyMixin, HeadMixin, ValueResponseMixin, ProblemMixin):
-    """Answers with a document.
+    """Responds with the document.
 
     Args:
-        document: it, in JSON.
+        document: the document as JSON.
     """
 
     def initialize(self, *, document: bytes) -> None:
-        """Take what the route gives."""
+        """Set the arguments of the route."""
         self.document = document
 
     def get(self) -> None:
-        """Answer."""
+        """Respond with the document."""
         self.respond_encoded(self.document)
 
 
 def document(prefix: str, *, max_expiration: float, has_jobs: bool, max_page: int) -> dict[str, Any]:
-    """What describes the routes below `prefix`.
+    """The OpenAPI document for the routes below `prefix`.
 
     Args:
-        max_expiration: seconds that a call may ask for.
-        has_jobs: whether there are those of jobs.
-        max_page: jobs on a page of a list.
+        max_expiration: seconds; the maximum of a call's `expiration`.
+        has_jobs: whether the routes of jobs exist.
+        max_page: the maximum number of jobs on a page of a list.
     """
-    paths: dict[str, Words] = {
+    paths: dict[str, JsonObject] = {
         f"{prefix}/call/{{task}}": {"post": _call(max_expiration, has_jobs=has_jobs)},
-        f"{prefix}/healthz": _asked_by_balancers("healthz", "200 while the process is alive.", "alive"),
-        f"{prefix}/readyz": _asked_by_balancers(
-            "readyz", "200 while a call would be sent at once and a job recorded.", "ready"
-        ),
-        f"{prefix}/openapi.json": readable(_description()),
+        f"{prefix}/healthz": _health_check("healthz", "200 while the process is alive.", "alive"),
+        f"{prefix}/readyz": _health_check("readyz", "200 if a call can be sent at once and a job recorded.", "ready"),
+        f"{prefix}/openapi.json": with_head(_openapi()),
     }
     _, schemas = msgspec.json.schema_components([Problem], ref_template="#/components/schemas/{name}")
     if has_jobs:
@@ -67,67 +65,68 @@ def document(prefix: str, *, max_expiration: float, has_jobs: bool, max_page: in
         schemas |= job_paths.schemas()
     return {
         "openapi": VERSION,
-        "info": {"title": "crew", "version": crew.__version__, "description": "Calls of tasks, and jobs, over HTTP."},
+        "info": {"title": "crew", "version": crew.__version__, "description": "Calls tasks and runs jobs over HTTP."},
         "security": [{}, {name: [] for name in SECURITY}],
         "paths": paths,
-        "components": {"schemas": _in_short(schemas), "securitySchemes": SECURITY},
+        "components": {"schemas": _with_first_lines(schemas), "securitySchemes": SECURITY},
     }
 
 
-def _call(max_expiration: float, *, has_jobs: bool) -> Words:
+def _call(max_expiration: float, *, has_jobs: bool) -> JsonObject:
     priority = {"type": "integer", "minimum": 0, "maximum": MAX_PRIORITY, "default": 0}
     parameters = [
         parameter("task", "path", TASK, "Name of the task."),
-        parameter("priority", "query", priority, "The larger first."),
-        parameter("expiration", "query", _seconds(max_expiration), "Seconds that the call may take."),
-        parameter("timeout", "query", _seconds(None), "Seconds that its task may run."),
+        parameter("priority", "query", priority, "Calls with a larger priority start first."),
+        parameter("expiration", "query", _seconds(max_expiration), "Seconds until the call ends, at the latest."),
+        parameter("timeout", "query", _seconds(None), "Seconds that the task may run."),
     ]
-    answers = {200: answer("The value of the task.", VALUE)}
+    responses = {200: response("The value of the task.", VALUE)}
     if has_jobs:
         parameters.append(PREFER)
-        located = {"Location": "Path of the job.", "Preference-Applied": "What was heeded of Prefer."}
-        told = "As was preferred, the call goes on as a job, found at Location."
-        answers[202] = answer(told, json(ANYTHING), headers=located)
+        headers = {"Location": "Path of the job.", "Preference-Applied": "The applied preferences."}
+        description = "By the header Prefer, the call goes on as a job. Location has its path."
+        responses[202] = response(description, json(ANYTHING), headers=headers)
     return operation(
         "call",
-        "Calls a task, waits, and answers with its value.",
-        answers,
+        "Calls a task, waits, and responds with its value.",
+        responses,
         tag="calls",
         parameters=parameters,
         body=dict.fromkeys(SERIALIZERS, ANYTHING),
         problems={
-            400: "The body is not what its type says; a header cannot be read.",
+            400: "The body does not match its Content-Type, or a header is invalid.",
             404: "No worker has ever served the task.",
             413: "The body is too large.",
-            415: "The body has a type that is not accepted.",
-            422: "An argument is out of its range.",
-            500: "The task has raised an exception, which `exception` tells.",
-            502: "Its workers died, or its value cannot be read.",
-            503: "No worker took it in time; too much waits already, or the broker is away, with Retry-After.",
-            504: "A worker took it and could not finish in time.",
+            415: "The Content-Type of the body is not supported.",
+            422: "A parameter is out of its range.",
+            500: "The task raised an exception: see `exception`.",
+            502: "The worker processes that ran the task died, or its result cannot be decoded.",
+            503: "No worker started the call in time. With Retry-After: overload, or the broker is unavailable.",
+            504: "A worker started the call, but it did not finish in time.",
         },
     )
 
 
-def _seconds(maximum: float | None) -> Words:
-    schema: Words = {"type": "number", "exclusiveMinimum": 0}
+def _seconds(maximum: float | None) -> JsonObject:
+    schema: JsonObject = {"type": "number", "exclusiveMinimum": 0}
     return schema if maximum is None else {**schema, "maximum": maximum}
 
 
-def _asked_by_balancers(name: str, summary: str, status: str) -> Words:
+def _health_check(name: str, summary: str, status: str) -> JsonObject:
     schema = {"type": "object", "required": ["status"], "properties": {"status": {"const": status}}}
-    problems = {503: "Not now: another gateway may."}
-    answers = {200: answer("So it is.", json(schema))}
-    return readable(operation(name, summary, answers, tag="health", problems=problems))
+    problems = {503: "Not at the moment; another gateway may."}
+    responses = {200: response(f"The gateway is {status}.", json(schema))}
+    return with_head(operation(name, summary, responses, tag="health", problems=problems))
 
 
-def _description() -> Words:
+def _openapi() -> JsonObject:
     schema = {"type": "object", "required": ["openapi", "info", "paths"]}
-    return operation("openapi", "This description.", {200: answer("It.", json(schema))}, tag="health")
+    responses = {200: response("An OpenAPI 3.1 document.", json(schema))}
+    return operation("openapi", "Returns this description of the API.", responses, tag="health")
 
 
-def _in_short(schemas: dict[str, Words]) -> dict[str, Words]:
-    """With the first sentence of what tells of them: the rest is for who reads the sources."""
+def _with_first_lines(schemas: dict[str, JsonObject]) -> dict[str, JsonObject]:
+    """The schemas with only the first line of their docstrings; the rest is for readers of the source."""
     return {
         name: {**schema, "description": schema["description"].partition("\n")[0]} if "description" in schema else schema
         for name, schema in sorted(schemas.items())

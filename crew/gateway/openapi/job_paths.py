@@ -1,4 +1,4 @@
-"""The paths below `/jobs/` as `/openapi.json` describes them."""
+"""OpenAPI description of the paths below `/jobs/`."""
 
 from typing import Any, Final
 
@@ -11,13 +11,13 @@ from crew.gateway.openapi.schema_words import (
     PREFER,
     TASK,
     VALUE,
-    Words,
-    answer,
+    JsonObject,
     json,
     operation,
     parameter,
-    readable,
     ref,
+    response,
+    with_head,
 )
 from crew.jobs import JobStatus
 from crew.jobs.event import JobEvent
@@ -31,36 +31,41 @@ from crew.protocol.properties import MAX_PRIORITY
 
 TAG: Final = "jobs"
 
-DURATION: Final[Words] = {
+DURATION: Final[JsonObject] = {
     "description": 'Seconds, or text like "90", "15m", "2h", "1d".',
     "oneOf": [
         {"type": "number", "exclusiveMinimum": 0, "maximum": deadline.MAX_DURATION},
         {"type": "string", "pattern": f"^{deadline.DURATION.pattern}$"},
     ],
 }
-_VERSION: Final[Words] = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
-_CURSOR: Final[Words] = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
-_KEY: Final[Words] = {"type": "string", "minLength": 1, "maxLength": MAX_KEY}
-_RECORD: Final[Words] = {"oneOf": [ref("Job"), ref("HttpJob")]}
+_VERSION: Final[JsonObject] = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
+_CURSOR: Final[JsonObject] = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
+_KEY: Final[JsonObject] = {"type": "string", "minLength": 1, "maxLength": MAX_KEY}
+_RECORD: Final[JsonObject] = {"oneOf": [ref("Job"), ref("HttpJob")]}
 _UUID: Final = parameter("uuid", "path", {"type": "string", "format": "uuid"}, "Id of the job.")
-_NO_SUCH: Final = {400: "The uuid is none.", 404: "There is no such job."}
-_BAD: Final = "Something in the request is out of its range: the `type` of the problem says what."
+_UNKNOWN_JOB: Final = {400: "The uuid is not valid.", 404: "There is no job with this uuid."}
+_OUT_OF_RANGE: Final = "A member of the request is invalid or out of its range: the `type` of the problem names it."
 
 
-def paths(root: str, max_page: int) -> dict[str, Words]:
-    """All of them, with `root` in front, like "/jobs/"."""
+def paths(root: str, max_page: int) -> dict[str, JsonObject]:
+    """The paths, with operations by method.
+
+    Args:
+        root: start of every path, like "/jobs/".
+        max_page: the maximum number of jobs on a page of a list.
+    """
     job = root + "{uuid}/"
     return {
-        root: readable(_list(max_page), post=_submit()),
-        f"{job}status/": readable(_status()),
-        f"{job}response/": readable(_response(), delete=_delete_response()),
+        root: with_head(_list(max_page), post=_submit()),
+        f"{job}status/": with_head(_status()),
+        f"{job}response/": with_head(_response(), delete=_delete_response()),
         f"{job}events": {"get": _events()},
-        job: readable(_record(), delete=_cancel()),  # last: who tries them all in this order deletes responses here
+        job: with_head(_record(), delete=_cancel()),  # last: a tool that tries all in order deletes here
     }
 
 
-def schemas() -> dict[str, Words]:
-    """What they refer to."""
+def schemas() -> dict[str, JsonObject]:
+    """The schemas that the paths refer to."""
     _, events = msgspec.json.schema_components([JobEvent], ref_template="#/components/schemas/{name}")
     return {
         "Job": _job(),
@@ -75,7 +80,7 @@ def schemas() -> dict[str, Words]:
 # --- operations -----------------------------------------------------------------------------------------------------
 
 
-def _submit() -> Words:
+def _submit() -> JsonObject:
     submitted = {
         "type": "object",
         "required": ["id", "is_new"],
@@ -84,31 +89,31 @@ def _submit() -> Words:
     where = {"Location": "Path of the job."}
     return operation(
         "submitJob",
-        "Submits a job: a task, or a request of HTTP.",
+        "Submits a job: a task, or an HTTP request to a URL.",
         {
-            303: answer("It is accepted, and found at Location.", json(submitted), headers=where),
-            202: answer("So it is, for who prefers `respond-async`.", json(submitted), headers=where),
+            303: response("The job is accepted. Location has its path.", json(submitted), headers=where),
+            202: response("The same, with `Prefer: respond-async`.", json(submitted), headers=where),
         },
         tag=TAG,
         parameters=[
             PREFER,
-            parameter("Idempotency-Key", "header", _KEY, "Who sends the same with the same key gets the same job."),
+            parameter("Idempotency-Key", "header", _KEY, "A repeated request with the same key returns the same job."),
         ],
         body=json({"oneOf": [ref("TaskJob"), ref("UrlJob")]}),
         is_body_required=True,
         problems={
-            400: "There is no body, or it is no JSON; a header cannot be read.",
+            400: "The body is missing or not JSON, or a header is invalid.",
             404: "No worker has ever served the task.",
-            409: "Another job has the id.",
+            409: "Another job has this id.",
             413: "The body is too large.",
-            415: "The body has another type than JSON.",
-            422: _BAD,
-            429: "Its token or its host has as many unfinished jobs as the operator allows, with Retry-After.",
+            415: "The Content-Type of the body is not JSON.",
+            422: _OUT_OF_RANGE,
+            429: "The token or the host has reached its limit of unfinished jobs. With Retry-After.",
         },
     )
 
 
-def _list(max_page: int) -> Words:
+def _list(max_page: int) -> JsonObject:
     page = {
         "type": "object",
         "required": ["jobs", "next"],
@@ -120,111 +125,111 @@ def _list(max_page: int) -> Words:
     statuses = "|".join((ANY, *JobStatus))
     return operation(
         "listJobs",
-        "Lists jobs, the newest first.",
-        {200: answer("A page of them.", json(page), headers={"Link": "This page, as `self`, and the `next` one."})},
+        "Lists jobs, newest first.",
+        {200: response("A page of jobs.", json(page), headers={"Link": "Paths: this page (`self`), `next`."})},
         tag=TAG,
         parameters=[
             parameter(
                 "status",
                 "query",
                 {"type": "string", "pattern": f"^({statuses})$", "default": JobStatus.QUEUED.value},
-                f"Those with this status, or with one of several between commas; or `{ANY}`.",
+                f"Only jobs with this status, or with one of several, separated by commas. `{ANY}`: all jobs.",
             ),
-            parameter("task", "query", TASK, "Those of this task."),
+            parameter("task", "query", TASK, "Only jobs of this task."),
             parameter(
                 "limit",
                 "query",
                 {"type": "integer", "minimum": 1, "maximum": max_page, "default": min(PAGE, max_page)},
-                "How many.",
+                "The maximum number of jobs on the page.",
             ),
-            parameter("cursor", "query", _CURSOR, "Where the page before has ended."),
+            parameter("cursor", "query", _CURSOR, "The end of the previous page: use the path in `next`."),
         ],
         problems={400: "A parameter is out of its range."},
     )
 
 
-def _record() -> Words:
+def _record() -> JsonObject:
     return operation(
         "getJob",
-        "The record of a job, without its value, and without the payload of a task.",
-        {200: answer("It.", json(_RECORD), headers={"Link": "Where self, status, response and events are found."})},
+        "Returns the record of a job, without its value, and without the payload of a task.",
+        {200: response("The record.", json(_RECORD), headers={"Link": "Paths: self, status, response and events."})},
         tag=TAG,
         parameters=[_UUID],
-        problems=_NO_SUCH,
+        problems=_UNKNOWN_JOB,
     )
 
 
-def _cancel() -> Words:
+def _cancel() -> JsonObject:
     return operation(
         "cancelJob",
-        "Cancels a job, which is not started, or stopped; deletes the value of one that has ended. Its record stays.",
-        {204: answer("It is cancelled; or it had ended, and its value is deleted.")},
+        "Cancels a job, queued or running. If it has ended, deletes its value. Its record stays.",
+        {204: response("The job is canceled; or it had ended, and its value is deleted.")},
         tag=TAG,
         parameters=[_UUID],
-        problems=_NO_SUCH,
+        problems=_UNKNOWN_JOB,
     )
 
 
-def _status() -> Words:
+def _status() -> JsonObject:
     schema = {"type": "object", "required": ["status"], "properties": {"status": ref("JobStatus")}}
     return operation(
         "getJobStatus",
-        "Where a job is in its life.",
-        {200: answer("That.", json(schema))},
+        "Returns the status of a job.",
+        {200: response("The status.", json(schema))},
         tag=TAG,
         parameters=[_UUID],
-        problems=_NO_SUCH,
+        problems=_UNKNOWN_JOB,
     )
 
 
-def _response() -> Words:
-    told = {JOB_STATUS: "Status of the job.", "Link": "This response, as `self`, and the job, as `request`."}
-    applied = {**told, "Preference-Applied": "What was heeded of Prefer."}
+def _response() -> JsonObject:
+    headers = {JOB_STATUS: "Status of the job.", "Link": "Paths: this response (`self`) and the job (`request`)."}
+    applied = {**headers, "Preference-Applied": "The applied preferences."}
     return operation(
         "getJobResponse",
-        "Waits for the end of a job, and answers with its value: of a URL job, with an HttpResponse.",
+        "Waits until a job ends, and responds with its value; of a URL job, an HttpResponse.",
         {
-            200: answer(
-                "The value; `{}` of a job that was cancelled, of a URL without a response, and where it was deleted.",
+            200: response(
+                "The value. `{}` if the job was canceled, a URL job has no response, or the value was deleted.",
                 VALUE,
-                headers=told,
+                headers=headers,
             ),
-            202: answer("The job goes on: the wait that was preferred is over.", json({}), headers=applied),
+            202: response("The job has not ended within the wait of the header Prefer.", json({}), headers=applied),
         },
         tag=TAG,
         parameters=[_UUID, PREFER],
         problems={
-            **_NO_SUCH,
-            404: "There is no such job; or the task of the job was never served.",
-            500: "The task of the job has raised an exception, which `exception` tells.",
-            502: "The workers of the job died, or its value cannot be read.",
-            503: "No worker took the job in time; or a gateway that is away, with Retry-After.",
-            504: "The task of the job ran longer than it may.",
+            **_UNKNOWN_JOB,
+            404: "There is no job with this uuid, or no worker has ever served its task.",
+            500: "The task of the job raised an exception: see `exception`.",
+            502: "The worker processes that ran the job died, or its result cannot be decoded.",
+            503: "No worker started the job in time. With Retry-After: this gateway or the job store is unavailable.",
+            504: "The task of the job exceeded its timeout.",
         },
     )
 
 
-def _delete_response() -> Words:
+def _delete_response() -> JsonObject:
     return operation(
         "deleteJobResponse",
         "Deletes the value of a job. Its record stays.",
-        {204: answer("It is deleted.")},
+        {204: response("The value is deleted.")},
         tag=TAG,
         parameters=[_UUID],
-        problems={**_NO_SUCH, 404: "There is no such job, or it has no value."},
+        problems={**_UNKNOWN_JOB, 404: "There is no job with this uuid, or it has no value."},
     )
 
 
-def _events() -> Words:
+def _events() -> JsonObject:
     return operation(
         "getJobEvents",
-        "Tells what becomes of a job while it does: server-sent events, or a long poll.",
+        "Reports the changes of a job: server-sent events, or a long poll.",
         {
-            200: answer(
-                "A stream of JobEvents whose ids are their versions; or, of a long poll, the newest one.",
+            200: response(
+                "A stream of JobEvents, with their versions as ids; for a long poll, the newest JobEvent.",
                 {STREAM: _event(), codec.JSON: ref("JobEvent")},
             ),
-            204: answer("The job has ended, and who asks knows: the stream is not to be asked for again."),
+            204: response("The job has ended and the client has its last event: do not request it again."),
         },
         tag=TAG,
         parameters=[
@@ -233,113 +238,121 @@ def _events() -> Words:
                 "after",
                 "query",
                 {**_VERSION, "default": 0},
-                "Makes it a long poll, unless a stream is accepted: only what is newer than this version.",
+                "Only changes after this version. Makes it a long poll, unless `Accept` names the stream.",
             ),
             parameter(
                 "wait",
                 "query",
                 {"type": "string", "pattern": f"^{deadline.DURATION.pattern}$"},
-                f"The same: for so long at most, {LONG_POLL:g} s unless it is said otherwise. It bounds a stream, too.",
+                f"The longest wait of a long poll (default {LONG_POLL:g} s), or duration of a stream. Makes it a "
+                "long poll, unless `Accept` names the stream.",
             ),
-            parameter("Last-Event-ID", "header", _VERSION, "As `after`, and before it: what a browser heard last."),
+            parameter("Last-Event-ID", "header", _VERSION, "As `after`, but takes precedence; browsers send it."),
         ],
-        problems={**_NO_SUCH, 400: "The uuid is none, or a parameter is out of its range."},
+        problems={**_UNKNOWN_JOB, 400: "The uuid is not valid, or a parameter is out of its range."},
     )
 
 
-def _event() -> Words:
-    """One of a stream: its data are JSON, in a string."""
+def _event() -> JsonObject:
+    """One event of a stream. Its data is JSON, in a string."""
     data = {"type": "string", "contentMediaType": codec.JSON, "contentSchema": ref("JobEvent")}
-    kind = {"enum": ["status", "progress"], "description": "What has changed."}
+    kind = {"enum": ["status", "progress"], "description": "The kind of change."}
     return {"type": "object", "properties": {"id": {"type": "string"}, "event": kind, "data": data}}
 
 
 # --- schemas --------------------------------------------------------------------------------------------------------
 
 
-def _terms() -> dict[str, Words]:
+def _job_options() -> dict[str, JsonObject]:
     return {
         "priority": {"type": "integer", "minimum": 0, "maximum": MAX_PRIORITY, "default": 0},
-        "timeout": {**DURATION, "description": f"That it may run; {TIMEOUT:g} s, of a request {DEFAULT_TIMEOUT:g} s."},
-        "expiration": {**DURATION, "description": "That it may wait for its first worker; as long as it takes."},
-        "result_ttl": {**DURATION, "description": "That it is kept after a success.", "default": RESULT_TTL},
-        "failure_ttl": {**DURATION, "description": "That it is kept after another end.", "default": FAILURE_TTL},
+        "timeout": {
+            **DURATION,
+            "description": f"How long it may run. Default: {TIMEOUT:g} s; URL job: {DEFAULT_TIMEOUT:g} s.",
+        },
+        "expiration": {**DURATION, "description": "How long it may wait for its first start. Default: no limit."},
+        "result_ttl": {**DURATION, "description": "How long it is kept after a success.", "default": RESULT_TTL},
+        "failure_ttl": {**DURATION, "description": "How long it is kept after a failure.", "default": FAILURE_TTL},
         "unique": {
             "enum": list(UNIQUE),
-            "description": "What becomes of a job whose key an active one has: that one is meant, or it is cancelled.",
+            "description": "If an unfinished job has the same key: `skip. returns it, `replace` cancels it first.",
         },
-        "key": {**_KEY, "description": "Of `unique`; a hash of task and data."},
-        "id": {"type": "string", "format": "uuid", "description": "A new one, unless it is given."},
+        "key": {**_KEY, "description": "The key of `unique`. Default: a hash of task and data."},
+        "id": {"type": "string", "format": "uuid", "description": "The id of the job. Default: a new one."},
     }
 
 
-def _task_job() -> Words:
+def _task_job() -> JsonObject:
     properties = {
         "task": TASK,
         "data": {"description": "Payload for the task."},
         "headers": {
             "type": "object",
-            "description": "For the task.",
+            "description": "Headers for the task.",
             "propertyNames": {"pattern": r"^(?!crew-|x-)[ -~]{1,128}$"},
             "additionalProperties": {"type": ["string", "integer", "boolean"]},
         },
-        "wait_for_worker": {"type": "boolean", "default": False, "description": "Even for the first one ever."},
-        **_terms(),
+        "wait_for_worker": {
+            "type": "boolean",
+            "default": False,
+            "description": "Accept a task that has no queue yet.",
+        },
+        **_job_options(),
     }
-    return _order(properties, required="task")
+    return _job_request(properties, required="task")
 
 
-def _url_job() -> Words:
+def _url_job() -> JsonObject:
     properties = {
         "url": {
             "type": "string",
             "format": "uri",
             "pattern": "^https?://",
-            "description": "None of an internal address.",
+            "description": "It must not lead to an internal address.",
         },
         "method": {
             "type": "string",
             "pattern": f"^({'|'.join(map(_in_any_case, METHODS))})$",
-            "description": "In any case of letters. POST where there is data, else GET.",
+            "description": "In upper or lower case. Default: POST if there is data, else GET.",
         },
         "headers": {
             "type": "object",
             "propertyNames": {"pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"},
             "additionalProperties": {"type": "string", "pattern": "^[\\t -~]*$"},
         },
-        "data": {"description": "Body: a string as it is, anything else as JSON."},
-        **_terms(),
+        "data": {"description": "The body: a string as it is, anything else as JSON."},
+        **_job_options(),
     }
-    return _order(properties, required="url")
+    return _job_request(properties, required="url")
 
 
 def _in_any_case(word: str) -> str:
-    """A pattern: those of JSON schema have no flags."""
+    """A pattern for the word in upper and lower case: patterns of JSON Schema have no flags."""
     return "".join(f"[{letter}{letter.lower()}]" for letter in word)
 
 
-def _http_job() -> Words:
+def _http_job() -> JsonObject:
     """The record of a URL job."""
-    large = "null in a list where the payload has more than 32 KiB."
-    request: dict[str, Words] = {
-        "url": {"type": ["string", "null"], "description": f"Without user and password; {large}"},
+    large = "null in a list if the payload is larger than 32 KiB."
+    request: dict[str, JsonObject] = {
+        "url": {"type": ["string", "null"], "description": f"Without user name and password; {large}"},
         "method": {"enum": [*METHODS, None]},
         "headers": {
             "type": ["object", "null"],
             "additionalProperties": {"type": "string"},
-            "description": f"With `{MASK}` in place of secret values.",
+            "description": f"Secret values are replaced by `{MASK}`.",
         },
-        "data": {"description": "Body of the request."},
-        "timeout": {"type": ["number", "null"], "description": "Seconds for the request."},
+        "data": {"description": "The body of the request."},
+        "timeout": {"type": ["number", "null"], "description": "Timeout of the request in seconds."},
     }
     properties = {**_job()["properties"], "kind": {"const": "http"}, **request}
-    return _exactly(properties, required=list(properties))
+    return _closed_object(properties, required=list(properties))
 
 
-def _http_response() -> Words:
-    """What a URL job was answered, where its worker is crew's."""
+def _http_response() -> JsonObject:
+    """The response to a URL job that one of crew's own workers has run."""
     text = {"type": "string"}
-    properties: dict[str, Words] = {
+    properties: dict[str, JsonObject] = {
         "uuid": {"type": "string", "format": "uuid"},
         "status": ref("JobStatus"),
         "time": {"type": "integer", "description": "When the job ended, in milliseconds since 1970."},
@@ -349,23 +362,23 @@ def _http_response() -> Words:
         "headers": {"type": "object", "additionalProperties": text},
         "data": {**text, "description": "The body: text, or base64 where `encoding` says so."},
         "encoding": {"enum": ["text", "base64"]},
-        "url": {**text, "description": "Where it came from in the end."},
+        "url": {**text, "description": "The final URL, after redirects."},
         "redirects": {"type": "integer"},
-        "header_list": {"type": "array", "description": "Names and values as they came."},
+        "header_list": {"type": "array", "description": "Names and values in their original order and form."},
         "body": {**text, "description": "As `data`."},
         "elapsed_ms": {"type": "integer", "description": "As `elapsed`."},
     }
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
-def _job() -> Words:
+def _job() -> JsonObject:
     """The record of a job of a task."""
     moment = {"type": ["string", "null"], "format": "date-time"}
     seconds = {"type": ["number", "null"]}
     text = {"type": ["string", "null"]}
-    properties: dict[str, Words] = {
+    properties: dict[str, JsonObject] = {
         "id": {"type": "string", "format": "uuid"},
-        "uuid": {"type": "string", "format": "uuid", "description": "The same."},
+        "uuid": {"type": "string", "format": "uuid", "description": "The same as `id`."},
         "kind": {"const": "task"},
         "task": {"type": "string"},
         "status": ref("JobStatus"),
@@ -375,16 +388,16 @@ def _job() -> Words:
         **dict.fromkeys(("start_by", "created", "enqueued", "started", "ended"), moment),
         **dict.fromkeys(("unique_key", "worker", "origin"), text),
         "attempts": {"type": "integer"},
-        "progress": {"description": "What its task said last."},
+        "progress": {"description": "The latest progress that the task reported."},
         "error": {"anyOf": [ref("JobError"), {"type": "null"}]},
         "version": {"type": "integer"},
     }
-    return _exactly(properties, required=list(properties))
+    return _closed_object(properties, required=list(properties))
 
 
-def _exactly(properties: dict[str, Any], *, required: list[str]) -> Words:
+def _closed_object(properties: dict[str, Any], *, required: list[str]) -> JsonObject:
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
-def _order(properties: dict[str, Any], *, required: str) -> Words:
-    return {**_exactly(properties, required=[required]), "dependentRequired": {"key": ["unique"]}}
+def _job_request(properties: dict[str, Any], *, required: str) -> JsonObject:
+    return {**_closed_object(properties, required=[required]), "dependentRequired": {"key": ["unique"]}}

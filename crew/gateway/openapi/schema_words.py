@@ -1,4 +1,4 @@
-"""The words that a description of HTTP operations is made of, as OpenAPI 3.1 has them: plain values, which do nothing.
+"""Building blocks of an OpenAPI 3.1 document: functions that return operations, responses, parameters and schemas.
 
 https://spec.openapis.org/oas/v3.1.1.html
 """
@@ -10,95 +10,97 @@ from crew.gateway.problems import CONTENT_TYPE
 from crew.protocol.encoding import codec
 from crew.protocol.topology import NAME_BYTES
 
-Words = dict[str, Any]
+JsonObject = dict[str, Any]
 
-ANYTHING: Final[Words] = {}  # the schema that all of JSON fits
-VALUE: Final = dict.fromkeys((codec.JSON, codec.MSGPACK, codec.BYTES), ANYTHING)  # content: what a task returns
-OF_OTHERS: Final = (
-    "Any other problem: no token (401), a page of another site (403), more than may be (429), "
-    "a gateway that is away (503), ..."
+ANYTHING: Final[JsonObject] = {}  # the schema of any JSON value
+VALUE: Final = dict.fromkeys((codec.JSON, codec.MSGPACK, codec.BYTES), ANYTHING)  # content: the value of a task
+OTHER_PROBLEMS: Final = (
+    "Any other problem: missing or wrong token (401), request from a page of another web site (403), a limit is "
+    "exceeded (429), the broker or the job store is unavailable (503), ..."
 )
 
 
-def ref(name: str) -> Words:
-    """A schema of `components`."""
+def ref(name: str) -> JsonObject:
+    """A reference to a schema in `components`."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def parameter(name: str, where: str, schema: Words, told: str) -> Words:
-    """Something that a request may say in its "query", "header" or "path"; of the path it has to."""
-    found: Words = {"name": name, "in": where, "description": told, "schema": schema}
+def parameter(name: str, where: str, schema: JsonObject, description: str) -> JsonObject:
+    """A parameter of a request, in its "query", "header" or "path". Those of the path are required."""
+    found: JsonObject = {"name": name, "in": where, "description": description, "schema": schema}
     return {**found, "required": True} if where == "path" else found
 
 
-def answer(told: str, content: Mapping[str, Words] | None = None, *, headers: Mapping[str, str] | None = None) -> Words:
-    """What is answered: schemas by their content types, and headers with what they tell."""
-    found: Words = {"description": told}
+def response(
+    description: str, content: Mapping[str, JsonObject] | None = None, *, headers: Mapping[str, str] | None = None
+) -> JsonObject:
+    """A response: schemas by their content types, and headers with their descriptions."""
+    found: JsonObject = {"description": description}
     if content:
         found["content"] = {content_type: {"schema": schema} for content_type, schema in content.items()}
     if headers:
-        described = {name: {"description": says, "schema": {"type": "string"}} for name, says in headers.items()}
+        described = {name: {"description": text, "schema": {"type": "string"}} for name, text in headers.items()}
         found["headers"] = described
     return found
 
 
-def json(schema: Words) -> dict[str, Words]:
-    """Content of JSON."""
+def json(schema: JsonObject) -> dict[str, JsonObject]:
+    """JSON content with this schema."""
     return {codec.JSON: schema}
 
 
 def operation(
     id: str,
     summary: str,
-    answers: Mapping[int, Words],
+    responses: Mapping[int, JsonObject],
     *,
     tag: str,
-    parameters: Sequence[Words] = (),
-    body: Mapping[str, Words] | None = None,
+    parameters: Sequence[JsonObject] = (),
+    body: Mapping[str, JsonObject] | None = None,
     is_body_required: bool = False,
     problems: Mapping[int, str] | None = None,
-) -> Words:
+) -> JsonObject:
     """One method of one path.
 
     Args:
-        id: a name for it that no other one has.
+        id: a unique name.
         summary: what it does.
-        answers: what is answered where all is well, by status.
-        tag: what it belongs to.
-        parameters: what the request may say.
+        responses: the successful responses, by status.
+        tag: its group.
+        parameters: parameters of the request.
         body: schemas of the request's body, by content type.
-        is_body_required: a request without one is refused.
-        problems: why it may be refused, by status.
+        is_body_required: a request without a body is refused.
+        problems: descriptions of the problem documents, by status.
     """
-    found: Words = {"operationId": id, "summary": summary, "tags": [tag]}
+    found: JsonObject = {"operationId": id, "summary": summary, "tags": [tag]}
     if parameters:
         found["parameters"] = list(parameters)
     if body is not None:
         content = {content_type: {"schema": schema} for content_type, schema in body.items()}
         found["requestBody"] = {"required": is_body_required, "content": content}
-    refusals = {str(status): _problem(told) for status, told in (problems or {}).items()}
-    said = {str(status): told for status, told in answers.items()}
-    found["responses"] = {**said, **refusals, "default": _problem(OF_OTHERS)}
+    refusals = {str(status): _problem(description) for status, description in (problems or {}).items()}
+    successes = {str(status): described for status, described in responses.items()}
+    found["responses"] = {**successes, **refusals, "default": _problem(OTHER_PROBLEMS)}
     return found
 
 
-def readable(get: Words, **others: Words) -> dict[str, Words]:
-    """The methods of a path whose HEAD is its GET, but for the bodies; `others` by their names, in lower case."""
+def with_head(get: JsonObject, **others: JsonObject) -> dict[str, JsonObject]:
+    """The methods of a path: GET, HEAD with the same responses without bodies, and `others` by lower-case names."""
     responses = {
-        status: {name: said for name, said in told.items() if name != "content"}
-        for status, told in get["responses"].items()
+        status: {name: value for name, value in described.items() if name != "content"}
+        for status, described in get["responses"].items()
     }
     return {"get": get, "head": {**get, "operationId": f"{get['operationId']}Head", "responses": responses}, **others}
 
 
-def _problem(told: str) -> Words:
-    return answer(told, {CONTENT_TYPE: ref("Problem")})
+def _problem(description: str) -> JsonObject:
+    return response(description, {CONTENT_TYPE: ref("Problem")})
 
 
 PREFER: Final = parameter(
     "Prefer",
     "header",
     {"type": "string", "pattern": "^(respond-async|wait=[0-9]{1,12})(, *(respond-async|wait=[0-9]{1,12}))*$"},
-    "RFC 7240: `wait=<seconds>`, how long the client would wait; `respond-async`, not at all.",
+    "RFC 7240. `wait=<seconds>`: the longest wait for the result. `respond-async`: do not wait.",
 )
-TASK: Final[Words] = {"type": "string", "minLength": 1, "maxLength": NAME_BYTES, "pattern": r"^[^\x00-\x1f\x7f]*$"}
+TASK: Final[JsonObject] = {"type": "string", "minLength": 1, "maxLength": NAME_BYTES, "pattern": r"^[^\x00-\x1f\x7f]*$"}

@@ -110,5 +110,6 @@ async def test_a_lookup_for_which_no_thread_can_be_started_keeps_no_place_of_the
         patch.setattr(threading.Thread, "start", cannot_start)
         for _ in range(url_guard.MAX_LOOKUPS):
             assert await look_up("127.0.0.1", 80) == []
-    assert caplog.messages.count("127.0.0.1 is not looked up here: no thread for it (can't start new thread)") == 64
+    line = "name lookup failed, leaving the check to the worker: no thread: can't start new thread host=127.0.0.1"
+    assert caplog.messages.count(line) == 64
     assert await look_up("127.0.0.1", 80) == ["127.0.0.1"]
