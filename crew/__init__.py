@@ -3,7 +3,7 @@
     from crew import Client                     # in the gateway: await Client().call("resize", {"width": 640})
     from crew.worker import Task, context, run  # in a worker script
 
-Errors stand in `crew.errors`, drawn as a tree.
+`crew.errors` shows the tree of errors.
 """
 
 from pathlib import Path

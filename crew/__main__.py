@@ -1,4 +1,4 @@
-"""`python -m crew`: the same as the `crew` command."""
+"""`python -m crew` runs the `crew` command."""
 
 from crew.cli import main
 

@@ -1,7 +1,7 @@
-"""The URL of a broker: read, completed, written again, and shown without its password.
+"""Parses, completes and writes the AMQP URL of a broker, and redacts its password.
 
-Parts and parameters are RabbitMQ's own: https://www.rabbitmq.com/docs/uri-spec and
-https://www.rabbitmq.com/docs/uri-query-parameters. No message here holds any part of a password, quoted or not.
+RabbitMQ defines the parts and parameters: https://www.rabbitmq.com/docs/uri-spec and
+https://www.rabbitmq.com/docs/uri-query-parameters. No error message contains any part of a password, quoted or not.
 """
 
 import re
@@ -21,15 +21,17 @@ LONGEST_HEARTBEAT: Final = 600  # seconds
 LONGEST_TIMEOUT: Final = 600_000  # ms
 _PORTS: Final = {"amqp": 5672, "amqps": 5671}
 _HOW: Final = "write amqp://user:password@host:port/vhost"
-_QUOTE: Final = "write what is odd in a user name, password or vhost as in %40 for @, or keep it in CREW_AMQP_PASSWORD"
+_QUOTE: Final = (
+    "percent-encode special characters in user name, password and vhost (%40 for @), or set CREW_AMQP_PASSWORD"
+)
 
 
 class BrokerUrl(msgspec.Struct, frozen=True, kw_only=True):
-    """One host of a broker, and how to talk to it.
+    """The URL of one host of a broker, in parts.
 
     Attributes:
         scheme: "amqp", or "amqps" for TLS.
-        parameters: of `PARAMETERS`, by name.
+        parameters: query parameters by name, all in `PARAMETERS`.
     """
 
     scheme: str
@@ -51,42 +53,42 @@ class BrokerUrl(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_tls(self) -> bool:
-        """Whether what travels is encrypted."""
+        """Whether the connection is encrypted."""
         return self.scheme == "amqps"
 
     @property
     def heartbeat(self) -> int | None:
-        """Seconds between two heartbeats, where the URL says."""
+        """Seconds between two heartbeats, or None if the URL does not set them."""
         value = self.parameters.get("heartbeat")
         return None if value is None else int(value)
 
     @property
     def connection_timeout(self) -> float | None:
-        """Seconds for an attempt to connect, where the URL says (there in milliseconds)."""
+        """Seconds for one connection attempt, or None if the URL does not set them (there in milliseconds)."""
         value = self.parameters.get("connection_timeout")
         return None if value is None else int(value) / 1000
 
 
 def split(urls: str) -> list[str]:
-    """Several URLs with commas between them; a comma elsewhere is part of one."""
+    """Split a comma-separated list of URLs. A comma that no scheme follows is part of a URL."""
     return [url.strip() for url in re.split(r",(?=\s*\w+://)", urls)]
 
 
 def parse(
     url: str, *, parts: Mapping[str, str | int | None] | None = None, files: Mapping[str, str] | None = None
 ) -> BrokerUrl:
-    """Read `url`.
+    """Parse the URL of one host.
 
     Args:
-        parts: host, port, username, password and vhost that take the place of the URL's own, where they are not None.
-        files: TLS parameters for a URL with TLS that has none of its own.
+        parts: host, port, username, password and vhost that replace those of the URL, unless they are None.
+        files: TLS parameters for an amqps:// URL without its own.
 
     Raises:
-        SettingsError: it is no AMQP URL, or has a parameter that cannot be.
+        SettingsError: `url` is not an AMQP URL, or has an unknown or invalid parameter.
     """
     found = _split(url)
     if "," in found.path or not found.hostname:
-        raise SettingsError(f"{_without_secrets(url)!r} is no AMQP URL: {_HOW}, several with commas between them")
+        raise SettingsError(f"{_without_secrets(url)!r} is not an AMQP URL: {_HOW}, several separated by commas")
     made = {
         "host": found.hostname,
         "port": _port_of(found, url) or _PORTS[found.scheme],
@@ -104,31 +106,32 @@ def parse(
 
 
 def redacted(urls: tuple[str, ...]) -> str:
-    """`urls` without passwords or parameters: for logs and messages."""
+    """`urls` without passwords and parameters, for logs and messages."""
     return ", ".join(_without_secrets(url) for url in urls)
 
 
 def _without_secrets(url: str) -> str:
-    """Without all up to the last @, as a password may hold anything that somebody forgot to quote."""
+    """`url` without parameters and password; a password may contain unquoted characters up to the last @."""
     return _without_password(url).partition("?")[0]
 
 
 def _without_password(url: str) -> str:
     if "@" in url:
         return re.sub(r"^((?:\w+://)?[^:@/?#]*):.*@", r"\1:***@", url, flags=re.DOTALL)
-    return re.sub(r"^(\w+://[^:/?#\[]*):(?!\d+([/?#]|$)).*", r"\1:***", url, flags=re.DOTALL)  # no port: what is it?
+    # Text after the colon that is no port number may be a password.
+    return re.sub(r"^(\w+://[^:/?#\[]*):(?!\d+([/?#]|$)).*", r"\1:***", url, flags=re.DOTALL)
 
 
 def _split(url: str) -> SplitResult:
-    """The pieces of `url`; what Python says of one that it cannot split may hold a piece of the password."""
+    """Split `url`. Python's own error is not passed on: it may contain a part of the password."""
     try:
         found = urlsplit(url)
     except ValueError:
-        raise SettingsError(f"{_without_secrets(url)!r} is no AMQP URL: {_HOW}") from None
+        raise SettingsError(f"{_without_secrets(url)!r} is not an AMQP URL: {_HOW}") from None
     if found.scheme not in _PORTS:
-        raise SettingsError(f"{_without_secrets(url)!r} is no AMQP URL: {_HOW}")
+        raise SettingsError(f"{_without_secrets(url)!r} is not an AMQP URL: {_HOW}")
     if "@" in found.path + found.query or found.fragment:
-        raise SettingsError(f"{_without_secrets(url)!r} is no AMQP URL: {_QUOTE}")
+        raise SettingsError(f"{_without_secrets(url)!r} is not an AMQP URL: {_QUOTE}")
     return found
 
 
@@ -137,7 +140,7 @@ def _port_of(found: SplitResult, url: str) -> int | None:
         return found.port
     except ValueError:
         raise SettingsError(
-            f"{_without_secrets(url)!r} is no AMQP URL: its port is no number from 1 to 65535; {_QUOTE}"
+            f"{_without_secrets(url)!r} is not an AMQP URL: its port is not a number from 1 to 65535; {_QUOTE}"
         ) from None
 
 
@@ -146,12 +149,12 @@ def _parameters(query: str, *, is_tls: bool, url: str) -> dict[str, str]:
     for piece in filter(None, query.split("&")):
         name, _, value = piece.partition("=")
         if name not in PARAMETERS:
-            raise SettingsError(f"a broker's URL has no parameter {name!r} here, only {', '.join(PARAMETERS)}")
+            raise SettingsError(f"unknown parameter {name!r} in a broker's URL: use only {', '.join(PARAMETERS)}")
         if name in parameters:
-            raise SettingsError(f"a broker's URL can have {name} only once")
+            raise SettingsError(f"a broker's URL has the parameter {name} twice: remove one")
         if name in TLS_PARAMETERS and not is_tls:
             raise SettingsError(
-                f"{name} is of no use without TLS in {_without_secrets(url)!r}: write amqps://, or leave it out"
+                f"{name} needs TLS, but {_without_secrets(url)!r} has none: write amqps://, or remove {name}"
             )
         parameters[name] = _checked(name, unquote(value))
     return parameters
@@ -163,9 +166,9 @@ def _checked(name: str, value: str) -> str:
     if name == "connection_timeout":
         return _number(name, value, unit="milliseconds", most=LONGEST_TIMEOUT)
     if name == "verify" and value not in ("verify_peer", "verify_none"):
-        raise SettingsError(f"verify must be verify_peer or verify_none, not {value!r}")
+        raise SettingsError(f"verify in a broker's URL must be verify_peer or verify_none, not {value!r}")
     if not value:
-        raise SettingsError(f"{name} in a broker's URL is empty: give it a value, or leave it out")
+        raise SettingsError(f"{name} in a broker's URL is empty: set a value, or remove {name}")
     return str(Path(value).absolute()) if name in FILES else value
 
 
@@ -176,10 +179,10 @@ def _number(name: str, value: str, *, unit: str, most: int) -> str:
 
 
 def _with_files(parameters: dict[str, str], files: Mapping[str, str]) -> dict[str, str]:
-    """A certificate and its key belong together: both come from the URL, or neither."""
+    """Add `files` to `parameters`. Certificate and key come both from the URL, or both from `files`."""
     has_own = "certfile" in parameters or "keyfile" in parameters
-    wanted = {name: path for name, path in files.items() if name == "cacertfile" or not has_own}
-    return {**{name: str(Path(path).absolute()) for name, path in wanted.items()}, **parameters}
+    added = {name: path for name, path in files.items() if name == "cacertfile" or not has_own}
+    return {**{name: str(Path(path).absolute()) for name, path in added.items()}, **parameters}
 
 
 def _quoted(text: str) -> str:

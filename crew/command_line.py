@@ -1,7 +1,7 @@
-"""What all command lines of crew have in common: `crew` with its commands, and the flags of a worker script.
+"""Shared parts of crew's command lines: the `crew` command, and the flags of a worker script.
 
-A mistake of the user, a closed output or a full disk ends them with one sentence on stderr, which begins with `crew: `,
-and with an exit status; never with a traceback.
+Wrong usage, a closed output or a full disk ends a command with one line on stderr, which begins with `crew: `, and with
+an exit status; never with a traceback.
 """
 
 import difflib
@@ -20,31 +20,30 @@ from crew.escape import escaped, escaped_json, escaped_lines
 
 EXIT_USAGE: Final = 2  # click's own status for a wrong command line
 EXIT_IO: Final = 74  # EX_IOERR of sysexits.h: output or a file cannot be written
-EXIT_INTERRUPTED: Final = 130  # as shells have it for Ctrl-C: 128 + SIGINT
-_HELP: Final = getattr(click.exceptions, "NoArgsIsHelpError", ())  # of newer versions of click, and no error
-_ALIKE: Final = 0.6  # of 1.0: how similar a word must be to be suggested
-_OF_OUTPUT: Final = {errno.EBADF, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
-_NOT_ALLOWED: Final = {errno.EACCES, errno.EPERM, errno.EROFS}
+EXIT_INTERRUPTED: Final = 130  # the shells' status after Ctrl-C: 128 + SIGINT
+_HELP: Final = getattr(click.exceptions, "NoArgsIsHelpError", ())  # newer versions of click only; it is not an error
+_SIMILARITY: Final = 0.6  # 0 to 1: how similar a name must be to be suggested
+_OUTPUT_ERRORS: Final = {errno.EBADF, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_PERMISSION_ERRORS: Final = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
-def say(text: str, *, err: bool = False) -> None:
-    """Write `text` and the end of a line to stdout, or to stderr; unprintable characters are escaped.
+def print_line(text: str, *, err: bool = False) -> None:
+    """Print `text` and a newline to stdout or stderr; unprintable characters are escaped.
 
-    Everything that a command prints goes this way, or that of `say_json` and `say_bytes`: it may come from anybody who
-    can send a message.
+    Commands print only with this function, `print_json` and `print_bytes`: text may come from any sender of messages.
     """
     click.echo(escaped_lines(text), err=err)
 
 
-def say_json(value: bytes) -> None:
-    """Write `value`, JSON in one line, to stdout at once; unprintable characters are escaped as JSON has it."""
+def print_json(value: bytes) -> None:
+    """Print `value`, JSON in one line, to stdout and flush; unprintable characters get JSON escapes."""
     sys.stdout.flush()
     sys.stdout.buffer.write(escaped_json(value.decode()).encode() + b"\n")
     sys.stdout.flush()
 
 
-def say_bytes(value: bytes) -> None:
-    """Write `value` to stdout at once: as it is into a file or a pipe, and to a terminal as escaped text."""
+def print_bytes(value: bytes) -> None:
+    """Print `value` to stdout and flush: unchanged to a file or a pipe, as escaped text to a terminal."""
     if sys.stdout.isatty():
         value = escaped_lines(value.decode(errors="backslashreplace")).encode(sys.stdout.encoding, "backslashreplace")
     sys.stdout.flush()
@@ -52,20 +51,20 @@ def say_bytes(value: bytes) -> None:
     sys.stdout.flush()
 
 
-def complain(sentence: str) -> None:
-    """Write an error, or a warning, to stderr in one line; all of them look alike."""
-    with suppress(OSError):  # stderr is full or closed, too: the exit status is left
-        say(f"crew: {escaped(sentence)}", err=True)
+def print_error(sentence: str) -> None:
+    """Print an error or a warning to stderr, in one line that begins with `crew: `."""
+    with suppress(OSError):  # stderr is full or closed, too: only the exit status remains
+        print_line(f"crew: {escaped(sentence)}", err=True)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of an error about a `word` that is not one of those `known`: the nearest of them, or ""."""
-    near = difflib.get_close_matches(word, known, n=3, cutoff=_ALIKE)
+    """A suggestion for the end of an error about an unknown `word`: the most similar `known` words, or ""."""
+    near = difflib.get_close_matches(word, known, n=3, cutoff=_SIMILARITY)
     return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 class Command(click.Command):
-    """A command that is a whole program: `main` is where its process begins and ends."""
+    """A click command whose errors end the process with one line on stderr and an exit status."""
 
     def main(
         self,
@@ -75,24 +74,24 @@ class Command(click.Command):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
-        """As `click.Command.main`, with crew's own ends."""
+        """Run the command, as `click.Command.main`, with crew's own error lines and exit statuses."""
 
         def run() -> Any:
             return super(Command, self).main(args, prog_name, complete_var, standalone_mode=False, **extra)
 
         if standalone_mode:
             _open_closed_streams()
-            sys.exit(_status(run))
+            sys.exit(_exit_status(run))
         return run()
 
 
 class Group(Command, click.Group):
-    """Commands by name; for a name that is none, the nearest one is suggested."""
+    """Sub-commands by name; an error about an unknown name suggests similar ones."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that the first of `args` names."""
+        """The sub-command that the first of `args` names."""
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None:
             raise click.UsageError(f"No such command {name!r}.{did_you_mean(name, self.list_commands(ctx))}", ctx)
@@ -100,7 +99,7 @@ class Group(Command, click.Group):
 
 
 class Count(click.IntRange):
-    """A whole number between bounds; a refusal says which, in words."""
+    """A whole number between bounds; an error names the bounds."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """`value` as an int."""
@@ -108,7 +107,7 @@ class Count(click.IntRange):
 
 
 class Seconds(click.FloatRange):
-    """A number of seconds between bounds; a refusal says which, in words."""
+    """A number of seconds between bounds; an error names the bounds."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """`value` as a float."""
@@ -130,47 +129,49 @@ def _converted(
 
 
 def _between(bounds: click.IntRange | click.FloatRange) -> str:
-    least = "" if bounds.min is None else f"{'above' if bounds.min_open else 'from'} {bounds.min:g}"
     if bounds.max is None:
-        return f" {least}{'' if bounds.min_open else ' on'}" if least else ""
+        if bounds.min is None:
+            return ""
+        return f" above {bounds.min:g}" if bounds.min_open else f", {bounds.min:g} or more"
+    least = "" if bounds.min is None else f"{'above' if bounds.min_open else 'from'} {bounds.min:g}"
     return f" {least} {'and at most' if bounds.min_open else 'to'} {bounds.max:.0f}"
 
 
-# --- how a process begins and ends ----------------------------------------------------------------------------------
+# --- standard streams and exit status ---------------------------------------------------------------------------------
 
 
-def _status(run: Callable[[], Any]) -> Any:
-    """What `sys.exit` is given in the end."""
+def _exit_status(run: Callable[[], Any]) -> Any:
+    """Run the command; returns the argument for `sys.exit`."""
     try:
         try:
             status = run()
         except SystemExit as ended:
-            if type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):  # click has met the broken pipe
+            if type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):  # click has handled a broken pipe
                 raise BrokenPipeError from None
             status = ended.code
         sys.stdout.flush()
     except click.ClickException as error:
-        _explain(error)
+        _print_click_error(error)
         return error.exit_code
     except click.Abort as aborted:
         if isinstance(aborted.__cause__, KeyboardInterrupt):
             return EXIT_INTERRUPTED
-        complain("aborted")
+        print_error("aborted")
         return 1
-    except BrokenPipeError:  # the reader of our output has enough of it: `crew ... | head -1`
+    except BrokenPipeError:  # the reader of our output has ended: `crew ... | head -1`
         _discard(sys.stdout)
         return 0
     except OSError as error:
-        if not (sentence := _sentence(error)):
+        if not (text := _os_error_text(error)):
             raise
-        complain(sentence)
+        print_error(text)
         _discard(sys.stdout)
         return EXIT_IO
     return status
 
 
-def _explain(error: click.ClickException) -> None:
-    """As click does, with our prefix."""
+def _print_click_error(error: click.ClickException) -> None:
+    """Print `error` as click does, with crew's prefix."""
     if isinstance(error, _HELP):
         error.show()
         return
@@ -178,22 +179,22 @@ def _explain(error: click.ClickException) -> None:
         usage, path = error.ctx.get_usage(), error.ctx.command_path
         hint = f"Try '{path} {error.ctx.help_option_names[-1]}' for help.\n" if error.ctx.help_option_names else ""
         with suppress(OSError):
-            say(f"{usage}\n{hint}", err=True)
+            print_line(f"{usage}\n{hint}", err=True)
     with suppress(OSError):
-        say(f"crew: {error.format_message()}", err=True)
+        print_line(f"crew: {error.format_message()}", err=True)
 
 
-def _sentence(error: OSError) -> str | None:
-    """What a user can do something about; None: a bug, whose traceback is wanted."""
+def _os_error_text(error: OSError) -> str | None:
+    """An error that the user can fix; None: a bug, which needs a traceback."""
     why = (error.strerror or str(error)).lower()
     if error.filename is not None:
-        advice = "; run crew in a folder in which you may write" if error.errno in _NOT_ALLOWED else ""
+        advice = "; run crew in a folder where you have write permission" if error.errno in _PERMISSION_ERRORS else ""
         return f"cannot use {os.fsdecode(error.filename)}: {why}{advice}"
-    return f"cannot write: {why}" if error.errno in _OF_OUTPUT else None
+    return f"cannot write the output: {why}" if error.errno in _OUTPUT_ERRORS else None
 
 
 def _open_closed_streams() -> None:
-    """Open /dev/null in place of what the shell has closed (`>&-`), before a socket or a file gets its number."""
+    """Open /dev/null for standard streams that the shell has closed (`>&-`), before a socket gets their descriptor."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, _null(number, mode))
@@ -202,7 +203,7 @@ def _open_closed_streams() -> None:
 def _null(number: int, mode: str) -> IO[str]:
     with suppress(OSError):
         os.fstat(number)
-        return Path(os.devnull).open(mode)  # somebody else has the number already
+        return Path(os.devnull).open(mode)  # the descriptor is already in use
     opened = os.open(os.devnull, os.O_RDWR)
     if opened != number:
         os.dup2(opened, number)
@@ -212,6 +213,6 @@ def _null(number: int, mode: str) -> IO[str]:
 
 
 def _discard(stream: IO[str]) -> None:
-    """Have what is still buffered go to /dev/null, or Python complains of it at the end."""
+    """Redirect the buffered rest of the output to /dev/null, else Python prints an error at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

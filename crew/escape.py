@@ -1,38 +1,38 @@
-"""Foreign text made safe for a log and a terminal: the one place that decides what may be printed.
+"""Escapes foreign text for logs and terminals: the one place that decides which characters may be printed.
 
-A newline in an id begins a forged log line, ESC and the C1 controls (U+0080 to U+009F) command a terminal, and bidi
-controls show text in another order than it has (https://cwe.mitre.org/data/definitions/117.html and CWE-150,
-https://trojansource.codes). `str.isprintable` is false for all of these: Unicode categories Cc, Cf, Cs, Co, Cn, Zl, Zp,
-and Zs but the space.
+A newline in an id can forge a log line. ESC and the C1 controls (U+0080 to U+009F) control a terminal. Bidi controls
+display text in another order. See https://cwe.mitre.org/data/definitions/117.html, CWE-150 and
+https://trojansource.codes. `str.isprintable` is false for all of these: Unicode categories Cc, Cf, Cs, Co, Cn, Zl, Zp,
+and Zs except the space.
 """
 
 from collections.abc import Callable
 from typing import Final
 
-CONTINUED: Final = "  | "  # begins every line of a log record but the first, so that no text can begin a record
+CONTINUED: Final = "  | "  # prefix of every line of a log record except the first, so that text cannot forge a record
 _TAB: Final = "    "
 
 
 def escaped(text: str) -> str:
-    r"""`text` in one line: an escape such as `\n`, `\x1b` or `\u202e` in place of each unprintable character."""
+    r"""`text` in one line: each unprintable character becomes an escape such as `\n`, `\x1b` or `\u202e`."""
     return _replaced(text, _python_escape)
 
 
 def escaped_lines(text: str) -> str:
-    """As `escaped`, with the lines of `text` kept and its tabs as four spaces."""
+    """Like `escaped`, but newlines remain, and tabs become four spaces."""
     if text.isprintable():
         return text
     return "\n".join(escaped(line.replace("\t", _TAB)) for line in text.split("\n"))
 
 
 def continued(text: str) -> str:
-    """As `escaped_lines`, with `CONTINUED` before every line but the first, unless it is there."""
+    """Like `escaped_lines`, with the prefix `CONTINUED` on every line except the first, unless it is there."""
     first, *rest = escaped_lines(text).split("\n")
     return "\n".join([first, *(line if line.startswith(CONTINUED) else CONTINUED + line for line in rest)])
 
 
 def escaped_json(text: str) -> str:
-    r"""`text`, JSON in one line, with `\uXXXX` in place of unprintable characters: the same JSON value."""
+    r"""`text`, JSON in one line, with `\uXXXX` for unprintable characters: the same JSON value."""
     return _replaced(text, _json_escape)
 
 

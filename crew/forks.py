@@ -1,9 +1,8 @@
-"""What a forked child does with the connections, threads and event loops of its parent.
+"""Callbacks after a fork: a forked child drops the connections, threads and event loops of its parent.
 
-A fork copies objects whose threads and event loops run in the parent alone, and descriptors of sockets over which the
-parent talks. Objects that hold any of these ask for `on_forked`, which is called in the child right after the fork:
-there they close their copies of the sockets without using them, and begin anew. Nothing is done in the parent, and
-nothing per call.
+A fork copies objects whose threads and event loops run only in the parent, and descriptors of the parent's sockets.
+Such objects register for `on_forked`, which is called in the child right after the fork: they close their copies of the
+sockets without using them, and start again. Nothing is done in the parent, and nothing per call.
 """
 
 import logging
@@ -14,37 +13,37 @@ from typing import Final, Protocol
 logger = logging.getLogger(__name__)
 
 
-class Forked(Protocol):
-    """What is told in a forked child."""
+class ForkAware(Protocol):
+    """An object that must be informed in a forked child."""
 
     def on_forked(self) -> None:
-        """This process is a new child. It must not wait, and not use what belongs to the event loop of the parent."""
+        """Drop the parent's resources. Runs in the new child; must not block, nor use the parent's event loop."""
 
 
-_told: Final["weakref.WeakSet[Forked]"] = weakref.WeakSet()
-_kept: Final[list[object]] = []
+_registered: Final["weakref.WeakSet[ForkAware]"] = weakref.WeakSet()
+_kept_alive: Final[list[object]] = []
 
 
-def tell(one: Forked) -> None:
-    """Call `one.on_forked()` in every child that this process, or a child of it, forks; `one` may end before."""
-    _told.add(one)
+def register(one: ForkAware) -> None:
+    """Call `one.on_forked()` in every child that this process or its children fork; only a weak reference is held."""
+    _registered.add(one)
 
 
-def keep(*parents: object) -> None:
-    """Keep objects of the parent in this child: their finalizers would act on what the parent still uses.
+def keep_alive(*objects: object) -> None:
+    """Prevent the finalizers of the parent's objects in this child: they would affect the parent.
 
-    The descriptor of an event loop's epoll is shared with the parent: closing a transport here would unregister it
-    there.
+    Parent and child share the epoll descriptor of an event loop: closing a transport in the child would unregister it
+    in the parent.
     """
-    _kept.extend(parents)
+    _kept_alive.extend(objects)
 
 
 def _on_forked() -> None:
-    for one in list(_told):
+    for one in list(_registered):
         try:
             one.on_forked()
-        except Exception:  # what it is told of is up to each of them
-            logger.exception("%r cannot be used in this forked process", one)
+        except Exception:  # the others must still be called
+            logger.exception("after fork: %r cannot be used in this process", one)
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

@@ -1,4 +1,4 @@
-"""What one gateway takes on: limits that its operator can set. The defaults are generous, or there is none."""
+"""Limits of a gateway that its operator can set. The defaults are generous, or there is no limit."""
 
 import functools
 import re
@@ -18,26 +18,26 @@ _UNITS: Final = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "Mi
 
 
 class GatewayLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits of a gateway; None: no limit but those of crew itself.
+    """Limits of a gateway; None: only crew's built-in limits apply.
 
     Attributes:
-        max_connections: at a time; more are answered with 503, but for the health routes.
-        max_connections_per_peer: at a time from one address; more are answered with 429. Behind a proxy all come from
-            its address.
-        head_timeout: seconds until the first request of a connection has its headers.
-        idle_timeout: seconds from an answer until the next request has its headers.
-        stall_timeout: seconds in which a client has to send something of a body that it has begun, and to read
-            something of an answer.
-        min_rate: bytes a second of the body of a request, as the average of its time.
-        max_expiration: seconds that a call may wait for its answer (that of `routes` comes before it).
-        max_timeout: seconds that a call or a job may ask to run.
-        max_ttl: seconds that the record of a job may be kept after its end.
+        max_connections: open at the same time; more get 503, except on the health routes.
+        max_connections_per_peer: open at the same time from one address; more get 429. Behind a proxy all connections
+            have the proxy's address.
+        head_timeout: seconds until the headers of a connection's first request have arrived.
+        idle_timeout: seconds from a response until the headers of the next request have arrived.
+        stall_timeout: seconds in which a client must send at least one byte of a request body, or read at least one
+            byte of a response.
+        min_rate: bytes per second of a request body, on average.
+        max_expiration: seconds that a call may wait for its result (an argument of `routes` overrides it).
+        max_timeout: seconds that a call or a job may request as its running time.
+        max_ttl: seconds for which the record of a job may be stored after its end.
         max_jobs: queued and running in the job store; more are refused with 503.
-        max_jobs_per_token: the same, of those that one token has submitted; more are refused with 429.
-        max_jobs_per_host: the same, of the URL jobs for one host; more are refused with 429.
-        max_job_bytes: of the payloads of jobs that are queued and running in the job store.
-        max_job_bytes_per_token: the same, of those that one token has submitted.
-        max_job_bytes_per_host: the same, of the URL jobs for one host.
+        max_jobs_per_token: the same for the jobs that one token has submitted; more are refused with 429.
+        max_jobs_per_host: the same for the URL jobs for one host; more are refused with 429.
+        max_job_bytes: total payload of the jobs that are queued and running in the job store.
+        max_job_bytes_per_token: the same for the jobs that one token has submitted.
+        max_job_bytes_per_host: the same for the URL jobs for one host.
         max_page: jobs on one page of a list.
     """
 
@@ -60,13 +60,13 @@ class GatewayLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def load(given: Mapping[str, str | None] | None = None, *, environ: Mapping[str, str] | None = None) -> GatewayLimits:
-    """The limits that are `given`, by the names of `GatewayLimits`, else those of the environment, else the defaults.
+    """The limits from `given`, else from the environment, else the defaults.
 
-    `max_jobs` is `CREW_GATEWAY_MAX_JOBS` in the environment, and `--max-jobs` on the command line; so are the others.
-    Durations are seconds, or text like "15m"; sizes are bytes, or text like "100MB".
+    `max_jobs` is `CREW_GATEWAY_MAX_JOBS` in the environment and `--max-jobs` on the command line; the other names
+    follow the same pattern. Durations are seconds, or text like "15m"; sizes are bytes, or text like "100MB".
 
     Raises:
-        SettingsError: one of them cannot be used.
+        SettingsError: a limit is invalid.
     """
     found: dict[str, Any] = {}
     for name, parse in _PARSERS.items():
@@ -82,15 +82,15 @@ def load(given: Mapping[str, str | None] | None = None, *, environ: Mapping[str,
 def _count(name: str, text: str, most: int | None = None) -> int:
     is_number = text.isascii() and text.isdecimal() and len(text) < 16
     if not is_number or int(text) < 1 or (most is not None and int(text) > most):
-        bounds = "from 1 on" if most is None else f"from 1 to {most}"
-        raise SettingsError(f"{name} must be a number {bounds}, not {brief(text)}")
+        bounds = ", 1 or more" if most is None else f" from 1 to {most}"
+        raise SettingsError(f"{name} must be a whole number{bounds}, not {brief(text)}")
     return int(text)
 
 
 def _size(name: str, text: str) -> int:
     match = _SIZE.fullmatch(text)
     if match is None or int(match[1]) == 0:
-        raise SettingsError(f"{name} must be a number of bytes, or text like 100MB or 1GiB, not {brief(text)}")
+        raise SettingsError(f"{name} must be a number of bytes, or text like 100MB, 1GiB, not {brief(text)}")
     return int(match[1]) * _UNITS[match[2]]
 
 

@@ -1,13 +1,13 @@
-"""Loggers of crew: they stay enabled where an application configures logging later, and escape foreign text.
+"""Loggers of crew: they remain enabled when an application configures logging later, and escape foreign text.
 
-`logging.config.dictConfig` and `fileConfig` disable each logger that exists and is not named in the configuration,
-unless they are told otherwise. A refused password or the death of a process would not be logged then. Levels, filters,
-handlers and `logger.disabled = True` in an application's own code work as they do for any logger.
+By default, `logging.config.dictConfig` and `fileConfig` disable each existing logger that the configuration does not
+name. Then a refused password or the death of a process would not be logged. Levels, filters, handlers and
+`logger.disabled = True` in an application's own code work as for any logger.
 
-Ids, names, exceptions and the like may come from anybody who can send a message. Every record of crew's own loggers
-escapes them (`crew.escape`) whatever handlers and formatters an application has: an argument is one line, and an
-exception or an argument of type `Lines` has a mark before each of its lines. `Formatter` does the same for the records
-of all loggers, as those of Tornado and of tasks: crew's own processes use it.
+Ids, names, exceptions and similar text may come from any sender of messages. Every record of crew's own loggers escapes
+them (`crew.escape`) for all handlers and formatters of an application: an argument is one line, and each line of an
+exception or of an argument of type `Lines` has a mark. `Formatter` does the same for the records of all loggers, also
+of Tornado and of tasks: crew's own processes use it.
 """
 
 import logging
@@ -21,12 +21,12 @@ from typing import Any, Final, TextIO
 
 from crew.escape import CONTINUED, continued, escaped
 
-CONFIG: Final = "logging.config"  # the module that disables loggers; not imported, as most programs do without it
+CONFIG: Final = "logging.config"  # the module that disables loggers; not imported, as most programs do not need it
 _EXCEPTIONS: Final = logging.Formatter()
 
 
 class Lines(str):
-    """An argument of a log record with several lines, like a traceback: each is escaped, marked, and a line."""
+    """An argument of a log record with several lines, like a traceback: each line is escaped and marked."""
 
     __slots__ = ()
 
@@ -35,7 +35,7 @@ class Lines(str):
 
 
 class Formatter(logging.Formatter):
-    """A formatter that escapes unprintable characters, and marks every line of a record but the first with "  | "."""
+    """Formatter that escapes unprintable characters, and marks all lines of a record after the first with "  | "."""
 
     def format(self, record: logging.LogRecord) -> str:
         """`record` as text."""
@@ -43,12 +43,12 @@ class Formatter(logging.Formatter):
 
 
 def to_stderr(level: int | str, layout: str, *, stream: TextIO | None = None) -> None:
-    """Have all records written to stderr by a `Formatter`, unless the root logger has a handler already.
+    """Write all records to stderr with a `Formatter`, unless the root logger has a handler already.
 
     Args:
         level: of the root logger.
-        layout: of a line, as `logging.Formatter` has it.
-        stream: in place of `sys.stderr`.
+        layout: format of a line, as for `logging.Formatter`.
+        stream: used instead of `sys.stderr`.
     """
     handler = logging.StreamHandler(stream)
     handler.setFormatter(Formatter(layout))
@@ -56,13 +56,13 @@ def to_stderr(level: int | str, layout: str, *, stream: TextIO | None = None) ->
 
 
 class CrewLogger(logging.Logger):
-    """A logger that `logging.config` does not disable only because it exists."""
+    """A logger that `logging.config` does not disable."""
 
     _is_disabled = False
 
     @property
     def disabled(self) -> bool:
-        """Whether it logs nothing."""
+        """Whether the logger logs nothing."""
         return self._is_disabled
 
     @disabled.setter
@@ -73,12 +73,12 @@ class CrewLogger(logging.Logger):
 
 
 class LineLimit:
-    """Lets some log lines of each topic pass in an interval, and counts the others.
+    """Rate limit for log lines: a number of lines per topic and interval is logged, the others are counted.
 
     Args:
-        lines: of one topic, in an interval that begins with the first of them.
+        lines: of one topic per interval; an interval begins with its first line.
         every: seconds of an interval.
-        clock: seconds that pass; default: time.monotonic.
+        clock: seconds; default: time.monotonic.
     """
 
     def __init__(self, lines: int, every: float, clock: Callable[[], float] | None = None) -> None:
@@ -88,7 +88,7 @@ class LineLimit:
         self._topics: dict[str, _Lines] = {}
 
     def held_back(self, topic: str = "") -> int | None:
-        """How many lines of `topic` were held back since the last one passed; None: this one is held back, too."""
+        """The number of lines of `topic` that were suppressed since the last one; None: suppress this one, too."""
         of_topic = self._topics.setdefault(topic, _Lines())
         now = time.monotonic() if self._clock is None else self._clock()
         if now >= of_topic.ends_at:
@@ -102,16 +102,16 @@ class LineLimit:
 
 
 class _Lines:
-    """The lines of one topic."""
+    """Counters for the lines of one topic."""
 
     def __init__(self) -> None:
-        self.ends_at = -math.inf  # of the present interval
-        self.passed = 0  # in it
+        self.ends_at = -math.inf  # end of the current interval
+        self.passed = 0  # lines logged in it
         self.held_back = 0
 
 
 class _EscapedText(str):
-    """Text that `%s` escapes; `%r` does so anyway."""
+    """Text that is escaped by `%s`; `%r` escapes any text."""
 
     __slots__ = ()
 
@@ -120,7 +120,7 @@ class _EscapedText(str):
 
 
 class _EscapedObject:
-    """Any other value, escaped by both."""
+    """Any other value, escaped by `%s` and `%r`."""
 
     __slots__ = ("_value",)
 
@@ -138,12 +138,12 @@ _SAFE: Final = (int, float, type(None), Lines)
 
 
 def _escape(record: logging.LogRecord) -> bool:
-    """A filter that lets every record pass, with its foreign text escaped."""
+    """A filter that passes every record and escapes its foreign text."""
     if isinstance(record.args, Mapping):
         record.args = {name: _escaped_argument(one) for name, one in record.args.items()}
     elif record.args:
         record.args = tuple(map(_escaped_argument, record.args))
-    if record.exc_info and record.exc_info[0] is not None and not record.exc_text:  # formatters take it as it is
+    if record.exc_info and record.exc_info[0] is not None and not record.exc_text:  # formatters use it unchanged
         record.exc_text = CONTINUED + continued(_EXCEPTIONS.formatException(record.exc_info))
     return True
 
@@ -155,18 +155,18 @@ def _escaped_argument(value: Any) -> Any:
 
 
 def set_up(package: str, folder: Path) -> None:
-    """Make the loggers of all modules of `package` such loggers, before the modules ask for them by name."""
+    """Turn the loggers of all modules of `package` into `CrewLogger`s, before the modules get them by name."""
     for name in (package, *_modules(package, folder)):
         logger = logging.getLogger(name)
         logger.addFilter(_escape)
-        if type(logger) is logging.Logger:  # else the application has chosen a class of its own
+        if type(logger) is logging.Logger:  # else the application uses its own class
             was_disabled = vars(logger).pop("disabled")
             logger.__class__ = CrewLogger
             logger.disabled = was_disabled
 
 
 def _modules(package: str, folder: Path) -> Iterator[str]:
-    """Their dotted names; nothing is imported."""
+    """The dotted names of all modules of `package`, without importing them."""
     for module in pkgutil.iter_modules([str(folder)], f"{package}."):
         yield module.name
         if module.ispkg:

@@ -1,12 +1,11 @@
-"""The folder `.crew`, in which crew keeps what belongs to a working directory: its broker, and the records of its jobs.
+"""The folder `.crew`: the private broker and the job records of a working directory.
 
-It holds passwords and payloads, so that only its owner can read it, and git ignores it.
+It contains passwords and payloads. So only its owner can read it, and git ignores it.
 
-Nothing in it is trusted that somebody else could have put there, in a working directory that several users share: a
-folder or a file below it is used only if it belongs to the user of this process and is no symbolic link. Otherwise
-another user's cookie or password would be taken for ours, and a link would have us write into a file elsewhere. Each
-step of a path is opened in the folder that was checked before it (openat(2), O_NOFOLLOW), so that nothing can be put in
-its place in between.
+Several users may share a working directory. So a folder or file in `.crew` is used only if it belongs to the user of
+this process and is not a symbolic link. Otherwise another user could plant a cookie or a password, or a link that makes
+crew write to a file elsewhere. Each component of a path is opened relative to the folder that was checked before it
+(openat(2), O_NOFOLLOW), so that it cannot be replaced between check and use.
 """
 
 import errno
@@ -24,10 +23,10 @@ FOLDER: Final = Path(".crew")
 _IGNORE_ALL: Final = "*\n"
 _FOLDER_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
-_OF_OTHERS: Final = 0o077
-_OF_EVERYBODY: Final = 0o007
-_ANY_FOLDER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC  # also one that is not listed
-_LINK: Final = (errno.ELOOP, errno.ENOTDIR, errno.EMLINK)  # of O_NOFOLLOW, alone and with O_DIRECTORY; BSD
+_GROUP_AND_OTHERS: Final = 0o077
+_OTHERS: Final = 0o007
+_ANY_FOLDER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC  # without read permission too
+_LINK_ERRORS: Final = (errno.ELOOP, errno.ENOTDIR, errno.EMLINK)  # O_NOFOLLOW; with O_DIRECTORY; on BSD
 
 
 def is_private(path: Path) -> bool:
@@ -36,12 +35,13 @@ def is_private(path: Path) -> bool:
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder `path`, where it is missing; raises OSError where that cannot be.
+    """Create the folder `path` if it does not exist.
 
-    A folder that is made can be used by its owner only, whatever the umask. A folder `.crew` on the way there becomes
-    private, if it is not, and gets a `.gitignore`.
+    Only the owner can use a new folder, whatever the umask. A folder `.crew` in the path becomes private and gets a
+    `.gitignore`.
 
     Raises:
+        OSError: the folder cannot be created.
         SettingsError: a folder in `.crew` belongs to another user, or is a link.
     """
     path = path.absolute()
@@ -57,11 +57,11 @@ def opened(folder: Path, *, root: Path | None = None, make: bool = False) -> Ite
     """A descriptor of the private folder `folder`, for `os.open(..., dir_fd=...)`.
 
     Args:
-        root: from where on each folder has to be ours; default: the innermost `.crew` in the path.
-        make: make the folders that are missing, and take the rights of others on those that are there.
+        root: the first folder that must belong to this user; default: the innermost `.crew` in the path.
+        make: create missing folders, and remove the permissions of group and others on existing ones.
 
     Raises:
-        FileNotFoundError: it is missing.
+        FileNotFoundError: the folder does not exist.
         SettingsError: a folder belongs to another user, or is a link.
     """
     folder = folder.absolute()
@@ -84,32 +84,32 @@ def opened(folder: Path, *, root: Path | None = None, make: bool = False) -> Ite
 
 
 def open_file(path: Path, folder: int, flags: int, mode: int = _FILE_MODE) -> int:
-    """A descriptor of the file `path`, opened by its name in `folder`, which is a descriptor, too.
+    """Open the file `path` by its name in the descriptor `folder`; returns a descriptor.
 
     Args:
-        flags: of `os.open`; a link is never followed.
-        mode: of a file that is made; with O_EXCL whatever the umask.
+        flags: as for `os.open`; a link is never followed.
+        mode: of a new file; with O_EXCL whatever the umask.
 
     Raises:
         OSError: as `os.open`.
-        SettingsError: it belongs to another user, or is a link, a pipe or the like.
+        SettingsError: the file belongs to another user, or is not a regular file (a link, a pipe ...).
     """
-    flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # which keeps a pipe from blocking, and is nothing to a file
+    flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # O_NONBLOCK: a pipe must not block; files ignore it
     try:
         descriptor = os.open(path.name, flags, mode, dir_fd=folder)
     except OSError as error:
-        if error.errno in _LINK or _is_link(path.name, folder):
-            raise _linked(path) from None
+        if error.errno in _LINK_ERRORS or _is_link(path.name, folder):
+            raise _link_error(path) from None
         _check_denied(error, path, folder)
         if error.errno == errno.ENXIO:
-            raise _irregular(path) from None
-        error.filename = str(path)  # not its name alone
+            raise _irregular_error(path) from None
+        error.filename = str(path)  # the whole path, not only the name
         raise
     try:
         found = os.fstat(descriptor)
         _check(found, path)
         if not stat.S_ISREG(found.st_mode):
-            raise _irregular(path)
+            raise _irregular_error(path)
         if flags & os.O_EXCL and stat.S_IMODE(found.st_mode) != mode:
             os.fchmod(descriptor, mode)
     except BaseException:
@@ -119,10 +119,10 @@ def open_file(path: Path, folder: int, flags: int, mode: int = _FILE_MODE) -> in
 
 
 def read_text(path: Path, *, root: Path | None = None) -> str:
-    """What the private file `path` holds.
+    """The text of the private file `path`.
 
     Raises:
-        FileNotFoundError: it is missing.
+        FileNotFoundError: the file does not exist.
         SettingsError: the file, or a folder from `root` on, belongs to another user or is a link.
     """
     path = path.absolute()
@@ -133,7 +133,7 @@ def read_text(path: Path, *, root: Path | None = None) -> str:
 
 
 def write_text(path: Path, text: str, *, root: Path | None = None, mode: int = _FILE_MODE) -> None:
-    """Replace the private file `path` whole: a reader sees the old text or the new one, also after a crash.
+    """Replace the private file `path` atomically: a reader sees the old or the new text, also after a crash.
 
     Raises:
         SettingsError: a folder from `root` on belongs to another user or is a link.
@@ -150,10 +150,11 @@ def write_text(path: Path, text: str, *, root: Path | None = None, mode: int = _
 
 
 def make_file(path: Path) -> None:
-    """Make the file `path`, empty, where it is missing, for its owner only whatever the umask; raises OSError.
+    """Create the empty file `path` if it does not exist, for its owner only, whatever the umask.
 
     Raises:
-        SettingsError: it is in `.crew`, and belongs to another user or is a link.
+        OSError: the file cannot be created.
+        SettingsError: the file is in `.crew`, and belongs to another user or is a link.
     """
     path = path.absolute()
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -170,37 +171,37 @@ def make_file(path: Path) -> None:
 
 
 def restrict(path: Path) -> None:
-    """Take the rights of others on the file `path`, if there is one.
+    """Remove the permissions of other users on the file `path`, if it exists.
 
-    The file is not opened: closing it would end every lock that this process has on it, those of SQLite among them
-    (https://www.sqlite.org/howtocorrupt.html, 2.2). No other user can exchange it in a folder that is ours alone.
+    The file is not opened: closing it would release every lock that this process has on it, including those of SQLite
+    (https://www.sqlite.org/howtocorrupt.html, 2.2). No other user can replace the file in our private folder.
 
-    In `.crew` they lose all. Elsewhere a file that is not open to everybody stays as it is: its owner may have chosen
-    to share it with a group.
+    In `.crew` group and others lose all permissions. Elsewhere a file without permissions for others is not changed:
+    its owner may have shared it with a group on purpose.
 
     Raises:
-        SettingsError: it is in `.crew`, and belongs to another user or is a link.
+        SettingsError: the file is in `.crew`, and belongs to another user or is a link.
     """
     path = path.absolute()
     if not is_private(path):
         with suppress(FileNotFoundError, PermissionError):
-            if path.stat().st_mode & _OF_EVERYBODY:
+            if path.stat().st_mode & _OTHERS:
                 path.chmod(_FILE_MODE)
         return
     with suppress(FileNotFoundError), opened(path.parent) as folder:
         found = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
         _check(found, path)
         if not stat.S_ISREG(found.st_mode):
-            raise _irregular(path)
-        if (mode := stat.S_IMODE(found.st_mode)) & _OF_OTHERS:
-            os.chmod(path.name, mode & ~_OF_OTHERS, dir_fd=folder)  # of a descriptor
+            raise _irregular_error(path)
+        if (mode := stat.S_IMODE(found.st_mode)) & _GROUP_AND_OTHERS:
+            os.chmod(path.name, mode & ~_GROUP_AND_OTHERS, dir_fd=folder)  # relative to a descriptor
 
 
 def check_entries(folder: Path, *, root: Path | None = None) -> None:
-    """Raise SettingsError where something in the private folder `folder` belongs to another user, or is a link."""
+    """Raise SettingsError if an entry of the private folder `folder` belongs to another user, or is a link."""
     folder = folder.absolute()
     with opened(folder, root=root) as descriptor:
-        for name in sorted(os.listdir(descriptor)):  # noqa: PTH208  # of a descriptor
+        for name in sorted(os.listdir(descriptor)):  # noqa: PTH208  # pathlib cannot list a descriptor
             with suppress(FileNotFoundError):
                 _check(os.stat(name, dir_fd=descriptor, follow_symlinks=False), folder / name)
 
@@ -219,8 +220,8 @@ def _open_folder(path: Path, parent: int, *, make: bool) -> int:
                 os.mkdir(path.name, _FOLDER_MODE, dir_fd=parent)
         descriptor = os.open(path.name, flags, dir_fd=parent)
     except OSError as error:
-        if error.errno in _LINK and _is_link(path.name, parent):
-            raise _linked(path) from None
+        if error.errno in _LINK_ERRORS and _is_link(path.name, parent):
+            raise _link_error(path) from None
         if error.errno == errno.ENOTDIR:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
         _check_denied(error, path, parent)
@@ -229,8 +230,8 @@ def _open_folder(path: Path, parent: int, *, make: bool) -> int:
     try:
         found = os.fstat(descriptor)
         _check(found, path)
-        if make and (mode := stat.S_IMODE(found.st_mode)) & _OF_OTHERS:
-            os.fchmod(descriptor, mode & ~_OF_OTHERS)
+        if make and (mode := stat.S_IMODE(found.st_mode)) & _GROUP_AND_OTHERS:
+            os.fchmod(descriptor, mode & ~_GROUP_AND_OTHERS)
     except BaseException:
         os.close(descriptor)
         raise
@@ -245,32 +246,32 @@ def _is_link(name: str, folder: int) -> bool:
 
 
 def _check_denied(error: OSError, path: Path, folder: int) -> None:
-    """Raise SettingsError where `path` was denied because it belongs to another user; it may also be missing."""
+    """Raise SettingsError if access to `path` was denied because it belongs to another user."""
     if error.errno == errno.EACCES:
         with suppress(FileNotFoundError):
             _check(os.stat(path.name, dir_fd=folder, follow_symlinks=False), path)
 
 
 def _check(found: os.stat_result, path: Path) -> None:
-    """Raise SettingsError where it is a link, or not ours."""
+    """Raise SettingsError if `path` is a link, or belongs to another user."""
     if stat.S_ISLNK(found.st_mode):
-        raise _linked(path)
+        raise _link_error(path)
     if found.st_uid != os.geteuid():
         raise SettingsError(
-            f"{path} belongs to {_user(found.st_uid)}, and this process runs as {_user(os.geteuid())}: it is not used, "
-            "as it may have been put there on purpose; run crew as that user, or in a folder without it"
+            f"{path} belongs to {_user(found.st_uid)}, but this process runs as {_user(os.geteuid())}: it is not used, "
+            "as another user may have planted it; run crew as that user, or in a folder without it"
         )
 
 
-def _linked(path: Path) -> SettingsError:
+def _link_error(path: Path) -> SettingsError:
     return SettingsError(
-        f"{path} is a symbolic link: it is not followed, as it may have been put there on purpose; replace it by what "
-        "it points to, or delete it"
+        f"{path} is a symbolic link: it is not followed, as another user may have planted it; replace it by the file "
+        "or folder that it points to, or delete it"
     )
 
 
-def _irregular(path: Path) -> SettingsError:
-    return SettingsError(f"{path} is no regular file, and not used: crew did not make it; delete it")
+def _irregular_error(path: Path) -> SettingsError:
+    return SettingsError(f"{path} is not a regular file: it is not used, as crew did not create it; delete it")
 
 
 def _user(id: int) -> str:
@@ -281,7 +282,7 @@ def _user(id: int) -> str:
 
 
 def _ignore(path: Path, folder: int) -> None:
-    """Have git ignore all of it, unless somebody has said otherwise."""
+    """Write a .gitignore that excludes the whole folder, unless one with other content exists."""
     with suppress(OSError, SettingsError):
         descriptor = open_file(path, folder, os.O_RDWR | os.O_CREAT)
         with os.fdopen(descriptor, "w") as file:

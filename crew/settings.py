@@ -1,6 +1,6 @@
-"""Where the broker is, and what else the environment decides: flags come before the environment, that before defaults.
+"""Settings from flags, else from the environment, else defaults: the broker's address, limits and tokens.
 
-This is the only reader of `os.environ`. An empty variable counts as one that is not set.
+Only this module reads `os.environ`. An empty variable counts as not set.
 """
 
 import logging
@@ -23,16 +23,17 @@ DEFAULT_URL: Final = "amqp://guest:guest@127.0.0.1:5672/"
 PRIVATE_NODE_URL: Final = Path(".crew", "broker", "url")  # written by `crew broker start`
 SIGNING_KEY: Final = "CREW_SIGNING_KEY"
 SHORTEST_SIGNING_KEY: Final = 32  # characters
+_KEY_ADVICE: Final = "make one with: openssl rand -hex 32"
 RELOAD: Final = "CREW_WORKER_RELOAD"
 MAX_PAYLOAD: Final = 64 * 1024 * 1024  # bytes
 MAX_MESSAGE: Final = 16 * 1024 * 1024  # bytes: RabbitMQ 4 closes the channel of a larger message
-HTTP_MIN_RATE: Final = 1.0  # bytes a second of a response's body
+HTTP_MIN_RATE: Final = 1.0  # bytes per second of a response body
 MAX_ELEMENTS: Final = 1_000_000
 MAX_DEPTH: Final = 256  # levels
-DEEPEST: Final = 512  # levels: Python 3.11 can decode some 900
+HIGHEST_MAX_DEPTH: Final = 512  # levels: Python 3.11 can decode about 900
 MAX_MEMORY: Final = 256 * 1024 * 1024  # bytes
-HEARTBEAT: Final = 10  # seconds; a dead peer is noticed after 2 to 3 of them
-_ENDS_OF_LINES: Final = "\r\n"
+HEARTBEAT: Final = 10  # seconds; a dead peer is detected after 2 to 3 heartbeats
+_NEWLINES: Final = "\r\n"
 QUEUE_TYPES: Final = ("classic", "quorum")
 TLS_FILES: Final = {"cacertfile": "CREW_AMQP_CA", "certfile": "CREW_AMQP_CERT", "keyfile": "CREW_AMQP_KEY"}
 
@@ -40,19 +41,19 @@ _log = logging.getLogger(__name__)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a client or a worker needs to reach its broker.
+    """Settings of a client or a worker for its broker and its messages.
 
     Attributes:
         urls: one AMQP URL for each host of the broker, tried in turn.
         heartbeat: seconds between two heartbeats.
-        accept: serializers whose content is decoded here; anything else is refused.
-        max_payload: bytes that a body may have once it is decompressed.
-        max_message: bytes that a body may have as it travels; more is refused where it is sent.
-        queue_type: "classic", or "quorum": queues that a cluster keeps on several nodes.
-        signing_keys: the first signs every message, and each is accepted from others; none: nothing is signed.
-        max_elements: members of arrays and objects that a payload may have in all.
-        max_depth: arrays and objects inside of each other.
-        max_memory: bytes that a payload may take once it is decoded, as estimated before.
+        accept: serializers of payloads that are decoded; others are refused.
+        max_payload: maximum bytes of a body after decompression.
+        max_message: maximum bytes of a body as it is sent; a larger one is refused by its sender.
+        queue_type: "classic", or "quorum": queues that a cluster replicates on several nodes.
+        signing_keys: the first one signs every message, all of them are accepted; empty: nothing is signed.
+        max_elements: maximum number of members of all arrays and objects in a payload.
+        max_depth: maximum nesting of arrays and objects.
+        max_memory: maximum bytes of a decoded payload, estimated before decoding.
     """
 
     urls: tuple[str, ...]
@@ -82,29 +83,29 @@ def load(
     signing_key: str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
-    """Settings from flags, then the environment, then the private node below this folder, then defaults.
+    """Load the settings: from the arguments, else the environment, else the private node of this folder, else defaults.
 
     Args:
-        url: AMQP URL, or several with commas between them, with parameters of `crew.broker_url.PARAMETERS`; default
-            `CREW_AMQP_URL`, else the node that `crew broker start` runs from this folder, else
+        url: AMQP URL, or several separated by commas, with parameters of `crew.broker_url.PARAMETERS`; default
+            `CREW_AMQP_URL`, else the node that `crew broker start` runs in this folder, else
             amqp://guest:guest@127.0.0.1:5672/
-        host, port, username, password, vhost: replace that part of every URL; `CREW_AMQP_PASSWORD` serves for a
-            password, which has no business on a command line.
+        host, port, username, password, vhost: replace that part of every URL. Default of the password:
+            `CREW_AMQP_PASSWORD`; do not put it on a command line, where other users can read it.
         queue_type: "classic" or "quorum"; default `CREW_QUEUE_TYPE`, else classic.
-        signing_key: of 32 characters or more, or several keys with commas between them, while they are exchanged for
-            new ones: the first signs every message, and each is accepted from others. Default `CREW_SIGNING_KEY`, else
-            messages are neither signed nor checked.
+        signing_key: a key of 32 characters or more, or several separated by commas during a key change: the first one
+            signs every message, all of them are accepted. Default `CREW_SIGNING_KEY`, else messages are neither signed
+            nor checked.
 
-    A newline at the end of a URL, a user name or a password is removed, with a warning in the log.
+    A newline at the end of a URL, a user name or a password is removed, and a warning is logged.
 
-    The rest stands in the environment alone: `CREW_ACCEPT` names serializers with commas between them (default
-    json,msgpack,text,bytes), `CREW_MAX_PAYLOAD` and `CREW_MAX_MESSAGE` are numbers of bytes (default 64 and 16 MiB),
-    `CREW_MAX_ELEMENTS` (default 1000000), `CREW_MAX_DEPTH` (256) and `CREW_MAX_MEMORY` (256 MiB) bound what a payload
-    is once it is decoded, `CREW_HEARTBEAT` is seconds (default 10, unless a URL says otherwise); `CREW_AMQP_CA`,
-    `CREW_AMQP_CERT` and `CREW_AMQP_KEY` are files for the amqps:// URLs that name none themselves.
+    Further settings come only from the environment: `CREW_ACCEPT` lists serializers, separated by commas (default
+    json,msgpack,text,bytes). `CREW_MAX_PAYLOAD` and `CREW_MAX_MESSAGE` are numbers of bytes (default 64 and 16 MiB).
+    `CREW_MAX_ELEMENTS` (default 1000000), `CREW_MAX_DEPTH` (256) and `CREW_MAX_MEMORY` (256 MiB) limit a decoded
+    payload. `CREW_HEARTBEAT` is in seconds (default 10, unless a URL sets it). `CREW_AMQP_CA`, `CREW_AMQP_CERT` and
+    `CREW_AMQP_KEY` are files for amqps:// URLs that name no files themselves.
 
     Raises:
-        SettingsError: a URL, a number, a file, a type of queue or a signing key cannot be used.
+        SettingsError: a URL, a number, a file, a queue type or a signing key is invalid.
     """
     environ = os.environ if environ is None else environ
     chosen = _one_line("url", url) or _variable("CREW_AMQP_URL", environ) or _private_node_url() or DEFAULT_URL
@@ -125,7 +126,7 @@ def load(
         max_payload=_number("CREW_MAX_PAYLOAD", environ, MAX_PAYLOAD, unit="bytes"),
         max_message=_number("CREW_MAX_MESSAGE", environ, MAX_MESSAGE, unit="bytes"),
         max_elements=_number("CREW_MAX_ELEMENTS", environ, MAX_ELEMENTS, unit="elements"),
-        max_depth=_number("CREW_MAX_DEPTH", environ, MAX_DEPTH, unit="levels", most=DEEPEST),
+        max_depth=_number("CREW_MAX_DEPTH", environ, MAX_DEPTH, unit="levels", most=HIGHEST_MAX_DEPTH),
         max_memory=_number("CREW_MAX_MEMORY", environ, MAX_MEMORY, unit="bytes"),
         heartbeat=_heartbeat(urls, environ),
         queue_type=_queue_type(queue_type, _variable("CREW_QUEUE_TYPE", environ)),
@@ -134,25 +135,25 @@ def load(
 
 
 def database_url(url: str | None = None) -> str:
-    """Where jobs are recorded: `url`, else `CREW_DATABASE`, else a file below the current folder."""
+    """URL of the job store: `url`, else `CREW_DATABASE`, else the file .crew/jobs.db in the current folder."""
     return _one_line("database", url) or _variable("CREW_DATABASE") or DEFAULT_DATABASE
 
 
 def allow_hosts(given: Sequence[str] = (), *, environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """The hosts that URL jobs may reach though they are internal: those `given`, else `CREW_ALLOW_HOSTS`, else none."""
+    """The internal hosts that URL jobs may reach: those `given`, else `CREW_ALLOW_HOSTS`, else none."""
     return tuple(given) or _listed("CREW_ALLOW_HOSTS", environ)
 
 
 def deny_hosts(given: Sequence[str] = (), *, environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """Public hosts that URL jobs may not reach: those `given`, else `CREW_DENY_HOSTS`, else none."""
+    """The public hosts that URL jobs may not reach: those `given`, else `CREW_DENY_HOSTS`, else none."""
     return tuple(given) or _listed("CREW_DENY_HOSTS", environ)
 
 
 def max_requests_per_host(given: int | None = None, *, environ: Mapping[str, str] | None = None) -> int | None:
-    """Requests of URL jobs that a worker process runs at once for one host.
+    """Requests of URL jobs that a worker process runs at the same time for one host.
 
-    `given`, else `CREW_MAX_REQUESTS_PER_HOST`; None where neither is set. Raises SettingsError where the variable is no
-    number from 1 on.
+    `given`, else `CREW_MAX_REQUESTS_PER_HOST`; None if neither is set. Raises SettingsError if the variable is not a
+    number, 1 or more.
     """
     if given is not None:
         return given
@@ -160,52 +161,55 @@ def max_requests_per_host(given: int | None = None, *, environ: Mapping[str, str
 
 
 def secret_headers(*, environ: Mapping[str, str] | None = None) -> frozenset[str]:
-    """Headers of URL jobs, in lower case, whose values no record shows: those of `CREW_SECRET_HEADERS`, else none."""
+    """Names of URL job headers, in lower case, whose values are masked in records: `CREW_SECRET_HEADERS`, else none."""
     named = (os.environ if environ is None else environ).get("CREW_SECRET_HEADERS", "")
     return frozenset(filter(None, (name.strip().lower() for name in named.split(","))))
 
 
 def http_min_rate(*, environ: Mapping[str, str] | None = None) -> float:
-    """Bytes a second that the body of a URL job's response has to have, averaged over five minutes.
+    """Minimum bytes per second of a URL job's response body, averaged over five minutes.
 
-    `CREW_HTTP_MIN_RATE`; default 1, and 0 is no bound. Raises SettingsError where it is no such number.
+    `CREW_HTTP_MIN_RATE`; default 1; 0: no minimum. Raises SettingsError if it is not such a number.
     """
     value = _variable("CREW_HTTP_MIN_RATE", environ)
     if value is None:
         return HTTP_MIN_RATE
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value, re.ASCII):
         raise SettingsError(
-            f"CREW_HTTP_MIN_RATE must be a number of bytes a second, 0 for no bound, not {value[:80]!r}"
+            f"CREW_HTTP_MIN_RATE must be a number of bytes per second, 0 for no minimum, not {value[:80]!r}"
         )
     return float(value)
 
 
 def gateway_token() -> str | None:
-    """What every request to `crew gateway` has to bring: `CREW_GATEWAY_TOKEN`; None where it is not set.
+    """The token that every request to `crew gateway` must carry: `CREW_GATEWAY_TOKEN`, or None if that is not set.
 
-    One that is set and empty is none either, and logged as a warning: it was probably meant to hold a secret.
+    An empty variable counts as not set, and is logged as a warning: it was probably meant to contain a secret.
     """
     token = _variable("CREW_GATEWAY_TOKEN")
     if token is None and "CREW_GATEWAY_TOKEN" in os.environ:
         _log.warning(
-            "CREW_GATEWAY_TOKEN is empty: requests need no token, and every program on this machine can run tasks; set "
+            "CREW_GATEWAY_TOKEN is empty: requests need no token, so every program on this machine can run tasks; set "
             "it to a secret, or remove it"
         )
     return token
 
 
 def gateway_tokens(*, environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """More tokens, by the names of the clients that bring them: `CREW_GATEWAY_TOKENS`, as name=secret,name=secret.
+    """Tokens of further clients, by client name: `CREW_GATEWAY_TOKENS`, in the form name=secret,name=secret.
 
-    Raises SettingsError where it cannot be read; the sentence shows no secret.
+    Raises SettingsError if the variable has another form; the error shows no secret.
     """
     found: dict[str, str] = {}
     for number, text in enumerate(_listed("CREW_GATEWAY_TOKENS", environ), 1):
         name, equals, secret = text.partition("=")
         if not (equals and re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name)):
-            raise SettingsError(f"CREW_GATEWAY_TOKENS must be like name=secret,name=secret: look at part {number}")
+            raise SettingsError(
+                f"CREW_GATEWAY_TOKENS: part {number} is wrong; write name=secret,name=secret, each name with 1 to "
+                "64 characters of A-Z a-z 0-9 . _ -"
+            )
         if name in found:
-            raise SettingsError(f"CREW_GATEWAY_TOKENS has the name {name!r} twice")
+            raise SettingsError(f"CREW_GATEWAY_TOKENS has the name {name!r} twice: give each client its own name")
         found[name] = secret
     return found
 
@@ -213,9 +217,9 @@ def gateway_tokens(*, environ: Mapping[str, str] | None = None) -> dict[str, str
 def gateway_certificate(
     certfile: str | None = None, keyfile: str | None = None, *, environ: Mapping[str, str] | None = None
 ) -> tuple[str | None, str | None]:
-    """Files with the gateway's certificate and its key: those given, else `CREW_GATEWAY_CERT` and `CREW_GATEWAY_KEY`.
+    """Files of the gateway's certificate and key: those given, else `CREW_GATEWAY_CERT` and `CREW_GATEWAY_KEY`.
 
-    A certificate that is given goes with the key that is given, never with that of the environment.
+    A given certificate is never combined with the key from the environment.
     """
     if certfile is not None or keyfile is not None:
         return certfile, keyfile
@@ -223,68 +227,68 @@ def gateway_certificate(
 
 
 def gateway_limit(variable: str, *, environ: Mapping[str, str] | None = None) -> str | None:
-    """The text of a limit: see `crew.limits`; None where the variable is not set."""
+    """The text of a limit, or None if the variable is not set; see `crew.limits`."""
     return _variable(variable, environ)
 
 
 def reload_state() -> str | None:
-    """State that a worker's supervisor keeps over a reload, see `crew.worker.supervisor.reload`; None without one."""
+    """State that a worker's supervisor passes to itself across a reload, or None. See crew.worker.supervisor.reload."""
     return os.environ.pop(RELOAD, None)
 
 
 def environment_for_reload(state: str) -> dict[str, str]:
-    """The environment that hands `state` on."""
+    """The environment that passes `state` to the next supervisor; see `reload_state`."""
     return {**os.environ, RELOAD: state}
 
 
 def environment_for_child(settings: Settings) -> dict[str, str]:
-    """The environment in which a child process reaches the same broker."""
+    """The environment with which a child process connects to the same broker."""
     keys = {SIGNING_KEY: ",".join(settings.signing_keys)} if settings.signing_keys else {}
     return {**os.environ, "CREW_AMQP_URL": ",".join(settings.urls), "CREW_QUEUE_TYPE": settings.queue_type, **keys}
 
 
 def rabbitmq_folder() -> Path | None:
-    """`CREW_RABBITMQ`: where the programs of a RabbitMQ stand that is to be taken before the one that is installed."""
+    """`CREW_RABBITMQ`: the folder with the programs of another RabbitMQ than the installed one, or None."""
     return Path(folder) if (folder := _variable("CREW_RABBITMQ")) else None
 
 
 def _variable(name: str, environ: Mapping[str, str] | None = None) -> str | None:
-    """What the environment says, or None where it says nothing."""
+    """The value of the variable `name`, or None if it is empty or not set."""
     value = _one_line(name, (os.environ if environ is None else environ).get(name))
     return value or None
 
 
 def _listed(name: str, environ: Mapping[str, str] | None) -> tuple[str, ...]:
-    """The values of a variable that has commas between them."""
+    """The values of a variable that are separated by commas."""
     return tuple(filter(None, map(str.strip, (_variable(name, environ) or "").split(","))))
 
 
 def _without_newline(url: BrokerUrl) -> BrokerUrl:
-    """`url`, whose password may have been quoted together with the end of its line: `secret%0A`."""
+    """`url` without a newline at the end of its password, which may have been quoted with it: `secret%0A`."""
     password = _one_line("the password in a broker's URL", url.password) or ""
     return url if password == url.password else msgspec.structs.replace(url, password=password)
 
 
 def _one_line(name: str, value: str | None) -> str | None:
-    """`value` without the end of a line, which was read along from a file: no password ends with one."""
-    if value is None or value == (line := value.rstrip(_ENDS_OF_LINES)):
+    """`value` without a newline at its end: it comes from a file; no password ends with a newline."""
+    if value is None or value == (line := value.rstrip(_NEWLINES)):
         return value
-    _log.warning("%s ends with a newline, which is ignored: remove it where the value comes from", name)
+    _log.warning("%s ends with a newline, which is ignored: remove it at the source of the value", name)
     return line
 
 
 def _private_node_url() -> str | None:
-    """What `crew broker start` has written for us; raises SettingsError where somebody else may have written it."""
+    """The URL that `crew broker start` has written; raises SettingsError if another user may have written it."""
     try:
         PRIVATE_NODE_URL.lstat()
     except PermissionError:
-        pass  # whose folder it is says the error below
+        pass  # the error below names the owner of the folder
     except OSError:
         return None
     try:
         return private_folder.read_text(PRIVATE_NODE_URL).strip() or None
     except SettingsError as error:
-        raise SettingsError(f"{error}; or let CREW_AMQP_URL name the broker") from None
+        raise SettingsError(f"{error}; or set CREW_AMQP_URL to the URL of your broker") from None
     except OSError:
         return None
 
@@ -309,47 +313,45 @@ def _queue_type(given: str | None, of_environment: str | None) -> str:
 
 
 def signing_key_in(file: str | None) -> str | None:
-    """The signing keys in `file`, with commas or white space between them; None where no file is named.
+    """The signing keys in `file`, separated by commas or white space; None if `file` is None.
 
     Raises:
-        SettingsError: it cannot be read, or is empty.
+        SettingsError: the file cannot be read, or is empty.
     """
     if file is None:
         return None
     try:
         text = Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        why = (error.strerror or str(error)).lower() if isinstance(error, OSError) else "it is not text"
-        raise SettingsError(f"the signing keys cannot be read from {file}: {why}") from None
+        why = (error.strerror or str(error)).lower() if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(f"cannot read the signing keys from {file}: {why}") from None
     if not (keys := ",".join(text.split())):
-        raise SettingsError(f"{file} has no signing key in it")
+        raise SettingsError(f"{file} contains no signing key; {_KEY_ADVICE}")
     return keys
 
 
 def _signing_keys(given: str | None, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """The keys that were given, else those of the environment; an error shows nothing of them."""
+    """The given signing keys, else those of the environment; an error shows no part of a key."""
     name, value = (SIGNING_KEY, environ.get(SIGNING_KEY)) if given is None else ("signing_key", given)
     if value is None:
         return ()
     if not value and given is None:
-        _log.warning("%s is empty: messages are neither signed nor checked; remove it, or set a key", SIGNING_KEY)
+        _log.warning("%s is empty: messages are neither signed nor checked; set a key, or remove it", SIGNING_KEY)
         return ()
     keys = tuple(value.replace(",", " ").split())
-    advice = "make one with: openssl rand -hex 32"
     if not keys:
-        raise SettingsError(f"{name} has no key in it; {advice}")
+        raise SettingsError(f"{name} contains no signing key; {_KEY_ADVICE}")
     for number, key in enumerate(keys, start=1):
         if len(key) < SHORTEST_SIGNING_KEY:
-            which = "it" if len(keys) == 1 else f"key {number} of {len(keys)}"
+            which = "the signing key" if len(keys) == 1 else f"signing key {number} of {len(keys)}"
             raise SettingsError(
-                f"{name}: {which} has {len(key)} characters, and a signing key needs {SHORTEST_SIGNING_KEY} or more; "
-                f"{advice}"
+                f"{name}: {which} has {len(key)} characters, but needs {SHORTEST_SIGNING_KEY} or more; {_KEY_ADVICE}"
             )
     return keys
 
 
 def _heartbeat(urls: Sequence[BrokerUrl], environ: Mapping[str, str]) -> int:
-    """The shortest that a URL names, else the environment's."""
+    """The shortest heartbeat in a URL, else that of the environment."""
     named = [url.heartbeat for url in urls if url.heartbeat is not None]
     fallback = _number("CREW_HEARTBEAT", environ, HEARTBEAT, unit="seconds", most=LONGEST_HEARTBEAT)
     return min(named, default=fallback)

@@ -1,4 +1,4 @@
-"""The `crew` command. Each sub-command is a module or a package, imported when it is used: `crew --help` is quick."""
+"""The `crew` command. Sub-commands are modules or packages, imported on first use to keep `crew --help` fast."""
 
 from importlib import import_module
 from typing import Final
@@ -11,20 +11,20 @@ from crew.command_line import Group
 COMMANDS: Final = {
     "worker": "Serve the tasks of a file or a module, or URL jobs.",
     "gateway": "Serve calls and jobs over HTTP.",
-    "call": "Call a task, and print its value as JSON.",
-    "publish": "Publish on a topic.",
+    "call": "Call a task and print its result as JSON.",
+    "publish": "Publish an event on a topic.",
     "subscribe": "Print the events of topics, one line of JSON each.",
-    "parked": "Look after the messages that were given up.",
-    "jobs": "Look after jobs: calls that outlive the request.",
-    "queues": "Look after the queues of tasks.",
+    "parked": "List, show, replay or purge parked messages.",
+    "jobs": "List, show, wait for, cancel, retry or purge jobs.",
+    "queues": "Migrate the queues of tasks.",
     "broker": "Run a private RabbitMQ node in this folder.",
-    "dev": "Run broker, workers and gateway together while you write them.",
+    "dev": "Run broker, workers and gateway together during development.",
 }
 _PACKAGES: Final = frozenset({"broker", "dev", "jobs", "parked"})
 
 
 class _Commands(Group):
-    """Sub-commands by name: `command` in crew.cli.<name>, or in crew.cli.<name>.command where that is a package."""
+    """Loads sub-commands by name: `command` in crew.cli.<name>, or in crew.cli.<name>.command for a package."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -37,7 +37,7 @@ class _Commands(Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """From the table above: asking the commands themselves would load them all."""
+        """Write the table above: the help of the commands themselves would need the import of all of them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
@@ -47,6 +47,6 @@ class _Commands(Group):
 def main() -> None:
     """Call tasks in worker processes over RabbitMQ.
 
-    The broker is the one that --url or CREW_AMQP_URL names; without both, the one that `crew broker start` runs from
-    this folder; else amqp://guest:guest@127.0.0.1:5672/
+    The broker's address is the first of these: --url, CREW_AMQP_URL, the private node that `crew broker start` runs
+    in this folder, amqp://guest:guest@127.0.0.1:5672/
     """

@@ -1,4 +1,4 @@
-"""A question before something that cannot be undone."""
+"""Asks for confirmation before a command deletes or sends messages."""
 
 import sys
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from crew.command_line import say
+from crew.command_line import print_line
 from crew.errors import SettingsError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -14,22 +14,22 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def yes_option(command: F) -> F:
     """Add --yes."""
-    return click.option("--yes", is_flag=True, help="do not ask")(command)
+    return click.option("--yes", is_flag=True, help="do not ask for confirmation")(command)
 
 
 def confirm(question: str) -> None:
-    """Ask on the terminal, or take the answer from a pipe: `yes | crew ...`.
+    """Ask on the terminal, or read the answer from a pipe: `yes | crew ...`.
 
     Raises:
         click.Abort: the answer is no.
-        SettingsError: there is neither terminal nor answer.
+        SettingsError: there is no terminal and no answer on standard input.
     """
     if sys.stdin.isatty():
         click.confirm(question, abort=True)
         return
     answer = sys.stdin.readline()
     if not answer:
-        raise SettingsError(f"there is no terminal to ask {question!r}: add --yes")
-    say(f"{question} [y/N]: {answer.strip()}")
+        raise SettingsError(f"cannot ask {question!r}: standard input is no terminal; add --yes")
+    print_line(f"{question} [y/N]: {answer.strip()}")
     if answer.strip().lower() not in ("y", "yes"):
         raise click.Abort

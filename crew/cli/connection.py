@@ -1,4 +1,4 @@
-"""The connection of a command: opened for it, and closed when it ends."""
+"""The broker connection of a command: opened for it, and closed at its end."""
 
 import asyncio
 import functools
@@ -13,7 +13,7 @@ from crew import settings
 from crew.amqp.admin.session import Visit, visiting
 from crew.client.blocking import Client
 
-CONNECT_TIMEOUT: Final = 5.0  # seconds; a command should say that the broker is away rather than wait for it
+CONNECT_TIMEOUT: Final = 5.0  # seconds; a command reports an unavailable broker instead of waiting for it
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -26,42 +26,49 @@ def url_option(command: F) -> F:
 
 @contextmanager
 def connected(url: str | None) -> Iterator[Client]:
-    """A client that has reached the broker.
+    """A connected client.
 
     Raises:
-        ConnectionError: it has not, within 5 seconds.
+        ConnectionError: the client could not connect within 5 seconds.
     """
     with Client(url) as client:
-        with one_sentence():
+        with attempts_not_logged():
             client.connect(timeout=CONNECT_TIMEOUT)
         try:
             yield client
         except KeyboardInterrupt:
-            _log_nothing_more()  # about calls that end with the command: Ctrl-C is meant to end them
+            _silence_log()  # Ctrl-C ends the open calls on purpose: their warnings are not needed
             raise
 
 
-def visited(url: str | None, errand: Callable[[Visit], Awaitable[T]]) -> T:
-    """What comes of `errand` on a connection of its own; raises ConnectionError where there is none, or it breaks."""
+def with_session(url: str | None, action: Callable[[Visit], Awaitable[T]]) -> T:
+    """Open a connection for `action`, and return its value.
+
+    Raises:
+        ConnectionError: the connection could not be opened, or was lost.
+    """
 
     async def run() -> T:
-        async with visiting(settings.load(url), name="crew") as visit:
-            return await errand(visit)
+        async with visiting(settings.load(url), name="crew") as session:
+            return await action(session)
 
-    with one_sentence():
+    with attempts_not_logged():
         return asyncio.run(run())
 
 
 @contextmanager
-def one_sentence() -> Iterator[None]:
-    """Log no single attempt: the error at the end says it all, whatever else is refused until the command has ended."""
-    restore = _log_nothing_more()
+def attempts_not_logged() -> Iterator[None]:
+    """Do not log single connection attempts: the error at the end names the reason. After an error the log stays off.
+
+    A command ends after an error; warnings that its cleanup would log add nothing to the error.
+    """
+    restore = _silence_log()
     yield
     restore()
 
 
-def _log_nothing_more() -> Callable[[], None]:
-    """Log nothing until the command has ended, or the function that is returned is called."""
+def _silence_log() -> Callable[[], None]:
+    """Log nothing until the command has ended, or until the returned function is called."""
     logger = logging.getLogger("crew")
     restore = functools.partial(logger.setLevel, logger.level)
     click.get_current_context().call_on_close(restore)

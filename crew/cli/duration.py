@@ -8,7 +8,7 @@ from crew.protocol.deadline import seconds_of
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click only
-    """A number of seconds, or of what its unit says; arrives as float seconds."""
+    """A number of seconds, or a number with a unit (s, m, h, d); becomes float seconds."""
 
     name = "duration"
 

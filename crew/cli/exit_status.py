@@ -1,4 +1,4 @@
-"""The exit status of a command tells what kind of failure it was."""
+"""Exit statuses of commands, and the error line that a failed command prints."""
 
 import signal
 import sys
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from enum import IntEnum
 from typing import Final
 
-from crew.command_line import EXIT_INTERRUPTED, EXIT_IO, EXIT_USAGE, complain, say
+from crew.command_line import EXIT_INTERRUPTED, EXIT_IO, EXIT_USAGE, print_error, print_line
 from crew.errors import (
     ConnectionError,
     CrewError,
@@ -21,7 +21,7 @@ from crew.escape import CONTINUED, continued
 
 
 class ExitStatus(IntEnum):
-    """What a script can ask `$?` for."""
+    """Exit status (`$?`) of `crew` commands, by the kind of failure."""
 
     OK = 0
     TASK_FAILED = 1
@@ -29,7 +29,7 @@ class ExitStatus(IntEnum):
     UNKNOWN_TASK = 3
     EXPIRED = 4
     TIMEOUT = 5
-    BROKER_AWAY = 6
+    BROKER_UNAVAILABLE = 6
     OTHER = 7
     IO = EXIT_IO
     INTERRUPTED = EXIT_INTERRUPTED
@@ -41,7 +41,7 @@ _STATUSES: Final[dict[type[CrewError], ExitStatus]] = {
     UnknownTask: ExitStatus.UNKNOWN_TASK,
     ExpirationError: ExitStatus.EXPIRED,
     TimeoutError: ExitStatus.TIMEOUT,
-    ConnectionError: ExitStatus.BROKER_AWAY,
+    ConnectionError: ExitStatus.BROKER_UNAVAILABLE,
 }
 
 
@@ -51,21 +51,23 @@ def status_of(error: CrewError) -> ExitStatus:
 
 
 @contextmanager
-def reported(*, verbose: bool = False) -> Iterator[None]:
-    """End the command with one sentence on stderr, and the exit status, where it fails in a way that crew knows.
+def exit_on_error(*, verbose: bool = False) -> Iterator[None]:
+    """Run a command's body. A CrewError is printed as one line on stderr, and becomes the exit status.
 
-    SIGTERM ends it as Ctrl-C does: what was opened is closed, what has begun to start is ended again.
+    SIGTERM works like Ctrl-C: connections are closed, and what has been started is stopped.
 
     Args:
-        verbose: show the traceback of a task that failed or timed out, as its worker has sent it.
+        verbose: print the traceback of a task that failed or timed out, as received from its worker.
     """
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except CrewError as error:
         if verbose and isinstance(error, TaskFailed | TimeoutError) and error.traceback:
-            say(f"{CONTINUED}{continued(error.traceback.rstrip())}", err=True)  # no line of it looks like the error
-        complain(str(error))
+            print_line(
+                f"{CONTINUED}{continued(error.traceback.rstrip())}", err=True
+            )  # marked: no line can imitate an error
+        print_error(str(error))
         sys.exit(status_of(error))
     except KeyboardInterrupt:
         sys.exit(ExitStatus.INTERRUPTED)

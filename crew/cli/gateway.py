@@ -1,4 +1,4 @@
-"""`crew gateway`: calls and jobs over HTTP, without an application of one's own."""
+"""`crew gateway`: serve calls and jobs over HTTP without writing an application."""
 
 import asyncio
 import contextlib
@@ -10,8 +10,8 @@ import click
 
 from crew import log, settings
 from crew.cli.connection import url_option
-from crew.cli.exit_status import reported
-from crew.command_line import Count, say
+from crew.cli.exit_status import exit_on_error
+from crew.command_line import Count, print_line
 from crew.errors import ConnectionError, SettingsError
 from crew.limits import GatewayLimits
 from crew.limits import load as load_limits
@@ -19,27 +19,27 @@ from crew.limits import load as load_limits
 F = TypeVar("F", bound=Callable[..., Any])
 
 _LIMITS: Final = (
-    ("max-connections", "N", "connections at a time; more hear 503, but for the health routes"),
-    ("max-connections-per-peer", "N", "connections at a time from one address, which is that of a proxy, if any"),
-    ("head-timeout", "TIME", "until a new connection has sent the head of its request; default 20"),
-    ("idle-timeout", "TIME", "until a connection that was answered has sent the next one; default 75"),
-    ("stall-timeout", "TIME", "in which a client has to send, or to read, something; default 60"),
-    ("min-rate", "SIZE", "bytes a second of the body of a request; default 1024"),
-    ("max-expiration", "TIME", "that a call may wait for its answer; default 60"),
-    ("max-timeout", "TIME", "that a call or a job may ask to run"),
-    ("max-ttl", "TIME", "that a job may be kept after its end"),
-    ("max-jobs", "N", "jobs queued and running; more hear 503"),
-    ("max-jobs-per-token", "N", "jobs queued and running of one token; more hear 429"),
-    ("max-jobs-per-host", "N", "URL jobs queued and running for one host; more hear 429"),
-    ("max-job-bytes", "SIZE", "payloads of jobs queued and running; more hear 503"),
-    ("max-job-bytes-per-token", "SIZE", "payloads of jobs queued and running of one token"),
-    ("max-job-bytes-per-host", "SIZE", "payloads of URL jobs queued and running for one host"),
-    ("max-page", "N", "jobs on a page of a list; default 500"),
+    ("max-connections", "N", "connections at the same time; more get 503, except on the health routes"),
+    ("max-connections-per-peer", "N", "connections from one address (with a proxy: all); more get 429"),
+    ("head-timeout", "TIME", "for a new connection to send the headers of its first request; default 20"),
+    ("idle-timeout", "TIME", "from a response until the headers of the next request; default 75"),
+    ("stall-timeout", "TIME", "in which a client must send or read at least one byte; default 60"),
+    ("min-rate", "SIZE", "bytes per second that a request body must reach; default 1024"),
+    ("max-expiration", "TIME", "maximum expiration of a call: the wait for its result; default 60"),
+    ("max-timeout", "TIME", "maximum timeout of a call or job: its running time"),
+    ("max-ttl", "TIME", "maximum time for which a job's record is stored after its end"),
+    ("max-jobs", "N", "jobs queued and running; more get 503"),
+    ("max-jobs-per-token", "N", "jobs queued and running for one token; more get 429"),
+    ("max-jobs-per-host", "N", "URL jobs queued and running for one host; more get 429"),
+    ("max-job-bytes", "SIZE", "payloads of jobs queued and running; more get 503"),
+    ("max-job-bytes-per-token", "SIZE", "payloads of jobs queued and running for one token; more get 429"),
+    ("max-job-bytes-per-host", "SIZE", "payloads of URL jobs queued and running for one host; more get 429"),
+    ("max-page", "N", "jobs on one page of a list; default 500"),
 )
 
 
 def limit_options(command: F) -> F:
-    """Give a click command a flag for each limit of a gateway."""
+    """Add a flag for each limit of a gateway."""
     for name, metavar, text in reversed(_LIMITS):
         variable = f"CREW_GATEWAY_{name.replace('-', '_').upper()}"
         command = click.option(f"--{name}", metavar=metavar, help=f"{text} [{variable}]")(command)
@@ -50,32 +50,32 @@ def limit_options(command: F) -> F:
 @click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
 @click.option("--port", type=Count(0, 65535), default=8888, show_default=True, help="0 takes a free one")
 @url_option
-@click.option("--database", metavar="URL", help="where jobs are recorded [CREW_DATABASE, sqlite:///.crew/jobs.db]")
+@click.option("--database", metavar="URL", help="URL of the job store [CREW_DATABASE; else sqlite:///.crew/jobs.db]")
 @click.option(
     "--allow-host",
     metavar="HOST",
     multiple=True,
-    help="internal host that URL jobs may be submitted for; can be repeated [CREW_ALLOW_HOSTS]",
+    help="internal host that URL jobs may request; repeatable [CREW_ALLOW_HOSTS]",
 )
 @click.option(
     "--deny-host",
     metavar="HOST",
     multiple=True,
-    help="public host that URL jobs may not be submitted for; can be repeated [CREW_DENY_HOSTS]",
+    help="public host that URL jobs may not request; repeatable [CREW_DENY_HOSTS]",
 )
 @click.option(
     "--certfile",
     metavar="FILE",
-    help="serve HTTPS with this certificate, and those of its chain, in PEM [CREW_GATEWAY_CERT]",
+    help="serve HTTPS with the certificate chain in this PEM file [CREW_GATEWAY_CERT]",
 )
-@click.option("--keyfile", metavar="FILE", help="its private key, where --certfile does not hold it [CREW_GATEWAY_KEY]")
+@click.option("--keyfile", metavar="FILE", help="private key, if --certfile does not contain it [CREW_GATEWAY_KEY]")
 @click.option(
     "--signing-key-file",
     metavar="FILE",
-    help="keys that sign each message, and that each message must be signed with [CREW_SIGNING_KEY]",
+    help="file of signing keys: messages are signed, and unsigned ones refused [CREW_SIGNING_KEY]",
 )
 @limit_options
-@click.option("--debug", is_flag=True, help="show clients tracebacks of tasks, and where broker and job store are")
+@click.option("--debug", is_flag=True, help="send tracebacks and the addresses of broker and job store to HTTP clients")
 def command(
     *,
     host: str,
@@ -92,15 +92,18 @@ def command(
 ) -> None:
     """Serve calls and jobs over HTTP.
 
-    It serves until SIGTERM, SIGHUP or Ctrl-C, and finishes what has begun. Beyond this machine (--host 0.0.0.0) every
-    request has to bring a token: CREW_GATEWAY_TOKEN says which, and clients send `Authorization: Bearer <token>`.
-    With --certfile the token travels encrypted; else a proxy in front should speak TLS.
+    SIGTERM, SIGHUP or Ctrl-C stops the gateway after a drain: open requests are finished first. If it listens beyond
+    this machine (--host 0.0.0.0), every request needs a token: set CREW_GATEWAY_TOKEN, and have clients send
+    `Authorization: Bearer <token>`. To encrypt the token, use --certfile or a TLS proxy in front.
 
-    The exit status is 0 after a drain, and 2 where a setting cannot work.
+    TIME is a number of seconds, or text like 90s, 15m, 12h; SIZE is a number of bytes, or text like 100MB, 1GiB.
+    Without --max-... there is no limit, unless a default is named.
+
+    Exit status: 0 after a drain, 2 after wrong usage or a wrong setting.
     """
     log.to_stderr(logging.INFO, "%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("tornado.access").setLevel(logging.ERROR)  # who refuses says so in the answer
-    with reported():
+    logging.getLogger("tornado.access").setLevel(logging.ERROR)  # the response itself names the reason of a refusal
+    with exit_on_error():
         certificate = settings.gateway_certificate(certfile, keyfile)
         limits = load_limits(given)
         asyncio.run(
@@ -147,12 +150,12 @@ async def _serve(
     client = Client(url, signing_key=signing_key, store=store)
     try:
         handlers = routes(client, allow_hosts=url_hosts[0], deny_hosts=url_hosts[1], limits=limits)
-    except ValueError as error:  # it names the host that is none
+    except ValueError as error:  # names the host that is invalid
         raise SettingsError(str(error)) from None
-    hint = {"hint": ": /openapi.json tells what is"}
+    hint = {"hint": "; see /openapi.json for the routes"}
     application = GuardedApplication(
         handlers, token=token, tokens=tokens, default_handler_args=hint, serve_traceback=debug
     )
-    with contextlib.suppress(ConnectionError):  # the client retries until it is there
+    with contextlib.suppress(ConnectionError):  # the client retries until the store is reachable
         await store.open()
-    await serve(application, client, port=port, address=host, on_listening=say, ssl_options=tls_context)
+    await serve(application, client, port=port, address=host, on_listening=print_line, ssl_options=tls_context)

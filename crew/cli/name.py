@@ -1,4 +1,4 @@
-"""Names of tasks and topics on a command line: one that cannot be is wrong usage, told before anything is sent."""
+"""Names of tasks and topics on a command line: an invalid name is exit_on_error as wrong usage before a connection."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar

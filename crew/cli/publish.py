@@ -1,11 +1,11 @@
-"""`crew publish`: one event from the shell."""
+"""`crew publish`: publish an event from the shell."""
 
 from typing import Any
 
 import click
 
 from crew.cli.connection import connected, url_option
-from crew.cli.exit_status import reported
+from crew.cli.exit_status import exit_on_error
 from crew.cli.name import topic_argument
 from crew.cli.payload import json_argument
 
@@ -15,9 +15,10 @@ from crew.cli.payload import json_argument
 @json_argument
 @url_option
 def command(*, topic: str, data: Any, url: str | None) -> None:
-    """Publish on a topic.
+    """Publish an event on a topic.
 
-    JSON is what the subscribers are given; `-` reads it from standard input. Without subscribers it reaches nobody.
+    JSON is the payload of the event; `-` reads it from standard input. The broker discards the event if the topic has
+    no subscribers.
     """
-    with reported(), connected(url) as client:
+    with exit_on_error(), connected(url) as client:
         client.publish(topic, data)

@@ -1,4 +1,4 @@
-"""What somebody else has sent, made fit for a terminal: nothing of it may move the cursor or pretend to be output."""
+"""Makes foreign text safe for a terminal: it cannot move the cursor or imitate other output."""
 
 import datetime
 import math
@@ -12,12 +12,12 @@ shown_lines: Final = escaped_lines
 
 
 def shown(text: str, limit: int | None = None) -> str:
-    """`text` in one line, with escapes in place of what cannot be printed; cut at `limit` characters."""
+    """`text` in one line, with unprintable characters escaped; cut at `limit` characters."""
     return escaped(text if limit is None or len(text) <= limit else f"{text[: limit - 3]}...")
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """`value` as JSON has words for it; bytes and whatever else there is as text."""
+    """`value` with the types of JSON only; bytes and other types become text."""
     if depth > MAX_DEPTH:
         return "..."
     if value is None or isinstance(value, bool | str):
@@ -36,7 +36,7 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 
 def moment(epoch: int | None) -> str | None:
-    """A second since 1970 as ISO 8601 in UTC; as a number where the calendar does not go so far."""
+    """Seconds since 1970 as ISO 8601 in UTC; as a number if the calendar does not reach that far."""
     if epoch is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The file or module that a command is given, run as `python FILE` or `python -m MODULE` would run it."""
+"""Runs the file or module on a command line as `python FILE` or `python -m MODULE` does."""
 
 import runpy
 import sys
@@ -17,10 +17,10 @@ from crew.errors import SettingsError
 
 
 class Source(msgspec.Struct, frozen=True):
-    """Python code that a user wrote.
+    """A user's Python file or module.
 
     Attributes:
-        name: as it was given: a path, or the dotted name of a module.
+        name: as on the command line: a path, or the dotted name of a module.
         file: the path; None for a module.
     """
 
@@ -29,14 +29,14 @@ class Source(msgspec.Struct, frozen=True):
 
     @property
     def folder(self) -> Path:
-        """Where what it imports is looked for first: beside a file, in the working directory for a module."""
+        """The first folder for its imports: the folder of the file; for a module the working directory."""
         return self.file.absolute().parent if self.file else Path.cwd()
 
     def run(self, arguments: list[str]) -> None:
-        """Run it as the main program, with `arguments` on its command line.
+        """Run the code as the main program, with `arguments` on its command line.
 
         Raises:
-            SettingsError: there is no such module.
+            SettingsError: the module does not exist.
         """
         sys.argv = [self.name, *arguments]
         sys.path.insert(0, str(self.folder))
@@ -45,10 +45,10 @@ class Source(msgspec.Struct, frozen=True):
         elif self._spec().submodule_search_locations is None or find_spec(f"{self.name}.__main__"):
             runpy.run_module(self.name, run_name="__main__", alter_sys=True)
         else:
-            import_module(self.name)  # a package that is no program
+            import_module(self.name)  # a package without __main__.py
 
     def traceback_of(self, error: Exception) -> str:
-        """How `error` came about, from the user's first line on: what crew and Python did before is of no interest."""
+        """The traceback of `error` from the user's first frame on, without the frames of crew and Python before it."""
         frames = error.__traceback__
         while frames and not self._is_users(frames.tb_frame.f_code.co_filename):
             frames = frames.tb_next
@@ -64,31 +64,31 @@ class Source(msgspec.Struct, frozen=True):
             spec = find_spec(self.name)
         except ModuleNotFoundError as error:
             if not f"{self.name}.".startswith(f"{error.name}."):
-                raise  # a package above it exists, and imports what does not
+                raise  # a parent package exists, but imports a module that does not
             spec = None
         if spec is None:
-            raise SettingsError(f"there is no file and no module {self.name}")
+            raise SettingsError(f"no file and no module is named {self.name}")
         return spec
 
 
 def find(name: str) -> Source:
-    """The source that `name` means; whether a module exists is seen when it runs.
+    """The file or module with this name. Whether a module exists is checked when it runs.
 
     Raises:
-        SettingsError: there is no such file.
+        SettingsError: the file does not exist.
     """
     if Path(name).is_file():
         return Source(name, Path(name))
     if name.endswith(".py") or "/" in name:
-        raise SettingsError(f"there is no file {name}")
+        raise SettingsError(f"file {name} does not exist")
     return Source(name, None)
 
 
 def _run_file(path: Path) -> None:
-    """Run `path` as the main module, which stays the main module after its last line.
+    """Run `path` as the main module, which remains the main module after its last line.
 
-    The path is absolute, so that code which is imported once more under its own name is known to be the same. A file of
-    a package may import from its package.
+    The path is absolute, so that the same code imported under its own name can be recognized. A file in a package may
+    import from its package.
     """
     if zipfile.is_zipfile(path):
         runpy.run_path(str(path), run_name="__main__")
@@ -104,7 +104,7 @@ def _run_file(path: Path) -> None:
 
 
 def _package_of(folder: Path) -> tuple[str, Path]:
-    """The dotted name of the package that `folder` is, or "", and the folder from which it is imported."""
+    """The dotted name of the package in `folder` ("": none), and the folder from which that package is imported."""
     names: list[str] = []
     while folder.name.isidentifier() and (folder / "__init__.py").is_file():
         names.insert(0, folder.name)

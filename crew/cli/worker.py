@@ -6,17 +6,17 @@ from typing import Any, Final
 import click
 
 from crew.cli import source
-from crew.cli.exit_status import reported
-from crew.command_line import complain, say
+from crew.cli.exit_status import exit_on_error
+from crew.command_line import print_error, print_line
 from crew.errors import SettingsError
 from crew.worker.options import worker_options
 from crew.worker.run import start
 
-_CANNOT_RUN: Final = 78  # EX_CONFIG of sysexits.h, as run() has it for what no other attempt would mend
+_CANNOT_RUN: Final = 78  # EX_CONFIG of sysexits.h: run() uses it for errors that a retry cannot fix
 
 
 class _KeepsArguments(click.Command):
-    """Leaves the arguments as they came in `ctx.obj`, for a script that parses them again."""
+    """Keeps the unparsed arguments in `ctx.obj`, for a script that parses them itself."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.obj = list(args)
@@ -30,20 +30,22 @@ class _KeepsArguments(click.Command):
 def command(ctx: click.Context, /, *, name: str | None, **flags: Any) -> None:
     """Serve the tasks of a file or a module, or URL jobs.
 
-    It is run as `python FILE` or `python -m MODULE` would run it: where it calls run(), with the settings there; else
-    its tasks are served without settings. The exit status is 0 after a drain, 2 after wrong usage, 70 where nothing
-    could start, 78 where no other attempt would help: a refused login, two tasks of one name, a file that cannot run.
+    The code is run as `python FILE` or `python -m MODULE` does. If it calls run(), the settings of that call apply;
+    else its tasks are served with default settings.
+
+    Exit status: 0 after a drain, 2 after wrong usage, 70 if no worker process could start, 78 after an error that a
+    restart cannot fix: a refused login, two tasks with the same name, a file that cannot be run.
     """
     if name is None and not flags["http"]:
-        raise click.UsageError("Missing argument 'FILE_OR_MODULE', or --http to serve URL jobs alone.")
-    with reported():
+        raise click.UsageError("Missing argument 'FILE_OR_MODULE'; to serve only URL jobs, use --http.")
+    with exit_on_error():
         if name is not None:
             _run_code(name, ctx.obj)
         sys.exit(start({}, **flags))
 
 
 def _run_code(name: str, arguments: list[str]) -> None:
-    """Does not come back where it calls run()."""
+    """Run the user's code. Does not return if that calls run()."""
     arguments.remove(name)
     code = source.find(name)
     try:
@@ -51,6 +53,6 @@ def _run_code(name: str, arguments: list[str]) -> None:
     except SettingsError:
         raise
     except Exception as error:
-        say(code.traceback_of(error), err=True)
-        complain(f"{name} cannot be run")
+        print_line(code.traceback_of(error), err=True)
+        print_error(f"{name} failed with the error above: fix it, and start the worker again")
         sys.exit(_CANNOT_RUN)

@@ -86,7 +86,7 @@ class Client:
     def __init__(self, url: str | None = None, **options: Any) -> None:
         self._client = AsyncClient(url, **options)
         self._thread = LoopThread()
-        forks.tell(self)
+        forks.register(self)
 
     def __repr__(self) -> str:
         return repr(self._client)
@@ -161,7 +161,7 @@ class Client:
 
     def on_forked(self) -> None:
         """This is a forked child: the thread is its parent's, and another one begins with the next use."""
-        forks.keep(self._thread)
+        forks.keep_alive(self._thread)
         self._thread.is_inherited = True
         self._thread = self._thread.anew()
 

@@ -103,7 +103,7 @@ class Client:
         self._begin_anew()
         if store is not None:
             self.keep_jobs_in(store)
-        forks.tell(self)
+        forks.register(self)
 
     def _begin_anew(self) -> None:
         """Have an id, connections and calls of its own, in a process or on a loop that had none of them."""
@@ -280,7 +280,7 @@ class Client:
 
     def on_forked(self) -> None:
         """This is a forked child: what was in flight is the parent's; here it begins anew, with an id of its own."""
-        forks.keep(self._links, self._caller, self._pubsub, self._pubsub.tasks)
+        forks.keep_alive(self._links, self._caller, self._pubsub, self._pubsub.tasks)
         if self._jobs is not None:
             self._jobs.keep()
         self._calls.leave(f"was made by process {os.getppid()}, which forked this one and gets its result: call again")

@@ -22,11 +22,11 @@ class _Thread:
 
     def __init__(self) -> None:
         self._executor: ThreadPoolExecutor | None = None
-        forks.tell(self)
+        forks.register(self)
 
     def on_forked(self) -> None:
         """The thread is the parent's."""
-        forks.keep(self._executor)
+        forks.keep_alive(self._executor)
         self._executor = None
 
     @property

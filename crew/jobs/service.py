@@ -213,7 +213,7 @@ class JobService:
 
     def keep(self) -> None:
         """Keep what is the parent's, in a forked child."""
-        forks.keep(vars(self).copy())
+        forks.keep_alive(vars(self).copy())
 
     def drop(self) -> None:
         """Its event loop was closed: leave its connections."""

@@ -10,7 +10,7 @@ import click
 from crew import log
 from crew import settings as settings_module
 from crew.amqp import tls
-from crew.command_line import Command, complain
+from crew.command_line import Command, print_error
 from crew.errors import SettingsError
 from crew.protocol.encoding import codec
 from crew.worker import options as options_module
@@ -76,7 +76,7 @@ def _start(settings: dict[str, Any], **flags: Any) -> int:
         tls.check(chosen.broker.urls)
         codec.decoder_of(chosen.broker)  # so that a mistake in it is told here
     except SettingsError as error:
-        complain(str(error))
+        print_error(str(error))
         return EXIT_REFUSED
     state = settings_module.reload_state()
     if state == reload.TRY:

@@ -79,7 +79,7 @@ def test_two_starts_at_once_give_one_node_that_both_wait_for(workplace: Path) ->
 
     assert (status, other_status) == (0, 0), said + said_too
     assert said == said_too
-    assert "RabbitMQ runs at amqp://crew:***@127.0.0.1:" in said
+    assert "RabbitMQ is running at amqp://crew:***@127.0.0.1:" in said
     assert (workplace / ".crew" / "broker" / "password").read_text() not in said
 
 
@@ -179,7 +179,7 @@ def test_rabbitmqctl_works_on_it_and_its_failure_is_one_sentence(running: Path) 
 
 
 def test_a_stop_leaves_no_process_and_a_second_one_is_no_failure(running: Path) -> None:
-    assert run(running, "stop") == (0, "RabbitMQ has stopped\n")
+    assert run(running, "stop") == (0, "RabbitMQ stopped\n")
 
     assert not left_in(running)
     assert not (running / ".crew" / "broker" / "url").exists()
@@ -203,9 +203,9 @@ def test_a_start_that_is_given_up_leaves_no_process(tmp_path: Path, number: sign
     assert eventually(lambda: not left_in(tmp_path))
 
 
-def test_a_start_can_be_given_up_from_within(tmp_path: Path) -> None:
-    with pytest.raises(CrewError, match="not waited for"):
-        Node(tmp_path / "broker").start(given_up=lambda: True)
+def test_a_start_can_be_canceled_from_within(tmp_path: Path) -> None:
+    with pytest.raises(CrewError, match="RabbitMQ start canceled"):
+        Node(tmp_path / "broker").start(is_canceled=lambda: True)
 
     assert eventually(lambda: not left_in(tmp_path))
 
@@ -214,7 +214,7 @@ def test_a_start_can_be_given_up_from_within(tmp_path: Path) -> None:
 def test_a_node_that_dies_at_its_start_is_told_with_its_reason(tmp_path: Path) -> None:
     node = Node(tmp_path / "broker", conf=["nonsense = 1"])
 
-    with pytest.raises(CrewError, match="ended while it started: You've tried to set nonsense") as caught:
+    with pytest.raises(CrewError, match="exited while it started: You've tried to set nonsense") as caught:
         node.start()
 
     assert "\n" not in str(caught.value)
@@ -225,7 +225,7 @@ def test_a_node_that_does_not_answer_in_time_is_ended(tmp_path: Path) -> None:
     status, said = run(tmp_path, "start", "--timeout", "0.5")
 
     assert status == 7
-    assert "RabbitMQ did not answer within 0.5 s" in said
+    assert "RabbitMQ start timeout: it accepted no connection within 0.5 s" in said
     assert eventually(lambda: not left_in(tmp_path))
 
 
@@ -239,7 +239,7 @@ def test_a_taken_port_is_one_sentence(tmp_path: Path) -> None:
         status, said = run(tmp_path, "start")
 
     assert status == 2
-    assert said.startswith(f"crew: port {port}, kept for the private broker (amqp), is taken by another program")
+    assert said.startswith(f"crew: port {port} of the private broker (amqp) is in use by another program: ")
     assert len(said.splitlines()) == 1
 
 

@@ -66,7 +66,7 @@ def dev(processes: Processes, *flags: str) -> Process:
 
 def ends_with_nothing_left(dev: Process, processes: Processes, number: int = signal.SIGINT) -> None:
     assert dev.stop(number) == 0, dev
-    assert dev.output.splitlines()[-1] == "crew dev: all has stopped"
+    assert dev.output.splitlines()[-1] == "crew dev: everything stopped"
     assert not processes.alive()
 
 
@@ -89,13 +89,11 @@ def test_a_changed_source_starts_again_what_it_belongs_to(
         assert client.call(prefix + "dev").result() == "first"
 
         save(sources / "work" / "worker.py", WORKER.format(answer="second"))
-        everything.says("crew dev: worker.py changed: worker work/worker.py starts again").says(
-            "serving 1 task", times=2
-        )
+        everything.says("crew dev: worker.py changed: restarting worker work/worker.py").says("serving 1 task", times=2)
 
         assert client.call(prefix + "dev").result() == "second"
     save(sources / "web" / "page.py", "")
-    everything.says("crew dev: page.py changed: gateway web/gateway.py starts again").says("gateway is up", times=2)
+    everything.says("crew dev: page.py changed: restarting gateway web/gateway.py").says("gateway is up", times=2)
     assert everything.output.count("changed") == 2
     ends_with_nothing_left(everything, processes)
 
@@ -124,15 +122,13 @@ def test_what_ends_by_itself_is_told_and_starts_again(processes: Processes, sour
     save(sources / "web" / "gateway.py", "print('a short life', flush=True); raise SystemExit(3)")
     everything = dev(processes, "--gateway", "web/gateway.py").says("a short life", times=2)
 
-    assert (
-        "gateway web/gateway.py ended with exit status 3: it starts again in 1 s, or when a source" in everything.output
-    )
+    assert "gateway web/gateway.py exited with status 3: restarting it in 1 s, or when a source" in everything.output
     ends_with_nothing_left(everything, processes)
 
 
 def test_a_worker_that_cannot_run_waits_for_its_source(processes: Processes, sources: Path) -> None:
     save(sources / "work" / "worker.py", "def (")
-    everything = dev(processes).says("SyntaxError").says("it starts again when a source below")
+    everything = dev(processes).says("SyntaxError").says("restarting it when a source in")
 
     save(sources / "work" / "worker.py", WORKER.format(answer="mended"))
 
@@ -151,7 +147,7 @@ def test_what_does_not_end_is_killed_with_all_that_it_started(processes: Process
     os.kill(everything.pid, signal.SIGINT)  # a second Ctrl-C is for the impatient
 
     assert everything.ends(timeout=5) == 0
-    assert "gateway web/gateway.py does not end: it is killed" in everything.output
+    assert "gateway web/gateway.py does not stop: killing it (pid " in everything.output
     assert process.has_ended(int(found[1]))
     assert not processes.alive()
 
@@ -161,7 +157,7 @@ def test_a_missing_file_is_one_sentence(processes: Processes, sources: Path) -> 
         everything = processes.crew(*arguments)
 
         assert everything.ends(timeout=10) == 2
-        assert re.fullmatch(r"crew: there is no file (web/)?missing\.py\n", everything.output)
+        assert re.fullmatch(r"crew: file (web/)?missing\.py does not exist\n", everything.output)
 
 
 @pytest.fixture
@@ -178,7 +174,7 @@ def test_a_private_broker_starts_and_stops_with_the_rest(without_url: Processes,
     assert is_running(node)
 
     node.kill()
-    everything.says("crew dev: RabbitMQ has ended: it starts again").says("serving 1 task", times=2)
+    everything.says("crew dev: RabbitMQ exited: restarting it").says("serving 1 task", times=2)
 
     ends_with_nothing_left(everything, without_url)
     assert not is_running(node)

@@ -213,7 +213,7 @@ def test_a_file_and_url_jobs_are_served_together(own_processes: Processes, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "status", "sentence"),
     [
-        ([], 2, "crew: Missing argument 'FILE_OR_MODULE', or --http to serve URL jobs alone."),
+        ([], 2, "crew: Missing argument 'FILE_OR_MODULE'; to serve only URL jobs, use --http."),
         (
             ["--http", "--allow-host", "http://x/"],
             78,

@@ -79,7 +79,7 @@ def test_jobs_are_listed_the_newest_first_by_status_and_task(
     assert ids_of(crew("list")) == failed + doubled[::-1]
     assert ids_of(crew("list", "--status", "error", "--status", "queued")) == failed
     assert ids_of(crew("list", "--task", prefix + "double", "--limit", "2")) == [doubled[2], doubled[1]]
-    assert crew("list", "--limit", "2").stderr == "2 jobs, and there are more: see --limit\n"
+    assert crew("list", "--limit", "2").stderr == "2 jobs shown, more exist: use --limit to show more\n"
     assert crew("list", "--limit", "4").stderr == ""
     as_json = [json.loads(line) for line in crew("list", "--json").stdout.splitlines()]
     assert [job["id"] for job in as_json] == failed + doubled[::-1]
@@ -139,8 +139,8 @@ def test_a_job_that_is_canceled_stops_and_another_one_never_starts(
     assert worker.output.count("asleep") == 1
     canceled = crew("cancel", running, ended)
     assert (canceled.exit_code, canceled.stdout) == (7, "")
-    assert f"job {running} had ended: canceled\n" in canceled.stderr
-    assert f"job {ended} had ended: success\n" in canceled.stderr
+    assert f"job {running} cannot be canceled: it has ended already, with status canceled\n" in canceled.stderr
+    assert f"job {ended} cannot be canceled: it has ended already, with status success\n" in canceled.stderr
     assert set(ids_of(crew("list", "--status", "canceled"))) == {running, queued}
 
 
@@ -171,7 +171,7 @@ def test_a_purge_deletes_what_is_meant_and_nothing_that_has_not_ended(
     assert crew("purge", doubled[0], "--yes").stdout == "1 job deleted\n"
     stays = crew("purge", waiting, "--yes")
     assert (stays.exit_code, stays.stdout) == (7, "0 jobs deleted\n")
-    assert "the others stay" in stays.stderr
+    assert "the other jobs were not deleted" in stays.stderr
     assert ids_of(crew("list")) == [waiting, *doubled[:0:-1]]
     assert crew("purge", "--all", "--yes").stdout == "2 jobs deleted\n"
     assert crew("show", failed[0]).exit_code == 7
@@ -187,10 +187,13 @@ def test_the_beginning_of_an_id_is_enough_where_no_other_job_has_it(
     assert crew("wait", alone[:9]).stdout == f"{2 * ids.index(alone)}\n"
     assert crew("retry", alone[:6]).exit_code == 0
     ended = crew("cancel", alone[:8].upper())
-    assert (ended.exit_code, ended.stderr) == (7, f"crew: job {alone} had ended: success\n")
+    assert (ended.exit_code, ended.stderr) == (
+        7,
+        f"crew: job {alone} cannot be canceled: it has ended already, with status success\n",
+    )
     assert crew("purge", alone[:4], "--yes").stdout == "1 job deleted\n"
     gone = crew("show", alone[:4])
-    assert (gone.exit_code, gone.stderr) == (7, f"crew: there is no job whose id begins with {alone[:4]}\n")
+    assert (gone.exit_code, gone.stderr) == (7, f"crew: no job has an id that begins with {alone[:4]}\n")
 
 
 def test_a_beginning_that_several_ids_have_is_refused_with_them(database: str, crew: Crew) -> None:
@@ -200,7 +203,10 @@ def test_a_beginning_that_several_ids_have_is_refused_with_them(database: str, c
     for command in ("show", "purge"):
         done = crew(command, "0c5a6f2e0000")
         assert (done.exit_code, done.stdout) == (7, "")
-        assert done.stderr == f"crew: several jobs have ids that begin with 0c5a6f2e-0000: {', '.join(ids)}\n"
+        assert (
+            done.stderr
+            == f"crew: several jobs have an id that begins with 0c5a6f2e-0000: give more digits ({', '.join(ids)})\n"
+        )
 
 
 def test_any_status_is_a_status_of_the_list(database: str, crew: Crew) -> None:
@@ -234,20 +240,20 @@ NOBODY = str(uuid.UUID(int=1))
         (("show", "seven"), 2, "the id of a job is a uuid, not 'seven'"),
         (("cancel", "seven"), 2, "the id of a job is a uuid, not 'seven'"),
         (("list", "--status", "done"), 2, "'done' is not one of"),
-        (("purge",), 2, "say which jobs are meant"),
-        (("purge", "--all", "--task", "x"), 2, "say which jobs are meant"),
+        (("purge",), 2, "select jobs in one way"),
+        (("purge", "--all", "--task", "x"), 2, "select jobs in one way"),
         (("list", "--database", "mysql://u:secret@host/x"), 2, "a sqlite:// or a postgresql:// database, not mysql://"),
         (("list", "--task", "\udcff"), 2, "it must be valid Unicode"),
         (("list", "--task", ""), 2, "it must have 1 to"),
         (("list", "--database", "sqlite:///\udcff.db"), 2, "the URL of the job store must look like"),
-        (("list", "--database", "sqlite:////nowhere/at/all.db"), 2, "there is no job store sqlite"),
+        (("list", "--database", "sqlite:////nowhere/at/all.db"), 2, "job store sqlite"),
         (("wait", NOBODY, "--url", "amqp://u:secret@127.0.0.1:1/"), 6, "crew: "),
     ],
 )
 def test_a_mistake_is_answered_in_one_sentence(
     crew: Crew, database: str, arguments: tuple[str, ...], status: int, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if status == ExitStatus.BROKER_AWAY:
+    if status == ExitStatus.BROKER_UNAVAILABLE:
         monkeypatch.setattr("crew.cli.jobs.job_store.CONNECT_TIMEOUT", 0.3)  # seconds, instead of 5
     asyncio.run(_make(database))
 

@@ -200,7 +200,7 @@ def test_what_its_task_cannot_take_stays_parked_with_one_sentence(url: str, crew
     done = crew("parked", "replay", "--all", "--yes")
 
     assert done.exit_code == 7
-    assert done.stderr == f"crew: stays stays parked: {says}\n"
+    assert done.stderr == f"crew: message stays stays parked: {says}\n"
     assert (waiting(url, "crew.tasks.echo"), waiting(url, "crew.parked")) == (["goes"], ["stays"])
 
 
@@ -223,7 +223,7 @@ def test_a_replay_of_all_asks_with_their_number(url: str, crew: Crew) -> None:
     assert (refused.exit_code, refused.stderr) == (1, "crew: aborted\n")
     assert (alone.exit_code, alone.stdout) == (2, "")
     question = "Send 2 messages to their tasks again?"
-    assert alone.stderr == f"crew: there is no terminal to ask {question!r}: add --yes\n"
+    assert alone.stderr == f"crew: cannot ask {question!r}: standard input is no terminal; add --yes\n"
     assert question in asked.stdout
     assert waiting(url, "crew.tasks.echo") == ["one", "two"]
 
@@ -272,7 +272,7 @@ def test_a_purge_asks_and_deletes_what_is_meant(url: str, crew: Crew) -> None:
     assert crew("parked", "purge", "--older-than", "7d", given="n\n").exit_code == 1
     asked = crew("parked", "purge", "--older-than", "7d", given="y\n")
 
-    assert "Delete 1 message for ever?" in asked.stdout
+    assert "Delete 1 message permanently?" in asked.stdout
     assert asked.stdout.endswith("1 message deleted\n")
     assert waiting(url, "crew.parked") == ["new", "undated"]
 
@@ -280,7 +280,7 @@ def test_a_purge_asks_and_deletes_what_is_meant(url: str, crew: Crew) -> None:
 def test_an_id_that_no_message_has_is_one_sentence(url: str, crew: Crew) -> None:
     for command in ("show", "replay", "purge"):
         done = crew("parked", command, "nobody", *(["--yes"] if command == "purge" else []))
-        assert (done.exit_code, done.stderr) == (7, "crew: no parked message has the id nobody\n")
+        assert (done.exit_code, done.stderr) == (7, "crew: no parked message has this id: nobody\n")
 
 
 @pytest.mark.parametrize(

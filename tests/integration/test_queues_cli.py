@@ -96,10 +96,12 @@ def test_a_queue_gets_other_arguments_and_keeps_its_calls_in_order(
     done = crew("queues", "migrate", "moving", *flags)
 
     assert (done.exit_code, done.stderr) == (0, "")
-    assert done.stdout == f"{QUEUE} was declared anew, with 120 messages that waited in it\n"
+    assert done.stdout == f"queue {QUEUE}: declared again, 120 waiting messages moved\n"
     assert has_arguments(url, arguments)
     assert taken(url) == [(id, id.encode(), headers) for id in ids]
-    assert crew("queues", "migrate", "moving", *flags).stdout == f"{QUEUE} has the right arguments already\n"
+    assert (
+        crew("queues", "migrate", "moving", *flags).stdout == f"queue {QUEUE}: its arguments are right, nothing to do\n"
+    )
     with pytest.raises(pika.exceptions.ChannelClosedByBroker):
         raw.depth(url, HOLDING)
 

@@ -145,7 +145,11 @@ def test_a_task_that_nobody_has_ever_served_is_told_with_the_one_that_was_meant(
 
 @pytest.mark.parametrize(
     ("redirection", "status", "says"),
-    [(">&-", 0, b""), ("| true", 0, b""), (">/dev/full", 74, b"crew: cannot write: no space left on device\n")],
+    [
+        (">&-", 0, b""),
+        ("| true", 0, b""),
+        (">/dev/full", 74, b"crew: cannot write the output: no space left on device\n"),
+    ],
 )
 def test_a_value_that_cannot_be_printed_is_no_traceback(
     environment: dict[str, str], prefix: str, redirection: str, status: int, says: bytes

@@ -349,7 +349,7 @@ def test_a_worker_whose_key_is_too_short_says_so_and_ends(url: str, processes: P
     worker = processes.python(SCRIPT, environment={"CREW_AMQP_URL": url, "CREW_SIGNING_KEY": "too-short"})
 
     assert worker.ends(SOON) == 78
-    assert worker.output.startswith("crew: CREW_SIGNING_KEY: it has 9 characters, and a signing key needs 32 or more")
+    assert worker.output.startswith("crew: CREW_SIGNING_KEY: the signing key has 9 characters, but needs 32 or more")
     assert "too-short" not in worker.output
 
 

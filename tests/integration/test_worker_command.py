@@ -114,9 +114,9 @@ def test_a_script_stays_the_main_module_while_its_tasks_run(
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("missing.py", "crew: there is no file missing.py\n"),
-        ("missing", "crew: there is no file and no module missing\n"),
-        ("missing.tasks", "crew: there is no file and no module missing.tasks\n"),
+        ("missing.py", "crew: file missing.py does not exist\n"),
+        ("missing", "crew: no file and no module is named missing\n"),
+        ("missing.tasks", "crew: no file and no module is named missing.tasks\n"),
     ],
 )
 def test_what_does_not_exist_is_one_sentence(processes: Processes, name: str, sentence: str) -> None:
@@ -142,7 +142,10 @@ def test_a_script_that_raises_shows_its_own_lines_only(processes: Processes, tmp
     assert worker.ends(timeout=10) == 78
     lines = worker.output.splitlines()
     assert lines[0] == "Traceback (most recent call last):"
-    assert lines[-2:] == ["ValueError: no model", "crew: worker.py cannot be run"]
+    assert lines[-2:] == [
+        "ValueError: no model",
+        "crew: worker.py failed with the error above: fix it, and start the worker again",
+    ]
     assert worker.output.count("File ") == 2
 
 

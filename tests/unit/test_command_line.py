@@ -56,7 +56,7 @@ def test_a_closed_output_is_not_the_next_file_that_is_opened(tmp_path: Path) -> 
 def test_a_full_disk_is_one_sentence(arguments: str, tmp_path: Path) -> None:
     done = shell(f"crew {arguments} >/dev/full", tmp_path)
 
-    assert (done.returncode, done.stderr) == (74, "crew: cannot write: no space left on device\n")
+    assert (done.returncode, done.stderr) == (74, "crew: cannot write the output: no space left on device\n")
     assert shell(f"crew {arguments} >/dev/full 2>/dev/full", tmp_path).returncode == 74
 
 
@@ -99,7 +99,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(command: str, tmp_path:
 
     assert (done.returncode, done.stderr) == (
         74,
-        f"crew: cannot use {folder}/.crew: permission denied; run crew in a folder in which you may write\n",
+        f"crew: cannot use {folder}/.crew: permission denied; run crew in a folder where you have write permission\n",
     )
 
 
@@ -131,18 +131,21 @@ def test_a_bug_is_not_hidden() -> None:
             ["call", "t", "--priority", "256"],
             "Invalid value for '--priority': it must be a whole number from 0 to 255, not '256'",
         ),
-        (["jobs", "list", "--limit", "0"], "Invalid value for '--limit': it must be a whole number from 1 on, not '0'"),
+        (
+            ["jobs", "list", "--limit", "0"],
+            "Invalid value for '--limit': it must be a whole number, 1 or more, not '0'",
+        ),
         (
             ["worker", "x.py", "--grace", "soon"],
-            "Invalid value for '--grace': it must be a number of seconds from 0 on, not 'soon'",
+            "Invalid value for '--grace': it must be a number of seconds, 0 or more, not 'soon'",
         ),
         (
             ["worker", "x.py", "--drain", "nan"],
-            "Invalid value for '--drain': it must be a number of seconds from 0 on, not 'nan'",
+            "Invalid value for '--drain': it must be a number of seconds, 0 or more, not 'nan'",
         ),
         (
             ["worker", "x.py", "--processes", "1.5"],
-            "Invalid value for '--processes' / '--forks': it must be a whole number from 1 on, not '1.5'",
+            "Invalid value for '--processes' / '--forks': it must be a whole number, 1 or more, not '1.5'",
         ),
     ],
 )
@@ -163,7 +166,7 @@ def test_the_flags_of_a_worker_script_are_refused_in_the_same_way() -> None:
 
     assert done.exit_code == 2
     assert done.stderr.splitlines()[-1] == (
-        "crew: Invalid value for '--threads': it must be a whole number from 1 on, not 'many'"
+        "crew: Invalid value for '--threads': it must be a whole number, 1 or more, not 'many'"
     )
 
 

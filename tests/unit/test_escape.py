@@ -169,4 +169,4 @@ def test_every_output_of_a_command_goes_through_one_place() -> None:
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in OUTPUTS
     ]
-    assert calls == [], "use crew.command_line: say, say_json, say_bytes, complain"
+    assert calls == [], "use crew.command_line: print_line, print_json, print_bytes, print_error"

@@ -26,14 +26,14 @@ def test_each_limit_can_be_set() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "sentence"),
     [
-        ("max_connections", "0", "--max-connections must be a number from 1 on, not '0'"),
-        ("max_jobs", "many", "--max-jobs must be a number from 1 on, not 'many'"),
-        ("max_jobs", "١", "--max-jobs must be a number from 1 on, not '١'"),
-        ("max_page", "501", "--max-page must be a number from 1 to 500, not '501'"),
+        ("max_connections", "0", "--max-connections must be a whole number, 1 or more, not '0'"),
+        ("max_jobs", "many", "--max-jobs must be a whole number, 1 or more, not 'many'"),
+        ("max_jobs", "١", "--max-jobs must be a whole number, 1 or more, not '١'"),
+        ("max_page", "501", "--max-page must be a whole number from 1 to 500, not '501'"),
         (
             "max_job_bytes",
             "1.5GB",
-            "--max-job-bytes must be a number of bytes, or text like 100MB or 1GiB, not '1.5GB'",
+            "--max-job-bytes must be a number of bytes, or text like 100MB, 1GiB, not '1.5GB'",
         ),
         ("head_timeout", "0", "--head-timeout must be greater than 0 and at most"),
         ("max_ttl", "soon", "--max-ttl must be a number of seconds, or text like"),

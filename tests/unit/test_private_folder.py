@@ -155,7 +155,7 @@ prepared = pytest.mark.parametrize(
     ("prepare", "why"),
     [
         pytest.param(_as_link, "is a symbolic link: it is not followed", id="link"),
-        pytest.param(_as_strangers, "belongs to user nobody, and this process runs as", id="strangers", marks=as_root),
+        pytest.param(_as_strangers, "belongs to user nobody, but this process runs as", id="strangers", marks=as_root),
     ],
 )
 
@@ -222,7 +222,7 @@ def test_no_url_is_used_that_somebody_else_has_put_there(nested: Path, prepare: 
     _start_node()
     prepare(nested / ".crew" / "broker" / "url")
 
-    with pytest.raises(SettingsError, match=f"url {why}.*; or let CREW_AMQP_URL name the broker"):
+    with pytest.raises(SettingsError, match=f"url {why}.*; or set CREW_AMQP_URL to the URL of your broker"):
         settings.load(environ={})
     assert settings.load(environ={"CREW_AMQP_URL": "amqp://u:p@h/"}).urls == ("amqp://u:p@h:5672/%2F",)
 
@@ -249,7 +249,7 @@ def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(nested: Path) -> Non
     (nested / ".crew" / "broker" / "url").unlink()
     os.mkfifo(nested / ".crew" / "broker" / "url")
 
-    with pytest.raises(SettingsError, match="url is no regular file, and not used"):
+    with pytest.raises(SettingsError, match="url is not a regular file: it is not used"):
         settings.load(environ={})
 
 

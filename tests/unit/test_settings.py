@@ -105,7 +105,7 @@ def test_an_ipv6_address_and_parameters_survive() -> None:
     ["http://host/", "host:5672", "amqp://", "amqp://host:no-port/", "amqp://host:70000/", "amqp://a/,", "amqp://["],
 )
 def test_what_is_no_amqp_url_is_named_in_the_error(url: str) -> None:
-    with pytest.raises(SettingsError, match=r"is no AMQP URL|is not between"):
+    with pytest.raises(SettingsError, match=r"is not an AMQP URL|is not between"):
         load(url, environ={})
 
 
@@ -172,7 +172,7 @@ def test_tokens_have_names() -> None:
     environ = {"CREW_GATEWAY_TOKENS": "a=secret=1, b.c-d=2 ,"}
     assert gateway_tokens(environ=environ) == {"a": "secret=1", "b.c-d": "2"}
     for text in ("hush", "=hush", "a b=hush", "a=x,hush", "a=hush,a=x"):
-        with pytest.raises(SettingsError, match=r"^CREW_GATEWAY_TOKENS ") as refused:
+        with pytest.raises(SettingsError, match=r"^CREW_GATEWAY_TOKENS( |: part )") as refused:
             gateway_tokens(environ={"CREW_GATEWAY_TOKENS": text})
         assert "hush" not in str(refused.value)
 
@@ -184,7 +184,7 @@ def test_allowed_hosts_come_from_flags_before_the_environment() -> None:
     assert allow_hosts(environ={}) == ()
     rates = [{}, {"CREW_HTTP_MIN_RATE": "0"}, {"CREW_HTTP_MIN_RATE": "2.5"}]
     assert [http_min_rate(environ=environ) for environ in rates] == [1, 0, 2.5]
-    with pytest.raises(SettingsError, match=r"CREW_HTTP_MIN_RATE must be a number of bytes a second, .*'-1'"):
+    with pytest.raises(SettingsError, match=r"CREW_HTTP_MIN_RATE must be a number of bytes per second, .*'-1'"):
         http_min_rate(environ={"CREW_HTTP_MIN_RATE": "-1"})
     assert deny_hosts(["a"], environ={"CREW_DENY_HOSTS": "b"}) == ("a",)
     assert deny_hosts(environ={"CREW_DENY_HOSTS": " b , c"}) == ("b", "c")
@@ -279,9 +279,9 @@ def test_the_first_of_several_signing_keys_signs() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("topsecret", "it has 9 characters, and a signing key needs 32 or more"),
-        (f"{KEYS[0]},topsecret", "key 2 of 2 has 9 characters, and a signing key needs 32 or more"),
-        (" , ", "CREW_SIGNING_KEY has no key in it"),
+        ("topsecret", "the signing key has 9 characters, but needs 32 or more"),
+        (f"{KEYS[0]},topsecret", "signing key 2 of 2 has 9 characters, but needs 32 or more"),
+        (" , ", "CREW_SIGNING_KEY contains no signing key"),
     ],
 )
 def test_a_signing_key_that_is_too_short_is_an_error_that_does_not_show_it(text: str, why: str) -> None:
@@ -296,7 +296,7 @@ def test_an_empty_signing_key_is_none_and_a_warning(caplog: pytest.LogCaptureFix
     assert load(environ={"CREW_SIGNING_KEY": ""}).signing_keys == ()
     assert "CREW_SIGNING_KEY is empty: messages are neither signed nor checked" in caplog.text
 
-    with pytest.raises(SettingsError, match="signing_key has no key in it"):
+    with pytest.raises(SettingsError, match="signing_key contains no signing key"):
         load(signing_key="", environ={})
 
 
@@ -316,7 +316,7 @@ def test_signing_keys_may_stand_in_a_file(folder: Path) -> None:
     assert signing_key_in(None) is None
 
     file.write_text("\n")
-    with pytest.raises(SettingsError, match="keys has no signing key in it"):
+    with pytest.raises(SettingsError, match="keys contains no signing key"):
         signing_key_in(str(file))
-    with pytest.raises(SettingsError, match="the signing keys cannot be read from nowhere: no such file or directory"):
+    with pytest.raises(SettingsError, match="cannot read the signing keys from nowhere: no such file or directory"):
         signing_key_in("nowhere")

@@ -55,7 +55,7 @@ class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
         self.ended: asyncio.Future[LinkFault] = custom_ioloop.create_future()  # why, once an open wire has closed
         self._services = IOServices(custom_ioloop)
         super().__init__(*args, custom_ioloop=self._services, **kwargs)
-        forks.tell(self)
+        forks.register(self)
         self.add_on_connection_blocked_callback(lambda *_: self._block(True))
         self.add_on_connection_unblocked_callback(lambda *_: self._block(False))
 

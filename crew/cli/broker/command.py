@@ -1,4 +1,4 @@
-"""`crew broker`: the private RabbitMQ node from the shell."""
+"""`crew broker`: start, stop and check a private RabbitMQ node."""
 
 import sys
 from collections.abc import Callable
@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import click
 
 from crew.cli.broker.node import Node, Status
-from crew.cli.exit_status import reported
-from crew.command_line import Group, Seconds, say
+from crew.cli.exit_status import exit_on_error
+from crew.command_line import Group, Seconds, print_line
 from crew.settings import PRIVATE_NODE_URL, redacted
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -21,7 +21,7 @@ def _folder_option(command: F) -> F:
         type=click.Path(file_okay=False, path_type=Path),
         default=PRIVATE_NODE_URL.parent,
         show_default=True,
-        help="where the node keeps everything; clients and workers look for it in the default one",
+        help="folder of the node's data and settings; clients and workers search the default folder only",
     )(command)
 
 
@@ -29,41 +29,43 @@ def _folder_option(command: F) -> F:
 def command() -> None:
     """Run a private RabbitMQ node in this folder.
 
-    It needs no root and listens on 127.0.0.1 only. Clients and workers that are started from this folder find it,
-    unless CREW_AMQP_URL or --url names another broker. It runs on until `crew broker stop`.
+    The node needs no root and listens on 127.0.0.1 only. Clients and workers started in this folder connect to it,
+    unless CREW_AMQP_URL or --url names another broker. The node runs until `crew broker stop`.
     """
 
 
 @command.command("start")
 @_folder_option
-@click.option("--timeout", type=Seconds(0, min_open=True), default=60.0, show_default=True, help="seconds")
+@click.option(
+    "--timeout", type=Seconds(0, min_open=True), default=60.0, show_default=True, help="seconds to wait for the node"
+)
 def start(*, folder: Path, timeout: float) -> None:
-    """Start the node, unless it runs, and wait until it answers."""
+    """Start the node if it is not running, and wait until it accepts connections."""
     node = Node(folder)
-    with reported():
+    with exit_on_error():
         node.start(timeout)
-        say(f"RabbitMQ runs at {redacted((node.url,))} (process {node.pid}); its URL is in {folder / 'url'}")
+        print_line(f"RabbitMQ is running at {redacted((node.url,))} (pid {node.pid}); its URL is in {folder / 'url'}")
 
 
 @command.command("stop")
 @_folder_option
 def stop(*, folder: Path) -> None:
-    """Stop the node, and all processes of it; queues and persistent messages stay."""
-    with reported():
-        say("RabbitMQ has stopped" if Node(folder).stop() else "RabbitMQ was not running")
+    """Stop the node and all its processes. Queues and persistent messages stay on disk."""
+    with exit_on_error():
+        print_line("RabbitMQ stopped" if Node(folder).stop() else "RabbitMQ was not running")
 
 
 @command.command("status")
 @_folder_option
 def status(*, folder: Path) -> None:
-    """Tell whether the node runs; the exit status is 0 where it does, else 1."""
+    """Print whether the node is running. The exit status is 0 if it is, else 1."""
     node = Node(folder)
-    with reported():
+    with exit_on_error():
         found = node.status
         if found is Status.STOPPED:
-            say("RabbitMQ is not running")
+            print_line("RabbitMQ is not running")
         elif found is Status.STARTING:
-            say(f"RabbitMQ does not answer yet (process {node.pid})")
+            print_line(f"RabbitMQ is starting: it does not accept connections yet (pid {node.pid})")
         else:
-            say(f"RabbitMQ runs at {redacted((node.url,))} (process {node.pid})")
+            print_line(f"RabbitMQ is running at {redacted((node.url,))} (pid {node.pid})")
     sys.exit(found is not Status.RUNNING)

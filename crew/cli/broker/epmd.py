@@ -1,6 +1,6 @@
-"""epmd, the daemon in which Erlang nodes look each other up: every private node has its own, on its own port.
+"""Client of epmd, the daemon in which Erlang nodes find each other. Each private node has its own, on its own port.
 
-Its protocol is one request a connection: two bytes of length, then a letter.
+The protocol has one request per connection: two bytes of length, then a letter.
 https://www.erlang.org/doc/apps/erts/erl_dist_protocol.html
 """
 
@@ -10,19 +10,19 @@ from typing import Final
 
 _NAMES: Final = b"n"
 _KILL: Final = b"k"
-_PATIENCE: Final = 2.0  # seconds; it answers within a millisecond, and another program on its port perhaps never
+_TIMEOUT: Final = 2.0  # seconds; epmd answers within a millisecond, another program on its port may never answer
 _POLL: Final = 0.02  # seconds
 
 
 def answers(port: int) -> bool:
-    """Whether what listens on `port` of this host is an epmd."""
+    """Whether an epmd listens on `port` of this host."""
     return _ask(port, _NAMES)[:4] == port.to_bytes(4, "big")
 
 
-def stop(port: int, *, within: float = _PATIENCE) -> bool:
-    """End the epmd on `port`, where there is one; False where it would not.
+def stop(port: int, *, within: float = _TIMEOUT) -> bool:
+    """Stop the epmd on `port`, if there is one; returns False if it still runs after `within` seconds.
 
-    It refuses while a node is registered, and takes a moment to notice that a node has ended.
+    epmd refuses to stop while a node is registered, and notices the end of a node with a short delay.
     """
     deadline = time.monotonic() + within
     while answers(port):
@@ -33,10 +33,10 @@ def stop(port: int, *, within: float = _PATIENCE) -> bool:
 
 
 def _ask(port: int, request: bytes) -> bytes:
-    """The whole answer, or what of it came in time."""
+    """The answer of epmd, or the part that arrived before the timeout."""
     answer = b""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=_TIMEOUT) as connection:
             connection.sendall(len(request).to_bytes(2, "big") + request)
             while part := connection.recv(4096):
                 answer += part

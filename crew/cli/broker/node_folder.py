@@ -1,4 +1,4 @@
-"""The folder of a private node: its ports, its secrets, its configuration, and the environment made of them."""
+"""The folder of a private node: its ports, secrets and configuration, and the environment made from them."""
 
 import hashlib
 import os
@@ -17,12 +17,12 @@ from crew import private_folder
 from crew.cli.broker import rabbitmq
 from crew.errors import SettingsError
 
-NODE_NAME: Final = "crew"  # one name for all that stand alone: each has an epmd of its own, so that none meets another
+NODE_NAME: Final = "crew"  # the same for all single nodes: each has its own epmd, so that the names do not collide
 HOST: Final = "localhost"
 USER: Final = "crew"
-# Below the ports from which Linux (32768) and macOS (49152) serve outgoing connections: those would take ours at times.
+# Below the ephemeral ports of Linux (from 32768) and macOS (from 49152), which outgoing connections may occupy.
 PORTS: Final = range(20_000, 32_000)
-_LOOPBACK_ONLY: Final = "-kernel inet_dist_use_interface {127,0,0,1}"  # else Erlang's distribution listens everywhere
+_LOOPBACK_ONLY: Final = "-kernel inet_dist_use_interface {127,0,0,1}"  # else Erlang listens on all interfaces
 
 
 class Ports(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,8 +30,8 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         amqp: for clients and workers.
-        dist: for Erlang's distribution, over which `rabbitmqctl` speaks.
-        epmd: for the daemon that tells `rabbitmqctl` where `dist` is.
+        dist: for Erlang's distribution, which `rabbitmqctl` uses.
+        epmd: for the daemon from which `rabbitmqctl` gets the port `dist`.
     """
 
     amqp: int
@@ -40,11 +40,11 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeFolder:
-    """Where a private node lives; whoever can read it can log in to the node, so only its owner can.
+    """The files of a private node. Their secrets allow a login to the node, so only the owner can read them.
 
     Args:
-        name: of the node among those that share its epmd.
-        is_alone: whether its epmd, too, is its own; else somebody stops that one who started several nodes.
+        name: of the node among the nodes that share its epmd.
+        is_alone: whether the node has its own epmd; else the program that started several nodes must stop theirs.
     """
 
     def __init__(self, path: Path, *, name: str = NODE_NAME, is_alone: bool = True) -> None:
@@ -59,26 +59,26 @@ class NodeFolder:
 
     @property
     def marker(self) -> str:
-        """An argument on the command line of this folder's node, so that a stale process id is never taken for it."""
+        """An argument on the command line of this folder's node. It proves that a process id is not stale."""
         return "-crew_node " + hashlib.sha256(os.fsencode(self.path.resolve())).hexdigest()[:16]
 
     @property
     def ports(self) -> Ports:
-        """The ports of this node, chosen once, so that whoever is connected finds a restarted node again."""
+        """The ports of this node, chosen once, so that its clients can reconnect after a restart."""
         text = self._once("ports.json", lambda: msgspec.json.encode(_free_ports()).decode())
         try:
             return msgspec.json.decode(text, type=Ports)
         except msgspec.DecodeError:
-            raise SettingsError(f"{self.ports_file} cannot be read: delete it, and start the broker again") from None
+            raise SettingsError(f"{self.ports_file} is damaged: delete it, and start the broker again") from None
 
     @property
     def url(self) -> str:
-        """The AMQP URL of this node, with its password."""
+        """The AMQP URL of this node, including the password."""
         return f"amqp://{USER}:{self._once('password', _secret)}@127.0.0.1:{self.ports.amqp}/"
 
     @property
     def pid(self) -> int | None:
-        """The process id of the node that was started last; None: there is none."""
+        """The process id of the node that was started last; None if there is none."""
         try:
             text = self.read(self.pid_file.name)
         except OSError:
@@ -86,20 +86,20 @@ class NodeFolder:
         return int(text) if text.strip().isdecimal() else None
 
     def read(self, name: str) -> str:
-        """What file `name` holds.
+        """The text of file `name`.
 
         Raises:
-            FileNotFoundError: there is none.
-            SettingsError: it, or its folder, belongs to another user or is a link.
+            FileNotFoundError: the file does not exist.
+            SettingsError: the file or its folder belongs to another user or is a link.
         """
         return private_folder.read_text(self.path / name, root=self._root)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold this folder: one start or stop at a time, also among processes.
+        """Lock this folder: one start or stop at a time, also among processes.
 
         Raises:
-            SettingsError: the folder, or something in it, belongs to another user or is a link.
+            SettingsError: the folder or an entry in it belongs to another user or is a link.
         """
         lock = self.path / "lock"
         with private_folder.opened(self.path, root=self._root, make=True) as folder:
@@ -112,11 +112,11 @@ class NodeFolder:
             os.close(descriptor)
 
     def prepare(self, lines: Sequence[str] = ()) -> None:
-        """Write the configuration, with more `lines` of rabbitmq.conf; the first time also ports and secrets."""
-        self._once(".erlang.cookie", _secret, mode=0o400)  # Erlang refuses one that others can read
+        """Write rabbitmq.conf with the additional `lines`; on the first start also create ports and secrets."""
+        self._once(".erlang.cookie", _secret, mode=0o400)  # Erlang refuses a cookie that others can read
         configuration = [
             f"listeners.tcp.1 = 127.0.0.1:{self.ports.amqp}",
-            f"default_user = {USER}",  # in place of guest, which then does not exist
+            f"default_user = {USER}",  # instead of guest, which then does not exist
             f"default_pass = {self._once('password', _secret)}",
             "log.file.rotation.size = 10485760",  # bytes
             "log.file.rotation.count = 2",
@@ -126,34 +126,34 @@ class NodeFolder:
         self._write("enabled_plugins", "[].\n")
 
     def join(self, first: "NodeFolder") -> None:
-        """Take over what members of a cluster share: cookie, password, and the epmd of the `first`."""
+        """Copy from `first` what the members of a cluster share: cookie, password and epmd."""
         for name, mode in ((".erlang.cookie", 0o400), ("password", 0o600)):
             self._write(name, first.read(name), mode=mode)
         ports = msgspec.structs.replace(self.ports, epmd=first.ports.epmd)
         self._write(self.ports_file.name, msgspec.json.encode(ports).decode())
 
     def check_ports(self) -> None:
-        """Raise SettingsError where another program listens on a port of this node."""
+        """Raise SettingsError if another program listens on a port of this node."""
         for name, port in msgspec.structs.asdict(self.ports).items():
             if (self.is_alone or name != "epmd") and not _is_free(port):
                 raise SettingsError(
-                    f"port {port}, kept for the private broker ({name}), is taken by another program: "
-                    f"stop that one, or delete {self.ports_file} to have other ports chosen"
+                    f"port {port} of the private broker ({name}) is in use by another program: stop that program, or "
+                    f"delete {self.ports_file} so that other ports are chosen"
                 )
 
     def write_url(self) -> None:
-        """Tell clients and workers below the same folder where the node is; they look for it at each start."""
+        """Write the file from which clients and workers in the same folder read the address of the broker."""
         self._write("url", self.url + "\n")
 
     def write_pid(self, pid: int) -> None:
-        """Keep the process id of the node."""
+        """Write the process id of the node."""
         self._write(self.pid_file.name, str(pid))
 
     def environment(self) -> dict[str, str]:
-        """All that RabbitMQ's programs are told. Nothing of the caller's own environment can reach them."""
+        """The whole environment of RabbitMQ's programs. They inherit nothing from the caller's environment."""
         return {
             "PATH": rabbitmq.search_path(),
-            "HOME": str(self.path),  # Erlang's cookie is looked for here
+            "HOME": str(self.path),  # Erlang reads its cookie from here
             "LC_ALL": "C.UTF-8",
             "RABBITMQ_NODENAME": self.node_name,
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
@@ -165,7 +165,7 @@ class NodeFolder:
             "RABBITMQ_MNESIA_BASE": str(self.path / "mnesia"),
             "RABBITMQ_LOG_BASE": str(self.path / "log"),
             "RABBITMQ_PID_FILE": str(self.pid_file),
-            # The system's own configuration in /etc/rabbitmq is meant for the system's own node.
+            # /etc/rabbitmq configures the system's own node, not this one.
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
             "RABBITMQ_CONFIG_FILE": str(self.path / "rabbitmq.conf"),
             "RABBITMQ_CONFIG_FILES": str(self.path / "conf.d"),
@@ -173,15 +173,15 @@ class NodeFolder:
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.path / "enabled_plugins"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"{_LOOPBACK_ONLY} {self.marker}",
             "RABBITMQ_CTL_ERL_ARGS": _LOOPBACK_ONLY,
-            "detached": "1",  # rabbitmq-server then becomes the node instead of a shell that waits for it
+            "detached": "1",  # rabbitmq-server then execs the node instead of waiting for it in a shell
         }
 
-    def _once(self, name: str, made: Callable[[], str], *, mode: int = 0o600) -> str:
-        """What file `name` holds, or what `made()` returns, kept there from now on."""
+    def _once(self, name: str, make: Callable[[], str], *, mode: int = 0o600) -> str:
+        """The text of file `name`; the first time it is created with the text that `make()` returns."""
         try:
             return self.read(name)
         except FileNotFoundError:
-            self._write(name, made(), mode=mode)
+            self._write(name, make(), mode=mode)
             return self.read(name)
 
     def _write(self, name: str, text: str, *, mode: int = 0o600) -> None:
@@ -199,7 +199,7 @@ def _free_ports() -> Ports:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what RabbitMQ does: only a listener is in the way
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as RabbitMQ does: only a listener blocks a port
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:

@@ -1,4 +1,4 @@
-"""The RabbitMQ that is installed on this machine: where its programs stand."""
+"""Finds the programs of the RabbitMQ that is installed on this machine."""
 
 import shutil
 from pathlib import Path
@@ -7,30 +7,32 @@ from typing import Final
 from crew.errors import SettingsError
 from crew.settings import rabbitmq_folder
 
-# Debian's wrappers in /usr/sbin insist on root or rabbitmq and drop the environment, so the real programs come first.
+# Debian's wrappers in /usr/sbin require root or rabbitmq and drop the environment, so the real programs come first.
 FOLDERS: Final = (
     Path("/usr/lib/rabbitmq/bin"),  # Debian, Fedora
     Path("/opt/homebrew/opt/rabbitmq/sbin"),  # Homebrew on Apple silicon
     Path("/usr/local/opt/rabbitmq/sbin"),  # Homebrew on Intel
-    Path("/opt/rabbitmq/sbin"),  # the generic archive, as the container image has it
+    Path("/opt/rabbitmq/sbin"),  # the generic archive, as in the container image
 )
 SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 HOW_TO_INSTALL: Final = (
     "RabbitMQ is not installed: run `apt-get install rabbitmq-server` as root (Debian, Ubuntu) or "
-    "`brew install rabbitmq` (macOS), or let CREW_AMQP_URL name a broker that runs already"
+    "`brew install rabbitmq` (macOS), or set CREW_AMQP_URL to the URL of a running broker"
 )
 
 
 def program(name: str) -> Path:
-    """Path of RabbitMQ's `name`: "rabbitmq-server" or "rabbitmqctl", in `CREW_RABBITMQ` where that is set.
+    """Path of RabbitMQ's program `name`: "rabbitmq-server" or "rabbitmqctl", in `CREW_RABBITMQ` if that is set.
 
     Raises:
-        SettingsError: it is not installed.
+        SettingsError: the program is not installed.
     """
     if chosen := rabbitmq_folder():
         if (chosen / name).exists():
             return chosen / name
-        raise SettingsError(f"CREW_RABBITMQ names {str(chosen)!r}, and no {name} is there")
+        raise SettingsError(
+            f"CREW_RABBITMQ is {str(chosen)!r}, but there is no {name}: set it to the folder of RabbitMQ's programs"
+        )
     for folder in FOLDERS:
         if (folder / name).exists():
             return folder / name
@@ -40,6 +42,6 @@ def program(name: str) -> Path:
 
 
 def search_path() -> str:
-    """PATH under which RabbitMQ's scripts find `erl` and the shell's own programs, and nothing else decides."""
+    """PATH for RabbitMQ's scripts: the folder of `erl`, and the system's folders."""
     erl = shutil.which("erl")
     return f"{Path(erl).parent}:{SYSTEM_PATH}" if erl else SYSTEM_PATH

@@ -1,4 +1,4 @@
-"""A process that `crew dev` keeps alive: started again after a change of its sources, and after its end."""
+"""A process of `crew dev`: restarted when its sources change and when it exits."""
 
 import signal
 import subprocess
@@ -10,11 +10,11 @@ from typing import Final
 from crew.cli.dev import process
 from crew.cli.dev.watch import Watch
 
-_STEP: Final = 3.0  # seconds from SIGTERM to a second one, which hurries a worker, and from that to SIGKILL
+_STEP: Final = 3.0  # seconds from the first SIGTERM to the second, which skips the drain, and from that to SIGKILL
 _FIRST_DELAY: Final = 1.0  # seconds before a restart, doubled each time
-_LAST_DELAY: Final = 30.0
-_STABLE: Final = 10.0  # seconds; who has lived that long starts again with the first delay
-_HOPELESS: Final = {2, 78}  # exit statuses of a worker that no retry can mend: bad usage, refused login, duplicate task
+_MAX_DELAY: Final = 30.0  # seconds
+_STABLE: Final = 10.0  # seconds; after a run this long the next restart has the first delay again
+_NO_RETRY: Final = {2, 78}  # exit statuses of a worker that a retry cannot fix: usage, refused login, duplicate task
 _POLL: Final = 0.05  # seconds
 
 
@@ -22,11 +22,11 @@ class Child:
     """A process in a session of its own, so that a Ctrl-C in the terminal does not reach it.
 
     Args:
-        name: what it is called in messages.
-        command: what to run.
-        environment: in which it runs.
-        folder: a change of a source below it restarts the process.
-        say: where a sentence goes.
+        name: in messages.
+        command: program and arguments.
+        environment: environment of the process.
+        folder: a changed source in it or below restarts the process.
+        report: prints a message.
     """
 
     def __init__(
@@ -36,13 +36,13 @@ class Child:
         *,
         environment: Mapping[str, str],
         folder: Path,
-        say: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> None:
         self._name = name
         self._command = command
         self._environment = environment
         self._folder = folder
-        self._say = say
+        self._report = report
         self._watch = Watch(folder)
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
@@ -54,22 +54,22 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """Process id; None where it does not run."""
+        """Process id; None if it is not running."""
         return self._process.pid if self._process else None
 
     def start(self) -> None:
-        """Start it."""
+        """Start the process."""
         self._process = subprocess.Popen(
             self._command, env=self._environment, stdin=subprocess.DEVNULL, start_new_session=True
         )
         self._started_at = time.monotonic()
         self._start_at = float("inf")
-        self._say(f"{self._name} (process {self.pid})")
+        self._report(f"{self._name} started (pid {self.pid})")
 
-    def look(self) -> None:
-        """Do what is due: a restart after a change, a word about its end, a start after the delay."""
+    def check(self) -> None:
+        """Restart the process after a change, report its exit, or start it when the restart delay is over."""
         if changed := self._watch.changed():
-            self._say(f"{_named(changed)} changed: {self._name} starts again")
+            self._report(f"{_named(changed)} changed: restarting {self._name}")
             self.stop()
             self._delay = _FIRST_DELAY
             self.start()
@@ -78,45 +78,45 @@ class Child:
         elif time.monotonic() >= self._start_at:
             self.start()
 
-    def stop(self, *, hurry: Callable[[], bool] = lambda: False) -> None:
-        """End it and all that it started: asked, asked again, then killed; idempotent.
+    def stop(self, *, skip_waiting: Callable[[], bool] = lambda: False) -> None:
+        """Stop the process and all that it started: SIGTERM, a second SIGTERM, then SIGKILL. Idempotent.
 
         Args:
-            hurry: asked while waiting; True goes on to the next step at once.
+            skip_waiting: polled while waiting; True takes the next step at once.
         """
         self._start_at = float("inf")
         if not self._process:
             return
-        if not (self._ends_after(signal.SIGTERM, hurry) or self._ends_after(signal.SIGTERM, hurry)):
-            self._say(f"{self._name} does not end: it is killed")
+        if not (self._ends_after(signal.SIGTERM, skip_waiting) or self._ends_after(signal.SIGTERM, skip_waiting)):
+            self._report(f"{self._name} does not stop: killing it (pid {self._process.pid})")
             process.kill_tree(self._process.pid)
             self._process.wait()
-        self._sweep()
+        self._kill_leftovers()
 
-    def _ends_after(self, number: signal.Signals, hurry: Callable[[], bool]) -> bool:
+    def _ends_after(self, number: signal.Signals, skip_waiting: Callable[[], bool]) -> bool:
         assert self._process
         self._process.send_signal(number)
         deadline = time.monotonic() + _STEP
         while self._process.poll() is None:
-            if time.monotonic() > deadline or hurry():
+            if time.monotonic() > deadline or skip_waiting():
                 return False
             time.sleep(_POLL)
         return True
 
     def _on_ended(self, status: int) -> None:
-        self._sweep()
-        how = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
-        if status in _HOPELESS:
-            self._say(f"{self._name} {how}: it starts again when a source below {self._folder} changes")
+        self._kill_leftovers()
+        how = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
+        if status in _NO_RETRY:
+            self._report(f"{self._name} {how}: restarting it when a source in {self._folder} or below changes")
             return
         if time.monotonic() - self._started_at > _STABLE:
             self._delay = _FIRST_DELAY
-        self._say(f"{self._name} {how}: it starts again in {self._delay:g} s, or when a source changes")
+        self._report(f"{self._name} {how}: restarting it in {self._delay:g} s, or when a source changes")
         self._start_at = time.monotonic() + self._delay
-        self._delay = min(2 * self._delay, _LAST_DELAY)
+        self._delay = min(2 * self._delay, _MAX_DELAY)
 
-    def _sweep(self) -> None:
-        """It has ended; so does whatever it left behind."""
+    def _kill_leftovers(self) -> None:
+        """Kill the processes that the ended process has left in its session."""
         assert self._process
         process.kill_session(self._process.pid)
         self._process = None

@@ -1,4 +1,4 @@
-"""`crew dev`: everything that runs together, on one terminal, for whoever writes it."""
+"""`crew dev`: broker, workers and gateway on one terminal, restarted when their sources change."""
 
 import shlex
 import signal
@@ -14,32 +14,32 @@ from crew import settings
 from crew.cli import source
 from crew.cli.broker.node import Node
 from crew.cli.dev.child import Child
-from crew.cli.exit_status import reported
-from crew.command_line import Count, say
+from crew.cli.exit_status import exit_on_error
+from crew.command_line import Count, print_line
 from crew.errors import CrewError
 
-_LOOK: Final = 0.5  # seconds between two looks at sources and processes
+_CHECK_INTERVAL: Final = 0.5  # seconds between two checks of sources and processes
 _POLL: Final = 0.05  # seconds until Ctrl-C is noticed
-_NODE_DELAY: Final = 5.0  # seconds before another attempt to start RabbitMQ
+_NODE_DELAY: Final = 5.0  # seconds before RabbitMQ is started once more
 
 
 @click.command("dev")
 @click.argument("worker", metavar="WORKER")
 @click.argument("flags", metavar="[-- FLAGS OF THE WORKER]", nargs=-1, type=click.UNPROCESSED)
 @click.option(
-    "--gateway", metavar="FILE", help="a script, the Tornado application; may have flags: 'master.py --port=1'"
+    "--gateway", metavar="FILE", help="script of the Tornado application; flags are possible: 'master.py --port=1'"
 )
 @click.option("--processes", type=Count(1), default=1, show_default=True, help="worker processes")
-@click.option("--url", envvar="CREW_AMQP_URL", help="AMQP URL of the broker [CREW_AMQP_URL, else a private node]")
+@click.option("--url", envvar="CREW_AMQP_URL", help="AMQP URL of the broker [CREW_AMQP_URL; else a private node]")
 def command(*, worker: str, flags: tuple[str, ...], gateway: str | None, processes: int, url: str | None) -> None:
-    """Run broker, workers and gateway together while you write them.
+    """Run broker, workers and gateway together during development.
 
-    WORKER is a file or a module with tasks. Workers and gateway start again when a source (*.py) beside them or below
-    changes, and when they end by themselves. Ctrl-C stops all of it.
+    WORKER is a file or a module with tasks. Workers and gateway restart when a source (*.py) in their folder or below
+    changes, and when they exit. Ctrl-C stops everything.
     """
-    with reported():
-        # -P: else a click.py in the working directory would be imported in place of the click that crew needs. What the
-        # worker's own code imports is looked for beside it, as `python FILE` does, or in the working directory.
+    with exit_on_error():
+        # -P: else a click.py in the working directory would replace the click that crew needs. The worker's own code
+        # still imports from its own folder, as with `python FILE`, or from the working directory.
         worker_command = ["-P", "-m", "crew", "worker", worker, "--processes", str(processes), *flags]
         parts = [Part("worker", source.find(worker), worker_command)]
         if gateway:
@@ -49,12 +49,12 @@ def command(*, worker: str, flags: tuple[str, ...], gateway: str | None, process
 
 
 class Part(NamedTuple):
-    """What runs beside the broker.
+    """A process that runs beside the broker.
 
     Attributes:
         name: "worker" or "gateway".
-        code: the user's.
-        arguments: of Python.
+        code: the user's file or module.
+        arguments: the command line of Python.
     """
 
     name: str
@@ -63,11 +63,11 @@ class Part(NamedTuple):
 
 
 class Dev:
-    """Broker, workers and gateway.
+    """Runs broker, workers and gateway until a signal.
 
     Args:
-        url: of the broker; None starts a private node, unless it runs already.
-        parts: the others, in the order in which they start; they stop the other way round.
+        url: of the broker; None starts a private node, if it is not running.
+        parts: the other processes in the order of their start; they stop in reverse order.
     """
 
     def __init__(self, url: str | None, parts: list[Part]) -> None:
@@ -75,79 +75,77 @@ class Dev:
         self._parts = parts
         self._node = None if url else Node()
         self._is_our_node = False
-        self._look_at_node_at = 0.0  # time.monotonic()
+        self._check_node_at = 0.0  # time.monotonic()
         self._children: list[Child] = []
-        self._signals = 0  # the first one stops, the second one hurries
+        self._signals = 0  # the first one stops; the second one skips the waiting
 
     def run(self) -> None:
-        """Run it all until SIGINT, SIGTERM or SIGHUP."""
+        """Run everything until SIGINT, SIGTERM or SIGHUP."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         try:
             self._start()
             while not self._signals:
                 self._wait()
-                self._look()
+                self._check()
         except CrewError:
-            if not self._signals:  # or it is the start that was given up
+            if not self._signals:  # else a signal has canceled the start of RabbitMQ
                 raise
         finally:
             self._stop()
 
     def _start(self) -> None:
         if self._node:
-            _say("starting RabbitMQ")
+            _report("starting RabbitMQ")
             self._start_node(self._node)
         broker = settings.load(self._node.url if self._node else self._url)
-        _say(f"broker {settings.redacted(broker.urls)}")
-        environment = {**settings.environment_for_child(broker), "PYTHONUNBUFFERED": "1"}  # prints are seen at once
+        _report(f"broker: {settings.redacted(broker.urls)}")
+        environment = {**settings.environment_for_child(broker), "PYTHONUNBUFFERED": "1"}  # shows prints at once
         for part in self._parts:
             command = [sys.executable, *part.arguments]
             child = Child(
-                f"{part.name} {part.code.name}", command, environment=environment, folder=part.code.folder, say=_say
+                f"{part.name} {part.code.name}",
+                command,
+                environment=environment,
+                folder=part.code.folder,
+                report=_report,
             )
             self._children.append(child)
             child.start()
-        _say("Ctrl-C stops all of it")
+        _report("press Ctrl-C to stop everything")
 
     def _wait(self) -> None:
-        until = time.monotonic() + _LOOK
+        until = time.monotonic() + _CHECK_INTERVAL
         while time.monotonic() < until and not self._signals:
             time.sleep(_POLL)
 
-    def _look(self) -> None:
-        if self._node and not self._node.pid and time.monotonic() > self._look_at_node_at:
-            _say("RabbitMQ has ended: it starts again")
+    def _check(self) -> None:
+        if self._node and not self._node.pid and time.monotonic() > self._check_node_at:
+            _report("RabbitMQ exited: restarting it")
             try:
                 self._start_node(self._node)
             except CrewError as error:
-                _say(str(error))
-                self._look_at_node_at = time.monotonic() + _NODE_DELAY
+                _report(f"{error}; retrying in {_NODE_DELAY:g} s")
+                self._check_node_at = time.monotonic() + _NODE_DELAY
         for child in self._children:
-            child.look()
+            child.check()
 
     def _start_node(self, node: Node) -> None:
-        self._is_our_node |= node.start(given_up=self._is_told)
+        self._is_our_node |= node.start(is_canceled=lambda: self._signals > 0)
 
     def _stop(self) -> None:
-        """The gateway first, which calls; then the workers; then the broker, if it is ours."""
-        _say("stopping")
+        """Stop the gateway first, as it calls tasks; then the workers; then the broker, if this command started it."""
+        _report("stopping")
         for child in reversed(self._children):
-            child.stop(hurry=self._is_hurried)
+            child.stop(skip_waiting=lambda: self._signals > 1)
         if self._node and self._is_our_node:
             self._node.stop()
-        _say("all has stopped")
-
-    def _is_told(self) -> bool:
-        return self._signals > 0
-
-    def _is_hurried(self) -> bool:
-        return self._signals > 1
+        _report("everything stopped")
 
     def _on_signal(self, *_: object) -> None:
         self._signals += 1
 
 
-def _say(sentence: str) -> None:
-    with suppress(OSError):  # the terminal has been closed: what runs has to be stopped all the same
-        say(f"crew dev: {sentence}")
+def _report(sentence: str) -> None:
+    with suppress(OSError):  # the terminal is closed: the processes must be stopped nevertheless
+        print_line(f"crew dev: {sentence}")

@@ -1,6 +1,6 @@
-"""A process known by its id: is it still the one that was meant, and how it ends with all that it started.
+"""Processes by their id: command line, end, signals, and killing a process with all its descendants.
 
-Everything here works where the process is no child of ours. Linux tells by /proc, other systems by `ps`.
+The functions also work for processes that are not our children. They read /proc on Linux, and `ps` elsewhere.
 """
 
 import os
@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Final
 
 _PROC: Final = Path("/proc")
-_POLL: Final = 0.02  # seconds between two looks
+_POLL: Final = 0.02  # seconds
 
 
 def command_line(pid: int) -> str:
-    """The command line of process `pid`, or "" where it has ended; for a moment also while it becomes a program."""
+    """The command line of process `pid`; "" if it has ended, and for a moment during its exec."""
     if _has_proc():
         try:
             return (_PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
@@ -27,7 +27,7 @@ def command_line(pid: int) -> str:
 
 
 def has_ended(pid: int) -> bool:
-    """Whether `pid` is gone, or a zombie: it has ended, and its parent has not taken notice."""
+    """Whether `pid` does not exist, or is a zombie: it has ended, but its parent has not waited for it."""
     if not _has_proc():
         return _ps("-o", "state=", "-p", str(pid)).strip()[:1] in ("", "Z")
     try:
@@ -37,7 +37,7 @@ def has_ended(pid: int) -> bool:
 
 
 def ended_within(pid: int, seconds: float) -> bool:
-    """Wait until `pid` has ended; False at the deadline."""
+    """Wait until `pid` has ended; returns False at the deadline."""
     deadline = time.monotonic() + seconds
     while not has_ended(pid):
         if time.monotonic() >= deadline:
@@ -47,28 +47,28 @@ def ended_within(pid: int, seconds: float) -> bool:
 
 
 def send(pid: int, number: signal.Signals) -> None:
-    """Send a signal to `pid`, where it still exists."""
+    """Send a signal to `pid`, if it still exists."""
     with suppress(ProcessLookupError):
         os.kill(pid, number)
 
 
 def kill_tree(pid: int) -> None:
-    """Kill `pid` with everything below it, whatever groups and sessions they made for themselves.
+    """Kill `pid` and all its descendants, also those in process groups and sessions of their own.
 
-    Each process is frozen before its children are listed, so that none can start another one unseen.
+    Each process is stopped (SIGSTOP) before its children are listed, so that it cannot start further ones unnoticed.
     """
-    frozen = [pid]
+    stopped = [pid]
     send(pid, signal.SIGSTOP)
-    for parent in frozen:  # grows while it is walked
+    for parent in stopped:  # grows during the loop
         for child in _children().get(parent, []):
             send(child, signal.SIGSTOP)
-            frozen.append(child)
-    for one in reversed(frozen):
+            stopped.append(child)
+    for one in reversed(stopped):
         send(one, signal.SIGKILL)
 
 
 def kill_session(leader: int) -> None:
-    """Kill what is left of the session that process `leader` led until it ended."""
+    """Kill the remaining processes of a session whose leader, process `leader`, has ended."""
     for pid, _, session in _table():
         if session == leader:
             send(pid, signal.SIGKILL)
@@ -79,7 +79,7 @@ def _has_proc() -> bool:
 
 
 def _children() -> dict[int, list[int]]:
-    """Process ids by the id of their parent."""
+    """Process ids by the process id of their parent."""
     children = defaultdict(list)
     for pid, parent, _ in _table():
         children[parent].append(pid)
@@ -87,21 +87,21 @@ def _children() -> dict[int, list[int]]:
 
 
 def _table() -> list[tuple[int, int, int]]:
-    """Process, parent, session."""
+    """The ids of process, parent and session for each process."""
     if not _has_proc():
-        lines = _ps("-axo", "pid=,ppid=,sess=").splitlines()  # macOS has no number for a session there: 0
+        lines = _ps("-axo", "pid=,ppid=,sess=").splitlines()  # macOS prints 0 for the session
         return [(int(pid), int(parent), int(session, 16)) for pid, parent, session in map(str.split, lines)]
     rows = []
     for entry in _PROC.iterdir():
-        with suppress(OSError, ValueError):  # no process, or one that has just ended
+        with suppress(OSError, ValueError):  # not a process, or it has just ended
             fields = _stat(entry)
             rows.append((int(entry.name), int(fields[1]), int(fields[3])))
     return rows
 
 
 def _stat(entry: Path) -> list[str]:
-    """State, parent, group, session and more: see proc(5), from its third field on."""
-    return (entry / "stat").read_text().rpartition(")")[2].split()  # the second may hold blanks, even brackets
+    """State, parent, group, session and more: the fields of proc(5) from the third on."""
+    return (entry / "stat").read_text().rpartition(")")[2].split()  # the second field may contain blanks and brackets
 
 
 def _ps(*arguments: str) -> str:

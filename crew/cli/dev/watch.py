@@ -1,4 +1,4 @@
-"""Sources below a folder: which of them have changed since the last look."""
+"""Finds Python sources that have changed."""
 
 import os
 from collections.abc import Iterator
@@ -6,11 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-_LIBRARIES: Final = {"__pycache__", "node_modules", "site-packages", "venv"}  # large, and not what one edits
+_LIBRARIES: Final = {"__pycache__", "node_modules", "site-packages", "venv"}  # large, and rarely edited
 
 
 class Watch:
-    """Looks at the time stamps of `*.py` below `folder`: no dependency, and it works on every file system."""
+    """Compares the timestamps of `*.py` in `folder` and below: no dependency, and it works on every file system."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -28,5 +28,5 @@ class Watch:
             for name in files:
                 if name.endswith(".py"):
                     path = os.path.join(folder, name)  # noqa: PTH118  three times as fast, and this runs twice a second
-                    with suppress(OSError):  # deleted in between
+                    with suppress(OSError):  # deleted meanwhile
                         yield path, os.stat(path).st_mtime_ns  # noqa: PTH116  the same

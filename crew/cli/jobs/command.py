@@ -1,4 +1,4 @@
-"""`crew jobs`: calls that outlive the request, looked at, waited for, given up, submitted again, or deleted."""
+"""`crew jobs`: list, show, wait for, cancel, retry and purge jobs."""
 
 import functools
 import sys
@@ -11,9 +11,9 @@ import click
 from crew.cli.confirm import confirm, yes_option
 from crew.cli.connection import url_option
 from crew.cli.duration import Duration
-from crew.cli.exit_status import reported
+from crew.cli.exit_status import exit_on_error
 from crew.cli.payload import write_line
-from crew.command_line import Count, Group, complain, say
+from crew.command_line import Count, Group, print_error, print_line
 from crew.errors import CrewError
 from crew.protocol import deadline, topology
 
@@ -23,8 +23,8 @@ try:
     from crew.cli.jobs.text import all_as_json, as_json, as_line, as_page
     from crew.jobs import Job, JobService, JobStatus, JobStore
     from crew.jobs.store.query import PAGE
-except ImportError as error:  # it says what is missing
-    raise click.UsageError(str(error)) from None  # as `crew gateway` has it; 1 would be a task that failed
+except ImportError as error:  # names the missing extra
+    raise click.UsageError(str(error)) from None  # exit status 2, as in `crew gateway`; 1 would mean a failed task
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,7 +33,7 @@ ENDED: Final = tuple(status for status in JobStatus if status.is_final)
 
 
 def _checked(check: Callable[[Any], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    """A callback that has each given value checked, and says of one that cannot be why."""
+    """A click callback that checks each given value, and reports why a value is invalid."""
 
     def callback(_context: click.Context, _parameter: click.Parameter, given: Any) -> Any:
         try:
@@ -52,10 +52,12 @@ _checked_wait: Final = _checked(functools.partial(deadline.check_duration, "it",
 
 _id_argument: Final = click.argument("id", metavar="ID", callback=_checked_id)
 _ids_argument: Final = click.argument("ids", metavar="ID...", nargs=-1, required=True, callback=_checked_id)
-_json_option: Final = click.option("--json", "is_json", is_flag=True, help="a line of JSON each")
-_task_option: Final = click.option("--task", metavar="NAME", callback=_checked_task, help="those of one task")
+_json_option: Final = click.option("--json", "is_json", is_flag=True, help="print one line of JSON per job")
+_task_option: Final = click.option("--task", metavar="NAME", callback=_checked_task, help="only jobs of this task")
 _database_option: Final = click.option(
-    "--database", metavar="URL", help="the job store, like sqlite:///.crew/jobs.db or postgresql://... [CREW_DATABASE]"
+    "--database",
+    metavar="URL",
+    help="URL of the job store, like sqlite:///.crew/jobs.db or postgresql://... [CREW_DATABASE]",
 )
 
 
@@ -65,16 +67,16 @@ def _status_option(*allowed: str) -> Callable[[F], F]:
         "statuses",
         multiple=True,
         type=click.Choice([str(one) for one in allowed]),
-        help="those that have it; may be given several times",
+        help="only jobs with this status; repeatable",
     )
 
 
 @click.group("jobs", cls=Group)
 def command() -> None:
-    """Look after jobs: calls that outlive the request.
+    """List, show, wait for, cancel, retry or purge jobs.
 
-    Their records are in the job store: the one that --database or CREW_DATABASE names, else the file .crew/jobs.db in
-    this folder. Of an ID its beginning is enough, four digits or more, where no other job has the same.
+    A job is a call with a record in the job store: the database that --database or CREW_DATABASE names, else the file
+    .crew/jobs.db in this folder. For ID, the first digits are enough (4 or more), if they identify one job.
     """
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # for terminals without UTF-8
 
@@ -82,28 +84,28 @@ def command() -> None:
 @command.command("list")
 @_status_option(*JobStatus, ANY)
 @_task_option
-@click.option("--limit", type=Count(1), default=PAGE, show_default=True, help="how many at most")
+@click.option("--limit", type=Count(1), default=PAGE, show_default=True, help="maximum number of jobs")
 @_json_option
 @_database_option
 def list_jobs(*, statuses: tuple[str, ...], task: str | None, limit: int, is_json: bool, database: str | None) -> None:
-    """Print a line for each job, the newest first: id, status, task, when it was submitted, how long it ran, error."""
+    """Print one line per job, newest first: id, status, task, time of submission, running time, error."""
 
     async def run(store: JobStore) -> bool:
-        """Whether these were all."""
+        """Print up to `limit` jobs; returns whether these were all."""
         left = limit
         async for page in pages(store, () if ANY in statuses else statuses, task, limit):
             for job in page.jobs[:left]:
-                say(as_json(job) if is_json else as_line(job))
+                print_line(as_json(job) if is_json else as_line(job))
             left -= len(page.jobs)
             if left < 0 or (left == 0 and page.cursor is not None):
                 return False
         return True
 
-    with reported():
+    with exit_on_error():
         are_all = with_store(database, run)
         sys.stdout.flush()
         if not are_all:
-            say(f"{_jobs(limit)}, and there are more: see --limit", err=True)
+            print_line(f"{_jobs(limit)} shown, more exist: use --limit to show more", err=True)
 
 
 @command.command("show")
@@ -111,14 +113,14 @@ def list_jobs(*, statuses: tuple[str, ...], task: str | None, limit: int, is_jso
 @_json_option
 @_database_option
 def show_job(*, id: str, is_json: bool, database: str | None) -> None:
-    """Print all of one job: where it is, who ran it and when, its payload and its result."""
+    """Print everything about one job: status, worker, times, payload and result."""
 
     async def get(store: JobStore) -> Job:
         return await store.get(await whole_id(store, id))
 
-    with reported():
+    with exit_on_error():
         job = with_store(database, get)
-        say(all_as_json(job) if is_json else as_page(job))
+        print_line(all_as_json(job) if is_json else as_page(job))
         sys.stdout.flush()
 
 
@@ -133,7 +135,7 @@ def show_job(*, id: str, is_json: bool, database: str | None) -> None:
 @_database_option
 @url_option
 def wait_for_job(*, id: str, timeout: float | None, database: str | None, url: str | None) -> None:
-    """Wait until a job has ended, and print its value as JSON.
+    """Wait until a job has ended and print its result as JSON.
 
     The exit status is that of `crew call`.
     """
@@ -141,7 +143,7 @@ def wait_for_job(*, id: str, timeout: float | None, database: str | None, url: s
     async def result(service: JobService) -> Any:
         return await service.result(await whole_id(service.store, id), timeout)
 
-    with reported():
+    with exit_on_error():
         write_line(with_service(database, url, result))
 
 
@@ -150,13 +152,13 @@ def wait_for_job(*, id: str, timeout: float | None, database: str | None, url: s
 @_database_option
 @url_option
 def cancel_jobs(*, ids: tuple[str, ...], database: str | None, url: str | None) -> None:
-    """Give jobs up: what is queued is not started, what runs is stopped."""
+    """Cancel jobs: a queued job is not started, a running job is interrupted."""
 
     async def cancel(service: JobService, id: str) -> None:
         if not await service.cancel(id):
             job = await service.get(id, with_bodies=False)
-            raise CrewError(f"job {id} had ended: {job.status.value}")
-        say(f"job {id} canceled")
+            raise CrewError(f"job {id} cannot be canceled: it has ended already, with status {job.status.value}")
+        print_line(f"job {id} canceled")
 
     _for_each(ids, database, url, cancel)
 
@@ -166,9 +168,9 @@ def cancel_jobs(*, ids: tuple[str, ...], database: str | None, url: str | None) 
 @_database_option
 @url_option
 def retry_jobs(*, ids: tuple[str, ...], database: str | None, url: str | None) -> None:
-    """Submit jobs that have ended once more, and print the ids of the new ones.
+    """Submit ended jobs again, and print the ids of the new jobs.
 
-    Where a job with the same unique key is queued or runs, its id is printed, and nothing is submitted.
+    If a job with the same unique key is queued or running, its id is printed instead, and nothing is submitted.
     """
 
     async def retry(service: JobService, id: str) -> None:
@@ -176,7 +178,7 @@ def retry_jobs(*, ids: tuple[str, ...], database: str | None, url: str | None) -
             again = await service.retry(id)
         except ValueError as error:
             raise CrewError(str(error)) from None
-        say(again.id)
+        print_line(again.id)
 
     _for_each(ids, database, url, retry)
 
@@ -185,8 +187,8 @@ def retry_jobs(*, ids: tuple[str, ...], database: str | None, url: str | None) -
 @click.argument("ids", metavar="[ID]...", nargs=-1, callback=_checked_id)
 @_status_option(*ENDED)
 @_task_option
-@click.option("--older-than", type=Duration(), help="those that ended longer ago: 90 seconds, 15m, 12h, 7d")
-@click.option("--all", "everything", is_flag=True, help="all that have ended")
+@click.option("--older-than", type=Duration(), help="only jobs that ended before this time: 90 (seconds), 15m, 12h, 7d")
+@click.option("--all", "everything", is_flag=True, help="all jobs that have ended")
 @yes_option
 @_database_option
 def purge_jobs(
@@ -199,14 +201,14 @@ def purge_jobs(
     yes: bool,
     database: str | None,
 ) -> None:
-    """Delete the records of jobs that have ended, with their results.
+    """Delete the records and results of jobs that have ended.
 
-    The record of a job that was given up while it was queued stays until a worker has dropped its message: that
-    record keeps it from being started.
+    The record of a job that was canceled in the queue remains until a worker has discarded its message: the record
+    prevents the start of the job.
     """
     has_others = bool(statuses) or task is not None or older_than is not None
     if (bool(ids) + has_others + everything) != 1:
-        raise click.UsageError("say which jobs are meant: their ids, --all, or what they have in common")
+        raise click.UsageError("select jobs in one way: by ID, by --status, --task and --older-than, or with --all")
     before = None if older_than is None else time.time() - older_than
 
     async def meant(store: JobStore) -> list[str]:
@@ -218,34 +220,36 @@ def purge_jobs(
     async def purge(store: JobStore) -> int:
         return await store.forget(chosen)
 
-    with reported():
+    with exit_on_error():
         chosen = with_store(database, meant)
         if not yes:
-            confirm(f"Delete the records of {_jobs(len(chosen))} for ever?")
+            confirm(f"Delete the records of {_jobs(len(chosen))} permanently?")
         count = with_store(database, purge)
-        say(f"{_jobs(count)} deleted")
+        print_line(f"{_jobs(count)} deleted")
         if ids and count < len(set(ids)):
-            raise CrewError("the others stay: there is no such job, it has not ended, or a queue still has its message")
+            raise CrewError(
+                "the other jobs were not deleted: each is unknown, has not ended, or still has its message in a queue"
+            )
 
 
 def _for_each(
-    ids: Sequence[str], database: str | None, url: str | None, do: Callable[[JobService, str], Awaitable[None]]
+    ids: Sequence[str], database: str | None, url: str | None, action: Callable[[JobService, str], Awaitable[None]]
 ) -> None:
-    """Also after one that fails; the first failure gives the exit status."""
+    """Run `action` for each id, also after a failure. The first failure sets the exit status."""
 
     async def run(service: JobService) -> list[CrewError]:
         failed = []
         for id in dict.fromkeys(ids):
             try:
-                await do(service, await whole_id(service.store, id))
+                await action(service, await whole_id(service.store, id))
             except CrewError as error:
                 failed.append(error)
         return failed
 
-    with reported():
+    with exit_on_error():
         failed = with_service(database, url, run)
         for error in failed[1:]:
-            complain(str(error))
+            print_error(str(error))
         if failed:
             raise failed[0]
 

@@ -1,4 +1,4 @@
-"""Ids of jobs on a command line: whole, or only their beginning where no other job has the same."""
+"""Job ids on a command line: a whole id, or its first digits if they identify one job."""
 
 import itertools
 import re
@@ -8,16 +8,16 @@ from crew.errors import CrewError, UnknownJob
 from crew.jobs import JobStore
 from crew.jobs.specification import check_id
 
-SHOWN: Final = 3  # ids that are named where several are meant
-_BEGINNING: Final = re.compile(r"[0-9a-f]{4,31}")  # as with git, shorter ones are more often a slip than a wish
-_ENDS_OF_GROUPS: Final = (8, 12, 16, 20)  # digits of a uuid, after which a hyphen follows
+SHOWN: Final = 3  # ids that an error names, if several jobs match
+_BEGINNING: Final = re.compile(r"[0-9a-f]{4,31}")  # as with git, a shorter one is probably a mistake
+_ENDS_OF_GROUPS: Final = (8, 12, 16, 20)  # digits of a uuid before each hyphen
 
 
 def check_id_or_beginning(value: str) -> str:
-    """Return `value` as uuids are written, or as their beginning, with 4 hexadecimal digits at least.
+    """Return `value`, a uuid or its first digits (4 or more), with hyphens and in lower case.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: `value` is neither.
     """
     digits = value.lower().replace("-", "")
     if not _BEGINNING.fullmatch(digits):
@@ -28,18 +28,20 @@ def check_id_or_beginning(value: str) -> str:
 
 
 async def whole_id(store: JobStore, beginning: str) -> str:
-    """The id of the only job that begins so; a whole id is returned as it is.
+    """The id of the only job whose id begins with `beginning`; a whole id is returned unchanged.
 
     Raises:
-        UnknownJob: there is none.
-        CrewError: there are several.
+        UnknownJob: no job matches.
+        CrewError: several jobs match.
     """
     if len(beginning) == 36:
         return beginning
     found = await store.ids_from(beginning, SHOWN + 1)
     if not found:
-        raise UnknownJob(f"there is no job whose id begins with {beginning}")
+        raise UnknownJob(f"no job has an id that begins with {beginning}")
     if len(found) > 1:
         more = ", ..." if len(found) > SHOWN else ""
-        raise CrewError(f"several jobs have ids that begin with {beginning}: {', '.join(found[:SHOWN])}{more}")
+        raise CrewError(
+            f"several jobs have an id that begins with {beginning}: give more digits ({', '.join(found[:SHOWN])}{more})"
+        )
     return found[0]

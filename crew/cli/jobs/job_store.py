@@ -1,11 +1,11 @@
-"""The job store of a command, and the service that acts on its jobs: opened for it, and closed when it ends."""
+"""The job store of a command, and the service for its jobs: opened for the command, and closed at its end."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from crew.cli.connection import CONNECT_TIMEOUT, one_sentence
+from crew.cli.connection import CONNECT_TIMEOUT, attempts_not_logged
 from crew.client import Client
 from crew.errors import SettingsError
 from crew.jobs import JobQuery, JobService, JobStatus, JobStore, Page
@@ -17,36 +17,36 @@ T = TypeVar("T")
 async def pages(
     store: JobStore, statuses: Sequence[str], task: str | None, size: int = MAX_PAGE
 ) -> AsyncIterator[Page]:
-    """All pages of the jobs with these statuses (none: any), the newest first, up to `size` at a time."""
+    """All pages of the jobs with these statuses (none: any), newest first, with up to `size` jobs each."""
     limit, cursor = min(size, MAX_PAGE), None
     while True:
-        meant = tuple(map(JobStatus, statuses)) or None
-        page = await store.page(JobQuery(statuses=meant, task=task, limit=limit, cursor=cursor))
+        selected = tuple(map(JobStatus, statuses)) or None
+        page = await store.page(JobQuery(statuses=selected, task=task, limit=limit, cursor=cursor))
         yield page
         if (cursor := page.cursor) is None:
             return
 
 
-def with_store(database: str | None, errand: Callable[[JobStore], Awaitable[T]]) -> T:
-    """What comes of `errand` with the job store."""
+def with_store(database: str | None, action: Callable[[JobStore], Awaitable[T]]) -> T:
+    """Open the job store for `action`, and return its value."""
 
     async def run() -> T:
         async with _opened(database) as store:
-            return await errand(store)
+            return await action(store)
 
     return asyncio.run(run())
 
 
-def with_service(database: str | None, url: str | None, errand: Callable[[JobService], Awaitable[T]]) -> T:
-    """What comes of `errand` with a client of the broker and the job store."""
+def with_service(database: str | None, url: str | None, action: Callable[[JobService], Awaitable[T]]) -> T:
+    """Open the job store and a client for `action`, and return its value."""
 
     async def run() -> T:
         async with _opened(database) as store:
             client = Client(url, name="crew", store=store)
             try:
-                with one_sentence():
+                with attempts_not_logged():
                     await client.connect(timeout=CONNECT_TIMEOUT)
-                return await errand(client.jobs)
+                return await action(client.jobs)
             finally:
                 await client.close()
 
@@ -57,7 +57,7 @@ def with_service(database: str | None, url: str | None, errand: Callable[[JobSer
 async def _opened(database: str | None) -> AsyncIterator[JobStore]:
     store = JobStore(database)
     if not store.exists:
-        raise SettingsError(f"there is no job store {store}: --database or CREW_DATABASE names another")
+        raise SettingsError(f"job store {store} does not exist: name another with --database or CREW_DATABASE")
     await store.open()
     try:
         yield store

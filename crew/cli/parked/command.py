@@ -1,4 +1,4 @@
-"""`crew parked`: the messages that were given up, looked at, sent to their tasks again, or deleted."""
+"""`crew parked`: list, show, replay and purge parked messages."""
 
 import sys
 import time
@@ -8,14 +8,14 @@ from typing import Any, Final, TypeVar
 import click
 
 from crew.cli.confirm import confirm, yes_option
-from crew.cli.connection import url_option, visited
+from crew.cli.connection import url_option, with_session
 from crew.cli.duration import Duration
-from crew.cli.exit_status import ExitStatus, reported
+from crew.cli.exit_status import ExitStatus, exit_on_error
 from crew.cli.parked.text import as_json, as_line, as_page
 from crew.cli.shown import shown
 from crew.client.admin import parked
 from crew.client.admin.parked import Done, Selection
-from crew.command_line import Group, Seconds, complain, say, say_bytes
+from crew.command_line import Group, Seconds, print_bytes, print_error, print_line
 from crew.errors import CrewError
 from crew.protocol import deadline
 from crew.protocol.parked_message import ParkedMessage
@@ -23,40 +23,40 @@ from crew.protocol.parked_message import ParkedMessage
 F = TypeVar("F", bound=Callable[..., Any])
 
 _ids_argument: Final = click.argument("ids", metavar="[ID]...", nargs=-1)
-_task_option: Final = click.option("--task", metavar="NAME", help="those of one task")
-_all_option: Final = click.option("--all", "everything", is_flag=True, help="all of them")
+_task_option: Final = click.option("--task", metavar="NAME", help="only messages of this task")
+_all_option: Final = click.option("--all", "everything", is_flag=True, help="all parked messages")
 
 
 @click.group("parked", cls=Group)
 def command() -> None:
-    """Look after the messages that were given up.
+    """List, show, replay or purge parked messages.
 
-    A call that took down three worker processes, and a message that nobody can read, are kept in the queue crew.parked.
+    A worker parks a message in the queue crew.parked if it crashed three worker processes, or cannot be decoded.
     """
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # for terminals without UTF-8
 
 
 @command.command("list")
-@click.option("--json", "is_json", is_flag=True, help="a line of JSON each, with properties and headers")
+@click.option("--json", "is_json", is_flag=True, help="print one line of JSON per message, with properties and headers")
 @url_option
 def list_messages(*, is_json: bool, url: str | None) -> None:
-    """Print a line for each message, the oldest first: id, task, when, exit status, host, reason."""
+    """Print one line per message, oldest first: id, task, time, exit status, host, reason."""
 
     def show(message: ParkedMessage) -> None:
-        say(as_json(message) if is_json else as_line(message))
+        print_line(as_json(message) if is_json else as_line(message))
 
-    with reported():
-        count = visited(url, lambda visit: parked.look(visit, show))
+    with exit_on_error():
+        count = with_session(url, lambda session: parked.look(session, show))
         sys.stdout.flush()
-        say(f"{_messages(count)} in crew.parked", err=True)
+        print_line(f"{_messages(count)} in crew.parked", err=True)
 
 
 @command.command("show")
 @click.argument("id")
-@click.option("--raw", is_flag=True, help="print the body alone, byte for byte as it was sent")
+@click.option("--raw", is_flag=True, help="print only the body, byte for byte as it was sent")
 @url_option
 def show_message(*, id: str, raw: bool, url: str | None) -> None:
-    """Print all of one message: why it was given up, its properties, headers and payload."""
+    """Print everything about one message: reason, properties, headers and payload."""
     found: list[ParkedMessage] = []
 
     def look(message: ParkedMessage) -> bool:
@@ -64,13 +64,13 @@ def show_message(*, id: str, raw: bool, url: str | None) -> None:
             found.append(message)
         return bool(found)
 
-    with reported():
-        visited(url, lambda visit: parked.look(visit, look))
+    with exit_on_error():
+        with_session(url, lambda session: parked.look(session, look))
         _check_found(set() if found else {id})
         if raw:
-            say_bytes(found[0].body.data)
+            print_bytes(found[0].body.data)
         else:
-            say(as_page(found[0]))
+            print_line(as_page(found[0]))
         sys.stdout.flush()
 
 
@@ -82,12 +82,12 @@ def show_message(*, id: str, raw: bool, url: str | None) -> None:
 @click.option(
     "--expiration",
     type=Seconds(0, deadline.MAX_DURATION, min_open=True),
-    help="seconds until they are not started any longer",
+    help="seconds in which a worker must start them; later they expire",
 )
 @click.option(
     "--unsigned",
     is_flag=True,
-    help="send also what was refused because it was not signed, and sign it now: look at it first",
+    help="also sign and send messages that were refused because they had no valid signature: check them first",
 )
 @url_option
 def replay_messages(
@@ -102,56 +102,58 @@ def replay_messages(
 ) -> None:
     """Send messages to the queues of their tasks again.
 
-    --all asks first, and says how many they are.
+    --all shows the number of messages and asks for confirmation.
 
-    A message leaves crew.parked when the broker has it in the queue of its task; where there is no such queue, or it is
-    full, it stays. Nobody is told what the task returns: the caller was answered when the message was parked.
+    A message stays in crew.parked until the broker has confirmed it in the queue of its task. It also stays if that
+    queue does not exist or is full. The result of the task is discarded: its caller got an error when the message was
+    parked.
     """
     selection = _selection(ids, everything, task=task)
-    with reported():
+    with exit_on_error():
         if everything and not yes:
-            count = visited(url, lambda visit: parked.count(visit, selection))
+            count = with_session(url, lambda session: parked.count(session, selection))
             confirm(f"Send {_messages(count)} to their tasks again?")
-        done = visited(
-            url, lambda visit: parked.replay(visit, selection, expiration=expiration, trusts_unsigned=unsigned)
+        done = with_session(
+            url, lambda session: parked.replay(session, selection, expiration=expiration, trusts_unsigned=unsigned)
         )
-        say(f"{_messages(done.count)} sent to their tasks again")
+        print_line(f"{_messages(done.count)} sent to their tasks again")
         _check(done)
 
 
 @command.command("purge")
 @_ids_argument
 @_task_option
-@click.option("--older-than", type=Duration(), help="those that were parked longer ago: 90 seconds, 15m, 12h, 7d")
+@click.option("--older-than", type=Duration(), help="only messages parked before this time: 90 (seconds), 15m, 12h, 7d")
 @_all_option
 @yes_option
 @url_option
 def purge_messages(
     *, ids: tuple[str, ...], task: str | None, older_than: float | None, everything: bool, yes: bool, url: str | None
 ) -> None:
-    """Delete messages for ever."""
+    """Delete messages permanently."""
     before = None if older_than is None else time.time() - older_than
     selection = _selection(ids, everything, task=task, before=before)
-    with reported():
+    with exit_on_error():
         if not yes:
-            count = visited(url, lambda visit: parked.count(visit, selection))
-            confirm(f"Delete {_messages(count)} for ever?")
-        done = visited(url, lambda visit: parked.purge(visit, selection))
-        say(f"{_messages(done.count)} deleted")
+            count = with_session(url, lambda session: parked.count(session, selection))
+            confirm(f"Delete {_messages(count)} permanently?")
+        done = with_session(url, lambda session: parked.purge(session, selection))
+        print_line(f"{_messages(done.count)} deleted")
         _check(done)
 
 
 def _selection(ids: tuple[str, ...], everything: bool, **others: Any) -> Selection:
-    """What the command line means; wrong usage where it does not say, or says it twice."""
+    """The messages that the command line selects; UsageError if it selects none, or by --all and something else."""
     has_others = any(value is not None for value in others.values())
     if everything == (bool(ids) or has_others):
-        raise click.UsageError("say which messages are meant: their ids, --all, or what they have in common")
+        options = "IDs, --task or --older-than" if "before" in others else "IDs or --task"
+        raise click.UsageError(f"select messages: give {options}; --all selects all of them")
     return Selection(ids=frozenset(ids) or None, **others)
 
 
 def _check(done: Done) -> None:
     for id, why in done.left:
-        complain(f"{id} stays parked: {shown(why)}")
+        print_error(f"message {id} stays parked: {shown(why)}")
     _check_found(done.missing)
     if done.left:
         sys.exit(ExitStatus.OTHER)
@@ -159,7 +161,7 @@ def _check(done: Done) -> None:
 
 def _check_found(missing: set[str]) -> None:
     if missing:
-        raise CrewError(f"no parked message has the id {shown(', '.join(sorted(missing)))}")
+        raise CrewError(f"no parked message has this id: {shown(', '.join(sorted(missing)))}")
 
 
 def _messages(count: int) -> str:

@@ -1,4 +1,4 @@
-"""A parked message as text: a line, a line of JSON, a page."""
+"""Formats a parked message as text: a line, a line of JSON, or a page."""
 
 import json
 from typing import Any, Final
@@ -12,13 +12,13 @@ from crew.protocol.parked_message import ParkedMessage
 
 REASON_IN_LINE: Final = 120  # characters; the page has the rest
 PAYLOAD_ON_PAGE: Final = 4_000  # characters; `crew parked show --raw` has the rest
-DECODED_ON_PAGE: Final = 1024 * 1024  # bytes: a larger payload is shown as it was sent, as far as it fits
+DECODED_ON_PAGE: Final = 1024 * 1024  # bytes; a larger payload is not decoded: its first bytes are shown
 VALUE_ON_PAGE: Final = 400  # characters of a property or header
 NOTHING: Final = "-"
 
 
 def as_line(message: ParkedMessage) -> str:
-    """Id, task, when, exit status, host, reason: in columns as far as they fit."""
+    """Id, task, time, exit status, host and reason in columns; long values shift the columns."""
     columns = (
         f"{message.id:<32}",
         f"{shown(message.task or NOTHING):<24}",
@@ -31,7 +31,7 @@ def as_line(message: ParkedMessage) -> str:
 
 
 def as_json(message: ParkedMessage) -> str:
-    """One line of ASCII, without the payload."""
+    """The message as one line of ASCII JSON, without the payload."""
     values = {
         "id": message.id,
         "task": message.task,
@@ -47,7 +47,7 @@ def as_json(message: ParkedMessage) -> str:
 
 
 def as_page(message: ParkedMessage) -> str:
-    """All of it, the payload decoded where that can be."""
+    """The whole message; the payload is decoded if possible."""
     payload = _payload(message)
     lines = [
         f"id           {message.id}",
@@ -67,10 +67,10 @@ def as_page(message: ParkedMessage) -> str:
 
 
 def _section(title: str, values: dict[Any, Any]) -> list[str]:
-    return [title, *(f"  {_word(name)}: {_word(value)}" for name, value in values.items())]
+    return [title, *(f"  {_value_text(name)}: {_value_text(value)}" for name, value in values.items())]
 
 
-def _word(value: Any) -> str:
+def _value_text(value: Any) -> str:
     simple = plain(value)
     return shown(simple if isinstance(simple, str) else json.dumps(simple), VALUE_ON_PAGE)
 

@@ -38,7 +38,7 @@ class Store:
         self._url = settings.database_url(url)
         self._connect_anew()
         self.max_result = max_result
-        forks.tell(self)
+        forks.register(self)
 
     def _connect_anew(self) -> None:
         """Have connections of its own, in a process or on a loop that had none of them."""
@@ -96,7 +96,7 @@ class Store:
     def on_forked(self) -> None:
         """This is a forked child: the connections are the parent's, and others are opened with the next use."""
         self._database.drop()
-        forks.keep(self._database, self._writer, self._reader, self._reader_without_bodies)
+        forks.keep_alive(self._database, self._writer, self._reader, self._reader_without_bodies)
         self._connect_anew()
 
     # --- writing ----------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import pytest
 
 import crew
-from crew.cli.exit_status import ExitStatus, reported, status_of
+from crew.cli.exit_status import ExitStatus, exit_on_error, status_of
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_each_kind_of_failure_has_its_status(error: crew.CrewError, status: int)
 
 
 def test_a_failure_is_one_sentence_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended, reported():
+    with pytest.raises(SystemExit) as ended, exit_on_error():
         raise crew.TaskFailed("ValueError", "no", traceback="Traceback ...")
 
     assert ended.value.code == ExitStatus.TASK_FAILED
@@ -36,19 +36,19 @@ def test_a_failure_is_one_sentence_on_stderr(capsys: pytest.CaptureFixture[str])
 
 
 def test_the_remote_traceback_is_shown_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit), reported(verbose=True):
+    with pytest.raises(SystemExit), exit_on_error(verbose=True):
         raise crew.TaskFailed("ValueError", "no", traceback="Traceback ...\n")
 
     assert capsys.readouterr().err == "  | Traceback ...\ncrew: ValueError: no\n"
 
 
 def test_ctrl_c_is_no_traceback() -> None:
-    with pytest.raises(SystemExit) as ended, reported():
+    with pytest.raises(SystemExit) as ended, exit_on_error():
         raise KeyboardInterrupt
 
     assert ended.value.code == 130
 
 
 def test_a_bug_is_not_hidden() -> None:
-    with pytest.raises(ZeroDivisionError), reported():
+    with pytest.raises(ZeroDivisionError), exit_on_error():
         raise ZeroDivisionError

@@ -35,14 +35,14 @@ def test_a_string_without_quotes_is_explained() -> None:
     result = CliRunner().invoke(command, ["hello"])
 
     assert result.exit_code == 2
-    assert """a string needs quotes of its own: '"hello"'""" in " ".join(result.output.split())
+    assert """a string needs its own quotes: '"hello"'""" in " ".join(result.output.split())
 
 
 def test_bad_standard_input_is_wrong_usage() -> None:
     result = CliRunner().invoke(command, ["-"], input="{")
 
     assert result.exit_code == 2
-    assert "no JSON" in result.output
+    assert "not valid JSON" in result.output
 
 
 def test_bytes_are_printed_as_they_are() -> None:

@@ -84,13 +84,13 @@ def test_a_missing_module_of_a_package_is_the_packages_own_fault(tmp_path: Path)
 def test_a_missing_file_is_one_sentence(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
-    with pytest.raises(SettingsError, match=f"there is no file {name}"):
+    with pytest.raises(SettingsError, match=f"file {name} does not exist"):
         find(name)
 
 
 @pytest.mark.parametrize("name", ["missing", "missing.tasks"])
 def test_a_missing_module_is_one_sentence(tmp_path: Path, name: str) -> None:
-    assert f"there is no file and no module {name}" in run(tmp_path, name).stderr
+    assert f"no file and no module is named {name}" in run(tmp_path, name).stderr
 
 
 def test_a_source_is_watched_where_its_neighbours_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,7 +96,7 @@ def test_the_callers_environment_does_not_reach_the_node(folder: NodeFolder, mon
 
 def test_a_port_that_another_program_took_is_one_sentence_with_the_way_out(folder: NodeFolder, taken_port: int) -> None:
     with pytest.raises(
-        SettingsError, match=rf"port {taken_port}, .* is taken by another program: .* delete .*ports.json"
+        SettingsError, match=rf"port {taken_port} of .* is in use by another program: .* delete .*ports.json"
     ):
         folder.check_ports()
 
@@ -104,5 +104,5 @@ def test_a_port_that_another_program_took_is_one_sentence_with_the_way_out(folde
 def test_ports_that_cannot_be_read_are_one_sentence_with_the_way_out(folder: NodeFolder) -> None:
     folder.ports_file.write_text("{")
 
-    with pytest.raises(SettingsError, match=r"ports\.json cannot be read: delete it"):
+    with pytest.raises(SettingsError, match=r"ports\.json is damaged: delete it"):
         assert folder.ports

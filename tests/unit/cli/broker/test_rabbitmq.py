@@ -41,7 +41,9 @@ def test_another_rabbitmq_can_be_chosen_by_its_folder(
     monkeypatch.setenv("CREW_RABBITMQ", str(chosen))
 
     assert rabbitmq.program("rabbitmq-server") == chosen / "rabbitmq-server"
-    with pytest.raises(SettingsError, match=r"CREW_RABBITMQ names '.*chosen', and no rabbitmqctl is there"):
+    with pytest.raises(
+        SettingsError, match=r"CREW_RABBITMQ is '.*chosen', but there is no rabbitmqctl: set it to the folder"
+    ):
         rabbitmq.program("rabbitmqctl")
 
 

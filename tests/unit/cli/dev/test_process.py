@@ -49,7 +49,7 @@ def test_a_process_that_is_gone_has_ended() -> None:
         pass
 
     assert process.has_ended(child.pid)
-    process.send(child.pid, SIGKILL)  # reaches nobody, and does not complain
+    process.send(child.pid, SIGKILL)  # reaches nobody, and does not print_error
 
 
 def test_killing_a_tree_leaves_nobody_in_whatever_session(family: tuple[subprocess.Popen[str], int]) -> None:
