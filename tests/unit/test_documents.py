@@ -119,3 +119,9 @@ def test_a_link_to_a_missing_file_or_heading_is_found(tmp_path: Path) -> None:
         "# A `page`: here\n[1](#a-page-here) [2](#no) [3](gone.md) [4](page.md#no) [5](https://a/b) [6](/etc)\n"
     )
     assert broken_links(page, tmp_path) == ["#no", "gone.md", "page.md#no", "/etc"]
+
+
+def test_the_glossary_is_sorted_and_has_each_word_once() -> None:
+    words = re.findall(r"^\| ([^|]+?) \| .+\) \|$", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)
+    assert len(words) >= 40
+    assert words == sorted(set(words), key=str.lower)
