@@ -125,7 +125,7 @@ class Client:
         self._pubsub = PubSub(self.id, **links, decode=self._decode, subscriptions=self._subscriptions)
         self._links.consuming.remember(self._caller.consumer, self._caller.queue, self._caller.binding)
         if self._jobs is not None:
-            self._jobs.begin_anew()
+            self._jobs.reset()
 
     def __repr__(self) -> str:
         return f"<Client {self.id}: {self._links.publishing.state.value}, {len(self._calls)} calls in flight>"

@@ -1,4 +1,4 @@
-"""What is told of a job while it goes on: where it is, how far, and at last what ended it. Nothing here does I/O."""
+"""The events of a job: its status, its progress, and finally its error or the path of its result. No I/O here."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from crew.jobs.record import error, progress
 
 
 class JobError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Why a job has no value: the type of what was raised, what it says, and whether another run may help.
+    """The failure of a job: type and message of the exception, and whether a retry may help.
 
     Attributes:
-        traceback: of the task, in a record that a client may see it in; never in an event.
+        traceback: of the task, in a record for a client that may see it; never in an event.
     """
 
     type: str
@@ -22,15 +22,15 @@ class JobError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class JobEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A job at one moment.
+    """The state of a job at one moment.
 
     Attributes:
-        status: where it is in its life.
+        status: see JobStatus.
         version: of its record; grows with every change.
         attempts: how often it was started.
-        progress: what its task said last; left out where it has said nothing.
-        error: of a job that has ended without a value.
-        response: where its value is found, of a job that has ended.
+        progress: the latest progress of its task; left out if there is none.
+        error: the failure of a job that has ended without a value.
+        response: path of the result of a job that has ended.
     """
 
     status: JobStatus
@@ -42,7 +42,7 @@ class JobEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def event_of(job: Job, response: str) -> JobEvent:
-    """`job` as it is; `response` is where its value is found once it has ended."""
+    """The event for `job` as it is; `response` is the path of its result, used once the job has ended."""
     return JobEvent(
         status=job.status,
         version=job.version,
@@ -53,10 +53,10 @@ def event_of(job: Job, response: str) -> JobEvent:
     )
 
 
-def has_news(job: Job, before: Job | None) -> bool:
-    """Whether `job` tells more than `before` did: a worker that is still at it is a version, and no news."""
-    return before is None or _told(job) != _told(before)
+def is_changed(job: Job, before: Job | None) -> bool:
+    """Whether status, progress or attempts differ. A version may change without: the worker still runs the job."""
+    return before is None or _visible(job) != _visible(before)
 
 
-def _told(job: Job) -> tuple[object, ...]:
+def _visible(job: Job) -> tuple[object, ...]:
     return job.status, job.progress, job.attempts

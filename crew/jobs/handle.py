@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 from crew.errors import ConnectionError
-from crew.jobs.event import has_news
+from crew.jobs.event import is_changed
 from crew.jobs.job import Job, JobStatus
 
 
@@ -78,7 +78,7 @@ class JobHandle:
             job = await self._service.wait_for_change(self.id, version, with_result=False)
             if self._service.is_closed and not job.status.is_final:
                 raise ConnectionError("the client was closed", missing="client")
-            if has_news(job, told):
+            if is_changed(job, told):
                 yield job
                 told = job
             version = job.version

@@ -1,4 +1,4 @@
-"""Reports of jobs: taken from the broker in batches, committed to the store, and only then acknowledged."""
+"""Consumes the reports of jobs: commits them to the store in batches, and acknowledges them after the commit."""
 
 import asyncio
 import dataclasses
@@ -12,148 +12,150 @@ from crew.amqp.admin.session import Visit
 from crew.errors import ConnectionError
 from crew.jobs import report
 from crew.jobs.job import JobStatus
-from crew.jobs.progress_watch import LOOK_EVERY, ProgressWatch
-from crew.jobs.refused_reports import REJECTED, UNREADABLE, Refusals
+from crew.jobs.progress_watch import CHECK_INTERVAL, ProgressWatch
+from crew.jobs.refused_reports import REJECTED, UNREADABLE, RefusedReports
 from crew.jobs.report import Report
 from crew.jobs.store.errors import Rejected
 from crew.jobs.store.store import Store
-from crew.jobs.store.update import Settled
+from crew.jobs.store.update import AppliedReport
 from crew.protocol import briefing, properties
 from crew.protocol.message import Briefing
 from crew.protocol.properties import MalformedMessage
 
 logger = logging.getLogger(__name__)
 
-PREFETCH: Final = 100  # messages, of up to 16 MiB each: they are in memory until they are committed
-COMMITTED_WITHIN: Final = 0.2  # seconds, by a store that is not slow
-AGAIN_AFTER: Final = 1.0  # seconds until a store that is away is tried again
-PUT_OFF: Final = 1.0  # seconds until what failed for an unknown reason is tried again; doubled each time
-MAX_PUT_OFF: Final = 30.0  # seconds
+PREFETCH: Final = 100  # messages, of up to 16 MiB each: they stay in memory until they are committed
+COMMITTED_WITHIN: Final = 0.2  # seconds that a store needs for a commit, unless it is slow
+RETRY_STORE: Final = 1.0  # seconds until an unavailable store is tried again
+RETRY_REPORT: Final = 1.0  # seconds until a report that failed for an unknown reason is retried; doubled each time
+MAX_RETRY_REPORT: Final = 30.0  # seconds
 
 
 @dataclasses.dataclass(eq=False)
-class Heard:
-    """A message that is not acknowledged yet.
+class ReceivedReport:
+    """A report that is not acknowledged yet.
 
     Attributes:
-        report: what it says, or the refusal of it.
+        report: the decoded report, or the error that replaces it.
         since: when it arrived, time.monotonic().
         tries: attempts to record it that failed for an unknown reason.
-        is_refusal: whether `report` is the end of a job whose own end the database will never take.
+        is_replaced: whether `report` is an error that replaces a result that the database rejected.
     """
 
     delivery: Delivery
     report: Report
     since: float
     tries: int = 0
-    is_refusal: bool = False
+    is_replaced: bool = False
 
 
 class Inbox:
-    """Takes what is heard of the jobs in `store`.
+    """Consumes the reports of the jobs in `store`.
 
     Args:
-        on_settled: told what became of each report, once it is committed.
-        on_briefing: told of a worker that asks.
+        on_applied: called with the results of committed reports.
+        on_briefing: called with the request of a worker for revoked jobs.
     """
 
     def __init__(
         self,
         store: Store,
         *,
-        on_settled: Callable[[Sequence[Settled]], object],
+        on_applied: Callable[[Sequence[AppliedReport]], object],
         on_briefing: Callable[[Briefing], object],
     ) -> None:
         self._store = store
-        self._on_settled = on_settled
+        self._on_applied = on_applied
         self._on_briefing = on_briefing
-        self._heard: list[Heard] = []
-        self._batch: list[Heard] = []  # on its way into the store
-        self._put_off_until: dict[Heard, asyncio.TimerHandle] = {}
-        self._refusals = Refusals()
+        self._received: list[ReceivedReport] = []
+        self._batch: list[ReceivedReport] = []  # that is being committed
+        self._retries: dict[ReceivedReport, asyncio.TimerHandle] = {}
+        self._refused = RefusedReports()
         self._watch = ProgressWatch(self._oldest)
         self._watching: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._task: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
-        """Messages that are not committed."""
-        return len(self._batch) + len(self._heard) + len(self._put_off_until)
+        """Reports that are not committed."""
+        return len(self._batch) + len(self._received) + len(self._retries)
 
     def __repr__(self) -> str:
         return f"<Inbox: {len(self)} not committed>"
 
     @property
     def consumer(self) -> Consumer:
-        """What takes the messages; the store must be open."""
+        """The consumer of the queue of the store; the store must be open."""
         return Consumer(self._store.queue, self.on_delivery, PREFETCH)
 
     @property
     def obstacle(self) -> str | None:
-        """Why no job ends, in one sentence: what arrives has not been recorded for a while; None: it is."""
+        """Why no job ends, in one sentence: reports have not been recorded for a while; None if they are."""
         return self._watch.obstacle()
 
     async def is_behind(self, link: Link) -> bool:
-        """Whether there is more to hear than was committed: in the queue, or here but for what has just come."""
+        """Whether reports wait in the queue, or wait here for longer than a commit takes."""
         depth = await Visit(link).depth(self._store.queue)
         if depth is None or depth.ready > 0:
             return True
-        oldest = [one for some in (self._batch, self._heard, list(self._put_off_until)) for one in some[:1]]
+        oldest = [one for some in (self._batch, self._received, list(self._retries)) for one in some[:1]]
         return any(time.time() - one.report.at > COMMITTED_WITHIN for one in oldest)
 
     async def close(self) -> None:
-        """Commit what was heard, and hear no more; idempotent. The broker keeps what is not committed."""
+        """Commit the received reports, and stop; idempotent. The broker keeps the reports that are not committed."""
         self._is_closed = True
-        for timer in (*self._put_off_until.values(), self._watching):
+        for timer in (*self._retries.values(), self._watching):
             if timer is not None:
                 timer.cancel()
         if self._task is not None:
-            await asyncio.wait([self._task], timeout=AGAIN_AFTER)
+            await asyncio.wait([self._task], timeout=RETRY_STORE)
         if self._task is not None:
             self._task.cancel()
 
     def on_delivery(self, delivery: Delivery) -> None:
-        """A message has arrived. One that cannot be read is acknowledged, or it would take a place of PREFETCH."""
+        """Take a message. An unreadable one is acknowledged and discarded, or it would use up PREFETCH for good."""
         try:
             if delivery.properties.type == briefing.TYPE:
                 self._on_briefing(briefing.to_briefing(delivery.properties, delivery.body))
                 self._acknowledge(delivery)
                 return
             reply = properties.to_reply(delivery.properties, delivery.body)
-            told = report.of_reply(reply, at=time.time(), max_result=self._store.max_result)
+            decoded = report.of_reply(reply, at=time.time(), max_result=self._store.max_result)
         except Exception as error:
             if not isinstance(error, MalformedMessage):
-                logger.exception("a job report cannot be read: queue=%s", delivery.queue)
-            self._refusals.discard(UNREADABLE, delivery.queue, error)
+                logger.exception("job report unreadable: queue=%s", delivery.queue)
+            self._refused.discard(UNREADABLE, delivery.queue, error)
             self._acknowledge(delivery)
             return
-        self._heard.append(Heard(delivery, told, time.monotonic()))
+        self._received.append(ReceivedReport(delivery, decoded, time.monotonic()))
         self._start()
 
     def on_lost(self) -> None:
-        """The connection is lost: the broker delivers again what was not acknowledged over it."""
-        self._heard = [one for one in self._heard if one.delivery.is_ours]
+        """Drop the reports of a lost connection: the broker delivers again what was not acknowledged."""
+        self._received = [one for one in self._received if one.delivery.is_ours]
 
     def _start(self) -> None:
         loop = asyncio.get_running_loop()
         if self._task is None:
             self._task = loop.create_task(self._run(), name="job inbox")
         if self._watching is None and not self._is_closed:
-            self._watching = loop.call_later(LOOK_EVERY, self._look)
+            self._watching = loop.call_later(CHECK_INTERVAL, self._check_progress)
 
-    def _look(self) -> None:
-        """Look whether there is progress, now and then while there are messages."""
-        self._watch.look()
-        self._watching = asyncio.get_running_loop().call_later(LOOK_EVERY, self._look) if len(self) else None
+    def _check_progress(self) -> None:
+        """Check for progress at intervals, while there are reports."""
+        self._watch.check()
+        self._watching = (
+            asyncio.get_running_loop().call_later(CHECK_INTERVAL, self._check_progress) if len(self) else None
+        )
 
     def _oldest(self) -> float | None:
-        """When the oldest message arrived that keeps others waiting.
+        """When the oldest report arrived that blocks others.
 
-        One that failed and is tried again does so only where such messages take all places.
+        A report that is being retried blocks others only if such reports use up PREFETCH.
         """
-        waiting = [*self._batch, *self._heard]
+        waiting = [*self._batch, *self._received]
         if len(self) >= PREFETCH:
-            waiting += self._put_off_until
+            waiting += self._retries
         else:
             waiting = [one for one in waiting if not one.tries]
         return min((one.since for one in waiting), default=None)
@@ -163,77 +165,81 @@ class Inbox:
         self._watch.progressed()
 
     async def _run(self) -> None:
-        """Commit what is there. No error ends this: what is never acknowledged takes a place of PREFETCH for good."""
+        """Commit batch after batch. No error ends this: a report without acknowledgement uses up PREFETCH for good."""
         try:
-            while self._heard:
-                self._batch, self._heard = self._heard, []
-                is_away = await self._commit()
+            while self._received:
+                self._batch, self._received = self._received, []
+                is_unavailable = await self._commit()
                 self._batch = []
-                if is_away:
-                    await asyncio.sleep(AGAIN_AFTER)
-                    self.on_lost()  # what has come again over a new connection is there twice
+                if is_unavailable:
+                    await asyncio.sleep(RETRY_STORE)
+                    self.on_lost()  # over a new connection, the broker has delivered these reports again
         finally:
             self._batch = []
             self._task = None
 
     async def _commit(self) -> bool:
-        """Commit the batch, and acknowledge what is committed; whether the store is away.
+        """Commit the batch, and acknowledge the committed reports; returns whether the store is unavailable.
 
-        What comes a second time changes nothing.
+        A report that arrives a second time changes nothing.
         """
-        answers = await self._store.settle_each([one.report for one in self._batch])
-        settled, away = [], []
-        for one, answer in zip(self._batch, answers, strict=True):
-            match answer:
-                case Settled():
+        results = await self._store.apply_each([one.report for one in self._batch])
+        applied, waiting = [], []
+        for one, result in zip(self._batch, results, strict=True):
+            match result:
+                case AppliedReport():
                     self._acknowledge(one.delivery)
-                    settled.append(answer)
-                case ConnectionError():
-                    self._watch.last_error = str(answer)
-                    logger.debug("job report waits for the store: job=%s: %s", one.report.id, answer)  # logs outages
-                    away.append(one)
+                    applied.append(result)
+                case ConnectionError():  # the store logs its outage
+                    self._watch.last_error = str(result)
+                    logger.debug("job report waits for the store: job=%s: %s", one.report.id, result)
+                    waiting.append(one)
                 case Rejected():
-                    self._refuse(one, answer)
+                    self._replace(one, result)
                 case _:
-                    self._put_off(one, answer)
-        self._heard = [*away, *self._heard]
-        if settled:
-            self._tell(settled)
-        return bool(away)
+                    self._retry_later(one, result)
+        self._received = [*waiting, *self._received]
+        if applied:
+            self._notify(applied)
+        return bool(waiting)
 
-    def _tell(self, settled: Sequence[Settled]) -> None:
+    def _notify(self, applied: Sequence[AppliedReport]) -> None:
         try:
-            self._on_settled(settled)
-        except Exception:  # it is committed, and a slow poll finds it
-            logger.exception("waiters cannot be woken for %d jobs", len(settled))
+            self._on_applied(applied)
+        except Exception:  # the reports are committed, and the poll of the waiters finds them
+            logger.exception("job waiters not woken: jobs=%d", len(applied))
 
-    def _refuse(self, one: Heard, error: Rejected) -> None:
-        """The database will never take this: an end becomes the end `error`, since its job would have no other."""
+    def _replace(self, one: ReceivedReport, error: Rejected) -> None:
+        """Replace a final report that the database rejected by an error: without it the job would never end."""
         status = one.report.status
-        if status is None or not status.is_final or one.is_refusal:
-            self._refusals.discard(REJECTED, one.delivery.queue, f"job={one.report.id}: {error}")
+        if status is None or not status.is_final or one.is_replaced:
+            self._refused.discard(REJECTED, one.delivery.queue, f"job={one.report.id}: {error}")
             self._acknowledge(one.delivery)
             return
-        logger.error("job ended as error, the store never takes its result: job=%s: %s", one.report.id, error)
-        message = f"what it came to cannot be recorded: {error}"
+        logger.error("job result rejected by the store, job ends as error: job=%s: %s", one.report.id, error)
+        message = f"the result of the job cannot be recorded: {error}"
         kind = type(error.__cause__ or error).__name__
-        refusal = report.ended(one.report.id, JobStatus.ERROR, at=one.report.at, type_name=kind, message=message)
-        self._heard.append(Heard(one.delivery, refusal, one.since, is_refusal=True))
+        replaced = report.ended(one.report.id, JobStatus.ERROR, at=one.report.at, type_name=kind, message=message)
+        self._received.append(ReceivedReport(one.delivery, replaced, one.since, is_replaced=True))
 
-    def _put_off(self, one: Heard, error: BaseException) -> None:
-        """Try it again later, as often as it takes: an error that is not known to last may not end a job."""
+    def _retry_later(self, one: ReceivedReport, error: BaseException) -> None:
+        """Retry the report later, without a limit: an error that may be temporary must not end a job."""
         if self._is_closed:
             return
         one.tries += 1
         self._watch.last_error = f"{type(error).__name__}: {error}"
         if one.tries == 1:
-            told = "job report not recorded, retrying until it is: job=%s: %s: %s"
-            logger.error(told, one.report.id, type(error).__name__, error)
-        wait = min(PUT_OFF * 2.0 ** min(one.tries - 1, 10), MAX_PUT_OFF)
-        self._put_off_until[one] = asyncio.get_running_loop().call_later(wait, self._try_again, one)
+            logger.error(
+                "job report not recorded, retrying until it is: job=%s: %s: %s",
+                one.report.id,
+                type(error).__name__,
+                error,
+            )
+        wait = min(RETRY_REPORT * 2.0 ** min(one.tries - 1, 10), MAX_RETRY_REPORT)
+        self._retries[one] = asyncio.get_running_loop().call_later(wait, self._retry, one)
 
-    def _try_again(self, one: Heard) -> None:
-        del self._put_off_until[one]
+    def _retry(self, one: ReceivedReport) -> None:
+        del self._retries[one]
         if one.delivery.is_ours:  # else the broker delivers it again
-            self._heard.append(one)
+            self._received.append(one)
             self._start()

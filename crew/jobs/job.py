@@ -1,4 +1,4 @@
-"""A job: a call that outlives the request, with its states and which may follow which. Nothing here does I/O."""
+"""The record of a job, its statuses, and the allowed transitions between them. Nothing here does I/O."""
 
 import enum
 from typing import Final
@@ -9,28 +9,30 @@ from crew.errors import CrewError
 from crew.protocol.message import Body, Call, Headers, Outcome
 from crew.protocol.topology import HTTP_TASK
 
+LEASE: Final = 10.0  # seconds that one gateway has to publish a job before another gateway may
+
 
 class JobStatus(enum.StrEnum):
-    """Where a job is in its life; the last five are final."""
+    """The status of a job; the last five are final."""
 
     QUEUED = "queued"  # recorded; its message waits for the broker or for a worker
-    STARTED = "started"  # a worker runs it, or ran it and is to run it again
-    SUCCESS = "success"  # its task returned; a URL job was answered with a code below 400
-    ERROR = "error"  # its task raised, its workers died, or the URL was answered with a code from 400 on
-    TIMEOUT = "timeout"  # it ran longer than it may
+    STARTED = "started"  # a worker runs it, or ran it and will retry it
+    SUCCESS = "success"  # its task returned; a URL job got a response with a code below 400
+    ERROR = "error"  # its task raised, its workers died, or a URL job got a response with a code of 400 or more
+    TIMEOUT = "timeout"  # it ran longer than its timeout
     EXPIRED = "expired"  # no worker took it in time
-    CANCELED = "canceled"  # somebody gave it up
+    CANCELED = "canceled"  # it was cancelled
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing follows."""
+        """Whether the job has ended."""
         return not TRANSITIONS[self]
 
 
 _ENDS: Final = frozenset(set(JobStatus) - {JobStatus.QUEUED, JobStatus.STARTED})
 
-# A short job is never announced: its end is the first thing that is heard of it. STARTED follows itself where a worker
-# says that it is still at it, or another one has taken over. EXPIRED after STARTED: its first worker has gone.
+# A short job sends no `started`: its end is its first report. STARTED follows STARTED when a worker reports that it
+# still runs the job, or when another worker took over. EXPIRED after STARTED is handled in `report.apply`.
 TRANSITIONS: Final[dict[JobStatus, frozenset[JobStatus]]] = {
     JobStatus.QUEUED: _ENDS | {JobStatus.STARTED},
     JobStatus.STARTED: _ENDS - {JobStatus.EXPIRED} | {JobStatus.STARTED},
@@ -51,49 +53,49 @@ STATUS_OF: Final = {
 
 
 class IllegalTransition(CrewError):
-    """A job cannot go from one status to the other."""
+    """A job cannot change from one status to the other."""
 
 
 def check_transition(id: str, status: JobStatus, then: JobStatus) -> None:
-    """Raise IllegalTransition where `then` may not follow `status`."""
+    """Raise IllegalTransition if `then` must not follow `status`."""
     if then not in TRANSITIONS[status]:
         raise IllegalTransition(f"job {id} is {status.value} and cannot become {then.value}")
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """The record of a job. Instants are epoch seconds, durations seconds; what is None has not happened, or is unknown.
+    """The record of a job. Instants are epoch seconds, durations are seconds. None: not happened yet, or unknown.
 
     Attributes:
-        id: uuid; the call has the same.
-        task: its name; `crew.http` is a URL job, whose body is the JSON of an HttpRequest.
-        body: the encoded payload; None where the record was read without it.
+        id: uuid; also the id of its call.
+        task: name of the task; `crew.http` is a URL job, whose body is the JSON of an HttpRequest.
+        body: the encoded payload; None if the record was read without it.
         headers: for the task.
-        status: where it is.
+        status: see JobStatus.
         priority: 0-255, larger first.
-        timeout: that an execution may run.
-        start_by: instant from which on it is not started any longer.
-        result_ttl, failure_ttl: how long it is kept after a success, and after any other end.
-        unique_key: no two jobs with the same one are active.
-        idempotency_key: who sends it again gets this job.
-        fingerprint: of what was submitted with the idempotency key.
-        wait_for_worker: it waits even where no worker has ever served its task.
-        origin: address of who submitted it.
-        created, enqueued, started, ended: when it was recorded, taken by the broker, first run, and done.
-        seen: when a worker last said that it runs; None where nobody has to, since the broker has it.
-        attempts: how often it was started, as the last worker counts.
+        timeout: how long an execution may run.
+        start_by: instant after which no worker starts it.
+        result_ttl, failure_ttl: how long the record is kept after a success, and after any other end.
+        unique_key: at most one active job has it.
+        idempotency_key: a second submit with this key returns this job.
+        fingerprint: hash of what was submitted with the idempotency key.
+        wait_for_worker: whether it waits even if no worker has ever served its task.
+        origin: address of the submitter.
+        created, enqueued, started, ended: when it was recorded, taken by the broker, first started, and ended.
+        seen: when a worker last reported that it runs the job; None: no report is due, since the broker has the job.
+        attempts: how often it was started, as its last worker counted.
         host: "host:pid" of the worker process that ran it last.
-        progress: JSON that its task said last.
-        progress_run: the execution that `progress` is of, or the one that has ended the job; None: unknown.
+        progress: the latest progress of its task, JSON.
+        progress_run: the execution that sent `progress`, or the one that ended the job; None: unknown.
         progress_count: number of `progress` among the values that this execution has sent; 0: it has sent none.
-        result: the value of its task, as it travelled; None where there is none, or it was deleted, or not read.
-        result_headers: what the task put into `context.headers`.
+        result: the encoded value of its task; None if there is none, if it was deleted, or if it was not read.
+        result_headers: `context.headers` of the task.
         failure: JSON of a Failure: why there is no value.
-        publish_at: instant from which on whoever sees it publishes it; None where the broker has it.
-        is_given_up: it was ended while its message may be in a queue, so that workers have to be told.
-        purge_at: instant at which it is deleted.
+        publish_at: instant from which on any gateway publishes it; None: the broker has it.
+        is_given_up: whether it is revoked: it ended while its message may be in a queue, so workers must not start it.
+        purge_at: instant at which the record is deleted.
         version: grows with every change.
-        submitter: name of the token that has submitted it to a gateway; None: there was none, or a program has.
-        target: host of a URL job; None: it is none, or an older crew has recorded it.
+        submitter: name of the token that submitted it to a gateway; None: no token, or a program submitted it.
+        target: host of a URL job; None: not a URL job, or recorded by an older crew.
     """
 
     id: str
@@ -138,13 +140,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def elapsed(self) -> float | None:
-        """Seconds from its first start to its end."""
+        """Seconds from the first start to the end."""
         return None if self.started is None or self.ended is None else max(0.0, self.ended - self.started)
 
     def call(self, queue: str) -> Call:
-        """The call that runs it, and is reported to `queue`; needs the body."""
+        """The call that runs the job, with reports to `queue`; needs the body."""
         if self.body is None:
-            raise ValueError(f"job {self.id} was read without its body")
+            raise ValueError(f"job {self.id} was read without its body: read it with its body to publish it")
         return Call(
             id=self.id,
             task=self.task,

@@ -1,4 +1,4 @@
-"""Values of a job as JSON: instants, and what was encoded in a body."""
+"""Converts values of a job to JSON: instants, and encoded bodies."""
 
 import base64
 import datetime
@@ -11,11 +11,11 @@ from crew.protocol.message import Body
 
 
 def value(body: Body) -> Any:
-    """What is in `body`; bytes, and what cannot be decoded, as {"base64": ...}."""
+    """The decoded value of `body`; bytes, and a body that cannot be decoded, as {"base64": ...}."""
     try:
         decoded = codec.decode(body)
         return _in_base64(decoded) if isinstance(decoded, bytes) else msgspec.to_builtins(decoded, str_keys=True)
-    except Exception:  # a value that JSON does not have, or one that a foreign worker has made
+    except Exception:  # JSON has no such value, or a foreign worker made it
         return _in_base64(body.data)
 
 
@@ -25,17 +25,17 @@ def milliseconds(at: float) -> int:
 
 
 def moment(at: float | None) -> str | None:
-    """Epoch seconds as ISO 8601 in UTC, to the millisecond; None where no calendar has it.
+    """Epoch seconds as ISO 8601 in UTC, to the millisecond; None if the value is no valid date.
 
-    A foreign worker may have told of its run in microseconds: that is no reason not to show a page of jobs.
+    A foreign worker may have sent microseconds: such a value must not fail a whole page of jobs.
     """
     if at is None:
         return None
     try:
-        told = datetime.datetime.fromtimestamp(at, datetime.UTC)
+        instant = datetime.datetime.fromtimestamp(at, datetime.UTC)
     except (ValueError, OverflowError, OSError):
         return None
-    return told.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return instant.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _in_base64(data: bytes) -> dict[str, str]:

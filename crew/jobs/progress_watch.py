@@ -1,4 +1,4 @@
-"""Notices that the reports of jobs are no longer recorded, though they arrive. Logs its begin and its end."""
+"""Detects that job reports arrive but are not recorded. Logs when that begins, and when it ends."""
 
 import logging
 import time
@@ -7,17 +7,17 @@ from typing import Final
 
 logger = logging.getLogger(__name__)
 
-STALLED_AFTER: Final = 30.0  # seconds: longer than a database that is only busy takes for a batch
-LOOK_EVERY: Final = 5.0  # seconds
+STALLED_AFTER: Final = 30.0  # seconds: longer than a busy database needs for one batch
+CHECK_INTERVAL: Final = 5.0  # seconds
 
 
 class ProgressWatch:
-    """Whether messages that wait to be recorded are recorded.
+    """Checks that waiting reports are recorded.
 
     Args:
-        oldest: gives when the oldest of the messages arrived that wait and keep others waiting (time.monotonic());
-            None if there is none.
-        clock: seconds that pass; for tests.
+        oldest: returns when the oldest report arrived that waits and blocks others (time.monotonic()); None if there is
+            none.
+        clock: seconds; for tests.
     """
 
     def __init__(self, oldest: Callable[[], float | None], clock: Callable[[], float] = time.monotonic) -> None:
@@ -25,20 +25,20 @@ class ProgressWatch:
         self._clock = clock
         self._progressed_at = clock()
         self._stalled_since: float | None = None
-        self.last_error = ""  # why a message was not recorded, the last time
+        self.last_error = ""  # why a report was not recorded, the last time
 
     def progressed(self) -> None:
-        """A message is recorded, or discarded."""
+        """Note that a report was recorded or discarded."""
         self._progressed_at = self._clock()
         if self._stalled_since is not None:
             logger.warning("job reports are recorded again after %.0f s", self._progressed_at - self._stalled_since)
             self._stalled_since = None
 
-    def look(self) -> None:
-        """Log where nothing has been recorded for `STALLED_AFTER` seconds."""
-        if (told := self.obstacle()) is not None and self._stalled_since is None:
+    def check(self) -> None:
+        """Log an error if nothing has been recorded for `STALLED_AFTER` seconds."""
+        if (obstacle := self.obstacle()) is not None and self._stalled_since is None:
             self._stalled_since = self._since()
-            logger.error("%s", told)
+            logger.error("%s", obstacle)
 
     def obstacle(self) -> str | None:
         """Why no job ends, in one sentence; None if reports are recorded, or there are none."""
@@ -46,7 +46,7 @@ class ProgressWatch:
         if since is None or (seconds := self._clock() - since) < STALLED_AFTER:
             return None
         why = f"; the last error: {self.last_error}" if self.last_error else ""
-        return f"job reports arrive, and none has been recorded for {seconds:.0f} s: no job ends{why}"
+        return f"job reports arrive, but none has been recorded for {seconds:.0f} s, so no job ends{why}"
 
     def _since(self) -> float | None:
         oldest = self._oldest()

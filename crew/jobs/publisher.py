@@ -1,7 +1,6 @@
-"""Jobs on their way from the store to the broker: published, confirmed, and only then marked as enqueued.
+"""Publishes jobs: waits for the broker's confirm, then marks the record as enqueued.
 
-A job whose publish was not confirmed stays in the store with the instant from which on it may be published again, by
-whichever gateway sees it then.
+The record of a job whose publish was not confirmed keeps the instant from which on any gateway publishes it again.
 """
 
 import asyncio
@@ -12,18 +11,17 @@ from typing import Any, Final, TypeVar
 
 from crew.amqp import Confirm, ConfirmStatus, Link
 from crew.errors import ConnectionError, CrewError, MessageRefused, Overloaded, TooLarge, UnknownTask
-from crew.jobs.job import Job
+from crew.jobs.job import LEASE, Job
 from crew.jobs.store.store import Store
 from crew.protocol import properties, topology
 
-LEASE: Final = 10.0  # seconds that one gateway has to publish a job before another may
-RETRY_UNKNOWN: Final = 5.0  # seconds until a job without a worker is tried again; workers that start are heard of, too
-PATIENCE: Final = 2.0  # seconds that a submit waits for a broker that is away; then it is recorded, and that is enough
-AGAIN_AFTER: Final = 0.1  # seconds: a quorum queue refuses until it has elected its leader
-ELECTION: Final = 5.0  # seconds that this may take
-CONFIRMED_WITHIN: Final = 6.0  # seconds that a submit waits for the broker: longer than an election, within its lease
-MARKED_WITHIN: Final = 1.0  # seconds at the end
-MARK_AGAIN_AFTER: Final = 0.5  # seconds until a store that is away is tried again
+RETRY_UNKNOWN: Final = 5.0  # seconds until a job without a worker is published again; sooner when one starts
+PATIENCE: Final = 2.0  # seconds that a submit waits for the broker; then the record alone makes the job accepted
+AGAIN_AFTER: Final = 0.1  # seconds: a quorum queue refuses messages until it has elected a leader
+ELECTION: Final = 5.0  # seconds that the election of a leader may take
+CONFIRMED_WITHIN: Final = 6.0  # seconds that a submit waits for the confirm: longer than an election, within its lease
+MARKED_WITHIN: Final = 1.0  # seconds for the last marks when the gateway stops
+MARK_AGAIN_AFTER: Final = 0.5  # seconds until a mark is retried, while the store is unavailable
 
 T = TypeVar("T")
 
@@ -31,16 +29,15 @@ T = TypeVar("T")
 class Publisher:
     """Publishes the jobs of `store` over `link`.
 
-    Nothing is published before `can_hear` was called: what workers say of a job has no place to go as long as the
-    queue of the store was never declared.
+    Nothing is published before `on_queue_declared` was called: the reports of workers need the queue of the store.
     """
 
     def __init__(self, link: Link, store: Store) -> None:
         self._link = link
         self._store = store
-        self._hears = asyncio.Event()
+        self._has_queue = asyncio.Event()
         self._marks: set[asyncio.Task[None]] = set()
-        self._going_on: set[asyncio.Task[Any]] = set()  # what waits for the broker's word, whoever waits for that
+        self._in_background: set[asyncio.Task[Any]] = set()  # each waits for a confirm, also after its caller has left
         self._is_closing = False
 
     def __repr__(self) -> str:
@@ -48,61 +45,61 @@ class Publisher:
 
     @property
     def can_publish(self) -> bool:
-        """Whether the broker is there."""
-        return self._hears.is_set() and self._link.is_ready and not self._link.is_blocked
+        """Whether the broker takes messages now."""
+        return self._has_queue.is_set() and self._link.is_ready and not self._link.is_blocked
 
-    def can_hear(self) -> None:
-        """The broker has the queue of the store, which is durable."""
-        self._hears.set()
+    def on_queue_declared(self) -> None:
+        """The broker has the queue for the reports of this store. The queue is durable, so once is enough."""
+        self._has_queue.set()
 
     async def publish(self, job: Job) -> bool:
-        """Publish `job`; False where it stays in the store, to be published later.
+        """Publish `job`; False if it stays in the store, to be published later.
 
         Raises:
-            UnknownTask: no worker has ever served its task, and it is not to wait for one.
+            UnknownTask: no worker has ever served its task, and the job does not wait for one.
             Overloaded: the queue of its task is full.
             TooLarge: the broker takes no message of that size.
             MessageRefused: the broker does not accept the message for another reason.
         """
         if self._link.is_blocked or not await self._is_there():
-            await self._store.postpone(job.id, time.time())  # nobody has it: it need not wait until its lease is over
+            await self._store.postpone(job.id, time.time())  # not published: any gateway may do it at once
             return False
-        publishing = self._go_on(self._publish(job))
+        publishing = self._start(self._publish(job))
         await asyncio.wait([publishing], timeout=CONFIRMED_WITHIN)
-        if publishing.cancelled():  # by `drain`, and nobody has cancelled who waits here
+        if publishing.cancelled():  # by `drain`; the caller itself was not cancelled
             return False
         if publishing.done():
             return await publishing
-        self._go_on(self._keep(job, publishing))
+        self._start(self._extend_lease(job, publishing))
         return False
 
-    async def hasten(self, tasks: Sequence[str], hurry: Callable[[], None]) -> None:
-        """Jobs of `tasks` that wait for a worker need not wait any longer: there is one."""
+    async def publish_waiting(self, tasks: Sequence[str], wake: Callable[[], None]) -> None:
+        """Publish the jobs of `tasks` that wait for a worker: one has started."""
         now = time.time()
-        # What somebody publishes at this moment has a longer lease, unless he has been at it for as long as half of it.
-        if await self._store.hasten(tasks, now, before=now + RETRY_UNKNOWN):
-            hurry()
+        # A job that a gateway publishes right now has a longer lease, unless half of its lease is over.
+        if await self._store.make_due(tasks, now, before=now + RETRY_UNKNOWN):
+            wake()
 
     async def drain(self) -> None:
-        """Publish no more, and wait until what the broker has is marked, for a moment: else it is published again."""
+        """Stop publishing, and wait up to `MARKED_WITHIN` for marks: an unmarked job is published again."""
         self._is_closing = True
-        for task in self._going_on:
+        for task in self._in_background:
             task.cancel()
         if self._marks:
             await asyncio.wait(self._marks, timeout=MARKED_WITHIN)
 
     async def _is_there(self) -> bool:
-        """Whether the broker is there now, or comes back before patience is over."""
+        """Whether the broker is connected now, or reconnects within `PATIENCE`."""
         try:
             async with asyncio.timeout(PATIENCE):
-                await self._hears.wait()
+                await self._has_queue.wait()
                 await self._link.ready()
         except (ConnectionError, TimeoutError):
             return False
         return True
 
     async def _publish(self, job: Job) -> bool:
-        published = time.time()  # a worker may begin before the broker's word is here
+        published = time.time()  # now: a worker may start the job before the confirm arrives
         confirm = await self._confirmed(job)
         match confirm and confirm.status:
             case ConfirmStatus.CONFIRMED:
@@ -115,33 +112,36 @@ class Publisher:
             case ConfirmStatus.REFUSED:
                 raise Overloaded(f"the queue of task {job.task!r} is full", task=job.task, id=job.id)
             case ConfirmStatus.TOO_LARGE:
-                raise TooLarge(f"job {job.id} of task {job.task!r} is larger than what the broker takes in one message")
+                raise TooLarge(
+                    f"job {job.id} of task {job.task!r} is larger than the broker's max_message_size: raise the limit, "
+                    "or submit a smaller payload"
+                )
             case ConfirmStatus.INVALID if confirm is not None:
                 why = f"the broker does not accept job {job.id} of task {job.task!r}: {confirm.reason}"
                 raise MessageRefused(why, task=job.task, id=job.id)
         return False
 
-    async def _keep(self, job: Job, publishing: "asyncio.Task[bool]") -> None:
-        """Keep others from publishing it, as the broker may have it: its word is late, as it is blocked or frozen."""
+    async def _extend_lease(self, job: Job, publishing: "asyncio.Task[bool]") -> None:
+        """Keep other gateways from publishing `job` while its confirm is late: the broker may have it."""
         while not publishing.done():
             with contextlib.suppress(CrewError):
                 await self._store.postpone(job.id, time.time() + LEASE)
             await asyncio.wait([publishing], timeout=LEASE / 2)
 
-    def _go_on(self, step: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        """In the background: who waits for it may leave."""
+    def _start(self, step: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        """Run `step` in the background: it goes on when its caller is cancelled."""
         task = asyncio.get_running_loop().create_task(step)
-        self._going_on.add(task)
-        task.add_done_callback(self._on_gone)
+        self._in_background.add(task)
+        task.add_done_callback(self._on_done)
         return task
 
-    def _on_gone(self, task: "asyncio.Task[Any]") -> None:
-        self._going_on.discard(task)
+    def _on_done(self, task: "asyncio.Task[Any]") -> None:
+        self._in_background.discard(task)
         if not task.cancelled():
-            task.exception()  # whoever waits has it; if nobody does, the next attempt has it, too
+            task.exception()  # marks it as retrieved: the caller has it, or the next attempt fails alike
 
     async def _confirmed(self, job: Job) -> Confirm | None:
-        """The broker's word, or None where it goes away meanwhile: it may have the job."""
+        """Publish until the broker confirms or refuses; None if the connection breaks: the broker may have the job."""
         until = time.monotonic() + ELECTION
         while True:
             try:
@@ -167,13 +167,13 @@ class Publisher:
         )
 
     def _mark(self, job: Job, published: float) -> None:
-        """In the background: a job that is published twice because nobody could mark it is none that is lost."""
-        marking = asyncio.get_running_loop().create_task(self._mark_in_time(job, published))
+        """Mark the job as enqueued, in the background: without its mark it is published twice, but never lost."""
+        marking = asyncio.get_running_loop().create_task(self._mark_with_retries(job, published))
         self._marks.add(marking)
         marking.add_done_callback(self._marks.discard)
 
-    async def _mark_in_time(self, job: Job, published: float) -> None:
-        """Where the store is away, when it is back, unless the lease is over by then."""
+    async def _mark_with_retries(self, job: Job, published: float) -> None:
+        """Retry while the store is unavailable, until the lease is over."""
         while True:
             try:
                 return await self._store.mark_enqueued(job.id, published)

@@ -1,7 +1,7 @@
-"""How many jobs may be queued and running at a time, and how many bytes their payloads may have.
+"""Limits the number of queued and running jobs, and the bytes of their payloads.
 
-The job store is counted at most once a second, and what is submitted here meanwhile is added. So several gateways with
-one store may exceed a limit by what the others submit within that second.
+The jobs in the store are counted at most once a second. Jobs submitted here since then are added to that count. So
+several gateways with one store may exceed a limit by the jobs that the others submit within that second.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ from crew.jobs.job import Job
 from crew.limits import GatewayLimits
 
 COUNT_EVERY: Final = 1.0  # seconds
-COUNT_FOR: Final = 0.05  # of the time, at most: a store that counts for long is counted less often
+COUNT_FOR: Final = 0.05  # of the time, at most: if a count takes long, the store is counted less often
 
 
 class QuotaExceeded(Overloaded):
-    """A job would exceed a limit of jobs that are queued and running.
+    """A job would exceed a limit for queued and running jobs.
 
     Attributes:
-        is_of_client: whether the limit is one of its submitter or its host, not one of the whole store.
+        is_of_client: whether the limit is for its token or its host, not for the whole store.
     """
 
     def __init__(self, message: str, *, is_of_client: bool) -> None:
@@ -33,12 +33,12 @@ class QuotaExceeded(Overloaded):
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """Jobs that are queued or running.
+    """The queued and running jobs of one token and one host.
 
     Attributes:
-        submitter: name of the token that submitted them; None: none, or a program has.
-        target: host of their URLs; None: they are no URL jobs.
-        jobs: how many they are.
+        submitter: name of the token; None: no token, or submitted by a program.
+        target: host of their URLs; None: not URL jobs.
+        jobs: the number of jobs.
         size: bytes of their payloads.
     """
 
@@ -49,25 +49,25 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Submitted(msgspec.Struct, eq=False):
-    """A job that was submitted here; it is counted until the store is known to count it."""
+    """A job that was submitted here, until the count of the store includes it."""
 
     usage: Usage
     committed: float | None = None  # time.monotonic()
 
 
 class Quota:
-    """Lets jobs be submitted within `limits`.
+    """Admits jobs within `limits`.
 
     Args:
-        count: what the job store has queued and running.
-        limits: of an operator.
+        count: counts the queued and running jobs of the store.
+        limits: set by the operator.
     """
 
     def __init__(self, count: Callable[[], Awaitable[Sequence[Usage]]], limits: GatewayLimits) -> None:
         self._count = count
         self._limits = limits
         self._counted: Sequence[Usage] = ()
-        self._next = 0.0  # time.monotonic() from which on the store is counted again
+        self._next = 0.0  # time.monotonic(): when the store is counted again
         self._counting = asyncio.Lock()
         self._submitted: list[_Submitted] = []
         of_jobs = (limits.max_jobs, limits.max_jobs_per_token, limits.max_jobs_per_host)
@@ -76,11 +76,11 @@ class Quota:
 
     @contextlib.asynccontextmanager
     async def taken(self, job: Job) -> AsyncIterator[None]:
-        """The job may be submitted within the block, and counts; if that raises, it does not.
+        """Count the job, and submit it within the block; if the block raises, the job is not counted.
 
         Raises:
-            QuotaExceeded: it may not.
-            ConnectionError: the job store is away.
+            QuotaExceeded: the job would exceed a limit.
+            ConnectionError: the job store is unavailable.
         """
         if not self._has_limits:
             yield
@@ -129,11 +129,11 @@ def _check(
     for one in used:
         jobs, size = jobs + one.jobs, size + one.size
     if most is not None and jobs + mine.jobs > most:
-        told = f"as many jobs {whose} are queued or running as may be, {most}: submit it again when some have ended"
-        raise QuotaExceeded(told, is_of_client=is_of_client)
+        message = f"the limit of {most} queued and running jobs {whose} is reached: submit again when some have ended"
+        raise QuotaExceeded(message, is_of_client=is_of_client)
     if most_bytes is not None and size + mine.size > most_bytes:
-        told = (
-            f"the jobs {whose} that are queued or running have {size} bytes of payload, and with the {mine.size} bytes "
-            f"of this one more than the {most_bytes} that they may have: submit it again when some have ended"
+        message = (
+            f"the payloads of queued and running jobs {whose} have {size} bytes, and this job has {mine.size}: "
+            f"together more than the limit of {most_bytes} bytes; submit again when some have ended"
         )
-        raise QuotaExceeded(told, is_of_client=is_of_client)
+        raise QuotaExceeded(message, is_of_client=is_of_client)

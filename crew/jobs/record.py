@@ -1,4 +1,4 @@
-"""A job as its readers see it: the fields of its record in JSON, the same for HTTP and for the command line."""
+"""The record of a job as JSON, the same for HTTP and for the command line."""
 
 from typing import Any
 
@@ -13,17 +13,16 @@ from crew.protocol.encoding import codec
 
 
 def record(job: Job, *, shows_query: bool = False, shows_traceback: bool = False) -> dict[str, Any]:
-    """All of `job` but the payload of a task and what came of it. Instants are ISO 8601 in UTC, durations seconds.
+    """All fields of `job`, without the payload and the result of a task. Instants: ISO 8601 in UTC; durations: seconds.
 
-    `time` is when it was submitted, in milliseconds since 1970. A URL job has, as well, what it asks for: `url`,
-    `method`, `headers`, `data`, and as `timeout` that of the request; the first four are None if the job was read
-    without its payload.
+    `time` is when it was submitted, in milliseconds since 1970. A URL job also has its request: `url`, `method`,
+    `headers`, `data` and the request's `timeout`. The first four are None if the job was read without its payload.
 
     Args:
         shows_query: whether `url` has its query, which may hold a secret; user and password are never shown.
         shows_traceback: whether `error` has the traceback of the task.
     """
-    told = {
+    fields = {
         "id": job.id,
         "uuid": job.id,
         "kind": "http" if job.is_http else "task",
@@ -48,17 +47,17 @@ def record(job: Job, *, shows_query: bool = False, shows_traceback: bool = False
         "origin": job.origin,
         "version": job.version,
     }
-    return {**told, **url_job.request(job, shows_query=shows_query)} if job.is_http else told
+    return {**fields, **url_job.request(job, shows_query=shows_query)} if job.is_http else fields
 
 
 def full_record(job: Job) -> dict[str, Any]:
-    """As `record`, with the payload and the traceback, but for the secrets of a URL job."""
-    told = record(job, shows_traceback=True)
-    return told if job.is_http else {**told, "data": None if job.body is None else value(job.body)}
+    """As `record`, with payload and traceback; the secrets of a URL job stay hidden."""
+    fields = record(job, shows_traceback=True)
+    return fields if job.is_http else {**fields, "data": None if job.body is None else value(job.body)}
 
 
 def progress(job: Job) -> Any:
-    """What its task said last; None where it said nothing, or nothing that is JSON."""
+    """The latest progress of its task; None if there is none, or it is not JSON."""
     try:
         return None if job.progress is None else codec.from_json(job.progress)
     except SerializationError:
@@ -66,7 +65,7 @@ def progress(job: Job) -> Any:
 
 
 def error(job: Job, *, shows_traceback: bool = False) -> dict[str, Any]:
-    """Why there is no value: type, message, whether another run may help; and the traceback, if there is one."""
-    told = failure.decode(job.failure or b"{}")
-    described = {"type": told.type_name, "message": told.message, "retryable": told.retryable}
-    return {**described, "traceback": told.traceback} if shows_traceback and told.traceback else described
+    """Why there is no value: type, message, whether a retry may help; and the traceback, if wanted and known."""
+    decoded = failure.decode(job.failure or b"{}")
+    fields = {"type": decoded.type_name, "message": decoded.message, "retryable": decoded.retryable}
+    return {**fields, "traceback": decoded.traceback} if shows_traceback and decoded.traceback else fields

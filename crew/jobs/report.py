@@ -21,7 +21,7 @@ MAX_CONTENT_TYPE: Final = 255  # characters
 MAX_CONTENT_ENCODING: Final = 32  # characters
 MAX_REASON: Final = 100  # characters
 MAX_PROGRESS: Final = 64 * 1024  # bytes
-_ID: Final = re.compile("[0-9A-Fa-f-]{32,36}")  # as `order.check_id` writes a uuid, or without its dashes
+_ID: Final = re.compile("[0-9A-Fa-f-]{32,36}")  # as `specification.check_id` writes a uuid, or without its dashes
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""What a job came to, as its caller gets it: the value of its task, or the exception in its place."""
+"""The result of a job for its caller: the value of its task, or the exception that is raised."""
 
 from typing import Any, Final
 
@@ -15,22 +15,23 @@ _ERRORS: Final[dict[str, type[errors.TaskError]]] = {
 
 
 def result_of(job: Job, decode: codec.Decode = codec.decode) -> Any:
-    """The value of a job that has ended, or what it raises: see `JobHandle.result`."""
+    """Return the value of a job that has ended, or raise its failure: see `JobHandle.result`."""
     if job.status is JobStatus.SUCCESS or (job.is_http and job.result is not None):
         return None if job.result is None else decode(job.result)
     raise _error(job)
 
 
 def _error(job: Job) -> errors.TaskError:
-    told = failure.decode(job.failure or b"{}")
+    decoded = failure.decode(job.failure or b"{}")
+    message = decoded.message or None
     of: dict[str, Any] = {"task": job.task, "id": job.id}
     match job.status:
         case JobStatus.TIMEOUT:
-            return errors.TimeoutError(told.message or None, traceback=told.traceback, **of)
+            return errors.TimeoutError(message, traceback=decoded.traceback, **of)
         case JobStatus.EXPIRED:
-            return errors.ExpirationError(told.message or None, **of)
+            return errors.ExpirationError(message, **of)
         case JobStatus.CANCELED:
-            return errors.Canceled(told.message or None, **of)
-        case _ if told.type_name in _ERRORS:
-            return _ERRORS[told.type_name](told.message or None, **of)
-    return failure.raised(told, **of)
+            return errors.Canceled(message, **of)
+        case _ if decoded.type_name in _ERRORS:
+            return _ERRORS[decoded.type_name](message, **of)
+    return failure.raised(decoded, **of)

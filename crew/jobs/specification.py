@@ -1,4 +1,4 @@
-"""What somebody wants to be done, as a job that is not recorded yet: every argument is checked here."""
+"""The specification of a job: checks every argument of `submit`, before anything is recorded."""
 
 import hashlib
 import time
@@ -7,9 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from crew.jobs.job import Job
-from crew.jobs.publisher import LEASE
-from crew.jobs.store.insert import REPLACE, SKIP, Candidate
+from crew.jobs.job import LEASE, Job
 from crew.protocol import deadline, properties, topology, user_headers
 from crew.protocol.encoding import codec
 from crew.protocol.encoding.foreign import brief
@@ -18,15 +16,36 @@ from crew.protocol.message import Body, Headers
 from crew.protocol.topology import HTTP_TASK
 
 TIMEOUT: Final = 600.0  # seconds
-REQUEST_MARGIN: Final = 5.0  # seconds that a URL job has beyond its request, whose own timeout says more
+REQUEST_MARGIN: Final = 5.0  # seconds that a URL job has beyond its request: the request's own timeout says more
 RESULT_TTL: Final = 86_400.0  # seconds: a day
-FAILURE_TTL: Final = 7 * 86_400.0  # seconds: who looks after failures may be away for a weekend
+FAILURE_TTL: Final = 7 * 86_400.0  # seconds: the people who read failures may be away for a weekend
 MAX_KEY: Final = 255  # characters
 
+SKIP: Final = "skip"
+REPLACE: Final = "replace"
 UNIQUE: Final = (SKIP, REPLACE)
 
 
-def order(
+class Specification(msgspec.Struct, frozen=True, kw_only=True):
+    """A checked job that is to be recorded.
+
+    Attributes:
+        job: the record to insert.
+        unique: what to do if a job with its unique key is active: "skip" or "replace"; None: it has no such key.
+        may_exist: whether the caller chose its id, so that the id may be taken.
+    """
+
+    job: Job
+    unique: str | None = None
+    may_exist: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it cannot conflict with another job."""
+        return self.unique is None and self.job.idempotency_key is None and not self.may_exist
+
+
+def specify(
     task: str,
     data: Any = None,
     *,
@@ -45,8 +64,8 @@ def order(
     origin: str | None = None,
     submitter: str | None = None,
     max_message: int = codec.MAX_BODY,
-) -> Candidate:
-    """A job that runs `task` with `data`.
+) -> Specification:
+    """Specify a job that runs `task` with `data`.
 
     Durations are seconds, or text like "90", "15m", "2h", "1d".
 
@@ -54,24 +73,25 @@ def order(
         task: name of the task; "crew.http" makes a URL job.
         data: payload for it; of a URL job an object with the arguments of `http_request.check_request`.
         priority: 0-255, larger first.
-        timeout: that an execution may run; default 10 minutes. Above 25 minutes, or where the task is `long`, it is run
-            at most once from its start on.
-        expiration: that it may wait for its first worker; default: as long as it takes.
-        result_ttl: that it is kept after a success; default a day.
-        failure_ttl: that it is kept after any other end; default 7 days.
-        unique: "skip": where a job with the same key is queued or runs, that one is meant; "replace": it is cancelled.
+        timeout: how long an execution may run; default 10 minutes. With more than 25 minutes, or if the task is `long`,
+            the job runs at most once after its start.
+        expiration: how long it may wait for its first worker; default: no limit.
+        result_ttl: how long its record is kept after a success; default a day.
+        failure_ttl: how long its record is kept after any other end; default 7 days.
+        unique: "skip": if a job with the same key is queued or running, return that job; "replace": cancel that job.
         key: of `unique`; default: a hash of task and data.
         id: a uuid; default: a new one.
-        idempotency_key: who submits the same once more with it gets the same job, as long as there is a record of it.
+        idempotency_key: a second submit with this key returns the same job, as long as its record exists.
         serializer, headers: as for `Client.call`.
-        wait_for_worker: accept it even where no worker has ever served the task.
-        origin: address of who submits it.
-        submitter: name of the token with which it is submitted.
-        max_message: bytes that the payload may have as it travels.
+        wait_for_worker: accept the job even if no worker has ever served the task.
+        origin: address of the submitter.
+        submitter: name of the token with which the job is submitted.
+        max_message: bytes that the encoded payload may have.
 
     Raises:
         ValueError: an argument is out of its range.
-        SerializationError: the serializer cannot carry `data`; TooLarge: nor would a message of `max_message`.
+        SerializationError: the serializer cannot encode `data`.
+        TooLarge: the encoded payload has more than `max_message` bytes.
     """
     now = time.time()
     target = None
@@ -100,13 +120,14 @@ def order(
     )
     if idempotency_key is not None:
         job = msgspec.structs.replace(job, fingerprint=_fingerprint(job))
-    return Candidate(job=job, unique=unique, may_exist=id is not None)
+    return Specification(job=job, unique=unique, may_exist=id is not None)
 
 
 def _request(data: Any, timeout: float | str | None) -> tuple[dict[str, Any], float, str]:
-    """The payload of a URL job, checked; the timeout of its execution, as the request's own ends first; and its host.
+    """Check the payload of a URL job. Returns the payload, the timeout of the execution, and the host of the URL.
 
-    The `timeout` of the job is that of its request, unless the request has one.
+    The `timeout` of the job is used for its request, unless the request has its own. The execution gets a margin, so
+    that the request times out first.
     """
     request = request_of(data)
     if timeout is not None and "timeout" not in data:
@@ -115,12 +136,12 @@ def _request(data: Any, timeout: float | str | None) -> tuple[dict[str, Any], fl
     return msgspec.structs.asdict(request), longest, request.target.host
 
 
-def again(job: Job) -> Candidate:
-    """The same once more, with its times counted from now; what was told of `job` is not told of it.
+def retry_of(job: Job) -> Specification:
+    """Specify a new run of `job`: same terms, a new id, times counted from now, no status or result of `job`.
 
-    Where a job with its unique key is active, that one is meant: a retry takes nobody's place.
+    If a job with its unique key is active, that job is used: a retry replaces no other job.
     """
-    kept = Job(
+    copied = Job(
         id=str(uuid.uuid4()),
         task=job.task,
         body=job.body,
@@ -137,24 +158,24 @@ def again(job: Job) -> Candidate:
         target=job.target,
         created=job.created,
     )
-    return renewed(Candidate(job=kept, unique=None if job.unique_key is None else SKIP))
+    return renew(Specification(job=copied, unique=None if job.unique_key is None else SKIP))
 
 
-def renewed(candidate: Candidate) -> Candidate:
-    """The same, with its times counted from now."""
-    job, now = candidate.job, time.time()
+def renew(specification: Specification) -> Specification:
+    """Return `specification` with its times counted from now."""
+    job, now = specification.job, time.time()
     start_by = None if job.start_by is None else now + job.start_by - job.created
     job = msgspec.structs.replace(job, created=now, publish_at=now + LEASE, start_by=start_by)
-    return msgspec.structs.replace(candidate, job=job)
+    return msgspec.structs.replace(specification, job=job)
 
 
 def check_id(value: object) -> str:
-    """Return the uuid `value` as it is written usually; raises ValueError."""
+    """Return the uuid `value` in its canonical form; raises ValueError."""
     try:
         return str(uuid.UUID(value))  # type: ignore[arg-type]  # whatever it is
     except (ValueError, TypeError, AttributeError):
         shown = brief(value if isinstance(value, str) else brief(value))
-        raise ValueError(f"the id of a job is a uuid, not {shown}") from None
+        raise ValueError(f"the id of a job must be a uuid, not {shown}") from None
 
 
 def check_key(name: str, value: object) -> str:
@@ -169,7 +190,7 @@ def check_key(name: str, value: object) -> str:
 def _unique_key(unique: str | None, key: str | None, task: str, body: Body) -> str | None:
     if unique is None:
         if key is not None:
-            raise ValueError(f"key is for jobs with unique={' or '.join(UNIQUE)}, and there is no unique")
+            raise ValueError(f"key needs unique={' or '.join(UNIQUE)}, but no unique is given")
         return None
     if unique not in UNIQUE:
         raise ValueError(f"unique must be {' or '.join(UNIQUE)}, not {brief(unique)}")
@@ -182,8 +203,8 @@ def _hash(task: str, body: Body) -> str:
 
 
 def _fingerprint(job: Job) -> str:
-    """Of what makes two orders the same: all that their sender says of them."""
+    """Hash of everything that the submitter gave: two submits with one idempotency key must have the same."""
     assert job.body is not None
-    kept = (job.result_ttl, job.failure_ttl, job.unique_key)
-    terms = (job.task, job.priority, job.timeout, *kept, job.headers, job.body.content_type)
+    times_and_key = (job.result_ttl, job.failure_ttl, job.unique_key)
+    terms = (job.task, job.priority, job.timeout, *times_and_key, job.headers, job.body.content_type)
     return hashlib.sha256(msgspec.json.encode(terms, order="sorted") + b"\0" + job.body.data).hexdigest()

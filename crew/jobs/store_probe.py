@@ -1,4 +1,4 @@
-"""Asks the job store whether it answers, on behalf of `/readyz`."""
+"""Checks whether the job store answers, for `/readyz`."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -9,8 +9,8 @@ from crew.errors import CrewError
 ANSWERS_WITHIN: Final = 2.0  # seconds; load balancers mostly wait for 2 to 5
 
 
-class Probe:
-    """Runs one check at a time, however many ask: a database that hangs costs one connection.
+class StoreProbe:
+    """Runs one check at a time for all callers: a database that hangs costs one connection.
 
     Args:
         check: raises CrewError if the store cannot be used.
@@ -37,11 +37,11 @@ class Probe:
         return None if error is None else str(error)
 
     def close(self) -> None:
-        """Ask no more; idempotent."""
+        """Cancel the current check; idempotent."""
         if self._checking is not None:
             self._checking.cancel()
 
     def _on_checked(self, checking: "asyncio.Task[None]") -> None:
         self._checking = None
         if not checking.cancelled():
-            checking.exception()  # marks it as retrieved, if all who asked have left
+            checking.exception()  # marks it as retrieved: all callers may be cancelled by now

@@ -1,6 +1,6 @@
-"""What a URL job asks for and what it was answered, with the members that the HTTP Task Queue (htq) gives them.
+"""The request and the response of a URL job as JSON, with the members of the HTTP Task Queue (htq).
 
-The members of htq: https://github.com/chop-dbhi/htq. Ours stand beside them.
+The members of htq: https://github.com/chop-dbhi/htq. crew adds its own members beside them.
 """
 
 import math
@@ -18,9 +18,10 @@ _SECRET: Final = frozenset(("authorization", "cookie", "proxy-authorization", "s
 
 
 def request(job: Job, *, shows_query: bool) -> dict[str, Any]:
-    """`url`, `method`, `headers`, `data` and `timeout` of the request; the first four None without a payload.
+    """`url`, `method`, `headers`, `data` and `timeout` of the request; the first four are None without a payload.
 
-    The URL has no user and password, and its query only if `shows_query`. The values of secret headers are masked.
+    The URL is shown without user and password, and with its query only if `shows_query`. The values of secret headers
+    are masked.
     """
     payload = None if job.body is None else value(job.body)
     if not isinstance(payload, dict) or "url" not in payload:
@@ -38,11 +39,11 @@ def request(job: Job, *, shows_query: bool) -> dict[str, Any]:
 
 
 def response(job: Job, result: Any) -> Any:
-    """The value of a URL job with the members of htq beside its own.
+    """The value of a URL job, with the members of htq added.
 
-    `uuid`, `status`, `time` (milliseconds since 1970 when the job ended), `elapsed` (milliseconds), `headers` as an
-    object, `data`: the body as text, or in base64 where `encoding` says so. `header_list` has the headers as they came.
-    A value that is no response, of a foreign worker, is returned as it is.
+    `uuid`, `status`, `time` (when the job ended, milliseconds since 1970), `elapsed` (milliseconds), `headers` as an
+    object, `data`: the body as text, or in base64 if `encoding` says so. `header_list` has the headers as received. A
+    value of a foreign worker that is no response is returned unchanged.
     """
     if not isinstance(result, dict) or not _is_list_of_pairs(result.get("headers")):
         return result
@@ -61,24 +62,24 @@ def response(job: Job, result: Any) -> Any:
 
 def response_without_secrets(job: Job, result: Any) -> Any:
     """As `response`, with the values of secret headers masked: for a terminal."""
-    told = response(job, result)
-    if told is result:
+    members = response(job, result)
+    if members is result:
         return result
     secret = _secret_names()
-    hidden = [[name, MASK if name.lower() in secret else text] for name, text in told["header_list"]]
-    return {**told, "headers": as_object(hidden), "header_list": hidden}
+    hidden = [[name, MASK if name.lower() in secret else text] for name, text in members["header_list"]]
+    return {**members, "headers": as_object(hidden), "header_list": hidden}
 
 
 def masked(headers: Mapping[str, Any]) -> dict[str, Any]:
-    """`headers` with a mask in place of the values of secret ones: those that carry logins, and CREW_SECRET_HEADERS."""
+    """`headers` with masked values of secret headers: those with credentials, and those in CREW_SECRET_HEADERS."""
     secret = _secret_names()
     return {name: MASK if name.lower() in secret else text for name, text in headers.items()}
 
 
 def as_object(headers: Iterable[Sequence[str]]) -> dict[str, str]:
-    """Headers by their names; the values of one that came several times have commas between them: RFC 9110, 5.3."""
+    """Headers by name; the values of a repeated header are joined by commas, as in RFC 9110, 5.3."""
     found: dict[str, str] = {}
-    names: dict[str, str] = {}  # as each came first
+    names: dict[str, str] = {}  # lower case -> as received first
     for name, text in headers:
         name = names.setdefault(name.lower(), name)
         found[name] = f"{found[name]}, {text}" if name in found else text

@@ -1,4 +1,4 @@
-"""Waiters for jobs: woken by the commits of this gateway, by the events of other gateways, and by a slow poll."""
+"""Wakes callers that wait for a job: on commits of this gateway, on events of other gateways, and by a slow poll."""
 
 import asyncio
 import contextlib
@@ -11,23 +11,23 @@ from crew.jobs.job import Job
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY: Final = 5.0  # seconds: the event of another gateway may be lost with a connection
-LOOK_AT: Final = 500  # jobs at a time
+POLL_INTERVAL: Final = 5.0  # seconds: the event of another gateway may be lost with a connection
+POLL_BATCH: Final = 500  # jobs at a time
 
 Woken = asyncio.Event
 
 
 class Waiters:
-    """Wakes those that wait for a change of a job, or for its end.
+    """The callers that wait for a change of a job, or for its end.
 
     Args:
-        look: gives those that there are of the jobs with these ids, as they are now.
+        read_jobs: returns the existing jobs with these ids, as they are now.
     """
 
-    def __init__(self, look: Callable[[Collection[str]], Coroutine[Any, Any, Iterable[Job]]]) -> None:
-        self._look = look
-        self._waiting: dict[str, dict[Woken, int | None]] = {}  # each with the version that it knows; None: the end
-        self._looking: asyncio.Task[None] | None = None
+    def __init__(self, read_jobs: Callable[[Collection[str]], Coroutine[Any, Any, Iterable[Job]]]) -> None:
+        self._read_jobs = read_jobs
+        self._waiting: dict[str, dict[Woken, int | None]] = {}  # by id; each with its known version; None: the end
+        self._polling: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
@@ -41,12 +41,12 @@ class Waiters:
 
         Args:
             id: of the job.
-            version: that is known: any newer one sets the event. None: only the end of the job does.
+            version: the known version: a newer one sets the event. None: only the end of the job sets it.
         """
         woken = Woken()
         self._waiting.setdefault(id, {})[woken] = version
-        if self._looking is None:
-            self._looking = asyncio.get_running_loop().create_task(self._look_now_and_then(), name="job waiters")
+        if self._polling is None:
+            self._polling = asyncio.get_running_loop().create_task(self._poll(), name="job waiters")
         try:
             yield woken
         finally:
@@ -56,48 +56,48 @@ class Waiters:
                 del self._waiting[id]
 
     def wake(self, changed: Iterable[str], ended: Container[str]) -> None:
-        """Wake the waiters for any change of these jobs; those for an end only where the job is in `ended`."""
+        """Wake the waiters for a change of these jobs; wake those for the end only if the job is in `ended`."""
         for id in changed:
             for woken, version in self._waiting.get(id, {}).items():
                 if version is not None or id in ended:
                     woken.set()
 
     def wake_all(self) -> None:
-        """Wake every waiter: nothing else will any more."""
+        """Wake every waiter, because the process ends."""
         self.wake(self._waiting, self._waiting)
 
     def close(self) -> None:
-        """Wake everybody, and look no more; idempotent."""
+        """Wake every waiter, and stop the poll; idempotent."""
         self.wake_all()
-        if self._looking is not None:
-            self._looking.cancel()
+        if self._polling is not None:
+            self._polling.cancel()
 
-    async def _look_now_and_then(self) -> None:
+    async def _poll(self) -> None:
         try:
             while self._waiting:
-                await asyncio.sleep(LOOK_EVERY)
-                with contextlib.suppress(CrewError):  # the store is away: later
-                    await self._look_at_all()
+                await asyncio.sleep(POLL_INTERVAL)
+                with contextlib.suppress(CrewError):  # the store is unavailable: the next poll retries
+                    await self._poll_all()
         finally:
-            self._looking = None
+            self._polling = None
 
-    async def _look_at_all(self) -> None:
+    async def _poll_all(self) -> None:
         ids = list(self._waiting)
-        for first in range(0, len(ids), LOOK_AT):
-            some = ids[first : first + LOOK_AT]
-            known = {job.id: job for job in await self._look(some)}
-            for id in some:
-                self._tell(id, known.get(id))
+        for first in range(0, len(ids), POLL_BATCH):
+            batch = ids[first : first + POLL_BATCH]
+            jobs = {job.id: job for job in await self._read_jobs(batch)}
+            for id in batch:
+                self._wake_outdated(id, jobs.get(id))
 
-    def _tell(self, id: str, job: Job | None) -> None:
-        """Wake those who wait for `job` and do not know of it as it is; None: it has gone."""
+    def _wake_outdated(self, id: str, job: Job | None) -> None:
+        """Wake the waiters that do not know the current state of the job; None: its record was deleted."""
         for woken, version in self._waiting.get(id, {}).items():
             if job is None or job.status.is_final or (version is not None and job.version > version):
                 woken.set()
 
 
 async def within(seconds: float | None, woken: Woken) -> None:
-    """Wait until somebody is woken, or the time is over; None: for as long as it takes."""
+    """Wait until the event is set, or the time is over; None: without a limit."""
     try:
         async with asyncio.timeout(seconds):
             await woken.wait()

@@ -87,14 +87,14 @@ def test_jobs_of_a_host_of_a_token_and_in_all_are_limited(clients: dict[str, Cli
     one, other = clients["b"], clients["c"]
     accepted(one)
     path = accepted(one, {"url": URL})
-    told = "as many jobs for host '93.184.216.34' are queued or running as may be, 1: submit it again when some"
+    told = "the limit of 1 queued and running jobs for host '93.184.216.34' is reached: submit again when some"
     assert refused(other.ask("POST", "/jobs/", {"url": f"{URL}x"}), 429, told)
     accepted(one)
-    told = "as many jobs of this token are queued or running as may be, 3"
+    told = "the limit of 3 queued and running jobs of this token is reached"
     assert refused(one.ask("POST", "/jobs/", JOB), 429, told)
     assert refused(one.ask("POST", "/call/nobody", 1, Prefer="respond-async"), 429, told)
     accepted(other)
-    assert refused(other.ask("POST", "/jobs/", JOB), 503, "as many jobs here are queued or running as may be, 4")
+    assert refused(other.ask("POST", "/jobs/", JOB), 503, "the limit of 4 queued and running jobs here is reached")
 
     assert one.ask("DELETE", path).status == 204
     accepted(other, data=2)

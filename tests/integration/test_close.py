@@ -67,7 +67,7 @@ async def test_a_job_that_is_recorded_is_accepted_though_its_client_is_closed_be
         await client.submit(prefix + "late", wait_for_worker=True)  # all connections are there
         proxy.half_open()
         submitting = asyncio.ensure_future(client.submit(prefix + "late", wait_for_worker=True))
-        await until(lambda: client.jobs._publisher._going_on)
+        await until(lambda: client.jobs._publisher._in_background)
     job = await submitting
     async with stores.opened(url) as [store]:
         assert (await store.get(job.id)).publish_at is not None, "another gateway publishes it"

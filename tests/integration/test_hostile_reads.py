@@ -49,6 +49,6 @@ def _uses(client: Client, task: str, bad: str) -> list[Callable[[], Awaitable[ob
         lambda: jobs.page(JobQuery(cursor=bad)),
         lambda: jobs.get(bad),
         lambda: jobs.cancel(bad),
-        lambda: jobs.store.ids_from(bad, 5),
-        lambda: jobs.store.given_up([bad], 5),
+        lambda: jobs.store.ids_with_prefix(bad, 5),
+        lambda: jobs.store.revoked([bad], 5),
     ]

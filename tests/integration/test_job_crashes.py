@@ -16,7 +16,7 @@ from tests.support.processes import Process, Processes
 from tests.support.programs.crashing import SECOND, STEPS
 
 SCRIPT = PROGRAM_FOLDER / "crashing.py"
-ENDED_WITHIN = 15.0  # seconds: the lease is half a second, and a caretaker looks every second
+ENDED_WITHIN = 15.0  # seconds: the lease is half a second, and a maintenance looks every second
 ALL = JobQuery(statuses=None)
 
 pytestmark = pytest.mark.chaos

@@ -12,11 +12,13 @@ import pytest
 
 from crew import Client, ConnectionError
 from crew.amqp import Link
-from crew.jobs import JobStatus, JobStore, inbox, maintenance, publisher, specification
+from crew.jobs import JobStatus, JobStore, inbox, publisher, specification
 from crew.jobs.job import Job
-from crew.jobs.maintenance import SILENCE, Caretaker
+from crew.jobs.maintenance import continuity, expire, loop, republish
+from crew.jobs.maintenance.loop import Maintenance
+from crew.jobs.maintenance.watch import LOST_AFTER
 from crew.jobs.report import Report
-from crew.jobs.store.update import Settled
+from crew.jobs.store.update import AppliedReport
 from crew.protocol import properties, topology
 from crew.protocol.encoding import codec
 from crew.protocol.message import Outcome, Reply, Run
@@ -37,7 +39,7 @@ async def test_a_job_that_was_done_in_time_while_no_gateway_was_up_has_not_expir
     broker_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However much there is to hear, and however slowly the store takes it."""
-    monkeypatch.setattr(maintenance, "HEARD_FIRST", 0.1)
+    monkeypatch.setattr(expire, "CATCH_UP", 0.1)
     monkeypatch.setattr(inbox, "PREFETCH", 10)
     url, now = f"sqlite:///{tmp_path}/jobs.db", time.time()
     async with stores.opened(url) as (store,), Client(broker_url) as worker:
@@ -52,35 +54,35 @@ async def test_a_job_that_was_done_in_time_while_no_gateway_was_up_has_not_expir
         for job in jobs:
             await say_done(link, store.queue, job)
     slow = JobStore(url)
-    settle_each = slow.settle_each
+    apply_each = slow.apply_each
 
-    async def settled(reports: Sequence[Report]) -> list[Settled | BaseException]:
+    async def settled(reports: Sequence[Report]) -> list[AppliedReport | BaseException]:
         await asyncio.sleep(0.05)
-        return await settle_each(reports)
+        return await apply_each(reports)
 
-    monkeypatch.setattr(slow, "settle_each", settled)
+    monkeypatch.setattr(slow, "apply_each", settled)
     async with Client(broker_url, store=slow) as client:
         ended = [await client.jobs.wait(job.id, 10) for job in jobs]
         assert Counter(job.status for job in ended) == {JobStatus.SUCCESS: 150}
 
 
 class Watched:
-    """A caretaker that has listened for long to whatever was said, and one job that runs since long."""
+    """A maintenance that has listened for long to whatever was said, and one job that runs since long."""
 
-    def __init__(self, store: JobStore) -> None:
+    def __init__(self, store: JobStore, publisher: object | None = None) -> None:
         self.ended: list[Report] = []
         self.rounds = 0
         self.is_away = self.is_behind = False
         self._purge = store.purge
         store.purge = self._look  # type: ignore[method-assign]
-        self.caretaker = Caretaker(
+        self.maintenance = Maintenance(
             store,
-            _NoPublisher(),  # type: ignore[arg-type]
-            settle=self._settle,
-            has_listened=lambda: 2 * SILENCE,
+            publisher or _NoPublisher(),  # type: ignore[arg-type]
+            apply=self._apply,
+            consuming_for=lambda: 2 * LOST_AFTER,
             is_behind=self._look_into_queue,
         )
-        self.caretaker._watching_since = -math.inf
+        self.maintenance.continuity.since = -math.inf
 
     async def _look(self, now: float) -> int:
         """The last step of a round."""
@@ -89,7 +91,7 @@ class Watched:
             raise ConnectionError("the job store is away")  # so do the others
         return await self._purge(now)
 
-    async def _settle(self, reports: Sequence[Report]) -> None:
+    async def _apply(self, reports: Sequence[Report]) -> None:
         self.ended.extend(reports)
 
     async def _look_into_queue(self) -> bool:
@@ -119,14 +121,14 @@ class _Broken:
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maintenance, "EVERY", 0.02)
+    monkeypatch.setattr(loop, "INTERVAL", 0.02)
 
 
 Jump = Callable[[Watched, pytest.MonkeyPatch], None]
 
 
 def the_store_is_away(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maintenance, "HOLE", math.inf)
+    monkeypatch.setattr(continuity, "MAX_GAP", math.inf)
     watched.is_away = True
 
 
@@ -135,7 +137,7 @@ def the_process_is_stopped(watched: Watched, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def there_is_more_to_hear(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maintenance, "HOLE", math.inf)
+    monkeypatch.setattr(continuity, "MAX_GAP", math.inf)
     watched.is_behind = True
 
 
@@ -147,17 +149,17 @@ async def test_a_job_is_not_given_up_as_silent_by_a_gateway_that_could_not_hear_
     now = time.time
     async with stores.opened(f"sqlite:///{tmp_path}/jobs.db") as (store,):
         job = await stores.added(store, created=now())
-        await store.settle([stores.started(job)])
+        await store.apply([stores.started(job)])
         watched = Watched(store)
-        watched.caretaker.start()
+        watched.maintenance.start()
         await watched.looks_again()
         away(watched, monkeypatch)
         await watched.looks_again()
-        monkeypatch.setattr(time, "time", lambda: now() + SILENCE + 10)
+        monkeypatch.setattr(time, "time", lambda: now() + LOST_AFTER + 10)
         await watched.looks_again()
         watched.is_away = False
         await watched.looks_again()
-        await watched.caretaker.stop()
+        await watched.maintenance.stop()
         assert watched.ended == []
 
 
@@ -166,18 +168,18 @@ async def test_a_job_expires_at_a_look_that_does_not_follow_another_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What has left the queue before the first look may be on its way into the store, here or at another gateway."""
-    monkeypatch.setattr(maintenance, "BETWEEN_LOOKS", math.inf)
+    monkeypatch.setattr(expire, "BETWEEN_CHECKS", math.inf)
     async with stores.opened(f"sqlite:///{tmp_path}/jobs.db") as (store,):
         now = time.time()
         job = await stores.added(store, created=now - 9, enqueued=now - 9, start_by=now - 5)
         watched = Watched(store)
-        watched.caretaker.start()
+        watched.maintenance.start()
         await watched.looks_again()
         await watched.looks_again()
         assert watched.ended == []
-        monkeypatch.setattr(maintenance, "BETWEEN_LOOKS", 0.1)
+        monkeypatch.setattr(expire, "BETWEEN_CHECKS", 0.1)
         await until(lambda: watched.ended)
-        await watched.caretaker.stop()
+        await watched.maintenance.stop()
         assert {(said.id, said.status) for said in watched.ended} == {(job.id, JobStatus.EXPIRED)}
 
 
@@ -185,15 +187,15 @@ async def test_a_job_expires_at_a_look_that_does_not_follow_another_at_once(
 async def test_a_broker_that_goes_away_is_not_waited_for_once_for_each_of_the_jobs_that_it_was_to_get(
     tmp_path: Path,
 ) -> None:
-    """The caretaker has other things to do, and others may publish them."""
+    """The maintenance has other things to do, and others may publish them."""
     async with stores.opened(f"sqlite:///{tmp_path}/jobs.db") as (store,):
         for _ in range(5):
             await stores.added(store, publish_at=time.time())
-        watched, broken = Watched(store), _Broken()
-        watched.caretaker._publisher = broken  # type: ignore[assignment]
-        watched.caretaker.start()
+        broken = _Broken()
+        watched = Watched(store, broken)
+        watched.maintenance.start()
         await watched.looks_again()
-        await watched.caretaker.stop()
+        await watched.maintenance.stop()
         assert broken.tried == 1
 
 
@@ -204,15 +206,15 @@ async def test_what_the_broker_delivers_again_while_the_store_is_away_is_held_on
     """A hundred messages of up to 16 MiB are held; a hundred more with each connection would be the end."""
     proxy, url = proxied(broker_url), f"sqlite:///{tmp_path}/jobs.db"
     is_away, store = True, JobStore(url)
-    settle_each = store.settle_each
+    apply_each = store.apply_each
 
-    async def settled(reports: Sequence[Report]) -> list[Settled | BaseException]:
+    async def settled(reports: Sequence[Report]) -> list[AppliedReport | BaseException]:
         if is_away:
             return [ConnectionError("the job store is away") for _ in reports]
-        return await settle_each(reports)
+        return await apply_each(reports)
 
-    monkeypatch.setattr(store, "settle_each", settled)
-    monkeypatch.setattr(inbox, "AGAIN_AFTER", 0.05)
+    monkeypatch.setattr(store, "apply_each", settled)
+    monkeypatch.setattr(inbox, "RETRY_STORE", 0.05)
     async with Client(proxy.url, store=store) as client:
         await client.jobs.ready()
         link, heard = client.jobs._link, client.jobs._inbox
@@ -240,7 +242,7 @@ async def test_a_job_that_a_broker_takes_late_is_accepted_without_its_word_and_p
 ) -> None:
     monkeypatch.setattr(publisher, "CONFIRMED_WITHIN", 0.3)
     monkeypatch.setattr(publisher, "LEASE", 0.5)
-    monkeypatch.setattr(maintenance, "LEASE", 0.5)
+    monkeypatch.setattr(republish, "LEASE", 0.5)
     monkeypatch.setattr(specification, "LEASE", 0.5)
     proxy, task = proxied(broker_url), prefix + "late"
     await asyncio.to_thread(raw.declare, broker_url, topology.task_queue(task))

@@ -11,7 +11,7 @@ from crew.jobs.job import JobStatus
 from crew.jobs.store.query import JobQuery
 from crew.protocol.message import Body, Run
 from tests.support.counted import counted
-from tests.support.stores import JSON, added, candidate, job, opened, report, started, succeeded
+from tests.support.stores import JSON, added, job, opened, report, specification, started, succeeded
 
 EVERYTHING = JobQuery(statuses=None)
 
@@ -38,7 +38,7 @@ async def test_a_recorded_job_is_read_as_it_was_written(store_url: str) -> None:
         body=Body(bytes(range(256)), "application/octet-stream", "gzip"),
     )
     async with opened(store_url) as [store]:
-        await store.admit(candidate(**{name: getattr(everything, name) for name in everything.__struct_fields__}))
+        await store.insert(specification(**{name: getattr(everything, name) for name in everything.__struct_fields__}))
         assert await store.get(everything.id) == everything
     async with opened(store_url) as [later]:
         assert await later.get(everything.id) == everything
@@ -49,7 +49,7 @@ async def test_an_id_that_was_taken_is_refused_and_its_job_is_as_it_was(store_ur
     async with opened(store_url) as [store]:
         first = await added(store, task="first")
         with pytest.raises(DuplicateTaskId, match=first.id):
-            await store.admit(candidate(id=first.id, task="second", may_exist=True))
+            await store.insert(specification(id=first.id, task="second", may_exist=True))
         assert await store.get(first.id) == first
 
 
@@ -57,9 +57,9 @@ async def test_an_id_that_was_taken_is_refused_and_its_job_is_as_it_was(store_ur
 async def test_what_cannot_be_recorded_fails_alone(store_url: str) -> None:
     async with opened(store_url) as [store]:
         taken = await added(store)
-        good = [candidate() for _ in range(5)]
-        bad = candidate(id=taken.id)
-        answers = await asyncio.gather(*map(store.admit, [*good[:2], bad, *good[2:]]), return_exceptions=True)
+        good = [specification() for _ in range(5)]
+        bad = specification(id=taken.id)
+        answers = await asyncio.gather(*map(store.insert, [*good[:2], bad, *good[2:]]), return_exceptions=True)
         assert [type(one) for one in answers if isinstance(one, Exception)] == [CrewError]
         assert {one.id for one in (await store.page(EVERYTHING)).jobs} == {taken.id, *(one.job.id for one in good)}
 
@@ -84,12 +84,12 @@ async def test_two_stores_of_one_database_have_one_id_and_another_has_its_own(st
 async def test_skip_gives_the_active_job_and_records_none(store_url: str) -> None:
     async with opened(store_url) as [store]:
         first = await added(store, unique="skip", unique_key="k")
-        second = await store.admit(candidate(unique="skip", unique_key="k"))
+        second = await store.insert(specification(unique="skip", unique_key="k"))
         assert (second.job.id, second.is_new) == (first.id, False)
-        other = await store.admit(candidate(unique="skip", unique_key="another"))
+        other = await store.insert(specification(unique="skip", unique_key="another"))
         assert other.is_new
-        await store.settle([succeeded(first)])
-        third = await store.admit(candidate(unique="skip", unique_key="k"))
+        await store.apply([succeeded(first)])
+        third = await store.insert(specification(unique="skip", unique_key="k"))
         assert third.is_new
         assert third.job.id != first.id
 
@@ -98,21 +98,21 @@ async def test_skip_gives_the_active_job_and_records_none(store_url: str) -> Non
 async def test_replace_cancels_the_active_job_and_records_another(store_url: str) -> None:
     async with opened(store_url) as [store]:
         first = await added(store, unique="replace", unique_key="k")
-        second = await store.admit(candidate(unique="replace", unique_key="k"))
+        second = await store.insert(specification(unique="replace", unique_key="k"))
         assert [one.id for one in second.replaced] == [first.id]
         assert (await store.get(first.id)).status is JobStatus.CANCELED
         assert (await store.get(second.job.id)).status is JobStatus.QUEUED
-        assert await store.given_up(["resize"], 10) == [first.id]
+        assert await store.revoked(["resize"], 10) == [first.id]
 
 
 @pytest.mark.gen_test
 async def test_the_active_job_is_what_it_was_where_its_replacement_is_refused(store_url: str) -> None:
     async with opened(store_url) as [store]:
         first = await added(store, unique="replace", unique_key="k")
-        second = await store.admit(candidate(unique="replace", unique_key="k"))
+        second = await store.insert(specification(unique="replace", unique_key="k"))
         assert await store.withdraw(second) == ()
         assert (await store.get(first.id)).status is JobStatus.QUEUED
-        third = await store.admit(candidate(unique="skip", unique_key="k"))
+        third = await store.insert(specification(unique="skip", unique_key="k"))
         assert (third.job.id, third.is_new) == (first.id, False)
 
 
@@ -123,7 +123,7 @@ async def test_of_unique_jobs_that_come_at_once_over_two_gateways_one_is_recorde
         orders = (keys, keys[::-1])  # two transactions that meet in the middle
         answers = await asyncio.gather(
             *(
-                store.admit(candidate(unique="skip", unique_key=key))
+                store.insert(specification(unique="skip", unique_key=key))
                 for store, order in zip(stores, orders, strict=True)
                 for key in order
                 for _ in range(3)
@@ -138,7 +138,7 @@ async def test_of_unique_jobs_that_come_at_once_over_two_gateways_one_is_recorde
 async def test_of_jobs_that_replace_each_other_over_two_gateways_one_stays(store_url: str) -> None:
     async with opened(store_url, store_url) as stores:
         answers = await asyncio.gather(
-            *(store.admit(candidate(unique="replace", unique_key="k")) for _ in range(10) for store in stores)
+            *(store.insert(specification(unique="replace", unique_key="k")) for _ in range(10) for store in stores)
         )
         assert all(one.is_new for one in answers)
         counts = await counted(stores[0])
@@ -150,13 +150,13 @@ async def test_of_jobs_that_replace_each_other_over_two_gateways_one_stays(store
 async def test_an_idempotency_key_gives_the_same_job_even_when_it_has_ended(store_url: str) -> None:
     async with opened(store_url, store_url) as stores:
         same: dict[str, Any] = {"idempotency_key": "k", "fingerprint": "f"}
-        answers = await asyncio.gather(*(store.admit(candidate(**same)) for _ in range(5) for store in stores))
+        answers = await asyncio.gather(*(store.insert(specification(**same)) for _ in range(5) for store in stores))
         assert len({one.job.id for one in answers}) == 1
         assert [one.is_new for one in answers].count(True) == 1
-        await stores[0].settle([succeeded(answers[0].job)])
-        assert (await stores[1].admit(candidate(**same))).job.id == answers[0].job.id
+        await stores[0].apply([succeeded(answers[0].job)])
+        assert (await stores[1].insert(specification(**same))).job.id == answers[0].job.id
         with pytest.raises(KeyReused, match="'k'"):
-            await stores[1].admit(candidate(idempotency_key="k", fingerprint="another"))
+            await stores[1].insert(specification(idempotency_key="k", fingerprint="another"))
 
 
 # --- what is heard of them ------------------------------------------------------------------------------------------
@@ -167,10 +167,10 @@ async def test_a_life_is_written_down(store_url: str) -> None:
     async with opened(store_url) as [store]:
         one = await added(store, result_ttl=50.0, publish_at=5.0)
         await store.mark_enqueued(one.id, 10.0)
-        await store.settle([started(one, at=20.0, attempt=2)])
+        await store.apply([started(one, at=20.0, attempt=2)])
         assert (await store.get(one.id)).status is JobStatus.STARTED
-        await store.settle([report(one, None, at=25.0, progress=b'{"done":1}')])
-        await store.settle([succeeded(one, b"7", at=30.0)])
+        await store.apply([report(one, None, at=25.0, progress=b'{"done":1}')])
+        await store.apply([succeeded(one, b"7", at=30.0)])
         then = await store.get(one.id)
         assert then.status is JobStatus.SUCCESS
         assert (then.enqueued, then.started, then.ended, then.elapsed) == (10.0, 20.0, 30.0, 10.0)
@@ -183,7 +183,7 @@ async def test_reports_of_one_batch_build_on_each_other(store_url: str) -> None:
     async with opened(store_url) as [store]:
         jobs = [await added(store) for _ in range(3)]
         reports = [make(one) for one in jobs for make in (started, succeeded)]
-        settled = await store.settle(reports)
+        settled = await store.apply(reports)
         assert [one.was for one in settled] == [JobStatus.QUEUED, JobStatus.STARTED] * 3
         assert await counted(store) == {JobStatus.SUCCESS: 3}
 
@@ -192,10 +192,10 @@ async def test_reports_of_one_batch_build_on_each_other(store_url: str) -> None:
 async def test_late_double_and_unknown_reports_change_nothing(store_url: str) -> None:
     async with opened(store_url, store_url) as [store, another]:
         one = await added(store)
-        await store.settle([succeeded(one, b"1")])
+        await store.apply([succeeded(one, b"1")])
         first = await store.get(one.id)
         late = [succeeded(one, b"2"), started(one), report(one, JobStatus.TIMEOUT), report(one, JobStatus.CANCELED)]
-        assert all(settled.is_late for settled in await another.settle([*late, report(job(), JobStatus.ERROR)]))
+        assert all(settled.is_late for settled in await another.apply([*late, report(job(), JobStatus.ERROR)]))
         assert await store.get(one.id) == first
 
 
@@ -204,8 +204,8 @@ async def test_of_two_ends_that_two_gateways_hear_at_once_one_counts(store_url: 
     async with opened(store_url, store_url) as [one, two]:
         jobs = [await added(one) for _ in range(50)]
         answers = await asyncio.gather(
-            one.settle([succeeded(job) for job in jobs]),
-            two.settle([report(job, JobStatus.CANCELED, may_be_queued=True) for job in reversed(jobs)]),
+            one.apply([succeeded(job) for job in jobs]),
+            two.apply([report(job, JobStatus.CANCELED, may_be_queued=True) for job in reversed(jobs)]),
         )
         for pair in zip(answers[0], reversed(answers[1]), strict=True):
             assert [settled.was for settled in pair].count(JobStatus.QUEUED) == 1
@@ -216,11 +216,11 @@ async def test_of_two_ends_that_two_gateways_hear_at_once_one_counts(store_url: 
 async def test_a_canceled_job_stays_canceled_and_its_task_is_told_until_its_message_has_gone(store_url: str) -> None:
     async with opened(store_url) as [store]:
         one, other = await added(store), await added(store, task="other")
-        await store.settle([report(each, JobStatus.CANCELED, may_be_queued=True) for each in (one, other)])
-        assert await store.given_up(["resize", "nothing"], 10) == [one.id]
+        await store.apply([report(each, JobStatus.CANCELED, may_be_queued=True) for each in (one, other)])
+        assert await store.revoked(["resize", "nothing"], 10) == [one.id]
         run = Run(host="host:7", started=1.0, ended=2.0)
-        await store.settle([report(one, JobStatus.CANCELED, run=run)])
-        assert await store.given_up(["resize", "other"], 10) == [other.id]
+        await store.apply([report(one, JobStatus.CANCELED, run=run)])
+        assert await store.revoked(["resize", "other"], 10) == [other.id]
         assert (await store.get(one.id)).status is JobStatus.CANCELED
 
 
@@ -229,7 +229,7 @@ async def test_a_deleted_result_is_gone_and_its_record_stays(store_url: str) -> 
     async with opened(store_url) as [store]:
         one = await added(store)
         assert not await store.delete_result(one.id)
-        await store.settle([succeeded(one)])
+        await store.apply([succeeded(one)])
         assert await store.delete_result(one.id)
         assert not await store.delete_result(one.id)
         then = await store.get(one.id)

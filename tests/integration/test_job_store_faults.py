@@ -84,7 +84,7 @@ async def test_all_who_want_a_server_that_is_silent_hear_so_at_the_same_time(mon
 async def test_a_store_whose_server_has_frozen_is_closed_and_lets_everybody_go(
     monkeypatch: pytest.MonkeyPatch, postgresql_url: str
 ) -> None:
-    monkeypatch.setattr("crew.jobs.store.store.LAST_WORDS", 0.3)  # seconds, instead of 5
+    monkeypatch.setattr("crew.jobs.store.store.CLOSE_WITHIN", 0.3)  # seconds, instead of 5
     monkeypatch.setattr("crew.jobs.store.database.CONNECT_WITHIN", 1.0)  # seconds, instead of 10
     with proxying() as make:
         proxy = make(postgresql_url)
@@ -166,7 +166,7 @@ async def test_a_store_of_an_older_version_is_migrated_with_its_jobs_also_by_two
 ) -> None:
     async with opened(store_url) as [store]:
         before = [await added(store) for _ in range(3)]
-        await store.settle([succeeded(before[0])])
+        await store.apply([succeeded(before[0])])
         known = await store.several([one.id for one in before])
         id = store.id
     newer()
@@ -205,7 +205,7 @@ async def test_a_store_that_a_newer_crew_has_made_is_refused(
     kind, told = await refusal(store_url)
     assert kind is SettingsError
     assert told == (
-        "the job store has version 4, made by a newer crew; this one knows 3: upgrade crew, or give it another database"
+        "the job store has version 4, made by a newer crew; this crew supports 3: upgrade crew, or use another database"
     )
 
 
@@ -219,7 +219,7 @@ async def test_a_store_of_version_1_gets_the_columns_of_later_versions_and_keeps
             await connection.execute(text("UPDATE crew_schema SET version = 1"))
     async with opened(store_url) as [store]:
         run = Run(host="host:7", started=time.time(), progress_count=2)
-        await store.settle([report(jobs[0], None, run=run, progress=b"2")])
+        await store.apply([report(jobs[0], None, run=run, progress=b"2")])
         told = [(one.progress, one.progress_count) for one in [await store.get(job.id) for job in jobs]]
         assert told == [(b"2", 2), (None, None), (None, None)]
 
@@ -233,12 +233,12 @@ async def test_a_server_that_was_killed_and_is_back_is_used_again_and_has_lost_n
         await asyncio.gather(*(store.page(JobQuery()) for _ in range(10)))  # all connections are there
         jobs = [await added(store) for _ in range(20)]
         own_postgresql.kill()
-        for attempt in (store.get(jobs[0].id), store.settle([succeeded(jobs[0])]), added(store)):
+        for attempt in (store.get(jobs[0].id), store.apply([succeeded(jobs[0])]), added(store)):
             with pytest.raises(ConnectionError, match="the job store postgresql://crew:"):
                 await attempt
         own_postgresql.start()
 
-        assert (await store.settle([succeeded(jobs[0])]))[0].was is JobStatus.QUEUED
+        assert (await store.apply([succeeded(jobs[0])]))[0].was is JobStatus.QUEUED
         assert {one.id for one in await store.several([one.id for one in jobs])} == {one.id for one in jobs}
         assert await counted(store) == {JobStatus.SUCCESS: 1, JobStatus.QUEUED: 19}
 
@@ -251,15 +251,15 @@ async def test_each_first_use_after_all_connections_were_terminated_succeeds(pos
             lambda: added(store),
             lambda: store.get(job.id),
             lambda: store.page(JobQuery()),
-            lambda: store.settle([succeeded(job)]),
-            lambda: store.settle([canceled(other.id, at=time.time(), message="enough")]),
+            lambda: store.apply([succeeded(job)]),
+            lambda: store.apply([canceled(other.id, at=time.time(), message="enough")]),
             lambda: store.claim(time.time(), until=time.time() + 9, most=5),
         ]
         for use in uses:
             await asyncio.gather(*(store.page(JobQuery()) for _ in range(10)))  # all connections are there
             ask(postgresql_url, TERMINATE_ALL)
             await use()
-        assert store.availability.fault is None
+        assert store.availability.error is None
         assert await counted(store) == {JobStatus.QUEUED: 1, JobStatus.SUCCESS: 1, JobStatus.CANCELED: 1}
 
 
@@ -287,7 +287,7 @@ async def test_a_file_that_another_process_keeps_busy_is_waited_for(tmp_path: Pa
         job = await added(store)
         with contextlib.closing(sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            writing = [asyncio.ensure_future(added(store)), asyncio.ensure_future(store.settle([succeeded(job)]))]
+            writing = [asyncio.ensure_future(added(store)), asyncio.ensure_future(store.apply([succeeded(job)]))]
             assert (await store.get(job.id)).status is JobStatus.QUEUED, "who reads need not wait"
             done, _ = await asyncio.wait(writing, timeout=0.3)
             assert not done

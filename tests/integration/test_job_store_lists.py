@@ -41,7 +41,7 @@ async def test_two_gateways_never_claim_the_same_job(store_url: str) -> None:
 async def test_a_job_that_ended_is_not_claimed(store_url: str) -> None:
     async with opened(store_url) as [store]:
         one = await added(store, publish_at=1.0)
-        await store.settle([report(one, JobStatus.CANCELED)])
+        await store.apply([report(one, JobStatus.CANCELED)])
         assert await store.claim(10.0, until=20.0, most=5) == []
 
 
@@ -70,7 +70,7 @@ async def test_a_list_holds_the_statuses_and_the_task_that_were_asked_for(store_
         queued, success, error = [
             [await added(store, task=task, created=float(number)) for task in "ab"] for number in range(3)
         ]
-        await store.settle([succeeded(one) for one in success] + [report(one, JobStatus.ERROR) for one in error])
+        await store.apply([succeeded(one) for one in success] + [report(one, JobStatus.ERROR) for one in error])
 
         async def listed(task: str | None, *statuses: JobStatus) -> list[str]:
             query = JobQuery(task=task, statuses=statuses or None)
@@ -89,7 +89,7 @@ async def test_a_list_holds_the_statuses_and_the_task_that_were_asked_for(store_
 @pytest.mark.parametrize("cursor", ["", "nonsense", "!!!", "bm90IGEgbnVtYmVyIGlk", "MS4wAA"])
 async def test_a_cursor_that_is_none_is_refused(tmp_path: Path, cursor: str) -> None:
     async with opened(f"sqlite:///{tmp_path}/jobs.db") as [store]:
-        with pytest.raises(ValueError, match="cursor must be one that a page of jobs has given"):
+        with pytest.raises(ValueError, match="cursor must be the cursor of a page of jobs"):
             await store.page(JobQuery(cursor=cursor))
 
 
@@ -98,10 +98,10 @@ async def test_jobs_that_nobody_took_in_time_and_that_fell_silent_are_found(stor
     async with opened(store_url) as [store]:
         late, running = await added(store, start_by=10.0), await added(store, start_by=10.0)
         await added(store, start_by=30.0)
-        await store.settle([started(running, at=5.0)])
+        await store.apply([started(running, at=5.0)])
         assert await store.overdue(20.0, 10) == [late.id]
-        assert await store.silent(6.0, 10) == [running.id]
-        assert await store.silent(5.0, 10) == []
+        assert await store.without_report(6.0, 10) == [running.id]
+        assert await store.without_report(5.0, 10) == []
 
 
 # --- time to live ---------------------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ async def test_records_go_when_their_time_is_over_and_no_others(store_url: str) 
     async with opened(store_url, store_url) as [store, another]:
         good, bad = [await added(store, result_ttl=10.0, failure_ttl=100.0) for _ in range(2)]
         active = await added(store, result_ttl=0.0, failure_ttl=0.0)
-        await store.settle([succeeded(good, at=1000.0), report(bad, JobStatus.TIMEOUT, at=1000.0), started(active)])
+        await store.apply([succeeded(good, at=1000.0), report(bad, JobStatus.TIMEOUT, at=1000.0), started(active)])
 
         async def left() -> set[str]:
             return {one.id for one in (await store.page(EVERYTHING)).jobs}
@@ -134,7 +134,7 @@ async def test_a_list_has_the_requests_of_url_jobs_that_are_not_large_and_no_oth
     async with opened(store_url) as [store]:
         told = {(await added(store, task=HTTP_TASK, body=body)).id: body for body in (small, large, packed)}
         of_task = await added(store, body=small)
-        await store.settle([succeeded(of_task)])
+        await store.apply([succeeded(of_task)])
         for query in (EVERYTHING, JobQuery(statuses=(JobStatus.QUEUED, JobStatus.SUCCESS), limit=10)):
             listed = {job.id: job.body for job in (await store.page(query)).jobs}
             assert [listed[id] for id in told] == [small, None, None]
@@ -153,7 +153,7 @@ async def test_what_is_queued_and_running_is_counted_by_token_and_host(store_url
         mine = [await added(store, body=body, submitter="a", target="h.example") for _ in range(3)]
         await added(store, body=body, submitter="b")
         await added(store, body=body)
-        await store.settle([started(mine[0]), succeeded(mine[1])])
+        await store.apply([started(mine[0]), succeeded(mine[1])])
         found = {(one.submitter, one.target): (one.jobs, one.size) for one in await store.usage()}
         assert found == {("a", "h.example"): (2, 10), ("b", None): (1, 5), (None, None): (1, 5)}
         kept = await store.get(mine[0].id)

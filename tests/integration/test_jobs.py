@@ -125,7 +125,7 @@ async def test_who_waits_for_nothing_hears_at_once_how_it_is(
     async with gateway() as client:
         handle = await client.submit(prefix + "sleep", 60)
         for now in (0, "0s"):
-            with pytest.raises(errors.TimeoutError, match="has not ended in time, and goes on"):
+            with pytest.raises(errors.TimeoutError, match="has not ended in time; it goes on"):
                 await handle.result(wait=now)
         with pytest.raises(ValueError, match=r"wait must be at least 0 and at most \d+ seconds, not -1"):
             await handle.result(wait=-1)
@@ -151,7 +151,7 @@ async def test_who_does_not_want_to_wait_any_longer_leaves_the_job_to_go_on(
 ) -> None:
     async with gateway() as client:
         handle = await client.submit(prefix + "sleep", 1)
-        with pytest.raises(errors.TimeoutError, match="has not ended in time, and goes on"):
+        with pytest.raises(errors.TimeoutError, match="has not ended in time; it goes on"):
             await handle.result(wait=0.1)
         assert await handle.result(wait="10") == 1
 

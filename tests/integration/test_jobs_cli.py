@@ -14,7 +14,7 @@ from crew import Client, CrewError
 from crew.cli import main
 from crew.cli.exit_status import ExitStatus
 from crew.jobs import JobStore
-from crew.jobs.specification import order
+from crew.jobs.specification import specify
 from tests.integration.conftest import StartWorker
 from tests.support.processes import Process
 from tests.support.waiting import eventually
@@ -119,7 +119,7 @@ def test_who_waits_gets_the_value_and_the_exit_status_of_a_call(worker: Process,
     waited = crew("wait", asleep, "--timeout", "0.1")
     assert (waited.exit_code, waited.stderr) == (
         5,
-        f"crew: job {asleep} has not ended in time, and goes on\n",
+        f"crew: job {asleep} has not ended in time; it goes on\n",
     )
     assert crew("cancel", asleep).exit_code == 0
 
@@ -219,7 +219,7 @@ async def _record(database: str, ids: list[str]) -> None:
     store = JobStore(database)
     await store.open()
     for id in ids:
-        await store.admit(order("t", id=id, wait_for_worker=True))
+        await store.insert(specify("t", id=id, wait_for_worker=True))
     await store.close()
 
 
@@ -237,8 +237,8 @@ NOBODY = str(uuid.UUID(int=1))
         (("retry", NOBODY), 7, f"crew: there is no job {NOBODY}"),
         (("wait", NOBODY, "--timeout", "0"), 7, f"crew: there is no job {NOBODY}"),
         (("wait", NOBODY, "--timeout", "9999d"), 2, "it must be at least 0 and at most"),
-        (("show", "seven"), 2, "the id of a job is a uuid, not 'seven'"),
-        (("cancel", "seven"), 2, "the id of a job is a uuid, not 'seven'"),
+        (("show", "seven"), 2, "the id of a job must be a uuid, not 'seven'"),
+        (("cancel", "seven"), 2, "the id of a job must be a uuid, not 'seven'"),
         (("list", "--status", "done"), 2, "'done' is not one of"),
         (("purge",), 2, "select jobs in one way"),
         (("purge", "--all", "--task", "x"), 2, "select jobs in one way"),

@@ -15,7 +15,7 @@ from crew.jobs.store.query import JobQuery
 from crew.jobs.store.schema import jobs
 from crew.protocol.message import Body, new_id
 from tests.support.postgresql import Server, ask
-from tests.support.stores import JSON, added, candidate, job, opened
+from tests.support.stores import JSON, added, job, opened, specification
 
 MANY = 100_000
 ROUNDS = 60
@@ -79,16 +79,16 @@ async def submit(store: JobStore) -> object:
 
 
 async def submit_unique(store: JobStore) -> object:
-    return await store.admit(candidate(unique="skip", unique_key="k3"))
+    return await store.insert(specification(unique="skip", unique_key="k3"))
 
 
 async def look_after(store: JobStore) -> object:
-    """What the caretaker and a worker that starts ask for."""
+    """What the maintenance and a worker that starts ask for."""
     now = time.time()
     return [
         await store.overdue(now, 10),
-        await store.silent(now, 10),
-        await store.given_up(["task0", "task1"], 10),
+        await store.without_report(now, 10),
+        await store.revoked(["task0", "task1"], 10),
         await store.claim(0.0, until=now, most=5),
         await store.purge(now),
     ]

@@ -25,7 +25,7 @@ async def test_two_gateways_behind_a_pooler_read_and_write_whatever_connection_e
             jobs = await asyncio.gather(*(added(store) for store in stores * 5))
             for change in (started, succeeded):
                 reports = [change(job) for job in jobs]
-                settled = await asyncio.gather(*(stores[n % 2].settle([one]) for n, one in enumerate(reports)))
+                settled = await asyncio.gather(*(stores[n % 2].apply([one]) for n, one in enumerate(reports)))
                 assert [one.was is not None for some in settled for one in some] == [True] * len(jobs)
             assert [len(page.jobs) for page in await asyncio.gather(*(store.page(ALL) for store in stores * 5))]
             found = await asyncio.gather(*(stores[n % 2].get(job.id) for n, job in enumerate(jobs)))

@@ -9,7 +9,7 @@ from typing import Any
 
 from crew.jobs import JobStore
 from crew.jobs.job import Job
-from crew.jobs.store.insert import Candidate
+from crew.jobs.specification import Specification
 from crew.protocol.encoding import codec
 
 NOW = 1_700_000_000.0
@@ -24,9 +24,9 @@ def a_job(**fields: Any) -> Job:
     return Job(**{"id": str(uuid.uuid4()), "task": "t", "body": codec.encode({"n": 1}), "created": created, **fields})
 
 
-def a_candidate(*, unique: str | None = None, may_exist: bool = False, **fields: Any) -> Candidate:
+def a_specification(*, unique: str | None = None, may_exist: bool = False, **fields: Any) -> Specification:
     """A job that is to be recorded."""
-    return Candidate(job=a_job(**fields), unique=unique, may_exist=may_exist)
+    return Specification(job=a_job(**fields), unique=unique, may_exist=may_exist)
 
 
 @contextlib.asynccontextmanager

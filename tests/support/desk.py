@@ -13,7 +13,7 @@ from crew.gateway import routes
 from crew.jobs import Job, JobService, JobStatus, JobStore
 from crew.jobs.report import Report
 from crew.protocol.message import Run
-from tests.support.a_job import a_candidate, url_of
+from tests.support.a_job import a_specification, url_of
 from tests.support.event_stream import AS_STREAM, Stream
 from tests.support.site import Site, site
 
@@ -28,13 +28,13 @@ class Desk:
 
     async def job(self, **fields: Any) -> Job:
         """One that is recorded, and queued unless it is said otherwise."""
-        admitted = await self.jobs.store.admit(a_candidate(created=time.time(), **fields))
-        return admitted.job
+        inserted = await self.jobs.store.insert(a_specification(created=time.time(), **fields))
+        return inserted.job
 
     async def say(self, job: Job, status: JobStatus | None, *, attempt: int = 1, **fields: Any) -> None:
         """A worker says what has become of the job."""
         run = Run(host="host:7", started=time.time(), attempt=attempt)
-        await self.jobs._settle([Report(id=job.id, status=status, at=time.time(), run=run, **fields)])
+        await self.jobs._apply([Report(id=job.id, status=status, at=time.time(), run=run, **fields)])
 
     async def progress(self, job: Job, value: Any) -> None:
         """Its task says how far it is."""

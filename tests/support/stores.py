@@ -8,7 +8,7 @@ from typing import Any
 from crew.jobs import JobStore
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.report import Report
-from crew.jobs.store.insert import Candidate
+from crew.jobs.specification import Specification
 from crew.protocol.message import Body, Run, new_id
 
 JSON = "application/json"
@@ -33,14 +33,14 @@ def job(task: str = "resize", **fields: Any) -> Job:
     return Job(task=task, **fields)
 
 
-def candidate(*, unique: str | None = None, may_exist: bool = False, **fields: Any) -> Candidate:
+def specification(*, unique: str | None = None, may_exist: bool = False, **fields: Any) -> Specification:
     """A job that is to be recorded."""
-    return Candidate(job=job(**fields), unique=unique, may_exist=may_exist)
+    return Specification(job=job(**fields), unique=unique, may_exist=may_exist)
 
 
 async def added(store: JobStore, **fields: Any) -> Job:
     """A job that is recorded."""
-    return (await store.admit(candidate(**fields))).job
+    return (await store.insert(specification(**fields))).job
 
 
 def report(job: Job, status: JobStatus | None, *, at: float | None = None, **fields: Any) -> Report:

@@ -27,7 +27,7 @@ from crew.protocol.encoding import codec
 from crew.protocol.encoding.foreign import brief, read
 from crew.protocol.message import Body, Call, Outcome, Reply
 from crew.protocol.properties import DeadLetter, MalformedMessage, Properties
-from tests.support.a_job import a_candidate
+from tests.support.a_job import a_specification
 from tests.support.pending_calls import a_call
 
 DEEP = [opening * times for opening in (b"[", b'{"a":', b"\x91", b"\x81\xa1a") for times in (300, 2_000, 30_000)]
@@ -120,7 +120,7 @@ def test_a_message_is_read_or_is_malformed(given_: Properties, data: bytes) -> N
         if isinstance(read_, Reply | DeadLetter):
             answer_to(a_call(), read_)
             report = of_reply(msgspec.structs.replace(read_, id=JOB), at=time.time(), max_result=1_000)
-            assert apply(a_candidate().job, report) is not None or report.status is None
+            assert apply(a_specification().job, report) is not None or report.status is None
         assert isinstance(read_, Call | Reply | DeadLetter) or read_ is not None
 
 
@@ -137,7 +137,7 @@ def test_a_record_is_told_whatever_a_worker_has_put_into_it(data: bytes, status:
     body = Body(data, content_type)
     for task in ("t", "crew.http"):
         job = msgspec.structs.replace(
-            a_candidate().job, task=task, status=status, body=body, progress=data, failure=data, result=body
+            a_specification().job, task=task, status=status, body=body, progress=data, failure=data, result=body
         )
         for told in (record(job), full_record(job), event_of(job, "/")):
             msgspec.json.encode(told)
@@ -152,7 +152,7 @@ TEXTS = ["", "[", "[" * 30_000, '{"a":' + "[" * 30_000, "1", "\udcff", "null", "
 
 @pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
 def test_a_row_whose_headers_cannot_be_read_does_not_break_its_list(text: str) -> None:
-    row: Any = rows.of_job(a_candidate().job) | {"headers": text, "result_headers": text}
+    row: Any = rows.of_job(a_specification().job) | {"headers": text, "result_headers": text}
     assert rows.to_job(row).headers == {}
 
 

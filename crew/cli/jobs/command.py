@@ -218,7 +218,7 @@ def purge_jobs(
         return [job.id for job in found if before is None or (job.ended or 0) < before]
 
     async def purge(store: JobStore) -> int:
-        return await store.forget(chosen)
+        return await store.delete_ended(chosen)
 
     with exit_on_error():
         chosen = with_store(database, meant)

@@ -36,7 +36,7 @@ async def whole_id(store: JobStore, beginning: str) -> str:
     """
     if len(beginning) == 36:
         return beginning
-    found = await store.ids_from(beginning, SHOWN + 1)
+    found = await store.ids_with_prefix(beginning, SHOWN + 1)
     if not found:
         raise UnknownJob(f"no job has an id that begins with {beginning}")
     if len(found) > 1:

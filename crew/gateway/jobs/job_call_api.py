@@ -15,7 +15,7 @@ from crew.gateway.jobs.prefer import Preferences
 from crew.gateway.problems import bad_argument
 from crew.gateway.serving.auth import submitter_of
 from crew.jobs import Job, JobHandle, JobService
-from crew.jobs.specification import order
+from crew.jobs.specification import specify
 from crew.protocol.encoding import codec
 from crew.protocol.topology import HTTP_TASK
 
@@ -74,7 +74,7 @@ class JobCallHandler(JobResponseMixin, WaitMixin, CallHandler):
         if task == HTTP_TASK:
             payload = await off_loop.decoded(payload)
         make_job = functools.partial(
-            order,
+            specify,
             task,
             payload,
             serializer=SERIALIZERS[content_type],

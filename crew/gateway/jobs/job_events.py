@@ -17,7 +17,7 @@ from crew.gateway.jobs.job_handler import JobHandlerBase, id_of
 from crew.gateway.problems import RequestRefused
 from crew.gateway.serving.connections import mark_as_open_stream
 from crew.jobs import Job
-from crew.jobs.event import event_of, has_news
+from crew.jobs.event import event_of, is_changed
 from crew.protocol import deadline
 
 STREAM: Final = "text/event-stream"
@@ -103,7 +103,7 @@ class JobEventsHandler(JobHandlerBase):
         sent = job if job.version == seen else None  # the state that the client has
         while True:
             # After a restore of the store, a client may have a version above the current one: it still gets the end.
-            if (job.version > seen or job.status.is_final) and has_news(job, sent):
+            if (job.version > seen or job.status.is_final) and is_changed(job, sent):
                 self._write(job, sent)
                 sent = job
             else:

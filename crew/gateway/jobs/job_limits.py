@@ -6,8 +6,7 @@ from crew.client import Client
 from crew.gateway.problems import RequestRefused, check_most
 from crew.jobs import Job, JobHandle, JobService
 from crew.jobs.quota import Quota, QuotaExceeded
-from crew.jobs.specification import FAILURE_TTL, REQUEST_MARGIN, RESULT_TTL, TIMEOUT
-from crew.jobs.store.insert import Candidate
+from crew.jobs.specification import FAILURE_TTL, REQUEST_MARGIN, RESULT_TTL, TIMEOUT, Specification
 from crew.limits import GatewayLimits
 from crew.protocol.http_job.request import DEFAULT_TIMEOUT
 
@@ -49,13 +48,13 @@ class JobLimits:
         check_most("result_ttl", job.result_ttl, self._limits.max_ttl)
         check_most("failure_ttl", job.failure_ttl, self._limits.max_ttl)
 
-    async def submit(self, client: Client, candidate: Candidate) -> JobHandle:
+    async def submit(self, client: Client, specification: Specification) -> JobHandle:
         """Submit a job; raises RequestRefused if it exceeds a limit, or if there are too many jobs."""
-        self.check(candidate.job)
+        self.check(specification.job)
         client.open()
         try:
-            async with self._quota.taken(candidate.job):
-                return await self._jobs.submit_order(candidate)
+            async with self._quota.taken(specification.job):
+                return await self._jobs.submit_specification(specification)
         except QuotaExceeded as exceeded:
             status = 429 if exceeded.is_of_client else 503
             raise RequestRefused(status, str(exceeded), name="too-many-jobs", retry_after=RETRY_AFTER) from None

@@ -8,8 +8,7 @@ import msgspec
 from crew.errors import SerializationError, TooLarge
 from crew.gateway.jobs.job_limits import JobLimits
 from crew.gateway.problems import RequestRefused
-from crew.jobs.specification import check_id, check_key, order
-from crew.jobs.store.insert import Candidate
+from crew.jobs.specification import Specification, check_id, check_key, specify
 from crew.protocol import deadline, properties, topology, user_headers
 from crew.protocol.encoding import codec
 from crew.protocol.encoding.foreign import BRIEF, brief
@@ -22,7 +21,7 @@ URL_MEMBERS: Final = {"url", "method", "headers", "data"} | JOB_OPTIONS
 _WITH_DEFAULT: Final = JOB_OPTIONS | {"method", "headers", "wait_for_worker"}  # null means the default
 
 
-def parse_job(body: bytes, limits: JobLimits, *, decode: codec.Decode = codec.decode, **options: Any) -> Candidate:
+def parse_job(body: bytes, limits: JobLimits, *, decode: codec.Decode = codec.decode, **options: Any) -> Specification:
     """The job that the body of a request describes.
 
     Args:
@@ -41,7 +40,7 @@ def parse_job(body: bytes, limits: JobLimits, *, decode: codec.Decode = codec.de
     try:
         if known is URL_MEMBERS:
             return _url_job(members, options)
-        return order(**_checked(members), **options)
+        return specify(**_checked(members), **options)
     except TooLarge:
         raise
     except ValueError as error:
@@ -91,9 +90,9 @@ def _allowed_members(given: Mapping[str, Any]) -> set[str]:
     return known
 
 
-def _url_job(members: Mapping[str, Any], options: Mapping[str, Any]) -> Candidate:
+def _url_job(members: Mapping[str, Any], options: Mapping[str, Any]) -> Specification:
     request = {name: value for name, value in members.items() if name not in JOB_OPTIONS}
-    return order(
+    return specify(
         topology.HTTP_TASK, request, **{name: members[name] for name in members.keys() & JOB_OPTIONS}, **options
     )
 

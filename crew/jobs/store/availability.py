@@ -1,4 +1,4 @@
-"""Whether the job store can be used, as its last uses have shown. Logs one line per outage, and one at its end."""
+"""Availability of the job store, from its last uses. Logs one line when an outage begins, and one when it ends."""
 
 import logging
 import time
@@ -8,13 +8,13 @@ from crew.errors import ConnectionError
 
 logger = logging.getLogger(__name__)
 
-QUIET_FOR: Final = 1.0  # seconds without a failure until an outage is over: one use may succeed while others fail
+QUIET_FOR: Final = 1.0  # seconds without a failure until an outage is over: some uses may succeed while others fail
 
 
 class Availability:
-    """Notes which uses of the job store fail.
+    """Records which uses of the job store fail.
 
-    Reading and writing are noted apart: a full disk, or a server that only reads, refuses the one and serves the other.
+    Reads and writes are recorded separately: a full disk or a read-only server refuses writes and serves reads.
 
     Attributes:
         is_logged: whether outages are logged. False for a command, which reports the error itself.
@@ -22,34 +22,34 @@ class Availability:
 
     def __init__(self) -> None:
         self.is_logged = False
-        self._faults: dict[str, ConnectionError] = {}  # by kind of use
-        self._began: float | None = None  # of the outage, time.monotonic()
-        self._failed = 0.0  # the last time
+        self._errors: dict[str, ConnectionError] = {}  # by kind of use
+        self._outage_began: float | None = None  # time.monotonic()
+        self._last_failure = 0.0  # time.monotonic()
 
     def __repr__(self) -> str:
-        return f"<Availability: {self.fault or 'available'}>"
+        return f"<Availability: {self.error or 'available'}>"
 
     @property
-    def fault(self) -> ConnectionError | None:
+    def error(self) -> ConnectionError | None:
         """Why the last use of some kind failed; None if the last use of each kind succeeded."""
-        return next(iter(self._faults.values()), None)
+        return next(iter(self._errors.values()), None)
 
     def failed(self, use: str, error: ConnectionError) -> None:
-        """A use of the store, "read" or "write", has failed."""
-        self._faults[use] = error
-        self._failed = time.monotonic()
-        if self._began is None:
-            self._began = self._failed
+        """Record that a use of the store ("open", "read" or "write") has failed."""
+        self._errors[use] = error
+        self._last_failure = time.monotonic()
+        if self._outage_began is None:
+            self._outage_began = self._last_failure
             if self.is_logged:
                 logger.warning("job store unavailable, retrying until it is back: %s", error)
 
     def succeeded(self, use: str) -> None:
-        """A use of the store has succeeded."""
-        if self._began is None:
+        """Record that a use of the store has succeeded."""
+        if self._outage_began is None:
             return
-        self._faults.pop(use, None)
+        self._errors.pop(use, None)
         now = time.monotonic()
-        if not self._faults and now - self._failed >= QUIET_FOR:
+        if not self._errors and now - self._last_failure >= QUIET_FOR:
             if self.is_logged:
-                logger.warning("job store available again after %.1f s", now - self._began)
-            self._began = None
+                logger.warning("job store available again after %.1f s", now - self._outage_began)
+            self._outage_began = None

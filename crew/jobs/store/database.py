@@ -1,4 +1,4 @@
-"""The database of the job store: SQLite in a file, or PostgreSQL. SQLAlchemy's errors end here."""
+"""The database of the job store: SQLite in a file, or PostgreSQL. Translates the errors of SQLAlchemy."""
 
 import asyncio
 import contextlib
@@ -29,12 +29,12 @@ POSTGRESQL: Final = "postgresql"
 DRIVERS: Final = {SQLITE: "sqlite+aiosqlite", POSTGRESQL: "postgresql+asyncpg"}
 BUSY: Final = 10.0  # seconds that SQLite waits for another process to end its transaction
 CONNECT_WITHIN: Final = 10.0  # seconds
-ANSWER_WITHIN: Final = 60.0  # seconds that PostgreSQL has for one statement: a server that froze is away, too
-_BESIDE: Final = ("-wal", "-shm", "-journal")  # https://www.sqlite.org/tempfiles.html
+ANSWER_WITHIN: Final = 60.0  # seconds that PostgreSQL has for one statement: a frozen server is unavailable, too
+_SUFFIXES: Final = ("-wal", "-shm", "-journal")  # https://www.sqlite.org/tempfiles.html
 READERS: Final = 4  # connections for reading beside the one that writes
 
-# PgBouncer in transaction mode gives each transaction to any server connection. A statement that was prepared under a
-# name before is not there, or is another one; an unnamed statement is prepared in the transaction that runs it.
+# PgBouncer in transaction mode runs each transaction on any server connection. There, a named prepared statement may be
+# missing, or be another statement. An unnamed statement is prepared in the transaction that runs it.
 UNNAMED_STATEMENTS: Final = {
     "statement_cache_size": 0,
     "prepared_statement_cache_size": 0,
@@ -44,15 +44,15 @@ UNNAMED_STATEMENTS: Final = {
 T = TypeVar("T")
 Step = Callable[[AsyncConnection], Awaitable[T]]
 
-_open_at_fork: Final[set[str]] = set()  # files of SQLite that the parent of this process had open when it forked
+_open_at_fork: Final[set[str]] = set()  # SQLite files that the parent of this process had open when it forked
 
 _READS: Final = "crew_reads"
 _MADE_AT: Final = "crew_made_at"  # time.monotonic() at which a connection was made
-_ODD: Final = frozenset("/?#[]")  # where a URL is taken apart; in a user name or password it is quoted
+_DELIMITERS: Final = frozenset("/?#[]")  # of a URL; in a user name or password they must be percent-encoded
 
 
 class Database:
-    """Connections to it: one writes, some read.
+    """Pool of connections: one writes, some read.
 
     Args:
         url: like sqlite:///.crew/jobs.db or postgresql://user:password@host/name.
@@ -65,13 +65,13 @@ class Database:
         self._url = _parse(url)
         self._dsn = f"{POSTGRESQL}://{url.partition('://')[2]}"
         self._engine: AsyncEngine | None = None
-        self.id = ""  # known once it was opened
+        self.id = ""  # of the store; known once the database is open
         self.availability = Availability()
         self._opening: asyncio.Task[None] | None = None
         self._drivers: weakref.WeakSet[Any] = weakref.WeakSet()  # connections of asyncpg
-        self._has_hung_up = False
-        self._broken_at = -math.inf  # time.monotonic(): connections that were made before are not used any longer
-        self._writing = asyncio.Lock()  # SQLite has one writer, and who waits in line here does not poll for it
+        self._is_terminated = False
+        self._broken_at = -math.inf  # time.monotonic(): connections that are older are not used any longer
+        self._writing = asyncio.Lock()  # SQLite has one writer, and polls for it; waiting here needs no poll
 
     def __repr__(self) -> str:
         return f"<Database {self}: {'open' if self._engine else 'closed'}>"
@@ -81,25 +81,25 @@ class Database:
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether it is a file of this host."""
+        """Whether the database is a SQLite file."""
         return self._url.drivername == SQLITE
 
     @property
     def exists(self) -> bool:
-        """Whether its file is there; True for a server, which only opening asks."""
+        """Whether its file exists; always True for a server."""
         return not self.is_sqlite or Path(str(self._url.database)).exists()
 
     async def open(self) -> None:
-        """Connect, and bring the tables to the newest version; idempotent.
+        """Connect, and migrate the tables to the newest version; idempotent.
 
         Raises:
-            ConnectionError: it is away.
+            ConnectionError: the database is unavailable.
             SettingsError: a newer crew has made its tables, the file is no database or cannot be written, or the
-                server does not let us in.
+                server refuses the login.
         """
         if self._engine is not None:
             return
-        # One attempt for all who want it meanwhile: each may take long, and nobody waits for those of others in turn.
+        # All concurrent callers share one attempt: an attempt may take long, and callers must not queue up for it.
         if self._opening is None:
             self._opening = asyncio.get_running_loop().create_task(self._open(), name="job store opening")
             self._opening.add_done_callback(self._on_opened)
@@ -107,13 +107,13 @@ class Database:
         await asyncio.wait([opening])
         if opening.cancelled():
             raise ConnectionError(f"the job store {self} was closed", missing="store")
-        with self._noted("open"):
+        with self._recorded("open"):
             if (error := opening.exception()) is not None:
-                raise copy.copy(error)  # one that all raise would keep the stack of each of them
+                raise copy.copy(error)  # one shared error would keep the stacks of all who raise it
 
-    def hang_up(self) -> None:
-        """Wait for a server no longer: whoever does raises ConnectionError, also from now on. A file is never away."""
-        self._has_hung_up = True
+    def terminate(self) -> None:
+        """Abort the connections to a server: current and later uses raise ConnectionError. A file is not affected."""
+        self._is_terminated = True
         for driver in list(self._drivers):
             driver.terminate()
 
@@ -127,11 +127,11 @@ class Database:
             await engine.dispose()
 
     def drop(self) -> None:
-        """Close the sockets of a server's connections, and do nothing else: this is a forked child of their owner.
+        """In a forked child: close its copies of the server's sockets, and nothing else.
 
-        Connections of SQLite stay as they are: a child must not use or close them
-        (https://www.sqlite.org/howtocorrupt.html, 2.6). It cannot open the file anew either: SQLite has one table of
-        locks for a file and process, in which the child would find the locks of the parent for ever.
+        SQLite connections stay open: a child must not use or close them
+        (https://www.sqlite.org/howtocorrupt.html, 2.6). A child cannot open the file again either: SQLite keeps one
+        table of locks for each file and process, and the copied table would hold the locks of the parent for ever.
         """
         if self.is_sqlite and (self._engine is not None or self._opening is not None):
             _open_at_fork.add(self._file)
@@ -142,28 +142,29 @@ class Database:
                 sock.close()
 
     async def commit(self, step: Step[T]) -> T:
-        """The result of `step`, run in a transaction that is committed after it.
+        """Run `step` in a transaction, commit, and return its result.
 
         If the connection breaks before the commit, `step` is run once more, on another connection.
 
         Raises:
-            ConnectionError: the database is away; if the connection broke during the commit, it may be committed.
+            ConnectionError: the database is unavailable. If the connection broke during the commit, the transaction
+                may be committed.
         """
-        with self._noted("write"):
-            return await self._tried_twice(self._committed, step)
+        with self._recorded("write"):
+            return await self._try_twice(self._commit, step)
 
-    async def look(self, step: Step[T]) -> T:
-        """The result of `step`, which reads by one statement; if its connection breaks, it is run once more.
+    async def fetch(self, step: Step[T]) -> T:
+        """Run `step`, which reads with one statement, and return its result; retried once if the connection breaks.
 
         Raises:
-            ConnectionError: the database is away.
+            ConnectionError: the database is unavailable.
         """
-        with self._noted("read"):
-            return await self._tried_twice(self._looked, step)
+        with self._recorded("read"):
+            return await self._try_twice(self._fetch, step)
 
     @contextlib.asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that is committed at the end; raises ConnectionError where the database is away."""
+        """A transaction that is committed at the end; raises ConnectionError if the database is unavailable."""
         async with self._writing:
             with self._translated():
                 async with (await self._opened()).begin() as connection:
@@ -171,13 +172,13 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection to read from, by one statement; raises ConnectionError where the database is away."""
+        """A connection for one reading statement; raises ConnectionError if the database is unavailable."""
         with self._translated():
             async with (await self._opened()).connect() as connection:
                 await connection.execution_options(**{_READS: True})
                 yield connection
 
-    async def _tried_twice(self, use: Callable[[Step[T]], Awaitable[T]], step: Step[T]) -> T:
+    async def _try_twice(self, use: Callable[[Step[T]], Awaitable[T]], step: Step[T]) -> T:
         try:
             return await use(step)
         except errors.Broken:
@@ -185,9 +186,9 @@ class Database:
         try:
             return await use(step)
         except errors.Broken as error:
-            raise error.as_away from None
+            raise error.as_unavailable from None
 
-    async def _committed(self, step: Step[T]) -> T:
+    async def _commit(self, step: Step[T]) -> T:
         is_committing = False
         try:
             async with self.write() as connection:
@@ -195,9 +196,9 @@ class Database:
                 is_committing = True
             return result
         except errors.Broken as error:
-            raise error.as_away if is_committing else error from None
+            raise error.as_unavailable if is_committing else error from None
 
-    async def _looked(self, step: Step[T]) -> T:
+    async def _fetch(self, step: Step[T]) -> T:
         async with self.read() as connection:
             return await step(connection)
 
@@ -206,7 +207,7 @@ class Database:
             self._refuse_if_open_at_fork()
             _make_files(Path(str(self._url.database)))
             with self._translated(is_opening=True):
-                await asyncio.to_thread(_look_into, str(self._url.database))
+                await asyncio.to_thread(_check_file, str(self._url.database))
         engine = self._make_engine()
         try:
             with self._translated(is_opening=True):
@@ -226,18 +227,18 @@ class Database:
     def _refuse_if_open_at_fork(self) -> None:
         if self._file in _open_at_fork:
             raise SettingsError(
-                f"the job store {self} cannot be used in process {os.getpid()}: the process that forked it had the "
-                "SQLite file open, and SQLite does not work across a fork; fork before the first use of the store, or "
+                f"the job store {self} cannot be used in process {os.getpid()}: its parent process had the SQLite file "
+                "open at the fork, and SQLite does not work across a fork; fork before the first use of the store, or "
                 "use PostgreSQL"
             )
 
     def _on_opened(self, opening: "asyncio.Task[None]") -> None:
         self._opening = None
         if not opening.cancelled():
-            opening.exception()  # whoever waited for it may have gone meanwhile
+            opening.exception()  # marks it as retrieved: all callers may be cancelled by now
 
     async def _opened(self) -> AsyncEngine:
-        if self._has_hung_up:
+        if self._is_terminated:
             raise ConnectionError(f"the job store {self} was closed", missing="store")
         if self._engine is None:
             await self.open()
@@ -254,7 +255,7 @@ class Database:
             event.listen(engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(engine.sync_engine, "begin", _begin_sqlite)
             return engine
-        # The driver itself reads the URL: it knows sslmode, several hosts, sockets and password files as psql does.
+        # The driver itself parses the URL: it supports sslmode, many hosts, sockets and password files, as psql does.
         args = {"dsn": self._dsn, "timeout": CONNECT_WITHIN, "command_timeout": ANSWER_WITHIN, **UNNAMED_STATEMENTS}
         engine = create_async_engine(f"{driver}://", connect_args=args, **options)
         event.listen(engine.sync_engine, "connect", self._on_connected)
@@ -266,16 +267,16 @@ class Database:
         self._drivers.add(connection.driver_connection)
 
     def _refuse_broken(self, connection: Any, record: ConnectionPoolEntry, _: object) -> None:
-        """Have a connection replaced that the server has closed, or that is older than one that was found broken.
+        """Replace a connection that the server has closed, or that is older than the last broken one.
 
-        The driver knows without asking the server. What broke one connection has mostly broken all of the pool.
+        The driver knows this without a request. The cause that broke one connection has mostly broken the whole pool.
         """
         if connection.driver_connection.is_closed() or record.info[_MADE_AT] <= self._broken_at:
             raise DisconnectionError
 
     @contextlib.contextmanager
-    def _noted(self, use: str) -> Iterator[None]:
-        """Note whether the database could be used. Others that write the same records are no outage."""
+    def _recorded(self, use: str) -> Iterator[None]:
+        """Record whether the database could be used. A conflict with other writers is no outage."""
         try:
             yield
         except errors.Conflict:
@@ -287,33 +288,35 @@ class Database:
 
     @contextlib.contextmanager
     def _translated(self, *, is_opening: bool = False) -> Iterator[None]:
-        """No error of SQLAlchemy or of a driver leaves this file."""
+        """Translate every error of SQLAlchemy and of the drivers."""
         try:
             yield
-        except CrewError:  # one that is away is an OSError, too
+        except CrewError:  # first: ConnectionError is an OSError, too
             raise
         except (SQLAlchemyError, OSError) as error:
-            raise self._fault(error, is_opening=is_opening) from None
+            raise self._translate(error, is_opening=is_opening) from None
         except (ValueError, OverflowError) as error:
-            if is_opening:  # the driver's own message may hold what was meant to be a password
-                raise SettingsError(f"the job store {self} cannot be used: its driver cannot read its URL") from None
+            if is_opening:  # the driver's own message may contain the password
+                raise SettingsError(
+                    f"the job store {self} cannot be used: its driver cannot read its URL; check CREW_DATABASE"
+                ) from None
             if not isinstance(error, UnicodeError | OverflowError):
                 raise
-            raise self._fault(error) from None
+            raise self._translate(error) from None
 
-    def _fault(self, error: Exception, *, is_opening: bool = False) -> CrewError:
-        found = errors.of_error(error, str(self), is_opening=is_opening)
-        if isinstance(found, errors.Broken):
+    def _translate(self, error: Exception, *, is_opening: bool = False) -> CrewError:
+        translated = errors.translate(error, str(self), is_opening=is_opening)
+        if isinstance(translated, errors.Broken):
             self._broken_at = time.monotonic()
-        return found
+        return translated
 
 
 def _parse(url: str) -> URL:
-    """What the URL says, with the backend alone as its driver."""
+    """Parse and check the URL; its driver name becomes the backend alone."""
     try:
-        url.encode()  # what a shell passes on need not be text
+        url.encode()  # an environment variable need not be valid text
         given = make_url(url)
-    except (ArgumentError, ValueError):  # a port that is no number, too
+    except (ArgumentError, ValueError):  # also for a port that is no number
         raise SettingsError(
             "the URL of the job store must look like sqlite:///.crew/jobs.db or postgresql://user@host/name"
         ) from None
@@ -327,27 +330,29 @@ def _parse(url: str) -> URL:
         extra = "gateway" if backend == SQLITE else "postgresql"
         raise SettingsError(f'the job store {backend}:// needs a driver: pip install "crew[{extra}]"') from None
     if backend == SQLITE and given.database in (None, "", ":memory:"):
-        raise SettingsError("the job store needs a file, like sqlite:///.crew/jobs.db: memory ends with a process")
+        raise SettingsError("the job store needs a file, like sqlite:///.crew/jobs.db: memory is lost with the process")
     if backend == SQLITE and given.query:
-        raise SettingsError("the job store sqlite:// is a path alone, without what stands behind a question mark")
-    if backend == POSTGRESQL and _is_torn(given, url):
-        raise SettingsError("in the URL of the job store, write what is odd in a name or password as in %40 for @")
+        raise SettingsError("the job store sqlite:// takes a path only: remove the question mark and what follows it")
+    if backend == POSTGRESQL and _is_login_torn(given, url):
+        raise SettingsError(
+            "in the URL of the job store, percent-encode special characters in the user name and password: %40 for @"
+        )
     return given.set(drivername=backend)
 
 
-def _is_torn(given: URL, url: str) -> bool:
-    """Whether a user name or password ends elsewhere than it was meant to: then its rest would be shown as a host."""
+def _is_login_torn(given: URL, url: str) -> bool:
+    """Whether a delimiter splits the user name or password: the rest would be shown as a host."""
     login = "" if given.username is None else url.partition("://")[2].partition("@")[0]
-    return not _ODD.isdisjoint(login) or "@" in f"{given.host}{given.database}"
+    return not _DELIMITERS.isdisjoint(login) or "@" in f"{given.host}{given.database}"
 
 
 def _make_files(path: Path) -> None:
-    """Make the file, which holds payloads, for its owner only: SQLite gives those beside it the same rights.
+    """Create the file readable by its owner only: it holds payloads. SQLite gives its other files the same rights.
 
     Raises:
-        SettingsError: one of them is in `.crew`, and belongs to another user or is a link.
+        SettingsError: a file in `.crew` belongs to another user, or is a link.
     """
-    with contextlib.suppress(OSError):  # then connecting says what is wrong
+    with contextlib.suppress(OSError):  # connecting will report what is wrong
         private_folder.make_folder(path.parent)
         private_folder.make_file(path)
         if private_folder.is_private(path):
@@ -355,44 +360,44 @@ def _make_files(path: Path) -> None:
 
 
 def _restrict_files(path: Path) -> None:
-    """Take the rights of others on the file of a job store, and on those beside it, that an older crew has made."""
+    """Remove the rights of other users on the files of a job store that an older crew has made."""
     with contextlib.suppress(OSError):
-        for suffix in ("", *_BESIDE):
+        for suffix in ("", *_SUFFIXES):
             private_folder.restrict(path.with_name(path.name + suffix))
 
 
-def _look_into(file: str) -> None:
-    """Raise what is wrong with a file that cannot be opened, or is no database.
+def _check_file(file: str) -> None:
+    """Raise an error if the file cannot be opened, or is no database.
 
-    The driver's own thread would do so, too, and end with a traceback where the loop has ended before it.
+    The driver's own thread would raise it, too. But it ends with a traceback if the event loop ends before it.
     """
     try:
         with contextlib.closing(sqlite3.connect(file, timeout=0)) as connection:
             connection.execute("PRAGMA schema_version")
     except sqlite3.Error as error:
-        if _is_lasting(error):
+        if _is_permanent(error):
             raise OperationalError(None, None, error) from None
 
 
-def _is_lasting(error: sqlite3.Error) -> bool:
-    """Whether it is not only busy, for whatever reason: the code says that in its last byte. Whoever uses it waits."""
+def _is_permanent(error: sqlite3.Error) -> bool:
+    """Whether the file is not just busy or locked. The last byte of the code tells that, for any extended code."""
     return error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:
-    """Readers do not wait for the writer, and what is committed has reached the disk."""
+    """Set SQLite up: readers do not wait for the writer, and a commit has reached the disk."""
     cursor = connection.cursor()
     for pragma in (f"busy_timeout={round(BUSY * 1000)}", "synchronous=FULL"):
         cursor.execute(f"PRAGMA {pragma}")
-    with contextlib.suppress(sqlite3.OperationalError):  # locked, at once: somebody else is making it so, for everybody
+    with contextlib.suppress(sqlite3.OperationalError):  # locked: another process sets the mode, which is persistent
         cursor.execute("PRAGMA journal_mode=WAL")
     cursor.close()
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    """A writer takes its turn before it reads: one that reads first may find that it cannot write any more.
+    """Let a writer take the lock before it reads: a transaction that reads first may fail to write later.
 
-    Who reads has one SELECT, which sees one state of the file by itself.
+    A reader runs one SELECT, which needs no transaction to see one state of the file.
     """
     if not connection.get_execution_options().get(_READS):
         connection.exec_driver_sql("BEGIN IMMEDIATE")

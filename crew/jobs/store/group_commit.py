@@ -1,6 +1,6 @@
-"""Group commit: what is to be written while a transaction is under way goes into the next one together.
+"""Group commit: everything that is written during a transaction goes into the next transaction, together.
 
-A transaction costs a write to the disk, whatever it holds; so a store that is busy writes many records with each.
+Each transaction costs one write to the disk, regardless of its size. So a busy store writes many records with each.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ from crew.errors import ConnectionError
 from crew.jobs.store.database import Database
 from crew.jobs.store.errors import Conflict
 
-TRIES: Final = 4  # of a transaction, while that of another gateway is in its way
-MAX_BATCH: Final = 500  # items of one kind: nobody waits longer than it takes to write as many
+TRIES: Final = 4  # of a transaction that conflicts with those of other gateways
+MAX_BATCH: Final = 500  # items of one kind: bounds the time that one transaction takes
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -25,11 +25,11 @@ Step = Callable[[AsyncConnection, Sequence[T]], Awaitable[Sequence[R]]]
 _Waiting = tuple[Any, "asyncio.Future[Any]"]
 
 
-class Writer:
-    """Writes to `database`.
+class GroupCommit:
+    """Writes to `database`, with many callers in one transaction.
 
-    A step is a coroutine function of a connection and some items, which returns a result for each. It may be called
-    with one item alone where a transaction with others has failed.
+    A step is a coroutine function of a connection and some items; it returns a result for each item. After a
+    transaction has failed, a step may be called again with fewer items.
     """
 
     def __init__(self, database: Database) -> None:
@@ -38,18 +38,18 @@ class Writer:
         self._task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<Writer: {sum(map(len, self._waiting.values()))} wait>"
+        return f"<GroupCommit: {sum(map(len, self._waiting.values()))} waiting>"
 
     async def write(self, step: Step[T, R], item: T) -> R:
-        """The result of `step` for `item`, once it is committed; raises ConnectionError where it was not."""
+        """The result of `step` for `item`, once it is committed; raises ConnectionError if it was not."""
         return await self._put(step, item)
 
     async def write_all(self, step: Step[T, R], items: Sequence[T]) -> list[R]:
-        """As `write`, for several items; they may share their transactions with others."""
+        """As `write`, for several items. They may be written in different transactions."""
         return list(await asyncio.gather(*(self._put(step, item) for item in items)))
 
     async def write_each(self, step: Step[T, R], items: Sequence[T]) -> "list[R | BaseException]":
-        """As `write_all`, with the exception in place of the result of each item that was not written."""
+        """As `write_all`, but an item that was not written has the exception as its result."""
         return await asyncio.gather(*(self._put(step, item) for item in items), return_exceptions=True)
 
     async def drain(self) -> None:
@@ -79,17 +79,17 @@ class Writer:
 
     async def _write_batch(self, batch: dict[Step[Any, Any], list[_Waiting]]) -> None:
         try:
-            await self._commit_in_the_end(batch)
+            await self._commit_with_retries(batch)
         except ConnectionError as error:
             _fail(batch, error)
         except Exception as error:
             if sum(map(len, batch.values())) == 1:
                 _fail(batch, error)
-            else:  # one of them cannot be written: it is found in a few steps, and the others are written without it
+            else:  # one item cannot be written: halving finds it in a few steps, and the others are written
                 for half in _halves(batch):
                     await self._write_batch(half)
 
-    async def _commit_in_the_end(self, batch: dict[Step[Any, Any], list[_Waiting]]) -> None:
+    async def _commit_with_retries(self, batch: dict[Step[Any, Any], list[_Waiting]]) -> None:
         for _ in range(TRIES - 1):
             with contextlib.suppress(Conflict):
                 return await self._commit(batch)
@@ -120,4 +120,4 @@ def _fail(batch: dict[Step[Any, Any], list[_Waiting]], error: Exception) -> None
     for waiting in batch.values():
         for _, written in waiting:
             if not written.done():
-                written.set_exception(copy.copy(error))  # one that all raise would keep the stack of each of them
+                written.set_exception(copy.copy(error))  # one shared error would keep the stacks of all who raise it

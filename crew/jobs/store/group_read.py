@@ -1,6 +1,6 @@
-"""Group reads: all jobs that are asked for while a SELECT is under way are read by the next one, each of them once.
+"""Group read: all jobs that are requested during a SELECT are read by the next SELECT, each job once.
 
-The end of a job may wake thousands of waiters. They share one read of its result.
+The end of a job may wake thousands of waiters: they share one read of its result.
 """
 
 import asyncio
@@ -15,66 +15,70 @@ from crew.jobs.store.database import Database
 
 MAX_BATCH: Final = 100  # jobs a SELECT: each result has up to 16 MiB
 
-Look = Callable[[AsyncConnection, Collection[str]], Awaitable[Sequence[Job]]]
+ReadJobs = Callable[[AsyncConnection, Collection[str]], Awaitable[Sequence[Job]]]
 
-_Found = asyncio.Future[Job | None]
+_Result = asyncio.Future[Job | None]
 
 
-class Reader:
-    """Reads jobs from `database` by `look`, which gives those that there are of some ids."""
+class GroupRead:
+    """Reads jobs from `database`, with many callers in one SELECT.
 
-    def __init__(self, database: Database, look: Look) -> None:
+    Args:
+        read_jobs: returns the existing jobs of some ids.
+    """
+
+    def __init__(self, database: Database, read_jobs: ReadJobs) -> None:
         self._database = database
-        self._look = look
-        self._asked: dict[str, list[_Found]] = {}  # by the id of the job
+        self._read_jobs = read_jobs
+        self._requested: dict[str, list[_Result]] = {}  # by the id of the job
         self._task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<Reader: {sum(map(len, self._asked.values()))} wait for {len(self._asked)} jobs>"
+        return f"<GroupRead: {sum(map(len, self._requested.values()))} waiting for {len(self._requested)} jobs>"
 
     async def get(self, id: str) -> Job | None:
-        """The job with this id, no older than this call; raises ConnectionError where the database is away."""
+        """The job with this id, as it is now or later; raises ConnectionError if the database is unavailable."""
         loop = asyncio.get_running_loop()
-        found: _Found = loop.create_future()
-        self._asked.setdefault(id, []).append(found)
+        result: _Result = loop.create_future()
+        self._requested.setdefault(id, []).append(result)
         if self._task is None:
             self._task = loop.create_task(self._read(), name="job store reader")
-        return await found
+        return await result
 
     async def drain(self) -> None:
-        """Wait until everybody has been answered."""
+        """Wait until all reads are done."""
         while self._task is not None:
             await asyncio.wait([self._task])
 
     async def _read(self) -> None:
         try:
-            while self._asked:
-                await self._answer(self._take())
+            while self._requested:
+                await self._read_batch(self._take())
         finally:
             self._task = None
 
-    def _take(self) -> dict[str, list[_Found]]:
-        """The next batch, without those that nobody waits for any longer."""
-        batch: dict[str, list[_Found]] = {}
-        while self._asked and len(batch) < MAX_BATCH:
-            id = next(iter(self._asked))
-            if waiting := [found for found in self._asked.pop(id) if not found.done()]:
+    def _take(self) -> dict[str, list[_Result]]:
+        """The next batch, without cancelled requests."""
+        batch: dict[str, list[_Result]] = {}
+        while self._requested and len(batch) < MAX_BATCH:
+            id = next(iter(self._requested))
+            if waiting := [result for result in self._requested.pop(id) if not result.done()]:
                 batch[id] = waiting
         return batch
 
-    async def _answer(self, batch: dict[str, list[_Found]]) -> None:
+    async def _read_batch(self, batch: dict[str, list[_Result]]) -> None:
         try:
-            read = await self._database.look(lambda connection: self._look(connection, set(batch)))
+            read = await self._database.fetch(lambda connection: self._read_jobs(connection, set(batch)))
         except Exception as error:
-            for found in _waiting(batch.values()):
-                found.set_exception(copy.copy(error))  # one that all raise would keep the stack of each of them
+            for result in _waiting(batch.values()):
+                result.set_exception(copy.copy(error))  # one shared error would keep the stacks of all who raise it
             return
         known = {job.id: job for job in read}
-        for id, asked in batch.items():
-            for found in _waiting([asked]):
-                found.set_result(known.get(id))
+        for id, results in batch.items():
+            for result in _waiting([results]):
+                result.set_result(known.get(id))
 
 
-def _waiting(asked: Iterable[Iterable[_Found]]) -> Iterator[_Found]:
-    """Those that were not given up meanwhile."""
-    return (found for some in asked for found in some if not found.done())
+def _waiting(requested: Iterable[Iterable[_Result]]) -> Iterator[_Result]:
+    """The results that were not cancelled meanwhile."""
+    return (result for results in requested for result in results if not result.done())

@@ -1,4 +1,4 @@
-"""New jobs on their way into the store: which are recorded, and which are another job that is there already."""
+"""Inserts new jobs, and finds the existing job that a unique or an idempotency key refers to."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -11,42 +11,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from crew.errors import CrewError, DuplicateTaskId, KeyReused
 from crew.jobs import report
 from crew.jobs.job import Job
+from crew.jobs.specification import SKIP, Specification
 from crew.jobs.store import rows
 from crew.jobs.store.schema import ACTIVE, jobs
 from crew.jobs.store.update import write
 
-ATTEMPTS: Final = 5  # to record a job while others with its keys come and go
-
-SKIP: Final = "skip"
-REPLACE: Final = "replace"
+ATTEMPTS: Final = 5  # to insert a job while other gateways insert and end jobs with its keys
 
 
-class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """A job that is to be recorded.
+class InsertResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of inserting one specification.
 
     Attributes:
-        job: it.
-        unique: what becomes of it where a job with its unique key is active: "skip" or "replace"; None: it has none.
-        may_exist: its id was chosen by somebody else.
-    """
-
-    job: Job
-    unique: str | None = None
-    may_exist: bool = False
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether nothing can be in its way."""
-        return self.unique is None and self.job.idempotency_key is None and not self.may_exist
-
-
-class Admitted(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a candidate.
-
-    Attributes:
-        job: the one that was recorded, or the one that is there already.
-        is_new: whether it was recorded now.
-        replaced: jobs that were given up for it, as they were before.
+        job: the inserted job, or the existing one.
+        is_new: whether the job was inserted now.
+        replaced: jobs that were cancelled for it, as they were before.
     """
 
     job: Job
@@ -54,27 +33,31 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
     replaced: tuple[Job, ...] = ()
 
 
-async def admit(connection: AsyncConnection, candidates: Sequence[Candidate]) -> list[Admitted | CrewError]:
-    """Record `candidates`; for each what became of it, or why it cannot be recorded."""
-    plain = [candidate.job for candidate in candidates if candidate.is_plain]
+async def insert_jobs(
+    connection: AsyncConnection, specifications: Sequence[Specification]
+) -> list[InsertResult | CrewError]:
+    """Insert jobs; for each its result, or the error why it cannot be inserted."""
+    plain = [one.job for one in specifications if one.is_plain]
     if plain:
         await connection.execute(insert(jobs), [rows.of_job(job) for job in plain])
-    careful = sorted((candidate for candidate in candidates if not candidate.is_plain), key=_turn)
-    answers = {id(candidate): await _admit_carefully(connection, candidate) for candidate in careful}
-    return [answers.get(id(candidate)) or Admitted(job=candidate.job) for candidate in candidates]
+    with_keys = sorted(
+        (specification for specification in specifications if not specification.is_plain), key=_lock_order
+    )
+    results = {id(one): await _insert_with_keys(connection, one) for one in with_keys}
+    return [results.get(id(one)) or InsertResult(job=one.job) for one in specifications]
 
 
-async def withdraw(connection: AsyncConnection, refused: Sequence[Admitted]) -> list[tuple[Job, ...]]:
-    """Delete jobs that were not accepted after all; for each the jobs that stay given up for it.
+async def withdraw(connection: AsyncConnection, refused: Sequence[InsertResult]) -> list[tuple[Job, ...]]:
+    """Delete jobs that the broker refused; for each the replaced jobs that stay cancelled.
 
-    The others are as they were before, but for their version: nobody was told, and nothing has happened to them yet.
+    The other replaced jobs are restored, with a higher version: no worker was told of the cancel yet.
     """
     await connection.execute(delete(jobs).where(jobs.c.id.in_([one.job.id for one in refused])))
     return [tuple([was for was in one.replaced if not await _restore(connection, was, by=one.job)]) for one in refused]
 
 
 async def _restore(connection: AsyncConnection, was: Job, *, by: Job) -> bool:
-    """Whether nothing was in its way: its worker has said no end of it, and no other job has its key by now."""
+    """Restore a replaced job; False if its worker has reported its end, or another job has its key by now."""
     found = await _find(connection, jobs.c.id == was.id)
     if found is None or found.version != was.version + 1:
         return False
@@ -84,58 +67,66 @@ async def _restore(connection: AsyncConnection, was: Job, *, by: Job) -> bool:
     return True
 
 
-def _turn(candidate: Candidate) -> tuple[str, str]:
-    """In one order, so that two gateways that record jobs with the same keys do not wait for each other."""
-    return candidate.job.idempotency_key or "", candidate.job.unique_key or ""
+def _lock_order(specification: Specification) -> tuple[str, str]:
+    """One order for all gateways: two that insert jobs with the same keys do not deadlock."""
+    return specification.job.idempotency_key or "", specification.job.unique_key or ""
 
 
-async def _admit_carefully(connection: AsyncConnection, candidate: Candidate) -> Admitted | CrewError:
+async def _insert_with_keys(connection: AsyncConnection, specification: Specification) -> InsertResult | CrewError:
     replaced: tuple[Job, ...] = ()
     for _ in range(ATTEMPTS):
-        if (known := await _known(connection, candidate)) is not None:
+        if (known := await _known(connection, specification)) is not None:
             return known
-        if (active := await _active(connection, candidate)) is not None:
-            if candidate.unique == SKIP:
-                await _lend_key(connection, active, candidate.job)
-                return Admitted(job=active, is_new=False)
-            replaced += await _give_up(connection, active, candidate)
-        if await _insert(connection, candidate.job):
-            return Admitted(job=candidate.job, replaced=replaced)
-    return CrewError(f"job {candidate.job.id} cannot be recorded: others with its keys come and go too fast")
+        if (active := await _active(connection, specification)) is not None:
+            if specification.unique == SKIP:
+                await _set_idempotency_key(connection, active, specification.job)
+                return InsertResult(job=active, is_new=False)
+            replaced += await _cancel(connection, active, specification)
+        if await _insert(connection, specification.job):
+            return InsertResult(job=specification.job, replaced=replaced)
+    return CrewError(
+        f"job {specification.job.id} cannot be recorded: other gateways submit and end jobs with its keys too fast; "
+        "submit it again"
+    )
 
 
-async def _known(connection: AsyncConnection, candidate: Candidate) -> Admitted | CrewError | None:
-    """The job that was submitted before with the same idempotency key or id."""
-    job = candidate.job
+async def _known(connection: AsyncConnection, specification: Specification) -> InsertResult | CrewError | None:
+    """The existing job with the same idempotency key, or the error for a key or an id that is taken."""
+    job = specification.job
     if job.idempotency_key is not None:
         found = await _find(connection, jobs.c.idempotency_key == job.idempotency_key)
         if found is not None and found.fingerprint != job.fingerprint:
-            return KeyReused(f"the Idempotency-Key {job.idempotency_key!r} was used for another request")
+            return KeyReused(
+                f"the Idempotency-Key {job.idempotency_key!r} was used for another request: choose a new key"
+            )
         if found is not None:
-            return Admitted(job=found, is_new=False)
-    if candidate.may_exist and await _find(connection, jobs.c.id == job.id) is not None:
-        return DuplicateTaskId(f"there is a job with the id {job.id}", task=job.task, id=job.id)
+            return InsertResult(job=found, is_new=False)
+    if specification.may_exist and await _find(connection, jobs.c.id == job.id) is not None:
+        return DuplicateTaskId(f"a job with the id {job.id} exists: choose another id", task=job.task, id=job.id)
     return None
 
 
-async def _active(connection: AsyncConnection, candidate: Candidate) -> Job | None:
-    if candidate.unique is None:
+async def _active(connection: AsyncConnection, specification: Specification) -> Job | None:
+    if specification.unique is None:
         return None
-    return await _find(connection, ACTIVE & (jobs.c.unique_key == candidate.job.unique_key))
+    return await _find(connection, ACTIVE & (jobs.c.unique_key == specification.job.unique_key))
 
 
-async def _lend_key(connection: AsyncConnection, active: Job, skipped: Job) -> None:
-    """Who asks again for what was skipped gets the same answer, also when that job has ended; unless it has a key."""
+async def _set_idempotency_key(connection: AsyncConnection, active: Job, skipped: Job) -> None:
+    """Give the active job the idempotency key of the skipped one, unless it has its own.
+
+    A repeated submit then returns the same job, also after that job has ended.
+    """
     if skipped.idempotency_key is not None:
         key = {"idempotency_key": skipped.idempotency_key, "fingerprint": skipped.fingerprint}
         has_none = (jobs.c.id == active.id) & jobs.c.idempotency_key.is_(None)
         await connection.execute(update(jobs).where(has_none).values(key))
 
 
-async def _give_up(connection: AsyncConnection, active: Job, candidate: Candidate) -> tuple[Job, ...]:
-    """The job as it was, where it was given up."""
-    told = f"it was replaced by job {candidate.job.id}"
-    changed = report.apply(active, report.canceled(active.id, at=candidate.job.created, message=told))
+async def _cancel(connection: AsyncConnection, active: Job, specification: Specification) -> tuple[Job, ...]:
+    """Cancel the active job; returns it as it was before, or nothing if it had ended."""
+    message = f"the job was replaced by job {specification.job.id}"
+    changed = report.apply(active, report.canceled(active.id, at=specification.job.created, message=message))
     if changed is None:
         return ()
     await write(connection, [changed])
@@ -143,7 +134,7 @@ async def _give_up(connection: AsyncConnection, active: Job, candidate: Candidat
 
 
 async def _insert(connection: AsyncConnection, job: Job) -> bool:
-    """Whether nothing was in its way: somebody else may have recorded one with its keys just now."""
+    """Insert `job`; False if another gateway has just inserted one with its keys."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     done = await connection.execute(dialect.insert(jobs).values(rows.of_job(job)).on_conflict_do_nothing())
     return bool(done.rowcount)

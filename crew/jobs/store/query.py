@@ -1,4 +1,4 @@
-"""Looking jobs up: some by their ids, pages of them, and what waits."""
+"""Reads jobs: by their ids, page by page, and those that maintenance looks for."""
 
 import base64
 import binascii
@@ -19,17 +19,17 @@ from crew.jobs.store.schema import ACTIVE, GIVEN_UP, TASK_AND_STATUS, has_status
 from crew.limits import MAX_PAGE as MAX_PAGE
 from crew.protocol.encoding.foreign import brief
 
-PAGE: Final = 50  # jobs, unless asked otherwise
+PAGE: Final = 50  # jobs, by default
 
 
 class JobQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Which jobs are meant.
+    """Selects jobs for a page.
 
     Attributes:
-        statuses: they have one of these; None: any.
-        task: of this one; None: of any.
-        limit: how many at most.
-        cursor: those after the page that gave it; None: the newest.
+        statuses: only jobs with one of these statuses; None: any status.
+        task: only jobs of this task; None: any task.
+        limit: the maximum number of jobs.
+        cursor: of the page before; None: start with the newest job.
     """
 
     statuses: tuple[JobStatus, ...] | None = (JobStatus.QUEUED,)
@@ -39,11 +39,11 @@ class JobQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Some jobs, the newest first.
+    """A page of jobs, the newest first.
 
     Attributes:
         jobs: without their bodies, but for the payloads of URL jobs, up to 32 KiB each.
-        cursor: for the next page, or None where this is the last.
+        cursor: for the next page; None on the last page.
     """
 
     jobs: tuple[Job, ...]
@@ -51,75 +51,76 @@ class Page(msgspec.Struct, frozen=True):
 
 
 async def check(connection: AsyncConnection) -> None:
-    """Read the one row of the table that describes the others."""
+    """Read the row of the schema table, to check that the database can be used."""
     await connection.execute(select(schema.c.version))
 
 
 async def several(connection: AsyncConnection, ids: Collection[str]) -> list[Job]:
-    """Those that there are of the jobs with these ids, without their bodies."""
+    """The existing jobs with these ids, without their bodies."""
     return await _several(connection, rows.WITHOUT_BODIES, ids)
 
 
 async def several_with_results(connection: AsyncConnection, ids: Collection[str]) -> list[Job]:
-    """The jobs with these ids, with their results and without their payloads; unknown ids are left out."""
+    """The existing jobs with these ids, with their results and without their payloads."""
     return await _several(connection, rows.WITHOUT_PAYLOAD, ids)
 
 
 async def several_with_bodies(connection: AsyncConnection, ids: Collection[str]) -> list[Job]:
-    """Those that there are of the jobs with these ids."""
+    """The existing jobs with these ids."""
     return await _several(connection, rows.COLUMNS, ids)
 
 
 async def several_with_requests(connection: AsyncConnection, ids: Collection[str]) -> list[Job]:
-    """Those that there are of the jobs with these ids, without their results; of URL jobs with the payload."""
+    """The existing jobs with these ids, without their results; URL jobs with their payloads."""
     return await _several(connection, rows.WITH_REQUEST, ids)
 
 
 async def page(connection: AsyncConnection, query: JobQuery) -> Page:
-    """A page of the jobs that are meant; raises ValueError where its cursor or limit cannot be one."""
+    """A page of the selected jobs; raises ValueError for a bad cursor or limit."""
     limit = check_limit(query.limit)
-    asked: dict[str, object] = {"limit": limit + 1}
+    parameters: dict[str, object] = {"limit": limit + 1}
     if query.task is not None:
-        asked["task"] = query.task
+        parameters["task"] = query.task
     if query.cursor is not None:
-        asked["created"], asked["id"] = _place(query.cursor)
-    # Each once: each is a SELECT of its own, of which a statement has few, and which would find the same jobs again.
+        parameters["created"], parameters["id"] = _position(query.cursor)
+    # Without duplicates: each status is a SELECT of its own. A second one would find the same jobs again, and a
+    # statement may have few.
     statuses = tuple(dict.fromkeys(JobStatus if query.statuses is None else query.statuses))
     if not statuses:
         return Page((), None)
-    found = await connection.execute(_newest(statuses, frozenset(asked)), asked)
+    found = await connection.execute(_newest(statuses, frozenset(parameters)), parameters)
     listed = [rows.to_job(row) for row in found.mappings()]
     is_last = len(listed) <= limit
     return Page(tuple(listed[:limit]), None if is_last else _cursor(listed[limit - 1]))
 
 
-async def ids_from(connection: AsyncConnection, beginning: str, most: int) -> list[str]:
-    """Ids of jobs that begin so."""
-    meant = jobs.c.id.startswith(beginning, autoescape=True)
-    return list((await connection.execute(select(jobs.c.id).where(meant).order_by(jobs.c.id).limit(most))).scalars())
+async def ids_with_prefix(connection: AsyncConnection, prefix: str, most: int) -> list[str]:
+    """Ids of jobs that begin with `prefix`."""
+    selected = jobs.c.id.startswith(prefix, autoescape=True)
+    return list((await connection.execute(select(jobs.c.id).where(selected).order_by(jobs.c.id).limit(most))).scalars())
 
 
-async def given_up(connection: AsyncConnection, tasks: Iterable[str], most: int) -> list[str]:
-    """Ids of the jobs of `tasks` that were ended while their messages may be in a queue, the newest first."""
-    meant = GIVEN_UP & jobs.c.task.in_(list(tasks))
-    found = await connection.execute(select(jobs.c.id).where(meant).order_by(jobs.c.ended.desc()).limit(most))
+async def revoked(connection: AsyncConnection, tasks: Iterable[str], most: int) -> list[str]:
+    """Ids of the revoked jobs of `tasks`, the newest first: they ended while their messages may be in a queue."""
+    selected = GIVEN_UP & jobs.c.task.in_(list(tasks))
+    found = await connection.execute(select(jobs.c.id).where(selected).order_by(jobs.c.ended.desc()).limit(most))
     return list(found.scalars())
 
 
 async def overdue(connection: AsyncConnection, now: float, most: int) -> list[str]:
     """Ids of the queued jobs that no worker took in time."""
-    meant = (jobs.c.start_by <= now) & has_status(JobStatus.QUEUED)
-    return list((await connection.execute(select(jobs.c.id).where(meant).limit(most))).scalars())
+    selected = (jobs.c.start_by <= now) & has_status(JobStatus.QUEUED)
+    return list((await connection.execute(select(jobs.c.id).where(selected).limit(most))).scalars())
 
 
-async def silent(connection: AsyncConnection, since: float, most: int) -> list[str]:
-    """Ids of the started jobs of which no worker has said anything since then."""
-    meant = has_status(JobStatus.STARTED) & (jobs.c.seen < since)
-    return list((await connection.execute(select(jobs.c.id).where(meant).limit(most))).scalars())
+async def without_report(connection: AsyncConnection, since: float, most: int) -> list[str]:
+    """Ids of the started jobs without a report of a worker since `since`."""
+    selected = has_status(JobStatus.STARTED) & (jobs.c.seen < since)
+    return list((await connection.execute(select(jobs.c.id).where(selected).limit(most))).scalars())
 
 
 async def usage(connection: AsyncConnection) -> list[Usage]:
-    """How many jobs are queued or running, and the bytes of their payloads, of each token and each host."""
+    """The number of queued and running jobs and the bytes of their payloads, by token and host."""
     groups = (jobs.c.submitter, jobs.c.target)
     sums = (func.count().label("jobs"), func.coalesce(func.sum(func.length(jobs.c.body)), 0).label("size"))
     found = await connection.execute(select(*groups, *sums).where(ACTIVE).group_by(*groups))
@@ -129,7 +130,7 @@ async def usage(connection: AsyncConnection) -> list[Usage]:
 
 
 def check_limit(value: object, most: int = MAX_PAGE) -> int:
-    """Return `value`, a number of jobs for a page; raises ValueError."""
+    """Return `value`, the number of jobs of a page; raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise ValueError(f"limit must be an int from 1 to {most}, not {brief(value)}")
     return value
@@ -143,21 +144,22 @@ async def _several(
 
 
 @functools.lru_cache(maxsize=64)
-def _newest(statuses: tuple[JobStatus, ...], asked: frozenset[str]) -> Select[Any]:
-    """Select the newest jobs, of a task and after a place in the list where that is asked.
+def _newest(statuses: tuple[JobStatus, ...], parameters: frozenset[str]) -> Select[Any]:
+    """Select the newest jobs; only of a task, and only after a position, if `parameters` has them.
 
-    Each status has its newest jobs at the end of an index, and the newest of those are the page: however many jobs
-    there are, nothing is sorted but a page of each. To make the statement takes ten times as long as to run it.
+    An index ends with the newest jobs of each status, and the page is the newest of those. So only one page a status
+    is sorted, regardless of the number of jobs. Building the statement takes ten times as long as running it: hence the
+    cache.
     """
-    # A number in the text: PostgreSQL plans a statement anew each time where it must guess how much of it is wanted.
+    # A literal number: without it PostgreSQL would guess the limit, and plan the statement again each time.
     limit = bindparam("limit", type_=Integer, literal_execute=True)
     of = [bindparam("task", type_=String) + f" {status}" == TASK_AND_STATUS for status in statuses]
-    of = of if "task" in asked else [has_status(status) for status in statuses]
-    meant: list[ColumnElement[bool]] = []
-    if "id" in asked:
-        place = bindparam("created", type_=jobs.c.created.type), bindparam("id", type_=jobs.c.id.type)
-        meant.append(tuple_(jobs.c.created, jobs.c.id) < tuple_(*place))
-    parts = [select(*rows.IN_LIST).where(one, *meant).order_by(*_newest_first(jobs.c)).limit(limit) for one in of]
+    of = of if "task" in parameters else [has_status(status) for status in statuses]
+    after: list[ColumnElement[bool]] = []
+    if "id" in parameters:
+        position = bindparam("created", type_=jobs.c.created.type), bindparam("id", type_=jobs.c.id.type)
+        after.append(tuple_(jobs.c.created, jobs.c.id) < tuple_(*position))
+    parts = [select(*rows.IN_LIST).where(one, *after).order_by(*_newest_first(jobs.c)).limit(limit) for one in of]
     if len(parts) == 1:
         return parts[0]
     newest = union_all(*(select(part.subquery()) for part in parts)).subquery()
@@ -172,7 +174,7 @@ def _cursor(job: Job) -> str:
     return base64.urlsafe_b64encode(f"{job.created!r} {job.id}".encode()).decode().rstrip("=")
 
 
-def _place(cursor: str) -> tuple[float, str]:
+def _position(cursor: str) -> tuple[float, str]:
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         created, separator, id = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii").partition(" ")
@@ -180,4 +182,4 @@ def _place(cursor: str) -> tuple[float, str]:
             raise ValueError
         return float(created), str(uuid.UUID(id))
     except (ValueError, binascii.Error):
-        raise ValueError(f"cursor must be one that a page of jobs has given, not {brief(cursor)}") from None
+        raise ValueError(f"cursor must be the cursor of a page of jobs, not {brief(cursor)}") from None

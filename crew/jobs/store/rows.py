@@ -1,4 +1,4 @@
-"""Jobs as rows, and back."""
+"""Converts jobs to database rows, and rows to jobs."""
 
 import logging
 from typing import Any, Final
@@ -15,7 +15,7 @@ from crew.protocol.topology import HTTP_TASK
 
 logger = logging.getLogger(__name__)
 
-MAX_HEADERS: Final = 1024 * 1024  # bytes of JSON; a message has 64 KiB of them
+MAX_HEADERS: Final = 1024 * 1024  # bytes of JSON; the headers of a message have at most 64 KiB
 _HEADERS: Final = msgspec.json.Decoder(dict[str, Any])
 _JSON: Final = ("headers", "result_headers")
 _BODIES: Final = ("body", "result")
@@ -28,18 +28,18 @@ MAX_REQUEST_IN_LIST: Final = 32 * 1024  # bytes of a payload that a list shows; 
 
 
 def _of_url_job(column: Column[Any], longest: int | None = None) -> ColumnElement[Any]:
-    """The column where the row is a URL job, and its payload has at most `longest` bytes unpacked; else NULL."""
-    is_meant: ColumnElement[bool] = jobs.c.task == HTTP_TASK
-    if longest is not None:  # what has a coding is longer than it looks
-        is_meant &= jobs.c.body_encoding.is_(None) & (func.length(jobs.c.body) <= longest)
-    return case((is_meant, column)).label(column.name)
+    """The column if the row is a URL job with a payload of at most `longest` bytes; else NULL."""
+    is_shown: ColumnElement[bool] = jobs.c.task == HTTP_TASK
+    if longest is not None:  # a compressed payload is longer than its column
+        is_shown &= jobs.c.body_encoding.is_(None) & (func.length(jobs.c.body) <= longest)
+    return case((is_shown, column)).label(column.name)
 
 
-# A record shows what a URL job asks for, which is its payload, and not the payload of a task.
+# A record shows the request of a URL job, which is its payload. It does not show the payload of a task.
 _REQUEST: Final = (jobs.c.body, jobs.c.body_type, jobs.c.body_encoding)
 WITH_REQUEST: Final = (*WITHOUT_BODIES, *map(_of_url_job, _REQUEST))
 IN_LIST: Final = (*WITHOUT_BODIES, *(_of_url_job(column, MAX_REQUEST_IN_LIST) for column in _REQUEST))
-# What a report changes; the rest of a record is as it was submitted.
+# The columns that a report may change. The others stay as they were submitted.
 CHANGING: Final = (
     "status",
     "enqueued",
@@ -64,7 +64,7 @@ CHANGING: Final = (
 
 
 def of_job(job: Job) -> dict[str, Any]:
-    """`job` as the values of a row."""
+    """Convert `job` to the values of a row."""
     row = msgspec.structs.asdict(job)
     row["status"] = job.status.value
     for name in _JSON:
@@ -78,16 +78,16 @@ def of_job(job: Job) -> dict[str, Any]:
 
 
 def _headers(text: str) -> Headers:
-    """Headers as a row has them; none where they cannot be read, so that one row does not stand for its whole list."""
+    """Decode the headers of a row; empty if they cannot be read, so that one bad row does not fail a whole list."""
     try:
         return foreign.read(_HEADERS.decode, text.encode(errors="replace"), "the headers of a job", most=MAX_HEADERS)
     except SerializationError as error:
-        logger.warning("headers of a job discarded: %s", error)
+        logger.warning("job headers unreadable: discarding them: %s", error)
         return {}
 
 
 def to_job(row: RowMapping) -> Job:
-    """The job in `row`, of whatever columns it has."""
+    """Convert `row` to a job. The row may lack columns."""
     values: dict[str, Any] = {str(name): value for name, value in row.items()}
     for name in _JSON:
         text = values[name]

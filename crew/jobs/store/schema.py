@@ -1,4 +1,4 @@
-"""The tables of the job store, and the steps from one version of them to the next."""
+"""The tables of the job store, and their migrations from version to version."""
 
 import secrets
 from collections.abc import Callable
@@ -81,23 +81,23 @@ schema: Final = Table(
 
 
 def has_status(*statuses: str) -> ColumnElement[bool]:
-    """Has one of these, as literals: a planner that is not told what is looked for cannot know that an index has it."""
+    """The status is one of these, as literals: with parameters a planner could not choose a partial index."""
     literals: list[ColumnElement[str]] = [literal_column(f"'{status}'") for status in statuses]
     return jobs.c.status.in_(literals) if len(literals) > 1 else jobs.c.status == literals[0]
 
 
 ACTIVE: Final[ColumnElement[bool]] = has_status("queued", "started")
-# One expression: of two conditions PostgreSQL may take the index of the status, and look for a rare task in all of it.
+# One expression: with two conditions PostgreSQL may choose the index of the status, and scan all of it for a rare task.
 TASK_AND_STATUS: Final[ColumnElement[str]] = jobs.c.task + literal_column("' '", String) + jobs.c.status
-GIVEN_UP: Final[ColumnElement[bool]] = jobs.c.is_given_up == true()  # written alike here and in queries
+GIVEN_UP: Final[ColumnElement[bool]] = jobs.c.is_given_up == true()  # the index and the queries need the same text
 
 
 def _partial(name: str, *columns: Column[Any], where: ColumnElement[bool], unique: bool = False) -> None:
-    """An index of the few rows that somebody looks for by it: the others cost nothing in it."""
+    """Define an index of only the rows that queries look for: other rows cost nothing."""
     Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
 
 
-# Pages are taken from these, one for each status that is meant. They cost a little at every change of a status.
+# Pages are read from these two, one SELECT a status. They cost a little at every change of a status.
 Index("crew_jobs_by_status", jobs.c.status, jobs.c.created, jobs.c.id)
 Index("crew_jobs_by_task", TASK_AND_STATUS, jobs.c.created, jobs.c.id)
 _partial("crew_jobs_to_publish", jobs.c.publish_at, where=jobs.c.publish_at.is_not(None))
@@ -109,43 +109,44 @@ _partial("crew_jobs_idempotency", jobs.c.idempotency_key, where=jobs.c.idempoten
 
 
 def _number_progress(connection: Connection) -> None:
-    """Version 2: which execution a value of progress is of, and its number there."""
+    """Version 2: the execution that sent the progress, and the number of the value in it."""
     for column in ("progress_run VARCHAR(320)", "progress_count INTEGER"):
         connection.exec_driver_sql(f"ALTER TABLE crew_jobs ADD COLUMN {column}")
 
 
 def _name_submitters(connection: Connection) -> None:
-    """Version 3: the token that has submitted a job, and the host of a URL job, which have limits."""
+    """Version 3: the token that submitted a job, and the host of a URL job: both have limits."""
     for column in ("submitter VARCHAR(255)", "target VARCHAR(255)"):
         connection.exec_driver_sql(f"ALTER TABLE crew_jobs ADD COLUMN {column}")
 
 
-# One step a version: how the tables of the version before become those of this one. A step that was released is never
-# changed; but the first makes a store out of nothing, and always the newest, as `metadata` has it: no other follows it.
+# One step a version: it migrates the tables from the version before. Never change a released step. The first step is an
+# exception: it creates the newest tables from `metadata`, so that no other step follows it.
 STEPS: Final[tuple[Callable[[Connection], None], ...]] = (
     metadata.create_all,
     _number_progress,
     _name_submitters,
 )
 
-_MIGRATION_LOCK: Final = 0x63726577  # "crew": PostgreSQL's advisory locks have numbers
+_MIGRATION_LOCK: Final = 0x63726577  # "crew" as a number, for PostgreSQL's advisory lock
 
 
 def migrate(connection: Connection) -> str:
-    """Bring the tables to the newest version, in the transaction of `connection`; two gateways may at the same time.
+    """Migrate the tables to the newest version, in the transaction of `connection`. Concurrent gateways may do so.
 
-    Returns the id of the store.
+    Returns:
+        The id of the store.
 
     Raises:
-        SettingsError: a newer crew has made them.
+        SettingsError: a newer crew has made the tables.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
     version = _version(connection)
     if version > len(STEPS):
         raise SettingsError(
-            f"the job store has version {version}, made by a newer crew; this one knows {len(STEPS)}: upgrade crew, or "
-            "give it another database"
+            f"the job store has version {version}, made by a newer crew; this crew supports {len(STEPS)}: "
+            "upgrade crew, or use another database"
         )
     for step in STEPS[version:] if version else STEPS[:1]:
         step(connection)

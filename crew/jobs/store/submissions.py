@@ -1,4 +1,4 @@
-"""Submits under way: the record, then the broker; and where that refuses it, no record."""
+"""Submits jobs: inserts the record, publishes it, and deletes the record if the broker refuses the job."""
 
 import asyncio
 import time
@@ -6,20 +6,20 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from crew.errors import ConnectionError, CrewError, UnknownJob
-from crew.jobs.job import Job, JobStatus
-from crew.jobs.publisher import LEASE, Publisher
-from crew.jobs.specification import renewed
-from crew.jobs.store.insert import Admitted, Candidate
+from crew.jobs.job import LEASE, Job, JobStatus
+from crew.jobs.publisher import Publisher
+from crew.jobs.specification import Specification, renew
+from crew.jobs.store.insert import InsertResult
 from crew.jobs.store.store import Store
 
-LOOK_AGAIN: Final = 0.02  # seconds: the broker mostly answers sooner
+POLL_INTERVAL: Final = 0.02  # seconds: the broker mostly confirms sooner
 
 
 class Submissions:
-    """Records jobs in `store`, and publishes them.
+    """Inserts jobs into `store`, and publishes them.
 
     Args:
-        on_replaced: told of the jobs that others have taken the place of, or that are what they were after all.
+        on_replaced: called with the jobs that new jobs have replaced, after their final state is committed.
     """
 
     def __init__(self, store: Store, publisher: Publisher, *, on_replaced: Callable[[Sequence[Job]], None]) -> None:
@@ -29,26 +29,26 @@ class Submissions:
         self._is_closed = False
 
     def close(self) -> None:
-        """Nobody waits for what others submit any longer; idempotent."""
+        """Stop waiting for submits of other callers; idempotent."""
         self._is_closed = True
 
-    async def submit(self, candidate: Candidate) -> Admitted:
-        """Record a job and publish it, unless there is one that is meant.
+    async def submit(self, specification: Specification) -> InsertResult:
+        """Insert a job and publish it, unless an existing job has its unique or idempotency key.
 
-        Raises what `Publisher.publish` and `JobStore.admit` do.
+        Raises what `Publisher.publish` and `JobStore.insert` do.
         """
-        admitted = await self._store.admit(candidate)
-        while not admitted.is_new and not await self._stays(admitted.job):
-            candidate = renewed(candidate)
-            admitted = await self._store.admit(candidate)
-        if admitted.is_new:
-            await self._publish(admitted)
-        return admitted
+        inserted = await self._store.insert(specification)
+        while not inserted.is_new and not await self._is_accepted(inserted.job):
+            specification = renew(specification)
+            inserted = await self._store.insert(specification)
+        if inserted.is_new:
+            await self._publish(inserted)
+        return inserted
 
-    async def _stays(self, job: Job) -> bool:
-        """Whether a job that somebody else has submitted is accepted; where it is refused, its record goes again."""
+    async def _is_accepted(self, job: Job) -> bool:
+        """Wait until a job of another submit is accepted; False if the broker refused it and its record is deleted."""
         while _is_being_submitted(job):
-            await asyncio.sleep(LOOK_AGAIN)
+            await asyncio.sleep(POLL_INTERVAL)
             if self._is_closed:
                 raise ConnectionError("the client was closed", missing="client")
             try:
@@ -57,19 +57,19 @@ class Submissions:
                 return False
         return True
 
-    async def _publish(self, admitted: Admitted) -> None:
-        """Publish a job that was recorded; the jobs that it replaces end only when it is sure to come."""
-        replaced = admitted.replaced
+    async def _publish(self, inserted: InsertResult) -> None:
+        """Publish an inserted job. If the broker refuses it, restore the jobs that it replaced."""
+        replaced = inserted.replaced
         try:
-            await self._publisher.publish(admitted.job)
+            await self._publisher.publish(inserted.job)
         except CrewError:
-            replaced = await self._store.withdraw(admitted)  # who submits it is told, so that it was never accepted
+            replaced = await self._store.withdraw(inserted)  # the caller gets the error: the job was never accepted
             raise
         finally:
             self._on_replaced(replaced)
 
 
 def _is_being_submitted(job: Job) -> bool:
-    """Whether the broker's first word on it may still come to the gateway that has recorded it."""
+    """Whether the gateway that inserted the job may still wait for the broker's first confirm."""
     is_first = job.enqueued is None and job.status is JobStatus.QUEUED and job.publish_at == job.created + LEASE
     return is_first and time.time() < job.created + LEASE

@@ -1,4 +1,4 @@
-"""What happened to jobs, on its way into the store: read the records, let `report.apply` decide, write what changed."""
+"""Updates records: reads the jobs, applies reports with `report.apply`, and writes the changed columns."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -15,20 +15,19 @@ from crew.jobs.store.errors import Rejected
 from crew.jobs.store.schema import ACTIVE, jobs
 from crew.protocol.encoding import codec
 
-MAX_PURGED: Final = 1_000  # records a transaction: others want to write, too
+MAX_PURGED: Final = 1_000  # records a transaction: other writers wait for it
 
 _UPDATE: Final = (
     update(jobs).where(jobs.c.id == bindparam("b_id")).values({name: bindparam(f"b_{name}") for name in rows.CHANGING})
 )
 
 
-class Settled(msgspec.Struct, frozen=True):
-    """What became of a report.
+class AppliedReport(msgspec.Struct, frozen=True):
+    """The result of applying one report.
 
     Attributes:
-        report: it.
-        job: the record after it, without its bodies; None where there is none.
-        was: the status before; None where the report changed nothing.
+        job: the record afterwards, without its bodies; None if there is no record.
+        was: the status before; None if the report changed nothing.
     """
 
     report: Report
@@ -37,39 +36,39 @@ class Settled(msgspec.Struct, frozen=True):
 
     @property
     def is_late(self) -> bool:
-        """Whether the job had ended before."""
+        """Whether the report came too late to change the record, or repeats another report."""
         return self.was is None
 
 
-async def settle(connection: AsyncConnection, reports: Sequence[Report]) -> list[Settled]:
-    """Write what `reports` tell; several may be about one job, the oldest comes first."""
+async def apply_reports(connection: AsyncConnection, reports: Sequence[Report]) -> list[AppliedReport]:
+    """Apply `reports` to the records, in their order; several may be about one job."""
     known = await _read(connection, {report.id for report in reports})
     changed: dict[str, dict[str, Any]] = {}
-    settled = []
+    results = []
     for report in reports:
         job = known.get(report.id)
         applied = None if job is None else await _applied(job, report)
         if job is None or applied is None:
-            settled.append(Settled(report, job))
+            results.append(AppliedReport(report, job))
         else:
             known[job.id], changed[job.id] = applied
-            settled.append(Settled(report, known[job.id], job.status))
+            results.append(AppliedReport(report, known[job.id], job.status))
     await _update(connection, list(changed.values()))
-    return settled
+    return results
 
 
 async def _applied(job: Job, report: Report) -> tuple[Job, dict[str, Any]] | None:
-    """The record after `report`, and what is to be written of it; None where it changes nothing."""
+    """The record after `report`, and its values for the database; None if the report changes nothing."""
     try:
-        looks_into_it = job.is_http and report.result is not None and codec.is_large(report.result)
-        then = await off_loop.run(apply, job, report, is_large=looks_into_it)
+        decodes_large = job.is_http and report.result is not None and codec.is_large(report.result)
+        then = await off_loop.run(apply, job, report, is_large=decodes_large)
         return None if then is None else (then, _values(then))
-    except Exception as error:  # whatever it is, it is about this report, and the next attempt would fail alike
+    except Exception as error:  # any error is about this report, and the next attempt would fail alike
         raise Rejected(f"{error}") from error
 
 
 async def write(connection: AsyncConnection, changed: Iterable[Job]) -> None:
-    """Write what has changed in these records, which this transaction has read."""
+    """Write the changed columns of these records, which this transaction has read."""
     await _update(connection, [_values(job) for job in changed])
 
 
@@ -79,29 +78,29 @@ async def _update(connection: AsyncConnection, values: list[dict[str, Any]]) -> 
 
 
 async def mark_enqueued(connection: AsyncConnection, marks: Sequence[tuple[str, float]]) -> list[None]:
-    """The broker has these jobs, since these instants: they need never be published again."""
+    """Mark (id, instant) pairs: the broker has the job since that instant, so it is not published again."""
     await connection.execute(_MARK, [{"b_id": id, "b_at": at} for id, at in marks])
     return [None] * len(marks)
 
 
 async def postpone(connection: AsyncConnection, until: Sequence[tuple[str, float]]) -> list[None]:
-    """Nobody publishes these jobs before these instants."""
+    """For (id, instant) pairs: no gateway publishes the job before that instant."""
     await connection.execute(_POSTPONE, [{"b_id": id, "b_at": at} for id, at in until])
     return [None] * len(until)
 
 
-async def hasten(connection: AsyncConnection, asked: Sequence[tuple[tuple[str, ...], float, float]]) -> list[int]:
-    """For each of (tasks, now, before): publish now what waits for a worker of them until then; how many jobs."""
-    return [(await connection.execute(_hastened(*one))).rowcount for one in asked]
+async def make_due(connection: AsyncConnection, asked: Sequence[tuple[tuple[str, ...], float, float]]) -> list[int]:
+    """For each of (tasks, now, before): make jobs due that wait for a worker and are due until `before`; the count."""
+    return [(await connection.execute(_made_due(*one))).rowcount for one in asked]
 
 
 async def claim(connection: AsyncConnection, claims: Sequence[tuple[float, float, int]]) -> list[list[Job]]:
-    """For each of (now, until, most): jobs that are to be published now, which nobody else publishes `until` then."""
+    """For each of (now, until, most): claim jobs that are due; no other gateway publishes them before `until`."""
     return [await _claim(connection, *one) for one in claims]
 
 
 async def purge(connection: AsyncConnection, instants: Sequence[float]) -> list[int]:
-    """For each instant: delete records whose time is over by then, a bounded number; how many they were."""
+    """For each instant: delete a bounded number of records that are to be purged by then; the count."""
     counts = []
     for now in instants:
         due = select(jobs.c.id).where(jobs.c.purge_at <= now).limit(MAX_PURGED)
@@ -109,8 +108,8 @@ async def purge(connection: AsyncConnection, instants: Sequence[float]) -> list[
     return counts
 
 
-async def forget(connection: AsyncConnection, ids: Sequence[str]) -> list[bool]:
-    """For each job: delete its record where it has ended and no queue has its message; whether it was deleted."""
+async def delete_ended(connection: AsyncConnection, ids: Sequence[str]) -> list[bool]:
+    """For each job: delete its record if it has ended and no queue has its message; whether it was deleted."""
     may_go = jobs.c.id.in_(ids) & ~ACTIVE & ~jobs.c.is_given_up
     gone = set((await connection.execute(delete(jobs).where(may_go).returning(jobs.c.id))).scalars())
     return [id in gone for id in ids]
@@ -138,13 +137,13 @@ _POSTPONE: Final = (
 )
 
 
-def _hastened(tasks: tuple[str, ...], now: float, before: float) -> Update:
+def _made_due(tasks: tuple[str, ...], now: float, before: float) -> Update:
     waits = jobs.c.wait_for_worker & (jobs.c.status == JobStatus.QUEUED.value) & jobs.c.task.in_(tasks)
     return update(jobs).where(waits & (jobs.c.publish_at > now) & (jobs.c.publish_at <= before)).values(publish_at=now)
 
 
 async def _read(connection: AsyncConnection, ids: Iterable[str]) -> dict[str, Job]:
-    """In one order, so that two gateways that write the same records do not wait for each other."""
+    """Read and lock in one order: two gateways that write the same records do not deadlock."""
     query = select(*rows.WITHOUT_BODIES).where(jobs.c.id.in_(sorted(ids))).order_by(jobs.c.id).with_for_update()
     return {row["id"]: rows.to_job(row) for row in (await connection.execute(query)).mappings()}
 
@@ -152,7 +151,7 @@ async def _read(connection: AsyncConnection, ids: Iterable[str]) -> dict[str, Jo
 async def _claim(connection: AsyncConnection, now: float, until: float, most: int) -> list[Job]:
     due = (
         select(*rows.COLUMNS)
-        .where(jobs.c.publish_at <= now)  # queued ones only: what has begun has no such instant
+        .where(jobs.c.publish_at <= now)  # queued jobs only: `publish_at` of a started job is NULL
         .order_by(jobs.c.publish_at)
         .limit(most)
         .with_for_update(skip_locked=True)

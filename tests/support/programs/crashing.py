@@ -59,12 +59,12 @@ def _at_the_second_time(real: Step, last: Step) -> Step:
 
 
 STEPS: dict[str, tuple[type, str, Callable[[Step], Step]]] = {
-    "before the record": (JobStore, "admit", dies_before),
+    "before the record": (JobStore, "insert", dies_before),
     "between record and publish": (Publisher, "publish", dies_before),
     "before the confirm": (Publisher, "_publish", dies_unconfirmed),
-    "before the answer": (JobService, "submit_order", dies_after),
-    "between event and commit": (JobStore, "settle_each", dies_before),
-    "between commit and ack": (JobStore, "settle_each", dies_after),
+    "before the answer": (JobService, "submit_specification", dies_after),
+    "between event and commit": (JobStore, "apply_each", dies_before),
+    "between commit and ack": (JobStore, "apply_each", dies_after),
 }
 
 

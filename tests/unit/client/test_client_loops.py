@@ -138,7 +138,7 @@ def test_a_client_of_a_loop_that_goes_on_says_so_on_another(nowhere: str) -> Non
 @pytest.mark.gen_test
 @pytest.mark.parametrize(
     "step",
-    ["_waiters.close", "_submissions.close", "_caretaker.stop", "_inbox.close", "_publisher.drain", "store.close"],
+    ["_waiters.close", "_submissions.close", "_maintenance.stop", "_inbox.close", "_publisher.drain", "store.close"],
 )
 async def test_a_close_that_fails_half_way_closes_all_the_rest(
     nowhere: str, step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -23,7 +23,7 @@ from crew.protocol import properties
 from crew.protocol.encoding import codec
 from crew.protocol.message import Outcome, Reply, Run
 from crew.protocol.topology import HTTP_TASK
-from tests.support.a_job import HOST, NOW, a_candidate, opened
+from tests.support.a_job import HOST, NOW, a_specification, opened
 from tests.support.deliveries import RecordingChannel
 from tests.support.waiting import until
 
@@ -49,8 +49,8 @@ def said(channel: RecordingChannel, job: Job, value: object, outcome: Outcome = 
 async def test_a_value_that_cannot_be_taken_ends_its_own_job_and_no_other_waits_for_it(tmp_path: Path) -> None:
     channel = RecordingChannel()
     async with opened(tmp_path) as store:
-        inbox = Inbox(store, on_settled=lambda settled: None, on_briefing=lambda briefing: None)
-        jobs = [(await store.admit(a_candidate(task=task))).job for task in ("t", HTTP_TASK, "t")]
+        inbox = Inbox(store, on_applied=lambda settled: None, on_briefing=lambda briefing: None)
+        jobs = [(await store.insert(a_specification(task=task))).job for task in ("t", HTTP_TASK, "t")]
         for job in jobs:
             inbox.on_delivery(said(channel, job, {"code": float("inf")}))
         await until(lambda: len(channel.acked) == len(jobs))
@@ -65,13 +65,13 @@ class Faults:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.left: dict[str, list[Exception]] = {}  # by the id of the job
-        self._settle = update.settle
-        patch.setattr(update, "settle", self._settle_or_fail)
-        patch.setattr(inbox, "PUT_OFF", 0.01)  # seconds, instead of 1
-        patch.setattr(inbox, "MAX_PUT_OFF", 0.02)  # seconds, instead of 30
-        patch.setattr(inbox, "AGAIN_AFTER", 0.01)  # seconds, instead of 1
+        self._settle = update.apply_reports
+        patch.setattr(update, "apply_reports", self._apply_or_fail)
+        patch.setattr(inbox, "RETRY_REPORT", 0.01)  # seconds, instead of 1
+        patch.setattr(inbox, "MAX_RETRY_REPORT", 0.02)  # seconds, instead of 30
+        patch.setattr(inbox, "RETRY_STORE", 0.01)  # seconds, instead of 1
 
-    async def _settle_or_fail(self, connection: Any, reports: Sequence[Report]) -> Any:
+    async def _apply_or_fail(self, connection: Any, reports: Sequence[Report]) -> Any:
         for one in reports:
             if self.left.get(one.id):
                 raise self.left[one.id].pop()
@@ -98,8 +98,8 @@ async def test_an_error_that_is_not_known_to_last_never_ends_a_job(
 ) -> None:
     channel = RecordingChannel()
     async with opened(tmp_path) as store:
-        heard = Inbox(store, on_settled=lambda settled: None, on_briefing=lambda briefing: None)
-        failing, other = [(await store.admit(a_candidate())).job for _ in range(2)]
+        heard = Inbox(store, on_applied=lambda settled: None, on_briefing=lambda briefing: None)
+        failing, other = [(await store.insert(a_specification())).job for _ in range(2)]
         faults.left[failing.id] = [error] * 12
         with caplog.at_level(logging.WARNING, "crew.jobs.inbox"):
             heard.on_delivery(said(channel, failing, 1))
@@ -123,14 +123,16 @@ async def test_a_report_that_fails_again_and_again_delays_no_other_and_keeps_its
 ) -> None:
     channel = RecordingChannel()
     async with opened(tmp_path) as store:
-        heard = Inbox(store, on_settled=lambda settled: None, on_briefing=lambda briefing: None)
-        jobs = [one.job for one in await asyncio.gather(*(store.admit(a_candidate()) for _ in range(PREFETCH + 50)))]
+        heard = Inbox(store, on_applied=lambda settled: None, on_briefing=lambda briefing: None)
+        jobs = [
+            one.job for one in await asyncio.gather(*(store.insert(a_specification()) for _ in range(PREFETCH + 50)))
+        ]
         faults.left[jobs[0].id] = [CrewError("unknown")] * 1_000_000
         for job in jobs:
             heard.on_delivery(said(channel, job, 1))
         await until(lambda: len(channel.acked) == len(jobs) - 1)
         assert len(heard) == 1
-        late = (await store.admit(a_candidate())).job
+        late = (await store.insert(a_specification())).job
         heard.on_delivery(said(channel, late, 1))
         await until(lambda: len(channel.acked) == len(jobs))
         assert (await store.get(jobs[0].id)).status is JobStatus.QUEUED
@@ -142,17 +144,17 @@ async def test_a_report_that_fails_again_and_again_delays_no_other_and_keeps_its
 async def test_an_inbox_all_of_whose_places_are_taken_says_so_until_something_is_recorded(
     tmp_path: Path, faults: Faults, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inbox, "LOOK_EVERY", 0.02)  # seconds, instead of 5
+    monkeypatch.setattr(inbox, "CHECK_INTERVAL", 0.02)  # seconds, instead of 5
     monkeypatch.setattr(progress_watch, "STALLED_AFTER", 0.2)  # seconds, instead of 30
     channel = RecordingChannel()
     async with opened(tmp_path) as store:
-        heard = Inbox(store, on_settled=lambda settled: None, on_briefing=lambda briefing: None)
-        jobs = [one.job for one in await asyncio.gather(*(store.admit(a_candidate()) for _ in range(PREFETCH)))]
+        heard = Inbox(store, on_applied=lambda settled: None, on_briefing=lambda briefing: None)
+        jobs = [one.job for one in await asyncio.gather(*(store.insert(a_specification()) for _ in range(PREFETCH)))]
         errors: list[Exception] = [CrewError("not known")] * 1_000_000
         for job in jobs:
             faults.left[job.id] = errors
             heard.on_delivery(said(channel, job, 1))
-        await until(lambda: str(heard.obstacle).endswith(": no job ends; the last error: CrewError: not known"))
+        await until(lambda: str(heard.obstacle).endswith("so no job ends; the last error: CrewError: not known"))
         assert "none has been recorded for" in str(heard.obstacle)
         await until(lambda: "no job ends" in caplog.text)
         monkeypatch.setattr(progress_watch, "STALLED_AFTER", 30.0)
@@ -169,12 +171,12 @@ async def test_one_report_that_is_put_off_leaves_places_for_the_others_and_is_no
     tmp_path: Path, faults: Faults
 ) -> None:
     async with opened(tmp_path) as store:
-        heard = Inbox(store, on_settled=lambda settled: None, on_briefing=lambda briefing: None)
-        job = (await store.admit(a_candidate())).job
+        heard = Inbox(store, on_applied=lambda settled: None, on_briefing=lambda briefing: None)
+        job = (await store.insert(a_specification())).job
         faults.left[job.id] = [CrewError("not known")] * 1_000_000
         heard.on_delivery(said(RecordingChannel(), job, 1))
-        await until(lambda: heard._put_off_until)
-        (one,) = heard._put_off_until
+        await until(lambda: heard._retries)
+        (one,) = heard._retries
         one.since -= 1_000  # seconds: it has failed for long, and nothing was recorded meanwhile
         heard._watch._progressed_at -= 1_000
         while len(faults.left[job.id]) > 1_000_000 - 10:
@@ -189,11 +191,11 @@ async def test_what_no_worker_of_crew_sends_is_acknowledged_counted_and_logged_w
 ) -> None:
     channel = RecordingChannel()
     async with opened(tmp_path) as store:
-        heard = Inbox(store, on_settled=lambda settled: None, on_briefing=lambda briefing: None)
-        ids = ["\0", "a\0b", "x" * 255, "\u202e", "\ud800", "job-7", "", f"{a_candidate().job.id}\0"]
+        heard = Inbox(store, on_applied=lambda settled: None, on_briefing=lambda briefing: None)
+        ids = ["\0", "a\0b", "x" * 255, "\u202e", "\ud800", "job-7", "", f"{a_specification().job.id}\0"]
         before = refused_reports.discarded[refused_reports.UNREADABLE]
         for number in range(300):
-            job = msgspec.structs.replace(a_candidate().job, id=ids[number % len(ids)])
+            job = msgspec.structs.replace(a_specification().job, id=ids[number % len(ids)])
             heard.on_delivery(said(channel, job, 1, (Outcome.RETURNED, Outcome.STARTED)[number % 2]))
         assert len(channel.acked) == 300
         assert refused_reports.discarded[refused_reports.UNREADABLE] == before + 300
@@ -207,8 +209,8 @@ async def test_a_report_whose_values_cannot_be_encoded_ends_its_job_and_takes_no
     channel, circle = RecordingChannel(), dict[str, Any]()
     circle["self"] = circle
     async with opened(tmp_path) as store:
-        heard = Inbox(store, on_settled=lambda settled: None, on_briefing=lambda briefing: None)
-        failing, other = [(await store.admit(a_candidate())).job for _ in range(2)]
+        heard = Inbox(store, on_applied=lambda settled: None, on_briefing=lambda briefing: None)
+        failing, other = [(await store.insert(a_specification())).job for _ in range(2)]
         delivery = said(channel, failing, 1)
         delivery.properties.headers = {**(delivery.properties.headers or {}), "x": circle}
         heard.on_delivery(delivery)
@@ -222,8 +224,8 @@ async def test_a_report_whose_values_cannot_be_encoded_ends_its_job_and_takes_no
 async def test_an_error_that_lasts_ends_a_job_only_where_it_is_about_its_end(tmp_path: Path, faults: Faults) -> None:
     channel = RecordingChannel()
     async with opened(tmp_path) as store:
-        heard = Inbox(store, on_settled=lambda settled: None, on_briefing=lambda briefing: None)
-        running, ending = [(await store.admit(a_candidate())).job for _ in range(2)]
+        heard = Inbox(store, on_applied=lambda settled: None, on_briefing=lambda briefing: None)
+        running, ending = [(await store.insert(a_specification())).job for _ in range(2)]
         rejected = Rejected("a value is too large")
         faults.left = {running.id: [rejected] * 2, ending.id: [rejected]}  # both at once, then each alone
         heard.on_delivery(said(channel, running, {"at": 1}, Outcome.PROGRESS))
@@ -243,8 +245,8 @@ async def test_an_error_of_who_is_told_does_not_end_the_inbox(tmp_path: Path) ->
         raise RuntimeError("no")
 
     async with opened(tmp_path) as store:
-        heard = Inbox(store, on_settled=fail, on_briefing=lambda briefing: None)
+        heard = Inbox(store, on_applied=fail, on_briefing=lambda briefing: None)
         for count in (1, 2):
-            heard.on_delivery(said(channel, (await store.admit(a_candidate())).job, 1))
+            heard.on_delivery(said(channel, (await store.insert(a_specification())).job, 1))
             await until(lambda: len(channel.acked) == count)  # noqa: B023  # it is called in this turn
         await heard.close()

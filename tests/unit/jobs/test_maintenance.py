@@ -7,8 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from crew.jobs import JobStore, maintenance
-from crew.jobs.maintenance import Caretaker
+from crew.jobs import JobStore
+from crew.jobs.maintenance import loop
+from crew.jobs.maintenance.loop import Maintenance
 from crew.jobs.publisher import Publisher
 from tests.support.waiting import until
 
@@ -37,15 +38,15 @@ class SlowStore:
 
 
 @contextlib.asynccontextmanager
-async def working(store: SlowStore) -> AsyncIterator[Caretaker]:
+async def working(store: SlowStore) -> AsyncIterator[Maintenance]:
     async def nothing(*_: object) -> Any:
         return False
 
-    one = Caretaker(
+    one = Maintenance(
         cast(JobStore, store),
         cast(Publisher, store),
-        settle=nothing,
-        has_listened=lambda: 0.0,
+        apply=nothing,
+        consuming_for=lambda: 0.0,
         is_behind=nothing,
     )
     one.start()
@@ -57,7 +58,7 @@ async def working(store: SlowStore) -> AsyncIterator[Caretaker]:
 
 @pytest.fixture(autouse=True)
 def _no_round_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maintenance, "EVERY", A_DAY)
+    monkeypatch.setattr(loop, "INTERVAL", A_DAY)
 
 
 @pytest.mark.gen_test
@@ -65,7 +66,7 @@ async def test_a_wake_up_during_a_round_begins_another_one() -> None:
     store = SlowStore()
     async with working(store) as one:
         await until(lambda: store.claims == 1)
-        one.hurry()  # the look for what is to be published has been: only another round finds what has come since
+        one.wake()  # the look for what is to be published has been: only another round finds what has come since
         store.may_answer.set()
         await until(lambda: store.claims == 2)
 
@@ -78,8 +79,8 @@ async def test_wake_ups_before_a_round_begin_one_round_and_no_more() -> None:
         await until(lambda: store.claims == 1)
         for _ in range(3):
             await asyncio.sleep(0)
-        one.hurry()
-        one.hurry()
+        one.wake()
+        one.wake()
         await until(lambda: store.claims == 2)
         for _ in range(20):  # turns of the loop, in which a third round would have begun
             await asyncio.sleep(0)

@@ -31,7 +31,7 @@ class FakeStore:
         self.may_answer.set()
         self.is_away = False
 
-    async def given_up(self, tasks: Collection[str], most: int) -> list[str]:
+    async def revoked(self, tasks: Collection[str], most: int) -> list[str]:
         """As JobStore.given_up."""
         self.asked.append(tuple(tasks))
         await self.may_answer.wait()
@@ -51,7 +51,7 @@ class Told:
     async def brief(self, number: int, *tasks: str) -> None:
         """A worker asks."""
         asked = Briefing(id=f"q{number}", worker=f"w{number}", tasks=tasks or ("t",))
-        await self.notifier.brief(asked, self._on_asked)
+        await self.notifier.answer(asked, self._on_asked)
 
     async def _on_asked(self, tasks: Sequence[str]) -> None:
         self.come.append(tasks)
@@ -73,14 +73,14 @@ async def test_the_answer_is_one_message_that_tells_no_ids_however_many_jobs_the
 async def test_a_flood_of_questions_is_one_look_into_the_store_at_a_time_and_bounded(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(notifier_module, "MAX_ASKING", 5)
+    monkeypatch.setattr(notifier_module, "MAX_WAITING", 5)
     told = Told()
     told.store.may_answer.clear()
     first = asyncio.ensure_future(told.brief(0, "other"))
     await asyncio.sleep(0)
     for number in range(100):
         await told.brief(number % 8)
-    assert len(told.notifier._asking) == 5
+    assert len(told.notifier._requests) == 5
     assert "briefing discarded: 5 workers wait for an answer worker='w7'" in caplog.text
     told.store.may_answer.set()
     await first

@@ -12,15 +12,15 @@ def test_messages_that_wait_longer_than_any_batch_takes_are_an_obstacle(caplog: 
     assert watch.obstacle() is None, "there is nothing to record"
     oldest[0] = now[0]  # type: ignore[call-overload]
     now[0] += STALLED_AFTER - 1
-    watch.look()
+    watch.check()
     assert watch.obstacle() is None
     watch.progressed()
     now[0] += STALLED_AFTER - 1
     assert watch.obstacle() is None, "others were recorded meanwhile"
     now[0] += 1
     for _ in range(3):
-        watch.look()
-    assert watch.obstacle() == "job reports arrive, and none has been recorded for 30 s: no job ends"
+        watch.check()
+    assert watch.obstacle() == "job reports arrive, but none has been recorded for 30 s, so no job ends"
     assert caplog.messages == [watch.obstacle()]
     now[0] += 5
     watch.progressed()

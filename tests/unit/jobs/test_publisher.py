@@ -6,7 +6,7 @@ import pytest
 
 from crew.amqp import ConfirmStatus
 from crew.jobs.publisher import Publisher
-from tests.support.a_job import a_candidate, opened
+from tests.support.a_job import a_specification, opened
 from tests.support.links import FakeLink
 from tests.support.waiting import until
 
@@ -16,12 +16,12 @@ async def test_a_job_that_the_broker_may_have_lost_stays_in_the_store_to_be_publ
     link = FakeLink()
     async with opened(tmp_path) as store:
         publisher = Publisher(link.as_link(), store)
-        publisher.can_hear()
-        candidate = a_candidate()
-        await store.admit(candidate)
-        publishing = publisher._go_on(publisher.publish(candidate.job))
+        publisher.on_queue_declared()
+        specification = a_specification()
+        await store.insert(specification)
+        publishing = publisher._start(publisher.publish(specification.job))
         await until(lambda: link.published)
         link.confirm_all(ConfirmStatus.LOST)
         assert await publishing is False
-        assert (await store.get(candidate.job.id)).enqueued is None
+        assert (await store.get(specification.job.id)).enqueued is None
         await publisher.drain()

@@ -34,12 +34,27 @@ async def submit(limited: Quota, store: Store, **fields: object) -> None:
 @pytest.mark.parametrize(
     ("limits", "fields", "told", "is_of_client"),
     [
-        (GatewayLimits(max_jobs=3), {}, "as many jobs here are queued or running as may be, 3", False),
-        (GatewayLimits(max_jobs_per_token=3), {"submitter": "a"}, "as many jobs of this token are queued", True),
-        (GatewayLimits(max_jobs_per_host=3), {"target": "h.example"}, "as many jobs for host 'h.example' are", True),
-        (GatewayLimits(max_job_bytes=30), {}, "the jobs here that are queued or running have 30 bytes", False),
-        (GatewayLimits(max_job_bytes_per_token=39), {"submitter": "a"}, "and with the 10 bytes of this one more", True),
-        (GatewayLimits(max_job_bytes_per_host=30), {"target": "h"}, "more than the 30 that they may have", True),
+        (GatewayLimits(max_jobs=3), {}, "the limit of 3 queued and running jobs here is reached", False),
+        (
+            GatewayLimits(max_jobs_per_token=3),
+            {"submitter": "a"},
+            "3 queued and running jobs of this token",
+            True,
+        ),
+        (
+            GatewayLimits(max_jobs_per_host=3),
+            {"target": "h.example"},
+            "jobs for host 'h.example' is",
+            True,
+        ),
+        (GatewayLimits(max_job_bytes=30), {}, "the payloads of queued and running jobs here have 30 bytes", False),
+        (
+            GatewayLimits(max_job_bytes_per_token=39),
+            {"submitter": "a"},
+            "this job has 10: together more",
+            True,
+        ),
+        (GatewayLimits(max_job_bytes_per_host=30), {"target": "h"}, "together more than the limit of 30 bytes", True),
     ],
 )
 @pytest.mark.gen_test

@@ -5,26 +5,26 @@ from prometheus_client import REGISTRY, generate_latest
 
 from crew.gateway import metrics
 from crew.jobs import refused_reports
-from crew.jobs.refused_reports import EVERY, LINES, REJECTED, UNREADABLE, Refusals
+from crew.jobs.refused_reports import EVERY, LINES, REJECTED, UNREADABLE, RefusedReports
 
 
 def test_a_flood_has_a_few_lines_and_the_next_line_says_how_many_it_was(caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
-    of_store = Refusals(lambda: now[0])
+    of_store = RefusedReports(lambda: now[0])
     for _ in range(1_000):
         of_store.discard(UNREADABLE, "crew.jobs.x", "no id")
     assert caplog.messages == ["job report discarded: queue=crew.jobs.x reason=unreadable: no id"] * LINES
     now[0] = EVERY
     of_store.discard(REJECTED, "crew.jobs.x", "too large")
     (line,) = caplog.messages[LINES:]
-    assert line.endswith(f"reason=rejected: too large (and {1_000 - LINES} others since the last line)")
+    assert line.endswith(f"reason=rejected: too large (and {1_000 - LINES} more since the last line)")
 
 
 def test_prometheus_reads_how_many_were_discarded_and_why() -> None:
     assert metrics.ABANDONED_CALLS
     name, labels = "crew_job_reports_discarded_total", {"reason": REJECTED}
     before = REGISTRY.get_sample_value(name, labels) or 0.0
-    Refusals().discard(REJECTED, "crew.jobs.x", "no")
+    RefusedReports().discard(REJECTED, "crew.jobs.x", "no")
     assert REGISTRY.get_sample_value(name, labels) == before + 1
     assert refused_reports.discarded[REJECTED] == before + 1
     assert b"crew_job_reports_discarded_total{" in generate_latest()

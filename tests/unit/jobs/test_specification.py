@@ -9,9 +9,8 @@ import msgspec
 import pytest
 
 from crew.errors import SerializationError, TooLarge
-from crew.jobs.job import JobStatus
-from crew.jobs.publisher import LEASE
-from crew.jobs.specification import again, check_id, order
+from crew.jobs.job import LEASE, JobStatus
+from crew.jobs.specification import check_id, retry_of, specify
 from crew.protocol.topology import HTTP_TASK
 
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -24,13 +23,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"result_ttl": -1}, "result_ttl must be"),
     ({"failure_ttl": "x"}, "failure_ttl must be"),
     ({"unique": "maybe"}, "unique must be skip or replace, not 'maybe'"),
-    ({"key": "k"}, "key is for jobs with unique=skip or replace, and there is no unique"),
+    ({"key": "k"}, "key needs unique=skip or replace, but no unique is given"),
     ({"unique": "skip", "key": ""}, "key must have 1 to 255 printable characters, not ''"),
     ({"unique": "skip", "key": 5}, "key must be a string, not int"),
     ({"idempotency_key": "x" * 256}, "idempotency_key must have 1 to 255 printable characters"),
     ({"idempotency_key": "a\nb"}, "idempotency_key must have 1 to 255 printable characters"),
-    ({"id": "17"}, "the id of a job is a uuid, not '17'"),
-    ({"id": 17}, "the id of a job is a uuid, not '17'"),
+    ({"id": "17"}, "the id of a job must be a uuid, not '17'"),
+    ({"id": 17}, "the id of a job must be a uuid, not '17'"),
     ({"serializer": "pickle"}, "pickle"),
     ({"headers": {"a": [1]}}, "header"),
 ]
@@ -39,7 +38,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("terms", "told"), WRONG, ids=[str(terms)[:40] for terms, _ in WRONG])
 def test_a_term_that_cannot_be_one_is_refused_in_one_sentence(terms: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=re.escape(told)) as refused:
-        order("t", **terms)
+        specify("t", **terms)
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 300
 
@@ -47,28 +46,28 @@ def test_a_term_that_cannot_be_one_is_refused_in_one_sentence(terms: dict[str, A
 @pytest.mark.parametrize("task", ["", "a" * 300, 5, None])
 def test_a_task_must_have_a_name(task: Any) -> None:
     with pytest.raises(ValueError, match="task"):
-        order(task)
+        specify(task)
 
 
 def test_data_that_no_serializer_carries_is_refused() -> None:
     with pytest.raises(SerializationError):
-        order("t", object())
+        specify("t", object())
     with pytest.raises(TooLarge):
-        order("t", "x" * 100, max_message=50)
+        specify("t", "x" * 100, max_message=50)
 
 
 @pytest.mark.parametrize(
     ("told", "seconds"), [(90, 90.0), ("90", 90.0), ("15m", 900.0), ("2h", 7200.0), ("1d", 86400.0)]
 )
 def test_durations_are_seconds_or_text(told: float | str, seconds: float) -> None:
-    job = order("t", timeout=told, expiration=told, result_ttl=told, failure_ttl=told).job
+    job = specify("t", timeout=told, expiration=told, result_ttl=told, failure_ttl=told).job
     assert (job.timeout, job.result_ttl, job.failure_ttl) == (seconds, seconds, seconds)
     assert job.start_by == job.created + seconds
 
 
 def test_what_is_not_said_has_its_default() -> None:
     before = time.time()
-    job = order("t").job
+    job = specify("t").job
     assert (job.timeout, job.start_by, job.result_ttl, job.failure_ttl) == (600.0, None, 86_400.0, 7 * 86_400.0)
     assert (job.priority, job.unique_key, job.idempotency_key, job.wait_for_worker) == (0, None, None, False)
     assert uuid.UUID(job.id).version == 4
@@ -77,10 +76,10 @@ def test_what_is_not_said_has_its_default() -> None:
 
 
 def test_nothing_can_be_in_the_way_of_a_job_without_keys() -> None:
-    assert order("t").is_plain
-    assert not order("t", unique="skip").is_plain
-    assert not order("t", id=str(uuid.uuid4())).is_plain
-    assert not order("t", idempotency_key="k").is_plain
+    assert specify("t").is_plain
+    assert not specify("t", unique="skip").is_plain
+    assert not specify("t", id=str(uuid.uuid4())).is_plain
+    assert not specify("t", idempotency_key="k").is_plain
 
 
 def test_a_uuid_is_taken_as_others_write_it_and_kept_as_it_is_written_usually() -> None:
@@ -90,7 +89,7 @@ def test_a_uuid_is_taken_as_others_write_it_and_kept_as_it_is_written_usually() 
 
 def test_a_key_of_its_own_is_kept_and_without_one_task_and_data_are_hashed() -> None:
     def key(*arguments: Any, **terms: Any) -> str | None:
-        return order(*arguments, unique="skip", **terms).job.unique_key
+        return specify(*arguments, unique="skip", **terms).job.unique_key
 
     assert key("t", 1, key="k") == "k"
     assert key("t", {"a": 1}) == key("t", {"a": 1}, priority=3)
@@ -99,7 +98,7 @@ def test_a_key_of_its_own_is_kept_and_without_one_task_and_data_are_hashed() -> 
 
 def test_the_same_request_has_the_same_fingerprint_and_another_one_has_not() -> None:
     def fingerprint(data: Any = 1, **terms: Any) -> str | None:
-        return order("t", data, idempotency_key="k", **terms).job.fingerprint
+        return specify("t", data, idempotency_key="k", **terms).job.fingerprint
 
     assert fingerprint() == fingerprint()
     assert fingerprint(headers={"a": 1, "b": 2}) == fingerprint(headers={"b": 2, "a": 1})
@@ -113,20 +112,22 @@ def test_the_same_request_has_the_same_fingerprint_and_another_one_has_not() -> 
     ]
     others.append({"data": "1", "serializer": "text"})
     assert len({fingerprint(), *(fingerprint(**terms) for terms in others)}) == len(others) + 1
-    assert order("t").job.fingerprint is None
+    assert specify("t").job.fingerprint is None
 
 
 def test_a_url_job_waits_for_a_worker_whatever_is_said() -> None:
-    assert order(HTTP_TASK, {"url": "http://example.com/"}).job.wait_for_worker
-    assert order("t", wait_for_worker=True).job.wait_for_worker
+    assert specify(HTTP_TASK, {"url": "http://example.com/"}).job.wait_for_worker
+    assert specify("t", wait_for_worker=True).job.wait_for_worker
 
 
 def test_a_retry_keeps_what_was_asked_for_and_nothing_of_what_came_of_it() -> None:
     terms: dict[str, Any] = {"priority": 7, "timeout": 5, "expiration": 60, "result_ttl": 9, "failure_ttl": 8}
-    first = order("t", {"n": 1}, unique="replace", key="k", wait_for_worker=True, headers={"a": "b"}, **terms).job
+    first = specify("t", {"n": 1}, unique="replace", key="k", wait_for_worker=True, headers={"a": "b"}, **terms).job
     ended = msgspec.structs.replace(first, created=first.created - 1000, start_by=first.created - 940, progress=b"1")
 
-    retry = again(msgspec.structs.replace(ended, status=JobStatus.ERROR, attempts=3, host="h:1", idempotency_key="i"))
+    retry = retry_of(
+        msgspec.structs.replace(ended, status=JobStatus.ERROR, attempts=3, host="h:1", idempotency_key="i")
+    )
 
     assert retry.unique == "skip"
     assert retry.job.id != first.id
@@ -136,21 +137,21 @@ def test_a_retry_keeps_what_was_asked_for_and_nothing_of_what_came_of_it() -> No
 
 
 def test_a_url_job_is_tried_again_too() -> None:
-    url = order(HTTP_TASK, {"url": "http://example.org/"})
+    url = specify(HTTP_TASK, {"url": "http://example.org/"})
 
-    retry = again(url.job)
+    retry = retry_of(url.job)
 
     assert (retry.unique, retry.job.task, retry.job.body) == (None, HTTP_TASK, url.job.body)
 
 
 def test_a_refusal_quotes_the_duration_that_was_given_and_no_other_number() -> None:
     with pytest.raises(ValueError, match=r"timeout must be greater than 0 and at most 31622400 seconds, not '367d'$"):
-        order("t", timeout="367d")
+        specify("t", timeout="367d")
 
 
 @pytest.mark.parametrize("timeout", ["366d", 366 * 86_400])
 def test_a_url_job_may_take_as_long_as_any_other(timeout: Any) -> None:
-    assert order("crew.http", {"url": "http://h/"}, timeout=timeout).job.timeout == 366 * 86_400
+    assert specify("crew.http", {"url": "http://h/"}, timeout=timeout).job.timeout == 366 * 86_400
 
 
 @pytest.mark.parametrize(
@@ -173,4 +174,4 @@ def test_a_url_job_may_take_as_long_as_any_other(timeout: Any) -> None:
 )
 def test_what_is_quoted_in_a_refusal_is_short_however_long_it_was(terms: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"(?s)^.{10,400}$"):
-        order("t", **terms)
+        specify("t", **terms)

@@ -6,7 +6,7 @@ import pytest
 
 from crew.errors import ConnectionError
 from crew.jobs import store_probe
-from crew.jobs.store_probe import Probe
+from crew.jobs.store_probe import StoreProbe
 
 
 @pytest.mark.gen_test
@@ -17,8 +17,8 @@ async def test_a_store_that_answers_is_no_obstacle_and_one_that_does_not_is_name
     async def fail() -> None:
         raise ConnectionError("the job store x cannot be used: gone", missing="store")
 
-    assert await Probe(answer).obstacle() is None
-    assert await Probe(fail).obstacle() == "the job store x cannot be used: gone"
+    assert await StoreProbe(answer).obstacle() is None
+    assert await StoreProbe(fail).obstacle() == "the job store x cannot be used: gone"
 
 
 @pytest.mark.gen_test
@@ -30,7 +30,7 @@ async def test_a_store_that_hangs_is_asked_once_however_many_want_to_know(monkey
         asked.append(True)
         await asyncio.Event().wait()
 
-    hanging = Probe(hang)
+    hanging = StoreProbe(hang)
     told = await asyncio.gather(*(hanging.obstacle() for _ in range(5)))
     assert set(told) == {"the job store has not answered within 0.05 s"}
     assert len(asked) == 1

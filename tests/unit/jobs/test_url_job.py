@@ -9,7 +9,7 @@ import pytest
 from crew.jobs import url_job
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.record import record
-from crew.jobs.specification import order
+from crew.jobs.specification import specify
 from crew.protocol.encoding import codec
 from crew.protocol.topology import HTTP_TASK
 from tests.support.a_job import a_job
@@ -29,7 +29,7 @@ ANSWER: dict[str, Any] = {
 
 
 def submitted(**request: Any) -> Job:
-    return order(HTTP_TASK, {"url": "http://me:hush@h/path?q=1#part", **request}).job
+    return specify(HTTP_TASK, {"url": "http://me:hush@h/path?q=1#part", **request}).job
 
 
 def test_a_record_has_what_was_asked_for_and_the_defaults_that_were_not() -> None:
@@ -58,7 +58,7 @@ def test_a_record_has_what_was_said(method: str) -> None:
 def test_secrets_are_masked_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     headers = {"authorization": "hush", "COOKIE": "hush", "X-Key": "hush", "X-Other": "shown"}
     monkeypatch.setenv("CREW_SECRET_HEADERS", " x-key,x-more ,")
-    told = order(HTTP_TASK, {"url": "http://h/?token=hush", "headers": headers}).job
+    told = specify(HTTP_TASK, {"url": "http://h/?token=hush", "headers": headers}).job
     assert record(told)["headers"] == {"authorization": "...", "COOKIE": "...", "X-Key": "...", "X-Other": "shown"}
     assert "hush" not in str(record(told))
     assert record(told, shows_query=True)["url"] == "http://h/?token=hush"

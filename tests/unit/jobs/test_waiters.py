@@ -121,5 +121,5 @@ async def test_another_gateway_says_which_jobs_have_ended(tmp_path: Path, told: 
                 for name, value in told.items()
             }
         with at.jobs._waiters.waiting(id) as woken:
-            at.jobs._on_told(Event("jobs", told, {}))
+            at.jobs._on_commit_elsewhere(Event("jobs", told, {}))
             assert woken.is_set() is wakes

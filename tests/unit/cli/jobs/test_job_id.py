@@ -18,5 +18,5 @@ def test_a_beginning_is_written_as_the_id_is(length: int, written: type[str]) ->
 
 @pytest.mark.parametrize("text", ["", "0c5", "0-c-5", "seven", "0c5a%", "0c5a6f2e_", ID + "0"])
 def test_anything_else_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="the id of a job is a uuid"):
+    with pytest.raises(ValueError, match="the id of a job must be a uuid"):
         check_id_or_beginning(text)

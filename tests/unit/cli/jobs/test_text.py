@@ -8,7 +8,7 @@ import pytest
 
 from crew.cli.jobs.text import all_as_json, as_json, as_line, as_page
 from crew.jobs import Job, JobStatus
-from crew.jobs.specification import order
+from crew.jobs.specification import specify
 from crew.protocol import failure
 from crew.protocol.encoding import codec
 from crew.protocol.failure import Failure
@@ -25,14 +25,14 @@ def test_the_secrets_of_a_url_job_are_not_printed(
     text: Callable[[Job], str], request_: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CREW_SECRET_HEADERS", "X-Token, X-Report")
-    told = text(order(HTTP_TASK, request_).job)
+    told = text(specify(HTTP_TASK, request_).job)
 
     assert "hush" not in told
     assert "crew.http" in told
 
 
 def test_a_page_shows_what_a_url_job_asks_for() -> None:
-    page = as_page(order(HTTP_TASK, REQUEST).job)
+    page = as_page(specify(HTTP_TASK, REQUEST).job)
 
     assert "example.com/reports" in page
     assert '"Authorization": "..."' in page
@@ -47,7 +47,7 @@ def test_a_page_shows_what_a_url_job_was_answered_but_for_its_cookies() -> None:
         "encoding": "text",
         "elapsed_ms": 7,
     }
-    job = msgspec.structs.replace(order(HTTP_TASK, REQUEST).job, result=codec.encode(answer), ended=1.0)
+    job = msgspec.structs.replace(specify(HTTP_TASK, REQUEST).job, result=codec.encode(answer), ended=1.0)
     for text in (as_page(job), all_as_json(job)):
         assert '"Server": "mine"' in text
         assert '"Set-Cookie": "..."' in text

@@ -64,7 +64,7 @@ async def test_the_end_of_a_job_without_a_value_says_why(tmp_path: Path) -> None
         assert await at.jobs.cancel(job.id)
         ((_, _, end),) = await stream.rest()
         assert end["status"] == "canceled"
-        assert end["error"] == {"type": "Canceled", "message": "somebody cancelled the job", "retryable": False}
+        assert end["error"] == {"type": "Canceled", "message": "the job was cancelled", "retryable": False}
 
 
 @pytest.mark.gen_test
@@ -205,12 +205,12 @@ async def test_a_stream_outlives_a_store_that_is_away(tmp_path: Path, monkeypatc
 async def test_where_nobody_tells_of_a_change_a_look_now_and_then_finds_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiters, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr(waiters, "POLL_INTERVAL", 0.02)
     async with desk(tmp_path) as at:
         job = await at.job()
         stream = await at.listening(job)
         await stream.event()
-        await at.jobs.store.settle([Report(id=job.id, status=None, at=time.time(), progress=b"1")])
+        await at.jobs.store.apply([Report(id=job.id, status=None, at=time.time(), progress=b"1")])
         event = await stream.event()
         assert event is not None
         assert event[1:] == ("progress", {"status": "queued", "version": 2, "attempts": 0, "progress": 1})

@@ -43,9 +43,9 @@ def test_an_outage_is_one_line_and_one_more_when_it_is_over(
         store.failed("write", AWAY)
         clock.now += 1
     store.succeeded("read")
-    faults = [store.fault]  # nothing could be written since
+    errors = [store.error]  # nothing could be written since
     store.succeeded("write")
-    assert [*faults, store.fault] == [AWAY, None]
+    assert [*errors, store.error] == [AWAY, None]
     assert [record.getMessage() for record in caplog.records] == [
         "job store unavailable, retrying until it is back: the job store x cannot be used: gone",
         "job store available again after 30.0 s",
@@ -65,5 +65,5 @@ def test_a_store_that_fails_now_and_then_has_one_outage(
 def test_a_command_reports_the_error_itself(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     store = Availability()
     store.failed("read", AWAY)
-    assert store.fault is AWAY
+    assert store.error is AWAY
     assert not caplog.records

@@ -29,18 +29,18 @@ class Steps:
         return self.runs
 
 
-@pytest.mark.parametrize("use", ["commit", "look"])
+@pytest.mark.parametrize("use", ["commit", "fetch"])
 @pytest.mark.gen_test
 async def test_a_step_whose_connection_breaks_is_run_once_more(tmp_path: Path, use: str) -> None:
     database = Database(url_of(tmp_path))
     assert await getattr(database, use)(Steps(Broken("gone")).run) == 2
-    assert database.availability.fault is None, "nothing was away"
+    assert database.availability.error is None, "nothing was away"
     with pytest.raises(ConnectionError, match="gone"):
         await getattr(database, use)(Steps(Broken("gone"), Broken("gone")).run)
     await database.close()
 
 
-@pytest.mark.parametrize("use", ["commit", "look"])
+@pytest.mark.parametrize("use", ["commit", "fetch"])
 @pytest.mark.gen_test
 async def test_a_step_that_fails_otherwise_is_left_to_its_caller(tmp_path: Path, use: str) -> None:
     database = Database(url_of(tmp_path))

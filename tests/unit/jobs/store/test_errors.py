@@ -75,7 +75,7 @@ def _wrapped(adapted: Exception, cause: Exception | None, dbapi: object = None) 
     ids=lambda value: value.__name__ if isinstance(value, type) else str(value).partition("\n")[0],
 )
 def test_an_error_is_of_its_kind(error: Exception, kind: type[CrewError]) -> None:
-    found = errors.of_error(error, "postgresql://host/name", is_opening=False)
+    found = errors.translate(error, "postgresql://host/name", is_opening=False)
     assert type(found) is kind
     assert str(found).startswith("the job store postgresql://host/name ")
     assert "\n" not in str(found)
@@ -83,5 +83,5 @@ def test_an_error_is_of_its_kind(error: Exception, kind: type[CrewError]) -> Non
 
 def test_a_value_that_asyncpg_cannot_send_is_rejected() -> None:
     given = asyncpg.exceptions._base.DataError("invalid input for query argument $1: an integer is required")
-    found = errors.of_error(of_driver(given, Adapted.InterfaceError), "x", is_opening=False)
+    found = errors.translate(of_driver(given, Adapted.InterfaceError), "x", is_opening=False)
     assert type(found) is Rejected

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crew.errors import ConnectionError, CrewError
 from crew.jobs.store.database import Database
-from crew.jobs.store.group_commit import MAX_BATCH, Writer
+from crew.jobs.store.group_commit import MAX_BATCH, GroupCommit
 from tests.support.a_job import url_of
 
 BAD = 13
@@ -21,7 +21,7 @@ class Numbers:
 
     def __init__(self, folder: Path) -> None:
         self.database = Database(url_of(folder))
-        self.writer = Writer(self.database)
+        self.writer = GroupCommit(self.database)
         self.batches: list[int] = []
         self.is_away = False
 

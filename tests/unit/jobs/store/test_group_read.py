@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from crew.errors import ConnectionError
 from crew.jobs.job import Job
 from crew.jobs.store.database import Database
-from crew.jobs.store.group_read import MAX_BATCH, Reader
+from crew.jobs.store.group_read import MAX_BATCH, GroupRead
 from tests.support.a_job import url_of
 from tests.support.waiting import until
 
@@ -21,7 +21,7 @@ class Shelf:
 
     def __init__(self, folder: Path) -> None:
         self.database = Database(url_of(folder))
-        self.reader = Reader(self.database, self.look)
+        self.reader = GroupRead(self.database, self.read_jobs)
         self.jobs = {name: Job(id=name, task="t", created=0.0) for name in ("a", "b", "c")}
         self.batches: list[set[str]] = []
         self.may_answer = asyncio.Event()
@@ -36,7 +36,7 @@ class Shelf:
         await self.reader.drain()
         await self.database.close()
 
-    async def look(self, connection: AsyncConnection, ids: Collection[str]) -> Sequence[Job]:
+    async def read_jobs(self, connection: AsyncConnection, ids: Collection[str]) -> Sequence[Job]:
         self.batches.append(set(ids))
         found = [job for id, job in self.jobs.items() if id in ids]
         await self.may_answer.wait()

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from crew.jobs.store.query import JobQuery, check_limit
-from tests.support.a_job import a_candidate, opened
+from tests.support.a_job import a_specification, opened
 
 
 def encoded(text: str) -> str:
@@ -25,7 +25,7 @@ async def test_a_cursor_that_no_page_has_given_is_refused(
     cursor: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     async with opened(tmp_path_factory.mktemp("store")) as store:
-        with pytest.raises(ValueError, match=re.escape("cursor must be one that a page of jobs has given, not ")):
+        with pytest.raises(ValueError, match=re.escape("cursor must be the cursor of a page of jobs, not ")):
             await store.page(JobQuery(cursor=cursor))
 
 
@@ -38,7 +38,7 @@ def test_a_limit_is_a_number_of_jobs_for_a_page(limit: object) -> None:
 @pytest.mark.gen_test
 async def test_a_cursor_leads_to_what_comes_after_its_page(tmp_path_factory: pytest.TempPathFactory) -> None:
     async with opened(tmp_path_factory.mktemp("store")) as store:
-        jobs = [(await store.admit(a_candidate())).job for _ in range(3)]
+        jobs = [(await store.insert(a_specification())).job for _ in range(3)]
         first = await store.page(JobQuery(limit=2))
         second = await store.page(JobQuery(limit=2, cursor=first.cursor))
         assert [job.id for job in (*first.jobs, *second.jobs)] == [job.id for job in reversed(jobs)]

@@ -23,7 +23,7 @@ from crew.jobs.store.query import JobQuery
 from crew.jobs.store.schema import STEPS
 from crew.protocol.encoding import codec
 from crew.protocol.message import Outcome, Reply, Run
-from tests.support.a_job import HOST, NOW, a_candidate, a_job, opened
+from tests.support.a_job import HOST, NOW, a_job, a_specification, opened
 from tests.support.counted import counted
 from tests.support.waiting import until
 
@@ -49,17 +49,19 @@ async def driver_is_gone() -> None:
 @pytest.mark.gen_test
 async def test_a_job_is_found_as_it_was_recorded(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        candidate = a_candidate(headers={"a": "ä\0"}, priority=3, timeout=0.5, origin="::1", body=codec.encode(b"\0"))
-        admitted = await store.admit(candidate)
-        assert admitted.is_new
-        assert await store.get(candidate.job.id) == candidate.job
-        assert (await store.get(candidate.job.id, with_bodies=False)).body is None
+        specification = a_specification(
+            headers={"a": "ä\0"}, priority=3, timeout=0.5, origin="::1", body=codec.encode(b"\0")
+        )
+        inserted = await store.insert(specification)
+        assert inserted.is_new
+        assert await store.get(specification.job.id) == specification.job
+        assert (await store.get(specification.job.id, with_bodies=False)).body is None
 
 
 @pytest.mark.gen_test
 async def test_what_was_recorded_is_there_after_a_restart_under_the_same_id_of_the_store(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        job = (await store.admit(a_candidate())).job
+        job = (await store.insert(a_specification())).job
         id = store.id
     async with opened(tmp_path) as again:
         assert (await again.get(job.id), again.id) == (job, id)
@@ -73,7 +75,7 @@ async def test_a_job_that_there_is_not_is_unknown(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         with pytest.raises(UnknownJob, match="there is no job 17"):
             await store.get("17")
-        (settled,) = await store.settle([returned(a_job())])
+        (settled,) = await store.apply([returned(a_job())])
         assert settled.job is None
         assert settled.is_late
 
@@ -84,23 +86,23 @@ async def test_a_job_that_there_is_not_is_unknown(tmp_path: Path) -> None:
 @pytest.mark.gen_test
 async def test_skip_means_the_job_that_is_active_and_a_new_one_when_it_has_ended(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        first = await store.admit(a_candidate(unique="skip", unique_key="k"))
-        second = await store.admit(a_candidate(unique="skip", unique_key="k"))
+        first = await store.insert(a_specification(unique="skip", unique_key="k"))
+        second = await store.insert(a_specification(unique="skip", unique_key="k"))
         assert (second.job.id, second.is_new) == (first.job.id, False)
-        await store.settle([returned(first.job)])
-        assert (await store.admit(a_candidate(unique="skip", unique_key="k"))).is_new
+        await store.apply([returned(first.job)])
+        assert (await store.insert(a_specification(unique="skip", unique_key="k"))).is_new
 
 
 @pytest.mark.gen_test
 async def test_replace_gives_up_the_job_that_is_active(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        first = await store.admit(a_candidate(unique="replace", unique_key="k"))
-        second = await store.admit(a_candidate(unique="replace", unique_key="k"))
+        first = await store.insert(a_specification(unique="replace", unique_key="k"))
+        second = await store.insert(a_specification(unique="replace", unique_key="k"))
         assert second.is_new
         assert [job.id for job in second.replaced] == [first.job.id]
         given_up = await store.get(first.job.id)
         assert (given_up.status, given_up.is_given_up) == (JobStatus.CANCELED, True)
-        assert await store.given_up(["t"], 10) == [first.job.id]
+        assert await store.revoked(["t"], 10) == [first.job.id]
 
 
 @pytest.mark.parametrize("unique", ["skip", "replace"])
@@ -108,56 +110,60 @@ async def test_replace_gives_up_the_job_that_is_active(tmp_path: Path) -> None:
 async def test_of_many_that_come_at_once_with_one_key_one_is_active(unique: str, tmp_path: Path) -> None:
     async with opened(tmp_path) as one, opened(tmp_path) as other:
         stores = [one, other] * 10
-        admitted = await asyncio.gather(*(store.admit(a_candidate(unique=unique, unique_key="k")) for store in stores))
+        inserted = await asyncio.gather(
+            *(store.insert(a_specification(unique=unique, unique_key="k")) for store in stores)
+        )
         active = (await one.page(JobQuery(statuses=(JobStatus.QUEUED, JobStatus.STARTED)))).jobs
         assert len(active) == 1
-        assert sum(one.is_new for one in admitted) == (1 if unique == "skip" else len(stores))
+        assert sum(one.is_new for one in inserted) == (1 if unique == "skip" else len(stores))
 
 
 @pytest.mark.gen_test
 async def test_an_idempotency_key_is_one_job_for_ever_also_for_two_gateways_at_once(tmp_path: Path) -> None:
     async with opened(tmp_path) as one, opened(tmp_path) as other:
         keys: dict[str, Any] = {"idempotency_key": "k", "fingerprint": "f"}
-        admitted = await asyncio.gather(*(store.admit(a_candidate(**keys)) for store in [one, other] * 10))
-        assert len({one.job.id for one in admitted}) == 1
-        assert sum(one.is_new for one in admitted) == 1
-        await one.settle([returned(admitted[0].job)])
-        again = await other.admit(a_candidate(**keys))
+        inserted = await asyncio.gather(*(store.insert(a_specification(**keys)) for store in [one, other] * 10))
+        assert len({one.job.id for one in inserted}) == 1
+        assert sum(one.is_new for one in inserted) == 1
+        await one.apply([returned(inserted[0].job)])
+        again = await other.insert(a_specification(**keys))
         assert (again.job.status, again.is_new) == (JobStatus.SUCCESS, False)
 
 
 @pytest.mark.gen_test
 async def test_who_asks_again_for_what_was_skipped_gets_the_same_job_also_when_that_has_ended(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        active = (await store.admit(a_candidate(unique="skip", unique_key="k"))).job
+        active = (await store.insert(a_specification(unique="skip", unique_key="k"))).job
         for _ in range(2):
-            asked = a_candidate(unique="skip", unique_key="k", idempotency_key="again", fingerprint="f")
-            admitted = await store.admit(asked)
-            assert (admitted.job.id, admitted.is_new) == (active.id, False)
-            await store.settle([returned(active)])
-        other = await store.admit(a_candidate(unique="skip", unique_key="k", idempotency_key="other", fingerprint="f"))
+            asked = a_specification(unique="skip", unique_key="k", idempotency_key="again", fingerprint="f")
+            inserted = await store.insert(asked)
+            assert (inserted.job.id, inserted.is_new) == (active.id, False)
+            await store.apply([returned(active)])
+        other = await store.insert(
+            a_specification(unique="skip", unique_key="k", idempotency_key="other", fingerprint="f")
+        )
         assert other.is_new
         with pytest.raises(KeyReused):
-            await store.admit(a_candidate(idempotency_key="again", fingerprint="g"))
+            await store.insert(a_specification(idempotency_key="again", fingerprint="g"))
 
 
 @pytest.mark.gen_test
 async def test_an_idempotency_key_that_was_used_for_something_else_is_refused(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        await store.admit(a_candidate(idempotency_key="k", fingerprint="f"))
+        await store.insert(a_specification(idempotency_key="k", fingerprint="f"))
         with pytest.raises(KeyReused, match="the Idempotency-Key 'k' was used for another request"):
-            await store.admit(a_candidate(idempotency_key="k", fingerprint="g"))
+            await store.insert(a_specification(idempotency_key="k", fingerprint="g"))
 
 
 @pytest.mark.gen_test
 async def test_an_id_that_is_taken_is_refused_and_those_beside_it_are_recorded(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        taken = (await store.admit(a_candidate())).job
-        again = a_candidate(id=taken.id, may_exist=True)
-        told = await asyncio.gather(store.admit(a_candidate()), store.admit(again), return_exceptions=True)
+        taken = (await store.insert(a_specification())).job
+        again = a_specification(id=taken.id, may_exist=True)
+        told = await asyncio.gather(store.insert(a_specification()), store.insert(again), return_exceptions=True)
         assert not isinstance(told[0], BaseException)
         assert isinstance(told[1], DuplicateTaskId)
-        assert str(told[1]) == f"there is a job with the id {taken.id}"
+        assert str(told[1]) == f"a job with the id {taken.id} exists: choose another id"
 
 
 # --- what happens to jobs --------------------------------------------------------------------------------------------
@@ -166,16 +172,16 @@ async def test_an_id_that_is_taken_is_refused_and_those_beside_it_are_recorded(t
 @pytest.mark.gen_test
 async def test_of_two_results_at_once_one_is_kept(tmp_path: Path) -> None:
     async with opened(tmp_path) as one, opened(tmp_path) as other:
-        job = (await one.admit(a_candidate())).job
-        told = await asyncio.gather(one.settle([returned(job, 1)]), other.settle([returned(job, 2)]))
+        job = (await one.insert(a_specification())).job
+        told = await asyncio.gather(one.apply([returned(job, 1)]), other.apply([returned(job, 2)]))
         assert sorted(settled.is_late for (settled,) in told) == [False, True]
 
 
 @pytest.mark.gen_test
 async def test_reports_of_one_job_in_one_batch_are_taken_one_after_another(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        job = (await store.admit(a_candidate())).job
-        settled = await store.settle([returned(job, 1), returned(job, 2), canceled(job)])
+        job = (await store.insert(a_specification())).job
+        settled = await store.apply([returned(job, 1), returned(job, 2), canceled(job)])
         assert [one.is_late for one in settled] == [False, True, True]
         kept = await store.get(job.id)
         assert kept.result == codec.encode(1)
@@ -185,9 +191,9 @@ async def test_reports_of_one_job_in_one_batch_are_taken_one_after_another(tmp_p
 @pytest.mark.gen_test
 async def test_a_result_may_be_deleted_once_and_its_record_stays(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        job = (await store.admit(a_candidate())).job
+        job = (await store.insert(a_specification())).job
         assert not await store.delete_result(job.id)
-        await store.settle([returned(job)])
+        await store.apply([returned(job)])
         assert await store.delete_result(job.id)
         assert not await store.delete_result(job.id)
         kept = await store.get(job.id)
@@ -198,7 +204,7 @@ async def test_a_result_may_be_deleted_once_and_its_record_stays(tmp_path: Path)
 async def test_a_job_is_claimed_by_one_of_two_gateways_and_again_when_the_lease_is_over(tmp_path: Path) -> None:
     async with opened(tmp_path) as one, opened(tmp_path) as other:
         for _ in range(20):
-            await one.admit(a_candidate(publish_at=NOW))
+            await one.insert(a_specification(publish_at=NOW))
         claims = await asyncio.gather(*(store.claim(NOW + 1, until=NOW + 11, most=8) for store in [one, other] * 2))
         claimed = [job.id for claim in claims for job in claim]
         assert sorted(map(len, claims)) == [0, 4, 8, 8]
@@ -211,9 +217,9 @@ async def test_a_job_is_claimed_by_one_of_two_gateways_and_again_when_the_lease_
 @pytest.mark.gen_test
 async def test_what_the_broker_has_or_what_has_ended_is_not_claimed(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        taken, ended, late = [(await store.admit(a_candidate(publish_at=NOW))).job for _ in range(3)]
+        taken, ended, late = [(await store.insert(a_specification(publish_at=NOW))).job for _ in range(3)]
         await store.mark_enqueued(taken.id, NOW + 1)
-        await store.settle([canceled(ended)])
+        await store.apply([canceled(ended)])
         await store.postpone(late.id, NOW + 50)
         assert await store.claim(NOW + 49, until=NOW + 60, most=50) == []
         assert (await store.get(taken.id)).enqueued == NOW + 1
@@ -226,31 +232,31 @@ async def test_a_job_that_waits_for_a_worker_is_published_as_soon_as_there_is_on
     tmp_path: Path,
 ) -> None:
     async with opened(tmp_path) as store:
-        waits = (await store.admit(a_candidate(publish_at=NOW + 5, wait_for_worker=True))).job
+        waits = (await store.insert(a_specification(publish_at=NOW + 5, wait_for_worker=True))).job
         for publish_at, may_wait in ((NOW + 10, True), (NOW + 5, False), (None, True)):
-            await store.admit(a_candidate(publish_at=publish_at, wait_for_worker=may_wait))
-        assert await store.hasten(["u"], NOW, before=NOW + 5) == 0
-        assert await store.hasten(["t", "u"], NOW, before=NOW + 5) == 1
+            await store.insert(a_specification(publish_at=publish_at, wait_for_worker=may_wait))
+        assert await store.make_due(["u"], NOW, before=NOW + 5) == 0
+        assert await store.make_due(["t", "u"], NOW, before=NOW + 5) == 1
         assert [job.id for job in await store.claim(NOW, until=NOW + 10, most=9)] == [waits.id]
 
 
 @pytest.mark.gen_test
 async def test_what_no_worker_took_in_time_is_overdue_and_what_is_started_is_not(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        waits, runs, _ = [(await store.admit(a_candidate(start_by=by))).job for by in (NOW, NOW, NOW + 9)]
+        waits, runs, _ = [(await store.insert(a_specification(start_by=by))).job for by in (NOW, NOW, NOW + 9)]
         run = Run(host=HOST, started=NOW, is_only_one=True)
         started = Reply(id=runs.id, outcome=Outcome.STARTED, body=codec.encode(None), run=run)
-        await store.settle([report.of_reply(started, at=NOW, max_result=1)])
+        await store.apply([report.of_reply(started, at=NOW, max_result=1)])
         assert await store.overdue(NOW + 1, 10) == [waits.id]
-        assert await store.silent(NOW + 1, 10) == [runs.id]
-        assert await store.silent(NOW - 1, 10) == []
+        assert await store.without_report(NOW + 1, 10) == [runs.id]
+        assert await store.without_report(NOW - 1, 10) == []
 
 
 @pytest.mark.gen_test
 async def test_records_are_deleted_when_their_time_is_over_and_no_sooner(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        short, long, active = [(await store.admit(a_candidate(result_ttl=ttl))).job for ttl in (5.0, 50.0, 5.0)]
-        await store.settle([returned(short), returned(long)])
+        short, long, active = [(await store.insert(a_specification(result_ttl=ttl))).job for ttl in (5.0, 50.0, 5.0)]
+        await store.apply([returned(short), returned(long)])
         assert await store.purge(NOW + 4) == 0
         assert await store.purge(NOW + 5) == 1
         assert {job.id for job in (await store.page(ALL)).jobs} == {long.id, active.id}
@@ -260,7 +266,7 @@ async def test_records_are_deleted_when_their_time_is_over_and_no_sooner(tmp_pat
 @pytest.mark.gen_test
 async def test_a_job_that_was_not_accepted_is_forgotten(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        refused = await store.admit(a_candidate())
+        refused = await store.insert(a_specification())
         assert await store.withdraw(refused) == ()
         with pytest.raises(UnknownJob):
             await store.get(refused.job.id)
@@ -269,27 +275,27 @@ async def test_a_job_that_was_not_accepted_is_forgotten(tmp_path: Path) -> None:
 @pytest.mark.gen_test
 async def test_a_job_whose_replacement_was_not_accepted_is_as_it_was(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        first = (await store.admit(a_candidate(unique="skip", unique_key="k"))).job
+        first = (await store.insert(a_specification(unique="skip", unique_key="k"))).job
         await store.mark_enqueued(first.id, NOW)
         before = await store.get(first.id)
-        assert await store.withdraw(await store.admit(a_candidate(unique="replace", unique_key="k"))) == ()
+        assert await store.withdraw(await store.insert(a_specification(unique="replace", unique_key="k"))) == ()
         assert await store.get(first.id) == msgspec.structs.replace(before, version=before.version + 2)
-        assert await store.given_up(["t"], 10) == []
-        assert (await store.settle([returned(first)]))[0].was is JobStatus.QUEUED
+        assert await store.revoked(["t"], 10) == []
+        assert (await store.apply([returned(first)]))[0].was is JobStatus.QUEUED
 
 
 @pytest.mark.gen_test
 async def test_a_job_whose_end_came_meanwhile_or_whose_key_is_taken_stays_replaced(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        ended = (await store.admit(a_candidate(unique="skip", unique_key="k"))).job
-        refused = await store.admit(a_candidate(unique="replace", unique_key="k"))
-        await store.settle([returned(ended)])
+        ended = (await store.insert(a_specification(unique="skip", unique_key="k"))).job
+        refused = await store.insert(a_specification(unique="replace", unique_key="k"))
+        await store.apply([returned(ended)])
         assert [job.id for job in await store.withdraw(refused)] == [ended.id]
         assert (await store.get(ended.id)).status is JobStatus.CANCELED
 
-        older = (await store.admit(a_candidate(unique="skip", unique_key="k"))).job
-        refused = await store.admit(a_candidate(unique="replace", unique_key="k"))
-        newest = (await store.admit(a_candidate(unique="replace", unique_key="k"))).job
+        older = (await store.insert(a_specification(unique="skip", unique_key="k"))).job
+        refused = await store.insert(a_specification(unique="replace", unique_key="k"))
+        newest = (await store.insert(a_specification(unique="replace", unique_key="k"))).job
         assert [job.id for job in await store.withdraw(refused)] == [older.id]
         assert (await store.get(newest.id)).status is JobStatus.QUEUED
 
@@ -301,13 +307,13 @@ async def test_a_job_whose_end_came_meanwhile_or_whose_key_is_taken_stays_replac
 async def test_pages_repeat_and_leave_out_nothing_while_jobs_come(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         same = a_job().created  # jobs of one instant are told apart by their ids
-        there = {(await store.admit(a_candidate(created=same + n // 4))).job.id for n in range(25)}
+        there = {(await store.insert(a_specification(created=same + n // 4))).job.id for n in range(25)}
         seen: list[str] = []
         query: JobQuery | None = JobQuery(limit=4)
         while query is not None:
             page = await store.page(query)
             seen += [job.id for job in page.jobs]
-            await store.admit(a_candidate(created=same + 100))
+            await store.insert(a_specification(created=same + 100))
             query = msgspec.structs.replace(query, cursor=page.cursor) if page.cursor else None
         assert len(seen) == 25
         assert set(seen) == there
@@ -316,9 +322,9 @@ async def test_pages_repeat_and_leave_out_nothing_while_jobs_come(tmp_path: Path
 @pytest.mark.gen_test
 async def test_jobs_are_listed_by_status_and_task_and_counted(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        ended = (await store.admit(a_candidate())).job
-        other = (await store.admit(a_candidate(task="u"))).job
-        await store.settle([returned(ended)])
+        ended = (await store.insert(a_specification())).job
+        other = (await store.insert(a_specification(task="u"))).job
+        await store.apply([returned(ended)])
         assert [job.id for job in (await store.page(JobQuery())).jobs] == [other.id]
         assert [job.id for job in (await store.page(JobQuery(statuses=(JobStatus.SUCCESS,)))).jobs] == [ended.id]
         assert (await store.page(JobQuery(statuses=None, task="nobody"))).jobs == ()
@@ -345,11 +351,11 @@ async def test_a_file_that_is_no_database_is_told_in_one_sentence_and_left_as_it
 @pytest.mark.gen_test
 async def test_tables_of_a_newer_crew_are_left_alone(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        await store.admit(a_candidate())
+        await store.insert(a_specification())
     with sqlite3.connect(tmp_path / "jobs.db") as connection:
         connection.execute("update crew_schema set version = 99")
     connection.close()
-    with pytest.raises(SettingsError, match=f"version 99, made by a newer crew; this one knows {len(STEPS)}"):
+    with pytest.raises(SettingsError, match=f"version 99, made by a newer crew; this crew supports {len(STEPS)}"):
         await JobStore(f"sqlite:///{tmp_path}/jobs.db").open()
     await driver_is_gone()
 
@@ -358,7 +364,7 @@ async def test_tables_of_a_newer_crew_are_left_alone(tmp_path: Path) -> None:
 async def test_a_store_whose_folder_cannot_be_made_says_what_it_needs(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     store = JobStore(f"sqlite:///{tmp_path}/file/jobs.db")
-    with pytest.raises(SettingsError, match=r"cannot be used: it has to be a file in a folder that exists, both of"):
+    with pytest.raises(SettingsError, match=r"cannot be used: it must be a file in an existing folder, and both"):
         await store.get("17")
 
 
@@ -383,7 +389,8 @@ async def test_a_server_that_is_away_is_told_without_its_password() -> None:
     assert "\n" not in str(away.value)
 
 
-NO_OPTIONS = "the job store sqlite:// is a path alone, without what stands behind a question mark"
+NO_FILE = "the job store needs a file, like sqlite:///.crew/jobs.db: memory is lost with the process"
+NO_OPTIONS = "the job store sqlite:// takes a path only: remove the question mark and what follows it"
 
 
 @pytest.mark.parametrize(
@@ -391,8 +398,11 @@ NO_OPTIONS = "the job store sqlite:// is a path alone, without what stands behin
     [
         ("mysql://u:s3cret@h/n", "the job store is a sqlite:// or a postgresql:// database, not mysql://"),
         ("s3cret", "the URL of the job store must look like sqlite:///.crew/jobs.db or postgresql://user@host/name"),
-        ("sqlite://", "the job store needs a file, like sqlite:///.crew/jobs.db: memory ends with a process"),
-        ("sqlite:///:memory:", "the job store needs a file, like sqlite:///.crew/jobs.db: memory ends with a process"),
+        ("sqlite://", "the job store needs a file, like sqlite:///.crew/jobs.db: memory is lost with the process"),
+        (
+            "sqlite:///:memory:",
+            "the job store needs a file, like sqlite:///.crew/jobs.db: memory is lost with the process",
+        ),
         ("sqlite:///jobs.db?timeout=x", NO_OPTIONS),
         ("sqlite:///file:jobs.db?mode=rw&uri=true", NO_OPTIONS),
     ],
@@ -408,7 +418,9 @@ def test_a_password_that_has_to_be_quoted_is_said_so_and_not_shown(password: str
     """Who takes a URL apart would read the rest of it as a host, a port or a path, and say so in his own words."""
     with pytest.raises(SettingsError) as refused:
         JobStore(f"postgresql://crew:{password}@127.0.0.1:1/jobs")
-    assert str(refused.value) == "in the URL of the job store, write what is odd in a name or password as in %40 for @"
+    assert str(refused.value) == (
+        "in the URL of the job store, percent-encode special characters in the user name and password: %40 for @"
+    )
 
 
 @pytest.mark.parametrize("query", ["s3cret", "host=127.0.0.1&port=s3cret"])
@@ -416,7 +428,10 @@ def test_a_password_that_has_to_be_quoted_is_said_so_and_not_shown(password: str
 async def test_a_url_that_the_driver_cannot_read_is_a_matter_of_settings_and_shows_no_secret(query: str) -> None:
     with pytest.raises(SettingsError) as refused:
         await JobStore(f"postgresql:///jobs?{query}").open()
-    assert str(refused.value) == "the job store postgresql:///jobs cannot be used: its driver cannot read its URL"
+    assert (
+        str(refused.value)
+        == "the job store postgresql:///jobs cannot be used: its driver cannot read its URL; check CREW_DATABASE"
+    )
 
 
 @pytest.mark.gen_test

@@ -1,0 +1,46 @@
+"""Publishes jobs that the broker does not have."""
+
+import time
+from typing import Final
+
+from crew.errors import Overloaded, TaskError, TooLarge
+from crew.jobs.job import LEASE, Job, JobStatus
+from crew.jobs.maintenance.step import ApplyReports, end_jobs
+from crew.jobs.publisher import Publisher
+from crew.jobs.store.store import Store
+
+MAX_CLAIMED: Final = 200  # jobs that are claimed at a time
+RETRY_FULL: Final = 5.0  # seconds until an accepted job is published again, if its queue was full
+
+
+class Republish:
+    """Publishes due jobs of `store`, as long as there are any and the broker takes them."""
+
+    def __init__(self, store: Store, publisher: Publisher, *, apply: ApplyReports) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._apply = apply
+
+    async def run(self) -> None:
+        """Claim due jobs and publish them, batch by batch."""
+        while self._publisher.can_publish:
+            until = time.time() + LEASE
+            claimed = await self._store.claim(time.time(), until=until, most=MAX_CLAIMED)
+            published = []
+            for job in claimed:
+                if not self._publisher.can_publish or time.time() >= until:
+                    return  # a gateway claims the rest when the lease is over
+                published.append(await self._publish(job))
+            if len(claimed) < MAX_CLAIMED or not all(published):
+                return
+
+    async def _publish(self, job: Job) -> bool:
+        try:
+            return await self._publisher.publish(job)
+        except Overloaded:
+            await self._store.postpone(job.id, time.time() + RETRY_FULL)
+            return False
+        except (TaskError, TooLarge) as error:
+            message = f"the job was accepted, but could not be published: {error}"
+            await end_jobs(self._apply, [job.id], JobStatus.ERROR, type_name=type(error).__name__, message=message)
+            return True
