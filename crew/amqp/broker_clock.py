@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from crew.amqp.channel import Channel
 from crew.amqp.delivery import Delivery
-from crew.amqp.errors import LinkFault
+from crew.amqp.errors import LinkError
 from crew.protocol.clock import IN_STEP, ClockOffset
 from crew.protocol.properties import Properties
 from crew.protocol.topology import CLASSIC, DEFAULT_EXCHANGE, Queue, clock_queue, of_type
@@ -84,7 +84,7 @@ class BrokerClock:
             async with asyncio.timeout(within):
                 offset = await self._measured(await open_channel())
             self._learn(offset)
-        except LinkFault as fault:
+        except LinkError as fault:
             logger.debug("this host's clock could not be compared with the broker's: %s", fault)
         except TimeoutError:
             logger.debug("this host's clock could not be compared with the broker's within %g s", within)
@@ -107,7 +107,7 @@ class BrokerClock:
         return self._wall() - time.monotonic()
 
     async def _measured(self, channel: Channel) -> ClockOffset:
-        """What the broker says; raises LinkFault where it refuses."""
+        """What the broker says; raises LinkError where it refuses."""
         queue = of_type(clock_queue(uuid.uuid4().hex), CLASSIC)
         assert isinstance(queue, Queue)
         rejected_at: float | None = None
@@ -121,7 +121,7 @@ class BrokerClock:
                 channel.reject(delivery.tag)
             elif not came_back.done():
                 if second is None or rejected_at is None:
-                    came_back.set_exception(LinkFault("the broker's dead letters do not tell the time"))
+                    came_back.set_exception(LinkError("the broker's dead letters do not tell the time"))
                     return
                 now, took = self._wall(), time.monotonic() - rejected_at
                 came_back.set_result(ClockOffset(second - now, second + 1 - (now - took)))
@@ -152,7 +152,7 @@ class BrokerClock:
 
 
 async def _end(channel: Channel, queue: str) -> None:
-    with contextlib.suppress(LinkFault):
+    with contextlib.suppress(LinkError):
         if channel.is_open:
             await channel.delete_queue(queue)
             await channel.close()

@@ -1,6 +1,6 @@
 """One AMQP channel: pika's callbacks as awaitables.
 
-Every callback runs behind `guarded`; whoever waits for an answer gets a LinkFault when the channel closes instead.
+Every callback runs behind `guarded`; whoever waits for an answer gets a LinkError when the channel closes instead.
 """
 
 import asyncio
@@ -9,15 +9,14 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pika
 
-from crew.amqp.admin.queue_depth import Depth
 from crew.amqp.confirm import Confirm
 from crew.amqp.confirm_timeout import ALONE, ConfirmTimeout
-from crew.amqp.connection.connection import Wire
-from crew.amqp.connection.guard import guarded
+from crew.amqp.connection.connection import BrokerConnection
 from crew.amqp.delivery import Delivery, OnDelivery, discard
-from crew.amqp.errors import LinkFault, fault_of
+from crew.amqp.errors import LinkError, guarded, link_error
 from crew.amqp.unconfirmed import Unconfirmed
 from crew.protocol.properties import Properties
 from crew.protocol.topology import Binding, Exchange, Item, Queue
@@ -28,8 +27,20 @@ ANSWER_WITHIN = 30.0  # seconds
 ACK_WITHIN = 0.005  # seconds: an acknowledgement for each reply costs the next call some of its latency
 
 
+class QueueDepth(msgspec.Struct, frozen=True):
+    """Number of messages and consumers of a queue.
+
+    Attributes:
+        ready: messages that wait in the queue. Delivered messages without acknowledgement do not count.
+        consumers: number of its consumers.
+    """
+
+    ready: int
+    consumers: int
+
+
 class Channel:
-    """One open channel of a wire.
+    """One open channel of a connection.
 
     Args:
         on_closed: told once why the channel has closed.
@@ -43,15 +54,15 @@ class Channel:
 
     def __init__(
         self,
-        wire: Wire,
+        connection: BrokerConnection,
         *,
-        on_closed: Callable[[LinkFault], None],
+        on_closed: Callable[[LinkError], None],
         on_canceled: Callable[[str], None],
-        on_refused: "Callable[[Channel, LinkFault], None] | None" = None,
+        on_refused: "Callable[[Channel, LinkError], None] | None" = None,
         on_timeout: "Callable[[Channel, int], Awaitable[None]] | None" = None,
         confirm_timeout: float = ALONE,
     ) -> None:
-        self._wire = wire
+        self._connection = connection
         self._on_closed = on_closed
         self._on_refused = on_refused
         self._on_canceled = on_canceled
@@ -60,7 +71,7 @@ class Channel:
         self._confirm_timeout = ConfirmTimeout(
             self._unconfirmed,
             seconds=confirm_timeout,
-            is_held_up=lambda: wire.is_held_up,
+            is_stalled=lambda: connection.is_stalled,
             ask=self._ask,
             on_timeout=self.give_up if on_timeout is None else functools.partial(on_timeout, self),
         )
@@ -81,9 +92,9 @@ class Channel:
         return not self._is_lost and bool(self._pika.is_open)
 
     async def open(self) -> None:
-        """Open it, with confirms; raises LinkFault."""
+        """Open it, with confirms; raises LinkError."""
         opened: asyncio.Future[Any] = self._answer()
-        self._pika = self._wire.channel(on_open_callback=lambda _: _resolve(opened, None))
+        self._pika = self._connection.channel(on_open_callback=lambda _: _resolve(opened, None))
         self._pika.add_on_close_callback(guarded(self._on_close))
         self._pika.add_on_cancel_callback(guarded(self._on_cancel))
         self._pika.add_on_return_callback(guarded(self._on_return))
@@ -106,7 +117,7 @@ class Channel:
             await self.close()
         return not self.is_open
 
-    def lose(self, fault: LinkFault) -> None:
+    def lose(self, fault: LinkError) -> None:
         """Its connection is given up: whoever waits hears of it now, not when the broker has said goodbye."""
         self._is_lost = True
         self._on_close(self, fault)
@@ -120,7 +131,7 @@ class Channel:
             passive: only look whether it is there.
 
         Raises:
-            LinkFault: with `has_other_arguments` where it exists with others, code 404 where it is not there.
+            LinkError: with `has_other_arguments` where it exists with others, code 404 where it is not there.
         """
         match item:
             case Exchange():
@@ -145,7 +156,7 @@ class Channel:
                 )
 
     async def unbind(self, binding: Binding) -> None:
-        """Take `binding` away; raises LinkFault."""
+        """Take `binding` away; raises LinkError."""
         await self._call(
             self._pika.queue_unbind,
             queue=binding.queue,
@@ -154,10 +165,10 @@ class Channel:
             arguments=binding.arguments,
         )
 
-    async def depth(self, queue: str) -> Depth:
-        """What `queue` holds; raises LinkFault, with code 404 where there is no such queue."""
+    async def depth(self, queue: str) -> QueueDepth:
+        """What `queue` holds; raises LinkError, with code 404 where there is no such queue."""
         method = (await self._call(self._pika.queue_declare, queue=queue, passive=True)).method
-        return Depth(method.message_count, method.consumer_count)
+        return QueueDepth(method.message_count, method.consumer_count)
 
     async def delete_queue(self, name: str, *, if_idle: bool = False) -> int:
         """Delete the queue `name` with what is in it; returns how many messages that were.
@@ -166,7 +177,7 @@ class Channel:
             if_idle: only where it is empty and nobody consumes it.
 
         Raises:
-            LinkFault: with code 406 where it is not idle, 540 where it is a quorum queue, which cannot be asked that.
+            LinkError: with code 406 where it is not idle, 540 where it is a quorum queue, which cannot be asked that.
         """
         deleted = await self._call(self._pika.queue_delete, queue=name, if_unused=if_idle, if_empty=if_idle)
         return int(deleted.method.message_count)
@@ -189,7 +200,7 @@ class Channel:
             on_refused: as Consumer has it; this channel trusts every message.
 
         Raises:
-            LinkFault: the channel closed meanwhile.
+            LinkError: the channel closed meanwhile.
         """
         async with self._consuming:
             await self.cancel(queue)
@@ -258,7 +269,7 @@ class Channel:
             mandatory: a message that no queue takes is RETURNED; else it is CONFIRMED and gone.
 
         Raises:
-            LinkFault: the channel is closed.
+            LinkError: the channel is closed.
             ValueError: a property does not fit.
         """
         message = Confirm(exchange, routing_key, properties, body, mandatory)
@@ -268,7 +279,7 @@ class Channel:
     def send(self, message: Confirm) -> None:
         """Publish `message`, now or again; raises as `publish` does."""
         if not self.is_open:
-            raise LinkFault("the channel is closed")
+            raise LinkError("the channel is closed")
         self._pika.basic_publish(
             message.exchange, message.routing_key, message.body, message.properties, message.mandatory
         )
@@ -315,7 +326,7 @@ class Channel:
                 self._on_canceled(queue)
 
     def _on_close(self, _channel: object, reason: BaseException) -> None:
-        fault = fault_of(reason)
+        fault = link_error(reason)
         for future in self._waiting:
             if not future.done():
                 future.set_exception(fault)
@@ -334,7 +345,7 @@ class Channel:
 
     async def _call(self, method: Callable[..., Any], **arguments: Any) -> Any:
         if not self.is_open:
-            raise LinkFault("the channel is closed")
+            raise LinkError("the channel is closed")
         answer = self._answer()
         method(**arguments, callback=lambda frame: _resolve(answer, frame))
         return await self._answered(answer)
@@ -349,8 +360,8 @@ class Channel:
         A broker that blocks publishing does not read what we ask until it has recovered.
         """
         while not (await asyncio.wait([answer], timeout=ANSWER_WITHIN))[0]:
-            if not self._wire.is_blocked:
-                fault = LinkFault(f"the broker has left a request unanswered for {ANSWER_WITHIN:.0f} s")
+            if not self._connection.is_blocked:
+                fault = LinkError(f"the broker has left a request unanswered for {ANSWER_WITHIN:.0f} s")
                 self._on_closed(fault)
                 raise fault
         return answer.result()

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from crew.amqp.errors import LinkFault
+from crew.amqp.errors import LinkError
 from crew.amqp.unconfirmed import Unconfirmed
 
 # Seconds, twice: a quorum queue elects its leader within one, on a busy machine within three, and confirms what waits.
@@ -29,9 +29,9 @@ class ConfirmTimeout:
 
     Args:
         seconds: see above.
-        is_held_up: whether the broker has blocked publishing, or messages are still to be written to the socket: then
+        is_stalled: whether the broker has blocked publishing, or messages are still to be written to the socket: then
             no confirm is to be expected, and the time begins anew.
-        ask: asks the broker's channel a question and waits for the answer; may raise LinkFault.
+        ask: asks the broker's channel a question and waits for the answer; may raise LinkError.
         on_timeout: called with the number of the last message that has timed out; those before it that are still
             unconfirmed have, too. It gives them up.
     """
@@ -41,13 +41,13 @@ class ConfirmTimeout:
         unconfirmed: Unconfirmed,
         *,
         seconds: float,
-        is_held_up: Callable[[], bool],
+        is_stalled: Callable[[], bool],
         ask: Callable[[], Awaitable[object]],
         on_timeout: Callable[[int], Awaitable[None]],
     ) -> None:
         self._unconfirmed = unconfirmed
         self._seconds = seconds
-        self._is_held_up = is_held_up
+        self._is_stalled = is_stalled
         self._ask = ask
         self._on_timeout = on_timeout
         self._task: asyncio.Task[None] | None = None
@@ -69,12 +69,12 @@ class ConfirmTimeout:
         while True:
             last = self._unconfirmed.published
             await asyncio.sleep(self._seconds)
-            if self._is_held_up() or not self._unconfirmed.has_up_to(last):
+            if self._is_stalled() or not self._unconfirmed.has_up_to(last):
                 continue
             try:
                 await self._ask()
-            except LinkFault:
+            except LinkError:
                 return  # the channel ends, and with it what is unconfirmed
             await asyncio.sleep(self._seconds)
-            if not self._is_held_up() and self._unconfirmed.has_up_to(last):
+            if not self._is_stalled() and self._unconfirmed.has_up_to(last):
                 await self._on_timeout(last)

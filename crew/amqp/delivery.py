@@ -1,31 +1,38 @@
-"""A message as the broker handed it over.
+"""A message as the broker delivered it.
 
-It remembers its channel: a tag of a closed channel is never acknowledged on another one, where it would mean another
-message.
+A delivery keeps its channel, because a delivery tag is valid on its own channel only. On another channel the same tag
+stands for another message.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import msgspec
 
 from crew.protocol.properties import Properties
 
-if TYPE_CHECKING:
-    from crew.amqp.channel import Channel
+
+class DeliveringChannel(Protocol):
+    """The methods of crew.amqp.channel.Channel that a delivery uses."""
+
+    @property
+    def is_open(self) -> bool: ...
+    def ack(self, tag: int) -> bool: ...
+    def ack_through(self, tag: int) -> None: ...
+    def requeue(self, tag: int) -> bool: ...
 
 
 class Delivery(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """A message as the broker handed it over.
+    """A message as the broker delivered it.
 
     Attributes:
-        queue: that it came over.
+        queue: the queue that it was consumed from.
         topic: the routing key with which it was published.
-        redelivered: whether it has been delivered before.
-        refusal: why it is not to be trusted, where messages are signed and this one was refused; else None.
+        redelivered: whether the broker has delivered it before.
+        refusal: why its signature was refused, where messages are signed; else None.
     """
 
-    channel: "Channel"
+    channel: DeliveringChannel
     tag: int
     queue: str
     topic: str
@@ -36,19 +43,19 @@ class Delivery(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     @property
     def is_ours(self) -> bool:
-        """Whether its channel is open; else the broker delivers it again, unless it was acknowledged."""
+        """Whether its channel is open. Where it is closed, the broker redelivers an unacknowledged message."""
         return self.channel.is_open
 
     def ack(self) -> bool:
-        """Tell the broker that it is done; False where its channel is gone, and the broker will deliver it again."""
+        """Acknowledge it; return False where its channel is closed, so that the broker redelivers it."""
         return self.channel.ack(self.tag)
 
     def ack_through(self) -> None:
-        """Tell the broker that this one is done, and with it all that its channel delivered before."""
+        """Acknowledge this delivery and all earlier deliveries of its channel."""
         self.channel.ack_through(self.tag)
 
     def requeue(self) -> bool:
-        """Give it back to its queue, to where it stood."""
+        """Return it to its place in the queue; return False where its channel is closed."""
         return self.channel.requeue(self.tag)
 
 
@@ -56,5 +63,5 @@ OnDelivery = Callable[[Delivery], None]
 
 
 def discard(delivery: Delivery) -> None:
-    """Acknowledge `delivery` and do nothing else with it."""
+    """Acknowledge `delivery` without processing it."""
     delivery.ack()

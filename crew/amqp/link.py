@@ -13,21 +13,18 @@ import functools
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
-from crew.amqp import hosts, tls
-from crew.amqp.advice import advice_on
+from crew.amqp import connect_attempts, tls
 from crew.amqp.backoff import Backoff
 from crew.amqp.broker_clock import BrokerClock
 from crew.amqp.channel import Channel
 from crew.amqp.confirm import Confirm
 from crew.amqp.confirm_timeout import ALONE, REPLICATED
-from crew.amqp.connect_attempts import Attempts
-from crew.amqp.connection.closing import Goodbyes
-from crew.amqp.connection.connection import Wire, open_wire
-from crew.amqp.connection.guard import guarded
-from crew.amqp.errors import LinkFault, LinkRefused, fault_of, settle
-from crew.amqp.link_state import LinkEvent, LinkMachine, LinkState
+from crew.amqp.connect_attempts import ConnectAttempts
+from crew.amqp.connection.connection import BrokerConnection, ClosingConnections, open_connection
+from crew.amqp.errors import LinkError, LinkRefused, advice_for, guarded, link_error, settle
+from crew.amqp.link_state import LinkEvent, LinkState, LinkStateMachine
 from crew.amqp.outage import Outage
-from crew.amqp.publish_channel import Outlet
+from crew.amqp.publish_channel import PublishChannel
 from crew.amqp.remembered import consumers
 from crew.amqp.remembered.consumers import Consumer, Consumers
 from crew.amqp.remembered.declarations import Declarations
@@ -73,8 +70,8 @@ class Link:
         signer: Signer | None = None,
         before_consuming: Callable[[], Awaitable[None]] | None = None,
         on_ready: Callable[[], None] = lambda: None,
-        on_lost: Callable[[LinkFault], None] = lambda fault: None,
-        on_refused: Callable[[LinkFault], None] = lambda fault: None,
+        on_lost: Callable[[LinkError], None] = lambda fault: None,
+        on_refused: Callable[[LinkError], None] = lambda fault: None,
     ) -> None:
         tls.check(settings.urls)
         self._settings = settings
@@ -87,16 +84,16 @@ class Link:
         self._on_ready = on_ready
         self._on_lost = on_lost
         self._on_refused = on_refused
-        self._machine = LinkMachine(name)
+        self._machine = LinkStateMachine(name)
         self._declarations = Declarations(topology, self.open_channel, queue_type=settings.queue_type)
         self._consumers = Consumers()
-        self._wire: Wire | None = None
-        self._outlet = Outlet(self.open_channel)
+        self._connection: BrokerConnection | None = None
+        self._publish_channel = PublishChannel(self.open_channel)
         self._task: asyncio.Task[None] | None = None
-        self._goodbyes = Goodbyes()
-        self._ended: asyncio.Future[LinkFault]
+        self._closing = ClosingConnections()
+        self._ended: asyncio.Future[LinkError]
         self._changed = asyncio.Event()
-        self._fault: LinkFault | None = None
+        self._fault: LinkError | None = None
         self._was_ready = False
 
     def __repr__(self) -> str:
@@ -108,7 +105,7 @@ class Link:
         return self._machine.state
 
     @property
-    def fault(self) -> LinkFault | None:
+    def fault(self) -> LinkError | None:
         """Why it is not ready, where an attempt has failed."""
         return self._fault
 
@@ -120,7 +117,7 @@ class Link:
     @property
     def is_blocked(self) -> bool:
         """Whether the broker has blocked publishing; of a new connection it says so at the first message."""
-        return self._wire is not None and self._wire.is_blocked
+        return self._connection is not None and self._connection.is_blocked
 
     @property
     def is_replicated(self) -> bool:
@@ -135,7 +132,7 @@ class Link:
     @property
     def broker_version(self) -> str:
         """What the broker that is connected calls itself, like "3.10.8"; "" where none is, or it does not say."""
-        told = self._wire.server_properties if self._wire is not None else None
+        told = self._connection.server_properties if self._connection is not None else None
         return str((told or {}).get("version", ""))
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -169,15 +166,15 @@ class Link:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        self._outlet.give_up()
-        self._hang_up()
-        await self._goodbyes.ended()
+        self._publish_channel.give_up()
+        self._close_connection()
+        await self._closing.wait()
         self._move(LinkEvent.CLOSED)
 
     def drop(self) -> None:
         """Close its socket, and do nothing else: its event loop has ended, and it cannot be used any more."""
-        if self._wire is not None:
-            self._wire.drop()
+        if self._connection is not None:
+            self._connection.drop()
 
     # --- what is remembered -----------------------------------------------------------------------------------------
 
@@ -185,13 +182,13 @@ class Link:
         """Declare `items` now, where the link is ready, and after every reconnect.
 
         Raises:
-            LinkFault: the broker refuses one; then none of them is declared again, as every reconnect would fail.
+            LinkError: the broker refuses one; then none of them is declared again, as every reconnect would fail.
         """
         new = self._declarations.add(items)
         if self.is_ready:
             try:
                 await self._unless_lost(self._declarations.declare(new))
-            except LinkFault:
+            except LinkError:
                 for item in new:
                     self._declarations.remove(item)
                 raise
@@ -206,15 +203,15 @@ class Link:
         """Take `binding` away, and do not declare it again."""
         if binding in self._declarations:
             self._declarations.remove(binding)
-            if self.is_ready and self._outlet.channel is not None:
-                await self._unless_lost(self._declarations.unbind(binding, self._outlet.channel))
+            if self.is_ready and self._publish_channel.channel is not None:
+                await self._unless_lost(self._declarations.unbind(binding, self._publish_channel.channel))
 
     async def delete_queue(self, queue: Queue) -> None:
         """Delete `queue`, and do not declare it again."""
         self._declarations.remove(queue)
         await self.pause(queue.name)
-        if self.is_ready and self._outlet.channel is not None:
-            await self._unless_lost(self._outlet.channel.delete_queue(queue.name))
+        if self.is_ready and self._publish_channel.channel is not None:
+            await self._unless_lost(self._publish_channel.channel.delete_queue(queue.name))
 
     def remember(self, consumer: Consumer, *items: Item) -> None:
         """Declare `items` and consume after every connect from now on."""
@@ -228,20 +225,20 @@ class Link:
     async def consume(self, consumer: Consumer) -> None:
         """Consume now, where the link is ready, and after every reconnect; replaces the queue's earlier consumer."""
         self.remember(consumer)
-        if self.is_ready and self._outlet.channel is not None:
-            await self._unless_lost(self._consumers.start(self._outlet.channel, consumer))
+        if self.is_ready and self._publish_channel.channel is not None:
+            await self._unless_lost(self._consumers.start(self._publish_channel.channel, consumer))
 
     async def pause(self, queue: str) -> None:
         """Take nothing more from `queue`, until `consume`."""
         self._consumers.forget(queue)
-        if self.is_ready and self._outlet.channel is not None:
-            await self._unless_lost(self._outlet.channel.cancel(queue))
+        if self.is_ready and self._publish_channel.channel is not None:
+            await self._unless_lost(self._publish_channel.channel.cancel(queue))
 
     async def _unless_lost(self, step: Coroutine[None, None, object]) -> None:
         """Do `step`; where the link is lost over it, the next connection does it, as it is remembered."""
         try:
             await step
-        except LinkFault:
+        except LinkError:
             if self.is_ready and not self._ended.done():
                 raise
 
@@ -262,10 +259,10 @@ class Link:
         Args:
             kind: Forwarded for a message of another sender that is moved: it keeps its signature, or has none.
         """
-        if not self.is_ready or self._outlet.channel is None:
+        if not self.is_ready or self._publish_channel.channel is None:
             raise self._why_not()
-        return self._outlet.publish(
-            self._outlet.channel, exchange, routing_key, properties, body, mandatory=mandatory, kind=kind
+        return self._publish_channel.publish(
+            self._publish_channel.channel, exchange, routing_key, properties, body, mandatory=mandatory, kind=kind
         )
 
     def change_channel(self) -> None:
@@ -274,10 +271,12 @@ class Link:
         One over which a quorum queue without a leader has once refused a message refuses all others for this queue,
         with RabbitMQ 3.10; and one over which a message was lost on its way to the queue loses those that follow.
         """
-        self._outlet.change(functools.partial(self._open_outlet, self._ended), functools.partial(settle, self._ended))
+        self._publish_channel.change(
+            functools.partial(self._open_publish_channel, self._ended), functools.partial(settle, self._ended)
+        )
 
-    async def _open_outlet(self, ended: "asyncio.Future[LinkFault]") -> Channel:
-        """A channel to publish over, whose end settles `ended`: the connection is made anew then; raises LinkFault."""
+    async def _open_publish_channel(self, ended: "asyncio.Future[LinkError]") -> Channel:
+        """A channel to publish over, whose end settles `ended`: the connection is made anew then; raises LinkError."""
         return await self.open_channel(
             on_closed=functools.partial(settle, ended),
             on_refused=functools.partial(self._on_channel_refused, ended),
@@ -285,19 +284,19 @@ class Link:
             confirm_timeout=REPLICATED if self.is_replicated else ALONE,
         )
 
-    def _on_channel_refused(self, ended: "asyncio.Future[LinkFault]", channel: Channel, fault: LinkFault) -> None:
+    def _on_channel_refused(self, ended: "asyncio.Future[LinkError]", channel: Channel, fault: LinkError) -> None:
         """The broker has closed `channel` over one of its messages; the connection and all other messages stay."""
-        open_channel = functools.partial(self._open_outlet, ended)
-        self._outlet.on_refused(channel, fault, open_channel, functools.partial(settle, ended))
+        open_channel = functools.partial(self._open_publish_channel, ended)
+        self._publish_channel.on_refused(channel, fault, open_channel, functools.partial(settle, ended))
 
     async def _on_confirm_timeout(self, channel: Channel, last: int) -> None:
         """Messages up to number `last` of `channel` are not confirmed: they are lost, as with a connection.
 
         The link is ready all the time, over another channel; so `on_ready` is called, for whoever publishes them again.
         """
-        if self._outlet.channel is channel:
+        if self._publish_channel.channel is channel:
             self.change_channel()
-            await self._outlet.changed()
+            await self._publish_channel.changed()
         await channel.give_up(last)
         if self.is_ready:
             guarded(self._on_ready)()
@@ -305,9 +304,9 @@ class Link:
     # --- supervision ------------------------------------------------------------------------------------------------
 
     async def _supervise(self) -> None:
-        urls = hosts.in_turn(self._settings.urls, place=hosts.own_place())
-        connect = functools.partial(open_wire, name=self._name, heartbeat=self._settings.heartbeat)
-        attempts = Attempts(urls, connect, on_failed=self._report)
+        urls = connect_attempts.urls_in_turn(self._settings.urls, first=connect_attempts.first_host())
+        connect = functools.partial(open_connection, name=self._name, heartbeat=self._settings.heartbeat)
+        attempts = ConnectAttempts(urls, connect, on_failed=self._report)
         backoff = Backoff()
         while True:
             try:
@@ -316,24 +315,24 @@ class Link:
                 fault = await self._declarations.renew_until(self._ended)
             except LinkRefused as refused:
                 if not self._was_ready:
-                    self._hang_up()  # what was refused may have been a channel: the connection is still there
+                    self._close_connection()  # what was refused may have been a channel: the connection is still there
                     return self._refuse(attempts.url, refused)
                 fault = refused  # a broker that is starting up may refuse for a moment
-            except LinkFault as lost:
+            except LinkError as lost:
                 fault = lost
             except Exception as error:  # a link that stopped to supervise itself would be lost for good
                 logger.debug("%s: while connecting", self._name, exc_info=True)
-                fault = fault_of(error)
+                fault = link_error(error)
             await self._lose(attempts.url, fault, backoff.next())
             self._move(LinkEvent.OPEN)
 
-    async def _connect(self, attempts: Attempts) -> None:
+    async def _connect(self, attempts: ConnectAttempts) -> None:
         ended = self._ended = asyncio.get_running_loop().create_future()
         on_closed = functools.partial(settle, ended)  # an earlier connection that closes late does not end this one
-        self._wire = wire = await attempts.first()
-        wire.ended.add_done_callback(lambda closed: on_closed(closed.result()))
+        self._connection = connection = await attempts.first()
+        connection.ended.add_done_callback(lambda closed: on_closed(closed.result()))
         self._move(LinkEvent.CONNECTED)
-        self._outlet.channel = channel = await self._open_outlet(ended)
+        self._publish_channel.channel = channel = await self._open_publish_channel(ended)
         if self._before_consuming is not None:
             await self._before_consuming()
         await (replay := Replay(self._declarations, self._consumers, channel)).run()
@@ -352,19 +351,19 @@ class Link:
     async def open_channel(
         self,
         *,
-        on_closed: Callable[[LinkFault], None] = lambda fault: None,
-        on_refused: Callable[[Channel, LinkFault], None] | None = None,
+        on_closed: Callable[[LinkError], None] = lambda fault: None,
+        on_refused: Callable[[Channel, LinkError], None] | None = None,
         on_timeout: Callable[[Channel, int], Awaitable[None]] | None = None,
         confirm_timeout: float = ALONE,
     ) -> Channel:
-        """A channel that ends with this connection, and does not come back; raises LinkFault."""
-        if self._wire is None or not self._wire.is_open:
-            raise LinkFault("the connection broke")
+        """A channel that ends with this connection, and does not come back; raises LinkError."""
+        if self._connection is None or not self._connection.is_open:
+            raise LinkError("the connection broke")
         kind = Channel if self._signer is None else functools.partial(SignedChannel, signer=self._signer)
         channel = kind(
-            self._wire,
+            self._connection,
             on_closed=on_closed,
-            on_canceled=consumers.told_of_cancel(on_closed),
+            on_canceled=consumers.end_on_cancel(on_closed),
             on_refused=on_refused,
             on_timeout=on_timeout,
             confirm_timeout=confirm_timeout,
@@ -375,22 +374,22 @@ class Link:
     async def _open_unblocked(self) -> Channel:
         """As `open_channel`, but fails while the broker does not read what is published."""
         if self.is_blocked:
-            raise LinkFault("the broker has blocked publishing")
+            raise LinkError("the broker has blocked publishing")
         return await self.open_channel()
 
-    async def _lose(self, url: str, fault: LinkFault, wait: float) -> None:
+    async def _lose(self, url: str, fault: LinkError, wait: float) -> None:
         was_ready = self.is_ready
         self._move(LinkEvent.FAILED)
         self._report(url, fault, f"next attempt in {wait:.1f} s")
         if was_ready:
             guarded(self._on_lost)(fault)
-        self._outlet.lose(fault, was_ready=was_ready)
-        self._hang_up()
+        self._publish_channel.lose(fault, was_ready=was_ready)
+        self._close_connection()
         await asyncio.sleep(wait)
 
-    def _report(self, url: str, fault: LinkFault, then: str = "another attempt goes on") -> None:
-        advice = advice_on(fault, url)
-        self._fault = LinkFault(f"{redacted((url,))}: {fault}", code=fault.code, advice=advice)
+    def _report(self, url: str, fault: LinkError, then: str = "another attempt goes on") -> None:
+        advice = advice_for(fault, url)
+        self._fault = LinkError(f"{redacted((url,))}: {fault}", code=fault.code, advice=advice)
         self._outage.on_failed(self._name, str(self._fault), then + advice)
 
     def _refuse(self, url: str, fault: LinkRefused) -> None:
@@ -400,12 +399,12 @@ class Link:
         self._move(LinkEvent.REFUSED)
         self._on_refused(self._fault)
 
-    def _hang_up(self) -> None:
+    def _close_connection(self) -> None:
         if self._comparing is not None:
             self._comparing.cancel()
             self._comparing = None
-        self._goodbyes.begin(self._wire)
-        self._wire = self._outlet.channel = None
+        self._closing.close(self._connection)
+        self._connection = self._publish_channel.channel = None
 
     def _move(self, event: LinkEvent) -> None:
         self._machine.move(event)

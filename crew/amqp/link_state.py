@@ -62,7 +62,7 @@ TRANSITIONS: dict[LinkState, dict[LinkEvent, LinkState]] = {
 }
 
 
-class LinkMachine:
+class LinkStateMachine:
     """The state of one link: moves by the table, logs every move.
 
     Args:
@@ -74,7 +74,7 @@ class LinkMachine:
         self._name = name
 
     def __repr__(self) -> str:
-        return f"<LinkMachine {self._name}: {self.state.value}>"
+        return f"<LinkStateMachine {self._name}: {self.state.value}>"
 
     def move(self, event: LinkEvent) -> LinkState:
         """Return the state that `event` leads to; raises RuntimeError where the table has no such move."""

@@ -6,35 +6,34 @@ from typing import Any
 
 from crew.amqp.channel import Channel
 from crew.amqp.confirm import Confirm, ConfirmStatus
-from crew.amqp.connection.guard import guarded
-from crew.amqp.errors import LinkFault
-from crew.amqp.refused_messages import Closing, OpenTrial, Refusals
+from crew.amqp.errors import LinkError, guarded
+from crew.amqp.refused_messages import ClosedChannel, OpenTestChannel, RefusedMessages
 from crew.protocol.properties import Properties
 
 OpenChannel = Callable[[], Coroutine[Any, Any, Channel]]
-OnFailed = Callable[[LinkFault], None]
+OnFailed = Callable[[LinkError], None]
 
 
-class Outlet:
+class PublishChannel:
     """The channels of one link, over all of its connections.
 
     Args:
-        open_trial: opens a channel of the present connection, to try messages over.
+        open_test_channel: opens a channel of the present connection, to try messages over.
 
     Attributes:
         channel: over which it works; None where there is no connection.
     """
 
-    def __init__(self, open_trial: OpenTrial) -> None:
+    def __init__(self, open_test_channel: OpenTestChannel) -> None:
         self.channel: Channel | None = None
         self._retired: list[Channel] = []
         self._changing: asyncio.Task[None] | None = None
         self._waiting: list[Confirm] | None = None  # for the next channel, where the broker has closed the last one
-        self._refusals = Refusals(open_trial, self._resend)
+        self._refusals = RefusedMessages(open_test_channel, self._resend)
         self._largest: int | None = None  # bytes of a message, where the broker has closed a channel over a larger one
 
     def __repr__(self) -> str:
-        return f"<Outlet over {self.channel}, {len(self._retired)} left, {self._refusals!r}>"
+        return f"<PublishChannel over {self.channel}, {len(self._retired)} left, {self._refusals!r}>"
 
     def publish(
         self,
@@ -57,12 +56,12 @@ class Outlet:
         return message
 
     def _send(self, channel: Channel | None, message: Confirm) -> None:
-        """Publish `message`, or keep it for the next channel; raises LinkFault where there is none to come."""
+        """Publish `message`, or keep it for the next channel; raises LinkError where there is none to come."""
         try:
             if channel is None:
-                raise LinkFault("the connection is lost")
+                raise LinkError("the connection is lost")
             channel.send(message)
-        except LinkFault:
+        except LinkError:
             if self._waiting is None:
                 raise
             self._waiting.append(message)
@@ -84,7 +83,7 @@ class Outlet:
         if self._changing is not None:
             await asyncio.wait([self._changing])
 
-    def on_refused(self, closed: Channel, fault: LinkFault, open_channel: OpenChannel, on_failed: OnFailed) -> None:
+    def on_refused(self, closed: Channel, fault: LinkError, open_channel: OpenChannel, on_failed: OnFailed) -> None:
         """The broker has closed a channel over one of its messages: the others go on over another channel.
 
         Args:
@@ -95,12 +94,12 @@ class Outlet:
             self.change(open_channel, on_failed)
         self._retired = [channel for channel in self._retired if channel is not closed]
         self._largest = self._largest if fault.largest is None else fault.largest
-        self._refusals.add(Closing(fault, closed.take_unconfirmed(), on_failed))
+        self._refusals.add(ClosedChannel(fault, closed.take_unconfirmed(), on_failed))
 
     async def _change(self, left: Channel, open_channel: OpenChannel, on_failed: OnFailed) -> None:
         try:
             channel = await open_channel()
-        except LinkFault as fault:
+        except LinkError as fault:
             if not left.is_open:
                 on_failed(fault)
             return
@@ -115,10 +114,10 @@ class Outlet:
         for message in messages:
             try:
                 self._send(self.channel, message)
-            except LinkFault:
+            except LinkError:
                 guarded(message.settle)(ConfirmStatus.LOST)
 
-    def lose(self, fault: LinkFault, *, was_ready: bool) -> None:
+    def lose(self, fault: LinkError, *, was_ready: bool) -> None:
         """The connection is given up."""
         if was_ready:
             self._largest = fault.largest

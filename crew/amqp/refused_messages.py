@@ -25,8 +25,7 @@ import msgspec
 
 from crew.amqp.channel import Channel
 from crew.amqp.confirm import Confirm, ConfirmStatus
-from crew.amqp.connection.guard import guarded
-from crew.amqp.errors import DEFAULT_EXCHANGE_NAME, LinkFault, told_reason
+from crew.amqp.errors import DEFAULT_EXCHANGE_NAME, LinkError, brief_reason, guarded
 from crew.protocol.message import new_id
 from crew.protocol.topology import DEFAULT_EXCHANGE
 
@@ -35,13 +34,13 @@ logger = logging.getLogger(__name__)
 NO_QUEUE: Final = "crew.refused."  # begins the name of a queue that does not exist
 
 
-class OpenTrial(Protocol):
-    """Opens a channel of the present connection; raises LinkFault."""
+class OpenTestChannel(Protocol):
+    """Opens a channel of the present connection; raises LinkError."""
 
-    def __call__(self, *, on_closed: Callable[[LinkFault], None]) -> Coroutine[Any, Any, Channel]: ...
+    def __call__(self, *, on_closed: Callable[[LinkError], None]) -> Coroutine[Any, Any, Channel]: ...
 
 
-class Closing(msgspec.Struct, frozen=True):
+class ClosedChannel(msgspec.Struct, frozen=True):
     """A channel that the broker has closed.
 
     Attributes:
@@ -50,12 +49,12 @@ class Closing(msgspec.Struct, frozen=True):
         on_failed: called where the connection cannot be used to find out more.
     """
 
-    fault: LinkFault
+    fault: LinkError
     messages: list[Confirm]
-    on_failed: Callable[[LinkFault], None]
+    on_failed: Callable[[LinkError], None]
 
 
-class Refusals:
+class RefusedMessages:
     """Settles what was not confirmed over channels that the broker has closed.
 
     Args:
@@ -63,28 +62,28 @@ class Refusals:
         resend: publishes messages again, each with the Confirm that it has.
     """
 
-    def __init__(self, open_channel: OpenTrial, resend: Callable[[Iterable[Confirm]], None]) -> None:
+    def __init__(self, open_channel: OpenTestChannel, resend: Callable[[Iterable[Confirm]], None]) -> None:
         self._open_channel = open_channel
         self._resend = resend
-        self._closings: list[Closing] = []
+        self._closings: list[ClosedChannel] = []
         self._unsettled: dict[Confirm, None] = {}
         self._task: asyncio.Task[None] | None = None
         self._channel: Channel | None = None
-        self._fault: LinkFault | None = None  # why that channel has closed
+        self._fault: LinkError | None = None  # why that channel has closed
 
     def __len__(self) -> int:
         """Messages that are in question."""
         return len(self._unsettled)
 
     def __repr__(self) -> str:
-        return f"<Refusals: {len(self)} messages in question>"
+        return f"<RefusedMessages: {len(self)} messages in question>"
 
-    def add(self, closing: Closing) -> None:
+    def add(self, closing: ClosedChannel) -> None:
         """Find out which of its messages have closed a channel."""
         logger.warning(
             "channel closed by the broker: looking for the message that it refuses unconfirmed=%d: %s",
             len(closing.messages),
-            told_reason(closing.fault),
+            brief_reason(closing.fault),
         )
         self._unsettled.update(dict.fromkeys(closing.messages))
         self._closings.append(closing)
@@ -106,17 +105,17 @@ class Refusals:
             closing = self._closings.pop(0)
             try:
                 await self._look_into(closing)
-            except LinkFault as fault:
+            except LinkError as fault:
                 return closing.on_failed(fault)  # a new connection, and `lose`
             except Exception as error:
                 logger.exception("%r: looking for a refused message failed", self)
-                return closing.on_failed(LinkFault(str(error)))
+                return closing.on_failed(LinkError(str(error)))
         if self._channel is not None:
             await self._channel.close()
         self._channel = self._task = None
         return None
 
-    async def _look_into(self, closing: Closing) -> None:
+    async def _look_into(self, closing: ClosedChannel) -> None:
         messages = closing.messages
         culprits = _named(closing.fault, messages) or await self._found(messages)
         if not culprits:
@@ -148,7 +147,7 @@ class Refusals:
         self._resend(again)
 
     async def _found(self, messages: Sequence[Confirm]) -> list[Confirm]:
-        """Those that close a channel whatever their queue and body; raises LinkFault."""
+        """Those that close a channel whatever their queue and body; raises LinkError."""
         found: list[Confirm] = []
         rest = messages
         while rest and await self._closes([_harmless(message) for message in rest]):
@@ -158,7 +157,7 @@ class Refusals:
         return found
 
     async def _first(self, messages: Sequence[Confirm]) -> int:
-        """Index of the first that closes a channel, where at least one does; raises LinkFault."""
+        """Index of the first that closes a channel, where at least one does; raises LinkError."""
         low, high = 0, len(messages)  # none before `low` does, and the first is before `high`
         while high - low > 1:
             middle = (low + high) // 2
@@ -169,7 +168,7 @@ class Refusals:
         return low
 
     async def _publish_alone(self, message: Confirm) -> None:
-        """Publish it for the second time, where nobody else suffers by it; raises LinkFault."""
+        """Publish it for the second time, where nobody else suffers by it; raises LinkError."""
         copy = message.copy()
         refusal = await self._closes([copy])
         if copy.status is None:
@@ -177,14 +176,14 @@ class Refusals:
         if refusal is None or copy.status is ConfirmStatus.TOO_LARGE:
             self._settle(message, copy.status)
             return
-        reason = told_reason(refusal)
+        reason = brief_reason(refusal)
         told = "message refused by the broker twice: giving it up exchange=%r routing_key=%r id=%r bytes=%d: %s"
         logger.error(told, message.exchange, message.routing_key, message.key, len(message.body), reason)
         self._unsettled.pop(message, None)
         guarded(message.refuse)(reason)
 
-    async def _closes(self, messages: Sequence[Confirm]) -> LinkFault | None:
-        """Publish `messages`; why the broker has closed the channel over them, or None. Raises LinkFault."""
+    async def _closes(self, messages: Sequence[Confirm]) -> LinkError | None:
+        """Publish `messages`; why the broker has closed the channel over them, or None. Raises LinkError."""
         if self._channel is None or not self._channel.is_open:
             self._fault = None
             self._channel = await self._open_channel(on_closed=self._on_closed)
@@ -194,12 +193,12 @@ class Refusals:
             await message
         if not any(message.status in (ConfirmStatus.LOST, ConfirmStatus.TOO_LARGE) for message in messages):
             return None
-        fault = self._fault or LinkFault("the broker does not confirm what is published")
+        fault = self._fault or LinkError("the broker does not confirm what is published")
         if not fault.is_of_message:
             raise fault
         return fault
 
-    def _on_closed(self, fault: LinkFault) -> None:
+    def _on_closed(self, fault: LinkError) -> None:
         self._fault = fault
 
     def _settle(self, message: Confirm, status: ConfirmStatus) -> None:
@@ -207,7 +206,7 @@ class Refusals:
         guarded(message.settle)(status)
 
 
-def _named(fault: LinkFault, messages: Sequence[Confirm]) -> list[Confirm]:
+def _named(fault: LinkError, messages: Sequence[Confirm]) -> list[Confirm]:
     """Those that the broker's text names."""
     if fault.exchange is None:
         return [message for message in messages if _is_too_large(message, fault)]
@@ -217,7 +216,7 @@ def _named(fault: LinkFault, messages: Sequence[Confirm]) -> list[Confirm]:
     ]
 
 
-def _is_too_large(message: Confirm, fault: LinkFault) -> bool:
+def _is_too_large(message: Confirm, fault: LinkError) -> bool:
     return fault.largest is not None and len(message.body) > fault.largest
 
 

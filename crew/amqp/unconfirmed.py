@@ -14,8 +14,7 @@ from typing import Any, Final
 from pika import spec
 
 from crew.amqp.confirm import Confirm, ConfirmStatus
-from crew.amqp.connection.guard import guarded
-from crew.amqp.errors import LinkFault
+from crew.amqp.errors import LinkError, guarded
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +81,7 @@ class Unconfirmed:
         taken, self._confirms = list(self._confirms.values()), {}
         return taken
 
-    def lose(self, fault: LinkFault) -> None:
+    def lose(self, fault: LinkError) -> None:
         """The channel has closed before the broker confirmed them."""
         confirms, self._confirms = self._confirms, {}
         for confirm in confirms.values():

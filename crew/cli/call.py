@@ -51,6 +51,6 @@ def command(
         try:
             value = client.call(task, data, priority=priority, expiration=expiration, timeout=timeout).result()
         except UnknownTask as error:
-            near = with_session(url, lambda visit: similar_tasks(visit, task))
+            near = with_session(url, lambda session: similar_tasks(session, task))
             raise UnknownTask(f"{error}.{did_you_mean(task, near)}" if near else str(error)) from None
         write_line(value)

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from crew import settings
-from crew.amqp.admin.session import Visit, visiting
+from crew.amqp.admin.session import Session, open_session
 from crew.client.blocking import Client
 
 CONNECT_TIMEOUT: Final = 5.0  # seconds; a command reports an unavailable broker instead of waiting for it
@@ -41,7 +41,7 @@ def connected(url: str | None) -> Iterator[Client]:
             raise
 
 
-def with_session(url: str | None, action: Callable[[Visit], Awaitable[T]]) -> T:
+def with_session(url: str | None, action: Callable[[Session], Awaitable[T]]) -> T:
     """Open a connection for `action`, and return its value.
 
     Raises:
@@ -49,7 +49,7 @@ def with_session(url: str | None, action: Callable[[Visit], Awaitable[T]]) -> T:
     """
 
     async def run() -> T:
-        async with visiting(settings.load(url), name="crew") as session:
+        async with open_session(settings.load(url), name="crew") as session:
             return await action(session)
 
     with attempts_not_logged():

@@ -13,9 +13,9 @@ import time
 from contextlib import suppress
 from typing import Final
 
-from crew.amqp.admin.session import Visit
+from crew.amqp.admin.session import Session
 from crew.amqp.confirm import ConfirmStatus
-from crew.amqp.errors import LinkFault
+from crew.amqp.errors import LinkError
 from crew.protocol import properties, topology
 from crew.protocol.message import Control, new_id
 
@@ -24,15 +24,15 @@ MAX_TIME: Final = 1.0  # seconds; the error that waits for it should come at onc
 _LETTERS: Final = string.ascii_lowercase + string.digits + "._-"
 
 
-async def similar_tasks(visit: Visit, task: str) -> list[str]:
+async def similar_tasks(session: Session, task: str) -> list[str]:
     """Names of tasks that a worker serves now, and that differ from `task` in one place; at most a few.
 
     Returns nothing where the broker does not allow the question, or does not answer it within a second.
     """
     served: list[str] = []
-    with suppress(LinkFault, TimeoutError):
+    with suppress(LinkError, TimeoutError):
         async with asyncio.timeout(MAX_TIME):
-            await _ask(visit, neighbours(task), served)
+            await _ask(session, neighbours(task), served)
     return sorted(served)
 
 
@@ -51,9 +51,9 @@ def neighbours(name: str) -> list[str]:
     return [one for one in dict.fromkeys(found) if one not in (name, "")]
 
 
-async def _ask(visit: Visit, names: list[str], served: list[str]) -> None:
+async def _ask(session: Session, names: list[str], served: list[str]) -> None:
     """Add those of `names` to `served` that are the tasks of some worker."""
-    channel = await visit.open_channel()
+    channel = await session.open_channel()
     waiting = set(names)
     all_known = asyncio.Event()
 

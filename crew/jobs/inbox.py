@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from crew.amqp import Consumer, Delivery, Link
-from crew.amqp.admin.session import Visit
+from crew.amqp.admin.session import Session
 from crew.errors import ConnectionError
 from crew.jobs import report
 from crew.jobs.job import JobStatus
@@ -95,7 +95,7 @@ class Inbox:
 
     async def is_behind(self, link: Link) -> bool:
         """Whether reports wait in the queue, or wait here for longer than a commit takes."""
-        depth = await Visit(link).depth(self._store.queue)
+        depth = await Session(link).depth(self._store.queue)
         if depth is None or depth.ready > 0:
             return True
         oldest = [one for some in (self._batch, self._received, list(self._retries)) for one in some[:1]]

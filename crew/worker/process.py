@@ -17,7 +17,7 @@ import uuid
 from typing import Any, Final, NoReturn
 
 from crew.amqp import BrokerClock, Consumer, Delivery, Link, Outage, Signer
-from crew.amqp.errors import LinkFault
+from crew.amqp.errors import LinkError
 from crew.client.events.pubsub import PubSub
 from crew.protocol import properties, topology, user_headers
 from crew.protocol.briefing import BRIEFED, to_given_up
@@ -271,7 +271,7 @@ class WorkerProcess:
         self._nested.send_waiting()
         self._tell(READY)
 
-    def _on_refused(self, fault: LinkFault) -> None:
+    def _on_refused(self, fault: LinkError) -> None:
         self._exit_code = EXIT_REFUSED
         self._told.set()
 
@@ -284,10 +284,10 @@ class WorkerProcess:
         for consumer in self._consumers:
             consumer.on_nested_call()
 
-    def _on_lost(self, fault: LinkFault) -> None:
+    def _on_lost(self, fault: LinkError) -> None:
         self._jobs.revocation_sync.on_lost()
         for consumer in self._consumers:
-            consumer.on_lost(fault.patience)
+            consumer.on_lost(fault.ack_timeout)
 
     def _on_control(self, delivery: Delivery) -> None:
         """Nobody wants the answer to a call any longer; or all such calls were told."""

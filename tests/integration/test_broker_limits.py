@@ -95,12 +95,14 @@ async def test_a_worker_and_a_client_wait_while_there_are_too_many_connections(
     name, url = vhost
     limit(node, name, max_connections=0)
     worker = processes.python(TASKS, "--url", url)
-    worker.says("a limit of the broker is reached: ").says("connection limit (0) is reached; raise it, or free some")
+    worker.says("a limit of the broker is reached: ").says(
+        "connection limit (0) is reached; raise the limit, or close what is not needed"
+    )
     client = Client(url)
     with pytest.raises(crew.ConnectionError, match=r"not reached within 1 s: .*connection limit \(0\) is reached"):
         await client.connect(timeout=1)
     assert worker.is_running
-    assert "no such virtual host" not in worker.output
+    assert "virtual host does not exist" not in worker.output
     limit(node, name)
     await client.connect(timeout=30)
     worker.says("serving")

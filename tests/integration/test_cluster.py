@@ -127,7 +127,7 @@ async def test_a_classic_queue_whose_only_node_is_down_is_named_with_the_way_out
         node = await in_thread(cluster.leader, "crew.tasks.classic.note")
         node.kill()
         try:
-            told = r"queue crew\.\S+ is on node crew\d@localhost alone, which is down: .*CREW_QUEUE_TYPE=quorum"
+            told = r"queue crew\.\S+ is not available: its only node crew\d@localhost is down; .*CREW_QUEUE_TYPE=quorum"
             await until(lambda: re.search(told, worker.output))
             killed = time.monotonic()
             await until(lambda: time.monotonic() - killed > 3)
@@ -167,7 +167,7 @@ async def back_in_time(load: Load, probe: "Probe") -> None:
 
 def node_of(cluster: Cluster, client: Client) -> Node:
     """The node over which `client` publishes."""
-    wire = client._links.publishing._wire
+    wire = client._links.publishing._connection
     assert wire is not None
     return next(node for node in cluster.nodes if f":{wire.params.port}/" in node.url)
 

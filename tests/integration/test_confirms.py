@@ -9,7 +9,7 @@ import pytest
 from crew import Client
 from crew.amqp import Confirm, ConfirmStatus, Consumer, Link
 from crew.amqp import link as link_module
-from crew.amqp.connection.channel_codec import WireChannel
+from crew.amqp.connection.channel_codec import CodecChannel
 from crew.protocol.properties import Properties
 from crew.protocol.topology import Queue
 from crew.settings import load
@@ -67,7 +67,7 @@ async def test_a_call_that_is_never_confirmed_over_an_open_channel_is_published_
     start_worker()
     async with Client(broker_url) as client:
         assert await client.call(f"{prefix}echo", "before") == "before"
-        publish = WireChannel.basic_publish
+        publish = CodecChannel.basic_publish
         lost: list[Any] = []
 
         def lose_one(channel: Any, *arguments: Any) -> None:
@@ -76,7 +76,7 @@ async def test_a_call_that_is_never_confirmed_over_an_open_channel_is_published_
             else:
                 publish(channel, *arguments)
 
-        monkeypatch.setattr(WireChannel, "basic_publish", lose_one)
+        monkeypatch.setattr(CodecChannel, "basic_publish", lose_one)
         assert await client.call(f"{prefix}echo", "lose me") == "lose me"
         assert len(lost) == 1
         assert await client.call(f"{prefix}echo", "after") == "after"
@@ -86,7 +86,7 @@ async def test_a_call_that_is_never_confirmed_over_an_open_channel_is_published_
 @pytest.mark.parametrize(
     ("alter", "says"),
     [
-        (lambda frame: frame[:-1] + b"\x00", "ends with 0x00 in place of 0xce"),
+        (lambda frame: frame[:-1] + b"\x00", "ends with 0x00 instead of 0xce"),
         (lambda frame: frame[:2] + bytes([frame[2] ^ 1]) + frame[3:], "channel"),
     ],
     ids=["the end of a frame", "the channel of a frame"],

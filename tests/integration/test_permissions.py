@@ -72,7 +72,7 @@ async def test_the_permissions_that_the_message_names_are_enough(host: str, pref
         ("no_tasks", "may not use queue 'crew.tasks."),
         ("no_write", "may not use exchange 'crew.DLX'"),
         ("no_read", "may not use queue 'crew.tasks."),
-        ("stranger", "no such virtual host, or this user may not use it"),
+        ("stranger", "the virtual host does not exist, or this user may not use it"),
     ],
 )
 def test_a_worker_that_may_not_ends_and_says_what_it_may_not(
@@ -84,7 +84,7 @@ def test_a_worker_that_may_not_ends_and_says_what_it_may_not(
     assert "Traceback" not in worker.output
     if user != "stranger":
         assert f"user '{user}' may not use" in worker.output
-        assert f"give it configure, write and read permission for {PERMISSIONS}" in worker.output
+        assert f"give this user configure, write and read permission for {PERMISSIONS}" in worker.output
 
 
 @pytest.mark.gen_test
@@ -94,7 +94,7 @@ async def test_a_client_that_may_not_is_refused_at_once_and_holds_no_connection(
 ) -> None:
     proxy = proxied(url_of(user, host))
     client = Client(proxy.url)
-    with pytest.raises(crew.ConnectionError, match=f"user '{user}' may not use .* in virtual host '/': give it"):
+    with pytest.raises(crew.ConnectionError, match=f"user '{user}' may not use .* in virtual host '/'; give this user"):
         await client.connect(timeout=5)
     with pytest.raises(crew.ConnectionError, match="may not use"):
         await client.call("anything", expiration=10)
@@ -125,4 +125,4 @@ def test_the_shell_says_it_in_one_line(host: str, processes: Processes) -> None:
     call = processes.crew("call", "anything", "--url", url_of("nothing", host))
     assert call.ends(20) == 6
     (line,) = call.output.splitlines()
-    assert line.startswith(f"crew: amqp://nothing:***@{host}/%2F: user 'nothing' may not use")
+    assert line.startswith(f"crew: amqp://nothing:***@{host}/%2F: access refused: user 'nothing' may not use")

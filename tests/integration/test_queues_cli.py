@@ -10,7 +10,7 @@ import pika
 import pytest
 from click.testing import CliRunner, Result
 
-from crew.amqp.admin.session import visiting
+from crew.amqp.admin.session import open_session
 from crew.cli import main
 from crew.client.admin.queue_migration import _carry
 from crew.errors import Overloaded
@@ -149,9 +149,9 @@ async def test_messages_with_one_id_stay_where_the_queue_to_which_they_move_is_g
         channel.confirm_delivery()
         for id in (ids := [*["one"] * 20, *[None] * 20]):  # so many that the broker confirms several in one frame
             channel.basic_publish("", QUEUE, b"", pika.BasicProperties(correlation_id=id, delivery_mode=2))
-    async with visiting(load(url), name="test") as visit:
+    async with open_session(load(url), name="test") as session:
         with pytest.raises(Overloaded, match="is gone"):
-            await _carry(visit, QUEUE, "crew.moved.gone")
+            await _carry(session, QUEUE, "crew.moved.gone")
     assert [id for id, _, _ in taken(url)] == ids
 
 

@@ -14,8 +14,8 @@ import pytest
 import crew
 from crew import Client
 from crew.amqp import Confirm, ConfirmStatus, Link
-from crew.amqp.admin.session import visiting
-from crew.amqp.errors import LinkFault
+from crew.amqp.admin.session import open_session
+from crew.amqp.errors import LinkError
 from crew.cli.broker.node import Node
 from crew.client.admin import parked
 from crew.jobs import JobStatus, JobStore
@@ -42,7 +42,7 @@ class Watched:
     """A link that is ready, and what it was told."""
 
     def __init__(self, url: str) -> None:
-        self.lost: list[LinkFault] = []
+        self.lost: list[LinkError] = []
         self.link = Link(load(url), name="test", on_lost=self.lost.append)
 
 
@@ -210,7 +210,7 @@ async def test_a_call_a_job_and_an_event_that_are_refused_end_with_the_reason_an
     start_worker()
     refuse = {"refuse": "yes"}
     async with Client(broker_url, store=JobStore(f"sqlite:///{tmp_path}/jobs.db")) as client:
-        lost: list[LinkFault] = []
+        lost: list[LinkError] = []
         client.links.publishing._on_lost = lost.append
         calls = [client.call(prefix + "echo", n, persistent=bool(n % 2), expiration=20) for n in range(60)]
         refused = [
@@ -297,8 +297,8 @@ async def test_a_parked_message_that_is_refused_stays_parked_and_the_others_go(
     for id in ids:
         headers = {"crew-task": "echo", **({"refuse": "yes"} if id == "30" else {})}
         raw.send(url, "crew.parked", b"x", correlation_id=id, delivery_mode=2, headers=headers)
-    async with visiting(load(url), name="test") as visit:
-        done = await parked.replay(visit, parked.Selection())
+    async with open_session(load(url), name="test") as session:
+        done = await parked.replay(session, parked.Selection())
     assert done.count == 59
     ((id, why),) = done.left
     assert id == "30"

@@ -181,7 +181,7 @@ def test_a_broker_that_is_away_is_one_sentence(command: tuple[str, ...], monkeyp
 
     assert (done.exit_code, done.stdout) == (6, "")
     assert done.stderr.startswith("crew: the broker was not reached")
-    assert done.stderr.endswith("connection refused; `crew broker start` runs one here\n")
+    assert done.stderr.endswith("connection refused; `crew broker start` starts a broker on this machine\n")
     assert len(done.stderr.splitlines()) == 1
 
 

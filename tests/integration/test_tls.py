@@ -173,7 +173,7 @@ async def test_without_a_certificate_the_broker_says_that_it_wants_one(
 async def test_a_ca_that_has_not_signed_it_is_unknown(bare_url: str, certificates: Certificates) -> None:
     for parameters in (f"?cacertfile={certificates.other_ca}", ""):
         told = await why_not(bare_url + parameters)
-        assert "signed by a CA that is unknown here: name the CA's file by cacertfile= or CREW_AMQP_CA" in told
+        assert "signed by an unknown CA: set cacertfile= in the URL or CREW_AMQP_CA to the file of the CA" in told
 
 
 @pytest.mark.gen_test
@@ -197,14 +197,14 @@ async def test_a_port_without_tls_is_told_apart(node: Node, certificates: Certif
 
 @pytest.mark.gen_test
 async def test_a_port_with_tls_is_told_apart(bare_url: str) -> None:
-    assert "speaks TLS: write amqps:// in place of amqp://" in await why_not(f"amqp{bare_url.removeprefix('amqps')}")
+    assert "speaks TLS: write amqps:// instead of amqp://" in await why_not(f"amqp{bare_url.removeprefix('amqps')}")
 
 
 def test_a_worker_goes_on_trying_where_the_broker_may_be_mended(
     bare_url: str, certificates: Certificates, processes: Processes
 ) -> None:
     worker = worker_at(f"{bare_url}?cacertfile={certificates.other_ca}", processes)
-    worker.says("signed by a CA that is unknown here")
+    worker.says("signed by an unknown CA")
     assert all("next attempt in" in line for line in worker.output.splitlines())
     assert worker.stop() == 0
 

@@ -7,8 +7,8 @@ from pika import spec
 from pika.exceptions import ChannelClosedByBroker
 
 from crew.amqp.channel import Channel
-from crew.amqp.connection.connection import Wire
-from crew.amqp.errors import LinkFault
+from crew.amqp.connection.connection import BrokerConnection
+from crew.amqp.errors import LinkError
 from crew.protocol.properties import Properties
 
 
@@ -147,13 +147,13 @@ class PikaChannel:
             self.waiting.append(callback)
 
 
-class OneChannelWire:
-    """In place of a Wire."""
+class OneChannelConnection:
+    """In place of a BrokerConnection."""
 
     def __init__(self) -> None:
         self.opened = PikaChannel()
         self.is_blocked = False
-        self.is_held_up = False
+        self.is_stalled = False
 
     def channel(self, *, on_open_callback: Callable[[Any], None]) -> PikaChannel:
         on_open_callback(self.opened)
@@ -164,18 +164,20 @@ class Ends:
     """What a channel told its link."""
 
     def __init__(self) -> None:
-        self.faults: list[LinkFault] = []
+        self.faults: list[LinkError] = []
         self.canceled: list[str] = []
 
 
 async def an_open_channel() -> tuple[Channel, PikaChannel, Ends]:
     """A Channel, the pika channel below it, and what its link hears."""
-    wire, ends = OneChannelWire(), Ends()
-    channel = a_channel(wire, ends)
+    connection, ends = OneChannelConnection(), Ends()
+    channel = a_channel(connection, ends)
     await channel.open()
-    return channel, wire.opened, ends
+    return channel, connection.opened, ends
 
 
-def a_channel(wire: OneChannelWire, ends: Ends, **arguments: Any) -> Channel:
+def a_channel(connection: OneChannelConnection, ends: Ends, **arguments: Any) -> Channel:
     """A Channel that is not open yet; `arguments` are those of Channel."""
-    return Channel(cast(Wire, wire), on_closed=ends.faults.append, on_canceled=ends.canceled.append, **arguments)
+    return Channel(
+        cast(BrokerConnection, connection), on_closed=ends.faults.append, on_canceled=ends.canceled.append, **arguments
+    )

@@ -12,10 +12,10 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from crew.amqp.admin.session import Visit
+from crew.amqp.admin.session import Session
 from crew.amqp.channel import Channel
 from crew.amqp.delivery import Delivery
-from crew.amqp.errors import LinkFault
+from crew.amqp.errors import LinkError
 
 HELD: Final = 200  # deliveries of one channel: RabbitMQ looks for the one that is acknowledged among all of them
 CHANNELS: Final = 1_000  # at most; a connection has 2,047 unless its broker says otherwise
@@ -29,7 +29,7 @@ async def _at_once() -> None:
     pass
 
 
-async def scan(visit: Visit, queue: str, take: Take, *, window: int = HELD, settled: Settled = _at_once) -> int:
+async def browse(session: Session, queue: str, take: Take, *, window: int = HELD, settled: Settled = _at_once) -> int:
     """Show every message that `queue` holds now to `take`; what arrives meanwhile is not waited for.
 
     Messages that are not signed, where they should be, are shown too: `Delivery.refusal` says so.
@@ -43,9 +43,9 @@ async def scan(visit: Visit, queue: str, take: Take, *, window: int = HELD, sett
         How many were shown; 0 where there is no such queue.
 
     Raises:
-        LinkFault: the connection broke.
+        LinkError: the connection broke.
     """
-    depth = await visit.depth(queue)
+    depth = await session.depth(queue)
     if depth is None:
         return 0
     shown = _Shown(take, depth.ready)
@@ -54,10 +54,10 @@ async def scan(visit: Visit, queue: str, take: Take, *, window: int = HELD, sett
     try:
         while not shown.is_complete:
             if shown.count >= held * len(channels):
-                channels.append(await visit.open_channel())
+                channels.append(await session.open_channel())
             shown.ask_for(min(window, held))
             await channels[-1].consume(queue, shown.on_delivery, prefetch=shown.asked, on_refused=shown.on_delivery)
-            await _window(visit, channels[-1], queue, shown)
+            await _window(session, channels[-1], queue, shown)
             await channels[-1].cancel(queue)
             await settled()
     finally:
@@ -68,7 +68,7 @@ async def scan(visit: Visit, queue: str, take: Take, *, window: int = HELD, sett
 
 async def _give_back(channel: Channel, queue: str) -> None:
     """Close the channel, when what it held is in its queue again: the next command is to find it there."""
-    with contextlib.suppress(LinkFault):  # then it goes back by itself
+    with contextlib.suppress(LinkError):  # then it goes back by itself
         channel.requeue_all()
         await channel.depth(queue)
         await channel.close()
@@ -112,7 +112,7 @@ class _Shown:
             self.changed.set()
 
 
-async def _window(visit: Visit, channel: Channel, queue: str, shown: _Shown) -> None:
+async def _window(session: Session, channel: Channel, queue: str, shown: _Shown) -> None:
     """Wait for the deliveries of a window, as long as there is anything to wait for."""
     shown.changed.clear()
     while not shown.has_window and channel.is_open:
@@ -120,14 +120,14 @@ async def _window(visit: Visit, channel: Channel, queue: str, shown: _Shown) -> 
             async with asyncio.timeout(QUIET):
                 await shown.changed.wait()
         except TimeoutError:
-            if time.monotonic() - shown.at >= QUIET and not await _is_left(visit, queue):
+            if time.monotonic() - shown.at >= QUIET and not await _is_left(session, queue):
                 shown.is_complete = True  # somebody else has taken the rest
     if shown.error is not None:
         raise shown.error
     if not shown.has_window:
-        raise visit.fault
+        raise session.fault
 
 
-async def _is_left(visit: Visit, queue: str) -> bool:
-    depth = await visit.depth(queue)
+async def _is_left(session: Session, queue: str) -> bool:
+    depth = await session.depth(queue)
     return depth is not None and depth.ready > 0

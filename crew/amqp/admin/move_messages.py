@@ -10,11 +10,11 @@ from typing import Final
 
 import msgspec
 
-from crew.amqp.admin.session import Visit
+from crew.amqp.admin.session import Session
 from crew.amqp.confirm import Confirm, ConfirmStatus, Forwarded
 from crew.amqp.connection import content_header
 from crew.amqp.delivery import Delivery
-from crew.amqp.errors import LinkFault
+from crew.amqp.errors import LinkError
 from crew.protocol.properties import UNREADABLE, Properties
 
 logger = logging.getLogger(__name__)
@@ -24,11 +24,11 @@ WINDOW: Final = 50  # messages on their way at a time; with the largest of 16 Mi
 OnLeft = Callable[[Delivery, Confirm], None]
 
 
-class Carrier:
+class MessageMover:
     """Messages on their way.
 
     Args:
-        visit: publishes them: over another channel than the one that delivers them, which the broker may close over a
+        session: publishes them: over another channel than the one that delivers them, which the broker may close over a
             message that it does not accept any longer.
         on_left: called with a message that its new queue does not take, because it is full (REFUSED) or not there
             (RETURNED), or that the broker does not accept (TOO_LARGE, INVALID): it stays where it is.
@@ -37,9 +37,9 @@ class Carrier:
         carried: how many have arrived and are acknowledged.
     """
 
-    def __init__(self, visit: Visit, on_left: OnLeft) -> None:
-        self.carried = 0
-        self._visit = visit
+    def __init__(self, session: Session, on_left: OnLeft) -> None:
+        self.moved = 0
+        self._session = session
         self._on_left = on_left
         self._on_way = 0
         self._is_broken = False
@@ -47,7 +47,7 @@ class Carrier:
         self._all_arrived = asyncio.Event()
         self._all_arrived.set()
 
-    def carry(self, delivery: Delivery, queue: str, properties: Properties | None = None) -> None:
+    def move(self, delivery: Delivery, queue: str, properties: Properties | None = None) -> None:
         """Send the message of `delivery` to `queue`; raises ConnectionError.
 
         Args:
@@ -55,7 +55,7 @@ class Carrier:
                 is kept as it is.
         """
         kind, given = (Forwarded, delivery.properties) if properties is None else (Confirm, properties)
-        confirm = self._visit.publish(queue, _encodable(given), delivery.body, kind=kind)
+        confirm = self._session.publish(queue, _encodable(given), delivery.body, kind=kind)
         self._on_way += 1
         self._all_arrived.clear()
         confirm.then(lambda status: self._on_confirm(delivery, confirm, status))
@@ -67,17 +67,17 @@ class Carrier:
         take them back, a quorum queue to its end, behind all others.
 
         Raises:
-            LinkFault: the connection broke, or a message is not confirmed.
+            LinkError: the connection broke, or a message is not confirmed.
         """
         await self._all_arrived.wait()
         arrived, self._arrived = self._arrived, []
         for delivery in arrived:
             if delivery.ack():
-                self.carried += 1
+                self.moved += 1
             else:
                 self._is_broken = True
         if self._is_broken:
-            raise LinkFault("the connection broke, or the broker never confirmed a message")
+            raise LinkError("the connection broke, or the broker never confirmed a message")
 
     def _on_confirm(self, delivery: Delivery, confirm: Confirm, status: ConfirmStatus) -> None:
         self._on_way -= 1

@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from crew.amqp.admin.queue_depth import Depth
-from crew.amqp.channel import Channel
+from crew.amqp.channel import Channel, QueueDepth
 from crew.amqp.confirm import Confirm
-from crew.amqp.errors import NOT_FOUND, LinkFault
+from crew.amqp.errors import NOT_FOUND, LinkError
 from crew.amqp.link import Link
 from crew.amqp.outage import Outage
 from crew.errors import ConnectionError
@@ -22,31 +21,31 @@ REACHED_WITHIN: Final = 5.0  # seconds; a command should say that the broker is 
 AGAIN_AFTER: Final = 0.05  # seconds
 
 
-class Visit:
-    """An open connection; see `visiting`."""
+class Session:
+    """An open connection; see `open_session`."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
 
     @property
-    def fault(self) -> LinkFault:
+    def fault(self) -> LinkError:
         """Why it has ended."""
-        return self._link.fault or LinkFault("the connection broke")
+        return self._link.fault or LinkError("the connection broke")
 
     async def open_channel(self) -> Channel:
-        """A channel that ends with the visit; raises LinkFault."""
+        """A channel that ends with the session; raises LinkError."""
         return await self._link.open_channel()
 
     def publish(self, queue: str, properties: Properties, body: bytes, *, kind: type[Confirm] = Confirm) -> Confirm:
         """Send a message to `queue`; raises ConnectionError. `kind` is as `Link.publish` has it."""
         return self._link.publish(DEFAULT_EXCHANGE, queue, properties, body, mandatory=True, kind=kind)
 
-    async def depth(self, queue: str) -> Depth | None:
-        """What `queue` holds, None where there is no such queue; raises LinkFault."""
+    async def depth(self, queue: str) -> QueueDepth | None:
+        """What `queue` holds, None where there is no such queue; raises LinkError."""
         channel = await self.open_channel()
         try:
             return await channel.depth(queue)
-        except LinkFault as fault:
+        except LinkError as fault:
             if fault.code != NOT_FOUND:
                 raise
             return None
@@ -54,7 +53,7 @@ class Visit:
             await channel.close()
 
     async def declare(self, queue: Queue) -> None:
-        """Declare `queue`; raises LinkFault, with `has_other_arguments` where it exists with others."""
+        """Declare `queue`; raises LinkError, with `has_other_arguments` where it exists with others."""
         channel = await self.open_channel()
         try:
             await channel.declare(queue)
@@ -74,13 +73,13 @@ class Visit:
         async with _in_time(self._link):
             while True:
                 await self._link.ready()
-                with contextlib.suppress(LinkFault):
+                with contextlib.suppress(LinkError):
                     return await (await self.open_channel()).close()
                 await asyncio.sleep(AGAIN_AFTER)  # the link has not heard of it yet
 
 
 @asynccontextmanager
-async def visiting(settings: Settings, *, name: str) -> AsyncIterator[Visit]:
+async def open_session(settings: Settings, *, name: str) -> AsyncIterator[Session]:
     """A connection to the broker, closed at the end of the block.
 
     Args:
@@ -94,7 +93,7 @@ async def visiting(settings: Settings, *, name: str) -> AsyncIterator[Visit]:
     try:
         async with _in_time(link):
             await link.ready()
-        yield Visit(link)
+        yield Session(link)
     finally:
         await link.close()
 

@@ -1,1 +1,1 @@
-"""The wire: pika's connection and channel, frames, content headers, liveness."""
+"""The connection: pika's connection and channel, frames, content headers, liveness."""

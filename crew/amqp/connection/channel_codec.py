@@ -1,7 +1,10 @@
-"""pika's channel, with what every call needs encoded by `frames.py`; what arrives of it, `wire.py` brings here."""
+"""pika's channel, where `frames.py` encodes and decodes the frames of every call.
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+`connection.py` passes deliveries and confirms straight to this channel, without pika's callbacks.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import pika.channel
 import pika.frame
@@ -10,19 +13,26 @@ from pika import spec
 from crew.amqp.connection import frames
 from crew.protocol.properties import Properties
 
-if TYPE_CHECKING:
-    from crew.amqp.connection.connection import Wire
+
+class FrameWriter(Protocol):
+    """The part of a connection that a channel uses."""
+
+    @property
+    def largest_body(self) -> int: ...
+    def send_message(self, pieces: Sequence[bytes]) -> None: ...
+    def send_soon(self, piece: bytes) -> None: ...
+    def abort_on_protocol_error(self, problem: str) -> None: ...
 
 
-class WireChannel(pika.channel.Channel):  # type: ignore[misc]  # pika has no types
-    """A channel of a wire; who uses it has looked whether it is open."""
+class CodecChannel(pika.channel.Channel):  # type: ignore[misc]  # pika has no types
+    """A channel of a BrokerConnection. Its methods do not check whether the channel is open: the caller does."""
 
-    connection: "Wire"
+    connection: FrameWriter
 
     def basic_publish(
         self, exchange: str, routing_key: str, body: bytes, properties: Properties, mandatory: bool = False
     ) -> None:
-        """Send a message; raises ValueError where a property does not fit."""
+        """Send a message; raise ValueError where a property does not fit into its field."""
         self.connection.send_message(
             frames.publish(
                 self.channel_number,
@@ -36,41 +46,42 @@ class WireChannel(pika.channel.Channel):  # type: ignore[misc]  # pika has no ty
         )
 
     def basic_ack(self, delivery_tag: int = 0, multiple: bool = False) -> None:
-        """Acknowledge a delivery, or all up to it."""
+        """Acknowledge a delivery, or all deliveries up to it."""
         self.connection.send_soon(frames.ack(self.channel_number, delivery_tag, multiple=multiple))
 
     def confirm_delivery(self, ack_nack_callback: Callable[[Any], None], callback: Any = None) -> None:
-        """As pika's."""
+        """As pika.channel.Channel.confirm_delivery."""
         super().confirm_delivery(ack_nack_callback, callback)
         self._on_confirm = ack_nack_callback
 
     def _handle_content_frame(self, frame_value: Any) -> None:
-        """A frame of a message, for which pika has no callback."""
+        """Handle a frame that belongs to a message: pika has no callback for it."""
         if problem := self._problem_of(frame_value):
-            self.connection.break_off(f"{problem} came over channel {self.channel_number}")
+            self.connection.abort_on_protocol_error(f"{problem} arrived on channel {self.channel_number}")
         else:
             super()._handle_content_frame(frame_value)
 
     def _problem_of(self, content: Any) -> str | None:
-        """What is wrong with a frame of a message; None where nothing is.
+        """Return the protocol error in a frame of a message, or None.
 
-        A method, one header, and as many bytes of body as that says: AMQP 0-9-1 §4.2.6.
+        A message is a method frame, one header frame, and body frames with as many bytes as the header announces: AMQP
+        0-9-1 §4.2.6.
         """
         message = self._content_assembler
         if isinstance(content, pika.frame.Method):
             if message._method_frame is not None:
-                return f"{content.method.NAME} in the midst of a message"
+                return f"{content.method.NAME} inside another message"
         elif isinstance(content, pika.frame.Header):
             if message._method_frame is None or message._header_frame is not None:
                 return "a header frame without a message"
         elif message._header_frame is None:
             return "a body frame without a header"
         elif message._seen_so_far + len(content.fragment) > message._header_frame.body_size:
-            return "more bytes of a body than its header says"
+            return "more body bytes than its header announces"
         return None
 
     def on_delivered(self, delivered: frames.Delivered) -> bool:
-        """A delivery has arrived; False where it is pika's to say what becomes of it."""
+        """Pass a delivery to its consumer; return False where pika has to handle it."""
         consumer = self._consumers.get(delivered.consumer_tag)
         if consumer is None or delivered.consumer_tag in self._cancelled:
             return False
@@ -78,6 +89,6 @@ class WireChannel(pika.channel.Channel):  # type: ignore[misc]  # pika has no ty
         return True
 
     def on_acked(self, acked: frames.Acked) -> None:
-        """The broker has taken a message, or all up to it."""
+        """The broker has confirmed a message, or all messages up to it."""
         method = spec.Basic.Ack(acked.delivery_tag, acked.multiple)
         self._on_confirm(pika.frame.Method(self.channel_number, method))

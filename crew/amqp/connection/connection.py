@@ -1,9 +1,10 @@
-"""The connection itself: pika's AsyncioConnection, reading and writing in larger pieces.
+"""The connection to the broker: pika's AsyncioConnection with fewer and larger reads and writes.
 
-pika writes three buffers a message and one an acknowledgement, each with a `send()` of its own, reads 4 KiB a `recv()`,
-and copies what is left of its buffer after every frame. Socket calls are the largest cost of a call in Python, so here
-a message leaves at once, in one write, and all that follows in the same loop iteration in another; a read takes up to
-64 KiB; and what every call needs goes past pika's callbacks to `wire_channel.py`.
+pika writes three buffers for a message and one for an acknowledgement, each with its own `send()`. It reads 4 KiB with
+each `recv()` and copies the rest of its buffer after every frame. Socket calls are the largest cost of a call in
+Python. So a message is written here at once, with one `send()`. Everything else of the same loop iteration is written
+with another `send()`. A read takes up to 64 KiB. The frames of every call go straight to `channel_codec.py`, without
+pika's callbacks.
 """
 
 import asyncio
@@ -20,39 +21,43 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 
 from crew import broker_url, forks
 from crew.amqp import tls
-from crew.amqp.connection import content_header, frames, protocol_check
-from crew.amqp.connection.channel_codec import WireChannel
+from crew.amqp.connection import content_header, frames
+from crew.amqp.connection.channel_codec import CodecChannel
 from crew.amqp.connection.io_services import IOServices
-from crew.amqp.connection.liveness import Silence
-from crew.amqp.errors import LinkFault, fault_of
+from crew.amqp.connection.liveness import Liveness
+from crew.amqp.errors import LinkError, link_error
 from crew.errors import SettingsError
 
 logger = logging.getLogger(__name__)
 
 READ_BYTES: Final = 64 * 1024
 CONNECT_TIMEOUT: Final = 10.0  # seconds, for TCP, TLS and the AMQP handshake together
-GIVE_UP_TIMEOUT: Final = 1.0  # seconds until a wire that is given up has closed its socket: a moment
-CLOSE_TIMEOUT: Final = 2.0  # seconds for the broker to say goodbye
+ABORT_TIMEOUT: Final = 1.0  # seconds until an aborted connection has closed its socket: it takes a moment
+CLOSE_TIMEOUT: Final = 2.0  # seconds for the broker to answer connection.close
 _FRAME_HEAD: Final = 7  # bytes: type, channel, size
-_AMQP: Final = b"AMQP"  # begins a protocol header, which is no frame
+_AMQP: Final = b"AMQP"  # begins a protocol header, which is not a frame
+_TLS_ALERT: Final = 21  # type of the TLS record with which a TLS port answers anything but TLS, RFC 8446 §5.1
+_HTTP: Final = b"HTTP/"
 
 
-class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
-    """One AMQP connection. Its constructor only begins to connect: use `open_wire`."""
+class BrokerConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no types
+    """One AMQP connection. The constructor only begins to connect: use `open_connection`."""
 
-    _is_broken_off = False
-    _largest_frame = 2**32 + frames.ENVELOPE  # bytes, until a size is agreed on
+    _is_aborted = False
+    _largest_frame = 2**32 + frames.ENVELOPE  # bytes, until the handshake has agreed on a size
 
     def __init__(self, *args: Any, custom_ioloop: asyncio.AbstractEventLoop, **kwargs: Any) -> None:
         self._unsent: list[bytes] = []
         self._has_sent = False
         self._is_sending_soon = False
-        self._is_greeted = False
-        self._lost_by: BaseException | None = None
+        self._is_protocol_checked = False
+        self._stream_error: BaseException | None = None
         self._frame_buffer: bytes
         self._loop = custom_ioloop
         self.is_blocked = False  # whether the broker has blocked publishing
-        self.ended: asyncio.Future[LinkFault] = custom_ioloop.create_future()  # why, once an open wire has closed
+        self.ended: asyncio.Future[LinkError] = (
+            custom_ioloop.create_future()
+        )  # the reason, once an open connection has closed
         self._services = IOServices(custom_ioloop)
         super().__init__(*args, custom_ioloop=self._services, **kwargs)
         forks.register(self)
@@ -61,59 +66,62 @@ class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
 
     @property
     def largest_body(self) -> int:
-        """Bytes of a message that fit into one frame, as agreed with the broker."""
+        """Body bytes that fit into one frame, as agreed with the broker."""
         return int(self._body_max_length)
 
     @property
-    def heard(self) -> int:
-        """Bytes that have ever come from the broker."""
+    def received_bytes(self) -> int:
+        """Bytes received from the broker since the start."""
         return int(self.bytes_received) + len(self._frame_buffer)
 
     @property
-    def is_held_up(self) -> bool:
-        """Whether the broker does not get what is published: it has blocked that, or it is still to be written."""
+    def is_stalled(self) -> bool:
+        """Whether published messages do not reach the broker: it blocks publishing, or they wait for the socket."""
         return self.is_blocked or bool(self._transport is not None and self._transport._tx_buffers)
 
     @property
     def is_tls(self) -> bool:
-        """Whether what travels is encrypted."""
+        """Whether the connection uses TLS."""
         return self.params.ssl_options is not None
 
     def watch(self) -> None:
-        """Give up, from now on, where the broker falls silent, or sends a frame that is too large."""
+        """From now on, close the connection where the broker is silent for too long or sends too large a frame."""
         if self.params.frame_max:
             self._largest_frame = self.params.frame_max
-        silence = Silence(lambda: self.heard, heartbeat=self.params.heartbeat, on_silent=self.give_up)
-        self.ended.add_done_callback(lambda _: silence.stop())
+        liveness = Liveness(lambda: self.received_bytes, heartbeat=self.params.heartbeat, on_timeout=self.abort)
+        self.ended.add_done_callback(lambda _: liveness.stop())
 
-    def give_up(self, fault: LinkFault) -> None:
-        """End at once, in the midst of connecting too, without a word to the broker, who may not listen."""
+    def abort(self, error: LinkError) -> None:
+        """Close the socket at once, also while connecting, without connection.close: the broker may not answer."""
         if not self.is_closed:
-            self._terminate_stream(fault)
+            self._terminate_stream(error)
 
     def drop(self) -> None:
-        """Close its sockets, and do nothing else: neither the broker nor the event loop hears of it.
+        """Only close the sockets: send nothing to the broker and call nothing on the event loop.
 
-        For a process or a loop that cannot use it. A copy of the socket in another process goes on.
+        For a process or an event loop that cannot use the connection. A copy of the socket in another process stays
+        usable.
         """
         for sock in (*self._services.sockets, getattr(self._transport, "_sock", None)):
             if sock is not None:
                 sock.close()
 
     def on_forked(self) -> None:
-        """This is a forked child: the connection is its parent's."""
+        """Close the sockets in a forked child: the connection belongs to the parent."""
         self.drop()
 
-    def fault_of(self, error: BaseException | None) -> LinkFault:
-        """Why it has ended: what ended the stream says more than what pika makes of it."""
-        if isinstance(self._lost_by, LinkFault) or (isinstance(self._lost_by, ssl.SSLError) and not self._is_greeted):
-            return fault_of(self._lost_by)
-        if self.is_tls and self._lost_by is not None and not self._is_greeted:
-            return LinkFault(
+    def closing_error(self, error: BaseException | None) -> LinkError:
+        """Return why the connection has closed: the error of the stream is more exact than that of pika."""
+        if isinstance(self._stream_error, LinkError) or (
+            isinstance(self._stream_error, ssl.SSLError) and not self._is_protocol_checked
+        ):
+            return link_error(self._stream_error)
+        if self.is_tls and self._stream_error is not None and not self._is_protocol_checked:
+            return LinkError(
                 "the broker closed the connection after the TLS handshake: "
-                "it may want a client certificate (certfile=, keyfile=)"
+                "it may require a client certificate (certfile=, keyfile=)"
             )
-        return fault_of(error)
+        return link_error(error)
 
     @property
     def _name(self) -> str:
@@ -121,12 +129,12 @@ class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
 
     def _block(self, blocked: bool) -> None:
         self.is_blocked = blocked
-        logger.warning("%s: the broker has %s publishing", self._name, "blocked" if blocked else "unblocked")
+        logger.warning("publishing %s by the broker connection=%r", "blocked" if blocked else "unblocked", self._name)
 
     # --- out --------------------------------------------------------------------------------------------------------
 
     def send_message(self, pieces: Sequence[bytes]) -> None:
-        """Send at once, as somebody waits for it; all that follows in the same loop iteration leaves together."""
+        """Send at once, as a caller waits for it; the rest of this loop iteration is sent together."""
         self._unsent += pieces
         if self._has_sent:
             self._send_soon()
@@ -136,12 +144,12 @@ class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
             self._loop.call_soon(self._on_iteration)
 
     def send_soon(self, piece: bytes) -> None:
-        """Send with whatever else this loop iteration sends."""
+        """Send together with everything else of this loop iteration."""
         self._unsent.append(piece)
         self._send_soon()
 
     def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
-        """What pika sends."""
+        """Send the frames that pika has made."""
         self._unsent += marshaled_frames
         self.frames_sent += len(marshaled_frames)
         self._send_soon()
@@ -160,15 +168,15 @@ class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
         self._has_sent = False
 
     def _send(self) -> None:
-        """Write to the socket, where it takes all of it: to wait until it is writable costs three system calls."""
+        """Write to the socket directly: waiting until it is writable costs three system calls."""
         data, self._unsent = b"".join(self._unsent), []
         transport = self._transport
         if transport is None:
             return
         self.bytes_sent += len(data)
         if not transport._tx_buffers:
-            # It cannot take more now, or it is broken: the transport finds out. TLS has taken all or nothing then, and
-            # insists on the same bytes the next time, which are the first that the transport writes.
+            # On an error the socket is full or broken: the transport handles both. TLS accepts all bytes or none, and
+            # requires the same bytes at the next attempt: they are the first that the transport writes.
             with contextlib.suppress(OSError):
                 data = data[transport._sock.send(data) :]
         if data:
@@ -178,70 +186,72 @@ class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
 
     def _proto_connection_made(self, transport: Any) -> None:
         transport._MAX_RECV_BYTES = READ_BYTES
-        # One read a turn of the loop: a second would mostly find nothing. With TLS a read is one record of 16 KiB at
-        # most, and the second comes in any case, as no poll tells of what OpenSSL has decrypted already.
+        # One read for each loop iteration: a second one would mostly find nothing. With TLS a read returns one record
+        # of at most 16 KiB, and a second read is always needed: polling does not show bytes that OpenSSL has decrypted.
         transport._MAX_CONSUME_BYTES = READ_BYTES if self.is_tls else 1
         super()._proto_connection_made(transport)
 
     def _proto_connection_lost(self, error: BaseException | None) -> None:
-        self._lost_by = error
+        self._stream_error = error
         super()._proto_connection_lost(error)
 
     def _on_data_available(self, data_in: bytes) -> None:
-        """Process every whole frame that has arrived, and keep the rest."""
-        if not self._is_greeted:
-            protocol_check.check(data_in)
-            self._is_greeted = True
+        """Process every complete frame that has arrived, and keep the rest."""
+        if not self._is_protocol_checked:
+            check_protocol(data_in)
+            self._is_protocol_checked = True
         buffer = self._frame_buffer + data_in if self._frame_buffer else data_in
         start, total = 0, len(buffer)
         while start + _FRAME_HEAD <= total:
-            if end := self._bring(buffer, start):
+            if end := self._dispatch_call_frame(buffer, start):
                 start = end
                 continue
             end = start + _frame_size(buffer, start)
             if end - start > self._largest_frame:
-                self.break_off(f"a frame has {end - start} bytes, and {self._largest_frame} were agreed on")
+                self.abort_on_protocol_error(
+                    f"a frame has {end - start} bytes, more than the agreed {self._largest_frame}"
+                )
             elif end <= total:
                 self._process(buffer[start:end])
-            if end > total or self._is_broken_off:
+            if end > total or self._is_aborted:
                 break
             start = end
-        self._frame_buffer = b"" if self._is_broken_off else buffer[start:]
+        self._frame_buffer = b"" if self._is_aborted else buffer[start:]
         self.bytes_received += start
 
     def _process(self, data: bytes) -> None:
         """Process one frame."""
         if data[-1] != frames.END and not data.startswith(_AMQP):
-            self.break_off(f"a frame ends with {data[-1]:#04x} in place of 0xce")
+            self.abort_on_protocol_error(f"a frame ends with {data[-1]:#04x} instead of 0xce")
             return
         try:
-            value = _frame(data)
-        except Exception as error:  # pika raises whatever it comes across
-            self.break_off(f"a frame cannot be decoded ({type(error).__name__}: {error})")
+            value = _decode_frame(data)
+        except Exception as error:  # pika raises errors of many types
+            self.abort_on_protocol_error(f"a frame cannot be decoded ({type(error).__name__}: {error})")
             return
         if value.frame_type in (frames.HEADER, frames.BODY) and value.channel_number == 0:
-            self.break_off("a frame of a message is for channel 0, which has none")
+            self.abort_on_protocol_error("a frame of a message is for channel 0, which carries no messages")
         else:
             self._process_frame(value)
 
-    def break_off(self, problem: str) -> None:
-        """The broker, or something between, breaks the protocol: no byte that follows has a meaning.
+    def abort_on_protocol_error(self, problem: str) -> None:
+        """Close the connection: the broker, or a proxy, broke the protocol, so no further byte can be trusted.
 
-        AMQP 0-9-1 §4.2.3 wants the connection to be closed without sending anything more.
+        AMQP 0-9-1 §4.2.3 requires to close the connection without sending anything more.
         """
-        self._is_broken_off = True
-        self.give_up(LinkFault(f"the connection was closed, as the broker broke the protocol: {problem}"))
+        self._is_aborted = True
+        self.abort(LinkError(f"protocol error from the broker, connection closed: {problem}"))
 
     def _deliver_frame_to_channel(self, value: Any) -> None:
-        """What pika hands to a channel."""
+        """Pass a frame to its channel, for pika."""
         channel = self._channels.get(value.channel_number)
         if channel is None:
-            self.break_off(f"a frame is for channel {value.channel_number}, which is not open")
+            self.abort_on_protocol_error(f"a frame is for channel {value.channel_number}, which is not open")
         else:
             channel._handle_content_frame(value)
 
-    def _bring(self, buffer: bytes, start: int) -> int:
-        """Bring a delivery or a confirm straight to its channel: where it ends, or 0 where pika has to look at it."""
+    def _dispatch_call_frame(self, buffer: bytes, start: int) -> int:
+        """Pass a delivery or confirm straight to its channel; return its end, or 0 where pika has to handle it."""
         delivered = frames.delivered_at(buffer, start)
         if delivered is not None:
             channel = self._channels.get(delivered.channel)
@@ -252,12 +262,30 @@ class Wire(AsyncioConnection):  # type: ignore[misc]  # pika has no types
         self._channels[acked.channel].on_acked(acked)
         return acked.end
 
-    def _create_channel(self, channel_number: int, on_open_callback: Callable[[Any], Any] | None) -> WireChannel:
-        return WireChannel(self, channel_number, on_open_callback)
+    def _create_channel(self, channel_number: int, on_open_callback: Callable[[Any], Any] | None) -> CodecChannel:
+        return CodecChannel(self, channel_number, on_open_callback)
 
 
-def _frame(data: bytes) -> Any:
-    """As pika has it, but for message properties, which are ours."""
+def check_protocol(data: bytes) -> None:
+    """Raise LinkError where the first bytes from the peer do not come from a broker that speaks AMQP 0-9-1."""
+    if data[0] == frames.METHOD:  # a broker begins with a method frame, AMQP 0-9-1 §4.2.3
+        return
+    if data[0] == _TLS_ALERT:
+        raise LinkError("the port speaks TLS: write amqps:// instead of amqp://, or use the port without TLS (5672)")
+    if _HTTP.startswith(data[:5]):
+        raise LinkError("the port speaks HTTP: use the broker's AMQP port (5672, or 5671 with TLS)")
+    if _AMQP.startswith(data[:4]):
+        raise LinkError(f"the broker speaks AMQP {_version(data)}, but crew speaks AMQP 0-9-1")
+    raise LinkError("the port does not speak AMQP: use the broker's AMQP port (5672, or 5671 with TLS)")
+
+
+def _version(data: bytes) -> str:
+    """Version in a protocol header: "AMQP", protocol, major, minor, revision (AMQP 0-9-1 §4.2.2)."""
+    return "-".join(map(str, data[5:8])) or "of another version"
+
+
+def _decode_frame(data: bytes) -> Any:
+    """Decode one frame with pika, but its message properties with crew's own decoder."""
     if data[0] == frames.HEADER:
         (channel,) = struct.unpack_from(">H", data, 1)
         (body_size,) = struct.unpack_from(">Q", data, _FRAME_HEAD + 4)
@@ -266,22 +294,22 @@ def _frame(data: bytes) -> Any:
 
 
 def _frame_size(buffer: bytes, start: int) -> int:
-    """Bytes of the frame at `start`, both ends included."""
+    """Return the size of the frame at `start` in bytes, with its head and end."""
     if buffer.startswith(_AMQP, start):
-        return 8  # a protocol header: the broker speaks another version
+        return 8  # a protocol header: the broker speaks another version of AMQP
     (size,) = struct.unpack_from(">L", buffer, start + 3)
     return int(size) + frames.ENVELOPE
 
 
-async def open_wire(url: str, *, name: str, heartbeat: int) -> Wire:
+async def open_connection(url: str, *, name: str, heartbeat: int) -> BrokerConnection:
     """Connect to the broker at `url`.
 
     Args:
-        name: what the broker's lists call this connection.
+        name: name of this connection in the broker's lists.
         heartbeat: seconds.
 
     Raises:
-        LinkFault: it did not work; LinkRefused: and will not.
+        LinkError: it failed, and a retry may help; LinkRefused: a retry does not help.
     """
     loop = asyncio.get_running_loop()
     opened: asyncio.Future[None] = loop.create_future()
@@ -290,48 +318,71 @@ async def open_wire(url: str, *, name: str, heartbeat: int) -> Wire:
         if not opened.done():
             opened.set_result(None)
 
-    def on_open_error(failed: Wire, error: BaseException) -> None:
+    def on_open_error(failed: BrokerConnection, error: BaseException) -> None:
         if not opened.done():
-            opened.set_exception(failed.fault_of(error))
+            opened.set_exception(failed.closing_error(error))
 
-    def on_close(closed: Wire, error: BaseException) -> None:
-        closed.ended.set_result(fault_of(error))
+    def on_close(closed: BrokerConnection, error: BaseException) -> None:
+        closed.ended.set_result(link_error(error))
 
     try:
         parameters = _parameters(url, name, heartbeat)
-    except SettingsError as error:  # it was right when the link was made: a file may come back
-        raise LinkFault(str(error)) from None
-    wire = Wire(parameters, on_open, on_open_error, on_close, custom_ioloop=loop)
+    except SettingsError as error:  # it was valid when the link was made: a missing file may come back
+        raise LinkError(str(error)) from None
+    connection = BrokerConnection(parameters, on_open, on_open_error, on_close, custom_ioloop=loop)
     try:
         async with asyncio.timeout(parameters.socket_timeout):
             await asyncio.shield(opened)
     except TimeoutError:
-        fault = LinkFault("the broker did not answer in time")
-        await _give_up(wire, opened, fault)
-        raise fault from None
+        timeout = LinkError(f"connection timeout: the broker did not answer within {parameters.socket_timeout:g} s")
+        await _abort(connection, opened, timeout)
+        raise timeout from None
     except asyncio.CancelledError:
-        await _give_up(wire, opened, LinkFault("nobody needs it any longer"))
+        await _abort(connection, opened, LinkError("the attempt was cancelled"))
         raise
-    wire.watch()
-    return wire
+    connection.watch()
+    return connection
 
 
-async def _give_up(wire: Wire, opened: "asyncio.Future[None]", fault: LinkFault) -> None:
-    """End an attempt to connect, and wait until its socket is closed."""
-    opened.add_done_callback(lambda ended: ended.exception())  # nobody asks any longer
-    wire.give_up(fault)
-    await asyncio.wait([wire.ended if opened.done() and not opened.exception() else opened], timeout=GIVE_UP_TIMEOUT)
+async def _abort(connection: BrokerConnection, opened: "asyncio.Future[None]", error: LinkError) -> None:
+    """Abort an attempt to connect, and wait until its socket is closed."""
+    opened.add_done_callback(lambda ended: ended.exception())  # retrieved: else asyncio logs it
+    connection.abort(error)
+    await asyncio.wait(
+        [connection.ended if opened.done() and not opened.exception() else opened], timeout=ABORT_TIMEOUT
+    )
 
 
-async def hang_up(wire: Wire) -> None:
-    """Close, and wait until it is closed: with a word to the broker, unless he does not answer it."""
-    if not (wire.is_closed or wire.is_closing):
-        wire.close()
-    if not wire.is_closed:
-        await asyncio.wait([wire.ended], timeout=CLOSE_TIMEOUT)
-    if not wire.is_closed:
-        wire.give_up(LinkFault("the broker did not say goodbye"))
-        await asyncio.wait([wire.ended], timeout=GIVE_UP_TIMEOUT)
+async def close_connection(connection: BrokerConnection) -> None:
+    """Close `connection` and wait: first with connection.close; where the broker does not answer, its socket."""
+    if not (connection.is_closed or connection.is_closing):
+        connection.close()
+    if not connection.is_closed:
+        await asyncio.wait([connection.ended], timeout=CLOSE_TIMEOUT)
+    if not connection.is_closed:
+        connection.abort(LinkError(f"the broker did not answer connection.close within {CLOSE_TIMEOUT:g} s"))
+        await asyncio.wait([connection.ended], timeout=ABORT_TIMEOUT)
+
+
+class ClosingConnections:
+    """Closes connections in the background: a slow close does not delay the next connection."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"<ClosingConnections: {len(self._tasks)}>"
+
+    def close(self, connection: BrokerConnection | None) -> None:
+        """Begin to close `connection`; do nothing for None."""
+        if connection is not None:
+            task = asyncio.get_running_loop().create_task(close_connection(connection))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def wait(self) -> None:
+        """Wait until all of them are closed: a few seconds at most."""
+        await asyncio.gather(*self._tasks)
 
 
 def _parameters(url: str, name: str, heartbeat: int) -> pika.ConnectionParameters:
@@ -344,8 +395,8 @@ def _parameters(url: str, name: str, heartbeat: int) -> pika.ConnectionParameter
         credentials=pika.PlainCredentials(broker.username, broker.password),
         ssl_options=pika.SSLOptions(tls.context(broker), tls.server_name(broker)) if broker.is_tls else None,
         heartbeat=heartbeat,
-        connection_attempts=1,  # the link tries again, with its own delays
+        connection_attempts=1,  # the link retries, with its own delays
         socket_timeout=timeout,
-        stack_timeout=2 * timeout,  # it is given up long before
+        stack_timeout=2 * timeout,  # never reached: the attempt is aborted long before
         client_properties={"connection_name": name, "product": "crew"},
     )

@@ -1,54 +1,57 @@
-"""A broker that has fallen silent: frozen, or behind a network that swallows everything.
+"""Detects a broker that sends nothing any more: it is frozen, or the network drops every packet.
 
-RabbitMQ sends something every heartbeat at the latest, as it looks every half of one whether it has, see
-https://www.rabbitmq.com/docs/heartbeats. Time is counted in turns of our own loop: a process that was itself stopped,
-or whose loop was blocked, reads what has come meanwhile before it blames the broker.
+RabbitMQ sends something in each heartbeat interval, see https://www.rabbitmq.com/docs/heartbeats. The time is counted
+in iterations of our own event loop. A process that was itself stopped, or whose loop was blocked, first reads what has
+arrived meanwhile, before it reports a timeout.
 """
 
 import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from crew.amqp.errors import LinkFault
+from crew.amqp.errors import LinkError
 
-LOOKS: Final = 4  # in a heartbeat
-PATIENCE: Final = 6  # looks that may find nothing new: one and a half heartbeats, where one is as it should be
+CHECKS_PER_HEARTBEAT: Final = 4
+MAX_SILENT_CHECKS: Final = 6  # checks in a row without new bytes: one and a half heartbeats
 
 
-class Silence:
-    """Looks whether the broker still speaks, until it does not, or `stop`.
+class Liveness:
+    """Checks at intervals that the broker still sends bytes, until a timeout or `stop`.
 
     Args:
-        heard: bytes that have ever come.
-        heartbeat: seconds; 0: the broker sends none, and may be silent.
-        on_silent: told once, when nothing has come for too long.
+        received_bytes: returns the number of bytes received since the start.
+        heartbeat: seconds; 0: the broker sends no heartbeats, and nothing is checked.
+        on_timeout: called once, when nothing was received for one and a half heartbeats.
     """
 
-    def __init__(self, heard: Callable[[], int], *, heartbeat: float, on_silent: Callable[[LinkFault], None]) -> None:
-        self._heard = heard
-        self._every = heartbeat / LOOKS
-        self._on_silent = on_silent
-        self._before = heard()
-        self._in_vain = 0
+    def __init__(
+        self, received_bytes: Callable[[], int], *, heartbeat: float, on_timeout: Callable[[LinkError], None]
+    ) -> None:
+        self._received_bytes = received_bytes
+        self._every = heartbeat / CHECKS_PER_HEARTBEAT
+        self._on_timeout = on_timeout
+        self._before = received_bytes()
+        self._silent_checks = 0
         self._timer: asyncio.TimerHandle | None = None
         if heartbeat:
-            self._look_later()
+            self._check_later()
 
     def __repr__(self) -> str:
-        return f"<Silence for {self._in_vain * self._every:g} s>"
+        return f"<Liveness: silent for {self._silent_checks * self._every:g} s>"
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         if self._timer is not None:
             self._timer.cancel()
 
-    def _look_later(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._every, self._look)
+    def _check_later(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._every, self._check)
 
-    def _look(self) -> None:
-        now, before, self._before = self._heard(), self._before, self._heard()
-        self._in_vain = self._in_vain + 1 if now == before else 0
-        if self._in_vain < PATIENCE:
-            self._look_later()
+    def _check(self) -> None:
+        now, before, self._before = self._received_bytes(), self._before, self._received_bytes()
+        self._silent_checks = self._silent_checks + 1 if now == before else 0
+        if self._silent_checks < MAX_SILENT_CHECKS:
+            self._check_later()
         else:
-            self._on_silent(LinkFault(f"the broker has been silent for {PATIENCE * self._every:g} s"))
+            silent = MAX_SILENT_CHECKS * self._every
+            self._on_timeout(LinkError(f"heartbeat timeout: the broker sent nothing for {silent:g} s"))

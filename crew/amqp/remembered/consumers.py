@@ -6,7 +6,7 @@ import msgspec
 
 from crew.amqp.channel import Channel
 from crew.amqp.delivery import OnDelivery, discard
-from crew.amqp.errors import LinkFault
+from crew.amqp.errors import LinkError
 
 
 class Consumer(msgspec.Struct, frozen=True):
@@ -70,7 +70,7 @@ class Consumers:
             Whether there was anything to do: meanwhile more may have been remembered.
 
         Raises:
-            LinkFault: the connection broke.
+            LinkError: the connection broke.
         """
         waiting = [one for queue, one in self._by_queue.items() if queue in of and started.get(queue) is not one]
         for consumer in waiting:
@@ -83,7 +83,7 @@ class Consumers:
         return bool(waiting or forgotten)
 
     async def start(self, channel: Channel, consumer: Consumer) -> None:
-        """Start one; raises LinkFault."""
+        """Start one; raises LinkError."""
         priority = self._connections if consumer.is_only else 0
         await channel.consume(
             consumer.queue,
@@ -94,8 +94,8 @@ class Consumers:
         )
 
 
-def told_of_cancel(on_closed: Callable[[LinkFault], None]) -> Callable[[str], None]:
+def end_on_cancel(on_closed: Callable[[LinkError], None]) -> Callable[[str], None]:
     """What a channel tells the queue of whose consumer the broker has cancelled: it ends the connection."""
     return lambda queue: on_closed(
-        LinkFault(f"the broker cancelled the consumer of {queue}: the queue was deleted or has moved")
+        LinkError(f"the broker cancelled the consumer of {queue}: the queue was deleted or has moved")
     )

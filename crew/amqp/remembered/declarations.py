@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from crew.amqp.channel import Channel
-from crew.amqp.errors import PRECONDITION_FAILED, LinkFault
+from crew.amqp.errors import PRECONDITION_FAILED, LinkError
 from crew.protocol.topology import CLASSIC, TASK_PREFIX, Binding, Exchange, Item, Queue, of_type, task_of_queue
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class Declarations:
             Whether there was anything to do: meanwhile more may have been added.
 
         Raises:
-            LinkFault: the broker refuses one, or the connection broke.
+            LinkError: the broker refuses one, or the connection broke.
         """
         known = set(map(id, there))
         new = [item for item in self._items if id(item) not in known]
@@ -88,20 +88,20 @@ class Declarations:
         return [binding for key, binding in self._bound.items() if key not in wanted]
 
     async def unbind(self, binding: Binding, channel: Channel) -> None:
-        """Take it away, over `channel`; raises LinkFault: the next connection does it then."""
+        """Take it away, over `channel`; raises LinkError: the next connection does it then."""
         await channel.unbind(binding)
         self._bound.pop(_key(binding), None)
 
     async def renew(self) -> None:
-        """Declare what may have vanished without a word: a queue that goes tells its consumers; raises LinkFault."""
+        """Declare what may have vanished without a word: a queue that goes tells its consumers; raises LinkError."""
         await self.declare([item for item in self._items if isinstance(item, Exchange | Binding)])
 
-    async def renew_until(self, ended: "asyncio.Future[LinkFault]") -> LinkFault:
+    async def renew_until(self, ended: "asyncio.Future[LinkError]") -> LinkError:
         """Renew them now and then; returns why the connection has ended, when it has."""
         while not (await asyncio.wait([ended], timeout=RENEWED_EVERY))[0]:
             try:
                 await self.renew()
-            except LinkFault as fault:
+            except LinkError as fault:
                 return fault
         return ended.result()
 
@@ -112,7 +112,7 @@ class Declarations:
         does not know have it too, and then there is no queue.
 
         Raises:
-            LinkFault: the broker refuses one, or the connection broke.
+            LinkError: the broker refuses one, or the connection broke.
         """
         channel = await self._open_channel()
         for item in [of_type(item, self._queue_type) for item in items]:
@@ -120,7 +120,7 @@ class Declarations:
                 self._bound[_key(item)] = item
             try:
                 await channel.declare(item)
-            except LinkFault as fault:
+            except LinkError as fault:
                 if not fault.has_other_arguments:
                     raise _refusal(item, fault) from None
                 channel = await self._open_channel()
@@ -128,7 +128,7 @@ class Declarations:
                 self._warn_of_other_arguments(item, fault)
         await channel.close()
 
-    def _warn_of_other_arguments(self, item: Item, fault: LinkFault) -> None:
+    def _warn_of_other_arguments(self, item: Item, fault: LinkError) -> None:
         if item in self._warned:
             return
         self._warned.append(item)
@@ -148,11 +148,11 @@ def _named(item: Item) -> str:
     return f"{type(item).__name__.lower()} {item.queue if isinstance(item, Binding) else item.name}"
 
 
-def _refusal(item: Item, fault: LinkFault) -> LinkFault:
+def _refusal(item: Item, fault: LinkError) -> LinkError:
     """`fault`, with the name of what could not be declared, where the broker refused that for a reason of its own."""
     if fault.code != PRECONDITION_FAILED:
         return fault
-    return LinkFault(f"{_named(item)} cannot be declared: {fault}", code=fault.code)
+    return LinkError(f"{_named(item)} cannot be declared: {fault}", code=fault.code)
 
 
 def _way_out(item: Item) -> str:

@@ -29,13 +29,13 @@ class Replay:
         return f"<Replay of {len(self._declared)} items and {len(self._started)} consumers>"
 
     async def run(self) -> None:
-        """Do all of it, and what comes meanwhile; raises LinkFault."""
+        """Do all of it, and what comes meanwhile; raises LinkError."""
         for _ in range(ROUNDS):
             if not await self.catch_up():
                 return
 
     async def catch_up(self) -> bool:
-        """Do what is left; whether there was anything. Raises LinkFault."""
+        """Do what is left; whether there was anything. Raises LinkError."""
         queues = self._consumers.queues  # one that is consumed from later on may not be declared yet
         has_declared = await self._declarations.catch_up(self._declared, self._channel)
         return await self._consumers.catch_up(self._started, self._channel, of=queues) or has_declared

@@ -7,9 +7,9 @@ from typing import Final
 import msgspec
 
 from crew.amqp import Delivery
-from crew.amqp.admin.browse import scan
-from crew.amqp.admin.move_messages import WINDOW, Carrier
-from crew.amqp.admin.session import Visit
+from crew.amqp.admin.browse import browse
+from crew.amqp.admin.move_messages import WINDOW, MessageMover
+from crew.amqp.admin.session import Session
 from crew.amqp.confirm import Confirm, ConfirmStatus
 from crew.protocol import parked_message, topology
 from crew.protocol.parked_message import ParkedMessage, to_parked
@@ -59,7 +59,7 @@ class Done(msgspec.Struct, kw_only=True):
     left: list[tuple[str, str]] = []
 
 
-async def count(visit: Visit, selection: Selection) -> int:
+async def count(session: Session, selection: Selection) -> int:
     """How many messages are meant."""
     found = 0
 
@@ -67,11 +67,11 @@ async def count(visit: Visit, selection: Selection) -> int:
         nonlocal found
         found += selection.has(message)
 
-    await look(visit, show)
+    await look(session, show)
     return found
 
 
-async def look(visit: Visit, show: Callable[[ParkedMessage], bool | None]) -> int:
+async def look(session: Session, show: Callable[[ParkedMessage], bool | None]) -> int:
     """Show every parked message, the oldest first, and leave all of them; returns how many were shown.
 
     Args:
@@ -81,10 +81,10 @@ async def look(visit: Visit, show: Callable[[ParkedMessage], bool | None]) -> in
     def take(delivery: Delivery) -> bool:
         return bool(show(to_parked(delivery.properties, delivery.body)))
 
-    return await scan(visit, topology.PARKED, take)
+    return await browse(session, topology.PARKED, take)
 
 
-async def purge(visit: Visit, selection: Selection) -> Done:
+async def purge(session: Session, selection: Selection) -> Done:
     """Delete the messages that are meant."""
     done = Done(missing=set(selection.ids or ()))
 
@@ -95,12 +95,12 @@ async def purge(visit: Visit, selection: Selection) -> Done:
             done.count += delivery.ack()
         return False
 
-    await scan(visit, topology.PARKED, take)
+    await browse(session, topology.PARKED, take)
     return done
 
 
 async def replay(
-    visit: Visit, selection: Selection, *, expiration: float | None = None, trusts_unsigned: bool = False
+    session: Session, selection: Selection, *, expiration: float | None = None, trusts_unsigned: bool = False
 ) -> Done:
     """Publish the messages that are meant to the queues of their tasks; each leaves `crew.parked` when it is there.
 
@@ -118,7 +118,7 @@ async def replay(
                 done.left.append((parked.id, problem))
             else:
                 again = parked_message.of_replay(parked, now=time.time(), expiration=expiration)
-                carrier.carry(delivery, topology.task_queue_name(parked.task or ""), again)
+                mover.move(delivery, topology.task_queue_name(parked.task or ""), again)
         return False
 
     def on_left(delivery: Delivery, confirm: Confirm) -> None:
@@ -127,9 +127,9 @@ async def replay(
         size = len(delivery.body)
         done.left.append((parked.id, why.format(task=parked.task, size=size, reason=confirm.reason)))
 
-    carrier = Carrier(visit, on_left)
-    await scan(visit, topology.PARKED, take, window=WINDOW, settled=carrier.settled)
-    done.count = carrier.carried
+    mover = MessageMover(session, on_left)
+    await browse(session, topology.PARKED, take, window=WINDOW, settled=mover.settled)
+    done.count = mover.moved
     return done
 
 

@@ -89,7 +89,7 @@ class Asyncio:
         return told
 
     def wires(self) -> list[object]:
-        return [self.client.links.publishing._wire, self.client.links.consuming._wire]
+        return [self.client.links.publishing._connection, self.client.links.consuming._connection]
 
 
 class Blocking:
@@ -123,7 +123,7 @@ class Blocking:
         return told
 
     def wires(self) -> list[object]:
-        return [self.client._client.links.publishing._wire, self.client._client.links.consuming._wire]
+        return [self.client._client.links.publishing._connection, self.client._client.links.consuming._connection]
 
 
 (Asyncio() if KIND == "asyncio" else Blocking()).run()

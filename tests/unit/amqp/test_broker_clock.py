@@ -10,7 +10,7 @@ import pytest
 from crew.amqp import broker_clock
 from crew.amqp.broker_clock import BrokerClock
 from crew.amqp.channel import Channel
-from crew.amqp.errors import LinkFault
+from crew.amqp.errors import LinkError
 from crew.protocol.clock import IN_STEP, ClockOffset
 from tests.support.waiting import until
 
@@ -101,7 +101,7 @@ async def test_a_comparison_over_which_the_connection_breaks_is_not_made_for_eve
 
     async def broken() -> Channel:
         tried.append(1)
-        raise LinkFault("the connection broke")
+        raise LinkError("the connection broke")
 
     for _ in range(10):
         ended = asyncio.get_running_loop().create_future()
@@ -117,7 +117,7 @@ async def test_a_broker_that_refuses_the_comparison_is_asked_again_on_the_next_o
 
     async def refused() -> Channel:
         tried.append(1)
-        raise LinkFault("refused", code=403)
+        raise LinkError("refused", code=403)
 
     for _ in range(10):
         await clock.compare(refused, asyncio.get_running_loop().create_future(), within=1.0)

@@ -10,7 +10,7 @@ from pika.exceptions import ChannelClosedByBroker
 
 from crew.amqp import Confirm, ConfirmStatus, Delivery
 from crew.amqp.channel import ACK_WITHIN, Channel
-from crew.amqp.errors import LinkFault
+from crew.amqp.errors import LinkError
 from crew.protocol.properties import Properties
 from crew.protocol.topology import Binding, Exchange, Queue
 from tests.support.pika_channel import PikaChannel, an_open_channel
@@ -163,13 +163,13 @@ async def test_whoever_waits_hears_of_a_connection_that_is_given_up_before_its_b
     asking = asyncio.ensure_future(channel.declare(Exchange("e", "topic")))
     confirms = published(channel, "a", "b")
     await asyncio.sleep(0)
-    channel.lose(LinkFault("the broker has been silent for 3 s"))
+    channel.lose(LinkError("heartbeat timeout: the broker sent nothing for 3 s"))
     assert statuses(confirms) == [LOST, LOST]
-    with pytest.raises(LinkFault, match="silent"):
+    with pytest.raises(LinkError, match="heartbeat timeout"):
         await asking
     pika.deliver("consumer 1 of q", 1, Properties(), b"")
     assert not deliveries, "nobody could acknowledge it"
-    with pytest.raises(LinkFault, match="closed"):
+    with pytest.raises(LinkError, match="closed"):
         published(channel, "c")
 
 
@@ -238,7 +238,7 @@ async def test_a_confirm_of_nothing_is_ignored() -> None:
 async def test_nothing_is_published_on_a_closed_channel() -> None:
     channel, pika, _ = await an_open_channel()
     pika.break_off()
-    with pytest.raises(LinkFault, match="closed"):
+    with pytest.raises(LinkError, match="closed"):
         published(channel, "a")
     assert pika.did("basic_publish") == []
 
@@ -428,7 +428,7 @@ async def test_who_waits_for_an_answer_hears_of_the_loss_instead() -> None:
     await asyncio.sleep(0)
     pika.break_off()
     for waiting in (declaring, consuming):
-        with pytest.raises(LinkFault, match="406"):
+        with pytest.raises(LinkError, match="406"):
             await waiting
 
 
@@ -436,7 +436,7 @@ async def test_who_waits_for_an_answer_hears_of_the_loss_instead() -> None:
 async def test_asking_a_closed_channel_fails_at_once() -> None:
     channel, pika, _ = await an_open_channel()
     pika.break_off()
-    with pytest.raises(LinkFault, match="closed"):
+    with pytest.raises(LinkError, match="closed"):
         await channel.declare(Queue("q"))
     await channel.cancel("q")
     await channel.close()

@@ -7,22 +7,22 @@ import pytest
 
 from crew.amqp import ConfirmStatus
 from crew.amqp.channel import Channel
-from crew.amqp.errors import LinkFault
+from crew.amqp.errors import LinkError
 from crew.protocol.properties import Properties
-from tests.support.pika_channel import Ends, OneChannelWire, a_channel
+from tests.support.pika_channel import Ends, OneChannelConnection, a_channel
 from tests.support.waiting import until
 
 SECONDS = 0.02
 
 
-async def an_open_channel(wire: OneChannelWire, left: list[Channel]) -> Channel:
+async def an_open_channel(connection: OneChannelConnection, left: list[Channel]) -> Channel:
     """A channel with a short timeout; it is put into `left` when messages time out."""
 
     async def on_timeout(channel: Channel, last: int) -> None:
         left.append(channel)
         await channel.give_up(last)
 
-    channel = a_channel(wire, Ends(), on_timeout=on_timeout, confirm_timeout=SECONDS)
+    channel = a_channel(connection, Ends(), on_timeout=on_timeout, confirm_timeout=SECONDS)
     await channel.open()
     return channel
 
@@ -39,10 +39,10 @@ def statuses_of(channel: Channel, *ids: str) -> list[ConfirmStatus]:
 async def test_what_the_broker_leaves_unconfirmed_over_an_open_channel_times_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    wire, left = OneChannelWire(), []  # type: ignore[var-annotated]
-    channel = await an_open_channel(wire, left)
+    connection, left = OneChannelConnection(), []  # type: ignore[var-annotated]
+    channel = await an_open_channel(connection, left)
     settled = statuses_of(channel, "a", "b", "c")
-    wire.opened.confirm(2)
+    connection.opened.confirm(2)
     await until(lambda: len(settled) == 3)
     assert settled == [ConfirmStatus.CONFIRMED, ConfirmStatus.LOST, ConfirmStatus.LOST]
     assert left == [channel], "what is published again goes over another channel"
@@ -53,8 +53,8 @@ async def test_what_the_broker_leaves_unconfirmed_over_an_open_channel_times_out
 
 @pytest.mark.gen_test
 async def test_a_channel_that_was_left_is_closed_when_its_last_message_has_timed_out() -> None:
-    wire, left = OneChannelWire(), []  # type: ignore[var-annotated]
-    channel = await an_open_channel(wire, left)
+    connection, left = OneChannelConnection(), []  # type: ignore[var-annotated]
+    channel = await an_open_channel(connection, left)
     settled = statuses_of(channel, "a")
     assert not await channel.retire()
     await until(lambda: not channel.is_open)
@@ -64,48 +64,48 @@ async def test_a_channel_that_was_left_is_closed_when_its_last_message_has_timed
 @pytest.mark.gen_test
 async def test_the_channel_of_the_broker_is_asked_before_a_message_times_out() -> None:
     """It answers in its turn, when it has read what was published before: else the message may be on its way."""
-    wire, left = OneChannelWire(), []  # type: ignore[var-annotated]
-    channel = await an_open_channel(wire, left)
-    wire.opened.answers = False
+    connection, left = OneChannelConnection(), []  # type: ignore[var-annotated]
+    channel = await an_open_channel(connection, left)
+    connection.opened.answers = False
     settled = statuses_of(channel, "a")
-    await until(lambda: wire.opened.did("flow"))
+    await until(lambda: connection.opened.did("flow"))
     await asyncio.sleep(5 * SECONDS)
     assert settled == []
-    wire.opened.waiting.pop()(None)
+    connection.opened.waiting.pop()(None)
     await until(lambda: settled == [ConfirmStatus.LOST])
 
 
 @pytest.mark.gen_test
 async def test_nothing_times_out_while_the_broker_has_blocked_publishing() -> None:
-    wire, left = OneChannelWire(), []  # type: ignore[var-annotated]
-    channel = await an_open_channel(wire, left)
-    wire.is_held_up = True
+    connection, left = OneChannelConnection(), []  # type: ignore[var-annotated]
+    channel = await an_open_channel(connection, left)
+    connection.is_stalled = True
     settled = statuses_of(channel, "a")
     await asyncio.sleep(10 * SECONDS)
     assert settled == []
-    wire.is_held_up = False
+    connection.is_stalled = False
     await until(lambda: settled == [ConfirmStatus.LOST])
 
 
 @pytest.mark.gen_test
 async def test_the_broker_is_asked_nothing_while_all_is_confirmed() -> None:
-    wire, left = OneChannelWire(), []  # type: ignore[var-annotated]
-    channel = await an_open_channel(wire, left)
+    connection, left = OneChannelConnection(), []  # type: ignore[var-annotated]
+    channel = await an_open_channel(connection, left)
     statuses_of(channel, "a", "b")
-    wire.opened.confirm(2, multiple=True)
+    connection.opened.confirm(2, multiple=True)
     await asyncio.sleep(5 * SECONDS)
-    assert wire.opened.did("flow") == []
+    assert connection.opened.did("flow") == []
     assert left == []
 
 
 @pytest.mark.gen_test
 async def test_a_channel_that_closes_meanwhile_loses_what_was_unconfirmed() -> None:
-    wire, left = OneChannelWire(), []  # type: ignore[var-annotated]
-    channel = await an_open_channel(wire, left)
-    wire.opened.answers = False
+    connection, left = OneChannelConnection(), []  # type: ignore[var-annotated]
+    channel = await an_open_channel(connection, left)
+    connection.opened.answers = False
     settled = statuses_of(channel, "a")
-    await until(lambda: wire.opened.did("flow"))
-    channel.lose(LinkFault("the connection broke"))
+    await until(lambda: connection.opened.did("flow"))
+    channel.lose(LinkError("the connection broke"))
     assert settled == [ConfirmStatus.LOST]
     await asyncio.sleep(5 * SECONDS)
     assert settled == [ConfirmStatus.LOST]

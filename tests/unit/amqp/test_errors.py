@@ -9,7 +9,7 @@ import pytest
 from pika import exceptions
 from pika.adapters.utils import connection_workflow as workflow
 
-from crew.amqp.errors import PERMISSIONS, LinkFault, LinkRefused, fault_of
+from crew.amqp.errors import PERMISSIONS, START_BROKER, LinkError, LinkRefused, advice_for, link_error
 from crew.errors import ConnectionError, CrewError
 
 
@@ -41,9 +41,10 @@ def failed_attempt(*causes: BaseException) -> BaseException:
     ],
 )
 def test_a_message_that_is_too_large_for_the_broker_tells_what_is_not(text: str) -> None:
-    assert fault_of(exceptions.ChannelClosedByBroker(406, text)).largest == 1_000_000
+    assert link_error(exceptions.ChannelClosedByBroker(406, text)).largest == 1_000_000
     assert (
-        fault_of(exceptions.ChannelClosedByBroker(406, "PRECONDITION_FAILED - unknown delivery tag 7")).largest is None
+        link_error(exceptions.ChannelClosedByBroker(406, "PRECONDITION_FAILED - unknown delivery tag 7")).largest
+        is None
     )
 
 
@@ -63,11 +64,14 @@ SENTENCES = [
         exceptions.ChannelClosedByBroker(406, "PRECONDITION_FAILED - inequivalent arg 'x-max-priority'"),
         "the broker closed it: PRECONDITION_FAILED - inequivalent arg 'x-max-priority' (406)",
     ),
-    (exceptions.AMQPHeartbeatTimeout("No activity"), "the broker has not answered for three heartbeats"),
-    (exceptions.ConnectionOpenAborted(), "the broker accepted the connection and then did not answer"),
+    (exceptions.AMQPHeartbeatTimeout("No activity"), "heartbeat timeout: the broker sent nothing for three heartbeats"),
+    (
+        exceptions.ConnectionOpenAborted(),
+        "connection timeout: the broker accepted the connection and then did not answer",
+    ),
     (
         failed_attempt(workflow.AMQPConnectorStackTimeout("Timeout during AMQP handshake")),
-        "the broker accepted the connection and then did not answer",
+        "connection timeout: the broker accepted the connection and then did not answer",
     ),
     (
         failed_attempt(workflow.AMQPConnectorSocketConnectError(os_error(errno.ECONNREFUSED))),
@@ -87,7 +91,7 @@ SENTENCES = [
         failed_attempt(
             workflow.AMQPConnectorTransportSetupError(tls_error()),
         ),
-        "TLS failed: the port does not speak TLS; write amqp:// in place of amqps://, or name the TLS port (5671)",
+        "TLS failed: the port does not speak TLS; write amqp:// instead of amqps://, or use the TLS port (5671)",
     ),
     (
         failed_attempt(
@@ -101,14 +105,14 @@ SENTENCES = [
                 exceptions.ProbableAccessDeniedError("NOT_ALLOWED - vhost x not found")
             )
         ),
-        "no such virtual host, or this user may not use it",
+        "the virtual host does not exist, or this user may not use it",
     ),
 ]
 
 
 @pytest.mark.parametrize(("error", "sentence"), SENTENCES, ids=[sentence for _, sentence in SENTENCES])
 def test_what_went_wrong_is_one_plain_sentence(error: BaseException | None, sentence: str) -> None:
-    fault = fault_of(error)
+    fault = link_error(error)
     assert str(fault).lower() == sentence.lower()
     assert "\n" not in str(fault)
 
@@ -127,7 +131,7 @@ def test_what_went_wrong_is_one_plain_sentence(error: BaseException | None, sent
     ],
 )
 def test_whatever_pika_reports_is_our_connection_error(error: BaseException | None) -> None:
-    fault = fault_of(error)
+    fault = link_error(error)
     assert isinstance(fault, ConnectionError)
     assert isinstance(fault, CrewError)
     assert str(fault)
@@ -136,7 +140,7 @@ def test_whatever_pika_reports_is_our_connection_error(error: BaseException | No
 
 def test_a_host_that_does_not_answer_at_all_is_said_to_be_silent() -> None:
     timed_out = TimeoutError("TCP connection attempt timed out: 'example.org'/(...)")
-    fault = fault_of(failed_attempt(workflow.AMQPConnectorSocketConnectError(timed_out)))
+    fault = link_error(failed_attempt(workflow.AMQPConnectorSocketConnectError(timed_out)))
     assert "timed out" in str(fault) or "did not answer" in str(fault)
 
 
@@ -156,7 +160,7 @@ def test_a_host_that_does_not_answer_at_all_is_said_to_be_silent() -> None:
     ids=lambda error: f"{type(error).__name__} {error.args[0]}",
 )
 def test_a_refusal_that_no_further_attempt_would_mend_is_told_apart(error: BaseException) -> None:
-    fault = fault_of(error)
+    fault = link_error(error)
     assert isinstance(fault, LinkRefused)
     assert fault.code in (403, 530)
 
@@ -181,7 +185,7 @@ def test_a_refusal_that_no_further_attempt_would_mend_is_told_apart(error: BaseE
     ids=lambda error: f"{type(error).__name__} {error.args[0]}",
 )
 def test_a_broker_that_may_come_back_is_tried_again(error: BaseException) -> None:
-    assert not isinstance(fault_of(error), LinkRefused)
+    assert not isinstance(link_error(error), LinkRefused)
 
 
 @pytest.mark.parametrize("text", ["access to", "configure access to"])
@@ -189,14 +193,14 @@ def test_a_user_who_may_not_is_told_what_he_needs(text: str) -> None:
     refused = exceptions.ChannelClosedByBroker(
         403, f"ACCESS_REFUSED - {text} queue 'crew.tasks.x' in vhost '/v' refused for user 'o'dd'"
     )
-    assert str(fault_of(refused)) == (
-        "user \"o'dd\" may not use queue 'crew.tasks.x' in virtual host '/v': "
-        f"give it configure, write and read permission for {PERMISSIONS}"
+    assert str(link_error(refused)) == (
+        "access refused: user \"o'dd\" may not use queue 'crew.tasks.x' in virtual host '/v'; "
+        f"give this user configure, write and read permission for {PERMISSIONS}"
     )
 
 
 NOT_ALLOWED = "NOT_ALLOWED - "
-LIMIT = "a limit of the broker is reached: {}; raise it, or free some"
+LIMIT = "a limit of the broker is reached: {}; raise the limit, or close what is not needed"
 REPLIES = [  # of RabbitMQ 3.10.8, 4.0.5 and 4.3.6, as pika reports them
     (
         exceptions.ProbableAccessDeniedError(
@@ -243,7 +247,7 @@ REPLIES = [  # of RabbitMQ 3.10.8, 4.0.5 and 4.3.6, as pika reports them
 def test_a_refusal_that_may_pass_is_temporary_and_keeps_the_reason_of_the_broker(
     error: BaseException, sentence: str
 ) -> None:
-    fault = fault_of(failed_attempt(workflow.AMQPConnectorAMQPHandshakeError(error)))
+    fault = link_error(failed_attempt(workflow.AMQPConnectorAMQPHandshakeError(error)))
     assert str(fault) == sentence
     assert not isinstance(fault, LinkRefused)
     assert not fault.has_other_arguments
@@ -254,9 +258,12 @@ def test_a_refusal_that_may_pass_is_temporary_and_keeps_the_reason_of_the_broker
 )
 def test_a_virtual_host_that_is_not_there_or_not_ours_is_final(reply: str) -> None:
     error = exceptions.ProbableAccessDeniedError(f"ConnectionClosedByBroker: (530) {reply}")
-    fault = fault_of(failed_attempt(workflow.AMQPConnectorAMQPHandshakeError(error)))
+    fault = link_error(failed_attempt(workflow.AMQPConnectorAMQPHandshakeError(error)))
     assert isinstance(fault, LinkRefused)
-    assert str(fault) == f"no such virtual host, or this user may not use it: {reply[1:-1].removeprefix(NOT_ALLOWED)}"
+    assert (
+        str(fault)
+        == f"the virtual host does not exist, or this user may not use it: {reply[1:-1].removeprefix(NOT_ALLOWED)}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -272,25 +279,40 @@ def test_a_virtual_host_that_is_not_there_or_not_ours_is_final(reply: str) -> No
     ],
 )
 def test_only_one_kind_of_406_means_other_arguments(text: str, is_other: bool) -> None:
-    fault = fault_of(exceptions.ChannelClosedByBroker(406, f"PRECONDITION_FAILED - {text}"))
+    fault = link_error(exceptions.ChannelClosedByBroker(406, f"PRECONDITION_FAILED - {text}"))
     assert fault.code == 406
     assert fault.has_other_arguments is is_other
 
 
 def test_the_code_of_the_broker_is_kept() -> None:
-    assert fault_of(exceptions.ChannelClosedByBroker(404, "NOT_FOUND - no queue 'q'")).code == 404
-    assert fault_of(exceptions.StreamLostError("x")).code == 0
+    assert link_error(exceptions.ChannelClosedByBroker(404, "NOT_FOUND - no queue 'q'")).code == 404
+    assert link_error(exceptions.StreamLostError("x")).code == 0
 
 
 def test_a_fault_stays_a_fault() -> None:
-    assert isinstance(fault_of(LinkFault("the channel is closed")), LinkFault)
-    assert str(fault_of(LinkFault("the channel is closed"))) == "the channel is closed"
+    assert isinstance(link_error(LinkError("the channel is closed")), LinkError)
+    assert str(link_error(LinkError("the channel is closed"))) == "the channel is closed"
 
 
 def test_a_queue_whose_only_node_is_down_is_named_with_the_way_out() -> None:
     told = "NOT_FOUND - home node 'rabbit@a' of durable queue 'crew.tasks.t' in vhost '/' is down or inaccessible"
-    fault = fault_of(exceptions.ChannelClosedByBroker(404, told))
+    fault = link_error(exceptions.ChannelClosedByBroker(404, told))
 
-    assert "queue crew.tasks.t is on node rabbit@a alone, which is down" in str(fault)
+    assert "queue crew.tasks.t is not available: its only node rabbit@a is down" in str(fault)
     assert "CREW_QUEUE_TYPE=quorum" in str(fault)
     assert not isinstance(fault, LinkRefused)  # it may come back
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "localhost", "[::1]"])
+def test_where_nothing_listens_on_this_machine_the_advice_is_to_start_a_broker(host: str) -> None:
+    assert advice_for(LinkError("connection refused"), f"amqp://me:secret@{host}:5672/") == START_BROKER
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "broker.example", "[2001:db8::1]"])
+def test_there_is_no_advice_about_the_broker_of_another_machine(host: str) -> None:
+    assert advice_for(LinkError("connection refused"), f"amqp://{host}/") == ""
+
+
+@pytest.mark.parametrize("error", [LinkError("the connection broke"), LinkRefused("user name or password refused")])
+def test_there_is_no_advice_where_something_listens(error: LinkError) -> None:
+    assert advice_for(error, "amqp://127.0.0.1/") == ""

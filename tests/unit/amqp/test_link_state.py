@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crew.amqp.link_state import TRANSITIONS, LinkEvent, LinkMachine, LinkState
+from crew.amqp.link_state import TRANSITIONS, LinkEvent, LinkState, LinkStateMachine
 
 LEGAL = [(state, event, target) for state, moves in TRANSITIONS.items() for event, target in moves.items()]
 ILLEGAL = [
@@ -15,9 +15,9 @@ ILLEGAL = [
 ]
 
 
-def machine_in(state: LinkState) -> LinkMachine:
+def machine_in(state: LinkState) -> LinkStateMachine:
     """A machine that is in `state`."""
-    machine = LinkMachine("test")
+    machine = LinkStateMachine("test")
     machine.state = state
     return machine
 
@@ -59,7 +59,7 @@ def test_every_state_can_be_reached() -> None:
 
 @given(st.lists(st.sampled_from(LinkEvent)))
 def test_a_link_is_ready_only_after_everything_was_declared(events: list[LinkEvent]) -> None:
-    machine, before = LinkMachine("test"), LinkState.CLOSED
+    machine, before = LinkStateMachine("test"), LinkState.CLOSED
     for event in events:
         if event in TRANSITIONS[before]:
             after = machine.move(event)
@@ -69,7 +69,7 @@ def test_a_link_is_ready_only_after_everything_was_declared(events: list[LinkEve
 
 def test_every_move_is_a_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "crew.amqp.link_state")
-    machine = LinkMachine("gateway publish")
+    machine = LinkStateMachine("gateway publish")
     machine.move(LinkEvent.OPEN)
     assert caplog.messages == ["link gateway publish: closed -> connecting"]
-    assert repr(machine) == "<LinkMachine gateway publish: connecting>"
+    assert repr(machine) == "<LinkStateMachine gateway publish: connecting>"

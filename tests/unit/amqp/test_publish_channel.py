@@ -6,21 +6,21 @@ from collections.abc import Callable
 import pytest
 
 from crew.amqp.channel import Channel
-from crew.amqp.errors import LinkFault
-from crew.amqp.publish_channel import Outlet
+from crew.amqp.errors import LinkError
+from crew.amqp.publish_channel import PublishChannel
 from tests.support.links import never
 from tests.support.pika_channel import an_open_channel
 
 
-async def no_trial(*, on_closed: Callable[[LinkFault], None]) -> Channel:
+async def no_test_channel(*, on_closed: Callable[[LinkError], None]) -> Channel:
     """There is nothing to find out."""
     raise AssertionError("this was not to be called")
 
 
 @pytest.mark.gen_test
 async def test_who_waits_for_a_change_goes_on_over_the_new_channel() -> None:
-    outlet = Outlet(no_trial)
-    outlet.channel, _, _ = await an_open_channel()
+    publish_channel = PublishChannel(no_test_channel)
+    publish_channel.channel, _, _ = await an_open_channel()
     new, _, _ = await an_open_channel()
     may_open = asyncio.Event()
 
@@ -28,10 +28,10 @@ async def test_who_waits_for_a_change_goes_on_over_the_new_channel() -> None:
         await may_open.wait()
         return new
 
-    outlet.change(open_channel, never)
-    changed = asyncio.ensure_future(outlet.changed())
+    publish_channel.change(open_channel, never)
+    changed = asyncio.ensure_future(publish_channel.changed())
     await asyncio.sleep(0)
-    assert outlet.channel is not new
+    assert publish_channel.channel is not new
     may_open.set()
     await changed
-    assert outlet.channel is new
+    assert publish_channel.channel is new

@@ -11,18 +11,18 @@ from pika.exceptions import ChannelClosedByBroker, StreamLostError
 
 from crew.amqp.channel import Channel
 from crew.amqp.confirm import Confirm, ConfirmStatus
-from crew.amqp.errors import LinkFault, fault_of, told_reason
-from crew.amqp.refused_messages import Closing, Refusals
+from crew.amqp.errors import LinkError, brief_reason, link_error
+from crew.amqp.refused_messages import ClosedChannel, RefusedMessages
 from crew.protocol.properties import Properties
 from tests.support.links import never
 
-FAULT = fault_of(ChannelClosedByBroker(406, "PRECONDITION_FAILED - invalid message: because\nof this"))
+FAULT = link_error(ChannelClosedByBroker(406, "PRECONDITION_FAILED - invalid message: because\nof this"))
 
 
 class PlayedChannel:
     """Takes messages in their order until one is refused: then it is closed, and what follows is thrown away."""
 
-    def __init__(self, broker: "PlayedBroker", on_closed: Callable[[LinkFault], None]) -> None:
+    def __init__(self, broker: "PlayedBroker", on_closed: Callable[[LinkError], None]) -> None:
         self.is_open = True
         self._broker = broker
         self._on_closed = on_closed
@@ -41,7 +41,7 @@ class PlayedChannel:
     def _answer(self) -> None:
         sent, self._sent = self._sent, []
         for message in sent:
-            if self.is_open and (fault := self._broker.fault_of(message)):
+            if self.is_open and (fault := self._broker.why_refused(message)):
                 self.is_open = False
                 self._on_closed(fault)
             if self.is_open:
@@ -63,13 +63,13 @@ class PlayedBroker:
         self.taken: list[Confirm] = []
         self.opened = 0
 
-    async def open_channel(self, *, on_closed: Callable[[LinkFault], None]) -> Channel:
+    async def open_channel(self, *, on_closed: Callable[[LinkError], None]) -> Channel:
         """As Link.open_channel."""
         self.opened += 1
         channel: Any = PlayedChannel(self, on_closed)
         return channel  # type: ignore[no-any-return]
 
-    def fault_of(self, message: Confirm) -> LinkFault | None:
+    def why_refused(self, message: Confirm) -> LinkError | None:
         """Why it refuses `message`."""
         is_refused = message.key in self.refused or (message.key in self.refused_there and message.routing_key == "q")
         return self.fault if is_refused else None
@@ -81,12 +81,12 @@ def a_message(number: int, *, mode: int, exchange: str = "", key: str = "q", siz
 
 
 async def settled(
-    broker: PlayedBroker, messages: list[Confirm], fault: LinkFault = FAULT, on_failed: Callable[..., None] = never
+    broker: PlayedBroker, messages: list[Confirm], fault: LinkError = FAULT, on_failed: Callable[..., None] = never
 ) -> list[Confirm]:
     """Have `messages` looked into; returns those that were sent again."""
     again: list[Confirm] = []
-    refusals = Refusals(broker.open_channel, again.extend)
-    refusals.add(Closing(fault, messages, on_failed))
+    refusals = RefusedMessages(broker.open_channel, again.extend)
+    refusals.add(ClosedChannel(fault, messages, on_failed))
     task = refusals._task
     assert task is not None
     await task
@@ -135,7 +135,7 @@ async def test_what_is_refused_for_its_queue_alone_is_found_among_those_that_may
 @pytest.mark.gen_test
 async def test_what_the_text_names_is_found_without_copies() -> None:
     text = "ACCESS_REFUSED - write access to topic 'b' in exchange 'crew.PUBSUB' in vhost '/' refused for user 'u'"
-    fault = fault_of(ChannelClosedByBroker(403, text))
+    fault = link_error(ChannelClosedByBroker(403, text))
     broker = PlayedBroker({"1"})
     broker.fault = fault
     messages = [a_message(number, mode=1, exchange="crew.PUBSUB", key=key) for number, key in enumerate("abab")]
@@ -152,7 +152,7 @@ async def test_what_the_text_names_is_found_without_copies() -> None:
 @pytest.mark.gen_test
 async def test_all_that_are_too_large_are_known_at_once() -> None:
     text = "PRECONDITION_FAILED - message size 11 is larger than configured max size 10"
-    fault = fault_of(ChannelClosedByBroker(406, text))
+    fault = link_error(ChannelClosedByBroker(406, text))
     broker = PlayedBroker(set())
     messages = [a_message(number, mode=2, size=size) for number, size in enumerate((10, 11, 9, 50))]
     assert await settled(broker, messages, fault) == [messages[0], messages[2]]
@@ -162,12 +162,12 @@ async def test_all_that_are_too_large_are_known_at_once() -> None:
 
 @pytest.mark.gen_test
 async def test_a_connection_that_is_lost_meanwhile_loses_what_is_in_question() -> None:
-    broker, failed = PlayedBroker({"1"}), list[LinkFault]()
-    broker.fault = fault_of(StreamLostError("gone"))
+    broker, failed = PlayedBroker({"1"}), list[LinkError]()
+    broker.fault = link_error(StreamLostError("gone"))
     messages = [a_message(number, mode=2) for number in range(3)]
     again: list[Confirm] = []
-    refusals = Refusals(broker.open_channel, again.extend)
-    refusals.add(Closing(FAULT, messages, failed.append))
+    refusals = RefusedMessages(broker.open_channel, again.extend)
+    refusals.add(ClosedChannel(FAULT, messages, failed.append))
     assert refusals._task is not None
     await refusals._task
     assert len(failed) == 1, "a new connection is asked for"
@@ -177,6 +177,6 @@ async def test_a_connection_that_is_lost_meanwhile_loses_what_is_in_question() -
 
 
 def test_a_reason_is_one_line_of_bounded_length() -> None:
-    told = told_reason(fault_of(ChannelClosedByBroker(406, "x\n" * 1_000)))
+    told = brief_reason(link_error(ChannelClosedByBroker(406, "x\n" * 1_000)))
     assert len(told) <= 303
     assert "\n" not in told

@@ -8,12 +8,12 @@ import pytest
 from crew.amqp import Delivery
 from crew.amqp.channel import Channel
 from crew.amqp.confirm import Forwarded
-from crew.amqp.connection.connection import Wire
+from crew.amqp.connection.connection import BrokerConnection
 from crew.amqp.signed_channel import LOG_EVERY, SignedChannel, Signer, refused
 from crew.protocol.clock import ClockOffset
 from crew.protocol.properties import Properties
 from crew.protocol.signing import FRESH_FOR, SIGNED
-from tests.support.pika_channel import Ends, OneChannelWire, PikaChannel
+from tests.support.pika_channel import Ends, OneChannelConnection, PikaChannel
 
 KEY: Final = "k" * 32
 NOW: Final = 1_800_000_000.0  # epoch seconds
@@ -30,12 +30,15 @@ def a_signer(*keys: str, ahead: float = 0.0) -> Signer:
 
 
 async def a_signed_channel(signer: Signer) -> tuple[SignedChannel, PikaChannel]:
-    wire, ends = OneChannelWire(), Ends()
+    connection, ends = OneChannelConnection(), Ends()
     channel = SignedChannel(
-        cast(Wire, wire), on_closed=ends.faults.append, on_canceled=ends.canceled.append, signer=signer
+        cast(BrokerConnection, connection),
+        on_closed=ends.faults.append,
+        on_canceled=ends.canceled.append,
+        signer=signer,
     )
     await channel.open()
-    return channel, wire.opened
+    return channel, connection.opened
 
 
 async def a_consumer(signer: Signer, **options: Any) -> tuple[PikaChannel, list[Delivery]]:

@@ -1,50 +1,50 @@
-"""What OpenSSL says, as a sentence with the way out."""
+"""Errors of OpenSSL, as one sentence that says what to do."""
 
 import ssl
 
 import pytest
 
-from crew.amqp.errors import LinkRefused, fault_of
-from crew.amqp.tls_errors import sentence_of
+from crew.amqp.errors import LinkRefused, link_error
+from crew.amqp.tls_errors import describe
 
 
 def tls_error(reason: str, kind: type[ssl.SSLError] = ssl.SSLError) -> ssl.SSLError:
-    """As Python raises it."""
+    """An error as Python raises it."""
     error = kind(1, f"[SSL: {reason}] {reason.lower()} (_ssl.c:1000)")
     error.reason = reason
     return error
 
 
 def unverified(code: int) -> ssl.SSLCertVerificationError:
-    """A certificate that was not trusted."""
+    """The error for a certificate that is not trusted."""
     error = ssl.SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed")
     error.reason, error.verify_code, error.verify_message = "CERTIFICATE_VERIFY_FAILED", code, "something else"
     return error
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "sentence"),
     [
-        (unverified(62), "for another host"),
-        (unverified(64), "for another host"),
-        (unverified(19), "a CA that is unknown here: name the CA's file by cacertfile= or CREW_AMQP_CA"),
-        (unverified(20), "a CA that is unknown here"),
+        (unverified(62), "for another host name"),
+        (unverified(64), "for another host name"),
+        (unverified(19), "an unknown CA: set cacertfile= in the URL or CREW_AMQP_CA to the file of the CA"),
+        (unverified(20), "an unknown CA"),
         (unverified(10), "has expired"),
         (unverified(9), "not valid yet"),
         (unverified(26), "cannot be trusted: something else"),
-        (tls_error("TLSV13_ALERT_CERTIFICATE_REQUIRED"), "wants a client certificate: name it by certfile="),
-        (tls_error("SSLV3_ALERT_HANDSHAKE_FAILURE"), "wants a client certificate"),
-        (tls_error("TLSV1_ALERT_UNKNOWN_CA"), "does not know the CA of our client certificate"),
-        (tls_error("SSLV3_ALERT_CERTIFICATE_EXPIRED"), "our client certificate (certfile=) has expired"),
-        (tls_error("SSLV3_ALERT_BAD_CERTIFICATE"), "refuses our client certificate"),
-        (tls_error("TLSV1_ALERT_PROTOCOL_VERSION"), "no TLS 1.2 or newer"),
+        (tls_error("TLSV13_ALERT_CERTIFICATE_REQUIRED"), "requires a client certificate: set certfile="),
+        (tls_error("SSLV3_ALERT_HANDSHAKE_FAILURE"), "requires a client certificate"),
+        (tls_error("TLSV1_ALERT_UNKNOWN_CA"), "does not know the CA of the client certificate"),
+        (tls_error("SSLV3_ALERT_CERTIFICATE_EXPIRED"), "the client certificate (certfile=) has expired"),
+        (tls_error("SSLV3_ALERT_BAD_CERTIFICATE"), "refuses the client certificate"),
+        (tls_error("TLSV1_ALERT_PROTOCOL_VERSION"), "does not support TLS 1.2 or newer"),
         (tls_error("WRONG_VERSION_NUMBER"), "does not speak TLS; write amqp://"),
-        (tls_error("UNEXPECTED_EOF_WHILE_READING", ssl.SSLEOFError), "closed the connection meanwhile"),
+        (tls_error("UNEXPECTED_EOF_WHILE_READING", ssl.SSLEOFError), "closed the connection during the handshake"),
         (tls_error("NO_CIPHERS_AVAILABLE"), "TLS failed: no ciphers available"),
     ],
     ids=lambda value: str(value) if isinstance(value, str) else "",
 )
-def test_each_failure_is_one_sentence_and_is_tried_again(error: ssl.SSLError, told: str) -> None:
-    assert told in sentence_of(error)
-    assert "\n" not in sentence_of(error)
-    assert not isinstance(fault_of(error), LinkRefused)
+def test_each_failure_is_one_sentence_and_is_retried(error: ssl.SSLError, sentence: str) -> None:
+    assert sentence in describe(error)
+    assert "\n" not in describe(error)
+    assert not isinstance(link_error(error), LinkRefused)

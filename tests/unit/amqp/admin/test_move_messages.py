@@ -4,11 +4,11 @@ from typing import Any, cast
 
 import pytest
 
-from crew.amqp.admin.move_messages import Carrier
-from crew.amqp.admin.session import Visit
+from crew.amqp.admin.move_messages import MessageMover
+from crew.amqp.admin.session import Session
 from crew.amqp.confirm import Confirm, ConfirmStatus, Forwarded
 from crew.amqp.delivery import Delivery
-from crew.amqp.errors import LinkFault
+from crew.amqp.errors import LinkError
 from crew.protocol.properties import Properties
 
 
@@ -24,7 +24,7 @@ class PlayedChannel:
         return self.is_open
 
 
-class PlayedVisit:
+class PlayedSession:
     """Publishes, and lets the test confirm."""
 
     def __init__(self) -> None:
@@ -41,35 +41,35 @@ def a_delivery(channel: PlayedChannel, tag: int) -> Delivery:
 
 @pytest.mark.gen_test
 async def test_what_has_arrived_is_acknowledged_when_nothing_more_is_delivered_and_not_before() -> None:
-    channel, visit = PlayedChannel(), PlayedVisit()
-    carrier = Carrier(cast(Visit, visit), lambda delivery, confirm: None)
+    channel, session = PlayedChannel(), PlayedSession()
+    mover = MessageMover(cast(Session, session), lambda delivery, confirm: None)
     for tag in (1, 2):
-        carrier.carry(a_delivery(channel, tag), "target")
-    for confirm in visit.published:
+        mover.move(a_delivery(channel, tag), "target")
+    for confirm in session.published:
         confirm.settle(ConfirmStatus.CONFIRMED)
-    assert (channel.acknowledged, carrier.carried) == ([], 0)
-    await carrier.settled()
-    assert (channel.acknowledged, carrier.carried) == ([1, 2], 2)
-    assert [type(confirm) for confirm in visit.published] == [Forwarded, Forwarded]
+    assert (channel.acknowledged, mover.moved) == ([], 0)
+    await mover.settled()
+    assert (channel.acknowledged, mover.moved) == ([1, 2], 2)
+    assert [type(confirm) for confirm in session.published] == [Forwarded, Forwarded]
 
 
 @pytest.mark.gen_test
 async def test_what_the_new_queue_does_not_take_stays_where_it_is() -> None:
-    channel, visit, left = PlayedChannel(), PlayedVisit(), []
-    carrier = Carrier(cast(Visit, visit), lambda delivery, confirm: left.append((delivery.tag, confirm.status)))
-    carrier.carry(a_delivery(channel, 1), "target", Properties())
-    visit.published[0].settle(ConfirmStatus.REFUSED)
-    await carrier.settled()
+    channel, session, left = PlayedChannel(), PlayedSession(), []
+    mover = MessageMover(cast(Session, session), lambda delivery, confirm: left.append((delivery.tag, confirm.status)))
+    mover.move(a_delivery(channel, 1), "target", Properties())
+    session.published[0].settle(ConfirmStatus.REFUSED)
+    await mover.settled()
     assert (left, channel.acknowledged) == ([(1, ConfirmStatus.REFUSED)], [])
 
 
 @pytest.mark.gen_test
 async def test_a_message_that_is_lost_or_cannot_be_acknowledged_breaks_it() -> None:
     for status, is_open in ((ConfirmStatus.LOST, True), (ConfirmStatus.CONFIRMED, False)):
-        channel, visit = PlayedChannel(), PlayedVisit()
+        channel, session = PlayedChannel(), PlayedSession()
         channel.is_open = is_open
-        carrier = Carrier(cast(Visit, visit), lambda delivery, confirm: None)
-        carrier.carry(a_delivery(channel, 1), "target")
-        visit.published[0].settle(status)
-        with pytest.raises(LinkFault):
-            await carrier.settled()
+        mover = MessageMover(cast(Session, session), lambda delivery, confirm: None)
+        mover.move(a_delivery(channel, 1), "target")
+        session.published[0].settle(status)
+        with pytest.raises(LinkError):
+            await mover.settled()

@@ -6,12 +6,12 @@ import pytest
 from pika import frame, spec
 
 from crew.amqp.connection import frames
-from crew.amqp.connection.channel_codec import WireChannel
+from crew.amqp.connection.channel_codec import CodecChannel
 from crew.protocol.properties import Properties
 from tests.unit.amqp.connection.test_frames import pika_reads
 
 
-class OpenChannel(WireChannel):
+class OpenChannel(CodecChannel):
     """A channel that has come so far without a broker."""
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class OpenChannel(WireChannel):
 
 
 class Sent:
-    """In place of a wire."""
+    """In place of a connection."""
 
     largest_body = 1000
 

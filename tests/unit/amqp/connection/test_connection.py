@@ -17,11 +17,11 @@ from pika import ConnectionParameters, frame, spec
 from pika.adapters.utils.io_services_utils import _AsyncPlaintextTransport
 from pika.callback import CallbackManager
 
-from crew.amqp.connection import connection as wire_module
+from crew.amqp.connection import connection as connection_module
 from crew.amqp.connection import content_header
-from crew.amqp.connection.channel_codec import WireChannel
-from crew.amqp.connection.connection import Wire, open_wire
-from crew.amqp.errors import LinkFault, LinkRefused
+from crew.amqp.connection.channel_codec import CodecChannel
+from crew.amqp.connection.connection import BrokerConnection, check_protocol, open_connection
+from crew.amqp.errors import LinkError, LinkRefused
 
 
 class Transport:
@@ -35,13 +35,13 @@ class Transport:
         self.written.append(data)
 
 
-class UnconnectedWire(Wire):
-    """A wire between its socket and its channels, without either."""
+class UnconnectedConnection(BrokerConnection):
+    """A connection between its socket and its channels, without either."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._unsent: list[bytes] = []
         self._has_sent = self._is_sending_soon = False
-        self._is_greeted = True
+        self._is_protocol_checked = True
         self._channels: dict[int, Any] = {}
         self._loop: Any = loop
         self._frame_buffer = b""
@@ -81,35 +81,35 @@ def in_pieces(data: bytes, cuts: list[int]) -> list[bytes]:
 @settings(deadline=None, max_examples=50)
 def test_frames_arrive_whole_however_the_network_cuts_them(bodies: list[bytes], cuts: list[int]) -> None:
     data = b"".join(map(marshaled, bodies))
-    wire = UnconnectedWire()
+    connection = UnconnectedConnection()
     for piece in in_pieces(data, cuts):
-        wire._on_data_available(piece)
-    assert b"".join(map(marshal, wire.frames)) == data
-    assert wire.bytes_received == len(data)
-    assert wire._frame_buffer == b""
+        connection._on_data_available(piece)
+    assert b"".join(map(marshal, connection.frames)) == data
+    assert connection.bytes_received == len(data)
+    assert connection._frame_buffer == b""
 
 
 @pytest.mark.gen_test
 async def test_all_that_is_sent_in_one_moment_leaves_in_one_write() -> None:
-    wire = UnconnectedWire(asyncio.get_running_loop())
-    wire._output_marshaled_frames([b"a", b"b"])
-    wire._output_marshaled_frames([b"c"])
-    assert wire._transport.written == []
+    connection = UnconnectedConnection(asyncio.get_running_loop())
+    connection._output_marshaled_frames([b"a", b"b"])
+    connection._output_marshaled_frames([b"c"])
+    assert connection._transport.written == []
     await asyncio.sleep(0)
-    assert wire._transport.written == [b"abc"]
-    assert (wire.frames_sent, wire.bytes_sent) == (3, 3)
-    wire._output_marshaled_frames([b"d"])
+    assert connection._transport.written == [b"abc"]
+    assert (connection.frames_sent, connection.bytes_sent) == (3, 3)
+    connection._output_marshaled_frames([b"d"])
     await asyncio.sleep(0)
-    assert wire._transport.written == [b"abc", b"d"]
+    assert connection._transport.written == [b"abc", b"d"]
 
 
 @pytest.mark.gen_test
 async def test_what_is_sent_while_the_connection_breaks_is_dropped_quietly() -> None:
-    wire = UnconnectedWire(asyncio.get_running_loop())
-    wire._output_marshaled_frames([b"a"])
-    wire._transport = None
+    connection = UnconnectedConnection(asyncio.get_running_loop())
+    connection._output_marshaled_frames([b"a"])
+    connection._transport = None
     await asyncio.sleep(0)
-    assert wire.bytes_sent == 0
+    assert connection.bytes_sent == 0
 
 
 @pytest.mark.parametrize(
@@ -121,16 +121,16 @@ def test_a_header_that_pika_cannot_decode_does_not_break_the_connection(value: b
     table = struct.pack(">I", len(table)) + table
     payload = struct.pack(">HHQH", 60, 0, 0, 1 << 13) + table
     data = b"\x02" + struct.pack(">HI", 1, len(payload)) + payload + b"\xce"
-    wire = UnconnectedWire()
-    wire._on_data_available(data)
-    assert len(wire.frames) == 1
+    connection = UnconnectedConnection()
+    connection._on_data_available(data)
+    assert len(connection.frames) == 1
 
 
 @pytest.mark.gen_test
 async def test_a_file_that_has_gone_is_one_sentence_and_may_come_back(tmp_path: Path) -> None:
     url = f"amqps://me:secret@127.0.0.1:1/%2F?cacertfile={tmp_path}/gone.pem"
-    with pytest.raises(LinkFault, match=r"gone\.pem cannot be read: no such file") as raised:
-        await open_wire(url, name="n", heartbeat=10)
+    with pytest.raises(LinkError, match=r"gone\.pem cannot be read: no such file") as raised:
+        await open_connection(url, name="n", heartbeat=10)
     assert not isinstance(raised.value, LinkRefused)
     assert "secret" not in str(raised.value)
 
@@ -164,27 +164,27 @@ class PlainTransport(_AsyncPlaintextTransport):  # type: ignore[misc]  # pika ha
 
 @pytest.mark.gen_test
 async def test_a_message_leaves_at_once_and_what_follows_in_one_write() -> None:
-    wire = UnconnectedWire(asyncio.get_running_loop())
-    wire.send_message([b"a", b"b"])
-    assert wire._transport.written == [b"ab"]
-    wire.send_message([b"c"])
-    wire.send_soon(b"d")
-    wire._output_marshaled_frames([b"e"])
-    assert wire._transport.written == [b"ab"]
+    connection = UnconnectedConnection(asyncio.get_running_loop())
+    connection.send_message([b"a", b"b"])
+    assert connection._transport.written == [b"ab"]
+    connection.send_message([b"c"])
+    connection.send_soon(b"d")
+    connection._output_marshaled_frames([b"e"])
+    assert connection._transport.written == [b"ab"]
     await asyncio.sleep(0)
-    assert wire._transport.written == [b"ab", b"cde"]
-    wire.send_message([b"f"])
-    assert wire._transport.written == [b"ab", b"cde", b"f"]
+    assert connection._transport.written == [b"ab", b"cde"]
+    connection.send_message([b"f"])
+    assert connection._transport.written == [b"ab", b"cde", b"f"]
 
 
 @pytest.mark.parametrize("takes", range(5))
 @pytest.mark.gen_test
 async def test_what_the_socket_does_not_take_waits_in_the_transport(takes: int) -> None:
-    wire = UnconnectedWire(asyncio.get_running_loop())
-    wire._transport = PlainTransport(takes)
-    wire.send_message([b"abc"])
-    assert wire._transport._sock.sent + b"".join(wire._transport.written) == b"abc"
-    assert wire._transport._sock.sent == b"abc"[:takes]
+    connection = UnconnectedConnection(asyncio.get_running_loop())
+    connection._transport = PlainTransport(takes)
+    connection.send_message([b"abc"])
+    assert connection._transport._sock.sent + b"".join(connection._transport.written) == b"abc"
+    assert connection._transport._sock.sent == b"abc"[:takes]
 
 
 @pytest.mark.gen_test
@@ -194,22 +194,22 @@ async def test_what_tls_does_not_take_is_offered_to_it_again_in_the_same_bytes()
     def refuse(data: bytes) -> int:
         raise ssl.SSLWantWriteError(3, "The operation did not complete (write)")
 
-    wire = UnconnectedWire(asyncio.get_running_loop())
-    wire._transport = PlainTransport(0)
-    wire._transport._sock.send = refuse
-    wire.send_message([b"abc", b"def"])
-    wire.send_message([b"ghi"])
-    assert wire._transport.written == [b"abcdef"]
+    connection = UnconnectedConnection(asyncio.get_running_loop())
+    connection._transport = PlainTransport(0)
+    connection._transport._sock.send = refuse
+    connection.send_message([b"abc", b"def"])
+    connection.send_message([b"ghi"])
+    assert connection._transport.written == [b"abcdef"]
 
 
 @pytest.mark.gen_test
 async def test_what_waits_in_the_transport_is_not_overtaken() -> None:
-    wire = UnconnectedWire(asyncio.get_running_loop())
-    wire._transport = PlainTransport(100)
-    wire._transport._tx_buffers.append(b"earlier")
-    wire.send_message([b"abc"])
-    assert wire._transport.written == [b"abc"]
-    assert wire._transport._sock.sent == b""
+    connection = UnconnectedConnection(asyncio.get_running_loop())
+    connection._transport = PlainTransport(100)
+    connection._transport._tx_buffers.append(b"earlier")
+    connection.send_message([b"abc"])
+    assert connection._transport.written == [b"abc"]
+    assert connection._transport._sock.sent == b""
 
 
 @pytest.fixture
@@ -225,7 +225,7 @@ def mute() -> Iterator[socket.socket]:
 async def test_an_attempt_that_is_given_up_closes_its_socket_at_once_and_quietly(
     mute: socket.socket, caplog: pytest.LogCaptureFixture, is_greeted: bool
 ) -> None:
-    opening = asyncio.ensure_future(open_wire(_url_of(mute), name="n", heartbeat=10))
+    opening = asyncio.ensure_future(open_connection(_url_of(mute), name="n", heartbeat=10))
     accepted, _ = await asyncio.to_thread(mute.accept)
     with accepted:
         accepted.settimeout(5)
@@ -247,9 +247,9 @@ async def test_an_attempt_that_is_given_up_closes_its_socket_at_once_and_quietly
 async def test_an_attempt_that_is_not_answered_is_one_sentence_in_time(
     mute: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wire_module, "CONNECT_TIMEOUT", 0.1)
-    with pytest.raises(LinkFault, match="the broker did not answer in time"):
-        await open_wire(_url_of(mute), name="n", heartbeat=10)
+    monkeypatch.setattr(connection_module, "CONNECT_TIMEOUT", 0.1)
+    with pytest.raises(LinkError, match=r"connection timeout: the broker did not answer within 0\.1 s"):
+        await open_connection(_url_of(mute), name="n", heartbeat=10)
 
 
 def _url_of(server: socket.socket) -> str:
@@ -259,23 +259,23 @@ def _url_of(server: socket.socket) -> str:
 # --- frames that break the protocol ----------------------------------------------------------------------------------
 
 
-class GivenUpWire(Wire):
-    """A wire with one open channel, without a socket; remembers why it was given up."""
+class AbortedConnection(BrokerConnection):
+    """A connection with one open channel, without a socket; remembers why it was given up."""
 
     def __init__(self) -> None:
         self._frame_buffer = b""
-        self._is_greeted = True
+        self._is_protocol_checked = True
         self.bytes_received = self.frames_received = 0
         self.callbacks = CallbackManager()
         self._heartbeat_checker = None
         self.params = ConnectionParameters()
         self.faults: list[str] = []
         self.bodies: list[bytes] = []
-        channel = WireChannel(self, 1, None)
+        channel = CodecChannel(self, 1, None)
         channel._consumers["tag"] = lambda _channel, _method, _properties, body: self.bodies.append(body)
         self._channels: dict[int, Any] = {1: channel}
 
-    def give_up(self, fault: LinkFault) -> None:
+    def abort(self, fault: LinkError) -> None:
         self.faults.append(str(fault))
 
 
@@ -298,22 +298,22 @@ def over(channel: int, data: bytes) -> bytes:
 
 
 BREAKS = {
-    "the end of a method": (ended(METHOD) + HEADER + BODY, "ends with 0x00 in place of 0xce"),
-    "the end of a header": (METHOD + ended(HEADER) + BODY, "ends with 0x00 in place of 0xce"),
-    "the end of a body": (METHOD + HEADER + ended(BODY), "ends with 0x00 in place of 0xce"),
-    "the end of a confirm": (ended(ACK), "ends with 0x00 in place of 0xce"),
-    "the end of a heartbeat": (ended(frame.Heartbeat().marshal()), "ends with 0x00 in place of 0xce"),
+    "the end of a method": (ended(METHOD) + HEADER + BODY, "ends with 0x00 instead of 0xce"),
+    "the end of a header": (METHOD + ended(HEADER) + BODY, "ends with 0x00 instead of 0xce"),
+    "the end of a body": (METHOD + HEADER + ended(BODY), "ends with 0x00 instead of 0xce"),
+    "the end of a confirm": (ended(ACK), "ends with 0x00 instead of 0xce"),
+    "the end of a heartbeat": (ended(frame.Heartbeat().marshal()), "ends with 0x00 instead of 0xce"),
     "a header over another channel": (METHOD + over(2, HEADER) + BODY, "for channel 2, which is not open"),
     "a body over another channel": (METHOD + HEADER + over(2, BODY), "for channel 2, which is not open"),
     "a body over channel 0": (METHOD + HEADER + over(0, BODY), "for channel 0"),
-    "a header of nothing": (HEADER, "a header frame without a message came over channel 1"),
-    "a second header": (METHOD + HEADER + HEADER, "a header frame without a message came over channel 1"),
-    "a body without a header": (METHOD + BODY, "a body frame without a header came over channel 1"),
+    "a header of nothing": (HEADER, "a header frame without a message arrived on channel 1"),
+    "a second header": (METHOD + HEADER + HEADER, "a header frame without a message arrived on channel 1"),
+    "a body without a header": (METHOD + BODY, "a body frame without a header arrived on channel 1"),
     "too long a body": (
         METHOD + HEADER + frame.Body(1, b"bod").marshal() + BODY,
-        "more bytes of a body than its header says came over channel 1",
+        "more body bytes than its header announces arrived on channel 1",
     ),
-    "a message in a message": (METHOD + HEADER + METHOD, "Basic.Deliver in the midst of a message came over channel 1"),
+    "a message in a message": (METHOD + HEADER + METHOD, "Basic.Deliver inside another message arrived on channel 1"),
     "a type that is none": (b"\x07" + ACK[1:], "cannot be decoded"),
     "a method that is none": (ACK[:7] + b"\xff\xff" + ACK[9:], "cannot be decoded"),
     "a channel that is not open": (over(3, METHOD) + over(3, HEADER), "for channel 3, which is not open"),
@@ -324,29 +324,54 @@ BREAKS = {
 @pytest.mark.parametrize(("data", "says"), list(BREAKS.values()), ids=list(BREAKS))
 def test_a_frame_that_breaks_the_protocol_ends_the_connection(data: bytes, says: str, pieces: int) -> None:
     """AMQP 0-9-1 §4.2.3 (the end of a frame), §4.2.6 (the frames of a message), §4.2.1 (channels)."""
-    wire, size = GivenUpWire(), -(-len(data) // pieces)
+    connection, size = AbortedConnection(), -(-len(data) // pieces)
     for start in range(0, len(data), size):
-        if not wire.faults:
-            wire._on_data_available(data[start : start + size])
-    assert len(wire.faults) == 1
-    assert wire.faults[0].startswith("the connection was closed, as the broker broke the protocol: ")
-    assert says in wire.faults[0]
-    assert wire.bodies == []
-    assert wire._frame_buffer == b""
+        if not connection.faults:
+            connection._on_data_available(data[start : start + size])
+    assert len(connection.faults) == 1
+    assert connection.faults[0].startswith("protocol error from the broker, connection closed: ")
+    assert says in connection.faults[0]
+    assert connection.bodies == []
+    assert connection._frame_buffer == b""
 
 
 def test_messages_of_two_channels_may_be_interleaved() -> None:
     """AMQP 0-9-1 §4.2.6: in order on each channel, and between channels as they come."""
-    wire = GivenUpWire()
-    wire._channels[2] = WireChannel(wire, 2, None)
-    wire._channels[2]._consumers = wire._channels[1]._consumers
-    wire._on_data_available(METHOD + over(2, METHOD) + HEADER + over(2, HEADER) + over(2, BODY) + BODY)
-    assert (wire.bodies, wire.faults) == ([b"body", b"body"], [])
+    connection = AbortedConnection()
+    connection._channels[2] = CodecChannel(connection, 2, None)
+    connection._channels[2]._consumers = connection._channels[1]._consumers
+    connection._on_data_available(METHOD + over(2, METHOD) + HEADER + over(2, HEADER) + over(2, BODY) + BODY)
+    assert (connection.bodies, connection.faults) == ([b"body", b"body"], [])
 
 
 def test_a_frame_larger_than_agreed_is_not_waited_for() -> None:
-    wire = GivenUpWire()
-    wire._largest_frame = 4096
-    wire._on_data_available(b"\x03\x00\x01" + struct.pack(">I", 2**31))
-    assert len(wire.faults) == 1
-    assert "4096 were agreed on" in wire.faults[0]
+    connection = AbortedConnection()
+    connection._largest_frame = 4096
+    connection._on_data_available(b"\x03\x00\x01" + struct.pack(">I", 2**31))
+    assert len(connection.faults) == 1
+    assert "more than the agreed 4096" in connection.faults[0]
+
+
+# --- the first bytes from the peer ----------------------------------------------------------------------------------
+
+
+def test_the_first_frame_of_a_broker_is_accepted() -> None:
+    start = spec.Connection.Start(server_properties={}, mechanisms="PLAIN", locales="en_US")
+    check_protocol(frame.Method(0, start).marshal())
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"\x15\x03\x01\x00\x02\x02\x46", "speaks TLS: write amqps://"),
+        (b"HTTP/1.1 400 Bad Request\r\n", "speaks HTTP: use the broker's AMQP port"),
+        (b"AMQP\x01\x01\x00\x08", "speaks AMQP 1-0-8, but crew speaks AMQP 0-9-1"),
+        (b"AMQP\x00\x01\x00\x00", "speaks AMQP 1-0-0, but crew speaks AMQP 0-9-1"),
+        (b"AM", "speaks AMQP of another version"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "does not speak AMQP: use the broker's AMQP port"),
+        (b"\x00", "does not speak AMQP"),
+    ],
+)
+def test_a_port_that_is_not_a_broker_is_recognised_by_its_first_bytes(data: bytes, message: str) -> None:
+    with pytest.raises(LinkError, match=message):
+        check_protocol(data)

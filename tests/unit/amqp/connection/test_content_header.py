@@ -1,4 +1,4 @@
-"""Message properties on the wire, beside pika's idea of them."""
+"""Message properties on the connection, beside pika's idea of them."""
 
 import struct
 from typing import Any

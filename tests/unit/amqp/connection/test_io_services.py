@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from crew.amqp.connection.connection import open_wire
+from crew.amqp.connection.connection import open_connection
 from crew.amqp.connection.io_services import IOServices
-from crew.amqp.errors import LinkFault
+from crew.amqp.errors import LinkError
 from tests.support.waiting import until
 
 
@@ -35,7 +35,7 @@ async def test_every_wire_connects_by_way_of_it(monkeypatch: pytest.MonkeyPatch)
 
     create = IOServices.create_streaming_connection
     monkeypatch.setattr(IOServices, "create_streaming_connection", gone)
-    with socket.create_server(("127.0.0.1", 0)) as listening, pytest.raises(LinkFault, match="connection reset"):
-        await open_wire(f"amqp://127.0.0.1:{listening.getsockname()[1]}/", name="test", heartbeat=10)
+    with socket.create_server(("127.0.0.1", 0)) as listening, pytest.raises(LinkError, match="connection reset"):
+        await open_connection(f"amqp://127.0.0.1:{listening.getsockname()[1]}/", name="test", heartbeat=10)
     assert len(connected) == 1
     connected[0].close()

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from crew.amqp.connection.liveness import Silence
-from crew.amqp.errors import LinkFault
+from crew.amqp.connection.liveness import Liveness
+from crew.amqp.errors import LinkError
 from tests.support.waiting import until
 
 HEARTBEAT = 0.2  # seconds
@@ -17,15 +17,15 @@ class Broker:
 
     def __init__(self) -> None:
         self.said = 0
-        self.faults: list[LinkFault] = []
+        self.faults: list[LinkError] = []
 
-    def heard(self) -> int:
-        """As a wire counts it."""
+    def received_bytes(self) -> int:
+        """As a connection counts it."""
         return self.said
 
-    def watched(self, heartbeat: float = HEARTBEAT) -> Silence:
+    def watched(self, heartbeat: float = HEARTBEAT) -> Liveness:
         """Watch it."""
-        return Silence(self.heard, heartbeat=heartbeat, on_silent=self.faults.append)
+        return Liveness(self.received_bytes, heartbeat=heartbeat, on_timeout=self.faults.append)
 
 
 @pytest.mark.gen_test
@@ -34,7 +34,7 @@ async def test_a_broker_that_says_nothing_for_one_and_a_half_heartbeats_is_given
     broker.watched()
     await until(lambda: broker.faults)
     assert time.monotonic() - began >= 1.4 * HEARTBEAT
-    assert str(broker.faults[0]) == "the broker has been silent for 0.3 s"
+    assert str(broker.faults[0]) == "heartbeat timeout: the broker sent nothing for 0.3 s"
     await asyncio.sleep(2 * HEARTBEAT)
     assert len(broker.faults) == 1
 
@@ -42,23 +42,23 @@ async def test_a_broker_that_says_nothing_for_one_and_a_half_heartbeats_is_given
 @pytest.mark.gen_test
 async def test_a_broker_that_says_something_every_heartbeat_is_not_silent() -> None:
     broker = Broker()
-    silence = broker.watched()
+    liveness = broker.watched()
     for _ in range(4):
         await asyncio.sleep(HEARTBEAT)
         broker.said += 1
     assert not broker.faults
-    silence.stop()
+    liveness.stop()
 
 
 @pytest.mark.gen_test
 async def test_who_was_stopped_himself_listens_before_he_blames_the_broker() -> None:
     broker = Broker()
-    silence = broker.watched()
+    liveness = broker.watched()
     await asyncio.sleep(HEARTBEAT / 2)
     time.sleep(3 * HEARTBEAT)  # noqa: ASYNC251 -- the loop is blocked, as by SIGSTOP
     await asyncio.sleep(HEARTBEAT / 2)
     assert not broker.faults
-    silence.stop()
+    liveness.stop()
 
 
 @pytest.mark.gen_test

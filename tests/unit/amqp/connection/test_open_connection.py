@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from crew.amqp.connection.connection import open_wire
-from crew.amqp.errors import LinkFault, LinkRefused
+from crew.amqp.connection.connection import open_connection
+from crew.amqp.errors import LinkError, LinkRefused
 from tests.support.certificates import Certificates
 
 
@@ -40,8 +40,8 @@ async def stranger(says: bytes | None, context: ssl.SSLContext | None = None) ->
 
 async def why_not(url: str) -> str:
     """What is said of an attempt to connect to `url`; another one may help."""
-    with pytest.raises(LinkFault) as raised:
-        await open_wire(url, name="n", heartbeat=10)
+    with pytest.raises(LinkError) as raised:
+        await open_connection(url, name="n", heartbeat=10)
     assert not isinstance(raised.value, LinkRefused)
     assert "\n" not in str(raised.value)
     return str(raised.value)
@@ -52,11 +52,11 @@ async def why_not(url: str) -> str:
     ("says", "told"),
     [
         (b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", "the port speaks HTTP"),
-        (b"AMQP\x00\x01\x00\x00", "the broker speaks AMQP 1-0-0, and we speak 0-9-1"),
-        (b"AMQP\x01\x01\x00\x08", "the broker speaks AMQP 1-0-8, and we speak 0-9-1"),
+        (b"AMQP\x00\x01\x00\x00", "the broker speaks AMQP 1-0-0, but crew speaks AMQP 0-9-1"),
+        (b"AMQP\x01\x01\x00\x08", "the broker speaks AMQP 1-0-8, but crew speaks AMQP 0-9-1"),
         (b"220 mail.example ESMTP\r\n", "does not speak AMQP"),
         (b"\x15\x03\x03\x00\x02\x02\x0a", "the port speaks TLS: write amqps://"),
-        (b"", "closed the connection before it said anything"),
+        (b"", "closed the connection without a reply"),
     ],
 )
 async def test_what_is_no_broker_is_named_at_once(says: bytes, told: str) -> None:
@@ -90,4 +90,4 @@ async def test_who_ends_the_connection_after_the_handshake_may_want_a_certificat
     context.load_cert_chain(certificates.server, certificates.key_of(certificates.server))
     async with stranger(b"", context) as port:
         told = await why_not(f"amqps://localhost:{port}/?cacertfile={certificates.ca}")
-        assert "it may want a client certificate" in told
+        assert "it may require a client certificate" in told
