@@ -17,7 +17,7 @@ _NO_TLS: Final = {
 # Alerts that the broker sends: https://www.rfc-editor.org/rfc/rfc8446#section-6.2
 _ALERTS: Final = {
     "CERTIFICATE_REQUIRED": "the broker requires a client certificate: set certfile= and keyfile= in the URL",
-    "HANDSHAKE_FAILURE": "the broker requires a client certificate (certfile=, keyfile=), or supports no TLS cipher of ours",
+    "HANDSHAKE_FAILURE": "the broker requires a client certificate (certfile=), or supports no TLS cipher of ours",
     "UNKNOWN_CA": "the broker does not know the CA of the client certificate (certfile=)",
     "CERTIFICATE_EXPIRED": "the client certificate (certfile=) has expired",
     "BAD_CERTIFICATE": "the broker refuses the client certificate (certfile=), or requires one",
