@@ -1,4 +1,4 @@
-# `make run` and `make test` do everything that they need; `make` lists the rest.
+# `make run` and `make test` install everything that they need; `make` lists the other targets.
 
 PYTHON := .venv/bin/python
 CREW := .venv/bin/crew
@@ -23,7 +23,7 @@ run: .venv/run rabbitmq-unless-url ## a broker, two workers and the quickstart g
 	    'or try: $(CREW) call stat' ''
 	@exec $(CREW) dev examples/quickstart/worker.py --gateway examples/quickstart/master.py --processes 2
 
-test: .venv/installed rabbitmq postgresql chromium ## the tests, but for those of make chaos
+test: .venv/installed rabbitmq postgresql chromium ## the tests, except those of make chaos
 	@$(PYTHON) -m pytest -n 2 --dist loadfile
 
 check: .venv/installed ## style, types, import contracts, insecure calls, advisories
@@ -34,7 +34,7 @@ check: .venv/installed ## style, types, import contracts, insecure calls, adviso
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 
-format: .venv/installed ## let ruff mend what it can
+format: .venv/installed ## let ruff fix what it can
 	@.venv/bin/ruff check --fix .
 	@.venv/bin/ruff format .
 
@@ -65,13 +65,13 @@ test-pythons: rabbitmq postgresql chromium ## the tests on each Python from 3.11
 	    .venv-$$version/bin/python -m pytest -n 2 --dist loadfile || failed="$$failed $$version"; \
 	done; [ -z "$$failed" ] || { echo "failed on Python$$failed" >&2; exit 1; }
 
-bench: .venv/installed rabbitmq-unless-url ## what a round trip costs, beside bare pika
+bench: .venv/installed rabbitmq-unless-url ## the cost of a call, compared with bare pika
 	@$(PYTHON) benchmarks/rpc.py
 
-bench-jobs: .venv/installed rabbitmq-unless-url ## jobs a second, and how late who waits for one is woken
+bench-jobs: .venv/installed rabbitmq-unless-url ## jobs a second, and the delay until a waiting client is informed
 	@$(PYTHON) benchmarks/jobs.py
 
-interrupts: .venv/installed rabbitmq-unless-url ## when a task that hangs is interrupted, whatever it hangs in
+interrupts: .venv/installed rabbitmq-unless-url ## how soon a task that hangs is interrupted
 	@$(PYTHON) benchmarks/interrupt.py
 
 clean: ## remove everything that was made here, the private broker too
