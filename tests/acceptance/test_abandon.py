@@ -9,7 +9,7 @@ import pytest
 from tests.support.paths import PROGRAM_FOLDER, TASK_FOLDER
 from tests.support.processes import Process, Processes
 from tests.support.waiting import eventually
-from tests.support.web import Visit, Web
+from tests.support.web import PendingRequest, Web
 
 BROWSERS = 200
 AT_ONCE = 100  # of those: what the workers have threads for
@@ -25,9 +25,9 @@ class Abandoned:
         self.web = Web.of(self.gateway)
         self.worker.says("serving 1 task", times=count)
 
-    def visit(self, path: str, name: str, seconds: float = 30) -> Visit:
+    def begin(self, path: str, name: str, seconds: float = 30) -> PendingRequest:
         """Begin a request that calls a task."""
-        return self.web.visit(f"{path}?name={name}&seconds={seconds:g}")
+        return self.web.begin(f"{path}?name={name}&seconds={seconds:g}")
 
     def in_flight(self) -> int:
         """Calls of the gateway that have not ended."""
@@ -71,43 +71,43 @@ def _status(pid: int, key: str) -> str:
 
 
 @pytest.mark.parametrize("flags", [(), ("--threads=4",)], ids=["main thread", "threads"])
-def test_a_task_is_stopped_within_a_second_of_its_browsers_leaving(
+def test_a_task_is_stopped_within_a_second_after_its_browser_disconnects(
     processes: Processes, flags: tuple[str, ...]
 ) -> None:
     abandoned = Abandoned(processes, *flags)
     begun = time.monotonic()
-    browser = abandoned.visit("/sleep", "a")
+    browser = abandoned.begin("/sleep", "a")
     abandoned.worker.says("STARTED a")
     eventually(lambda: time.monotonic() - begun >= 0.5)
 
     left = time.time()
-    browser.leave()
+    browser.disconnect()
 
     abandoned.worker.says("ENDED a", timeout=5)
     assert 0 <= abandoned.interrupted("a") - left < 1
     assert abandoned.in_flight() == 0
-    assert abandoned.visit("/sleep", "b", 0).answer(timeout=5).text == "slept as b"
+    assert abandoned.begin("/sleep", "b", 0).response(timeout=5).text == "slept as b"
     metrics = abandoned.web.get("/metrics").text
     assert "crew_abandoned_requests_total 1.0" in metrics
     assert 'crew_abandoned_calls_total{state="started"} 1.0' in metrics
     abandoned.assert_nothing_was_logged_as_an_error()
 
 
-def test_a_call_that_still_waits_is_never_started(processes: Processes) -> None:
+def test_a_queued_call_of_a_disconnected_browser_is_never_started(processes: Processes) -> None:
     abandoned = Abandoned(processes)
-    first = abandoned.visit("/sleep", "first", 1)
+    first = abandoned.begin("/sleep", "first", 1)
     abandoned.worker.says("STARTED first")
-    second = abandoned.visit("/sleep", "second", 30)
+    second = abandoned.begin("/sleep", "second", 30)
     eventually(lambda: abandoned.in_flight() == 2)
 
-    second.leave()
+    second.disconnect()
 
-    assert first.answer(timeout=5).text == "slept as first"
-    assert abandoned.visit("/sleep", "third", 0).answer(timeout=5).text == "slept as third"
+    assert first.response(timeout=5).text == "slept as first"
+    assert abandoned.begin("/sleep", "third", 0).response(timeout=5).text == "slept as third"
     assert "STARTED second" not in abandoned.worker.output
 
 
-def test_browsers_that_leave_by_the_hundreds_leave_nothing_behind(processes: Processes) -> None:
+def test_hundreds_of_disconnecting_browsers_leak_nothing(processes: Processes) -> None:
     abandoned = Abandoned(processes, "--processes=2", f"--threads={AT_ONCE // 2}", count=2)
     memory = []
     for number in range(3):
@@ -123,36 +123,36 @@ def test_browsers_that_leave_by_the_hundreds_leave_nothing_behind(processes: Pro
 def come_and_go(abandoned: Abandoned, number: int) -> None:
     """Two hundred browsers arrive, wait until all threads are busy, and leave."""
     before = abandoned.started()
-    browsers = [abandoned.visit("/sleep", f"{number}-{browser}") for browser in range(BROWSERS)]
+    browsers = [abandoned.begin("/sleep", f"{number}-{browser}") for browser in range(BROWSERS)]
     eventually(lambda: len(abandoned.started() - before) == AT_ONCE, timeout=20)
     eventually(lambda: abandoned.in_flight() == BROWSERS, timeout=10)
     for browser in browsers:
-        browser.leave()
+        browser.disconnect()
     eventually(lambda: abandoned.in_flight() == 0, timeout=10)
     eventually(lambda: not abandoned.running(), timeout=10)
     after = f"after-{number}"
-    assert abandoned.visit("/sleep", after, 0).answer(timeout=5).text == f"slept as {after}"
+    assert abandoned.begin("/sleep", after, 0).response(timeout=5).text == f"slept as {after}"
     # A slot that becomes free may take one whose own cancel arrives a moment later.
     eventually(lambda: not abandoned.running(), timeout=1)
 
 
-def test_a_call_that_two_requests_share_ends_with_the_last_of_them(processes: Processes) -> None:
+def test_a_call_shared_by_several_requests_is_canceled_with_the_last_of_them(processes: Processes) -> None:
     abandoned = Abandoned(processes)
 
-    browsers = [abandoned.visit("/shared", "kept", 1) for _ in range(2)]
+    browsers = [abandoned.begin("/shared", "kept", 1) for _ in range(2)]
     abandoned.gateway.says("WAITS kept", times=2)
     abandoned.worker.says("STARTED kept")
-    browsers[0].leave()
-    assert browsers[1].answer(timeout=5).text == "slept as kept"
+    browsers[0].disconnect()
+    assert browsers[1].response(timeout=5).text == "slept as kept"
 
-    browsers = [abandoned.visit("/shared", "left", 30) for _ in range(2)]
+    browsers = [abandoned.begin("/shared", "left", 30) for _ in range(2)]
     abandoned.gateway.says("WAITS left", times=2)
     abandoned.worker.says("STARTED left")
-    browsers[0].leave()
+    browsers[0].disconnect()
     abandoned.gateway.says("499 GET /shared?name=left", timeout=5)
     assert abandoned.in_flight() == 1
     left = time.time()
-    browsers[1].leave()
+    browsers[1].disconnect()
     abandoned.worker.says("ENDED left", timeout=5)
     assert 0 <= abandoned.interrupted("left") - left < 1
     assert abandoned.in_flight() == 0

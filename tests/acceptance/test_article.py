@@ -43,16 +43,16 @@ def post(site: Web, path: str, body: bytes) -> int:
 @pytest.mark.parametrize(
     "path", ["publish2", "publish3", "publish", "fire"], ids=["no yield", "yield", "a worker", "a call without yield"]
 )
-def test_what_a_handler_publishes_reaches_who_polls(site: Web, path: str) -> None:
+def test_an_event_published_by_a_handler_reaches_a_long_poll(site: Web, path: str) -> None:
     """The first of them is the first use of the client: it was connected, and has subscribed, before the loop ran."""
-    visit = site.visit("/subscribe")
+    visit = site.begin("/subscribe")
     eventually(lambda: site.get("/listeners").text == "1 for <Subscription to test: active>", timeout=SOON)
     body = f"by /{path}".encode()
     assert post(site, path, body) == 200
-    assert visit.answer(SOON).text == f"by /{path}"
+    assert visit.response(SOON).text == f"by /{path}"
 
 
-def test_every_other_handler_of_the_article_answers(site: Web) -> None:
+def test_every_other_handler_of_the_article_responds(site: Web) -> None:
     assert site.get("/").text == "int: 1000000"
     for path in ("/stat", "/stat2"):
         assert site.get(path).text.startswith("dict: {'uuid': ")
@@ -63,12 +63,12 @@ def test_every_other_handler_of_the_article_answers(site: Web) -> None:
     assert fast.seconds < IN_TIME
 
 
-def test_a_mistake_in_what_is_published_is_an_error_of_the_handler(site: Web, master: Process) -> None:
+def test_publishing_an_invalid_value_raises_in_the_handler(site: Web, master: Process) -> None:
     assert post(site, "wrong", b"x") == 500
     assert "ValueError" in master.output
 
 
-def test_nothing_of_all_that_was_left_unawaited_or_failed(site: Web, master: Process) -> None:
+def test_no_coroutine_or_task_was_left_unawaited(site: Web, master: Process) -> None:
     assert site.get("/listeners").text == "0 for <Subscription to test: active>"
     for complaint in ("never awaited", "nothing awaited", "was destroyed"):
         assert complaint not in master.output

@@ -61,7 +61,7 @@ def becomes(web: Web, task_id: str, stat: str) -> dict[str, Any]:
 
 
 @pytest.mark.chaos  # a job without a worker is tried again every few seconds
-def test_a_task_is_queued_then_started_then_ok_and_its_result_outlives_the_gateway(
+def test_a_task_is_queued_then_started_then_ok_and_its_result_survives_a_restart_of_the_gateway(
     gateway: Web, database: str, processes: Processes
 ) -> None:
     slow = create(gateway, "/demo_api/sleep", {"seconds": 2})
@@ -79,9 +79,7 @@ def test_a_task_is_queued_then_started_then_ok_and_its_result_outlives_the_gatew
 @pytest.mark.parametrize(
     ("headers", "status"), [({"Origin": "http://evil.example"}, 403), ({"Host": "evil.example"}, 421)]
 )
-def test_a_page_of_another_site_starts_no_handler_by_the_browser_that_shows_it(
-    gateway: Web, headers: dict[str, str], status: int
-) -> None:
+def test_a_page_of_another_web_site_cannot_start_a_handler(gateway: Web, headers: dict[str, str], status: int) -> None:
     body = json.dumps({"handler": "/demo_api/ping", "params": {}}).encode()
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(urllib.request.Request(f"{gateway.address}task_create", body, headers))
@@ -89,7 +87,7 @@ def test_a_page_of_another_site_starts_no_handler_by_the_browser_that_shows_it(
         assert answer.code == status
 
 
-def test_a_request_that_is_none_is_told_so(gateway: Web) -> None:
+def test_an_invalid_request_is_refused_with_a_reason(gateway: Web) -> None:
     for body in ("", "[]", '{"handler": 5}', '{"handler": "/demo_api/ping", "params": {"a": 1e400}}'):
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(f"{gateway.address}task_create", body.encode())
@@ -97,7 +95,7 @@ def test_a_request_that_is_none_is_told_so(gateway: Web) -> None:
             assert (answer.code, json.load(answer)["stat"]) == (400, "ERR_MSG_BAD_REQUEST"), body
 
 
-def test_a_handler_that_fails_and_one_that_does_not_exist_are_told_with_their_reason(
+def test_a_failing_handler_and_an_unknown_one_are_reported_with_their_reasons(
     gateway: Web, processes: Processes
 ) -> None:
     start_worker(processes)
@@ -108,7 +106,7 @@ def test_a_handler_that_fails_and_one_that_does_not_exist_are_told_with_their_re
     assert "/demo_api/nothing" in becomes(gateway, nothing, "ERR_MSG_EXE_FAILED")["msg"]
 
 
-def test_a_result_that_was_deleted_or_cannot_be_read_is_told_apart_from_a_failure(
+def test_a_deleted_or_unreadable_result_is_distinguished_from_a_failure(
     gateway: Web, database: str, processes: Processes
 ) -> None:
     start_worker(processes)
@@ -133,5 +131,5 @@ async def _spoil(database: str, *, deleted: str, broken: str) -> None:
 
 
 @pytest.mark.parametrize("task_id", [str(uuid.UUID(int=7)), "seven", ""])
-def test_a_task_that_nobody_created_does_not_exist(gateway: Web, task_id: str) -> None:
+def test_an_unknown_task_id_is_not_found(gateway: Web, task_id: str) -> None:
     assert get(gateway, task_id) == {"stat": "ERR_MSG_NOT_EXIST"}

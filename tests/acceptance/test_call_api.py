@@ -40,7 +40,7 @@ class Program:
         headers = {} if content_type is None else {"Content-Type": content_type}
         self._connection.request(method, f"/crew/call/{task}", body, headers)
 
-    def answer(self) -> tuple[http.client.HTTPResponse, bytes]:
+    def response(self) -> tuple[http.client.HTTPResponse, bytes]:
         """Wait for the answer."""
         with self._connection.getresponse() as response:
             return response, response.read()
@@ -48,7 +48,7 @@ class Program:
     def call(self, *given: Any, **more: Any) -> tuple[http.client.HTTPResponse, bytes]:
         """Call, and wait."""
         self.begin(*given, **more)
-        return self.answer()
+        return self.response()
 
     def problem(self, *given: Any, **more: Any) -> Any:
         """Call, and read the problem document."""
@@ -58,7 +58,7 @@ class Program:
         assert document["status"] == response.status
         return {**document, "retry_after": response.headers["Retry-After"]}
 
-    def leave(self) -> None:
+    def disconnect(self) -> None:
         """Close the connection, whatever is on its way."""
         self._connection.close()
 
@@ -81,7 +81,7 @@ class Site:
     def close(self) -> None:
         """All leave."""
         for program in self._programs:
-            program.leave()
+            program.disconnect()
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def site(processes: Processes) -> Iterator[Site]:
     site.close()
 
 
-def test_values_of_each_content_type_go_round(site: Site) -> None:
+def test_values_of_each_content_type_are_returned_unchanged(site: Site) -> None:
     program = site.program()
     packed = msgspec.msgpack.encode({"a": b"\x00\xff"})
     for content_type, body, answer_type, kind in [
@@ -111,7 +111,7 @@ def test_values_of_each_content_type_go_round(site: Site) -> None:
         assert not {"Set-Cookie", "Crew-Evil"} & set(response.headers)
 
 
-def test_any_name_that_a_task_can_have_is_called(site: Site) -> None:
+def test_a_task_of_any_valid_name_can_be_called(site: Site) -> None:
     program = site.program()
     for name in ODD_NAMES:
         response, body = program.call(quote(name, safe=""))
@@ -119,7 +119,7 @@ def test_any_name_that_a_task_can_have_is_called(site: Site) -> None:
     assert json.loads(program.call("a/b")[1]) == "a/b"
 
 
-def test_each_end_without_a_value_is_a_problem_and_the_connection_goes_on(site: Site) -> None:
+def test_each_failed_call_is_a_problem_document_and_the_connection_stays_open(site: Site) -> None:
     program = site.program()
     port = program.local_port
 
@@ -153,12 +153,12 @@ def test_each_end_without_a_value_is_a_problem_and_the_connection_goes_on(site: 
     assert "Traceback" not in site.gateway.output
 
 
-def test_a_task_that_takes_its_workers_down_is_a_bad_gateway(site: Site) -> None:
+def test_a_task_that_kills_its_worker_processes_is_502(site: Site) -> None:
     lost = site.program().problem("die")
     assert (lost["status"], lost["type"], lost["retry_after"]) == (502, "urn:crew:problem:worker-lost", None)
 
 
-def test_what_waits_too_long_expires_and_what_is_too_much_is_refused(site: Site) -> None:
+def test_a_call_that_waits_too_long_expires_and_overload_is_refused(site: Site) -> None:
     programs = [site.program() for _ in range(4)]
     programs[0].begin("sleep", b"30")
     site.worker.says("STARTED")
@@ -173,18 +173,18 @@ def test_what_waits_too_long_expires_and_what_is_too_much_is_refused(site: Site)
     assert (overloaded["status"], overloaded["type"]) == (503, "urn:crew:problem:overloaded")
     assert overloaded["retry_after"] == "2"
 
-    programs[0].leave()
-    assert [program.answer()[1] for program in programs[1:]] == [b"1", b"1", b"1"]
+    programs[0].disconnect()
+    assert [program.response()[1] for program in programs[1:]] == [b"1", b"1", b"1"]
 
 
-def test_a_broker_that_refuses_is_away(site: Site, broker_url: str) -> None:
+def test_a_broker_that_refuses_the_login_is_503(site: Site, broker_url: str) -> None:
     login = urlsplit(broker_url)
     wrong = login._replace(netloc=f"{login.username}:wrong@{login.hostname}:{login.port}").geturl()
     away = site.program(site.processes.python(PROGRAM_FOLDER / "call_app.py", wrong)).problem("echo", b"1")
     assert (away["status"], away["type"], away["retry_after"]) == (503, "urn:crew:problem:broker-away", "2")
 
 
-def test_a_client_that_leaves_stops_its_task_within_a_second(site: Site) -> None:
+def test_a_disconnecting_client_stops_its_task_within_a_second(site: Site) -> None:
     program = site.program()
     begun = time.monotonic()
     program.begin("sleep", b"30")
@@ -192,7 +192,7 @@ def test_a_client_that_leaves_stops_its_task_within_a_second(site: Site) -> None
     eventually(lambda: time.monotonic() - begun >= 0.5)
 
     left = time.time()
-    program.leave()
+    program.disconnect()
 
     site.worker.says("INTERRUPTED", timeout=5)
     interrupted = eventually(lambda: re.search(r"INTERRUPTED True canceled ([\d.]+)\n", site.worker.output))

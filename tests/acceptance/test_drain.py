@@ -91,7 +91,7 @@ def gateway(processes: Processes) -> Iterator[Process]:
     assert "Traceback" not in gateway.output
 
 
-def test_everything_that_was_accepted_is_answered_and_readiness_goes_first(gateway: Process) -> None:
+def test_draining_answers_every_accepted_request_and_first_reports_not_ready(gateway: Process) -> None:
     web = Web.of(gateway)
     load = Load(web.port)
     try:
@@ -118,7 +118,7 @@ def test_everything_that_was_accepted_is_answered_and_readiness_goes_first(gatew
     assert min(one.ended for one in broken) > first_refusal  # it has ended: there is nobody to refuse them
 
 
-def test_a_second_signal_ends_it_at_once_and_who_waits_is_told(gateway: Process) -> None:
+def test_a_second_signal_stops_the_gateway_at_once_and_waiting_calls_get_503(gateway: Process) -> None:
     with _posted(Web.of(gateway).port, b"20") as waiting:
         eventually(lambda: Web.of(gateway).get("/healthz").status == 200)
         os.kill(gateway.pid, signal.SIGTERM)
@@ -131,7 +131,7 @@ def test_a_second_signal_ends_it_at_once_and_who_waits_is_told(gateway: Process)
     assert time.monotonic() - began < DRAIN / 2
 
 
-def test_a_gateway_that_drains_is_alive_until_its_time_is_over(gateway: Process) -> None:
+def test_a_draining_gateway_is_healthy_until_its_drain_timeout(gateway: Process) -> None:
     with _posted(Web.of(gateway).port, b"20") as waiting:
         told = time.monotonic()
         os.kill(gateway.pid, signal.SIGTERM)
@@ -142,7 +142,7 @@ def test_a_gateway_that_drains_is_alive_until_its_time_is_over(gateway: Process)
     assert DRAIN <= time.monotonic() - told < DRAIN + LINGER + 2
 
 
-def test_who_waits_for_a_job_is_answered_at_once_by_a_gateway_that_is_told_to_stop(processes: Processes) -> None:
+def test_a_draining_gateway_answers_requests_that_wait_for_a_job_at_once(processes: Processes) -> None:
     worker = processes.python(TASK_FOLDER / "drain_worker.py", "--drain", "0", "--grace", "0.1")
     gateway = processes.crew("gateway", "--port", "0")
     worker.says("serving")
@@ -167,7 +167,7 @@ def test_who_waits_for_a_job_is_answered_at_once_by_a_gateway_that_is_told_to_st
     assert "Traceback" not in gateway.output
 
 
-def test_a_port_that_is_taken_is_one_sentence(processes: Processes, gateway: Process) -> None:
+def test_a_port_in_use_is_reported_in_one_sentence(processes: Processes, gateway: Process) -> None:
     code = (
         "import asyncio\nfrom tornado.web import Application\nfrom crew import Client\nfrom crew.gateway import serve\n"
         f"asyncio.run(serve(Application([]), Client(), port={Web.of(gateway).port}))"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.test_jobs_api import Answer, Program
+from tests.acceptance.test_jobs_api import Program, Response
 from tests.support.processes import running
 from tests.support.waiting import eventually
 from tests.support.web import Web
@@ -24,7 +24,7 @@ class Client:
     def __init__(self, program: Program, token: str) -> None:
         self._program, self._headers = program, {"Authorization": f"Bearer {token}"}
 
-    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Response:
         return self._program.ask(method, path, body, {**self._headers, **headers})
 
 
@@ -59,14 +59,14 @@ def accepted(client: Client, job: dict[str, Any] = JOB, **more: Any) -> str:
     return eventually(lambda: client.ask("POST", "/jobs/", {**job, **more}).headers["Location"] or "")
 
 
-def refused(answer: Answer, status: int, detail: str) -> bool:
+def refused(answer: Response, status: int, detail: str) -> bool:
     assert answer.problem == (status, "too-many-jobs"), answer
     assert answer.headers["Retry-After"] == "5"
     assert answer.json["detail"].startswith(detail), answer
     return True
 
 
-def test_a_job_gets_the_longest_times_there_are_and_may_not_ask_for_more(clients: dict[str, Client]) -> None:
+def test_jobs_get_at_most_the_operators_maximum_durations(clients: dict[str, Client]) -> None:
     one = clients["a"]
     record = one.ask("GET", accepted(one)).json
     assert (record["timeout"], record["result_ttl"], record["failure_ttl"]) == (30, 3600, 3600)
@@ -83,7 +83,7 @@ def test_a_job_gets_the_longest_times_there_are_and_may_not_ask_for_more(clients
     assert one.ask("POST", "/jobs/", nested).problem == (422, "bad-timeout")
 
 
-def test_jobs_of_a_host_of_a_token_and_in_all_are_limited(clients: dict[str, Client]) -> None:
+def test_the_number_of_jobs_is_limited_by_host_by_token_and_in_total(clients: dict[str, Client]) -> None:
     one, other = clients["b"], clients["c"]
     accepted(one)
     path = accepted(one, {"url": URL})
@@ -100,7 +100,7 @@ def test_jobs_of_a_host_of_a_token_and_in_all_are_limited(clients: dict[str, Cli
     accepted(other, data=2)
 
 
-def test_bytes_of_payloads_are_limited(clients: dict[str, Client]) -> None:
+def test_the_bytes_of_unfinished_jobs_are_limited(clients: dict[str, Client]) -> None:
     one, other = clients["d"], clients["e"]
     data: dict[str, Any] = {"data": "".join(chr(40 + (number * number) % 80) for number in range(PAYLOAD))}
     accepted(one, **data)
@@ -109,7 +109,7 @@ def test_bytes_of_payloads_are_limited(clients: dict[str, Client]) -> None:
     accepted(other, **data)
 
 
-def test_a_page_is_no_longer_than_may_be(clients: dict[str, Client]) -> None:
+def test_the_size_of_a_page_is_limited(clients: dict[str, Client]) -> None:
     one = clients["f"]
     for _ in range(3):
         accepted(one)

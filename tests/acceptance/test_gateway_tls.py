@@ -34,7 +34,7 @@ def test_a_gateway_with_a_certificate_serves_https(processes: Processes, tmp_pat
     assert gateway.stop() == 0
 
 
-def test_a_gateway_without_its_certificate_says_so_and_ends(processes: Processes, tmp_path: Path) -> None:
+def test_a_gateway_with_a_missing_certificate_file_exits_with_the_reason(processes: Processes, tmp_path: Path) -> None:
     gateway = processes.start(
         *(sys.executable, "-m", "crew", "gateway", "--port", "0", "--certfile", "no.pem"), folder=tmp_path
     )

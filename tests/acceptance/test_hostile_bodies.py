@@ -53,7 +53,7 @@ def ask_until(port: int, is_over: threading.Event) -> list[float]:
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("names", [REFUSED, ACCEPTED], ids=["refused", "accepted"])
-def test_calls_of_others_are_answered_while_a_gateway_has_four_hostile_bodies(
+def test_other_calls_are_answered_while_the_gateway_decodes_four_hostile_bodies(
     gateway: Process, names: tuple[str, ...]
 ) -> None:
     port, is_over, statuses = Web.of(gateway).port, threading.Event(), dict.fromkeys(names, 0)
@@ -78,7 +78,7 @@ def test_calls_of_others_are_answered_while_a_gateway_has_four_hostile_bodies(
     assert taken[int(len(taken) * 0.99)] <= P99, taken[-10:]
 
 
-def test_a_value_with_an_extension_of_messagepack_is_no_bug_of_the_gateway(gateway: Process) -> None:
+def test_invalid_and_deeply_nested_bodies_are_refused_without_a_traceback(gateway: Process) -> None:
     port = Web.of(gateway).port
     body = msgspec.msgpack.encode([msgspec.msgpack.Ext(5, b"x")])
     assert post(port, "application/msgpack", body) == 400

@@ -82,7 +82,7 @@ def tutorial(processes: Processes) -> Tutorial:
     return Tutorial(processes)
 
 
-def test_a_job_is_submitted_asked_for_and_waited_for(tutorial: Tutorial) -> None:
+def test_a_job_is_submitted_queried_and_awaited(tutorial: Tutorial) -> None:
     assert tutorial.types(SUBMIT.replace("seconds=2", "seconds=0.5")).startswith("HTTP/1.1 303 See Other")
     assert tutorial.status() == "queued"
 
@@ -97,7 +97,7 @@ def test_a_job_is_submitted_asked_for_and_waited_for(tutorial: Tutorial) -> None
     assert tutorial.status() == "success"
 
 
-def test_request_and_response_have_the_members_of_the_http_queue_step_by_step(tutorial: Tutorial) -> None:
+def test_request_and_response_have_the_members_of_htq_at_each_step(tutorial: Tutorial) -> None:
     began = time.time() * 1000
     tutorial.types(SUBMIT.replace("seconds=2", "seconds=0.5"))
     uuid = tutorial.job.split("/")[2]
@@ -138,7 +138,7 @@ def test_request_and_response_have_the_members_of_the_http_queue_step_by_step(tu
     assert tutorial.status() == "success"
 
 
-def test_the_http_queue_lists_what_is_queued_and_takes_a_method_in_any_case(tutorial: Tutorial) -> None:
+def test_the_http_queue_lists_queued_jobs_and_accepts_methods_in_any_case(tutorial: Tutorial) -> None:
     secrets = '"headers": {"Authorization": "hush", "Cookie": "hush", "X-Report": "short"}'
     tutorial.types(
         SUBMIT_DATA.replace('"headers": {"X-Report": "short"}', secrets + ', "method": "post", "timeout": 7')
@@ -157,7 +157,7 @@ def test_the_http_queue_lists_what_is_queued_and_takes_a_method_in_any_case(tuto
     assert "POST /reports/stock" in tutorial.service.output
 
 
-def test_data_and_headers_go_with_a_job(tutorial: Tutorial) -> None:
+def test_data_and_headers_of_a_url_job_are_sent(tutorial: Tutorial) -> None:
     tutorial.start_worker()
     tutorial.types(SUBMIT_DATA)
 
@@ -167,7 +167,7 @@ def test_data_and_headers_go_with_a_job(tutorial: Tutorial) -> None:
     assert "POST /reports/stock" in tutorial.service.output
 
 
-def test_a_job_that_is_canceled_stops_the_service_too(tutorial: Tutorial) -> None:
+def test_canceling_a_url_job_also_stops_the_work_of_the_service(tutorial: Tutorial) -> None:
     tutorial.start_worker()
     tutorial.types(SUBMIT_LONG)
     tutorial.service.says("GET /reports/taxes?seconds=60")

@@ -47,10 +47,10 @@ class Browser:
             if line == "\n" and "data" in fields:
                 return fields["id"], fields["event"], json.loads(fields["data"])
             name, _, fields[name] = line.rstrip("\n").partition(": ")
-        self.leave()
+        self.disconnect()
         return None
 
-    def leave(self) -> None:
+    def disconnect(self) -> None:
         """Close the connection."""
         self._response.close()
         self._connection.close()
@@ -66,7 +66,7 @@ class Browser:
 
 
 @pytest.mark.chaos
-def test_what_becomes_of_a_job_at_one_gateway_is_told_at_the_other(gateways: list[Process]) -> None:
+def test_changes_of_a_job_at_one_gateway_are_streamed_by_the_other(gateways: list[Process]) -> None:
     one, two = (Program(Web.of(gateway).port) for gateway in gateways)
     path = one.submit({"task": "count", "data": 3})
     browser = Browser(two, path)
@@ -86,7 +86,7 @@ def test_what_becomes_of_a_job_at_one_gateway_is_told_at_the_other(gateways: lis
 
 
 @pytest.mark.chaos
-def test_a_stream_ends_at_once_with_its_gateway_and_goes_on_at_another(gateways: list[Process]) -> None:
+def test_a_stream_ends_with_its_gateway_and_resumes_at_another(gateways: list[Process]) -> None:
     one, two = (Program(Web.of(gateway).port) for gateway in gateways)
     path = one.submit({"task": "sleep", "data": 60})
     browser = Browser(two, path)
@@ -119,7 +119,7 @@ CLOSED = 2  # readyState of an EventSource that does not come back
 
 
 @pytest.mark.chaos
-def test_a_browser_hears_a_job_to_its_end_and_does_not_come_back(gateways: list[Process], page: Page) -> None:
+def test_a_browser_receives_all_events_of_a_job_and_does_not_reconnect(gateways: list[Process], page: Page) -> None:
     gateway = Web.of(gateways[0])
     program = Program(gateway.port)
     page.goto(f"http://127.0.0.1:{gateway.port}/healthz")

@@ -24,7 +24,7 @@ NOBODY = str(uuid.UUID(int=0))
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """What the gateway has answered."""
 
     status: int
@@ -59,11 +59,11 @@ class Program:
         connection.request(method, path, data, {**({} if body is None else JSON), **headers})
         return connection
 
-    def ask(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] = {}) -> Answer:
+    def ask(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] = {}) -> Response:
         """Make a request, and wait for the answer."""
         return answer_of(self.begin(method, path, body, headers))
 
-    def get(self, path: str, **headers: str) -> Answer:
+    def get(self, path: str, **headers: str) -> Response:
         """GET."""
         return self.ask("GET", path, headers=headers)
 
@@ -79,10 +79,10 @@ class Program:
         return str(self.get(f"{path}status/").json["status"])
 
 
-def answer_of(connection: http.client.HTTPConnection) -> Answer:
+def answer_of(connection: http.client.HTTPConnection) -> Response:
     """Wait for it."""
     with connection.getresponse() as response:
-        answer = Answer(response.status, response.headers, response.read())
+        answer = Response(response.status, response.headers, response.read())
     connection.close()
     return answer
 
@@ -116,7 +116,7 @@ def program(site: Site) -> Program:
     return site.program
 
 
-def test_a_job_is_submitted_looked_at_and_its_value_waited_for(program: Program) -> None:
+def test_a_job_is_submitted_its_record_read_and_its_value_awaited(program: Program) -> None:
     path = program.submit({"task": "echo", "data": {"a": [1, "ü"]}})
 
     response = program.get(f"{path}response/")
@@ -131,18 +131,18 @@ def test_a_job_is_submitted_looked_at_and_its_value_waited_for(program: Program)
     assert program.get(f"{path}response").json == {"a": [1, "ü"]}
 
 
-def test_where_nothing_is_a_problem_document_says_so(program: Program) -> None:
+def test_an_unknown_path_is_a_problem_document(program: Program) -> None:
     assert program.get("/nowhere").problem == (404, "unknown-path")
     assert program.ask("POST", "/nowhere", {"a": 1}).problem == (404, "unknown-path")
 
 
-def test_bytes_are_answered_as_bytes(program: Program) -> None:
+def test_a_value_of_bytes_is_returned_as_bytes(program: Program) -> None:
     response = program.get(program.submit({"task": "bytes"}) + "response/")
 
     assert (response.headers["Content-Type"], response.body) == ("application/octet-stream", bytes(range(256)))
 
 
-def test_a_response_is_deleted_once_and_the_record_stays(program: Program) -> None:
+def test_a_response_can_be_deleted_once_and_the_record_stays(program: Program) -> None:
     path = program.submit({"task": "echo", "data": 1})
     assert program.get(f"{path}response/").json == 1
 
@@ -152,7 +152,7 @@ def test_a_response_is_deleted_once_and_the_record_stays(program: Program) -> No
     assert program.status(path) == "success"
 
 
-def test_the_response_of_a_job_that_failed_is_a_problem_and_its_record_says_why(program: Program) -> None:
+def test_the_response_of_a_failed_job_is_a_problem_and_its_record_has_the_reason(program: Program) -> None:
     path = program.submit({"task": "fail", "data": "so it is"})
 
     response = program.get(f"{path}response/")
@@ -167,7 +167,7 @@ def test_the_response_of_a_job_that_failed_is_a_problem_and_its_record_says_why(
     )
 
 
-def test_a_wait_for_a_response_is_bounded_and_the_job_goes_on(program: Program) -> None:
+def test_prefer_wait_limits_the_wait_for_a_response_and_the_job_goes_on(program: Program) -> None:
     path = program.submit({"task": "sleep", "data": 1.2})
     began = time.monotonic()
 
@@ -178,7 +178,7 @@ def test_a_wait_for_a_response_is_bounded_and_the_job_goes_on(program: Program) 
     assert program.get(f"{path}response/").json == "slept"
 
 
-def test_a_canceled_job_is_interrupted_and_who_waits_for_it_hears_at_once(site: Site) -> None:
+def test_a_canceled_job_is_interrupted_and_its_waiters_are_answered_at_once(site: Site) -> None:
     said = site.worker.from_now()
     path = site.program.submit({"task": "sleep", "data": 60})
     waiting = site.program.begin("GET", f"{path}response/")
@@ -191,21 +191,21 @@ def test_a_canceled_job_is_interrupted_and_who_waits_for_it_hears_at_once(site: 
     assert site.program.ask("DELETE", path).status == 204  # it has ended already, and that is all right
 
 
-def test_a_client_that_would_not_wait_is_answered_with_202(program: Program) -> None:
+def test_respond_async_is_answered_with_202(program: Program) -> None:
     answer = program.ask("POST", "/jobs/", {"task": "echo"}, {"Prefer": "respond-async"})
 
     assert (answer.status, answer.headers["Preference-Applied"]) == (202, "respond-async")
     assert program.get(answer.headers["Location"]).json["id"] == answer.json["id"]
 
 
-def test_a_job_may_be_written_with_a_byte_order_mark(program: Program) -> None:
+def test_the_body_of_a_job_may_begin_with_a_byte_order_mark(program: Program) -> None:
     body = b"\xef\xbb\xbf" + json.dumps({"task": "echo", "data": "marked"}).encode()
     answer = program.ask("POST", "/jobs/", body, JSON)
 
     assert program.get(answer.headers["Location"] + "response/").json == "marked"
 
 
-def test_the_same_idempotency_key_gives_the_same_job_and_none_for_something_else(program: Program) -> None:
+def test_the_same_idempotency_key_returns_the_same_job_and_is_refused_for_another_request(program: Program) -> None:
     key = uuid.uuid4().hex
     path = program.submit({"task": "echo", "data": 1}, Idempotency_Key=key)
 
@@ -214,7 +214,7 @@ def test_the_same_idempotency_key_gives_the_same_job_and_none_for_something_else
     assert other.problem == (422, "key-reused")
 
 
-def test_a_list_of_jobs_is_read_page_by_page(program: Program) -> None:
+def test_jobs_are_listed_page_by_page(program: Program) -> None:
     task = f"nobody.{uuid.uuid4().hex}"
     paths = [program.submit({"task": task, "wait_for_worker": True}) for _ in range(3)]
 
@@ -229,7 +229,7 @@ def test_a_list_of_jobs_is_read_page_by_page(program: Program) -> None:
     assert len(program.get(f"/jobs?task={task}&status=any").json["jobs"]) == 3
 
 
-def test_a_call_that_ends_while_its_client_would_wait_is_answered_as_ever(program: Program) -> None:
+def test_a_call_that_ends_within_prefer_wait_returns_its_value(program: Program) -> None:
     answer = program.ask("POST", "/call/echo", [1], {"Prefer": "wait=10"})
 
     assert (answer.status, answer.json, answer.headers["Preference-Applied"]) == (200, [1], "wait=10")
@@ -238,7 +238,7 @@ def test_a_call_that_ends_while_its_client_would_wait_is_answered_as_ever(progra
     assert program.ask("POST", "/call/nobody", None, {"Prefer": "wait=10"}).problem == (404, "unknown-task")
 
 
-def test_a_call_that_takes_longer_than_its_client_waits_goes_on_and_is_run_once(site: Site) -> None:
+def test_a_call_longer_than_prefer_wait_goes_on_as_a_job_and_runs_once(site: Site) -> None:
     said = site.worker.from_now()
 
     answer = site.program.ask("POST", "/call/sleep", 1.5, {"Prefer": "wait=1"})
@@ -247,14 +247,14 @@ def test_a_call_that_takes_longer_than_its_client_waits_goes_on_and_is_run_once(
     assert said.output.count("STARTED") == 1
 
 
-def test_a_call_whose_client_would_not_wait_is_a_job(program: Program) -> None:
+def test_a_call_with_respond_async_is_a_job(program: Program) -> None:
     answer = program.ask("POST", "/call/echo", 7, {"Prefer": "respond-async"})
 
     assert (answer.status, answer.headers["Preference-Applied"]) == (202, "respond-async")
     assert program.get(answer.headers["Location"] + "response/").json == 7
 
 
-def test_a_client_that_leaves_while_it_waits_for_its_call_cancels_it(site: Site) -> None:
+def test_disconnecting_while_a_call_with_prefer_wait_is_pending_cancels_it(site: Site) -> None:
     said = site.worker.from_now()
     waiting = site.program.begin("POST", "/call/sleep", 60, {"Prefer": "wait=60"})
     eventually(lambda: "STARTED" in said.output, timeout=ENDS_WITHIN)
@@ -263,7 +263,7 @@ def test_a_client_that_leaves_while_it_waits_for_its_call_cancels_it(site: Site)
     eventually(lambda: "INTERRUPTED canceled" in said.output, timeout=ENDS_WITHIN)
 
 
-def test_a_client_that_leaves_while_it_waits_for_a_response_leaves_the_job_alone(site: Site) -> None:
+def test_disconnecting_while_waiting_for_a_response_does_not_affect_the_job(site: Site) -> None:
     said = site.worker.from_now()
     path = site.program.submit({"task": "sleep", "data": 0.7})
     waiting = site.program.begin("GET", f"{path}response/")
@@ -350,7 +350,7 @@ REFUSED: list[tuple[str, str, Any, dict[str, str], int, str]] = [
 
 
 @pytest.mark.parametrize(("method", "path", "body", "headers", "status", "name"), REFUSED)
-def test_a_mistake_is_refused_with_a_problem_of_its_own(
+def test_each_invalid_request_is_refused_with_its_own_problem_type(
     program: Program, method: str, path: str, body: Any, headers: dict[str, str], status: int, name: str
 ) -> None:
     answer = program.ask(method, path, body, headers)
@@ -360,13 +360,13 @@ def test_a_mistake_is_refused_with_a_problem_of_its_own(
     assert len(answer.body) < 1000
 
 
-def test_of_several_mistakes_the_one_that_is_named_is_told(program: Program) -> None:
+def test_of_several_invalid_members_the_named_one_is_described(program: Program) -> None:
     answer = program.ask("POST", "/jobs/", {**URL, "priority": 256, "timeout": -1})
 
     assert (answer.json["type"], answer.json["detail"][:13]) == ("urn:crew:problem:bad-priority", "priority must")
 
 
-def test_a_page_of_another_site_may_not_make_requests(program: Program) -> None:
+def test_requests_from_pages_of_other_web_sites_are_refused(program: Program) -> None:
     cross = {"Sec-Fetch-Site": "cross-site"}
 
     assert program.ask("POST", "/jobs/", TASK, cross).problem == (403, "cross-site")
@@ -375,9 +375,7 @@ def test_a_page_of_another_site_may_not_make_requests(program: Program) -> None:
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1.evil.example:8888", "http://["])
-def test_a_page_of_another_site_is_known_by_its_origin_where_a_browser_says_nothing_else(
-    program: Program, origin: str
-) -> None:
+def test_a_page_of_another_web_site_is_recognized_by_its_origin_header(program: Program, origin: str) -> None:
     assert program.ask("POST", "/jobs/", TASK, {"Origin": origin}).problem == (403, "cross-site")
     assert program.ask("POST", "/call/echo", 1, {"Origin": f"http://127.0.0.1:{program.port}"}).status == 200
 
@@ -385,7 +383,7 @@ def test_a_page_of_another_site_is_known_by_its_origin_where_a_browser_says_noth
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:8888", "127.0.0.1.evil.example", "localhost.evil.example"]
 )
-def test_a_name_that_somebody_makes_lead_to_this_machine_is_refused(program: Program, host: str) -> None:
+def test_a_foreign_host_name_that_resolves_to_this_machine_is_refused(program: Program, host: str) -> None:
     for method, path, body in (("POST", "/jobs/", TASK), ("POST", "/call/echo", 1), ("GET", "/jobs/", None)):
         answer = program.ask(method, path, body, {"Host": host})
         assert answer.problem == (421, "unknown-host")
@@ -397,11 +395,11 @@ def test_a_name_that_somebody_makes_lead_to_this_machine_is_refused(program: Pro
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:80", "localhost", "LOCALHOST:8888", "[::1]", "[::1]:8888"])
-def test_each_name_of_this_machine_is_let_in(program: Program, host: str) -> None:
+def test_each_loopback_name_is_accepted(program: Program, host: str) -> None:
     assert program.ask("POST", "/call/echo", 1, {"Host": host}).status == 200
 
 
-def test_a_url_job_waits_for_a_worker_that_serves_urls(program: Program) -> None:
+def test_a_url_job_waits_for_a_worker_of_url_jobs(program: Program) -> None:
     path = program.submit(URL)
 
     record = program.get(path).json
@@ -410,7 +408,7 @@ def test_a_url_job_waits_for_a_worker_that_serves_urls(program: Program) -> None
     assert program.get(f"{path}response/").json == {}
 
 
-def test_a_gateway_with_a_token_lets_nobody_else_in(site: Site, start_gateway: Callable[..., Process]) -> None:
+def test_a_gateway_with_a_token_refuses_requests_without_it(site: Site, start_gateway: Callable[..., Process]) -> None:
     token = "correct-horse-battery"
     program = Program(Web.of(start_gateway(CREW_GATEWAY_TOKEN=token)).port)
 
@@ -450,7 +448,7 @@ def start_gateway(processes: Processes, tmp_path: Path) -> Callable[..., Process
         (["--database", "mysql://x/y"], {}, "the job store is a sqlite:// or a postgresql:// database, not mysql://"),
     ],
 )
-def test_a_gateway_that_cannot_serve_as_it_is_told_says_why_in_a_sentence(
+def test_a_gateway_with_invalid_options_exits_with_one_sentence(
     start_gateway: Callable[..., Process], flags: list[str], environment: dict[str, str], sentence: str
 ) -> None:
     gateway = start_gateway(*flags, **environment)
@@ -463,7 +461,7 @@ def test_a_gateway_that_cannot_serve_as_it_is_told_says_why_in_a_sentence(
 @pytest.mark.parametrize(
     ("flags", "has_token", "is_shown"), [((), False, False), ((), True, True), (("--debug",), False, True)]
 )
-def test_where_a_task_has_failed_is_in_the_record_for_a_client_with_the_token_and_in_debugging(
+def test_the_traceback_of_a_task_is_in_the_record_only_with_a_token_or_in_debug_mode(
     site: Site, start_gateway: Callable[..., Process], flags: tuple[str, ...], has_token: bool, is_shown: bool
 ) -> None:
     token = "correct-horse-battery"

@@ -123,7 +123,7 @@ async def all_of(waiting: Sequence["asyncio.Future[Any]"]) -> list[Any]:
 
 @pytest.mark.chaos
 @pytest.mark.gen_test(timeout=60)
-async def test_five_thousand_that_wait_for_one_job_are_woken_by_its_end(processes: Processes) -> None:
+async def test_five_thousand_clients_waiting_for_one_job_are_all_answered(processes: Processes) -> None:
     gateway = gateway_of(processes)
     port = Web.of(gateway).port
     with many_files(MANY + SPARE_FILES):
@@ -141,7 +141,7 @@ async def test_five_thousand_that_wait_for_one_job_are_woken_by_its_end(processe
 
 @pytest.mark.chaos
 @pytest.mark.gen_test(timeout=90)
-async def test_five_thousand_that_wait_for_a_job_each_are_answered_each_with_its_own(processes: Processes) -> None:
+async def test_five_thousand_clients_waiting_for_their_own_jobs_each_get_their_own_value(processes: Processes) -> None:
     processes.python(WORKER).says("serving").stop()  # the task is known from now on
     gateway = gateway_of(processes)
     port = Web.of(gateway).port
@@ -161,7 +161,7 @@ async def test_five_thousand_that_wait_for_a_job_each_are_answered_each_with_its
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_more_than_a_gateway_may_have_wait_until_others_have_left(processes: Processes) -> None:
+async def test_connections_beyond_the_limit_of_open_files_wait_until_others_are_closed(processes: Processes) -> None:
     gateway = gateway_of(processes, f"-n {FEW_FILES}")
     port = Web.of(gateway).port
     async with callers(port, FEW_FILES) as waiting:

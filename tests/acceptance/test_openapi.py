@@ -69,14 +69,14 @@ def id_of(path: str) -> str:
 
 
 @pytest.mark.chaos
-def test_whatever_is_described_is_answered_as_it_is_described(site: Site) -> None:
+def test_every_described_request_gets_a_described_response(site: Site) -> None:
     answered = ask_all(site, "positive")
     for label, statuses in answered.items():
         assert statuses & {200, 204, 303}, f"{label} was never served: {statuses}"
 
 
 @pytest.mark.chaos
-def test_what_is_not_described_is_refused_and_makes_nothing_fail(site: Site) -> None:
+def test_requests_outside_the_description_are_refused_without_an_error(site: Site) -> None:
     assert 400 in set().union(*ask_all(site, "negative").values())
     assert site.program.get("/readyz").status == 200
 

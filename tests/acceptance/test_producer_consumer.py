@@ -24,7 +24,7 @@ def example(processes: Processes) -> Web:
     return Web.of(gateway)
 
 
-def test_the_page_shows_who_took_each_item(example: Web, page: Page) -> None:
+def test_the_page_shows_which_worker_took_each_item(example: Web, page: Page) -> None:
     page.goto(example.address)
     expect(page.locator("#status")).to_contain_text("live")
 
@@ -43,10 +43,10 @@ def test_workers_share_the_items_of_the_queue(example: Web) -> None:
     assert 1 < len(takers) <= 3
 
 
-def test_a_page_that_leaves_keeps_nobody_waiting(example: Web, processes: Processes) -> None:
-    live = example.visit("/taken")
-    eventually(live.has_answer)
+def test_a_closed_page_leaves_no_request_waiting(example: Web, processes: Processes) -> None:
+    live = example.begin("/taken")
+    eventually(live.has_response)
 
-    live.leave()
+    live.disconnect()
 
     assert example.get("/pubsub").status == 200

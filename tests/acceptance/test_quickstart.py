@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.processes import Process, Processes, running
 from tests.support.waiting import eventually
-from tests.support.web import Visit, Web
+from tests.support.web import PendingRequest, Web
 
 QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart"
 TASKS = 6
@@ -47,7 +47,7 @@ def quickstart(
         yield gateway_of(processes)
 
 
-def test_a_million_characters_reach_the_task(quickstart: Web) -> None:
+def test_a_payload_of_a_million_characters_reaches_the_task(quickstart: Web) -> None:
     answer = quickstart.get("/")
 
     assert answer.status == 200
@@ -64,14 +64,14 @@ def test_handlers_of_every_style_get_the_value(quickstart: Web, path: str) -> No
     assert stats[1]["served"] == stats[0]["served"] + 1
 
 
-def test_a_callback_gets_the_reply_headers_too(quickstart: Web) -> None:
+def test_a_callback_also_gets_the_reply_headers(quickstart: Web) -> None:
     answer = quickstart.get("/stat2").json
 
     assert answer["headers"]["worker"] == answer["stat"]["worker"]
 
 
 @pytest.mark.parametrize("quickstart", [worker_script], ids=["python worker.py"], indirect=True, scope="module")
-def test_an_endless_task_is_answered_in_time_and_its_worker_serves_the_next_call_at_once(quickstart: Web) -> None:
+def test_an_endless_task_times_out_and_its_worker_serves_the_next_call_at_once(quickstart: Web) -> None:
     before = quickstart.get("/stat").json
 
     fast = quickstart.get("/fast")
@@ -84,7 +84,7 @@ def test_an_endless_task_is_answered_in_time_and_its_worker_serves_the_next_call
     assert after.json["interrupted"] == before["interrupted"] + 1  # the task's `finally` ran
 
 
-def test_a_failed_call_of_several_leaves_the_others_their_values(quickstart: Web) -> None:
+def test_one_failed_call_of_several_does_not_affect_the_values_of_the_others(quickstart: Web) -> None:
     answer = quickstart.get("/parallel")
 
     assert answer.status == 200
@@ -94,34 +94,34 @@ def test_a_failed_call_of_several_leaves_the_others_their_values(quickstart: Web
 @pytest.mark.parametrize(
     ("path", "said"), [("/publish", "published by a worker"), ("/publish2", "published by the gateway")]
 )
-def test_every_waiting_browser_hears_of_an_event(quickstart: Web, path: str, said: str) -> None:
-    polls = [quickstart.visit("/subscribe") for _ in range(2)]
+def test_every_waiting_browser_receives_an_event(quickstart: Web, path: str, said: str) -> None:
+    polls = [quickstart.begin("/subscribe") for _ in range(2)]
 
     publish_until_answered(quickstart, f"{path}?text=news+of+today", said, polls)
 
-    answers = [poll.answer(timeout=1) for poll in polls]
+    answers = [poll.response(timeout=1) for poll in polls]
     assert [(answer.status, answer.text) for answer in answers] == [(200, "news of today")] * 2
 
 
-def publish_until_answered(web: Web, path: str, said: str, polls: list[Visit]) -> None:
+def publish_until_answered(web: Web, path: str, said: str, polls: list[PendingRequest]) -> None:
     """From outside nobody sees when a subscription has reached the broker, so more than one event may be needed."""
 
     def published() -> bool:
         answer = web.get(path)
         assert (answer.status, answer.text) == (200, said)
-        return all(poll.has_answer() for poll in polls)
+        return all(poll.has_response() for poll in polls)
 
     eventually(published)
 
 
-def test_a_browser_that_leaves_is_unsubscribed(processes: Processes, broker_url: str) -> None:
+def test_a_disconnecting_browser_is_unsubscribed(processes: Processes, broker_url: str) -> None:
     gateway = gateway_of(processes)
     assert gateway.get("/publish2").status == 200
     assert not someone_subscribed(broker_url, "news")
-    poll = gateway.visit("/subscribe")
+    poll = gateway.begin("/subscribe")
     eventually(lambda: someone_subscribed(broker_url, "news"))
 
-    poll.leave()
+    poll.disconnect()
 
     eventually(lambda: not someone_subscribed(broker_url, "news"))
 
@@ -141,14 +141,14 @@ def someone_subscribed(broker_url: str, topic: str) -> bool:
     return True
 
 
-def test_without_any_worker_ever_the_answer_comes_at_once(processes: Processes) -> None:
+def test_a_call_fails_at_once_if_no_worker_has_ever_served_the_task(processes: Processes) -> None:
     answer = gateway_of(processes).get("/fast")
 
     assert (answer.status, answer.text) == (200, "All workers are gone")
     assert answer.seconds < 3.5
 
 
-def test_when_the_workers_have_left_the_answer_comes_in_time(processes: Processes) -> None:
+def test_a_call_expires_in_time_if_all_workers_have_stopped(processes: Processes) -> None:
     worker = serving(worker_script(processes, "--processes=1"))
     assert worker.stop() == 0
 
@@ -158,7 +158,7 @@ def test_when_the_workers_have_left_the_answer_comes_in_time(processes: Processe
     assert 2.9 < answer.seconds < 3.5
 
 
-def test_a_call_that_fails_is_told_in_one_sentence(processes: Processes) -> None:
+def test_a_failed_call_is_reported_in_one_sentence(processes: Processes) -> None:
     answer = gateway_of(processes).get("/stat")
 
     assert answer.status == 503
@@ -178,18 +178,18 @@ def test_sleeps_overlap_on_every_thread_of_every_worker_process(processes: Proce
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_worker_and_gateway_end_when_they_are_told_to(processes: Processes, number: signal.Signals) -> None:
+def test_worker_and_gateway_stop_on_a_signal(processes: Processes, number: signal.Signals) -> None:
     worker = serving(worker_script(processes, "--processes=2"), processes=2)
     gateway = processes.python(QUICKSTART / "master.py", "--port=0")
     web = Web.of(gateway)
     assert web.get("/stat").status == 200
-    poll = web.visit("/subscribe")  # somebody still waits
+    poll = web.begin("/subscribe")  # somebody still waits
 
     begun = time.monotonic()
     assert gateway.stop(number) == 0, gateway
     assert worker.stop(number) == 0, worker
 
     assert time.monotonic() - begun < 5
-    poll.leave()
+    poll.disconnect()
     assert "Traceback" not in gateway.output + worker.output
     assert not processes.alive()

@@ -9,7 +9,7 @@ from tests.support.web import Web
 ROUNDS = 8  # of requests that need the store: each of them failed in the log
 
 
-def test_a_gateway_whose_store_is_away_is_not_ready_says_so_and_logs_it_once(
+def test_a_gateway_without_its_job_store_is_not_ready_and_logs_it_once(
     processes: Processes, own_postgresql: Server
 ) -> None:
     gateway = processes.crew("gateway", "--port", "0", "--database", own_postgresql.make_database())
@@ -37,7 +37,7 @@ def test_a_gateway_whose_store_is_away_is_not_ready_says_so_and_logs_it_once(
     assert "Traceback" not in gateway.output
 
 
-def test_a_gateway_that_starts_without_its_store_and_its_broker_names_both(processes: Processes) -> None:
+def test_a_gateway_that_starts_without_job_store_and_broker_names_both(processes: Processes) -> None:
     nowhere = "127.0.0.1:9"
     gateway = processes.crew(
         "gateway", "--port", "0", "--url", f"amqp://{nowhere}/", "--database", f"postgresql://me@{nowhere}/jobs"

@@ -45,7 +45,7 @@ def crew_worker(processes: Processes, folder: Path) -> Process:
 
 
 @pytest.mark.parametrize("start_worker", [python_worker, crew_worker])
-def test_the_first_example_runs_as_it_is_written(
+def test_the_first_example_runs_as_written(
     processes: Processes, folder: Path, port: int, start_worker: Callable[[Processes, Path], Process]
 ) -> None:
     start_worker(processes, folder).says("serving 1 task")
@@ -60,7 +60,7 @@ def test_the_first_example_runs_as_it_is_written(
     assert script.output.strip() == "{'width': 320, 'served': 2}"
 
 
-def test_the_commands_below_the_first_example_lead_to_its_first_call(
+def test_the_commands_below_the_first_example_make_its_first_call(
     processes: Processes, folder: Path, port: int
 ) -> None:
     """In a folder with these two files and nothing else, and with no broker but the one that it starts."""
@@ -82,7 +82,7 @@ def test_the_commands_below_the_first_example_lead_to_its_first_call(
     assert everything.stop(signal.SIGINT) == 0
 
 
-def test_the_calls_over_http_run_as_they_are_written(processes: Processes, folder: Path, port: int) -> None:
+def test_the_calls_over_http_run_as_written(processes: Processes, folder: Path, port: int) -> None:
     python_worker(processes, folder).says("serving 1 task")
     processes.python("call_api.py", folder=folder)
     eventually(lambda: is_listening(port), timeout=10)
@@ -100,7 +100,7 @@ def is_listening(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_a_task_calls_another_as_it_is_written(processes: Processes, folder: Path) -> None:
+def test_a_task_calls_another_task_as_written(processes: Processes, folder: Path) -> None:
     processes.python("nested.py", folder=folder).says("serving 2 tasks")
     call = processes.crew("call", "resize", '{"width": 640}', folder=folder)
     assert call.ends(timeout=10) == 0, call
@@ -109,7 +109,7 @@ def test_a_task_calls_another_as_it_is_written(processes: Processes, folder: Pat
     assert 0 < answer["stat"]["seconds left"] < 60
 
 
-def test_a_process_opens_its_own_database_as_it_is_written(processes: Processes, folder: Path) -> None:
+def test_a_process_opens_its_own_database_as_written(processes: Processes, folder: Path) -> None:
     worker = processes.python("database.py", "--processes", "2", folder=folder).says("serving 1 task", times=2)
     call = processes.crew("call", "count", folder=folder)
     assert call.ends(timeout=10) == 0, call

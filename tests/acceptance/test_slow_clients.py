@@ -24,7 +24,9 @@ HALF_A_BODY = b"POST /jobs/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n
         pytest.param(HALF_A_BODY, id="half a body", marks=pytest.mark.chaos),
     ],
 )
-def test_slow_sockets_beyond_the_limit_of_files_lock_nobody_out(processes: Processes, beginning: bytes) -> None:
+def test_idle_connections_at_the_limit_of_open_files_do_not_block_others(
+    processes: Processes, beginning: bytes
+) -> None:
     gateway = processes.start("sh", "-c", f"ulimit -n {FILES}; exec {sys.executable} -m crew gateway --port 0")
     web = Web.of(gateway)
     with ExitStack() as stack:

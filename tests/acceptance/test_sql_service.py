@@ -72,7 +72,7 @@ def _start(processes: Processes) -> Web:
     return Web.of(gateway)
 
 
-def test_a_statement_is_run_with_its_parameters_bound(service: Service) -> None:
+def test_a_statement_runs_with_bound_parameters(service: Service) -> None:
     hostile = "'; DROP TABLE users; --"
     job = service.post("SELECT %s::int + 1 AS sum, %s::text AS said", [41, hostile])
     status, response = service.ask("GET", f"{job}response/")
@@ -80,7 +80,7 @@ def test_a_statement_is_run_with_its_parameters_bound(service: Service) -> None:
     assert service.status(job) == "success"
 
 
-def test_parameters_may_have_names_and_values_keep_their_meaning(service: Service) -> None:
+def test_parameters_may_have_names_and_values_are_never_parsed_as_sql(service: Service) -> None:
     job = service.post(
         "SELECT %(day)s::date + 1, %(j)s -> 'x', 1.50::numeric, NULL", {"day": "2024-02-28", "j": {"x": [1]}}
     )
@@ -95,14 +95,14 @@ def test_parameters_may_have_names_and_values_keep_their_meaning(service: Servic
         ("SELECT %s, %s", [1], "the query has 2 placeholders but 1 parameters were passed"),
     ],
 )
-def test_what_is_wrong_with_a_statement_is_told(service: Service, statement: str, parameters: Any, told: str) -> None:
+def test_an_error_in_a_statement_is_reported(service: Service, statement: str, parameters: Any, told: str) -> None:
     job = service.post(statement, parameters)
     service.ask("GET", f"{job}response/")
     record = service.ask("GET", job)[1]
     assert (record["status"], record["error"]["message"]) == ("error", told)
 
 
-def test_a_request_that_is_none_is_refused(service: Service) -> None:
+def test_an_invalid_request_is_refused(service: Service) -> None:
     bodies: list[Any] = [
         {},
         {"statement": ""},
@@ -117,7 +117,7 @@ def test_a_request_that_is_none_is_refused(service: Service) -> None:
         assert (status, answer["error"][:8]) == (422, "It takes"), body
 
 
-def test_a_page_of_another_site_runs_no_statement_by_the_browser_that_shows_it(service: Service) -> None:
+def test_a_page_of_another_web_site_cannot_run_a_statement(service: Service) -> None:
     query = {"statement": "SELECT 1"}
     assert service.ask("POST", "/queries", query, Origin="http://evil.example")[0] == 403
     assert service.ask("POST", "/queries", query, Host="evil.example")[0] == 421  # its own name leads here
@@ -136,9 +136,7 @@ def test_delete_cancels_the_statement_in_the_database(service: Service, postgres
     assert service.ask("GET", f"{job}response/") == (200, {})
 
 
-def test_a_statement_that_waits_in_the_queue_is_never_run_when_it_is_canceled(
-    service: Service, postgresql: Server
-) -> None:
+def test_a_canceled_statement_that_waits_in_the_queue_never_runs(service: Service, postgresql: Server) -> None:
     busy = [service.post(SLEEP, [60]) for _ in range(2)]  # as many as there are worker processes
     eventually(lambda: len(postgresql.ask(RUNNING)) == 2)
     waiting = service.post("CREATE TABLE was_run (a int)")

@@ -1,4 +1,4 @@
-"""Somebody who sends all of his request before he reads a word of the answer, as most programs do."""
+"""An HTTP client that sends its whole request before it reads the response, as most clients do."""
 
 import asyncio
 from typing import Final
@@ -7,18 +7,18 @@ MUCH: Final = 5 * 1024 * 1024  # bytes: more than the buffers on the way
 
 
 class Sender:
-    """One connection."""
+    """One connection to the server."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
 
     @classmethod
     async def of(cls, port: int) -> "Sender":
-        """Connect."""
+        """Connect to a port of this machine."""
         return cls(*await asyncio.open_connection("127.0.0.1", port))
 
     async def post(self, size: int) -> bytes:
-        """Send that many bytes; the head of the answer."""
+        """Post a body of `size` bytes; return the head of the response."""
         self._writer.write(f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n".encode())
         self._writer.write(bytes(size))
         await self._writer.drain()
@@ -27,11 +27,11 @@ class Sender:
         await self._reader.readexactly(length)
         return head
 
-    async def has_ended(self) -> bool:
-        """Wait for the other side to say or do something; whether it has closed the connection."""
+    async def is_closed(self) -> bool:
+        """Wait for the next byte or the end; return whether the server has closed the connection."""
         return await self._reader.read(1) == b""
 
-    async def leave(self) -> None:
-        """Close it."""
+    async def disconnect(self) -> None:
+        """Close the connection."""
         self._writer.close()
         await self._writer.wait_closed()

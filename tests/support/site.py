@@ -1,4 +1,4 @@
-"""A Tornado application on loopback, its client without a broker, and browsers that leave."""
+"""A Tornado application on loopback with a client without a broker, and browsers that disconnect."""
 
 import asyncio
 import logging
@@ -22,26 +22,26 @@ from tests.support.waiting import until
 
 
 class Browser:
-    """One connection, with a request on its way."""
+    """One connection with a pending request."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
 
-    def ask(self, path: str) -> None:
+    def request(self, path: str) -> None:
         """Send a request."""
         self._writer.write(f"GET {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
 
-    def begin_to_send(self) -> None:
-        """Send a request that lacks its body."""
+    def request_in_part(self) -> None:
+        """Send a request without the end of its body."""
         self._writer.write(b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\nnot all")
 
-    async def answer(self) -> tuple[int, str]:
-        """Status and body of the answer."""
+    async def response(self) -> tuple[int, str]:
+        """Status and body of the response."""
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode().lower()
         length = int(head.split("content-length:")[1].split("\r\n")[0])
         return int(head.split()[1]), (await self._reader.readexactly(length)).decode()
 
-    async def leave(self) -> None:
+    async def disconnect(self) -> None:
         """Close the connection."""
         self._writer.close()
         with suppress(ConnectionError):
@@ -49,7 +49,7 @@ class Browser:
 
 
 class Site:
-    """An application whose handlers call by `self.application.crew`; the test plays broker and workers.
+    """An application whose handlers call tasks by `self.crew`; the test plays broker and workers.
 
     Attributes:
         port: on 127.0.0.1.
@@ -61,43 +61,43 @@ class Site:
 
     @property
     def calls(self) -> list[PendingCall]:
-        """The calls in flight."""
+        """The pending calls."""
         return list(self.crew._calls._pending)
 
-    def answers(self, value: Any) -> None:
-        """A worker answers every call."""
+    def reply_to_all(self, value: Any) -> None:
+        """Reply to every pending call."""
         for call in self.calls:
-            self.answer(call, value)
+            self.reply(call, value)
 
-    def answer(self, call: PendingCall, value: Any, headers: Headers | None = None) -> None:
-        """A worker answers this one: in MessagePack where the call came in it."""
+    def reply(self, call: PendingCall, value: Any, headers: Headers | None = None) -> None:
+        """Reply to one call; in MessagePack if the call was."""
         if call.keeps_body and not isinstance(value, BaseException):
             is_packed = call.message.body.content_type == codec.MSGPACK and not isinstance(value, bytes)
             with suppress(SerializationError):  # a value that no worker could have sent
                 value = codec.encode(value, "msgpack" if is_packed else None)
         self.crew._calls._pending.settle(call.id, value, headers)
 
-    async def called(self, count: int) -> list[PendingCall]:
-        """Wait until so many calls are in flight."""
+    async def wait_for_calls(self, count: int) -> list[PendingCall]:
+        """Wait until `count` calls are pending."""
         await until(lambda: len(self.calls) == count)
-        await asyncio.sleep(0.01)  # whoever made them waits for them by now
+        await asyncio.sleep(0.01)  # by now the handlers wait for them
         return self.calls
 
-    async def visit(self, path: str = "/") -> Browser:
+    async def open_browser(self, path: str = "/") -> Browser:
         """Connect, and send a request."""
         browser = Browser(*await asyncio.open_connection("127.0.0.1", self.port))
         self._browsers.append(browser)
-        browser.ask(path)
+        browser.request(path)
         return browser
 
     async def close(self) -> None:
-        """Everybody leaves."""
+        """Close all connections."""
         for browser in self._browsers:
-            await browser.leave()
+            await browser.disconnect()
 
 
 class Handler(RequestHandler):
-    """Makes calls, without the mixin."""
+    """Base of handlers without the mixin."""
 
     @property
     def crew(self) -> Client:
@@ -107,7 +107,7 @@ class Handler(RequestHandler):
 
 
 class Abandoned(AbandonMixin, Handler):
-    """Makes calls, with the mixin."""
+    """Base of handlers with the mixin."""
 
 
 @asynccontextmanager
@@ -116,7 +116,7 @@ async def site(
     mount: Callable[[Client], list[URLSpec]] = lambda crew: [],
     **settings: Any,
 ) -> AsyncIterator[Site]:
-    """Serve `handlers`, and what `mount` makes of the client, until the end of the block."""
+    """Serve `handlers`, and the routes that `mount` returns, until the end of the block."""
     with nowhere() as url:
         crew = Client(url)
         application = Application([*handlers, *mount(crew)], crew=crew, **settings)
@@ -133,8 +133,8 @@ async def site(
             await crew.close()
 
 
-def said(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
-    """Level and message of what was logged at INFO and above, but for what is told about the broker that is away."""
+def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    """Level and message of the log lines at INFO and above, except those about the missing broker."""
     return [
         (record.levelname, record.getMessage())
         for record in caplog.records

@@ -1,4 +1,4 @@
-"""A web site under test, as a person sees it from outside: status, body, and how long it took."""
+"""An HTTP client for a web site under test: status, body and duration of each response."""
 
 import http.client
 import json
@@ -13,8 +13,8 @@ from tests.support.waiting import eventually
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the site answered.
+class Response:
+    """The response of the site.
 
     Attributes:
         seconds: from the request to the last byte.
@@ -30,8 +30,8 @@ class Answer:
         return json.loads(self.text)
 
 
-class Visit:
-    """A request without an answer yet."""
+class PendingRequest:
+    """A request whose response has not been read."""
 
     def __init__(self, port: int, path: str) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port)
@@ -39,20 +39,20 @@ class Visit:
         self._begun = time.monotonic()
         self._connection.request("GET", path)
 
-    def has_answer(self) -> bool:
-        """Whether something has come back."""
+    def has_response(self) -> bool:
+        """Whether any part of the response has arrived."""
         return bool(select.select([self._connection.sock], [], [], 0)[0])
 
-    def answer(self, timeout: float) -> Answer:
-        """Wait for the answer."""
+    def response(self, timeout: float) -> Response:
+        """Wait for the response."""
         self._connection.sock.settimeout(timeout)
         with self._connection.getresponse() as response:
             text = response.read().decode()
         self._connection.close()
-        return Answer(response.status, text, time.monotonic() - self._begun)
+        return Response(response.status, text, time.monotonic() - self._begun)
 
-    def leave(self) -> None:
-        """Close the connection, whatever is on its way."""
+    def disconnect(self) -> None:
+        """Close the connection."""
         self._connection.close()
 
 
@@ -67,18 +67,18 @@ class Web:
         """The site of a process that prints its address once it listens."""
         address = re.compile(r"http://127\.0\.0\.1:(\d+)\n")  # its end too: a line may arrive in two pieces
         found = eventually(lambda: address.search(gateway.output), timeout=READY_WITHIN)
-        assert found  # what eventually returns is true
+        assert found  # `eventually` returns a true value
         return cls(int(found[1]))
 
     @property
     def address(self) -> str:
-        """For a browser."""
+        """The URL for a browser."""
         return f"http://127.0.0.1:{self.port}/"
 
-    def visit(self, path: str) -> Visit:
+    def begin(self, path: str) -> PendingRequest:
         """Begin a request."""
-        return Visit(self.port, path)
+        return PendingRequest(self.port, path)
 
-    def get(self, path: str, timeout: float = 15.0) -> Answer:
-        """Make a request."""
-        return self.visit(path).answer(timeout)
+    def get(self, path: str, timeout: float = 15.0) -> Response:
+        """Make a request, and wait for the response."""
+        return self.begin(path).response(timeout)

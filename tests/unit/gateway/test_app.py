@@ -19,7 +19,7 @@ def client() -> Client:
 
 
 @pytest.mark.parametrize("prefix", ["", "/crew", "/a.b/c"])
-def test_they_stand_below_their_prefix_as_it_is_written(client: Client, prefix: str) -> None:
+def test_routes_are_mounted_below_the_prefix_literally(client: Client, prefix: str) -> None:
     route, *others = routes(client, prefix=prefix)
     assert [other.regex.pattern for other in others] == [
         f"{re.escape(prefix)}/{name}$" for name in ("healthz", "readyz", r"openapi\.json")
@@ -43,11 +43,11 @@ def test_they_stand_below_their_prefix_as_it_is_written(client: Client, prefix: 
         ({"max_body": True}, "max_body must be .* not True"),
     ],
 )
-def test_a_limit_that_cannot_be_one_is_named(client: Client, argument: dict[str, Any], sentence: str) -> None:
+def test_an_invalid_limit_is_named(client: Client, argument: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         routes(client, **argument)
 
 
-def test_no_handler_has_a_body_kept_that_nobody_has_bounded(client: Client, tmp_path: Path) -> None:
+def test_every_handler_limits_the_body_that_it_stores(client: Client, tmp_path: Path) -> None:
     for route in routes(client, JobStore(f"sqlite:///{tmp_path}/jobs.db")):
         assert getattr(route.handler_class, "_stream_request_body", False), route  # what `stream_request_body` sets

@@ -37,17 +37,17 @@ STATUSES = [
 
 
 @pytest.mark.parametrize(("error", "status"), STATUSES)
-def test_each_error_has_the_status_that_is_promised(error: type[errors.CrewError], status: int) -> None:
+def test_each_error_has_its_documented_status(error: type[errors.CrewError], status: int) -> None:
     assert PROBLEM_TYPES[error].status == status
 
 
-def test_every_way_in_which_a_call_ends_without_a_value_has_a_status() -> None:
+def test_every_task_error_has_a_status() -> None:
     assert {
         kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.TaskError)
     } <= {*PROBLEM_TYPES}
 
 
-def test_no_two_errors_have_one_type() -> None:
+def test_problem_types_are_unique() -> None:
     assert len({kind.urn for kind in PROBLEM_TYPES.values()}) == len(PROBLEM_TYPES)
 
 
@@ -62,7 +62,7 @@ def test_every_problem_type_is_documented_in_the_reference() -> None:
     assert {name for name in names - bad_members if f"`{name}`" not in documented} == set()
 
 
-def test_what_may_soon_be_over_says_when_to_try_again() -> None:
+def test_temporary_problems_have_a_retry_after() -> None:
     assert {error for error, kind in PROBLEM_TYPES.items() if kind.retry_after} == {
         errors.Overloaded,
         errors.ConnectionError,
@@ -70,12 +70,12 @@ def test_what_may_soon_be_over_says_when_to_try_again() -> None:
     }
 
 
-def test_an_error_that_stands_below_another_has_its_kind() -> None:
+def test_a_subclass_of_an_error_has_its_problem_type() -> None:
     assert problem_type_of(LinkRefused("user name or password refused")) is PROBLEM_TYPES[errors.ConnectionError]
 
 
 @pytest.mark.parametrize("error", [None, ValueError("mine"), OSError("mine"), TimeoutError("asyncio's")])
-def test_what_is_not_crews_has_no_kind(error: Exception | None) -> None:
+def test_a_foreign_exception_has_no_problem_type(error: Exception | None) -> None:
     assert problem_type_of(error) is None
 
 
@@ -97,7 +97,7 @@ def test_a_document_names_the_task_and_the_call() -> None:
     }
 
 
-def test_a_document_leaves_out_what_is_not_known() -> None:
+def test_unknown_members_are_left_out_of_a_document() -> None:
     assert document(errors.ConnectionError("the client was closed")) == {
         "type": "urn:crew:problem:broker-away",
         "title": "The broker is unavailable",
@@ -114,7 +114,7 @@ def test_a_document_leaves_out_what_is_not_known() -> None:
         ("client", "not-ready", "This gateway is not ready"),
     ],
 )
-def test_what_cannot_be_used_is_named(missing: str, name: str, title: str) -> None:
+def test_the_problem_type_names_what_is_missing(missing: str, name: str, title: str) -> None:
     error = errors.ConnectionError("it is away", missing=missing)
     kind = problem_type_of(copy.copy(error))
     assert kind is not None
@@ -122,7 +122,7 @@ def test_what_cannot_be_used_is_named(missing: str, name: str, title: str) -> No
 
 
 @pytest.mark.parametrize("with_traceback", [True, False])
-def test_a_failed_task_tells_its_exception_and_its_traceback_to_developers_only(with_traceback: bool) -> None:
+def test_a_failed_task_has_its_exception_and_only_for_developers_its_traceback(with_traceback: bool) -> None:
     error = errors.TaskFailed("os.Bad", "no", traceback="line 7", retryable=True, attempts=4, note="attempt 4 of 4")
     expected = {
         "type": "urn:crew:problem:task-failed",
@@ -136,13 +136,13 @@ def test_a_failed_task_tells_its_exception_and_its_traceback_to_developers_only(
     )
 
 
-def test_a_task_that_was_interrupted_tells_developers_where_it_was() -> None:
+def test_an_interrupted_task_has_its_traceback_for_developers_only() -> None:
     error = errors.TimeoutError(task="a", id="7", traceback="line 7")
     assert problem_of(error, PROBLEM_TYPES[errors.TimeoutError], with_traceback=True).traceback == "line 7"
     assert problem_of(error, PROBLEM_TYPES[errors.TimeoutError], with_traceback=False).traceback is None
 
 
-def test_where_the_broker_is_is_for_developers_only() -> None:
+def test_the_address_of_the_broker_is_for_developers_only() -> None:
     told = "task 't' is not called: the broker is away: amqp://me:***@10.0.0.7:5672/%2Fshop: connection refused"
     error = errors.ConnectionError(told)
 
@@ -152,7 +152,7 @@ def test_where_the_broker_is_is_for_developers_only() -> None:
 
 
 @pytest.mark.parametrize("store", ["postgresql://me:***@10.0.0.7/shop", "sqlite:////home/me/my jobs.db"])
-def test_where_the_job_store_is_is_for_developers_only(store: str) -> None:
+def test_the_address_of_the_job_store_is_for_developers_only(store: str) -> None:
     told = f"the job store {store} cannot be used: [Errno 111] Connect call failed ('10.0.0.7', 5432)"
     error = errors.ConnectionError(told)
 
@@ -170,13 +170,13 @@ def test_where_the_job_store_is_is_for_developers_only(store: str) -> None:
         "the job store postgresql://" + "x" * 500_000,
     ],
 )
-def test_text_of_a_task_is_searched_for_addresses_in_a_time_that_grows_with_its_length(text: str) -> None:
+def test_the_search_for_addresses_takes_time_linear_in_the_length_of_the_text(text: str) -> None:
     began = time.thread_time()
     problem_of(errors.TaskFailed("E", text, task="t", id="1"), PROBLEM_TYPES[errors.TaskFailed], with_traceback=False)
     assert time.thread_time() - began < 1.0  # it took minutes
 
 
-def test_the_address_of_the_broker_and_what_follows_the_fault_of_a_store_are_left_out() -> None:
+def test_the_address_of_the_broker_and_the_reason_of_a_store_error_are_left_out() -> None:
     assert without_addresses("the broker is away: amqp://me@h:5672/v: refused (amqps://h) twice") == (
         "the broker is away: refused (amqps://h) twice"
     )

@@ -5,49 +5,49 @@ import time
 
 import pytest
 
-from tests.support.site import said
+from tests.support.site import logged
 from tests.support.waiting import until
-from tests.unit.gateway.calls.test_call_api import Visitor, visitor
+from tests.unit.gateway.calls.test_call_api import HttpClient, http_client
 
 
-async def detail(visit: Visitor, path: str, method: str = "GET") -> tuple[int, str]:
+async def detail(http: HttpClient, path: str, method: str = "GET") -> tuple[int, str]:
     """Status of the answer, and what it says."""
-    answer = await visit.ask(method, path)
+    answer = await http.request(method, path)
     return answer.code, json.loads(answer.body).get("detail", "") if answer.body else ""
 
 
 @pytest.mark.gen_test
-async def test_a_gateway_without_a_broker_is_alive_and_not_ready_and_says_why(
+async def test_a_gateway_without_a_broker_is_healthy_not_ready_and_gives_the_reason(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with visitor() as visit:
-        assert await detail(visit, "/healthz") == (200, "")
-        assert (await visit.ask("HEAD", "/healthz")).code == 200
-        assert await detail(visit, "/readyz") == (503, "the broker has not been reached yet")
-        await until(lambda: "refused" in str(visit.web.crew.obstacle))  # asking has made it connect
-        assert await detail(visit, "/readyz") == (503, "the broker is away: connection refused")
-        answer = await visit.ask("GET", "/readyz")
+    async with http_client() as http:
+        assert await detail(http, "/healthz") == (200, "")
+        assert (await http.request("HEAD", "/healthz")).code == 200
+        assert await detail(http, "/readyz") == (503, "the broker has not been reached yet")
+        await until(lambda: "refused" in str(http.site.crew.obstacle))  # asking has made it connect
+        assert await detail(http, "/readyz") == (503, "the broker is away: connection refused")
+        answer = await http.request("GET", "/readyz")
         assert answer.headers["Retry-After"] == "2"
         assert json.loads(answer.body)["type"] == "urn:crew:problem:not-ready"
-        assert (await visit.ask("HEAD", "/readyz")).code == 503
-        await visit.web.crew.close()
-        assert await detail(visit, "/readyz") == (503, "the client was closed")
-    assert said(caplog) == []
+        assert (await http.request("HEAD", "/readyz")).code == 503
+        await http.site.crew.close()
+        assert await detail(http, "/readyz") == (503, "the client was closed")
+    assert logged(caplog) == []
 
 
 @pytest.mark.gen_test
-async def test_a_gateway_that_fails_fast_answers_503_at_once_while_the_broker_is_away() -> None:
-    async with visitor(fail_fast=True) as visit:
+async def test_a_gateway_with_fail_fast_responds_503_at_once_while_the_broker_is_unavailable() -> None:
+    async with http_client(fail_fast=True) as http:
         began = time.monotonic()
-        answer = await visit.post("/call/t?expiration=30")
+        answer = await http.post("/call/t?expiration=30")
         assert time.monotonic() - began < 5
         assert (answer.code, answer.headers["Retry-After"]) == (503, "2")
         assert "task 't' is not called: the broker" in json.loads(answer.body)["detail"]
 
 
 @pytest.mark.gen_test
-async def test_a_gateway_that_drains_refuses_calls_with_503() -> None:
-    async with visitor() as visit:
-        visit.web.crew._is_draining = True
-        assert await detail(visit, "/readyz") == (503, "the client is draining: it makes no new calls")
-        assert await detail(visit, "/call/t", "POST") == (503, "the client is draining: it makes no new calls")
+async def test_a_draining_gateway_refuses_calls_with_503() -> None:
+    async with http_client() as http:
+        http.site.crew._is_draining = True
+        assert await detail(http, "/readyz") == (503, "the client is draining: it makes no new calls")
+        assert await detail(http, "/call/t", "POST") == (503, "the client is draining: it makes no new calls")

@@ -14,7 +14,7 @@ from crew.jobs.store import rows
 from crew.jobs.waiters import Waiters
 from crew.protocol.encoding import codec
 from tests.support.a_job import a_job
-from tests.support.desk import Desk, desk
+from tests.support.jobs_gateway import JobsGateway, jobs_gateway
 from tests.support.waiting import until
 
 WAITERS = 100
@@ -47,11 +47,11 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
     return Reads(monkeypatch)
 
 
-async def wait_for(at: Desk, job: Job, count: int = WAITERS) -> "list[asyncio.Task[Any]]":
+async def wait_for(gateway: JobsGateway, job: Job, count: int = WAITERS) -> "list[asyncio.Task[Any]]":
     """So many wait for the end of `job`, and have looked at it once."""
-    waiting = [asyncio.create_task(at.jobs.result(job.id, 60)) for _ in range(count)]
-    await until(lambda: at.waiting == count)
-    await at.jobs.store.get_with_result(job.id)  # their own reads were before
+    waiting = [asyncio.create_task(gateway.jobs.result(job.id, 60)) for _ in range(count)]
+    await until(lambda: gateway.waiters == count)
+    await gateway.jobs.store.get_with_result(job.id)  # their own reads were before
     return waiting
 
 
@@ -59,15 +59,15 @@ async def wait_for(at: Desk, job: Job, count: int = WAITERS) -> "list[asyncio.Ta
 async def test_who_waits_for_a_job_reads_nothing_while_it_goes_on_and_all_share_one_read_of_its_result(
     tmp_path: Path, reads: Reads
 ) -> None:
-    async with desk(tmp_path) as at:
-        job = await at.job(body=PAYLOAD)
-        waiting = await wait_for(at, job)
+    async with jobs_gateway(tmp_path) as gateway:
+        job = await gateway.add_job(body=PAYLOAD)
+        waiting = await wait_for(gateway, job)
         assert reads.bytes == 0, "no waiter needs the payload"
         reads.rows = 0
         for n in range(PROGRESS):
-            await at.progress(job, {"at": n})
+            await gateway.report_progress(job, {"at": n})
         assert (reads.rows, reads.bytes) == (PROGRESS, 0), "each report reads the record that it changes, and no more"
-        await at.say(job, JobStatus.SUCCESS, result=RESULT)
+        await gateway.report(job, JobStatus.SUCCESS, result=RESULT)
         values = await asyncio.gather(*waiting)
         assert set(values) == {MEGABYTE}
         assert (reads.rows, reads.bytes) == (PROGRESS + 2, len(RESULT.data))
@@ -75,10 +75,10 @@ async def test_who_waits_for_a_job_reads_nothing_while_it_goes_on_and_all_share_
 
 @pytest.mark.gen_test
 async def test_who_waits_for_the_end_of_a_job_is_woken_when_another_job_replaces_it(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
-        job = await at.job()
-        with at.jobs._waiters.waiting(job.id) as woken:
-            at.jobs._on_replaced([job])  # as it was before: it is canceled by now
+    async with jobs_gateway(tmp_path) as gateway:
+        job = await gateway.add_job()
+        with gateway.jobs._waiters.waiting(job.id) as woken:
+            gateway.jobs._on_replaced([job])  # as it was before: it is canceled by now
             assert woken.is_set()
 
 
@@ -113,13 +113,13 @@ async def test_a_change_wakes_who_waits_for_any_and_only_the_end_wakes_who_waits
 )
 @pytest.mark.gen_test
 async def test_another_gateway_says_which_jobs_have_ended(tmp_path: Path, told: Any, wakes: bool) -> None:
-    async with desk(tmp_path) as at:
+    async with jobs_gateway(tmp_path) as gateway:
         id = a_job().id
         if told:
             told = {
                 name: [one.format(id=id) for one in value] if isinstance(value, list) else value
                 for name, value in told.items()
             }
-        with at.jobs._waiters.waiting(id) as woken:
-            at.jobs._on_commit_elsewhere(Event("jobs", told, {}))
+        with gateway.jobs._waiters.waiting(id) as woken:
+            gateway.jobs._on_commit_elsewhere(Event("jobs", told, {}))
             assert woken.is_set() is wakes

@@ -18,36 +18,36 @@ from tornado.web import HTTPError
 from crew import errors
 from crew.gateway import CallHandler, routes
 from crew.protocol.encoding import codec
-from tests.support.site import Site, said, site
+from tests.support.site import Site, logged, site
 from tests.support.waiting import until
 
 JSON = {"Content-Type": "application/json"}
 BYTES = {"Content-Type": "application/octet-stream"}
 
 
-class Visitor:
+class HttpClient:
     """Posts to the site."""
 
     def __init__(self, web: Site) -> None:
-        self.web = web
+        self.site = web
         self._http = AsyncHTTPClient(force_instance=True)
 
     def post(
         self, path: str, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> "asyncio.Future[HTTPResponse]":
         """Begin a request."""
-        return self.ask("POST", path, body=body, headers=headers)
+        return self.request("POST", path, body=body, headers=headers)
 
-    def ask(self, method: str, path: str, **given: Any) -> "asyncio.Future[HTTPResponse]":
+    def request(self, method: str, path: str, **given: Any) -> "asyncio.Future[HTTPResponse]":
         """Begin a request of another method."""
-        url = f"http://127.0.0.1:{self.web.port}{path}"
+        url = f"http://127.0.0.1:{self.site.port}{path}"
         return self._http.fetch(url, method=method, raise_error=False, allow_nonstandard_methods=True, **given)
 
-    async def answered(self, value: Any, path: str = "/call/t", *given: Any, **headers: Any) -> HTTPResponse:
+    async def call_with_reply(self, value: Any, path: str = "/call/t", *given: Any, **headers: Any) -> HTTPResponse:
         """Make a request, and let a worker answer its call with `value` and `headers`."""
         answer = self.post(path, *given)
-        (call,) = await self.web.called(1)
-        self.web.answer(call, value, headers)
+        (call,) = await self.site.wait_for_calls(1)
+        self.site.reply(call, value, headers)
         return await answer
 
     def close(self) -> None:
@@ -56,14 +56,14 @@ class Visitor:
 
 
 @asynccontextmanager
-async def visitor(*, settings: dict[str, Any] | None = None, **limits: Any) -> AsyncIterator[Visitor]:
+async def http_client(*, settings: dict[str, Any] | None = None, **limits: Any) -> AsyncIterator[HttpClient]:
     """Somebody who visits crew's own routes, in an application with these settings."""
     async with site(mount=lambda crew: routes(crew, **limits), **settings or {}) as web:
-        visitor = Visitor(web)
+        client = HttpClient(web)
         try:
-            yield visitor
+            yield client
         finally:
-            visitor.close()
+            client.close()
 
 
 def problem(answer: HTTPResponse, status: int) -> Any:
@@ -93,45 +93,45 @@ BODIES = [
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize(("content_type", "body", "payload"), BODIES)
-async def test_the_task_gets_the_body_as_its_content_type_says(content_type: str, body: bytes, payload: Any) -> None:
-    async with visitor() as visit:
-        answer = visit.post("/call/t", body, {"Content-Type": content_type})
-        (call,) = await visit.web.called(1)
+async def test_the_task_gets_the_body_decoded_by_its_content_type(content_type: str, body: bytes, payload: Any) -> None:
+    async with http_client() as http:
+        answer = http.post("/call/t", body, {"Content-Type": content_type})
+        (call,) = await http.site.wait_for_calls(1)
         assert codec.decode(call.message.body) == payload
-        visit.web.answers(None)
+        http.site.reply_to_all(None)
         assert (await answer).code == 200
 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("task", ["resize", "a.b", "a b ", "a/b", "ü", "100%", "a?b#c", "a+b", "%41", "a" * 244])
-async def test_any_name_of_a_task_can_stand_in_the_path(task: str) -> None:
-    async with visitor() as visit:
-        answer = visit.post(f"/call/{quote(task, safe='')}")
-        (call,) = await visit.web.called(1)
+async def test_any_task_name_can_be_used_in_the_path(task: str) -> None:
+    async with http_client() as http:
+        answer = http.post(f"/call/{quote(task, safe='')}")
+        (call,) = await http.site.wait_for_calls(1)
         assert call.task == task
-        visit.web.answers(None)
+        http.site.reply_to_all(None)
         assert (await answer).code == 200
 
 
 @pytest.mark.gen_test
-async def test_the_query_says_what_call_has_as_arguments() -> None:
-    async with visitor(prefix="/crew") as visit:
-        answer = visit.post("/crew/call/t?priority=100&expiration=2.5&timeout=1e0&other=x")
-        (call,) = await visit.web.called(1)
+async def test_the_query_has_the_options_of_the_call() -> None:
+    async with http_client(prefix="/crew") as http:
+        answer = http.post("/crew/call/t?priority=100&expiration=2.5&timeout=1e0&other=x")
+        (call,) = await http.site.wait_for_calls(1)
         assert (call.message.priority, call.message.timeout, call.message.persistent) == (100, 1.0, True)
-        assert 2 < budget(visit.web) <= 2.5
-        visit.web.answers(None)
+        assert 2 < budget(http.site) <= 2.5
+        http.site.reply_to_all(None)
         assert (await answer).code == 200
 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize(("most", "given"), [(5.0, 5.0), (3600.0, 60.0)])
-async def test_a_call_that_names_no_expiration_gets_the_usual_one_within_the_bound(most: float, given: float) -> None:
-    async with visitor(max_expiration=most) as visit:
-        answer = visit.post("/call/t")
-        await visit.web.called(1)
-        assert given - 1 < budget(visit.web) <= given
-        visit.web.answers(None)
+async def test_a_call_without_expiration_gets_the_default_up_to_the_limit(most: float, given: float) -> None:
+    async with http_client(max_expiration=most) as http:
+        answer = http.post("/call/t")
+        await http.site.wait_for_calls(1)
+        assert given - 1 < budget(http.site) <= given
+        http.site.reply_to_all(None)
         assert (await answer).code == 200
 
 
@@ -155,9 +155,9 @@ def budget(web: Site) -> float:
         (b"<html>\xff", "application/octet-stream", b"<html>\xff"),
     ],
 )
-async def test_the_answer_is_the_value(value: Any, content_type: str, body: bytes) -> None:
-    async with visitor() as visit:
-        answer = await visit.answered(value)
+async def test_the_response_is_the_value_of_the_task(value: Any, content_type: str, body: bytes) -> None:
+    async with http_client() as http:
+        answer = await http.call_with_reply(value)
         assert (answer.code, answer.headers["Content-Type"], answer.body) == (200, content_type, body)
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["Cache-Control"] == "no-store"
@@ -165,17 +165,17 @@ async def test_the_answer_is_the_value(value: Any, content_type: str, body: byte
 
 
 @pytest.mark.gen_test
-async def test_a_client_that_speaks_msgpack_is_answered_in_it() -> None:
-    async with visitor() as visit:
-        answer = await visit.answered({"a": b"\x00"}, "/call/t", b"\xc0", {"Content-Type": "application/msgpack"})
+async def test_a_messagepack_request_gets_a_messagepack_response() -> None:
+    async with http_client() as http:
+        answer = await http.call_with_reply({"a": b"\x00"}, "/call/t", b"\xc0", {"Content-Type": "application/msgpack"})
         assert answer.headers["Content-Type"] == "application/msgpack"
         assert msgspec.msgpack.decode(answer.body) == {"a": b"\x00"}
 
 
 @pytest.mark.gen_test
-async def test_headers_of_the_reply_are_seen_and_break_nothing() -> None:
-    async with visitor() as visit:
-        answer = await visit.answered(1, served=7, bad="a\r\nSet-Cookie: x=y")
+async def test_reply_headers_are_sent_and_unsafe_ones_left_out() -> None:
+    async with http_client() as http:
+        answer = await http.call_with_reply(1, served=7, bad="a\r\nSet-Cookie: x=y")
         assert answer.headers["Crew-Served"] == "7"
         assert "Set-Cookie" not in answer.headers
         assert "Crew-Bad" not in answer.headers
@@ -223,37 +223,37 @@ REFUSED = [
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize(("path", "body", "headers", "status", "name", "sentence"), REFUSED)
-async def test_a_mistake_is_named_and_nothing_is_called(
+async def test_an_invalid_request_is_refused_and_nothing_is_called(
     path: str, body: bytes, headers: dict[str, str], status: int, name: str, sentence: str
 ) -> None:
-    async with visitor() as visit:
-        document = problem(await visit.post(path, body, headers), status)
+    async with http_client() as http:
+        document = problem(await http.post(path, body, headers), status)
         assert document["type"] == f"urn:crew:problem:{name}"
         assert document["title"]
         assert re.search(sentence, document["detail"])
-        assert visit.web.calls == []
+        assert http.site.calls == []
 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_a_body_beyond_the_bound_is_refused_and_not_kept(chunked: bool) -> None:
+async def test_a_body_above_the_limit_is_refused_and_discarded(chunked: bool) -> None:
     async def chunks(write: Any) -> None:
         for _ in range(100):
             await write(b"x" * 1000)
 
-    async with visitor(max_body=1000) as visit:
+    async with http_client(max_body=1000) as http:
         given: dict[str, Any] = {"body_producer": chunks} if chunked else {"body": b"x" * 100_000}
-        document = problem(await visit.ask("POST", "/call/t", headers=BYTES, **given), 413)
+        document = problem(await http.request("POST", "/call/t", headers=BYTES, **given), 413)
         assert document["detail"] == "the body is too large: at most 1000 bytes are accepted here"
-        assert visit.web.calls == []
-        assert (await visit.answered(1, "/call/t", b"x" * 1000, BYTES)).code == 200
+        assert http.site.calls == []
+        assert (await http.call_with_reply(1, "/call/t", b"x" * 1000, BYTES)).code == 200
 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"])
-async def test_only_post_calls(method: str) -> None:
-    async with visitor() as visit:
-        answer = await visit.ask(method, "/call/t")
+async def test_only_post_is_allowed(method: str) -> None:
+    async with http_client() as http:
+        answer = await http.request(method, "/call/t")
         assert (answer.code, answer.headers["Allow"]) == (405, "POST")
         if method != "HEAD":
             told = {"detail": f"{method} is not supported at this path; use POST"}
@@ -279,40 +279,40 @@ ENDS: list[tuple[Exception, int, str, str | None]] = [
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize(("error", "status", "name", "retry_after"), ENDS)
-async def test_a_call_without_a_value_is_a_problem_and_no_bug_of_the_gateway(
+async def test_a_failed_call_is_a_problem_document_and_one_log_line_without_a_traceback(
     error: Exception, status: int, name: str, retry_after: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with visitor() as visit:
-        answer = await visit.answered(error)
+    async with http_client() as http:
+        answer = await http.call_with_reply(error)
     document = problem(answer, status)
     assert (document["type"], document["detail"]) == (f"urn:crew:problem:{name}", str(error))
     assert answer.headers.get("Retry-After") == retry_after
-    told = [line for _, line in said(caplog) if str(error) in line]
+    told = [line for _, line in logged(caplog) if str(error) in line]
     assert len(told) == 1
     assert not [record for record in caplog.records if record.exc_info]
 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("debug", [False, True])
-async def test_the_traceback_of_a_task_is_told_in_debug_mode_only(debug: bool) -> None:
-    async with visitor(settings={"serve_traceback": debug}) as visit:
-        document = problem(await visit.answered(FAILED), 500)
+async def test_the_traceback_of_a_task_is_sent_in_debug_mode_only(debug: bool) -> None:
+    async with http_client(settings={"serve_traceback": debug}) as http:
+        document = problem(await http.call_with_reply(FAILED), 500)
     assert document["exception"] == {"type": "ValueError", "message": "no", "retryable": False, "attempts": 1}
     assert document.get("traceback") == ("line 7" if debug else None)
 
 
 @pytest.mark.gen_test
-async def test_a_client_that_is_closed_is_a_broker_away() -> None:
-    async with visitor() as visit:
-        await visit.web.crew.close()
-        assert problem(await visit.post("/call/t"), 503)["detail"] == "the client was closed"
+async def test_a_closed_client_is_503() -> None:
+    async with http_client() as http:
+        await http.site.crew.close()
+        assert problem(await http.post("/call/t"), 503)["detail"] == "the client was closed"
 
 
 @pytest.mark.gen_test
-async def test_a_bug_is_told_by_its_status_alone_and_logged_with_its_stack(caplog: pytest.LogCaptureFixture) -> None:
-    async with visitor() as visit:
-        answer = await visit.answered(object())  # no codec gives such a value
+async def test_a_bug_is_500_without_detail_and_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    async with http_client() as http:
+        answer = await http.call_with_reply(object())  # no codec gives such a value
     assert problem(answer, 500) == {"type": "about:blank", "title": "Internal Server Error", "status": 500}
     assert [record for record in caplog.records if record.exc_info]
 
@@ -321,34 +321,34 @@ async def test_a_bug_is_told_by_its_status_alone_and_logged_with_its_stack(caplo
 
 
 @pytest.mark.gen_test
-async def test_a_client_that_leaves_takes_its_call_along(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_disconnecting_client_cancels_its_call(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    async with visitor() as visit:
-        _, writer = await asyncio.open_connection("127.0.0.1", visit.web.port)
+    async with http_client() as http:
+        _, writer = await asyncio.open_connection("127.0.0.1", http.site.port)
         writer.write(b"POST /call/t HTTP/1.1\r\nHost: here\r\nContent-Length: 0\r\n\r\n")
-        (call,) = await visit.web.called(1)
+        (call,) = await http.site.wait_for_calls(1)
         writer.close()
         await writer.wait_closed()
-        await until(lambda: call.done() and said(caplog))
-        assert visit.web.calls == []
-    ((level, line),) = said(caplog)
+        await until(lambda: call.done() and logged(caplog))
+        assert http.site.calls == []
+    ((level, line),) = logged(caplog)
     assert (level, line[:17]) == ("INFO", "499 POST /call/t ")
 
 
 @pytest.mark.gen_test
-async def test_a_client_that_leaves_before_its_body_is_complete_calls_nothing() -> None:
-    async with visitor() as visit:
-        _, writer = await asyncio.open_connection("127.0.0.1", visit.web.port)
+async def test_disconnecting_before_the_body_is_complete_calls_nothing() -> None:
+    async with http_client() as http:
+        _, writer = await asyncio.open_connection("127.0.0.1", http.site.port)
         writer.write(b"POST /call/t HTTP/1.1\r\nHost: here\r\nContent-Length: 9\r\n\r\n{")
         await writer.drain()
         writer.close()
         await writer.wait_closed()
-        assert (await visit.answered(1)).code == 200
-        assert visit.web.calls == []
+        assert (await http.call_with_reply(1)).code == 200
+        assert http.site.calls == []
 
 
 @pytest.mark.gen_test
-async def test_an_application_decides_who_may_call_what() -> None:
+async def test_an_application_can_authorize_calls() -> None:
     class Guarded(CallHandler):
         def prepare(self) -> Any:
             if self.path_args[0] != "public":
@@ -357,17 +357,17 @@ async def test_an_application_decides_who_may_call_what() -> None:
 
     mount = lambda crew: [URLSpec("/call/(.+)", Guarded, {"client": crew})]  # noqa: E731
     async with site(mount=mount) as web:
-        visit = Visitor(web)
-        document = problem(await visit.post("/call/private"), 403)
+        http = HttpClient(web)
+        document = problem(await http.post("/call/private"), 403)
         assert document == {"type": "about:blank", "title": "Forbidden", "status": 403}
-        assert (await visit.answered(1, "/call/public")).body == b"1"
-        visit.close()
+        assert (await http.call_with_reply(1, "/call/public")).body == b"1"
+        http.close()
 
 
 @pytest.mark.gen_test
-async def test_an_application_with_cookies_is_protected_from_foreign_pages() -> None:
-    async with visitor(settings={"xsrf_cookies": True}) as visit:
-        problem(await visit.post("/call/t", b"", {"Content-Type": "text/plain"}), 403)
-        assert visit.web.calls == []
-        answer = await visit.answered(1, "/call/t", b"", {"X-XSRFToken": "a", "Cookie": "_xsrf=a"})
+async def test_xsrf_cookies_protect_calls_from_foreign_pages() -> None:
+    async with http_client(settings={"xsrf_cookies": True}) as http:
+        problem(await http.post("/call/t", b"", {"Content-Type": "text/plain"}), 403)
+        assert http.site.calls == []
+        answer = await http.call_with_reply(1, "/call/t", b"", {"X-XSRFToken": "a", "Cookie": "_xsrf=a"})
         assert answer.code == 200

@@ -11,7 +11,7 @@ from tornado.httputil import HTTPHeaders
 from crew.gateway.calls.reply_headers import MAX_SIZE, http_headers
 
 
-def test_they_are_named_after_crew() -> None:
+def test_reply_headers_get_the_prefix_crew() -> None:
     given = {"served": 7, "cache-hit": True, "Set-Cookie": "a=b", "text": "a b"}
     assert http_headers(given) == {
         "Crew-served": "7",
@@ -24,22 +24,22 @@ def test_they_are_named_after_crew() -> None:
 @pytest.mark.parametrize(
     "value", ["a\r\nSet-Cookie: x", "a\nb", "a\rb", "a\0b", "a\tb", "a\x7fb", "a\x85b", "ü", "\u2028"]
 )
-def test_a_value_that_could_end_its_line_or_be_misread_is_left_out(value: str) -> None:
+def test_a_value_with_control_or_non_ascii_characters_is_left_out(value: str) -> None:
     assert http_headers({"a": value, "b": "kept"}) == {"Crew-b": "kept"}
 
 
 @pytest.mark.parametrize("name", ["a b", "a:", "a\r\nb", "a\n", "ü", "a(b)"])
-def test_a_name_that_is_none_in_http_is_left_out(name: str) -> None:
+def test_a_name_that_is_invalid_in_http_is_left_out(name: str) -> None:
     assert http_headers({name: "x", "b": "kept"}) == {"Crew-b": "kept"}
 
 
-def test_what_does_not_fit_into_the_head_is_left_out() -> None:
+def test_headers_above_the_size_limit_are_left_out() -> None:
     assert http_headers({"a": "x" * MAX_SIZE, "b": "kept"}) == {"Crew-b": "kept"}
     assert sum(map(len, http_headers({f"n{i}": "x" * 100 for i in range(100)}).values())) < MAX_SIZE
 
 
 @given(st.dictionaries(st.text(min_size=1), st.text() | st.integers() | st.booleans()))
-def test_whatever_a_task_puts_there_each_stays_one_line(headers: dict[str, Any]) -> None:
+def test_each_header_is_always_one_line(headers: dict[str, Any]) -> None:
     for name, value in http_headers(headers).items():
         line = f"{name}: {value}\r\n"
         assert set(line[:-2]) <= set(string.printable) - set("\r\n\t\v\f")

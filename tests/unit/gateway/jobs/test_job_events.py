@@ -14,9 +14,9 @@ from crew.gateway.jobs import job_events
 from crew.jobs import Job, JobStatus, waiters
 from crew.jobs.report import Report
 from crew.protocol.message import Body
-from tests.support.desk import desk
 from tests.support.event_stream import AS_STREAM
-from tests.support.site import said
+from tests.support.jobs_gateway import jobs_gateway
+from tests.support.site import logged
 from tests.support.waiting import until
 
 NOBODY = "00000000-0000-0000-0000-000000000000"
@@ -33,51 +33,53 @@ def problem(answer: HTTPResponse) -> tuple[int, str]:
 
 
 @pytest.mark.gen_test
-async def test_a_stream_tells_of_the_job_as_it_is_then_of_each_change_and_ends_with_it(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
-        job = await at.job()
-        stream = await at.stream(job)
+async def test_a_stream_sends_the_current_state_each_change_and_ends_with_the_job(
+    tmp_path: Path,
+) -> None:
+    async with jobs_gateway(tmp_path) as gateway:
+        job = await gateway.add_job()
+        stream = await gateway.open_stream(job)
         status, headers = await stream.head()
         assert (status, headers["content-type"]) == (200, "text/event-stream")
         assert (headers["cache-control"], headers["x-accel-buffering"]) == ("no-store", "no")
         assert await stream.event() == ("1", "status", {"status": "queued", "version": 1, "attempts": 0})
         assert stream.retry == job_events.RETRY
 
-        await at.say(job, JobStatus.STARTED)
+        await gateway.report(job, JobStatus.STARTED)
         assert await stream.event() == ("2", "status", {"status": "started", "version": 2, "attempts": 1})
-        await at.progress(job, {"at": "ü\n"})
+        await gateway.report_progress(job, {"at": "ü\n"})
         started = {"status": "started", "version": 3, "attempts": 1, "progress": {"at": "ü\n"}}
         assert await stream.event() == ("3", "progress", started)
-        await at.say(job, JobStatus.SUCCESS, result=Body(b'"secret"', "application/json"))
+        await gateway.report(job, JobStatus.SUCCESS, result=Body(b'"secret"', "application/json"))
         end = {**started, "status": "success", "version": 4, "response": f"/jobs/{job.id}/response/"}
         assert await stream.event() == ("4", "status", end)
         assert await stream.event() is None
-        assert at.waiting == 0
+        assert gateway.waiters == 0
 
 
 @pytest.mark.gen_test
-async def test_the_end_of_a_job_without_a_value_says_why(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
-        job = await at.job()
-        stream = await at.listening(job)
+async def test_the_last_event_of_a_job_without_a_value_has_the_reason(tmp_path: Path) -> None:
+    async with jobs_gateway(tmp_path) as gateway:
+        job = await gateway.add_job()
+        stream = await gateway.started_stream(job)
         await stream.event()
-        assert await at.jobs.cancel(job.id)
+        assert await gateway.jobs.cancel(job.id)
         ((_, _, end),) = await stream.rest()
         assert end["status"] == "canceled"
         assert end["error"] == {"type": "Canceled", "message": "the job was cancelled", "retryable": False}
 
 
 @pytest.mark.gen_test
-async def test_a_worker_that_is_still_at_it_is_no_event_and_another_attempt_is_one(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
-        job = await at.job()
-        await at.say(job, JobStatus.STARTED)
-        stream = await at.listening(job)
+async def test_a_heartbeat_is_no_event_and_another_attempt_is_one(tmp_path: Path) -> None:
+    async with jobs_gateway(tmp_path) as gateway:
+        job = await gateway.add_job()
+        await gateway.report(job, JobStatus.STARTED)
+        stream = await gateway.started_stream(job)
         await stream.event()
-        await at.say(job, JobStatus.STARTED)
-        await at.say(job, JobStatus.STARTED, attempt=2)
+        await gateway.report(job, JobStatus.STARTED)
+        await gateway.report(job, JobStatus.STARTED, attempt=2)
         again = await stream.event()
-        await at.say(job, JobStatus.SUCCESS)
+        await gateway.report(job, JobStatus.SUCCESS)
         told = [
             (kind, data["status"], data["attempts"]) for _, kind, data in filter(None, [again, await stream.event()])
         ]
@@ -86,61 +88,61 @@ async def test_a_worker_that_is_still_at_it_is_no_event_and_another_attempt_is_o
 
 
 @pytest.mark.gen_test
-async def test_who_comes_back_is_told_what_is_newer_than_what_was_heard_last(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
-        job = await at.job()
-        await at.say(job, JobStatus.STARTED)
+async def test_a_reconnecting_client_gets_only_newer_events(tmp_path: Path) -> None:
+    async with jobs_gateway(tmp_path) as gateway:
+        job = await gateway.add_job()
+        await gateway.report(job, JobStatus.STARTED)
         for headers, query in (({"Last-Event-ID": "2"}, ""), ({}, "?after=2"), ({"Last-Event-ID": "2"}, "?after=1")):
-            stream = await at.listening(job, query, {**AS_STREAM, **headers})
-            await until(lambda: at.waiting == 1)
-            stream.leave()
-            await until(lambda: at.waiting == 0)
-        stream = await at.listening(job, headers={**AS_STREAM, "Last-Event-ID": "2"})
-        await at.progress(job, 0.5)
+            stream = await gateway.started_stream(job, query, {**AS_STREAM, **headers})
+            await until(lambda: gateway.waiters == 1)
+            stream.disconnect()
+            await until(lambda: gateway.waiters == 0)
+        stream = await gateway.started_stream(job, headers={**AS_STREAM, "Last-Event-ID": "2"})
+        await gateway.report_progress(job, 0.5)
         assert await stream.event() == (
             "3",
             "progress",
             {"status": "started", "version": 3, "attempts": 1, "progress": 0.5},
         )
-        stream.leave()
-        behind = await at.listening(job, headers={**AS_STREAM, "Last-Event-ID": "1"})
+        stream.disconnect()
+        behind = await gateway.started_stream(job, headers={**AS_STREAM, "Last-Event-ID": "1"})
         event = await behind.event()
         assert event is not None
         assert event[:2] == ("3", "status")
 
 
 @pytest.mark.gen_test
-async def test_who_has_heard_the_end_is_told_to_come_back_no_more(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
-        job = await at.job()
-        await at.say(job, JobStatus.SUCCESS)
-        (event,) = await (await at.listening(job)).rest()
-        answer = await at.get(job, headers={**AS_STREAM, "Last-Event-ID": event[0]})
+async def test_a_client_that_has_the_last_event_gets_204(tmp_path: Path) -> None:
+    async with jobs_gateway(tmp_path) as gateway:
+        job = await gateway.add_job()
+        await gateway.report(job, JobStatus.SUCCESS)
+        (event,) = await (await gateway.started_stream(job)).rest()
+        answer = await gateway.get_events(job, headers={**AS_STREAM, "Last-Event-ID": event[0]})
         assert (answer.code, answer.body) == (204, b"")
 
 
 @pytest.mark.gen_test
-async def test_who_knows_more_than_the_store_which_was_restored_hears_the_end(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
-        job = await at.job()
-        stream = await at.listening(job, headers={**AS_STREAM, "Last-Event-ID": "50"})
-        await until(lambda: at.waiting == 1)
-        await at.say(job, JobStatus.SUCCESS, result=Body(b"1", "application/json"))
+async def test_a_client_ahead_of_a_restored_store_still_gets_the_last_event(tmp_path: Path) -> None:
+    async with jobs_gateway(tmp_path) as gateway:
+        job = await gateway.add_job()
+        stream = await gateway.started_stream(job, headers={**AS_STREAM, "Last-Event-ID": "50"})
+        await until(lambda: gateway.waiters == 1)
+        await gateway.report(job, JobStatus.SUCCESS, result=Body(b"1", "application/json"))
         event = await stream.event()
         assert event is not None
         assert event[2]["status"] == "success"
-        again = await at.get(job, headers={**AS_STREAM, "Last-Event-ID": "50"})
+        again = await gateway.get_events(job, headers={**AS_STREAM, "Last-Event-ID": "50"})
         assert b'"status":"success"' in again.body
-        assert (await at.get(job, headers={**AS_STREAM, "Last-Event-ID": "2"})).code == 204
+        assert (await gateway.get_events(job, headers={**AS_STREAM, "Last-Event-ID": "2"})).code == 204
 
 
 @pytest.mark.gen_test
-async def test_a_stream_in_which_nothing_happens_is_kept_alive_and_ends_when_it_was_asked_to(
+async def test_an_idle_stream_sends_keepalives_and_ends_after_its_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_events, "KEEPALIVE_INTERVAL", 0.02)
-    async with desk(tmp_path) as at:
-        stream = await at.listening(await at.job(), "?wait=0.2")
+    async with jobs_gateway(tmp_path) as gateway:
+        stream = await gateway.started_stream(await gateway.add_job(), "?wait=0.2")
         began = time.monotonic()
         assert len(await stream.rest()) == 1
         assert 0.1 < time.monotonic() - began < 2
@@ -148,69 +150,67 @@ async def test_a_stream_in_which_nothing_happens_is_kept_alive_and_ends_when_it_
 
 
 @pytest.mark.gen_test
-async def test_a_client_that_goes_is_not_waited_for_any_longer(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with desk(tmp_path) as at:
-        job = await at.job()
-        streams = [await at.listening(job) for _ in range(10)]
-        polls = [await at.stream(job, "?after=1&wait=60", {}) for _ in range(10)]
-        await until(lambda: at.waiting == 20)
+async def test_nothing_waits_for_a_disconnected_client(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with jobs_gateway(tmp_path) as gateway:
+        job = await gateway.add_job()
+        streams = [await gateway.started_stream(job) for _ in range(10)]
+        polls = [await gateway.open_stream(job, "?after=1&wait=60", {}) for _ in range(10)]
+        await until(lambda: gateway.waiters == 20)
         for stream in streams + polls:
-            stream.leave()
-        await until(lambda: at.waiting == 0)
-        assert not [told for level, told in said(caplog) if level != "INFO"]
+            stream.disconnect()
+        await until(lambda: gateway.waiters == 0)
+        assert not [told for level, told in logged(caplog) if level != "INFO"]
 
 
 @pytest.mark.gen_test
-async def test_a_poll_ends_when_the_gateway_is_to_end_and_a_stream_when_it_does(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
-        job = await at.job()
-        stream = await at.listening(job)
+async def test_a_long_poll_ends_when_draining_begins_and_a_stream_when_the_gateway_stops(tmp_path: Path) -> None:
+    async with jobs_gateway(tmp_path) as gateway:
+        job = await gateway.add_job()
+        stream = await gateway.started_stream(job)
         await stream.event()
-        poll = asyncio.ensure_future(at.get(job, "?after=1&wait=60"))
-        await until(lambda: at.waiting == 2)
-        at.jobs.leave()
+        poll = asyncio.ensure_future(gateway.get_events(job, "?after=1&wait=60"))
+        await until(lambda: gateway.waiters == 2)
+        gateway.jobs.leave()
         assert json.loads((await poll).body)["status"] == "queued"
-        await at.progress(job, 1)
+        await gateway.report_progress(job, 1)
         assert await stream.event()
-        await at.jobs.close()
+        await gateway.jobs.close()
         assert await stream.rest() == []
 
 
 @pytest.mark.gen_test
-async def test_a_stream_outlives_a_store_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stream_survives_an_outage_of_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_events, "STORE_RETRY_INTERVAL", 0.01)
-    async with desk(tmp_path) as at:
-        job = await at.job()
-        stream = await at.listening(job)
+    async with jobs_gateway(tmp_path) as gateway:
+        job = await gateway.add_job()
+        stream = await gateway.started_stream(job)
         await stream.event()
-        get, asked = at.jobs.store.get, []
+        get, asked = gateway.jobs.store.get, []
 
         async def away(id: str, **options: Any) -> Job:
             asked.append(id)
             raise ConnectionError("the job store is away")
 
-        await until(lambda: at.waiting == 1)
-        monkeypatch.setattr(at.jobs.store, "get", away)
-        await at.say(job, JobStatus.STARTED)
+        await until(lambda: gateway.waiters == 1)
+        monkeypatch.setattr(gateway.jobs.store, "get", away)
+        await gateway.report(job, JobStatus.STARTED)
         await until(lambda: len(asked) > 2)
-        monkeypatch.setattr(at.jobs.store, "get", get)
+        monkeypatch.setattr(gateway.jobs.store, "get", get)
         event = await stream.event()
         assert event is not None
         assert event[2]["status"] == "started"
 
 
 @pytest.mark.gen_test
-async def test_where_nobody_tells_of_a_change_a_look_now_and_then_finds_it(
+async def test_a_change_without_a_notification_is_found_by_polling(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiters, "POLL_INTERVAL", 0.02)
-    async with desk(tmp_path) as at:
-        job = await at.job()
-        stream = await at.listening(job)
+    async with jobs_gateway(tmp_path) as gateway:
+        job = await gateway.add_job()
+        stream = await gateway.started_stream(job)
         await stream.event()
-        await at.jobs.store.apply([Report(id=job.id, status=None, at=time.time(), progress=b"1")])
+        await gateway.jobs.store.apply([Report(id=job.id, status=None, at=time.time(), progress=b"1")])
         event = await stream.event()
         assert event is not None
         assert event[1:] == ("progress", {"status": "queued", "version": 2, "attempts": 0, "progress": 1})
@@ -220,35 +220,35 @@ async def test_where_nobody_tells_of_a_change_a_look_now_and_then_finds_it(
 
 
 @pytest.mark.gen_test
-async def test_a_long_poll_is_answered_as_soon_as_there_is_something_newer(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
-        job = await at.job()
+async def test_a_long_poll_is_answered_as_soon_as_there_is_a_newer_version(tmp_path: Path) -> None:
+    async with jobs_gateway(tmp_path) as gateway:
+        job = await gateway.add_job()
         queued = {"status": "queued", "version": 1, "attempts": 0}
         for query in ("?after=0", "?wait=60", "?after=1&wait=0", "?after=1&wait=0.05s"):
-            answer = await at.get(job, query)
+            answer = await gateway.get_events(job, query)
             assert (answer.code, json.loads(answer.body)) == (200, queued), query
             assert (answer.headers["Content-Type"], answer.headers["Cache-Control"]) == ("application/json", "no-store")
-        poll = asyncio.ensure_future(at.get(job, "?after=1&wait=60"))
-        await until(lambda: at.waiting == 1)
-        await at.progress(job, [1])
+        poll = asyncio.ensure_future(gateway.get_events(job, "?after=1&wait=60"))
+        await until(lambda: gateway.waiters == 1)
+        await gateway.report_progress(job, [1])
         assert json.loads((await poll).body) == {**queued, "version": 2, "progress": [1]}
 
 
 @pytest.mark.gen_test
-async def test_a_long_poll_for_a_job_that_has_ended_waits_for_nothing(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
-        job = await at.job()
-        await at.say(job, JobStatus.SUCCESS)
+async def test_a_long_poll_for_an_ended_job_is_answered_at_once(tmp_path: Path) -> None:
+    async with jobs_gateway(tmp_path) as gateway:
+        job = await gateway.add_job()
+        await gateway.report(job, JobStatus.SUCCESS)
         for after in (0, 2, 99):
-            answer = await at.get(job, f"?after={after}&wait=60")
+            answer = await gateway.get_events(job, f"?after={after}&wait=60")
             assert json.loads(answer.body)["status"] == "success"
 
 
 @pytest.mark.gen_test
-async def test_who_asks_for_neither_gets_what_is_accepted(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
-        job = await at.job()
-        await at.say(job, JobStatus.SUCCESS)
+async def test_the_accept_header_chooses_between_stream_and_long_poll(tmp_path: Path) -> None:
+    async with jobs_gateway(tmp_path) as gateway:
+        job = await gateway.add_job()
+        await gateway.report(job, JobStatus.SUCCESS)
         stream, poll = "text/event-stream", "application/json"
         for accept, query, type in (
             (None, "", stream),
@@ -258,7 +258,7 @@ async def test_who_asks_for_neither_gets_what_is_accepted(tmp_path: Path) -> Non
             ("*/*", "?after=0", poll),
             ("Text/Event-Stream; q=1", "?after=0", stream),
         ):
-            answer = await at.get(job, query, {} if accept is None else {"Accept": accept})
+            answer = await gateway.get_events(job, query, {} if accept is None else {"Accept": accept})
             assert (answer.code, answer.headers["Content-Type"]) == (200, type), (accept, query)
 
 
@@ -281,8 +281,8 @@ async def test_who_asks_for_neither_gets_what_is_accepted(tmp_path: Path) -> Non
         (NOBODY, "", {**AS_STREAM, "Last-Event-ID": "9" * 19}, (400, "bad-last-event-id")),
     ],
 )
-async def test_what_cannot_be_meant_is_refused(
+async def test_invalid_parameters_are_refused(
     tmp_path: Path, id: str, query: str, headers: dict[str, str], told: tuple[int, str]
 ) -> None:
-    async with desk(tmp_path) as at:
-        assert problem(await at.get(id, query, headers)) == told
+    async with jobs_gateway(tmp_path) as gateway:
+        assert problem(await gateway.get_events(id, query, headers)) == told

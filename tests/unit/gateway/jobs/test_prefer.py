@@ -24,16 +24,14 @@ READ: list[tuple[list[str], Preferences]] = [
 
 
 @pytest.mark.parametrize(("lines", "preferences"), READ)
-def test_what_a_client_prefers_is_read_and_what_is_not_known_is_ignored(
-    lines: list[str], preferences: Preferences
-) -> None:
+def test_preferences_are_parsed_and_unknown_ones_ignored(lines: list[str], preferences: Preferences) -> None:
     assert parse(lines) == preferences
 
 
 @pytest.mark.parametrize(
     "line", ["wait", "wait=", "wait=-1", "wait=1.5", "wait=soon", 'wait=""', "wait=1234567890123", "wait=١"]
 )
-def test_a_wait_that_is_no_whole_number_of_seconds_is_refused(line: str) -> None:
+def test_a_wait_that_is_not_a_whole_number_of_seconds_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match="Prefer must be"):
         parse([line])
 
@@ -41,13 +39,13 @@ def test_a_wait_that_is_no_whole_number_of_seconds_is_refused(line: str) -> None
 @pytest.mark.parametrize(
     "line", ["=", ";", "a b", 'a="b', "a=b=c", "wait=5 respond-async", "a;b=;c=,", "\x00", "wait=5\n"]
 )
-def test_what_cannot_be_read_is_refused(line: str) -> None:
+def test_an_invalid_header_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match="Prefer must be like"):
         parse([line])
 
 
 @pytest.mark.parametrize("part", ["; ", ";  \t ", 'a="', "a;", ",", " ", "a=b;c=d"])
-def test_a_long_header_that_cannot_be_read_is_refused_in_no_time(part: str) -> None:
+def test_a_long_invalid_header_is_refused_quickly(part: str) -> None:
     began = time.process_time()
 
     with pytest.raises(ValueError, match="Prefer must be like"):

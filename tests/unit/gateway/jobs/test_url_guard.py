@@ -13,7 +13,7 @@ from crew.gateway.jobs.url_guard import UrlGuard, look_up
 from crew.gateway.problems import RequestRefused
 from crew.protocol.http_job.allowed_hosts import AllowedHosts
 from crew.protocol.http_job.url import parse_url
-from tests.unit.gateway.calls.test_call_api import JSON, problem, visitor
+from tests.unit.gateway.calls.test_call_api import JSON, http_client, problem
 
 PUBLIC, PRIVATE, LOOPBACK = "93.184.216.34", "10.0.0.7", "::1"
 
@@ -38,7 +38,7 @@ async def refusal(guard: UrlGuard, url: str) -> tuple[int, str, str] | None:
 
 
 @pytest.mark.gen_test
-async def test_a_name_that_leads_to_forbidden_addresses_only_is_refused() -> None:
+async def test_a_host_with_only_forbidden_addresses_is_refused() -> None:
     found = await refusal(guard(PRIVATE, LOOPBACK), "http://intern.example/")
 
     assert found is not None
@@ -48,20 +48,20 @@ async def test_a_name_that_leads_to_forbidden_addresses_only_is_refused() -> Non
 
 
 @pytest.mark.gen_test
-async def test_a_name_with_an_address_that_may_be_reached_is_left_to_the_worker() -> None:
+async def test_a_host_with_an_allowed_address_is_left_to_the_worker() -> None:
     assert await refusal(guard(PRIVATE, PUBLIC), "http://both.example/") is None
     assert await refusal(guard(PRIVATE, allowed=("intern.example",)), "http://intern.example/") is None
     assert await refusal(guard(PRIVATE, allowed=("10.0.0.0/8:80",)), "http://intern.example/") is None
 
 
 @pytest.mark.gen_test
-async def test_a_name_that_nobody_knows_here_is_left_to_the_worker() -> None:
+async def test_a_host_that_cannot_be_resolved_is_left_to_the_worker() -> None:
     assert await refusal(guard(), "http://nobody.example/") is None
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1/", "http://[::1]/", "http://localhost/", "http://a.localhost./"])
 @pytest.mark.gen_test
-async def test_what_names_this_host_is_refused_whatever_a_name_server_says(url: str) -> None:
+async def test_localhost_names_and_loopback_addresses_are_refused_without_a_lookup(url: str) -> None:
     found = await refusal(guard(PUBLIC), url)
 
     assert found is not None
@@ -69,7 +69,7 @@ async def test_what_names_this_host_is_refused_whatever_a_name_server_says(url: 
 
 
 @pytest.mark.gen_test
-async def test_a_name_server_that_is_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_name_server_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     async def resolve(host: str, port: int) -> list[str]:
         await asyncio.sleep(60)
         return [PRIVATE]
@@ -81,26 +81,26 @@ async def test_a_name_server_that_is_silent_is_not_waited_for(monkeypatch: pytes
 
 
 @pytest.mark.gen_test
-async def test_names_are_looked_up_beside_the_loop() -> None:
+async def test_name_lookups_do_not_block_the_event_loop() -> None:
     assert {"127.0.0.1", "::1"} & set(await look_up("localhost", 80))
     with pytest.raises(socket.gaierror):
         await look_up("nobody.invalid", 80)
 
 
 @pytest.mark.gen_test
-async def test_a_call_of_the_task_that_performs_urls_is_checked_as_a_job_is() -> None:
-    async with visitor() as web:
+async def test_a_call_of_the_url_task_is_checked_like_a_url_job() -> None:
+    async with http_client() as http:
         url = msgspec.json.encode({"url": "http://169.254.169.254/latest"})
-        refused = problem(await web.post("/call/crew.http", url, JSON), 422)
-        none = problem(await web.post("/call/crew.http", b'{"url": "ftp://x/"}', JSON), 422)
-        assert web.web.calls == []
+        refused = problem(await http.post("/call/crew.http", url, JSON), 422)
+        none = problem(await http.post("/call/crew.http", b'{"url": "ftp://x/"}', JSON), 422)
+        assert http.site.calls == []
     assert refused["type"] == "urn:crew:problem:forbidden-address"
     assert "has a metadata address" in refused["detail"]
     assert (none["type"], none["detail"].partition(":")[0]) == ("urn:crew:problem:bad-data", "'ftp")
 
 
 @pytest.mark.gen_test
-async def test_a_lookup_for_which_no_thread_can_be_started_keeps_no_place_of_the_next(
+async def test_a_lookup_without_a_thread_releases_its_place(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def cannot_start(thread: threading.Thread) -> None:

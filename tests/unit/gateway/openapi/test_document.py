@@ -33,7 +33,7 @@ def mounted(request: pytest.FixtureRequest, store: JobStore | None) -> Iterator[
         yield routes(Client(url), store, prefix=request.param, max_expiration=7)
 
 
-def test_it_has_the_paths_and_methods_that_are_served(mounted: list[URLSpec]) -> None:
+def test_the_document_has_exactly_the_served_paths_and_methods(mounted: list[URLSpec]) -> None:
     described = {
         (route_of(mounted, path), method.upper())
         for path, operations in document_of(mounted)["paths"].items()
@@ -43,7 +43,7 @@ def test_it_has_the_paths_and_methods_that_are_served(mounted: list[URLSpec]) ->
     assert described == served
 
 
-def test_it_has_a_name_for_each_operation_and_all_that_it_refers_to(mounted: list[URLSpec]) -> None:
+def test_operation_ids_are_unique_and_references_exist(mounted: list[URLSpec]) -> None:
     document = document_of(mounted)
     assert document["info"]["version"] == crew.__version__
     names = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
@@ -58,13 +58,13 @@ def test_every_part_of_a_path_is_a_parameter(mounted: list[URLSpec]) -> None:
             assert given == set(re.findall(r"\{(\w+)\}", path))
 
 
-def test_it_tells_of_the_limits_of_this_gateway(mounted: list[URLSpec]) -> None:
+def test_the_document_has_the_limits_of_this_gateway(mounted: list[URLSpec]) -> None:
     (call,) = (path["post"] for name, path in document_of(mounted)["paths"].items() if name.endswith("/call/{task}"))
     (expiration,) = (one for one in call["parameters"] if one["name"] == "expiration")
     assert expiration["schema"]["maximum"] == 7
 
 
-def test_jobs_have_the_members_that_are_taken_and_given(tmp_path: Path) -> None:
+def test_the_schemas_of_jobs_have_exactly_the_accepted_and_returned_members(tmp_path: Path) -> None:
     with nowhere() as url:
         schemas = document_of(routes(Client(url), JobStore(url_of(tmp_path))))["components"]["schemas"]
     assert schemas["TaskJob"]["properties"].keys() == TASK_MEMBERS

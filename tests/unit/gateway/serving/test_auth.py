@@ -22,12 +22,12 @@ TOKEN = "0123456789abcdef"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "[::1]", "localhost"])
-def test_what_only_this_machine_reaches_needs_no_token(host: str) -> None:
+def test_a_loopback_address_needs_no_token(host: str) -> None:
     check_access(host, None)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "10.0.0.1", "gateway.example", "localhost.example"])
-def test_what_others_reach_needs_a_token(host: str) -> None:
+def test_any_other_address_needs_a_token(host: str) -> None:
     with pytest.raises(SettingsError, match="lets other machines call every task"):
         check_access(host, None)
 
@@ -35,7 +35,7 @@ def test_what_others_reach_needs_a_token(host: str) -> None:
 
 
 @pytest.mark.parametrize("token", ["short", TOKEN + " ", TOKEN + "\n", TOKEN + "ü"])
-def test_a_token_that_cannot_be_one_is_refused_and_not_shown(token: str) -> None:
+def test_an_invalid_token_is_refused_and_not_shown(token: str) -> None:
     with pytest.raises(SettingsError, match="CREW_GATEWAY_TOKEN must have 16") as refused:
         check_access("127.0.0.1", token)
 
@@ -76,7 +76,7 @@ async def ask(port: int, request: str, headers: dict[str, str] | None = None) ->
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "BREW"])
-async def test_whatever_is_asked_who_may_not_come_in_hears_that_and_who_is_lost_hears_so(method: str) -> None:
+async def test_any_method_is_answered_with_401_without_a_token_and_404_for_an_unknown_path(method: str) -> None:
     async with guarded(token=TOKEN) as port:
         refused = await ask(port, f"{method} /jobs/")
     assert (refused.code, refused.headers.get("Allow")) == (401, None)
@@ -87,7 +87,7 @@ async def test_whatever_is_asked_who_may_not_come_in_hears_that_and_who_is_lost_
 
 
 @pytest.mark.gen_test
-async def test_nothing_is_kept_of_who_is_refused() -> None:
+async def test_refused_requests_leave_nothing_in_memory() -> None:
     async with guarded() as port, guarded(token=TOKEN) as locked:
         for _ in range(3):
             assert (await ask(port, "GET /nowhere")).code == 404
@@ -96,13 +96,13 @@ async def test_nothing_is_kept_of_who_is_refused() -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_sends_much_is_told_that_he_may_not_come_in_and_his_connection_goes_on() -> None:
+async def test_a_refused_client_that_sends_a_large_body_gets_its_response_and_keeps_its_connection() -> None:
     """A connection that ended before he has sent it all would be all that he hears of."""
     async with guarded(token=TOKEN) as port:
         sender = await Sender.of(port)
         for _ in range(2):
             assert (await sender.post(MUCH)).split()[1] == b"401"
-        await sender.leave()
+        await sender.disconnect()
 
 
 @pytest.mark.gen_test
@@ -139,7 +139,7 @@ async def test_without_a_token_only_pages_of_this_gateway_may_make_requests(head
 
 
 @pytest.mark.gen_test
-async def test_a_page_of_another_port_that_knows_the_token_may_make_requests() -> None:
+async def test_a_page_of_another_port_with_the_token_may_make_requests() -> None:
     async with guarded(token=TOKEN) as port:
         page = {"Origin": "http://localhost:3000", "Sec-Fetch-Site": "same-site"}
         assert (await ask(port, "GET /nowhere", page)).code == 401
@@ -147,7 +147,7 @@ async def test_a_page_of_another_port_that_knows_the_token_may_make_requests() -
 
 
 @pytest.mark.gen_test
-async def test_each_token_opens_and_is_known_by_its_name() -> None:
+async def test_each_token_is_accepted_and_identified_by_its_name() -> None:
     seen: list[str | None] = []
 
     class Submitter(RequestHandler):
@@ -166,7 +166,7 @@ async def test_each_token_opens_and_is_known_by_its_name() -> None:
     assert seen == ["CREW_GATEWAY_TOKEN", "a", "b", None]
 
 
-def test_tokens_with_names_are_checked_too_and_not_shown() -> None:
+def test_named_tokens_are_checked_too_and_not_shown() -> None:
     check_access("0.0.0.0", None, {"a": TOKEN})
     with pytest.raises(SettingsError, match="token 'a' of CREW_GATEWAY_TOKENS must have 16") as refused:
         check_access("127.0.0.1", None, {"a": "hush"})
@@ -174,12 +174,12 @@ def test_tokens_with_names_are_checked_too_and_not_shown() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_refusal_is_not_kept_not_taken_for_a_page_and_names_no_version() -> None:
+async def test_a_refusal_is_not_cached_not_sniffed_and_names_no_version() -> None:
     async with guarded() as port:
         headers = (await ask(port, "GET /nowhere")).headers
     assert (headers["Cache-Control"], headers["X-Content-Type-Options"]) == ("no-store", "nosniff")
     assert "Server" not in headers
 
 
-def test_nobody_keeps_what_he_sends() -> None:
+def test_the_body_of_a_refused_request_is_discarded() -> None:
     assert has_stream_request_body(RefusalHandler)

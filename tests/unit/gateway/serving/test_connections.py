@@ -149,7 +149,7 @@ async def test_a_connection_without_a_request_is_closed(monkeypatch: pytest.Monk
 
 
 @pytest.mark.gen_test
-async def test_a_head_that_trickles_is_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slowly_arriving_head_does_not_extend_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(monkeypatch, head_timeout=0.3, idle_timeout=0.3) as clients:
         first, later = await clients.come(), await clients.come()
         assert await later.asked("/quick") == 200
@@ -164,7 +164,7 @@ async def test_a_head_that_trickles_is_no_request(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.gen_test
-async def test_between_two_requests_a_connection_is_kept_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_idle_connection_is_kept_until_its_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(monkeypatch, head_timeout=0.2, idle_timeout=1.0) as clients:
         client = await clients.come()
         assert await client.asked("/quick") == 200
@@ -175,7 +175,9 @@ async def test_between_two_requests_a_connection_is_kept_for_a_while(monkeypatch
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("framing", [b"Content-Length: 1000000", b"Transfer-Encoding: chunked"])
-async def test_a_body_that_stalls_or_trickles_is_broken_off(monkeypatch: pytest.MonkeyPatch, framing: bytes) -> None:
+async def test_a_stalled_or_slow_request_body_closes_the_connection(
+    monkeypatch: pytest.MonkeyPatch, framing: bytes
+) -> None:
     async with serving(monkeypatch, stall_timeout=0.4, min_rate=1000) as clients:
         stalls, trickles = await clients.come(), await clients.come()
         for client in (stalls, trickles):
@@ -190,7 +192,7 @@ async def test_a_body_that_stalls_or_trickles_is_broken_off(monkeypatch: pytest.
 
 
 @pytest.mark.gen_test
-async def test_what_takes_long_for_a_reason_of_the_gateway_is_not_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_time_that_the_gateway_takes_is_not_counted_against_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
     terms: dict[str, Any] = {"head_timeout": 0.2, "idle_timeout": 0.2, "stall_timeout": 0.2}
     async with serving(monkeypatch, min_rate=10**9, **terms) as clients:
         late, events, slow = [await clients.come() for _ in range(3)]
@@ -202,7 +204,7 @@ async def test_what_takes_long_for_a_reason_of_the_gateway_is_not_broken_off(mon
 
 
 @pytest.mark.gen_test
-async def test_a_client_that_does_not_read_its_answer_is_left(
+async def test_a_client_that_does_not_read_its_response_is_disconnected(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(Large, "gone", False)
@@ -218,7 +220,7 @@ async def test_a_client_that_does_not_read_its_answer_is_left(
 
 
 @pytest.mark.gen_test
-async def test_a_client_that_reads_slowly_gets_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slowly_reading_client_gets_the_whole_response(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(monkeypatch, stall_timeout=1.0) as clients:
         client = await clients.come()
         client.say(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -235,7 +237,7 @@ async def test_a_client_that_reads_slowly_gets_all_of_it(monkeypatch: pytest.Mon
 
 
 @pytest.mark.gen_test
-async def test_more_connections_than_allowed_are_told_so_and_hear_of_the_health(
+async def test_connections_beyond_the_limit_get_503_and_may_request_health_checks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with serving(monkeypatch, max_connections=2) as clients:
@@ -258,7 +260,7 @@ async def test_more_connections_than_allowed_are_told_so_and_hear_of_the_health(
 
 
 @pytest.mark.gen_test
-async def test_more_connections_of_one_address_than_allowed_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connections_beyond_the_limit_of_one_address_get_429(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(monkeypatch, max_connections_per_peer=1) as clients:
         busy = await clients.come()
         busy.say(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -269,7 +271,7 @@ async def test_more_connections_of_one_address_than_allowed_are_told_so(monkeypa
 
 
 @pytest.mark.gen_test
-async def test_where_there_is_no_place_those_go_first_that_send_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_at_the_limit_connections_that_send_nothing_are_closed_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "MIN_WAIT", 0.05)
     async with serving(monkeypatch, max_connections=4) as clients:
         silent = [await clients.come() for _ in range(3)]
@@ -283,7 +285,7 @@ async def test_where_there_is_no_place_those_go_first_that_send_nothing(monkeypa
 
 
 @pytest.mark.gen_test
-async def test_refused_connections_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_refused_connections_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(monkeypatch, max_connections=1) as clients:
         busy = await clients.come()
         busy.say(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -295,9 +297,7 @@ async def test_refused_connections_are_few(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.gen_test
-async def test_a_handshake_of_tls_that_does_not_come_is_not_waited_for(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_a_missing_tls_handshake_closes_the_connection(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     certificates = Certificates(tmp_path / "tls")
     context = tls.context_of(str(certificates.server), str(certificates.key_of(certificates.server)))
     async with serving(monkeypatch, options={"ssl_options": context}, head_timeout=0.3) as clients:

@@ -34,7 +34,7 @@ async def test_malformed_requests_fill_no_log_and_write_no_escape_sequences(capl
     assert "Traceback" not in caplog.text
 
 
-def test_the_next_interval_says_how_many_lines_were_dropped(
+def test_the_next_interval_logs_how_many_lines_were_suppressed(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logger = logging.getLogger("tornado.general")

@@ -17,7 +17,7 @@ from tornado.websocket import WebSocketHandler, websocket_connect
 from crew.client import PendingCall, Scope
 from crew.errors import Canceled
 from crew.gateway import AbandonMixin, cancel_when_abandoned
-from tests.support.site import Abandoned, Handler, said, site
+from tests.support.site import Abandoned, Handler, logged, site
 from tests.support.waiting import until
 
 DISCONNECTED = "the HTTP client disconnected"
@@ -127,33 +127,33 @@ STYLES = [
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize(("handler", "count", "status"), STYLES, ids=lambda it: getattr(it, "__name__", None))
-async def test_a_browser_that_leaves_takes_its_calls_along_and_one_quiet_line_is_logged(
+async def test_a_disconnecting_browser_cancels_its_calls_and_one_info_line_is_logged(
     handler: type[RequestHandler], count: int, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with site(("/", handler)) as web:
-        browser = await web.visit()
-        calls = await web.called(count)
-        await browser.leave()
-        await until(lambda: all(call.done() for call in calls) and said(caplog))
+        browser = await web.open_browser()
+        calls = await web.wait_for_calls(count)
+        await browser.disconnect()
+        await until(lambda: all(call.done() for call in calls) and logged(caplog))
         assert web.calls == []
     gc.collect()
-    ((level, line),) = said(caplog)
+    ((level, line),) = logged(caplog)
     assert level == "INFO"
     assert line.startswith(f"{status} GET / (127.0.0.1)")
 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("handler", [style for style, _, _ in STYLES[:4]])
-async def test_a_browser_that_stays_is_answered(handler: type[RequestHandler]) -> None:
+async def test_a_connected_browser_is_answered(handler: type[RequestHandler]) -> None:
     async with site(("/", handler)) as web:
-        browser = await web.visit()
+        browser = await web.open_browser()
         for _ in range(2):  # over one connection
             await until(lambda: web.calls)
-            web.answers("value")
-            assert await browser.answer() == (200, "value")
-            browser.ask("/")
-        await web.called(2 if handler is YieldsTwo else 1)
-        await browser.leave()
+            web.reply_to_all("value")
+            assert await browser.response() == (200, "value")
+            browser.request("/")
+        await web.wait_for_calls(2 if handler is YieldsTwo else 1)
+        await browser.disconnect()
         await until(lambda: not web.calls)
 
 
@@ -161,7 +161,7 @@ async def test_a_browser_that_stays_is_answered(handler: type[RequestHandler]) -
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_two_requests_share_ends_with_the_last_of_them() -> None:
+async def test_a_call_shared_by_several_requests_is_canceled_with_the_last_of_them() -> None:
     shared: list[PendingCall] = []
 
     class Shares(Abandoned):
@@ -171,30 +171,30 @@ async def test_a_call_that_two_requests_share_ends_with_the_last_of_them() -> No
             self.write(await shared[0])
 
     async with site(("/", Shares)) as web:
-        first = await web.visit()
-        await web.called(1)
-        second = await web.visit()
-        third = await web.visit()
+        first = await web.open_browser()
+        await web.wait_for_calls(1)
+        second = await web.open_browser()
+        third = await web.open_browser()
         await until(lambda: len(shared[0]._waiters) == 3)
 
-        await first.leave()
+        await first.disconnect()
         await until(lambda: len(shared[0]._waiters) == 2)
         assert not shared[0].done()
 
-        web.answers("value")
-        assert await second.answer() == await third.answer() == (200, "value")
+        web.reply_to_all("value")
+        assert await second.response() == await third.response() == (200, "value")
 
         shared.clear()
         for browser in (second, third):
-            browser.ask("/")
+            browser.request("/")
         await until(lambda: shared and len(shared[0]._waiters) == 2)
-        await second.leave()
-        await third.leave()
+        await second.disconnect()
+        await third.disconnect()
         await until(lambda: not web.calls)
 
 
 @pytest.mark.gen_test
-async def test_hooks_of_the_handler_are_called_as_ever() -> None:
+async def test_hooks_of_the_handler_are_still_called() -> None:
     happened: list[str] = []
 
     class Own(Abandoned):
@@ -215,9 +215,9 @@ async def test_hooks_of_the_handler_are_called_as_ever() -> None:
             happened.append("finish")
 
     async with site(("/", Own)) as web:
-        browser = await web.visit()
-        await web.called(1)
-        await browser.leave()
+        browser = await web.open_browser()
+        await web.wait_for_calls(1)
+        await browser.disconnect()
         await until(lambda: len(happened) == 3)
     assert happened == ["prepare", "close", "finish"]
 
@@ -245,16 +245,16 @@ async def test_hooks_of_a_base_class_are_called_too() -> None:
             await self.crew.call("t")
 
     async with site(("/", Mixed)) as web:
-        browser = await web.visit()
-        await web.called(1)
-        await browser.leave()
+        browser = await web.open_browser()
+        await web.wait_for_calls(1)
+        await browser.disconnect()
         await until(lambda: len(happened) == 3)
         assert happened == ["prepare", "close", "finish"]
         assert [call.task for call in web.calls] == ["clean up"]
 
 
 @pytest.mark.gen_test
-async def test_a_handler_that_goes_on_can_make_no_more_calls_but_in_a_scope_of_its_own() -> None:
+async def test_after_a_disconnect_a_handler_can_make_calls_only_in_its_own_scope() -> None:
     errors: list[Canceled] = []
 
     class GoesOn(Abandoned):
@@ -268,16 +268,16 @@ async def test_a_handler_that_goes_on_can_make_no_more_calls_but_in_a_scope_of_i
                 self.crew.call("clean up")
 
     async with site(("/", GoesOn)) as web:
-        browser = await web.visit()
-        await web.called(1)
-        await browser.leave()
+        browser = await web.open_browser()
+        await web.wait_for_calls(1)
+        await browser.disconnect()
         await until(lambda: [call.task for call in web.calls] == ["clean up"])
     assert [DISCONNECTED in str(error) for error in errors] == [True, True]
     assert "client.Scope" in str(errors[1])
 
 
 @pytest.mark.gen_test
-async def test_a_browser_that_leaves_between_two_calls_prevents_the_second(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_disconnect_between_two_calls_prevents_the_second(caplog: pytest.LogCaptureFixture) -> None:
     handlers: list[RequestHandler] = []
     go_on = asyncio.Event()
 
@@ -288,34 +288,34 @@ async def test_a_browser_that_leaves_between_two_calls_prevents_the_second(caplo
             self.write(await self.crew.call("t"))
 
     async with site(("/", Pauses)) as web:
-        browser = await web.visit()
+        browser = await web.open_browser()
         await until(lambda: handlers)
-        await browser.leave()
+        await browser.disconnect()
         await until(lambda: handlers[0].request.connection.stream.closed())  # type: ignore[union-attr]
         go_on.set()
-        await until(lambda: said(caplog))
+        await until(lambda: logged(caplog))
         assert web.calls == []
-    assert [level for level, _ in said(caplog)] == ["INFO"]
+    assert [level for level, _ in logged(caplog)] == ["INFO"]
 
 
 @pytest.mark.gen_test
-async def test_calls_that_a_handler_has_not_waited_for_outlive_its_answer() -> None:
+async def test_calls_without_a_waiting_handler_go_on_after_the_response() -> None:
     class Forgets(Abandoned):
         async def get(self) -> None:
             self.crew.call("t")
             self.write("accepted")
 
     async with site(("/", Forgets)) as web:
-        browser = await web.visit()
-        assert await browser.answer() == (200, "accepted")
-        await browser.leave()
-        (call,) = await web.called(1)
+        browser = await web.open_browser()
+        assert await browser.response() == (200, "accepted")
+        await browser.disconnect()
+        (call,) = await web.wait_for_calls(1)
         await asyncio.sleep(0.05)  # nothing is to happen
         assert not call.done()
 
 
 @pytest.mark.gen_test
-async def test_a_request_that_was_answered_before_it_was_sent_is_not_abandoned() -> None:
+async def test_a_request_answered_before_its_body_has_arrived_is_not_abandoned() -> None:
     closed: list[RequestHandler] = []
 
     @stream_request_body
@@ -333,18 +333,18 @@ async def test_a_request_that_was_answered_before_it_was_sent_is_not_abandoned()
             closed.append(self)
 
     async with site(("/", Hasty)) as web:
-        browser = await web.visit("/elsewhere")
-        assert (await browser.answer())[0] == 404
-        browser.begin_to_send()
-        assert await browser.answer() == (200, "accepted")
+        browser = await web.open_browser("/elsewhere")
+        assert (await browser.response())[0] == 404
+        browser.request_in_part()
+        assert await browser.response() == (200, "accepted")
         (call,) = web.calls
-        await browser.leave()
+        await browser.disconnect()
         await until(lambda: closed)
         assert not call.done()
 
 
 @pytest.mark.gen_test
-async def test_who_reports_exceptions_in_his_own_way_hears_of_no_abandoned_request() -> None:
+async def test_a_custom_log_exception_is_not_called_for_an_abandoned_request() -> None:
     reported: list[BaseException | None] = []
     finished = asyncio.Event()
 
@@ -360,15 +360,15 @@ async def test_who_reports_exceptions_in_his_own_way_hears_of_no_abandoned_reque
             await self.crew.call("t")
 
     async with site(("/", Mixed)) as web:
-        browser = await web.visit()
-        await web.called(1)
-        await browser.leave()
+        browser = await web.open_browser()
+        await web.wait_for_calls(1)
+        await browser.disconnect()
         await asyncio.wait_for(finished.wait(), 5)
     assert reported == []
 
 
 @pytest.mark.gen_test
-async def test_a_mistake_of_an_abandoned_handler_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_another_exception_of_an_abandoned_handler_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     class Mistaken(Abandoned):
         async def get(self) -> None:
             try:
@@ -377,40 +377,40 @@ async def test_a_mistake_of_an_abandoned_handler_is_logged(caplog: pytest.LogCap
                 raise KeyError("a bug")
 
     async with site(("/", Mistaken)) as web:
-        browser = await web.visit()
-        await web.called(1)
-        await browser.leave()
-        await until(lambda: len(said(caplog)) == 2)
-    assert said(caplog)[0][0] == "ERROR"
+        browser = await web.open_browser()
+        await web.wait_for_calls(1)
+        await browser.disconnect()
+        await until(lambda: len(logged(caplog)) == 2)
+    assert logged(caplog)[0][0] == "ERROR"
     assert "KeyError: 'a bug'" in caplog.text
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_somebody_cancels_is_an_error_where_the_browser_waits(
+async def test_a_call_canceled_while_the_browser_waits_is_an_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with site(("/", Coroutine)) as web:
-        browser = await web.visit()
-        (call,) = await web.called(1)
+        browser = await web.open_browser()
+        (call,) = await web.wait_for_calls(1)
         call.cancel()
-        assert (await browser.answer())[0] == 500
-    assert [level for level, _ in said(caplog)] == ["ERROR", "ERROR"]
+        assert (await browser.response())[0] == 500
+    assert [level for level, _ in logged(caplog)] == ["ERROR", "ERROR"]
 
 
 @pytest.mark.gen_test
-async def test_who_counts_requests_himself_sees_the_status_499(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_custom_log_function_sees_the_status_499(caplog: pytest.LogCaptureFixture) -> None:
     seen: list[int] = []
     async with site(("/", Coroutine), log_function=lambda handler: seen.append(handler.get_status())) as web:
-        browser = await web.visit()
-        await web.called(1)
-        await browser.leave()
+        browser = await web.open_browser()
+        await web.wait_for_calls(1)
+        await browser.disconnect()
         await until(lambda: seen)
     assert seen == [499]
-    assert said(caplog) == []
+    assert logged(caplog) == []
 
 
 @pytest.mark.gen_test
-async def test_an_abandoned_handler_leaves_the_memory() -> None:
+async def test_an_abandoned_handler_is_freed() -> None:
     handlers: list[weakref.ref[RequestHandler]] = []
 
     class Counted(Coroutine):
@@ -423,10 +423,10 @@ async def test_an_abandoned_handler_leaves_the_memory() -> None:
         return not any(handler() for handler in handlers)
 
     async with site(("/", Counted)) as web:
-        browsers = [await web.visit() for _ in range(5)]
-        await web.called(5)
+        browsers = [await web.open_browser() for _ in range(5)]
+        await web.wait_for_calls(5)
         for browser in browsers:
-            await browser.leave()
+            await browser.disconnect()
         await until(lambda: not web.calls)
         await until(are_gone)
     assert len(handlers) == 5
@@ -444,36 +444,36 @@ class Socket(AbandonMixin, WebSocketHandler):
 
 
 @pytest.mark.gen_test
-async def test_a_websocket_is_answered_as_long_as_it_is_open() -> None:
+async def test_a_websocket_is_answered_while_it_is_open() -> None:
     async with site(("/", Socket)) as web:
         socket = await websocket_connect(f"ws://127.0.0.1:{web.port}/")
         for number in range(2):
             await socket.write_message("?")
-            await web.called(1)
-            web.answers(f"value {number}")
+            await web.wait_for_calls(1)
+            web.reply_to_all(f"value {number}")
             assert await socket.read_message() == f"value {number}"
         socket.close()
 
 
 @pytest.mark.gen_test
-async def test_a_websocket_that_vanishes_takes_the_calls_along_that_its_message_waits_for(
+async def test_a_vanished_websocket_cancels_the_calls_that_its_message_handler_awaits(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with site(("/", Socket)) as web:
         socket = await websocket_connect(f"ws://127.0.0.1:{web.port}/")
         await socket.write_message("?")
-        await web.called(1)
+        await web.wait_for_calls(1)
         assert socket.protocol is not None
         assert socket.protocol.stream is not None
         socket.protocol.stream.close()
         socket.close()  # for its own sake: it reaches nobody
         await until(lambda: not web.calls)
     gc.collect()
-    assert [level for level, _ in said(caplog)] == ["INFO"]  # of the handshake
+    assert [level for level, _ in logged(caplog)] == ["INFO"]  # of the handshake
 
 
 @pytest.mark.gen_test
-async def test_a_websocket_that_is_closed_takes_the_calls_along_that_nobody_waits_for() -> None:
+async def test_a_closed_websocket_cancels_its_calls_with_callbacks() -> None:
     closed: list[Any] = []
 
     class Starts(AbandonMixin, WebSocketHandler):
@@ -487,7 +487,7 @@ async def test_a_websocket_that_is_closed_takes_the_calls_along_that_nobody_wait
     async with site(("/", Starts)) as web:
         socket = await websocket_connect(f"ws://127.0.0.1:{web.port}/")
         await socket.write_message("?")
-        await web.called(1)
+        await web.wait_for_calls(1)
         socket.close()
         await until(lambda: len(closed) == 2)
         assert [call.task for call in web.calls] == ["clean up"]
@@ -523,14 +523,14 @@ class PlainCallback(Handler):
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("handler", [PlainCoroutine, PlainGenCoroutine, PlainCallback])
-async def test_calls_that_are_named_end_with_their_request(
+async def test_calls_passed_to_cancel_when_abandoned_end_with_their_request(
     handler: type[RequestHandler], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with site(("/", handler)) as web:
-        browser = await web.visit()
-        await web.called(2 if handler is PlainGenCoroutine else 1)
-        await browser.leave()
-        await until(lambda: said(caplog))
+        browser = await web.open_browser()
+        await web.wait_for_calls(2 if handler is PlainGenCoroutine else 1)
+        await browser.disconnect()
+        await until(lambda: logged(caplog))
         assert web.calls == []
     assert "Traceback" not in caplog.text
 
@@ -549,15 +549,15 @@ async def test_other_calls_of_the_handler_go_on_and_its_own_hook_is_called_once(
             happened.append("close")
 
     async with site(("/", Both)) as web:
-        browser = await web.visit()
-        await web.called(3)
-        await browser.leave()
+        browser = await web.open_browser()
+        await web.wait_for_calls(3)
+        await browser.disconnect()
         await until(lambda: [call.task for call in web.calls] == ["other"])
     assert happened == ["close"]
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_is_named_for_a_browser_that_has_gone_is_cancelled_at_once(
+async def test_a_call_passed_after_the_disconnect_is_canceled_at_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     handlers: list[RequestHandler] = []
@@ -572,17 +572,17 @@ async def test_a_call_that_is_named_for_a_browser_that_has_gone_is_cancelled_at_
             await call
 
     async with site(("/", Late)) as web:
-        browser = await web.visit()
+        browser = await web.open_browser()
         await until(lambda: handlers)
-        await browser.leave()
+        await browser.disconnect()
         await until(lambda: handlers[0].request.connection.stream.closed())  # type: ignore[union-attr]
         go_on.set()
-        await until(lambda: said(caplog))
+        await until(lambda: logged(caplog))
         assert web.calls == []
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_is_named_for_two_requests_ends_with_the_last() -> None:
+async def test_a_call_passed_for_two_requests_is_canceled_with_the_last() -> None:
     shared: list[PendingCall] = []
 
     class Shares(Handler):
@@ -593,17 +593,17 @@ async def test_a_call_that_is_named_for_two_requests_ends_with_the_last() -> Non
             self.write(await shared[0])
 
     async with site(("/", Shares)) as web:
-        first, second = await web.visit(), await web.visit()
+        first, second = await web.open_browser(), await web.open_browser()
         await until(lambda: shared and len(shared[0]._scopes) == 2)
-        await first.leave()
+        await first.disconnect()
         await until(lambda: len(shared[0]._scopes) == 1)
         assert not shared[0].done()
-        await second.leave()
+        await second.disconnect()
         await until(lambda: not web.calls)
 
 
 @pytest.mark.gen_test
-async def test_a_websocket_without_the_mixin_is_told_of_it() -> None:
+async def test_a_websocket_without_the_mixin_is_a_type_error() -> None:
     errors: list[str] = []
 
     class Bare(WebSocketHandler):
@@ -636,7 +636,7 @@ def counted() -> dict[str, float]:
 
 
 @pytest.mark.gen_test
-async def test_what_was_given_up_is_counted() -> None:
+async def test_abandoned_requests_and_calls_are_counted() -> None:
     class Three(Abandoned):
         async def get(self) -> None:
             calls = [self.crew.call("t", expiration=100), self.crew.call("t", expiration=50, timeout=5)]
@@ -647,13 +647,13 @@ async def test_what_was_given_up_is_counted() -> None:
         shared = web.crew.call("shared")
         web.application.settings["shared"] = shared
         waits = asyncio.ensure_future(asyncio.wait_for(shared, 5))
-        browser = await web.visit()
-        _, first, _ = await web.called(3)
+        browser = await web.open_browser()
+        _, first, _ = await web.wait_for_calls(3)
         first.has_started = True
-        await browser.leave()
+        await browser.disconnect()
         await until(lambda: web.calls == [shared])
         took = time.time() - begun
-        web.answers("value")
+        web.reply_to_all("value")
         assert await waits == "value"
     grown = {key: value - before[key] for key, value in counted().items()}
     assert (grown["requests"], grown["queued"], grown["started"]) == (1, 1, 1)
@@ -661,12 +661,12 @@ async def test_what_was_given_up_is_counted() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_request_that_was_answered_is_not_counted() -> None:
+async def test_an_answered_request_is_not_counted() -> None:
     before = counted()
     async with site(("/", Coroutine)) as web:
-        browser = await web.visit()
-        await web.called(1)
-        web.answers("value")
-        assert await browser.answer() == (200, "value")
-        await browser.leave()
+        browser = await web.open_browser()
+        await web.wait_for_calls(1)
+        web.reply_to_all("value")
+        assert await browser.response() == (200, "value")
+        await browser.disconnect()
     assert counted() == before

@@ -14,13 +14,13 @@ from tests.support.sender import MUCH, Sender
 
 @pytest.mark.parametrize("port", [-1, 65536, 99999])
 @pytest.mark.gen_test
-async def test_a_port_that_cannot_be_is_told_and_no_other_taken(port: int) -> None:
+async def test_a_port_out_of_range_is_refused(port: int) -> None:
     with nowhere() as url, pytest.raises(SettingsError, match=f"port {port} is out of range: it must be between"):
         await serve(Application(), Client(url), port=port)
 
 
 @pytest.mark.gen_test
-async def test_who_sends_much_to_a_gateway_that_drains_is_told_so_before_his_connection_is_closed() -> None:
+async def test_a_draining_gateway_answers_a_large_request_before_it_closes_the_connection() -> None:
     server = DrainingServer(Application())
     (socket, *_) = sockets = bind_sockets(0, "127.0.0.1")
     server.add_sockets(sockets)
@@ -29,6 +29,6 @@ async def test_who_sends_much_to_a_gateway_that_drains_is_told_so_before_his_con
     head = await sender.post(MUCH)
     assert head.split()[1] == b"503"
     assert b"Connection: close" in head
-    assert await sender.has_ended()
-    await sender.leave()
+    assert await sender.is_closed()
+    await sender.disconnect()
     server.stop()

@@ -14,7 +14,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return Certificates(tmp_path_factory.mktemp("gateway") / "tls")
 
 
-def test_a_certificate_with_its_key_makes_a_context(certificates: Certificates, tmp_path: Path) -> None:
+def test_a_certificate_with_its_key_makes_a_tls_context(certificates: Certificates, tmp_path: Path) -> None:
     key = certificates.key_of(certificates.server)
     assert tls.context_of(str(certificates.server), str(key)) is not None
     both = tmp_path / "both.pem"
@@ -44,7 +44,7 @@ def test_a_certificate_with_its_key_makes_a_context(certificates: Certificates, 
         ("client.pem", "locked.key", "the private key in {locked.key} has a passphrase: remove it"),
     ],
 )
-def test_files_that_cannot_be_used_are_named_with_what_is_wrong(
+def test_unusable_certificate_files_are_named_with_the_reason(
     certificates: Certificates, certfile: str | None, keyfile: str | None, sentence: str
 ) -> None:
     folder = certificates.folder
