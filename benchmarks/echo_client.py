@@ -17,7 +17,7 @@ async def run(*, persistent: bool) -> None:
     """Wait for the worker, then carry out the orders from stdin."""
     async with Client(name="benchmark") as client:
 
-        def call(payload: Any) -> PendingCall:
+        def call(payload: Any) -> PendingCall[Any]:
             return client.call(TASK, payload, persistent=persistent)
 
         async with asyncio.timeout(WORKER_TIMEOUT):

@@ -6,6 +6,7 @@
 `crew.errors` shows the tree of errors.
 """
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from crew.errors import (
     Canceled,
     ConnectionError,
     CrewError,
-    DuplicateTaskId,
+    DuplicateCallId,
     ExpirationError,
     Interrupt,
     KeyReused,
@@ -48,7 +49,7 @@ __all__ = [  # noqa: RUF022  # grouped for its reader
     "ExpirationError",
     "TaskFailed",
     "UnknownTask",
-    "DuplicateTaskId",
+    "DuplicateCallId",
     "Canceled",
     "WorkerLost",
     "MessageRefused",
@@ -72,4 +73,7 @@ def __getattr__(name: str) -> object:
         from crew.client import Client
 
         return Client
+    if name == "DuplicateTaskId":  # its deprecated name
+        warnings.warn("crew.DuplicateTaskId is now named crew.DuplicateCallId", DeprecationWarning, stacklevel=2)
+        return DuplicateCallId
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

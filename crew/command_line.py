@@ -6,7 +6,6 @@ an exit status; never with a traceback.
 
 import difflib
 import errno
-import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +15,7 @@ from typing import IO, Any, Final
 
 import click
 
+from crew.duration import MAX_DURATION, parse_duration
 from crew.escape import escaped, escaped_json, escaped_lines
 
 EXIT_USAGE: Final = 2  # click's own status for a wrong command line
@@ -103,38 +103,32 @@ class Count(click.IntRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """`value` as an int."""
-        return _converted(super().convert, "a whole number", self, value, param, ctx)
+        with suppress(click.BadParameter):
+            return super().convert(value, param, ctx)
+        bounds = f", {self.min} or more" if self.max is None else f" from {self.min} to {self.max}"
+        raise click.BadParameter(f"it must be a whole number{bounds}, not {value!r}", ctx, param)
 
 
-class Seconds(click.FloatRange):
-    """A number of seconds between bounds; an error names the bounds."""
+class DurationType(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click only
+    """A duration: seconds, or text like 10m. A command gets float seconds.
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """`value` as a float."""
-        return _converted(super().convert, "a number of seconds", self, value, param, ctx)
+    Args:
+        may_be_zero: accept 0, too.
+        most: the longest duration, in seconds; default: a year.
+    """
 
+    name = "duration"
 
-def _converted(
-    convert: Callable[..., Any],
-    kind: str,
-    bounds: click.IntRange | click.FloatRange,
-    value: Any,
-    param: click.Parameter | None,
-    ctx: click.Context | None,
-) -> Any:
-    with suppress(click.BadParameter):
-        if not math.isnan(number := convert(value, param, ctx)):
-            return number
-    raise click.BadParameter(f"it must be {kind}{_between(bounds)}, not {value!r}", ctx, param)
+    def __init__(self, *, may_be_zero: bool = False, most: float = MAX_DURATION) -> None:
+        self._may_be_zero = may_be_zero
+        self._most = most
 
-
-def _between(bounds: click.IntRange | click.FloatRange) -> str:
-    if bounds.max is None:
-        if bounds.min is None:
-            return ""
-        return f" above {bounds.min:g}" if bounds.min_open else f", {bounds.min:g} or more"
-    least = "" if bounds.min is None else f"{'above' if bounds.min_open else 'from'} {bounds.min:g}"
-    return f" {least} {'and at most' if bounds.min_open else 'to'} {bounds.max:.0f}"
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """`value` as seconds."""
+        try:
+            return parse_duration("it", value, may_be_zero=self._may_be_zero, most=self._most)
+        except ValueError as error:
+            raise click.BadParameter(str(error), ctx, param) from None
 
 
 # --- standard streams and exit status ---------------------------------------------------------------------------------

@@ -6,7 +6,7 @@
     │   ├── ExpirationError     no worker took it in time
     │   ├── TaskFailed          the task raised: type_name, message, traceback, retryable, attempts
     │   ├── UnknownTask         no worker has ever served a task of this name
-    │   ├── DuplicateTaskId     a call with this id is still in flight
+    │   ├── DuplicateCallId     a call with this id is still in flight
     │   ├── Canceled            somebody cancelled the call
     │   ├── WorkerLost          the process that ran it died or stopped, and it is not run again
     │   ├── Overloaded          refused, because too much is waiting already
@@ -26,6 +26,7 @@ All of them can be imported from `crew`.
 
 import builtins
 import inspect
+import warnings
 from typing import ClassVar
 
 from crew.escape import escaped_lines
@@ -119,7 +120,7 @@ class UnknownTask(TaskError):
     summary = "No worker has ever served a task of this name."
 
 
-class DuplicateTaskId(TaskError):
+class DuplicateCallId(TaskError):
     """A call with this id is still in flight."""
 
     summary = "A call with this id is still in flight."
@@ -229,3 +230,11 @@ def is_abandonment(error: BaseException | None) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return all(map(is_abandonment, error.exceptions))
     return isinstance(error, Canceled) and error.is_abandoned
+
+
+def __getattr__(name: str) -> object:
+    """Deprecated names."""
+    if name == "DuplicateTaskId":
+        warnings.warn("DuplicateTaskId is now named DuplicateCallId", DeprecationWarning, stacklevel=2)
+        return DuplicateCallId
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,11 +6,16 @@ https://trojansource.codes. `str.isprintable` is false for all of these: Unicode
 and Zs except the space.
 """
 
+import reprlib
 from collections.abc import Callable
 from typing import Final
 
 CONTINUED: Final = "  | "  # prefix of every line of a log record except the first, so that text cannot forge a record
+BRIEF: Final = 80  # characters that a message quotes of a foreign value
 _TAB: Final = "    "
+
+_brief: Final = reprlib.Repr()
+_brief.maxstring = _brief.maxother = _brief.maxlong = BRIEF
 
 
 def escaped(text: str) -> str:
@@ -34,6 +39,25 @@ def continued(text: str) -> str:
 def escaped_json(text: str) -> str:
     r"""`text`, JSON in one line, with `\uXXXX` for unprintable characters: the same JSON value."""
     return _replaced(text, _json_escape)
+
+
+def brief(value: object) -> str:
+    """The beginning of `repr(value)`, for a message about a foreign value, which may be long. Never raises."""
+    if isinstance(value, str | bytes):
+        text = repr(value[:BRIEF])
+        return text if len(value) <= BRIEF and len(text) <= BRIEF + 10 else f"{text[:BRIEF]}..."
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"a number of {value.bit_length()} bits"
+    try:
+        text = _brief.repr(value)
+    except Exception as error:  # of a repr() of somebody else's
+        return f"<{type(value).__name__}, whose repr() raised {type(error).__name__}>"
+    return shortened(text, BRIEF)
+
+
+def shortened(text: str, most: int) -> str:
+    """`text`, or its beginning where it has more than `most` characters."""
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def _replaced(text: str, escape: Callable[[str], str]) -> str:

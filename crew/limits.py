@@ -8,8 +8,8 @@ from typing import Any, Final
 import msgspec
 
 from crew import settings
+from crew.duration import parse_duration
 from crew.errors import SettingsError
-from crew.protocol import deadline
 from crew.protocol.encoding.foreign import brief
 
 MAX_PAGE: Final = 500  # jobs on one page of a list
@@ -96,7 +96,7 @@ def _size(name: str, text: str) -> int:
 
 def _duration(name: str, text: str) -> float:
     try:
-        return deadline.parse_duration(name, text)
+        return parse_duration(name, text)
     except ValueError as error:
         raise SettingsError(str(error)) from None
 

@@ -9,9 +9,8 @@ from crew.cli.exit_status import exit_on_error
 from crew.cli.name import task_argument
 from crew.cli.payload import json_argument, write_line
 from crew.client.similar_tasks import similar_tasks
-from crew.command_line import Count, Seconds, did_you_mean
+from crew.command_line import Count, DurationType, did_you_mean
 from crew.errors import UnknownTask
-from crew.protocol import deadline
 
 
 @click.command("call")
@@ -20,20 +19,18 @@ from crew.protocol import deadline
 @click.option("--priority", type=Count(0, 255), default=0, show_default=True, help="larger numbers run first")
 @click.option(
     "--expiration",
-    type=Seconds(0, deadline.MAX_DURATION, min_open=True),
+    type=DurationType(),
     default=60.0,
     show_default=True,
-    help="seconds until the value must be here",
+    help="how long the whole call may take: seconds, or text like 10m",
 )
-@click.option(
-    "--timeout", type=Seconds(0, deadline.MAX_DURATION, min_open=True), help="seconds that the task itself may run"
-)
+@click.option("--timeout", type=DurationType(), help="how long the task itself may run: seconds, or text like 10m")
 @click.option("-v", "--verbose", is_flag=True, help="print the traceback of a task that failed or timed out")
 @url_option
 def command(
     *,
     task: str,
-    data: Any,
+    payload: Any,
     priority: int,
     expiration: float,
     timeout: float | None,
@@ -49,7 +46,7 @@ def command(
     """
     with exit_on_error(verbose=verbose), connected(url) as client:
         try:
-            value = client.call(task, data, priority=priority, expiration=expiration, timeout=timeout).result()
+            value = client.call(task, payload, priority=priority, expiration=expiration, timeout=timeout).result()
         except UnknownTask as error:
             near = with_session(url, lambda session: similar_tasks(session, task))
             raise UnknownTask(f"{error}.{did_you_mean(task, near)}" if near else str(error)) from None

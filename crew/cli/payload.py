@@ -14,8 +14,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def json_argument(command: F) -> F:
-    """Add [JSON], which is decoded and passed as `data`; `-` reads it from standard input."""
-    return click.argument("data", metavar="[JSON]", required=False, callback=_decode)(command)
+    """Add [JSON], which is decoded and passed as `payload`; `-` reads it from standard input."""
+    return click.argument("payload", metavar="[JSON]", required=False, callback=_decode)(command)
 
 
 def encode(value: Any) -> bytes:

@@ -14,11 +14,11 @@ from crew.cli.payload import json_argument
 @topic_argument
 @json_argument
 @url_option
-def command(*, topic: str, data: Any, url: str | None) -> None:
+def command(*, topic: str, payload: Any, url: str | None) -> None:
     """Publish an event on a topic.
 
     JSON is the payload of the event; `-` reads it from standard input. The broker discards the event if the topic has
     no subscribers.
     """
     with exit_on_error(), connected(url) as client:
-        client.publish(topic, data)
+        client.publish(topic, payload)

@@ -1,4 +1,4 @@
-"""The client for scripts and threads: the same calls, on an event loop in a background thread.
+"""The client for scripts and threads: the same methods, on an event loop in a background thread.
 
     with Client() as client:
         print(client.call("resize", {"width": 640}).result())
@@ -8,9 +8,10 @@ Threads may share one client.
 
 import asyncio
 import concurrent.futures
-from collections.abc import Callable, Coroutine
+import time
+from collections.abc import Callable, Coroutine, Iterator
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack
 
 from crew import forks
 from crew.client.calling.call import PendingCall
@@ -19,15 +20,35 @@ from crew.client.client import DRAIN_TIMEOUT
 from crew.client.client import Client as AsyncClient
 from crew.client.events.subscription import OnEvent, Subscription
 from crew.client.loop_thread import LoopThread
+from crew.client.options import CALL_RENAMES, SUBMIT_RENAMES, CallOptions, PublishOptions, SubmitOptions
+from crew.duration import Duration, wait_time
+from crew.protocol.arguments import with_new_names
 from crew.protocol.message import Headers
+
+if TYPE_CHECKING:  # for the types of users alone: a worker needs no job store
+    from crew.jobs.handle import JobHandle
+    from crew.jobs.job import Job, JobStatus
+    from crew.jobs.service import JobStore
 
 T = TypeVar("T")
 
 
-class BlockingCall:
-    """A call that a thread may wait for."""
+class ClientOptions(TypedDict, total=False):
+    """Keyword arguments of `crew.Client`."""
 
-    def __init__(self, call: PendingCall, ended: "concurrent.futures.Future[Any]", thread: LoopThread) -> None:
+    name: str | None
+    max_pending: int
+    max_pending_bytes: int
+    fail_fast: bool
+    queue_type: str | None
+    signing_key: str | None
+    store: "JobStore | None"
+
+
+class BlockingCall(Generic[T]):
+    """A call whose value a thread can wait for."""
+
+    def __init__(self, call: PendingCall[T], ended: "concurrent.futures.Future[T]", thread: LoopThread) -> None:
         self._call = call
         self._ended = ended
         self._thread = thread
@@ -46,44 +67,150 @@ class BlockingCall:
         return self._call.headers
 
     def done(self) -> bool:
-        """Whether it has ended."""
+        """Whether the call has ended."""
         return self._call.done()
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: Duration | None = None) -> T:
         """Wait for the task's value.
 
         Args:
-            timeout: seconds to wait here; None: until the call ends, which it does by its own deadline.
+            timeout: how long to wait here: seconds, or text like "10s". Default: until the call ends, which it does by
+                its own deadline.
 
         Raises:
-            builtins.TimeoutError: `timeout` is over; the call goes on, and may be waited for again.
-            RuntimeError: this is the client's own thread, of its callbacks.
-            ConnectionError: this process was forked after the call was made: its parent gets the reply.
+            builtins.TimeoutError: the timeout is over; the call goes on, and you can wait again.
+            RuntimeError: this is the client's own thread, in which its callbacks run.
+            ConnectionError: this process was forked after the call was made: the parent gets the reply.
             What awaiting `Client.call` raises.
         """
+        seconds = wait_time(timeout)
         if self._thread.is_inherited and not self._ended.done():
             return self._call.value()
         self._call.is_awaited = True
         if not self._ended.done():
             self._thread.check()
-        return self._ended.result(timeout)
+        return self._ended.result(seconds)
 
     def cancel(self) -> bool:
-        """Give the call up; False where it has ended already."""
+        """Cancel the call; False if it has ended already."""
         if self._thread.is_inherited:
-            return False  # what it belongs to is the parent's
+            return False  # the call is the parent's
         return self._thread.run(_sync(self._call.cancel))
 
 
-class Client:
-    """As `crew.Client`, for threads: arguments and errors are the same.
+class BlockingParallel:
+    """Collects calls; `result()` waits for all of them.
 
-    Its methods block until the client's loop, which runs in a thread of its own, has done them; `call` returns at once.
-    Callbacks of `call` and `subscribe` run in that thread, and must not block it. In a forked child it begins anew, as
-    `crew.Client` does, with another thread.
+    with client.parallel() as calls:
+        calls.call("resize", {"width": 640})
+        calls.call("stat")
+    small, stat = calls.result()
+
+    Each call is sent when it is made. If an exception leaves the block, the calls are canceled.
     """
 
-    def __init__(self, url: str | None = None, **options: Any) -> None:
+    def __init__(self, client: "Client") -> None:
+        self._client = client
+        self._calls: list[BlockingCall[Any]] = []
+
+    def __enter__(self) -> "BlockingParallel":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.cancel()
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def call(self, task: str, payload: Any = None, **options: Unpack[CallOptions]) -> BlockingCall[Any]:
+        """Make a call, with the arguments, errors and result of `Client.call`."""
+        call = self._client.call(task, payload, **options)
+        self._calls.append(call)
+        return call
+
+    def cancel(self) -> None:
+        """Cancel the calls that have not ended."""
+        for call in self._calls:
+            call.cancel()
+
+    def result(self, timeout: Duration | None = None) -> list[Any]:
+        """Wait for every call. Returns their values in the order of the calls, a failure as an exception value.
+
+        Args:
+            timeout: how long to wait for all of them: seconds, or text like "10s". Default: until they end.
+
+        Raises:
+            builtins.TimeoutError: the timeout is over; the calls go on, and you can wait again.
+        """
+        seconds = wait_time(timeout)
+        until = None if seconds is None else time.monotonic() + seconds
+        return [_value_or_error(call, until) for call in self._calls]
+
+
+class BlockingJob:
+    """A job that was submitted: `crew.jobs.JobHandle` for threads.
+
+    What its methods raise:
+        UnknownJob: the record was deleted, because its time to live was over.
+        ConnectionError: the job store is away.
+    """
+
+    def __init__(self, handle: "JobHandle", thread: LoopThread) -> None:
+        self._handle = handle
+        self._thread = thread
+
+    def __repr__(self) -> str:
+        return repr(self._handle).replace("JobHandle", "BlockingJob")
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self._handle.id
+
+    @property
+    def is_new(self) -> bool:
+        """Whether this submit made the job; False if one with the same key was there before."""
+        return self._handle.is_new
+
+    def job(self) -> "Job":
+        """The whole record of the job."""
+        return self._thread.run(self._handle.job())
+
+    def status(self) -> "JobStatus":
+        """The status of the job."""
+        return self._thread.run(self._handle.status())
+
+    def result(self, timeout: Duration | None = None) -> Any:
+        """Wait for the value of the job's task: see `crew.jobs.JobHandle.result`."""
+        return self._thread.run(self._handle.result(timeout))
+
+    def events(self) -> "Iterator[Job]":
+        """Yield the record as it is, then after each change, until the job has ended."""
+        events = self._handle.events()
+
+        async def following() -> "Job | None":
+            return await anext(events, None)
+
+        while (job := self._thread.run(following())) is not None:
+            yield job
+
+    def cancel(self) -> bool:
+        """Cancel the job; False if it had ended."""
+        return self._thread.run(self._handle.cancel())
+
+
+class Client:
+    """`crew.Client` for threads, with the same arguments and errors.
+
+    Its methods block until the client's event loop, which runs in a thread of its own, has done them; `call` returns at
+    once. Callbacks of `call` and `subscribe` run in that thread and must not block it. In a forked child the client
+    starts again, as `crew.Client` does, with another thread.
+    """
+
+    def __init__(self, url: str | None = None, **options: Unpack[ClientOptions]) -> None:
         self._client = AsyncClient(url, **options)
         self._thread = LoopThread()
         forks.register(self)
@@ -104,7 +231,7 @@ class Client:
         """The client's id."""
         return self._client.id
 
-    def connect(self, timeout: float | None = None) -> None:
+    def connect(self, timeout: Duration | None = None) -> None:
         """As `crew.Client.connect`; returns when the broker is reached."""
 
         async def connect() -> None:
@@ -112,28 +239,39 @@ class Client:
 
         self._thread.run(connect())
 
-    def call(self, task: str, data: Any = None, **options: Any) -> BlockingCall:
+    def call(self, task: str, payload: Any = None, **options: Unpack[CallOptions]) -> BlockingCall[Any]:
         """As `crew.Client.call`; wait for the value with `.result()`."""
         thread = self._thread
+        given = with_new_names("call", {"payload": payload, **options}, CALL_RENAMES)
 
-        async def begin() -> tuple[PendingCall, "concurrent.futures.Future[Any]"]:
-            current.set(None)  # the thread's scope, if any, serves the loop of its request, and this is another
-            call = self._client.call(task, data, **options)
+        async def begin() -> "tuple[PendingCall[Any], concurrent.futures.Future[Any]]":
+            current.set(None)  # a scope of this thread serves another event loop
+            call = self._client.call(task, **given)
             return call, asyncio.run_coroutine_threadsafe(_wait(call), asyncio.get_running_loop())
 
         call, ended = thread.run(begin())
         return BlockingCall(call, ended, thread)
 
-    def publish(self, topic: str, data: Any = None, **options: Any) -> None:
+    def parallel(self) -> BlockingParallel:
+        """Make several calls and wait for all of them: see `BlockingParallel`."""
+        return BlockingParallel(self)
+
+    def submit(self, task: str, payload: Any = None, **options: Unpack[SubmitOptions]) -> BlockingJob:
+        """As `crew.Client.submit`; returns when the job is accepted."""
+        given = with_new_names("submit", {"payload": payload, **options}, SUBMIT_RENAMES)
+        return BlockingJob(self._thread.run(self._client.submit(task, **given)), self._thread)
+
+    def publish(self, topic: str, payload: Any = None, **options: Unpack[PublishOptions]) -> None:
         """As `crew.Client.publish`; returns when the broker has the event."""
+        given = with_new_names("publish", {"payload": payload, **options}, CALL_RENAMES)
 
         async def publish() -> None:
-            await self._client.publish(topic, data, **options)
+            await self._client.publish(topic, **given)
 
         self._thread.run(publish())
 
     def subscribe(self, topic: str, callback: OnEvent) -> Subscription:
-        """As `crew.Client.subscribe`; returns when the broker knows of it."""
+        """As `crew.Client.subscribe`; returns when the broker has the subscription."""
 
         async def begin() -> Subscription:
             subscription = self._client.subscribe(topic, callback)
@@ -146,27 +284,37 @@ class Client:
         """As `crew.Client.unsubscribe`."""
         self._thread.run(_sync(self._client.unsubscribe, topic, callback))
 
-    def drain(self, timeout: float = DRAIN_TIMEOUT) -> None:
-        """As `crew.Client.drain`: other threads have their values; ends the thread."""
+    def drain(self, timeout: Duration = DRAIN_TIMEOUT) -> None:
+        """As `crew.Client.drain`; then ends the thread. Calls of other threads end before."""
         self._thread.run(self._client.drain(timeout))
         self.close()
 
     def close(self) -> None:
-        """As `crew.Client.close`; ends the thread. Idempotent."""
+        """As `crew.Client.close`; then ends the thread. Idempotent."""
         self._thread.close(self._client.close)
 
     def run(self, step: Coroutine[Any, Any, T]) -> T:
-        """Run `step` on the client's loop, and wait for it."""
+        """Run `step` on the client's event loop, and wait for it."""
         return self._thread.run(step)
 
     def on_forked(self) -> None:
-        """This is a forked child: the thread is its parent's, and another one begins with the next use."""
+        """Start again in a forked child: the thread is the parent's, and the next use starts another one."""
         forks.keep_alive(self._thread)
         self._thread.is_inherited = True
         self._thread = self._thread.anew()
 
 
-async def _wait(call: PendingCall) -> Any:
+def _value_or_error(call: BlockingCall[Any], until: float | None) -> Any:
+    """The value of `call`, or its failure as a value; raises builtins.TimeoutError at `until` (time.monotonic())."""
+    try:
+        return call.result(None if until is None else max(0.0, until - time.monotonic()))
+    except Exception as error:
+        if not call.done():
+            raise
+        return error
+
+
+async def _wait(call: PendingCall[T]) -> T:
     return await call.ended()
 
 

@@ -1,4 +1,4 @@
-"""The client: makes calls, publishes, subscribes. What happens to a call is told in `calls.py`."""
+"""The client for asyncio and Tornado: calls tasks, submits jobs, publishes and subscribes."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,9 @@ from crew.client.events.subscription import OnEvent, Subscription, Subscriptions
 from crew.client.links import Links, has_running_loop
 from crew.client.options import SubmitOptions
 from crew.client.started import Connecting, PendingEvent
+from crew.duration import Duration, parse_duration, wait_time
 from crew.protocol import deadline, topology, user_headers
+from crew.protocol.arguments import UNSET, renamed
 from crew.protocol.encoding import codec
 from crew.protocol.message import Event, Headers, new_id
 
@@ -34,47 +36,47 @@ MAX_PENDING: Final = 10_000  # calls
 PUBLISH_TIMEOUT: Final = 10.0  # seconds
 DRAIN_TIMEOUT: Final = 30.0  # seconds
 DRAIN_POLL: Final = 0.01  # seconds
-PUBLISH_WITHIN: Final = 2.0  # seconds that `close` gives to events on their way
-DELETE_WITHIN: Final = 2.0  # seconds: a broker that has fallen silent must not keep a process from its end
+PUBLISH_WITHIN: Final = 2.0  # seconds that `close` waits for events that are being published
+DELETE_WITHIN: Final = 2.0  # seconds; a broker that does not answer must not keep a process from ending
 CLOSED: Final = "the client was closed"
-NO_LOOP: Final = "this needs a running event loop: in a script, use crew.client.blocking.Client"
+NO_LOOP: Final = "there is no running event loop; in a script or a thread, use crew.client.blocking.Client"
 OTHER_LOOP: Final = (
-    "belongs to another event loop, which has not been closed: make a client for each loop, or use "
+    "belongs to another event loop, which is still open; make one client for each loop, or use "
     "crew.client.blocking.Client, which threads may share"
 )
-LOOP_ENDED: Final = "has no result: its event loop was closed before it ended"
+LOOP_CLOSED: Final = "has no result: its event loop was closed before the reply came"
 DRAINING: Final = "the client is draining: it makes no new calls"
-NAME_BYTES: Final = 100  # it begins the names of queues, which have 255
+NAME_BYTES: Final = 100  # the name begins the names of queues, which have at most 255
 
 
 class Client:
-    """Calls tasks by name.
+    """Calls tasks by name, submits jobs, publishes and subscribes.
 
-    It may be built, and `connect` and `subscribe` called, before any event loop runs; the first call connects. One
-    client serves a whole process. `async with Client() as client` connects and closes.
+    One client serves a whole process. `async with Client() as client` connects and closes. You can make a client, and
+    call its `connect` and `subscribe`, before an event loop runs; the first call connects.
 
-    It belongs to the loop on which it first connects. Where that loop has been closed it begins anew on the next one;
-    so it does in a forked child, with an id and connections of its own. Its subscriptions come with it. Calls in flight
-    end in the first case, and remain the parent's in the second.
+    A client belongs to the event loop on which it connects first. When that loop has been closed, the client starts
+    again on the next loop; calls in flight fail. In a forked child it starts again with an id and connections of its
+    own; calls in flight remain the parent's. The subscriptions are kept in both cases.
 
     Args:
-        url: AMQP URL, or several with commas between them; default: see `crew.settings.load`.
-        name: shown in the broker's lists and part of the client's id; needs not be unique. Default: host and pid.
-        max_pending: calls that may be in flight; one more is Overloaded.
-        max_pending_bytes: bodies, as they travel, of the calls that the broker has not taken yet: they are kept here
-            until then, and the broker may be away; one more is Overloaded. Default 256 MiB.
-        fail_fast: what `call` and `publish` do while the broker is away, unless they are told otherwise: fail at once
-            with ConnectionError, instead of waiting for it within their time. Default False.
-        queue_type: "classic", or "quorum" for queues that a cluster keeps on several nodes, as the workers have it;
-            default: `CREW_QUEUE_TYPE`, else classic.
-        signing_key: signs its messages, and those that it gets must be signed, as all clients and workers have it; 32
-            characters or more, or several keys with commas between them: the first signs, each is accepted. Default:
-            `CREW_SIGNING_KEY`, else messages are neither signed nor checked.
-        store: where its jobs are recorded, a `crew.jobs.JobStore`; default: it has no jobs.
+        url: AMQP URL, or several with commas between them. Default: see `crew.settings.load`.
+        name: shown in the broker's lists; begins the client's id; need not be unique. Default: host and process id.
+        max_pending: calls that may be in flight; one more raises Overloaded. Default 10,000.
+        max_pending_bytes: encoded payloads of the calls that the broker has not confirmed yet; the client keeps them
+            until then. One more raises Overloaded. Default 256 MiB.
+        fail_fast: whether `call` and `publish` raise ConnectionError at once while the broker is away; default: they
+            wait for the broker within their own time.
+        queue_type: "classic", or "quorum" for queues that a cluster replicates; the workers need the same. Default:
+            `CREW_QUEUE_TYPE`, else classic.
+        signing_key: signs each message; messages that are not signed are refused. All clients and workers need the
+            same. 32 characters or more, or several keys with commas between them: the first signs, each is accepted.
+            Default: `CREW_SIGNING_KEY`, else messages are neither signed nor checked.
+        store: a `crew.jobs.JobStore`, in which its jobs are recorded. Default: the client has no jobs.
 
     Raises:
-        SettingsError: the URL, the type of queue or the signing key cannot be used.
-        ValueError: the name, max_pending or max_pending_bytes cannot be one.
+        SettingsError: the URL, the queue type or the signing key cannot be used.
+        ValueError: `name`, `max_pending` or `max_pending_bytes` is out of its range.
     """
 
     def __init__(
@@ -106,9 +108,9 @@ class Client:
         forks.register(self)
 
     def _begin_anew(self) -> None:
-        """Have an id, connections and calls of its own, in a process or on a loop that had none of them."""
+        """Make an id, connections and calls for this process and event loop."""
         self.name, self.id = _identity(self._given_name)
-        self._loop: asyncio.AbstractEventLoop | None = None  # the one it belongs to
+        self._loop: asyncio.AbstractEventLoop | None = None  # to which the client belongs
         self._links = Links(
             self.settings, self.name, on_ready=self._on_ready, on_refused=lambda fault: self._calls.settle_all(fault)
         )
@@ -139,39 +141,39 @@ class Client:
 
     @property
     def links(self) -> Links:
-        """Its connections, for what is built upon it."""
+        """The connections, for what is built on the client."""
         return self._links
 
     @property
     def decode(self) -> codec.Decode:
-        """How it decodes what it gets: within what its settings accept, for what is built upon it."""
+        """Decodes bodies within the limits of the settings; for what is built on the client."""
         return self._decode
 
     @property
     def is_ready(self) -> bool:
-        """Whether a call would be on its way at once."""
+        """Whether a call would be sent at once."""
         return self.obstacle is None
 
     @property
     def obstacle(self) -> str | None:
-        """Why a call would not be on its way at once, in one sentence: "the broker is away: ..."; None: it would."""
+        """Why a call would not be sent at once, in one sentence; None if it would."""
         if self._is_closed or self._is_draining:
             return DRAINING if self._is_draining else CLOSED
         return self._calls.obstacle
 
     def keep_jobs_in(self, store: "JobStore") -> None:
-        """Have the jobs of this client recorded in `store`; once, before it connects. As `Client(store=...)`."""
+        """Record the jobs of this client in `store`, as `Client(store=...)` does; call it before it connects."""
         if self._jobs is None:
             self._jobs = store.service(self)
 
     # --- life -------------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Begin to connect, and return at once.
+        """Start to connect, and return at once.
 
         Raises:
             ConnectionError: the client was closed.
-            RuntimeError: no event loop runs here, or another one than that of the client.
+            RuntimeError: no event loop runs here, or another one than the client's.
         """
         self._join_loop()
         if self._is_closed:
@@ -182,29 +184,30 @@ class Client:
             self._jobs.open()
 
     def open_later(self) -> None:
-        """Begin to connect as soon as an event loop runs in this thread, or with the first call."""
+        """Connect as soon as an event loop runs in this thread, or with the first call."""
         loops.when_one_runs(self._open_unless_closed)
 
-    def connect(self, timeout: float | None = None) -> Connecting:
-        """Begin to connect, and return at once; await what it returns to wait until the broker is reached.
+    def connect(self, timeout: Duration | None = None) -> Connecting:
+        """Start to connect, and return at once; await the result to wait until the broker is reached.
 
-        It is tried until then, whether or not anything awaits it. Before an event loop runs this is remembered, and
-        begins when one does, or with the first call.
+        The client tries until it is connected, whether or not the result is awaited. Before an event loop runs, it
+        starts as soon as one does, or with the first call.
 
         Args:
-            timeout: seconds that awaiting it takes at most; None waits for ever.
+            timeout: how long awaiting takes at most: seconds, or text like "10s". Default: no limit.
 
         Raises:
             ConnectionError: the client was closed.
 
         What awaiting it raises:
-            ConnectionError: the broker refuses the login, `timeout` is over, or the client was closed.
+            ConnectionError: the broker refuses the login, the timeout is over, or the client was closed.
         """
+        seconds = wait_time(timeout)
         if has_running_loop():
             self.open()
         else:
             self.open_later()
-        return Connecting(functools.partial(self._reach, timeout))
+        return Connecting(functools.partial(self._reach, seconds))
 
     async def _reach(self, timeout: float | None) -> None:
         self.open()
@@ -214,23 +217,23 @@ class Client:
         if not self._is_closed:
             self.open()
 
-    async def drain(self, timeout: float = DRAIN_TIMEOUT) -> None:
-        """Make no new calls, let those in flight end, then close; subscriptions and `publish` serve until then.
+    async def drain(self, timeout: Duration = DRAIN_TIMEOUT) -> None:
+        """Make no new calls, wait for those in flight, then close. Until then subscriptions and `publish` work.
 
         Args:
-            timeout: seconds for the calls in flight; what has not ended by then ends as with `close`.
+            timeout: how long to wait for calls in flight: seconds, or text like "1m". The rest ends as with `close`.
         """
-        until = time.monotonic() + deadline.check_duration("timeout", timeout)
+        until = time.monotonic() + parse_duration("timeout", timeout)
         self._is_draining = True
         while len(self._calls) and time.monotonic() < until:
             await asyncio.sleep(DRAIN_POLL)
         await self.close()
 
     async def close(self) -> None:
-        """End: calls in flight get ConnectionError, this client's queues are deleted; idempotent.
+        """Close the connections and delete this client's queues; calls in flight get ConnectionError. Idempotent.
 
-        Events that are on their way are published first, if the broker takes them within 2 seconds. Each step of it is
-        done even if the ones before have failed; then the first error is raised.
+        Events that are being published get 2 seconds before. Each step is done even if one before has failed; then the
+        first error is raised.
         """
         if self._is_closed:
             return
@@ -246,11 +249,11 @@ class Client:
             await self._pubsub.sent(PUBLISH_WITHIN)
 
     async def _end_events(self) -> None:
-        """Let the events fail that were not published: their links are closed."""
+        """Wait until the events that were not published have failed: their connections are closed."""
         await self._pubsub.sent(PUBLISH_WITHIN)
 
     async def _delete_queues(self) -> None:
-        """Delete the queues of this client; where that takes too long they expire."""
+        """Delete the queues of this client; if that takes too long, the broker expires them."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DELETE_WITHIN):
                 await self._pubsub.close()
@@ -260,8 +263,8 @@ class Client:
     # --- processes and loops ----------------------------------------------------------------------------------------
 
     def _join_loop(self) -> None:
-        """Belong to the event loop that runs here; where that of before has ended, begin anew on this one."""
-        loop = asyncio._get_running_loop()  # raises nothing, and is what asyncio itself asks
+        """Belong to the event loop that runs here; if the former loop was closed, start again on this one."""
+        loop = asyncio._get_running_loop()  # it raises nothing; asyncio uses it itself
         if loop is self._loop and loop is not None:
             return
         if loop is None:
@@ -273,23 +276,23 @@ class Client:
             if self._jobs is not None:
                 self._jobs.drop()
             self._calls.log_unawaited("the event loop of the client was closed")
-            self._calls.leave(LOOP_ENDED)
+            self._calls.leave(LOOP_CLOSED)
             if not self._is_closed:
                 self._begin_anew()
         self._loop = loop
 
     def on_forked(self) -> None:
-        """This is a forked child: what was in flight is the parent's; here it begins anew, with an id of its own."""
+        """Start again in a forked child, with an id of its own; calls in flight remain the parent's."""
         forks.keep_alive(self._links, self._caller, self._pubsub, self._pubsub.tasks)
         if self._jobs is not None:
             self._jobs.keep()
-        self._calls.leave(f"was made by process {os.getppid()}, which forked this one and gets its result: call again")
+        self._calls.leave(f"was made by the parent process {os.getppid()}, which gets the result; call again here")
         if not self._is_closed:
             self._is_draining = False
             self._begin_anew()
 
-    def _fails_fast(self, told: bool | None) -> bool:
-        return self._fail_fast if told is None else bool(told)
+    def _fails_fast(self, given: bool | None) -> bool:
+        return self._fail_fast if given is None else bool(given)
 
     def _on_ready(self) -> None:
         self._calls.send_waiting()
@@ -302,49 +305,55 @@ class Client:
     def call(
         self,
         task: str,
-        data: Any = None,
+        payload: Any = None,
         *,
         priority: int = 0,
-        expiration: float = deadline.DEFAULT_EXPIRATION,
-        timeout: float | None = None,
+        expiration: Duration = deadline.DEFAULT_EXPIRATION,
+        timeout: Duration | None = None,
         persistent: bool = True,
         serializer: str | None = None,
         headers: Headers | None = None,
         callback: OnAnswer | None = None,
         id: str | None = None,
         fail_fast: bool | None = None,
-    ) -> PendingCall:
-        """Call a task. Returns at once; await what it returns for the task's value.
+        data: Any = UNSET,
+    ) -> PendingCall[Any]:
+        """Call a task. Returns at once; await the result for the task's value.
+
+        Durations are seconds, or text like "90", "10m", "1h30m" or "500ms".
 
         Args:
             task: name of the task.
-            data: payload for it.
+            payload: value for the task.
             priority: 0-255, larger first.
-            expiration: seconds from now until the answer: the whole budget of the call.
-            timeout: seconds that the task may run; None: as long as the budget lasts.
-            persistent: run at least once, through a restart of the broker; else at most once.
-            serializer: "json", "msgpack", "text" or "bytes"; default: bytes as they are, anything else as JSON.
+            expiration: from now until the reply: the whole time of the call. Default 60 seconds.
+            timeout: how long the task may run. Default: until the expiration.
+            persistent: run at least once, also through a restart of the broker; False: at most once.
+            serializer: "json", "msgpack", "text" or "bytes". Default: bytes as they are, anything else as JSON.
             headers: for the task: names to str, int or bool.
             callback: called with (value, headers) when the call ends; a failure comes as an exception value.
-            id: unique among the calls in flight; default: a new one.
-            fail_fast: while the broker is away, or has not been reached yet, fail at once; False: wait for it within
-                `expiration`. Default: as the client was told. Where the connection breaks later on, a persistent call
-                waits in either case: the broker may have it.
+            id: unique among the calls in flight. Default: a new one.
+            fail_fast: raise ConnectionError at once while the broker is away; False: wait for it within `expiration`.
+                Default: that of the client. When the connection breaks later, a persistent call waits in any case,
+                because the broker may have it.
+            data: deprecated name of `payload`.
 
         Raises:
             ValueError: an argument is out of its range.
-            SerializationError: the serializer cannot carry `data`; TooLarge: nor would a message of CREW_MAX_MESSAGE.
-            DuplicateTaskId: a call with this id is in flight.
-            Overloaded: too many calls are in flight, too many bytes of them wait for the broker, or it has blocked
+            SerializationError: the serializer cannot carry the payload; TooLarge: the body exceeds CREW_MAX_MESSAGE.
+            DuplicateCallId: a call with this id is in flight.
+            Overloaded: too many calls are in flight, too many bytes wait for the broker, or the broker has blocked
                 publishing.
             ConnectionError: the client was closed, is draining, or, with `fail_fast`, the broker is away.
             Canceled: the current scope was abandoned: see `crew.client.Scope`.
-            RuntimeError: no event loop runs here, or another one than that of the client.
+            RuntimeError: no event loop runs here, or another one than the client's.
 
         What awaiting it raises:
             TimeoutError, ExpirationError, TaskFailed, UnknownTask, Canceled, WorkerLost, Overloaded,
             ConnectionError, SerializationError.
         """
+        if data is not UNSET:
+            payload = renamed("call", "data", "payload", data)
         if callback is not None and not callable(callback):
             raise ValueError(f"callback must be a function or None, not {callback!r}")
         self._join_loop()
@@ -354,7 +363,7 @@ class Client:
             scope.check(task)
         call = self._caller.make(
             task,
-            data,
+            payload,
             priority=priority,
             expiration=expiration,
             timeout=timeout,
@@ -371,121 +380,125 @@ class Client:
         return call
 
     def parallel(self) -> Parallel:
-        """Several calls at once: see `Parallel`."""
+        """Make several calls and wait for all of them: see `Parallel`."""
         return Parallel(self.call)
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
 
     @property
     def has_jobs(self) -> bool:
-        """Whether it has a job store."""
+        """Whether the client has a job store."""
         return self._jobs is not None
 
     @property
     def jobs(self) -> "JobService":
-        """What runs its jobs; raises SettingsError where it has no job store."""
+        """The service that runs the jobs of this client; raises SettingsError if the client has no job store."""
         if self._jobs is None:
-            raise errors.SettingsError("this client has no job store: make it as Client(store=crew.jobs.JobStore())")
+            raise errors.SettingsError("this client has no job store; make it with Client(store=crew.jobs.JobStore())")
         return self._jobs
 
-    async def submit(self, task: str, data: Any = None, **options: Unpack[SubmitOptions]) -> "JobHandle":
-        """Submit a job: a call that is recorded, and goes on when nobody waits for it. Returns once it is accepted.
+    async def submit(self, task: str, payload: Any = None, **options: Unpack[SubmitOptions]) -> "JobHandle":
+        """Submit a job: a call that is recorded and needs no waiting client. Returns when the job is accepted.
 
-        It is accepted when its record is committed and the broker has it; where the broker is away, when it is
-        committed: then it is published later. Who is cancelled while he awaits it may have submitted it all the same.
-        Durations are seconds, or text like "90", "15m", "2h", "1d".
+        A job is accepted when its record is committed and the broker has its message. While the broker is away, the
+        commit is enough: the message is published later. If you cancel the wait for `submit`, the job may be accepted
+        all the same. Durations are seconds, or text like "90", "10m", "1h30m" or "500ms".
 
         Args:
             task: name of the task.
-            data: payload for it.
+            payload: value for the task.
             priority: 0-255, larger first; default 0.
-            timeout: that an execution may run; default 10 minutes. Above 25 minutes it is run at most once from its
-                start on.
-            expiration: that it may wait for its first worker; default: as long as it takes.
-            result_ttl: that it is kept after a success; default a day.
-            failure_ttl: that it is kept after any other end; default 7 days.
-            unique: "skip": where a job with the same key is queued or runs, its handle is returned; "replace": that one
-                is cancelled. Default: none of this.
-            key: of `unique`; default: a hash of task and data.
-            id: a uuid; default: a new one.
-            idempotency_key: who submits the same once more with it gets the same job, also when that has ended.
+            timeout: how long one execution may run; default 10 minutes. With more than 25 minutes, the job is not run
+                again once it has started.
+            expiration: how long the job may wait for its first worker. Default: no limit.
+            result_ttl: how long the record is kept after a success; default one day.
+            failure_ttl: how long the record is kept after any other end; default 7 days.
+            unique: "skip": if a job with the same unique key is queued or runs, return its handle; "replace": cancel
+                that job first. Default: neither.
+            unique_key: for `unique`. Default: a hash of task and payload.
+            id: a UUID. Default: a new one.
+            idempotency_key: a second submit with the same key returns the same job, also when that has ended.
             serializer, headers: as for `call`.
-            wait_for_worker: accept it even where no worker has ever served the task; default False.
+            wait_for_worker: accept the job even if no worker has ever served the task; default False.
 
         Raises:
             TypeError: there is no such argument.
             ValueError: an argument is out of its range.
-            SerializationError, TooLarge: as `call` does.
+            SerializationError, TooLarge: as for `call`.
             UnknownTask: no worker has ever served the task.
             Overloaded: the queue of the task is full.
-            DuplicateTaskId: there is a job with this id.
-            KeyReused: the idempotency key was used for something else.
-            SettingsError: the client has no job store, or it cannot be used.
+            DuplicateCallId: there is a job with this id.
+            KeyReused: the idempotency key was used for another job.
+            SettingsError: the client has no job store, or the store cannot be used.
             ConnectionError: the job store is away, or the client was closed.
         """
         self.open()
-        return await self.jobs.submit(task, data, **options)
+        return await self.jobs.submit(task, payload, **options)
 
     # --- events -------------------------------------------------------------------------------------------------------
 
     def publish(
         self,
         topic: str,
-        data: Any = None,
+        payload: Any = None,
         *,
         serializer: str | None = None,
         headers: Headers | None = None,
         persistent: bool = False,
-        timeout: float = PUBLISH_TIMEOUT,
+        timeout: Duration = PUBLISH_TIMEOUT,
         fail_fast: bool | None = None,
+        data: Any = UNSET,
     ) -> PendingEvent:
-        """Publish an event. Returns at once; await what it returns to know that the broker has the event.
+        """Publish an event on a topic. Returns at once; await the result to know that the broker has the event.
 
-        Nobody needs to have subscribed. The event is published whether or not anything awaits it; a failure that
-        nothing awaits is logged.
+        The event is published whether or not the result is awaited, and whether or not there are subscribers. A failure
+        that is not awaited is logged.
 
         Args:
             topic: words between dots.
-            data, serializer, headers: as for `call`.
-            persistent: published again where the connection breaks before the broker has confirmed it, so that it may
-                arrive twice; else that is a ConnectionError.
-            timeout: seconds to wait for the broker.
+            payload, serializer, headers: as for `call`.
+            persistent: publish again if the connection breaks before the broker has confirmed the event, which may then
+                arrive twice. Default: ConnectionError in that case.
+            timeout: how long to wait for the broker: seconds, or text like "10s".
             fail_fast: as for `call`.
+            data: deprecated name of `payload`.
 
         Raises:
             ValueError: an argument is out of its range.
-            SerializationError, TooLarge: as `call` does.
+            SerializationError, TooLarge: as for `call`.
             Overloaded: the broker has blocked publishing.
             ConnectionError: the client was closed, or, with `fail_fast`, the broker is away.
             RuntimeError: no event loop runs here.
 
         What awaiting it raises:
-            ConnectionError: the broker did not take it in time.
-            Overloaded, TooLarge: the broker refuses it.
+            ConnectionError: the broker did not confirm the event in time.
+            Overloaded, TooLarge, MessageRefused: the broker refuses the event.
         """
+        if data is not UNSET:
+            payload = renamed("publish", "data", "payload", data)
         event = Event(
             topic=topology.check_topic(topic),
-            body=codec.encode(data, serializer, max_size=self.max_message),
+            body=codec.encode(payload, serializer, max_size=self.max_message),
             persistent=bool(persistent),
             headers=user_headers.check(headers),
         )
-        within = deadline.check_duration("timeout", timeout)
+        within = parse_duration("timeout", timeout)
         self.open()
         if self._fails_fast(fail_fast) and not self._links.publishing.is_ready:
-            raise errors.ConnectionError(f"the event on {event.topic!r} is not published: {self.obstacle}")
+            raise errors.ConnectionError(f"the event on topic {event.topic!r} was not published: {self.obstacle}")
         return self._pubsub.start(event, within)
 
     def subscribe(self, topic: str, callback: OnEvent) -> Subscription:
-        """Call back with every Event on `topic`, until `unsubscribe`; restored after a reconnect.
+        """Call `callback` with each Event on `topic` until `unsubscribe`; restored after a reconnect.
 
-        Before an event loop runs it is remembered, and begins when one does, or with the first call.
+        Before an event loop runs, the subscription starts as soon as one does, or with the first call.
 
         Args:
             topic: words between dots; `*` is one word, `#` any number.
-            callback: function or coroutine function of one Event.
+            callback: function or coroutine function that takes one Event.
 
         Raises:
-            ValueError: topic or callback cannot be one.
+            ValueError: `topic` is not a topic, or `callback` is not a function.
         """
         is_running = has_running_loop()
         if is_running:
@@ -498,14 +511,14 @@ class Client:
         return subscription
 
     def unsubscribe(self, topic: str, callback: OnEvent | None = None) -> None:
-        """Close the subscriptions to `topic`, or only those of `callback`; nothing where there is none."""
+        """Close the subscriptions to `topic`, or only those with `callback`, if there are any."""
         if has_running_loop():
             self._join_loop()
         self._pubsub.unsubscribe(topic, callback)
 
 
 def _identity(name: str | None) -> tuple[str, str]:
-    """The name, by default host and pid, and the id of a new client; raises ValueError where it cannot be one."""
+    """The name of a new client, by default host and process id, and its unique id; raises ValueError."""
     given = topology.check_name("name", name or f"{socket.gethostname()}-{os.getpid()}")
     short = given.encode()[:NAME_BYTES].decode(errors="ignore")
     return short, f"{short}-{new_id()[:12]}"

@@ -3,18 +3,22 @@
 Each is described once, at the method of `crew.Client` that takes it.
 """
 
-from typing import TypedDict
+from typing import Final, TypedDict
 
 from crew.client.calling.call import OnAnswer
+from crew.duration import Duration
 from crew.protocol.message import Headers
+
+CALL_RENAMES: Final = {"data": "payload"}  # deprecated names -> names
+SUBMIT_RENAMES: Final = {"data": "payload", "key": "unique_key"}
 
 
 class CallOptions(TypedDict, total=False):
     """Keyword arguments of `Client.call`."""
 
     priority: int
-    expiration: float
-    timeout: float | None
+    expiration: Duration
+    timeout: Duration | None
     persistent: bool
     serializer: str | None
     headers: Headers | None
@@ -29,7 +33,7 @@ class PublishOptions(TypedDict, total=False):
     serializer: str | None
     headers: Headers | None
     persistent: bool
-    timeout: float
+    timeout: Duration
     fail_fast: bool | None
 
 
@@ -37,12 +41,12 @@ class SubmitOptions(TypedDict, total=False):
     """Keyword arguments of `Client.submit`."""
 
     priority: int
-    timeout: float | str | None
-    expiration: float | str | None
-    result_ttl: float | str
-    failure_ttl: float | str
+    timeout: Duration | None
+    expiration: Duration | None
+    result_ttl: Duration
+    failure_ttl: Duration
     unique: str | None
-    key: str | None
+    unique_key: str | None
     id: str | None
     idempotency_key: str | None
     serializer: str | None

@@ -9,6 +9,7 @@ from tornado.routing import URLSpec
 
 from crew import settings
 from crew.client import Client
+from crew.duration import Duration, parse_duration
 from crew.gateway.calls.call_api import CallHandler
 from crew.gateway.jobs.url_guard import UrlGuard
 from crew.gateway.openapi import document
@@ -16,7 +17,6 @@ from crew.gateway.openapi.document import OpenApiHandler
 from crew.gateway.status_api import HealthHandler, ReadyHandler
 from crew.limits import GatewayLimits
 from crew.limits import load as load_limits
-from crew.protocol import deadline
 from crew.protocol.http_job.allowed_hosts import AllowedHosts
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def routes(
     store: "JobStore | None" = None,
     *,
     prefix: str = "",
-    max_expiration: float | None = None,
+    max_expiration: Duration | None = None,
     max_body: int | None = None,
     fail_fast: bool | None = None,
     allow_hosts: Sequence[str] = (),
@@ -86,9 +86,9 @@ def routes(
     bounds = load_limits() if limits is None else limits
     if not _PREFIX.fullmatch(prefix):
         raise ValueError(f'prefix must be "" or start with a slash and end without one, like "/crew", not {prefix!r}')
-    expiration = bounds.max_expiration if max_expiration is None else max_expiration
+    expiration = parse_duration("max_expiration", bounds.max_expiration if max_expiration is None else max_expiration)
     call_limits = {
-        "max_expiration": deadline.check_duration("max_expiration", expiration),
+        "max_expiration": expiration,
         "max_timeout": bounds.max_timeout,
         "max_body": _check_max_body(max_body, client.max_message),
     }

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import REGISTRY, Counter
 from prometheus_client.core import CounterMetricFamily
@@ -64,7 +64,7 @@ REGISTRY.register(
 )
 
 
-def count_abandoned(canceled: Iterable[PendingCall]) -> None:
+def count_abandoned(canceled: Iterable[PendingCall[Any]]) -> None:
     """Count one abandoned request, and the calls that were canceled with it."""
     ABANDONED_REQUESTS.inc()
     now = time.time()
@@ -73,7 +73,7 @@ def count_abandoned(canceled: Iterable[PendingCall]) -> None:
         ABANDONED_SECONDS.inc(_seconds_left(call, now))
 
 
-def _seconds_left(call: PendingCall, now: float) -> float:
+def _seconds_left(call: PendingCall[Any], now: float) -> float:
     """Seconds that the task could still have run."""
     left = 0.0 if call.message.deadline is None else max(0.0, call.message.deadline - now)
     return left if call.message.timeout is None else min(left, call.message.timeout)

@@ -1,11 +1,13 @@
-"""What `Client.submit` returns: one job, asked for by its id."""
+"""Handle of one job, which `Client.submit` returns."""
 
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
+from crew.duration import Duration
 from crew.errors import ConnectionError
 from crew.jobs.event import is_changed
 from crew.jobs.job import Job, JobStatus
+from crew.protocol.arguments import UNSET, renamed
 
 
 class Jobs(Protocol):
@@ -19,7 +21,7 @@ class Jobs(Protocol):
     async def wait_for_change(self, id: str, version: int | None, *, with_result: bool = True) -> Job:
         """The record of a job when it has ended, or has a newer version."""
 
-    async def result(self, id: str, timeout: float | str | None = None) -> Any:
+    async def result(self, id: str, timeout: Duration | None = None) -> Any:
         """The value of a job that has ended; raises what it failed with."""
 
     async def cancel(self, id: str) -> bool:
@@ -29,11 +31,12 @@ class Jobs(Protocol):
 class JobHandle:
     """A job that was submitted.
 
-    Args:
-        is_new: False where it is another one, which was submitted before with the same key.
+    Attributes:
+        id: UUID of the job.
+        is_new: whether this submit made the job; False if one with the same key was there before.
 
     What its methods raise:
-        UnknownJob: its record was deleted, when its time to live was over.
+        UnknownJob: the record was deleted, because its time to live was over.
         ConnectionError: the job store is away.
     """
 
@@ -46,43 +49,46 @@ class JobHandle:
         return f"<JobHandle {self.id}>"
 
     async def job(self) -> Job:
-        """All of its record."""
+        """The whole record of the job."""
         return await self._service.get(self.id)
 
     async def status(self) -> JobStatus:
-        """Where it is."""
+        """The status of the job."""
         return (await self._service.get(self.id, with_bodies=False)).status
 
-    async def result(self, wait: float | str | None = None) -> Any:
-        """The value of its task, once it has ended.
+    async def result(self, timeout: Duration | None = None, *, wait: Any = UNSET) -> Any:
+        """Wait until the job has ended, and return the value of its task.
 
         Args:
-            wait: seconds, or text like "15m", to wait for that; 0: not at all; default: as long as it takes.
+            timeout: how long to wait: seconds, or text like "15m"; 0: do not wait. Default: no limit.
+            wait: deprecated name of `timeout`.
 
         Raises:
-            ValueError: `wait` is no such duration.
-            TimeoutError: it has not ended in time, and goes on; or it has ended, as it ran longer than it may.
-            TaskFailed, ExpirationError, Canceled, WorkerLost, TaskError: it has no value.
+            ValueError: `timeout` is not a duration.
+            TimeoutError: the wait is over and the job goes on; or the job ended because it ran too long.
+            TaskFailed, ExpirationError, Canceled, WorkerLost, TaskError: the job has no value.
             SerializationError: its value cannot be read.
         """
-        return await self._service.result(self.id, wait)
+        if wait is not UNSET:
+            timeout = renamed("JobHandle.result", "wait", "timeout", wait)
+        return await self._service.result(self.id, timeout)
 
     async def events(self) -> AsyncIterator[Job]:
-        """Its record as it is, then whenever its status, progress or attempts have changed, until it has ended.
+        """Yield the record as it is, then after each change of status, progress or attempts, until the job has ended.
 
-        The records come without payload and value. What follows closely on another change may come with it.
+        The records have no payload and no value. Changes that follow closely on each other may come as one.
         """
-        told: Job | None = None
+        known: Job | None = None
         version = 0
-        while told is None or not told.status.is_final:
+        while known is None or not known.status.is_final:
             job = await self._service.wait_for_change(self.id, version, with_result=False)
             if self._service.is_closed and not job.status.is_final:
                 raise ConnectionError("the client was closed", missing="client")
-            if is_changed(job, told):
+            if is_changed(job, known):
                 yield job
-                told = job
+                known = job
             version = job.version
 
     async def cancel(self) -> bool:
-        """Give it up: it is not started, or it is stopped. False where it had ended."""
+        """Cancel the job: it is not started, or it is interrupted. False if it had ended."""
         return await self._service.cancel(self.id)

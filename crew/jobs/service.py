@@ -17,7 +17,8 @@ from crew.client import off_loop
 from crew.client.closing import run_all
 from crew.client.events.subscription import Event, OnEvent, Subscription
 from crew.client.links import Links
-from crew.client.options import SubmitOptions
+from crew.client.options import SUBMIT_RENAMES, SubmitOptions
+from crew.duration import Duration, parse_duration
 from crew.jobs import report
 from crew.jobs.handle import JobHandle
 from crew.jobs.inbox import Inbox
@@ -36,8 +37,8 @@ from crew.jobs.store.submissions import Submissions
 from crew.jobs.store.update import AppliedReport
 from crew.jobs.store_probe import StoreProbe
 from crew.jobs.waiters import Waiters, within
-from crew.protocol import deadline, topology
-from crew.protocol.arguments import check_names
+from crew.protocol import topology
+from crew.protocol.arguments import check_names, with_new_names
 from crew.protocol.encoding import codec
 from crew.protocol.message import Briefing
 from crew.settings import Settings
@@ -45,7 +46,7 @@ from crew.settings import Settings
 logger = logging.getLogger(__name__)
 
 RETRY_STORE: Final = 1.0  # seconds until an unavailable store is tried again
-SUBMIT_ARGUMENTS: Final = ("task", "data", *SubmitOptions.__annotations__)
+SUBMIT_ARGUMENTS: Final = ("task", "payload", *SubmitOptions.__annotations__)
 PAUSED_WITHIN: Final = 1.0  # seconds: a broker that does not answer must not delay the end of a process
 
 
@@ -222,10 +223,11 @@ class JobService:
 
     # --- for callers ------------------------------------------------------------------------------------------------
 
-    async def submit(self, task: str, data: Any = None, **terms: Any) -> JobHandle:
+    async def submit(self, task: str, payload: Any = None, **options: Any) -> JobHandle:
         """Submit a job: see `Client.submit`."""
-        check_names("submit", terms, SUBMIT_ARGUMENTS)
-        return await self.submit_specification(specify(task, data, max_message=self._client.max_message, **terms))
+        given = with_new_names("submit", {"payload": payload, **options}, SUBMIT_RENAMES)
+        check_names("submit", given, SUBMIT_ARGUMENTS)
+        return await self.submit_specification(specify(task, max_message=self._client.max_message, **given))
 
     async def submit_specification(self, specification: Specification) -> JobHandle:
         """Submit a job that `crew.jobs.specification` has checked."""
@@ -253,7 +255,7 @@ class JobService:
         await self.ready()
         return await self.store.usage()
 
-    async def wait(self, id: str, timeout: float | str | None = None) -> Job:
+    async def wait(self, id: str, timeout: Duration | None = None) -> Job:
         """Wait until a job ends, `timeout` is over, or the process is about to end; returns its record.
 
         The record has the result of the job, but not its payload.
@@ -264,7 +266,7 @@ class JobService:
         self,
         id: str,
         version: int | None,
-        timeout: float | str | None = None,
+        timeout: Duration | None = None,
         *,
         with_result: bool = True,
         until_leaving: bool = False,
@@ -280,7 +282,7 @@ class JobService:
         """
         await self.ready()
         id = check_id(id)
-        wait = None if timeout is None else deadline.parse_duration("wait", timeout, may_be_zero=True)
+        wait = None if timeout is None else parse_duration("timeout", timeout, may_be_zero=True)
         until = None if wait is None else time.monotonic() + wait
         read = self.store.get_with_result if with_result else functools.partial(self.store.get, with_bodies=False)
         with self._waiters.waiting(id, version) as woken:
@@ -293,9 +295,9 @@ class JobService:
                     return job
                 await within(left, woken)
 
-    async def result(self, id: str, wait: float | str | None = None) -> Any:
+    async def result(self, id: str, timeout: Duration | None = None) -> Any:
         """Wait for the result of a job: see `JobHandle.result`."""
-        job = await self.wait_for_change(id, None, wait)
+        job = await self.wait_for_change(id, None, timeout)
         if job.status.is_final:
             return await self.value_of(job)
         if self.is_closed:

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import msgspec
 
+from crew.duration import MAX_DURATION, Duration, parse_duration
 from crew.jobs.job import LEASE, Job
-from crew.protocol import deadline, properties, topology, user_headers
+from crew.protocol import properties, topology, user_headers
 from crew.protocol.encoding import codec
 from crew.protocol.encoding.foreign import brief
 from crew.protocol.http_job.request import request_of
@@ -47,15 +48,15 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True):
 
 def specify(
     task: str,
-    data: Any = None,
+    payload: Any = None,
     *,
     priority: int = 0,
-    timeout: float | str | None = None,
-    expiration: float | str | None = None,
-    result_ttl: float | str = RESULT_TTL,
-    failure_ttl: float | str = FAILURE_TTL,
+    timeout: Duration | None = None,
+    expiration: Duration | None = None,
+    result_ttl: Duration = RESULT_TTL,
+    failure_ttl: Duration = FAILURE_TTL,
     unique: str | None = None,
-    key: str | None = None,
+    unique_key: str | None = None,
     id: str | None = None,
     idempotency_key: str | None = None,
     serializer: str | None = None,
@@ -65,13 +66,13 @@ def specify(
     submitter: str | None = None,
     max_message: int = codec.MAX_BODY,
 ) -> Specification:
-    """Specify a job that runs `task` with `data`.
+    """Specify a job that runs `task` with `payload`.
 
-    Durations are seconds, or text like "90", "15m", "2h", "1d".
+    Durations are seconds, or text like "90", "10m", "1h30m" or "500ms".
 
     Args:
         task: name of the task; "crew.http" makes a URL job.
-        data: payload for it; of a URL job an object with the arguments of `http_request.check_request`.
+        payload: value for it; of a URL job an object with the arguments of `http_request.check_request`.
         priority: 0-255, larger first.
         timeout: how long an execution may run; default 10 minutes. With more than 25 minutes, or if the task is `long`,
             the job runs at most once after its start.
@@ -79,7 +80,7 @@ def specify(
         result_ttl: how long its record is kept after a success; default a day.
         failure_ttl: how long its record is kept after any other end; default 7 days.
         unique: "skip": if a job with the same key is queued or running, return that job; "replace": cancel that job.
-        key: of `unique`; default: a hash of task and data.
+        unique_key: of `unique`; default: a hash of task and payload.
         id: a uuid; default: a new one.
         idempotency_key: a second submit with this key returns the same job, as long as its record exists.
         serializer, headers: as for `Client.call`.
@@ -90,26 +91,26 @@ def specify(
 
     Raises:
         ValueError: an argument is out of its range.
-        SerializationError: the serializer cannot encode `data`.
+        SerializationError: the serializer cannot encode the payload.
         TooLarge: the encoded payload has more than `max_message` bytes.
     """
     now = time.time()
     target = None
     if task == HTTP_TASK:
-        data, timeout, target = _request(data, timeout)
-    body = codec.encode(data, serializer, max_size=max_message)
-    wait = None if expiration is None else deadline.parse_duration("expiration", expiration)
+        payload, timeout, target = _request(payload, timeout)
+    body = codec.encode(payload, serializer, max_size=max_message)
+    wait = None if expiration is None else parse_duration("expiration", expiration)
     job = Job(
         id=str(uuid.uuid4()) if id is None else check_id(id),
         task=topology.check_name("task", task),
         body=body,
         headers=user_headers.check(headers),
         priority=properties.check_priority(priority),
-        timeout=deadline.parse_duration("timeout", TIMEOUT if timeout is None else timeout),
+        timeout=parse_duration("timeout", TIMEOUT if timeout is None else timeout),
         start_by=None if wait is None else now + wait,
-        result_ttl=deadline.parse_duration("result_ttl", result_ttl),
-        failure_ttl=deadline.parse_duration("failure_ttl", failure_ttl),
-        unique_key=_unique_key(unique, key, task, body),
+        result_ttl=parse_duration("result_ttl", result_ttl),
+        failure_ttl=parse_duration("failure_ttl", failure_ttl),
+        unique_key=_unique_key(unique, unique_key, task, body),
         idempotency_key=None if idempotency_key is None else check_key("idempotency_key", idempotency_key),
         wait_for_worker=bool(wait_for_worker) or task == HTTP_TASK,
         origin=origin,
@@ -123,16 +124,16 @@ def specify(
     return Specification(job=job, unique=unique, may_exist=id is not None)
 
 
-def _request(data: Any, timeout: float | str | None) -> tuple[dict[str, Any], float, str]:
+def _request(payload: Any, timeout: Duration | None) -> tuple[dict[str, Any], float, str]:
     """Check the payload of a URL job. Returns the payload, the timeout of the execution, and the host of the URL.
 
     The `timeout` of the job is used for its request, unless the request has its own. The execution gets a margin, so
     that the request times out first.
     """
-    request = request_of(data)
-    if timeout is not None and "timeout" not in data:
-        request = msgspec.structs.replace(request, timeout=deadline.parse_duration("timeout", timeout))
-    longest = min(request.timeout + REQUEST_MARGIN, deadline.MAX_DURATION)
+    request = request_of(payload)
+    if timeout is not None and "timeout" not in payload:
+        request = msgspec.structs.replace(request, timeout=parse_duration("timeout", timeout))
+    longest = min(request.timeout + REQUEST_MARGIN, MAX_DURATION)
     return msgspec.structs.asdict(request), longest, request.target.host
 
 
@@ -190,11 +191,11 @@ def check_key(name: str, value: object) -> str:
 def _unique_key(unique: str | None, key: str | None, task: str, body: Body) -> str | None:
     if unique is None:
         if key is not None:
-            raise ValueError(f"key needs unique={' or '.join(UNIQUE)}, but no unique is given")
+            raise ValueError(f"unique_key needs unique={' or '.join(UNIQUE)}, but no unique is given")
         return None
     if unique not in UNIQUE:
         raise ValueError(f"unique must be {' or '.join(UNIQUE)}, not {brief(unique)}")
-    return _hash(task, body) if key is None else check_key("key", key)
+    return _hash(task, body) if key is None else check_key("unique_key", key)
 
 
 def _hash(task: str, body: Body) -> str:

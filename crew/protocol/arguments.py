@@ -1,7 +1,12 @@
-"""Names of keyword arguments, for public functions that pass theirs on: an error names the function that was called."""
+"""Names of keyword arguments: one error for unknown names, one warning for old ones."""
 
 import difflib
-from collections.abc import Collection, Iterable
+import sys
+import warnings
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final
+
+UNSET: Final[Any] = object()  # default of an argument whose None is a value
 
 
 def check_names(function: str, given: Iterable[str], known: Collection[str]) -> None:
@@ -11,3 +16,30 @@ def check_names(function: str, given: Iterable[str], known: Collection[str]) -> 
             near = difflib.get_close_matches(name, known, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise TypeError(f"{function}() has no argument {name!r}{hint}: it takes {', '.join(known)}")
+
+
+def renamed(function: str, old: str, new: str, value: Any) -> Any:
+    """Return `value`, which came by the `old` name of an argument, and warn that the name is now `new`."""
+    warn_deprecated(f"{function}(): the argument {old!r} is now named {new!r}")
+    return value
+
+
+def with_new_names(function: str, given: dict[str, Any], new_names: Mapping[str, str]) -> dict[str, Any]:
+    """Return the arguments `given` by their new names, with a warning for each old one.
+
+    Args:
+        new_names: by the old ones.
+    """
+    if new_names.keys().isdisjoint(given):
+        return given
+    for old in new_names.keys() & given.keys():
+        renamed(function, old, new_names[old], None)
+    return {new_names.get(name, name): value for name, value in given.items()}
+
+
+def warn_deprecated(sentence: str) -> None:
+    """Issue a DeprecationWarning for the line outside of crew that made the call."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "crew":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(sentence, DeprecationWarning, stacklevel=level)

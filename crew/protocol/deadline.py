@@ -4,60 +4,9 @@ Durations are float seconds. An instant that travels is wall-clock epoch seconds
 share no monotonic clock; an instant that stays inside a process is `time.monotonic()` seconds.
 """
 
-import re
-
-from crew.protocol.encoding.foreign import brief
-
 DEFAULT_EXPIRATION = 60.0
-MAX_DURATION = 366 * 86_400.0  # a year; anything longer is a unit mistaken
-DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd]?)")
-_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 HEARTBEAT_EVERY = 30.0  # between two words of a worker on a job that it runs: a message, and a write into the store
 MAX_BROKER_TTL_MS = 2**32 - 1  # RabbitMQ refuses a larger per-message TTL
-
-
-def check_duration(name: str, value: object, *, may_be_zero: bool = False) -> float:
-    """Return `value` as float seconds.
-
-    Args:
-        may_be_zero: whether 0 is one, too: that of who waits for nothing.
-
-    Raises:
-        ValueError: `value` is not an int or float greater than 0 and at most a year.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{name} must be a number of seconds, not {brief(value)}")
-    return _in_range(name, value, value, may_be_zero=may_be_zero)
-
-
-def _in_range(name: str, seconds: float, given: object, *, may_be_zero: bool) -> float:
-    """Return `seconds`; raises ValueError where they are out of range, which quotes what was `given`."""
-    if not (0 < seconds <= MAX_DURATION or (may_be_zero and seconds == 0)):  # NaN is not either
-        least = "at least" if may_be_zero else "greater than"
-        raise ValueError(f"{name} must be {least} 0 and at most {MAX_DURATION:.0f} seconds, not {brief(given)}")
-    return float(seconds)
-
-
-def parse_duration(name: str, value: object, *, may_be_zero: bool = False) -> float:
-    """Return `value` as float seconds: a number of them, or text like "90", "15m", "2h", "1d".
-
-    Raises:
-        ValueError: it is neither, or not a duration as `check_duration` has it.
-    """
-    if not isinstance(value, str):
-        return check_duration(name, value, may_be_zero=may_be_zero)
-    seconds = seconds_of(value)
-    if seconds is None:
-        raise ValueError(
-            f'{name} must be a number of seconds, or text like "90", "15m", "2h", "1d", not {brief(value)}'
-        )
-    return _in_range(name, seconds, value, may_be_zero=may_be_zero)
-
-
-def seconds_of(text: str) -> float | None:
-    """What text like "90", "15m", "2h", "1d" says, from 0 on; None: it is no duration."""
-    match = DURATION.fullmatch(text)
-    return None if match is None else float(match[1]) * _SECONDS[match[2]]
 
 
 def remaining(deadline: float, now: float) -> float:

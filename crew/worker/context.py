@@ -4,6 +4,8 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from crew.duration import Duration
+from crew.protocol.arguments import UNSET, renamed, warn_deprecated
 from crew.protocol.message import Headers
 from crew.worker.execution.current import running
 from crew.worker.execution.shield import Shield
@@ -25,12 +27,18 @@ class ContextPubSub:
         self._publish = publish
 
     def publish(
-        self, topic: str, message: Any = None, *, serializer: str | None = None, headers: Headers | None = None
+        self,
+        topic: str,
+        payload: Any = None,
+        *,
+        serializer: str | None = None,
+        headers: Headers | None = None,
+        message: Any = UNSET,
     ) -> None:
-        """Publish `message` on `topic`; returns when the broker has it. Arguments as for `Client.publish`.
+        """Publish `payload` on `topic`; returns when the broker has it. Arguments as for `Client.publish`.
 
         It blocks until then: milliseconds, or up to 10 seconds while the broker is away. In an `async def` that is
-        `await asyncio.to_thread(context.pubsub.publish, topic, message)`, where others must not wait meanwhile.
+        `await asyncio.to_thread(context.pubsub.publish, topic, payload)`, where others must not wait meanwhile.
 
         Raises:
             ConnectionError: the broker did not take it in time.
@@ -39,7 +47,9 @@ class ContextPubSub:
         """
         if self._publish is None:
             raise RuntimeError("context.pubsub can be used inside a running worker only")
-        self._publish(topic, message, serializer=serializer, headers=headers)
+        if message is not UNSET:
+            payload = renamed("context.pubsub.publish", "message", "payload", message)
+        self._publish(topic, payload, serializer=serializer, headers=headers)
 
 
 class Context:
@@ -48,7 +58,7 @@ class Context:
     Attributes:
         settings: what `run(**settings)` was given, kept between tasks, and besides: `uuid` of this worker process,
             `node_uuid` of its host, `options` of the command line.
-        pubsub: for `context.pubsub.publish(topic, message)`.
+        pubsub: for `context.pubsub.publish(topic, payload)`.
     """
 
     def __init__(self) -> None:
@@ -94,22 +104,29 @@ class Context:
         return self._execution.remaining
 
     @property
-    def cancelled(self) -> "Cancellation":
-        """Set when the task should end: for loops that would rather look than be interrupted."""
+    def canceled(self) -> "Cancellation":
+        """Set when the task should end: for loops that check it instead of being interrupted."""
         return self._execution.cancelled
+
+    @property
+    def cancelled(self) -> "Cancellation":
+        """Deprecated name of `canceled`."""
+        warn_deprecated("context.cancelled is now named context.canceled")
+        return self.canceled
 
     def call(
         self,
         task: str,
-        data: Any = None,
+        payload: Any = None,
         *,
         priority: int | None = None,
-        expiration: float | None = None,
-        timeout: float | None = None,
+        expiration: Duration | None = None,
+        timeout: Duration | None = None,
         persistent: bool = True,
         serializer: str | None = None,
         headers: Headers | None = None,
         id: str | None = None,
+        data: Any = UNSET,
     ) -> "NestedCall":
         """Call another task: `context.call("stat").result()`, or `await context.call("stat")` in an `async def`.
 
@@ -119,10 +136,11 @@ class Context:
 
         Args:
             priority: 0-255; None: that of this call.
-            expiration: seconds; never more than is left of the budget, which is the default (60 where that is
-                unlimited).
+            expiration: seconds, or text like "10m"; never more than is left of the budget, which is the default (60
+                seconds where that is unlimited).
             headers: for the task; `traceparent`, `tracestate` and `baggage` are passed on.
             timeout, persistent, serializer, id: as for `Client.call`.
+            data: deprecated name of `payload`.
 
         Raises:
             ExpirationError: nothing is left of the budget; nothing was sent.
@@ -133,10 +151,12 @@ class Context:
         execution = self._execution
         if self._call is None:
             raise RuntimeError("context.call can be used inside a running worker only")
+        if data is not UNSET:
+            payload = renamed("context.call", "data", "payload", data)
         return self._call(
             execution,
             task,
-            data,
+            payload,
             priority=priority,
             expiration=expiration,
             timeout=timeout,

@@ -17,9 +17,10 @@ from typing import Any, Final, TypeVar, overload
 
 import msgspec
 
+from crew.duration import Duration, parse_duration
 from crew.errors import Interrupt, SettingsError
 from crew.log import Lines
-from crew.protocol import deadline, failure
+from crew.protocol import failure
 from crew.worker import signature
 from crew.worker.posix import signal_handlers, stdio
 from crew.worker.posix.kernel_timer import ALARM
@@ -93,8 +94,8 @@ hooks = Hooks()
 @overload
 def on_process_start(function: F, /) -> F: ...
 @overload
-def on_process_start(*, timeout: float = START_TIMEOUT) -> Callable[[F], F]: ...
-def on_process_start(function: F | None = None, /, *, timeout: float = START_TIMEOUT) -> F | Callable[[F], F]:
+def on_process_start(*, timeout: Duration = START_TIMEOUT) -> Callable[[F], F]: ...
+def on_process_start(function: F | None = None, /, *, timeout: Duration = START_TIMEOUT) -> F | Callable[[F], F]:
     """Run a function in each worker process before it takes its first call.
 
     @on_process_start
@@ -118,8 +119,8 @@ def on_process_start(function: F | None = None, /, *, timeout: float = START_TIM
 @overload
 def on_process_stop(function: F, /) -> F: ...
 @overload
-def on_process_stop(*, timeout: float = STOP_TIMEOUT) -> Callable[[F], F]: ...
-def on_process_stop(function: F | None = None, /, *, timeout: float = STOP_TIMEOUT) -> F | Callable[[F], F]:
+def on_process_stop(*, timeout: Duration = STOP_TIMEOUT) -> Callable[[F], F]: ...
+def on_process_stop(function: F | None = None, /, *, timeout: Duration = STOP_TIMEOUT) -> F | Callable[[F], F]:
     """Run a function in each worker process after its last task, where the process ends in order.
 
     Hooks run in the reverse order of their registration, else as those of `on_process_start`. One that raises or takes
@@ -134,8 +135,8 @@ def on_process_stop(function: F | None = None, /, *, timeout: float = STOP_TIMEO
     return _registered(hooks.stop, function, timeout)
 
 
-def _registered(among: list[Hook], function: F | None, timeout: float) -> F | Callable[[F], F]:
-    seconds = deadline.check_duration("timeout", timeout)
+def _registered(among: list[Hook], function: F | None, timeout: Duration) -> F | Callable[[F], F]:
+    seconds = parse_duration("timeout", timeout)
 
     def register(function: F) -> F:
         if not callable(function):

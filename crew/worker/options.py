@@ -8,7 +8,7 @@ import msgspec
 
 from crew import __version__
 from crew import settings as settings_module
-from crew.command_line import Count, Seconds
+from crew.command_line import Count, DurationType
 from crew.errors import SettingsError
 from crew.protocol.http_job.allowed_hosts import AllowedHosts
 from crew.settings import Settings
@@ -129,7 +129,7 @@ def _memory(_context: click.Context, _parameter: click.Parameter, value: str | N
 
 
 _POSITIVE = Count(min=1)
-_SECONDS = Seconds(min=0)
+_DURATION = DurationType(may_be_zero=True)
 
 _FLAGS = (
     click.option(
@@ -165,7 +165,13 @@ _FLAGS = (
         help="`async def` tasks at a time in each process.",
     ),
     click.option("--prefetch", type=Count(min=0), default=0, help="Calls of a task to hold; default: by run time."),
-    click.option("--grace", type=_SECONDS, default=5.0, show_default=True, help="Seconds from interrupt to kill."),
+    click.option(
+        "--grace",
+        type=_DURATION,
+        default=5.0,
+        show_default=True,
+        help="From interrupt to kill: seconds, or text like 10s.",
+    ),
     click.option(
         "--zombies",
         type=Count(min=0),
@@ -199,6 +205,12 @@ _FLAGS = (
         help="Requests of URL jobs that each process runs at once for one host; default CREW_MAX_REQUESTS_PER_HOST, "
         "else three quarters of --concurrency.",
     ),
-    click.option("--drain", type=_SECONDS, default=30.0, show_default=True, help="Seconds to finish when stopped."),
+    click.option(
+        "--drain",
+        type=_DURATION,
+        default=30.0,
+        show_default=True,
+        help="To finish when stopped: seconds, or text like 2m.",
+    ),
     click.version_option(__version__, "--version", prog_name="crew"),
 )

@@ -5,6 +5,8 @@ from typing import Any, Final, TypeGuard
 
 import msgspec
 
+from crew.duration import parse_duration
+
 DEFAULT_BACKOFF: Final = (1.0, 60.0)  # seconds: after the first failure, and at most
 SHORTEST_DELAY: Final = 0.001  # seconds: the broker delays by whole milliseconds
 LONGEST_DELAY: Final = 86_400.0  # seconds: a day; anything longer is a unit mistaken
@@ -72,12 +74,16 @@ def _check_retries(value: object) -> int:
 
 
 def _check_backoff(value: object) -> tuple[float, float]:
-    if not (_is_sequence(value) and len(value) == 2 and all(map(_is_delay, value)) and value[0] <= value[1]):
+    try:
+        delays = [parse_duration("delay", one) for one in value] if _is_sequence(value) else []
+    except ValueError:
+        delays = []
+    if len(delays) != 2 or not SHORTEST_DELAY <= delays[0] <= delays[1] <= LONGEST_DELAY:
         raise ValueError(
-            f"backoff must be two numbers of seconds, the first delay and the longest, from {SHORTEST_DELAY} to "
-            f"{LONGEST_DELAY:.0f}, like (1, 60), not {value!r}"
+            f"backoff must be two durations, the first delay and the longest, from {SHORTEST_DELAY} to "
+            f'{LONGEST_DELAY:.0f} seconds, like (1, 60) or (1, "10m"), not {value!r}'
         )
-    return float(value[0]), float(value[1])
+    return delays[0], delays[1]
 
 
 def _check_retry_on(value: object) -> tuple[type[Exception], ...]:
@@ -91,9 +97,3 @@ def _check_retry_on(value: object) -> tuple[type[Exception], ...]:
 
 def _is_sequence(value: Any) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, tuple | list)
-
-
-def _is_delay(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return SHORTEST_DELAY <= value <= LONGEST_DELAY  # NaN is not

@@ -46,7 +46,7 @@ def mistake(task: str, function: Any, handler: type | None) -> str:
     if not takes(function, PAYLOAD):
         return (
             f"task {task!r} is called with one argument, the payload, and {origin} cannot be: write "
-            f"`{_keyword(function)} {name}(data)`{_hint(function)}"
+            f"`{_keyword(function)} {name}(payload)`{_hint(function)}"
         )
     return ""
 
@@ -58,7 +58,7 @@ def _mistake_of_process(task: str, handler: Any) -> str:
     if not takes(process, *([] if isinstance(of_class, staticmethod | classmethod) else [PAYLOAD])):
         return (
             f"task {task!r} is called without arguments, and {origin_of(process)} cannot be: write "
-            f"`{_keyword(process)} process(self)`, and read the payload from self.data"
+            f"`{_keyword(process)} process(self)`, and read the payload from self.payload"
         )
     return ""
 
@@ -86,7 +86,7 @@ def takes(function: Callable[..., Any], *arguments: object) -> bool:
 def _hint(function: Callable[..., Any]) -> str:
     """What to do with the arguments, where there are several."""
     names = list(inspect.signature(function, follow_wrapped=False).parameters)
-    parts = ", ".join(f'data["{name}"]' for name in names)
+    parts = ", ".join(f'payload["{name}"]' for name in names)
     return f" and read {parts} there" if len(names) > 1 else ""
 
 

@@ -4,8 +4,10 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
+from crew.duration import Duration, parse_duration
 from crew.errors import SettingsError
-from crew.protocol import deadline, topology
+from crew.protocol import topology
+from crew.protocol.arguments import warn_deprecated
 from crew.worker.retry_policy import DEFAULT_BACKOFF, check_retry
 from crew.worker.signature import mistake, origin_of
 
@@ -47,17 +49,17 @@ class Task:
         self,
         name: str,
         *,
-        timeout: float | None = None,
+        timeout: Duration | None = None,
         long: bool = False,
         retries: int = 0,
-        backoff: tuple[float, float] = DEFAULT_BACKOFF,
+        backoff: tuple[Duration, Duration] = DEFAULT_BACKOFF,
         retry_on: tuple[type[Exception], ...] = (Exception,),
         max_queue: int | None = None,
     ) -> None:
         if callable(name):
             raise ValueError(f'a task needs a name: write @Task("{getattr(name, "__name__", "name")}")')
         self.name = topology.check_name("task", name)
-        self.timeout = None if timeout is None else deadline.check_duration("timeout", timeout)
+        self.timeout = None if timeout is None else parse_duration("timeout", timeout)
         self.long = bool(long)
         self.retry = check_retry(retries, backoff, retry_on)
         self.max_queue = None if max_queue is None else _check_max_queue(max_queue)
@@ -96,17 +98,23 @@ class Task:
 
 
 class HandlerClass:
-    """A task as a class: `process()` runs with the payload in `self.data`, in an instance of its own each time.
+    """A task as a class: `process()` runs with the payload in `self.payload`, in an instance of its own each time.
 
     class Resize(HandlerClass):
         def process(self):
-            return self.data["width"] // 2
+            return self.payload["width"] // 2
 
     Resize.bind("resize")
     """
 
-    def __init__(self, data: Any) -> None:
-        self.data = data
+    def __init__(self, payload: Any) -> None:
+        self.payload = payload
+
+    @property
+    def data(self) -> Any:
+        """Deprecated name of `payload`."""
+        warn_deprecated("HandlerClass.data is now named HandlerClass.payload")
+        return self.payload
 
     def process(self) -> Any:
         """Return the task's value."""
@@ -117,10 +125,10 @@ class HandlerClass:
         cls,
         name: str,
         *,
-        timeout: float | None = None,
+        timeout: Duration | None = None,
         long: bool = False,
         retries: int = 0,
-        backoff: tuple[float, float] = DEFAULT_BACKOFF,
+        backoff: tuple[Duration, Duration] = DEFAULT_BACKOFF,
         retry_on: tuple[type[Exception], ...] = (Exception,),
         max_queue: int | None = None,
     ) -> None:

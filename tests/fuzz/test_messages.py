@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import strategies as st
@@ -69,7 +70,7 @@ def test_with_signing_no_mutated_message_has_an_effect(
     assert under_fire.program.get(f"{ended}response/").body == b'"value"'
 
 
-def in_flight(under_fire: Fleet) -> BlockingCall:
+def in_flight(under_fire: Fleet) -> BlockingCall[Any]:
     """A call that no worker takes."""
     return under_fire.client.call("idle", "waits", expiration=LONG)
 

@@ -172,7 +172,7 @@ async def test_a_second_call_with_an_id_in_flight_is_refused_and_the_first_unhar
 ) -> None:
     async with Client(broker_url) as client:
         first = client.call(prefix + "sleep", 0.1, id="mine")
-        with pytest.raises(crew.DuplicateTaskId, match="mine"):
+        with pytest.raises(crew.DuplicateCallId, match="mine"):
             client.call(prefix + "echo", id="mine")
         assert await first == 0.1
         assert await client.call(prefix + "echo", "again", id="mine") == "again"

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -70,7 +71,7 @@ def start(processes: Processes, *flags: str, count: int = 1) -> Process:
     return processes.python(DYING, *flags).says("serving", times=count)
 
 
-async def has_begun(worker: Process, call: PendingCall) -> None:
+async def has_begun(worker: Process, call: PendingCall[Any]) -> None:
     """Wait until `worker` runs it."""
     await until(lambda: starts(worker)[call.id], timeout=10)
 

@@ -4,6 +4,7 @@ import statistics
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,12 +64,12 @@ async def test_a_job_is_not_replaced_by_one_that_finds_no_room(
     async with Client(broker_url, store=JobStore(f"sqlite:///{tmp_path}/jobs.db")) as client:
         running = client.call(prefix + "hold", 1.5)
         await until(lambda: running.has_started)
-        job = await client.submit(prefix + "hold", 0, unique="skip", key="k")
+        job = await client.submit(prefix + "hold", 0, unique="skip", unique_key="k")
         await fill(client, prefix + "hold", 0)
         with pytest.raises(crew.Overloaded):
-            await client.submit(prefix + "hold", 0, unique="replace", key="k")
+            await client.submit(prefix + "hold", 0, unique="replace", unique_key="k")
         assert await job.status() is JobStatus.QUEUED
-        assert await job.result(wait=10) == 0
+        assert await job.result(timeout=10) == 0
 
 
 @pytest.mark.gen_test(timeout=30)
@@ -107,9 +108,9 @@ async def test_what_a_worker_gives_back_goes_beyond_the_bound(
         assert len(held) + len(waiting) >= BOUND
 
 
-async def fill(client: Client, task: str, data: object) -> list[PendingCall]:
+async def fill(client: Client, task: str, data: object) -> list[PendingCall[Any]]:
     """Call `task` until its queue is full; the calls that it has taken."""
-    taken: list[PendingCall] = []
+    taken: list[PendingCall[Any]] = []
     while True:
         call = client.call(task, data, expiration=20)
         await until(lambda call=call: call.done() or call.is_confirmed)  # type: ignore[misc]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from crew.cli.broker.node import Node
 from crew.client.blocking import Client
-from crew.errors import DuplicateTaskId
+from crew.errors import DuplicateCallId
 from crew.protocol import topology
 from tests.integration.conftest import TASKS
 from tests.support import raw
@@ -90,7 +90,7 @@ def test_whatever_is_sent_nothing_dies_sticks_or_fills_the_log(
         @given(st.lists(sound, min_size=BATCH - 1, max_size=BATCH - 1), broken)
         def storm(batch: list[Message], one_more: Message) -> None:
             for id in FLIGHTS:
-                with contextlib.suppress(DuplicateTaskId):  # it is in flight still
+                with contextlib.suppress(DuplicateCallId):  # it is in flight still
                     client.call("idle", id=id, expiration=600)
             for (exchange, key), header, body in [*batch, one_more]:
                 foreign.send(exchange, key, header, body)

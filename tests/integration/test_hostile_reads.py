@@ -43,7 +43,7 @@ def _uses(client: Client, task: str, bad: str) -> list[Callable[[], Awaitable[ob
         lambda: submit(headers={bad: "x"}),
         lambda: client.submit(bad, wait_for_worker=True),
         lambda: submit(id=bad),
-        lambda: submit(unique="skip", key=bad),
+        lambda: submit(unique="skip", unique_key=bad),
         lambda: submit(idempotency_key=bad),
         lambda: jobs.page(JobQuery(task=bad)),
         lambda: jobs.page(JobQuery(cursor=bad)),

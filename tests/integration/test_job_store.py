@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from crew import CrewError, DuplicateTaskId, KeyReused, UnknownJob
+from crew import CrewError, DuplicateCallId, KeyReused, UnknownJob
 from crew.jobs.job import JobStatus
 from crew.jobs.store.query import JobQuery
 from crew.protocol.message import Body, Run
@@ -48,7 +48,7 @@ async def test_a_recorded_job_is_read_as_it_was_written(store_url: str) -> None:
 async def test_an_id_that_was_taken_is_refused_and_its_job_is_as_it_was(store_url: str) -> None:
     async with opened(store_url) as [store]:
         first = await added(store, task="first")
-        with pytest.raises(DuplicateTaskId, match=first.id):
+        with pytest.raises(DuplicateCallId, match=first.id):
             await store.insert(specification(id=first.id, task="second", may_exist=True))
         assert await store.get(first.id) == first
 

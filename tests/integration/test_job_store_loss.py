@@ -22,7 +22,7 @@ async def test_jobs_go_on_while_their_store_is_away_and_are_recorded_when_it_is_
         # All at once: on a busy machine the worker would be done with them before the server is killed.
         told = [{"name": f"{n}.", "seconds": 0.05} for n in range(40)]
         jobs = await asyncio.gather(*(client.submit(prefix + "note", one) for one in told))
-        waiting = [asyncio.ensure_future(job.result(wait=60)) for job in jobs[-3:]]
+        waiting = [asyncio.ensure_future(job.result(timeout=60)) for job in jobs[-3:]]
         worker.says("STARTED 5.")
         own_postgresql.kill()
         with pytest.raises(ConnectionError, match="the job store postgresql://crew:"):
@@ -31,7 +31,7 @@ async def test_jobs_go_on_while_their_store_is_away_and_are_recorded_when_it_is_
         await until(lambda: worker.output.count("STARTED") > done + 5)  # workers need no store
         own_postgresql.start()
 
-        assert await jobs[0].result(wait=30) is not None
+        assert await jobs[0].result(timeout=30) is not None
         ended = [await client.jobs.wait(job.id, 30) for job in jobs]
         assert {job.status for job in ended} == {JobStatus.SUCCESS}
         assert worker.output.count("STARTED") == len(jobs)

@@ -45,7 +45,7 @@ async def test_a_job_is_run_and_its_value_and_its_record_are_kept(
 ) -> None:
     async with gateway() as client:
         handle = await client.submit(prefix + "echo", {"n": [1, "ä"]})
-        assert await handle.result(wait=SOON) == {"n": [1, "ä"]}
+        assert await handle.result(timeout=SOON) == {"n": [1, "ä"]}
         assert await handle.status() is JobStatus.SUCCESS
         job = await client.jobs.get(handle.id)
         assert job.enqueued is not None
@@ -76,7 +76,7 @@ async def test_who_submits_the_same_at_the_same_time_at_two_gateways_has_one_job
         submits = [client.submit(prefix + "echo", 1, idempotency_key="k") for client in (one, two, one, two)]
         handles = await asyncio.gather(*submits)
         assert len({handle.id for handle in handles}) == sum(handle.is_new for handle in handles) == 1
-        assert await handles[0].result(wait=SOON) == 1
+        assert await handles[0].result(timeout=SOON) == 1
 
 
 @pytest.mark.gen_test(timeout=30)
@@ -86,7 +86,7 @@ async def test_the_first_job_of_a_new_store_on_a_client_that_has_just_connected_
     for n in range(5):
         async with Client(broker_url, store=JobStore(f"sqlite:///{tmp_path}/{n}.db")) as client:
             handle = await client.submit(prefix + "echo", n)
-            assert await handle.result(wait=SOON) == n
+            assert await handle.result(timeout=SOON) == n
 
 
 @pytest.mark.gen_test(timeout=30)
@@ -114,7 +114,7 @@ async def test_a_job_whose_task_raises_is_an_error_that_tells_what_was_raised(
     async with gateway() as client:
         handle = await client.submit(prefix + "bad", "raise")
         with pytest.raises(errors.TaskFailed, match="missing"):
-            await handle.result(wait=SOON)
+            await handle.result(timeout=SOON)
         assert await handle.status() is JobStatus.ERROR
 
 
@@ -126,12 +126,12 @@ async def test_who_waits_for_nothing_hears_at_once_how_it_is(
         handle = await client.submit(prefix + "sleep", 60)
         for now in (0, "0s"):
             with pytest.raises(errors.TimeoutError, match="has not ended in time; it goes on"):
-                await handle.result(wait=now)
-        with pytest.raises(ValueError, match=r"wait must be at least 0 and at most \d+ seconds, not -1"):
-            await handle.result(wait=-1)
+                await handle.result(timeout=now)
+        with pytest.raises(ValueError, match=r"timeout must be at least 0 and at most \d+ seconds, not -1"):
+            await handle.result(timeout=-1)
         assert await handle.cancel()
         with pytest.raises(errors.Canceled):
-            await handle.result(wait=0)
+            await handle.result(timeout=0)
 
 
 @pytest.mark.gen_test(timeout=30)
@@ -141,7 +141,7 @@ async def test_a_job_that_runs_longer_than_it_may_is_a_timeout(
     async with gateway() as client:
         handle = await client.submit(prefix + "sleep", 60, timeout=0.3)
         with pytest.raises(errors.TimeoutError):
-            await handle.result(wait=SOON)
+            await handle.result(timeout=SOON)
         assert await handle.status() is JobStatus.TIMEOUT
 
 
@@ -152,8 +152,8 @@ async def test_who_does_not_want_to_wait_any_longer_leaves_the_job_to_go_on(
     async with gateway() as client:
         handle = await client.submit(prefix + "sleep", 1)
         with pytest.raises(errors.TimeoutError, match="has not ended in time; it goes on"):
-            await handle.result(wait=0.1)
-        assert await handle.result(wait="10") == 1
+            await handle.result(timeout=0.1)
+        assert await handle.result(timeout="10") == 1
 
 
 @pytest.mark.gen_test(timeout=30)
@@ -170,7 +170,7 @@ async def test_a_job_that_runs_is_interrupted_within_a_second_of_its_cancel(
         await until(lambda: "INTERRUPTED x" in said.output, timeout=SOON)
         assert time.monotonic() - cancelled < 1.0
         with pytest.raises(errors.Canceled):
-            await handle.result(wait=SOON)
+            await handle.result(timeout=SOON)
         assert await handle.cancel() is False
 
 
@@ -192,7 +192,7 @@ async def test_a_job_may_wait_for_the_first_worker_of_its_task(
         await client.jobs.store.postpone(handle.id, time.time() + RETRY_UNKNOWN)  # somebody has just tried in vain
         await asyncio.to_thread(start_worker)
         started = time.monotonic()
-        assert await handle.result(wait=SOON) == 5
+        assert await handle.result(timeout=SOON) == 5
         assert time.monotonic() - started < 2.0, "the worker has told that it is there"
 
 
@@ -210,9 +210,9 @@ async def test_a_job_that_was_given_up_or_expired_in_the_queue_is_never_started(
         assert await canceled.cancel()
         assert await soon_gone.cancel()
         with pytest.raises(ExpirationError):
-            await expired.result(wait=SOON)
+            await expired.result(timeout=SOON)
         worker = await asyncio.to_thread(start_worker)
-        assert (await kept.result(wait=SOON))["name"] == "kept"
+        assert (await kept.result(timeout=SOON))["name"] == "kept"
         assert worker.output.count("STARTED") == 1, worker.output
         assert (await canceled.status(), await expired.status()) == (JobStatus.CANCELED, JobStatus.EXPIRED)
         with pytest.raises(UnknownJob):  # as soon as its message has left the queue
@@ -226,7 +226,7 @@ async def test_a_job_that_no_worker_took_in_time_is_expired(gateway: MAKE, prefi
     async with gateway() as client:
         handle = await client.submit(prefix + "note", {"name": "late"}, wait_for_worker=True, expiration=0.2)
         with pytest.raises(ExpirationError, match="no worker took it in time"):
-            await handle.result(wait=SOON)
+            await handle.result(timeout=SOON)
         assert await handle.status() is JobStatus.EXPIRED
 
 
@@ -247,7 +247,7 @@ async def test_a_job_that_is_submitted_while_the_broker_is_away_is_accepted_and_
         assert await handle.status() is JobStatus.QUEUED
         proxy.heal()
         healed = time.monotonic()
-        assert await handle.result(wait=20) == 7
+        assert await handle.result(timeout=20) == 7
         assert time.monotonic() - healed < 8, "nobody had it, so that its lease had not to be waited for"
 
 
@@ -256,7 +256,7 @@ async def test_a_large_result_is_stored_compressed(gateway: MAKE, shared_worker:
     value = "all work and no play " * 100_000
     async with gateway() as client:
         handle = await client.submit(prefix + "echo", value)
-        assert await handle.result(wait=SOON) == value
+        assert await handle.result(timeout=SOON) == value
         stored = (await client.jobs.get(handle.id)).result
         assert stored is not None
         assert len(value) > 2_000_000
@@ -272,7 +272,7 @@ async def test_a_result_that_is_too_large_for_the_store_is_an_error_that_says_so
     async with Client(broker_url, store=JobStore(store_url, max_result=1_000)) as client:
         handle = await client.submit(prefix + "echo", "x" * 2_000)
         with pytest.raises(errors.TaskError, match="the result has 2002 bytes, more than the 1000"):
-            await handle.result(wait=SOON)
+            await handle.result(timeout=SOON)
 
 
 @pytest.mark.gen_test(timeout=30)
@@ -285,7 +285,7 @@ async def test_a_job_of_one_gateway_may_be_waited_for_and_cancelled_at_another(
         assert await other.jobs.cancel(handle.id)
         assert (await waiting).status is JobStatus.CANCELED
         with pytest.raises(errors.Canceled):
-            await handle.result(wait=SOON)
+            await handle.result(timeout=SOON)
 
 
 @pytest.mark.gen_test(timeout=30)
@@ -311,7 +311,7 @@ async def test_a_job_that_was_submitted_before_with_the_same_key_is_meant(
         third = await client.submit(prefix + "sleep", 0.5, unique="replace")
         assert third.id != first.id
         assert await first.status() is JobStatus.CANCELED
-        assert await third.result(wait=SOON) == 0.5
+        assert await third.result(timeout=SOON) == 0.5
 
 
 @pytest.mark.gen_test

@@ -91,7 +91,7 @@ async def test_what_the_broker_does_not_take_fails_alone_and_costs_one_connectio
     assert caplog.text.count(TOO_LARGE) == 1
 
 
-async def answer_to(call: PendingCall) -> Any:
+async def answer_to(call: PendingCall[Any]) -> Any:
     """Its value, or the error as a value."""
     try:
         return await call

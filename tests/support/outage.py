@@ -71,7 +71,7 @@ class Outage:
         await self._hears()
         self._logs_are_clean()
 
-    def _call(self, task: str, data: Any, *, persistent: bool = True, expiration: float = BUDGET) -> PendingCall:
+    def _call(self, task: str, data: Any, *, persistent: bool = True, expiration: float = BUDGET) -> PendingCall[Any]:
         return self._client.call(self._prefix + task, data, persistent=persistent, expiration=expiration)
 
     async def _expires(self) -> None:
@@ -99,7 +99,7 @@ class Outage:
         assert not [record.getMessage() for record in self._caplog.records if record.exc_info]
 
 
-async def _end_in(calls: list[PendingCall], errors: tuple[type[Exception], ...]) -> None:
+async def _end_in(calls: list[PendingCall[Any]], errors: tuple[type[Exception], ...]) -> None:
     """Each has its value, or one of `errors`."""
     answers = await asyncio.gather(*calls, return_exceptions=True)
     assert all(answer == number or isinstance(answer, errors) for number, answer in enumerate(answers)), answers

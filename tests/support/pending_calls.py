@@ -13,15 +13,15 @@ class Canceled:
     """Remembers the calls that nobody wants the answer of any longer."""
 
     def __init__(self) -> None:
-        self.calls: list[PendingCall] = []
+        self.calls: list[PendingCall[Any]] = []
 
-    def __call__(self, call: PendingCall) -> None:
+    def __call__(self, call: PendingCall[Any]) -> None:
         self.calls.append(call)
 
 
 def a_call(
     id: str | None = None, *, callback: OnAnswer | None = None, on_canceled: Canceled | None = None, **fields: Any
-) -> PendingCall:
+) -> PendingCall[Any]:
     """A call of the task t."""
     message = Call(id=id or f"call-{next(_numbers)}", task="t", body=Body(b"null", "application/json"), **fields)
     return PendingCall(message, callback=callback, on_canceled=on_canceled or Canceled())

@@ -60,7 +60,7 @@ class Site:
         self._browsers: list[Browser] = []
 
     @property
-    def calls(self) -> list[PendingCall]:
+    def calls(self) -> list[PendingCall[Any]]:
         """The pending calls."""
         return list(self.crew._calls._pending)
 
@@ -69,7 +69,7 @@ class Site:
         for call in self.calls:
             self.reply(call, value)
 
-    def reply(self, call: PendingCall, value: Any, headers: Headers | None = None) -> None:
+    def reply(self, call: PendingCall[Any], value: Any, headers: Headers | None = None) -> None:
         """Reply to one call; in MessagePack if the call was."""
         if call.keeps_body and not isinstance(value, BaseException):
             is_packed = call.message.body.content_type == codec.MSGPACK and not isinstance(value, bytes)
@@ -77,7 +77,7 @@ class Site:
                 value = codec.encode(value, "msgpack" if is_packed else None)
         self.crew._calls._pending.settle(call.id, value, headers)
 
-    async def wait_for_calls(self, count: int) -> list[PendingCall]:
+    async def wait_for_calls(self, count: int) -> list[PendingCall[Any]]:
         """Wait until `count` calls are pending."""
         await until(lambda: len(self.calls) == count)
         await asyncio.sleep(0.01)  # by now the handlers wait for them

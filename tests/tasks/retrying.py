@@ -28,7 +28,7 @@ def flaky(succeeds_on):
 
 class Patient(HandlerClass):
     def process(self):
-        return fail_until(self.data)
+        return fail_until(self.payload)
 
 
 Patient.bind(PREFIX + "patient", retries=1, backoff=(5, 5))  # as long as it takes to ask the broker meanwhile

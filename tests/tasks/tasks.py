@@ -98,7 +98,7 @@ def remaining(data):
 
 class Doubled(HandlerClass):
     def process(self):
-        return self.data * 2
+        return self.payload * 2
 
 
 Doubled.bind(PREFIX + "doubled")
@@ -172,9 +172,9 @@ def shielded(seconds):
 @Task(PREFIX + "cooperative")
 def cooperative(data):
     try:
-        return context.cancelled.wait(60)
+        return context.canceled.wait(60)
     except SystemExit:
-        return context.cancelled.is_set()
+        return context.canceled.is_set()
 
 
 @Task(PREFIX + "spin")

@@ -46,7 +46,8 @@ resize("not a dict")  # type: ignore[arg-type]
 resize({"width": 1}, quality="best")  # type: ignore[arg-type]
 resize()  # type: ignore[call-arg]
 Task(7)  # type: ignore[arg-type]
-Task("resize", timeout="10")  # type: ignore[arg-type]
+Task("resize", timeout="10m")
+Task("resize", timeout=["10"])  # type: ignore[arg-type]
 
 
 @Task("fetch", retries=3, backoff=(0.5, 60), retry_on=(OSError, KeyError))
@@ -63,7 +64,7 @@ Task("fetch", retry_on=(SystemExit,))  # type: ignore[arg-type]
 
 class Stat(HandlerClass):
     def process(self) -> dict[str, int]:
-        return {"width": self.data["width"]}
+        return {"width": self.payload["width"]}
 
 
 Stat.bind("stat")
@@ -82,8 +83,8 @@ def everything(data: Any) -> Any:
     context.pubsub.publish("news", {"x": 1})
     context.pubsub.publish("news", headers={"a": 1}, serializer="msgpack")
     assert_type(context.remaining, float | None)
-    assert_type(context.cancelled.is_set(), bool)
-    assert_type(context.cancelled.wait(0.1), bool)
+    assert_type(context.canceled.is_set(), bool)
+    assert_type(context.canceled.wait(0.1), bool)
     assert_type(context.attempt, int)
     assert_type(context.id, str)
     try:
@@ -154,7 +155,7 @@ async def gateway() -> None:
     await client.connect(timeout=3)
 
     call = client.call("resize")
-    assert_type(call, PendingCall)
+    assert_type(call, PendingCall[Any])
     assert_type(call.id, str)
     assert_type(call.headers, dict[str, Any])
     assert_type(call.done(), bool)
@@ -174,13 +175,14 @@ async def gateway() -> None:
     client.call("resize", callback=on_answer_later)
     client.call("resize", callback=lambda value, headers: print(value, headers))
     client.call("resize", priority="high")  # type: ignore[arg-type]
-    client.call("resize", expiration="3")  # type: ignore[arg-type]
+    client.call("resize", expiration="1m30s", timeout="500ms")
+    client.call("resize", expiration=["3"])  # type: ignore[arg-type]
     client.call(resize)  # type: ignore[arg-type]
     client.call("resize", {}, 100)  # type: ignore[call-arg]
 
     with client.parallel() as calls:
         assert_type(calls, Parallel)
-        assert_type(calls.call("resize", {"width": 640}, expiration=3), PendingCall)
+        assert_type(calls.call("resize", {"width": 640}, expiration=3), PendingCall[Any])
         calls.call("stat")
     small, stat = await calls.result()
     print(small, stat)
@@ -267,7 +269,7 @@ def in_a_scope(client: Client) -> None:
     with Scope() as scope:
         scope.add(client.call("resize"))
         assert_type(scope.is_abandoned, bool)
-        assert_type(scope.abandon("the HTTP client has gone"), list[PendingCall])
+        assert_type(scope.abandon("the HTTP client has gone"), list[PendingCall[Any]])
 
 
 # --- jobs -----------------------------------------------------------------------------------------------------------
@@ -275,7 +277,7 @@ def in_a_scope(client: Client) -> None:
 
 async def jobs() -> None:
     client = Client(store=JobStore("sqlite:///jobs.db", max_result=1_000_000))
-    job = await client.submit("resize", {"width": 640}, timeout="10m", unique="skip", key="a", priority=3)
+    job = await client.submit("resize", {"width": 640}, timeout="10m", unique="skip", unique_key="a", priority=3)
     assert_type(job, JobHandle)
     assert_type(await job.status(), JobStatus)
     assert_type(await job.job(), Job)

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 from crew import command_line
 from crew.cli import main
-from crew.command_line import Command, Count, Group, Seconds, did_you_mean
+from crew.command_line import Command, Count, Group, did_you_mean
+from crew.duration import EXAMPLES
 from crew.worker.options import worker_options
 
 NOBODY = 65_534  # the user id of who owns nothing
@@ -125,7 +126,7 @@ def test_a_bug_is_not_hidden() -> None:
         (["call"], "Missing argument 'TASK'."),
         (
             ["call", "t", "--timeout", "abc"],
-            "Invalid value for '--timeout': it must be a number of seconds above 0 and at most 31622400, not 'abc'",
+            f"Invalid value for '--timeout': it must be a number of seconds, or text like {EXAMPLES}, not 'abc'",
         ),
         (
             ["call", "t", "--priority", "256"],
@@ -137,11 +138,11 @@ def test_a_bug_is_not_hidden() -> None:
         ),
         (
             ["worker", "x.py", "--grace", "soon"],
-            "Invalid value for '--grace': it must be a number of seconds, 0 or more, not 'soon'",
+            f"Invalid value for '--grace': it must be a number of seconds, or text like {EXAMPLES}, not 'soon'",
         ),
         (
             ["worker", "x.py", "--drain", "nan"],
-            "Invalid value for '--drain': it must be a number of seconds, 0 or more, not 'nan'",
+            f"Invalid value for '--drain': it must be a number of seconds, or text like {EXAMPLES}, not 'nan'",
         ),
         (
             ["worker", "x.py", "--processes", "1.5"],
@@ -177,7 +178,7 @@ def test_every_number_on_a_command_line_is_refused_in_words() -> None:
         command = waiting.pop()
         for parameter in command.params:
             assert not isinstance(parameter.type, click.IntRange | click.FloatRange) or isinstance(
-                parameter.type, Count | Seconds
+                parameter.type, Count
             ), f"{command.name} {parameter.name}"
         if isinstance(command, click.Group):
             assert isinstance(command, Group)

@@ -13,7 +13,7 @@ TASK_ERRORS = [
     errors.TimeoutError,
     errors.ExpirationError,
     errors.UnknownTask,
-    errors.DuplicateTaskId,
+    errors.DuplicateCallId,
     errors.Canceled,
     errors.WorkerLost,
     errors.Overloaded,

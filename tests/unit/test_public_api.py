@@ -24,7 +24,7 @@ PROMISED = {
     "ExpirationError",
     "TaskFailed",
     "UnknownTask",
-    "DuplicateTaskId",
+    "DuplicateCallId",
     "Canceled",
     "WorkerLost",
     "MessageRefused",

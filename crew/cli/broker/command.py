@@ -9,7 +9,7 @@ import click
 
 from crew.cli.broker.node import Node, Status
 from crew.cli.exit_status import exit_on_error
-from crew.command_line import Group, Seconds, print_line
+from crew.command_line import DurationType, Group, print_line
 from crew.settings import PRIVATE_NODE_URL, redacted
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -37,7 +37,11 @@ def command() -> None:
 @command.command("start")
 @_folder_option
 @click.option(
-    "--timeout", type=Seconds(0, min_open=True), default=60.0, show_default=True, help="seconds to wait for the node"
+    "--timeout",
+    type=DurationType(),
+    default=60.0,
+    show_default=True,
+    help="how long to wait for the node: seconds, or text like 2m",
 )
 def start(*, folder: Path, timeout: float) -> None:
     """Start the node if it is not running, and wait until it accepts connections."""

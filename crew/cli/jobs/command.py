@@ -1,6 +1,7 @@
 """`crew jobs`: list, show, wait for, cancel, retry and purge jobs."""
 
 import functools
+import math
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -10,12 +11,11 @@ import click
 
 from crew.cli.confirm import confirm, yes_option
 from crew.cli.connection import url_option
-from crew.cli.duration import Duration
 from crew.cli.exit_status import exit_on_error
 from crew.cli.payload import write_line
-from crew.command_line import Count, Group, print_error, print_line
+from crew.command_line import Count, DurationType, Group, print_error, print_line
 from crew.errors import CrewError
-from crew.protocol import deadline, topology
+from crew.protocol import topology
 
 try:
     from crew.cli.jobs.job_id import check_id_or_beginning, whole_id
@@ -48,7 +48,6 @@ def _checked(check: Callable[[Any], Any]) -> Callable[[click.Context, click.Para
 
 _checked_id: Final = _checked(check_id_or_beginning)
 _checked_task: Final = _checked(functools.partial(topology.check_name, "it"))
-_checked_wait: Final = _checked(functools.partial(deadline.check_duration, "it", may_be_zero=True))
 
 _id_argument: Final = click.argument("id", metavar="ID", callback=_checked_id)
 _ids_argument: Final = click.argument("ids", metavar="ID...", nargs=-1, required=True, callback=_checked_id)
@@ -128,9 +127,8 @@ def show_job(*, id: str, is_json: bool, database: str | None) -> None:
 @_id_argument
 @click.option(
     "--timeout",
-    type=Duration(),
-    callback=_checked_wait,
-    help="seconds to wait at most, or 15m, 2h; 0: not at all; default: as long as it takes",
+    type=DurationType(may_be_zero=True),
+    help="how long to wait: seconds, or text like 15m; 0: not at all; default: as long as it takes",
 )
 @_database_option
 @url_option
@@ -187,7 +185,11 @@ def retry_jobs(*, ids: tuple[str, ...], database: str | None, url: str | None) -
 @click.argument("ids", metavar="[ID]...", nargs=-1, callback=_checked_id)
 @_status_option(*ENDED)
 @_task_option
-@click.option("--older-than", type=Duration(), help="only jobs that ended before this time: 90 (seconds), 15m, 12h, 7d")
+@click.option(
+    "--older-than",
+    type=DurationType(may_be_zero=True, most=math.inf),
+    help="only jobs that ended longer ago than this: seconds, or text like 15m, 7d",
+)
 @click.option("--all", "everything", is_flag=True, help="all jobs that have ended")
 @yes_option
 @_database_option

@@ -1,5 +1,6 @@
 """`crew parked`: list, show, replay and purge parked messages."""
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -9,15 +10,13 @@ import click
 
 from crew.cli.confirm import confirm, yes_option
 from crew.cli.connection import url_option, with_session
-from crew.cli.duration import Duration
 from crew.cli.exit_status import ExitStatus, exit_on_error
 from crew.cli.parked.text import as_json, as_line, as_page
 from crew.cli.shown import shown
 from crew.client.admin import parked
 from crew.client.admin.parked import Done, Selection
-from crew.command_line import Group, Seconds, print_bytes, print_error, print_line
+from crew.command_line import DurationType, Group, print_bytes, print_error, print_line
 from crew.errors import CrewError
-from crew.protocol import deadline
 from crew.protocol.parked_message import ParkedMessage
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -81,8 +80,8 @@ def show_message(*, id: str, raw: bool, url: str | None) -> None:
 @yes_option
 @click.option(
     "--expiration",
-    type=Seconds(0, deadline.MAX_DURATION, min_open=True),
-    help="seconds in which a worker must start them; later they expire",
+    type=DurationType(),
+    help="how long they may wait for a worker, then they expire: seconds, or text like 10m",
 )
 @click.option(
     "--unsigned",
@@ -123,7 +122,11 @@ def replay_messages(
 @command.command("purge")
 @_ids_argument
 @_task_option
-@click.option("--older-than", type=Duration(), help="only messages parked before this time: 90 (seconds), 15m, 12h, 7d")
+@click.option(
+    "--older-than",
+    type=DurationType(may_be_zero=True, most=math.inf),
+    help="only messages parked longer ago than this: seconds, or text like 15m, 7d",
+)
 @_all_option
 @yes_option
 @url_option

@@ -1,5 +1,7 @@
 """How many bytes of calls may wait for the broker's word: a broker that is away must not fill this process."""
 
+from typing import Any
+
 from crew.client.calling.call import PendingCall
 from crew.errors import Overloaded
 
@@ -25,7 +27,7 @@ class ByteBudget:
         """Bytes that wait for the broker."""
         return self._taken
 
-    def take(self, call: PendingCall) -> None:
+    def take(self, call: PendingCall[Any]) -> None:
         """Count the body of `call`; raises Overloaded where it does not fit."""
         size = len(call.message.body.data)
         if self._taken + size > self._limit:
@@ -38,7 +40,7 @@ class ByteBudget:
         self._taken += size
         call.held_bytes = size
 
-    def give_back(self, call: PendingCall) -> None:
+    def give_back(self, call: PendingCall[Any]) -> None:
         """Count it no longer; idempotent."""
         self._taken -= call.held_bytes
         call.held_bytes = 0

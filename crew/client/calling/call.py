@@ -5,7 +5,7 @@ import logging
 import types
 from collections.abc import Callable, Generator
 from contextvars import copy_context
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
@@ -16,12 +16,14 @@ from crew.protocol.message import Body, Call, Headers
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 OnAnswer = Callable[[Any, Headers], object]
 
 _IN_THE_BROKER: Final = Body(b"", None)  # in place of a body
 
 
-class PendingCall:
+class PendingCall(Generic[T]):
     """A call without a reply yet: `await` it (or `yield` it in a `gen.coroutine`) for the task's value.
 
     Several may await one call; it ends once, and all get the same value or exception.
@@ -42,9 +44,10 @@ class PendingCall:
     """
 
     refused_reply: str | None = None
+    _value: T = None  # type: ignore[assignment]  # read only once the call has a value
 
     def __init__(
-        self, message: Call, *, callback: OnAnswer | None, on_canceled: "Callable[[PendingCall], None]"
+        self, message: Call, *, callback: OnAnswer | None, on_canceled: "Callable[[PendingCall[Any]], None]"
     ) -> None:
         self.message = message
         self.headers: Headers = {}
@@ -59,7 +62,6 @@ class PendingCall:
         self._is_done = False
         self.is_awaited = callback is not None
         self.keeps_body = False
-        self._value: Any = None
         self._error: BaseException | None = None
         self._waiters: dict[asyncio.Future[str | None], Scope | None] = {}  # each with the scope he waits for
         self._scopes: tuple[Scope, ...] = ()
@@ -78,11 +80,11 @@ class PendingCall:
     def __repr__(self) -> str:
         return f"<PendingCall {self.id} of {self.task}: {self._state()}>"
 
-    def __await__(self) -> Generator[Any, None, Any]:
+    def __await__(self) -> Generator[Any, None, T]:
         self.is_awaited = True  # from here on: who is cancelled in the moment of its end has looked too
         return self._end()
 
-    def _end(self) -> Generator[Any, None, Any]:
+    def _end(self) -> Generator[Any, None, T]:
         if not self._is_done:
             yield from self._wait(current.get())
         if self._error is not None:
@@ -129,11 +131,11 @@ class PendingCall:
         self._waiters, self._scopes, self._callback = {}, (), None
 
     @types.coroutine
-    def ended(self) -> Generator[Any, None, Any]:
+    def ended(self) -> Generator[Any, None, T]:
         """As awaiting it, for a thread that has not asked for the value yet: `is_awaited` stays as it is."""
         return (yield from self._end())
 
-    def value(self) -> Any:
+    def value(self) -> T:
         """Its value; raises what it has failed with, and ConnectionError where it has not ended."""
         if self._error is not None:
             raise self._error

@@ -6,6 +6,7 @@ from typing import Any, Final
 from crew.amqp import Consumer, Link
 from crew.client.calling.call import OnAnswer, PendingCall
 from crew.client.calling.calls import Calls
+from crew.duration import Duration, parse_duration
 from crew.protocol import deadline, properties, topology, user_headers
 from crew.protocol.encoding import codec
 from crew.protocol.message import Call, Headers, new_id
@@ -45,25 +46,25 @@ class Caller:
     def make(
         self,
         task: str,
-        data: Any = None,
+        payload: Any = None,
         *,
         priority: int = 0,
-        expiration: float = deadline.DEFAULT_EXPIRATION,
-        timeout: float | None = None,
+        expiration: Duration = deadline.DEFAULT_EXPIRATION,
+        timeout: Duration | None = None,
         persistent: bool = True,
         serializer: str | None = None,
         headers: Headers | None = None,
         callback: OnAnswer | None = None,
         id: str | None = None,
-    ) -> PendingCall:
+    ) -> PendingCall[Any]:
         """A call that is not sent yet; arguments and errors as `Client.call` has them. Any thread may make it."""
         message = Call(
             id=new_id() if id is None else topology.check_name("id", id),
             task=topology.check_name("task", task),
-            body=codec.encode(data, serializer, max_size=self._max_message),
+            body=codec.encode(payload, serializer, max_size=self._max_message),
             priority=properties.check_priority(priority),
-            deadline=time.time() + deadline.check_duration("expiration", expiration),
-            timeout=None if timeout is None else deadline.check_duration("timeout", timeout),
+            deadline=time.time() + parse_duration("expiration", expiration),
+            timeout=None if timeout is None else parse_duration("timeout", timeout),
             persistent=bool(persistent),
             client=self.client,
             reply_to=self.queue.name,
@@ -72,11 +73,11 @@ class Caller:
         )
         return PendingCall(message, callback=callback, on_canceled=self.calls.cancel)
 
-    def send(self, call: PendingCall, *, fail_fast: bool = False) -> None:
+    def send(self, call: PendingCall[Any], *, fail_fast: bool = False) -> None:
         """Send it, on the loop of the links; raises what `Client.call` does."""
         self.calls.send(call, self.left(call), fail_fast=fail_fast)
 
-    def left(self, call: PendingCall) -> float:
+    def left(self, call: PendingCall[Any]) -> float:
         """Seconds until the deadline of `call`."""
         now = time.time()
         return deadline.remaining(call.message.deadline or now, now)

@@ -76,14 +76,14 @@ class Calls:
             return f"the broker is away: {fault}" if fault else "the broker has not been reached yet"
         return BLOCKED if self._publishing.is_blocked else None
 
-    def send(self, call: PendingCall, expiration: float, *, fail_fast: bool = False) -> None:
+    def send(self, call: PendingCall[Any], expiration: float, *, fail_fast: bool = False) -> None:
         """Send `call`, and end it after `expiration` seconds at the latest.
 
         Args:
             fail_fast: only where the broker is here.
 
         Raises:
-            DuplicateTaskId: a call with its id is in flight.
+            DuplicateCallId: a call with its id is in flight.
             Overloaded: too many are, or too many bytes wait for the broker, or it has blocked publishing.
             ConnectionError: the broker is away, with `fail_fast`.
         """
@@ -104,7 +104,7 @@ class Calls:
         for control, key in untold.items():
             self._tell(key, control)
 
-    def cancel(self, call: PendingCall) -> None:
+    def cancel(self, call: PendingCall[Any]) -> None:
         """Nobody waits for `call` any longer: it is not started, or stopped."""
         self._pending.forget(call)
         self._tell_workers(call, CANCELED)
@@ -166,7 +166,7 @@ class Calls:
             call.refused_reply = delivery.refusal
         delivery.ack()
 
-    def _settle_later(self, call: PendingCall, reply: Reply) -> None:
+    def _settle_later(self, call: PendingCall[Any], reply: Reply) -> None:
         """Settle `call` once a thread has decoded its value; until then its deadline is what it was.
 
         The reply is acknowledged before: after a loss of the connection it would come a second time.
@@ -190,7 +190,7 @@ class Calls:
         else:
             logger.debug("a late or second reply to call %s is dropped", reply.id)
 
-    def _publish(self, call: PendingCall) -> None:
+    def _publish(self, call: PendingCall[Any]) -> None:
         """Publish it now; where the broker is away, `send_waiting` does when it is back."""
         if not (self._publishing.is_ready and self._consuming.is_ready):
             return
@@ -207,7 +207,7 @@ class Calls:
         call.is_published = call.was_published = True
         confirm.then(functools.partial(self._on_confirm, call, confirm))
 
-    def _on_confirm(self, call: PendingCall, confirm: Confirm, status: ConfirmStatus) -> None:
+    def _on_confirm(self, call: PendingCall[Any], confirm: Confirm, status: ConfirmStatus) -> None:
         match status:
             case ConfirmStatus.CONFIRMED:
                 self._elections.on_taken(call.task)
@@ -236,11 +236,11 @@ class Calls:
                 why = "the broker did not confirm it" if self._publishing.is_ready else "the connection broke"
                 self._settle(call, errors.ConnectionError(f"{why} while call {call.id} was on its way"))
 
-    def _publish_again(self, call: PendingCall) -> None:
+    def _publish_again(self, call: PendingCall[Any]) -> None:
         if self._pending.get(call.id) is call and not call.is_published:
             self._publish(call)
 
-    def _on_due(self, call: PendingCall) -> None:
+    def _on_due(self, call: PendingCall[Any]) -> None:
         self._tell_workers(call, TIMEOUT)
         refused = f" (a reply was refused: {call.refused_reply})" if call.refused_reply else ""
         if call.has_started:
@@ -251,13 +251,13 @@ class Calls:
         why = f"{why} task {call.task!r} in time{refused}"
         self._settle(call, errors.ExpirationError(why, task=call.task, id=call.id))
 
-    def _settle(self, call: PendingCall, error: Exception) -> None:
+    def _settle(self, call: PendingCall[Any], error: Exception) -> None:
         if self._pending.get(call.id) is call:
             self._pending.settle(call.id, error)
 
     # --- what workers are told --------------------------------------------------------------------------------------
 
-    def _tell_workers(self, call: PendingCall, reason: str) -> None:
+    def _tell_workers(self, call: PendingCall[Any], reason: str) -> None:
         """Tell all who serve its task, as the broker may hand it to any of them; again when the broker is back."""
         if call.was_published:
             control = Control(id=call.id, reason=reason, deadline=call.message.deadline)
@@ -272,7 +272,7 @@ class Calls:
                 self._untold[control] = key
 
 
-def _too_large(call: PendingCall) -> errors.TooLarge:
+def _too_large(call: PendingCall[Any]) -> errors.TooLarge:
     return errors.TooLarge(
         f"call {call.id} of task {call.task!r} has {len(call.message.body.data)} bytes, more than the broker takes in "
         "one message: its max_message_size is smaller than CREW_MAX_MESSAGE here"

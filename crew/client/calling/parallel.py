@@ -1,4 +1,4 @@
-"""Several calls at once, one answer."""
+"""Several calls at once, one result."""
 
 from collections.abc import Callable
 from types import TracebackType
@@ -18,12 +18,15 @@ class Parallel:
         calls.call("stat")
     small, stat = await calls.result()
 
-    The calls are on their way as soon as they are made. When the block is left by an exception, they are cancelled.
+    Each call is sent when it is made. If an exception leaves the block, the calls are canceled.
+
+    Args:
+        call: `Client.call`.
     """
 
-    def __init__(self, call: Callable[..., PendingCall]) -> None:
+    def __init__(self, call: Callable[..., PendingCall[Any]]) -> None:
         self._call = call
-        self._calls: list[PendingCall] = []
+        self._calls: list[PendingCall[Any]] = []
 
     def __enter__(self) -> "Parallel":
         return self
@@ -37,36 +40,36 @@ class Parallel:
     def __len__(self) -> int:
         return len(self._calls)
 
-    def call(self, task: str, data: Any = None, **options: Unpack[CallOptions]) -> PendingCall:
-        """Make a call: arguments, errors and result are those of `Client.call`."""
-        call = self._call(task, data, **options)
+    def call(self, task: str, payload: Any = None, **options: Unpack[CallOptions]) -> PendingCall[Any]:
+        """Make a call, with the arguments, errors and result of `Client.call`."""
+        call = self._call(task, payload, **options)
         self._calls.append(call)
         return call
 
     def cancel(self) -> None:
-        """Cancel those that have not ended."""
+        """Cancel the calls that have not ended."""
         for call in self._calls:
             call.cancel()
 
     async def result(self) -> list[Any]:
-        """Wait for every call; their values in the order of the calls, a failure as an exception value.
+        """Wait for every call. Returns their values in the order of the calls, a failure as an exception value.
 
         Raises:
-            Canceled: whoever it was done for has gone. It is over: nobody is left to look at a list of failures.
+            Canceled: the current scope was abandoned, so that no caller is left to use the values.
         """
         if (scope := current.get()) is not None:
-            for call in self._calls:  # it waits for all of them, though it awaits one at a time
+            for call in self._calls:  # the scope waits for all of them, and this awaits one at a time
                 scope.add(call)
         try:
             return [await _value_or_error(call) for call in self._calls]
         except Canceled:
-            raise  # the scope has given up all for which nobody else waits
+            raise  # the scope has canceled the calls for which no other caller waits
         except BaseException:
             self.cancel()
             raise
 
 
-async def _value_or_error(call: PendingCall) -> Any:
+async def _value_or_error(call: PendingCall[Any]) -> Any:
     try:
         return await call
     except Exception as error:

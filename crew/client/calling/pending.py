@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from crew.client.calling.byte_budget import ByteBudget
 from crew.client.calling.call import PendingCall
-from crew.errors import DuplicateTaskId, Overloaded
+from crew.errors import DuplicateCallId, Overloaded
 from crew.protocol.message import Headers
 
 MAX_BYTES: Final = 256 * 1024 * 1024  # 16 of the largest messages, and a quarter of a process that has 1 GiB
@@ -30,11 +30,11 @@ class PendingCalls:
         max_bytes: bodies of those that the broker has not taken yet.
     """
 
-    def __init__(self, limit: int, on_due: Callable[[PendingCall], None], *, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, limit: int, on_due: Callable[[PendingCall[Any]], None], *, max_bytes: int = MAX_BYTES) -> None:
         self._limit = limit
         self._budget = ByteBudget(max_bytes)
         self._on_due = on_due
-        self._calls: dict[str, tuple[int, PendingCall]] = {}  # id -> number, call
+        self._calls: dict[str, tuple[int, PendingCall[Any]]] = {}  # id -> number, call
         self._due: list[tuple[float, int, str]] = []  # time, number, id: no call, so that none is kept for its time
         self._numbers = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
@@ -42,7 +42,7 @@ class PendingCalls:
     def __len__(self) -> int:
         return len(self._calls)
 
-    def __iter__(self) -> Iterator[PendingCall]:
+    def __iter__(self) -> Iterator[PendingCall[Any]]:
         return iter([call for _, call in self._calls.values()])
 
     def __repr__(self) -> str:
@@ -53,15 +53,15 @@ class PendingCalls:
         """Bytes of the bodies that the broker has not taken yet."""
         return self._budget.taken
 
-    def add(self, call: PendingCall, due_in: float) -> None:
+    def add(self, call: PendingCall[Any], due_in: float) -> None:
         """Wait for the answer to `call`, for `due_in` seconds.
 
         Raises:
-            DuplicateTaskId: a call with this id waits already.
+            DuplicateCallId: a call with this id waits already.
             Overloaded: too many wait already, or too many bytes for the broker.
         """
         if call.id in self._calls:
-            raise DuplicateTaskId(f"a call with the id {call.id!r} is still in flight", task=call.task, id=call.id)
+            raise DuplicateCallId(f"a call with the id {call.id!r} is still in flight", task=call.task, id=call.id)
         if len(self._calls) >= self._limit:
             raise Overloaded(f"{self._limit} calls are waiting already", task=call.task, id=call.id)
         self._budget.take(call)
@@ -73,7 +73,7 @@ class PendingCalls:
         if self._timer is None or when < self._timer.when():
             self._arm(loop)
 
-    def get(self, id: str) -> PendingCall | None:
+    def get(self, id: str) -> PendingCall[Any] | None:
         """The call that waits under `id`."""
         _, call = self._calls.get(id, _NOBODY)
         return call
@@ -87,14 +87,14 @@ class PendingCalls:
         self._sweep()
         return call.settle(answer, headers)
 
-    def forget(self, call: PendingCall) -> None:
+    def forget(self, call: PendingCall[Any]) -> None:
         """Wait for `call` no longer."""
         if self.get(call.id) is call:
             del self._calls[call.id]
             self._budget.give_back(call)
             self._sweep()
 
-    def confirm(self, call: PendingCall) -> None:
+    def confirm(self, call: PendingCall[Any]) -> None:
         """The broker has `call`: its body is not kept here."""
         self._budget.give_back(call)
         call.confirm()

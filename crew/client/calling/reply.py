@@ -10,7 +10,7 @@ from crew.protocol.message import Outcome, Reply
 from crew.protocol.properties import DeadLetter
 
 
-def answer_to(call: PendingCall, reply: Reply | DeadLetter, decode: codec.Decode = codec.decode) -> Any:
+def answer_to(call: PendingCall[Any], reply: Reply | DeadLetter, decode: codec.Decode = codec.decode) -> Any:
     """The task's value as `decode` reads it, or an exception as a value."""
     if isinstance(reply, DeadLetter):
         return _of_dead_letter(call, reply)
@@ -26,7 +26,7 @@ def _value(reply: Reply, decode: codec.Decode) -> Any:
         return errors.SerializationError(f"the value of call {reply.id} cannot be read: {error}")
 
 
-def _error(call: PendingCall, reply: Reply) -> Exception:
+def _error(call: PendingCall[Any], reply: Reply) -> Exception:
     told = failure.decode(reply.body.data)
     if reply.outcome is Outcome.EXPIRED and call.has_started:  # its first worker has gone, and no other was in time
         return _not_finished(call)
@@ -38,12 +38,12 @@ def _error(call: PendingCall, reply: Reply) -> Exception:
     return kind(told.message or None, task=call.task, id=call.id)
 
 
-def _not_finished(call: PendingCall) -> errors.TimeoutError:
+def _not_finished(call: PendingCall[Any]) -> errors.TimeoutError:
     message = f"a worker took task {call.task!r} and could not finish it, and no other took it in time"
     return errors.TimeoutError(message, task=call.task, id=call.id)
 
 
-def _of_dead_letter(call: PendingCall, letter: DeadLetter) -> Exception:
+def _of_dead_letter(call: PendingCall[Any], letter: DeadLetter) -> Exception:
     match letter.reason:
         case "expired" if call.has_started:
             return _not_finished(call)

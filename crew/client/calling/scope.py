@@ -7,7 +7,7 @@ abandoned, everybody who waits on its behalf gets Canceled, and a call for which
 
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from crew.errors import Canceled
 
@@ -27,7 +27,7 @@ class Scope:
     """
 
     def __init__(self) -> None:
-        self._calls: dict[PendingCall, None] = {}  # in their order; each leaves it when it ends
+        self._calls: dict[PendingCall[Any], None] = {}  # in their order; each leaves it when it ends
         self._why: str | None = None
         self._is_closed = False
         self._before: Token[Scope | None] | None = None
@@ -77,7 +77,7 @@ class Scope:
                 is_abandoned=True,
             )
 
-    def add(self, call: "PendingCall", *, wholly: bool = False) -> None:
+    def add(self, call: "PendingCall[Any]", *, wholly: bool = False) -> None:
         """`call` is made on its behalf, too; it is given up at once where the scope was abandoned already.
 
         Args:
@@ -91,11 +91,11 @@ class Scope:
         if self._why is not None:
             self._give_up(call, self._why)
 
-    def discard(self, call: "PendingCall") -> None:
+    def discard(self, call: "PendingCall[Any]") -> None:
         """`call` is none of its calls any longer: it has ended."""
         self._calls.pop(call, None)
 
-    def abandon(self, why: str) -> list["PendingCall"]:
+    def abandon(self, why: str) -> list["PendingCall[Any]"]:
         """Nobody is left to hear an answer: whoever waits on its behalf gets Canceled, and calls are given up.
 
         Args:
@@ -117,7 +117,7 @@ class Scope:
             call.part(self)
         self._calls.clear()
 
-    def _give_up(self, call: "PendingCall", why: str) -> bool:
+    def _give_up(self, call: "PendingCall[Any]", why: str) -> bool:
         self.discard(call)
         return call.abandon(self, why)
 

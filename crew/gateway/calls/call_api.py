@@ -6,6 +6,7 @@ from typing import Any, Final
 from tornado.web import stream_request_body
 
 from crew.client import Client, PendingCall, off_loop
+from crew.duration import parse_duration
 from crew.errors import SerializationError, TooLarge
 from crew.gateway.calls.body import BodyMixin
 from crew.gateway.calls.value_response import ValueResponseMixin
@@ -22,6 +23,7 @@ MAX_EXPIRATION: Final = 60.0  # seconds
 SERIALIZERS: Final = {content_type: name for name, content_type in codec.SERIALIZERS.items()}
 _NULL: Final = Body(b"null", codec.JSON)
 _ARGUMENTS: Final[dict[str, Callable[[str], float]]] = {"priority": int, "expiration": float, "timeout": float}
+_DURATIONS: Final = ("expiration", "timeout")
 
 
 @stream_request_body
@@ -73,7 +75,7 @@ class CallHandler(BodyMixin, ValueResponseMixin, AbandonMixin, ProblemMixin):
         except SerializationError as error:
             raise SerializationError(f"the value of call {call.id} cannot be decoded: {error}") from None
 
-    async def _call(self, task: str) -> PendingCall:
+    async def _call(self, task: str) -> PendingCall[Any]:
         self.check_size()
         body = await self.payload(self.content_type())
         options = {**self._call_options(), "fail_fast": self.fail_fast}
@@ -116,8 +118,11 @@ class CallHandler(BodyMixin, ValueResponseMixin, AbandonMixin, ProblemMixin):
         return await off_loop.packed(body)
 
     def _call_options(self) -> dict[str, Any]:
-        """The options of the call, from the query; `Client.call` refuses values that are not numbers."""
+        """The options of the call, from the query."""
         options = {name: _number(self.get_query_argument(name), kind) for name, kind in self._given_arguments()}
+        for name in _DURATIONS:
+            if isinstance(text := options.get(name), str):
+                options[name] = _duration(name, text)
         options.setdefault("expiration", min(deadline.DEFAULT_EXPIRATION, self.max_expiration))
         if self.max_timeout is not None:
             options.setdefault("timeout", self.max_timeout)
@@ -128,6 +133,13 @@ class CallHandler(BodyMixin, ValueResponseMixin, AbandonMixin, ProblemMixin):
 
     def _given_arguments(self) -> list[tuple[str, Callable[[str], float]]]:
         return [(name, kind) for name, kind in _ARGUMENTS.items() if name in self.request.query_arguments]
+
+
+def _duration(name: str, text: str) -> float:
+    try:
+        return parse_duration(name, text)
+    except ValueError as error:
+        raise bad_argument(error) from None
 
 
 def _number(text: str, kind: Callable[[str], float]) -> float | str:

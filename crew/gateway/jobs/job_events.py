@@ -12,13 +12,13 @@ from typing import Final
 import msgspec
 from tornado.iostream import StreamClosedError
 
+from crew.duration import parse_duration
 from crew.errors import ConnectionError, UnknownJob
 from crew.gateway.jobs.job_handler import JobHandlerBase, id_of
 from crew.gateway.problems import RequestRefused
 from crew.gateway.serving.connections import mark_as_open_stream
 from crew.jobs import Job
 from crew.jobs.event import event_of, is_changed
-from crew.protocol import deadline
 
 STREAM: Final = "text/event-stream"
 KEEPALIVE_INTERVAL: Final = 15.0  # seconds: most proxies close a connection after 30 or 60 s without data
@@ -75,7 +75,7 @@ class JobEventsHandler(JobHandlerBase):
     def _wait(self) -> float | None:
         given = self.get_query_argument("wait", None)
         try:
-            return None if given is None else deadline.parse_duration("wait", given, may_be_zero=True)
+            return None if given is None else parse_duration("wait", given, may_be_zero=True)
         except ValueError as error:
             raise RequestRefused(400, str(error), name="bad-wait") from None
 

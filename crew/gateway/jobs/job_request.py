@@ -5,20 +5,26 @@ from typing import Any, Final
 
 import msgspec
 
+from crew.duration import parse_duration
 from crew.errors import SerializationError, TooLarge
 from crew.gateway.jobs.job_limits import JobLimits
 from crew.gateway.problems import RequestRefused
 from crew.jobs.specification import Specification, check_id, check_key, specify
-from crew.protocol import deadline, properties, topology, user_headers
+from crew.protocol import properties, topology, user_headers
 from crew.protocol.encoding import codec
 from crew.protocol.encoding.foreign import BRIEF, brief
 from crew.protocol.http_job.request import check_request
 from crew.protocol.message import Body
 
-JOB_OPTIONS: Final = {"priority", "timeout", "expiration", "result_ttl", "failure_ttl", "unique", "key", "id"}
-TASK_MEMBERS: Final = {"task", "data", "headers", "wait_for_worker"} | JOB_OPTIONS
+JOB_OPTIONS: Final = {
+    *("priority", "timeout", "expiration", "result_ttl", "failure_ttl"),
+    *("unique", "unique_key", "key", "id"),
+}
+TASK_MEMBERS: Final = {"task", "payload", "data", "headers", "wait_for_worker"} | JOB_OPTIONS
 URL_MEMBERS: Final = {"url", "method", "headers", "data"} | JOB_OPTIONS
 _WITH_DEFAULT: Final = JOB_OPTIONS | {"method", "headers", "wait_for_worker"}  # null means the default
+URL_RENAMES: Final = {"key": "unique_key"}  # deprecated names -> names; both are accepted
+TASK_RENAMES: Final = {"data": "payload", **URL_RENAMES}  # `data` of a URL job has its name from htq
 
 
 def parse_job(body: bytes, limits: JobLimits, *, decode: codec.Decode = codec.decode, **options: Any) -> Specification:
@@ -40,7 +46,7 @@ def parse_job(body: bytes, limits: JobLimits, *, decode: codec.Decode = codec.de
     try:
         if known is URL_MEMBERS:
             return _url_job(members, options)
-        return specify(**_checked(members), **options)
+        return specify(**_renamed(_checked(members), TASK_RENAMES), **options)
     except TooLarge:
         raise
     except ValueError as error:
@@ -56,7 +62,7 @@ def is_url_job(members: Mapping[str, Any]) -> bool:
 
 def _object(body: bytes, decode: codec.Decode) -> dict[str, Any]:
     if not body.strip():
-        detail = 'the body is empty: send {"task": ..., "data": ...} or {"url": ...}'
+        detail = 'the body is empty: send {"task": ..., "payload": ...} or {"url": ...}'
         raise RequestRefused(400, detail, name="no-body")
     try:
         given = decode(Body(body, codec.JSON))
@@ -81,20 +87,27 @@ def _allowed_members(given: Mapping[str, Any]) -> set[str]:
         raise RequestRefused(422, "a job has a task or a url, not both: remove one of them", name="task-and-url")
     if "task" not in given and "url" not in given:
         raise RequestRefused(
-            422, 'a job needs a task or a url: {"task": ..., "data": ...} or {"url": ...}', name="no-task"
+            422, 'a job needs a task or a url: {"task": ..., "payload": ...} or {"url": ...}', name="no-task"
         )
     known, kind = (TASK_MEMBERS, "task") if "task" in given else (URL_MEMBERS, "url")
     if unknown := sorted(given.keys() - known):
         detail = f"unknown member {brief(unknown[0])} of a job with a {kind}: use {', '.join(sorted(known))}"
         raise RequestRefused(422, detail, name="unknown-member")
+    for old, new in (TASK_RENAMES if kind == "task" else URL_RENAMES).items():
+        if old in given and new in given:
+            detail = f"{old} is the deprecated name of {new}: send only {new}"
+            raise RequestRefused(422, detail, name=f"bad-{new}")
     return known
 
 
 def _url_job(members: Mapping[str, Any], options: Mapping[str, Any]) -> Specification:
     request = {name: value for name, value in members.items() if name not in JOB_OPTIONS}
-    return specify(
-        topology.HTTP_TASK, request, **{name: members[name] for name in members.keys() & JOB_OPTIONS}, **options
-    )
+    given = {name: value for name, value in members.items() if name in JOB_OPTIONS}
+    return specify(topology.HTTP_TASK, request, **_renamed(given, URL_RENAMES), **options)
+
+
+def _renamed(members: Mapping[str, Any], new_names: Mapping[str, str]) -> dict[str, Any]:
+    return {new_names.get(name, name): value for name, value in members.items()}
 
 
 def _checked(members: dict[str, Any]) -> dict[str, Any]:
@@ -107,7 +120,7 @@ def _checked(members: dict[str, Any]) -> dict[str, Any]:
 
 
 def _duration(name: str) -> Callable[[Any], object]:
-    return lambda value: deadline.parse_duration(name, value)
+    return lambda value: parse_duration(name, value)
 
 
 _CHECKS: Final[dict[str, Callable[[Any], object]]] = {
@@ -123,6 +136,7 @@ _TASK_CHECKS: Final[dict[str, Callable[[Any], object]]] = {
     "headers": user_headers.check,
     "wait_for_worker": lambda value: _checked({"wait_for_worker": value}),
     **_CHECKS,
+    "unique_key": lambda value: check_key("unique_key", value),
     "key": lambda value: check_key("key", value),
 }
 _URL_CHECKS: Final[dict[str, Callable[[Any], object]]] = {
@@ -130,6 +144,7 @@ _URL_CHECKS: Final[dict[str, Callable[[Any], object]]] = {
     "method": lambda value: check_request(url="http://h/", method=value),
     "headers": lambda value: check_request(url="http://h/", headers=value),
     **_CHECKS,
+    "unique_key": lambda value: check_key("unique_key", value),
     "key": lambda value: check_key("key", value),
 }
 
@@ -146,5 +161,5 @@ def _invalid_member(members: Mapping[str, Any], *, is_http: bool) -> tuple[str, 
 
 
 def _contradiction(members: Mapping[str, Any]) -> str:
-    """The member to name if each one is valid by itself: only `unique` and `key` can contradict each other."""
-    return "unique" if "unique" in members or "key" in members else "data"
+    """The member to name if each one is valid by itself: only `unique` and its key can contradict each other."""
+    return "unique" if members.keys() & {"unique", "unique_key", "key"} else "data"

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from crew.protocol.deadline import MAX_DURATION
+from crew.duration import MAX_DURATION
 
 # Possessive quantifiers keep the time to refuse an invalid header linear in its length.
 _SPACE: Final = r"[ \t]*+"

@@ -1,11 +1,14 @@
 """OpenAPI description of the paths below `/jobs/`."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
+from crew.duration import EXAMPLES, MAX_DURATION, PATTERN
 from crew.gateway.calls.reply_headers import JOB_STATUS
 from crew.gateway.jobs.job_events import LONG_POLL, STREAM
+from crew.gateway.jobs.job_request import TASK_RENAMES, URL_RENAMES
 from crew.gateway.jobs.jobs_api import ANY
 from crew.gateway.openapi.schema_words import (
     PREFER,
@@ -24,7 +27,6 @@ from crew.jobs.event import JobEvent
 from crew.jobs.specification import FAILURE_TTL, MAX_KEY, RESULT_TTL, TIMEOUT, UNIQUE
 from crew.jobs.store.query import PAGE
 from crew.jobs.url_job import MASK
-from crew.protocol import deadline
 from crew.protocol.encoding import codec
 from crew.protocol.http_job.request import DEFAULT_TIMEOUT, METHODS
 from crew.protocol.properties import MAX_PRIORITY
@@ -32,10 +34,10 @@ from crew.protocol.properties import MAX_PRIORITY
 TAG: Final = "jobs"
 
 DURATION: Final[JsonObject] = {
-    "description": 'Seconds, or text like "90", "15m", "2h", "1d".',
+    "description": f"Seconds, or text like {EXAMPLES}.",
     "oneOf": [
-        {"type": "number", "exclusiveMinimum": 0, "maximum": deadline.MAX_DURATION},
-        {"type": "string", "pattern": f"^{deadline.DURATION.pattern}$"},
+        {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_DURATION},
+        {"type": "string", "pattern": f"^({PATTERN})$"},
     ],
 }
 _VERSION: Final[JsonObject] = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
@@ -243,7 +245,7 @@ def _events() -> JsonObject:
             parameter(
                 "wait",
                 "query",
-                {"type": "string", "pattern": f"^{deadline.DURATION.pattern}$"},
+                {"type": "string", "pattern": f"^({PATTERN})$"},
                 f"The longest wait of a long poll (default {LONG_POLL:g} s), or duration of a stream. Makes it a "
                 "long poll, unless `Accept` names the stream.",
             ),
@@ -275,9 +277,10 @@ def _job_options() -> dict[str, JsonObject]:
         "failure_ttl": {**DURATION, "description": "How long it is kept after a failure.", "default": FAILURE_TTL},
         "unique": {
             "enum": list(UNIQUE),
-            "description": "If an unfinished job has the same key: `skip. returns it, `replace` cancels it first.",
+            "description": "If an unfinished job has the same key: `skip` returns it, `replace` cancels it first.",
         },
-        "key": {**_KEY, "description": "The key of `unique`. Default: a hash of task and data."},
+        "unique_key": {**_KEY, "description": "The key of `unique`. Default: a hash of task and payload."},
+        "key": {**_KEY, "deprecated": True, "description": "The old name of `unique_key`."},
         "id": {"type": "string", "format": "uuid", "description": "The id of the job. Default: a new one."},
     }
 
@@ -285,7 +288,8 @@ def _job_options() -> dict[str, JsonObject]:
 def _task_job() -> JsonObject:
     properties = {
         "task": TASK,
-        "data": {"description": "Payload for the task."},
+        "payload": {"description": "The argument of the task."},
+        "data": {"deprecated": True, "description": "The old name of `payload`."},
         "headers": {
             "type": "object",
             "description": "Headers for the task.",
@@ -299,7 +303,7 @@ def _task_job() -> JsonObject:
         },
         **_job_options(),
     }
-    return _job_request(properties, required="task")
+    return _job_request(properties, TASK_RENAMES, required="task")
 
 
 def _url_job() -> JsonObject:
@@ -323,7 +327,7 @@ def _url_job() -> JsonObject:
         "data": {"description": "The body: a string as it is, anything else as JSON."},
         **_job_options(),
     }
-    return _job_request(properties, required="url")
+    return _job_request(properties, URL_RENAMES, required="url")
 
 
 def _in_any_case(word: str) -> str:
@@ -399,5 +403,9 @@ def _closed_object(properties: dict[str, Any], *, required: list[str]) -> JsonOb
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
-def _job_request(properties: dict[str, Any], *, required: str) -> JsonObject:
-    return {**_closed_object(properties, required=[required]), "dependentRequired": {"key": ["unique"]}}
+def _job_request(properties: dict[str, Any], renames: Mapping[str, str], *, required: str) -> JsonObject:
+    return {
+        **_closed_object(properties, required=[required]),
+        "dependentRequired": {"unique_key": ["unique"], "key": ["unique"]},
+        "allOf": [{"not": {"required": [old, new]}} for old, new in renames.items()],  # one of the names, not both
+    }

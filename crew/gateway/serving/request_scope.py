@@ -96,7 +96,7 @@ class AbandonMixin(RequestHandler):
         return self._crew_scope.is_abandoned and is_abandonment(error)
 
 
-def cancel_when_abandoned(handler: RequestHandler, *calls: PendingCall) -> None:
+def cancel_when_abandoned(handler: RequestHandler, *calls: PendingCall[Any]) -> None:
     """Cancel `calls` when the HTTP client of `handler` disconnects. For handlers that cannot use AbandonMixin.
 
     A call that several handlers have passed here is canceled when the last of their clients has disconnected. Its

@@ -21,6 +21,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from crew.client import Client
+from crew.duration import Duration, parse_duration
 from crew.errors import SettingsError
 from crew.gateway.serving import peer_log
 from crew.gateway.serving.connections import PER_PEER, TOTAL, Connection, Connections, Phase, is_open_stream
@@ -49,8 +50,8 @@ async def serve(
     *,
     port: int = 8888,
     address: str = "127.0.0.1",
-    drain: float = 30.0,
-    linger: float = 0.0,
+    drain: Duration = 30.0,
+    linger: Duration = 0.0,
     on_listening: Callable[[str], object] = lambda url: None,
     limits: GatewayLimits | None = None,
     **options: Any,
@@ -81,8 +82,8 @@ async def serve(
         client: makes the calls; it is drained and closed at the end.
         port: to listen on; 0: any free port.
         address: to listen on. Default: loopback only. "0.0.0.0": every machine that can reach this one.
-        drain: seconds for requests and calls to finish.
-        linger: seconds before new requests are refused, so that load balancers notice that this gateway is not ready.
+        drain: for requests and calls to finish: seconds, or text like "2m".
+        linger: before new requests are refused, so that load balancers notice that this gateway is not ready.
         on_listening: called with the URL, like "http://127.0.0.1:8888".
         limits: numbers and timeouts of connections; default: from the environment, see `crew.limits`.
         options: arguments of `tornado.httpserver.HTTPServer`: `xheaders=True` behind a proxy, `ssl_options` for TLS.
@@ -92,6 +93,8 @@ async def serve(
         TypeError: an option is not an argument of `HTTPServer`.
     """
     check_names("serve", options, SERVE_ARGUMENTS)
+    drain = parse_duration("drain", drain, may_be_zero=True)
+    linger = parse_duration("linger", linger, may_be_zero=True)
     raise_open_files_limit()
     server = DrainingServer(application, **options)
     server.limit(_limits_of(limits, options))

@@ -8,7 +8,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from crew.errors import CrewError, DuplicateTaskId, KeyReused
+from crew.errors import CrewError, DuplicateCallId, KeyReused
 from crew.jobs import report
 from crew.jobs.job import Job
 from crew.jobs.specification import SKIP, Specification
@@ -102,7 +102,7 @@ async def _known(connection: AsyncConnection, specification: Specification) -> I
         if found is not None:
             return InsertResult(job=found, is_new=False)
     if specification.may_exist and await _find(connection, jobs.c.id == job.id) is not None:
-        return DuplicateTaskId(f"a job with the id {job.id} exists: choose another id", task=job.task, id=job.id)
+        return DuplicateCallId(f"a job with the id {job.id} exists: choose another id", task=job.task, id=job.id)
     return None
 
 

@@ -106,7 +106,7 @@ class Store:
         """Insert a job, or find the one that has its unique or idempotency key.
 
         Raises:
-            DuplicateTaskId: a job with its id exists.
+            DuplicateCallId: a job with its id exists.
             KeyReused: its idempotency key was used for another request.
         """
         result = await self._writer.write(insert.insert_jobs, specification)

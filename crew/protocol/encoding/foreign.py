@@ -1,10 +1,12 @@
 """What others have sent: believed only after a look at its type, and repeated only in part."""
 
-import reprlib
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from crew.errors import CrewError, SerializationError
+from crew.escape import BRIEF as BRIEF
+from crew.escape import brief as brief
+from crew.escape import shortened as shortened
 from crew.protocol.message import Headers
 
 MAX_FOREIGN: Final = 2**53  # what others send is read as at most this: floats are exact so far, and it can be sent on
@@ -12,13 +14,9 @@ MAX_COUNT: Final = 2**31 - 1  # what others count is read as at most this: a dat
 MAX_WORKER_ID: Final = 200  # bytes: names of queues and routing keys are made of it, and have 255
 MAX_PLAIN: Final = 255  # characters of a header that names something: no name of ours is longer
 
-BRIEF: Final = 80  # characters that are repeated of what others have sent
 BRIEF_REASON: Final = 500  # characters of what a decoder says of it, which may quote it
 
 _Value = TypeVar("_Value")
-
-_brief: Final = reprlib.Repr()
-_brief.maxstring = _brief.maxother = _brief.maxlong = BRIEF
 
 
 class MalformedMessage(CrewError):
@@ -49,20 +47,6 @@ def worker_id(value: str | None) -> str | None:
     if value is not None and len(value) * 4 > MAX_WORKER_ID and len(value.encode(errors="replace")) > MAX_WORKER_ID:
         raise MalformedMessage(f"the id of a worker has at most {MAX_WORKER_ID} bytes, unlike {brief(value)}")
     return value
-
-
-def brief(value: object) -> str:
-    """`value` for a message: what somebody else has sent may be long. Takes no longer for that. Never raises."""
-    if isinstance(value, str | bytes):
-        text = repr(value[:BRIEF])
-        return text if len(value) <= BRIEF and len(text) <= BRIEF + 10 else f"{text[:BRIEF]}..."
-    if isinstance(value, int) and value.bit_length() > 256:
-        return f"a number of {value.bit_length()} bits"
-    try:
-        text = _brief.repr(value)
-    except Exception as error:  # of a repr() of somebody else's
-        return f"<{type(value).__name__}, whose repr() raised {type(error).__name__}>"
-    return shortened(text, BRIEF)
 
 
 def unreadable(what: str, error: Exception) -> SerializationError:
@@ -98,11 +82,6 @@ def read(decode: Callable[[bytes], _Value], data: bytes, what: str, *, most: int
         return decode(data)
     except Exception as error:
         raise unreadable(f"{what} cannot be read", error) from None
-
-
-def shortened(text: str, most: int) -> str:
-    """`text`, or its beginning where it has more than `most` characters."""
-    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def reason_of_death(headers: Headers) -> str:

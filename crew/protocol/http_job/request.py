@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from crew.protocol import deadline
+from crew.duration import parse_duration
 from crew.protocol.encoding.foreign import brief
 from crew.protocol.http_job.url import HttpUrl, parse_url, redacted_url
 from crew.protocol.topology import HTTP_TASK
@@ -103,7 +103,7 @@ def check_request(
         method=_method(method, has_data=data is not None),
         headers=checked,
         data=_data(data, checked),
-        timeout=DEFAULT_TIMEOUT if timeout is None else deadline.check_duration("timeout", timeout),
+        timeout=DEFAULT_TIMEOUT if timeout is None else parse_duration("timeout", timeout),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from crew.client.calling.call import PendingCall
 from crew.client.calling.caller import Caller
+from crew.duration import Duration, wait_time
 from crew.protocol.message import Headers
 from crew.worker.execution.execution import Execution
 from crew.worker.mailbox import Mailbox
@@ -24,7 +25,7 @@ class NestedCall:
         self._waiters: list[_Waiter] = []
         self._answer: Any = None
         self._is_done = False
-        self.pending: PendingCall = caller.make(**arguments, callback=self._on_answer)
+        self.pending: PendingCall[Any] = caller.make(**arguments, callback=self._on_answer)
 
     def __repr__(self) -> str:
         return repr(self.pending).replace("PendingCall", "NestedCall")
@@ -57,11 +58,12 @@ class NestedCall:
         """Give the call up: who waits for it gets Canceled."""
         self._mailbox.post(self.pending.cancel)
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: Duration | None = None) -> Any:
         """Wait for the task's value, in a plain function.
 
         Args:
-            timeout: seconds to wait here; None: until the call ends, which it does by its own deadline.
+            timeout: how long to wait here: seconds, or text like "10s". Default: until the call ends by its own
+                deadline.
 
         Raises:
             builtins.TimeoutError: `timeout` is over; the call goes on, and may be waited for again.
@@ -70,11 +72,12 @@ class NestedCall:
         """
         if asyncio._get_running_loop() is not None:
             raise RuntimeError("`.result()` would block the event loop: `await context.call(...)`")
+        seconds = wait_time(timeout)
         self._execution.waits_for = self
         try:
-            self._answers.get(timeout=timeout)
+            self._answers.get(timeout=seconds)
         except queue.Empty:
-            raise TimeoutError(f"call {self.id} of task {self.task} has not ended within {timeout} s") from None
+            raise TimeoutError(f"call {self.id} of task {self.task} has not ended within {seconds} s") from None
         finally:
             self._waits_no_longer()
         self._answers.put(None)  # for the next who asks

@@ -1,4 +1,4 @@
-"""Calls that tasks make: `context.call("stat", data)`.
+"""Calls that tasks make: `context.call("stat", payload)`.
 
 They go over the links of the worker, on the I/O thread. A nested call has what is left of the budget of the call that
 it is made for, and ends with it.
@@ -12,6 +12,7 @@ from crew.amqp import Delivery, Link
 from crew.client import Scope
 from crew.client.calling.call import PendingCall
 from crew.client.calling.caller import Caller
+from crew.duration import MAX_DURATION, Duration, parse_duration
 from crew.errors import Canceled, CrewError, ExpirationError
 from crew.protocol import deadline, user_headers
 from crew.protocol.encoding import codec
@@ -66,7 +67,7 @@ class NestedCalls:
     def __repr__(self) -> str:
         return f"<NestedCalls: {len(self._caller.calls)} in flight>"
 
-    def call(self, execution: Execution, task: str, data: Any, **options: Any) -> NestedCall:
+    def call(self, execution: Execution, task: str, payload: Any, **options: Any) -> NestedCall:
         """As `context.call`, in the thread of `execution`."""
         options["expiration"] = _budget(execution, task, options["expiration"])
         if options["priority"] is None:
@@ -74,7 +75,7 @@ class NestedCalls:
         given = user_headers.sendable(execution.call.headers)  # of a foreign sender they may be anything
         inherited = {name: given[name] for name in TRACE_HEADERS if name in given}
         options["headers"] = {**inherited, **(options["headers"] or {})}
-        nested = NestedCall(self._caller, self._mailbox, execution, task=task, data=data, **options)
+        nested = NestedCall(self._caller, self._mailbox, execution, task=task, payload=payload, **options)
         with Shield(execution):  # an interrupt lands before or after
             self._mailbox.post(self._begin, execution, nested)
         return nested
@@ -102,7 +103,7 @@ class NestedCalls:
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
 
-    async def _send(self, call: PendingCall) -> None:
+    async def _send(self, call: PendingCall[Any]) -> None:
         """Send it once its reply could arrive; the first call of a worker has its queue declared."""
         if self._opening is None or _has_failed(self._opening):
             self._opening = asyncio.get_running_loop().create_task(self._open())
@@ -127,14 +128,14 @@ def _has_failed(opening: "asyncio.Task[None]") -> bool:
     return opening.done() and (opening.cancelled() or opening.exception() is not None)
 
 
-def _budget(execution: Execution, task: str, expiration: float | None) -> float:
+def _budget(execution: Execution, task: str, expiration: Duration | None) -> float:
     """Seconds that a call of `task` may take: what is left, or less."""
     if execution.is_interrupted and not execution.shields:
         raise Canceled(f"task {task!r} is not called: the task that wants it was interrupted", task=task)
-    wanted = None if expiration is None else deadline.check_duration("expiration", expiration)
+    wanted = None if expiration is None else parse_duration("expiration", expiration)
     left = execution.remaining
     if left is None:
         return deadline.DEFAULT_EXPIRATION if wanted is None else wanted
     if left <= 0:
         raise ExpirationError(f"task {task!r} is not called: the time of the task that wants it is over", task=task)
-    return min(left, deadline.MAX_DURATION) if wanted is None else min(left, wanted)
+    return min(left, MAX_DURATION) if wanted is None else min(left, wanted)

@@ -89,7 +89,7 @@ class Chaos:
             ended.answer = asyncio.CancelledError() if waiting.cancelled() else waiting.result()
         return ended
 
-    def _begin(self, planned: Planned, ended: Ended) -> PendingCall:
+    def _begin(self, planned: Planned, ended: Ended) -> PendingCall[Any]:
         # With a callback, a call whose awaiter is cancelled would go on.
         answers = ended.called_back = None if planned.cancel == "task" else []
         return self._client.call(
@@ -104,14 +104,14 @@ class Chaos:
         )
 
 
-async def _answer(call: PendingCall) -> Any:
+async def _answer(call: PendingCall[Any]) -> Any:
     try:
         return await call
     except CrewError as error:
         return error
 
 
-def _cancel(ended: Ended, call: PendingCall, waiting: "asyncio.Task[Any]") -> None:
+def _cancel(ended: Ended, call: PendingCall[Any], waiting: "asyncio.Task[Any]") -> None:
     if not call.done():
         ended.canceled = time.monotonic()
         if ended.planned.cancel == "task":

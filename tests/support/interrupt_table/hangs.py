@@ -93,7 +93,7 @@ def _long_clean_up() -> None:
 
 
 def _cancelled() -> None:
-    context.cancelled.wait(LONG)
+    context.canceled.wait(LONG)
     _loop_with_sleep()
 
 
@@ -231,7 +231,7 @@ ROWS: Final = (
     _row("except Exception", _except_exception, SEEN, SEEN),
     _row("busy in finally", _finally, SEEN, SEEN, burns=True),
     _row("long clean-up", _long_clean_up, SEEN, SEEN),
-    _row("context.cancelled.wait", _cancelled, SEEN, SEEN),
+    _row("context.canceled.wait", _cancelled, SEEN, SEEN),
     _row("except BaseException", _swallow, REPLACED, GIVEN_UP),
     _row("time.sleep", lambda: time.sleep(LONG)),
     _row("socket.recv", _receive),

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import re
 import time
+from typing import Any
 
 import msgspec
 
@@ -133,9 +134,9 @@ def _copies(row: Row, lane: str) -> int:
     return SLOTS[lane] if row.fates[lane] in (Fate.GIVEN_UP, Fate.REPLACED) else 1
 
 
-async def _answer(call: PendingCall) -> tuple[object, float]:
+async def _answer(call: PendingCall[Any]) -> tuple[object, float]:
     """What `call` came to, and when."""
-    (answer,) = await asyncio.gather(call, return_exceptions=True)
+    answer = (await asyncio.gather(call, return_exceptions=True))[0]
     return answer, time.monotonic()
 
 

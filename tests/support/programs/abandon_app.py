@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from typing import Any
 
 from prometheus_client import generate_latest
 from tornado.httpserver import HTTPServer
@@ -19,7 +20,7 @@ class Handler(AbandonMixin, RequestHandler):
 
     application: "App"
 
-    def sleep(self) -> PendingCall:
+    def sleep(self) -> PendingCall[Any]:
         """Call the task of the request."""
         data = {"name": self.get_argument("name"), "seconds": float(self.get_argument("seconds"))}
         return self.application.crew.call("sleep", data, expiration=60, persistent=False)
@@ -63,7 +64,7 @@ class App(Application):
     def __init__(self) -> None:
         super().__init__([("/sleep", Sleep), ("/shared", Shared), ("/in-flight", InFlight), ("/metrics", Metrics)])
         self.crew = Client()
-        self.shared: dict[str, PendingCall] = {}
+        self.shared: dict[str, PendingCall[Any]] = {}
 
 
 async def main() -> None:

@@ -12,8 +12,8 @@ from crew.cli.payload import encode, json_argument, write_line
 
 @click.command()
 @json_argument
-def command(data: Any) -> None:
-    write_line([data])
+def command(payload: Any) -> None:
+    write_line([payload])
 
 
 @pytest.mark.parametrize("text", ["null", "1", '"a"', '{"a":[1.5,true]}', "-1"])

@@ -42,17 +42,17 @@ def test_a_call_outside_of_a_loop_says_what_to_use_instead(nowhere: str) -> None
         ({"expiration": 0}, "expiration"),
         ({"expiration": -1}, "expiration"),
         ({"expiration": None}, "expiration"),
-        ({"expiration": "3"}, "expiration"),
+        ({"expiration": "soon"}, "expiration"),
         ({"expiration": float("nan")}, "expiration"),
         ({"expiration": True}, "expiration"),
         ({"timeout": 0}, "timeout"),
-        ({"timeout": "3"}, "timeout"),
+        ({"timeout": "soon"}, "timeout"),
         ({"serializer": "pickle"}, "serializer"),
         ({"headers": {"crew-task": "x"}}, "crew-task"),
         ({"id": ""}, "id"),
         ({"id": 7}, "id"),
         ({"task": ""}, "task"),
-        ({"data": {1, 2}}, "set"),
+        ({"payload": {1, 2}}, "set"),
     ],
     ids=str,
 )
@@ -104,7 +104,7 @@ async def test_two_calls_in_flight_cannot_share_an_id(nowhere: str) -> None:
     client = Client(nowhere)
     call = client.call("t", id="same")
     assert call.id == "same"
-    with pytest.raises(errors.DuplicateTaskId):
+    with pytest.raises(errors.DuplicateCallId):
         client.call("t", id="same")
     call.cancel()
     client.call("t", id="same").cancel()
@@ -205,7 +205,7 @@ async def test_who_does_not_want_to_wait_for_the_broker_is_told_at_once_that_it_
     await until(lambda: "connection refused" in str(client.obstacle))
     with pytest.raises(errors.ConnectionError, match=r"'t' is not called: the broker is away: .*: connection refused"):
         client.call("t", fail_fast=True)
-    with pytest.raises(errors.ConnectionError, match=r"on 'news' is not published: the broker is away: .* connection"):
+    with pytest.raises(errors.ConnectionError, match=r"'news' was not published: the broker is away: .* connection"):
         await client.publish("news", fail_fast=True)
     await client.close()
 

@@ -83,7 +83,7 @@ def test_a_client_works_anew_on_the_next_loop_where_its_own_was_closed(
 ) -> None:
     client = Client(nowhere)
     subscription = client.subscribe("news", ignored)
-    kept: list[PendingCall] = []
+    kept: list[PendingCall[Any]] = []
 
     async def first() -> str:
         kept.append(client.call("t"))
@@ -125,7 +125,7 @@ def test_a_client_of_a_loop_that_goes_on_says_so_on_another(nowhere: str) -> Non
         client.call("t").cancel()
 
     own.run_until_complete(use())
-    with pytest.raises(RuntimeError, match=r"belongs to another event loop, which has not been closed: .*blocking"):
+    with pytest.raises(RuntimeError, match=r"belongs to another event loop, which is still open; .*blocking"):
         other.run_until_complete(use())
     own.run_until_complete(client.close())
     for loop in (own, other):

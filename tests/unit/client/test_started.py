@@ -106,9 +106,9 @@ async def test_a_failure_that_something_awaits_is_raised_there_and_not_logged(
     ("options", "kind"),
     [
         ({"topic": ""}, ValueError),
-        ({"data": {1, 2}}, errors.SerializationError),
+        ({"payload": {1, 2}}, errors.SerializationError),
         ({"timeout": 0}, ValueError),
-        ({"timeout": "3"}, ValueError),
+        ({"timeout": "soon"}, ValueError),
         ({"headers": {"crew-task": "x"}}, ValueError),
         ({"serializer": "pickle"}, ValueError),
         ({"fail_fast": True}, errors.ConnectionError),
@@ -155,7 +155,7 @@ async def test_an_event_that_is_under_way_when_its_client_closes_ends_with_it(
 
 @pytest.mark.parametrize("step", ["call", "publish"])
 def test_what_has_a_deadline_needs_a_loop_and_says_so(nowhere: str, step: str) -> None:
-    with pytest.raises(RuntimeError, match=r"running event loop: in a script, use crew\.client\.blocking\.Client"):
+    with pytest.raises(RuntimeError, match=r"no running event loop; in a script or a thread, use crew\.client\.b"):
         getattr(Client(nowhere), step)("t")
 
 

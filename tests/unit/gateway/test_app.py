@@ -37,7 +37,7 @@ def test_routes_are_mounted_below_the_prefix_literally(client: Client, prefix: s
         ({"prefix": "crew"}, "prefix must be .* not 'crew'"),
         ({"prefix": "/crew/"}, "prefix must be .* not '/crew/'"),
         ({"max_expiration": 0}, "max_expiration must be greater than 0"),
-        ({"max_expiration": "60"}, "max_expiration must be a number of seconds, not '60'"),
+        ({"max_expiration": "soon"}, "max_expiration must be a number of seconds, or text like .* not 'soon'"),
         ({"max_body": 0}, "max_body must be an int from 1 to 16777216 bytes, not 0"),
         ({"max_body": 2**30}, "max_body must be an int from 1 to 16777216 bytes"),
         ({"max_body": True}, "max_body must be .* not True"),

@@ -21,7 +21,7 @@ from crew.gateway.problems import (
 
 STATUSES = [
     (errors.UnknownTask, 404),
-    (errors.DuplicateTaskId, 409),
+    (errors.DuplicateCallId, 409),
     (errors.TaskFailed, 500),
     (errors.WorkerLost, 502),
     (errors.MessageRefused, 502),

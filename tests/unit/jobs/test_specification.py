@@ -23,9 +23,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"result_ttl": -1}, "result_ttl must be"),
     ({"failure_ttl": "x"}, "failure_ttl must be"),
     ({"unique": "maybe"}, "unique must be skip or replace, not 'maybe'"),
-    ({"key": "k"}, "key needs unique=skip or replace, but no unique is given"),
-    ({"unique": "skip", "key": ""}, "key must have 1 to 255 printable characters, not ''"),
-    ({"unique": "skip", "key": 5}, "key must be a string, not int"),
+    ({"unique_key": "k"}, "unique_key needs unique=skip or replace, but no unique is given"),
+    ({"unique": "skip", "unique_key": ""}, "unique_key must have 1 to 255 printable characters, not ''"),
+    ({"unique": "skip", "unique_key": 5}, "unique_key must be a string, not int"),
     ({"idempotency_key": "x" * 256}, "idempotency_key must have 1 to 255 printable characters"),
     ({"idempotency_key": "a\nb"}, "idempotency_key must have 1 to 255 printable characters"),
     ({"id": "17"}, "the id of a job must be a uuid, not '17'"),
@@ -91,7 +91,7 @@ def test_a_key_of_its_own_is_kept_and_without_one_task_and_data_are_hashed() -> 
     def key(*arguments: Any, **terms: Any) -> str | None:
         return specify(*arguments, unique="skip", **terms).job.unique_key
 
-    assert key("t", 1, key="k") == "k"
+    assert key("t", 1, unique_key="k") == "k"
     assert key("t", {"a": 1}) == key("t", {"a": 1}, priority=3)
     assert len({key("t", 1), key("t", 2), key("u", 1), key("t", "1", serializer="text")}) == 4
 
@@ -122,7 +122,9 @@ def test_a_url_job_waits_for_a_worker_whatever_is_said() -> None:
 
 def test_a_retry_keeps_what_was_asked_for_and_nothing_of_what_came_of_it() -> None:
     terms: dict[str, Any] = {"priority": 7, "timeout": 5, "expiration": 60, "result_ttl": 9, "failure_ttl": 8}
-    first = specify("t", {"n": 1}, unique="replace", key="k", wait_for_worker=True, headers={"a": "b"}, **terms).job
+    first = specify(
+        "t", {"n": 1}, unique="replace", unique_key="k", wait_for_worker=True, headers={"a": "b"}, **terms
+    ).job
     ended = msgspec.structs.replace(first, created=first.created - 1000, start_by=first.created - 940, progress=b"1")
 
     retry = retry_of(
@@ -162,7 +164,7 @@ def test_a_url_job_may_take_as_long_as_any_other(timeout: Any) -> None:
         {"timeout": [["x" * 10**6]] * 1_000},
         {"timeout": "9" * 10**6},
         {"unique": "\0" * 10**6},
-        {"unique": "skip", "key": "\0" * 10**6},
+        {"unique": "skip", "unique_key": "\0" * 10**6},
         {"id": 10**5_000},
         {"id": ["x" * 10**6]},
         {"headers": ["x" * 10**6]},

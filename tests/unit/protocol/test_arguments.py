@@ -34,7 +34,7 @@ async def test_a_submit_names_itself_and_what_it_takes(tmp_path: Path) -> None:
             with pytest.raises(TypeError) as raised:
                 await submit("t", countdown=10)  # type: ignore[call-arg]
             told = str(raised.value)
-            assert told.startswith("submit() has no argument 'countdown': it takes task, data, priority, timeout,")
+            assert told.startswith("submit() has no argument 'countdown': it takes task, payload, priority, timeout,")
             assert "order" not in told
         with pytest.raises(TypeError, match=r"^submit\(\) has no argument 'max_message'"):
             await client.jobs.submit("t", max_message=1)
@@ -52,9 +52,9 @@ CALLS: list[tuple[str, Callable[[Client, BlockingClient], Any]]] = [
     ("Client.call()", lambda client, _: client.call("t", countdown=1)),  # type: ignore[call-arg]
     ("Client.call()", lambda client, _: client.parallel().call("t", countdown=1)),  # type: ignore[call-arg]
     ("Client.publish()", lambda client, _: client.publish("t", countdown=1)),  # type: ignore[call-arg]
-    ("Client.call()", lambda _, client: client.call("t", countdown=1)),
-    ("Client.publish()", lambda _, client: client.publish("t", countdown=1)),
-    ("Client.__init__()", lambda *_: BlockingClient(countdown=1)),
+    ("Client.call()", lambda _, client: client.call("t", countdown=1)),  # type: ignore[call-arg]
+    ("Client.publish()", lambda _, client: client.publish("t", countdown=1)),  # type: ignore[call-arg]
+    ("Client.__init__()", lambda *_: BlockingClient(countdown=1)),  # type: ignore[call-arg]
     ("Context.call()", lambda *_: context.call("t", countdown=1)),  # type: ignore[call-arg]
     ("Task.__init__()", lambda *_: Task("t", countdown=1)),  # type: ignore[call-arg]
     ("HandlerClass.bind()", lambda *_: HandlerClass.bind("t", countdown=1)),  # type: ignore[call-arg]

@@ -1,38 +1,12 @@
 """Durations and the instants made from them."""
 
-from typing import Any
-
-import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
+from crew.duration import MAX_DURATION
 from crew.protocol import deadline
 
 durations = st.none() | st.floats(1e-3, 1e6)
-
-
-@given(st.floats(min_value=0, max_value=366 * 86_400, exclude_min=True) | st.integers(1, 366 * 86_400))
-def test_any_number_of_seconds_up_to_a_year_is_a_duration(value: float) -> None:
-    checked = deadline.check_duration("expiration", value)
-    assert checked == value
-    assert type(checked) is float
-
-
-@given(
-    st.none()
-    | st.booleans()
-    | st.text()
-    | st.floats(max_value=0)
-    | st.floats(min_value=366 * 86_400, exclude_min=True)
-    | st.just(float("nan"))
-    | st.integers(max_value=0)
-    | st.integers(min_value=366 * 86_400 + 1)
-    | st.lists(st.integers())
-)
-@example(10**400)
-def test_anything_else_is_a_value_error_that_names_the_argument(value: Any) -> None:
-    with pytest.raises(ValueError, match="expiration"):
-        deadline.check_duration("expiration", value)
 
 
 @given(st.floats(0, 1e10), st.floats(0, 1e10))
@@ -64,7 +38,7 @@ def test_the_earliest_of_all_limits_ends_an_execution(
         assert all(limit <= one for one in known)
 
 
-@given(st.floats(0, deadline.MAX_DURATION))
+@given(st.floats(0, MAX_DURATION))
 def test_the_broker_expires_a_call_after_the_client_never_before(expiration: float) -> None:
     ttl = deadline.broker_ttl_ms(expiration)
     assert ttl >= min(expiration * 1000, deadline.MAX_BROKER_TTL_MS)

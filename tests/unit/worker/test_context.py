@@ -17,7 +17,7 @@ def seen(look: Any, **execution: Any) -> Any:
     return value_of(running)
 
 
-@pytest.mark.parametrize("name", ["headers", "call_headers", "id", "task", "attempt", "remaining", "cancelled"])
+@pytest.mark.parametrize("name", ["headers", "call_headers", "id", "task", "attempt", "remaining", "canceled"])
 def test_outside_of_a_task_the_context_says_so(name: str) -> None:
     with pytest.raises(RuntimeError, match="no task is running here"):
         getattr(context, name)
@@ -39,7 +39,7 @@ def test_a_task_sees_what_is_left_of_its_time() -> None:
 
 
 def test_a_task_that_is_not_to_end_is_not_cancelled() -> None:
-    assert seen(lambda: context.cancelled.is_set()) is False
+    assert seen(lambda: context.canceled.is_set()) is False
 
 
 def test_the_callers_headers_are_a_copy() -> None:

@@ -179,7 +179,7 @@ def test_what_cannot_be_a_name_is_a_value_error(name: Any) -> None:
         Task(name)
 
 
-@pytest.mark.parametrize("timeout", [0, -1, "3", True, float("nan")])
+@pytest.mark.parametrize("timeout", [0, -1, "soon", True, float("nan")])
 def test_what_is_no_duration_is_a_value_error(timeout: Any) -> None:
     with pytest.raises(ValueError, match="timeout"):
         Task("resize", timeout=timeout)
@@ -211,7 +211,7 @@ def test_a_class_serves_a_task_with_an_instance_of_its_own_each_time(registry: R
     class Resize(HandlerClass):
         def process(self) -> Any:
             instances.append(self)
-            return self.data["width"] // 2
+            return self.payload["width"] // 2
 
     Resize.bind("resize", timeout=3, retries=2, backoff=(1, 2), retry_on=(OSError,))
     task = registry.get("resize")
@@ -225,7 +225,7 @@ def test_a_class_serves_a_task_with_an_instance_of_its_own_each_time(registry: R
 def test_a_class_may_serve_several_tasks(registry: Registry) -> None:
     class Echo(HandlerClass):
         def process(self) -> Any:
-            return self.data
+            return self.payload
 
     Echo.bind("a")
     Echo.bind("b")
@@ -258,7 +258,7 @@ def test_a_class_may_have_a_bound_too(registry: Registry) -> None:
 def test_two_classes_cannot_serve_one_task(registry: Registry) -> None:
     class Common(HandlerClass):
         def process(self) -> Any:
-            return self.data
+            return self.payload
 
     class One(Common): ...
 
@@ -349,10 +349,10 @@ class Collects:
 @pytest.mark.parametrize(
     ("function", "sentence"),
     [
-        (noargs, "is called with one argument, the payload, and noargs (FILE) cannot be: write `def noargs(data)`"),
-        (add, """add (FILE) cannot be: write `def add(data)` and read data["a"], data["b"] there"""),
-        (keyword, "keyword (FILE) cannot be: write `def keyword(data)`"),
-        (later, "later (FILE) cannot be: write `async def later(data)` and read"),
+        (noargs, "is called with one argument, the payload, and noargs (FILE) cannot be: write `def noargs(payload)`"),
+        (add, """add (FILE) cannot be: write `def add(payload)` and read payload["a"], payload["b"] there"""),
+        (keyword, "keyword (FILE) cannot be: write `def keyword(payload)`"),
+        (later, "later (FILE) cannot be: write `async def later(payload)` and read"),
         (Methods.method, "is a method, Methods.method (FILE), and has no instance to be called on: move it out of"),
         (Methods.lonely, "is a method, Methods.lonely (FILE)"),
         (items, "is a generator: items (FILE) has to return one value, a list for example, without `yield`"),

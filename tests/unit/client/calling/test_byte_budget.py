@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import settings
@@ -33,11 +33,11 @@ class Caller:
         """Bytes that it counts."""
         return self.calls._pending.unconfirmed_bytes
 
-    def call(self, id: str, size: int, *, persistent: bool = True) -> PendingCall:
+    def call(self, id: str, size: int, *, persistent: bool = True) -> PendingCall[Any]:
         """A call whose body has `size` bytes."""
         body = Body(b"x" * size, "application/octet-stream")
         message = Call(id=id, task="t", body=body, persistent=persistent)
-        call = PendingCall(message, callback=lambda *_: None, on_canceled=self.calls.cancel)
+        call: PendingCall[Any] = PendingCall(message, callback=lambda *_: None, on_canceled=self.calls.cancel)
         self.calls.send(call, 60)
         return call
 
@@ -91,13 +91,13 @@ class Accounting(RuleBasedStateMachine):
         return self.loop.run_until_complete(do())
 
     @rule(target=sent, size=st.integers(0, 60), persistent=st.booleans())
-    def call(self, size: int, persistent: bool) -> PendingCall | None:
+    def call(self, size: int, persistent: bool) -> PendingCall[Any] | None:
         """Somebody calls."""
         self.number += 1
         id = str(self.number)
         fits = sum(self.unconfirmed.values()) + size <= LIMIT and len(self.in_flight) < 20
         try:
-            call: PendingCall = self.run(lambda: self.caller.call(id, size, persistent=persistent))
+            call: PendingCall[Any] = self.run(lambda: self.caller.call(id, size, persistent=persistent))
         except Overloaded:
             assert not fits
             return None
@@ -107,7 +107,7 @@ class Accounting(RuleBasedStateMachine):
         return call
 
     @rule(call=sent, status=st.sampled_from(ConfirmStatus))
-    def confirm(self, call: PendingCall | None, status: ConfirmStatus) -> None:
+    def confirm(self, call: PendingCall[Any] | None, status: ConfirmStatus) -> None:
         """The broker speaks of a message, maybe of one that is over."""
         if call is None:
             return
@@ -121,14 +121,14 @@ class Accounting(RuleBasedStateMachine):
             self.over(call)
 
     @rule(call=consumes(sent))
-    def cancel(self, call: PendingCall | None) -> None:
+    def cancel(self, call: PendingCall[Any] | None) -> None:
         """Nobody waits any longer."""
         if call is not None:
             self.run(call.cancel)
             self.over(call)
 
     @rule(call=consumes(sent))
-    def answer(self, call: PendingCall | None) -> None:
+    def answer(self, call: PendingCall[Any] | None) -> None:
         """A worker answers, before or after the broker's confirm."""
         if call is not None:
             self.run(lambda: self.caller.calls._pending.settle(call.id, "value"))
@@ -146,7 +146,7 @@ class Accounting(RuleBasedStateMachine):
         self.unconfirmed.clear()
         self.in_flight.clear()
 
-    def over(self, call: PendingCall) -> None:
+    def over(self, call: PendingCall[Any]) -> None:
         """It has ended."""
         self.unconfirmed.pop(call.id, None)
         self.in_flight.discard(call.id)

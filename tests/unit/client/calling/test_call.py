@@ -16,12 +16,12 @@ from tests.support.pending_calls import a_call
 from tests.support.waiting import until
 
 
-async def waiting(call: PendingCall) -> Any:
+async def waiting(call: PendingCall[Any]) -> Any:
     """Awaits the call: for tasks."""
     return await call
 
 
-def soon(call: PendingCall, answer: Any) -> None:
+def soon(call: PendingCall[Any], answer: Any) -> None:
     """The reply arrives in the next moment."""
     asyncio.get_running_loop().call_soon(call.settle, answer)
 
@@ -96,7 +96,7 @@ async def test_calls_can_be_gathered() -> None:
 @pytest.mark.gen_test
 async def test_a_gen_coroutine_may_yield_a_call() -> None:
     @gen.coroutine
-    def handler(call: PendingCall) -> Generator[Any, Any, Any]:
+    def handler(call: PendingCall[Any]) -> Generator[Any, Any, Any]:
         value = yield call
         return value + 1
 
@@ -108,7 +108,7 @@ async def test_a_gen_coroutine_may_yield_a_call() -> None:
 @pytest.mark.gen_test
 async def test_a_gen_coroutine_that_yields_a_call_sees_its_failure() -> None:
     @gen.coroutine
-    def handler(call: PendingCall) -> Generator[Any, Any, Any]:
+    def handler(call: PendingCall[Any]) -> Generator[Any, Any, Any]:
         try:
             yield call
         except TaskFailed as error:
@@ -122,7 +122,7 @@ async def test_a_gen_coroutine_that_yields_a_call_sees_its_failure() -> None:
 @pytest.mark.gen_test
 async def test_a_gen_coroutine_may_yield_several_calls() -> None:
     @gen.coroutine
-    def handler(*calls: PendingCall) -> Generator[Any, Any, Any]:
+    def handler(*calls: PendingCall[Any]) -> Generator[Any, Any, Any]:
         values = yield list(calls)
         return values
 

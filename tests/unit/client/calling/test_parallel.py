@@ -16,9 +16,9 @@ class Caller:
 
     def __init__(self) -> None:
         self.made: list[tuple[str, Any, dict[str, Any]]] = []
-        self.calls: list[PendingCall] = []
+        self.calls: list[PendingCall[Any]] = []
 
-    def call(self, task: str, data: Any = None, **options: Any) -> PendingCall:
+    def call(self, task: str, data: Any = None, **options: Any) -> PendingCall[Any]:
         if task == "":
             raise ValueError("task must have 1 to 244 bytes")
         self.made.append((task, data, options))

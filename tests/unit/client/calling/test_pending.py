@@ -8,7 +8,7 @@ import pytest
 
 from crew.client.calling.call import PendingCall
 from crew.client.calling.pending import SWEEP_ABOVE, PendingCalls
-from crew.errors import DuplicateTaskId, ExpirationError, Overloaded
+from crew.errors import DuplicateCallId, ExpirationError, Overloaded
 from tests.support.links import ignored, never
 from tests.support.pending_calls import a_call
 from tests.support.waiting import until
@@ -23,7 +23,7 @@ class Due:
         self.at: dict[str, float] = {}
         self.pending: PendingCalls
 
-    def __call__(self, call: PendingCall) -> None:
+    def __call__(self, call: PendingCall[Any]) -> None:
         self.at[call.id] = asyncio.get_running_loop().time()
         self.pending.settle(call.id, ExpirationError())
 
@@ -67,7 +67,7 @@ async def test_two_calls_in_flight_cannot_share_an_id() -> None:
     pending = PendingCalls(10, never)
     first, second = a_call("same"), a_call("same")
     pending.add(first, 60)
-    with pytest.raises(DuplicateTaskId, match="same") as raised:
+    with pytest.raises(DuplicateCallId, match="same") as raised:
         pending.add(second, 60)
     assert (raised.value.id, raised.value.task) == ("same", "t")
     assert pending.get("same") is first

@@ -23,7 +23,7 @@ from tests.support.waiting import until
 GONE = "the HTTP client has gone"
 
 
-async def waiting(call: PendingCall) -> Any:
+async def waiting(call: PendingCall[Any]) -> Any:
     """Awaits the call: for tasks."""
     return await call
 
@@ -242,7 +242,7 @@ async def test_a_task_that_asyncio_cancels_gives_its_call_up_in_a_scope_as_witho
 
 @pytest.mark.gen_test
 async def test_gather_ends_with_its_scope() -> None:
-    async def both(*calls: PendingCall) -> list[Any]:
+    async def both(*calls: PendingCall[Any]) -> list[Any]:
         return await asyncio.gather(*calls)
 
     scope, calls = Scope(), [a_call(), a_call()]
@@ -254,7 +254,7 @@ async def test_gather_ends_with_its_scope() -> None:
 
 @pytest.mark.gen_test
 async def test_a_task_group_ends_with_its_scope() -> None:
-    async def both(*calls: PendingCall) -> None:
+    async def both(*calls: PendingCall[Any]) -> None:
         async with asyncio.TaskGroup() as group:
             for call in calls:
                 group.create_task(waiting(call))
@@ -269,10 +269,10 @@ async def test_a_task_group_ends_with_its_scope() -> None:
 @pytest.mark.gen_test
 async def test_a_gen_coroutine_ends_with_its_scope() -> None:
     @gen.coroutine
-    def handler(call: PendingCall) -> Generator[Any, Any, Any]:
+    def handler(call: PendingCall[Any]) -> Generator[Any, Any, Any]:
         yield call
 
-    async def execute(call: PendingCall) -> None:
+    async def execute(call: PendingCall[Any]) -> None:
         await handler(call)
 
     scope, call = Scope(), a_call()
@@ -317,7 +317,7 @@ async def test_parallel_calls_leave_what_another_request_waits_for() -> None:
 # --- callbacks ------------------------------------------------------------------------------------------------------
 
 
-def a_call_of(scope: Scope | None, answers: list[Any]) -> PendingCall:
+def a_call_of(scope: Scope | None, answers: list[Any]) -> PendingCall[Any]:
     """A call with a callback, made on behalf of `scope`; its callback notes the answer and the scope it runs in."""
     before = current.set(scope)
     call = a_call(callback=lambda value, headers: answers.append((value, current.get())))
@@ -474,7 +474,7 @@ def test_a_scope_is_abandoned_once() -> None:
 
 @pytest.mark.gen_test
 async def test_scope_and_calls_keep_each_other_no_longer_than_the_calls_last() -> None:
-    async def request() -> tuple["weakref.ref[Scope]", "weakref.ref[PendingCall]"]:
+    async def request() -> tuple["weakref.ref[Scope]", "weakref.ref[PendingCall[Any]]"]:
         scope, call = Scope(), a_call()
         scope.enter()
         task = asyncio.ensure_future(waiting(call))

@@ -162,7 +162,7 @@ async def test_a_connected_browser_is_answered(handler: type[RequestHandler]) ->
 
 @pytest.mark.gen_test
 async def test_a_call_shared_by_several_requests_is_canceled_with_the_last_of_them() -> None:
-    shared: list[PendingCall] = []
+    shared: list[PendingCall[Any]] = []
 
     class Shares(Abandoned):
         async def get(self) -> None:
@@ -583,7 +583,7 @@ async def test_a_call_passed_after_the_disconnect_is_canceled_at_once(
 
 @pytest.mark.gen_test
 async def test_a_call_passed_for_two_requests_is_canceled_with_the_last() -> None:
-    shared: list[PendingCall] = []
+    shared: list[PendingCall[Any]] = []
 
     class Shares(Handler):
         async def get(self) -> None:

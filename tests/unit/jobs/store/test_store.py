@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from crew.errors import ConnectionError, DuplicateTaskId, KeyReused, SettingsError, UnknownJob
+from crew.errors import ConnectionError, DuplicateCallId, KeyReused, SettingsError, UnknownJob
 from crew.jobs import JobStore, report
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.report import Report
@@ -162,7 +162,7 @@ async def test_an_id_that_is_taken_is_refused_and_those_beside_it_are_recorded(t
         again = a_specification(id=taken.id, may_exist=True)
         told = await asyncio.gather(store.insert(a_specification()), store.insert(again), return_exceptions=True)
         assert not isinstance(told[0], BaseException)
-        assert isinstance(told[1], DuplicateTaskId)
+        assert isinstance(told[1], DuplicateCallId)
         assert str(told[1]) == f"a job with the id {taken.id} exists: choose another id"
 
 

@@ -1,4 +1,4 @@
-"""`context.cancelled`, which a signal handler may set."""
+"""`context.canceled`, which a signal handler may set."""
 
 import signal
 import threading
@@ -55,7 +55,7 @@ def test_all_who_wait_are_woken() -> None:
 
 @pytest.mark.parametrize("timeout", [0, 0.0, -1, -0.5])
 def test_no_time_to_wait_is_a_look(timeout: float) -> None:
-    """As `threading.Event` has it: `context.cancelled.wait(until - time.monotonic())` may come late."""
+    """As `threading.Event` has it: `context.canceled.wait(until - time.monotonic())` may come late."""
     assert Cancellation().wait(timeout) is False
 
 

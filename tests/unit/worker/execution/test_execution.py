@@ -287,9 +287,9 @@ def test_an_interrupted_task_can_see_that_it_should_end() -> None:
     seen: list[bool] = []
 
     def look(data: Any) -> None:
-        seen.append(context.cancelled.is_set())
+        seen.append(context.canceled.is_set())
         execution.interrupt(Reason.CANCELED)
-        seen.append(context.cancelled.is_set())
+        seen.append(context.canceled.is_set())
 
     execution = an_execution(look)
     run(execution)
