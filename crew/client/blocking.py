@@ -14,8 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack
 
 from crew import forks
-from crew.client.calling.call import PendingCall
-from crew.client.calling.scope import current
+from crew.client.calling.call import PendingCall, current_scope
 from crew.client.client import DRAIN_TIMEOUT
 from crew.client.client import Client as AsyncClient
 from crew.client.events.subscription import OnEvent, Subscription
@@ -245,7 +244,7 @@ class Client:
         given = with_new_names("call", {"payload": payload, **options}, CALL_RENAMES)
 
         async def begin() -> "tuple[PendingCall[Any], concurrent.futures.Future[Any]]":
-            current.set(None)  # a scope of this thread serves another event loop
+            current_scope.set(None)  # a scope of this thread serves another event loop
             call = self._client.call(task, **given)
             return call, asyncio.run_coroutine_threadsafe(_wait(call), asyncio.get_running_loop())
 
@@ -315,7 +314,7 @@ def _value_or_error(call: BlockingCall[Any], until: float | None) -> Any:
 
 
 async def _wait(call: PendingCall[T]) -> T:
-    return await call.ended()
+    return await call.until_done()
 
 
 async def _sync(function: Callable[..., T], *args: Any) -> T:

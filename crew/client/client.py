@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 from crew import errors, forks
 from crew import settings as settings_module
 from crew.client import loops
-from crew.client.calling.call import OnAnswer, PendingCall
+from crew.client.calling.call import OnResult, PendingCall, current_scope
 from crew.client.calling.caller import Caller
 from crew.client.calling.parallel import Parallel
 from crew.client.calling.pending import MAX_BYTES, check_limit
-from crew.client.calling.scope import current
 from crew.client.closing import run_all
 from crew.client.events.pubsub import PubSub
 from crew.client.events.subscription import OnEvent, Subscription, Subscriptions
@@ -185,7 +184,7 @@ class Client:
 
     def open_later(self) -> None:
         """Connect as soon as an event loop runs in this thread, or with the first call."""
-        loops.when_one_runs(self._open_unless_closed)
+        loops.call_when_loop_runs(self._open_unless_closed)
 
     def connect(self, timeout: Duration | None = None) -> Connecting:
         """Start to connect, and return at once; await the result to wait until the broker is reached.
@@ -276,7 +275,7 @@ class Client:
             if self._jobs is not None:
                 self._jobs.drop()
             self._calls.log_unawaited("the event loop of the client was closed")
-            self._calls.leave(LOOP_CLOSED)
+            self._calls.detach(LOOP_CLOSED)
             if not self._is_closed:
                 self._begin_anew()
         self._loop = loop
@@ -286,7 +285,7 @@ class Client:
         forks.keep_alive(self._links, self._caller, self._pubsub, self._pubsub.tasks)
         if self._jobs is not None:
             self._jobs.keep()
-        self._calls.leave(f"was made by the parent process {os.getppid()}, which gets the result; call again here")
+        self._calls.detach(f"was made by the parent process {os.getppid()}, which gets the result; call again here")
         if not self._is_closed:
             self._is_draining = False
             self._begin_anew()
@@ -313,7 +312,7 @@ class Client:
         persistent: bool = True,
         serializer: str | None = None,
         headers: Headers | None = None,
-        callback: OnAnswer | None = None,
+        callback: OnResult | None = None,
         id: str | None = None,
         fail_fast: bool | None = None,
         data: Any = UNSET,
@@ -359,7 +358,7 @@ class Client:
         self._join_loop()
         if self._is_draining:
             raise errors.ConnectionError(DRAINING, missing="client")
-        if (scope := current.get()) is not None:
+        if (scope := current_scope.get()) is not None:
             scope.check(task)
         call = self._caller.make(
             task,

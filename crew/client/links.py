@@ -1,4 +1,4 @@
-"""The two links of a client: one publishes, one consumes, as an alarm of the broker blocks all of what publishes."""
+"""The two links of a client: one publishes, one consumes. An alarm of the broker blocks only the publishing one."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,12 +10,12 @@ from crew.settings import Settings
 
 
 class Links:
-    """Both of them, which open and close together.
+    """The publishing and the consuming link. They open and close together.
 
     Args:
         name: shown in the broker's lists.
         on_ready: called whenever one of them has become ready.
-        on_refused: called with the fault when the broker refuses us.
+        on_refused: called with the error when the broker refuses the connection.
     """
 
     def __init__(
@@ -26,31 +26,31 @@ class Links:
         on_ready: Callable[[], None],
         on_refused: Callable[[errors.ConnectionError], None],
     ) -> None:
-        self.outage = Outage()  # for other links of the client, too
+        self.outage = Outage()  # shared with other links of the client
         clock = BrokerClock()
         self.signer = signer = Signer.of(settings.signing_keys, clock)
-        told = {
+        options = {
             "topology": topology.EXCHANGES,
             "outage": self.outage,
             "signer": signer,
             "on_ready": on_ready,
             "on_refused": on_refused,
         }
-        self.publishing = Link(settings, name=f"{name} publish", clock=clock, **told)  # type: ignore[arg-type]
-        if signer is not None:  # events are compared with the broker's clock
-            told["before_consuming"] = clock.compared
-        self.consuming = Link(settings, name=f"{name} consume", **told)  # type: ignore[arg-type]
+        self.publishing = Link(settings, name=f"{name} publish", clock=clock, **options)  # type: ignore[arg-type]
+        if signer is not None:  # the time of a signed event is compared with the broker's clock
+            options["before_consuming"] = clock.compared
+        self.consuming = Link(settings, name=f"{name} consume", **options)  # type: ignore[arg-type]
 
     def __repr__(self) -> str:
         return f"<Links: publishing {self.publishing.state.value}, consuming {self.consuming.state.value}>"
 
     def open(self) -> None:
-        """Begin to connect, where that has not begun."""
+        """Start to connect; idempotent."""
         self.publishing.open()
         self.consuming.open()
 
     async def ready(self, timeout: float | None) -> None:
-        """Wait for both; raises ConnectionError where they were refused or closed, or `timeout` seconds are over."""
+        """Wait for both; raises ConnectionError if they were refused or closed, or `timeout` seconds are over."""
         try:
             async with asyncio.timeout(timeout):
                 await self.consuming.ready()
@@ -64,13 +64,13 @@ class Links:
         await asyncio.gather(self.publishing.close(), self.consuming.close())
 
     def drop(self) -> None:
-        """Close the sockets of both, and nothing else: their event loop has ended."""
+        """Close the sockets of both, and nothing else: their event loop is closed."""
         self.publishing.drop()
         self.consuming.drop()
 
 
 def has_running_loop() -> bool:
-    """Whether this is called from within an event loop."""
+    """Whether an event loop runs in this thread."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for those who call it from other threads."""
+"""Runs an event loop in a background thread, so that other threads can run coroutines on it."""
 
 import asyncio
 import concurrent.futures
@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 class LoopThread:
-    """Runs coroutines on an event loop, in a thread that begins with the first of them.
+    """An event loop in a thread. The thread starts with the first coroutine.
 
     Attributes:
-        is_inherited: this process is a forked child of the one in which the thread runs.
+        is_inherited: whether this process is a forked child, and the thread runs in its parent.
     """
 
     def __init__(self) -> None:
@@ -26,28 +26,28 @@ class LoopThread:
         self._is_closed = False
 
     def anew(self) -> "LoopThread":
-        """Another one, which is closed where this one is."""
+        """Make a new one; it is closed if this one is."""
         other = LoopThread()
         other._is_closed = self._is_closed
         return other
 
     def check(self) -> None:
-        """Raises RuntimeError in this thread itself, which would wait for itself."""
+        """Raise RuntimeError if this is called in the thread of the loop, which would wait for itself."""
         if threading.current_thread() is self._thread:
             raise RuntimeError(
-                "a callback runs in the thread of its client, and must not wait for it: "
-                "make it a coroutine function of a crew.Client, or hand the work to another thread"
+                "a callback runs in the thread of its client, and must not block it: "
+                "use a coroutine function with crew.Client, or move the work to another thread"
             )
 
     def run(self, step: Coroutine[Any, Any, T]) -> T:
-        """Run `step` on the loop, and wait for it; raises ConnectionError where `close` has begun, or begins."""
+        """Run `step` on the loop, and wait for it; raises ConnectionError if `close` was called, or is called."""
         try:
             return self._submit(step).result()
         except concurrent.futures.CancelledError:
             raise ConnectionError("the client was closed", missing="client") from None
 
     def close(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run `last`, where anything has run before, and end the thread; idempotent."""
+        """Run `last` if the thread was started, and end the thread; idempotent."""
         self.check()
         with self._submitting:
             was_closed, self._is_closed = self._is_closed, True
@@ -64,18 +64,18 @@ class LoopThread:
             self._loop.close()
 
     def _submit(self, step: Coroutine[Any, Any, T]) -> "concurrent.futures.Future[T]":
-        """Nothing is submitted once `close` has begun: a loop that has stopped would never do it."""
+        """Schedule `step`, unless `close` was called: a stopped loop would never run it."""
         try:
             self.check()
             with self._submitting:
                 if self._is_closed:
                     raise ConnectionError("the client was closed", missing="client")
-                return asyncio.run_coroutine_threadsafe(step, self._loop or self._begin())
+                return asyncio.run_coroutine_threadsafe(step, self._loop or self._start())
         except BaseException:
             step.close()
             raise
 
-    def _begin(self) -> asyncio.AbstractEventLoop:
+    def _start(self) -> asyncio.AbstractEventLoop:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="crew client", daemon=True)
         self._thread.start()
@@ -83,7 +83,7 @@ class LoopThread:
 
 
 async def _cancel_others() -> None:
-    """Let go of the threads that still wait for something."""
+    """Cancel all other tasks, so that the threads that wait for them go on."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()

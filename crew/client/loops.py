@@ -1,7 +1,7 @@
-"""Beginning with an event loop that does not run yet.
+"""Calls a method as soon as an event loop runs in this thread.
 
-asyncio does not tell when a loop begins to run. What runs a loop asks asyncio's policy for a new one before
-(`asyncio.run`, Tornado's `IOLoop.current`), so the policy is listened to while something waits for that.
+asyncio has no event for that. But code that runs a loop first gets a new loop from asyncio's policy (`asyncio.run`,
+Tornado's `IOLoop.current`). So `new_event_loop` of the policy is wrapped while something waits.
 """
 
 import asyncio
@@ -10,26 +10,26 @@ import weakref
 from collections.abc import Callable
 from typing import Final
 
-_waiting: Final[list[tuple[int, "weakref.WeakMethod[Callable[[], None]]"]]] = []  # thread, what begins there
+_waiting: Final[list[tuple[int, "weakref.WeakMethod[Callable[[], None]]"]]] = []  # thread, method to call there
 
 
-def when_one_runs(begin: Callable[[], None]) -> None:
-    """Call `begin` as soon as an event loop runs in this thread; never where that is a loop that is not asyncio's own.
+def call_when_loop_runs(method: Callable[[], None]) -> None:
+    """Call `method` as soon as an event loop of asyncio's policy runs in this thread; other loops are not noticed.
 
     Args:
-        begin: a method; its object may end before.
+        method: held by a weak reference: it is not called if its object is gone.
     """
-    _waiting.append((threading.get_ident(), weakref.WeakMethod(begin)))
+    _waiting.append((threading.get_ident(), weakref.WeakMethod(method)))
     policy = asyncio.get_event_loop_policy()
     loop = getattr(getattr(policy, "_local", None), "_loop", None)
     if loop is not None and not loop.is_closed():
-        loop.call_soon(_begin)  # made for this thread already
+        loop.call_soon(_call_waiting)  # this thread has a loop already
     if not isinstance(vars(policy).get("new_event_loop"), _NewEventLoop):
         policy.new_event_loop = _NewEventLoop(policy)  # type: ignore[method-assign]
 
 
 class _NewEventLoop:
-    """In place of a policy's `new_event_loop` while something waits."""
+    """Replaces `new_event_loop` of a policy while something waits."""
 
     def __init__(self, policy: asyncio.AbstractEventLoopPolicy) -> None:
         self._policy = policy
@@ -38,17 +38,17 @@ class _NewEventLoop:
     def __call__(self) -> asyncio.AbstractEventLoop:
         loop = self._make()
         if _waiting:
-            loop.call_soon(_begin)
+            loop.call_soon(_call_waiting)
         else:
             vars(self._policy).pop("new_event_loop", None)
         return loop
 
 
-def _begin() -> None:
-    """A loop runs in this thread."""
+def _call_waiting() -> None:
+    """Call the methods that wait in this thread: its loop runs."""
     here = threading.get_ident()
     methods = [method for thread, method in _waiting if thread == here]
     _waiting[:] = [one for one in _waiting if one[0] != here and one[1]() is not None]
     for method in methods:
-        if (begin := method()) is not None:
-            begin()
+        if (call := method()) is not None:
+            call()

@@ -1,8 +1,7 @@
-"""Decodes and packs large bodies in a thread, so that the event loop goes on meanwhile.
+"""Decodes and compresses large bodies in a thread, so that the event loop does not block.
 
-One thread for the whole process: bodies are decoded in the order in which they came, and a few hostile ones take one
-thread, which lets the loop run every few milliseconds. Small bodies, nearly all, are decoded where they are: a thread
-would cost more.
+The process has one such thread. So bodies are decoded in the order of their arrival, and hostile bodies occupy only one
+thread; the loop runs every few milliseconds. Small bodies, nearly all, are decoded on the loop: a thread costs more.
 """
 
 import asyncio
@@ -18,14 +17,14 @@ T = TypeVar("T")
 
 
 class _Thread:
-    """The thread, which is started when it is first wanted; a forked child has one of its own."""
+    """The thread. It starts with its first use; a forked child starts its own."""
 
     def __init__(self) -> None:
         self._executor: ThreadPoolExecutor | None = None
         forks.register(self)
 
     def on_forked(self) -> None:
-        """The thread is the parent's."""
+        """Leave the thread to the parent process."""
         forks.keep_alive(self._executor)
         self._executor = None
 
@@ -40,30 +39,30 @@ _thread: Final = _Thread()
 
 
 async def run(step: Callable[..., T], *given: Any, is_large: bool) -> T:
-    """What `step(*given)` returns: in the thread where it is about something large, else here."""
+    """Return `step(*given)`: run in the thread if `is_large`, else here."""
     return await start(step, *given) if is_large else step(*given)
 
 
 def start(step: Callable[..., T], *given: Any) -> "asyncio.Future[T]":
-    """Begin `step(*given)` in the thread, after all that was begun there before."""
+    """Start `step(*given)` in the thread, after all earlier steps."""
     return asyncio.get_running_loop().run_in_executor(_thread.executor, step, *given)
 
 
 async def decoded(body: Body, decode: codec.Decode = codec.decode) -> Any:
-    """What `decode` makes of `body`; raises SerializationError."""
+    """Decode `body`; raises SerializationError."""
     return await run(decode, body, is_large=codec.is_large(body))
 
 
 async def checked(body: Body, decode: codec.Decode = codec.decode) -> None:
-    """Raise SerializationError where `decode` would; nothing of a large body's value is kept."""
+    """Raise SerializationError if `decode` would; the value of a large body is not kept."""
     await run(codec.check, body, decode, is_large=codec.is_large(body))
 
 
 async def packed(body: Body) -> Body:
-    """`body` as it travels: compressed where it is large and that makes it smaller."""
+    """Compress `body` if it is large, and that makes it smaller."""
     return await start(codec.packed, body) if codec.is_large(body) else body
 
 
 async def unpacked(body: Body) -> Body:
-    """`body` without compression; raises SerializationError."""
+    """Decompress `body`; raises SerializationError."""
     return await start(codec.unpacked, body) if codec.is_large(body) else body

@@ -5,7 +5,7 @@ Each is described once, at the method of `crew.Client` that takes it.
 
 from typing import Final, TypedDict
 
-from crew.client.calling.call import OnAnswer
+from crew.client.calling.call import OnResult
 from crew.duration import Duration
 from crew.protocol.message import Headers
 
@@ -22,7 +22,7 @@ class CallOptions(TypedDict, total=False):
     persistent: bool
     serializer: str | None
     headers: Headers | None
-    callback: OnAnswer | None
+    callback: OnResult | None
     id: str | None
     fail_fast: bool | None
 

@@ -43,8 +43,8 @@ def test_a_gateway_that_starts_without_job_store_and_broker_names_both(processes
         "gateway", "--port", "0", "--url", f"amqp://{nowhere}/", "--database", f"postgresql://me@{nowhere}/jobs"
     )
     program = Program(Web.of(gateway).port)
-    eventually(lambda: "the broker is away" in program.get("/readyz").json["detail"])
+    eventually(lambda: "the broker is unavailable" in program.get("/readyz").json["detail"])
     told = program.get("/readyz").json["detail"]
-    assert told == "the broker is away: connection refused; the job store cannot be used"
+    assert told == "the broker is unavailable: connection refused; the job store cannot be used"
     assert program.get(f"/jobs/{NOBODY}/").problem == (503, "store-away")
     assert gateway.output.count("job store unavailable") == 1

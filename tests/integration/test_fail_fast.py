@@ -27,7 +27,7 @@ async def test_who_wants_an_answer_at_once_gets_it_and_who_waits_gets_his_value(
         proxy.cut(refuse=True)
         await until(lambda: not client.is_ready)
         began = time.monotonic()
-        with pytest.raises(crew.ConnectionError, match="is not called: the broker is away: "):
+        with pytest.raises(crew.ConnectionError, match="is not called: the broker is unavailable: "):
             client.call(prefix + "echo", "at once")
         assert time.monotonic() - began < 2, "it does not wait for its deadline"
         patient = client.call(prefix + "echo", "in time", fail_fast=False, expiration=20)

@@ -225,7 +225,7 @@ async def test_a_job_that_was_given_up_or_expired_in_the_queue_is_never_started(
 async def test_a_job_that_no_worker_took_in_time_is_expired(gateway: MAKE, prefix: str) -> None:
     async with gateway() as client:
         handle = await client.submit(prefix + "note", {"name": "late"}, wait_for_worker=True, expiration=0.2)
-        with pytest.raises(ExpirationError, match="no worker took it in time"):
+        with pytest.raises(ExpirationError, match="no worker took the job in time"):
             await handle.result(timeout=SOON)
         assert await handle.status() is JobStatus.EXPIRED
 

@@ -177,7 +177,7 @@ async def test_a_retry_that_the_broker_gives_back_says_why(
             queue = f"crew.tasks.{prefix}later"
             method, _, _ = eventually(lambda: _taken(channel, queue), timeout=10)
             channel.basic_reject(method.delivery_tag, requeue=False)
-        with pytest.raises(crew.TaskError, match=r"gave call .* back: rejected"):
+        with pytest.raises(crew.TaskError, match=r"dead-lettered call .*: rejected"):
             await call
 
 

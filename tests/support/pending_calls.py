@@ -3,7 +3,7 @@
 import itertools
 from typing import Any
 
-from crew.client.calling.call import OnAnswer, PendingCall
+from crew.client.calling.call import OnResult, PendingCall
 from crew.protocol.message import Body, Call
 
 _numbers = itertools.count(1)
@@ -20,7 +20,7 @@ class Canceled:
 
 
 def a_call(
-    id: str | None = None, *, callback: OnAnswer | None = None, on_canceled: Canceled | None = None, **fields: Any
+    id: str | None = None, *, callback: OnResult | None = None, on_canceled: Canceled | None = None, **fields: Any
 ) -> PendingCall[Any]:
     """A call of the task t."""
     message = Call(id=id or f"call-{next(_numbers)}", task="t", body=Body(b"null", "application/json"), **fields)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crew.client.calling.reply import answer_to
+from crew.client.calling.reply import result_of_reply
 from crew.errors import CrewError, SerializationError
 from crew.gateway.jobs.job_limits import JobLimits
 from crew.gateway.jobs.job_request import parse_job
@@ -118,7 +118,7 @@ def test_a_message_is_read_or_is_malformed(given_: Properties, data: bytes) -> N
             assert len(str(error)) < 1_000
             continue
         if isinstance(read_, Reply | DeadLetter):
-            answer_to(a_call(), read_)
+            result_of_reply(a_call(), read_)
             report = of_reply(msgspec.structs.replace(read_, id=JOB), at=time.time(), max_result=1_000)
             assert apply(a_specification().job, report) is not None or report.status is None
         assert isinstance(read_, Call | Reply | DeadLetter) or read_ is not None

@@ -1,4 +1,4 @@
-"""How many bytes of calls may wait for the broker's word: a broker that is away must not fill this process."""
+"""Limits the bytes of calls that wait for the broker's confirm, so that an outage does not fill the memory."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ from crew.errors import Overloaded
 
 
 class ByteBudget:
-    """Counts the bodies of the calls that the broker has not taken yet.
+    """Counts the bytes of the bodies that the broker has not confirmed.
 
-    A body is kept until then, as it may have to be published again; from then on the broker keeps it.
+    The client keeps a body until the confirm, as it may have to be published again.
 
     Args:
-        limit: bytes of all of them together.
+        limit: the maximum sum of bytes.
     """
 
     def __init__(self, limit: int) -> None:
@@ -24,16 +24,16 @@ class ByteBudget:
 
     @property
     def taken(self) -> int:
-        """Bytes that wait for the broker."""
+        """Bytes that wait for a confirm."""
         return self._taken
 
     def take(self, call: PendingCall[Any]) -> None:
-        """Count the body of `call`; raises Overloaded where it does not fit."""
+        """Count the body of `call`; raises Overloaded if it exceeds the limit."""
         size = len(call.message.body.data)
         if self._taken + size > self._limit:
             raise Overloaded(
-                f"calls of {self._taken} bytes wait for the broker already, and {size} more would be above the "
-                f"{self._limit} that may: it is away, or slower than its callers",
+                f"the broker has not confirmed {self._taken} bytes of calls, and {size} more would exceed the limit of "
+                f"{self._limit}: the broker is unavailable or slow; call less, or raise max_pending_bytes",
                 task=call.task,
                 id=call.id,
             )
@@ -41,6 +41,6 @@ class ByteBudget:
         call.held_bytes = size
 
     def give_back(self, call: PendingCall[Any]) -> None:
-        """Count it no longer; idempotent."""
+        """Stop counting the body of `call`; idempotent."""
         self._taken -= call.held_bytes
         call.held_bytes = 0

@@ -1,16 +1,15 @@
-"""The awaitable that `Client.call` returns."""
+"""PendingCall: the awaitable that `Client.call` returns."""
 
 import asyncio
 import logging
 import types
 from collections.abc import Callable, Generator
-from contextvars import copy_context
-from typing import Any, Final, Generic, TypeVar
+from contextvars import ContextVar, copy_context
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
 from crew.client.calling.callback import call_back
-from crew.client.calling.scope import Scope, current
 from crew.errors import Canceled, ConnectionError
 from crew.protocol.message import Body, Call, Headers
 
@@ -18,7 +17,31 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-OnAnswer = Callable[[Any, Headers], object]
+OnResult = Callable[[Any, Headers], object]
+
+
+class CallScope(Protocol):
+    """What a call needs of its scope: see `crew.client.Scope`."""
+
+    @property
+    def why(self) -> str | None:
+        """Why it was abandoned; None if it was not."""
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether it was abandoned."""
+
+    def check(self, task: str) -> None:
+        """Raise Canceled if it was abandoned."""
+
+    def add(self, call: "PendingCall[Any]", *, wholly: bool = False) -> None:
+        """Add `call` to it."""
+
+    def discard(self, call: "PendingCall[Any]") -> None:
+        """Remove `call`, which has ended."""
+
+
+current_scope: Final[ContextVar[CallScope | None]] = ContextVar("current_scope", default=None)
 
 _IN_THE_BROKER: Final = Body(b"", None)  # in place of a body
 
@@ -26,34 +49,34 @@ _IN_THE_BROKER: Final = Body(b"", None)  # in place of a body
 class PendingCall(Generic[T]):
     """A call without a reply yet: `await` it (or `yield` it in a `gen.coroutine`) for the task's value.
 
-    Several may await one call; it ends once, and all get the same value or exception.
+    Several coroutines may await one call. It ends once, and all of them get the same value or exception.
 
-    A call may belong to scopes, and each who waits for it does so on behalf of the scope that is current where he
-    waits, or of none. It is given up when the last of those leaves.
+    A call may belong to scopes. Each coroutine that waits does so in its current scope, if it has one. The call is
+    cancelled when the last waiter leaves.
 
     Args:
-        message: the call as it travels.
+        message: the call message.
         callback: called with (value, headers) when the call ends; a failure comes as an exception value. May be a
-            coroutine function. It runs in the context of whoever made the call, and so in his scope.
-        on_canceled: told when nobody wants the answer any longer.
+            coroutine function. It runs in the context of the code that made the call, and so in its scope.
+        on_canceled: called when the call is cancelled.
 
     Attributes:
-        keeps_body: whether its value is the Body of the reply as it came, which is not decoded.
-        is_awaited: whether anything has awaited it, or has given it a callback; else its failure is logged.
-        refused_reply: why a reply to it was refused, where one was: see `crew.protocol.signing`.
+        keeps_body: whether its value is the undecoded Body of the reply.
+        is_awaited: whether it was awaited, or has a callback; else its failure is logged.
+        refused_reply: why a reply to it was refused, or None: see `crew.protocol.signing`.
     """
 
     refused_reply: str | None = None
     _value: T = None  # type: ignore[assignment]  # read only once the call has a value
 
     def __init__(
-        self, message: Call, *, callback: OnAnswer | None, on_canceled: "Callable[[PendingCall[Any]], None]"
+        self, message: Call, *, callback: OnResult | None, on_canceled: "Callable[[PendingCall[Any]], None]"
     ) -> None:
         self.message = message
         self.headers: Headers = {}
         self.has_started = False
         self.is_published = False
-        self.was_published = False  # once, though maybe it has not arrived, and waits for the broker again
+        self.was_published = False  # at least once; it may wait for the broker again
         self.is_confirmed = False
         self.held_bytes = 0  # of its body, as ByteBudget counts them
         self._callback = callback
@@ -63,8 +86,8 @@ class PendingCall(Generic[T]):
         self.is_awaited = callback is not None
         self.keeps_body = False
         self._error: BaseException | None = None
-        self._waiters: dict[asyncio.Future[str | None], Scope | None] = {}  # each with the scope he waits for
-        self._scopes: tuple[Scope, ...] = ()
+        self._waiters: dict[asyncio.Future[str | None], CallScope | None] = {}  # each with its scope
+        self._scopes: tuple[CallScope, ...] = ()
         self._ends_with_scopes = False
 
     @property
@@ -81,62 +104,64 @@ class PendingCall(Generic[T]):
         return f"<PendingCall {self.id} of {self.task}: {self._state()}>"
 
     def __await__(self) -> Generator[Any, None, T]:
-        self.is_awaited = True  # from here on: who is cancelled in the moment of its end has looked too
-        return self._end()
+        self.is_awaited = True  # now: a waiter that is cancelled when the call ends has awaited it, too
+        return self._result()
 
-    def _end(self) -> Generator[Any, None, T]:
+    def _result(self) -> Generator[Any, None, T]:
         if not self._is_done:
-            yield from self._wait(current.get())
+            yield from self._wait(current_scope.get())
         if self._error is not None:
             raise self._error
         return self._value
 
     def __del__(self) -> None:
         if self._error is not None and not self.is_awaited and not isinstance(self._error, Canceled):
-            logger.warning("call %s of task %s failed, and nothing awaited it: %s", self.id, self.task, self._error)
+            logger.warning(
+                "call failed, and nothing awaited it: call_id=%s task=%s: %s", self.id, self.task, self._error
+            )
 
     def done(self) -> bool:
         """Whether it has ended."""
         return self._is_done
 
     def confirm(self) -> None:
-        """The broker has it, and keeps its body from now on: it need never be published again."""
+        """Mark it as confirmed by the broker, and free its body: it is not published again."""
         self.is_confirmed = True
         self.message = msgspec.structs.replace(self.message, body=_IN_THE_BROKER)
 
     def cancel(self) -> bool:
-        """Give the call up: who awaits it gets Canceled. False where it has ended already."""
+        """Cancel the call: awaiting it raises Canceled. False if it has ended already."""
         return self._cancel(self._canceled())
 
-    def settle(self, answer: Any, headers: Headers | None = None) -> bool:
-        """End it with a value, or with an exception as `answer`; False where it has ended already."""
+    def settle(self, result: Any, headers: Headers | None = None) -> bool:
+        """End it with a value, or with an exception as `result`; False if it has ended already."""
         if self._is_done:
             return False
         self._is_done = True
         self.headers = headers or {}
-        if isinstance(answer, BaseException):
-            self._error = answer
+        if isinstance(result, BaseException):
+            self._error = result
         else:
-            self._value = answer
-        self._let_go()
+            self._value = result
+        self._wake_all()
         if self._callback is not None and self._context is not None:
-            of = f"call {self.id} of task {self.task}"
-            self._context.run(call_back, self._callback, answer, self.headers, of=of)
+            of = f"call_id={self.id} task={self.task}"
+            self._context.run(call_back, self._callback, result, self.headers, of=of)
         return True
 
-    def leave(self, error: Exception) -> None:
-        """End it with `error` without waking anything: the event loop of those who wait for it does not run here."""
+    def detach(self, error: Exception) -> None:
+        """End it with `error` without waking its waiters: their event loop is closed, or runs in another process."""
         self._is_done = self.is_awaited = True
         self._error = error
         self._waiters, self._scopes, self._callback = {}, (), None
 
     @types.coroutine
-    def ended(self) -> Generator[Any, None, T]:
-        """As awaiting it, for a thread that has not asked for the value yet: `is_awaited` stays as it is."""
-        return (yield from self._end())
+    def until_done(self) -> Generator[Any, None, T]:
+        """As awaiting it, but `is_awaited` does not change: the calling thread has not asked for the value."""
+        return (yield from self._result())
 
     def value(self) -> T:
-        """Its value; raises what it has failed with, and ConnectionError where it has not ended."""
+        """Its value; raises the exception that it ended with, or ConnectionError if it has not ended."""
         if self._error is not None:
             raise self._error
         if not self._is_done:
@@ -145,19 +170,19 @@ class PendingCall(Generic[T]):
 
     # --- scopes -----------------------------------------------------------------------------------------------------
 
-    def join(self, scope: Scope, *, wholly: bool = False) -> None:
-        """It belongs to `scope` from now on: see `Scope.add`."""
+    def join(self, scope: CallScope, *, wholly: bool = False) -> None:
+        """Add it to `scope`: see `Scope.add`."""
         self._ends_with_scopes |= wholly
         if scope not in self._scopes:
             self._scopes += (scope,)
 
-    def part(self, scope: Scope) -> None:
-        """It belongs to `scope` no longer."""
+    def leave(self, scope: CallScope) -> None:
+        """Remove it from `scope`."""
         self._scopes = tuple(one for one in self._scopes if one is not scope)
 
-    def abandon(self, scope: Scope, why: str) -> bool:
-        """Who waits for it on behalf of `scope` gets Canceled; whether it was given up, as nobody else wants it."""
-        self.part(scope)
+    def abandon(self, scope: CallScope, why: str) -> bool:
+        """Cancel the waiters in `scope`, and the call if nothing else waits; whether the call was cancelled."""
+        self.leave(scope)
         for waiter in [waiter for waiter, of in self._waiters.items() if of is scope]:
             del self._waiters[waiter]
             _wake(waiter, why)
@@ -169,16 +194,16 @@ class PendingCall(Generic[T]):
         return bool(self._waiters) or self._calls_back()
 
     def _calls_back(self) -> bool:
-        """Whether it has a callback, of somebody who is still there."""
+        """Whether it has a callback, and the scope of the callback was not abandoned."""
         if self._context is None:
             return False
-        scope = self._context.get(current)
+        scope = self._context.get(current_scope)
         return scope is None or not scope.is_abandoned
 
     # --- waiting and ending -----------------------------------------------------------------------------------------
 
-    def _wait(self, scope: Scope | None) -> Generator[Any, None, None]:
-        """Wait for the end; when the last who waits is cancelled by asyncio, the call is given up."""
+    def _wait(self, scope: CallScope | None) -> Generator[Any, None, None]:
+        """Wait for the end; when asyncio cancels the last waiter, the call is cancelled."""
         if scope is not None:
             if scope.why is not None:
                 raise self._canceled(scope.why)
@@ -195,8 +220,8 @@ class PendingCall(Generic[T]):
         if why is not None:
             raise self._canceled(why)
 
-    def _let_go(self) -> None:
-        """Wake all who wait, and leave the scopes."""
+    def _wake_all(self) -> None:
+        """Wake all waiters, and leave the scopes."""
         waiters, self._waiters = self._waiters, {}
         for waiter in waiters:
             _wake(waiter, None)
@@ -221,6 +246,6 @@ class PendingCall(Generic[T]):
 
 
 def _wake(waiter: "asyncio.Future[str | None]", why: str | None) -> None:
-    """Let somebody go on who waits: the call has ended, or, where there is a reason, he waits for nobody any longer."""
+    """Wake a waiter: the call has ended, or, with a reason, its scope was abandoned."""
     if not waiter.done():
         waiter.set_result(why)

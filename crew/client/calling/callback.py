@@ -1,4 +1,4 @@
-"""Calling back the user's functions, plain ones and coroutine functions: what they raise is logged."""
+"""Runs the callbacks of users, functions and coroutine functions, and logs their errors."""
 
 import asyncio
 import functools
@@ -11,17 +11,17 @@ from crew.errors import is_abandonment
 
 logger = logging.getLogger(__name__)
 
-_running: set["asyncio.Future[Any]"] = set()  # a loop holds its tasks weakly
+_running: set["asyncio.Future[Any]"] = set()  # keeps the tasks alive: a loop has only weak references
 
 
 def call_back(callback: Callable[..., object], *args: Any, of: str) -> None:
-    """Call `callback(*args)`, and let a coroutine that it returns run by itself.
+    """Call `callback(*args)`; a coroutine that it returns runs as a task.
 
-    It may look at a future that was cancelled: CancelledError is no Exception, and would end what reads from the broker
-    in the midst of its messages, or the timer of all calls.
+    CancelledError is caught, too, as a callback may use a cancelled future. It is no Exception, and would otherwise
+    stop the reader of the connection, or the timer of all calls.
 
     Args:
-        of: what it is the callback of, for the log.
+        of: fields that identify the callback in the log.
     """
     try:
         result = callback(*args)
@@ -41,5 +41,5 @@ def _on_done(of: str, future: "asyncio.Future[Any]") -> None:
 
 
 def _log(of: str, error: BaseException) -> None:
-    if not is_abandonment(error):  # nothing failed: it wanted to go on for somebody who has gone
-        logger.error("the callback of %s failed", of, exc_info=error)
+    if not is_abandonment(error):  # that is no failure: its scope was abandoned
+        logger.error("callback failed: %s", of, exc_info=error)

@@ -1,27 +1,27 @@
-"""Makes calls over two links: checks the arguments, encodes the payload, sends, and takes the replies."""
+"""Makes and sends calls over two links: checks the arguments, encodes the payload, and receives the replies."""
 
 import time
 from typing import Any, Final
 
 from crew.amqp import Consumer, Link
-from crew.client.calling.call import OnAnswer, PendingCall
+from crew.client.calling.call import OnResult, PendingCall
 from crew.client.calling.calls import Calls
 from crew.duration import Duration, parse_duration
 from crew.protocol import deadline, properties, topology, user_headers
 from crew.protocol.encoding import codec
 from crew.protocol.message import Call, Headers, new_id
 
-REPLY_PREFETCH: Final = 500  # replies that the broker need not hold back
+REPLY_PREFETCH: Final = 500  # replies that the broker delivers ahead
 
 
 class Caller:
-    """Calls tasks on behalf of `client`; what a Client does without the life of its links.
+    """Calls tasks for the client `client`. It does not open or close the links.
 
     Args:
-        client: an id; it names the queue of the replies.
-        limit: calls that may be in flight.
-        publishing, consuming: links to publish on and to take replies from.
-        max_message: bytes that the body of a call may have as it travels.
+        client: id of the client; the queue of the replies is named after it.
+        limit: the maximum number of calls in flight.
+        publishing, consuming: the links to publish on, and to receive replies from.
+        max_message: bytes that an encoded body may have.
         options: of Calls.
     """
 
@@ -54,10 +54,10 @@ class Caller:
         persistent: bool = True,
         serializer: str | None = None,
         headers: Headers | None = None,
-        callback: OnAnswer | None = None,
+        callback: OnResult | None = None,
         id: str | None = None,
     ) -> PendingCall[Any]:
-        """A call that is not sent yet; arguments and errors as `Client.call` has them. Any thread may make it."""
+        """Make a call without sending it; arguments and errors as of `Client.call`. Any thread may do so."""
         message = Call(
             id=new_id() if id is None else topology.check_name("id", id),
             task=topology.check_name("task", task),
@@ -74,7 +74,7 @@ class Caller:
         return PendingCall(message, callback=callback, on_canceled=self.calls.cancel)
 
     def send(self, call: PendingCall[Any], *, fail_fast: bool = False) -> None:
-        """Send it, on the loop of the links; raises what `Client.call` does."""
+        """Send the call, on the event loop of the links; raises what `Client.call` raises."""
         self.calls.send(call, self.left(call), fail_fast=fail_fast)
 
     def left(self, call: PendingCall[Any]) -> float:

@@ -1,7 +1,7 @@
-"""The calls in flight: accept -> publish -> the broker confirms -> a worker replies -> settle.
+"""Makes calls: publishes them, handles the broker's confirms and the workers' replies, and settles each call once.
 
-A call waits for the broker inside its own budget, and the client's own timer ends it on time whatever else happens.
-Where it ends without a word from a worker, the workers are told, so that nothing runs for nobody.
+A call waits for the broker within its expiration, and a timer of the client always ends it on time. When a call ends
+without a reply, a control message tells the workers to stop or skip it.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ from crew import errors
 from crew.amqp import Confirm, ConfirmStatus, Delivery, Link
 from crew.client import off_loop
 from crew.client.calling.call import PendingCall
-from crew.client.calling.leader_retry import AGAIN_AFTER, Elections
+from crew.client.calling.leader_retry import RETRY_INTERVAL, LeaderRetry
 from crew.client.calling.pending import MAX_BYTES, PendingCalls
-from crew.client.calling.reply import answer_to
+from crew.client.calling.reply import result_of_reply
 from crew.protocol import deadline, properties, topology
 from crew.protocol.encoding import codec
 from crew.protocol.message import Control, Outcome, Reply
@@ -30,21 +30,21 @@ logger = logging.getLogger(__name__)
 BLOCKED: Final = "the broker has blocked publishing: it is short of memory or disk"
 CANCELED: Final = "canceled"
 TIMEOUT: Final = "timeout"
-MAX_UNTOLD: Final = 10_000  # cancels that are kept while the broker is away
+MAX_UNSENT: Final = 10_000  # control messages that are kept while the broker is unavailable
 
-REPLY_MARGIN: Final = 0.2  # seconds after the deadline for the worker's own word on what became of the call
+REPLY_MARGIN: Final = 0.2  # seconds after the deadline, in which the worker's own reply may still arrive
 
 
 class Calls:
-    """Sends calls over one link, and settles them with what `on_reply` is told.
+    """The calls of one client: sends them over one link, and settles them with the replies of another.
 
     Args:
-        limit: calls that may be in flight.
+        limit: the maximum number of calls in flight.
         publishing: the link to publish on.
-        consuming: the link over which replies come; nothing is published while they could not arrive.
-        decode: what this client accepts.
-        ack: how a reply is acknowledged; with all before it, where nobody else uses the channel.
-        max_bytes: bodies of the calls that the broker has not taken yet.
+        consuming: the link that receives the replies; nothing is published while it is not connected.
+        decode: decodes values, within the limits of this client.
+        ack: acknowledges a reply; by default with all replies before it, as nothing else uses the channel.
+        max_bytes: bytes of the bodies of calls that the broker has not confirmed.
     """
 
     def __init__(
@@ -62,30 +62,30 @@ class Calls:
         self._pending = PendingCalls(limit, self._on_due, max_bytes=max_bytes)
         self._publishing = publishing
         self._consuming = consuming
-        self._elections = Elections()
-        self._untold: dict[Control, str] = {}  # what waits for the broker -> routing key
+        self._leader_retry = LeaderRetry()
+        self._unsent: dict[Control, str] = {}  # control messages that wait for the broker -> routing key
 
     def __len__(self) -> int:
         return len(self._pending)
 
     @property
     def obstacle(self) -> str | None:
-        """Why a call could not be on its way at once, in one sentence; None where it could."""
+        """Why a call could not be sent at once, in one sentence; None if it could."""
         if not (self._publishing.is_ready and self._consuming.is_ready):
             fault = self._consuming.fault or self._publishing.fault
-            return f"the broker is away: {fault}" if fault else "the broker has not been reached yet"
+            return f"the broker is unavailable: {fault}" if fault else "the broker has not been reached yet"
         return BLOCKED if self._publishing.is_blocked else None
 
     def send(self, call: PendingCall[Any], expiration: float, *, fail_fast: bool = False) -> None:
         """Send `call`, and end it after `expiration` seconds at the latest.
 
         Args:
-            fail_fast: only where the broker is here.
+            fail_fast: raise an error if the broker is unavailable, instead of waiting for it.
 
         Raises:
             DuplicateCallId: a call with its id is in flight.
-            Overloaded: too many are, or too many bytes wait for the broker, or it has blocked publishing.
-            ConnectionError: the broker is away, with `fail_fast`.
+            Overloaded: too many calls are in flight, too many bytes wait for the broker, or it has blocked publishing.
+            ConnectionError: the broker is unavailable, with `fail_fast`.
         """
         if self._publishing.is_blocked:
             raise errors.Overloaded(BLOCKED, task=call.task)
@@ -95,22 +95,22 @@ class Calls:
         self._publish(call)
 
     def send_waiting(self) -> None:
-        """Send what waits for the broker, over a new connection."""
-        self._elections.on_reconnect()
+        """Send waiting calls and control messages over a new connection."""
+        self._leader_retry.on_reconnect()
         for call in self._pending:
             if not call.is_published:
                 self._publish(call)
-        untold, self._untold = self._untold, {}
-        for control, key in untold.items():
-            self._tell(key, control)
+        unsent, self._unsent = self._unsent, {}
+        for control, key in unsent.items():
+            self._publish_control(key, control)
 
     def cancel(self, call: PendingCall[Any]) -> None:
-        """Nobody waits for `call` any longer: it is not started, or stopped."""
+        """Forget `call`, and tell the workers not to start it, or to stop it."""
         self._pending.forget(call)
-        self._tell_workers(call, CANCELED)
+        self._send_control(call, CANCELED)
 
     def settle_all(self, error: Exception) -> None:
-        """End every call with an error like this: one that all raise would grow by the stack of each who awaits it."""
+        """End every call with a copy of `error`: one shared error would keep the stacks of all who raise it."""
         for call in self._pending:
             self._settle(call, copy.copy(error))
 
@@ -118,33 +118,33 @@ class Calls:
         """End every call, and the timer."""
         self.log_unawaited("the client was closed")
         for call in self._pending:
-            self._tell_workers(call, CANCELED)
+            self._send_control(call, CANCELED)
         self.settle_all(errors.ConnectionError("the client was closed", missing="client"))
         self._pending.close()
 
-    def leave(self, why: str) -> None:
-        """End every call without waking anything: nothing here runs on their event loop any longer."""
+    def detach(self, why: str) -> None:
+        """End every call without waking its waiters: their event loop is closed, or runs in another process."""
         for call in self._pending:
-            call.leave(errors.ConnectionError(f"call {call.id} of task {call.task!r} {why}"))
+            call.detach(errors.ConnectionError(f"call {call.id} of task {call.task!r} {why}"))
 
     def log_unawaited(self, why: str) -> None:
-        """Log in one line how many calls end because of `why` while nothing awaits them."""
+        """Log in one line how many unawaited calls end because of `why`."""
         unawaited = [call for call in self._pending if not call.is_awaited]
         if not unawaited:
             return
         tasks = Counter(call.task for call in unawaited)
-        told = ", ".join(f"{task} ({count})" for task, count in sorted(tasks.items()))
+        counts = ", ".join(f"{task} ({count})" for task, count in sorted(tasks.items()))
         many = "1 call" if len(unawaited) == 1 else f"{len(unawaited)} calls"
-        logger.warning("%s: cancelled %s in flight that nothing awaits: %s", why, many, told)
+        logger.warning("%s: cancelled %s in flight that nothing awaits: %s", why, many, counts)
         for call in unawaited:
             call.is_awaited = True  # logged
 
     def on_reply(self, delivery: Delivery) -> None:
-        """A message came over the reply queue: an answer, or a call that the broker gave back."""
+        """Take a message of the reply queue: a reply of a worker, or a call that the broker dead-lettered."""
         try:
             reply = properties.to_reply(delivery.properties, delivery.body)
             call = self._pending.get(reply.id)
-            if call is None or reply.message_id not in (None, call.message.message_id):  # of one that had its id before
+            if call is None or reply.message_id not in (None, call.message.message_id):  # of an earlier call
                 self._on_late_reply(reply)
             elif isinstance(reply, Reply) and not reply.outcome.is_end:
                 call.has_started = True
@@ -152,14 +152,14 @@ class Calls:
                 self._settle_later(call, reply)
             else:
                 headers = reply.headers if isinstance(reply, Reply) else None
-                self._pending.settle(call.id, answer_to(call, reply, self._decode), headers)
+                self._pending.settle(call.id, result_of_reply(call, reply, self._decode), headers)
         except properties.MalformedMessage as error:
-            logger.warning("a message in the reply queue is dropped: %s", error)
+            logger.warning("reply unreadable, discarding it: queue=%s: %s", delivery.queue, error)
         finally:
             self._ack(delivery)
 
     def on_refused(self, delivery: Delivery) -> None:
-        """A reply is not signed: it settles no call, and a call that has no other ends by its deadline, and says so."""
+        """Refuse an unsigned reply. If no other reply comes, the call ends at its deadline, with the reason."""
         id = delivery.properties.correlation_id
         call = self._pending.get(id) if isinstance(id, str) else None
         if call is not None:
@@ -167,9 +167,9 @@ class Calls:
         delivery.ack()
 
     def _settle_later(self, call: PendingCall[Any], reply: Reply) -> None:
-        """Settle `call` once a thread has decoded its value; until then its deadline is what it was.
+        """Settle `call` after a thread has decoded its value. Its deadline stays in force meanwhile.
 
-        The reply is acknowledged before: after a loss of the connection it would come a second time.
+        The reply is acknowledged before, so that it is not delivered again if the connection is lost.
         """
 
         def settle(decoding: "asyncio.Future[Any]") -> None:
@@ -177,21 +177,22 @@ class Calls:
                 error = decoding.exception()
                 self._pending.settle(call.id, decoding.result() if error is None else error, reply.headers)
 
-        off_loop.start(answer_to, call, reply, self._decode).add_done_callback(settle)
+        off_loop.start(result_of_reply, call, reply, self._decode).add_done_callback(settle)
 
     def _on_late_reply(self, reply: Reply | DeadLetter) -> None:
-        """Cancel the call where its task has only just started: its worker may have missed the first cancel.
+        """Cancel a call that has only just started: its worker may have missed the first cancel.
 
-        Its deadline is not known here any longer, so the cancel names its message: its id may be that of another call.
+        The deadline of the call is no longer known here. So the cancel names its message, as another call may have its
+        id by now.
         """
         if isinstance(reply, Reply) and reply.outcome is Outcome.STARTED and reply.worker is not None:
             control = Control(id=reply.id, reason=CANCELED, message_id=reply.message_id or reply.id)
-            self._tell(topology.control_key_of_worker(reply.worker), control)
+            self._publish_control(topology.control_key_of_worker(reply.worker), control)
         else:
-            logger.debug("a late or second reply to call %s is dropped", reply.id)
+            logger.debug("late or repeated reply discarded: call_id=%s", reply.id)
 
     def _publish(self, call: PendingCall[Any]) -> None:
-        """Publish it now; where the broker is away, `send_waiting` does when it is back."""
+        """Publish it now; while the broker is unavailable do nothing, as `send_waiting` will publish it."""
         if not (self._publishing.is_ready and self._consuming.is_ready):
             return
         try:
@@ -203,14 +204,14 @@ class Calls:
                 mandatory=True,
             )
         except errors.ConnectionError:
-            return  # it broke just now: the next connection sends it
+            return  # the connection broke just now: `send_waiting` publishes over the next one
         call.is_published = call.was_published = True
         confirm.then(functools.partial(self._on_confirm, call, confirm))
 
     def _on_confirm(self, call: PendingCall[Any], confirm: Confirm, status: ConfirmStatus) -> None:
         match status:
             case ConfirmStatus.CONFIRMED:
-                self._elections.on_taken(call.task)
+                self._leader_retry.on_confirmed(call.task)
                 self._pending.confirm(call)
             case ConfirmStatus.TOO_LARGE:
                 self._settle(call, _too_large(call))
@@ -220,10 +221,10 @@ class Calls:
             case ConfirmStatus.RETURNED:
                 error = errors.UnknownTask(f"no worker has ever served task {call.task!r}", task=call.task, id=call.id)
                 self._settle(call, error)
-            case ConfirmStatus.REFUSED if self._publishing.is_replicated and self._elections.may_explain(call.task):
+            case ConfirmStatus.REFUSED if self._publishing.is_replicated and self._leader_retry.should_retry(call.task):
                 call.is_published = False
                 self._publishing.change_channel()
-                asyncio.get_running_loop().call_later(AGAIN_AFTER, self._publish_again, call)
+                asyncio.get_running_loop().call_later(RETRY_INTERVAL, self._publish_again, call)
             case ConfirmStatus.REFUSED:
                 self._settle(
                     call, errors.Overloaded(f"the queue of task {call.task!r} is full", task=call.task, id=call.id)
@@ -231,20 +232,20 @@ class Calls:
             case ConfirmStatus.LOST if call.message.persistent:
                 call.is_published = False
                 if self._publishing.is_ready:
-                    self._elections.on_timed_out(call.task)
+                    self._leader_retry.on_unconfirmed(call.task)
             case ConfirmStatus.LOST:
                 why = "the broker did not confirm it" if self._publishing.is_ready else "the connection broke"
-                self._settle(call, errors.ConnectionError(f"{why} while call {call.id} was on its way"))
+                self._settle(call, errors.ConnectionError(f"call {call.id} may be lost: {why} after it was sent"))
 
     def _publish_again(self, call: PendingCall[Any]) -> None:
         if self._pending.get(call.id) is call and not call.is_published:
             self._publish(call)
 
     def _on_due(self, call: PendingCall[Any]) -> None:
-        self._tell_workers(call, TIMEOUT)
+        self._send_control(call, TIMEOUT)
         refused = f" (a reply was refused: {call.refused_reply})" if call.refused_reply else ""
         if call.has_started:
-            why = f"task {call.task!r} was started and did not end in time{refused}"
+            why = f"timeout: task {call.task!r} was started, but did not end in time{refused}"
             self._settle(call, errors.TimeoutError(why, task=call.task, id=call.id))
             return
         why = "no worker took" if call.is_published else "the broker could not be reached for"
@@ -255,25 +256,25 @@ class Calls:
         if self._pending.get(call.id) is call:
             self._pending.settle(call.id, error)
 
-    # --- what workers are told --------------------------------------------------------------------------------------
+    # --- control messages -------------------------------------------------------------------------------------------
 
-    def _tell_workers(self, call: PendingCall[Any], reason: str) -> None:
-        """Tell all who serve its task, as the broker may hand it to any of them; again when the broker is back."""
+    def _send_control(self, call: PendingCall[Any], reason: str) -> None:
+        """Tell all workers of the task to skip or stop the call: the broker may deliver it to any of them."""
         if call.was_published:
             control = Control(id=call.id, reason=reason, deadline=call.message.deadline)
-            self._tell(topology.control_key_of_task(call.task), control)
+            self._publish_control(topology.control_key_of_task(call.task), control)
 
-    def _tell(self, key: str, control: Control) -> None:
-        """Whether it arrives is not asked: a worker that has missed it says so when it starts the call."""
+    def _publish_control(self, key: str, control: Control) -> None:
+        """Publish without a confirm: a worker that missed the message is told again when it starts the call."""
         try:
             self._publishing.publish(topology.CONTROL, key, properties.of_control(control), b"", mandatory=False)
         except errors.ConnectionError:
-            if not deadline.is_past(control.deadline, time.time()) and len(self._untold) < MAX_UNTOLD:
-                self._untold[control] = key
+            if not deadline.is_past(control.deadline, time.time()) and len(self._unsent) < MAX_UNSENT:
+                self._unsent[control] = key
 
 
 def _too_large(call: PendingCall[Any]) -> errors.TooLarge:
     return errors.TooLarge(
-        f"call {call.id} of task {call.task!r} has {len(call.message.body.data)} bytes, more than the broker takes in "
-        "one message: its max_message_size is smaller than CREW_MAX_MESSAGE here"
+        f"call {call.id} of task {call.task!r} has {len(call.message.body.data)} bytes, more than the "
+        "max_message_size of the broker: raise that, or lower CREW_MAX_MESSAGE"
     )

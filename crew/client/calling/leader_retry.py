@@ -1,55 +1,55 @@
-"""Whether a call that the broker refuses is worth another try.
+"""Decides whether a refused call is retried: its quorum queue may be electing a leader.
 
-RabbitMQ refuses a message in one way for two reasons: its queue is full, or it is a quorum queue without a leader, as
-for a moment after a node has died. Over a channel on which the queue has taken a message that is rare, as the broker
-keeps most of what follows until there is a leader again: such a refusal is doubted for a shorter time. The other try
-goes over another channel: see `Link.change_channel`.
+RabbitMQ refuses a message in the same way for two reasons: the queue is full, or it is a quorum queue without a leader,
+as for a moment after a node has died. After a channel has delivered a message to the queue, the second reason is rare:
+the broker keeps most later messages until there is a leader. So the retries end sooner then. A retry uses another
+channel: see `Link.change_channel`.
 """
 
 import time
 from collections.abc import Callable
 from typing import Final
 
-PATIENCE: Final = 5.0  # seconds; a leader is elected within one, on a busy machine within three
-PATIENCE_ONCE_TAKEN: Final = 2.0  # seconds, where the queue has taken a message over this connection
-AGAIN_AFTER: Final = 0.1  # seconds: an election takes about 0.2
+PATIENCE: Final = 5.0  # seconds; an election takes up to one second, on a busy machine up to three
+PATIENCE_AFTER_CONFIRM: Final = 2.0  # seconds, if the queue has taken a message over this connection
+RETRY_INTERVAL: Final = 0.1  # seconds: an election takes about 0.2
 
 
-class Elections:
-    """What refusals may tell of the leaders of queues.
+class LeaderRetry:
+    """Tracks which queues may have no leader.
 
     Args:
-        clock: seconds.
+        clock: seconds; for tests.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._taken: set[str] = set()
+        self._confirmed: set[str] = set()
         self._refused_since: dict[str, float] = {}
-        self._timed_out: set[str] = set()
+        self._unconfirmed: set[str] = set()
 
     def __repr__(self) -> str:
-        return f"<Elections: {len(self._taken)} queues known to have had a leader, {len(self._refused_since)} refuse>"
+        return f"<LeaderRetry: {len(self._confirmed)} queues have confirmed, {len(self._refused_since)} refuse>"
 
-    def on_taken(self, queue: str) -> None:
-        """The queue has taken a message over this connection."""
-        self._taken.add(queue)
+    def on_confirmed(self, queue: str) -> None:
+        """Note that the queue has taken a message over this connection."""
+        self._confirmed.add(queue)
         self._refused_since.pop(queue, None)
-        self._timed_out.discard(queue)
+        self._unconfirmed.discard(queue)
 
-    def on_timed_out(self, queue: str) -> None:
-        """The queue has left a message unconfirmed, which a full one does not: it has no leader until it takes one."""
-        self._timed_out.add(queue)
+    def on_unconfirmed(self, queue: str) -> None:
+        """Note that the queue did not answer a message. A full queue answers, so this one has no leader for now."""
+        self._unconfirmed.add(queue)
 
     def on_reconnect(self) -> None:
-        """The next messages go over another connection."""
-        self._taken.clear()
+        """Forget the state of the old connection."""
+        self._confirmed.clear()
         self._refused_since.clear()
 
-    def may_explain(self, queue: str) -> bool:
-        """Whether a refusal by `queue` may be for want of a leader: worth another try in `AGAIN_AFTER` seconds."""
-        if queue in self._timed_out:
+    def should_retry(self, queue: str) -> bool:
+        """Whether a refusal by `queue` may mean a missing leader: then retry after `RETRY_INTERVAL` seconds."""
+        if queue in self._unconfirmed:
             return True
         now = self._clock()
-        patience = PATIENCE_ONCE_TAKEN if queue in self._taken else PATIENCE
+        patience = PATIENCE_AFTER_CONFIRM if queue in self._confirmed else PATIENCE
         return now - self._refused_since.setdefault(queue, now) < patience

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Unpack
 
-from crew.client.calling.call import PendingCall
-from crew.client.calling.scope import current
+from crew.client.calling.call import PendingCall, current_scope
 from crew.client.options import CallOptions
 from crew.errors import Canceled, is_abandonment
 
@@ -57,7 +56,7 @@ class Parallel:
         Raises:
             Canceled: the current scope was abandoned, so that no caller is left to use the values.
         """
-        if (scope := current.get()) is not None:
+        if (scope := current_scope.get()) is not None:
             for call in self._calls:  # the scope waits for all of them, and this awaits one at a time
                 scope.add(call)
         try:

@@ -1,4 +1,4 @@
-"""What a caller gets for what came over the reply queue: a value, or the exception that is it."""
+"""Converts a reply or a dead letter to the result of the call: a value, or an exception."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from crew.protocol.message import Outcome, Reply
 from crew.protocol.properties import DeadLetter
 
 
-def answer_to(call: PendingCall[Any], reply: Reply | DeadLetter, decode: codec.Decode = codec.decode) -> Any:
-    """The task's value as `decode` reads it, or an exception as a value."""
+def result_of_reply(call: PendingCall[Any], reply: Reply | DeadLetter, decode: codec.Decode = codec.decode) -> Any:
+    """The decoded value of the task, or an exception as a value."""
     if isinstance(reply, DeadLetter):
         return _of_dead_letter(call, reply)
     if reply.outcome is Outcome.RETURNED:
@@ -23,23 +23,23 @@ def _value(reply: Reply, decode: codec.Decode) -> Any:
     try:
         return decode(reply.body)
     except errors.SerializationError as error:
-        return errors.SerializationError(f"the value of call {reply.id} cannot be read: {error}")
+        return errors.SerializationError(f"the value of call {reply.id} cannot be decoded: {error}")
 
 
 def _error(call: PendingCall[Any], reply: Reply) -> Exception:
-    told = failure.decode(reply.body.data)
-    if reply.outcome is Outcome.EXPIRED and call.has_started:  # its first worker has gone, and no other was in time
+    decoded = failure.decode(reply.body.data)
+    if reply.outcome is Outcome.EXPIRED and call.has_started:  # its first worker was lost, and no other was in time
         return _not_finished(call)
     if reply.outcome is Outcome.RAISED:
-        return failure.raised(told, task=call.task, id=call.id)
+        return failure.raised(decoded, task=call.task, id=call.id)
     if reply.outcome is Outcome.TIMED_OUT:
-        return errors.TimeoutError(told.message or None, task=call.task, id=call.id, traceback=told.traceback)
+        return errors.TimeoutError(decoded.message or None, task=call.task, id=call.id, traceback=decoded.traceback)
     kind = _ERRORS[reply.outcome]
-    return kind(told.message or None, task=call.task, id=call.id)
+    return kind(decoded.message or None, task=call.task, id=call.id)
 
 
 def _not_finished(call: PendingCall[Any]) -> errors.TimeoutError:
-    message = f"a worker took task {call.task!r} and could not finish it, and no other took it in time"
+    message = f"a worker started task {call.task!r} but could not finish it, and no other worker took it in time"
     return errors.TimeoutError(message, task=call.task, id=call.id)
 
 
@@ -57,7 +57,7 @@ def _of_dead_letter(call: PendingCall[Any], letter: DeadLetter) -> Exception:
             )
             return errors.WorkerLost(f"{message} (delivery-limit)", task=call.task, id=call.id)
         case reason:
-            return errors.TaskError(f"the broker gave call {call.id} back: {reason}", task=call.task, id=call.id)
+            return errors.TaskError(f"the broker dead-lettered call {call.id}: {reason}", task=call.task, id=call.id)
 
 
 _ERRORS: dict[Outcome, type[errors.TaskError]] = {

@@ -1,4 +1,4 @@
-"""Publishing events, and hearing of them: subscriptions outlive a lost connection."""
+"""Publishes events, and receives those of the subscribed topics. Subscriptions survive a lost connection."""
 
 import asyncio
 import collections
@@ -11,7 +11,7 @@ from crew import errors
 from crew.amqp import Confirm, ConfirmStatus, Consumer, Delivery, Link
 from crew.client import off_loop
 from crew.client.calling.calls import BLOCKED
-from crew.client.calling.leader_retry import AGAIN_AFTER
+from crew.client.calling.leader_retry import RETRY_INTERVAL
 from crew.client.events.subscription import OnEvent, Subscription, Subscriptions
 from crew.client.started import PendingEvent
 from crew.protocol import properties, topology
@@ -20,18 +20,19 @@ from crew.protocol.message import Event
 
 logger = logging.getLogger(__name__)
 
-EVENT_PREFETCH: Final = 500  # events that the broker need not hold back
+EVENT_PREFETCH: Final = 500  # events that the broker delivers ahead
+UNREADABLE: Final = "event unreadable, discarding it: topic=%s: %s"
 
 
 class PubSub:
     """The topics of one client.
 
     Args:
-        client: the client's id; it names the queue of its subscriptions.
+        client: id of the client; the queue of its subscriptions is named after it.
         publishing: the link to publish on.
-        consuming: the link over which events come.
-        decode: what this client accepts.
-        subscriptions: that it begins with; default: none.
+        consuming: the link that receives events.
+        decode: decodes payloads, within the limits of this client.
+        subscriptions: the existing subscriptions; default: none.
     """
 
     def __init__(
@@ -50,32 +51,32 @@ class PubSub:
         self._subscriptions = Subscriptions(decode) if subscriptions is None else subscriptions
         for subscription in self._subscriptions:
             subscription.renew(self._close)
-        self._order = asyncio.Lock()  # a topic given up and taken again in one moment ends as taken
+        self._order = asyncio.Lock()  # keeps unbind and bind of one topic in their order
         self._tasks: set[asyncio.Task[None]] = set()
         self._events: set[asyncio.Task[None]] = set()  # on their way to the broker
         self._waiting: collections.deque[Delivery] = collections.deque()  # behind a large event that is being decoded
         self._is_open = False
 
     def open(self) -> None:
-        """Tell the broker of what was subscribed before there was a loop; idempotent."""
+        """Declare the subscriptions that were made before an event loop ran; idempotent."""
         if not self._is_open:
             self._is_open = True
             for subscription in self._subscriptions:
                 self._in_background(self._activate(subscription))
 
     def on_ready(self) -> None:
-        """The broker is here: it is told of what it has refused before."""
+        """Declare the subscriptions again that the broker has refused before."""
         for subscription in self._subscriptions:
             if self._is_open and subscription.has_failed:
                 self._in_background(self._activate(subscription))
 
     @property
     def tasks(self) -> set["asyncio.Task[None]"]:
-        """What it does in the background."""
+        """The background tasks."""
         return self._tasks | self._events
 
     async def sent(self, within: float) -> None:
-        """Wait, for `within` seconds at most, until the events that are on their way are published, or have failed."""
+        """Wait, for at most `within` seconds, until the current events are published or have failed."""
         if self._events:
             await asyncio.wait(self._events, timeout=within)
 
@@ -92,7 +93,7 @@ class PubSub:
     # --- publish ----------------------------------------------------------------------------------------------------
 
     def start(self, event: Event, timeout: float) -> PendingEvent:
-        """Begin to publish `event`, at once where the broker is connected; raises Overloaded. Needs a running loop."""
+        """Start to publish `event`, at once if the broker is connected; raises Overloaded. Needs a running loop."""
         publishing = asyncio.get_running_loop().create_task(self._publish(event, self._begin(event), timeout))
         self._events.add(publishing)
         publishing.add_done_callback(self._events.discard)
@@ -102,61 +103,65 @@ class PubSub:
         """Publish `event`; returns when the broker has it.
 
         Raises:
-            ConnectionError: that took `timeout` seconds.
+            ConnectionError: the broker did not take it within `timeout` seconds.
             Overloaded: the broker has blocked publishing.
-            TooLarge: the broker takes no message of that size.
+            TooLarge: the event exceeds the max_message_size of the broker.
             MessageRefused: the broker does not accept the message for another reason.
         """
         await self._publish(event, self._begin(event), timeout)
 
     async def _publish(self, event: Event, confirm: Confirm | None, timeout: float) -> None:
-        """Publish until the broker confirms it; `confirm` is that of the first attempt, None where there was none."""
+        """Publish until the broker confirms; `confirm` is of the first attempt, or None if it was not made."""
         try:
             async with asyncio.timeout(timeout):
                 while (status := await (confirm := await self._begun(event, confirm))) is not ConfirmStatus.CONFIRMED:
                     reason, confirm = confirm.reason, None
                     if status is ConfirmStatus.TOO_LARGE:
                         size = len(event.body.data)
-                        raise errors.TooLarge(f"the broker takes no message of {size} bytes: see its max_message_size")
+                        raise errors.TooLarge(
+                            f"the event on {event.topic!r} has {size} bytes, more than the broker's max_message_size"
+                        )
                     if status is ConfirmStatus.INVALID:
                         raise errors.MessageRefused(
                             f"the broker does not accept the event on {event.topic!r}: {reason}"
                         )
                     if not event.persistent:
-                        raise errors.ConnectionError(f"the connection broke while an event on {event.topic!r} was sent")
-                    if status is ConfirmStatus.REFUSED:  # by a quorum queue that elects its leader
+                        raise errors.ConnectionError(
+                            f"the event on {event.topic!r} may be lost: the connection broke before its confirm"
+                        )
+                    if status is ConfirmStatus.REFUSED:  # a quorum queue is electing its leader
                         self._publishing.change_channel()
-                        await asyncio.sleep(AGAIN_AFTER)
+                        await asyncio.sleep(RETRY_INTERVAL)
         except TimeoutError:
             raise errors.ConnectionError(
                 f"the broker did not take the event on {event.topic!r} within {timeout:g} s"
             ) from None
 
     async def _begun(self, event: Event, confirm: Confirm | None) -> Confirm:
-        """The attempt to publish `event` that is under way: `confirm`, or another one when the broker is there."""
+        """The confirm of the current attempt: `confirm`, or that of a new attempt when the broker is connected."""
         while confirm is None:
             await self._publishing.ready()
             confirm = self._begin(event)
-        if confirm.status is ConfirmStatus.LOST:  # the connection broke just now
+        if confirm.status is ConfirmStatus.LOST:  # the connection has just broken
             await asyncio.sleep(0)
         return confirm
 
     def _begin(self, event: Event) -> Confirm | None:
-        """Publish it now; None where the broker is not connected. Raises Overloaded."""
+        """Publish it now; None if the broker is not connected. Raises Overloaded."""
         if self._publishing.is_blocked:
             raise errors.Overloaded(BLOCKED)
         if not self._publishing.is_ready:
             return None
-        given = properties.of_event(event, now=time.time())
+        fields = properties.of_event(event, now=time.time())
         try:
-            return self._publishing.publish(topology.PUBSUB, event.topic, given, event.body.data, mandatory=False)
-        except errors.ConnectionError:  # it broke just now
+            return self._publishing.publish(topology.PUBSUB, event.topic, fields, event.body.data, mandatory=False)
+        except errors.ConnectionError:  # the connection has just broken
             return Confirm(status=ConfirmStatus.LOST)
 
     # --- subscribe --------------------------------------------------------------------------------------------------
 
     def subscribe(self, topic: str, callback: OnEvent) -> Subscription:
-        """Call back with every Event on `topic`; raises ValueError where topic or callback cannot be one."""
+        """Call `callback` with every Event on `topic`; raises ValueError for a bad topic or callback."""
         if not callable(callback):
             raise ValueError(f"callback must be callable, not {callback!r}")
         subscription = Subscription(topic, callback, self._close)
@@ -176,13 +181,13 @@ class PubSub:
 
     async def _activate(self, subscription: Subscription) -> None:
         try:
-            await self._tell(subscription)
+            await self._declare(subscription)
         except errors.ConnectionError as error:
             subscription.fail(error)
             raise
         subscription.activate()
 
-    async def _tell(self, subscription: Subscription) -> None:
+    async def _declare(self, subscription: Subscription) -> None:
         async with self._order:
             await self._consuming.declare(self._queue, topology.subscription(self._client, subscription.topic))
             if not self._consuming.has_consumer(self._queue.name):
@@ -195,30 +200,30 @@ class PubSub:
                 await self._consuming.unbind(topology.subscription(self._client, topic))
 
     def _on_event(self, delivery: Delivery) -> None:
-        """Hear of it; where a large one is being decoded, after that one: events arrive in their order."""
+        """Pass an event to the callbacks, in order: events behind a large one wait until that is decoded."""
         if self._waiting or len(delivery.body) > codec.LARGE or delivery.properties.content_encoding:
             self._waiting.append(delivery)
             if len(self._waiting) == 1:
-                self._in_background(self._hear_waiting())
+                self._in_background(self._deliver_waiting())
             return
         try:
-            self._subscriptions.hear(properties.to_event(delivery.topic, delivery.properties, delivery.body))
+            self._subscriptions.deliver(properties.to_event(delivery.topic, delivery.properties, delivery.body))
         except (properties.MalformedMessage, errors.SerializationError) as error:
-            logger.warning("an event on %s is dropped: %s", delivery.topic, error)
+            logger.warning(UNREADABLE, delivery.topic, error)
         finally:
             delivery.ack_through()
 
-    async def _hear_waiting(self) -> None:
-        """Decode in a thread what is large, and hear of all that has come since in its order."""
+    async def _deliver_waiting(self) -> None:
+        """Decode large events in a thread, and pass the waiting events to the callbacks in their order."""
         while self._waiting:
             delivery = self._waiting[0]
             try:
                 event = properties.to_event(delivery.topic, delivery.properties, delivery.body)
                 payload = await off_loop.decoded(event.body, self._subscriptions.decode)
                 if delivery.is_ours:  # else the broker delivers it again
-                    self._subscriptions.tell(event, payload)
+                    self._subscriptions.deliver_decoded(event, payload)
             except (properties.MalformedMessage, errors.SerializationError) as error:
-                logger.warning("an event on %s is dropped: %s", delivery.topic, error)
+                logger.warning(UNREADABLE, delivery.topic, error)
             finally:
                 delivery.ack_through()
                 self._waiting.popleft()
@@ -233,4 +238,4 @@ class PubSub:
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("a subscription of client %s failed: %s", self._client, error)
+            logger.error("subscription failed: client=%s: %s", self._client, error)

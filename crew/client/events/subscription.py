@@ -1,4 +1,4 @@
-"""Topics that a client listens to, and the callbacks that hear of their events."""
+"""Subscriptions: the topics of a client, and the callbacks that get their events."""
 
 import asyncio
 import copy
@@ -19,9 +19,9 @@ class Event(msgspec.Struct, frozen=True):
     """One published message on a topic.
 
     Attributes:
-        topic: on which it was published; no pattern.
-        payload: what was published.
-        headers: the publisher's own.
+        topic: that it was published on; not a pattern.
+        payload: the published value.
+        headers: of the publisher.
     """
 
     topic: str
@@ -36,16 +36,16 @@ class Subscription:
     """The handle that `Client.subscribe` returns.
 
     Args:
-        topic: pattern of words between dots; `*` is one word, `#` any number of them.
-        callback: called with each Event, in the context of whoever subscribed; may be a coroutine function.
-        on_close: told when it is closed.
+        topic: a pattern of words between dots; `*` matches one word, `#` any number of words.
+        callback: called with each Event, in the context of the code that subscribed; may be a coroutine function.
+        on_close: called when the subscription is closed.
     """
 
     def __init__(self, topic: str, callback: OnEvent, on_close: "Callable[[Subscription], None]") -> None:
         self.topic = topology.check_topic(topic)
         self.callback = callback
         self._on_close = on_close
-        self._context = copy_context()  # else it would be that of the first call, which opened the connection
+        self._context = copy_context()  # not the context of the first call, which opened the connection
         self._is_settled = asyncio.Event()
         self._error: Exception | None = None
 
@@ -55,54 +55,54 @@ class Subscription:
 
     @property
     def has_failed(self) -> bool:
-        """Whether the broker could not be told of it; it may be yet."""
+        """Whether the broker has refused it; a retry may succeed later."""
         return self._error is not None
 
     def close(self) -> None:
-        """Hear of no more events; idempotent."""
+        """Unsubscribe; idempotent."""
         self._on_close(self)
 
     async def ready(self) -> None:
-        """Wait until the broker knows of it: events that are published from now on arrive.
+        """Wait until the broker has the subscription: events that are published from now on arrive.
 
         Raises:
-            ConnectionError: the broker refuses us, or the client was closed.
+            ConnectionError: the broker refuses the connection or the subscription, or the client was closed.
         """
         await self._is_settled.wait()
         if self._error is not None:
-            raise copy.copy(self._error)  # each who waits has a stack of his own
+            raise copy.copy(self._error)  # one shared error would keep the stacks of all who raise it
 
     def renew(self, on_close: "Callable[[Subscription], None]") -> None:
-        """It is that of another connection from now on, which knows nothing of it; `on_close` is told instead."""
+        """Reset it for a new connection, on which it is not declared yet."""
         self._on_close = on_close
         self._is_settled = asyncio.Event()
         self._error = None
 
     def activate(self) -> None:
-        """The broker knows of it."""
+        """Mark it as declared at the broker."""
         self._error = None
         self._is_settled.set()
 
     def fail(self, error: Exception) -> None:
-        """The broker cannot be told of it; nothing where it knows."""
+        """Mark it as failed, unless it is declared already."""
         if not self._is_settled.is_set():
             self._error = error
             self._is_settled.set()
 
     def matches(self, topic: str) -> bool:
-        """Whether an event of `topic` is one of its own."""
+        """Whether an event on `topic` belongs to this subscription."""
         return topology.topic_matches(self.topic, topic)
 
-    def hear(self, event: Event) -> None:
-        """Call back; what the callback raises is logged."""
-        self._context.run(call_back, self.callback, event, of=f"a subscription to {self.topic}")
+    def deliver(self, event: Event) -> None:
+        """Call the callback with `event`; its errors are logged."""
+        self._context.run(call_back, self.callback, event, of=f"subscription topic={self.topic}")
 
 
 class Subscriptions:
-    """All subscriptions of one client, several a topic.
+    """All subscriptions of one client. A topic may have several.
 
     Args:
-        decode: what this client accepts.
+        decode: decodes payloads, within the limits of this client.
     """
 
     def __init__(self, decode: codec.Decode = codec.decode) -> None:
@@ -116,13 +116,13 @@ class Subscriptions:
         return iter([one for same in self._by_topic.values() for one in same])
 
     def add(self, subscription: Subscription) -> bool:
-        """Whether it is the first of its topic."""
+        """Add it; whether it is the first of its topic."""
         same = self._by_topic.setdefault(subscription.topic, [])
         same.append(subscription)
         return len(same) == 1
 
     def remove(self, subscription: Subscription) -> bool:
-        """Whether it was the last of its topic."""
+        """Remove it; whether it was the last of its topic."""
         same = self._by_topic.get(subscription.topic, [])
         if subscription not in same:
             return False
@@ -132,16 +132,16 @@ class Subscriptions:
         return not same
 
     def of(self, topic: str, callback: OnEvent | None) -> list[Subscription]:
-        """Those that were made for the pattern `topic`, with `callback` where one is given."""
+        """The subscriptions to the pattern `topic`; only those with `callback`, if one is given."""
         return [one for one in self._by_topic.get(topic, []) if callback is None or one.callback == callback]
 
-    def hear(self, message: EncodedEvent) -> None:
-        """Call back everybody whose topic matches; raises SerializationError where it cannot be decoded."""
-        self.tell(message, self.decode(message.body))
+    def deliver(self, message: EncodedEvent) -> None:
+        """Pass an event to each matching subscription; raises SerializationError if it cannot be decoded."""
+        self.deliver_decoded(message, self.decode(message.body))
 
-    def tell(self, message: EncodedEvent, payload: Any) -> None:
-        """As `hear`, where its payload is decoded already."""
+    def deliver_decoded(self, message: EncodedEvent, payload: Any) -> None:
+        """As `deliver`, for a payload that is decoded already."""
         event = Event(message.topic, payload, message.headers)
         for subscription in self:
             if subscription.matches(event.topic):
-                subscription.hear(event)
+                subscription.deliver(event)

@@ -25,7 +25,7 @@ async def test_a_gateway_without_a_broker_is_healthy_not_ready_and_gives_the_rea
         assert (await http.request("HEAD", "/healthz")).code == 200
         assert await detail(http, "/readyz") == (503, "the broker has not been reached yet")
         await until(lambda: "refused" in str(http.site.crew.obstacle))  # asking has made it connect
-        assert await detail(http, "/readyz") == (503, "the broker is away: connection refused")
+        assert await detail(http, "/readyz") == (503, "the broker is unavailable: connection refused")
         answer = await http.request("GET", "/readyz")
         assert answer.headers["Retry-After"] == "2"
         assert json.loads(answer.body)["type"] == "urn:crew:problem:not-ready"

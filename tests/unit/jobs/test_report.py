@@ -168,7 +168,7 @@ def test_a_result_that_is_larger_than_the_store_keeps_is_an_error_that_says_so()
     job = after(JOB, heard(Outcome.RETURNED, "x" * 999))
     told = failure.decode(job.failure or b"")
     assert (job.status, told.type_name) == (JobStatus.ERROR, "TooLarge")
-    assert told.message == "the result has 1001 bytes, more than the 1000 that the job store keeps"
+    assert told.message == "the result has 1001 bytes, more than max_result of the store, 1000"
 
 
 def test_progress_is_kept_while_it_runs_and_through_its_clean_up_but_not_after_a_success() -> None:
@@ -221,7 +221,7 @@ def test_a_job_that_the_broker_gave_back_is_an_error_with_its_reason() -> None:
     letter = DeadLetter(id=JOB.id, reason="delivery_limit")
     job = after(JOB, of_reply(letter, at=NOW, max_result=1))
     assert job.status is JobStatus.ERROR
-    assert failure.decode(job.failure or b"").message == "the broker gave the job back: delivery_limit"
+    assert failure.decode(job.failure or b"").message == "the broker dead-lettered the job: delivery_limit"
 
 
 @pytest.mark.parametrize(

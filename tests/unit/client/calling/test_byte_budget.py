@@ -46,7 +46,7 @@ class Caller:
 async def test_a_call_whose_body_does_not_fit_is_refused_in_one_sentence_and_leaves_nothing_behind() -> None:
     caller = Caller()
     caller.call("first", 60)
-    with pytest.raises(Overloaded, match="60 bytes wait for the broker already, and 41 more would be above the 100"):
+    with pytest.raises(Overloaded, match="60 bytes of calls, and 41 more would exceed the limit of 100"):
         caller.call("second", 41)
     assert (len(caller.calls), caller.kept) == (1, 60)
     caller.call("third", 40)

@@ -284,7 +284,7 @@ def test_a_callback_that_raises_is_logged_and_harms_nobody(caplog: pytest.LogCap
 
     call = a_call("17", callback=on_answer)
     assert call.settle("value") is True
-    assert "the callback of call 17 of task t failed" in caplog.text
+    assert "callback failed: call_id=17 task=t" in caplog.text
     assert "a bug" in caplog.text
 
 
@@ -293,7 +293,7 @@ def test_a_callback_that_looks_at_a_cancelled_future_harms_nobody(caplog: pytest
         raise asyncio.CancelledError  # which is no Exception, and would end whoever reads from the broker
 
     assert a_call("17", callback=on_answer).settle("value") is True
-    assert "the callback of call 17 of task t failed" in caplog.text
+    assert "callback failed: call_id=17 task=t" in caplog.text
 
 
 @pytest.mark.gen_test
@@ -302,7 +302,7 @@ async def test_a_coroutine_callback_that_raises_is_logged(caplog: pytest.LogCapt
         raise ValueError("a bug")
 
     a_call("17", callback=on_answer).settle("value")
-    await until(lambda: "the callback of call 17" in caplog.text)
+    await until(lambda: "callback failed: call_id=17" in caplog.text)
     assert "a bug" in caplog.text
 
 
@@ -324,7 +324,7 @@ def test_a_failure_that_nobody_looked_at_is_logged(caplog: pytest.LogCaptureFixt
     call.settle(TaskFailed("KeyError", "'x'"))
     del call
     gc.collect()
-    assert caplog.messages == ["call 17 of task t failed, and nothing awaited it: KeyError: 'x'"]
+    assert caplog.messages == ["call failed, and nothing awaited it: call_id=17 task=t: KeyError: 'x'"]
 
 
 @pytest.mark.gen_test

@@ -94,7 +94,7 @@ async def test_a_cancel_that_is_late_for_its_call_does_not_wait_for_the_broker()
 async def test_however_many_are_cancelled_while_the_broker_is_away_the_memory_is_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(calls_module, "MAX_UNTOLD", 3)
+    monkeypatch.setattr(calls_module, "MAX_UNSENT", 3)
     caller = Caller()
     calls = [a_call(f"{number}") for number in range(5)]
     for call in calls:

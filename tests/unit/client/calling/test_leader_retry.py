@@ -2,7 +2,7 @@
 
 import pytest
 
-from crew.client.calling.leader_retry import PATIENCE, PATIENCE_ONCE_TAKEN, Elections
+from crew.client.calling.leader_retry import PATIENCE, PATIENCE_AFTER_CONFIRM, LeaderRetry
 
 
 class Clock:
@@ -17,50 +17,50 @@ class Clock:
 
 @pytest.fixture
 def clock() -> Clock:
-    """The clock of `elections`."""
+    """The clock of `leader_retry`."""
     return Clock()
 
 
 @pytest.fixture
-def elections(clock: Clock) -> Elections:
+def leader_retry(clock: Clock) -> LeaderRetry:
     """Of a client that has just connected."""
-    return Elections(clock=clock)
+    return LeaderRetry(clock=clock)
 
 
-def test_a_queue_may_be_without_a_leader_for_a_while(elections: Elections, clock: Clock) -> None:
-    assert elections.may_explain("t")
+def test_a_queue_may_be_without_a_leader_for_a_while(leader_retry: LeaderRetry, clock: Clock) -> None:
+    assert leader_retry.should_retry("t")
     clock.now += PATIENCE - 0.1
-    assert elections.may_explain("t")
+    assert leader_retry.should_retry("t")
     clock.now += 0.1
-    assert not elections.may_explain("t")
-    assert elections.may_explain("another")
+    assert not leader_retry.should_retry("t")
+    assert leader_retry.should_retry("another")
 
 
-def test_a_queue_that_left_a_call_unconfirmed_is_not_full(elections: Elections, clock: Clock) -> None:
+def test_a_queue_that_left_a_call_unconfirmed_is_not_full(leader_retry: LeaderRetry, clock: Clock) -> None:
     """It has no leader, for as long as a majority of its nodes is down."""
-    elections.on_timed_out("t")
+    leader_retry.on_unconfirmed("t")
     for _ in range(3):
         clock.now += PATIENCE
-        assert elections.may_explain("t")
-    elections.on_taken("t")
-    assert elections.may_explain("t")
-    clock.now += PATIENCE_ONCE_TAKEN
-    assert not elections.may_explain("t")
+        assert leader_retry.should_retry("t")
+    leader_retry.on_confirmed("t")
+    assert leader_retry.should_retry("t")
+    clock.now += PATIENCE_AFTER_CONFIRM
+    assert not leader_retry.should_retry("t")
 
 
 def test_a_queue_that_has_taken_a_call_may_lose_its_leader_but_is_rather_full(
-    elections: Elections, clock: Clock
+    leader_retry: LeaderRetry, clock: Clock
 ) -> None:
-    elections.on_taken("t")
-    assert elections.may_explain("t")
-    clock.now += PATIENCE_ONCE_TAKEN
-    assert not elections.may_explain("t")
+    leader_retry.on_confirmed("t")
+    assert leader_retry.should_retry("t")
+    clock.now += PATIENCE_AFTER_CONFIRM
+    assert not leader_retry.should_retry("t")
 
 
-def test_after_a_reconnect_nothing_is_known(elections: Elections, clock: Clock) -> None:
-    elections.on_taken("taken")
-    elections.may_explain("refused")
+def test_after_a_reconnect_nothing_is_known(leader_retry: LeaderRetry, clock: Clock) -> None:
+    leader_retry.on_confirmed("taken")
+    leader_retry.should_retry("refused")
     clock.now += PATIENCE
-    elections.on_reconnect()
-    assert elections.may_explain("taken")
-    assert elections.may_explain("refused")
+    leader_retry.on_reconnect()
+    assert leader_retry.should_retry("taken")
+    assert leader_retry.should_retry("refused")

@@ -3,7 +3,7 @@
 import pytest
 
 from crew import errors
-from crew.client.calling.reply import answer_to
+from crew.client.calling.reply import result_of_reply
 from crew.protocol import failure
 from crew.protocol.encoding import codec
 from crew.protocol.failure import Failure
@@ -19,11 +19,11 @@ def reply(outcome: Outcome, told: Failure) -> Reply:
 
 def test_a_value_arrives_as_itself() -> None:
     value = {"width": 320, "tags": ["a"]}
-    assert answer_to(a_call(), Reply(id="17", outcome=Outcome.RETURNED, body=codec.encode(value))) == value
+    assert result_of_reply(a_call(), Reply(id="17", outcome=Outcome.RETURNED, body=codec.encode(value))) == value
 
 
 def test_a_value_that_cannot_be_read_is_a_serialization_error() -> None:
-    answer = answer_to(a_call(), Reply(id="17", outcome=Outcome.RETURNED, body=Body(b"{", codec.JSON)))
+    answer = result_of_reply(a_call(), Reply(id="17", outcome=Outcome.RETURNED, body=Body(b"{", codec.JSON)))
     assert isinstance(answer, errors.SerializationError)
     assert "call 17" in str(answer)
 
@@ -31,12 +31,12 @@ def test_a_value_that_cannot_be_read_is_a_serialization_error() -> None:
 def test_a_pickle_is_never_opened() -> None:
     body = Body(b"cos\nsystem\n(S'true'\ntR.", "application/x-python-serialize")
     assert isinstance(
-        answer_to(a_call(), Reply(id="17", outcome=Outcome.RETURNED, body=body)), errors.SerializationError
+        result_of_reply(a_call(), Reply(id="17", outcome=Outcome.RETURNED, body=body)), errors.SerializationError
     )
 
 
 def test_an_exception_of_the_task_arrives_with_all_that_is_known_of_it() -> None:
-    answer = answer_to(
+    answer = result_of_reply(
         a_call("17"), reply(Outcome.RAISED, Failure(type_name="KeyError", message="'x'", traceback="..."))
     )
     assert isinstance(answer, errors.TaskFailed)
@@ -60,20 +60,20 @@ def test_an_exception_of_the_task_arrives_with_all_that_is_known_of_it() -> None
     ],
 )
 def test_every_outcome_has_its_own_error(outcome: Outcome, kind: type[errors.TaskError]) -> None:
-    answer = answer_to(a_call("17"), reply(outcome, Failure(type_name="x", message="told so")))
+    answer = result_of_reply(a_call("17"), reply(outcome, Failure(type_name="x", message="told so")))
     assert type(answer) is kind
     assert (str(answer), answer.task, answer.id) == ("told so", "t", "17")
-    assert str(answer_to(a_call(), reply(outcome, Failure(type_name="x")))) == kind.summary
+    assert str(result_of_reply(a_call(), reply(outcome, Failure(type_name="x")))) == kind.summary
 
 
 def test_no_outcome_is_without_an_answer() -> None:
     for outcome in filter(lambda outcome: outcome.is_end, Outcome):
-        assert answer_to(a_call(), reply(outcome, Failure(type_name="x"))) is not None
+        assert result_of_reply(a_call(), reply(outcome, Failure(type_name="x"))) is not None
 
 
 @pytest.mark.parametrize("outcome", [Outcome.RAISED, Outcome.TIMED_OUT])
 def test_a_failure_that_cannot_be_read_is_a_failure_all_the_same(outcome: Outcome) -> None:
-    answer = answer_to(a_call(), Reply(id="17", outcome=outcome, body=Body(b"\xff", None)))
+    answer = result_of_reply(a_call(), Reply(id="17", outcome=outcome, body=Body(b"\xff", None)))
     assert isinstance(answer, errors.TaskError)
     assert "could not be read" in str(answer)
 
@@ -89,7 +89,7 @@ def test_a_failure_that_cannot_be_read_is_a_failure_all_the_same(outcome: Outcom
     ],
 )
 def test_a_call_that_the_broker_gave_back_says_why(reason: str, kind: type[errors.TaskError]) -> None:
-    answer = answer_to(a_call("17"), DeadLetter("17", reason))
+    answer = result_of_reply(a_call("17"), DeadLetter("17", reason))
     assert type(answer) is kind
     assert (answer.task, answer.id) == ("t", "17")
 
@@ -99,12 +99,12 @@ def test_a_call_that_has_started_and_then_expires_in_its_queue_was_not_finished(
     call = a_call()
     call.has_started = True
     expired = reply(Outcome.EXPIRED, Failure(type_name="ExpirationError", message="no worker took it"))
-    answer = answer_to(call, DeadLetter("17", "expired") if is_letter else expired)
+    answer = result_of_reply(call, DeadLetter("17", "expired") if is_letter else expired)
     assert isinstance(answer, errors.TimeoutError)
-    assert "could not finish it, and no other took it in time" in str(answer)
+    assert "could not finish it, and no other worker took it in time" in str(answer)
 
 
 def test_a_call_that_a_quorum_queue_has_given_up_names_what_did_that() -> None:
-    answer = answer_to(a_call("17"), DeadLetter("17", "delivery_limit"))
+    answer = result_of_reply(a_call("17"), DeadLetter("17", "delivery_limit"))
     assert "call 17 of task 't' was delivered more often than the policy of its queue allows" in str(answer)
     assert "delivery-limit" in str(answer)

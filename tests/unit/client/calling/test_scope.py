@@ -11,7 +11,7 @@ import pytest
 from tornado import gen
 
 from crew.client import Client, Parallel, PendingCall, Scope, blocking
-from crew.client.calling.scope import current
+from crew.client.calling.call import CallScope, current_scope
 from crew.client.events.subscription import Subscription
 from crew.errors import Canceled, TaskFailed, is_abandonment
 from tests.support.broker_addresses import nowhere
@@ -30,11 +30,11 @@ async def waiting(call: PendingCall[Any]) -> Any:
 
 async def begun(scope: Scope | None, step: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
     """A task that runs on behalf of `scope`, and has come to its first `await`."""
-    before = current.set(scope)
+    before = current_scope.set(scope)
     try:
         task = asyncio.ensure_future(step)
     finally:
-        current.reset(before)
+        current_scope.reset(before)
     for _ in range(3):  # a gather in it has tasks of its own
         await asyncio.sleep(0)
     return task
@@ -82,26 +82,26 @@ async def test_a_scope_inside_of_another_has_calls_of_its_own() -> None:
 
 @pytest.mark.gen_test
 async def test_tasks_that_are_started_in_a_scope_are_in_it() -> None:
-    async def in_the_background() -> Scope | None:
-        return current.get()
+    async def in_the_background() -> CallScope | None:
+        return current_scope.get()
 
     with Scope() as scope:
         task = asyncio.ensure_future(in_the_background())
     assert await task is scope
-    assert current.get() is None
+    assert current_scope.get() is None
 
 
 @pytest.mark.gen_test
 async def test_a_scope_may_be_entered_for_the_rest_of_a_task() -> None:
     scope = Scope()
 
-    async def handler() -> Scope | None:
+    async def handler() -> CallScope | None:
         scope.enter()
         await asyncio.sleep(0)
-        return current.get()
+        return current_scope.get()
 
     assert await asyncio.ensure_future(handler()) is scope
-    assert current.get() is None
+    assert current_scope.get() is None
 
 
 # --- who waits ------------------------------------------------------------------------------------------------------
@@ -319,9 +319,9 @@ async def test_parallel_calls_leave_what_another_request_waits_for() -> None:
 
 def a_call_of(scope: Scope | None, answers: list[Any]) -> PendingCall[Any]:
     """A call with a callback, made on behalf of `scope`; its callback notes the answer and the scope it runs in."""
-    before = current.set(scope)
-    call = a_call(callback=lambda value, headers: answers.append((value, current.get())))
-    current.reset(before)
+    before = current_scope.set(scope)
+    call = a_call(callback=lambda value, headers: answers.append((value, current_scope.get())))
+    current_scope.reset(before)
     if scope is not None:
         scope.add(call)
     return call
@@ -367,10 +367,10 @@ async def test_callbacks_run_in_the_scope_of_whoever_asked_for_them_whoever_sett
     answers: list[Any] = []
     own, other = Scope(), Scope()
     call = a_call_of(own, answers)
-    subscription = Subscription("news", lambda event: answers.append(current.get()), ignored)
+    subscription = Subscription("news", lambda event: answers.append(current_scope.get()), ignored)
     with other:
         call.settle("value")
-        subscription.hear(cast(Any, "event"))
+        subscription.deliver(cast(Any, "event"))
     assert answers == [("value", own), None]
 
 

@@ -44,15 +44,15 @@ def subscribed(*pairs: tuple[str, Any]) -> Subscriptions:
 
 def test_a_callback_gets_topic_payload_and_headers() -> None:
     heard = Heard()
-    subscribed(("news", heard)).hear(an_event("news", {"x": [1]}))
+    subscribed(("news", heard)).deliver(an_event("news", {"x": [1]}))
     assert heard.events == [Event("news", {"x": [1]}, {"a": 1})]
 
 
 def test_every_callback_of_a_topic_hears_every_event() -> None:
     first, second = Heard(), Heard()
     subscriptions = subscribed(("news", first), ("news", second))
-    subscriptions.hear(an_event("news"))
-    subscriptions.hear(an_event("news"))
+    subscriptions.deliver(an_event("news"))
+    subscriptions.deliver(an_event("news"))
     assert first.topics == second.topics == ["news", "news"]
 
 
@@ -60,7 +60,7 @@ def test_patterns_hear_what_they_match_and_nothing_else() -> None:
     one, all_below, everything, other = Heard(), Heard(), Heard(), Heard()
     subscriptions = subscribed(("news.*", one), ("news.#", all_below), ("#", everything), ("weather", other))
     for topic in ("news", "news.de", "news.de.berlin"):
-        subscriptions.hear(an_event(topic))
+        subscriptions.deliver(an_event(topic))
     assert one.topics == ["news.de"]
     assert all_below.topics == everything.topics == ["news", "news.de", "news.de.berlin"]
     assert other.topics == []
@@ -71,7 +71,7 @@ def test_a_callback_that_raises_does_not_keep_the_event_from_the_others(caplog: 
         raise ValueError("a bug")
 
     heard = Heard()
-    subscribed(("news", raising), ("news", heard)).hear(an_event("news"))
+    subscribed(("news", raising), ("news", heard)).deliver(an_event("news"))
     assert heard.topics == ["news"]
     assert "a bug" in caplog.text
 
@@ -85,14 +85,14 @@ async def test_a_callback_may_be_a_coroutine_function(caplog: pytest.LogCaptureF
         heard(event)
         raise ValueError("a bug")
 
-    subscribed(("news", callback)).hear(an_event("news"))
+    subscribed(("news", callback)).deliver(an_event("news"))
     await until(lambda: heard.topics == ["news"])
     await until(lambda: "a bug" in caplog.text)
 
 
 def test_an_event_that_cannot_be_read_is_a_serialization_error() -> None:
     with pytest.raises(SerializationError):
-        subscribed(("news", ignored)).hear(EncodedEvent(topic="news", body=Body(b"{", codec.JSON)))
+        subscribed(("news", ignored)).deliver(EncodedEvent(topic="news", body=Body(b"{", codec.JSON)))
 
 
 def test_a_callback_may_close_its_own_subscription() -> None:
@@ -110,8 +110,8 @@ def test_a_callback_may_close_its_own_subscription() -> None:
     other = Subscription("news", heard, remove)
     subscriptions.add(mine)
     subscriptions.add(other)
-    subscriptions.hear(an_event("news"))
-    subscriptions.hear(an_event("news"))
+    subscriptions.deliver(an_event("news"))
+    subscriptions.deliver(an_event("news"))
     assert len(heard.events) == 3
 
 
