@@ -16,6 +16,7 @@ import msgspec
 from crew import broker_url, private_folder
 from crew.broker_url import LONGEST_HEARTBEAT, BrokerUrl
 from crew.broker_url import redacted as redacted
+from crew.duration import seconds_of
 from crew.errors import SettingsError
 
 DEFAULT_DATABASE: Final = "sqlite:///.crew/jobs.db"
@@ -101,8 +102,8 @@ def load(
     Further settings come only from the environment: `CREW_ACCEPT` lists serializers, separated by commas (default
     json,msgpack,text,bytes). `CREW_MAX_PAYLOAD` and `CREW_MAX_MESSAGE` are numbers of bytes (default 64 and 16 MiB).
     `CREW_MAX_ELEMENTS` (default 1000000), `CREW_MAX_DEPTH` (256) and `CREW_MAX_MEMORY` (256 MiB) limit a decoded
-    payload. `CREW_HEARTBEAT` is in seconds (default 10, unless a URL sets it). `CREW_AMQP_CA`, `CREW_AMQP_CERT` and
-    `CREW_AMQP_KEY` are files for amqps:// URLs that name no files themselves.
+    payload. `CREW_HEARTBEAT` is in seconds, or text like "1m" (default 10, unless a URL sets it). `CREW_AMQP_CA`,
+    `CREW_AMQP_CERT` and `CREW_AMQP_KEY` are files for amqps:// URLs that name no files themselves.
 
     Raises:
         SettingsError: a URL, a number, a file, a queue type or a signing key is invalid.
@@ -350,9 +351,16 @@ def _signing_keys(given: str | None, environ: Mapping[str, str]) -> tuple[str, .
     return keys
 
 
+def _in_seconds(name: str, environ: Mapping[str, str]) -> Mapping[str, str]:
+    """`environ` with the variable `name`, which may be text like "1m", as a number of seconds."""
+    seconds = seconds_of(environ.get(name, ""))
+    return environ if seconds is None or not seconds.is_integer() else {**environ, name: str(int(seconds))}
+
+
 def _heartbeat(urls: Sequence[BrokerUrl], environ: Mapping[str, str]) -> int:
     """The shortest heartbeat in a URL, else that of the environment."""
     named = [url.heartbeat for url in urls if url.heartbeat is not None]
+    environ = _in_seconds("CREW_HEARTBEAT", environ)
     fallback = _number("CREW_HEARTBEAT", environ, HEARTBEAT, unit="seconds", most=LONGEST_HEARTBEAT)
     return min(named, default=fallback)
 

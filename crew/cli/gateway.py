@@ -11,7 +11,7 @@ import click
 from crew import log, settings
 from crew.cli.connection import url_option
 from crew.cli.exit_status import exit_on_error
-from crew.command_line import Count, print_line
+from crew.command_line import Count, print_error, print_line
 from crew.errors import ConnectionError, SettingsError
 from crew.limits import GatewayLimits
 from crew.limits import load as load_limits
@@ -47,7 +47,8 @@ def limit_options(command: F) -> F:
 
 
 @click.command("gateway")
-@click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
+@click.option("--address", default="127.0.0.1", show_default=True, help="to listen on; 0.0.0.0: all interfaces")
+@click.option("--host", "old_address", hidden=True, help="deprecated name of --address")
 @click.option("--port", type=Count(0, 65535), default=8888, show_default=True, help="0 takes a free one")
 @url_option
 @click.option("--database", metavar="URL", help="URL of the job store [CREW_DATABASE; else sqlite:///.crew/jobs.db]")
@@ -78,7 +79,8 @@ def limit_options(command: F) -> F:
 @click.option("--debug", is_flag=True, help="send tracebacks and the addresses of broker and job store to HTTP clients")
 def command(
     *,
-    host: str,
+    address: str,
+    old_address: str | None,
     port: int,
     url: str | None,
     database: str | None,
@@ -93,7 +95,7 @@ def command(
     """Serve calls and jobs over HTTP.
 
     SIGTERM, SIGHUP or Ctrl-C stops the gateway after a drain: open requests are finished first. If it listens beyond
-    this machine (--host 0.0.0.0), every request needs a token: set CREW_GATEWAY_TOKEN, and have clients send
+    this machine (--address 0.0.0.0), every request needs a token: set CREW_GATEWAY_TOKEN, and have clients send
     `Authorization: Bearer <token>`. To encrypt the token, use --certfile or a TLS proxy in front.
 
     TIME is a number of seconds, or text like 90s, 15m, 12h; SIZE is a number of bytes, or text like 100MB, 1GiB.
@@ -103,12 +105,15 @@ def command(
     """
     log.to_stderr(logging.INFO, "%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("tornado.access").setLevel(logging.ERROR)  # the response itself names the reason of a refusal
+    if old_address is not None:
+        print_error("--host is now named --address: --host is the broker's host in the other commands")
+        address = old_address
     with exit_on_error():
         certificate = settings.gateway_certificate(certfile, keyfile)
         limits = load_limits(given)
         asyncio.run(
             _serve(
-                host,
+                address,
                 port,
                 url,
                 database,
@@ -122,7 +127,7 @@ def command(
 
 
 async def _serve(
-    host: str,
+    address: str,
     port: int,
     url: str | None,
     database: str | None,
@@ -144,7 +149,7 @@ async def _serve(
 
     token = settings.gateway_token()
     tokens = settings.gateway_tokens()
-    check_access(host, token, tokens)
+    check_access(address, token, tokens)
     tls_context = tls.context_of(*certificate)
     store = JobStore(database)
     client = Client(url, signing_key=signing_key, store=store)
@@ -158,4 +163,4 @@ async def _serve(
     )
     with contextlib.suppress(ConnectionError):  # the client retries until the store is reachable
         await store.open()
-    await serve(application, client, port=port, address=host, on_listening=print_line, ssl_options=tls_context)
+    await serve(application, client, port=port, address=address, on_listening=print_line, ssl_options=tls_context)

@@ -14,12 +14,14 @@ import msgspec
 from tornado.web import HTTPError, RequestHandler
 
 from crew import errors
+from crew.escape import brief
 
 logger = logging.getLogger(__name__)
 
 CONTENT_TYPE: Final = "application/problem+json"
 BLANK: Final = "about:blank"  # the type of a problem that has no more to it than its status
 ARGUMENTS: Final = ("task", "priority", "expiration", "timeout")  # of a call
+XSRF: Final = "_xsrf"  # the query parameter that Tornado itself reads
 RETRY_AFTER: Final = 2  # seconds: the client is connected again so soon after the broker has come back
 
 # Possessive quantifiers keep the search time linear in the length of the text, which a task may have written.
@@ -213,6 +215,14 @@ class ProblemMixin(RequestHandler):
         except HTTPError:
             detail = f"{name or 'the path'} must be UTF-8, percent-encoded"
             raise RequestRefused(400, detail, name="bad-encoding") from None
+
+    def check_query(self, *known: str) -> None:
+        """Raise RequestRefused if the query of the request has a parameter that is not `known`."""
+        for name in self.request.query_arguments:
+            if name not in known and not (name == XSRF and self.settings.get("xsrf_cookies")):
+                expected = f"use {', '.join(known)}" if known else "this route has no query parameters"
+                detail = f"unknown query parameter {brief(name)}: {expected}"
+                raise RequestRefused(400, detail, name="unknown-parameter")
 
     def log_exception(
         self, typ: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None

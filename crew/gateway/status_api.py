@@ -30,6 +30,7 @@ class HealthHandler(NoBodyMixin, StatusHandler):
 
     def get(self) -> None:
         """Respond with 200."""
+        self.check_query()
         self.write({"status": "alive"})
 
 
@@ -51,6 +52,7 @@ class ReadyHandler(NoBodyMixin, StatusHandler):
         Raises:
             NotReady: something is missing.
         """
+        self.check_query()
         try:
             self.client.open()
         except ConnectionError as closed:

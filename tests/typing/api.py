@@ -81,7 +81,8 @@ def everything(data: Any) -> Any:
     context.settings.counter += 1
     context.headers["took"] = 3
     context.pubsub.publish("news", {"x": 1})
-    context.pubsub.publish("news", headers={"a": 1}, serializer="msgpack")
+    context.pubsub.publish("news", payload={"x": 1}, headers={"a": 1}, serializer="msgpack")
+    assert_type(context.call("stat", data, expiration="10s").result(timeout="5s"), Any)
     assert_type(context.remaining, float | None)
     assert_type(context.canceled.is_set(), bool)
     assert_type(context.canceled.wait(0.1), bool)
@@ -184,6 +185,7 @@ async def gateway() -> None:
         assert_type(calls, Parallel)
         assert_type(calls.call("resize", {"width": 640}, expiration=3), PendingCall[Any])
         calls.call("stat")
+        calls.call("stat", expires=3)  # type: ignore[call-arg]
     small, stat = await calls.result()
     print(small, stat)
 
@@ -209,8 +211,36 @@ def script() -> None:
         call.result(timeout=1.5)
         assert_type(call.id, str)
         assert_type(call.cancel(), bool)
+        assert_type(call, blocking.BlockingCall[Any])
+        call.result(timeout="1m30s")
+        client.call("resize", {"width": 640}, expiration="10m", priority=3)
+        client.call("resize", priority="high")  # type: ignore[arg-type]
+        client.call("resize", prio=3)  # type: ignore[call-arg]
         client.publish("news", {"x": 1})
+        client.publish("news", {"x": 1}, persistent=True, timeout="10s")
+        client.publish("news", persistant=True)  # type: ignore[call-arg]
         client.subscribe("news", on_event).close()
+        with client.parallel() as calls:
+            assert_type(calls, blocking.BlockingParallel)
+            assert_type(calls.call("resize", expiration="1m"), blocking.BlockingCall[Any])
+            calls.call("resize", prio=3)  # type: ignore[call-arg]
+        assert_type(calls.result(timeout=3), list[Any])
+        job = client.submit("resize", {"width": 640}, unique="skip", unique_key="a", timeout="1h30m")
+        assert_type(job, blocking.BlockingJob)
+        assert_type(job.status(), JobStatus)
+        assert_type(job.job(), Job)
+        assert_type(list(job.events()), list[Job])
+        job.result(timeout="2h")
+        client.submit("resize", timout=3)  # type: ignore[call-arg]
+    blocking.Client(max_pending=100, fail_fast=True, store=JobStore())
+    blocking.Client(max_waiting=100)  # type: ignore[call-arg]
+
+
+async def typed_values(client: Client) -> None:
+    width: PendingCall[int] = client.call("resize", {"width": 640})
+    assert_type(await width, int)
+    assert_type(width.value(), int)
+    await client.call("resize", data={"width": 640})
 
 
 def errors(error: CrewError) -> None:
@@ -282,7 +312,8 @@ async def jobs() -> None:
     assert_type(await job.status(), JobStatus)
     assert_type(await job.job(), Job)
     assert_type(await job.cancel(), bool)
-    await job.result(wait="2h")
+    await job.result(timeout="2h")
+    await job.result("2h")
     async for record in job.events():
         assert_type(record, Job)
     assert_type(await client.jobs.retry(job.id), JobHandle)

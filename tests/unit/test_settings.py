@@ -143,10 +143,16 @@ def test_numbers_and_the_type_of_queue_come_from_the_environment() -> None:
     assert (settings.heartbeat, settings.max_message, settings.queue_type) == (2, 1000, "quorum")
 
 
+def test_a_heartbeat_may_be_text() -> None:
+    assert load(environ={"CREW_HEARTBEAT": "1m"}).heartbeat == 60
+    assert load(environ={"CREW_HEARTBEAT": "15s"}).heartbeat == 15
+
+
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
         ("CREW_HEARTBEAT", "0", "a number of seconds from 1 to 600, not '0'"),
+        ("CREW_HEARTBEAT", "500ms", "a number of seconds from 1 to 600, not '500ms'"),
         ("CREW_HEARTBEAT", "601", "a number of seconds from 1 to 600, not '601'"),
         ("CREW_MAX_MESSAGE", "16 MiB", "a number of bytes, not '16 MiB'"),
         ("CREW_QUEUE_TYPE", "stream", "classic or quorum, not 'stream'"),

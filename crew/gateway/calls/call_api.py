@@ -1,7 +1,7 @@
 """`POST /call/<task>`: calls a task, waits, and responds with its value."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from tornado.web import stream_request_body
 
@@ -48,6 +48,8 @@ class CallHandler(BodyMixin, ValueResponseMixin, AbandonMixin, ProblemMixin):
         max_timeout: seconds; the maximum of `timeout`, and its default; None: no limit.
     """
 
+    parameters: ClassVar[tuple[str, ...]] = tuple(_ARGUMENTS)  # of the query; a subclass may have more
+
     def initialize(
         self,
         *,
@@ -77,6 +79,7 @@ class CallHandler(BodyMixin, ValueResponseMixin, AbandonMixin, ProblemMixin):
 
     async def _call(self, task: str) -> PendingCall[Any]:
         self.check_size()
+        self.check_query(*self.parameters)
         body = await self.payload(self.content_type())
         options = {**self._call_options(), "fail_fast": self.fail_fast}
         if task == HTTP_TASK:

@@ -25,6 +25,7 @@ class JobHandler(HeadMixin, JobHandlerBase):
 
     async def get(self, id: str) -> None:
         """Respond with the record."""
+        self.check_query()
         job = await self.jobs.get_with_request(id_of(id))
         self.set_links(
             {
@@ -44,6 +45,7 @@ class JobHandler(HeadMixin, JobHandlerBase):
 
     async def delete(self, id: str) -> None:
         """Cancel the job, or delete its response."""
+        self.check_query()
         if not await self.jobs.cancel(id_of(id)):
             await self.jobs.discard_response(id_of(id))
         self.set_status(204)
@@ -54,6 +56,7 @@ class JobStatusHandler(HeadMixin, JobHandlerBase):
 
     async def get(self, id: str) -> None:
         """Respond with the status."""
+        self.check_query()
         job = await self.jobs.get(id_of(id), with_bodies=False)
         self.respond_encoded(msgspec.json.encode({"status": job.status.value}))
 
@@ -80,6 +83,7 @@ class JobResponseHandler(HeadMixin, JobHandlerBase):
 
     async def get(self, id: str) -> None:
         """Wait for the end of the job, and respond with its value."""
+        self.check_query()
         wait = self.preferences().wait
         self._job = job = await self.wait_for_job(id_of(id), wait)
         self.set_default_headers()
@@ -93,6 +97,7 @@ class JobResponseHandler(HeadMixin, JobHandlerBase):
 
     async def delete(self, id: str) -> None:
         """Delete the value."""
+        self.check_query()
         if not await self.jobs.delete_result(id_of(id)):
             await self.jobs.get(id_of(id), with_bodies=False)  # raises UnknownJob if there is no job
             raise RequestRefused(404, f"job {id_of(id)} has no response to delete", name="no-response")

@@ -66,6 +66,7 @@ class JobCallHandler(JobResponseMixin, WaitMixin, CallHandler):
         return None
 
     async def _submit(self, task: str) -> JobHandle:
+        self.check_query(*self.parameters)
         content_type = self.content_type()
         given = {name: self._option(name) for name in _OPTIONS if name in self.request.query_arguments}
         options = self.limits.defaults(is_url=task == HTTP_TASK) | given

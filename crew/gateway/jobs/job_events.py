@@ -44,6 +44,7 @@ class JobEventsHandler(JobHandlerBase):
 
     async def get(self, id: str) -> None:
         """Send the events, or the newest one."""
+        self.check_query("after", "wait")
         id, seen, wait = id_of(id), self._seen(), self._wait()
         self.set_header("Cache-Control", "no-store")
         if self._wants_stream():

@@ -22,6 +22,7 @@ from crew.jobs.specification import check_key
 from crew.jobs.store.query import PAGE, check_limit
 from crew.protocol.encoding import codec
 
+LIST_PARAMETERS: Final = ("status", "task", "limit", "cursor")
 ANY: Final = "any"  # the status of a query for all jobs
 
 
@@ -55,6 +56,7 @@ class JobsHandler(BodyMixin, HeadMixin, JobHandlerBase):
 
     async def post(self) -> None:
         """Submit a job."""
+        self.check_query()
         self.check_size()
         preferences = self.preferences()
         self._check_content_type()
@@ -80,6 +82,7 @@ class JobsHandler(BodyMixin, HeadMixin, JobHandlerBase):
 
     async def get(self) -> None:
         """List jobs."""
+        self.check_query(*LIST_PARAMETERS)
         query = self._query()
         try:
             page = await self.jobs.page(query)

@@ -5,11 +5,13 @@ from typing import Any, Final
 import msgspec
 
 import crew
+from crew.duration import EXAMPLES
 from crew.gateway.calls.body import NoBodyMixin
 from crew.gateway.calls.call_api import SERIALIZERS
 from crew.gateway.calls.value_response import HeadMixin, ValueResponseMixin
 from crew.gateway.openapi.schema_words import (
     ANYTHING,
+    DURATION_TEXT,
     PREFER,
     TASK,
     VALUE,
@@ -40,6 +42,7 @@ class OpenApiHandler(NoBodyMixin, HeadMixin, ValueResponseMixin, ProblemMixin):
 
     def get(self) -> None:
         """Respond with the document."""
+        self.check_query()
         self.respond_encoded(self.document)
 
 
@@ -77,8 +80,13 @@ def _call(max_expiration: float, *, has_jobs: bool) -> JsonObject:
     parameters = [
         parameter("task", "path", TASK, "Name of the task."),
         parameter("priority", "query", priority, "Calls with a larger priority start first."),
-        parameter("expiration", "query", _seconds(max_expiration), "Seconds until the call ends, at the latest."),
-        parameter("timeout", "query", _seconds(None), "Seconds that the task may run."),
+        parameter(
+            "expiration",
+            "query",
+            _duration(max_expiration),
+            "How long the whole call may take.",
+        ),
+        parameter("timeout", "query", _duration(None), "How long the task may run."),
     ]
     responses = {200: response("The value of the task.", VALUE)}
     if has_jobs:
@@ -107,9 +115,10 @@ def _call(max_expiration: float, *, has_jobs: bool) -> JsonObject:
     )
 
 
-def _seconds(maximum: float | None) -> JsonObject:
-    schema: JsonObject = {"type": "number", "exclusiveMinimum": 0}
-    return schema if maximum is None else {**schema, "maximum": maximum}
+def _duration(maximum: float | None) -> JsonObject:
+    number: JsonObject = {"type": "number", "exclusiveMinimum": 0}
+    schema = number if maximum is None else {**number, "maximum": maximum}
+    return {"description": f"Seconds, or text like {EXAMPLES}.", "oneOf": [schema, DURATION_TEXT]}
 
 
 def _health_check(name: str, summary: str, status: str) -> JsonObject:

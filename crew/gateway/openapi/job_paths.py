@@ -5,12 +5,13 @@ from typing import Any, Final
 
 import msgspec
 
-from crew.duration import EXAMPLES, MAX_DURATION, PATTERN
+from crew.duration import EXAMPLES, MAX_DURATION
 from crew.gateway.calls.reply_headers import JOB_STATUS
 from crew.gateway.jobs.job_events import LONG_POLL, STREAM
 from crew.gateway.jobs.job_request import TASK_RENAMES, URL_RENAMES
 from crew.gateway.jobs.jobs_api import ANY
 from crew.gateway.openapi.schema_words import (
+    DURATION_TEXT,
     PREFER,
     TASK,
     VALUE,
@@ -37,7 +38,7 @@ DURATION: Final[JsonObject] = {
     "description": f"Seconds, or text like {EXAMPLES}.",
     "oneOf": [
         {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_DURATION},
-        {"type": "string", "pattern": f"^({PATTERN})$"},
+        DURATION_TEXT,
     ],
 }
 _VERSION: Final[JsonObject] = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
@@ -245,7 +246,7 @@ def _events() -> JsonObject:
             parameter(
                 "wait",
                 "query",
-                {"type": "string", "pattern": f"^({PATTERN})$"},
+                DURATION_TEXT,
                 f"The longest wait of a long poll (default {LONG_POLL:g} s), or duration of a stream. Makes it a "
                 "long poll, unless `Accept` names the stream.",
             ),

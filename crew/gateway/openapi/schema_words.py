@@ -6,6 +6,7 @@ https://spec.openapis.org/oas/v3.1.1.html
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from crew.duration import PATTERN
 from crew.gateway.problems import CONTENT_TYPE
 from crew.protocol.encoding import codec
 from crew.protocol.topology import NAME_BYTES
@@ -18,6 +19,9 @@ OTHER_PROBLEMS: Final = (
     "Any other problem: missing or wrong token (401), request from a page of another web site (403), a limit is "
     "exceeded (429), the broker or the job store is unavailable (503), ..."
 )
+
+UNKNOWN_PARAMETER: Final = "The query has an unknown parameter."
+DURATION_TEXT: Final[JsonObject] = {"type": "string", "pattern": f"^({PATTERN})$"}
 
 
 def ref(name: str) -> JsonObject:
@@ -78,7 +82,9 @@ def operation(
     if body is not None:
         content = {content_type: {"schema": schema} for content_type, schema in body.items()}
         found["requestBody"] = {"required": is_body_required, "content": content}
-    refusals = {str(status): _problem(description) for status, description in (problems or {}).items()}
+    described = dict(problems or {})
+    described[400] = f"{described[400]} {UNKNOWN_PARAMETER}" if 400 in described else UNKNOWN_PARAMETER
+    refusals = {str(status): _problem(description) for status, description in described.items()}
     successes = {str(status): described for status, described in responses.items()}
     found["responses"] = {**successes, **refusals, "default": _problem(OTHER_PROBLEMS)}
     return found

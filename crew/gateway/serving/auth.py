@@ -124,7 +124,7 @@ def check_access(host: str, token: str | None, tokens: Mapping[str, str] | None 
             )
     if token is None and not tokens and not is_loopback(host):
         raise SettingsError(
-            f"--host {host} lets other machines call every task, and there is no token: set CREW_GATEWAY_TOKEN to a "
+            f"--address {host} lets other machines call every task, and there is no token: set CREW_GATEWAY_TOKEN to a "
             "secret that they must send"
         )
 

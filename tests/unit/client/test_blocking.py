@@ -3,11 +3,14 @@
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from crew import errors
 from crew.client.blocking import Client
+from crew.jobs import JobStore
+from tests.support.a_job import url_of
 from tests.support.broker_addresses import nowhere
 from tests.support.links import ignored
 
@@ -152,3 +155,61 @@ def test_a_thread_that_waits_for_the_broker_is_let_go_when_the_client_closes() -
         waited_for.close()
         thread.join(0.5)
     assert [type(error) for error in ended] == [errors.ConnectionError]
+
+
+# --- parallel calls and jobs ----------------------------------------------------------------------------------------
+
+
+def test_parallel_calls_have_their_failures_as_values_in_order(client: Client) -> None:
+    with client.parallel() as calls:
+        calls.call("a", 1, expiration="50ms")
+        calls.call("b", expiration=0.1)
+    first, second = calls.result()
+    assert len(calls) == 2
+    assert isinstance(first, errors.ExpirationError)
+    assert isinstance(second, errors.ExpirationError)
+    assert (first.task, second.task) == ("a", "b")
+
+
+def test_a_wait_for_parallel_calls_may_end_before_them(client: Client) -> None:
+    with client.parallel() as calls:
+        call = calls.call("t", expiration=60)
+    with pytest.raises(TimeoutError) as raised:
+        calls.result(timeout="20ms")
+    assert not isinstance(raised.value, errors.CrewError)
+    assert not call.done()
+    calls.cancel()
+    (value,) = calls.result(timeout=5)
+    assert isinstance(value, errors.Canceled)
+
+
+def test_an_exception_in_the_block_cancels_parallel_calls(client: Client) -> None:
+    with pytest.raises(ZeroDivisionError), client.parallel() as calls:
+        call = calls.call("t", expiration=60)
+        raise ZeroDivisionError
+    with pytest.raises(errors.Canceled):
+        call.result(timeout=5)
+
+
+def test_jobs_are_submitted_waited_for_and_canceled_without_an_event_loop(tmp_path: Path) -> None:
+    with nowhere() as url, Client(url, store=JobStore(url_of(tmp_path))) as client:
+        job = client.submit("t", {"n": 1}, unique="skip", unique_key="k", timeout="5m")
+        again = client.submit("t", unique="skip", unique_key="k")
+        assert (job.is_new, again.is_new, again.id) == (True, False, job.id)
+        assert repr(job) == f"<BlockingJob {job.id}>"
+        assert job.status() == "queued"
+        assert job.job().timeout == 300
+        with pytest.raises(errors.TimeoutError, match="has not ended in time"):
+            job.result(timeout="10ms")
+        events = job.events()
+        assert next(events).status == "queued"
+        assert job.cancel()
+        assert [record.status for record in events] == ["canceled"]
+        assert job.cancel() is False
+        with pytest.raises(errors.Canceled):
+            job.result()
+
+
+def test_a_client_without_a_store_has_no_jobs(client: Client) -> None:
+    with pytest.raises(errors.SettingsError, match="this client has no job store; make it with Client"):
+        client.submit("t")

@@ -1,5 +1,6 @@
 """How crew's routes are mounted."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ import pytest
 from crew import Client
 from crew.gateway import CallHandler, routes
 from crew.jobs import JobStore
+from tests.support.a_job import url_of
 from tests.support.broker_addresses import nowhere
+from tests.unit.gateway.calls.test_call_api import http_client
 
 
 @pytest.fixture
@@ -51,3 +54,56 @@ def test_an_invalid_limit_is_named(client: Client, argument: dict[str, Any], sen
 def test_every_handler_limits_the_body_that_it_stores(client: Client, tmp_path: Path) -> None:
     for route in routes(client, JobStore(f"sqlite:///{tmp_path}/jobs.db")):
         assert getattr(route.handler_class, "_stream_request_body", False), route  # what `stream_request_body` sets
+
+
+# --- the query ------------------------------------------------------------------------------------------------------
+
+JOB = "/jobs/6b1b36ce-9a5e-4b7c-8f7b-0d1f3b1f2a55/"
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("method", "path", "known"),
+    [
+        ("POST", "/call/t", "use priority, expiration, timeout"),
+        ("GET", "/jobs/", "use status, task, limit, cursor"),
+        ("HEAD", "/jobs/", None),
+        ("POST", "/jobs/", "this route has no query parameters"),
+        ("GET", JOB, "this route has no query parameters"),
+        ("DELETE", JOB, "this route has no query parameters"),
+        ("GET", f"{JOB}status/", "this route has no query parameters"),
+        ("GET", f"{JOB}response/", "this route has no query parameters"),
+        ("DELETE", f"{JOB}response/", "this route has no query parameters"),
+        ("GET", f"{JOB}events", "use after, wait"),
+        ("GET", "/healthz", "this route has no query parameters"),
+        ("GET", "/readyz", "this route has no query parameters"),
+        ("GET", "/openapi.json", "this route has no query parameters"),
+    ],
+)
+async def test_an_unknown_query_parameter_is_refused_on_every_route(
+    method: str, path: str, known: str | None, tmp_path: Path
+) -> None:
+    async with http_client(store=JobStore(url_of(tmp_path))) as http:
+        response = await http.request(method, f"{path}?limits=3")
+    assert response.code == 400
+    if known is not None:
+        problem = json.loads(response.body)
+        assert problem["type"] == "urn:crew:problem:unknown-parameter"
+        assert problem["detail"] == f"unknown query parameter 'limits': {known}"
+
+
+def test_every_route_is_tested_with_an_unknown_parameter(client: Client, tmp_path: Path) -> None:
+    """A new route needs a line above."""
+    handlers = {route.handler_class.__name__ for route in routes(client, JobStore(url_of(tmp_path)))}
+    assert handlers == {
+        *("CallHandler", "JobCallHandler", "JobsHandler", "JobHandler", "JobStatusHandler", "JobResponseHandler"),
+        *("JobEventsHandler", "HealthHandler", "ReadyHandler", "OpenApiHandler"),
+    }
+
+
+@pytest.mark.gen_test
+async def test_the_parameter_of_tornados_xsrf_protection_is_accepted_with_that_protection() -> None:
+    async with http_client(settings={"xsrf_cookies": True}) as http:
+        assert (await http.request("GET", "/healthz?_xsrf=token")).code == 200
+    async with http_client() as http:
+        assert (await http.request("GET", "/healthz?_xsrf=token")).code == 400

@@ -116,10 +116,21 @@ async def test_any_task_name_can_be_used_in_the_path(task: str) -> None:
 @pytest.mark.gen_test
 async def test_the_query_has_the_options_of_the_call() -> None:
     async with http_client(prefix="/crew") as http:
-        answer = http.post("/crew/call/t?priority=100&expiration=2.5&timeout=1e0&other=x")
+        answer = http.post("/crew/call/t?priority=100&expiration=2.5&timeout=1e0")
         (call,) = await http.site.wait_for_calls(1)
         assert (call.message.priority, call.message.timeout, call.message.persistent) == (100, 1.0, True)
         assert 2 < budget(http.site) <= 2.5
+        http.site.reply_to_all(None)
+        assert (await answer).code == 200
+
+
+@pytest.mark.gen_test
+async def test_durations_in_the_query_may_have_units() -> None:
+    async with http_client() as http:
+        answer = http.post("/call/t?expiration=0.5m&timeout=500ms")
+        (call,) = await http.site.wait_for_calls(1)
+        assert call.message.timeout == 0.5
+        assert 29 < budget(http.site) <= 30
         http.site.reply_to_all(None)
         assert (await answer).code == 200
 
@@ -219,6 +230,7 @@ REFUSED = [
     ),
     ("/call/t?timeout=-1", b"", {}, 422, "bad-timeout", "timeout must be greater than 0"),
     ("/call/t?expiration=nan", b"", {}, 422, "bad-expiration", "expiration must be greater than 0"),
+    ("/call/t?expiration=2m", b"", {}, 422, "bad-expiration", "expiration must be at most 60 seconds here, not 120"),
     ("/call/t?expiration=61", b"", {}, 422, "bad-expiration", "expiration must be at most 60 seconds here, not 61"),
     ("/call/t?expiration=inf", b"", {}, 422, "bad-expiration", "expiration must be at most 60 seconds here, not inf"),
     ("/call/a%00b", b"", {}, 422, "bad-task", "task must have 1 to 244 bytes and no control characters"),

@@ -61,7 +61,10 @@ def test_every_part_of_a_path_is_a_parameter(mounted: list[URLSpec]) -> None:
 def test_the_document_has_the_limits_of_this_gateway(mounted: list[URLSpec]) -> None:
     (call,) = (path["post"] for name, path in document_of(mounted)["paths"].items() if name.endswith("/call/{task}"))
     (expiration,) = (one for one in call["parameters"] if one["name"] == "expiration")
-    assert expiration["schema"]["maximum"] == 7
+    number, text = expiration["schema"]["oneOf"]
+    assert (number["maximum"], text["type"]) == (7, "string")
+    assert re.match(text["pattern"], "1m30s")
+    assert not re.match(text["pattern"], "soon")
 
 
 def test_the_schemas_of_jobs_have_exactly_the_accepted_and_returned_members(tmp_path: Path) -> None:
