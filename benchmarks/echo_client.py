@@ -1,4 +1,4 @@
-"""The client under test: crew's, calling the echo of `echo_worker.py`."""
+"""The crew client of the benchmark: it calls the echo task of `echo_worker.py`."""
 
 import asyncio
 import sys
@@ -10,18 +10,18 @@ from crew import Client, UnknownTask
 from crew.client import PendingCall
 
 TASK = "benchmark.echo"
-WORKER_TIMEOUT = 20.0  # seconds for the worker to come up
+WORKER_TIMEOUT = 20.0  # seconds until the worker must serve
 
 
 async def run(*, persistent: bool) -> None:
-    """Wait for the worker, then carry out the orders from stdin."""
+    """Wait for the worker, then run the orders from stdin."""
     async with Client(name="benchmark") as client:
 
         def call(payload: Any) -> PendingCall[Any]:
             return client.call(TASK, payload, persistent=persistent)
 
         async with asyncio.timeout(WORKER_TIMEOUT):
-            while not await _is_served(client):  # another process: nothing here is told of it
+            while not await _is_served(client):  # polled, as the worker is another process
                 await asyncio.sleep(0.1)
         await load.serve(call)
 

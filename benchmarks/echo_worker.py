@@ -1,7 +1,7 @@
-"""The worker under test: crew's, with an echo.
+"""The crew worker of the benchmark, with an echo task.
 
-`CREW_BENCHMARK_PROFILE=FILE` makes it profile its I/O thread; the task `benchmark.profile` writes what was found so far
-to FILE. A profile belongs to one thread, and crew starts the thread: so it begins where any thread begins.
+With `CREW_BENCHMARK_PROFILE=FILE` it profiles its I/O thread; the task `benchmark.profile` writes the profile to FILE.
+A profile belongs to one thread, and crew starts that thread: so every thread is profiled from its start.
 """
 
 import cProfile
@@ -19,13 +19,13 @@ profiles: list[cProfile.Profile] = []
 
 @Task("benchmark.echo")
 def echo(data: Any) -> Any:
-    """What came goes back."""
+    """Return the payload."""
     return data
 
 
 @Task("benchmark.profile")
 def write_profile(_: Any) -> None:
-    """Write the profile of the thread that was started first, which is the I/O thread; it goes on."""
+    """Write the profile of the first thread, which is the I/O thread; profiling continues."""
     profile: Any = profiles[0]
     profile.snapshot_stats()
     Path(str(PROFILE_FILE)).write_bytes(marshal.dumps(profile.stats))
@@ -39,7 +39,7 @@ def _profile_threads() -> None:
         profiles.append(profile)
         profile.runcall(unprofiled, self)
 
-    threading.Thread.run = profiled  # type: ignore[method-assign]  # for this process, which does nothing else
+    threading.Thread.run = profiled  # type: ignore[method-assign]  # this process has no other purpose
 
 
 if __name__ == "__main__":

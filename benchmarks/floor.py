@@ -1,8 +1,8 @@
-"""The floor: the echo over bare pika, with what no honest worker can leave out.
+"""The floor for comparison: the echo over bare pika, with only what every correct worker needs.
 
 Manual acknowledgement on both queues, prefetch 64, one long-lived task thread in the worker, transient messages, JSON
-by msgspec; no publisher confirms, no deadlines, no headers, no recovery. What crew costs on top of it is what its
-promises cost. It imports nothing of crew, so that nothing of crew can make it faster or slower.
+by msgspec; no publisher confirms, no deadlines, no headers, no recovery. The additional cost of crew is the cost of its
+guarantees. This module imports nothing from crew, so that crew cannot make it faster or slower.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ _decode = msgspec.json.Decoder().decode
 
 
 async def open_channel(url: str) -> Channel:
-    """A channel on a connection of its own."""
+    """Open a connection and a channel on it."""
     opened: asyncio.Future[Channel] = asyncio.get_running_loop().create_future()
     AsyncioConnection(
         pika.URLParameters(url),
@@ -52,7 +52,7 @@ async def consume(channel: Channel, name: str, on_message: OnMessage, **declare:
 
 
 class Client:
-    """Publishes calls; the I/O loop resolves a future for each reply."""
+    """Publishes calls; the I/O loop sets the result of a future for each reply."""
 
     def __init__(self, channel: Channel) -> None:
         self.reply_to = f"{QUEUE}.{uuid.uuid4().hex}"
@@ -61,7 +61,7 @@ class Client:
         self._pending: dict[str, asyncio.Future[Any]] = {}
 
     def call(self, payload: Any) -> asyncio.Future[Any]:
-        """The future value of the echo."""
+        """Call the echo; returns a future of its value."""
         id = uuid.uuid4().hex
         future = self._pending[id] = self._loop.create_future()
         properties = BasicProperties(correlation_id=id, reply_to=self.reply_to)
@@ -75,7 +75,7 @@ class Client:
 
 
 class Worker:
-    """Hands deliveries to the task thread; sends what comes back."""
+    """Passes deliveries to the task thread, and publishes its replies."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -87,7 +87,7 @@ class Worker:
         self._inbox.put((deliver.delivery_tag, properties, body))
 
     def run(self) -> None:
-        """Echo, in the task thread, for ever."""
+        """Run the echo in the task thread, in an endless loop."""
         while True:
             tag, properties, body = self._inbox.get()
             self._loop.call_soon_threadsafe(self._reply, tag, properties, _encode(_decode(body)))
@@ -99,7 +99,7 @@ class Worker:
 
 
 async def run_client(url: str) -> None:
-    """Carry out the orders from stdin."""
+    """Run the orders from stdin."""
     channel = await open_channel(url)
     client = Client(channel)
     await consume(channel, client.reply_to, client.on_reply, exclusive=True)

@@ -1,9 +1,9 @@
-"""When a task that hangs is interrupted, its caller answered and the next call served: a table.
+"""Measures how soon a hanging task is interrupted, its caller gets a reply, and the next call is served: a table.
 
     python benchmarks/interrupt.py [--lane LANE] [--row TEXT] [--url URL]
 
-The rows are those of `tests/integration/test_interrupt_table.py`, which tries several at once. Here they are tried one
-after another. Ends with 0 where each row came to what the table has for it, else with 1.
+The rows are those of `tests/integration/test_interrupt_table.py`, which runs several at the same time. Here they run
+one after another. The exit status is 0 if each row has its expected result, else 1.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 from rpc import broker
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the rows stand beside the tests
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for `tests`, which has the rows
 
 from crew import Client
 from tests.support.interrupt_table.row import FLAGS, Fate
@@ -31,10 +31,10 @@ HEAD = LINE.format("hangs in", "lane", "what became of it", "seen", "caller", "n
 @click.command(help="When a task that hangs is interrupted, its caller answered and the next call served; in minutes.")
 @click.option("--lane", type=click.Choice(list(FLAGS)), help="Try this lane alone.")
 @click.option("--row", default="", help="Try those rows alone that have this in their name.")
-@click.option("--url", help="AMQP URL; default: as crew finds it, else a private node.")
+@click.option("--url", help="AMQP URL; default: crew's default, else a private node.")
 def main(lane: str | None, row: str, url: str | None) -> None:
     """Try the table."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that no child is left behind
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the children are stopped
     cases = [case for case in CASES if lane in (None, case.lane) and row in case.row.name and case.timeout is None]
     with (
         broker(url) as found,

@@ -1,12 +1,12 @@
-"""What a job costs: submitted, run by a worker, settled in the store, and told to who waits for it.
+"""Measures the cost of a job: submit it, run it, store its result, and send that to the waiting clients.
 
     python benchmarks/jobs.py [--rounds N] [--seconds S] [--in-flight N] [--url URL] [--database URL] [--profile FILE]
 
-Jobs go two ways: by `client.submit`, where this process is the gateway, and over HTTP to a `crew gateway` process. The
-worker has another process, the broker its own. The two take turns in every round. A turn has two parts: jobs of an
-empty task are submitted and run as fast as they go; then one job after another, which says itself at which instant it
-ends, has 1, 10 or 100 waiters. Ends with 0 where the goals are met, else with 1. On a machine that others use, trust
-the CPU time and the ratios rather than the rates.
+There are two ways to submit jobs: `client.submit` in this process, and HTTP to a `crew gateway` process. Worker and
+broker have their own processes. The two ways take turns in every round. A turn has two parts. First, jobs of an empty
+task are submitted and run at full speed. Then, one after another, jobs that return the time of their end have 1, 10 or
+100 waiting clients. The exit status is 0 if the goals are met, else 1. On a shared machine, trust the CPU times and the
+ratios rather than the rates.
 """
 
 import asyncio
@@ -24,28 +24,28 @@ from jobs_report import Turn, report
 from load import PAYLOAD
 from process import Process
 from rpc import broker
-from ways import ACTIVE, UNLUCKY, InProcess, OverHttp, Way
+from ways import ACTIVE, FAILED, InProcess, OverHttp, Way
 
 EMPTY: Final = "benchmark.empty"
 SOON: Final = "benchmark.soon"
 WAITERS: Final = (1, 10, 100)
-WAITED_FOR: Final = 4  # jobs a turn, for each number of waiters
-DELAY: Final = 0.3  # seconds that such a job runs: enough for a hundred requests to arrive meanwhile
-LOOK_EVERY: Final = 0.05  # seconds, while the last jobs of a turn end
+WAITED_FOR: Final = 4  # jobs per turn, for each number of waiting clients
+DELAY: Final = 0.3  # seconds that such a job runs: enough time for a hundred requests to arrive
+POLL: Final = 0.05  # seconds, while the last jobs of a turn end
 
 
-@click.command(help="Jobs a second, and how late a waiter is woken; prints a table and whether the goals are met.")
+@click.command(help="Measure jobs per second, and the delay of waiting clients; print a table and the goals.")
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--seconds", default=3.0, show_default=True, help="Length of a turn's first part.")
-@click.option("--in-flight", default=64, show_default=True, help="Submits at a time when throughput is measured.")
-@click.option("--url", help="AMQP URL; default: as crew finds it, else a private node.")
-@click.option("--database", help="URL of the job store; default: a new SQLite file, on the disk of the current folder.")
-@click.option("--profile", metavar="FILE", help="Write there what cProfile finds; it slows this process down.")
+@click.option("--in-flight", default=64, show_default=True, help="Submits at the same time in the first part.")
+@click.option("--url", help="AMQP URL; default: crew's default, else a private node.")
+@click.option("--database", help="URL of the job store; default: a new SQLite file in the current folder.")
+@click.option("--profile", metavar="FILE", help="Write a cProfile of this process, which slows it down.")
 def main(
     rounds: int, url: str | None, database: str | None, profile: str | None, seconds: float, in_flight: int
 ) -> None:
-    """Measure."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that no child is left behind
+    """Measure both ways and print the report."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the children are stopped
     with broker(url) as found, contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(dir="."))  # /tmp may be memory
         worker = Process("jobs_worker.py", "--processes", "1", "--logging", "warning", url=found)
@@ -58,7 +58,7 @@ def main(
 
 
 async def measure(ways: Sequence[Way], rounds: int, *, seconds: float, in_flight: int) -> list[list[Turn]]:
-    """All turns of each way, after the worker has come up, and the first of each is left out, as it warms up."""
+    """All turns of each way, except the first, which is for warming up."""
     turns: list[list[Turn]] = [[] for _ in ways]
     for _ in range(rounds + 1):
         for way, of_way in zip(ways, turns, strict=True):
@@ -69,9 +69,9 @@ async def measure(ways: Sequence[Way], rounds: int, *, seconds: float, in_flight
 
 
 async def one_turn(way: Way, seconds: float, in_flight: int) -> Turn:
-    """As many jobs as it can, then some that are waited for."""
+    """Measure as many jobs as possible, then jobs with waiting clients."""
     submits: list[float] = []
-    await way.response(await way.submit(EMPTY))  # the first one waits for connections
+    await way.response(await way.submit(EMPTY))  # the first job waits for connections
     cpu, start = way.cpu(), time.perf_counter()
     await _submit(way, in_flight, start + seconds, submits)
     await _until_all_ended(way)
@@ -112,16 +112,16 @@ async def _wake_ups(way: Way, waiters: int) -> list[float]:
 
 async def _until_all_ended(way: Way) -> None:
     while await way.has_any(ACTIVE):
-        await asyncio.sleep(LOOK_EVERY)
-    if await way.has_any(UNLUCKY):
+        await asyncio.sleep(POLL)
+    if await way.has_any(FAILED):
         raise click.ClickException("not all jobs succeeded")
 
 
-def _profiled(file: str | None, errand: Coroutine[Any, Any, list[list[Turn]]]) -> list[list[Turn]]:
+def _profiled(file: str | None, measurement: Coroutine[Any, Any, list[list[Turn]]]) -> list[list[Turn]]:
     if file is None:
-        return asyncio.run(errand)
+        return asyncio.run(measurement)
     with cProfile.Profile() as profile:
-        turns = asyncio.run(errand)
+        turns = asyncio.run(measurement)
     profile.dump_stats(file)
     return turns
 

@@ -1,4 +1,4 @@
-"""The table of the two ways that jobs go, and the goals."""
+"""Prints the table of the two ways to submit jobs, and the goals."""
 
 import statistics
 from collections.abc import Callable
@@ -9,14 +9,14 @@ from report import Goal
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """What one way came to in one round.
+    """The measurements of one way in one round.
 
     Attributes:
-        rate: jobs a second, from the first submit to the last job's end.
-        cpu: seconds of CPU of the gateway a job.
-        submits: seconds that each submit took, as fast as they go.
-        alone: the same, of one at a time.
-        wake_ups: seconds from the end of a job to each of its waiters, by how many they were.
+        rate: jobs per second, from the first submit to the end of the last job.
+        cpu: CPU seconds of the gateway per job.
+        submits: seconds of each submit at full speed.
+        alone: seconds of each submit, one at a time.
+        wake_ups: seconds from the end of a job until each waiting client has its result, by the number of clients.
     """
 
     rate: float
@@ -39,14 +39,14 @@ def report(library: list[Turn], http: list[Turn]) -> list[Goal]:
     rates = [statistics.median(turn.rate for turn in turns) for turns in ways.values()]
     ratio = statistics.median(ours.rate / theirs.rate for theirs, ours in zip(library, http, strict=True))
     print(" " * LABEL + "".join(f"{name:>15}" for name in ways) + f"{'HTTP/submit':>14}")
-    print(_line("jobs submitted and finished a second", rates, digits=0) + f"{ratio:14.2f}")
+    print(_line("jobs submitted and finished per second", rates, digits=0) + f"{ratio:14.2f}")
     cpu = [statistics.median(turn.cpu for turn in turns) * 1e6 for turns in ways.values()]
-    print(_line("  CPU of the gateway, us a job", cpu, digits=0) + f"{cpu[1] / cpu[0]:14.2f}")
-    _print_latencies("submit, as fast as they go", ways, lambda turn: turn.submits)
+    print(_line("  CPU of the gateway, us per job", cpu, digits=0) + f"{cpu[1] / cpu[0]:14.2f}")
+    _print_latencies("submit, at full speed", ways, lambda turn: turn.submits)
     _print_latencies("submit, one at a time", ways, lambda turn: turn.alone)
     goals = [
-        Goal("jobs a second by client.submit", rates[0], at_least=600),
-        Goal("jobs a second over HTTP", rates[1], at_least=300),
+        Goal("jobs per second by client.submit", rates[0], at_least=600),
+        Goal("jobs per second over HTTP", rates[1], at_least=300),
     ]
     return goals + [_waiters(ways, waiters) for waiters in library[0].wake_ups]
 
@@ -55,7 +55,7 @@ def _waiters(ways: Ways, waiters: int) -> Goal:
     def late(turn: Turn) -> list[float]:
         return turn.wake_ups[waiters]
 
-    _print_latencies(f"wake-up of {waiters} after a job's end", ways, late)
+    _print_latencies(f"end of job to {waiters} waiting clients", ways, late)
     name = f"p50 of {waiters} waiting for a /response/, ms after the job's end"
     return Goal(name, _latency(ways["HTTP"], late, SHARES[0]), at_most=50)
 
@@ -70,6 +70,6 @@ def _line(name: str, values: list[float], *, digits: int = 1) -> str:
 
 
 def _latency(turns: list[Turn], of: Of, share: float) -> float:
-    """Milliseconds within which that share of all of them is."""
+    """The percentile `share` of all values, in milliseconds."""
     values = sorted(value for turn in turns for value in of(turn))
     return values[int(len(values) * share)] * 1e3

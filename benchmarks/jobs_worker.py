@@ -1,4 +1,4 @@
-"""The worker behind `jobs.py`: tasks without work."""
+"""The worker of `jobs.py`: tasks that do no work."""
 
 import time
 from typing import Any
@@ -8,12 +8,12 @@ from crew.worker import Task, run
 
 @Task("benchmark.empty")
 def empty(_: Any) -> None:
-    """Nothing."""
+    """Do nothing."""
 
 
 @Task("benchmark.soon")
 def soon(seconds: float) -> float:
-    """The instant at which it ends, after a while: epoch seconds."""
+    """Sleep, then return the current time in epoch seconds."""
     time.sleep(seconds)
     return time.time()
 

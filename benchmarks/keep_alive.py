@@ -1,4 +1,4 @@
-"""An HTTP client that costs little beside the gateway under test: connections that are kept, nothing but JSON."""
+"""A minimal HTTP client with keep-alive connections and JSON only, to use little CPU next to the tested gateway."""
 
 import asyncio
 import json
@@ -11,35 +11,35 @@ import msgspec
 END_OF_HEAD = b"\r\n\r\n"
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """What the gateway has answered."""
+class Response(msgspec.Struct, frozen=True):
+    """A response of the gateway."""
 
     status: int
     body: bytes
 
     @property
     def json(self) -> Any:
-        """The body."""
+        """The decoded body."""
         return json.loads(self.body)
 
 
 class KeepAlive:
-    """A client of the gateway at `address`, like http://127.0.0.1:8888; as many connections as requests at a time."""
+    """A client of the gateway at `address`, like http://127.0.0.1:8888; one connection for each concurrent request."""
 
     def __init__(self, address: str) -> None:
         self._host, self._port = urlsplit(address).hostname, urlsplit(address).port
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
-    async def ask(self, method: str, path: str, body: Any = None) -> Answer:
-        """Make a request, and wait for the answer; raises OSError or EOFError where the connection ends first."""
+    async def request(self, method: str, path: str, body: Any = None) -> Response:
+        """Send a request and wait for the response; raises OSError or EOFError if the connection ends before it."""
         data = b"" if body is None else json.dumps(body).encode()
         head = f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Length: {len(data)}\r\n"
         head += "Content-Type: application/json\r\n" if data else ""
         reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(self._host, self._port)
         writer.write(head.encode() + b"\r\n" + data)
-        answer = await _answer(reader)
+        response = await _response(reader)
         self._idle.append((reader, writer))
-        return answer
+        return response
 
     async def close(self) -> None:
         """Close the connections."""
@@ -50,7 +50,7 @@ class KeepAlive:
         self._idle.clear()
 
 
-async def _answer(reader: asyncio.StreamReader) -> Answer:
+async def _response(reader: asyncio.StreamReader) -> Response:
     status, _, rest = (await reader.readuntil(END_OF_HEAD)).partition(b"\r\n")
     headers = dict(line.lower().split(b": ", 1) for line in rest.splitlines() if line)
-    return Answer(int(status.split()[1]), await reader.readexactly(int(headers.get(b"content-length", 0))))
+    return Response(int(status.split()[1]), await reader.readexactly(int(headers.get(b"content-length", 0))))

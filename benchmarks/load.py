@@ -1,7 +1,7 @@
-"""The load that a client under test carries: N calls in flight for a while, one order after another from stdin.
+"""The load for a measured client: N calls in flight for some seconds. Orders come from stdin.
 
-A client runs in a process of its own and answers each order with one line of JSON, so that two of them can take turns
-and neither sees what the other did to its modules.
+Each client runs in its own process and replies to each order with one line of JSON. So two clients can take turns, and
+neither can affect the other.
 """
 
 import asyncio
@@ -18,15 +18,15 @@ Call = Callable[[Any], Awaitable[Any]]
 
 
 class Order(TypedDict):
-    """What a client shall do: `seconds` of load with `in_flight` calls; a profile of it goes to the file `profile`."""
+    """An order for a client: `seconds` of load with `in_flight` calls; `profile` is a file for its profile."""
 
     seconds: float
     in_flight: int
     profile: str | None
 
 
-class Answer(TypedDict):
-    """What came of it: calls that ended, seconds they took, CPU seconds of the client, sorted latencies in seconds."""
+class Measurement(TypedDict):
+    """The result of an order: number of calls, seconds of load, CPU seconds of the client, latencies in seconds."""
 
     calls: int
     seconds: float
@@ -36,14 +36,14 @@ class Answer(TypedDict):
 
 
 async def serve(call: Call) -> None:
-    """Say that the client is ready, then carry out the orders from stdin until it ends."""
+    """Print "ready", then run the orders from stdin until it ends."""
     loop = asyncio.get_running_loop()
     print("ready", flush=True)
     while line := await loop.run_in_executor(None, sys.stdin.readline):
-        print(json.dumps(await _carry_out(json.loads(line), call)), flush=True)
+        print(json.dumps(await _run(json.loads(line), call)), flush=True)
 
 
-async def _carry_out(order: Order, call: Call) -> Answer:
+async def _run(order: Order, call: Call) -> Measurement:
     if not order["profile"]:
         return await _load(call, order["seconds"], order["in_flight"])
     profile = cProfile.Profile()
@@ -55,7 +55,7 @@ async def _carry_out(order: Order, call: Call) -> Answer:
         profile.dump_stats(order["profile"])
 
 
-async def _load(call: Call, seconds: float, in_flight: int) -> Answer:
+async def _load(call: Call, seconds: float, in_flight: int) -> Measurement:
     latencies: list[float] = []
     cpu, start = time.process_time(), time.perf_counter()
     end = start + seconds
@@ -64,7 +64,7 @@ async def _load(call: Call, seconds: float, in_flight: int) -> Answer:
             group.create_task(_one_after_another(call, end, latencies))
     took = time.perf_counter() - start
     latencies.sort()
-    return Answer(
+    return Measurement(
         calls=len(latencies),
         seconds=took,
         cpu=time.process_time() - cpu,

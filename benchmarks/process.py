@@ -1,4 +1,4 @@
-"""A process under test: start it, give it orders, read its CPU time and memory, end it."""
+"""A measured process: start it, send it orders, read its CPU time and memory, stop it."""
 
 import json
 import os
@@ -18,7 +18,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """MiB of one process: resident, its share of that, its own pages; nan where the kernel does not tell."""
+    """MiB of one process: resident set, proportional set, unique set; nan if the kernel does not report it."""
 
     rss: float
     pss: float
@@ -26,12 +26,12 @@ class Memory(msgspec.Struct, frozen=True):
 
 
 class Process:
-    """A script of this folder, or `-m` and a module, running.
+    """A running script of this folder, or `-m` and a module.
 
     Args:
         arguments: of the script, after its file name.
-        url: of the broker; in the environment, because it holds a password.
-        profile: where a worker shall write its profile, or "".
+        url: of the broker; passed in the environment, as it contains a password.
+        profile: file for the profile of a worker, or "".
     """
 
     def __init__(self, script: str, *arguments: str, url: str, profile: str = "") -> None:
@@ -48,31 +48,31 @@ class Process:
         return f"<Process {self._script}, pid {self._popen.pid}>"
 
     def wait_ready(self) -> None:
-        """Return when it has said so; raises RuntimeError where it ended instead."""
+        """Wait until the process prints "ready"; raises RuntimeError if it ends instead."""
         if self.line() != "ready":
-            raise RuntimeError(f"{self} did not come up")
+            raise RuntimeError(f"{self} ended before it was ready")
 
-    def order(self, seconds: float, in_flight: int, profile: str | None = None) -> load.Answer:
-        """Let a client carry out an order."""
+    def order(self, seconds: float, in_flight: int, profile: str | None = None) -> load.Measurement:
+        """Send an order to a client; returns its measurement."""
         stdin: IO[str] = self._popen.stdin  # type: ignore[assignment]  # it is a PIPE
         print(json.dumps(load.Order(seconds=seconds, in_flight=in_flight, profile=profile)), file=stdin, flush=True)
-        answer = self.line()
-        if not answer:
-            raise RuntimeError(f"{self} ended in the middle of an order")
-        decoded: load.Answer = json.loads(answer)
-        return decoded
+        line = self.line()
+        if not line:
+            raise RuntimeError(f"{self} ended during an order")
+        measurement: load.Measurement = json.loads(line)
+        return measurement
 
     def cpu(self) -> float:
-        """Seconds of CPU that it has used with its children."""
+        """CPU seconds that the process and its children have used."""
         return sum(_cpu(pid) for pid in (self._popen.pid, *_children(self._popen.pid)))
 
     def memory(self) -> Memory:
-        """Of its largest child, or where it has none, of itself."""
+        """Memory of its largest child, or of the process itself if it has no children."""
         pids = list(_children(self._popen.pid)) or [self._popen.pid]
         return max(map(_memory, pids), key=lambda memory: memory.rss)
 
     def stop(self) -> None:
-        """End it by SIGTERM, and where that does not help, with its children by SIGKILL; idempotent."""
+        """Stop the process by SIGTERM, and after a timeout kill it with its children. Idempotent."""
         if self._popen.poll() is not None:
             return
         self._popen.terminate()
@@ -84,7 +84,7 @@ class Process:
             self._popen.wait()
 
     def line(self) -> str:
-        """The next line that it prints; "" where it has ended."""
+        """The next line of its output; "" if it has ended."""
         stdout: IO[str] = self._popen.stdout  # type: ignore[assignment]  # it is a PIPE
         return stdout.readline().strip()
 
@@ -95,7 +95,7 @@ def _children(pid: int) -> Iterator[int]:
             if int(_stat(stat)[1]) == pid:
                 yield int(stat.parent.name)
         except OSError:
-            continue  # it has ended
+            continue  # the process has ended
 
 
 def _cpu(pid: int) -> float:

@@ -1,4 +1,4 @@
-"""The table of both systems, and the goals."""
+"""Formats the table of both systems, and the goals."""
 
 import statistics
 from collections.abc import Callable
@@ -9,12 +9,12 @@ from process import Memory
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What one round came to.
+    """The measurements of one round.
 
     Attributes:
-        calls_per_second: with many in flight.
-        client_cpu, worker_cpu: CPU seconds a call, with many in flight.
-        p50, p99: latency in seconds, with one in flight.
+        calls_per_second: with many calls in flight.
+        client_cpu, worker_cpu: CPU seconds per call, with many calls in flight.
+        p50, p99: latency in seconds, with one call in flight.
     """
 
     calls_per_second: float
@@ -25,7 +25,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Goal(msgspec.Struct, frozen=True):
-    """A bound on one figure."""
+    """A limit for one measured value."""
 
     name: str
     value: float
@@ -38,17 +38,17 @@ class Goal(msgspec.Struct, frozen=True):
 
     @property
     def is_met(self) -> bool:
-        """Whether it is within the bound."""
+        """Whether the value is within the limit."""
         return self.at_least <= self.value <= self.at_most
 
 
-CALLS_PER_SECOND: Final = "calls a second, many in flight"
+CALLS_PER_SECOND: Final = "calls per second, many in flight"
 P50: Final = "p50 us, one in flight"
 
 _FIGURES: Final[dict[str, Callable[[Figures], float]]] = {
     CALLS_PER_SECOND: lambda figures: figures.calls_per_second,
-    "  client, CPU us a call": lambda figures: figures.client_cpu * 1e6,
-    "  worker, CPU us a call": lambda figures: figures.worker_cpu * 1e6,
+    "  client, CPU us per call": lambda figures: figures.client_cpu * 1e6,
+    "  worker, CPU us per call": lambda figures: figures.worker_cpu * 1e6,
     P50: lambda figures: figures.p50 * 1e6,
     "p99 us, one in flight": lambda figures: figures.p99 * 1e6,
 }
@@ -60,7 +60,7 @@ _MEMORY: Final[dict[str, Callable[[Memory], float]]] = {
 
 
 def table(floor: list[Figures], crew: list[Figures], floor_memory: Memory, crew_memory: Memory) -> str:
-    """Both systems and their ratio, a line a figure."""
+    """A table of both systems and their ratio, one line per figure."""
     lines = [f"{'':32}{'floor':>10}{'crew':>10}{'crew/floor':>12}"]
     for name, of in _FIGURES.items():
         medians = [statistics.median(map(of, rounds)) for rounds in (floor, crew)]
@@ -72,6 +72,6 @@ def table(floor: list[Figures], crew: list[Figures], floor_memory: Memory, crew_
 
 
 def ratio(floor: list[Figures], crew: list[Figures], name: str) -> float:
-    """The median of crew/floor over the rounds."""
+    """The median of the ratio crew/floor over all rounds."""
     of = _FIGURES[name]
     return statistics.median(of(ours) / of(theirs) for theirs, ours in zip(floor, crew, strict=True))

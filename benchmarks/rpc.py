@@ -1,10 +1,10 @@
-"""What a round trip through crew costs, beside the same echo over bare pika.
+"""Measures the cost of a call through crew, compared with the same echo over bare pika.
 
     python benchmarks/rpc.py [--rounds N] [--seconds S] [--in-flight N] [--url URL] [--persistent] [--profile]
 
-Each system has one client process and one worker process. They take turns in every round, and each is compared with the
-other's turn beside it, because a machine's speed drifts by more than what is measured here: trust the ratios, which are
-medians of the rounds'. Ends with 0 where the goals are met, else with 1.
+Each system has one client process and one worker process. The systems take turns in every round, and each turn is
+compared with the turn next to it, because the speed of a machine drifts by more than the measured difference. Trust the
+ratios: they are medians over the rounds. The exit status is 0 if the goals are met, else 1.
 """
 
 import contextlib
@@ -26,16 +26,16 @@ from report import CALLS_PER_SECOND, P50, Figures, Goal, ratio, table
 from crew import settings
 from crew.client.blocking import Client as BlockingClient
 
-IDLE = 3.0  # seconds without a call, before memory is read
+IDLE = 3.0  # seconds without a call before the memory is read
 WARM_UP = 1.0  # seconds
 PROFILE_LINES = 25
 
 
 class System(msgspec.Struct):
-    """One of the two that are compared.
+    """One of the two compared systems.
 
     Attributes:
-        figures: one for each round.
+        figures: one entry for each round.
     """
 
     name: str
@@ -44,30 +44,30 @@ class System(msgspec.Struct):
     figures: list[Figures] = []
 
     def load(self, seconds: float, in_flight: int) -> Figures:
-        """Let it work for a while."""
+        """Put the system under load for some seconds."""
         worker_cpu = self.worker.cpu()
-        answer = self.client.order(seconds, in_flight)
+        measured = self.client.order(seconds, in_flight)
         return Figures(
-            calls_per_second=answer["calls"] / answer["seconds"],
-            client_cpu=answer["cpu"] / answer["calls"],
-            worker_cpu=(self.worker.cpu() - worker_cpu) / answer["calls"],
-            p50=answer["p50"],
-            p99=answer["p99"],
+            calls_per_second=measured["calls"] / measured["seconds"],
+            client_cpu=measured["cpu"] / measured["calls"],
+            worker_cpu=(self.worker.cpu() - worker_cpu) / measured["calls"],
+            p50=measured["p50"],
+            p99=measured["p99"],
         )
 
 
 @click.command(
-    help="Round trips a second and latency of crew, beside bare pika; prints a table and whether the goals are met."
+    help="Measure calls per second and latency of crew, compared with bare pika; print a table and the goals."
 )
 @click.option("--rounds", default=10, show_default=True, help="Turns of each system.")
 @click.option("--seconds", default=1.0, show_default=True, help="Length of one measurement; a turn has two.")
 @click.option("--in-flight", default=64, show_default=True, help="Calls in flight when throughput is measured.")
-@click.option("--url", help="AMQP URL; default: as crew finds it, else a private node.")
-@click.option("--persistent", is_flag=True, help="Let crew's calls be persistent; the floor's stay transient.")
-@click.option("--profile", is_flag=True, help="Show also what costs, in crew's client and in its worker's I/O thread.")
+@click.option("--url", help="AMQP URL; default: crew's default, else a private node.")
+@click.option("--persistent", is_flag=True, help="Make crew's calls persistent; the floor's calls stay transient.")
+@click.option("--profile", is_flag=True, help="Also print profiles of crew's client and of its worker's I/O thread.")
 def main(rounds: int, seconds: float, in_flight: int, url: str | None, persistent: bool, profile: bool) -> None:
     """Compare crew with the floor."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that no child is left behind
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the children are stopped
     with broker(url) as found, contextlib.ExitStack() as stack:
         systems = [start_floor(found, stack), start_crew(found, stack, persistent=persistent)]
         for system in systems:
@@ -83,7 +83,7 @@ def main(rounds: int, seconds: float, in_flight: int, url: str | None, persisten
 
 
 def measure(systems: list[System], seconds: float, in_flight: int) -> None:
-    """One round: throughput of each with many in flight, then latency of each with one."""
+    """Run one round: throughput of each system with many calls in flight, then latency with one call."""
     many = [system.load(seconds, in_flight) for system in systems]
     for system, with_many in zip(systems, many, strict=True):
         with_one = system.load(seconds, 1)
@@ -91,7 +91,7 @@ def measure(systems: list[System], seconds: float, in_flight: int) -> None:
 
 
 def start_floor(url: str, stack: contextlib.ExitStack) -> System:
-    """Bare pika."""
+    """Start the worker and the client over bare pika."""
     worker = start(stack, Process("floor.py", "worker", url=url))
     worker.wait_ready()
     client = start(stack, Process("floor.py", "client", url=url))
@@ -100,7 +100,7 @@ def start_floor(url: str, stack: contextlib.ExitStack) -> System:
 
 
 def start_crew(url: str, stack: contextlib.ExitStack, *, persistent: bool, profile: str = "") -> System:
-    """crew; its client says when the worker serves."""
+    """Start crew's worker and client; the client is ready when the worker serves."""
     worker = start(
         stack, Process("echo_worker.py", "--processes", "1", "--logging", "warning", url=url, profile=profile)
     )
@@ -110,7 +110,7 @@ def start_crew(url: str, stack: contextlib.ExitStack, *, persistent: bool, profi
 
 
 def start(stack: contextlib.ExitStack, process: Process) -> Process:
-    """`process`, which ends with `stack`."""
+    """Have `stack` stop the process at its end; returns the process."""
     stack.callback(process.stop)
     return process
 
@@ -130,7 +130,7 @@ def report(systems: list[System]) -> list[Goal]:
 
 
 def print_profiles(url: str, seconds: float, in_flight: int, *, persistent: bool) -> None:
-    """Run crew once more under cProfile, which slows it to about a third, and print where its time goes."""
+    """Run crew once more with cProfile, which slows it to about a third, and print the profiles."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         of_client, of_worker = f"{folder}/client", f"{folder}/worker"
         crew = start_crew(url, stack, persistent=persistent, profile=of_worker)
@@ -138,19 +138,19 @@ def print_profiles(url: str, seconds: float, in_flight: int, *, persistent: bool
         with BlockingClient(url) as client:
             client.call("benchmark.profile").result(timeout=10)
         for title, file in {"client": of_client, "worker, I/O thread": of_worker}.items():
-            print(f"\n--- crew's {title}, {in_flight} in flight; poll is waiting")
+            print(f"\n--- crew's {title}, {in_flight} in flight; the time in poll is waiting time")
             pstats.Stats(file).strip_dirs().sort_stats("tottime").print_stats(PROFILE_LINES)
 
 
 @contextlib.contextmanager
 def broker(url: str | None) -> Iterator[str]:
-    """The URL of a broker that can be reached: the one given, the one that crew finds, or a private node."""
+    """The URL of a reachable broker: the given one, crew's default, or a private node."""
     found = settings.load(url).urls[0]
     if is_reachable(found):
         yield found
         return
     if url:
-        raise click.ClickException(f"no broker answers at {settings.redacted((found,))}")
+        raise click.ClickException(f"no broker is reachable at {settings.redacted((found,))}")
     from crew.cli.broker.node import Node
 
     with tempfile.TemporaryDirectory() as folder:
@@ -163,7 +163,7 @@ def broker(url: str | None) -> Iterator[str]:
 
 
 def is_reachable(url: str) -> bool:
-    """Whether something listens there."""
+    """Whether a program listens at the address of `url`."""
     split = urlsplit(url)
     try:
         socket.create_connection((split.hostname, split.port), timeout=2).close()

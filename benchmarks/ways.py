@@ -1,4 +1,4 @@
-"""The two ways to the same jobs: `client.submit` in this process, and HTTP to a `crew gateway` in one of its own."""
+"""The two ways to submit jobs: `client.submit` in this process, and HTTP to a `crew gateway` process."""
 
 import abc
 import asyncio
@@ -6,20 +6,20 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final, Self
 
-from keep_alive import Answer, KeepAlive
+from keep_alive import KeepAlive, Response
 from process import Process
 
 from crew import Client, UnknownTask
 from crew.jobs import JobQuery, JobStatus, JobStore
 
-READY_WITHIN: Final = 20.0  # seconds, for a gateway or a worker to come up
-LOOK_EVERY: Final = 0.1  # seconds
+READY_TIMEOUT: Final = 20.0  # seconds until a gateway or a worker must be ready
+POLL: Final = 0.1  # seconds
 ACTIVE: Final = (JobStatus.QUEUED, JobStatus.STARTED)
-UNLUCKY: Final = tuple(status for status in JobStatus if status.is_final and status is not JobStatus.SUCCESS)
+FAILED: Final = tuple(status for status in JobStatus if status.is_final and status is not JobStatus.SUCCESS)
 
 
 class Way(abc.ABC):
-    """Submits jobs and waits for them, from its `async with` to the end of that."""
+    """A way to submit jobs and wait for them; connected during its `async with`."""
 
     @abc.abstractmethod
     async def __aenter__(self) -> Self:
@@ -31,19 +31,19 @@ class Way(abc.ABC):
 
     @abc.abstractmethod
     async def submit(self, task: str, data: Any = None) -> str:
-        """The id of a new job."""
+        """Submit a job; returns its id."""
 
     @abc.abstractmethod
     async def response(self, id: str) -> Any:
-        """Wait for what the job comes to."""
+        """Wait for the result of a job."""
 
     @abc.abstractmethod
     async def has_any(self, statuses: Sequence[JobStatus]) -> bool:
-        """Whether there is a job in one of these."""
+        """Whether a job has one of these statuses."""
 
     @abc.abstractmethod
     def cpu(self) -> float:
-        """Seconds of CPU that the gateway has used."""
+        """CPU seconds that the gateway has used."""
 
 
 class InProcess(Way):
@@ -63,30 +63,30 @@ class InProcess(Way):
         await self._client.close()
 
     async def until_served(self, task: str) -> None:
-        """Wait for the worker: another process, of which nothing here is told."""
-        async with asyncio.timeout(READY_WITHIN):
+        """Poll until the worker, another process, serves the task."""
+        async with asyncio.timeout(READY_TIMEOUT):
             while True:
                 try:
-                    await self._client.call(task, expiration=READY_WITHIN)
+                    await self._client.call(task, expiration=READY_TIMEOUT)
                 except UnknownTask:
-                    await asyncio.sleep(LOOK_EVERY)
+                    await asyncio.sleep(POLL)
                 else:
                     return
 
     async def submit(self, task: str, data: Any = None) -> str:
-        """The id of a new job."""
+        """Submit a job; returns its id."""
         return (await self._client.submit(task, data)).id
 
     async def response(self, id: str) -> Any:
-        """Wait for what the job comes to."""
+        """Wait for the result of a job."""
         return await self._client.jobs.result(id)
 
     async def has_any(self, statuses: Sequence[JobStatus]) -> bool:
-        """Whether there is a job in one of these."""
+        """Whether a job has one of these statuses."""
         return bool((await self._client.jobs.page(JobQuery(statuses=tuple(statuses), limit=1))).jobs)
 
     def cpu(self) -> float:
-        """Seconds of CPU that this process has used."""
+        """CPU seconds that this process has used."""
         return time.process_time()
 
 
@@ -100,9 +100,9 @@ class OverHttp(Way):
         """Start the gateway."""
         self._process = Process("-m", "crew", "gateway", "--port", "0", "--database", self._database, url=self._url)
         self._http = KeepAlive(await asyncio.to_thread(self._process.line))
-        async with asyncio.timeout(READY_WITHIN):
-            while (await self._http.ask("GET", "/readyz")).status != 200:
-                await asyncio.sleep(LOOK_EVERY)
+        async with asyncio.timeout(READY_TIMEOUT):
+            while (await self._http.request("GET", "/readyz")).status != 200:
+                await asyncio.sleep(POLL)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -111,25 +111,25 @@ class OverHttp(Way):
         await asyncio.to_thread(self._process.stop)
 
     async def submit(self, task: str, data: Any = None) -> str:
-        """The id of a new job."""
-        answer = await self._http.ask("POST", "/jobs/", {"task": task, "data": data})
-        return str(_expected(answer, 303).json["id"])
+        """Submit a job; returns its id."""
+        response = await self._http.request("POST", "/jobs/", {"task": task, "data": data})
+        return str(_expected(response, 303).json["id"])
 
     async def response(self, id: str) -> Any:
-        """Wait for what the job comes to."""
-        return _expected(await self._http.ask("GET", f"/jobs/{id}/response/"), 200).json
+        """Wait for the result of a job."""
+        return _expected(await self._http.request("GET", f"/jobs/{id}/response/"), 200).json
 
     async def has_any(self, statuses: Sequence[JobStatus]) -> bool:
-        """Whether there is a job in one of these."""
-        answer = await self._http.ask("GET", f"/jobs/?limit=1&status={','.join(statuses)}")
-        return bool(_expected(answer, 200).json["jobs"])
+        """Whether a job has one of these statuses."""
+        response = await self._http.request("GET", f"/jobs/?limit=1&status={','.join(statuses)}")
+        return bool(_expected(response, 200).json["jobs"])
 
     def cpu(self) -> float:
-        """Seconds of CPU that the gateway process has used."""
+        """CPU seconds that the gateway process has used."""
         return self._process.cpu()
 
 
-def _expected(answer: Answer, status: int) -> Answer:
-    if answer.status != status:
-        raise RuntimeError(f"the gateway answered {answer.status}: {answer.body[:500]!r}")
-    return answer
+def _expected(response: Response, status: int) -> Response:
+    if response.status != status:
+        raise RuntimeError(f"the gateway responded with {response.status}: {response.body[:500]!r}")
+    return response

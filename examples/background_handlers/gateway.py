@@ -1,4 +1,4 @@
-"""Two URLs: one starts a handler in the background, the other tells what became of it. python gateway.py --port=8888"""
+"""Two URLs: one starts a handler in the background, the other returns its result. python gateway.py --port=8888"""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from crew.jobs import Job, JobStatus, JobStore
 from crew.jobs.result import result_of
 
 TASK = "background.handle"
-DRAIN = 1.0  # seconds for requests to finish once this was told to stop
+DRAIN = 1.0  # seconds for open requests to finish after SIGTERM
 
 OK = "OK"
 BAD_REQUEST = "ERR_MSG_BAD_REQUEST"
@@ -35,10 +35,10 @@ class Handler(RequestHandler):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         _, error, _ = kwargs.get("exc_info", (None, None, None))
-        if isinstance(error, SerializationError):  # params like 1e400, which JSON cannot carry any further
+        if isinstance(error, SerializationError):  # params like 1e400, which JSON cannot encode again
             self.set_status(400)
             self.answer(BAD_REQUEST, msg=str(error))
-        elif isinstance(error, CrewError):  # the broker or the job store is away
+        elif isinstance(error, CrewError):  # the broker or the job store is unavailable
             self.set_status(503)
             self.answer(UNAVAILABLE, msg=str(error))
         else:
@@ -46,7 +46,7 @@ class Handler(RequestHandler):
 
 
 class TaskCreate(Handler):
-    """`{"handler": path, "params": {...}}` becomes a job; it waits where no worker is up yet."""
+    """Turns `{"handler": path, "params": {...}}` into a job, which waits if no worker is running yet."""
 
     async def post(self) -> None:
         match _json(self.request.body):
@@ -60,37 +60,37 @@ class TaskCreate(Handler):
 
 
 class TaskGet(Handler):
-    """What became of a job."""
+    """Returns the status and the result of a job."""
 
     async def get(self) -> None:
         try:
             job = await self.application.crew.jobs.get(self.get_query_argument("task_id", ""))
-        except (ValueError, UnknownJob):  # no uuid; no such job
+        except (ValueError, UnknownJob):  # not a uuid; no such job
             self.answer(NOT_EXIST)
         else:
-            self._tell(job)
+            self._answer_with_status(job)
 
-    def _tell(self, job: Job) -> None:
+    def _answer_with_status(self, job: Job) -> None:
         match job.status:
             case JobStatus.QUEUED:
                 self.answer(IN_QUEUED)
             case JobStatus.STARTED:
                 self.answer(IN_STARTED)
-            case JobStatus.SUCCESS if job.result is None:  # somebody has deleted it
+            case JobStatus.SUCCESS if job.result is None:  # deleted by a client
                 self.answer(RESULT_FAILED, msg="the result was deleted")
             case _:
-                self._tell_result(job)
+                self._answer_with_result(job)
 
-    def _tell_result(self, job: Job) -> None:
+    def _answer_with_result(self, job: Job) -> None:
         try:
             self.answer(OK, data=result_of(job))
-        except (SerializationError, TypeError) as error:  # not to be decoded; not to be written as JSON
+        except (SerializationError, TypeError) as error:  # the result cannot be decoded, or not be written as JSON
             self.answer(RESULT_FAILED, msg=str(error))
         except CrewError as error:
             self.answer(EXE_FAILED, msg=str(error))
 
 
-class Gateway(GuardedApplication):  # a page of another site may not start handlers by the browser that shows it
+class Gateway(GuardedApplication):  # refuses requests that a page of another site makes through the user's browser
     def __init__(self) -> None:
         super().__init__([("/task_create", TaskCreate), ("/task_get", TaskGet)])
         self.crew = Client(store=JobStore())

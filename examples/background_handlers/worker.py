@@ -1,4 +1,4 @@
-"""Runs handlers, each under the path by which it is asked for. python worker.py --processes 2"""
+"""Runs handlers that are registered under paths. python worker.py --processes 2"""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ handlers: dict[str, Handler] = {}
 
 
 class NoSuchHandler(Exception):
-    """Nothing is registered under this path."""
+    """No handler is registered under this path."""
 
 
 def handler(path: str) -> Callable[[Handler], Handler]:

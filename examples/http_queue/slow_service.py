@@ -1,7 +1,7 @@
-"""A service that takes its time, and says what it hears. python slow_service.py --port=8889
+"""A slow HTTP service that prints its requests. python slow_service.py --port=8889
 
-A report takes so many seconds. Like most services it does not notice that its client has gone, unless somebody looks:
-this one goes on with a report until it is told to stop, by a DELETE to the same URL.
+A report takes the requested number of seconds. Like most services, this one does not stop when its client disconnects:
+it continues with a report until a DELETE on the same URL stops it.
 """
 
 import asyncio
@@ -10,38 +10,38 @@ import signal
 from tornado.options import define, options, parse_command_line
 from tornado.web import Application, RequestHandler
 
-making: dict[str, asyncio.Task[None]] = {}
+running: dict[str, asyncio.Task[None]] = {}
 
 
 class Report(RequestHandler):
-    """GET and POST /reports/<name>?seconds=5 make a report; DELETE stops the one that is made."""
+    """GET and POST /reports/<name>?seconds=5 make a report; DELETE stops a running one."""
 
     async def get(self, name: str) -> None:
-        say(f"{self.request.method} {self.request.uri}")
+        log(f"{self.request.method} {self.request.uri}")
         work = asyncio.create_task(asyncio.sleep(float(self.get_query_argument("seconds", "5"))))
-        making[name] = work
+        running[name] = work
         await asyncio.wait([work])
         if work.cancelled():
             self.send_error(410)
         else:
-            say(f"{name} is done")
+            log(f"{name} is done")
             self.write({"report": name, "asked": self.request.body.decode()})
 
     post = get
 
     def delete(self, name: str) -> None:
-        say(f"{self.request.method} {self.request.uri}")
-        if (work := making.pop(name, None)) is not None and work.cancel():
-            say(f"{name} is stopped")
+        log(f"{self.request.method} {self.request.uri}")
+        if (work := running.pop(name, None)) is not None and work.cancel():
+            log(f"{name} is stopped")
             self.set_status(204)
         else:
             self.send_error(404)
 
     def on_connection_close(self) -> None:
-        say(f"whoever wanted {self.request.uri} has gone")
+        log(f"client disconnected: {self.request.uri}")
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     print(text, flush=True)
 
 
@@ -49,7 +49,7 @@ async def main() -> None:
     application = Application([(r"/reports/(\w+)", Report)], log_function=lambda handler: None)
     server = application.listen(options.port, address="127.0.0.1")
     (socket,) = server._sockets.values()
-    say(f"http://127.0.0.1:{socket.getsockname()[1]}")
+    log(f"http://127.0.0.1:{socket.getsockname()[1]}")
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)

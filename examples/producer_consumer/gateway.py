@@ -15,7 +15,7 @@ from crew import Client, CrewError, SettingsError
 from crew.client import Event
 from crew.gateway import AbandonMixin, serve
 
-DRAIN = 1.0  # seconds for requests to finish once this was told to stop; a long poll lasts until then
+DRAIN = 1.0  # seconds for open requests to finish after SIGTERM; a long poll lasts until then
 
 
 class Handler(AbandonMixin, RequestHandler):
@@ -36,7 +36,7 @@ class Page(Handler):
 
 
 class ProdCons(Handler):
-    """A call goes through the queue: one worker takes it, whoever is free."""
+    """Calls a task: its queue gives the item to one free worker."""
 
     async def get(self) -> None:
         item = next(self.application.items)
@@ -44,7 +44,7 @@ class ProdCons(Handler):
 
 
 class PubSub(Handler):
-    """An event goes to everyone who subscribed to its topic."""
+    """Publishes an event: every subscriber of its topic gets the item."""
 
     async def get(self) -> None:
         item = next(self.application.items)
@@ -53,7 +53,7 @@ class PubSub(Handler):
 
 
 class Taken(Handler):
-    """Server-sent events for the page: who took what, from now on."""
+    """Server-sent events for the page: which process received which item, from now on."""
 
     async def get(self) -> None:
         self.events: asyncio.Queue[Event | None] = asyncio.Queue()

@@ -1,4 +1,4 @@
-"""Hears of every item on the topic, like each of its fellow processes. Start it several times: python subscriber.py"""
+"""Receives every item on the topic, like all other subscribers. Start it several times: python subscriber.py"""
 
 import asyncio
 import os

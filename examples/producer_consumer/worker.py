@@ -1,4 +1,4 @@
-"""Takes items from the queue: of all these processes one gets each item. python worker.py --processes 3"""
+"""Takes items from the queue: each item goes to one of the processes. python worker.py --processes 3"""
 
 import os
 from typing import Any

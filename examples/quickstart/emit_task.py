@@ -1,4 +1,4 @@
-"""Calls many sleeps at once from a script, and times them: python emit_task.py --count 30 --seconds 3"""
+"""Calls many sleep tasks at the same time from a script, and measures them: emit_task.py --count 30 --seconds 3"""
 
 import argparse
 import time
@@ -6,8 +6,8 @@ import time
 from crew.client.blocking import Client
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--count", type=int, default=30, help="how many sleeps [30]")
-parser.add_argument("--seconds", type=float, default=3.0, help="how long each of them takes [3]")
+parser.add_argument("--count", type=int, default=30, help="number of sleeps [30]")
+parser.add_argument("--seconds", type=float, default=3.0, help="duration of each sleep [3]")
 options = parser.parse_args()
 
 with Client() as client:

@@ -1,4 +1,4 @@
-"""A Tornado application that lets workers do the work: python master.py --port=8888"""
+"""A Tornado application that calls tasks in worker processes: python master.py --port=8888"""
 
 import asyncio
 import sys
@@ -14,7 +14,7 @@ from crew import Client, CrewError, ExpirationError, SettingsError, TimeoutError
 from crew.client import Event
 from crew.gateway import AbandonMixin, serve
 
-DRAIN = 1.0  # seconds for requests to finish once this was told to stop; a long poll lasts until then
+DRAIN = 1.0  # seconds for open requests to finish after SIGTERM; a long poll lasts until then
 
 
 class Handler(AbandonMixin, RequestHandler):
@@ -34,14 +34,14 @@ class Handler(AbandonMixin, RequestHandler):
 
 
 class Main(Handler):
-    """A large request, ahead of most others."""
+    """A large payload, with a higher priority than most calls."""
 
     async def get(self) -> None:
         self.write(await self.crew.call("test", "*" * 1_000_000, priority=100))
 
 
 class Stat(Handler):
-    """The same as a coroutine of old."""
+    """A call from a `gen.coroutine`, the older style of Tornado."""
 
     @gen.coroutine
     def get(self) -> Generator[Any, Any, None]:
@@ -50,7 +50,7 @@ class Stat(Handler):
 
 
 class Stat2(Handler):
-    """And with a callback; a failure would arrive as the value."""
+    """A call with a callback; after a failure the value is an exception."""
 
     def get(self) -> asyncio.Future[None]:
         answered: asyncio.Future[None] = asyncio.Future()
@@ -64,7 +64,7 @@ class Stat2(Handler):
 
 
 class Fast(Handler):
-    """A task that never ends, and an answer after three seconds."""
+    """A call of a task that never ends: TimeoutError after three seconds."""
 
     async def get(self) -> None:
         try:
@@ -72,11 +72,11 @@ class Fast(Handler):
         except TimeoutError:
             self.write("Timeout")
         except (ExpirationError, UnknownTask):
-            self.write("All workers are gone")
+            self.write("All workers are gone")  # no worker started the task in time, or none has ever served it
 
 
 class Subscribe(Handler):
-    """Long poll: waits for the next event, or until the browser leaves."""
+    """Long poll: waits for the next event, or until the browser disconnects."""
 
     async def get(self) -> None:
         self.events: asyncio.Queue[Event | None] = asyncio.Queue()
@@ -91,14 +91,14 @@ class Subscribe(Handler):
 
 
 class Publish(Handler):
-    """A worker publishes."""
+    """A worker publishes an event."""
 
     async def get(self) -> None:
         self.write(await self.crew.call("publish", self.get_argument("text", "hello")))
 
 
 class Publish2(Handler):
-    """The gateway publishes."""
+    """The gateway publishes an event."""
 
     async def get(self) -> None:
         await self.crew.publish("news", self.get_argument("text", "hello"))
@@ -106,7 +106,7 @@ class Publish2(Handler):
 
 
 class Parallel(Handler):
-    """Two tasks at once; the second one fails, and the first one's value is here all the same."""
+    """Two calls at the same time: the second fails, and the value of the first is available nevertheless."""
 
     async def get(self) -> None:
         with self.crew.parallel() as calls:

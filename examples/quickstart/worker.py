@@ -1,4 +1,4 @@
-"""The tasks that master.py and emit_task.py call: python worker.py --help"""
+"""The tasks for master.py and emit_task.py: python worker.py --help"""
 
 import itertools
 import os
@@ -15,11 +15,11 @@ def test(text: str) -> dict[str, Any]:
 
 
 class Stat(HandlerClass):
-    """A task may be a class as well."""
+    """A task can be a class, too."""
 
     def process(self) -> dict[str, Any]:
         context.settings.served += 1
-        context.headers["worker"] = context.settings.uuid  # travels beside the value
+        context.headers["worker"] = context.settings.uuid  # a header of the reply
         return {
             "worker": context.settings.uuid,
             "pid": os.getpid(),
@@ -60,4 +60,4 @@ def sleep(seconds: float) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run(served=0, interrupted=0)  # these become context.settings, and stay between tasks
+    run(served=0, interrupted=0)  # these become context.settings, which tasks of one process share

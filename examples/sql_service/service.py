@@ -1,4 +1,4 @@
-"""SQL over HTTP: a statement that is posted becomes a job with an address of its own. python service.py --port=8888"""
+"""SQL over HTTP: each posted statement becomes a job with its own address. python service.py --port=8888"""
 
 import asyncio
 import json
@@ -13,13 +13,13 @@ from crew.gateway import routes, serve
 from crew.gateway.serving.auth import GuardedApplication
 from crew.jobs import JobStore
 
-TIMEOUT = "10m"  # that a statement may run
-RESULT_TTL = "1h"  # that its result is kept
-TAKES = 'It takes {"statement": text, "parameters": list or object}'
+TIMEOUT = "10m"  # maximum running time of a statement
+RESULT_TTL = "1h"  # time for which a result is stored
+EXPECTED = 'Send {"statement": text, "parameters": list or object}'
 
 
 class Queries(RequestHandler):
-    """POST {"statement": "SELECT %s::int + 1", "parameters": [41]} -> 202, and where to find its job."""
+    """POST {"statement": "SELECT %s::int + 1", "parameters": [41]} -> 202 and the addresses of its job."""
 
     application: "Service"
 
@@ -28,9 +28,9 @@ class Queries(RequestHandler):
         try:
             job = await self.application.crew.submit("sql", query, timeout=TIMEOUT, result_ttl=RESULT_TTL)
         except UnknownTask:
-            raise HTTPError(503, reason="No worker has ever run: python worker.py") from None
-        except SerializationError:  # 1e400 is a number that JSON cannot carry any further
-            raise HTTPError(422, reason=TAKES) from None
+            raise HTTPError(503, reason="No worker has ever served sql: run python worker.py") from None
+        except SerializationError:  # a number like 1e400, which JSON cannot encode again
+            raise HTTPError(422, reason=EXPECTED) from None
         except CrewError as error:
             raise HTTPError(503, reason=type(error).__name__) from error
         path = f"/jobs/{job.id}/"
@@ -39,7 +39,7 @@ class Queries(RequestHandler):
         self.write({"job": path, "status": f"{path}status/", "response": f"{path}response/"})
 
     def query(self) -> dict[str, Any]:
-        """What is asked for; the parameters are bound by the worker, and never become part of the statement."""
+        """The statement and its parameters, which the worker binds: they never become part of the statement."""
         try:
             query = json.loads(self.request.body)
         except ValueError:
@@ -48,16 +48,16 @@ class Queries(RequestHandler):
             case {"statement": str(statement), **rest} if statement.strip() and rest.keys() <= {"parameters"}:
                 if isinstance(rest.get("parameters"), list | dict | None):
                     return {"statement": statement, "parameters": rest.get("parameters")}
-        raise HTTPError(422, reason=TAKES)
+        raise HTTPError(422, reason=EXPECTED)
 
     def write_error(self, status_code: int, **_: Any) -> None:
         self.finish({"error": self._reason})
 
 
 class Service(GuardedApplication):
-    """`/queries`, and what crew has for any job: GET its status and response, DELETE it.
+    """`/queries`, and crew's routes for jobs: GET status and response, DELETE a job.
 
-    Who opens a page of another site here lends it his browser, which reaches 127.0.0.1: such requests are refused.
+    A page of another site in a browser on this machine could send requests to 127.0.0.1: they are refused.
     """
 
     def __init__(self) -> None:

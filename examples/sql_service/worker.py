@@ -1,6 +1,6 @@
 """Runs SQL statements on a PostgreSQL: python worker.py --processes 4
 
-DATABASE_URL in the environment says where it is: postgresql://user:password@host/database.
+DATABASE_URL in the environment is its address: postgresql://user:password@host/database.
 """
 
 import datetime
@@ -17,22 +17,22 @@ from crew.worker import Task, context, run
 
 DATABASE: Final = os.environ.get("DATABASE_URL", "postgresql://localhost/postgres")
 CONNECT_WITHIN: Final = 5  # seconds
-# A worker that is killed can cancel nothing: the server itself looks once a second whether its client is still there.
+# A killed worker cannot cancel its statement: so the server checks once a second whether its client is connected.
 OPTIONS: Final = "-c client_connection_check_interval=1s"
 
 
 class StatementError(Exception):
-    """The database does not do what it was asked to do; the message is for who has asked."""
+    """The database refuses the statement; the message is for the caller."""
 
 
-class DatabaseAwayError(Exception):
-    """The database cannot be asked."""
+class DatabaseUnavailableError(Exception):
+    """The database cannot be reached."""
 
 
 @Task("sql")
 def sql(query: dict[str, Any]) -> dict[str, Any]:
-    """Run one statement with its parameters; what it returns, or how many rows it has changed."""
-    with database() as connection, cancelled_with_task(connection), translated():
+    """Run one statement with its parameters; returns its rows, or the number of rows that it has changed."""
+    with database() as connection, canceled_with_task(connection), errors_translated():
         cursor = connection.execute(query["statement"], bindable(query.get("parameters")))
         columns = [column.name for column in cursor.description or ()]
         rows = [[plain(value) for value in row] for row in cursor] if columns else []
@@ -41,18 +41,18 @@ def sql(query: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def database() -> Iterator[psycopg.Connection]:
-    """A session that nobody else has used or will: a statement may change its settings, or be cancelled."""
+    """A new session for each statement, as a statement may change the settings of its session, or be canceled."""
     try:
         connection = psycopg.connect(DATABASE, autocommit=True, connect_timeout=CONNECT_WITHIN, options=OPTIONS)
     except psycopg.OperationalError as error:
-        raise DatabaseAwayError(str(error).strip()) from None
+        raise DatabaseUnavailableError(str(error).strip()) from None
     with closing(connection):
         yield connection
 
 
 @contextmanager
-def cancelled_with_task(connection: psycopg.Connection) -> Iterator[None]:
-    """Whatever ends this task before its statement has ended (a cancel, its timeout) ends the statement, too."""
+def canceled_with_task(connection: psycopg.Connection) -> Iterator[None]:
+    """Cancel the statement if crew interrupts the task before the statement has ended (a cancel, a timeout)."""
     try:
         yield
     except SystemExit:
@@ -62,8 +62,8 @@ def cancelled_with_task(connection: psycopg.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """The server's word for what is wrong, without the traceback of the driver."""
+def errors_translated() -> Iterator[None]:
+    """Turn errors of the driver into StatementError with the server's message, without the driver's traceback."""
     try:
         yield
     except psycopg.Error as error:
@@ -72,7 +72,7 @@ def translated() -> Iterator[None]:
 
 
 def bindable(parameters: Any) -> Any:
-    """Parameters as the driver binds them: objects of JSON are jsonb, and a list of them an array."""
+    """Parameters for the driver: a JSON object becomes jsonb, a list of objects an array of jsonb."""
     if isinstance(parameters, dict):
         return {name: bound(value) for name, value in parameters.items()}
     return [bound(value) for value in parameters] if parameters else None
@@ -84,7 +84,7 @@ def bound(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A value of the database as JSON has it: what JSON has no word for is text, and bytes are hexadecimal digits."""
+    """A database value with the types of JSON: bytes become hexadecimal digits, other types become text."""
     match value:
         case None | bool() | int() | str() | dict():
             return value

@@ -175,7 +175,7 @@ def test_canceling_a_url_job_also_stops_the_work_of_the_service(tutorial: Tutori
     assert tutorial.types(CANCEL).startswith("HTTP/1.1 204 No Content")
 
     tutorial.service.says("taxes is stopped", timeout=2)
-    assert "whoever wanted /reports/taxes?seconds=60 has gone\nDELETE /reports/taxes" in tutorial.service.output
+    assert "client disconnected: /reports/taxes?seconds=60\nDELETE /reports/taxes" in tutorial.service.output
     assert json.loads(tutorial.types(STATUS_OF_CANCELED)) == {"status": "canceled"}
     assert json.loads(tutorial.types(RESPONSE)) == {}
     told = eventually(lambda: json.loads(tutorial.types(RECORD_OF_CANCELED))["progress"])
