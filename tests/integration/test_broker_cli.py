@@ -1,4 +1,4 @@
-"""`crew broker`: a private RabbitMQ node that starts, is found, survives, and leaves nothing behind."""
+"""`crew broker`: a private RabbitMQ node starts, is found by clients, restarts, and stops without leftovers."""
 
 import json
 import os
@@ -22,7 +22,7 @@ Started = subprocess.Popen[str]
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder in which `crew broker` is used; no process of its node outlives the tests."""
+    """A folder for `crew broker`; the processes of its node end with the tests."""
     workplace = tmp_path_factory.mktemp("with blank")
     yield workplace
     Node(workplace / ".crew" / "broker").stop()
@@ -31,13 +31,13 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def running(workplace: Path) -> Path:
-    """The same folder, with a node that runs."""
+    """The same folder, with a running node."""
     Node(workplace / ".crew" / "broker").start()
     return workplace
 
 
 def start(workplace: Path, *arguments: str) -> Started:
-    """Start `crew broker` there, as from a shell of its own."""
+    """Start `crew broker` in the folder, as from its own shell."""
     return subprocess.Popen(
         [sys.executable, "-m", "crew", "broker", *arguments],
         cwd=workplace,
@@ -48,7 +48,7 @@ def start(workplace: Path, *arguments: str) -> Started:
 
 
 def run(workplace: Path, *arguments: str) -> tuple[int, str]:
-    """Exit status and output of `crew broker` there."""
+    """Exit status and output of `crew broker` in the folder."""
     return end(start(workplace, *arguments))
 
 
@@ -58,7 +58,7 @@ def end(process: Started) -> tuple[int, str]:
 
 
 def left_in(workplace: Path) -> list[str]:
-    """Command lines of the processes that a node below `workplace` has started, and that live."""
+    """Command lines of the running processes that a node in `workplace` or below has started."""
     return [command for entry in Path("/proc").glob("[0-9]*") if (command := command_if_from(entry, workplace))]
 
 
@@ -67,12 +67,12 @@ def command_if_from(entry: Path, workplace: Path) -> str | None:
         if f"HOME={workplace}".encode() not in (entry / "environ").read_bytes():
             return None
         return (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except OSError:  # ended, or not ours
+    except OSError:  # it has ended, or belongs to another user
         return None
 
 
 @pytest.mark.chaos
-def test_two_starts_at_once_give_one_node_that_both_wait_for(workplace: Path) -> None:
+def test_two_starts_at_the_same_time_start_one_node(workplace: Path) -> None:
     both = [start(workplace, "start"), start(workplace, "start")]
 
     (status, said), (other_status, said_too) = map(end, both)
@@ -83,7 +83,7 @@ def test_two_starts_at_once_give_one_node_that_both_wait_for(workplace: Path) ->
     assert (workplace / ".crew" / "broker" / "password").read_text() not in said
 
 
-def test_a_start_of_what_runs_changes_nothing(running: Path) -> None:
+def test_starting_a_running_node_changes_nothing(running: Path) -> None:
     before = run(running, "status")
 
     assert run(running, "start")[0] == 0
@@ -98,14 +98,14 @@ def test_clients_below_the_folder_find_the_node(running: Path, monkeypatch: pyte
         client.connect(timeout=5)
 
 
-def test_its_password_is_needed_and_guest_does_not_exist(running: Path) -> None:
+def test_a_node_needs_its_password_and_has_no_user_guest(running: Path) -> None:
     port = Node(running / ".crew" / "broker").url.rpartition(":")[2]
 
     with Client(f"amqp://guest:guest@127.0.0.1:{port}") as client, pytest.raises(CrewError, match="refused"):
         client.connect(timeout=5)
 
 
-def test_it_listens_on_this_machine_only(running: Path) -> None:
+def test_a_node_listens_on_loopback_only(running: Path) -> None:
     ports = json.loads((running / ".crew" / "broker" / "ports.json").read_text()).values()
 
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
@@ -116,7 +116,7 @@ def test_it_listens_on_this_machine_only(running: Path) -> None:
 
 
 @pytest.mark.chaos
-def test_after_a_crash_it_starts_again_at_the_same_url(running: Path) -> None:
+def test_a_crashed_node_restarts_at_the_same_url(running: Path) -> None:
     node = Node(running / ".crew" / "broker")
     before, pid = node.url, node.pid
     node.kill()
@@ -129,7 +129,7 @@ def test_after_a_crash_it_starts_again_at_the_same_url(running: Path) -> None:
     assert node.status is Status.RUNNING
 
 
-def test_all_that_it_writes_is_private_whatever_the_umask(running: Path) -> None:
+def test_the_files_of_a_node_are_private_whatever_the_umask(running: Path) -> None:
     before = os.umask(0)
     try:
         Node(running / ".crew" / "broker").stop()
@@ -145,8 +145,8 @@ def test_all_that_it_writes_is_private_whatever_the_umask(running: Path) -> None
 
 
 @pytest.mark.parametrize("name", [".crew", ".crew/broker", ".crew/broker/url", ".crew/broker/password"])
-def test_no_command_uses_what_somebody_else_may_have_prepared(running: Path, tmp_path: Path, name: str) -> None:
-    """A copy of a folder that works, of which one part is a link."""
+def test_no_command_uses_files_that_another_user_may_have_planted(running: Path, tmp_path: Path, name: str) -> None:
+    """A copy of a working folder in which one entry is a link."""
     shutil.copytree(running / ".crew", tmp_path / ".crew", ignore=shutil.ignore_patterns("mnesia"))
     (tmp_path / name).rename(tmp_path / "theirs")
     (tmp_path / name).symlink_to(tmp_path / "theirs")
@@ -170,7 +170,7 @@ def test_no_command_uses_what_somebody_else_may_have_prepared(running: Path, tmp
         assert done.stdout == ""
 
 
-def test_rabbitmqctl_works_on_it_and_its_failure_is_one_sentence(running: Path) -> None:
+def test_rabbitmqctl_works_on_a_node_and_its_error_is_one_line(running: Path) -> None:
     node = Node(running / ".crew" / "broker")
 
     assert "crew" in node.ctl("list_users")
@@ -178,7 +178,7 @@ def test_rabbitmqctl_works_on_it_and_its_failure_is_one_sentence(running: Path) 
         node.ctl("nonsense")
 
 
-def test_a_stop_leaves_no_process_and_a_second_one_is_no_failure(running: Path) -> None:
+def test_a_stop_leaves_no_process_and_can_be_repeated(running: Path) -> None:
     assert run(running, "stop") == (0, "RabbitMQ stopped\n")
 
     assert not left_in(running)
@@ -187,13 +187,13 @@ def test_a_stop_leaves_no_process_and_a_second_one_is_no_failure(running: Path) 
     assert run(running, "stop") == (0, "RabbitMQ was not running\n")
 
 
-def test_a_stop_where_nothing_ever_ran_makes_no_folder(tmp_path: Path) -> None:
+def test_a_stop_without_a_node_creates_no_folder(tmp_path: Path) -> None:
     assert run(tmp_path, "stop") == (0, "RabbitMQ was not running\n")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_a_start_that_is_given_up_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
+def test_an_interrupted_start_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     starting = start(tmp_path, "start")
     eventually(lambda: any("beam" in command for command in left_in(tmp_path)), timeout=10)
 
@@ -203,7 +203,7 @@ def test_a_start_that_is_given_up_leaves_no_process(tmp_path: Path, number: sign
     assert eventually(lambda: not left_in(tmp_path))
 
 
-def test_a_start_can_be_canceled_from_within(tmp_path: Path) -> None:
+def test_a_start_can_be_canceled_by_its_caller(tmp_path: Path) -> None:
     with pytest.raises(CrewError, match="RabbitMQ start canceled"):
         Node(tmp_path / "broker").start(is_canceled=lambda: True)
 
@@ -211,7 +211,7 @@ def test_a_start_can_be_canceled_from_within(tmp_path: Path) -> None:
 
 
 @pytest.mark.chaos
-def test_a_node_that_dies_at_its_start_is_told_with_its_reason(tmp_path: Path) -> None:
+def test_an_error_names_the_reason_why_a_node_exited_at_its_start(tmp_path: Path) -> None:
     node = Node(tmp_path / "broker", conf=["nonsense = 1"])
 
     with pytest.raises(CrewError, match="exited while it started: You've tried to set nonsense") as caught:
@@ -221,7 +221,7 @@ def test_a_node_that_dies_at_its_start_is_told_with_its_reason(tmp_path: Path) -
     assert not left_in(tmp_path)
 
 
-def test_a_node_that_does_not_answer_in_time_is_ended(tmp_path: Path) -> None:
+def test_a_node_that_does_not_start_in_time_is_stopped(tmp_path: Path) -> None:
     status, said = run(tmp_path, "start", "--timeout", "0.5")
 
     assert status == 7
@@ -229,7 +229,7 @@ def test_a_node_that_does_not_answer_in_time_is_ended(tmp_path: Path) -> None:
     assert eventually(lambda: not left_in(tmp_path))
 
 
-def test_a_taken_port_is_one_sentence(tmp_path: Path) -> None:
+def test_a_port_in_use_is_one_line_on_stderr(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         folder = tmp_path / ".crew" / "broker"
@@ -249,4 +249,4 @@ def test_a_stale_process_id_is_not_taken_for_the_node(tmp_path: Path) -> None:
     (tmp_path / "broker" / "pid").write_text(str(os.getpid()))
 
     assert node.status is Status.STOPPED
-    assert not node.stop()  # nor is it killed
+    assert not node.stop()  # and the process is not killed

@@ -1,4 +1,4 @@
-"""`crew dev`: what runs together starts together, starts again when it should, and ends together."""
+"""`crew dev`: broker, workers and gateway start together, restart after a change or an exit, and stop together."""
 
 import os
 import re
@@ -42,14 +42,14 @@ time.sleep(600)
 
 @pytest.fixture
 def sources(tmp_path: Path) -> Path:
-    """A folder with a worker and a gateway, beside each other's folder."""
+    """A folder with one folder for a worker and one for a gateway."""
     save(tmp_path / "work" / "worker.py", WORKER.format(answer="first"))
     save(tmp_path / "web" / "gateway.py", GATEWAY)
     return tmp_path
 
 
 def save(path: Path, text: str) -> None:
-    """Write it with a time stamp of its own, however soon after the last one."""
+    """Write the file with a new timestamp, even immediately after the last write."""
     path.parent.mkdir(exist_ok=True)
     before = path.stat().st_mtime if path.exists() else 0.0
     path.write_text(text)
@@ -81,7 +81,7 @@ def test_worker_and_gateway_run_until_they_are_stopped_together(
     assert "Traceback" not in everything.output
 
 
-def test_a_changed_source_starts_again_what_it_belongs_to(
+def test_a_changed_source_restarts_its_process(
     processes: Processes, sources: Path, broker_url: str, prefix: str
 ) -> None:
     everything = dev(processes, "--gateway", "web/gateway.py").says("serving 1 task").says("gateway is up")
@@ -98,9 +98,7 @@ def test_a_changed_source_starts_again_what_it_belongs_to(
     ends_with_nothing_left(everything, processes)
 
 
-def test_no_module_of_the_working_folder_takes_the_place_of_one_that_crew_needs(
-    processes: Processes, sources: Path
-) -> None:
+def test_no_module_of_the_working_folder_replaces_one_that_crew_needs(processes: Processes, sources: Path) -> None:
     for name in ("click", "msgspec", "pika"):
         save(sources / f"{name}.py", f"print('{name} of somebody else', flush=True)")
     save(sources / "work" / "worker.py", "import helper\n" + WORKER.format(answer="first"))
@@ -108,7 +106,7 @@ def test_no_module_of_the_working_folder_takes_the_place_of_one_that_crew_needs(
     save(sources / "web" / "gateway.py", "import helper\n" + GATEWAY)
     save(sources / "web" / "helper.py", "print('beside the gateway', flush=True)")
 
-    # As the `crew` command of a terminal, which does not look into the working folder either.
+    # Like the `crew` command in a terminal, which does not import from the working folder either.
     command = [sys.executable, "-P", "-m", "crew", "dev", "work/worker.py", "--gateway", "web/gateway.py"]
     everything = processes.start(*command).says("serving 1 task").says("gateway is up")
 
@@ -118,7 +116,7 @@ def test_no_module_of_the_working_folder_takes_the_place_of_one_that_crew_needs(
     ends_with_nothing_left(everything, processes)
 
 
-def test_what_ends_by_itself_is_told_and_starts_again(processes: Processes, sources: Path) -> None:
+def test_a_process_that_exits_is_reported_and_restarted(processes: Processes, sources: Path) -> None:
     save(sources / "web" / "gateway.py", "print('a short life', flush=True); raise SystemExit(3)")
     everything = dev(processes, "--gateway", "web/gateway.py").says("a short life", times=2)
 
@@ -126,7 +124,7 @@ def test_what_ends_by_itself_is_told_and_starts_again(processes: Processes, sour
     ends_with_nothing_left(everything, processes)
 
 
-def test_a_worker_that_cannot_run_waits_for_its_source(processes: Processes, sources: Path) -> None:
+def test_a_worker_that_cannot_run_restarts_when_its_source_changes(processes: Processes, sources: Path) -> None:
     save(sources / "work" / "worker.py", "def (")
     everything = dev(processes).says("SyntaxError").says("restarting it when a source in")
 
@@ -136,7 +134,7 @@ def test_a_worker_that_cannot_run_waits_for_its_source(processes: Processes, sou
     ends_with_nothing_left(everything, processes)
 
 
-def test_what_does_not_end_is_killed_with_all_that_it_started(processes: Processes, sources: Path) -> None:
+def test_a_process_that_does_not_stop_is_killed_with_its_children(processes: Processes, sources: Path) -> None:
     save(sources / "web" / "gateway.py", STUBBORN)
     everything = dev(processes, "--gateway", "web/gateway.py").says("stubborn with child").says("serving")
     found = re.search(r"with child (\d+)", everything.output)
@@ -144,7 +142,7 @@ def test_what_does_not_end_is_killed_with_all_that_it_started(processes: Process
 
     os.kill(everything.pid, signal.SIGINT)
     everything.says("stopping")
-    os.kill(everything.pid, signal.SIGINT)  # a second Ctrl-C is for the impatient
+    os.kill(everything.pid, signal.SIGINT)  # a second Ctrl-C skips the waiting
 
     assert everything.ends(timeout=5) == 0
     assert "gateway web/gateway.py does not stop: killing it (pid " in everything.output
@@ -152,7 +150,7 @@ def test_what_does_not_end_is_killed_with_all_that_it_started(processes: Process
     assert not processes.alive()
 
 
-def test_a_missing_file_is_one_sentence(processes: Processes, sources: Path) -> None:
+def test_a_missing_file_is_one_line_on_stderr(processes: Processes, sources: Path) -> None:
     for arguments in (["dev", "missing.py"], ["dev", "work/worker.py", "--gateway", "web/missing.py --port=1"]):
         everything = processes.crew(*arguments)
 
@@ -162,7 +160,7 @@ def test_a_missing_file_is_one_sentence(processes: Processes, sources: Path) -> 
 
 @pytest.fixture
 def without_url(tmp_path: Path, prefix: str) -> Iterator[Processes]:
-    """Processes that are told of no broker."""
+    """Processes without the address of a broker."""
     with running(tmp_path, {"CREW_TEST_PREFIX": prefix}) as processes:
         yield processes
 
@@ -180,7 +178,7 @@ def test_a_private_broker_starts_and_stops_with_the_rest(without_url: Processes,
     assert not is_running(node)
 
 
-def test_a_private_broker_that_ran_before_runs_on(
+def test_a_private_broker_that_ran_before_keeps_running(
     without_url: Processes, sources: Path, node: Node, node_folder: Path
 ) -> None:
     everything = without_url.crew("dev", sources / "work" / "worker.py", folder=node_folder.parents[1])

@@ -1,4 +1,4 @@
-"""`crew jobs`: jobs are looked at, waited for, given up, submitted again, or deleted from the shell."""
+"""`crew jobs`: list, show, wait for, cancel, retry and purge jobs."""
 
 import asyncio
 import json
@@ -22,18 +22,18 @@ from tests.support.waiting import eventually
 Crew = Callable[..., Result]
 Submit = Callable[..., list[str]]
 
-SOON = "5"  # seconds, for what takes some milliseconds
+SOON = "5"  # seconds, for actions that take milliseconds
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> str:
-    """URL of a job store of the test's own."""
+    """URL of a job store for this test only."""
     return f"sqlite:///{tmp_path}/jobs.db"
 
 
 @pytest.fixture
 def crew(broker_url: str, database: str, monkeypatch: pytest.MonkeyPatch) -> Crew:
-    """Run `crew jobs` with these arguments."""
+    """Runs `crew jobs` with arguments."""
     monkeypatch.setenv("CREW_AMQP_URL", broker_url)
     monkeypatch.setenv("CREW_DATABASE", database)
     return lambda *arguments, **more: CliRunner().invoke(main, ["jobs", *arguments], **more)
@@ -41,7 +41,7 @@ def crew(broker_url: str, database: str, monkeypatch: pytest.MonkeyPatch) -> Cre
 
 @pytest.fixture
 def submit(broker_url: str, database: str, prefix: str) -> Submit:
-    """Submit a job of a task for each payload, wait until they have ended, and give their ids."""
+    """Submits a job of a task for each payload, waits until they have ended, and returns their ids."""
 
     async def run(task: str, payloads: tuple[Any, ...], *, is_awaited: bool) -> list[str]:
         async with Client(broker_url, store=JobStore(database)) as client:
@@ -58,7 +58,7 @@ def submit(broker_url: str, database: str, prefix: str) -> Submit:
 
 @pytest.fixture
 def worker(start_worker: StartWorker) -> Process:
-    """It serves jobs_tasks.py."""
+    """A worker that serves jobs_tasks.py."""
     return start_worker(script="jobs_tasks.py")
 
 
@@ -67,7 +67,7 @@ def ids_of(listed: Result) -> list[str]:
     return [line.split()[0] for line in listed.stdout.splitlines()]
 
 
-# --- looking ---------------------------------------------------------------------------------------------------------
+# --- list and show ---------------------------------------------------------------------------------------------------
 
 
 def test_jobs_are_listed_the_newest_first_by_status_and_task(
@@ -103,10 +103,10 @@ def test_a_job_is_shown_with_payload_and_result_and_nothing_in_it_moves_the_curs
     assert all(line.isprintable() for line in crew("list").stdout.splitlines())
 
 
-# --- acting ----------------------------------------------------------------------------------------------------------
+# --- wait, cancel, retry and purge -----------------------------------------------------------------------------------
 
 
-def test_who_waits_gets_the_value_and_the_exit_status_of_a_call(worker: Process, crew: Crew, submit: Submit) -> None:
+def test_wait_prints_the_result_and_has_the_exit_status_of_a_call(worker: Process, crew: Crew, submit: Submit) -> None:
     (doubled,) = submit("double", 21, is_awaited=False)
     (failed,) = submit("fail", None, is_awaited=False)
     (asleep,) = submit("sleep", 60, is_awaited=False)
@@ -124,14 +124,14 @@ def test_who_waits_gets_the_value_and_the_exit_status_of_a_call(worker: Process,
     assert crew("cancel", asleep).exit_code == 0
 
 
-def test_a_job_that_is_canceled_stops_and_another_one_never_starts(
+def test_a_running_job_is_interrupted_and_a_queued_one_never_starts_when_canceled(
     worker: Process, crew: Crew, submit: Submit, prefix: str
 ) -> None:
     running, queued = submit("sleep", 60, 61, is_awaited=False)
     (ended,) = submit("double", 1, is_awaited=False)
     worker.says("asleep")
 
-    canceled = crew("cancel", queued, running)  # the other way round, the worker may be free before the second
+    canceled = crew("cancel", queued, running)  # in the other order the worker could start the second one
 
     assert (canceled.exit_code, canceled.stdout) == (0, f"job {queued} canceled\njob {running} canceled\n")
     eventually(lambda: "interrupted" in worker.output)
@@ -144,7 +144,7 @@ def test_a_job_that_is_canceled_stops_and_another_one_never_starts(
     assert set(ids_of(crew("list", "--status", "canceled"))) == {running, queued}
 
 
-def test_a_retry_is_the_same_job_anew(worker: Process, crew: Crew, submit: Submit) -> None:
+def test_retry_submits_the_same_job_again(worker: Process, crew: Crew, submit: Submit) -> None:
     (first,) = submit("double", "ab")
     (asleep,) = submit("sleep", 60, is_awaited=False)
 
@@ -158,7 +158,7 @@ def test_a_retry_is_the_same_job_anew(worker: Process, crew: Crew, submit: Submi
     assert sorted(ids_of(crew("list", "--status", "success"))) == sorted([first, second])
 
 
-def test_a_purge_deletes_what_is_meant_and_nothing_that_has_not_ended(
+def test_purge_deletes_the_selected_jobs_and_none_that_has_not_ended(
     worker: Process, crew: Crew, submit: Submit, prefix: str
 ) -> None:
     doubled = submit("double", 1, 2, 3)
@@ -177,7 +177,7 @@ def test_a_purge_deletes_what_is_meant_and_nothing_that_has_not_ended(
     assert crew("show", failed[0]).exit_code == 7
 
 
-def test_the_beginning_of_an_id_is_enough_where_no_other_job_has_it(
+def test_the_first_digits_of_an_id_are_enough_if_they_are_unique(
     worker: Process, crew: Crew, submit: Submit, prefix: str
 ) -> None:
     ids = submit("double", *range(40))
@@ -196,7 +196,7 @@ def test_the_beginning_of_an_id_is_enough_where_no_other_job_has_it(
     assert (gone.exit_code, gone.stderr) == (7, f"crew: no job has an id that begins with {alone[:4]}\n")
 
 
-def test_a_beginning_that_several_ids_have_is_refused_with_them(database: str, crew: Crew) -> None:
+def test_an_error_about_ambiguous_digits_names_the_jobs(database: str, crew: Crew) -> None:
     ids = [f"0c5a6f2e-0000-4000-8000-00000000000{number}" for number in range(2)]
     asyncio.run(_record(database, ids))
 
@@ -209,7 +209,7 @@ def test_a_beginning_that_several_ids_have_is_refused_with_them(database: str, c
         )
 
 
-def test_any_status_is_a_status_of_the_list(database: str, crew: Crew) -> None:
+def test_list_accepts_the_status_any(database: str, crew: Crew) -> None:
     asyncio.run(_record(database, [NOBODY]))
 
     assert ids_of(crew("list", "--status", "any")) == ids_of(crew("list")) == [NOBODY]
@@ -223,7 +223,7 @@ async def _record(database: str, ids: list[str]) -> None:
     await store.close()
 
 
-# --- mistakes --------------------------------------------------------------------------------------------------------
+# --- errors ----------------------------------------------------------------------------------------------------------
 
 NOBODY = str(uuid.UUID(int=1))
 
@@ -250,7 +250,7 @@ NOBODY = str(uuid.UUID(int=1))
         (("wait", NOBODY, "--url", "amqp://u:secret@127.0.0.1:1/"), 6, "crew: "),
     ],
 )
-def test_a_mistake_is_answered_in_one_sentence(
+def test_a_wrong_jobs_command_is_one_line_on_stderr(
     crew: Crew, database: str, arguments: tuple[str, ...], status: int, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if status == ExitStatus.BROKER_UNAVAILABLE:
@@ -267,7 +267,7 @@ def test_a_mistake_is_answered_in_one_sentence(
     assert len(answered.stderr.replace("\nTry ", " ").splitlines()) <= (1 if status != 2 else 4)
 
 
-def test_looking_makes_no_job_store(tmp_path: Path, crew: Crew) -> None:
+def test_reading_commands_create_no_job_store(tmp_path: Path, crew: Crew) -> None:
     assert crew("list").exit_code == 2
     assert not (tmp_path / "jobs.db").exists()
 

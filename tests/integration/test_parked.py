@@ -297,7 +297,7 @@ def test_a_command_that_does_not_say_which_is_wrong_usage(crew: Crew, arguments:
     assert crew("parked", *arguments).exit_code == 2
 
 
-def test_a_broker_that_is_away_is_one_sentence(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unavailable_broker_is_one_line_on_stderr(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("crew.amqp.admin.session.REACHED_WITHIN", 0.5)
     done = crew("parked", "list", "--url", "amqp://127.0.0.1:1/")
     assert done.exit_code == 6

@@ -1,4 +1,4 @@
-"""`crew queues migrate`: a queue gets the arguments that it should have, and keeps its calls."""
+"""`crew queues migrate`: a queue gets the right arguments and keeps its calls."""
 
 import os
 import signal
@@ -28,13 +28,13 @@ Crew = Callable[..., Result]
 
 @pytest.fixture(scope="module")
 def url(vhost_url: Callable[[], str]) -> str:
-    """A virtual host of these tests' own."""
+    """A virtual host for this test only."""
     return vhost_url()
 
 
 @pytest.fixture
 def crew(url: str) -> Crew:
-    """Run a `crew` command to its end."""
+    """Runs a `crew` command to its end."""
 
     def run(*arguments: str) -> Result:
         return CliRunner().invoke(main, arguments, env={"CREW_AMQP_URL": url}, catch_exceptions=False)
@@ -43,7 +43,7 @@ def crew(url: str) -> Crew:
 
 
 def fill(url: str, count: int, arguments: dict[str, Any] | None = None, **properties: Any) -> list[str]:
-    """Declare the queue with other arguments, with messages in it; their ids."""
+    """Declare the queue with other arguments and fill it with messages; returns their ids."""
     ids = [f"{number:05}" for number in range(count)]
     with raw.channel(url) as channel:
         for queue in (QUEUE, HOLDING):
@@ -57,19 +57,19 @@ def fill(url: str, count: int, arguments: dict[str, Any] | None = None, **proper
 
 
 def taken(url: str, queue: str = QUEUE) -> list[tuple[str, bytes, Any]]:
-    """Id, body and headers of all that waits."""
+    """Id, body and headers of all waiting messages."""
     found = []
     with raw.channel(url) as channel:
         while (got := channel.basic_get(queue, auto_ack=True))[0] is not None:
             headers = dict(got[1].headers or {})
-            for own in ("x-delivery-count", "x-acquired-count"):  # the broker's, of a quorum queue
+            for own in ("x-delivery-count", "x-acquired-count"):  # headers that the broker adds in a quorum queue
                 headers.pop(own, None)
             found.append((got[1].correlation_id, got[2], headers))
     return found
 
 
 def has_arguments(url: str, arguments: dict[str, Any]) -> bool:
-    """Whether the queue has these."""
+    """Whether the queue has these arguments."""
     with raw.channel(url) as channel:
         try:
             channel.queue_declare(QUEUE, durable=True, arguments=arguments)
@@ -120,7 +120,7 @@ def test_urgent_calls_stay_before_others(url: str, crew: Crew) -> None:
     assert [id for id, _, _ in taken(url)] == ["urgent", "00000", "00001", "00002", "00003", "00004"]
 
 
-def test_a_queue_that_is_served_is_left_alone(url: str, crew: Crew) -> None:
+def test_a_queue_with_a_consumer_is_not_migrated(url: str, crew: Crew) -> None:
     fill(url, 0)
     with raw.channel(url) as channel:
         channel.basic_consume(QUEUE, lambda *_: None)
@@ -130,7 +130,7 @@ def test_a_queue_that_is_served_is_left_alone(url: str, crew: Crew) -> None:
     assert has_arguments(url, OLD)
 
 
-def test_what_would_not_fit_is_told_before_anything_is_moved(url: str, crew: Crew) -> None:
+def test_a_max_queue_below_the_number_of_waiting_calls_is_refused_before_a_migration(url: str, crew: Crew) -> None:
     fill(url, 3)
     done = crew("queues", "migrate", "moving", "--max-queue", "2")
     assert done.exit_code == 7
@@ -138,16 +138,16 @@ def test_what_would_not_fit_is_told_before_anything_is_moved(url: str, crew: Cre
     assert raw.depth(url, QUEUE) == 3
 
 
-def test_a_task_that_has_no_queue_is_told(url: str, crew: Crew) -> None:
+def test_migrating_a_task_without_a_queue_is_an_error(url: str, crew: Crew) -> None:
     assert crew("queues", "migrate", "nobody").exit_code == 3
 
 
 @pytest.mark.gen_test
-async def test_messages_with_one_id_stay_where_the_queue_to_which_they_move_is_gone(url: str) -> None:
+async def test_messages_with_the_same_id_stay_if_their_new_queue_was_deleted(url: str) -> None:
     fill(url, 0)
     with raw.channel(url) as channel:
         channel.confirm_delivery()
-        for id in (ids := [*["one"] * 20, *[None] * 20]):  # so many that the broker confirms several in one frame
+        for id in (ids := [*["one"] * 20, *[None] * 20]):  # enough that the broker confirms several in one frame
             channel.basic_publish("", QUEUE, b"", pika.BasicProperties(correlation_id=id, delivery_mode=2))
     async with open_session(load(url), name="test") as session:
         with pytest.raises(Overloaded, match="is gone"):
@@ -156,7 +156,7 @@ async def test_messages_with_one_id_stay_where_the_queue_to_which_they_move_is_g
 
 
 @pytest.mark.chaos
-def test_a_migration_that_is_killed_goes_on_when_it_is_run_again(url: str, crew: Crew, processes: Processes) -> None:
+def test_a_killed_migration_continues_when_it_is_run_again(url: str, crew: Crew, processes: Processes) -> None:
     ids = fill(url, 1_500)
 
     def is_under_way() -> bool:
@@ -165,7 +165,7 @@ def test_a_migration_that_is_killed_goes_on_when_it_is_run_again(url: str, crew:
         except pika.exceptions.ChannelClosedByBroker:
             return False
 
-    for _ in range(2):  # on the way there; and again, wherever it is then
+    for _ in range(2):  # first while messages are moved; then at whatever step it is
         killed = processes.start(
             sys.executable, "-m", "crew", "queues", "migrate", "moving", environment={"CREW_AMQP_URL": url}
         )
@@ -179,4 +179,4 @@ def test_a_migration_that_is_killed_goes_on_when_it_is_run_again(url: str, crew:
     assert has_arguments(url, topology.task_queue("moving").arguments)
     found = [id for id, _, _ in taken(url)]
     assert sorted(set(found)) == ids
-    assert len(found) <= len(ids) + 2 * 50  # what was on its way when it was killed
+    assert len(found) <= len(ids) + 2 * 50  # messages in flight when it was killed

@@ -46,13 +46,13 @@ Crew = Callable[..., subprocess.CompletedProcess[bytes]]
 
 @pytest.fixture(scope="module")
 def environment(broker_url: str, shared_prefix: str) -> dict[str, str]:
-    """What every process of this module needs to know."""
+    """The environment of every process of this module."""
     return {"CREW_AMQP_URL": broker_url, "CREW_TEST_PREFIX": shared_prefix}
 
 
 @pytest.fixture
 def prefix(shared_prefix: str) -> str:
-    """Begins the names of the tasks of this module's worker."""
+    """Prefix of the task names of this module's worker."""
     return shared_prefix
 
 
@@ -67,7 +67,7 @@ def worker(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
 
 @pytest.fixture
 def crew(environment: dict[str, str]) -> Crew:
-    """Run a `crew` command to its end."""
+    """Runs a `crew` command to its end."""
 
     def run(*arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
@@ -100,7 +100,7 @@ def test_a_value_of_bytes_is_printed_as_it_is(crew: Crew, prefix: str) -> None:
     assert crew("call", prefix + "bytes").stdout == b"\x00\xff"
 
 
-def test_a_failed_task_is_one_sentence_and_where_asked_its_traceback(crew: Crew, prefix: str) -> None:
+def test_a_failed_task_is_one_line_and_its_traceback_needs_verbose(crew: Crew, prefix: str) -> None:
     brief = crew("call", prefix + "fail", '"why"')
     verbose = crew("call", "-v", prefix + "fail", '"why"')
 
@@ -111,7 +111,7 @@ def test_a_failed_task_is_one_sentence_and_where_asked_its_traceback(crew: Crew,
 
 
 @pytest.mark.parametrize("flag", ["--expiration", "--timeout"])
-def test_a_task_that_does_not_end_in_time_is_told_by_the_exit_status(crew: Crew, prefix: str, flag: str) -> None:
+def test_a_timeout_has_its_own_exit_status(crew: Crew, prefix: str, flag: str) -> None:
     done = crew("call", prefix + "sleep", "30", flag, "0.5")
 
     assert done.returncode == 5
@@ -119,7 +119,7 @@ def test_a_task_that_does_not_end_in_time_is_told_by_the_exit_status(crew: Crew,
     assert done.stderr.count(b"\n") == 1
 
 
-def test_a_task_that_nobody_has_ever_served_is_told_at_once(crew: Crew, prefix: str) -> None:
+def test_an_unknown_task_is_an_error_at_once(crew: Crew, prefix: str) -> None:
     begun = time.monotonic()
     done = crew("call", prefix + "nobody")
 
@@ -129,9 +129,7 @@ def test_a_task_that_nobody_has_ever_served_is_told_at_once(crew: Crew, prefix: 
 
 
 @pytest.mark.parametrize("typo", ["ehco", "Echo", "echoo"])
-def test_a_task_that_nobody_has_ever_served_is_told_with_the_one_that_was_meant(
-    crew: Crew, prefix: str, typo: str
-) -> None:
+def test_an_error_about_an_unknown_task_suggests_a_similar_one(crew: Crew, prefix: str, typo: str) -> None:
     told = f"crew: no worker has ever served task '{prefix}{typo}'"
 
     def is_suggested() -> bool:
@@ -140,7 +138,7 @@ def test_a_task_that_nobody_has_ever_served_is_told_with_the_one_that_was_meant(
         assert done.stderr.decode().startswith(told)
         return done.stderr.decode() == f"{told}. Did you mean '{prefix}echo'?\n"
 
-    eventually(is_suggested, timeout=60)  # the search is given up after a second: a busy machine may need another try
+    eventually(is_suggested, timeout=60)  # the search ends after a second: a busy machine may need another attempt
 
 
 @pytest.mark.parametrize(
@@ -151,7 +149,7 @@ def test_a_task_that_nobody_has_ever_served_is_told_with_the_one_that_was_meant(
         (">/dev/full", 74, b"crew: cannot write the output: no space left on device\n"),
     ],
 )
-def test_a_value_that_cannot_be_printed_is_no_traceback(
+def test_a_closed_or_full_output_causes_no_traceback(
     environment: dict[str, str], prefix: str, redirection: str, status: int, says: bytes
 ) -> None:
     script = f"""{sys.executable} -m crew call {prefix}echo '"value"' {redirection}; exit ${{PIPESTATUS[0]}}"""
@@ -162,7 +160,7 @@ def test_a_value_that_cannot_be_printed_is_no_traceback(
     assert (done.returncode, done.stderr) == (status, says)
 
 
-def test_a_call_that_no_worker_takes_expires(crew: Crew, prefix: str, processes: Processes, tmp_path: Path) -> None:
+def test_a_call_that_no_worker_starts_expires(crew: Crew, prefix: str, processes: Processes, tmp_path: Path) -> None:
     script = f"from crew.worker import Task\nTask('{prefix}left')(print)"
     (tmp_path / "left.py").write_text(script)
     processes.crew("worker", "left.py").says("serving").stop()
@@ -174,7 +172,7 @@ def test_a_call_that_no_worker_takes_expires(crew: Crew, prefix: str, processes:
 
 
 @pytest.mark.parametrize("command", [("call", "echo"), ("publish", "topic"), ("subscribe", "topic")])
-def test_a_broker_that_is_away_is_one_sentence(command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unavailable_broker_is_one_line_on_stderr(command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("crew.cli.connection.CONNECT_TIMEOUT", 0.5)
 
     done = CliRunner().invoke(main, [*command, "--url", "amqp://127.0.0.1:1/"])
@@ -202,7 +200,7 @@ def test_a_broker_that_is_away_is_one_sentence(command: tuple[str, ...], monkeyp
     ],
     ids=lambda arguments: " ".join(arguments)[:40],
 )
-def test_wrong_usage_is_told_without_a_traceback(crew: Crew, arguments: list[str]) -> None:
+def test_wrong_usage_prints_no_traceback(crew: Crew, arguments: list[str]) -> None:
     done = crew(*arguments)
 
     assert done.returncode == 2
@@ -219,7 +217,7 @@ def test_ctrl_c_ends_a_call_without_a_traceback(processes: Processes, prefix: st
     assert calling.output == ""
 
 
-def test_what_is_published_is_printed_by_whoever_subscribed(crew: Crew, processes: Processes, prefix: str) -> None:
+def test_published_events_are_printed_by_subscribers(crew: Crew, processes: Processes, prefix: str) -> None:
     listening = processes.crew("subscribe", prefix + "news.*", prefix + "#.sport", "--count", "3").says("subscribed to")
 
     payloads: list[Any] = [{"text": "ü"}, None, "unheard", [1]]
@@ -234,14 +232,14 @@ def test_what_is_published_is_printed_by_whoever_subscribed(crew: Crew, processe
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_a_subscriber_ends_quietly(processes: Processes, prefix: str, number: signal.Signals) -> None:
+def test_a_signal_ends_a_subscriber_without_output(processes: Processes, prefix: str, number: signal.Signals) -> None:
     listening = processes.crew("subscribe", prefix + "news").says("subscribed to")
 
     assert listening.stop(number) == 0
     assert listening.output.splitlines() == [f"subscribed to {prefix}news"]
 
 
-def test_a_reader_that_has_had_enough_ends_a_subscriber(crew: Crew, processes: Processes, prefix: str) -> None:
+def test_a_closed_pipe_ends_a_subscriber(crew: Crew, processes: Processes, prefix: str) -> None:
     listening = processes.start("/bin/sh", "-c", f"{sys.executable} -m crew subscribe {prefix}pipe | head -1")
     listening.says("subscribed to")
 

@@ -1,4 +1,4 @@
-"""`crew worker FILE_OR_MODULE`: the same as `python FILE`, and more forgiving."""
+"""`crew worker FILE_OR_MODULE` works like `python FILE`, also for a script without run()."""
 
 import sys
 from pathlib import Path
@@ -36,9 +36,7 @@ def test_a_script_that_calls_run_has_its_settings(
     assert ask(broker_url, prefix + "settings") == ["x", "hello", 3]
 
 
-def test_a_script_of_nothing_but_tasks_is_served_too(
-    processes: Processes, tmp_path: Path, broker_url: str, prefix: str
-) -> None:
+def test_a_script_without_run_is_served(processes: Processes, tmp_path: Path, broker_url: str, prefix: str) -> None:
     (tmp_path / "worker.py").write_text(TASK.format(name="plain"))
     processes.crew("worker", "--threads=3", "worker.py").says("serving 1 task")
 
@@ -66,10 +64,10 @@ def help():
 
 
 @pytest.mark.parametrize("command", ["crew worker worker.py", "crew worker ./sub/../worker.py", "python worker.py"])
-def test_a_script_may_be_imported_by_what_it_imports(
+def test_a_script_may_be_imported_by_its_own_imports(
     processes: Processes, tmp_path: Path, broker_url: str, prefix: str, command: str
 ) -> None:
-    """In a circle, too: it is loaded a second time under its own name, as Python does that."""
+    """Even in an import circle: it is loaded a second time under its own name, as Python does."""
     (tmp_path / "sub").mkdir()
     (tmp_path / "worker.py").write_text("import other\nHELPED = 1\n" + TASK.format(name="twice") + MAIN)
     (tmp_path / "other.py").write_text(OTHER)
@@ -99,7 +97,7 @@ def test_a_script_of_a_package_may_import_from_its_package_and_be_imported(
 def test_a_script_stays_the_main_module_while_its_tasks_run(
     processes: Processes, tmp_path: Path, broker_url: str, prefix: str
 ) -> None:
-    """So that another process finds its functions, as `concurrent.futures` needs it."""
+    """`concurrent.futures` needs this to find its functions in another process."""
     (tmp_path / "worker.py").write_text(
         "import os, pickle\nfrom crew.worker import Task\n\ndef double(number):\n    return 2 * number\n\n"
         '@Task(os.environ["CREW_TEST_PREFIX"] + "pickled")\n'
@@ -119,7 +117,7 @@ def test_a_script_stays_the_main_module_while_its_tasks_run(
         ("missing.tasks", "crew: no file and no module is named missing.tasks\n"),
     ],
 )
-def test_what_does_not_exist_is_one_sentence(processes: Processes, name: str, sentence: str) -> None:
+def test_a_missing_file_or_module_is_one_line_on_stderr(processes: Processes, name: str, sentence: str) -> None:
     worker = processes.crew("worker", name)
 
     assert worker.ends(timeout=10) == 2
@@ -127,7 +125,7 @@ def test_what_does_not_exist_is_one_sentence(processes: Processes, name: str, se
 
 
 @pytest.mark.parametrize("flag", ["--nonsense", "--processes=0", "--url=http://127.0.0.1/"])
-def test_a_wrong_flag_is_told_before_anything_runs(processes: Processes, tmp_path: Path, flag: str) -> None:
+def test_a_wrong_flag_is_an_error_before_the_script_runs(processes: Processes, tmp_path: Path, flag: str) -> None:
     (tmp_path / "worker.py").write_text("print('it ran')")
     worker = processes.crew("worker", "worker.py", flag)
 
@@ -149,7 +147,7 @@ def test_a_script_that_raises_shows_its_own_lines_only(processes: Processes, tmp
     assert worker.output.count("File ") == 2
 
 
-def test_a_script_without_tasks_is_one_sentence(processes: Processes, tmp_path: Path) -> None:
+def test_a_script_without_tasks_is_one_line_on_stderr(processes: Processes, tmp_path: Path) -> None:
     (tmp_path / "worker.py").write_text("")
     worker = processes.crew("worker", "worker.py")
 
@@ -158,7 +156,7 @@ def test_a_script_without_tasks_is_one_sentence(processes: Processes, tmp_path: 
     assert "task" in worker.output
 
 
-def test_help_tells_the_flags_of_a_worker(processes: Processes) -> None:
+def test_help_lists_the_flags_of_a_worker(processes: Processes) -> None:
     helping = processes.crew("worker", "--help")
 
     assert helping.ends(timeout=10) == 0

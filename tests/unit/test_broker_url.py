@@ -1,4 +1,4 @@
-"""The URL of a broker: what it may hold, and that no message shows a password."""
+"""Broker URLs: their parts and parameters, and that no message contains a password."""
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ FILES = {"cacertfile": "/ca.pem", "certfile": "/cert.pem", "keyfile": "/key.pem"
 
 
 @given(st.text(min_size=1), st.text(min_size=1), st.text(min_size=1))
-def test_whatever_is_in_a_password_arrives_as_it_was_written(username: str, password: str, vhost: str) -> None:
+def test_any_password_user_name_and_vhost_survive_a_url(username: str, password: str, vhost: str) -> None:
     written = parse("amqp://host/", parts={"username": username, "password": password, "vhost": vhost})
 
     again = parse(str(written))
@@ -48,7 +48,7 @@ def test_the_environment_names_files_for_urls_with_tls_that_name_none() -> None:
     assert [url.parameters for url in urls] == [FILES, {"cacertfile": "/ca.pem", "certfile": "/own.pem"}, {}]
 
 
-def test_a_relative_file_is_that_of_the_folder_where_it_was_named(
+def test_a_relative_file_in_a_url_becomes_an_absolute_path(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("here")
@@ -84,7 +84,7 @@ def test_a_connection_timeout_is_in_milliseconds_as_rabbitmq_has_it() -> None:
         ("amqp://host/?connection_timeout=1.5", "connection_timeout .* a number of milliseconds"),
     ],
 )
-def test_a_parameter_that_cannot_be_is_named_with_what_can(url: str, told: str) -> None:
+def test_an_error_about_a_parameter_names_the_valid_ones(url: str, told: str) -> None:
     with pytest.raises(SettingsError, match=told) as raised:
         parse(url)
     assert "secret" not in str(raised.value)
@@ -95,7 +95,7 @@ def test_a_parameter_that_cannot_be_is_named_with_what_can(url: str, told: str) 
     "odd", ["@", "/", ":", "#", "?", "%", ",", "[", "&", "\N{FULLWIDTH COMMERCIAL AT}", " ", "\n", "//"]
 )
 @pytest.mark.parametrize("scheme", ["amqp://", "amqps://", "http://", ""])
-def test_a_password_that_nobody_has_quoted_is_in_no_message(scheme: str, odd: str) -> None:
+def test_no_message_contains_an_unquoted_password(scheme: str, odd: str) -> None:
     url = f"{scheme}me:5ecre7{odd}wor1d@host:5672/?cacertfile=x"
     try:
         shown = repr(load(url, environ={}))
@@ -105,7 +105,7 @@ def test_a_password_that_nobody_has_quoted_is_in_no_message(scheme: str, odd: st
         assert part not in shown + redacted((url,))
 
 
-def test_a_url_whose_end_is_missing_shows_no_password_either() -> None:
+def test_no_message_about_an_incomplete_url_contains_the_password() -> None:
     with pytest.raises(SettingsError, match="port is not a number") as raised:
         parse("amqp://me:5ecre7")
     assert "5ecre7" not in str(raised.value)

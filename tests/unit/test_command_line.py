@@ -1,4 +1,4 @@
-"""Whatever goes wrong on a command line, it ends with one sentence and an exit status, and never with a traceback."""
+"""Every error of a command line is one line on stderr and an exit status, never a traceback."""
 
 import subprocess
 import sys
@@ -15,25 +15,25 @@ from crew.command_line import Command, Count, Group, did_you_mean
 from crew.duration import EXAMPLES
 from crew.worker.options import worker_options
 
-NOBODY = 65_534  # the user id of who owns nothing
+NOBODY = 65_534  # a user id that owns no files
 CREW = f"{sys.executable} -m crew"
 
 
 def shell(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a line of the shell that begins with crew."""
+    """Run a shell command that begins with crew."""
     command = ["/bin/bash", "-c", script.replace("crew ", f"{CREW} ", 1)]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
 
 
 @pytest.mark.parametrize("stream", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
-def test_a_closed_stream_is_as_good_as_dev_null(stream: str, tmp_path: Path) -> None:
+def test_a_closed_standard_stream_works_like_dev_null(stream: str, tmp_path: Path) -> None:
     done = shell(f"crew --version {stream}", tmp_path)
 
     assert done.returncode == 0
     assert done.stderr == ""
 
 
-def test_a_closed_output_is_not_the_next_file_that_is_opened(tmp_path: Path) -> None:
+def test_no_file_gets_the_descriptor_of_a_closed_output(tmp_path: Path) -> None:
     script = (
         "import os, click\n"
         "from crew.command_line import Command\n"
@@ -54,21 +54,21 @@ def test_a_closed_output_is_not_the_next_file_that_is_opened(tmp_path: Path) -> 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 @pytest.mark.parametrize("arguments", ["--version", "--help", "broker status --folder nowhere"])
-def test_a_full_disk_is_one_sentence(arguments: str, tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line_on_stderr(arguments: str, tmp_path: Path) -> None:
     done = shell(f"crew {arguments} >/dev/full", tmp_path)
 
     assert (done.returncode, done.stderr) == (74, "crew: cannot write the output: no space left on device\n")
     assert shell(f"crew {arguments} >/dev/full 2>/dev/full", tmp_path).returncode == 74
 
 
-def test_a_reader_that_has_enough_is_no_failure(tmp_path: Path) -> None:
+def test_a_closed_pipe_is_not_an_error(tmp_path: Path) -> None:
     done = shell("crew --help | true; echo ${PIPESTATUS[0]}", tmp_path)
 
     assert (done.stdout, done.stderr) == ("0\n", "")
 
 
 @pytest.mark.parametrize("command", ["broker start", "dev worker.py"])
-def test_a_file_in_place_of_the_folder_is_one_sentence(command: str, tmp_path: Path) -> None:
+def test_a_file_where_the_folder_must_be_is_one_line_on_stderr(command: str, tmp_path: Path) -> None:
     (tmp_path / ".crew").touch()
     (tmp_path / "worker.py").touch()
     done = shell(f"crew {command}", tmp_path)
@@ -78,20 +78,20 @@ def test_a_file_in_place_of_the_folder_is_one_sentence(command: str, tmp_path: P
 
 
 @pytest.mark.parametrize("command", ["broker start", "dev worker.py"])
-def test_a_folder_that_cannot_be_written_is_one_sentence(command: str, tmp_path: Path) -> None:
+def test_a_folder_without_write_permission_is_one_line_on_stderr(command: str, tmp_path: Path) -> None:
     folder = tmp_path / "read_only"
     folder.mkdir()
     (folder / "worker.py").touch()
     folder.chmod(0o555)
     for parent in (tmp_path, *tmp_path.parents):
         if parent.is_relative_to(temporary := Path(tempfile.gettempdir())) and parent != temporary:
-            parent.chmod(0o755)  # pytest's own are for their owner only
+            parent.chmod(0o755)  # pytest creates them for their owner only
     script = (
         "import os, sys\n"
         "from crew.cli import main\n"
         "from crew.cli.broker import command\n"
         "from crew.cli.dev import command\n"
-        f"os.getuid() or os.setuid({NOBODY})\n"  # root may write anywhere
+        f"os.getuid() or os.setuid({NOBODY})\n"  # root has write permission everywhere
         "main(sys.argv[1:])\n"
     )
     done = subprocess.run(
@@ -112,7 +112,7 @@ def test_a_bug_is_not_hidden() -> None:
     assert isinstance(CliRunner().invoke(command).exception, FileNotFoundError)
 
 
-# --- words ----------------------------------------------------------------------------------------------------------
+# --- error texts ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_bug_is_not_hidden() -> None:
         ),
     ],
 )
-def test_wrong_usage_is_told_in_words_and_with_the_prefix_of_all_errors(arguments: list[str], says: str) -> None:
+def test_wrong_usage_is_explained_with_the_prefix_of_all_errors(arguments: list[str], says: str) -> None:
     done = CliRunner().invoke(main, arguments)
 
     assert done.exit_code == 2
@@ -171,8 +171,8 @@ def test_the_flags_of_a_worker_script_are_refused_in_the_same_way() -> None:
     )
 
 
-def test_every_number_on_a_command_line_is_refused_in_words() -> None:
-    """No option has click's own types, whose refusals read "'abc' is not a valid float range"."""
+def test_errors_about_numbers_never_show_the_names_of_clicks_types() -> None:
+    """No option has one of click's number types, whose errors read "'abc' is not a valid float range"."""
     waiting: list[click.Command] = [main]
     while waiting:
         command = waiting.pop()
@@ -186,12 +186,12 @@ def test_every_number_on_a_command_line_is_refused_in_words() -> None:
             waiting += [one for one in found if one]
 
 
-def test_the_nearest_words_are_suggested_and_no_others() -> None:
+def test_only_similar_words_are_suggested() -> None:
     assert did_you_mean("reszie", ["resize", "rotate", "crop"]) == " Did you mean 'resize'?"
     assert did_you_mean("xyz", ["resize", "rotate"]) == ""
 
 
-def test_an_aborted_question_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_declined_confirmation_prints_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
     @click.command(cls=Command)
     def command() -> None:
         raise click.Abort

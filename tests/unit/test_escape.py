@@ -1,4 +1,4 @@
-"""Foreign text that is printed moves no cursor, begins no line of a log, and shows no other order than it has."""
+"""Printed foreign text cannot move the cursor, forge a log line, or change the order of text."""
 
 import ast
 import json
@@ -20,10 +20,10 @@ HOSTILE = [
     f"x\n{FORGED}",
     f"x\r{FORGED}",
     f"x\r\n{FORGED}",
-    "\x1b[2J\x1b]0;title\x07",  # clears a screen, sets a title
-    "\x9b2J\x85",  # the same by C1; the next line
+    "\x1b[2J\x1b]0;title\x07",  # clears the screen, sets a title
+    "\x9b2J\x85",  # the same with C1 controls; next line
     "\u202egnp.exe\u2066",  # bidi
-    "\u2028x\u2029",  # ends of lines for some readers
+    "\u2028x\u2029",  # line ends for some programs
     "\0\x08\x7f\ufeff\u200b",
     "\ud800",  # a lone surrogate
 ]
@@ -31,14 +31,14 @@ everything = st.one_of(st.sampled_from(HOSTILE), st.text(st.characters(codec=Non
 
 
 class Liar(Exception):
-    """One whose name and text are foreign."""
+    """An exception with foreign name and text."""
 
     def __repr__(self) -> str:
         return f"<Liar {self}>"
 
 
 def lines_of(record: str) -> list[str]:
-    """The lines of a record, each printable, and all but the first marked."""
+    """The lines of a record; asserts that each is printable, and that all after the first are marked."""
     first, *rest = record.split("\n")
     assert all(line.isprintable() for line in (first, *rest)), ascii(record)
     assert all(line.startswith(CONTINUED) for line in rest), record
@@ -78,7 +78,7 @@ def test_what_can_be_printed_stays_as_it_is() -> None:
 
 
 class Kept(logging.Handler):
-    """What an application's own handler writes, with the formatter that `logging` has by itself."""
+    """A handler of an application, with the default formatter of `logging`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ def test_a_log_line_of_crew_cannot_be_forged_whatever_handler_writes_it(
     assert not any(line.startswith(FORGED) for line in lines_of(record))
 
 
-def test_what_a_log_line_of_crew_says_stays_as_it_is(kept: Kept) -> None:
+def test_a_printable_log_line_of_crew_is_not_changed(kept: Kept) -> None:
     logger = logging.getLogger("crew.worker.supervisor.supervisor")
     logger.error("process %d of %s: %.3f s, %r, %s, %s", 7, "größer", 1.5, "a'b", None, ValueError("no"))
     logger.error("no arguments: 100 %")
@@ -162,7 +162,7 @@ def test_the_formatter_of_crews_processes_marks_the_records_of_every_logger(text
 OUTPUTS = ("print", "click.echo", "click.secho", "sys.stdout.write", "sys.stderr.write", "sys.stdout.buffer.write")
 
 
-def test_every_output_of_a_command_goes_through_one_place() -> None:
+def test_commands_print_only_with_the_functions_of_command_line() -> None:
     calls = [
         f"{file.name}:{node.lineno}: {ast.unparse(node.func)}"
         for file in (Path(crew.__file__).parent / "cli").rglob("*.py")

@@ -1,4 +1,4 @@
-"""Whatever others send, each edge has one error for it, and nothing else escapes."""
+"""Any foreign data is decoded, or raises the one error type of its decoder."""
 
 import json
 import time
@@ -126,14 +126,14 @@ def test_a_message_is_read_or_is_malformed(given_: Properties, data: bytes) -> N
 
 @given(data=_data)
 @hard
-def test_a_failure_is_read_or_says_that_it_cannot_be_and_is_bounded(data: bytes) -> None:
+def test_a_failure_is_decoded_or_marked_as_unreadable_and_is_bounded(data: bytes) -> None:
     found = failure.decode(data)
     assert sum(map(len, (found.type_name, found.message, found.traceback, found.note))) < 100_000
 
 
 @given(data=_data, status=st.sampled_from([*JobStatus]), content_type=_types)
 @hard
-def test_a_record_is_told_whatever_a_worker_has_put_into_it(data: bytes, status: JobStatus, content_type: str) -> None:
+def test_a_record_can_be_shown_with_any_data_from_a_worker(data: bytes, status: JobStatus, content_type: str) -> None:
     body = Body(data, content_type)
     for task in ("t", "crew.http"):
         job = msgspec.structs.replace(
@@ -158,7 +158,7 @@ def test_a_row_whose_headers_cannot_be_read_does_not_break_its_list(text: str) -
 
 @given(data=_data | _any.map(lambda value: codec.encode(str(value)).data))
 @hard
-def test_an_order_of_a_job_is_one_or_is_refused(data: bytes) -> None:
+def test_a_job_specification_is_accepted_or_refused(data: bytes) -> None:
     try:
         parse_job(data, LIMITS)
     except RequestRefused as error:

@@ -1,4 +1,4 @@
-"""Limits that the operator of a gateway sets."""
+"""Limits of a gateway, from flags and environment."""
 
 import pytest
 
@@ -39,7 +39,7 @@ def test_each_limit_can_be_set() -> None:
         ("max_ttl", "soon", "--max-ttl must be a number of seconds, or text like"),
     ],
 )
-def test_a_limit_that_cannot_be_is_named(name: str, text: str, sentence: str) -> None:
+def test_an_error_about_a_limit_names_it(name: str, text: str, sentence: str) -> None:
     with pytest.raises(SettingsError) as refused:
         load({name: text}, environ={})
     assert str(refused.value).startswith(sentence)

@@ -1,4 +1,4 @@
-"""Loggers of crew, where an application configures logging after it has imported crew."""
+"""Loggers of crew in an application that configures logging after it has imported crew."""
 
 import importlib
 import logging
@@ -16,7 +16,7 @@ NAMES = ("crew", "crew.worker.supervisor.supervisor", "crew.client.client", "cre
 
 @pytest.fixture(autouse=True)
 def _logging_of_the_tests() -> Iterator[None]:
-    """What a test configures is put back."""
+    """Restore the logging configuration after each test."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     states = {name: one.disabled for name, one in root.manager.loggerDict.items() if isinstance(one, logging.Logger)}
@@ -37,7 +37,7 @@ def test_dictconfig_after_the_import_does_not_disable_a_logger(name: str) -> Non
     assert logging.getLogger(name).isEnabledFor(logging.ERROR)
 
 
-def test_what_an_application_says_of_a_logger_is_obeyed() -> None:
+def test_an_application_can_configure_and_disable_loggers_of_crew() -> None:
     logger = logging.getLogger("crew.worker.supervisor.supervisor")
     logging.config.dictConfig({"version": 1, "loggers": {"crew": {"level": "CRITICAL"}}})
     assert not logger.isEnabledFor(logging.ERROR)
@@ -47,14 +47,14 @@ def test_what_an_application_says_of_a_logger_is_obeyed() -> None:
     assert not logger.isEnabledFor(logging.ERROR)
 
 
-def test_every_logger_of_crew_is_such_a_logger() -> None:
+def test_every_logger_of_crew_is_a_crew_logger() -> None:
     for module in pkgutil.walk_packages(crew.__path__, "crew."):
         if module.name != "crew.__main__":
             logger = getattr(importlib.import_module(module.name), "logger", None)
             assert logger is None or type(logger) is CrewLogger, module.name
 
 
-def test_some_lines_of_each_topic_pass_and_the_next_says_how_many_did_not() -> None:
+def test_a_line_limit_counts_the_suppressed_lines_of_each_topic() -> None:
     now = 100.0
     limit = LineLimit(2, 10.0, lambda: now)
     assert [limit.held_back("a") for _ in range(5)] == [0, 0, None, None, None]

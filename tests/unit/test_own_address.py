@@ -1,4 +1,4 @@
-"""Addresses of this host's interfaces are internal to URL jobs, also where they are public ones."""
+"""URL jobs treat the addresses of this host's interfaces as internal, even public ones."""
 
 import ipaddress
 import shutil
@@ -9,7 +9,7 @@ import pytest
 
 from crew.own_address import is_own, own
 
-NAMESPACE = ("unshare", "--net")  # no packet leaves it
+NAMESPACE = ("unshare", "--net")  # no packet leaves this namespace
 SCRIPT = """
 import asyncio, sys
 from crew.own_address import own
@@ -35,12 +35,12 @@ async def main():
 
 asyncio.run(main())
 """
-MAPPED = str(ipaddress.ip_address("::ffff:93.184.216.34"))  # Python 3.13 writes it with dots, others do not
+MAPPED = str(ipaddress.ip_address("::ffff:93.184.216.34"))  # written with dots by Python 3.13 only
 REFUSED = "which URL jobs may not reach: --allow-host or CREW_ALLOW_HOSTS can allow it"
 
 
 def in_namespace(setup: str) -> list[str]:
-    """The lines that the script prints in a network of its own; skips the test where there can be none."""
+    """The output lines of the script in its own network namespace; skips the test if there can be none."""
     if shutil.which("ip") is None or subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode:
         pytest.skip("a network namespace needs root, `unshare` and `ip`")
     ran = subprocess.run(
@@ -75,9 +75,9 @@ def test_a_url_job_does_not_reach_public_addresses_of_its_own_host(extra: str) -
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.3.2.1", "::ffff:127.0.0.1"])
-def test_loopback_addresses_are_of_this_host(address: str) -> None:
+def test_loopback_addresses_belong_to_this_host(address: str) -> None:
     assert is_own(address)
 
 
-def test_what_belongs_to_others_and_what_is_no_address_is_not_of_this_host() -> None:
+def test_other_addresses_and_invalid_ones_do_not_belong_to_this_host() -> None:
     assert own(["192.0.2.1", "2001:db8::1", "host.example", "", "\0", "ü" * 300]) == frozenset()

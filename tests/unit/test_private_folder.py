@@ -1,4 +1,4 @@
-"""What crew keeps in a working directory can be read by its owner only, and git ignores it."""
+"""Only the owner can read the files of crew in a working directory, and git ignores them."""
 
 import asyncio
 import fcntl
@@ -22,7 +22,7 @@ NOBODY = 65534
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The working directory, of somebody whose new files anybody can read."""
+    """The working directory of a user with a umask that lets others read new files."""
     monkeypatch.chdir(tmp_path)
     before = os.umask(0o022)
     yield tmp_path
@@ -36,11 +36,11 @@ def modes(folder: Path) -> dict[str, int]:
 async def _open_store() -> None:
     store = JobStore()
     await store.open()
-    await store.delete_result("x")  # so that SQLite makes its files beside it
+    await store.delete_result("x")  # so that SQLite creates its additional files
     await store.close()
 
 
-def test_what_the_broker_keeps_is_private(folder: Path) -> None:
+def test_the_files_of_the_private_broker_are_private(folder: Path) -> None:
     node = NodeFolder(Path(".crew/broker"))
     with node.locked():
         node.prepare()
@@ -57,7 +57,7 @@ def test_what_the_broker_keeps_is_private(folder: Path) -> None:
     assert (folder / ".crew" / ".gitignore").read_text() == "*\n"
 
 
-def test_what_the_job_store_keeps_is_private(folder: Path) -> None:
+def test_the_files_of_the_job_store_are_private(folder: Path) -> None:
     asyncio.run(_open_store())
 
     found = modes(folder / ".crew")
@@ -66,7 +66,7 @@ def test_what_the_job_store_keeps_is_private(folder: Path) -> None:
     assert (folder / ".crew" / ".gitignore").read_text() == "*\n"
 
 
-def test_what_an_older_crew_has_made_becomes_private(folder: Path) -> None:
+def test_files_of_an_older_version_become_private(folder: Path) -> None:
     (folder / ".crew").mkdir(mode=0o755)
     (folder / ".crew" / "jobs.db").touch(mode=0o644)
     (folder / ".crew" / ".gitignore").write_text("jobs.db\n")
@@ -77,7 +77,7 @@ def test_what_an_older_crew_has_made_becomes_private(folder: Path) -> None:
     assert (folder / ".crew" / ".gitignore").read_text() == "jobs.db\n"
 
 
-def test_a_folder_that_crew_makes_elsewhere_is_private_and_one_that_is_there_keeps_its_rights(folder: Path) -> None:
+def test_a_new_folder_elsewhere_is_private_and_an_existing_one_keeps_its_permissions(folder: Path) -> None:
     (folder / "theirs").mkdir(mode=0o755)
     private_folder.make_folder(folder / "theirs" / "deep" / "jobs")
 
@@ -102,7 +102,7 @@ def test_the_files_of_a_job_store_are_private_wherever_they_are_and_whatever_the
     assert found == {".": 0o700, "jobs.db": 0o600, "jobs.db-wal": 0o600, "jobs.db-shm": 0o600}
 
 
-def test_a_job_store_elsewhere_that_everybody_could_read_is_restricted_and_one_of_a_group_is_not(folder: Path) -> None:
+def test_a_job_store_elsewhere_loses_permissions_for_others_but_not_for_a_group(folder: Path) -> None:
     for name, before, after in (("old.db", 0o644, 0o600), ("shared.db", 0o660, 0o660)):
         url = f"sqlite:///{folder}/{name}"
         asyncio.run(_open(url))
@@ -111,7 +111,7 @@ def test_a_job_store_elsewhere_that_everybody_could_read_is_restricted_and_one_o
         assert modes(folder)[name] == after, name
 
 
-def test_a_file_that_is_no_job_store_keeps_its_rights(folder: Path) -> None:
+def test_a_file_that_is_no_job_store_keeps_its_permissions(folder: Path) -> None:
     (folder / "letter").write_text("Dear reader\n" * 500)
     with pytest.raises(SettingsError, match="file is not a database"):
         asyncio.run(_open(f"sqlite:///{folder}/letter"))
@@ -126,7 +126,7 @@ async def _open(url: str | None = None) -> None:
         await store.close()
 
 
-# --- a prepared folder ----------------------------------------------------------------------------------------------
+# --- planted files and folders --------------------------------------------------------------------------------------
 
 FILES = ["url", "password", ".erlang.cookie", "ports.json", "lock", "pid", "rabbitmq.conf", "advanced.config", "output"]
 STRANGER = 65_534  # nobody
@@ -136,7 +136,7 @@ Prepare = Callable[[Path], None]
 
 
 def _as_link(path: Path) -> None:
-    """Put a link in the place of `path`, to the same elsewhere."""
+    """Move `path` elsewhere and replace it by a link."""
     elsewhere = path.absolute().parents[3] / "elsewhere"
     elsewhere.mkdir(exist_ok=True)
     target = elsewhere / path.name
@@ -162,7 +162,7 @@ prepared = pytest.mark.parametrize(
 
 @pytest.fixture
 def nested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with room for something elsewhere."""
+    """A working directory with a neighbouring folder for moved files."""
     place = tmp_path / "a" / "b"
     place.mkdir(parents=True)
     monkeypatch.chdir(place)
@@ -178,13 +178,13 @@ def _start_node() -> None:
 
 
 def _everything(folder: Path) -> dict[str, tuple[float, bytes]]:
-    """What the files below a folder hold, and when that changed."""
+    """Content and modification time of all files in a folder and below."""
     return {str(one): (one.stat().st_mtime, one.read_bytes()) for one in folder.rglob("*") if one.is_file()}
 
 
 @prepared
 @pytest.mark.parametrize("name", FILES)
-def test_no_file_of_a_private_node_is_used_that_somebody_else_has_put_there(
+def test_no_file_that_another_user_has_planted_is_used_by_a_private_node(
     nested: Path, prepare: Prepare, why: str, name: str
 ) -> None:
     _start_node()
@@ -200,9 +200,7 @@ def test_no_file_of_a_private_node_is_used_that_somebody_else_has_put_there(
 
 @prepared
 @pytest.mark.parametrize("name", [".crew", ".crew/broker"])
-def test_no_folder_is_used_that_somebody_else_has_put_there(
-    nested: Path, prepare: Prepare, why: str, name: str
-) -> None:
+def test_no_folder_that_another_user_has_planted_is_used(nested: Path, prepare: Prepare, why: str, name: str) -> None:
     _start_node()
     password = (nested / ".crew" / "broker" / "password").read_text()
     if prepare is _as_link:
@@ -218,7 +216,7 @@ def test_no_folder_is_used_that_somebody_else_has_put_there(
 
 
 @prepared
-def test_no_url_is_used_that_somebody_else_has_put_there(nested: Path, prepare: Prepare, why: str) -> None:
+def test_no_broker_url_that_another_user_has_planted_is_used(nested: Path, prepare: Prepare, why: str) -> None:
     _start_node()
     prepare(nested / ".crew" / "broker" / "url")
 
@@ -229,12 +227,12 @@ def test_no_url_is_used_that_somebody_else_has_put_there(nested: Path, prepare: 
 
 @prepared
 @pytest.mark.parametrize("name", ["jobs.db", "jobs.db-wal", "jobs.db-shm", "jobs.db-journal"])
-def test_no_job_store_is_used_that_somebody_else_has_put_there(
+def test_no_job_store_that_another_user_has_planted_is_used(
     nested: Path, prepare: Prepare, why: str, name: str
 ) -> None:
     if name == "jobs.db":
         asyncio.run(_open())
-    (nested / ".crew" / "broker").mkdir(parents=True, exist_ok=True)  # so that links lead out of it
+    (nested / ".crew" / "broker").mkdir(parents=True, exist_ok=True)  # so that links point outside
     prepare(nested / ".crew" / name)
     before = _everything(nested.parents[1])
 
@@ -244,7 +242,7 @@ def test_no_job_store_is_used_that_somebody_else_has_put_there(
     assert {name: one for name, one in _everything(nested.parents[1]).items() if name in before} == before
 
 
-def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(nested: Path) -> None:
+def test_a_pipe_in_place_of_a_file_does_not_block(nested: Path) -> None:
     _start_node()
     (nested / ".crew" / "broker" / "url").unlink()
     os.mkfifo(nested / ".crew" / "broker" / "url")
@@ -266,7 +264,7 @@ def test_the_folder_of_another_user_is_refused_without_root_too(nested: Path, mo
             use()
 
 
-def test_a_file_is_made_in_the_place_of_a_link_that_was_prepared_for_it(nested: Path) -> None:
+def test_a_new_file_replaces_a_planted_link(nested: Path) -> None:
     _start_node()
     victim = nested / "victim"
     victim.write_text("mine")
@@ -295,8 +293,8 @@ def test_without_a_private_node_nothing_is_refused(nested: Path) -> None:
     assert settings.load(environ={}) == settings.load(settings.DEFAULT_URL, environ={})
 
 
-def test_taking_the_rights_of_others_ends_no_lock_of_this_process(tmp_path: Path) -> None:
-    """As closing the file would: SQLite has such locks on it."""
+def test_restricting_a_file_releases_no_lock_of_this_process(tmp_path: Path) -> None:
+    """Closing the file would release them: SQLite has such locks."""
     file = tmp_path / ".crew" / "jobs.db"
     file.parent.mkdir(mode=0o700)
     file.touch()
@@ -310,10 +308,10 @@ def test_taking_the_rights_of_others_ends_no_lock_of_this_process(tmp_path: Path
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_a_file_in_a_folder_that_may_not_be_written_is_denied_and_not_missing(tmp_path: Path) -> None:
+def test_a_file_in_a_folder_without_write_permission_is_denied_and_not_missing(tmp_path: Path) -> None:
     folder = tmp_path / ".crew"
     folder.mkdir(mode=0o500)
-    if os.getuid() == 0:  # root may write anywhere
+    if os.getuid() == 0:  # root has write permission everywhere
         os.chown(folder, NOBODY, NOBODY)
         for parent in (tmp_path, *tmp_path.parents):
             if parent.is_relative_to(temporary := Path(tempfile.gettempdir())) and parent != temporary:

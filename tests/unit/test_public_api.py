@@ -1,4 +1,4 @@
-"""What can be imported is what we say can be imported."""
+"""The public API: exactly the documented names can be imported."""
 
 import importlib
 import re
@@ -50,7 +50,7 @@ def imports_of(page: str) -> list[tuple[str, str]]:
 
 
 def run_python(code: str) -> str:
-    """What a fresh interpreter prints for `code`."""
+    """The output of `code` in a new interpreter."""
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=30
     )
@@ -58,7 +58,7 @@ def run_python(code: str) -> str:
     return done.stdout
 
 
-def test_crew_offers_exactly_what_is_promised() -> None:
+def test_crew_exports_exactly_the_promised_names() -> None:
     assert set(crew.__all__) == PROMISED
     assert len(crew.__all__) == len(set(crew.__all__))
 
@@ -68,7 +68,7 @@ def test_every_promised_name_can_be_imported(name: str) -> None:
     assert getattr(crew, name) is not None
 
 
-def test_no_error_is_forgotten() -> None:
+def test_every_error_is_exported() -> None:
     from crew import errors
 
     public = {
@@ -77,7 +77,7 @@ def test_no_error_is_forgotten() -> None:
     assert public <= set(crew.__all__)
 
 
-def test_a_worker_script_finds_what_it_needs_in_one_place() -> None:
+def test_crew_worker_exports_what_a_worker_script_needs() -> None:
     assert set(crew.worker.__all__) == {
         "HandlerClass",
         "Task",
@@ -88,11 +88,11 @@ def test_a_worker_script_finds_what_it_needs_in_one_place() -> None:
     }
 
 
-def test_what_a_client_hands_out_can_be_named_in_annotations() -> None:
+def test_types_of_a_clients_values_can_be_imported() -> None:
     assert set(crew.client.__all__) == {"Client", "Event", "Parallel", "PendingCall", "Scope", "Subscription"}
 
 
-def test_a_tornado_application_finds_what_it_needs_in_one_place() -> None:
+def test_crew_gateway_exports_what_a_tornado_application_needs() -> None:
     assert set(crew.gateway.__all__) == {"AbandonMixin", "CallHandler", "cancel_when_abandoned", "routes", "serve"}
 
 
@@ -122,7 +122,7 @@ def test_importing_crew_for_its_errors_does_not_load_the_amqp_stack() -> None:
 
 
 @pytest.mark.parametrize("missing", ["tornado", "aiohttp"])
-def test_a_worker_can_be_imported_where_it_is_not_installed(missing: str) -> None:
+def test_a_worker_can_be_imported_without_optional_packages(missing: str) -> None:
     code = f"""
 import sys
 sys.modules[{missing!r}] = None
@@ -132,7 +132,7 @@ print(crew.worker.Task.__name__)
     assert run_python(code).strip() == "Task"
 
 
-def test_a_worker_says_in_one_sentence_that_it_cannot_perform_url_jobs_without_aiohttp() -> None:
+def test_an_error_of_a_worker_without_aiohttp_names_the_missing_extra() -> None:
     code = """
 import sys
 sys.modules["aiohttp"] = None
@@ -148,7 +148,7 @@ except SystemExit as end:
 
 
 @pytest.mark.parametrize("missing", ["tornado", "prometheus_client"])
-def test_the_gateway_says_in_one_sentence_what_is_not_installed(missing: str) -> None:
+def test_an_error_of_the_gateway_names_the_missing_package(missing: str) -> None:
     code = f"""
 import sys
 sys.modules[{missing!r}] = None
@@ -161,7 +161,7 @@ except ImportError as error:
 
 
 @pytest.mark.parametrize("command", [["jobs", "list"], ["gateway"]])
-def test_a_command_that_needs_more_than_is_installed_says_so_and_ends_with_the_status_of_wrong_usage(
+def test_a_command_without_its_packages_is_wrong_usage_and_names_the_missing_extra(
     command: list[str],
 ) -> None:
     code = f"""

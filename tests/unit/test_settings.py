@@ -1,4 +1,4 @@
-"""Where the broker is: flags come before the environment, that before the private node, that before the default."""
+"""The broker's address from flags, else the environment, else the private node, else the default."""
 
 import re
 from pathlib import Path
@@ -25,7 +25,7 @@ from crew.settings import (
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory: without a private node, unless a test makes one."""
+    """The working directory, without a private node unless a test creates one."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -73,19 +73,19 @@ def test_a_flag_for_a_part_replaces_it_in_every_url() -> None:
     assert settings.urls == ("amqp://u:p@c:1/v",) * 2
 
 
-def test_what_would_break_a_url_is_quoted_in_it() -> None:
+def test_special_characters_are_quoted_in_a_url() -> None:
     assert load(username="a@b", password="p/w:d", vhost="/x y", environ={}).urls == (
         "amqp://a%40b:p%2Fw%3Ad@127.0.0.1:5672/%2Fx%20y",
     )
 
 
-def test_what_is_quoted_already_stays_as_it_is() -> None:
+def test_quoted_characters_are_not_quoted_again() -> None:
     url = "amqp://a%40b:p%2Fw@host:5672/%2Fv"
 
     assert load(url, environ={}).urls == (url,)
 
 
-def test_the_environment_serves_for_a_password_that_nobody_should_see() -> None:
+def test_the_password_can_come_from_the_environment() -> None:
     environ = {"CREW_AMQP_PASSWORD": "hidden"}
 
     assert load("amqp://me@host/", environ=environ).urls == ("amqp://me:hidden@host:5672/%2F",)
@@ -104,12 +104,12 @@ def test_an_ipv6_address_and_parameters_survive() -> None:
     "url",
     ["http://host/", "host:5672", "amqp://", "amqp://host:no-port/", "amqp://host:70000/", "amqp://a/,", "amqp://["],
 )
-def test_what_is_no_amqp_url_is_named_in_the_error(url: str) -> None:
+def test_an_error_names_a_url_that_is_not_an_amqp_url(url: str) -> None:
     with pytest.raises(SettingsError, match=r"is not an AMQP URL|is not between"):
         load(url, environ={})
 
 
-def test_a_port_that_cannot_be_is_refused() -> None:
+def test_an_invalid_port_is_refused() -> None:
     with pytest.raises(SettingsError, match="port 70000"):
         load(port=70000, environ={})
 
@@ -130,9 +130,9 @@ def test_a_child_process_reaches_the_same_broker() -> None:
     assert load(environ=environment_for_child(settings)) == settings
 
 
-def test_settings_cannot_be_changed_behind_a_links_back() -> None:
+def test_settings_are_immutable() -> None:
     with pytest.raises(AttributeError):
-        Settings(urls=("amqp://host/",)).heartbeat = 1  # type: ignore[misc]  # what the test is about
+        Settings(urls=("amqp://host/",)).heartbeat = 1  # type: ignore[misc]  # the assignment must fail
 
 
 def test_numbers_and_the_type_of_queue_come_from_the_environment() -> None:
@@ -158,22 +158,22 @@ def test_a_heartbeat_may_be_text() -> None:
         ("CREW_QUEUE_TYPE", "stream", "classic or quorum, not 'stream'"),
     ],
 )
-def test_a_number_or_type_that_cannot_be_is_named_in_the_error(name: str, value: str, told: str) -> None:
+def test_an_error_about_a_variable_names_it_and_its_valid_values(name: str, value: str, told: str) -> None:
     with pytest.raises(SettingsError, match=f"{name} must be {told}"):
         load(environ={name: value})
 
 
-def test_a_type_of_queue_that_is_given_comes_before_the_environment() -> None:
+def test_a_given_queue_type_comes_before_the_environment() -> None:
     assert load(queue_type="quorum", environ={"CREW_QUEUE_TYPE": "classic"}).queue_type == "quorum"
 
 
 @pytest.mark.parametrize("queue_type", ["", "stream"])
-def test_a_type_of_queue_that_cannot_be_is_named(queue_type: str) -> None:
+def test_an_error_about_a_queue_type_names_it(queue_type: str) -> None:
     with pytest.raises(SettingsError, match=f"queue_type must be classic or quorum, not {queue_type!r}"):
         load(queue_type=queue_type, environ={})
 
 
-def test_tokens_have_names() -> None:
+def test_further_tokens_have_client_names() -> None:
     assert gateway_tokens(environ={}) == {}
     environ = {"CREW_GATEWAY_TOKENS": "a=secret=1, b.c-d=2 ,"}
     assert gateway_tokens(environ=environ) == {"a": "secret=1", "b.c-d": "2"}
@@ -243,7 +243,7 @@ def everything() -> list[object]:
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n"])
-def test_the_end_of_a_line_is_no_part_of_a_secret_or_a_url(
+def test_a_newline_at_the_end_of_a_secret_or_url_is_removed(
     end: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("CREW_AMQP_PASSWORD", "5ecre7" + end)
@@ -262,7 +262,7 @@ def test_the_end_of_a_line_is_no_part_of_a_secret_or_a_url(
     assert not any(secret in caplog.text for secret in ("5ecre7", "70ken", "0ther"))
 
 
-def test_a_newline_that_was_quoted_with_a_password_is_no_part_of_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_quoted_newline_at_the_end_of_a_password_is_removed(caplog: pytest.LogCaptureFixture) -> None:
     assert load("amqp://me:5ecre7%0A@host/", environ={}).urls == ("amqp://me:5ecre7@host:5672/%2F",)
     assert "the password in a broker's URL ends with a newline" in caplog.text
     assert "5ecre7" not in caplog.text

@@ -1,4 +1,4 @@
-"""The exit status of a command tells what kind of failure it was."""
+"""Exit statuses of commands, by the kind of failure."""
 
 import pytest
 
@@ -27,7 +27,7 @@ def test_each_kind_of_failure_has_its_status(error: crew.CrewError, status: int)
     assert status_of(error) == status
 
 
-def test_a_failure_is_one_sentence_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended, exit_on_error():
         raise crew.TaskFailed("ValueError", "no", traceback="Traceback ...")
 
@@ -35,14 +35,14 @@ def test_a_failure_is_one_sentence_on_stderr(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr() == ("", "crew: ValueError: no\n")
 
 
-def test_the_remote_traceback_is_shown_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_remote_traceback_is_printed_with_verbose(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit), exit_on_error(verbose=True):
         raise crew.TaskFailed("ValueError", "no", traceback="Traceback ...\n")
 
     assert capsys.readouterr().err == "  | Traceback ...\ncrew: ValueError: no\n"
 
 
-def test_ctrl_c_is_no_traceback() -> None:
+def test_ctrl_c_prints_no_traceback() -> None:
     with pytest.raises(SystemExit) as ended, exit_on_error():
         raise KeyboardInterrupt
 

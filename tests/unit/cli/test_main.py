@@ -20,7 +20,7 @@ def test_help_lists_every_command_with_what_it_does() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_list_says_of_a_command_what_its_own_help_says_first(name: str) -> None:
+def test_the_list_of_commands_has_the_first_sentence_of_each_commands_help(name: str) -> None:
     command = main.get_command(click.Context(main), name)
 
     assert command is not None
@@ -35,7 +35,7 @@ def test_an_unknown_command_is_wrong_usage() -> None:
     assert "nonsense" in result.output
 
 
-def test_it_tells_its_version() -> None:
+def test_the_version_is_printed() -> None:
     assert CliRunner().invoke(main, ["--version"]).output == f"crew, version {__version__}\n"
 
 

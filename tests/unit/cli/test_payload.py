@@ -1,4 +1,4 @@
-"""The JSON that a command is given, and the JSON that it prints."""
+"""JSON on a command line: the argument of a command, and the values that it prints."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -23,7 +23,7 @@ def test_json_arrives_as_a_value(text: str) -> None:
     assert CliRunner().invoke(command, arguments).output == f"[{text}]\n"
 
 
-def test_without_an_argument_there_is_nothing() -> None:
+def test_without_an_argument_the_payload_is_none() -> None:
     assert CliRunner().invoke(command, []).output == "[null]\n"
 
 
@@ -31,7 +31,7 @@ def test_a_dash_reads_standard_input() -> None:
     assert CliRunner().invoke(command, ["-"], input='{"a":\n"ü"}').output == '[{"a":"ü"}]\n'
 
 
-def test_a_string_without_quotes_is_explained() -> None:
+def test_an_error_about_a_string_without_quotes_shows_the_quotes() -> None:
     result = CliRunner().invoke(command, ["hello"])
 
     assert result.exit_code == 2
@@ -49,7 +49,7 @@ def test_bytes_are_printed_as_they_are() -> None:
     assert encode(b"\x00\xff") == b"\x00\xff"
 
 
-def test_what_json_has_no_word_for_becomes_a_string() -> None:
+def test_values_that_json_cannot_encode_become_strings() -> None:
     assert encode({"at": datetime(2026, 1, 2, tzinfo=UTC), "raw": b"\x00", "set": complex(1, 2)}) == (
         b'{"at":"2026-01-02T00:00:00Z","raw":"AA==","set":"(1+2j)"}'
     )

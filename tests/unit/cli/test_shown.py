@@ -1,4 +1,4 @@
-"""What others have sent, made fit for a terminal."""
+"""Foreign text made safe for a terminal."""
 
 import datetime
 import json
@@ -18,7 +18,7 @@ anything = st.recursive(
 
 
 @given(st.text())
-def test_what_is_shown_can_be_printed_in_one_line(text: str) -> None:
+def test_shown_text_is_one_printable_line(text: str) -> None:
     assert shown(text).isprintable()
 
 
@@ -42,14 +42,14 @@ def test_anything_becomes_json_in_ascii(value: Any) -> None:
     assert line.isprintable()
 
 
-def test_values_are_told_in_words() -> None:
+def test_plain_values_have_only_types_of_json() -> None:
     assert plain({b"\xff": Decimal("1.5"), "at": datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)}) == {
         "\\xff": "1.5",
         "at": "2026-01-02T00:00:00+00:00",
     }
 
 
-def test_a_table_within_tables_ends_somewhere() -> None:
+def test_nested_tables_are_cut_at_a_depth() -> None:
     value: Any = 1
     for _ in range(5_000):
         value = [value]

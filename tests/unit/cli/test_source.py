@@ -1,4 +1,4 @@
-"""The file or module that a command is given."""
+"""Running the file or module on a command line."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from crew.cli.source import Source, find
 
 
 def run(folder: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the source in a process of its own, as `crew worker` does: it becomes the main program there."""
+    """Run the source in a new process as its main program, as `crew worker` does."""
     script = (
         "import sys; from crew.cli.source import find\n"
         "try: code = find(sys.argv[1]); code.run(sys.argv[2:])\n"
@@ -27,7 +27,7 @@ def test_a_file_runs_as_the_main_program_with_its_arguments(tmp_path: Path) -> N
     assert run(tmp_path, "script.py", "-v", "x").stdout == "__main__ ['script.py', '-v', 'x']\n"
 
 
-def test_a_file_imports_what_lies_beside_it(tmp_path: Path) -> None:
+def test_a_file_imports_modules_from_its_own_folder(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "neighbour.py").write_text("name = 'next door'")
     (tmp_path / "sub" / "script.py").write_text("import neighbour; print(neighbour.name)")
@@ -43,7 +43,7 @@ def test_a_module_below_the_working_directory_runs_as_the_main_program(tmp_path:
     assert run(tmp_path, "package.tasks").stdout == "__main__ package.other\n"
 
 
-def test_a_package_that_is_no_program_is_imported(tmp_path: Path) -> None:
+def test_a_package_without_a_main_module_is_imported(tmp_path: Path) -> None:
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "__init__.py").write_text("print(__name__)")
 
@@ -73,7 +73,7 @@ def test_a_syntax_error_shows_the_line_and_nothing_of_crew(tmp_path: Path) -> No
     assert "crew" not in stderr.replace(str(tmp_path), "")
 
 
-def test_a_missing_module_of_a_package_is_the_packages_own_fault(tmp_path: Path) -> None:
+def test_a_package_that_imports_a_missing_module_raises_its_own_error(tmp_path: Path) -> None:
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "__init__.py").write_text("import does_not_exist")
 
@@ -81,7 +81,7 @@ def test_a_missing_module_of_a_package_is_the_packages_own_fault(tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["missing.py", "sub/missing", "./missing.py"])
-def test_a_missing_file_is_one_sentence(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_file_is_one_line_on_stderr(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
     with pytest.raises(SettingsError, match=f"file {name} does not exist"):
@@ -89,11 +89,11 @@ def test_a_missing_file_is_one_sentence(tmp_path: Path, name: str, monkeypatch: 
 
 
 @pytest.mark.parametrize("name", ["missing", "missing.tasks"])
-def test_a_missing_module_is_one_sentence(tmp_path: Path, name: str) -> None:
+def test_a_missing_module_is_one_line_on_stderr(tmp_path: Path, name: str) -> None:
     assert f"no file and no module is named {name}" in run(tmp_path, name).stderr
 
 
-def test_a_source_is_watched_where_its_neighbours_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_of_a_source_is_that_of_its_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
     assert Source("sub/a.py", Path("sub/a.py")).folder == tmp_path / "sub"

@@ -1,4 +1,4 @@
-"""epmd, the daemon in which Erlang nodes look each other up."""
+"""The client of epmd, the daemon in which Erlang nodes find each other."""
 
 import socket
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ def port_of(listener: socket.socket) -> int:
 
 
 def answer(listener: socket.socket, *answers: bytes) -> list[bytes]:
-    """Answer one request after the other; what they were is in the list then."""
+    """Send these answers, one per request; returns the list to which the requests are added."""
     requests: list[bytes] = []
 
     def serve() -> None:
@@ -35,7 +35,7 @@ def answer(listener: socket.socket, *answers: bytes) -> list[bytes]:
     return requests
 
 
-def test_an_epmd_is_told_by_its_answer(listener: socket.socket) -> None:
+def test_an_epmd_is_recognized_by_its_reply(listener: socket.socket) -> None:
     port = port_of(listener)
     requests = answer(listener, port.to_bytes(4, "big") + b"name crew at port 21001\n")
 
@@ -43,7 +43,7 @@ def test_an_epmd_is_told_by_its_answer(listener: socket.socket) -> None:
     assert requests == [b"\x00\x01n"]
 
 
-def test_another_program_on_its_port_is_none_and_is_told_nothing(listener: socket.socket) -> None:
+def test_another_program_on_its_port_is_not_an_epmd_and_is_not_stopped(listener: socket.socket) -> None:
     port = port_of(listener)
     requests = answer(listener, b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
@@ -51,7 +51,7 @@ def test_another_program_on_its_port_is_none_and_is_told_nothing(listener: socke
     assert requests == [b"\x00\x01n"]
 
 
-def test_it_is_ended_by_its_own_protocol(listener: socket.socket) -> None:
+def test_an_epmd_is_stopped_by_its_own_protocol(listener: socket.socket) -> None:
     port = port_of(listener)
     known = port.to_bytes(4, "big")
     requests = answer(listener, known, b"OK")
@@ -60,7 +60,7 @@ def test_it_is_ended_by_its_own_protocol(listener: socket.socket) -> None:
     assert requests == [b"\x00\x01n", b"\x00\x01k"]
 
 
-def test_one_that_still_knows_a_node_is_asked_again(listener: socket.socket) -> None:
+def test_an_epmd_with_a_registered_node_is_stopped_after_a_retry(listener: socket.socket) -> None:
     port = port_of(listener)
     known = port.to_bytes(4, "big")
     requests = answer(listener, known, b"NO", known, b"OK")
@@ -69,7 +69,7 @@ def test_one_that_still_knows_a_node_is_asked_again(listener: socket.socket) -> 
     assert requests.count(b"\x00\x01k") == 2
 
 
-def test_where_nothing_listens_there_is_nothing_to_end() -> None:
+def test_stopping_an_epmd_that_does_not_run_succeeds() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
 

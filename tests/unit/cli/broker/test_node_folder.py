@@ -1,4 +1,4 @@
-"""The folder of a private node: what is written once, what at each start, and who can read it."""
+"""The folder of a private node: files written once, files written at each start, and their permissions."""
 
 import os
 import socket
@@ -49,7 +49,7 @@ def test_no_port_is_one_that_outgoing_connections_use(folder: NodeFolder) -> Non
     assert max(PORTS) < 32768
 
 
-def test_nobody_else_can_read_it_even_where_it_was_open_before(tmp_path: Path) -> None:
+def test_no_other_user_can_read_a_nodes_folder_that_was_open_before(tmp_path: Path) -> None:
     (tmp_path / "broker").mkdir(mode=0o755)
     folder = NodeFolder(tmp_path / "broker")
     before = os.umask(0)
@@ -66,7 +66,7 @@ def test_nobody_else_can_read_it_even_where_it_was_open_before(tmp_path: Path) -
     assert {modes[name] for name in ("url", "password", "rabbitmq.conf", "ports.json")} == {0o600}
 
 
-def test_the_node_knows_one_user_and_listens_on_this_machine_only(folder: NodeFolder) -> None:
+def test_a_node_has_one_user_and_listens_on_this_machine_only(folder: NodeFolder) -> None:
     lines = (folder.path / "rabbitmq.conf").read_text().splitlines()
 
     assert f"listeners.tcp.1 = 127.0.0.1:{folder.ports.amqp}" in lines
@@ -77,7 +77,7 @@ def test_the_node_knows_one_user_and_listens_on_this_machine_only(folder: NodeFo
     assert "inet_dist_use_interface {127,0,0,1}" in environment["RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS"]
 
 
-def test_more_lines_of_configuration_hold_for_this_start_only(folder: NodeFolder) -> None:
+def test_additional_configuration_applies_to_one_start_only(folder: NodeFolder) -> None:
     folder.prepare(["consumer_timeout = 5000"])
     with_line = (folder.path / "rabbitmq.conf").read_text()
     folder.prepare()
@@ -94,14 +94,14 @@ def test_the_callers_environment_does_not_reach_the_node(folder: NodeFolder, mon
     assert "RABBITMQ_USE_LONGNAME" not in folder.environment()
 
 
-def test_a_port_that_another_program_took_is_one_sentence_with_the_way_out(folder: NodeFolder, taken_port: int) -> None:
+def test_an_error_about_a_port_in_use_says_what_to_do(folder: NodeFolder, taken_port: int) -> None:
     with pytest.raises(
         SettingsError, match=rf"port {taken_port} of .* is in use by another program: .* delete .*ports.json"
     ):
         folder.check_ports()
 
 
-def test_ports_that_cannot_be_read_are_one_sentence_with_the_way_out(folder: NodeFolder) -> None:
+def test_an_error_about_damaged_ports_says_what_to_do(folder: NodeFolder) -> None:
     folder.ports_file.write_text("{")
 
     with pytest.raises(SettingsError, match=r"ports\.json is damaged: delete it"):

@@ -1,4 +1,4 @@
-"""The RabbitMQ that is installed on this machine."""
+"""Finding the RabbitMQ that is installed on this machine."""
 
 import shutil
 from pathlib import Path
@@ -11,14 +11,14 @@ from crew.cli.broker import rabbitmq
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only place where RabbitMQ may be installed."""
+    """The only folder that is searched for RabbitMQ."""
     monkeypatch.delenv("CREW_RABBITMQ", raising=False)
     monkeypatch.setattr(rabbitmq, "FOLDERS", (tmp_path,))
     monkeypatch.setattr(shutil, "which", lambda name: None)
     return tmp_path
 
 
-def test_where_it_is_missing_one_sentence_says_what_to_do(folder: Path) -> None:
+def test_an_error_about_a_missing_rabbitmq_says_how_to_install_it(folder: Path) -> None:
     with pytest.raises(SettingsError, match=r"apt-get install rabbitmq-server.*brew install rabbitmq.*CREW_AMQP_URL"):
         rabbitmq.program("rabbitmq-server")
 

@@ -1,4 +1,4 @@
-"""A process known by its id."""
+"""Processes by their id: command line, end, and killing them with their descendants."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import pytest
 from crew.cli.dev import process
 from tests.support.waiting import eventually
 
-# A child in a session of its own, as a worker's children are, which starts a grandchild.
+# A child in its own session, like the children of a worker, which starts a grandchild.
 FAMILY = """
 import subprocess, sys, time
 child = "import subprocess, time; print(subprocess.Popen(['sleep', '60']).pid, flush=True); time.sleep(60)"
@@ -36,7 +36,7 @@ def test_a_living_process_has_its_command_line(family: tuple[subprocess.Popen[st
     assert not process.ended_within(grandchild, 0.01)
 
 
-def test_a_process_that_nobody_has_waited_for_has_ended_all_the_same() -> None:
+def test_a_zombie_has_ended() -> None:
     with subprocess.Popen(["sleep", "60"]) as child:
         process.send(child.pid, SIGKILL)
 
@@ -44,15 +44,15 @@ def test_a_process_that_nobody_has_waited_for_has_ended_all_the_same() -> None:
         assert process.command_line(child.pid) == ""
 
 
-def test_a_process_that_is_gone_has_ended() -> None:
+def test_a_process_that_does_not_exist_has_ended() -> None:
     with subprocess.Popen(["true"]) as child:
         pass
 
     assert process.has_ended(child.pid)
-    process.send(child.pid, SIGKILL)  # reaches nobody, and does not print_error
+    process.send(child.pid, SIGKILL)  # has no effect, and raises no error
 
 
-def test_killing_a_tree_leaves_nobody_in_whatever_session(family: tuple[subprocess.Popen[str], int]) -> None:
+def test_killing_a_tree_kills_descendants_in_every_session(family: tuple[subprocess.Popen[str], int]) -> None:
     parent, grandchild = family
 
     process.kill_tree(parent.pid)
@@ -61,7 +61,7 @@ def test_killing_a_tree_leaves_nobody_in_whatever_session(family: tuple[subproce
     assert eventually(lambda: process.has_ended(grandchild))
 
 
-def test_what_a_leader_left_in_its_session_can_be_swept_up() -> None:
+def test_processes_left_in_the_session_of_an_ended_leader_are_killed() -> None:
     command = [sys.executable, "-c", "import subprocess; print(subprocess.Popen(['sleep', '60']).pid)"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as leader:
         assert leader.stdout

@@ -1,4 +1,4 @@
-"""Sources below a folder: which of them have changed since the last look."""
+"""Finding Python sources that have changed."""
 
 import os
 from pathlib import Path
@@ -17,18 +17,18 @@ def source(tmp_path: Path) -> Path:
 
 
 def save(path: Path) -> None:
-    """Write it, a second later than before."""
+    """Write the file with a timestamp one second later than before."""
     path.parent.mkdir(exist_ok=True)
     before = path.stat().st_mtime if path.exists() else 0.0
     path.write_text("")
     os.utime(path, (before + 1, before + 1))
 
 
-def test_nothing_has_changed_at_first(tmp_path: Path, source: Path) -> None:
+def test_no_source_has_changed_at_first(tmp_path: Path, source: Path) -> None:
     assert Watch(tmp_path).changed() == []
 
 
-def test_a_saved_source_is_told_once(tmp_path: Path, source: Path) -> None:
+def test_a_changed_source_is_reported_once(tmp_path: Path, source: Path) -> None:
     watch = Watch(tmp_path)
 
     save(source)
@@ -47,7 +47,7 @@ def test_a_new_source_and_a_deleted_one_are_changes(tmp_path: Path, source: Path
 
 
 @pytest.mark.parametrize("name", ["notes.txt", ".venv/x.py", "node_modules/x.py", "__pycache__/x.py", ".hidden/x.py"])
-def test_what_is_no_source_of_ours_is_not_looked_at(tmp_path: Path, source: Path, name: str) -> None:
+def test_files_that_are_not_python_sources_of_the_user_are_ignored(tmp_path: Path, source: Path, name: str) -> None:
     watch = Watch(tmp_path)
 
     save(tmp_path / name)

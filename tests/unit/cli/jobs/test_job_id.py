@@ -1,4 +1,4 @@
-"""Ids of jobs, whole or only their beginning."""
+"""Job ids: whole, or only their first digits."""
 
 import pytest
 
@@ -9,7 +9,7 @@ ID = "0c5a6f2e-8f6b-4d0e-9f0a-4c1f5d1f3a55"
 
 @pytest.mark.parametrize("length", [4, 8, 9, 13, 20, 24, 35, 36])
 @pytest.mark.parametrize("written", [str.lower, str.upper])
-def test_a_beginning_is_written_as_the_id_is(length: int, written: type[str]) -> None:
+def test_the_first_digits_of_an_id_get_its_hyphens(length: int, written: type[str]) -> None:
     beginning = ID[:length]
     expected = beginning.rstrip("-")
     assert check_id_or_beginning(written(beginning)) == expected

@@ -1,4 +1,4 @@
-"""A job as `crew jobs` prints it."""
+"""Jobs as text, as `crew jobs` prints them."""
 
 import json
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def test_the_secrets_of_a_url_job_are_not_printed(
     assert "crew.http" in told
 
 
-def test_a_page_shows_what_a_url_job_asks_for() -> None:
+def test_a_page_shows_the_request_of_a_url_job() -> None:
     page = as_page(specify(HTTP_TASK, REQUEST).job)
 
     assert "example.com/reports" in page
@@ -39,7 +39,7 @@ def test_a_page_shows_what_a_url_job_asks_for() -> None:
     assert '"n": 1' in page
 
 
-def test_a_page_shows_what_a_url_job_was_answered_but_for_its_cookies() -> None:
+def test_a_page_shows_the_response_of_a_url_job_without_cookies() -> None:
     answer = {
         "code": 200,
         "headers": [["Server", "mine"], ["Set-Cookie", "hush"]],
@@ -54,7 +54,7 @@ def test_a_page_shows_what_a_url_job_was_answered_but_for_its_cookies() -> None:
         assert "hush" not in text
 
 
-def test_a_page_shows_where_a_task_has_failed() -> None:
+def test_a_page_shows_the_traceback_of_a_failed_task() -> None:
     told = failure.encode(Failure(type_name="ValueError", message="no", traceback="Traceback:\n  line 7\x1b[2J\n"))
     job = a_job(status=JobStatus.ERROR, failure=told)
 

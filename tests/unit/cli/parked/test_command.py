@@ -8,7 +8,7 @@ from crew.cli import main
 
 @pytest.mark.parametrize("seconds", ["inf", "nan", "1e300", "0", "-1"])
 def test_an_expiration_that_is_no_duration_is_wrong_usage(seconds: str) -> None:
-    """Nothing is connected: a deadline that does not fit into a header would cost the message its other headers."""
+    """It is refused before connecting: a deadline too large for a header would make the broker drop all headers."""
     done = CliRunner().invoke(main, ["parked", "replay", "--all", "--expiration", seconds])
     assert done.exit_code == 2
     assert "'--expiration'" in done.output
