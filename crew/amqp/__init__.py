@@ -1,7 +1,7 @@
-"""RabbitMQ by way of pika, whose names appear in this package only.
+"""The connection to RabbitMQ. Only this package imports pika.
 
-`link.py` is one supervised connection; `channel.py` makes awaitables of pika's callbacks; `wire.py` is the connection
-itself; `fault.py` says in one sentence what pika's exceptions mean.
+`link.py` is one supervised connection, which reconnects. `channel.py` turns pika's callbacks into awaitables.
+`connection/` is the connection itself. `errors.py` translates pika's exceptions to one sentence each.
 """
 
 import logging
@@ -17,6 +17,6 @@ from crew.amqp.signed_channel import Signer
 
 __all__ = ["BrokerClock", "Confirm", "ConfirmStatus", "Consumer", "Delivery", "Link", "LinkState", "Outage", "Signer"]
 
-# pika reports every failed attempt in several lines with tracebacks; the link says the same in one sentence.
+# pika logs every failed attempt in several lines with tracebacks. The link logs it in one line.
 if logging.getLogger("pika").level == logging.NOTSET:
     logging.getLogger("pika").setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""How long to wait before an attempt: doubling, bounded, with jitter so that many peers do not come back at once."""
+"""Delay before a reconnect: it doubles up to a limit, with jitter so that many peers do not reconnect at once."""
 
 import random
 import time
@@ -6,15 +6,15 @@ from collections.abc import Callable
 from typing import Final
 
 FIRST: Final = 0.1  # seconds
-LONGEST: Final = 1.0  # seconds: a broker that is back is used within 2, on a busy machine too
-SETTLED_AFTER: Final = 5.0  # seconds: a connection that breaks sooner than that is one more failed attempt
+LONGEST: Final = 1.0  # seconds: a broker that is back is used within 2 seconds, also on a busy machine
+SETTLED_AFTER: Final = 5.0  # seconds: a connection that breaks sooner counts as one more failed attempt
 
 
 class Backoff:
-    """The delays of one link.
+    """The reconnect delays of one link.
 
     Args:
-        clock: seconds that pass; for tests.
+        clock: monotonic seconds; for tests.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -26,11 +26,11 @@ class Backoff:
         return f"<Backoff after {self._failed} failed attempts>"
 
     def on_ready(self) -> None:
-        """It is connected."""
+        """The link is connected."""
         self._ready_at = self._clock()
 
     def next(self) -> float:
-        """Seconds to wait, as it is not connected any longer, or still not."""
+        """Return the seconds to wait before the next attempt, after a lost connection or a failed attempt."""
         ready_at, self._ready_at = self._ready_at, None
         if ready_at is not None and self._clock() - ready_at >= SETTLED_AFTER:
             self._failed = 0
@@ -41,6 +41,6 @@ class Backoff:
 def delay(
     attempt: int, *, first: float = FIRST, longest: float = LONGEST, draw: Callable[[], float] = random.random
 ) -> float:
-    """Seconds to wait before attempt number `attempt`, counted from 1: between half and all of the bound."""
+    """Return the seconds to wait before attempt number `attempt`, counted from 1: 50 to 100 % of the limit."""
     bound = min(longest, first * 2.0 ** min(attempt - 1, 32))
     return bound * (0.5 + 0.5 * draw())

@@ -1,14 +1,14 @@
-"""How far this host's clock is from the broker's, which is the one clock that clients and workers share.
+"""Measures the offset between this host's clock and the broker's clock, which all clients and workers share.
 
-AMQP has no question for the time. But a rejected message comes back with the broker's clock in whole seconds, in the
-`x-death` header (https://www.rabbitmq.com/docs/dlx#effects). So a message goes to a queue that dead-letters to itself,
-is rejected there, and comes back:
+AMQP has no request for the time. But a rejected message is delivered again with the broker's time in whole seconds, in
+the `x-death` header (https://www.rabbitmq.com/docs/dlx#effects). So a message is published to a queue that dead-letters
+to itself, rejected there, and delivered again:
 
     publish -> queue -> delivered: note the time, reject -> queue -> delivered with x-death: note the time
 
-The broker's second lies between these two times, so the offset is known to a second and the time that this took.
-Offsets within `TOLERANCE` count as none. It is done over the link that publishes: while the broker has raised an alarm,
-it stops reading from connections that publish, which must not happen to one that consumes.
+The broker's time lies between these two times. So the offset is known to one second plus the duration of this exchange.
+Offsets within `TOLERANCE` count as zero. The publishing link does this. During an alarm the broker stops to read from
+connections that publish, which must not happen to a connection that consumes.
 """
 
 import asyncio
@@ -28,14 +28,14 @@ from crew.protocol.topology import CLASSIC, DEFAULT_EXCHANGE, Queue, clock_queue
 
 logger = logging.getLogger(__name__)
 
-TOLERANCE: Final = 2.0  # seconds; clocks that are kept by NTP differ by much less
-FIRST_WITHIN: Final = 1.0  # seconds that a new connection waits for the comparison
+TOLERANCE: Final = 2.0  # seconds; clocks with NTP differ by much less
+FIRST_WITHIN: Final = 1.0  # seconds that a new connection waits for the first comparison
 LATER_WITHIN: Final = 10.0  # seconds for a later comparison
 COMPARED_EVERY: Final = 300.0  # seconds
 AGAIN_AFTER: Final = 10.0  # seconds after a comparison that took too long
-WATCHED_EVERY: Final = 5.0  # seconds between two looks whether this host's clock was set
-SET_BY: Final = 0.5  # seconds by which the clock has jumped then
-MOST_BREAKS: Final = 2  # comparisons in a row over which the connection broke, after which there are no more
+WATCHED_EVERY: Final = 5.0  # seconds between two checks whether this host's clock was set
+SET_BY: Final = 0.5  # seconds; a larger jump of the clock means that it was set
+MOST_BREAKS: Final = 2  # comparisons in a row during which the connection broke; after that no more are made
 
 OpenChannel = Callable[[], Awaitable[Channel]]
 
@@ -43,13 +43,13 @@ OpenChannel = Callable[[], Awaitable[Channel]]
 class BrokerClock:
     """Compares this host's clock with the broker's, for the links of one process to one broker.
 
-    Where the broker refuses the comparison, the clocks count as in step, as they do before the first one.
+    Until the first comparison, and where the broker refuses it, the clocks count as equal.
 
     Args:
         wall: epoch seconds; for tests.
 
     Attributes:
-        offset: as it is known now; IN_STEP where the difference is within the tolerance.
+        offset: the last measured offset; IN_STEP where it is within the tolerance.
     """
 
     def __init__(self, wall: Callable[[], float] = time.time) -> None:
@@ -58,22 +58,22 @@ class BrokerClock:
         self._breaks = 0
         self._next_in = COMPARED_EVERY
         self._compared = asyncio.Event()
-        self._ending: set[asyncio.Task[None]] = set()
+        self._cleanups: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         return f"<BrokerClock: {self.offset.middle:+.1f} s>"
 
     async def compared(self) -> None:
-        """Wait until there was a first comparison, or it has taken too long; nothing afterwards."""
+        """Wait for the first comparison, at most `FIRST_WITHIN` seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_WITHIN):
                 await self._compared.wait()
 
     async def compare(self, open_channel: OpenChannel, ended: "asyncio.Future[Any]", *, within: float) -> None:
-        """Compare now, in at most `within` seconds; nothing is raised where that fails.
+        """Compare the clocks in at most `within` seconds; raise nothing where that fails.
 
         Args:
-            ended: done when the connection has ended.
+            ended: done when the connection has closed.
         """
         if self._breaks >= MOST_BREAKS:
             self._compared.set()
@@ -84,10 +84,10 @@ class BrokerClock:
             async with asyncio.timeout(within):
                 offset = await self._measured(await open_channel())
             self._learn(offset)
-        except LinkError as fault:
-            logger.debug("this host's clock could not be compared with the broker's: %s", fault)
+        except LinkError as error:
+            logger.debug("clock comparison with the broker failed: %s", error)
         except TimeoutError:
-            logger.debug("this host's clock could not be compared with the broker's within %g s", within)
+            logger.debug("clock comparison with the broker timed out after %g s", within)
             self._next_in = AGAIN_AFTER
         finally:
             self._compared.set()
@@ -95,7 +95,7 @@ class BrokerClock:
                 self._breaks = 0
 
     async def keep(self, open_channel: OpenChannel, ended: "asyncio.Future[Any]") -> None:
-        """Compare now, then now and then, and when this host's clock was set, until `ended`."""
+        """Compare now, then at intervals and when this host's clock was set, until `ended`."""
         while not ended.done():
             compared_at, drift = time.monotonic(), self._drift()
             await self.compare(open_channel, ended, within=LATER_WITHIN)
@@ -107,7 +107,7 @@ class BrokerClock:
         return self._wall() - time.monotonic()
 
     async def _measured(self, channel: Channel) -> ClockOffset:
-        """What the broker says; raises LinkError where it refuses."""
+        """Return the measured offset; raise LinkError where the broker refuses."""
         queue = of_type(clock_queue(uuid.uuid4().hex), CLASSIC)
         assert isinstance(queue, Queue)
         rejected_at: float | None = None
@@ -121,7 +121,7 @@ class BrokerClock:
                 channel.reject(delivery.tag)
             elif not came_back.done():
                 if second is None or rejected_at is None:
-                    came_back.set_exception(LinkError("the broker's dead letters do not tell the time"))
+                    came_back.set_exception(LinkError("the broker's dead letters contain no time"))
                     return
                 now, took = self._wall(), time.monotonic() - rejected_at
                 came_back.set_result(ClockOffset(second - now, second + 1 - (now - took)))
@@ -132,26 +132,26 @@ class BrokerClock:
             channel.publish(DEFAULT_EXCHANGE, queue.name, Properties(type="clock"), b"", mandatory=False)
             return await came_back
         finally:
-            ending = asyncio.get_running_loop().create_task(_end(channel, queue.name))  # nobody waits for that
-            self._ending.add(ending)
-            ending.add_done_callback(self._ending.discard)
+            cleanup = asyncio.get_running_loop().create_task(_clean_up(channel, queue.name))  # in the background
+            self._cleanups.add(cleanup)
+            cleanup.add_done_callback(self._cleanups.discard)
 
     def _learn(self, measured: ClockOffset) -> None:
-        """A value that may still be right stays, so that instants do not jump from one comparison to the next."""
+        """Keep the present offset while it may be correct, so that times do not jump with each comparison."""
         if _can_be(measured, self.offset.middle):
             return
         before, self.offset = self.offset, IN_STEP if _can_be(measured, 0.0) else measured
         if self.offset is IN_STEP:
-            logger.info("this host's clock and the broker's are in step again (they were %s apart)", _seconds(before))
+            logger.info("clock difference to the broker is gone: the clocks were %s apart", _seconds(before))
         else:
             logger.warning(
-                "this host's clock is %s %s the broker's: deadlines are converted to it; set both by NTP",
+                "clock difference: this host's clock is %s %s the broker's; converting deadlines; use NTP on both",
                 _seconds(self.offset),
                 "behind" if self.offset.middle > 0 else "ahead of",
             )
 
 
-async def _end(channel: Channel, queue: str) -> None:
+async def _clean_up(channel: Channel, queue: str) -> None:
     with contextlib.suppress(LinkError):
         if channel.is_open:
             await channel.delete_queue(queue)
@@ -167,7 +167,7 @@ def _seconds(offset: ClockOffset) -> str:
 
 
 def _time_of_death(given: Properties) -> float | None:
-    """Epoch seconds at which the broker has dead-lettered a message; None where it says no such thing."""
+    """Return the epoch seconds at which the broker has dead-lettered a message, or None."""
     match given.headers:
         case {"x-death": [{"time": at}, *_]}:
             return float(at.timestamp()) if hasattr(at, "timestamp") else float(at)

@@ -1,6 +1,6 @@
 """One AMQP channel: pika's callbacks as awaitables.
 
-Every callback runs behind `guarded`; whoever waits for an answer gets a LinkError when the channel closes instead.
+Every callback runs in `guarded`. A method that waits for the broker raises LinkError when the channel closes meanwhile.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ from crew.protocol.topology import Binding, Exchange, Item, Queue
 
 logger = logging.getLogger(__name__)
 
-ANSWER_WITHIN = 30.0  # seconds
-ACK_WITHIN = 0.005  # seconds: an acknowledgement for each reply costs the next call some of its latency
+ANSWER_WITHIN = 30.0  # seconds for the broker to answer a request
+ACK_WITHIN = 0.005  # seconds to collect acknowledgements: one for each reply would add latency to the next call
 
 
 class QueueDepth(msgspec.Struct, frozen=True):
@@ -40,16 +40,16 @@ class QueueDepth(msgspec.Struct, frozen=True):
 
 
 class Channel:
-    """One open channel of a connection.
+    """One channel of a connection.
 
     Args:
-        on_closed: told once why the channel has closed.
-        on_refused: called instead where the broker has closed it, and nothing else of the connection, while messages
-            were unconfirmed: one of them may be the cause. It takes them over. Default: they are LOST.
-        on_canceled: told the name of a queue whose consumer the broker has cancelled.
-        on_timeout: called where messages are not confirmed in time, with the number of the last of them; calls
-            `give_up`. Without it the channel does that itself.
-        confirm_timeout: half of the seconds after which that is so, see confirm_timeout.py.
+        on_closed: called once with the reason when the channel has closed.
+        on_refused: called instead of `on_closed` where the broker has closed only this channel while messages were
+            unconfirmed: one of them may be the cause. It takes these messages over. Default: they are LOST.
+        on_canceled: called with the name of a queue whose consumer the broker has cancelled.
+        on_timeout: called with the number of the last message that was not confirmed in time; it calls `lose_up_to`.
+            Default: the channel calls `lose_up_to` itself.
+        confirm_timeout: half of the confirm timeout in seconds, see confirm_timeout.py.
     """
 
     def __init__(
@@ -73,13 +73,13 @@ class Channel:
             seconds=confirm_timeout,
             is_stalled=lambda: connection.is_stalled,
             ask=self._ask,
-            on_timeout=self.give_up if on_timeout is None else functools.partial(on_timeout, self),
+            on_timeout=self.lose_up_to if on_timeout is None else functools.partial(on_timeout, self),
         )
         self._is_retired = False
         self._tags: dict[str, str] = {}
         self._done_through = 0
         self._is_lost = False
-        self._consuming = asyncio.Lock()  # a prefetch belongs to the consumer that is started next
+        self._consuming = asyncio.Lock()  # a prefetch applies to the consumer that is started next
         self._pika: pika.channel.Channel
 
     def __repr__(self) -> str:
@@ -88,11 +88,11 @@ class Channel:
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be used."""
+        """Whether the channel can be used."""
         return not self._is_lost and bool(self._pika.is_open)
 
     async def open(self) -> None:
-        """Open it, with confirms; raises LinkError."""
+        """Open the channel with publisher confirms; raise LinkError."""
         opened: asyncio.Future[Any] = self._answer()
         self._pika = self._connection.channel(on_open_callback=lambda _: _resolve(opened, None))
         self._pika.add_on_close_callback(guarded(self._on_close))
@@ -105,22 +105,22 @@ class Channel:
         self._confirm_timeout.start()
 
     async def close(self) -> None:
-        """Close it; nothing where it is closed."""
+        """Close the channel; idempotent."""
         if self.is_open:
             self._pika.close()
 
     async def retire(self) -> bool:
-        """Close it once everything that was published over it is settled, which is no loss then; False until then."""
+        """Close the channel once all its messages are settled, without calling `on_closed`; return False until then."""
         self._is_retired = True
         if self.is_open and not self._unconfirmed:
-            self._on_closed = lambda fault: None
+            self._on_closed = lambda error: None
             await self.close()
         return not self.is_open
 
-    def lose(self, fault: LinkError) -> None:
-        """Its connection is given up: whoever waits hears of it now, not when the broker has said goodbye."""
+    def lose(self, error: LinkError) -> None:
+        """The connection is lost: fail all waiting methods and messages now, before the broker confirms the close."""
         self._is_lost = True
-        self._on_close(self, fault)
+        self._on_close(self, error)
 
     # --- declaring --------------------------------------------------------------------------------------------------
 
@@ -128,10 +128,11 @@ class Channel:
         """Declare an exchange, queue or binding.
 
         Args:
-            passive: only look whether it is there.
+            passive: only check that it exists.
 
         Raises:
-            LinkError: with `has_other_arguments` where it exists with others, code 404 where it is not there.
+            LinkError: with `has_other_arguments` where it exists with other arguments; with code 404 where a passive
+                declaration finds nothing.
         """
         match item:
             case Exchange():
@@ -156,7 +157,7 @@ class Channel:
                 )
 
     async def unbind(self, binding: Binding) -> None:
-        """Take `binding` away; raises LinkError."""
+        """Remove `binding`; raise LinkError."""
         await self._call(
             self._pika.queue_unbind,
             queue=binding.queue,
@@ -166,18 +167,18 @@ class Channel:
         )
 
     async def depth(self, queue: str) -> QueueDepth:
-        """What `queue` holds; raises LinkError, with code 404 where there is no such queue."""
+        """Return the depth of `queue`; raise LinkError, with code 404 where the queue does not exist."""
         method = (await self._call(self._pika.queue_declare, queue=queue, passive=True)).method
         return QueueDepth(method.message_count, method.consumer_count)
 
     async def delete_queue(self, name: str, *, if_idle: bool = False) -> int:
-        """Delete the queue `name` with what is in it; returns how many messages that were.
+        """Delete the queue `name` with its messages; return their number.
 
         Args:
-            if_idle: only where it is empty and nobody consumes it.
+            if_idle: only where it is empty and has no consumers.
 
         Raises:
-            LinkError: with code 406 where it is not idle, 540 where it is a quorum queue, which cannot be asked that.
+            LinkError: with code 406 where it is not idle; with code 540 for a quorum queue, which has no such check.
         """
         deleted = await self._call(self._pika.queue_delete, queue=name, if_unused=if_idle, if_empty=if_idle)
         return int(deleted.method.message_count)
@@ -191,13 +192,14 @@ class Channel:
         *,
         prefetch: int,
         priority: int = 0,
-        on_refused: OnDelivery = discard,  # a SignedChannel refuses
+        on_refused: OnDelivery = discard,  # for SignedChannel
     ) -> None:
-        """Take up to `prefetch` unacknowledged deliveries of `queue` in place of an earlier consumer; 0 is no bound.
+        """Consume `queue`, in place of an earlier consumer of this channel.
 
         Args:
-            priority: consumers of a lower one get what this one has no room for.
-            on_refused: as Consumer has it; this channel trusts every message.
+            prefetch: unacknowledged deliveries at a time; 0 for no limit.
+            priority: consumers with a lower priority get only the messages for which this consumer has no room.
+            on_refused: see Consumer. Not used here: this channel does not check signatures.
 
         Raises:
             LinkError: the channel closed meanwhile.
@@ -215,7 +217,7 @@ class Channel:
             await self._answered(consuming)
 
     async def cancel(self, queue: str) -> None:
-        """Take no more from `queue`; what arrives until the broker has heard it goes back there."""
+        """Stop to consume `queue`. Messages that arrive before the broker has processed this are requeued."""
         tag = self._tags.pop(queue, None)
         if tag is not None and self.is_open:
             canceling: asyncio.Future[Any] = self._answer()
@@ -223,15 +225,15 @@ class Channel:
             await self._answered(canceling)
 
     def ack(self, tag: int) -> bool:
-        """Acknowledge a delivery; False where the channel is closed."""
+        """Acknowledge a delivery; return False where the channel is closed."""
         if not self.is_open:
-            logger.debug("delivery %d of a closed channel is not acknowledged: the broker delivers it again", tag)
+            logger.debug("channel closed: delivery not acknowledged, the broker redelivers it delivery_tag=%d", tag)
             return False
         self._pika.basic_ack(tag)
         return True
 
     def ack_through(self, tag: int) -> None:
-        """Acknowledge every delivery up to `tag`, in a moment: one frame for all that are done by then."""
+        """Acknowledge all deliveries up to `tag` after `ACK_WITHIN`: one frame for all that are done by then."""
         if not self._done_through:
             asyncio.get_running_loop().call_later(ACK_WITHIN, guarded(self._ack_done))
         self._done_through = tag
@@ -242,19 +244,19 @@ class Channel:
             self._pika.basic_ack(tag, True)
 
     def requeue(self, tag: int) -> bool:
-        """Give a delivery back; False where the channel is closed, as it went back with it."""
+        """Requeue a delivery; return False where the channel is closed, which has requeued it already."""
         if self.is_open:
             self._pika.basic_nack(tag, requeue=True)
         return self.is_open
 
     def reject(self, tag: int) -> bool:
-        """Have the broker dead-letter a delivery; False where the channel is closed."""
+        """Reject a delivery, so that the broker dead-letters it; return False where the channel is closed."""
         if self.is_open:
             self._pika.basic_nack(tag, requeue=False)
         return self.is_open
 
     def requeue_all(self) -> None:
-        """Give every delivery back that was not acknowledged; nothing where the channel is closed."""
+        """Requeue all unacknowledged deliveries; do nothing where the channel is closed."""
         if self.is_open:
             self._pika.basic_nack(0, multiple=True, requeue=True)
 
@@ -266,18 +268,18 @@ class Channel:
         """Publish a message.
 
         Args:
-            mandatory: a message that no queue takes is RETURNED; else it is CONFIRMED and gone.
+            mandatory: a message that no queue takes is RETURNED. Else it is CONFIRMED, though it is lost.
 
         Raises:
             LinkError: the channel is closed.
-            ValueError: a property does not fit.
+            ValueError: a property does not fit into its field.
         """
         message = Confirm(exchange, routing_key, properties, body, mandatory)
         self.send(message)
         return message
 
     def send(self, message: Confirm) -> None:
-        """Publish `message`, now or again; raises as `publish` does."""
+        """Publish `message` for the first time or again; raise as `publish` does."""
         if not self.is_open:
             raise LinkError("the channel is closed")
         self._pika.basic_publish(
@@ -286,21 +288,20 @@ class Channel:
         self._unconfirmed.add(message)
 
     def take_unconfirmed(self) -> list[Confirm]:
-        """The messages that the broker has not confirmed, in their order: what becomes of them is yours."""
+        """Return the unconfirmed messages in their order; the caller now has to settle them."""
         return self._unconfirmed.take()
 
-    async def give_up(self, last: int) -> None:
-        """Messages up to number `last` that are not confirmed are LOST, though the channel is open."""
-        if count := self._unconfirmed.give_up(last):
+    async def lose_up_to(self, last: int) -> None:
+        """Settle as LOST the unconfirmed messages up to number `last`, though the channel is open."""
+        if count := self._unconfirmed.lose_up_to(last):
             logger.warning(
-                "confirm timeout: the broker leaves messages unconfirmed, though their channel is open; "
-                "persistent ones are published again count=%d",
+                "confirm timeout: the broker did not confirm messages; publishing the persistent ones again count=%d",
                 count,
             )
         if self._is_retired:
             await self.retire()
 
-    # --- what pika tells --------------------------------------------------------------------------------------------
+    # --- callbacks of pika ------------------------------------------------------------------------------------------
 
     def _on_message(
         self,
@@ -312,7 +313,7 @@ class Channel:
         body: bytes,
     ) -> None:
         if self._is_lost:
-            return  # it goes back to its queue with the connection
+            return  # the broker requeues it when the connection closes
         tag, topic = method.delivery_tag, method.routing_key
         on_delivery(Delivery(self, tag, queue, topic, method.redelivered, properties, body))
 
@@ -326,22 +327,22 @@ class Channel:
                 self._on_canceled(queue)
 
     def _on_close(self, _channel: object, reason: BaseException) -> None:
-        fault = link_error(reason)
+        error = link_error(reason)
         for future in self._waiting:
             if not future.done():
-                future.set_exception(fault)
-                future.exception()  # looked at, should nobody wait any longer
+                future.set_exception(error)
+                future.exception()  # retrieved: else asyncio logs it where no task waits any more
         has_consumers = bool(self._tags)
         self._tags.clear()
         self._confirm_timeout.stop()
-        is_refusal = fault.is_of_message and bool(self._unconfirmed) and not (has_consumers or self._is_lost)
+        is_refusal = error.is_of_message and bool(self._unconfirmed) and not (has_consumers or self._is_lost)
         if is_refusal and self._on_refused is not None:
-            self._on_refused(self, fault)
+            self._on_refused(self, error)
             return
-        self._on_closed(fault)
-        self._unconfirmed.lose(fault)
+        self._on_closed(error)
+        self._unconfirmed.lose(error)
 
-    # --- asking -----------------------------------------------------------------------------------------------------
+    # --- requests ---------------------------------------------------------------------------------------------------
 
     async def _call(self, method: Callable[..., Any], **arguments: Any) -> Any:
         if not self.is_open:
@@ -351,23 +352,23 @@ class Channel:
         return await self._answered(answer)
 
     async def _ask(self) -> None:
-        """Ask the broker's channel something that changes nothing: whether it may go on to deliver."""
+        """Send a request that changes nothing: channel.flow with the present value."""
         await self._call(self._pika.flow, active=True)
 
     async def _answered(self, answer: "asyncio.Future[Any]") -> Any:
-        """The broker's answer; one that never comes ends the connection, and the next one asks again.
+        """Return the broker's answer. Without an answer in time the connection is closed; the next one asks again.
 
-        A broker that blocks publishing does not read what we ask until it has recovered.
+        A broker that blocks publishing does not read requests until it has recovered, so that time does not count.
         """
         while not (await asyncio.wait([answer], timeout=ANSWER_WITHIN))[0]:
             if not self._connection.is_blocked:
-                fault = LinkError(f"the broker has left a request unanswered for {ANSWER_WITHIN:.0f} s")
-                self._on_closed(fault)
-                raise fault
+                error = LinkError(f"request timeout: the broker did not answer within {ANSWER_WITHIN:.0f} s")
+                self._on_closed(error)
+                raise error
         return answer.result()
 
     def _answer(self) -> "asyncio.Future[Any]":
-        """A future for the broker's answer; it fails when the channel closes instead."""
+        """Return a future for the broker's answer; it fails with a LinkError when the channel closes before."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.add(future)
         future.add_done_callback(self._waiting.discard)

@@ -1,4 +1,7 @@
-"""The broker's word on a published message: https://www.rabbitmq.com/docs/confirms#publisher-confirms."""
+"""Publisher confirms: the broker's result for each published message.
+
+See https://www.rabbitmq.com/docs/confirms#publisher-confirms.
+"""
 
 import asyncio
 import enum
@@ -9,25 +12,25 @@ from crew.protocol.properties import Properties
 
 
 class ConfirmStatus(enum.Enum):
-    """What became of a published message."""
+    """The result for a published message."""
 
-    CONFIRMED = "confirmed"  # the broker has it
-    RETURNED = "returned"  # no queue takes it
-    REFUSED = "refused"  # the queue is full
-    TOO_LARGE = "too large"  # the broker has closed the channel over it, and would again
-    INVALID = "invalid"  # the same, for another reason: see Confirm.reason; or it cannot be encoded
-    LOST = "lost"  # the channel closed before the broker said anything, or the broker never did: see confirm_timeout.py
+    CONFIRMED = "confirmed"  # the broker has the message
+    RETURNED = "returned"  # no queue takes the message
+    REFUSED = "refused"  # the queue is full, or has no leader
+    TOO_LARGE = "too large"  # larger than the broker's limit: it closed the channel, and would close it again
+    INVALID = "invalid"  # refused for another reason, see Confirm.reason; or it cannot be encoded
+    LOST = "lost"  # the channel closed before the confirm, or there was none in time, see confirm_timeout.py
 
 
 _NOTHING: Final = Properties()
 
 
 class Confirm:
-    """A published message, and the broker's word on it; can be awaited, or told to call back at once.
+    """A published message and its result. Await it, or set a callback with `then`.
 
     Attributes:
-        exchange, routing_key, properties, body, mandatory: the message, as it was published.
-        status: what became of it; None until the broker has spoken.
+        exchange, routing_key, properties, body, mandatory: the message as it was published.
+        status: the result; None until the broker has confirmed or refused the message.
     """
 
     __slots__ = ("_on_settled", "_reason", "body", "exchange", "mandatory", "properties", "routing_key", "status")
@@ -61,45 +64,45 @@ class Confirm:
 
     @property
     def key(self) -> str | None:
-        """Id of the message."""
+        """The id of the message (correlation_id)."""
         return self.properties.correlation_id
 
     @property
     def is_persistent(self) -> bool:
-        """Whether the message is to outlive a restart of the broker: then it may arrive twice rather than never."""
+        """Whether the message survives a restart of the broker. Then it is published twice rather than lost."""
         return self.properties.delivery_mode == 2
 
     @property
     def reason(self) -> str:
         """Why the message is INVALID, in one line; else ""."""
-        return getattr(self, "_reason", "")  # set where it is needed: most messages never have one
+        return getattr(self, "_reason", "")  # set only where needed: most messages have no reason
 
     def then(self, on_settled: Callable[[ConfirmStatus], None]) -> None:
-        """Call `on_settled(status)` when the broker has spoken: the one listener that a confirm has."""
+        """Call `on_settled(status)` when the result is known. A confirm has one callback at most."""
         if self.status is not None:
             on_settled(self.status)
         else:
             self._on_settled = on_settled
 
     def settle(self, status: ConfirmStatus) -> None:
-        """The broker has spoken."""
+        """Set the result and call the callback."""
         self.status = status
         on_settled = self._on_settled
-        self._on_settled = None  # it may refer to this confirm, and would outlive its call
+        self._on_settled = None  # it may refer to this confirm: a reference cycle would keep both in memory
         if on_settled is not None:
             on_settled(status)
 
     def refuse(self, reason: str) -> None:
-        """The message is INVALID for `reason`."""
+        """Settle the message as INVALID because of `reason`."""
         self._reason = reason
         self.settle(ConfirmStatus.INVALID)
 
     def copy(self) -> "Confirm":
-        """The same message, not published yet."""
+        """Return the same message, not published yet."""
         return type(self)(self.exchange, self.routing_key, self.properties, self.body, self.mandatory)
 
 
 class Forwarded(Confirm):
-    """A message of another sender that is moved: it keeps its signature, or has none."""
+    """A message of another sender that is moved: it keeps its signature or its lack of one."""
 
     __slots__ = ()

@@ -1,13 +1,13 @@
-"""Finds the messages of a channel that the broker will never confirm, though the channel is open.
+"""Confirm timeout: finds messages that the broker will never confirm, though their channel is open.
 
-RabbitMQ confirms or refuses every message. But between a channel and a quorum queue a message can be lost when the
-leader of the queue changes: the channel waits for ever for a leader that has never heard of it, and what follows over
-the same channel to the same queue waits behind it. RabbitMQ has mended cases of it in 4.0.6 and 4.1
+RabbitMQ confirms or refuses every message. But a message can be lost between a channel and a quorum queue when the
+leader of the queue changes. Then the channel waits for ever for a leader that does not know the message. Later messages
+on this channel to the same queue wait behind it. RabbitMQ has fixed such cases in 4.0.6 and 4.1
 (https://github.com/rabbitmq/rabbitmq-server/pull/13095) and in 4.1.5 and 4.2 (commit b66dc4017e).
 
-So the channel is asked a question where a message is still unconfirmed after `seconds`. The channel of the broker
-answers in its turn: when it has handed all earlier messages to their queues. What is not confirmed `seconds` after the
-answer has timed out. All of that is one timer for each channel, and costs a publisher nothing.
+So where a message is still unconfirmed after `seconds`, a request is sent on the channel. The broker answers it in
+order: after it has passed all earlier messages to their queues. A message that is not confirmed `seconds` after the
+answer has timed out. This needs one timer for each channel, and no work for each message.
 """
 
 import asyncio
@@ -17,23 +17,23 @@ from typing import Final
 from crew.amqp.errors import LinkError
 from crew.amqp.unconfirmed import Unconfirmed
 
-# Seconds, twice: a quorum queue elects its leader within one, on a busy machine within three, and confirms what waits.
+# Seconds, twice: a quorum queue elects a leader within 1 s, on a busy machine within 3 s, and confirms what waits.
 REPLICATED: Final = 5.0
-# Seconds, twice. A classic queue confirms when the message is on disk; one that dies is noticed, and its messages are
-# refused. So this is for what nobody has thought of, and longer than a slow disk takes.
+# Seconds, twice. A classic queue confirms when the message is on disk; if the queue fails, the broker refuses its
+# messages. So this is only a safety net, longer than a slow disk needs.
 ALONE: Final = 60.0
 
 
 class ConfirmTimeout:
-    """Watches one channel for messages that are not confirmed.
+    """Watches one channel for messages that are not confirmed in time.
 
     Args:
-        seconds: see above.
-        is_stalled: whether the broker has blocked publishing, or messages are still to be written to the socket: then
-            no confirm is to be expected, and the time begins anew.
-        ask: asks the broker's channel a question and waits for the answer; may raise LinkError.
-        on_timeout: called with the number of the last message that has timed out; those before it that are still
-            unconfirmed have, too. It gives them up.
+        seconds: half of the timeout, see above.
+        is_stalled: whether the broker has blocked publishing, or messages still wait for the socket. Then no confirm
+            can be expected, and the time starts again.
+        ask: sends a request on the channel and waits for the answer; may raise LinkError.
+        on_timeout: called with the number of the last message that has timed out. All unconfirmed messages before it
+            have timed out, too. It settles them as LOST.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class ConfirmTimeout:
         return f"<ConfirmTimeout of {self._seconds:g} s, {self._unconfirmed!r}>"
 
     def start(self) -> None:
-        """Watch from now on."""
+        """Start to watch the channel."""
         self._task = asyncio.get_running_loop().create_task(self._watch(), name="confirm timeout")
 
     def stop(self) -> None:
-        """Watch no longer; idempotent."""
+        """Stop to watch the channel; idempotent."""
         if self._task is not None:
             self._task.cancel()
             self._task = None
@@ -74,7 +74,7 @@ class ConfirmTimeout:
             try:
                 await self._ask()
             except LinkError:
-                return  # the channel ends, and with it what is unconfirmed
+                return  # the channel has closed, which settles its unconfirmed messages
             await asyncio.sleep(self._seconds)
             if not self._is_stalled() and self._unconfirmed.has_up_to(last):
                 await self._on_timeout(last)

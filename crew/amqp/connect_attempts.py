@@ -1,8 +1,8 @@
-"""Several attempts to connect at a time: the first that opens wins.
+"""Concurrent attempts to connect: the first connection that opens is used.
 
-A broker that is frozen, or a network that swallows packets, lets an attempt hang without a word; who waits for its end
-comes back long after the broker has. So another attempt begins beside one that hangs: where the broker wakes up, an old
-one is answered; where the network has come back, a new one.
+With a frozen broker, or a network that drops packets, an attempt hangs until its timeout: long after the broker is
+back. So another attempt begins while one hangs. When the broker resumes, an old attempt is answered. When the network
+is back, a new attempt is answered.
 """
 
 import asyncio
@@ -16,21 +16,23 @@ from typing import Final
 from crew.amqp.connection.connection import BrokerConnection, close_connection
 from crew.amqp.errors import LinkError, LinkRefused
 
-NEXT_AFTER: Final = 1.0  # seconds without an answer: a broker that is back is used within 2
-AT_ONCE: Final = 4  # attempts of one link: hundreds of peers must not bury a broker that wakes up
+NEXT_AFTER: Final = (
+    1.0  # seconds without an answer before another attempt: a broker that is back is used within 2 seconds
+)
+AT_ONCE: Final = 4  # attempts of one link: hundreds of peers must not overload a broker that resumes
 
 Open = Callable[[str], Coroutine[None, None, BrokerConnection]]
 
 
 class ConnectAttempts:
-    """Connects to one of `urls`, which are tried in turn.
+    """Connects to one of `urls`, in turn.
 
     Args:
-        open: connects to one of them, or raises LinkError; its cancellation gives the attempt up.
-        on_failed: told the URL and the fault of an attempt that has failed, where others still go on.
+        open: connects to a URL or raises LinkError; cancelling it aborts the attempt.
+        on_failed: called with the URL and the error of a failed attempt, while other attempts are under way.
 
     Attributes:
-        url: of the attempt that has opened, or failed, last.
+        url: URL of the attempt that has succeeded or failed last.
     """
 
     def __init__(self, urls: Iterator[str], open: Open, *, on_failed: Callable[[str, LinkError], None]) -> None:
@@ -38,72 +40,73 @@ class ConnectAttempts:
         self._urls = urls
         self._open = open
         self._on_failed = on_failed
-        self._going: dict[asyncio.Task[BrokerConnection], str] = {}  # the oldest first
+        self._running: dict[asyncio.Task[BrokerConnection], str] = {}  # attempt -> URL, the oldest first
 
     def __repr__(self) -> str:
-        return f"<ConnectAttempts: {len(self._going)} go on>"
+        return f"<ConnectAttempts: {len(self._running)} running>"
 
     async def first(self) -> BrokerConnection:
-        """The connection of the first that opens; all others are given up.
+        """Return the first connection that opens; abort all other attempts.
 
         Raises:
-            LinkError: none goes on, and the last one failed with this; LinkRefused as soon as one is refused.
+            LinkError: the error of the last attempt, when none is under way any more; LinkRefused as soon as the broker
+                refuses one attempt.
         """
         try:
             while True:
                 await self._begin()
                 next_at = asyncio.get_running_loop().time() + NEXT_AFTER
-                while (patience := next_at - asyncio.get_running_loop().time()) > 0:
-                    for task in await self._ended(patience):
+                while (seconds := next_at - asyncio.get_running_loop().time()) > 0:
+                    for task in await self._ended(seconds):
                         if self._has_opened(task):
-                            return await self._won(task.result())
+                            return await self._abort_others(task.result())
         finally:
-            await self._give_up(list(self._going))
+            await self._abort(list(self._running))
 
-    async def _won(self, connection: BrokerConnection) -> BrokerConnection:
+    async def _abort_others(self, connection: BrokerConnection) -> BrokerConnection:
         """Abort all other attempts and return `connection`; on cancellation close it, as no one else has it yet."""
         try:
-            await self._give_up(list(self._going))
+            await self._abort(list(self._running))
         except asyncio.CancelledError:
             await close_connection(connection)
             raise
         return connection
 
     async def _begin(self) -> None:
-        """One more; where there are too many, in place of the second: the first has the longest patience."""
-        if len(self._going) >= AT_ONCE:
-            await self._give_up(list(self._going)[1:2])
+        """Begin another attempt. Where there are `AT_ONCE`, abort the second oldest: the oldest may wait longest."""
+        if len(self._running) >= AT_ONCE:
+            await self._abort(list(self._running)[1:2])
         url = next(self._urls)
-        self._going[asyncio.ensure_future(self._open(url))] = url
+        self._running[asyncio.ensure_future(self._open(url))] = url
 
-    async def _ended(self, patience: float) -> "list[asyncio.Task[BrokerConnection]]":
-        """Those that have ended first, within `patience` seconds, in the order in which they began."""
-        ended, _ = await asyncio.wait(self._going, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-        return [task for task in self._going if task in ended]
+    async def _ended(self, seconds: float) -> "list[asyncio.Task[BrokerConnection]]":
+        """Wait up to `seconds` until an attempt ends; return those that have ended, in the order of their start."""
+        ended, _ = await asyncio.wait(self._running, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        return [task for task in self._running if task in ended]
 
     def _has_opened(self, task: "asyncio.Task[BrokerConnection]") -> bool:
-        """Whether it has opened; raises the fault where that is the end of all attempts."""
-        self.url = self._going.pop(task)
-        if (fault := _fault(task)) is None:
+        """Whether the attempt has succeeded. Raise its error where that ends all attempts."""
+        self.url = self._running.pop(task)
+        if (error := _error_of(task)) is None:
             return True
-        if not self._going or isinstance(fault, LinkRefused):
-            raise fault
-        self._on_failed(self.url, fault)
+        if not self._running or isinstance(error, LinkRefused):
+            raise error
+        self._on_failed(self.url, error)
         return False
 
-    async def _give_up(self, tasks: "list[asyncio.Task[BrokerConnection]]") -> None:
+    async def _abort(self, tasks: "list[asyncio.Task[BrokerConnection]]") -> None:
         for task in tasks:
-            del self._going[task]
+            del self._running[task]
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
         for task in tasks:
-            if not task.cancelled() and _fault(task) is None:
-                await close_connection(task.result())  # it has opened in the very moment
+            if not task.cancelled() and _error_of(task) is None:
+                await close_connection(task.result())  # it has opened at the same moment
 
 
-def _fault(task: "asyncio.Task[BrokerConnection]") -> LinkError | None:
-    """Why it failed; anything but a LinkError is raised."""
+def _error_of(task: "asyncio.Task[BrokerConnection]") -> LinkError | None:
+    """Return why the attempt failed, or None; raise any error but a LinkError."""
     error = task.exception()
     if error is not None and not isinstance(error, LinkError):
         raise error

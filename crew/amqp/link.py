@@ -1,9 +1,9 @@
-"""One supervised connection to the broker: open, lose, reopen, replay topology and consumers.
+"""One supervised connection to the broker: it reconnects, declares the topology again and restarts the consumers.
 
-What was declared and who consumes are values that the link remembers, so that a lost connection is made again without
-anybody's help: connect, declare, consume, ready. Whoever publishes hears of a loss through `on_lost`, of the return
-through `on_ready`, and through each message's own Confirm. A closed channel, a cancelled consumer, a silent broker and
-a lost connection are one case: the next one starts afresh.
+A link remembers what was declared and what is consumed. So it restores a lost connection by itself: connect, declare,
+consume, ready. Publishers get a loss through `on_lost`, a reconnect through `on_ready`, and the result of each message
+through its Confirm. A closed channel, a cancelled consumer, a silent broker and a lost connection are handled alike:
+the link makes a new connection.
 """
 
 import asyncio
@@ -40,23 +40,23 @@ logger = logging.getLogger(__name__)
 
 
 class Link:
-    """A connection that comes back. All of it runs on one asyncio loop.
+    """A connection that reconnects by itself. It runs on one event loop.
 
     Args:
-        name: shown in the broker's list of connections, and in the log.
-        topology: what to declare after every connect; `declare` adds to it.
-        outage: writes the log lines about failed attempts; links of one process share it. Default: one of its own.
-        clock: compared with the broker's after every connect, and now and then; for a link that publishes. Default: the
-            clocks are not compared.
-        signer: signs and checks its messages; links of one process share it. Default: one of its own, where the
-            settings have a signing key.
+        name: name of the connection in the broker's lists and in the log.
+        topology: declared after every connect; `declare` adds to it.
+        outage: writes the log lines about failed attempts; the links of a process share it. Default: its own.
+        clock: compares this host's clock with the broker's after every connect and at intervals; for a link that
+            publishes. Default: the clocks are not compared.
+        signer: signs and checks messages; the links of a process share it. Default: its own, where the settings have a
+            signing key.
         before_consuming: awaited before the first consumer is started. Default: nothing.
-        on_ready: called whenever the link has become ready, or has lost messages that the broker never confirmed.
-        on_lost: called with the fault whenever a ready link was lost.
-        on_refused: called with the fault when the broker refuses us, and no further attempt is made.
+        on_ready: called whenever the link has become ready, or has lost messages that the broker did not confirm.
+        on_lost: called with the error whenever a ready link has lost its connection.
+        on_refused: called with the error when the broker refuses the link, which does not retry then.
 
     Raises:
-        SettingsError: a URL, or a file for TLS that it names, cannot be used.
+        SettingsError: a URL, or a TLS file that it names, cannot be used.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class Link:
         signer: Signer | None = None,
         before_consuming: Callable[[], Awaitable[None]] | None = None,
         on_ready: Callable[[], None] = lambda: None,
-        on_lost: Callable[[LinkError], None] = lambda fault: None,
-        on_refused: Callable[[LinkError], None] = lambda fault: None,
+        on_lost: Callable[[LinkError], None] = lambda error: None,
+        on_refused: Callable[[LinkError], None] = lambda error: None,
     ) -> None:
         tls.check(settings.urls)
         self._settings = settings
@@ -93,7 +93,7 @@ class Link:
         self._closing = ClosingConnections()
         self._ended: asyncio.Future[LinkError]
         self._changed = asyncio.Event()
-        self._fault: LinkError | None = None
+        self._last_error: LinkError | None = None
         self._was_ready = False
 
     def __repr__(self) -> str:
@@ -101,60 +101,60 @@ class Link:
 
     @property
     def state(self) -> LinkState:
-        """What the link is doing."""
+        """The state of the link."""
         return self._machine.state
 
     @property
-    def fault(self) -> LinkError | None:
-        """Why it is not ready, where an attempt has failed."""
-        return self._fault
+    def last_error(self) -> LinkError | None:
+        """The error of the last failed attempt, while the link is not ready; else None."""
+        return self._last_error
 
     @property
     def is_ready(self) -> bool:
-        """Whether it can publish and consumes."""
+        """Whether it is connected and has declared everything: it can publish."""
         return self.state is LinkState.READY
 
     @property
     def is_blocked(self) -> bool:
-        """Whether the broker has blocked publishing; of a new connection it says so at the first message."""
+        """Whether the broker has blocked publishing. On a new connection the broker reports it at the first message."""
         return self._connection is not None and self._connection.is_blocked
 
     @property
     def is_replicated(self) -> bool:
-        """Whether its queues are on several nodes, of which one leads: without a leader a queue refuses messages."""
+        """Whether it uses quorum queues: a quorum queue without a leader refuses messages."""
         return self._settings.queue_type == QUORUM
 
     @property
     def clock_offset(self) -> ClockOffset:
-        """Seconds by which the broker's clock is ahead of this host's; IN_STEP where that is little or not known."""
+        """Seconds by which the broker's clock is ahead of this host's clock; IN_STEP where that is small or unknown."""
         return IN_STEP if self._clock is None else self._clock.offset
 
     @property
     def broker_version(self) -> str:
-        """What the broker that is connected calls itself, like "3.10.8"; "" where none is, or it does not say."""
-        told = self._connection.server_properties if self._connection is not None else None
-        return str((told or {}).get("version", ""))
+        """Version of the connected broker, like "3.10.8"; "" where it is unknown."""
+        properties = self._connection.server_properties if self._connection is not None else None
+        return str((properties or {}).get("version", ""))
 
     # --- life -------------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Begin to connect, and stay connected until `close`; nothing where it has begun. Needs a running loop."""
+        """Begin to connect, and reconnect until `close`; idempotent. Needs a running event loop."""
         if self._task is None or self.state is LinkState.REFUSED:
             self._move(LinkEvent.OPEN)
             self._task = asyncio.get_running_loop().create_task(self._supervise(), name=f"link {self._name}")
 
     async def ready(self) -> None:
-        """Wait until it is ready; raises ConnectionError where it was refused or closed."""
+        """Wait until it is ready; raise ConnectionError where it was refused or closed."""
         while not self.is_ready:
-            if self.state is LinkState.REFUSED and self._fault is not None:
+            if self.state is LinkState.REFUSED and self._last_error is not None:
                 raise self._why_not()
             if self.state in (LinkState.CLOSED, LinkState.CLOSING):
-                raise ConnectionError(f"the link {self._name} is closed")
+                raise ConnectionError(f"the connection {self._name!r} is closed")
             await self._changed.wait()
 
     def _why_not(self) -> ConnectionError:
-        """Why it is not ready, for one who asks: an error that many raise would keep the stack of each of them."""
-        return copy.copy(self._fault) or ConnectionError(f"the link {self._name} is {self.state.value}")
+        """Return a new error that says why it is not ready: a shared one would keep the stack of each caller."""
+        return copy.copy(self._last_error) or ConnectionError(f"the connection {self._name!r} is {self.state.value}")
 
     async def close(self) -> None:
         """Close the connection and stay closed; idempotent."""
@@ -166,13 +166,13 @@ class Link:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        self._publish_channel.give_up()
+        self._publish_channel.lose_waiting()
         self._close_connection()
         await self._closing.wait()
         self._move(LinkEvent.CLOSED)
 
     def drop(self) -> None:
-        """Close its socket, and do nothing else: its event loop has ended, and it cannot be used any more."""
+        """Only close its socket: its event loop has ended, so that it cannot be used any more."""
         if self._connection is not None:
             self._connection.drop()
 
@@ -182,7 +182,7 @@ class Link:
         """Declare `items` now, where the link is ready, and after every reconnect.
 
         Raises:
-            LinkError: the broker refuses one; then none of them is declared again, as every reconnect would fail.
+            LinkError: the broker refuses one of them. Then none of them is remembered: every reconnect would fail.
         """
         new = self._declarations.add(items)
         if self.is_ready:
@@ -194,13 +194,13 @@ class Link:
                 raise
 
     async def declare_once(self, *items: Item) -> None:
-        """Declare `items` now and remember nothing: for queues that come and go; raises ConnectionError."""
+        """Declare `items` now, but not after a reconnect: for short-lived queues; raise ConnectionError."""
         if not self.is_ready:
             raise self._why_not()
         await self._declarations.declare(items)
 
     async def unbind(self, binding: Binding) -> None:
-        """Take `binding` away, and do not declare it again."""
+        """Remove `binding`, and do not declare it again."""
         if binding in self._declarations:
             self._declarations.remove(binding)
             if self.is_ready and self._publish_channel.channel is not None:
@@ -214,28 +214,28 @@ class Link:
             await self._unless_lost(self._publish_channel.channel.delete_queue(queue.name))
 
     def remember(self, consumer: Consumer, *items: Item) -> None:
-        """Declare `items` and consume after every connect from now on."""
+        """From now on, declare `items` and start `consumer` after every connect."""
         self._declarations.add(items)
         self._consumers.remember(consumer)
 
     def has_consumer(self, queue: str) -> bool:
-        """Whether somebody consumes `queue`, or will when the link is ready."""
+        """Whether `queue` has a consumer here, which may still wait for the connection."""
         return queue in self._consumers
 
     async def consume(self, consumer: Consumer) -> None:
-        """Consume now, where the link is ready, and after every reconnect; replaces the queue's earlier consumer."""
+        """Consume now, where the link is ready, and after every reconnect; replace the queue's earlier consumer."""
         self.remember(consumer)
         if self.is_ready and self._publish_channel.channel is not None:
             await self._unless_lost(self._consumers.start(self._publish_channel.channel, consumer))
 
     async def pause(self, queue: str) -> None:
-        """Take nothing more from `queue`, until `consume`."""
+        """Stop to consume `queue`, until `consume`."""
         self._consumers.forget(queue)
         if self.is_ready and self._publish_channel.channel is not None:
             await self._unless_lost(self._publish_channel.channel.cancel(queue))
 
     async def _unless_lost(self, step: Coroutine[None, None, object]) -> None:
-        """Do `step`; where the link is lost over it, the next connection does it, as it is remembered."""
+        """Await `step`. Ignore its error where the connection was lost: the next connection repeats the step."""
         try:
             await step
         except LinkError:
@@ -254,10 +254,10 @@ class Link:
         mandatory: bool,
         kind: type[Confirm] = Confirm,
     ) -> Confirm:
-        """Publish now; raises ConnectionError where the link is not ready.
+        """Publish now; raise ConnectionError where the link is not ready.
 
         Args:
-            kind: Forwarded for a message of another sender that is moved: it keeps its signature, or has none.
+            kind: Forwarded for a message of another sender that is moved: it is not signed again.
         """
         if not self.is_ready or self._publish_channel.channel is None:
             raise self._why_not()
@@ -266,17 +266,18 @@ class Link:
         )
 
     def change_channel(self) -> None:
-        """Publish over another channel, in a moment. For a link that does not consume.
+        """Begin to publish on another channel soon. For a link that does not consume.
 
-        One over which a quorum queue without a leader has once refused a message refuses all others for this queue,
-        with RabbitMQ 3.10; and one over which a message was lost on its way to the queue loses those that follow.
+        RabbitMQ 3.10 needs this: once a quorum queue without a leader has refused a message, the channel refuses all
+        further messages for this queue. And a channel that has lost a message on its way to a queue also loses those
+        that follow.
         """
         self._publish_channel.change(
             functools.partial(self._open_publish_channel, self._ended), functools.partial(settle, self._ended)
         )
 
     async def _open_publish_channel(self, ended: "asyncio.Future[LinkError]") -> Channel:
-        """A channel to publish over, whose end settles `ended`: the connection is made anew then; raises LinkError."""
+        """Open a channel for publishing; when it closes, `ended` is set and the link reconnects. Raises LinkError."""
         return await self.open_channel(
             on_closed=functools.partial(settle, ended),
             on_refused=functools.partial(self._on_channel_refused, ended),
@@ -284,20 +285,20 @@ class Link:
             confirm_timeout=REPLICATED if self.is_replicated else ALONE,
         )
 
-    def _on_channel_refused(self, ended: "asyncio.Future[LinkError]", channel: Channel, fault: LinkError) -> None:
-        """The broker has closed `channel` over one of its messages; the connection and all other messages stay."""
+    def _on_channel_refused(self, ended: "asyncio.Future[LinkError]", channel: Channel, error: LinkError) -> None:
+        """The broker has closed `channel` because of one message; keep the connection and all other messages."""
         open_channel = functools.partial(self._open_publish_channel, ended)
-        self._publish_channel.on_refused(channel, fault, open_channel, functools.partial(settle, ended))
+        self._publish_channel.on_refused(channel, error, open_channel, functools.partial(settle, ended))
 
     async def _on_confirm_timeout(self, channel: Channel, last: int) -> None:
-        """Messages up to number `last` of `channel` are not confirmed: they are lost, as with a connection.
+        """Handle a confirm timeout: the messages of `channel` up to number `last` are LOST, as with a connection.
 
-        The link is ready all the time, over another channel; so `on_ready` is called, for whoever publishes them again.
+        The link stays ready, on another channel. So `on_ready` is called, for the owners that publish again.
         """
         if self._publish_channel.channel is channel:
             self.change_channel()
             await self._publish_channel.changed()
-        await channel.give_up(last)
+        await channel.lose_up_to(last)
         if self.is_ready:
             guarded(self._on_ready)()
 
@@ -312,23 +313,23 @@ class Link:
             try:
                 await self._connect(attempts)
                 backoff.on_ready()
-                fault = await self._declarations.renew_until(self._ended)
+                reason = await self._declarations.renew_until(self._ended)
             except LinkRefused as refused:
                 if not self._was_ready:
-                    self._close_connection()  # what was refused may have been a channel: the connection is still there
+                    self._close_connection()  # the broker may have refused a channel only: the connection is still open
                     return self._refuse(attempts.url, refused)
-                fault = refused  # a broker that is starting up may refuse for a moment
+                reason = refused  # a broker that is starting may refuse for a moment
             except LinkError as lost:
-                fault = lost
-            except Exception as error:  # a link that stopped to supervise itself would be lost for good
-                logger.debug("%s: while connecting", self._name, exc_info=True)
-                fault = link_error(error)
-            await self._lose(attempts.url, fault, backoff.next())
+                reason = lost
+            except Exception as error:  # an error here must not end the supervision: nothing would reconnect
+                logger.debug("unexpected error while connecting link=%r", self._name, exc_info=True)
+                reason = link_error(error)
+            await self._lose(attempts.url, reason, backoff.next())
             self._move(LinkEvent.OPEN)
 
     async def _connect(self, attempts: ConnectAttempts) -> None:
         ended = self._ended = asyncio.get_running_loop().create_future()
-        on_closed = functools.partial(settle, ended)  # an earlier connection that closes late does not end this one
+        on_closed = functools.partial(settle, ended)  # of this connection only: an earlier one may close late
         self._connection = connection = await attempts.first()
         connection.ended.add_done_callback(lambda closed: on_closed(closed.result()))
         self._move(LinkEvent.CONNECTED)
@@ -342,28 +343,28 @@ class Link:
         if self._ended.done():
             raise self._ended.result()
         self._was_ready = True
-        self._fault = None
+        self._last_error = None
         self._move(LinkEvent.DECLARED)
         self._outage.on_ready(self._name)
         guarded(self._on_ready)()
-        await replay.catch_up()  # from now on everybody does it himself
+        await replay.catch_up()  # what was added meanwhile; from now on `declare` and `consume` act at once
 
     async def open_channel(
         self,
         *,
-        on_closed: Callable[[LinkError], None] = lambda fault: None,
+        on_closed: Callable[[LinkError], None] = lambda error: None,
         on_refused: Callable[[Channel, LinkError], None] | None = None,
         on_timeout: Callable[[Channel, int], Awaitable[None]] | None = None,
         confirm_timeout: float = ALONE,
     ) -> Channel:
-        """A channel that ends with this connection, and does not come back; raises LinkError."""
+        """Open a channel of the present connection, which is not reopened after a reconnect; raise LinkError."""
         if self._connection is None or not self._connection.is_open:
             raise LinkError("the connection broke")
         kind = Channel if self._signer is None else functools.partial(SignedChannel, signer=self._signer)
         channel = kind(
             self._connection,
             on_closed=on_closed,
-            on_canceled=consumers.end_on_cancel(on_closed),
+            on_canceled=consumers.close_on_cancel(on_closed),
             on_refused=on_refused,
             on_timeout=on_timeout,
             confirm_timeout=confirm_timeout,
@@ -372,32 +373,32 @@ class Link:
         return channel
 
     async def _open_unblocked(self) -> Channel:
-        """As `open_channel`, but fails while the broker does not read what is published."""
+        """As `open_channel`, but fail while the broker has blocked publishing."""
         if self.is_blocked:
             raise LinkError("the broker has blocked publishing")
         return await self.open_channel()
 
-    async def _lose(self, url: str, fault: LinkError, wait: float) -> None:
+    async def _lose(self, url: str, error: LinkError, wait: float) -> None:
         was_ready = self.is_ready
         self._move(LinkEvent.FAILED)
-        self._report(url, fault, f"next attempt in {wait:.1f} s")
+        self._report(url, error, f"retrying in {wait:.1f} s")
         if was_ready:
-            guarded(self._on_lost)(fault)
-        self._publish_channel.lose(fault, was_ready=was_ready)
+            guarded(self._on_lost)(error)
+        self._publish_channel.lose(error, was_ready=was_ready)
         self._close_connection()
         await asyncio.sleep(wait)
 
-    def _report(self, url: str, fault: LinkError, then: str = "another attempt goes on") -> None:
-        advice = advice_for(fault, url)
-        self._fault = LinkError(f"{redacted((url,))}: {fault}", code=fault.code, advice=advice)
-        self._outage.on_failed(self._name, str(self._fault), then + advice)
+    def _report(self, url: str, error: LinkError, then: str = "another attempt is under way") -> None:
+        advice = advice_for(error, url)
+        self._last_error = LinkError(f"{redacted((url,))}: {error}", code=error.code, advice=advice)
+        self._outage.on_failed(self._name, str(self._last_error), then + advice)
 
-    def _refuse(self, url: str, fault: LinkRefused) -> None:
-        self._fault = LinkRefused(f"{redacted((url,))}: {fault}", code=fault.code)
+    def _refuse(self, url: str, error: LinkRefused) -> None:
+        self._last_error = LinkRefused(f"{redacted((url,))}: {error}", code=error.code)
         self._outage.on_closed(self._name)
-        self._outage.on_refused(self._name, str(self._fault))
+        self._outage.on_refused(self._name, str(self._last_error))
         self._move(LinkEvent.REFUSED)
-        self._on_refused(self._fault)
+        self._on_refused(self._last_error)
 
     def _close_connection(self) -> None:
         if self._comparing is not None:

@@ -1,4 +1,4 @@
-"""The states of a link, and every move between them.
+"""The states of a link, and every transition between them.
 
     CLOSED ──open──> CONNECTING ──connected──> DECLARING ──declared──> READY
                       ^     │ └──refused──┐      │  │                    │
@@ -6,9 +6,9 @@
                       │   failed          v      │ failed             failed
                       └─── LOST           REFUSED   └───> LOST <─────────┘
 
-A link that is LOST waits, then connects again: for ever, until it is closed or the broker refuses the login, which no
-further attempt would mend; somebody may still ask a REFUSED link to open. CLOSING may begin anywhere. An illegal move
-is a bug in the link and raises.
+A LOST link waits, then reconnects. It retries for ever, until it is closed or the broker refuses the login: a retry
+does not help then. A REFUSED link can be opened again. CLOSING may begin in every state. An illegal transition is a bug
+in the link and raises.
 """
 
 import enum
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class LinkState(enum.Enum):
-    """What a link is doing."""
+    """The state of a link."""
 
     CLOSED = "closed"
     CONNECTING = "connecting"
@@ -30,7 +30,7 @@ class LinkState(enum.Enum):
 
 
 class LinkEvent(enum.Enum):
-    """What happens to a link."""
+    """An event that changes the state of a link."""
 
     OPEN = "open"
     CONNECTED = "connected"
@@ -63,10 +63,10 @@ TRANSITIONS: dict[LinkState, dict[LinkEvent, LinkState]] = {
 
 
 class LinkStateMachine:
-    """The state of one link: moves by the table, logs every move.
+    """The state of one link: follows the table and logs every transition.
 
     Args:
-        name: the link's, for the log.
+        name: name of the link, for the log.
     """
 
     def __init__(self, name: str) -> None:
@@ -77,10 +77,12 @@ class LinkStateMachine:
         return f"<LinkStateMachine {self._name}: {self.state.value}>"
 
     def move(self, event: LinkEvent) -> LinkState:
-        """Return the state that `event` leads to; raises RuntimeError where the table has no such move."""
+        """Change the state by `event` and return the new state; raise RuntimeError where the table forbids it."""
         target = TRANSITIONS[self.state].get(event)
         if target is None:
-            raise RuntimeError(f"link {self._name} is {self.state.value}: {event.value!r} cannot happen now")
-        logger.debug("link %s: %s -> %s", self._name, self.state.value, target.value)
+            raise RuntimeError(
+                f"link {self._name} is {self.state.value}: event {event.value!r} is not allowed in this state"
+            )
+        logger.debug("link state changed: %s -> %s link=%r", self.state.value, target.value, self._name)
         self.state = target
         return target

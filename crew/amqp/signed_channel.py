@@ -1,8 +1,8 @@
-"""Channel that signs what it publishes, and hands on only deliveries whose signature is right.
+"""Channel that signs published messages, and passes on only deliveries with a valid signature.
 
-Every message of crew passes through a channel, so that calls, replies, reports, control messages, briefings and events
-are signed and checked here and nowhere else. Without `CREW_SIGNING_KEY` links open plain channels, and nothing of this
-runs. What is signed, `crew.protocol.signing` says.
+Every message of crew passes through a channel. So this is the only place where calls, replies, reports, control
+messages, briefings and events are signed and checked. Without `CREW_SIGNING_KEY` links open plain channels, and this
+module is not used. See `crew.protocol.signing` for what a signature covers.
 """
 
 import logging
@@ -25,7 +25,7 @@ from crew.protocol.signing import Signing
 
 logger = logging.getLogger(__name__)
 
-LOG_EVERY: Final = 10.0  # seconds between two lines about messages that were refused for the same reason
+LOG_EVERY: Final = 10.0  # seconds between two log lines about messages that were refused for the same reason
 _KINDS: Final = {
     topology.TASK_PREFIX: "call",
     topology.AGAIN_PREFIX: "call",
@@ -35,15 +35,17 @@ _KINDS: Final = {
     topology.SUBSCRIPTION_PREFIX: "event",
 }
 
-refused: Final[Counter[str]] = Counter(dict.fromkeys(_KINDS.values(), 0))  # messages, by kind, in this process
+refused: Final[Counter[str]] = Counter(
+    dict.fromkeys(_KINDS.values(), 0)
+)  # number of refused messages in this process, by kind
 
 
 class Signer:
     """Signs and checks the messages of the links of one process.
 
     Args:
-        keys: as Settings has them.
-        clock: how far the broker's clock is from this host's. Default: in step.
+        keys: see Settings.signing_keys.
+        clock: compares this host's clock with the broker's. Default: the clocks count as equal.
     """
 
     def __init__(
@@ -60,14 +62,14 @@ class Signer:
 
     @classmethod
     def of(cls, keys: Sequence[str], clock: BrokerClock | None = None) -> "Signer | None":
-        """A signer, or None where there is no key."""
+        """Return a signer, or None where there is no key."""
         return cls(keys, clock) if keys else None
 
     def checked(self, queue: str, on_delivery: OnDelivery, on_refused: OnDelivery) -> OnDelivery:
-        """What takes the deliveries of `queue`: calls `on_delivery` with those that are signed.
+        """Return a callback for the deliveries of `queue`, which calls `on_delivery` for those with a valid signature.
 
         Args:
-            on_refused: called with all others; their attribute `refusal` says why.
+            on_refused: called with all other deliveries; their attribute `refusal` has the reason.
         """
         refusal_of = self._signing.check(queue)
 
@@ -77,22 +79,24 @@ class Signer:
                 on_delivery(delivery)
                 return
             suspect = msgspec.structs.replace(delivery, refusal=why)
-            if on_refused != on_delivery:  # else it looks at all there is
+            if on_refused != on_delivery:  # else the caller wants all messages, and this is not an incident
                 self._count(suspect)
             on_refused(suspect)
 
         return take
 
     def _count(self, delivery: Delivery) -> None:
-        """Count a message that was refused; now and then a line of the log says how many."""
+        """Count a refused message, and log the number at most once in `LOG_EVERY`."""
         kind = next((kind for prefix, kind in _KINDS.items() if delivery.queue.startswith(prefix)), "other")
         refused[kind] += 1
-        held_back = self._limit.held_back(f"{kind} {(delivery.refusal or '')[:16]}")  # without what differs each time
+        held_back = self._limit.held_back(
+            f"{kind} {(delivery.refusal or '')[:16]}"
+        )  # without the part that differs for each message
         if held_back is None:
             return
         logger.warning(
-            "%s refused: %s queue=%s id=%s count=%d; give each client, worker and gateway the same CREW_SIGNING_KEY; "
-            "where all have it, another program writes to the broker",
+            "%s refused: %s queue=%s id=%s count=%d; set the same CREW_SIGNING_KEY for all clients, workers "
+            "and gateways; if it is the same, another program publishes to the broker",
             kind,
             delivery.refusal,
             delivery.queue,
@@ -106,10 +110,10 @@ class Signer:
 
 
 class SignedChannel(Channel):
-    """As Channel, where messages are signed.
+    """A Channel that signs and checks messages.
 
     Args:
-        signer: of its link.
+        signer: the signer of its link.
     """
 
     def __init__(self, *arguments: Any, signer: Signer, **options: Any) -> None:
@@ -125,12 +129,12 @@ class SignedChannel(Channel):
         priority: int = 0,
         on_refused: OnDelivery = discard,
     ) -> None:
-        """As Channel.consume; `on_refused` gets the deliveries that are not signed, with `refusal`."""
+        """As Channel.consume, but call `on_refused` for deliveries without a valid signature."""
         take = self._signer.checked(queue, on_delivery, on_refused)
         await super().consume(queue, take, prefetch=prefetch, priority=priority)
 
     def send(self, message: Confirm) -> None:
-        """As Channel.send; a message that is not Forwarded is signed."""
+        """As Channel.send, but sign the message first, unless it is Forwarded."""
         if not isinstance(message, Forwarded):
             self._signer.sign(message.routing_key, message.properties, message.body)
         Channel.send(self, message)  # super() takes a tenth of the time of a signature

@@ -1,7 +1,7 @@
-"""How we prove to a broker who we are, and how it proves to us who it is: a TLS context for each broker URL.
+"""A TLS context for each broker URL: verification of the broker, and the client certificate.
 
-Verified unless the URL says `verify=verify_none`: a CA that we know, the host that we have asked for, TLS 1.2 or newer.
-Files are read again when they have changed, so that a renewed certificate is used by the next connection.
+Unless the URL has `verify=verify_none`, the broker's certificate must be for the host of the URL and come from a known
+CA. TLS 1.2 or newer is required. Changed files are read again, so that the next connection uses a renewed certificate.
 """
 
 import functools
@@ -19,17 +19,17 @@ logger = logging.getLogger(__name__)
 
 
 def check(urls: Iterable[str]) -> None:
-    """Find out now what no attempt to connect would mend; raises SettingsError, whose sentence names the file."""
+    """Check the TLS files of `urls`, as a retry would not help; raise SettingsError, which names the file."""
     for url in map(broker_url.parse, urls):
         if url.is_tls:
             context(url)
 
 
 def context(url: BrokerUrl) -> ssl.SSLContext:
-    """The TLS context for `url`.
+    """Return the TLS context for `url`.
 
     Raises:
-        SettingsError: a file is missing, cannot be read, or is not what it should be.
+        SettingsError: a file is missing, cannot be read, or has the wrong content.
     """
     files = tuple(url.parameters.get(name) for name in FILES)
     is_verifying = url.parameters.get("verify") != "verify_none"
@@ -39,17 +39,17 @@ def context(url: BrokerUrl) -> ssl.SSLContext:
 
 
 def server_name(url: BrokerUrl) -> str:
-    """For which host the broker's certificate has to be, and which one it is told that we look for."""
+    """Return the host name that the broker's certificate must have, which is also sent to the broker (SNI)."""
     return url.parameters.get("server_name_indication", url.host)
 
 
-@functools.lru_cache(maxsize=8)  # as the system's own CAs take 30 ms to load; a few hosts, each with its own files
+@functools.lru_cache(maxsize=8)  # loading the system's CAs takes 30 ms; 8: a few hosts, each with its own files
 def _context(
     ca: str | None, certificate: str | None, key: str | None, *, is_verifying: bool, stamps: tuple[object, ...]
 ) -> ssl.SSLContext:
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
-    made.options |= ssl.OP_NO_RENEGOTIATION  # a write would have to wait for a read then
+    made.options |= ssl.OP_NO_RENEGOTIATION  # with renegotiation a write may have to wait for a read
     if not is_verifying:
         made.check_hostname = False
         made.verify_mode = ssl.CERT_NONE
@@ -60,12 +60,12 @@ def _context(
     if certificate is not None:
         _load_certificate(made, certificate, key)
     elif key is not None:
-        raise SettingsError(f"the key {key} is of no use without its certificate: name that by certfile=")
+        raise SettingsError(f"the key {key} needs a certificate: set certfile= to its file")
     return made
 
 
 def _stamp(file: str) -> tuple[str, int]:
-    """Changes when the file does; raises SettingsError where it cannot be read."""
+    """Return a value that changes when the file changes; raise SettingsError where it cannot be read."""
     try:
         with Path(file).open("rb") as opened:
             opened.read(1)
@@ -78,7 +78,7 @@ def _load_ca(made: ssl.SSLContext, ca: str) -> None:
     try:
         made.load_verify_locations(ca)
     except (ssl.SSLError, OSError):
-        raise SettingsError(f"{ca} holds no CA certificate in PEM format") from None
+        raise SettingsError(f"{ca} does not contain a CA certificate in PEM format") from None
 
 
 def _load_certificate(made: ssl.SSLContext, certificate: str, key: str | None) -> None:
@@ -86,26 +86,29 @@ def _load_certificate(made: ssl.SSLContext, certificate: str, key: str | None) -
 
     def refuse() -> NoReturn:
         raise SettingsError(
-            f"the key in {where} wants a passphrase: take one that is not encrypted, readable by you alone"
+            f"the key in {where} is encrypted: use a key without a passphrase, in a file that only you can read"
         )
 
     try:
         made.load_cert_chain(certificate, key, password=refuse)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise SettingsError(f"the key in {where} is not that of the certificate {certificate}") from None
-        raise SettingsError(_what_is_missing(certificate, key)) from None
+            raise SettingsError(f"the key in {where} does not belong to the certificate {certificate}") from None
+        raise SettingsError(_missing_part(certificate, key)) from None
 
 
-def _what_is_missing(certificate: str, key: str | None) -> str:
-    """OpenSSL does not tell which of the files it could not use."""
+def _missing_part(certificate: str, key: str | None) -> str:
+    """Return which file is wrong: the error of OpenSSL does not contain it."""
     if "-----BEGIN CERTIFICATE-----" not in Path(certificate).read_text(errors="replace"):
-        return f"{certificate} holds no certificate in PEM format"
+        return f"{certificate} does not contain a certificate in PEM format"
     if key is None:
-        return f"{certificate} holds a certificate and not its key: name the key's file by keyfile="
-    return f"{key} holds no private key in PEM format"
+        return f"{certificate} contains a certificate without its key: set keyfile= to the file of the key"
+    return f"{key} does not contain a private key in PEM format"
 
 
-@functools.cache  # once a process: every attempt and both links would say it again
+@functools.cache  # once in a process: else each attempt of both links would log it
 def _warn_once(host: str) -> None:
-    logger.warning("the certificate of %s is not checked (verify=verify_none): anybody may pretend to be it", host)
+    logger.warning(
+        "TLS certificate of the broker is not verified (verify=verify_none): another host can impersonate it host=%s",
+        host,
+    )

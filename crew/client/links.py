@@ -56,7 +56,9 @@ class Links:
                 await self.consuming.ready()
                 await self.publishing.ready()
         except TimeoutError:
-            why = f": {fault}{fault.advice}" if (fault := self.consuming.fault or self.publishing.fault) else ""
+            why = (
+                f": {fault}{fault.advice}" if (fault := self.consuming.last_error or self.publishing.last_error) else ""
+            )
             raise errors.ConnectionError(f"the broker was not reached within {timeout:g} s{why}") from None
 
     async def close(self) -> None:

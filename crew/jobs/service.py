@@ -203,7 +203,7 @@ class JobService:
         since = self._not_consuming_since
         if since is None or time.monotonic() - since < STALLED_AFTER:
             return None
-        why = self._link.fault or "the broker has not been reached"
+        why = self._link.last_error or "the broker has not been reached"
         return f"job reports have not been consumed for {time.monotonic() - since:.0f} s: {why}"
 
     # --- processes and loops ----------------------------------------------------------------------------------------

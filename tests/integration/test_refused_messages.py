@@ -134,12 +134,12 @@ async def test_what_cannot_be_encoded_or_does_not_fit_into_a_frame_fails_before_
 ) -> None:
     async with watched(broker_url) as one:
         for given, told in (
-            (Properties(headers={"a": "x" * 140_000}), "more than the 131064 of a frame"),
+            (Properties(headers={"a": "x" * 140_000}), "more than a frame can carry (131064)"),
             (Properties(headers={"a": object()}), "cannot be encoded"),
             (Properties(headers={"a": 2**70}), "cannot be encoded"),
-            (Properties(headers={"a": float("nan")}), "cannot be encoded: AMQP tables of RabbitMQ have no nan"),
+            (Properties(headers={"a": float("nan")}), "cannot be encoded: a header cannot be nan"),
             (Properties(headers={"a": [{"b": float("-inf")}]}), "cannot be encoded"),
-            (Properties(correlation_id="x" * 256), "AMQP has room for 255 bytes"),
+            (Properties(correlation_id="x" * 256), "an AMQP short string has at most 255 bytes"),
         ):
             confirm = one.link.publish("", queue.name, given, b"", mandatory=True)
             assert await confirm is ConfirmStatus.INVALID

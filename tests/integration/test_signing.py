@@ -362,7 +362,7 @@ async def test_a_client_with_a_key_says_why_the_reply_of_a_worker_without_one_is
         with pytest.raises(ExpirationError, match=r"a reply was refused: it has no signature"):
             await client.call(prefix + "echo", 1, expiration=1)
     assert "reply refused: it has no signature" in caplog.text
-    assert "give each client, worker and gateway the same CREW_SIGNING_KEY" in caplog.text
+    assert "set the same CREW_SIGNING_KEY for all clients, workers and gateways" in caplog.text
 
 
 def test_calls_of_a_client_without_a_key_are_parked_and_run_when_they_are_trusted(

@@ -121,7 +121,7 @@ async def test_a_certificate_of_no_matter_whom_will_do_where_the_url_says_so(
         for _ in range(2):
             async with Client(f"{url}?verify=verify_none") as client:
                 assert client.is_ready
-    assert caplog.text.count("is not checked (verify=verify_none)") == 1
+    assert caplog.text.count("is not verified (verify=verify_none)") == 1
 
 
 def test_worker_and_shell_take_flags_and_environment(
@@ -205,7 +205,7 @@ def test_a_worker_goes_on_trying_where_the_broker_may_be_mended(
 ) -> None:
     worker = worker_at(f"{bare_url}?cacertfile={certificates.other_ca}", processes)
     worker.says("signed by an unknown CA")
-    assert all("next attempt in" in line for line in worker.output.splitlines())
+    assert all("retrying in" in line for line in worker.output.splitlines())
     assert worker.stop() == 0
 
 
@@ -216,7 +216,7 @@ def test_a_wrong_file_ends_a_worker_with_one_sentence(
     wrong.write_text("no certificate")
     worker = worker_at(f"{bare_url}?cacertfile={wrong}", processes)
     assert worker.ends(20) == 78
-    assert worker.output == f"crew: {wrong} holds no CA certificate in PEM format\n"
+    assert worker.output == f"crew: {wrong} does not contain a CA certificate in PEM format\n"
 
 
 def worker_at(url: str, processes: Processes) -> Process:

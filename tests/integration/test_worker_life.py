@@ -105,10 +105,10 @@ def test_a_wrong_password_ends_the_worker_with_one_sentence(broker_url: str, pro
 
 def test_an_unreachable_broker_is_one_sentence_however_often_it_is_tried(processes: Processes) -> None:
     worker = processes.python(TASKS, "--url", "amqp://guest:guest@127.0.0.1:1/", "--logging", "debug")
-    worker.says("connection refused; next attempt in", times=12)  # of both connections, all but the first for debugging
+    worker.says("connection refused; retrying in", times=12)  # of both connections, all but the first for debugging
     assert "Traceback" not in worker.output
     (warning,) = (line for line in worker.output.splitlines() if "WARNING" in line)
-    assert "connection refused; next attempt in" in warning
+    assert "connection refused; retrying in" in warning
     assert warning.endswith("; `crew broker start` starts a broker on this machine")
     assert worker.stop() == 0
 

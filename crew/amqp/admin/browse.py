@@ -1,9 +1,9 @@
-"""Every message that a queue holds, once and in its order.
+"""Shows each message of a queue once and in order.
 
-RabbitMQ cannot list a queue: one has to take the messages, and to give them back. They are consumed without being
-acknowledged, so that the broker hands out each of them once; what is not acknowledged by the end stands again where it
-stood, also when this process is killed meanwhile. Nothing is kept here of a message once it was shown, so that a queue
-of any length can be looked through.
+RabbitMQ cannot list a queue: a program has to consume the messages and requeue them. They are consumed without
+acknowledgements, so that the broker delivers each of them once. Messages that are not acknowledged at the end return to
+their place in the queue, also when this process is killed. No message is kept here after it was progress, so that a
+queue may have any length.
 """
 
 import asyncio
@@ -17,30 +17,32 @@ from crew.amqp.channel import Channel
 from crew.amqp.delivery import Delivery
 from crew.amqp.errors import LinkError
 
-HELD: Final = 200  # deliveries of one channel: RabbitMQ looks for the one that is acknowledged among all of them
-CHANNELS: Final = 1_000  # at most; a connection has 2,047 unless its broker says otherwise
-QUIET: Final = 0.5  # seconds without a delivery after which the broker is asked whether there is anything left
+HELD: Final = 200  # unacknowledged deliveries of one channel: RabbitMQ searches all of them for each acknowledgement
+CHANNELS: Final = 1_000  # at most; the default limit of a broker is 2,047 for a connection
+QUIET: Final = 0.5  # seconds without a delivery after which the broker is asked for the depth of the queue
 
-Take = Callable[[Delivery], bool]
+OnMessage = Callable[[Delivery], bool]
 Settled = Callable[[], Awaitable[None]]
 
 
-async def _at_once() -> None:
+async def _nothing() -> None:
     pass
 
 
-async def browse(session: Session, queue: str, take: Take, *, window: int = HELD, settled: Settled = _at_once) -> int:
-    """Show every message that `queue` holds now to `take`; what arrives meanwhile is not waited for.
+async def browse(
+    session: Session, queue: str, take: OnMessage, *, window: int = HELD, settled: Settled = _nothing
+) -> int:
+    """Pass each message that is now in `queue` to `take`; do not wait for messages that arrive meanwhile.
 
-    Messages that are not signed, where they should be, are shown too: `Delivery.refusal` says so.
+    Messages with a refused signature are passed, too: see `Delivery.refusal`.
 
     Args:
-        take: is shown each delivery, and may acknowledge it; whether it has seen enough. What it raises ends the scan.
-        window: deliveries that are asked for at once.
-        settled: awaited after each window, before more is asked for.
+        take: called with each delivery; may acknowledge it. It returns True to stop; an exception stops, too.
+        window: number of deliveries that are requested at a time.
+        settled: awaited after each window, before the next one.
 
     Returns:
-        How many were shown; 0 where there is no such queue.
+        Number of messages that were passed; 0 where the queue does not exist.
 
     Raises:
         LinkError: the connection broke.
@@ -48,36 +50,38 @@ async def browse(session: Session, queue: str, take: Take, *, window: int = HELD
     depth = await session.depth(queue)
     if depth is None:
         return 0
-    shown = _Shown(take, depth.ready)
+    progress = _Progress(take, depth.ready)
     held = max(HELD, depth.ready // CHANNELS)
     channels: list[Channel] = []
     try:
-        while not shown.is_complete:
-            if shown.count >= held * len(channels):
+        while not progress.is_complete:
+            if progress.count >= held * len(channels):
                 channels.append(await session.open_channel())
-            shown.ask_for(min(window, held))
-            await channels[-1].consume(queue, shown.on_delivery, prefetch=shown.asked, on_refused=shown.on_delivery)
-            await _window(session, channels[-1], queue, shown)
+            progress.ask_for(min(window, held))
+            await channels[-1].consume(
+                queue, progress.on_delivery, prefetch=progress.asked, on_refused=progress.on_delivery
+            )
+            await _window(session, channels[-1], queue, progress)
             await channels[-1].cancel(queue)
             await settled()
     finally:
-        for channel in reversed(channels):  # so that what was delivered last is the first to go back
-            await _give_back(channel, queue)
-    return shown.count
+        for channel in reversed(channels):  # so that the last deliveries are requeued first, which keeps the order
+            await _requeue(channel, queue)
+    return progress.count
 
 
-async def _give_back(channel: Channel, queue: str) -> None:
-    """Close the channel, when what it held is in its queue again: the next command is to find it there."""
-    with contextlib.suppress(LinkError):  # then it goes back by itself
+async def _requeue(channel: Channel, queue: str) -> None:
+    """Requeue the deliveries of `channel`, wait for it, and close it: the next command must find them in the queue."""
+    with contextlib.suppress(LinkError):  # then the broker requeues them by itself
         channel.requeue_all()
         await channel.depth(queue)
         await channel.close()
 
 
-class _Shown:
-    """How far a scan has come."""
+class _Progress:
+    """The progress of `browse`."""
 
-    def __init__(self, take: Take, total: int) -> None:
+    def __init__(self, take: OnMessage, total: int) -> None:
         self.count = 0
         self.asked = 0
         self.is_complete = total == 0
@@ -90,16 +94,16 @@ class _Shown:
 
     @property
     def has_window(self) -> bool:
-        """Whether nothing more is to be expected of this window."""
+        """Whether this window is complete."""
         return self.is_complete or self.count >= self._until
 
     def ask_for(self, window: int) -> None:
-        """The next window begins."""
+        """Begin the next window."""
         self.asked = min(window, self._total - self.count)
         self._until = self.count + self.asked
 
     def on_delivery(self, delivery: Delivery) -> None:
-        """Show it; pika is told of no error, so the scan is."""
+        """Pass `delivery` on; keep an exception for `browse`, because pika must not get it."""
         if self.is_complete:
             return
         self.count += 1
@@ -112,20 +116,20 @@ class _Shown:
             self.changed.set()
 
 
-async def _window(session: Session, channel: Channel, queue: str, shown: _Shown) -> None:
-    """Wait for the deliveries of a window, as long as there is anything to wait for."""
-    shown.changed.clear()
-    while not shown.has_window and channel.is_open:
+async def _window(session: Session, channel: Channel, queue: str, progress: _Progress) -> None:
+    """Wait for the deliveries of a window, until they have arrived or the queue is empty."""
+    progress.changed.clear()
+    while not progress.has_window and channel.is_open:
         try:
             async with asyncio.timeout(QUIET):
-                await shown.changed.wait()
+                await progress.changed.wait()
         except TimeoutError:
-            if time.monotonic() - shown.at >= QUIET and not await _is_left(session, queue):
-                shown.is_complete = True  # somebody else has taken the rest
-    if shown.error is not None:
-        raise shown.error
-    if not shown.has_window:
-        raise session.fault
+            if time.monotonic() - progress.at >= QUIET and not await _is_left(session, queue):
+                progress.is_complete = True  # another consumer has taken the rest
+    if progress.error is not None:
+        raise progress.error
+    if not progress.has_window:
+        raise session.last_error
 
 
 async def _is_left(session: Session, queue: str) -> bool:

@@ -1,4 +1,4 @@
-"""A connection for the length of a command: it looks, moves, deletes, and goes. What breaks ends the command."""
+"""A connection for one command, which counts, moves or deletes messages. An error ends the command."""
 
 import asyncio
 import contextlib
@@ -17,43 +17,43 @@ from crew.protocol.properties import Properties
 from crew.protocol.topology import DEFAULT_EXCHANGE, Queue
 from crew.settings import Settings
 
-REACHED_WITHIN: Final = 5.0  # seconds; a command should say that the broker is away rather than wait for it
-AGAIN_AFTER: Final = 0.05  # seconds
+REACHED_WITHIN: Final = 5.0  # seconds; a command should fail when the broker is away, not wait
+RETRY_DELAY: Final = 0.05  # seconds
 
 
 class Session:
-    """An open connection; see `open_session`."""
+    """The open connection of a command; see `open_session`."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
 
     @property
-    def fault(self) -> LinkError:
-        """Why it has ended."""
-        return self._link.fault or LinkError("the connection broke")
+    def last_error(self) -> LinkError:
+        """Why the connection was lost."""
+        return self._link.last_error or LinkError("the connection broke")
 
     async def open_channel(self) -> Channel:
-        """A channel that ends with the session; raises LinkError."""
+        """Open a channel; raise LinkError."""
         return await self._link.open_channel()
 
     def publish(self, queue: str, properties: Properties, body: bytes, *, kind: type[Confirm] = Confirm) -> Confirm:
-        """Send a message to `queue`; raises ConnectionError. `kind` is as `Link.publish` has it."""
+        """Publish a message to `queue`; raise ConnectionError. For `kind` see `Link.publish`."""
         return self._link.publish(DEFAULT_EXCHANGE, queue, properties, body, mandatory=True, kind=kind)
 
     async def depth(self, queue: str) -> QueueDepth | None:
-        """What `queue` holds, None where there is no such queue; raises LinkError."""
+        """Return the depth of `queue`, or None where the queue does not exist; raise LinkError."""
         channel = await self.open_channel()
         try:
             return await channel.depth(queue)
-        except LinkError as fault:
-            if fault.code != NOT_FOUND:
+        except LinkError as error:
+            if error.code != NOT_FOUND:
                 raise
             return None
         finally:
             await channel.close()
 
     async def declare(self, queue: Queue) -> None:
-        """Declare `queue`; raises LinkError, with `has_other_arguments` where it exists with others."""
+        """Declare `queue`; raise LinkError, with `has_other_arguments` where it exists with other arguments."""
         channel = await self.open_channel()
         try:
             await channel.declare(queue)
@@ -61,7 +61,7 @@ class Session:
             await channel.close()
 
     async def delete(self, queue: str, *, if_idle: bool) -> int:
-        """As Channel.delete_queue."""
+        """See Channel.delete_queue."""
         channel = await self.open_channel()
         try:
             return await channel.delete_queue(queue, if_idle=if_idle)
@@ -69,26 +69,26 @@ class Session:
             await channel.close()
 
     async def reopen(self) -> None:
-        """Wait until the connection is back, after a question that has cost it; raises ConnectionError."""
+        """Wait until the connection is back, after a request because of which it closed; raise ConnectionError."""
         async with _in_time(self._link):
             while True:
                 await self._link.ready()
                 with contextlib.suppress(LinkError):
                     return await (await self.open_channel()).close()
-                await asyncio.sleep(AGAIN_AFTER)  # the link has not heard of it yet
+                await asyncio.sleep(RETRY_DELAY)  # the link has not noticed the loss yet
 
 
 @asynccontextmanager
 async def open_session(settings: Settings, *, name: str) -> AsyncIterator[Session]:
-    """A connection to the broker, closed at the end of the block.
+    """Connect to the broker; the connection is closed at the end of the block.
 
     Args:
-        name: what the broker's lists call it.
+        name: name of the connection in the broker's lists.
 
     Raises:
         ConnectionError: the broker was not reached within 5 seconds, or refuses the login.
     """
-    link = Link(settings, name=name, outage=Outage(level=logging.DEBUG))  # the command itself says why it fails
+    link = Link(settings, name=name, outage=Outage(level=logging.DEBUG))  # the command itself prints the error
     link.open()
     try:
         async with _in_time(link):
@@ -104,5 +104,7 @@ async def _in_time(link: Link) -> AsyncIterator[None]:
         async with asyncio.timeout(REACHED_WITHIN):
             yield
     except TimeoutError:
-        why = f": {link.fault}{link.fault.advice}" if link.fault else ""
-        raise ConnectionError(f"the broker was not reached within {REACHED_WITHIN} s{why}") from None
+        why = f": {link.last_error}{link.last_error.advice}" if link.last_error else ""
+        raise ConnectionError(
+            f"connection timeout: the broker was not reached within {REACHED_WITHIN:g} s{why}"
+        ) from None

@@ -1,8 +1,8 @@
-"""Message properties to bytes and back: the payload of a content header, AMQP 0-9-1 §4.2.6.1.
+"""Encodes and decodes message properties: the payload of a content header, AMQP 0-9-1 §4.2.6.1.
 
-pika's own costs three times as much, sends no float, and fails on values that other senders may put into a header: the
-broker would hand such a message out again and again. Types of header values are those of RabbitMQ,
-https://www.rabbitmq.com/amqp-0-9-1-errata#section_3; the rare ones stay with pika.
+pika's own code takes three times as long and cannot encode floats. It fails on some header values of other senders: the
+broker would deliver such a message again and again. The types of header values are those of RabbitMQ,
+https://www.rabbitmq.com/amqp-0-9-1-errata#section_3. pika still handles the rare types.
 """
 
 import math
@@ -13,7 +13,7 @@ from pika import data as pika_data
 
 from crew.protocol.properties import UNREADABLE, Properties
 
-# Flags of the properties, in the order in which these travel.
+# Flags of the properties, in the order of the properties in the frame.
 _CONTENT_TYPE: Final = 1 << 15
 _CONTENT_ENCODING: Final = 1 << 14
 _HEADERS: Final = 1 << 13
@@ -28,7 +28,7 @@ _TYPE: Final = 1 << 5
 _USER_ID: Final = 1 << 4
 _APP_ID: Final = 1 << 3
 
-_TEXT: Final = ord("S")  # types of a value in a table; both integers have 64 bits and a sign
+_TEXT: Final = ord("S")  # types of a value in a table; both integer types have 64 bits and a sign
 _INTEGERS: Final = b"lL"
 _DOUBLE: Final = ord("d")
 _FLOAT: Final = ord("f")
@@ -43,16 +43,16 @@ _u64: Final = struct.Struct(">Q")
 _i64: Final = struct.Struct(">q")
 _f32: Final = struct.Struct(">f")
 _f64: Final = struct.Struct(">d")
-_text: Final = struct.Struct(">cI")  # a value in a table, with its type before it
+_text: Final = struct.Struct(">cI")  # a value in a table, after its type
 _integer: Final = struct.Struct(">cq")
 _double: Final = struct.Struct(">cd")
 
 
 def encode(p: Properties, body_size: int) -> bytes:
-    """The payload of a content header; what `decode` gives can be sent on, whatever it is.
+    """Return the payload of a content header. Properties from `decode` can always be encoded again.
 
     Raises:
-        ValueError: a property does not fit.
+        ValueError: a property does not fit into its field.
     """
     flags = 0
     pieces: list[bytes] = []
@@ -98,7 +98,7 @@ def encode(p: Properties, body_size: int) -> bytes:
 def short(text: Any) -> bytes:
     raw: bytes = text if type(text) is bytes else text.encode()
     if len(raw) > 255:
-        raise ValueError(f"AMQP has room for 255 bytes, not for {len(raw)}: {text[:40]!r}...")
+        raise ValueError(f"an AMQP short string has at most 255 bytes, not {len(raw)}: {text[:40]!r}...")
     return _OCTETS[len(raw)] + raw
 
 
@@ -112,7 +112,7 @@ def _table(values: dict[Any, Any]) -> bytes:
 
 
 def _put(pieces: list[bytes], value: Any) -> None:
-    """Append a value of a table, with its type before it."""
+    """Append a value of a table, after its type."""
     kind = type(value)
     if kind is str:
         raw = value.encode()
@@ -120,8 +120,8 @@ def _put(pieces: list[bytes], value: Any) -> None:
     elif kind is int:
         pieces.append(_integer.pack(b"l", value))
     elif kind is float:
-        if not math.isfinite(value):  # the broker cannot read it, and ends the connection
-            raise ValueError(f"AMQP tables of RabbitMQ have no {value}")
+        if not math.isfinite(value):  # the broker cannot read it and closes the connection
+            raise ValueError(f"a header cannot be {value}: RabbitMQ has no such number")
         pieces.append(_double.pack(b"d", value))
     elif kind is dict:
         pieces += (b"F", _table(value))
@@ -136,7 +136,7 @@ def _put(pieces: list[bytes], value: Any) -> None:
 
 
 def decode(buffer: bytes, at: int) -> Properties:
-    """The properties in the payload of a content header that begins at `at`, without those that crew has no use for."""
+    """Decode the payload of a content header that begins at `at`; skip properties that crew does not use."""
     flags = _head.unpack_from(buffer, at)[3]
     at += _head.size
     p = Properties()
@@ -170,26 +170,26 @@ def decode(buffer: bytes, at: int) -> Properties:
 
 
 def short_at(buffer: bytes, at: int) -> tuple[Any, int]:
-    """Text, or the bytes where they are no UTF-8."""
+    """Decode a short string and return its end: text, or bytes where they are not valid UTF-8."""
     end = at + 1 + buffer[at]
     return _text_of(buffer[at + 1 : end]), end
 
 
 def _table_at(buffer: bytes, at: int) -> tuple[dict[Any, Any], int]:
-    """A table; one that cannot be read is UNREADABLE, and the other properties are read all the same."""
+    """Decode a table and return its end; one that cannot be decoded is UNREADABLE, and does not fail the message."""
     end = at + 4 + _u32.unpack_from(buffer, at)[0]
     at += 4
     values: dict[Any, Any] = {}
     try:
         while at < end:
             name, at = short_at(buffer, at)
-            if buffer[at] == _TEXT:  # most of them: no call for it
+            if buffer[at] == _TEXT:  # most values are text: decode them without a call
                 after = at + 5 + _u32.unpack_from(buffer, at + 1)[0]
                 values[name] = _text_of(buffer[at + 5 : after])
                 at = after
             else:
                 values[name], at = _value_at(buffer, at)
-    except Exception as error:  # pika raises whatever it comes across
+    except Exception as error:  # pika raises errors of many types
         return {UNREADABLE: str(error)}, end
     return values, end
 
@@ -221,7 +221,7 @@ def _array_at(buffer: bytes, at: int) -> tuple[list[Any], int]:
 
 
 def _inner_table_at(buffer: bytes, at: int) -> tuple[dict[Any, Any], int]:
-    """A table in a table, where what cannot be read is the outermost one's business."""
+    """Decode a table inside a table and return its end; an error makes the outermost table UNREADABLE."""
     end = at + 4 + _u32.unpack_from(buffer, at)[0]
     at += 4
     values: dict[Any, Any] = {}

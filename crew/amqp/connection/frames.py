@@ -1,8 +1,9 @@
-"""The frames on the way of every call, to bytes and back: Basic.Publish, Basic.Deliver, Basic.Ack.
+"""Encodes and decodes the frames of every call: Basic.Publish, Basic.Deliver, Basic.Ack.
 
-pika makes some twenty objects of a message, and looks each of its frames up in a table of callbacks: measured, that is
-a third of the CPU time of a call. What is rare stays with pika: handshake, declaring, consuming, returns, deliveries
-that do not arrive in one piece. See AMQP 0-9-1 §4.2, https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf.
+pika makes about twenty objects for a message and looks up callbacks for each of its frames: this takes a third of the
+CPU time of a call, as measured. pika still does what is rare: the handshake, declarations, consumers, returns, and
+deliveries that do not arrive in one read. See AMQP 0-9-1 §4.2,
+https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf.
 """
 
 import functools
@@ -14,17 +15,17 @@ import msgspec
 from crew.amqp.connection import content_header
 from crew.protocol.properties import Properties
 
-METHOD: Final = 1  # types of frame
+METHOD: Final = 1  # frame types
 HEADER: Final = 2
 BODY: Final = 3
 FRAME_END: Final = b"\xce"
 END: Final = FRAME_END[0]
-ENVELOPE: Final = 8  # bytes of a frame around its payload: head and end
+ENVELOPE: Final = 8  # bytes of a frame without its payload: head and end
 
 _PUBLISH: Final = b"\x00\x3c\x00\x28\x00\x00"  # class 60, method 40, and the reserved ticket
 _DELIVER: Final = b"\x00\x3c\x00\x3c"
 _ACK: Final = b"\x00\x3c\x00\x50"
-_ACK_SIZE: Final = 21  # bytes of its frame
+_ACK_SIZE: Final = 21  # bytes of an ack frame
 
 _head: Final = struct.Struct(">BHI")  # type, channel, size of the payload
 _u64: Final = struct.Struct(">Q")
@@ -58,15 +59,15 @@ class Acked(msgspec.Struct, gc=False):
 def publish(
     channel: int, exchange: str, key: str, properties: Properties, body: bytes, *, mandatory: bool, largest: int
 ) -> list[bytes]:
-    """A message, in frames with at most `largest` bytes of it each.
+    """Return the frames of a message, with at most `largest` body bytes in each.
 
     Raises:
-        ValueError: a name or a property does not fit; or all properties together do not, as they share one frame, and
-            the broker would close the connection (501) over a larger one.
+        ValueError: a name or a property does not fit into its field, or the properties do not fit into one frame. The
+            broker would close the connection (501) because of a larger frame.
     """
     head = content_header.encode(properties, len(body))
     if len(head) > largest:
-        raise ValueError(f"its properties and headers have {len(head)} bytes, more than the {largest} of a frame")
+        raise ValueError(f"its properties and headers have {len(head)} bytes, more than a frame can carry ({largest})")
     pieces = [_method(channel, exchange, key, mandatory), _head.pack(HEADER, channel, len(head)), head, FRAME_END]
     for start in range(0, len(body), largest):
         piece = body[start : start + largest]
@@ -75,11 +76,11 @@ def publish(
 
 
 def ack(channel: int, delivery_tag: int, *, multiple: bool) -> bytes:
-    """An acknowledgement."""
+    """Return the frame of an acknowledgement."""
     return _head.pack(METHOD, channel, 13) + _ACK + _u64.pack(delivery_tag) + bytes((multiple,)) + FRAME_END
 
 
-@functools.lru_cache(1024)  # a client calls the same tasks, a worker answers the same clients, again and again
+@functools.lru_cache(1024)  # a client calls the same tasks again and again, and a worker replies to the same clients
 def _method(channel: int, exchange: str, key: str, mandatory: bool) -> bytes:
     payload = _PUBLISH + content_header.short(exchange) + content_header.short(key) + bytes((mandatory,))
     return _head.pack(METHOD, channel, len(payload)) + payload + FRAME_END
@@ -89,10 +90,10 @@ def _method(channel: int, exchange: str, key: str, mandatory: bool) -> bytes:
 
 
 def delivered_at(buffer: bytes, start: int) -> Delivered | None:
-    """The delivery that begins at `start`.
+    """Return the delivery that begins at `start`, or None.
 
-    None where it is something else, has not all arrived, is in pieces, or breaks the protocol: `wire.py` looks at each
-    of its frames then.
+    None where it is another frame, is not complete, is split into several body frames, or breaks the protocol. Then
+    `connection.py` handles each frame on its own.
     """
     if buffer[start] != METHOD or not buffer.startswith(_DELIVER, start + 7):
         return None
@@ -123,7 +124,7 @@ def delivered_at(buffer: bytes, start: int) -> Delivered | None:
 
 
 def acked_at(buffer: bytes, start: int) -> Acked | None:
-    """The acknowledgement that begins at `start`, or None."""
+    """Return the acknowledgement that begins at `start`, or None."""
     end = start + _ACK_SIZE
     if buffer[start] != METHOD or not buffer.startswith(_ACK, start + 7) or end > len(buffer) or buffer[end - 1] != END:
         return None

@@ -1,4 +1,4 @@
-"""The event loop as pika sees it, where a peer that is gone already is one more failed attempt to connect."""
+"""pika's adapter of the event loop, in which a peer that resets at once is a failed attempt to connect."""
 
 import asyncio
 import errno
@@ -11,12 +11,13 @@ from pika.adapters.asyncio_connection import _AsyncioIOServicesAdapter
 
 
 class IOServices(_AsyncioIOServicesAdapter):  # type: ignore[misc]  # pika has no types
-    """As pika's, for a connection that is accepted and reset at once, as a proxy does whose broker is away.
+    """As pika's adapter, but handle a connection that is accepted and reset at once, as by a proxy without its broker.
 
-    pika looks at the socket again, and raises where nobody catches it: the attempt would have no end but its timeout.
+    pika checks the socket once more and raises an exception that nothing catches. The attempt would then last until its
+    timeout.
 
     Attributes:
-        sockets: that it was given to connect.
+        sockets: the sockets that it was given to connect.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -24,14 +25,14 @@ class IOServices(_AsyncioIOServicesAdapter):  # type: ignore[misc]  # pika has n
         self.sockets: list[socket.socket] = []
 
     def connect_socket(self, sock: socket.socket, resolved_addr: Any, on_done: Callable[[Any], None]) -> Any:
-        """As pika's."""
+        """See pika."""
         self.sockets.append(sock)
         return super().connect_socket(sock, resolved_addr, on_done)
 
     def create_streaming_connection(
         self, protocol_factory: Callable[[], Any], sock: socket.socket, on_done: Callable[[Any], None], **options: Any
     ) -> Any:
-        """As pika's; `on_done` is told of every failure."""
+        """See pika; `on_done` is called for every failure."""
         try:
             return super().create_streaming_connection(protocol_factory, sock, on_done, **options)
         except ValueError:

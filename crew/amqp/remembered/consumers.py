@@ -1,4 +1,4 @@
-"""Who takes the deliveries of which queue: remembered, so that every connection goes on with it."""
+"""The consumers of a link, remembered so that each new connection starts them again."""
 
 from collections.abc import Callable, Collection
 
@@ -10,16 +10,16 @@ from crew.amqp.errors import LinkError
 
 
 class Consumer(msgspec.Struct, frozen=True):
-    """Who takes the deliveries of a queue.
+    """A consumer of a queue.
 
     Attributes:
-        on_delivery: called with each Delivery, on the link's loop; must not block.
-        prefetch: unacknowledged deliveries that it may hold; 0 is no bound.
-        is_only: nobody else consumes the queue. After a connection that the broker has not missed yet it still hands
-            every second delivery to our own ghost, unless the new consumer comes first, see
+        on_delivery: called with each Delivery on the link's event loop; must not block.
+        prefetch: limit of unacknowledged deliveries; 0 for no limit.
+        is_only: it is the only consumer of the queue. After a reconnect the broker may still have the consumer of the
+            lost connection, and would send it every second delivery. So the new consumer gets a higher priority, see
             https://www.rabbitmq.com/docs/consumer-priority.
-        on_refused: called in place of `on_delivery` with a message that is not signed, where messages have to be; must
-            settle it. Default: it is discarded.
+        on_refused: called instead of `on_delivery` with a message without a valid signature, where messages are signed;
+            must settle it. Default: it is discarded.
     """
 
     queue: str
@@ -30,7 +30,7 @@ class Consumer(msgspec.Struct, frozen=True):
 
 
 class Consumers:
-    """The consumers of a link, one a queue."""
+    """The consumers of a link, at most one for each queue."""
 
     def __init__(self) -> None:
         self._by_queue: dict[str, Consumer] = {}
@@ -44,30 +44,30 @@ class Consumers:
 
     @property
     def queues(self) -> frozenset[str]:
-        """Those that are consumed."""
+        """Names of the queues with a consumer."""
         return frozenset(self._by_queue)
 
     def remember(self, consumer: Consumer) -> None:
-        """In place of the earlier one of its queue."""
+        """Remember `consumer`, in place of an earlier consumer of its queue."""
         self._by_queue[consumer.queue] = consumer
 
     def forget(self, queue: str) -> None:
-        """Nothing where there is none."""
+        """Forget the consumer of `queue`; idempotent."""
         self._by_queue.pop(queue, None)
 
     def on_connection(self) -> None:
-        """All are started over another connection from now on."""
+        """A new connection was made: consumers started on it have a higher priority than earlier ones."""
         self._connections += 1
 
     async def catch_up(self, started: dict[str, Consumer], channel: Channel, *, of: Collection[str]) -> bool:
-        """Start those that are not `started` yet, and note them; cancel those that were forgotten meanwhile.
+        """Start consumers that are not in `started` and add them; cancel those that were forgotten meanwhile.
 
         Args:
-            started: over this connection, by queue.
-            of: queues that the broker has.
+            started: consumers that were started on this connection, by queue.
+            of: queues that are declared.
 
         Returns:
-            Whether there was anything to do: meanwhile more may have been remembered.
+            Whether anything was done. Then more may have been remembered meanwhile.
 
         Raises:
             LinkError: the connection broke.
@@ -83,7 +83,7 @@ class Consumers:
         return bool(waiting or forgotten)
 
     async def start(self, channel: Channel, consumer: Consumer) -> None:
-        """Start one; raises LinkError."""
+        """Start `consumer`; raise LinkError."""
         priority = self._connections if consumer.is_only else 0
         await channel.consume(
             consumer.queue,
@@ -94,8 +94,8 @@ class Consumers:
         )
 
 
-def end_on_cancel(on_closed: Callable[[LinkError], None]) -> Callable[[str], None]:
-    """What a channel tells the queue of whose consumer the broker has cancelled: it ends the connection."""
+def close_on_cancel(on_closed: Callable[[LinkError], None]) -> Callable[[str], None]:
+    """Return a callback for cancelled consumers, which closes the connection: the next one declares the queue."""
     return lambda queue: on_closed(
-        LinkError(f"the broker cancelled the consumer of {queue}: the queue was deleted or has moved")
+        LinkError(f"consumer of queue {queue} cancelled by the broker: the queue was deleted or moved to another node")
     )

@@ -1,8 +1,8 @@
-"""What a link has declared: remembered, so that every connection begins with it.
+"""The declarations of a link, remembered so that each new connection declares them again.
 
-Somebody may delete an exchange while we are connected, and the broker tells nobody: whoever publishes hears of it at
-his next message, but whoever is bound to it would hear nothing for ever. So what can vanish in silence is declared
-again now and then, which costs the broker next to nothing where it is there.
+An exchange may be deleted while we are connected, and the broker does not notify anybody. A publisher gets an error at
+its next message. But a queue that is bound to the exchange gets no more messages. So exchanges and bindings are
+declared again at intervals, which costs the broker almost nothing while they exist.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from crew.protocol.topology import CLASSIC, TASK_PREFIX, Binding, Exchange, Item
 
 logger = logging.getLogger(__name__)
 
-# Seconds for which an event or a cancel may miss its way; a thousand workers make 300 declarations a second of that.
+# Seconds for which events or cancels may be lost. A thousand workers make 300 declarations a second with it.
 RENEWED_EVERY: Final = 30.0
 
 _FLAGS: Final = {"--max-queue": "x-max-length", "--queue-type": "x-queue-type"}  # of `crew queues migrate`
@@ -29,8 +29,8 @@ class Declarations:
     """Exchanges, queues and bindings, in the order in which they were added.
 
     Args:
-        open_channel: opens a channel of its own for them, because a refusal costs the channel.
-        queue_type: of all queues.
+        open_channel: opens a separate channel for declarations, because a refusal closes the channel.
+        queue_type: type of all queues.
     """
 
     def __init__(self, items: Iterable[Item], open_channel: OpenChannel, *, queue_type: str) -> None:
@@ -38,7 +38,7 @@ class Declarations:
         self._open_channel = open_channel
         self._queue_type = queue_type
         self._warned: list[Item] = []
-        self._bound: dict[tuple[str, str, str], Binding] = {}  # as the broker has heard of them
+        self._bound: dict[tuple[str, str, str], Binding] = {}  # as they were declared to the broker
 
     def __repr__(self) -> str:
         return f"<Declarations of {len(self._items)} items>"
@@ -47,33 +47,33 @@ class Declarations:
         return item in self._items
 
     def add(self, items: Iterable[Item]) -> list[Item]:
-        """Remember `items`; those of them that are new."""
+        """Remember `items`; return the new ones among them."""
         new = [item for item in items if item not in self._items]
         self._items += new
         return new
 
     def remove(self, item: Item) -> None:
-        """Forget it; nothing where it is not known."""
+        """Forget `item`; idempotent."""
         if item in self._items:
             self._items.remove(item)
 
-    async def catch_up(self, there: list[Item], channel: Channel) -> bool:
-        """Declare what is not `there` yet, and note it; take bindings away that were removed while nobody could.
+    async def catch_up(self, declared: list[Item], channel: Channel) -> bool:
+        """Declare items that are not in `declared` and add them; remove bindings that were removed while disconnected.
 
         Args:
-            there: what was declared over this connection.
-            channel: to unbind over.
+            declared: items that were declared on this connection.
+            channel: channel for the removal of bindings.
 
         Returns:
-            Whether there was anything to do: meanwhile more may have been added.
+            Whether anything was done. Then more may have been added meanwhile.
 
         Raises:
-            LinkError: the broker refuses one, or the connection broke.
+            LinkError: the broker refuses an item, or the connection broke.
         """
-        known = set(map(id, there))
+        known = set(map(id, declared))
         new = [item for item in self._items if id(item) not in known]
         if new:
-            there += new
+            declared += new
             await self.declare(new)
         stale = self._stale()
         for binding in stale:
@@ -81,38 +81,38 @@ class Declarations:
         return bool(new or stale)
 
     def _stale(self) -> list[Binding]:
-        """Bindings of queues that are still ours, which are not wanted any longer."""
+        """Return bindings that are not remembered any more, of queues that still are."""
         queues = {item.name for item in self._items if isinstance(item, Queue)}
         wanted = {_key(item) for item in self._items if isinstance(item, Binding)}
         self._bound = {key: binding for key, binding in self._bound.items() if binding.queue in queues}
         return [binding for key, binding in self._bound.items() if key not in wanted]
 
     async def unbind(self, binding: Binding, channel: Channel) -> None:
-        """Take it away, over `channel`; raises LinkError: the next connection does it then."""
+        """Remove `binding` on `channel`; raise LinkError: then the next connection removes it."""
         await channel.unbind(binding)
         self._bound.pop(_key(binding), None)
 
     async def renew(self) -> None:
-        """Declare what may have vanished without a word: a queue that goes tells its consumers; raises LinkError."""
+        """Declare exchanges and bindings again: only a deleted queue is reported by the broker. Raise LinkError."""
         await self.declare([item for item in self._items if isinstance(item, Exchange | Binding)])
 
     async def renew_until(self, ended: "asyncio.Future[LinkError]") -> LinkError:
-        """Renew them now and then; returns why the connection has ended, when it has."""
+        """Renew them at intervals until the connection has closed; return why it has closed."""
         while not (await asyncio.wait([ended], timeout=RENEWED_EVERY))[0]:
             try:
                 await self.renew()
-            except LinkError as fault:
-                return fault
+            except LinkError as error:
+                return error
         return ended.result()
 
     async def declare(self, items: Iterable[Item]) -> None:
-        """Declare `items`, and remember nothing; a queue or exchange with other arguments is used as it is.
+        """Declare `items` without remembering them; a queue or exchange with other arguments is used as it is.
 
-        Code 406 alone does not mean other arguments: a limit of the number of queues and an argument that the broker
-        does not know have it too, and then there is no queue.
+        Code 406 alone does not mean other arguments. It also stands for a limit on the number of queues and for an
+        unknown argument: then the queue does not exist.
 
         Raises:
-            LinkError: the broker refuses one, or the connection broke.
+            LinkError: the broker refuses an item, or the connection broke.
         """
         channel = await self._open_channel()
         for item in [of_type(item, self._queue_type) for item in items]:
@@ -120,23 +120,23 @@ class Declarations:
                 self._bound[_key(item)] = item
             try:
                 await channel.declare(item)
-            except LinkError as fault:
-                if not fault.has_other_arguments:
-                    raise _refusal(item, fault) from None
+            except LinkError as error:
+                if not error.has_other_arguments:
+                    raise _refusal(item, error) from None
                 channel = await self._open_channel()
                 await channel.declare(item, passive=True)
-                self._warn_of_other_arguments(item, fault)
+                self._warn_about_other_arguments(item, error)
         await channel.close()
 
-    def _warn_of_other_arguments(self, item: Item, fault: LinkError) -> None:
+    def _warn_about_other_arguments(self, item: Item, error: LinkError) -> None:
         if item in self._warned:
             return
         self._warned.append(item)
         logger.warning(
-            "%s exists with other arguments and is used as it is; to give it crew's, %s: %s",
+            "%s exists with other arguments and is used as it is; to change them, %s: %s",
             _named(item),
-            _way_out(item),
-            fault,
+            _advice(item),
+            error,
         )
 
 
@@ -148,16 +148,16 @@ def _named(item: Item) -> str:
     return f"{type(item).__name__.lower()} {item.queue if isinstance(item, Binding) else item.name}"
 
 
-def _refusal(item: Item, fault: LinkError) -> LinkError:
-    """`fault`, with the name of what could not be declared, where the broker refused that for a reason of its own."""
-    if fault.code != PRECONDITION_FAILED:
-        return fault
-    return LinkError(f"{_named(item)} cannot be declared: {fault}", code=fault.code)
+def _refusal(item: Item, error: LinkError) -> LinkError:
+    """Return `error` with the name of the item, where the broker refused its declaration with code 406."""
+    if error.code != PRECONDITION_FAILED:
+        return error
+    return LinkError(f"{_named(item)} cannot be declared: {error}", code=error.code)
 
 
-def _way_out(item: Item) -> str:
+def _advice(item: Item) -> str:
     if isinstance(item, Queue) and item.name.startswith(TASK_PREFIX):
         wanted = {name: value for name, value in item.arguments.items() if value != CLASSIC}
         flags = "".join(f" {flag} {wanted[name]}" for flag, name in _FLAGS.items() if name in wanted)
         return f"stop its workers and run `crew queues migrate {shlex.quote(task_of_queue(item.name))}{flags}`"
-    return "let it run empty and delete it"
+    return "delete it when it is empty"

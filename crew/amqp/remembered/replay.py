@@ -1,7 +1,7 @@
-"""What a new connection begins with: all that is remembered.
+"""Declares everything and starts all consumers on a new connection.
 
-Whoever adds or takes away something while a connection is being made only changes what is remembered, as the link is
-not ready. So this looks again until nothing is left to do.
+While the connection is made, a change only changes what is remembered, as the link is not ready. So this is repeated
+until nothing is left to do.
 """
 
 from typing import Final
@@ -11,11 +11,11 @@ from crew.amqp.remembered.consumers import Consumer, Consumers
 from crew.amqp.remembered.declarations import Declarations
 from crew.protocol.topology import Item
 
-ROUNDS: Final = 5  # somebody who adds something all the time must not keep everybody from a link that is ready
+ROUNDS: Final = 5  # at most: constant additions must not prevent that the link becomes ready
 
 
 class Replay:
-    """Declares and consumes over one new connection, whose channel this is."""
+    """Restores declarations and consumers on one new connection, with its channel."""
 
     def __init__(self, declarations: Declarations, consumers: Consumers, channel: Channel) -> None:
         self._declarations = declarations
@@ -29,13 +29,13 @@ class Replay:
         return f"<Replay of {len(self._declared)} items and {len(self._started)} consumers>"
 
     async def run(self) -> None:
-        """Do all of it, and what comes meanwhile; raises LinkError."""
+        """Declare and consume everything, also what is added meanwhile; raise LinkError."""
         for _ in range(ROUNDS):
             if not await self.catch_up():
                 return
 
     async def catch_up(self) -> bool:
-        """Do what is left; whether there was anything. Raises LinkError."""
-        queues = self._consumers.queues  # one that is consumed from later on may not be declared yet
+        """Declare and consume what is left; return whether anything was left. Raise LinkError."""
+        queues = self._consumers.queues  # a queue of a later consumer may not be declared yet
         has_declared = await self._declarations.catch_up(self._declared, self._channel)
         return await self._consumers.catch_up(self._started, self._channel, of=queues) or has_declared

@@ -72,7 +72,7 @@ class Calls:
     def obstacle(self) -> str | None:
         """Why a call could not be sent at once, in one sentence; None if it could."""
         if not (self._publishing.is_ready and self._consuming.is_ready):
-            fault = self._consuming.fault or self._publishing.fault
+            fault = self._consuming.last_error or self._publishing.last_error
             return f"the broker is unavailable: {fault}" if fault else "the broker has not been reached yet"
         return BLOCKED if self._publishing.is_blocked else None
 

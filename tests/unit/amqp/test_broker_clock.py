@@ -42,9 +42,9 @@ def test_a_difference_is_logged_once_and_again_when_it_changes(
     for offset in (-120.0, -120.4, -119.8, 60.0, 60.0, 0.1, 0.2):
         measure(clock, offset)
     assert caplog.messages == [
-        "this host's clock is 120 s ahead of the broker's: deadlines are converted to it; set both by NTP",
-        "this host's clock is 60 s behind the broker's: deadlines are converted to it; set both by NTP",
-        "this host's clock and the broker's are in step again (they were 60 s apart)",
+        "clock difference: this host's clock is 120 s ahead of the broker's; converting deadlines; use NTP on both",
+        "clock difference: this host's clock is 60 s behind the broker's; converting deadlines; use NTP on both",
+        "clock difference to the broker is gone: the clocks were 60 s apart",
     ]
     assert clock.offset is IN_STEP
 

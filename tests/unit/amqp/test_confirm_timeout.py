@@ -20,7 +20,7 @@ async def an_open_channel(connection: OneChannelConnection, left: list[Channel])
 
     async def on_timeout(channel: Channel, last: int) -> None:
         left.append(channel)
-        await channel.give_up(last)
+        await channel.lose_up_to(last)
 
     channel = a_channel(connection, Ends(), on_timeout=on_timeout, confirm_timeout=SECONDS)
     await channel.open()
@@ -47,7 +47,7 @@ async def test_what_the_broker_leaves_unconfirmed_over_an_open_channel_times_out
     assert settled == [ConfirmStatus.CONFIRMED, ConfirmStatus.LOST, ConfirmStatus.LOST]
     assert left == [channel], "what is published again goes over another channel"
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert warning.startswith("confirm timeout: the broker leaves messages unconfirmed")
+    assert warning.startswith("confirm timeout: the broker did not confirm messages")
     assert "count=2" in warning
 
 

@@ -38,7 +38,7 @@ async def test_an_unreachable_broker_costs_one_sentence_however_often_it_is_trie
         message = record.getMessage()
         assert "gateway " in message
         assert "connection refused" in message
-        assert "next attempt in" in message
+        assert "retrying in" in message
         assert "secret" not in message
         assert "\n" not in message
         assert record.exc_info is None
@@ -83,7 +83,7 @@ async def test_publishing_without_a_broker_is_a_connection_error(nowhere: Settin
 async def test_a_broker_that_stays_away_does_not_pile_up_the_stacks_of_all_who_ask(nowhere: Settings) -> None:
     link = Link(nowhere, name="l")
     link.open()
-    await until(lambda: link.fault is not None)
+    await until(lambda: link.last_error is not None)
     for _ in range(2):
         with pytest.raises(ConnectionError, match="refused") as raised:
             link.publish("", "q", Properties(), b"", mandatory=True)

@@ -23,27 +23,27 @@ def machine_in(state: LinkState) -> LinkStateMachine:
 
 
 @pytest.mark.parametrize(("state", "event", "target"), LEGAL)
-def test_every_move_of_the_table_is_made(state: LinkState, event: LinkEvent, target: LinkState) -> None:
+def test_every_transition_of_the_table_is_made(state: LinkState, event: LinkEvent, target: LinkState) -> None:
     machine = machine_in(state)
     assert machine.move(event) is target
     assert machine.state is target
 
 
 @pytest.mark.parametrize(("state", "event"), ILLEGAL)
-def test_every_other_move_raises_and_changes_nothing(state: LinkState, event: LinkEvent) -> None:
+def test_every_other_transition_raises_and_changes_nothing(state: LinkState, event: LinkEvent) -> None:
     machine = machine_in(state)
-    with pytest.raises(RuntimeError, match=f"link test is {state.value}: '{event.value}'"):
+    with pytest.raises(RuntimeError, match=f"link test is {state.value}: event '{event.value}' is not allowed"):
         machine.move(event)
     assert machine.state is state
 
 
-def test_every_state_has_a_row_and_a_way_out() -> None:
+def test_every_state_has_a_row_with_a_transition() -> None:
     assert set(TRANSITIONS) == set(LinkState)
     assert all(TRANSITIONS.values())
 
 
 @pytest.mark.parametrize("state", LinkState)
-def test_a_link_can_be_closed_whatever_it_does(state: LinkState) -> None:
+def test_a_link_can_be_closed_in_every_state(state: LinkState) -> None:
     if state is not LinkState.CLOSING:
         assert TRANSITIONS[state][LinkEvent.CLOSE] is LinkState.CLOSING
     assert TRANSITIONS[LinkState.CLOSING] == {LinkEvent.CLOSED: LinkState.CLOSED}
@@ -67,9 +67,9 @@ def test_a_link_is_ready_only_after_everything_was_declared(events: list[LinkEve
             before = after
 
 
-def test_every_move_is_a_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_every_transition_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "crew.amqp.link_state")
     machine = LinkStateMachine("gateway publish")
     machine.move(LinkEvent.OPEN)
-    assert caplog.messages == ["link gateway publish: closed -> connecting"]
+    assert caplog.messages == ["link state changed: closed -> connecting link='gateway publish'"]
     assert repr(machine) == "<LinkStateMachine gateway publish: connecting>"

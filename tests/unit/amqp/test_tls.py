@@ -1,4 +1,4 @@
-"""Files for TLS: what is wrong with one is a sentence that names it, before any attempt to connect."""
+"""TLS files: an error in a file is one sentence that names it, before any attempt to connect."""
 
 import os
 import ssl
@@ -19,11 +19,11 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 def context(**parameters: object) -> ssl.SSLContext:
-    """For a URL with these parameters."""
+    """The TLS context for a URL with these parameters."""
     return tls.context(parse("amqps://host/?" + "&".join(f"{name}={value}" for name, value in parameters.items())))
 
 
-def test_a_broker_is_verified_unless_the_url_says_otherwise(certificates: Certificates) -> None:
+def test_a_broker_is_verified_unless_the_url_disables_it(certificates: Certificates) -> None:
     for made in (context(), context(cacertfile=certificates.ca), context(verify="verify_peer")):
         assert made.verify_mode is ssl.CERT_REQUIRED
         assert made.check_hostname
@@ -31,11 +31,11 @@ def test_a_broker_is_verified_unless_the_url_says_otherwise(certificates: Certif
     assert context(verify="verify_none").verify_mode is ssl.CERT_NONE
 
 
-def test_a_ca_that_is_named_is_the_only_one(certificates: Certificates) -> None:
+def test_only_the_ca_of_the_url_is_trusted(certificates: Certificates) -> None:
     assert context(cacertfile=certificates.ca).cert_store_stats()["x509_ca"] == 1
 
 
-def test_the_name_to_look_for_may_be_another_than_the_host() -> None:
+def test_the_name_in_the_certificate_may_differ_from_the_host() -> None:
     assert tls.server_name(parse("amqps://host/?server_name_indication=x.example")) == "x.example"
     assert tls.server_name(parse("amqps://host/")) == "host"
 
@@ -53,43 +53,41 @@ def test_a_renewed_file_is_used_by_the_next_connection(certificates: Certificate
 MISTAKES: dict[str, Callable[[Certificates], dict[str, object]]] = {
     r"missing\.pem cannot be read: no such file or directory": lambda c: {"cacertfile": c.folder / "missing.pem"},
     r"certificates cannot be read: is a directory": lambda c: {"cacertfile": c.folder},
-    r"client\.key holds no CA certificate in PEM format": lambda c: {"cacertfile": c.key_of(c.client)},
-    r"the key .*client\.key is of no use without its certificate: name that by certfile=": lambda c: {
-        "keyfile": c.key_of(c.client)
-    },
-    r"client\.pem holds a certificate and not its key: name the key's file by keyfile=": lambda c: {
+    r"client\.key does not contain a CA certificate in PEM format": lambda c: {"cacertfile": c.key_of(c.client)},
+    r"the key .*client\.key needs a certificate: set certfile= to its file": lambda c: {"keyfile": c.key_of(c.client)},
+    r"client\.pem contains a certificate without its key: set keyfile= to the file of the key": lambda c: {
         "certfile": c.client
     },
-    r"client\.key holds no certificate in PEM format": lambda c: {
+    r"client\.key does not contain a certificate in PEM format": lambda c: {
         "certfile": c.key_of(c.client),
         "keyfile": c.key_of(c.client),
     },
-    r"ca\.pem holds no private key in PEM format": lambda c: {"certfile": c.client, "keyfile": c.ca},
-    r"the key in .*server\.key is not that of the certificate .*client\.pem": lambda c: {
+    r"ca\.pem does not contain a private key in PEM format": lambda c: {"certfile": c.client, "keyfile": c.ca},
+    r"the key in .*server\.key does not belong to the certificate .*client\.pem": lambda c: {
         "certfile": c.client,
         "keyfile": c.key_of(c.server),
     },
-    r"the key in .*locked\.key wants a passphrase": lambda c: {"certfile": c.client, "keyfile": c.locked_key},
+    r"the key in .*locked\.key is encrypted": lambda c: {"certfile": c.client, "keyfile": c.locked_key},
 }
 
 
-@pytest.mark.parametrize("told", MISTAKES)
-def test_a_file_that_cannot_be_used_is_one_sentence_that_names_it(certificates: Certificates, told: str) -> None:
-    with pytest.raises(SettingsError, match=told) as raised:
-        context(**MISTAKES[told](certificates))
+@pytest.mark.parametrize("sentence", MISTAKES)
+def test_a_file_that_cannot_be_used_is_one_sentence_that_names_it(certificates: Certificates, sentence: str) -> None:
+    with pytest.raises(SettingsError, match=sentence) as raised:
+        context(**MISTAKES[sentence](certificates))
     assert "\n" not in str(raised.value)
     assert PASSPHRASE not in str(raised.value)
 
 
-def test_a_key_that_only_others_may_read_is_named(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_read_permission_is_named(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)  # for root, who runs tests at times, every file can be read
+    monkeypatch.setattr(Path, "open", refuse)  # root, which sometimes runs the tests, can read every file
     with pytest.raises(SettingsError, match=r"ca\.pem cannot be read: permission denied"):
         context(cacertfile=certificates.ca)
 
 
-def test_a_client_says_at_once_what_is_wrong_with_its_files() -> None:
+def test_a_client_reports_an_unusable_tls_file_at_once() -> None:
     with pytest.raises(SettingsError, match=r"/nowhere/ca\.pem cannot be read"):
         Client("amqps://host/?cacertfile=/nowhere/ca.pem")
