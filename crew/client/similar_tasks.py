@@ -1,9 +1,8 @@
-"""Finds the tasks whose names differ from a mistyped one in a single place.
+"""Finds tasks with a name that differs from a mistyped one in a single place.
 
-AMQP cannot list queues. It can tell whether a message has been routed: every worker binds `task.<name>` on the exchange
-`crew.control`, so a control message for a task that no worker serves is returned. One is sent for each name that the
-mistyped one may have been meant to be. It cancels a call that does not exist, and its deadline is over, so workers
-ignore it.
+AMQP cannot list queues, but a message that cannot be routed is returned. Every worker binds `task.<name>` on the
+exchange `crew.control`. So one control message is published for each similar name: it is returned if no worker serves
+that task. The message cancels a call that does not exist, and its deadline is over, so workers ignore it.
 """
 
 import asyncio
@@ -19,26 +18,26 @@ from crew.amqp.errors import LinkError
 from crew.protocol import properties, topology
 from crew.protocol.message import Control, new_id
 
-MAX_LENGTH: Final = 60  # characters of a name; some 3,000 others differ from it in one place
-MAX_TIME: Final = 1.0  # seconds; the error that waits for it should come at once
+MAX_LENGTH: Final = 60  # characters of a name; about 3,000 names differ from it in one place
+MAX_TIME: Final = 1.0  # seconds; an error message waits for the result
 _LETTERS: Final = string.ascii_lowercase + string.digits + "._-"
 
 
 async def similar_tasks(session: Session, task: str) -> list[str]:
-    """Names of tasks that a worker serves now, and that differ from `task` in one place; at most a few.
+    """Names of served tasks that differ from `task` in one place; at most a few.
 
-    Returns nothing where the broker does not allow the question, or does not answer it within a second.
+    The list is empty if the broker refuses the messages, or does not answer within a second.
     """
     served: list[str] = []
     with suppress(LinkError, TimeoutError):
         async with asyncio.timeout(MAX_TIME):
-            await _ask(session, neighbours(task), served)
+            await _probe(session, neighbours(task), served)
     return sorted(served)
 
 
 def neighbours(name: str) -> list[str]:
-    """The names that differ from `name` in one place, the likeliest first: two characters that have changed places, one
-    less, another one, one more; and `name` in lower case."""
+    """The names that differ from `name` in one place, the most likely first: in lower case, two characters swapped, one
+    missing, one replaced, one added."""
     if len(name) > MAX_LENGTH:
         return []
     letters = sorted({*_LETTERS, *name})
@@ -51,8 +50,8 @@ def neighbours(name: str) -> list[str]:
     return [one for one in dict.fromkeys(found) if one not in (name, "")]
 
 
-async def _ask(session: Session, names: list[str], served: list[str]) -> None:
-    """Add those of `names` to `served` that are the tasks of some worker."""
+async def _probe(session: Session, names: list[str], served: list[str]) -> None:
+    """Add those `names` to `served` that are tasks of a worker."""
     channel = await session.open_channel()
     waiting = set(names)
     all_known = asyncio.Event()

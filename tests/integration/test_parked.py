@@ -21,6 +21,7 @@ from tests.support.processes import Processes
 from tests.support.waiting import eventually
 
 NOW = 1_800_000_000  # epoch seconds
+FULL = "the queue of the task 'full' is full: retry when workers have run some calls"
 Crew = Callable[..., Result]
 
 
@@ -190,7 +191,7 @@ def test_what_is_not_meant_stays_where_it_is(url: str, crew: Crew) -> None:
 
 @pytest.mark.parametrize(
     ("task", "says"),
-    [("nobody", "no worker has ever served the task 'nobody'"), ("full", "the queue of the task 'full' is full")],
+    [("nobody", "no worker has ever served the task 'nobody': start one"), ("full", FULL)],
 )
 def test_what_its_task_cannot_take_stays_parked_with_one_sentence(url: str, crew: Crew, task: str, says: str) -> None:
     raw.send(url, "crew.tasks.full", b"1")

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from crew.amqp.admin.session import open_session
 from crew.cli import main
-from crew.client.admin.queue_migration import _carry
+from crew.client.admin.queue_migration import _move
 from crew.errors import Overloaded
 from crew.protocol import topology
 from crew.settings import load
@@ -126,7 +126,7 @@ def test_a_queue_with_a_consumer_is_not_migrated(url: str, crew: Crew) -> None:
         channel.basic_consume(QUEUE, lambda *_: None)
         done = crew("queues", "migrate", "moving")
     assert done.exit_code == 7
-    assert done.stderr == f"crew: {QUEUE} is served by a consumer: stop its workers first\n"
+    assert done.stderr == f"crew: queue {QUEUE} has 1 consumer: stop its workers first\n"
     assert has_arguments(url, OLD)
 
 
@@ -134,7 +134,7 @@ def test_a_max_queue_below_the_number_of_waiting_calls_is_refused_before_a_migra
     fill(url, 3)
     done = crew("queues", "migrate", "moving", "--max-queue", "2")
     assert done.exit_code == 7
-    assert done.stderr.startswith(f"crew: 3 calls wait in {QUEUE}, more than --max-queue 2")
+    assert done.stderr.startswith(f"crew: queue {QUEUE} has 3 calls, more than --max-queue 2")
     assert raw.depth(url, QUEUE) == 3
 
 
@@ -151,7 +151,7 @@ async def test_messages_with_the_same_id_stay_if_their_new_queue_was_deleted(url
             channel.basic_publish("", QUEUE, b"", pika.BasicProperties(correlation_id=id, delivery_mode=2))
     async with open_session(load(url), name="test") as session:
         with pytest.raises(Overloaded, match="is gone"):
-            await _carry(session, QUEUE, "crew.moved.gone")
+            await _move(session, QUEUE, "crew.moved.gone")
     assert [id for id, _, _ in taken(url)] == ids
 
 

@@ -302,6 +302,6 @@ async def test_a_parked_message_that_is_refused_stays_parked_and_the_others_go(
     assert done.count == 59
     ((id, why),) = done.left
     assert id == "30"
-    assert "the broker does not accept it: " in why
+    assert "the broker does not accept the message: " in why
     assert ids_in(url, "crew.parked") == ["30"]
     assert sorted({*ids_in(url, "crew.tasks.echo")}) == [id for id in ids if id != "30"]

@@ -14,7 +14,7 @@ from crew.cli.exit_status import ExitStatus, exit_on_error
 from crew.cli.parked.text import as_json, as_line, as_page
 from crew.cli.shown import shown
 from crew.client.admin import parked
-from crew.client.admin.parked import Done, Selection
+from crew.client.admin.parked import ParkedResult, Selection
 from crew.command_line import DurationType, Group, print_bytes, print_error, print_line
 from crew.errors import CrewError
 from crew.protocol.parked_message import ParkedMessage
@@ -45,7 +45,7 @@ def list_messages(*, is_json: bool, url: str | None) -> None:
         print_line(as_json(message) if is_json else as_line(message))
 
     with exit_on_error():
-        count = with_session(url, lambda session: parked.look(session, show))
+        count = with_session(url, lambda session: parked.browse_parked(session, show))
         sys.stdout.flush()
         print_line(f"{_messages(count)} in crew.parked", err=True)
 
@@ -64,7 +64,7 @@ def show_message(*, id: str, raw: bool, url: str | None) -> None:
         return bool(found)
 
     with exit_on_error():
-        with_session(url, lambda session: parked.look(session, look))
+        with_session(url, lambda session: parked.browse_parked(session, look))
         _check_found(set() if found else {id})
         if raw:
             print_bytes(found[0].body.data)
@@ -154,7 +154,7 @@ def _selection(ids: tuple[str, ...], everything: bool, **others: Any) -> Selecti
     return Selection(ids=frozenset(ids) or None, **others)
 
 
-def _check(done: Done) -> None:
+def _check(done: ParkedResult) -> None:
     for id, why in done.left:
         print_error(f"message {id} stays parked: {shown(why)}")
     _check_found(done.missing)

@@ -1,4 +1,4 @@
-"""What was given up: look through `crew.parked`, send from there to the tasks again, delete."""
+"""Parked messages: browse the queue `crew.parked`, replay messages to their tasks, or delete them."""
 
 import time
 from collections.abc import Callable
@@ -16,28 +16,28 @@ from crew.protocol.parked_message import ParkedMessage, to_parked
 from crew.protocol.properties import REFUSED
 
 _LEFT: Final = {
-    ConfirmStatus.RETURNED: "no worker has ever served the task {task!r}",
-    ConfirmStatus.REFUSED: "the queue of the task {task!r} is full",
-    ConfirmStatus.TOO_LARGE: "it has {size} bytes, more than the max_message_size of the broker",
-    ConfirmStatus.INVALID: "the broker does not accept it: {reason}",
+    ConfirmStatus.RETURNED: "no worker has ever served the task {task!r}: start one",
+    ConfirmStatus.REFUSED: "the queue of the task {task!r} is full: retry when workers have run some calls",
+    ConfirmStatus.TOO_LARGE: "the message has {size} bytes, more than the max_message_size of the broker",
+    ConfirmStatus.INVALID: "the broker does not accept the message: {reason}",
 }
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
-    """Which of the parked messages are meant: those to which all of this applies.
+    """Selects parked messages. A message must match every field that is not None.
 
     Attributes:
-        ids: one of these, or None.
-        task: given up by workers of this task, or None.
-        before: parked before this (epoch seconds), or None; a message that does not know is not meant then.
+        ids: it has one of these ids.
+        task: it is a call of this task.
+        before: it was parked before this instant (epoch seconds); a message without a time does not match.
     """
 
     ids: frozenset[str] | None = None
     task: str | None = None
     before: float | None = None
 
-    def has(self, parked: ParkedMessage) -> bool:
-        """Whether `parked` is meant."""
+    def matches(self, parked: ParkedMessage) -> bool:
+        """Whether `parked` is selected."""
         if self.ids is not None and parked.id not in self.ids:
             return False
         if self.task is not None and parked.task != self.task:
@@ -45,13 +45,13 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
         return self.before is None or (parked.parked_at is not None and parked.parked_at < self.before)
 
 
-class Done(msgspec.Struct, kw_only=True):
-    """What became of the messages that were meant.
+class ParkedResult(msgspec.Struct, kw_only=True):
+    """The result of a purge or a replay.
 
     Attributes:
-        count: how many have left `crew.parked`.
-        left: those that stay, each with the reason.
-        missing: ids that no parked message has.
+        count: the number of messages that have left `crew.parked`.
+        left: ids of messages that stay, each with the reason.
+        missing: selected ids that no parked message has.
     """
 
     missing: set[str]
@@ -60,22 +60,22 @@ class Done(msgspec.Struct, kw_only=True):
 
 
 async def count(session: Session, selection: Selection) -> int:
-    """How many messages are meant."""
+    """Count the selected messages."""
     found = 0
 
     def show(message: ParkedMessage) -> None:
         nonlocal found
-        found += selection.has(message)
+        found += selection.matches(message)
 
-    await look(session, show)
+    await browse_parked(session, show)
     return found
 
 
-async def look(session: Session, show: Callable[[ParkedMessage], bool | None]) -> int:
-    """Show every parked message, the oldest first, and leave all of them; returns how many were shown.
+async def browse_parked(session: Session, show: Callable[[ParkedMessage], bool | None]) -> int:
+    """Call `show` with every parked message, the oldest first, and leave all of them; returns the number shown.
 
     Args:
-        show: is told of each; whether it has seen enough.
+        show: returns whether to stop.
     """
 
     def take(delivery: Delivery) -> bool:
@@ -84,13 +84,13 @@ async def look(session: Session, show: Callable[[ParkedMessage], bool | None]) -
     return await browse(session, topology.PARKED, take)
 
 
-async def purge(session: Session, selection: Selection) -> Done:
-    """Delete the messages that are meant."""
-    done = Done(missing=set(selection.ids or ()))
+async def purge(session: Session, selection: Selection) -> ParkedResult:
+    """Delete the selected messages."""
+    done = ParkedResult(missing=set(selection.ids or ()))
 
     def take(delivery: Delivery) -> bool:
         parked = to_parked(delivery.properties, delivery.body)
-        if selection.has(parked):
+        if selection.matches(parked):
             done.missing.discard(parked.id)
             done.count += delivery.ack()
         return False
@@ -101,18 +101,18 @@ async def purge(session: Session, selection: Selection) -> Done:
 
 async def replay(
     session: Session, selection: Selection, *, expiration: float | None = None, trusts_unsigned: bool = False
-) -> Done:
-    """Publish the messages that are meant to the queues of their tasks; each leaves `crew.parked` when it is there.
+) -> ParkedResult:
+    """Publish the selected messages to the queues of their tasks. Each leaves `crew.parked` after the broker's confirm.
 
     Args:
-        expiration: seconds until they are not started any longer; None: they are, whenever a worker takes them.
-        trusts_unsigned: whether messages that were not signed, though they had to be, are signed and sent as well.
+        expiration: seconds in which a worker must start them; None: no limit.
+        trusts_unsigned: whether messages without a required signature are signed and published, too.
     """
-    done = Done(missing=set(selection.ids or ()))
+    done = ParkedResult(missing=set(selection.ids or ()))
 
     def take(delivery: Delivery) -> bool:
         parked = to_parked(delivery.properties, delivery.body)
-        if selection.has(parked):
+        if selection.matches(parked):
             done.missing.discard(parked.id)
             if problem := _problem(parked) or ("" if trusts_unsigned else _doubt(delivery)):
                 done.left.append((parked.id, problem))
@@ -134,14 +134,14 @@ async def replay(
 
 
 def _doubt(delivery: Delivery) -> str:
-    """Why the message may be forged, where that is so; else ""."""
+    """Why the message may be forged, or ""."""
     if delivery.refusal is None and REFUSED not in (delivery.properties.headers or {}):
         return ""
-    return "it was not signed with CREW_SIGNING_KEY, so that anybody may have sent it; --unsigned sends it all the same"
+    return "the message is not signed with CREW_SIGNING_KEY and may be forged; --unsigned replays it anyway"
 
 
 def _problem(parked: ParkedMessage) -> str | None:
-    """Why `parked` cannot be sent to its task, where it cannot."""
+    """Why `parked` cannot be published to its task, or None."""
     try:
         topology.check_name("its task", parked.task)
     except ValueError as error:

@@ -1,12 +1,12 @@
-"""Gives a task's queue that exists with other arguments those that it should have, and keeps what waits in it.
+"""Migrates a task's queue to other arguments, and keeps its messages.
 
-RabbitMQ cannot change a queue's arguments: it has to be deleted and declared anew. Meanwhile its messages wait in a
-holding queue. Interrupted at any step, it goes on from there when it is run again:
+RabbitMQ cannot change the arguments of a queue: the queue must be deleted and declared again. Until then its messages
+are moved to a holding queue. If the migration is interrupted, run it again; it continues at the same step:
 
-    queue with other arguments, messages -> holding queue    each acknowledged when the holding queue has it
-    queue with other arguments, empty                        deleted, where it is empty still and nobody consumes it
-    no queue                                                 declared
-    queue as it should be, holding queue -> queue            in the same way; then the holding queue is deleted
+    queue with old arguments, messages -> holding queue    each acknowledged when the holding queue has it
+    queue with old arguments, empty                        deleted, if it is still empty and has no consumer
+    no queue                                               declared
+    queue with new arguments, holding queue -> queue       in the same way; then the holding queue is deleted
 """
 
 import msgspec
@@ -22,13 +22,13 @@ from crew.errors import CrewError, MessageRefused, Overloaded, UnknownTask
 from crew.protocol.topology import Queue
 
 
-class Migrated(msgspec.Struct, frozen=True):
-    """What came of a migration.
+class MigrationResult(msgspec.Struct, frozen=True):
+    """The result of a migration.
 
     Attributes:
-        has_changed: whether the queue was declared anew, now or by a migration that was interrupted.
-        moved: messages that are back in it.
-        lost: calls that came in the very moment in which a quorum queue was deleted.
+        has_changed: whether the queue was declared again, now or by an earlier, interrupted migration.
+        moved: the number of messages that were moved back.
+        lost: the number of calls that arrived at the moment in which a quorum queue was deleted.
     """
 
     has_changed: bool
@@ -36,42 +36,42 @@ class Migrated(msgspec.Struct, frozen=True):
     lost: int = 0
 
 
-async def migrate(session: Session, queue: Queue, holding: Queue) -> Migrated:
-    """Give the queue of that name the arguments of `queue`, with the messages that wait in it, in their order.
+async def migrate(session: Session, queue: Queue, holding: Queue) -> MigrationResult:
+    """Give the queue of that name the arguments of `queue`. Its messages keep their order.
 
     Args:
-        holding: where they wait meanwhile.
+        holding: the queue that holds the messages during the migration.
 
     Raises:
-        CrewError: it has consumers, or was declared by somebody else meanwhile.
-        UnknownTask: there is no such queue, and nothing of an earlier migration.
-        Overloaded: the new queue is too short for what waited in the old one.
-        MessageRefused: the broker does not accept a message that waits there.
+        CrewError: the queue has consumers, or another program has declared it meanwhile.
+        UnknownTask: there is no such queue, and no holding queue of an earlier migration.
+        Overloaded: the new queue is too short for the messages.
+        MessageRefused: the broker does not accept one of the messages.
         LinkError: the connection broke.
     """
     lost = 0
     is_held = await session.depth(holding.name) is not None
     if await session.depth(queue.name) is None and not is_held:
-        raise UnknownTask(f"there is no queue {queue.name}: no worker has ever served its task")
+        raise UnknownTask(f"there is no queue {queue.name}: no worker has ever served its task; check the name")
     await _check_room(session, queue, holding)
     while not await _is_as_it_should_be(session, queue):
         await _check_idle(session, queue)
         if not is_held:
             await session.declare(holding)
             is_held = True
-        await _carry(session, queue.name, holding.name)
+        await _move(session, queue.name, holding.name)
         lost += await _delete(session, queue.name)
     if not is_held:
-        return Migrated(has_changed=False)
+        return MigrationResult(has_changed=False)
     moved = 0
     while _has_any(await session.depth(holding.name)):
-        moved += await _carry(session, holding.name, queue.name)
+        moved += await _move(session, holding.name, queue.name)
     await _delete(session, holding.name)
-    return Migrated(True, moved, lost)
+    return MigrationResult(True, moved, lost)
 
 
 async def _is_as_it_should_be(session: Session, queue: Queue) -> bool:
-    """Whether `queue` has these arguments; it is declared where it is not there."""
+    """Whether `queue` has these arguments; declares it if it does not exist."""
     try:
         await session.declare(queue)
     except LinkError as fault:
@@ -84,24 +84,26 @@ async def _is_as_it_should_be(session: Session, queue: Queue) -> bool:
 async def _check_idle(session: Session, queue: Queue) -> None:
     depth = await session.depth(queue.name)
     if depth is not None and depth.consumers:
-        raise CrewError(f"{queue.name} is served by {_consumers(depth.consumers)}: stop its workers first")
+        raise CrewError(f"queue {queue.name} has {_consumers(depth.consumers)}: stop its workers first")
 
 
 async def _check_room(session: Session, queue: Queue, holding: Queue) -> None:
-    """What does not fit would be left behind, and come last when it is moved at last."""
+    """Check that all messages fit: the others would stay in the holding queue, and lose their place."""
     room = queue.arguments.get("x-max-length")
     depths = [await session.depth(name) for name in (queue.name, holding.name)]
     waiting = sum(depth.ready for depth in depths if depth is not None)
     if room is not None and waiting > room:
-        raise Overloaded(f"{waiting} calls wait in {queue.name}, more than --max-queue {room}: let workers run some")
+        raise Overloaded(
+            f"queue {queue.name} has {waiting} calls, more than --max-queue {room}: let workers run some first"
+        )
 
 
 def _consumers(count: int) -> str:
-    return "a consumer" if count == 1 else f"{count} consumers"
+    return "1 consumer" if count == 1 else f"{count} consumers"
 
 
-async def _carry(session: Session, source: str, target: str) -> int:
-    """Carry what `source` holds to `target`, in its order; returns how many that were."""
+async def _move(session: Session, source: str, target: str) -> int:
+    """Move all messages of `source` to `target`, in their order; returns their number."""
 
     def take(delivery: Delivery) -> bool:
         if not has_refused:
@@ -112,28 +114,28 @@ async def _carry(session: Session, source: str, target: str) -> int:
     mover = MessageMover(session, lambda _, confirm: has_refused.append(confirm))
     await browse(session, source, take, window=WINDOW, settled=mover.settled)
     if has_refused:
-        raise _left(has_refused[0], source, target)
+        raise _not_moved(has_refused[0], source, target)
     return mover.moved
 
 
-def _left(confirm: Confirm, source: str, target: str) -> CrewError:
-    """Why the message of `confirm`, and those after it, could not be carried."""
-    rest = f"the rest waits in {source}, and this can be run again"
+def _not_moved(confirm: Confirm, source: str, target: str) -> CrewError:
+    """The error for the message of `confirm`: it and the messages after it could not be moved."""
+    rest = f"the remaining messages are in {source}; run the migration again"
     match confirm.status:
         case ConfirmStatus.REFUSED:
-            return Overloaded(f"{target} is full: {rest}")
+            return Overloaded(f"queue {target} is full: {rest}")
         case ConfirmStatus.RETURNED:
-            return Overloaded(f"{target} is gone: {rest}")
-    why = confirm.reason or f"it has {len(confirm.body)} bytes, more than the broker takes in one message"
+            return Overloaded(f"queue {target} was deleted: {rest}")
+    why = confirm.reason or f"it has {len(confirm.body)} bytes, more than the max_message_size of the broker"
     return MessageRefused(f"the broker does not accept message {confirm.key!r} in {source}: {why}; {rest}")
 
 
 async def _delete(session: Session, queue: str) -> int:
-    """Delete `queue` where it is empty and idle; returns how many messages went with it all the same."""
+    """Delete `queue` if it is empty and has no consumer; returns the number of messages that were lost with it."""
     try:
         return await session.delete(queue, if_idle=True)
     except LinkError as fault:
-        if fault.code == PRECONDITION_FAILED:  # something came, or somebody: the next round looks again
+        if fault.code == PRECONDITION_FAILED:  # a message or a consumer has arrived: the next round checks again
             return 0
         if fault.code != NOT_IMPLEMENTED:
             raise
