@@ -1,4 +1,4 @@
-"""The flags of a worker, the same for `python worker.py` and `crew worker`."""
+"""The command line flags of a worker, the same for `python worker.py` and `crew worker`."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -20,23 +20,24 @@ LEVELS = ("debug", "info", "warning", "error")
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How a worker runs.
+    """Settings of a worker.
 
     Attributes:
-        broker: where it is.
-        processes: worker processes.
-        threads: executions at a time in each; 1 runs tasks in the main thread, where everything can be interrupted.
-        concurrency: executions of `async def` tasks at a time in each.
-        prefetch: deliveries of a queue to hold, 0 to follow the measured run time.
+        broker: settings of the broker connection.
+        processes: number of worker processes.
+        threads: concurrent executions per process; with 1, tasks run in the main thread, where everything can be
+            interrupted.
+        concurrency: concurrent executions of `async def` tasks per process.
+        prefetch: deliveries of a queue to hold; 0: derived from the measured run time.
         grace: seconds between the interrupt of a task and the end of its process.
-        zombies: threads that may go on after their grace before their process is replaced; None: one a slot.
-        drain: seconds that running tasks have when the worker is told to stop.
-        level: of the log.
-        max_tasks: that one process runs before it is replaced; None: no bound.
-        max_memory: bytes that a process may have after a task before it is replaced; None: no bound.
-        is_http: serves URL jobs, too.
-        allowed_hosts: what those may reach though it is internal, and what they may not though it is public.
-        max_requests_per_host: requests of URL jobs that each process runs at once for one host; None: the default.
+        zombies: threads that may go on after their grace before their process is replaced; None: one per thread.
+        drain: seconds for running tasks to finish when the worker stops.
+        level: log level.
+        max_tasks: executions after which a process is replaced; None: no limit.
+        max_memory: bytes of memory after a task above which its process is replaced; None: no limit.
+        is_http: also serve URL jobs.
+        allowed_hosts: internal hosts that URL jobs may reach, and public hosts that they may not.
+        max_requests_per_host: concurrent requests of URL jobs per process for one host; None: the default.
     """
 
     broker: Settings
@@ -56,9 +57,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def requests_per_host(self) -> int | None:
-        """Requests that each process runs at once for one host; None: as many as it has slots.
+        """Concurrent requests per process for one host; None: as many as the process has slots.
 
-        The default is three quarters of the slots: one host alone never has all of them, and few users notice a limit.
+        The default is three quarters of the slots: one host can never occupy all of them, and few users notice the
+        limit.
         """
         held = min(self.concurrency, self.prefetch or self.concurrency)
         limit = self.max_requests_per_host or max(1, held * 3 // 4)
@@ -66,12 +68,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_debugging(self) -> bool:
-        """Whether callers are told where a task was when its time was over."""
+        """Whether callers get the traceback of a task that timed out."""
         return self.level == "debug"
 
 
 def worker_options(command: F) -> F:
-    """Give a click command the flags of a worker; it gets them as keyword arguments, for `from_flags`."""
+    """Add the flags of a worker to a click command, which passes them as keyword arguments to `from_flags`."""
     for option in reversed(_FLAGS):
         command = option(command)
     return command
@@ -88,7 +90,7 @@ def from_flags(
     signing_key_file: str | None = None,
     **flags: Any,
 ) -> Options:
-    """Options from what click has parsed; raises SettingsError where an address or a key cannot be used."""
+    """Options from parsed flags; raises SettingsError if an address or a key is invalid."""
     address = {name: flags.pop(name) for name in ("url", "host", "port", "username", "password", "vhost", "queue_type")}
     level = logging or ("debug" if verbose else "info")
     return Options(
@@ -104,7 +106,7 @@ def from_flags(
 def _allowed_hosts(allowed: Sequence[str], denied: Sequence[str], *, is_http: bool) -> AllowedHosts:
     for flag, given in (("--allow-host", allowed), ("--deny-host", denied)):
         if given and not is_http:
-            raise SettingsError(f"{flag} is for URL jobs: give --http, too, or leave it out")
+            raise SettingsError(f"{flag} applies only to URL jobs: add --http, or remove {flag}")
     try:
         hosts = AllowedHosts.of(settings_module.allow_hosts(allowed))
     except ValueError as error:
@@ -117,7 +119,9 @@ def _allowed_hosts(allowed: Sequence[str], denied: Sequence[str], *, is_http: bo
 
 def _max_requests_per_host(given: int | None, *, is_http: bool) -> int | None:
     if given is not None and not is_http:
-        raise SettingsError("--max-requests-per-host is for URL jobs: give --http, too, or leave it out")
+        raise SettingsError(
+            "--max-requests-per-host applies only to URL jobs: add --http, or remove --max-requests-per-host"
+        )
     return settings_module.max_requests_per_host(given)
 
 
@@ -136,81 +140,93 @@ _FLAGS = (
         "-v",
         "--verbose",
         is_flag=True,
-        help="Log more, as --logging debug; tell callers where a task timed out.",
+        help="Same as --logging debug; callers also get the traceback of a task that timed out.",
     ),
-    click.option("--logging", type=click.Choice(LEVELS), help="Level of the log; default info."),
+    click.option("--logging", type=click.Choice(LEVELS), help="Log level; default info."),
     click.option("-H", "--host", help="Host of the broker."),
     click.option("-P", "--port", type=Count(1, 65535), help="Port of the broker."),
-    click.option("--username", help="User at the broker."),
-    click.option("--password", help="Better: CREW_AMQP_PASSWORD in the environment, which nobody sees."),
-    click.option("--vhost", help="Virtual host at the broker."),
-    click.option("--url", help="AMQP URL of the broker, or several with commas; default CREW_AMQP_URL."),
+    click.option("--username", help="User name for the broker."),
+    click.option(
+        "--password",
+        help="Password for the broker. Other users can read a command line: better set CREW_AMQP_PASSWORD.",
+    ),
+    click.option("--vhost", help="Virtual host of the broker."),
+    click.option("--url", help="AMQP URL of the broker, or several separated by commas; default CREW_AMQP_URL."),
     click.option(
         "--queue-type",
         type=click.Choice(settings_module.QUEUE_TYPES),
-        help="quorum: a cluster keeps queues on several nodes; default CREW_QUEUE_TYPE, else classic.",
+        help="quorum: a cluster replicates queues on several nodes; default CREW_QUEUE_TYPE, else classic.",
     ),
     click.option(
         "--signing-key-file",
         metavar="FILE",
-        help="Keys that sign each message, and that each message must be signed with; default CREW_SIGNING_KEY.",
+        help="File of signing keys: messages are signed, and unsigned ones refused; default CREW_SIGNING_KEY.",
     ),
-    click.option("--processes", "--forks", type=_POSITIVE, default=1, show_default=True, help="Worker processes."),
-    click.option("--threads", type=_POSITIVE, default=1, show_default=True, help="Tasks at a time in each process."),
+    click.option(
+        "--processes", "--forks", type=_POSITIVE, default=1, show_default=True, help="Number of worker processes."
+    ),
+    click.option(
+        "--threads", type=_POSITIVE, default=1, show_default=True, help="Number of concurrent tasks per process."
+    ),
     click.option(
         "--concurrency",
         type=_POSITIVE,
         default=100,
         show_default=True,
-        help="`async def` tasks at a time in each process.",
+        help="Number of concurrent `async def` tasks per process.",
     ),
-    click.option("--prefetch", type=Count(min=0), default=0, help="Calls of a task to hold; default: by run time."),
+    click.option(
+        "--prefetch",
+        type=Count(min=0),
+        default=0,
+        help="Deliveries to hold per task queue; 0 (default): derived from the run time.",
+    ),
     click.option(
         "--grace",
         type=_DURATION,
         default=5.0,
         show_default=True,
-        help="From interrupt to kill: seconds, or text like 10s.",
+        help="Time from the interrupt of a task to the kill: seconds, or text like 10s.",
     ),
     click.option(
         "--zombies",
         type=Count(min=0),
-        help="Threads that may go on after their grace before the process is replaced; default: one a thread.",
+        help="Threads that may go on after their grace before the process is replaced; default: one per thread.",
     ),
-    click.option("--max-tasks", type=_POSITIVE, help="Tasks that a process runs before it is replaced."),
+    click.option("--max-tasks", type=_POSITIVE, help="Number of tasks after which a process is replaced."),
     click.option(
         "--max-memory",
         metavar="SIZE",
         callback=_memory,
-        help="Memory that a process may have after a task before it is replaced, like 200MB or 1GiB.",
+        help="Memory use after a task above which the process is replaced, like 200MB or 1GiB.",
     ),
-    click.option("--http", is_flag=True, help="Perform URL jobs, too: needs crew[http]."),
+    click.option("--http", is_flag=True, help="Also serve URL jobs; needs crew[http]."),
     click.option(
         "--allow-host",
         multiple=True,
         metavar="HOST",
-        help="An internal name, address or network that URL jobs may reach, with :PORT or without; may be given "
-        "several times; default CREW_ALLOW_HOSTS.",
+        help="Internal name, address or network that URL jobs may request, with or without :PORT; repeatable; default "
+        "CREW_ALLOW_HOSTS.",
     ),
     click.option(
         "--deny-host",
         multiple=True,
         metavar="HOST",
-        help="A public name, address or network that URL jobs may not reach, like an address that a router maps to "
-        "this network; may be given several times; default CREW_DENY_HOSTS.",
+        help="Public name, address or network that URL jobs may not request, for example an address that a router maps "
+        "to this network; repeatable; default CREW_DENY_HOSTS.",
     ),
     click.option(
         "--max-requests-per-host",
         type=_POSITIVE,
-        help="Requests of URL jobs that each process runs at once for one host; default CREW_MAX_REQUESTS_PER_HOST, "
-        "else three quarters of --concurrency.",
+        help="Concurrent requests of URL jobs per process for one host; default CREW_MAX_REQUESTS_PER_HOST, else three "
+        "quarters of --concurrency.",
     ),
     click.option(
         "--drain",
         type=_DURATION,
         default=30.0,
         show_default=True,
-        help="To finish when stopped: seconds, or text like 2m.",
+        help="Time for running tasks to finish when the worker stops: seconds, or text like 2m.",
     ),
     click.version_option(__version__, "--version", prog_name="crew"),
 )

@@ -222,7 +222,7 @@ def test_a_file_and_url_jobs_are_served_together(own_processes: Processes, tmp_p
         (
             ["worker.py", "--allow-host", "x"],
             78,
-            "crew: --allow-host is for URL jobs: give --http, too, or leave it out",
+            "crew: --allow-host applies only to URL jobs: add --http, or remove --allow-host",
         ),
     ],
 )

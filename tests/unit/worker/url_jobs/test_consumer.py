@@ -287,7 +287,7 @@ def test_the_limit_is_three_quarters_of_the_slots_unless_it_is_set(monkeypatch: 
     assert limit(max_requests_per_host=100) is None
     monkeypatch.setenv("CREW_MAX_REQUESTS_PER_HOST", "20")
     assert (limit(), limit(max_requests_per_host=3)) == (20, 3)
-    with pytest.raises(SettingsError, match=r"--max-requests-per-host is for URL jobs: give --http"):
+    with pytest.raises(SettingsError, match=r"--max-requests-per-host applies only to URL jobs: add --http"):
         limit(http=False, max_requests_per_host=3)
     for text in ("0", "-1", "many"):
         with pytest.raises(SettingsError, match="CREW_MAX_REQUESTS_PER_HOST must be a number of requests"):
