@@ -1,6 +1,6 @@
 """Measures how soon a hanging task is interrupted, its caller gets a reply, and the next call is served: a table.
 
-    python benchmarks/interrupt.py [--lane LANE] [--row TEXT] [--url URL]
+    python benchmarks/interrupt.py [--executor EXECUTOR] [--row TEXT] [--url URL]
 
 The rows are those of `tests/integration/test_interrupt_table.py`, which runs several at the same time. Here they run
 one after another. The exit status is 0 if each row has its expected result, else 1.
@@ -25,17 +25,19 @@ from tests.support.interrupt_table.trial import GRACE, ROW_EXPIRATION, Finding, 
 from tests.support.processes import Processes, running
 
 LINE = "{:46}{:28}{:>18}{:>10}{:>14}{:>10}"
-HEAD = LINE.format("hangs in", "lane", "what became of it", "seen", "caller", "next call")
+HEAD = LINE.format("hangs in", "executor", "what became of it", "seen", "caller", "next call")
 
 
 @click.command(help="When a task that hangs is interrupted, its caller answered and the next call served; in minutes.")
-@click.option("--lane", type=click.Choice(list(FLAGS)), help="Try this lane alone.")
+@click.option("--executor", type=click.Choice(list(FLAGS)), help="Try this executor alone.")
 @click.option("--row", default="", help="Try those rows alone that have this in their name.")
 @click.option("--url", help="AMQP URL; default: crew's default, else a private node.")
-def main(lane: str | None, row: str, url: str | None) -> None:
+def main(executor: str | None, row: str, url: str | None) -> None:
     """Try the table."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the children are stopped
-    cases = [case for case in CASES if lane in (None, case.lane) and row in case.row.name and case.timeout is None]
+    cases = [
+        case for case in CASES if executor in (None, case.executor) and row in case.row.name and case.timeout is None
+    ]
     with (
         broker(url) as found,
         tempfile.TemporaryDirectory() as folder,
@@ -51,11 +53,11 @@ async def try_all(cases: list[Case], processes: Processes, url: str) -> bool:
     is_good = True
     async with Client(url) as client:
         for some in by_worker(cases):
-            bench = start_bench(processes, some[0].lane, *flags_for(some[0]), prefix=f"b{uuid.uuid4().hex[:8]}.")
+            bench = start_bench(processes, some[0].executor, *flags_for(some[0]), prefix=f"b{uuid.uuid4().hex[:8]}.")
             await asyncio.to_thread(bench.process.says, "serving")
             for case in some:
                 finding = await trial(client, bench, case.row)
-                is_good &= finding.fate is case.row.fates[case.lane]
+                is_good &= finding.fate is case.row.fates[case.executor]
                 print(line(case, finding), flush=True)
             await asyncio.to_thread(bench.process.stop)
     return is_good
@@ -66,8 +68,8 @@ def line(case: Case, finding: Finding) -> str:
     seen = max((one.seen for one in finding.hung if one.seen is not None), default=None)
     return LINE.format(
         case.row.name,
-        case.lane,
-        finding.fate.value + ("" if finding.fate is case.row.fates[case.lane] else " (!)"),
+        case.executor,
+        finding.fate.value + ("" if finding.fate is case.row.fates[case.executor] else " (!)"),
         "-" if seen is None or finding.fate is not Fate.SEEN else f"{seen:.1f} ms",
         f"{max(one.answered for one in finding.hung) * 1000:+.0f} ms",
         f"{finding.served:.2f} s",

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from crew.duration import Duration
 from crew.protocol.arguments import UNSET, renamed, warn_deprecated
 from crew.protocol.message import Headers
-from crew.worker.execution.current import running
+from crew.worker.execution.execution import current_execution
 from crew.worker.execution.shield import Shield
 
 if TYPE_CHECKING:
-    from crew.worker.execution.cancel_token import Cancellation
     from crew.worker.execution.execution import Execution
+    from crew.worker.execution.interrupt import CancelToken
     from crew.worker.nested_calls.call import NestedCall
 
 
@@ -104,12 +104,12 @@ class Context:
         return self._execution.remaining
 
     @property
-    def canceled(self) -> "Cancellation":
+    def canceled(self) -> "CancelToken":
         """Set when the task should end: for loops that check it instead of being interrupted."""
-        return self._execution.cancelled
+        return self._execution.canceled
 
     @property
-    def cancelled(self) -> "Cancellation":
+    def cancelled(self) -> "CancelToken":
         """Deprecated name of `canceled`."""
         warn_deprecated("context.cancelled is now named context.canceled")
         return self.canceled
@@ -203,7 +203,7 @@ class Context:
 
     @property
     def _execution(self) -> "Execution":
-        execution = running.get()
+        execution = current_execution.get()
         if execution is None:
             raise RuntimeError("no task is running here: context tells of one only inside a task's own thread")
         return execution

@@ -22,8 +22,8 @@ from crew.errors import Interrupt, SettingsError
 from crew.log import Lines
 from crew.protocol import failure
 from crew.worker import signature
+from crew.worker.executors.signals import ALARM
 from crew.worker.posix import signal_handlers, stdio
-from crew.worker.posix.kernel_timer import ALARM
 
 F = TypeVar("F", bound=Callable[[], Any])
 

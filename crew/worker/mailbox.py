@@ -1,4 +1,4 @@
-"""What lanes tell the I/O thread: many notes, one wake-up.
+"""What executors tell the I/O thread: many notes, one wake-up.
 
 A wake-up of an event loop from another thread is a system call; under load most notes find one already on its way.
 """

@@ -27,13 +27,13 @@ from crew.worker.consumer.consumer import TaskConsumer
 from crew.worker.consumer.revoked_calls import RevokedCalls
 from crew.worker.consumer.task_group import task_groups
 from crew.worker.context import context
+from crew.worker.executors.signals import ALARM
 from crew.worker.hooks import hooks
 from crew.worker.job_reports.jobs import JobReports
 from crew.worker.mailbox import Mailbox
 from crew.worker.nested_calls.caller import NestedCalls
 from crew.worker.options import Options
 from crew.worker.posix import forked_child, process_end, signal_handlers, stdio
-from crew.worker.posix.kernel_timer import ALARM
 from crew.worker.replacement import Replacement, staggered
 from crew.worker.replies.lost_call_replies import LostCallReplies
 from crew.worker.replies.reply_publisher import ReplyPublisher
@@ -366,7 +366,7 @@ class WorkerProcess:
         except OSError as error:
             logger.debug("the supervisor cannot be told: %s", error)
 
-    # --- what tasks and lanes ask -----------------------------------------------------------------------------------
+    # --- calls from tasks and executors -------------------------------------------------------------------------------
 
     def _publish(self, topic: str, message: Any, *, serializer: str | None, headers: Headers | None) -> None:
         """`context.pubsub.publish`, in the thread of a task."""

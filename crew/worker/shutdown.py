@@ -69,7 +69,7 @@ class Shutdown:
         return not self._has_work()
 
     def _give_back(self) -> None:
-        """A lane may just have found that it must not start what it has taken."""
+        """An executor may just have found that it must not start what it has taken."""
         for consumer in self._consumers:
             consumer.give_back()
 

@@ -1,6 +1,7 @@
 """`@Task`, `HandlerClass`, and the registry of what this worker serves."""
 
 import inspect
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
@@ -8,6 +9,7 @@ from crew.duration import Duration, parse_duration
 from crew.errors import SettingsError
 from crew.protocol import topology
 from crew.protocol.arguments import warn_deprecated
+from crew.protocol.message import Call
 from crew.worker.retry_policy import DEFAULT_BACKOFF, check_retry
 from crew.worker.signature import mistake, origin_of
 
@@ -84,6 +86,16 @@ class Task:
     def way_back(self) -> str:
         """Name of the queue for a call that is to be run again."""
         return self.queues[-1].name
+
+    def runs_once(self, call: Call) -> bool:
+        """Whether the delivery of `call` is acknowledged at its start, so that it is not run again if its process dies.
+
+        A job has no deadline: without a timeout it may run for ever.
+        """
+        if self.long or not call.persistent:
+            return True
+        timeouts = [timeout for timeout in (call.timeout, self.timeout) if timeout is not None]
+        return call.is_job and min(timeouts, default=math.inf) > MAX_TIMEOUT
 
     @property
     def is_async(self) -> bool:

@@ -20,7 +20,7 @@ STOPPED = 1.0  # seconds from the cancel to the interrupt: the promise
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("flags", [(), ("--threads", "2")], ids=["main lane", "thread lane"])
+@pytest.mark.parametrize("flags", [(), ("--threads", "2")], ids=["main thread", "threads"])
 async def test_a_running_task_sees_systemexit_with_the_reason_canceled(
     broker_url: str, prefix: str, start_worker: StartWorker, flags: tuple[str, ...]
 ) -> None:

@@ -18,7 +18,7 @@ import pytest
 import crew
 from crew import Client
 from tests.support import raw
-from tests.support.chaos.plan import LANES, plan
+from tests.support.chaos.plan import EXECUTORS, plan
 from tests.support.chaos.record import Record
 from tests.support.chaos.run import Chaos, Ended
 from tests.support.chaos.verdict import GRACE, Breach, breaches
@@ -29,7 +29,7 @@ from tests.support.waiting import until
 WORKER = TASK_FOLDER / "chaotic.py"
 SEEDS = 3
 CALLS = 2_000
-# Two hosts, as it were, for the main lane, and two for coroutines: one in the main thread, one beside threads.
+# As if on four hosts: two with the main thread executor, two with coroutines (in the main thread, and beside threads).
 WORKERS = (
     ("main", "--processes", "3"),
     ("main", "--processes", "2"),
@@ -114,8 +114,8 @@ async def _late_in_a_run(
 
 def _start(processes: Processes, record: Path, prefix: str) -> list[Process]:
     workers = []
-    for lanes, *flags in WORKERS:
-        environment = f"CREW_CHAOS_LANES={lanes}", f"CREW_CHAOS_RECORD={record}", f"CREW_TEST_PREFIX={prefix}"
+    for executors, *flags in WORKERS:
+        environment = f"CREW_CHAOS_EXECUTORS={executors}", f"CREW_CHAOS_RECORD={record}", f"CREW_TEST_PREFIX={prefix}"
         workers.append(processes.start("env", *environment, sys.executable, WORKER, "--grace", str(GRACE), *flags))
     for worker, (_, _, count, *_) in zip(workers, WORKERS, strict=True):
         worker.says("serving", times=int(count))
@@ -128,16 +128,16 @@ def _unended(record: Record) -> list[object]:
 
 
 async def _next_calls_are_served_at_once(client: Client, prefix: str) -> None:
-    for lane in LANES:
+    for executor in EXECUTORS:
         began = time.monotonic()
-        await client.call(prefix + lane, {"kind": "quick", "seconds": 0})
+        await client.call(prefix + executor, {"kind": "quick", "seconds": 0})
         assert time.monotonic() - began < AT_ONCE
 
 
 async def _queues_are_empty(request: pytest.FixtureRequest, url: str, prefix: str) -> None:
     """Nothing is ready; nothing is unacknowledged either, as far as the broker is ours to be asked."""
     raw.parked(url)
-    queues = [f"crew.tasks.{prefix}{lane}" for lane in LANES]
+    queues = [f"crew.tasks.{prefix}{executor}" for executor in EXECUTORS]
     await until(lambda: not any(raw.depth(url, queue) for queue in queues), timeout=SETTLED_WITHIN)
     if "CREW_TEST_AMQP_URL" not in os.environ:
         node = request.getfixturevalue("node")

@@ -139,7 +139,7 @@ async def test_a_second_sigterm_under_load_loses_no_call_and_what_it_interrupts_
 
 
 @pytest.mark.gen_test(timeout=60)
-@pytest.mark.parametrize("flags", [(), ("--threads", "2")], ids=["main lane", "thread lane"])
+@pytest.mark.parametrize("flags", [(), ("--threads", "2")], ids=["main thread", "threads"])
 async def test_a_long_task_that_does_not_finish_in_time_runs_elsewhere_as_the_same_attempt(
     broker_url: str, prefix: str, processes: Processes, flags: tuple[str, ...]
 ) -> None:
@@ -158,7 +158,7 @@ async def test_a_long_task_that_does_not_finish_in_time_runs_elsewhere_as_the_sa
 @pytest.mark.gen_test(timeout=60)
 @pytest.mark.parametrize(
     ("task", "persistent", "says"),
-    [("long.naps", False, "is not run twice"), ("long.stubborn", True, "was stopped while it ran")],
+    [("long.naps", False, "is not persistent and is not retried"), ("long.stubborn", True, "was stopped while it ran")],
     ids=["not persistent", "goes on after its interrupt"],
 )
 async def test_the_caller_of_a_long_task_that_cannot_run_elsewhere_hears_that_its_worker_is_lost(

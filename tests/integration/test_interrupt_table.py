@@ -40,7 +40,7 @@ def finding(findings: dict[str, Finding | Exception], case: Case) -> Finding:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_task_that_hangs_costs_nobody_more_than_a_delay(case: Case, finding: Finding) -> None:
-    fate = case.row.fates[case.lane]
+    fate = case.row.fates[case.executor]
     for hung in finding.hung:
         assert type(hung.answer) is crew.TimeoutError
         assert hung.answered <= (SERVED_WITHIN if case.timeout and fate is Fate.KILLED else ANSWERED_WITHIN)
@@ -57,7 +57,7 @@ def test_a_task_that_hangs_costs_nobody_more_than_a_delay(case: Case, finding: F
 
 def _is_in_time(case: Case, finding: Finding) -> bool:
     """Whether the task has seen the interrupt as early as promised, where it sees it at all."""
-    is_seen = case.row.fates[case.lane] is Fate.SEEN
+    is_seen = case.row.fates[case.executor] is Fate.SEEN
     within = 1000 * GRACE if case.row.is_late else SEEN_WITHIN
     return not is_seen or all(hung.seen is not None and hung.seen <= within for hung in finding.hung)
 

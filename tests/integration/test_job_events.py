@@ -17,7 +17,7 @@ from tests.support.processes import Process, Processes, running
 
 JOBBING = TASK_FOLDER / "jobbing.py"
 STOPPED = 1.0  # seconds from the cancel to the interrupt: the promise
-LANES = {"main lane": "nap", "asyncio lane": "nap.async"}
+EXECUTORS = {"main thread": "nap", "event loop": "nap.async"}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_a_job_that_runs_is_said_to_run_again_and_again_and_not_after_its_end(
     gateway: PlayedGateway, shared_jobbing: Process, shared_prefix: str
 ) -> None:
     """Every half second here; also where the task has the main thread."""
-    ids = [gateway.submit(shared_prefix + task, 1.4) for task in LANES.values()]
+    ids = [gateway.submit(shared_prefix + task, 1.4) for task in EXECUTORS.values()]
     for id in ids:
         gateway.end(id)
         assert len(gateway.of(id, Outcome.STARTED)) in (3, 4)
@@ -74,7 +74,7 @@ def test_a_job_that_runs_is_said_to_run_again_and_again_and_not_after_its_end(
     assert all(gateway.of(id)[-1].outcome is Outcome.RETURNED for id in ids)
 
 
-@pytest.mark.parametrize("task", LANES.values(), ids=LANES)
+@pytest.mark.parametrize("task", EXECUTORS.values(), ids=EXECUTORS)
 def test_a_running_job_that_is_cancelled_is_interrupted_within_a_second(
     gateway: PlayedGateway, shared_jobbing: Process, shared_prefix: str, task: str
 ) -> None:

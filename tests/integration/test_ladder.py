@@ -20,7 +20,7 @@ EDGE_STEP = 1.005
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize(
-    ("threads", "grace"), [(("1",), "1.3"), (("2", "--zombies", "0"), "0.5")], ids=["main lane", "thread lane"]
+    ("threads", "grace"), [(("1",), "1.3"), (("2", "--zombies", "0"), "0.5")], ids=["main thread", "threads"]
 )
 async def test_a_task_that_swallows_every_interrupt_costs_its_process_after_grace(
     broker_url: str, prefix: str, start_worker: StartWorker, threads: tuple[str, ...], grace: str
@@ -55,7 +55,7 @@ async def test_a_thread_that_runs_python_code_is_interrupted_and_its_neighbours_
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 @pytest.mark.gen_test(timeout=900)
-@pytest.mark.parametrize("flags", [("--processes", "2"), ("--threads", "8")], ids=["main lane", "thread lane"])
+@pytest.mark.parametrize("flags", [("--processes", "2"), ("--threads", "8")], ids=["main thread", "threads"])
 async def test_an_execution_that_ends_as_its_timeout_strikes_gets_one_answer_and_no_foreign_interrupt(
     broker_url: str,
     prefix: str,

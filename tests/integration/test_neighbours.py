@@ -57,11 +57,11 @@ async def test_a_process_with_too_many_stuck_threads_finishes_the_rest_and_is_re
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("lane", [MAIN, THREADS])
+@pytest.mark.parametrize("executor", [MAIN, THREADS])
 async def test_a_killed_process_whose_children_hold_its_connection_loses_no_time(
-    broker_url: str, prefix: str, processes: Processes, lane: str
+    broker_url: str, prefix: str, processes: Processes, executor: str
 ) -> None:
-    bench = start_bench(processes, lane, prefix=prefix)
+    bench = start_bench(processes, executor, prefix=prefix)
     bench.process.says("serving")
     async with Client(broker_url) as client:
         began = time.monotonic()
@@ -71,11 +71,13 @@ async def test_a_killed_process_whose_children_hold_its_connection_loses_no_time
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize(("lane", "row"), [(MAIN, "time.sleep"), (THREADS, "Event.wait"), (THREADS, "endless loop")])
+@pytest.mark.parametrize(
+    ("executor", "row"), [(MAIN, "time.sleep"), (THREADS, "Event.wait"), (THREADS, "endless loop")]
+)
 async def test_a_caller_is_told_where_the_task_was_by_a_worker_that_debugs(
-    broker_url: str, prefix: str, processes: Processes, lane: str, row: str
+    broker_url: str, prefix: str, processes: Processes, executor: str, row: str
 ) -> None:
-    bench = start_bench(processes, lane, "--logging", "debug", prefix=prefix)
+    bench = start_bench(processes, executor, "--logging", "debug", prefix=prefix)
     bench.process.says("serving")
     async with Client(broker_url) as client:
         with pytest.raises(crew.TimeoutError) as caught:

@@ -83,7 +83,7 @@ async def test_tasks_that_wait_for_each_other_on_one_slot_end_in_an_error_that_s
     start_worker(script=SCRIPT)
     async with Client(broker_url) as client:
         began = time.monotonic()
-        with pytest.raises(crew.TimeoutError, match=f"waited for task '{prefix}itself', which no worker had taken"):
+        with pytest.raises(crew.TimeoutError, match=f"waited for task '{prefix}itself', which no worker had started"):
             await client.call(prefix + "itself", None, expiration=1)
         assert time.monotonic() - began < 1.5
         assert await client.call(prefix + "nap", 0) > 0  # and the worker goes on

@@ -18,20 +18,20 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals of a process are read from /proc")
 
 SCRIPT = TASKS.with_name("forking.py")
-LANES = {"main": (), "threads": ("--threads", "2")}
+EXECUTORS = {"main": (), "threads": ("--threads", "2")}
 NOTHING = "0000000000000000"
 DIED_OF_SIGTERM = -signal.SIGTERM
 REDELIVERED_WITHIN = 2.0  # seconds on a busy machine; the broker notices a silent connection after 20 s at least
 
 
-@pytest.fixture(params=LANES, scope="module")
+@pytest.fixture(params=EXECUTORS, scope="module")
 def worker(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, broker_url: str, shared_prefix: str
 ) -> Iterator[Process]:
-    """One for all tests, in each lane."""
+    """One for all tests, in each executor."""
     environment = {"CREW_AMQP_URL": broker_url, "CREW_TEST_PREFIX": shared_prefix}
     with running(tmp_path_factory.mktemp("forking"), environment) as processes:
-        yield processes.python(SCRIPT, *LANES[request.param]).says("serving")
+        yield processes.python(SCRIPT, *EXECUTORS[request.param]).says("serving")
 
 
 @pytest.mark.gen_test(timeout=60)

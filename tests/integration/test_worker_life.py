@@ -37,7 +37,7 @@ async def test_a_stopped_worker_finishes_what_runs_and_takes_nothing_new(
 
 
 @pytest.mark.gen_test(timeout=60)
-@pytest.mark.parametrize("flags", [(), ("--threads", "2")], ids=["main lane", "thread lane"])
+@pytest.mark.parametrize("flags", [(), ("--threads", "2")], ids=["main thread", "threads"])
 async def test_what_does_not_finish_in_time_is_interrupted_and_run_elsewhere(
     broker_url: str, prefix: str, start_worker: StartWorker, flags: tuple[str, ...]
 ) -> None:

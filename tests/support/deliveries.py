@@ -125,12 +125,12 @@ def a_job() -> Execution:
 
 def outcome_of(execution: Execution) -> Outcome | None:
     """What it came to; fails where that is not decided."""
-    assert execution.ended is not None, f"{execution!r} came to nothing"
-    return execution.ended.outcome
+    assert execution.result is not None, f"{execution!r} came to nothing"
+    return execution.result.outcome
 
 
 def value_of(execution: Execution) -> Any:
     """What it returned; fails where it did not return."""
-    assert outcome_of(execution) is Outcome.RETURNED, execution.ended
-    assert execution.ended is not None
-    return codec.decode(execution.ended.body)
+    assert outcome_of(execution) is Outcome.RETURNED, execution.result
+    assert execution.result is not None
+    return codec.decode(execution.result.body)

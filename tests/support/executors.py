@@ -1,4 +1,4 @@
-"""Lanes and what runs in them: tasks that note what happens to them, and a lane that the test plays."""
+"""Executors and what runs in them: tasks that note what happens to them, and an executor that the test plays."""
 
 import contextlib
 import functools
@@ -11,11 +11,11 @@ from typing import Any
 
 from crew.errors import Interrupt
 from crew.worker.execution.execution import Execution
-from crew.worker.execution.interrupt_reason import Reason
+from crew.worker.execution.interrupt import InterruptReason
 from crew.worker.executors.buffer import Buffer
-from crew.worker.executors.event_loop import AsyncLane
-from crew.worker.executors.main_thread import MainLane
-from crew.worker.executors.thread_pool import ThreadLane
+from crew.worker.executors.event_loop import EventLoopExecutor
+from crew.worker.executors.main_thread import MainThreadExecutor
+from crew.worker.executors.thread_pool import ThreadExecutor
 from tests.support.waiting import eventually
 
 INTERRUPTED_WITHIN = 0.050  # seconds after the deadline, as promised
@@ -115,20 +115,20 @@ HANGING = {
 
 
 class Main:
-    """A main lane and what it did; needs the fixture `signals`."""
+    """A main thread executor and what it did; needs the fixture `signals`."""
 
     def __init__(self) -> None:
         self.buffer = Buffer()
         self.started: list[Execution] = []
         self.ended: list[Execution] = []
-        self.lane = MainLane(self.buffer, on_started=self.started.append, on_ended=self.ended.append)
+        self.executor = MainThreadExecutor(self.buffer, on_started=self.started.append, on_ended=self.ended.append)
 
     def run(self, *executions: Execution) -> None:
         """Run them all, in the main thread."""
         for execution in executions:
             self.buffer.put(execution)
-        self.lane.stop()
-        self.lane.serve()
+        self.executor.stop()
+        self.executor.serve()
         assert self.ended == list(executions)
 
     def run_beside(self, other: Callable[[], object], *executions: Execution) -> None:
@@ -151,13 +151,13 @@ class PlayedIoThread:
 
 
 class Threads:
-    """A thread lane, and what it did; the test is its I/O thread."""
+    """A thread executor, and what it did; the test is its I/O thread."""
 
     def __init__(self, slots: int) -> None:
         self.buffer = Buffer()
         self.started: list[Execution] = []
         self.ended: list[Execution] = []
-        self.lane = ThreadLane(
+        self.executor = ThreadExecutor(
             slots,
             self.buffer,
             on_started=self.started.append,
@@ -169,35 +169,37 @@ class Threads:
         """They arrive."""
         for execution in executions:
             self.buffer.put(execution)
-        self.lane.fill()
+        self.executor.fill()
 
     def settle(self) -> list[Execution]:
         """Release what has left, fill the slots, interrupt what is over its limit; returns what runs."""
-        for execution in self.lane.running():
-            if self.lane.has_left(execution):
-                self.lane.release(execution)
+        for execution in self.executor.running():
+            if self.executor.has_left(execution):
+                self.executor.release(execution)
             elif execution.limit is not None and time.monotonic() >= execution.limit and not execution.is_interrupted:
-                self.lane.interrupt(execution, Reason.TIMEOUT)
-        self.lane.fill()
-        return self.lane.running()
+                self.executor.interrupt(execution, InterruptReason.TIMEOUT)
+        self.executor.fill()
+        return self.executor.running()
 
     def run(self, *executions: Execution) -> None:
         """Run them all."""
         self.put(*executions)
         deadline = time.monotonic() + 10
         while self.settle():
-            assert time.monotonic() < deadline, self.lane.running()
+            assert time.monotonic() < deadline, self.executor.running()
             time.sleep(0.0002)
 
-    def interrupt(self, execution: Execution, task: Recorder, reason: Reason = Reason.CANCELED) -> None:
+    def interrupt(
+        self, execution: Execution, task: Recorder, reason: InterruptReason = InterruptReason.CANCELED
+    ) -> None:
         """Once the task has begun, and until its thread has ended."""
         eventually(lambda: task.has_begun)
-        self.lane.interrupt(execution, reason)
-        eventually(lambda: self.lane.has_left(execution))
+        self.executor.interrupt(execution, reason)
+        eventually(lambda: self.executor.has_left(execution))
 
 
 class Coroutines:
-    """An asyncio lane and what it did; the test is its I/O thread, or a thread beside it is.
+    """An asyncio executor and what it did; the test is its I/O thread, or a thread beside it is.
 
     Attributes:
         unsent: starts that wait for what was said of them to leave, where the test holds them.
@@ -209,7 +211,7 @@ class Coroutines:
         self.ended: list[Execution] = []
         self.unsent: list[Callable[[], object]] = []
         self._holds = holds
-        self.lane = AsyncLane(
+        self.executor = EventLoopExecutor(
             slots,
             self.buffer,
             on_started=self.started.append,
@@ -221,15 +223,15 @@ class Coroutines:
         """They arrive."""
         for execution in executions:
             self.buffer.put(execution)
-        self.lane.fill()
+        self.executor.fill()
 
     def settle(self) -> list[Execution]:
         """Release what has left, and fill the slots; returns what runs."""
-        for execution in self.lane.running():
-            if self.lane.has_left(execution):
-                self.lane.release(execution)
-        self.lane.fill()
-        return self.lane.running()
+        for execution in self.executor.running():
+            if self.executor.has_left(execution):
+                self.executor.release(execution)
+        self.executor.fill()
+        return self.executor.running()
 
     def ends(self, *executions: Execution) -> None:
         """Wait until they have ended."""
@@ -244,20 +246,20 @@ class Coroutines:
 
 @contextlib.contextmanager
 def coroutines(slots: int = 10, *, holds: bool = False) -> Iterator[Coroutines]:
-    """An asyncio lane that runs in a thread of its own."""
+    """An asyncio executor that runs in a thread of its own."""
     made = Coroutines(slots, holds=holds)
-    thread = threading.Thread(target=made.lane.serve)
+    thread = threading.Thread(target=made.executor.serve)
     thread.start()
     try:
         yield made
     finally:
-        made.lane.stop()
+        made.executor.stop()
         thread.join(5)
-        made.lane._loop.close()  # in a worker the process ends with it
+        made.executor._loop.close()  # in a worker the process ends with it
 
 
-class PlayedLane:
-    """In place of a Lane: the test says what runs there, and whether it ends.
+class PlayedExecutor:
+    """In place of a Executor: the test says what runs there, and whether it ends.
 
     Attributes:
         bears: whether others can get the slot of what was abandoned.
@@ -271,7 +273,7 @@ class PlayedLane:
         self.text = ""
         self.executions: list[Execution] = []
         self.left_alone: list[Execution] = []
-        self.interrupts: list[tuple[Execution, Reason]] = []
+        self.interrupts: list[tuple[Execution, InterruptReason]] = []
         self.interrupted_at: list[float] = []  # time.monotonic() of each
 
     def begin(self, execution: Execution) -> Execution:
@@ -292,7 +294,7 @@ class PlayedLane:
         if execution in self.executions:
             self.executions.remove(execution)
 
-    def interrupt(self, execution: Execution, reason: Reason) -> None:
+    def interrupt(self, execution: Execution, reason: InterruptReason) -> None:
         self.interrupts.append((execution, reason))
         self.interrupted_at.append(time.monotonic())
         execution.interrupt(reason)

@@ -14,7 +14,7 @@ import time
 from crew.worker import Task, context, run
 
 PREFIX = os.environ["CREW_TEST_PREFIX"]
-LANES = os.environ["CREW_CHAOS_LANES"].split(",")
+EXECUTORS = os.environ["CREW_CHAOS_EXECUTORS"].split(",")
 RECORD = os.open(os.environ["CREW_CHAOS_RECORD"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 GOES_ON = 0.4  # seconds that a task works on after the interrupt that it swallows
 SHIELDED = 0.2  # seconds
@@ -163,8 +163,8 @@ async def live_async(data):
     return context.id
 
 
-for lane in LANES:
-    Task(PREFIX + lane)(live_async if lane == "async" else live)
+for executor in EXECUTORS:
+    Task(PREFIX + executor)(live_async if executor == "async" else live)
 
 if __name__ == "__main__":
     run()

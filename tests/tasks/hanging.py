@@ -1,6 +1,6 @@
-"""A worker whose tasks hang in what they are told to.
+"""A worker whose tasks hang as their payload says.
 
-`CREW_TEST_LANE` says which tasks it serves: with plain ones and `async def` beside them, a process has both lanes.
+`CREW_TEST_EXECUTOR` selects its tasks: plain ones, `async def` ones, or both; with both, a process has two executors.
 """
 
 import asyncio
@@ -14,14 +14,14 @@ from tests.support.interrupt_table import async_hangs, hangs, sight
 from tests.support.interrupt_table.row import ASYNCIO, BESIDE
 
 PREFIX = os.environ["CREW_TEST_PREFIX"]
-LANE = os.environ["CREW_TEST_LANE"]
+EXECUTOR = os.environ["CREW_TEST_EXECUTOR"]
 
 PLAIN = {row.name: row.hang for row in hangs.ROWS}
 COROUTINES: dict[str, Any] = {row.name: row.hang for row in async_hangs.ROWS}
 
-PLAIN_PREFIX = PREFIX + ("plain." if LANE == BESIDE else "")
+PLAIN_PREFIX = PREFIX + ("plain." if EXECUTOR == BESIDE else "")
 
-if LANE != ASYNCIO:
+if EXECUTOR != ASYNCIO:
 
     @Task(PLAIN_PREFIX + "who")
     def who(_: object) -> int:
@@ -58,7 +58,7 @@ if LANE != ASYNCIO:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
 
-if LANE in (ASYNCIO, BESIDE):
+if EXECUTOR in (ASYNCIO, BESIDE):
 
     @Task(PREFIX + "who")
     async def async_who(_: object) -> int:

@@ -14,9 +14,8 @@ from crew.protocol.message import Call, Outcome
 from crew.worker.consumer.flow_control import FlowControl
 from crew.worker.consumer.revoked_calls import RevokedCalls
 from crew.worker.consumer.settlement import Settlement
-from crew.worker.execution import ack_policy
-from crew.worker.execution.interrupt_reason import Reason
-from crew.worker.execution.result import Ended, ended_with, out_of_time, timed_out, too_late, worker_lost
+from crew.worker.execution.interrupt import InterruptReason
+from crew.worker.execution.result import Result, deadline_passed, expired, failed_with, timed_out, worker_lost
 from crew.worker.job_reports.revocation_sync import RevocationSync
 from crew.worker.shared_state.exit_status import describe_exit
 from crew.worker.shared_state.shared_state import OVERDUE, SharedState
@@ -82,7 +81,7 @@ class Admission:
         revoked = self._revoked.get(call.id, call.deadline, is_job=call.is_job)
         refused = refusal(call, task, crashes, revoked, exit_status=status)
         if refused is None and not crashes and waited_too_long(call, redelivered=delivery.redelivered):
-            refused = too_late(call)
+            refused = expired(call)
         if refused is None:
             run(delivery, call, task, crashes)
         else:
@@ -93,7 +92,9 @@ class Admission:
             )
 
 
-def refusal(call: Call, task: Task, crashes: int, revoked: Reason | None, *, exit_status: str = "") -> Ended | None:
+def refusal(
+    call: Call, task: Task, crashes: int, revoked: InterruptReason | None, *, exit_status: str = ""
+) -> Result | None:
     """Why `call` must not be run, or None.
 
     Args:
@@ -103,16 +104,16 @@ def refusal(call: Call, task: Task, crashes: int, revoked: Reason | None, *, exi
     """
     if revoked is not None:
         told = Failure(type_name="Canceled", message=f"call {call.id} of task {call.task!r} was cancelled")
-        return ended_with(Outcome.CANCELED, told)
+        return failed_with(Outcome.CANCELED, told)
     if crashes == OVERDUE:
         message = f"task {call.task!r} could not be interrupted, and its worker process was killed"
         return timed_out(message)
     if deadline.is_past(call.deadline, call.sender_time(time.time())):
-        return out_of_time(call)
+        return deadline_passed(call)
     if crashes >= MAX_DELIVERIES:
         last = f"; the last {describe_exit(exit_status)} on {socket.gethostname()}" if exit_status else ""
         return worker_lost(f"{crashes} worker processes died while they ran {call.task!r}{last}")
-    if crashes and ack_policy.runs_once(call, task):
+    if crashes and task.runs_once(call):
         kind = ", a long task," if task.long else " that is not persistent" if not call.persistent else _MAY_OVERSTAY
         how = describe_exit(exit_status) if exit_status else "died"
         return worker_lost(f"its worker process {how}, and a call of {call.task!r}{kind} is not run twice")

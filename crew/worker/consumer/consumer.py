@@ -1,6 +1,6 @@
 """Deliveries in, executions out, and what they came to on its way back. All of it on the I/O thread.
 
-One delivery: read it -> may it run? -> buffer -> a lane runs it -> reply, confirmed -> ack. What may not run is
+One delivery: read it -> may it run? -> buffer -> an executor runs it -> reply, confirmed -> ack. What may not run is
 answered at once. A worker takes from a queue of each of its tasks, and must not sit on what others could run: when no
 slot has been free for a while, what has not started goes back, and nothing more is taken until a slot is free.
 """
@@ -22,13 +22,12 @@ from crew.worker.consumer.admission import Admission
 from crew.worker.consumer.flow_control import FlowControl
 from crew.worker.consumer.revoked_calls import RevokedCalls, reason_of
 from crew.worker.consumer.settlement import Settlement
-from crew.worker.execution import ack_policy
-from crew.worker.execution.execution import ENDED, Execution
+from crew.worker.execution.execution import CALLER_ENDED, Execution
 from crew.worker.execution.execution_log import ExecutionLog
-from crew.worker.execution.interrupt_reason import Reason
-from crew.worker.execution.result import RUNS_ELSEWHERE
+from crew.worker.execution.interrupt import InterruptReason
+from crew.worker.execution.result import REDELIVERED
 from crew.worker.executors.buffer import Buffer
-from crew.worker.executors.contract import Lane
+from crew.worker.executors.contract import Executor
 from crew.worker.executors.watchdog import Watchdog
 from crew.worker.job_reports.jobs import JobReports
 from crew.worker.replies.reply_publisher import ReplyPublisher
@@ -40,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 class TaskConsumer:
-    """Serves `tasks` in `lane`.
+    """Serves `tasks` in `executor`.
 
     Args:
         link: the link that consumes.
@@ -55,7 +54,7 @@ class TaskConsumer:
         debug: tell callers where a task was when its time was over.
 
     Attributes:
-        is_stuck: the lane cannot go on without a task that nothing ends.
+        is_stuck: the executor cannot go on without a task that nothing ends.
     """
 
     def __init__(
@@ -67,7 +66,7 @@ class TaskConsumer:
         replies: ReplyPublisher,
         retries: RetryPublisher,
         buffer: Buffer,
-        lane: Lane,
+        executor: Executor,
         shared_state: SharedState,
         revoked: RevokedCalls,
         jobs: JobReports,
@@ -85,7 +84,7 @@ class TaskConsumer:
         self._decode = decode
         self._tasks = {queue.name: task for task in tasks for queue in task.queues}
         self._buffer = buffer
-        self._lane = lane
+        self._executor = executor
         self._shared_state = shared_state
         self._grace = grace
         self._zombies = zombies
@@ -93,17 +92,17 @@ class TaskConsumer:
         self._log = ExecutionLog()
         self._in_hand: set[Execution] = set()
         self.is_stuck = False
-        self._watchdog = Watchdog(lane, self, grace=grace)
+        self._watchdog = Watchdog(executor, self, grace=grace)
         self._flow = FlowControl(
             link,
             self._tasks,
             self.on_delivery,
             on_refused=self.on_refused,
-            slots=lane.slots,
+            slots=executor.slots,
             fixed=fixed_prefetch,
             rooms=rooms,
         )
-        self._answers = Settlement(replies, retries, jobs, self._flow, where=lane.stack if debug else None)
+        self._answers = Settlement(replies, retries, jobs, self._flow, where=executor.stack if debug else None)
         self._revoked = revoked
         self._admission = Admission(shared_state, revoked, self._answers, self._flow, jobs.revocation_sync)
 
@@ -142,13 +141,13 @@ class TaskConsumer:
         return msgspec.structs.replace(call, skew=skew)
 
     def _take(self, delivery: Delivery, call: Call, task: Task, crashes: int) -> Execution | None:
-        """It may run: put it into the buffer, from which the lane takes it. Returns its execution."""
+        """It may run: put it into the buffer, from which the executor takes it. Returns its execution."""
         execution = Execution(delivery, call, task, crashes=crashes, decode=self._decode, max_message=self._max_message)
         if execution.runs_once and not call.is_job and not self._in_hand:
-            self._answers.end_delivery(execution)  # it starts at once: the lane need not say so
+            self._answers.end_delivery(execution)  # it starts at once: the executor need not say so
         self._in_hand.add(execution)
         self._buffer.put(execution)
-        self._lane.fill()
+        self._executor.fill()
         self._watchdog.wake()
         return execution
 
@@ -156,7 +155,7 @@ class TaskConsumer:
         """Whether it runs here, since before its delivery was lost with a connection: then this one takes its place."""
         for execution in self._in_hand:
             is_same = execution.call.id == call.id and execution.call.deadline == call.deadline
-            if is_same and execution.ended is None and not execution.delivery.is_ours:
+            if is_same and execution.result is None and not execution.delivery.is_ours:
                 execution.delivery = delivery
                 if execution.is_acked:  # on the lost channel, so that the broker has not heard of it
                     self._answers.release(delivery)
@@ -168,7 +167,7 @@ class TaskConsumer:
         self._flow.refuse(delivery.queue)
         delivery.requeue()
 
-    # --- what lanes and watchdog tell -------------------------------------------------------------------------------
+    # --- events of executors and watchdog -----------------------------------------------------------------------------
 
     def has_work(self) -> bool:
         """Whether anything runs that may end, or waits to run."""
@@ -198,7 +197,7 @@ class TaskConsumer:
             is_awaited: whether the task begins only after this.
         """
         if self.ends_delivery(execution) and not self._answers.end_delivery(execution) and is_awaited:
-            execution.decide(RUNS_ELSEWHERE)
+            execution.decide(REDELIVERED)
         elif self.announces(execution):
             self._answers.announce(execution)
         self._watchdog.wake_by(execution.limit)
@@ -213,8 +212,8 @@ class TaskConsumer:
         Where it is to run elsewhere, that waits for the end of its clean-up. Its own calls end with it.
         """
         if execution.scope is not None and (execution.has_ended or not execution.shields):
-            execution.scope.abandon(ENDED)
-        ended = execution.ended
+            execution.scope.abandon(CALLER_ENDED)
+        ended = execution.result
         if execution.is_answered or ended is None or (ended.runs_again and execution in self._in_hand):
             return
         execution.is_answered = True
@@ -225,31 +224,31 @@ class TaskConsumer:
         self._log.end(execution)
         self._answers.send_last_progress(execution)
         if execution in self._in_hand:
-            self._lane.release(execution)
+            self._executor.release(execution)
             self._let_go(execution)
             self._learn(execution)
-            self._lane.fill()
+            self._executor.fill()
         elif execution.scope is not None:
-            execution.scope.abandon(ENDED)  # it went on without a slot, and has called somebody under a shield
+            execution.scope.abandon(CALLER_ENDED)  # it went on without a slot, and has called somebody under a shield
 
     def on_stuck(self, execution: Execution) -> None:
-        """It goes on after its grace: others get its slot, as long as the lane can bear that."""
+        """It goes on after its grace: others get its slot, as long as the executor can bear that."""
         if execution not in self._in_hand:
             return
         logger.error(
             "%r goes on %g s after its interrupt. It is at:%s",
             execution,
             self._grace,
-            Lines(self._lane.stack(execution)),
+            Lines(self._executor.stack(execution)),
         )
-        self.is_stuck = not self._lane.abandon(execution)
-        is_worn_out = self.is_stuck or self._lane.abandoned() > self._zombies
+        self.is_stuck = not self._executor.abandon(execution)
+        is_worn_out = self.is_stuck or self._executor.abandoned() > self._zombies
         self._flow.is_closed |= is_worn_out
         self._let_go(execution)
         if is_worn_out:
             self._on_worn_out()
         else:
-            self._lane.fill()
+            self._executor.fill()
 
     def on_busy(self) -> None:
         """No slot has been free for a while: what waits here could run elsewhere."""
@@ -259,7 +258,7 @@ class TaskConsumer:
 
     def on_nested_call(self) -> None:
         """A task here waits for another. Without a free slot, that one is not to wait here until we are known busy."""
-        if len(self._lane.running()) >= self._lane.slots:
+        if len(self._executor.running()) >= self._executor.slots:
             self.on_busy()
 
     # --- cancelling -------------------------------------------------------------------------------------------------
@@ -269,7 +268,7 @@ class TaskConsumer:
         reason = reason_of(control)
         for execution in [one for one in self._in_hand if control.is_about(one.call)]:
             if execution.started is None:
-                execution.interrupt(reason)  # the lane passes it over
+                execution.interrupt(reason)  # the executor passes it over
             else:
                 self._watchdog.interrupt(execution, reason)
                 self._shared_state.note_limit(execution)
@@ -279,7 +278,7 @@ class TaskConsumer:
         """Stop the jobs here that a store has named as given up."""
         jobs = {one.call.id for one in self._in_hand if one.call.is_job}
         for id in filter(self._revoked.is_revoked_job, jobs):
-            self.cancel(Control(id=id, reason=Reason.CANCELED, is_job=True))
+            self.cancel(Control(id=id, reason=InterruptReason.CANCELED, is_job=True))
 
     # --- draining ---------------------------------------------------------------------------------------------------
 
@@ -295,8 +294,8 @@ class TaskConsumer:
 
     def interrupt_all(self) -> None:
         """Interrupt what runs, so that it runs elsewhere."""
-        for execution in self._lane.running():
-            self._watchdog.interrupt(execution, Reason.DRAIN)
+        for execution in self._executor.running():
+            self._watchdog.interrupt(execution, InterruptReason.DRAIN)
             self._shared_state.note_limit(execution)
 
     def give_up(self) -> None:
@@ -316,7 +315,7 @@ class TaskConsumer:
             patience: seconds that a delivery may wait for its acknowledgement, where one has waited longer.
         """
         if patience is not None:
-            ack_policy.tell_of(self._lane.running(), patience, now=time.monotonic())
+            _log_unacknowledged(self._executor.running(), patience, now=time.monotonic())
         self._withdraw()
         self._flow.forget()
 
@@ -338,9 +337,31 @@ class TaskConsumer:
         """What has not started, out of hand; what is acknowledged or decided already stays: nobody else runs it."""
         withdrawn = []
         for execution in self._buffer.withdraw():
-            if execution.is_acked or execution.ended is not None:
+            if execution.is_acked or execution.result is not None:
                 self._buffer.put(execution)
             else:
                 self._in_hand.discard(execution)
                 withdrawn.append(execution)
         return withdrawn
+
+
+def _log_unacknowledged(executions: Iterable[Execution], timeout: float, *, now: float) -> None:
+    """Log the executions for which the broker closed a channel: they ran longer than its acknowledgement timeout.
+
+    Args:
+        timeout: seconds that a delivery may wait for its acknowledgement.
+        now: time.monotonic().
+    """
+    for execution in executions:
+        ran = now - (execution.started or now)
+        if ran >= timeout and not execution.is_acked:
+            name = execution.task.name
+            logger.error(
+                "acknowledgement timeout exceeded: the broker redelivers the call: write @Task(%r, long=True), or set "
+                "a smaller timeout call_id=%s task=%s running=%.0f broker_timeout=%g",
+                name,
+                execution.call.id,
+                name,
+                ran,
+                timeout,
+            )

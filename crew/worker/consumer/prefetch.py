@@ -1,7 +1,8 @@
-"""How many deliveries of a queue a worker may hold: about 10 ms of work ahead of its lane.
+"""How many deliveries of a queue a worker may hold: about 10 ms of work ahead of its executor.
 
-A strict prefetch of 1 costs short tasks a factor of 4 in throughput, since the lane waits for the broker between any
-two; a large one keeps urgent calls waiting behind what was fetched before them. So it follows the measured run time.
+A strict prefetch of 1 costs short tasks a factor of 4 in throughput, since the executor waits for the broker between
+any two; a large one keeps urgent calls waiting behind what was fetched before them. So it follows the measured run
+time.
 """
 
 import collections

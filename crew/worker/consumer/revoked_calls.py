@@ -10,7 +10,7 @@ from typing import Final
 
 from crew.protocol.briefing import digest
 from crew.protocol.message import Control
-from crew.worker.execution.interrupt_reason import Reason
+from crew.worker.execution.interrupt import InterruptReason
 
 SWEEP_EVERY: Final = 1_000  # cancels
 MAX_KEPT: Final = 100_000  # cancels of each kind: those of calls never displace those of jobs
@@ -24,7 +24,7 @@ class RevokedCalls:
     """The calls that are not to be started: each by its id and its deadline, as its id may be another call's by now."""
 
     def __init__(self) -> None:
-        self._reasons: dict[_Key, Reason] = {}
+        self._reasons: dict[_Key, InterruptReason] = {}
         self._sweep_at = SWEEP_EVERY
         self._given_up: dict[str, tuple[str, frozenset[bytes]]] = {}  # queue of a store -> question, digests of jobs
 
@@ -58,11 +58,11 @@ class RevokedCalls:
         """Whether a store has named the job of this id in its last answer to a briefing."""
         return any(given_up and digest(question, job) in given_up for question, given_up in self._given_up.values())
 
-    def get(self, id: str, deadline: float | None, *, is_job: bool = False) -> Reason | None:
+    def get(self, id: str, deadline: float | None, *, is_job: bool = False) -> InterruptReason | None:
         """Why the call of this id and deadline (epoch seconds) must not be started; None where it may be."""
         reason = self._reasons.get((id, deadline))
         if reason is None and is_job:
-            reason = self._reasons.get((id, _JOB)) or (Reason.CANCELED if self.is_revoked_job(id) else None)
+            reason = self._reasons.get((id, _JOB)) or (InterruptReason.CANCELED if self.is_revoked_job(id) else None)
         return reason
 
     def _sweep(self, now: float) -> None:
@@ -75,6 +75,6 @@ class RevokedCalls:
         self._sweep_at = len(self._reasons) + SWEEP_EVERY
 
 
-def reason_of(control: Control) -> Reason:
+def reason_of(control: Control) -> InterruptReason:
     """Why its call is to end; a reason that a newer client may have is a cancel."""
-    return Reason.TIMEOUT if control.reason == Reason.TIMEOUT else Reason.CANCELED
+    return InterruptReason.TIMEOUT if control.reason == InterruptReason.TIMEOUT else InterruptReason.CANCELED

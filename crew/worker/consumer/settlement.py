@@ -9,9 +9,8 @@ from crew.protocol.failure import describe
 from crew.protocol.message import Call, Outcome
 from crew.protocol.properties import MalformedMessage
 from crew.worker.consumer.flow_control import FlowControl
-from crew.worker.execution import run_info
-from crew.worker.execution.execution import Execution
-from crew.worker.execution.result import NO_BODY, Ended, ended_with
+from crew.worker.execution.execution import Execution, refused_run
+from crew.worker.execution.result import NO_BODY, Result, failed_with
 from crew.worker.job_reports.jobs import JobReports
 from crew.worker.replies.reply_publisher import ReplyPublisher
 from crew.worker.replies.retry_publisher import RetryPublisher
@@ -39,12 +38,12 @@ class Settlement:
         self._jobs = jobs
         self._where = where
 
-    def give(self, execution: Execution, ended: Ended) -> None:
+    def give(self, execution: Execution, ended: Result) -> None:
         """Answer the call of `execution`, or have it run again."""
         if execution.call.is_job:
             self._jobs.on_end(execution)
         if self._where is not None and ended.outcome is Outcome.TIMED_OUT:
-            ended = ended.at(execution.where_stopped() or self._where(execution))
+            ended = ended.with_traceback(execution.where_stopped() or self._where(execution))
         if ended.outcome is None:
             self.requeue(execution.delivery)
             return
@@ -53,7 +52,7 @@ class Settlement:
         if ended.retry_after is None or goes_on:
             on_dropped = (lambda: None) if execution.is_acked else functools.partial(self.requeue, execution.delivery)
             execution.is_acked = True  # or will be: it may be told only now that it has started
-            self._replies.answer(execution.call, ended, on_sent, on_dropped, run=run_info.ended(execution))
+            self._replies.answer(execution.call, ended, on_sent, on_dropped, run=execution.ended_run())
         else:
             self._retries.send(execution, ended, on_sent)
 
@@ -71,14 +70,14 @@ class Settlement:
         else:
             execution.is_announced = self._replies.announce(execution.call)
 
-    def refuse(self, delivery: Delivery, call: Call, ended: Ended, *, executions: int, exit_status: str) -> None:
+    def refuse(self, delivery: Delivery, call: Call, ended: Result, *, executions: int, exit_status: str) -> None:
         """Answer a call that is not run. With the `exit_status` of its last process it is parked, before all else.
 
         Args:
             executions: of it that were begun.
         """
         done, back = functools.partial(self.release, delivery), functools.partial(self.requeue, delivery)
-        run = run_info.of_refusal(call, executions)
+        run = refused_run(call, executions)
         answer = functools.partial(self._replies.answer, call, ended, done, back, run=run)
         if exit_status:
             self._replies.park(delivery, ended.message, answer, back, exit_status=exit_status)
@@ -103,8 +102,8 @@ class Settlement:
         reply_to, id = delivery.properties.reply_to, delivery.properties.correlation_id
         if isinstance(reply_to, str) and reply_to and isinstance(id, str) and id:
             call = Call(id=id, task=task, body=NO_BODY, reply_to=reply_to, is_job=topology.is_jobs_queue(reply_to))
-            ended = ended_with(Outcome.RAISED, describe(error))
-            self._replies.answer(call, ended, lambda: None, run=run_info.of_refusal(call, executions=0))
+            ended = failed_with(Outcome.RAISED, describe(error))
+            self._replies.answer(call, ended, lambda: None, run=refused_run(call, executions=0))
 
     # --- deliveries -------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""A lane with what feeds it: where all tasks of one kind run.
+"""An executor with what feeds it: where all tasks of one kind run.
 
 A worker process has one station for plain functions, one for `async def`, or both. The first one holds the main thread.
 """
@@ -13,10 +13,10 @@ from crew.protocol.topology import HTTP_TASK
 from crew.worker.consumer.consumer import TaskConsumer
 from crew.worker.execution.execution import Execution
 from crew.worker.executors.buffer import Buffer
-from crew.worker.executors.contract import Lane
-from crew.worker.executors.event_loop import AsyncLane
-from crew.worker.executors.main_thread import MainLane
-from crew.worker.executors.thread_pool import ThreadLane
+from crew.worker.executors.contract import Executor
+from crew.worker.executors.event_loop import EventLoopExecutor
+from crew.worker.executors.main_thread import MainThreadExecutor
+from crew.worker.executors.thread_pool import ThreadExecutor
 from crew.worker.mailbox import Mailbox
 from crew.worker.options import Options
 from crew.worker.replacement import Replacement
@@ -55,16 +55,16 @@ class TaskGroup:
         self._mailbox = mailbox
         self._replacement = replacement
         self._buffer = Buffer(None if replacement is None else replacement.may_start)
-        self._lane = self._make_lane()
+        self._executor = self._make_executor()
 
     @property
     def needs_alarm(self) -> bool:
         """Whether the kernel timer interrupts what runs here in the main thread."""
-        return not isinstance(self._lane, ThreadLane)
+        return not isinstance(self._executor, ThreadExecutor)
 
     def open(self, **parts: Any) -> None:
         """Begin to consume; `parts` are arguments of TaskConsumer."""
-        zombies = self._lane.slots if self._options.zombies is None else self._options.zombies
+        zombies = self._executor.slots if self._options.zombies is None else self._options.zombies
         limit = self._options.requests_per_host
         kind: Callable[..., TaskConsumer] = TaskConsumer
         if limit is not None and any(task.name == HTTP_TASK for task in self.tasks):
@@ -72,7 +72,7 @@ class TaskGroup:
         self.consumer = kind(
             self.tasks,
             buffer=self._buffer,
-            lane=self._lane,
+            executor=self._executor,
             shared_state=self._shared_state,
             grace=self._options.grace,
             zombies=zombies,
@@ -83,11 +83,11 @@ class TaskGroup:
 
     def serve(self) -> None:
         """Hold the calling thread until `stop`."""
-        self._lane.serve()
+        self._executor.serve()
 
     def serve_in_background(self) -> None:
         """Run in a thread of its own until `stop`."""
-        self._thread = threading.Thread(target=self._lane.serve, name="crew asyncio tasks", daemon=True)
+        self._thread = threading.Thread(target=self._executor.serve, name="crew asyncio tasks", daemon=True)
         self._thread.start()
 
     def join(self) -> bool:
@@ -98,19 +98,21 @@ class TaskGroup:
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
         """The event loop on which its tasks run; None where they are plain functions."""
-        return self._lane.loop if isinstance(self._lane, AsyncLane) else None
+        return self._executor.loop if isinstance(self._executor, EventLoopExecutor) else None
 
     def stop(self) -> None:
         """Run nothing more."""
-        self._lane.stop()
+        self._executor.stop()
 
-    # --- what the lane tells ----------------------------------------------------------------------------------------
+    # --- events of the executor ---------------------------------------------------------------------------------------
 
-    def _make_lane(self) -> Lane:
+    def _make_executor(self) -> Executor:
         is_async = bool(self.tasks) and self.tasks[0].is_async
         if self._options.threads == 1 and not is_async:
-            return MainLane(self._buffer, on_started=self._on_main_started, on_ended=self._on_main_ended)
-        kind, slots = (AsyncLane, self._options.concurrency) if is_async else (ThreadLane, self._options.threads)
+            return MainThreadExecutor(self._buffer, on_started=self._on_main_started, on_ended=self._on_main_ended)
+        kind, slots = (
+            (EventLoopExecutor, self._options.concurrency) if is_async else (ThreadExecutor, self._options.threads)
+        )
         return kind(
             slots,
             self._buffer,

@@ -1,1 +1,1 @@
-"""One run of a task: its states, its result, and why and how it is interrupted."""
+"""One run of a task: its steps, its result, why and how it is interrupted, its line in the log."""

@@ -1,7 +1,7 @@
-"""Raising an interrupt in another thread, and taking it back.
+"""Raises an interrupt in another thread, retracts it, and reads the stack of a thread or coroutine.
 
-An exception is set in a thread from outside as a class, which the thread makes an instance of when it lands: between
-two bytecodes, so not before a blocking call has returned.
+`PyThreadState_SetAsyncExc` sets a class as the pending exception of a thread. The thread makes an instance of it and
+raises that between two bytecodes, so not before a blocking call has returned.
 https://docs.python.org/3/c-api/init.html#c.PyThreadState_SetAsyncExc
 """
 
@@ -12,61 +12,63 @@ import traceback
 from typing import Final
 
 from crew.errors import Interrupt
-from crew.worker.execution.current import running
-from crew.worker.execution.interrupt_reason import Reason
+from crew.worker.execution.execution import current_execution
+from crew.worker.execution.interrupt import InterruptReason
 
 
-class _Landed(Interrupt):
-    """Has reached its thread."""
+class _Raised(Interrupt):
+    """An interrupt that its thread has raised: it is pending no longer."""
 
-    reason_of_class: Reason
+    reason_of_class: InterruptReason
 
     def __init__(self) -> None:
         super().__init__(self.reason_of_class)
-        execution = running.get()
+        execution = current_execution.get()
         if execution is not None:
-            execution.is_owed = False
+            execution.has_pending_interrupt = False
 
 
-class _TimedOut(_Landed):
-    reason_of_class = Reason.TIMEOUT
+class _TimedOut(_Raised):
+    reason_of_class = InterruptReason.TIMEOUT
 
 
-class _Canceled(_Landed):
-    reason_of_class = Reason.CANCELED
+class _Canceled(_Raised):
+    reason_of_class = InterruptReason.CANCELED
 
 
-class _Drained(_Landed):
-    reason_of_class = Reason.DRAIN
+class _Drained(_Raised):
+    reason_of_class = InterruptReason.DRAIN
 
 
-_CLASSES: Final[dict[Reason, type[Interrupt]]] = {one.reason_of_class: one for one in (_TimedOut, _Canceled, _Drained)}
+_CLASSES: Final[dict[InterruptReason, type[Interrupt]]] = {
+    one.reason_of_class: one for one in (_TimedOut, _Canceled, _Drained)
+}
 
 
-# Held from the look at a shield to the raising: else a shield is entered in between, finds nothing to take back, and
-# what is sent then breaks it, or the clean-up after it.
+# Held from the check for a shield until the exception is set. Without it, the task could enter a shield in between,
+# find nothing to retract, and be interrupted inside the shield, or in the clean-up after it.
 sending: Final = threading.Lock()
 
 
-def raise_in(thread: threading.Thread, reason: Reason) -> None:
-    """Raise an Interrupt in `thread`, soon."""
+def raise_in(thread: threading.Thread, reason: InterruptReason) -> None:
+    """Have `thread` raise an Interrupt as soon as it runs Python code."""
     _set(thread.ident, _CLASSES[reason])
 
 
 def retract() -> None:
-    """Take back what is on its way to the calling thread, or about to be sent."""
+    """Retract an interrupt of the calling thread that is not raised yet, also one that is being sent just now."""
     with sending:
         _set(threading.get_ident(), None)
 
 
 def stack_of(thread: threading.Thread | None) -> str:
-    """Where `thread` is, as the text of a traceback; "" where it has ended."""
+    """The stack of `thread` as the text of a traceback; "" if it has ended."""
     frame = None if thread is None or thread.ident is None else sys._current_frames().get(thread.ident)
     return "" if frame is None else "".join(traceback.format_stack(frame))
 
 
 def stack_of_coroutine(coroutine: object) -> str:
-    """Where `coroutine` awaits, as the text of a traceback; `asyncio.Task.get_stack` knows its outermost frame only."""
+    """The stack of `coroutine` as the text of a traceback; `asyncio.Task.get_stack` has its outermost frame only."""
     frames = []
     while coroutine is not None:
         frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)

@@ -1,17 +1,22 @@
-"""One delivery as a list of steps: decode, run, encode -> what it came to.
+"""One run of a task for one delivery: decode, run, encode, decide the result. Also which execution runs here.
 
-What an execution came to is decided once, by an atomic `setdefault`: either its own value or the interrupt wins, and
-only the winner acts. So a deadline that strikes while the task is returning can neither produce a second answer nor
-hit the next execution.
+The result of an execution is decided once, by an atomic `setdefault`: either its own value or the interrupt wins, and
+only the winner acts. So a deadline that passes while the task returns can neither produce a second reply nor interrupt
+the next execution.
 """
 
 import asyncio
 import contextvars
 import inspect
 import math
+import os
+import socket
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from contextvars import ContextVar
+from typing import Any, Final, NoReturn, Protocol
+
+import msgspec
 
 from crew.amqp import Delivery
 from crew.client import Scope, off_loop
@@ -19,34 +24,39 @@ from crew.errors import Interrupt, TooLarge
 from crew.protocol import deadline, failure, user_headers
 from crew.protocol.encoding import codec
 from crew.protocol.failure import Failure
-from crew.protocol.message import Body, Call, Headers, Outcome
-from crew.worker.execution import ack_policy
-from crew.worker.execution.cancel_token import Cancellation
-from crew.worker.execution.current import running
-from crew.worker.execution.interrupt_reason import Reason
-from crew.worker.execution.latest_progress import Said
-from crew.worker.execution.result import RUNS_ELSEWHERE, Ended, ended_with, out_of_time, timed_out, worker_lost
+from crew.protocol.message import Body, Call, Headers, Outcome, Run
+from crew.worker.execution.interrupt import CancelToken, InterruptReason
+from crew.worker.execution.latest_progress import LatestProgress
+from crew.worker.execution.result import REDELIVERED, Result, deadline_passed, failed_with, timed_out, worker_lost
 from crew.worker.posix import forked_child
 from crew.worker.task import Task
 
-if TYPE_CHECKING:
-    from crew.worker.nested_calls.call import NestedCall
+CALLER_ENDED: Final = "the task that made it has ended, or was interrupted"  # why a nested call is abandoned
+ONE_INTERRUPT: Final = 0.5  # seconds within which one interrupt is enough, whichever thread sends it
 
 
-ENDED: Final = "the task that made it has ended, or was interrupted"  # why a nested call is given up
-ONE_STRIKE: Final = 0.5  # seconds within which one interrupt is enough, whoever else sends it
+class NestedCall(Protocol):
+    """A call that a task has made, as its execution sees it."""
+
+    @property
+    def task(self) -> str:
+        """Name of the called task."""
+
+    @property
+    def has_started(self) -> bool:
+        """Whether a worker has started it."""
 
 
 class Execution:
     """One run of `task` for one delivery.
 
     Args:
-        crashes: how often a process of this worker has died while it ran this call.
-        decode: what this worker accepts.
+        crashes: number of processes of this worker that have died while they ran this call.
+        decode: decodes the content types that this worker accepts.
         max_message: bytes that the encoded value may have.
     """
 
-    slot: int | None = None  # of the ledger
+    slot: int | None = None  # of the shared state
 
     def __init__(
         self,
@@ -67,22 +77,22 @@ class Execution:
         self.headers: Headers = {}
         self.started: float | None = None  # time.monotonic()
         self.started_at: float | None = None  # the same moment in epoch seconds
-        self.limit: float | None = None  # time.monotonic(): when it must have ended
-        self.run_time: float | None = None  # seconds in the lane: the I/O thread hears of its end later
-        self.reason: Reason | None = None  # why it was interrupted
-        self.stopped_at = ""  # where the interrupt met the task, as the text of a traceback
-        self._stopped_by: BaseException | None = None  # while that text is made
+        self.limit: float | None = None  # time.monotonic() at which it must have ended
+        self.run_time: float | None = None  # seconds in the executor; the I/O thread learns of the end later
+        self.reason: InterruptReason | None = None  # of its interrupt
+        self.stopped_at = ""  # where the interrupt was raised in the task, as the text of a traceback
+        self._stopped_by: BaseException | None = None  # while that text is being made
         self.has_ended = False
         self.is_acked = False
         self.is_answered = False
-        self.is_announced = False  # the caller knows that it has started
+        self.is_announced = False  # the caller was sent its start
         self.is_logged = False  # its end is in the log
-        self.scope: Scope | None = None  # of the calls that it makes, once it has made one
-        self.waits_for: NestedCall | None = None  # the call whose value it waits for
+        self.scope: Scope | None = None  # of its nested calls, once it has made one
+        self.waits_for: NestedCall | None = None  # the nested call whose value it waits for
         self.shields = 0
         self._interrupted_at: float | None = None  # time.monotonic()
-        self.is_owed = False  # an interrupt is on its way to the task, or waits for the end of its shield
-        self._struck = -math.inf  # time.monotonic() of the last interrupt
+        self.has_pending_interrupt = False  # decided and not raised yet: on its way, or waiting for the end of a shield
+        self._last_interrupt = -math.inf  # time.monotonic()
         self._box: dict[str, Any] = {}
 
     def __repr__(self) -> str:
@@ -92,18 +102,18 @@ class Execution:
 
     @property
     def runs_once(self) -> bool:
-        """Whether its delivery ends with its start, so that nobody runs it again when its process dies."""
-        return ack_policy.runs_once(self.call, self.task)
+        """Whether its delivery is acknowledged at its start, so that it is not run again when its process dies."""
+        return self.task.runs_once(self.call)
 
-    def leave_slot(self) -> int | None:
-        """Its slot of the ledger, to whoever asks first: lane and I/O thread may at the same time."""
+    def take_slot(self) -> int | None:
+        """Return its slot of the shared state to the first caller, then None: executor and I/O thread may both ask."""
         slot: int | None = self.__dict__.pop("slot", None)
         return slot
 
     # --- steps ------------------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """The lane has taken it: its clock runs."""
+        """Start its clock: an executor has taken it."""
         self.started = now = time.monotonic()
         self.started_at = self.call.sender_time(time.time())
         self.limit = deadline.run_limit(
@@ -113,14 +123,14 @@ class Execution:
         )
 
     def run(self) -> None:
-        """Decode, run, encode, decide. Runs in the lane; an interrupt may end it between any two lines.
+        """Decode, run, encode, decide. Runs in the executor; an interrupt may be raised between any two lines.
 
-        The task has a copy of the thread's context: the context variables that it sets end with it.
+        The task has a copy of the thread's context, so that the context variables that it sets end with it.
         """
         contextvars.copy_context().run(self._run)
 
     def _run(self) -> None:
-        running.set(self)
+        current_execution.set(self)
         try:
             if not self._expire():
                 payload = self._decode(self.call.body)
@@ -136,8 +146,8 @@ class Execution:
             self._end()
 
     async def run_async(self) -> None:
-        """As `run`, for a coroutine function; the asyncio task that runs it runs nothing else."""
-        running.set(self)
+        """As `run`, for a coroutine function; its asyncio task runs nothing else."""
+        current_execution.set(self)
         try:
             if not self._expire():
                 payload = await off_loop.decoded(self.call.body, self._decode)
@@ -155,44 +165,44 @@ class Execution:
             self._end()
 
     def _expire(self) -> bool:
-        """Decide that it is out of time, where its deadline went by while it waited here."""
+        """Decide that it has expired, if its deadline passed while it waited here; return whether it has."""
         is_past = deadline.is_past(self.call.deadline, self.call.sender_time(time.time()))
         if is_past:
-            self.decide(out_of_time(self.call))
+            self.decide(deadline_passed(self.call))
         return is_past
 
-    def _returned(self, value: object) -> Ended:
+    def _returned(self, value: object) -> Result:
         if forked_child.is_child:
             forked_child.end()
-        return Ended(Outcome.RETURNED, self._encoded(value), user_headers.check(self.headers))
+        return Result(Outcome.RETURNED, self._encoded(value), user_headers.check(self.headers))
 
-    async def _returned_async(self, value: object) -> Ended:
-        """As `_returned`; a thread compresses what is large."""
+    async def _returned_async(self, value: object) -> Result:
+        """As `_returned`; another thread compresses a large value."""
         if forked_child.is_child:
             forked_child.end()
         body = codec.encode(value, self._serializer(value), max_size=sys.maxsize, compresses=False)
-        return Ended(Outcome.RETURNED, self._fitting(await off_loop.packed(body)), user_headers.check(self.headers))
+        return Result(Outcome.RETURNED, self._fitting(await off_loop.packed(body)), user_headers.check(self.headers))
 
     def _raised(self, error: Exception) -> None:
-        """The task itself has failed, so that another run may help; it would decode and encode no better."""
+        """Decide on a failure of the task itself, which a retry may help; a failed decode or encode would recur."""
         if forked_child.is_child:
             forked_child.end(error)
         attempt, now = self.call.attempt, self.call.sender_time(time.time())
         verdict = self.task.retry.verdict(error, attempt=attempt, deadline=self.call.deadline, now=now)
-        told = failure.describe(error, retryable=verdict.retryable, attempts=attempt, note=verdict.note)
-        self._fail(told, retry_after=verdict.delay)
+        failed = failure.describe(error, retryable=verdict.retryable, attempts=attempt, note=verdict.note)
+        self._fail(failed, retry_after=verdict.delay)
 
     def _stop(self, error: BaseException) -> None:
-        """No failure of the task has ended it."""
+        """Decide on an end that is no failure of the task: an interrupt, or a body or value that has no encoding."""
         if forked_child.is_child:
             forked_child.end(error)
-        self._stopped_by = error  # for who asks before the next line is done: it reads the sources of the task
+        self._stopped_by = error  # for `where_stopped` during the next line, which is slow: it reads the task's source
         self._fail(failure.describe(error))
         self._stopped_by = None
 
-    def _fail(self, told: Failure, *, retry_after: float | None = None) -> None:
-        if not self.decide(ended_with(Outcome.RAISED, told, retry_after=retry_after)):
-            self.stopped_at = told.traceback
+    def _fail(self, failed: Failure, *, retry_after: float | None = None) -> None:
+        if not self.decide(failed_with(Outcome.RAISED, failed, retry_after=retry_after)):
+            self.stopped_at = failed.traceback
 
     def _end(self) -> None:
         self.run_time = None if self.started is None else time.monotonic() - self.started
@@ -214,116 +224,161 @@ class Execution:
         return TooLarge(f"the value of task {self.task.name!r} cannot be sent: {error}")
 
     def _serializer(self, value: object) -> str | None:
-        """A caller that speaks msgpack is answered in it."""
+        """A call encoded as msgpack gets its reply as msgpack."""
         return "msgpack" if self.call.body.content_type == codec.MSGPACK and not isinstance(value, bytes) else None
 
     # --- deciding ---------------------------------------------------------------------------------------------------
 
     @property
-    def ended(self) -> Ended | None:
-        """What it came to, once that is decided."""
-        return self._box.get("ended")
+    def result(self) -> Result | None:
+        """Its result, once that is decided."""
+        return self._box.get("result")
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether an interrupt, not the task, decided it."""
+        """Whether an interrupt, not the task, decided the result."""
         return self.reason is not None and self._box.get("by") is self.reason
 
-    def decide(self, ended: Ended) -> bool:
-        """It came to `ended`; False where something else was first."""
-        return self._box.setdefault("ended", ended) is ended
+    def decide(self, result: Result) -> bool:
+        """Set its result; False if another result was set before."""
+        return self._box.setdefault("result", result) is result
 
-    def interrupt(self, reason: Reason) -> bool:
-        """Decide that it is interrupted; False where it has come to something else already.
+    def interrupt(self, reason: InterruptReason) -> bool:
+        """Decide that it is interrupted; False if its result was decided before.
 
-        Does not stop the task by itself: the lane does that, and only for who got True here.
+        This does not stop the task: its executor does, and only for the caller that gets True here.
         """
         if not self.decide(_interrupted(self, reason)):
             return False
         self._box["by"] = self.reason = reason
         self._interrupted_at = time.monotonic()
-        self.cancelled.set()
+        self.canceled.set()
         return True
 
     @property
-    def cancelled(self) -> Cancellation:
-        """Set when the execution should end; made when it is first asked for, as few tasks look."""
-        made: Cancellation = self._box.get("cancelled") or self._box.setdefault("cancelled", Cancellation())
-        return made
+    def canceled(self) -> CancelToken:
+        """Set when the task should end; created on first use, as few tasks need it."""
+        token: CancelToken = self._box.get("canceled") or self._box.setdefault("canceled", CancelToken())
+        return token
 
     @property
-    def said(self) -> Said:
-        """What its task says of its job; made when it is first asked for."""
-        made: Said = self._box.get("said") or self._box.setdefault("said", Said())
-        return made
+    def latest_progress(self) -> LatestProgress:
+        """The progress of its job that was not sent yet; created on first use."""
+        latest: LatestProgress = self._box.get("progress") or self._box.setdefault("progress", LatestProgress())
+        return latest
 
     def where_stopped(self) -> str:
-        """Where the interrupt met the task, as the text of a traceback; "" while it is still there."""
+        """Where the interrupt was raised in the task, as the text of a traceback; "" before that."""
         error = self._stopped_by
         return self.stopped_at or ("" if error is None else failure.describe(error).traceback)
 
     @property
     def remaining(self) -> float | None:
-        """Seconds that it may still run; None where unlimited."""
+        """Seconds that it may still run; None if unlimited."""
         return None if self.limit is None else deadline.remaining(self.limit, time.monotonic())
 
     @property
     def due(self) -> float | None:
-        """When it must have ended (time.monotonic()): its limit, or the interrupt that came first; its grace begins."""
+        """Start of its grace (time.monotonic()): its limit, or its interrupt if that came first."""
         if self._interrupted_at is None or (self.limit is not None and self.limit < self._interrupted_at):
             return self.limit
         return self._interrupted_at
 
-    # --- raising what was decided -----------------------------------------------------------------------------------
+    # --- the run of a job, for its record ---------------------------------------------------------------------------
 
-    def strike(self, now: float) -> None:
-        """Raise the interrupt, in the thread of the task; at the end of its shield where it has one."""
-        if self.is_struck(now):
+    def started_run(self) -> Run | None:
+        """The run of its job, while it runs; None if its call is no job. Each reply to a job carries its run."""
+        if not self.call.is_job:
+            return None
+        return Run(
+            host=host_and_pid(),
+            started=self.started_at,
+            attempt=self.attempt,
+            is_only_one=self.runs_once,
+            progress_count=self.latest_progress.sent,
+        )
+
+    def ended_run(self) -> Run | None:
+        """The run of its job, at its end. An interrupted task that still cleans up counts as ended now."""
+        run = self.started_run()
+        if run is None or self.started_at is None:
+            return run
+        end = self.call.sender_time(time.time()) if self.run_time is None else self.started_at + self.run_time
+        return msgspec.structs.replace(run, ended=end)
+
+    # --- raising the interrupt that was decided ---------------------------------------------------------------------
+
+    def raise_interrupt(self, now: float) -> None:
+        """Raise the interrupt in the calling thread, which is the task's; if it is shielded, its shield raises it."""
+        if self.was_interrupted_lately(now):
             return
-        self.is_owed = True
+        self.has_pending_interrupt = True
         if not self.shields:
-            self.pay()
+            self.raise_pending()
 
-    def owe(self) -> bool:
-        """Whether an interrupt may be sent to the task now; where it is shielded, it raises it itself at the end."""
-        self.is_owed = True
+    def begin_interrupt(self) -> bool:
+        """Mark an interrupt as pending; return whether it may be sent now. If not, the end of the shield raises it."""
+        self.has_pending_interrupt = True
         if self.shields:
             return False
-        self._struck = time.monotonic()
+        self._last_interrupt = time.monotonic()
         return True
 
-    def pay(self) -> NoReturn:
-        """Raise what is owed, in the thread of the task."""
-        self.is_owed = False
-        self._struck = time.monotonic()
-        reason = self.reason or Reason.TIMEOUT
+    def raise_pending(self) -> NoReturn:
+        """Raise the pending interrupt, in the thread of the task."""
+        self.has_pending_interrupt = False
+        self._last_interrupt = time.monotonic()
+        reason = self.reason or InterruptReason.TIMEOUT
         raise asyncio.CancelledError(reason.value) if self.task.is_async else Interrupt(reason)
 
-    def is_struck(self, now: float, *, within: float = ONE_STRIKE) -> bool:
-        """Whether it was interrupted in the last `within` seconds, so that it is cleaning up."""
-        return now - self._struck < within
+    def was_interrupted_lately(self, now: float, *, within: float = ONE_INTERRUPT) -> bool:
+        """Whether an interrupt was raised in the last `within` seconds: the task is probably cleaning up."""
+        return now - self._last_interrupt < within
 
 
-def _interrupted(execution: Execution, reason: Reason) -> Ended:
+# The execution that runs here: one per thread, or one per asyncio task.
+current_execution: ContextVar[Execution | None] = ContextVar("current_execution", default=None)
+
+
+def refused_run(call: Call, executions: int) -> Run | None:
+    """The run of a job whose `call` ends now without being run; None if it is no job.
+
+    Args:
+        executions: number of executions of it that were started before.
+    """
+    ended = call.sender_time(time.time())
+    return Run(host=host_and_pid(), ended=ended, attempt=max(1, executions)) if call.is_job else None
+
+
+def host_and_pid() -> str:
+    """This process, as "host:pid"."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _interrupted(execution: Execution, reason: InterruptReason) -> Result:
     task = execution.task.name
     match reason:
-        case Reason.TIMEOUT:
+        case InterruptReason.TIMEOUT:
             ran = time.monotonic() - (execution.started or time.monotonic())
             return timed_out(f"task {task!r} was interrupted after {ran:.3f} s{_waiting(execution.waits_for)}")
-        case Reason.CANCELED:
-            return ended_with(Outcome.CANCELED, Failure(type_name="Canceled", message=f"task {task!r} was cancelled"))
-        case Reason.DRAIN if execution.call.persistent and (execution.runs_once or execution.call.start_by is not None):
+        case InterruptReason.CANCELED:
+            return failed_with(Outcome.CANCELED, Failure(type_name="Canceled", message=f"task {task!r} was canceled"))
+        case InterruptReason.DRAIN if execution.call.persistent and (
+            execution.runs_once or execution.call.start_by is not None
+        ):
             return worker_lost(f"the worker of task {task!r} was stopped while it ran", retry_after=0.0)
-        case Reason.DRAIN if execution.call.persistent:
-            return RUNS_ELSEWHERE
-        case Reason.DRAIN:
+        case InterruptReason.DRAIN if execution.call.persistent:
+            return REDELIVERED
+        case InterruptReason.DRAIN:
             return worker_lost(
-                f"the worker of task {task!r} was stopped, and a call that is not persistent is not run twice"
+                f"the worker of task {task!r} was stopped while it ran; the call is not persistent and is not retried"
             )
 
 
-def _waiting(nested: "NestedCall | None") -> str:
-    """What an interrupted execution waited for: where nobody had taken it, all slots may wait for each other."""
+def _waiting(nested: NestedCall | None) -> str:
+    """The nested call that an interrupted task waited for. If no worker had started it, slots may be too few."""
     if nested is None:
         return ""
-    return f", while it waited for task {nested.task!r}" + ("" if nested.has_started else ", which no worker had taken")
+    return f", while it waited for task {nested.task!r}" + (
+        "" if nested.has_started else ", which no worker had started"
+    )

@@ -1,6 +1,7 @@
-"""What the task of one job has said of it, and was not sent yet: room for one value, the newest.
+"""The latest progress of one job that was not sent yet: there is room for one value, the newest.
 
-Its own thread writes, the I/O thread takes. An interrupt may land between any two lines, so no lock of ours is held.
+The task's own thread writes it, and the I/O thread takes it. An interrupt may be raised between any two lines, so this
+holds no lock.
 """
 
 import collections
@@ -9,15 +10,15 @@ from typing import Final
 
 from crew.protocol.message import Body
 
-LOST_AFTER: Final = 0.05  # seconds after which a wake-up is sent once more: an interrupt may have landed before it
+WAKE_AGAIN_AFTER: Final = 0.05  # seconds until the next wake-up: an interrupt may have prevented the one before
 
 
-class Said:
-    """The word on its way from a task to the I/O thread.
+class LatestProgress:
+    """The progress value on its way from a task to the I/O thread.
 
     Attributes:
-        sent_at: time.monotonic() at which one was sent last.
-        sent: how many were sent.
+        sent_at: time.monotonic() at which the last value was sent.
+        sent: number of values that were sent.
     """
 
     def __init__(self) -> None:
@@ -30,19 +31,19 @@ class Said:
         return bool(self._latest)
 
     def __repr__(self) -> str:
-        return f"<Said: {'a value' if self else 'nothing'} to be sent>"
+        return f"<LatestProgress: {'a value' if self else 'nothing'} to be sent>"
 
     def put(self, body: Body, now: float) -> bool:
-        """Say `body` in place of what was said before; whether the I/O thread has to be woken."""
+        """Replace the value by `body`; return whether the caller has to wake the I/O thread."""
         self._latest.append(body)
-        wakes = now - self._woken_at >= LOST_AFTER
+        wakes = now - self._woken_at >= WAKE_AGAIN_AFTER
         if wakes:
             self._woken_at = now
         return wakes
 
     def take(self, now: float) -> Body | None:
-        """What was said last, if it was not taken yet. On the I/O thread."""
-        self._woken_at = -math.inf  # before the look: what is said from now on wakes again
+        """Remove and return the value; None if there is none. Called on the I/O thread."""
+        self._woken_at = -math.inf  # first of all: each `put` from now on wakes the I/O thread again
         if not self._latest:
             return None
         self.sent_at = now

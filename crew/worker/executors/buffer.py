@@ -1,7 +1,7 @@
-"""Deliveries that have not started: sorted by priority, first come first served within one.
+"""Executions that have not started, sorted by priority; within one priority, first come, first served.
 
-One thread puts, any thread takes. A token in a C-level queue stands for each entry of a C-level heap, so neither
-needs a lock of ours that an interrupt could leave held.
+One thread puts, any thread takes. Each entry of the heap has a token in a queue. Both are implemented in C, so this
+needs no lock of its own, which an interrupt could leave locked.
 """
 
 import collections
@@ -14,22 +14,22 @@ from crew.worker.execution.execution import Execution
 
 
 class Buffer:
-    """Executions on their way to a lane.
+    """Executions that wait for a free slot of an executor.
 
     Args:
-        may_start: asked for each that would be taken; where it says False, the execution stays until `withdraw`. One
-            whose delivery has ended is taken at any rate: no other process would run it.
+        may_start: asked before each execution is taken. If it returns False, the execution stays until `withdraw`,
+            unless its delivery is acknowledged: no other process would run it then.
     """
 
     def __init__(self, may_start: Callable[[], bool] | None = None) -> None:
         self._may_start = may_start
-        self._kept: collections.deque[Execution] = collections.deque()  # those that may not start here
+        self._refused: collections.deque[Execution] = collections.deque()  # they must not start here
         self._heap: list[tuple[int, int, Execution | None]] = []
         self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._order = itertools.count()
 
     def __len__(self) -> int:
-        return len(self._heap) + len(self._kept)
+        return len(self._heap) + len(self._refused)
 
     def put(self, execution: Execution) -> None:
         """Add an execution."""
@@ -37,11 +37,11 @@ class Buffer:
         self._push(level if isinstance(level, int) else 0, execution)
 
     def close(self) -> None:
-        """Let one `take` that finds nothing else return None."""
+        """Have one `take` return None once the buffer is empty."""
         self._push(-1, None)
 
     def take(self) -> Execution | None:
-        """The most urgent one, as soon as there is one; None after `close`."""
+        """Remove and return the most urgent execution; waits for one. None after `close`."""
         while True:
             self._tokens.get()
             execution = heapq.heappop(self._heap)[2]
@@ -49,19 +49,19 @@ class Buffer:
                 return execution
 
     def take_nowait(self) -> Execution | None:
-        """The most urgent one, or None."""
+        """Remove and return the most urgent execution, or None."""
         while (execution := self._pop()) is not None:
             if self._is_taken(execution):
                 return execution
         return None
 
     def withdraw(self) -> list[Execution]:
-        """All that have not started; they are not here any longer."""
+        """Remove and return all executions."""
         withdrawn = []
         while (execution := self._pop()) is not None:
             withdrawn.append(execution)
-        while self._kept:
-            withdrawn.append(self._kept.popleft())
+        while self._refused:
+            withdrawn.append(self._refused.popleft())
         return withdrawn
 
     def _pop(self) -> Execution | None:
@@ -72,9 +72,9 @@ class Buffer:
         return heapq.heappop(self._heap)[2]
 
     def _is_taken(self, execution: Execution) -> bool:
-        if self._may_start is None or execution.ended is not None or self._may_start() or execution.is_acked:
+        if self._may_start is None or execution.result is not None or self._may_start() or execution.is_acked:
             return True
-        self._kept.append(execution)
+        self._refused.append(execution)
         return False
 
     def _push(self, level: int, execution: Execution | None) -> None:

@@ -1,68 +1,68 @@
-"""Where tasks run, as those see it who feed and watch them: one contract, three lanes.
+"""Interface of the three executors, as the consumer and the watchdog see them.
 
-`MainLane` runs one task at a time in the main thread of the process, because only there a signal can interrupt what
-blocks. `ThreadLane` runs several, each in a thread of its own. `AsyncLane` runs coroutines on an event loop. In all of
-them `Execution.interrupt` decides first, and only what was decided is then raised in the task.
+`MainThreadExecutor` runs one task at a time in the main thread of the process, because only there a signal can
+interrupt a blocking call. `ThreadExecutor` runs several, each in its own thread. `EventLoopExecutor` runs coroutines on
+an event loop. In each of them `Execution.interrupt` decides first, and only then the interrupt is raised in the task.
 """
 
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from crew.worker.execution.execution import Execution
-from crew.worker.execution.interrupt_reason import Reason
+from crew.worker.execution.interrupt import InterruptReason
 
-RESEND: Final = 1.0  # seconds between two interrupts of a task that goes on: time for it to clean up
+RESEND_INTERVAL: Final = 1.0  # seconds between two interrupts of one task: time for it to clean up
 
 OnExecution = Callable[[Execution], None]
 
 
 class IoThread(Protocol):
-    """What a lane asks of the I/O thread, when it is called there."""
+    """What an executor needs from the I/O thread. It calls these methods on that thread."""
 
     def soon(self, function: Callable[..., object], *args: Any) -> None:
-        """Call `function(*args)` when what was sent before is out."""
+        """Call `function(*args)` after all earlier messages are written to the socket."""
 
     def later(self, seconds: float, function: Callable[..., object], *args: Any) -> None:
-        """Call `function(*args)` after so many seconds."""
+        """Call `function(*args)` after `seconds`."""
 
 
-class Lane(Protocol):
-    """Where tasks run.
+class Executor(Protocol):
+    """Runs executions: main thread, thread pool or event loop.
 
     Attributes:
         slots: executions at a time.
-        has_timer: interrupts at the limit, and again, by itself.
+        has_timer: whether it interrupts at the limit by itself, and again until the task ends.
     """
 
     slots: int
     has_timer: bool
 
     def fill(self) -> None:
-        """Start what is in the buffer, as far as slots are free. Called on the I/O thread."""
+        """Start executions from the buffer while slots are free. Called on the I/O thread."""
 
     def running(self) -> list[Execution]:
-        """What runs now."""
+        """The executions that have a slot now."""
 
     def has_left(self, execution: Execution) -> bool:
-        """Whether nothing of `execution` runs any longer, though it may not have said so."""
+        """Whether nothing of `execution` runs any longer; `on_ended` may not have been called for it."""
 
     def release(self, execution: Execution) -> None:
-        """Give its slot to the next. Called on the I/O thread."""
+        """Free the slot of `execution`. Called on the I/O thread."""
 
-    def interrupt(self, execution: Execution, reason: Reason) -> None:
-        """Stop `execution`; repeat for one that goes on. Called on the I/O thread."""
+    def interrupt(self, execution: Execution, reason: InterruptReason) -> None:
+        """Interrupt `execution`; call it again if the task runs on. Called on the I/O thread."""
 
     def abandon(self, execution: Execution) -> bool:
-        """Go on without `execution`, which nothing stops; False where the lane itself is stuck with it."""
+        """Free the slot of `execution`, which cannot be interrupted; False if that blocks the whole executor."""
 
     def abandoned(self) -> int:
-        """How many run on that were abandoned."""
+        """Number of abandoned executions that still run."""
 
     def stack(self, execution: Execution) -> str:
-        """Where `execution` is, as the text of a traceback; "" where it has ended."""
+        """The stack of `execution` as the text of a traceback; "" if it has ended."""
 
     def serve(self) -> None:
-        """Hold the calling thread until `stop`."""
+        """Run in the calling thread until `stop`."""
 
     def stop(self) -> None:
-        """Let `serve` return once the running task has ended. Called on the I/O thread."""
+        """Have `serve` return after the running task has ended. Called on the I/O thread."""

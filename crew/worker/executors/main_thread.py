@@ -1,38 +1,40 @@
-"""One task at a time in the main thread of the process, where a signal interrupts what blocks.
+"""Runs one task at a time in the main thread of the process, where a signal interrupts a blocking call.
 
-A kernel timer strikes at the limit: the signal ends a sleep, a read or a lock within milliseconds, and its handler
-raises. The I/O thread strikes with a signal of its own, so that a task that uses SIGALRM itself is no exception. And
-while a task burns CPU without ever letting another thread run (a regular expression, huge integers), a third signal
-makes it pause for the I/O thread: so heartbeats go on there, and a cancel is heard.
+A kernel timer fires at the limit: its signal ends a sleep, a read or a lock within milliseconds, and the handler
+raises the interrupt. The I/O thread interrupts with a signal of its own, so that this also works for a task that uses
+SIGALRM itself. A third signal pauses a task that computes without releasing the GIL (a regular expression, huge
+integers), so that the I/O thread sends heartbeats and receives cancels.
 """
 
 import logging
 import signal
 import threading
 import time
-from typing import Final
 
 from crew.errors import Interrupt
 from crew.protocol.failure import describe
 from crew.protocol.message import Outcome
 from crew.worker.execution.async_exception import stack_of
 from crew.worker.execution.execution import Execution
-from crew.worker.execution.interrupt_reason import Reason
-from crew.worker.execution.result import ended_with
-from crew.worker.executors import gil_pauses
+from crew.worker.execution.interrupt import InterruptReason
+from crew.worker.execution.result import failed_with
 from crew.worker.executors.buffer import Buffer
-from crew.worker.executors.contract import RESEND, OnExecution
-from crew.worker.executors.signals import STRIKE, strike
-from crew.worker.posix import kernel_timer, signal_handlers
-from crew.worker.posix.kernel_timer import ALARM
+from crew.worker.executors.contract import RESEND_INTERVAL, OnExecution
+from crew.worker.executors.signals import (
+    ALARM,
+    INTERRUPT,
+    SIGNALS,
+    interrupt_main_thread,
+    set_alarm,
+    start_gil_pauses,
+)
+from crew.worker.posix import signal_handlers
 
 logger = logging.getLogger(__name__)
 
-SIGNALS: Final = (ALARM, STRIKE, gil_pauses.PAUSE)
 
-
-class MainLane:
-    """One task at a time, in the main thread.
+class MainThreadExecutor:
+    """Runs one task at a time, in the main thread.
 
     Args:
         on_started, on_ended: called with each execution, in the main thread.
@@ -48,90 +50,92 @@ class MainLane:
         self._current: Execution | None = None
 
     def fill(self) -> None:
-        """Nothing: the main thread helps itself from the buffer."""
+        """Do nothing: the main thread takes executions from the buffer by itself."""
 
     def running(self) -> list[Execution]:
-        """The one that runs."""
+        """The execution that runs, or none."""
         current = self._current
         return [] if current is None else [current]
 
     def has_left(self, execution: Execution) -> bool:
-        """Whether another may run."""
+        """Whether it has ended."""
         return execution.has_ended
 
     def release(self, execution: Execution) -> None:
-        """Nothing: the main thread goes on by itself."""
+        """Do nothing: the main thread takes the next execution by itself."""
 
     def abandon(self, execution: Execution) -> bool:
-        """The main thread cannot go on without it."""
+        """False: the main thread is blocked by it."""
         return False
 
     def abandoned(self) -> int:
-        """None."""
+        """0: an execution cannot be abandoned here."""
         return 0
 
     def stack(self, execution: Execution) -> str:
-        """Where the main thread is."""
+        """The stack of the main thread, if `execution` runs in it."""
         return stack_of(threading.main_thread()) if self._current is execution else ""
 
     def serve(self) -> None:
-        """Run what comes, until `stop`."""
+        """Run executions from the buffer until `stop`."""
         self._take_signals()
         while (execution := self._buffer.take()) is not None:
             self._run(execution)
-            del execution  # so that its payload does not outlive it while the lane waits
+            del execution  # frees its payload while the executor waits
 
     def stop(self) -> None:
-        """Return from `serve` once the running task has ended."""
+        """Have `serve` return after the running task has ended."""
         self._buffer.close()
 
-    def interrupt(self, execution: Execution, reason: Reason) -> None:
-        """Interrupt `execution`, now."""
+    def interrupt(self, execution: Execution, reason: InterruptReason) -> None:
+        """Interrupt `execution` by a signal."""
         if execution.is_interrupted or execution.interrupt(reason):
-            strike()
+            interrupt_main_thread()
 
     # --- the main thread --------------------------------------------------------------------------------------------
 
     def _run(self, execution: Execution) -> None:
         try:
-            if execution.ended is None:
+            if execution.result is None:
                 execution.begin()
-                self._on_started(execution)  # not current yet: no interrupt lands in what is ours
-            if execution.ended is None:
+                self._on_started(execution)  # not current yet: no interrupt is raised in crew's own code
+            if execution.result is None:
                 self._current = execution
-                kernel_timer.ring_by(execution.limit)
+                set_alarm(execution.limit)
                 execution.run()
         except BaseException as error:
-            # Only an interrupt that was sent again, just when the task had ended, can land here.
+            # Only an interrupt that was sent again just as the task ended can be raised here.
             if not isinstance(error, Interrupt):
-                logger.exception("%r could not be run", execution)
-            execution.decide(ended_with(Outcome.RAISED, describe(error)))
+                logger.exception(
+                    "execution failed outside of its task: call_id=%s task=%s", execution.call.id, execution.task.name
+                )
+            execution.decide(failed_with(Outcome.RAISED, describe(error)))
         execution.has_ended = True
         self._current = None
         if execution.is_interrupted or signal.getsignal(ALARM) != self._on_signal:
             self._take_signals()
         else:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # no question of its own: to ask costs as much
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # without a check: it would cost as much
         self._on_ended(execution)
 
     def _take_signals(self) -> None:
-        """Make signals ours: a task may have used them, or blocked them."""
-        for number in (ALARM, STRIKE):
+        """Install crew's handlers and unblock their signals: a task may have replaced or blocked them."""
+        for number in (ALARM, INTERRUPT):
             signal_handlers.install(number, self._on_signal)
-        gil_pauses.begin()
+        start_gil_pauses()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
     def _on_signal(self, _signal: int, _frame: object) -> None:
-        """Runs in the main thread between two bytecodes of whatever runs there."""
+        """Interrupt the current execution, if that is due. Runs in the main thread between two bytecodes."""
         execution = self._current
         if execution is None or execution.has_ended:
             return
         now = time.monotonic()
         if not execution.is_interrupted:
             if execution.limit is None or now < execution.limit:
-                kernel_timer.ring_by(execution.limit)
+                set_alarm(execution.limit)
                 return
-            if not execution.interrupt(Reason.TIMEOUT):
+            if not execution.interrupt(InterruptReason.TIMEOUT):
                 return
-        kernel_timer.ring_by(now + RESEND)
-        execution.strike(now)
+        set_alarm(now + RESEND_INTERVAL)
+        execution.raise_interrupt(now)

@@ -1,120 +1,130 @@
-"""Deadlines of what runs: announce, interrupt, interrupt again, escalate. On the I/O thread, which a task never blocks.
+"""Enforces the limits of executions. Runs on the I/O thread, which a task never blocks.
 
-In the main lane the kernel timer interrupts on time, and this looks whether it did; in the thread lane this is the
-timer. The ladder of an execution that does not end: its limit -> interrupted, and again every second; the caller is
-answered at once -> limit + grace -> `on_stuck`.
+The steps for an execution that does not end: at its limit it is interrupted, and again every second; its caller gets
+the reply at once; at limit + grace it is `on_stuck`. In the main thread executor the kernel timer interrupts on time,
+and the watchdog checks that it did. In the other executors the watchdog is the timer.
 """
 
 import asyncio
 import math
+import sys
 import time
 from typing import Final, Protocol
 
 from crew.worker.execution.execution import Execution
-from crew.worker.execution.interrupt_reason import Reason
-from crew.worker.executors import switch_interval
-from crew.worker.executors.contract import RESEND, Lane
+from crew.worker.execution.interrupt import InterruptReason
+from crew.worker.executors.contract import RESEND_INTERVAL, Executor
 
-LOOK_EVERY: Final = 0.1  # seconds between two looks while something runs
-ANNOUNCE_AFTER: Final = 0.2  # seconds: short calls cost two messages, longer ones a third
-HELP_AFTER: Final = 0.02  # seconds that the main lane's own timer has; then this strikes, within 50 ms of the limit
-NEAR: Final = 2 * LOOK_EVERY  # seconds before a limit from which threads take short turns
-BUSY_AFTER: Final = 0.1  # seconds without a free slot: what waits here could run elsewhere
+CHECK_INTERVAL: Final = 0.1  # seconds between two checks while something runs
+ANNOUNCE_AFTER: Final = 0.2  # seconds: a short call costs two messages, a longer one a third
+TIMER_DELAY: Final = 0.02  # seconds that the executor's own timer has; then this interrupts, within 50 ms of the limit
+NEAR: Final = 2 * CHECK_INTERVAL  # seconds before a limit at which the switch interval is shortened
+BUSY_AFTER: Final = 0.1  # seconds without a free slot: waiting deliveries could run in another process
+
+# Seconds for which a thread that computes keeps the GIL, near a limit. With Python's 5 ms the I/O thread, which waits
+# behind each such thread several times before it has interrupted one, is sometimes too late. At all other times, a
+# short interval would slow down short tasks.
+SHORT_SWITCH_INTERVAL: Final = 0.001
+
+_near_limit: Final[set[object]] = set()  # the watchdogs that have an execution near its limit
+_usual_switch_interval: float = sys.getswitchinterval()
 
 
 class Watched(Protocol):
-    """Who acts on what the watchdog sees."""
+    """Acts on what the watchdog finds."""
 
     def has_work(self) -> bool:
-        """Whether anything runs, or waits to."""
+        """Whether an execution runs, or waits for a slot."""
 
     def on_started_long_ago(self, execution: Execution) -> None:
-        """The caller should know that it has started."""
+        """It has run for a while: its caller should be told that it has started."""
 
     def on_decided(self, execution: Execution) -> None:
-        """It was interrupted: the caller can be answered, whether or not the task has ended."""
+        """It was interrupted: the reply can be sent, whether or not the task has ended."""
 
     def on_ended(self, execution: Execution) -> None:
-        """Nothing of it runs any longer; may come twice."""
+        """Nothing of it runs any longer; may be called twice."""
 
     def on_stuck(self, execution: Execution) -> None:
-        """It goes on after its limit and grace."""
+        """It runs on after its limit and grace."""
 
     def on_busy(self) -> None:
         """No slot has been free for a while."""
 
 
 class Watchdog:
-    """Looks at what runs in `lane`.
+    """Checks the executions of `executor`, and interrupts those beyond their limit.
 
     Args:
         grace: seconds between the first interrupt and `on_stuck`.
     """
 
-    def __init__(self, lane: Lane, watched: Watched, *, grace: float) -> None:
-        self._lane = lane
+    def __init__(self, executor: Executor, watched: Watched, *, grace: float) -> None:
+        self._executor = executor
         self._watched = watched
         self._grace = grace
         self._timer: asyncio.TimerHandle | None = None
-        self._asked: dict[Execution, float] = {}  # execution -> time.monotonic() at which the lane was asked last
+        self._interrupts: dict[
+            Execution, float
+        ] = {}  # execution -> time.monotonic() of its last interrupt by `interrupt`
 
     def wake(self) -> None:
-        """Something runs, or will in a moment: begin to look."""
+        """Start checking: an execution runs, or will run soon."""
         if self._timer is None:
-            self._look_in(LOOK_EVERY)
+            self._check_in(CHECK_INTERVAL)
 
     def wake_by(self, limit: float | None) -> None:
-        """Look at `limit` (time.monotonic()) at the latest."""
-        wait = LOOK_EVERY if limit is None else max(0.0, limit - time.monotonic())
+        """Check at `limit` (time.monotonic()) at the latest."""
+        wait = CHECK_INTERVAL if limit is None else max(0.0, limit - time.monotonic())
         if self._timer is None or self._timer.when() > asyncio.get_running_loop().time() + wait:
-            self._look_in(min(wait, LOOK_EVERY))
+            self._check_in(min(wait, CHECK_INTERVAL))
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         self._disarm()
-        switch_interval.shorten(self, near=False)
+        _shorten_switch_interval(self, near=False)
 
-    def interrupt(self, execution: Execution, reason: Reason) -> None:
+    def interrupt(self, execution: Execution, reason: InterruptReason) -> None:
         """Interrupt `execution` now, and again until it has ended."""
-        self._asked[execution] = time.monotonic()
-        self._lane.interrupt(execution, reason)
+        self._interrupts[execution] = time.monotonic()
+        self._executor.interrupt(execution, reason)
         self.wake()
 
-    def _look_in(self, seconds: float) -> None:
+    def _check_in(self, seconds: float) -> None:
         self._disarm()
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._check)
 
     def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._timer = None
         now = time.monotonic()
         try:
-            self._look_at_all(now)
+            self._check_all(now)
         finally:
-            self._look_again(now)
+            self._schedule_next(now)
 
-    def _look_at_all(self, now: float) -> None:
-        for execution in self._lane.running():
-            self._look_at(execution, now)
-        running = self._lane.running()
-        self._asked = {one: when for one, when in self._asked.items() if one in running}
-        if len(running) == self._lane.slots and all(now - (one.started or now) >= BUSY_AFTER for one in running):
+    def _check_all(self, now: float) -> None:
+        for execution in self._executor.running():
+            self._check_one(execution, now)
+        running = self._executor.running()
+        self._interrupts = {one: when for one, when in self._interrupts.items() if one in running}
+        if len(running) == self._executor.slots and all(now - (one.started or now) >= BUSY_AFTER for one in running):
             self._watched.on_busy()
 
-    def _look_again(self, now: float) -> None:
-        limits = [one.limit for one in self._lane.running() if one.limit is not None]
-        switch_interval.shorten(self, near=min(limits, default=math.inf) <= now + NEAR)
+    def _schedule_next(self, now: float) -> None:
+        limits = [one.limit for one in self._executor.running() if one.limit is not None]
+        _shorten_switch_interval(self, near=min(limits, default=math.inf) <= now + NEAR)
         if self._watched.has_work():
-            if self._lane.has_timer:
-                limits += [limit + HELP_AFTER for limit in limits]
-            self._look_in(min(LOOK_EVERY, min((limit for limit in limits if limit > now), default=math.inf) - now))
+            if self._executor.has_timer:
+                limits += [limit + TIMER_DELAY for limit in limits]
+            self._check_in(min(CHECK_INTERVAL, min((limit for limit in limits if limit > now), default=math.inf) - now))
 
-    def _look_at(self, execution: Execution, now: float) -> None:
-        if self._lane.has_left(execution):
+    def _check_one(self, execution: Execution, now: float) -> None:
+        if self._executor.has_left(execution):
             self._watched.on_ended(execution)
             return
         due = execution.due
@@ -126,13 +136,27 @@ class Watchdog:
             self._watched.on_started_long_ago(execution)
 
     def _enforce(self, execution: Execution, now: float, late: float) -> None:
-        """Its limit was `late` seconds ago. A lane with a timer has some time to strike by itself."""
-        again = RESEND
-        if self._lane.has_timer:
-            again += HELP_AFTER
-            if late < HELP_AFTER:
+        """Interrupt it `late` seconds after its limit. An executor with a timer first has some time to do so itself."""
+        again = RESEND_INTERVAL
+        if self._executor.has_timer:
+            again += TIMER_DELAY
+            if late < TIMER_DELAY:
                 return
-        if now - self._asked.get(execution, -math.inf) >= RESEND and not execution.is_struck(now, within=again):
-            self.interrupt(execution, Reason.TIMEOUT)
+        if now - self._interrupts.get(execution, -math.inf) >= RESEND_INTERVAL and not execution.was_interrupted_lately(
+            now, within=again
+        ):
+            self.interrupt(execution, InterruptReason.TIMEOUT)
         if late >= self._grace and execution.is_interrupted:
             self._watched.on_stuck(execution)
+
+
+def _shorten_switch_interval(watchdog: object, *, near: bool) -> None:
+    """Shorten Python's switch interval while it is `near` a limit for any watchdog; restore it when for none."""
+    global _usual_switch_interval
+    was_short = bool(_near_limit)
+    (_near_limit.add if near else _near_limit.discard)(watchdog)
+    if _near_limit and not was_short:
+        _usual_switch_interval = sys.getswitchinterval()
+        sys.setswitchinterval(min(SHORT_SWITCH_INTERVAL, _usual_switch_interval))
+    elif was_short and not _near_limit:
+        sys.setswitchinterval(_usual_switch_interval)

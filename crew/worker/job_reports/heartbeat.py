@@ -7,7 +7,6 @@ is stopped for long, the process is killed.
 import asyncio
 
 from crew.protocol.deadline import HEARTBEAT_EVERY
-from crew.worker.execution import run_info
 from crew.worker.execution.execution import Execution
 from crew.worker.replies.reply_publisher import ReplyPublisher
 
@@ -25,7 +24,7 @@ class Heartbeat:
 
     def begin(self, execution: Execution) -> None:
         """It runs, and that was said; nothing where it is decided already, as its end was said then."""
-        if execution.ended is not None:
+        if execution.result is not None:
             return
         self._running[execution] = None
         if self._timer is None:
@@ -45,6 +44,6 @@ class Heartbeat:
     def _beat(self) -> None:
         self._timer = None
         for execution in self._running:
-            self._replies.announce(execution.call, run_info.begun(execution))
+            self._replies.announce(execution.call, execution.started_run())
         if self._running:
             self._timer = asyncio.get_running_loop().call_later(HEARTBEAT_EVERY, self._beat)

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 from crew.amqp import Link
-from crew.worker.execution import run_info
 from crew.worker.execution.execution import Execution
 from crew.worker.job_reports.heartbeat import Heartbeat
 from crew.worker.job_reports.progress import Progress
@@ -36,7 +35,7 @@ class JobReports:
     def announce(self, execution: Execution) -> bool:
         """Say that it runs, now and later on; False where the broker is away: try again."""
         self.heartbeat.begin(execution)
-        return self._replies.announce(execution.call, run_info.begun(execution))
+        return self._replies.announce(execution.call, execution.started_run())
 
     def on_end(self, execution: Execution) -> None:
         """Its end is about to be said."""

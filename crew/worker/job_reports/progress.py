@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from crew.errors import TooLarge
 from crew.protocol.encoding import codec
-from crew.worker.execution import run_info
 from crew.worker.execution.execution import Execution
 from crew.worker.mailbox import Mailbox
 from crew.worker.replies.reply_publisher import ReplyPublisher
@@ -47,7 +46,7 @@ class Progress:
             body = codec.encode(value, "json", max_size=MAX_PROGRESS, compresses=False)  # a record has it as it is
         except TooLarge as error:
             raise TooLarge(f"the progress of task {execution.task.name!r} cannot be sent: {error}") from None
-        if execution.said.put(body, time.monotonic()):
+        if execution.latest_progress.put(body, time.monotonic()):
             self._mailbox.post(self._look, execution)
 
     # --- the I/O thread ---------------------------------------------------------------------------------------------
@@ -60,7 +59,7 @@ class Progress:
 
     def _look(self, execution: Execution) -> None:
         """It has said something."""
-        wait = execution.said.sent_at + SENT_EVERY - time.monotonic()
+        wait = execution.latest_progress.sent_at + SENT_EVERY - time.monotonic()
         if execution not in self._waiting:
             self._look_in(max(0.0, wait), execution)
 
@@ -71,10 +70,10 @@ class Progress:
         del self._waiting[execution]
         if self._replies.is_connected:
             self._send(execution)
-        elif execution.said:
+        elif execution.latest_progress:
             self._look_in(AWAY_FOR, execution)
 
     def _send(self, execution: Execution) -> None:
-        body = execution.said.take(time.monotonic())
+        body = execution.latest_progress.take(time.monotonic())
         if body is not None:
-            self._replies.send_progress(execution.call, body, run_info.begun(execution))
+            self._replies.send_progress(execution.call, body, execution.started_run())

@@ -16,7 +16,7 @@ from crew.duration import MAX_DURATION, Duration, parse_duration
 from crew.errors import Canceled, CrewError, ExpirationError
 from crew.protocol import deadline, user_headers
 from crew.protocol.encoding import codec
-from crew.worker.execution.execution import ENDED, Execution
+from crew.worker.execution.execution import CALLER_ENDED, Execution
 from crew.worker.execution.shield import Shield
 from crew.worker.mailbox import Mailbox
 from crew.worker.nested_calls.call import NestedCall
@@ -97,7 +97,7 @@ class NestedCalls:
     def _begin(self, execution: Execution, nested: NestedCall) -> None:
         scope = execution.scope = execution.scope or Scope()
         if execution.has_ended or (execution.is_interrupted and not execution.shields):
-            scope.abandon(ENDED)
+            scope.abandon(CALLER_ENDED)
         scope.add(nested.pending, wholly=True)
         task = asyncio.get_running_loop().create_task(self._send(nested.pending))
         self._sending.add(task)

@@ -19,7 +19,7 @@ from crew.errors import ConnectionError, MessageRefused, TooLarge
 from crew.protocol import failure, properties, topology, user_headers
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Call, Outcome, Reply, Run
-from crew.worker.execution.result import NO_BODY, Ended, ended_with
+from crew.worker.execution.result import NO_BODY, Result, failed_with
 from crew.worker.replies.backlog import Backlog, OutgoingMessage
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class ReplyPublisher:
     def answer(
         self,
         call: Call,
-        ended: Ended,
+        ended: Result,
         on_sent: OnSent,
         on_dropped: OnSent = lambda: None,
         *,
@@ -111,7 +111,7 @@ class ReplyPublisher:
                 "message: its max_message_size is smaller than CREW_MAX_MESSAGE of the worker"
             )
         told = Failure(type_name=failure.type_name(error()), message=message)
-        self.answer(call, ended_with(Outcome.RAISED, told), on_sent, run=run)
+        self.answer(call, failed_with(Outcome.RAISED, told), on_sent, run=run)
 
     def announce(self, call: Call, run: Run | None = None) -> bool:
         """Tell the client that its call has started; False where the broker is away: try again while it runs."""

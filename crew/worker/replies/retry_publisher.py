@@ -18,9 +18,8 @@ from crew.amqp import ConfirmStatus, Delivery, Link
 from crew.errors import ConnectionError, MessageRefused
 from crew.protocol import deadline, failure, properties, topology, user_headers
 from crew.protocol.message import Call, Outcome
-from crew.worker.execution import run_info
-from crew.worker.execution.execution import Execution
-from crew.worker.execution.result import Ended, ended_with
+from crew.worker.execution.execution import Execution, refused_run
+from crew.worker.execution.result import Result, failed_with
 from crew.worker.replies.reply_publisher import ReplyPublisher
 from crew.worker.task import Task
 
@@ -55,7 +54,7 @@ class RetryPublisher:
     def __repr__(self) -> str:
         return f"<RetryPublisher: {len(self)} on their way>"
 
-    def send(self, execution: Execution, ended: Ended, on_sent: OnSent) -> None:
+    def send(self, execution: Execution, ended: Result, on_sent: OnSent) -> None:
         """Have the call of `execution` run again, `ended.retry_after` seconds after the broker has taken it.
 
         While the broker is away the call waits here. It is dropped where its delivery was lost meanwhile, as the broker
@@ -92,7 +91,7 @@ class RetryPublisher:
         for sending in self._sending:
             sending.cancel()
 
-    async def _send(self, execution: Execution, ended: Ended, on_sent: OnSent) -> None:
+    async def _send(self, execution: Execution, ended: Result, on_sent: OnSent) -> None:
         """Send it, or else its failure: a call that is in nobody's hands would have no end."""
         call = execution.call
         try:
@@ -103,9 +102,9 @@ class RetryPublisher:
             logger.error("call %s of %s is not run again: %s", call.id, call.task, error)
         except Exception:
             logger.exception("call %s of %s is not run again", call.id, call.task)
-        self._replies.answer(call, ended, on_sent, run=run_info.ended(execution))
+        self._replies.answer(call, ended, on_sent, run=execution.ended_run())
 
-    async def _is_sent(self, execution: Execution, ended: Ended, on_sent: OnSent) -> bool:
+    async def _is_sent(self, execution: Execution, ended: Result, on_sent: OnSent) -> bool:
         """Whether the broker has it, or will deliver it again by itself; raises MessageRefused."""
         call = _sendable(execution.call)
         delay = ended.retry_after or 0.0
@@ -157,12 +156,12 @@ class RetryPublisher:
             logger.exception("call not postponed: call_id=%s task=%s", call.id, call.task)
         logger.error("call not postponed: %s call_id=%s task=%s", reason, call.id, call.task)
         told = failure.describe(MessageRefused(f"task {call.task!r} was not started: {reason}"))
-        self._replies.answer(call, ended_with(Outcome.RAISED, told), on_sent, run=run_info.of_refusal(call, 0))
+        self._replies.answer(call, failed_with(Outcome.RAISED, told), on_sent, run=refused_run(call, 0))
 
     def _on_confirmed(self, execution: Execution, on_sent: OnSent) -> None:
         on_sent()
         if execution.call.is_job:  # it may wait for longer than a gateway waits for a word of who runs it
-            self._replies.announce(execution.call, run_info.ended(execution))
+            self._replies.announce(execution.call, execution.ended_run())
         elif execution.call.attempt == 1 and not execution.is_announced:
             # A client whose time is up should know that a worker took it.
             self._replies.announce(execution.call)

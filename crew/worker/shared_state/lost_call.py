@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from crew.protocol.message import Call, Run
-from crew.worker.execution.result import NO_BODY, Ended, timed_out, worker_lost
+from crew.worker.execution.result import NO_BODY, Result, timed_out, worker_lost
 from crew.worker.shared_state.exit_status import describe_exit
 
 SIZE: Final = 1169  # bytes: three short strings of AMQP, the names of a task and a host, and what tells them apart
@@ -47,7 +47,7 @@ class LostCall(msgspec.Struct, frozen=True, array_like=True):
             is_job=self.run is not None,
         )
 
-    def ended(self, host: str) -> Ended:
+    def ended(self, host: str) -> Result:
         """What the call came to."""
         if self.is_overdue:
             return timed_out(f"task {self.task!r} could not be interrupted, and its worker process was killed")

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from crew.worker.execution import run_info
 from crew.worker.execution.execution import Execution
 from crew.worker.shared_state import lost_call
 from crew.worker.shared_state.exit_status import exit_status_of
@@ -71,7 +70,7 @@ class SharedState:
     def end(self, execution: Execution) -> None:
         """`execution` has ended; idempotent."""
         with self._changing:
-            slot = execution.leave_slot()
+            slot = execution.take_slot()
             if slot is not None:
                 self._clear(slot)
                 self._free[slot // self._slots].append(slot)
@@ -194,7 +193,7 @@ class SharedState:
 
     def _write_lost_call(self, slot: int, execution: Execution) -> None:
         """Before its key: a process may die between any two lines."""
-        data = lost_call.written(execution.call, run_info.begun(execution)) if execution.runs_once else b""
+        data = lost_call.written(execution.call, execution.started_run()) if execution.runs_once else b""
         if data:
             _LOST_CALL.pack_into(self._memory, self._lost_call_at(slot), len(data), 0, False, data)
         else:

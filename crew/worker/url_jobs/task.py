@@ -22,9 +22,8 @@ from crew.protocol.http_job.allowed_hosts import AllowedHosts
 from crew.protocol.http_job.request import HttpRequest, request_of
 from crew.protocol.topology import HTTP_TASK
 from crew.worker.context import context
-from crew.worker.execution.current import running
-from crew.worker.execution.execution import Execution
-from crew.worker.execution.interrupt_reason import Reason
+from crew.worker.execution.execution import Execution, current_execution
+from crew.worker.execution.interrupt import InterruptReason
 from crew.worker.execution.result import timed_out
 from crew.worker.task import Task
 from crew.worker.url_jobs import resolver
@@ -70,7 +69,7 @@ class HttpTask:
         except TimeoutError:
             _time_out(request)
         except asyncio.CancelledError:
-            if _execution().reason is Reason.CANCELED:
+            if _execution().reason is InterruptReason.CANCELED:
                 with context.shield():  # who cancels does so again every second
                     context.progress({"delete": await self._delete(request)})
             raise
@@ -96,7 +95,7 @@ def _time_out(request: HttpRequest) -> None:
 
 
 def _execution() -> Execution:
-    execution = running.get()
+    execution = current_execution.get()
     if execution is None:
         raise RuntimeError(f"task {HTTP_TASK!r} can be run by a worker only")
     return execution

@@ -8,10 +8,10 @@ import msgspec
 
 T = TypeVar("T")
 
-LANES: Final = {"main": 28, "thread": 32, "async": 40}  # of a hundred calls
-QUICKER: Final = 0.35  # times as long work those of the main lane, which has the fewest slots
+EXECUTORS: Final = {"main": 28, "thread": 32, "async": 40}  # of a hundred calls
+QUICKER: Final = 0.35  # times as long work those of the main thread executor, which has the fewest slots
 KINDS: Final = {"quick": 12, "nap": 40, "block": 16, "spin": 10, "swallow": 10, "shielded": 6, "fail": 5.3, "die": 0.2}
-STUBBORN: Final = 0.5  # of a hundred calls in the main lane: each costs a process
+STUBBORN: Final = 0.5  # of a hundred calls in the main thread executor: each costs a process
 SECONDS: Final = {(0.02, 0.1): 50, (0.1, 0.4): 38, (0.4, 1.1): 12}  # how long a task works
 CANCELS: Final = {None: 84, "call": 8, "task": 8}
 CANCEL_AFTER: Final = (0.0, 1.0)  # seconds
@@ -23,7 +23,7 @@ class Planned(msgspec.Struct, frozen=True):
     """One call.
 
     Attributes:
-        lane: main, thread or async: the name of its task.
+        executor: main, thread or async: the name of its task.
         kind: what the task does.
         seconds: how long it does that.
         cancel: "call": by `call.cancel()`; "task": by asyncio, as who awaits it; None.
@@ -31,7 +31,7 @@ class Planned(msgspec.Struct, frozen=True):
     """
 
     id: str
-    lane: str
+    executor: str
     kind: str
     seconds: float
     expiration: float
@@ -49,7 +49,7 @@ class Planned(msgspec.Struct, frozen=True):
     @property
     def is_zombie(self) -> bool:
         """Whether it goes on without its slot after its grace, as a thread in one blocking call does."""
-        return self.lane == "thread" and self.kind == "block"
+        return self.executor == "thread" and self.kind == "block"
 
 
 def plan(seed: int, count: int, *, prefix: str) -> Sequence[Planned]:
@@ -59,15 +59,15 @@ def plan(seed: int, count: int, *, prefix: str) -> Sequence[Planned]:
 
 
 def _one(dice: random.Random, id: str) -> Planned:
-    lane, cancel = _pick(dice, LANES), _pick(dice, CANCELS)
-    kind = "stubborn" if lane == "main" and dice.random() < STUBBORN / 100 else _pick(dice, KINDS)
-    seconds = dice.uniform(*_pick(dice, SECONDS)) * (QUICKER if lane == "main" else 1)
+    executor, cancel = _pick(dice, EXECUTORS), _pick(dice, CANCELS)
+    kind = "stubborn" if executor == "main" and dice.random() < STUBBORN / 100 else _pick(dice, KINDS)
+    seconds = dice.uniform(*_pick(dice, SECONDS)) * (QUICKER if executor == "main" else 1)
     expiration = max(0.2, seconds * dice.uniform(0.8, 1.6) + dice.choice([0.0, dice.uniform(0, 2)]))
     if cancel is not None:
         seconds, expiration = dice.uniform(*CANCELED_SECONDS), dice.uniform(*CANCELED_EXPIRATION)
     return Planned(
         id=id,
-        lane=lane,
+        executor=executor,
         kind=kind,
         seconds=seconds,
         expiration=expiration,

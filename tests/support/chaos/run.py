@@ -93,7 +93,7 @@ class Chaos:
         # With a callback, a call whose awaiter is cancelled would go on.
         answers = ended.called_back = None if planned.cancel == "task" else []
         return self._client.call(
-            self._prefix + planned.lane,
+            self._prefix + planned.executor,
             {"kind": planned.kind, "seconds": planned.seconds},
             id=planned.id,
             expiration=planned.expiration,

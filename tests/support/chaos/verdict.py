@@ -19,7 +19,7 @@ GONE_WITHIN: Final = 1.0  # seconds after deadline and grace, a run
 HEARD_WITHIN: Final = 1.0  # seconds after a cancel
 UNREAD_WITHIN: Final = 1.0  # seconds until the broker has read an acknowledgement, on a busy machine
 AGAIN_WITHIN: Final = 1.0  # seconds after the death of the process in which it ran
-NEVER_FULL: Final = ("async",)  # lanes
+NEVER_FULL: Final = ("async",)  # executors
 FAILURES: Final = (crew.TimeoutError, crew.ExpirationError, crew.WorkerLost)
 
 
@@ -109,9 +109,9 @@ def _of_canceled(call: Ended, canceled: float, runs: list[Run], record: Record) 
 
 
 def _of_lost(call: Ended, runs: list[Run], record: Record) -> Iterator[Breach]:
-    """Where the lane has a free slot at any time: what its process took with it has begun again, or was given up."""
+    """For an executor that always has a free slot: each call lost with its process was run again, or given up."""
     last = max(runs, key=lambda run: run.started, default=None)
-    if last is None or last.ended is not None or call.planned.lane not in NEVER_FULL:
+    if last is None or last.ended is not None or call.planned.executor not in NEVER_FULL:
         return
     died = record.lives[last.pid].died or math.inf
     if call.ended > died + AGAIN_WITHIN:

@@ -1,4 +1,4 @@
-"""What coroutines hang in: the rows of the table of interrupts for the asyncio lanes."""
+"""What coroutines hang in: the rows of the table of interrupts for the asyncio executors."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What plain functions hang in: the rows of the table of interrupts for the main lane and for threads.
+"""What plain functions hang in: the rows of the table of interrupts for the main thread executor and for threads.
 
 Nothing here ends by itself within the time of a test. What is built of C stays where it is with the means of the
 standard library: a mutex that is locked twice, a comparison that doubles with each level.

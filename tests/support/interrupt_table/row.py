@@ -1,4 +1,4 @@
-"""One row of the table of interrupts: what a task hangs in, and what becomes of it in each lane."""
+"""One row of the table of interrupts: what a task hangs in, and what becomes of it in each executor."""
 
 import enum
 from collections.abc import Callable
@@ -34,8 +34,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: as the table has it.
-        hang: never returns; a coroutine function in the asyncio lanes.
-        fates: lane -> what becomes of it there; it is not tried in other lanes.
+        hang: never returns; a coroutine function in the asyncio executors.
+        fates: executor -> what becomes of it there; it is not tried in other executors.
         is_late: whether an interrupt that is seen is seen only between calls of C that take long.
         burns: whether it keeps a core busy, so that it is tried alone.
     """

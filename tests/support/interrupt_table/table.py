@@ -15,7 +15,7 @@ from tests.support.interrupt_table.row import ASYNCIO, BESIDE, FLAGS, MAIN, THRE
 from tests.support.interrupt_table.trial import Bench, Finding, start_bench, trial
 from tests.support.processes import Processes
 
-AT_ONCE: Final = {MAIN: 3, THREADS: 5, ASYNCIO: 2, BESIDE: 1}  # so that no lane takes longer than another
+AT_ONCE: Final = {MAIN: 3, THREADS: 5, ASYNCIO: 2, BESIDE: 1}  # so that no executor takes longer than another
 BURNING_AT_ONCE: Final = {MAIN: 1, THREADS: 2, ASYNCIO: 1, BESIDE: 1}  # most of them are rows of threads
 ONE_BY_ONE: Final = dict.fromkeys(AT_ONCE, 1)
 
@@ -28,22 +28,22 @@ WITH_TIMEOUT: Final = ("time.sleep", "sum of a range", "asyncio.sleep", "time.sl
 
 
 class Case(msgspec.Struct, frozen=True):
-    """A row in one of its lanes; with a `timeout`, or with an expiration alone."""
+    """A row in one of its executors; with a `timeout`, or with an expiration alone."""
 
-    lane: str
+    executor: str
     row: Row
     timeout: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.row.name}, {self.lane}{'' if self.timeout is None else ', timeout'}"
+        return f"{self.row.name}, {self.executor}{'' if self.timeout is None else ', timeout'}"
 
 
 IsGood = Callable[[Case, Finding], bool]
 
 CASES: Final = [
-    Case(lane, row, timeout)
+    Case(executor, row, timeout)
     for row in (*hangs.ROWS, *async_hangs.ROWS)
-    for lane in row.fates
+    for executor in row.fates
     for timeout in ((None, TIMEOUT) if row.name in WITH_TIMEOUT else (None,))
 ]
 
@@ -72,7 +72,7 @@ class Table:
 
     async def find_all(self, cases: list[Case]) -> dict[str, Finding | Exception]:
         """First what waits or is measured in seconds, at once; then what burns CPU and is measured in milliseconds."""
-        alone = [case for case in cases if case.row.burns and case.row.fates[case.lane] is Fate.SEEN]
+        alone = [case for case in cases if case.row.burns and case.row.fates[case.executor] is Fate.SEEN]
         together = [case for case in cases if case not in alone]
         calm = [case for case in together if not case.row.burns]
         burning = [case for case in together if case.row.burns]
@@ -87,13 +87,13 @@ class Table:
         return self._findings
 
     async def _find_each(self, client: Client, cases: list[Case], workers: Mapping[str, int]) -> None:
-        """Try `cases` of several lanes, each lane on as many workers of its own."""
-        await asyncio.gather(*(self._find(client, one, workers[one[0].lane]) for one in by_worker(cases)))
+        """Try `cases` of several executors, each executor on as many workers of its own."""
+        await asyncio.gather(*(self._find(client, one, workers[one[0].executor]) for one in by_worker(cases)))
 
     async def _find(self, client: Client, cases: list[Case], workers: int) -> None:
-        """Try `cases`, all of one lane, on as many workers."""
+        """Try `cases`, all of one executor, on as many workers."""
         benches = [
-            start_bench(self._processes, cases[0].lane, *flags_for(cases[0]), prefix=f"t{uuid.uuid4().hex[:8]}.")
+            start_bench(self._processes, cases[0].executor, *flags_for(cases[0]), prefix=f"t{uuid.uuid4().hex[:8]}.")
             for _ in range(workers)
         ]
         await asyncio.gather(*(self._work(client, bench, cases) for bench in benches))
@@ -122,6 +122,8 @@ def flags_for(case: Case) -> tuple[str, ...]:
 
 
 def by_worker(cases: list[Case]) -> list[list[Case]]:
-    """A list for each lane and kind, in the order of the lanes."""
-    lists = [[case for case in cases if (case.lane, case.row.burns) == kind] for kind in product(FLAGS, (False, True))]
+    """A list for each executor and kind, in the order of the executors."""
+    lists = [
+        [case for case in cases if (case.executor, case.row.burns) == kind] for kind in product(FLAGS, (False, True))
+    ]
     return [one for one in lists if one]

@@ -1,4 +1,4 @@
-"""One row of the table of interrupts, tried in one lane of one worker: what its callers and its process came to."""
+"""One row of the table of interrupts, tried in one executor of one worker: what its callers and its process came to."""
 
 import asyncio
 import contextlib
@@ -52,7 +52,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """What a trial has shown.
 
     Attributes:
-        hung: the calls that did: as many as the lane has slots, where only their end makes room.
+        hung: the calls that did: as many as the executor has slots, where only their end makes room.
         served: seconds after the deadline at which the next call was answered.
         is_same_process: whether that was by the process in which the task hung.
         log: what the worker said meanwhile.
@@ -72,21 +72,21 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 class Bench(msgspec.Struct, frozen=True, kw_only=True):
     """A worker with queues of its own, on which one row after another is tried."""
 
-    lane: str
+    executor: str
     prefix: str
     process: Process
 
 
-def start_bench(processes: Processes, lane: str, *flags: str, prefix: str) -> Bench:
-    """Start a worker of `lane`."""
+def start_bench(processes: Processes, executor: str, *flags: str, prefix: str) -> Bench:
+    """Start a worker of `executor`."""
     process = processes.python(
         SCRIPT,
         *("--grace", str(GRACE), "--drain", "1"),
-        *FLAGS[lane],
+        *FLAGS[executor],
         *flags,
-        environment={"PYTHONPATH": str(ROOT), "CREW_TEST_PREFIX": prefix, "CREW_TEST_LANE": lane},
+        environment={"PYTHONPATH": str(ROOT), "CREW_TEST_PREFIX": prefix, "CREW_TEST_EXECUTOR": executor},
     )
-    return Bench(lane=lane, prefix=prefix, process=process)
+    return Bench(executor=executor, prefix=prefix, process=process)
 
 
 async def trial(client: Client, bench: Bench, row: Row, *, timeout: float | None = None) -> Finding:
@@ -102,12 +102,12 @@ async def trial(client: Client, bench: Bench, row: Row, *, timeout: float | None
     began = time.monotonic()
     calls = [
         client.call(bench.prefix + "hang", row.name, timeout=timeout, expiration=expiration)
-        for _ in range(_copies(row, bench.lane))
+        for _ in range(_copies(row, bench.executor))
     ]
     answers = await asyncio.gather(*(_answer(call) for call in calls))
     after = await client.call(bench.prefix + "who", expiration=NEXT_EXPIRATION)
     served = time.monotonic() - began - limit
-    if row.fates[bench.lane] is Fate.SEEN:
+    if row.fates[bench.executor] is Fate.SEEN:
         last = sight.CLEANED if row.cleans_up else sight.SEEN
         with contextlib.suppress(AssertionError):  # what is missing is missing in the finding
             await until(lambda: all(f"{last} {call.id}" in bench.process.output for call in calls), GRACE)
@@ -129,9 +129,9 @@ async def trial(client: Client, bench: Bench, row: Row, *, timeout: float | None
     )
 
 
-def _copies(row: Row, lane: str) -> int:
+def _copies(row: Row, executor: str) -> int:
     """One for each slot where they must be given up: else the next call would have another one."""
-    return SLOTS[lane] if row.fates[lane] in (Fate.GIVEN_UP, Fate.REPLACED) else 1
+    return SLOTS[executor] if row.fates[executor] in (Fate.GIVEN_UP, Fate.REPLACED) else 1
 
 
 async def _answer(call: PendingCall[Any]) -> tuple[object, float]:

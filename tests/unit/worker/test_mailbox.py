@@ -1,4 +1,4 @@
-"""What lanes tell the I/O thread."""
+"""What executors tell the I/O thread."""
 
 import asyncio
 import contextvars

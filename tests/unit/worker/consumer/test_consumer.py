@@ -1,4 +1,4 @@
-"""Deliveries in, answers and acknowledgements out, with a lane and links that the test plays."""
+"""Deliveries in, answers and acknowledgements out, with an executor and links that the test plays."""
 
 import asyncio
 import time
@@ -25,12 +25,12 @@ from crew.worker.replies.retry_publisher import RetryPublisher
 from crew.worker.retry_policy import Retry
 from crew.worker.shared_state.shared_state import SharedState
 from tests.support.deliveries import RecordingChannel, a_delivery, a_task, an_execution
-from tests.support.executors import PlayedLane
+from tests.support.executors import PlayedExecutor
 from tests.support.links import FakeLink, Published
 from tests.support.waiting import until
 
 
-class TakingLane(PlayedLane):
+class TakingExecutor(PlayedExecutor):
     """Takes from the buffer as slots are free; tasks end when the test says so."""
 
     def __init__(self, buffer: Buffer, slots: int) -> None:
@@ -40,7 +40,7 @@ class TakingLane(PlayedLane):
 
     def fill(self) -> None:
         while len(self.executions) < self.slots and (execution := self._buffer.take_nowait()) is not None:
-            if execution.ended is None:
+            if execution.result is None:
                 self.begin(execution)
             else:
                 asyncio.get_running_loop().call_soon(self.on_ended, execution)
@@ -65,7 +65,7 @@ class Worker:
         replies = ReplyPublisher(self.publishing.as_link(), "w")
         self.channel = RecordingChannel()
         self.buffer = Buffer()
-        self.lane = TakingLane(self.buffer, slots)
+        self.executor = TakingExecutor(self.buffer, slots)
         self.shared_state = SharedState(1, 100)
         self.revoked = RevokedCalls()
         self.worn_out = 0
@@ -84,7 +84,7 @@ class Worker:
             replies=replies,
             retries=RetryPublisher(self.publishing.as_link(), replies),
             buffer=self.buffer,
-            lane=self.lane,
+            executor=self.executor,
             shared_state=self.shared_state,
             revoked=self.revoked,
             jobs=self.jobs,
@@ -94,7 +94,7 @@ class Worker:
             on_worn_out=self.on_worn_out,
             debug=debug,
         )
-        self.lane.on_ended = self.consumer.on_ended
+        self.executor.on_ended = self.consumer.on_ended
 
     def receives(self, task: str = "t", *, redelivered: bool = False, **fields: Any) -> Delivery:
         """A call arrives."""
@@ -114,7 +114,7 @@ class Worker:
 
     def finish(self, execution: Execution | None = None) -> None:
         """What runs, runs to its end."""
-        execution = execution or self.lane.executions[0]
+        execution = execution or self.executor.executions[0]
         execution.run()
         self.consumer.on_ended(execution)
 
@@ -134,7 +134,7 @@ class Worker:
     def starts(self, id: str = "17", **fields: Any) -> Execution:
         """A call arrives, and is begun."""
         self.receives(id=id, **fields)
-        (execution,) = [one for one in self.lane.executions if one.call.id == id]
+        (execution,) = [one for one in self.executor.executions if one.call.id == id]
         self.shared_state.begin(0, execution)
         self.consumer.on_started(execution)
         return execution
@@ -161,7 +161,7 @@ async def test_a_call_is_run_answered_and_then_acknowledged() -> None:
 async def test_a_call_that_expired_in_its_queue_is_answered_and_never_started() -> None:
     worker = Worker()
     delivery = worker.receives(deadline=time.time() - 0.001)
-    assert worker.lane.executions == []
+    assert worker.executor.executions == []
     assert [reply.outcome for reply in worker.replies()] == [Outcome.EXPIRED]
     worker.publishing.confirm_all()
     assert worker.channel.acked == [delivery.tag]
@@ -205,7 +205,7 @@ async def test_a_message_with_a_header_whose_name_is_no_utf_8_is_no_obstacle() -
     worker = Worker()
     headers: Any = {b"\xff": 1}
     worker.receives_message(Properties(headers=headers, content_type=codec.JSON), b"1")
-    assert worker.lane.executions or worker.sent_to("crew.parked")
+    assert worker.executor.executions or worker.sent_to("crew.parked")
 
 
 @pytest.mark.gen_test
@@ -217,7 +217,7 @@ async def test_a_call_that_killed_three_processes_is_parked_and_its_caller_told(
         worker.shared_state.begin(0, execution)
         worker.shared_state.record_crash(0, -9)
     delivery = worker.receives(redelivered=True)
-    assert worker.lane.executions == []
+    assert worker.executor.executions == []
     (parked,) = worker.sent_to("crew.parked")
     assert (parked.properties.headers or {})["crew-exit-status"] == "SIGKILL"
     assert worker.replies() == [], "what is parked is in the broker's hands before anything else is said of it"
@@ -239,9 +239,9 @@ async def test_a_call_that_killed_one_process_is_run_again_if_it_is_persistent()
         worker.shared_state.begin(0, execution)
         worker.shared_state.record_crash(0, -9)
         worker.receives(redelivered=True, persistent=persistent)
-        assert len(worker.lane.executions) == runs
+        assert len(worker.executor.executions) == runs
         if runs:
-            assert worker.lane.executions[0].attempt == 2
+            assert worker.executor.executions[0].attempt == 2
         else:
             assert [reply.outcome for reply in worker.replies()] == [Outcome.WORKER_LOST]
         worker.consumer.stop()
@@ -287,7 +287,7 @@ async def test_crashes_are_counted_beside_the_retries() -> None:
     worker.shared_state.begin(0, execution)
     worker.shared_state.record_crash(0, -9)
     worker.receives(attempt=2)
-    assert worker.lane.executions[0].attempt == 3
+    assert worker.executor.executions[0].attempt == 3
     worker.consumer.stop()
 
 
@@ -301,7 +301,7 @@ async def test_a_call_is_not_to_blame_for_what_another_one_of_its_id_has_done() 
     worker.shared_state.begin(0, execution)
     worker.shared_state.record_kill(0, worker.shared_state.overdue(0, time.monotonic()), -9)
     worker.receives(id="nightly", message_id="today", redelivered=True)
-    assert worker.lane.executions[0].attempt == 1
+    assert worker.executor.executions[0].attempt == 1
     worker.consumer.stop()
 
 
@@ -309,7 +309,7 @@ async def test_a_call_is_not_to_blame_for_what_another_one_of_its_id_has_done() 
 async def test_a_delivery_that_went_back_unharmed_is_no_attempt() -> None:
     worker = Worker()
     worker.receives(redelivered=True)
-    assert worker.lane.executions[0].attempt == 1
+    assert worker.executor.executions[0].attempt == 1
     worker.consumer.stop()
 
 
@@ -317,7 +317,7 @@ async def test_a_delivery_that_went_back_unharmed_is_no_attempt() -> None:
 async def test_a_call_that_is_not_persistent_is_acknowledged_when_it_starts() -> None:
     worker = Worker()
     delivery = worker.receives(persistent=False)
-    worker.consumer.on_started(worker.lane.executions[0])
+    worker.consumer.on_started(worker.executor.executions[0])
     assert worker.channel.acked == [delivery.tag]
     worker.finish()
     worker.publishing.confirm_all()
@@ -329,7 +329,7 @@ async def test_a_call_that_is_not_persistent_is_acknowledged_when_it_starts() ->
 async def test_an_interrupted_call_is_answered_at_once_and_once() -> None:
     worker = Worker()
     worker.receives(timeout=0.03)
-    execution = worker.lane.executions[0]
+    execution = worker.executor.executions[0]
     worker.consumer.on_started(execution)
     await until(worker.replies)
     assert not execution.has_ended
@@ -344,7 +344,7 @@ async def test_the_most_urgent_of_what_waits_is_next() -> None:
     worker.receives(id="ordinary", priority=0)
     worker.receives(id="urgent", priority=255)
     worker.finish()
-    assert worker.lane.executions[0].call.id == "urgent"
+    assert worker.executor.executions[0].call.id == "urgent"
     worker.consumer.stop()
 
 
@@ -361,7 +361,7 @@ async def test_a_worker_without_a_free_slot_gives_back_what_others_could_run() -
     worker.finish()
     await until(lambda: topology.task_queue_name("other") in worker.consuming.consumers)
     worker.receives("other", id="next")
-    assert worker.lane.executions[0].call.id == "next"
+    assert worker.executor.executions[0].call.id == "next"
     worker.consumer.stop()
 
 
@@ -384,7 +384,7 @@ async def test_draining_takes_nothing_new_and_finishes_what_runs() -> None:
 async def test_what_a_drain_interrupts_runs_elsewhere() -> None:
     worker = Worker()
     delivery = worker.receives()
-    execution = worker.lane.executions[0]
+    execution = worker.executor.executions[0]
     worker.consumer.interrupt_all()
     worker.finish(execution)
     assert worker.channel.requeued == [delivery.tag]
@@ -406,7 +406,7 @@ async def test_after_a_lost_connection_what_ran_is_answered_and_what_waited_come
     assert not worker.consumer.has_work()
     worker.channel.is_open = True
     worker.receives(id="waits", redelivered=True)
-    assert worker.lane.executions[0].call.id == "waits"
+    assert worker.executor.executions[0].call.id == "waits"
     worker.consumer.stop()
 
 
@@ -442,7 +442,7 @@ async def test_a_call_that_still_runs_when_its_delivery_comes_again_is_not_run_b
     worker.consumer.on_lost()
     worker.channel = RecordingChannel()
     again = worker.receives(deadline=deadline, redelivered=True)
-    assert len(worker.lane.executions) == 1
+    assert len(worker.executor.executions) == 1
     worker.finish()
     worker.publishing.confirm_all()
     assert [reply.outcome for reply in worker.replies()] == [Outcome.RETURNED]

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from crew.protocol.message import Control, Outcome
-from crew.worker.execution.interrupt_reason import Reason
+from crew.worker.execution.interrupt import InterruptReason
 from tests.support.waiting import until
 from tests.unit.worker.consumer.test_consumer import Worker
 
@@ -15,7 +15,7 @@ async def test_a_cancel_of_an_unknown_call_changes_nothing() -> None:
     worker = Worker()
     execution = worker.starts("runs")
     worker.consumer.cancel(Control(id="unknown", reason="canceled"))
-    assert worker.lane.interrupts == []
+    assert worker.executor.interrupts == []
     assert worker.replies() == []
     worker.finish(execution)
     assert worker.outcomes() == [("runs", Outcome.RETURNED)]
@@ -23,15 +23,15 @@ async def test_a_cancel_of_an_unknown_call_changes_nothing() -> None:
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize(
-    ("reason", "outcome"), [(Reason.CANCELED, Outcome.CANCELED), (Reason.TIMEOUT, Outcome.TIMED_OUT)]
+    ("reason", "outcome"), [(InterruptReason.CANCELED, Outcome.CANCELED), (InterruptReason.TIMEOUT, Outcome.TIMED_OUT)]
 )
 async def test_a_running_call_that_is_cancelled_is_interrupted_and_answered_once(
-    reason: Reason, outcome: Outcome
+    reason: InterruptReason, outcome: Outcome
 ) -> None:
     worker = Worker()
     execution = worker.starts()
     worker.consumer.cancel(Control(id="17", reason=reason))
-    assert worker.lane.interrupts == [(execution, reason)]
+    assert worker.executor.interrupts == [(execution, reason)]
     assert worker.outcomes() == [("17", outcome)]
     worker.finish(execution)
     worker.publishing.confirm_all()
@@ -62,7 +62,7 @@ async def test_a_call_that_waits_here_and_is_cancelled_is_answered_at_once_and_n
     assert worker.channel.acked == [delivery.tag]
     worker.finish(runs)
     await until(lambda: not worker.consumer.has_work())
-    assert worker.lane.executions == []
+    assert worker.executor.executions == []
     assert worker.outcomes() == [("waits", Outcome.CANCELED), ("runs", Outcome.RETURNED)]
 
 
@@ -85,12 +85,12 @@ async def test_a_call_that_was_cancelled_before_it_came_is_not_started() -> None
     deadline = round(time.time()) + 60.0
     worker.revoked.add(Control(id="17", reason="canceled", deadline=deadline))
     delivery = worker.receives(deadline=deadline)
-    assert worker.lane.executions == []
+    assert worker.executor.executions == []
     assert worker.outcomes() == [("17", Outcome.CANCELED)]
     worker.publishing.confirm_all()
     assert worker.channel.acked == [delivery.tag]
     worker.receives(id="18")
-    assert [one.call.id for one in worker.lane.executions] == ["18"]
+    assert [one.call.id for one in worker.executor.executions] == ["18"]
     worker.consumer.stop()
 
 
@@ -100,7 +100,7 @@ async def test_a_call_that_is_cancelled_before_its_start_was_noticed_is_acknowle
     worker = Worker(slots=2)
     worker.receives(id="1")
     delivery = worker.receives(id="2", persistent=False)
-    execution = worker.lane.executions[1]
+    execution = worker.executor.executions[1]
     worker.consumer.cancel(Control(id="2", reason="canceled"))
     worker.consumer.on_started(execution)
     worker.publishing.confirm_all()
@@ -114,9 +114,9 @@ async def test_a_cancel_that_comes_late_leaves_the_next_call_of_the_same_id_alon
     before, deadline = round(time.time()) + 30.0, round(time.time()) + 60.0
     worker.starts("nightly", deadline=deadline)
     worker.consumer.cancel(Control(id="nightly", reason="canceled", deadline=before))
-    assert worker.lane.interrupts == []
+    assert worker.executor.interrupts == []
     worker.consumer.cancel(Control(id="nightly", reason="canceled", deadline=deadline))
-    assert len(worker.lane.interrupts) == 1
+    assert len(worker.executor.interrupts) == 1
     worker.consumer.stop()
 
 
@@ -124,7 +124,7 @@ async def test_a_cancel_that_comes_late_leaves_the_next_call_of_the_same_id_alon
 async def test_a_job_that_is_cancelled_before_its_start_was_noticed_is_not_said_to_run_for_ever() -> None:
     worker = Worker(slots=2)
     worker.receives(is_job=True)
-    (execution,) = worker.lane.executions
+    (execution,) = worker.executor.executions
     execution.begin()
     worker.consumer.cancel(Control(id="17", reason="canceled"))
     worker.consumer.on_started(execution)
@@ -144,9 +144,9 @@ async def test_a_cancel_that_names_a_message_stops_no_other_call_of_its_id(messa
     worker = Worker()
     worker.starts("17", message_id=message_id)
     worker.consumer.cancel(Control(id="17", reason="canceled", message_id=others))
-    assert worker.lane.interrupts == []
+    assert worker.executor.interrupts == []
     worker.consumer.cancel(Control(id="17", reason="canceled", message_id=message_id or "17"))
-    assert len(worker.lane.interrupts) == 1
+    assert len(worker.executor.interrupts) == 1
     worker.consumer.stop()
 
 
@@ -155,5 +155,5 @@ async def test_the_cancel_of_a_job_stops_no_call_of_the_same_id() -> None:
     worker = Worker()
     worker.starts("17")
     worker.consumer.cancel(Control(id="17", reason="canceled", is_job=True))
-    assert worker.lane.interrupts == []
+    assert worker.executor.interrupts == []
     worker.consumer.stop()

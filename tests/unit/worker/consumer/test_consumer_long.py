@@ -44,11 +44,11 @@ async def test_a_call_that_would_run_once_is_not_begun_where_the_broker_delivers
     worker = Worker(long=long, slots=2)
     worker.starts(id="first")
     worker.receives(id="second", persistent=long)
-    execution = worker.lane.executions[1]
+    execution = worker.executor.executions[1]
     worker.channel.is_open = False
     worker.consumer.on_started(execution)
-    assert execution.ended is not None
-    assert execution.ended.outcome is None
+    assert execution.result is not None
+    assert execution.result.outcome is None
     worker.consumer.on_ended(execution)
     assert [one for one in worker.told() if one.id == "second"] == []
     worker.consumer.stop()
@@ -66,7 +66,7 @@ async def test_an_acknowledgement_that_was_lost_is_given_again_and_the_call_is_n
     worker.consumer.on_lost()
     worker.channel = RecordingChannel()
     again = worker.receives(deadline=deadline, persistent=long, redelivered=True)
-    assert len(worker.lane.executions) == 1
+    assert len(worker.executor.executions) == 1
     assert worker.channel.acked == [again.tag], "else the broker would wait for it"
     worker.finish()
     worker.publishing.confirm_all()
@@ -79,9 +79,9 @@ async def test_a_long_call_that_has_killed_a_process_is_not_run_again_though_it_
     worker = Worker(long=True)
     execution = worker.starts()
     worker.shared_state.record_crash(0, -11)
-    worker.lane.executions.remove(execution)
+    worker.executor.executions.remove(execution)
     worker.receives(redelivered=True, deadline=time.time() + 60)
-    assert worker.lane.executions == []
+    assert worker.executor.executions == []
     (reply,) = worker.replies()
     assert reply.outcome is Outcome.WORKER_LOST
     assert "was killed by SIGSEGV" in failure.decode(reply.body.data).message
@@ -130,10 +130,10 @@ async def test_a_task_that_outlasts_the_brokers_patience_is_told_of_with_the_way
     worker.starts("innocent", task="other")
     with caplog.at_level(logging.ERROR):
         worker.consumer.on_lost(3.0)
-    told = "task 't' runs for 4 s, and after 3 s without an acknowledgement the broker delivers a call again: write "
-    assert [one.getMessage().startswith(told + "@Task('t', long=True)") for one in caplog.records] == [True] * (
-        not long
-    )
+    logged = "acknowledgement timeout exceeded: the broker redelivers the call: write @Task('t', long=True), "
+    fields = " call_id=overstays task=t running=4 broker_timeout=3"
+    messages = [one.getMessage() for one in caplog.records]
+    assert [text.startswith(logged) and text.endswith(fields) for text in messages] == [True] * (not long)
     worker.consumer.stop()
 
 
@@ -147,10 +147,10 @@ async def test_a_call_that_comes_again_before_the_death_of_its_process_is_counte
     elsewhere.call = msgspec.structs.replace(elsewhere.call, id="17")
     worker.shared_state.begin(0, elsewhere)
     worker.receives(redelivered=True)
-    assert worker.lane.executions == []
+    assert worker.executor.executions == []
     worker.shared_state.record_crash(0, -9)
-    await until(lambda: worker.lane.executions)
-    assert worker.lane.executions[0].attempt == 2
+    await until(lambda: worker.executor.executions)
+    assert worker.executor.executions[0].attempt == 2
     worker.consumer.stop()
 
 
@@ -171,5 +171,5 @@ async def test_a_call_that_waits_for_that_is_not_run_where_it_was_lost_or_the_wo
     else:
         await worker.consumer.drain()
         await until(lambda: channel.requeued == [delivery.tag])
-    assert worker.lane.executions == []
+    assert worker.executor.executions == []
     worker.consumer.stop()

@@ -13,19 +13,19 @@ from tests.unit.worker.consumer.test_consumer import Worker
 @pytest.mark.gen_test
 async def test_what_goes_on_after_its_grace_gives_its_slot_to_the_next(caplog: pytest.LogCaptureFixture) -> None:
     worker = Worker(grace=0.05)
-    worker.lane.text = "in stubborn_function"
+    worker.executor.text = "in stubborn_function"
     stubborn = worker.starts("stubborn", timeout=0.02)
     worker.receives(id="next")
-    await until(lambda: worker.lane.left_alone)
-    assert worker.lane.left_alone == [stubborn]
-    assert [one.call.id for one in worker.lane.executions] == ["next"]
+    await until(lambda: worker.executor.left_alone)
+    assert worker.executor.left_alone == [stubborn]
+    assert [one.call.id for one in worker.executor.executions] == ["next"]
     assert worker.outcomes() == [("stubborn", Outcome.TIMED_OUT)]
     assert worker.shared_state.limits(0) == [], "the supervisor need not kill for it"
     assert not worker.worn_out
     assert "in stubborn_function" in caplog.text
     worker.finish(stubborn)
     assert worker.outcomes() == [("stubborn", Outcome.TIMED_OUT)]
-    assert [one.call.id for one in worker.lane.executions] == ["next"]
+    assert [one.call.id for one in worker.executor.executions] == ["next"]
     worker.consumer.stop()
 
 
@@ -36,15 +36,15 @@ async def test_a_process_in_which_more_goes_on_than_it_may_bear_is_worn_out(zomb
     for number in range(zombies + 1):
         assert not worker.worn_out
         worker.starts(f"{number}", timeout=0.01)
-        await until(lambda number=number: len(worker.lane.left_alone) > number)  # type: ignore[misc]
+        await until(lambda number=number: len(worker.executor.left_alone) > number)  # type: ignore[misc]
     assert worker.worn_out == 1
     worker.consumer.stop()
 
 
 @pytest.mark.gen_test
-async def test_a_lane_that_cannot_go_on_wears_its_process_out_and_holds_up_no_end() -> None:
+async def test_an_executor_that_cannot_go_on_wears_its_process_out_and_holds_up_no_end() -> None:
     worker = Worker(grace=0.01, zombies=10)
-    worker.lane.bears = False
+    worker.executor.bears = False
     worker.starts(timeout=0.01)
     assert worker.consumer.has_work()
     await until(lambda: worker.worn_out)
@@ -66,7 +66,7 @@ async def test_a_call_whose_process_was_killed_for_it_has_timed_out_and_is_not_r
     delivery = worker.receives(redelivered=True)
     worker.receives(id="18", redelivered=True)
     assert worker.outcomes() == [("17", Outcome.TIMED_OUT)]
-    assert [(one.call.id, one.attempt) for one in worker.lane.executions] == [("18", 1)]
+    assert [(one.call.id, one.attempt) for one in worker.executor.executions] == [("18", 1)]
     worker.publishing.confirm_all()
     assert worker.channel.acked == [delivery.tag]
     assert worker.sent_to("crew.parked") == []
@@ -79,7 +79,7 @@ async def test_what_was_called_under_a_shield_that_outlasted_the_grace_ends_with
     stubborn = worker.starts(timeout=0.02)
     stubborn.shields = 1
     scope = stubborn.scope = Scope()
-    await until(lambda: worker.lane.left_alone)
+    await until(lambda: worker.executor.left_alone)
     abandoned = [scope.is_abandoned]
     stubborn.shields = 0
     worker.finish(stubborn)

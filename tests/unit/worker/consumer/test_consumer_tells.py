@@ -8,7 +8,7 @@ from crew.protocol import failure
 from crew.protocol.encoding import codec
 from crew.protocol.message import Outcome
 from crew.worker.consumer.prefetch import SETTLED
-from crew.worker.execution.interrupt_reason import Reason
+from crew.worker.execution.interrupt import InterruptReason
 from tests.support.waiting import until
 from tests.unit.worker.consumer.test_consumer import Worker
 
@@ -25,7 +25,7 @@ async def test_a_start_is_announced_before_the_task_runs_and_once() -> None:
     """A task may never let the I/O thread run again."""
     worker = Worker()
     worker.receives()
-    (execution,) = worker.lane.executions
+    (execution,) = worker.executor.executions
     assert worker.consumer.announces(execution)
     worker.consumer.on_started(execution)
     assert announced(worker) == ["17"]
@@ -41,7 +41,7 @@ async def test_a_start_in_a_process_that_cannot_publish_yet_is_announced_once_it
     worker = Worker()
     worker.publishing.is_ready = False
     worker.receives()
-    (execution,) = worker.lane.executions
+    (execution,) = worker.executor.executions
     worker.consumer.on_started(execution)
     assert announced(worker) == []
     worker.publishing.is_ready = True
@@ -56,7 +56,7 @@ async def test_a_call_that_is_known_to_be_quick_costs_no_announcement() -> None:
         worker.finish(worker.starts(f"{number}"))
     before = announced(worker)
     worker.receives(id="quick")
-    (execution,) = worker.lane.executions
+    (execution,) = worker.executor.executions
     assert not worker.consumer.announces(execution)
     worker.consumer.on_started(execution)
     assert announced(worker) == before
@@ -83,7 +83,7 @@ async def test_a_quick_call_that_is_not_persistent_is_acknowledged_before_it_run
     worker.publishing.confirm_all()
     worker.receives(id="runs")
     delivery = worker.receives(id="next", persistent=False)
-    execution = worker.lane.executions[1]
+    execution = worker.executor.executions[1]
     assert worker.consumer.ends_delivery(execution)
     worker.consumer.on_started(execution)
     assert worker.channel.acked[-1] == delivery.tag
@@ -98,7 +98,7 @@ async def test_a_quick_job_that_runs_once_is_announced_as_it_leaves_its_queue() 
         worker.finish(worker.starts(f"{number}"))
     delivery = worker.receives(id="job", is_job=True)
     assert delivery.tag not in worker.channel.acked, "nobody was told yet"
-    (execution,) = worker.lane.executions
+    (execution,) = worker.executor.executions
     assert worker.consumer.announces(execution)
     worker.consumer.on_started(execution)
     assert worker.channel.acked[-1] == delivery.tag
@@ -113,7 +113,7 @@ async def test_a_quick_job_that_runs_once_is_announced_as_it_leaves_its_queue() 
 @pytest.mark.parametrize("debug", [True, False])
 async def test_who_debugs_is_told_where_a_task_was_when_its_time_was_over(debug: bool) -> None:
     worker = Worker(debug=debug)
-    worker.lane.text = "in stubborn_function"
+    worker.executor.text = "in stubborn_function"
     worker.starts(timeout=0.02)
     await until(worker.replies)
     told = failure.decode(worker.replies()[0].body.data)
@@ -125,9 +125,9 @@ async def test_who_debugs_is_told_where_a_task_was_when_its_time_was_over(debug:
 @pytest.mark.gen_test
 async def test_where_the_interrupt_met_the_task_is_told_rather_than_where_it_is_now() -> None:
     worker = Worker(debug=True)
-    worker.lane.text = "in its clean-up"
+    worker.executor.text = "in its clean-up"
     execution = worker.starts()
-    execution.interrupt(Reason.TIMEOUT)
+    execution.interrupt(InterruptReason.TIMEOUT)
     execution.stopped_at = "in its work"
     worker.consumer.on_decided(execution)
     assert failure.decode(worker.replies()[0].body.data).traceback == "in its work"
@@ -141,9 +141,9 @@ async def test_where_the_interrupt_met_the_task_is_told_rather_than_where_it_is_
 async def test_what_a_job_says_in_its_clean_up_is_told_though_an_interrupt_came_before_anybody_was_woken() -> None:
     worker = Worker()
     execution = worker.starts(is_job=True)
-    execution.interrupt(Reason.CANCELED)
+    execution.interrupt(InterruptReason.CANCELED)
     worker.consumer.on_decided(execution)
-    execution.said.put(codec.encode({"cleaned": "up"}, "json"), time.monotonic())
+    execution.latest_progress.put(codec.encode({"cleaned": "up"}, "json"), time.monotonic())
     worker.finish(execution)
     said = [reply.outcome for reply in worker.told() if reply.outcome is not Outcome.STARTED]
     assert said == [Outcome.CANCELED, Outcome.PROGRESS]

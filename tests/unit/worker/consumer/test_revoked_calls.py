@@ -8,7 +8,7 @@ from crew.protocol.briefing import digest
 from crew.protocol.message import Control
 from crew.worker.consumer import revoked_calls as canceled_module
 from crew.worker.consumer.revoked_calls import RevokedCalls, reason_of
-from crew.worker.execution.interrupt_reason import Reason
+from crew.worker.execution.interrupt import InterruptReason
 
 
 class Clock:
@@ -41,8 +41,10 @@ def test_a_call_that_nobody_cancelled_may_be_started() -> None:
     assert RevokedCalls().get("17", 60.0) is None
 
 
-@pytest.mark.parametrize(("told", "reason"), [("canceled", Reason.CANCELED), ("timeout", Reason.TIMEOUT)])
-def test_a_cancelled_call_is_remembered_with_the_reason(told: str, reason: Reason) -> None:
+@pytest.mark.parametrize(
+    ("told", "reason"), [("canceled", InterruptReason.CANCELED), ("timeout", InterruptReason.TIMEOUT)]
+)
+def test_a_cancelled_call_is_remembered_with_the_reason(told: str, reason: InterruptReason) -> None:
     revoked = RevokedCalls()
     revoked.add(Control(id="17", reason=told, deadline=60.0))
     assert revoked.get("17", 60.0) is reason
@@ -66,7 +68,7 @@ def test_a_cancel_that_names_a_message_is_not_remembered() -> None:
 def test_the_cancel_of_a_job_is_no_cancel_of_a_call_with_its_id() -> None:
     revoked = RevokedCalls()
     revoked.add(Control(id="17", reason="canceled", is_job=True))
-    assert revoked.get("17", None, is_job=True) is Reason.CANCELED
+    assert revoked.get("17", None, is_job=True) is InterruptReason.CANCELED
     assert revoked.get("17", None) is None
 
 
@@ -77,13 +79,13 @@ def test_the_cancels_of_calls_never_displace_those_of_jobs(clock: Clock, monkeyp
     for number in range(10):
         revoked.add(Control(id=f"dated-{number}", reason="canceled", deadline=clock.now + 60))
         revoked.add(Control(id=f"older-client-{number}", reason="canceled"))
-    assert revoked.get("job", None, is_job=True) is Reason.CANCELED
+    assert revoked.get("job", None, is_job=True) is InterruptReason.CANCELED
     assert len(revoked) <= 1 + 2 * 2 + 2
 
 
 @pytest.mark.parametrize("told", ["drain", "", "a reason of a newer client"])
 def test_a_reason_that_nobody_knows_is_a_cancel(told: str) -> None:
-    assert reason_of(Control(id="17", reason=told)) is Reason.CANCELED
+    assert reason_of(Control(id="17", reason=told)) is InterruptReason.CANCELED
 
 
 def test_a_cancel_is_remembered_until_the_deadline_of_its_call(clock: Clock) -> None:
@@ -103,7 +105,7 @@ def test_the_cancel_of_a_job_is_remembered_for_as_long_as_it_may_be_queued(clock
     clock.now += 30 * 86_400
     for id in "bcdefgh":
         revoked.add(Control(id=id, reason="canceled", deadline=clock.now + 10))
-    assert revoked.get("a", None) is Reason.CANCELED
+    assert revoked.get("a", None) is InterruptReason.CANCELED
 
 
 def test_however_many_are_cancelled_the_memory_is_bounded_and_the_oldest_go_first(
@@ -127,18 +129,18 @@ def test_a_call_that_is_cancelled_again_counts_as_the_newest_and_has_the_last_re
         revoked.add(Control(id=id, reason=reason, deadline=clock.now + 60))
         if id == "c":
             assert known(revoked, "abc") in ("ac", "abc")
-            assert revoked.get("a", clock.now + 60) is Reason.TIMEOUT
+            assert revoked.get("a", clock.now + 60) is InterruptReason.TIMEOUT
     assert "d" in known(revoked, "abcd")
 
 
 def test_a_job_that_its_store_has_named_in_an_answer_is_not_started() -> None:
     revoked = RevokedCalls()
     revoked.brief("crew.jobs.a", "q1", frozenset({digest("q1", "17")}))
-    assert revoked.get("17", None, is_job=True) is Reason.CANCELED
+    assert revoked.get("17", None, is_job=True) is InterruptReason.CANCELED
     assert revoked.get("18", None, is_job=True) is None
     assert revoked.get("17", None) is None, "a call may have the id of a job"
     revoked.brief("crew.jobs.b", "q1", frozenset())
-    assert revoked.get("17", None, is_job=True) is Reason.CANCELED, "another store has said nothing of it"
+    assert revoked.get("17", None, is_job=True) is InterruptReason.CANCELED, "another store has said nothing of it"
     revoked.brief("crew.jobs.a", "q2", frozenset())
     assert revoked.get("17", None, is_job=True) is None
 

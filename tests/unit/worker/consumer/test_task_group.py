@@ -1,4 +1,4 @@
-"""A lane with what feeds it, from the delivery to the answer."""
+"""An executor with what feeds it, from the delivery to the answer."""
 
 import asyncio
 import threading
@@ -13,7 +13,7 @@ from crew.protocol.message import Call, Outcome, Reply
 from crew.settings import load
 from crew.worker.consumer.revoked_calls import RevokedCalls
 from crew.worker.consumer.task_group import TaskGroup, task_groups
-from crew.worker.executors.event_loop import AsyncLane
+from crew.worker.executors.event_loop import EventLoopExecutor
 from crew.worker.job_reports.jobs import JobReports
 from crew.worker.mailbox import Mailbox
 from crew.worker.options import Options
@@ -90,8 +90,8 @@ class InputOutput:
             if hasattr(station, "consumer"):
                 self.do(station.consumer.stop)
             station.stop()
-            if isinstance(station._lane, AsyncLane):
-                _close(station._lane._loop)
+            if isinstance(station._executor, EventLoopExecutor):
+                _close(station._executor._loop)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(5)
         self.loop.close()

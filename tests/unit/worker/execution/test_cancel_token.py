@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from crew.worker.execution.cancel_token import Cancellation
+from crew.worker.execution.interrupt import CancelToken
 
 
 @pytest.fixture
@@ -19,22 +19,22 @@ def usr1() -> Iterator[None]:
 
 
 def test_it_is_not_set_before_it_is_set() -> None:
-    cancelled = Cancellation()
+    cancelled = CancelToken()
     assert cancelled.is_set() is False
     assert cancelled.wait(0.001) is False
-    assert repr(cancelled) == "<Cancellation: not set>"
+    assert repr(cancelled) == "<CancelToken: not set>"
 
 
 def test_once_set_it_stays_set() -> None:
-    cancelled = Cancellation()
+    cancelled = CancelToken()
     cancelled.set()
     cancelled.set()
     assert [cancelled.wait(), cancelled.wait(0), cancelled.is_set()] == [True] * 3
-    assert repr(cancelled) == "<Cancellation: set>"
+    assert repr(cancelled) == "<CancelToken: set>"
 
 
 def test_who_waits_is_woken_at_once() -> None:
-    cancelled = Cancellation()
+    cancelled = CancelToken()
     threading.Timer(0.02, cancelled.set).start()
     begin = time.monotonic()
     assert cancelled.wait(5) is True
@@ -42,7 +42,7 @@ def test_who_waits_is_woken_at_once() -> None:
 
 
 def test_all_who_wait_are_woken() -> None:
-    cancelled = Cancellation()
+    cancelled = CancelToken()
     woken: list[bool] = []
     threads = [threading.Thread(target=lambda: woken.append(cancelled.wait(5))) for _ in range(5)]
     for thread in threads:
@@ -56,12 +56,12 @@ def test_all_who_wait_are_woken() -> None:
 @pytest.mark.parametrize("timeout", [0, 0.0, -1, -0.5])
 def test_no_time_to_wait_is_a_look(timeout: float) -> None:
     """As `threading.Event` has it: `context.canceled.wait(until - time.monotonic())` may come late."""
-    assert Cancellation().wait(timeout) is False
+    assert CancelToken().wait(timeout) is False
 
 
 def test_a_signal_handler_may_set_it_while_its_own_thread_looks_or_waits(usr1: None) -> None:
     """`threading.Event` holds a lock while it is looked at: its thread would wait for itself for ever."""
-    current = Cancellation()
+    current = CancelToken()
     signal.signal(signal.SIGUSR1, lambda *_: current.set())
     stop = threading.Event()
 
@@ -73,7 +73,7 @@ def test_a_signal_handler_may_set_it_while_its_own_thread_looks_or_waits(usr1: N
     disturber.start()
     try:
         for _ in range(50):
-            current = Cancellation()
+            current = CancelToken()
             while not current.is_set():
                 current.wait(0.0001)
             assert current.wait(5) is True

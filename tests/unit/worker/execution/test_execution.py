@@ -14,16 +14,15 @@ from crew.protocol.encoding import codec
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Outcome
 from crew.worker.context import context
-from crew.worker.execution.current import running
-from crew.worker.execution.execution import Execution
-from crew.worker.execution.interrupt_reason import Reason
-from crew.worker.execution.result import Ended
+from crew.worker.execution.execution import Execution, current_execution
+from crew.worker.execution.interrupt import InterruptReason
+from crew.worker.execution.result import Result
 from crew.worker.retry_policy import Retry
 from tests.support.deliveries import an_execution, outcome_of, value_of
 
 
 def run(execution: Execution) -> Execution:
-    """As a lane runs it."""
+    """As an executor runs it."""
     execution.begin()
     execution.run()
     return execution
@@ -31,8 +30,8 @@ def run(execution: Execution) -> Execution:
 
 def told_by(execution: Execution) -> Failure:
     """The failure in what it came to."""
-    assert execution.ended is not None
-    return failure.decode(execution.ended.body.data)
+    assert execution.result is not None
+    return failure.decode(execution.result.body.data)
 
 
 # --- what it comes to -----------------------------------------------------------------------------------------------
@@ -53,8 +52,8 @@ def test_bytes_come_back_as_bytes() -> None:
 
 def test_a_caller_that_speaks_msgpack_is_answered_in_it() -> None:
     execution = run(an_execution(lambda data: {1: b"x"}, None, serializer="msgpack"))
-    assert execution.ended is not None
-    assert execution.ended.body.content_type == codec.MSGPACK
+    assert execution.result is not None
+    assert execution.result.body.content_type == codec.MSGPACK
     assert value_of(execution) == {1: b"x"}
 
 
@@ -128,8 +127,8 @@ def test_reply_headers_travel_with_the_value() -> None:
         context.headers["took"] = 3
 
     execution = run(an_execution(tag))
-    assert execution.ended is not None
-    assert execution.ended.headers == {"took": 3}
+    assert execution.result is not None
+    assert execution.result.headers == {"took": 3}
 
 
 @pytest.mark.parametrize("headers", [{"a": None}, {"a": [1]}, {1: 1}, {"crew-worker": "x"}, {"a": 2**63}], ids=repr)
@@ -149,7 +148,7 @@ def test_a_call_whose_deadline_has_passed_is_not_started() -> None:
 
 def test_the_context_is_gone_when_the_task_has_ended() -> None:
     run(an_execution(lambda data: context.id))
-    assert running.get() is None
+    assert current_execution.get() is None
 
 
 # --- another attempt ------------------------------------------------------------------------------------------------
@@ -168,8 +167,8 @@ def fails(error: BaseException) -> Callable[[Any], Any]:
 
 def retry_after(execution: Execution) -> float | None:
     """What it came to says about another attempt."""
-    assert execution.ended is not None
-    return execution.ended.retry_after
+    assert execution.result is not None
+    return execution.result.retry_after
 
 
 def test_an_exception_that_is_worth_it_asks_for_another_attempt() -> None:
@@ -203,8 +202,8 @@ def test_what_is_no_ordinary_exception_is_never_run_again(error: BaseException) 
     assert retry_after(run(an_execution(fails(error), retry=Retry(retries=3)))) is None
 
 
-@pytest.mark.parametrize("reason", Reason)
-def test_a_task_that_was_interrupted_is_not_run_again_whatever_it_raises(reason: Reason) -> None:
+@pytest.mark.parametrize("reason", InterruptReason)
+def test_a_task_that_was_interrupted_is_not_run_again_whatever_it_raises(reason: InterruptReason) -> None:
     def task(data: Any) -> None:
         execution.interrupt(reason)
         raise OSError
@@ -263,21 +262,21 @@ def test_the_smallest_of_budget_and_timeouts_is_its_limit(
 
 def test_the_first_decision_stands() -> None:
     execution = an_execution()
-    first, second = (Ended(outcome, Body(b"", None)) for outcome in (Outcome.RETURNED, Outcome.RAISED))
+    first, second = (Result(outcome, Body(b"", None)) for outcome in (Outcome.RETURNED, Outcome.RAISED))
     assert [execution.decide(first), execution.decide(second)] == [True, False]
-    assert execution.ended is first
+    assert execution.result is first
 
 
 def test_a_task_that_has_returned_cannot_be_interrupted() -> None:
     execution = run(an_execution(lambda data: "value"))
-    assert execution.interrupt(Reason.TIMEOUT) is False
+    assert execution.interrupt(InterruptReason.TIMEOUT) is False
     assert value_of(execution) == "value"
     assert not execution.is_interrupted
     assert execution.reason is None
 
 
 def test_a_task_that_was_interrupted_cannot_return() -> None:
-    execution = an_execution(lambda data: execution.interrupt(Reason.TIMEOUT))
+    execution = an_execution(lambda data: execution.interrupt(InterruptReason.TIMEOUT))
     run(execution)
     assert outcome_of(execution) is Outcome.TIMED_OUT
     assert execution.is_interrupted
@@ -288,7 +287,7 @@ def test_an_interrupted_task_can_see_that_it_should_end() -> None:
 
     def look(data: Any) -> None:
         seen.append(context.canceled.is_set())
-        execution.interrupt(Reason.CANCELED)
+        execution.interrupt(InterruptReason.CANCELED)
         seen.append(context.canceled.is_set())
 
     execution = an_execution(look)
@@ -299,14 +298,14 @@ def test_an_interrupted_task_can_see_that_it_should_end() -> None:
 @pytest.mark.parametrize(
     ("reason", "persistent", "outcome"),
     [
-        (Reason.TIMEOUT, True, Outcome.TIMED_OUT),
-        (Reason.TIMEOUT, False, Outcome.TIMED_OUT),
-        (Reason.CANCELED, True, Outcome.CANCELED),
-        (Reason.DRAIN, True, None),  # another worker runs it
-        (Reason.DRAIN, False, Outcome.WORKER_LOST),
+        (InterruptReason.TIMEOUT, True, Outcome.TIMED_OUT),
+        (InterruptReason.TIMEOUT, False, Outcome.TIMED_OUT),
+        (InterruptReason.CANCELED, True, Outcome.CANCELED),
+        (InterruptReason.DRAIN, True, None),  # another worker runs it
+        (InterruptReason.DRAIN, False, Outcome.WORKER_LOST),
     ],
 )
-def test_each_reason_has_its_outcome(reason: Reason, persistent: bool, outcome: Outcome | None) -> None:
+def test_each_reason_has_its_outcome(reason: InterruptReason, persistent: bool, outcome: Outcome | None) -> None:
     execution = an_execution(persistent=persistent)
     execution.begin()
     assert execution.interrupt(reason) is True
@@ -316,17 +315,17 @@ def test_each_reason_has_its_outcome(reason: Reason, persistent: bool, outcome: 
 
 def test_a_second_interrupt_does_not_change_the_first() -> None:
     execution = an_execution()
-    assert [execution.interrupt(Reason.DRAIN), execution.interrupt(Reason.TIMEOUT)] == [True, False]
-    assert execution.reason is Reason.DRAIN
+    assert [execution.interrupt(InterruptReason.DRAIN), execution.interrupt(InterruptReason.TIMEOUT)] == [True, False]
+    assert execution.reason is InterruptReason.DRAIN
 
 
 def test_of_many_who_decide_at_once_one_wins() -> None:
     def decide(execution: Execution, number: int, barrier: threading.Barrier, won: list[bool]) -> None:
         barrier.wait(5)
         if number % 2:
-            won.append(execution.interrupt(Reason.TIMEOUT))
+            won.append(execution.interrupt(InterruptReason.TIMEOUT))
         else:
-            won.append(execution.decide(Ended(Outcome.RETURNED, Body(b"", None))))
+            won.append(execution.decide(Result(Outcome.RETURNED, Body(b"", None))))
 
     for _ in range(50):
         execution, barrier, won = an_execution(), threading.Barrier(6), list[bool]()
@@ -344,7 +343,7 @@ def test_an_execution_tells_its_state_in_words() -> None:
     assert repr(execution).endswith("of task t: waiting>")
     execution.begin()
     assert repr(execution).endswith("running>")
-    execution.interrupt(Reason.TIMEOUT)
+    execution.interrupt(InterruptReason.TIMEOUT)
     assert repr(execution).endswith("interrupted>")
     execution.run()
     assert repr(execution).endswith("ended>")

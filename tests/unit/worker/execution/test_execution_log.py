@@ -7,7 +7,7 @@ import pytest
 
 from crew.worker.execution.execution import Execution
 from crew.worker.execution.execution_log import LINES, ExecutionLog
-from crew.worker.execution.interrupt_reason import Reason
+from crew.worker.execution.interrupt import InterruptReason
 from tests.support.deliveries import an_execution
 from tests.support.waiting import until
 
@@ -53,8 +53,8 @@ def test_a_failure_is_a_warning_with_the_traceback_of_the_task(caplog: pytest.Lo
 
 def test_a_traceback_ends_in_the_task_and_not_where_crew_interrupts_it(caplog: pytest.LogCaptureFixture) -> None:
     def hangs(_: Any) -> None:
-        execution.interrupt(Reason.TIMEOUT)
-        execution.strike(0.0)
+        execution.interrupt(InterruptReason.TIMEOUT)
+        execution.raise_interrupt(0.0)
 
     execution = an_execution(hangs)
     ExecutionLog().end(ended(execution))
@@ -66,13 +66,13 @@ def test_a_traceback_ends_in_the_task_and_not_where_crew_interrupts_it(caplog: p
 
 def test_what_has_not_begun_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     execution = an_execution()
-    execution.interrupt(Reason.CANCELED)
+    execution.interrupt(InterruptReason.CANCELED)
     ExecutionLog().end(execution)
     assert caplog.messages == []
 
 
 def test_a_cancelled_one_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
-    execution = an_execution(lambda _: execution.interrupt(Reason.CANCELED))
+    execution = an_execution(lambda _: execution.interrupt(InterruptReason.CANCELED))
     ExecutionLog().end(ended(execution))
     assert [(one.levelno, "result=canceled" in one.getMessage()) for one in caplog.records] == [(logging.INFO, True)]
 
@@ -85,7 +85,7 @@ async def test_where_many_end_within_a_second_the_others_share_a_line(caplog: py
     log.end(ended(an_execution(raises)))
     await until(lambda: "executions ended" in caplog.text)
     own = [one for one in caplog.messages if one.startswith("execution ended")]
-    shared = sum(int(one.split("count=")[1].split(",")[0]) for one in caplog.messages if "count=" in one)
+    shared = sum(int(one.split("count=")[1].split()[0]) for one in caplog.messages if "count=" in one)
     assert len(own) + shared == LINES + 30
     assert shared >= 1
     assert sum("result=raised" in one for one in caplog.messages) == 1

@@ -1,4 +1,4 @@
-"""`with context.shield():` what stands in it is not broken, in any lane."""
+"""`with context.shield():` what stands in it is not broken, in any executor."""
 
 import asyncio
 import random
@@ -13,16 +13,15 @@ from crew.errors import Interrupt
 from crew.protocol.message import Outcome
 from crew.worker.context import context
 from crew.worker.execution.async_exception import raise_in
-from crew.worker.execution.current import running
-from crew.worker.execution.execution import Execution
-from crew.worker.execution.interrupt_reason import Reason
+from crew.worker.execution.execution import Execution, current_execution
+from crew.worker.execution.interrupt import InterruptReason
 from crew.worker.executors import thread_pool
 from tests.support.deliveries import an_execution, outcome_of
 from tests.support.executors import Main, Threads, coroutines
 from tests.support.waiting import eventually
 
-LANES = ["the main thread", "a thread", "a coroutine"]
-in_each_lane = pytest.mark.parametrize("where", LANES)
+EXECUTORS = ["the main thread", "a thread", "a coroutine"]
+in_each_executor = pytest.mark.parametrize("where", EXECUTORS)
 pytestmark = pytest.mark.usefixtures("signals")
 
 
@@ -44,14 +43,14 @@ class Stage:
         """In the task: be interrupted now, and return where that was put off."""
         self._is_ready = True
         until = time.monotonic() + 5
-        while self._sent < times or not (self.execution.is_owed or self.execution.shields == 0):
+        while self._sent < times or not (self.execution.has_pending_interrupt or self.execution.shields == 0):
             assert time.monotonic() < until
             time.sleep(0.001)
 
     async def interrupted_where_it_awaits(self) -> None:
         """As `interrupted`, for a coroutine."""
         self._is_ready = True
-        while self._sent < 1 or not (self.execution.is_owed or self.execution.shields == 0):
+        while self._sent < 1 or not (self.execution.has_pending_interrupt or self.execution.shields == 0):
             await asyncio.sleep(0.001)
 
     def run(self, body: Callable[[], object], *, times: int = 1) -> Execution:
@@ -60,17 +59,17 @@ class Stage:
         match self._where:
             case "the main thread":
                 main = Main()
-                main.run_beside(lambda: self._interrupt(main.lane.interrupt, times), self.execution)
+                main.run_beside(lambda: self._interrupt(main.executor.interrupt, times), self.execution)
             case "a thread":
                 threads = Threads(1)
                 threads.put(self.execution)
-                self._interrupt(threads.lane.interrupt, times)
-                eventually(lambda: threads.lane.has_left(self.execution))
+                self._interrupt(threads.executor.interrupt, times)
+                eventually(lambda: threads.executor.has_left(self.execution))
             case _:
-                with coroutines() as lane:
-                    lane.put(self.execution)
-                    self._interrupt(lane.lane.interrupt, times)
-                    lane.ends(self.execution)
+                with coroutines() as executor:
+                    executor.put(self.execution)
+                    self._interrupt(executor.executor.interrupt, times)
+                    executor.ends(self.execution)
         assert outcome_of(self.execution) is Outcome.CANCELED
         return self.execution
 
@@ -85,20 +84,20 @@ class Stage:
 
         return task
 
-    def _interrupt(self, interrupt: Callable[[Execution, Reason], None], times: int) -> None:
+    def _interrupt(self, interrupt: Callable[[Execution, InterruptReason], None], times: int) -> None:
         eventually(lambda: self._is_ready or self.execution.has_ended)
         for _ in range(times):
-            interrupt(self.execution, Reason.CANCELED)
+            interrupt(self.execution, InterruptReason.CANCELED)
             self._sent += 1
 
 
 @pytest.fixture
 def stage(where: str) -> Stage:
-    """A task's stage in that lane."""
+    """A task's stage in that executor."""
     return Stage(where)
 
 
-@pytest.mark.parametrize("where", LANES[:2])
+@pytest.mark.parametrize("where", EXECUTORS[:2])
 def test_an_interrupt_inside_is_raised_at_the_end_and_once(stage: Stage) -> None:
     def body() -> None:
         try:
@@ -115,7 +114,7 @@ def test_an_interrupt_inside_is_raised_at_the_end_and_once(stage: Stage) -> None
     assert stage.told == ["unbroken", "canceled", "cleaned up"]
 
 
-@pytest.mark.parametrize("where", LANES[2:])
+@pytest.mark.parametrize("where", EXECUTORS[2:])
 def test_an_interrupt_inside_a_coroutines_is_raised_at_the_end_and_once(stage: Stage) -> None:
     async def body() -> None:
         try:
@@ -133,7 +132,7 @@ def test_an_interrupt_inside_a_coroutines_is_raised_at_the_end_and_once(stage: S
     assert stage.told == ["unbroken", "canceled", "cleaned up"]
 
 
-@pytest.mark.parametrize("where", LANES[:2])
+@pytest.mark.parametrize("where", EXECUTORS[:2])
 def test_an_interrupt_that_is_sent_again_waits_for_the_same_end(stage: Stage) -> None:
     def body() -> None:
         try:
@@ -148,7 +147,7 @@ def test_an_interrupt_that_is_sent_again_waits_for_the_same_end(stage: Stage) ->
     assert stage.told == ["unbroken", "cleaned up"]
 
 
-@pytest.mark.parametrize("where", LANES[:2])
+@pytest.mark.parametrize("where", EXECUTORS[:2])
 def test_of_shields_in_each_other_the_outermost_counts(stage: Stage) -> None:
     def body() -> None:
         with context.shield():
@@ -162,7 +161,7 @@ def test_of_shields_in_each_other_the_outermost_counts(stage: Stage) -> None:
     assert stage.told == ["inner", "outer"]
 
 
-@pytest.mark.parametrize("where", LANES[:2])
+@pytest.mark.parametrize("where", EXECUTORS[:2])
 def test_an_exception_inside_is_not_lost_where_the_interrupt_is_raised(stage: Stage) -> None:
     def body() -> None:
         try:
@@ -178,7 +177,7 @@ def test_an_exception_inside_is_not_lost_where_the_interrupt_is_raised(stage: St
     assert "the commit failed" in execution.stopped_at
 
 
-@pytest.mark.parametrize("where", LANES[:2])
+@pytest.mark.parametrize("where", EXECUTORS[:2])
 def test_a_shield_in_the_clean_up_after_an_interrupt_holds_nobody_up(stage: Stage) -> None:
     def body() -> None:
         try:
@@ -195,7 +194,7 @@ def test_a_shield_in_the_clean_up_after_an_interrupt_holds_nobody_up(stage: Stag
     assert stage.told == ["cleaned up", "went on"]
 
 
-@pytest.mark.parametrize("where", LANES[2:])
+@pytest.mark.parametrize("where", EXECUTORS[2:])
 def test_a_shield_in_the_clean_up_of_a_coroutine_holds_nobody_up(stage: Stage) -> None:
     async def body() -> None:
         try:
@@ -218,10 +217,10 @@ def test_who_enters_in_the_moment_of_an_interrupt_is_interrupted_before_the_body
 
     execution = an_execution(nothing if is_async else lambda data: None)
     execution.begin()
-    execution.interrupt(Reason.TIMEOUT)
-    assert execution.owe() is True, "it is not shielded yet: the interrupt is on its way"
+    execution.interrupt(InterruptReason.TIMEOUT)
+    assert execution.begin_interrupt() is True, "it is not shielded yet: the interrupt is on its way"
     began: list[str] = []
-    token = running.set(execution)
+    token = current_execution.set(execution)
     try:
         with pytest.raises(asyncio.CancelledError if is_async else Interrupt, match="timeout"), context.shield():
             began.append("the body")
@@ -229,7 +228,7 @@ def test_who_enters_in_the_moment_of_an_interrupt_is_interrupted_before_the_body
         with context.shield():
             began.append("the next")
     finally:
-        running.reset(token)
+        current_execution.reset(token)
     assert began == ["the next"]
 
 
@@ -238,7 +237,7 @@ def test_an_interrupt_that_is_just_being_sent_breaks_no_shield_of_the_clean_up(m
     told: list[str] = []
     is_sending = threading.Event()
 
-    def slowly(thread: threading.Thread, reason: Reason) -> None:
+    def slowly(thread: threading.Thread, reason: InterruptReason) -> None:
         is_sending.set()
         until = time.monotonic() + 0.1
         eventually(lambda: "cleaning up" in told or time.monotonic() > until)
@@ -260,13 +259,13 @@ def test_an_interrupt_that_is_just_being_sent_breaks_no_shield_of_the_clean_up(m
     threads = Threads(1)
     execution = an_execution(body)
     threads.put(execution)
-    threads.lane.interrupt(execution, Reason.CANCELED)
-    eventually(lambda: threads.lane.has_left(execution))
+    threads.executor.interrupt(execution, InterruptReason.CANCELED)
+    eventually(lambda: threads.executor.has_left(execution))
     assert told == ["cleaning up", "cleaned up"]
     assert execution.shields == 0
 
 
-@in_each_lane
+@in_each_executor
 def test_a_shield_that_nothing_strikes_changes_nothing(where: str) -> None:
     stage = Stage(where)
 
@@ -278,7 +277,7 @@ def test_a_shield_that_nothing_strikes_changes_nothing(where: str) -> None:
 
     stage.execution = execution = an_execution(stage._task(body))
     execution.begin()
-    if where == LANES[2]:
+    if where == EXECUTORS[2]:
         asyncio.run(execution.run_async())
     else:
         execution.run()
@@ -315,9 +314,9 @@ def test_no_interrupt_in_a_thread_ever_breaks_what_is_shielded() -> None:
         threads.put(execution)
         eventually(lambda task=task: task.begun)  # type: ignore[misc]
         time.sleep(draw.uniform(0, 0.002))
-        threads.lane.interrupt(execution, Reason.CANCELED)
-        eventually(lambda execution=execution: threads.lane.has_left(execution))  # type: ignore[misc]
-        threads.lane.release(execution)
+        threads.executor.interrupt(execution, InterruptReason.CANCELED)
+        eventually(lambda execution=execution: threads.executor.has_left(execution))  # type: ignore[misc]
+        threads.executor.release(execution)
         assert task.begun == task.ended
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crew.worker.execution.execution import Execution
-from crew.worker.execution.interrupt_reason import Reason
+from crew.worker.execution.interrupt import InterruptReason
 from crew.worker.executors.buffer import Buffer
 from tests.support.deliveries import an_execution
 
@@ -96,7 +96,7 @@ def test_what_may_not_start_stays_until_it_is_withdrawn_unless_no_other_process_
     buffer = Buffer(lambda: left.pop(0))
     first, second, acked, decided = (an_execution() for _ in range(4))
     acked.is_acked = True
-    decided.interrupt(Reason.CANCELED)
+    decided.interrupt(InterruptReason.CANCELED)
     for execution in (first, second, acked, decided):
         buffer.put(execution)
     buffer.close()

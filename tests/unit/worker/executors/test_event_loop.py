@@ -1,4 +1,4 @@
-"""An event loop as a lane: many coroutines at a time, and what blocks it is noticed."""
+"""An event loop as an executor: many coroutines at a time, and what blocks it is noticed."""
 
 import asyncio
 import threading
@@ -10,7 +10,7 @@ import pytest
 from crew.protocol.message import Outcome
 from crew.worker.context import context
 from crew.worker.execution.execution import Execution
-from crew.worker.execution.interrupt_reason import Reason
+from crew.worker.execution.interrupt import InterruptReason
 from crew.worker.executors import event_loop
 from tests.support.deliveries import an_execution, outcome_of, value_of
 from tests.support.executors import Coroutines, coroutines, punctual
@@ -87,10 +87,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_loop, "BLOCKED_AFTER", 0.05)
 
 
-def blocked(lane: Coroutines, execution: Execution) -> None:
+def blocked(executor: Coroutines, execution: Execution) -> None:
     """Wait until it is noticed that `execution` blocks the loop."""
-    lane.lane.interrupt(execution, Reason.TIMEOUT)
-    eventually(lane.lane._is_blocked)
+    executor.executor.interrupt(execution, InterruptReason.TIMEOUT)
+    eventually(executor.executor._is_blocked)
 
 
 # --- many at a time -------------------------------------------------------------------------------------------------
@@ -98,14 +98,14 @@ def blocked(lane: Coroutines, execution: Execution) -> None:
 
 def test_many_coroutines_run_at_a_time_and_no_more_than_there_are_slots() -> None:
     task = Waiter()
-    with coroutines(50) as lane:
+    with coroutines(50) as executor:
         executions = [an_execution(task, number) for number in range(52)]
-        lane.put(*executions)
+        executor.put(*executions)
         eventually(lambda: task.began == 50)
-        assert lane.lane.running() == lane.started == executions[:50]
-        assert len(lane.buffer) == 2
+        assert executor.executor.running() == executor.started == executions[:50]
+        assert len(executor.buffer) == 2
         task.go = True
-        eventually(lambda: not lane.settle())
+        eventually(lambda: not executor.settle())
         assert [value_of(execution) for execution in executions] == list(range(52))
 
 
@@ -115,10 +115,10 @@ def test_each_coroutine_sees_its_own_execution() -> None:
         await asyncio.sleep(0.01)
         return [context.id, context.headers["number"]]
 
-    with coroutines() as lane:
+    with coroutines() as executor:
         executions = [an_execution(look, number) for number in range(5)]
-        lane.put(*executions)
-        lane.ends(*executions)
+        executor.put(*executions)
+        executor.ends(*executions)
         assert [value_of(one) for one in executions] == [[one.call.id, n] for n, one in enumerate(executions)]
 
 
@@ -126,11 +126,11 @@ def test_a_coroutine_that_raises_fails_its_own_call() -> None:
     async def boom(data: Any) -> None:
         raise KeyError("x")
 
-    with coroutines() as lane:
+    with coroutines() as executor:
         failing, fine = an_execution(boom), an_execution(Waiter())
         fine.task.function.go = True  # type: ignore[attr-defined]
-        lane.put(failing, fine)
-        lane.ends(failing, fine)
+        executor.put(failing, fine)
+        executor.ends(failing, fine)
         assert [outcome_of(failing), outcome_of(fine)] == [Outcome.RAISED, Outcome.RETURNED]
 
 
@@ -142,42 +142,42 @@ def test_a_coroutine_that_calls_sys_exit_does_not_end_the_loop(status: Any) -> N
     async def returns(data: Any) -> str:
         return "value"
 
-    with coroutines() as lane:
+    with coroutines() as executor:
         leaving, next_one = an_execution(leave), an_execution(returns)
-        lane.put(leaving)
-        lane.ends(leaving)
-        lane.put(next_one)
-        lane.ends(next_one)
+        executor.put(leaving)
+        executor.ends(leaving)
+        executor.put(next_one)
+        executor.ends(next_one)
         assert [outcome_of(leaving), value_of(next_one)] == [Outcome.RAISED, "value"]
 
 
 def test_a_slot_is_free_when_it_was_released() -> None:
     task = Waiter()
     task.go = True
-    with coroutines(1) as lane:
+    with coroutines(1) as executor:
         first, second = an_execution(task), an_execution(task)
-        lane.put(first, second)
-        lane.ends(first)
-        assert lane.lane.running() == [first]
-        lane.lane.release(first)
-        lane.lane.fill()
-        lane.ends(second)
+        executor.put(first, second)
+        executor.ends(first)
+        assert executor.executor.running() == [first]
+        executor.executor.release(first)
+        executor.executor.fill()
+        executor.ends(second)
 
 
 # --- interrupts -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("reason", Reason)
-def test_what_awaits_is_interrupted_at_once(reason: Reason) -> None:
+@pytest.mark.parametrize("reason", InterruptReason)
+def test_what_awaits_is_interrupted_at_once(reason: InterruptReason) -> None:
     def attempt() -> float:
         task = Waiter()
-        with coroutines() as lane:
+        with coroutines() as executor:
             execution = an_execution(task)
-            lane.put(execution)
+            executor.put(execution)
             eventually(lambda: task.began)
             begin = time.monotonic()
-            lane.lane.interrupt(execution, reason)
-            lane.ends(execution)
+            executor.executor.interrupt(execution, reason)
+            executor.ends(execution)
         assert task.reasons() == [reason]
         assert execution.reason is reason
         return task.cancelled[0][1] - begin
@@ -187,71 +187,71 @@ def test_what_awaits_is_interrupted_at_once(reason: Reason) -> None:
 
 def test_the_others_are_left_alone() -> None:
     victim, bystander = Waiter(), Waiter()
-    with coroutines() as lane:
+    with coroutines() as executor:
         first, second = an_execution(victim), an_execution(bystander, "value")
-        lane.put(first, second)
+        executor.put(first, second)
         eventually(lambda: victim.began and bystander.began)
-        lane.lane.interrupt(first, Reason.CANCELED)
-        lane.ends(first)
+        executor.executor.interrupt(first, InterruptReason.CANCELED)
+        executor.ends(first)
         bystander.go = True
-        lane.ends(second)
+        executor.ends(second)
         assert value_of(second) == "value"
         assert bystander.cancelled == []
 
 
 def test_a_coroutine_that_swallows_its_cancellation_is_cancelled_again() -> None:
     task = Waiter(swallow=1)
-    with coroutines() as lane:
+    with coroutines() as executor:
         execution = an_execution(task)
-        lane.put(execution)
+        executor.put(execution)
         eventually(lambda: task.began)
 
         def cancelled_twice() -> bool:
-            lane.lane.interrupt(execution, Reason.TIMEOUT)
+            executor.executor.interrupt(execution, InterruptReason.TIMEOUT)
             return len(task.cancelled) == 2
 
         eventually(cancelled_twice)
-        lane.ends(execution)
+        executor.ends(execution)
         assert outcome_of(execution) is Outcome.TIMED_OUT
 
 
 def test_a_coroutine_that_answers_its_interrupt_with_a_value_has_timed_out_all_the_same() -> None:
     task = Waiter(swallow=1)
-    with coroutines() as lane:
+    with coroutines() as executor:
         execution = an_execution(task)
-        lane.put(execution)
+        executor.put(execution)
         eventually(lambda: task.began)
-        lane.lane.interrupt(execution, Reason.TIMEOUT)
+        executor.executor.interrupt(execution, InterruptReason.TIMEOUT)
         task.go = True
-        lane.ends(execution)
+        executor.ends(execution)
         assert outcome_of(execution) is Outcome.TIMED_OUT
 
 
 def test_an_interrupt_after_the_end_changes_nothing() -> None:
     task = Waiter()
     task.go = True
-    with coroutines() as lane:
+    with coroutines() as executor:
         execution = an_execution(task, "value")
-        lane.put(execution)
-        lane.ends(execution)
-        lane.lane.interrupt(execution, Reason.TIMEOUT)
+        executor.put(execution)
+        executor.ends(execution)
+        executor.executor.interrupt(execution, InterruptReason.TIMEOUT)
         assert value_of(execution) == "value"
         assert not execution.is_interrupted
 
 
 def test_an_interrupt_waits_for_the_end_of_a_shield_though_it_is_sent_again() -> None:
     task = Waiter(shielded=True)
-    with coroutines() as lane:
+    with coroutines() as executor:
         execution = an_execution(task)
-        lane.put(execution)
+        executor.put(execution)
         eventually(lambda: task.began)
         for _ in range(2):
-            lane.lane.interrupt(execution, Reason.TIMEOUT)
+            executor.executor.interrupt(execution, InterruptReason.TIMEOUT)
         assert outcome_of(execution) is Outcome.TIMED_OUT, "its caller need not wait"
-        eventually(lambda: execution.is_owed)
+        eventually(lambda: execution.has_pending_interrupt)
         assert not task.cancelled
         task.go = True
-        lane.ends(execution)
+        executor.ends(execution)
         assert task.done_in_shield
         assert task.reasons() == ["timeout"]
 
@@ -261,26 +261,26 @@ def test_an_interrupt_waits_for_the_end_of_a_shield_though_it_is_sent_again() ->
 
 def test_an_execution_that_was_decided_in_the_buffer_is_passed_over() -> None:
     task = Waiter()
-    with coroutines() as lane:
+    with coroutines() as executor:
         execution = an_execution(task)
-        execution.interrupt(Reason.CANCELED)
-        lane.put(execution)
-        lane.ends(execution)
-        assert lane.started == lane.lane.running() == []
+        execution.interrupt(InterruptReason.CANCELED)
+        executor.put(execution)
+        executor.ends(execution)
+        assert executor.started == executor.executor.running() == []
         assert not task.began
 
 
 def test_an_execution_that_is_cancelled_while_its_start_is_told_is_not_run() -> None:
     task = Waiter()
-    with coroutines(holds=True) as lane:
+    with coroutines(holds=True) as executor:
         execution = an_execution(task)
-        lane.put(execution)
-        assert lane.started == [execution]
-        lane.lane.interrupt(execution, Reason.CANCELED)
-        for start in lane.unsent:
+        executor.put(execution)
+        assert executor.started == [execution]
+        executor.executor.interrupt(execution, InterruptReason.CANCELED)
+        for start in executor.unsent:
             start()
-        lane.ends(execution)
-        assert lane.lane.has_left(execution)
+        executor.ends(execution)
+        assert executor.executor.has_left(execution)
         assert not task.began
         assert outcome_of(execution) is Outcome.CANCELED
 
@@ -290,83 +290,83 @@ def test_an_execution_that_is_cancelled_while_its_start_is_told_is_not_run() -> 
 
 def test_a_blocked_loop_is_noticed_and_cannot_go_on_without_what_blocks_it(impatient: None) -> None:
     task = Blocker()
-    with coroutines() as lane:
+    with coroutines() as executor:
         execution = an_execution(task)
-        lane.put(execution)
+        executor.put(execution)
         eventually(lambda: task.began)
-        blocked(lane, execution)
-        assert "in blocks_here" in lane.lane.stack(execution)
-        assert lane.lane.abandon(execution) is False
+        blocked(executor, execution)
+        assert "in blocks_here" in executor.executor.stack(execution)
+        assert executor.executor.abandon(execution) is False
         task.go.set()
-        lane.ends(execution)
+        executor.ends(execution)
 
 
 def test_a_loop_that_answers_is_not_held_for_blocked(impatient: None) -> None:
     task = Waiter(swallow=100)
-    with coroutines() as lane:
+    with coroutines() as executor:
         execution = an_execution(task)
-        lane.put(execution)
+        executor.put(execution)
         eventually(lambda: task.began)
-        lane.lane.interrupt(execution, Reason.TIMEOUT)
+        executor.executor.interrupt(execution, InterruptReason.TIMEOUT)
         until = time.monotonic() + 2 * event_loop.BLOCKED_AFTER
         eventually(lambda: time.monotonic() > until)
-        assert not lane.lane._is_blocked()
-        assert lane.lane.abandon(execution) is True
+        assert not executor.executor._is_blocked()
+        assert executor.executor.abandon(execution) is True
         task.go = True
-        lane.ends(execution)
+        executor.ends(execution)
 
 
 def test_a_loop_that_is_free_again_is_not_blocked_any_longer(impatient: None) -> None:
     task = Blocker()
-    with coroutines() as lane:
+    with coroutines() as executor:
         execution = an_execution(task)
-        lane.put(execution)
+        executor.put(execution)
         eventually(lambda: task.began)
-        blocked(lane, execution)
+        blocked(executor, execution)
         task.go.set()
-        eventually(lambda: not lane.lane._is_blocked())
-        lane.ends(execution)
+        eventually(lambda: not executor.executor._is_blocked())
+        executor.ends(execution)
 
 
 def test_what_was_abandoned_is_counted_until_it_ends_and_others_get_its_slot() -> None:
     task, next_task = Waiter(swallow=100), Waiter()
     next_task.go = True
-    with coroutines(1) as lane:
+    with coroutines(1) as executor:
         execution, next_one = an_execution(task), an_execution(next_task)
-        lane.put(execution, next_one)
+        executor.put(execution, next_one)
         eventually(lambda: task.began)
-        assert lane.lane.abandon(execution) is True
-        assert lane.lane.abandoned() == 1
-        lane.lane.fill()
-        lane.ends(next_one)
+        assert executor.executor.abandon(execution) is True
+        assert executor.executor.abandoned() == 1
+        executor.executor.fill()
+        executor.ends(next_one)
         task.go = True
-        lane.ends(execution)
-        assert lane.lane.abandoned() == 0
+        executor.ends(execution)
+        assert executor.executor.abandoned() == 0
 
 
 def test_one_that_is_abandoned_in_the_moment_of_its_interrupt_is_cancelled_all_the_same() -> None:
     """With a grace of 0 there is nothing between the two."""
     task = Waiter()
-    with coroutines(1) as lane:
+    with coroutines(1) as executor:
         execution = an_execution(task)
-        lane.put(execution)
+        executor.put(execution)
         eventually(lambda: task.began)
-        lane.lane._loop.call_soon_threadsafe(time.sleep, 0.05)  # so that it cannot be cancelled before
-        lane.lane.interrupt(execution, Reason.TIMEOUT)
-        lane.lane.abandon(execution)
+        executor.executor._loop.call_soon_threadsafe(time.sleep, 0.05)  # so that it cannot be cancelled before
+        executor.executor.interrupt(execution, InterruptReason.TIMEOUT)
+        executor.executor.abandon(execution)
         eventually(lambda: task.cancelled)
         assert task.reasons() == ["timeout"]
         eventually(lambda: execution.has_ended)
-        assert lane.lane.abandoned() == 0
+        assert executor.executor.abandoned() == 0
 
 
 def test_the_stack_shows_where_a_coroutine_awaits() -> None:
     task = Waiter()
-    with coroutines() as lane:
+    with coroutines() as executor:
         execution = an_execution(task)
-        lane.put(execution)
+        executor.put(execution)
         eventually(lambda: task.began)
-        assert "in _awaits_here" in lane.lane.stack(execution)
+        assert "in _awaits_here" in executor.executor.stack(execution)
         task.go = True
-        lane.ends(execution)
-        assert lane.lane.stack(execution) == ""
+        executor.ends(execution)
+        assert executor.executor.stack(execution) == ""

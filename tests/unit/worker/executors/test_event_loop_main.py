@@ -11,7 +11,7 @@ import pytest
 from crew.protocol.message import Outcome
 from crew.worker.context import context
 from crew.worker.execution.execution import Execution
-from crew.worker.execution.interrupt_reason import Reason
+from crew.worker.execution.interrupt import InterruptReason
 from tests.support.deliveries import an_execution, outcome_of
 from tests.support.executors import Coroutines, endless_loop, punctual
 from tests.support.waiting import eventually
@@ -59,21 +59,21 @@ class Neighbour:
 
 
 def beside(io: Callable[[Coroutines], None]) -> None:
-    """A lane in the main thread, and `io` in another, as the I/O thread."""
-    lane = Coroutines()
+    """An executor in the main thread, and `io` in another, as the I/O thread."""
+    executor = Coroutines()
 
     def run() -> None:
         try:
-            eventually(lane.lane._loop.is_running)
-            io(lane)
+            eventually(executor.executor._loop.is_running)
+            io(executor)
         finally:
-            lane.lane.stop()
+            executor.executor.stop()
 
     thread = threading.Thread(target=run)
     thread.start()
-    lane.lane.serve()
+    executor.executor.serve()
     thread.join(5)
-    lane.lane._loop.close()
+    executor.executor._loop.close()
 
 
 @pytest.mark.parametrize("what", ["sleep", "an endless loop"])
@@ -83,12 +83,12 @@ def test_what_blocks_the_loop_is_interrupted_at_once(what: str) -> None:
         execution = an_execution(task)
         begin: list[float] = []
 
-        def io(lane: Coroutines) -> None:
-            lane.put(execution)
+        def io(executor: Coroutines) -> None:
+            executor.put(execution)
             eventually(lambda: task.began)
             begin.append(time.monotonic())
-            lane.lane.interrupt(execution, Reason.CANCELED)
-            lane.ends(execution)
+            executor.executor.interrupt(execution, InterruptReason.CANCELED)
+            executor.ends(execution)
 
         beside(io)
         assert task.ended_by() == ["CancelledError('canceled')"]
@@ -103,9 +103,9 @@ def test_what_blocks_the_loop_is_interrupted_at_its_limit_whoever_else_sleeps() 
         task = Blocker()
         execution = an_execution(task, timeout=0.05)
 
-        def io(lane: Coroutines) -> None:
-            lane.put(execution)
-            lane.ends(execution)
+        def io(executor: Coroutines) -> None:
+            executor.put(execution)
+            executor.ends(execution)
 
         beside(io)
         assert task.ended_by() == ["CancelledError('timeout')"]
@@ -120,13 +120,13 @@ def test_what_awaits_meanwhile_is_left_alone() -> None:
     task, neighbour = Blocker(), Neighbour()
     execution, waits = an_execution(task, timeout=0.05), an_execution(neighbour)
 
-    def io(lane: Coroutines) -> None:
-        lane.put(waits)
+    def io(executor: Coroutines) -> None:
+        executor.put(waits)
         eventually(lambda: neighbour.began)
-        lane.put(execution)
-        lane.ends(execution)
+        executor.put(execution)
+        executor.ends(execution)
         neighbour.go = True
-        lane.ends(waits)
+        executor.ends(waits)
 
     beside(io)
     assert [outcome_of(execution), outcome_of(waits)] == [Outcome.TIMED_OUT, Outcome.RETURNED]
@@ -136,13 +136,13 @@ def test_a_neighbour_whose_limit_passes_while_another_blocks_the_loop_does_not_h
     task, neighbour = Blocker(lambda: time.sleep(0.1)), Neighbour()
     blocks, waits = an_execution(task), an_execution(neighbour, timeout=0.05)
 
-    def io(lane: Coroutines) -> None:
-        lane.put(waits)
+    def io(executor: Coroutines) -> None:
+        executor.put(waits)
         eventually(lambda: neighbour.began)
-        lane.put(blocks)
+        executor.put(blocks)
         eventually(lambda: waits.limit is not None and time.monotonic() > waits.limit)
-        lane.lane.interrupt(waits, Reason.TIMEOUT)
-        lane.ends(blocks, waits)
+        executor.executor.interrupt(waits, InterruptReason.TIMEOUT)
+        executor.ends(blocks, waits)
 
     beside(io)
     assert [outcome_of(blocks), outcome_of(waits)] == [Outcome.RETURNED, Outcome.TIMED_OUT]
@@ -160,11 +160,11 @@ def test_an_asyncio_task_that_a_coroutine_has_made_is_interrupted_where_it_block
             ended.append("cancelled")
             raise
 
-    def io(lane: Coroutines) -> None:
-        lane.put(execution)
+    def io(executor: Coroutines) -> None:
+        executor.put(execution)
         eventually(lambda: inner.began)
-        lane.lane.interrupt(execution, Reason.CANCELED)
-        lane.ends(execution)
+        executor.executor.interrupt(execution, InterruptReason.CANCELED)
+        executor.ends(execution)
 
     execution = an_execution(task)
     beside(io)
@@ -176,16 +176,16 @@ def test_an_asyncio_task_that_a_coroutine_has_made_is_interrupted_where_it_block
 def test_a_strike_waits_for_the_end_of_a_shield() -> None:
     steps: list[str] = []
 
-    def io(lane: Coroutines) -> None:
-        lane.put(execution)
+    def io(executor: Coroutines) -> None:
+        executor.put(execution)
         eventually(lambda: steps)
-        lane.lane.interrupt(execution, Reason.CANCELED)
-        lane.ends(execution)
+        executor.executor.interrupt(execution, InterruptReason.CANCELED)
+        executor.ends(execution)
 
     async def task(data: Any) -> None:
         with context.shield():
             steps.append("blocks")
-            eventually(lambda: execution.is_owed)
+            eventually(lambda: execution.has_pending_interrupt)
             steps.append("unbroken")
         steps.append("not reached")
 

@@ -1,4 +1,4 @@
-"""The main thread as a lane: what hangs there is interrupted on time, and nothing else is."""
+"""The main thread as an executor: what hangs there is interrupted on time, and nothing else is."""
 
 import contextlib
 import random
@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from crew.protocol.message import Outcome
-from crew.worker.execution.execution import ONE_STRIKE, Execution
-from crew.worker.execution.interrupt_reason import Reason
+from crew.worker.execution.execution import ONE_INTERRUPT, Execution
+from crew.worker.execution.interrupt import InterruptReason
 from crew.worker.executors import main_thread
-from crew.worker.executors.main_thread import MainLane
+from crew.worker.executors.main_thread import MainThreadExecutor
 from tests.support.deliveries import an_execution, outcome_of, value_of
 from tests.support.executors import HANGING, Main, Recorder, busy_for, endless_loop, punctual
 from tests.support.waiting import eventually
@@ -20,19 +20,19 @@ from tests.support.waiting import eventually
 
 @pytest.fixture
 def main(signals: None) -> Main:
-    """A main lane."""
+    """A main thread executor."""
     return Main()
 
 
-def test_what_comes_is_run_in_the_main_thread_until_the_lane_stops(main: Main) -> None:
+def test_what_comes_is_run_in_the_main_thread_until_the_executor_stops(main: Main) -> None:
     executions = [
         an_execution(lambda data: [data, threading.current_thread() is threading.main_thread()], n) for n in range(3)
     ]
     main.run(*executions)
     assert [value_of(execution) for execution in executions] == [[0, True], [1, True], [2, True]]
     assert main.started == executions
-    assert main.lane.running() == []
-    assert all(main.lane.has_left(execution) for execution in executions)
+    assert main.executor.running() == []
+    assert all(main.executor.has_left(execution) for execution in executions)
 
 
 @pytest.mark.parametrize("what", HANGING)
@@ -85,14 +85,14 @@ def test_a_later_task_with_another_limit_is_interrupted_on_time(signals: None, f
     punctual(attempt)
 
 
-@pytest.mark.parametrize("reason", [Reason.CANCELED, Reason.DRAIN])
-def test_another_thread_may_interrupt_what_runs(main: Main, reason: Reason) -> None:
+@pytest.mark.parametrize("reason", [InterruptReason.CANCELED, InterruptReason.DRAIN])
+def test_another_thread_may_interrupt_what_runs(main: Main, reason: InterruptReason) -> None:
     task = Recorder(HANGING["sleep"])
     execution = an_execution(task)
 
     def interrupt() -> None:
         eventually(lambda: task.has_begun)
-        main.lane.interrupt(execution, reason)
+        main.executor.interrupt(execution, reason)
 
     main.run_beside(interrupt, execution)
     assert task.reasons() == [reason]
@@ -103,7 +103,7 @@ def test_an_interrupt_that_comes_too_late_hits_nobody(main: Main) -> None:
     first = an_execution(lambda data: "first")
 
     def body() -> str:
-        main.lane.interrupt(first, Reason.CANCELED)
+        main.executor.interrupt(first, InterruptReason.CANCELED)
         time.sleep(0.02)
         return "second"
 
@@ -116,12 +116,12 @@ def test_an_interrupt_that_comes_too_late_hits_nobody(main: Main) -> None:
 
 def test_an_interrupt_while_nothing_runs_hits_nobody(main: Main) -> None:
     main.run(done := an_execution(lambda data: "done"))
-    main.lane.interrupt(done, Reason.CANCELED)
+    main.executor.interrupt(done, InterruptReason.CANCELED)
     assert value_of(done) == "done"
 
 
 def test_a_task_that_goes_on_is_interrupted_again(main: Main, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(main_thread, "RESEND", ONE_STRIKE + 0.01)
+    monkeypatch.setattr(main_thread, "RESEND_INTERVAL", ONE_INTERRUPT + 0.01)
     task = Recorder(HANGING["sleep"], swallow=1)
     execution = an_execution(task, timeout=0.03)
     main.run(execution)
@@ -154,11 +154,11 @@ def test_an_execution_that_could_not_be_begun_is_decided_all_the_same(main: Main
     def broken(execution: Execution) -> None:
         raise ValueError("a bug")
 
-    main.lane = MainLane(main.buffer, on_started=broken, on_ended=main.ended.append)
+    main.executor = MainThreadExecutor(main.buffer, on_started=broken, on_ended=main.ended.append)
     execution = an_execution(lambda data: "value")
     main.run(execution)
     assert execution.has_ended
-    assert execution.ended is not None
+    assert execution.result is not None
 
 
 # --- what is passed over, and what is told --------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def test_an_execution_that_could_not_be_begun_is_decided_all_the_same(main: Main
 def test_an_execution_that_was_decided_before_its_start_is_passed_over(main: Main) -> None:
     ran: list[Any] = []
     canceled, next_one = an_execution(ran.append), an_execution(lambda data: "next")
-    canceled.interrupt(Reason.CANCELED)
+    canceled.interrupt(InterruptReason.CANCELED)
     main.run(canceled, next_one)
     assert ran == []
     assert main.started == [next_one]
@@ -176,8 +176,10 @@ def test_an_execution_that_was_decided_before_its_start_is_passed_over(main: Mai
 
 def test_a_call_that_is_cancelled_while_its_start_is_told_is_not_run(main: Main) -> None:
     ran: list[Any] = []
-    main.lane = MainLane(
-        main.buffer, on_started=lambda one: main.lane.interrupt(one, Reason.CANCELED), on_ended=main.ended.append
+    main.executor = MainThreadExecutor(
+        main.buffer,
+        on_started=lambda one: main.executor.interrupt(one, InterruptReason.CANCELED),
+        on_ended=main.ended.append,
     )
     execution = an_execution(ran.append)
     main.run(execution)
@@ -190,19 +192,19 @@ def test_the_stack_shows_where_the_task_is(main: Main) -> None:
 
     def look() -> None:
         eventually(lambda: task.has_begun)
-        stacks.append(main.lane.stack(execution))
-        main.lane.interrupt(execution, Reason.CANCELED)
+        stacks.append(main.executor.stack(execution))
+        main.executor.interrupt(execution, InterruptReason.CANCELED)
 
     task = Recorder(endless_loop)
     execution = an_execution(task)
     main.run_beside(look, execution)
     assert "in endless_loop" in stacks[0]
-    assert main.lane.stack(execution) == ""
+    assert main.executor.stack(execution) == ""
 
 
 def test_the_main_thread_cannot_go_on_without_what_is_stuck(main: Main) -> None:
-    assert main.lane.abandon(an_execution()) is False
-    assert main.lane.abandoned() == 0
+    assert main.executor.abandon(an_execution()) is False
+    assert main.executor.abandoned() == 0
 
 
 # --- many -----------------------------------------------------------------------------------------------------------

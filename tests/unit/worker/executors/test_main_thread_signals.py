@@ -10,7 +10,7 @@ import pytest
 
 from crew.protocol.message import Outcome
 from crew.worker.execution.execution import Execution
-from crew.worker.execution.interrupt_reason import Reason
+from crew.worker.execution.interrupt import InterruptReason
 from tests.support.deliveries import an_execution, outcome_of
 from tests.support.executors import HANGING, Main, Recorder, endless_loop, punctual
 from tests.support.waiting import eventually
@@ -18,7 +18,7 @@ from tests.support.waiting import eventually
 
 @pytest.fixture
 def main(signals: None) -> Main:
-    """A main lane."""
+    """A main thread executor."""
     return Main()
 
 
@@ -64,7 +64,7 @@ def helps_late(main: Main, execution: Execution) -> None:
     eventually(lambda: execution.limit is not None)
     eventually(lambda: execution.has_ended or time.monotonic() > (execution.limit or 0.0) + 0.15)
     if not execution.is_interrupted:
-        main.lane.interrupt(execution, Reason.TIMEOUT)
+        main.executor.interrupt(execution, InterruptReason.TIMEOUT)
 
 
 def test_a_second_signal_right_after_the_first_does_not_break_the_clean_up(main: Main) -> None:
@@ -79,11 +79,11 @@ def test_a_second_signal_right_after_the_first_does_not_break_the_clean_up(main:
             cleaned.append("ended")
 
     def interrupt_twice() -> None:
-        eventually(lambda: main.lane.running() == [execution])
-        main.lane.interrupt(execution, Reason.CANCELED)
+        eventually(lambda: main.executor.running() == [execution])
+        main.executor.interrupt(execution, InterruptReason.CANCELED)
         sent.append("first")
         eventually(lambda: cleaned)
-        main.lane.interrupt(execution, Reason.CANCELED)
+        main.executor.interrupt(execution, InterruptReason.CANCELED)
         sent.append("second")
 
     sent: list[str] = []
@@ -126,7 +126,7 @@ def test_a_regular_expression_is_cancelled_at_once(signals: None) -> None:
         def cancel() -> None:
             eventually(lambda: task.has_begun)
             canceled_at.append(time.monotonic())
-            main.lane.interrupt(execution, Reason.CANCELED)
+            main.executor.interrupt(execution, InterruptReason.CANCELED)
 
         main.run_beside(cancel, execution)
         assert task.reasons() == ["canceled"]

@@ -1,4 +1,4 @@
-"""Threads as a lane: one for each task, and an interrupt that lands only in its own."""
+"""Threads as an executor: one for each task, and an interrupt that lands only in its own."""
 
 import random
 import threading
@@ -9,7 +9,7 @@ import pytest
 
 from crew.protocol.message import Outcome
 from crew.worker.execution.execution import Execution
-from crew.worker.execution.interrupt_reason import Reason
+from crew.worker.execution.interrupt import InterruptReason
 from tests.support.deliveries import an_execution, outcome_of, value_of
 from tests.support.executors import Recorder, Threads, busy_for, endless_loop
 from tests.support.waiting import eventually
@@ -21,7 +21,7 @@ def test_several_tasks_run_at_a_time_and_no_more() -> None:
     executions = [an_execution(lambda data: go.wait(5)) for _ in range(3)]
     threads.put(*executions)
     eventually(lambda: len(threads.started) == 2)
-    assert threads.lane.running() == executions[:2]
+    assert threads.executor.running() == executions[:2]
     assert len(threads.buffer) == 1
     go.set()
     threads.run()
@@ -36,8 +36,8 @@ def test_each_task_has_a_thread_that_is_never_used_again() -> None:
     assert len({id(thread) for thread in seen}) == 5
 
 
-@pytest.mark.parametrize("reason", Reason)
-def test_python_code_in_a_thread_is_interrupted(reason: Reason) -> None:
+@pytest.mark.parametrize("reason", InterruptReason)
+def test_python_code_in_a_thread_is_interrupted(reason: InterruptReason) -> None:
     threads = Threads(1)
     task = Recorder(endless_loop)
     execution = an_execution(task)
@@ -68,9 +68,9 @@ def test_a_thread_that_goes_on_can_be_interrupted_again() -> None:
     threads.put(execution)
     eventually(lambda: task.has_begun)
     for times in (1, 2):
-        threads.lane.interrupt(execution, Reason.TIMEOUT)
+        threads.executor.interrupt(execution, InterruptReason.TIMEOUT)
         eventually(lambda times=times: len(task.interrupted) == times)  # type: ignore[misc]
-    eventually(lambda: threads.lane.has_left(execution))
+    eventually(lambda: threads.executor.has_left(execution))
     assert outcome_of(execution) is Outcome.TIMED_OUT
 
 
@@ -78,7 +78,7 @@ def test_an_interrupt_after_the_end_changes_nothing() -> None:
     threads = Threads(1)
     execution = an_execution(lambda data: "value")
     threads.run(execution)
-    threads.lane.interrupt(execution, Reason.TIMEOUT)
+    threads.executor.interrupt(execution, InterruptReason.TIMEOUT)
     assert value_of(execution) == "value"
     assert not execution.is_interrupted
 
@@ -94,11 +94,11 @@ def test_sys_exit_ends_a_task_and_prints_nothing(capfd: pytest.CaptureFixture[st
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_main_thread_is_held_until_the_lane_stops() -> None:
+def test_the_main_thread_is_held_until_the_executor_stops() -> None:
     threads = Threads(1)
-    threading.Timer(0.02, threads.lane.stop).start()
+    threading.Timer(0.02, threads.executor.stop).start()
     begin = time.monotonic()
-    threads.lane.serve()
+    threads.executor.serve()
     assert time.monotonic() - begin >= 0.015
 
 
@@ -134,11 +134,11 @@ def test_a_call_for_which_no_thread_can_be_started_gives_its_slot_back_and_is_ru
     threads.run(first, second, third)
     for refused in (first, second):
         assert outcome_of(refused) is Outcome.WORKER_LOST
-        assert refused.ended is not None
-        assert refused.ended.retry_after == 1.0
+        assert refused.result is not None
+        assert refused.result.retry_after == 1.0
     assert value_of(third) == "value"
     assert threads.ended == [first, second, third]
-    assert [record.message.partition(": ")[2] for record in caplog.records] == [
-        "no thread for it (can't start new thread)",
-        "no thread for it (out of memory)",
+    assert [record.message.partition("retry_in=1 ")[2] for record in caplog.records] == [
+        "error=can't start new thread",
+        "error=out of memory",
     ]

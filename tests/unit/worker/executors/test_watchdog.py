@@ -1,18 +1,19 @@
-"""Who looks at what runs, and what it does about it."""
+"""The watchdog: when it announces, interrupts and escalates, and when it shortens the switch interval."""
 
 import asyncio
 import itertools
 import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from crew.worker.execution.execution import Execution
-from crew.worker.execution.interrupt_reason import Reason
+from crew.worker.execution.interrupt import InterruptReason
 from crew.worker.executors import watchdog as watchdog_module
-from crew.worker.executors.watchdog import BUSY_AFTER, HELP_AFTER, LOOK_EVERY, Watchdog
+from crew.worker.executors.watchdog import BUSY_AFTER, CHECK_INTERVAL, SHORT_SWITCH_INTERVAL, TIMER_DELAY, Watchdog
 from tests.support.deliveries import an_execution
-from tests.support.executors import PlayedLane
+from tests.support.executors import PlayedExecutor
 from tests.support.waiting import until
 
 ANSWERED = 0.5  # seconds after the deadline: the promise
@@ -21,8 +22,8 @@ ANSWERED = 0.5  # seconds after the deadline: the promise
 class Seen:
     """What the watchdog reported, with the time of the first report of each kind."""
 
-    def __init__(self, lane: PlayedLane) -> None:
-        self.lane = lane
+    def __init__(self, executor: PlayedExecutor) -> None:
+        self.executor = executor
         self.told: list[tuple[str, Execution | None]] = []
         self.at: dict[str, float] = {}
 
@@ -35,7 +36,7 @@ class Seen:
         return {what for what, _ in self.told}
 
     def has_work(self) -> bool:
-        return bool(self.lane.executions)
+        return bool(self.executor.executions)
 
     def on_started_long_ago(self, execution: Execution) -> None:
         execution.is_announced = True
@@ -45,7 +46,7 @@ class Seen:
         self.note("decided", execution)
 
     def on_ended(self, execution: Execution) -> None:
-        self.lane.release(execution)
+        self.executor.release(execution)
         self.note("ended", execution)
 
     def on_stuck(self, execution: Execution) -> None:
@@ -55,20 +56,20 @@ class Seen:
         self.note("busy")
 
 
-def watched(lane: PlayedLane, *, grace: float = 5.0) -> tuple[Watchdog, Seen]:
-    """A watchdog of `lane`, and what it reports."""
-    seen = Seen(lane)
-    return Watchdog(lane, seen, grace=grace), seen
+def watched(executor: PlayedExecutor, *, grace: float = 5.0) -> tuple[Watchdog, Seen]:
+    """A watchdog of `executor`, and what it reports."""
+    seen = Seen(executor)
+    return Watchdog(executor, seen, grace=grace), seen
 
 
 @pytest.mark.gen_test
 async def test_a_thread_is_interrupted_on_time_and_its_caller_answered() -> None:
-    lane = PlayedLane()
-    watchdog, seen = watched(lane)
-    execution = lane.begin(an_execution(timeout=0.05))
+    executor = PlayedExecutor()
+    watchdog, seen = watched(executor)
+    execution = executor.begin(an_execution(timeout=0.05))
     watchdog.wake_by(execution.limit)
     await until(lambda: "decided" in seen.at)
-    assert lane.interrupts == [(execution, Reason.TIMEOUT)]
+    assert executor.interrupts == [(execution, InterruptReason.TIMEOUT)]
     assert execution.limit is not None
     assert 0 <= seen.at["decided"] - execution.limit < ANSWERED
     watchdog.stop()
@@ -76,35 +77,35 @@ async def test_a_thread_is_interrupted_on_time_and_its_caller_answered() -> None
 
 @pytest.mark.gen_test
 async def test_a_nearer_limit_is_looked_at_first() -> None:
-    lane = PlayedLane(slots=2)
-    watchdog, _ = watched(lane)
-    far, near = lane.begin(an_execution(timeout=60)), lane.begin(an_execution(timeout=0.03))
+    executor = PlayedExecutor(slots=2)
+    watchdog, _ = watched(executor)
+    far, near = executor.begin(an_execution(timeout=60)), executor.begin(an_execution(timeout=0.03))
     watchdog.wake_by(far.limit)
     watchdog.wake_by(near.limit)
-    await until(lambda: lane.interrupts)
-    assert lane.interrupts == [(near, Reason.TIMEOUT)]
+    await until(lambda: executor.interrupts)
+    assert executor.interrupts == [(near, InterruptReason.TIMEOUT)]
     assert near.limit is not None
     assert time.monotonic() - near.limit < 5
     watchdog.stop()
 
 
 @pytest.mark.gen_test
-async def test_the_main_lane_is_helped_only_where_its_own_timer_failed() -> None:
-    lane = PlayedLane(has_timer=True)
-    watchdog, _ = watched(lane)
-    execution = lane.begin(an_execution(timeout=0.02))
+async def test_the_main_thread_executor_is_helped_only_where_its_own_timer_failed() -> None:
+    executor = PlayedExecutor(has_timer=True)
+    watchdog, _ = watched(executor)
+    execution = executor.begin(an_execution(timeout=0.02))
     watchdog.wake_by(execution.limit)
-    await until(lambda: lane.interrupts)
+    await until(lambda: executor.interrupts)
     assert execution.limit is not None
-    assert time.monotonic() - execution.limit >= HELP_AFTER
+    assert time.monotonic() - execution.limit >= TIMER_DELAY
     watchdog.stop()
 
 
 @pytest.mark.gen_test
 async def test_a_caller_is_answered_on_time_though_its_task_cannot_be_interrupted() -> None:
-    lane = PlayedLane(has_timer=True)
-    watchdog, seen = watched(lane)
-    execution = lane.begin(an_execution(timeout=0.02))
+    executor = PlayedExecutor(has_timer=True)
+    watchdog, seen = watched(executor)
+    execution = executor.begin(an_execution(timeout=0.02))
     watchdog.wake_by(execution.limit)
     await until(lambda: "decided" in seen.at)
     assert execution.is_interrupted
@@ -119,40 +120,40 @@ async def test_a_task_that_goes_on_is_interrupted_again_and_not_all_the_time(
     monkeypatch: pytest.MonkeyPatch, shields: int
 ) -> None:
     """Every second, so that it can clean up; here faster."""
-    monkeypatch.setattr(watchdog_module, "RESEND", 0.15)
-    lane = PlayedLane()
-    watchdog, _ = watched(lane)
-    execution = lane.begin(an_execution(timeout=0.02))
+    monkeypatch.setattr(watchdog_module, "RESEND_INTERVAL", 0.15)
+    executor = PlayedExecutor()
+    watchdog, _ = watched(executor)
+    execution = executor.begin(an_execution(timeout=0.02))
     execution.shields = shields
     watchdog.wake_by(execution.limit)
-    await until(lambda: len(lane.interrupts) == 3)
-    assert lane.interrupts == [(execution, Reason.TIMEOUT)] * 3
-    assert all(later - earlier >= 0.149 for earlier, later in itertools.pairwise(lane.interrupted_at))
+    await until(lambda: len(executor.interrupts) == 3)
+    assert executor.interrupts == [(execution, InterruptReason.TIMEOUT)] * 3
+    assert all(later - earlier >= 0.149 for earlier, later in itertools.pairwise(executor.interrupted_at))
     watchdog.stop()
 
 
 @pytest.mark.gen_test
-async def test_what_the_lane_itself_has_struck_is_not_interrupted_once_more() -> None:
-    lane = PlayedLane(has_timer=True)
-    watchdog, seen = watched(lane)
-    execution = lane.begin(an_execution(timeout=0.02))
+async def test_what_the_executor_itself_has_interrupted_is_not_interrupted_twice() -> None:
+    executor = PlayedExecutor(has_timer=True)
+    watchdog, seen = watched(executor)
+    execution = executor.begin(an_execution(timeout=0.02))
     watchdog.wake_by(execution.limit)
     assert execution.limit is not None
-    time.sleep(max(0.0, execution.limit - time.monotonic()))  # noqa: ASYNC251  # the lane strikes before anybody looks
-    execution.interrupt(Reason.TIMEOUT)
-    execution.owe()
+    time.sleep(max(0.0, execution.limit - time.monotonic()))  # noqa: ASYNC251  # the executor strikes before anybody looks
+    execution.interrupt(InterruptReason.TIMEOUT)
+    execution.begin_interrupt()
     await until(lambda: "decided" in seen.at)
-    until_then = time.monotonic() + 3 * LOOK_EVERY
+    until_then = time.monotonic() + 3 * CHECK_INTERVAL
     await until(lambda: time.monotonic() > until_then)
-    assert lane.interrupts == []
+    assert executor.interrupts == []
     watchdog.stop()
 
 
 @pytest.mark.gen_test
 async def test_the_caller_of_a_shielded_task_is_answered_on_time() -> None:
-    lane = PlayedLane()
-    watchdog, seen = watched(lane, grace=0.15)
-    execution = lane.begin(an_execution(timeout=0.02))
+    executor = PlayedExecutor()
+    watchdog, seen = watched(executor, grace=0.15)
+    execution = executor.begin(an_execution(timeout=0.02))
     execution.shields = 1
     watchdog.wake_by(execution.limit)
     await until(lambda: "decided" in seen.at)
@@ -165,22 +166,22 @@ async def test_the_caller_of_a_shielded_task_is_answered_on_time() -> None:
 
 @pytest.mark.gen_test
 async def test_the_grace_of_what_is_cancelled_begins_with_the_cancel() -> None:
-    lane = PlayedLane()
-    watchdog, seen = watched(lane, grace=0.15)
-    execution = lane.begin(an_execution(timeout=60))
+    executor = PlayedExecutor()
+    watchdog, seen = watched(executor, grace=0.15)
+    execution = executor.begin(an_execution(timeout=60))
     begin = time.monotonic()
-    watchdog.interrupt(execution, Reason.CANCELED)
+    watchdog.interrupt(execution, InterruptReason.CANCELED)
     await until(lambda: "stuck" in seen.at)
     assert 0.15 <= seen.at["stuck"] - begin < 2
-    assert execution.reason is Reason.CANCELED
+    assert execution.reason is InterruptReason.CANCELED
     watchdog.stop()
 
 
 @pytest.mark.gen_test
 async def test_a_task_that_goes_on_after_its_grace_is_stuck() -> None:
-    lane = PlayedLane()
-    watchdog, seen = watched(lane, grace=0.1)
-    execution = lane.begin(an_execution(timeout=0.02))
+    executor = PlayedExecutor()
+    watchdog, seen = watched(executor, grace=0.1)
+    execution = executor.begin(an_execution(timeout=0.02))
     watchdog.wake_by(execution.limit)
     await until(lambda: "stuck" in seen.at)
     assert execution.limit is not None
@@ -190,25 +191,25 @@ async def test_a_task_that_goes_on_after_its_grace_is_stuck() -> None:
 
 @pytest.mark.gen_test
 async def test_a_task_that_ended_in_its_grace_is_not_stuck() -> None:
-    lane = PlayedLane()
-    watchdog, seen = watched(lane, grace=0.1)
-    execution = lane.begin(an_execution(timeout=0.02))
+    executor = PlayedExecutor()
+    watchdog, seen = watched(executor, grace=0.1)
+    execution = executor.begin(an_execution(timeout=0.02))
     watchdog.wake_by(execution.limit)
     await until(lambda: "decided" in seen.at)
     execution.has_ended = True
     await until(lambda: "ended" in seen.at)
-    other = lane.begin(an_execution(timeout=0.2))
+    other = executor.begin(an_execution(timeout=0.2))
     watchdog.wake_by(other.limit)
-    await until(lambda: len(lane.interrupts) == 2)
+    await until(lambda: len(executor.interrupts) == 2)
     assert "stuck" not in seen.at
     watchdog.stop()
 
 
 @pytest.mark.gen_test
 async def test_only_a_call_that_takes_long_is_announced_and_once() -> None:
-    lane = PlayedLane(slots=2)
-    watchdog, seen = watched(lane)
-    execution = lane.begin(an_execution())
+    executor = PlayedExecutor(slots=2)
+    watchdog, seen = watched(executor)
+    execution = executor.begin(an_execution())
     watchdog.wake()
     await until(lambda: "announced" in seen.at)
     assert execution.started is not None
@@ -219,14 +220,14 @@ async def test_only_a_call_that_takes_long_is_announced_and_once() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_lane_without_a_free_slot_is_busy() -> None:
-    lane = PlayedLane(slots=2)
-    watchdog, seen = watched(lane)
-    lane.begin(an_execution())
+async def test_an_executor_without_a_free_slot_is_busy() -> None:
+    executor = PlayedExecutor(slots=2)
+    watchdog, seen = watched(executor)
+    executor.begin(an_execution())
     watchdog.wake()
     await until(lambda: "announced" in seen.at)
     assert "busy" not in seen.at
-    second = lane.begin(an_execution())
+    second = executor.begin(an_execution())
     await until(lambda: "busy" in seen.at)
     assert second.started is not None
     assert seen.at["busy"] - second.started >= BUSY_AFTER
@@ -235,30 +236,30 @@ async def test_a_lane_without_a_free_slot_is_busy() -> None:
 
 @pytest.mark.gen_test
 async def test_what_left_without_a_word_is_noticed() -> None:
-    lane = PlayedLane()
-    watchdog, seen = watched(lane)
-    execution = lane.begin(an_execution())
+    executor = PlayedExecutor()
+    watchdog, seen = watched(executor)
+    execution = executor.begin(an_execution())
     execution.has_ended = True
     watchdog.wake()
     await until(lambda: ("ended", execution) in seen.told)
-    assert lane.interrupts == []
+    assert executor.interrupts == []
 
 
 @pytest.mark.gen_test
 async def test_nobody_looks_while_there_is_nothing_to_see() -> None:
-    lane = PlayedLane()
-    watchdog, _ = watched(lane)
-    lane.begin(an_execution()).has_ended = True
+    executor = PlayedExecutor()
+    watchdog, _ = watched(executor)
+    executor.begin(an_execution()).has_ended = True
     watchdog.wake()
     await until(lambda: watchdog._timer is None)
-    assert lane.executions == []
+    assert executor.executions == []
 
 
 @pytest.mark.gen_test
 async def test_a_report_that_fails_does_not_blind_the_watchdog() -> None:
     """Else no later timeout of a thread would be enforced."""
-    lane = PlayedLane(slots=2)
-    watchdog, seen = watched(lane)
+    executor = PlayedExecutor(slots=2)
+    watchdog, seen = watched(executor)
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)
 
     def failing(execution: Execution) -> None:
@@ -266,18 +267,49 @@ async def test_a_report_that_fails_does_not_blind_the_watchdog() -> None:
         raise ConnectionError("the channel is closed")
 
     seen.on_started_long_ago = failing  # type: ignore[method-assign]
-    execution = lane.begin(an_execution(timeout=0.4))
+    execution = executor.begin(an_execution(timeout=0.4))
     watchdog.wake_by(execution.limit)
-    await until(lambda: lane.interrupts)
+    await until(lambda: executor.interrupts)
     watchdog.stop()
 
 
 @pytest.mark.gen_test
 async def test_a_watchdog_that_stops_leaves_the_turns_of_threads_as_they_were() -> None:
-    lane = PlayedLane()
-    watchdog, _ = watched(lane)
+    executor = PlayedExecutor()
+    watchdog, _ = watched(executor)
     usual = sys.getswitchinterval()
-    watchdog.wake_by(lane.begin(an_execution(timeout=0.01)).limit)
+    watchdog.wake_by(executor.begin(an_execution(timeout=0.01)).limit)
     await until(lambda: sys.getswitchinterval() < usual)
     watchdog.stop()
     assert sys.getswitchinterval() == pytest.approx(usual)
+
+
+# --- the switch interval --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def usual() -> Iterator[float]:
+    """A switch interval that the user has set; restored afterwards."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.02)
+    yield sys.getswitchinterval()
+    sys.setswitchinterval(before)
+
+
+def test_the_switch_interval_is_short_while_any_watchdog_has_an_execution_near_its_limit(usual: float) -> None:
+    first, second = object(), object()
+    watchdog_module._shorten_switch_interval(first, near=True)
+    watchdog_module._shorten_switch_interval(second, near=True)
+    watchdog_module._shorten_switch_interval(first, near=False)
+    assert sys.getswitchinterval() == pytest.approx(SHORT_SWITCH_INTERVAL)
+    watchdog_module._shorten_switch_interval(second, near=False)
+    assert sys.getswitchinterval() == pytest.approx(usual)
+
+
+@pytest.mark.usefixtures("usual")
+def test_a_switch_interval_that_is_shorter_already_stays() -> None:
+    sys.setswitchinterval(0.0005)
+    watchdog_module._shorten_switch_interval(me := object(), near=True)
+    assert sys.getswitchinterval() == pytest.approx(0.0005)
+    watchdog_module._shorten_switch_interval(me, near=False)
+    assert sys.getswitchinterval() == pytest.approx(0.0005)

@@ -15,7 +15,7 @@ from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Call, Headers, Outcome, Reply, Run
 from crew.protocol.properties import Properties
 from crew.protocol.topology import Queue
-from crew.worker.execution.result import Ended, ended_with
+from crew.worker.execution.result import Result, failed_with
 from crew.worker.replies import reply_publisher as replies_module
 from crew.worker.replies.backlog import Backlog
 from crew.worker.replies.reply_publisher import ReplyPublisher
@@ -23,7 +23,7 @@ from tests.support.deliveries import a_delivery
 from tests.support.links import FakeLink, never
 from tests.support.waiting import until
 
-VALUE = Ended(Outcome.RETURNED, codec.encode({"width": 320}), {"took": 3})
+VALUE = Result(Outcome.RETURNED, codec.encode({"width": 320}), {"took": 3})
 
 
 class Sent:
@@ -216,7 +216,7 @@ def test_a_reply_is_as_persistent_as_its_call(replies: ReplyPublisher, link: Fak
 
 
 def test_a_failure_names_its_worker(replies: ReplyPublisher, link: FakeLink) -> None:
-    replies.answer(a_call(), ended_with(Outcome.TIMED_OUT, Failure(type_name="TimeoutError")), never)
+    replies.answer(a_call(), failed_with(Outcome.TIMED_OUT, Failure(type_name="TimeoutError")), never)
     (published,) = link.published
     reply = properties.to_reply(published.properties, published.body)
     assert isinstance(reply, Reply)

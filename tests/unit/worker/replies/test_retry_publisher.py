@@ -12,7 +12,7 @@ from crew.protocol.encoding import codec
 from crew.protocol.failure import Failure
 from crew.protocol.message import Call, Outcome, Reply
 from crew.worker.execution.execution import Execution
-from crew.worker.execution.result import Ended, ended_with, worker_lost
+from crew.worker.execution.result import Result, failed_with, worker_lost
 from crew.worker.replies import retry_publisher as retries_module
 from crew.worker.replies.reply_publisher import ReplyPublisher
 from crew.worker.replies.retry_publisher import RetryPublisher
@@ -20,7 +20,7 @@ from tests.support.deliveries import RecordingChannel, an_execution
 from tests.support.links import FakeLink, Published, never
 from tests.support.waiting import until
 
-FAILED = ended_with(Outcome.RAISED, Failure(type_name="OSError"), retry_after=1.5)
+FAILED = failed_with(Outcome.RAISED, Failure(type_name="OSError"), retry_after=1.5)
 
 
 class Sending:
@@ -32,7 +32,7 @@ class Sending:
         self.channel = RecordingChannel()
         self.sent = 0
 
-    def send(self, ended: Ended = FAILED, **options: Any) -> Execution:
+    def send(self, ended: Result = FAILED, **options: Any) -> Execution:
         """A call is to be run again."""
         execution = an_execution(channel=self.channel, **options)
         self.retries.send(execution, ended, self._on_sent)

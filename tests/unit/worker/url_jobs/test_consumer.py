@@ -40,7 +40,7 @@ class HttpWorker(Worker):
             replies=replies,
             retries=self.retries,
             buffer=self.buffer,
-            lane=self.lane,
+            executor=self.executor,
             shared_state=self.shared_state,
             revoked=self.revoked,
             jobs=self.jobs,
@@ -49,7 +49,7 @@ class HttpWorker(Worker):
             fixed_prefetch=prefetch,
             on_worn_out=self.on_worn_out,
         )
-        self.lane.on_ended = self.consumer.on_ended
+        self.executor.on_ended = self.consumer.on_ended
 
     def asks(self, url: object, id: str = "17", *, data: Any = None, **fields: Any) -> Delivery:
         """A URL job arrives."""
@@ -58,7 +58,7 @@ class HttpWorker(Worker):
 
     def running(self) -> list[str]:
         """The ids of what runs."""
-        return [one.call.id for one in self.lane.executions]
+        return [one.call.id for one in self.executor.executions]
 
     async def postponed(self, count: int = 1) -> list[Published]:
         """What has gone to the exchange that delays, once there is as much."""
