@@ -1,4 +1,7 @@
-"""Real processes on a broker of their own: the examples' task names are the same in every test."""
+"""Fixtures of the acceptance tests: real processes on a virtual host of their own.
+
+The examples use the same task names in every test, so the tests must not share a virtual host.
+"""
 
 import os
 import shutil
@@ -16,20 +19,20 @@ QUIET = ["--disable-quic", "--disable-background-networking", "--disable-compone
 
 @pytest.fixture
 def broker_url(vhost_url: Callable[[], str]) -> str:
-    """AMQP URL of a virtual host that no other test knows."""
+    """AMQP URL of a virtual host that no other test uses."""
     return vhost_url()
 
 
 @pytest.fixture
 def processes(tmp_path: Path, broker_url: str) -> Iterator[Processes]:
-    """Processes that end with the test."""
+    """Starts processes, and ends them after the test."""
     with running(tmp_path, {"CREW_AMQP_URL": broker_url}) as processes:
         yield processes
 
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    """A page of Debian's Chromium."""
+    """A page in Debian's Chromium."""
     if CHROMIUM is None:
         assert "CI" not in os.environ, "CI must have a browser: apt-get install chromium"
         pytest.skip("no Chromium here: apt-get install chromium")

@@ -1,4 +1,4 @@
-"""Nothing runs for nobody: browsers that leave, a real gateway, real workers."""
+"""Abandoned calls are stopped: browsers disconnect from a real gateway with real workers."""
 
 import re
 import time
@@ -12,12 +12,12 @@ from tests.support.waiting import eventually
 from tests.support.web import PendingRequest, Web
 
 BROWSERS = 200
-AT_ONCE = 100  # of those: what the workers have threads for
-MAY_GROW = 4096  # KiB that a process may have more after the third round than after the first
+AT_ONCE = 100  # of those run at the same time: the workers' threads
+MAY_GROW = 4096  # KiB that a process may grow from the first round to the third
 
 
 class Abandoned:
-    """The application and its workers."""
+    """A gateway application and its workers."""
 
     def __init__(self, processes: Processes, *flags: str, count: int = 1) -> None:
         self.worker = processes.python(TASK_FOLDER / "abandon_worker.py", *flags)
@@ -26,15 +26,15 @@ class Abandoned:
         self.worker.says("serving 1 task", times=count)
 
     def begin(self, path: str, name: str, seconds: float = 30) -> PendingRequest:
-        """Begin a request that calls a task."""
+        """Start a request that calls a task."""
         return self.web.begin(f"{path}?name={name}&seconds={seconds:g}")
 
     def in_flight(self) -> int:
-        """Calls of the gateway that have not ended."""
+        """The number of pending calls of the gateway."""
         return int(self.web.get("/in-flight").text)
 
     def started(self) -> set[str]:
-        """Names of the executions that have begun."""
+        """Names of the executions that have started."""
         return set(re.findall(r"STARTED (\S+)\n", self.worker.output))
 
     def running(self) -> set[str]:
@@ -42,20 +42,20 @@ class Abandoned:
         return self.started() - set(re.findall(r"ENDED (\S+)\n", self.worker.output))
 
     def interrupted(self, name: str) -> float:
-        """When the task of this name was told that its call was cancelled."""
+        """The time at which the execution of this name was interrupted, because its call was canceled."""
         found = re.search(rf"INTERRUPTED {name} canceled ([\d.]+)\n", self.worker.output)
         assert found, self.worker
         return float(found[1])
 
     def assert_nothing_was_logged_as_an_error(self) -> None:
-        """A browser that leaves is no error."""
+        """Assert that a disconnecting browser is not logged as an error."""
         for process in (self.gateway, self.worker):
             lines = process.output.splitlines()
             assert not [line for line in lines if re.search(r"Traceback|\[E |\[W |ERROR|WARNING|never retrieved", line)]
 
 
 def rss(process: Process, processes: Processes) -> dict[int, int]:
-    """KiB of memory by pid: of the process, and of its children."""
+    """Memory in KiB by pid, of the process and its children."""
     pids = [pid for pid in processes.alive() if pid == process.pid or _parent(pid) == process.pid]
     return {pid: int(_status(pid, "VmRSS")) for pid in pids}
 
@@ -121,7 +121,7 @@ def test_hundreds_of_disconnecting_browsers_leak_nothing(processes: Processes) -
 
 
 def come_and_go(abandoned: Abandoned, number: int) -> None:
-    """Two hundred browsers arrive, wait until all threads are busy, and leave."""
+    """Connect two hundred browsers, wait until all threads are busy, and disconnect them."""
     before = abandoned.started()
     browsers = [abandoned.begin("/sleep", f"{number}-{browser}") for browser in range(BROWSERS)]
     eventually(lambda: len(abandoned.started() - before) == AT_ONCE, timeout=20)
@@ -132,7 +132,7 @@ def come_and_go(abandoned: Abandoned, number: int) -> None:
     eventually(lambda: not abandoned.running(), timeout=10)
     after = f"after-{number}"
     assert abandoned.begin("/sleep", after, 0).response(timeout=5).text == f"slept as {after}"
-    # A slot that becomes free may take one whose own cancel arrives a moment later.
+    # A slot that becomes free may start a call whose cancel arrives a moment later.
     eventually(lambda: not abandoned.running(), timeout=1)
 
 

@@ -1,4 +1,4 @@
-"""The article's own handlers, over HTTP: with `yield` and without, connected before the loop runs."""
+"""The article's own handlers over HTTP: with and without `yield`; the client connects before the loop runs."""
 
 import urllib.error
 import urllib.request
@@ -12,12 +12,12 @@ from tests.support.waiting import eventually
 from tests.support.web import Web
 
 SOON = 15.0  # seconds, on a busy machine
-IN_TIME = 1.5  # seconds for a call of one: its deadline, and 0.5
+IN_TIME = 1.5  # seconds for a call with an expiration of 1 s, plus 0.5 s
 
 
 @pytest.fixture(scope="module")
 def master(tmp_path_factory: pytest.TempPathFactory, vhost_url: Callable[[], str]) -> Iterator[Process]:
-    """The application, and one worker process."""
+    """The application and one worker process."""
     with running(tmp_path_factory.mktemp("article"), {"CREW_AMQP_URL": vhost_url()}) as processes:
         processes.python(TASK_FOLDER / "article_worker.py", "--processes=1").says("serving")
         yield processes.python(PROGRAM_FOLDER / "article_app.py")
@@ -25,7 +25,7 @@ def master(tmp_path_factory: pytest.TempPathFactory, vhost_url: Callable[[], str
 
 @pytest.fixture(scope="module")
 def site(master: Process) -> Web:
-    """Where it listens."""
+    """The address of the application."""
     return Web.of(master)
 
 
@@ -44,12 +44,12 @@ def post(site: Web, path: str, body: bytes) -> int:
     "path", ["publish2", "publish3", "publish", "fire"], ids=["no yield", "yield", "a worker", "a call without yield"]
 )
 def test_an_event_published_by_a_handler_reaches_a_long_poll(site: Web, path: str) -> None:
-    """The first of them is the first use of the client: it was connected, and has subscribed, before the loop ran."""
-    visit = site.begin("/subscribe")
+    """The first request is the first use of the client, which connected and subscribed before the loop ran."""
+    poll = site.begin("/subscribe")
     eventually(lambda: site.get("/listeners").text == "1 for <Subscription to test: active>", timeout=SOON)
     body = f"by /{path}".encode()
     assert post(site, path, body) == 200
-    assert visit.response(SOON).text == f"by /{path}"
+    assert poll.response(SOON).text == f"by /{path}"
 
 
 def test_every_other_handler_of_the_article_responds(site: Web) -> None:

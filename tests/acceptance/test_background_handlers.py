@@ -1,4 +1,4 @@
-"""examples/background_handlers as its callers see it: real gateway, real worker, a job store in a file."""
+"""examples/background_handlers over HTTP: real gateway, real worker, a job store in a file."""
 
 import asyncio
 import json
@@ -23,13 +23,13 @@ SOON = 10.0  # seconds, on a busy machine
 
 @pytest.fixture
 def database(tmp_path: Path) -> str:
-    """URL of the job store that the gateway uses."""
+    """URL of the gateway's job store."""
     return f"sqlite:///{tmp_path}/jobs.db"
 
 
 @pytest.fixture
 def gateway(database: str, processes: Processes) -> Web:
-    """It listens; no worker has ever been there."""
+    """A listening gateway; no worker has ever run."""
     return Web.of(start_gateway(processes, database))
 
 
@@ -60,7 +60,7 @@ def becomes(web: Web, task_id: str, stat: str) -> dict[str, Any]:
     return get(web, task_id)
 
 
-@pytest.mark.chaos  # a job without a worker is tried again every few seconds
+@pytest.mark.chaos  # a job without a worker is published again every few seconds
 def test_a_task_is_queued_then_started_then_ok_and_its_result_survives_a_restart_of_the_gateway(
     gateway: Web, database: str, processes: Processes
 ) -> None:
@@ -121,7 +121,7 @@ def test_a_deleted_or_unreadable_result_is_distinguished_from_a_failure(
 
 
 async def _spoil(database: str, *, deleted: str, broken: str) -> None:
-    """Delete one result, and damage the other where it is kept."""
+    """Delete one result in the store, and damage the other."""
     store = JobStore(database)
     await store.open()
     assert await store.delete_result(deleted)

@@ -1,4 +1,4 @@
-"""Calls over HTTP as programs make them: a real gateway, real workers."""
+"""`POST /call/<task>` with a real gateway and real workers."""
 
 import http.client
 import json
@@ -24,7 +24,7 @@ TEXT = "text/plain"
 
 
 class Program:
-    """A client with one connection, which it keeps."""
+    """A client with one persistent connection."""
 
     def __init__(self, gateway: Process) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", Web.of(gateway).port, timeout=30)
@@ -32,21 +32,21 @@ class Program:
 
     @property
     def local_port(self) -> int:
-        """It changes with the connection."""
+        """The local port of the connection: another one after a reconnect."""
         return int(self._connection.sock.getsockname()[1])
 
     def begin(self, task: str, body: bytes = b"", content_type: str | None = JSON, method: str = "POST") -> None:
-        """Begin a call, of a task whose name is quoted, and its arguments."""
+        """Start a call; `task` is the quoted name, with an optional query."""
         headers = {} if content_type is None else {"Content-Type": content_type}
         self._connection.request(method, f"/crew/call/{task}", body, headers)
 
     def response(self) -> tuple[http.client.HTTPResponse, bytes]:
-        """Wait for the answer."""
+        """Wait for the response."""
         with self._connection.getresponse() as response:
             return response, response.read()
 
     def call(self, *given: Any, **more: Any) -> tuple[http.client.HTTPResponse, bytes]:
-        """Call, and wait."""
+        """Call, and wait for the response."""
         self.begin(*given, **more)
         return self.response()
 
@@ -59,12 +59,12 @@ class Program:
         return {**document, "retry_after": response.headers["Retry-After"]}
 
     def disconnect(self) -> None:
-        """Close the connection, whatever is on its way."""
+        """Close the connection."""
         self._connection.close()
 
 
 class Site:
-    """The application, and its workers."""
+    """A gateway application, its worker, and clients."""
 
     def __init__(self, processes: Processes) -> None:
         self.processes = processes
@@ -74,12 +74,12 @@ class Site:
         self._programs: list[Program] = []
 
     def program(self, gateway: Process | None = None) -> Program:
-        """A new one."""
+        """A new client."""
         self._programs.append(Program(gateway or self.gateway))
         return self._programs[-1]
 
     def close(self) -> None:
-        """All leave."""
+        """Close all connections."""
         for program in self._programs:
             program.disconnect()
 
@@ -123,9 +123,9 @@ def test_each_failed_call_is_a_problem_document_and_the_connection_stays_open(si
     program = site.program()
     port = program.local_port
 
-    unknown = program.problem("nobody/knows")
+    unknown = program.problem("nobody/serves")
     assert (unknown["status"], unknown["type"]) == (404, "urn:crew:problem:unknown-task")
-    assert unknown["task"] == "nobody/knows"
+    assert unknown["task"] == "nobody/serves"
 
     failed = program.problem("fail", b'"on purpose"')
     assert (failed["status"], failed["type"]) == (500, "urn:crew:problem:task-failed")

@@ -1,4 +1,4 @@
-"""A gateway that is told to stop answers all that it has accepted, and says in time that it takes no more."""
+"""Draining: a gateway that gets a signal reports not ready, refuses new requests, and answers the accepted ones."""
 
 import http.client
 import json
@@ -22,12 +22,12 @@ from tests.support.web import Web
 
 pytestmark = pytest.mark.chaos
 
-LOOPS = 6  # of HTTP calls, each with one after the other
+LOOPS = 6  # threads that make HTTP calls, one after the other
 NAP = 0.1  # seconds that each call takes
 
 
-class Asked(msgspec.Struct, frozen=True):
-    """One request. Without a status, the connection was refused or broke."""
+class Attempt(msgspec.Struct, frozen=True):
+    """One request. The status is None if the connection was refused or lost."""
 
     path: str
     began: float  # time.monotonic()
@@ -37,36 +37,36 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Load:
-    """Asks all the time, in threads of its own, until it is told to stop."""
+    """Makes requests in threads, until it is stopped."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._stops = threading.Event()
-        self.asked: list[Asked] = []
+        self.attempts: list[Attempt] = []
         targets = [("GET", "/readyz", b""), *[("POST", "/call/nap", str(NAP).encode())] * LOOPS]
         self._threads = [threading.Thread(target=self._loop, args=target) for target in targets]
         for thread in self._threads:
             thread.start()
 
-    def of(self, path: str, status: int | None) -> list[Asked]:
-        """What was answered like this."""
-        return [one for one in list(self.asked) if (one.path, one.status) == (path, status)]
+    def of(self, path: str, status: int | None) -> list[Attempt]:
+        """The requests of this path with this status."""
+        return [one for one in list(self.attempts) if (one.path, one.status) == (path, status)]
 
     def stop(self) -> None:
-        """Ask no more."""
+        """Make no more requests."""
         self._stops.set()
         for thread in self._threads:
             thread.join()
 
     def _loop(self, method: str, path: str, body: bytes) -> None:
-        """Every other request over a connection of its own, the others over that of the one before."""
+        """Make requests: every second one on a new connection."""
         kept = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
         while not self._stops.wait(0.005):
-            if len(self.asked) % 2:
+            if len(self.attempts) % 2:
                 kept.close()
             began = time.monotonic()
             status, answer = _ask(kept, method, path, body)
-            self.asked.append(Asked(path, began, time.monotonic(), status, answer))
+            self.attempts.append(Attempt(path, began, time.monotonic(), status, answer))
         kept.close()
 
 
@@ -82,7 +82,7 @@ def _ask(connection: http.client.HTTPConnection, method: str, path: str, body: b
 
 @pytest.fixture
 def gateway(processes: Processes) -> Iterator[Process]:
-    """A gateway whose worker serves."""
+    """A ready gateway with a worker."""
     worker = processes.python(TASK_FOLDER / "drain_worker.py")
     gateway = processes.python(PROGRAM_FOLDER / "drain_app.py")
     worker.says("serving")
@@ -98,11 +98,11 @@ def test_draining_answers_every_accepted_request_and_first_reports_not_ready(gat
         eventually(lambda: len(load.of("/call/nap", 200)) > 3 * LOOPS)
         with _posted(web.port, b"1.0") as long:
             eventually(lambda: len(load.of("/call/nap", 200)) > 6 * LOOPS)
-            told = time.monotonic()
+            signaled = time.monotonic()
             os.kill(gateway.pid, signal.SIGTERM)
             assert _answer(long) == (200, 1.0)
         assert gateway.ends(DRAIN) == 0
-        assert time.monotonic() - told < DRAIN
+        assert time.monotonic() - signaled < DRAIN
     finally:
         load.stop()
     unready, refused = load.of("/readyz", 503), load.of("/call/nap", 503)
@@ -110,12 +110,12 @@ def test_draining_answers_every_accepted_request_and_first_reports_not_ready(gat
     assert refused
     accepted, broken = load.of("/call/nap", 200), load.of("/call/nap", None)
     first_refusal = min(one.ended for one in refused)
-    assert first_refusal - told >= LINGER
+    assert first_refusal - signaled >= LINGER
     assert min(one.ended for one in unready) < max(one.began for one in accepted) < first_refusal
     assert all(json.loads(one.body)["type"] == "urn:crew:problem:not-ready" for one in refused)
     assert all(json.loads(one.body) == NAP for one in accepted)
-    assert {one.status for one in load.asked} == {200, 503, None}
-    assert min(one.ended for one in broken) > first_refusal  # it has ended: there is nobody to refuse them
+    assert {one.status for one in load.attempts} == {200, 503, None}
+    assert min(one.ended for one in broken) > first_refusal  # by then the gateway has stopped
 
 
 def test_a_second_signal_stops_the_gateway_at_once_and_waiting_calls_get_503(gateway: Process) -> None:
@@ -133,13 +133,13 @@ def test_a_second_signal_stops_the_gateway_at_once_and_waiting_calls_get_503(gat
 
 def test_a_draining_gateway_is_healthy_until_its_drain_timeout(gateway: Process) -> None:
     with _posted(Web.of(gateway).port, b"20") as waiting:
-        told = time.monotonic()
+        signaled = time.monotonic()
         os.kill(gateway.pid, signal.SIGTERM)
         eventually(lambda: Web.of(gateway).get("/call/nap").status == 503)
         assert Web.of(gateway).get("/healthz").status == 200
         assert _answer(waiting)[0] == 503
     assert gateway.ends(5) == 0
-    assert DRAIN <= time.monotonic() - told < DRAIN + LINGER + 2
+    assert DRAIN <= time.monotonic() - signaled < DRAIN + LINGER + 2
 
 
 def test_a_draining_gateway_answers_requests_that_wait_for_a_job_at_once(processes: Processes) -> None:
@@ -154,11 +154,11 @@ def test_a_draining_gateway_answers_requests_that_wait_for_a_job_at_once(process
     call = program.begin("POST", "/call/nap", 60, {"Prefer": "wait=60"})
     eventually(lambda: len(program.get("/jobs/?status=started").json["jobs"]) == 2)
 
-    told = time.monotonic()
+    signaled = time.monotonic()
     os.kill(gateway.pid, signal.SIGTERM)
     answers = [answer_of(one) for one in (waiting, bounded, call)]
     assert gateway.ends(5) == 0
-    assert time.monotonic() - told < 2
+    assert time.monotonic() - signaled < 2
     assert answers[0].problem == (503, "not-ready")
     assert answers[0].headers["Retry-After"] == "2"
     assert (answers[1].status, answers[1].json) == (202, {})
@@ -182,7 +182,7 @@ def test_a_port_in_use_is_reported_in_one_sentence(processes: Processes, gateway
 
 @contextmanager
 def _posted(port: int, body: bytes) -> Iterator[http.client.HTTPConnection]:
-    """A call that has begun."""
+    """A pending call."""
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
         connection.request("POST", "/call/nap", body, {"Content-Type": "application/json"})
         yield connection

@@ -1,4 +1,4 @@
-"""What an operator lets one gateway take on: times, jobs of a token, of a host and in all, and pages."""
+"""The limits of one gateway: durations, jobs by token, by host and in total, bytes, and pages."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -12,14 +12,14 @@ from tests.support.processes import running
 from tests.support.waiting import eventually
 from tests.support.web import Web
 
-TOKENS = {name: f"token-of-client-{name}" for name in "abcdef"}  # no test shares one with another
-JOB = {"task": "nobody", "wait_for_worker": True}
-URL = "http://93.184.216.34/"  # no worker performs it
+TOKENS = {name: f"token-of-client-{name}" for name in "abcdef"}  # no two tests share a token
+JOB = {"task": "unserved", "wait_for_worker": True}
+URL = "http://93.184.216.34/"  # no worker runs URL jobs
 PAYLOAD = 4_000  # bytes
 
 
 class Client:
-    """One that has a token."""
+    """A client that sends a token."""
 
     def __init__(self, program: Program, token: str) -> None:
         self._program, self._headers = program, {"Authorization": f"Bearer {token}"}
@@ -46,7 +46,7 @@ def clients(tmp_path_factory: pytest.TempPathFactory, vhost_url: Callable[[], st
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left(clients: dict[str, Client]) -> Iterator[None]:
-    """Each test begins with an empty store; the gateway counts it within a second."""
+    """Empty the store after each test; the gateway counts its jobs every second."""
     yield
     one = clients["a"]
     while jobs := one.ask("GET", "/jobs/").json["jobs"]:
@@ -55,7 +55,7 @@ def _nothing_is_left(clients: dict[str, Client]) -> Iterator[None]:
 
 
 def accepted(client: Client, job: dict[str, Any] = JOB, **more: Any) -> str:
-    """Submit a job as soon as there is a place: the store is counted every second."""
+    """Submit a job as soon as the limits allow it: the gateway counts the jobs every second."""
     return eventually(lambda: client.ask("POST", "/jobs/", {**job, **more}).headers["Location"] or "")
 
 
@@ -74,9 +74,9 @@ def test_jobs_get_at_most_the_operators_maximum_durations(clients: dict[str, Cli
         answer = one.ask("POST", "/jobs/", {**JOB, name: value})
         assert answer.problem == (422, f"bad-{name}")
         assert answer.json["detail"].startswith(f"{name} must be at most {most} seconds here, not ")
-    for path in ("/call/nobody?timeout=31", "/call/nobody?timeout=1h"):
+    for path in ("/call/unserved?timeout=31", "/call/unserved?timeout=1h"):
         assert one.ask("POST", path, 1, Prefer="respond-async").problem == (422, "bad-timeout")
-    assert one.ask("POST", "/call/nobody?timeout=31", 1).problem == (422, "bad-timeout")
+    assert one.ask("POST", "/call/unserved?timeout=31", 1).problem == (422, "bad-timeout")
     record = one.ask("GET", accepted(one, {"url": URL})).json
     assert record["timeout"] == 30
     nested = {"task": "crew.http", "data": {"url": "http://93.184.216.35/", "timeout": 31}}
@@ -87,12 +87,12 @@ def test_the_number_of_jobs_is_limited_by_host_by_token_and_in_total(clients: di
     one, other = clients["b"], clients["c"]
     accepted(one)
     path = accepted(one, {"url": URL})
-    told = "the limit of 1 queued and running jobs for host '93.184.216.34' is reached: submit again when some"
-    assert refused(other.ask("POST", "/jobs/", {"url": f"{URL}x"}), 429, told)
+    detail = "the limit of 1 queued and running jobs for host '93.184.216.34' is reached: submit again when some"
+    assert refused(other.ask("POST", "/jobs/", {"url": f"{URL}x"}), 429, detail)
     accepted(one)
-    told = "the limit of 3 queued and running jobs of this token is reached"
-    assert refused(one.ask("POST", "/jobs/", JOB), 429, told)
-    assert refused(one.ask("POST", "/call/nobody", 1, Prefer="respond-async"), 429, told)
+    detail = "the limit of 3 queued and running jobs of this token is reached"
+    assert refused(one.ask("POST", "/jobs/", JOB), 429, detail)
+    assert refused(one.ask("POST", "/call/unserved", 1, Prefer="respond-async"), 429, detail)
     accepted(other)
     assert refused(other.ask("POST", "/jobs/", JOB), 503, "the limit of 4 queued and running jobs here is reached")
 

@@ -1,4 +1,4 @@
-"""SIGHUP to a gateway: it drains as on SIGTERM, `crew gateway` and an application that `serve` serves alike."""
+"""SIGHUP to a gateway: `crew gateway` and an application that uses `serve` drain as on SIGTERM."""
 
 import os
 import signal
@@ -26,9 +26,9 @@ def test_a_gateway_drains_on_sighup_as_on_sigterm(processes: Processes, command:
     program = Program(Web.of(gateway).port)
     eventually(lambda: program.get("/readyz").status == 200)
     call = program.begin("POST", "/call/nap", 1.0)
-    eventually(lambda: program.get("/healthz").status == 200)  # the call has arrived by then
+    eventually(lambda: program.get("/healthz").status == 200)  # by then the call has arrived
 
-    for _ in range(2):  # a terminal that is closed may send it twice
+    for _ in range(2):  # a closing terminal may send it twice
         os.kill(gateway.pid, signal.SIGHUP)
 
     answer = answer_of(call)

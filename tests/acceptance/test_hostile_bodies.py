@@ -1,4 +1,4 @@
-"""Bodies that were made to keep a gateway busy, and its other clients meanwhile: a real gateway, real workers."""
+"""Request bodies that take long to decode must not delay other clients: a real gateway, real workers."""
 
 import http.client
 import threading
@@ -21,13 +21,13 @@ ACCEPTED = "spaces", "escapes", "huge numbers", "slow floats"
 
 @pytest.fixture
 def gateway(processes: Processes) -> Process:
-    """A gateway, with a worker of its tasks, which has processes left where four of them decode a hostile body."""
+    """A gateway and a worker with six processes: two are free while four decode a hostile body."""
     processes.python(TASK_FOLDER / "call_worker.py", "--processes", "6").says("serving")
     return processes.crew("gateway", "--port", "0").says("http://127")
 
 
 def post(port: int, content_type: str, body: bytes) -> int:
-    """The status of the answer to a call of the task `echo`."""
+    """Call the task `echo`; return the status."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     connection.request("POST", "/call/echo?expiration=60", body, {"Content-Type": content_type})
     with connection.getresponse() as response:
@@ -36,8 +36,8 @@ def post(port: int, content_type: str, body: bytes) -> int:
     return response.status
 
 
-def ask_until(port: int, is_over: threading.Event) -> list[float]:
-    """Small calls, one after another; how many seconds each took."""
+def call_until(port: int, is_over: threading.Event) -> list[float]:
+    """Make small calls, one after the other; return the seconds that each took."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     taken: list[float] = []
     while not is_over.is_set() or len(taken) < 200:
@@ -72,7 +72,7 @@ def test_other_calls_are_answered_while_the_gateway_decodes_four_hostile_bodies(
 
     attacker = threading.Thread(target=attack)
     attacker.start()
-    taken = sorted(ask_until(port, is_over))
+    taken = sorted(call_until(port, is_over))
     attacker.join()
     assert set(statuses.values()) == ({400} if names is REFUSED else {200}), statuses
     assert taken[int(len(taken) * 0.99)] <= P99, taken[-10:]

@@ -1,4 +1,4 @@
-"""The tutorial of examples/http_queue, its commands as they are written there, with real services behind them."""
+"""The tutorial of examples/http_queue: its commands as written, with real processes."""
 
 import json
 import re
@@ -16,17 +16,17 @@ from tests.support.web import Web
 EXAMPLE = Path(__file__).parents[2] / "examples" / "http_queue"
 COMMANDS = re.findall(r"^\$ (curl .*)$", (EXAMPLE / "README.md").read_text(), re.MULTILINE)
 SUBMIT, SUBMIT_DATA, RECORD, STATUS, RESPONSE, SUBMIT_LONG, CANCEL, STATUS_OF_CANCELED, RECORD_OF_CANCELED = COMMANDS
-# As the HTTP Task Queue (htq) has them: https://github.com/chop-dbhi/htq#tutorial
+# Members of the HTTP Task Queue (htq): https://github.com/chop-dbhi/htq#tutorial
 LIST = "curl -i http://127.0.0.1:8888/jobs/"
 OF_REQUEST = {"uuid", "url", "method", "headers", "data", "timeout", "time", "status"}
 OF_RESPONSE = {"status", "time", "code", "reason", "elapsed", "uuid", "headers", "data"}
 
 
 class Tutorial:
-    """Whoever follows it: what he types goes to the ports that the test has, and to the job that was submitted last.
+    """Runs the commands of the tutorial, with the ports of the test and the id of the latest job.
 
     Attributes:
-        service: says what it hears.
+        service: logs the requests that it receives.
     """
 
     def __init__(self, processes: Processes, *flags: str) -> None:
@@ -39,12 +39,12 @@ class Tutorial:
         self._job = ""
 
     def start_worker(self) -> Process:
-        """As it is written."""
+        """Start the worker as the tutorial does."""
         allowed = f"127.0.0.1:{self._reports}"
         return self._processes.crew("worker", "--http", "--allow-host", allowed, "--concurrency", "2").says("serving")
 
-    def types(self, command: str) -> str:
-        """What it prints."""
+    def run(self, command: str) -> str:
+        """Run a command; return its output."""
         command = command.replace("8888", self._gateway).replace("8889", self._reports)
         command = re.sub(r"/jobs/\w+\.\.\./", self._job, command)
         done = subprocess.run(
@@ -55,25 +55,25 @@ class Tutorial:
             self._job = located[1]
         return done.stdout
 
-    def sees(self, command: str) -> tuple[dict[str, str], Any]:
-        """What a `curl -i` prints: the headers, with names in lower case, and the JSON."""
-        head, _, body = self.types(command).replace("\r", "").partition("\n\n")
+    def run_and_parse(self, command: str) -> tuple[dict[str, str], Any]:
+        """Run a `curl -i`; return the headers, with names in lower case, and the JSON."""
+        head, _, body = self.run(command).replace("\r", "").partition("\n\n")
         lines = [line.partition(": ") for line in head.splitlines()[1:]]
         return {name.lower(): text for name, _, text in lines}, json.loads(body)
 
     @property
     def job(self) -> str:
-        """Path of the job that was submitted last."""
+        """Path of the latest job."""
         return self._job
 
     @property
     def reports(self) -> str:
-        """Address of the service."""
+        """URL of the service."""
         return f"http://127.0.0.1:{self._reports}/reports"
 
     def status(self) -> str:
-        """As it asks for one."""
-        return str(json.loads(self.types(STATUS))["status"])
+        """The status of the latest job."""
+        return str(json.loads(self.run(STATUS))["status"])
 
 
 @pytest.fixture
@@ -83,13 +83,13 @@ def tutorial(processes: Processes) -> Tutorial:
 
 
 def test_a_job_is_submitted_queried_and_awaited(tutorial: Tutorial) -> None:
-    assert tutorial.types(SUBMIT.replace("seconds=2", "seconds=0.5")).startswith("HTTP/1.1 303 See Other")
+    assert tutorial.run(SUBMIT.replace("seconds=2", "seconds=0.5")).startswith("HTTP/1.1 303 See Other")
     assert tutorial.status() == "queued"
 
     tutorial.start_worker()
     tutorial.service.says("GET /reports/sales")
     eventually(lambda: tutorial.status() == "started")
-    response = json.loads(tutorial.types(RESPONSE))
+    response = json.loads(tutorial.run(RESPONSE))
 
     assert (response["code"], response["reason"], response["redirects"]) == (200, "OK", 0)
     assert json.loads(response["body"]) == {"report": "sales", "asked": ""}
@@ -99,10 +99,10 @@ def test_a_job_is_submitted_queried_and_awaited(tutorial: Tutorial) -> None:
 
 def test_request_and_response_have_the_members_of_htq_at_each_step(tutorial: Tutorial) -> None:
     began = time.time() * 1000
-    tutorial.types(SUBMIT.replace("seconds=2", "seconds=0.5"))
+    tutorial.run(SUBMIT.replace("seconds=2", "seconds=0.5"))
     uuid = tutorial.job.split("/")[2]
 
-    headers, record = tutorial.sees(RECORD)
+    headers, record = tutorial.run_and_parse(RECORD)
     assert {name: record[name] for name in OF_REQUEST - {"time"}} == {
         "uuid": uuid,
         "url": f"{tutorial.reports}/sales?seconds=0.5",
@@ -118,7 +118,7 @@ def test_request_and_response_have_the_members_of_htq_at_each_step(tutorial: Tut
     assert tutorial.status() == "queued"
 
     tutorial.start_worker()
-    headers, response = tutorial.sees(RESPONSE.replace("curl", "curl -i"))
+    headers, response = tutorial.run_and_parse(RESPONSE.replace("curl", "curl -i"))
     assert {name: response[name] for name in OF_RESPONSE - {"time", "elapsed", "headers"}} == {
         "status": "success",
         "code": 200,
@@ -133,35 +133,33 @@ def test_request_and_response_have_the_members_of_htq_at_each_step(tutorial: Tut
     assert headers["link"] == f'<{tutorial.job}response/>; rel="self", <{tutorial.job}>; rel="request"'
     assert tutorial.status() == "success"
 
-    tutorial.types(CANCEL)  # of a job that has ended: its response is dropped
-    assert json.loads(tutorial.types(RESPONSE)) == {}
+    tutorial.run(CANCEL)  # the job has ended: its response is deleted
+    assert json.loads(tutorial.run(RESPONSE)) == {}
     assert tutorial.status() == "success"
 
 
 def test_the_http_queue_lists_queued_jobs_and_accepts_methods_in_any_case(tutorial: Tutorial) -> None:
     secrets = '"headers": {"Authorization": "hush", "Cookie": "hush", "X-Report": "short"}'
-    tutorial.types(
-        SUBMIT_DATA.replace('"headers": {"X-Report": "short"}', secrets + ', "method": "post", "timeout": 7')
-    )
+    tutorial.run(SUBMIT_DATA.replace('"headers": {"X-Report": "short"}', secrets + ', "method": "post", "timeout": 7'))
 
-    headers, listed = tutorial.sees(LIST)
+    headers, listed = tutorial.run_and_parse(LIST)
     (record,) = listed["jobs"]
     assert headers["link"] == '</jobs/>; rel="self"'
-    shown = tutorial.sees(RECORD)[1]
+    shown = tutorial.run_and_parse(RECORD)[1]
     assert {name: record[name] for name in OF_REQUEST} == {name: shown[name] for name in OF_REQUEST}
     assert record["headers"] == {"Authorization": "...", "Cookie": "...", "X-Report": "short"}
     assert (record["method"], record["data"], record["timeout"]) == ("POST", {"year": 2026}, 7)
 
     tutorial.start_worker()
-    assert json.loads(tutorial.types(RESPONSE))["code"] == 200
+    assert json.loads(tutorial.run(RESPONSE))["code"] == 200
     assert "POST /reports/stock" in tutorial.service.output
 
 
 def test_data_and_headers_of_a_url_job_are_sent(tutorial: Tutorial) -> None:
     tutorial.start_worker()
-    tutorial.types(SUBMIT_DATA)
+    tutorial.run(SUBMIT_DATA)
 
-    response = json.loads(tutorial.types(RESPONSE))
+    response = json.loads(tutorial.run(RESPONSE))
 
     assert json.loads(response["body"]) == {"report": "stock", "asked": '{"year":2026}'}
     assert "POST /reports/stock" in tutorial.service.output
@@ -169,14 +167,14 @@ def test_data_and_headers_of_a_url_job_are_sent(tutorial: Tutorial) -> None:
 
 def test_canceling_a_url_job_also_stops_the_work_of_the_service(tutorial: Tutorial) -> None:
     tutorial.start_worker()
-    tutorial.types(SUBMIT_LONG)
+    tutorial.run(SUBMIT_LONG)
     tutorial.service.says("GET /reports/taxes?seconds=60")
 
-    assert tutorial.types(CANCEL).startswith("HTTP/1.1 204 No Content")
+    assert tutorial.run(CANCEL).startswith("HTTP/1.1 204 No Content")
 
     tutorial.service.says("taxes is stopped", timeout=2)
     assert "client disconnected: /reports/taxes?seconds=60\nDELETE /reports/taxes" in tutorial.service.output
-    assert json.loads(tutorial.types(STATUS_OF_CANCELED)) == {"status": "canceled"}
-    assert json.loads(tutorial.types(RESPONSE)) == {}
-    told = eventually(lambda: json.loads(tutorial.types(RECORD_OF_CANCELED))["progress"])
-    assert (told["delete"]["code"], told["delete"]["reason"]) == (204, "No Content")
+    assert json.loads(tutorial.run(STATUS_OF_CANCELED)) == {"status": "canceled"}
+    assert json.loads(tutorial.run(RESPONSE)) == {}
+    progress = eventually(lambda: json.loads(tutorial.run(RECORD_OF_CANCELED))["progress"])
+    assert (progress["delete"]["code"], progress["delete"]["reason"]) == (204, "No Content")

@@ -1,4 +1,4 @@
-"""The events of a job at one gateway, heard at another, as a browser does; both on one PostgreSQL."""
+"""The events of a job, streamed by another gateway on the same PostgreSQL, to a client and a real browser."""
 
 import http.client
 import json
@@ -16,14 +16,14 @@ from tests.support.paths import TASK_FOLDER
 from tests.support.processes import Process, Processes
 from tests.support.web import Web
 
-STOPS_WITHIN = 3.0  # seconds, on a busy machine: many fewer than those that requests have to finish
+STOPS_WITHIN = 3.0  # seconds, on a busy machine: much less than the drain timeout
 
 Event = tuple[str, str, Any]
 
 
 @pytest.fixture
 def gateways(processes: Processes, postgresql_url: str) -> list[Process]:
-    """Two of them, and a worker."""
+    """Two gateways and a worker."""
     worker = processes.python(TASK_FOLDER / "jobs_worker.py")
     command = (sys.executable, "-m", "crew", "gateway", "--port", "0")
     gateways = [processes.start(*command, environment={"CREW_DATABASE": postgresql_url}) for _ in range(2)]
@@ -32,7 +32,7 @@ def gateways(processes: Processes, postgresql_url: str) -> list[Process]:
 
 
 class Browser:
-    """Listens to the events of a job, and comes back as an EventSource does."""
+    """A client of the events of a job. It can resume as an EventSource does."""
 
     def __init__(self, program: Program, path: str, last: str = "") -> None:
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last} if last else {})}
@@ -41,7 +41,7 @@ class Browser:
         self.status = self._response.status
 
     def event(self) -> Event | None:
-        """The next one; None at the end of the stream."""
+        """The next event; None at the end of the stream."""
         fields: dict[str, str] = {}
         while line := self._response.readline().decode():
             if line == "\n" and "data" in fields:
@@ -56,7 +56,7 @@ class Browser:
         self._connection.close()
 
     def until(self, status: str) -> list[Event]:
-        """All events until one with this status."""
+        """All events up to the first one with this status."""
         events: list[Event] = []
         while not events or events[-1][2]["status"] != status:
             event = self.event()
@@ -73,9 +73,9 @@ def test_changes_of_a_job_at_one_gateway_are_streamed_by_the_other(gateways: lis
 
     events = browser.until("success")
     assert browser.event() is None
-    told = [event["progress"]["at"] for _, _, event in events if "progress" in event]
-    assert told == sorted(told)
-    assert set(told) == {1, 2, 3}
+    reported = [event["progress"]["at"] for _, _, event in events if "progress" in event]
+    assert reported == sorted(reported)
+    assert set(reported) == {1, 2, 3}
     versions = [int(id) for id, _, _ in events]
     assert versions == sorted(set(versions))
     assert events[-1][2]["response"] == f"{path}response/"
@@ -105,17 +105,17 @@ def test_a_stream_ends_with_its_gateway_and_resumes_at_another(gateways: list[Pr
     assert again.event() is None
 
 
-# Collects what it hears in `heard`, and goes on where the stream ends, as browsers do.
+# Collects the events in `received`. A browser reconnects when the stream ends.
 LISTEN = """
 path => {
-    window.heard = [];
+    window.received = [];
     const source = new EventSource(path);
     for (const kind of ["status", "progress"])
-        source.addEventListener(kind, event => heard.push([kind, JSON.parse(event.data)]));
-    source.onerror = () => heard.push(["closed", source.readyState]);
+        source.addEventListener(kind, event => received.push([kind, JSON.parse(event.data)]));
+    source.onerror = () => received.push(["closed", source.readyState]);
 }
 """
-CLOSED = 2  # readyState of an EventSource that does not come back
+CLOSED = 2  # readyState of an EventSource that does not reconnect
 
 
 @pytest.mark.chaos
@@ -123,14 +123,16 @@ def test_a_browser_receives_all_events_of_a_job_and_does_not_reconnect(gateways:
     gateway = Web.of(gateways[0])
     program = Program(gateway.port)
     page.goto(f"http://127.0.0.1:{gateway.port}/healthz")
-    path = program.submit({"task": "count", "data": 2})  # the page is there, so that it hears of all
+    path = program.submit({"task": "count", "data": 2})  # the page is open first, so that it receives all events
     page.evaluate(LISTEN, f"{path}events")
-    page.wait_for_function("heard.length && heard.at(-1)[0] == 'closed' && heard.at(-1)[1] == 2", timeout=15_000)
-    heard = page.evaluate("heard")
-    states = [what for what in heard if what[0] != "closed"]
+    page.wait_for_function(
+        "received.length && received.at(-1)[0] == 'closed' && received.at(-1)[1] == 2", timeout=15_000
+    )
+    received = page.evaluate("received")
+    states = [what for what in received if what[0] != "closed"]
     assert states[-1][0] == "status"
     assert states[-1][1]["status"] == "success"
-    assert [told["progress"]["at"] for kind, told in states if kind == "progress"][-1] == 2
-    versions = [told["version"] for _, told in states]
+    assert [event["progress"]["at"] for kind, event in states if kind == "progress"][-1] == 2
+    versions = [event["version"] for _, event in states]
     assert versions == sorted(set(versions))
-    assert heard[-1] == ["closed", CLOSED]
+    assert received[-1] == ["closed", CLOSED]

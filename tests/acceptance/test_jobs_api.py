@@ -1,4 +1,4 @@
-"""Jobs over HTTP as programs make them: the gateway command, and real workers."""
+"""The HTTP API of jobs: `crew gateway` and real workers."""
 
 import http.client
 import json
@@ -19,13 +19,13 @@ from tests.support.waiting import eventually
 from tests.support.web import Web
 
 JSON = {"Content-Type": "application/json"}
-ENDS_WITHIN = 10.0  # seconds, for a job without work, on a busy machine
-NOBODY = str(uuid.UUID(int=0))
+ENDS_WITHIN = 10.0  # seconds for an empty job, on a busy machine
+UNKNOWN_ID = str(uuid.UUID(int=0))
 
 
 @dataclass(frozen=True)
 class Response:
-    """What the gateway has answered."""
+    """A response of the gateway."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -33,19 +33,19 @@ class Response:
 
     @property
     def json(self) -> Any:
-        """The body."""
+        """The decoded body."""
         return json.loads(self.body)
 
     @property
     def problem(self) -> tuple[int, str]:
-        """Status, and name of the type."""
+        """Status and short name of the problem type."""
         assert self.headers["Content-Type"] == "application/problem+json", self
         assert self.json["status"] == self.status
         return self.status, self.json["type"].removeprefix("urn:crew:problem:")
 
 
 class Program:
-    """A client of one gateway."""
+    """An HTTP client of one gateway."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -53,34 +53,34 @@ class Program:
     def begin(
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] = {}
     ) -> http.client.HTTPConnection:
-        """Make a request on a connection of its own; bytes are sent as they are, anything else as JSON."""
+        """Start a request on a new connection. Bytes are sent as they are, anything else as JSON."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         connection.request(method, path, data, {**({} if body is None else JSON), **headers})
         return connection
 
     def ask(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] = {}) -> Response:
-        """Make a request, and wait for the answer."""
+        """Make a request, and wait for the response."""
         return answer_of(self.begin(method, path, body, headers))
 
     def get(self, path: str, **headers: str) -> Response:
-        """GET."""
+        """Make a GET request."""
         return self.ask("GET", path, headers=headers)
 
     def submit(self, job: Any, **headers: str) -> str:
-        """Submit a job; its path."""
+        """Submit a job; return its path."""
         answer = self.ask("POST", "/jobs/", job, {name.replace("_", "-"): value for name, value in headers.items()})
         assert answer.status == 303, answer
         assert answer.headers["Location"] == f"/jobs/{answer.json['id']}/"
         return answer.headers["Location"]
 
     def status(self, path: str) -> str:
-        """Of a job."""
+        """The status of a job."""
         return str(self.get(f"{path}status/").json["status"])
 
 
 def answer_of(connection: http.client.HTTPConnection) -> Response:
-    """Wait for it."""
+    """Wait for the response."""
     with connection.getresponse() as response:
         answer = Response(response.status, response.headers, response.read())
     connection.close()
@@ -89,7 +89,7 @@ def answer_of(connection: http.client.HTTPConnection) -> Response:
 
 @dataclass(frozen=True)
 class Site:
-    """The gateway, its worker, and a client."""
+    """A gateway, its worker, and a client."""
 
     gateway: Process
     worker: Process
@@ -104,7 +104,7 @@ def processes(tmp_path_factory: pytest.TempPathFactory, vhost_url: Callable[[], 
 
 @pytest.fixture(scope="module")
 def site(processes: Processes) -> Site:
-    """One for all tests: a job leaves nothing behind that another one minds."""
+    """One site for all tests: their jobs do not affect each other."""
     worker = processes.python(TASK_FOLDER / "jobs_worker.py", "--threads", "4")
     gateway = processes.crew("gateway", "--port", "0")
     worker.says("serving")
@@ -179,16 +179,16 @@ def test_prefer_wait_limits_the_wait_for_a_response_and_the_job_goes_on(program:
 
 
 def test_a_canceled_job_is_interrupted_and_its_waiters_are_answered_at_once(site: Site) -> None:
-    said = site.worker.from_now()
+    log = site.worker.from_now()
     path = site.program.submit({"task": "sleep", "data": 60})
     waiting = site.program.begin("GET", f"{path}response/")
-    eventually(lambda: "STARTED" in said.output, timeout=ENDS_WITHIN)
+    eventually(lambda: "STARTED" in log.output, timeout=ENDS_WITHIN)
 
     assert site.program.ask("DELETE", path).status == 204
     assert answer_of(waiting).json == {}
     assert site.program.status(path) == "canceled"
-    eventually(lambda: "INTERRUPTED canceled" in said.output, timeout=ENDS_WITHIN)
-    assert site.program.ask("DELETE", path).status == 204  # it has ended already, and that is all right
+    eventually(lambda: "INTERRUPTED canceled" in log.output, timeout=ENDS_WITHIN)
+    assert site.program.ask("DELETE", path).status == 204  # canceling an ended job is no error
 
 
 def test_respond_async_is_answered_with_202(program: Program) -> None:
@@ -215,7 +215,7 @@ def test_the_same_idempotency_key_returns_the_same_job_and_is_refused_for_anothe
 
 
 def test_jobs_are_listed_page_by_page(program: Program) -> None:
-    task = f"nobody.{uuid.uuid4().hex}"
+    task = f"unserved.{uuid.uuid4().hex}"
     paths = [program.submit({"task": task, "wait_for_worker": True}) for _ in range(3)]
 
     first = program.get(f"/jobs/?task={task}&limit=2&status=queued,started")
@@ -235,16 +235,16 @@ def test_a_call_that_ends_within_prefer_wait_returns_its_value(program: Program)
     assert (answer.status, answer.json, answer.headers["Preference-Applied"]) == (200, [1], "wait=10")
     assert answer.headers["Crew-Kind"] == "list"
     assert program.ask("POST", "/call/fail", "no", {"Prefer": "wait=10"}).problem == (500, "task-failed")
-    assert program.ask("POST", "/call/nobody", None, {"Prefer": "wait=10"}).problem == (404, "unknown-task")
+    assert program.ask("POST", "/call/unserved", None, {"Prefer": "wait=10"}).problem == (404, "unknown-task")
 
 
 def test_a_call_longer_than_prefer_wait_goes_on_as_a_job_and_runs_once(site: Site) -> None:
-    said = site.worker.from_now()
+    log = site.worker.from_now()
 
     answer = site.program.ask("POST", "/call/sleep", 1.5, {"Prefer": "wait=1"})
     assert (answer.status, answer.headers["Preference-Applied"]) == (202, "wait=1")
     assert site.program.get(answer.headers["Location"] + "response/").json == "slept"
-    assert said.output.count("STARTED") == 1
+    assert log.output.count("STARTED") == 1
 
 
 def test_a_call_with_respond_async_is_a_job(program: Program) -> None:
@@ -255,19 +255,19 @@ def test_a_call_with_respond_async_is_a_job(program: Program) -> None:
 
 
 def test_disconnecting_while_a_call_with_prefer_wait_is_pending_cancels_it(site: Site) -> None:
-    said = site.worker.from_now()
+    log = site.worker.from_now()
     waiting = site.program.begin("POST", "/call/sleep", 60, {"Prefer": "wait=60"})
-    eventually(lambda: "STARTED" in said.output, timeout=ENDS_WITHIN)
+    eventually(lambda: "STARTED" in log.output, timeout=ENDS_WITHIN)
 
     waiting.close()
-    eventually(lambda: "INTERRUPTED canceled" in said.output, timeout=ENDS_WITHIN)
+    eventually(lambda: "INTERRUPTED canceled" in log.output, timeout=ENDS_WITHIN)
 
 
 def test_disconnecting_while_waiting_for_a_response_does_not_affect_the_job(site: Site) -> None:
-    said = site.worker.from_now()
+    log = site.worker.from_now()
     path = site.program.submit({"task": "sleep", "data": 0.7})
     waiting = site.program.begin("GET", f"{path}response/")
-    eventually(lambda: "STARTED" in said.output, timeout=ENDS_WITHIN)
+    eventually(lambda: "STARTED" in log.output, timeout=ENDS_WITHIN)
 
     waiting.close()
     assert site.program.get(f"{path}response/").json == "slept"
@@ -289,7 +289,7 @@ REFUSED: list[tuple[str, str, Any, dict[str, str], int, str]] = [
     ("POST", "/jobs/", {**TASK, **URL}, {}, 422, "task-and-url"),
     ("POST", "/jobs/", {**TASK, "tiemout": 1}, {}, 422, "unknown-member"),
     ("POST", "/jobs/", {**TASK, "method": "GET"}, {}, 422, "unknown-member"),
-    ("POST", "/jobs/", {"task": "nobody"}, {}, 404, "unknown-task"),
+    ("POST", "/jobs/", {"task": "unserved"}, {}, 404, "unknown-task"),
     ("POST", "/jobs/", {"task": ""}, {}, 422, "bad-task"),
     ("POST", "/jobs/", {"task": None}, {}, 422, "bad-task"),
     ("POST", "/jobs/", {**TASK, "headers": {"crew-job": 1}}, {}, 422, "bad-headers"),
@@ -331,17 +331,17 @@ REFUSED: list[tuple[str, str, Any, dict[str, str], int, str]] = [
     ("GET", "/jobs/?limit=501", None, {}, 400, "bad-limit"),
     ("GET", "/jobs/?limit=many", None, {}, 400, "bad-limit"),
     ("GET", "/jobs/?status=done", None, {}, 400, "bad-status"),
-    ("GET", f"/jobs/{NOBODY}/", None, {}, 404, "unknown-job"),
-    ("GET", f"/jobs/{NOBODY}/status/", None, {}, 404, "unknown-job"),
-    ("GET", f"/jobs/{NOBODY}/response/", None, {}, 404, "unknown-job"),
-    ("GET", f"/jobs/{NOBODY}/response/", None, {"Prefer": "wait="}, 400, "bad-prefer"),
-    ("DELETE", f"/jobs/{NOBODY}/", None, {}, 404, "unknown-job"),
-    ("DELETE", f"/jobs/{NOBODY}/response/", None, {}, 404, "unknown-job"),
+    ("GET", f"/jobs/{UNKNOWN_ID}/", None, {}, 404, "unknown-job"),
+    ("GET", f"/jobs/{UNKNOWN_ID}/status/", None, {}, 404, "unknown-job"),
+    ("GET", f"/jobs/{UNKNOWN_ID}/response/", None, {}, 404, "unknown-job"),
+    ("GET", f"/jobs/{UNKNOWN_ID}/response/", None, {"Prefer": "wait="}, 400, "bad-prefer"),
+    ("DELETE", f"/jobs/{UNKNOWN_ID}/", None, {}, 404, "unknown-job"),
+    ("DELETE", f"/jobs/{UNKNOWN_ID}/response/", None, {}, 404, "unknown-job"),
     ("GET", "/jobs/none/", None, {}, 400, "bad-id"),
     ("GET", "/jobs/none/status/", None, {}, 400, "bad-id"),
     ("GET", "/jobs/none/response/", None, {}, 400, "bad-id"),
     ("DELETE", "/jobs/none/", None, {}, 400, "bad-id"),
-    ("PUT", f"/jobs/{NOBODY}/", b"", {}, 405, "about:blank"),
+    ("PUT", f"/jobs/{UNKNOWN_ID}/", b"", {}, 405, "about:blank"),
     ("GET", "/nowhere", None, {}, 404, "unknown-path"),
     ("POST", "/call/echo", b"{", JSON, 400, "bad-body"),
     ("POST", "/call/echo?priority=x", 1, {"Prefer": "wait=1"}, 422, "bad-priority"),
@@ -413,7 +413,7 @@ def test_a_gateway_with_a_token_refuses_requests_without_it(site: Site, start_ga
     program = Program(Web.of(start_gateway(CREW_GATEWAY_TOKEN=token)).port)
 
     for given in ({}, {"Authorization": f"Bearer {token}x"}, {"Authorization": f"Basic {token}"}):
-        for path in ("/jobs/", "/nowhere", f"/jobs/{NOBODY}/", "/openapi.json"):
+        for path in ("/jobs/", "/nowhere", f"/jobs/{UNKNOWN_ID}/", "/openapi.json"):
             answer = program.ask("GET", path, headers=given)
             assert answer.problem == (401, "no-token")
             assert answer.headers["WWW-Authenticate"] == 'Bearer realm="crew"'
@@ -467,14 +467,14 @@ def test_the_traceback_of_a_task_is_in_the_record_only_with_a_token_or_in_debug_
 ) -> None:
     token = "correct-horse-battery"
     gateway = start_gateway(*flags, CREW_GATEWAY_TOKEN=token if has_token else "")
-    program, brought = Program(Web.of(gateway).port), {"Authorization": f"Bearer {token}"} if has_token else {}
+    program, headers = Program(Web.of(gateway).port), {"Authorization": f"Bearer {token}"} if has_token else {}
     job = {"task": "fail", "data": "so it is"}
-    path = program.ask("POST", "/jobs/", job, brought).headers["Location"]
+    path = program.ask("POST", "/jobs/", job, headers).headers["Location"]
     assert ("WARNING crew.settings: CREW_GATEWAY_TOKEN is empty" in gateway.output) is not has_token
-    response = program.ask("GET", f"{path}response/", headers=brought)
-    told = program.ask("GET", path, headers=brought).json["error"]
+    response = program.ask("GET", f"{path}response/", headers=headers)
+    error = program.ask("GET", path, headers=headers).json["error"]
 
-    assert (told["type"], told["message"]) == ("ValueError", "so it is")
-    assert ("in fail\n    raise ValueError(text)\nValueError: so it is" in told.get("traceback", "")) is is_shown
-    assert "raise ValueError" not in program.ask("GET", "/jobs/?status=any", headers=brought).body.decode()
+    assert (error["type"], error["message"]) == ("ValueError", "so it is")
+    assert ("in fail\n    raise ValueError(text)\nValueError: so it is" in error.get("traceback", "")) is is_shown
+    assert "raise ValueError" not in program.ask("GET", "/jobs/?status=any", headers=headers).body.decode()
     assert ("raise ValueError" in response.body.decode()) is ("--debug" in flags)

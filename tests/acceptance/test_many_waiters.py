@@ -1,4 +1,4 @@
-"""Thousands of programs at one gateway, each with a connection and a request of its own."""
+"""Thousands of clients of one gateway, each with its own connection and pending request."""
 
 import asyncio
 import json
@@ -20,26 +20,26 @@ from tests.support.web import Web
 
 WORKER = TASK_FOLDER / "jobs_worker.py"
 MANY = 5_000
-USUAL_FILES = 1_024  # soft limit of files on most systems, for the gateway to begin with
+USUAL_FILES = 1_024  # the soft limit of open files on most systems, with which the gateway starts
 FEW_FILES = 128  # hard limit
-SPARE_FILES = 200  # of either side, beside those of the waiters
+SPARE_FILES = 200  # on both sides, beside the connections of the clients
 MEMORY = 300  # MiB
 WITHIN = 30.0  # seconds, on a busy machine; five suffice
 
 
 class Caller(asyncio.Protocol):
-    """A program with one connection to the gateway, and a request at a time."""
+    """A client with one connection, and one request at a time."""
 
     def __init__(self) -> None:
         self._received = bytearray()
         self._answered: asyncio.Future[Any] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It may ask."""
+        """Store the transport."""
         self._transport = transport
 
     def ask(self, method: str, path: str, body: Any = None) -> "asyncio.Future[Any]":
-        """Send a request; status and decoded body, once they are there."""
+        """Send a request; return a future of the status and the decoded body."""
         data = b"" if body is None else json.dumps(body).encode()
         head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(data)}"
         head += "\r\nContent-Type: application/json" if data else ""
@@ -49,7 +49,7 @@ class Caller(asyncio.Protocol):
         return self._answered
 
     def data_received(self, data: bytes) -> None:
-        """A piece of an answer."""
+        """Receive a part of a response."""
         self._received += data
         head, end, body = bytes(self._received).partition(b"\r\n\r\n")
         length = re.search(rb"(?i)content-length: (\d+)", head)
@@ -58,18 +58,18 @@ class Caller(asyncio.Protocol):
             self._answered.set_result((int(head.split()[1]), json.loads(body) if body else None))
 
     def connection_lost(self, error: Exception | None) -> None:
-        """It will get no answer."""
+        """Fail the pending request."""
         if self._answered is not None and not self._answered.done():
             self._answered.set_exception(ConnectionResetError(f"the gateway has closed the connection: {error}"))
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._transport.close()
 
 
 @contextmanager
 def many_files(count: int) -> Iterator[None]:
-    """This process may open as many; skips the test where the system does not let it."""
+    """Let this process open `count` files; skip the test if the system does not allow it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < count:
         pytest.skip(f"a process may not open {count} files here, but {hard}")
@@ -82,7 +82,7 @@ def many_files(count: int) -> Iterator[None]:
 
 @asynccontextmanager
 async def callers(port: int, count: int) -> AsyncIterator[list[Caller]]:
-    """As many, connected all at once."""
+    """`count` clients, connected at once."""
     loop = asyncio.get_running_loop()
     made = await asyncio.gather(*(loop.create_connection(Caller, "127.0.0.1", port) for _ in range(count)))
     try:
@@ -93,30 +93,30 @@ async def callers(port: int, count: int) -> AsyncIterator[list[Caller]]:
 
 
 def gateway_of(processes: Processes, limit: str = f"-S -n {USUAL_FILES}") -> Process:
-    """A gateway that is started with this limit of files: that of most systems, which it may raise."""
+    """Start a gateway with a limit of open files; the default is the usual soft limit, which it may raise."""
     return processes.start("sh", "-c", f"ulimit {limit}; exec {sys.executable} -m crew gateway --port 0")
 
 
 def files_of(process: Process) -> int:
-    """How many it has open."""
+    """The number of its open files."""
     return sum(1 for _ in Path(f"/proc/{process.pid}/fd").iterdir())
 
 
 def cpu_of(process: Process) -> float:
-    """Seconds of CPU that it has used."""
+    """Its CPU time in seconds."""
     fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def memory_of(process: Process) -> float:
-    """MiB that it has had at most."""
+    """Its peak memory in MiB."""
     peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
     assert peak
     return int(peak[1]) / 1024
 
 
 async def all_of(waiting: Sequence["asyncio.Future[Any]"]) -> list[Any]:
-    """What all of them are answered, within the time that they have."""
+    """All responses, within `WITHIN` seconds."""
     async with asyncio.timeout(WITHIN):
         return list(await asyncio.gather(*waiting))
 
@@ -128,7 +128,7 @@ async def test_five_thousand_clients_waiting_for_one_job_are_all_answered(proces
     port = Web.of(gateway).port
     with many_files(MANY + SPARE_FILES):
         async with callers(port, MANY) as waiting, callers(port, 1) as [boss]:
-            job = {"task": "nobody", "wait_for_worker": True}
+            job = {"task": "unserved", "wait_for_worker": True}
             path = f"/jobs/{(await boss.ask('POST', '/jobs/', job))[1]['id']}/"
             answers = [caller.ask("GET", f"{path}response/") for caller in waiting]
             await until(lambda: files_of(gateway) > MANY, timeout=10)
@@ -142,7 +142,7 @@ async def test_five_thousand_clients_waiting_for_one_job_are_all_answered(proces
 @pytest.mark.chaos
 @pytest.mark.gen_test(timeout=90)
 async def test_five_thousand_clients_waiting_for_their_own_jobs_each_get_their_own_value(processes: Processes) -> None:
-    processes.python(WORKER).says("serving").stop()  # the task is known from now on
+    processes.python(WORKER).says("serving").stop()  # now the queue of the task exists
     gateway = gateway_of(processes)
     port = Web.of(gateway).port
     with many_files(MANY + SPARE_FILES):
@@ -152,7 +152,7 @@ async def test_five_thousand_clients_waiting_for_their_own_jobs_each_get_their_o
                 [caller.ask("POST", "/jobs/", job) for caller, job in zip(waiting, jobs, strict=True)]
             )
             assert {status for status, _ in submitted} == {303}
-            paths = [f"/jobs/{told['id']}/response/" for _, told in submitted]
+            paths = [f"/jobs/{created['id']}/response/" for _, created in submitted]
             answers = [caller.ask("GET", path) for caller, path in zip(waiting, paths, strict=True)]
 
             processes.python(WORKER)
@@ -169,7 +169,7 @@ async def test_connections_beyond_the_limit_of_open_files_wait_until_others_are_
         await until(lambda: "new connections wait" in gateway.output, timeout=10)
         before = cpu_of(gateway)
         await asyncio.wait(answers, timeout=0.5)
-        assert cpu_of(gateway) - before < 0.2, "it does not try again and again"
+        assert cpu_of(gateway) - before < 0.2, "it retries without a pause"
         assert 0 < sum(answer.done() for answer in answers) < FEW_FILES
 
         for caller, answer in zip(waiting, answers, strict=True):

@@ -1,4 +1,4 @@
-"""Whatever `/openapi.json` allows, and much that it does not: the gateway answers, and nothing makes it fail."""
+"""Generated requests, valid and invalid by `/openapi.json`: each gets a described response, and none a 5xx by a bug."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     AnyCase = Case[Any]
 
-EXAMPLES = 20  # of each operation, of what fits its description and of what does not
-# By who gives a call a microsecond, or asks for the response of the job whose task fails.
-ASKED_FOR = {"urn:crew:problem:expired", "urn:crew:problem:timeout", "urn:crew:problem:task-failed"}
+EXAMPLES = 20  # requests of each operation, in each of the two tests
+# Expected 5xx: calls with an expiration of a microsecond, and the response of the job whose task fails.
+EXPECTED = {"urn:crew:problem:expired", "urn:crew:problem:timeout", "urn:crew:problem:task-failed"}
 
 bounded = settings(
     max_examples=EXAMPLES, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
@@ -30,11 +30,11 @@ bounded = settings(
 
 @dataclass(frozen=True)
 class Site:
-    """A gateway, and jobs in it.
+    """A gateway with jobs.
 
     Attributes:
-        ended: paths of some that have ended.
-        queued: path of one that never does.
+        ended: paths of ended jobs.
+        queued: path of a job that never ends.
     """
 
     program: Program
@@ -43,7 +43,7 @@ class Site:
 
     @property
     def ids(self) -> list[str]:
-        """Of all jobs."""
+        """The ids of all jobs."""
         return [id_of(path) for path in (*self.ended, self.queued)]
 
 
@@ -61,7 +61,7 @@ def started(processes: Processes) -> Site:
     ended = [program.submit({"task": task, "data": "x"}) for task in ("echo", "bytes", "fail")]
     for path in ended:
         program.get(f"{path}response/")
-    return Site(program, ended, program.submit({"task": f"nobody.{uuid.uuid4().hex}", "wait_for_worker": True}))
+    return Site(program, ended, program.submit({"task": f"unserved.{uuid.uuid4().hex}", "wait_for_worker": True}))
 
 
 def id_of(path: str) -> str:
@@ -70,33 +70,33 @@ def id_of(path: str) -> str:
 
 @pytest.mark.chaos
 def test_every_described_request_gets_a_described_response(site: Site) -> None:
-    answered = ask_all(site, "positive")
-    for label, statuses in answered.items():
+    statuses_by_operation = request_all(site, "positive")
+    for label, statuses in statuses_by_operation.items():
         assert statuses & {200, 204, 303}, f"{label} was never served: {statuses}"
 
 
 @pytest.mark.chaos
 def test_requests_outside_the_description_are_refused_without_an_error(site: Site) -> None:
-    assert 400 in set().union(*ask_all(site, "negative").values())
+    assert 400 in set().union(*request_all(site, "negative").values())
     assert site.program.get("/readyz").status == 200
 
 
-def ask_all(site: Site, mode: str) -> dict[str, set[int]]:
-    """Try every operation; which statuses it has answered with."""
-    import schemathesis  # it takes seconds, in which every other test would wait
+def request_all(site: Site, mode: str) -> dict[str, set[int]]:
+    """Request every operation; return the statuses of the responses."""
+    import schemathesis  # the import takes seconds, in which every other test would wait
 
     schema = schemathesis.openapi.from_url(f"http://127.0.0.1:{site.program.port}/openapi.json")
     schema.validate()
     answered: dict[str, set[int]] = {}
     for found in schema.get_all_operations():
-        operation: Any = found.ok()  # type: ignore[union-attr]  # what is no operation raises here
+        operation: Any = found.ok()  # type: ignore[union-attr]  # an invalid operation raises here
         takes_any = operation.body or any(operation.iter_parameters())
         if takes_any or mode == "positive":
-            answered[operation.label] = ask(site, operation.as_strategy(schemathesis.GenerationMode(mode)))
+            answered[operation.label] = request(site, operation.as_strategy(schemathesis.GenerationMode(mode)))
     return answered
 
 
-def ask(site: Site, cases: "st.SearchStrategy[AnyCase]") -> set[int]:
+def request(site: Site, cases: "st.SearchStrategy[AnyCase]") -> set[int]:
     from schemathesis.specs.openapi import checks
 
     conforms = [checks.response_schema_conformance, checks.content_type_conformance, checks.status_code_conformance]
@@ -108,7 +108,7 @@ def ask(site: Site, cases: "st.SearchStrategy[AnyCase]") -> set[int]:
         aim(case, id, is_queued=id == id_of(site.queued))
         response = case.call(timeout=ENDS_WITHIN, allow_redirects=False)
         statuses.add(response.status_code)
-        assert response.status_code < 500 or is_asked_for(response), (case, response.text)
+        assert response.status_code < 500 or is_expected(response), (case, response.text)
         case.validate_response(response, checks=conforms)
 
     try_it()
@@ -116,7 +116,7 @@ def ask(site: Site, cases: "st.SearchStrategy[AnyCase]") -> set[int]:
 
 
 def aim(case: "AnyCase", id: str | None, *, is_queued: bool) -> None:
-    """Meet a task and jobs that are there; what would wait for a job without an end waits for a moment."""
+    """Use the task and the jobs that exist. Do not wait for the job that never ends."""
     if id is None:
         return
     if "task" in case.path_parameters:
@@ -130,8 +130,8 @@ def aim(case: "AnyCase", id: str | None, *, is_queued: bool) -> None:
             case.query["wait"] = "0.05"
 
 
-def is_asked_for(response: "Response") -> bool:
-    if response.request.method == "HEAD":  # without a body: of a job whose task fails
+def is_expected(response: "Response") -> bool:
+    if response.request.method == "HEAD":  # without a body: the job whose task fails
         return response.headers.get("crew-job-status") == ["error"]
     problem: Any = response.json()
-    return problem["type"] in ASKED_FOR
+    return problem["type"] in EXPECTED

@@ -1,4 +1,4 @@
-"""The page of examples/producer_consumer, in a real browser, with real processes behind it."""
+"""The page of examples/producer_consumer in a real browser, with real processes."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The quickstart example, as a person at a browser and a terminal sees it."""
+"""The quickstart example, over HTTP and from a terminal."""
 
 import re
 import signal
@@ -21,7 +21,7 @@ StartWorker: TypeAlias = Callable[..., Process]
 
 
 def serving(worker: Process, processes: int = 1) -> Process:
-    """Wait until that many worker processes consume."""
+    """Wait until `processes` worker processes consume."""
     return worker.says(f"serving {TASKS} tasks", times=processes)
 
 
@@ -92,23 +92,23 @@ def test_one_failed_call_of_several_does_not_affect_the_values_of_the_others(qui
 
 
 @pytest.mark.parametrize(
-    ("path", "said"), [("/publish", "published by a worker"), ("/publish2", "published by the gateway")]
+    ("path", "text"), [("/publish", "published by a worker"), ("/publish2", "published by the gateway")]
 )
-def test_every_waiting_browser_receives_an_event(quickstart: Web, path: str, said: str) -> None:
+def test_every_waiting_browser_receives_an_event(quickstart: Web, path: str, text: str) -> None:
     polls = [quickstart.begin("/subscribe") for _ in range(2)]
 
-    publish_until_answered(quickstart, f"{path}?text=news+of+today", said, polls)
+    publish_until_answered(quickstart, f"{path}?text=news+of+today", text, polls)
 
     answers = [poll.response(timeout=1) for poll in polls]
     assert [(answer.status, answer.text) for answer in answers] == [(200, "news of today")] * 2
 
 
-def publish_until_answered(web: Web, path: str, said: str, polls: list[PendingRequest]) -> None:
-    """From outside nobody sees when a subscription has reached the broker, so more than one event may be needed."""
+def publish_until_answered(web: Web, path: str, text: str, polls: list[PendingRequest]) -> None:
+    """Publish until all polls are answered: the first events may precede the subscription at the broker."""
 
     def published() -> bool:
         answer = web.get(path)
-        assert (answer.status, answer.text) == (200, said)
+        assert (answer.status, answer.text) == (200, text)
         return all(poll.has_response() for poll in polls)
 
     eventually(published)
@@ -127,7 +127,7 @@ def test_a_disconnecting_browser_is_unsubscribed(processes: Processes, broker_ur
 
 
 def someone_subscribed(broker_url: str, topic: str) -> bool:
-    """Whether the broker has a queue for events of `topic`; what is published to find out is dropped by who gets it."""
+    """Whether the broker has a queue for events of `topic`. A subscriber discards the message that tests this."""
     connection = pika.BlockingConnection(pika.URLParameters(broker_url))
     try:
         channel = connection.channel()
@@ -172,9 +172,9 @@ def test_sleeps_overlap_on_every_thread_of_every_worker_process(processes: Proce
 
     assert emit.ends(timeout=20) == 0, emit
     assert "2 worker processes, 8 sleeps at once" in emit.output
-    said = re.search(r"16 sleeps of 0.5 s took (\d+\.\d) s", emit.output)
-    assert said, emit
-    assert 1.0 <= float(said[1]) < 3
+    duration = re.search(r"16 sleeps of 0.5 s took (\d+\.\d) s", emit.output)
+    assert duration, emit
+    assert 1.0 <= float(duration[1]) < 3
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
@@ -183,7 +183,7 @@ def test_worker_and_gateway_stop_on_a_signal(processes: Processes, number: signa
     gateway = processes.python(QUICKSTART / "master.py", "--port=0")
     web = Web.of(gateway)
     assert web.get("/stat").status == 200
-    poll = web.begin("/subscribe")  # somebody still waits
+    poll = web.begin("/subscribe")  # a request still waits
 
     begun = time.monotonic()
     assert gateway.stop(number) == 0, gateway

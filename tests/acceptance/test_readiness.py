@@ -1,12 +1,12 @@
-"""`/readyz`, and what clients are told, while the job store of a gateway is away and the broker is not."""
+"""`/readyz` and other responses while the job store, or also the broker, is unavailable."""
 
-from tests.acceptance.test_jobs_api import NOBODY, Program
+from tests.acceptance.test_jobs_api import UNKNOWN_ID, Program
 from tests.support.postgresql import Server
 from tests.support.processes import Processes
 from tests.support.waiting import eventually
 from tests.support.web import Web
 
-ROUNDS = 8  # of requests that need the store: each of them failed in the log
+ROUNDS = 8  # of requests that need the store
 
 
 def test_a_gateway_without_its_job_store_is_not_ready_and_logs_it_once(
@@ -20,10 +20,10 @@ def test_a_gateway_without_its_job_store_is_not_ready_and_logs_it_once(
     eventually(lambda: program.get("/readyz").status == 503)
     unready = program.get("/readyz")
     assert unready.problem == (503, "not-ready")
-    assert unready.json["detail"] == "the job store cannot be used"  # where it is, is for developers
+    assert unready.json["detail"] == "the job store cannot be used"  # its address is shown in debug mode only
     assert unready.headers["Retry-After"] == "2"
     for _ in range(ROUNDS):
-        assert program.get(f"/jobs/{NOBODY}/").problem == (503, "store-away")
+        assert program.get(f"/jobs/{UNKNOWN_ID}/").problem == (503, "store-away")
         assert program.ask("POST", "/jobs/", {"task": "t", "wait_for_worker": True}).problem == (503, "store-away")
         assert program.get("/readyz").status == 503
     assert program.get("/healthz").status == 200
@@ -44,7 +44,7 @@ def test_a_gateway_that_starts_without_job_store_and_broker_names_both(processes
     )
     program = Program(Web.of(gateway).port)
     eventually(lambda: "the broker is unavailable" in program.get("/readyz").json["detail"])
-    told = program.get("/readyz").json["detail"]
-    assert told == "the broker is unavailable: connection refused; the job store cannot be used"
-    assert program.get(f"/jobs/{NOBODY}/").problem == (503, "store-away")
+    detail = program.get("/readyz").json["detail"]
+    assert detail == "the broker is unavailable: connection refused; the job store cannot be used"
+    assert program.get(f"/jobs/{UNKNOWN_ID}/").problem == (503, "store-away")
     assert gateway.output.count("job store unavailable") == 1

@@ -1,4 +1,4 @@
-"""What README.md shows runs as it is written there."""
+"""The examples of README.md run as written."""
 
 import http.client
 import json
@@ -16,7 +16,7 @@ from tests.support.waiting import eventually
 from tests.support.web import Web
 
 README = Path(__file__).parents[2] / "README.md"
-PORT = 8888  # of the README; here another one takes its place, so that the test disturbs nobody
+PORT = 8888  # in the README; the test uses a free port instead
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 
@@ -29,7 +29,7 @@ def port() -> int:
 
 @pytest.fixture
 def folder(tmp_path: Path, port: int) -> Path:
-    """The README's code as a reader would save it: each file under the name in its first line."""
+    """A folder with the README's code: each file has the name in its first line."""
     for block in BLOCKS:
         named = re.match(r"# (\w+\.py)\n", block)
         (tmp_path / (named[1] if named else "script.py")).write_text(block.replace(str(PORT), str(port)))
@@ -63,7 +63,7 @@ def test_the_first_example_runs_as_written(
 def test_the_commands_below_the_first_example_make_its_first_call(
     processes: Processes, folder: Path, port: int
 ) -> None:
-    """In a folder with these two files and nothing else, and with no broker but the one that it starts."""
+    """In a folder with only these two files, and with the broker that the commands start."""
     consoles = re.findall(r"```console\n(.*?)```", README.read_text(), re.DOTALL)
     start, call = (next(one for one in consoles if command in one) for command in ("crew dev", "$ curl http"))
     (command,) = re.findall(r"\$ crew (.*?) +#", start)

@@ -1,4 +1,4 @@
-"""Clients that send nothing, at a gateway that may open few files: others are served all the same."""
+"""Clients that send nothing, at a gateway with a low limit of open files: other clients are served."""
 
 import socket
 import sys

@@ -1,4 +1,4 @@
-"""The service of examples/sql_service: statements as jobs, on a real PostgreSQL."""
+"""examples/sql_service: SQL statements as jobs, on a real PostgreSQL."""
 
 import json
 import time
@@ -21,13 +21,13 @@ RUNNING = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep($1
 
 
 class Service:
-    """The service as a client sees it."""
+    """A client of the service."""
 
     def __init__(self, web: Web) -> None:
         self._address = web.address.rstrip("/")
 
     def ask(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
-        """Make a request; its status and what is in the JSON of the answer."""
+        """Make a request; return the status and the decoded JSON."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._address + path, data, headers, method=method)
         try:
@@ -39,14 +39,14 @@ class Service:
         return status, json.loads(text) if text else None
 
     def post(self, statement: str, parameters: object = None) -> str:
-        """Post a statement; the path of its job."""
+        """Post a statement; return the path of its job."""
         status, answer = self.ask("POST", "/queries", {"statement": statement, "parameters": parameters})
         assert status == 202, answer
         path: str = answer["job"]
         return path
 
     def status(self, job: str) -> str:
-        """Where a job is."""
+        """The status of a job."""
         answer: str = self.ask("GET", f"{job}status/")[1]["status"]
         return answer
 
@@ -55,7 +55,7 @@ class Service:
 def service(
     tmp_path_factory: pytest.TempPathFactory, node: Any, vhost_url: Any, postgresql: Server
 ) -> Iterator[Service]:
-    """The service and its worker; its jobs are kept in the PostgreSQL, too."""
+    """The service and its worker. Its jobs are stored in the same PostgreSQL."""
     environment = {
         "CREW_AMQP_URL": vhost_url(),
         "CREW_DATABASE": postgresql.make_database(),
@@ -88,18 +88,18 @@ def test_parameters_may_have_names_and_values_are_never_parsed_as_sql(service: S
 
 
 @pytest.mark.parametrize(
-    ("statement", "parameters", "told"),
+    ("statement", "parameters", "message"),
     [
         ("SELCT 1", None, '42601: syntax error at or near "SELCT"'),
         ("SELECT 1 / %s::int", [0], "22012: division by zero"),
         ("SELECT %s, %s", [1], "the query has 2 placeholders but 1 parameters were passed"),
     ],
 )
-def test_an_error_in_a_statement_is_reported(service: Service, statement: str, parameters: Any, told: str) -> None:
+def test_an_error_in_a_statement_is_reported(service: Service, statement: str, parameters: Any, message: str) -> None:
     job = service.post(statement, parameters)
     service.ask("GET", f"{job}response/")
     record = service.ask("GET", job)[1]
-    assert (record["status"], record["error"]["message"]) == ("error", told)
+    assert (record["status"], record["error"]["message"]) == ("error", message)
 
 
 def test_an_invalid_request_is_refused(service: Service) -> None:

@@ -19,7 +19,7 @@ from tests.support.jobs_gateway import jobs_gateway
 from tests.support.site import logged
 from tests.support.waiting import until
 
-NOBODY = "00000000-0000-0000-0000-000000000000"
+UNKNOWN_ID = "00000000-0000-0000-0000-000000000000"
 
 
 def problem(answer: HTTPResponse) -> tuple[int, str]:
@@ -267,18 +267,18 @@ async def test_the_accept_header_chooses_between_stream_and_long_poll(tmp_path: 
     ("id", "query", "headers", "told"),
     [
         ("none", "", AS_STREAM, (400, "bad-id")),
-        (NOBODY, "", AS_STREAM, (404, "unknown-job")),
-        (NOBODY, "?after=0&wait=1", {}, (404, "unknown-job")),
-        (NOBODY, "?after=0&wait=0", {}, (404, "unknown-job")),
-        (NOBODY, "?after=x", {}, (400, "bad-after")),
-        (NOBODY, "?after=", {}, (400, "bad-after")),
-        (NOBODY, "?after=-1", AS_STREAM, (400, "bad-after")),
-        (NOBODY, "?wait=soon", {}, (400, "bad-wait")),
-        (NOBODY, "?wait=-1", {}, (400, "bad-wait")),
-        (NOBODY, "?wait=1e9", AS_STREAM, (400, "bad-wait")),
-        (NOBODY, "?wait=999d", {}, (400, "bad-wait")),
-        (NOBODY, "", {**AS_STREAM, "Last-Event-ID": "x"}, (400, "bad-last-event-id")),
-        (NOBODY, "", {**AS_STREAM, "Last-Event-ID": "9" * 19}, (400, "bad-last-event-id")),
+        (UNKNOWN_ID, "", AS_STREAM, (404, "unknown-job")),
+        (UNKNOWN_ID, "?after=0&wait=1", {}, (404, "unknown-job")),
+        (UNKNOWN_ID, "?after=0&wait=0", {}, (404, "unknown-job")),
+        (UNKNOWN_ID, "?after=x", {}, (400, "bad-after")),
+        (UNKNOWN_ID, "?after=", {}, (400, "bad-after")),
+        (UNKNOWN_ID, "?after=-1", AS_STREAM, (400, "bad-after")),
+        (UNKNOWN_ID, "?wait=soon", {}, (400, "bad-wait")),
+        (UNKNOWN_ID, "?wait=-1", {}, (400, "bad-wait")),
+        (UNKNOWN_ID, "?wait=1e9", AS_STREAM, (400, "bad-wait")),
+        (UNKNOWN_ID, "?wait=999d", {}, (400, "bad-wait")),
+        (UNKNOWN_ID, "", {**AS_STREAM, "Last-Event-ID": "x"}, (400, "bad-last-event-id")),
+        (UNKNOWN_ID, "", {**AS_STREAM, "Last-Event-ID": "9" * 19}, (400, "bad-last-event-id")),
     ],
 )
 async def test_invalid_parameters_are_refused(
