@@ -105,7 +105,9 @@ def test_the_bytes_of_unfinished_jobs_are_limited(clients: dict[str, Client]) ->
     data: dict[str, Any] = {"data": "".join(chr(40 + (number * number) % 80) for number in range(PAYLOAD))}
     accepted(one, **data)
     accepted(one, **data)
-    assert refused(one.ask("POST", "/jobs/", {**JOB, **data}), 429, "the jobs of this token that are queued or running")
+    assert refused(
+        one.ask("POST", "/jobs/", {**JOB, **data}), 429, "the payloads of queued and running jobs of this token have"
+    )
     accepted(other, **data)
 
 

@@ -444,7 +444,7 @@ def start_gateway(processes: Processes, tmp_path: Path) -> Callable[..., Process
         (
             ["--database", "sqlite:////dev/null/x.db"],
             {},
-            "the job store sqlite:////dev/null/x.db cannot be used: it has to",
+            "the job store sqlite:////dev/null/x.db cannot be used: it must be a file",
         ),
         (["--database", "mysql://x/y"], {}, "the job store is a sqlite:// or a postgresql:// database, not mysql://"),
     ],

@@ -1,4 +1,4 @@
-"""How crew's routes are mounted."""
+"""Mounting of crew's routes."""
 
 import json
 import re
@@ -53,7 +53,7 @@ def test_an_invalid_limit_is_named(client: Client, argument: dict[str, Any], sen
 
 def test_every_handler_limits_the_body_that_it_stores(client: Client, tmp_path: Path) -> None:
     for route in routes(client, JobStore(f"sqlite:///{tmp_path}/jobs.db")):
-        assert getattr(route.handler_class, "_stream_request_body", False), route  # what `stream_request_body` sets
+        assert getattr(route.handler_class, "_stream_request_body", False), route  # set by `stream_request_body`
 
 
 # --- the query ------------------------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ async def test_an_unknown_query_parameter_is_refused_on_every_route(
 
 
 def test_every_route_is_tested_with_an_unknown_parameter(client: Client, tmp_path: Path) -> None:
-    """A new route needs a line above."""
+    """A new route needs a line in the list above."""
     handlers = {route.handler_class.__name__ for route in routes(client, JobStore(url_of(tmp_path)))}
     assert handlers == {
         *("CallHandler", "JobCallHandler", "JobsHandler", "JobHandler", "JobStatusHandler", "JobResponseHandler"),

@@ -1,4 +1,4 @@
-"""Errors of crew as problem documents."""
+"""Problem documents for the errors of crew."""
 
 import copy
 import re
@@ -115,7 +115,7 @@ def test_unknown_members_are_left_out_of_a_document() -> None:
     ],
 )
 def test_the_problem_type_names_what_is_missing(missing: str, name: str, title: str) -> None:
-    error = errors.ConnectionError("it is away", missing=missing)
+    error = errors.ConnectionError("it is unavailable", missing=missing)
     kind = problem_type_of(copy.copy(error))
     assert kind is not None
     assert (kind.urn, kind.title, kind.status, kind.retry_after) == (f"urn:crew:problem:{name}", title, 503, 2)
@@ -143,20 +143,20 @@ def test_an_interrupted_task_has_its_traceback_for_developers_only() -> None:
 
 
 def test_the_address_of_the_broker_is_for_developers_only() -> None:
-    told = "task 't' is not called: the broker is away: amqp://me:***@10.0.0.7:5672/%2Fshop: connection refused"
-    error = errors.ConnectionError(told)
+    text = "task 't' is not called: the broker is unavailable: amqp://me:***@10.0.0.7:5672/%2Fshop: connection refused"
+    error = errors.ConnectionError(text)
 
-    assert problem_of(error, PROBLEM_TYPES[errors.ConnectionError], with_traceback=True).detail == told
+    assert problem_of(error, PROBLEM_TYPES[errors.ConnectionError], with_traceback=True).detail == text
     hidden = problem_of(error, PROBLEM_TYPES[errors.ConnectionError], with_traceback=False).detail
-    assert hidden == "task 't' is not called: the broker is away: connection refused"
+    assert hidden == "task 't' is not called: the broker is unavailable: connection refused"
 
 
 @pytest.mark.parametrize("store", ["postgresql://me:***@10.0.0.7/shop", "sqlite:////home/me/my jobs.db"])
 def test_the_address_of_the_job_store_is_for_developers_only(store: str) -> None:
-    told = f"the job store {store} cannot be used: [Errno 111] Connect call failed ('10.0.0.7', 5432)"
-    error = errors.ConnectionError(told)
+    text = f"the job store {store} cannot be used: [Errno 111] Connect call failed ('10.0.0.7', 5432)"
+    error = errors.ConnectionError(text)
 
-    assert problem_of(error, PROBLEM_TYPES[errors.ConnectionError], with_traceback=True).detail == told
+    assert problem_of(error, PROBLEM_TYPES[errors.ConnectionError], with_traceback=True).detail == text
     hidden = problem_of(error, PROBLEM_TYPES[errors.ConnectionError], with_traceback=False).detail
     assert hidden == "the job store cannot be used"
 
@@ -177,8 +177,8 @@ def test_the_search_for_addresses_takes_time_linear_in_the_length_of_the_text(te
 
 
 def test_the_address_of_the_broker_and_the_reason_of_a_store_error_are_left_out() -> None:
-    assert without_addresses("the broker is away: amqp://me@h:5672/v: refused (amqps://h) twice") == (
-        "the broker is away: refused (amqps://h) twice"
+    assert without_addresses("the broker is unavailable: amqp://me@h:5672/v: refused (amqps://h) twice") == (
+        "the broker is unavailable: refused (amqps://h) twice"
     )
-    told = "the job store postgresql://me@db/jobs cannot be used: no route to db"
-    assert without_addresses(told) == "the job store cannot be used"
+    text = "the job store postgresql://me@db/jobs cannot be used: no route to db"
+    assert without_addresses(text) == "the job store cannot be used"

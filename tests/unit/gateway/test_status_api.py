@@ -1,4 +1,4 @@
-"""`/healthz` and `/readyz`, and a gateway that does not wait for its broker."""
+"""`/healthz` and `/readyz`, and calls while the broker is unavailable."""
 
 import json
 import time
@@ -11,7 +11,7 @@ from tests.unit.gateway.calls.test_call_api import HttpClient, http_client
 
 
 async def detail(http: HttpClient, path: str, method: str = "GET") -> tuple[int, str]:
-    """Status of the answer, and what it says."""
+    """Status and detail of the response."""
     answer = await http.request(method, path)
     return answer.code, json.loads(answer.body).get("detail", "") if answer.body else ""
 
@@ -24,7 +24,7 @@ async def test_a_gateway_without_a_broker_is_healthy_not_ready_and_gives_the_rea
         assert await detail(http, "/healthz") == (200, "")
         assert (await http.request("HEAD", "/healthz")).code == 200
         assert await detail(http, "/readyz") == (503, "the broker has not been reached yet")
-        await until(lambda: "refused" in str(http.site.crew.obstacle))  # asking has made it connect
+        await until(lambda: "refused" in str(http.site.crew.obstacle))  # the request made it connect
         assert await detail(http, "/readyz") == (503, "the broker is unavailable: connection refused")
         answer = await http.request("GET", "/readyz")
         assert answer.headers["Retry-After"] == "2"

@@ -1,4 +1,4 @@
-"""`POST /call/<task>`, with the test as broker and worker."""
+"""`POST /call/<task>`; the test plays broker and worker."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ BYTES = {"Content-Type": "application/octet-stream"}
 
 
 class HttpClient:
-    """Posts to the site."""
+    """Makes requests to the site."""
 
     def __init__(self, web: Site) -> None:
         self.site = web
@@ -35,29 +35,29 @@ class HttpClient:
     def post(
         self, path: str, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> "asyncio.Future[HTTPResponse]":
-        """Begin a request."""
+        """Start a POST request."""
         return self.request("POST", path, body=body, headers=headers)
 
     def request(self, method: str, path: str, **given: Any) -> "asyncio.Future[HTTPResponse]":
-        """Begin a request of another method."""
+        """Start a request."""
         url = f"http://127.0.0.1:{self.site.port}{path}"
         return self._http.fetch(url, method=method, raise_error=False, allow_nonstandard_methods=True, **given)
 
     async def call_with_reply(self, value: Any, path: str = "/call/t", *given: Any, **headers: Any) -> HTTPResponse:
-        """Make a request, and let a worker answer its call with `value` and `headers`."""
+        """Make a request, and reply to its call with `value` and `headers`, as a worker does."""
         answer = self.post(path, *given)
         (call,) = await self.site.wait_for_calls(1)
         self.site.reply(call, value, headers)
         return await answer
 
     def close(self) -> None:
-        """Its connections end."""
+        """Close its connections."""
         self._http.close()
 
 
 @asynccontextmanager
 async def http_client(*, settings: dict[str, Any] | None = None, **limits: Any) -> AsyncIterator[HttpClient]:
-    """Somebody who visits crew's own routes, in an application with these settings."""
+    """A client of crew's routes, mounted in an application with these settings."""
     async with site(mount=lambda crew: routes(crew, **limits), **settings or {}) as web:
         client = HttpClient(web)
         try:
@@ -73,7 +73,7 @@ def problem(answer: HTTPResponse, status: int) -> Any:
     return document
 
 
-# --- what goes in ---------------------------------------------------------------------------------------------------
+# --- the request ----------------------------------------------------------------------------------------------------
 
 
 BODIES = [
@@ -147,13 +147,13 @@ async def test_a_call_without_expiration_gets_the_default_up_to_the_limit(most: 
 
 
 def budget(web: Site) -> float:
-    """Seconds that the only call has left."""
+    """Seconds until the deadline of the only pending call."""
     (call,) = web.calls
     assert call.message.deadline is not None
     return call.message.deadline - time.time()
 
 
-# --- what comes out -------------------------------------------------------------------------------------------------
+# --- the response ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test
@@ -192,7 +192,7 @@ async def test_reply_headers_are_sent_and_unsafe_ones_left_out() -> None:
         assert "Crew-Bad" not in answer.headers
 
 
-# --- what is refused ------------------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------------------------
 
 
 REFUSED = [
@@ -275,11 +275,12 @@ async def test_only_post_is_allowed(method: str) -> None:
         answer = await http.request(method, "/call/t")
         assert (answer.code, answer.headers["Allow"]) == (405, "POST")
         if method != "HEAD":
-            told = {"detail": f"{method} is not supported at this path; use POST"}
-            assert problem(answer, 405) == {"type": "about:blank", "title": "Method Not Allowed", "status": 405, **told}
+            detail = f"{method} is not supported at this path; use POST"
+            expected = {"type": "about:blank", "title": "Method Not Allowed", "status": 405, "detail": detail}
+            assert problem(answer, 405) == expected
 
 
-# --- calls without a value ------------------------------------------------------------------------------------------
+# --- failed calls ---------------------------------------------------------------------------------------------------
 
 
 FAILED = errors.TaskFailed("ValueError", "no", traceback="line 7", task="t", id="7")
@@ -307,8 +308,8 @@ async def test_a_failed_call_is_a_problem_document_and_one_log_line_without_a_tr
     document = problem(answer, status)
     assert (document["type"], document["detail"]) == (f"urn:crew:problem:{name}", str(error))
     assert answer.headers.get("Retry-After") == retry_after
-    told = [line for _, line in logged(caplog) if str(error) in line]
-    assert len(told) == 1
+    lines = [line for _, line in logged(caplog) if str(error) in line]
+    assert len(lines) == 1
     assert not [record for record in caplog.records if record.exc_info]
 
 
@@ -331,12 +332,12 @@ async def test_a_closed_client_is_503() -> None:
 @pytest.mark.gen_test
 async def test_a_bug_is_500_without_detail_and_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
     async with http_client() as http:
-        answer = await http.call_with_reply(object())  # no codec gives such a value
+        answer = await http.call_with_reply(object())  # no codec returns such a value
     assert problem(answer, 500) == {"type": "about:blank", "title": "Internal Server Error", "status": 500}
     assert [record for record in caplog.records if record.exc_info]
 
 
-# --- who calls ------------------------------------------------------------------------------------------------------
+# --- disconnects and access -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test

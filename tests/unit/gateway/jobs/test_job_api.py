@@ -1,4 +1,4 @@
-"""`/jobs/` and what is below it, with a real store, and the test as the worker that says what becomes of a job."""
+"""`/jobs/` and the paths below it, with a real store; the test reports as the worker does."""
 
 import asyncio
 import json
@@ -17,16 +17,16 @@ from crew.protocol.topology import HTTP_TASK
 from tests.support.jobs_gateway import JobsGateway, jobs_gateway
 from tests.support.waiting import until
 
-SAID_BY_BOTH = ("Content-Type", "Content-Length", "Etag", "Link", "Vary")
+COMMON_HEADERS = ("Content-Type", "Content-Length", "Etag", "Link", "Vary")
 PARTS = ("", "status/", "response/")
 
 
 async def head_and_get(gateway: JobsGateway, path: str) -> None:
-    """They differ in the body alone."""
+    """Check that HEAD and GET differ only in the body."""
     head, get = await gateway.request("HEAD", path), await gateway.request("GET", path)
     assert (head.code, head.body) == (200, b"")
     assert get.body
-    assert [head.headers.get(name) for name in SAID_BY_BOTH] == [get.headers.get(name) for name in SAID_BY_BOTH]
+    assert [head.headers.get(name) for name in COMMON_HEADERS] == [get.headers.get(name) for name in COMMON_HEADERS]
 
 
 @pytest.mark.gen_test
@@ -61,7 +61,7 @@ async def test_the_events_of_a_job_support_get_only(tmp_path: Path, method: str)
 
 @pytest.mark.gen_test
 async def test_the_response_varies_by_prefer_for_caches(tmp_path: Path) -> None:
-    """RFC 7240, 2: whether this client has said so, or not."""
+    """RFC 7240, section 2: with and without the header."""
     async with jobs_gateway(tmp_path) as gateway:
         job = await gateway.add_job()
         answers = [await gateway.request("GET", f"/jobs/{job.id}/response/", {"Prefer": "wait=0"})]
@@ -90,7 +90,7 @@ async def test_a_messagepack_value_is_returned_as_messagepack(tmp_path: Path) ->
     assert (answer.headers["Content-Type"], answer.body) == ("application/msgpack", value)
 
 
-# --- what a response says of its job ----------------------------------------------------------------------------------
+# --- responses of jobs ------------------------------------------------------------------------------------------------
 
 
 def failed(type_name: str = "ValueError") -> bytes:
@@ -105,8 +105,8 @@ FAILURES = [
 ]
 
 
-def told_of(answer: HTTPResponse) -> tuple[int, str, str]:
-    """Status of the answer, its body, and the status of the job."""
+def outcome(answer: HTTPResponse) -> tuple[int, str, str]:
+    """Status of the response, its body, and the status of the job."""
     return answer.code, answer.body.decode(), answer.headers["Crew-Job-Status"]
 
 
@@ -138,9 +138,9 @@ async def test_an_empty_object_as_value_is_distinguished_by_the_job_status(tmp_p
     async with jobs_gateway(tmp_path) as gateway:
         job = await gateway.add_job()
         path = f"/jobs/{job.id}/response/"
-        assert told_of(await gateway.request("GET", path, {"Prefer": "wait=0"})) == (202, "{}", "queued")
+        assert outcome(await gateway.request("GET", path, {"Prefer": "wait=0"})) == (202, "{}", "queued")
         await gateway.report(job, JobStatus.SUCCESS, result=Body(b"{}", "application/json"))
-        assert told_of(await gateway.request("GET", path)) == (200, "{}", "success")
+        assert outcome(await gateway.request("GET", path)) == (200, "{}", "success")
 
 
 @pytest.mark.gen_test
@@ -161,7 +161,7 @@ async def test_a_url_job_without_a_response_is_an_empty_object_with_its_status(
     async with jobs_gateway(tmp_path) as gateway:
         job = await gateway.add_job(task=HTTP_TASK)
         await gateway.report(job, status, failure=failed())
-        assert told_of(await gateway.request("GET", f"/jobs/{job.id}/response/")) == (200, "{}", status.value)
+        assert outcome(await gateway.request("GET", f"/jobs/{job.id}/response/")) == (200, "{}", status.value)
 
 
 @pytest.mark.gen_test
@@ -171,7 +171,7 @@ async def test_a_canceled_job_is_an_empty_object(tmp_path: Path) -> None:
         path = f"/jobs/{job.id}/"
         assert (await gateway.request("DELETE", path)).code == 204
         assert (await gateway.request("DELETE", path)).code == 204
-        assert told_of(await gateway.request("GET", f"{path}response/")) == (200, "{}", "canceled")
+        assert outcome(await gateway.request("GET", f"{path}response/")) == (200, "{}", "canceled")
         assert json.loads((await gateway.request("GET", path)).body)["error"]["type"] == "Canceled"
 
 
@@ -186,9 +186,9 @@ async def test_a_deleted_response_is_an_empty_object_and_the_record_stays(
         job = await gateway.add_job()
         await gateway.report(job, status, **came)
         assert (await gateway.request("DELETE", f"/jobs/{job.id}/{part}")).code == 204
-        assert told_of(await gateway.request("GET", f"/jobs/{job.id}/response/")) == (200, "{}", status.value)
+        assert outcome(await gateway.request("GET", f"/jobs/{job.id}/response/")) == (200, "{}", status.value)
         assert json.loads((await gateway.request("GET", f"/jobs/{job.id}/")).body)["status"] == status
-        assert (await gateway.request("DELETE", f"/jobs/{job.id}/")).code == 204  # as often as one likes
+        assert (await gateway.request("DELETE", f"/jobs/{job.id}/")).code == 204  # a repeated DELETE is no error
 
 
 # --- records ----------------------------------------------------------------------------------------------------------

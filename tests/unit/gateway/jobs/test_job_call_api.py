@@ -1,4 +1,4 @@
-"""`POST /call/<task>` as a job, with a real store and no broker: what its client is told of it."""
+"""`POST /call/<task>` with `Prefer`, as a job, with a real store and no broker."""
 
 import asyncio
 import json
@@ -13,8 +13,8 @@ from tests.support.jobs_gateway import JobsGateway, jobs_gateway
 from tests.support.waiting import until
 
 
-async def call(gateway: JobsGateway, prefer: str, task: str = "nobody") -> HTTPResponse:
-    """Make it."""
+async def call(gateway: JobsGateway, prefer: str, task: str = "unserved") -> HTTPResponse:
+    """Make a call with this `Prefer`."""
     client = AsyncHTTPClient(force_instance=True)
     try:
         return await client.fetch(
@@ -35,7 +35,7 @@ async def test_an_accepted_job_is_reported_even_if_the_store_becomes_unavailable
     monkeypatch.setattr(publisher, "PATIENCE", 0.05)  # there is no broker
 
     async def away(id: str, **options: object) -> Job:
-        raise ConnectionError("the job store is away")
+        raise ConnectionError("the job store is unavailable")
 
     async with jobs_gateway(tmp_path) as gateway:
         calling = asyncio.ensure_future(call(gateway, "wait=1"))

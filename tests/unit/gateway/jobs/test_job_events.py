@@ -1,4 +1,4 @@
-"""`GET /jobs/<uuid>/events` with a real store, and the test as the worker that says what becomes of the job."""
+"""`GET /jobs/<uuid>/events` with a real store; the test reports as the worker does."""
 
 import asyncio
 import json
@@ -80,10 +80,10 @@ async def test_a_heartbeat_is_no_event_and_another_attempt_is_one(tmp_path: Path
         await gateway.report(job, JobStatus.STARTED, attempt=2)
         again = await stream.event()
         await gateway.report(job, JobStatus.SUCCESS)
-        told = [
+        events = [
             (kind, data["status"], data["attempts"]) for _, kind, data in filter(None, [again, await stream.event()])
         ]
-        assert told == [("progress", "started", 2), ("status", "success", 2)]
+        assert events == [("progress", "started", 2), ("status", "success", 2)]
         assert await stream.event() is None
 
 
@@ -146,7 +146,7 @@ async def test_an_idle_stream_sends_keepalives_and_ends_after_its_wait(
         began = time.monotonic()
         assert len(await stream.rest()) == 1
         assert 0.1 < time.monotonic() - began < 2
-        assert 1 <= stream.comments <= 11  # ten, where nothing else has the processor
+        assert 1 <= stream.comments <= 11  # ten, if the machine is idle
 
 
 @pytest.mark.gen_test
@@ -159,7 +159,7 @@ async def test_nothing_waits_for_a_disconnected_client(tmp_path: Path, caplog: p
         for stream in streams + polls:
             stream.disconnect()
         await until(lambda: gateway.waiters == 0)
-        assert not [told for level, told in logged(caplog) if level != "INFO"]
+        assert not [line for level, line in logged(caplog) if level != "INFO"]
 
 
 @pytest.mark.gen_test
@@ -189,7 +189,7 @@ async def test_a_stream_survives_an_outage_of_the_store(tmp_path: Path, monkeypa
 
         async def away(id: str, **options: Any) -> Job:
             asked.append(id)
-            raise ConnectionError("the job store is away")
+            raise ConnectionError("the job store is unavailable")
 
         await until(lambda: gateway.waiters == 1)
         monkeypatch.setattr(gateway.jobs.store, "get", away)
@@ -264,7 +264,7 @@ async def test_the_accept_header_chooses_between_stream_and_long_poll(tmp_path: 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize(
-    ("id", "query", "headers", "told"),
+    ("id", "query", "headers", "expected"),
     [
         ("none", "", AS_STREAM, (400, "bad-id")),
         (UNKNOWN_ID, "", AS_STREAM, (404, "unknown-job")),
@@ -282,7 +282,7 @@ async def test_the_accept_header_chooses_between_stream_and_long_poll(tmp_path: 
     ],
 )
 async def test_invalid_parameters_are_refused(
-    tmp_path: Path, id: str, query: str, headers: dict[str, str], told: tuple[int, str]
+    tmp_path: Path, id: str, query: str, headers: dict[str, str], expected: tuple[int, str]
 ) -> None:
     async with jobs_gateway(tmp_path) as gateway:
-        assert problem(await gateway.get_events(id, query, headers)) == told
+        assert problem(await gateway.get_events(id, query, headers)) == expected

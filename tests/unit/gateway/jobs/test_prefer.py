@@ -1,4 +1,4 @@
-"""`Prefer`: what can be read, what is ignored, what is refused."""
+"""`Prefer`: which headers are parsed, ignored and refused."""
 
 import time
 

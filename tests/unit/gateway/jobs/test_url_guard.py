@@ -1,4 +1,4 @@
-"""Which URLs are refused before a worker sees them, and which are left to it."""
+"""The gateway's check of URLs: which are refused at once, and which are left to the worker."""
 
 import asyncio
 import socket
@@ -19,7 +19,7 @@ PUBLIC, PRIVATE, LOOPBACK = "93.184.216.34", "10.0.0.7", "::1"
 
 
 def guard(*addresses: str, allowed: tuple[str, ...] = ()) -> UrlGuard:
-    """For it, every name has these addresses; nobody knows it where there are none."""
+    """A guard for which every name has these addresses; without any, no name can be resolved."""
 
     async def resolve(host: str, port: int) -> list[str]:
         if not addresses:
@@ -56,7 +56,7 @@ async def test_a_host_with_an_allowed_address_is_left_to_the_worker() -> None:
 
 @pytest.mark.gen_test
 async def test_a_host_that_cannot_be_resolved_is_left_to_the_worker() -> None:
-    assert await refusal(guard(), "http://nobody.example/") is None
+    assert await refusal(guard(), "http://unknown.example/") is None
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1/", "http://[::1]/", "http://localhost/", "http://a.localhost./"])
@@ -84,7 +84,7 @@ async def test_a_name_server_that_does_not_answer_is_not_waited_for(monkeypatch:
 async def test_name_lookups_do_not_block_the_event_loop() -> None:
     assert {"127.0.0.1", "::1"} & set(await look_up("localhost", 80))
     with pytest.raises(socket.gaierror):
-        await look_up("nobody.invalid", 80)
+        await look_up("unknown.invalid", 80)
 
 
 @pytest.mark.gen_test

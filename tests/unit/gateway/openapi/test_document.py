@@ -1,4 +1,4 @@
-"""`/openapi.json` describes what is served: nothing else, and nothing less."""
+"""`/openapi.json` describes exactly what is served."""
 
 import itertools
 import json
@@ -86,7 +86,7 @@ def document_of(mounted: list[URLSpec]) -> dict[str, Any]:
 
 
 def reachable(mounted: list[URLSpec]) -> list[URLSpec]:
-    """Those that no route before them hides."""
+    """The routes that no earlier route hides."""
     return [next(same) for _, same in itertools.groupby(sorted(mounted, key=pattern_of), key=pattern_of)]
 
 
@@ -100,7 +100,7 @@ def pattern_of(route: URLSpec) -> str:
 
 
 def route_of(mounted: list[URLSpec], path: str) -> URLSpec:
-    """The one that serves what is described."""
+    """The route that serves a described path."""
     return next(route for route in mounted if route.regex.match(re.sub(r"\{\w+\}", "x", path)))
 
 

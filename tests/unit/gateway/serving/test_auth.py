@@ -1,4 +1,4 @@
-"""Who may come in, and on which addresses nobody is asked."""
+"""Access control: tokens, addresses, origins and host names."""
 
 import gc
 import json
@@ -42,12 +42,12 @@ def test_an_invalid_token_is_refused_and_not_shown(token: str) -> None:
     assert token not in str(refused.value)
 
 
-# --- what is refused before it is looked at ---------------------------------------------------------------------------
+# --- refusals before routing ------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
 async def guarded(routes: Sequence[Any] = (), **settings: Any) -> AsyncIterator[int]:
-    """Serve these routes, and say at which port."""
+    """Serve these routes; yield the port."""
     server = HTTPServer(GuardedApplication(list(routes), log_function=lambda _: None, **settings))
     (socket, *_) = sockets = bind_sockets(0, "127.0.0.1")
     server.add_sockets(sockets)
@@ -59,7 +59,7 @@ async def guarded(routes: Sequence[Any] = (), **settings: Any) -> AsyncIterator[
 
 
 async def ask(port: int, request: str, headers: dict[str, str] | None = None) -> HTTPResponse:
-    """The answer to a request, like "GET /path"."""
+    """Make a request, like "GET /path"; return the response."""
     method, path = request.split(" ")
     client = AsyncHTTPClient(force_instance=True)
     try:
@@ -97,7 +97,7 @@ async def test_refused_requests_leave_nothing_in_memory() -> None:
 
 @pytest.mark.gen_test
 async def test_a_refused_client_that_sends_a_large_body_gets_its_response_and_keeps_its_connection() -> None:
-    """A connection that ended before he has sent it all would be all that he hears of."""
+    """If the connection were closed before the whole body is sent, the client would see only that."""
     async with guarded(token=TOKEN) as port:
         sender = await Sender.of(port)
         for _ in range(2):
@@ -154,15 +154,15 @@ async def test_each_token_is_accepted_and_identified_by_its_name() -> None:
         def get(self) -> None:
             seen.append(submitter_of(self.request))
 
-    routes = [("/who", Submitter)]
+    routes = [("/name", Submitter)]
     async with guarded(routes, token=TOKEN, tokens={"a": "a" * 16, "b": "b" * 16}) as port:
         for given in (TOKEN, "a" * 16, "b" * 16):
-            assert (await ask(port, "GET /who", {"Authorization": f"Bearer {given}"})).code == 200
+            assert (await ask(port, "GET /name", {"Authorization": f"Bearer {given}"})).code == 200
         for given in ("c" * 16, "", "a", "a" * 16 + "b" * 16, "a=" + "a" * 16):
-            assert (await ask(port, "GET /who", {"Authorization": f"Bearer {given}"})).code == 401
-        assert (await ask(port, "GET /who", {"Authorization": "Basic " + "a" * 16})).code == 401
+            assert (await ask(port, "GET /name", {"Authorization": f"Bearer {given}"})).code == 401
+        assert (await ask(port, "GET /name", {"Authorization": "Basic " + "a" * 16})).code == 401
     async with guarded(routes) as port:
-        assert (await ask(port, "GET /who")).code == 200
+        assert (await ask(port, "GET /name")).code == 200
     assert seen == ["CREW_GATEWAY_TOKEN", "a", "b", None]
 
 

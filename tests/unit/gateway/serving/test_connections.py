@@ -1,4 +1,4 @@
-"""Clients that take their time: how long each connection may wait for its client, and who has to go first."""
+"""Slow clients: timeouts of connections, limits of their number, and which are closed first."""
 
 import asyncio
 import logging
@@ -43,13 +43,13 @@ class Events(RequestHandler):
 
 
 class Large(RequestHandler):
-    gone = False
+    disconnected = False
 
     async def get(self) -> None:
         self.write(bytes(LARGE))
 
     def on_connection_close(self) -> None:
-        type(self).gone = True
+        type(self).disconnected = True
 
 
 @stream_request_body
@@ -77,17 +77,17 @@ class Client:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
 
-    def say(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
         self.writer.write(data)
 
-    async def answer(self) -> tuple[int, str]:
+    async def response(self) -> tuple[int, str]:
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode().lower()
         length = int(head.split("content-length:")[1].split("\r\n")[0])
         return int(head.split()[1]), (await self.reader.readexactly(length)).decode()
 
-    async def asked(self, path: str) -> int:
-        self.say(f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
-        return (await self.answer())[0]
+    async def status_of(self, path: str) -> int:
+        self.send(f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        return (await self.response())[0]
 
     async def is_closed_within(self, seconds: float) -> bool:
         try:
@@ -100,18 +100,18 @@ class Client:
 
 
 class Clients:
-    """Whoever connects to the server; all leave at the end."""
+    """The clients of the server; all are disconnected at the end."""
 
     def __init__(self, server: DrainingServer, port: int) -> None:
         self.server, self.port = server, port
         self._all: list[Client] = []
 
-    async def come(self) -> Client:
+    async def connect(self) -> Client:
         client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
         self._all.append(client)
         return client
 
-    async def leave(self) -> None:
+    async def disconnect(self) -> None:
         for client in self._all:
             client.writer.close()
 
@@ -120,7 +120,7 @@ class Clients:
 async def serving(
     monkeypatch: pytest.MonkeyPatch, *, options: dict[str, Any] | None = None, **limits: Any
 ) -> AsyncIterator[Clients]:
-    """A server with these limits, which looks for slow clients ten times a second."""
+    """A server with these limits, which checks its connections ten times a second."""
     monkeypatch.setattr(connections, "CHECK_INTERVAL", 0.1)
     paths = {"quick": Quick, "late": Late, "events": Events, "large": Large, "upload": Upload, "slow": SlowHandler}
     routes: list[Any] = [(f"/{name}", handler) for name, handler in paths.items()]
@@ -134,16 +134,16 @@ async def serving(
         yield clients
     finally:
         server.stop()
-        await clients.leave()
+        await clients.disconnect()
         await server.close_all_connections()
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("data", [b"", b"GET", HEAD], ids=["nothing", "a word", "half a head"])
+@pytest.mark.parametrize("data", [b"", b"GET", HEAD], ids=["nothing", "a method", "half a head"])
 async def test_a_connection_without_a_request_is_closed(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     async with serving(monkeypatch, head_timeout=0.3) as clients:
-        client = await clients.come()
-        client.say(data)
+        client = await clients.connect()
+        client.send(data)
         assert not await client.is_closed_within(0.1)
         assert await client.is_closed_within(5)
 
@@ -151,13 +151,13 @@ async def test_a_connection_without_a_request_is_closed(monkeypatch: pytest.Monk
 @pytest.mark.gen_test
 async def test_a_slowly_arriving_head_does_not_extend_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(monkeypatch, head_timeout=0.3, idle_timeout=0.3) as clients:
-        first, later = await clients.come(), await clients.come()
-        assert await later.asked("/quick") == 200
+        first, later = await clients.connect(), await clients.connect()
+        assert await later.status_of("/quick") == 200
         for _ in range(60):
             if first.writer.is_closing() or first.reader.at_eof():
                 break
-            first.say(b"A: b\r\n")
-            later.say(b"A: b\r\n")
+            first.send(b"A: b\r\n")
+            later.send(b"A: b\r\n")
             await asyncio.sleep(0.05)
         assert await first.is_closed_within(1)
         assert await later.is_closed_within(1)
@@ -166,10 +166,10 @@ async def test_a_slowly_arriving_head_does_not_extend_the_timeout(monkeypatch: p
 @pytest.mark.gen_test
 async def test_an_idle_connection_is_kept_until_its_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(monkeypatch, head_timeout=0.2, idle_timeout=1.0) as clients:
-        client = await clients.come()
-        assert await client.asked("/quick") == 200
+        client = await clients.connect()
+        assert await client.status_of("/quick") == 200
         assert not await client.is_closed_within(0.5)
-        assert await client.asked("/quick") == 200
+        assert await client.status_of("/quick") == 200
         assert await client.is_closed_within(5)
 
 
@@ -179,13 +179,13 @@ async def test_a_stalled_or_slow_request_body_closes_the_connection(
     monkeypatch: pytest.MonkeyPatch, framing: bytes
 ) -> None:
     async with serving(monkeypatch, stall_timeout=0.4, min_rate=1000) as clients:
-        stalls, trickles = await clients.come(), await clients.come()
+        stalls, trickles = await clients.connect(), await clients.connect()
         for client in (stalls, trickles):
-            client.say(b"POST /upload HTTP/1.1\r\nHost: h\r\n" + framing + b"\r\n\r\n1\r\na\r\n")
+            client.send(b"POST /upload HTTP/1.1\r\nHost: h\r\n" + framing + b"\r\n\r\n1\r\na\r\n")
         for _ in range(60):
             if trickles.reader.at_eof():
                 break
-            trickles.say(b"1\r\na\r\n")
+            trickles.send(b"1\r\na\r\n")
             await asyncio.sleep(0.05)
         assert await trickles.is_closed_within(1)
         assert await stalls.is_closed_within(1)
@@ -195,11 +195,11 @@ async def test_a_stalled_or_slow_request_body_closes_the_connection(
 async def test_time_that_the_gateway_takes_is_not_counted_against_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
     terms: dict[str, Any] = {"head_timeout": 0.2, "idle_timeout": 0.2, "stall_timeout": 0.2}
     async with serving(monkeypatch, min_rate=10**9, **terms) as clients:
-        late, events, slow = [await clients.come() for _ in range(3)]
-        slow.say(b"POST /slow HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody")
-        events.say(b"GET /events HTTP/1.1\r\nHost: h\r\n\r\n")
-        assert await late.asked("/late") == 200
-        assert await slow.answer() == (200, "4")
+        late, events, slow = [await clients.connect() for _ in range(3)]
+        slow.send(b"POST /slow HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody")
+        events.send(b"GET /events HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert await late.status_of("/late") == 200
+        assert await slow.response() == (200, "4")
         assert (await events.reader.readuntil(b"\r\n0\r\n\r\n")).count(b"data: 1") == 10
 
 
@@ -207,13 +207,13 @@ async def test_time_that_the_gateway_takes_is_not_counted_against_the_client(mon
 async def test_a_client_that_does_not_read_its_response_is_disconnected(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(Large, "gone", False)
+    monkeypatch.setattr(Large, "disconnected", False)
     monkeypatch.setattr(connections, "REPORT_INTERVAL", 0.0)
     async with serving(monkeypatch, stall_timeout=0.5) as clients:
-        client = await clients.come()
+        client = await clients.connect()
         assert isinstance(client.writer.transport, asyncio.Transport)
         client.writer.transport.pause_reading()
-        client.say(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n")
+        client.send(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n")
         with caplog.at_level(logging.WARNING):
             await until(lambda: "the client read nothing of a response within 0.5 s" in caplog.text)
         await until(lambda: len(clients.server._connected) == 0)
@@ -222,8 +222,8 @@ async def test_a_client_that_does_not_read_its_response_is_disconnected(
 @pytest.mark.gen_test
 async def test_a_slowly_reading_client_gets_the_whole_response(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(monkeypatch, stall_timeout=1.0) as clients:
-        client = await clients.come()
-        client.say(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n")
+        client = await clients.connect()
+        client.send(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n")
         await client.reader.readuntil(b"\r\n\r\n")
         began, left = time.monotonic(), LARGE
         while left and (data := await client.reader.read(LARGE)):
@@ -233,7 +233,7 @@ async def test_a_slowly_reading_client_gets_the_whole_response(monkeypatch: pyte
         assert time.monotonic() - began > 2.0
 
 
-# --- limits of their number -------------------------------------------------------------------------------------------
+# --- limits of the number of connections ------------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test
@@ -241,59 +241,59 @@ async def test_connections_beyond_the_limit_get_503_and_may_request_health_check
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with serving(monkeypatch, max_connections=2) as clients:
-        busy = [await clients.come() for _ in range(2)]
+        busy = [await clients.connect() for _ in range(2)]
         for one in busy:
-            one.say(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
+            one.send(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
         await until(lambda: clients.server.requests == 2)
-        third = await clients.come()
-        assert await third.asked("/healthz") == 200
-        third.say(b"GET /quick HTTP/1.1\r\nHost: h\r\n\r\n")
+        third = await clients.connect()
+        assert await third.status_of("/healthz") == 200
+        third.send(b"GET /quick HTTP/1.1\r\nHost: h\r\n\r\n")
         head = (await third.reader.readuntil(b"\r\n\r\n")).decode()
         body = (await third.reader.read()).decode()
         assert "503 Service Unavailable" in head
         assert "Retry-After: 2" in head
         assert "urn:crew:problem:too-many-connections" in body
-        assert [(await one.answer())[0] for one in busy] == [200, 200]
+        assert [(await one.response())[0] for one in busy] == [200, 200]
         busy[0].writer.close()
         await until(lambda: len(clients.server._connected) < 2)
-        assert await (await clients.come()).asked("/quick") == 200
+        assert await (await clients.connect()).status_of("/quick") == 200
 
 
 @pytest.mark.gen_test
 async def test_connections_beyond_the_limit_of_one_address_get_429(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(monkeypatch, max_connections_per_peer=1) as clients:
-        busy = await clients.come()
-        busy.say(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
+        busy = await clients.connect()
+        busy.send(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
         await until(lambda: clients.server.requests == 1)
-        second = await clients.come()
-        assert await second.asked("/quick") == 429
-        assert (await busy.answer())[0] == 200
+        second = await clients.connect()
+        assert await second.status_of("/quick") == 429
+        assert (await busy.response())[0] == 200
 
 
 @pytest.mark.gen_test
 async def test_at_the_limit_connections_that_send_nothing_are_closed_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "MIN_WAIT", 0.05)
     async with serving(monkeypatch, max_connections=4) as clients:
-        silent = [await clients.come() for _ in range(3)]
-        busy = await clients.come()
-        busy.say(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
+        silent = [await clients.connect() for _ in range(3)]
+        busy = await clients.connect()
+        busy.send(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
         await until(lambda: clients.server.requests == 1)
         await asyncio.sleep(connections.MIN_WAIT)
-        assert await (await clients.come()).asked("/quick") == 200
+        assert await (await clients.connect()).status_of("/quick") == 200
         assert [await one.is_closed_within(1) for one in silent] == [True] * 3
-        assert (await busy.answer())[0] == 200
+        assert (await busy.response())[0] == 200
 
 
 @pytest.mark.gen_test
 async def test_the_number_of_refused_connections_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(monkeypatch, max_connections=1) as clients:
-        busy = await clients.come()
-        busy.say(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
+        busy = await clients.connect()
+        busy.send(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
         await until(lambda: clients.server.requests == 1)
         for _ in range(connections.OVERFLOW + 20):
-            await clients.come()
+            await clients.connect()
         await until(lambda: len(clients.server._connected) == 1 + connections.OVERFLOW)
-        assert (await busy.answer())[0] == 200
+        assert (await busy.response())[0] == 200
 
 
 @pytest.mark.gen_test
@@ -301,6 +301,6 @@ async def test_a_missing_tls_handshake_closes_the_connection(monkeypatch: pytest
     certificates = Certificates(tmp_path / "tls")
     context = tls.context_of(str(certificates.server), str(certificates.key_of(certificates.server)))
     async with serving(monkeypatch, options={"ssl_options": context}, head_timeout=0.3) as clients:
-        client = await clients.come()
+        client = await clients.connect()
         assert not await client.is_closed_within(0.1)
         assert await client.is_closed_within(5)

@@ -1,4 +1,4 @@
-"""What peers without a token can write into the gateway's log."""
+"""Limits for the log lines that clients without a token can cause."""
 
 import asyncio
 import logging

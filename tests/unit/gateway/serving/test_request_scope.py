@@ -1,4 +1,4 @@
-"""Calls end with the HTTP request that waits for them."""
+"""Cancellation of calls when the HTTP client disconnects."""
 
 import asyncio
 import gc
@@ -24,7 +24,7 @@ DISCONNECTED = "the HTTP client disconnected"
 
 
 @pytest.fixture(autouse=True)
-def _heard(caplog: pytest.LogCaptureFixture) -> None:
+def _logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
 
@@ -62,7 +62,7 @@ class Callback(Abandoned):
 
 
 class ChainOfCallbacks(Callback):
-    """Would go on whatever the first answer was."""
+    """Makes a second call, regardless of the first reply."""
 
     def on_reply(self, value: Any, headers: Any) -> None:
         self.answered.set_result(None)
@@ -94,7 +94,7 @@ class Parallel(Abandoned):
 
 
 class Streams(Abandoned):
-    """Has sent a part of its answer when the browser leaves."""
+    """Has sent a part of its response when the browser disconnects."""
 
     async def get(self) -> None:
         self.write("so far")
@@ -103,7 +103,7 @@ class Streams(Abandoned):
 
 
 class Announces(Abandoned):
-    """Has promised more bytes than it sends."""
+    """Announces more bytes than it sends."""
 
     async def get(self) -> None:
         self.set_header("Content-Length", "1000")
@@ -157,7 +157,7 @@ async def test_a_connected_browser_is_answered(handler: type[RequestHandler]) ->
         await until(lambda: not web.calls)
 
 
-# --- what a handler does besides ------------------------------------------------------------------------------------
+# --- other behaviour of handlers ------------------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test
@@ -235,7 +235,7 @@ async def test_hooks_of_a_base_class_are_called_too() -> None:
 
         def on_connection_close(self) -> None:
             happened.append("close")
-            self.crew.call("clean up")  # what it does now it does because the browser has gone
+            self.crew.call("clean up")  # clean-up after the disconnect
 
         def on_finish(self) -> None:
             happened.append("finish")
@@ -310,7 +310,7 @@ async def test_calls_without_a_waiting_handler_go_on_after_the_response() -> Non
         assert await browser.response() == (200, "accepted")
         await browser.disconnect()
         (call,) = await web.wait_for_calls(1)
-        await asyncio.sleep(0.05)  # nothing is to happen
+        await asyncio.sleep(0.05)  # the call must not be canceled meanwhile
         assert not call.done()
 
 
@@ -326,7 +326,7 @@ async def test_a_request_answered_before_its_body_has_arrived_is_not_abandoned()
             self.finish("accepted")
 
         def data_received(self, chunk: bytes) -> None:
-            """It has its answer already."""
+            """Discard it: the response was sent."""
 
         def on_connection_close(self) -> None:
             super().on_connection_close()
@@ -436,7 +436,7 @@ async def test_an_abandoned_handler_is_freed() -> None:
 
 
 class Socket(AbandonMixin, WebSocketHandler):
-    """Calls for each message."""
+    """Makes a call for each message."""
 
     async def on_message(self, message: str | bytes) -> None:
         value = await self.settings["crew"].call("t")
@@ -466,7 +466,7 @@ async def test_a_vanished_websocket_cancels_the_calls_that_its_message_handler_a
         assert socket.protocol is not None
         assert socket.protocol.stream is not None
         socket.protocol.stream.close()
-        socket.close()  # for its own sake: it reaches nobody
+        socket.close()  # of this side only: the stream is closed
         await until(lambda: not web.calls)
     gc.collect()
     assert [level for level, _ in logged(caplog)] == ["INFO"]  # of the handshake
@@ -625,7 +625,7 @@ async def test_a_websocket_without_the_mixin_is_a_type_error() -> None:
 
 
 def counted() -> dict[str, float]:
-    """What the counters have come to."""
+    """The current values of the counters."""
     names = {
         "requests": ("crew_abandoned_requests_total", {}),
         "queued": ("crew_abandoned_calls_total", {"state": "queued"}),

@@ -1,4 +1,4 @@
-"""Serving where that cannot be, and where it ends."""
+"""`serve` with an invalid port, and refusals while it drains."""
 
 import pytest
 from tornado.netutil import bind_sockets

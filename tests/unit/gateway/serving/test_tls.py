@@ -1,4 +1,4 @@
-"""Certificates that the gateway's port cannot use are named in one sentence."""
+"""TLS settings of the gateway: usable certificates, and the error for each unusable file."""
 
 from pathlib import Path
 
