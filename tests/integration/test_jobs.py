@@ -271,7 +271,9 @@ async def test_a_result_that_is_too_large_for_the_store_is_an_error_that_says_so
 ) -> None:
     async with Client(broker_url, store=JobStore(store_url, max_result=1_000)) as client:
         handle = await client.submit(prefix + "echo", "x" * 2_000)
-        with pytest.raises(errors.TaskError, match="the result has 2002 bytes, more than the 1000"):
+        with pytest.raises(
+            errors.TaskError, match="the result has 2002 bytes, more than max_result of the store, 1000"
+        ):
             await handle.result(timeout=SOON)
 
 

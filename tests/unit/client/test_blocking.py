@@ -22,14 +22,14 @@ def client() -> Iterator[Client]:
         yield client
 
 
-def test_a_call_ends_on_time_where_no_broker_is(client: Client) -> None:
+def test_a_call_ends_on_time_without_a_broker(client: Client) -> None:
     begin = time.monotonic()
     with pytest.raises(errors.ExpirationError):
         client.call("t", expiration=0.1).result()
     assert 0.1 <= time.monotonic() - begin < 0.6
 
 
-def test_a_call_returns_at_once_and_may_be_waited_for_in_pieces(client: Client) -> None:
+def test_a_call_returns_at_once_and_may_be_waited_for_repeatedly(client: Client) -> None:
     call = client.call("t", expiration=0.2)
     with pytest.raises(TimeoutError) as raised:
         call.result(timeout=0.01)
@@ -40,7 +40,7 @@ def test_a_call_returns_at_once_and_may_be_waited_for_in_pieces(client: Client) 
     assert call.done()
 
 
-def test_a_mistake_is_raised_at_the_call(client: Client) -> None:
+def test_a_bad_argument_is_raised_at_the_call(client: Client) -> None:
     with pytest.raises(ValueError, match="priority"):
         client.call("t", priority=256)
     with pytest.raises(errors.SerializationError):
@@ -60,7 +60,7 @@ def test_connecting_may_be_given_a_time(client: Client) -> None:
         client.connect(timeout=0.02)
 
 
-def test_a_callback_that_would_wait_for_its_own_thread_is_told_so(client: Client) -> None:
+def test_a_callback_that_would_wait_for_its_own_thread_raises(client: Client) -> None:
     raised: list[BaseException] = []
 
     def on_answer(value: object, headers: object) -> None:
@@ -78,7 +78,7 @@ def test_a_callback_that_would_wait_for_its_own_thread_is_told_so(client: Client
     assert "another thread" in str(raised[0])
 
 
-def test_threads_may_close_at_the_same_time_and_call_meanwhile(client: Client) -> None:
+def test_threads_may_close_and_call_at_the_same_time(client: Client) -> None:
     client.call("t")
     failed: list[BaseException] = []
 
@@ -104,7 +104,7 @@ def test_threads_may_close_at_the_same_time_and_call_meanwhile(client: Client) -
     assert [str(error) for error in failed] == ["the client was closed"] * 3
 
 
-def test_a_closed_client_says_so(client: Client) -> None:
+def test_a_closed_client_raises(client: Client) -> None:
     call = client.call("t", id="17")
     client.close()
     client.close()
@@ -137,7 +137,7 @@ def test_a_client_that_was_never_used_has_no_thread_and_closes() -> None:
         client.close()
 
 
-def test_a_thread_that_waits_for_the_broker_is_let_go_when_the_client_closes() -> None:
+def test_a_thread_that_waits_for_the_broker_goes_on_when_the_client_closes() -> None:
     ended: list[BaseException] = []
 
     def subscribe() -> None:

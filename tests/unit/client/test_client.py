@@ -27,7 +27,7 @@ def test_a_client_may_be_built_and_subscribed_before_any_loop_runs(nowhere: str)
     client.unsubscribe("news")
 
 
-def test_a_call_outside_of_a_loop_says_what_to_use_instead(nowhere: str) -> None:
+def test_a_call_outside_of_a_loop_raises_and_names_the_blocking_client(nowhere: str) -> None:
     with pytest.raises(RuntimeError, match=r"crew\.client\.blocking\.Client"):
         Client(nowhere).call("t")
 
@@ -56,7 +56,7 @@ def test_a_call_outside_of_a_loop_says_what_to_use_instead(nowhere: str) -> None
     ],
     ids=str,
 )
-async def test_an_argument_out_of_its_range_is_a_value_error_at_the_call(
+async def test_an_argument_out_of_range_is_a_value_error_at_the_call(
     nowhere: str, options: dict[str, Any], names: str
 ) -> None:
     client = Client(nowhere)
@@ -70,7 +70,7 @@ async def test_an_argument_out_of_its_range_is_a_value_error_at_the_call(
 @pytest.mark.parametrize(
     "options", [{"expiration": 1}, {"expiration": 0.5}, {"priority": 0}, {"priority": 255}], ids=str
 )
-async def test_an_argument_in_its_range_is_taken(nowhere: str, options: dict[str, Any]) -> None:
+async def test_an_argument_in_range_is_accepted(nowhere: str, options: dict[str, Any]) -> None:
     client = Client(nowhere)
     call = client.call("t", **options)
     assert not call.done()
@@ -79,7 +79,7 @@ async def test_an_argument_in_its_range_is_taken(nowhere: str, options: dict[str
 
 
 @pytest.mark.gen_test
-async def test_a_call_ends_on_time_where_no_broker_is(nowhere: str) -> None:
+async def test_a_call_ends_on_time_without_a_broker(nowhere: str) -> None:
     client = Client(nowhere)
     begin = time.monotonic()
     with pytest.raises(errors.ExpirationError, match="the broker could not be reached"):
@@ -132,7 +132,7 @@ async def test_connecting_may_be_given_a_time(nowhere: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_waits_for_a_connection_hears_that_the_client_was_closed(nowhere: str) -> None:
+async def test_waiting_for_a_connection_raises_when_the_client_is_closed(nowhere: str) -> None:
     client = Client(nowhere)
     connecting = asyncio.ensure_future(client.connect())
     await asyncio.sleep(0)
@@ -168,7 +168,7 @@ def test_a_client_does_not_show_its_password(nowhere: str) -> None:
     ],
     ids=str,
 )
-def test_a_client_that_could_not_work_is_a_value_error(nowhere: str, options: dict[str, Any]) -> None:
+def test_a_client_with_bad_arguments_is_a_value_error(nowhere: str, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         Client(nowhere, **options)
 
@@ -186,7 +186,7 @@ def test_the_name_of_a_client_fits_the_names_of_its_queues_in_any_script() -> No
 
 
 @pytest.mark.gen_test
-async def test_a_callback_that_cannot_be_called_is_a_mistake_of_the_caller() -> None:
+async def test_a_callback_that_is_not_callable_is_a_value_error() -> None:
     client = Client("amqp://localhost")
     with pytest.raises(ValueError, match="callback must be a function or None, not 5"):
         client.call("t", callback=5)  # type: ignore[arg-type]
@@ -197,7 +197,7 @@ async def test_a_callback_that_cannot_be_called_is_a_mistake_of_the_caller() -> 
 
 
 @pytest.mark.gen_test
-async def test_who_does_not_want_to_wait_for_the_broker_is_told_at_once_that_it_is_away(nowhere: str) -> None:
+async def test_with_fail_fast_a_call_fails_at_once_while_the_broker_is_unavailable(nowhere: str) -> None:
     client = Client(nowhere)
     with pytest.raises(errors.ConnectionError, match="task 't' is not called: the broker has not been reached yet"):
         client.call("t", fail_fast=True)
@@ -212,7 +212,7 @@ async def test_who_does_not_want_to_wait_for_the_broker_is_told_at_once_that_it_
 
 
 @pytest.mark.gen_test
-async def test_a_client_that_fails_fast_does_so_unless_a_call_says_otherwise(nowhere: str) -> None:
+async def test_a_call_overrides_fail_fast_of_its_client(nowhere: str) -> None:
     client = Client(nowhere, fail_fast=True)
     with pytest.raises(errors.ConnectionError):
         client.call("t")
@@ -223,7 +223,7 @@ async def test_a_client_that_fails_fast_does_so_unless_a_call_says_otherwise(now
 
 
 @pytest.mark.gen_test
-async def test_a_client_that_is_not_ready_says_why(nowhere: str) -> None:
+async def test_a_client_that_is_not_ready_has_the_reason(nowhere: str) -> None:
     client = Client(nowhere)
     assert (client.is_ready, client.obstacle) == (False, "the broker has not been reached yet")
     await client.close()

@@ -64,9 +64,7 @@ async def test_a_client_that_closes_without_such_calls_logs_nothing_of_them(
     assert unawaited(caplog) == []
 
 
-def test_calls_of_a_blocking_client_whose_results_nobody_wants_are_counted_as_well(
-    nowhere: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unawaited_calls_of_a_blocking_client_are_counted_too(nowhere: str, caplog: pytest.LogCaptureFixture) -> None:
     with blocking.Client(nowhere) as client:
         client.call("left")
         looked_at = client.call("wanted")
@@ -78,7 +76,7 @@ def test_calls_of_a_blocking_client_whose_results_nobody_wants_are_counted_as_we
 # --- a second loop --------------------------------------------------------------------------------------------------
 
 
-def test_a_client_works_anew_on_the_next_loop_where_its_own_was_closed(
+def test_a_client_works_on_the_next_loop_after_its_own_was_closed(
     nowhere: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = Client(nowhere)
@@ -117,7 +115,7 @@ def test_a_client_that_was_left_open_may_be_closed_on_another_loop(nowhere: str)
     assert client.obstacle == "the client was closed"
 
 
-def test_a_client_of_a_loop_that_goes_on_says_so_on_another(nowhere: str) -> None:
+def test_a_client_of_a_running_loop_raises_on_another_loop(nowhere: str) -> None:
     client = Client(nowhere)
     own, other = asyncio.new_event_loop(), asyncio.new_event_loop()
 
@@ -140,7 +138,7 @@ def test_a_client_of_a_loop_that_goes_on_says_so_on_another(nowhere: str) -> Non
     "step",
     ["_waiters.close", "_submissions.close", "_maintenance.stop", "_inbox.close", "_publisher.drain", "store.close"],
 )
-async def test_a_close_that_fails_half_way_closes_all_the_rest(
+async def test_a_close_step_that_fails_does_not_stop_the_others(
     nowhere: str, step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = Client(nowhere, store=JobStore(f"sqlite:///{tmp_path}/jobs.db"))

@@ -6,15 +6,15 @@ from crew.client.similar_tasks import MAX_LENGTH, neighbours
 
 
 @pytest.mark.parametrize("typo", ["reszie", "resiz", "resizee", "risize", "Resize", "resi.ze"])
-def test_a_slip_in_one_place_is_near(typo: str) -> None:
+def test_a_typo_in_one_place_is_a_neighbour(typo: str) -> None:
     assert "resize" in neighbours(typo)
 
 
-def test_two_characters_that_have_changed_places_are_asked_for_first() -> None:
+def test_names_with_two_swapped_characters_come_first() -> None:
     assert "resize" in neighbours("reszie")[:10]
 
 
-def test_other_names_and_the_name_itself_are_not() -> None:
+def test_other_names_and_the_name_itself_are_no_neighbours() -> None:
     assert not {"resize", "", "rotate", "siz"}.intersection(neighbours("resize"))
 
 

@@ -42,7 +42,7 @@ class Topics:
 
 
 @pytest.mark.gen_test
-async def test_an_event_is_on_its_way_before_publish_returns() -> None:
+async def test_an_event_is_sent_before_publish_returns() -> None:
     topics = Topics()
     pending = topics.publish()
     assert [one.key for one in topics.link.published] == ["news"]
@@ -115,7 +115,7 @@ async def test_a_failure_that_something_awaits_is_raised_there_and_not_logged(
     ],
     ids=str,
 )
-async def test_a_mistake_is_raised_by_publish_itself(nowhere: str, options: dict[str, Any], kind: type) -> None:
+async def test_a_bad_argument_is_raised_by_publish_itself(nowhere: str, options: dict[str, Any], kind: type) -> None:
     client = Client(nowhere)
     with pytest.raises(kind):
         client.publish(**{"topic": "news", **options})
@@ -123,7 +123,7 @@ async def test_a_mistake_is_raised_by_publish_itself(nowhere: str, options: dict
 
 
 @pytest.mark.gen_test
-async def test_a_broker_that_blocks_publishing_is_told_by_publish_itself() -> None:
+async def test_a_blocked_broker_is_raised_by_publish_itself() -> None:
     topics = Topics()
     topics.link.is_blocked = True
     with pytest.raises(errors.Overloaded):
@@ -131,7 +131,7 @@ async def test_a_broker_that_blocks_publishing_is_told_by_publish_itself() -> No
 
 
 @pytest.mark.gen_test
-async def test_a_closed_client_publishes_nothing_and_says_so_at_once(nowhere: str) -> None:
+async def test_a_closed_client_refuses_to_publish_at_once(nowhere: str) -> None:
     client = Client(nowhere)
     await client.close()
     with pytest.raises(errors.ConnectionError, match="closed"):
@@ -154,20 +154,20 @@ async def test_an_event_that_is_under_way_when_its_client_closes_ends_with_it(
 
 
 @pytest.mark.parametrize("step", ["call", "publish"])
-def test_what_has_a_deadline_needs_a_loop_and_says_so(nowhere: str, step: str) -> None:
+def test_steps_with_a_deadline_raise_without_a_loop(nowhere: str, step: str) -> None:
     with pytest.raises(RuntimeError, match=r"no running event loop; in a script or a thread, use crew\.client\.b"):
         getattr(Client(nowhere), step)("t")
 
 
 @pytest.mark.gen_test
-async def test_connect_begins_without_an_await(nowhere: str) -> None:
+async def test_connect_starts_without_an_await(nowhere: str) -> None:
     client = Client(nowhere)
     client.connect()
     assert client.links.consuming.state is LinkState.CONNECTING
     await client.close()
 
 
-def test_what_is_connected_before_a_loop_runs_begins_when_one_does(nowhere: str) -> None:
+def test_a_client_connected_before_a_loop_runs_starts_with_the_loop(nowhere: str) -> None:
     client = Client(nowhere)
     client.connect()
     assert client.links.consuming.state is LinkState.CLOSED
@@ -179,7 +179,7 @@ def test_what_is_connected_before_a_loop_runs_begins_when_one_does(nowhere: str)
     asyncio.run(main())
 
 
-def test_a_subscription_of_before_the_loop_connects_when_one_runs(nowhere: str) -> None:
+def test_a_subscription_made_before_a_loop_runs_connects_with_the_loop(nowhere: str) -> None:
     client = Client(nowhere)
     client.subscribe("news", print)
 
@@ -207,7 +207,7 @@ def test_a_loop_that_was_made_before_is_known(nowhere: str) -> None:
         loop.close()
 
 
-def test_a_loop_of_another_thread_is_none_of_its_business(nowhere: str) -> None:
+def test_a_loop_of_another_thread_does_not_start_it(nowhere: str) -> None:
     client = Client(nowhere)
     client.connect()
 

@@ -46,7 +46,7 @@ def said(channel: RecordingChannel, job: Job, value: object, outcome: Outcome = 
 
 
 @pytest.mark.gen_test
-async def test_a_value_that_cannot_be_taken_ends_its_own_job_and_no_other_waits_for_it(tmp_path: Path) -> None:
+async def test_a_value_that_the_store_rejects_ends_its_own_job_and_delays_no_other(tmp_path: Path) -> None:
     channel = RecordingChannel()
     async with opened(tmp_path) as store:
         inbox = Inbox(store, on_applied=lambda settled: None, on_briefing=lambda briefing: None)
@@ -93,7 +93,7 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
     ids=lambda error: type(error).__name__,
 )
 @pytest.mark.gen_test
-async def test_an_error_that_is_not_known_to_last_never_ends_a_job(
+async def test_an_error_that_may_be_temporary_never_ends_a_job(
     tmp_path: Path, faults: Faults, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     channel = RecordingChannel()
@@ -118,7 +118,7 @@ async def test_an_error_that_is_not_known_to_last_never_ends_a_job(
 
 
 @pytest.mark.gen_test
-async def test_a_report_that_fails_again_and_again_delays_no_other_and_keeps_its_message(
+async def test_a_report_that_fails_repeatedly_delays_no_other_and_keeps_its_message(
     tmp_path: Path, faults: Faults
 ) -> None:
     channel = RecordingChannel()
@@ -141,7 +141,7 @@ async def test_a_report_that_fails_again_and_again_delays_no_other_and_keeps_its
 
 
 @pytest.mark.gen_test
-async def test_an_inbox_all_of_whose_places_are_taken_says_so_until_something_is_recorded(
+async def test_an_inbox_full_of_failing_reports_is_an_obstacle_until_one_is_recorded(
     tmp_path: Path, faults: Faults, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inbox, "CHECK_INTERVAL", 0.02)  # seconds, instead of 5
@@ -167,7 +167,7 @@ async def test_an_inbox_all_of_whose_places_are_taken_says_so_until_something_is
 
 
 @pytest.mark.gen_test
-async def test_one_report_that_is_put_off_leaves_places_for_the_others_and_is_no_obstacle(
+async def test_one_report_that_is_retried_does_not_block_others_and_is_no_obstacle(
     tmp_path: Path, faults: Faults
 ) -> None:
     async with opened(tmp_path) as store:
@@ -186,7 +186,7 @@ async def test_one_report_that_is_put_off_leaves_places_for_the_others_and_is_no
 
 
 @pytest.mark.gen_test
-async def test_what_no_worker_of_crew_sends_is_acknowledged_counted_and_logged_within_bounds(
+async def test_an_unreadable_message_is_acknowledged_counted_and_logged_within_bounds(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     channel = RecordingChannel()
@@ -205,7 +205,7 @@ async def test_what_no_worker_of_crew_sends_is_acknowledged_counted_and_logged_w
 
 
 @pytest.mark.gen_test
-async def test_a_report_whose_values_cannot_be_encoded_ends_its_job_and_takes_no_place(tmp_path: Path) -> None:
+async def test_a_report_that_cannot_be_encoded_ends_its_job_and_is_acknowledged(tmp_path: Path) -> None:
     channel, circle = RecordingChannel(), dict[str, Any]()
     circle["self"] = circle
     async with opened(tmp_path) as store:
@@ -221,7 +221,9 @@ async def test_a_report_whose_values_cannot_be_encoded_ends_its_job_and_takes_no
 
 
 @pytest.mark.gen_test
-async def test_an_error_that_lasts_ends_a_job_only_where_it_is_about_its_end(tmp_path: Path, faults: Faults) -> None:
+async def test_a_permanent_error_ends_a_job_only_if_it_concerns_the_final_report(
+    tmp_path: Path, faults: Faults
+) -> None:
     channel = RecordingChannel()
     async with opened(tmp_path) as store:
         heard = Inbox(store, on_applied=lambda settled: None, on_briefing=lambda briefing: None)
@@ -238,7 +240,7 @@ async def test_an_error_that_lasts_ends_a_job_only_where_it_is_about_its_end(tmp
 
 
 @pytest.mark.gen_test
-async def test_an_error_of_who_is_told_does_not_end_the_inbox(tmp_path: Path) -> None:
+async def test_an_error_of_the_callback_does_not_stop_the_inbox(tmp_path: Path) -> None:
     channel = RecordingChannel()
 
     def fail(settled: object) -> None:

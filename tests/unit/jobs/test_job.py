@@ -23,18 +23,18 @@ def test_nothing_follows_an_end(status: JobStatus, then: JobStatus) -> None:
 
 @pytest.mark.parametrize("status", [JobStatus.QUEUED, JobStatus.STARTED])
 @pytest.mark.parametrize("then", [*sorted(FINAL - {JobStatus.EXPIRED}), JobStatus.STARTED])
-def test_what_is_active_may_start_and_end(status: JobStatus, then: JobStatus) -> None:
+def test_active_jobs_may_start_and_end(status: JobStatus, then: JobStatus) -> None:
     check_transition("17", status, then)
 
 
-def test_what_has_not_started_may_expire() -> None:
+def test_only_a_queued_job_may_expire() -> None:
     check_transition("17", JobStatus.QUEUED, JobStatus.EXPIRED)
     with pytest.raises(IllegalTransition):
         check_transition("17", JobStatus.STARTED, JobStatus.EXPIRED)
 
 
 @pytest.mark.parametrize("status", list(JobStatus))
-def test_nothing_goes_back_into_the_queue(status: JobStatus) -> None:
+def test_no_status_returns_to_queued(status: JobStatus) -> None:
     with pytest.raises(IllegalTransition):
         check_transition("17", status, JobStatus.QUEUED)
 
@@ -49,11 +49,11 @@ def test_a_job_that_never_started_has_no_elapsed_time() -> None:
     assert a_job(started=3.0, ended=5.0).elapsed == 2.0
 
 
-def test_a_clock_that_was_set_back_makes_no_negative_time() -> None:
+def test_a_clock_that_was_set_back_gives_no_negative_elapsed_time() -> None:
     assert a_job(started=5.0, ended=3.0).elapsed == 0.0
 
 
-def test_the_call_of_a_job_has_its_id_and_is_reported_to_the_queue_of_the_store() -> None:
+def test_the_call_of_a_job_has_its_id_and_reports_to_the_queue_of_the_store() -> None:
     job = a_job(timeout=3.0, start_by=9.0, priority=7, headers={"a": 1})
     call = job.call("crew.jobs.17")
     assert (call.id, call.reply_to, call.client, call.is_job) == (job.id, "crew.jobs.17", "crew.jobs.17", True)
@@ -68,7 +68,7 @@ def test_a_job_that_was_read_without_its_body_cannot_be_called() -> None:
         job.call("crew.jobs.17")
 
 
-def test_a_job_of_the_task_for_urls_is_a_url_job() -> None:
+def test_a_job_of_the_http_task_is_a_url_job() -> None:
     assert a_job(task=HTTP_TASK).is_http
     assert not a_job().is_http
 

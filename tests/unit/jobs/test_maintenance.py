@@ -62,7 +62,7 @@ def _no_round_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_wake_up_during_a_round_begins_another_one() -> None:
+async def test_a_wake_up_during_a_round_starts_another_round() -> None:
     store = SlowStore()
     async with working(store) as one:
         await until(lambda: store.claims == 1)
@@ -72,7 +72,7 @@ async def test_a_wake_up_during_a_round_begins_another_one() -> None:
 
 
 @pytest.mark.gen_test
-async def test_wake_ups_before_a_round_begin_one_round_and_no_more() -> None:
+async def test_several_wake_ups_before_a_round_start_one_round() -> None:
     store = SlowStore()
     store.may_answer.set()
     async with working(store) as one:

@@ -58,7 +58,7 @@ class Told:
 
 
 @pytest.mark.gen_test
-async def test_the_answer_is_one_message_that_tells_no_ids_however_many_jobs_there_are() -> None:
+async def test_the_answer_is_one_message_without_ids_for_any_number_of_jobs() -> None:
     told = Told()
     await told.brief(7)
     (published,) = told.link.published
@@ -70,7 +70,7 @@ async def test_the_answer_is_one_message_that_tells_no_ids_however_many_jobs_the
 
 
 @pytest.mark.gen_test
-async def test_a_flood_of_questions_is_one_look_into_the_store_at_a_time_and_bounded(
+async def test_a_flood_of_briefings_reads_the_store_one_at_a_time_and_is_bounded(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(notifier_module, "MAX_WAITING", 5)
@@ -89,7 +89,7 @@ async def test_a_flood_of_questions_is_one_look_into_the_store_at_a_time_and_bou
 
 
 @pytest.mark.gen_test
-async def test_a_store_that_is_away_answers_the_next_worker() -> None:
+async def test_after_a_store_error_the_next_worker_is_answered() -> None:
     told = Told()
     told.store.is_away = True
     await told.brief(1)

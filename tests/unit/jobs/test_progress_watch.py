@@ -5,7 +5,7 @@ import pytest
 from crew.jobs.progress_watch import STALLED_AFTER, ProgressWatch
 
 
-def test_messages_that_wait_longer_than_any_batch_takes_are_an_obstacle(caplog: pytest.LogCaptureFixture) -> None:
+def test_reports_that_wait_longer_than_a_batch_takes_are_an_obstacle(caplog: pytest.LogCaptureFixture) -> None:
     now, oldest = [100.0], [None]
     watch = ProgressWatch(lambda: oldest[0], lambda: now[0])
     now[0] += 1_000

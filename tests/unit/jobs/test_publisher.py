@@ -12,7 +12,7 @@ from tests.support.waiting import until
 
 
 @pytest.mark.gen_test
-async def test_a_job_that_the_broker_may_have_lost_stays_in_the_store_to_be_published_again(tmp_path: Path) -> None:
+async def test_a_job_without_a_confirm_stays_in_the_store_and_is_published_again(tmp_path: Path) -> None:
     link = FakeLink()
     async with opened(tmp_path) as store:
         publisher = Publisher(link.as_link(), store)

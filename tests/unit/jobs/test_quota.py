@@ -58,7 +58,7 @@ async def submit(limited: Quota, store: Store, **fields: object) -> None:
     ],
 )
 @pytest.mark.gen_test
-async def test_one_more_than_may_be_is_refused_until_some_have_ended(
+async def test_a_job_over_a_limit_is_refused_until_other_jobs_have_ended(
     limits: GatewayLimits, fields: dict[str, str], told: str, is_of_client: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store()
@@ -81,7 +81,7 @@ async def test_one_more_than_may_be_is_refused_until_some_have_ended(
 
 
 @pytest.mark.gen_test
-async def test_limits_of_a_token_and_a_host_are_for_each_by_itself() -> None:
+async def test_each_token_and_each_host_has_its_own_limit() -> None:
     store = Store()
     limited = Quota(store.usage, GatewayLimits(max_jobs_per_token=1, max_jobs_per_host=1))
     await submit(limited, store, submitter="a", target="h")
@@ -95,7 +95,7 @@ async def test_limits_of_a_token_and_a_host_are_for_each_by_itself() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_job_that_was_not_submitted_after_all_takes_no_place() -> None:
+async def test_a_job_whose_submit_failed_is_not_counted() -> None:
     store = Store()
     limited = Quota(store.usage, GatewayLimits(max_jobs=1))
     with pytest.raises(ZeroDivisionError):
@@ -105,7 +105,7 @@ async def test_a_job_that_was_not_submitted_after_all_takes_no_place() -> None:
 
 
 @pytest.mark.gen_test
-async def test_jobs_that_are_being_submitted_count(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_jobs_that_are_being_submitted_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store()
     limited = Quota(store.usage, GatewayLimits(max_jobs=2))
     async with limited.taken(a_job()), limited.taken(a_job()):

@@ -22,12 +22,12 @@ def test_instants_are_iso_8601_in_utc_to_the_millisecond() -> None:
 
 
 @pytest.mark.parametrize("at", [1.7e12, -1e12, 2.0**53, math.inf, math.nan])
-def test_an_instant_of_a_foreign_worker_that_no_calendar_has_is_not_told_and_nothing_else_suffers(at: float) -> None:
+def test_an_invalid_date_of_a_foreign_worker_is_none_and_affects_no_other_field(at: float) -> None:
     told = record(a_job(created=0.0, started=at, ended=at))
     assert (told["started"], told["created"]) == (None, "1970-01-01T00:00:00.000Z")
 
 
-def test_a_record_tells_everything_but_what_went_in_and_what_came_out() -> None:
+def test_a_record_has_everything_but_payload_and_result() -> None:
     job = a_job(created=0.0, started=1.0, ended=2.5, status=JobStatus.SUCCESS, result=codec.encode("secret"))
     told = record(job)
     assert (told["id"], told["kind"], told["status"], told["elapsed"]) == (job.id, "task", "success", 1.5)
@@ -43,23 +43,23 @@ def test_a_full_record_has_the_payload() -> None:
     assert full_record(a_job(body=None))["data"] is None
 
 
-def test_a_failure_is_told_with_its_type_its_message_and_whether_to_try_again() -> None:
+def test_a_failure_has_type_message_and_retryable() -> None:
     told = failure.encode(Failure(type_name="ValueError", message="no", retryable=True))
     assert record(a_job(failure=told))["error"] == {"type": "ValueError", "message": "no", "retryable": True}
     assert record(a_job())["error"] is None
 
 
-def test_progress_is_told_as_it_was_said_and_half_of_it_is_not_told() -> None:
+def test_progress_is_shown_as_sent_unless_it_is_truncated() -> None:
     assert record(a_job(progress=b'{"done":5}'))["progress"] == {"done": 5}
     assert record(a_job(progress=b'{"done'))["progress"] is None
 
 
 @pytest.mark.parametrize("data", [b"\xff\x00", b""])
-def test_bytes_are_told_in_base64(data: bytes) -> None:
+def test_bytes_are_shown_in_base64(data: bytes) -> None:
     assert value(codec.encode(data)) == {"base64": base64.b64encode(data).decode()}
 
 
-def test_what_cannot_be_read_is_told_in_base64_and_opened_by_nobody() -> None:
+def test_a_value_that_cannot_be_decoded_is_shown_in_base64_and_never_unpickled() -> None:
     pickle = b"cos\nsystem\n."
     assert value(Body(pickle, "application/x-python-serialize")) == {"base64": base64.b64encode(pickle).decode()}
     assert value(Body(b"{", codec.JSON)) == {"base64": "ew=="}

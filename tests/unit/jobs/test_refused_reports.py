@@ -8,7 +8,9 @@ from crew.jobs import refused_reports
 from crew.jobs.refused_reports import EVERY, LINES, REJECTED, UNREADABLE, RefusedReports
 
 
-def test_a_flood_has_a_few_lines_and_the_next_line_says_how_many_it_was(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_flood_logs_a_few_lines_and_the_next_line_has_the_number_of_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     now = [0.0]
     of_store = RefusedReports(lambda: now[0])
     for _ in range(1_000):
@@ -20,7 +22,7 @@ def test_a_flood_has_a_few_lines_and_the_next_line_says_how_many_it_was(caplog: 
     assert line.endswith(f"reason=rejected: too large (and {1_000 - LINES} more since the last line)")
 
 
-def test_prometheus_reads_how_many_were_discarded_and_why() -> None:
+def test_prometheus_metrics_count_discarded_reports_by_reason() -> None:
     assert metrics.ABANDONED_CALLS
     name, labels = "crew_job_reports_discarded_total", {"reason": REJECTED}
     before = REGISTRY.get_sample_value(name, labels) or 0.0

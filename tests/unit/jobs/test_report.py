@@ -72,14 +72,14 @@ def test_every_change_has_a_newer_version_and_only_a_change_has(reports: list[Re
             job = then
 
 
-def test_a_job_that_starts_tells_who_runs_it_since_when() -> None:
+def test_a_started_job_has_its_worker_and_start_time() -> None:
     job = after(JOB, heard(Outcome.STARTED))
     assert (job.status, job.host, job.started, job.attempts) == (JobStatus.STARTED, HOST, NOW + 0.5, 1)
     assert job.publish_at is None
     assert job.enqueued is not None
 
 
-def test_a_heartbeat_only_says_that_it_still_runs() -> None:
+def test_a_heartbeat_only_renews_the_time_of_the_last_report() -> None:
     job = after(JOB, heard(Outcome.STARTED), heard(Outcome.STARTED, at=NOW + 31))
     assert (job.started, job.seen) == (NOW + 0.5, NOW + 31)
 
@@ -96,14 +96,14 @@ def test_a_job_that_was_started_in_time_does_not_expire() -> None:
     assert after(job, heard(Outcome.RETURNED, 5, run=runs)).status is JobStatus.SUCCESS
 
 
-def test_nobody_has_to_say_that_a_job_runs_which_the_broker_hands_out_again() -> None:
+def test_no_heartbeat_is_due_for_a_job_that_the_broker_would_deliver_again() -> None:
     """Its host may be gone, and no other one be there for days."""
     runs = heard(Outcome.STARTED, run=Run(host=HOST, started=NOW + 0.5))
     job = after(JOB, runs, heard(Outcome.PROGRESS, 5, at=NOW + 31))
     assert (job.status, job.seen) == (JobStatus.STARTED, None)
 
 
-def test_nobody_has_to_say_that_a_job_runs_which_waits_for_its_retry() -> None:
+def test_no_heartbeat_is_due_for_a_job_that_waits_for_its_retry() -> None:
     """It may wait for a day, and would be given up as one whose worker has fallen silent."""
     waits = Run(host=HOST, started=NOW, ended=NOW + 1)
     job = after(a_job(), heard(Outcome.STARTED), heard(Outcome.STARTED, run=waits, at=NOW + 2))
@@ -115,20 +115,20 @@ def test_nobody_has_to_say_that_a_job_runs_which_waits_for_its_retry() -> None:
     assert after(job, heard(Outcome.STARTED, run=elsewhere, at=NOW + 500)).seen == NOW + 500
 
 
-def test_the_worker_that_takes_over_is_the_one_that_is_named_and_the_first_start_stays() -> None:
+def test_a_job_names_the_worker_that_took_over_and_keeps_its_first_start() -> None:
     taken_over = Run(host="other:18", started=NOW + 60, attempt=2)
     job = after(JOB, heard(Outcome.STARTED), heard(Outcome.STARTED, run=taken_over))
     assert (job.host, job.attempts, job.started) == ("other:18", 2, NOW + 0.5)
 
 
-def test_a_short_job_is_first_heard_of_when_it_has_ended() -> None:
+def test_the_first_report_of_a_short_job_is_its_end() -> None:
     job = after(JOB, heard(Outcome.RETURNED, 5, run=Run(host=HOST, started=NOW + 1, ended=NOW + 2)))
     assert (job.status, job.started, job.ended, job.attempts) == (JobStatus.SUCCESS, NOW + 1, NOW + 2, 1)
     assert job.result == codec.encode(5)
     assert job.publish_at is None
 
 
-def test_an_end_that_overtakes_the_start_is_the_end() -> None:
+def test_an_end_that_overtakes_the_start_stays() -> None:
     job = after(JOB, heard(Outcome.RETURNED, 5), heard(Outcome.STARTED))
     assert job.status is JobStatus.SUCCESS
 
@@ -139,32 +139,32 @@ def test_the_second_result_of_a_job_that_ran_twice_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("outcome", ENDS)
-def test_a_job_that_was_given_up_stays_given_up_whatever_its_worker_says(outcome: Outcome) -> None:
+def test_a_canceled_job_stays_canceled_whatever_its_worker_reports(outcome: Outcome) -> None:
     job = after(JOB, CANCEL, heard(outcome, 1))
     assert (job.status, job.result) == (JobStatus.CANCELED, None)
 
 
-def test_workers_need_not_be_told_any_longer_once_one_has_said_what_became_of_it() -> None:
+def test_a_job_is_no_longer_revoked_once_a_worker_has_reported_its_end() -> None:
     job = after(JOB, CANCEL)
     assert job.is_given_up
     assert not after(job, heard(Outcome.CANCELED)).is_given_up
 
 
-def test_who_cancels_twice_does_not_make_workers_forget_the_first_cancel() -> None:
+def test_a_second_cancel_keeps_the_job_revoked() -> None:
     job = after(JOB, CANCEL)
     assert apply(job, CANCEL) is None
     expired = report.ended(JOB.id, JobStatus.EXPIRED, at=NOW, type_name="E", message="", may_be_queued=True)
     assert after(JOB, expired, CANCEL) == after(JOB, expired)
 
 
-def test_a_result_is_kept_for_its_time_and_a_failure_for_its_own() -> None:
+def test_results_and_failures_have_their_own_times_to_live() -> None:
     job = msgspec.structs.replace(JOB, result_ttl=10.0, failure_ttl=20.0)
     assert after(job, heard(Outcome.RETURNED, 1)).purge_at == NOW + 11
     for outcome in ENDS[1:]:
         assert after(job, heard(outcome)).purge_at == NOW + 21
 
 
-def test_a_result_that_is_larger_than_the_store_keeps_is_an_error_that_says_so() -> None:
+def test_a_result_above_max_result_is_an_error() -> None:
     job = after(JOB, heard(Outcome.RETURNED, "x" * 999))
     told = failure.decode(job.failure or b"")
     assert (job.status, told.type_name) == (JobStatus.ERROR, "TooLarge")
@@ -211,13 +211,13 @@ def test_progress_of_an_earlier_execution_does_not_replace_that_of_the_one_that_
     assert (job.progress, job.status) == (b"1", JobStatus.SUCCESS)
 
 
-def test_progress_of_a_worker_that_does_not_count_is_the_newest_while_its_job_runs() -> None:
+def test_progress_without_a_number_is_the_newest_while_its_job_runs() -> None:
     job = after(JOB, SAID[2], heard(Outcome.PROGRESS, "older"))
     assert job.progress == b'"older"'
     assert after(job, heard(Outcome.RETURNED, 5), heard(Outcome.PROGRESS, "late")).progress == b'"older"'
 
 
-def test_a_job_that_the_broker_gave_back_is_an_error_with_its_reason() -> None:
+def test_a_dead_lettered_job_is_an_error_with_its_reason() -> None:
     letter = DeadLetter(id=JOB.id, reason="delivery_limit")
     job = after(JOB, of_reply(letter, at=NOW, max_result=1))
     assert job.status is JobStatus.ERROR
@@ -236,7 +236,7 @@ def test_a_job_that_the_broker_gave_back_is_an_error_with_its_reason() -> None:
         (Body(b"{", codec.JSON), JobStatus.ERROR),
     ],
 )
-def test_the_code_of_its_answer_decides_what_a_url_job_is(body: Body, status: JobStatus) -> None:
+def test_the_response_code_decides_the_status_of_a_url_job(body: Body, status: JobStatus) -> None:
     said = of_reply(Reply(id=JOB.id, outcome=Outcome.RETURNED, body=body), at=NOW, max_result=1_000)
     job = apply(msgspec.structs.replace(JOB, task=HTTP_TASK), said)
     assert job is not None

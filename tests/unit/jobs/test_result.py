@@ -33,7 +33,7 @@ def test_a_result_that_was_deleted_is_none() -> None:
 
 
 @pytest.mark.parametrize(("status", "type_name", "kind"), ENDS)
-def test_any_other_end_raises_what_happened(status: JobStatus, type_name: str, kind: type[Exception]) -> None:
+def test_any_other_end_raises_its_error(status: JobStatus, type_name: str, kind: type[Exception]) -> None:
     told = failure.encode(Failure(type_name=type_name, message="so it is"))
     job = a_job(status=status, failure=told)
     with pytest.raises(kind, match="so it is") as raised:
@@ -44,11 +44,11 @@ def test_any_other_end_raises_what_happened(status: JobStatus, type_name: str, k
 
 
 @pytest.mark.parametrize("fields", [{"failure": None}, {"failure": b"{"}])
-def test_a_failure_that_was_lost_is_still_one(fields: dict[str, Any]) -> None:
+def test_a_job_whose_failure_was_deleted_still_raises(fields: dict[str, Any]) -> None:
     with pytest.raises(errors.TaskError):
         result_of(a_job(status=JobStatus.ERROR, **fields))
 
 
-def test_the_answer_of_a_url_that_said_no_is_a_value_too() -> None:
+def test_an_error_response_of_a_url_job_is_a_value() -> None:
     job = a_job(task=HTTP_TASK, status=JobStatus.ERROR, result=codec.encode({"code": 404}))
     assert result_of(job) == {"code": 404}

@@ -36,7 +36,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("terms", "told"), WRONG, ids=[str(terms)[:40] for terms, _ in WRONG])
-def test_a_term_that_cannot_be_one_is_refused_in_one_sentence(terms: dict[str, Any], told: str) -> None:
+def test_a_bad_argument_is_refused_in_one_sentence(terms: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=re.escape(told)) as refused:
         specify("t", **terms)
     assert "\n" not in str(refused.value)
@@ -49,7 +49,7 @@ def test_a_task_must_have_a_name(task: Any) -> None:
         specify(task)
 
 
-def test_data_that_no_serializer_carries_is_refused() -> None:
+def test_a_payload_that_no_serializer_can_encode_is_refused() -> None:
     with pytest.raises(SerializationError):
         specify("t", object())
     with pytest.raises(TooLarge):
@@ -65,7 +65,7 @@ def test_durations_are_seconds_or_text(told: float | str, seconds: float) -> Non
     assert job.start_by == job.created + seconds
 
 
-def test_what_is_not_said_has_its_default() -> None:
+def test_arguments_have_defaults() -> None:
     before = time.time()
     job = specify("t").job
     assert (job.timeout, job.start_by, job.result_ttl, job.failure_ttl) == (600.0, None, 86_400.0, 7 * 86_400.0)
@@ -75,19 +75,19 @@ def test_what_is_not_said_has_its_default() -> None:
     assert job.publish_at == job.created + LEASE
 
 
-def test_nothing_can_be_in_the_way_of_a_job_without_keys() -> None:
+def test_a_job_without_keys_cannot_conflict() -> None:
     assert specify("t").is_plain
     assert not specify("t", unique="skip").is_plain
     assert not specify("t", id=str(uuid.uuid4())).is_plain
     assert not specify("t", idempotency_key="k").is_plain
 
 
-def test_a_uuid_is_taken_as_others_write_it_and_kept_as_it_is_written_usually() -> None:
+def test_a_uuid_is_accepted_in_any_form_and_kept_in_its_canonical_form() -> None:
     id = str(uuid.uuid4())
     assert check_id(id.upper()) == check_id("{" + id + "}") == check_id(id.replace("-", "")) == id
 
 
-def test_a_key_of_its_own_is_kept_and_without_one_task_and_data_are_hashed() -> None:
+def test_a_unique_key_is_kept_and_by_default_task_and_payload_are_hashed() -> None:
     def key(*arguments: Any, **terms: Any) -> str | None:
         return specify(*arguments, unique="skip", **terms).job.unique_key
 
@@ -96,7 +96,7 @@ def test_a_key_of_its_own_is_kept_and_without_one_task_and_data_are_hashed() -> 
     assert len({key("t", 1), key("t", 2), key("u", 1), key("t", "1", serializer="text")}) == 4
 
 
-def test_the_same_request_has_the_same_fingerprint_and_another_one_has_not() -> None:
+def test_only_equal_requests_have_the_same_fingerprint() -> None:
     def fingerprint(data: Any = 1, **terms: Any) -> str | None:
         return specify("t", data, idempotency_key="k", **terms).job.fingerprint
 
@@ -115,12 +115,12 @@ def test_the_same_request_has_the_same_fingerprint_and_another_one_has_not() -> 
     assert specify("t").job.fingerprint is None
 
 
-def test_a_url_job_waits_for_a_worker_whatever_is_said() -> None:
+def test_a_url_job_always_waits_for_a_worker() -> None:
     assert specify(HTTP_TASK, {"url": "http://example.com/"}).job.wait_for_worker
     assert specify("t", wait_for_worker=True).job.wait_for_worker
 
 
-def test_a_retry_keeps_what_was_asked_for_and_nothing_of_what_came_of_it() -> None:
+def test_a_retry_keeps_the_request_and_drops_the_result() -> None:
     terms: dict[str, Any] = {"priority": 7, "timeout": 5, "expiration": 60, "result_ttl": 9, "failure_ttl": 8}
     first = specify(
         "t", {"n": 1}, unique="replace", unique_key="k", wait_for_worker=True, headers={"a": "b"}, **terms
@@ -138,7 +138,7 @@ def test_a_retry_keeps_what_was_asked_for_and_nothing_of_what_came_of_it() -> No
     assert msgspec.structs.replace(retry.job, **times) == first
 
 
-def test_a_url_job_is_tried_again_too() -> None:
+def test_a_url_job_can_be_retried() -> None:
     url = specify(HTTP_TASK, {"url": "http://example.org/"})
 
     retry = retry_of(url.job)
@@ -146,13 +146,13 @@ def test_a_url_job_is_tried_again_too() -> None:
     assert (retry.unique, retry.job.task, retry.job.body) == (None, HTTP_TASK, url.job.body)
 
 
-def test_a_refusal_quotes_the_duration_that_was_given_and_no_other_number() -> None:
+def test_an_error_quotes_the_given_duration_and_no_other_number() -> None:
     with pytest.raises(ValueError, match=r"timeout must be greater than 0 and at most 31622400 seconds, not '367d'$"):
         specify("t", timeout="367d")
 
 
 @pytest.mark.parametrize("timeout", ["366d", 366 * 86_400])
-def test_a_url_job_may_take_as_long_as_any_other(timeout: Any) -> None:
+def test_a_url_job_may_have_the_longest_timeout(timeout: Any) -> None:
     assert specify("crew.http", {"url": "http://h/"}, timeout=timeout).job.timeout == 366 * 86_400
 
 
@@ -174,6 +174,6 @@ def test_a_url_job_may_take_as_long_as_any_other(timeout: Any) -> None:
     ],
     ids=",".join,
 )
-def test_what_is_quoted_in_a_refusal_is_short_however_long_it_was(terms: dict[str, Any]) -> None:
+def test_an_error_quotes_at_most_a_short_part_of_a_value(terms: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"(?s)^.{10,400}$"):
         specify("t", **terms)

@@ -10,7 +10,7 @@ from crew.jobs.store_probe import StoreProbe
 
 
 @pytest.mark.gen_test
-async def test_a_store_that_answers_is_no_obstacle_and_one_that_does_not_is_named() -> None:
+async def test_a_store_is_an_obstacle_only_while_it_does_not_answer() -> None:
     async def answer() -> None:
         pass
 
@@ -22,7 +22,7 @@ async def test_a_store_that_answers_is_no_obstacle_and_one_that_does_not_is_name
 
 
 @pytest.mark.gen_test
-async def test_a_store_that_hangs_is_asked_once_however_many_want_to_know(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_that_hangs_gets_one_check_for_all_callers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_probe, "ANSWERS_WITHIN", 0.05)
     asked = []
 

@@ -32,7 +32,7 @@ def submitted(**request: Any) -> Job:
     return specify(HTTP_TASK, {"url": "http://me:hush@h/path?q=1#part", **request}).job
 
 
-def test_a_record_has_what_was_asked_for_and_the_defaults_that_were_not() -> None:
+def test_a_record_has_the_request_with_its_defaults() -> None:
     job = submitted()
     told = record(job, shows_query=True)
     assert told.keys() >= OF_REQUEST
@@ -50,12 +50,12 @@ def test_a_record_has_what_was_asked_for_and_the_defaults_that_were_not() -> Non
 
 
 @pytest.mark.parametrize("method", ["post", "Post", "POST"])
-def test_a_record_has_what_was_said(method: str) -> None:
+def test_a_record_has_the_members_of_the_request(method: str) -> None:
     told = record(submitted(method=method, headers={"X-A": "1"}, data={"n": [1]}, timeout=7.5))
     assert (told["method"], told["headers"], told["data"], told["timeout"]) == ("POST", {"X-A": "1"}, {"n": [1]}, 7.5)
 
 
-def test_secrets_are_masked_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_secret_headers_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     headers = {"authorization": "hush", "COOKIE": "hush", "X-Key": "hush", "X-Other": "shown"}
     monkeypatch.setenv("CREW_SECRET_HEADERS", " x-key,x-more ,")
     told = specify(HTTP_TASK, {"url": "http://h/?token=hush", "headers": headers}).job
@@ -67,19 +67,19 @@ def test_secrets_are_masked_and_nothing_else(monkeypatch: pytest.MonkeyPatch) ->
     assert record(told)["headers"]["X-Key"] == "hush"
 
 
-def test_a_job_that_was_read_without_its_request_has_the_timeout_of_it_and_no_more() -> None:
+def test_a_job_read_without_its_request_shows_only_the_timeout() -> None:
     told = record(msgspec.structs.replace(submitted(timeout=0.3), body=None))
     assert [told[name] for name in ("url", "method", "headers", "data", "timeout")] == [None, None, None, None, 0.3]
 
 
-def test_the_job_of_a_task_has_uuid_and_time_and_not_its_payload() -> None:
+def test_a_task_job_has_uuid_and_time_but_no_payload() -> None:
     job = a_job(created=1.2345)
     told = record(job)
     assert (told["uuid"], told["time"]) == (job.id, 1234)
     assert told.keys() & {"url", "method", "headers", "data"} == set()
 
 
-def test_a_response_has_the_members_of_the_queue_beside_its_own() -> None:
+def test_a_response_has_the_members_of_htq_beside_its_own() -> None:
     job = a_job(task=HTTP_TASK, status=JobStatus.ERROR, ended=1.5)
     told = url_job.response(job, ANSWER)
     assert told.keys() >= OF_RESPONSE
@@ -99,17 +99,17 @@ def test_a_response_has_the_members_of_the_queue_beside_its_own() -> None:
     }
 
 
-def test_a_body_that_is_no_text_is_in_base64_and_says_so() -> None:
+def test_a_binary_body_is_in_base64_with_its_encoding() -> None:
     packed = base64.b64encode(b"\xff").decode()
     told = url_job.response(a_job(task=HTTP_TASK), {**ANSWER, "body": packed, "encoding": "base64"})
     assert (told["data"], told["encoding"]) == (packed, "base64")
 
 
 @pytest.mark.parametrize("value", [None, "text", {}, {"headers": {"a": "b"}}, {"headers": [["a"]]}])
-def test_what_is_no_response_is_left_as_it_is(value: Any) -> None:
+def test_a_value_that_is_no_response_is_unchanged(value: Any) -> None:
     assert url_job.response(a_job(task=HTTP_TASK), value) == value
 
 
 @pytest.mark.parametrize("payload", [None, [1], {"a": 1}, b"\xff"])
-def test_what_is_no_request_is_none_in_the_record_either(payload: Any) -> None:
+def test_a_payload_that_is_no_request_is_none_in_the_record(payload: Any) -> None:
     assert record(a_job(task=HTTP_TASK, body=codec.encode(payload)))["url"] is None

@@ -56,7 +56,7 @@ async def wait_for(gateway: JobsGateway, job: Job, count: int = WAITERS) -> "lis
 
 
 @pytest.mark.gen_test
-async def test_who_waits_for_a_job_reads_nothing_while_it_goes_on_and_all_share_one_read_of_its_result(
+async def test_waiters_read_nothing_while_the_job_runs_and_share_one_read_of_its_result(
     tmp_path: Path, reads: Reads
 ) -> None:
     async with jobs_gateway(tmp_path) as gateway:
@@ -74,7 +74,7 @@ async def test_who_waits_for_a_job_reads_nothing_while_it_goes_on_and_all_share_
 
 
 @pytest.mark.gen_test
-async def test_who_waits_for_the_end_of_a_job_is_woken_when_another_job_replaces_it(tmp_path: Path) -> None:
+async def test_a_waiter_for_the_end_of_a_job_is_woken_when_another_job_replaces_it(tmp_path: Path) -> None:
     async with jobs_gateway(tmp_path) as gateway:
         job = await gateway.add_job()
         with gateway.jobs._waiters.waiting(job.id) as woken:
@@ -87,7 +87,7 @@ async def no_jobs(ids: Collection[str]) -> list[Job]:
 
 
 @pytest.mark.gen_test
-async def test_a_change_wakes_who_waits_for_any_and_only_the_end_wakes_who_waits_for_that() -> None:
+async def test_a_change_wakes_waiters_for_a_change_and_only_the_end_wakes_waiters_for_the_end() -> None:
     waiters, id = Waiters(no_jobs), a_job().id
     with waiters.waiting(id) as for_the_end, waiters.waiting(id, 3) as for_any, waiters.waiting(a_job().id) as other:
         waiters.wake([id], [])
@@ -112,7 +112,7 @@ async def test_a_change_wakes_who_waits_for_any_and_only_the_end_wakes_who_waits
     ],
 )
 @pytest.mark.gen_test
-async def test_another_gateway_says_which_jobs_have_ended(tmp_path: Path, told: Any, wakes: bool) -> None:
+async def test_another_gateway_sends_which_jobs_have_ended(tmp_path: Path, told: Any, wakes: bool) -> None:
     async with jobs_gateway(tmp_path) as gateway:
         id = a_job().id
         if told:

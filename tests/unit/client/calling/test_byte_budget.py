@@ -43,7 +43,7 @@ class Caller:
 
 
 @pytest.mark.gen_test
-async def test_a_call_whose_body_does_not_fit_is_refused_in_one_sentence_and_leaves_nothing_behind() -> None:
+async def test_a_call_over_the_byte_budget_is_refused_in_one_sentence_and_not_counted() -> None:
     caller = Caller()
     caller.call("first", 60)
     with pytest.raises(Overloaded, match="60 bytes of calls, and 41 more would exceed the limit of 100"):
@@ -55,7 +55,7 @@ async def test_a_call_whose_body_does_not_fit_is_refused_in_one_sentence_and_lea
 
 
 @pytest.mark.gen_test
-async def test_the_body_of_a_call_is_kept_until_the_broker_has_it_and_no_longer() -> None:
+async def test_the_body_of_a_call_is_kept_until_the_confirm() -> None:
     caller = Caller()
     call = caller.call("17", 60)
     caller.link.confirm_all(ConfirmStatus.LOST)

@@ -52,7 +52,7 @@ async def test_a_call_that_has_ended_can_be_awaited_again_and_again() -> None:
 
 
 @pytest.mark.gen_test
-async def test_everybody_who_awaits_a_call_gets_its_value() -> None:
+async def test_all_waiters_of_a_call_get_its_value() -> None:
     call = a_call()
     tasks = [asyncio.ensure_future(waiting(call)) for _ in range(3)]
     await asyncio.sleep(0)
@@ -61,7 +61,7 @@ async def test_everybody_who_awaits_a_call_gets_its_value() -> None:
 
 
 @pytest.mark.gen_test
-async def test_everybody_who_awaits_a_call_gets_its_failure() -> None:
+async def test_all_waiters_of_a_call_get_its_failure() -> None:
     call = a_call()
     tasks = [asyncio.ensure_future(waiting(call)) for _ in range(3)]
     await asyncio.sleep(0)
@@ -136,7 +136,7 @@ async def test_a_gen_coroutine_may_yield_several_calls() -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_awaits_a_cancelled_call_gets_canceled() -> None:
+async def test_awaiting_a_cancelled_call_raises_canceled() -> None:
     given_up = RevokedCalls()
     call = a_call(on_canceled=given_up)
     task = asyncio.ensure_future(waiting(call))
@@ -158,7 +158,7 @@ async def test_a_call_that_has_ended_cannot_be_cancelled() -> None:
 
 
 @pytest.mark.gen_test
-async def test_cancelling_twice_is_cancelling() -> None:
+async def test_cancelling_twice_has_no_further_effect() -> None:
     given_up = RevokedCalls()
     call = a_call(on_canceled=given_up)
     assert [call.cancel(), call.cancel()] == [True, False]
@@ -166,7 +166,7 @@ async def test_cancelling_twice_is_cancelling() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_nobody_awaits_any_longer_is_given_up() -> None:
+async def test_a_call_is_cancelled_with_its_last_waiter() -> None:
     given_up = RevokedCalls()
     call = a_call(on_canceled=given_up)
     task = asyncio.ensure_future(waiting(call))
@@ -193,7 +193,7 @@ async def test_a_call_that_another_still_awaits_goes_on() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_with_a_callback_goes_on_when_nobody_awaits_it_any_longer() -> None:
+async def test_a_call_with_a_callback_goes_on_without_waiters() -> None:
     answers: list[Any] = []
     given_up = RevokedCalls()
     call = a_call(callback=lambda value, headers: answers.append(value), on_canceled=given_up)
@@ -206,7 +206,7 @@ async def test_a_call_with_a_callback_goes_on_when_nobody_awaits_it_any_longer()
 
 
 @pytest.mark.gen_test
-async def test_wait_for_gives_the_call_up_at_its_timeout() -> None:
+async def test_wait_for_cancels_the_call_at_its_timeout() -> None:
     given_up = RevokedCalls()
     call = a_call(on_canceled=given_up)
     with pytest.raises(TimeoutError):
@@ -222,7 +222,7 @@ async def test_wait_for_gives_the_value_of_a_call_that_ends_in_time() -> None:
 
 
 @pytest.mark.gen_test
-async def test_an_answer_that_arrives_with_the_cancellation_is_not_followed_by_another() -> None:
+async def test_a_call_that_ends_just_before_its_cancellation_is_not_cancelled() -> None:
     given_up = RevokedCalls()
     call = a_call(on_canceled=given_up)
     task = asyncio.ensure_future(waiting(call))
@@ -250,7 +250,7 @@ def test_a_callback_gets_a_failure_as_a_value() -> None:
     assert answers == [failure]
 
 
-def test_a_callback_hears_of_a_cancelled_call() -> None:
+def test_a_callback_gets_canceled_for_a_cancelled_call() -> None:
     answers: list[Any] = []
     a_call(callback=lambda value, headers: answers.append(value)).cancel()
     assert [type(answer) for answer in answers] == [Canceled]
@@ -278,7 +278,7 @@ async def test_a_callback_may_be_a_coroutine_function() -> None:
     await until(lambda: answers == ["value"])
 
 
-def test_a_callback_that_raises_is_logged_and_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_callback_that_raises_is_logged_and_affects_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
     def on_answer(value: Any, headers: Any) -> None:
         raise ValueError("a bug")
 
@@ -288,7 +288,7 @@ def test_a_callback_that_raises_is_logged_and_harms_nobody(caplog: pytest.LogCap
     assert "a bug" in caplog.text
 
 
-def test_a_callback_that_looks_at_a_cancelled_future_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_callback_that_reads_a_cancelled_future_affects_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
     def on_answer(value: Any, headers: Any) -> None:
         raise asyncio.CancelledError  # which is no Exception, and would end whoever reads from the broker
 
@@ -307,7 +307,7 @@ async def test_a_coroutine_callback_that_raises_is_logged(caplog: pytest.LogCapt
 
 
 @pytest.mark.gen_test
-async def test_who_awaits_a_call_with_a_callback_that_raises_gets_the_value() -> None:
+async def test_awaiting_a_call_whose_callback_raises_gives_the_value() -> None:
     def on_answer(value: Any, headers: Any) -> None:
         raise ValueError("a bug")
 
@@ -319,7 +319,7 @@ async def test_who_awaits_a_call_with_a_callback_that_raises_gets_the_value() ->
 # --- what the log says ----------------------------------------------------------------------------------------------
 
 
-def test_a_failure_that_nobody_looked_at_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_that_nothing_awaited_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     call = a_call("17")
     call.settle(TaskFailed("KeyError", "'x'"))
     del call
@@ -328,7 +328,7 @@ def test_a_failure_that_nobody_looked_at_is_logged(caplog: pytest.LogCaptureFixt
 
 
 @pytest.mark.gen_test
-async def test_a_failure_that_was_seen_or_cancelled_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_awaited_or_cancelled_failure_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     seen, canceled, called_back = a_call(), a_call(), a_call(callback=lambda value, headers: None)
     for call in (seen, called_back):
@@ -342,7 +342,7 @@ async def test_a_failure_that_was_seen_or_cancelled_is_not_logged(caplog: pytest
 
 
 @pytest.mark.gen_test
-async def test_a_failure_whose_only_reader_is_cancelled_just_then_is_not_logged(
+async def test_a_failure_whose_only_waiter_is_cancelled_is_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def end_it_and_cancel_its_reader() -> None:
@@ -359,7 +359,7 @@ async def test_a_failure_whose_only_reader_is_cancelled_just_then_is_not_logged(
     assert caplog.messages == []
 
 
-def test_a_call_tells_its_state_in_words() -> None:
+def test_the_repr_of_a_call_has_its_state() -> None:
     call = a_call("17")
     assert repr(call) == "<PendingCall 17 of t: waiting for the broker>"
     call.is_published = True

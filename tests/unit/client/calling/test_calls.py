@@ -44,7 +44,7 @@ def returned(id: str, value: Any) -> Reply:
 
 
 @pytest.mark.gen_test
-async def test_a_call_is_published_where_its_workers_look() -> None:
+async def test_a_call_is_published_to_the_queue_of_its_task() -> None:
     caller = Caller()
     caller.calls.send(a_call("17"), 60)
     (published,) = caller.publishing.published
@@ -54,7 +54,7 @@ async def test_a_call_is_published_where_its_workers_look() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_large_value_is_decoded_while_the_loop_goes_on_and_is_acknowledged_at_once() -> None:
+async def test_a_large_value_is_decoded_off_the_loop_and_acknowledged_at_once() -> None:
     caller = Caller()
     large, small = a_call("17"), a_call("18")
     caller.calls.send(large, 60)
@@ -73,7 +73,7 @@ async def test_a_large_value_is_decoded_while_the_loop_goes_on_and_is_acknowledg
 @pytest.mark.gen_test
 @pytest.mark.parametrize("data", [b"[" * 100_000, b"[" * 30_000, b'{"a":' * 900, b'"' + b"\xff" * 50_000 + b'"'])
 @pytest.mark.parametrize("outcome", [Outcome.RETURNED, Outcome.RAISED, Outcome.TIMED_OUT, Outcome.CANCELED])
-async def test_a_reply_that_cannot_be_decoded_ends_its_call_all_the_same(data: bytes, outcome: Outcome) -> None:
+async def test_a_reply_that_cannot_be_decoded_ends_its_call(data: bytes, outcome: Outcome) -> None:
     caller = Caller()
     call = a_call("17")
     caller.calls.send(call, 60)
@@ -84,7 +84,7 @@ async def test_a_reply_that_cannot_be_decoded_ends_its_call_all_the_same(data: b
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_keeps_its_body_gets_the_reply_as_it_came() -> None:
+async def test_a_call_that_keeps_its_body_gets_the_undecoded_reply() -> None:
     caller = Caller()
     call = a_call("17")
     call.keeps_body = True
@@ -121,14 +121,14 @@ async def test_a_reply_ends_its_call_and_is_acknowledged() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_late_reply_is_acknowledged_and_dropped() -> None:
+async def test_a_late_reply_is_acknowledged_and_discarded() -> None:
     caller = Caller()
     caller.replies(returned("long gone", "value"))
     assert len(caller.channel.acked_through) == 1
 
 
 @pytest.mark.gen_test
-async def test_a_message_that_is_no_reply_disturbs_nobody(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_message_that_is_no_reply_is_discarded(caplog: pytest.LogCaptureFixture) -> None:
     caller = Caller()
     call = a_call("17")
     caller.calls.send(call, 60)
@@ -222,7 +222,7 @@ async def test_a_blocked_broker_refuses_at_once() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_persistent_call_that_was_lost_on_its_way_is_sent_again() -> None:
+async def test_a_persistent_call_without_a_confirm_is_published_again() -> None:
     caller = Caller()
     call = a_call("17", persistent=True)
     caller.calls.send(call, 60)
@@ -236,7 +236,7 @@ async def test_a_persistent_call_that_was_lost_on_its_way_is_sent_again() -> Non
 
 
 @pytest.mark.gen_test
-async def test_a_queue_that_leaves_a_call_unconfirmed_is_not_full_though_it_refuses_the_next_try(
+async def test_a_queue_that_left_a_call_unconfirmed_is_not_full_though_it_refuses_the_retry(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A majority of its nodes is down: the call waits for them, as long as it may."""
@@ -272,7 +272,7 @@ async def test_a_call_that_is_not_persistent_is_never_sent_twice() -> None:
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("link", ["publishing", "consuming"])
-async def test_a_call_waits_for_the_broker_inside_its_budget(link: str) -> None:
+async def test_a_call_waits_for_the_broker_within_its_expiration(link: str) -> None:
     """Also where only its reply could not arrive."""
     caller = Caller()
     getattr(caller, link).is_ready = False
@@ -287,7 +287,7 @@ async def test_a_call_waits_for_the_broker_inside_its_budget(link: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_made_in_the_moment_in_which_the_connection_breaks_waits_for_the_next() -> None:
+async def test_a_call_made_while_the_connection_breaks_waits_for_the_next_connection() -> None:
     """A channel that has closed is known one turn of the loop before its link is lost."""
     caller = Caller()
     caller.publishing.breaks = 1
@@ -337,7 +337,7 @@ async def test_a_call_that_a_worker_took_times_out_on_time() -> None:
 
 
 @pytest.mark.gen_test
-async def test_the_workers_own_word_has_a_moment_to_arrive() -> None:
+async def test_the_reply_of_a_worker_may_arrive_shortly_after_the_deadline() -> None:
     caller = Caller()
     call = a_call("17")
     caller.calls.send(call, 0.01)
@@ -352,7 +352,7 @@ async def test_the_workers_own_word_has_a_moment_to_arrive() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_never_reached_the_broker_says_so() -> None:
+async def test_the_error_of_a_call_that_never_reached_the_broker_names_the_broker() -> None:
     caller = Caller()
     caller.publishing.is_ready = False
     call = a_call()
@@ -375,7 +375,7 @@ async def test_closing_ends_every_call() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_refusal_of_an_old_call_does_not_end_a_new_one_of_its_id() -> None:
+async def test_a_refusal_of_an_old_call_does_not_end_a_new_call_with_its_id() -> None:
     caller = Caller()
     first, second = a_call("same"), a_call("same")
     caller.calls.send(first, 60)
@@ -387,7 +387,7 @@ async def test_a_refusal_of_an_old_call_does_not_end_a_new_one_of_its_id() -> No
 
 
 @pytest.mark.gen_test
-async def test_an_answer_to_the_call_that_had_its_id_before_does_not_end_a_call() -> None:
+async def test_a_reply_to_an_earlier_call_with_the_same_id_does_not_end_a_call() -> None:
     caller = Caller()
     before, call = a_call("nightly", message_id="1"), a_call("nightly", message_id="2")
     caller.calls.send(before, 60)
@@ -403,7 +403,7 @@ async def test_an_answer_to_the_call_that_had_its_id_before_does_not_end_a_call(
 
 
 @pytest.mark.gen_test
-async def test_calls_that_end_together_do_not_pile_up_their_stacks() -> None:
+async def test_calls_that_end_together_do_not_share_their_stacks() -> None:
     caller = Caller()
     ended = [a_call() for _ in range(3)]
     for call in ended:

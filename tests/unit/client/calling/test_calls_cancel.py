@@ -34,7 +34,7 @@ def started(id: str, worker: str | None = "w1") -> Reply:
 
 
 @pytest.mark.gen_test
-async def test_a_cancel_is_told_to_all_who_serve_the_task() -> None:
+async def test_a_cancel_is_sent_to_all_workers_of_the_task() -> None:
     """The broker may hand the call to any of them."""
     caller = Caller()
     call = a_call("17", deadline=time.time() + 60)
@@ -48,7 +48,7 @@ async def test_a_cancel_is_told_to_all_who_serve_the_task() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_cancel_of_a_call_that_has_not_left_is_told_to_nobody_and_it_never_leaves() -> None:
+async def test_a_cancelled_call_that_was_not_published_is_never_published() -> None:
     caller = Caller()
     caller.publishing.is_ready = False
     call = a_call("17")
@@ -91,7 +91,7 @@ async def test_a_cancel_that_is_late_for_its_call_does_not_wait_for_the_broker()
 
 
 @pytest.mark.gen_test
-async def test_however_many_are_cancelled_while_the_broker_is_away_the_memory_is_bounded(
+async def test_cancels_that_wait_for_the_broker_are_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(calls_module, "MAX_UNSENT", 3)
@@ -109,7 +109,7 @@ async def test_however_many_are_cancelled_while_the_broker_is_away_the_memory_is
 
 
 @pytest.mark.gen_test
-async def test_a_worker_that_starts_a_call_for_nobody_is_told_to_stop_it() -> None:
+async def test_a_worker_that_starts_an_abandoned_call_is_told_to_stop() -> None:
     """It has missed the cancel."""
     caller = Caller()
     call = a_call("17")
@@ -149,7 +149,7 @@ async def test_cancels_of_two_calls_with_one_id_both_wait_for_the_broker() -> No
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_somebody_waits_for_may_start() -> None:
+async def test_a_call_with_a_waiter_may_start() -> None:
     caller = Caller()
     call = a_call("17")
     caller.calls.send(call, 60)
@@ -163,7 +163,7 @@ async def test_a_call_that_somebody_waits_for_may_start() -> None:
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("reply", [returned("17", "value"), started("17", worker=None)], ids=["a value", "by nobody"])
-async def test_any_other_late_word_is_dropped(reply: Reply) -> None:
+async def test_any_other_late_reply_is_discarded(reply: Reply) -> None:
     caller = Caller()
     caller.replies(reply)
     assert caller.publishing.published == []
@@ -189,7 +189,7 @@ async def test_closing_stops_what_is_in_flight() -> None:
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("has_started", [True, False])
-async def test_when_the_time_of_a_call_is_over_its_workers_are_told_why(has_started: bool) -> None:
+async def test_workers_are_told_that_a_call_timed_out(has_started: bool) -> None:
     caller = Caller()
     call = a_call("17")
     caller.calls.send(call, 0.01)
@@ -201,7 +201,7 @@ async def test_when_the_time_of_a_call_is_over_its_workers_are_told_why(has_star
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_was_answered_in_time_is_not_told_of_again() -> None:
+async def test_a_call_with_a_reply_in_time_sends_no_cancel() -> None:
     caller = Caller()
     call = a_call("17")
     caller.calls.send(call, 0.01)
@@ -214,7 +214,7 @@ async def test_a_call_that_was_answered_in_time_is_not_told_of_again() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_was_lost_on_its_way_and_is_cancelled_is_not_sent_again() -> None:
+async def test_an_unconfirmed_call_that_is_cancelled_is_not_published_again() -> None:
     caller = Caller()
     call = a_call("17", persistent=True)
     caller.calls.send(call, 60)
@@ -226,7 +226,7 @@ async def test_a_call_that_was_lost_on_its_way_and_is_cancelled_is_not_sent_agai
 
 
 @pytest.mark.gen_test
-async def test_a_cancel_of_a_call_whose_confirm_was_lost_is_told_once_the_broker_is_back() -> None:
+async def test_a_cancel_of_a_call_whose_confirm_was_lost_is_sent_after_the_reconnect() -> None:
     """The broker may have it, and a worker may run it."""
     caller = Caller()
     call = a_call("17", deadline=time.time() + 60)

@@ -48,16 +48,14 @@ def test_a_queue_that_left_a_call_unconfirmed_is_not_full(leader_retry: LeaderRe
     assert not leader_retry.should_retry("t")
 
 
-def test_a_queue_that_has_taken_a_call_may_lose_its_leader_but_is_rather_full(
-    leader_retry: LeaderRetry, clock: Clock
-) -> None:
+def test_a_queue_that_confirmed_a_call_is_retried_for_a_shorter_time(leader_retry: LeaderRetry, clock: Clock) -> None:
     leader_retry.on_confirmed("t")
     assert leader_retry.should_retry("t")
     clock.now += PATIENCE_AFTER_CONFIRM
     assert not leader_retry.should_retry("t")
 
 
-def test_after_a_reconnect_nothing_is_known(leader_retry: LeaderRetry, clock: Clock) -> None:
+def test_a_reconnect_resets_what_is_known_of_queues(leader_retry: LeaderRetry, clock: Clock) -> None:
     leader_retry.on_confirmed("taken")
     leader_retry.should_retry("refused")
     clock.now += PATIENCE

@@ -58,7 +58,7 @@ async def test_the_result_waits_for_the_last() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_failure_is_a_value_and_spares_the_others() -> None:
+async def test_a_failure_is_a_value_and_does_not_affect_the_others() -> None:
     calls, caller = parallel()
     for name in ("a", "b", "c"):
         calls.call(name)
@@ -86,7 +86,7 @@ def test_a_call_is_made_as_by_the_client_itself() -> None:
     assert caller.made == [("a", {"x": 1}, {"priority": 5, "expiration": 3})]
 
 
-def test_a_mistake_in_the_block_gives_the_calls_before_it_up() -> None:
+def test_an_error_in_the_block_cancels_the_calls_before_it() -> None:
     calls, caller = parallel()
     with pytest.raises(ValueError, match="task must"), calls:
         calls.call("a")
@@ -95,7 +95,7 @@ def test_a_mistake_in_the_block_gives_the_calls_before_it_up() -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_gives_up_on_the_result_gives_every_call_up() -> None:
+async def test_cancelling_the_result_cancels_every_call() -> None:
     calls, caller = parallel()
     for name in ("a", "b"):
         calls.call(name)

@@ -36,7 +36,7 @@ def pending_calls(limit: int = 10_000) -> tuple[PendingCalls, Due]:
 
 
 @pytest.mark.gen_test
-async def test_a_call_gets_its_answer_and_no_other() -> None:
+async def test_a_call_gets_its_own_reply() -> None:
     pending = PendingCalls(10, never)
     first, second = a_call("1"), a_call("2")
     pending.add(first, 60)
@@ -49,7 +49,7 @@ async def test_a_call_gets_its_answer_and_no_other() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_second_answer_is_dropped() -> None:
+async def test_a_second_reply_is_discarded() -> None:
     pending = PendingCalls(10, never)
     call = a_call("1")
     pending.add(call, 60)
@@ -58,7 +58,7 @@ async def test_a_second_answer_is_dropped() -> None:
     pending.close()
 
 
-def test_an_answer_to_nobody_is_dropped() -> None:
+def test_a_reply_without_a_call_is_discarded() -> None:
     assert PendingCalls(10, never).settle("nobody", "value") is False
 
 
@@ -88,7 +88,7 @@ async def test_an_id_may_be_used_again_when_its_call_has_ended() -> None:
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("ends", ["settled", "forgotten"])
-async def test_a_call_that_uses_an_id_again_has_its_whole_budget(ends: str) -> None:
+async def test_a_call_that_reuses_an_id_has_its_whole_expiration(ends: str) -> None:
     pending, _ = pending_calls()
     first, second, clock = a_call("same"), a_call("same"), a_call("clock")
     pending.add(first, 0.02)
@@ -209,7 +209,7 @@ async def test_a_sweep_loses_no_call_that_is_waiting() -> None:
 
 
 @pytest.mark.gen_test
-async def test_calls_may_end_and_begin_while_one_looks_at_them() -> None:
+async def test_calls_may_end_and_start_during_an_iteration() -> None:
     pending = PendingCalls(10, never)
     answers: list[Any] = []
     for number in range(3):

@@ -17,12 +17,12 @@ def reply(outcome: Outcome, told: Failure) -> Reply:
     return Reply(id="17", outcome=outcome, body=Body(failure.encode(told), codec.JSON))
 
 
-def test_a_value_arrives_as_itself() -> None:
+def test_a_value_arrives_unchanged() -> None:
     value = {"width": 320, "tags": ["a"]}
     assert result_of_reply(a_call(), Reply(id="17", outcome=Outcome.RETURNED, body=codec.encode(value))) == value
 
 
-def test_a_value_that_cannot_be_read_is_a_serialization_error() -> None:
+def test_a_value_that_cannot_be_decoded_is_a_serialization_error() -> None:
     answer = result_of_reply(a_call(), Reply(id="17", outcome=Outcome.RETURNED, body=Body(b"{", codec.JSON)))
     assert isinstance(answer, errors.SerializationError)
     assert "call 17" in str(answer)
@@ -35,7 +35,7 @@ def test_a_pickle_is_never_opened() -> None:
     )
 
 
-def test_an_exception_of_the_task_arrives_with_all_that_is_known_of_it() -> None:
+def test_an_exception_of_the_task_arrives_with_all_its_details() -> None:
     answer = result_of_reply(
         a_call("17"), reply(Outcome.RAISED, Failure(type_name="KeyError", message="'x'", traceback="..."))
     )
@@ -66,13 +66,13 @@ def test_every_outcome_has_its_own_error(outcome: Outcome, kind: type[errors.Tas
     assert str(result_of_reply(a_call(), reply(outcome, Failure(type_name="x")))) == kind.summary
 
 
-def test_no_outcome_is_without_an_answer() -> None:
+def test_every_final_outcome_has_a_result() -> None:
     for outcome in filter(lambda outcome: outcome.is_end, Outcome):
         assert result_of_reply(a_call(), reply(outcome, Failure(type_name="x"))) is not None
 
 
 @pytest.mark.parametrize("outcome", [Outcome.RAISED, Outcome.TIMED_OUT])
-def test_a_failure_that_cannot_be_read_is_a_failure_all_the_same(outcome: Outcome) -> None:
+def test_a_failure_that_cannot_be_decoded_is_still_a_failure(outcome: Outcome) -> None:
     answer = result_of_reply(a_call(), Reply(id="17", outcome=outcome, body=Body(b"\xff", None)))
     assert isinstance(answer, errors.TaskError)
     assert "could not be read" in str(answer)
@@ -88,7 +88,7 @@ def test_a_failure_that_cannot_be_read_is_a_failure_all_the_same(outcome: Outcom
         ("whatever comes next", errors.TaskError),
     ],
 )
-def test_a_call_that_the_broker_gave_back_says_why(reason: str, kind: type[errors.TaskError]) -> None:
+def test_a_dead_lettered_call_has_the_reason(reason: str, kind: type[errors.TaskError]) -> None:
     answer = result_of_reply(a_call("17"), DeadLetter("17", reason))
     assert type(answer) is kind
     assert (answer.task, answer.id) == ("t", "17")
@@ -104,7 +104,7 @@ def test_a_call_that_has_started_and_then_expires_in_its_queue_was_not_finished(
     assert "could not finish it, and no other worker took it in time" in str(answer)
 
 
-def test_a_call_that_a_quorum_queue_has_given_up_names_what_did_that() -> None:
+def test_a_call_over_the_delivery_limit_names_the_policy() -> None:
     answer = result_of_reply(a_call("17"), DeadLetter("17", "delivery_limit"))
     assert "call 17 of task 't' was delivered more often than the policy of its queue allows" in str(answer)
     assert "delivery-limit" in str(answer)

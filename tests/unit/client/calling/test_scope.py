@@ -56,7 +56,7 @@ async def test_a_call_that_is_made_in_a_scope_belongs_to_it() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_is_made_outside_of_any_scope_belongs_to_none() -> None:
+async def test_a_call_that_is_made_without_a_scope_belongs_to_none() -> None:
     with nowhere() as url:
         client = Client(url)
         with Scope() as scope:
@@ -108,7 +108,7 @@ async def test_a_scope_may_be_entered_for_the_rest_of_a_task() -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_waits_in_an_abandoned_scope_gets_canceled_with_the_reason() -> None:
+async def test_a_waiter_in_an_abandoned_scope_gets_canceled_with_the_reason() -> None:
     given_up = RevokedCalls()
     scope, call = Scope(), a_call("17", on_canceled=given_up)
     task = await begun(scope, waiting(call))
@@ -120,7 +120,7 @@ async def test_who_waits_in_an_abandoned_scope_gets_canceled_with_the_reason() -
 
 
 @pytest.mark.gen_test
-async def test_a_call_for_which_another_scope_waits_goes_on_until_that_leaves_too() -> None:
+async def test_a_call_goes_on_until_the_last_scope_that_waits_is_abandoned() -> None:
     given_up = RevokedCalls()
     first, second, call = Scope(), Scope(), a_call(on_canceled=given_up)
     first.add(call)
@@ -149,7 +149,7 @@ async def test_the_last_scope_that_waits_gets_the_value() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_for_which_somebody_waits_without_a_scope_goes_on() -> None:
+async def test_a_call_with_a_waiter_outside_of_scopes_goes_on() -> None:
     scope, call = Scope(), a_call()
     scope.add(call)
     task = await begun(None, waiting(call))
@@ -159,7 +159,7 @@ async def test_a_call_for_which_somebody_waits_without_a_scope_goes_on() -> None
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_ends_wholly_with_its_scope_waits_for_nobody_without_one() -> None:
+async def test_a_call_added_wholly_ends_with_its_scope_despite_other_waiters() -> None:
     first, second, call = Scope(), Scope(), a_call(callback=ignored)
     for scope in (first, second):
         scope.add(call, wholly=True)
@@ -189,14 +189,14 @@ async def test_a_call_that_was_made_outside_and_is_awaited_in_one_scope_ends_wit
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_nobody_awaits_ends_with_its_scope() -> None:
+async def test_an_unawaited_call_ends_with_its_scope() -> None:
     scope, call = Scope(), a_call()
     scope.add(call)
     assert scope.abandon(GONE) == [call]
 
 
 @pytest.mark.gen_test
-async def test_to_await_in_an_abandoned_scope_is_canceled_at_once_and_harms_nobody_else() -> None:
+async def test_awaiting_in_an_abandoned_scope_raises_at_once_and_affects_no_other_waiter() -> None:
     call = a_call()
     with Scope() as scope:
         scope.abandon(GONE)
@@ -206,7 +206,7 @@ async def test_to_await_in_an_abandoned_scope_is_canceled_at_once_and_harms_nobo
 
 
 @pytest.mark.gen_test
-async def test_a_value_that_is_there_already_can_be_had_in_an_abandoned_scope() -> None:
+async def test_an_ended_call_can_be_awaited_in_an_abandoned_scope() -> None:
     call = a_call()
     call.settle("value")
     with Scope() as scope:
@@ -225,7 +225,7 @@ async def test_a_task_that_asyncio_cancels_as_its_scope_is_abandoned_is_cancelle
 
 
 @pytest.mark.gen_test
-async def test_a_task_that_asyncio_cancels_gives_its_call_up_in_a_scope_as_without() -> None:
+async def test_a_task_that_asyncio_cancels_cancels_its_call_in_a_scope_too() -> None:
     given_up = RevokedCalls()
     scope, call = Scope(), a_call(on_canceled=given_up)
     scope.add(call)
@@ -301,7 +301,7 @@ async def test_the_result_of_parallel_calls_is_canceled_rather_than_a_list_of_fa
 
 
 @pytest.mark.gen_test
-async def test_parallel_calls_leave_what_another_request_waits_for() -> None:
+async def test_parallel_calls_do_not_cancel_a_call_of_another_request() -> None:
     shared, own = a_call(), a_call()
     calls = Parallel(cast(Any, None))
     calls._calls += [shared, own]
@@ -328,7 +328,7 @@ def a_call_of(scope: Scope | None, answers: list[Any]) -> PendingCall[Any]:
 
 
 @pytest.mark.gen_test
-async def test_a_callback_of_an_abandoned_scope_hears_that_it_was_canceled() -> None:
+async def test_a_callback_of_an_abandoned_scope_gets_canceled() -> None:
     answers: list[Any] = []
     scope = Scope()
     call = a_call_of(scope, answers)
@@ -339,7 +339,7 @@ async def test_a_callback_of_an_abandoned_scope_hears_that_it_was_canceled() -> 
 
 
 @pytest.mark.gen_test
-async def test_a_callback_of_somebody_else_keeps_the_call_going() -> None:
+async def test_a_callback_of_another_scope_keeps_the_call_running() -> None:
     for owner in (Scope(), None):
         answers: list[Any] = []
         call, scope = a_call_of(owner, answers), Scope()
@@ -352,7 +352,7 @@ async def test_a_callback_of_somebody_else_keeps_the_call_going() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_with_a_callback_of_a_scope_that_has_gone_ends_with_the_last_who_awaits_it() -> None:
+async def test_a_call_with_a_callback_of_an_abandoned_scope_ends_with_its_last_waiter() -> None:
     scope = Scope()
     call = a_call_of(scope, [])
     task = await begun(None, waiting(call))
@@ -363,7 +363,7 @@ async def test_a_call_with_a_callback_of_a_scope_that_has_gone_ends_with_the_las
 
 
 @pytest.mark.gen_test
-async def test_callbacks_run_in_the_scope_of_whoever_asked_for_them_whoever_settles() -> None:
+async def test_callbacks_run_in_the_scope_of_their_caller() -> None:
     answers: list[Any] = []
     own, other = Scope(), Scope()
     call = a_call_of(own, answers)
@@ -375,7 +375,7 @@ async def test_callbacks_run_in_the_scope_of_whoever_asked_for_them_whoever_sett
 
 
 @pytest.mark.gen_test
-async def test_a_callback_that_wants_to_go_on_for_an_abandoned_scope_is_not_logged(
+async def test_a_callback_that_raises_for_its_abandoned_scope_is_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def go_on(value: Any, headers: Any) -> None:
@@ -393,7 +393,7 @@ async def test_a_callback_that_wants_to_go_on_for_an_abandoned_scope_is_not_logg
 
 
 @pytest.mark.gen_test
-async def test_a_call_in_an_abandoned_scope_is_refused_and_the_way_out_is_named() -> None:
+async def test_a_call_in_an_abandoned_scope_is_refused_with_advice() -> None:
     with nowhere() as url:
         client = Client(url)
         with Scope() as scope:
@@ -438,14 +438,14 @@ def test_a_call_that_has_ended_does_not_join_a_scope() -> None:
     assert scope.in_flight == 0
 
 
-def test_a_call_that_joins_an_abandoned_scope_is_given_up() -> None:
+def test_a_call_that_joins_an_abandoned_scope_is_cancelled() -> None:
     scope, call = Scope(), a_call()
     scope.abandon(GONE)
     scope.add(call)
     assert call.done()
 
 
-def test_a_scope_that_has_ended_lets_its_calls_go_on() -> None:
+def test_calls_go_on_after_their_scope_is_closed() -> None:
     call = a_call()
     with Scope() as scope:
         scope.add(call)
@@ -456,7 +456,7 @@ def test_a_scope_that_has_ended_lets_its_calls_go_on() -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_still_waits_in_a_scope_that_has_ended_gets_the_value() -> None:
+async def test_a_waiter_in_a_closed_scope_gets_the_value() -> None:
     scope, call = Scope(), a_call()
     task = await begun(scope, waiting(call))
     scope.close()
@@ -473,7 +473,7 @@ def test_a_scope_is_abandoned_once() -> None:
 
 
 @pytest.mark.gen_test
-async def test_scope_and_calls_keep_each_other_no_longer_than_the_calls_last() -> None:
+async def test_scope_and_calls_are_collected_after_the_calls_have_ended() -> None:
     async def request() -> tuple["weakref.ref[Scope]", "weakref.ref[PendingCall[Any]]"]:
         scope, call = Scope(), a_call()
         scope.enter()
@@ -493,7 +493,7 @@ async def test_scope_and_calls_keep_each_other_no_longer_than_the_calls_last() -
 
 
 @pytest.mark.gen_test
-async def test_an_abandoned_call_leaves_no_word_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_abandoned_call_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     scope = Scope()
     calls = [a_call(), a_call(callback=ignored)]
@@ -505,7 +505,7 @@ async def test_an_abandoned_call_leaves_no_word_in_the_log(caplog: pytest.LogCap
     assert caplog.messages == []
 
 
-def test_a_scope_tells_its_state_in_words() -> None:
+def test_the_repr_of_a_scope_has_its_state() -> None:
     scope = Scope()
     scope.add(a_call())
     assert repr(scope) == "<Scope of 1 calls in flight: open>"

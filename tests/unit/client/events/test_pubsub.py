@@ -37,7 +37,7 @@ def encoded(topic: str = "news", payload: Any = None, *, persistent: bool = Fals
 
 
 @pytest.mark.gen_test
-async def test_publishing_returns_when_the_broker_has_it() -> None:
+async def test_publishing_returns_after_the_confirm() -> None:
     topics = Topics()
     publishing = asyncio.ensure_future(topics.pubsub.publish(encoded("news.de"), 5))
     await until(lambda: topics.publishing.published)
@@ -68,7 +68,7 @@ async def test_an_event_that_is_not_persistent_is_never_sent_twice() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_persistent_event_that_was_lost_on_its_way_is_sent_again() -> None:
+async def test_a_persistent_event_without_a_confirm_is_published_again() -> None:
     topics = Topics()
     publishing = asyncio.ensure_future(topics.pubsub.publish(encoded(persistent=True), 5))
     await until(lambda: len(topics.publishing.published) == 1)
@@ -89,7 +89,7 @@ async def test_a_persistent_event_survives_the_moment_in_which_the_connection_br
 
 
 @pytest.mark.gen_test
-async def test_what_was_subscribed_before_there_was_a_loop_reaches_the_broker_later() -> None:
+async def test_a_subscription_made_before_a_loop_runs_is_declared_later() -> None:
     topics = Topics()
     subscription = topics.pubsub.subscribe("news", ignored)
     assert topics.bound() == []
@@ -117,7 +117,7 @@ def _fields(delivery: Any) -> dict[str, Any]:
 
 
 @pytest.mark.gen_test
-async def test_an_event_that_cannot_be_read_is_dropped_not_kept(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unreadable_event_is_discarded_and_acknowledged(caplog: pytest.LogCaptureFixture) -> None:
     topics, channel = Topics(), RecordingChannel()
     topics.pubsub.open()
     await topics.pubsub.subscribe("#", ignored).ready()
@@ -128,7 +128,7 @@ async def test_an_event_that_cannot_be_read_is_dropped_not_kept(caplog: pytest.L
 
 
 @pytest.mark.gen_test
-async def test_a_topic_is_given_up_with_its_last_subscription() -> None:
+async def test_a_topic_is_unbound_with_its_last_subscription() -> None:
     topics = Topics()
     topics.pubsub.open()
     first, second = (topics.pubsub.subscribe("news", ignored) for _ in range(2))
@@ -142,7 +142,7 @@ async def test_a_topic_is_given_up_with_its_last_subscription() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_topic_given_up_and_taken_again_in_one_moment_is_taken() -> None:
+async def test_a_topic_that_is_unsubscribed_and_subscribed_at_once_stays_bound() -> None:
     topics = Topics()
     topics.pubsub.open()
     await topics.pubsub.subscribe("news", ignored).ready()
@@ -174,13 +174,13 @@ async def test_closing_deletes_the_queue() -> None:
 
 
 @pytest.mark.parametrize("callback", [None, "print", 7])
-def test_what_cannot_be_called_cannot_subscribe(callback: Any) -> None:
+def test_a_callback_must_be_callable(callback: Any) -> None:
     with pytest.raises(ValueError, match="callback"):
         Topics().pubsub.subscribe("news", callback)
 
 
 @pytest.mark.gen_test
-async def test_who_waits_for_a_subscription_that_the_broker_refuses_hears_of_it(
+async def test_waiting_for_a_refused_subscription_raises(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def refuse() -> None:
@@ -201,7 +201,7 @@ async def test_who_waits_for_a_subscription_that_the_broker_refuses_hears_of_it(
 
 
 @pytest.mark.gen_test
-async def test_who_waits_for_a_subscription_of_a_client_that_closes_hears_of_it() -> None:
+async def test_waiting_for_a_subscription_of_a_closed_client_raises() -> None:
     topics = Topics()
     topics.consuming.is_ready = False
     topics.pubsub.open()
@@ -231,7 +231,7 @@ async def test_events_after_a_large_one_wait_for_it_and_arrive_in_their_order() 
 
 
 @pytest.mark.gen_test
-async def test_an_event_that_cannot_be_decoded_is_dropped_and_the_next_is_heard() -> None:
+async def test_an_event_that_cannot_be_decoded_is_discarded_and_the_next_is_delivered() -> None:
     topics, heard = Topics(), []
     channel = RecordingChannel()
     topics.pubsub.open()

@@ -48,7 +48,7 @@ def test_a_callback_gets_topic_payload_and_headers() -> None:
     assert heard.events == [Event("news", {"x": [1]}, {"a": 1})]
 
 
-def test_every_callback_of_a_topic_hears_every_event() -> None:
+def test_every_callback_of_a_topic_gets_every_event() -> None:
     first, second = Heard(), Heard()
     subscriptions = subscribed(("news", first), ("news", second))
     subscriptions.deliver(an_event("news"))
@@ -56,7 +56,7 @@ def test_every_callback_of_a_topic_hears_every_event() -> None:
     assert first.topics == second.topics == ["news", "news"]
 
 
-def test_patterns_hear_what_they_match_and_nothing_else() -> None:
+def test_a_pattern_gets_only_the_topics_that_it_matches() -> None:
     one, all_below, everything, other = Heard(), Heard(), Heard(), Heard()
     subscriptions = subscribed(("news.*", one), ("news.#", all_below), ("#", everything), ("weather", other))
     for topic in ("news", "news.de", "news.de.berlin"):
@@ -90,7 +90,7 @@ async def test_a_callback_may_be_a_coroutine_function(caplog: pytest.LogCaptureF
     await until(lambda: "a bug" in caplog.text)
 
 
-def test_an_event_that_cannot_be_read_is_a_serialization_error() -> None:
+def test_an_event_that_cannot_be_decoded_is_a_serialization_error() -> None:
     with pytest.raises(SerializationError):
         subscribed(("news", ignored)).deliver(EncodedEvent(topic="news", body=Body(b"{", codec.JSON)))
 
@@ -137,13 +137,13 @@ def test_subscriptions_are_found_by_topic_and_callback() -> None:
 
 
 @pytest.mark.parametrize("topic", ["", "x" * 245, "a\nb", None, 7])
-def test_what_cannot_be_a_topic_is_a_value_error(topic: Any) -> None:
+def test_a_bad_topic_is_a_value_error(topic: Any) -> None:
     with pytest.raises(ValueError, match="topic must"):
         Subscription(topic, ignored, ignored)
 
 
 @pytest.mark.gen_test
-async def test_a_subscription_is_ready_when_the_broker_knows_of_it() -> None:
+async def test_a_subscription_is_ready_when_it_is_declared() -> None:
     subscription = Subscription("news", ignored, ignored)
     assert repr(subscription) == "<Subscription to news: not yet active>"
     ready = asyncio.ensure_future(subscription.ready())

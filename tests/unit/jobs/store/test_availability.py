@@ -34,7 +34,7 @@ def store(clock: Clock) -> Availability:
     return store
 
 
-def test_an_outage_is_one_line_and_one_more_when_it_is_over(
+def test_an_outage_logs_one_line_when_it_begins_and_one_when_it_ends(
     store: Availability, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -52,7 +52,7 @@ def test_an_outage_is_one_line_and_one_more_when_it_is_over(
     ]
 
 
-def test_a_store_that_fails_now_and_then_has_one_outage(
+def test_a_store_that_fails_at_times_has_one_outage(
     store: Availability, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(20):
@@ -62,7 +62,7 @@ def test_a_store_that_fails_now_and_then_has_one_outage(
     assert len(caplog.records) == 1
 
 
-def test_a_command_reports_the_error_itself(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_command_logs_no_outage_as_it_reports_the_error(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     store = Availability()
     store.failed("read", AWAY)
     assert store.error is AWAY

@@ -42,7 +42,7 @@ async def test_a_step_whose_connection_breaks_is_run_once_more(tmp_path: Path, u
 
 @pytest.mark.parametrize("use", ["commit", "fetch"])
 @pytest.mark.gen_test
-async def test_a_step_that_fails_otherwise_is_left_to_its_caller(tmp_path: Path, use: str) -> None:
+async def test_another_error_of_a_step_is_raised_without_a_retry(tmp_path: Path, use: str) -> None:
     database = Database(url_of(tmp_path))
     steps = Steps(ConnectionError("full"))
     with pytest.raises(ConnectionError, match="full"):
@@ -52,7 +52,7 @@ async def test_a_step_that_fails_otherwise_is_left_to_its_caller(tmp_path: Path,
 
 
 @pytest.mark.gen_test
-async def test_a_step_that_may_be_committed_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_step_that_may_be_committed_is_not_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     database = Database(url_of(tmp_path))
     write = database.write
 

@@ -74,7 +74,7 @@ def _wrapped(adapted: Exception, cause: Exception | None, dbapi: object = None) 
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else str(value).partition("\n")[0],
 )
-def test_an_error_is_of_its_kind(error: Exception, kind: type[CrewError]) -> None:
+def test_an_error_has_the_type_of_its_cause(error: Exception, kind: type[CrewError]) -> None:
     found = errors.translate(error, "postgresql://host/name", is_opening=False)
     assert type(found) is kind
     assert str(found).startswith("the job store postgresql://host/name ")

@@ -52,7 +52,7 @@ class Numbers:
 
 
 @pytest.mark.gen_test
-async def test_what_comes_together_is_committed_together_and_each_gets_its_own_result(tmp_path: Path) -> None:
+async def test_concurrent_writes_share_a_commit_and_each_gets_its_own_result(tmp_path: Path) -> None:
     async with Numbers(tmp_path) as numbers:
         doubles = await asyncio.gather(*(numbers.writer.write(numbers.add, n) for n in range(10)))
         assert doubles == [2 * n for n in range(10)]
@@ -60,7 +60,7 @@ async def test_what_comes_together_is_committed_together_and_each_gets_its_own_r
 
 
 @pytest.mark.gen_test
-async def test_what_comes_during_a_transaction_shares_the_next(tmp_path: Path) -> None:
+async def test_writes_during_a_transaction_share_the_next(tmp_path: Path) -> None:
     async with Numbers(tmp_path) as numbers:
         first = asyncio.ensure_future(numbers.writer.write(numbers.add, 1))
         while not numbers.batches:
@@ -70,7 +70,7 @@ async def test_what_comes_during_a_transaction_shares_the_next(tmp_path: Path) -
 
 
 @pytest.mark.gen_test
-async def test_what_one_cannot_write_is_its_own_failure_alone(tmp_path: Path) -> None:
+async def test_an_item_that_cannot_be_written_fails_alone(tmp_path: Path) -> None:
     async with Numbers(tmp_path) as numbers:
         items = [1, BAD, 3]
         told = await asyncio.gather(*(numbers.writer.write(numbers.add, n) for n in items), return_exceptions=True)
@@ -80,7 +80,7 @@ async def test_what_one_cannot_write_is_its_own_failure_alone(tmp_path: Path) ->
 
 
 @pytest.mark.gen_test
-async def test_what_cannot_be_written_among_many_is_found_in_a_few_transactions(tmp_path: Path) -> None:
+async def test_an_item_that_cannot_be_written_is_found_in_a_few_transactions(tmp_path: Path) -> None:
     async with Numbers(tmp_path) as numbers:
         items = range(100)
         told = await numbers.writer.write_each(numbers.add, items)
@@ -91,7 +91,7 @@ async def test_what_cannot_be_written_among_many_is_found_in_a_few_transactions(
 
 
 @pytest.mark.gen_test
-async def test_a_store_that_is_away_fails_all_at_once_and_is_not_asked_for_each(tmp_path: Path) -> None:
+async def test_an_unavailable_store_fails_the_whole_batch_with_one_attempt(tmp_path: Path) -> None:
     async with Numbers(tmp_path) as numbers:
         numbers.is_away = True
         told = await asyncio.gather(*(numbers.writer.write(numbers.add, n) for n in (1, 2, 3)), return_exceptions=True)
@@ -103,14 +103,14 @@ async def test_a_store_that_is_away_fails_all_at_once_and_is_not_asked_for_each(
 
 
 @pytest.mark.gen_test
-async def test_nobody_waits_for_a_transaction_without_end(tmp_path: Path) -> None:
+async def test_a_batch_is_bounded(tmp_path: Path) -> None:
     async with Numbers(tmp_path) as numbers:
         await numbers.writer.write_all(numbers.add, range(MAX_BATCH + 100, 2 * MAX_BATCH + 101))
         assert numbers.batches == [MAX_BATCH, 1]
 
 
 @pytest.mark.gen_test
-async def test_who_gives_up_waiting_hinders_nobody(tmp_path: Path) -> None:
+async def test_a_cancelled_write_does_not_affect_the_others(tmp_path: Path) -> None:
     async with Numbers(tmp_path) as numbers:
         impatient = asyncio.ensure_future(numbers.writer.write(numbers.add, 1))
         patient = asyncio.ensure_future(numbers.writer.write(numbers.add, 2))

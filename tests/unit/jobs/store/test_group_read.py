@@ -46,7 +46,7 @@ class Shelf:
 
 
 @pytest.mark.gen_test
-async def test_each_gets_what_he_asked_for_or_nothing(tmp_path: Path) -> None:
+async def test_each_read_gets_its_own_job_or_none(tmp_path: Path) -> None:
     async with Shelf(tmp_path) as shelf:
         asked = [shelf.reader.get(id) for id in ("a", "b", "nobody", "a")]
         assert [job and job.id for job in await asyncio.gather(*asked)] == ["a", "b", None, "a"]
@@ -54,7 +54,7 @@ async def test_each_gets_what_he_asked_for_or_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_asks_during_a_look_gets_what_is_there_after_his_question(tmp_path: Path) -> None:
+async def test_a_read_during_a_select_gets_the_state_of_the_next_one(tmp_path: Path) -> None:
     async with Shelf(tmp_path) as shelf:
         shelf.may_answer.clear()
         early = asyncio.ensure_future(shelf.reader.get("a"))
@@ -68,14 +68,14 @@ async def test_who_asks_during_a_look_gets_what_is_there_after_his_question(tmp_
 
 
 @pytest.mark.gen_test
-async def test_no_look_is_for_more_than_a_batch(tmp_path: Path) -> None:
+async def test_no_select_is_larger_than_a_batch(tmp_path: Path) -> None:
     async with Shelf(tmp_path) as shelf:
         await asyncio.gather(*(shelf.reader.get(str(n)) for n in range(2 * MAX_BATCH + 1)))
         assert [len(batch) for batch in shelf.batches] == [MAX_BATCH, MAX_BATCH, 1]
 
 
 @pytest.mark.gen_test
-async def test_each_who_asks_a_store_that_is_away_hears_so_and_who_asks_later_is_answered(
+async def test_each_read_of_an_unavailable_store_fails_and_a_later_read_succeeds(
     tmp_path: Path,
 ) -> None:
     async with Shelf(tmp_path) as shelf:
@@ -88,7 +88,7 @@ async def test_each_who_asks_a_store_that_is_away_hears_so_and_who_asks_later_is
 
 
 @pytest.mark.gen_test
-async def test_who_has_left_stops_no_other(tmp_path: Path) -> None:
+async def test_a_cancelled_read_does_not_affect_the_others(tmp_path: Path) -> None:
     async with Shelf(tmp_path) as shelf:
         shelf.may_answer.clear()
         gone, stays = (asyncio.ensure_future(shelf.reader.get("a")) for _ in range(2))

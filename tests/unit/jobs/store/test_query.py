@@ -21,22 +21,20 @@ WRONG += [encoded(f"nan {ID}"), encoded(f"inf {ID}"), encoded("1.0 a\0b"), encod
 
 @pytest.mark.parametrize("cursor", WRONG)
 @pytest.mark.gen_test
-async def test_a_cursor_that_no_page_has_given_is_refused(
-    cursor: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+async def test_a_cursor_that_is_not_of_a_page_is_refused(cursor: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     async with opened(tmp_path_factory.mktemp("store")) as store:
         with pytest.raises(ValueError, match=re.escape("cursor must be the cursor of a page of jobs, not ")):
             await store.page(JobQuery(cursor=cursor))
 
 
 @pytest.mark.parametrize("limit", [0, -1, 501, True, 1.5, "9", None])
-def test_a_limit_is_a_number_of_jobs_for_a_page(limit: object) -> None:
+def test_a_page_limit_must_be_in_range(limit: object) -> None:
     with pytest.raises(ValueError, match=re.escape(f"limit must be an int from 1 to 500, not {limit!r}")):
         check_limit(limit)
 
 
 @pytest.mark.gen_test
-async def test_a_cursor_leads_to_what_comes_after_its_page(tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_a_cursor_leads_to_the_jobs_after_its_page(tmp_path_factory: pytest.TempPathFactory) -> None:
     async with opened(tmp_path_factory.mktemp("store")) as store:
         jobs = [(await store.insert(a_specification())).job for _ in range(3)]
         first = await store.page(JobQuery(limit=2))

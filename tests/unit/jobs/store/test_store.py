@@ -47,7 +47,7 @@ async def driver_is_gone() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_job_is_found_as_it_was_recorded(tmp_path: Path) -> None:
+async def test_a_job_is_read_as_it_was_inserted(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         specification = a_specification(
             headers={"a": "ä\0"}, priority=3, timeout=0.5, origin="::1", body=codec.encode(b"\0")
@@ -59,7 +59,7 @@ async def test_a_job_is_found_as_it_was_recorded(tmp_path: Path) -> None:
 
 
 @pytest.mark.gen_test
-async def test_what_was_recorded_is_there_after_a_restart_under_the_same_id_of_the_store(tmp_path: Path) -> None:
+async def test_records_and_the_id_of_the_store_survive_a_restart(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         job = (await store.insert(a_specification())).job
         id = store.id
@@ -71,7 +71,7 @@ async def test_what_was_recorded_is_there_after_a_restart_under_the_same_id_of_t
 
 
 @pytest.mark.gen_test
-async def test_a_job_that_there_is_not_is_unknown(tmp_path: Path) -> None:
+async def test_a_missing_job_is_unknown(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         with pytest.raises(UnknownJob, match="there is no job 17"):
             await store.get("17")
@@ -84,7 +84,7 @@ async def test_a_job_that_there_is_not_is_unknown(tmp_path: Path) -> None:
 
 
 @pytest.mark.gen_test
-async def test_skip_means_the_job_that_is_active_and_a_new_one_when_it_has_ended(tmp_path: Path) -> None:
+async def test_skip_returns_the_active_job_and_a_new_one_after_its_end(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         first = await store.insert(a_specification(unique="skip", unique_key="k"))
         second = await store.insert(a_specification(unique="skip", unique_key="k"))
@@ -94,7 +94,7 @@ async def test_skip_means_the_job_that_is_active_and_a_new_one_when_it_has_ended
 
 
 @pytest.mark.gen_test
-async def test_replace_gives_up_the_job_that_is_active(tmp_path: Path) -> None:
+async def test_replace_cancels_the_active_job(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         first = await store.insert(a_specification(unique="replace", unique_key="k"))
         second = await store.insert(a_specification(unique="replace", unique_key="k"))
@@ -107,7 +107,7 @@ async def test_replace_gives_up_the_job_that_is_active(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("unique", ["skip", "replace"])
 @pytest.mark.gen_test
-async def test_of_many_that_come_at_once_with_one_key_one_is_active(unique: str, tmp_path: Path) -> None:
+async def test_of_many_concurrent_jobs_with_one_key_one_is_active(unique: str, tmp_path: Path) -> None:
     async with opened(tmp_path) as one, opened(tmp_path) as other:
         stores = [one, other] * 10
         inserted = await asyncio.gather(
@@ -119,7 +119,7 @@ async def test_of_many_that_come_at_once_with_one_key_one_is_active(unique: str,
 
 
 @pytest.mark.gen_test
-async def test_an_idempotency_key_is_one_job_for_ever_also_for_two_gateways_at_once(tmp_path: Path) -> None:
+async def test_an_idempotency_key_is_one_job_also_for_two_concurrent_gateways(tmp_path: Path) -> None:
     async with opened(tmp_path) as one, opened(tmp_path) as other:
         keys: dict[str, Any] = {"idempotency_key": "k", "fingerprint": "f"}
         inserted = await asyncio.gather(*(store.insert(a_specification(**keys)) for store in [one, other] * 10))
@@ -131,7 +131,7 @@ async def test_an_idempotency_key_is_one_job_for_ever_also_for_two_gateways_at_o
 
 
 @pytest.mark.gen_test
-async def test_who_asks_again_for_what_was_skipped_gets_the_same_job_also_when_that_has_ended(tmp_path: Path) -> None:
+async def test_a_repeated_skipped_submit_returns_the_same_job_also_after_its_end(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         active = (await store.insert(a_specification(unique="skip", unique_key="k"))).job
         for _ in range(2):
@@ -148,7 +148,7 @@ async def test_who_asks_again_for_what_was_skipped_gets_the_same_job_also_when_t
 
 
 @pytest.mark.gen_test
-async def test_an_idempotency_key_that_was_used_for_something_else_is_refused(tmp_path: Path) -> None:
+async def test_an_idempotency_key_of_another_request_is_refused(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await store.insert(a_specification(idempotency_key="k", fingerprint="f"))
         with pytest.raises(KeyReused, match="the Idempotency-Key 'k' was used for another request"):
@@ -156,7 +156,7 @@ async def test_an_idempotency_key_that_was_used_for_something_else_is_refused(tm
 
 
 @pytest.mark.gen_test
-async def test_an_id_that_is_taken_is_refused_and_those_beside_it_are_recorded(tmp_path: Path) -> None:
+async def test_a_taken_id_is_refused_and_the_other_jobs_are_inserted(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         taken = (await store.insert(a_specification())).job
         again = a_specification(id=taken.id, may_exist=True)
@@ -170,7 +170,7 @@ async def test_an_id_that_is_taken_is_refused_and_those_beside_it_are_recorded(t
 
 
 @pytest.mark.gen_test
-async def test_of_two_results_at_once_one_is_kept(tmp_path: Path) -> None:
+async def test_of_two_concurrent_results_one_is_kept(tmp_path: Path) -> None:
     async with opened(tmp_path) as one, opened(tmp_path) as other:
         job = (await one.insert(a_specification())).job
         told = await asyncio.gather(one.apply([returned(job, 1)]), other.apply([returned(job, 2)]))
@@ -178,7 +178,7 @@ async def test_of_two_results_at_once_one_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.gen_test
-async def test_reports_of_one_job_in_one_batch_are_taken_one_after_another(tmp_path: Path) -> None:
+async def test_reports_of_one_job_in_one_batch_are_applied_in_order(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         job = (await store.insert(a_specification())).job
         settled = await store.apply([returned(job, 1), returned(job, 2), canceled(job)])
@@ -189,7 +189,7 @@ async def test_reports_of_one_job_in_one_batch_are_taken_one_after_another(tmp_p
 
 
 @pytest.mark.gen_test
-async def test_a_result_may_be_deleted_once_and_its_record_stays(tmp_path: Path) -> None:
+async def test_a_result_is_deleted_once_and_its_record_stays(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         job = (await store.insert(a_specification())).job
         assert not await store.delete_result(job.id)
@@ -215,7 +215,7 @@ async def test_a_job_is_claimed_by_one_of_two_gateways_and_again_when_the_lease_
 
 
 @pytest.mark.gen_test
-async def test_what_the_broker_has_or_what_has_ended_is_not_claimed(tmp_path: Path) -> None:
+async def test_a_job_that_the_broker_has_or_that_has_ended_is_not_claimed(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         taken, ended, late = [(await store.insert(a_specification(publish_at=NOW))).job for _ in range(3)]
         await store.mark_enqueued(taken.id, NOW + 1)
@@ -228,7 +228,7 @@ async def test_what_the_broker_has_or_what_has_ended_is_not_claimed(tmp_path: Pa
 
 
 @pytest.mark.gen_test
-async def test_a_job_that_waits_for_a_worker_is_published_as_soon_as_there_is_one_unless_somebody_publishes_it(
+async def test_a_job_that_waits_for_a_worker_is_due_when_one_starts_unless_a_gateway_publishes_it(
     tmp_path: Path,
 ) -> None:
     async with opened(tmp_path) as store:
@@ -241,7 +241,7 @@ async def test_a_job_that_waits_for_a_worker_is_published_as_soon_as_there_is_on
 
 
 @pytest.mark.gen_test
-async def test_what_no_worker_took_in_time_is_overdue_and_what_is_started_is_not(tmp_path: Path) -> None:
+async def test_a_queued_job_is_overdue_after_its_expiration_and_a_started_job_is_not(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         waits, runs, _ = [(await store.insert(a_specification(start_by=by))).job for by in (NOW, NOW, NOW + 9)]
         run = Run(host=HOST, started=NOW, is_only_one=True)
@@ -253,7 +253,7 @@ async def test_what_no_worker_took_in_time_is_overdue_and_what_is_started_is_not
 
 
 @pytest.mark.gen_test
-async def test_records_are_deleted_when_their_time_is_over_and_no_sooner(tmp_path: Path) -> None:
+async def test_records_are_purged_when_their_time_to_live_is_over(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         short, long, active = [(await store.insert(a_specification(result_ttl=ttl))).job for ttl in (5.0, 50.0, 5.0)]
         await store.apply([returned(short), returned(long)])
@@ -264,7 +264,7 @@ async def test_records_are_deleted_when_their_time_is_over_and_no_sooner(tmp_pat
 
 
 @pytest.mark.gen_test
-async def test_a_job_that_was_not_accepted_is_forgotten(tmp_path: Path) -> None:
+async def test_a_job_that_the_broker_refused_is_deleted(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         refused = await store.insert(a_specification())
         assert await store.withdraw(refused) == ()
@@ -273,7 +273,7 @@ async def test_a_job_that_was_not_accepted_is_forgotten(tmp_path: Path) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_job_whose_replacement_was_not_accepted_is_as_it_was(tmp_path: Path) -> None:
+async def test_a_replaced_job_is_restored_if_its_replacement_is_refused(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         first = (await store.insert(a_specification(unique="skip", unique_key="k"))).job
         await store.mark_enqueued(first.id, NOW)
@@ -285,7 +285,7 @@ async def test_a_job_whose_replacement_was_not_accepted_is_as_it_was(tmp_path: P
 
 
 @pytest.mark.gen_test
-async def test_a_job_whose_end_came_meanwhile_or_whose_key_is_taken_stays_replaced(tmp_path: Path) -> None:
+async def test_a_replaced_job_that_has_ended_or_whose_key_is_taken_is_not_restored(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         ended = (await store.insert(a_specification(unique="skip", unique_key="k"))).job
         refused = await store.insert(a_specification(unique="replace", unique_key="k"))
@@ -304,7 +304,7 @@ async def test_a_job_whose_end_came_meanwhile_or_whose_key_is_taken_stays_replac
 
 
 @pytest.mark.gen_test
-async def test_pages_repeat_and_leave_out_nothing_while_jobs_come(tmp_path: Path) -> None:
+async def test_pages_repeat_and_omit_no_job_while_jobs_are_inserted(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         same = a_job().created  # jobs of one instant are told apart by their ids
         there = {(await store.insert(a_specification(created=same + n // 4))).job.id for n in range(25)}
@@ -336,7 +336,7 @@ async def test_jobs_are_listed_by_status_and_task_and_counted(tmp_path: Path) ->
 
 
 @pytest.mark.gen_test
-async def test_a_file_that_is_no_database_is_told_in_one_sentence_and_left_as_it_is(tmp_path: Path) -> None:
+async def test_a_file_that_is_no_database_is_refused_in_one_sentence_and_unchanged(tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("dear diary, " * 100)
     store = JobStore(f"sqlite:///{file}")
@@ -349,7 +349,7 @@ async def test_a_file_that_is_no_database_is_told_in_one_sentence_and_left_as_it
 
 
 @pytest.mark.gen_test
-async def test_tables_of_a_newer_crew_are_left_alone(tmp_path: Path) -> None:
+async def test_tables_of_a_newer_crew_are_refused_and_unchanged(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await store.insert(a_specification())
     with sqlite3.connect(tmp_path / "jobs.db") as connection:
@@ -361,7 +361,7 @@ async def test_tables_of_a_newer_crew_are_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_store_whose_folder_cannot_be_made_says_what_it_needs(tmp_path: Path) -> None:
+async def test_a_store_whose_folder_cannot_be_made_names_its_requirement(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     store = JobStore(f"sqlite:///{tmp_path}/file/jobs.db")
     with pytest.raises(SettingsError, match=r"cannot be used: it must be a file in an existing folder, and both"):
@@ -369,7 +369,7 @@ async def test_a_store_whose_folder_cannot_be_made_says_what_it_needs(tmp_path: 
 
 
 @pytest.mark.parametrize("file", [".", "notes.txt"])
-def test_a_loop_that_ends_with_the_first_error_of_a_store_leaves_no_thread_to_fail(tmp_path: Path, file: str) -> None:
+def test_an_event_loop_that_ends_with_a_store_error_leaves_no_failing_thread(tmp_path: Path, file: str) -> None:
     """The driver's threads would fail where they cannot tell the loop any more, and print a traceback."""
     (tmp_path / "notes.txt").write_text("dear diary")
     for _ in range(20):
@@ -379,7 +379,7 @@ def test_a_loop_that_ends_with_the_first_error_of_a_store_leaves_no_thread_to_fa
 
 
 @pytest.mark.gen_test
-async def test_a_server_that_is_away_is_told_without_its_password() -> None:
+async def test_the_error_for_an_unavailable_server_hides_the_password() -> None:
     store = JobStore("postgresql://crew:s3cret@127.0.0.1:1/jobs")
     with pytest.raises(ConnectionError) as away:
         await store.get("17")
@@ -407,14 +407,14 @@ NO_OPTIONS = "the job store sqlite:// takes a path only: remove the question mar
         ("sqlite:///file:jobs.db?mode=rw&uri=true", NO_OPTIONS),
     ],
 )
-def test_a_url_that_is_of_no_store_is_refused_in_one_sentence(url: str, told: str) -> None:
+def test_a_bad_store_url_is_refused_in_one_sentence(url: str, told: str) -> None:
     with pytest.raises(SettingsError) as refused:
         JobStore(url)
     assert str(refused.value) == told
 
 
 @pytest.mark.parametrize("password", ["s3/cret", "s3?cret", "s3?a=cret", "s3#cret", "s3[cret", "s3@cret", "s3@/cret"])
-def test_a_password_that_has_to_be_quoted_is_said_so_and_not_shown(password: str) -> None:
+def test_a_password_that_needs_percent_encoding_is_refused_and_not_shown(password: str) -> None:
     """Who takes a URL apart would read the rest of it as a host, a port or a path, and say so in his own words."""
     with pytest.raises(SettingsError) as refused:
         JobStore(f"postgresql://crew:{password}@127.0.0.1:1/jobs")
@@ -425,7 +425,7 @@ def test_a_password_that_has_to_be_quoted_is_said_so_and_not_shown(password: str
 
 @pytest.mark.parametrize("query", ["s3cret", "host=127.0.0.1&port=s3cret"])
 @pytest.mark.gen_test
-async def test_a_url_that_the_driver_cannot_read_is_a_matter_of_settings_and_shows_no_secret(query: str) -> None:
+async def test_a_url_that_the_driver_cannot_parse_is_a_settings_error_without_secrets(query: str) -> None:
     with pytest.raises(SettingsError) as refused:
         await JobStore(f"postgresql:///jobs?{query}").open()
     assert (
@@ -435,7 +435,7 @@ async def test_a_url_that_the_driver_cannot_read_is_a_matter_of_settings_and_sho
 
 
 @pytest.mark.gen_test
-async def test_a_folder_that_is_not_there_yet_is_made(tmp_path: Path) -> None:
+async def test_a_missing_folder_is_created(tmp_path: Path) -> None:
     store = JobStore(f"sqlite:///{tmp_path}/a/b/jobs.db")
     await store.open()
     await store.close()
@@ -483,7 +483,7 @@ def recovered(tmp_path: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
 
 
 @pytest.mark.gen_test
-async def test_a_file_that_another_process_recovers_from_a_crash_is_waited_for(
+async def test_opening_waits_for_another_process_that_recovers_the_file(
     recovered: tuple[Path, Callable[[], None]],
 ) -> None:
     file, stop = recovered
