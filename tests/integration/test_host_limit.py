@@ -110,7 +110,7 @@ async def test_a_silent_host_has_its_limit_of_slots_and_jobs_of_other_hosts_are_
         silent.wakes.set()
         assert {one["code"] for one in await asyncio.gather(*calls)} == {200}
     assert silent.seen == 40
-    assert "URL jobs wait for host 127.0.0.1: 6 requests for it run in this process" in worker.output
+    assert "URL jobs wait for a running request to end host=127.0.0.1 running=6" in worker.output
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -124,7 +124,7 @@ async def test_jobs_that_wait_for_their_host_are_queued_can_be_cancelled_and_out
         await until(lambda: site.seen)
         waits = [await client.submit(HTTP_TASK, {"url": site.url("/echo")}) for _ in range(3)]
         canceled = await client.submit(HTTP_TASK, {"url": site.url("/bytes?hex=00")})
-        await asyncio.to_thread(worker.says, "URL jobs wait for host")
+        await asyncio.to_thread(worker.says, "host limit reached: URL jobs wait")
         waits.append(await client.submit(HTTP_TASK, {"url": site.url("/echo")}))
         assert await canceled.cancel()
         assert {await handle.status() for handle in waits} == {JobStatus.QUEUED}

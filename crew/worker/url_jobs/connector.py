@@ -1,6 +1,6 @@
-"""The way out of a URL job: to the addresses that were checked, and to no others.
+"""Connects the request of a URL job to the checked addresses of its host, and to no others.
 
-A name is resolved once. Were it looked up again for the connection, whoever owns it could answer with a public address
+A name is resolved once. If it were resolved again for the connection, its owner could answer with a public address
 first and a private one then (DNS rebinding).
 """
 
@@ -12,15 +12,15 @@ from typing import Any
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from crew.protocol.http_job.address import ForbiddenAddress, parsed
-from crew.worker.url_jobs.wire_limits import Wire
+from crew.worker.url_jobs.wire_limits import WireCounter
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 
-class Door(AbstractResolver):
-    """Opens sockets to `addresses`, which count on `wire`; what aiohttp asks when it connects."""
+class Connector(AbstractResolver):
+    """Resolver and socket factory for aiohttp: opens sockets to `addresses` only, and counts their bytes in `wire`."""
 
-    def __init__(self, addresses: Sequence[str], wire: Wire) -> None:
+    def __init__(self, addresses: Sequence[str], wire: WireCounter) -> None:
         self._addresses = addresses
         self._wire = wire
         self._checked = set(map(parsed, addresses))  # one address has several spellings
@@ -29,7 +29,7 @@ class Door(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """The addresses, whatever the host."""
+        """The checked addresses, for any host."""
         return [
             ResolveResult(
                 hostname=host,
@@ -42,24 +42,24 @@ class Door(AbstractResolver):
             for address in self._addresses
         ]
 
-    def open(self, info: tuple[Any, ...]) -> socket.socket:
-        """A socket for what `getaddrinfo` told of an address; aiohttp does not ask to resolve one that is spelled out.
+    def open_socket(self, info: tuple[Any, ...]) -> socket.socket:
+        """Return a socket for a result of `getaddrinfo`. aiohttp calls no resolver if the URL has an IP address.
 
         Raises:
-            ForbiddenAddress: it was not checked.
+            ForbiddenAddress: the address was not checked.
         """
         family, kind, protocol, _, (address, *_) = info
         if parsed(address) not in self._checked:
-            raise ForbiddenAddress(f"address {address} was not checked, and is not connected to")
+            raise ForbiddenAddress(f"address {address} is no checked address of the host: not connected")
         opened = self._wire.socket(family, kind, protocol)
         self._opened.append(opened)
         return opened
 
     async def close(self) -> None:
-        """Nothing: `shut` does it."""
+        """Do nothing: `disconnect` ends the connections."""
 
-    def shut(self) -> None:
-        """End all connections now, what was to be sent over them included."""
+    def disconnect(self) -> None:
+        """End all connections now; data that is not sent yet is lost."""
         for opened in self._opened:
             with contextlib.suppress(OSError):
                 opened.shutdown(socket.SHUT_RDWR)

@@ -1,9 +1,9 @@
-"""Consumer of a worker that performs URL jobs: it limits the requests that run at once for one host.
+"""Consumer of a worker that runs URL jobs: it limits the requests that run at the same time for one host.
 
 A job beyond the limit is not started: it takes no slot, its run time does not begin, and no start is announced. It
 waits here for a moment (see `crew.worker.url_jobs.host_limit`), or it is postponed: published again, as the same
 attempt, through a queue of the broker that delays it. Then it passes admission like any other delivery, so that a job
-that was canceled or has expired does not run. Its delivery is acknowledged after the broker has confirmed the copy.
+that is canceled or expired by then does not run. The delivery is acknowledged after the broker has confirmed the copy.
 """
 
 import asyncio
@@ -30,16 +30,16 @@ from crew.worker.url_jobs.host_limit import HostLimit
 
 logger = logging.getLogger(__name__)
 
-LOG_EVERY: Final = 60.0  # seconds between two lines about slow hosts
+LOG_INTERVAL: Final = 60.0  # seconds between two log lines about slow hosts
 
 
 class HttpConsumer(TaskConsumer):
-    """A TaskConsumer among whose tasks is that of URL jobs.
+    """A TaskConsumer that also limits the requests of URL jobs for each host.
 
     Args:
-        limit: requests that run at once for one host.
-        retries: sends what is postponed.
-        parts: as TaskConsumer has them.
+        limit: requests that may run at the same time for one host.
+        retries: publishes postponed calls.
+        parts: as for TaskConsumer.
     """
 
     def __init__(self, *given: Any, limit: int, retries: RetryPublisher, **parts: Any) -> None:
@@ -47,7 +47,7 @@ class HttpConsumer(TaskConsumer):
         super().__init__(*given, retries=retries, rooms=rooms, **parts)
         self._retries = retries
         self._hosts = HostLimit(limit)
-        self._reading: set[asyncio.Task[None]] = set()  # those whose body is so large that a thread decodes it
+        self._reading: set[asyncio.Task[None]] = set()  # large calls, which a thread decodes
         self._timer: asyncio.TimerHandle | None = None
         self._log_after = 0.0  # time.monotonic()
 
@@ -72,8 +72,8 @@ class HttpConsumer(TaskConsumer):
         self._admission.late(enter, delivery, call, task, functools.partial(self._enter, host))
 
     def _enter(self, host: str | None, delivery: Delivery, call: Call, task: Task, crashes: int) -> Execution | None:
-        """Run a request for `host`, where there is room for it."""
-        if host is None:  # it is no request, and fails when it is run
+        """Run a request for `host` if the limit allows it; else let it wait, or postpone it."""
+        if host is None:  # no valid request: it fails when it runs
             return super()._take(delivery, call, task, crashes)
         if not self._hosts.has_room(host):
             self._hold(host, delivery, call, task)
@@ -99,14 +99,14 @@ class HttpConsumer(TaskConsumer):
     def _look(self) -> None:
         self._timer = None
         for host, (delivery, call, task, _) in self._hosts.overdue():
-            self._tell(host)
+            self._log_wait(host)
             self._postpone(host, delivery, call, task)
         self._look_later()
 
     def _postpone(self, host: str, delivery: Delivery, call: Call, task: Task) -> None:
-        """Have it delivered again later. A call that is not persistent leaves first, as two of it must never be there.
+        """Publish it again with a delay. A call that is not persistent is acknowledged first: it must never run twice.
 
-        Where its delivery is lost already, the broker delivers it again.
+        If its delivery was lost with the channel, the broker redelivers it.
         """
         release = functools.partial(self._answers.release, delivery)
         if call.persistent or release():
@@ -120,36 +120,36 @@ class HttpConsumer(TaskConsumer):
             )
 
     def _admit(self, host: str, delivery: Delivery, call: Call, task: Task) -> None:
-        """Look at a delivery again that has waited: it may be cancelled or expired by now."""
+        """Pass a delivery that has waited to admission again: it may be canceled or expired by now."""
         self._admission.late(self._admission.ask, delivery, call, task, functools.partial(self._enter, host))
 
-    def _tell(self, host: str) -> None:
-        """Log that jobs wait, at most once in `LOG_EVERY` seconds: hosts may be many."""
+    def _log_wait(self, host: str) -> None:
+        """Log that jobs wait, at most once per `LOG_INTERVAL`: there may be many hosts."""
         if time.monotonic() >= self._log_after:
-            self._log_after = time.monotonic() + LOG_EVERY
+            self._log_after = time.monotonic() + LOG_INTERVAL
             logger.warning(
-                "URL jobs wait for host %s: %d requests for it run in this process, as many as --max-requests-per-host "
-                "allows; other hosts are not logged for %g s",
+                "host limit reached: URL jobs wait for a running request to end host=%s running=%d "
+                "(--max-requests-per-host, per process); other hosts are not logged for %g s",
                 host,
                 self._hosts.limit,
-                LOG_EVERY,
+                LOG_INTERVAL,
             )
 
     # --- ends -------------------------------------------------------------------------------------------------------
 
     def give_back(self) -> None:
-        """Requeue what has not started."""
+        """Requeue all deliveries that have not started."""
         for waiting in self._hosts.withdraw():
             self._answers.requeue(waiting.delivery)
         super().give_back()
 
     def on_lost(self, patience: float | None = None) -> None:
-        """The deliveries went with the link: what has not started comes again."""
+        """Forget all deliveries that have not started: the connection is lost, and the broker redelivers them."""
         self._hosts.withdraw()
         super().on_lost(patience)
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop all timers."""
         super().stop()
         if self._timer is not None:
             self._timer.cancel()
@@ -161,17 +161,17 @@ class HttpConsumer(TaskConsumer):
         super()._let_go(execution)
         host = self._hosts.end(execution)
         while host is not None and (following := self._hosts.following(host)) is not None:
-            self._admit(host, following.delivery, following.call, following.task)  # some are cancelled by now
+            self._admit(host, following.delivery, following.call, following.task)  # some are canceled by now
 
     def _withdraw(self) -> list[Execution]:
         withdrawn = super()._withdraw()
         for execution in withdrawn:
-            self._hosts.end(execution)  # nothing follows: what waits here was withdrawn before
+            self._hosts.end(execution)  # no other starts: all that waited were withdrawn before
         return withdrawn
 
 
 def _host_in(call: Call, decode: codec.Decode) -> str | None:
-    """The host that `call` names, in lower case; None where it is no request."""
+    """The host of the request in `call`, in lower case; None if it is no valid request."""
     try:
         payload = decode(call.body)
         return parse_url(payload["url"]).host if isinstance(payload, dict) and "url" in payload else None
@@ -180,6 +180,6 @@ def _host_in(call: Call, decode: codec.Decode) -> str | None:
 
 
 def _remaining(call: Call) -> float | None:
-    """Seconds in which `call` has to be started; None: there is no bound."""
+    """Seconds within which `call` has to start; None: no limit."""
     bounds = [bound for bound in (call.deadline, call.start_by) if bound is not None]
     return min(bounds) - call.sender_time(time.time()) if bounds else None

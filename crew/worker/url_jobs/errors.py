@@ -1,4 +1,4 @@
-"""Why a request of a URL job has no response, in one sentence, whatever aiohttp calls it."""
+"""Errors of the request of a URL job, each in one sentence; translates the errors of aiohttp and of the system."""
 
 import os
 import socket
@@ -10,51 +10,51 @@ import aiohttp
 from crew.protocol.http_job.url import HttpUrl
 from crew.worker.url_jobs.interim_responses import TooManyInterim
 from crew.worker.url_jobs.resolver import WITHIN, NameTimeout
-from crew.worker.url_jobs.wire_limits import MAX_INTERIM, Wire
+from crew.worker.url_jobs.wire_limits import MAX_INTERIM, WireCounter
 
 
 class RequestFailed(Exception):
-    """A URL job has no response, or none that can be kept."""
+    """The request of a URL job has no response, or one that crew does not accept."""
 
 
 @contextmanager
-def told(method: str, url: HttpUrl, wire: Wire) -> Iterator[None]:
-    """Turn what aiohttp and the system raise into RequestFailed; what they say themselves may quote a secret.
+def translated(method: str, url: HttpUrl, wire: WireCounter) -> Iterator[None]:
+    """Raise RequestFailed for each error of aiohttp and of the system; their own messages may quote a secret.
 
-    Where `wire` has broken the connection off, its fault is the reason.
+    If `wire` has ended the connection, its fault is the reason.
     """
     try:
         yield
     except (aiohttp.ClientError, OSError) as error:
         reason = _reason(error) if wire.fault is None else f"the response {wire.fault}"
-        raise failed(method, url, reason) from None
+        raise request_failed(method, url, reason) from None
 
 
-def failed(method: str, url: HttpUrl, reason: str) -> RequestFailed:
-    """The failure of a request, for this reason."""
-    return RequestFailed(f"{method} {url.redacted} has failed: {reason}")
+def request_failed(method: str, url: HttpUrl, reason: str) -> RequestFailed:
+    """The error of a request, with this reason."""
+    return RequestFailed(f"{method} {url.redacted} failed: {reason}")
 
 
 def _reason(error: Exception) -> str:
     match error:
         case NameTimeout():
-            return f"no name server has told the address of its host within {WITHIN:g} s"
+            return f"DNS timeout: no name server resolved its host within {WITHIN:g} s"
         case TooManyInterim():
-            return f"its host has sent more than {MAX_INTERIM} informational responses (1xx) before the response"
+            return f"its host sent more than {MAX_INTERIM} informational responses (1xx) before the response"
         case socket.gaierror():
-            return "its host is not known"
+            return "its host name is unknown (DNS)"
         case aiohttp.ClientConnectorCertificateError():
-            return f"the certificate of its host is refused: {_verify_message(error.certificate_error)}"
+            return f"the TLS certificate of its host is not valid: {_verify_message(error.certificate_error)}"
         case aiohttp.ClientConnectorSSLError():
-            return "there is no TLS connection with its host"
+            return "the TLS handshake with its host failed"
         case aiohttp.ClientConnectorError():
-            return f"its host cannot be reached: {_system_message(error.os_error)}"
+            return f"cannot connect to its host: {_system_message(error.os_error)}"
         case aiohttp.ClientResponseError():
-            return "the answer of its host is not HTTP, or has too many headers, or one that is too long"
+            return "the response of its host is not HTTP, or has too many headers, or one that is too long"
         case aiohttp.ClientPayloadError():
-            return "the body of the response is broken off, or is not HTTP"
+            return "the body of the response is incomplete, or is not HTTP"
         case aiohttp.ClientConnectionError() | OSError():
-            return "its host has closed the connection without an answer"
+            return "its host closed the connection without a response"
         case _:
             return type(error).__name__
 
@@ -64,4 +64,4 @@ def _verify_message(error: Exception) -> str:
 
 
 def _system_message(error: OSError) -> str:
-    return os.strerror(error.errno) if error.errno else "no address of it answers"
+    return os.strerror(error.errno) if error.errno else "none of its addresses is reachable"

@@ -1,4 +1,4 @@
-"""One request of a URL job and its response, redirects followed. Each address that it leads to is checked first."""
+"""Sends the request of a URL job, follows redirects, reads the response; checks each address before it connects."""
 
 import io
 import time
@@ -16,30 +16,30 @@ from crew.protocol.http_job.allowed_hosts import AllowedHosts
 from crew.protocol.http_job.request import HttpRequest
 from crew.protocol.http_job.url import HttpUrl
 from crew.worker.url_jobs import resolver
-from crew.worker.url_jobs.body import ENCODINGS, BadBody, as_json, charset_of, read_body
-from crew.worker.url_jobs.connector import Door, Resolve
-from crew.worker.url_jobs.errors import failed, told
+from crew.worker.url_jobs.body import ENCODINGS, BodyError, as_json, charset_of, read_body
+from crew.worker.url_jobs.connector import Connector, Resolve
+from crew.worker.url_jobs.errors import request_failed, translated
 from crew.worker.url_jobs.interim_responses import BoundedResponse
-from crew.worker.url_jobs.wire_limits import Bounds, Wire
+from crew.worker.url_jobs.wire_limits import WireCounter, WireLimits
 
 MAX_REDIRECTS: Final = 5
-MAX_HEADER: Final = 32 * 1024  # bytes of one of a response; 8 KiB, as aiohttp has it, are too few for some pages
+MAX_HEADER: Final = 32 * 1024  # bytes of one header of a response; aiohttp's 8 KiB are too few for some pages
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
-# Headers that a redirect may carry to another origin. Any other may be a secret: X-Api-Key, X-Auth-Token, Signature.
+# Headers that are sent to another origin after a redirect. Any other may be a secret: X-Api-Key, X-Auth-Token.
 _FOR_ANY_ORIGIN: Final = (
     *("accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "pragma", "range"),
     *("content-encoding", "content-language", "content-type", "user-agent"),
 )
-_OF_BODY: Final = "content-"  # how headers begin that are about a body
+_OF_BODY: Final = "content-"  # prefix of the headers that describe a body
 _DEFAULTS: Final = {"accept": "*/*", "accept-encoding": ENCODINGS, "user-agent": f"crew/{__version__}"}
 
 
 class BodyToOtherOrigin(Exception):
-    """A redirect would carry the body of a request to an origin that it was not meant for; holds that origin."""
+    """A redirect would send the body of a request to another origin; holds that origin."""
 
 
 class Hop(msgspec.Struct, frozen=True, kw_only=True):
-    """One request on the way to a response.
+    """One request of the chain of redirects.
 
     Attributes:
         headers: with names in lower case.
@@ -52,7 +52,7 @@ class Hop(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def first(cls, request: HttpRequest) -> "Hop":
-        """What `request` asks for."""
+        """The first request of the chain."""
         url, headers = request.target, {name.lower(): value for name, value in request.headers.items()}
         if request.content_type is not None:
             headers["content-type"] = request.content_type
@@ -63,12 +63,12 @@ class Hop(msgspec.Struct, frozen=True, kw_only=True):
     def redirected(self, status: int, location: str) -> "Hop":
         """The next request, see https://www.rfc-editor.org/rfc/rfc9110.html#section-15.4.
 
-        Another origin gets the headers of a safe list and no others, and never the body. The same host under https, at
-        the default ports, counts as the same origin.
+        Another origin gets only the headers of a safe list, and never the body. The same host with https instead of
+        http, at the default ports, counts as the same origin.
 
         Raises:
-            BodyToOtherOrigin: the body would go to another origin.
-            ValueError: the location is no URL that a job may have.
+            BodyToOtherOrigin: the body would be sent to another origin.
+            ValueError: the location is no valid URL of a job.
         """
         url, method, body, headers = self.url.joined(location), self.method, self.body, self.headers
         if (status == 303 and method != "HEAD") or (status in (301, 302) and method == "POST"):
@@ -82,52 +82,52 @@ class Hop(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Exchange:
-    """Sends requests, each over a connection of its own.
+    """Sends requests, each over its own connection.
 
     Args:
-        allowed: what may be reached though it is no public address.
-        resolve: finds the addresses of a host.
-        bounds: of what each request may receive.
+        allowed: hosts that may be reached although they have no public address.
+        resolve: returns the addresses of a host.
+        limits: what each request may receive.
     """
 
     def __init__(
-        self, allowed: AllowedHosts, *, resolve: Resolve = resolver.resolve, bounds: Bounds | None = None
+        self, allowed: AllowedHosts, *, resolve: Resolve = resolver.resolve, limits: WireLimits | None = None
     ) -> None:
         self._allowed = allowed
         self._resolve = resolve
-        self._bounds = Bounds() if bounds is None else bounds
+        self._limits = WireLimits() if limits is None else limits
 
     async def perform(self, request: HttpRequest) -> dict[str, Any]:
-        """Send `request`, and read its response: see `crew.worker.url_jobs.task`.
+        """Send `request`, and return its response as `crew.worker.url_jobs.task` documents it.
 
         Raises:
-            RequestFailed: there is no response, or it cannot be kept.
-            ForbiddenAddress: it leads to where URL jobs may not go.
+            RequestFailed: there is no response, or crew does not accept it.
+            ForbiddenAddress: the request or a redirect leads to an address that URL jobs must not reach.
         """
         began = time.monotonic()
         hop = Hop.first(request)
         for redirects in range(MAX_REDIRECTS + 1):
             async with self.send(hop) as response:
                 following = _next(hop, response)
-                if following is None:  # it is the response that is wanted
+                if following is None:  # no redirect: the final response
                     return {**await _read(hop, response), "redirects": redirects, "elapsed_ms": elapsed_ms(began)}
             hop = following
-        raise failed(request.method, request.target, f"it was redirected more than {MAX_REDIRECTS} times")
+        raise request_failed(request.method, request.target, f"it was redirected more than {MAX_REDIRECTS} times")
 
     @asynccontextmanager
     async def send(self, hop: Hop) -> AsyncIterator[ClientResponse]:
-        """The response to one request; its connection is closed at the end of the block, whatever it still holds."""
-        wire = Wire(self._bounds)
-        with told(hop.method, hop.url, wire):
+        """Send one request and yield its response; the connection is closed at the end of the block."""
+        wire = WireCounter(self._limits)
+        with translated(hop.method, hop.url, wire):
             addresses = await self._resolve(hop.url.host, hop.url.port)
             own = own_address.own(addresses)
-            door = Door(self._allowed.choose(hop.url.host, hop.url.port, addresses, own=own), wire)
-            async with _session(door) as session:
+            connector = Connector(self._allowed.choose(hop.url.host, hop.url.port, addresses, own=own), wire)
+            async with _session(connector) as session:
                 try:
-                    with closing(await _answer(session, hop)) as response, wire.reading_body(door.shut):
+                    with closing(await _response(session, hop)) as response, wire.reading_body(connector.disconnect):
                         yield response
                 finally:
-                    door.shut()  # first: the session waits until what it has to send is out, or cannot be sent
+                    connector.disconnect()  # first: closing the session would wait until all data is sent
 
 
 def elapsed_ms(began: float) -> int:
@@ -135,32 +135,36 @@ def elapsed_ms(began: float) -> int:
     return round((time.monotonic() - began) * 1000)
 
 
-def _session(door: Door) -> ClientSession:
-    """Of one request: no connection, cookie or address is another's. It costs 0.1 ms."""
+def _session(connector: Connector) -> ClientSession:
+    """A session for one request, so that requests share no connection, cookie or address. It costs 0.1 ms."""
     return ClientSession(
-        connector=TCPConnector(resolver=door, socket_factory=door.open, use_dns_cache=False, force_close=True),
-        timeout=ClientTimeout(total=None, sock_connect=None),  # whoever asks has a clock
-        auto_decompress=False,  # it would unpack before anybody has counted
+        connector=TCPConnector(
+            resolver=connector, socket_factory=connector.open_socket, use_dns_cache=False, force_close=True
+        ),
+        timeout=ClientTimeout(total=None, sock_connect=None),  # the task has the timeout
+        auto_decompress=False,  # aiohttp would decompress without a limit
         max_field_size=MAX_HEADER,
-        trust_env=False,  # a proxy of the environment would connect to what was never checked
+        trust_env=False,  # a proxy of the environment would connect to unchecked addresses
         middlewares=(_once,),
         response_class=BoundedResponse,
     )
 
 
-async def _answer(session: ClientSession, hop: Hop) -> ClientResponse:
-    """The response without its body."""
+async def _response(session: ClientSession, hop: Hop) -> ClientResponse:
+    """Send the request; return the response, without its body."""
     return await session.request(
         hop.method,
         _as_sent(hop.url),
         headers={**_DEFAULTS, **hop.headers},
-        data=None if hop.body is None else io.BytesIO(hop.body),  # in pieces: the loop is others', too
+        data=None
+        if hop.body is None
+        else io.BytesIO(hop.body),  # read in pieces, so that other tasks of the loop run between them
         allow_redirects=False,
     )
 
 
 async def _once(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-    """No second try of aiohttp's own where a server closes the connection: it may have done what it was asked."""
+    """Prevent aiohttp's own retry after a server closed the connection: the server may have processed the request."""
     try:
         return await handler(request)
     except aiohttp.ClientConnectorError:
@@ -170,12 +174,12 @@ async def _once(request: ClientRequest, handler: ClientHandlerType) -> ClientRes
 
 
 def _as_sent(url: HttpUrl) -> yarl.URL:
-    """As it is: nothing is quoted anew, as what was signed has to stay the same."""
+    """The URL unchanged: quoting it again would break a signed URL."""
     return yarl.URL(str(url), encoded=True)
 
 
 def _next(hop: Hop, response: ClientResponse) -> Hop | None:
-    """The request that `response` redirects to; None where it is the response to be kept."""
+    """The request that `response` redirects to; None if it is the final response."""
     status, location = response.status, response.headers.get("Location")
     if status not in _REDIRECTS or location is None:
         return None
@@ -183,16 +187,16 @@ def _next(hop: Hop, response: ClientResponse) -> Hop | None:
         return hop.redirected(status, location)
     except BodyToOtherOrigin as origin:
         reason = (
-            f"its response ({status}) redirects the body of the request to another origin, {origin}, and bodies are "
-            "not sent there: make the job for that URL"
+            f"its response ({status}) redirects the body of the request to another origin, {origin}, and crew sends "
+            "bodies to no other origin: submit the job with that URL"
         )
-        raise failed(hop.method, hop.url, reason) from None
+        raise request_failed(hop.method, hop.url, reason) from None
     except ValueError:
-        raise failed(hop.method, hop.url, f"its response ({status}) redirects to what is no URL of a job") from None
+        raise request_failed(hop.method, hop.url, f"its response ({status}) redirects to an invalid URL") from None
 
 
 def _is_trusted(url: HttpUrl, before: HttpUrl) -> bool:
-    """Whether `url` may get what was meant for `before`: it has the same origin, or upgrades it from http to https."""
+    """Whether `url` may get headers and body for `before`: same origin, or an upgrade from http to https."""
     upgrades = (before.scheme, before.port, url.scheme, url.port) == ("http", 80, "https", 443)
     return url.origin == before.origin or (upgrades and url.host == before.host)
 
@@ -200,8 +204,8 @@ def _is_trusted(url: HttpUrl, before: HttpUrl) -> bool:
 async def _read(hop: Hop, response: ClientResponse) -> dict[str, Any]:
     try:
         data = await read_body(response)
-    except BadBody as error:
-        raise failed(hop.method, hop.url, f"the body of the response {error}") from None
+    except BodyError as error:
+        raise request_failed(hop.method, hop.url, f"the body of the response {error}") from None
     return {
         "code": response.status,
         "reason": reason_of(response),
@@ -212,12 +216,12 @@ async def _read(hop: Hop, response: ClientResponse) -> dict[str, Any]:
 
 
 def reason_of(response: ClientResponse) -> str:
-    """Its reason phrase, as JSON can carry it."""
+    """Its reason phrase, as text for JSON."""
     return _text((response.reason or "").encode(errors="surrogateescape"))
 
 
 def _text(data: bytes) -> str:
-    """What is not UTF-8 is most likely of an older time (RFC 9110, 5.5)."""
+    """`data` as UTF-8, or else as Latin-1, which older servers send (RFC 9110, section 5.5)."""
     try:
         return data.decode()
     except UnicodeDecodeError:

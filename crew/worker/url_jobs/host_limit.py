@@ -1,9 +1,9 @@
-"""Limit of the requests of URL jobs that run at once for one host, and the deliveries that wait for it.
+"""Limits the requests of URL jobs that run at the same time for one host; holds the deliveries beyond the limit.
 
-A delivery beyond the limit waits here, without a slot, for up to `WAIT` seconds. That is enough for a host that answers
-quickly: its next request begins in the moment in which one ends. A host for which one has waited longer is slow. As
-long as it is, only a few wait here, so that its slots are never idle; they would keep the deliveries for other hosts
-from coming. The rest is postponed through the broker.
+A delivery beyond the limit waits here, without a slot, for up to `WAIT` seconds. That is enough for a fast host: its
+next request starts as soon as one ends. If a delivery has waited longer, its host is slow. For a slow host only a few
+deliveries wait here, enough to keep its slots busy: more of them would block the deliveries for other hosts. The rest
+is postponed through the broker.
 """
 
 import collections
@@ -16,20 +16,20 @@ from crew.protocol.message import Call
 from crew.worker.execution.execution import Execution
 from crew.worker.task import Task
 
-WAIT: Final = 1.0  # seconds: for so long at most, a host that turns out to be slow keeps other hosts' jobs waiting
-SLOW_FOR: Final = 10.0  # seconds since a delivery for the host has last found the limit reached
-# Seconds until a postponed delivery comes back: the shortest that is not below the age of the host's oldest request.
-# Each is a queue at the broker.
+WAIT: Final = 1.0  # seconds: the longest time for which a slow host delays the jobs of other hosts
+SLOW_FOR: Final = 10.0  # seconds after a delivery for the host has last found the limit reached
+# Seconds until a postponed delivery comes back: the shortest delay that is not below the age of the host's oldest
+# request. Each delay is a queue at the broker.
 DELAYS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
 
 def room_of(limit: int) -> int:
-    """Deliveries that wait for one slow host, where so many of its requests run at once."""
+    """Number of deliveries that may wait for one slow host, with this limit of its requests."""
     return (limit + 1) // 2
 
 
 class Waiting(NamedTuple):
-    """A delivery that was not started yet; it remembers since when it waits (time.monotonic())."""
+    """A delivery that is not started yet; `since` is the time.monotonic() at which it began to wait."""
 
     delivery: Delivery
     call: Call
@@ -38,7 +38,7 @@ class Waiting(NamedTuple):
 
 
 class _Host:
-    """What runs for one host, and what waits."""
+    """The requests that run for one host, and the deliveries that wait for it."""
 
     def __init__(self) -> None:
         self.running: dict[Execution, float] = {}  # time.monotonic() of each start, the oldest first
@@ -50,11 +50,11 @@ class HostLimit:
     """Counts the requests of each host. It does no I/O.
 
     Args:
-        limit: requests that run at once for one host.
+        limit: requests that may run at the same time for one host.
         clock: time.monotonic.
 
     Attributes:
-        room: deliveries that wait here for one slow host.
+        room: deliveries that may wait here for one slow host.
     """
 
     def __init__(self, limit: int, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -72,16 +72,16 @@ class HostLimit:
         return sum(len(host.waiting) for host in self._hosts.values())
 
     def has_room(self, host: str) -> bool:
-        """Whether another request for `host` may begin."""
+        """Whether another request for `host` may start."""
         return host not in self._hosts or len(self._hosts[host].running) < self.limit
 
     def begin(self, host: str, execution: Execution) -> None:
-        """`execution` makes a request for `host`."""
+        """Count `execution`, which makes a request for `host`."""
         self._hosts.setdefault(host, _Host()).running[execution] = self._clock()
         self._host_of[execution] = host
 
     def end(self, execution: Execution) -> str | None:
-        """`execution` has ended; returns its host, for which another may begin. None: it was none of these requests."""
+        """Stop counting `execution`; return its host, for which another may start, or None if it was not counted."""
         host = self._host_of.pop(execution, None)
         if host is not None:
             del self._hosts[host].running[execution]
@@ -89,7 +89,7 @@ class HostLimit:
         return host
 
     def following(self, host: str) -> Waiting | None:
-        """The first that waits for `host`, which waits here no longer; None where it is not to begin yet."""
+        """Remove and return the first delivery that waits for `host`; None if no request may start."""
         if not (host in self._hosts and self._hosts[host].waiting and self.has_room(host)):
             return None
         first = self._hosts[host].waiting.popleft()
@@ -97,7 +97,7 @@ class HostLimit:
         return first
 
     def hold(self, host: str, delivery: Delivery, call: Call, task: Task) -> bool:
-        """Let a delivery wait here; False where it is to be postponed, as its host is slow."""
+        """Let a delivery wait here; False if it must be postponed, because its host is slow."""
         found, now = self._hosts.setdefault(host, _Host()), self._clock()
         if now < found.slow_until:
             found.slow_until = now + SLOW_FOR
@@ -107,9 +107,9 @@ class HostLimit:
         return True
 
     def overdue(self) -> list[tuple[str, Waiting]]:
-        """The deliveries that have waited too long, with their hosts; they wait no longer here.
+        """Remove and return the deliveries that have waited too long, with their hosts.
 
-        With the first of them its host becomes slow, and those go, too, for which there is no room any longer.
+        The first such delivery makes its host slow; the deliveries for which a slow host has no room are removed too.
         """
         now = self._clock()
         taken: list[tuple[str, Waiting]] = []
@@ -122,12 +122,12 @@ class HostLimit:
         return taken
 
     def next_look(self) -> float | None:
-        """Seconds until `overdue` has something; None where nothing waits."""
+        """Seconds until `overdue` returns a delivery; None if none waits."""
         first = min((host.waiting[0].since for host in self._hosts.values() if host.waiting), default=None)
         return None if first is None else max(0.0, first + WAIT - self._clock())
 
     def withdraw(self) -> list[Waiting]:
-        """All deliveries that wait; they are not here any longer."""
+        """Remove and return all deliveries that wait."""
         taken: list[Waiting] = []
         for name, host in list(self._hosts.items()):
             taken += host.waiting
@@ -136,19 +136,19 @@ class HostLimit:
         return taken
 
     def delay(self, host: str, remaining: float | None) -> float:
-        """Seconds for which a delivery is postponed: never more than half of what remains of its time, but a second.
+        """Seconds for which a delivery is postponed: at most half of its remaining time, but at least one second.
 
         Args:
-            remaining: seconds in which it has to be started; None: no bound.
+            remaining: seconds within which it has to start; None: no limit.
         """
         found = self._hosts.get(host)
         oldest = next(iter(found.running.values()), None) if found is not None else None
         age = 0.0 if oldest is None else self._clock() - oldest
         if remaining is not None:
-            age = min(age, remaining / 4)  # the delay is below twice of it
+            age = min(age, remaining / 4)  # the delay is less than twice this age
         return next((delay for delay in DELAYS if delay >= age), DELAYS[-1])
 
     def _forget(self, name: str) -> None:
-        """Keep nothing of a host without requests: jobs may name hosts without end."""
+        """Delete a host without requests: jobs may name any number of hosts."""
         if not (self._hosts[name].running or self._hosts[name].waiting):
             del self._hosts[name]

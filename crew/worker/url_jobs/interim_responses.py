@@ -1,4 +1,4 @@
-"""A response of aiohttp that does not wait for ever behind informational ones (1xx)."""
+"""Limits the informational responses (1xx) that aiohttp skips before the response itself."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from crew.worker.url_jobs.wire_limits import MAX_INTERIM
 
 
 class TooManyInterim(ClientConnectionError):
-    """A server has sent more informational responses than it may."""
+    """A server has sent more than MAX_INTERIM informational responses."""
 
 
 class BoundedResponse(ClientResponse):
-    """Counts what comes before it."""
+    """A response of aiohttp that counts the informational responses before it."""
 
     async def start(self, connection: Any) -> ClientResponse:
-        """As ClientResponse, which skips informational responses without a bound."""
+        """As in ClientResponse, which skips informational responses without a limit."""
         protocol, seen = connection.protocol, 0
         read = protocol.read
 
@@ -26,7 +26,7 @@ class BoundedResponse(ClientResponse):
                 raise TooManyInterim
             return await read()
 
-        protocol.read = counted  # the protocol is of this connection, and the connection of this request
+        protocol.read = counted  # protocol and connection belong to this request only
         try:
             return await super().start(connection)
         finally:

@@ -1,8 +1,8 @@
-"""The addresses of the hosts that URL jobs name: asked for without a thread, and not for longer than they are worth.
+"""Resolves the hosts of URL jobs, without a thread and with a timeout.
 
-getaddrinfo(3) holds a thread while a name server is silent, for half a minute and more, and whoever may submit jobs can
-name hosts of such a server. So c-ares asks: https://c-ares.org. It reads /etc/hosts and /etc/resolv.conf, and does not
-use other sources of /etc/nsswitch.conf.
+getaddrinfo(3) blocks a thread for half a minute and more while a name server does not answer, and any submitter of jobs
+can name a host of such a server. So c-ares resolves the names: https://c-ares.org. It reads /etc/hosts and
+/etc/resolv.conf, but no other source of /etc/nsswitch.conf.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ _resolvers: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, DNSResolv
 
 
 class NameTimeout(OSError):
-    """No name server has answered in time."""
+    """No name server has answered within `WITHIN` seconds."""
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """The addresses of `host`, which may be one itself.
+    """The addresses of `host`, which may be an address itself.
 
     Raises:
         socket.gaierror: there is no such host.
@@ -37,7 +37,7 @@ async def resolve(host: str, port: int) -> list[str]:
 
 
 async def look_up(resolver: DNSResolver, host: str, port: int) -> list[str]:
-    """As `resolve`, for a name, with this resolver."""
+    """As `resolve`, for a name only, with `resolver`."""
     try:
         async with asyncio.timeout(WITHIN):
             found = await resolver.getaddrinfo(host, socket.AF_UNSPEC, port=port, type=socket.SOCK_STREAM)
@@ -52,7 +52,7 @@ async def look_up(resolver: DNSResolver, host: str, port: int) -> list[str]:
 
 
 def _resolver() -> DNSResolver:
-    """That of the running loop."""
+    """The resolver of the running event loop."""
     loop = asyncio.get_running_loop()
     resolver = _resolvers.get(loop)
     if resolver is None:

@@ -1,7 +1,7 @@
-"""What one request of a URL job may receive: bytes are counted as they leave the socket, before anybody parses them.
+"""Limits the bytes that one request of a URL job receives: they are counted at the socket, before they are parsed.
 
-A body of 10 MiB is bounded where it is collected; but what a server sends need not become a body: extensions of chunks,
-empty blocks of gzip, informational responses, headers, trailers. Encrypted bytes count as they come.
+The body itself has a limit of 10 MiB elsewhere. But a server may send bytes that never become a body: extensions of
+chunks, empty blocks of gzip, informational responses, headers, trailers. Bytes of TLS count as encrypted.
 """
 
 import asyncio
@@ -14,24 +14,26 @@ import msgspec
 
 from crew.worker.url_jobs.body import MAX_BODY
 
-MAX_HEAD: Final = 256 * 1024  # bytes until a response has its headers, with the handshake of TLS and what is 1xx
-MAX_WIRE: Final = 2 * MAX_BODY + MAX_HEAD  # bytes in all: chunks of a few bytes each are twice as long as the body
-MAX_READ: Final = 64 * 1024  # bytes at a time: parsing them holds the loop for a few milliseconds
+MAX_HEAD: Final = 256 * 1024  # bytes until the headers are complete, including the TLS handshake and 1xx responses
+MAX_WIRE: Final = (
+    2 * MAX_BODY + MAX_HEAD
+)  # bytes in total: with chunks of a few bytes, a response is twice as long as its body
+MAX_READ: Final = 64 * 1024  # bytes at a time: parsing them blocks the loop for a few milliseconds
 MAX_INTERIM: Final = 10  # informational responses (1xx) before the final one
 RATE_WINDOW: Final = 300.0  # seconds over which the rate of a body is measured: some servers pause for a minute or two
 
 
-class TooMuch(OSError):
-    """A server sends more than it may, or too slowly; its message goes on "the response ..."."""
+class WireLimitExceeded(OSError):
+    """A server sends too much, or too slowly; the message continues "the response ..."."""
 
 
-class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """How much one request may receive.
+class WireLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits of what one request may receive.
 
     Attributes:
-        head: bytes until the response has its headers.
-        wire: bytes in all.
-        rate: bytes a second of a body, at least, as the average of each window; 0: no bound.
+        head: bytes until the headers are complete.
+        wire: bytes in total.
+        rate: minimum bytes per second of a body, as the average of each window; 0: no minimum.
         window: seconds.
     """
 
@@ -41,66 +43,66 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     window: float = RATE_WINDOW
 
 
-class Wire:
-    """Counts what the sockets of one request receive.
+class WireCounter:
+    """Counts the bytes that the sockets of one request receive, and enforces the limits.
 
     Attributes:
-        fault: why it was broken off; None: it was not.
+        fault: the limit that was exceeded; None: none was.
     """
 
-    def __init__(self, bounds: Bounds) -> None:
-        self._bounds = bounds
-        self._most = bounds.head
+    def __init__(self, limits: WireLimits) -> None:
+        self._limits = limits
+        self._most = limits.head
         self._what = "headers"
         self.received = 0
         self.fault: str | None = None
 
     def socket(self, family: int, kind: int, protocol: int) -> socket.socket:
-        """A socket that counts."""
+        """Create a socket whose bytes are counted."""
         return _CountedSocket(self, family, kind, protocol)
 
     def check(self) -> None:
-        """Raise TooMuch where no more may be received. Asked before a read: what came last may not be parsed yet."""
+        """Raise WireLimitExceeded if a limit is reached. Called before a read: the last bytes may not be parsed yet."""
         if self.received >= self._most:
-            self.fault = f"has {self._what} of more than {self._most} bytes as they travel"
+            self.fault = f"has more than {self._most} bytes of {self._what}, as transferred"
         if self.fault is not None:
-            raise TooMuch(self.fault)
+            raise WireLimitExceeded(self.fault)
 
     @contextlib.contextmanager
     def reading_body(self, end: Callable[[], None]) -> Iterator[None]:
-        """The response has its headers: its body may come, and not too slowly, until the end of the block.
+        """Apply the limits for a body until the end of the block: its bytes and its rate.
 
         Args:
-            end: ends the connection of a server that is too slow.
+            end: ends the connection if the server is too slow.
 
         Raises:
-            TooMuch: the body was broken off here, which may look like its end.
+            WireLimitExceeded: the connection was ended here, which aiohttp may take for the end of the body.
         """
-        self._most, self._what = self._bounds.wire, "a head and a body"
-        watching = None if self._bounds.rate <= 0 else asyncio.ensure_future(self._watch(end))
+        self._most, self._what = self._limits.wire, "headers and body"
+        rate_check = None if self._limits.rate <= 0 else asyncio.ensure_future(self._check_rate(end))
         try:
             yield
         finally:
-            if watching is not None:
-                watching.cancel()
+            if rate_check is not None:
+                rate_check.cancel()
         if self.fault is not None:
-            raise TooMuch(self.fault)
+            raise WireLimitExceeded(self.fault)
 
-    async def _watch(self, end: Callable[[], None]) -> None:
-        least = self._bounds.rate * self._bounds.window
+    async def _check_rate(self, end: Callable[[], None]) -> None:
+        least = self._limits.rate * self._limits.window
         while True:
             before = self.received
-            await asyncio.sleep(self._bounds.window)
+            await asyncio.sleep(self._limits.window)
             if self.received - before < least:
-                self.fault = f"came too slowly: less than {least:g} bytes within {self._bounds.window:g} s"
+                self.fault = f"came too slowly: fewer than {least:g} bytes within {self._limits.window:g} s"
                 end()
                 return
 
 
 class _CountedSocket(socket.socket):
-    """asyncio receives by `recv`, and below TLS by `recv_into`."""
+    """Counts what it receives: asyncio calls `recv`, and for TLS `recv_into`."""
 
-    def __init__(self, wire: Wire, family: int, kind: int, protocol: int) -> None:
+    def __init__(self, wire: WireCounter, family: int, kind: int, protocol: int) -> None:
         super().__init__(family, kind, protocol)
         self._wire = wire
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crew.worker.url_jobs.body import BadBody, Body, as_json, charset_of
+from crew.worker.url_jobs.body import Body, BodyError, as_json, charset_of
 from tests.support.http_site import bomb
 
 
@@ -58,7 +58,7 @@ def test_a_body_of_empty_members_of_gzip_which_keeps_a_worker_busy_for_nothing_i
     """Never more unpacked bytes than the limit: there are none."""
     endless = itertools.repeat(gzip.compress(b"") * 4_000)
     began = time.monotonic()
-    with pytest.raises(BadBody, match="is packed in more than 1000 pieces"):
+    with pytest.raises(BodyError, match="is compressed in more than 1000 parts"):
         collected(itertools.takewhile(lambda _: time.monotonic() - began < 5, endless), "gzip")
 
 
@@ -73,33 +73,33 @@ def test_no_body_is_packed() -> None:
 def test_a_body_may_be_as_large_as_the_limit_and_no_larger() -> None:
     assert len(collected([bytes(1000)])) == 1000
     assert len(collected([gzip.compress(bytes(1000))], "gzip")) == 1000
-    with pytest.raises(BadBody, match="has more than 1000 bytes"):
+    with pytest.raises(BodyError, match="has more than 1000 bytes"):
         collected([bytes(500), bytes(501)])
-    with pytest.raises(BadBody, match="has more than 1000 bytes"):
+    with pytest.raises(BodyError, match="has more than 1000 bytes"):
         collected([gzip.compress(bytes(1001))], "gzip")
 
 
 def test_a_bomb_is_not_unpacked_beyond_the_limit() -> None:
     body = Body("gzip", limit=1000)
-    with pytest.raises(BadBody, match="has more than 1000 bytes"):
+    with pytest.raises(BodyError, match="has more than 1000 bytes"):
         body.add(bomb())
     assert len(body._data) == 1001
 
 
 def test_many_small_bombs_are_one() -> None:
-    with pytest.raises(BadBody, match="has more than 1000 bytes"):
+    with pytest.raises(BodyError, match="has more than 1000 bytes"):
         collected([gzip.compress(bytes(100)) * 11], "gzip")
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 def test_what_is_not_packed_though_it_says_so_is_a_bad_body(encoding: str) -> None:
-    with pytest.raises(BadBody, match="cannot be unpacked"):
+    with pytest.raises(BodyError, match="cannot be decompressed"):
         collected([b"plain text"], encoding)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 def test_what_is_broken_off_is_a_bad_body(encoding: str) -> None:
-    with pytest.raises(BadBody, match="is broken off"):
+    with pytest.raises(BodyError, match="is incomplete"):
         collected([PACKED[encoding](b"x" * 100)[:-6]], encoding)
 
 

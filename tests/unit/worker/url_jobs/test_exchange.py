@@ -17,7 +17,7 @@ from crew.worker.url_jobs import connector
 from crew.worker.url_jobs.body import MAX_BODY
 from crew.worker.url_jobs.errors import RequestFailed
 from crew.worker.url_jobs.exchange import BodyToOtherOrigin, Exchange, Hop
-from crew.worker.url_jobs.wire_limits import Bounds, Wire
+from crew.worker.url_jobs.wire_limits import WireCounter, WireLimits
 from tests.support.http_site import gzipped, http_site, saying
 from tests.support.waiting import until
 
@@ -145,18 +145,18 @@ async def test_of_several_addresses_those_alone_are_tried_that_may_be() -> None:
 
     async with http_site() as site:
         chosen = LOCAL.choose("mixed.example", site.port, await mixed("mixed.example", site.port))
-        door = connector.Door(chosen, Wire(Bounds()))
-        tried += [one["host"] for one in await door.resolve("mixed.example", site.port)]
+        to_checked = connector.Connector(chosen, WireCounter(WireLimits()))
+        tried += [one["host"] for one in await to_checked.resolve("mixed.example", site.port)]
         told = await asked(site.url("/echo", host="mixed.example"), exchange=Exchange(LOCAL, resolve=mixed))
     assert told["code"] == 200
     assert tried == ["127.0.0.1"]
 
 
 def test_no_socket_is_opened_to_an_address_that_was_not_checked() -> None:
-    door = connector.Door(["127.0.0.1"], Wire(Bounds()))
-    with pytest.raises(ForbiddenAddress, match=r"10\.0\.0\.1 was not checked"):
-        door.open((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", 80)))
-    with door.open((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80))) as opened:
+    to_checked = connector.Connector(["127.0.0.1"], WireCounter(WireLimits()))
+    with pytest.raises(ForbiddenAddress, match=r"10\.0\.0\.1 is no checked address"):
+        to_checked.open_socket((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", 80)))
+    with to_checked.open_socket((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80))) as opened:
         assert opened.family == socket.AF_INET
 
 
@@ -223,7 +223,7 @@ async def test_a_redirect_leads_to_no_internal_host(target: str) -> None:
 async def test_a_redirect_leads_to_no_url_that_no_job_may_have(target: str) -> None:
     async with http_site() as site:
         told = await refused(site.url(to(target)))
-    assert "redirects to what is no URL of a job" in told
+    assert "redirects to an invalid URL" in told
     assert "passwd" not in told
 
 
@@ -283,7 +283,10 @@ async def test_a_redirect_that_would_carry_the_body_to_another_origin_is_not_fol
     async with http_site() as site, http_site() as other:
         told = await refused(site.url(to(other.url("/echo?t0ken"), code)), method=method, data="s3cret")
     origin = other.url("")
-    assert f"its response ({code}) redirects the body of the request to another origin, {origin}, and bodies" in told
+    assert (
+        f"its response ({code}) redirects the body of the request to another origin, {origin}, and crew sends bodies"
+        in told
+    )
     assert "s3cret" not in told
     assert other.seen == []
 
@@ -339,10 +342,7 @@ def test_a_login_in_a_redirect_is_not_used() -> None:
 async def test_a_body_without_an_end_costs_no_more_than_the_limit() -> None:
     async with http_site() as site:
         told = await refused(site.url("/endless?t0ken"))
-        assert (
-            told
-            == f"GET {site.url('/endless')}?*** has failed: the body of the response has more than {MAX_BODY} bytes"
-        )
+        assert told == f"GET {site.url('/endless')}?*** failed: the body of the response has more than {MAX_BODY} bytes"
         await until(lambda: site.left)
 
 
@@ -356,21 +356,24 @@ async def test_a_bomb_costs_no_more_than_the_limit() -> None:
 @pytest.mark.parametrize(
     ("said", "sentence"),
     [
-        ([b""], "its host has closed the connection without an answer"),
-        ([b"HTTP/1.1 200"], "its host has closed the connection without an answer"),
-        ([b"SSH-2.0-OpenSSH_9.2\r\n"], "the answer of its host is not HTTP"),
-        ([b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort"], "the body of the response is broken off"),
-        ([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"], "the body of the response is broken off"),
+        ([b""], "its host closed the connection without a response"),
+        ([b"HTTP/1.1 200"], "its host closed the connection without a response"),
+        ([b"SSH-2.0-OpenSSH_9.2\r\n"], "the response of its host is not HTTP"),
+        ([b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort"], "the body of the response is incomplete"),
+        ([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"], "the body of the response is incomplete"),
         ([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n"], "is not HTTP"),
         ([b"HTTP/1.1 200 OK\r\n", *([b"A: " + b"b" * 1000 + b"\r\n"] * 10_000)], "is not HTTP"),
         ([b"HTTP/1.1 200 OK\r\nA: " + b"b" * 1_000_000], "is not HTTP"),
-        ([b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\nplain"], "the body of the response cannot be unpacked"),
+        (
+            [b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\nplain"],
+            "the body of the response cannot be decompressed",
+        ),
     ],
 )
 async def test_what_is_no_response_is_one_sentence(said: list[bytes], sentence: str) -> None:
     async with saying(*said) as site:
         told = await refused(site.url("/x?t0ken", login="me:s3cret@"))
-    assert told.startswith(f"GET {site.url('/x')}?*** has failed: ")
+    assert told.startswith(f"GET {site.url('/x')}?*** failed: ")
     assert sentence in told
     assert "\n" not in told
 
@@ -388,8 +391,7 @@ async def test_a_host_that_cannot_be_reached_is_one_sentence() -> None:
     async with saying() as site:
         pass
     assert (
-        await refused(site.url("/x"))
-        == f"GET {site.url('/x')} has failed: its host cannot be reached: Connection refused"
+        await refused(site.url("/x")) == f"GET {site.url('/x')} failed: cannot connect to its host: Connection refused"
     )
 
 
@@ -399,14 +401,14 @@ async def test_a_host_that_nobody_knows_is_one_sentence() -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     told = await refused("http://me:s3cret@nobody.example/", exchange=Exchange(LOCAL, resolve=unknown))
-    assert told == "GET http://nobody.example/ has failed: its host is not known"
+    assert told == "GET http://nobody.example/ failed: its host name is unknown (DNS)"
 
 
 @pytest.mark.gen_test
 async def test_a_server_without_tls_is_one_sentence() -> None:
     async with saying(b"HTTP/1.1 400 Bad Request\r\n\r\n") as site:
         told = await refused(site.url("/x").replace("http:", "https:"))
-    assert told.endswith("has failed: there is no TLS connection with its host")
+    assert told.endswith("failed: the TLS handshake with its host failed")
 
 
 # --- its end ----------------------------------------------------------------------------------------------------------

@@ -49,9 +49,7 @@ async def test_who_names_a_host_of_a_silent_name_server_is_told_so() -> None:
         raise NameTimeout
 
     told = await refused("http://slow.example/?t0ken", exchange=Exchange(LOCAL, resolve=late))
-    assert told == (
-        "GET http://slow.example/?*** has failed: no name server has told the address of its host within 5 s"
-    )
+    assert told == ("GET http://slow.example/?*** failed: DNS timeout: no name server resolved its host within 5 s")
 
 
 @pytest.mark.gen_test
