@@ -118,7 +118,7 @@ def test_a_worker_waits_while_its_user_has_too_many_channels(
     node.ctl("set_permissions", "-p", name, user, ".*", ".*", ".*")
     node.ctl("set_user_limits", user, json.dumps({"max-channels": 0}))
     worker = processes.python(TASKS, "--url", f"amqp://{user}:{PASSWORD}@127.0.0.1:{urlsplit(node.url).port}/{name}")
-    worker.says("has reached the maximum allowed user limit of ").says("raise it, or free some")
+    worker.says("has reached the maximum allowed user limit of ").says("raise the limit, or close")
     assert worker.is_running
     node.ctl("clear_user_limits", user, "all")
     worker.says("serving")

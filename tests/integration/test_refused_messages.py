@@ -106,7 +106,7 @@ async def test_a_message_that_the_broker_refuses_fails_alone(
     arrived = ids_in(broker_url, queue.name)
     assert {*arrived} == {*"abcdf1234"}
     assert [arrived.count(id) for id in "1234"] == [1, 1, 1, 1], "what is not persistent arrives at most once"
-    assert "giving it up" in caplog.text
+    assert "discarding it" in caplog.text
 
 
 @pytest.mark.gen_test(timeout=60)

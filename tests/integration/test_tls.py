@@ -192,7 +192,7 @@ async def test_an_expired_certificate_is_refused(node: Node, certificates: Certi
 @pytest.mark.gen_test
 async def test_a_port_without_tls_is_told_apart(node: Node, certificates: Certificates) -> None:
     told = await why_not(f"amqps{node.url.removeprefix('amqp')}?cacertfile={certificates.ca}")
-    assert "does not speak TLS; write amqp:// in place of amqps://" in told
+    assert "does not speak TLS; write amqp:// instead of amqps://" in told
 
 
 @pytest.mark.gen_test

@@ -109,7 +109,7 @@ def test_an_unreachable_broker_is_one_sentence_however_often_it_is_tried(process
     assert "Traceback" not in worker.output
     (warning,) = (line for line in worker.output.splitlines() if "WARNING" in line)
     assert "connection refused; retrying in" in warning
-    assert warning.endswith("; `crew broker start` starts a broker on this machine")
+    assert "; `crew broker start` starts a broker on this machine connection=" in warning
     assert worker.stop() == 0
 
 
