@@ -44,15 +44,15 @@ def start_worker(processes: Processes) -> Process:
 def create(web: Web, handler: str, params: dict[str, Any]) -> str:
     body = json.dumps({"handler": handler, "params": params}).encode()
     with urllib.request.urlopen(f"{web.address}task_create", body, timeout=SOON) as response:
-        answer = json.load(response)
-    assert answer["stat"] == "OK"
-    task_id: str = answer["data"]["task_id"]
+        document = json.load(response)
+    assert document["stat"] == "OK"
+    task_id: str = document["data"]["task_id"]
     return task_id
 
 
 def get(web: Web, task_id: str) -> dict[str, Any]:
-    answer: dict[str, Any] = web.get(f"/task_get?task_id={task_id}").json
-    return answer
+    response: dict[str, Any] = web.get(f"/task_get?task_id={task_id}").json
+    return response
 
 
 def becomes(web: Web, task_id: str, stat: str) -> dict[str, Any]:
@@ -83,16 +83,16 @@ def test_a_page_of_another_web_site_cannot_start_a_handler(gateway: Web, headers
     body = json.dumps({"handler": "/demo_api/ping", "params": {}}).encode()
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(urllib.request.Request(f"{gateway.address}task_create", body, headers))
-    with refused.value as answer:
-        assert answer.code == status
+    with refused.value as response:
+        assert response.code == status
 
 
 def test_an_invalid_request_is_refused_with_a_reason(gateway: Web) -> None:
     for body in ("", "[]", '{"handler": 5}', '{"handler": "/demo_api/ping", "params": {"a": 1e400}}'):
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(f"{gateway.address}task_create", body.encode())
-        with refused.value as answer:
-            assert (answer.code, json.load(answer)["stat"]) == (400, "ERR_MSG_BAD_REQUEST"), body
+        with refused.value as response:
+            assert (response.code, json.load(response)["stat"]) == (400, "ERR_MSG_BAD_REQUEST"), body
 
 
 def test_a_failing_handler_and_an_unknown_one_are_reported_with_their_reasons(

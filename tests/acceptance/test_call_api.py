@@ -94,7 +94,7 @@ def site(processes: Processes) -> Iterator[Site]:
 def test_values_of_each_content_type_are_returned_unchanged(site: Site) -> None:
     program = site.program()
     packed = msgspec.msgpack.encode({"a": b"\x00\xff"})
-    for content_type, body, answer_type, kind in [
+    for content_type, body, response_type, kind in [
         (JSON, '{"a":[1,2.5,null,true,"ü"]}'.encode(), JSON, "dict"),
         (JSON, b"", JSON, "NoneType"),
         (None, b"", JSON, "NoneType"),
@@ -103,10 +103,10 @@ def test_values_of_each_content_type_are_returned_unchanged(site: Site) -> None:
         (MSGPACK, packed, MSGPACK, "dict"),
         (TEXT, "größe".encode(), JSON, "str"),
     ]:
-        response, answer = program.call("echo", body, content_type)
-        assert (response.status, response.headers["Content-Type"]) == (200, answer_type), answer
+        response, value = program.call("echo", body, content_type)
+        assert (response.status, response.headers["Content-Type"]) == (200, response_type), value
         expected = json.dumps(body.decode(), ensure_ascii=False).encode() if content_type == TEXT else body or b"null"
-        assert answer == expected
+        assert value == expected
         assert (response.headers["Crew-Kind"], response.headers["Crew-Answered"]) == (kind, "true")
         assert not {"Set-Cookie", "Crew-Evil"} & set(response.headers)
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.acceptance.test_jobs_api import Program, answer_of
+from tests.acceptance.test_jobs_api import Program, read_response
 from tests.support.paths import PROGRAM_FOLDER, TASK_FOLDER
 from tests.support.processes import Process, Processes
 from tests.support.programs.drain_app import DRAIN, LINGER
@@ -65,12 +65,12 @@ class Load:
             if len(self.attempts) % 2:
                 kept.close()
             began = time.monotonic()
-            status, answer = _ask(kept, method, path, body)
-            self.attempts.append(Attempt(path, began, time.monotonic(), status, answer))
+            status, response = _request(kept, method, path, body)
+            self.attempts.append(Attempt(path, began, time.monotonic(), status, response))
         kept.close()
 
 
-def _ask(connection: http.client.HTTPConnection, method: str, path: str, body: bytes) -> tuple[int | None, bytes]:
+def _request(connection: http.client.HTTPConnection, method: str, path: str, body: bytes) -> tuple[int | None, bytes]:
     try:
         connection.request(method, path, body, {"Content-Type": "application/json"})
         with connection.getresponse() as response:
@@ -100,7 +100,7 @@ def test_draining_answers_every_accepted_request_and_first_reports_not_ready(gat
             eventually(lambda: len(load.of("/call/nap", 200)) > 6 * LOOPS)
             signaled = time.monotonic()
             os.kill(gateway.pid, signal.SIGTERM)
-            assert _answer(long) == (200, 1.0)
+            assert _read_response(long) == (200, 1.0)
         assert gateway.ends(DRAIN) == 0
         assert time.monotonic() - signaled < DRAIN
     finally:
@@ -125,7 +125,7 @@ def test_a_second_signal_stops_the_gateway_at_once_and_waiting_calls_get_503(gat
         eventually(lambda: Web.of(gateway).get("/readyz").status == 503)
         began = time.monotonic()
         os.kill(gateway.pid, signal.SIGINT)
-        status, problem = _answer(waiting)
+        status, problem = _read_response(waiting)
         assert (status, problem["detail"]) == (503, "the client was closed")
     assert gateway.ends(5) == 0
     assert time.monotonic() - began < DRAIN / 2
@@ -137,7 +137,7 @@ def test_a_draining_gateway_is_healthy_until_its_drain_timeout(gateway: Process)
         os.kill(gateway.pid, signal.SIGTERM)
         eventually(lambda: Web.of(gateway).get("/call/nap").status == 503)
         assert Web.of(gateway).get("/healthz").status == 200
-        assert _answer(waiting)[0] == 503
+        assert _read_response(waiting)[0] == 503
     assert gateway.ends(5) == 0
     assert DRAIN <= time.monotonic() - signaled < DRAIN + LINGER + 2
 
@@ -156,14 +156,14 @@ def test_a_draining_gateway_answers_requests_that_wait_for_a_job_at_once(process
 
     signaled = time.monotonic()
     os.kill(gateway.pid, signal.SIGTERM)
-    answers = [answer_of(one) for one in (waiting, bounded, call)]
+    responses = [read_response(one) for one in (waiting, bounded, call)]
     assert gateway.ends(5) == 0
     assert time.monotonic() - signaled < 2
-    assert answers[0].problem == (503, "not-ready")
-    assert answers[0].headers["Retry-After"] == "2"
-    assert (answers[1].status, answers[1].json) == (202, {})
-    assert answers[2].status == 202
-    assert answers[2].headers["Location"].startswith("/jobs/")
+    assert responses[0].problem == (503, "not-ready")
+    assert responses[0].headers["Retry-After"] == "2"
+    assert (responses[1].status, responses[1].json) == (202, {})
+    assert responses[2].status == 202
+    assert responses[2].headers["Location"].startswith("/jobs/")
     assert "Traceback" not in gateway.output
 
 
@@ -188,6 +188,6 @@ def _posted(port: int, body: bytes) -> Iterator[http.client.HTTPConnection]:
         yield connection
 
 
-def _answer(connection: http.client.HTTPConnection) -> tuple[int, Any]:
+def _read_response(connection: http.client.HTTPConnection) -> tuple[int, Any]:
     with connection.getresponse() as response:
         return response.status, json.loads(response.read())

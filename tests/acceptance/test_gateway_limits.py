@@ -24,8 +24,8 @@ class Client:
     def __init__(self, program: Program, token: str) -> None:
         self._program, self._headers = program, {"Authorization": f"Bearer {token}"}
 
-    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Response:
-        return self._program.ask(method, path, body, {**self._headers, **headers})
+    def request(self, method: str, path: str, body: Any = None, **headers: str) -> Response:
+        return self._program.request(method, path, body, {**self._headers, **headers})
 
 
 @pytest.fixture(scope="module")
@@ -49,38 +49,38 @@ def _nothing_is_left(clients: dict[str, Client]) -> Iterator[None]:
     """Empty the store after each test; the gateway counts its jobs every second."""
     yield
     one = clients["a"]
-    while jobs := one.ask("GET", "/jobs/").json["jobs"]:
+    while jobs := one.request("GET", "/jobs/").json["jobs"]:
         for job in jobs:
-            one.ask("DELETE", f"/jobs/{job['id']}/")
+            one.request("DELETE", f"/jobs/{job['id']}/")
 
 
 def accepted(client: Client, job: dict[str, Any] = JOB, **more: Any) -> str:
     """Submit a job as soon as the limits allow it: the gateway counts the jobs every second."""
-    return eventually(lambda: client.ask("POST", "/jobs/", {**job, **more}).headers["Location"] or "")
+    return eventually(lambda: client.request("POST", "/jobs/", {**job, **more}).headers["Location"] or "")
 
 
-def refused(answer: Response, status: int, detail: str) -> bool:
-    assert answer.problem == (status, "too-many-jobs"), answer
-    assert answer.headers["Retry-After"] == "5"
-    assert answer.json["detail"].startswith(detail), answer
+def refused(response: Response, status: int, detail: str) -> bool:
+    assert response.problem == (status, "too-many-jobs"), response
+    assert response.headers["Retry-After"] == "5"
+    assert response.json["detail"].startswith(detail), response
     return True
 
 
 def test_jobs_get_at_most_the_operators_maximum_durations(clients: dict[str, Client]) -> None:
     one = clients["a"]
-    record = one.ask("GET", accepted(one)).json
+    record = one.request("GET", accepted(one)).json
     assert (record["timeout"], record["result_ttl"], record["failure_ttl"]) == (30, 3600, 3600)
     for name, value, most in (("timeout", 31, 30), ("result_ttl", "2h", 3600), ("failure_ttl", 3601, 3600)):
-        answer = one.ask("POST", "/jobs/", {**JOB, name: value})
-        assert answer.problem == (422, f"bad-{name}")
-        assert answer.json["detail"].startswith(f"{name} must be at most {most} seconds here, not ")
+        response = one.request("POST", "/jobs/", {**JOB, name: value})
+        assert response.problem == (422, f"bad-{name}")
+        assert response.json["detail"].startswith(f"{name} must be at most {most} seconds here, not ")
     for path in ("/call/unserved?timeout=31", "/call/unserved?timeout=1h"):
-        assert one.ask("POST", path, 1, Prefer="respond-async").problem == (422, "bad-timeout")
-    assert one.ask("POST", "/call/unserved?timeout=31", 1).problem == (422, "bad-timeout")
-    record = one.ask("GET", accepted(one, {"url": URL})).json
+        assert one.request("POST", path, 1, Prefer="respond-async").problem == (422, "bad-timeout")
+    assert one.request("POST", "/call/unserved?timeout=31", 1).problem == (422, "bad-timeout")
+    record = one.request("GET", accepted(one, {"url": URL})).json
     assert record["timeout"] == 30
     nested = {"task": "crew.http", "data": {"url": "http://93.184.216.35/", "timeout": 31}}
-    assert one.ask("POST", "/jobs/", nested).problem == (422, "bad-timeout")
+    assert one.request("POST", "/jobs/", nested).problem == (422, "bad-timeout")
 
 
 def test_the_number_of_jobs_is_limited_by_host_by_token_and_in_total(clients: dict[str, Client]) -> None:
@@ -88,15 +88,15 @@ def test_the_number_of_jobs_is_limited_by_host_by_token_and_in_total(clients: di
     accepted(one)
     path = accepted(one, {"url": URL})
     detail = "the limit of 1 queued and running jobs for host '93.184.216.34' is reached: submit again when some"
-    assert refused(other.ask("POST", "/jobs/", {"url": f"{URL}x"}), 429, detail)
+    assert refused(other.request("POST", "/jobs/", {"url": f"{URL}x"}), 429, detail)
     accepted(one)
     detail = "the limit of 3 queued and running jobs of this token is reached"
-    assert refused(one.ask("POST", "/jobs/", JOB), 429, detail)
-    assert refused(one.ask("POST", "/call/unserved", 1, Prefer="respond-async"), 429, detail)
+    assert refused(one.request("POST", "/jobs/", JOB), 429, detail)
+    assert refused(one.request("POST", "/call/unserved", 1, Prefer="respond-async"), 429, detail)
     accepted(other)
-    assert refused(other.ask("POST", "/jobs/", JOB), 503, "the limit of 4 queued and running jobs here is reached")
+    assert refused(other.request("POST", "/jobs/", JOB), 503, "the limit of 4 queued and running jobs here is reached")
 
-    assert one.ask("DELETE", path).status == 204
+    assert one.request("DELETE", path).status == 204
     accepted(other, data=2)
 
 
@@ -106,7 +106,9 @@ def test_the_bytes_of_unfinished_jobs_are_limited(clients: dict[str, Client]) ->
     accepted(one, **data)
     accepted(one, **data)
     assert refused(
-        one.ask("POST", "/jobs/", {**JOB, **data}), 429, "the payloads of queued and running jobs of this token have"
+        one.request("POST", "/jobs/", {**JOB, **data}),
+        429,
+        "the payloads of queued and running jobs of this token have",
     )
     accepted(other, **data)
 
@@ -115,9 +117,9 @@ def test_the_size_of_a_page_is_limited(clients: dict[str, Client]) -> None:
     one = clients["f"]
     for _ in range(3):
         accepted(one)
-    page = one.ask("GET", "/jobs/").json
+    page = one.request("GET", "/jobs/").json
     assert len(page["jobs"]) == 2
     assert page["next"]
-    answer = one.ask("GET", "/jobs/?limit=3")
-    assert answer.problem == (400, "bad-limit")
-    assert answer.json["detail"] == "limit must be an int from 1 to 2, not 3"
+    response = one.request("GET", "/jobs/?limit=3")
+    assert response.problem == (400, "bad-limit")
+    assert response.json["detail"] == "limit must be an int from 1 to 2, not 3"

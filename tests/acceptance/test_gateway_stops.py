@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from tests.acceptance.test_jobs_api import Program, answer_of
+from tests.acceptance.test_jobs_api import Program, read_response
 from tests.support.paths import PROGRAM_FOLDER, TASK_FOLDER
 from tests.support.processes import Processes
 from tests.support.waiting import eventually
@@ -31,8 +31,8 @@ def test_a_gateway_drains_on_sighup_as_on_sigterm(processes: Processes, command:
     for _ in range(2):  # a closing terminal may send it twice
         os.kill(gateway.pid, signal.SIGHUP)
 
-    answer = answer_of(call)
-    assert (answer.status, answer.json) == (200, 1.0)
+    response = read_response(call)
+    assert (response.status, response.json) == (200, 1.0)
     assert gateway.ends(10) == 0
     assert "Traceback" not in gateway.output
 

@@ -28,9 +28,9 @@ def test_a_gateway_with_a_certificate_serves_https(processes: Processes, tmp_pat
     serves = eventually(lambda: SERVES.search(gateway.output), timeout=15)
     assert serves
     trust = ssl.create_default_context(cafile=str(certificates.ca))
-    with urllib.request.urlopen(f"{serves[0]}/healthz", context=trust, timeout=10) as answer:
-        assert answer.status == 200
-        assert "Server" not in answer.headers
+    with urllib.request.urlopen(f"{serves[0]}/healthz", context=trust, timeout=10) as response:
+        assert response.status == 200
+        assert "Server" not in response.headers
     assert gateway.stop() == 0
 
 

@@ -99,7 +99,7 @@ def test_a_stream_ends_with_its_gateway_and_resumes_at_another(gateways: list[Pr
     assert "Traceback" not in gateways[1].output
 
     again = Browser(one, path, last)
-    assert one.ask("DELETE", path).status == 204
+    assert one.request("DELETE", path).status == 204
     ((_, _, end),) = again.until("canceled")
     assert end["error"]["type"] == "Canceled"
     assert again.event() is None

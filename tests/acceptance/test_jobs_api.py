@@ -59,32 +59,34 @@ class Program:
         connection.request(method, path, data, {**({} if body is None else JSON), **headers})
         return connection
 
-    def ask(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] = {}) -> Response:
+    def request(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] = {}) -> Response:
         """Make a request, and wait for the response."""
-        return answer_of(self.begin(method, path, body, headers))
+        return read_response(self.begin(method, path, body, headers))
 
     def get(self, path: str, **headers: str) -> Response:
         """Make a GET request."""
-        return self.ask("GET", path, headers=headers)
+        return self.request("GET", path, headers=headers)
 
     def submit(self, job: Any, **headers: str) -> str:
         """Submit a job; return its path."""
-        answer = self.ask("POST", "/jobs/", job, {name.replace("_", "-"): value for name, value in headers.items()})
-        assert answer.status == 303, answer
-        assert answer.headers["Location"] == f"/jobs/{answer.json['id']}/"
-        return answer.headers["Location"]
+        response = self.request(
+            "POST", "/jobs/", job, {name.replace("_", "-"): value for name, value in headers.items()}
+        )
+        assert response.status == 303, response
+        assert response.headers["Location"] == f"/jobs/{response.json['id']}/"
+        return response.headers["Location"]
 
     def status(self, path: str) -> str:
         """The status of a job."""
         return str(self.get(f"{path}status/").json["status"])
 
 
-def answer_of(connection: http.client.HTTPConnection) -> Response:
+def read_response(connection: http.client.HTTPConnection) -> Response:
     """Wait for the response."""
     with connection.getresponse() as response:
-        answer = Response(response.status, response.headers, response.read())
+        complete = Response(response.status, response.headers, response.read())
     connection.close()
-    return answer
+    return complete
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def test_a_job_is_submitted_its_record_read_and_its_value_awaited(program: Progr
 
 def test_an_unknown_path_is_a_problem_document(program: Program) -> None:
     assert program.get("/nowhere").problem == (404, "unknown-path")
-    assert program.ask("POST", "/nowhere", {"a": 1}).problem == (404, "unknown-path")
+    assert program.request("POST", "/nowhere", {"a": 1}).problem == (404, "unknown-path")
 
 
 def test_a_value_of_bytes_is_returned_as_bytes(program: Program) -> None:
@@ -146,8 +148,8 @@ def test_a_response_can_be_deleted_once_and_the_record_stays(program: Program) -
     path = program.submit({"task": "echo", "data": 1})
     assert program.get(f"{path}response/").json == 1
 
-    assert program.ask("DELETE", f"{path}response/").status == 204
-    assert program.ask("DELETE", f"{path}response/").problem == (404, "no-response")
+    assert program.request("DELETE", f"{path}response/").status == 204
+    assert program.request("DELETE", f"{path}response/").problem == (404, "no-response")
     assert program.get(f"{path}response/").json == {}
     assert program.status(path) == "success"
 
@@ -184,25 +186,25 @@ def test_a_canceled_job_is_interrupted_and_its_waiters_are_answered_at_once(site
     waiting = site.program.begin("GET", f"{path}response/")
     eventually(lambda: "STARTED" in log.output, timeout=ENDS_WITHIN)
 
-    assert site.program.ask("DELETE", path).status == 204
-    assert answer_of(waiting).json == {}
+    assert site.program.request("DELETE", path).status == 204
+    assert read_response(waiting).json == {}
     assert site.program.status(path) == "canceled"
     eventually(lambda: "INTERRUPTED canceled" in log.output, timeout=ENDS_WITHIN)
-    assert site.program.ask("DELETE", path).status == 204  # canceling an ended job is no error
+    assert site.program.request("DELETE", path).status == 204  # canceling an ended job is no error
 
 
 def test_respond_async_is_answered_with_202(program: Program) -> None:
-    answer = program.ask("POST", "/jobs/", {"task": "echo"}, {"Prefer": "respond-async"})
+    response = program.request("POST", "/jobs/", {"task": "echo"}, {"Prefer": "respond-async"})
 
-    assert (answer.status, answer.headers["Preference-Applied"]) == (202, "respond-async")
-    assert program.get(answer.headers["Location"]).json["id"] == answer.json["id"]
+    assert (response.status, response.headers["Preference-Applied"]) == (202, "respond-async")
+    assert program.get(response.headers["Location"]).json["id"] == response.json["id"]
 
 
 def test_the_body_of_a_job_may_begin_with_a_byte_order_mark(program: Program) -> None:
     body = b"\xef\xbb\xbf" + json.dumps({"task": "echo", "data": "marked"}).encode()
-    answer = program.ask("POST", "/jobs/", body, JSON)
+    response = program.request("POST", "/jobs/", body, JSON)
 
-    assert program.get(answer.headers["Location"] + "response/").json == "marked"
+    assert program.get(response.headers["Location"] + "response/").json == "marked"
 
 
 def test_the_same_idempotency_key_returns_the_same_job_and_is_refused_for_another_request(program: Program) -> None:
@@ -210,7 +212,7 @@ def test_the_same_idempotency_key_returns_the_same_job_and_is_refused_for_anothe
     path = program.submit({"task": "echo", "data": 1}, Idempotency_Key=key)
 
     assert program.submit({"task": "echo", "data": 1}, Idempotency_Key=f'"{key}"') == path
-    other = program.ask("POST", "/jobs/", {"task": "echo", "data": 2}, {"Idempotency-Key": key})
+    other = program.request("POST", "/jobs/", {"task": "echo", "data": 2}, {"Idempotency-Key": key})
     assert other.problem == (422, "key-reused")
 
 
@@ -230,28 +232,28 @@ def test_jobs_are_listed_page_by_page(program: Program) -> None:
 
 
 def test_a_call_that_ends_within_prefer_wait_returns_its_value(program: Program) -> None:
-    answer = program.ask("POST", "/call/echo", [1], {"Prefer": "wait=10"})
+    response = program.request("POST", "/call/echo", [1], {"Prefer": "wait=10"})
 
-    assert (answer.status, answer.json, answer.headers["Preference-Applied"]) == (200, [1], "wait=10")
-    assert answer.headers["Crew-Kind"] == "list"
-    assert program.ask("POST", "/call/fail", "no", {"Prefer": "wait=10"}).problem == (500, "task-failed")
-    assert program.ask("POST", "/call/unserved", None, {"Prefer": "wait=10"}).problem == (404, "unknown-task")
+    assert (response.status, response.json, response.headers["Preference-Applied"]) == (200, [1], "wait=10")
+    assert response.headers["Crew-Kind"] == "list"
+    assert program.request("POST", "/call/fail", "no", {"Prefer": "wait=10"}).problem == (500, "task-failed")
+    assert program.request("POST", "/call/unserved", None, {"Prefer": "wait=10"}).problem == (404, "unknown-task")
 
 
 def test_a_call_longer_than_prefer_wait_goes_on_as_a_job_and_runs_once(site: Site) -> None:
     log = site.worker.from_now()
 
-    answer = site.program.ask("POST", "/call/sleep", 1.5, {"Prefer": "wait=1"})
-    assert (answer.status, answer.headers["Preference-Applied"]) == (202, "wait=1")
-    assert site.program.get(answer.headers["Location"] + "response/").json == "slept"
+    response = site.program.request("POST", "/call/sleep", 1.5, {"Prefer": "wait=1"})
+    assert (response.status, response.headers["Preference-Applied"]) == (202, "wait=1")
+    assert site.program.get(response.headers["Location"] + "response/").json == "slept"
     assert log.output.count("STARTED") == 1
 
 
 def test_a_call_with_respond_async_is_a_job(program: Program) -> None:
-    answer = program.ask("POST", "/call/echo", 7, {"Prefer": "respond-async"})
+    response = program.request("POST", "/call/echo", 7, {"Prefer": "respond-async"})
 
-    assert (answer.status, answer.headers["Preference-Applied"]) == (202, "respond-async")
-    assert program.get(answer.headers["Location"] + "response/").json == 7
+    assert (response.status, response.headers["Preference-Applied"]) == (202, "respond-async")
+    assert program.get(response.headers["Location"] + "response/").json == 7
 
 
 def test_disconnecting_while_a_call_with_prefer_wait_is_pending_cancels_it(site: Site) -> None:
@@ -353,31 +355,31 @@ REFUSED: list[tuple[str, str, Any, dict[str, str], int, str]] = [
 def test_each_invalid_request_is_refused_with_its_own_problem_type(
     program: Program, method: str, path: str, body: Any, headers: dict[str, str], status: int, name: str
 ) -> None:
-    answer = program.ask(method, path, body, headers)
+    response = program.request(method, path, body, headers)
 
-    assert answer.problem == (status, name), answer
-    assert answer.json["detail"]
-    assert len(answer.body) < 1000
+    assert response.problem == (status, name), response
+    assert response.json["detail"]
+    assert len(response.body) < 1000
 
 
 def test_of_several_invalid_members_the_named_one_is_described(program: Program) -> None:
-    answer = program.ask("POST", "/jobs/", {**URL, "priority": 256, "timeout": -1})
+    response = program.request("POST", "/jobs/", {**URL, "priority": 256, "timeout": -1})
 
-    assert (answer.json["type"], answer.json["detail"][:13]) == ("urn:crew:problem:bad-priority", "priority must")
+    assert (response.json["type"], response.json["detail"][:13]) == ("urn:crew:problem:bad-priority", "priority must")
 
 
 def test_requests_from_pages_of_other_web_sites_are_refused(program: Program) -> None:
     cross = {"Sec-Fetch-Site": "cross-site"}
 
-    assert program.ask("POST", "/jobs/", TASK, cross).problem == (403, "cross-site")
-    assert program.ask("POST", "/call/echo", 1, cross).problem == (403, "cross-site")
-    assert program.ask("POST", "/call/echo", 1, {"Sec-Fetch-Site": "same-origin"}).status == 200
+    assert program.request("POST", "/jobs/", TASK, cross).problem == (403, "cross-site")
+    assert program.request("POST", "/call/echo", 1, cross).problem == (403, "cross-site")
+    assert program.request("POST", "/call/echo", 1, {"Sec-Fetch-Site": "same-origin"}).status == 200
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1.evil.example:8888", "http://["])
 def test_a_page_of_another_web_site_is_recognized_by_its_origin_header(program: Program, origin: str) -> None:
-    assert program.ask("POST", "/jobs/", TASK, {"Origin": origin}).problem == (403, "cross-site")
-    assert program.ask("POST", "/call/echo", 1, {"Origin": f"http://127.0.0.1:{program.port}"}).status == 200
+    assert program.request("POST", "/jobs/", TASK, {"Origin": origin}).problem == (403, "cross-site")
+    assert program.request("POST", "/call/echo", 1, {"Origin": f"http://127.0.0.1:{program.port}"}).status == 200
 
 
 @pytest.mark.parametrize(
@@ -385,18 +387,18 @@ def test_a_page_of_another_web_site_is_recognized_by_its_origin_header(program: 
 )
 def test_a_foreign_host_name_that_resolves_to_this_machine_is_refused(program: Program, host: str) -> None:
     for method, path, body in (("POST", "/jobs/", TASK), ("POST", "/call/echo", 1), ("GET", "/jobs/", None)):
-        answer = program.ask(method, path, body, {"Host": host})
-        assert answer.problem == (421, "unknown-host")
-    assert answer.json["detail"] == (
+        response = program.request(method, path, body, {"Host": host})
+        assert response.problem == (421, "unknown-host")
+    assert response.json["detail"] == (
         f"Host {host!r} is not allowed without a token: use 127.0.0.1, [::1] or localhost, or set CREW_GATEWAY_TOKEN "
         "for this gateway"
     )
-    assert program.ask("GET", "/healthz", headers={"Host": host}).status == 200
+    assert program.request("GET", "/healthz", headers={"Host": host}).status == 200
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:80", "localhost", "LOCALHOST:8888", "[::1]", "[::1]:8888"])
 def test_each_loopback_name_is_accepted(program: Program, host: str) -> None:
-    assert program.ask("POST", "/call/echo", 1, {"Host": host}).status == 200
+    assert program.request("POST", "/call/echo", 1, {"Host": host}).status == 200
 
 
 def test_a_url_job_waits_for_a_worker_of_url_jobs(program: Program) -> None:
@@ -404,7 +406,7 @@ def test_a_url_job_waits_for_a_worker_of_url_jobs(program: Program) -> None:
 
     record = program.get(path).json
     assert (record["kind"], record["status"]) == ("http", "queued")
-    assert program.ask("DELETE", path).status == 204
+    assert program.request("DELETE", path).status == 204
     assert program.get(f"{path}response/").json == {}
 
 
@@ -414,13 +416,13 @@ def test_a_gateway_with_a_token_refuses_requests_without_it(site: Site, start_ga
 
     for given in ({}, {"Authorization": f"Bearer {token}x"}, {"Authorization": f"Basic {token}"}):
         for path in ("/jobs/", "/nowhere", f"/jobs/{UNKNOWN_ID}/", "/openapi.json"):
-            answer = program.ask("GET", path, headers=given)
-            assert answer.problem == (401, "no-token")
-            assert answer.headers["WWW-Authenticate"] == 'Bearer realm="crew"'
-    assert program.ask("POST", "/call/echo", 1).problem == (401, "no-token")
-    assert program.ask("POST", "/call/echo", 1, {"Authorization": f"bearer {token}"}).json == 1
+            response = program.request("GET", path, headers=given)
+            assert response.problem == (401, "no-token")
+            assert response.headers["WWW-Authenticate"] == 'Bearer realm="crew"'
+    assert program.request("POST", "/call/echo", 1).problem == (401, "no-token")
+    assert program.request("POST", "/call/echo", 1, {"Authorization": f"bearer {token}"}).json == 1
     named = {"Host": "gateway.example", "Origin": "https://gateway.example", "Authorization": f"Bearer {token}"}
-    assert program.ask("POST", "/call/echo", 1, named).json == 1
+    assert program.request("POST", "/call/echo", 1, named).json == 1
     assert program.get("/healthz").status == 200
 
 
@@ -469,12 +471,12 @@ def test_the_traceback_of_a_task_is_in_the_record_only_with_a_token_or_in_debug_
     gateway = start_gateway(*flags, CREW_GATEWAY_TOKEN=token if has_token else "")
     program, headers = Program(Web.of(gateway).port), {"Authorization": f"Bearer {token}"} if has_token else {}
     job = {"task": "fail", "data": "so it is"}
-    path = program.ask("POST", "/jobs/", job, headers).headers["Location"]
+    path = program.request("POST", "/jobs/", job, headers).headers["Location"]
     assert ("WARNING crew.settings: CREW_GATEWAY_TOKEN is empty" in gateway.output) is not has_token
-    response = program.ask("GET", f"{path}response/", headers=headers)
-    error = program.ask("GET", path, headers=headers).json["error"]
+    response = program.request("GET", f"{path}response/", headers=headers)
+    error = program.request("GET", path, headers=headers).json["error"]
 
     assert (error["type"], error["message"]) == ("ValueError", "so it is")
     assert ("in fail\n    raise ValueError(text)\nValueError: so it is" in error.get("traceback", "")) is is_shown
-    assert "raise ValueError" not in program.ask("GET", "/jobs/?status=any", headers=headers).body.decode()
+    assert "raise ValueError" not in program.request("GET", "/jobs/?status=any", headers=headers).body.decode()
     assert ("raise ValueError" in response.body.decode()) is ("--debug" in flags)

@@ -38,7 +38,7 @@ class Caller(asyncio.Protocol):
         """Store the transport."""
         self._transport = transport
 
-    def ask(self, method: str, path: str, body: Any = None) -> "asyncio.Future[Any]":
+    def request(self, method: str, path: str, body: Any = None) -> "asyncio.Future[Any]":
         """Send a request; return a future of the status and the decoded body."""
         data = b"" if body is None else json.dumps(body).encode()
         head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(data)}"
@@ -129,13 +129,13 @@ async def test_five_thousand_clients_waiting_for_one_job_are_all_answered(proces
     with many_files(MANY + SPARE_FILES):
         async with callers(port, MANY) as waiting, callers(port, 1) as [boss]:
             job = {"task": "unserved", "wait_for_worker": True}
-            path = f"/jobs/{(await boss.ask('POST', '/jobs/', job))[1]['id']}/"
-            answers = [caller.ask("GET", f"{path}response/") for caller in waiting]
+            path = f"/jobs/{(await boss.request('POST', '/jobs/', job))[1]['id']}/"
+            responses = [caller.request("GET", f"{path}response/") for caller in waiting]
             await until(lambda: files_of(gateway) > MANY, timeout=10)
-            assert (await boss.ask("GET", "/healthz"))[0] == 200
+            assert (await boss.request("GET", "/healthz"))[0] == 200
 
-            assert (await boss.ask("DELETE", path))[0] == 204
-            assert await all_of(answers) == [(200, {})] * MANY
+            assert (await boss.request("DELETE", path))[0] == 204
+            assert await all_of(responses) == [(200, {})] * MANY
     assert memory_of(gateway) <= MEMORY
 
 
@@ -149,14 +149,14 @@ async def test_five_thousand_clients_waiting_for_their_own_jobs_each_get_their_o
         async with callers(port, MANY) as waiting:
             jobs = [{"task": "echo", "data": number} for number in range(MANY)]
             submitted = await all_of(
-                [caller.ask("POST", "/jobs/", job) for caller, job in zip(waiting, jobs, strict=True)]
+                [caller.request("POST", "/jobs/", job) for caller, job in zip(waiting, jobs, strict=True)]
             )
             assert {status for status, _ in submitted} == {303}
             paths = [f"/jobs/{created['id']}/response/" for _, created in submitted]
-            answers = [caller.ask("GET", path) for caller, path in zip(waiting, paths, strict=True)]
+            responses = [caller.request("GET", path) for caller, path in zip(waiting, paths, strict=True)]
 
             processes.python(WORKER)
-            assert await all_of(answers) == [(200, number) for number in range(MANY)]
+            assert await all_of(responses) == [(200, number) for number in range(MANY)]
     assert memory_of(gateway) <= MEMORY
 
 
@@ -165,16 +165,16 @@ async def test_connections_beyond_the_limit_of_open_files_wait_until_others_are_
     gateway = gateway_of(processes, f"-n {FEW_FILES}")
     port = Web.of(gateway).port
     async with callers(port, FEW_FILES) as waiting:
-        answers = [caller.ask("GET", "/healthz") for caller in waiting]
+        responses = [caller.request("GET", "/healthz") for caller in waiting]
         await until(lambda: "new connections wait" in gateway.output, timeout=10)
         before = cpu_of(gateway)
-        await asyncio.wait(answers, timeout=0.5)
+        await asyncio.wait(responses, timeout=0.5)
         assert cpu_of(gateway) - before < 0.2, "it retries without a pause"
-        assert 0 < sum(answer.done() for answer in answers) < FEW_FILES
+        assert 0 < sum(response.done() for response in responses) < FEW_FILES
 
-        for caller, answer in zip(waiting, answers, strict=True):
-            if answer.done():
+        for caller, response in zip(waiting, responses, strict=True):
+            if response.done():
                 caller.close()
-        assert {status for status, _ in await all_of(answers)} == {200}
+        assert {status for status, _ in await all_of(responses)} == {200}
     assert gateway.output.count("new connections wait") == 1
     assert "Traceback" not in gateway.output

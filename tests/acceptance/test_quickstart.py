@@ -48,26 +48,26 @@ def quickstart(
 
 
 def test_a_payload_of_a_million_characters_reaches_the_task(quickstart: Web) -> None:
-    answer = quickstart.get("/")
+    response = quickstart.get("/")
 
-    assert answer.status == 200
-    assert answer.json["characters"] == 1_000_000
+    assert response.status == 200
+    assert response.json["characters"] == 1_000_000
 
 
 @pytest.mark.parametrize("path", ["/stat", "/stat2"], ids=["a gen.coroutine", "a callback"])
 def test_handlers_of_every_style_get_the_value(quickstart: Web, path: str) -> None:
     first, second = quickstart.get(path), quickstart.get(path)
 
-    stats = [answer.json.get("stat", answer.json) for answer in (first, second)]
+    stats = [response.json.get("stat", response.json) for response in (first, second)]
     assert first.status == second.status == 200
     assert stats[0]["worker"] == stats[1]["worker"]
     assert stats[1]["served"] == stats[0]["served"] + 1
 
 
 def test_a_callback_also_gets_the_reply_headers(quickstart: Web) -> None:
-    answer = quickstart.get("/stat2").json
+    response = quickstart.get("/stat2").json
 
-    assert answer["headers"]["worker"] == answer["stat"]["worker"]
+    assert response["headers"]["worker"] == response["stat"]["worker"]
 
 
 @pytest.mark.parametrize("quickstart", [worker_script], ids=["python worker.py"], indirect=True, scope="module")
@@ -85,10 +85,10 @@ def test_an_endless_task_times_out_and_its_worker_serves_the_next_call_at_once(q
 
 
 def test_one_failed_call_of_several_does_not_affect_the_values_of_the_others(quickstart: Web) -> None:
-    answer = quickstart.get("/parallel")
+    response = quickstart.get("/parallel")
 
-    assert answer.status == 200
-    assert answer.json == {"1/2": 0.5, "1/0": "ZeroDivisionError: division by zero"}
+    assert response.status == 200
+    assert response.json == {"1/2": 0.5, "1/0": "ZeroDivisionError: division by zero"}
 
 
 @pytest.mark.parametrize(
@@ -99,16 +99,16 @@ def test_every_waiting_browser_receives_an_event(quickstart: Web, path: str, tex
 
     publish_until_answered(quickstart, f"{path}?text=news+of+today", text, polls)
 
-    answers = [poll.response(timeout=1) for poll in polls]
-    assert [(answer.status, answer.text) for answer in answers] == [(200, "news of today")] * 2
+    responses = [poll.response(timeout=1) for poll in polls]
+    assert [(response.status, response.text) for response in responses] == [(200, "news of today")] * 2
 
 
 def publish_until_answered(web: Web, path: str, text: str, polls: list[PendingRequest]) -> None:
     """Publish until all polls are answered: the first events may precede the subscription at the broker."""
 
     def published() -> bool:
-        answer = web.get(path)
-        assert (answer.status, answer.text) == (200, text)
+        response = web.get(path)
+        assert (response.status, response.text) == (200, text)
         return all(poll.has_response() for poll in polls)
 
     eventually(published)
@@ -142,27 +142,27 @@ def someone_subscribed(broker_url: str, topic: str) -> bool:
 
 
 def test_a_call_fails_at_once_if_no_worker_has_ever_served_the_task(processes: Processes) -> None:
-    answer = gateway_of(processes).get("/fast")
+    response = gateway_of(processes).get("/fast")
 
-    assert (answer.status, answer.text) == (200, "All workers are gone")
-    assert answer.seconds < 3.5
+    assert (response.status, response.text) == (200, "All workers are gone")
+    assert response.seconds < 3.5
 
 
 def test_a_call_expires_in_time_if_all_workers_have_stopped(processes: Processes) -> None:
     worker = serving(worker_script(processes, "--processes=1"))
     assert worker.stop() == 0
 
-    answer = gateway_of(processes).get("/fast")
+    response = gateway_of(processes).get("/fast")
 
-    assert (answer.status, answer.text) == (200, "All workers are gone")
-    assert 2.9 < answer.seconds < 3.5
+    assert (response.status, response.text) == (200, "All workers are gone")
+    assert 2.9 < response.seconds < 3.5
 
 
 def test_a_failed_call_is_reported_in_one_sentence(processes: Processes) -> None:
-    answer = gateway_of(processes).get("/stat")
+    response = gateway_of(processes).get("/stat")
 
-    assert answer.status == 503
-    assert answer.text.startswith("UnknownTask: ")
+    assert response.status == 503
+    assert response.text.startswith("UnknownTask: ")
 
 
 def test_sleeps_overlap_on_every_thread_of_every_worker_process(processes: Processes) -> None:

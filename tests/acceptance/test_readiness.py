@@ -24,7 +24,7 @@ def test_a_gateway_without_its_job_store_is_not_ready_and_logs_it_once(
     assert unready.headers["Retry-After"] == "2"
     for _ in range(ROUNDS):
         assert program.get(f"/jobs/{UNKNOWN_ID}/").problem == (503, "store-away")
-        assert program.ask("POST", "/jobs/", {"task": "t", "wait_for_worker": True}).problem == (503, "store-away")
+        assert program.request("POST", "/jobs/", {"task": "t", "wait_for_worker": True}).problem == (503, "store-away")
         assert program.get("/readyz").status == 503
     assert program.get("/healthz").status == 200
 

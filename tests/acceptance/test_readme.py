@@ -52,10 +52,10 @@ def test_the_first_example_runs_as_written(
     processes.python("master.py", folder=folder)
     eventually(lambda: is_listening(port), timeout=10)
 
-    answer = Web(port).get("/")
+    response = Web(port).get("/")
     script = processes.python("script.py", folder=folder)
 
-    assert (answer.status, answer.json) == (200, {"width": 320, "served": 1})
+    assert (response.status, response.json) == (200, {"width": 320, "served": 1})
     assert script.ends(timeout=10) == 0, script
     assert script.output.strip() == "{'width': 320, 'served': 2}"
 
@@ -90,8 +90,8 @@ def test_the_calls_over_http_run_as_written(processes: Processes, folder: Path, 
 
     connection = http.client.HTTPConnection("127.0.0.1", port)
     connection.request("POST", path, body, {"Content-Type": "application/json"})
-    with connection.getresponse() as answer:
-        assert answer.read().decode() == '{"width":320,"served":1}'
+    with connection.getresponse() as response:
+        assert response.read().decode() == '{"width":320,"served":1}'
     connection.close()
 
 
@@ -104,9 +104,9 @@ def test_a_task_calls_another_task_as_written(processes: Processes, folder: Path
     processes.python("nested.py", folder=folder).says("serving 2 tasks")
     call = processes.crew("call", "resize", '{"width": 640}', folder=folder)
     assert call.ends(timeout=10) == 0, call
-    answer = json.loads(call.output)
-    assert answer["width"] == 320
-    assert 0 < answer["stat"]["seconds left"] < 60
+    response = json.loads(call.output)
+    assert response["width"] == 320
+    assert 0 < response["stat"]["seconds left"] < 60
 
 
 def test_a_process_opens_its_own_database_as_written(processes: Processes, folder: Path) -> None:

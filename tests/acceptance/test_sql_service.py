@@ -26,7 +26,7 @@ class Service:
     def __init__(self, web: Web) -> None:
         self._address = web.address.rstrip("/")
 
-    def ask(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
+    def request(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
         """Make a request; return the status and the decoded JSON."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._address + path, data, headers, method=method)
@@ -40,15 +40,15 @@ class Service:
 
     def post(self, statement: str, parameters: object = None) -> str:
         """Post a statement; return the path of its job."""
-        status, answer = self.ask("POST", "/queries", {"statement": statement, "parameters": parameters})
-        assert status == 202, answer
-        path: str = answer["job"]
+        status, document = self.request("POST", "/queries", {"statement": statement, "parameters": parameters})
+        assert status == 202, document
+        path: str = document["job"]
         return path
 
     def status(self, job: str) -> str:
         """The status of a job."""
-        answer: str = self.ask("GET", f"{job}status/")[1]["status"]
-        return answer
+        status: str = self.request("GET", f"{job}status/")[1]["status"]
+        return status
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def _start(processes: Processes) -> Web:
 def test_a_statement_runs_with_bound_parameters(service: Service) -> None:
     hostile = "'; DROP TABLE users; --"
     job = service.post("SELECT %s::int + 1 AS sum, %s::text AS said", [41, hostile])
-    status, response = service.ask("GET", f"{job}response/")
+    status, response = service.request("GET", f"{job}response/")
     assert (status, response) == (200, {"columns": ["sum", "said"], "rows": [[42, hostile]], "row_count": 1})
     assert service.status(job) == "success"
 
@@ -84,7 +84,7 @@ def test_parameters_may_have_names_and_values_are_never_parsed_as_sql(service: S
     job = service.post(
         "SELECT %(day)s::date + 1, %(j)s -> 'x', 1.50::numeric, NULL", {"day": "2024-02-28", "j": {"x": [1]}}
     )
-    assert service.ask("GET", f"{job}response/")[1]["rows"] == [["2024-02-29", [1], "1.50", None]]
+    assert service.request("GET", f"{job}response/")[1]["rows"] == [["2024-02-29", [1], "1.50", None]]
 
 
 @pytest.mark.parametrize(
@@ -97,8 +97,8 @@ def test_parameters_may_have_names_and_values_are_never_parsed_as_sql(service: S
 )
 def test_an_error_in_a_statement_is_reported(service: Service, statement: str, parameters: Any, message: str) -> None:
     job = service.post(statement, parameters)
-    service.ask("GET", f"{job}response/")
-    record = service.ask("GET", job)[1]
+    service.request("GET", f"{job}response/")
+    record = service.request("GET", job)[1]
     assert (record["status"], record["error"]["message"]) == ("error", message)
 
 
@@ -113,14 +113,14 @@ def test_an_invalid_request_is_refused(service: Service) -> None:
         {"a": 1},
     ]
     for body in bodies:
-        status, answer = service.ask("POST", "/queries", body)
-        assert (status, answer["error"][:6]) == (422, "Send {"), body
+        status, response = service.request("POST", "/queries", body)
+        assert (status, response["error"][:6]) == (422, "Send {"), body
 
 
 def test_a_page_of_another_web_site_cannot_run_a_statement(service: Service) -> None:
     query = {"statement": "SELECT 1"}
-    assert service.ask("POST", "/queries", query, Origin="http://evil.example")[0] == 403
-    assert service.ask("POST", "/queries", query, Host="evil.example")[0] == 421  # its own name leads here
+    assert service.request("POST", "/queries", query, Origin="http://evil.example")[0] == 403
+    assert service.request("POST", "/queries", query, Host="evil.example")[0] == 421  # its own name leads here
 
 
 def test_delete_cancels_the_statement_in_the_database(service: Service, postgresql: Server) -> None:
@@ -129,11 +129,11 @@ def test_delete_cancels_the_statement_in_the_database(service: Service, postgres
     eventually(lambda: service.status(job) == "started")
 
     begun = time.monotonic()
-    assert service.ask("DELETE", job) == (204, None)
+    assert service.request("DELETE", job) == (204, None)
     eventually(lambda: not postgresql.ask(RUNNING))
     assert time.monotonic() - begun < 1.0
     assert service.status(job) == "canceled"
-    assert service.ask("GET", f"{job}response/") == (200, {})
+    assert service.request("GET", f"{job}response/") == (200, {})
 
 
 def test_a_canceled_statement_that_waits_in_the_queue_never_runs(service: Service, postgresql: Server) -> None:
@@ -141,9 +141,9 @@ def test_a_canceled_statement_that_waits_in_the_queue_never_runs(service: Servic
     eventually(lambda: len(postgresql.ask(RUNNING)) == 2)
     waiting = service.post("CREATE TABLE was_run (a int)")
     for job in (waiting, *busy):
-        assert service.ask("DELETE", job)[0] == 204
+        assert service.request("DELETE", job)[0] == 204
     eventually(lambda: not postgresql.ask(RUNNING))
 
     there = service.post("SELECT to_regclass('was_run')")
-    assert service.ask("GET", f"{there}response/")[1]["rows"] == [[None]]
+    assert service.request("GET", f"{there}response/")[1]["rows"] == [[None]]
     assert service.status(waiting) == "canceled"

@@ -69,7 +69,7 @@ class Fleet:
             assert call.result() == {"recorded": b"\x00"}
             self.client.call("idle", {"recorded": 3}, expiration=1).cancel()
             job = self.submit("idle", {"recorded": 4}, wait_for_worker=True)
-            self.program.ask("DELETE", job)
+            self.program.request("DELETE", job)
             self.client.publish("fuzz.event", {"recorded": 5})
             self.serves()
         eventually(lambda: {"recorded": 5} in self.events)
@@ -78,7 +78,7 @@ class Fleet:
 
     def call(self, task: str, payload: object) -> int:
         """Call a task over HTTP; the status of the answer."""
-        return self.program.ask("POST", f"/call/{task}?expiration=5", payload).status
+        return self.program.request("POST", f"/call/{task}?expiration=5", payload).status
 
     def submit(self, task: str, payload: object, **members: object) -> str:
         """Submit a job; its path."""
@@ -87,7 +87,7 @@ class Fleet:
     def serves(self) -> None:
         """Fail unless a call over HTTP, one of the client, and a job are served."""
         token = f"{MINE} {time.monotonic_ns()}"
-        answer = self.program.ask("POST", f"/call/echo?expiration={SERVED_WITHIN}", token)
+        answer = self.program.request("POST", f"/call/echo?expiration={SERVED_WITHIN}", token)
         assert (answer.status, answer.body) == (200, json.dumps(token).encode()), answer
         assert self.client.call("echo", token, expiration=SERVED_WITHIN).result() == token
         answer = self.program.get(self.submit("echo", token) + "response/")

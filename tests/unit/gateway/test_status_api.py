@@ -12,8 +12,8 @@ from tests.unit.gateway.calls.test_call_api import HttpClient, http_client
 
 async def detail(http: HttpClient, path: str, method: str = "GET") -> tuple[int, str]:
     """Status and detail of the response."""
-    answer = await http.request(method, path)
-    return answer.code, json.loads(answer.body).get("detail", "") if answer.body else ""
+    response = await http.request(method, path)
+    return response.code, json.loads(response.body).get("detail", "") if response.body else ""
 
 
 @pytest.mark.gen_test
@@ -26,9 +26,9 @@ async def test_a_gateway_without_a_broker_is_healthy_not_ready_and_gives_the_rea
         assert await detail(http, "/readyz") == (503, "the broker has not been reached yet")
         await until(lambda: "refused" in str(http.site.crew.obstacle))  # the request made it connect
         assert await detail(http, "/readyz") == (503, "the broker is unavailable: connection refused")
-        answer = await http.request("GET", "/readyz")
-        assert answer.headers["Retry-After"] == "2"
-        assert json.loads(answer.body)["type"] == "urn:crew:problem:not-ready"
+        response = await http.request("GET", "/readyz")
+        assert response.headers["Retry-After"] == "2"
+        assert json.loads(response.body)["type"] == "urn:crew:problem:not-ready"
         assert (await http.request("HEAD", "/readyz")).code == 503
         await http.site.crew.close()
         assert await detail(http, "/readyz") == (503, "the client was closed")
@@ -39,10 +39,10 @@ async def test_a_gateway_without_a_broker_is_healthy_not_ready_and_gives_the_rea
 async def test_a_gateway_with_fail_fast_responds_503_at_once_while_the_broker_is_unavailable() -> None:
     async with http_client(fail_fast=True) as http:
         began = time.monotonic()
-        answer = await http.post("/call/t?expiration=30")
+        response = await http.post("/call/t?expiration=30")
         assert time.monotonic() - began < 5
-        assert (answer.code, answer.headers["Retry-After"]) == (503, "2")
-        assert "task 't' is not called: the broker" in json.loads(answer.body)["detail"]
+        assert (response.code, response.headers["Retry-After"]) == (503, "2")
+        assert "task 't' is not called: the broker" in json.loads(response.body)["detail"]
 
 
 @pytest.mark.gen_test

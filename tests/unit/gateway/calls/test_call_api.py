@@ -45,10 +45,10 @@ class HttpClient:
 
     async def call_with_reply(self, value: Any, path: str = "/call/t", *given: Any, **headers: Any) -> HTTPResponse:
         """Make a request, and reply to its call with `value` and `headers`, as a worker does."""
-        answer = self.post(path, *given)
+        response = self.post(path, *given)
         (call,) = await self.site.wait_for_calls(1)
         self.site.reply(call, value, headers)
-        return await answer
+        return await response
 
     def close(self) -> None:
         """Close its connections."""
@@ -66,10 +66,10 @@ async def http_client(*, settings: dict[str, Any] | None = None, **limits: Any) 
             client.close()
 
 
-def problem(answer: HTTPResponse, status: int) -> Any:
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    document = msgspec.json.decode(answer.body)
-    assert answer.code == document["status"] == status
+def problem(response: HTTPResponse, status: int) -> Any:
+    assert response.headers["Content-Type"] == "application/problem+json"
+    document = msgspec.json.decode(response.body)
+    assert response.code == document["status"] == status
     return document
 
 
@@ -95,55 +95,55 @@ BODIES = [
 @pytest.mark.parametrize(("content_type", "body", "payload"), BODIES)
 async def test_the_task_gets_the_body_decoded_by_its_content_type(content_type: str, body: bytes, payload: Any) -> None:
     async with http_client() as http:
-        answer = http.post("/call/t", body, {"Content-Type": content_type})
+        response = http.post("/call/t", body, {"Content-Type": content_type})
         (call,) = await http.site.wait_for_calls(1)
         assert codec.decode(call.message.body) == payload
         http.site.reply_to_all(None)
-        assert (await answer).code == 200
+        assert (await response).code == 200
 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("task", ["resize", "a.b", "a b ", "a/b", "ü", "100%", "a?b#c", "a+b", "%41", "a" * 244])
 async def test_any_task_name_can_be_used_in_the_path(task: str) -> None:
     async with http_client() as http:
-        answer = http.post(f"/call/{quote(task, safe='')}")
+        response = http.post(f"/call/{quote(task, safe='')}")
         (call,) = await http.site.wait_for_calls(1)
         assert call.task == task
         http.site.reply_to_all(None)
-        assert (await answer).code == 200
+        assert (await response).code == 200
 
 
 @pytest.mark.gen_test
 async def test_the_query_has_the_options_of_the_call() -> None:
     async with http_client(prefix="/crew") as http:
-        answer = http.post("/crew/call/t?priority=100&expiration=2.5&timeout=1e0")
+        response = http.post("/crew/call/t?priority=100&expiration=2.5&timeout=1e0")
         (call,) = await http.site.wait_for_calls(1)
         assert (call.message.priority, call.message.timeout, call.message.persistent) == (100, 1.0, True)
         assert 2 < budget(http.site) <= 2.5
         http.site.reply_to_all(None)
-        assert (await answer).code == 200
+        assert (await response).code == 200
 
 
 @pytest.mark.gen_test
 async def test_durations_in_the_query_may_have_units() -> None:
     async with http_client() as http:
-        answer = http.post("/call/t?expiration=0.5m&timeout=500ms")
+        response = http.post("/call/t?expiration=0.5m&timeout=500ms")
         (call,) = await http.site.wait_for_calls(1)
         assert call.message.timeout == 0.5
         assert 29 < budget(http.site) <= 30
         http.site.reply_to_all(None)
-        assert (await answer).code == 200
+        assert (await response).code == 200
 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize(("most", "given"), [(5.0, 5.0), (3600.0, 60.0)])
 async def test_a_call_without_expiration_gets_the_default_up_to_the_limit(most: float, given: float) -> None:
     async with http_client(max_expiration=most) as http:
-        answer = http.post("/call/t")
+        response = http.post("/call/t")
         await http.site.wait_for_calls(1)
         assert given - 1 < budget(http.site) <= given
         http.site.reply_to_all(None)
-        assert (await answer).code == 200
+        assert (await response).code == 200
 
 
 def budget(web: Site) -> float:
@@ -168,28 +168,30 @@ def budget(web: Site) -> float:
 )
 async def test_the_response_is_the_value_of_the_task(value: Any, content_type: str, body: bytes) -> None:
     async with http_client() as http:
-        answer = await http.call_with_reply(value)
-        assert (answer.code, answer.headers["Content-Type"], answer.body) == (200, content_type, body)
-        assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        assert answer.headers["Cache-Control"] == "no-store"
-        assert "Server" not in answer.headers
+        response = await http.call_with_reply(value)
+        assert (response.code, response.headers["Content-Type"], response.body) == (200, content_type, body)
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert response.headers["Cache-Control"] == "no-store"
+        assert "Server" not in response.headers
 
 
 @pytest.mark.gen_test
 async def test_a_messagepack_request_gets_a_messagepack_response() -> None:
     async with http_client() as http:
-        answer = await http.call_with_reply({"a": b"\x00"}, "/call/t", b"\xc0", {"Content-Type": "application/msgpack"})
-        assert answer.headers["Content-Type"] == "application/msgpack"
-        assert msgspec.msgpack.decode(answer.body) == {"a": b"\x00"}
+        response = await http.call_with_reply(
+            {"a": b"\x00"}, "/call/t", b"\xc0", {"Content-Type": "application/msgpack"}
+        )
+        assert response.headers["Content-Type"] == "application/msgpack"
+        assert msgspec.msgpack.decode(response.body) == {"a": b"\x00"}
 
 
 @pytest.mark.gen_test
 async def test_reply_headers_are_sent_and_unsafe_ones_left_out() -> None:
     async with http_client() as http:
-        answer = await http.call_with_reply(1, served=7, bad="a\r\nSet-Cookie: x=y")
-        assert answer.headers["Crew-Served"] == "7"
-        assert "Set-Cookie" not in answer.headers
-        assert "Crew-Bad" not in answer.headers
+        response = await http.call_with_reply(1, served=7, bad="a\r\nSet-Cookie: x=y")
+        assert response.headers["Crew-Served"] == "7"
+        assert "Set-Cookie" not in response.headers
+        assert "Crew-Bad" not in response.headers
 
 
 # --- refusals -------------------------------------------------------------------------------------------------------
@@ -272,12 +274,12 @@ async def test_a_body_above_the_limit_is_refused_and_discarded(chunked: bool) ->
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"])
 async def test_only_post_is_allowed(method: str) -> None:
     async with http_client() as http:
-        answer = await http.request(method, "/call/t")
-        assert (answer.code, answer.headers["Allow"]) == (405, "POST")
+        response = await http.request(method, "/call/t")
+        assert (response.code, response.headers["Allow"]) == (405, "POST")
         if method != "HEAD":
             detail = f"{method} is not supported at this path; use POST"
             expected = {"type": "about:blank", "title": "Method Not Allowed", "status": 405, "detail": detail}
-            assert problem(answer, 405) == expected
+            assert problem(response, 405) == expected
 
 
 # --- failed calls ---------------------------------------------------------------------------------------------------
@@ -304,10 +306,10 @@ async def test_a_failed_call_is_a_problem_document_and_one_log_line_without_a_tr
 ) -> None:
     caplog.set_level(logging.INFO)
     async with http_client() as http:
-        answer = await http.call_with_reply(error)
-    document = problem(answer, status)
+        response = await http.call_with_reply(error)
+    document = problem(response, status)
     assert (document["type"], document["detail"]) == (f"urn:crew:problem:{name}", str(error))
-    assert answer.headers.get("Retry-After") == retry_after
+    assert response.headers.get("Retry-After") == retry_after
     lines = [line for _, line in logged(caplog) if str(error) in line]
     assert len(lines) == 1
     assert not [record for record in caplog.records if record.exc_info]
@@ -332,8 +334,8 @@ async def test_a_closed_client_is_503() -> None:
 @pytest.mark.gen_test
 async def test_a_bug_is_500_without_detail_and_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
     async with http_client() as http:
-        answer = await http.call_with_reply(object())  # no codec returns such a value
-    assert problem(answer, 500) == {"type": "about:blank", "title": "Internal Server Error", "status": 500}
+        response = await http.call_with_reply(object())  # no codec returns such a value
+    assert problem(response, 500) == {"type": "about:blank", "title": "Internal Server Error", "status": 500}
     assert [record for record in caplog.records if record.exc_info]
 
 
@@ -389,5 +391,5 @@ async def test_xsrf_cookies_protect_calls_from_foreign_pages() -> None:
     async with http_client(settings={"xsrf_cookies": True}) as http:
         problem(await http.post("/call/t", b"", {"Content-Type": "text/plain"}), 403)
         assert http.site.calls == []
-        answer = await http.call_with_reply(1, "/call/t", b"", {"X-XSRFToken": "a", "Cookie": "_xsrf=a"})
-        assert answer.code == 200
+        response = await http.call_with_reply(1, "/call/t", b"", {"X-XSRFToken": "a", "Cookie": "_xsrf=a"})
+        assert response.code == 200

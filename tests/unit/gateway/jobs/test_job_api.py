@@ -44,19 +44,19 @@ async def test_head_of_a_response_waits_as_get_does(tmp_path: Path) -> None:
         job = await gateway.add_job()
         path = f"/jobs/{job.id}/response/"
         assert (await gateway.request("HEAD", path, {"Prefer": "wait=0"})).code == 202
-        asking = asyncio.ensure_future(gateway.request("HEAD", path))
+        request = asyncio.ensure_future(gateway.request("HEAD", path))
         await until(lambda: gateway.waiters == 1)
         await gateway.report(job, JobStatus.SUCCESS, result=Body(b'"value"', "application/json"))
-        answer = await asking
-    assert (answer.code, answer.headers["Content-Length"]) == (200, "7")
+        response = await request
+    assert (response.code, response.headers["Content-Length"]) == (200, "7")
 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("method", ["HEAD", "POST"])
 async def test_the_events_of_a_job_support_get_only(tmp_path: Path, method: str) -> None:
     async with jobs_gateway(tmp_path) as gateway:
-        answer = await gateway.request(method, f"/jobs/{(await gateway.add_job()).id}/events")
-    assert (answer.code, answer.headers["Allow"]) == (405, "GET")
+        response = await gateway.request(method, f"/jobs/{(await gateway.add_job()).id}/events")
+    assert (response.code, response.headers["Allow"]) == (405, "GET")
 
 
 @pytest.mark.gen_test
@@ -64,19 +64,19 @@ async def test_the_response_varies_by_prefer_for_caches(tmp_path: Path) -> None:
     """RFC 7240, section 2: with and without the header."""
     async with jobs_gateway(tmp_path) as gateway:
         job = await gateway.add_job()
-        answers = [await gateway.request("GET", f"/jobs/{job.id}/response/", {"Prefer": "wait=0"})]
+        responses = [await gateway.request("GET", f"/jobs/{job.id}/response/", {"Prefer": "wait=0"})]
         await gateway.report(job, JobStatus.SUCCESS)
-        answers += [await gateway.request("GET", f"/jobs/{job.id}/response/")]
-    assert [(answer.code, answer.headers["Vary"]) for answer in answers] == [(202, "Prefer"), (200, "Prefer")]
+        responses += [await gateway.request("GET", f"/jobs/{job.id}/response/")]
+    assert [(response.code, response.headers["Vary"]) for response in responses] == [(202, "Prefer"), (200, "Prefer")]
 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("path", ["/jobs/%ff/", "/jobs/%ff/status/", "/jobs/?status=%ff", "/call/%ff"])
 async def test_an_argument_that_is_not_utf_8_is_refused_in_one_sentence(tmp_path: Path, path: str) -> None:
     async with jobs_gateway(tmp_path) as gateway:
-        answer = await gateway.request("POST" if path.startswith("/call") else "GET", path)
-    document = json.loads(answer.body)
-    assert (answer.code, document["type"]) == (400, "urn:crew:problem:bad-encoding")
+        response = await gateway.request("POST" if path.startswith("/call") else "GET", path)
+    document = json.loads(response.body)
+    assert (response.code, document["type"]) == (400, "urn:crew:problem:bad-encoding")
     assert document["detail"].endswith("must be UTF-8, percent-encoded")
 
 
@@ -86,8 +86,8 @@ async def test_a_messagepack_value_is_returned_as_messagepack(tmp_path: Path) ->
     async with jobs_gateway(tmp_path) as gateway:
         job = await gateway.add_job()
         await gateway.report(job, JobStatus.SUCCESS, result=Body(value, "application/msgpack"))
-        answer = await gateway.request("GET", f"/jobs/{job.id}/response/")
-    assert (answer.headers["Content-Type"], answer.body) == ("application/msgpack", value)
+        response = await gateway.request("GET", f"/jobs/{job.id}/response/")
+    assert (response.headers["Content-Type"], response.body) == ("application/msgpack", value)
 
 
 # --- responses of jobs ------------------------------------------------------------------------------------------------
@@ -105,9 +105,9 @@ FAILURES = [
 ]
 
 
-def outcome(answer: HTTPResponse) -> tuple[int, str, str]:
+def outcome(response: HTTPResponse) -> tuple[int, str, str]:
     """Status of the response, its body, and the status of the job."""
-    return answer.code, answer.body.decode(), answer.headers["Crew-Job-Status"]
+    return response.code, response.body.decode(), response.headers["Crew-Job-Status"]
 
 
 @pytest.mark.gen_test
@@ -120,11 +120,11 @@ async def test_the_response_of_a_failed_job_is_the_problem_document_of_the_same_
         await gateway.report(job, status, failure=failed(type_name))
         path = f"/jobs/{job.id}/response/"
         for method in ("GET", "HEAD"):
-            answer = await gateway.request(method, path)
-            assert answer.code == code
-            assert answer.headers["Content-Type"] == "application/problem+json"
-            assert answer.headers["Crew-Job-Status"] == status
-            assert answer.headers["Link"] == f'<{path}>; rel="self", </jobs/{job.id}/>; rel="request"'
+            response = await gateway.request(method, path)
+            assert response.code == code
+            assert response.headers["Content-Type"] == "application/problem+json"
+            assert response.headers["Crew-Job-Status"] == status
+            assert response.headers["Link"] == f'<{path}>; rel="self", </jobs/{job.id}/>; rel="request"'
         document = json.loads((await gateway.request("GET", path)).body)
     assert (document["type"], document["status"]) == (f"urn:crew:problem:{name}", code)
     assert document["title"]
@@ -149,8 +149,8 @@ async def test_a_task_cannot_set_the_job_status_header(tmp_path: Path) -> None:
         job = await gateway.add_job()
         result = Body(b"{}", "application/json")
         await gateway.report(job, JobStatus.SUCCESS, result=result, result_headers={"job-STATUS": "error", "Mine": "1"})
-        answer = await gateway.request("GET", f"/jobs/{job.id}/response/")
-    assert (answer.headers.get_list("Crew-Job-Status"), answer.headers["Crew-Mine"]) == (["success"], "1")
+        response = await gateway.request("GET", f"/jobs/{job.id}/response/")
+    assert (response.headers.get_list("Crew-Job-Status"), response.headers["Crew-Mine"]) == (["success"], "1")
 
 
 @pytest.mark.gen_test

@@ -41,13 +41,13 @@ async def test_an_accepted_job_is_reported_even_if_the_store_becomes_unavailable
         calling = asyncio.ensure_future(call(gateway, "wait=1"))
         await until(lambda: gateway.waiters == 1)
         monkeypatch.setattr(gateway.jobs.store, "get", away)
-        answer = await calling
-        assert (answer.code, answer.headers["Preference-Applied"]) == (202, "wait=1")
-        assert answer.headers["Location"] == f"/jobs/{json.loads(answer.body)['id']}/"
+        response = await calling
+        assert (response.code, response.headers["Preference-Applied"]) == (202, "wait=1")
+        assert response.headers["Location"] == f"/jobs/{json.loads(response.body)['id']}/"
 
 
 @pytest.mark.gen_test
 async def test_an_invalid_http_request_is_bad_data_not_a_bad_task(tmp_path: Path) -> None:
     async with jobs_gateway(tmp_path) as gateway:
-        answer = await call(gateway, "wait=1", "crew.http")
-    assert (answer.code, json.loads(answer.body)["type"]) == (422, "urn:crew:problem:bad-data")
+        response = await call(gateway, "wait=1", "crew.http")
+    assert (response.code, json.loads(response.body)["type"]) == (422, "urn:crew:problem:bad-data")

@@ -22,11 +22,11 @@ from tests.support.waiting import until
 UNKNOWN_ID = "00000000-0000-0000-0000-000000000000"
 
 
-def problem(answer: HTTPResponse) -> tuple[int, str]:
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    document = json.loads(answer.body)
+def problem(response: HTTPResponse) -> tuple[int, str]:
+    assert response.headers["Content-Type"] == "application/problem+json"
+    document = json.loads(response.body)
     assert document["detail"]
-    return answer.code, document["type"].removeprefix("urn:crew:problem:")
+    return response.code, document["type"].removeprefix("urn:crew:problem:")
 
 
 # --- the stream -----------------------------------------------------------------------------------------------------
@@ -117,8 +117,8 @@ async def test_a_client_that_has_the_last_event_gets_204(tmp_path: Path) -> None
         job = await gateway.add_job()
         await gateway.report(job, JobStatus.SUCCESS)
         (event,) = await (await gateway.started_stream(job)).rest()
-        answer = await gateway.get_events(job, headers={**AS_STREAM, "Last-Event-ID": event[0]})
-        assert (answer.code, answer.body) == (204, b"")
+        response = await gateway.get_events(job, headers={**AS_STREAM, "Last-Event-ID": event[0]})
+        assert (response.code, response.body) == (204, b"")
 
 
 @pytest.mark.gen_test
@@ -225,9 +225,12 @@ async def test_a_long_poll_is_answered_as_soon_as_there_is_a_newer_version(tmp_p
         job = await gateway.add_job()
         queued = {"status": "queued", "version": 1, "attempts": 0}
         for query in ("?after=0", "?wait=60", "?after=1&wait=0", "?after=1&wait=0.05s"):
-            answer = await gateway.get_events(job, query)
-            assert (answer.code, json.loads(answer.body)) == (200, queued), query
-            assert (answer.headers["Content-Type"], answer.headers["Cache-Control"]) == ("application/json", "no-store")
+            response = await gateway.get_events(job, query)
+            assert (response.code, json.loads(response.body)) == (200, queued), query
+            assert (response.headers["Content-Type"], response.headers["Cache-Control"]) == (
+                "application/json",
+                "no-store",
+            )
         poll = asyncio.ensure_future(gateway.get_events(job, "?after=1&wait=60"))
         await until(lambda: gateway.waiters == 1)
         await gateway.report_progress(job, [1])
@@ -240,8 +243,8 @@ async def test_a_long_poll_for_an_ended_job_is_answered_at_once(tmp_path: Path) 
         job = await gateway.add_job()
         await gateway.report(job, JobStatus.SUCCESS)
         for after in (0, 2, 99):
-            answer = await gateway.get_events(job, f"?after={after}&wait=60")
-            assert json.loads(answer.body)["status"] == "success"
+            response = await gateway.get_events(job, f"?after={after}&wait=60")
+            assert json.loads(response.body)["status"] == "success"
 
 
 @pytest.mark.gen_test
@@ -258,8 +261,8 @@ async def test_the_accept_header_chooses_between_stream_and_long_poll(tmp_path: 
             ("*/*", "?after=0", poll),
             ("Text/Event-Stream; q=1", "?after=0", stream),
         ):
-            answer = await gateway.get_events(job, query, {} if accept is None else {"Accept": accept})
-            assert (answer.code, answer.headers["Content-Type"]) == (200, type), (accept, query)
+            response = await gateway.get_events(job, query, {} if accept is None else {"Accept": accept})
+            assert (response.code, response.headers["Content-Type"]) == (200, type), (accept, query)
 
 
 @pytest.mark.gen_test

@@ -58,9 +58,9 @@ async def guarded(routes: Sequence[Any] = (), **settings: Any) -> AsyncIterator[
         await server.close_all_connections()
 
 
-async def ask(port: int, request: str, headers: dict[str, str] | None = None) -> HTTPResponse:
+async def request(port: int, line: str, headers: dict[str, str] | None = None) -> HTTPResponse:
     """Make a request, like "GET /path"; return the response."""
-    method, path = request.split(" ")
+    method, path = line.split(" ")
     client = AsyncHTTPClient(force_instance=True)
     try:
         return await client.fetch(
@@ -78,10 +78,10 @@ async def ask(port: int, request: str, headers: dict[str, str] | None = None) ->
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "BREW"])
 async def test_any_method_is_answered_with_401_without_a_token_and_404_for_an_unknown_path(method: str) -> None:
     async with guarded(token=TOKEN) as port:
-        refused = await ask(port, f"{method} /jobs/")
+        refused = await request(port, f"{method} /jobs/")
     assert (refused.code, refused.headers.get("Allow")) == (401, None)
     async with guarded(default_handler_args={"hint": ": look elsewhere"}) as port:
-        lost = await ask(port, f"{method} /nowhere?x")
+        lost = await request(port, f"{method} /nowhere?x")
     assert (lost.code, lost.headers.get("Allow")) == (404, None)
     assert json.loads(lost.body)["detail"] == "nothing is served at '/nowhere': look elsewhere"
 
@@ -90,8 +90,8 @@ async def test_any_method_is_answered_with_401_without_a_token_and_404_for_an_un
 async def test_refused_requests_leave_nothing_in_memory() -> None:
     async with guarded() as port, guarded(token=TOKEN) as locked:
         for _ in range(3):
-            assert (await ask(port, "GET /nowhere")).code == 404
-            assert (await ask(locked, "GET /nowhere")).code == 401
+            assert (await request(port, "GET /nowhere")).code == 404
+            assert (await request(locked, "GET /nowhere")).code == 401
         await until(lambda: gc.collect() >= 0 and not any(type(one) is RefusalHandler for one in gc.get_objects()))
 
 
@@ -133,17 +133,17 @@ async def test_a_refused_client_that_sends_a_large_body_gets_its_response_and_ke
 async def test_without_a_token_only_pages_of_this_gateway_may_make_requests(headers: dict[str, str], code: int) -> None:
     async with guarded() as port:
         given = {name: value.replace("PORT", str(port)) for name, value in headers.items()}
-        answer = await ask(port, "GET /nowhere", given)
-    assert answer.code == code
-    assert code == 404 or json.loads(answer.body)["type"] == "urn:crew:problem:cross-site"
+        response = await request(port, "GET /nowhere", given)
+    assert response.code == code
+    assert code == 404 or json.loads(response.body)["type"] == "urn:crew:problem:cross-site"
 
 
 @pytest.mark.gen_test
 async def test_a_page_of_another_port_with_the_token_may_make_requests() -> None:
     async with guarded(token=TOKEN) as port:
         page = {"Origin": "http://localhost:3000", "Sec-Fetch-Site": "same-site"}
-        assert (await ask(port, "GET /nowhere", page)).code == 401
-        assert (await ask(port, "GET /nowhere", {**page, "Authorization": f"Bearer {TOKEN}"})).code == 404
+        assert (await request(port, "GET /nowhere", page)).code == 401
+        assert (await request(port, "GET /nowhere", {**page, "Authorization": f"Bearer {TOKEN}"})).code == 404
 
 
 @pytest.mark.gen_test
@@ -157,12 +157,12 @@ async def test_each_token_is_accepted_and_identified_by_its_name() -> None:
     routes = [("/name", Submitter)]
     async with guarded(routes, token=TOKEN, tokens={"a": "a" * 16, "b": "b" * 16}) as port:
         for given in (TOKEN, "a" * 16, "b" * 16):
-            assert (await ask(port, "GET /name", {"Authorization": f"Bearer {given}"})).code == 200
+            assert (await request(port, "GET /name", {"Authorization": f"Bearer {given}"})).code == 200
         for given in ("c" * 16, "", "a", "a" * 16 + "b" * 16, "a=" + "a" * 16):
-            assert (await ask(port, "GET /name", {"Authorization": f"Bearer {given}"})).code == 401
-        assert (await ask(port, "GET /name", {"Authorization": "Basic " + "a" * 16})).code == 401
+            assert (await request(port, "GET /name", {"Authorization": f"Bearer {given}"})).code == 401
+        assert (await request(port, "GET /name", {"Authorization": "Basic " + "a" * 16})).code == 401
     async with guarded(routes) as port:
-        assert (await ask(port, "GET /name")).code == 200
+        assert (await request(port, "GET /name")).code == 200
     assert seen == ["CREW_GATEWAY_TOKEN", "a", "b", None]
 
 
@@ -176,7 +176,7 @@ def test_named_tokens_are_checked_too_and_not_shown() -> None:
 @pytest.mark.gen_test
 async def test_a_refusal_is_not_cached_not_sniffed_and_names_no_version() -> None:
     async with guarded() as port:
-        headers = (await ask(port, "GET /nowhere")).headers
+        headers = (await request(port, "GET /nowhere")).headers
     assert (headers["Cache-Control"], headers["X-Content-Type-Options"]) == ("no-store", "nosniff")
     assert "Server" not in headers
 
