@@ -1,27 +1,27 @@
-"""Everything that crew can raise, as one tree.
+"""All errors of crew, as one tree.
 
     CrewError
     ├── TaskError               a call ended without a value
-    │   ├── TimeoutError        a worker took it and could not finish   (also builtins.TimeoutError)
-    │   ├── ExpirationError     no worker took it in time
+    │   ├── TimeoutError        a worker started it, and it did not end in time   (also builtins.TimeoutError)
+    │   ├── ExpirationError     no worker started it in time
     │   ├── TaskFailed          the task raised: type_name, message, traceback, retryable, attempts
-    │   ├── UnknownTask         no worker has ever served a task of this name
-    │   ├── DuplicateCallId     a call with this id is still in flight
-    │   ├── Canceled            somebody cancelled the call
-    │   ├── WorkerLost          the process that ran it died or stopped, and it is not run again
-    │   ├── Overloaded          refused, because too much is waiting already
-    │   └── MessageRefused      the broker does not accept the message
+    │   ├── UnknownTask         no worker has ever served a task with this name
+    │   ├── DuplicateCallId     another call with this id is pending, or a job has it
+    │   ├── Canceled            the call was canceled
+    │   ├── WorkerLost          its worker process died or stopped, and it is not run again
+    │   ├── Overloaded          too many calls or bytes are waiting
+    │   └── MessageRefused      the broker does not accept its message
     ├── UnknownJob              there is no job with this id
-    ├── KeyReused               an idempotency key that was used for something else
-    ├── ConnectionError         the broker, or the job store, is away   (also builtins.ConnectionError)
-    ├── SerializationError      a payload that its content type cannot carry
-    │   └── TooLarge            a payload of more bytes than a message may have
-    └── SettingsError           a setting that cannot work
+    ├── KeyReused               the idempotency key was used for another job
+    ├── ConnectionError         the broker or the job store is unavailable   (also builtins.ConnectionError)
+    ├── SerializationError      a payload cannot be encoded or decoded
+    │   └── TooLarge            a payload exceeds the maximum message size
+    └── SettingsError           a setting is invalid
 
     SystemExit
-    └── Interrupt               raised inside a task that has to stop; a BaseException on purpose
+    └── Interrupt               raised inside a task that must stop; a BaseException on purpose
 
-All of them can be imported from `crew`.
+All of them can be imported from `crew`. The first line of a docstring is the default message.
 """
 
 import builtins
@@ -33,7 +33,7 @@ from crew.escape import escaped_lines
 
 
 class CrewError(Exception):
-    """Something that crew could not do."""
+    """Base of all errors of crew."""
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or inspect.getdoc(type(self)))
@@ -43,8 +43,8 @@ class TaskError(CrewError):
     """A call ended without a value.
 
     Attributes:
-        task: name of the task, where it is known.
-        id: id of the call, where it is known.
+        task: name of the task; None: not known.
+        id: id of the call; None: not known.
     """
 
     summary: ClassVar[str] = "The call ended without a value."
@@ -56,14 +56,14 @@ class TaskError(CrewError):
 
 
 class TimeoutError(TaskError, builtins.TimeoutError):
-    """A worker took the call and could not finish it in time.
+    """A worker started the call, but it did not end in time.
 
     Attributes:
-        traceback: text that tells where the task was, from a worker with `--logging debug`; else "". Python prints it
-            below its own, as a note.
+        traceback: where the task was, if its worker runs with `--logging debug`; else "". Python prints it below its
+            own traceback, as a note.
     """
 
-    summary = "A worker took the call and could not finish it in time."
+    summary = "A worker started the call, but it did not end in time."
 
     def __init__(
         self, message: str | None = None, *, task: str | None = None, id: str | None = None, traceback: str = ""
@@ -74,9 +74,9 @@ class TimeoutError(TaskError, builtins.TimeoutError):
 
 
 class ExpirationError(TaskError):
-    """No worker took the call in time."""
+    """No worker started the call in time."""
 
-    summary = "No worker took the call in time."
+    summary = "No worker started the call in time."
 
 
 class TaskFailed(TaskError):
@@ -84,10 +84,10 @@ class TaskFailed(TaskError):
 
     Attributes:
         type_name: name of the exception's type, with its module unless that is `builtins`.
-        message: what `str()` of the exception gave in the worker.
-        traceback: text of the traceback in the worker, or "". Python prints it below its own, as a note.
-        retryable: whether running the call again may help: the task's `retry_on` names the exception.
-        attempts: how often the task has raised, this time included; more than 1 where it has `retries`.
+        message: `str()` of the exception.
+        traceback: traceback in the worker, or "". Python prints it below its own traceback, as a note.
+        retryable: whether a retry may help: the task's `retry_on` names the exception.
+        attempts: how often the task has raised, including this time; more than 1 only if the task has `retries`.
     """
 
     summary = "The task raised an exception."
@@ -104,8 +104,8 @@ class TaskFailed(TaskError):
         task: str | None = None,
         id: str | None = None,
     ) -> None:
-        told = f"{type_name}: {message}" if message else type_name
-        super().__init__(f"{told} ({note})" if note else told, task=task, id=id)
+        text = f"{type_name}: {message}" if message else type_name
+        super().__init__(f"{text} ({note})" if note else text, task=task, id=id)
         self.type_name = type_name
         self.message = message
         self.traceback = traceback
@@ -115,25 +115,25 @@ class TaskFailed(TaskError):
 
 
 class UnknownTask(TaskError):
-    """No worker has ever served a task of this name."""
+    """No worker has ever served a task with this name."""
 
-    summary = "No worker has ever served a task of this name."
+    summary = "No worker has ever served a task with this name."
 
 
 class DuplicateCallId(TaskError):
-    """A call with this id is still in flight."""
+    """Another call with this id is pending, or a job has this id."""
 
-    summary = "A call with this id is still in flight."
+    summary = "Another call with this id is pending, or a job has this id."
 
 
 class Canceled(TaskError):
-    """The call was cancelled.
+    """The call was canceled.
 
     Attributes:
-        is_abandoned: whether it was because nobody is left to hear an answer: the HTTP client has gone.
+        is_abandoned: whether the reason is that its HTTP client has disconnected: no caller needs the result.
     """
 
-    summary = "The call was cancelled."
+    summary = "The call was canceled."
 
     def __init__(
         self,
@@ -148,66 +148,66 @@ class Canceled(TaskError):
 
 
 class WorkerLost(TaskError):
-    """The worker process that ran the call died or stopped, and the call is not run again.
+    """The worker process of the call died or stopped, and the call is not run again.
 
-    Its message says how the process ended, and on which host.
+    The message says how the process ended, and on which host.
     """
 
-    summary = "The worker process that ran the call died or stopped, and the call is not run again."
+    summary = "The worker process of the call died or stopped, and the call is not run again."
 
 
 class Overloaded(TaskError):
-    """The call was refused, because too much is waiting already."""
+    """The call was refused, because too many calls or bytes are waiting."""
 
-    summary = "The call was refused, because too much is waiting already."
+    summary = "The call was refused, because too many calls or bytes are waiting."
 
 
 class MessageRefused(TaskError):
-    """The broker does not accept the message, however often it is published.
+    """The broker does not accept the message; a retry does not help.
 
-    Its text has the broker's reason: a user without permission to write to a topic, say, or a policy of the broker. For
-    a message of too many bytes see `TooLarge`.
+    The text has the broker's reason, for example a missing permission for a topic, or a policy. A message with too many
+    bytes raises `TooLarge`.
     """
 
-    summary = "The broker does not accept the message, however often it is published."
+    summary = "The broker does not accept the message; a retry does not help."
 
 
 class UnknownJob(CrewError):
-    """There is no job with this id: there never was, or it was deleted when its time to live was over."""
+    """There is no job with this id. Records are deleted when their time to live is over."""
 
 
 class KeyReused(CrewError, ValueError):
-    """An idempotency key that was used for something else."""
+    """The idempotency key was used for another job."""
 
 
 class ConnectionError(CrewError, builtins.ConnectionError):
-    """The broker, or the job store, is away.
+    """The broker or the job store is unavailable.
 
     Attributes:
-        missing: what cannot be used: "broker", "store" (the job store), or "client" (it was closed, or is draining).
+        missing: the part that is unavailable: "broker", "store" (the job store), or "client" (closed or draining).
     """
 
     def __init__(self, message: str | None = None, *, missing: str = "broker") -> None:
-        super().__init__(message or "The broker, or the job store, is away.")
+        super().__init__(message or "The broker or the job store is unavailable.")
         self.missing = missing
 
 
 class SerializationError(CrewError, ValueError):
-    """A payload that its content type cannot carry."""
+    """The payload cannot be encoded or decoded."""
 
 
 class TooLarge(SerializationError):
-    """A payload of more bytes than a message may have."""
+    """The payload exceeds the maximum message size."""
 
 
 class SettingsError(CrewError, ValueError):
-    """A setting that cannot work."""
+    """A setting is invalid."""
 
 
 class Interrupt(SystemExit):
-    """Raised inside a task that has to stop now.
+    """Raised inside a task that must stop now.
 
-    It is a SystemExit, and so no Exception: `except Exception` lets it pass, `finally` and `except SystemExit` see it.
+    It is a SystemExit and not an Exception: `except Exception` lets it pass; `finally` and `except SystemExit` run.
 
     Attributes:
         reason: "timeout", "canceled" or "drain".
@@ -219,14 +219,14 @@ class Interrupt(SystemExit):
 
 
 def _add_traceback(error: TaskError, traceback: str) -> None:
-    """Have Python print the traceback of the worker, escaped, wherever it prints that of `error`."""
+    """Add the worker's traceback, escaped, as a note that Python prints below the traceback of `error`."""
     if traceback:
-        whose = "the task" if error.task is None else f"task {error.task!r}"
-        error.add_note(f"Traceback of {whose} in its worker:\n{escaped_lines(traceback.rstrip())}")
+        task = "the task" if error.task is None else f"task {error.task!r}"
+        error.add_note(f"Traceback of {task} in its worker:\n{escaped_lines(traceback.rstrip())}")
 
 
 def is_abandonment(error: BaseException | None) -> bool:
-    """Whether `error` says no more than that nobody is left to hear an answer; a group of errors may say so, too."""
+    """Whether `error`, or each error of a group, is a Canceled because the HTTP client has disconnected."""
     if isinstance(error, BaseExceptionGroup):
         return all(map(is_abandonment, error.exceptions))
     return isinstance(error, Canceled) and error.is_abandoned

@@ -1,4 +1,4 @@
-"""Closing several things in order: each is closed whatever became of the ones before."""
+"""Runs the steps of a close in order, also after a step that fails."""
 
 import inspect
 import logging
@@ -18,10 +18,10 @@ async def run_all(*steps: Callable[[], object]) -> None:
         try:
             if inspect.isawaitable(result := step()):
                 await result
-        except BaseException as error:  # a cancelled close closes the rest, too
+        except BaseException as error:  # a canceled close runs the other steps, too
             if first is None:
                 first = error
             else:
-                logger.error("closing failed more than once: %s: %s", type(error).__name__, error)
+                logger.error("another step of the close failed: %s: %s", type(error).__name__, error)
     if first is not None:
         raise first

@@ -1,4 +1,4 @@
-"""Steps that have begun when they are returned: awaiting them is optional."""
+"""Operations that are already running when they are returned; awaiting them is optional."""
 
 import asyncio
 import logging
@@ -14,10 +14,10 @@ logger = logging.getLogger(__name__)
 
 
 class Started(Coroutine[Any, Any, T]):
-    """A step that has begun; `await` (or `yield`) it for its end.
+    """A running operation; `await` (or `yield`) it to wait for its end.
 
-    It may be given to what wants a coroutine, like `asyncio.create_task`. Unlike a coroutine it goes on if it is not
-    awaited.
+    It can be passed to functions that take a coroutine, like `asyncio.create_task`. Unlike a coroutine it runs whether
+    or not it is awaited.
     """
 
     _steps: Generator[Any, None, T] | None = None
@@ -35,7 +35,7 @@ class Started(Coroutine[Any, Any, T]):
         return self._generator().throw(*error)
 
     def close(self) -> None:
-        """As of a coroutine: wait no longer. The step goes on."""
+        """As of a coroutine: stop waiting. The operation continues."""
         if self._steps is not None:
             self._steps.close()
 
@@ -46,7 +46,7 @@ class Started(Coroutine[Any, Any, T]):
 
 
 class Connecting(Started[None]):
-    """What `Client.connect` returns.
+    """The result of `Client.connect`: a client that connects.
 
     Args:
         wait: waits until the broker is reached.
@@ -60,13 +60,13 @@ class Connecting(Started[None]):
 
 
 class PendingEvent(Started[None]):
-    """What `Client.publish` returns: an event on its way to the broker.
+    """The result of `Client.publish`: an event that is being published.
 
-    A failure that nothing has awaited is logged once.
+    A failure that is not awaited is logged once.
 
     Args:
         topic: of the event, for the log.
-        publishing: ends when the broker has the event.
+        publishing: ends when the broker has confirmed the event.
     """
 
     def __init__(self, topic: str, publishing: asyncio.Task[None]) -> None:
@@ -86,12 +86,14 @@ class PendingEvent(Started[None]):
 
     def __del__(self) -> None:
         if self._error is not None and not self._is_awaited:
-            logger.error("event on topic %s was not published, and nothing awaited it: %s", self._topic, self._error)
+            logger.error("publish failed, and nothing awaited it: topic=%s: %s", self._topic, self._error)
 
     def done(self) -> bool:
-        """Whether it has ended."""
+        """Whether the operation has ended."""
         return self._publishing.done()
 
     def _on_done(self, publishing: asyncio.Task[None]) -> None:
-        is_canceled = publishing.cancelled()
-        self._error = ConnectionError("its event loop has ended") if is_canceled else publishing.exception()
+        if publishing.cancelled():
+            self._error = ConnectionError("the event loop was closed before the end")
+        else:
+            self._error = publishing.exception()

@@ -1,7 +1,7 @@
-"""Correlation id -> waiting call: bounded, each settled exactly once, each on time.
+"""The pending calls of a client, by correlation id: limited in number, each settled once and by its deadline.
 
-One timer of the loop serves all calls. Entries of settled calls stay in the heap until their time, or until they are
-most of it.
+One timer of the event loop serves all calls. The heap of deadlines keeps the entries of settled calls until their
+deadline, or until they are the larger part of it.
 """
 
 import asyncio
@@ -15,19 +15,19 @@ from crew.client.calling.call import PendingCall
 from crew.errors import DuplicateCallId, Overloaded
 from crew.protocol.message import Headers
 
-MAX_BYTES: Final = 256 * 1024 * 1024  # 16 of the largest messages, and a quarter of a process that has 1 GiB
-SWEEP_ABOVE: Final = 1_000  # dead entries that the heap may hold beside the living
+MAX_BYTES: Final = 256 * 1024 * 1024  # 16 messages of the maximum size; a quarter of a process with 1 GiB
+SWEEP_ABOVE: Final = 1_000  # entries of settled calls that the heap may hold in any case
 
-_NOBODY: Final = (-1, None)
+_NOT_FOUND: Final = (-1, None)
 
 
 class PendingCalls:
-    """The calls of one client that have not ended.
+    """The pending calls of one client.
 
     Args:
-        limit: how many there may be.
-        on_due: told each call whose time has come; it settles it.
-        max_bytes: bodies of those that the broker has not taken yet.
+        limit: maximum number of calls.
+        on_due: called with each call at its deadline; settles it.
+        max_bytes: maximum size of the bodies that the broker has not confirmed yet.
     """
 
     def __init__(self, limit: int, on_due: Callable[[PendingCall[Any]], None], *, max_bytes: int = MAX_BYTES) -> None:
@@ -35,7 +35,7 @@ class PendingCalls:
         self._budget = ByteBudget(max_bytes)
         self._on_due = on_due
         self._calls: dict[str, tuple[int, PendingCall[Any]]] = {}  # id -> number, call
-        self._due: list[tuple[float, int, str]] = []  # time, number, id: no call, so that none is kept for its time
+        self._due: list[tuple[float, int, str]] = []  # time, number, id; not the call, which would stay in memory
         self._numbers = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -50,20 +50,22 @@ class PendingCalls:
 
     @property
     def unconfirmed_bytes(self) -> int:
-        """Bytes of the bodies that the broker has not taken yet."""
+        """Bytes of the bodies that the broker has not confirmed yet."""
         return self._budget.taken
 
     def add(self, call: PendingCall[Any], due_in: float) -> None:
-        """Wait for the answer to `call`, for `due_in` seconds.
+        """Add a call, whose deadline is in `due_in` seconds.
 
         Raises:
-            DuplicateCallId: a call with this id waits already.
-            Overloaded: too many wait already, or too many bytes for the broker.
+            DuplicateCallId: another call with this id is pending.
+            Overloaded: too many calls are pending, or too many bytes wait for the broker.
         """
         if call.id in self._calls:
-            raise DuplicateCallId(f"a call with the id {call.id!r} is still in flight", task=call.task, id=call.id)
+            text = f"another call with the id {call.id!r} is pending: choose another id"
+            raise DuplicateCallId(text, task=call.task, id=call.id)
         if len(self._calls) >= self._limit:
-            raise Overloaded(f"{self._limit} calls are waiting already", task=call.task, id=call.id)
+            text = f"{self._limit} calls are pending, the maximum of this client: wait, or raise max_pending"
+            raise Overloaded(text, task=call.task, id=call.id)
         self._budget.take(call)
         number = next(self._numbers)
         self._calls[call.id] = number, call
@@ -74,13 +76,13 @@ class PendingCalls:
             self._arm(loop)
 
     def get(self, id: str) -> PendingCall[Any] | None:
-        """The call that waits under `id`."""
-        _, call = self._calls.get(id, _NOBODY)
+        """The pending call with this id."""
+        _, call = self._calls.get(id, _NOT_FOUND)
         return call
 
     def settle(self, id: str, answer: Any, headers: Headers | None = None) -> bool:
-        """End a call with a value or an exception; False where none waits: a late or second answer."""
-        _, call = self._calls.pop(id, _NOBODY)
+        """End a call with a value or an exception; False if it is not pending: the reply is late or a second one."""
+        _, call = self._calls.pop(id, _NOT_FOUND)
         if call is None:
             return False
         self._budget.give_back(call)
@@ -88,19 +90,19 @@ class PendingCalls:
         return call.settle(answer, headers)
 
     def forget(self, call: PendingCall[Any]) -> None:
-        """Wait for `call` no longer."""
+        """Remove `call` without settling it."""
         if self.get(call.id) is call:
             del self._calls[call.id]
             self._budget.give_back(call)
             self._sweep()
 
     def confirm(self, call: PendingCall[Any]) -> None:
-        """The broker has `call`: its body is not kept here."""
+        """Note that the broker has `call`, and drop its body."""
         self._budget.give_back(call)
         call.confirm()
 
     def close(self) -> None:
-        """Let the timer go."""
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -112,21 +114,21 @@ class PendingCalls:
 
     def _on_timer(self) -> None:
         loop = asyncio.get_running_loop()
-        now = loop.time() + 0.001  # the loop's own clock resolution: a timer may fire that much early
+        now = loop.time() + 0.001  # the clock resolution of the loop: a timer may fire that much early
         while self._due and self._due[0][0] <= now:
             _, number, id = heapq.heappop(self._due)
             call = self.get(id)
-            if call is not None and self._waits(number, id):
+            if call is not None and self._is_pending(number, id):
                 self._on_due(call)
         self._arm(loop)
 
-    def _waits(self, number: int, id: str) -> bool:
-        return self._calls.get(id, _NOBODY)[0] == number  # another call may have its id by now
+    def _is_pending(self, number: int, id: str) -> bool:
+        return self._calls.get(id, _NOT_FOUND)[0] == number  # another call may have the id by now
 
     def _sweep(self) -> None:
-        """Let go of calls that have ended, once they are most of the heap."""
+        """Remove the entries of settled calls once they are the larger part of the heap."""
         if len(self._due) > 2 * len(self._calls) + SWEEP_ABOVE:
-            self._due = [entry for entry in self._due if self._waits(entry[1], entry[2])]
+            self._due = [entry for entry in self._due if self._is_pending(entry[1], entry[2])]
             heapq.heapify(self._due)
 
 

@@ -71,7 +71,7 @@ async def test_a_failure_that_nothing_awaits_is_logged_once(caplog: pytest.LogCa
     gc.collect()
     (line,) = [record for record in caplog.records if record.name == LOGGER]
     assert line.levelno == logging.ERROR
-    assert line.getMessage().startswith("event on topic news was not published, and nothing awaited it: the ")
+    assert line.getMessage().startswith("publish failed, and nothing awaited it: topic=news: the ")
     assert "\n" not in line.getMessage()
 
 

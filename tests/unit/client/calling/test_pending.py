@@ -108,7 +108,7 @@ async def test_one_call_more_than_allowed_is_refused_at_once() -> None:
     pending = PendingCalls(2, never)
     pending.add(a_call("1"), 60)
     pending.add(a_call("2"), 60)
-    with pytest.raises(Overloaded, match="2 calls are waiting already"):
+    with pytest.raises(Overloaded, match="2 calls are pending, the maximum of this client"):
         pending.add(a_call("3"), 60)
     assert len(pending) == 2
     pending.settle("1", None)
