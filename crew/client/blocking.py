@@ -24,7 +24,7 @@ from crew.duration import Duration, wait_time
 from crew.protocol.arguments import with_new_names
 from crew.protocol.message import Headers
 
-if TYPE_CHECKING:  # for the types of users alone: a worker needs no job store
+if TYPE_CHECKING:  # types only: a worker needs no job store
     from crew.jobs.handle import JobHandle
     from crew.jobs.job import Job, JobStatus
     from crew.jobs.service import JobStore
@@ -45,7 +45,7 @@ class ClientOptions(TypedDict, total=False):
 
 
 class BlockingCall(Generic[T]):
-    """A call whose value a thread can wait for."""
+    """A call of a blocking client: `result()` waits for its value."""
 
     def __init__(self, call: PendingCall[T], ended: "concurrent.futures.Future[T]", thread: LoopThread) -> None:
         self._call = call

@@ -27,7 +27,7 @@ from crew.protocol.arguments import UNSET, renamed
 from crew.protocol.encoding import codec
 from crew.protocol.message import Event, Headers, new_id
 
-if TYPE_CHECKING:  # for the types of users alone: a worker needs no job store
+if TYPE_CHECKING:  # types only: a worker needs no job store
     from crew.jobs.handle import JobHandle
     from crew.jobs.service import JobService, JobStore
 
@@ -101,12 +101,12 @@ class Client:
         self._is_closed = False
         self._is_draining = False
         self._jobs: JobService | None = None
-        self._begin_anew()
+        self._reset()
         if store is not None:
             self.keep_jobs_in(store)
         forks.register(self)
 
-    def _begin_anew(self) -> None:
+    def _reset(self) -> None:
         """Make an id, connections and calls for this process and event loop."""
         self.name, self.id = _identity(self._given_name)
         self._loop: asyncio.AbstractEventLoop | None = None  # to which the client belongs
@@ -140,12 +140,12 @@ class Client:
 
     @property
     def links(self) -> Links:
-        """The connections, for what is built on the client."""
+        """The connections; for code that builds on the client."""
         return self._links
 
     @property
     def decode(self) -> codec.Decode:
-        """Decodes bodies within the limits of the settings; for what is built on the client."""
+        """Decodes bodies within the limits of the settings; for code that builds on the client."""
         return self._decode
 
     @property
@@ -165,7 +165,7 @@ class Client:
         if self._jobs is None:
             self._jobs = store.service(self)
 
-    # --- life -------------------------------------------------------------------------------------------------------
+    # --- start and stop ---------------------------------------------------------------------------------------------
 
     def open(self) -> None:
         """Start to connect, and return at once.
@@ -277,7 +277,7 @@ class Client:
             self._calls.log_unawaited("the event loop of the client was closed")
             self._calls.detach(LOOP_CLOSED)
             if not self._is_closed:
-                self._begin_anew()
+                self._reset()
         self._loop = loop
 
     def on_forked(self) -> None:
@@ -288,7 +288,7 @@ class Client:
         self._calls.detach(f"was made by the parent process {os.getppid()}, which gets the result; call again here")
         if not self._is_closed:
             self._is_draining = False
-            self._begin_anew()
+            self._reset()
 
     def _fails_fast(self, given: bool | None) -> bool:
         return self._fail_fast if given is None else bool(given)

@@ -11,7 +11,7 @@ from crew.protocol.arguments import UNSET, renamed
 
 
 class Jobs(Protocol):
-    """What a handle needs of the `JobService` that has made it."""
+    """The part of `JobService` that a handle uses."""
 
     is_closed: bool
 
@@ -25,7 +25,7 @@ class Jobs(Protocol):
         """The value of a job that has ended; raises what it failed with."""
 
     async def cancel(self, id: str) -> bool:
-        """Cancel a job; False where it had ended."""
+        """Cancel a job; False if it had ended."""
 
 
 class JobHandle:
