@@ -11,7 +11,8 @@ import pytest
 import crew
 from crew import Client
 from crew.client import PendingCall
-from crew.jobs import JobStatus, JobStore, maintenance
+from crew.jobs import JobStatus, JobStore
+from crew.jobs.maintenance import republish
 from crew.protocol.encoding import codec
 from tests.integration.conftest import StartWorker
 from tests.support import stores
@@ -77,7 +78,7 @@ async def test_a_job_that_was_accepted_while_the_broker_was_away_waits_for_room(
     broker_url: str, prefix: str, start_worker: StartWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many may have been; and all of them come to the queue at once."""
-    monkeypatch.setattr(maintenance, "RETRY_FULL", 0.2)
+    monkeypatch.setattr(republish, "RETRY_FULL", 0.2)
     start_worker("--prefetch", "1", script="bounded.py")
     async with Client(broker_url, store=JobStore(f"sqlite:///{tmp_path}/jobs.db")) as client:
         running = client.call(prefix + "hold", 1.0)

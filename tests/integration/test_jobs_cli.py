@@ -48,7 +48,7 @@ def submit(broker_url: str, database: str, prefix: str) -> Submit:
             handles = [await client.submit(prefix + task, payload, wait_for_worker=True) for payload in payloads]
             for handle in handles if is_awaited else []:
                 try:
-                    await handle.result(wait=10)
+                    await handle.result(timeout=10)
                 except CrewError:
                     continue
             return [handle.id for handle in handles]

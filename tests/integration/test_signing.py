@@ -128,7 +128,7 @@ async def test_jobs_and_cancels_work_where_all_is_signed(
 ) -> None:
     async with Client(url, store=JobStore(f"sqlite:///{tmp_path}/jobs.db"), signing_key=KEY) as client:
         said = worker.from_now()
-        assert await (await client.submit(task("again"), 1)).result(wait=SOON) == 2
+        assert await (await client.submit(task("again"), 1)).result(timeout=SOON) == 2
         job = await client.submit(task("sleep"), 30)
         await until(lambda: "RUNS" in said.output)
         await job.cancel()
@@ -242,7 +242,7 @@ async def test_a_forged_report_changes_no_job_and_stays_in_no_queue(
             send(url, "", store.queue, properties.of_reply(reply), reply.body.data)
         await until(lambda: refused["report"] - before == 4)
         assert await job.status() in (JobStatus.QUEUED, JobStatus.STARTED)
-        assert await job.result(wait=SOON) == "slept"
+        assert await job.result(timeout=SOON) == "slept"
         assert (await client.jobs.get(job.id)).progress is None
         await until(lambda: raw.depth(url, store.queue) == 0)
 

@@ -27,7 +27,7 @@ async def test_a_thousand_jobs_on_twenty_slots_all_succeed_and_each_is_run_once(
     worker = start_worker(*slots, count=PROCESSES, script="jobbing.py")
     async with Client(broker_url, store=JobStore(f"sqlite:///{tmp_path}/jobs.db")) as client:
         handles = await asyncio.gather(*(client.submit(f"{prefix}nap", WORK) for _ in range(JOBS)))
-        ran_in = Counter(await asyncio.gather(*(handle.result(wait=WITHIN) for handle in handles)))
+        ran_in = Counter(await asyncio.gather(*(handle.result(timeout=WITHIN) for handle in handles)))
 
         assert await counted(client.jobs.store) == {JobStatus.SUCCESS: JOBS}
         assert len(ran_in) == PROCESSES

@@ -124,7 +124,11 @@ def requests(paths: dict[str, list[str]], jobs: list[str]) -> st.SearchStrategy[
         path, method = draw(st.sampled_from(templates))
         while "{" in path:
             path = path[: path.index("{")] + draw(segments) + path[path.index("}") + 1 :]
-        query = {} if path == "/jobs/" else {"expiration": str(ASKED), "wait": str(ASKED)}
+        query = {}  # a parameter that the route does not know would be all that it looks at
+        if path.startswith("/call/"):
+            query = {"expiration": str(ASKED)}
+        elif path.endswith("/events"):
+            query = {"wait": str(ASKED)}
         headers = {"Host": "127.0.0.1", "Content-Type": "application/json", "Connection": "close"}
         if path.endswith(("/response/", "/events")):
             headers["Prefer"] = f"wait={ASKED}"

@@ -149,7 +149,7 @@ async def test_an_event_that_is_under_way_when_its_client_closes_ends_with_it(
     with caplog.at_level(logging.ERROR, logger=LOGGER):
         await client.close()
     assert [record.getMessage()[:34] for record in caplog.records if record.name == LOGGER] == [
-        "event on topic news was not publis"
+        "publish failed, and nothing awaite"
     ]
 
 
