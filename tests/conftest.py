@@ -1,4 +1,4 @@
-"""What all tests share: the broker, the size of a soak, and the environment that a test does not inherit."""
+"""Shared by all tests: the plugins for broker and databases, the options of make targets, and a clean environment."""
 
 import asyncio
 import signal
@@ -10,47 +10,45 @@ from tornado.ioloop import IOLoop
 pytest_plugins = ["tests.support.broker", "tests.support.postgresql", "tests.support.pgbouncer"]
 
 SOAK_FACTOR = 10
-ENDS_WITHIN = 5.0  # seconds, for what is cancelled
+ENDS_WITHIN = 5.0  # seconds for canceled asyncio tasks
 
 
 def pytest_configure() -> None:
-    """A job in the background of a script ignores Ctrl-C, and so would every process that the tests start from it."""
+    """Restore SIGINT: a background job of a shell script ignores it, and processes of the tests would inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--soak`, `--chaos` and `--fuzz`, as the targets of the Makefile have them."""
-    parser.addoption("--soak", action="store_true", help=f"repeat {SOAK_FACTOR} times as often what tests repeat")
-    parser.addoption("--chaos", action="store_true", help="run what is marked `chaos`, too")
-    parser.addoption("--fuzz", type=int, metavar="INPUTS", help="run what is marked `fuzz`, with so many inputs")
+    """Add `--soak`, `--chaos` and `--fuzz`, which the targets of the Makefile use."""
+    parser.addoption("--soak", action="store_true", help=f"multiply the repetitions in tests by {SOAK_FACTOR}")
+    parser.addoption("--chaos", action="store_true", help="also run the tests marked `chaos`")
+    parser.addoption("--fuzz", type=int, metavar="INPUTS", help="also run the tests marked `fuzz`, with INPUTS inputs")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that take their time are left to `make chaos` and `make fuzz`."""
-    asked_for = {"chaos": config.getoption("--chaos"), "fuzz": config.getoption("--fuzz")}
-    left_out = [
-        item for item in items if any(item.get_closest_marker(name) for name in asked_for if not asked_for[name])
-    ]
-    items[:] = [item for item in items if item not in left_out]
-    config.hook.pytest_deselected(items=left_out)
+    """Deselect the slow tests of `make chaos` and `make fuzz`, unless their option is given."""
+    options = {"chaos": config.getoption("--chaos"), "fuzz": config.getoption("--fuzz")}
+    deselected = [item for item in items if any(item.get_closest_marker(name) for name in options if not options[name])]
+    items[:] = [item for item in items if item not in deselected]
+    config.hook.pytest_deselected(items=deselected)
 
 
 @pytest.fixture(scope="session")
 def soak(request: pytest.FixtureRequest) -> int:
-    """How many times as often as in the suite something is to be repeated: 2,000 * soak."""
+    """Factor for repetitions in tests: `2_000 * soak`."""
     return SOAK_FACTOR if request.config.getoption("--soak") else 1
 
 
 @pytest.fixture(scope="session")
 def fuzz_inputs(request: pytest.FixtureRequest) -> int:
-    """How many inputs each test of `make fuzz` sends."""
+    """Number of inputs that each test of `make fuzz` sends."""
     return int(request.config.getoption("--fuzz"))
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_environment() -> Iterator[None]:
-    """A broker that the developer has chosen for himself is none of the tests' business."""
+    """Remove the developer's settings of crew from the environment."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("URL", "PASSWORD", "CA", "CERT", "KEY"):
             patch.delenv(f"CREW_AMQP_{name}", raising=False)
@@ -60,10 +58,10 @@ def _own_environment() -> Iterator[None]:
 
 @pytest.fixture
 def io_loop() -> Iterator[IOLoop]:
-    """As pytest-tornado's, which takes the place of a current loop that nobody closes.
+    """Replaces the fixture of pytest-tornado, which leaves a current event loop open.
 
-    What still runs at the end of the test is cancelled, as `asyncio.run` does: else asyncio says in the log of another
-    test that it was destroyed, at some later time.
+    Tasks that still run at the end of the test are canceled, as `asyncio.run` does. Otherwise asyncio would log in a
+    later test that a pending task was destroyed.
     """
     loop = IOLoop(make_current=False)
     asyncio.set_event_loop(loop.asyncio_loop)

@@ -12,8 +12,8 @@ import crew
 from crew import Client
 from crew.cli.broker.node import Node
 from tests.integration.conftest import TASKS
-from tests.support.broker import leashed
-from tests.support.outage import BACK_WITHIN, BUDGET, Outage
+from tests.support.broker import running_node
+from tests.support.outage import BACK_WITHIN, EXPIRATION, Outage
 from tests.support.processes import Process, running
 from tests.support.proxy import Proxy
 from tests.support.waiting import until
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.chaos
 @pytest.fixture(scope="module")
 def own_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A node that may be stopped and killed."""
-    with leashed(tmp_path_factory.mktemp("own")) as node:
+    with running_node(tmp_path_factory.mktemp("own")) as node:
         yield node
 
 
@@ -124,7 +124,7 @@ async def test_a_broker_that_is_short_refuses_calls_over_a_new_connection_too_un
         assert await client.call(task, "before") == "before"
         await asyncio.to_thread(own_node.ctl, *raised)
         try:
-            caught = client.call(task, "caught", expiration=BUDGET)  # the broker blocks at the first message
+            caught = client.call(task, "caught", expiration=EXPIRATION)  # the broker blocks at the first message
             await until(lambda: is_refused(client, task))
             proxy.cut()
             await until(lambda: proxy.attempts == 2 * LINKS and is_refused(client, task))

@@ -72,7 +72,7 @@ async def test_no_call_is_lost_with_the_node_that_leads_its_queue(cluster: Clust
         node = await in_thread(cluster.leader, QUEUE)
         with Probe(cluster, node) as probe:
             node.kill()
-            probe.struck()
+            probe.on_lost()
             await back_in_time(load, probe)
         await in_thread(node.start)
 
@@ -85,7 +85,7 @@ async def test_no_call_is_lost_with_the_node_that_its_client_is_connected_to(
         node = node_of(cluster, client)
         with Probe(cluster, node) as probe:
             node.kill()
-            probe.struck()
+            probe.on_lost()
             await back_in_time(load, probe)
         await in_thread(node.start)
 
@@ -98,7 +98,7 @@ async def test_no_call_is_lost_while_a_minority_is_cut_off_and_when_it_returns(
     async with calling(cluster, workers) as (_, load):
         node = await in_thread(cluster.leader, QUEUE)
         with Probe(cluster, node) as probe, cluster.frozen(node):
-            probe.struck()
+            probe.on_lost()
             await back_in_time(load, probe)
         await in_thread(eventually_whole, cluster)
         returned = time.monotonic()

@@ -10,8 +10,7 @@ from crew import CrewError, DuplicateCallId, KeyReused, UnknownJob
 from crew.jobs.job import JobStatus
 from crew.jobs.store.query import JobQuery
 from crew.protocol.message import Body, Run
-from tests.support.counted import counted
-from tests.support.stores import JSON, added, job, opened, report, specification, started, succeeded
+from tests.support.stores import JSON, added, count_by_status, job, opened, report, specification, started, succeeded
 
 EVERYTHING = JobQuery(statuses=None)
 
@@ -141,7 +140,7 @@ async def test_of_jobs_that_replace_each_other_over_two_gateways_one_stays(store
             *(store.insert(specification(unique="replace", unique_key="k")) for _ in range(10) for store in stores)
         )
         assert all(one.is_new for one in answers)
-        counts = await counted(stores[0])
+        counts = await count_by_status(stores[0])
         assert counts == {JobStatus.CANCELED: 19, JobStatus.QUEUED: 1}
         assert len({one.id for answer in answers for one in answer.replaced}) == 19
 
@@ -185,7 +184,7 @@ async def test_reports_of_one_batch_build_on_each_other(store_url: str) -> None:
         reports = [make(one) for one in jobs for make in (started, succeeded)]
         settled = await store.apply(reports)
         assert [one.was for one in settled] == [JobStatus.QUEUED, JobStatus.STARTED] * 3
-        assert await counted(store) == {JobStatus.SUCCESS: 3}
+        assert await count_by_status(store) == {JobStatus.SUCCESS: 3}
 
 
 @pytest.mark.gen_test
@@ -209,7 +208,7 @@ async def test_of_two_ends_that_two_gateways_hear_at_once_one_counts(store_url: 
         )
         for pair in zip(answers[0], reversed(answers[1]), strict=True):
             assert [settled.was for settled in pair].count(JobStatus.QUEUED) == 1
-        assert sum((await counted(one)).values()) == 50
+        assert sum((await count_by_status(one)).values()) == 50
 
 
 @pytest.mark.gen_test

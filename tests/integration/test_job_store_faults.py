@@ -20,10 +20,9 @@ from crew.jobs.report import canceled
 from crew.jobs.store import database, schema
 from crew.jobs.store.query import JobQuery
 from crew.protocol.message import Run
-from tests.support.counted import counted
 from tests.support.postgresql import PASSWORD, Server, ask
 from tests.support.proxy import proxying
-from tests.support.stores import added, opened, report, succeeded
+from tests.support.stores import added, count_by_status, opened, report, succeeded
 
 TERMINATE_ALL = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -188,7 +187,7 @@ async def test_gateways_that_make_the_tables_at_the_same_time_have_one_store(sto
     assert len({store.id for store in stores}) == 1
     for store in stores:
         await added(store)
-    assert await counted(stores[0]) == {JobStatus.QUEUED: 4}
+    assert await count_by_status(stores[0]) == {JobStatus.QUEUED: 4}
     for store in stores:
         await store.close()
 
@@ -240,7 +239,7 @@ async def test_a_server_that_was_killed_and_is_back_is_used_again_and_has_lost_n
 
         assert (await store.apply([succeeded(jobs[0])]))[0].was is JobStatus.QUEUED
         assert {one.id for one in await store.several([one.id for one in jobs])} == {one.id for one in jobs}
-        assert await counted(store) == {JobStatus.SUCCESS: 1, JobStatus.QUEUED: 19}
+        assert await count_by_status(store) == {JobStatus.SUCCESS: 1, JobStatus.QUEUED: 19}
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -260,7 +259,7 @@ async def test_each_first_use_after_all_connections_were_terminated_succeeds(pos
             ask(postgresql_url, TERMINATE_ALL)
             await use()
         assert store.availability.error is None
-        assert await counted(store) == {JobStatus.QUEUED: 1, JobStatus.SUCCESS: 1, JobStatus.CANCELED: 1}
+        assert await count_by_status(store) == {JobStatus.QUEUED: 1, JobStatus.SUCCESS: 1, JobStatus.CANCELED: 1}
 
 
 @pytest.mark.gen_test(timeout=60)

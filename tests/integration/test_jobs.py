@@ -14,9 +14,9 @@ from crew.jobs import JobStatus, JobStore
 from crew.jobs.publisher import RETRY_UNKNOWN
 from crew.protocol.encoding import codec
 from tests.integration.conftest import StartWorker
-from tests.support.counted import counted
 from tests.support.processes import Process
 from tests.support.proxy import Proxy
+from tests.support.stores import count_by_status
 from tests.support.waiting import until
 
 SOON = 10.0  # seconds
@@ -179,7 +179,7 @@ async def test_a_task_that_nobody_has_ever_served_is_refused_and_leaves_no_recor
     async with gateway() as client:
         with pytest.raises(UnknownTask, match=f"no worker has ever served task '{prefix}nobody'"):
             await client.submit(prefix + "nobody")
-        assert await counted(client.jobs.store) == {}
+        assert await count_by_status(client.jobs.store) == {}
 
 
 @pytest.mark.gen_test(timeout=30)

@@ -11,7 +11,7 @@ import pytest
 
 from crew import Client
 from crew.cli.broker.node import Node
-from tests.support.broker import LEASH
+from tests.support.broker import STOPPER
 from tests.support.paths import TASK_FOLDER
 from tests.support.processes import Process, Processes
 from tests.support.waiting import until
@@ -30,7 +30,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     folder = tmp_path_factory.mktemp("impatient")
     (folder / "advanced.config").write_text(PATIENCE)
     node = Node(folder)
-    with subprocess.Popen([sys.executable, "-c", LEASH, folder], stdin=subprocess.PIPE, start_new_session=True):
+    with subprocess.Popen([sys.executable, "-c", STOPPER, folder], stdin=subprocess.PIPE, start_new_session=True):
         node.start()
         yield node
         node.kill()

@@ -10,8 +10,7 @@ from crew.jobs import JobStore
 from crew.jobs.job import JobStatus
 from crew.jobs.store.query import JobQuery
 from tests.integration.conftest import StartWorker
-from tests.support.counted import counted
-from tests.support.stores import added, opened, started, succeeded
+from tests.support.stores import added, count_by_status, opened, started, succeeded
 
 ALL = JobQuery(statuses=None)
 
@@ -32,7 +31,7 @@ async def test_two_gateways_behind_a_pooler_read_and_write_whatever_connection_e
             assert {job.status for job in found} == {JobStatus.SUCCESS}
             await asyncio.gather(*(store.claim(time.time(), until=time.time() + 9, most=5) for store in stores))
             await asyncio.gather(*(store.purge(0.0) for store in stores))
-        assert await counted(stores[0]) == {JobStatus.SUCCESS: 50}
+        assert await count_by_status(stores[0]) == {JobStatus.SUCCESS: 50}
 
 
 @pytest.mark.gen_test(timeout=60)

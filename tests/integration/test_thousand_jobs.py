@@ -9,7 +9,7 @@ import pytest
 from crew import Client
 from crew.jobs import JobStatus, JobStore
 from tests.integration.conftest import StartWorker
-from tests.support.counted import counted
+from tests.support.stores import count_by_status
 from tests.support.waiting import until
 
 JOBS = 1_000
@@ -29,7 +29,7 @@ async def test_a_thousand_jobs_on_twenty_slots_all_succeed_and_each_is_run_once(
         handles = await asyncio.gather(*(client.submit(f"{prefix}nap", WORK) for _ in range(JOBS)))
         ran_in = Counter(await asyncio.gather(*(handle.result(timeout=WITHIN) for handle in handles)))
 
-        assert await counted(client.jobs.store) == {JobStatus.SUCCESS: JOBS}
+        assert await count_by_status(client.jobs.store) == {JobStatus.SUCCESS: JOBS}
         assert len(ran_in) == PROCESSES
         await until(lambda: worker.output.count("DONE") == JOBS)
         for word in ("STARTED", "DONE"):

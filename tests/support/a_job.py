@@ -1,4 +1,4 @@
-"""Jobs, and stores of them, as the tests need them."""
+"""Makes jobs, specifications and SQLite job stores for tests."""
 
 import contextlib
 import itertools
@@ -19,19 +19,19 @@ _numbers = itertools.count()
 
 
 def a_job(**fields: Any) -> Job:
-    """A job of the task t, each one younger than the last."""
+    """A job of the task t; each job has a later creation time than the previous one."""
     created = NOW + next(_numbers)
     return Job(**{"id": str(uuid.uuid4()), "task": "t", "body": codec.encode({"n": 1}), "created": created, **fields})
 
 
 def a_specification(*, unique: str | None = None, may_exist: bool = False, **fields: Any) -> Specification:
-    """A job that is to be recorded."""
+    """A job that is not in a store yet."""
     return Specification(job=a_job(**fields), unique=unique, may_exist=may_exist)
 
 
 @contextlib.asynccontextmanager
 async def opened(folder: Path, **options: Any) -> AsyncIterator[JobStore]:
-    """The store in `folder`, which is closed at the end."""
+    """An open store in `folder`, closed at the end of the block."""
     store = JobStore(url_of(folder), **options)
     await store.open()
     try:

@@ -1,4 +1,4 @@
-"""The broker of the tests: one private node a session, or the one that CREW_TEST_AMQP_URL names."""
+"""The broker of the tests: one private node per session, or the broker that CREW_TEST_AMQP_URL names."""
 
 import json
 import os
@@ -18,55 +18,55 @@ from crew.cli.broker.node import Node
 from crew.cli.broker.node_folder import PORTS
 from tests.support.certificates import Certificates
 
-# Stops the node when its standard input ends, which is when the tests do: also when they are killed or time out.
-LEASH = "import sys, pathlib, crew.cli.broker.node as n; sys.stdin.read(); n.Node(pathlib.Path(sys.argv[1])).stop()"
+# A process that stops the node when its standard input ends. That is the end of the tests, also by a kill or a timeout.
+STOPPER = "import sys, pathlib, crew.cli.broker.node as n; sys.stdin.read(); n.Node(pathlib.Path(sys.argv[1])).stop()"
 
-VHOSTS = 16  # made at a time: rabbitmqctl takes half a second to start, and the node 20 ms for one
+VHOSTS = 16  # created at a time: rabbitmqctl takes half a second to start, and the node 20 ms per virtual host
 
 
 @contextmanager
-def leashed(folder: Path, *, conf: Sequence[str] = ()) -> Iterator[Node]:
-    """A node in `folder` that runs, with more lines of rabbitmq.conf; it ends with the block, and with the tests."""
+def running_node(folder: Path, *, conf: Sequence[str] = ()) -> Iterator[Node]:
+    """A running node in `folder`, with additional lines of rabbitmq.conf. It ends with the block or with the tests."""
     node = Node(folder, conf=conf)
-    with subprocess.Popen([sys.executable, "-c", LEASH, folder], stdin=subprocess.PIPE, start_new_session=True):
+    with subprocess.Popen([sys.executable, "-c", STOPPER, folder], stdin=subprocess.PIPE, start_new_session=True):
         node.start()
         yield node
-        node.kill()  # what it holds is of no use to anybody, and a clean stop takes a second
+        node.kill()  # its data is not needed, and a clean stop takes a second
     assert node.pid is None
 
 
 @pytest.fixture(scope="session")
 def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where `node` keeps everything."""
-    folder = tmp_path_factory.mktemp("home") / ".crew" / "broker"  # a command that runs in `home` finds it
+    """The folder of `node`."""
+    folder = tmp_path_factory.mktemp("home") / ".crew" / "broker"  # a command in `home` finds the node
     private_folder.make_folder(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def certificates(node_folder: Path) -> Certificates:
-    """What the node and its clients show each other where they talk over TLS."""
+    """The TLS certificates of the node and its clients."""
     return Certificates(node_folder / "certificates")
 
 
 @pytest.fixture(scope="session")
 def tls_port() -> int:
-    """Where the node listens for clients that show a certificate."""
+    """The port on which the node accepts TLS clients with a certificate."""
     return next(port for port in random.sample(PORTS, k=100) if _is_free(port))
 
 
 @pytest.fixture(scope="session")
 def node(node_folder: Path, certificates: Certificates, tls_port: int) -> Iterator[Node]:
-    """A node that tests may ask by `rabbitmqctl`; leave it running."""
+    """The private node. Tests may use `node.ctl`, but must not stop the node."""
     if "CREW_TEST_AMQP_URL" in os.environ:
-        pytest.skip("this needs a node of our own, and CREW_TEST_AMQP_URL names another broker")
-    with leashed(node_folder, conf=_tls_listener(tls_port, certificates)) as node:
+        pytest.skip("this test needs the private node, but CREW_TEST_AMQP_URL names another broker")
+    with running_node(node_folder, conf=_tls_listener(tls_port, certificates)) as node:
         yield node
 
 
 @pytest.fixture(scope="session")
 def broker_url(request: pytest.FixtureRequest) -> str:
-    """AMQP URL of the broker; it is the same for all tests, so that they keep apart by `unique` or by `vhost_url`."""
+    """AMQP URL of the broker, the same for all tests: use `unique` or `vhost_url` to separate tests."""
     if url := os.environ.get("CREW_TEST_AMQP_URL"):
         return url
     node: Node = request.getfixturevalue("node")
@@ -75,7 +75,7 @@ def broker_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def vhost_url(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], str]:
-    """Make a virtual host with nothing in it, and return its AMQP URL; the first of each `VHOSTS` costs a second."""
+    """Creates an empty virtual host and returns its AMQP URL. The first of each `VHOSTS` takes a second."""
     file = tmp_path_factory.mktemp("vhosts") / "definitions.json"
     names: list[str] = []
 
@@ -89,8 +89,16 @@ def vhost_url(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Callable[
     return make
 
 
+@contextmanager
+def unreachable_url() -> Iterator[str]:
+    """The URL of a port on which nothing listens; no other program can use the port during the block."""
+    with socket.socket() as bound:  # bound, but not listening
+        bound.bind(("127.0.0.1", 0))
+        yield f"amqp://guest:secret@127.0.0.1:{bound.getsockname()[1]}/%2F"
+
+
 def _tls_listener(port: int, certificates: Certificates) -> list[str]:
-    """As rabbitmq.conf has it: https://www.rabbitmq.com/docs/ssl."""
+    """Lines of rabbitmq.conf for a TLS listener: https://www.rabbitmq.com/docs/ssl."""
     return [
         f"listeners.ssl.1 = 127.0.0.1:{port}",
         f"ssl_options.cacertfile = {certificates.ca}",
@@ -107,7 +115,7 @@ def _is_free(port: int) -> bool:
 
 
 def _definitions(vhosts: Sequence[str]) -> dict[str, object]:
-    """As rabbitmqctl imports them: https://www.rabbitmq.com/docs/definitions."""
+    """Definitions for `rabbitmqctl import_definitions`: https://www.rabbitmq.com/docs/definitions."""
     everything = {"user": "crew", "configure": ".*", "write": ".*", "read": ".*"}
     return {
         "vhosts": [{"name": name} for name in vhosts],
@@ -117,5 +125,5 @@ def _definitions(vhosts: Sequence[str]) -> dict[str, object]:
 
 @pytest.fixture
 def unique() -> str:
-    """Begins the names of what a test declares, so that it meets no other test's."""
+    """A prefix for the names that a test declares, so that no other test uses the same names."""
     return f"t{uuid.uuid4().hex[:8]}."

@@ -1,4 +1,4 @@
-"""Certificates for tests: a CA, what it has issued, and what others have, each in a file of its own."""
+"""TLS certificates for tests: a CA, its certificates, and invalid ones, each in its own file."""
 
 import datetime
 from pathlib import Path
@@ -10,13 +10,13 @@ PASSPHRASE = "p@ss/w:d-of-the-key"
 
 
 class Certificates:
-    """Files in `folder`, named after what they hold; all but `ca` comes as NAME.pem with its key in NAME.key.
+    """Certificate files in `folder`: NAME.pem with the key in NAME.key; the CAs have no key file.
 
     Attributes:
-        ca: what the broker's certificate and ours are signed by.
-        other_ca: that has signed nothing here.
-        server: for localhost and 127.0.0.1; `elsewhere` is for another host, and `expired` was for this one.
-        client: ours; `locked.key` is its key with a passphrase.
+        ca: the CA that has signed the certificates of broker and clients.
+        other_ca: a CA that has signed none of them.
+        server: for localhost and 127.0.0.1; `elsewhere` is for another host, and `expired` is out of date.
+        client: of the clients; `locked.key` is its key with a passphrase.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -33,7 +33,7 @@ class Certificates:
         self.locked_key.write_bytes(_locked(self.key_of(self.client).read_bytes()))
 
     def key_of(self, certificate: Path) -> Path:
-        """The key's file."""
+        """The key file of a certificate."""
         return certificate.with_suffix(".key")
 
     def _issue(self, name: str, *hosts: str, not_after: datetime.datetime | None = None) -> Path:

@@ -1,4 +1,4 @@
-"""A RabbitMQ cluster of three nodes on this machine, whose nodes die, freeze and come back as a test wants it."""
+"""A RabbitMQ cluster of three nodes on this machine. Tests can kill, freeze and restart the nodes."""
 
 import os
 import signal
@@ -12,28 +12,28 @@ from pathlib import Path
 from crew.cli.broker import epmd
 from crew.cli.broker.node import Node
 from crew.cli.broker.node_folder import HOST, NodeFolder
-from tests.support.broker import LEASH
+from tests.support.broker import STOPPER
 
 SIZE = 3
-NET_TICK = 4  # seconds until a node that says nothing counts as gone, give or take a quarter
+NET_TICK = 4  # seconds until a silent node counts as down, plus or minus a quarter
 CONF = (
     "cluster_formation.peer_discovery_backend = classic_config",
     *(f"cluster_formation.classic_config.nodes.{number} = crew{number}@{HOST}" for number in range(1, SIZE + 1)),
-    # The first to start asks the others in vain for a cluster to join, while it holds them up: 5 s by default.
+    # The first node waits for the others to find a cluster, and the others wait for the first: 5 s by default.
     "cluster_formation.discovery_retry_interval = 100",  # milliseconds
     "cluster_formation.discovery_retry_limit = 2",
     f"net_ticktime = {NET_TICK}",
-    # A node that was frozen finds the others there, and does not know that it was in a minority: pause_minority (3.10)
-    # leaves the three with two opinions for ever. Quorum queues do not depend on it, and Khepri (4.3) ignores it.
+    # A node that was frozen sees the others again, and does not know that it was in a minority: with pause_minority
+    # (3.10) the cluster stays partitioned. Quorum queues do not depend on this setting, and Khepri (4.3) ignores it.
     "cluster_partition_handling = autoheal",
 )
 
 
 class Cluster:
-    """Three nodes that know each other.
+    """Three nodes of one cluster.
 
     Attributes:
-        nodes: by their place in `url`.
+        nodes: in the order of `url`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,11 +43,11 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        """All URLs, with commas between them."""
+        """The URLs of all nodes, separated by commas."""
         return ",".join(node.url for node in self.nodes)
 
     def start(self) -> None:
-        """Start all nodes at once; they make a cluster of themselves."""
+        """Start all nodes at the same time; they form a cluster."""
         first, *others = self._folders
         with first.locked():
             first.prepare(CONF)
@@ -57,31 +57,31 @@ class Cluster:
         _all(Node.start, self.nodes)
 
     def kill(self) -> None:
-        """End all of it, whatever state it is in."""
+        """Kill all nodes, in whatever state they are."""
         for node in self.nodes:
             node.kill()
         epmd.stop(self._folders[0].ports.epmd)
 
     def ask(self, *arguments: str, timeout: float = 60.0) -> str:
-        """What `rabbitmqctl` prints within `timeout` seconds, asked of the first node that runs."""
+        """Run `rabbitmqctl` on the first running node; returns its output."""
         return next(node for node in self.nodes if node.pid).ctl(*arguments, timeout=timeout)
 
     def node(self, name: str) -> Node:
-        """The node that the broker calls `name`, like "crew1@localhost"."""
+        """The node with RabbitMQ's node name `name`, like "crew1@localhost"."""
         return next(node for folder, node in zip(self._folders, self.nodes, strict=True) if folder.node_name == name)
 
     def leader(self, queue: str) -> Node:
-        """The node that leads the quorum queue `queue`, or has the classic one."""
+        """The node of the queue `queue`: the leader of a quorum queue, the only node of a classic queue."""
         for line in self.ask("list_queues", "name", "pid", "leader").splitlines():
-            name, *told = line.split("\t")
+            name, *places = line.split("\t")
             for folder, node in zip(self._folders, self.nodes, strict=True):
-                if name == queue and any(folder.node_name in one for one in told):
+                if name == queue and any(folder.node_name in one for one in places):
                     return node
         raise AssertionError(f"no node has queue {queue}")
 
     @contextmanager
     def frozen(self, node: Node) -> Iterator[None]:
-        """Nothing of `node` runs during the block: for the others as if its network was cut."""
+        """Freeze `node` during the block: for the other nodes this looks like a cut network."""
         pid = node.pid
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)
@@ -93,10 +93,10 @@ class Cluster:
 
 @contextmanager
 def clustered(folder: Path) -> Iterator[Cluster]:
-    """A cluster that ends with the block."""
+    """A running cluster, killed at the end of the block."""
     cluster = Cluster(folder)
-    leashes = [
-        subprocess.Popen([sys.executable, "-c", LEASH, path], stdin=subprocess.PIPE, start_new_session=True)
+    stoppers = [
+        subprocess.Popen([sys.executable, "-c", STOPPER, path], stdin=subprocess.PIPE, start_new_session=True)
         for path in (folder / f"crew{number}" for number in range(1, SIZE + 1))
     ]
     try:
@@ -104,8 +104,8 @@ def clustered(folder: Path) -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.kill()
-        for leash in leashes:
-            leash.communicate()
+        for stopper in stoppers:
+            stopper.communicate()
 
 
 def _all(do: Callable[[Node], object], nodes: Iterable[Node]) -> None:

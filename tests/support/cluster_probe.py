@@ -1,4 +1,4 @@
-"""When a cluster serves again, as told without crew: a message is confirmed that was sent after a node was struck."""
+"""Measures without crew when a cluster serves again after the loss of a node: it confirms a new message."""
 
 import threading
 import time
@@ -12,27 +12,27 @@ from crew.cli.broker.node import Node
 from tests.support.cluster import Cluster
 
 EXPIRES_MS = 60_000
-AGAIN_AFTER = 0.02  # seconds
-PATIENCE = 3.0  # seconds for a connection
+RETRY_DELAY = 0.02  # seconds
+CONNECT_TIMEOUT = 3.0  # seconds
 
 
 class Probe:
-    """Publishes into a quorum queue that `struck` leads, over the other nodes, until one of them confirms it.
+    """Publishes to a quorum queue whose leader is the `lost` node, through the other nodes, until one confirms it.
 
     Attributes:
-        began: time.monotonic() at the begin of the block.
-        served_at: time.monotonic() of the first confirm of what was published after it; None before.
+        began: time.monotonic() of the loss, or of the start of the block.
+        served_at: time.monotonic() of the first confirm of a message published after that; None before.
     """
 
-    def __init__(self, cluster: Cluster, struck: Node) -> None:
+    def __init__(self, cluster: Cluster, lost: Node) -> None:
         self.began = 0.0
         self.served_at: float | None = None
-        self._others = [node.url for node in cluster.nodes if node is not struck]
+        self._others = [node.url for node in cluster.nodes if node is not lost]
         self._queue = f"probe.{uuid.uuid4().hex[:8]}"
         self._is_over = False
-        self._strike = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(url,), daemon=True) for url in self._others]
-        with pika.BlockingConnection(pika.URLParameters(struck.url)) as connection:  # who declares it leads it
+        self._is_lost = threading.Event()
+        self._threads = [threading.Thread(target=self._probe, args=(url,), daemon=True) for url in self._others]
+        with pika.BlockingConnection(pika.URLParameters(lost.url)) as connection:  # its node becomes the leader
             arguments = {"x-queue-type": "quorum", "x-expires": EXPIRES_MS}
             connection.channel().queue_declare(self._queue, durable=True, arguments=arguments)
 
@@ -42,27 +42,27 @@ class Probe:
             thread.start()
         return self
 
-    def struck(self) -> None:
-        """The node has gone: what is confirmed from now on counts."""
+    def on_lost(self) -> None:
+        """The node is lost: publish, and wait for a confirm."""
         self.began = time.monotonic()
-        self._strike.set()
+        self._is_lost.set()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._is_over = True
-        self._strike.set()
+        self._is_lost.set()
 
-    def _ask(self, url: str) -> None:
-        self._strike.wait()
+    def _probe(self, url: str) -> None:
+        self._is_lost.wait()
         while not self._is_over and self.served_at is None:
             try:
                 self._publish(url)
             except (AMQPError, NackError, OSError):
-                time.sleep(AGAIN_AFTER)
+                time.sleep(RETRY_DELAY)
 
     def _publish(self, url: str) -> None:
-        with pika.BlockingConnection(pika.URLParameters(f"{url}?socket_timeout={PATIENCE}")) as connection:
+        with pika.BlockingConnection(pika.URLParameters(f"{url}?socket_timeout={CONNECT_TIMEOUT}")) as connection:
             channel = connection.channel()
             channel.confirm_delivery()
             channel.basic_publish("", self._queue, b"")

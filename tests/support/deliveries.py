@@ -1,4 +1,4 @@
-"""Deliveries and executions as a worker has them, without a broker."""
+"""Makes deliveries and executions of a worker without a broker."""
 
 import itertools
 import time
@@ -21,7 +21,7 @@ _numbers = itertools.count(1)
 
 
 class RecordingChannel:
-    """In place of a Channel: remembers what became of each delivery."""
+    """A fake Channel that records how each delivery was settled."""
 
     def __init__(self) -> None:
         self.is_open = True
@@ -54,7 +54,7 @@ def a_delivery(
     body: bytes = b"null",
     redelivered: bool = False,
 ) -> Delivery:
-    """A delivery with a tag of its own."""
+    """A delivery with a new delivery tag."""
     return Delivery(
         cast(Channel, channel or RecordingChannel()),
         next(_numbers),
@@ -74,7 +74,7 @@ def a_task(
     retry: Retry | None = None,
     long: bool = False,
 ) -> Task:
-    """A task that no registry knows."""
+    """A task that is not registered."""
     task = Task(name, timeout=timeout)
     task.retry = retry or task.retry
     task.long = long
@@ -116,7 +116,7 @@ def an_execution(
 
 
 def a_job() -> Execution:
-    """An execution of one, which has begun."""
+    """An execution of a job that has begun."""
     execution = an_execution()
     execution.call = msgspec.structs.replace(execution.call, is_job=True)
     execution.begin()

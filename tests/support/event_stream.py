@@ -1,4 +1,4 @@
-"""A client of server-sent events, on a connection of its own."""
+"""A client for server-sent events, with its own connection."""
 
 import asyncio
 import json

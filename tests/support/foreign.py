@@ -1,4 +1,4 @@
-"""A sender that writes its frames by hand: what pika would refuse to send leaves here as it is."""
+"""An AMQP sender that writes raw frames, to send messages that pika would refuse."""
 
 import socket
 import struct
@@ -8,16 +8,16 @@ from urllib.parse import unquote, urlsplit
 
 from pika import frame, spec
 
-TIMEOUT = 10.0  # seconds for the broker to say anything
+TIMEOUT = 10.0  # seconds for an answer of the broker
 CHANNEL = 1
 
 
 class Foreign:
-    """One connection with one channel with confirms. Where the broker closes it over a message, it makes another.
+    """One connection with one channel and confirms; it reconnects if the broker closes it because of a message.
 
     Attributes:
-        confirmed: messages that the broker has taken.
-        refused: messages over which it has closed channel or connection.
+        confirmed: number of messages that the broker has confirmed.
+        refused: number of messages because of which it has closed the channel or the connection.
     """
 
     def __init__(self, url: str) -> None:
@@ -35,10 +35,10 @@ class Foreign:
         self._close()
 
     def send(self, exchange: str, key: str, header: bytes, body: bytes) -> bool:
-        """Publish; whether the broker has taken it.
+        """Publish a message; returns whether the broker has confirmed it.
 
         Args:
-            header: flags and properties, as they stand in a content header behind the size of the body.
+            header: flags and properties of a content header, after the size of the body.
         """
         assert self._socket is not None
         head = struct.pack(">HHQ", 60, 0, len(body)) + header
@@ -95,5 +95,5 @@ class Foreign:
             if found is None:
                 more = self._socket.recv(65536)
                 if not more:
-                    raise ConnectionResetError("the broker has closed it")
+                    raise ConnectionResetError("the broker has closed the connection")
                 self._buffer += more

@@ -1,4 +1,4 @@
-"""Messages of senders who are careless, broken or hostile, as hypothesis strategies: the bytes of content headers."""
+"""Hypothesis strategies for messages of careless, broken or hostile senders: raw bytes of content headers."""
 
 import gzip
 import struct
@@ -84,7 +84,7 @@ def _short(raw: bytes) -> bytes:
 
 
 def headers(ids: list[str], reply_to: list[str], *, is_sound: bool) -> st.SearchStrategy[bytes]:
-    """Properties, as they stand in a content header: any of them, with any value, with what is in use among them."""
+    """Raw properties of a content header: any of them, with any value, including the given values."""
     id = st.one_of(st.sampled_from(ids).map(str.encode), SHORT)
     parts: dict[int, st.SearchStrategy[bytes]] = {
         1 << 15: st.one_of(st.sampled_from(CONTENT_TYPES).map(str.encode), SHORT).map(_short),
@@ -116,11 +116,11 @@ Message = tuple[tuple[str, str], bytes, bytes]
 def messages(
     targets: list[tuple[str, str]], ids: list[str], reply_to: list[str], *, is_sound: bool
 ) -> st.SearchStrategy[Message]:
-    """Exchange and routing key, content header, body.
+    """Messages: exchange and routing key, content header, body.
 
     Args:
-        ids: of calls that are in flight.
-        reply_to: queues that there are.
-        is_sound: the broker takes them; else it may close the connection over them.
+        ids: of calls in flight.
+        reply_to: names of existing queues.
+        is_sound: the broker accepts the messages; else it may close the connection because of them.
     """
     return st.tuples(st.sampled_from(targets), headers(ids, reply_to, is_sound=is_sound), bodies)

@@ -1,4 +1,4 @@
-"""Bodies that were made to keep a process busy, by how they do it, in the size of one message."""
+"""Message bodies that take much time or memory to decode, by name."""
 
 import struct
 from collections.abc import Callable
@@ -6,21 +6,21 @@ from typing import Final
 
 from crew.protocol.encoding import codec
 
-Hostile = tuple[str, Callable[[int], bytes]]  # a content type, and the body of about so many bytes
+Hostile = tuple[str, Callable[[int], bytes]]  # content type, and a function that makes a body of about that many bytes
 
 
 def array(members: int) -> bytes:
-    """The head of an array of MessagePack."""
+    """The header of a MessagePack array."""
     return b"\xdd" + struct.pack(">I", members)
 
 
 def map_of(members: int) -> bytes:
-    """The head of a map of MessagePack."""
+    """The header of a MessagePack map."""
     return b"\xdf" + struct.pack(">I", members)
 
 
 def listed(member: bytes, size: int) -> bytes:
-    """An array of JSON with equal members."""
+    """A JSON array with equal members."""
     return b"[" + b",".join([member] * (size // (len(member) + 1))) + b"]"
 
 

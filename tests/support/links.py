@@ -1,4 +1,4 @@
-"""A link that is told what the broker does."""
+"""A fake link: the test plays the broker."""
 
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from tests.support.waiting import until
 
 
 class Published(msgspec.Struct):
-    """What was published, and its confirm."""
+    """A published message and its confirm."""
 
     exchange: str
     key: str
@@ -24,14 +24,14 @@ class Published(msgspec.Struct):
 
 
 class FakeLink:
-    """In place of a Link, on a broker that the test plays.
+    """A fake Link on a broker that the test plays.
 
     Attributes:
-        breaks: publishes that find the channel closed, though the link has not heard of it yet.
-        topology: what is declared.
-        declared_once: what was declared and not remembered.
-        changes: how often somebody wanted another channel.
-        deleted: names of the queues that were deleted.
+        breaks: number of publishes that find the channel closed before the link notices.
+        topology: declared items.
+        declared_once: items that were declared but not remembered.
+        changes: number of requests for another channel.
+        deleted: names of deleted queues.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class FakeLink:
         self.changes += 1
 
     def as_link(self) -> Link:
-        """For whoever wants a Link."""
+        """This fake with the type Link."""
         return cast(Link, self)
 
     def publish(self, exchange: str, key: str, properties: Properties, body: bytes, *, mandatory: bool) -> Confirm:
@@ -108,7 +108,7 @@ class FakeLink:
         self.paused.append(queue)
 
     def confirm_all(self, status: ConfirmStatus = ConfirmStatus.CONFIRMED) -> None:
-        """The broker has spoken on everything that waits for its word."""
+        """Settle all open confirms with `status`."""
         for one in list(self.published):
             if one.confirm.status is None:
                 one.confirm.settle(status)
@@ -116,8 +116,8 @@ class FakeLink:
 
 def never(*_: Any) -> None:
     """A callback that must not be called."""
-    raise AssertionError("this was not to be called")
+    raise AssertionError("this must not be called")
 
 
 def ignored(*_: Any) -> None:
-    """A callback whose calls do not matter here."""
+    """A callback that does nothing."""

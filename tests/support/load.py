@@ -1,4 +1,4 @@
-"""Calls that are in flight all the time, while something happens to the broker: what became of each of them."""
+"""A constant load of calls while the broker fails, with the result of each call."""
 
 import asyncio
 import time
@@ -12,12 +12,12 @@ from crew import Client
 from tests.support.processes import Process
 
 IN_FLIGHT = 50
-SECONDS = 0.002  # that each takes; the two workers then do some 500 a second
+SECONDS = 0.002  # duration of each call; two workers then run about 500 per second
 EXPIRATION = 60.0  # seconds: longer than any fault lasts
 
 
 class Answered(msgspec.Struct, frozen=True):
-    """A call and its end, by time.monotonic()."""
+    """An ended call, with its start and end by time.monotonic()."""
 
     name: str
     began: float
@@ -31,10 +31,10 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 class Load:
-    """Calls of the task `note`, of which each worker says that it starts it.
+    """Calls of the task `note`; each worker prints a line at the start of one.
 
     Attributes:
-        answered: every call that has ended.
+        answered: all calls that have ended.
     """
 
     def __init__(self, client: Client, prefix: str) -> None:
@@ -46,12 +46,12 @@ class Load:
         self._callers = [asyncio.ensure_future(self._call_on()) for _ in range(IN_FLIGHT)]
 
     async def end(self) -> None:
-        """Make no more calls, and wait for those that were made."""
+        """Make no more calls, and wait for the open ones."""
         self._is_over = True
         await asyncio.gather(*self._callers)
 
     def first_after(self, then: float) -> float | None:
-        """When the first of the calls that began after `then` had its value."""
+        """When the first successful call among those begun after `then` ended."""
         return min((one.ended for one in self.answered if one.began > then and not one.is_lost), default=None)
 
     def lost(self) -> list[Answered]:
@@ -59,7 +59,7 @@ class Load:
         return [one for one in self.answered if one.is_lost]
 
     def runs(self, workers: Sequence[Process]) -> Counter[str]:
-        """How often each call was run."""
+        """The number of runs of each call."""
         lines = [line for worker in workers for line in worker.output.splitlines()]
         starts = Counter(line.removeprefix("STARTED ") for line in lines if line.startswith("STARTED "))
         return Counter({one.name: starts[one.name] for one in self.answered})
@@ -73,5 +73,5 @@ class Load:
                 answer = await self._client.call(self._task, data, expiration=EXPIRATION)
             except Exception as error:
                 answer = error
-                await asyncio.sleep(0.1)  # a broker that refuses at once would be asked a thousand times a second
+                await asyncio.sleep(0.1)  # else a broker that refuses at once would get a thousand calls per second
             self.answered.append(Answered(name, began, time.monotonic(), answer))

@@ -1,4 +1,4 @@
-"""Where the tests find what they start."""
+"""Folders of the repository that tests use."""
 
 from pathlib import Path
 from typing import Final

@@ -1,4 +1,4 @@
-"""Calls without a reply yet."""
+"""Makes pending calls for tests."""
 
 import itertools
 from typing import Any
@@ -10,7 +10,7 @@ _numbers = itertools.count(1)
 
 
 class Canceled:
-    """Remembers the calls that nobody wants the answer of any longer."""
+    """A callback that records the canceled calls."""
 
     def __init__(self) -> None:
         self.calls: list[PendingCall[Any]] = []

@@ -1,4 +1,4 @@
-"""The PgBouncer of the tests: in transaction mode, before the PostgreSQL of the tests, on loopback."""
+"""The PgBouncer of the tests: in transaction mode, in front of their PostgreSQL, on loopback."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from tests.support.waiting import eventually
 READY_WITHIN = 30.0  # seconds, on a busy machine
 ENDS_WITHIN = 10.0  # seconds
 
-# Each transaction has another of two server connections than the one before, whoever begins it.
+# Consecutive transactions use different server connections, of two.
 CONF = """\
 [databases]
 * = host=127.0.0.1 port={server}
@@ -40,8 +40,8 @@ logfile =
 pidfile =
 """
 
-# Ends it when the standard input ends, which is when the tests do: also when they are killed.
-LEASH = """\
+# A process that kills PgBouncer when its standard input ends. That is the end of the tests, also by a kill.
+STOPPER = """\
 import json, subprocess, sys
 pooler = subprocess.Popen(sys.argv[2:], **json.loads(sys.argv[1]))
 sys.stdin.read()
@@ -52,7 +52,7 @@ pooler.wait()
 
 @contextmanager
 def pooling(server: Server) -> Iterator[int]:
-    """Port of a PgBouncer before `server`, which ends with the block."""
+    """The port of a PgBouncer in front of `server`, stopped at the end of the block."""
     account = unprivileged_account()
     folder = Path(tempfile.mkdtemp(prefix="crew-pgbouncer-"))
     try:
@@ -60,13 +60,13 @@ def pooling(server: Server) -> Iterator[int]:
         (folder / "conf").write_text(CONF.format(server=server.port, port=port, folder=folder))
         (folder / "users").write_text(f'"{USER}" "{PASSWORD}"\n')
         identity: dict[str, Any] = {}
-        if account:  # it refuses to run as root
+        if account:  # PgBouncer refuses to run as root
             identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
             for path in (folder, *folder.iterdir()):
                 shutil.chown(path, account.pw_uid)
         with (folder / "output").open("wb") as output:
-            leash = subprocess.Popen(
-                [sys.executable, "-c", LEASH, json.dumps(identity), _program(), str(folder / "conf")],
+            stopper = subprocess.Popen(
+                [sys.executable, "-c", STOPPER, json.dumps(identity), _program(), str(folder / "conf")],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -74,30 +74,30 @@ def pooling(server: Server) -> Iterator[int]:
                 start_new_session=True,
             )
         try:
-            eventually(lambda: _answers(port) or leash.poll() is not None, READY_WITHIN)
-            assert _answers(port), (folder / "output").read_text(errors="replace")
+            eventually(lambda: _is_listening(port) or stopper.poll() is not None, READY_WITHIN)
+            assert _is_listening(port), (folder / "output").read_text(errors="replace")
             yield port
         finally:
-            leash.communicate(timeout=ENDS_WITHIN)
+            stopper.communicate(timeout=ENDS_WITHIN)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
 def pgbouncer_url(postgresql: Server, postgresql_url: str) -> Iterator[str]:
-    """Of a database of the test's own, with nothing in it, behind a PgBouncer in transaction mode."""
+    """URL of an empty database for one test, behind a PgBouncer in transaction mode."""
     if not _program():
         assert "CI" not in os.environ, "CI must have PgBouncer: apt-get install pgbouncer"
-        pytest.skip("no PgBouncer here: apt-get install pgbouncer")
+        pytest.skip("PgBouncer is not installed: apt-get install pgbouncer")
     with pooling(postgresql) as port:
         yield postgresql_url.replace(f":{postgresql.port}/", f":{port}/")
 
 
 def _program() -> str:
-    """Its path; empty where it is not installed."""
+    """The path of PgBouncer; "" if it is not installed."""
     return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/opt/homebrew/bin") or ""
 
 
-def _answers(port: int) -> bool:
+def _is_listening(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,4 +1,4 @@
-"""pika's channel, with a broker that the test plays."""
+"""A fake pika channel: the test plays the broker."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -13,17 +13,18 @@ from crew.protocol.properties import Properties
 
 
 class Frame:
-    """A method as pika hands it to a callback."""
+    """A method frame as pika passes it to a callback."""
 
     def __init__(self, method: Any) -> None:
         self.method = method
 
 
 class PikaChannel:
-    """In place of pika.channel.Channel: remembers what it was told, calls back when the test says so.
+    """A fake pika.channel.Channel: it records requests, and calls back when the test wants it.
 
     Attributes:
         answers: whether the broker answers a request at once.
+        told: requests by name, with their arguments.
     """
 
     def __init__(self) -> None:
@@ -38,7 +39,7 @@ class PikaChannel:
         self.on_confirm: Callable[..., None]
         self.on_message: dict[str, Callable[..., None]] = {}
 
-    # --- what crew asks ---------------------------------------------------------------------------------------------
+    # --- requests of crew -------------------------------------------------------------------------------------------
 
     def add_on_close_callback(self, callback: Callable[..., None]) -> None:
         self.on_close = callback
@@ -103,37 +104,37 @@ class PikaChannel:
     def basic_nack(self, tag: int, *, requeue: bool) -> None:
         self.told.append(("basic_nack", tag, requeue))
 
-    # --- what the broker does ---------------------------------------------------------------------------------------
+    # --- actions of the broker --------------------------------------------------------------------------------------
 
     def confirm(self, tag: int, *, multiple: bool = False) -> None:
-        """The broker has the message, or all up to it."""
+        """Confirm the message, or all messages up to it."""
         self.on_confirm(Frame(spec.Basic.Ack(tag, multiple)))
 
     def refuse(self, tag: int, *, multiple: bool = False) -> None:
-        """The queue is full."""
+        """Reject the message (basic.nack), as a full queue does."""
         self.on_confirm(Frame(spec.Basic.Nack(tag, multiple)))
 
     def give_back(self, correlation_id: str | None, *, routing_key: str = "q") -> None:
-        """No queue takes the message."""
+        """Return the message: no queue is bound for it."""
         properties = Properties(correlation_id=correlation_id)
         self.on_return(self, spec.Basic.Return(312, "NO_ROUTE", "", routing_key), properties, b"")
 
     def deliver(self, consumer: str, tag: int, properties: Properties, body: bytes) -> None:
-        """A message arrives."""
+        """Deliver a message."""
         method = spec.Basic.Deliver(consumer, tag, False, "", "the.topic")
         self.on_message[consumer](self, method, properties, body)
 
     def cancel_consumer(self, consumer: str) -> None:
-        """The queue of a consumer was deleted."""
+        """Cancel a consumer, as if its queue was deleted."""
         self.on_cancel(Frame(spec.Basic.Cancel(consumer)))
 
     def break_off(self, reason: BaseException | None = None) -> None:
-        """The channel closes."""
+        """Close the channel."""
         self.is_open = False
         self.on_close(self, reason or ChannelClosedByBroker(406, "PRECONDITION_FAILED - unknown delivery tag 1"))
 
     def did(self, what: str) -> list[Any]:
-        """The arguments of every `what` so far."""
+        """The arguments of all requests with the name `what`."""
         return [one[1:] for one in self.told if one[0] == what]
 
     def _ask(self, what: str, arguments: Any, callback: Callable[[Any], None]) -> None:
@@ -148,7 +149,7 @@ class PikaChannel:
 
 
 class OneChannelConnection:
-    """In place of a BrokerConnection."""
+    """A fake BrokerConnection with one channel."""
 
     def __init__(self) -> None:
         self.opened = PikaChannel()
@@ -161,7 +162,7 @@ class OneChannelConnection:
 
 
 class Ends:
-    """What a channel told its link."""
+    """Records the callbacks of a channel to its link."""
 
     def __init__(self) -> None:
         self.faults: list[LinkError] = []
@@ -169,7 +170,7 @@ class Ends:
 
 
 async def an_open_channel() -> tuple[Channel, PikaChannel, Ends]:
-    """A Channel, the pika channel below it, and what its link hears."""
+    """An open Channel, its fake pika channel, and the callbacks to its link."""
     connection, ends = OneChannelConnection(), Ends()
     channel = a_channel(connection, ends)
     await channel.open()

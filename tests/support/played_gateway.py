@@ -1,4 +1,4 @@
-"""What a gateway does with jobs, played by the test: it publishes them, takes what is said of them, and cancels."""
+"""A fake gateway for jobs: the test publishes jobs, receives the reports of workers, and cancels jobs."""
 
 import time
 import uuid
@@ -22,13 +22,13 @@ ENDS = [outcome for outcome in Outcome if outcome.is_end]
 
 
 class PlayedGateway:
-    """One gateway on a broker of its own.
+    """A fake gateway on a real broker.
 
     Attributes:
-        replies: what was said of jobs so far.
-        briefings: what workers have asked so far.
-        answers: questions at once; else the test does.
-        canceled: ids of the jobs to name in each answer.
+        replies: reports about jobs so far.
+        briefings: requests of workers so far.
+        answers: whether requests are answered at once; else the test answers them.
+        canceled: ids of the jobs that each answer names.
     """
 
     def __init__(self, channel: Any) -> None:
@@ -40,7 +40,7 @@ class PlayedGateway:
         self.canceled: list[str] = []
 
     def submit(self, task: str, data: Any = None, **fields: Any) -> str:
-        """Publish a job; its id."""
+        """Publish a job; returns its id."""
         call = Call(
             id=str(uuid.uuid4()),
             task=task,
@@ -54,20 +54,20 @@ class PlayedGateway:
         return call.id
 
     def cancel(self, id: str, key: str) -> None:
-        """Tell the workers of this routing key."""
+        """Cancel a job at the workers with this routing key."""
         self._control(key, Control(id=id, reason="canceled"))
 
     def answer(self, briefing: Briefing, *canceled: str) -> None:
-        """Tell the worker what it has asked."""
+        """Answer a worker's request with the ids of canceled jobs."""
         key = topology.control_key_of_worker(briefing.worker)
         for id in canceled:
             self._control(key, Control(id=id, reason="canceled"))
         self._control(key, Control(id=briefed_id(briefing.id, QUEUE), reason=BRIEFED))
 
-    # --- what is said -----------------------------------------------------------------------------------------------
+    # --- reports of workers -----------------------------------------------------------------------------------------
 
     def hear(self) -> None:
-        """Take what is there."""
+        """Receive all messages that are in the queue."""
         while True:
             method, given, body = self._channel.basic_get(QUEUE, auto_ack=True)
             if method is None:
@@ -75,20 +75,20 @@ class PlayedGateway:
             self._take(_own(given), body)
 
     def of(self, id: str, *outcomes: Outcome) -> list[Reply]:
-        """What was said of one job."""
+        """The reports about one job, with these outcomes (none: any)."""
         return [one for one in self.replies if one.id == id and (not outcomes or one.outcome in outcomes)]
 
     def hears(self, id: str, *outcomes: Outcome, times: int = 1, timeout: float = 10.0) -> Reply:
-        """Wait until one of `outcomes` was said of a job so often; the last of them."""
+        """Wait until a job has `times` reports with one of `outcomes`; returns the last one."""
         self.waits(lambda: len(self.of(id, *outcomes)) >= times, timeout)
         return self.of(id, *outcomes)[-1]
 
     def end(self, id: str, timeout: float = 10.0) -> Reply:
-        """Wait until it has ended."""
+        """Wait until the job has ended; returns the last report."""
         return self.hears(id, *ENDS, timeout=timeout)
 
     def waits(self, predicate: Callable[[], Any], timeout: float = 10.0) -> Any:
-        """Wait until `predicate` holds, and hear what is said meanwhile."""
+        """Wait until `predicate` is true, and receive reports meanwhile."""
 
         def heard() -> Any:
             self.hear()
@@ -118,7 +118,7 @@ class PlayedGateway:
 
 
 def _own(given: Any) -> Properties:
-    """Properties as crew's own link gives them: pika has a kind of int of its own."""
+    """Properties as crew's own link returns them: pika has its own subclass of int."""
     found = Properties(**{name: getattr(given, name) for name in Properties.__struct_fields__})
     found.headers = {
         name: int(value) if isinstance(value, int) and not isinstance(value, bool) else value
@@ -129,7 +129,7 @@ def _own(given: Any) -> Properties:
 
 @contextmanager
 def playing(url: str) -> Iterator[PlayedGateway]:
-    """A gateway that ends with the block; its queue is there already, or made here."""
+    """A fake gateway for the block; its queue is declared if it does not exist."""
     with raw.channel(url) as channel:
         for exchange in topology.EXCHANGES:
             channel.exchange_declare(exchange.name, exchange.kind, durable=True)
@@ -142,5 +142,5 @@ def playing(url: str) -> Iterator[PlayedGateway]:
 
 
 def value_of(reply: Reply) -> Any:
-    """What the task has returned, or said."""
+    """The value that the task has returned or reported."""
     return codec.decode(reply.body)

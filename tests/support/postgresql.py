@@ -1,4 +1,4 @@
-"""The PostgreSQL of the tests: one private server a session, started when a test first wants it."""
+"""The PostgreSQL of the tests: one private server per session, started when the first test needs it."""
 
 import os
 import pwd
@@ -25,14 +25,14 @@ from crew.cli.dev.process import command_line, ended_within, has_ended
 from tests.support.paths import ROOT
 
 USER = "crew"
-PASSWORD = "p:a/ss%20@wörd"  # whoever takes a URL apart or writes one must quote what has to be
+PASSWORD = "p:a/ss%20@wörd"  # with characters that must be quoted in a URL
 UNPRIVILEGED = ("postgres", "nobody")  # postgres refuses to run as root
 FOLDERS = ("/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/postgresql@*/bin", "/usr/local/opt/postgresql@*/bin")
 READY_WITHIN = 30.0  # seconds, on a busy machine
 ENDS_WITHIN = 10.0  # seconds
 POLL = 0.02  # seconds
 
-# What a crash of the machine would take is no matter here; what one of the server would take is: commits are written.
+# The data need not survive a crash of the machine, but a crash of the server: commits are written, without fsync.
 CONF = (
     "fsync=off",
     "full_page_writes=off",
@@ -40,22 +40,22 @@ CONF = (
     "max_connections=200",
     "listen_addresses=127.0.0.1",
     "unix_socket_directories=",
-    "lock_timeout=10s",  # a test that waits for what nobody will do fails
+    "lock_timeout=10s",  # a test with a deadlock fails
     "timezone=UTC",
 )
 INITDB = ("--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-sync", "--no-instructions")
 
-# Ends the server when its standard input does, which is when the tests do: also when they are killed or time out.
-LEASH = (
+# A process that stops the server when its standard input ends. That is the end of the tests, also by a kill or timeout.
+STOPPER = (
     "import pathlib, sys, tests.support.postgresql as p; sys.stdin.read(); p.Server(pathlib.Path(sys.argv[1])).end()"
 )
 
 
 class Server:
-    """A PostgreSQL in `folder`, which belongs to it alone.
+    """A PostgreSQL server with its own `folder`.
 
     Attributes:
-        port: on 127.0.0.1, also after a restart.
+        port: on 127.0.0.1; the same after a restart.
     """
 
     def __init__(self, folder: Path, *, port: int = 0) -> None:
@@ -68,7 +68,7 @@ class Server:
 
     @property
     def pid(self) -> int | None:
-        """Of the server, or None where it is not alive."""
+        """Process id of the server, or None if it is not running."""
         try:
             pid = int((self._data / "postmaster.pid").read_text().split("\n")[0])
         except (OSError, ValueError):
@@ -76,11 +76,11 @@ class Server:
         return pid if str(self._data) in command_line(pid) and not has_ended(pid) else None
 
     def url(self, database: str = "postgres", *, password: str = PASSWORD) -> str:
-        """Of one of its databases, with the password."""
+        """URL of one of its databases, including the password."""
         return f"postgresql://{USER}:{quote(password, safe='')}@127.0.0.1:{self.port}/{database}"
 
     def make(self) -> None:
-        """Fill the folder; once."""
+        """Create the data folder; call it once."""
         secret = self._folder / "password"
         secret.write_text(PASSWORD)
         if self._account:
@@ -90,30 +90,30 @@ class Server:
         subprocess.run(command, stdout=subprocess.DEVNULL, cwd="/", check=True, **self._identity)
 
     def start(self) -> None:
-        """Start it, and wait until it answers; also again after `kill`."""
+        """Start the server and wait until it accepts connections; also after `kill`."""
         deadline = time.monotonic() + READY_WITHIN
         while not self._is_started(deadline):
-            # After a kill: what it has started notices soon that it is gone, and until then nobody may take its place.
+            # After a kill its child processes need a moment to end; until then no other server can start.
             assert "is still in use" in self._output, self._output
             time.sleep(POLL)
 
     def kill(self) -> None:
-        """End it as a crash would; all connections break."""
+        """Kill the server, as a crash would; all connections break."""
         assert self._process
         self._process.send_signal(SIGKILL)
         self._process.wait(ENDS_WITHIN)
 
     def end(self) -> None:
-        """End it for good, and delete the folder."""
+        """Stop the server and delete its folder."""
         if pid := self.pid:
-            os.kill(pid, SIGQUIT)  # at once: what it holds is of no use to anybody
-            assert ended_within(pid, ENDS_WITHIN), f"PostgreSQL is still there: {pid}"
+            os.kill(pid, SIGQUIT)  # immediately: its data is not needed
+            assert ended_within(pid, ENDS_WITHIN), f"PostgreSQL still runs: pid {pid}"
         if self._process:
             self._process.wait(ENDS_WITHIN)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def make_database(self) -> str:
-        """A database with nothing in it; its URL."""
+        """Create an empty database; returns its URL."""
         if self._free:
             return self._free.pop()
         name = f"test_{uuid.uuid4().hex[:12]}"
@@ -121,13 +121,13 @@ class Server:
         return self.url(name)
 
     def take_back(self, url: str) -> None:
-        """A database that nobody is connected to any longer: to empty it takes a tenth of the time to make another."""
+        """Empty a database without connections, for reuse: this takes a tenth of the time of creating another one."""
         ask(url, "DROP SCHEMA public CASCADE")
         ask(url, "CREATE SCHEMA public")
         self._free.append(url)
 
     def ask(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Run one statement, as who may do everything; what it returns, if it returns something."""
+        """Run one statement as superuser; returns its rows, if any."""
         return ask(self.url(), statement, *parameters)
 
     @property
@@ -135,7 +135,7 @@ class Server:
         return (self._folder / "output").read_text(errors="replace")
 
     def _is_started(self, deadline: float) -> bool:
-        """Whether it answers, by the deadline; False where it could not start."""
+        """Start the process; returns whether it accepts connections by the deadline, False if it exits."""
         settings = [word for line in (*CONF, f"port={self.port}") for word in ("-c", line)]
         with (self._folder / "output").open("wb") as output:
             self._process = subprocess.Popen(
@@ -144,7 +144,7 @@ class Server:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd="/",
-                start_new_session=True,  # the Ctrl-C of this terminal is not meant for it
+                start_new_session=True,  # Ctrl-C in this terminal must not reach it
                 **self._identity,
             )
         while self._process.poll() is None:
@@ -157,26 +157,26 @@ class Server:
 
     @property
     def _identity(self) -> dict[str, Any]:
-        """For `subprocess`: as whom it runs."""
+        """Arguments for `subprocess`: the user of the server."""
         account = self._account
         return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
 
 
 def ask(url: str, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-    """Run one statement at a URL; what it returns, if it returns something."""
+    """Run one statement at a URL; returns its rows, if any."""
     with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
         cursor = connection.execute(statement.encode(), parameters or None)
         return cursor.fetchall() if cursor.description else []
 
 
 @contextmanager
-def leashed() -> Iterator[Server]:
-    """A server that runs; it ends with the block, and with the tests."""
-    folder = Path(tempfile.mkdtemp(prefix="crew-postgresql-"))  # pytest's folders are closed to the server's user
+def running_server() -> Iterator[Server]:
+    """A running server. It ends with the block or with the tests."""
+    folder = Path(tempfile.mkdtemp(prefix="crew-postgresql-"))  # the server's user cannot read pytest's folders
     server = Server(folder)
-    leash = [sys.executable, "-c", LEASH, str(folder)]
+    stopper = [sys.executable, "-c", STOPPER, str(folder)]
     root = ROOT
-    with subprocess.Popen(leash, stdin=subprocess.PIPE, cwd=root, start_new_session=True):
+    with subprocess.Popen(stopper, stdin=subprocess.PIPE, cwd=root, start_new_session=True):
         try:
             server.make()
             server.start()
@@ -187,23 +187,23 @@ def leashed() -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Server]:
-    """A server that all tests share; leave it running."""
+    """The server that all tests share; they must not stop it."""
     skip_without_programs()
-    with leashed() as server:
+    with running_server() as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def own_postgresql() -> Iterator[Server]:
-    """A server of the module, for tests that kill it."""
+    """A server for one module, whose tests may kill it."""
     skip_without_programs()
-    with leashed() as server:
+    with running_server() as server:
         yield server
 
 
 @pytest.fixture
 def postgresql_url(postgresql: Server) -> Iterator[str]:
-    """Of a database of the test's own, with nothing in it."""
+    """URL of an empty database for one test."""
     url = postgresql.make_database()
     yield url
     postgresql.take_back(url)
@@ -211,19 +211,19 @@ def postgresql_url(postgresql: Server) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def make_postgresql_url(postgresql: Server) -> Callable[[], str]:
-    """Makes databases with nothing in them, for what a module shares; returns their URLs."""
+    """Creates empty databases that the tests of a module share; returns their URLs."""
     return postgresql.make_database
 
 
 def skip_without_programs() -> None:
-    """Without PostgreSQL there is nothing to test; CI must have it."""
+    """Skip the test if PostgreSQL is not installed; fail in CI."""
     if not _command("postgres"):
         assert "CI" not in os.environ, "CI must have PostgreSQL: apt-get install postgresql"
-        pytest.skip("no PostgreSQL here: apt-get install postgresql")
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
 
 
 def _command(program: str) -> list[str]:
-    """Begins its command line; empty where it is not installed."""
+    """The path of the program as the start of a command line; empty if it is not installed."""
     if found := shutil.which(program):
         return [found]
     installed = [str(folder / program) for pattern in FOLDERS for folder in Path("/").glob(pattern[1:])]
@@ -231,7 +231,7 @@ def _command(program: str) -> list[str]:
 
 
 def unprivileged_account() -> pwd.struct_passwd | None:
-    """As whom the server runs, where it must not be as whom the tests do."""
+    """The user for the server if the tests run as root, which the server refuses; else None."""
     if os.getuid() != 0:
         return None
     for name in UNPRIVILEGED:

@@ -1,4 +1,4 @@
-"""Real processes for tests: each in a session of its own, its output in a file, and none of them outlives its test."""
+"""Real processes for tests: each in its own session, with its output in a file, and stopped at the end of its test."""
 
 import os
 import re
@@ -12,22 +12,22 @@ from pathlib import Path
 
 from tests.support.waiting import eventually
 
-MARK = "CREW_TEST_PROCESSES"  # inherited, so that children are found, whatever their session
-# The line and the traceback below it, up to the next line of the log, which begins with its date.
+MARK = "CREW_TEST_PROCESSES"  # environment variable that children inherit, so that they are found in every session
+# The log line and the traceback below it, up to the next log line, which begins with its date.
 FAILED_EXECUTION = re.compile(
     r"^\d{4}-\d\d-\d\d [^\n]* execution failed: .*?(?=^\d{4}-\d\d-\d\d |\Z)", re.MULTILINE | re.DOTALL
 )
 READY_WITHIN = 30.0  # seconds, on a busy machine with two cores
 STOPS_WITHIN = 15.0  # seconds
-GONE_WITHIN = 5.0  # seconds after what has started them, for children on a busy machine
+GONE_WITHIN = 5.0  # seconds from the end of a process to the end of its children, on a busy machine
 
 
 class Process:
     """One started process.
 
     Attributes:
-        command: as it was started, for messages.
-        pid: of the process itself; it leads its session.
+        command: its command line, for messages.
+        pid: of the process itself, which is the leader of its session.
     """
 
     def __init__(self, command: list[str], *, environment: Mapping[str, str], folder: Path, output: Path) -> None:
@@ -51,25 +51,25 @@ class Process:
 
     @property
     def output(self) -> str:
-        """What it has printed so far, errors too."""
+        """Its output so far, including stderr."""
         return self._output.read_text(errors="replace")
 
     @property
     def is_running(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the process has not ended."""
         return self._popen.poll() is None
 
     @property
     def own_output(self) -> str:
-        """What it has printed so far, without the failed executions of its tasks and their tracebacks."""
+        """Its output so far, without the log lines and tracebacks of failed executions."""
         return FAILED_EXECUTION.sub("", self.output)
 
     def from_now(self) -> "Said":
-        """What it prints from now on, for a test that shares it with others."""
+        """Its output from now on, for a process that several tests share."""
         return Said(self)
 
     def says(self, text: str, *, times: int = 1, timeout: float = READY_WITHIN) -> "Process":
-        """Wait until it has printed `text` that often; fails where it ends before, or at the end of `timeout`."""
+        """Wait until the output has `text` that often; fails if the process ends before, or after `timeout` seconds."""
 
         def has_said_or_ended() -> bool:
             return self.output.count(text) >= times or not self.is_running
@@ -80,27 +80,27 @@ class Process:
         return self
 
     def ends(self, timeout: float) -> int:
-        """Wait until it ends by itself; its exit status."""
+        """Wait until the process ends by itself; returns its exit status."""
         try:
             return self._popen.wait(timeout)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still running after {timeout} s: {self!r}") from None
 
     def stop(self, number: int = signal.SIGTERM, timeout: float | None = None) -> int:
-        """Send it a signal, to nobody else, and wait until it has ended; its exit status."""
+        """Send a signal to this process only, and wait until it has ended; returns its exit status."""
         if self.is_running:
             os.kill(self.pid, number)
         return self.ends(STOPS_WITHIN if timeout is None else timeout)
 
     def kill(self) -> None:
-        """SIGKILL, and wait."""
+        """Send SIGKILL, and wait for the end."""
         if self.is_running:
             os.kill(self.pid, signal.SIGKILL)
         self._popen.wait()
 
 
 class Said:
-    """What a process has printed since the test began."""
+    """The output of a process since the test began."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -108,16 +108,16 @@ class Said:
 
     @property
     def output(self) -> str:
-        """All of it so far."""
+        """The output so far."""
         return self._process.output[self._start :]
 
 
 class Processes:
-    """Starts processes that share an environment, and stops them all.
+    """Starts processes with a shared environment, and stops them all.
 
     Args:
-        folder: for what they print.
-        environment: added to that of the tests.
+        folder: for the files with their output.
+        environment: added to the environment of the tests.
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
@@ -129,7 +129,7 @@ class Processes:
     def start(
         self, *command: str | Path, folder: Path | None = None, environment: Mapping[str, str] | None = None
     ) -> Process:
-        """Start `command` in `folder`, or in that of the outputs; `environment` is added to what all share."""
+        """Start `command` in `folder` (default: the folder of the outputs), with an additional `environment`."""
         process = Process(
             [str(word) for word in command],
             environment={**self._environment, **(environment or {})},
@@ -154,24 +154,24 @@ class Processes:
         return self.start(sys.executable, "-m", "crew", *arguments, folder=folder)
 
     def stop(self) -> None:
-        """Stop all, the last one first; fails where one does not stop, or leaves a child behind."""
+        """Stop all processes, the last one first; fails if one does not stop, or leaves a child running."""
         complaints = [complaint for process in reversed(self._started) if (complaint := _stopped(process))]
         with suppress(AssertionError):
             eventually(lambda: not self.alive(), timeout=GONE_WITHIN)
         for pid, command in self.alive().items():
-            complaints.append(f"{command!r} was left behind")
+            complaints.append(f"{command!r} still runs")
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         assert not complaints, "\n".join(complaints)
 
     def alive(self) -> dict[int, str]:
-        """Pid and command of everything that was started here and lives, children included; on Linux only."""
+        """Pid and command of all running processes that were started here, including children; on Linux only."""
         return {pid: command for pid in _pids() if (command := _command_if_marked(pid, self._mark))}
 
 
 @contextmanager
 def running(folder: Path, environment: Mapping[str, str]) -> Iterator[Processes]:
-    """Processes that end with the block."""
+    """Starts processes; all are stopped at the end of the block."""
     processes = Processes(folder, environment)
     try:
         yield processes
@@ -180,7 +180,7 @@ def running(folder: Path, environment: Mapping[str, str]) -> Iterator[Processes]
 
 
 def _stopped(process: Process) -> str | None:
-    """What to complain of, if anything."""
+    """Stop the process; returns an error message, or None."""
     try:
         process.stop()
     except AssertionError as error:
@@ -198,5 +198,5 @@ def _command_if_marked(pid: int, mark: str) -> str | None:
         if f"{MARK}={mark}".encode() not in Path(f"/proc/{pid}/environ").read_bytes():
             return None
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip() or None
-    except OSError:  # it has ended, or is none of ours
+    except OSError:  # it has ended, or belongs to another user
         return None

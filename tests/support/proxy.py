@@ -1,4 +1,4 @@
-"""A TCP proxy between crew and a broker, which fails as networks do: it cuts, goes silent, delays, throttles, lies."""
+"""A TCP proxy between crew and a broker that simulates faults: cut, silence, delay, throttling, altered bytes."""
 
 import asyncio
 import contextlib
@@ -12,17 +12,17 @@ from urllib.parse import urlsplit, urlunsplit
 T = TypeVar("T")
 
 CHUNK = 64 * 1024  # bytes
-ANSWER_WITHIN = 10.0  # seconds, for the proxy's own loop to do what it is told
-RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing resets, so that neither side sees an orderly end
+ANSWER_WITHIN = 10.0  # seconds for an action in the proxy's event loop
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: a close sends RST, so that neither side sees an orderly end
 
 
 class Proxy:
-    """Real sockets on loopback, in a thread with an event loop of its own: a test that blocks does not stop it.
+    """Real sockets on loopback, in a thread with its own event loop: a blocking test does not stop the proxy.
 
-    Every fault stands when the method returns. Faults add up; `heal` ends all of them but what is half-open already.
+    A fault is active when its method returns. Faults add up; `heal` ends all of them except half-open connections.
 
     Args:
-        url: AMQP URL of the broker; one host, without TLS of its own (bytes go through as they are).
+        url: AMQP URL of the broker; one host. The proxy has no TLS of its own: it forwards all bytes.
     """
 
     def __init__(self, url: str) -> None:
@@ -33,10 +33,10 @@ class Proxy:
         self._swallows = False
         self._server: asyncio.Server | None = None
         self.port = 0
-        self.attempts = 0  # connections ever taken
-        self.latency = 0.0  # seconds, each way
-        self.alter: Callable[[bytes], bytes] = _as_it_is  # what comes from the broker, piece by piece
-        self.rate = 0.0  # bytes a second, each way of a connection; 0: as fast as they come
+        self.attempts = 0  # number of connections accepted so far
+        self.latency = 0.0  # seconds, in each direction
+        self.alter: Callable[[bytes], bytes] = _unchanged  # applied to each piece of data from the broker
+        self.rate = 0.0  # bytes per second, in each direction of a connection; 0: no limit
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._thread.start()
@@ -49,7 +49,7 @@ class Proxy:
 
     @property
     def connections(self) -> int:
-        """How many connections go through now: half-open ones do not."""
+        """The number of connections that work; half-open ones do not count."""
         return sum(pipe.is_whole for pipe in list(self._pipes))
 
     # --- faults -----------------------------------------------------------------------------------------------------
@@ -58,45 +58,45 @@ class Proxy:
         """Reset all connections.
 
         Args:
-            refuse: refuse new ones, too, until `heal`.
+            refuse: also refuse new connections until `heal`.
         """
         self._run(self._cut(refuse=refuse))
 
     def half_open(self, *, new: bool = False) -> None:
-        """Forward nothing any longer, either way, on all connections, which stay open for ever; new ones work.
+        """Forward nothing on the existing connections, in both directions; they stay open. New connections work.
 
         Args:
-            new: new ones are taken and get no answer either, until `heal` (and never, those that were taken).
+            new: also forward nothing on new connections until `heal`; those accepted before `heal` stay half-open.
         """
         self._run(self._half_open(new=new))
 
     def freeze(self) -> None:
-        """Take connections and forward nothing, either way, until `heal`; then all that was held back goes on."""
+        """Accept connections, but forward nothing until `heal`; then all held bytes are forwarded."""
         self._run(self._freeze())
 
     def delay(self, seconds: float) -> None:
-        """Let every byte take `seconds` longer, each way."""
+        """Delay every byte by `seconds`, in each direction."""
         self.latency = seconds
 
     def throttle(self, bytes_per_second: float) -> None:
-        """Forward no more than this, each way of a connection."""
+        """Limit the rate, in each direction of a connection."""
         self.rate = bytes_per_second
 
     def heal(self) -> None:
-        """Work as if nothing had been."""
+        """End all faults."""
         self.latency = self.rate = 0.0
-        self.alter = _as_it_is
+        self.alter = _unchanged
         self._run(self._heal())
 
     def close(self) -> None:
-        """End everything, the thread included."""
+        """Close all connections and end the thread."""
         self._run(self._cut(refuse=True))
         self._run(self._settle())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(ANSWER_WITHIN)
         self._loop.close()
 
-    # --- in the loop ------------------------------------------------------------------------------------------------
+    # --- in the event loop ------------------------------------------------------------------------------------------
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(ANSWER_WITHIN)
@@ -128,7 +128,7 @@ class Proxy:
             await self._listen()
 
     async def _settle(self) -> None:
-        """End what still waits in the loop."""
+        """Cancel the remaining tasks of the event loop."""
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
@@ -144,13 +144,13 @@ class Proxy:
             ways = [pipe.pump(self, reader, pipe.broker), pipe.pump(self, there, writer)]
             await asyncio.wait([asyncio.ensure_future(way) for way in ways], return_when=asyncio.FIRST_COMPLETED)
         except (OSError, asyncio.CancelledError):
-            pass  # no broker, or no proxy any longer: whoever has connected sees the end, much as of a broker that goes
+            pass  # broker or proxy have ended: the client sees the end of the connection, as from a stopping broker
         finally:
             pipe.close()
             self._pipes.discard(pipe)
 
     async def _passes(self, pipe: "_Pipe") -> None:
-        """Return when something may pass: never, where the connection is half-open."""
+        """Wait until data may be forwarded; raises ConnectionResetError at the end of a half-open connection."""
         await self._going.wait()
         if not pipe.is_whole:
             await pipe.over.wait()
@@ -158,7 +158,7 @@ class Proxy:
 
 
 class _Pipe:
-    """One connection, both sides of it."""
+    """One connection through the proxy, with both sides."""
 
     def __init__(
         self,
@@ -174,16 +174,16 @@ class _Pipe:
         self.over = asyncio.Event()
 
     def close(self) -> None:
-        """End both sides in an orderly way, as one of them has: what is on its way still arrives."""
+        """Close both sides in an orderly way: data in flight still arrives."""
         self._end()
         for writer in self._writers():
             writer.close()
 
     def reset(self) -> None:
-        """End both sides, as a network does that has lost them."""
+        """Reset both sides, as after a network failure."""
         self._end()
         for writer in self._writers():
-            with contextlib.suppress(OSError):  # it has gone already
+            with contextlib.suppress(OSError):  # already closed
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             writer.transport.abort()
 
@@ -195,9 +195,9 @@ class _Pipe:
         return [writer for writer in (self._client, self.broker) if writer is not None]
 
     async def pump(self, proxy: Proxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Bring what arrives at one side to the other, until that side ends."""
+        """Forward data from one side to the other, until that side ends."""
         loop = asyncio.get_running_loop()
-        on_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(maxsize=64)  # chunks: a network has an end, too
+        on_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(maxsize=64)  # pieces: a network holds limited data
 
         async def take() -> None:
             async for data in _pieces(reader, proxy):
@@ -212,14 +212,14 @@ class _Pipe:
                 await writer.drain()
                 if proxy.rate:
                     await asyncio.sleep(len(data) / proxy.rate)
-            await self._passes(self)  # the end of a connection takes the same way as its bytes
+            await self._passes(self)  # the end of a connection waits like its bytes
         except OSError:
             pass
         finally:
             taking.cancel()
 
 
-def _as_it_is(data: bytes) -> bytes:
+def _unchanged(data: bytes) -> bytes:
     return data
 
 
@@ -237,7 +237,7 @@ async def _due(on_way: "asyncio.Queue[tuple[float, bytes]]") -> bytes:
 
 @contextlib.contextmanager
 def proxying() -> Iterator[Callable[[str], Proxy]]:
-    """Make proxies that end with the block."""
+    """Makes proxies that are closed at the end of the block."""
     with contextlib.ExitStack() as ending:
 
         def make(url: str) -> Proxy:

@@ -1,4 +1,4 @@
-"""Bare pika, as a foreign or careless sender would use it."""
+"""Sends and reads messages with bare pika, as a foreign or careless program would."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from crew.protocol.topology import Queue
 
 @contextmanager
 def channel(url: str) -> Iterator[Any]:
-    """A channel of pika's own."""
+    """A pika channel on its own connection."""
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         yield connection.channel()
 
@@ -24,7 +24,7 @@ def send(url: str, queue: str, body: bytes, **properties: Any) -> None:
 
 
 def ask(url: str, queue: str, body: bytes, *, timeout: float = 5, **properties: Any) -> tuple[Any, bytes] | None:
-    """Publish one message that wants a reply; properties and body of that, or None where none comes."""
+    """Publish one message and wait for its reply; returns properties and body, or None after the timeout."""
     with channel(url) as raw:
         reply_to = raw.queue_declare("", exclusive=True).method.queue
         raw.basic_publish("", queue, body, pika.BasicProperties(reply_to=reply_to, **properties), mandatory=True)
@@ -37,12 +37,12 @@ def ask(url: str, queue: str, body: bytes, *, timeout: float = 5, **properties: 
 
 
 def parked(url: str) -> list[tuple[dict[str, Any], bytes]]:
-    """Takes all parked messages: headers and bodies."""
+    """Remove all parked messages; returns headers and bodies."""
     return [(properties.headers or {}, body) for properties, body in parked_messages(url)]
 
 
 def parked_messages(url: str) -> list[tuple[Any, bytes]]:
-    """Takes all parked messages: properties and bodies."""
+    """Remove all parked messages; returns properties and bodies."""
     found: list[tuple[Any, bytes]] = []
     with channel(url) as raw:
         while True:
@@ -53,13 +53,13 @@ def parked_messages(url: str) -> list[tuple[Any, bytes]]:
 
 
 def depth(url: str, queue: str) -> int:
-    """Messages that are ready in `queue`."""
+    """The number of ready messages in `queue`."""
     with channel(url) as raw:
         return int(raw.queue_declare(queue, passive=True).method.message_count)
 
 
 def consumers(url: str, queue: str) -> int:
-    """Who consumes `queue`."""
+    """The number of consumers of `queue`."""
     with channel(url) as raw:
         return int(raw.queue_declare(queue, passive=True).method.consumer_count)
 

@@ -17,7 +17,7 @@ from crew.errors import SerializationError
 from crew.gateway import AbandonMixin
 from crew.protocol.encoding import codec
 from crew.protocol.message import Headers
-from tests.support.broker_addresses import nowhere
+from tests.support.broker import unreachable_url
 from tests.support.waiting import until
 
 
@@ -117,7 +117,7 @@ async def site(
     **settings: Any,
 ) -> AsyncIterator[Site]:
     """Serve `handlers`, and the routes that `mount` returns, until the end of the block."""
-    with nowhere() as url:
+    with unreachable_url() as url:
         crew = Client(url)
         application = Application([*handlers, *mount(crew)], crew=crew, **settings)
         server = HTTPServer(application)

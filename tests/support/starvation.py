@@ -1,4 +1,4 @@
-"""How long this process was ready to run and had no CPU: what a busy machine takes is no promise that was broken."""
+"""Measures how long this process waited for a CPU: delays of a busy machine are not failures of crew."""
 
 import bisect
 import contextlib
@@ -10,14 +10,14 @@ WAITED: Final = Path("/proc/self/schedstat")  # of the main thread: ns on a CPU,
 
 
 class Starvation:
-    """Samples of the seconds for which the main thread has waited for a CPU so far."""
+    """Samples of the total time that the main thread has waited for a CPU."""
 
     def __init__(self) -> None:
         self._times = [0.0]
         self._waited = [0.0]
 
     def look(self) -> None:
-        """Take a sample, now."""
+        """Take a sample."""
         with contextlib.suppress(FileNotFoundError):
             self._waited.append(int(WAITED.read_text().split()[1]) / 1e9)
             self._times.append(time.monotonic())

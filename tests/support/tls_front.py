@@ -1,4 +1,4 @@
-"""A TLS end in front of a broker that has none, with whatever certificate a test wants it to show."""
+"""A TLS server in front of a broker without TLS, with any certificate that a test needs."""
 
 import asyncio
 import contextlib
@@ -14,11 +14,11 @@ STOP_WITHIN = 10.0  # seconds
 
 @contextlib.contextmanager
 def fronting(url: str, certificate: Path, *, newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> Iterator[str]:
-    """An amqps:// URL of the broker at `url`, until the end of the block; it runs in a thread of its own.
+    """An amqps:// URL for the broker at `url`, until the end of the block. The server runs in its own thread.
 
     Args:
-        certificate: its file; the key stands beside it.
-        newest: version of TLS that it speaks.
+        certificate: its file; the key file has the same name with the suffix .key.
+        newest: newest TLS version that the server accepts.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -1,4 +1,4 @@
-"""Waiting for what happens soon: a poll with a deadline, never a bare sleep."""
+"""Waits for a condition by polling with a deadline, instead of a bare sleep."""
 
 import asyncio
 import time
@@ -8,11 +8,11 @@ from typing import TypeVar
 T = TypeVar("T")
 
 POLL = 0.01  # seconds
-SOON = 15.0  # seconds, on a busy machine: who has a promise to check says how long it may take
+SOON = 15.0  # seconds, for a busy machine; a test of a time limit passes its own timeout
 
 
 def eventually(predicate: Callable[[], T], timeout: float = SOON) -> T:
-    """Return the first true value of `predicate`; fails where there is none within `timeout` seconds."""
+    """Return the first true value of `predicate`; fails if there is none within `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
         if value := predicate():
@@ -22,7 +22,7 @@ def eventually(predicate: Callable[[], T], timeout: float = SOON) -> T:
 
 
 async def until(predicate: Callable[[], T], timeout: float = SOON) -> T:
-    """As `eventually`, for coroutines: the event loop goes on meanwhile."""
+    """Like `eventually`, for coroutines: the event loop is not blocked."""
     deadline = time.monotonic() + timeout
     while True:
         if value := predicate():

@@ -18,12 +18,12 @@ from crew.protocol.arguments import with_new_names
 from crew.worker import HandlerClass, context
 from crew.worker.context import ContextPubSub
 from tests.support.a_job import url_of
-from tests.support.broker_addresses import nowhere
+from tests.support.broker import unreachable_url
 
 
 @pytest.mark.gen_test
 async def test_data_is_the_old_name_of_payload_in_call_and_publish() -> None:
-    with nowhere() as url:
+    with unreachable_url() as url:
         client = Client(url)
         with deprecated("call(): the argument 'data' is now named 'payload'"):
             call = client.call("t", data={"n": 1}, serializer="msgpack")
@@ -38,7 +38,7 @@ async def test_data_is_the_old_name_of_payload_in_call_and_publish() -> None:
 
 
 def test_a_blocking_client_takes_the_old_names_too(tmp_path: Path) -> None:
-    with nowhere() as url, BlockingClient(url, store=JobStore(url_of(tmp_path))) as client:
+    with unreachable_url() as url, BlockingClient(url, store=JobStore(url_of(tmp_path))) as client:
         with deprecated("call(): the argument 'data' is now named 'payload'"):
             client.call("t", data=1).cancel()  # type: ignore[call-arg]
         with deprecated("submit(): the argument 'key' is now named 'unique_key'"):
@@ -48,7 +48,7 @@ def test_a_blocking_client_takes_the_old_names_too(tmp_path: Path) -> None:
 
 @pytest.mark.gen_test
 async def test_submit_takes_data_and_key(tmp_path: Path) -> None:
-    with nowhere() as url:
+    with unreachable_url() as url:
         client = Client(url, store=JobStore(url_of(tmp_path)))
         with deprecated("submit(): the argument 'data' is now named 'payload'"):
             job = await client.submit("t", data=5, unique="skip")  # type: ignore[call-arg]

@@ -1,6 +1,6 @@
-"""Makes the wall clock of a process wrong: on PYTHONPATH, Python imports this before anything else.
+"""Shifts the wall clock of a Python process. With this folder on PYTHONPATH, Python imports this module at its start.
 
-libfaketime would do it for the whole process, but `time.sleep` of Python 3.11 and later fails under it (EINVAL).
+libfaketime would shift it for the whole process, but `time.sleep` of Python 3.11 and later fails with it (EINVAL).
 """
 
 import os

@@ -11,14 +11,14 @@ from crew.errors import ConnectionError
 from crew.protocol.properties import Properties
 from crew.protocol.topology import Exchange
 from crew.settings import Settings
-from tests.support.broker_addresses import nowhere as no_broker
+from tests.support.broker import unreachable_url
 from tests.support.waiting import until
 
 
 @pytest.fixture
 def nowhere() -> Iterator[Settings]:
     """The address of a broker that is not there."""
-    with no_broker() as url:
+    with unreachable_url() as url:
         yield Settings(urls=(url,))
 
 

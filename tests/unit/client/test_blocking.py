@@ -11,14 +11,14 @@ from crew import errors
 from crew.client.blocking import Client
 from crew.jobs import JobStore
 from tests.support.a_job import url_of
-from tests.support.broker_addresses import nowhere
+from tests.support.broker import unreachable_url
 from tests.support.links import ignored
 
 
 @pytest.fixture
 def client() -> Iterator[Client]:
     """A client of a broker that is not there."""
-    with nowhere() as url, Client(url) as client:
+    with unreachable_url() as url, Client(url) as client:
         yield client
 
 
@@ -122,7 +122,7 @@ def client_threads() -> int:
 
 
 def test_closing_ends_the_thread() -> None:
-    with nowhere() as url:
+    with unreachable_url() as url:
         client = Client(url)
         client.call("t")
         assert client_threads() == 1
@@ -131,7 +131,7 @@ def test_closing_ends_the_thread() -> None:
 
 
 def test_a_client_that_was_never_used_has_no_thread_and_closes() -> None:
-    with nowhere() as url:
+    with unreachable_url() as url:
         client = Client(url)
         assert client_threads() == 0
         client.close()
@@ -146,7 +146,7 @@ def test_a_thread_that_waits_for_the_broker_goes_on_when_the_client_closes() -> 
         except BaseException as error:
             ended.append(error)
 
-    with nowhere() as url:
+    with unreachable_url() as url:
         waited_for = Client(url)
         waited_for.call("t").cancel()
         thread = threading.Thread(target=subscribe, daemon=True)
@@ -192,7 +192,7 @@ def test_an_exception_in_the_block_cancels_parallel_calls(client: Client) -> Non
 
 
 def test_jobs_are_submitted_waited_for_and_canceled_without_an_event_loop(tmp_path: Path) -> None:
-    with nowhere() as url, Client(url, store=JobStore(url_of(tmp_path))) as client:
+    with unreachable_url() as url, Client(url, store=JobStore(url_of(tmp_path))) as client:
         job = client.submit("t", {"n": 1}, unique="skip", unique_key="k", timeout="5m")
         again = client.submit("t", unique="skip", unique_key="k")
         assert (job.is_new, again.is_new, again.id) == (True, False, job.id)

@@ -9,7 +9,7 @@ import pytest
 
 from crew import errors
 from crew.client import Client
-from tests.support.broker_addresses import nowhere as no_broker
+from tests.support.broker import unreachable_url
 from tests.support.links import ignored
 from tests.support.waiting import until
 
@@ -17,7 +17,7 @@ from tests.support.waiting import until
 @pytest.fixture
 def nowhere() -> Iterator[str]:
     """The URL of a broker that is not there."""
-    with no_broker() as url:
+    with unreachable_url() as url:
         yield url
 
 

@@ -14,7 +14,7 @@ from crew.amqp import LinkState
 from crew.client import Client, blocking
 from crew.client.calling.call import PendingCall
 from crew.jobs import JobStore
-from tests.support.broker_addresses import nowhere as no_broker
+from tests.support.broker import unreachable_url
 from tests.support.links import ignored
 from tests.support.waiting import until
 
@@ -22,7 +22,7 @@ from tests.support.waiting import until
 @pytest.fixture
 def nowhere() -> Iterator[str]:
     """The URL of a broker that is not there."""
-    with no_broker() as url:
+    with unreachable_url() as url:
         yield url
 
 

@@ -15,7 +15,7 @@ from crew.client import Client
 from crew.client.events.pubsub import PubSub
 from crew.client.started import PendingEvent
 from crew.protocol.message import Body, Event
-from tests.support.broker_addresses import nowhere as no_broker
+from tests.support.broker import unreachable_url
 from tests.support.links import FakeLink
 from tests.support.waiting import until
 
@@ -25,7 +25,7 @@ LOGGER = "crew.client.started"
 @pytest.fixture
 def nowhere() -> Iterator[str]:
     """The URL of a broker that is not there."""
-    with no_broker() as url:
+    with unreachable_url() as url:
         yield url
 
 

@@ -11,13 +11,13 @@ from crew import Client
 from crew.gateway import CallHandler, routes
 from crew.jobs import JobStore
 from tests.support.a_job import url_of
-from tests.support.broker_addresses import nowhere
+from tests.support.broker import unreachable_url
 from tests.unit.gateway.calls.test_call_api import http_client
 
 
 @pytest.fixture
 def client() -> Client:
-    with nowhere() as url:
+    with unreachable_url() as url:
         return Client(url)
 
 

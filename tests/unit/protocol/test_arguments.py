@@ -15,7 +15,7 @@ from crew.jobs import JobStore
 from crew.protocol.arguments import check_names
 from crew.worker import HandlerClass, Task, context
 from tests.support.a_job import url_of
-from tests.support.broker_addresses import nowhere
+from tests.support.broker import unreachable_url
 
 
 def test_the_sentence_names_the_function_the_argument_the_nearest_and_all_others() -> None:
@@ -28,7 +28,7 @@ def test_the_sentence_names_the_function_the_argument_the_nearest_and_all_others
 
 @pytest.mark.gen_test
 async def test_a_submit_names_itself_and_what_it_takes(tmp_path: Path) -> None:
-    with nowhere() as url:
+    with unreachable_url() as url:
         client = Client(url, store=JobStore(url_of(tmp_path)))
         for submit in (client.submit, client.jobs.submit):
             with pytest.raises(TypeError) as raised:
@@ -44,7 +44,7 @@ async def test_a_submit_names_itself_and_what_it_takes(tmp_path: Path) -> None:
 @pytest.mark.gen_test
 async def test_serve_names_itself_and_what_it_takes() -> None:
     told = r"^serve\(\) has no argument 'xheader' \(did you mean 'xheaders'\?\): it takes application, client, port"
-    with nowhere() as url, pytest.raises(TypeError, match=told):
+    with unreachable_url() as url, pytest.raises(TypeError, match=told):
         await serve(Application(), Client(url), xheader=True)
 
 
@@ -65,7 +65,7 @@ CALLS: list[tuple[str, Callable[[Client, BlockingClient], Any]]] = [
 @pytest.mark.parametrize("number", range(len(CALLS)))
 def test_whatever_is_called_with_an_argument_that_it_has_not_names_itself(number: int) -> None:
     name, call = CALLS[number]
-    with nowhere() as url, BlockingClient(url) as blocking, pytest.raises(TypeError) as raised:
+    with unreachable_url() as url, BlockingClient(url) as blocking, pytest.raises(TypeError) as raised:
         call(Client(url), blocking)
     told = str(raised.value)
     assert re.search(rf"\b{re.escape(name.partition('.')[2] or name)}", told)

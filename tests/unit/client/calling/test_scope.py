@@ -14,7 +14,7 @@ from crew.client import Client, Parallel, PendingCall, Scope, blocking
 from crew.client.calling.call import CallScope, current_scope
 from crew.client.events.subscription import Subscription
 from crew.errors import Canceled, TaskFailed, is_abandonment
-from tests.support.broker_addresses import nowhere
+from tests.support.broker import unreachable_url
 from tests.support.links import ignored
 from tests.support.pending_calls import Canceled as RevokedCalls
 from tests.support.pending_calls import a_call
@@ -45,7 +45,7 @@ async def begun(scope: Scope | None, step: Coroutine[Any, Any, Any]) -> "asyncio
 
 @pytest.mark.gen_test
 async def test_a_call_that_is_made_in_a_scope_belongs_to_it() -> None:
-    with nowhere() as url:
+    with unreachable_url() as url:
         client = Client(url)
         with Scope() as scope:
             call = client.call("t")
@@ -57,7 +57,7 @@ async def test_a_call_that_is_made_in_a_scope_belongs_to_it() -> None:
 
 @pytest.mark.gen_test
 async def test_a_call_that_is_made_without_a_scope_belongs_to_none() -> None:
-    with nowhere() as url:
+    with unreachable_url() as url:
         client = Client(url)
         with Scope() as scope:
             pass
@@ -69,7 +69,7 @@ async def test_a_call_that_is_made_without_a_scope_belongs_to_none() -> None:
 
 @pytest.mark.gen_test
 async def test_a_scope_inside_of_another_has_calls_of_its_own() -> None:
-    with nowhere() as url:
+    with unreachable_url() as url:
         client = Client(url)
         with Scope() as outer:
             with Scope():
@@ -290,7 +290,7 @@ async def test_the_result_of_parallel_calls_is_canceled_rather_than_a_list_of_fa
             calls.call("b")
         return await calls.result()
 
-    with nowhere() as url:
+    with unreachable_url() as url:
         client, scope = Client(url), Scope()
         task = await begun(scope, handler(client))
         assert len(scope.abandon(GONE)) == 2
@@ -394,7 +394,7 @@ async def test_a_callback_that_raises_for_its_abandoned_scope_is_not_logged(
 
 @pytest.mark.gen_test
 async def test_a_call_in_an_abandoned_scope_is_refused_with_advice() -> None:
-    with nowhere() as url:
+    with unreachable_url() as url:
         client = Client(url)
         with Scope() as scope:
             scope.abandon(GONE)
@@ -408,7 +408,7 @@ async def test_a_call_in_an_abandoned_scope_is_refused_with_advice() -> None:
 
 
 def test_calls_of_the_blocking_client_belong_to_no_scope_of_their_thread() -> None:
-    with nowhere() as url, blocking.Client(url) as client, Scope() as scope:
+    with unreachable_url() as url, blocking.Client(url) as client, Scope() as scope:
         scope.abandon(GONE)
         assert client.call("t").cancel()
 

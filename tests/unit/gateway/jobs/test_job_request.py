@@ -14,12 +14,12 @@ from crew.jobs import Job, JobStore
 from crew.limits import GatewayLimits
 from crew.protocol.encoding import codec
 from tests.support.a_job import url_of
-from tests.support.broker_addresses import nowhere
+from tests.support.broker import unreachable_url
 
 
 @pytest.fixture
 def limits(tmp_path: Path) -> JobLimits:
-    with nowhere() as url:
+    with unreachable_url() as url:
         return JobLimits(Client(url, store=JobStore(url_of(tmp_path))).jobs, GatewayLimits())
 
 

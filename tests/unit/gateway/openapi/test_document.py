@@ -19,7 +19,7 @@ from crew.jobs import JobStatus, JobStore
 from crew.jobs.record import record
 from crew.protocol.topology import HTTP_TASK
 from tests.support.a_job import a_job, url_of
-from tests.support.broker_addresses import nowhere
+from tests.support.broker import unreachable_url
 
 
 @pytest.fixture(params=["without jobs", "with jobs"])
@@ -29,7 +29,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> JobStore | None:
 
 @pytest.fixture(params=["", "/a.b/crew"])
 def mounted(request: pytest.FixtureRequest, store: JobStore | None) -> Iterator[list[URLSpec]]:
-    with nowhere() as url:
+    with unreachable_url() as url:
         yield routes(Client(url), store, prefix=request.param, max_expiration=7)
 
 
@@ -68,7 +68,7 @@ def test_the_document_has_the_limits_of_this_gateway(mounted: list[URLSpec]) -> 
 
 
 def test_the_schemas_of_jobs_have_exactly_the_accepted_and_returned_members(tmp_path: Path) -> None:
-    with nowhere() as url:
+    with unreachable_url() as url:
         schemas = document_of(routes(Client(url), JobStore(url_of(tmp_path))))["components"]["schemas"]
     assert schemas["TaskJob"]["properties"].keys() == TASK_MEMBERS
     assert schemas["UrlJob"]["properties"].keys() == URL_MEMBERS

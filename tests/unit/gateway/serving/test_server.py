@@ -8,14 +8,17 @@ from crew.client import Client
 from crew.errors import SettingsError
 from crew.gateway import serve
 from crew.gateway.serving.server import DrainingServer
-from tests.support.broker_addresses import nowhere
+from tests.support.broker import unreachable_url
 from tests.support.sender import MUCH, Sender
 
 
 @pytest.mark.parametrize("port", [-1, 65536, 99999])
 @pytest.mark.gen_test
 async def test_a_port_out_of_range_is_refused(port: int) -> None:
-    with nowhere() as url, pytest.raises(SettingsError, match=f"port {port} is out of range: it must be between"):
+    with (
+        unreachable_url() as url,
+        pytest.raises(SettingsError, match=f"port {port} is out of range: it must be between"),
+    ):
         await serve(Application(), Client(url), port=port)
 
 

@@ -24,7 +24,7 @@ from crew.jobs.store.schema import STEPS
 from crew.protocol.encoding import codec
 from crew.protocol.message import Outcome, Reply, Run
 from tests.support.a_job import HOST, NOW, a_job, a_specification, opened
-from tests.support.counted import counted
+from tests.support.stores import count_by_status
 from tests.support.waiting import until
 
 ALL = JobQuery(statuses=None)
@@ -328,7 +328,7 @@ async def test_jobs_are_listed_by_status_and_task_and_counted(tmp_path: Path) ->
         assert [job.id for job in (await store.page(JobQuery())).jobs] == [other.id]
         assert [job.id for job in (await store.page(JobQuery(statuses=(JobStatus.SUCCESS,)))).jobs] == [ended.id]
         assert (await store.page(JobQuery(statuses=None, task="nobody"))).jobs == ()
-        assert await counted(store) == {JobStatus.QUEUED: 1, JobStatus.SUCCESS: 1}
+        assert await count_by_status(store) == {JobStatus.QUEUED: 1, JobStatus.SUCCESS: 1}
         assert {job.id for job in await store.several([ended.id, other.id, "17"])} == {ended.id, other.id}
 
 
