@@ -1,7 +1,7 @@
-"""`@on_process_start` and `@on_process_stop`: what each worker process sets up for itself, and tears down.
+"""`@on_process_start` and `@on_process_stop`: hooks that set up and tear down resources of each worker process.
 
-A worker process is forked: a connection that a module opens when it is imported would be shared by all of them. A start
-hook runs in each process before it takes a call, a stop hook after its last task. Both run in the main thread; an
+Worker processes are forked: a connection that a module opens when it is imported would be shared by all of them. A
+start hook runs in each process before it takes a call, a stop hook after its last task. Both run in the main thread; an
 `async def` hook runs on the event loop of the `async def` tasks.
 """
 
@@ -29,20 +29,20 @@ F = TypeVar("F", bound=Callable[[], Any])
 
 logger = logging.getLogger(__name__)
 
-START_TIMEOUT: Final = 60.0  # seconds, unless the hook says otherwise
+START_TIMEOUT: Final = 60.0  # seconds, unless the hook has its own timeout
 STOP_TIMEOUT: Final = 10.0
 GRACE: Final = 5.0  # seconds from the interrupt of a hook to the end of its process
 
 
 class Hook(msgspec.Struct, frozen=True):
-    """One function, and how many seconds it may take."""
+    """One hook function and its timeout in seconds."""
 
     function: Callable[[], Any]
     timeout: float
 
     @property
     def origin(self) -> str:
-        """Name, file and line."""
+        """Name, file and line of the function."""
         return signature.origin_of(self.function)
 
 
@@ -52,31 +52,31 @@ class Hooks:
     def __init__(self) -> None:
         self.start: list[Hook] = []
         self.stop: list[Hook] = []
-        self._own_loop: asyncio.AbstractEventLoop | None = None  # where the process has no `async def` tasks
+        self._own_loop: asyncio.AbstractEventLoop | None = None  # if the process has no `async def` tasks
 
     @property
     def stop_timeout(self) -> float:
-        """Seconds that all stop hooks of a process may take."""
+        """Seconds that all stop hooks of a process may take together."""
         return sum(hook.timeout + GRACE for hook in self.stop)
 
     def check(self) -> None:
-        """Raise SettingsError where a hook cannot be called."""
+        """Raise SettingsError if a hook cannot be called without arguments."""
         for hook in (*self.start, *self.stop):
             if not signature.takes(hook.function):
                 raise SettingsError(
-                    f"a process hook is called without arguments, and {hook.origin} cannot be: remove its arguments"
+                    f"process hook {hook.origin} requires arguments, but hooks are called without any: remove them"
                 )
 
     def run_start(self, loop: asyncio.AbstractEventLoop | None) -> bool:
-        """Run the start hooks; False where one has failed, which is logged. Those after it do not run then.
+        """Run the start hooks; if one fails, log it, skip those after it and return False.
 
         Args:
-            loop: for `async def` hooks; None where the process has no `async def` tasks.
+            loop: for `async def` hooks; None if the process has no `async def` tasks.
         """
         return all(_run(hook, "start", lambda: self._loop(loop)) for hook in self.start)
 
     def run_stop(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Run the stop hooks, the last one first; one that fails is logged."""
+        """Run the stop hooks, the last one first; log those that fail."""
         for hook in reversed(self.stop):
             _run(hook, "stop", lambda: self._loop(loop))
 
@@ -102,16 +102,17 @@ def on_process_start(function: F | None = None, /, *, timeout: Duration = START_
     def connect():
         context.settings.db = psycopg.connect(...)
 
-    Hooks run in the order of their registration, in the main thread, with `context.settings`; also in the processes
-    that replace others, and after a reload. An `async def` hook runs on the event loop of the `async def` tasks. Where
-    a hook raises or takes too long, its traceback is logged, and the process is started again, after a delay that grows
-    to 5 seconds.
+    Hooks run in the order of their registration, in the main thread, with `context.settings`. They also run in
+    processes that replace others, and after a reload. An `async def` hook runs on the event loop of the `async def`
+    tasks. If a hook raises or takes too long, its traceback is logged and the process is restarted, after a delay that
+    grows to 5 seconds.
 
     Args:
-        timeout: seconds that it may take; default 60. It sees SystemExit then, and 5 seconds later its process ends.
+        timeout: seconds that it may take; default 60. After that SystemExit is raised in it, and 5 seconds later its
+            process exits.
 
     Raises:
-        ValueError: the timeout is no duration.
+        ValueError: the timeout is not a duration.
     """
     return _registered(hooks.start, function, timeout)
 
@@ -121,16 +122,18 @@ def on_process_stop(function: F, /) -> F: ...
 @overload
 def on_process_stop(*, timeout: Duration = STOP_TIMEOUT) -> Callable[[F], F]: ...
 def on_process_stop(function: F | None = None, /, *, timeout: Duration = STOP_TIMEOUT) -> F | Callable[[F], F]:
-    """Run a function in each worker process after its last task, where the process ends in order.
+    """Run a function in each worker process after its last task, if the process ends in order.
 
-    Hooks run in the reverse order of their registration, else as those of `on_process_start`. One that raises or takes
-    too long is logged. None runs where the process is killed, or is replaced because a task cannot be interrupted.
+    Hooks run in the reverse order of their registration, otherwise like those of `on_process_start`. A hook that raises
+    or takes too long is logged. No hook runs if the process is killed, or replaced because a task cannot be
+    interrupted.
 
     Args:
-        timeout: seconds that it may take; default 10. It sees SystemExit then, and 5 seconds later its process ends.
+        timeout: seconds that it may take; default 10. After that SystemExit is raised in it, and 5 seconds later its
+            process exits.
 
     Raises:
-        ValueError: the timeout is no duration.
+        ValueError: the timeout is not a duration.
     """
     return _registered(hooks.stop, function, timeout)
 
@@ -148,7 +151,7 @@ def _registered(among: list[Hook], function: F | None, timeout: Duration) -> F |
 
 
 def _run(hook: Hook, kind: str, loop: Callable[[], asyncio.AbstractEventLoop]) -> bool:
-    """Whether it has returned."""
+    """Run one hook and log its failure; returns whether it succeeded."""
     began = time.monotonic()
     try:
         _call_bounded(hook, loop)
@@ -158,7 +161,7 @@ def _run(hook: Hook, kind: str, loop: Callable[[], asyncio.AbstractEventLoop]) -
             kind,
             hook.origin,
             time.monotonic() - began,
-            "; this process is started again" if kind == "start" else "",
+            "; restarting this process" if kind == "start" else "",
             Lines(failure.describe(error).traceback),
         )
         return False
@@ -166,7 +169,7 @@ def _run(hook: Hook, kind: str, loop: Callable[[], asyncio.AbstractEventLoop]) -
 
 
 def _call_bounded(hook: Hook, loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """Call it; after its timeout it is interrupted, and where that does not help the process ends."""
+    """Call a hook; after its timeout interrupt it, and after GRACE exit from the process."""
     before = signal.getsignal(ALARM)
     stacks = stdio.descriptor_for_stacks()
     signal_handlers.install(ALARM, _interrupt)

@@ -1,6 +1,6 @@
-"""What executors tell the I/O thread: many notes, one wake-up.
+"""Mailbox of the I/O thread: other threads post function calls to its event loop, with few wake-ups.
 
-A wake-up of an event loop from another thread is a system call; under load most notes find one already on its way.
+A wake-up of an event loop from another thread is a system call; under load, many posts share one wake-up.
 """
 
 import asyncio
@@ -16,52 +16,52 @@ from typing import Any, Final
 
 logger = logging.getLogger(__name__)
 
-# Seconds after which a wake-up is sent once more: an interrupt may land in the thread that was just going to send it.
-LOST_AFTER: Final = 0.05
+# Seconds after which a wake-up counts as lost and is sent again: an interrupt may hit the thread that was sending it.
+WAKE_UP_TIMEOUT: Final = 0.05
 
 
 class Mailbox:
-    """Calls functions on `loop`, in the order in which other threads ask for it.
+    """Calls functions on `loop`, in the order in which other threads have posted them.
 
-    They run in the context of whoever has made the mailbox: the context variables of a task that asks for something are
-    not for the tasks that start because of it.
+    They run in the context in which the mailbox was created, so that the context variables of the posting task do not
+    reach tasks that start because of the post.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._context = contextvars.copy_context()
-        self._notes: collections.deque[tuple[Callable[..., object], tuple[Any, ...]]] = collections.deque()
-        self._woken_at = -math.inf  # time.monotonic() of a wake-up that is on its way
+        self._posts: collections.deque[tuple[Callable[..., object], tuple[Any, ...]]] = collections.deque()
+        self._woken_at = -math.inf  # time.monotonic() of the wake-up that was sent and has not arrived
 
     def post(self, function: Callable[..., object], *args: Any) -> None:
-        """Have `function(*args)` called on the loop, soon."""
-        self._notes.append((function, args))
+        """Call `function(*args)` on the loop, soon; any thread may call this."""
+        self._posts.append((function, args))
         now = time.monotonic()
-        if now - self._woken_at >= LOST_AFTER:
+        if now - self._woken_at >= WAKE_UP_TIMEOUT:
             self._woken_at = now
-            self._loop.call_soon_threadsafe(self._open, context=self._context)
+            self._loop.call_soon_threadsafe(self._run_posts, context=self._context)
 
     def soon(self, function: Callable[..., object], *args: Any) -> None:
-        """On the loop's own thread: call `function(*args)` when what was sent before is out."""
+        """Call `function(*args)` after the messages that wait to be sent; only for the loop's own thread."""
         self._loop.call_soon(function, *args)
 
     def later(self, seconds: float, function: Callable[..., object], *args: Any) -> None:
-        """On the loop's own thread: call `function(*args)` after so many seconds."""
+        """Call `function(*args)` after `seconds`; only for the loop's own thread."""
         self._loop.call_later(seconds, function, *args)
 
-    def ask(self, function: Callable[..., None], *args: Any, patience: float) -> None:
-        """As `post`, and wait until what it has sent is out; at most `patience` seconds."""
+    def post_and_wait(self, function: Callable[..., None], *args: Any, timeout: float) -> None:
+        """Post, and wait until the messages that `function` sends are sent; at most `timeout` seconds."""
         done: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.post(function, *args)
         self.post(self.soon, done.put, None)
         with contextlib.suppress(queue.Empty):
-            done.get(timeout=patience)
+            done.get(timeout=timeout)
 
-    def _open(self) -> None:
-        self._woken_at = -math.inf  # before the first look: a note that comes now wakes again
-        while self._notes:
-            function, args = self._notes.popleft()
+    def _run_posts(self) -> None:
+        self._woken_at = -math.inf  # before the first post is read, so that a new post sends a wake-up
+        while self._posts:
+            function, args = self._posts.popleft()
             try:
                 function(*args)
             except Exception:
-                logger.exception("%s failed", function.__qualname__)
+                logger.exception("callback of a task failed function=%s", function.__qualname__)

@@ -1,7 +1,8 @@
 """The command line flags of a worker, the same for `python worker.py` and `crew worker`."""
 
+import re
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 import msgspec
@@ -12,11 +13,22 @@ from crew.command_line import Count, DurationType
 from crew.errors import SettingsError
 from crew.protocol.http_job.allowed_hosts import AllowedHosts
 from crew.settings import Settings
-from crew.worker import memory_size
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 LEVELS = ("debug", "info", "warning", "error")
+
+MEMORY_UNITS: Final = {
+    "kB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+    "TiB": 2**40,
+}
+_BYTES: Final = {unit.lower(): bytes for unit, bytes in MEMORY_UNITS.items()}
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,9 +139,22 @@ def _max_requests_per_host(given: int | None, *, is_http: bool) -> int | None:
 
 def _memory(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
     try:
-        return None if value is None else memory_size.parse(value)
+        return None if value is None else parse_memory_size(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def parse_memory_size(text: str) -> int:
+    """Parse an amount of memory, like "200MB" or "1GiB"; returns bytes.
+
+    Raises:
+        ValueError: it is not a positive number with one of the units.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]+)", text.strip().lower(), re.ASCII)
+    size = round(float(found[1]) * _BYTES.get(found[2], 0)) if found else 0
+    if size < 1:
+        raise ValueError(f"it must be a number with a unit ({', '.join(MEMORY_UNITS)}), like 200MB, not {text!r}")
+    return size
 
 
 _POSITIVE = Count(min=1)

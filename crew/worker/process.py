@@ -1,12 +1,12 @@
-"""One worker process: the I/O thread talks to the broker, the main thread belongs to the tasks.
+"""One worker process: its I/O thread talks to the broker, its main thread runs tasks.
 
-The I/O thread never runs a task, so heartbeats go on whatever a task does. Supervisor and process talk over a socket
-pair: one byte a message, and its end means that the other is gone.
+The I/O thread never runs a task, so that heartbeats go on whatever a task does.
 """
 
 import asyncio
 import contextvars
 import faulthandler
+import functools
 import logging
 import os
 import selectors
@@ -14,6 +14,7 @@ import signal
 import socket
 import threading
 import uuid
+from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from crew.amqp import BrokerClock, Consumer, Delivery, Link, Outage, Signer
@@ -25,7 +26,7 @@ from crew.protocol.encoding import codec
 from crew.protocol.message import Control, Event, Headers, new_id
 from crew.worker.consumer.consumer import TaskConsumer
 from crew.worker.consumer.revoked_calls import RevokedCalls
-from crew.worker.consumer.task_group import task_groups
+from crew.worker.consumer.task_group import TaskGroup, task_groups
 from crew.worker.context import context
 from crew.worker.executors.signals import ALARM
 from crew.worker.hooks import hooks
@@ -38,37 +39,31 @@ from crew.worker.replacement import Replacement, staggered
 from crew.worker.replies.lost_call_replies import LostCallReplies
 from crew.worker.replies.reply_publisher import ReplyPublisher
 from crew.worker.replies.retry_publisher import RetryPublisher
-from crew.worker.shared_state.shared_state import SharedState
+from crew.worker.shared_state.exit_status import (
+    EXIT_BROKEN,
+    EXIT_DRAINED,
+    EXIT_NOT_STARTED,
+    EXIT_REFUSED,
+    EXIT_REPLACE,
+)
+from crew.worker.shared_state.messages import DUMP_STACKS, INTERRUPT, NEEDS_REPLACEMENT, READY, REPLY_LOST_CALLS
+from crew.worker.shared_state.shared_state import LIVENESS_INTERVAL, SharedState
 from crew.worker.shutdown import Shutdown
-from crew.worker.supervisor.stall_detector import BEAT_EVERY, DUMP_STACKS
 from crew.worker.task import Registry
+from crew.worker.url_jobs.consumer import HttpConsumer
 
 logger = logging.getLogger(__name__)
 
-READY: Final = b"r"  # to the supervisor: the broker was reached, and tasks are served
-NEEDS_REPLACEMENT: Final = b"l"  # to the supervisor: this process takes nothing new, and another one may take its place
-REPLY_LOST_CALLS: Final = (
-    b"b"  # from the supervisor: calls have died with their process, and their callers are to be told
-)
-DRAIN: Final = b"d"  # from the supervisor: take nothing new, finish, exit
-INTERRUPT: Final = b"h"  # from the supervisor: interrupt what runs, exit
-
-EXIT_DRAINED: Final = 0
-EXIT_NOT_STARTED: Final = 69  # EX_UNAVAILABLE: a start hook has failed, and may succeed the next time
-EXIT_REFUSED: Final = 78  # EX_CONFIG of sysexits.h: no restart would help
-EXIT_REPLACE: Final = 75  # EX_TEMPFAIL: another process takes its place, as a task cannot be stopped, or by --max-tasks
-EXIT_BROKEN: Final = 70  # EX_SOFTWARE
-
-CONTROL_PREFETCH: Final = 500  # cancels that the broker need not hold back
+CONTROL_PREFETCH: Final = 500  # control messages that the broker may send before the first is acknowledged
 PUBLISH_TIMEOUT: Final = 10.0  # seconds for `context.pubsub.publish`
 
 
 class WorkerProcess:
-    """Runs in the forked child.
+    """A worker process: connections, task groups, hooks and messages of the supervisor.
 
     Args:
-        number: of this process in the supervisor's ledger.
-        supervisor: our end of the socket pair.
+        number: of this process in the shared state.
+        supervisor: this process's end of the socket pair.
     """
 
     def __init__(
@@ -98,33 +93,33 @@ class WorkerProcess:
         )
         self._revoked = RevokedCalls()
         self._exit_code: int | None = None
-        self._told = asyncio.Event()  # of a drain, or of an end
-        self._leaving: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()  # the process drains and exits
+        self._replaced: asyncio.Task[None] | None = None  # drains without a limit, while a replacement is started
 
     def run(self) -> int:
-        """Serve until told to end; returns the exit code."""
+        """Serve until the supervisor or a signal stops the process; returns the exit code."""
         signal_handlers.install(signal.SIGTERM, self._on_signal)
         stacks = stdio.descriptor_for_stacks()
         faulthandler.enable(stacks)
         faulthandler.register(DUMP_STACKS, stacks, all_threads=True)
-        forked_child.separate(self._selector, _be_forked)
+        forked_child.separate(self._selector, _on_forked)
         context.settings.uuid = self.id
         context.settings.node_uuid = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{uuid.getnode():x}"))
         context.settings.options = self._options
-        loop = next((station.loop for station in self._task_groups if station.loop), None)
+        loop = next((group.loop for group in self._task_groups if group.loop), None)
         if not hooks.run_start(loop):
             return EXIT_NOT_STARTED
         context.pubsub.bind(self._publish)
         io = threading.Thread(target=self._run_io, name="crew I/O", daemon=True)
         io.start()
         first, *others = self._task_groups
-        for station in others:
-            station.serve_in_background()
+        for group in others:
+            group.serve_in_background()
         first.serve()
         io.join()
-        self._shared_state.rest(self._number)
+        self._shared_state.mark_stopped(self._number)
         context.pubsub.bind(None)
-        if all(station.join() for station in others):  # else a coroutine blocks the event loop
+        if all(group.join() for group in others):  # else a coroutine blocks the event loop
             hooks.run_stop(loop)
         return EXIT_BROKEN if self._exit_code is None else self._exit_code
 
@@ -133,37 +128,38 @@ class WorkerProcess:
     def _run_io(self) -> None:
         asyncio.set_event_loop(self._loop)
         if self._task_groups[0].needs_alarm:
-            # It is for the main thread, and the kernel gives it to any that does not block it. Where this thread starts
-            # those of tasks it blocks nothing: they, and the programs that tasks start, would block it, too.
+            # The signal is for the main thread, but the kernel delivers it to any thread that does not block it. With
+            # a thread pool this thread starts the threads of tasks. It blocks nothing then, as these threads, and the
+            # programs that tasks start, would inherit the blocked signal.
             signal.pthread_sigmask(signal.SIG_BLOCK, {ALARM})
         try:
             self._loop.run_until_complete(self._serve())
         except Exception:
-            logger.exception("the worker process is broken")
+            logger.exception("worker process failed: its I/O thread raised an exception")
         finally:
-            for station in self._task_groups:
-                station.stop()
+            for group in self._task_groups:
+                group.stop()
 
     async def _serve(self) -> None:
         self._open()
-        self._beat()
-        await self._told.wait()
+        self._mark_alive()
+        await self._stopping.wait()
         if self._exit_code == EXIT_REPLACE:
             await self._shutdown.run()
-            await self._leave(EXIT_REPLACE)  # something runs on that nothing else ends
+            await self._force_exit(EXIT_REPLACE)  # a task runs on that cannot be interrupted
         if self._exit_code is None:
-            is_replaced = self._leaving is not None and self._leaving.done()
+            is_replaced = self._replaced is not None and self._replaced.done()
             if not is_replaced:
-                logger.info("draining: nothing new is taken, what runs has %g s", self._options.drain)
+                logger.info("draining: taking no new calls; running tasks have %g s", self._options.drain)
             if not await self._shutdown.run():
-                await self._leave(EXIT_REPLACE)
+                await self._force_exit(EXIT_REPLACE)
             self._exit_code = EXIT_REPLACE if is_replaced else EXIT_DRAINED
         await self._close()
         if any(consumer.is_stuck for consumer in self._consumers):
-            await self._leave(EXIT_DRAINED)  # the main thread does not come back to return
+            await self._force_exit(EXIT_DRAINED)  # the main thread hangs in a task
 
-    async def _leave(self, code: int) -> NoReturn:
-        """End the process although the main thread does not come back; heartbeats go on until then."""
+    async def _force_exit(self, code: int) -> NoReturn:
+        """Exit although the main thread hangs; heartbeats go on until then."""
         threading.Thread(target=process_end.end_process, args=(code,), name="crew exit", daemon=True).start()
         while True:
             await asyncio.sleep(process_end.EXIT_TIMEOUT)
@@ -195,18 +191,18 @@ class WorkerProcess:
             ),
             outage=outage,
             signer=signer,
-            before_consuming=clock.compared,  # a backlog arrives at once, and its deadlines are looked at
+            before_consuming=clock.compared,  # a backlog arrives at once, and its deadlines depend on the clock
             on_ready=self._on_ready,
             on_lost=self._on_lost,
             on_refused=self._on_refused,
         )
         self._consuming.remember(Consumer(control.name, self._on_control, CONTROL_PREFETCH, is_only=True))
         self._replies = ReplyPublisher(
-            self._publishing, self.id, knows_store=lambda queue: self._jobs.revocation_sync.knows_store(queue)
+            self._publishing, self.id, knows_store=lambda queue: self._job_reports.revocation_sync.knows_store(queue)
         )
         self._retries = RetryPublisher(self._publishing, self._replies)
         self._lost_call_replies = LostCallReplies(self._shared_state, self._replies)
-        self._jobs = JobReports(
+        self._job_reports = JobReports(
             self.id, names, publishing=self._publishing, replies=self._replies, mailbox=self._mailbox
         )
         self._pubsub = PubSub(self.id, publishing=self._publishing, consuming=self._consuming)
@@ -220,20 +216,21 @@ class WorkerProcess:
             max_message=self._options.broker.max_message,
             on_call=self._on_nested_call,
         )
-        context.bind(self._nested.call, self._jobs.progress.say)
-        for station in self._task_groups:
-            station.open(
+        context.bind(self._nested.call, self._job_reports.progress.report)
+        for group in self._task_groups:
+            group.open(
+                self._consumer_class(group),
                 link=self._consuming,
                 broker_clock=clock,
                 replies=self._replies,
                 retries=self._retries,
-                jobs=self._jobs,
+                job_reports=self._job_reports,
                 revoked=self._revoked,
-                on_worn_out=self._on_worn_out,
+                on_replacement_needed=self._on_replacement_needed,
                 decode=decode,
                 max_message=self._options.broker.max_message,
             )
-        outgoing = self._jobs.progress, self._replies, self._retries
+        outgoing = self._job_reports.progress, self._replies, self._retries
         self._shutdown = Shutdown(self._consumers, outgoing, drain=self._options.drain, grace=self._options.grace)
         self._loop.add_reader(self._supervisor, self._on_supervisor)
         self._publishing.open()
@@ -243,41 +240,47 @@ class WorkerProcess:
     def _consumers(self) -> list[TaskConsumer]:
         return [one.consumer for one in self._task_groups]
 
-    def _beat(self) -> None:
-        """Show the supervisor that this thread runs."""
-        self._shared_state.beat(self._number)
-        self._loop.call_later(BEAT_EVERY, self._beat)
+    def _consumer_class(self, group: TaskGroup) -> Callable[..., TaskConsumer]:
+        limit = self._options.requests_per_host
+        if limit is not None and any(task.name == topology.HTTP_TASK for task in group.tasks):
+            return functools.partial(HttpConsumer, limit=limit)
+        return TaskConsumer
+
+    def _mark_alive(self) -> None:
+        """Show the supervisor, once per interval, that this thread runs."""
+        self._shared_state.mark_alive(self._number)
+        self._loop.call_later(LIVENESS_INTERVAL, self._mark_alive)
 
     async def _close(self) -> None:
-        stops = (self._jobs.stop, self._retries.stop, self._replies.stop)
+        stops = (self._job_reports.stop, self._retries.stop, self._replies.stop)
         for stop in (*(consumer.stop for consumer in self._consumers), *stops):
             stop()
         self._loop.remove_reader(self._supervisor)
-        if self._leaving is not None:
-            self._leaving.cancel()
+        if self._replaced is not None:
+            self._replaced.cancel()
         await self._nested.close()
         if self._consuming.is_ready:
             await self._consuming.delete_queue(topology.control_queue(self.id))
         await asyncio.gather(self._publishing.close(), self._consuming.close())
 
-    # --- what happens -----------------------------------------------------------------------------------------------
+    # --- events -----------------------------------------------------------------------------------------------------
 
     def _on_ready(self) -> None:
         count, names = len(self._registry), ", ".join(task.name for task in self._registry)
         logger.info("serving %d %s: %s", count, "task" if count == 1 else "tasks", names)
         if lacks := topology.shortcoming(self._options.broker.queue_type, self._consuming.broker_version):
             logger.info("%s", lacks)
-        self._jobs.revocation_sync.on_ready()
+        self._job_reports.revocation_sync.on_ready()
         self._nested.send_waiting()
-        self._tell(READY)
+        self._send(READY)
 
     def _on_refused(self, fault: LinkError) -> None:
         self._exit_code = EXIT_REFUSED
-        self._told.set()
+        self._stopping.set()
 
     def _send_waiting(self) -> None:
         self._replies.send_waiting()
-        self._jobs.revocation_sync.ask()
+        self._job_reports.revocation_sync.send_question()
         self._nested.send_waiting()
 
     def _on_nested_call(self) -> None:
@@ -285,43 +288,43 @@ class WorkerProcess:
             consumer.on_nested_call()
 
     def _on_lost(self, fault: LinkError) -> None:
-        self._jobs.revocation_sync.on_lost()
+        self._job_reports.revocation_sync.on_lost()
         for consumer in self._consumers:
             consumer.on_lost(fault.ack_timeout)
 
     def _on_control(self, delivery: Delivery) -> None:
-        """Nobody wants the answer to a call any longer; or all such calls were told."""
+        """Handle a control message: the cancel of a call, or a store's list of revoked jobs."""
         try:
             control = properties.to_control(delivery.properties)
             if control.reason == BRIEFED:
-                self._on_briefed(control.id, delivery.body)
+                self._on_revoked_jobs(control.id, delivery.body)
             else:
                 self._cancel(control)
         except properties.MalformedMessage as error:
-            logger.warning("a control message is dropped: %s", error)
+            logger.warning("control message discarded: %s", error)
         finally:
             delivery.ack()
 
-    def _on_briefed(self, id: str, body: bytes) -> None:
-        """A store has answered: what it has given up is not started, and what runs of it ends."""
-        if (answer := self._jobs.revocation_sync.to_answer(id)) is None:
+    def _on_revoked_jobs(self, id: str, body: bytes) -> None:
+        """Handle the answer of a job store: do not start its revoked jobs, and interrupt those that run."""
+        if (answer := self._job_reports.revocation_sync.parse_answer(id)) is None:
             return
-        self._revoked.brief(answer.queue, answer.question, to_given_up(body))
+        self._revoked.set_revoked_jobs(answer.queue, answer.question, to_given_up(body))
         for consumer in self._consumers:
             consumer.cancel_revoked_jobs()
-        self._jobs.revocation_sync.on_answer(id)
+        self._job_reports.revocation_sync.on_answer(id)
 
     def _cancel(self, control: Control) -> None:
         self._revoked.add(control)
         for consumer in self._consumers:
             consumer.cancel(control)
 
-    def _on_worn_out(self) -> None:
-        """Something runs on that nothing ends: the process finishes the rest, and is replaced."""
-        if not self._told.is_set():
-            logger.error("what could not be interrupted goes with its process: this one is replaced")
+    def _on_replacement_needed(self) -> None:
+        """A task cannot be interrupted: finish the others, then exit and be replaced."""
+        if not self._stopping.is_set():
+            logger.error("replacing worker process: it runs a task that cannot be interrupted pid=%d", os.getpid())
             self._exit_code = EXIT_REPLACE
-            self._told.set()
+            self._stopping.set()
 
     def _replacement(self) -> Replacement | None:
         options = self._options
@@ -330,58 +333,58 @@ class WorkerProcess:
         return Replacement(
             max_tasks=staggered(options.max_tasks, self._number, options.processes),
             max_memory=options.max_memory,
-            on_due=lambda reason: self._mailbox.post(self._on_replaced, reason),
+            on_due=lambda reason: self._mailbox.post(self._replace, reason),
         )
 
-    def _on_replaced(self, reason: str) -> None:
-        """Take nothing new, and end when what runs has ended; another process takes the place at once."""
-        if self._leaving is None and not self._told.is_set():
-            logger.info("replacing this process: %s", reason)
-            self._tell(NEEDS_REPLACEMENT)
-            self._leaving = self._loop.create_task(self._shutdown.wait())
-            self._leaving.add_done_callback(lambda _: self._told.set())
+    def _replace(self, reason: str) -> None:
+        """Take no new calls and exit when the running tasks have ended; the supervisor starts a replacement at once."""
+        if self._replaced is None and not self._stopping.is_set():
+            logger.info("replacing worker process: %s pid=%d", reason, os.getpid())
+            self._send(NEEDS_REPLACEMENT)
+            self._replaced = self._loop.create_task(self._shutdown.wait())
+            self._replaced.add_done_callback(lambda _: self._stopping.set())
 
     def _on_supervisor(self) -> None:
         try:
-            told = self._supervisor.recv(16)
+            messages = self._supervisor.recv(16)
         except OSError:
-            told = b""
-        if not told:
-            logger.error("the supervisor is gone: draining")
+            messages = b""
+        if not messages:
+            logger.error("supervisor has ended: draining this worker process pid=%d", os.getpid())
             self._loop.remove_reader(self._supervisor)
-        if REPLY_LOST_CALLS in told:
-            self._lost_call_replies.look()
-        if INTERRUPT in told:
+        if REPLY_LOST_CALLS in messages:
+            self._lost_call_replies.send()
+        if INTERRUPT in messages:
             self._shutdown.interrupt_now()
-        if told.strip(REPLY_LOST_CALLS) or not told:
-            self._told.set()
+        if messages.strip(REPLY_LOST_CALLS) or not messages:
+            self._stopping.set()
 
     def _on_signal(self, *_: object) -> None:
-        """SIGTERM straight to this process means the same as from the supervisor."""
-        self._mailbox.post(self._told.set)
+        """SIGTERM sent to this process drains it, as a message of the supervisor does."""
+        self._mailbox.post(self._stopping.set)
 
-    def _tell(self, word: bytes) -> None:
+    def _send(self, message: bytes) -> None:
         try:
-            self._supervisor.send(word)
+            self._supervisor.send(message)
         except OSError as error:
-            logger.debug("the supervisor cannot be told: %s", error)
+            logger.debug("message to supervisor not sent: %s message=%r", error, message)
 
-    # --- calls from tasks and executors -------------------------------------------------------------------------------
+    # --- requests of tasks ------------------------------------------------------------------------------------------
 
     def _publish(self, topic: str, message: Any, *, serializer: str | None, headers: Headers | None) -> None:
-        """`context.pubsub.publish`, in the thread of a task."""
+        """Publish an event for `context.pubsub.publish`, in the thread of a task."""
         event = Event(
             topic=topology.check_topic(topic),
             body=codec.encode(message, serializer, max_size=self._options.broker.max_message),
             headers=user_headers.check(headers),
         )
         publishing = self._pubsub.publish(event, PUBLISH_TIMEOUT)
-        # Not in the context of the task: what the link begins for it may outlive the task.
+        # Not in the context of the task: what the link starts for it may outlive the task.
         contextvars.Context().run(asyncio.run_coroutine_threadsafe, publishing, self._loop).result()
 
 
-def _be_forked() -> None:
-    """In a process that a task has forked: nothing here talks to the broker, and what would wait for it fails."""
+def _on_forked() -> None:
+    """Run in a process that a task has forked: make everything fail that needs the worker's connections."""
     faulthandler.unregister(DUMP_STACKS)
     context.bind(_refuse, _refuse)
     context.pubsub.bind(_refuse)
@@ -389,6 +392,6 @@ def _be_forked() -> None:
 
 def _refuse(*_: object, **__: object) -> NoReturn:
     raise RuntimeError(
-        "a process that a task has forked cannot use the connection of its worker: call, publish and tell of progress "
-        "in the task itself, or make a client in the new process"
+        "a process that a task has forked cannot use the connection of its worker: call, publish and report progress "
+        "in the task itself, or create a client in the new process"
     )

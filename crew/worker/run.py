@@ -1,4 +1,4 @@
-"""`run()`: the flags, the settings, the supervisor."""
+"""`run()`: parses the flags of a worker script, checks its tasks and starts the supervisor."""
 
 import math
 import sys
@@ -18,29 +18,30 @@ from crew.worker.context import context
 from crew.worker.hooks import hooks
 from crew.worker.options import Options, worker_options
 from crew.worker.posix import process_end, stdio
-from crew.worker.process import EXIT_BROKEN, EXIT_REFUSED, WorkerProcess
+from crew.worker.process import WorkerProcess
 from crew.worker.replacement import memory_used
+from crew.worker.shared_state.exit_status import EXIT_BROKEN, EXIT_REFUSED
 from crew.worker.shared_state.shared_state import SharedState
 from crew.worker.supervisor import reload
 from crew.worker.supervisor.reload import OldProcess
 from crew.worker.supervisor.supervisor import Supervisor
 from crew.worker.task import registry
 
-GIVEN_UP_AFTER = 3  # heartbeats: by then the broker has taken back what a silent process held
-EXECUTIONS_NOTED = 64  # per process, beyond its threads: short ones may end faster than they are noted
+SILENT_HEARTBEATS = 3  # heartbeats: after that the broker has closed the connection and requeued its deliveries
+SPARE_SLOTS = 64  # of the shared state per process, beyond its threads: executions may start faster than others end
 
 
 def run(**settings: Any) -> NoReturn:
-    """Serve the tasks of this script until it is told to stop; ends the process.
+    """Serve the tasks of this script until a signal stops it, then exit.
 
-    Reads the command line: see `--help`. Stop it with SIGTERM or Ctrl-C: the running tasks are finished; a second time:
-    they are interrupted; a third time: killed.
+    Reads the command line; see `--help`. SIGTERM or Ctrl-C stops it: the first time running tasks are finished, the
+    second time they are interrupted, the third time they are killed.
 
     Args:
-        settings: initial attributes of `context.settings`, kept between tasks, in each worker process its own.
+        settings: initial attributes of `context.settings`. Each worker process has its own, kept between tasks.
 
-    Exit status: 0 stopped, 2 wrong usage, 70 nothing could start, 78 what no other attempt would mend (a refused login,
-    two tasks of one name).
+    Exit status: 0 stopped, 2 wrong usage, 70 no process could start, 78 an error that a restart cannot repair (a
+    refused login, two tasks of one name).
     """
 
     @click.command(
@@ -51,11 +52,11 @@ def run(**settings: Any) -> NoReturn:
         sys.exit(start(settings, **flags))
 
     command()
-    raise AssertionError("unreachable: click ends the process")
+    raise AssertionError("unreachable: click exits")
 
 
 def start(settings: dict[str, Any], **flags: Any) -> int:
-    """Serve what is registered, as the parsed `flags` say; returns the exit status. The process ends soon after it."""
+    """Serve the registered tasks with the parsed `flags`; returns the exit status, and bounds the time of the exit."""
     status = EXIT_BROKEN
     try:
         status = _start(settings, **flags)
@@ -74,7 +75,7 @@ def _start(settings: dict[str, Any], **flags: Any) -> int:
         hooks.check()
         _check_memory(chosen)
         tls.check(chosen.broker.urls)
-        codec.decoder_of(chosen.broker)  # so that a mistake in it is told here
+        codec.decoder_of(chosen.broker)  # so that a wrong setting is an error here, before a process is forked
     except SettingsError as error:
         print_error(str(error))
         return EXIT_REFUSED
@@ -85,10 +86,14 @@ def _start(settings: dict[str, Any], **flags: Any) -> int:
     return serve(chosen, reload.read_state(state))
 
 
-def serve(chosen: Options, left: Sequence[OldProcess] = ()) -> int:
-    """Supervise worker processes as `chosen`, in place of those `left` of older code; returns the exit status."""
-    # Twice as many: a process that is replaced may run on for a while beside the one that takes its place.
-    shared_state = SharedState(2 * chosen.processes, chosen.threads + chosen.concurrency + EXECUTIONS_NOTED)
+def serve(chosen: Options, old: Sequence[OldProcess] = ()) -> int:
+    """Run the supervisor with the `chosen` options until it stops; returns the exit status.
+
+    Args:
+        old: worker processes of older code, which are replaced.
+    """
+    # Twice as many regions as processes: a process that is replaced may run on for a while beside its replacement.
+    shared_state = SharedState(2 * chosen.processes, chosen.threads + chosen.concurrency + SPARE_SLOTS)
 
     def run_child(number: int, supervisor: Any) -> int:
         return WorkerProcess(registry, chosen, number=number, shared_state=shared_state, supervisor=supervisor).run()
@@ -99,8 +104,8 @@ def serve(chosen: Options, left: Sequence[OldProcess] = ()) -> int:
         shared_state=shared_state,
         drain=chosen.drain + hooks.stop_timeout,
         grace=chosen.grace,
-        silence=GIVEN_UP_AFTER * chosen.broker.heartbeat or math.inf,
-        left=left,
+        silence=SILENT_HEARTBEATS * chosen.broker.heartbeat or math.inf,
+        old=old,
     ).run()
 
 
@@ -108,17 +113,17 @@ def _check_memory(chosen: Options) -> None:
     used = memory_used()
     if chosen.max_memory is not None and used >= chosen.max_memory:
         raise SettingsError(
-            f"--max-memory allows {chosen.max_memory / 1e6:.0f} MB, and the worker has {used / 1e6:.0f} MB before its "
-            "first task: allow more"
+            f"--max-memory is too small: it allows {chosen.max_memory / 1e6:.0f} MB, and the worker uses "
+            f"{used / 1e6:.0f} MB before its first task; raise it"
         )
 
 
 def _serve_http(chosen: Options) -> None:
-    """Only here are aiohttp and aiodns loaded."""
+    """Register the task of URL jobs; only this imports aiohttp and aiodns."""
     try:
         from crew.worker.url_jobs.task import serve_http
     except ModuleNotFoundError:
-        raise SettingsError('a worker with --http needs aiohttp and aiodns: pip install "crew[http]"') from None
+        raise SettingsError('--http needs aiohttp and aiodns; install them: pip install "crew[http]"') from None
     serve_http(chosen.allowed_hosts, min_rate=settings_module.http_min_rate())
 
 

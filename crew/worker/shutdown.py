@@ -1,4 +1,4 @@
-"""How a worker process comes to its end: what runs is finished, or interrupted, so that it runs elsewhere."""
+"""Shutdown of a worker process: drain it, or interrupt its tasks so that other workers run their calls."""
 
 import asyncio
 import logging
@@ -7,20 +7,21 @@ from collections.abc import Sequence, Sized
 from typing import Final
 
 from crew.worker.consumer.consumer import TaskConsumer
+from crew.worker.posix.process_end import FLUSH_TIMEOUT
 
 logger = logging.getLogger(__name__)
 
-STEP: Final = 0.01  # seconds between two looks
-FLUSH_TIMEOUT: Final = 5.0  # seconds for replies that are on their way when the process ends
+POLL_INTERVAL: Final = 0.01  # seconds
+FLUSH_POLL_INTERVAL: Final = 0.005  # seconds
 
 
 class Shutdown:
-    """Empties a worker process. All of it on the I/O thread.
+    """Drains one worker process. All methods run on the I/O thread.
 
     Args:
-        outgoing: what has messages on their way, which should arrive.
-        drain: seconds that what runs has, until it is interrupted.
-        grace: seconds that it has then.
+        outgoing: publishers; the shutdown waits until each has length 0, that is, no unconfirmed message.
+        drain: seconds that running tasks have until they are interrupted.
+        grace: seconds that they have after the interrupt.
     """
 
     def __init__(
@@ -30,54 +31,56 @@ class Shutdown:
         self._outgoing = outgoing
         self._drain = drain
         self._grace = grace
-        self._hurry = asyncio.Event()
+        self._interrupt_requested = asyncio.Event()
 
     def interrupt_now(self) -> None:
-        """Interrupt what runs, now."""
-        self._hurry.set()
+        """Interrupt the running tasks without waiting for the end of the drain."""
+        self._interrupt_requested.set()
 
     async def wait(self) -> None:
-        """Take nothing new, and wait until what runs has ended, however long that is."""
+        """Take no new calls, and wait without a limit until the running tasks have ended."""
         await asyncio.gather(*(consumer.drain() for consumer in self._consumers))
         while self._has_work():
-            await asyncio.sleep(STEP)
-            self._give_back()
+            await asyncio.sleep(POLL_INTERVAL)
+            self._requeue_waiting()
 
     async def run(self) -> bool:
-        """Finish what runs, or interrupt it, and let the answers out; whether nothing goes on."""
+        """Finish the running tasks, or interrupt them, then flush replies; returns whether every task has ended."""
         await asyncio.gather(*(consumer.drain() for consumer in self._consumers))
-        has_ended = await self._idle(self._drain, interrupt_now=True) or await self._interrupt()
+        has_ended = await self._wait_idle(self._drain, is_interruptible=True) or await self._interrupt()
         await self._flush()
         return has_ended
 
     async def _interrupt(self) -> bool:
         for consumer in self._consumers:
             consumer.interrupt_all()
-        if await self._idle(self._grace, interrupt_now=False):
+        if await self._wait_idle(self._grace, is_interruptible=False):
             return True
-        logger.warning("a task goes on after its interrupt and %g s of grace", self._grace)
+        logger.warning("drain timeout: a task runs on %g s after its interrupt; ending its process", self._grace)
         for consumer in self._consumers:
-            consumer.give_up()
+            consumer.settle_all()
         return False
 
-    async def _idle(self, seconds: float, *, interrupt_now: bool) -> bool:
-        """Wait until nothing runs, for `seconds`; with `hurry` not longer than the supervisor likes."""
+    async def _wait_idle(self, seconds: float, *, is_interruptible: bool) -> bool:
+        """Wait at most `seconds` until no task runs; if `is_interruptible`, `interrupt_now` ends the wait."""
         until = time.monotonic() + seconds
-        while self._has_work() and time.monotonic() < until and not (interrupt_now and self._hurry.is_set()):
-            await asyncio.sleep(STEP)
-            self._give_back()
+        while self._has_work() and time.monotonic() < until:
+            if is_interruptible and self._interrupt_requested.is_set():
+                break
+            await asyncio.sleep(POLL_INTERVAL)
+            self._requeue_waiting()
         return not self._has_work()
 
-    def _give_back(self) -> None:
-        """An executor may just have found that it must not start what it has taken."""
+    def _requeue_waiting(self) -> None:
+        """Requeue again: an executor may have put a call back that it must not start."""
         for consumer in self._consumers:
-            consumer.give_back()
+            consumer.requeue_waiting()
 
     def _has_work(self) -> bool:
         return any(consumer.has_work() for consumer in self._consumers)
 
     async def _flush(self) -> None:
-        """Let what is on its way arrive."""
+        """Wait until the broker has confirmed replies and retries."""
         until = time.monotonic() + FLUSH_TIMEOUT
         while any(map(len, self._outgoing)) and time.monotonic() < until:
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(FLUSH_POLL_INTERVAL)

@@ -155,12 +155,12 @@ async def test_whatever_a_task_raises_its_caller_is_told(
 async def test_a_call_that_is_not_persistent_is_never_run_twice(
     broker_url: str, prefix: str, shared_worker: Process
 ) -> None:
-    deaths = shared_worker.output.count("exited with 1\n")
+    deaths = shared_worker.output.count("it exited with 1 pid=")
     async with Client(broker_url) as client:
         with pytest.raises(crew.TaskError):
             await client.call(prefix + "bad", "os._exit", persistent=False, expiration=1.5)
         assert await client.call(prefix + "echo", "next") == "next"
-    assert shared_worker.output.count("exited with 1\n") == deaths + 1
+    assert shared_worker.output.count("it exited with 1 pid=") == deaths + 1
 
 
 @pytest.mark.gen_test

@@ -42,10 +42,10 @@ RUNS = 3  # at most: on a busy machine something is late now and then, what is w
 CLIENT_GROWS = 6.0  # MiB, over a thousand calls and what this test keeps of them
 SUPERVISOR_GROWS = 2.0  # MiB
 EXPECTED = re.compile(
-    r"process \d+ was killed by SIGKILL|process \d+ is frozen|goes on [\d.]+ s after its interrupt"
-    r"|goes with its process|is given up and parked|was killed by SIGKILL, and the call is not run twice"
+    r"worker process died: it was killed by SIGKILL|worker process stalled|runs on [\d.]+ s after its interrupt"
+    r"|it runs a task that cannot be interrupted|message parked in|was killed by SIGKILL; the call is not retried"
     r"|execution failed: "
-    r"|could not be interrupted, and its worker process was killed"  # at random, between its deadline and its end
+    r"|could not be interrupted; its worker process was killed"  # at random, between its deadline and its end
 )
 SEEN = {str, crew.TimeoutError, crew.ExpirationError, crew.Canceled, crew.TaskFailed}  # else the seed shows nothing
 

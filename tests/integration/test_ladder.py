@@ -35,7 +35,7 @@ async def test_a_task_that_swallows_every_interrupt_costs_its_process_after_grac
         if threads == ("1",):
             assert (await client.call(prefix + "who", expiration=6))["pid"] != pid
             assert worker.output.count("STUBBORN") >= 2  # interrupted again until then
-        await until(lambda: "goes with its process: this one is replaced" in worker.output)
+        await until(lambda: "replacing worker process: it runs a task that cannot be interrupted" in worker.output)
     await until(lambda: not _is_alive(pid))
 
 

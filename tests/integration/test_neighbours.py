@@ -49,7 +49,9 @@ async def test_a_process_with_too_many_stuck_threads_finishes_the_rest_and_is_re
         hanging = [client.call(prefix + "hang", "Event.wait", timeout=0.3) for _ in range(2)]
         answers = await asyncio.gather(*hanging, return_exceptions=True)
         assert [type(answer) for answer in answers] == [crew.TimeoutError] * 2
-        await until(lambda: "goes with its process: this one is replaced" in bench.process.output)
+        await until(
+            lambda: "replacing worker process: it runs a task that cannot be interrupted" in bench.process.output
+        )
         worked = await rest
         assert worked["attempt"] == 1
         assert bench.process.output.count(f"{sight.STARTED} {rest.id}") == 1

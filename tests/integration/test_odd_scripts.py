@@ -155,7 +155,7 @@ async def test_new_code_that_ends_without_serving_is_not_taken(
     worker = processes.python(script).says("serving")
     script.write_text("")
     os.kill(worker.pid, signal.SIGHUP)
-    await until(lambda: "the new code ends without serving tasks" in worker.output, timeout=30)
+    await until(lambda: "the new code exits without serving tasks" in worker.output, timeout=30)
     async with Client(broker_url) as client:
         assert await client.call(prefix + "folder", expiration=10)
     assert worker.stop() == 0

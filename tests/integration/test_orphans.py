@@ -48,7 +48,7 @@ import ctypes, subprocess, sys, time
 from crew.worker.posix import orphans
 
 ctypes.CDLL(None).prctl(36, 1)
-assert orphans.are_ours()
+assert orphans.are_adopted()
 helper = subprocess.Popen(["sh", "-c", "exit 7"])
 known = subprocess.Popen(["sh", "-c", "exit 8"], start_new_session=True)
 subprocess.run("setsid sleep 0.1 &", shell=True)

@@ -96,7 +96,7 @@ async def test_a_function_that_hangs_at_exit_does_not_keep_the_process(
         await client.call(prefix + "hang at exit")
     assert worker.stop() == 0
     assert "printed before" in worker.output
-    assert "ends now, though functions registered with atexit still run" in worker.output
+    assert "exit timeout after 5 s: functions registered with atexit still run" in worker.output
 
 
 def test_a_thread_that_a_module_left_does_not_keep_a_worker_that_has_drained(
@@ -104,7 +104,7 @@ def test_a_thread_that_a_module_left_does_not_keep_a_worker_that_has_drained(
 ) -> None:
     worker = start(processes, tmp_path, script=SCRIPT + LEAVES_A_THREAD)
     assert worker.stop() == 0
-    assert "ends now, though threads still run: never ends" in worker.output
+    assert "exit timeout after 5 s: threads still run: never ends" in worker.output
 
 
 def test_sigterm_ends_a_worker_that_has_drained_at_once(processes: Processes, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ async def test_processes_are_replaced_after_their_number_of_tasks_and_each_call_
         assert len(served) >= 20
         ran = collections.Counter(line for line in worker.output.splitlines() if line.startswith("RAN "))
         assert ran == {f"RAN {call.id}": 1 for call in calls}
-        assert "replacing this process: it has run 10 tasks" in worker.output
+        assert "replacing worker process: it has run 10 tasks" in worker.output
         assert await client.call(prefix + "ran")
     assert worker.stop() == 0
     assert sorted(pids(worker, "CLOSED")) == sorted(pids(worker, "CONNECTED"))
@@ -112,7 +112,7 @@ async def test_another_process_serves_at_once_while_what_runs_in_the_replaced_on
     worker = start_worker("--max-tasks", "3", "--drain", "0.2", script=SCRIPT)
     async with Client(broker_url) as client:
         long = [client.call(prefix + "loop", 5, persistent=False) for _ in range(3)]
-        await until(lambda: "replacing this process" in worker.output)
+        await until(lambda: "replacing worker process" in worker.output)
         _, other = await client.call(prefix + "loop", 0)
         assert not any(call.done() for call in long)
         ((same, pid), *others) = await asyncio.gather(*long)
@@ -140,7 +140,7 @@ async def test_a_process_that_has_too_much_memory_is_replaced_and_no_call_is_los
     ("flags", "status", "sentence"),
     [
         (["--max-memory", "200"], 2, "'--max-memory': it must be a number with a unit (kB, MB,"),
-        (["--max-memory", "1MB"], 78, "--max-memory allows 1 MB, and the worker has"),
+        (["--max-memory", "1MB"], 78, "--max-memory is too small: it allows 1 MB, and the worker uses"),
         (["--max-tasks", "0"], 2, "--max-tasks"),
     ],
 )

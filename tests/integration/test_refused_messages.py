@@ -258,7 +258,7 @@ async def test_a_reply_a_retry_and_a_parked_message_that_are_refused_end_with_th
     async with Client(broker_url, store=JobStore(f"sqlite:///{tmp_path}/jobs.db")) as client:
         for persistent in (True, False):
             with pytest.raises(
-                crew.TaskFailed, match=r"MessageRefused: the broker does not accept the reply of task .*CC"
+                crew.TaskFailed, match=r"MessageRefused: task .*: the broker does not accept its reply: .*CC"
             ):
                 await client.call(prefix + "refused", 1, persistent=persistent, expiration=20)
         job = await client.submit(prefix + "refused", 1)

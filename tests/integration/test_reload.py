@@ -42,7 +42,7 @@ async def test_a_reload_under_load_loses_no_call_and_broken_code_is_not_taken(
 
         script.write_text("this is no Python")
         os.kill(worker.pid, signal.SIGHUP)
-        await until(lambda: "the old goes on" in worker.output, timeout=20)
+        await until(lambda: "the old code keeps running" in worker.output, timeout=20)
         assert worker.output.count("serving") == 2
 
         script.write_text(SCRIPT.replace("{version!r}", "2"))

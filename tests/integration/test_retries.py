@@ -125,7 +125,7 @@ async def test_crashes_are_counted_apart_from_retries(
                 await call
         else:
             assert (await call)["attempt"] == outcome
-    assert worker.output.count("exited with 1\n") == kills
+    assert worker.output.count("it exited with 1 pid=") == kills
     raw.parked(broker_url)
 
 

@@ -53,8 +53,9 @@ async def test_a_call_that_kills_three_processes_is_parked_with_how_they_died_an
             await call
         assert await client.call(prefix + "who")
     how = f"exited with {status[5:]}" if kind == "exit" else f"was killed by {status}"
-    assert f"3 worker processes died while they ran '{prefix}die'; the last {how} on {socket.gethostname()}" in str(
-        lost.value
+    assert (
+        f"task '{prefix}die': 3 worker processes died while they ran the call; the last {how} on {socket.gethostname()}"
+        in str(lost.value)
     )
     assert [f"STARTED {call.id} {n}" in shared_worker.output for n in (1, 2, 3, 4)] == [True, True, True, False]
     ((given, body),) = raw.parked_messages(broker_url)
@@ -144,5 +145,5 @@ async def test_a_process_that_no_limit_ends_and_that_cannot_talk_to_the_broker_i
         with pytest.raises(crew.WorkerLost, match="was killed by SIGKILL"):
             await call
         assert await client.call(prefix + "who")
-    assert re.search(r"is frozen: its I/O thread has not run for [5-9]\.", worker.output)
+    assert re.search(r"worker process stalled, killing it: its I/O thread has not run for [5-9]\.", worker.output)
     assert re.search(r'dying\.py", line \d+ in freeze', worker.output)

@@ -144,7 +144,7 @@ try:
 except SystemExit as end:
     print(end.code)
 """
-    assert run_python(code) == 'crew: a worker with --http needs aiohttp and aiodns: pip install "crew[http]"\n78\n'
+    assert run_python(code) == 'crew: --http needs aiohttp and aiodns; install them: pip install "crew[http]"\n78\n'
 
 
 @pytest.mark.parametrize("missing", ["tornado", "prometheus_client"])

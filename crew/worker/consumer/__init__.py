@@ -1,1 +1,1 @@
-"""Deliveries in: admission, prefetch, flow control, revoked calls, and how deliveries are settled."""
+"""Consumption of deliveries: admission, prefetch, flow control, revoked calls, and settlement (reply, ack, requeue)."""

@@ -1,8 +1,8 @@
-"""Deliveries in, executions out, and what they came to on its way back. All of it on the I/O thread.
+"""Consumer: turns deliveries into executions, and settles each delivery when its execution has ended.
 
-One delivery: read it -> may it run? -> buffer -> an executor runs it -> reply, confirmed -> ack. What may not run is
-answered at once. A worker takes from a queue of each of its tasks, and must not sit on what others could run: when no
-slot has been free for a while, what has not started goes back, and nothing more is taken until a slot is free.
+One delivery: parse -> admission -> buffer -> an executor runs it -> reply, confirmed -> ack. A call that may not run
+gets its reply at once. A worker consumes one queue for each task, and must not hold calls that other workers could run:
+when no slot has been free for a while, it requeues the calls that have not started, and pauses until a slot is free.
 """
 
 import logging
@@ -39,22 +39,22 @@ logger = logging.getLogger(__name__)
 
 
 class TaskConsumer:
-    """Serves `tasks` in `executor`.
+    """Serves `tasks` in an executor. All methods run on the I/O thread, except where they say otherwise.
 
     Args:
-        link: the link that consumes.
+        link: the consuming link.
         broker_clock: compares this host's clock with the broker's.
-        canceled: the calls that are not to be started.
-        zombies: executions that may go on after their grace without a slot, while others take theirs.
-        fixed_prefetch: window of each queue, or None to follow the measured run time.
-        rooms: queue -> deliveries that are held besides, which wait without a slot.
-        on_worn_out: told when this process has to be replaced.
-        decode: what this worker accepts.
-        max_message: bytes that an encoded value may have.
-        debug: tell callers where a task was when its time was over.
+        revoked: calls that must not start.
+        zombies: executions that may run on after their grace, without a slot, before the process is replaced.
+        fixed_prefetch: prefetch of each queue; None to follow the measured run time.
+        rooms: queue -> additional deliveries to hold, which may wait without a slot.
+        on_replacement_needed: called when this process has to be replaced.
+        decode: decodes payloads; refuses content types that this worker does not accept.
+        max_message: maximum size of an encoded value, in bytes.
+        debug: whether the caller of a timed out task gets the stack of the task.
 
     Attributes:
-        is_stuck: the executor cannot go on without a task that nothing ends.
+        is_stuck: the executor cannot run anything else, because of a task that cannot be interrupted.
     """
 
     def __init__(
@@ -69,12 +69,12 @@ class TaskConsumer:
         executor: Executor,
         shared_state: SharedState,
         revoked: RevokedCalls,
-        jobs: JobReports,
+        job_reports: JobReports,
         grace: float,
         zombies: int,
         fixed_prefetch: int | None,
         rooms: Mapping[str, int] = MappingProxyType({}),
-        on_worn_out: Callable[[], None],
+        on_replacement_needed: Callable[[], None],
         decode: codec.Decode = codec.decode,
         max_message: int = codec.MAX_BODY,
         debug: bool = False,
@@ -88,9 +88,9 @@ class TaskConsumer:
         self._shared_state = shared_state
         self._grace = grace
         self._zombies = zombies
-        self._on_worn_out = on_worn_out
+        self._on_replacement_needed = on_replacement_needed
         self._log = ExecutionLog()
-        self._in_hand: set[Execution] = set()
+        self._executions: set[Execution] = set()  # waiting or running, with a slot or a place in the buffer
         self.is_stuck = False
         self._watchdog = Watchdog(executor, self, grace=grace)
         self._flow = FlowControl(
@@ -102,245 +102,244 @@ class TaskConsumer:
             fixed=fixed_prefetch,
             rooms=rooms,
         )
-        self._answers = Settlement(replies, retries, jobs, self._flow, where=executor.stack if debug else None)
+        self._settlement = Settlement(
+            replies, retries, job_reports, self._flow, where=executor.stack if debug else None
+        )
         self._revoked = revoked
-        self._admission = Admission(shared_state, revoked, self._answers, self._flow, jobs.revocation_sync)
+        self._admission = Admission(shared_state, revoked, self._settlement, self._flow, job_reports.revocation_sync)
 
     def __repr__(self) -> str:
-        return f"<TaskConsumer: {len(self._in_hand)} in hand, {len(self._buffer)} of them not started>"
+        return f"<TaskConsumer: {len(self._executions)} executions, {len(self._buffer)} of them not started>"
 
-    # --- deliveries in ----------------------------------------------------------------------------------------------
+    # --- deliveries -------------------------------------------------------------------------------------------------
 
     def on_delivery(self, delivery: Delivery) -> None:
-        """A call has arrived."""
-        if not self._flow.takes:
-            self._turn_away(delivery)
+        """Handle a delivered call."""
+        if not self._flow.is_open:
+            self._requeue_while_closed(delivery)
             return
         task = self._tasks[delivery.queue]
         try:
             call = properties.to_call(task.name, delivery.properties, delivery.body, make_id=new_id)
         except properties.MalformedMessage as error:
-            self._answers.refuse_malformed(delivery, task.name, error)
+            self._settlement.refuse_malformed(delivery, task.name, error)
             return
         call = self._with_skew(call, delivery)
-        self._flow.take(delivery.queue)
-        if delivery.redelivered and self._runs_on(call, delivery):
+        self._flow.add(delivery.queue)
+        if delivery.redelivered and self._adopt(delivery, call):
             return
-        self._admission.ask(delivery, call, task, self._take)
+        self._admission.admit(delivery, call, task, self._enqueue)
 
     def on_refused(self, delivery: Delivery) -> None:
-        """A message has arrived that is not signed, though messages have to be: it is not run, and not answered."""
-        self._answers.park_refused(delivery)
+        """Park a message without a valid signature; it does not run and gets no reply."""
+        self._settlement.park_refused(delivery)
 
     def _with_skew(self, call: Call, delivery: Delivery) -> Call:
-        """`call`, with the difference between the sender's clock and this one, where there is any."""
+        """Copy `call` with the difference between the sender's clock and this one; `call` itself if there is none."""
         own = self._clock.offset
         if call.clock is None and own is IN_STEP:
             return call
         skew = clock.skew(sender=call.clock, published=delivery.properties.timestamp, own=own, now=time.time())
         return msgspec.structs.replace(call, skew=skew)
 
-    def _take(self, delivery: Delivery, call: Call, task: Task, crashes: int) -> Execution | None:
-        """It may run: put it into the buffer, from which the executor takes it. Returns its execution."""
+    def _enqueue(self, delivery: Delivery, call: Call, task: Task, crashes: int) -> Execution | None:
+        """Put an admitted call into the buffer of the executor; returns its execution, None if it has to wait."""
         execution = Execution(delivery, call, task, crashes=crashes, decode=self._decode, max_message=self._max_message)
-        if execution.runs_once and not call.is_job and not self._in_hand:
-            self._answers.end_delivery(execution)  # it starts at once: the executor need not say so
-        self._in_hand.add(execution)
+        if execution.runs_once and not call.is_job and not self._executions:
+            self._settlement.acknowledge_at_start(execution)  # it starts at once, so `on_started` need not do it
+        self._executions.add(execution)
         self._buffer.put(execution)
         self._executor.fill()
         self._watchdog.wake()
         return execution
 
-    def _runs_on(self, call: Call, delivery: Delivery) -> bool:
-        """Whether it runs here, since before its delivery was lost with a connection: then this one takes its place."""
-        for execution in self._in_hand:
+    def _adopt(self, delivery: Delivery, call: Call) -> bool:
+        """Give a redelivery to the execution that still runs here, as its own delivery was lost with a connection."""
+        for execution in self._executions:
             is_same = execution.call.id == call.id and execution.call.deadline == call.deadline
             if is_same and execution.result is None and not execution.delivery.is_ours:
                 execution.delivery = delivery
-                if execution.is_acked:  # on the lost channel, so that the broker has not heard of it
-                    self._answers.release(delivery)
+                if execution.is_acked:  # on the lost channel: the broker did not get the acknowledgement
+                    self._settlement.acknowledge(delivery)
                 return True
         return False
 
-    def _turn_away(self, delivery: Delivery) -> None:
-        """It came while nothing is taken: back, and let its queue send no more."""
-        self._flow.refuse(delivery.queue)
+    def _requeue_while_closed(self, delivery: Delivery) -> None:
+        """Requeue a delivery that arrived while consuming is paused or closed, and pause its queue again."""
+        self._flow.pause_again(delivery.queue)
         delivery.requeue()
 
-    # --- events of executors and watchdog -----------------------------------------------------------------------------
+    # --- callbacks of executor and watchdog -------------------------------------------------------------------------
 
     def has_work(self) -> bool:
-        """Whether anything runs that may end, or waits to run."""
-        return bool(self._in_hand) and not self.is_stuck
+        """Whether an execution waits, or runs and may still end."""
+        return bool(self._executions) and not self.is_stuck
 
-    def announces(self, execution: Execution) -> bool:
-        """Whether `on_started` tells its caller: not where it is known to end in a moment.
+    def must_announce(self, execution: Execution) -> bool:
+        """Whether `on_started` reports its start to the caller; not if its task is quick.
 
-        A job whose delivery ends with its start is in no queue then: where its whole host died before that was said,
-        nobody would know that it does not wait any longer.
+        A job that is acknowledged at its start is always announced: it is in no queue any more, so if its host died
+        unannounced, its record would wait for ever.
         """
-        needs_word = execution.call.is_job and execution.runs_once
+        is_once_only_job = execution.call.is_job and execution.runs_once
         is_quick = self._flow.is_quick(execution.delivery.queue)
-        return not execution.is_announced and (needs_word or not is_quick)
+        return not execution.is_announced and (is_once_only_job or not is_quick)
 
-    def ends_delivery(self, execution: Execution) -> bool:
-        """Whether `on_started` acknowledges it."""
+    def must_acknowledge(self, execution: Execution) -> bool:
+        """Whether `on_started` acknowledges its delivery."""
         return execution.runs_once and not execution.is_acked
 
     def on_started(self, execution: Execution, is_awaited: bool = True) -> None:
-        """It runs. A call that runs at most once ends its delivery here, or does not run where it cannot.
+        """Handle the start of an execution: acknowledge it if it runs at most once, and announce it.
 
-        Its caller is told, unless it is known to end in a moment: a task that never lets this thread run again could
-        not be told of later.
+        If it cannot be acknowledged it does not run. It is announced before the task begins, unless the task is quick:
+        a task that never releases the GIL could not be announced later.
 
         Args:
             is_awaited: whether the task begins only after this.
         """
-        if self.ends_delivery(execution) and not self._answers.end_delivery(execution) and is_awaited:
+        if self.must_acknowledge(execution) and not self._settlement.acknowledge_at_start(execution) and is_awaited:
             execution.decide(REDELIVERED)
-        elif self.announces(execution):
-            self._answers.announce(execution)
+        elif self.must_announce(execution):
+            self._settlement.announce(execution)
         self._watchdog.wake_by(execution.limit)
 
     def on_started_long_ago(self, execution: Execution) -> None:
-        """The caller should know that it has started."""
-        self._answers.announce(execution)
+        """Announce an execution of a quick task that runs longer than usual."""
+        self._settlement.announce(execution)
 
     def on_decided(self, execution: Execution) -> None:
-        """What it came to is certain, though it may still be cleaning up.
+        """Settle an execution whose result is decided, although its task may still be cleaning up.
 
-        Where it is to run elsewhere, that waits for the end of its clean-up. Its own calls end with it.
+        A call that is retried or requeued waits for the end of that clean-up. Its nested calls end now.
         """
         if execution.scope is not None and (execution.has_ended or not execution.shields):
             execution.scope.abandon(CALLER_ENDED)
         ended = execution.result
-        if execution.is_answered or ended is None or (ended.runs_again and execution in self._in_hand):
+        if execution.is_answered or ended is None or (ended.runs_again and execution in self._executions):
             return
         execution.is_answered = True
-        self._answers.give(execution, ended)
+        self._settlement.settle(execution, ended)
 
     def on_ended(self, execution: Execution) -> None:
-        """Nothing of it runs any longer."""
+        """Handle the end of an execution: its task no longer runs."""
         self._log.end(execution)
-        self._answers.send_last_progress(execution)
-        if execution in self._in_hand:
+        self._settlement.send_last_progress(execution)
+        if execution in self._executions:
             self._executor.release(execution)
-            self._let_go(execution)
-            self._learn(execution)
+            self._release(execution)
+            if execution.run_time is not None:
+                self._flow.observe(execution.delivery.queue, execution.run_time)
             self._executor.fill()
         elif execution.scope is not None:
-            execution.scope.abandon(CALLER_ENDED)  # it went on without a slot, and has called somebody under a shield
+            execution.scope.abandon(CALLER_ENDED)  # it ran on without a slot, and has made calls inside a shield
 
     def on_stuck(self, execution: Execution) -> None:
-        """It goes on after its grace: others get its slot, as long as the executor can bear that."""
-        if execution not in self._in_hand:
+        """Handle a task that runs on after its grace: free its slot, if the executor can; else replace the process."""
+        if execution not in self._executions:
             return
         logger.error(
-            "%r goes on %g s after its interrupt. It is at:%s",
-            execution,
+            "task runs on %g s after its interrupt call_id=%s task=%s, its stack:%s",
             self._grace,
+            execution.call.id,
+            execution.task.name,
             Lines(self._executor.stack(execution)),
         )
         self.is_stuck = not self._executor.abandon(execution)
-        is_worn_out = self.is_stuck or self._executor.abandoned() > self._zombies
-        self._flow.is_closed |= is_worn_out
-        self._let_go(execution)
-        if is_worn_out:
-            self._on_worn_out()
+        needs_replacement = self.is_stuck or self._executor.abandoned() > self._zombies
+        self._flow.is_closed |= needs_replacement
+        self._release(execution)
+        if needs_replacement:
+            self._on_replacement_needed()
         else:
             self._executor.fill()
 
     def on_busy(self) -> None:
-        """No slot has been free for a while: what waits here could run elsewhere."""
-        if not self._flow.rests:
-            self.give_back()
-            self._flow.rest()
+        """Requeue waiting calls and pause, as no slot has been free for a while and other workers could run them."""
+        if not self._flow.is_paused:
+            self.requeue_waiting()
+            self._flow.pause()
 
     def on_nested_call(self) -> None:
-        """A task here waits for another. Without a free slot, that one is not to wait here until we are known busy."""
+        """Handle a nested call of a task here: if no slot is free, pause at once, so that the call runs elsewhere."""
         if len(self._executor.running()) >= self._executor.slots:
             self.on_busy()
 
     # --- cancelling -------------------------------------------------------------------------------------------------
 
     def cancel(self, control: Control) -> None:
-        """Stop the call that `control` cancels, where it runs or waits here."""
+        """Interrupt or drop the call that `control` cancels, if it runs or waits here."""
         reason = reason_of(control)
-        for execution in [one for one in self._in_hand if control.is_about(one.call)]:
+        for execution in [one for one in self._executions if control.is_about(one.call)]:
             if execution.started is None:
-                execution.interrupt(reason)  # the executor passes it over
+                execution.interrupt(reason)  # the executor skips it
             else:
                 self._watchdog.interrupt(execution, reason)
                 self._shared_state.note_limit(execution)
             self.on_decided(execution)
 
     def cancel_revoked_jobs(self) -> None:
-        """Stop the jobs here that a store has named as given up."""
-        jobs = {one.call.id for one in self._in_hand if one.call.is_job}
+        """Cancel the jobs here that their stores have revoked."""
+        jobs = {one.call.id for one in self._executions if one.call.is_job}
         for id in filter(self._revoked.is_revoked_job, jobs):
             self.cancel(Control(id=id, reason=InterruptReason.CANCELED, is_job=True))
 
     # --- draining ---------------------------------------------------------------------------------------------------
 
     async def drain(self) -> None:
-        """Take nothing more, and give back what has not started."""
-        self.give_back()
+        """Stop consuming, and requeue the calls that have not started."""
+        self.requeue_waiting()
         await self._flow.close()
 
-    def give_back(self) -> None:
-        """Requeue what has not started."""
+    def requeue_waiting(self) -> None:
+        """Requeue the calls that have not started."""
         for execution in self._withdraw():
-            self._answers.requeue(execution.delivery)
+            self._settlement.requeue(execution.delivery)
 
     def interrupt_all(self) -> None:
-        """Interrupt what runs, so that it runs elsewhere."""
+        """Interrupt all running tasks, so that their calls run on other workers."""
         for execution in self._executor.running():
             self._watchdog.interrupt(execution, InterruptReason.DRAIN)
             self._shared_state.note_limit(execution)
 
-    def give_up(self) -> None:
-        """What goes on after its interrupt ends with the process: its caller is answered."""
-        for execution in list(self._in_hand):
-            self._let_go(execution)
+    def settle_all(self) -> None:
+        """Settle all executions, including tasks that run on after their interrupt and end with the process."""
+        for execution in list(self._executions):
+            self._release(execution)
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop the watchdog and flush the log of executions."""
         self._watchdog.stop()
         self._log.flush()
 
     def on_lost(self, patience: float | None = None) -> None:
-        """The deliveries went with the link: what has not started comes again.
+        """Drop the calls that have not started: their deliveries are lost with the link, and will be redelivered.
 
         Args:
-            patience: seconds that a delivery may wait for its acknowledgement, where one has waited longer.
+            patience: acknowledgement timeout of the broker in seconds, if the link was lost because of it.
         """
         if patience is not None:
             _log_unacknowledged(self._executor.running(), patience, now=time.monotonic())
         self._withdraw()
-        self._flow.forget()
+        self._flow.clear()
 
-    # --- pieces -----------------------------------------------------------------------------------------------------
+    # --- parts of the above -----------------------------------------------------------------------------------------
 
-    def _let_go(self, execution: Execution) -> None:
-        """It has no slot any longer."""
-        self._in_hand.discard(execution)
+    def _release(self, execution: Execution) -> None:
+        """Free the slot of an execution and settle it."""
+        self._executions.discard(execution)
         self._shared_state.end(execution)
         self.on_decided(execution)
-        self._flow.go_on()
-
-    def _learn(self, execution: Execution) -> None:
-        """Let the window of its queue follow how long it ran."""
-        if execution.run_time is not None:
-            self._flow.learn(execution.delivery.queue, execution.run_time)
+        self._flow.resume()
 
     def _withdraw(self) -> list[Execution]:
-        """What has not started, out of hand; what is acknowledged or decided already stays: nobody else runs it."""
+        """Remove and return executions that have not started, except those that are acknowledged or decided already."""
         withdrawn = []
         for execution in self._buffer.withdraw():
             if execution.is_acked or execution.result is not None:
                 self._buffer.put(execution)
             else:
-                self._in_hand.discard(execution)
+                self._executions.discard(execution)
                 withdrawn.append(execution)
         return withdrawn
 

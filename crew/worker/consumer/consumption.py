@@ -1,4 +1,4 @@
-"""Which queues a worker takes from, and how much at once: what is wanted, until the broker has it so."""
+"""Consumption: sets the prefetch of each queue at the broker, until the broker has it as requested."""
 
 import asyncio
 import logging
@@ -14,11 +14,11 @@ UNKNOWN = -1
 
 
 class Consumption:
-    """The consumers of this worker.
+    """The broker consumers of this worker, one for each queue.
 
     Args:
-        windows: queue -> deliveries to hold at most.
-        on_delivery, on_refused: of each Consumer.
+        windows: queue -> its first prefetch.
+        on_delivery, on_refused: callbacks of each consumer.
     """
 
     def __init__(
@@ -37,19 +37,19 @@ class Consumption:
         return f"<Consumption {self._wanted}>"
 
     def pause_again(self, queue: str) -> None:
-        """Take nothing from `queue`, whose deliveries still come: a reconnect may have overtaken the pause."""
+        """Pause `queue` although it seems paused: it still delivers, as a reconnect may have undone the pause."""
         if self._applied[queue] == PAUSED:
             self._applied[queue] = UNKNOWN
-        self.want(queue, PAUSED)
+        self.set_prefetch(queue, PAUSED)
 
-    def want(self, queue: str, window: int) -> None:
-        """Hold at most `window` deliveries of `queue`; PAUSED takes none."""
+    def set_prefetch(self, queue: str, window: int) -> None:
+        """Request at most `window` unacknowledged deliveries of `queue`; PAUSED for none."""
         self._wanted[queue] = window
         if self._wanted != self._applied and (self._task is None or self._task.done()):
             self._task = asyncio.get_running_loop().create_task(self._apply())
 
-    async def settled(self) -> None:
-        """Wait until the broker has it as it is wanted."""
+    async def wait_applied(self) -> None:
+        """Wait until the broker has applied what was requested."""
         if self._task is not None:
             await self._task
 
@@ -66,4 +66,4 @@ class Consumption:
                     else:
                         await self._link.consume(self._consumer(queue, window))
                 except ConnectionError as error:
-                    logger.warning("the prefetch of %s could not be changed: %s", queue, error)
+                    logger.warning("prefetch not changed: %s queue=%s prefetch=%d", error, queue, window)

@@ -1,4 +1,4 @@
-"""How much a worker holds of each queue: as much as its run time makes sensible, and nothing new while it rests."""
+"""Flow control: how many deliveries of each queue a worker holds, and when consuming is paused or closed."""
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -10,17 +10,17 @@ from crew.worker.consumer.prefetch import Prefetch
 
 
 class FlowControl:
-    """The deliveries of `queues` that a worker may hold, and those that it does.
+    """Counts the deliveries held from each of `queues`, and sets how many may be held.
 
     Args:
-        on_delivery, on_refused: of each Consumer.
+        on_delivery, on_refused: callbacks of each consumer.
         slots: executions that may run at once.
-        fixed: a window that does not follow anything; None to follow the measured run time.
-        rooms: queue -> deliveries besides, which wait without a slot.
+        fixed: fixed prefetch; None to follow the measured run time.
+        rooms: queue -> additional deliveries, which may wait without a slot.
 
     Attributes:
-        rests: nothing new is taken, as what comes would wait here; until `go_on`.
-        is_closed: nothing new is taken any more.
+        is_paused: no new deliveries are accepted until `resume`, as they would only wait here.
+        is_closed: no new deliveries are accepted any more.
     """
 
     def __init__(
@@ -34,76 +34,76 @@ class FlowControl:
         fixed: int | None,
         rooms: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
-        self.rests = False
+        self.is_paused = False
         self.is_closed = False
         self._prefetch = {
             queue: Prefetch(slots + (room := rooms.get(queue, 0)), fixed and fixed + room) for queue in queues
         }
         self._held = dict.fromkeys(self._prefetch, 0)
-        self._consumption = Consumption(link, self._wanted(), on_delivery, on_refused)
+        self._consumption = Consumption(link, self._windows(), on_delivery, on_refused)
 
     def __repr__(self) -> str:
-        state = "closed" if self.is_closed else "rests" if self.rests else "open"
+        state = "closed" if self.is_closed else "paused" if self.is_paused else "open"
         return f"<FlowControl {state}: {self._held}>"
 
     @property
-    def takes(self) -> bool:
-        """Whether what comes is to be kept."""
-        return not (self.rests or self.is_closed)
+    def is_open(self) -> bool:
+        """Whether new deliveries are accepted."""
+        return not (self.is_paused or self.is_closed)
 
     def is_quick(self, queue: str) -> bool:
-        """Whether executions of its task are known to end within some milliseconds."""
+        """Whether the last executions from `queue` took only some milliseconds."""
         return self._prefetch[queue].is_quick
 
-    # --- what is held -----------------------------------------------------------------------------------------------
+    # --- deliveries held --------------------------------------------------------------------------------------------
 
-    def take(self, queue: str) -> None:
-        """One more of `queue` is held."""
+    def add(self, queue: str) -> None:
+        """Count a delivery that was accepted from `queue`."""
         self._held[queue] += 1
 
-    def drop(self, queue: str) -> None:
-        """One of `queue` was acknowledged, or went back."""
+    def remove(self, queue: str) -> None:
+        """Count a delivery of `queue` that was acknowledged or requeued."""
         self._held[queue] -= 1
 
-    def forget(self) -> None:
-        """All of them went with the link."""
+    def clear(self) -> None:
+        """Forget all deliveries, which are lost with the link."""
         self._held = dict.fromkeys(self._held, 0)
 
-    # --- what is wanted ---------------------------------------------------------------------------------------------
+    # --- prefetch ---------------------------------------------------------------------------------------------------
 
-    def learn(self, queue: str, run_time: float) -> None:
-        """An execution took `run_time` seconds."""
-        if self._prefetch[queue].observe(run_time) and self.takes:
-            self._consumption.want(queue, self._prefetch[queue].window)
+    def observe(self, queue: str, run_time: float) -> None:
+        """Adapt the prefetch of `queue` to an execution that took `run_time` seconds."""
+        if self._prefetch[queue].observe(run_time) and self.is_open:
+            self._consumption.set_prefetch(queue, self._prefetch[queue].window)
 
-    def refuse(self, queue: str) -> None:
-        """Something came from `queue` that was not wanted: let it send no more."""
+    def pause_again(self, queue: str) -> None:
+        """Pause `queue` once more, as it has sent a delivery although consuming is paused or closed."""
         self._consumption.pause_again(queue)
 
-    def rest(self) -> None:
-        """What comes would wait here: take nothing more of the queues that have something to send."""
-        self.rests = True
-        for queue, window in self._wanted().items():
+    def pause(self) -> None:
+        """Accept no new deliveries; pause each queue whose prefetch is not used up."""
+        self.is_paused = True
+        for queue, window in self._windows().items():
             if self._held[queue] < window:
-                self._consumption.want(queue, PAUSED)
+                self._consumption.set_prefetch(queue, PAUSED)
 
-    def go_on(self) -> None:
-        """Take again, where it was a rest."""
-        if self.rests:
-            self.rests = False
-            self._want_all()
+    def resume(self) -> None:
+        """End the pause, if there is one."""
+        if self.is_paused:
+            self.is_paused = False
+            self._set_all()
 
     async def close(self) -> None:
-        """Take nothing more, and wait until the broker has it so."""
+        """Accept no new deliveries any more, and wait until the broker has paused all queues."""
         self.is_closed = True
         for queue in self._held:
-            self._consumption.want(queue, PAUSED)
-        await self._consumption.settled()
+            self._consumption.set_prefetch(queue, PAUSED)
+        await self._consumption.wait_applied()
 
-    def _want_all(self) -> None:
+    def _set_all(self) -> None:
         if not self.is_closed:
-            for queue, window in self._wanted().items():
-                self._consumption.want(queue, window)
+            for queue, window in self._windows().items():
+                self._consumption.set_prefetch(queue, window)
 
-    def _wanted(self) -> dict[str, int]:
+    def _windows(self) -> dict[str, int]:
         return {queue: one.window for queue, one in self._prefetch.items()}

@@ -1,7 +1,7 @@
-"""Cancels that this worker remembers: the broker may deliver a cancelled call later, which is then not started.
+"""Revoked calls: calls that were canceled before their start, so that a later delivery of them does not run.
 
 The cancel of a call is remembered until the deadline of the call. A job has no deadline: its cancel is remembered until
-there are `MAX_KEPT` newer ones. A job whose cancel was forgotten, or never arrived, is still cancelled: its worker
+there are `MAX_REVOKED` newer ones. A job whose cancel was forgotten, or never arrived, is still canceled: its worker
 reports the start, and the gateway answers with a cancel.
 """
 
@@ -13,20 +13,20 @@ from crew.protocol.message import Control
 from crew.worker.execution.interrupt import InterruptReason
 
 SWEEP_EVERY: Final = 1_000  # cancels
-MAX_KEPT: Final = 100_000  # cancels of each kind: those of calls never displace those of jobs
-MAX_STORES: Final = 100  # whose answers are remembered
+MAX_REVOKED: Final = 100_000  # cancels of each kind: those of calls never displace those of jobs
+MAX_STORES: Final = 100  # stores whose revoked jobs are remembered
 
 _JOB: Final = "job"
 _Key = tuple[str, float | str | None]  # id; deadline, _JOB, or None for a cancel of an older client that names neither
 
 
 class RevokedCalls:
-    """The calls that are not to be started: each by its id and its deadline, as its id may be another call's by now."""
+    """Calls that must not start, by id and deadline, as a later call may have the same id."""
 
     def __init__(self) -> None:
         self._reasons: dict[_Key, InterruptReason] = {}
         self._sweep_at = SWEEP_EVERY
-        self._given_up: dict[str, tuple[str, frozenset[bytes]]] = {}  # queue of a store -> question, digests of jobs
+        self._revoked_jobs: dict[str, tuple[str, frozenset[bytes]]] = {}  # queue of a store -> question, job digests
 
     def __len__(self) -> int:
         return len(self._reasons)
@@ -37,7 +37,7 @@ class RevokedCalls:
     def add(self, control: Control) -> None:
         """Remember the call that `control` cancels.
 
-        A control that names one message is not remembered: it cancels a call that has started here, or nothing.
+        A control that names one message is not remembered: it only cancels a call that has started already.
         """
         if control.message_id is not None:
             return
@@ -47,34 +47,39 @@ class RevokedCalls:
         if len(self._reasons) >= self._sweep_at:
             self._sweep(time.time())
 
-    def brief(self, queue: str, question: str, given_up: frozenset[bytes]) -> None:
-        """The store of `queue` has answered the briefing `question`: those of its jobs are given up."""
-        self._given_up.pop(queue, None)
-        self._given_up[queue] = question, given_up
-        while len(self._given_up) > MAX_STORES:
-            del self._given_up[next(iter(self._given_up))]
+    def set_revoked_jobs(self, queue: str, question: str, digests: frozenset[bytes]) -> None:
+        """Set the revoked jobs of one store.
+
+        Args:
+            queue: of the store.
+            question: that the store has answered; part of each digest.
+        """
+        self._revoked_jobs.pop(queue, None)
+        self._revoked_jobs[queue] = question, digests
+        while len(self._revoked_jobs) > MAX_STORES:
+            del self._revoked_jobs[next(iter(self._revoked_jobs))]
 
     def is_revoked_job(self, job: str) -> bool:
-        """Whether a store has named the job of this id in its last answer to a briefing."""
-        return any(given_up and digest(question, job) in given_up for question, given_up in self._given_up.values())
+        """Whether a store has named the job of this id in its last answer."""
+        return any(digests and digest(question, job) in digests for question, digests in self._revoked_jobs.values())
 
     def get(self, id: str, deadline: float | None, *, is_job: bool = False) -> InterruptReason | None:
-        """Why the call of this id and deadline (epoch seconds) must not be started; None where it may be."""
+        """Why the call of this id and deadline (epoch seconds) must not start; None if it may."""
         reason = self._reasons.get((id, deadline))
         if reason is None and is_job:
             reason = self._reasons.get((id, _JOB)) or (InterruptReason.CANCELED if self.is_revoked_job(id) else None)
         return reason
 
     def _sweep(self, now: float) -> None:
-        """Forget the calls whose deadline is over, and the oldest of each kind above `MAX_KEPT`."""
+        """Forget calls whose deadline has passed, and the oldest of each kind above `MAX_REVOKED`."""
         kinds: dict[object, list[_Key]] = {}
         for key in self._reasons:
             if not isinstance(key[1], float) or key[1] > now:
                 kinds.setdefault(type(key[1]), []).append(key)
-        self._reasons = {key: self._reasons[key] for keys in kinds.values() for key in keys[-MAX_KEPT:]}
+        self._reasons = {key: self._reasons[key] for keys in kinds.values() for key in keys[-MAX_REVOKED:]}
         self._sweep_at = len(self._reasons) + SWEEP_EVERY
 
 
 def reason_of(control: Control) -> InterruptReason:
-    """Why its call is to end; a reason that a newer client may have is a cancel."""
+    """InterruptReason of a cancel; a reason that only newer clients know counts as CANCELED."""
     return InterruptReason.TIMEOUT if control.reason == InterruptReason.TIMEOUT else InterruptReason.CANCELED

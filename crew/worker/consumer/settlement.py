@@ -1,4 +1,4 @@
-"""How a delivery ends: its reply is sent and confirmed, and then it is acknowledged; or it goes back to its queue."""
+"""Settlement of deliveries: reply and acknowledge after the confirm, retry, requeue or park."""
 
 import functools
 from collections.abc import Callable
@@ -17,109 +17,111 @@ from crew.worker.replies.retry_publisher import RetryPublisher
 
 
 class Settlement:
-    """What executions came to, on its way back. All of it on the I/O thread.
+    """Settles executions and refused deliveries. All methods run on the I/O thread.
 
     Args:
-        where: tells where an execution is, as the text of a traceback; None where callers are not told of it.
+        flow: counts the deliveries that are held.
+        where: returns the stack of an execution, as the text of a traceback; None if callers do not get it.
     """
 
     def __init__(
         self,
         replies: ReplyPublisher,
         retries: RetryPublisher,
-        jobs: JobReports,
-        windows: FlowControl,
+        job_reports: JobReports,
+        flow: FlowControl,
         *,
         where: Callable[[Execution], str] | None,
     ) -> None:
         self._replies = replies
         self._retries = retries
-        self._flow = windows
-        self._jobs = jobs
+        self._flow = flow
+        self._job_reports = job_reports
         self._where = where
 
-    def give(self, execution: Execution, ended: Result) -> None:
-        """Answer the call of `execution`, or have it run again."""
+    def settle(self, execution: Execution, ended: Result) -> None:
+        """Send the reply of `execution`, or retry or requeue its call."""
         if execution.call.is_job:
-            self._jobs.on_end(execution)
+            self._job_reports.on_end(execution)
         if self._where is not None and ended.outcome is Outcome.TIMED_OUT:
             ended = ended.with_traceback(execution.where_stopped() or self._where(execution))
         if ended.outcome is None:
             self.requeue(execution.delivery)
             return
-        on_sent = (lambda: None) if execution.is_acked else functools.partial(self.release, execution.delivery)
-        goes_on = execution.is_interrupted and not execution.has_ended  # it would run twice at a time
-        if ended.retry_after is None or goes_on:
+        on_sent = (lambda: None) if execution.is_acked else functools.partial(self.acknowledge, execution.delivery)
+        still_runs = execution.is_interrupted and not execution.has_ended  # a retry would run at the same time
+        if ended.retry_after is None or still_runs:
             on_dropped = (lambda: None) if execution.is_acked else functools.partial(self.requeue, execution.delivery)
-            execution.is_acked = True  # or will be: it may be told only now that it has started
-            self._replies.answer(execution.call, ended, on_sent, on_dropped, run=execution.ended_run())
+            execution.is_acked = True  # or will be, after the confirm; `on_started` may come later than this
+            self._replies.reply(execution.call, ended, on_sent, on_dropped, run=execution.ended_run())
         else:
             self._retries.send(execution, ended, on_sent)
 
     def send_last_progress(self, execution: Execution) -> None:
-        """Nothing of it runs any longer. Its end may have been said before its clean-up, of which its task has told."""
+        """Send the progress that its task has reported while it cleaned up, after its reply was sent."""
         if execution.call.is_job:
-            self._jobs.on_end(execution)
+            self._job_reports.on_end(execution)
 
     def announce(self, execution: Execution) -> None:
-        """Tell its caller that it has started, once."""
+        """Report its start to the caller, once."""
         if execution.is_announced:
             return
         if execution.call.is_job:
-            execution.is_announced = self._jobs.announce(execution)
+            execution.is_announced = self._job_reports.announce(execution)
         else:
             execution.is_announced = self._replies.announce(execution.call)
 
     def refuse(self, delivery: Delivery, call: Call, ended: Result, *, executions: int, exit_status: str) -> None:
-        """Answer a call that is not run. With the `exit_status` of its last process it is parked, before all else.
+        """Reply to a call that does not run; with an `exit_status`, park its message before that.
 
         Args:
-            executions: of it that were begun.
+            executions: how often it was started.
+            exit_status: how the last process that ran it ended; "" if the message is not parked.
         """
-        done, back = functools.partial(self.release, delivery), functools.partial(self.requeue, delivery)
+        on_sent, on_dropped = functools.partial(self.acknowledge, delivery), functools.partial(self.requeue, delivery)
         run = refused_run(call, executions)
-        answer = functools.partial(self._replies.answer, call, ended, done, back, run=run)
+        reply = functools.partial(self._replies.reply, call, ended, on_sent, on_dropped, run=run)
         if exit_status:
-            self._replies.park(delivery, ended.message, answer, back, exit_status=exit_status)
+            self._replies.park(delivery, ended.message, reply, on_dropped, exit_status=exit_status)
         else:
-            answer()
+            reply()
 
     def refuse_malformed(self, delivery: Delivery, task: str, error: MalformedMessage) -> None:
-        """Nobody can be answered with certainty, so it is kept for who looks after the broker, before all else."""
+        """Park a message that cannot be parsed, then reply to it if it names a reply queue and an id."""
 
         def on_parked() -> None:
             delivery.ack()
-            self._answer_malformed(delivery, task, error)  # now: what is on its way is told apart by its id alone
+            self._reply_malformed(delivery, task, error)
 
         self._replies.park(delivery, str(error), on_parked, delivery.requeue)
 
     def park_refused(self, delivery: Delivery) -> None:
-        """Park a message that is not signed: its sender may only lack the key. `reply_to` gets no answer."""
+        """Park a message without a valid signature; no reply is sent. Its sender may only lack the key."""
         why = f"{delivery.refusal}: it was not run, as CREW_SIGNING_KEY is set on this worker"
         self._replies.park(delivery, why, delivery.ack, delivery.requeue)
 
-    def _answer_malformed(self, delivery: Delivery, task: str, error: MalformedMessage) -> None:
+    def _reply_malformed(self, delivery: Delivery, task: str, error: MalformedMessage) -> None:
         reply_to, id = delivery.properties.reply_to, delivery.properties.correlation_id
         if isinstance(reply_to, str) and reply_to and isinstance(id, str) and id:
             call = Call(id=id, task=task, body=NO_BODY, reply_to=reply_to, is_job=topology.is_jobs_queue(reply_to))
             ended = failed_with(Outcome.RAISED, describe(error))
-            self._replies.answer(call, ended, lambda: None, run=refused_run(call, executions=0))
+            self._replies.reply(call, ended, lambda: None, run=refused_run(call, executions=0))
 
     # --- deliveries -------------------------------------------------------------------------------------------------
 
-    def end_delivery(self, execution: Execution) -> bool:
-        """Acknowledge it before its end; False where its channel is gone, and the broker will deliver it again."""
+    def acknowledge_at_start(self, execution: Execution) -> bool:
+        """Acknowledge its delivery before it ends; False if the channel is gone and the broker will redeliver it."""
         execution.is_acked = True
-        return self.release(execution.delivery)
+        return self.acknowledge(execution.delivery)
 
-    def release(self, delivery: Delivery) -> bool:
-        """It is done with; where its channel is gone, it was taken off the count with it."""
+    def acknowledge(self, delivery: Delivery) -> bool:
+        """Acknowledge a delivery; if its channel is gone, it is no longer counted as held."""
         is_acked = delivery.ack()
         if is_acked:
-            self._flow.drop(delivery.queue)
+            self._flow.remove(delivery.queue)
         return is_acked
 
     def requeue(self, delivery: Delivery) -> None:
-        """It goes back to its queue."""
+        """Return a delivery to its queue."""
         if delivery.requeue():
-            self._flow.drop(delivery.queue)
+            self._flow.remove(delivery.queue)

@@ -1,6 +1,6 @@
-"""An executor with what feeds it: where all tasks of one kind run.
+"""Task group: the tasks of one kind (plain functions or `async def`), with their executor, buffer and consumer.
 
-A worker process has one station for plain functions, one for `async def`, or both. The first one holds the main thread.
+A worker process has one group of plain functions, one of `async def` tasks, or both. The first one has the main thread.
 """
 
 import asyncio
@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from crew.protocol.topology import HTTP_TASK
 from crew.worker.consumer.consumer import TaskConsumer
 from crew.worker.execution.execution import Execution
 from crew.worker.executors.buffer import Buffer
@@ -22,19 +21,18 @@ from crew.worker.options import Options
 from crew.worker.replacement import Replacement
 from crew.worker.shared_state.shared_state import SharedState
 from crew.worker.task import Task
-from crew.worker.url_jobs.consumer import HttpConsumer
 
-STOPS_WITHIN: Final = 1.0  # seconds for an event loop that runs nothing any longer
-WORD_OUT_WITHIN: Final = 0.2  # seconds that a task waits at most until its caller was told of its start
+STOP_TIMEOUT: Final = 1.0  # seconds for the thread of an event loop to end, after its last task
+ANNOUNCE_TIMEOUT: Final = 0.2  # seconds that a task waits at most until its start is announced to its caller
 
 
 class TaskGroup:
-    """Runs `tasks`, which are of one kind.
+    """Runs `tasks`, which are all of one kind.
 
     Args:
-        number: of this process in the `ledger`.
+        number: of this process in the shared state.
         mailbox: of the I/O thread.
-        replacement: decides when the process is replaced; None: never for what it has run.
+        replacement: decides after how many tasks, and with how much memory, the process is replaced; None: never.
     """
 
     def __init__(
@@ -59,17 +57,13 @@ class TaskGroup:
 
     @property
     def needs_alarm(self) -> bool:
-        """Whether the kernel timer interrupts what runs here in the main thread."""
+        """Whether the kernel timer interrupts tasks of this group."""
         return not isinstance(self._executor, ThreadExecutor)
 
-    def open(self, **parts: Any) -> None:
-        """Begin to consume; `parts` are arguments of TaskConsumer."""
+    def open(self, consumer_class: Callable[..., TaskConsumer] = TaskConsumer, **parts: Any) -> None:
+        """Begin to consume; `parts` are arguments of the consumer."""
         zombies = self._executor.slots if self._options.zombies is None else self._options.zombies
-        limit = self._options.requests_per_host
-        kind: Callable[..., TaskConsumer] = TaskConsumer
-        if limit is not None and any(task.name == HTTP_TASK for task in self.tasks):
-            kind = functools.partial(HttpConsumer, limit=limit)
-        self.consumer = kind(
+        self.consumer = consumer_class(
             self.tasks,
             buffer=self._buffer,
             executor=self._executor,
@@ -82,29 +76,29 @@ class TaskGroup:
         )
 
     def serve(self) -> None:
-        """Hold the calling thread until `stop`."""
+        """Run tasks in the calling thread until `stop`."""
         self._executor.serve()
 
     def serve_in_background(self) -> None:
-        """Run in a thread of its own until `stop`."""
+        """Run tasks in a separate thread until `stop`."""
         self._thread = threading.Thread(target=self._executor.serve, name="crew asyncio tasks", daemon=True)
         self._thread.start()
 
     def join(self) -> bool:
-        """After `stop`: wait until that thread has ended; False where something blocks it."""
-        self._thread.join(STOPS_WITHIN)
+        """Wait after `stop` until that thread has ended; returns False if a task blocks it."""
+        self._thread.join(STOP_TIMEOUT)
         return not self._thread.is_alive()
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop on which its tasks run; None where they are plain functions."""
+        """Event loop of its tasks; None if they are plain functions."""
         return self._executor.loop if isinstance(self._executor, EventLoopExecutor) else None
 
     def stop(self) -> None:
-        """Run nothing more."""
+        """Start no more tasks."""
         self._executor.stop()
 
-    # --- events of the executor ---------------------------------------------------------------------------------------
+    # --- callbacks of the executor ----------------------------------------------------------------------------------
 
     def _make_executor(self) -> Executor:
         is_async = bool(self.tasks) and self.tasks[0].is_async
@@ -122,25 +116,26 @@ class TaskGroup:
         )
 
     def _on_started(self, execution: Execution) -> None:
-        """On the I/O thread."""
+        """Handle a start, on the I/O thread."""
         self._shared_state.begin(self._number, execution)
         self.consumer.on_started(execution)
 
     def _on_ended(self, execution: Execution) -> None:
-        """On the I/O thread."""
+        """Handle an end, on the I/O thread."""
         self.consumer.on_ended(execution)
         if self._replacement is not None:
-            self._replacement.look()
+            self._replacement.check_memory()
 
     def _on_main_started(self, execution: Execution) -> None:
-        """In the main thread: the task may be one that lets the I/O thread never run again, so that is asked first."""
+        """Handle a start, in the main thread: wait for the announcement, as the task may never release the GIL."""
         self._shared_state.begin(self._number, execution)
-        if self.consumer.announces(execution):
-            self._mailbox.ask(self.consumer.on_started, execution, patience=WORD_OUT_WITHIN)
-        elif self.consumer.ends_delivery(execution):
+        if self.consumer.must_announce(execution):
+            self._mailbox.post_and_wait(self.consumer.on_started, execution, timeout=ANNOUNCE_TIMEOUT)
+        elif self.consumer.must_acknowledge(execution):
             self._mailbox.post(self.consumer.on_started, execution, False)
 
     def _on_main_ended(self, execution: Execution) -> None:
+        """Handle an end, in the main thread."""
         self._shared_state.end(execution)
         self._mailbox.post(self._on_ended, execution)
 
@@ -154,12 +149,12 @@ def task_groups(
     mailbox: Mailbox,
     replacement: Replacement | None = None,
 ) -> list[TaskGroup]:
-    """One for each kind among `tasks`, that of plain functions first."""
-    everything = list(tasks)
-    kinds = [task.is_async for task in everything]
+    """Make a group for each kind among `tasks`; that of plain functions is the first."""
+    all_tasks = list(tasks)
+    kinds = [task.is_async for task in all_tasks]
     return [
         TaskGroup(
-            [task for task in everything if task.is_async is kind],
+            [task for task in all_tasks if task.is_async is kind],
             options,
             number=number,
             shared_state=shared_state,

@@ -1,1 +1,1 @@
-"""What a worker reports of jobs while they run: heartbeats and progress; and which jobs are revoked."""
+"""Reports of jobs to their store (start, heartbeat, progress, end), and the list of revoked jobs from it."""

@@ -1,7 +1,7 @@
-"""Says now and then of every job that runs here that it does: its delivery may have ended with its start.
+"""Job heartbeat: reports at an interval that a job still runs, as its delivery may be acknowledged already.
 
-What is sent is STARTED once more. The I/O thread sends it, so that it goes on whatever the task does; where that thread
-is stopped for long, the process is killed.
+A heartbeat is another STARTED reply. The I/O thread sends it, so that it goes on whatever the task does. If that thread
+stalls, the supervisor kills the process.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from crew.worker.replies.reply_publisher import ReplyPublisher
 
 
 class Heartbeat:
-    """One timer for all jobs of a process, none while none runs. All of it on the I/O thread."""
+    """Heartbeat of all running jobs of a process, with one timer. All methods run on the I/O thread."""
 
     def __init__(self, replies: ReplyPublisher) -> None:
         self._replies = replies
@@ -22,20 +22,20 @@ class Heartbeat:
     def __repr__(self) -> str:
         return f"<Heartbeat of {len(self._running)} jobs>"
 
-    def begin(self, execution: Execution) -> None:
-        """It runs, and that was said; nothing where it is decided already, as its end was said then."""
+    def add(self, execution: Execution) -> None:
+        """Start the heartbeat of a job whose start was reported; ignored if its result is decided already."""
         if execution.result is not None:
             return
         self._running[execution] = None
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(HEARTBEAT_EVERY, self._beat)
 
-    def end(self, execution: Execution) -> None:
-        """Its end is said; nothing where it never began."""
+    def remove(self, execution: Execution) -> None:
+        """Stop the heartbeat of a job; ignored if it has none."""
         self._running.pop(execution, None)
 
     def stop(self) -> None:
-        """Say no more; idempotent."""
+        """Stop all heartbeats; idempotent."""
         self._running.clear()
         if self._timer is not None:
             self._timer.cancel()

@@ -1,4 +1,4 @@
-"""What jobs have that other calls have not: a heartbeat, a word on how far they are, a briefing before they start."""
+"""Reports of the jobs of one worker process: heartbeat, progress, and the revoked jobs of their stores."""
 
 from collections.abc import Iterable
 
@@ -12,12 +12,12 @@ from crew.worker.replies.reply_publisher import ReplyPublisher
 
 
 class JobReports:
-    """The jobs of one worker process. All of it on the I/O thread, but for `progress.say`.
+    """Facade of heartbeat, progress and revocation sync. All methods run on the I/O thread, except `progress.report`.
 
     Args:
         worker: id of the worker process.
-        tasks: names of those that it serves.
-        publishing: its link.
+        tasks: names of the tasks that it serves.
+        publishing: its publishing link.
         mailbox: of the I/O thread.
     """
 
@@ -33,16 +33,16 @@ class JobReports:
         return f"<JobReports: {self.heartbeat!r}, {self.progress!r}, {self.revocation_sync!r}>"
 
     def announce(self, execution: Execution) -> bool:
-        """Say that it runs, now and later on; False where the broker is away: try again."""
-        self.heartbeat.begin(execution)
+        """Report the start of a job and begin its heartbeat; returns False while the broker is away."""
+        self.heartbeat.add(execution)
         return self._replies.announce(execution.call, execution.started_run())
 
     def on_end(self, execution: Execution) -> None:
-        """Its end is about to be said."""
-        self.heartbeat.end(execution)
+        """Stop the heartbeat of a job and send its last progress, before its end is reported."""
+        self.heartbeat.remove(execution)
         self.progress.flush(execution)
 
     def stop(self) -> None:
-        """Say and hold nothing more; idempotent."""
+        """Stop all heartbeats and release the jobs that wait; idempotent."""
         self.revocation_sync.stop()
         self.heartbeat.stop()

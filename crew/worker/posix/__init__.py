@@ -1,1 +1,1 @@
-"""What a process shares with the operating system: signals, timers, standard streams, forks, orphans."""
+"""Interface to the operating system: signals, timers, standard streams, forked and orphaned processes, process exit."""

@@ -1,8 +1,8 @@
-"""What a process that a task forks has of its worker process: nothing that is crew's.
+"""Separates a process that a task forks from its worker process: signal handlers, sockets, event loop.
 
-`os.fork` and multiprocessing copy the whole process. With crew's handler of SIGTERM the copy could not be terminated;
-with its sockets the broker would take the worker process for alive after its death, and would not deliver again what
-it ran. Programs that a task executes get none of this: Python's descriptors are closed by `exec`, handlers are reset.
+`os.fork` and multiprocessing copy the whole process. With crew's SIGTERM handler the copy could not be terminated. With
+its sockets the broker would see a dead worker process as alive, and would not redeliver its calls. A program that a
+task executes inherits neither: `exec` closes Python's descriptors and resets handlers.
 """
 
 import contextlib
@@ -21,20 +21,20 @@ is_child = False  # whether this process was forked by a task
 
 
 def separate(selector: selectors.BaseSelector, on_forked: Callable[[], object]) -> None:
-    """Separate every process that is forked here from now on. Once in a worker process.
+    """Separate each process that this process forks from now on. Call it once in a worker process.
 
     Args:
-        selector: of the I/O thread's loop; what it watches is closed in the child.
-        on_forked: called in the child.
+        selector: of the I/O thread's event loop; the child process loses the descriptors that it watches.
+        on_forked: called in the child process.
     """
     fork = _Fork(selector, on_forked)
     os.register_at_fork(before=fork.before, after_in_parent=fork.in_parent, after_in_child=fork.in_child)
 
 
 def end(error: BaseException | None = None) -> NoReturn:
-    """End this process, which was forked by a task, where the task has returned in it or has raised `error`.
+    """Exit from this process, which a task forked, after the task has returned in it or has raised `error`.
 
-    It must not go on as a second worker process. The exit status is as Python would have it.
+    It must not run on as a second worker process. Its exit status is the one that Python would set.
     """
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
@@ -51,16 +51,17 @@ def end(error: BaseException | None = None) -> NoReturn:
 
 
 class _Fork:
-    """What happens before and after each fork, in the thread that forks.
+    """Callbacks before and after each fork, in the thread that forks.
 
-    Signals are held back meanwhile: one for the child would be lost in it, or run a handler of the worker process. (An
-    interrupt that lands in here is lost: Python ignores exceptions here. It is sent again after a second.)
+    Signals are blocked during the fork: the child process would lose them, or run a handler of the worker process.
+    (Python ignores exceptions in these callbacks, so an interrupt that arrives here is lost. It is sent again after a
+    second.)
     """
 
     def __init__(self, selector: selectors.BaseSelector, on_forked: Callable[[], object]) -> None:
         self._selector = selector
         self._on_forked = on_forked
-        self._masks: dict[int, set[int]] = {}  # by thread: several may fork at a time
+        self._masks: dict[int, set[int]] = {}  # thread -> its mask: several may fork at a time
 
     def before(self) -> None:
         self._masks[threading.get_ident()] = set(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
@@ -74,7 +75,7 @@ class _Fork:
     def in_child(self) -> None:
         global is_child
         try:
-            if not is_child:  # else it is a child of a child, and what has these descriptors is its own
+            if not is_child:  # a child of a child uses these descriptors for its own files
                 is_child = True
                 signal_handlers.remove()
                 signal.set_wakeup_fd(-1)
@@ -84,17 +85,17 @@ class _Fork:
             self.in_parent()
 
     def _drop_sockets(self) -> None:
-        """Put the null device in the place of each descriptor, which the objects that know it may close later.
+        """Replace each descriptor by the null device; the objects that hold it may close it later.
 
-        Nothing is closed by those objects: they would change what the parent waits for. Connections to the broker have
-        closed their sockets already (`crew.forks`).
+        These objects must not close it now: that would change the selector of the parent process. Connections to the
+        broker have closed their sockets already (`crew.forks`).
         """
         watched = self._selector.get_map()
         descriptors = [key.fd for key in (watched or {}).values()]
         if hasattr(self._selector, "fileno"):  # epoll and kqueue
             descriptors.append(self._selector.fileno())
         still_open = [descriptor for descriptor in descriptors if _is_open(descriptor)]
-        null = os.open(os.devnull, os.O_RDWR)  # may have the number of one that is closed
+        null = os.open(os.devnull, os.O_RDWR)  # may reuse the number of a closed descriptor
         for descriptor in still_open:
             os.dup2(null, descriptor, inheritable=False)
         os.close(null)

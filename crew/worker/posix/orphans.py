@@ -1,7 +1,7 @@
-"""Orphans: processes whose parent has ended, and which the kernel has given to the supervisor.
+"""Orphan processes that the kernel gives to the supervisor as their new parent.
 
-It gives them to process 1, which the supervisor is in a container, and to who has asked for them (a "subreaper"). They
-stay zombies until their new parent has taken notice of their end.
+The kernel gives a process without a parent to process 1, which may be the supervisor in a container, or to a process
+that has declared itself a "subreaper" (prctl(2)). When it exits it stays a zombie until the new parent reaps it.
 """
 
 import contextlib
@@ -16,17 +16,17 @@ _PROC: Final = Path("/proc")
 _PR_GET_CHILD_SUBREAPER: Final = 37  # prctl(2)
 
 
-def are_ours() -> bool:
-    """Whether this process gets orphans."""
+def are_adopted() -> bool:
+    """Whether the kernel makes this process the parent of orphans."""
     return os.getpid() == 1 or _is_subreaper()
 
 
 def reap(known: Container[int]) -> None:
-    """Take notice of the end of orphans.
+    """Reap orphans that have exited.
 
-    What this process has started itself is left to whoever waits for it there: the processes `known`, and those of its
-    own session, as a module may have started a helper. What a task leaves has another session, that of its worker
-    process or one of its own.
+    Processes that this process started itself are left to the code that waits for them: those in `known`, and those of
+    its own session, as a module may have started a helper. A process that a task left behind has another session: that
+    of its worker process, or its own.
     """
     for pid in list(_dead_children()):
         if pid not in known:
@@ -42,7 +42,7 @@ def _is_subreaper() -> bool:
 
 
 def _dead_children() -> Iterator[int]:
-    """Children of this process in other sessions that are zombies."""
+    """Zombies that are children of this process and belong to another session."""
     ours, session = os.getpid(), os.getsid(0)
     for folder in _PROC.glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError):  # it has ended

@@ -1,7 +1,7 @@
-"""The end of a process: as Python ends it, but within a bounded time.
+"""Exit of a process, as Python does it, but within a bounded time.
 
-Python waits for all threads that are no daemons, and runs what is registered with `atexit`. A thread that never ends,
-or a function that hangs, would keep a process that has drained for ever. So it has EXIT_TIMEOUT seconds for both.
+Python waits for all non-daemon threads and runs the functions registered with `atexit`. A thread that never ends, or a
+function that hangs, would keep a drained process alive for ever. Therefore both together have EXIT_TIMEOUT seconds.
 """
 
 import atexit
@@ -18,25 +18,26 @@ from crew.worker.posix import stdio
 
 logger = logging.getLogger(__name__)
 
-EXIT_TIMEOUT: Final = 5.0  # seconds for threads and for what is registered with `atexit`
-FORCED_EXIT_TIMEOUT: Final = 0.5  # the same while the main thread hangs: callers wait for the next process
-FLUSH_WITHIN: Final = 1.0  # seconds: a pipe that nobody reads takes nothing
+FLUSH_TIMEOUT: Final = 5.0  # seconds for replies to reach the broker, before the exit begins
+EXIT_TIMEOUT: Final = 5.0  # seconds for threads and for `atexit` functions
+FORCED_EXIT_TIMEOUT: Final = 0.5  # the same if the main thread hangs: callers wait for the replacement
+STDIO_TIMEOUT: Final = 1.0  # seconds to flush stdout and stderr: a full pipe without a reader blocks
 
 
 def forget_inherited() -> None:
-    """At the beginning of a worker process: leave the temporary files that its supervisor has made to the supervisor.
+    """Leave the supervisor's temporary files to the supervisor; call this when a worker process begins.
 
-    What a module has registered with `atexit` runs in each process that ends, as after any `os.fork`.
+    Functions that a module registered with `atexit` still run in each process that exits, as after any `os.fork`.
     """
     for finalizer in list(getattr(weakref.finalize, "_registry", ())):
         finalizer.atexit = False
 
 
 def end_process(code: int) -> NoReturn:
-    """End this worker process: wait for its threads, run its `atexit` functions, flush stdout and stderr.
+    """Exit from this worker process: wait for its threads, run its `atexit` functions, flush stdout and stderr.
 
-    It does not come back, and ends the process after EXIT_TIMEOUT in any case. In another thread than the main one it
-    waits for no thread, and ends the process after FORCED_EXIT_TIMEOUT: the main thread hangs in a task then.
+    It never returns, and exits after EXIT_TIMEOUT in any case. If it is not called in the main thread, the main thread
+    hangs in a task: then it waits for no thread, and exits after FORCED_EXIT_TIMEOUT.
     """
     is_forced = threading.current_thread() is not threading.main_thread()
     late = code, FORCED_EXIT_TIMEOUT if is_forced else EXIT_TIMEOUT
@@ -48,20 +49,21 @@ def end_process(code: int) -> NoReturn:
     except BaseException:
         traceback.print_exc()
     finally:
-        _leave(code)
+        _exit(code)
 
 
 def bound_exit(code: int) -> None:
-    """Bound the end of this process, which is in the hands of its main thread from now on.
+    """Bound the time of this process's exit, which its main thread has begun.
 
-    SIGTERM or SIGINT end it at once. Once the main thread has returned, Python has EXIT_TIMEOUT for the rest.
+    From now on SIGTERM and SIGINT end it at once. After the main thread has returned, Python has EXIT_TIMEOUT for the
+    rest.
 
     Args:
-        code: exit status where Python does not come to set its own.
+        code: exit status if Python does not get to set its own.
     """
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: _leave(code))
+            signal.signal(number, lambda *_: _exit(code))
     threading.Thread(target=_end_after_main, args=(code,), name="crew process end", daemon=True).start()
 
 
@@ -74,17 +76,17 @@ def _end_late(code: int, timeout: float) -> NoReturn:
     time.sleep(timeout)
     threads = [one.name for one in threading.enumerate() if not one.daemon and one is not threading.main_thread()]
     what = f"threads still run: {', '.join(threads)}" if threads else "functions registered with atexit still run"
-    logger.warning("process %d ends now, though %s", os.getpid(), what)
-    _leave(code)
+    logger.warning("exit timeout after %g s: %s pid=%d", timeout, what, os.getpid())
+    _exit(code)
 
 
-def _leave(code: int) -> NoReturn:
-    """Flush and end, also where another thread hangs while it flushes."""
+def _exit(code: int) -> NoReturn:
+    """Flush stdout and stderr and exit, even if another thread hangs while it flushes."""
     try:
         flushing = threading.Thread(target=stdio.flush, name="crew flush", daemon=True)
         flushing.start()
-        flushing.join(FLUSH_WITHIN)
-    except RuntimeError:  # no thread can be started any longer
+        flushing.join(STDIO_TIMEOUT)
+    except RuntimeError:  # Python no longer starts threads
         stdio.flush()
     finally:
         os._exit(code)

@@ -1,4 +1,4 @@
-"""The signal handlers that crew installs in a worker process: a process that a task forks drops them."""
+"""Signal handlers of a worker process; a process that a task forks removes them."""
 
 import signal
 from collections.abc import Callable
@@ -11,17 +11,17 @@ _installed: Final[dict[int, Handler]] = {}
 
 
 def install(number: int, handler: Handler) -> None:
-    """Call `handler` on signal `number` from now on. Only in the main thread."""
+    """Call `handler` on signal `number`. Only the main thread may call this."""
     signal.signal(number, handler)
     _installed[number] = handler
 
 
 def do_nothing(_number: int, _frame: FrameType | None) -> None:
-    """Ignore a signal in this process only: unlike SIG_IGN, a handler does not pass on to programs that it starts."""
+    """Ignore a signal in this process only: a program that it executes inherits SIG_IGN, but no handler."""
 
 
 def remove() -> None:
-    """Give the signals back that still have crew's handler: each does what it does in a new Python process."""
+    """Reset each signal that still has crew's handler to the action that it has in a new Python process."""
     for number, handler in _installed.items():
         if signal.getsignal(number) == handler:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""The standard streams of a worker: what tasks print appears at once, and no task can close them for the others."""
+"""Standard streams of a worker: printed lines appear at once, and no task can close a stream for the others."""
 
 import contextlib
 import io
@@ -10,7 +10,7 @@ _STDERR: Final = 2
 
 
 def prepare() -> None:
-    """Write each line at once, also into a file; `close` only flushes, as later tasks and the log need the stream."""
+    """Flush stdout and stderr after each line, also into a file; `close` only flushes, as others need the stream."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and not stream.closed:
             stream.reconfigure(line_buffering=True)
@@ -18,16 +18,16 @@ def prepare() -> None:
 
 
 def flush() -> None:
-    """Write out what the standard streams hold, where they are still there and take it."""
+    """Flush stdout and stderr, if they are still open and writable."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # None, closed, a full disk, or whatever a task has put in its place
+        with contextlib.suppress(Exception):  # None, closed, a full disk, or an object that a task has put in its place
             stream.flush()
 
 
 def log_stream() -> TextIO | None:
-    """Where the log goes: stderr, by a descriptor of its own, so that it works on after a task has closed stderr."""
+    """Stream for the log: stderr through its own descriptor, so that logging goes on after a task has closed stderr."""
     if sys.stderr is None or sys.stderr is not sys.__stderr__:
-        return sys.stderr  # somebody has put another stream in its place, and wants to have the log there
+        return sys.stderr  # the script has replaced it, to have the log there
     try:
         return os.fdopen(
             os.dup(_STDERR), "w", buffering=1, encoding=getattr(sys.stderr, "encoding", None), errors="backslashreplace"
@@ -37,7 +37,7 @@ def log_stream() -> TextIO | None:
 
 
 def descriptor_for_stacks() -> int:
-    """A descriptor for faulthandler, which writes without Python: stderr's file, or the null device without one."""
+    """Descriptor for faulthandler, which writes without Python: that of stderr, or the null device if it is closed."""
     try:
         return os.dup(_STDERR)
     except OSError:

@@ -1,1 +1,1 @@
-"""Replies and retries on their way out."""
+"""Publishers of replies and retries, and the backlog of replies while the broker is away."""

@@ -1,7 +1,8 @@
-"""Replies that wait for the broker: in their order, bounded in number and bytes, the oldest dropped first.
+"""Reply backlog: replies that wait while the broker is away, in order, bounded in number and bytes.
 
-Prefetch bounds them before that, unless connections break again and again. A dropped reply is not the end of its call:
-where the broker still counts its delivery as ours it goes back and runs again, and else the broker has it already.
+Usually the prefetch bounds them, unless connections break again and again. When the backlog is full, the oldest replies
+are discarded. A discarded reply is not the end of its call: if the delivery is still unacknowledged it is requeued and
+the call runs again; otherwise the broker has taken it back already.
 """
 
 import logging
@@ -16,20 +17,19 @@ from crew.protocol.properties import Properties
 logger = logging.getLogger(__name__)
 
 MAX_REPLIES: Final = 10_000
-MAX_BYTES: Final = 256 * 1024 * 1024  # of bodies: 16 of the largest; a worker must not die of what it keeps
+MAX_BYTES: Final = 256 * 1024 * 1024  # of bodies: 16 of the largest; more could exhaust the worker's memory
 
 
 class OutgoingMessage(msgspec.Struct, frozen=True):
-    """A message on its way.
+    """A message to be published until the broker has confirmed it.
 
     Attributes:
-        on_sent: called when the broker has it, or nobody wants it.
-        instead: called with its Confirm where the broker does not accept it: it is too large, or refused for another
-            reason.
-        on_dropped: called where it is given up, though somebody may want it.
-        returns: how often it has come back, as its queue was not there.
-        is_report: whether it is the end of a job, on its way to its store.
-        until: time.monotonic() at which it is given up where its queue refuses it; None before the first time.
+        on_sent: called when the broker has confirmed it, or its receiver is gone.
+        instead: called with its Confirm if the broker does not accept it, because it is too large or invalid.
+        on_dropped: called when the backlog discards it.
+        returns: how often the broker has returned it because its queue does not exist.
+        is_report: whether it reports the end of a job to its store.
+        until: time.monotonic() at which it is discarded if its queue refuses it; None before the first refusal.
     """
 
     queue: str
@@ -44,13 +44,13 @@ class OutgoingMessage(msgspec.Struct, frozen=True):
 
 
 class Backlog:
-    """What waits, by number: the order in which it was first sent."""
+    """Waiting messages, ordered by number: the order in which they were first sent."""
 
     def __init__(self, *, max_replies: int = MAX_REPLIES, max_bytes: int = MAX_BYTES) -> None:
         self._max_replies = max_replies
         self._max_bytes = max_bytes
         self._waiting: dict[int, OutgoingMessage] = {}
-        self._dropped = 0  # since the broker was there
+        self._dropped = 0  # since the last `take`
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -59,18 +59,18 @@ class Backlog:
     def __repr__(self) -> str:
         return f"<Backlog: {len(self)} replies, {self.bytes} bytes>"
 
-    def keep(self, number: int, message: OutgoingMessage) -> None:
-        """Keep it, at the cost of the oldest ones where there is no room."""
+    def add(self, number: int, message: OutgoingMessage) -> None:
+        """Add a message; if the backlog is full, discard the oldest ones."""
         self._waiting[number] = message
         self.bytes += len(message.body)
         while len(self._waiting) > self._max_replies or self.bytes > self._max_bytes:
             self._drop(min(self._waiting))
 
     def take(self) -> dict[int, OutgoingMessage]:
-        """All of it, the oldest first: the broker is back."""
+        """Remove and return all messages, the oldest first."""
         waiting, self._waiting, self.bytes = self._waiting, {}, 0
         if self._dropped:
-            logger.error("the broker is back: %d replies that waited for it were dropped", self._dropped)
+            logger.error("reply backlog sent: %d replies were discarded while the broker was away", self._dropped)
             self._dropped = 0
         return dict(sorted(waiting.items()))
 
@@ -78,10 +78,12 @@ class Backlog:
         message = self._waiting.pop(number)
         self.bytes -= len(message.body)
         if not self._dropped:
-            logger.error("more replies wait for the broker than are kept (%d, %d bytes): the oldest go", *self._bounds)
+            logger.error(
+                "reply backlog full: discarding the oldest replies until the broker is back (limits: %d replies, %d "
+                "bytes) call_id=%s",
+                self._max_replies,
+                self._max_bytes,
+                message.properties.correlation_id,
+            )
         self._dropped += 1
         message.on_dropped()
-
-    @property
-    def _bounds(self) -> tuple[int, int]:
-        return self._max_replies, self._max_bytes

@@ -1,4 +1,4 @@
-"""Tells the callers of what has died with another process of this worker that nobody runs it again."""
+"""Replies to lost calls: those that another process of this worker ran when it died, and that are not redelivered."""
 
 import functools
 import logging
@@ -14,26 +14,26 @@ logger = logging.getLogger(__name__)
 
 
 class LostCallReplies:
-    """Answers what stands in the ledger as dead. All of it on the I/O thread."""
+    """Replies to the lost calls in the shared state. All methods run on the I/O thread."""
 
     def __init__(self, shared_state: SharedState, replies: ReplyPublisher) -> None:
         self._shared_state = shared_state
         self._replies = replies
-        self._going_on: set[int] = set()  # slots of the ledger whose callers are being told
+        self._sending: set[int] = set()  # slots of the shared state whose reply is not yet confirmed
 
     def __repr__(self) -> str:
-        return f"<LostCallReplies: {len(self._going_on)} going on>"
+        return f"<LostCallReplies: {len(self._sending)} not confirmed>"
 
-    def look(self) -> None:
-        """Tell the callers of all that is there; where the broker is away, when it is back."""
-        for slot, one in self._shared_state.unanswered().items():
-            if slot not in self._going_on:
-                self._going_on.add(slot)
-                ended = one.ended(socket.gethostname())
-                run = None if one.run is None else msgspec.structs.replace(one.run, ended=time.time())
-                logger.warning("call %s is answered: %s", one.id, ended.message)
-                self._replies.answer(one.call, ended, functools.partial(self._on_told, slot), run=run)
+    def send(self) -> None:
+        """Reply to all lost calls; while the broker is away the replies wait in the backlog."""
+        for slot, lost in self._shared_state.unanswered().items():
+            if slot not in self._sending:
+                self._sending.add(slot)
+                ended = lost.ended(socket.gethostname())
+                run = None if lost.run is None else msgspec.structs.replace(lost.run, ended=time.time())
+                logger.warning("lost call: replying to its caller: %s call_id=%s", ended.message, lost.id)
+                self._replies.reply(lost.call, ended, functools.partial(self._on_replied, slot), run=run)
 
-    def _on_told(self, slot: int) -> None:
+    def _on_replied(self, slot: int) -> None:
         self._shared_state.mark_replied(slot)
-        self._going_on.discard(slot)
+        self._sending.discard(slot)

@@ -1,7 +1,6 @@
-"""Replies on their way out: published, confirmed, and only then is the delivery acknowledged.
+"""Reply publisher: publishes replies until the broker confirms them; only then is the delivery acknowledged.
 
-While the broker is away they wait here, and leave when it is back; the client takes the first reply to a call and
-drops a second.
+While the broker is away, replies wait in the backlog. A client takes the first reply to a call and ignores a second.
 """
 
 import asyncio
@@ -24,23 +23,25 @@ from crew.worker.replies.backlog import Backlog, OutgoingMessage
 
 logger = logging.getLogger(__name__)
 
-REFUSED_FOR = 30.0  # seconds; a quorum queue refuses until it has a leader, and one that somebody has bounded for ever
-AGAIN_AFTER = 0.1  # seconds: an election takes about 0.2
-RETURNED_AGAIN_AFTER = (0.3, 0.7, 1.5)  # seconds: a client whose queue was deleted has declared it anew by then
-MAX_STORES = 100  # whose queues are remembered
+REFUSED_TIMEOUT = (
+    30.0  # seconds: a quorum queue refuses until it has a leader; a full bounded queue may refuse for ever
+)
+REFUSED_RETRY_DELAY = 0.1  # seconds: electing a leader takes about 0.2
+RETURNED_RETRY_DELAYS = (0.3, 0.7, 1.5)  # seconds: a client declares its deleted queue again within that time
+MAX_STORES = 100  # queues of job stores that are remembered
 MAX_REASON = 1_000  # characters: a header shares its frame with the other properties
 
 OnSent = Callable[[], object]
 
 
 class ReplyPublisher:
-    """Sends what executions came to.
+    """Publishes replies, progress reports and parked messages. All methods run on the I/O thread.
 
     Args:
         worker: id of this worker, for the reply's headers.
-        kept: what waits while the broker is away.
-        knows_store: whether a queue is that of a job store whose gateways are known to this worker: no reply to it is
-            given up. The `reply_to` of a message alone does not make a queue one. Default: none is known.
+        backlog: holds replies while the broker is away.
+        knows_store: whether a queue belongs to a job store whose gateway has contacted this worker; replies to it are
+            retried without a limit. The `reply_to` of a message alone does not prove that. Default: no store is known.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class ReplyPublisher:
         self._link = link
         self._worker = worker
         self._knows_store = knows_store
-        self._stores: dict[str, None] = {}  # queues that have taken the end of a job, the last `MAX_STORES` of them
+        self._stores: dict[str, None] = {}  # queues that have accepted the end of a job, the last `MAX_STORES` of them
         self._backlog = Backlog() if backlog is None else backlog
         self._unconfirmed = 0
         self._returned: set[asyncio.Task[None]] = set()
@@ -62,10 +63,10 @@ class ReplyPublisher:
         self._is_sending_soon = False
 
     def __len__(self) -> int:
-        """Those for which a process that ends should wait: not for clients that have gone."""
+        """Messages without a confirm, for which a shutdown waits; those whose queue is gone are not counted."""
         return len(self._backlog) + self._unconfirmed
 
-    def answer(
+    def reply(
         self,
         call: Call,
         ended: Result,
@@ -77,9 +78,9 @@ class ReplyPublisher:
         """Send the reply to `call`.
 
         Args:
-            on_sent: called when the broker has it, or nobody wants it.
-            on_dropped: called where it waits for the broker and there is no room for it any longer.
-            run: where the call is a job, its execution.
+            on_sent: called when the broker has confirmed it, or the call wants no reply.
+            on_dropped: called when a full backlog discards it.
+            run: for a job, its execution.
         """
         if call.reply_to is None or ended.outcome is None:
             on_sent()
@@ -96,28 +97,28 @@ class ReplyPublisher:
         )
         of_reply, body = properties.of_reply(reply), ended.body.data
         is_value = ended.outcome is Outcome.RETURNED or bool(ended.headers)
-        instead = functools.partial(self._answer_refused, call, on_sent, run) if is_value else None
+        instead = functools.partial(self._reply_refused, call, on_sent, run) if is_value else None
         is_report = run is not None
         self._send(OutgoingMessage(call.reply_to, of_reply, body, on_sent, instead, on_dropped, is_report=is_report))
 
-    def _answer_refused(self, call: Call, on_sent: OnSent, run: Run | None, refused: Confirm) -> None:
-        """The broker does not accept the value, or the headers that came with it: tell the caller in a few bytes."""
+    def _reply_refused(self, call: Call, on_sent: OnSent, run: Run | None, refused: Confirm) -> None:
+        """Reply with a short error, as the broker does not accept the value or its headers."""
         error: type[Exception] = MessageRefused
-        message = f"the broker does not accept the reply of task {call.task!r}: {refused.reason}"
+        message = f"task {call.task!r}: the broker does not accept its reply: {refused.reason}"
         if refused.status is ConfirmStatus.TOO_LARGE:
             error = TooLarge
             message = (
-                f"the value of task {call.task!r} has {len(refused.body)} bytes, more than the broker takes in one "
-                "message: its max_message_size is smaller than CREW_MAX_MESSAGE of the worker"
+                f"task {call.task!r}: the broker does not accept its return value of {len(refused.body)} bytes; return "
+                "less, or raise the broker's max_message_size to the worker's CREW_MAX_MESSAGE"
             )
-        told = Failure(type_name=failure.type_name(error()), message=message)
-        self.answer(call, failed_with(Outcome.RAISED, told), on_sent, run=run)
+        reported = Failure(type_name=failure.type_name(error()), message=message)
+        self.reply(call, failed_with(Outcome.RAISED, reported), on_sent, run=run)
 
     def announce(self, call: Call, run: Run | None = None) -> bool:
-        """Tell the client that its call has started; False where the broker is away: try again while it runs."""
+        """Report to the client that its call has started; returns False while the broker is away."""
         if call.reply_to is None:
             return True
-        reply = self._word(call, Outcome.STARTED, NO_BODY, run)
+        reply = self._interim_reply(call, Outcome.STARTED, NO_BODY, run)
         try:
             self._link.publish(
                 topology.DEFAULT_EXCHANGE, call.reply_to, properties.of_reply(reply), b"", mandatory=False
@@ -127,13 +128,13 @@ class ReplyPublisher:
         return True
 
     def send_progress(self, call: Call, body: Body, run: Run | None) -> None:
-        """Send what the task of `call` says of it; where the broker is away, when it is back."""
+        """Send a progress report of the task of `call`; while the broker is away it waits in the backlog."""
         if call.reply_to is not None:
-            of_reply = properties.of_reply(self._word(call, Outcome.PROGRESS, body, run))
+            of_reply = properties.of_reply(self._interim_reply(call, Outcome.PROGRESS, body, run))
             self._send(OutgoingMessage(call.reply_to, of_reply, body.data, lambda: None, None))
 
-    def _word(self, call: Call, outcome: Outcome, body: Body, run: Run | None) -> Reply:
-        """A reply that is no end: the next one may make it good where it is lost with the broker."""
+    def _interim_reply(self, call: Call, outcome: Outcome, body: Body, run: Run | None) -> Reply:
+        """Make a reply that does not end the call. It is not persistent, as a later one replaces it if it is lost."""
         return Reply(
             id=call.id,
             outcome=outcome,
@@ -146,22 +147,26 @@ class ReplyPublisher:
 
     @property
     def is_connected(self) -> bool:
-        """Whether what is sent now need not wait for the broker."""
+        """Whether a message is published at once; otherwise it waits in the backlog."""
         return self._link.is_ready
 
     def park(
         self, delivery: Delivery, reason: str, on_sent: OnSent, on_dropped: OnSent, *, exit_status: str = ""
     ) -> None:
-        """Put the message of `delivery` where it can be looked at, with the reason.
-
-        It may be the only one of its kind, so that it is tried until the broker has it.
+        """Publish the message of `delivery` to the queue `crew.parked`, with the reason; retried without a limit.
 
         Args:
-            on_sent, on_dropped: as `answer` has them.
-            exit_status: how the last process ended that ran it, as `exit_status_of` returns it; "" where none has.
+            on_sent, on_dropped: as in `reply`.
+            exit_status: how the last process that ran it ended, as `exit_status_of` returns it; "" if it never ran.
         """
-        if delivery.refusal is None:  # the link has logged these, a line for many
-            logger.error("a message of %s is given up and parked in %s: %s", delivery.queue, topology.PARKED, reason)
+        if delivery.refusal is None:  # else the link has logged it, one line for many
+            logger.error(
+                "message parked in %s: %s queue=%s call_id=%s",
+                topology.PARKED,
+                reason,
+                delivery.queue,
+                delivery.properties.correlation_id,
+            )
         given = delivery.properties.headers or {}
         headers = {
             **user_headers.sendable(given),
@@ -176,7 +181,7 @@ class ReplyPublisher:
         self._park(parked, delivery.body, on_sent, on_dropped)
 
     def _park(self, parked: properties.Properties, body: bytes, on_sent: OnSent, on_dropped: OnSent) -> None:
-        """Park it; without its body, or with few properties, where the broker does not accept all of it any longer."""
+        """Park a message; if the broker does not accept it, park it without its body or with fewer properties."""
         bare = properties.of_bare_parked(parked)
 
         def instead(refused: Confirm) -> None:
@@ -194,12 +199,12 @@ class ReplyPublisher:
         )
 
     def send_waiting(self) -> None:
-        """Send what waits for the broker."""
+        """Send the messages of the backlog."""
         for number, message in self._backlog.take().items():
             self._publish(number, message)
 
     def stop(self) -> None:
-        """Send nothing again that has come back; idempotent."""
+        """Stop retrying returned messages; idempotent."""
         for task in self._returned:
             task.cancel()
 
@@ -213,7 +218,7 @@ class ReplyPublisher:
                 topology.DEFAULT_EXCHANGE, message.queue, message.properties, message.body, mandatory=True
             )
         except ConnectionError:
-            self._backlog.keep(number, message)
+            self._backlog.add(number, message)
             return
         self._unconfirmed += 1
         confirm.then(functools.partial(self._on_confirm, number, message, confirm))
@@ -222,61 +227,62 @@ class ReplyPublisher:
         self._unconfirmed -= 1
         match status:
             case ConfirmStatus.LOST:
-                self._backlog.keep(number, message)
+                self._backlog.add(number, message)
             case ConfirmStatus.TOO_LARGE | ConfirmStatus.INVALID if message.instead is not None:
                 message.instead(confirm)
-            case ConfirmStatus.REFUSED if time.monotonic() < (until := message.until or self._patient_until(message)):
-                self._backlog.keep(number, msgspec.structs.replace(message, until=until))
+            case ConfirmStatus.REFUSED if time.monotonic() < (until := message.until or self._retry_until(message)):
+                self._backlog.add(number, msgspec.structs.replace(message, until=until))
                 self._send_again_soon()
             case ConfirmStatus.CONFIRMED:
                 if message.is_report and message.queue not in self._stores:
-                    self._learn(message.queue)
+                    self._remember_store(message.queue)
                 message.on_sent()
-            case ConfirmStatus.RETURNED if message.returns < len(RETURNED_AGAIN_AFTER) or self._must_arrive(message):
+            case ConfirmStatus.RETURNED if message.returns < len(RETURNED_RETRY_DELAYS) or self._must_arrive(message):
                 self._send_returned_soon(number, message)
             case ConfirmStatus.TOO_LARGE | ConfirmStatus.INVALID:
-                told = "message discarded: the broker does not accept it queue=%r id=%r bytes=%d: %s"
+                text = "message discarded: the broker does not accept it queue=%r id=%r bytes=%d: %s"
                 reason = confirm.reason or status.value
-                logger.error(told, message.queue, confirm.key, len(message.body), reason)
+                logger.error(text, message.queue, confirm.key, len(message.body), reason)
                 message.on_sent()
             case _:
-                logger.info("a reply is dropped, as its client is gone: %s was %s", message.queue, status.value)
+                text = "reply discarded: its client is gone status=%s queue=%s call_id=%s"
+                logger.info(text, status.value, message.queue, message.properties.correlation_id)
                 message.on_sent()
 
     def _must_arrive(self, message: OutgoingMessage) -> bool:
-        """Whether it is not given up for a queue that is not there or refuses it: that of a client may be gone."""
+        """Whether to retry without a limit if its queue is missing or refuses it; the queue of a client may be gone."""
         queue = message.queue
         return queue == topology.PARKED or queue in self._stores or self._knows_store(queue)
 
-    def _learn(self, queue: str) -> None:
-        """`queue` was there for the end of a job: it will be there again, where it is that of a store."""
+    def _remember_store(self, queue: str) -> None:
+        """Remember `queue`, if its name is that of a job store: it has accepted the end of a job, so it exists."""
         if topology.is_jobs_queue(queue):
             self._stores[queue] = None
         while len(self._stores) > MAX_STORES:
             del self._stores[next(iter(self._stores))]
 
-    def _patient_until(self, message: OutgoingMessage) -> float:
-        """When it is given up where its queue refuses it (time.monotonic())."""
-        return math.inf if self._must_arrive(message) else time.monotonic() + REFUSED_FOR
+    def _retry_until(self, message: OutgoingMessage) -> float:
+        """When a message that its queue refuses is discarded (time.monotonic())."""
+        return math.inf if self._must_arrive(message) else time.monotonic() + REFUSED_TIMEOUT
 
     def _send_again_soon(self) -> None:
-        """Without waiting for the broker's return, as it is there."""
+        """Schedule `send_waiting`: the broker is connected, so no reconnect will do it."""
         if not self._is_sending_soon:
             self._is_sending_soon = True
             self._link.change_channel()
-            asyncio.get_running_loop().call_later(AGAIN_AFTER, self._send_again)
+            asyncio.get_running_loop().call_later(REFUSED_RETRY_DELAY, self._send_again)
 
     def _send_again(self) -> None:
         self._is_sending_soon = False
         self.send_waiting()
 
     def _send_returned_soon(self, number: int, message: OutgoingMessage) -> None:
-        """Its queue is not there. Its consumer declares it anew where it was deleted, and may be gone with it.
+        """Schedule a retry: its queue does not exist, but its client may declare it again, unless it has ended.
 
-        The delivery of a reply is done with all the same, unless it must arrive: the replies to a gateway that died
-        are not to hold up those to others.
+        The delivery is acknowledged at once, unless the message must arrive: replies to a gateway that died must not
+        hold up the replies to others.
         """
-        wait = RETURNED_AGAIN_AFTER[min(message.returns, len(RETURNED_AGAIN_AFTER) - 1)]
+        wait = RETURNED_RETRY_DELAYS[min(message.returns, len(RETURNED_RETRY_DELAYS) - 1)]
         message = msgspec.structs.replace(message, returns=message.returns + 1)
         if not self._must_arrive(message):
             message.on_sent()
@@ -287,11 +293,11 @@ class ReplyPublisher:
 
     async def _send_returned(self, number: int, message: OutgoingMessage, wait: float) -> None:
         try:
-            is_ours = message.queue == topology.PARKED  # never one that a message names: anybody may send that
+            is_ours = message.queue == topology.PARKED  # never declare a queue because a message names it
             if not is_ours or message.returns > 1:
                 await asyncio.sleep(wait)
             if is_ours:
                 await self._link.declare_once(topology.parked_queue())
         except ConnectionError as error:
-            logger.debug("%s waits for the next connection: %s", message.queue, error)
+            logger.debug("queue not declared, waiting for the next connection: %s queue=%s", error, message.queue)
         self._publish(number, message)

@@ -1,1 +1,1 @@
-"""The memory map that the processes of a worker share with their supervisor."""
+"""What a supervisor and its worker processes share: memory, messages, lost calls and exit codes."""

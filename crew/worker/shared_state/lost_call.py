@@ -1,8 +1,8 @@
-"""What an answer to a call needs when the process that ran it has died, and nobody runs it again.
+"""Lost calls: what a reply to a call needs after the process that ran the call has died.
 
-A call that is acknowledged when it starts is delivered no second time: without an obituary its caller would hear
-nothing until his deadline. It is written into the ledger when the call starts; when the process has died, the
-supervisor tells another one, which has a connection, to look there.
+The broker does not redeliver a call that was acknowledged when it started. Without this record its caller would wait
+until the deadline. The record is written into the shared state when the call starts. When the process dies, the
+supervisor asks another process, which has a connection, to send the reply.
 """
 
 from typing import Final
@@ -13,16 +13,16 @@ from crew.protocol.message import Call, Run
 from crew.worker.execution.result import NO_BODY, Result, timed_out, worker_lost
 from crew.worker.shared_state.exit_status import describe_exit
 
-SIZE: Final = 1169  # bytes: three short strings of AMQP, the names of a task and a host, and what tells them apart
+SIZE: Final = 1169  # bytes: three AMQP short strings, the names of a task and a host, and the fields of a `Run`
 
 
 class LostCall(msgspec.Struct, frozen=True, array_like=True):
-    """One call that died with its process.
+    """One call whose process died.
 
     Attributes:
         status: how that process ended, as `exit_status_of` returns it.
-        is_overdue: whether the process was killed because this call went on too long.
-        run: where it was a job, its execution as far as it went.
+        is_overdue: whether the process was killed because this call ran past its limit.
+        run: for a job, its execution up to the crash.
     """
 
     id: str
@@ -36,7 +36,7 @@ class LostCall(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def call(self) -> Call:
-        """As much of the call as its answer needs."""
+        """The call, with the fields that its reply needs."""
         return Call(
             id=self.id,
             task=self.task,
@@ -48,29 +48,29 @@ class LostCall(msgspec.Struct, frozen=True, array_like=True):
         )
 
     def ended(self, host: str) -> Result:
-        """What the call came to."""
+        """Result of the call, for its reply."""
         if self.is_overdue:
-            return timed_out(f"task {self.task!r} could not be interrupted, and its worker process was killed")
+            return timed_out(f"task {self.task!r} could not be interrupted; its worker process was killed")
         return worker_lost(
-            f"the worker process that ran {self.task!r} on {host} {describe_exit(self.status)}, and the call is not run"
-            " twice: its delivery had ended with its start"
+            f"task {self.task!r}: its worker process on {host} {describe_exit(self.status)}; the call is not retried,"
+            " because it was acknowledged when it started"
         )
 
 
-def written(call: Call, run: Run | None = None) -> bytes:
-    """`call` as an obituary, not longer than SIZE; b"" where nobody waits for an answer.
+def encode(call: Call, run: Run | None = None) -> bytes:
+    """Encode `call` as a lost call of at most SIZE bytes; b"" where the call wants no reply.
 
     Args:
-        run: where it is a job, the execution that begins.
+        run: for a job, the execution that begins.
     """
     if call.reply_to is None:
         return b""
-    found = LostCall(call.id, call.task, call.reply_to, call.message_id, call.persistent, run=run)
-    data = msgspec.msgpack.encode(found)
-    return data if len(data) <= SIZE else b""  # then its caller has his deadline
+    lost = LostCall(call.id, call.task, call.reply_to, call.message_id, call.persistent, run=run)
+    data = msgspec.msgpack.encode(lost)
+    return data if len(data) <= SIZE else b""  # too large: its caller waits until the deadline
 
 
-def read(data: bytes, *, status: str, is_overdue: bool) -> LostCall:
-    """The obituary that `written` has made, of a process that ended with `status`."""
-    found = msgspec.msgpack.decode(data, type=LostCall)
-    return msgspec.structs.replace(found, status=status, is_overdue=is_overdue)
+def decode(data: bytes, *, status: str, is_overdue: bool) -> LostCall:
+    """Decode what `encode` returned, for a process that ended with `status`."""
+    lost = msgspec.msgpack.decode(data, type=LostCall)
+    return msgspec.structs.replace(lost, status=status, is_overdue=is_overdue)

@@ -1,1 +1,1 @@
-"""The parent of the worker processes: it forks, watches, replaces and reloads them."""
+"""Supervisor: the parent process that forks, watches, replaces and reloads worker processes."""

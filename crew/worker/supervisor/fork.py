@@ -1,4 +1,4 @@
-"""The beginning of a worker process."""
+"""Fork a worker process and prepare it: own session, own signals, none of the supervisor's sockets."""
 
 import os
 import signal
@@ -8,21 +8,21 @@ from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from crew.worker.posix import process_end, signal_handlers, stdio
-from crew.worker.process import EXIT_BROKEN
+from crew.worker.shared_state.exit_status import EXIT_BROKEN
 from crew.worker.supervisor.child_process import ChildProcess
 
 RunChild = Callable[[int, socket.socket], int]
 
 
 def fork(number: int, run_child: RunChild, *, closing: Iterable[socket.socket], signals: Iterable[int]) -> ChildProcess:
-    """Fork a process that calls `run_child` with its number and its socket, and ends with the code that this returns.
+    """Fork a process that calls `run_child` with its number and its socket, and exits with the returned code.
 
     Args:
-        closing: sockets that are not for it.
-        signals: those to which it answers as the system does, until it says otherwise.
+        closing: sockets of the supervisor, closed in the new process.
+        signals: reset to the system's default action in the new process.
 
     Raises:
-        OSError: the host has no room for another process.
+        OSError: no memory, process or descriptor is left.
     """
     ours, theirs = socket.socketpair()
     stdio.flush()
@@ -40,14 +40,14 @@ def fork(number: int, run_child: RunChild, *, closing: Iterable[socket.socket], 
 
 
 def _be_child(run: Callable[[], int], closing: Iterable[socket.socket], signals: Iterable[int]) -> NoReturn:
-    """In the child: a process group of its own, none of the supervisor's sockets and signals; never returns."""
+    """Run in the new process: leave the supervisor's session, sockets and signals, call `run`, exit."""
     code = EXIT_BROKEN
     try:
         os.setsid()
         signal.set_wakeup_fd(-1)
         for one in signals:
             signal.signal(one, signal.SIG_DFL)
-        signal_handlers.install(signal.SIGINT, signal_handlers.do_nothing)  # Ctrl-C is for the supervisor
+        signal_handlers.install(signal.SIGINT, signal_handlers.do_nothing)  # Ctrl-C stops the supervisor
         stdio.prepare()
         process_end.forget_inherited()
         for inherited in closing:

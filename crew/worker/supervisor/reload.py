@@ -1,8 +1,8 @@
-"""SIGHUP: the same command line with new code, while the processes of the old code go on.
+"""Reload on SIGHUP: run the same command line with new code, without interrupting the running tasks.
 
-The supervisor first tries the new code in a process of its own, which loads it and ends before it serves anything. Only
-where that succeeds it replaces itself (`exec`): its children stay its children, it keeps their sockets, and drains one
-after another as soon as its successor serves.
+The supervisor first tries the new code in a separate process, which loads it and exits before it serves a task. If that
+succeeds, the supervisor replaces itself (`exec`). It keeps its child processes and their sockets, and drains each old
+process as soon as its replacement serves.
 """
 
 import contextlib
@@ -23,17 +23,17 @@ from crew.worker.posix import stdio
 
 logger = logging.getLogger(__name__)
 
-TRY: Final = "try"  # load the code, say whether it can be served, and end
+TRY: Final = "try"  # load the code, report whether it can be served, and exit
 TRY_TIMEOUT: Final = 60.0  # seconds
-CAN_BE_SERVED: Final = 79  # exit status of the process that tries: one that never comes to serve would end with 0
+CAN_BE_SERVED: Final = 79  # exit status after a successful try; a script that never calls `run()` exits with 0
 
 
 class OldProcess(msgspec.Struct, frozen=True):
-    """A process of the old code.
+    """A worker process that runs the old code.
 
     Attributes:
         number: of the process in its supervisor.
-        file: descriptor of the supervisor's end of its socket.
+        file: descriptor of the supervisor's end of its socket pair.
     """
 
     pid: int
@@ -42,19 +42,19 @@ class OldProcess(msgspec.Struct, frozen=True):
 
 
 def read_state(state: str | None) -> list[OldProcess]:
-    """The processes that the supervisor of the old code has left."""
+    """Decode the old processes from the environment that `replace_supervisor` set."""
     return [] if state in (None, TRY) else msgspec.json.decode(state or "[]", type=list[OldProcess])
 
 
-def impossible() -> str | None:
-    """Why the command line cannot be run a second time; None where it can."""
-    if getattr(sys.modules["__main__"], "__file__", None) == "<stdin>":  # as Python calls it
-        return "the code came from standard input and cannot be read again: stop this worker and start it anew"
+def why_impossible() -> str | None:
+    """Why the command line cannot be run a second time; None if it can."""
+    if getattr(sys.modules["__main__"], "__file__", None) == "<stdin>":  # Python's name for it
+        return "the code came from standard input and cannot be read again; stop this worker and start a new one"
     return None
 
 
 def can_be_served() -> bool:
-    """Whether the code, as it is on disk now, loads and could be served; what is wrong with it is on stderr."""
+    """Whether the code that is on disk now loads and can be served; errors in it are written to stderr."""
     try:
         tried = subprocess.run(
             _command(),
@@ -65,26 +65,29 @@ def can_be_served() -> bool:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        logger.error("the new code cannot be tried: %s", error)
+        logger.error("reload failed: the new code cannot be tried: %s", error)
         return False
     if tried.returncode == 0:
-        logger.error("the new code ends without serving tasks")
+        logger.error("reload failed: the new code exits without serving tasks")
     return tried.returncode == CAN_BE_SERVED
 
 
-def replace_supervisor(left: Iterable[tuple[int, int, socket.socket]]) -> NoReturn:
-    """Go on as the same process with new code; `left` are pid, number and socket of the children.
+def replace_supervisor(children: Iterable[tuple[int, int, socket.socket]]) -> NoReturn:
+    """Replace the program of this process by the new code (`exec`).
+
+    Args:
+        children: pid, number and socket of each child process, which the new supervisor takes over.
 
     Raises:
-        OSError: that is not possible.
+        OSError: the system cannot execute the command.
     """
     if _FOLDER is not None:
         os.chdir(_FOLDER)
     state = []
-    for pid, number, ours in left:
+    for pid, number, ours in children:
         ours.set_inheritable(True)
         state.append(OldProcess(pid, number, ours.fileno()))
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # survives the exec, where a second one would end us
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # kept by the exec: a second SIGHUP would end the process
     stdio.flush()
     command = _command()
     os.execve(command[0], command, settings.environment_for_reload(msgspec.json.encode(state).decode()))
@@ -95,10 +98,10 @@ def _command() -> list[str]:
 
 
 def _start_folder() -> Path | None:
-    """The folder in which the command was given: the script may have changed it since, even before it imported crew.
+    """Folder in which the command was started; the script may have changed it, even before it imported crew.
 
-    Python makes the path of the script absolute when it starts: what stands before the path as given is the folder.
-    With `python -m` the folder is the first that modules are looked for in, unless that is switched off (`-P`).
+    Python makes the path of the script absolute when it starts: the part before the path as given is the folder. With
+    `python -m` the folder is the first entry of `sys.path`, unless that is switched off (`-P`).
     """
     main = sys.modules["__main__"]
     file, given = getattr(main, "__file__", None) or "", sys.argv[0] if sys.argv else ""

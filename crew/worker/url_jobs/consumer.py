@@ -53,32 +53,32 @@ class HttpConsumer(TaskConsumer):
 
     # --- deliveries in ----------------------------------------------------------------------------------------------
 
-    def _take(self, delivery: Delivery, call: Call, task: Task, crashes: int) -> Execution | None:
+    def _enqueue(self, delivery: Delivery, call: Call, task: Task, crashes: int) -> Execution | None:
         if task.name != HTTP_TASK:
-            return super()._take(delivery, call, task, crashes)
+            return super()._enqueue(delivery, call, task, crashes)
         if codec.is_large(call.body):
-            reading = asyncio.get_running_loop().create_task(self._take_large(delivery, call, task, crashes))
+            reading = asyncio.get_running_loop().create_task(self._enqueue_large(delivery, call, task, crashes))
             self._reading.add(reading)
             reading.add_done_callback(self._reading.discard)
             return None
         return self._enter(_host_in(call, self._decode), delivery, call, task, crashes)
 
-    async def _take_large(self, delivery: Delivery, call: Call, task: Task, crashes: int) -> None:
+    async def _enqueue_large(self, delivery: Delivery, call: Call, task: Task, crashes: int) -> None:
         host = await off_loop.start(_host_in, call, self._decode)
 
         def enter(delivery: Delivery, call: Call, task: Task, run: Callable[..., object]) -> None:
             run(delivery, call, task, crashes)
 
-        self._admission.late(enter, delivery, call, task, functools.partial(self._enter, host))
+        self._admission.resume(enter, delivery, call, task, functools.partial(self._enter, host))
 
     def _enter(self, host: str | None, delivery: Delivery, call: Call, task: Task, crashes: int) -> Execution | None:
         """Run a request for `host` if the limit allows it; else let it wait, or postpone it."""
         if host is None:  # no valid request: it fails when it runs
-            return super()._take(delivery, call, task, crashes)
+            return super()._enqueue(delivery, call, task, crashes)
         if not self._hosts.has_room(host):
             self._hold(host, delivery, call, task)
             return None
-        execution = super()._take(delivery, call, task, crashes)
+        execution = super()._enqueue(delivery, call, task, crashes)
         if execution is not None:
             self._hosts.begin(host, execution)
         return execution
@@ -108,7 +108,7 @@ class HttpConsumer(TaskConsumer):
 
         If its delivery was lost with the channel, the broker redelivers it.
         """
-        release = functools.partial(self._answers.release, delivery)
+        release = functools.partial(self._settlement.acknowledge, delivery)
         if call.persistent or release():
             self._retries.postpone(
                 delivery,
@@ -121,7 +121,7 @@ class HttpConsumer(TaskConsumer):
 
     def _admit(self, host: str, delivery: Delivery, call: Call, task: Task) -> None:
         """Pass a delivery that has waited to admission again: it may be canceled or expired by now."""
-        self._admission.late(self._admission.ask, delivery, call, task, functools.partial(self._enter, host))
+        self._admission.resume(self._admission.admit, delivery, call, task, functools.partial(self._enter, host))
 
     def _log_wait(self, host: str) -> None:
         """Log that jobs wait, at most once per `LOG_INTERVAL`: there may be many hosts."""
@@ -137,11 +137,11 @@ class HttpConsumer(TaskConsumer):
 
     # --- ends -------------------------------------------------------------------------------------------------------
 
-    def give_back(self) -> None:
+    def requeue_waiting(self) -> None:
         """Requeue all deliveries that have not started."""
         for waiting in self._hosts.withdraw():
-            self._answers.requeue(waiting.delivery)
-        super().give_back()
+            self._settlement.requeue(waiting.delivery)
+        super().requeue_waiting()
 
     def on_lost(self, patience: float | None = None) -> None:
         """Forget all deliveries that have not started: the connection is lost, and the broker redelivers them."""
@@ -157,8 +157,8 @@ class HttpConsumer(TaskConsumer):
         for reading in self._reading:
             reading.cancel()
 
-    def _let_go(self, execution: Execution) -> None:
-        super()._let_go(execution)
+    def _release(self, execution: Execution) -> None:
+        super()._release(execution)
         host = self._hosts.end(execution)
         while host is not None and (following := self._hosts.following(host)) is not None:
             self._admit(host, following.delivery, following.call, following.task)  # some are canceled by now

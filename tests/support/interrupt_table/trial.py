@@ -24,9 +24,9 @@ NEXT_EXPIRATION = 15.0  # seconds that the next call has: more than it may need,
 
 # What a worker says of each fate but the first; of several, the weightiest first.
 SAID = {
-    Fate.KILLED: "is frozen",
-    Fate.REPLACED: "goes with its process: this one is replaced",
-    Fate.GIVEN_UP: "s after its interrupt. It is at:",
+    Fate.KILLED: "worker process stalled, killing it",
+    Fate.REPLACED: "replacing worker process: it runs a task that cannot be interrupted",
+    Fate.GIVEN_UP: "s after its interrupt call_id=",
 }
 
 

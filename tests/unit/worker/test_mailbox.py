@@ -88,7 +88,7 @@ async def test_who_asks_goes_on_when_it_was_done_and_what_it_sent_is_out() -> No
         loop.call_soon(steps.append, "sent")
 
     def ask() -> None:
-        mailbox.ask(send, patience=5)
+        mailbox.post_and_wait(send, timeout=5)
         steps.append("goes on")
 
     await asyncio.to_thread(ask)
@@ -103,7 +103,7 @@ async def test_who_asks_for_what_fails_goes_on_all_the_same(caplog: pytest.LogCa
         raise ValueError("a bug")
 
     begin = time.monotonic()
-    await asyncio.to_thread(mailbox.ask, boom, patience=5)
+    await asyncio.to_thread(mailbox.post_and_wait, boom, timeout=5)
     assert time.monotonic() - begin < 4
     assert "a bug" in caplog.text
 
@@ -113,7 +113,7 @@ def test_who_asks_a_loop_that_does_not_answer_waits_no_longer_than_he_has_patien
     try:
         asked: list[str] = []
         begin = time.monotonic()
-        Mailbox(loop).ask(asked.append, "asked", patience=0.05)
+        Mailbox(loop).post_and_wait(asked.append, "asked", timeout=0.05)
         assert 0.05 <= time.monotonic() - begin < 2
         assert asked == []
         loop.call_soon(loop.stop)

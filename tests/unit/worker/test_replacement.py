@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from crew.worker import memory_size, replacement
+from crew.worker import replacement
+from crew.worker.options import parse_memory_size
 from crew.worker.replacement import Replacement, memory_used, staggered
 
 
@@ -17,7 +18,7 @@ def test_as_many_tasks_may_start_as_were_said_and_the_last_one_is_the_reason() -
     assert limits.may_start()
     assert reasons == ["it has run 2 tasks"]
     assert [limits.may_start() for _ in range(3)] == [False] * 3
-    limits.look()
+    limits.check_memory()
     assert len(reasons) == 1
 
 
@@ -26,9 +27,9 @@ def test_memory_is_looked_at_after_a_task(monkeypatch: pytest.MonkeyPatch) -> No
     limits = Replacement(max_tasks=None, max_memory=200_000_000, on_due=reasons.append)
     used = iter([200_000_000, 210_000_000])
     monkeypatch.setattr(replacement, "memory_used", lambda: next(used))
-    limits.look()
+    limits.check_memory()
     assert reasons == []
-    limits.look()
+    limits.check_memory()
     assert reasons == ["it has 210 MB of memory, more than 200 MB"]
     assert limits.may_start()
 
@@ -55,10 +56,10 @@ def test_processes_have_up_to_a_tenth_fewer_tasks_than_the_first() -> None:
     [("200MB", 200_000_000), ("1GiB", 2**30), ("1.5 gib", 3 * 2**29), (" 64kB ", 64_000), ("2TiB", 2**41)],
 )
 def test_a_size_has_a_unit(text: str, size: int) -> None:
-    assert memory_size.parse(text) == size
+    assert parse_memory_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["200", "", "MB", "-1MB", "0MB", "200 apples", "200M", "1e3MB", "nanMB", "\u0661MB"])
 def test_what_is_no_size_is_an_error_that_shows_one(text: str) -> None:
     with pytest.raises(ValueError, match=r"it must be a number with a unit .*, like 200MB"):
-        memory_size.parse(text)
+        parse_memory_size(text)

@@ -87,11 +87,11 @@ class Worker:
             executor=self.executor,
             shared_state=self.shared_state,
             revoked=self.revoked,
-            jobs=self.jobs,
+            job_reports=self.jobs,
             grace=grace,
             zombies=zombies,
             fixed_prefetch=prefetch,
-            on_worn_out=self.on_worn_out,
+            on_replacement_needed=self.on_replacement_needed,
             debug=debug,
         )
         self.executor.on_ended = self.consumer.on_ended
@@ -108,7 +108,7 @@ class Worker:
         self.consumer.on_delivery(delivered)
         return delivered
 
-    def on_worn_out(self) -> None:
+    def on_replacement_needed(self) -> None:
         """The process is to be replaced."""
         self.worn_out += 1
 

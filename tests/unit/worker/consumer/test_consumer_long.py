@@ -9,7 +9,7 @@ import pytest
 
 from crew.protocol import failure, topology
 from crew.protocol.message import Outcome
-from crew.worker.consumer.admission import COUNTED_WITHIN
+from crew.worker.consumer.admission import CRASH_COUNT_DELAY
 from tests.support.deliveries import RecordingChannel, an_execution
 from tests.support.waiting import until
 from tests.unit.worker.consumer.test_consumer import Worker
@@ -110,7 +110,7 @@ async def test_a_long_call_that_goes_on_after_its_interrupt_is_answered_and_not_
     worker = Worker(long=True)
     worker.starts()
     worker.consumer.interrupt_all()
-    worker.consumer.give_up()
+    worker.consumer.settle_all()
     assert worker.outcomes() == [("17", Outcome.WORKER_LOST)]
     assert worker.sent_to("crew.tasks.t") == []
     worker.consumer.stop()
@@ -166,7 +166,7 @@ async def test_a_call_that_waits_for_that_is_not_run_where_it_was_lost_or_the_wo
     if lost:
         channel.is_open = False
         worker.consumer.on_lost()
-        await asyncio.sleep(COUNTED_WITHIN)
+        await asyncio.sleep(CRASH_COUNT_DELAY)
         await asyncio.sleep(0.01)
     else:
         await worker.consumer.drain()

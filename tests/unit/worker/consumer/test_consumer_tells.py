@@ -26,10 +26,10 @@ async def test_a_start_is_announced_before_the_task_runs_and_once() -> None:
     worker = Worker()
     worker.receives()
     (execution,) = worker.executor.executions
-    assert worker.consumer.announces(execution)
+    assert worker.consumer.must_announce(execution)
     worker.consumer.on_started(execution)
     assert announced(worker) == ["17"]
-    assert not worker.consumer.announces(execution)
+    assert not worker.consumer.must_announce(execution)
     worker.consumer.on_started_long_ago(execution)
     assert announced(worker) == ["17"]
     worker.consumer.stop()
@@ -57,7 +57,7 @@ async def test_a_call_that_is_known_to_be_quick_costs_no_announcement() -> None:
     before = announced(worker)
     worker.receives(id="quick")
     (execution,) = worker.executor.executions
-    assert not worker.consumer.announces(execution)
+    assert not worker.consumer.must_announce(execution)
     worker.consumer.on_started(execution)
     assert announced(worker) == before
     worker.consumer.on_started_long_ago(execution)
@@ -84,7 +84,7 @@ async def test_a_quick_call_that_is_not_persistent_is_acknowledged_before_it_run
     worker.receives(id="runs")
     delivery = worker.receives(id="next", persistent=False)
     execution = worker.executor.executions[1]
-    assert worker.consumer.ends_delivery(execution)
+    assert worker.consumer.must_acknowledge(execution)
     worker.consumer.on_started(execution)
     assert worker.channel.acked[-1] == delivery.tag
     worker.consumer.stop()
@@ -99,7 +99,7 @@ async def test_a_quick_job_that_runs_once_is_announced_as_it_leaves_its_queue() 
     delivery = worker.receives(id="job", is_job=True)
     assert delivery.tag not in worker.channel.acked, "nobody was told yet"
     (execution,) = worker.executor.executions
-    assert worker.consumer.announces(execution)
+    assert worker.consumer.must_announce(execution)
     worker.consumer.on_started(execution)
     assert worker.channel.acked[-1] == delivery.tag
     assert announced(worker)[-1] == "job"

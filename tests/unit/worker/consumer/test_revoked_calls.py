@@ -73,7 +73,7 @@ def test_the_cancel_of_a_job_is_no_cancel_of_a_call_with_its_id() -> None:
 
 
 def test_the_cancels_of_calls_never_displace_those_of_jobs(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(canceled_module, "MAX_KEPT", 2)
+    monkeypatch.setattr(canceled_module, "MAX_REVOKED", 2)
     revoked = RevokedCalls()
     revoked.add(Control(id="job", reason="canceled", is_job=True))
     for number in range(10):
@@ -111,7 +111,7 @@ def test_the_cancel_of_a_job_is_remembered_for_as_long_as_it_may_be_queued(clock
 def test_however_many_are_cancelled_the_memory_is_bounded_and_the_oldest_go_first(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(canceled_module, "MAX_KEPT", 20)
+    monkeypatch.setattr(canceled_module, "MAX_REVOKED", 20)
     revoked = RevokedCalls()
     for number in range(1_000):
         revoked.add(Control(id=f"{number}", reason="canceled", deadline=clock.now + 60))
@@ -123,7 +123,7 @@ def test_however_many_are_cancelled_the_memory_is_bounded_and_the_oldest_go_firs
 def test_a_call_that_is_cancelled_again_counts_as_the_newest_and_has_the_last_reason(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(canceled_module, "MAX_KEPT", 2)
+    monkeypatch.setattr(canceled_module, "MAX_REVOKED", 2)
     revoked = RevokedCalls()
     for id, reason in (("a", "canceled"), ("b", "canceled"), ("a", "timeout"), ("c", "canceled"), ("d", "canceled")):
         revoked.add(Control(id=id, reason=reason, deadline=clock.now + 60))
@@ -135,18 +135,18 @@ def test_a_call_that_is_cancelled_again_counts_as_the_newest_and_has_the_last_re
 
 def test_a_job_that_its_store_has_named_in_an_answer_is_not_started() -> None:
     revoked = RevokedCalls()
-    revoked.brief("crew.jobs.a", "q1", frozenset({digest("q1", "17")}))
+    revoked.set_revoked_jobs("crew.jobs.a", "q1", frozenset({digest("q1", "17")}))
     assert revoked.get("17", None, is_job=True) is InterruptReason.CANCELED
     assert revoked.get("18", None, is_job=True) is None
     assert revoked.get("17", None) is None, "a call may have the id of a job"
-    revoked.brief("crew.jobs.b", "q1", frozenset())
+    revoked.set_revoked_jobs("crew.jobs.b", "q1", frozenset())
     assert revoked.get("17", None, is_job=True) is InterruptReason.CANCELED, "another store has said nothing of it"
-    revoked.brief("crew.jobs.a", "q2", frozenset())
+    revoked.set_revoked_jobs("crew.jobs.a", "q2", frozenset())
     assert revoked.get("17", None, is_job=True) is None
 
 
 def test_answers_of_more_stores_than_there_are_do_not_fill_the_worker() -> None:
     revoked = RevokedCalls()
     for number in range(1_000):
-        revoked.brief(f"crew.jobs.{number}", "q1", frozenset({b"12345678"}))
-    assert len(revoked._given_up) == canceled_module.MAX_STORES
+        revoked.set_revoked_jobs(f"crew.jobs.{number}", "q1", frozenset({b"12345678"}))
+    assert len(revoked._revoked_jobs) == canceled_module.MAX_STORES

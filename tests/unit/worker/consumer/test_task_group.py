@@ -44,28 +44,28 @@ class InputOutput:
         options = Options(broker=load("amqp://localhost"), threads=threads, concurrency=concurrency)
         self._made = made = task_groups(tasks, options, number=0, shared_state=self.shared_state, mailbox=self.mailbox)
         replies = ReplyPublisher(self.publishing.as_link(), "w")
-        for station in made:
+        for group in made:
             self.do(
-                lambda station=station: station.open(  # type: ignore[misc]
+                lambda group=group: group.open(  # type: ignore[misc]
                     link=FakeLink().as_link(),
                     replies=replies,
                     retries=RetryPublisher(self.publishing.as_link(), replies),
-                    jobs=JobReports(
+                    job_reports=JobReports(
                         "w", [], publishing=self.publishing.as_link(), replies=replies, mailbox=self.mailbox
                     ),
                     revoked=RevokedCalls(),
-                    on_worn_out=lambda: self.worn_out.append("worn out"),
+                    on_replacement_needed=lambda: self.worn_out.append("worn out"),
                 )
             )
         return made
 
-    def receives(self, station: TaskGroup, id: str = "17", *, task: str = "t", data: Any = None) -> None:
+    def receives(self, group: TaskGroup, id: str = "17", *, task: str = "t", data: Any = None) -> None:
         """A call arrives."""
         call = Call(id=id, task=task, body=codec.encode(data), reply_to="crew.reply.me", deadline=None)
         delivery = a_delivery(
             RecordingChannel(), task=task, properties=properties.of_call(call, now=0.0), body=call.body.data
         )
-        self.do(lambda: station.consumer.on_delivery(delivery))
+        self.do(lambda: group.consumer.on_delivery(delivery))
 
     def do(self, function: Callable[[], object]) -> None:
         """On the loop, and wait until it was done."""
@@ -86,12 +86,12 @@ class InputOutput:
 
     def end(self) -> None:
         """Nothing more happens."""
-        for station in self._made:
-            if hasattr(station, "consumer"):
-                self.do(station.consumer.stop)
-            station.stop()
-            if isinstance(station._executor, EventLoopExecutor):
-                _close(station._executor._loop)
+        for group in self._made:
+            if hasattr(group, "consumer"):
+                self.do(group.consumer.stop)
+            group.stop()
+            if isinstance(group._executor, EventLoopExecutor):
+                _close(group._executor._loop)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(5)
         self.loop.close()
@@ -123,13 +123,13 @@ def where(data: Any) -> bool:
 
 def test_plain_functions_and_coroutines_have_a_station_each_and_the_first_has_the_main_thread(io: InputOutput) -> None:
     made = io.task_groups(a_task(echo, name="async"), a_task(where, name="plain"))
-    assert [[task.name for task in station.tasks] for station in made] == [["plain"], ["async"]]
+    assert [[task.name for task in group.tasks] for group in made] == [["plain"], ["async"]]
 
 
 @pytest.mark.parametrize(("function", "name"), [(where, "plain"), (echo, "async")])
 def test_tasks_of_one_kind_have_one_station(io: InputOutput, function: Callable[[Any], Any], name: str) -> None:
-    (station,) = io.task_groups(a_task(function, name=name), a_task(function, name="other"))
-    assert [task.name for task in station.tasks] == [name, "other"]
+    (group,) = io.task_groups(a_task(function, name=name), a_task(function, name="other"))
+    assert [task.name for task in group.tasks] == [name, "other"]
 
 
 def test_a_task_in_the_main_thread_is_announced_before_it_begins_and_then_answered(
@@ -144,15 +144,15 @@ def test_a_task_in_the_main_thread_is_announced_before_it_begins_and_then_answer
         noted.append(len(io.shared_state.limits(0)))
         assert where(data)
 
-    (station,) = io.task_groups(a_task(look, timeout=60))
-    io.receives(station)
+    (group,) = io.task_groups(a_task(look, timeout=60))
+    io.receives(group)
 
     def stop_when_answered() -> None:
         eventually(lambda: len(io.told()) == 2)
-        station.stop()
+        group.stop()
 
     threading.Thread(target=stop_when_answered).start()
-    station.serve()
+    group.serve()
     assert told_before == [("17", Outcome.STARTED)]
     assert noted == [1], "and it stands in the ledger"
     assert io.told() == [("17", Outcome.STARTED), ("17", Outcome.RETURNED)]
@@ -172,9 +172,9 @@ def test_a_task_beside_the_main_thread_is_announced_before_it_begins_and_then_an
     async def look_too(data: Any) -> None:
         look(data)
 
-    (station,) = io.task_groups(a_task(look if kind == "threads" else look_too), threads=2)
-    station.serve_in_background()
-    io.receives(station)
+    (group,) = io.task_groups(a_task(look if kind == "threads" else look_too), threads=2)
+    group.serve_in_background()
+    io.receives(group)
     eventually(lambda: len(io.told()) == 2)
     assert told_before == [("17", Outcome.STARTED)]
     assert io.told()[-1] == ("17", Outcome.RETURNED)
@@ -190,10 +190,10 @@ def test_as_many_coroutines_run_at_a_time_as_the_options_say(io: InputOutput, sl
         while not go.is_set():
             await asyncio.sleep(0.002)
 
-    (station,) = io.task_groups(a_task(waits), concurrency=slots)
-    station.serve_in_background()
+    (group,) = io.task_groups(a_task(waits), concurrency=slots)
+    group.serve_in_background()
     for number in range(slots + 1):
-        io.receives(station, f"{number}", data=number)
+        io.receives(group, f"{number}", data=number)
     eventually(lambda: len(running) == slots)
     go.set()
     eventually(lambda: [outcome for _, outcome in io.told()].count(Outcome.RETURNED) >= slots)

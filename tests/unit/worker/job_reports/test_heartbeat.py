@@ -39,10 +39,10 @@ class Heard:
 @pytest.mark.gen_test
 async def test_each_job_is_said_to_run_with_who_runs_it_since_when_until_its_end() -> None:
     heard, ends, stays = Heard(), a_job(), a_job()
-    heard.heartbeat.begin(ends)
-    heard.heartbeat.begin(stays)
+    heard.heartbeat.add(ends)
+    heard.heartbeat.add(stays)
     await until(lambda: len(heard.of(ends)) > 2)
-    heard.heartbeat.end(ends)
+    heard.heartbeat.remove(ends)
     said = len(heard.of(ends))
     more = len(heard.of(stays)) + 2
     await until(lambda: len(heard.of(stays)) > more)
@@ -58,7 +58,7 @@ async def test_each_job_is_said_to_run_with_who_runs_it_since_when_until_its_end
 async def test_a_broker_that_is_away_misses_some_and_hears_the_next() -> None:
     heard, job = Heard(), a_job()
     heard.link.is_ready = False
-    heard.heartbeat.begin(job)
+    heard.heartbeat.add(job)
     loop = asyncio.get_running_loop()
     back = loop.time() + 3 * EVERY
     await until(lambda: loop.time() > back)
@@ -71,11 +71,11 @@ async def test_a_broker_that_is_away_misses_some_and_hears_the_next() -> None:
 @pytest.mark.gen_test
 async def test_while_no_job_runs_there_is_no_timer() -> None:
     heard, job = Heard(), a_job()
-    heard.heartbeat.begin(job)
-    heard.heartbeat.end(job)
-    heard.heartbeat.end(job)
+    heard.heartbeat.add(job)
+    heard.heartbeat.remove(job)
+    heard.heartbeat.remove(job)
     await until(lambda: heard.heartbeat._timer is None)
-    heard.heartbeat.begin(job)
+    heard.heartbeat.add(job)
     await until(lambda: heard.of(job))
     heard.heartbeat.stop()
     heard.heartbeat.stop()

@@ -33,10 +33,10 @@ class Told:
 @pytest.mark.gen_test
 async def test_the_first_word_leaves_at_once_and_of_many_more_the_last() -> None:
     told, execution = Told(), a_job()
-    told.progress.say(execution, 0)
+    told.progress.report(execution, 0)
     await until(lambda: told.values == [0])
     for number in range(1, 1_000):
-        told.progress.say(execution, number)
+        told.progress.report(execution, number)
     told.progress.flush(execution)
     assert told.values == [0, 999]
     assert len(told.progress) == 0
@@ -47,7 +47,7 @@ async def test_while_the_broker_is_away_only_the_latest_is_kept() -> None:
     told, execution = Told(), a_job()
     told.link.is_ready = False
     for number in range(10):
-        told.progress.say(execution, number)
+        told.progress.report(execution, number)
     await until(lambda: len(told.progress) == 1)
     told.link.is_ready = True
     await until(lambda: told.values == [9])
@@ -56,7 +56,7 @@ async def test_while_the_broker_is_away_only_the_latest_is_kept() -> None:
 @pytest.mark.gen_test
 async def test_a_call_that_is_no_job_has_nobody_to_tell() -> None:
     told = Told()
-    told.progress.say(an_execution(), object())
+    told.progress.report(an_execution(), object())
     await asyncio.sleep(0)
     assert told.values == []
 
@@ -64,9 +64,9 @@ async def test_a_call_that_is_no_job_has_nobody_to_tell() -> None:
 @pytest.mark.gen_test
 async def test_what_is_no_json_or_too_much_is_refused() -> None:
     told, execution = Told(), a_job()
-    told.progress.say(execution, "x" * (MAX_PROGRESS - 2))
+    told.progress.report(execution, "x" * (MAX_PROGRESS - 2))
     with pytest.raises(TooLarge, match="the progress of task 't' cannot be sent"):
-        told.progress.say(execution, "x" * (MAX_PROGRESS - 1))
+        told.progress.report(execution, "x" * (MAX_PROGRESS - 1))
     with pytest.raises(SerializationError):
-        told.progress.say(execution, b"bytes")
+        told.progress.report(execution, b"bytes")
     told.progress.flush(execution)

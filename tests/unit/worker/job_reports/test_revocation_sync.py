@@ -15,9 +15,9 @@ QUEUES = [topology.jobs_queue_name(store) for store in ("a", "b")]
 class Asked:
     """Briefings, and what went on of the two jobs that they hold."""
 
-    def __init__(self, *, patience: float = 60.0) -> None:
+    def __init__(self, *, timeout: float = 60.0) -> None:
         self.link = FakeLink()
-        self.revocation_sync = RevocationSync("w", ["t"], publishing=self.link.as_link(), patience=patience)
+        self.revocation_sync = RevocationSync("w", ["t"], publishing=self.link.as_link(), timeout=timeout)
         self.went_on: list[str] = []
         for queue in QUEUES:
             self.revocation_sync.hold(queue, self.went_on.append, queue)
@@ -32,20 +32,20 @@ class Asked:
 @pytest.mark.gen_test
 async def test_jobs_of_a_store_go_on_when_it_has_answered_and_others_wait_for_theirs() -> None:
     asked = Asked()
-    assert all(map(asked.revocation_sync.awaits, QUEUES))
+    assert all(map(asked.revocation_sync.is_awaiting, QUEUES))
     asked.revocation_sync.on_ready()
     asked.revocation_sync.on_answer(briefed_id(asked.question, QUEUES[0]))
     assert asked.went_on == QUEUES[:1]
-    assert [asked.revocation_sync.awaits(queue) for queue in QUEUES] == [False, True]
+    assert [asked.revocation_sync.is_awaiting(queue) for queue in QUEUES] == [False, True]
     asked.revocation_sync.stop()
 
 
 @pytest.mark.gen_test
 async def test_where_nobody_answers_jobs_go_on_after_a_while() -> None:
-    asked = Asked(patience=0.02)
+    asked = Asked(timeout=0.02)
     asked.revocation_sync.on_ready()
     await until(lambda: asked.went_on == QUEUES)
-    assert not any(map(asked.revocation_sync.awaits, QUEUES))
+    assert not any(map(asked.revocation_sync.is_awaiting, QUEUES))
 
 
 @pytest.mark.gen_test
@@ -63,7 +63,7 @@ async def test_the_question_is_asked_when_the_broker_can_be_told() -> None:
     asked.revocation_sync.on_ready()
     assert asked.link.published == []
     asked.link.is_ready = True
-    asked.revocation_sync.ask()
+    asked.revocation_sync.send_question()
     assert len(asked.link.published) == 1
     assert asked.went_on == []
     asked.revocation_sync.stop()
@@ -77,7 +77,7 @@ async def test_an_answer_to_an_earlier_connection_lets_nothing_go_on() -> None:
     asked.revocation_sync.on_lost()
     asked.revocation_sync.on_ready()
     asked.revocation_sync.on_answer(briefed_id(earlier, QUEUES[0]))
-    assert asked.revocation_sync.awaits(QUEUES[0])
+    assert asked.revocation_sync.is_awaiting(QUEUES[0])
     asked.revocation_sync.stop()
     assert asked.went_on == [], "what was held went with its connection"
 
@@ -98,13 +98,13 @@ async def test_a_store_that_has_answered_is_known_and_no_other() -> None:
 
 @pytest.mark.gen_test
 async def test_an_answer_that_comes_late_is_still_one_and_that_of_an_earlier_connection_is_not() -> None:
-    asked = Asked(patience=0.02)
+    asked = Asked(timeout=0.02)
     asked.revocation_sync.on_ready()
     await until(lambda: asked.went_on == QUEUES)
     id = briefed_id(asked.question, QUEUES[0])
-    assert asked.revocation_sync.to_answer(id) is not None
+    assert asked.revocation_sync.parse_answer(id) is not None
     asked.revocation_sync.on_lost()
-    assert asked.revocation_sync.to_answer(id) is None
+    assert asked.revocation_sync.parse_answer(id) is None
 
 
 @pytest.mark.gen_test

@@ -14,7 +14,7 @@ def a_reply(dropped: list[str], name: str, size: int = 1) -> OutgoingMessage:
 def test_what_waits_leaves_in_the_order_in_which_it_was_sent_first() -> None:
     backlog, dropped = Backlog(), list[str]()
     for number in (3, 1, 2):
-        backlog.keep(number, a_reply(dropped, str(number)))
+        backlog.add(number, a_reply(dropped, str(number)))
     assert (len(backlog), backlog.bytes) == (3, 3)
     assert list(backlog.take()) == [1, 2, 3]
     assert (len(backlog), backlog.bytes, backlog.take(), dropped) == (0, 0, {}, [])
@@ -23,21 +23,21 @@ def test_what_waits_leaves_in_the_order_in_which_it_was_sent_first() -> None:
 def test_the_oldest_goes_where_there_are_too_many() -> None:
     backlog, dropped = Backlog(max_replies=2), list[str]()
     for number in range(4):
-        backlog.keep(number, a_reply(dropped, str(number)))
+        backlog.add(number, a_reply(dropped, str(number)))
     assert (list(backlog.take()), dropped) == ([2, 3], ["0", "1"])
 
 
 def test_the_oldest_go_where_they_have_too_many_bytes() -> None:
     backlog, dropped = Backlog(max_bytes=10), list[str]()
     for number, size in enumerate([4, 4, 9, 1]):
-        backlog.keep(number, a_reply(dropped, str(number), size))
+        backlog.add(number, a_reply(dropped, str(number), size))
     assert backlog.bytes == 10
     assert (list(backlog.take()), dropped) == ([2, 3], ["0", "1"])
 
 
 def test_a_reply_that_is_larger_than_all_room_is_dropped_alone() -> None:
     backlog, dropped = Backlog(max_bytes=10), list[str]()
-    backlog.keep(1, a_reply(dropped, "large", 11))
+    backlog.add(1, a_reply(dropped, "large", 11))
     assert (len(backlog), backlog.bytes, dropped) == (0, 0, ["large"])
 
 
@@ -48,8 +48,8 @@ def test_however_many_are_dropped_the_log_has_a_line_when_it_begins_and_one_when
     for _ in range(2):
         caplog.clear()
         for number in range(1_000):
-            backlog.keep(number, a_reply(dropped, str(number)))
+            backlog.add(number, a_reply(dropped, str(number)))
         backlog.take()
         first, last = (record.getMessage() for record in caplog.records)
-        assert "the oldest go" in first
+        assert "discarding the oldest replies" in first
         assert "990 replies" in last

@@ -58,7 +58,7 @@ def replies(link: FakeLink) -> ReplyPublisher:
 
 
 def test_a_reply_goes_to_who_waits_for_it(replies: ReplyPublisher, link: FakeLink) -> None:
-    replies.answer(a_call(), VALUE, never)
+    replies.reply(a_call(), VALUE, never)
     (published,) = link.published
     assert (published.exchange, published.key, published.mandatory) == ("", "crew.reply.me", True)
     reply = properties.to_reply(published.properties, published.body)
@@ -75,7 +75,7 @@ def test_a_delivery_is_done_when_the_broker_has_the_reply_and_not_before(
     replies: ReplyPublisher, link: FakeLink
 ) -> None:
     sent = Sent()
-    replies.answer(a_call(), VALUE, sent)
+    replies.reply(a_call(), VALUE, sent)
     assert (sent.times, len(replies)) == (0, 1)
     link.confirm_all()
     assert (sent.times, len(replies)) == (1, 0)
@@ -85,9 +85,9 @@ def test_a_delivery_is_done_when_the_broker_has_the_reply_and_not_before(
 async def test_a_reply_that_nobody_takes_ends_its_delivery_and_is_sent_again_some_times(
     replies: ReplyPublisher, link: FakeLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replies_module, "RETURNED_AGAIN_AFTER", (0.01, 0.01))
+    monkeypatch.setattr(replies_module, "RETURNED_RETRY_DELAYS", (0.01, 0.01))
     sent = Sent()
-    replies.answer(a_call(), VALUE, sent)
+    replies.reply(a_call(), VALUE, sent)
     link.confirm_all(ConfirmStatus.RETURNED)
     assert (sent.times, len(replies)) == (1, 0), "who drains does not wait for a client that has gone"
     await until(lambda: len(link.published) == 2)
@@ -116,9 +116,9 @@ async def test_a_message_that_is_given_up_is_not_lost_while_nothing_can_be_parke
     replies: ReplyPublisher, link: FakeLink, monkeypatch: pytest.MonkeyPatch, status: ConfirmStatus
 ) -> None:
     """The node that has crew.parked may be down for longer than a reply is worth."""
-    monkeypatch.setattr(replies_module, "RETURNED_AGAIN_AFTER", (0.001, 0.001))
-    monkeypatch.setattr(replies_module, "AGAIN_AFTER", 0.001)
-    monkeypatch.setattr(replies_module, "REFUSED_FOR", 0.0)
+    monkeypatch.setattr(replies_module, "RETURNED_RETRY_DELAYS", (0.001, 0.001))
+    monkeypatch.setattr(replies_module, "REFUSED_RETRY_DELAY", 0.001)
+    monkeypatch.setattr(replies_module, "REFUSED_TIMEOUT", 0.0)
     sent = Sent()
     replies.park(a_delivery(), "it is broken", sent, never)
     for count in range(1, 6):
@@ -135,7 +135,7 @@ def test_what_cannot_be_kept_for_the_broker_goes_back_where_it_came_from(link: F
     replies, dropped = ReplyPublisher(link.as_link(), "w", Backlog(max_replies=1)), Sent()
     link.is_ready = False
     replies.park(a_delivery(), "it is broken", never, dropped)
-    replies.answer(a_call(), VALUE, never)
+    replies.reply(a_call(), VALUE, never)
     assert dropped.times == 1
 
 
@@ -143,9 +143,9 @@ def test_what_cannot_be_kept_for_the_broker_goes_back_where_it_came_from(link: F
 async def test_a_reply_that_a_queue_without_a_leader_refuses_is_sent_again_over_another_channel(
     replies: ReplyPublisher, link: FakeLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replies_module, "AGAIN_AFTER", 0.001)
+    monkeypatch.setattr(replies_module, "REFUSED_RETRY_DELAY", 0.001)
     sent = Sent()
-    replies.answer(a_call(), VALUE, sent)
+    replies.reply(a_call(), VALUE, sent)
     for count in range(1, 4):
         link.confirm_all(ConfirmStatus.REFUSED)
         assert (sent.times, len(replies), link.changes) == (0, 1, count)
@@ -158,10 +158,10 @@ async def test_a_reply_that_a_queue_without_a_leader_refuses_is_sent_again_over_
 async def test_a_reply_that_is_refused_for_ever_is_given_up(
     replies: ReplyPublisher, link: FakeLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replies_module, "AGAIN_AFTER", 0.001)
-    monkeypatch.setattr(replies_module, "REFUSED_FOR", 0.02)
+    monkeypatch.setattr(replies_module, "REFUSED_RETRY_DELAY", 0.001)
+    monkeypatch.setattr(replies_module, "REFUSED_TIMEOUT", 0.02)
     sent = Sent()
-    replies.answer(a_call(), VALUE, sent)
+    replies.reply(a_call(), VALUE, sent)
 
     def refused_until_sent() -> int:
         link.confirm_all(ConfirmStatus.REFUSED)
@@ -173,7 +173,7 @@ async def test_a_reply_that_is_refused_for_ever_is_given_up(
 
 def test_who_waits_for_nothing_gets_nothing(replies: ReplyPublisher, link: FakeLink) -> None:
     sent = Sent()
-    replies.answer(a_call(reply_to=None), VALUE, sent)
+    replies.reply(a_call(reply_to=None), VALUE, sent)
     assert (sent.times, link.published) == (1, [])
 
 
@@ -182,7 +182,7 @@ def test_a_reply_waits_for_the_broker(replies: ReplyPublisher, link: FakeLink, a
     sent = Sent()
     link.is_ready = away != "is_ready"
     link.breaks = int(away == "breaks")
-    replies.answer(a_call(), VALUE, sent)
+    replies.reply(a_call(), VALUE, sent)
     assert (sent.times, len(replies), link.published) == (0, 1, [])
     link.is_ready = True
     replies.send_waiting()
@@ -192,7 +192,7 @@ def test_a_reply_waits_for_the_broker(replies: ReplyPublisher, link: FakeLink, a
 
 def test_a_reply_that_was_lost_on_its_way_is_sent_again(replies: ReplyPublisher, link: FakeLink) -> None:
     sent = Sent()
-    replies.answer(a_call(), VALUE, sent)
+    replies.reply(a_call(), VALUE, sent)
     link.confirm_all(ConfirmStatus.LOST)
     assert (sent.times, len(replies)) == (0, 1)
     replies.send_waiting()
@@ -203,7 +203,7 @@ def test_a_reply_that_was_lost_on_its_way_is_sent_again(replies: ReplyPublisher,
 def test_replies_that_waited_leave_in_their_order(replies: ReplyPublisher, link: FakeLink) -> None:
     link.is_ready = False
     for id in ("a", "b", "c"):
-        replies.answer(a_call(id=id), VALUE, Sent())
+        replies.reply(a_call(id=id), VALUE, Sent())
     link.is_ready = True
     replies.send_waiting()
     assert [one.properties.correlation_id for one in link.published] == ["a", "b", "c"]
@@ -211,12 +211,12 @@ def test_replies_that_waited_leave_in_their_order(replies: ReplyPublisher, link:
 
 def test_a_reply_is_as_persistent_as_its_call(replies: ReplyPublisher, link: FakeLink) -> None:
     for persistent in (True, False):
-        replies.answer(a_call(persistent=persistent), VALUE, never)
+        replies.reply(a_call(persistent=persistent), VALUE, never)
     assert [one.properties.delivery_mode for one in link.published] == [2, 1]
 
 
 def test_a_failure_names_its_worker(replies: ReplyPublisher, link: FakeLink) -> None:
-    replies.answer(a_call(), failed_with(Outcome.TIMED_OUT, Failure(type_name="TimeoutError")), never)
+    replies.reply(a_call(), failed_with(Outcome.TIMED_OUT, Failure(type_name="TimeoutError")), never)
     (published,) = link.published
     reply = properties.to_reply(published.properties, published.body)
     assert isinstance(reply, Reply)
@@ -292,7 +292,7 @@ def test_a_message_that_is_given_up_does_not_break_the_connection_that_parks_it(
 
 def test_who_called_is_told_of_a_value_that_the_broker_does_not_take(replies: ReplyPublisher, link: FakeLink) -> None:
     sent = Sent()
-    replies.answer(a_call(), VALUE, sent)
+    replies.reply(a_call(), VALUE, sent)
     link.confirm_all(ConfirmStatus.TOO_LARGE)
     assert sent.times == 0
     reply = properties.to_reply(link.published[-1].properties, link.published[-1].body)
@@ -300,14 +300,14 @@ def test_who_called_is_told_of_a_value_that_the_broker_does_not_take(replies: Re
     assert reply.outcome is Outcome.RAISED
     told = failure.decode(reply.body.data)
     assert told.type_name == "crew.errors.TooLarge"
-    assert "the value of task 't' has 13 bytes" in told.message
+    assert "task 't': the broker does not accept its return value of 13 bytes" in told.message
     link.confirm_all()
     assert (sent.times, len(replies)) == (1, 0)
 
 
 def test_a_failure_that_the_broker_does_not_take_ends_its_delivery(replies: ReplyPublisher, link: FakeLink) -> None:
     sent = Sent()
-    replies.answer(a_call(), VALUE, sent)
+    replies.reply(a_call(), VALUE, sent)
     link.confirm_all(ConfirmStatus.TOO_LARGE)
     link.confirm_all(ConfirmStatus.TOO_LARGE)
     assert (sent.times, len(replies), len(link.published)) == (1, 0, 2)
@@ -331,7 +331,7 @@ def refuse(link: FakeLink, reason: str) -> None:
 
 def test_who_called_is_told_why_the_broker_does_not_accept_a_reply(replies: ReplyPublisher, link: FakeLink) -> None:
     sent = Sent()
-    replies.answer(a_call(), VALUE, sent)
+    replies.reply(a_call(), VALUE, sent)
     refuse(link, "invalid message (406)")
     assert sent.times == 0
     reply = properties.to_reply(link.published[-1].properties, link.published[-1].body)
@@ -339,7 +339,7 @@ def test_who_called_is_told_why_the_broker_does_not_accept_a_reply(replies: Repl
     assert (reply.outcome, reply.headers) == (Outcome.RAISED, {})
     told = failure.decode(reply.body.data)
     assert told.type_name == "crew.errors.MessageRefused"
-    assert told.message == "the broker does not accept the reply of task 't': invalid message (406)"
+    assert told.message == "task 't': the broker does not accept its reply: invalid message (406)"
     link.confirm_all()
     assert (sent.times, len(replies)) == (1, 0)
 
@@ -348,7 +348,7 @@ def test_a_failure_that_the_broker_does_not_accept_ends_its_delivery(
     replies: ReplyPublisher, link: FakeLink, caplog: pytest.LogCaptureFixture
 ) -> None:
     sent = Sent()
-    replies.answer(a_call(), VALUE, sent)
+    replies.reply(a_call(), VALUE, sent)
     refuse(link, "why")
     refuse(link, "why")
     assert (sent.times, len(replies), len(link.published)) == (1, 0, 2)
@@ -376,14 +376,15 @@ async def test_no_queue_is_declared_because_a_message_names_it(
     replies: ReplyPublisher, link: FakeLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job store has its own gateways, which declare its queue."""
-    monkeypatch.setattr(replies_module, "RETURNED_AGAIN_AFTER", (0.001, 0.001))
+    monkeypatch.setattr(replies_module, "RETURNED_RETRY_DELAYS", (0.001, 0.001))
     sent = Sent()
     for number in range(50):
-        replies.answer(a_call(reply_to=f"crew.jobs.forged{number}", is_job=True), VALUE, sent, run=Run(host="host:7"))
+        replies.reply(a_call(reply_to=f"crew.jobs.forged{number}", is_job=True), VALUE, sent, run=Run(host="host:7"))
     for count in (50, 100, 150):
         await until(functools.partial(_has_published, link, count))
         link.confirm_all(ConfirmStatus.RETURNED)
-    assert (sent.times, len(replies), replies._returned) == (50, 0, set()), "no delivery waits, nothing is kept"
+    await until(lambda: not replies._returned)
+    assert (sent.times, len(replies)) == (50, 0), "every delivery is acknowledged and nothing is retried"
     assert link.declared_once == link.topology == []
 
 
@@ -392,16 +393,16 @@ async def test_no_queue_is_declared_because_a_message_names_it(
 async def test_a_reply_to_a_job_store_that_is_known_is_not_given_up_while_its_queue_is_away(
     link: FakeLink, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
-    monkeypatch.setattr(replies_module, "RETURNED_AGAIN_AFTER", (0.001, 0.001))
+    monkeypatch.setattr(replies_module, "RETURNED_RETRY_DELAYS", (0.001, 0.001))
     known = {"crew.jobs.a"} if "briefing" in by else set()
     replies = ReplyPublisher(link.as_link(), "w", knows_store=known.__contains__)
     run = Run(host="host:7")
     if not known:
-        replies.answer(a_call(reply_to="crew.jobs.a", is_job=True), VALUE, lambda: None, run=run)
+        replies.reply(a_call(reply_to="crew.jobs.a", is_job=True), VALUE, lambda: None, run=run)
         link.confirm_all()
         link.published.clear()
     sent = Sent()
-    replies.answer(a_call(reply_to="crew.jobs.a", is_job=True), VALUE, sent, run=run)
+    replies.reply(a_call(reply_to="crew.jobs.a", is_job=True), VALUE, sent, run=run)
     for count in range(1, 6):
         await until(functools.partial(_has_published, link, count))
         link.confirm_all(ConfirmStatus.RETURNED)

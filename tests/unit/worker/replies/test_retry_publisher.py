@@ -198,10 +198,10 @@ async def test_a_queue_that_has_vanished_is_declared_again() -> None:
 async def test_a_call_that_the_broker_never_takes_is_told_as_the_failure_that_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(retries_module, "AGAIN_AFTER", 0.001)
+    monkeypatch.setattr(retries_module, "PUBLISH_RETRY_DELAY", 0.001)
     sending = Sending()
     sending.send()
-    for count in range(1, retries_module.PUBLISHES + 1):
+    for count in range(1, retries_module.MAX_PUBLISHES + 1):
         await sending.published(count)
         sending.link.confirm_all(ConfirmStatus.REFUSED)
     await until(sending.replies)

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from crew.worker.execution.execution import Execution
-from crew.worker.shared_state.shared_state import CRASHES_KEPT, OVERDUE, SharedState
+from crew.worker.shared_state.shared_state import MAX_CRASHES, OVERDUE, SharedState
 from tests.support.deliveries import an_execution
 
 # Python 3.12 and later warn of any fork while other threads run; the child here does nothing but write and exit.
@@ -160,11 +160,11 @@ def test_an_id_may_be_any_text() -> None:
 
 def test_the_oldest_crash_is_forgotten_first() -> None:
     shared_state = SharedState(1, 1)
-    for number in range(CRASHES_KEPT + 1):
+    for number in range(MAX_CRASHES + 1):
         crash(shared_state, f"{number}")
     assert shared_state.crashes("0") == 0
     assert shared_state.crashes("1") == 1
-    assert shared_state.crashes(f"{CRASHES_KEPT}") == 1
+    assert shared_state.crashes(f"{MAX_CRASHES}") == 1
 
 
 # --- what runs too long ---------------------------------------------------------------------------------------------
@@ -380,7 +380,7 @@ def test_nothing_is_noted_of_what_ends_meanwhile() -> None:
     execution = an_execution()
     shared_state.begin(0, execution)
     execution.__class__ = EndsMeanwhile
-    vars(execution)["ledger"] = shared_state
+    vars(execution)["shared_state"] = shared_state
     shared_state.note_limit(execution)
     shared_state.end(execution)
     assert shared_state.overdue(0, since=10.0) == []

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from crew.worker.execution.execution import Execution
+from crew.worker.shared_state.messages import DUMP_STACKS
 from crew.worker.shared_state.shared_state import SharedState
 from crew.worker.supervisor import stall_detector as frozen_module
 from crew.worker.supervisor.child_process import ChildProcess
-from crew.worker.supervisor.stall_detector import DUMP_STACKS, DUMP_WITHIN, OVERDUE_AFTER, StallDetector
+from crew.worker.supervisor.stall_detector import DUMP_WITHIN, OVERDUE_AFTER, StallDetector
 from tests.support.deliveries import an_execution
 from tests.support.waiting import eventually
 
@@ -40,7 +41,7 @@ class Watched:
 
     def __init__(self) -> None:
         self.shared_state = SharedState(1, 10)
-        self.frozen = StallDetector(self.shared_state, grace=GRACE, silence=SILENCE)
+        self.detector = StallDetector(self.shared_state, grace=GRACE, silence=SILENCE)
         self.child = PlayedChild()
 
     def runs(self, *, late: float | None) -> Execution:
@@ -52,7 +53,7 @@ class Watched:
 
     def look(self) -> None:
         """As in each turn of the supervisor."""
-        self.frozen.look([self.child])
+        self.detector.check([self.child])
 
     def look_again(self) -> None:
         """When the stacks have been dumped."""
@@ -112,15 +113,15 @@ def test_what_is_overdue_while_other_stacks_are_dumped_has_a_dump_of_its_own_fir
 
 def test_the_next_look_is_when_there_is_something_to_see(watched: Watched) -> None:
     now = time.monotonic()
-    assert watched.frozen.next_look(watched.child, now) == now + GRACE + OVERDUE_AFTER
+    assert watched.detector.next_check(watched.child, now) == now + GRACE + OVERDUE_AFTER
     execution = watched.runs(late=0.01)
-    assert watched.frozen.next_look(watched.child, now) == pytest.approx(
+    assert watched.detector.next_check(watched.child, now) == pytest.approx(
         (execution.limit or 0.0) + GRACE + OVERDUE_AFTER
     )
     watched.look()
-    assert watched.frozen.next_look(watched.child, now) == watched.child.suspected_at + DUMP_WITHIN
+    assert watched.detector.next_check(watched.child, now) == watched.child.suspected_at + DUMP_WITHIN
     watched.look_again()
-    assert watched.frozen.next_look(watched.child, now) == math.inf
+    assert watched.detector.next_check(watched.child, now) == math.inf
 
 
 # --- silent ---------------------------------------------------------------------------------------------------------
@@ -134,8 +135,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def is_silent(watched: Watched) -> None:
     """Its I/O thread runs, and then no more."""
-    watched.shared_state.beat(0)
-    eventually(lambda: time.monotonic() > watched.shared_state.last_beat(0) + SILENCE)
+    watched.shared_state.mark_alive(0)
+    eventually(lambda: time.monotonic() > watched.shared_state.last_alive(0) + SILENCE)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -144,7 +145,7 @@ def test_a_process_whose_io_thread_does_not_run_is_dumped_and_then_killed_once(w
     is_silent(watched)
     watched.look()
     assert (watched.child.signals, watched.child.kills) == ([DUMP_STACKS], 0)
-    eventually(lambda: time.monotonic() >= watched.child.silent_at + 0.02)
+    eventually(lambda: time.monotonic() >= watched.child.stalled_at + 0.02)
     watched.look()
     watched.look()
     assert (watched.child.signals, watched.child.kills) == ([DUMP_STACKS], 1)
@@ -155,9 +156,9 @@ def test_a_process_whose_io_thread_does_not_run_is_dumped_and_then_killed_once(w
 def test_a_process_that_was_asleep_with_its_host_is_spared_when_it_wakes(watched: Watched) -> None:
     is_silent(watched)
     watched.look()
-    watched.shared_state.beat(0)
+    watched.shared_state.mark_alive(0)
     watched.look()
-    assert watched.child.silent_at == 0.0
+    assert watched.child.stalled_at == 0.0
     is_silent(watched)
     watched.look()
     assert watched.child.kills == 0
@@ -167,7 +168,7 @@ def test_a_process_that_has_not_begun_to_beat_is_not_silent(watched: Watched) ->
     watched.look()
     assert watched.child.signals == []
     now = time.monotonic()
-    watched.shared_state.beat(0)
-    assert watched.frozen.next_look(watched.child, now) <= time.monotonic() + SILENCE
+    watched.shared_state.mark_alive(0)
+    assert watched.detector.next_check(watched.child, now) <= time.monotonic() + SILENCE
     watched.shared_state.record_crash(0, -9)
-    assert watched.shared_state.last_beat(0) == 0.0
+    assert watched.shared_state.last_alive(0) == 0.0

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from crew.worker.process import DRAIN, EXIT_DRAINED, EXIT_REFUSED, EXIT_REPLACE, READY, REPLY_LOST_CALLS
+from crew.worker.shared_state.exit_status import EXIT_DRAINED, EXIT_REFUSED, EXIT_REPLACE
+from crew.worker.shared_state.messages import DRAIN, DUMP_STACKS, READY, REPLY_LOST_CALLS
 from crew.worker.shared_state.shared_state import OVERDUE, SharedState
 from crew.worker.supervisor import reload
 from crew.worker.supervisor import supervisor as supervisor_module
 from crew.worker.supervisor.reload import OldProcess
-from crew.worker.supervisor.stall_detector import DUMP_STACKS
 from crew.worker.supervisor.supervisor import SIGNALS, Supervisor
 from tests.support.deliveries import an_execution
 from tests.support.links import never
@@ -68,7 +68,7 @@ def test_a_process_that_is_frozen_in_c_is_killed_and_replaced_and_only_what_froz
     assert time.monotonic() - begin < 5
     assert [shared_state.crashes(one.call.id) for one in (frozen, innocent)] == [OVERDUE, 0]
     assert "in freezes" in stacks.read_text()
-    assert "is frozen" in caplog.text
+    assert "worker process stalled, killing it: a task runs on" in caplog.text
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -95,12 +95,12 @@ def test_a_process_of_older_code_that_is_frozen_is_killed_once_it_had_its_time(
 
     begin = time.monotonic()
     left = [OldProcess(old, 0, ours.detach())]
-    supervisor = Supervisor(run_child, processes=1, shared_state=SharedState(1, 10), drain=0.1, grace=0.1, left=left)
+    supervisor = Supervisor(run_child, processes=1, shared_state=SharedState(1, 10), drain=0.1, grace=0.1, old=left)
     assert supervisor.run() == EXIT_REFUSED
     assert time.monotonic() - begin < 5
     assert theirs.recv(8) == DRAIN
     theirs.close()
-    assert f"process {old} of the old code is killed" in caplog.text
+    assert f"worker process of the old code killed: it did not drain in time pid={old}" in caplog.text
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -153,7 +153,7 @@ def test_calls_that_kill_processes_before_these_are_ready_do_not_end_the_worker(
     call = an_execution()
 
     def run_child(number: int, parent: socket.socket) -> int:
-        if shared_state.crashes(call.call.id) > supervisor_module.MAX_STILLBORN:
+        if shared_state.crashes(call.call.id) > supervisor_module.MAX_FAILED_STARTS:
             return EXIT_REFUSED  # ends the test
         shared_state.begin(number, call)
         os._exit(3)
@@ -205,4 +205,4 @@ def test_a_host_that_has_no_room_for_a_process_has_one_later(
     monkeypatch.setattr(supervisor_module, "LONGEST_DELAY", 0.01)
     supervisor = Supervisor(lambda *_: EXIT_REFUSED, processes=1, shared_state=SharedState(1, 10), drain=0.1, grace=0.1)
     assert supervisor.run() == EXIT_REFUSED
-    assert "cannot be started" in caplog.text
+    assert "worker process not started, retrying in" in caplog.text

@@ -43,11 +43,11 @@ class HttpWorker(Worker):
             executor=self.executor,
             shared_state=self.shared_state,
             revoked=self.revoked,
-            jobs=self.jobs,
+            job_reports=self.jobs,
             grace=5.0,
             zombies=1,
             fixed_prefetch=prefetch,
-            on_worn_out=self.on_worn_out,
+            on_replacement_needed=self.on_replacement_needed,
         )
         self.executor.on_ended = self.consumer.on_ended
 
@@ -255,8 +255,8 @@ async def test_a_call_that_the_broker_refuses_ends_with_the_reason_and_one_that_
 
 @pytest.mark.gen_test
 async def test_a_call_that_the_broker_does_not_take_in_time_waits_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crew.worker.replies.retry_publisher.AGAIN_AFTER", 0.0)
-    monkeypatch.setattr("crew.worker.replies.retry_publisher.PUBLISHES", 2)
+    monkeypatch.setattr("crew.worker.replies.retry_publisher.PUBLISH_RETRY_DELAY", 0.0)
+    monkeypatch.setattr("crew.worker.replies.retry_publisher.MAX_PUBLISHES", 2)
     worker = HttpWorker()
     worker.fills()
     waits = worker.asks(A, "3")
