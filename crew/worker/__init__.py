@@ -1,4 +1,4 @@
-"""Worker scripts: `@Task` functions, what they see while they run, and `run()`. Needs no tornado."""
+"""API of worker scripts: `@Task`, `HandlerClass`, `context`, process hooks and `run()`. It does not import tornado."""
 
 from crew.worker.context import context
 from crew.worker.hooks import on_process_start, on_process_stop

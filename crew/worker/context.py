@@ -1,4 +1,4 @@
-"""What a running task sees of the world: `from crew.worker import context`."""
+"""`context`: what a running task reads of its call, and does beside returning its value."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class ContextPubSub:
-    """Publishing from inside a task."""
+    """Publishes events from inside a task."""
 
     def __init__(self) -> None:
         self._publish: Callable[..., None] | None = None
 
     def bind(self, publish: Callable[..., None] | None) -> None:
-        """Publish with `publish` from now on; with None not any longer."""
+        """Set the function that publishes; None: none."""
         self._publish = publish
 
     def publish(
@@ -35,15 +35,15 @@ class ContextPubSub:
         headers: Headers | None = None,
         message: Any = UNSET,
     ) -> None:
-        """Publish `payload` on `topic`; returns when the broker has it. Arguments as for `Client.publish`.
+        """Publish `payload` on `topic`, and wait until the broker has it. Arguments as for `Client.publish`.
 
-        It blocks until then: milliseconds, or up to 10 seconds while the broker is away. In an `async def` that is
-        `await asyncio.to_thread(context.pubsub.publish, topic, payload)`, where others must not wait meanwhile.
+        This blocks for milliseconds, or for up to 10 seconds while the broker is unavailable. In an `async def`, write
+        `await asyncio.to_thread(context.pubsub.publish, topic, payload)` so that other tasks can run meanwhile.
 
         Raises:
-            ConnectionError: the broker did not take it in time.
+            ConnectionError: the broker did not confirm it in time.
             ValueError, SerializationError: as `Client.publish` does.
-            RuntimeError: no worker runs here.
+            RuntimeError: this process is no running worker.
         """
         if self._publish is None:
             raise RuntimeError("context.pubsub can be used inside a running worker only")
@@ -53,11 +53,11 @@ class ContextPubSub:
 
 
 class Context:
-    """The one `context`: it shows each task its own execution.
+    """The type of `context`: each task sees its own execution in it.
 
     Attributes:
-        settings: what `run(**settings)` was given, kept between tasks, and besides: `uuid` of this worker process,
-            `node_uuid` of its host, `options` of the command line.
+        settings: the arguments of `run(**settings)`, and `uuid` of this worker process, `node_uuid` of its host,
+            `options` of the command line. Tasks may add to it; it is kept between tasks.
         pubsub: for `context.pubsub.publish(topic, payload)`.
     """
 
@@ -65,16 +65,16 @@ class Context:
         self.settings = SimpleNamespace()
         self.pubsub = ContextPubSub()
         self._call: Callable[..., NestedCall] | None = None
-        self._say: Callable[[Execution, Any], None] | None = None
+        self._report: Callable[[Execution, Any], None] | None = None
 
     @property
     def headers(self) -> Headers:
-        """Headers of the reply: the task's to fill, empty at the start of every execution."""
+        """Headers of the reply: empty at the start of each execution; the task may add some."""
         return self._execution.headers
 
     @property
     def call_headers(self) -> Headers:
-        """The headers that the caller gave; a copy."""
+        """The headers of the call; a copy."""
         return dict(self._execution.call.headers)
 
     @property
@@ -84,23 +84,23 @@ class Context:
 
     @property
     def job(self) -> str | None:
-        """The uuid of the job that the task runs for; None in a call that is no job."""
+        """The uuid of the job; None if the call is no job."""
         call = self._execution.call
         return call.id if call.is_job else None
 
     @property
     def task(self) -> str:
-        """The name by which the task was called."""
+        """The name of the task."""
         return self._execution.task.name
 
     @property
     def attempt(self) -> int:
-        """1 for the first time; one more for each retry, and for each process of this worker that it took down."""
+        """Number of this execution: 1, plus one for each retry, and for each worker process that the call crashed."""
         return self._execution.attempt
 
     @property
     def remaining(self) -> float | None:
-        """Seconds that the task may still run; None where unlimited."""
+        """Seconds that the task may still run; None if unlimited."""
         return self._execution.remaining
 
     @property
@@ -130,21 +130,22 @@ class Context:
     ) -> "NestedCall":
         """Call another task: `context.call("stat").result()`, or `await context.call("stat")` in an `async def`.
 
-        The call has what is left of this task's own budget, its priority and its trace headers, and ends with it: when
-        this task is interrupted, or returns without waiting, the call is cancelled. Called tasks need free slots: tasks
-        that wait for each other on too few of them end by their deadline.
+        The nested call has the remaining time of this task, its priority and its trace headers. It is canceled when
+        this task is interrupted, or returns without waiting for it. A called task needs a free slot of a worker: if
+        tasks wait for each other and there are too few slots, they end by their deadline.
 
         Args:
-            priority: 0-255; None: that of this call.
-            expiration: seconds, or text like "10m"; never more than is left of the budget, which is the default (60
-                seconds where that is unlimited).
-            headers: for the task; `traceparent`, `tracestate` and `baggage` are passed on.
+            task: name of the called task.
+            priority: 0-255; None: the priority of this call.
+            expiration: seconds, or text like "10m"; at most the remaining time, which is the default (60 seconds if
+                that is unlimited).
+            headers: for the called task; `traceparent`, `tracestate` and `baggage` are passed on.
             timeout, persistent, serializer, id: as for `Client.call`.
             data: deprecated name of `payload`.
 
         Raises:
-            ExpirationError: nothing is left of the budget; nothing was sent.
-            Canceled: this task was interrupted; nothing was sent.
+            ExpirationError: no time remains; the call was not sent.
+            Canceled: this task was interrupted; the call was not sent.
             ValueError, SerializationError: as `Client.call` does.
             RuntimeError: no task runs here.
         """
@@ -167,37 +168,37 @@ class Context:
         )
 
     def progress(self, value: Any) -> None:
-        """Say how far the job is: its record has `value` until the next. In a call that is no job it does nothing.
+        """Set the progress of the job in its record to `value`. If the call is no job, this does nothing.
 
-        It does not block, and may be called as often as one likes, also from threads and asyncio tasks that have the
-        task's context (`asyncio.to_thread`, `contextvars.copy_context().run`): some ten values a second leave, the
-        newest each time, and the last one before the end of the job. What a task says while it cleans up after an
-        interrupt is recorded, too.
+        It does not block, and may be called as often as you like, also from threads and asyncio tasks that have the
+        task's context (`asyncio.to_thread`, `contextvars.copy_context().run`). About ten values per second are sent,
+        each time the newest, and the last one before the job ends. Progress that a task reports while it cleans up
+        after an interrupt is recorded too.
 
         Args:
-            value: anything that JSON carries, in 64 KiB at most.
+            value: any JSON value, encoded in 64 KiB at most.
 
         Raises:
-            TooLarge: it has more.
-            SerializationError: JSON cannot carry it.
+            TooLarge: the encoded value is larger.
+            SerializationError: JSON cannot encode the value.
             RuntimeError: no task runs here.
         """
         execution = self._execution
-        if self._say is None:
+        if self._report is None:
             raise RuntimeError("context.progress can be used inside a running worker only")
-        self._say(execution, value)
+        self._report(execution, value)
 
-    def bind(self, call: "Callable[..., NestedCall]", say: "Callable[[Execution, Any], None]") -> None:
-        """Make calls with `call`, and say how far jobs are with `say`, from now on."""
+    def bind(self, call: "Callable[..., NestedCall]", report: "Callable[[Execution, Any], None]") -> None:
+        """Set the functions that make nested calls and report progress."""
         self._call = call
-        self._say = say
+        self._report = report
 
     def shield(self) -> Shield:
-        """Put an interrupt off while something must not break, a commit say: `with context.shield(): ...`.
+        """Delay an interrupt while something must not be broken off, such as a commit: `with context.shield(): ...`.
 
-        What would have struck inside is raised at the end of the outermost shield. The caller is answered on time all
-        the same, and a section that is longer than the worker's `--grace` goes with its process. An `async def` task
-        writes `with` too.
+        The interrupt is raised at the end of the outermost shield. The caller gets its reply on time all the same. If
+        the section runs longer than the worker's `--grace`, it is stopped together with its process. An `async def`
+        task also writes `with`, not `async with`.
         """
         return Shield(self._execution)
 
@@ -205,7 +206,7 @@ class Context:
     def _execution(self) -> "Execution":
         execution = current_execution.get()
         if execution is None:
-            raise RuntimeError("no task is running here: context tells of one only inside a task's own thread")
+            raise RuntimeError("no task is running here: use context inside a task, in its own thread or asyncio task")
         return execution
 
 

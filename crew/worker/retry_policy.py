@@ -1,4 +1,4 @@
-"""When a task that has raised is run again: the policy of one task, a pure value."""
+"""Retry policy of a task: whether and when a call is run again after its task has raised."""
 
 from collections.abc import Sequence
 from typing import Any, Final, TypeGuard
@@ -7,20 +7,20 @@ import msgspec
 
 from crew.duration import parse_duration
 
-DEFAULT_BACKOFF: Final = (1.0, 60.0)  # seconds: after the first failure, and at most
+DEFAULT_BACKOFF: Final = (1.0, 60.0)  # seconds: the first delay, and the longest
 SHORTEST_DELAY: Final = 0.001  # seconds: the broker delays by whole milliseconds
-LONGEST_DELAY: Final = 86_400.0  # seconds: a day; anything longer is a unit mistaken
+LONGEST_DELAY: Final = 86_400.0  # seconds: one day; a longer delay is probably a wrong unit
 
-_DOUBLINGS: Final = 40  # enough to get from the shortest delay beyond the longest
+_DOUBLINGS: Final = 40  # enough to exceed the longest delay, starting from the shortest
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What follows from an exception.
+    """Decision after an exception: retry or not.
 
     Attributes:
-        delay: seconds until the call is run again, or None where it is not.
-        retryable: whether the policy names the exception.
-        note: what the final error says of the attempts, or "".
+        delay: seconds until the call is run again; None: it is not.
+        retryable: whether `retry_on` covers the exception.
+        note: text about the attempts for the final error, or "".
     """
 
     delay: float | None
@@ -29,12 +29,12 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
-    """How often and when a task is run again.
+    """How often, when and after which exceptions a call of a task is run again.
 
     Attributes:
         retries: executions after the first.
-        backoff: seconds before the second execution, and the longest before any; they double from one to the next.
-        retry_on: exceptions that are worth another execution.
+        backoff: seconds before the second execution, and the longest delay; each delay is twice the one before.
+        retry_on: exceptions after which a call is retried.
     """
 
     retries: int = 0
@@ -42,17 +42,18 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     retry_on: tuple[type[Exception], ...] = (Exception,)
 
     def delay_after(self, attempt: int) -> float:
-        """Seconds from the failure of execution number `attempt`, 1 for the first, to the next; whole milliseconds."""
+        """Seconds from the failure of execution number `attempt` (from 1) to the next execution; whole milliseconds."""
         first, longest = self.backoff
         return round(min(first * 2.0 ** min(attempt - 1, _DOUBLINGS), longest), 3)
 
     def verdict(self, error: Exception, *, attempt: int, deadline: float | None, now: float) -> Verdict:
-        """What follows from `error`, which execution number `attempt` has raised at `now`.
+        """Decide what to do after `error`, which execution number `attempt` has raised at `now`.
 
         Args:
-            deadline: of the call, on the clock of `now`; None where it has none. Nothing is run again beyond it.
+            deadline: of the call, on the clock of `now`; None: no deadline. No execution starts after it.
         """
-        note = f"attempt {attempt} of {max(attempt, self.retries + 1)}"  # it may have had more retries before a reload
+        # A reload may have reduced the retries of the task.
+        note = f"attempt {attempt} of {max(attempt, self.retries + 1)}"
         retryable = self.retries > 0 and isinstance(error, self.retry_on)
         if not retryable or attempt > self.retries:
             return Verdict(None, retryable, note if attempt > 1 else "")
@@ -63,7 +64,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_retry(retries: object, backoff: object, retry_on: object) -> Retry:
-    """The policy of these three arguments of a task; raises ValueError where one of them cannot work."""
+    """The policy from these three arguments of a task; raises ValueError if one is not valid."""
     return Retry(retries=_check_retries(retries), backoff=_check_backoff(backoff), retry_on=_check_retry_on(retry_on))
 
 

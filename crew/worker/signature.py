@@ -1,4 +1,4 @@
-"""Checks, when a worker starts, that a function can be a task: it is called with one argument, the payload."""
+"""Checks at the start of a worker that each function can be a task: that it accepts one argument, the payload."""
 
 import functools
 import inspect
@@ -10,9 +10,9 @@ PAYLOAD: Final = object()  # stands for any payload
 
 
 def origin_of(function: Any) -> str:
-    """Where `function` is defined, behind its decorators: name, file and line.
+    """Where `function` is defined, under its decorators: name, file and line.
 
-    The file has no symbolic links, so that a module which was loaded twice, under two names, has the same functions.
+    Symbolic links in the path are resolved, so that a module that was loaded under two names has the same functions.
     """
     inner = _inner(function)
     named = next((one for one in (function, inner) if hasattr(one, "__qualname__")), type(inner))
@@ -22,12 +22,12 @@ def origin_of(function: Any) -> str:
 
 
 def mistake(task: str, function: Any, handler: type | None) -> str:
-    """Why `function` cannot be the task `task`, and what to write instead, in one sentence; "" where it can.
+    """Why `function` cannot be the task `task`, and what to write instead, in one sentence; "" if it can.
 
-    A function without a signature, as some builtin ones are, is not refused.
+    A function without a signature, as some built-in functions are, is accepted.
 
     Args:
-        handler: the HandlerClass that `function` makes an instance of.
+        handler: the HandlerClass of which `function` creates an instance.
     """
     if not callable(function):
         return f"task {task!r} is {function!r}, which cannot be called: write @Task above a function"
@@ -68,9 +68,9 @@ def _yields(task: str, kind: str, origin: str) -> str:
 
 
 def takes(function: Callable[..., Any], *arguments: object) -> bool:
-    """Whether `function` can be called with `arguments`; True where that cannot be told.
+    """Whether `function` can be called with `arguments`; True if that is unknown.
 
-    A wrapper may pass on other arguments than it takes, so the function that it wraps is not looked at.
+    A wrapper may pass other arguments on than it takes, so the wrapped function is not checked.
     """
     try:
         signature = inspect.signature(function, follow_wrapped=False)
@@ -84,14 +84,14 @@ def takes(function: Callable[..., Any], *arguments: object) -> bool:
 
 
 def _hint(function: Callable[..., Any]) -> str:
-    """What to do with the arguments, where there are several."""
+    """How to read the arguments from the payload, if there are several."""
     names = list(inspect.signature(function, follow_wrapped=False).parameters)
     parts = ", ".join(f'payload["{name}"]' for name in names)
     return f" and read {parts} there" if len(names) > 1 else ""
 
 
 def _is_method(function: Any) -> bool:
-    """Whether it is a function in the body of a class, with its `self`."""
+    """Whether it is a function in the body of a class, with `self` or `cls`."""
     if inspect.ismethod(function):
         return False
     inner = inspect.unwrap(function)
@@ -103,10 +103,12 @@ def _is_method(function: Any) -> bool:
 
 
 def _kind_of_generator(function: Any) -> str:
-    """The kind of generator function that it is, or ""; a wrapper may collect what the function behind it yields."""
+    """The kind of generator function, or ""; a wrapper may collect what the wrapped function yields."""
     is_function = inspect.isroutine(function) or inspect.isclass(function)
     called = [function] if is_function else [function, type(function).__call__]
-    behind = [] if _is_async(function) else [_inner(function)]  # only an `async def` can collect from an async one
+    behind = (
+        [] if _is_async(function) else [_inner(function)]
+    )  # only an `async def` can collect from an async generator
     if any(map(inspect.isasyncgenfunction, called + behind)):
         return "an async generator"
     return "a generator" if any(map(inspect.isgeneratorfunction, called)) else ""
@@ -121,7 +123,7 @@ def _keyword(function: Any) -> str:
 
 
 def _inner(function: Any) -> Any:
-    """What `function` runs, behind decorators and `functools.partial`."""
+    """The function that `function` runs, under decorators and `functools.partial`."""
     while True:
         behind = inspect.unwrap(function)
         behind = behind.func if isinstance(behind, functools.partial) else behind

@@ -1,4 +1,4 @@
-"""`@Task`, `HandlerClass`, and the registry of what this worker serves."""
+"""`@Task` and `HandlerClass`, and the registry of the tasks that this worker serves."""
 
 import inspect
 import math
@@ -16,35 +16,34 @@ from crew.worker.signature import mistake, origin_of
 P = ParamSpec("P")
 R = TypeVar("R")
 
-MAX_QUEUE = 2**31 - 1  # calls: what every version of the broker takes as the length of a queue
-MAX_TIMEOUT = 25 * 60.0  # seconds: the broker takes a delivery back that is not acknowledged for 30 minutes
+MAX_QUEUE = 2**31 - 1  # calls; the longest queue length that all versions of RabbitMQ accept
+MAX_TIMEOUT = 25 * 60.0  # seconds; the broker redelivers a call that is not acknowledged within 30 minutes
 
 
 class Task:
-    """Registers a function under a name; the function stays what it was.
+    """Registers a function as a task under a name; the function itself does not change.
 
     @Task("resize", timeout=10)
     def resize(image):
         return ...
 
     Args:
-        name: by which clients call it.
-        timeout: seconds that one execution may run; default: as long as the call's own budget lasts. A call may ask for
-            less, not for more.
-        long: whether a call is acknowledged when it starts; default False. For what may run longer than 25 minutes:
-            the broker would hand it to a second worker after 30. From its start on it is run at most once: where its
-            process dies, its caller gets `WorkerLost`.
-        retries: how often a call is run again whose execution has raised; default 0. Never beyond the call's deadline.
-        backoff: seconds until the first retry, and the longest until any, as each waits twice as long as the one
-            before it; default (1, 60).
-        retry_on: tuple of the exceptions that are worth a retry; default (Exception,), which is all of them. A task
-            that is interrupted, or calls `sys.exit()`, is not run again.
-        max_queue: calls that may wait in its queue, those that workers hold not counted; one more is Overloaded.
-            Default: no bound. A queue that the broker has already keeps the bound that it was made with.
+        name: the name by which clients call the task.
+        timeout: how long one execution may run: seconds, or text like "10m". Default: until the deadline of the call. A
+            call may set a shorter timeout, not a longer one.
+        long: whether a call is acknowledged when it starts; default False. Needed for a task that may run longer than
+            25 minutes: the broker would deliver the call to a second worker after 30 minutes. A call that has started
+            is then run at most once: if its process dies, its caller gets `WorkerLost`.
+        retries: how often a call is run again after its execution has raised; default 0. Never after its deadline.
+        backoff: delay before the first retry, and the longest delay; each delay is twice as long as the one before.
+            Default (1, 60) seconds.
+        retry_on: tuple of exceptions after which a call is retried; default (Exception,), which means all. A task that
+            is interrupted, or calls `sys.exit()`, is not retried.
+        max_queue: calls that may wait in its queue, without those that workers hold; one more raises Overloaded.
+            Default: no limit. An existing queue keeps the limit with which it was declared.
 
     Raises:
-        ValueError: the name cannot be one, the timeout is no duration, retries, backoff or retry_on cannot work, or
-            max_queue is no bound.
+        ValueError: an argument is not valid.
     """
 
     def __init__(
@@ -65,8 +64,8 @@ class Task:
         self.long = bool(long)
         self.retry = check_retry(retries, backoff, retry_on)
         self.max_queue = None if max_queue is None else _check_max_queue(max_queue)
-        self.function: Callable[..., Any] = _not_bound
-        self.handler: type[HandlerClass] | None = None  # of which `function` makes an instance for each execution
+        self.function: Callable[..., Any] = _no_function
+        self.handler: type[HandlerClass] | None = None  # `function` creates an instance of it for each execution
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         self.function = function
@@ -78,13 +77,13 @@ class Task:
 
     @property
     def queues(self) -> tuple[topology.Queue, ...]:
-        """Over which its calls come: its own queue, and the one over which they come back where that has a bound."""
+        """The queues that deliver its calls: its own, and with `max_queue` the one for calls that come back."""
         own = topology.task_queue(self.name, max_queue=self.max_queue)
         return (own,) if self.max_queue is None else (own, topology.again_queue(self.name))
 
     @property
-    def way_back(self) -> str:
-        """Name of the queue for a call that is to be run again."""
+    def return_queue(self) -> str:
+        """Name of the queue for a call that is run again."""
         return self.queues[-1].name
 
     def runs_once(self, call: Call) -> bool:
@@ -99,7 +98,7 @@ class Task:
 
     @property
     def is_async(self) -> bool:
-        """Whether it is an `async def`, is wrapped in one or wraps one, or is an object that is called as one."""
+        """Whether its function is an `async def`, wraps one or is wrapped in one, or has an async `__call__`."""
         function = self.function
         return any(map(inspect.iscoroutinefunction, (function, inspect.unwrap(function), type(function).__call__)))
 
@@ -110,7 +109,7 @@ class Task:
 
 
 class HandlerClass:
-    """A task as a class: `process()` runs with the payload in `self.payload`, in an instance of its own each time.
+    """A task as a class: each execution creates an instance and calls `process()`, with the payload in `self.payload`.
 
     class Resize(HandlerClass):
         def process(self):
@@ -150,7 +149,7 @@ class HandlerClass:
             return cls(data).process()
 
         process.__qualname__ = f"{cls.__qualname__}.process"
-        process.__wrapped__ = cls.process  # type: ignore[attr-defined]  # so that it is found where the user wrote it
+        process.__wrapped__ = cls.process  # type: ignore[attr-defined]  # so that errors name the line of the user's code
         task = Task(
             name,
             timeout=timeout,
@@ -165,7 +164,7 @@ class HandlerClass:
 
 
 class Registry:
-    """The tasks of this worker, by name."""
+    """The tasks of this worker, by name, and the errors in their definitions."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, Task] = {}
@@ -178,11 +177,11 @@ class Registry:
         return len(self._tasks)
 
     def get(self, name: str) -> Task | None:
-        """The task of that name."""
+        """The task of that name, or None."""
         return self._tasks.get(name)
 
     def add(self, task: Task) -> None:
-        """Remember `task`; what is wrong with it is told at start, where it costs one sentence and no traceback."""
+        """Register `task`. Its errors are reported by `check` at the start, as a sentence instead of a traceback."""
         other = self._tasks.get(task.name)
         if other is not None and other.origin != task.origin:
             self._mistakes.append(f"two tasks are named {task.name!r}: {other.origin} and {task.origin}")
@@ -190,19 +189,19 @@ class Registry:
             self._mistakes.append(wrong)
         if task.timeout is not None and task.timeout > MAX_TIMEOUT and not task.long:
             self._mistakes.append(
-                f"task {task.name!r} has a timeout of {task.timeout:.0f} s, and the broker would hand it to a second "
-                f"worker after 30 minutes: write long=True, which acknowledges a call when it starts, or a timeout of "
-                f"{MAX_TIMEOUT:.0f} s at most"
+                f"task {task.name!r} has a timeout of {task.timeout:.0f} s, but the broker redelivers a call that is "
+                f"not acknowledged within 30 minutes: write long=True, which acknowledges a call when it starts, or a "
+                f"timeout of at most {MAX_TIMEOUT:.0f} s"
             )
         self._tasks[task.name] = task
 
     def clear(self) -> None:
-        """Forget all: for tests that fill it themselves."""
+        """Remove all tasks, for tests that register their own."""
         self._tasks.clear()
         self._mistakes.clear()
 
     def check(self) -> None:
-        """Raise SettingsError where what was registered cannot be served."""
+        """Raise SettingsError if there is no task, or if the definition of a task has an error."""
         if not self._tasks:
             raise SettingsError('there is no task to serve: write @Task("name") above a function')
         if self._mistakes:
@@ -211,12 +210,12 @@ class Registry:
 
 def _check_max_queue(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_QUEUE:
-        raise ValueError(f"max_queue must be an int from 1 to {MAX_QUEUE}, or None for no bound, not {value!r}")
+        raise ValueError(f"max_queue must be an int from 1 to {MAX_QUEUE}, or None for no limit, not {value!r}")
     return value
 
 
-def _not_bound(*_: object) -> None:
-    raise TypeError("this Task was never put above a function")
+def _no_function(*_: object) -> None:
+    raise TypeError("this Task has no function: write @Task above one")
 
 
 registry = Registry()

@@ -1,4 +1,4 @@
-"""What `context.call` returns: the call of another task, for a task that waits in its own thread or event loop."""
+"""`NestedCall`: the call of another task, which `context.call` returns; its task waits in a thread or event loop."""
 
 import asyncio
 import queue
@@ -21,11 +21,13 @@ class NestedCall:
     def __init__(self, caller: Caller, mailbox: Mailbox, execution: Execution, **arguments: Any) -> None:
         self._mailbox = mailbox
         self._execution = execution
-        self._answers: queue.SimpleQueue[None] = queue.SimpleQueue()  # no lock of ours that an interrupt leaves held
+        self._done_tokens: queue.SimpleQueue[None] = (
+            queue.SimpleQueue()
+        )  # no Python lock, which an interrupt could leave locked
         self._waiters: list[_Waiter] = []
-        self._answer: Any = None
+        self._reply: Any = None
         self._is_done = False
-        self.pending: PendingCall[Any] = caller.make(**arguments, callback=self._on_answer)
+        self.pending: PendingCall[Any] = caller.make(**arguments, callback=self._on_reply)
 
     def __repr__(self) -> str:
         return repr(self.pending).replace("PendingCall", "NestedCall")
@@ -47,7 +49,7 @@ class NestedCall:
 
     @property
     def has_started(self) -> bool:
-        """Whether a worker has said that it runs it."""
+        """Whether a worker has started it."""
         return self.pending.has_started
 
     def done(self) -> bool:
@@ -55,7 +57,7 @@ class NestedCall:
         return self._is_done
 
     def cancel(self) -> None:
-        """Give the call up: who waits for it gets Canceled."""
+        """Cancel the call: `result` and `await` raise Canceled."""
         self._mailbox.post(self.pending.cancel)
 
     def result(self, timeout: Duration | None = None) -> Any:
@@ -66,21 +68,21 @@ class NestedCall:
                 deadline.
 
         Raises:
-            builtins.TimeoutError: `timeout` is over; the call goes on, and may be waited for again.
-            RuntimeError: an event loop runs here, which this would block: `await` the call.
-            What awaiting `Client.call` raises.
+            builtins.TimeoutError: `timeout` has passed; the call goes on, and you may wait for it again.
+            RuntimeError: this would block a running event loop; write `await` instead.
+            The errors that `Client.call` raises.
         """
         if asyncio._get_running_loop() is not None:
             raise RuntimeError("`.result()` would block the event loop: `await context.call(...)`")
         seconds = wait_time(timeout)
         self._execution.waits_for = self
         try:
-            self._answers.get(timeout=seconds)
+            self._done_tokens.get(timeout=seconds)
         except queue.Empty:
             raise TimeoutError(f"call {self.id} of task {self.task} has not ended within {seconds} s") from None
         finally:
             self._waits_no_longer()
-        self._answers.put(None)  # for the next who asks
+        self._done_tokens.put(None)  # for the next `result`
         return self._value()
 
     def __await__(self) -> Generator[Any, None, Any]:
@@ -92,7 +94,7 @@ class NestedCall:
         loop = asyncio.get_running_loop()
         waiter: _Waiter = loop, loop.create_future()
         self._waiters.append(waiter)
-        if self._is_done:  # just now: whoever looked at the waiters may have missed this one
+        if self._is_done:  # just now: `_on_reply` may have missed this waiter
             return
         self._execution.waits_for = self
         try:
@@ -106,19 +108,19 @@ class NestedCall:
             self._waits_no_longer()
 
     def _waits_no_longer(self) -> None:
-        if self._execution.waits_for is self:  # several wait at a time in an `async def`
+        if self._execution.waits_for is self:  # an `async def` may wait for several calls
             self._execution.waits_for = None
 
     def _value(self) -> Any:
-        if isinstance(self._answer, BaseException):
-            raise self._answer
-        return self._answer
+        if isinstance(self._reply, BaseException):
+            raise self._reply
+        return self._reply
 
-    def _on_answer(self, answer: Any, headers: Headers) -> None:
+    def _on_reply(self, reply: Any, headers: Headers) -> None:
         """On the I/O thread."""
-        self._answer = answer
+        self._reply = reply
         self._is_done = True
-        self._answers.put(None)
+        self._done_tokens.put(None)
         for loop, waiter in list(self._waiters):
             loop.call_soon_threadsafe(_wake, waiter)
 

@@ -1,7 +1,7 @@
-"""Calls that tasks make: `context.call("stat", payload)`.
+"""Makes the calls of tasks: `context.call("stat", payload)`.
 
-They go over the links of the worker, on the I/O thread. A nested call has what is left of the budget of the call that
-it is made for, and ends with it.
+They use the connections of the worker, on the I/O thread. A nested call has the remaining time of the call that its
+task serves, and ends with it.
 """
 
 import asyncio
@@ -22,7 +22,9 @@ from crew.worker.mailbox import Mailbox
 from crew.worker.nested_calls.call import NestedCall
 
 MAX_IN_FLIGHT: Final = 10_000  # nested calls of one worker process
-MAX_BYTES: Final = 64 * 1024 * 1024  # of those that the broker has not taken: a host has many worker processes
+MAX_BYTES: Final = (
+    64 * 1024 * 1024
+)  # of calls that the broker has not confirmed; small, as a host has many worker processes
 TRACE_HEADERS: Final = ("traceparent", "tracestate", "baggage")  # https://www.w3.org/TR/trace-context/
 
 
@@ -31,9 +33,9 @@ class NestedCalls:
 
     Args:
         worker: id of the worker process.
-        publishing, consuming: its links.
+        publishing, consuming: its connections.
         mailbox: of the I/O thread.
-        on_call: told before each call is sent.
+        on_call: called before each call is sent.
         max_message: bytes that the body of a call may have as it travels.
     """
 
@@ -56,7 +58,7 @@ class NestedCalls:
             decode=decode,
             max_message=max_message,
             max_bytes=MAX_BYTES,
-            ack=Delivery.ack,  # the channel is that of the tasks, too
+            ack=Delivery.ack,  # replies share the channel of the tasks' calls
         )
         self._consuming = consuming
         self._mailbox = mailbox
@@ -68,31 +70,31 @@ class NestedCalls:
         return f"<NestedCalls: {len(self._caller.calls)} in flight>"
 
     def call(self, execution: Execution, task: str, payload: Any, **options: Any) -> NestedCall:
-        """As `context.call`, in the thread of `execution`."""
+        """Make a call for `context.call`, in the thread of `execution`."""
         options["expiration"] = _budget(execution, task, options["expiration"])
         if options["priority"] is None:
             options["priority"] = execution.call.priority
-        given = user_headers.sendable(execution.call.headers)  # of a foreign sender they may be anything
+        given = user_headers.sendable(execution.call.headers)  # another AMQP client may have sent any values
         inherited = {name: given[name] for name in TRACE_HEADERS if name in given}
         options["headers"] = {**inherited, **(options["headers"] or {})}
         nested = NestedCall(self._caller, self._mailbox, execution, task=task, payload=payload, **options)
-        with Shield(execution):  # an interrupt lands before or after
+        with Shield(execution):  # an interrupt is raised before or after
             self._mailbox.post(self._begin, execution, nested)
         return nested
 
     def send_waiting(self) -> None:
-        """Send what waits for the broker."""
+        """Send the calls that wait for the broker."""
         self._caller.calls.send_waiting()
 
     async def close(self) -> None:
-        """End every call."""
+        """End all calls, and delete the reply queue."""
         for task in list(self._sending):
             task.cancel()
         self._caller.calls.close()
         if self._opening is not None and self._consuming.is_ready:
             await self._consuming.delete_queue(self._caller.queue)
 
-    # --- the I/O thread ---------------------------------------------------------------------------------------------
+    # --- on the I/O thread --------------------------------------------------------------------------------------------
 
     def _begin(self, execution: Execution, nested: NestedCall) -> None:
         scope = execution.scope = execution.scope or Scope()
@@ -104,7 +106,7 @@ class NestedCalls:
         task.add_done_callback(self._sending.discard)
 
     async def _send(self, call: PendingCall[Any]) -> None:
-        """Send it once its reply could arrive; the first call of a worker has its queue declared."""
+        """Send `call` once its reply can arrive; the first call of a worker process declares the reply queue."""
         if self._opening is None or _has_failed(self._opening):
             self._opening = asyncio.get_running_loop().create_task(self._open())
         try:
@@ -129,13 +131,13 @@ def _has_failed(opening: "asyncio.Task[None]") -> bool:
 
 
 def _budget(execution: Execution, task: str, expiration: Duration | None) -> float:
-    """Seconds that a call of `task` may take: what is left, or less."""
+    """Seconds that a call of `task` may take: the remaining time, or less."""
     if execution.is_interrupted and not execution.shields:
-        raise Canceled(f"task {task!r} is not called: the task that wants it was interrupted", task=task)
+        raise Canceled(f"task {task!r} is not called: the calling task was interrupted", task=task)
     wanted = None if expiration is None else parse_duration("expiration", expiration)
     left = execution.remaining
     if left is None:
         return deadline.DEFAULT_EXPIRATION if wanted is None else wanted
     if left <= 0:
-        raise ExpirationError(f"task {task!r} is not called: the time of the task that wants it is over", task=task)
+        raise ExpirationError(f"task {task!r} is not called: no time remains for the calling task", task=task)
     return min(left, MAX_DURATION) if wanted is None else min(left, wanted)

@@ -116,7 +116,7 @@ class RetryPublisher:
                 return True
             if deadline.is_past(call.deadline, call.sender_time(time.time()) + delay):
                 break
-            status = await self._publish(again, round(delay * 1000), execution.task.way_back)
+            status = await self._publish(again, round(delay * 1000), execution.task.return_queue)
             if status is ConfirmStatus.CONFIRMED:
                 self._on_confirmed(execution, on_sent)
                 return True
@@ -138,7 +138,7 @@ class RetryPublisher:
                     await self._link.ready()
                 if call.persistent and not delivery.is_ours:
                     return
-                status = await self._publish(again, round(delay * 1000), task.way_back)
+                status = await self._publish(again, round(delay * 1000), task.return_queue)
                 if status is ConfirmStatus.CONFIRMED:
                     on_sent()
                     return

@@ -235,17 +235,17 @@ def test_a_class_may_serve_several_tasks(registry: Registry) -> None:
 
 @pytest.mark.parametrize("max_queue", [0, -1, 1.5, True, "3", 2**31])
 def test_what_is_no_bound_of_a_queue_is_a_value_error(max_queue: Any) -> None:
-    with pytest.raises(ValueError, match="max_queue must be an int from 1 to 2147483647, or None for no bound"):
+    with pytest.raises(ValueError, match="max_queue must be an int from 1 to 2147483647, or None for no limit"):
         Task("resize", max_queue=max_queue)
 
 
 def test_calls_come_back_over_the_queue_of_the_task_or_over_one_of_their_own_where_that_has_a_bound() -> None:
     free, bounded = Task("resize"), Task("resize", max_queue=7)
     assert [queue.name for queue in free.queues] == ["crew.tasks.resize"]
-    assert free.way_back == "crew.tasks.resize"
+    assert free.return_queue == "crew.tasks.resize"
     assert [queue.name for queue in bounded.queues] == ["crew.tasks.resize", "crew.again.resize"]
     assert bounded.queues[0].arguments["x-max-length"] == 7
-    assert bounded.way_back == "crew.again.resize"
+    assert bounded.return_queue == "crew.again.resize"
 
 
 def test_a_class_may_have_a_bound_too(registry: Registry) -> None:
