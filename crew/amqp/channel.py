@@ -46,7 +46,7 @@ class Channel:
         on_closed: called once with the reason when the channel has closed.
         on_refused: called instead of `on_closed` where the broker has closed only this channel while messages were
             unconfirmed: one of them may be the cause. It takes these messages over. Default: they are LOST.
-        on_canceled: called with the name of a queue whose consumer the broker has cancelled.
+        on_canceled: called with the name of a queue whose consumer the broker has canceled.
         on_timeout: called with the number of the last message that was not confirmed in time; it calls `lose_up_to`.
             Default: the channel calls `lose_up_to` itself.
         confirm_timeout: half of the confirm timeout in seconds, see confirm_timeout.py.

@@ -2,7 +2,7 @@
 
 A link remembers what was declared and what is consumed. So it restores a lost connection by itself: connect, declare,
 consume, ready. Publishers get a loss through `on_lost`, a reconnect through `on_ready`, and the result of each message
-through its Confirm. A closed channel, a cancelled consumer, a silent broker and a lost connection are handled alike:
+through its Confirm. A closed channel, a canceled consumer, a silent broker and a lost connection are handled alike:
 the link makes a new connection.
 """
 

@@ -21,7 +21,7 @@ class JobStatus(enum.StrEnum):
     ERROR = "error"  # its task raised, its workers died, or a URL job got a response with a code of 400 or more
     TIMEOUT = "timeout"  # it ran longer than its timeout
     EXPIRED = "expired"  # no worker took it in time
-    CANCELED = "canceled"  # it was cancelled
+    CANCELED = "canceled"  # it was canceled
 
     @property
     def is_final(self) -> bool:

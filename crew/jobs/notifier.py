@@ -1,4 +1,4 @@
-"""Notifies workers of cancelled jobs: at once, and when a worker starts, of the jobs that were revoked before."""
+"""Notifies workers of canceled jobs: at once, and when a worker starts, of the jobs that were revoked before."""
 
 import asyncio
 import logging
@@ -37,11 +37,11 @@ class Notifier:
         self._is_answering = False
 
     def cancel(self, job: Job) -> None:
-        """Tell all workers of its task that `job` is cancelled."""
+        """Tell all workers of its task that `job` is canceled."""
         self._send(topology.control_key_of_task(job.task), Control(id=job.id, reason=CANCELED, is_job=True))
 
     def stop(self, report: Report) -> None:
-        """Tell the worker that has reported a start that the job was cancelled before."""
+        """Tell the worker that has reported a start that the job was canceled before."""
         if report.worker is not None:
             self._send(
                 topology.control_key_of_worker(report.worker), Control(id=report.id, reason=CANCELED, is_job=True)

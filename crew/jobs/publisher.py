@@ -66,7 +66,7 @@ class Publisher:
             return False
         publishing = self._start(self._publish(job))
         await asyncio.wait([publishing], timeout=CONFIRMED_WITHIN)
-        if publishing.cancelled():  # by `drain`; the caller itself was not cancelled
+        if publishing.cancelled():  # by `drain`; the caller itself was not canceled
             return False
         if publishing.done():
             return await publishing
@@ -129,7 +129,7 @@ class Publisher:
             await asyncio.wait([publishing], timeout=LEASE / 2)
 
     def _start(self, step: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        """Run `step` in the background: it goes on when its caller is cancelled."""
+        """Run `step` in the background: it goes on when its caller is canceled."""
         task = asyncio.get_running_loop().create_task(step)
         self._in_background.add(task)
         task.add_done_callback(self._on_done)

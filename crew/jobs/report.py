@@ -125,7 +125,7 @@ def ended(
 
 
 def canceled(id: str, *, at: float, message: str) -> Report:
-    """Report that the job was cancelled; its message may be in a queue, or a worker may run it."""
+    """Report that the job was canceled; its message may be in a queue, or a worker may run it."""
     return ended(id, JobStatus.CANCELED, at=at, type_name="Canceled", message=message, may_be_queued=True)
 
 

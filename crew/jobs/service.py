@@ -312,7 +312,7 @@ class JobService:
     async def cancel(self, id: str) -> bool:
         """Cancel a job; False if it had ended."""
         await self.ready()
-        canceled = report.canceled(check_id(id), at=time.time(), message="the job was cancelled")
+        canceled = report.canceled(check_id(id), at=time.time(), message="the job was canceled")
         (applied,) = await self.store.apply([canceled])
         if applied.job is None:
             raise errors.UnknownJob(f"there is no job {id}")
@@ -325,7 +325,7 @@ class JobService:
         return await self.store.delete_result(check_id(id))
 
     async def discard_response(self, id: str) -> None:
-        """Delete the result of a job that has ended. A cancelled job has no response, and is left as it is."""
+        """Delete the result of a job that has ended. A canceled job has no response, and is left as it is."""
         job = await self.get(id, with_bodies=False)
         if job.status.is_final and job.status is not JobStatus.CANCELED:
             await self.store.delete_result(job.id)

@@ -44,4 +44,4 @@ class StoreProbe:
     def _on_checked(self, checking: "asyncio.Task[None]") -> None:
         self._checking = None
         if not checking.cancelled():
-            checking.exception()  # marks it as retrieved: all callers may be cancelled by now
+            checking.exception()  # marks it as retrieved: all callers may be canceled by now

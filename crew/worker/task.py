@@ -127,6 +127,10 @@ class HandlerClass:
         warn_deprecated("HandlerClass.data is now named HandlerClass.payload")
         return self.payload
 
+    @data.setter
+    def data(self, value: Any) -> None:
+        self.payload = value
+
     def process(self) -> Any:
         """Return the task's value."""
         raise NotImplementedError(f"{type(self).__name__} has no process()")

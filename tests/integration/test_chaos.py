@@ -1,4 +1,4 @@
-"""Calls of every kind, cancelled at random, by workers that die at random: every promise holds for each of them.
+"""Calls of every kind, canceled at random, by workers that die at random: every promise holds for each of them.
 
 Replay a seed with `CREW_CHAOS_SEED=7 pytest tests/integration/test_chaos.py`; `make soak` runs more of them.
 """

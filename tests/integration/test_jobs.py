@@ -164,11 +164,11 @@ async def test_a_job_that_runs_is_interrupted_within_a_second_of_its_cancel(
     async with gateway() as client:
         handle = await client.submit(prefix + "cancellable", "x")
         await until(lambda: "RUNS x" in said.output, timeout=SOON)
-        cancelled = time.monotonic()
+        canceled = time.monotonic()
         assert await handle.cancel()
         assert await handle.status() is JobStatus.CANCELED
         await until(lambda: "INTERRUPTED x" in said.output, timeout=SOON)
-        assert time.monotonic() - cancelled < 1.0
+        assert time.monotonic() - canceled < 1.0
         with pytest.raises(errors.Canceled):
             await handle.result(timeout=SOON)
         assert await handle.cancel() is False

@@ -1,4 +1,4 @@
-"""Two gateways on one PostgreSQL: what is submitted at one is waited for and cancelled at the other."""
+"""Two gateways on one PostgreSQL: what is submitted at one is waited for and canceled at the other."""
 
 import json
 import os

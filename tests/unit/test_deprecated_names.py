@@ -81,6 +81,12 @@ def test_a_task_may_use_the_old_names_of_its_payload_and_its_context(monkeypatch
 
     with deprecated("HandlerClass.data is now named HandlerClass.payload"):
         assert Resize({"n": 1}).process() == {"n": 1}
+
+    class Prepared(HandlerClass):
+        def __init__(self, data: Any) -> None:
+            self.data = data["n"]
+
+    assert Prepared({"n": 1}).payload == 1
     published: list[object] = []
     pubsub = ContextPubSub()
     pubsub.bind(lambda topic, payload, **_: published.append((topic, payload)))

@@ -338,7 +338,7 @@ async def open_connection(url: str, *, name: str, heartbeat: int) -> BrokerConne
         await _abort(connection, opened, timeout)
         raise timeout from None
     except asyncio.CancelledError:
-        await _abort(connection, opened, LinkError("the attempt was cancelled"))
+        await _abort(connection, opened, LinkError("the attempt was canceled"))
         raise
     connection.watch()
     return connection

@@ -95,7 +95,7 @@ class Consumers:
 
 
 def close_on_cancel(on_closed: Callable[[LinkError], None]) -> Callable[[str], None]:
-    """Return a callback for cancelled consumers, which closes the connection: the next one declares the queue."""
+    """Return a callback for canceled consumers, which closes the connection: the next one declares the queue."""
     return lambda queue: on_closed(
-        LinkError(f"consumer of queue {queue} cancelled by the broker: the queue was deleted or moved to another node")
+        LinkError(f"consumer of queue {queue} canceled by the broker: the queue was deleted or moved to another node")
     )

@@ -52,13 +52,13 @@ class PendingCall(Generic[T]):
     Several coroutines may await one call. It ends once, and all of them get the same value or exception.
 
     A call may belong to scopes. Each coroutine that waits does so in its current scope, if it has one. The call is
-    cancelled when the last waiter leaves.
+    canceled when the last waiter leaves.
 
     Args:
         message: the call message.
         callback: called with (value, headers) when the call ends; a failure comes as an exception value. May be a
             coroutine function. It runs in the context of the code that made the call, and so in its scope.
-        on_canceled: called when the call is cancelled.
+        on_canceled: called when the call is canceled.
 
     Attributes:
         keeps_body: whether its value is the undecoded Body of the reply.
@@ -104,7 +104,7 @@ class PendingCall(Generic[T]):
         return f"<PendingCall {self.id} of {self.task}: {self._state()}>"
 
     def __await__(self) -> Generator[Any, None, T]:
-        self.is_awaited = True  # now: a waiter that is cancelled when the call ends has awaited it, too
+        self.is_awaited = True  # now: a waiter that is canceled when the call ends has awaited it, too
         return self._result()
 
     def _result(self) -> Generator[Any, None, T]:
@@ -181,7 +181,7 @@ class PendingCall(Generic[T]):
         self._scopes = tuple(one for one in self._scopes if one is not scope)
 
     def abandon(self, scope: CallScope, why: str) -> bool:
-        """Cancel the waiters in `scope`, and the call if nothing else waits; whether the call was cancelled."""
+        """Cancel the waiters in `scope`, and the call if nothing else waits; whether the call was canceled."""
         self.leave(scope)
         for waiter in [waiter for waiter, of in self._waiters.items() if of is scope]:
             del self._waiters[waiter]
@@ -203,7 +203,7 @@ class PendingCall(Generic[T]):
     # --- waiting and ending -----------------------------------------------------------------------------------------
 
     def _wait(self, scope: CallScope | None) -> Generator[Any, None, None]:
-        """Wait for the end; when asyncio cancels the last waiter, the call is cancelled."""
+        """Wait for the end; when asyncio cancels the last waiter, the call is canceled."""
         if scope is not None:
             if scope.why is not None:
                 raise self._canceled(scope.why)
@@ -236,7 +236,7 @@ class PendingCall(Generic[T]):
         return self.settle(why)
 
     def _canceled(self, why: str | None = None) -> Canceled:
-        text = f"call {self.id} of task {self.task} was cancelled" + (f": {why}" if why else "")
+        text = f"call {self.id} of task {self.task} was canceled" + (f": {why}" if why else "")
         return Canceled(text, task=self.task, id=self.id, is_abandoned=why is not None)
 
     def _state(self) -> str:

@@ -17,7 +17,7 @@ _running: set["asyncio.Future[Any]"] = set()  # keeps the tasks alive: a loop ha
 def call_back(callback: Callable[..., object], *args: Any, of: str) -> None:
     """Call `callback(*args)`; a coroutine that it returns runs as a task.
 
-    CancelledError is caught, too, as a callback may use a cancelled future. It is no Exception, and would otherwise
+    CancelledError is caught, too, as a callback may use a canceled future. It is no Exception, and would otherwise
     stop the reader of the connection, or the timer of all calls.
 
     Args:

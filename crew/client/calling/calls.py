@@ -135,7 +135,7 @@ class Calls:
         tasks = Counter(call.task for call in unawaited)
         counts = ", ".join(f"{task} ({count})" for task, count in sorted(tasks.items()))
         many = "1 call" if len(unawaited) == 1 else f"{len(unawaited)} calls"
-        logger.warning("%s: cancelled %s in flight that nothing awaits: %s", why, many, counts)
+        logger.warning("%s: canceled %s in flight that nothing awaits: %s", why, many, counts)
         for call in unawaited:
             call.is_awaited = True  # logged
 

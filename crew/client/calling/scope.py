@@ -1,8 +1,8 @@
-"""Scopes: groups the calls of one HTTP request or one execution, so that they are cancelled together.
+"""Scopes: groups the calls of one HTTP request or one execution, so that they are canceled together.
 
 Code that runs while a scope is current makes its calls, and waits for calls, in that scope. asyncio tasks and the
 runners of `gen.coroutine` inherit `current_scope`, so `gather` and `yield` work. When a scope is abandoned, everything
-that waits in it gets Canceled, and a call without another waiter is cancelled.
+that waits in it gets Canceled, and a call without another waiter is canceled.
 """
 
 from contextvars import Token
@@ -14,7 +14,7 @@ from crew.errors import Canceled
 
 
 class Scope:
-    """A group of calls that can be cancelled together. It serves one event loop.
+    """A group of calls that can be canceled together. It serves one event loop.
 
     with Scope() as scope:                       # a new scope, independent of the surrounding one
         call = client.call("resize", image)      # belongs to it
@@ -101,7 +101,7 @@ class Scope:
             why: for the message: "the HTTP client has gone".
 
         Returns:
-            The calls that were cancelled. A call goes on if something outside of the scope waits for it. The list is
+            The calls that were canceled. A call goes on if something outside of the scope waits for it. The list is
             empty the second time, or after `close`.
         """
         if self._is_closed:

@@ -235,7 +235,7 @@ class Database:
     def _on_opened(self, opening: "asyncio.Task[None]") -> None:
         self._opening = None
         if not opening.cancelled():
-            opening.exception()  # marks it as retrieved: all callers may be cancelled by now
+            opening.exception()  # marks it as retrieved: all callers may be canceled by now
 
     async def _opened(self) -> AsyncEngine:
         if self._is_terminated:

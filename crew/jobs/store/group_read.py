@@ -58,7 +58,7 @@ class GroupRead:
             self._task = None
 
     def _take(self) -> dict[str, list[_Result]]:
-        """The next batch, without cancelled requests."""
+        """The next batch, without canceled requests."""
         batch: dict[str, list[_Result]] = {}
         while self._requested and len(batch) < MAX_BATCH:
             id = next(iter(self._requested))
@@ -80,5 +80,5 @@ class GroupRead:
 
 
 def _waiting(requested: Iterable[Iterable[_Result]]) -> Iterator[_Result]:
-    """The results that were not cancelled meanwhile."""
+    """The results that were not canceled meanwhile."""
     return (result for results in requested for result in results if not result.done())

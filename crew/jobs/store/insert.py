@@ -25,7 +25,7 @@ class InsertResult(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         job: the inserted job, or the existing one.
         is_new: whether the job was inserted now.
-        replaced: jobs that were cancelled for it, as they were before.
+        replaced: jobs that were canceled for it, as they were before.
     """
 
     job: Job
@@ -48,7 +48,7 @@ async def insert_jobs(
 
 
 async def withdraw(connection: AsyncConnection, refused: Sequence[InsertResult]) -> list[tuple[Job, ...]]:
-    """Delete jobs that the broker refused; for each the replaced jobs that stay cancelled.
+    """Delete jobs that the broker refused; for each the replaced jobs that stay canceled.
 
     The other replaced jobs are restored, with a higher version: no worker was told of the cancel yet.
     """

@@ -135,7 +135,7 @@ class Store:
         return await self._writer.write(update.make_due, (tuple(tasks), now, before))
 
     async def withdraw(self, refused: InsertResult) -> tuple[Job, ...]:
-        """Delete a job that the broker refused; the jobs that stay cancelled for it."""
+        """Delete a job that the broker refused; the jobs that stay canceled for it."""
         return await self._writer.write(insert.withdraw, refused)
 
     async def claim(self, now: float, *, until: float, most: int) -> list[Job]:

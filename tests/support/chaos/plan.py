@@ -15,7 +15,7 @@ STUBBORN: Final = 0.5  # of a hundred calls in the main thread executor: each co
 SECONDS: Final = {(0.02, 0.1): 50, (0.1, 0.4): 38, (0.4, 1.1): 12}  # how long a task works
 CANCELS: Final = {None: 84, "call": 8, "task": 8}
 CANCEL_AFTER: Final = (0.0, 1.0)  # seconds
-CANCELED_SECONDS: Final = (0.1, 3.0)  # so long that it shows where a cancelled call is started, or goes on
+CANCELED_SECONDS: Final = (0.1, 3.0)  # so long that it shows where a canceled call is started, or goes on
 CANCELED_EXPIRATION: Final = (2.5, 4.5)
 
 

@@ -25,7 +25,7 @@ class Ended(msgspec.Struct, kw_only=True):
 
     Attributes:
         starved: seconds between its deadline and its end for which the caller's process had no CPU.
-        canceled: when it was cancelled, by whom it was still awaited; None.
+        canceled: when it was canceled, by whom it was still awaited; None.
         answer: its value, or the exception.
         called_back: answers that its callback was given; None where it had no callback.
     """
@@ -90,7 +90,7 @@ class Chaos:
         return ended
 
     def _begin(self, planned: Planned, ended: Ended) -> PendingCall[Any]:
-        # With a callback, a call whose awaiter is cancelled would go on.
+        # With a callback, a call whose awaiter is canceled would go on.
         answers = ended.called_back = None if planned.cancel == "task" else []
         return self._client.call(
             self._prefix + planned.executor,

@@ -50,7 +50,7 @@ async def test_calls_that_nothing_awaits_are_counted_in_one_line_when_their_clie
     with pytest.raises(errors.ConnectionError):
         await waiting
     assert unawaited(caplog) == [
-        "the client was closed: cancelled 3 calls in flight that nothing awaits: resize (2), stat (1)"
+        "the client was closed: canceled 3 calls in flight that nothing awaits: resize (2), stat (1)"
     ]
 
 
@@ -70,7 +70,7 @@ def test_unawaited_calls_of_a_blocking_client_are_counted_too(nowhere: str, capl
         looked_at = client.call("wanted")
         with pytest.raises(TimeoutError):
             looked_at.result(timeout=0.01)
-    assert unawaited(caplog) == ["the client was closed: cancelled 1 call in flight that nothing awaits: left (1)"]
+    assert unawaited(caplog) == ["the client was closed: canceled 1 call in flight that nothing awaits: left (1)"]
 
 
 # --- a second loop --------------------------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ def test_a_client_works_on_the_next_loop_after_its_own_was_closed(
 
     assert asyncio.run(first()) != asyncio.run(second())
     assert unawaited(caplog) == [
-        "the event loop of the client was closed: cancelled 1 call in flight that nothing awaits: t (1)"
+        "the event loop of the client was closed: canceled 1 call in flight that nothing awaits: t (1)"
     ]
 
 

@@ -52,10 +52,10 @@ def test_a_delivery_reaches_its_consumer() -> None:
     assert heard == [(channel, one, one.properties, b"body")]
 
 
-@pytest.mark.parametrize("why", ["it is not known", "it was cancelled"])
+@pytest.mark.parametrize("why", ["it is not known", "it was canceled"])
 def test_a_delivery_for_nobody_is_left_to_pika(why: str) -> None:
     channel = OpenChannel()
-    if why == "it was cancelled":
+    if why == "it was canceled":
         channel._consumers["mine"] = pytest.fail
         channel._cancelled.add("mine")
     assert channel.on_delivered(delivered("mine")) is False

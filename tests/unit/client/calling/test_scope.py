@@ -113,7 +113,7 @@ async def test_a_waiter_in_an_abandoned_scope_gets_canceled_with_the_reason() ->
     scope, call = Scope(), a_call("17", on_canceled=given_up)
     task = await begun(scope, waiting(call))
     assert scope.abandon(GONE) == [call]
-    with pytest.raises(Canceled, match="call 17 of task t was cancelled: the HTTP client has gone") as caught:
+    with pytest.raises(Canceled, match="call 17 of task t was canceled: the HTTP client has gone") as caught:
         await task
     assert caught.value.is_abandoned
     assert given_up.calls == [call]

@@ -66,7 +66,7 @@ async def test_the_last_event_of_a_job_without_a_value_has_the_reason(tmp_path: 
         assert await gateway.jobs.cancel(job.id)
         ((_, _, end),) = await stream.rest()
         assert end["status"] == "canceled"
-        assert end["error"] == {"type": "Canceled", "message": "the job was cancelled", "retryable": False}
+        assert end["error"] == {"type": "Canceled", "message": "the job was canceled", "retryable": False}
 
 
 @pytest.mark.gen_test

@@ -70,8 +70,8 @@ async def test_a_call_that_waits_here_and_is_cancelled_is_answered_at_once_and_n
 async def test_a_cancelled_call_is_not_given_back_for_others_to_run() -> None:
     worker = Worker()
     worker.starts("runs")
-    revoked, waits = worker.receives(id="cancelled"), worker.receives(id="waits")
-    worker.consumer.cancel(Control(id="cancelled", reason="canceled"))
+    revoked, waits = worker.receives(id="canceled"), worker.receives(id="waits")
+    worker.consumer.cancel(Control(id="canceled", reason="canceled"))
     await worker.consumer.drain()
     worker.publishing.confirm_all()
     assert worker.channel.requeued == [waits.tag]
@@ -138,7 +138,7 @@ async def test_a_job_that_is_cancelled_before_its_start_was_noticed_is_not_said_
 @pytest.mark.parametrize(
     ("message_id", "others"),
     [("message-2", "message-1"), (None, "message-1"), ("message-2", "17")],
-    ids=["both have a message id", "the running call has none", "the cancelled call had none"],
+    ids=["both have a message id", "the running call has none", "the canceled call had none"],
 )
 async def test_a_cancel_that_names_a_message_stops_no_other_call_of_its_id(message_id: str | None, others: str) -> None:
     worker = Worker()

@@ -19,35 +19,35 @@ def usr1() -> Iterator[None]:
 
 
 def test_it_is_not_set_before_it_is_set() -> None:
-    cancelled = CancelToken()
-    assert cancelled.is_set() is False
-    assert cancelled.wait(0.001) is False
-    assert repr(cancelled) == "<CancelToken: not set>"
+    token = CancelToken()
+    assert token.is_set() is False
+    assert token.wait(0.001) is False
+    assert repr(token) == "<CancelToken: not set>"
 
 
 def test_once_set_it_stays_set() -> None:
-    cancelled = CancelToken()
-    cancelled.set()
-    cancelled.set()
-    assert [cancelled.wait(), cancelled.wait(0), cancelled.is_set()] == [True] * 3
-    assert repr(cancelled) == "<CancelToken: set>"
+    token = CancelToken()
+    token.set()
+    token.set()
+    assert [token.wait(), token.wait(0), token.is_set()] == [True] * 3
+    assert repr(token) == "<CancelToken: set>"
 
 
 def test_who_waits_is_woken_at_once() -> None:
-    cancelled = CancelToken()
-    threading.Timer(0.02, cancelled.set).start()
+    token = CancelToken()
+    threading.Timer(0.02, token.set).start()
     begin = time.monotonic()
-    assert cancelled.wait(5) is True
+    assert token.wait(5) is True
     assert time.monotonic() - begin < 1
 
 
 def test_all_who_wait_are_woken() -> None:
-    cancelled = CancelToken()
+    token = CancelToken()
     woken: list[bool] = []
-    threads = [threading.Thread(target=lambda: woken.append(cancelled.wait(5))) for _ in range(5)]
+    threads = [threading.Thread(target=lambda: woken.append(token.wait(5))) for _ in range(5)]
     for thread in threads:
         thread.start()
-    cancelled.set()
+    token.set()
     for thread in threads:
         thread.join(5)
     assert woken == [True] * 5
