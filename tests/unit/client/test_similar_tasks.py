@@ -1,4 +1,4 @@
-"""The names that a mistyped one may have been meant to be."""
+"""Names that are similar to a mistyped one."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Reports of jobs are committed and then acknowledged, whatever they are and whatever the database says."""
+"""Every report of a job is committed and then acknowledged, also after errors of the database."""
 
 import asyncio
 import itertools
@@ -30,8 +30,8 @@ from tests.support.waiting import until
 tags = itertools.count(1)
 
 
-def said(channel: RecordingChannel, job: Job, value: object, outcome: Outcome = Outcome.RETURNED) -> Delivery:
-    """Its worker says that it has come to `value`."""
+def delivered(channel: RecordingChannel, job: Job, value: object, outcome: Outcome = Outcome.RETURNED) -> Delivery:
+    """The report of a worker that the task returned `value`."""
     body = codec.encode(value, "msgpack")
     reply = Reply(id=job.id, outcome=outcome, body=body, run=Run(host=HOST, started=NOW))
     return Delivery(
@@ -49,10 +49,10 @@ def said(channel: RecordingChannel, job: Job, value: object, outcome: Outcome = 
 async def test_a_value_that_the_store_rejects_ends_its_own_job_and_delays_no_other(tmp_path: Path) -> None:
     channel = RecordingChannel()
     async with opened(tmp_path) as store:
-        inbox = Inbox(store, on_applied=lambda settled: None, on_briefing=lambda briefing: None)
+        inbox = Inbox(store, on_applied=lambda applied: None, on_briefing=lambda briefing: None)
         jobs = [(await store.insert(a_specification(task=task))).job for task in ("t", HTTP_TASK, "t")]
         for job in jobs:
-            inbox.on_delivery(said(channel, job, {"code": float("inf")}))
+            inbox.on_delivery(delivered(channel, job, {"code": float("inf")}))
         await until(lambda: len(channel.acked) == len(jobs))
         ended = [await store.get(job.id) for job in jobs]
         assert [job.status for job in ended] == [JobStatus.SUCCESS, JobStatus.ERROR, JobStatus.SUCCESS]
@@ -61,11 +61,11 @@ async def test_a_value_that_the_store_rejects_ends_its_own_job_and_delays_no_oth
 
 
 class Faults:
-    """Errors that the database gives when it is to write reports of some jobs."""
+    """Makes the database fail for the reports of some jobs."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.left: dict[str, list[Exception]] = {}  # by the id of the job
-        self._settle = update.apply_reports
+        self._apply = update.apply_reports
         patch.setattr(update, "apply_reports", self._apply_or_fail)
         patch.setattr(inbox, "RETRY_REPORT", 0.01)  # seconds, instead of 1
         patch.setattr(inbox, "MAX_RETRY_REPORT", 0.02)  # seconds, instead of 30
@@ -75,7 +75,7 @@ class Faults:
         for one in reports:
             if self.left.get(one.id):
                 raise self.left[one.id].pop()
-        return await self._settle(connection, reports)
+        return await self._apply(connection, reports)
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
     "error",
     [
         CrewError('the job store x refuses this: prepared statement "__asyncpg_stmt_7__" does not exist'),
-        RuntimeError("something that nobody has thought of"),
+        RuntimeError("an unexpected error"),
         ConnectionError("the job store is away"),
     ],
     ids=lambda error: type(error).__name__,
@@ -98,12 +98,12 @@ async def test_an_error_that_may_be_temporary_never_ends_a_job(
 ) -> None:
     channel = RecordingChannel()
     async with opened(tmp_path) as store:
-        heard = Inbox(store, on_applied=lambda settled: None, on_briefing=lambda briefing: None)
+        receiver = Inbox(store, on_applied=lambda applied: None, on_briefing=lambda briefing: None)
         failing, other = [(await store.insert(a_specification())).job for _ in range(2)]
         faults.left[failing.id] = [error] * 12
         with caplog.at_level(logging.WARNING, "crew.jobs.inbox"):
-            heard.on_delivery(said(channel, failing, 1))
-            heard.on_delivery(said(channel, other, 2))
+            receiver.on_delivery(delivered(channel, failing, 1))
+            receiver.on_delivery(delivered(channel, other, 2))
             await until(lambda: len(channel.acked) == 2)
         assert not faults.left[failing.id], "it was tried as often as it failed"
         assert [(await store.get(job.id)).status for job in (failing, other)] == [JobStatus.SUCCESS] * 2
@@ -114,7 +114,7 @@ async def test_an_error_that_may_be_temporary_never_ends_a_job(
             assert len(logged) == 1
             assert failing.id in logged[0]
             assert str(error) in logged[0]
-        await heard.close()
+        await receiver.close()
 
 
 @pytest.mark.gen_test
@@ -123,20 +123,20 @@ async def test_a_report_that_fails_repeatedly_delays_no_other_and_keeps_its_mess
 ) -> None:
     channel = RecordingChannel()
     async with opened(tmp_path) as store:
-        heard = Inbox(store, on_applied=lambda settled: None, on_briefing=lambda briefing: None)
+        receiver = Inbox(store, on_applied=lambda applied: None, on_briefing=lambda briefing: None)
         jobs = [
             one.job for one in await asyncio.gather(*(store.insert(a_specification()) for _ in range(PREFETCH + 50)))
         ]
         faults.left[jobs[0].id] = [CrewError("unknown")] * 1_000_000
         for job in jobs:
-            heard.on_delivery(said(channel, job, 1))
+            receiver.on_delivery(delivered(channel, job, 1))
         await until(lambda: len(channel.acked) == len(jobs) - 1)
-        assert len(heard) == 1
+        assert len(receiver) == 1
         late = (await store.insert(a_specification())).job
-        heard.on_delivery(said(channel, late, 1))
+        receiver.on_delivery(delivered(channel, late, 1))
         await until(lambda: len(channel.acked) == len(jobs))
         assert (await store.get(jobs[0].id)).status is JobStatus.QUEUED
-        await heard.close()
+        await receiver.close()
         assert len(channel.acked) == len(jobs), "the broker has the other message, for the next gateway"
 
 
@@ -148,22 +148,22 @@ async def test_an_inbox_full_of_failing_reports_is_an_obstacle_until_one_is_reco
     monkeypatch.setattr(progress_watch, "STALLED_AFTER", 0.2)  # seconds, instead of 30
     channel = RecordingChannel()
     async with opened(tmp_path) as store:
-        heard = Inbox(store, on_applied=lambda settled: None, on_briefing=lambda briefing: None)
+        receiver = Inbox(store, on_applied=lambda applied: None, on_briefing=lambda briefing: None)
         jobs = [one.job for one in await asyncio.gather(*(store.insert(a_specification()) for _ in range(PREFETCH)))]
         errors: list[Exception] = [CrewError("not known")] * 1_000_000
         for job in jobs:
             faults.left[job.id] = errors
-            heard.on_delivery(said(channel, job, 1))
-        await until(lambda: str(heard.obstacle).endswith("so no job ends; the last error: CrewError: not known"))
-        assert "none has been recorded for" in str(heard.obstacle)
+            receiver.on_delivery(delivered(channel, job, 1))
+        await until(lambda: str(receiver.obstacle).endswith("so no job ends; the last error: CrewError: not known"))
+        assert "none has been recorded for" in str(receiver.obstacle)
         await until(lambda: "no job ends" in caplog.text)
         monkeypatch.setattr(progress_watch, "STALLED_AFTER", 30.0)
         faults.left.clear()
         await until(lambda: len(channel.acked) == PREFETCH)
-        assert heard.obstacle is None
+        assert receiver.obstacle is None
         assert "job reports are recorded again after" in caplog.text
         assert caplog.text.count("no job ends") == 1, "once, however long it lasts"
-        await heard.close()
+        await receiver.close()
 
 
 @pytest.mark.gen_test
@@ -171,18 +171,18 @@ async def test_one_report_that_is_retried_does_not_block_others_and_is_no_obstac
     tmp_path: Path, faults: Faults
 ) -> None:
     async with opened(tmp_path) as store:
-        heard = Inbox(store, on_applied=lambda settled: None, on_briefing=lambda briefing: None)
+        receiver = Inbox(store, on_applied=lambda applied: None, on_briefing=lambda briefing: None)
         job = (await store.insert(a_specification())).job
         faults.left[job.id] = [CrewError("not known")] * 1_000_000
-        heard.on_delivery(said(RecordingChannel(), job, 1))
-        await until(lambda: heard._retries)
-        (one,) = heard._retries
+        receiver.on_delivery(delivered(RecordingChannel(), job, 1))
+        await until(lambda: receiver._retries)
+        (one,) = receiver._retries
         one.since -= 1_000  # seconds: it has failed for long, and nothing was recorded meanwhile
-        heard._watch._progressed_at -= 1_000
+        receiver._watch._progressed_at -= 1_000
         while len(faults.left[job.id]) > 1_000_000 - 10:
-            assert heard.obstacle is None
+            assert receiver.obstacle is None
             await asyncio.sleep(0.01)
-        await heard.close()
+        await receiver.close()
 
 
 @pytest.mark.gen_test
@@ -191,17 +191,17 @@ async def test_an_unreadable_message_is_acknowledged_counted_and_logged_within_b
 ) -> None:
     channel = RecordingChannel()
     async with opened(tmp_path) as store:
-        heard = Inbox(store, on_applied=lambda settled: None, on_briefing=lambda briefing: None)
+        receiver = Inbox(store, on_applied=lambda applied: None, on_briefing=lambda briefing: None)
         ids = ["\0", "a\0b", "x" * 255, "\u202e", "\ud800", "job-7", "", f"{a_specification().job.id}\0"]
         before = refused_reports.discarded[refused_reports.UNREADABLE]
         for number in range(300):
             job = msgspec.structs.replace(a_specification().job, id=ids[number % len(ids)])
-            heard.on_delivery(said(channel, job, 1, (Outcome.RETURNED, Outcome.STARTED)[number % 2]))
+            receiver.on_delivery(delivered(channel, job, 1, (Outcome.RETURNED, Outcome.STARTED)[number % 2]))
         assert len(channel.acked) == 300
         assert refused_reports.discarded[refused_reports.UNREADABLE] == before + 300
         assert caplog.text.count("job report discarded") == refused_reports.LINES
         assert "\0" not in caplog.text
-        await heard.close()
+        await receiver.close()
 
 
 @pytest.mark.gen_test
@@ -209,15 +209,15 @@ async def test_a_report_that_cannot_be_encoded_ends_its_job_and_is_acknowledged(
     channel, circle = RecordingChannel(), dict[str, Any]()
     circle["self"] = circle
     async with opened(tmp_path) as store:
-        heard = Inbox(store, on_applied=lambda settled: None, on_briefing=lambda briefing: None)
+        receiver = Inbox(store, on_applied=lambda applied: None, on_briefing=lambda briefing: None)
         failing, other = [(await store.insert(a_specification())).job for _ in range(2)]
-        delivery = said(channel, failing, 1)
+        delivery = delivered(channel, failing, 1)
         delivery.properties.headers = {**(delivery.properties.headers or {}), "x": circle}
-        heard.on_delivery(delivery)
-        heard.on_delivery(said(channel, other, 1))
+        receiver.on_delivery(delivery)
+        receiver.on_delivery(delivered(channel, other, 1))
         await until(lambda: len(channel.acked) == 2)
         assert [(await store.get(job.id)).status for job in (failing, other)] == [JobStatus.ERROR, JobStatus.SUCCESS]
-        await heard.close()
+        await receiver.close()
 
 
 @pytest.mark.gen_test
@@ -226,29 +226,29 @@ async def test_a_permanent_error_ends_a_job_only_if_it_concerns_the_final_report
 ) -> None:
     channel = RecordingChannel()
     async with opened(tmp_path) as store:
-        heard = Inbox(store, on_applied=lambda settled: None, on_briefing=lambda briefing: None)
+        receiver = Inbox(store, on_applied=lambda applied: None, on_briefing=lambda briefing: None)
         running, ending = [(await store.insert(a_specification())).job for _ in range(2)]
         rejected = Rejected("a value is too large")
         faults.left = {running.id: [rejected] * 2, ending.id: [rejected]}  # both at once, then each alone
-        heard.on_delivery(said(channel, running, {"at": 1}, Outcome.PROGRESS))
-        heard.on_delivery(said(channel, ending, 1))
+        receiver.on_delivery(delivered(channel, running, {"at": 1}, Outcome.PROGRESS))
+        receiver.on_delivery(delivered(channel, ending, 1))
         await until(lambda: len(channel.acked) == 2)
         jobs = [await store.get(job.id) for job in (running, ending)]
         assert [job.status for job in jobs] == [JobStatus.QUEUED, JobStatus.ERROR]
         assert b"cannot be recorded: a value is too large" in (jobs[1].failure or b"")
-        await heard.close()
+        await receiver.close()
 
 
 @pytest.mark.gen_test
 async def test_an_error_of_the_callback_does_not_stop_the_inbox(tmp_path: Path) -> None:
     channel = RecordingChannel()
 
-    def fail(settled: object) -> None:
+    def fail(applied: object) -> None:
         raise RuntimeError("no")
 
     async with opened(tmp_path) as store:
-        heard = Inbox(store, on_applied=fail, on_briefing=lambda briefing: None)
+        receiver = Inbox(store, on_applied=fail, on_briefing=lambda briefing: None)
         for count in (1, 2):
-            heard.on_delivery(said(channel, (await store.insert(a_specification())).job, 1))
+            receiver.on_delivery(delivered(channel, (await store.insert(a_specification())).job, 1))
             await until(lambda: len(channel.acked) == count)  # noqa: B023  # it is called in this turn
-        await heard.close()
+        await receiver.close()

@@ -1,4 +1,4 @@
-"""What may follow what in the life of a job."""
+"""The statuses of a job, and the transitions between them."""
 
 import pytest
 

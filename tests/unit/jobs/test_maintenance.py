@@ -1,4 +1,4 @@
-"""The rounds of the job maintenance: none is later than it was asked for."""
+"""The maintenance loop starts a round after each wake-up."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ A_DAY = 86_400.0
 
 
 class SlowStore:
-    """A store without jobs that answers `claim` when it may; and a publisher that has a broker."""
+    """A store without jobs that answers `claim` when the test lets it; also a publisher that can publish."""
 
     can_publish = True
 
@@ -38,7 +38,7 @@ class SlowStore:
 
 
 @contextlib.asynccontextmanager
-async def working(store: SlowStore) -> AsyncIterator[Maintenance]:
+async def running(store: SlowStore) -> AsyncIterator[Maintenance]:
     async def nothing(*_: object) -> Any:
         return False
 
@@ -57,16 +57,16 @@ async def working(store: SlowStore) -> AsyncIterator[Maintenance]:
 
 
 @pytest.fixture(autouse=True)
-def _no_round_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_round_by_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "INTERVAL", A_DAY)
 
 
 @pytest.mark.gen_test
 async def test_a_wake_up_during_a_round_starts_another_round() -> None:
     store = SlowStore()
-    async with working(store) as one:
+    async with running(store) as one:
         await until(lambda: store.claims == 1)
-        one.wake()  # the look for what is to be published has been: only another round finds what has come since
+        one.wake()  # this round has claimed already: only another round finds newer jobs
         store.may_answer.set()
         await until(lambda: store.claims == 2)
 
@@ -75,7 +75,7 @@ async def test_a_wake_up_during_a_round_starts_another_round() -> None:
 async def test_several_wake_ups_before_a_round_start_one_round() -> None:
     store = SlowStore()
     store.may_answer.set()
-    async with working(store) as one:
+    async with running(store) as one:
         await until(lambda: store.claims == 1)
         for _ in range(3):
             await asyncio.sleep(0)

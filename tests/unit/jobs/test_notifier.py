@@ -1,4 +1,4 @@
-"""What a gateway tells workers that ask which jobs were given up."""
+"""A gateway answers workers that ask which jobs are revoked."""
 
 import asyncio
 from collections.abc import Collection, Sequence
@@ -16,10 +16,10 @@ from tests.support.links import FakeLink
 
 
 class FakeStore:
-    """Ids of jobs that were given up.
+    """Ids of revoked jobs.
 
     Attributes:
-        asked: the tasks of each question so far.
+        asked: the tasks of each read so far.
         may_answer: whether it answers.
     """
 
@@ -32,7 +32,7 @@ class FakeStore:
         self.is_away = False
 
     async def revoked(self, tasks: Collection[str], most: int) -> list[str]:
-        """As JobStore.given_up."""
+        """As JobStore.revoked."""
         self.asked.append(tuple(tasks))
         await self.may_answer.wait()
         if self.is_away:
@@ -40,33 +40,33 @@ class FakeStore:
         return [f"job {number}" for number in range(min(most, 10_000))]
 
 
-class Told:
-    """A notifier, its link and store, and the tasks that workers have come for."""
+class NotifierUnderTest:
+    """A notifier, its link and store, and the tasks of the answered workers."""
 
     def __init__(self) -> None:
         self.link, self.store = FakeLink(), FakeStore()
         self.notifier = Notifier(self.link.as_link(), cast(JobStore, self.store))
-        self.come: list[Sequence[str]] = []
+        self.answered: list[Sequence[str]] = []
 
     async def brief(self, number: int, *tasks: str) -> None:
-        """A worker asks."""
+        """Answer the briefing of a worker."""
         asked = Briefing(id=f"q{number}", worker=f"w{number}", tasks=tasks or ("t",))
         await self.notifier.answer(asked, self._on_asked)
 
     async def _on_asked(self, tasks: Sequence[str]) -> None:
-        self.come.append(tasks)
+        self.answered.append(tasks)
 
 
 @pytest.mark.gen_test
 async def test_the_answer_is_one_message_without_ids_for_any_number_of_jobs() -> None:
-    told = Told()
-    await told.brief(7)
-    (published,) = told.link.published
+    tested = NotifierUnderTest()
+    await tested.brief(7)
+    (published,) = tested.link.published
     assert (published.key, published.properties.correlation_id) == ("worker.w7", "q7 crew.jobs.a")
     assert len(published.body) == 80_000
     assert b"job" not in published.body
     assert digest("q7", "job 17") in to_given_up(published.body)
-    assert told.come == [("t",)]
+    assert tested.answered == [("t",)]
 
 
 @pytest.mark.gen_test
@@ -74,25 +74,25 @@ async def test_a_flood_of_briefings_reads_the_store_one_at_a_time_and_is_bounded
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(notifier_module, "MAX_WAITING", 5)
-    told = Told()
-    told.store.may_answer.clear()
-    first = asyncio.ensure_future(told.brief(0, "other"))
+    tested = NotifierUnderTest()
+    tested.store.may_answer.clear()
+    first = asyncio.ensure_future(tested.brief(0, "other"))
     await asyncio.sleep(0)
     for number in range(100):
-        await told.brief(number % 8)
-    assert len(told.notifier._requests) == 5
+        await tested.brief(number % 8)
+    assert len(tested.notifier._requests) == 5
     assert "briefing discarded: 5 workers wait for an answer worker='w7'" in caplog.text
-    told.store.may_answer.set()
+    tested.store.may_answer.set()
     await first
-    assert told.store.asked == [("other",), ("t",)], "who asks the same is answered together"
-    assert len(told.link.published) == 6
+    assert tested.store.asked == [("other",), ("t",)], "requests for the same tasks share one read"
+    assert len(tested.link.published) == 6
 
 
 @pytest.mark.gen_test
 async def test_after_a_store_error_the_next_worker_is_answered() -> None:
-    told = Told()
-    told.store.is_away = True
-    await told.brief(1)
-    told.store.is_away = False
-    await told.brief(2)
-    assert [one.key for one in told.link.published] == ["worker.w2"]
+    tested = NotifierUnderTest()
+    tested.store.is_away = True
+    await tested.brief(1)
+    tested.store.is_away = False
+    await tested.brief(2)
+    assert [one.key for one in tested.link.published] == ["worker.w2"]

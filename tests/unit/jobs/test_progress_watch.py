@@ -1,4 +1,4 @@
-"""Whether reports of jobs are recorded, as time goes by."""
+"""Detection of reports that are not recorded."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def test_reports_that_wait_longer_than_a_batch_takes_are_an_obstacle(caplog: pyt
     assert watch.obstacle() is None
     watch.progressed()
     now[0] += STALLED_AFTER - 1
-    assert watch.obstacle() is None, "others were recorded meanwhile"
+    assert watch.obstacle() is None, "other reports were recorded"
     now[0] += 1
     for _ in range(3):
         watch.check()

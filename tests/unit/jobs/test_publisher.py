@@ -1,4 +1,4 @@
-"""Jobs on their way from the store to the broker."""
+"""Publishing of jobs, with confirm and mark."""
 
 from pathlib import Path
 

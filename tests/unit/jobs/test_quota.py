@@ -1,4 +1,4 @@
-"""How many jobs may be queued and running."""
+"""Limits for queued and running jobs."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from tests.support.a_job import a_job
 
 
 class Store:
-    """What is recorded in it, and how often it was counted."""
+    """A fake store: its jobs, and how often they were counted."""
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
@@ -32,7 +32,7 @@ async def submit(limited: Quota, store: Store, **fields: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "fields", "told", "is_of_client"),
+    ("limits", "fields", "message", "is_of_client"),
     [
         (GatewayLimits(max_jobs=3), {}, "the limit of 3 queued and running jobs here is reached", False),
         (
@@ -59,13 +59,13 @@ async def submit(limited: Quota, store: Store, **fields: object) -> None:
 )
 @pytest.mark.gen_test
 async def test_a_job_over_a_limit_is_refused_until_other_jobs_have_ended(
-    limits: GatewayLimits, fields: dict[str, str], told: str, is_of_client: bool, monkeypatch: pytest.MonkeyPatch
+    limits: GatewayLimits, fields: dict[str, str], message: str, is_of_client: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store()
     limited = Quota(store.usage, limits)
     for _ in range(3):
         await submit(limited, store, **fields)
-    with pytest.raises(QuotaExceeded, match=told) as refused:
+    with pytest.raises(QuotaExceeded, match=message) as refused:
         await submit(limited, store, **fields)
     assert refused.value.is_of_client is is_of_client
     assert store.counted == 1

@@ -1,4 +1,4 @@
-"""A job as its readers see it."""
+"""The record of a job as JSON."""
 
 import base64
 import math
@@ -23,19 +23,19 @@ def test_instants_are_iso_8601_in_utc_to_the_millisecond() -> None:
 
 @pytest.mark.parametrize("at", [1.7e12, -1e12, 2.0**53, math.inf, math.nan])
 def test_an_invalid_date_of_a_foreign_worker_is_none_and_affects_no_other_field(at: float) -> None:
-    told = record(a_job(created=0.0, started=at, ended=at))
-    assert (told["started"], told["created"]) == (None, "1970-01-01T00:00:00.000Z")
+    shown = record(a_job(created=0.0, started=at, ended=at))
+    assert (shown["started"], shown["created"]) == (None, "1970-01-01T00:00:00.000Z")
 
 
 def test_a_record_has_everything_but_payload_and_result() -> None:
     job = a_job(created=0.0, started=1.0, ended=2.5, status=JobStatus.SUCCESS, result=codec.encode("secret"))
-    told = record(job)
-    assert (told["id"], told["kind"], told["status"], told["elapsed"]) == (job.id, "task", "success", 1.5)
-    assert told["created"] == "1970-01-01T00:00:00.000Z"
-    assert "secret" not in str(told)
-    assert "data" not in told
+    shown = record(job)
+    assert (shown["id"], shown["kind"], shown["status"], shown["elapsed"]) == (job.id, "task", "success", 1.5)
+    assert shown["created"] == "1970-01-01T00:00:00.000Z"
+    assert "secret" not in str(shown)
+    assert "data" not in shown
     assert record(a_job(task=HTTP_TASK))["kind"] == "http"
-    msgspec.json.encode(told)
+    msgspec.json.encode(shown)
 
 
 def test_a_full_record_has_the_payload() -> None:
@@ -44,8 +44,8 @@ def test_a_full_record_has_the_payload() -> None:
 
 
 def test_a_failure_has_type_message_and_retryable() -> None:
-    told = failure.encode(Failure(type_name="ValueError", message="no", retryable=True))
-    assert record(a_job(failure=told))["error"] == {"type": "ValueError", "message": "no", "retryable": True}
+    shown = failure.encode(Failure(type_name="ValueError", message="no", retryable=True))
+    assert record(a_job(failure=shown))["error"] == {"type": "ValueError", "message": "no", "retryable": True}
     assert record(a_job())["error"] is None
 
 

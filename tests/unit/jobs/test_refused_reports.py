@@ -1,4 +1,4 @@
-"""Discarded messages are all counted, and logged as often as an operator can read."""
+"""All discarded reports are counted; the number of log lines is limited."""
 
 import pytest
 from prometheus_client import REGISTRY, generate_latest

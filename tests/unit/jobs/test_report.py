@@ -1,4 +1,4 @@
-"""What is heard of a job changes its record once, whatever order it comes in and however often."""
+"""Reports change the record of a job once, in any order and any number."""
 
 import msgspec
 import pytest
@@ -27,15 +27,15 @@ ENDS = (
 )
 
 
-def heard(outcome: Outcome, value: object = None, *, at: float = NOW + 1, run: Run | None = None) -> Report:
-    """What a reply to JOB means."""
+def reported(outcome: Outcome, value: object = None, *, at: float = NOW + 1, run: Run | None = None) -> Report:
+    """The report that a reply for JOB is decoded to."""
     run = run or Run(host=HOST, started=NOW + 0.5, is_only_one=True)
     reply = Reply(id=JOB.id, outcome=outcome, body=codec.encode(value), worker="w", run=run)
     return of_reply(reply, at=at, max_result=1_000)
 
 
 def after(job: Job, *reports: Report) -> Job:
-    """The record when all of these have come."""
+    """The record after all `reports`."""
     for one in reports:
         job = apply(job, one) or job
     return job
@@ -44,7 +44,7 @@ def after(job: Job, *reports: Report) -> Job:
 CANCEL = report.ended(
     JOB.id, JobStatus.CANCELED, at=NOW + 1, type_name="Canceled", message="enough", may_be_queued=True
 )
-ANY = st.sampled_from([*(heard(outcome, 1) for outcome in Outcome), CANCEL])
+ANY = st.sampled_from([*(reported(outcome, 1) for outcome in Outcome), CANCEL])
 
 
 @given(st.lists(ANY, max_size=8))
@@ -73,81 +73,81 @@ def test_every_change_has_a_newer_version_and_only_a_change_has(reports: list[Re
 
 
 def test_a_started_job_has_its_worker_and_start_time() -> None:
-    job = after(JOB, heard(Outcome.STARTED))
+    job = after(JOB, reported(Outcome.STARTED))
     assert (job.status, job.host, job.started, job.attempts) == (JobStatus.STARTED, HOST, NOW + 0.5, 1)
     assert job.publish_at is None
     assert job.enqueued is not None
 
 
 def test_a_heartbeat_only_renews_the_time_of_the_last_report() -> None:
-    job = after(JOB, heard(Outcome.STARTED), heard(Outcome.STARTED, at=NOW + 31))
+    job = after(JOB, reported(Outcome.STARTED), reported(Outcome.STARTED, at=NOW + 31))
     assert (job.started, job.seen) == (NOW + 0.5, NOW + 31)
 
 
 def test_a_job_that_was_started_in_time_does_not_expire() -> None:
-    """Its message may have been published twice, and the second be taken too late."""
+    """The job may have been published twice, and a worker may have taken the second message too late."""
     runs = Run(host=HOST, started=NOW + 0.5)
     overdue = report.ended(JOB.id, JobStatus.EXPIRED, at=NOW + 9, type_name="E", message="", may_be_queued=True)
-    job = after(JOB, heard(Outcome.STARTED, run=runs))
+    job = after(JOB, reported(Outcome.STARTED, run=runs))
     assert apply(job, overdue) is None
-    job = after(job, heard(Outcome.EXPIRED, at=NOW + 9, run=Run(host=HOST)))
+    job = after(job, reported(Outcome.EXPIRED, at=NOW + 9, run=Run(host=HOST)))
     assert (job.status, job.seen) == (JobStatus.STARTED, NOW + 9)
-    assert after(job, heard(Outcome.STARTED, run=runs, at=NOW + 31)).seen is None
-    assert after(job, heard(Outcome.RETURNED, 5, run=runs)).status is JobStatus.SUCCESS
+    assert after(job, reported(Outcome.STARTED, run=runs, at=NOW + 31)).seen is None
+    assert after(job, reported(Outcome.RETURNED, 5, run=runs)).status is JobStatus.SUCCESS
 
 
 def test_no_heartbeat_is_due_for_a_job_that_the_broker_would_deliver_again() -> None:
-    """Its host may be gone, and no other one be there for days."""
-    runs = heard(Outcome.STARTED, run=Run(host=HOST, started=NOW + 0.5))
-    job = after(JOB, runs, heard(Outcome.PROGRESS, 5, at=NOW + 31))
+    """Its host may be lost, and no other host available for days."""
+    runs = reported(Outcome.STARTED, run=Run(host=HOST, started=NOW + 0.5))
+    job = after(JOB, runs, reported(Outcome.PROGRESS, 5, at=NOW + 31))
     assert (job.status, job.seen) == (JobStatus.STARTED, None)
 
 
 def test_no_heartbeat_is_due_for_a_job_that_waits_for_its_retry() -> None:
-    """It may wait for a day, and would be given up as one whose worker has fallen silent."""
+    """It may wait for a day; the maintenance must not end it as a job whose worker is lost."""
     waits = Run(host=HOST, started=NOW, ended=NOW + 1)
-    job = after(a_job(), heard(Outcome.STARTED), heard(Outcome.STARTED, run=waits, at=NOW + 2))
+    job = after(a_job(), reported(Outcome.STARTED), reported(Outcome.STARTED, run=waits, at=NOW + 2))
     assert (job.status, job.seen) == (JobStatus.STARTED, None)
-    assert after(job, heard(Outcome.STARTED)).seen is None, "heard of late: another gateway has taken it"
+    assert after(job, reported(Outcome.STARTED)).seen is None, "a late report: another gateway has committed the retry"
     again = Run(host=HOST, started=NOW + 499, attempt=2, is_only_one=True)
-    assert after(job, heard(Outcome.STARTED, run=again, at=NOW + 500)).seen == NOW + 500
+    assert after(job, reported(Outcome.STARTED, run=again, at=NOW + 500)).seen == NOW + 500
     elsewhere = Run(host="other:18", started=NOW + 499, is_only_one=True)
-    assert after(job, heard(Outcome.STARTED, run=elsewhere, at=NOW + 500)).seen == NOW + 500
+    assert after(job, reported(Outcome.STARTED, run=elsewhere, at=NOW + 500)).seen == NOW + 500
 
 
 def test_a_job_names_the_worker_that_took_over_and_keeps_its_first_start() -> None:
     taken_over = Run(host="other:18", started=NOW + 60, attempt=2)
-    job = after(JOB, heard(Outcome.STARTED), heard(Outcome.STARTED, run=taken_over))
+    job = after(JOB, reported(Outcome.STARTED), reported(Outcome.STARTED, run=taken_over))
     assert (job.host, job.attempts, job.started) == ("other:18", 2, NOW + 0.5)
 
 
 def test_the_first_report_of_a_short_job_is_its_end() -> None:
-    job = after(JOB, heard(Outcome.RETURNED, 5, run=Run(host=HOST, started=NOW + 1, ended=NOW + 2)))
+    job = after(JOB, reported(Outcome.RETURNED, 5, run=Run(host=HOST, started=NOW + 1, ended=NOW + 2)))
     assert (job.status, job.started, job.ended, job.attempts) == (JobStatus.SUCCESS, NOW + 1, NOW + 2, 1)
     assert job.result == codec.encode(5)
     assert job.publish_at is None
 
 
 def test_an_end_that_overtakes_the_start_stays() -> None:
-    job = after(JOB, heard(Outcome.RETURNED, 5), heard(Outcome.STARTED))
+    job = after(JOB, reported(Outcome.RETURNED, 5), reported(Outcome.STARTED))
     assert job.status is JobStatus.SUCCESS
 
 
 def test_the_second_result_of_a_job_that_ran_twice_changes_nothing() -> None:
-    job = after(JOB, heard(Outcome.RETURNED, 1))
-    assert apply(job, heard(Outcome.RETURNED, 2)) is None
+    job = after(JOB, reported(Outcome.RETURNED, 1))
+    assert apply(job, reported(Outcome.RETURNED, 2)) is None
 
 
 @pytest.mark.parametrize("outcome", ENDS)
 def test_a_canceled_job_stays_canceled_whatever_its_worker_reports(outcome: Outcome) -> None:
-    job = after(JOB, CANCEL, heard(outcome, 1))
+    job = after(JOB, CANCEL, reported(outcome, 1))
     assert (job.status, job.result) == (JobStatus.CANCELED, None)
 
 
 def test_a_job_is_no_longer_revoked_once_a_worker_has_reported_its_end() -> None:
     job = after(JOB, CANCEL)
     assert job.is_given_up
-    assert not after(job, heard(Outcome.CANCELED)).is_given_up
+    assert not after(job, reported(Outcome.CANCELED)).is_given_up
 
 
 def test_a_second_cancel_keeps_the_job_revoked() -> None:
@@ -159,32 +159,32 @@ def test_a_second_cancel_keeps_the_job_revoked() -> None:
 
 def test_results_and_failures_have_their_own_times_to_live() -> None:
     job = msgspec.structs.replace(JOB, result_ttl=10.0, failure_ttl=20.0)
-    assert after(job, heard(Outcome.RETURNED, 1)).purge_at == NOW + 11
+    assert after(job, reported(Outcome.RETURNED, 1)).purge_at == NOW + 11
     for outcome in ENDS[1:]:
-        assert after(job, heard(outcome)).purge_at == NOW + 21
+        assert after(job, reported(outcome)).purge_at == NOW + 21
 
 
 def test_a_result_above_max_result_is_an_error() -> None:
-    job = after(JOB, heard(Outcome.RETURNED, "x" * 999))
-    told = failure.decode(job.failure or b"")
-    assert (job.status, told.type_name) == (JobStatus.ERROR, "TooLarge")
-    assert told.message == "the result has 1001 bytes, more than max_result of the store, 1000"
+    job = after(JOB, reported(Outcome.RETURNED, "x" * 999))
+    decoded = failure.decode(job.failure or b"")
+    assert (job.status, decoded.type_name) == (JobStatus.ERROR, "TooLarge")
+    assert decoded.message == "the result has 1001 bytes, more than max_result of the store, 1000"
 
 
 def test_progress_is_kept_while_it_runs_and_through_its_clean_up_but_not_after_a_success() -> None:
-    running = after(JOB, heard(Outcome.STARTED), heard(Outcome.PROGRESS, 1))
+    running = after(JOB, reported(Outcome.STARTED), reported(Outcome.PROGRESS, 1))
     assert (running.progress, running.status) == (b"1", JobStatus.STARTED)
-    assert after(running, CANCEL, heard(Outcome.PROGRESS, 2)).progress == b"2"
-    assert after(running, heard(Outcome.RETURNED), heard(Outcome.PROGRESS, 2)).progress == b"1"
+    assert after(running, CANCEL, reported(Outcome.PROGRESS, 2)).progress == b"2"
+    assert after(running, reported(Outcome.RETURNED), reported(Outcome.PROGRESS, 2)).progress == b"1"
 
 
 def numbered(outcome: Outcome, count: int, value: object = None, *, host: str = HOST, attempt: int = 1) -> Report:
-    """As `heard`, from a worker that counts what its execution has said."""
+    """As `reported`, from a worker that numbers the progress of its execution."""
     run = Run(host=host, started=NOW + 0.5, attempt=attempt, progress_count=count)
-    return heard(outcome, value, run=run)
+    return reported(outcome, value, run=run)
 
 
-SAID = [numbered(Outcome.PROGRESS, count, count) for count in (1, 2, 3)]
+PROGRESS = [numbered(Outcome.PROGRESS, count, count) for count in (1, 2, 3)]
 
 
 @pytest.mark.parametrize("outcome", [one for one in ENDS if one is not Outcome.EXPIRED])
@@ -192,14 +192,14 @@ SAID = [numbered(Outcome.PROGRESS, count, count) for count in (1, 2, 3)]
 def test_the_last_progress_of_an_execution_is_kept_whatever_order_it_and_the_end_are_committed_in(
     outcome: Outcome, data: st.DataObject
 ) -> None:
-    reports = [numbered(Outcome.STARTED, 0), *SAID, numbered(outcome, 3, 5)]
+    reports = [numbered(Outcome.STARTED, 0), *PROGRESS, numbered(outcome, 3, 5)]
     job = after(JOB, *data.draw(st.permutations(reports)))
     assert (job.progress, job.status) == (b"3", STATUS_OF[outcome])
     assert after(job, *reports) == job, "what is delivered again changes nothing"
 
 
 def test_progress_never_goes_back_while_its_job_runs() -> None:
-    job = after(JOB, SAID[1], SAID[0])
+    job = after(JOB, PROGRESS[1], PROGRESS[0])
     assert job.progress == b"2"
     again = numbered(Outcome.PROGRESS, 1, "again", host="other:18", attempt=2)
     assert after(job, again).progress == b'"again"', "another execution counts from 1"
@@ -207,14 +207,14 @@ def test_progress_never_goes_back_while_its_job_runs() -> None:
 
 def test_progress_of_an_earlier_execution_does_not_replace_that_of_the_one_that_has_ended_the_job() -> None:
     ended = numbered(Outcome.RETURNED, 0, 5, host="other:18", attempt=2)
-    job = after(JOB, SAID[0], ended, SAID[1])
+    job = after(JOB, PROGRESS[0], ended, PROGRESS[1])
     assert (job.progress, job.status) == (b"1", JobStatus.SUCCESS)
 
 
 def test_progress_without_a_number_is_the_newest_while_its_job_runs() -> None:
-    job = after(JOB, SAID[2], heard(Outcome.PROGRESS, "older"))
+    job = after(JOB, PROGRESS[2], reported(Outcome.PROGRESS, "older"))
     assert job.progress == b'"older"'
-    assert after(job, heard(Outcome.RETURNED, 5), heard(Outcome.PROGRESS, "late")).progress == b'"older"'
+    assert after(job, reported(Outcome.RETURNED, 5), reported(Outcome.PROGRESS, "late")).progress == b'"older"'
 
 
 def test_a_dead_lettered_job_is_an_error_with_its_reason() -> None:
@@ -237,7 +237,7 @@ def test_a_dead_lettered_job_is_an_error_with_its_reason() -> None:
     ],
 )
 def test_the_response_code_decides_the_status_of_a_url_job(body: Body, status: JobStatus) -> None:
-    said = of_reply(Reply(id=JOB.id, outcome=Outcome.RETURNED, body=body), at=NOW, max_result=1_000)
-    job = apply(msgspec.structs.replace(JOB, task=HTTP_TASK), said)
+    received = of_reply(Reply(id=JOB.id, outcome=Outcome.RETURNED, body=body), at=NOW, max_result=1_000)
+    job = apply(msgspec.structs.replace(JOB, task=HTTP_TASK), received)
     assert job is not None
     assert (job.status, job.result) == (status, body)

@@ -1,4 +1,4 @@
-"""What a job came to is the value of its task, or an exception in its place."""
+"""The result of a job is the value of its task, or an exception."""
 
 from typing import Any
 
@@ -34,8 +34,8 @@ def test_a_result_that_was_deleted_is_none() -> None:
 
 @pytest.mark.parametrize(("status", "type_name", "kind"), ENDS)
 def test_any_other_end_raises_its_error(status: JobStatus, type_name: str, kind: type[Exception]) -> None:
-    told = failure.encode(Failure(type_name=type_name, message="so it is"))
-    job = a_job(status=status, failure=told)
+    recorded = failure.encode(Failure(type_name=type_name, message="so it is"))
+    job = a_job(status=status, failure=recorded)
     with pytest.raises(kind, match="so it is") as raised:
         result_of(job)
     assert type(raised.value) is kind

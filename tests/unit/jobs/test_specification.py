@@ -1,4 +1,4 @@
-"""What somebody wants is checked before it is recorded, and each refusal names the value and the way out."""
+"""Every argument of a job is checked before it is recorded; each error names the value and what is allowed."""
 
 import re
 import time
@@ -35,9 +35,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("terms", "told"), WRONG, ids=[str(terms)[:40] for terms, _ in WRONG])
-def test_a_bad_argument_is_refused_in_one_sentence(terms: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(told)) as refused:
+@pytest.mark.parametrize(("terms", "message"), WRONG, ids=[str(terms)[:40] for terms, _ in WRONG])
+def test_a_bad_argument_is_refused_in_one_sentence(terms: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)) as refused:
         specify("t", **terms)
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 300
@@ -57,10 +57,10 @@ def test_a_payload_that_no_serializer_can_encode_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "seconds"), [(90, 90.0), ("90", 90.0), ("15m", 900.0), ("2h", 7200.0), ("1d", 86400.0)]
+    ("given", "seconds"), [(90, 90.0), ("90", 90.0), ("15m", 900.0), ("2h", 7200.0), ("1d", 86400.0)]
 )
-def test_durations_are_seconds_or_text(told: float | str, seconds: float) -> None:
-    job = specify("t", timeout=told, expiration=told, result_ttl=told, failure_ttl=told).job
+def test_durations_are_seconds_or_text(given: float | str, seconds: float) -> None:
+    job = specify("t", timeout=given, expiration=given, result_ttl=given, failure_ttl=given).job
     assert (job.timeout, job.result_ttl, job.failure_ttl) == (seconds, seconds, seconds)
     assert job.start_by == job.created + seconds
 

@@ -1,4 +1,4 @@
-"""Whether the job store answers, for whoever asks."""
+"""The check of the job store for `/readyz`."""
 
 import asyncio
 
@@ -31,7 +31,7 @@ async def test_a_store_that_hangs_gets_one_check_for_all_callers(monkeypatch: py
         await asyncio.Event().wait()
 
     hanging = StoreProbe(hang)
-    told = await asyncio.gather(*(hanging.obstacle() for _ in range(5)))
-    assert set(told) == {"the job store has not answered within 0.05 s"}
+    obstacles = await asyncio.gather(*(hanging.obstacle() for _ in range(5)))
+    assert set(obstacles) == {"the job store has not answered within 0.05 s"}
     assert len(asked) == 1
     hanging.close()

@@ -1,4 +1,4 @@
-"""A URL job as its readers see it: with the members that the HTTP Task Queue (htq) gives requests and responses."""
+"""Request and response of a URL job as JSON, with the members of the HTTP Task Queue (htq)."""
 
 import base64
 from typing import Any
@@ -34,9 +34,9 @@ def submitted(**request: Any) -> Job:
 
 def test_a_record_has_the_request_with_its_defaults() -> None:
     job = submitted()
-    told = record(job, shows_query=True)
-    assert told.keys() >= OF_REQUEST
-    assert {name: told[name] for name in OF_REQUEST} == {
+    shown = record(job, shows_query=True)
+    assert shown.keys() >= OF_REQUEST
+    assert {name: shown[name] for name in OF_REQUEST} == {
         "uuid": job.id,
         "url": "http://h/path?q=1#part",
         "method": "GET",
@@ -46,44 +46,50 @@ def test_a_record_has_the_request_with_its_defaults() -> None:
         "time": round(job.created * 1000),
         "status": "queued",
     }
-    assert told["id"] == told["uuid"]
+    assert shown["id"] == shown["uuid"]
 
 
 @pytest.mark.parametrize("method", ["post", "Post", "POST"])
 def test_a_record_has_the_members_of_the_request(method: str) -> None:
-    told = record(submitted(method=method, headers={"X-A": "1"}, data={"n": [1]}, timeout=7.5))
-    assert (told["method"], told["headers"], told["data"], told["timeout"]) == ("POST", {"X-A": "1"}, {"n": [1]}, 7.5)
+    shown = record(submitted(method=method, headers={"X-A": "1"}, data={"n": [1]}, timeout=7.5))
+    members = tuple(shown[name] for name in ("method", "headers", "data", "timeout"))
+    assert members == (
+        "POST",
+        {"X-A": "1"},
+        {"n": [1]},
+        7.5,
+    )
 
 
 def test_only_secret_headers_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     headers = {"authorization": "hush", "COOKIE": "hush", "X-Key": "hush", "X-Other": "shown"}
     monkeypatch.setenv("CREW_SECRET_HEADERS", " x-key,x-more ,")
-    told = specify(HTTP_TASK, {"url": "http://h/?token=hush", "headers": headers}).job
-    assert record(told)["headers"] == {"authorization": "...", "COOKIE": "...", "X-Key": "...", "X-Other": "shown"}
-    assert "hush" not in str(record(told))
-    assert record(told, shows_query=True)["url"] == "http://h/?token=hush"
+    shown = specify(HTTP_TASK, {"url": "http://h/?token=hush", "headers": headers}).job
+    assert record(shown)["headers"] == {"authorization": "...", "COOKIE": "...", "X-Key": "...", "X-Other": "shown"}
+    assert "hush" not in str(record(shown))
+    assert record(shown, shows_query=True)["url"] == "http://h/?token=hush"
     assert url_job.masked({"Proxy-Authorization": "hush"}) == {"Proxy-Authorization": "..."}
     monkeypatch.delenv("CREW_SECRET_HEADERS")
-    assert record(told)["headers"]["X-Key"] == "hush"
+    assert record(shown)["headers"]["X-Key"] == "hush"
 
 
 def test_a_job_read_without_its_request_shows_only_the_timeout() -> None:
-    told = record(msgspec.structs.replace(submitted(timeout=0.3), body=None))
-    assert [told[name] for name in ("url", "method", "headers", "data", "timeout")] == [None, None, None, None, 0.3]
+    shown = record(msgspec.structs.replace(submitted(timeout=0.3), body=None))
+    assert [shown[name] for name in ("url", "method", "headers", "data", "timeout")] == [None, None, None, None, 0.3]
 
 
 def test_a_task_job_has_uuid_and_time_but_no_payload() -> None:
     job = a_job(created=1.2345)
-    told = record(job)
-    assert (told["uuid"], told["time"]) == (job.id, 1234)
-    assert told.keys() & {"url", "method", "headers", "data"} == set()
+    shown = record(job)
+    assert (shown["uuid"], shown["time"]) == (job.id, 1234)
+    assert shown.keys() & {"url", "method", "headers", "data"} == set()
 
 
 def test_a_response_has_the_members_of_htq_beside_its_own() -> None:
     job = a_job(task=HTTP_TASK, status=JobStatus.ERROR, ended=1.5)
-    told = url_job.response(job, ANSWER)
-    assert told.keys() >= OF_RESPONSE
-    assert {name: told[name] for name in OF_RESPONSE} == {
+    shown = url_job.response(job, ANSWER)
+    assert shown.keys() >= OF_RESPONSE
+    assert {name: shown[name] for name in OF_RESPONSE} == {
         "status": "error",
         "time": 1500,
         "code": 404,
@@ -93,16 +99,16 @@ def test_a_response_has_the_members_of_htq_beside_its_own() -> None:
         "headers": {"Server": "mine", "Via": "a, b", "Set-Cookie": "a=1"},
         "data": "ü",
     }
-    assert told["header_list"] == ANSWER["headers"]
-    assert {name: told[name] for name in ANSWER if name != "headers"} == {
+    assert shown["header_list"] == ANSWER["headers"]
+    assert {name: shown[name] for name in ANSWER if name != "headers"} == {
         name: one for name, one in ANSWER.items() if name != "headers"
     }
 
 
 def test_a_binary_body_is_in_base64_with_its_encoding() -> None:
     packed = base64.b64encode(b"\xff").decode()
-    told = url_job.response(a_job(task=HTTP_TASK), {**ANSWER, "body": packed, "encoding": "base64"})
-    assert (told["data"], told["encoding"]) == (packed, "base64")
+    shown = url_job.response(a_job(task=HTTP_TASK), {**ANSWER, "body": packed, "encoding": "base64"})
+    assert (shown["data"], shown["encoding"]) == (packed, "base64")
 
 
 @pytest.mark.parametrize("value", [None, "text", {}, {"headers": {"a": "b"}}, {"headers": [["a"]]}])

@@ -1,4 +1,4 @@
-"""Waiters for jobs are woken by what they wait for, and share what is read for them."""
+"""Waiters for jobs are woken by the change that they wait for, and share reads."""
 
 import asyncio
 import random
@@ -48,7 +48,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
 
 
 async def wait_for(gateway: JobsGateway, job: Job, count: int = WAITERS) -> "list[asyncio.Task[Any]]":
-    """So many wait for the end of `job`, and have looked at it once."""
+    """Start `count` waiters for the end of `job`; each has read it once."""
     waiting = [asyncio.create_task(gateway.jobs.result(job.id, 60)) for _ in range(count)]
     await until(lambda: gateway.waiters == count)
     await gateway.jobs.store.get_with_result(job.id)  # their own reads were before
@@ -100,7 +100,7 @@ async def test_a_change_wakes_waiters_for_a_change_and_only_the_end_wakes_waiter
 
 
 @pytest.mark.parametrize(
-    ("told", "wakes"),
+    ("payload", "wakes"),
     [
         ({"from": "other", "changed": ["{id}"], "ended": []}, False),
         ({"from": "other", "changed": ["{id}"], "ended": ["{id}"]}, True),
@@ -112,14 +112,14 @@ async def test_a_change_wakes_waiters_for_a_change_and_only_the_end_wakes_waiter
     ],
 )
 @pytest.mark.gen_test
-async def test_another_gateway_sends_which_jobs_have_ended(tmp_path: Path, told: Any, wakes: bool) -> None:
+async def test_another_gateway_sends_which_jobs_have_ended(tmp_path: Path, payload: Any, wakes: bool) -> None:
     async with jobs_gateway(tmp_path) as gateway:
         id = a_job().id
-        if told:
-            told = {
+        if payload:
+            payload = {
                 name: [one.format(id=id) for one in value] if isinstance(value, list) else value
-                for name, value in told.items()
+                for name, value in payload.items()
             }
         with gateway.jobs._waiters.waiting(id) as woken:
-            gateway.jobs._on_commit_elsewhere(Event("jobs", told, {}))
+            gateway.jobs._on_commit_elsewhere(Event("jobs", payload, {}))
             assert woken.is_set() is wakes

@@ -1,4 +1,4 @@
-"""How many bytes of calls may wait for the broker's word."""
+"""The limit for bytes of calls that wait for a confirm."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,7 +22,7 @@ LIMIT = 100  # bytes
 
 
 class Caller:
-    """Calls within a budget, over links that the test plays."""
+    """Calls within a budget, over fake links."""
 
     def __init__(self) -> None:
         self.link = FakeLink()
@@ -30,7 +30,7 @@ class Caller:
 
     @property
     def kept(self) -> int:
-        """Bytes that it counts."""
+        """The counted bytes."""
         return self.calls._pending.unconfirmed_bytes
 
     def call(self, id: str, size: int, *, persistent: bool = True) -> PendingCall[Any]:
@@ -69,7 +69,7 @@ async def test_the_body_of_a_call_is_kept_until_the_confirm() -> None:
 
 
 class Accounting(RuleBasedStateMachine):
-    """Whatever becomes of calls, what is counted are the bodies of those in flight that the broker has not taken."""
+    """The budget always counts the bodies of the calls in flight that the broker has not confirmed."""
 
     sent = Bundle("sent")
 
@@ -92,7 +92,7 @@ class Accounting(RuleBasedStateMachine):
 
     @rule(target=sent, size=st.integers(0, 60), persistent=st.booleans())
     def call(self, size: int, persistent: bool) -> PendingCall[Any] | None:
-        """Somebody calls."""
+        """Make a call."""
         self.number += 1
         id = str(self.number)
         fits = sum(self.unconfirmed.values()) + size <= LIMIT and len(self.in_flight) < 20
@@ -108,7 +108,7 @@ class Accounting(RuleBasedStateMachine):
 
     @rule(call=sent, status=st.sampled_from(ConfirmStatus))
     def confirm(self, call: PendingCall[Any] | None, status: ConfirmStatus) -> None:
-        """The broker speaks of a message, maybe of one that is over."""
+        """The broker answers a message, maybe of a call that has ended."""
         if call is None:
             return
         waiting = [one for one in self.caller.link.published if one.properties.correlation_id == call.id]
@@ -122,14 +122,14 @@ class Accounting(RuleBasedStateMachine):
 
     @rule(call=consumes(sent))
     def cancel(self, call: PendingCall[Any] | None) -> None:
-        """Nobody waits any longer."""
+        """Cancel a call."""
         if call is not None:
             self.run(call.cancel)
             self.over(call)
 
     @rule(call=consumes(sent))
     def answer(self, call: PendingCall[Any] | None) -> None:
-        """A worker answers, before or after the broker's confirm."""
+        """A worker replies, before or after the confirm."""
         if call is not None:
             self.run(lambda: self.caller.calls._pending.settle(call.id, "value"))
             self.over(call)
@@ -141,7 +141,7 @@ class Accounting(RuleBasedStateMachine):
 
     @rule()
     def fail_all(self) -> None:
-        """The broker refuses us."""
+        """The broker refuses the connection."""
         self.run(lambda: self.caller.calls.settle_all(ConnectionError()))
         self.unconfirmed.clear()
         self.in_flight.clear()
@@ -153,13 +153,13 @@ class Accounting(RuleBasedStateMachine):
 
     @invariant()
     def counts_what_is_kept(self) -> None:
-        """To the byte."""
+        """The budget counts exactly these bytes."""
         if hasattr(self, "caller"):
             assert self.caller.kept == sum(self.unconfirmed.values())
             assert len(self.caller.calls) == len(self.in_flight)
 
     def teardown(self) -> None:
-        """Let go of the loop."""
+        """Close the loop."""
         if hasattr(self, "caller"):
             self.run(self.caller.calls.close)
             assert self.caller.kept == 0

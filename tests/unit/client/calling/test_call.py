@@ -1,4 +1,4 @@
-"""The awaitable that a call is."""
+"""PendingCall: awaiting, cancelling, callbacks."""
 
 import asyncio
 import gc
@@ -22,7 +22,7 @@ async def waiting(call: PendingCall[Any]) -> Any:
 
 
 def soon(call: PendingCall[Any], answer: Any) -> None:
-    """The reply arrives in the next moment."""
+    """Settle the call in the next turn of the loop."""
     asyncio.get_running_loop().call_soon(call.settle, answer)
 
 

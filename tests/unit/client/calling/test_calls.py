@@ -1,4 +1,4 @@
-"""Calls on their way: published, confirmed, answered, or ended on time."""
+"""Calls are published, confirmed and settled, or end on time."""
 
 import asyncio
 from typing import Any
@@ -22,7 +22,7 @@ from tests.support.waiting import until
 
 
 class Caller:
-    """Calls over links that the test plays."""
+    """Calls over fake links."""
 
     def __init__(self) -> None:
         self.publishing, self.consuming = FakeLink(), FakeLink()
@@ -34,7 +34,7 @@ class Caller:
         self.arrives(properties.of_reply(reply), reply.body.data)
 
     def arrives(self, given: Properties, body: bytes = b"") -> None:
-        """Anything arrives over the reply queue."""
+        """A message arrives over the reply queue."""
         self.calls.on_reply(a_delivery(self.channel, properties=given, body=body))
 
 
@@ -239,7 +239,7 @@ async def test_a_persistent_call_without_a_confirm_is_published_again() -> None:
 async def test_a_queue_that_left_a_call_unconfirmed_is_not_full_though_it_refuses_the_retry(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A majority of its nodes is down: the call waits for them, as long as it may."""
+    """A majority of its nodes is down: the call waits for them, until its deadline."""
     monkeypatch.setattr(leader_retry, "PATIENCE", 0.0)
     caller = Caller()
     caller.publishing.is_replicated = True
@@ -273,7 +273,7 @@ async def test_a_call_that_is_not_persistent_is_never_sent_twice() -> None:
 @pytest.mark.gen_test
 @pytest.mark.parametrize("link", ["publishing", "consuming"])
 async def test_a_call_waits_for_the_broker_within_its_expiration(link: str) -> None:
-    """Also where only its reply could not arrive."""
+    """Also if only its reply could not arrive."""
     caller = Caller()
     getattr(caller, link).is_ready = False
     call = a_call()
@@ -288,7 +288,7 @@ async def test_a_call_waits_for_the_broker_within_its_expiration(link: str) -> N
 
 @pytest.mark.gen_test
 async def test_a_call_made_while_the_connection_breaks_waits_for_the_next_connection() -> None:
-    """A channel that has closed is known one turn of the loop before its link is lost."""
+    """A closed channel is noticed one turn of the loop before its link is lost."""
     caller = Caller()
     caller.publishing.breaks = 1
     call = a_call("17")
@@ -300,7 +300,7 @@ async def test_a_call_made_while_the_connection_breaks_waits_for_the_next_connec
 
 @pytest.mark.gen_test
 async def test_a_call_that_could_not_be_sent_leaves_nothing_behind() -> None:
-    """Who got an exception from `client.call` may use the id again."""
+    """After an exception of `client.call`, the id may be used again."""
     caller = Caller()
     caller.publishing.breaks = 1
     call = a_call("17")

@@ -1,4 +1,4 @@
-"""What workers are told when nobody waits for a call any longer."""
+"""Control messages to workers for calls that are cancelled or time out."""
 
 import asyncio
 import time
@@ -17,13 +17,13 @@ from tests.support.waiting import until
 from tests.unit.client.calling.test_calls import Caller, returned
 
 
-def told(caller: Caller) -> list[tuple[str, str, str]]:
-    """What workers were told: routing key, id of the call, reason."""
+def sent(caller: Caller) -> list[tuple[str, str, str]]:
+    """The published control messages: routing key, id of the call, reason."""
     return [(key, control.id, control.reason) for key, control in controls(caller)]
 
 
 def controls(caller: Caller) -> list[tuple[str, Control]]:
-    """What workers were told, with the routing keys."""
+    """The published control messages, with their routing keys."""
     sent = [one for one in caller.publishing.published if one.exchange == "crew.control"]
     return [(one.key, properties.to_control(one.properties)) for one in sent]
 
@@ -35,12 +35,12 @@ def started(id: str, worker: str | None = "w1") -> Reply:
 
 @pytest.mark.gen_test
 async def test_a_cancel_is_sent_to_all_workers_of_the_task() -> None:
-    """The broker may hand the call to any of them."""
+    """The broker may deliver the call to any of them."""
     caller = Caller()
     call = a_call("17", deadline=time.time() + 60)
     caller.calls.send(call, 60)
     caller.calls.cancel(call)
-    assert told(caller) == [("task.t", "17", "canceled")]
+    assert sent(caller) == [("task.t", "17", "canceled")]
     ((_, control),) = controls(caller)
     assert control.deadline == pytest.approx(call.message.deadline, abs=0.001)
     assert len(caller.calls) == 0
@@ -69,11 +69,11 @@ async def test_a_cancel_waits_for_the_broker() -> None:
     caller.publishing.is_ready = False
     for call in calls:
         caller.calls.cancel(call)
-    assert told(caller) == []
+    assert sent(caller) == []
     caller.publishing.is_ready = True
     caller.calls.send_waiting()
     caller.calls.send_waiting()
-    assert told(caller) == [("task.t", "17", "canceled"), ("task.t", "18", "canceled")]
+    assert sent(caller) == [("task.t", "17", "canceled"), ("task.t", "18", "canceled")]
     caller.calls.close()
 
 
@@ -86,7 +86,7 @@ async def test_a_cancel_that_is_late_for_its_call_does_not_wait_for_the_broker()
     caller.calls.cancel(call)
     caller.publishing.is_ready = True
     caller.calls.send_waiting()
-    assert told(caller) == []
+    assert sent(caller) == []
     caller.calls.close()
 
 
@@ -104,19 +104,19 @@ async def test_cancels_that_wait_for_the_broker_are_bounded(
         caller.calls.cancel(call)
     caller.publishing.is_ready = True
     caller.calls.send_waiting()
-    assert [id for _, id, _ in told(caller)] == ["0", "1", "2"]
+    assert [id for _, id, _ in sent(caller)] == ["0", "1", "2"]
     caller.calls.close()
 
 
 @pytest.mark.gen_test
 async def test_a_worker_that_starts_an_abandoned_call_is_told_to_stop() -> None:
-    """It has missed the cancel."""
+    """The worker has missed the cancel."""
     caller = Caller()
     call = a_call("17")
     caller.calls.send(call, 60)
     caller.calls.cancel(call)
     caller.replies(started("17"))
-    assert told(caller)[1:] == [("worker.w1", "17", "canceled")]
+    assert sent(caller)[1:] == [("worker.w1", "17", "canceled")]
     assert len(caller.channel.acked_through) == 1
     caller.calls.close()
 
@@ -155,7 +155,7 @@ async def test_a_call_with_a_waiter_may_start() -> None:
     caller.calls.send(call, 60)
     caller.replies(started("17"))
     assert call.has_started
-    assert told(caller) == []
+    assert sent(caller) == []
     caller.replies(returned("17", "value"))
     assert await call == "value"
     caller.calls.close()
@@ -180,7 +180,7 @@ async def test_closing_stops_what_is_in_flight() -> None:
     caller.consuming.is_ready = False
     caller.calls.send(waiting, 60)
     caller.calls.close()
-    assert told(caller) == [("task.t", "published", "canceled")]
+    assert sent(caller) == [("task.t", "published", "canceled")]
     assert await answered == "value"
     for call in (published, waiting):
         with pytest.raises(errors.ConnectionError, match="closed"):
@@ -197,7 +197,7 @@ async def test_workers_are_told_that_a_call_timed_out(has_started: bool) -> None
         caller.replies(started("17"))
     with pytest.raises(errors.TimeoutError if has_started else errors.ExpirationError):
         await call
-    assert told(caller) == [("task.t", "17", "timeout")]
+    assert sent(caller) == [("task.t", "17", "timeout")]
 
 
 @pytest.mark.gen_test
@@ -209,7 +209,7 @@ async def test_a_call_with_a_reply_in_time_sends_no_cancel() -> None:
     assert await call == "value"
     end = asyncio.get_running_loop().time() + 0.01 + REPLY_MARGIN + 0.05
     await until(lambda: asyncio.get_running_loop().time() > end)
-    assert told(caller) == []
+    assert sent(caller) == []
     caller.calls.close()
 
 
@@ -236,5 +236,5 @@ async def test_a_cancel_of_a_call_whose_confirm_was_lost_is_sent_after_the_recon
     caller.calls.cancel(call)
     caller.publishing.is_ready = True
     caller.calls.send_waiting()
-    assert told(caller) == [("task.t", "17", "canceled")]
+    assert sent(caller) == [("task.t", "17", "canceled")]
     caller.calls.close()

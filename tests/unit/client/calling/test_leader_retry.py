@@ -1,4 +1,4 @@
-"""Whether a call that is refused is worth another try."""
+"""The decision whether a refused call is retried."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from crew.client.calling.leader_retry import PATIENCE, PATIENCE_AFTER_CONFIRM, L
 
 
 class Clock:
-    """Says what the test sets."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -23,7 +23,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def leader_retry(clock: Clock) -> LeaderRetry:
-    """Of a client that has just connected."""
+    """The LeaderRetry of a client that has just connected."""
     return LeaderRetry(clock=clock)
 
 

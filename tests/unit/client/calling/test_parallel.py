@@ -1,4 +1,4 @@
-"""Several calls at once."""
+"""Parallel calls and their results."""
 
 import asyncio
 from typing import Any, cast
@@ -12,7 +12,7 @@ from tests.support.pending_calls import a_call
 
 
 class Caller:
-    """In place of a Client: its calls are answered by the test."""
+    """A fake Client: the test settles its calls."""
 
     def __init__(self) -> None:
         self.made: list[tuple[str, Any, dict[str, Any]]] = []

@@ -17,7 +17,7 @@ ON_TIME = 0.5  # seconds after the deadline: the promise
 
 
 class Due:
-    """Ends each call whose time has come, and remembers when."""
+    """Settles each due call, and records when."""
 
     def __init__(self) -> None:
         self.at: dict[str, float] = {}

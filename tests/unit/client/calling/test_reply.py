@@ -1,4 +1,4 @@
-"""What a caller gets for what came over the reply queue."""
+"""The result of a call for each reply and dead letter."""
 
 import pytest
 
@@ -12,9 +12,9 @@ from crew.protocol.properties import DeadLetter
 from tests.support.pending_calls import a_call
 
 
-def reply(outcome: Outcome, told: Failure) -> Reply:
+def reply(outcome: Outcome, error: Failure) -> Reply:
     """A reply that is no value."""
-    return Reply(id="17", outcome=outcome, body=Body(failure.encode(told), codec.JSON))
+    return Reply(id="17", outcome=outcome, body=Body(failure.encode(error), codec.JSON))
 
 
 def test_a_value_arrives_unchanged() -> None:
@@ -60,9 +60,9 @@ def test_an_exception_of_the_task_arrives_with_all_its_details() -> None:
     ],
 )
 def test_every_outcome_has_its_own_error(outcome: Outcome, kind: type[errors.TaskError]) -> None:
-    answer = result_of_reply(a_call("17"), reply(outcome, Failure(type_name="x", message="told so")))
+    answer = result_of_reply(a_call("17"), reply(outcome, Failure(type_name="x", message="a message")))
     assert type(answer) is kind
-    assert (str(answer), answer.task, answer.id) == ("told so", "t", "17")
+    assert (str(answer), answer.task, answer.id) == ("a message", "t", "17")
     assert str(result_of_reply(a_call(), reply(outcome, Failure(type_name="x")))) == kind.summary
 
 

@@ -1,4 +1,4 @@
-"""The calls of one HTTP request, or of one execution, end with it."""
+"""Scopes: the calls of one HTTP request or one execution end together."""
 
 import asyncio
 import gc
@@ -29,7 +29,7 @@ async def waiting(call: PendingCall[Any]) -> Any:
 
 
 async def begun(scope: Scope | None, step: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
-    """A task that runs on behalf of `scope`, and has come to its first `await`."""
+    """A task in `scope` that has reached its first `await`."""
     before = current_scope.set(scope)
     try:
         task = asyncio.ensure_future(step)
@@ -318,7 +318,7 @@ async def test_parallel_calls_do_not_cancel_a_call_of_another_request() -> None:
 
 
 def a_call_of(scope: Scope | None, answers: list[Any]) -> PendingCall[Any]:
-    """A call with a callback, made on behalf of `scope`; its callback notes the answer and the scope it runs in."""
+    """A call with a callback, made in `scope`; its callback records the result and its current scope."""
     before = current_scope.set(scope)
     call = a_call(callback=lambda value, headers: answers.append((value, current_scope.get())))
     current_scope.reset(before)

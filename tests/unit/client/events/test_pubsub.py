@@ -1,4 +1,4 @@
-"""Publishing, and hearing of it, over links that the test plays."""
+"""Publish and subscribe over fake links."""
 
 import asyncio
 from typing import Any
@@ -27,12 +27,12 @@ class Topics:
         self.pubsub = PubSub("me", publishing=self.publishing.as_link(), consuming=self.consuming.as_link())
 
     def bound(self) -> list[str]:
-        """Topics that the broker sends."""
+        """Topics that are bound at the broker."""
         return [item.key for item in self.consuming.topology if isinstance(item, topology.Binding)]
 
 
 def encoded(topic: str = "news", payload: Any = None, *, persistent: bool = False) -> EncodedEvent:
-    """An event on its way out."""
+    """An encoded event."""
     return EncodedEvent(topic=topic, body=codec.encode(payload), persistent=persistent)
 
 
@@ -102,13 +102,13 @@ async def test_a_subscription_made_before_a_loop_runs_is_declared_later() -> Non
 
 @pytest.mark.gen_test
 async def test_an_event_reaches_its_callback_and_is_acknowledged() -> None:
-    topics, heard, channel = Topics(), list[Event](), RecordingChannel()
+    topics, received, channel = Topics(), list[Event](), RecordingChannel()
     topics.pubsub.open()
-    await topics.pubsub.subscribe("news.*", heard.append).ready()
+    await topics.pubsub.subscribe("news.*", received.append).ready()
     event = encoded("news.de", {"x": 1})
     arrived = a_delivery(channel, properties=properties.of_event(event, now=0), body=event.body.data)
     topics.consuming.consumers[QUEUE.name].on_delivery(type(arrived)(**{**_fields(arrived), "topic": "news.de"}))
-    assert [(one.topic, one.payload) for one in heard] == [("news.de", {"x": 1})]
+    assert [(one.topic, one.payload) for one in received] == [("news.de", {"x": 1})]
     assert len(channel.acked_through) == 1
 
 
@@ -214,30 +214,30 @@ async def test_waiting_for_a_subscription_of_a_closed_client_raises() -> None:
 
 @pytest.mark.gen_test
 async def test_events_after_a_large_one_wait_for_it_and_arrive_in_their_order() -> None:
-    topics, heard = Topics(), []
+    topics, received = Topics(), []
     channel = RecordingChannel()
     topics.pubsub.open()
-    topics.pubsub.subscribe("#", lambda event: heard.append(event.payload))
+    topics.pubsub.subscribe("#", lambda event: received.append(event.payload))
     payloads: list[Any] = ["first", [{"a": i} for i in range(60_000)], "third", ["x" * 100_000], "fifth"]
     for payload in payloads:
         event = encoded(payload=payload)
         given = properties.of_event(event, now=0)
         topics.pubsub._on_event(a_delivery(channel, properties=given, body=event.body.data, task="news"))
-    assert heard == ["first"]
-    await until(lambda: len(heard) == len(payloads))
-    assert heard == payloads
+    assert received == ["first"]
+    await until(lambda: len(received) == len(payloads))
+    assert received == payloads
     assert channel.acked_through == sorted(channel.acked_through)
     assert len(channel.acked_through) == len(payloads)
 
 
 @pytest.mark.gen_test
 async def test_an_event_that_cannot_be_decoded_is_discarded_and_the_next_is_delivered() -> None:
-    topics, heard = Topics(), []
+    topics, received = Topics(), []
     channel = RecordingChannel()
     topics.pubsub.open()
-    topics.pubsub.subscribe("#", lambda event: heard.append(event.payload))
+    topics.pubsub.subscribe("#", lambda event: received.append(event.payload))
     for data in (b"[" * 100_000, b"[" * 2_000, b'"next"'):
         given = properties.of_event(EncodedEvent(topic="news", body=codec.encode(1)), now=0)
         topics.pubsub._on_event(a_delivery(channel, properties=given, body=data, task="news"))
-    await until(lambda: heard == ["next"])
+    await until(lambda: received == ["next"])
     assert len(channel.acked_through) == 3

@@ -1,4 +1,4 @@
-"""Subscriptions and who hears of what."""
+"""Subscriptions, and the events that their callbacks get."""
 
 import asyncio
 from typing import Any
@@ -14,8 +14,8 @@ from tests.support.links import ignored
 from tests.support.waiting import until
 
 
-class Heard:
-    """A callback that remembers."""
+class Recorder:
+    """A callback that records its events."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -43,13 +43,13 @@ def subscribed(*pairs: tuple[str, Any]) -> Subscriptions:
 
 
 def test_a_callback_gets_topic_payload_and_headers() -> None:
-    heard = Heard()
-    subscribed(("news", heard)).deliver(an_event("news", {"x": [1]}))
-    assert heard.events == [Event("news", {"x": [1]}, {"a": 1})]
+    received = Recorder()
+    subscribed(("news", received)).deliver(an_event("news", {"x": [1]}))
+    assert received.events == [Event("news", {"x": [1]}, {"a": 1})]
 
 
 def test_every_callback_of_a_topic_gets_every_event() -> None:
-    first, second = Heard(), Heard()
+    first, second = Recorder(), Recorder()
     subscriptions = subscribed(("news", first), ("news", second))
     subscriptions.deliver(an_event("news"))
     subscriptions.deliver(an_event("news"))
@@ -57,7 +57,7 @@ def test_every_callback_of_a_topic_gets_every_event() -> None:
 
 
 def test_a_pattern_gets_only_the_topics_that_it_matches() -> None:
-    one, all_below, everything, other = Heard(), Heard(), Heard(), Heard()
+    one, all_below, everything, other = Recorder(), Recorder(), Recorder(), Recorder()
     subscriptions = subscribed(("news.*", one), ("news.#", all_below), ("#", everything), ("weather", other))
     for topic in ("news", "news.de", "news.de.berlin"):
         subscriptions.deliver(an_event(topic))
@@ -70,23 +70,23 @@ def test_a_callback_that_raises_does_not_keep_the_event_from_the_others(caplog: 
     def raising(event: Event) -> None:
         raise ValueError("a bug")
 
-    heard = Heard()
-    subscribed(("news", raising), ("news", heard)).deliver(an_event("news"))
-    assert heard.topics == ["news"]
+    received = Recorder()
+    subscribed(("news", raising), ("news", received)).deliver(an_event("news"))
+    assert received.topics == ["news"]
     assert "a bug" in caplog.text
 
 
 @pytest.mark.gen_test
 async def test_a_callback_may_be_a_coroutine_function(caplog: pytest.LogCaptureFixture) -> None:
-    heard = Heard()
+    received = Recorder()
 
     async def callback(event: Event) -> None:
         await asyncio.sleep(0)
-        heard(event)
+        received(event)
         raise ValueError("a bug")
 
     subscribed(("news", callback)).deliver(an_event("news"))
-    await until(lambda: heard.topics == ["news"])
+    await until(lambda: received.topics == ["news"])
     await until(lambda: "a bug" in caplog.text)
 
 
@@ -97,22 +97,22 @@ def test_an_event_that_cannot_be_decoded_is_a_serialization_error() -> None:
 
 def test_a_callback_may_close_its_own_subscription() -> None:
     subscriptions = Subscriptions()
-    heard = Heard()
+    received = Recorder()
 
     def remove(subscription: Subscription) -> None:
         subscriptions.remove(subscription)
 
     def once(event: Event) -> None:
-        heard(event)
+        received(event)
         mine.close()
 
     mine = Subscription("news", once, remove)
-    other = Subscription("news", heard, remove)
+    other = Subscription("news", received, remove)
     subscriptions.add(mine)
     subscriptions.add(other)
     subscriptions.deliver(an_event("news"))
     subscriptions.deliver(an_event("news"))
-    assert len(heard.events) == 3
+    assert len(received.events) == 3
 
 
 def test_the_first_and_the_last_subscription_of_a_topic_are_told_apart() -> None:
@@ -129,7 +129,7 @@ def test_the_first_and_the_last_subscription_of_a_topic_are_told_apart() -> None
 
 
 def test_subscriptions_are_found_by_topic_and_callback() -> None:
-    one, other = Heard(), Heard()
+    one, other = Recorder(), Recorder()
     subscriptions = subscribed(("news", one), ("news", other), ("weather", one))
     assert len(subscriptions.of("news", None)) == 2
     assert [found.callback for found in subscriptions.of("news", other)] == [other]

@@ -1,4 +1,4 @@
-"""Outages of the job store, as they are logged."""
+"""Log lines for outages of the job store."""
 
 import logging
 

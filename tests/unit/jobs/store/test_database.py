@@ -34,7 +34,7 @@ class Steps:
 async def test_a_step_whose_connection_breaks_is_run_once_more(tmp_path: Path, use: str) -> None:
     database = Database(url_of(tmp_path))
     assert await getattr(database, use)(Steps(Broken("gone")).run) == 2
-    assert database.availability.error is None, "nothing was away"
+    assert database.availability.error is None, "no outage"
     with pytest.raises(ConnectionError, match="gone"):
         await getattr(database, use)(Steps(Broken("gone"), Broken("gone")).run)
     await database.close()

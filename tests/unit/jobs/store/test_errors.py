@@ -1,4 +1,4 @@
-"""What an error of the database means: whether to try again, when, and on which connection."""
+"""Errors of the database: whether to retry, when, and on which connection."""
 
 import sqlite3
 
@@ -13,7 +13,7 @@ from crew.jobs.store.errors import Broken, Conflict, Rejected
 
 
 def of_server(state: str) -> Exception:
-    """What SQLAlchemy makes of an error of PostgreSQL."""
+    """An error of PostgreSQL as SQLAlchemy raises it."""
     given = asyncpg.exceptions.PostgresError.new({"C": state, "M": f"error {state}", "S": "ERROR"})
     for kind in type(given).__mro__:
         if adapted := _translated().get(kind):
@@ -22,12 +22,12 @@ def of_server(state: str) -> Exception:
 
 
 def of_driver(given: Exception, adapted: type[Exception]) -> Exception:
-    """What SQLAlchemy makes of an error of asyncpg itself."""
+    """An error of asyncpg as SQLAlchemy raises it."""
     return _wrapped(adapted(str(given), given), given)
 
 
-def of_sqlite(kind: type[sqlite3.Error], told: str) -> Exception:
-    return _wrapped(kind(told), None, sqlite3)
+def of_sqlite(kind: type[sqlite3.Error], message: str) -> Exception:
+    return _wrapped(kind(message), None, sqlite3)
 
 
 def _translated() -> dict[type, type[Exception]]:

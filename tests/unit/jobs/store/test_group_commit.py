@@ -1,4 +1,4 @@
-"""What is written at the same time shares a transaction, and nobody suffers for another's item."""
+"""Concurrent writes share a transaction; a bad item does not affect the others."""
 
 import asyncio
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ class Numbers:
         await self.database.close()
 
     async def add(self, connection: AsyncConnection, items: Sequence[int]) -> list[int]:
-        """Doubles of what it has written."""
+        """Write numbers; returns their doubles."""
         self.batches.append(len(items))
         if self.is_away:
             raise ConnectionError("the store is away")
@@ -73,9 +73,9 @@ async def test_writes_during_a_transaction_share_the_next(tmp_path: Path) -> Non
 async def test_an_item_that_cannot_be_written_fails_alone(tmp_path: Path) -> None:
     async with Numbers(tmp_path) as numbers:
         items = [1, BAD, 3]
-        told = await asyncio.gather(*(numbers.writer.write(numbers.add, n) for n in items), return_exceptions=True)
-        assert (told[0], told[2]) == (2, 6)
-        assert isinstance(told[1], CrewError)
+        results = await asyncio.gather(*(numbers.writer.write(numbers.add, n) for n in items), return_exceptions=True)
+        assert (results[0], results[2]) == (2, 6)
+        assert isinstance(results[1], CrewError)
         assert await numbers.written() == [1, 3]
 
 
@@ -83,9 +83,9 @@ async def test_an_item_that_cannot_be_written_fails_alone(tmp_path: Path) -> Non
 async def test_an_item_that_cannot_be_written_is_found_in_a_few_transactions(tmp_path: Path) -> None:
     async with Numbers(tmp_path) as numbers:
         items = range(100)
-        told = await numbers.writer.write_each(numbers.add, items)
-        assert [n for n in items if told[n] != 2 * n] == [BAD]
-        assert isinstance(told[BAD], CrewError)
+        results = await numbers.writer.write_each(numbers.add, items)
+        assert [n for n in items if results[n] != 2 * n] == [BAD]
+        assert isinstance(results[BAD], CrewError)
         assert await numbers.written() == [n for n in items if n != BAD]
         assert len(numbers.batches) <= 1 + 2 * 7, "100 are halved seven times"
 
@@ -94,9 +94,11 @@ async def test_an_item_that_cannot_be_written_is_found_in_a_few_transactions(tmp
 async def test_an_unavailable_store_fails_the_whole_batch_with_one_attempt(tmp_path: Path) -> None:
     async with Numbers(tmp_path) as numbers:
         numbers.is_away = True
-        told = await asyncio.gather(*(numbers.writer.write(numbers.add, n) for n in (1, 2, 3)), return_exceptions=True)
-        assert [type(one) for one in told] == [ConnectionError] * 3
-        assert len({id(one) for one in told}) == 3, "one error that all raise keeps the stack of each"
+        results = await asyncio.gather(
+            *(numbers.writer.write(numbers.add, n) for n in (1, 2, 3)), return_exceptions=True
+        )
+        assert [type(one) for one in results] == [ConnectionError] * 3
+        assert len({id(one) for one in results}) == 3, "one error that all raise keeps the stack of each"
         assert numbers.batches == [3]
         numbers.is_away = False
         assert await numbers.writer.write(numbers.add, 4) == 8

@@ -1,4 +1,4 @@
-"""Who asks while others are answered is answered with the next, and hears nothing that is older than his question."""
+"""Reads during a SELECT share the next one, and get no state that is older than the read."""
 
 import asyncio
 from collections.abc import Collection, Sequence
@@ -17,7 +17,7 @@ from tests.support.waiting import until
 
 
 class Shelf:
-    """Jobs that may change while they are read, and how they were asked for."""
+    """Jobs that may change while they are read, and the reads of them."""
 
     def __init__(self, folder: Path) -> None:
         self.database = Database(url_of(folder))

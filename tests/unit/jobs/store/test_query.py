@@ -1,4 +1,4 @@
-"""Cursors and limits of pages: only what a page has given is taken."""
+"""Cursors and limits of pages: only the cursor of a page is accepted."""
 
 import base64
 import re
@@ -10,7 +10,7 @@ from tests.support.a_job import a_specification, opened
 
 
 def encoded(text: str) -> str:
-    """As a cursor is."""
+    """`text` encoded as a cursor."""
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 

@@ -1,4 +1,4 @@
-"""The store on SQLite: what is recorded, found, claimed and deleted."""
+"""The store on SQLite: jobs are inserted, read, claimed and deleted."""
 
 import asyncio
 import contextlib
@@ -31,18 +31,18 @@ ALL = JobQuery(statuses=None)
 
 
 def returned(job: Job, value: object = 1, *, at: float = NOW) -> Report:
-    """Its worker says that it has come to `value`."""
+    """The report that the task returned `value`."""
     reply = Reply(id=job.id, outcome=Outcome.RETURNED, body=codec.encode(value), run=Run(host=HOST, started=at))
     return report.of_reply(reply, at=at, max_result=1_000_000)
 
 
 def canceled(job: Job) -> Report:
-    """Somebody gives it up."""
+    """The report that the job was cancelled."""
     return report.ended(job.id, JobStatus.CANCELED, at=NOW, type_name="C", message="", may_be_queued=True)
 
 
 async def driver_is_gone() -> None:
-    """The thread of a connection that failed says good-bye to the loop, which must not have ended before."""
+    """Wait until the thread of a failed connection has called the event loop, which must still run."""
     await until(lambda: not any("_connection_worker" in thread.name for thread in threading.enumerate()))
 
 
@@ -160,10 +160,10 @@ async def test_a_taken_id_is_refused_and_the_other_jobs_are_inserted(tmp_path: P
     async with opened(tmp_path) as store:
         taken = (await store.insert(a_specification())).job
         again = a_specification(id=taken.id, may_exist=True)
-        told = await asyncio.gather(store.insert(a_specification()), store.insert(again), return_exceptions=True)
-        assert not isinstance(told[0], BaseException)
-        assert isinstance(told[1], DuplicateCallId)
-        assert str(told[1]) == f"a job with the id {taken.id} exists: choose another id"
+        message = await asyncio.gather(store.insert(a_specification()), store.insert(again), return_exceptions=True)
+        assert not isinstance(message[0], BaseException)
+        assert isinstance(message[1], DuplicateCallId)
+        assert str(message[1]) == f"a job with the id {taken.id} exists: choose another id"
 
 
 # --- what happens to jobs --------------------------------------------------------------------------------------------
@@ -173,8 +173,8 @@ async def test_a_taken_id_is_refused_and_the_other_jobs_are_inserted(tmp_path: P
 async def test_of_two_concurrent_results_one_is_kept(tmp_path: Path) -> None:
     async with opened(tmp_path) as one, opened(tmp_path) as other:
         job = (await one.insert(a_specification())).job
-        told = await asyncio.gather(one.apply([returned(job, 1)]), other.apply([returned(job, 2)]))
-        assert sorted(settled.is_late for (settled,) in told) == [False, True]
+        message = await asyncio.gather(one.apply([returned(job, 1)]), other.apply([returned(job, 2)]))
+        assert sorted(settled.is_late for (settled,) in message) == [False, True]
 
 
 @pytest.mark.gen_test
@@ -306,7 +306,7 @@ async def test_a_replaced_job_that_has_ended_or_whose_key_is_taken_is_not_restor
 @pytest.mark.gen_test
 async def test_pages_repeat_and_omit_no_job_while_jobs_are_inserted(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        same = a_job().created  # jobs of one instant are told apart by their ids
+        same = a_job().created  # jobs of one instant are message apart by their ids
         there = {(await store.insert(a_specification(created=same + n // 4))).job.id for n in range(25)}
         seen: list[str] = []
         query: JobQuery | None = JobQuery(limit=4)
@@ -370,7 +370,7 @@ async def test_a_store_whose_folder_cannot_be_made_names_its_requirement(tmp_pat
 
 @pytest.mark.parametrize("file", [".", "notes.txt"])
 def test_an_event_loop_that_ends_with_a_store_error_leaves_no_failing_thread(tmp_path: Path, file: str) -> None:
-    """The driver's threads would fail where they cannot tell the loop any more, and print a traceback."""
+    """The driver's threads would fail to call a closed event loop, and print a traceback."""
     (tmp_path / "notes.txt").write_text("dear diary")
     for _ in range(20):
         with pytest.raises(SettingsError):
@@ -394,7 +394,7 @@ NO_OPTIONS = "the job store sqlite:// takes a path only: remove the question mar
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "message"),
     [
         ("mysql://u:s3cret@h/n", "the job store is a sqlite:// or a postgresql:// database, not mysql://"),
         ("s3cret", "the URL of the job store must look like sqlite:///.crew/jobs.db or postgresql://user@host/name"),
@@ -407,15 +407,15 @@ NO_OPTIONS = "the job store sqlite:// takes a path only: remove the question mar
         ("sqlite:///file:jobs.db?mode=rw&uri=true", NO_OPTIONS),
     ],
 )
-def test_a_bad_store_url_is_refused_in_one_sentence(url: str, told: str) -> None:
+def test_a_bad_store_url_is_refused_in_one_sentence(url: str, message: str) -> None:
     with pytest.raises(SettingsError) as refused:
         JobStore(url)
-    assert str(refused.value) == told
+    assert str(refused.value) == message
 
 
 @pytest.mark.parametrize("password", ["s3/cret", "s3?cret", "s3?a=cret", "s3#cret", "s3[cret", "s3@cret", "s3@/cret"])
 def test_a_password_that_needs_percent_encoding_is_refused_and_not_shown(password: str) -> None:
-    """Who takes a URL apart would read the rest of it as a host, a port or a path, and say so in his own words."""
+    """A parser would take the rest of it as a host, a port or a path, and show it in its error."""
     with pytest.raises(SettingsError) as refused:
         JobStore(f"postgresql://crew:{password}@127.0.0.1:1/jobs")
     assert str(refused.value) == (
@@ -467,12 +467,12 @@ with open(sys.argv[1], "rb") as file, open(sys.argv[1] + "-shm", "r+b") as index
 
 @pytest.fixture
 def recovered(tmp_path: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
-    """A store as a crash has left it, which another process recovers until it is told to stop."""
+    """A store after a crash, which another process recovers until the test stops it."""
     file, crashed = tmp_path / "jobs.db", tmp_path / "crashed.db"
     with contextlib.closing(sqlite3.connect(file)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("CREATE TABLE other (id)")
-        for end in ("", "-wal", "-shm"):  # nobody has closed it
+        for end in ("", "-wal", "-shm"):  # as after a crash: it was not closed
             shutil.copy(f"{file}{end}", f"{crashed}{end}")
     other = subprocess.Popen([sys.executable, "-Sc", RECOVERING, crashed], stdin=PIPE, stdout=PIPE)
     with other as process:
