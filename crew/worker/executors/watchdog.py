@@ -37,7 +37,7 @@ class Watched(Protocol):
         """Whether an execution runs, or waits for a slot."""
 
     def on_started_long_ago(self, execution: Execution) -> None:
-        """It has run for a while: its caller should be told that it has started."""
+        """It has run for a while: its start can be announced to its caller."""
 
     def on_decided(self, execution: Execution) -> None:
         """It was interrupted: the reply can be sent, whether or not the task has ended."""

@@ -18,11 +18,11 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 
 class Connector(AbstractResolver):
-    """Resolver and socket factory for aiohttp: opens sockets to `addresses` only, and counts their bytes in `wire`."""
+    """Resolver and socket factory for aiohttp: opens sockets to `addresses` only; `counter` counts their bytes."""
 
-    def __init__(self, addresses: Sequence[str], wire: WireCounter) -> None:
+    def __init__(self, addresses: Sequence[str], counter: WireCounter) -> None:
         self._addresses = addresses
-        self._wire = wire
+        self._counter = counter
         self._checked = set(map(parsed, addresses))  # one address has several spellings
         self._opened: list[socket.socket] = []
 
@@ -51,7 +51,7 @@ class Connector(AbstractResolver):
         family, kind, protocol, _, (address, *_) = info
         if parsed(address) not in self._checked:
             raise ForbiddenAddress(f"address {address} is no checked address of the host: not connected")
-        opened = self._wire.socket(family, kind, protocol)
+        opened = self._counter.socket(family, kind, protocol)
         self._opened.append(opened)
         return opened
 

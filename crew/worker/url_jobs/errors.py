@@ -18,15 +18,15 @@ class RequestFailed(Exception):
 
 
 @contextmanager
-def translated(method: str, url: HttpUrl, wire: WireCounter) -> Iterator[None]:
+def translated(method: str, url: HttpUrl, counter: WireCounter) -> Iterator[None]:
     """Raise RequestFailed for each error of aiohttp and of the system; their own messages may quote a secret.
 
-    If `wire` has ended the connection, its fault is the reason.
+    If `counter` has ended the connection, its fault is the reason.
     """
     try:
         yield
     except (aiohttp.ClientError, OSError) as error:
-        reason = _reason(error) if wire.fault is None else f"the response {wire.fault}"
+        reason = _reason(error) if counter.fault is None else f"the response {counter.fault}"
         raise request_failed(method, url, reason) from None
 
 

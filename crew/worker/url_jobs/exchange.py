@@ -117,14 +117,14 @@ class Exchange:
     @asynccontextmanager
     async def send(self, hop: Hop) -> AsyncIterator[ClientResponse]:
         """Send one request and yield its response; the connection is closed at the end of the block."""
-        wire = WireCounter(self._limits)
-        with translated(hop.method, hop.url, wire):
+        counter = WireCounter(self._limits)
+        with translated(hop.method, hop.url, counter):
             addresses = await self._resolve(hop.url.host, hop.url.port)
             own = own_address.own(addresses)
-            connector = Connector(self._allowed.choose(hop.url.host, hop.url.port, addresses, own=own), wire)
+            connector = Connector(self._allowed.choose(hop.url.host, hop.url.port, addresses, own=own), counter)
             async with _session(connector) as session:
                 try:
-                    with closing(await _response(session, hop)) as response, wire.reading_body(connector.disconnect):
+                    with closing(await _response(session, hop)) as response, counter.reading_body(connector.disconnect):
                         yield response
                 finally:
                     connector.disconnect()  # first: closing the session would wait until all data is sent

@@ -15,9 +15,7 @@ import msgspec
 from crew.worker.url_jobs.body import MAX_BODY
 
 MAX_HEAD: Final = 256 * 1024  # bytes until the headers are complete, including the TLS handshake and 1xx responses
-MAX_WIRE: Final = (
-    2 * MAX_BODY + MAX_HEAD
-)  # bytes in total: with chunks of a few bytes, a response is twice as long as its body
+MAX_TOTAL: Final = 2 * MAX_BODY + MAX_HEAD  # bytes; with chunks of a few bytes, a response is twice its body
 MAX_READ: Final = 64 * 1024  # bytes at a time: parsing them blocks the loop for a few milliseconds
 MAX_INTERIM: Final = 10  # informational responses (1xx) before the final one
 RATE_WINDOW: Final = 300.0  # seconds over which the rate of a body is measured: some servers pause for a minute or two
@@ -32,13 +30,13 @@ class WireLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         head: bytes until the headers are complete.
-        wire: bytes in total.
+        total: bytes in total.
         rate: minimum bytes per second of a body, as the average of each window; 0: no minimum.
         window: seconds.
     """
 
     head: int = MAX_HEAD
-    wire: int = MAX_WIRE
+    total: int = MAX_TOTAL
     rate: float = 0.0
     window: float = RATE_WINDOW
 
@@ -78,7 +76,7 @@ class WireCounter:
         Raises:
             WireLimitExceeded: the connection was ended here, which aiohttp may take for the end of the body.
         """
-        self._most, self._what = self._limits.wire, "headers and body"
+        self._most, self._what = self._limits.total, "headers and body"
         rate_check = None if self._limits.rate <= 0 else asyncio.ensure_future(self._check_rate(end))
         try:
             yield
@@ -102,18 +100,18 @@ class WireCounter:
 class _CountedSocket(socket.socket):
     """Counts what it receives: asyncio calls `recv`, and for TLS `recv_into`."""
 
-    def __init__(self, wire: WireCounter, family: int, kind: int, protocol: int) -> None:
+    def __init__(self, counter: WireCounter, family: int, kind: int, protocol: int) -> None:
         super().__init__(family, kind, protocol)
-        self._wire = wire
+        self._counter = counter
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
-        self._wire.check()
+        self._counter.check()
         data = super().recv(min(size, MAX_READ), flags)
-        self._wire.received += len(data)
+        self._counter.received += len(data)
         return data
 
     def recv_into(self, buffer: Any, size: int = 0, flags: int = 0, /) -> int:
-        self._wire.check()
+        self._counter.check()
         count = super().recv_into(buffer, min(size or len(buffer), MAX_READ), flags)
-        self._wire.received += count
+        self._counter.received += count
         return count

@@ -74,7 +74,7 @@ async def test_bytes_that_become_no_body_are_bounded(head: bytes, piece: bytes) 
         with pytest.raises(
             RequestFailed, match=r"failed: the response (has more than .* headers and body|.* too many headers)"
         ):
-            await asked(site.url("/"), exchange=Exchange(LOCAL, limits=WireLimits(wire=wire)))
+            await asked(site.url("/"), exchange=Exchange(LOCAL, limits=WireLimits(total=wire)))
     assert sent_by(site) < wire + BUFFERS
     assert turns.longest < LATE
 
