@@ -262,3 +262,20 @@ async def test_what_does_not_end_within_the_drain_ends_with_it(nowhere: str) -> 
     with pytest.raises(errors.ConnectionError, match="closed"):
         await call
     await client.drain()  # nothing is left to drain
+
+
+# --- durations ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_every_duration_may_be_text(nowhere: str) -> None:
+    client = Client(nowhere)
+    call = client.call("t", expiration="1m30s", timeout="500ms")
+    assert call.message.timeout == 0.5
+    assert call.message.deadline == pytest.approx(time.time() + 90, abs=2)
+    with pytest.raises(errors.ConnectionError, match=r"not reached within 0\.02 s"):
+        await client.connect(timeout="20ms")
+    with pytest.raises(errors.ConnectionError, match=r"within 0\.02 s"):
+        await client.publish("news", timeout="20ms")
+    await client.drain("10ms")
+    assert call.done()
