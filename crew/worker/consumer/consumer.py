@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 class TaskConsumer:
-    """Serves `tasks` in an executor. All methods run on the I/O thread, except where they say otherwise.
+    """Serves `tasks` in an executor. Its methods run on the I/O thread; any thread may call the `must_` methods.
 
     Args:
         link: the consuming link.
@@ -215,11 +215,11 @@ class TaskConsumer:
         """
         if execution.scope is not None and (execution.has_ended or not execution.shields):
             execution.scope.abandon(CALLER_ENDED)
-        ended = execution.result
-        if execution.is_answered or ended is None or (ended.runs_again and execution in self._executions):
+        result = execution.result
+        if execution.is_settled or result is None or (result.runs_again and execution in self._executions):
             return
-        execution.is_answered = True
-        self._settlement.settle(execution, ended)
+        execution.is_settled = True
+        self._settlement.settle(execution, result)
 
     def on_ended(self, execution: Execution) -> None:
         """Handle the end of an execution: its task no longer runs."""
@@ -239,7 +239,7 @@ class TaskConsumer:
         if execution not in self._executions:
             return
         logger.error(
-            "task runs on %g s after its interrupt call_id=%s task=%s, its stack:%s",
+            "task runs on %g s after its interrupt call_id=%s task=%s stack:%s",
             self._grace,
             execution.call.id,
             execution.task.name,

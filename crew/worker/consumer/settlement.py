@@ -39,23 +39,23 @@ class Settlement:
         self._job_reports = job_reports
         self._where = where
 
-    def settle(self, execution: Execution, ended: Result) -> None:
+    def settle(self, execution: Execution, result: Result) -> None:
         """Send the reply of `execution`, or retry or requeue its call."""
         if execution.call.is_job:
             self._job_reports.on_end(execution)
-        if self._where is not None and ended.outcome is Outcome.TIMED_OUT:
-            ended = ended.with_traceback(execution.where_stopped() or self._where(execution))
-        if ended.outcome is None:
+        if self._where is not None and result.outcome is Outcome.TIMED_OUT:
+            result = result.with_traceback(execution.where_stopped() or self._where(execution))
+        if result.outcome is None:
             self.requeue(execution.delivery)
             return
         on_sent = (lambda: None) if execution.is_acked else functools.partial(self.acknowledge, execution.delivery)
         still_runs = execution.is_interrupted and not execution.has_ended  # a retry would run at the same time
-        if ended.retry_after is None or still_runs:
+        if result.retry_after is None or still_runs:
             on_dropped = (lambda: None) if execution.is_acked else functools.partial(self.requeue, execution.delivery)
             execution.is_acked = True  # or will be, after the confirm; `on_started` may come later than this
-            self._replies.reply(execution.call, ended, on_sent, on_dropped, run=execution.ended_run())
+            self._replies.reply(execution.call, result, on_sent, on_dropped, run=execution.ended_run())
         else:
-            self._retries.send(execution, ended, on_sent)
+            self._retries.send(execution, result, on_sent)
 
     def send_last_progress(self, execution: Execution) -> None:
         """Send the progress that its task has reported while it cleaned up, after its reply was sent."""
@@ -71,7 +71,7 @@ class Settlement:
         else:
             execution.is_announced = self._replies.announce(execution.call)
 
-    def refuse(self, delivery: Delivery, call: Call, ended: Result, *, executions: int, exit_status: str) -> None:
+    def refuse(self, delivery: Delivery, call: Call, result: Result, *, executions: int, exit_status: str) -> None:
         """Reply to a call that does not run; with an `exit_status`, park its message before that.
 
         Args:
@@ -80,9 +80,9 @@ class Settlement:
         """
         on_sent, on_dropped = functools.partial(self.acknowledge, delivery), functools.partial(self.requeue, delivery)
         run = refused_run(call, executions)
-        reply = functools.partial(self._replies.reply, call, ended, on_sent, on_dropped, run=run)
+        reply = functools.partial(self._replies.reply, call, result, on_sent, on_dropped, run=run)
         if exit_status:
-            self._replies.park(delivery, ended.message, reply, on_dropped, exit_status=exit_status)
+            self._replies.park(delivery, result.message, reply, on_dropped, exit_status=exit_status)
         else:
             reply()
 
@@ -104,8 +104,8 @@ class Settlement:
         reply_to, id = delivery.properties.reply_to, delivery.properties.correlation_id
         if isinstance(reply_to, str) and reply_to and isinstance(id, str) and id:
             call = Call(id=id, task=task, body=NO_BODY, reply_to=reply_to, is_job=topology.is_jobs_queue(reply_to))
-            ended = failed_with(Outcome.RAISED, describe(error))
-            self._replies.reply(call, ended, lambda: None, run=refused_run(call, executions=0))
+            result = failed_with(Outcome.RAISED, describe(error))
+            self._replies.reply(call, result, lambda: None, run=refused_run(call, executions=0))
 
     # --- deliveries -------------------------------------------------------------------------------------------------
 

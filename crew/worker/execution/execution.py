@@ -84,7 +84,7 @@ class Execution:
         self._stopped_by: BaseException | None = None  # while that text is being made
         self.has_ended = False
         self.is_acked = False
-        self.is_answered = False
+        self.is_settled = False
         self.is_announced = False  # the caller was sent its start
         self.is_logged = False  # its end is in the log
         self.scope: Scope | None = None  # of its nested calls, once it has made one

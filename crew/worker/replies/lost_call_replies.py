@@ -29,10 +29,10 @@ class LostCallReplies:
         for slot, lost in self._shared_state.unanswered().items():
             if slot not in self._sending:
                 self._sending.add(slot)
-                ended = lost.ended(socket.gethostname())
+                result = lost.result(socket.gethostname())
                 run = None if lost.run is None else msgspec.structs.replace(lost.run, ended=time.time())
-                logger.warning("lost call: replying to its caller: %s call_id=%s", ended.message, lost.id)
-                self._replies.reply(lost.call, ended, functools.partial(self._on_replied, slot), run=run)
+                logger.warning("lost call: replying to its caller: %s call_id=%s", result.message, lost.id)
+                self._replies.reply(lost.call, result, functools.partial(self._on_replied, slot), run=run)
 
     def _on_replied(self, slot: int) -> None:
         self._shared_state.mark_replied(slot)

@@ -69,7 +69,7 @@ class ReplyPublisher:
     def reply(
         self,
         call: Call,
-        ended: Result,
+        result: Result,
         on_sent: OnSent,
         on_dropped: OnSent = lambda: None,
         *,
@@ -82,21 +82,21 @@ class ReplyPublisher:
             on_dropped: called when a full backlog discards it.
             run: for a job, its execution.
         """
-        if call.reply_to is None or ended.outcome is None:
+        if call.reply_to is None or result.outcome is None:
             on_sent()
             return
         reply = Reply(
             id=call.id,
-            outcome=ended.outcome,
-            body=ended.body,
+            outcome=result.outcome,
+            body=result.body,
             persistent=call.persistent,
-            worker=None if ended.outcome is Outcome.RETURNED and run is None else self._worker,
+            worker=None if result.outcome is Outcome.RETURNED and run is None else self._worker,
             message_id=call.message_id,
             run=run,
-            headers=ended.headers,
+            headers=result.headers,
         )
-        of_reply, body = properties.of_reply(reply), ended.body.data
-        is_value = ended.outcome is Outcome.RETURNED or bool(ended.headers)
+        of_reply, body = properties.of_reply(reply), result.body.data
+        is_value = result.outcome is Outcome.RETURNED or bool(result.headers)
         instead = functools.partial(self._reply_refused, call, on_sent, run) if is_value else None
         is_report = run is not None
         self._send(OutgoingMessage(call.reply_to, of_reply, body, on_sent, instead, on_dropped, is_report=is_report))

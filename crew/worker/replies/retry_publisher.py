@@ -54,16 +54,16 @@ class RetryPublisher:
     def __repr__(self) -> str:
         return f"<RetryPublisher: {len(self)} not confirmed>"
 
-    def send(self, execution: Execution, ended: Result, on_sent: OnSent) -> None:
-        """Retry the call of `execution`, `ended.retry_after` seconds after the broker has confirmed it.
+    def send(self, execution: Execution, result: Result, on_sent: OnSent) -> None:
+        """Retry the call of `execution`, `result.retry_after` seconds after the broker has confirmed it.
 
         While the broker is away the call waits here. If its delivery is lost, the call is dropped, as the broker
-        redelivers it. If its deadline is too near, or the broker does not accept it, `ended` is sent as its reply.
+        redelivers it. If its deadline is too near, or the broker does not accept it, `result` is sent as its reply.
 
         Args:
             on_sent: called when the broker has the call, or its reply.
         """
-        self._begin(self._send(execution, ended, on_sent))
+        self._begin(self._send(execution, result, on_sent))
 
     def postpone(
         self, delivery: Delivery, call: Call, task: Task, *, delay: float, on_sent: OnSent, on_failed: OnSent
@@ -90,11 +90,11 @@ class RetryPublisher:
         for sending in self._sending:
             sending.cancel()
 
-    async def _send(self, execution: Execution, ended: Result, on_sent: OnSent) -> None:
+    async def _send(self, execution: Execution, result: Result, on_sent: OnSent) -> None:
         """Send the call, or its failure: without either its caller would wait until the deadline."""
         call = execution.call
         try:
-            if await self._is_sent(execution, ended, on_sent):
+            if await self._is_sent(execution, result, on_sent):
                 return
             reason = "the broker did not accept the call in time"
             logger.warning("call not retried: %s call_id=%s task=%s", reason, call.id, call.task)
@@ -102,13 +102,13 @@ class RetryPublisher:
             logger.error("call not retried: %s call_id=%s task=%s", error, call.id, call.task)
         except Exception:
             logger.exception("call not retried call_id=%s task=%s", call.id, call.task)
-        self._replies.reply(call, ended, on_sent, run=execution.ended_run())
+        self._replies.reply(call, result, on_sent, run=execution.ended_run())
 
-    async def _is_sent(self, execution: Execution, ended: Result, on_sent: OnSent) -> bool:
+    async def _is_sent(self, execution: Execution, result: Result, on_sent: OnSent) -> bool:
         """Whether the broker has the call, or will redeliver it by itself; raises MessageRefused."""
         call = _sendable(execution.call)
-        delay = ended.retry_after or 0.0
-        again = call if ended.outcome is Outcome.WORKER_LOST else _next_attempt(call)  # that attempt has not failed
+        delay = result.retry_after or 0.0
+        again = call if result.outcome is Outcome.WORKER_LOST else _next_attempt(call)  # that attempt has not failed
         for _ in range(MAX_PUBLISHES):
             with contextlib.suppress(ConnectionError):  # the link was closed: the process ends
                 await self._link.ready()

@@ -47,7 +47,7 @@ class LostCall(msgspec.Struct, frozen=True, array_like=True):
             is_job=self.run is not None,
         )
 
-    def ended(self, host: str) -> Result:
+    def result(self, host: str) -> Result:
         """Result of the call, for its reply."""
         if self.is_overdue:
             return timed_out(f"task {self.task!r} could not be interrupted; its worker process was killed")

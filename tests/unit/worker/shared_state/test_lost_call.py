@@ -20,15 +20,15 @@ def test_what_an_answer_needs_is_kept() -> None:
 
 
 def test_its_caller_reads_how_and_where_its_process_died() -> None:
-    ended = lost_call.decode(lost_call.encode(CALL), status="SIGSEGV", is_overdue=False).ended("atlas")
-    told = failure.decode(ended.body.data)
-    assert (ended.outcome, told.type_name) == (Outcome.WORKER_LOST, "WorkerLost")
+    result = lost_call.decode(lost_call.encode(CALL), status="SIGSEGV", is_overdue=False).result("atlas")
+    told = failure.decode(result.body.data)
+    assert (result.outcome, told.type_name) == (Outcome.WORKER_LOST, "WorkerLost")
     assert told.message.startswith("task 't': its worker process on atlas was killed by SIGSEGV")
 
 
 def test_a_call_for_which_its_process_was_killed_has_timed_out() -> None:
-    ended = lost_call.decode(lost_call.encode(CALL), status="SIGKILL", is_overdue=True).ended("atlas")
-    assert ended.outcome is Outcome.TIMED_OUT
+    result = lost_call.decode(lost_call.encode(CALL), status="SIGKILL", is_overdue=True).result("atlas")
+    assert result.outcome is Outcome.TIMED_OUT
 
 
 def test_nothing_is_kept_of_a_call_that_wants_no_answer() -> None:
