@@ -15,7 +15,9 @@ SCRIPT = "nesting.py"
 
 
 @pytest.mark.gen_test
-async def test_hundreds_are_in_flight_in_one_process(broker_url: str, prefix: str, start_worker: StartWorker) -> None:
+async def test_hundreds_of_coroutines_run_in_one_process(
+    broker_url: str, prefix: str, start_worker: StartWorker
+) -> None:
     start_worker("--concurrency", "300", script=SCRIPT)
     async with Client(broker_url) as client:
         began = time.monotonic()
@@ -25,7 +27,7 @@ async def test_hundreds_are_in_flight_in_one_process(broker_url: str, prefix: st
 
 
 @pytest.mark.gen_test
-async def test_no_more_run_at_a_time_than_concurrency_allows(
+async def test_no_more_coroutines_run_at_a_time_than_concurrency_allows(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
     start_worker("--concurrency", "2", script=SCRIPT)
@@ -52,7 +54,7 @@ async def test_plain_functions_are_served_while_a_coroutine_blocks_the_event_loo
 
 
 @pytest.mark.gen_test
-async def test_a_coroutine_that_swallows_its_cancellation_loses_its_slot_and_others_go_on(
+async def test_a_coroutine_that_swallows_its_cancellation_loses_its_slot_and_others_run_on(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
     worker = start_worker("--grace", "0.5", "--concurrency", "1", script=SCRIPT)
@@ -81,7 +83,7 @@ async def test_a_stopped_worker_finishes_its_coroutines(
 
 
 @pytest.mark.gen_test
-async def test_a_coroutine_that_does_not_finish_in_time_is_run_elsewhere(
+async def test_a_coroutine_that_does_not_finish_in_time_is_run_by_another_worker(
     broker_url: str, prefix: str, start_worker: StartWorker, tmp_path: Path
 ) -> None:
     first = start_worker("--drain", "0.2", script=SCRIPT)

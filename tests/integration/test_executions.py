@@ -10,16 +10,15 @@ from tests.integration.conftest import StartWorker
 from tests.support.waiting import until
 
 SCRIPT = "logged.py"
-ENDED = r"INFO +\d+ crew\.worker\.execution_log: execution ended: task={} id={} seconds={} result={}\n"
-FAILED = (
-    r"WARNING +\d+ crew\.worker\.execution_log: execution failed: task={} id={} seconds={} result={} attempt={}{}\n"
-)
+LOGGER = r"crew\.worker\.execution\.execution_log"
+ENDED = rf"INFO +\d+ {LOGGER}: execution ended: task={{}} id={{}} seconds={{}} result={{}}\n"
+FAILED = rf"WARNING +\d+ {LOGGER}: execution failed: task={{}} id={{}} seconds={{}} result={{}} attempt={{}}{{}}\n"
 SECONDS = r"\d+\.\d{3}"
 
 
 @pytest.mark.gen_test(timeout=60)
 @pytest.mark.parametrize("flags", [(), ("--threads", "2")], ids=["main thread", "threads"])
-async def test_each_execution_ends_with_one_line_and_a_failure_with_its_traceback(
+async def test_each_execution_logs_one_line_and_a_failure_its_traceback(
     broker_url: str, prefix: str, start_worker: StartWorker, flags: tuple[str, ...]
 ) -> None:
     worker = start_worker(*flags, script=SCRIPT)
@@ -62,7 +61,7 @@ async def test_each_execution_ends_with_one_line_and_a_failure_with_its_tracebac
 
 @pytest.mark.gen_test(timeout=60)
 @pytest.mark.parametrize("flags", [(), ("--threads", "2")], ids=["main thread", "threads"])
-async def test_a_context_variable_that_a_task_sets_ends_with_it(
+async def test_a_context_variable_of_a_task_ends_with_it(
     broker_url: str, prefix: str, start_worker: StartWorker, flags: tuple[str, ...]
 ) -> None:
     start_worker(*flags, script=SCRIPT)

@@ -114,7 +114,7 @@ async def test_a_silent_host_has_its_limit_of_slots_and_jobs_of_other_hosts_are_
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_jobs_that_wait_for_their_host_are_queued_can_be_cancelled_and_outlive_their_process(
+async def test_jobs_that_wait_for_their_host_are_queued_can_be_canceled_and_outlive_their_process(
     start: Callable[..., Process], url: str, tmp_path: Path
 ) -> None:
     worker = start("--concurrency=6", "--max-requests-per-host=1")

@@ -14,7 +14,7 @@ BAD = ["\0", "a\0b", "\ud800", "x" * 70_000]
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_text_that_the_database_cannot_hold_is_refused_and_the_next_use_succeeds(
+async def test_a_text_that_the_database_cannot_store_is_refused_and_the_next_use_succeeds(
     store_url: str, broker_url: str
 ) -> None:
     async with Client(broker_url, store=JobStore(store_url)) as client:

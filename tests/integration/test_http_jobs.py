@@ -53,7 +53,9 @@ async def test_a_url_job_has_the_response_as_its_result(jobs_client: Client, htt
 
 
 @pytest.mark.gen_test
-async def test_an_answer_of_400_or_more_is_an_error_and_kept(jobs_client: Client, http_worker: Process) -> None:
+async def test_a_response_of_400_or_more_is_an_error_with_the_response(
+    jobs_client: Client, http_worker: Process
+) -> None:
     async with http_site() as site, jobs_client as client:
         job = await ended(await client.submit(HTTP_TASK, {"url": site.url("/status?code=418&reason=Teapot")}))
     assert job.status is JobStatus.ERROR
@@ -62,7 +64,7 @@ async def test_an_answer_of_400_or_more_is_an_error_and_kept(jobs_client: Client
 
 
 @pytest.mark.gen_test
-async def test_a_url_job_whose_time_is_over_is_a_timeout(jobs_client: Client, http_worker: Process) -> None:
+async def test_a_url_job_that_takes_too_long_has_status_timeout(jobs_client: Client, http_worker: Process) -> None:
     async with http_site() as site, jobs_client as client:
         handle = await client.submit(HTTP_TASK, {"url": site.url("/slow"), "timeout": 0.3})
         assert (await ended(handle)).status is JobStatus.TIMEOUT
@@ -73,7 +75,7 @@ async def test_a_url_job_whose_time_is_over_is_a_timeout(jobs_client: Client, ht
 
 
 @pytest.mark.gen_test
-async def test_a_canceled_url_job_tells_its_server_and_records_how_that_answered(
+async def test_a_canceled_url_job_sends_a_delete_and_records_the_response(
     jobs_client: Client, http_worker: Process
 ) -> None:
     async with http_site() as site, jobs_client as client:
@@ -92,7 +94,7 @@ async def test_a_canceled_url_job_tells_its_server_and_records_how_that_answered
 
 
 @pytest.mark.gen_test
-async def test_a_delete_that_fails_is_recorded_as_a_sentence(jobs_client: Client, http_worker: Process) -> None:
+async def test_a_delete_that_fails_is_recorded_in_one_sentence(jobs_client: Client, http_worker: Process) -> None:
     async with jobs_client as client:
         async with http_site() as site:
             handle = await client.submit(HTTP_TASK, {"url": site.url("/slow?key=s3cret", login="me:s3cret@")})
@@ -106,7 +108,9 @@ async def test_a_delete_that_fails_is_recorded_as_a_sentence(jobs_client: Client
 
 
 @pytest.mark.gen_test
-async def test_a_url_job_waits_for_a_worker_that_never_was(vhost_url: Callable[[], str], tmp_path: Path) -> None:
+async def test_a_url_job_waits_for_a_worker_before_the_first_one_starts(
+    vhost_url: Callable[[], str], tmp_path: Path
+) -> None:
     url = vhost_url()
     store = JobStore(f"sqlite:///{tmp_path}/jobs.db")
     with running(tmp_path, {"CREW_AMQP_URL": url}) as processes:
@@ -127,7 +131,7 @@ async def test_an_internal_host_is_an_error_with_a_reason(jobs_client: Client, h
 
 
 @pytest.mark.gen_test
-async def test_what_is_no_request_is_refused_at_submit(jobs_client: Client) -> None:
+async def test_an_invalid_request_is_refused_at_submit(jobs_client: Client) -> None:
     async with jobs_client as client:
         with pytest.raises(ValueError, match="is no URL of a job"):
             await client.submit(HTTP_TASK, {"url": "ftp://example.org/"})

@@ -48,7 +48,7 @@ def perform(client: Client, url: str, **request: Any) -> Any:
 
 
 @pytest.mark.gen_test
-async def test_a_request_is_performed_and_any_status_is_a_value(http_url: str, http_worker: Process) -> None:
+async def test_a_request_is_sent_and_any_status_is_a_value(http_url: str, http_worker: Process) -> None:
     async with http_site() as site, Client(http_url) as client:
         told = await perform(client, site.url("/echo"), data={"a": 1})
         missing = await perform(client, site.url("/status?code=503&reason=Not+Now"))
@@ -57,7 +57,7 @@ async def test_a_request_is_performed_and_any_status_is_a_value(http_url: str, h
 
 
 @pytest.mark.gen_test
-async def test_five_hundred_are_in_flight_in_one_process(http_url: str, http_worker: Process) -> None:
+async def test_five_hundred_requests_run_in_one_process(http_url: str, http_worker: Process) -> None:
     async with http_site() as site, Client(http_url) as client:
         began = time.monotonic()
         told = await asyncio.gather(*(perform(client, site.url("/slow?for=0.5")) for _ in range(500)))
@@ -82,7 +82,7 @@ async def test_an_internal_host_is_refused_in_one_sentence(http_url: str, http_w
 @pytest.mark.parametrize(
     "payload", [None, {"url": "http://127.1/"}, {"url": "http://a/", "headers": {"A": "b\r\nC: d"}}]
 )
-async def test_what_is_no_request_fails_its_own_call(http_url: str, http_worker: Process, payload: object) -> None:
+async def test_an_invalid_request_fails_its_own_call(http_url: str, http_worker: Process, payload: object) -> None:
     async with Client(http_url) as client:
         with pytest.raises(crew.TaskFailed, match="ValueError"):
             await client.call(HTTP_TASK, payload)
@@ -126,7 +126,7 @@ async def test_a_canceled_request_closes_its_connection_and_sends_a_delete_with_
 
 
 @pytest.mark.gen_test
-async def test_a_delete_has_time_though_its_job_is_interrupted_every_second(
+async def test_a_delete_completes_though_its_job_is_interrupted_every_second(
     http_url: str, http_worker: Process
 ) -> None:
     async with http_site() as site, Client(http_url) as client:
@@ -139,7 +139,7 @@ async def test_a_delete_has_time_though_its_job_is_interrupted_every_second(
 
 
 @pytest.mark.gen_test
-async def test_a_delete_that_nobody_answers_keeps_no_slot_for_long(own_processes: Processes, own_url: str) -> None:
+async def test_a_delete_without_a_response_holds_no_slot_for_long(own_processes: Processes, own_url: str) -> None:
     worker = own_processes.crew("worker", "--http", "--allow-host=127.0.0.1", "--concurrency=1", "--grace=0.3")
     worker.says("serving")
     async with http_site() as site, Client(own_url) as client:
@@ -151,7 +151,7 @@ async def test_a_delete_that_nobody_answers_keeps_no_slot_for_long(own_processes
 
 
 @pytest.mark.gen_test
-async def test_a_request_whose_worker_is_stopped_is_sent_again_by_another_and_not_deleted(
+async def test_a_request_whose_worker_is_stopped_is_sent_again_without_a_delete(
     own_processes: Processes, own_url: str
 ) -> None:
     flags = ("worker", "--http", "--allow-host=127.0.0.1", "--drain=0.1")
@@ -228,7 +228,7 @@ def test_a_file_and_url_jobs_are_served_together(own_processes: Processes, tmp_p
         ),
     ],
 )
-def test_a_wrong_command_line_is_one_sentence(
+def test_a_wrong_command_line_is_an_error_of_one_sentence(
     own_processes: Processes, tmp_path: Path, arguments: list[str], status: int, sentence: str
 ) -> None:
     (tmp_path / "worker.py").write_text(TASK)

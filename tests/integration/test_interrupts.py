@@ -24,7 +24,7 @@ async def test_a_task_may_clean_up_longer_than_its_caller_waits(
 
 
 @pytest.mark.gen_test
-async def test_a_task_can_look_whether_it_should_end(broker_url: str, prefix: str, shared_worker: Process) -> None:
+async def test_a_task_can_check_whether_it_should_end(broker_url: str, prefix: str, shared_worker: Process) -> None:
     async with Client(broker_url) as client:
         with pytest.raises(crew.TimeoutError):
             await client.call(prefix + "cooperative", timeout=0.2)

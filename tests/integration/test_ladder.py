@@ -22,7 +22,7 @@ EDGE_STEP = 1.005
 @pytest.mark.parametrize(
     ("threads", "grace"), [(("1",), "1.3"), (("2", "--zombies", "0"), "0.5")], ids=["main thread", "threads"]
 )
-async def test_a_task_that_swallows_every_interrupt_costs_its_process_after_grace(
+async def test_a_task_that_swallows_each_interrupt_costs_its_process_after_grace(
     broker_url: str, prefix: str, start_worker: StartWorker, threads: tuple[str, ...], grace: str
 ) -> None:
     worker = start_worker("--grace", grace, "--threads", *threads)
@@ -40,7 +40,7 @@ async def test_a_task_that_swallows_every_interrupt_costs_its_process_after_grac
 
 
 @pytest.mark.gen_test
-async def test_a_thread_that_runs_python_code_is_interrupted_and_its_neighbours_are_not(
+async def test_a_thread_that_runs_python_code_is_interrupted_and_other_threads_are_not(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
     worker = start_worker("--threads", "4")
@@ -56,7 +56,7 @@ async def test_a_thread_that_runs_python_code_is_interrupted_and_its_neighbours_
 @pytest.mark.timeout(900)
 @pytest.mark.gen_test(timeout=900)
 @pytest.mark.parametrize("flags", [("--processes", "2"), ("--threads", "8")], ids=["main thread", "threads"])
-async def test_an_execution_that_ends_as_its_timeout_strikes_gets_one_answer_and_no_foreign_interrupt(
+async def test_an_execution_that_ends_at_its_timeout_gets_one_reply_and_no_interrupt_of_another(
     broker_url: str,
     prefix: str,
     start_worker: StartWorker,

@@ -30,7 +30,7 @@ def worker(three_processes: Process) -> Said:
 
 
 @pytest.mark.gen_test
-async def test_three_deep_calls_share_one_deadline_and_each_has_less_of_it(
+async def test_three_nested_calls_share_one_deadline_and_each_has_less_time(
     broker_url: str, shared_prefix: str, worker: Said
 ) -> None:
     async with Client(broker_url) as client:
@@ -46,7 +46,7 @@ async def test_three_deep_calls_share_one_deadline_and_each_has_less_of_it(
 
 
 @pytest.mark.gen_test
-async def test_a_cancel_at_the_top_stops_all_three_within_a_second(
+async def test_a_cancel_of_the_first_call_stops_all_three_within_a_second(
     broker_url: str, shared_prefix: str, worker: Said
 ) -> None:
     async with Client(broker_url) as client:
@@ -67,7 +67,9 @@ async def test_a_cancel_at_the_top_stops_all_three_within_a_second(
 
 
 @pytest.mark.gen_test
-async def test_the_deadline_at_the_top_stops_all_three(broker_url: str, shared_prefix: str, worker: Said) -> None:
+async def test_the_deadline_of_the_first_call_stops_all_three(
+    broker_url: str, shared_prefix: str, worker: Said
+) -> None:
     async with Client(broker_url) as client:
         began = time.monotonic()
         with pytest.raises(crew.TimeoutError, match="while it waited for task"):
@@ -77,7 +79,7 @@ async def test_the_deadline_at_the_top_stops_all_three(broker_url: str, shared_p
 
 
 @pytest.mark.gen_test
-async def test_tasks_that_wait_for_each_other_on_one_slot_end_in_an_error_that_says_so(
+async def test_tasks_that_wait_for_each_other_on_one_slot_end_in_an_error_that_names_the_reason(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
     start_worker(script=SCRIPT)
@@ -109,7 +111,7 @@ async def test_a_coroutine_waits_for_many_calls_at_once(broker_url: str, shared_
 
 
 @pytest.mark.gen_test
-async def test_what_a_task_has_called_and_not_waited_for_ends_with_it(
+async def test_a_nested_call_that_its_task_did_not_wait_for_ends_with_the_task(
     broker_url: str, shared_prefix: str, worker: Said
 ) -> None:
     async with Client(broker_url) as client:
@@ -118,7 +120,7 @@ async def test_what_a_task_has_called_and_not_waited_for_ends_with_it(
 
 
 @pytest.mark.gen_test
-async def test_a_call_without_budget_is_refused_and_never_published(
+async def test_a_nested_call_without_remaining_time_is_refused_and_never_published(
     broker_url: str, shared_prefix: str, worker: Said
 ) -> None:
     async with Client(broker_url) as client:
@@ -132,7 +134,7 @@ async def test_a_call_without_budget_is_refused_and_never_published(
 
 
 @pytest.mark.gen_test
-async def test_who_is_not_patient_may_ask_again(broker_url: str, shared_prefix: str, worker: Said) -> None:
+async def test_result_with_a_timeout_may_be_called_again(broker_url: str, shared_prefix: str, worker: Said) -> None:
     async with Client(broker_url) as client:
         told, length = await client.call(shared_prefix + "impatient", None)
     assert "has not ended within 0.05 s" in told
@@ -153,7 +155,7 @@ async def test_an_error_of_the_inner_task_is_raised_in_the_outer_one(
 
 
 @pytest.mark.gen_test
-async def test_a_call_inside_a_shield_outlives_the_cancel_of_its_task(
+async def test_a_nested_call_inside_a_shield_outlives_the_cancel_of_its_task(
     broker_url: str, shared_prefix: str, worker: Said
 ) -> None:
     async with Client(broker_url) as client:

@@ -75,7 +75,7 @@ async def test_many_calls_that_fail_at_once_each_run_once_more(broker_url: str, 
 
 
 @pytest.mark.gen_test
-async def test_the_last_failure_tells_how_many_there_were(broker_url: str, prefix: str, worker: Said) -> None:
+async def test_the_last_failure_names_the_number_of_attempts(broker_url: str, prefix: str, worker: Said) -> None:
     async with Client(broker_url) as client:
         with pytest.raises(crew.TaskFailed) as failed:
             await client.call(prefix + "flaky", 9, expiration=20)

@@ -69,7 +69,7 @@ async def test_a_pool_of_processes_in_a_task_ends(broker_url: str, shared_prefix
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_daemon_that_a_task_left_delays_no_call_of_its_process_when_that_dies(
+async def test_a_daemon_of_a_task_delays_no_redelivery_when_its_worker_process_dies(
     broker_url: str, shared_prefix: str, worker: Process
 ) -> None:
     begun = worker.from_now()
@@ -89,7 +89,7 @@ async def test_a_daemon_that_a_task_left_delays_no_call_of_its_process_when_that
 
 @pytest.mark.gen_test(timeout=60)
 @pytest.mark.parametrize(("how", "status"), [("return", 0), ("exit", 3), ("raise", 1)])
-async def test_a_forked_child_in_which_the_task_comes_to_its_end_ends_and_is_no_second_worker(
+async def test_a_forked_child_in_which_the_task_returns_ends_and_is_no_second_worker(
     broker_url: str, shared_prefix: str, worker: Process, how: str, status: int
 ) -> None:
     begun = worker.from_now()
@@ -99,7 +99,7 @@ async def test_a_forked_child_in_which_the_task_comes_to_its_end_ends_and_is_no_
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_call_from_a_forked_child_over_its_workers_connection_is_refused_in_one_sentence(
+async def test_a_nested_call_from_a_forked_child_is_refused_in_one_sentence(
     broker_url: str, shared_prefix: str, worker: Process
 ) -> None:
     async with Client(broker_url) as client:

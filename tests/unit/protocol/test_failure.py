@@ -59,7 +59,7 @@ def test_the_cause_is_in_the_traceback() -> None:
 
 
 @pytest.mark.parametrize("broken", [ValueError("again"), SystemExit(), RecursionError(), KeyboardInterrupt()])
-def test_an_exception_whose_str_raises_is_told_all_the_same(broken: BaseException) -> None:
+def test_an_exception_whose_str_raises_is_reported(broken: BaseException) -> None:
     told = failure.describe(caught(Unspeakable(broken)))
     assert told.type_name.endswith("Unspeakable")
     assert type(broken).__name__ in told.message

@@ -18,7 +18,7 @@ def seen(look: Any, **execution: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", ["headers", "call_headers", "id", "task", "attempt", "remaining", "canceled"])
-def test_outside_of_a_task_the_context_says_so(name: str) -> None:
+def test_the_context_outside_of_a_task_is_an_error(name: str) -> None:
     with pytest.raises(RuntimeError, match="no task is running here"):
         getattr(context, name)
 
@@ -32,17 +32,17 @@ def test_a_task_sees_its_own_call() -> None:
     assert str(seen(lambda: context.id)).startswith("call-")
 
 
-def test_a_task_sees_what_is_left_of_its_time() -> None:
+def test_a_task_sees_its_remaining_time() -> None:
     assert 9.5 < seen(lambda: context.remaining, budget=10.0) <= 10.0
     assert 2.5 < seen(lambda: context.remaining, budget=10.0, timeout=3.0) <= 3.0
     assert seen(lambda: context.remaining, budget=None) is None
 
 
-def test_a_task_that_is_not_to_end_is_not_cancelled() -> None:
+def test_a_task_that_should_not_end_is_not_canceled() -> None:
     assert seen(lambda: context.canceled.is_set()) is False
 
 
-def test_the_callers_headers_are_a_copy() -> None:
+def test_the_headers_of_the_call_are_a_copy() -> None:
     def look() -> dict[str, Any]:
         context.call_headers["tenant"] = "b"
         return context.call_headers
@@ -89,12 +89,12 @@ def test_settings_are_kept_between_tasks() -> None:
     assert [seen(count), seen(count)] == [1, 2]
 
 
-def test_publishing_outside_of_a_worker_says_so() -> None:
+def test_publishing_outside_of_a_worker_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="inside a running worker only"):
         ContextPubSub().publish("news")
 
 
-def test_publishing_hands_everything_on() -> None:
+def test_publish_passes_all_arguments_on() -> None:
     published: list[Any] = []
     pubsub = ContextPubSub()
     pubsub.bind(lambda *args, **options: published.append((args, options)))

@@ -24,7 +24,7 @@ def test_each_delay_is_twice_the_one_before_up_to_the_longest() -> None:
 
 @given(policies, st.integers(1, 10**6))
 @settings(deadline=None, max_examples=100)
-def test_a_delay_is_whole_milliseconds_that_the_broker_can_count(retry: Retry, attempt: int) -> None:
+def test_a_delay_has_whole_milliseconds(retry: Retry, attempt: int) -> None:
     delay = retry.delay_after(attempt)
     assert SHORTEST_DELAY <= delay <= LONGEST_DELAY
     assert abs(delay * 1000 - round(delay * 1000)) < 1e-6
@@ -50,7 +50,7 @@ def test_a_task_needs_few_queues_for_its_delays(retry: Retry) -> None:
         (KeyError(), 1, 60.0, None),
     ],
 )
-def test_a_call_is_run_again_while_it_is_worth_it_and_there_is_time(
+def test_a_call_is_retried_while_retries_and_time_remain(
     error: Exception, attempt: int, budget: float | None, verdict: float | None
 ) -> None:
     retry = Retry(retries=2, retry_on=(OSError, TimeoutError))
@@ -60,7 +60,7 @@ def test_a_call_is_run_again_while_it_is_worth_it_and_there_is_time(
 
 @given(policies, st.integers(1, 10**6), st.none() | st.floats(0, 1e6))
 @settings(deadline=None, max_examples=100)
-def test_nothing_is_ever_run_again_beyond_its_deadline_or_its_retries(
+def test_no_call_is_retried_beyond_its_deadline_or_its_retries(
     retry: Retry, attempt: int, budget: float | None
 ) -> None:
     verdict = retry.verdict(ValueError(), attempt=attempt, deadline=budget, now=0.0)
@@ -69,11 +69,11 @@ def test_nothing_is_ever_run_again_beyond_its_deadline_or_its_retries(
         assert budget is None or verdict.delay < budget
 
 
-def test_a_task_without_retries_says_nothing_of_them() -> None:
+def test_the_error_of_a_task_without_retries_does_not_mention_them() -> None:
     assert Retry().verdict(OSError(), attempt=1, deadline=None, now=0.0) == Verdict(None, False, "")
 
 
-def test_a_task_that_has_fewer_retries_than_before_counts_on() -> None:
+def test_a_task_with_fewer_retries_after_a_reload_counts_on() -> None:
     verdict = Retry(retries=1).verdict(OSError(), attempt=3, deadline=None, now=0.0)
     assert verdict == Verdict(None, True, "attempt 3 of 3")
 
@@ -81,12 +81,12 @@ def test_a_task_that_has_fewer_retries_than_before_counts_on() -> None:
 # --- mistakes -------------------------------------------------------------------------------------------------------
 
 
-def test_lists_and_whole_seconds_will_do() -> None:
+def test_lists_and_whole_seconds_are_accepted() -> None:
     assert check_retry(3, [1, 60], [OSError]) == Retry(retries=3, backoff=(1.0, 60.0), retry_on=(OSError,))
 
 
 @pytest.mark.parametrize("retries", [-1, 1.5, True, None, "3"])
-def test_retries_that_cannot_be_counted_are_named(retries: Any) -> None:
+def test_invalid_retries_are_a_value_error(retries: Any) -> None:
     with pytest.raises(ValueError, match="retries must be an int of 0 or more, not"):
         check_retry(retries, (1, 60), (OSError,))
 
@@ -95,24 +95,24 @@ def test_retries_that_cannot_be_counted_are_named(retries: Any) -> None:
     "backoff",
     [1, (1,), (1, 2, 3), (60, 1), (0, 60), (-1, 60), (0.0001, 1), (1, 86_401), ("x", "60"), (True, 60), None],
 )
-def test_a_backoff_that_is_no_two_durations_is_told_how_to_be_written(backoff: Any) -> None:
+def test_an_invalid_backoff_is_a_value_error_with_an_example(backoff: Any) -> None:
     with pytest.raises(ValueError, match=r"backoff must be two durations.* like \(1, 60\) or .*, not"):
         check_retry(3, backoff, (OSError,))
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_a_backoff_without_end_is_none(number: float) -> None:
+def test_an_infinite_backoff_is_refused(number: float) -> None:
     with pytest.raises(ValueError, match="backoff"):
         check_retry(3, (1, number), (OSError,))
 
 
 @pytest.mark.parametrize("retry_on", [OSError, (), (OSError(),), ("OSError",), None, {OSError}])
-def test_what_is_no_tuple_of_exceptions_is_told_how_to_be_written(retry_on: Any) -> None:
+def test_an_invalid_retry_on_is_a_value_error_with_an_example(retry_on: Any) -> None:
     with pytest.raises(ValueError, match=r"retry_on must be a tuple of exception classes, like \(OSError,\), not"):
         check_retry(3, (1, 60), retry_on)
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, BaseException, int])
-def test_what_ends_a_process_is_nothing_to_try_again(kind: Any) -> None:
+def test_retry_on_accepts_no_base_exceptions(kind: Any) -> None:
     with pytest.raises(ValueError, match=f"retry_on must name subclasses of Exception, and {kind.__name__} is none"):
         check_retry(3, (1, 60), (OSError, kind))

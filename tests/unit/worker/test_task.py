@@ -36,7 +36,7 @@ def test_a_task_is_found_by_its_name(registry: Registry) -> None:
     registry.check()
 
 
-def test_a_task_stays_the_function_that_it_was() -> None:
+def test_task_returns_the_function_unchanged() -> None:
     def resize(image: str, *, width: int = 3) -> str:
         """Make it smaller."""
         return image * width
@@ -57,7 +57,7 @@ def test_one_function_may_have_several_names(registry: Registry) -> None:
     assert {task.name for task in registry} == {"a", "b"}
 
 
-def test_two_tasks_of_one_name_are_an_error_at_start_that_names_both(registry: Registry) -> None:
+def test_two_tasks_of_one_name_are_an_error_that_names_both(registry: Registry) -> None:
     @Task("resize")
     def one(data: Any) -> None: ...
 
@@ -71,7 +71,7 @@ def test_two_tasks_of_one_name_are_an_error_at_start_that_names_both(registry: R
     assert str(raised.value).count("test_task.py") == 2
 
 
-def test_a_module_that_is_imported_twice_is_no_mistake(registry: Registry) -> None:
+def test_a_module_that_is_imported_twice_is_no_error(registry: Registry) -> None:
     for _ in range(2):
 
         @Task("resize")
@@ -81,7 +81,7 @@ def test_a_module_that_is_imported_twice_is_no_mistake(registry: Registry) -> No
     assert len(registry) == 1
 
 
-def test_a_module_that_is_loaded_under_two_names_over_a_link_is_no_mistake(registry: Registry, tmp_path: Path) -> None:
+def test_a_module_that_is_loaded_twice_over_a_symbolic_link_is_no_error(registry: Registry, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     source = tmp_path / "real" / "tasks.py"
@@ -98,12 +98,12 @@ def test_a_module_that_is_loaded_under_two_names_over_a_link_is_no_mistake(regis
     assert len(registry) == 2
 
 
-def test_a_worker_without_tasks_says_what_is_missing(registry: Registry) -> None:
+def test_a_worker_without_tasks_is_an_error(registry: Registry) -> None:
     with pytest.raises(SettingsError, match=r'write @Task\("name"\)'):
         registry.check()
 
 
-def test_a_bare_decorator_is_an_error_that_shows_how_to_write_it() -> None:
+def test_task_without_a_name_is_an_error_that_shows_how_to_write_it() -> None:
     def resize(data: Any) -> None: ...
 
     with pytest.raises(ValueError, match=r'write @Task\("resize"\)'):
@@ -127,7 +127,7 @@ def test_an_async_process_is_a_task_of_the_event_loop(registry: Registry) -> Non
     assert [task.is_async for task in registry] == [True]
 
 
-def test_an_async_function_is_one_in_any_dress(registry: Registry) -> None:
+def test_a_wrapped_async_function_is_a_task_of_the_event_loop(registry: Registry) -> None:
     async def resize(data: Any) -> None: ...
 
     class Resize:
@@ -146,7 +146,7 @@ def test_an_async_function_is_one_in_any_dress(registry: Registry) -> None:
     assert [task.is_async for task in registry] == [True] * 4
 
 
-def test_a_plain_function_is_none_of_the_event_loop(registry: Registry) -> None:
+def test_a_plain_function_is_no_task_of_the_event_loop(registry: Registry) -> None:
     Task("resize")(lambda data: data)
     assert [task.is_async for task in registry] == [False]
 
@@ -160,13 +160,13 @@ def test_an_async_generator_is_refused_at_start(registry: Registry) -> None:
         registry.check()
 
 
-def test_a_timeout_beyond_what_the_broker_waits_is_refused_at_start(registry: Registry) -> None:
+def test_a_timeout_beyond_the_acknowledgement_timeout_is_refused_at_start(registry: Registry) -> None:
     Task("resize", timeout=25 * 60 + 1)(lambda data: data)
     with pytest.raises(SettingsError, match="30 minutes"):
         registry.check()
 
 
-def test_every_mistake_is_told_at_once(registry: Registry) -> None:
+def test_all_errors_are_reported_at_once(registry: Registry) -> None:
     Task("a", timeout=2e3)(lambda data: data)
     Task("b")(None)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match=r"'a' has a timeout.*; .*'b' is None"):
@@ -174,18 +174,18 @@ def test_every_mistake_is_told_at_once(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a\nb", "x" * 245, 7, None])
-def test_what_cannot_be_a_name_is_a_value_error(name: Any) -> None:
+def test_an_invalid_name_is_a_value_error(name: Any) -> None:
     with pytest.raises(ValueError, match="task must"):
         Task(name)
 
 
 @pytest.mark.parametrize("timeout", [0, -1, "soon", True, float("nan")])
-def test_what_is_no_duration_is_a_value_error(timeout: Any) -> None:
+def test_an_invalid_timeout_is_a_value_error(timeout: Any) -> None:
     with pytest.raises(ValueError, match="timeout"):
         Task("resize", timeout=timeout)
 
 
-def test_a_task_is_not_run_again_unless_it_says_so() -> None:
+def test_a_task_has_no_retries_by_default() -> None:
     assert Task("resize").retry == Retry(retries=0, backoff=(1.0, 60.0), retry_on=(Exception,))
 
 
@@ -194,7 +194,7 @@ def test_a_task_is_not_run_again_unless_it_says_so() -> None:
     [{"retries": -1}, {"backoff": (60, 1)}, {"retry_on": (SystemExit,)}],
     ids=["retries", "backoff", "retry_on"],
 )
-def test_a_mistake_in_its_retries_is_told_where_the_task_stands(wrong: dict[str, Any]) -> None:
+def test_an_error_in_its_retries_is_raised_at_the_task(wrong: dict[str, Any]) -> None:
     (name,) = wrong
     with pytest.raises(ValueError, match=name):
         Task("resize", **wrong)
@@ -205,7 +205,7 @@ def test_a_mistake_in_its_retries_is_told_where_the_task_stands(wrong: dict[str,
 # --- classes --------------------------------------------------------------------------------------------------------
 
 
-def test_a_class_serves_a_task_with_an_instance_of_its_own_each_time(registry: Registry) -> None:
+def test_each_execution_of_a_class_has_its_own_instance(registry: Registry) -> None:
     instances: list[HandlerClass] = []
 
     class Resize(HandlerClass):
@@ -234,12 +234,12 @@ def test_a_class_may_serve_several_tasks(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize("max_queue", [0, -1, 1.5, True, "3", 2**31])
-def test_what_is_no_bound_of_a_queue_is_a_value_error(max_queue: Any) -> None:
+def test_an_invalid_max_queue_is_a_value_error(max_queue: Any) -> None:
     with pytest.raises(ValueError, match="max_queue must be an int from 1 to 2147483647, or None for no limit"):
         Task("resize", max_queue=max_queue)
 
 
-def test_calls_come_back_over_the_queue_of_the_task_or_over_one_of_their_own_where_that_has_a_bound() -> None:
+def test_calls_come_back_over_the_queue_of_the_task_or_with_max_queue_over_a_second_one() -> None:
     free, bounded = Task("resize"), Task("resize", max_queue=7)
     assert [queue.name for queue in free.queues] == ["crew.tasks.resize"]
     assert free.return_queue == "crew.tasks.resize"
@@ -248,7 +248,7 @@ def test_calls_come_back_over_the_queue_of_the_task_or_over_one_of_their_own_whe
     assert bounded.return_queue == "crew.again.resize"
 
 
-def test_a_class_may_have_a_bound_too(registry: Registry) -> None:
+def test_a_class_may_have_max_queue(registry: Registry) -> None:
     HandlerClass.bind("resize", max_queue=7)
     task = registry.get("resize")
     assert task is not None
@@ -270,7 +270,7 @@ def test_two_classes_cannot_serve_one_task(registry: Registry) -> None:
         registry.check()
 
 
-def test_a_class_task_is_found_where_the_user_wrote_it(registry: Registry) -> None:
+def test_the_origin_of_a_class_task_is_the_code_of_the_user(registry: Registry) -> None:
     class Resize(HandlerClass):
         def process(self) -> Any: ...
 
@@ -280,7 +280,7 @@ def test_a_class_task_is_found_where_the_user_wrote_it(registry: Registry) -> No
     assert "test_task.py" in task.origin
 
 
-def test_a_class_without_process_says_so(registry: Registry) -> None:
+def test_a_class_without_process_is_an_error(registry: Registry) -> None:
     class Resize(HandlerClass): ...
 
     Resize.bind("resize")
@@ -290,7 +290,7 @@ def test_a_class_without_process_says_so(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize("bind", [True, False])
-def test_a_timeout_beyond_what_the_broker_waits_is_for_long_tasks_only(registry: Registry, bind: bool) -> None:
+def test_a_timeout_beyond_the_acknowledgement_timeout_needs_a_long_task(registry: Registry, bind: bool) -> None:
     class Resize(HandlerClass):
         def process(self) -> Any: ...
 
@@ -362,7 +362,7 @@ class Collects:
         (Yields, "is the class Yields: write Yields.bind('resize') below it"),
     ],
 )
-def test_a_signature_that_cannot_work_is_refused_at_start_in_one_sentence(
+def test_an_impossible_signature_is_refused_at_start_in_one_sentence(
     registry: Registry, function: Any, sentence: str
 ) -> None:
     Task("resize")(function)
@@ -384,7 +384,7 @@ def test_a_signature_that_cannot_work_is_refused_at_start_in_one_sentence(
         (Yields, "is a generator: Yields.process"),
     ],
 )
-def test_a_process_that_cannot_work_is_refused_at_start(
+def test_an_impossible_process_method_is_refused_at_start(
     registry: Registry, handler: type[HandlerClass], sentence: str
 ) -> None:
     handler.bind("resize")
@@ -392,7 +392,7 @@ def test_a_process_that_cannot_work_is_refused_at_start(
         registry.check()
 
 
-def test_what_takes_the_payload_in_any_way_is_served(registry: Registry) -> None:
+def test_each_function_that_accepts_the_payload_is_served(registry: Registry) -> None:
     def default(data: Any = None, other: int = 1) -> None: ...
     def anything(*args: Any, **kwargs: Any) -> None: ...
 

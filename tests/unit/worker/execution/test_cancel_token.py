@@ -33,7 +33,7 @@ def test_once_set_it_stays_set() -> None:
     assert repr(token) == "<CancelToken: set>"
 
 
-def test_who_waits_is_woken_at_once() -> None:
+def test_a_waiting_thread_is_woken_at_once() -> None:
     token = CancelToken()
     threading.Timer(0.02, token.set).start()
     begin = time.monotonic()
@@ -41,7 +41,7 @@ def test_who_waits_is_woken_at_once() -> None:
     assert time.monotonic() - begin < 1
 
 
-def test_all_who_wait_are_woken() -> None:
+def test_all_waiting_threads_are_woken() -> None:
     token = CancelToken()
     woken: list[bool] = []
     threads = [threading.Thread(target=lambda: woken.append(token.wait(5))) for _ in range(5)]
@@ -54,12 +54,12 @@ def test_all_who_wait_are_woken() -> None:
 
 
 @pytest.mark.parametrize("timeout", [0, 0.0, -1, -0.5])
-def test_no_time_to_wait_is_a_look(timeout: float) -> None:
+def test_a_wait_of_no_time_returns_at_once(timeout: float) -> None:
     """As `threading.Event` has it: `context.canceled.wait(until - time.monotonic())` may come late."""
     assert CancelToken().wait(timeout) is False
 
 
-def test_a_signal_handler_may_set_it_while_its_own_thread_looks_or_waits(usr1: None) -> None:
+def test_a_signal_handler_may_set_it_while_its_own_thread_checks_it_or_waits(usr1: None) -> None:
     """`threading.Event` holds a lock while it is looked at: its thread would wait for itself for ever."""
     current = CancelToken()
     signal.signal(signal.SIGUSR1, lambda *_: current.set())

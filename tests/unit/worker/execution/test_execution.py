@@ -37,7 +37,7 @@ def told_by(execution: Execution) -> Failure:
 # --- what it comes to -----------------------------------------------------------------------------------------------
 
 
-def test_a_value_that_is_returned_is_the_outcome() -> None:
+def test_a_returned_value_is_the_result() -> None:
     assert value_of(run(an_execution(lambda data: data["width"] // 2, {"width": 640}))) == 320
 
 
@@ -45,19 +45,19 @@ def test_returning_nothing_is_a_value() -> None:
     assert value_of(run(an_execution(lambda data: None))) is None
 
 
-def test_bytes_come_back_as_bytes() -> None:
+def test_bytes_are_returned_as_bytes() -> None:
     execution = run(an_execution(lambda data: b"\xff" + data, b"\x00"))
     assert value_of(execution) == b"\xff\x00"
 
 
-def test_a_caller_that_speaks_msgpack_is_answered_in_it() -> None:
+def test_a_call_in_msgpack_gets_its_reply_in_msgpack() -> None:
     execution = run(an_execution(lambda data: {1: b"x"}, None, serializer="msgpack"))
     assert execution.result is not None
     assert execution.result.body.content_type == codec.MSGPACK
     assert value_of(execution) == {1: b"x"}
 
 
-def test_an_exception_is_told_without_a_line_of_crew() -> None:
+def test_the_traceback_of_an_exception_has_no_line_of_crew() -> None:
     def boom(data: Any) -> None:
         raise KeyError("x")
 
@@ -77,14 +77,14 @@ def test_a_task_that_calls_sys_exit_fails_and_its_worker_goes_on(status: Any) ->
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), GeneratorExit(), MemoryError(), Interrupt()])
-def test_whatever_a_task_raises_stays_inside(error: BaseException) -> None:
+def test_no_exception_of_a_task_leaves_its_execution(error: BaseException) -> None:
     def boom(data: Any) -> None:
         raise error
 
     assert outcome_of(run(an_execution(boom))) is Outcome.RAISED
 
 
-def test_an_exception_whose_str_raises_is_told_all_the_same() -> None:
+def test_an_exception_whose_str_raises_is_reported() -> None:
     class Unspeakable(Exception):
         def __str__(self) -> str:
             raise ValueError("again")
@@ -95,7 +95,7 @@ def test_an_exception_whose_str_raises_is_told_all_the_same() -> None:
     assert "Unspeakable" in told_by(run(an_execution(boom))).type_name
 
 
-def test_endless_recursion_is_told_as_such() -> None:
+def test_endless_recursion_is_reported_as_such() -> None:
     def deeper(data: Any) -> Any:
         return deeper(data)
 
@@ -103,7 +103,7 @@ def test_endless_recursion_is_told_as_such() -> None:
 
 
 @pytest.mark.parametrize("value", [object, {1, 2}, {"a": b"x"}, float("nan"), "\ud800"], ids=repr)
-def test_a_value_that_cannot_travel_is_a_failure_that_says_so(value: Any) -> None:
+def test_a_value_that_cannot_be_encoded_fails_the_call_and_the_error_says_so(value: Any) -> None:
     execution = run(an_execution(lambda data: value))
     assert outcome_of(execution) is Outcome.RAISED
     assert told_by(execution).type_name.endswith("SerializationError")
@@ -114,7 +114,7 @@ def test_a_value_that_cannot_travel_is_a_failure_that_says_so(value: Any) -> Non
     [Body(b"{", codec.JSON), Body(b"x", "application/x-python-serialize"), Body(b"x", codec.JSON, "gzip")],
     ids=["not JSON", "a pickle", "not gzip"],
 )
-def test_a_body_that_cannot_be_read_fails_its_call_without_running(body: Body) -> None:
+def test_a_body_that_cannot_be_decoded_fails_its_call_without_running_it(body: Body) -> None:
     ran: list[Any] = []
     execution = run(an_execution(ran.append, body=body))
     assert outcome_of(execution) is Outcome.RAISED
@@ -122,7 +122,7 @@ def test_a_body_that_cannot_be_read_fails_its_call_without_running(body: Body) -
     assert ran == []
 
 
-def test_reply_headers_travel_with_the_value() -> None:
+def test_reply_headers_are_sent_with_the_value() -> None:
     def tag(data: Any) -> None:
         context.headers["took"] = 3
 
@@ -132,7 +132,7 @@ def test_reply_headers_travel_with_the_value() -> None:
 
 
 @pytest.mark.parametrize("headers", [{"a": None}, {"a": [1]}, {1: 1}, {"crew-worker": "x"}, {"a": 2**63}], ids=repr)
-def test_reply_headers_that_cannot_travel_fail_the_call(headers: dict[Any, Any]) -> None:
+def test_reply_headers_that_cannot_be_sent_fail_the_call(headers: dict[Any, Any]) -> None:
     execution = run(an_execution(lambda data: context.headers.update(headers)))
     assert outcome_of(execution) is Outcome.RAISED
     assert told_by(execution).type_name == "ValueError"
@@ -146,7 +146,7 @@ def test_a_call_whose_deadline_has_passed_is_not_started() -> None:
     assert ran == []
 
 
-def test_the_context_is_gone_when_the_task_has_ended() -> None:
+def test_there_is_no_context_after_the_task_has_ended() -> None:
     run(an_execution(lambda data: context.id))
     assert current_execution.get() is None
 
@@ -171,7 +171,7 @@ def retry_after(execution: Execution) -> float | None:
     return execution.result.retry_after
 
 
-def test_an_exception_that_is_worth_it_asks_for_another_attempt() -> None:
+def test_an_exception_in_retry_on_leads_to_a_retry() -> None:
     execution = run(an_execution(fails(ConnectionResetError()), retry=THREE))
     assert retry_after(execution) == 1.0
     assert told_by(execution).type_name == "ConnectionResetError"
@@ -188,7 +188,7 @@ def test_an_exception_that_is_worth_it_asks_for_another_attempt() -> None:
         (OSError(), {"retry": Retry()}, 1, False, ""),
     ],
 )
-def test_the_last_failure_tells_how_many_there_were(
+def test_the_last_failure_names_the_number_of_attempts(
     error: Exception, options: dict[str, Any], attempts: int, retryable: bool, note: str
 ) -> None:
     execution = run(an_execution(fails(error), **{"retry": THREE, **options}))
@@ -198,12 +198,12 @@ def test_the_last_failure_tells_how_many_there_were(
 
 
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit(), Interrupt()], ids=repr)
-def test_what_is_no_ordinary_exception_is_never_run_again(error: BaseException) -> None:
+def test_a_base_exception_is_never_retried(error: BaseException) -> None:
     assert retry_after(run(an_execution(fails(error), retry=Retry(retries=3)))) is None
 
 
 @pytest.mark.parametrize("reason", InterruptReason)
-def test_a_task_that_was_interrupted_is_not_run_again_whatever_it_raises(reason: InterruptReason) -> None:
+def test_an_interrupted_task_is_not_retried_whatever_it_raises(reason: InterruptReason) -> None:
     def task(data: Any) -> None:
         execution.interrupt(reason)
         raise OSError
@@ -217,13 +217,13 @@ def test_a_task_that_was_interrupted_is_not_run_again_whatever_it_raises(reason:
     [(lambda data: {1, 2}, None), (lambda data: context.headers.update({"a": None}), None), (str, Body(b"{", "x"))],
     ids=["a value that cannot travel", "headers that cannot", "a body that cannot be read"],
 )
-def test_what_another_attempt_would_not_change_is_not_run_again(function: Any, body: Body | None) -> None:
+def test_a_failure_to_decode_or_encode_is_not_retried(function: Any, body: Body | None) -> None:
     execution = run(an_execution(function, body=body, retry=Retry(retries=3)))
     assert outcome_of(execution) is Outcome.RAISED
     assert retry_after(execution) is None
 
 
-def test_a_task_sees_which_attempt_it_is() -> None:
+def test_a_task_sees_the_number_of_its_attempt() -> None:
     assert value_of(run(an_execution(lambda data: context.attempt, attempt=3, crashes=1))) == 4
 
 
@@ -243,7 +243,7 @@ def test_a_task_sees_which_attempt_it_is() -> None:
         (None, 3.0, None, 3.0),
     ],
 )
-def test_the_smallest_of_budget_and_timeouts_is_its_limit(
+def test_the_smallest_of_deadline_and_timeouts_is_its_limit(
     budget: float | None, asked: float | None, registered: float | None, expected: float | None
 ) -> None:
     execution = an_execution(budget=budget, timeout=asked)
@@ -282,7 +282,7 @@ def test_a_task_that_was_interrupted_cannot_return() -> None:
     assert execution.is_interrupted
 
 
-def test_an_interrupted_task_can_see_that_it_should_end() -> None:
+def test_an_interrupted_task_can_check_that_it_should_end() -> None:
     seen: list[bool] = []
 
     def look(data: Any) -> None:
@@ -305,7 +305,9 @@ def test_an_interrupted_task_can_see_that_it_should_end() -> None:
         (InterruptReason.DRAIN, False, Outcome.WORKER_LOST),
     ],
 )
-def test_each_reason_has_its_outcome(reason: InterruptReason, persistent: bool, outcome: Outcome | None) -> None:
+def test_each_interrupt_reason_has_its_result(
+    reason: InterruptReason, persistent: bool, outcome: Outcome | None
+) -> None:
     execution = an_execution(persistent=persistent)
     execution.begin()
     assert execution.interrupt(reason) is True
@@ -319,7 +321,7 @@ def test_a_second_interrupt_does_not_change_the_first() -> None:
     assert execution.reason is InterruptReason.DRAIN
 
 
-def test_of_many_who_decide_at_once_one_wins() -> None:
+def test_of_many_threads_that_decide_at_once_one_wins() -> None:
     def decide(execution: Execution, number: int, barrier: threading.Barrier, won: list[bool]) -> None:
         barrier.wait(5)
         if number % 2:
@@ -338,7 +340,7 @@ def test_of_many_who_decide_at_once_one_wins() -> None:
         assert (outcome_of(execution) is Outcome.TIMED_OUT) == execution.is_interrupted
 
 
-def test_an_execution_tells_its_state_in_words() -> None:
+def test_the_repr_of_an_execution_names_its_state() -> None:
     execution = an_execution()
     assert repr(execution).endswith("of task t: waiting>")
     execution.begin()

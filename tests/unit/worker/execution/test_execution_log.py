@@ -51,7 +51,7 @@ def test_a_failure_is_a_warning_with_the_traceback_of_the_task(caplog: pytest.Lo
     assert "5ecret" not in caplog.text
 
 
-def test_a_traceback_ends_in_the_task_and_not_where_crew_interrupts_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_traceback_ends_in_the_task_not_in_crews_interrupt(caplog: pytest.LogCaptureFixture) -> None:
     def hangs(_: Any) -> None:
         execution.interrupt(InterruptReason.TIMEOUT)
         execution.raise_interrupt(0.0)
@@ -64,21 +64,21 @@ def test_a_traceback_ends_in_the_task_and_not_where_crew_interrupts_it(caplog: p
     assert "Interrupt: interrupted: timeout" in caplog.text
 
 
-def test_what_has_not_begun_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_execution_that_has_not_started_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     execution = an_execution()
     execution.interrupt(InterruptReason.CANCELED)
     ExecutionLog().end(execution)
     assert caplog.messages == []
 
 
-def test_a_cancelled_one_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_canceled_execution_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     execution = an_execution(lambda _: execution.interrupt(InterruptReason.CANCELED))
     ExecutionLog().end(ended(execution))
     assert [(one.levelno, "result=canceled" in one.getMessage()) for one in caplog.records] == [(logging.INFO, True)]
 
 
 @pytest.mark.gen_test
-async def test_where_many_end_within_a_second_the_others_share_a_line(caplog: pytest.LogCaptureFixture) -> None:
+async def test_many_executions_within_a_second_share_a_line(caplog: pytest.LogCaptureFixture) -> None:
     log = ExecutionLog()
     for _ in range(LINES + 30):
         log.end(ended(an_execution()))
@@ -92,7 +92,7 @@ async def test_where_many_end_within_a_second_the_others_share_a_line(caplog: py
 
 
 @pytest.mark.gen_test
-async def test_with_debug_each_has_its_line(caplog: pytest.LogCaptureFixture) -> None:
+async def test_with_debug_each_execution_has_its_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "crew.worker.execution.execution_log")
     log = ExecutionLog()
     for _ in range(LINES + 30):

@@ -98,7 +98,7 @@ def stage(where: str) -> Stage:
 
 
 @pytest.mark.parametrize("where", EXECUTORS[:2])
-def test_an_interrupt_inside_is_raised_at_the_end_and_once(stage: Stage) -> None:
+def test_an_interrupt_inside_a_shield_is_raised_once_at_its_end(stage: Stage) -> None:
     def body() -> None:
         try:
             with context.shield():
@@ -115,7 +115,7 @@ def test_an_interrupt_inside_is_raised_at_the_end_and_once(stage: Stage) -> None
 
 
 @pytest.mark.parametrize("where", EXECUTORS[2:])
-def test_an_interrupt_inside_a_coroutines_is_raised_at_the_end_and_once(stage: Stage) -> None:
+def test_an_interrupt_inside_a_shield_of_a_coroutine_is_raised_once_at_its_end(stage: Stage) -> None:
     async def body() -> None:
         try:
             with context.shield():
@@ -133,7 +133,7 @@ def test_an_interrupt_inside_a_coroutines_is_raised_at_the_end_and_once(stage: S
 
 
 @pytest.mark.parametrize("where", EXECUTORS[:2])
-def test_an_interrupt_that_is_sent_again_waits_for_the_same_end(stage: Stage) -> None:
+def test_an_interrupt_that_is_sent_again_is_delayed_to_the_same_end(stage: Stage) -> None:
     def body() -> None:
         try:
             with context.shield():
@@ -148,7 +148,7 @@ def test_an_interrupt_that_is_sent_again_waits_for_the_same_end(stage: Stage) ->
 
 
 @pytest.mark.parametrize("where", EXECUTORS[:2])
-def test_of_shields_in_each_other_the_outermost_counts(stage: Stage) -> None:
+def test_nested_shields_end_with_the_outermost(stage: Stage) -> None:
     def body() -> None:
         with context.shield():
             with context.shield():
@@ -178,7 +178,7 @@ def test_an_exception_inside_is_not_lost_where_the_interrupt_is_raised(stage: St
 
 
 @pytest.mark.parametrize("where", EXECUTORS[:2])
-def test_a_shield_in_the_clean_up_after_an_interrupt_holds_nobody_up(stage: Stage) -> None:
+def test_a_shield_in_the_clean_up_after_an_interrupt_delays_nothing(stage: Stage) -> None:
     def body() -> None:
         try:
             stage.interrupted()
@@ -195,7 +195,7 @@ def test_a_shield_in_the_clean_up_after_an_interrupt_holds_nobody_up(stage: Stag
 
 
 @pytest.mark.parametrize("where", EXECUTORS[2:])
-def test_a_shield_in_the_clean_up_of_a_coroutine_holds_nobody_up(stage: Stage) -> None:
+def test_a_shield_in_the_clean_up_of_a_coroutine_delays_nothing(stage: Stage) -> None:
     async def body() -> None:
         try:
             stage._is_ready = True
@@ -212,7 +212,7 @@ def test_a_shield_in_the_clean_up_of_a_coroutine_holds_nobody_up(stage: Stage) -
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["a function", "a coroutine"])
-def test_who_enters_in_the_moment_of_an_interrupt_is_interrupted_before_the_body_begins(is_async: bool) -> None:
+def test_an_interrupt_at_the_entry_of_a_shield_is_raised_before_its_body_begins(is_async: bool) -> None:
     async def nothing(data: Any) -> None: ...
 
     execution = an_execution(nothing if is_async else lambda data: None)
@@ -232,7 +232,7 @@ def test_who_enters_in_the_moment_of_an_interrupt_is_interrupted_before_the_body
     assert began == ["the next"]
 
 
-def test_an_interrupt_that_is_just_being_sent_breaks_no_shield_of_the_clean_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_that_is_being_sent_breaks_no_shield_of_the_clean_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever sends it may lose the processor after the look at the shields."""
     told: list[str] = []
     is_sending = threading.Event()
@@ -266,7 +266,7 @@ def test_an_interrupt_that_is_just_being_sent_breaks_no_shield_of_the_clean_up(m
 
 
 @in_each_executor
-def test_a_shield_that_nothing_strikes_changes_nothing(where: str) -> None:
+def test_a_shield_without_an_interrupt_changes_nothing(where: str) -> None:
     stage = Stage(where)
 
     def body() -> None:
@@ -285,7 +285,7 @@ def test_a_shield_that_nothing_strikes_changes_nothing(where: str) -> None:
     assert execution.shields == 0
 
 
-def test_outside_of_a_task_there_is_nothing_to_shield() -> None:
+def test_a_shield_outside_of_a_task_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="no task is running here"):
         context.shield()
 
@@ -305,7 +305,7 @@ class Books:
                 self.ended += 1
 
 
-def test_no_interrupt_in_a_thread_ever_breaks_what_is_shielded() -> None:
+def test_no_interrupt_in_a_thread_ever_breaks_a_shielded_section() -> None:
     draw = random.Random(7)
     threads = Threads(1)
     for _ in range(30):
@@ -320,7 +320,7 @@ def test_no_interrupt_in_a_thread_ever_breaks_what_is_shielded() -> None:
         assert task.begun == task.ended
 
 
-def test_no_interrupt_in_the_main_thread_ever_breaks_what_is_shielded() -> None:
+def test_no_interrupt_in_the_main_thread_ever_breaks_a_shielded_section() -> None:
     draw = random.Random(7)
     tasks = [Books() for _ in range(40)]
     Main().run(*(an_execution(task, timeout=draw.uniform(0.001, 0.004)) for task in tasks))

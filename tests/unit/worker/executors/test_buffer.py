@@ -18,7 +18,7 @@ def taken(buffer: Buffer) -> list[Execution | None]:
 
 @given(st.lists(st.integers(0, 9), max_size=20))
 @settings(deadline=None, max_examples=50)
-def test_the_most_urgent_comes_first_and_then_who_came_first(levels: list[int]) -> None:
+def test_the_highest_priority_is_first_and_then_the_order_of_arrival(levels: list[int]) -> None:
     buffer = Buffer()
     executions = [an_execution(level=level) for level in levels]
     for execution in executions:
@@ -28,7 +28,7 @@ def test_the_most_urgent_comes_first_and_then_who_came_first(levels: list[int]) 
     assert buffer.take_nowait() is None
 
 
-def test_an_urgent_one_overtakes_what_waits() -> None:
+def test_an_urgent_execution_overtakes_waiting_ones() -> None:
     buffer = Buffer()
     ordinary, urgent = an_execution(level=0), an_execution(level=9)
     buffer.put(ordinary)
@@ -36,7 +36,7 @@ def test_an_urgent_one_overtakes_what_waits() -> None:
     assert [buffer.take(), buffer.take()] == [urgent, ordinary]
 
 
-def test_a_message_without_a_priority_is_an_ordinary_one() -> None:
+def test_a_message_without_a_priority_has_priority_0() -> None:
     buffer = Buffer()
     execution, low = an_execution(), an_execution(level=1)
     execution.delivery.properties.priority = None
@@ -45,20 +45,20 @@ def test_a_message_without_a_priority_is_an_ordinary_one() -> None:
     assert taken(buffer) == [low, execution]
 
 
-def test_who_takes_waits_until_there_is_something() -> None:
+def test_take_waits_for_an_execution() -> None:
     buffer, execution = Buffer(), an_execution()
     threading.Timer(0.02, buffer.put, [execution]).start()
     assert buffer.take() is execution
 
 
-def test_closing_ends_the_wait_after_what_is_left() -> None:
+def test_closing_ends_the_wait_once_the_buffer_is_empty() -> None:
     buffer, execution = Buffer(), an_execution()
     buffer.close()
     buffer.put(execution)
     assert [buffer.take(), buffer.take()] == [execution, None]
 
 
-def test_what_is_withdrawn_is_not_there_any_longer() -> None:
+def test_withdrawn_executions_are_removed() -> None:
     buffer = Buffer()
     executions = [an_execution() for _ in range(3)]
     for execution in executions:
@@ -91,7 +91,7 @@ def test_every_execution_is_taken_by_exactly_one_of_many() -> None:
     assert set(everything) == set(executions)
 
 
-def test_what_may_not_start_stays_until_it_is_withdrawn_unless_no_other_process_would_run_it() -> None:
+def test_an_execution_that_must_not_start_stays_until_it_is_withdrawn_unless_no_other_process_would_run_it() -> None:
     left = [True, False, False, False]
     buffer = Buffer(lambda: left.pop(0))
     first, second, acked, decided = (an_execution() for _ in range(4))

@@ -96,7 +96,7 @@ def blocked(executor: Coroutines, execution: Execution) -> None:
 # --- many at a time -------------------------------------------------------------------------------------------------
 
 
-def test_many_coroutines_run_at_a_time_and_no_more_than_there_are_slots() -> None:
+def test_as_many_coroutines_run_at_a_time_as_there_are_slots() -> None:
     task = Waiter()
     with coroutines(50) as executor:
         executions = [an_execution(task, number) for number in range(52)]
@@ -151,7 +151,7 @@ def test_a_coroutine_that_calls_sys_exit_does_not_end_the_loop(status: Any) -> N
         assert [outcome_of(leaving), value_of(next_one)] == [Outcome.RAISED, "value"]
 
 
-def test_a_slot_is_free_when_it_was_released() -> None:
+def test_a_released_slot_is_free() -> None:
     task = Waiter()
     task.go = True
     with coroutines(1) as executor:
@@ -168,7 +168,7 @@ def test_a_slot_is_free_when_it_was_released() -> None:
 
 
 @pytest.mark.parametrize("reason", InterruptReason)
-def test_what_awaits_is_interrupted_at_once(reason: InterruptReason) -> None:
+def test_an_awaiting_coroutine_is_interrupted_at_once(reason: InterruptReason) -> None:
     def attempt() -> float:
         task = Waiter()
         with coroutines() as executor:
@@ -185,7 +185,7 @@ def test_what_awaits_is_interrupted_at_once(reason: InterruptReason) -> None:
     punctual(attempt)
 
 
-def test_the_others_are_left_alone() -> None:
+def test_other_executions_are_not_interrupted() -> None:
     victim, bystander = Waiter(), Waiter()
     with coroutines() as executor:
         first, second = an_execution(victim), an_execution(bystander, "value")
@@ -199,7 +199,7 @@ def test_the_others_are_left_alone() -> None:
         assert bystander.cancelled == []
 
 
-def test_a_coroutine_that_swallows_its_cancellation_is_cancelled_again() -> None:
+def test_a_coroutine_that_swallows_its_cancellation_is_canceled_again() -> None:
     task = Waiter(swallow=1)
     with coroutines() as executor:
         execution = an_execution(task)
@@ -215,7 +215,7 @@ def test_a_coroutine_that_swallows_its_cancellation_is_cancelled_again() -> None
         assert outcome_of(execution) is Outcome.TIMED_OUT
 
 
-def test_a_coroutine_that_answers_its_interrupt_with_a_value_has_timed_out_all_the_same() -> None:
+def test_a_coroutine_that_returns_a_value_after_its_interrupt_has_timed_out() -> None:
     task = Waiter(swallow=1)
     with coroutines() as executor:
         execution = an_execution(task)
@@ -239,7 +239,7 @@ def test_an_interrupt_after_the_end_changes_nothing() -> None:
         assert not execution.is_interrupted
 
 
-def test_an_interrupt_waits_for_the_end_of_a_shield_though_it_is_sent_again() -> None:
+def test_an_interrupt_that_is_sent_again_still_waits_for_the_end_of_a_shield() -> None:
     task = Waiter(shielded=True)
     with coroutines() as executor:
         execution = an_execution(task)
@@ -259,7 +259,7 @@ def test_an_interrupt_waits_for_the_end_of_a_shield_though_it_is_sent_again() ->
 # --- what never starts ----------------------------------------------------------------------------------------------
 
 
-def test_an_execution_that_was_decided_in_the_buffer_is_passed_over() -> None:
+def test_an_execution_with_a_result_in_the_buffer_is_not_run() -> None:
     task = Waiter()
     with coroutines() as executor:
         execution = an_execution(task)
@@ -270,7 +270,7 @@ def test_an_execution_that_was_decided_in_the_buffer_is_passed_over() -> None:
         assert not task.began
 
 
-def test_an_execution_that_is_cancelled_while_its_start_is_told_is_not_run() -> None:
+def test_an_execution_that_is_canceled_while_its_start_is_announced_is_not_run() -> None:
     task = Waiter()
     with coroutines(holds=True) as executor:
         execution = an_execution(task)
@@ -288,7 +288,7 @@ def test_an_execution_that_is_cancelled_while_its_start_is_told_is_not_run() -> 
 # --- what blocks the loop -------------------------------------------------------------------------------------------
 
 
-def test_a_blocked_loop_is_noticed_and_cannot_go_on_without_what_blocks_it(impatient: None) -> None:
+def test_a_blocked_loop_is_detected_and_its_execution_cannot_be_abandoned(impatient: None) -> None:
     task = Blocker()
     with coroutines() as executor:
         execution = an_execution(task)
@@ -301,7 +301,7 @@ def test_a_blocked_loop_is_noticed_and_cannot_go_on_without_what_blocks_it(impat
         executor.ends(execution)
 
 
-def test_a_loop_that_answers_is_not_held_for_blocked(impatient: None) -> None:
+def test_a_loop_that_reacts_is_not_blocked(impatient: None) -> None:
     task = Waiter(swallow=100)
     with coroutines() as executor:
         execution = an_execution(task)
@@ -316,7 +316,7 @@ def test_a_loop_that_answers_is_not_held_for_blocked(impatient: None) -> None:
         executor.ends(execution)
 
 
-def test_a_loop_that_is_free_again_is_not_blocked_any_longer(impatient: None) -> None:
+def test_a_loop_that_reacts_again_is_no_longer_blocked(impatient: None) -> None:
     task = Blocker()
     with coroutines() as executor:
         execution = an_execution(task)
@@ -328,7 +328,7 @@ def test_a_loop_that_is_free_again_is_not_blocked_any_longer(impatient: None) ->
         executor.ends(execution)
 
 
-def test_what_was_abandoned_is_counted_until_it_ends_and_others_get_its_slot() -> None:
+def test_an_abandoned_execution_is_counted_until_it_ends_and_its_slot_is_free() -> None:
     task, next_task = Waiter(swallow=100), Waiter()
     next_task.go = True
     with coroutines(1) as executor:
@@ -344,7 +344,7 @@ def test_what_was_abandoned_is_counted_until_it_ends_and_others_get_its_slot() -
         assert executor.executor.abandoned() == 0
 
 
-def test_one_that_is_abandoned_in_the_moment_of_its_interrupt_is_cancelled_all_the_same() -> None:
+def test_an_execution_that_is_abandoned_at_its_interrupt_is_canceled_all_the_same() -> None:
     """With a grace of 0 there is nothing between the two."""
     task = Waiter()
     with coroutines(1) as executor:

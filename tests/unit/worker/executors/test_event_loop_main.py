@@ -77,7 +77,7 @@ def beside(io: Callable[[Coroutines], None]) -> None:
 
 
 @pytest.mark.parametrize("what", ["sleep", "an endless loop"])
-def test_what_blocks_the_loop_is_interrupted_at_once(what: str) -> None:
+def test_a_coroutine_that_blocks_the_loop_is_interrupted_at_once(what: str) -> None:
     def attempt() -> float:
         task = Blocker(endless_loop if what == "an endless loop" else lambda: time.sleep(60))
         execution = an_execution(task)
@@ -98,7 +98,7 @@ def test_what_blocks_the_loop_is_interrupted_at_once(what: str) -> None:
     punctual(attempt)
 
 
-def test_what_blocks_the_loop_is_interrupted_at_its_limit_whoever_else_sleeps() -> None:
+def test_a_coroutine_that_blocks_the_loop_is_interrupted_at_its_limit_though_the_io_thread_sleeps() -> None:
     def attempt() -> float:
         task = Blocker()
         execution = an_execution(task, timeout=0.05)
@@ -116,7 +116,7 @@ def test_what_blocks_the_loop_is_interrupted_at_its_limit_whoever_else_sleeps() 
     punctual(attempt)
 
 
-def test_what_awaits_meanwhile_is_left_alone() -> None:
+def test_a_coroutine_that_awaits_meanwhile_is_not_interrupted() -> None:
     task, neighbour = Blocker(), Neighbour()
     execution, waits = an_execution(task, timeout=0.05), an_execution(neighbour)
 
@@ -132,7 +132,7 @@ def test_what_awaits_meanwhile_is_left_alone() -> None:
     assert [outcome_of(execution), outcome_of(waits)] == [Outcome.TIMED_OUT, Outcome.RETURNED]
 
 
-def test_a_neighbour_whose_limit_passes_while_another_blocks_the_loop_does_not_hit_that_one() -> None:
+def test_the_limit_of_one_coroutine_does_not_interrupt_another_that_blocks_the_loop() -> None:
     task, neighbour = Blocker(lambda: time.sleep(0.1)), Neighbour()
     blocks, waits = an_execution(task), an_execution(neighbour, timeout=0.05)
 
@@ -149,7 +149,7 @@ def test_a_neighbour_whose_limit_passes_while_another_blocks_the_loop_does_not_h
     assert task.errors == []
 
 
-def test_an_asyncio_task_that_a_coroutine_has_made_is_interrupted_where_it_blocks_the_loop() -> None:
+def test_an_asyncio_task_of_a_coroutine_is_interrupted_if_it_blocks_the_loop() -> None:
     inner = Blocker()
     ended: list[str] = []
 
@@ -173,7 +173,7 @@ def test_an_asyncio_task_that_a_coroutine_has_made_is_interrupted_where_it_block
     assert outcome_of(execution) is Outcome.CANCELED
 
 
-def test_a_strike_waits_for_the_end_of_a_shield() -> None:
+def test_the_interrupt_signal_waits_for_the_end_of_a_shield() -> None:
     steps: list[str] = []
 
     def io(executor: Coroutines) -> None:

@@ -24,7 +24,7 @@ def main(signals: None) -> Main:
     return Main()
 
 
-def test_what_comes_is_run_in_the_main_thread_until_the_executor_stops(main: Main) -> None:
+def test_executions_run_in_the_main_thread_until_the_executor_stops(main: Main) -> None:
     executions = [
         an_execution(lambda data: [data, threading.current_thread() is threading.main_thread()], n) for n in range(3)
     ]
@@ -48,7 +48,7 @@ def test_a_task_that_hangs_is_interrupted_on_time_and_cleans_up(signals: None, w
     punctual(attempt)
 
 
-def test_a_call_that_comes_to_its_deadline_is_interrupted_like_one_that_comes_to_its_timeout(main: Main) -> None:
+def test_a_call_is_interrupted_at_its_deadline_as_at_its_timeout(main: Main) -> None:
     task = Recorder(HANGING["sleep"])
     execution = an_execution(task, budget=0.05)
     main.run(execution)
@@ -56,7 +56,7 @@ def test_a_call_that_comes_to_its_deadline_is_interrupted_like_one_that_comes_to
     assert len(task.interrupted) == 1
 
 
-def test_the_next_task_runs_at_once_and_is_left_alone(main: Main) -> None:
+def test_the_next_task_runs_at_once_and_is_not_interrupted(main: Main) -> None:
     victim = an_execution(Recorder(HANGING["sleep"]), timeout=0.03)
     bystander = Recorder(lambda: time.sleep(0.06))
     next_one = an_execution(bystander, timeout=5)
@@ -65,7 +65,7 @@ def test_the_next_task_runs_at_once_and_is_left_alone(main: Main) -> None:
     assert bystander.interrupted == []
 
 
-def test_a_timer_of_a_task_that_ended_early_does_not_hit_a_later_one(main: Main) -> None:
+def test_the_timer_of_a_task_that_ended_early_does_not_interrupt_a_later_one(main: Main) -> None:
     later = Recorder(lambda: time.sleep(0.08))
     early = an_execution(lambda data: "early", timeout=0.04)
     late = an_execution(later, budget=None)
@@ -86,7 +86,7 @@ def test_a_later_task_with_another_limit_is_interrupted_on_time(signals: None, f
 
 
 @pytest.mark.parametrize("reason", [InterruptReason.CANCELED, InterruptReason.DRAIN])
-def test_another_thread_may_interrupt_what_runs(main: Main, reason: InterruptReason) -> None:
+def test_another_thread_may_interrupt_the_running_task(main: Main, reason: InterruptReason) -> None:
     task = Recorder(HANGING["sleep"])
     execution = an_execution(task)
 
@@ -99,7 +99,7 @@ def test_another_thread_may_interrupt_what_runs(main: Main, reason: InterruptRea
     assert execution.reason is reason
 
 
-def test_an_interrupt_that_comes_too_late_hits_nobody(main: Main) -> None:
+def test_a_late_interrupt_has_no_effect(main: Main) -> None:
     first = an_execution(lambda data: "first")
 
     def body() -> str:
@@ -114,13 +114,13 @@ def test_an_interrupt_that_comes_too_late_hits_nobody(main: Main) -> None:
     assert task.interrupted == []
 
 
-def test_an_interrupt_while_nothing_runs_hits_nobody(main: Main) -> None:
+def test_an_interrupt_while_nothing_runs_has_no_effect(main: Main) -> None:
     main.run(done := an_execution(lambda data: "done"))
     main.executor.interrupt(done, InterruptReason.CANCELED)
     assert value_of(done) == "done"
 
 
-def test_a_task_that_goes_on_is_interrupted_again(main: Main, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_that_runs_on_is_interrupted_again(main: Main, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main_thread, "RESEND_INTERVAL", ONE_INTERRUPT + 0.01)
     task = Recorder(HANGING["sleep"], swallow=1)
     execution = an_execution(task, timeout=0.03)
@@ -129,7 +129,7 @@ def test_a_task_that_goes_on_is_interrupted_again(main: Main, monkeypatch: pytes
     assert outcome_of(execution) is Outcome.TIMED_OUT
 
 
-def test_a_task_that_answers_its_interrupt_with_a_value_has_timed_out_all_the_same(main: Main) -> None:
+def test_a_task_that_returns_a_value_after_its_interrupt_has_timed_out(main: Main) -> None:
     def stubborn(data: Any) -> str:
         with contextlib.suppress(SystemExit):
             time.sleep(60)
@@ -141,14 +141,14 @@ def test_a_task_that_answers_its_interrupt_with_a_value_has_timed_out_all_the_sa
 
 
 @pytest.mark.parametrize("timeout", [2.0**31, 1e10, 2.0**60], ids=str)
-def test_an_absurdly_long_timeout_of_another_sender_is_a_long_timeout(main: Main, timeout: float) -> None:
+def test_an_absurdly_long_timeout_of_another_client_is_a_long_timeout(main: Main, timeout: float) -> None:
     """`crew-timeout` is any 64-bit number of milliseconds: a message cannot take the system down."""
     execution = an_execution(lambda data: "value", timeout=timeout, budget=None)
     main.run(execution)
     assert value_of(execution) == "value"
 
 
-def test_an_execution_that_could_not_be_begun_is_decided_all_the_same(main: Main) -> None:
+def test_an_execution_that_could_not_be_started_has_a_result(main: Main) -> None:
     """Else nobody answers its caller, and its delivery is held for ever."""
 
     def broken(execution: Execution) -> None:
@@ -164,7 +164,7 @@ def test_an_execution_that_could_not_be_begun_is_decided_all_the_same(main: Main
 # --- what is passed over, and what is told --------------------------------------------------------------------------
 
 
-def test_an_execution_that_was_decided_before_its_start_is_passed_over(main: Main) -> None:
+def test_an_execution_with_a_result_before_its_start_is_not_run(main: Main) -> None:
     ran: list[Any] = []
     canceled, next_one = an_execution(ran.append), an_execution(lambda data: "next")
     canceled.interrupt(InterruptReason.CANCELED)
@@ -174,7 +174,7 @@ def test_an_execution_that_was_decided_before_its_start_is_passed_over(main: Mai
     assert outcome_of(canceled) is Outcome.CANCELED
 
 
-def test_a_call_that_is_cancelled_while_its_start_is_told_is_not_run(main: Main) -> None:
+def test_a_call_that_is_canceled_while_its_start_is_announced_is_not_run(main: Main) -> None:
     ran: list[Any] = []
     main.executor = MainThreadExecutor(
         main.buffer,
@@ -202,7 +202,7 @@ def test_the_stack_shows_where_the_task_is(main: Main) -> None:
     assert main.executor.stack(execution) == ""
 
 
-def test_the_main_thread_cannot_go_on_without_what_is_stuck(main: Main) -> None:
+def test_a_stuck_execution_of_the_main_thread_cannot_be_abandoned(main: Main) -> None:
     assert main.executor.abandon(an_execution()) is False
     assert main.executor.abandoned() == 0
 
@@ -210,7 +210,7 @@ def test_the_main_thread_cannot_go_on_without_what_is_stuck(main: Main) -> None:
 # --- many -----------------------------------------------------------------------------------------------------------
 
 
-def test_executions_that_end_at_their_timeout_get_one_answer_each_and_no_interrupt_of_another(main: Main) -> None:
+def test_executions_that_end_at_their_timeout_have_one_result_each_and_no_interrupt_of_another(main: Main) -> None:
     timeout = 0.003
     draw = random.Random(7)
     tasks: dict[Execution, Recorder] = {}

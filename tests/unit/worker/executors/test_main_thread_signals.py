@@ -34,7 +34,7 @@ MEDDLING: dict[str, Callable[[], object]] = {
 
 
 @pytest.mark.parametrize("what", MEDDLING)
-def test_after_a_task_that_meddles_with_signals_the_next_is_interrupted_on_time(signals: None, what: str) -> None:
+def test_after_a_task_that_changes_signals_the_next_is_interrupted_on_time(signals: None, what: str) -> None:
     def attempt() -> float:
         main = Main()
         meddling = an_execution(lambda data: bool(MEDDLING[what]()), timeout=0.06)
@@ -47,7 +47,7 @@ def test_after_a_task_that_meddles_with_signals_the_next_is_interrupted_on_time(
 
 
 @pytest.mark.parametrize("what", MEDDLING)
-def test_a_task_that_meddles_with_signals_is_interrupted_by_the_other_thread(main: Main, what: str) -> None:
+def test_a_task_that_changes_signals_is_interrupted_by_the_io_thread(main: Main, what: str) -> None:
     def meddle_and_go_on() -> None:
         MEDDLING[what]()
         endless_loop()
@@ -100,7 +100,7 @@ def backtracks() -> None:
     re.match(r"(a+)+$", "a" * 60 + "b")
 
 
-def test_during_a_regular_expression_other_threads_run(main: Main) -> None:
+def test_other_threads_run_during_a_regular_expression(main: Main) -> None:
     """So heartbeats go on."""
     beats: list[float] = []
     task = Recorder(backtracks)
@@ -118,7 +118,7 @@ def test_during_a_regular_expression_other_threads_run(main: Main) -> None:
     assert outcome_of(execution) is Outcome.TIMED_OUT
 
 
-def test_a_regular_expression_is_cancelled_at_once(signals: None) -> None:
+def test_a_regular_expression_is_canceled_at_once(signals: None) -> None:
     def attempt() -> float:
         main, task, canceled_at = Main(), Recorder(backtracks), list[float]()
         execution = an_execution(task)

@@ -15,7 +15,7 @@ from tests.support.executors import Recorder, Threads, busy_for, endless_loop
 from tests.support.waiting import eventually
 
 
-def test_several_tasks_run_at_a_time_and_no_more() -> None:
+def test_as_many_tasks_run_at_a_time_as_there_are_slots() -> None:
     threads = Threads(2)
     go = threading.Event()
     executions = [an_execution(lambda data: go.wait(5)) for _ in range(3)]
@@ -29,7 +29,7 @@ def test_several_tasks_run_at_a_time_and_no_more() -> None:
     assert sorted(map(id, threads.ended)) == sorted(map(id, executions))
 
 
-def test_each_task_has_a_thread_that_is_never_used_again() -> None:
+def test_each_task_has_a_new_thread() -> None:
     threads = Threads(1)
     seen: list[threading.Thread] = []
     threads.run(*(an_execution(lambda data: seen.append(threading.current_thread())) for _ in range(5)))
@@ -48,7 +48,7 @@ def test_python_code_in_a_thread_is_interrupted(reason: InterruptReason) -> None
     assert task.cleaned_up == 1
 
 
-def test_the_others_are_left_alone() -> None:
+def test_other_executions_are_not_interrupted() -> None:
     threads = Threads(2)
     go = threading.Event()
     victim, bystander = Recorder(endless_loop), Recorder(lambda: go.wait(5))
@@ -61,7 +61,7 @@ def test_the_others_are_left_alone() -> None:
     assert bystander.interrupted == []
 
 
-def test_a_thread_that_goes_on_can_be_interrupted_again() -> None:
+def test_a_thread_that_runs_on_can_be_interrupted_again() -> None:
     threads = Threads(1)
     task = Recorder(endless_loop, swallow=1)
     execution = an_execution(task)
@@ -94,7 +94,7 @@ def test_sys_exit_ends_a_task_and_prints_nothing(capfd: pytest.CaptureFixture[st
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_main_thread_is_held_until_the_executor_stops() -> None:
+def test_serve_blocks_the_main_thread_until_the_executor_stops() -> None:
     threads = Threads(1)
     threading.Timer(0.02, threads.executor.stop).start()
     begin = time.monotonic()
@@ -102,7 +102,7 @@ def test_the_main_thread_is_held_until_the_executor_stops() -> None:
     assert time.monotonic() - begin >= 0.015
 
 
-def test_executions_in_threads_that_end_at_their_timeout_get_one_answer_each_and_no_interrupt_of_another() -> None:
+def test_executions_in_threads_that_end_at_their_timeout_have_one_result_each_and_no_interrupt_of_another() -> None:
     threads = Threads(2)
     timeout = 0.006
     draw = random.Random(7)
@@ -117,7 +117,7 @@ def test_executions_in_threads_that_end_at_their_timeout_get_one_answer_each_and
         assert len(task.interrupted) <= (outcome_of(execution) is Outcome.TIMED_OUT)
 
 
-def test_a_call_for_which_no_thread_can_be_started_gives_its_slot_back_and_is_run_again(
+def test_a_call_whose_thread_cannot_be_started_frees_its_slot_and_is_retried(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     threads = Threads(1)

@@ -63,7 +63,7 @@ def watched(executor: PlayedExecutor, *, grace: float = 5.0) -> tuple[Watchdog, 
 
 
 @pytest.mark.gen_test
-async def test_a_thread_is_interrupted_on_time_and_its_caller_answered() -> None:
+async def test_a_thread_is_interrupted_on_time_and_its_caller_gets_the_reply() -> None:
     executor = PlayedExecutor()
     watchdog, seen = watched(executor)
     execution = executor.begin(an_execution(timeout=0.05))
@@ -76,7 +76,7 @@ async def test_a_thread_is_interrupted_on_time_and_its_caller_answered() -> None
 
 
 @pytest.mark.gen_test
-async def test_a_nearer_limit_is_looked_at_first() -> None:
+async def test_the_nearest_limit_is_checked_first() -> None:
     executor = PlayedExecutor(slots=2)
     watchdog, _ = watched(executor)
     far, near = executor.begin(an_execution(timeout=60)), executor.begin(an_execution(timeout=0.03))
@@ -90,7 +90,7 @@ async def test_a_nearer_limit_is_looked_at_first() -> None:
 
 
 @pytest.mark.gen_test
-async def test_the_main_thread_executor_is_helped_only_where_its_own_timer_failed() -> None:
+async def test_the_watchdog_interrupts_the_main_thread_only_if_its_timer_has_failed() -> None:
     executor = PlayedExecutor(has_timer=True)
     watchdog, _ = watched(executor)
     execution = executor.begin(an_execution(timeout=0.02))
@@ -102,7 +102,7 @@ async def test_the_main_thread_executor_is_helped_only_where_its_own_timer_faile
 
 
 @pytest.mark.gen_test
-async def test_a_caller_is_answered_on_time_though_its_task_cannot_be_interrupted() -> None:
+async def test_a_caller_gets_its_reply_on_time_though_its_task_cannot_be_interrupted() -> None:
     executor = PlayedExecutor(has_timer=True)
     watchdog, seen = watched(executor)
     execution = executor.begin(an_execution(timeout=0.02))
@@ -116,7 +116,7 @@ async def test_a_caller_is_answered_on_time_though_its_task_cannot_be_interrupte
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("shields", [0, 1], ids=["a task", "a shielded task"])
-async def test_a_task_that_goes_on_is_interrupted_again_and_not_all_the_time(
+async def test_a_task_that_runs_on_is_interrupted_again_but_not_all_the_time(
     monkeypatch: pytest.MonkeyPatch, shields: int
 ) -> None:
     """Every second, so that it can clean up; here faster."""
@@ -133,7 +133,7 @@ async def test_a_task_that_goes_on_is_interrupted_again_and_not_all_the_time(
 
 
 @pytest.mark.gen_test
-async def test_what_the_executor_itself_has_interrupted_is_not_interrupted_twice() -> None:
+async def test_an_execution_that_its_executor_has_interrupted_is_not_interrupted_twice() -> None:
     executor = PlayedExecutor(has_timer=True)
     watchdog, seen = watched(executor)
     execution = executor.begin(an_execution(timeout=0.02))
@@ -150,7 +150,7 @@ async def test_what_the_executor_itself_has_interrupted_is_not_interrupted_twice
 
 
 @pytest.mark.gen_test
-async def test_the_caller_of_a_shielded_task_is_answered_on_time() -> None:
+async def test_the_caller_of_a_shielded_task_gets_its_reply_on_time() -> None:
     executor = PlayedExecutor()
     watchdog, seen = watched(executor, grace=0.15)
     execution = executor.begin(an_execution(timeout=0.02))
@@ -165,7 +165,7 @@ async def test_the_caller_of_a_shielded_task_is_answered_on_time() -> None:
 
 
 @pytest.mark.gen_test
-async def test_the_grace_of_what_is_cancelled_begins_with_the_cancel() -> None:
+async def test_the_grace_of_a_canceled_execution_begins_with_the_cancel() -> None:
     executor = PlayedExecutor()
     watchdog, seen = watched(executor, grace=0.15)
     execution = executor.begin(an_execution(timeout=60))
@@ -178,7 +178,7 @@ async def test_the_grace_of_what_is_cancelled_begins_with_the_cancel() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_task_that_goes_on_after_its_grace_is_stuck() -> None:
+async def test_a_task_that_runs_on_after_its_grace_is_stuck() -> None:
     executor = PlayedExecutor()
     watchdog, seen = watched(executor, grace=0.1)
     execution = executor.begin(an_execution(timeout=0.02))
@@ -206,7 +206,7 @@ async def test_a_task_that_ended_in_its_grace_is_not_stuck() -> None:
 
 
 @pytest.mark.gen_test
-async def test_only_a_call_that_takes_long_is_announced_and_once() -> None:
+async def test_only_a_long_call_is_announced_and_once() -> None:
     executor = PlayedExecutor(slots=2)
     watchdog, seen = watched(executor)
     execution = executor.begin(an_execution())
@@ -235,7 +235,7 @@ async def test_an_executor_without_a_free_slot_is_busy() -> None:
 
 
 @pytest.mark.gen_test
-async def test_what_left_without_a_word_is_noticed() -> None:
+async def test_an_execution_that_ended_without_a_report_is_noticed() -> None:
     executor = PlayedExecutor()
     watchdog, seen = watched(executor)
     execution = executor.begin(an_execution())
@@ -246,7 +246,7 @@ async def test_what_left_without_a_word_is_noticed() -> None:
 
 
 @pytest.mark.gen_test
-async def test_nobody_looks_while_there_is_nothing_to_see() -> None:
+async def test_the_watchdog_does_not_check_while_nothing_runs() -> None:
     executor = PlayedExecutor()
     watchdog, _ = watched(executor)
     executor.begin(an_execution()).has_ended = True
@@ -256,7 +256,7 @@ async def test_nobody_looks_while_there_is_nothing_to_see() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_report_that_fails_does_not_blind_the_watchdog() -> None:
+async def test_a_report_that_fails_does_not_stop_the_watchdog() -> None:
     """Else no later timeout of a thread would be enforced."""
     executor = PlayedExecutor(slots=2)
     watchdog, seen = watched(executor)
@@ -274,7 +274,7 @@ async def test_a_report_that_fails_does_not_blind_the_watchdog() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_watchdog_that_stops_leaves_the_turns_of_threads_as_they_were() -> None:
+async def test_a_watchdog_that_stops_restores_the_switch_interval() -> None:
     executor = PlayedExecutor()
     watchdog, _ = watched(executor)
     usual = sys.getswitchinterval()

@@ -78,7 +78,7 @@ async def test_the_trace_headers_are_passed_on_and_others_are_not() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_trace_header_of_a_foreign_sender_that_cannot_travel_is_left_out() -> None:
+async def test_an_invalid_trace_header_of_another_client_is_left_out() -> None:
     """It is no mistake of the task that it was called with it."""
     tasks = Tasks()
     tasks.call(an_execution(headers={"traceparent": b"\xff", "tracestate": "a=1"}))
@@ -89,7 +89,7 @@ async def test_a_trace_header_of_a_foreign_sender_that_cannot_travel_is_left_out
 
 
 @pytest.mark.gen_test
-async def test_a_task_with_more_time_than_a_call_can_have_may_call_others() -> None:
+async def test_a_task_with_more_time_than_a_call_can_have_may_call_other_tasks() -> None:
     tasks = Tasks()
     tasks.call(an_execution(budget=1e12))
     assert (await tasks.sent())[properties.DEADLINE] > time.time() * 1000
@@ -119,7 +119,7 @@ async def test_a_refused_declaration_fails_the_call_that_needs_it_and_the_next_c
 
 
 @pytest.mark.gen_test
-async def test_who_has_lost_his_patience_waits_for_the_call_no_longer() -> None:
+async def test_after_its_own_timeout_result_waits_for_the_call_no_longer() -> None:
     """Else what is told of a later interrupt names a call that nobody waited for."""
     tasks = Tasks()
     execution = an_execution()

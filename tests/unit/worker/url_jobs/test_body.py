@@ -45,16 +45,16 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
 
 @given(st.binary(max_size=200), st.integers(1, 20), st.sampled_from(list(PACKED)))
 @settings(deadline=None, max_examples=200)
-def test_a_body_is_the_same_however_it_was_packed_and_cut(data: bytes, size: int, encoding: str) -> None:
+def test_a_body_is_the_same_however_it_was_compressed_and_split(data: bytes, size: int, encoding: str) -> None:
     packed = PACKED[encoding](data)
     assert collected((packed[i : i + size] for i in range(0, len(packed), size)), encoding) == data
 
 
-def test_several_members_of_gzip_are_one_body() -> None:
+def test_several_gzip_members_are_one_body() -> None:
     assert collected([gzip.compress(b"a") + gzip.compress(b"b")], "gzip") == b"ab"
 
 
-def test_a_body_of_empty_members_of_gzip_which_keeps_a_worker_busy_for_nothing_is_refused() -> None:
+def test_a_body_of_empty_gzip_members_that_keeps_a_worker_busy_is_refused() -> None:
     """Never more unpacked bytes than the limit: there are none."""
     endless = itertools.repeat(gzip.compress(b"") * 4_000)
     began = time.monotonic()
@@ -62,11 +62,11 @@ def test_a_body_of_empty_members_of_gzip_which_keeps_a_worker_busy_for_nothing_i
         collected(itertools.takewhile(lambda _: time.monotonic() - began < 5, endless), "gzip")
 
 
-def test_what_follows_a_deflated_body_is_nobodys() -> None:
+def test_bytes_after_a_deflated_body_are_ignored() -> None:
     assert collected([zlib.compress(b"a") + b"trailing", b"more"], "deflate") == b"a"
 
 
-def test_no_body_is_packed() -> None:
+def test_an_empty_body_needs_no_compression() -> None:
     assert collected([], "gzip") == b""
 
 
@@ -79,26 +79,26 @@ def test_a_body_may_be_as_large_as_the_limit_and_no_larger() -> None:
         collected([gzip.compress(bytes(1001))], "gzip")
 
 
-def test_a_bomb_is_not_unpacked_beyond_the_limit() -> None:
+def test_a_decompression_bomb_is_not_decompressed_beyond_the_limit() -> None:
     body = Body("gzip", limit=1000)
     with pytest.raises(BodyError, match="has more than 1000 bytes"):
         body.add(bomb())
     assert len(body._data) == 1001
 
 
-def test_many_small_bombs_are_one() -> None:
+def test_many_small_bombs_count_together() -> None:
     with pytest.raises(BodyError, match="has more than 1000 bytes"):
         collected([gzip.compress(bytes(100)) * 11], "gzip")
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-def test_what_is_not_packed_though_it_says_so_is_a_bad_body(encoding: str) -> None:
+def test_a_body_that_does_not_match_its_encoding_is_an_error(encoding: str) -> None:
     with pytest.raises(BodyError, match="cannot be decompressed"):
         collected([b"plain text"], encoding)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-def test_what_is_broken_off_is_a_bad_body(encoding: str) -> None:
+def test_an_incomplete_compressed_body_is_an_error(encoding: str) -> None:
     with pytest.raises(BodyError, match="is incomplete"):
         collected([PACKED[encoding](b"x" * 100)[:-6]], encoding)
 
@@ -113,7 +113,7 @@ def test_what_is_broken_off_is_a_bad_body(encoding: str) -> None:
         ("日本".encode("shift-jis"), "Shift_JIS", "日本"),
     ],
 )
-def test_what_is_text_is_kept_as_text(data: bytes, charset: str | None, text: str) -> None:
+def test_a_text_body_is_text(data: bytes, charset: str | None, text: str) -> None:
     assert as_json(data, charset) == {"body": text, "encoding": "text"}
 
 
@@ -132,7 +132,7 @@ def test_what_is_text_is_kept_as_text(data: bytes, charset: str | None, text: st
         (b"\xd8\x00", "utf-16-be"),
     ],
 )
-def test_what_is_no_text_is_kept_as_base64(data: bytes, charset: str | None) -> None:
+def test_any_other_body_is_base64(data: bytes, charset: str | None) -> None:
     assert as_json(data, charset) == {"body": base64.b64encode(data).decode(), "encoding": "base64"}
 
 
@@ -149,12 +149,12 @@ def test_what_is_no_text_is_kept_as_base64(data: bytes, charset: str | None) -> 
         ("", None),
     ],
 )
-def test_a_charset_is_found_where_there_is_one(content_type: str, charset: str | None) -> None:
+def test_the_charset_of_a_content_type_is_found(content_type: str, charset: str | None) -> None:
     assert charset_of(content_type) == charset
 
 
 @pytest.mark.parametrize("piece", [";", "; ", '"', "a;", ";charset", ';charset="', "; charset ="])
-def test_a_type_that_was_made_to_keep_a_worker_busy_does_not(piece: str) -> None:
+def test_a_hostile_content_type_does_not_keep_a_worker_busy(piece: str) -> None:
     """A header may have 8 KiB: of two times as much each takes two times as long, not four."""
     short, long = (_seconds(piece * (size // len(piece))) for size in (50_000, 400_000))
     assert long < max(0.1, 24 * short)

@@ -88,7 +88,7 @@ def call_in(published: Published) -> Call:
 
 
 @pytest.mark.gen_test
-async def test_a_host_has_its_limit_of_slots_and_the_next_request_begins_when_one_ends() -> None:
+async def test_a_host_has_its_limit_of_slots_and_the_next_request_starts_when_one_ends() -> None:
     worker = HttpWorker()
     worker.fills()
     for id, url in (("3", "http://A.example:81/y"), ("4", A)):
@@ -105,7 +105,7 @@ async def test_a_host_has_its_limit_of_slots_and_the_next_request_begins_when_on
 
 
 @pytest.mark.gen_test
-async def test_what_waits_too_long_is_postponed_as_it_was_and_acknowledged_when_the_broker_has_it() -> None:
+async def test_a_job_that_waits_too_long_is_postponed_unchanged_and_acknowledged_when_the_broker_has_it() -> None:
     worker = HttpWorker()
     worker.fills()
     start_by = round(time.time() + 50, 3)
@@ -131,7 +131,7 @@ async def test_what_waits_too_long_is_postponed_as_it_was_and_acknowledged_when_
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize(("prefetch", "window"), [(None, 5), (6, 7)])
-async def test_what_waits_for_a_slow_host_takes_no_place_of_what_could_run(prefetch: int | None, window: int) -> None:
+async def test_jobs_for_a_slow_host_take_no_place_of_jobs_that_could_run(prefetch: int | None, window: int) -> None:
     worker = HttpWorker(prefetch=prefetch)
     assert worker.consuming.consumers["crew.tasks.crew.http"].prefetch == window
     assert worker.consuming.consumers["crew.tasks.t"].prefetch == (prefetch or 4)
@@ -147,7 +147,7 @@ async def test_a_delivery_that_may_have_been_started_before_does_not_expire_beca
 
 
 @pytest.mark.gen_test
-async def test_what_was_cancelled_or_has_expired_while_it_waited_is_answered_and_never_started() -> None:
+async def test_a_job_that_was_canceled_or_expired_while_it_waited_gets_its_reply_and_never_starts() -> None:
     worker = HttpWorker()
     worker.fills()
     late = round(time.time() + 60, 3)
@@ -169,7 +169,7 @@ async def test_what_was_cancelled_or_has_expired_while_it_waited_is_answered_and
 
 
 @pytest.mark.gen_test
-async def test_what_waits_goes_back_when_the_worker_is_told_to_end_or_has_no_free_slot() -> None:
+async def test_waiting_jobs_are_requeued_when_the_worker_stops_or_has_no_free_slot() -> None:
     for end in ("drain", "busy"):
         worker = HttpWorker()
         worker.fills()
@@ -185,7 +185,7 @@ async def test_what_waits_goes_back_when_the_worker_is_told_to_end_or_has_no_fre
 
 
 @pytest.mark.gen_test
-async def test_what_waits_comes_again_where_its_connection_is_lost() -> None:
+async def test_waiting_jobs_are_redelivered_after_a_lost_connection() -> None:
     worker = HttpWorker()
     worker.fills()
     worker.asks(A, "3")
@@ -198,7 +198,7 @@ async def test_what_waits_comes_again_where_its_connection_is_lost() -> None:
 
 
 @pytest.mark.gen_test
-async def test_the_host_of_a_large_body_is_read_and_counts() -> None:
+async def test_a_job_with_a_large_body_counts_for_its_host() -> None:
     worker = HttpWorker()
     for id in ("1", "2", "3"):
         worker.asks(A, id, data=LARGE)
@@ -210,7 +210,7 @@ async def test_the_host_of_a_large_body_is_read_and_counts() -> None:
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("payload", [b"{", b"[]", b"{}", b'{"url": 1}', b'{"url": "http://a b/"}'])
-async def test_what_is_no_request_is_run_and_fails_there(payload: bytes) -> None:
+async def test_an_invalid_request_is_run_and_fails(payload: bytes) -> None:
     worker = HttpWorker()
     worker.fills()
     given = properties.of_call(
@@ -222,7 +222,7 @@ async def test_what_is_no_request_is_run_and_fails_there(payload: bytes) -> None
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_is_not_persistent_is_never_at_the_broker_twice() -> None:
+async def test_a_call_that_is_not_persistent_is_never_published_twice() -> None:
     worker = HttpWorker()
     worker.fills()
     waits = worker.asks(A, "3", persistent=False)
@@ -236,7 +236,9 @@ async def test_a_call_that_is_not_persistent_is_never_at_the_broker_twice() -> N
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_the_broker_refuses_ends_with_the_reason_and_one_that_it_lost_is_sent_again() -> None:
+async def test_a_postponed_call_that_the_broker_refuses_fails_with_the_reason_and_one_that_it_lost_is_sent_again() -> (
+    None
+):
     worker = HttpWorker()
     worker.fills()
     worker.asks(A, "3")
@@ -254,7 +256,9 @@ async def test_a_call_that_the_broker_refuses_ends_with_the_reason_and_one_that_
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_the_broker_does_not_take_in_time_waits_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_postponed_call_that_the_broker_does_not_confirm_in_time_waits_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("crew.worker.replies.retry_publisher.PUBLISH_RETRY_DELAY", 0.0)
     monkeypatch.setattr("crew.worker.replies.retry_publisher.MAX_PUBLISHES", 2)
     worker = HttpWorker()

@@ -37,7 +37,7 @@ async def refused(url: str, **options: Any) -> str:
 
 
 @pytest.mark.gen_test
-async def test_a_response_is_told_as_json_has_it() -> None:
+async def test_a_response_becomes_a_json_value() -> None:
     async with http_site() as site:
         told = await asked(site.url("/status?code=404&reason=Not+Here&cookie=a%3D1&cookie=b%3D2"))
     assert (told["code"], told["reason"], told["body"], told["encoding"]) == (404, "Not Here", "", "text")
@@ -47,7 +47,7 @@ async def test_a_response_is_told_as_json_has_it() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_server_gets_what_was_asked_for() -> None:
+async def test_a_server_gets_the_method_headers_and_body() -> None:
     async with http_site() as site:
         told = await asked(
             site.url("/echo?q=%2F+%7E"), method="PUT", data={"a": "ü"}, headers={"X-A": "1", "user-agent": "me"}
@@ -63,7 +63,7 @@ async def test_a_server_gets_what_was_asked_for() -> None:
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
-async def test_each_method_travels(method: str) -> None:
+async def test_each_method_is_sent(method: str) -> None:
     async with http_site() as site:
         told = await asked(site.url("/echo"), method=method)
     assert told["code"] == 200
@@ -73,7 +73,7 @@ async def test_each_method_travels(method: str) -> None:
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize(("said", "reason"), [(b"\xfcbel", "übel"), ("übel".encode(), "übel"), (b"", "")])
-async def test_a_reason_that_is_no_utf_8_is_one_all_the_same(said: bytes, reason: str) -> None:
+async def test_a_reason_phrase_that_is_no_utf_8_is_accepted(said: bytes, reason: str) -> None:
     async with saying(b"HTTP/1.1 500 " + said + b"\r\nContent-Length: 0\r\n\r\n") as site:
         told = await asked(site.url("/"))
     assert told["reason"] == reason
@@ -81,7 +81,7 @@ async def test_a_reason_that_is_no_utf_8_is_one_all_the_same(said: bytes, reason
 
 
 @pytest.mark.gen_test
-async def test_a_header_may_be_long_and_one_that_is_too_long_is_named() -> None:
+async def test_a_header_may_be_long_and_the_error_names_one_that_is_too_long() -> None:
     async with saying(b"HTTP/1.1 200 OK\r\nA: " + b"b" * 32_000 + b"\r\nContent-Length: 0\r\n\r\n") as site:
         assert (await asked(site.url("/")))["headers"][0] == ["A", "b" * 32_000]
     async with saying(b"HTTP/1.1 200 OK\r\nA: " + b"b" * 33_000 + b"\r\nContent-Length: 0\r\n\r\n") as site:
@@ -89,7 +89,7 @@ async def test_a_header_may_be_long_and_one_that_is_too_long_is_named() -> None:
 
 
 @pytest.mark.gen_test
-async def test_packed_text_and_bytes_are_told_apart() -> None:
+async def test_compressed_text_and_bytes_are_distinguished() -> None:
     async with http_site() as site:
         text = await asked(site.url(f"/bytes?hex={gzipped(b'text')}&encoding=gzip&type=text/plain"))
         data = await asked(site.url("/bytes?hex=ff00"))
@@ -104,7 +104,7 @@ async def test_packed_text_and_bytes_are_told_apart() -> None:
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "[::]", "10.0.0.1"]
 )
-async def test_no_internal_host_is_asked_unless_it_is_allowed(host: str) -> None:
+async def test_no_internal_host_is_connected_unless_it_is_allowed(host: str) -> None:
     async with http_site() as site:
         with pytest.raises(ForbiddenAddress, match="which URL jobs may not reach"):
             await asked(site.url("/echo", host=host), exchange=Exchange(AllowedHosts()))
@@ -112,14 +112,14 @@ async def test_no_internal_host_is_asked_unless_it_is_allowed(host: str) -> None
 
 
 @pytest.mark.gen_test
-async def test_a_name_that_is_allowed_is_asked() -> None:
+async def test_an_allowed_name_is_connected() -> None:
     async with http_site() as site:
         told = await asked(site.url("/echo", host="localhost"), exchange=Exchange(AllowedHosts.of(["localhost"])))
     assert told["code"] == 200
 
 
 @pytest.mark.gen_test
-async def test_a_connection_goes_to_the_address_that_was_checked_whatever_its_name_server_says_then() -> None:
+async def test_a_connection_goes_to_the_checked_address_whatever_the_name_server_answers_later() -> None:
     """The second answer would be another: DNS rebinding."""
     answers = [["127.0.0.1"], ["10.0.0.1"], ["10.0.0.1"]]
 
@@ -137,7 +137,7 @@ async def test_a_connection_goes_to_the_address_that_was_checked_whatever_its_na
 
 
 @pytest.mark.gen_test
-async def test_of_several_addresses_those_alone_are_tried_that_may_be() -> None:
+async def test_of_several_addresses_only_the_allowed_are_tried() -> None:
     tried: list[str] = []
 
     async def mixed(host: str, port: int) -> list[str]:
@@ -152,7 +152,7 @@ async def test_of_several_addresses_those_alone_are_tried_that_may_be() -> None:
     assert tried == ["127.0.0.1"]
 
 
-def test_no_socket_is_opened_to_an_address_that_was_not_checked() -> None:
+def test_no_socket_is_opened_to_an_unchecked_address() -> None:
     to_checked = connector.Connector(["127.0.0.1"], WireCounter(WireLimits()))
     with pytest.raises(ForbiddenAddress, match=r"10\.0\.0\.1 is no checked address"):
         to_checked.open_socket((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", 80)))
@@ -161,7 +161,7 @@ def test_no_socket_is_opened_to_an_address_that_was_not_checked() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     async with http_site() as site, saying(b"HTTP/1.1 502 Proxy\r\n\r\n") as proxy:
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
@@ -171,7 +171,7 @@ async def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.Monke
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("host", ["[::ffff:127.0.0.1]", "[::ffff:7f00:1]"])
-async def test_an_address_that_may_be_reached_is_reached_however_it_is_spelled(host: str) -> None:
+async def test_an_allowed_address_is_reached_in_each_of_its_spellings(host: str) -> None:
     async with http_site() as site:
         assert (await asked(site.url("/echo", host=host)))["code"] == 200
 
@@ -220,7 +220,7 @@ async def test_a_redirect_leads_to_no_internal_host(target: str) -> None:
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "http://2130706433/", "http://a\\b/", "http://%zz/"])
-async def test_a_redirect_leads_to_no_url_that_no_job_may_have(target: str) -> None:
+async def test_a_redirect_leads_to_no_invalid_url(target: str) -> None:
     async with http_site() as site:
         told = await refused(site.url(to(target)))
     assert "redirects to an invalid URL" in told
@@ -241,7 +241,7 @@ async def test_a_redirect_leads_to_no_url_that_no_job_may_have(target: str) -> N
         (308, "POST", ["POST", "POST"], "data"),
     ],
 )
-async def test_a_redirect_keeps_method_and_body_as_rfc_9110_has_it(
+async def test_a_redirect_keeps_method_and_body_as_rfc_9110_requires(
     code: int, method: str, methods: list[str], body: str | None
 ) -> None:
     async with http_site() as site:
@@ -253,7 +253,7 @@ async def test_a_redirect_keeps_method_and_body_as_rfc_9110_has_it(
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("code", [200, 300, 304, 302])
-async def test_what_is_no_redirect_is_a_response(code: int) -> None:
+async def test_a_response_that_is_no_redirect_is_the_result(code: int) -> None:
     async with http_site() as site:
         path = "/status?code=302" if code == 302 else to("/echo", code)
         assert (await asked(site.url(path)))["code"] == code
@@ -261,7 +261,7 @@ async def test_what_is_no_redirect_is_a_response(code: int) -> None:
 
 
 @pytest.mark.gen_test
-async def test_what_is_for_one_origin_is_shown_to_no_other() -> None:
+async def test_headers_for_one_origin_are_not_sent_to_another() -> None:
     async with http_site() as site, http_site() as other:
         headers = {"Cookie": "s3cret", "X-Api-Key": "s3cret", "Accept": "text/x"}
         await asked(site.url(to("/echo"), login="me:s3cret@"), headers=headers)
@@ -279,7 +279,7 @@ async def test_what_is_for_one_origin_is_shown_to_no_other() -> None:
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize(("code", "method"), [(307, "POST"), (308, "POST"), (307, "PATCH"), (302, "PUT")])
-async def test_a_redirect_that_would_carry_the_body_to_another_origin_is_not_followed(code: int, method: str) -> None:
+async def test_a_redirect_of_the_body_to_another_origin_is_not_followed(code: int, method: str) -> None:
     async with http_site() as site, http_site() as other:
         told = await refused(site.url(to(other.url("/echo?t0ken"), code)), method=method, data="s3cret")
     origin = other.url("")
@@ -347,7 +347,7 @@ async def test_a_body_without_an_end_costs_no_more_than_the_limit() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_bomb_costs_no_more_than_the_limit() -> None:
+async def test_a_decompression_bomb_costs_no_more_than_the_limit() -> None:
     async with http_site() as site:
         assert f"has more than {MAX_BODY} bytes" in await refused(site.url("/bomb"))
 
@@ -370,7 +370,7 @@ async def test_a_bomb_costs_no_more_than_the_limit() -> None:
         ),
     ],
 )
-async def test_what_is_no_response_is_one_sentence(said: list[bytes], sentence: str) -> None:
+async def test_an_invalid_response_is_an_error_of_one_sentence(said: list[bytes], sentence: str) -> None:
     async with saying(*said) as site:
         told = await refused(site.url("/x?t0ken", login="me:s3cret@"))
     assert told.startswith(f"GET {site.url('/x')}?*** failed: ")
@@ -380,14 +380,14 @@ async def test_what_is_no_response_is_one_sentence(said: list[bytes], sentence: 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_a_request_is_sent_once_whatever_becomes_of_its_connection(method: str) -> None:
+async def test_a_request_is_sent_once_also_if_its_connection_is_lost(method: str) -> None:
     async with saying() as site:
         await refused(site.url("/x"), method=method)
     assert site.methods() == [method]
 
 
 @pytest.mark.gen_test
-async def test_a_host_that_cannot_be_reached_is_one_sentence() -> None:
+async def test_an_unreachable_host_is_an_error_of_one_sentence() -> None:
     async with saying() as site:
         pass
     assert (
@@ -396,7 +396,7 @@ async def test_a_host_that_cannot_be_reached_is_one_sentence() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_host_that_nobody_knows_is_one_sentence() -> None:
+async def test_an_unknown_host_is_an_error_of_one_sentence() -> None:
     async def unknown(host: str, port: int) -> list[str]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -405,7 +405,7 @@ async def test_a_host_that_nobody_knows_is_one_sentence() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_server_without_tls_is_one_sentence() -> None:
+async def test_a_server_without_tls_is_an_error_of_one_sentence() -> None:
     async with saying(b"HTTP/1.1 400 Bad Request\r\n\r\n") as site:
         told = await refused(site.url("/x").replace("http:", "https:"))
     assert told.endswith("failed: the TLS handshake with its host failed")
@@ -415,7 +415,7 @@ async def test_a_server_without_tls_is_one_sentence() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_request_that_is_given_up_closes_its_connection_at_once() -> None:
+async def test_a_canceled_request_closes_its_connection_at_once() -> None:
     async with http_site() as site:
         task = asyncio.create_task(asked(site.url("/slow")))
         await until(lambda: site.seen)
@@ -426,7 +426,7 @@ async def test_a_request_that_is_given_up_closes_its_connection_at_once() -> Non
 
 
 @pytest.mark.gen_test
-async def test_what_a_server_does_not_read_holds_no_connection() -> None:
+async def test_a_server_that_does_not_read_holds_no_connection_open() -> None:
     """A transport that is closed goes on to send what it has, for as long as the other end does not read."""
     async with saying(ends=False) as site:
         task = asyncio.create_task(asked(site.url("/x"), data="x" * 30_000_000))

@@ -35,7 +35,7 @@ def test_a_host_has_no_more_requests_than_its_limit_and_others_have_theirs() -> 
     assert limited.hosts.has_room("b")
 
 
-def test_what_waits_follows_in_its_order_when_a_request_for_its_host_ends() -> None:
+def test_waiting_jobs_start_in_order_when_a_request_for_their_host_ends() -> None:
     limited = Limited()
     first, other = limited.runs("a"), limited.runs("b")
     limited.runs("a")
@@ -51,7 +51,7 @@ def test_what_waits_follows_in_its_order_when_a_request_for_its_host_ends() -> N
     assert (len(limited.hosts), limited.hosts.following("a")) == (1, None)
 
 
-def test_a_host_for_which_one_has_waited_too_long_is_slow_and_few_wait_for_it() -> None:
+def test_a_host_is_slow_after_a_job_has_waited_too_long_and_then_few_wait_for_it() -> None:
     limited = Limited()
     limited.runs("a")
     limited.runs("a")
@@ -74,7 +74,7 @@ def test_a_host_for_which_one_has_waited_too_long_is_slow_and_few_wait_for_it() 
     assert None not in (limited.holds("a"), limited.holds("a")), "nothing has found the limit reached for long"
 
 
-def test_a_delay_follows_the_age_of_the_oldest_request_and_the_time_that_is_left() -> None:
+def test_a_delay_follows_the_age_of_the_oldest_request_and_the_remaining_time() -> None:
     limited = Limited()
     oldest = limited.runs("a")
     ages = {0.0: 1.0, 1.5: 2.0, 3.0: 4.0, 20.0: 32.0, 1000.0: 32.0}
@@ -91,7 +91,7 @@ def test_a_delay_follows_the_age_of_the_oldest_request_and_the_time_that_is_left
     assert limited.hosts.delay("a", None) == 1.0
 
 
-def test_nothing_is_kept_of_hosts_without_requests() -> None:
+def test_a_host_without_requests_is_deleted() -> None:
     limited = Limited()
     for number in range(100):
         limited.hosts.end(limited.runs(f"host{number}"))

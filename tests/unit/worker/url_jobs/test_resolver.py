@@ -27,7 +27,7 @@ def silent_name_server() -> Iterator[int]:
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_names_of_a_silent_name_server_hold_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_names_of_a_silent_name_server_block_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resolver, "WITHIN", 1.0)
     with silent_name_server() as port:
         silent = DNSResolver(["127.0.0.1"], udp_port=port, tcp_port=port, timeout=30, tries=1)
@@ -44,7 +44,7 @@ async def test_names_of_a_silent_name_server_hold_nothing_up(monkeypatch: pytest
 
 
 @pytest.mark.gen_test
-async def test_who_names_a_host_of_a_silent_name_server_is_told_so() -> None:
+async def test_a_host_of_a_silent_name_server_is_a_dns_timeout() -> None:
     async def late(host: str, port: int) -> list[str]:
         raise NameTimeout
 
@@ -53,7 +53,7 @@ async def test_who_names_a_host_of_a_silent_name_server_is_told_so() -> None:
 
 
 @pytest.mark.gen_test
-async def test_an_address_is_its_own_name_and_what_nobody_has_is_not_known() -> None:
+async def test_an_address_resolves_to_itself_and_an_unknown_name_is_an_error() -> None:
     assert await resolve("93.184.216.34", 80) == ["93.184.216.34"]
     assert await resolve("::1", 80) == ["::1"]
     with pytest.raises(socket.gaierror):

@@ -68,7 +68,7 @@ def sent_by(site: Site) -> int:
     ],
     ids=["extensions", "trailers", "empty blocks", "trailing data"],
 )
-async def test_bytes_that_become_no_body_are_bounded(head: bytes, piece: bytes) -> None:
+async def test_bytes_that_become_no_body_are_limited(head: bytes, piece: bytes) -> None:
     wire = 1024 * 1024
     async with Turns() as turns, pouring(head, piece) as site:
         with pytest.raises(
@@ -83,7 +83,7 @@ async def test_bytes_that_become_no_body_are_bounded(head: bytes, piece: bytes) 
 @pytest.mark.parametrize(
     "piece", [b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1 100 Continue\r\nA: b\r\n\r\n"], ids=["103", "100"]
 )
-async def test_informational_responses_without_an_end_are_broken_off(piece: bytes) -> None:
+async def test_endless_informational_responses_end_the_request(piece: bytes) -> None:
     async with pouring(b"", piece) as site:
         told = await refused(site.url("/"))
     assert f"sent more than {MAX_INTERIM} informational responses" in told
@@ -100,7 +100,7 @@ async def test_a_few_informational_responses_are_skipped() -> None:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_headers_are_bounded_in_their_bytes_and_in_their_number() -> None:
+async def test_headers_are_limited_in_bytes_and_number() -> None:
     many = b"".join(b"A%d: b\r\n" % number for number in range(129))
     async with saying(OK + many + b"\r\n") as site:
         assert "too many headers" in await refused(site.url("/"))
@@ -110,7 +110,7 @@ async def test_headers_are_bounded_in_their_bytes_and_in_their_number() -> None:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_chunks_are_bounded_in_their_number_and_hold_the_loop_shortly() -> None:
+async def test_chunks_are_limited_in_number_and_block_the_loop_shortly() -> None:
     async with Turns() as turns, pouring(CHUNKED + b"\r\n", b"1\r\na\r\n" * 10_000) as site:
         told = await refused(site.url("/"))
     assert f"the body of the response has more than {MAX_CHUNKS} chunks" in told
@@ -118,14 +118,14 @@ async def test_chunks_are_bounded_in_their_number_and_hold_the_loop_shortly() ->
 
 
 @pytest.mark.gen_test
-async def test_a_body_in_small_chunks_arrives_whole() -> None:
+async def test_a_body_in_small_chunks_is_complete() -> None:
     async with saying(CHUNKED + b"\r\n" + b"2\r\nab\r\n" * 5000 + b"0\r\n\r\n") as site:
         assert (await asked(site.url("/")))["body"] == "ab" * 5000
 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("head", [OK + b"\r\n", OK + b"Content-Length: 100000\r\n\r\n"])
-async def test_a_body_that_comes_too_slowly_is_broken_off(head: bytes) -> None:
+async def test_a_body_that_comes_too_slowly_ends_the_request(head: bytes) -> None:
     exchange = Exchange(LOCAL, limits=WireLimits(rate=1000, window=0.2))
     async with pouring(head, b"a", every=0.01) as site:
         with pytest.raises(RequestFailed, match=r"the response came too slowly: fewer than 200 bytes within 0.2 s"):
@@ -133,20 +133,20 @@ async def test_a_body_that_comes_too_slowly_is_broken_off(head: bytes) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_server_that_thinks_before_it_answers_is_not_too_slow() -> None:
+async def test_a_delay_before_the_response_is_not_too_slow() -> None:
     exchange = Exchange(LOCAL, limits=WireLimits(rate=1000, window=0.05))
     async with http_site() as site:
         assert (await asked(site.url("/slow?for=0.3"), exchange=exchange))["body"] == "slow"
 
 
 @pytest.mark.gen_test
-async def test_a_packed_body_is_no_longer_than_its_bound_on_the_wire() -> None:
+async def test_a_compressed_body_is_never_larger_than_the_limit_as_transferred() -> None:
     packed = zlib.compress(b"text")
     async with saying(OK + b"Content-Encoding: deflate\r\nContent-Length: %d\r\n\r\n" % len(packed), packed) as site:
         assert (await asked(site.url("/")))["body"] == "text"
 
 
-def test_what_tls_receives_counts_as_well(tmp_path: Path) -> None:
+def test_bytes_received_over_tls_count(tmp_path: Path) -> None:
     certificates = Certificates(tmp_path / "tls")
     wire = WireCounter(WireLimits(head=10_000))
 
