@@ -90,10 +90,12 @@ def _allowed_members(given: Mapping[str, Any]) -> set[str]:
             422, 'a job needs a task or a url: {"task": ..., "payload": ...} or {"url": ...}', name="no-task"
         )
     known, kind = (TASK_MEMBERS, "task") if "task" in given else (URL_MEMBERS, "url")
+    renames = TASK_RENAMES if kind == "task" else URL_RENAMES
     if unknown := sorted(given.keys() - known):
-        detail = f"unknown member {brief(unknown[0])} of a job with a {kind}: use {', '.join(sorted(known))}"
+        current = sorted(known - renames.keys())
+        detail = f"unknown member {brief(unknown[0])} of a job with a {kind}: use {', '.join(current)}"
         raise RequestRefused(422, detail, name="unknown-member")
-    for old, new in (TASK_RENAMES if kind == "task" else URL_RENAMES).items():
+    for old, new in renames.items():
         if old in given and new in given:
             detail = f"{old} is the deprecated name of {new}: send only {new}"
             raise RequestRefused(422, detail, name=f"bad-{new}")

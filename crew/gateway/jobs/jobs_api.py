@@ -30,10 +30,10 @@ ANY: Final = "any"  # the status of a query for all jobs
 class JobsHandler(BodyMixin, HeadMixin, JobHandlerBase):
     """Submits a job (`POST`), and lists jobs (`GET`).
 
-    The body of `POST` is a JSON object: `{"task", "data", "headers"}` or `{"url", "method", "headers", "data"}`, with
-    the options `priority`, `timeout`, `expiration`, `result_ttl`, `failure_ttl`, `unique`, `key`, `id` and
-    `wait_for_worker` of `Client.submit`. The response is 303 with the Location of the job, or 202 with
-    `Prefer: respond-async`. A repeated request with the same `Idempotency-Key` returns the same job.
+    The body of `POST` is a JSON object: `{"task", "payload", "headers"}` or `{"url", "method", "headers", "data"}`,
+    with the options `priority`, `timeout`, `expiration`, `result_ttl`, `failure_ttl`, `unique`, `unique_key`, `id` and
+    `wait_for_worker` of `Client.submit`. The response is 303 with the Location of the job, or 202 with `Prefer:
+    respond-async`. A repeated request with the same `Idempotency-Key` returns the same job.
 
     `GET` lists queued jobs, newest first. `?status=` selects other statuses, separated by commas, or `any`; `task`
     selects a task; `limit` is the size of the page (default 50, at most 500), and `cursor` continues the list. The
