@@ -113,7 +113,7 @@ class Inbox:
             self._task.cancel()
 
     def on_delivery(self, delivery: Delivery) -> None:
-        """Take a message. An unreadable one is acknowledged and discarded, or it would use up PREFETCH for good."""
+        """Take a message. An unreadable one is acknowledged and discarded: else it would occupy PREFETCH forever."""
         try:
             if delivery.properties.type == briefing.TYPE:
                 self._on_briefing(briefing.to_briefing(delivery.properties, delivery.body))
@@ -165,7 +165,7 @@ class Inbox:
         self._watch.progressed()
 
     async def _run(self) -> None:
-        """Commit batch after batch. No error ends this: a report without acknowledgement uses up PREFETCH for good."""
+        """Commit batch after batch. No error ends this: a report that is never acknowledged occupies PREFETCH."""
         try:
             while self._received:
                 self._batch, self._received = self._received, []

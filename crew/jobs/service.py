@@ -347,7 +347,7 @@ class JobService:
         self._after(await self.store.apply(reports))
 
     def _on_applied(self, applied: Sequence[AppliedReport]) -> None:
-        """Reports of workers are committed. A worker that has started a job that had ended is told to stop."""
+        """Reports of workers are committed. Tell a worker to stop if it has started a job that had ended."""
         for one in applied:
             if one.report.status is JobStatus.STARTED and (one.job is None or one.job.status.is_final):
                 self._notifier.stop(one.report)

@@ -50,7 +50,7 @@ async def insert_jobs(
 async def withdraw(connection: AsyncConnection, refused: Sequence[InsertResult]) -> list[tuple[Job, ...]]:
     """Delete jobs that the broker refused; for each the replaced jobs that stay canceled.
 
-    The other replaced jobs are restored, with a higher version: no worker was told of the cancel yet.
+    The other replaced jobs are restored, with a higher version: no worker knows of the cancel yet.
     """
     await connection.execute(delete(jobs).where(jobs.c.id.in_([one.job.id for one in refused])))
     return [tuple([was for was in one.replaced if not await _restore(connection, was, by=one.job)]) for one in refused]

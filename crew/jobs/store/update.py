@@ -89,9 +89,9 @@ async def postpone(connection: AsyncConnection, until: Sequence[tuple[str, float
     return [None] * len(until)
 
 
-async def make_due(connection: AsyncConnection, asked: Sequence[tuple[tuple[str, ...], float, float]]) -> list[int]:
+async def make_due(connection: AsyncConnection, requests: Sequence[tuple[tuple[str, ...], float, float]]) -> list[int]:
     """For each of (tasks, now, before): make jobs due that wait for a worker and are due until `before`; the count."""
-    return [(await connection.execute(_made_due(*one))).rowcount for one in asked]
+    return [(await connection.execute(_made_due(*one))).rowcount for one in requests]
 
 
 async def claim(connection: AsyncConnection, claims: Sequence[tuple[float, float, int]]) -> list[list[Job]]:
@@ -111,8 +111,8 @@ async def purge(connection: AsyncConnection, instants: Sequence[float]) -> list[
 async def delete_ended(connection: AsyncConnection, ids: Sequence[str]) -> list[bool]:
     """For each job: delete its record if it has ended and no queue has its message; whether it was deleted."""
     may_go = jobs.c.id.in_(ids) & ~ACTIVE & ~jobs.c.is_given_up
-    gone = set((await connection.execute(delete(jobs).where(may_go).returning(jobs.c.id))).scalars())
-    return [id in gone for id in ids]
+    deleted = set((await connection.execute(delete(jobs).where(may_go).returning(jobs.c.id))).scalars())
+    return [id in deleted for id in ids]
 
 
 async def delete_results(connection: AsyncConnection, ids: Sequence[str]) -> list[bool]:
