@@ -59,7 +59,9 @@ class Links:
             why = (
                 f": {fault}{fault.advice}" if (fault := self.consuming.last_error or self.publishing.last_error) else ""
             )
-            raise errors.ConnectionError(f"the broker was not reached within {timeout:g} s{why}") from None
+            raise errors.ConnectionError(
+                f"connection timeout: the broker was not reached within {timeout:g} s{why}"
+            ) from None
 
     async def close(self) -> None:
         """Close both; idempotent."""

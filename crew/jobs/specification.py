@@ -17,7 +17,7 @@ from crew.protocol.message import Body, Headers
 from crew.protocol.topology import HTTP_TASK
 
 TIMEOUT: Final = 600.0  # seconds
-REQUEST_MARGIN: Final = 5.0  # seconds that a URL job has beyond its request: so the request times out first, with a better error
+REQUEST_MARGIN: Final = 5.0  # seconds beyond the request: it times out before its job, with a better error
 RESULT_TTL: Final = 86_400.0  # seconds: a day
 FAILURE_TTL: Final = 7 * 86_400.0  # seconds: the people who read failures may be away for a weekend
 MAX_KEY: Final = 255  # characters

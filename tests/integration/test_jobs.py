@@ -319,5 +319,5 @@ async def test_a_job_that_was_submitted_before_with_the_same_key_is_meant(
 @pytest.mark.gen_test
 async def test_a_client_without_a_store_says_how_to_give_it_one(broker_url: str) -> None:
     async with Client(broker_url) as client:
-        with pytest.raises(errors.SettingsError, match="this client has no job store: make it with Client"):
+        with pytest.raises(errors.SettingsError, match="this client has no job store; make it with Client"):
             await client.submit("t")

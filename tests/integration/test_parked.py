@@ -302,5 +302,5 @@ def test_an_unavailable_broker_is_one_line_on_stderr(crew: Crew, monkeypatch: py
     monkeypatch.setattr("crew.amqp.admin.session.REACHED_WITHIN", 0.5)
     done = crew("parked", "list", "--url", "amqp://127.0.0.1:1/")
     assert done.exit_code == 6
-    assert done.stderr.startswith("crew: the broker was not reached")
+    assert done.stderr.startswith("crew: connection timeout: the broker was not reached")
     assert len(done.stderr.splitlines()) == 1

@@ -178,7 +178,7 @@ def test_an_unavailable_broker_is_one_line_on_stderr(command: tuple[str, ...], m
     done = CliRunner().invoke(main, [*command, "--url", "amqp://127.0.0.1:1/"])
 
     assert (done.exit_code, done.stdout) == (6, "")
-    assert done.stderr.startswith("crew: the broker was not reached")
+    assert done.stderr.startswith("crew: connection timeout: the broker was not reached")
     assert done.stderr.endswith("connection refused; `crew broker start` starts a broker on this machine\n")
     assert len(done.stderr.splitlines()) == 1
 
