@@ -39,7 +39,7 @@ async def test_a_running_task_sees_systemexit_with_the_reason_canceled(
 
 
 @pytest.mark.gen_test
-async def test_a_task_that_never_lets_another_thread_run_hears_of_its_cancel(
+async def test_a_task_that_never_releases_the_gil_is_canceled(
     broker_url: str, prefix: str, shared_worker: Process
 ) -> None:
     worker = shared_worker.from_now()
@@ -51,7 +51,7 @@ async def test_a_task_that_never_lets_another_thread_run_hears_of_its_cancel(
 
 
 @pytest.mark.gen_test
-async def test_who_is_cancelled_by_asyncio_gets_cancellederror_and_the_task_is_stopped(
+async def test_a_caller_canceled_by_asyncio_gets_cancellederror_and_the_task_is_stopped(
     broker_url: str, prefix: str, shared_worker: Process
 ) -> None:
     worker = shared_worker.from_now()
@@ -71,7 +71,7 @@ async def test_who_is_cancelled_by_asyncio_gets_cancellederror_and_the_task_is_s
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_waits_is_not_started_once_it_was_cancelled(
+async def test_a_waiting_call_that_is_canceled_does_not_start(
     broker_url: str, prefix: str, shared_worker: Process
 ) -> None:
     worker = shared_worker.from_now()
@@ -89,7 +89,7 @@ async def test_a_call_that_waits_is_not_started_once_it_was_cancelled(
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_waits_in_its_queue_is_forgotten_by_workers_that_come_later(
+async def test_a_canceled_call_does_not_run_in_workers_that_start_later(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
     """They have not heard of the cancel; they say that they start it, and are told."""
@@ -107,7 +107,7 @@ async def test_a_call_that_waits_in_its_queue_is_forgotten_by_workers_that_come_
 
 
 @pytest.mark.gen_test
-async def test_a_cancel_while_the_result_is_on_its_way_has_exactly_one_outcome(
+async def test_a_cancel_at_the_same_time_as_the_result_has_exactly_one_outcome(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
     start_worker("--processes", "2", count=2)
@@ -136,9 +136,7 @@ async def test_a_cancel_while_the_result_is_on_its_way_has_exactly_one_outcome(
 
 
 @pytest.mark.gen_test
-async def test_a_client_that_closes_stops_what_it_waited_for(
-    broker_url: str, prefix: str, shared_worker: Process
-) -> None:
+async def test_closing_a_client_cancels_its_pending_calls(broker_url: str, prefix: str, shared_worker: Process) -> None:
     worker = shared_worker.from_now()
     async with Client(broker_url) as client:
         call = client.call(prefix + "hang", "time.sleep")
@@ -149,7 +147,7 @@ async def test_a_client_that_closes_stops_what_it_waited_for(
 
 
 @pytest.mark.gen_test
-async def test_a_shielded_section_is_finished_and_its_caller_does_not_wait_for_it(
+async def test_a_shielded_section_is_finished_and_the_caller_does_not_wait_for_it(
     broker_url: str, prefix: str, shared_worker: Process
 ) -> None:
     worker = shared_worker.from_now()
@@ -163,7 +161,7 @@ async def test_a_shielded_section_is_finished_and_its_caller_does_not_wait_for_i
 
 
 @pytest.mark.gen_test
-async def test_a_cancel_acknowledges_nothing_but_itself(
+async def test_a_cancel_does_not_acknowledge_other_deliveries(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
     """It comes over the channel of the tasks: a running one is still the broker's to deliver again."""
@@ -180,7 +178,7 @@ async def test_a_cancel_acknowledges_nothing_but_itself(
     assert worker.output.count("STARTED innocent") == 2
 
 
-def test_a_script_may_cancel_too(broker_url: str, prefix: str, shared_worker: Process) -> None:
+def test_a_blocking_client_can_cancel(broker_url: str, prefix: str, shared_worker: Process) -> None:
     worker = shared_worker.from_now()
     with blocking.Client(broker_url) as client:
         call = client.call(prefix + "note", {"name": "long", "seconds": 30})

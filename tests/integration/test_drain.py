@@ -113,7 +113,7 @@ async def test_a_reload_under_load_loses_no_call_and_none_runs_twice(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_second_sigterm_under_load_loses_no_call_and_what_it_interrupts_runs_elsewhere(
+async def test_a_second_sigterm_under_load_loses_no_call_and_interrupted_calls_run_elsewhere(
     broker_url: str, prefix: str, processes: Processes
 ) -> None:
     stopped = start(processes, "--threads", "3")
@@ -161,7 +161,7 @@ async def test_a_long_task_that_does_not_finish_in_time_runs_elsewhere_as_the_sa
     [("long.naps", False, "is not persistent and is not retried"), ("long.stubborn", True, "was stopped while it ran")],
     ids=["not persistent", "goes on after its interrupt"],
 )
-async def test_the_caller_of_a_long_task_that_cannot_run_elsewhere_hears_that_its_worker_is_lost(
+async def test_the_caller_of_a_long_task_that_cannot_run_elsewhere_gets_worker_lost(
     broker_url: str, prefix: str, processes: Processes, task: str, persistent: bool, says: str
 ) -> None:
     stopped = start(processes, "--drain", "0.1", "--grace", "0.3")

@@ -24,7 +24,7 @@ AT_ONCE = 0.05  # seconds
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_one_call_too_many_is_refused_within_50_ms_and_the_others_are_run(
+async def test_a_call_into_a_full_queue_is_refused_within_50_ms_and_the_others_run(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
     start_worker("--prefetch", "1", script="bounded.py")
@@ -41,9 +41,7 @@ async def test_one_call_too_many_is_refused_within_50_ms_and_the_others_are_run(
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_call_that_comes_back_for_its_retry_finds_room_in_a_full_queue(
-    broker_url: str, prefix: str, start_worker: StartWorker
-) -> None:
+async def test_a_retry_is_accepted_by_a_full_queue(broker_url: str, prefix: str, start_worker: StartWorker) -> None:
     """The broker drops without a word what it moves itself into a queue that is full and refuses."""
     start_worker("--prefetch", "1", script="bounded.py")
     async with Client(broker_url) as client:
@@ -58,7 +56,7 @@ async def test_a_call_that_comes_back_for_its_retry_finds_room_in_a_full_queue(
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_job_is_not_replaced_by_one_that_finds_no_room(
+async def test_a_job_is_not_replaced_by_one_that_a_full_queue_refuses(
     broker_url: str, prefix: str, start_worker: StartWorker, tmp_path: Path
 ) -> None:
     start_worker("--prefetch", "1", script="bounded.py")
@@ -74,7 +72,7 @@ async def test_a_job_is_not_replaced_by_one_that_finds_no_room(
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_job_that_was_accepted_while_the_broker_was_away_waits_for_room(
+async def test_a_job_accepted_while_the_broker_was_away_waits_until_the_queue_has_room(
     broker_url: str, prefix: str, start_worker: StartWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many may have been; and all of them come to the queue at once."""
@@ -93,9 +91,7 @@ async def test_a_job_that_was_accepted_while_the_broker_was_away_waits_for_room(
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_what_a_worker_gives_back_goes_beyond_the_bound(
-    broker_url: str, prefix: str, start_worker: StartWorker
-) -> None:
+async def test_a_full_queue_takes_requeued_deliveries(broker_url: str, prefix: str, start_worker: StartWorker) -> None:
     """Going back is no publish: whoever drains with a full buffer loses nothing of it."""
     worker = start_worker("--prefetch", "10", script="bounded.py")
     async with Client(broker_url) as client:

@@ -36,7 +36,7 @@ def wrong(url: str) -> dict[str, str]:
     return {"CREW_AMQP_URL": url.replace(f":{urlsplit(url).password}@", ":wrong@")}
 
 
-def test_a_worker_still_tells_of_a_refused_password_and_of_the_death_of_a_process(
+def test_a_worker_still_logs_a_refused_password_and_a_dead_process(
     processes: Processes, tmp_path: Path, broker_url: str
 ) -> None:
     path = script(tmp_path)
@@ -50,7 +50,7 @@ def test_a_worker_still_tells_of_a_refused_password_and_of_the_death_of_a_proces
     worker.says("was killed by SIGKILL")
 
 
-def test_a_worker_that_an_application_silences_is_silent(processes: Processes, tmp_path: Path, broker_url: str) -> None:
+def test_an_application_can_silence_the_log_of_a_worker(processes: Processes, tmp_path: Path, broker_url: str) -> None:
     path = script(tmp_path, '"loggers": {"crew": {"level": "CRITICAL"}}')
     worker = processes.python(path, environment=wrong(broker_url))
     assert worker.ends(timeout=15) == 78

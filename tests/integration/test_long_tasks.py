@@ -49,7 +49,7 @@ def starts(*workers: Process, id: str) -> int:
 
 @pytest.mark.gen_test(timeout=60)
 @pytest.mark.parametrize("flags", [(), ("--threads", "4")], ids=["main thread", "threads"])
-async def test_a_long_task_outlasts_the_brokers_patience_and_runs_once(
+async def test_a_long_task_exceeds_the_acknowledgement_timeout_and_runs_once(
     broker_url: str, prefix: str, processes: Processes, flags: tuple[str, ...]
 ) -> None:
     workers = [processes.python(DYING, *flags).says("serving") for _ in range(2)]
@@ -68,7 +68,7 @@ async def test_a_long_task_outlasts_the_brokers_patience_and_runs_once(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_task_that_overstays_is_told_of_and_not_begun_twice_in_its_process_and_its_caller_has_the_value(
+async def test_a_task_that_exceeds_the_acknowledgement_timeout_is_logged_and_its_caller_gets_the_value(
     broker_url: str, prefix: str, processes: Processes
 ) -> None:
     worker = processes.python(DYING, "--threads", "2").says("serving")
@@ -90,7 +90,7 @@ def unacknowledged(node: Node, prefix: str) -> int:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_what_waits_behind_a_long_task_runs_elsewhere_and_is_not_held(
+async def test_calls_behind_a_long_task_run_elsewhere(
     node: Node, broker_url: str, prefix: str, processes: Processes
 ) -> None:
     busy = processes.python(DYING).says("serving")

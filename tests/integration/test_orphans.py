@@ -71,7 +71,7 @@ def is_namespace(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_the_supervisor_of_a_container_buries_what_tasks_leave(
+async def test_the_supervisor_reaps_processes_that_tasks_leave_behind(
     broker_url: str, prefix: str, processes: Processes, tmp_path: Path, is_namespace: bool
 ) -> None:
     script = tmp_path / "leaving.py"
@@ -92,7 +92,7 @@ async def test_the_supervisor_of_a_container_buries_what_tasks_leave(
         assert worker.ends(10) == 0
 
 
-def test_the_exit_status_of_what_a_module_started_is_left_to_the_module(processes: Processes) -> None:
+def test_the_supervisor_does_not_reap_processes_that_a_module_started(processes: Processes) -> None:
     assert processes.start(sys.executable, "-c", REAPS).ends(20) == 0
 
 

@@ -76,7 +76,7 @@ def waiting(url: str, queue: str) -> list[str]:
 # --- list and show ---------------------------------------------------------------------------------------------------
 
 
-def test_each_message_is_a_line_that_says_when_where_and_why(url: str, crew: Crew) -> None:
+def test_each_parked_message_is_a_line_with_time_task_and_reason(url: str, crew: Crew) -> None:
     park(url, "first", headers={"crew-host": "web1", "crew-exit-status": "SIGSEGV"})
     park(url, "second", task="other")
 
@@ -89,7 +89,7 @@ def test_each_message_is_a_line_that_says_when_where_and_why(url: str, crew: Cre
     assert listed.stderr == "2 messages in crew.parked\n"
 
 
-def test_looking_changes_nothing(url: str, crew: Crew) -> None:
+def test_listing_and_showing_changes_nothing(url: str, crew: Crew) -> None:
     ids = [f"{number:04}" for number in range(450)]  # more than one window
     park(url, *ids)
 
@@ -115,7 +115,7 @@ def test_a_message_is_shown_with_its_payload_decoded(url: str, crew: Crew) -> No
     assert gzip.decompress(crew("parked", "show", "one", "--raw").stdout_bytes) == body
 
 
-def test_nothing_that_was_sent_can_move_the_cursor_or_break_the_listing(url: str, crew: Crew) -> None:
+def test_hostile_text_in_a_message_cannot_break_the_listing(url: str, crew: Crew) -> None:
     nasty = "\x1b[2J\n\r\u202e\u0085 ü"
     deep: Any = "end"
     for _ in range(60):
@@ -138,12 +138,12 @@ def test_nothing_that_was_sent_can_move_the_cursor_or_break_the_listing(url: str
         assert all(line.isprintable() for line in shown.stdout.splitlines())
 
 
-def test_nothing_parked_is_no_error(vhost_url: Callable[[], str]) -> None:
+def test_an_empty_parked_queue_is_no_error(vhost_url: Callable[[], str]) -> None:
     listed = CliRunner().invoke(main, ["parked", "list", "--url", vhost_url()])
     assert (listed.exit_code, listed.stdout, listed.stderr) == (0, "", "0 messages in crew.parked\n")
 
 
-def test_a_listing_takes_no_more_memory_for_more_messages(url: str, processes: Processes) -> None:
+def test_the_memory_of_a_listing_does_not_grow_with_the_messages(url: str, processes: Processes) -> None:
     park(url, *map(str, range(300)), body=os.urandom(200_000))  # 60 MB
 
     script = (  # the peak of this program; that of getrusage has the peak of who started it
@@ -162,7 +162,7 @@ def test_a_listing_takes_no_more_memory_for_more_messages(url: str, processes: P
 # --- replay ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_replay_is_the_same_call_anew(url: str, crew: Crew) -> None:
+def test_a_replay_publishes_the_same_call_again(url: str, crew: Crew) -> None:
     headers = {"mine": "x", "crew-attempt": 3, "crew-deadline": 5, "crew-timeout": 1500, "crew-client": "gone"}
     park(url, "one", body=b'"payload"', headers=headers, reply_to="crew.reply.gone", priority=7)
 
@@ -179,7 +179,7 @@ def test_a_replay_is_the_same_call_anew(url: str, crew: Crew) -> None:
     assert raw.depth(url, "crew.parked") == 0
 
 
-def test_what_is_not_meant_stays_where_it_is(url: str, crew: Crew) -> None:
+def test_a_replay_does_not_touch_other_messages(url: str, crew: Crew) -> None:
     park(url, *(f"{number:03}" for number in range(300)), task="other")
     park(url, "a", "b", "c")
 
@@ -193,7 +193,7 @@ def test_what_is_not_meant_stays_where_it_is(url: str, crew: Crew) -> None:
     ("task", "says"),
     [("nobody", "no worker has ever served the task 'nobody': start one"), ("full", FULL)],
 )
-def test_what_its_task_cannot_take_stays_parked_with_one_sentence(url: str, crew: Crew, task: str, says: str) -> None:
+def test_a_message_that_its_task_cannot_take_stays_parked(url: str, crew: Crew, task: str, says: str) -> None:
     raw.send(url, "crew.tasks.full", b"1")
     park(url, "stays", task=task)
     park(url, "goes")
@@ -205,7 +205,7 @@ def test_what_its_task_cannot_take_stays_parked_with_one_sentence(url: str, crew
     assert (waiting(url, "crew.tasks.echo"), waiting(url, "crew.parked")) == (["goes"], ["stays"])
 
 
-def test_each_of_several_messages_with_one_id_stays_parked_where_its_task_has_no_queue(url: str, crew: Crew) -> None:
+def test_all_messages_of_one_id_stay_parked_if_their_task_has_no_queue(url: str, crew: Crew) -> None:
     ids = [*["many"] * 45, "once"]  # so many that the broker confirms several of them in one frame
     park(url, *ids, task="nobody")
 
@@ -216,7 +216,7 @@ def test_each_of_several_messages_with_one_id_stays_parked_where_its_task_has_no
     assert waiting(url, "crew.parked") == ids
 
 
-def test_a_replay_of_all_asks_with_their_number(url: str, crew: Crew) -> None:
+def test_a_replay_of_all_messages_asks_for_confirmation(url: str, crew: Crew) -> None:
     park(url, "one", "two")
 
     refused, alone, asked = (crew("parked", "replay", "--all", given=given) for given in ("n\n", "", "y\n"))
@@ -229,7 +229,7 @@ def test_a_replay_of_all_asks_with_their_number(url: str, crew: Crew) -> None:
     assert waiting(url, "crew.tasks.echo") == ["one", "two"]
 
 
-def test_a_message_without_an_id_or_a_task_is_told_and_stays(url: str, crew: Crew) -> None:
+def test_a_message_without_an_id_or_a_task_is_reported_and_stays_parked(url: str, crew: Crew) -> None:
     with raw.channel(url) as channel:
         channel.basic_publish("", "crew.parked", b"?", pika.BasicProperties())
 
@@ -242,7 +242,7 @@ def test_a_message_without_an_id_or_a_task_is_told_and_stays(url: str, crew: Cre
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("command", ["replay", "purge"])
-def test_a_command_that_is_killed_half_way_loses_nothing(url: str, processes: Processes, command: str) -> None:
+def test_a_killed_command_loses_no_message(url: str, processes: Processes, command: str) -> None:
     ids = [f"{number:05}" for number in range(1_500)]
     park(url, *ids)
     flags = ["--all", "--yes"]
@@ -265,7 +265,7 @@ def test_a_command_that_is_killed_half_way_loses_nothing(url: str, processes: Pr
 # --- purge -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_purge_asks_and_deletes_what_is_meant(url: str, crew: Crew) -> None:
+def test_a_purge_asks_for_confirmation_and_deletes_the_selected_messages(url: str, crew: Crew) -> None:
     park(url, "old", timestamp=1_600_000_000)
     park(url, "new", timestamp=int(time.time()))
     park(url, "undated", timestamp=None)
@@ -278,7 +278,7 @@ def test_a_purge_asks_and_deletes_what_is_meant(url: str, crew: Crew) -> None:
     assert waiting(url, "crew.parked") == ["new", "undated"]
 
 
-def test_an_id_that_no_message_has_is_one_sentence(url: str, crew: Crew) -> None:
+def test_an_unknown_id_is_one_line_on_stderr(url: str, crew: Crew) -> None:
     for command in ("show", "replay", "purge"):
         done = crew("parked", command, "nobody", *(["--yes"] if command == "purge" else []))
         assert (done.exit_code, done.stderr) == (7, "crew: no parked message has this id: nobody\n")
@@ -294,7 +294,7 @@ def test_an_id_that_no_message_has_is_one_sentence(url: str, crew: Crew) -> None
         ["purge", "--older-than", "x"],
     ],
 )
-def test_a_command_that_does_not_say_which_is_wrong_usage(crew: Crew, arguments: list[str]) -> None:
+def test_a_command_without_a_selection_is_wrong_usage(crew: Crew, arguments: list[str]) -> None:
     assert crew("parked", *arguments).exit_code == 2
 
 

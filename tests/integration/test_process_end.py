@@ -53,7 +53,7 @@ def start(processes: Processes, folder: Path, *flags: str, script: str = SCRIPT)
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_what_a_task_prints_appears_at_once_in_a_file(
+async def test_output_of_a_task_appears_at_once_in_a_file(
     broker_url: str, prefix: str, processes: Processes, tmp_path: Path
 ) -> None:
     worker = start(processes, tmp_path)
@@ -65,7 +65,7 @@ async def test_what_a_task_prints_appears_at_once_in_a_file(
 
 @pytest.mark.gen_test(timeout=60)
 @pytest.mark.parametrize("flags", [(), ("--threads", "2")], ids=["main", "threads"])
-async def test_a_process_that_has_drained_flushes_what_tasks_printed_and_runs_atexit(
+async def test_a_drained_process_flushes_output_and_runs_atexit(
     broker_url: str, prefix: str, processes: Processes, tmp_path: Path, flags: tuple[str, ...]
 ) -> None:
     worker = start(processes, tmp_path, *flags)
@@ -76,7 +76,7 @@ async def test_a_process_that_has_drained_flushes_what_tasks_printed_and_runs_at
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_process_that_is_replaced_flushes_what_tasks_printed_and_runs_atexit(
+async def test_a_replaced_process_flushes_output_and_runs_atexit(
     broker_url: str, prefix: str, processes: Processes, tmp_path: Path
 ) -> None:
     """Also where its main thread does not come back from a task."""
@@ -88,7 +88,7 @@ async def test_a_process_that_is_replaced_flushes_what_tasks_printed_and_runs_at
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_function_that_hangs_at_exit_does_not_keep_the_process(
+async def test_an_atexit_function_that_hangs_does_not_keep_the_process_alive(
     broker_url: str, prefix: str, processes: Processes, tmp_path: Path
 ) -> None:
     worker = start(processes, tmp_path)
@@ -99,7 +99,7 @@ async def test_a_function_that_hangs_at_exit_does_not_keep_the_process(
     assert "exit timeout after 5 s: functions registered with atexit still run" in worker.output
 
 
-def test_a_thread_that_a_module_left_does_not_keep_a_worker_that_has_drained(
+def test_a_thread_that_a_module_started_does_not_keep_a_drained_worker_alive(
     processes: Processes, tmp_path: Path
 ) -> None:
     worker = start(processes, tmp_path, script=SCRIPT + LEAVES_A_THREAD)

@@ -24,7 +24,7 @@ def pids(worker: Process, word: str) -> list[int]:
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_each_process_has_a_connection_of_its_own_also_after_a_crash_and_a_reload(
+async def test_each_process_has_its_own_connection_also_after_a_crash_and_a_reload(
     broker_url: str, prefix: str, processes: Processes, tmp_path: Path
 ) -> None:
     environment = {"HOOKED_DATABASE": str(tmp_path / "database")}
@@ -50,7 +50,7 @@ async def test_each_process_has_a_connection_of_its_own_also_after_a_crash_and_a
     assert "Traceback" not in worker.output
 
 
-def test_a_process_whose_start_hook_fails_says_why_and_is_started_again_until_it_succeeds(
+def test_a_process_whose_start_hook_fails_logs_why_and_is_restarted_until_it_succeeds(
     processes: Processes, tmp_path: Path
 ) -> None:
     fails_while = tmp_path / "fails"
@@ -86,7 +86,7 @@ def test_a_hook_that_hangs_is_interrupted_and_logged(processes: Processes, kind:
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_processes_are_replaced_after_their_number_of_tasks_and_each_call_is_run_once(
+async def test_processes_are_replaced_after_max_tasks_and_each_call_runs_once(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
     worker = start_worker("--processes", "2", "--max-tasks", "10", script=SCRIPT, count=2)
@@ -105,7 +105,7 @@ async def test_processes_are_replaced_after_their_number_of_tasks_and_each_call_
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_another_process_serves_at_once_while_what_runs_in_the_replaced_one_ends(
+async def test_a_replacement_serves_at_once_while_the_replaced_process_finishes_its_tasks(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
     """Longer than `--drain`: nobody is in a hurry here."""
@@ -123,7 +123,7 @@ async def test_another_process_serves_at_once_while_what_runs_in_the_replaced_on
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_process_that_has_too_much_memory_is_replaced_and_no_call_is_lost(
+async def test_a_process_above_max_memory_is_replaced_and_no_call_is_lost(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
     worker = start_worker("--max-memory", "200MB", script=SCRIPT)
@@ -144,9 +144,7 @@ async def test_a_process_that_has_too_much_memory_is_replaced_and_no_call_is_los
         (["--max-tasks", "0"], 2, "--max-tasks"),
     ],
 )
-def test_a_bound_that_cannot_work_is_one_sentence(
-    processes: Processes, flags: list[str], status: int, sentence: str
-) -> None:
+def test_an_invalid_limit_is_one_line(processes: Processes, flags: list[str], status: int, sentence: str) -> None:
     worker = processes.python(HOOKED, *flags)
     assert worker.ends(timeout=15) == status
     assert sentence in worker.output

@@ -15,7 +15,7 @@ from tests.support.waiting import until
 
 
 @pytest.mark.gen_test
-async def test_an_urgent_call_overtakes_all_but_one_that_wait(
+async def test_a_call_of_high_priority_overtakes_all_waiting_calls_but_one(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
     worker = start_worker()
@@ -32,7 +32,7 @@ async def test_an_urgent_call_overtakes_all_but_one_that_wait(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_busy_worker_does_not_hoard_what_another_could_run(
+async def test_a_busy_worker_does_not_hold_calls_that_another_could_run(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
     busy = start_worker()
@@ -53,9 +53,7 @@ async def test_a_busy_worker_does_not_hoard_what_another_could_run(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_killed_worker_loses_nothing_of_its_buffer(
-    broker_url: str, prefix: str, start_worker: StartWorker
-) -> None:
+async def test_a_killed_worker_loses_no_buffered_call(broker_url: str, prefix: str, start_worker: StartWorker) -> None:
     first = start_worker()
     async with Client(broker_url) as client:
         pid = (await client.call(prefix + "who"))["pid"]
@@ -69,7 +67,7 @@ async def test_a_killed_worker_loses_nothing_of_its_buffer(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_call_behind_longer_ones_expires_on_time_and_is_never_run(
+async def test_a_call_behind_longer_ones_expires_on_time_and_never_runs(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
     worker = start_worker()

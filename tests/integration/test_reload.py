@@ -24,7 +24,7 @@ run()
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_reload_under_load_loses_no_call_and_broken_code_is_not_taken(
+async def test_a_reload_under_load_loses_no_call_and_broken_code_is_refused(
     broker_url: str, prefix: str, processes: Processes, tmp_path: Path
 ) -> None:
     script = tmp_path / "reloaded.py"

@@ -85,7 +85,7 @@ async def test_the_last_failure_names_the_number_of_attempts(broker_url: str, pr
 
 
 @pytest.mark.gen_test
-async def test_nothing_is_run_again_beyond_the_deadline(broker_url: str, prefix: str, worker: Said) -> None:
+async def test_no_call_is_retried_beyond_its_deadline(broker_url: str, prefix: str, worker: Said) -> None:
     async with Client(broker_url) as client:
         began = time.monotonic()
         with pytest.raises(crew.TaskFailed, match=r"attempt 1 of 2; no time for another") as failed:
@@ -95,7 +95,7 @@ async def test_nothing_is_run_again_beyond_the_deadline(broker_url: str, prefix:
 
 
 @pytest.mark.gen_test
-async def test_an_exception_that_is_not_worth_it_fails_at_once(broker_url: str, prefix: str, worker: Said) -> None:
+async def test_an_exception_that_is_not_retryable_fails_at_once(broker_url: str, prefix: str, worker: Said) -> None:
     async with Client(broker_url) as client:
         with pytest.raises(crew.TaskFailed, match="KeyError") as failed:
             await client.call(prefix + "other", 2)
@@ -104,7 +104,7 @@ async def test_an_exception_that_is_not_worth_it_fails_at_once(broker_url: str, 
 
 
 @pytest.mark.gen_test
-async def test_a_task_that_was_interrupted_is_not_run_again(broker_url: str, prefix: str, worker: Said) -> None:
+async def test_an_interrupted_task_is_not_retried(broker_url: str, prefix: str, worker: Said) -> None:
     async with Client(broker_url) as client:
         with pytest.raises(crew.TimeoutError):
             await client.call(prefix + "slow", 10, timeout=0.2, expiration=3)
@@ -114,7 +114,7 @@ async def test_a_task_that_was_interrupted_is_not_run_again(broker_url: str, pre
 
 @pytest.mark.gen_test(timeout=60)
 @pytest.mark.parametrize(("kills", "outcome"), [(2, 4), (3, crew.WorkerLost)])
-async def test_crashes_are_counted_apart_from_retries(
+async def test_crashes_are_counted_separately_from_retries(
     broker_url: str, prefix: str, worker: Said, kills: int, outcome: object
 ) -> None:
     """The call has one retry, and may cost three processes all the same."""
@@ -134,7 +134,7 @@ async def test_crashes_are_counted_apart_from_retries(
 
 @pytest.mark.chaos  # it takes five seconds, which rabbitmqctl may take as well where much else runs
 @pytest.mark.gen_test
-async def test_a_call_that_waits_holds_nothing_and_stops_nobody(
+async def test_a_call_that_waits_for_its_retry_holds_no_slot_and_no_delivery(
     broker_url: str, prefix: str, node: Node, worker: Said
 ) -> None:
     async with Client(broker_url) as client:
@@ -152,7 +152,7 @@ async def test_a_call_that_waits_holds_nothing_and_stops_nobody(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_worker_that_is_killed_meanwhile_takes_no_retry_with_it(
+async def test_a_killed_worker_loses_no_retry(
     broker_url: str, prefix: str, processes: Processes, own_worker: Process
 ) -> None:
     async with Client(broker_url) as client:
@@ -165,7 +165,7 @@ async def test_a_worker_that_is_killed_meanwhile_takes_no_retry_with_it(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_retry_that_the_broker_gives_back_says_why(
+async def test_a_retry_that_expired_at_the_broker_reports_the_reason(
     broker_url: str, prefix: str, processes: Processes, own_worker: Process
 ) -> None:
     """It has died before: of its delay."""

@@ -94,7 +94,7 @@ def test_a_script_of_a_package_may_import_from_its_package_and_be_imported(
     assert ask(broker_url, prefix + "package") == ["x", "hello", 1]
 
 
-def test_a_script_stays_the_main_module_while_its_tasks_run(
+def test_a_script_is_the_main_module_while_its_tasks_run(
     processes: Processes, tmp_path: Path, broker_url: str, prefix: str
 ) -> None:
     """`concurrent.futures` needs this to find its functions in another process."""

@@ -20,7 +20,7 @@ from tests.support.waiting import until
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_stopped_worker_finishes_what_runs_and_takes_nothing_new(
+async def test_a_stopped_worker_finishes_running_calls_and_takes_no_new_ones(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
     worker = start_worker()
@@ -38,7 +38,7 @@ async def test_a_stopped_worker_finishes_what_runs_and_takes_nothing_new(
 
 @pytest.mark.gen_test(timeout=60)
 @pytest.mark.parametrize("flags", [(), ("--threads", "2")], ids=["main thread", "threads"])
-async def test_what_does_not_finish_in_time_is_interrupted_and_run_elsewhere(
+async def test_a_call_that_does_not_finish_in_time_is_interrupted_and_runs_elsewhere(
     broker_url: str, prefix: str, start_worker: StartWorker, flags: tuple[str, ...]
 ) -> None:
     workers = [start_worker("--drain", "0.3", *flags) for _ in range(2)]
@@ -94,7 +94,7 @@ async def test_no_process_outlives_a_killed_supervisor(broker_url: str, prefix: 
     await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), timeout=10)
 
 
-def test_a_wrong_password_ends_the_worker_with_one_sentence(broker_url: str, processes: Processes) -> None:
+def test_a_refused_password_stops_the_worker_with_one_line(broker_url: str, processes: Processes) -> None:
     url = broker_url.replace(f":{urlsplit(broker_url).password}@", ":wrong-secret@")
     worker = processes.python(TASKS, "--url", url)
     assert worker.ends(timeout=10) == 78
@@ -103,7 +103,7 @@ def test_a_wrong_password_ends_the_worker_with_one_sentence(broker_url: str, pro
     assert "wrong-secret" not in worker.output
 
 
-def test_an_unreachable_broker_is_one_sentence_however_often_it_is_tried(processes: Processes) -> None:
+def test_an_unreachable_broker_is_logged_without_tracebacks(processes: Processes) -> None:
     worker = processes.python(TASKS, "--url", "amqp://guest:guest@127.0.0.1:1/", "--logging", "debug")
     worker.says("connection refused; retrying in", times=12)  # of both connections, all but the first for debugging
     assert "Traceback" not in worker.output
@@ -147,7 +147,7 @@ async def test_a_client_decodes_only_what_it_accepts(
 
 
 @pytest.mark.gen_test
-async def test_a_client_without_a_broker_says_so_in_time() -> None:
+async def test_a_client_without_a_broker_raises_in_time() -> None:
     client = Client("amqp://guest:guest@127.0.0.1:1/")
     began = time.monotonic()
     with pytest.raises(crew.ExpirationError, match="broker could not be reached"):
@@ -180,7 +180,7 @@ async def test_a_client_with_a_wrong_password_fails_at_once_and_may_try_again(br
         ('@Task("long", timeout=3600)\ndef long(data): ...\n', "write long=True"),
     ],
 )
-def test_a_worker_that_cannot_serve_says_why_in_one_sentence(
+def test_a_worker_that_cannot_serve_logs_why_in_one_line(
     processes: Processes, tmp_path: Path, script: str, says: str
 ) -> None:
     path = tmp_path / "mistaken.py"
@@ -233,7 +233,7 @@ def _children(pid: int) -> list[int]:
 
 
 @pytest.mark.gen_test
-async def test_a_task_that_cannot_be_stopped_does_not_keep_its_worker_from_stopping(
+async def test_a_task_that_cannot_be_interrupted_does_not_keep_its_worker_from_stopping(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
     worker = start_worker("--drain", "0.2", "--grace", "0.5")

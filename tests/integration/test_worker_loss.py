@@ -43,7 +43,7 @@ def starts(worker: Process, id: str) -> int:
     ("kind", "status"),
     [("segfault", "SIGSEGV"), ("exit", "exit 3"), ("kill", "SIGKILL"), ("real-time signal", "signal 37")],
 )
-async def test_a_call_that_kills_three_processes_is_parked_with_how_they_died_and_where(
+async def test_a_call_that_kills_three_processes_is_parked_with_exit_status_and_host(
     broker_url: str, prefix: str, shared_worker: Process, kind: str, status: str
 ) -> None:
     raw.parked(broker_url)
@@ -90,7 +90,7 @@ async def test_each_worker_counts_the_crashes_of_its_own_processes(
 
 @pytest.mark.gen_test(timeout=60)
 @pytest.mark.parametrize(("task", "persistent"), [("die", False), ("die.long", True), ("die.long", False)])
-async def test_the_caller_of_a_call_that_runs_once_hears_at_once_how_its_process_died(
+async def test_the_caller_of_a_call_that_runs_once_gets_worker_lost_at_once(
     broker_url: str, prefix: str, shared_worker: Process, task: str, persistent: bool
 ) -> None:
     raw.parked(broker_url)
@@ -106,7 +106,7 @@ async def test_the_caller_of_a_call_that_runs_once_hears_at_once_how_its_process
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_all_that_ran_in_a_killed_process_is_answered_or_run_again(
+async def test_each_call_of_a_killed_process_gets_a_reply_or_runs_again(
     broker_url: str, prefix: str, processes: Processes
 ) -> None:
     worker = processes.python(DYING, "--threads", "6").says("serving")
@@ -127,7 +127,7 @@ async def test_all_that_ran_in_a_killed_process_is_answered_or_run_again(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_long_task_that_raises_is_tried_again(broker_url: str, prefix: str, shared_worker: Process) -> None:
+async def test_a_long_task_that_raises_is_retried(broker_url: str, prefix: str, shared_worker: Process) -> None:
     async with Client(broker_url) as client:
         call = client.call(prefix + "long.tried", expiration=20)
         assert await call == 2
@@ -135,7 +135,7 @@ async def test_a_long_task_that_raises_is_tried_again(broker_url: str, prefix: s
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_process_that_no_limit_ends_and_that_cannot_talk_to_the_broker_is_killed_and_replaced(
+async def test_a_process_whose_io_thread_is_stalled_is_killed_and_replaced(
     broker_url: str, prefix: str, processes: Processes
 ) -> None:
     url = f"{broker_url}?heartbeat=1"

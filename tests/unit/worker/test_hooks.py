@@ -17,7 +17,7 @@ def hooks(monkeypatch: pytest.MonkeyPatch) -> Hooks:
     return hooks
 
 
-def test_a_hook_stays_the_function_that_it_was(hooks: Hooks) -> None:
+def test_a_hook_decorator_returns_the_function_unchanged(hooks: Hooks) -> None:
     def connect() -> None: ...
 
     async def disconnect() -> None: ...
@@ -31,7 +31,7 @@ def test_a_hook_stays_the_function_that_it_was(hooks: Hooks) -> None:
 
 
 @pytest.mark.usefixtures("signals")
-def test_hooks_run_in_their_order_and_stop_hooks_the_other_way_round(hooks: Hooks) -> None:
+def test_start_hooks_run_in_order_and_stop_hooks_in_reverse(hooks: Hooks) -> None:
     ran: list[str] = []
     for name in ("a", "b"):
         on_process_start(lambda name=name: ran.append(f"start {name}"))
@@ -43,7 +43,7 @@ def test_hooks_run_in_their_order_and_stop_hooks_the_other_way_round(hooks: Hook
 
 @pytest.mark.usefixtures("signals")
 @pytest.mark.parametrize("error", [ValueError("no database"), SystemExit(3), KeyboardInterrupt()])
-def test_a_start_hook_that_fails_is_logged_and_the_next_ones_do_not_run(
+def test_a_failing_start_hook_is_logged_and_the_next_ones_do_not_run(
     hooks: Hooks, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
     ran: list[str] = []
@@ -62,7 +62,7 @@ def test_a_start_hook_that_fails_is_logged_and_the_next_ones_do_not_run(
 
 
 @pytest.mark.usefixtures("signals")
-def test_a_stop_hook_that_fails_keeps_no_other_from_running(hooks: Hooks, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_stop_hook_does_not_keep_others_from_running(hooks: Hooks, caplog: pytest.LogCaptureFixture) -> None:
     ran: list[str] = []
     on_process_stop(lambda: ran.append("other"))
     on_process_stop(lambda: vars(hooks)["missing"])
@@ -71,7 +71,7 @@ def test_a_stop_hook_that_fails_keeps_no_other_from_running(hooks: Hooks, caplog
     assert "KeyError: 'missing'" in caplog.text
 
 
-def test_a_hook_with_arguments_is_refused_at_start_in_one_sentence(hooks: Hooks) -> None:
+def test_a_hook_with_arguments_is_refused_at_start(hooks: Hooks) -> None:
     def connect(data: Any) -> None: ...
 
     on_process_start(connect)  # type: ignore[type-var]
@@ -82,11 +82,11 @@ def test_a_hook_with_arguments_is_refused_at_start_in_one_sentence(hooks: Hooks)
 
 
 @pytest.mark.parametrize("timeout", [0, -1, "soon", float("nan")])
-def test_a_timeout_that_is_no_duration_is_a_value_error(timeout: Any) -> None:
+def test_an_invalid_hook_timeout_is_a_value_error(timeout: Any) -> None:
     with pytest.raises(ValueError, match="timeout"):
         on_process_start(timeout=timeout)
 
 
-def test_what_is_no_function_is_a_value_error() -> None:
+def test_a_hook_that_is_no_function_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="must be a function"):
         on_process_stop()(3)  # type: ignore[type-var]

@@ -21,7 +21,7 @@ class Loop(asyncio.SelectorEventLoop):
 
 
 @pytest.mark.gen_test
-async def test_notes_of_another_thread_arrive_on_the_loop_in_their_order() -> None:
+async def test_posts_of_another_thread_run_on_the_loop_in_order() -> None:
     mailbox = Mailbox(asyncio.get_running_loop())
     arrived: list[tuple[int, int]] = []
 
@@ -35,7 +35,7 @@ async def test_notes_of_another_thread_arrive_on_the_loop_in_their_order() -> No
 
 
 @pytest.mark.gen_test
-async def test_a_note_that_cannot_be_handled_does_not_keep_the_others(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failing_post_does_not_keep_others_from_running(caplog: pytest.LogCaptureFixture) -> None:
     mailbox = Mailbox(asyncio.get_running_loop())
     arrived: list[int] = []
 
@@ -50,7 +50,7 @@ async def test_a_note_that_cannot_be_handled_does_not_keep_the_others(caplog: py
     await until(lambda: arrived == [1, 2])
 
 
-def test_many_notes_cost_one_wake_up() -> None:
+def test_many_posts_cost_one_wake_up() -> None:
     loop = Loop()
     try:
         mailbox = Mailbox(loop)
@@ -65,7 +65,7 @@ def test_many_notes_cost_one_wake_up() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_note_written_while_others_are_read_is_read_too() -> None:
+async def test_a_post_made_while_others_run_is_run_too() -> None:
     mailbox = Mailbox(asyncio.get_running_loop())
     arrived: list[str] = []
 
@@ -78,7 +78,7 @@ async def test_a_note_written_while_others_are_read_is_read_too() -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_asks_goes_on_when_it_was_done_and_what_it_sent_is_out() -> None:
+async def test_post_and_wait_returns_when_the_messages_are_sent() -> None:
     loop = asyncio.get_running_loop()
     mailbox = Mailbox(loop)
     steps: list[str] = []
@@ -96,7 +96,7 @@ async def test_who_asks_goes_on_when_it_was_done_and_what_it_sent_is_out() -> No
 
 
 @pytest.mark.gen_test
-async def test_who_asks_for_what_fails_goes_on_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+async def test_post_and_wait_returns_if_the_function_fails(caplog: pytest.LogCaptureFixture) -> None:
     mailbox = Mailbox(asyncio.get_running_loop())
 
     def boom() -> None:
@@ -108,7 +108,7 @@ async def test_who_asks_for_what_fails_goes_on_all_the_same(caplog: pytest.LogCa
     assert "a bug" in caplog.text
 
 
-def test_who_asks_a_loop_that_does_not_answer_waits_no_longer_than_he_has_patience() -> None:
+def test_post_and_wait_on_a_blocked_loop_returns_at_its_timeout() -> None:
     loop = Loop()
     try:
         asked: list[str] = []
@@ -124,7 +124,7 @@ def test_who_asks_a_loop_that_does_not_answer_waits_no_longer_than_he_has_patien
 
 
 @pytest.mark.gen_test
-async def test_a_note_does_not_run_in_the_context_of_whoever_sends_it() -> None:
+async def test_a_post_does_not_run_in_the_context_of_its_sender() -> None:
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nobody's")
     variable.set("the mailbox's")
     mailbox = Mailbox(asyncio.get_running_loop())

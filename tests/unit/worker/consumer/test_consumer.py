@@ -145,7 +145,7 @@ class Worker:
 
 
 @pytest.mark.gen_test
-async def test_a_call_is_run_answered_and_then_acknowledged() -> None:
+async def test_a_call_runs_gets_its_reply_and_is_then_acknowledged() -> None:
     worker = Worker()
     delivery = worker.receives()
     worker.finish()
@@ -158,7 +158,7 @@ async def test_a_call_is_run_answered_and_then_acknowledged() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_expired_in_its_queue_is_answered_and_never_started() -> None:
+async def test_a_call_that_expired_in_its_queue_gets_a_reply_and_never_starts() -> None:
     worker = Worker()
     delivery = worker.receives(deadline=time.time() - 0.001)
     assert worker.executor.executions == []
@@ -168,7 +168,7 @@ async def test_a_call_that_expired_in_its_queue_is_answered_and_never_started() 
 
 
 @pytest.mark.gen_test
-async def test_a_call_without_reply_to_and_id_is_run() -> None:
+async def test_a_call_without_reply_to_and_id_runs() -> None:
     worker = Worker()
     delivery = worker.receives_message(Properties(content_type=codec.JSON), b"1")
     worker.finish()
@@ -186,7 +186,7 @@ async def test_a_call_without_reply_to_and_id_is_run() -> None:
     ],
     ids=["a deadline in words", "a list as a timeout", "nothing wrong"],
 )
-async def test_a_message_of_wrong_types_is_parked_then_answered_and_no_obstacle(given: Properties) -> None:
+async def test_a_malformed_message_is_parked_and_gets_a_reply_and_blocks_nothing(given: Properties) -> None:
     """Not both at a time: a return is told by its id, and where nobody wants the answer it would be parked again."""
     worker = Worker()
     malformed = given.headers is not None
@@ -201,7 +201,7 @@ async def test_a_message_of_wrong_types_is_parked_then_answered_and_no_obstacle(
 
 
 @pytest.mark.gen_test
-async def test_a_message_with_a_header_whose_name_is_no_utf_8_is_no_obstacle() -> None:
+async def test_a_message_with_a_header_name_that_is_not_utf_8_blocks_nothing() -> None:
     worker = Worker()
     headers: Any = {b"\xff": 1}
     worker.receives_message(Properties(headers=headers, content_type=codec.JSON), b"1")
@@ -209,7 +209,7 @@ async def test_a_message_with_a_header_whose_name_is_no_utf_8_is_no_obstacle() -
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_killed_three_processes_is_parked_and_its_caller_told() -> None:
+async def test_a_call_that_killed_three_processes_is_parked_and_its_caller_gets_an_error() -> None:
     worker = Worker()
     for _ in range(MAX_DELIVERIES):
         execution = an_execution()
@@ -231,7 +231,7 @@ async def test_a_call_that_killed_three_processes_is_parked_and_its_caller_told(
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_killed_one_process_is_run_again_if_it_is_persistent() -> None:
+async def test_a_call_that_killed_one_process_runs_again_if_it_is_persistent() -> None:
     for persistent, runs in ((True, 1), (False, 0)):
         worker = Worker()
         execution = an_execution()
@@ -249,7 +249,7 @@ async def test_a_call_that_killed_one_process_is_run_again_if_it_is_persistent()
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("persistent", [True, False])
-async def test_a_call_that_is_to_be_tried_again_is_acknowledged_when_the_broker_has_it(persistent: bool) -> None:
+async def test_a_retried_call_is_acknowledged_when_the_broker_has_confirmed_the_retry(persistent: bool) -> None:
     worker = Worker(retry=Retry(retries=1))
     delivery = worker.receives(persistent=persistent, body=codec.encode("no number"))
     worker.finish()
@@ -262,7 +262,7 @@ async def test_a_call_that_is_to_be_tried_again_is_acknowledged_when_the_broker_
 
 
 @pytest.mark.gen_test
-async def test_the_last_attempt_is_answered() -> None:
+async def test_the_last_attempt_gets_a_reply() -> None:
     worker = Worker(retry=Retry(retries=1))
     delivery = worker.receives(attempt=2, body=codec.encode("no number"))
     worker.finish()
@@ -272,14 +272,14 @@ async def test_the_last_attempt_is_answered() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_retry_that_finds_no_worker_in_time_is_a_timeout_as_it_has_run_before() -> None:
+async def test_a_retry_that_no_worker_takes_in_time_is_a_timeout_not_an_expiration() -> None:
     worker = Worker()
     worker.receives(deadline=time.time() - 0.001, attempt=2)
     assert [reply.outcome for reply in worker.replies()] == [Outcome.TIMED_OUT]
 
 
 @pytest.mark.gen_test
-async def test_crashes_are_counted_beside_the_retries() -> None:
+async def test_crashes_and_retries_both_count_as_attempts() -> None:
     """So that each execution of a call has a larger number than the one before."""
     worker = Worker()
     execution = an_execution()
@@ -292,7 +292,7 @@ async def test_crashes_are_counted_beside_the_retries() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_is_not_to_blame_for_what_another_one_of_its_id_has_done() -> None:
+async def test_the_crashes_of_a_call_do_not_count_for_another_call_of_the_same_id() -> None:
     """One that was given back unharmed would be refused, though it has never run."""
     worker = Worker()
     execution = an_execution()
@@ -306,7 +306,7 @@ async def test_a_call_is_not_to_blame_for_what_another_one_of_its_id_has_done() 
 
 
 @pytest.mark.gen_test
-async def test_a_delivery_that_went_back_unharmed_is_no_attempt() -> None:
+async def test_a_requeued_delivery_does_not_count_as_an_attempt() -> None:
     worker = Worker()
     worker.receives(redelivered=True)
     assert worker.executor.executions[0].attempt == 1
@@ -326,7 +326,7 @@ async def test_a_call_that_is_not_persistent_is_acknowledged_when_it_starts() ->
 
 
 @pytest.mark.gen_test
-async def test_an_interrupted_call_is_answered_at_once_and_once() -> None:
+async def test_an_interrupted_call_gets_one_reply_at_once() -> None:
     worker = Worker()
     worker.receives(timeout=0.03)
     execution = worker.executor.executions[0]
@@ -338,7 +338,7 @@ async def test_an_interrupted_call_is_answered_at_once_and_once() -> None:
 
 
 @pytest.mark.gen_test
-async def test_the_most_urgent_of_what_waits_is_next() -> None:
+async def test_the_waiting_call_with_the_highest_priority_is_next() -> None:
     worker = Worker()
     worker.receives(id="runs")
     worker.receives(id="ordinary", priority=0)
@@ -349,7 +349,7 @@ async def test_the_most_urgent_of_what_waits_is_next() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_worker_without_a_free_slot_gives_back_what_others_could_run() -> None:
+async def test_a_worker_without_a_free_slot_requeues_calls_that_others_can_run() -> None:
     worker = Worker()
     worker.receives(id="long")
     waiting = [worker.receives("other", id=f"{number}") for number in range(3)]
@@ -366,7 +366,7 @@ async def test_a_worker_without_a_free_slot_gives_back_what_others_could_run() -
 
 
 @pytest.mark.gen_test
-async def test_draining_takes_nothing_new_and_finishes_what_runs() -> None:
+async def test_a_drain_takes_no_new_calls_and_finishes_running_ones() -> None:
     worker = Worker()
     worker.receives(id="runs")
     waiting = worker.receives(id="waits")
@@ -381,7 +381,7 @@ async def test_draining_takes_nothing_new_and_finishes_what_runs() -> None:
 
 
 @pytest.mark.gen_test
-async def test_what_a_drain_interrupts_runs_elsewhere() -> None:
+async def test_a_call_that_a_drain_interrupts_is_requeued() -> None:
     worker = Worker()
     delivery = worker.receives()
     execution = worker.executor.executions[0]
@@ -393,7 +393,7 @@ async def test_what_a_drain_interrupts_runs_elsewhere() -> None:
 
 
 @pytest.mark.gen_test
-async def test_after_a_lost_connection_what_ran_is_answered_and_what_waited_comes_again() -> None:
+async def test_after_a_lost_connection_running_calls_get_replies_and_waiting_ones_are_dropped() -> None:
     worker = Worker()
     worker.receives(id="runs")
     worker.receives(id="waits")
@@ -411,7 +411,7 @@ async def test_after_a_lost_connection_what_ran_is_answered_and_what_waited_come
 
 
 @pytest.mark.gen_test
-async def test_the_window_of_each_task_follows_its_own_run_time() -> None:
+async def test_the_prefetch_of_each_task_follows_its_own_run_time() -> None:
     worker = Worker()
     queue = topology.task_queue_name("t")
     for number in range(50):
@@ -423,7 +423,7 @@ async def test_the_window_of_each_task_follows_its_own_run_time() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_failure_of_the_task_is_told_to_its_caller() -> None:
+async def test_the_caller_gets_the_failure_of_the_task() -> None:
     worker = Worker()
     worker.receives(body=Body(b"{", codec.JSON))
     worker.finish()
@@ -433,7 +433,7 @@ async def test_a_failure_of_the_task_is_told_to_its_caller() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_still_runs_when_its_delivery_comes_again_is_not_run_beside_itself() -> None:
+async def test_a_redelivered_call_that_still_runs_here_does_not_run_twice() -> None:
     """Its first delivery was lost with a connection."""
     worker = Worker(slots=2)
     deadline = time.time() + 60

@@ -25,7 +25,7 @@ async def test_a_cancel_of_an_unknown_call_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("reason", "outcome"), [(InterruptReason.CANCELED, Outcome.CANCELED), (InterruptReason.TIMEOUT, Outcome.TIMED_OUT)]
 )
-async def test_a_running_call_that_is_cancelled_is_interrupted_and_answered_once(
+async def test_a_running_call_that_is_canceled_is_interrupted_and_gets_one_reply(
     reason: InterruptReason, outcome: Outcome
 ) -> None:
     worker = Worker()
@@ -41,7 +41,7 @@ async def test_a_running_call_that_is_cancelled_is_interrupted_and_answered_once
 
 
 @pytest.mark.gen_test
-async def test_the_grace_of_a_cancelled_call_stands_in_the_ledger() -> None:
+async def test_the_limit_of_a_canceled_call_is_recorded_in_the_shared_state() -> None:
     """So that the supervisor kills a process that is frozen in it."""
     worker = Worker()
     execution = worker.starts(deadline=None)
@@ -52,7 +52,7 @@ async def test_the_grace_of_a_cancelled_call_stands_in_the_ledger() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_waits_here_and_is_cancelled_is_answered_at_once_and_never_started() -> None:
+async def test_a_waiting_call_that_is_canceled_gets_its_reply_at_once_and_never_starts() -> None:
     worker = Worker()
     runs = worker.starts("runs")
     delivery = worker.receives(id="waits")
@@ -67,7 +67,7 @@ async def test_a_call_that_waits_here_and_is_cancelled_is_answered_at_once_and_n
 
 
 @pytest.mark.gen_test
-async def test_a_cancelled_call_is_not_given_back_for_others_to_run() -> None:
+async def test_a_canceled_call_is_not_requeued() -> None:
     worker = Worker()
     worker.starts("runs")
     revoked, waits = worker.receives(id="canceled"), worker.receives(id="waits")
@@ -80,7 +80,7 @@ async def test_a_cancelled_call_is_not_given_back_for_others_to_run() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_was_cancelled_before_it_came_is_not_started() -> None:
+async def test_a_call_that_was_canceled_before_its_delivery_does_not_start() -> None:
     worker = Worker()
     deadline = round(time.time()) + 60.0
     worker.revoked.add(Control(id="17", reason="canceled", deadline=deadline))
@@ -95,7 +95,7 @@ async def test_a_call_that_was_cancelled_before_it_came_is_not_started() -> None
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_is_cancelled_before_its_start_was_noticed_is_acknowledged_once() -> None:
+async def test_a_call_that_is_canceled_before_its_start_is_handled_is_acknowledged_once() -> None:
     """A second acknowledgement of one delivery costs the connection."""
     worker = Worker(slots=2)
     worker.receives(id="1")
@@ -109,7 +109,7 @@ async def test_a_call_that_is_cancelled_before_its_start_was_noticed_is_acknowle
 
 
 @pytest.mark.gen_test
-async def test_a_cancel_that_comes_late_leaves_the_next_call_of_the_same_id_alone() -> None:
+async def test_a_late_cancel_does_not_affect_the_next_call_of_the_same_id() -> None:
     worker = Worker()
     before, deadline = round(time.time()) + 30.0, round(time.time()) + 60.0
     worker.starts("nightly", deadline=deadline)
@@ -121,7 +121,7 @@ async def test_a_cancel_that_comes_late_leaves_the_next_call_of_the_same_id_alon
 
 
 @pytest.mark.gen_test
-async def test_a_job_that_is_cancelled_before_its_start_was_noticed_is_not_said_to_run_for_ever() -> None:
+async def test_a_job_that_is_canceled_before_its_start_is_handled_has_no_heartbeat() -> None:
     worker = Worker(slots=2)
     worker.receives(is_job=True)
     (execution,) = worker.executor.executions
@@ -140,7 +140,9 @@ async def test_a_job_that_is_cancelled_before_its_start_was_noticed_is_not_said_
     [("message-2", "message-1"), (None, "message-1"), ("message-2", "17")],
     ids=["both have a message id", "the running call has none", "the canceled call had none"],
 )
-async def test_a_cancel_that_names_a_message_stops_no_other_call_of_its_id(message_id: str | None, others: str) -> None:
+async def test_a_cancel_that_names_a_message_does_not_affect_another_call_of_its_id(
+    message_id: str | None, others: str
+) -> None:
     worker = Worker()
     worker.starts("17", message_id=message_id)
     worker.consumer.cancel(Control(id="17", reason="canceled", message_id=others))
@@ -151,7 +153,7 @@ async def test_a_cancel_that_names_a_message_stops_no_other_call_of_its_id(messa
 
 
 @pytest.mark.gen_test
-async def test_the_cancel_of_a_job_stops_no_call_of_the_same_id() -> None:
+async def test_the_cancel_of_a_job_does_not_affect_a_call_of_the_same_id() -> None:
     worker = Worker()
     worker.starts("17")
     worker.consumer.cancel(Control(id="17", reason="canceled", is_job=True))

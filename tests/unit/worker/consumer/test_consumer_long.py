@@ -27,7 +27,7 @@ async def test_a_call_of_a_long_task_is_acknowledged_when_it_starts_and_once() -
 
 
 @pytest.mark.gen_test
-async def test_a_call_of_a_long_task_that_waits_here_is_not_acknowledged_and_goes_back() -> None:
+async def test_a_waiting_call_of_a_long_task_is_not_acknowledged_and_is_requeued() -> None:
     worker = Worker(long=True)
     worker.starts(id="runs")
     waits = worker.receives(id="waits")
@@ -39,7 +39,7 @@ async def test_a_call_of_a_long_task_that_waits_here_is_not_acknowledged_and_goe
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("long", [True, False])
-async def test_a_call_that_would_run_once_is_not_begun_where_the_broker_delivers_it_again(long: bool) -> None:
+async def test_a_call_that_runs_once_does_not_start_if_the_broker_will_redeliver_it(long: bool) -> None:
     """Its connection was lost before it could be acknowledged."""
     worker = Worker(long=long, slots=2)
     worker.starts(id="first")
@@ -56,7 +56,7 @@ async def test_a_call_that_would_run_once_is_not_begun_where_the_broker_delivers
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("long", [True, False])
-async def test_an_acknowledgement_that_was_lost_is_given_again_and_the_call_is_not_run_beside_itself(
+async def test_a_lost_acknowledgement_is_repeated_and_the_call_does_not_run_twice(
     long: bool,
 ) -> None:
     worker = Worker(long=long, slots=2)
@@ -74,7 +74,7 @@ async def test_an_acknowledgement_that_was_lost_is_given_again_and_the_call_is_n
 
 
 @pytest.mark.gen_test
-async def test_a_long_call_that_has_killed_a_process_is_not_run_again_though_it_is_persistent() -> None:
+async def test_a_long_call_that_killed_a_process_is_not_retried_even_if_it_is_persistent() -> None:
     """It died after it had been noted, and before its acknowledgement was out."""
     worker = Worker(long=True)
     execution = worker.starts()
@@ -92,7 +92,7 @@ async def test_a_long_call_that_has_killed_a_process_is_not_run_again_though_it_
 
 
 @pytest.mark.gen_test
-async def test_a_long_call_that_a_drain_interrupts_is_published_again_when_it_has_ended() -> None:
+async def test_a_long_call_that_a_drain_interrupts_is_published_again_after_its_clean_up() -> None:
     worker = Worker(long=True)
     execution = worker.starts()
     worker.consumer.interrupt_all()
@@ -106,7 +106,7 @@ async def test_a_long_call_that_a_drain_interrupts_is_published_again_when_it_ha
 
 
 @pytest.mark.gen_test
-async def test_a_long_call_that_goes_on_after_its_interrupt_is_answered_and_not_run_beside_itself() -> None:
+async def test_a_long_call_that_runs_on_after_its_interrupt_gets_a_reply_and_is_not_retried() -> None:
     worker = Worker(long=True)
     worker.starts()
     worker.consumer.interrupt_all()
@@ -121,7 +121,7 @@ async def test_a_long_call_that_goes_on_after_its_interrupt_is_answered_and_not_
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("long", [False, True])
-async def test_a_task_that_outlasts_the_brokers_patience_is_told_of_with_the_way_out(
+async def test_a_task_that_exceeds_the_acknowledgement_timeout_is_logged_with_advice(
     caplog: pytest.LogCaptureFixture, long: bool
 ) -> None:
     worker = Worker(long=long, slots=2)
@@ -141,7 +141,7 @@ async def test_a_task_that_outlasts_the_brokers_patience_is_told_of_with_the_way
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_comes_again_before_the_death_of_its_process_is_counted_waits_for_that() -> None:
+async def test_a_redelivery_waits_until_the_crash_of_its_process_is_counted() -> None:
     worker = Worker()
     elsewhere = an_execution()
     elsewhere.call = msgspec.structs.replace(elsewhere.call, id="17")
@@ -156,7 +156,7 @@ async def test_a_call_that_comes_again_before_the_death_of_its_process_is_counte
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("lost", [True, False])
-async def test_a_call_that_waits_for_that_is_not_run_where_it_was_lost_or_the_worker_drains(lost: bool) -> None:
+async def test_a_redelivery_that_waits_for_the_crash_count_does_not_run_if_lost_or_draining(lost: bool) -> None:
     worker = Worker()
     elsewhere = an_execution()
     elsewhere.call = msgspec.structs.replace(elsewhere.call, id="17")

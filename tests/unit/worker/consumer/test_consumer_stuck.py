@@ -11,7 +11,7 @@ from tests.unit.worker.consumer.test_consumer import Worker
 
 
 @pytest.mark.gen_test
-async def test_what_goes_on_after_its_grace_gives_its_slot_to_the_next(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_task_that_runs_on_after_its_grace_frees_its_slot(caplog: pytest.LogCaptureFixture) -> None:
     worker = Worker(grace=0.05)
     worker.executor.text = "in stubborn_function"
     stubborn = worker.starts("stubborn", timeout=0.02)
@@ -31,7 +31,7 @@ async def test_what_goes_on_after_its_grace_gives_its_slot_to_the_next(caplog: p
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("zombies", [0, 2])
-async def test_a_process_in_which_more_goes_on_than_it_may_bear_is_worn_out(zombies: int) -> None:
+async def test_a_process_with_more_zombies_than_allowed_is_replaced(zombies: int) -> None:
     worker = Worker(grace=0.01, zombies=zombies)
     for number in range(zombies + 1):
         assert not worker.worn_out
@@ -42,7 +42,7 @@ async def test_a_process_in_which_more_goes_on_than_it_may_bear_is_worn_out(zomb
 
 
 @pytest.mark.gen_test
-async def test_an_executor_that_cannot_go_on_wears_its_process_out_and_holds_up_no_end() -> None:
+async def test_a_process_whose_executor_is_stuck_is_replaced_and_still_exits() -> None:
     worker = Worker(grace=0.01, zombies=10)
     worker.executor.bears = False
     worker.starts(timeout=0.01)
@@ -53,7 +53,7 @@ async def test_an_executor_that_cannot_go_on_wears_its_process_out_and_holds_up_
 
 
 @pytest.mark.gen_test
-async def test_a_call_whose_process_was_killed_for_it_has_timed_out_and_is_not_run_again() -> None:
+async def test_a_call_whose_process_was_killed_for_it_times_out_and_is_not_retried() -> None:
     worker = Worker()
     execution = an_execution()
     execution.call = msgspec.structs.replace(execution.call, id="17")
@@ -74,7 +74,7 @@ async def test_a_call_whose_process_was_killed_for_it_has_timed_out_and_is_not_r
 
 
 @pytest.mark.gen_test
-async def test_what_was_called_under_a_shield_that_outlasted_the_grace_ends_with_its_task() -> None:
+async def test_a_nested_call_made_inside_a_shield_ends_with_its_task() -> None:
     worker = Worker(grace=0.01)
     stubborn = worker.starts(timeout=0.02)
     stubborn.shields = 1

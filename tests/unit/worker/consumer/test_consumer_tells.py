@@ -21,7 +21,7 @@ def announced(worker: Worker) -> list[str]:
 
 
 @pytest.mark.gen_test
-async def test_a_start_is_announced_before_the_task_runs_and_once() -> None:
+async def test_a_start_is_announced_once_before_the_task_runs() -> None:
     """A task may never let the I/O thread run again."""
     worker = Worker()
     worker.receives()
@@ -36,7 +36,7 @@ async def test_a_start_is_announced_before_the_task_runs_and_once() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_start_in_a_process_that_cannot_publish_yet_is_announced_once_it_can() -> None:
+async def test_a_start_is_announced_as_soon_as_the_broker_is_back() -> None:
     """Else a client whose cancel the process has missed would never tell it again."""
     worker = Worker()
     worker.publishing.is_ready = False
@@ -50,7 +50,7 @@ async def test_a_start_in_a_process_that_cannot_publish_yet_is_announced_once_it
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_is_known_to_be_quick_costs_no_announcement() -> None:
+async def test_a_call_of_a_quick_task_is_not_announced() -> None:
     worker = Worker()
     for number in range(SETTLED):
         worker.finish(worker.starts(f"{number}"))
@@ -66,7 +66,7 @@ async def test_a_call_that_is_known_to_be_quick_costs_no_announcement() -> None:
 
 
 @pytest.mark.gen_test
-async def test_what_is_quick_is_known_for_each_task_by_itself() -> None:
+async def test_each_task_is_measured_separately() -> None:
     worker = Worker()
     for number in range(SETTLED):
         worker.finish(worker.starts(f"{number}"))
@@ -91,7 +91,7 @@ async def test_a_quick_call_that_is_not_persistent_is_acknowledged_before_it_run
 
 
 @pytest.mark.gen_test
-async def test_a_quick_job_that_runs_once_is_announced_as_it_leaves_its_queue() -> None:
+async def test_a_quick_job_that_runs_once_is_announced_before_it_is_acknowledged() -> None:
     """Where its whole host dies in the next moment, nobody else can tell that it does not wait any longer."""
     worker = Worker(long=True)
     for number in range(SETTLED):
@@ -111,7 +111,7 @@ async def test_a_quick_job_that_runs_once_is_announced_as_it_leaves_its_queue() 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("debug", [True, False])
-async def test_who_debugs_is_told_where_a_task_was_when_its_time_was_over(debug: bool) -> None:
+async def test_in_debug_mode_the_caller_gets_the_stack_of_a_timed_out_task(debug: bool) -> None:
     worker = Worker(debug=debug)
     worker.executor.text = "in stubborn_function"
     worker.starts(timeout=0.02)
@@ -123,7 +123,7 @@ async def test_who_debugs_is_told_where_a_task_was_when_its_time_was_over(debug:
 
 
 @pytest.mark.gen_test
-async def test_where_the_interrupt_met_the_task_is_told_rather_than_where_it_is_now() -> None:
+async def test_the_reported_stack_is_that_at_the_interrupt() -> None:
     worker = Worker(debug=True)
     worker.executor.text = "in its clean-up"
     execution = worker.starts()
@@ -138,7 +138,7 @@ async def test_where_the_interrupt_met_the_task_is_told_rather_than_where_it_is_
 
 
 @pytest.mark.gen_test
-async def test_what_a_job_says_in_its_clean_up_is_told_though_an_interrupt_came_before_anybody_was_woken() -> None:
+async def test_progress_that_a_job_reports_during_its_clean_up_is_sent() -> None:
     worker = Worker()
     execution = worker.starts(is_job=True)
     execution.interrupt(InterruptReason.CANCELED)

@@ -7,14 +7,14 @@ from tests.support.links import FakeLink, never
 
 
 @pytest.mark.gen_test
-async def test_every_queue_is_consumed_from_the_first_connection_on() -> None:
+async def test_each_queue_is_consumed_from_the_first_connection_on() -> None:
     link = FakeLink()
     Consumption(link.as_link(), {"a": 1, "b": 5}, never)
     assert {queue: consumer.prefetch for queue, consumer in link.consumers.items()} == {"a": 1, "b": 5}
 
 
 @pytest.mark.gen_test
-async def test_what_is_wanted_becomes_so() -> None:
+async def test_a_requested_prefetch_is_applied_at_the_broker() -> None:
     link = FakeLink()
     intake = Consumption(link.as_link(), {"a": 1, "b": 1}, never)
     intake.set_prefetch("a", 5)
@@ -24,7 +24,7 @@ async def test_what_is_wanted_becomes_so() -> None:
 
 
 @pytest.mark.gen_test
-async def test_what_is_so_already_costs_nothing() -> None:
+async def test_a_prefetch_that_is_already_set_sends_nothing() -> None:
     link = FakeLink()
     intake = Consumption(link.as_link(), {"a": 1}, never)
     intake.set_prefetch("a", 1)
@@ -33,7 +33,7 @@ async def test_what_is_so_already_costs_nothing() -> None:
 
 
 @pytest.mark.gen_test
-async def test_of_several_wishes_in_one_moment_the_last_counts() -> None:
+async def test_the_last_of_several_prefetch_requests_counts() -> None:
     link = FakeLink()
     intake = Consumption(link.as_link(), {"a": 1}, never)
     for window in (5, PAUSED, 17):
@@ -43,7 +43,7 @@ async def test_of_several_wishes_in_one_moment_the_last_counts() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_pause_ends_when_something_is_wanted_again() -> None:
+async def test_a_pause_ends_with_the_next_prefetch_request() -> None:
     link = FakeLink()
     intake = Consumption(link.as_link(), {"a": 1}, never)
     intake.set_prefetch("a", PAUSED)

@@ -30,7 +30,7 @@ def test_about_ten_milliseconds_of_work_are_fetched_ahead(seconds: float, ahead:
     assert after(Prefetch(1), *[seconds] * 100) == 1 + ahead
 
 
-def test_one_long_run_is_reason_enough_to_fetch_nothing_ahead() -> None:
+def test_after_a_single_long_run_nothing_is_fetched_ahead() -> None:
     prefetch = Prefetch(1)
     assert after(prefetch, *[0.0001] * 100) == 65
     assert prefetch.observe(0.05) is True
@@ -38,7 +38,7 @@ def test_one_long_run_is_reason_enough_to_fetch_nothing_ahead() -> None:
 
 
 @given(st.lists(durations, max_size=50), st.integers(1, 16))
-def test_urgent_calls_never_wait_behind_more_than_is_allowed(runs: list[float], slots: int) -> None:
+def test_the_prefetch_never_exceeds_its_limit(runs: list[float], slots: int) -> None:
     prefetch = Prefetch(slots)
     for seconds in runs:
         before = prefetch.window
@@ -48,7 +48,7 @@ def test_urgent_calls_never_wait_behind_more_than_is_allowed(runs: list[float], 
             assert prefetch.window == slots
 
 
-def test_a_run_time_at_the_edge_does_not_change_the_window_all_the_time() -> None:
+def test_a_run_time_near_a_threshold_does_not_change_the_prefetch_repeatedly() -> None:
     """A change costs the broker a new consumer."""
     prefetch = Prefetch(1)
     after(prefetch, *[0.0006] * 100)
@@ -56,17 +56,17 @@ def test_a_run_time_at_the_edge_does_not_change_the_window_all_the_time() -> Non
 
 
 @given(st.lists(durations, max_size=50))
-def test_a_fixed_window_follows_nothing(runs: list[float]) -> None:
+def test_a_fixed_prefetch_does_not_change(runs: list[float]) -> None:
     prefetch = Prefetch(1, fixed=7)
     assert [prefetch.observe(seconds) for seconds in runs] == [False] * len(runs)
     assert prefetch.window == 7
 
 
-def test_a_fixed_window_gives_every_slot_something_to_do() -> None:
+def test_a_fixed_prefetch_is_used_for_all_slots() -> None:
     assert Prefetch(1, fixed=1).window == 1
 
 
-def test_a_task_is_not_known_to_be_quick_before_it_has_run_often() -> None:
+def test_a_task_is_not_quick_before_enough_runs() -> None:
     prefetch = Prefetch(1)
     after(prefetch, *[0.0001] * (SETTLED - 1))
     assert not prefetch.is_quick
@@ -76,13 +76,13 @@ def test_a_task_is_not_known_to_be_quick_before_it_has_run_often() -> None:
 
 @pytest.mark.parametrize("fixed", [None, 7])
 @pytest.mark.parametrize(("seconds", "quick"), [(0.0001, True), (AHEAD, True), (0.011, False), (1.0, False)])
-def test_a_task_is_quick_where_it_ends_within_some_milliseconds(seconds: float, quick: bool, fixed: int | None) -> None:
+def test_a_task_is_quick_if_it_ends_within_some_milliseconds(seconds: float, quick: bool, fixed: int | None) -> None:
     prefetch = Prefetch(1, fixed)
     after(prefetch, *[seconds] * 20)
     assert prefetch.is_quick is quick
 
 
-def test_after_one_long_run_a_task_is_not_known_to_be_quick() -> None:
+def test_after_one_long_run_a_task_is_no_longer_quick() -> None:
     prefetch = Prefetch(1)
     after(prefetch, *[0.0001] * 20, 1.0)
     assert not prefetch.is_quick

@@ -37,14 +37,14 @@ def known(revoked: RevokedCalls, ids: str) -> str:
     return "".join(id for id in ids if id in backlog)
 
 
-def test_a_call_that_nobody_cancelled_may_be_started() -> None:
+def test_a_call_that_was_not_canceled_may_start() -> None:
     assert RevokedCalls().get("17", 60.0) is None
 
 
 @pytest.mark.parametrize(
     ("told", "reason"), [("canceled", InterruptReason.CANCELED), ("timeout", InterruptReason.TIMEOUT)]
 )
-def test_a_cancelled_call_is_remembered_with_the_reason(told: str, reason: InterruptReason) -> None:
+def test_a_canceled_call_is_remembered_with_the_reason(told: str, reason: InterruptReason) -> None:
     revoked = RevokedCalls()
     revoked.add(Control(id="17", reason=told, deadline=60.0))
     assert revoked.get("17", 60.0) is reason
@@ -53,7 +53,7 @@ def test_a_cancelled_call_is_remembered_with_the_reason(told: str, reason: Inter
 
 
 @pytest.mark.parametrize("deadline", [60.0, None], ids=["of its own", "none, as who hears of a late start knows none"])
-def test_the_next_call_of_the_same_id_may_be_started(deadline: float | None) -> None:
+def test_the_next_call_of_the_same_id_may_start(deadline: float | None) -> None:
     revoked = RevokedCalls()
     revoked.add(Control(id="nightly", reason="timeout", deadline=deadline))
     assert revoked.get("nightly", 60.001) is None
@@ -65,7 +65,7 @@ def test_a_cancel_that_names_a_message_is_not_remembered() -> None:
     assert len(revoked) == 0
 
 
-def test_the_cancel_of_a_job_is_no_cancel_of_a_call_with_its_id() -> None:
+def test_the_cancel_of_a_job_does_not_revoke_a_call_of_the_same_id() -> None:
     revoked = RevokedCalls()
     revoked.add(Control(id="17", reason="canceled", is_job=True))
     assert revoked.get("17", None, is_job=True) is InterruptReason.CANCELED
@@ -84,7 +84,7 @@ def test_the_cancels_of_calls_never_displace_those_of_jobs(clock: Clock, monkeyp
 
 
 @pytest.mark.parametrize("told", ["drain", "", "a reason of a newer client"])
-def test_a_reason_that_nobody_knows_is_a_cancel(told: str) -> None:
+def test_an_unknown_reason_counts_as_a_cancel(told: str) -> None:
     assert reason_of(Control(id="17", reason=told)) is InterruptReason.CANCELED
 
 
@@ -108,7 +108,7 @@ def test_the_cancel_of_a_job_is_remembered_for_as_long_as_it_may_be_queued(clock
     assert revoked.get("a", None) is InterruptReason.CANCELED
 
 
-def test_however_many_are_cancelled_the_memory_is_bounded_and_the_oldest_go_first(
+def test_the_number_of_remembered_cancels_is_bounded_and_the_oldest_go_first(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(canceled_module, "MAX_REVOKED", 20)
@@ -120,7 +120,7 @@ def test_however_many_are_cancelled_the_memory_is_bounded_and_the_oldest_go_firs
     assert all(revoked.get(f"{number}", clock.now + 60) for number in range(980, 1_000))
 
 
-def test_a_call_that_is_cancelled_again_counts_as_the_newest_and_has_the_last_reason(
+def test_a_call_that_is_canceled_again_is_the_newest_and_has_the_last_reason(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(canceled_module, "MAX_REVOKED", 2)
@@ -133,7 +133,7 @@ def test_a_call_that_is_cancelled_again_counts_as_the_newest_and_has_the_last_re
     assert "d" in known(revoked, "abcd")
 
 
-def test_a_job_that_its_store_has_named_in_an_answer_is_not_started() -> None:
+def test_a_job_that_its_store_has_revoked_does_not_start() -> None:
     revoked = RevokedCalls()
     revoked.set_revoked_jobs("crew.jobs.a", "q1", frozenset({digest("q1", "17")}))
     assert revoked.get("17", None, is_job=True) is InterruptReason.CANCELED
@@ -145,7 +145,7 @@ def test_a_job_that_its_store_has_named_in_an_answer_is_not_started() -> None:
     assert revoked.get("17", None, is_job=True) is None
 
 
-def test_answers_of_more_stores_than_there_are_do_not_fill_the_worker() -> None:
+def test_the_number_of_remembered_stores_is_bounded() -> None:
     revoked = RevokedCalls()
     for number in range(1_000):
         revoked.set_revoked_jobs(f"crew.jobs.{number}", "q1", frozenset({b"12345678"}))

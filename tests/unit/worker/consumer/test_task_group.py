@@ -121,20 +121,18 @@ def where(data: Any) -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def test_plain_functions_and_coroutines_have_a_station_each_and_the_first_has_the_main_thread(io: InputOutput) -> None:
+def test_plain_functions_and_coroutines_have_separate_groups(io: InputOutput) -> None:
     made = io.task_groups(a_task(echo, name="async"), a_task(where, name="plain"))
     assert [[task.name for task in group.tasks] for group in made] == [["plain"], ["async"]]
 
 
 @pytest.mark.parametrize(("function", "name"), [(where, "plain"), (echo, "async")])
-def test_tasks_of_one_kind_have_one_station(io: InputOutput, function: Callable[[Any], Any], name: str) -> None:
+def test_tasks_of_one_kind_are_one_group(io: InputOutput, function: Callable[[Any], Any], name: str) -> None:
     (group,) = io.task_groups(a_task(function, name=name), a_task(function, name="other"))
     assert [task.name for task in group.tasks] == [name, "other"]
 
 
-def test_a_task_in_the_main_thread_is_announced_before_it_begins_and_then_answered(
-    io: InputOutput, signals: None
-) -> None:
+def test_a_task_in_the_main_thread_is_announced_before_it_begins(io: InputOutput, signals: None) -> None:
     """It may be one that lets no other thread run for the rest of its time."""
     told_before: list[tuple[str, Outcome]] = []
     noted: list[int] = []
@@ -160,9 +158,7 @@ def test_a_task_in_the_main_thread_is_announced_before_it_begins_and_then_answer
 
 
 @pytest.mark.parametrize("kind", ["threads", "coroutines"])
-def test_a_task_beside_the_main_thread_is_announced_before_it_begins_and_then_answered(
-    io: InputOutput, kind: str
-) -> None:
+def test_a_task_in_another_thread_is_announced_before_it_begins(io: InputOutput, kind: str) -> None:
     told_before: list[tuple[str, Outcome]] = []
 
     def look(data: Any) -> None:
@@ -181,7 +177,7 @@ def test_a_task_beside_the_main_thread_is_announced_before_it_begins_and_then_an
 
 
 @pytest.mark.parametrize("slots", [1, 3])
-def test_as_many_coroutines_run_at_a_time_as_the_options_say(io: InputOutput, slots: int) -> None:
+def test_at_most_concurrency_coroutines_run_at_a_time(io: InputOutput, slots: int) -> None:
     go = threading.Event()
     running: list[int] = []
 

@@ -37,7 +37,7 @@ class Heard:
 
 
 @pytest.mark.gen_test
-async def test_each_job_is_said_to_run_with_who_runs_it_since_when_until_its_end() -> None:
+async def test_a_running_job_sends_heartbeats_with_worker_and_start_until_it_ends() -> None:
     heard, ends, stays = Heard(), a_job(), a_job()
     heard.heartbeat.add(ends)
     heard.heartbeat.add(stays)
@@ -55,7 +55,7 @@ async def test_each_job_is_said_to_run_with_who_runs_it_since_when_until_its_end
 
 
 @pytest.mark.gen_test
-async def test_a_broker_that_is_away_misses_some_and_hears_the_next() -> None:
+async def test_heartbeats_are_skipped_while_the_broker_is_away() -> None:
     heard, job = Heard(), a_job()
     heard.link.is_ready = False
     heard.heartbeat.add(job)

@@ -31,7 +31,7 @@ class Told:
 
 
 @pytest.mark.gen_test
-async def test_the_first_word_leaves_at_once_and_of_many_more_the_last() -> None:
+async def test_the_first_report_is_sent_at_once_and_then_only_the_latest() -> None:
     told, execution = Told(), a_job()
     told.progress.report(execution, 0)
     await until(lambda: told.values == [0])
@@ -43,7 +43,7 @@ async def test_the_first_word_leaves_at_once_and_of_many_more_the_last() -> None
 
 
 @pytest.mark.gen_test
-async def test_while_the_broker_is_away_only_the_latest_is_kept() -> None:
+async def test_while_the_broker_is_away_only_the_latest_report_waits() -> None:
     told, execution = Told(), a_job()
     told.link.is_ready = False
     for number in range(10):
@@ -54,7 +54,7 @@ async def test_while_the_broker_is_away_only_the_latest_is_kept() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_is_no_job_has_nobody_to_tell() -> None:
+async def test_a_call_that_is_no_job_sends_no_progress() -> None:
     told = Told()
     told.progress.report(an_execution(), object())
     await asyncio.sleep(0)
@@ -62,7 +62,7 @@ async def test_a_call_that_is_no_job_has_nobody_to_tell() -> None:
 
 
 @pytest.mark.gen_test
-async def test_what_is_no_json_or_too_much_is_refused() -> None:
+async def test_progress_that_is_not_json_or_too_large_is_refused() -> None:
     told, execution = Told(), a_job()
     told.progress.report(execution, "x" * (MAX_PROGRESS - 2))
     with pytest.raises(TooLarge, match="the progress of task 't' cannot be sent"):

@@ -30,7 +30,7 @@ class Asked:
 
 
 @pytest.mark.gen_test
-async def test_jobs_of_a_store_go_on_when_it_has_answered_and_others_wait_for_theirs() -> None:
+async def test_jobs_of_a_store_are_released_by_the_answer_of_that_store_only() -> None:
     asked = Asked()
     assert all(map(asked.revocation_sync.is_awaiting, QUEUES))
     asked.revocation_sync.on_ready()
@@ -41,7 +41,7 @@ async def test_jobs_of_a_store_go_on_when_it_has_answered_and_others_wait_for_th
 
 
 @pytest.mark.gen_test
-async def test_where_nobody_answers_jobs_go_on_after_a_while() -> None:
+async def test_without_an_answer_jobs_are_released_at_the_timeout() -> None:
     asked = Asked(timeout=0.02)
     asked.revocation_sync.on_ready()
     await until(lambda: asked.went_on == QUEUES)
@@ -49,7 +49,7 @@ async def test_where_nobody_answers_jobs_go_on_after_a_while() -> None:
 
 
 @pytest.mark.gen_test
-async def test_where_nobody_can_be_asked_jobs_go_on_at_once() -> None:
+async def test_jobs_are_released_at_once_if_there_is_no_gateway() -> None:
     asked = Asked()
     asked.revocation_sync.on_ready()
     asked.link.confirm_all(ConfirmStatus.RETURNED)
@@ -57,7 +57,7 @@ async def test_where_nobody_can_be_asked_jobs_go_on_at_once() -> None:
 
 
 @pytest.mark.gen_test
-async def test_the_question_is_asked_when_the_broker_can_be_told() -> None:
+async def test_the_question_is_published_once_the_broker_is_back() -> None:
     asked = Asked()
     asked.link.is_ready = False
     asked.revocation_sync.on_ready()
@@ -70,7 +70,7 @@ async def test_the_question_is_asked_when_the_broker_can_be_told() -> None:
 
 
 @pytest.mark.gen_test
-async def test_an_answer_to_an_earlier_connection_lets_nothing_go_on() -> None:
+async def test_an_answer_to_a_question_of_an_earlier_connection_releases_no_jobs() -> None:
     asked = Asked()
     asked.revocation_sync.on_ready()
     earlier = asked.question
@@ -83,7 +83,7 @@ async def test_an_answer_to_an_earlier_connection_lets_nothing_go_on() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_store_that_has_answered_is_known_and_no_other() -> None:
+async def test_only_a_store_that_has_answered_is_known() -> None:
     asked = Asked()
     asked.revocation_sync.on_ready()
     for id in (briefed_id("forged", QUEUES[0]), briefed_id(asked.question, "crew.reply.me"), asked.question):
@@ -97,7 +97,7 @@ async def test_a_store_that_has_answered_is_known_and_no_other() -> None:
 
 
 @pytest.mark.gen_test
-async def test_an_answer_that_comes_late_is_still_one_and_that_of_an_earlier_connection_is_not() -> None:
+async def test_a_late_answer_counts_but_not_one_of_an_earlier_connection() -> None:
     asked = Asked(timeout=0.02)
     asked.revocation_sync.on_ready()
     await until(lambda: asked.went_on == QUEUES)
@@ -108,7 +108,7 @@ async def test_an_answer_that_comes_late_is_still_one_and_that_of_an_earlier_con
 
 
 @pytest.mark.gen_test
-async def test_forged_answers_do_not_fill_the_worker() -> None:
+async def test_forged_answers_do_not_fill_the_memory_of_the_worker() -> None:
     asked = Asked()
     asked.revocation_sync.on_ready()
     for number in range(1_000):

@@ -11,7 +11,7 @@ def a_reply(dropped: list[str], name: str, size: int = 1) -> OutgoingMessage:
     return OutgoingMessage(name, Properties(), b"x" * size, lambda: None, None, lambda: dropped.append(name))
 
 
-def test_what_waits_leaves_in_the_order_in_which_it_was_sent_first() -> None:
+def test_waiting_replies_leave_in_the_order_in_which_they_were_first_sent() -> None:
     backlog, dropped = Backlog(), list[str]()
     for number in (3, 1, 2):
         backlog.add(number, a_reply(dropped, str(number)))
@@ -20,14 +20,14 @@ def test_what_waits_leaves_in_the_order_in_which_it_was_sent_first() -> None:
     assert (len(backlog), backlog.bytes, backlog.take(), dropped) == (0, 0, {}, [])
 
 
-def test_the_oldest_goes_where_there_are_too_many() -> None:
+def test_the_oldest_replies_are_discarded_when_there_are_too_many() -> None:
     backlog, dropped = Backlog(max_replies=2), list[str]()
     for number in range(4):
         backlog.add(number, a_reply(dropped, str(number)))
     assert (list(backlog.take()), dropped) == ([2, 3], ["0", "1"])
 
 
-def test_the_oldest_go_where_they_have_too_many_bytes() -> None:
+def test_the_oldest_replies_are_discarded_when_they_have_too_many_bytes() -> None:
     backlog, dropped = Backlog(max_bytes=10), list[str]()
     for number, size in enumerate([4, 4, 9, 1]):
         backlog.add(number, a_reply(dropped, str(number), size))
@@ -35,13 +35,13 @@ def test_the_oldest_go_where_they_have_too_many_bytes() -> None:
     assert (list(backlog.take()), dropped) == ([2, 3], ["0", "1"])
 
 
-def test_a_reply_that_is_larger_than_all_room_is_dropped_alone() -> None:
+def test_a_reply_larger_than_the_whole_backlog_is_discarded_alone() -> None:
     backlog, dropped = Backlog(max_bytes=10), list[str]()
     backlog.add(1, a_reply(dropped, "large", 11))
     assert (len(backlog), backlog.bytes, dropped) == (0, 0, ["large"])
 
 
-def test_however_many_are_dropped_the_log_has_a_line_when_it_begins_and_one_when_it_ends(
+def test_a_full_backlog_is_logged_once_when_it_begins_and_once_when_it_ends(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     backlog, dropped = Backlog(max_replies=10), list[str]()

@@ -57,7 +57,7 @@ def replies(link: FakeLink) -> ReplyPublisher:
     return ReplyPublisher(link.as_link(), "w")
 
 
-def test_a_reply_goes_to_who_waits_for_it(replies: ReplyPublisher, link: FakeLink) -> None:
+def test_a_reply_goes_to_the_reply_queue_of_its_caller(replies: ReplyPublisher, link: FakeLink) -> None:
     replies.reply(a_call(), VALUE, never)
     (published,) = link.published
     assert (published.exchange, published.key, published.mandatory) == ("", "crew.reply.me", True)
@@ -71,7 +71,7 @@ def test_a_reply_goes_to_who_waits_for_it(replies: ReplyPublisher, link: FakeLin
     )
 
 
-def test_a_delivery_is_done_when_the_broker_has_the_reply_and_not_before(
+def test_a_delivery_is_settled_only_when_the_broker_has_confirmed_the_reply(
     replies: ReplyPublisher, link: FakeLink
 ) -> None:
     sent = Sent()
@@ -82,7 +82,7 @@ def test_a_delivery_is_done_when_the_broker_has_the_reply_and_not_before(
 
 
 @pytest.mark.gen_test
-async def test_a_reply_that_nobody_takes_ends_its_delivery_and_is_sent_again_some_times(
+async def test_a_returned_reply_settles_its_delivery_and_is_retried_a_few_times(
     replies: ReplyPublisher, link: FakeLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replies_module, "RETURNED_RETRY_DELAYS", (0.01, 0.01))
@@ -98,7 +98,7 @@ async def test_a_reply_that_nobody_takes_ends_its_delivery_and_is_sent_again_som
 
 
 @pytest.mark.gen_test
-async def test_a_parked_message_whose_queue_was_deleted_is_parked_all_the_same(
+async def test_a_message_is_parked_even_if_the_parked_queue_was_deleted(
     replies: ReplyPublisher, link: FakeLink
 ) -> None:
     sent = Sent()
@@ -112,7 +112,7 @@ async def test_a_parked_message_whose_queue_was_deleted_is_parked_all_the_same(
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("status", [ConfirmStatus.RETURNED, ConfirmStatus.REFUSED])
-async def test_a_message_that_is_given_up_is_not_lost_while_nothing_can_be_parked(
+async def test_parking_is_retried_without_a_limit(
     replies: ReplyPublisher, link: FakeLink, monkeypatch: pytest.MonkeyPatch, status: ConfirmStatus
 ) -> None:
     """The node that has crew.parked may be down for longer than a reply is worth."""
@@ -130,7 +130,7 @@ async def test_a_message_that_is_given_up_is_not_lost_while_nothing_can_be_parke
     assert (sent.times, len(replies)) == (1, 0)
 
 
-def test_what_cannot_be_kept_for_the_broker_goes_back_where_it_came_from(link: FakeLink) -> None:
+def test_a_discarded_message_returns_its_delivery_to_the_queue(link: FakeLink) -> None:
     """Else a message would be held for ever, and nothing more taken from its queue."""
     replies, dropped = ReplyPublisher(link.as_link(), "w", Backlog(max_replies=1)), Sent()
     link.is_ready = False
@@ -140,7 +140,7 @@ def test_what_cannot_be_kept_for_the_broker_goes_back_where_it_came_from(link: F
 
 
 @pytest.mark.gen_test
-async def test_a_reply_that_a_queue_without_a_leader_refuses_is_sent_again_over_another_channel(
+async def test_a_refused_reply_is_retried_over_another_channel(
     replies: ReplyPublisher, link: FakeLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replies_module, "REFUSED_RETRY_DELAY", 0.001)
@@ -155,7 +155,7 @@ async def test_a_reply_that_a_queue_without_a_leader_refuses_is_sent_again_over_
 
 
 @pytest.mark.gen_test
-async def test_a_reply_that_is_refused_for_ever_is_given_up(
+async def test_a_reply_that_is_refused_again_and_again_is_discarded(
     replies: ReplyPublisher, link: FakeLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replies_module, "REFUSED_RETRY_DELAY", 0.001)
@@ -171,14 +171,14 @@ async def test_a_reply_that_is_refused_for_ever_is_given_up(
     assert (sent.times, len(replies)) == (1, 0)
 
 
-def test_who_waits_for_nothing_gets_nothing(replies: ReplyPublisher, link: FakeLink) -> None:
+def test_a_call_without_reply_to_gets_no_reply(replies: ReplyPublisher, link: FakeLink) -> None:
     sent = Sent()
     replies.reply(a_call(reply_to=None), VALUE, sent)
     assert (sent.times, link.published) == (1, [])
 
 
 @pytest.mark.parametrize("away", ["is_ready", "breaks"])
-def test_a_reply_waits_for_the_broker(replies: ReplyPublisher, link: FakeLink, away: str) -> None:
+def test_a_reply_waits_while_the_broker_is_away(replies: ReplyPublisher, link: FakeLink, away: str) -> None:
     sent = Sent()
     link.is_ready = away != "is_ready"
     link.breaks = int(away == "breaks")
@@ -190,7 +190,7 @@ def test_a_reply_waits_for_the_broker(replies: ReplyPublisher, link: FakeLink, a
     assert (sent.times, len(replies), len(link.published)) == (1, 0, 1)
 
 
-def test_a_reply_that_was_lost_on_its_way_is_sent_again(replies: ReplyPublisher, link: FakeLink) -> None:
+def test_a_reply_whose_confirm_was_lost_is_sent_again(replies: ReplyPublisher, link: FakeLink) -> None:
     sent = Sent()
     replies.reply(a_call(), VALUE, sent)
     link.confirm_all(ConfirmStatus.LOST)
@@ -200,7 +200,7 @@ def test_a_reply_that_was_lost_on_its_way_is_sent_again(replies: ReplyPublisher,
     assert (sent.times, len(replies), len(link.published)) == (1, 0, 2)
 
 
-def test_replies_that_waited_leave_in_their_order(replies: ReplyPublisher, link: FakeLink) -> None:
+def test_waiting_replies_are_sent_in_their_order(replies: ReplyPublisher, link: FakeLink) -> None:
     link.is_ready = False
     for id in ("a", "b", "c"):
         replies.reply(a_call(id=id), VALUE, Sent())
@@ -215,7 +215,7 @@ def test_a_reply_is_as_persistent_as_its_call(replies: ReplyPublisher, link: Fak
     assert [one.properties.delivery_mode for one in link.published] == [2, 1]
 
 
-def test_a_failure_names_its_worker(replies: ReplyPublisher, link: FakeLink) -> None:
+def test_the_reply_of_a_failure_names_its_worker(replies: ReplyPublisher, link: FakeLink) -> None:
     replies.reply(a_call(), failed_with(Outcome.TIMED_OUT, Failure(type_name="TimeoutError")), never)
     (published,) = link.published
     reply = properties.to_reply(published.properties, published.body)
@@ -223,7 +223,7 @@ def test_a_failure_names_its_worker(replies: ReplyPublisher, link: FakeLink) -> 
     assert (reply.outcome, reply.worker) == (Outcome.TIMED_OUT, "w")
 
 
-def test_a_start_is_announced_to_who_waits(replies: ReplyPublisher, link: FakeLink) -> None:
+def test_a_start_is_announced_to_the_caller(replies: ReplyPublisher, link: FakeLink) -> None:
     assert replies.announce(a_call())
     assert replies.announce(a_call(reply_to=None)), "nobody is to be told"
     (published,) = link.published
@@ -234,7 +234,7 @@ def test_a_start_is_announced_to_who_waits(replies: ReplyPublisher, link: FakeLi
 
 
 @pytest.mark.parametrize("away", ["is_ready", "breaks"])
-def test_an_announcement_is_not_kept_for_the_broker_but_tried_again_by_who_knows_whether_it_is_news(
+def test_an_announcement_does_not_wait_while_the_broker_is_away(
     replies: ReplyPublisher, link: FakeLink, away: str
 ) -> None:
     link.is_ready = away != "is_ready"
@@ -243,7 +243,7 @@ def test_an_announcement_is_not_kept_for_the_broker_but_tried_again_by_who_knows
     assert (link.published, len(replies)) == ([], 0)
 
 
-def test_a_message_that_is_given_up_is_kept_with_the_reason(
+def test_a_parked_message_carries_the_reason(
     replies: ReplyPublisher, link: FakeLink, caplog: pytest.LogCaptureFixture
 ) -> None:
     given = Properties(
@@ -279,7 +279,7 @@ def test_a_message_that_is_given_up_is_kept_with_the_reason(
     ],
     ids=["a reason that quotes it all", "headers of a whole frame", "numbers that pika writes in more bytes"],
 )
-def test_a_message_that_is_given_up_does_not_break_the_connection_that_parks_it(
+def test_parking_a_message_with_large_headers_does_not_break_the_connection(
     replies: ReplyPublisher, link: FakeLink, headers: Headers, reason: str
 ) -> None:
     """Properties larger than a frame close it, and the message would be parked again on the next, for ever."""
@@ -290,7 +290,9 @@ def test_a_message_that_is_given_up_does_not_break_the_connection_that_parks_it(
     assert sum(map(len, encoded)) < 128 * 1024 - 1024
 
 
-def test_who_called_is_told_of_a_value_that_the_broker_does_not_take(replies: ReplyPublisher, link: FakeLink) -> None:
+def test_the_caller_gets_an_error_if_its_value_is_too_large_for_the_broker(
+    replies: ReplyPublisher, link: FakeLink
+) -> None:
     sent = Sent()
     replies.reply(a_call(), VALUE, sent)
     link.confirm_all(ConfirmStatus.TOO_LARGE)
@@ -305,7 +307,9 @@ def test_who_called_is_told_of_a_value_that_the_broker_does_not_take(replies: Re
     assert (sent.times, len(replies)) == (1, 0)
 
 
-def test_a_failure_that_the_broker_does_not_take_ends_its_delivery(replies: ReplyPublisher, link: FakeLink) -> None:
+def test_a_failure_that_is_too_large_for_the_broker_settles_its_delivery(
+    replies: ReplyPublisher, link: FakeLink
+) -> None:
     sent = Sent()
     replies.reply(a_call(), VALUE, sent)
     link.confirm_all(ConfirmStatus.TOO_LARGE)
@@ -313,7 +317,7 @@ def test_a_failure_that_the_broker_does_not_take_ends_its_delivery(replies: Repl
     assert (sent.times, len(replies), len(link.published)) == (1, 0, 2)
 
 
-def test_a_message_that_the_broker_takes_no_longer_is_parked_without_its_body(
+def test_a_message_that_is_too_large_for_the_broker_is_parked_without_its_body(
     replies: ReplyPublisher, link: FakeLink
 ) -> None:
     sent = Sent()
@@ -329,7 +333,9 @@ def refuse(link: FakeLink, reason: str) -> None:
     link.published[-1].confirm.refuse(reason)
 
 
-def test_who_called_is_told_why_the_broker_does_not_accept_a_reply(replies: ReplyPublisher, link: FakeLink) -> None:
+def test_the_caller_gets_the_reason_why_the_broker_does_not_accept_a_reply(
+    replies: ReplyPublisher, link: FakeLink
+) -> None:
     sent = Sent()
     replies.reply(a_call(), VALUE, sent)
     refuse(link, "invalid message (406)")
@@ -344,7 +350,7 @@ def test_who_called_is_told_why_the_broker_does_not_accept_a_reply(replies: Repl
     assert (sent.times, len(replies)) == (1, 0)
 
 
-def test_a_failure_that_the_broker_does_not_accept_ends_its_delivery(
+def test_a_failure_that_the_broker_does_not_accept_settles_its_delivery(
     replies: ReplyPublisher, link: FakeLink, caplog: pytest.LogCaptureFixture
 ) -> None:
     sent = Sent()
@@ -355,7 +361,7 @@ def test_a_failure_that_the_broker_does_not_accept_ends_its_delivery(
     assert "message discarded: the broker does not accept it queue='crew.reply.me' id='17'" in caplog.text
 
 
-def test_a_message_that_the_broker_accepts_no_longer_is_parked_with_less_and_at_last_not_at_all(
+def test_a_message_that_the_broker_does_not_accept_is_parked_with_fewer_parts(
     replies: ReplyPublisher, link: FakeLink
 ) -> None:
     sent = Sent()
@@ -390,7 +396,7 @@ async def test_no_queue_is_declared_because_a_message_names_it(
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("by", ["its answer to a briefing", "the end of an earlier job"])
-async def test_a_reply_to_a_job_store_that_is_known_is_not_given_up_while_its_queue_is_away(
+async def test_a_reply_to_a_known_job_store_is_retried_while_its_queue_is_missing(
     link: FakeLink, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     monkeypatch.setattr(replies_module, "RETURNED_RETRY_DELAYS", (0.001, 0.001))

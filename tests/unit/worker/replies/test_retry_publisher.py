@@ -71,7 +71,7 @@ async def test_a_call_goes_through_the_queue_of_its_delay_to_the_queue_of_its_ta
 
 
 @pytest.mark.gen_test
-async def test_a_call_is_what_it_was_with_one_attempt_more() -> None:
+async def test_a_retried_call_differs_only_in_its_attempt() -> None:
     for persistent in (True, False):
         sending = Sending()
         execution = sending.send(data={"a": 1}, timeout=3.0, attempt=2, persistent=persistent, headers={"tenant": "x"})
@@ -85,14 +85,14 @@ async def test_a_call_is_what_it_was_with_one_attempt_more() -> None:
 
 
 @pytest.mark.gen_test
-async def test_headers_that_would_break_the_connection_are_left_behind() -> None:
+async def test_headers_that_would_break_the_connection_are_removed() -> None:
     sending = Sending()
     sending.send(headers={"tenant": "a", "nested": {"a": [1]}})
     assert call_in((await sending.published())[0]).headers == {"tenant": "a"}
 
 
 @pytest.mark.gen_test
-async def test_a_delivery_is_done_when_the_broker_has_the_retry_and_not_before() -> None:
+async def test_a_delivery_is_settled_only_when_the_broker_has_confirmed_the_retry() -> None:
     sending = Sending()
     sending.send()
     await sending.published()
@@ -104,7 +104,7 @@ async def test_a_delivery_is_done_when_the_broker_has_the_retry_and_not_before()
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize(("attempt", "told"), [(1, [Outcome.STARTED]), (2, [])])
-async def test_a_client_is_told_once_that_a_worker_took_its_call(attempt: int, told: list[Outcome]) -> None:
+async def test_a_retry_announces_the_start_of_the_call_once(attempt: int, told: list[Outcome]) -> None:
     sending = Sending()
     sending.send(attempt=attempt)
     await sending.published()
@@ -115,7 +115,7 @@ async def test_a_client_is_told_once_that_a_worker_took_its_call(attempt: int, t
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("away", ["is_ready", "breaks"])
-async def test_a_retry_waits_for_the_broker(away: str) -> None:
+async def test_a_retry_waits_while_the_broker_is_away(away: str) -> None:
     sending = Sending()
     sending.link.is_ready = away != "is_ready"
     sending.link.breaks = int(away == "breaks")
@@ -128,7 +128,7 @@ async def test_a_retry_waits_for_the_broker(away: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_retry_that_was_lost_on_its_way_is_sent_again() -> None:
+async def test_a_retry_whose_confirm_was_lost_is_sent_again() -> None:
     sending = Sending()
     sending.send()
     await sending.published()
@@ -139,7 +139,7 @@ async def test_a_retry_that_was_lost_on_its_way_is_sent_again() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_is_not_persistent_is_not_sent_twice_and_its_failure_is_told() -> None:
+async def test_a_call_that_is_not_persistent_is_not_sent_twice_and_its_caller_gets_the_failure() -> None:
     sending = Sending()
     execution = sending.send(persistent=False)
     execution.is_acked = True
@@ -151,7 +151,7 @@ async def test_a_call_that_is_not_persistent_is_not_sent_twice_and_its_failure_i
 
 
 @pytest.mark.gen_test
-async def test_a_call_whose_delivery_was_lost_comes_again_by_itself() -> None:
+async def test_a_call_whose_delivery_was_lost_is_not_published_again() -> None:
     """Else it would be in the broker twice."""
     sending = Sending()
     sending.link.is_ready = False
@@ -163,7 +163,7 @@ async def test_a_call_whose_delivery_was_lost_comes_again_by_itself() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_was_acknowledged_already_is_sent_whatever_became_of_its_channel() -> None:
+async def test_an_acknowledged_call_is_retried_even_if_its_channel_is_gone() -> None:
     sending = Sending()
     execution = sending.send()
     execution.is_acked = True
@@ -172,7 +172,7 @@ async def test_a_call_that_was_acknowledged_already_is_sent_whatever_became_of_i
 
 
 @pytest.mark.gen_test
-async def test_a_retry_that_waited_too_long_for_the_broker_is_told_as_the_failure_that_it_was() -> None:
+async def test_a_retry_that_waited_past_the_deadline_is_replaced_by_the_failure() -> None:
     sending = Sending()
     sending.link.is_ready = False
     sending.send(budget=1.4)
@@ -185,7 +185,7 @@ async def test_a_retry_that_waited_too_long_for_the_broker_is_told_as_the_failur
 
 
 @pytest.mark.gen_test
-async def test_a_queue_that_has_vanished_is_declared_again() -> None:
+async def test_a_deleted_delay_queue_is_declared_again() -> None:
     sending = Sending()
     sending.send()
     await sending.published()
@@ -195,7 +195,7 @@ async def test_a_queue_that_has_vanished_is_declared_again() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_the_broker_never_takes_is_told_as_the_failure_that_it_was(
+async def test_a_retry_that_the_broker_never_accepts_is_replaced_by_the_failure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(retries_module, "PUBLISH_RETRY_DELAY", 0.001)
@@ -209,7 +209,7 @@ async def test_a_call_that_the_broker_never_takes_is_told_as_the_failure_that_it
 
 
 @pytest.mark.gen_test
-async def test_a_queue_is_declared_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_delay_queue_is_declared_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     """Publishing is no use of a queue: without a declaration, RabbitMQ would delete it with the calls in it."""
     sending = Sending()
     now = [1000.0]
@@ -223,7 +223,7 @@ async def test_a_queue_is_declared_once_a_minute(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.gen_test
-async def test_nothing_is_sent_after_the_end() -> None:
+async def test_no_retry_is_sent_after_stop() -> None:
     sending = Sending()
     sending.link.is_ready = False
     sending.retries.send(an_execution(), FAILED, never)
@@ -233,7 +233,7 @@ async def test_nothing_is_sent_after_the_end() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_whose_worker_stops_goes_back_to_its_queue_at_once_and_as_the_attempt_that_it_was() -> None:
+async def test_a_call_of_a_stopped_worker_is_published_at_once_with_the_same_attempt() -> None:
     sending = Sending()
     execution = sending.send(worker_lost("stopped", retry_after=0.0), attempt=2, long=True)
     await until(lambda: sending.link.published)

@@ -17,6 +17,6 @@ from crew.worker.shared_state.exit_status import describe_exit, exit_status_of
         (-(signal.SIGRTMIN + 3), "signal 37", "was killed by signal 37"),
     ],
 )
-def test_how_a_process_ended_is_told_in_words(code: int, status: str, told: str) -> None:
+def test_an_exit_code_is_described_in_words(code: int, status: str, told: str) -> None:
     assert exit_status_of(code) == status
     assert describe_exit(status) == told

@@ -44,7 +44,7 @@ def test_a_call_that_never_crashed_has_no_crashes() -> None:
     assert shared_state.crashes("17") == 0
 
 
-def test_every_death_while_a_call_runs_is_counted() -> None:
+def test_each_crash_while_a_call_runs_is_counted() -> None:
     shared_state = SharedState(2, 2)
     for expected in (1, 2, 3):
         crash(shared_state, "17", process=expected % 2)
@@ -61,7 +61,7 @@ def test_each_worker_counts_the_crashes_of_its_own_processes() -> None:
 
 
 @forks
-def test_the_supervisor_sees_what_a_dead_child_was_running() -> None:
+def test_the_supervisor_sees_which_calls_a_dead_process_was_running() -> None:
     shared_state = SharedState(2, 4)
     ended, first, second = (an_execution() for _ in range(3))
 
@@ -78,7 +78,7 @@ def test_the_supervisor_sees_what_a_dead_child_was_running() -> None:
 
 
 @forks
-def test_a_child_sees_what_other_children_died_of() -> None:
+def test_a_process_sees_the_crashes_of_other_processes() -> None:
     shared_state = SharedState(2, 4)
     execution = an_execution()
     in_a_child(lambda: shared_state.begin(0, execution))
@@ -94,7 +94,7 @@ def test_a_child_sees_what_other_children_died_of() -> None:
     assert shared_state.crashes(seen.call.id) == 1
 
 
-def test_a_process_that_ends_on_purpose_blames_nobody() -> None:
+def test_an_expected_exit_counts_no_crash() -> None:
     shared_state = SharedState(1, 2)
     execution = an_execution()
     shared_state.begin(0, execution)
@@ -103,7 +103,7 @@ def test_a_process_that_ends_on_purpose_blames_nobody() -> None:
     assert shared_state.crashes(execution.call.id) == 0
 
 
-def test_a_death_is_counted_once() -> None:
+def test_a_crash_is_counted_once() -> None:
     shared_state = SharedState(1, 2)
     execution = an_execution()
     shared_state.begin(0, execution)
@@ -112,7 +112,7 @@ def test_a_death_is_counted_once() -> None:
     assert shared_state.crashes(execution.call.id) == 1
 
 
-def test_an_execution_may_end_twice() -> None:
+def test_ending_an_execution_twice_is_allowed() -> None:
     shared_state = SharedState(1, 1)
     first, second = an_execution(), an_execution()
     shared_state.begin(0, first)
@@ -123,7 +123,7 @@ def test_an_execution_may_end_twice() -> None:
     assert shared_state.crashes(second.call.id) == 1
 
 
-def test_more_executions_than_slots_are_no_error() -> None:
+def test_more_executions_than_slots_are_allowed() -> None:
     shared_state = SharedState(1, 1)
     first, second = an_execution(), an_execution()
     shared_state.begin(0, first)
@@ -133,7 +133,7 @@ def test_more_executions_than_slots_are_no_error() -> None:
     assert shared_state.crashes(first.call.id) == 1
 
 
-def test_processes_do_not_write_over_each_other() -> None:
+def test_processes_do_not_overwrite_each_other() -> None:
     shared_state = SharedState(3, 2)
     executions = [[an_execution() for _ in range(2)] for _ in range(3)]
     for process, mine in enumerate(executions):
@@ -145,7 +145,7 @@ def test_processes_do_not_write_over_each_other() -> None:
 
 
 @pytest.mark.parametrize("length", [1, 39, 40, 41, 244])
-def test_ids_of_any_length_are_told_apart(length: int) -> None:
+def test_ids_of_any_length_are_distinguished(length: int) -> None:
     shared_state = SharedState(1, 1)
     crash(shared_state, "x" * (length - 1) + "a")
     assert shared_state.crashes("x" * (length - 1) + "a") == 1
@@ -179,7 +179,7 @@ def running(shared_state: SharedState, id: str, *, limit: float | None, process:
 
 
 @forks
-def test_the_supervisor_sees_until_when_a_child_may_run_what_it_runs() -> None:
+def test_the_supervisor_sees_the_limits_of_running_calls() -> None:
     shared_state = SharedState(2, 4)
 
     def work() -> None:
@@ -192,7 +192,7 @@ def test_the_supervisor_sees_until_when_a_child_may_run_what_it_runs() -> None:
     assert shared_state.limits(0) == []
 
 
-def test_only_what_had_its_limit_before_is_overdue() -> None:
+def test_only_calls_past_their_limit_are_overdue() -> None:
     shared_state = SharedState(1, 4)
     late = running(shared_state, "late", limit=100.0)
     for id, limit in (("later", 200.0), ("unlimited", None)):
@@ -203,7 +203,7 @@ def test_only_what_had_its_limit_before_is_overdue() -> None:
     assert shared_state.overdue(0, 100.1) == []
 
 
-def test_a_limit_that_has_moved_is_noted() -> None:
+def test_a_new_limit_is_recorded() -> None:
     """An interrupt is the end of a call that knows none: its grace begins."""
     shared_state = SharedState(1, 4)
     execution = running(shared_state, "17", limit=None)
@@ -215,7 +215,7 @@ def test_a_limit_that_has_moved_is_noted() -> None:
     assert shared_state.limits(0) == []
 
 
-def test_a_process_that_was_killed_for_what_is_overdue_blames_nothing_else() -> None:
+def test_only_overdue_calls_are_blamed_for_a_killed_process() -> None:
     shared_state = SharedState(2, 4)
     running(shared_state, "overdue", limit=100.0)
     running(shared_state, "innocent", limit=200.0)
@@ -226,7 +226,7 @@ def test_a_process_that_was_killed_for_what_is_overdue_blames_nothing_else() -> 
     assert shared_state.limits(1) == [100.0]
 
 
-def test_what_was_overdue_once_stays_so_whatever_else_it_kills() -> None:
+def test_an_overdue_call_stays_overdue_after_a_later_crash() -> None:
     shared_state = SharedState(1, 4)
     running(shared_state, "17", limit=100.0)
     shared_state.record_kill(0, shared_state.overdue(0, 150.0), -9)
@@ -234,7 +234,7 @@ def test_what_was_overdue_once_stays_so_whatever_else_it_kills() -> None:
     assert shared_state.crashes("17") == OVERDUE
 
 
-def test_what_killed_a_process_by_itself_may_be_overdue_later() -> None:
+def test_a_call_that_crashed_a_process_may_be_overdue_later() -> None:
     shared_state = SharedState(1, 4)
     crash(shared_state, "17")
     running(shared_state, "17", limit=100.0)
@@ -254,7 +254,7 @@ def once(shared_state: SharedState, process: int = 0, *, limit: float | None = N
 
 
 @pytest.mark.parametrize("long", [True, False])
-def test_of_what_died_with_its_process_only_what_is_not_delivered_again_waits_to_be_told(long: bool) -> None:
+def test_only_calls_that_are_not_redelivered_become_lost_calls(long: bool) -> None:
     shared_state = SharedState(2, 4)
     lost = once(shared_state, 1, long=long)
     shared_state.begin(1, an_execution())
@@ -274,7 +274,7 @@ def test_of_what_died_with_its_process_only_what_is_not_delivered_again_waits_to
     assert shared_state.unanswered() == {}
 
 
-def test_what_was_killed_for_it_is_told_apart_from_what_ran_beside_it() -> None:
+def test_a_lost_call_knows_whether_it_was_overdue() -> None:
     shared_state = SharedState(1, 4)
     overdue, innocent = once(shared_state, limit=100.0), once(shared_state, limit=200.0)
     shared_state.record_kill(0, shared_state.overdue(0, 150.0), -9)
@@ -284,7 +284,7 @@ def test_what_was_killed_for_it_is_told_apart_from_what_ran_beside_it() -> None:
     }
 
 
-def test_what_waits_to_be_told_is_not_overwritten_and_its_room_is_free_afterwards() -> None:
+def test_a_lost_call_keeps_its_slot_until_the_reply_is_confirmed() -> None:
     shared_state = SharedState(1, 2)
     lost = once(shared_state)
     shared_state.record_crash(0, -9)
@@ -298,7 +298,7 @@ def test_what_waits_to_be_told_is_not_overwritten_and_its_room_is_free_afterward
     assert len(shared_state.unanswered()) == 2
 
 
-def test_a_second_burial_spares_who_has_the_room_now() -> None:
+def test_a_second_mark_replied_does_not_clear_the_next_call_in_the_slot() -> None:
     shared_state = SharedState(1, 1)
     once(shared_state)
     shared_state.record_crash(0, -9)
@@ -310,7 +310,7 @@ def test_a_second_burial_spares_who_has_the_room_now() -> None:
     assert shared_state.crashes(execution.call.id) == 1
 
 
-def test_a_slot_tells_nothing_of_who_had_it_before() -> None:
+def test_a_reused_slot_has_no_data_of_the_previous_call() -> None:
     shared_state = SharedState(1, 1)
     shared_state.end(once(shared_state))
     shared_state.begin(0, an_execution())
@@ -318,7 +318,7 @@ def test_a_slot_tells_nothing_of_who_had_it_before() -> None:
     assert shared_state.unanswered() == {}
 
 
-def test_a_process_that_ends_on_purpose_leaves_what_others_have_left_to_be_told() -> None:
+def test_an_expected_exit_does_not_clear_lost_calls() -> None:
     shared_state = SharedState(1, 2)
     lost = once(shared_state)
     shared_state.record_crash(0, -9)
@@ -327,7 +327,7 @@ def test_a_process_that_ends_on_purpose_leaves_what_others_have_left_to_be_told(
     assert [one.id for one in shared_state.unanswered().values()] == [lost.call.id]
 
 
-def test_how_the_last_process_died_is_kept() -> None:
+def test_the_exit_status_of_the_last_crash_is_recorded() -> None:
     shared_state = SharedState(1, 1)
     assert shared_state.exit_status("17") == ""
     for code, status in ((3, "exit 3"), (-11, "SIGSEGV")):
@@ -336,7 +336,7 @@ def test_how_the_last_process_died_is_kept() -> None:
         assert shared_state.exit_status("17") == status
 
 
-def test_as_many_executions_as_there_are_slots_are_noted_again_and_again() -> None:
+def test_all_slots_can_be_reused() -> None:
     shared_state = SharedState(1, 3)
     for _ in range(10):
         running = [once(shared_state) for _ in range(3)]
@@ -346,7 +346,7 @@ def test_as_many_executions_as_there_are_slots_are_noted_again_and_again() -> No
             shared_state.end(execution)
 
 
-def test_a_call_runs_until_it_ends_or_its_process_is_known_to_be_dead() -> None:
+def test_a_call_is_running_until_it_ends_or_its_crash_is_recorded() -> None:
     shared_state = SharedState(2, 4)
     assert not shared_state.is_running("17")
     execution = an_execution_of("17")
@@ -374,7 +374,7 @@ class EndsMeanwhile(Execution):
         return 5.0
 
 
-def test_nothing_is_noted_of_what_ends_meanwhile() -> None:
+def test_no_limit_is_recorded_for_an_execution_that_ends_at_the_same_time() -> None:
     """The supervisor would kill its process, which runs nothing at all, as frozen."""
     shared_state = SharedState(1, 2)
     execution = an_execution()

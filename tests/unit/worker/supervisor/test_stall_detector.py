@@ -70,7 +70,7 @@ def watched() -> Iterator[Watched]:
     made.child.theirs.close()
 
 
-def test_a_process_that_runs_something_too_long_shows_its_stacks_and_is_killed_once(watched: Watched) -> None:
+def test_a_process_with_an_overdue_call_dumps_its_stacks_and_is_killed_once(watched: Watched) -> None:
     watched.runs(late=0.01)
     watched.look()
     assert (watched.child.signals, watched.child.kills) == ([DUMP_STACKS], 0)
@@ -82,14 +82,14 @@ def test_a_process_that_runs_something_too_long_shows_its_stacks_and_is_killed_o
     assert (watched.child.signals, watched.child.kills) == ([DUMP_STACKS], 1)
 
 
-def test_a_process_whose_tasks_have_time_left_is_left_alone(watched: Watched) -> None:
+def test_a_process_whose_tasks_have_time_left_is_not_killed(watched: Watched) -> None:
     watched.runs(late=-60)
     watched.runs(late=None)
     watched.look()
     assert watched.child.signals == []
 
 
-def test_a_process_that_acts_while_its_stacks_are_dumped_is_not_killed(watched: Watched) -> None:
+def test_a_process_that_ends_the_call_while_its_stacks_are_dumped_is_not_killed(watched: Watched) -> None:
     execution = watched.runs(late=0.01)
     watched.look()
     watched.shared_state.end(execution)
@@ -98,7 +98,7 @@ def test_a_process_that_acts_while_its_stacks_are_dumped_is_not_killed(watched: 
     assert watched.child.suspects == []
 
 
-def test_what_is_overdue_while_other_stacks_are_dumped_has_a_dump_of_its_own_first(watched: Watched) -> None:
+def test_a_call_that_becomes_overdue_during_a_dump_gets_its_own_dump_first(watched: Watched) -> None:
     execution = watched.runs(late=0.01)
     watched.look()
     watched.shared_state.end(execution)
@@ -111,7 +111,7 @@ def test_what_is_overdue_while_other_stacks_are_dumped_has_a_dump_of_its_own_fir
     assert watched.child.kills == 1
 
 
-def test_the_next_look_is_when_there_is_something_to_see(watched: Watched) -> None:
+def test_the_next_check_is_when_a_call_can_be_overdue(watched: Watched) -> None:
     now = time.monotonic()
     assert watched.detector.next_check(watched.child, now) == now + GRACE + OVERDUE_AFTER
     execution = watched.runs(late=0.01)
@@ -153,7 +153,7 @@ def test_a_process_whose_io_thread_does_not_run_is_dumped_and_then_killed_once(w
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_process_that_was_asleep_with_its_host_is_spared_when_it_wakes(watched: Watched) -> None:
+def test_a_process_that_was_suspended_with_its_host_is_not_killed_when_it_wakes(watched: Watched) -> None:
     is_silent(watched)
     watched.look()
     watched.shared_state.mark_alive(0)
@@ -164,7 +164,7 @@ def test_a_process_that_was_asleep_with_its_host_is_spared_when_it_wakes(watched
     assert watched.child.kills == 0
 
 
-def test_a_process_that_has_not_begun_to_beat_is_not_silent(watched: Watched) -> None:
+def test_a_process_whose_io_thread_has_not_started_is_not_stalled(watched: Watched) -> None:
     watched.look()
     assert watched.child.signals == []
     now = time.monotonic()

@@ -43,7 +43,7 @@ def freezes() -> None:
 # Python 3.12 and later warn of any fork while other threads run; the children here need none of them.
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.usefixtures("_signals_of_the_tests")
-def test_a_process_that_is_frozen_in_c_is_killed_and_replaced_and_only_what_froze_it_is_to_blame(
+def test_a_process_stalled_in_c_code_is_killed_and_only_the_overdue_call_is_blamed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shared_state = SharedState(1, 10)
@@ -73,7 +73,7 @@ def test_a_process_that_is_frozen_in_c_is_killed_and_replaced_and_only_what_froz
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.usefixtures("_signals_of_the_tests")
-def test_a_process_of_older_code_that_is_frozen_is_killed_once_it_had_its_time(
+def test_a_stalled_process_of_older_code_is_killed_after_its_drain_time(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its ledger went with its supervisor: nobody knows what it runs. And no reload begins while it is there."""
@@ -105,7 +105,7 @@ def test_a_process_of_older_code_that_is_frozen_is_killed_once_it_had_its_time(
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.usefixtures("_signals_of_the_tests")
-def test_the_next_process_that_serves_is_told_of_what_died_with_another() -> None:
+def test_the_next_serving_process_is_asked_to_reply_to_lost_calls() -> None:
     shared_state = SharedState(1, 10)
     lost = an_execution(persistent=False)
 
@@ -125,7 +125,7 @@ def test_the_next_process_that_serves_is_told_of_what_died_with_another() -> Non
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.usefixtures("_signals_of_the_tests")
 @pytest.mark.parametrize("code", [EXIT_DRAINED, EXIT_REPLACE, EXIT_REFUSED])
-def test_a_task_that_exits_as_a_process_does_on_purpose_is_a_crash_all_the_same(code: int) -> None:
+def test_a_task_that_exits_with_an_expected_exit_code_is_still_a_crash(code: int) -> None:
     """Else a call of `os._exit(0)` would be run for ever, and one of `os._exit(78)` would end the worker."""
     shared_state = SharedState(1, 10)
     call = an_execution()
@@ -143,7 +143,7 @@ def test_a_task_that_exits_as_a_process_does_on_purpose_is_a_crash_all_the_same(
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.usefixtures("_signals_of_the_tests")
-def test_calls_that_kill_processes_before_these_are_ready_do_not_end_the_worker(
+def test_calls_that_crash_processes_before_they_are_ready_do_not_stop_the_worker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Calls come with the first consumer, and a process is ready with its last."""
@@ -164,9 +164,7 @@ def test_calls_that_kill_processes_before_these_are_ready_do_not_end_the_worker(
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.usefixtures("_signals_of_the_tests")
 @pytest.mark.parametrize("together", [False, True])
-def test_a_worker_that_is_told_to_stop_while_it_tries_new_code_stops(
-    monkeypatch: pytest.MonkeyPatch, together: bool
-) -> None:
+def test_a_worker_that_is_stopped_during_a_reload_stops(monkeypatch: pytest.MonkeyPatch, together: bool) -> None:
     """The new supervisor would know nothing of the signal, and go on for ever."""
 
     def is_told_meanwhile() -> bool:
@@ -190,9 +188,7 @@ def test_a_worker_that_is_told_to_stop_while_it_tries_new_code_stops(
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.usefixtures("_signals_of_the_tests")
-def test_a_host_that_has_no_room_for_a_process_has_one_later(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_fork_that_fails_is_retried_later(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """The other processes go on meanwhile."""
     fork, failures = os.fork, [OSError(errno.ENOMEM, "Cannot allocate memory")]
 
