@@ -35,7 +35,7 @@ from crew.errors import (
 if TYPE_CHECKING:
     from crew.client import Client
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 log.set_up(__name__, Path(__file__).parent)
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import crew
+
 ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")
 DOCUMENTS = [*(ROOT / page for page in PAGES), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -138,3 +140,9 @@ def test_each_word_of_the_glossary_is_used_on_the_page_that_it_links_to(words: s
     stems = [re.sub("(e|y)$", "", word.lower()) for word in words.split(", ")]
     text = " ".join(page.read_text().lower().split())
     assert any(stem in text for stem in stems)
+
+
+def test_the_newest_release_in_the_changelog_is_this_version() -> None:
+    headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0] == "[Unreleased]"
+    assert re.fullmatch(rf"\[{re.escape(crew.__version__)}\] - \d{{4}}-\d\d-\d\d", headings[1])
