@@ -80,9 +80,9 @@ def test_a_running_job_that_is_cancelled_is_interrupted_within_a_second(
 ) -> None:
     worker = shared_jobbing.from_now()
     id = gateway.submit(shared_prefix + task, 30)
-    gateway.hears(id, Outcome.STARTED)
+    gateway.wait_for_report(id, Outcome.STARTED)
     gateway.cancel(id, topology.control_key_of_task(shared_prefix + task))
-    gateway.waits(lambda: f"INTERRUPTED {id} canceled" in worker.output, STOPPED)
+    gateway.wait_until(lambda: f"INTERRUPTED {id} canceled" in worker.output, STOPPED)
     assert gateway.end(id).outcome is Outcome.CANCELED
 
 
@@ -107,9 +107,9 @@ def test_what_a_task_says_in_its_clean_up_is_told_though_its_end_was_said(
 ) -> None:
     for task in ("clean", "nap.async"):
         id = gateway.submit(shared_prefix + task, 30)
-        gateway.waits(lambda id=id: f"STARTED {id}" in shared_jobbing.output)  # type: ignore[misc]
+        gateway.wait_until(lambda id=id: f"STARTED {id}" in shared_jobbing.output)  # type: ignore[misc]
         gateway.cancel(id, topology.control_key_of_task(shared_prefix + task))
-        assert "cleaned" in value_of(gateway.hears(id, Outcome.PROGRESS))
+        assert "cleaned" in value_of(gateway.wait_for_report(id, Outcome.PROGRESS))
         assert gateway.end(id).outcome is Outcome.CANCELED
 
 
@@ -167,7 +167,7 @@ def test_a_job_that_was_cancelled_while_its_worker_was_away_never_starts(
     first.stop()
     ids = [gateway.submit(prefix + "nap", 0) for _ in range(3)]
     gateway.canceled = ids[:2]
-    gateway.hear()
+    gateway.receive()
     gateway.briefings.clear()
     second = jobbing.python(JOBBING).says("serving")
     for id, outcome in zip(ids, (Outcome.CANCELED, Outcome.CANCELED, Outcome.RETURNED), strict=True):
@@ -220,7 +220,7 @@ def test_a_job_without_a_timeout_is_not_run_twice_and_its_end_says_where_it_died
 ) -> None:
     worker = jobbing.python(JOBBING).says("serving")
     id = gateway.submit(prefix + "endless", 30)
-    started = gateway.hears(id, Outcome.STARTED)
+    started = gateway.wait_for_report(id, Outcome.STARTED)
     assert started.run is not None
     assert started.run.is_only_one
     os.kill(int(started.run.host.rpartition(":")[2]), signal.SIGKILL)
@@ -238,7 +238,7 @@ def test_a_job_that_a_drain_interrupts_runs_elsewhere_though_the_time_to_start_i
 ) -> None:
     worker = jobbing.python(JOBBING, "--drain", "0").says("serving")
     id = gateway.submit(prefix + task, 1.2, start_by=time.time() + 0.5)
-    gateway.hears(id, Outcome.STARTED)
+    gateway.wait_for_report(id, Outcome.STARTED)
     worker.stop()
     assert f"INTERRUPTED {id} drain" in worker.output
     other = jobbing.python(JOBBING).says("serving")

@@ -9,7 +9,7 @@ import pytest
 import crew
 from crew import Client
 from tests.integration.conftest import TASKS, StartWorker
-from tests.support.processes import Process, Said, running
+from tests.support.processes import Output, Process, running
 from tests.support.waiting import until
 
 SCRIPT = "nesting.py"
@@ -24,14 +24,14 @@ def three_processes(tmp_path_factory: pytest.TempPathFactory, broker_url: str, s
 
 
 @pytest.fixture
-def worker(three_processes: Process) -> Said:
+def worker(three_processes: Process) -> Output:
     """What it says in this test."""
     return three_processes.from_now()
 
 
 @pytest.mark.gen_test
 async def test_three_nested_calls_share_one_deadline_and_each_has_less_time(
-    broker_url: str, shared_prefix: str, worker: Said
+    broker_url: str, shared_prefix: str, worker: Output
 ) -> None:
     async with Client(broker_url) as client:
         trace = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
@@ -47,7 +47,7 @@ async def test_three_nested_calls_share_one_deadline_and_each_has_less_time(
 
 @pytest.mark.gen_test
 async def test_a_cancel_of_the_first_call_stops_all_three_within_a_second(
-    broker_url: str, shared_prefix: str, worker: Said
+    broker_url: str, shared_prefix: str, worker: Output
 ) -> None:
     async with Client(broker_url) as client:
         call = client.call(shared_prefix + "outer", {"seconds": 30}, expiration=30)
@@ -68,7 +68,7 @@ async def test_a_cancel_of_the_first_call_stops_all_three_within_a_second(
 
 @pytest.mark.gen_test
 async def test_the_deadline_of_the_first_call_stops_all_three(
-    broker_url: str, shared_prefix: str, worker: Said
+    broker_url: str, shared_prefix: str, worker: Output
 ) -> None:
     async with Client(broker_url) as client:
         began = time.monotonic()
@@ -93,7 +93,7 @@ async def test_tasks_that_wait_for_each_other_on_one_slot_end_in_an_error_that_n
 
 
 @pytest.mark.gen_test
-async def test_a_task_may_wait_for_several_calls_at_once(broker_url: str, shared_prefix: str, worker: Said) -> None:
+async def test_a_task_may_wait_for_several_calls_at_once(broker_url: str, shared_prefix: str, worker: Output) -> None:
     async with Client(broker_url) as client:
         await client.call(shared_prefix + "pair", None)  # the queue for replies is declared by the first
         began = time.monotonic()
@@ -102,7 +102,7 @@ async def test_a_task_may_wait_for_several_calls_at_once(broker_url: str, shared
 
 
 @pytest.mark.gen_test
-async def test_a_coroutine_waits_for_many_calls_at_once(broker_url: str, shared_prefix: str, worker: Said) -> None:
+async def test_a_coroutine_waits_for_many_calls_at_once(broker_url: str, shared_prefix: str, worker: Output) -> None:
     async with Client(broker_url) as client:
         await client.call(shared_prefix + "gathered", 1)
         began = time.monotonic()
@@ -112,7 +112,7 @@ async def test_a_coroutine_waits_for_many_calls_at_once(broker_url: str, shared_
 
 @pytest.mark.gen_test
 async def test_a_nested_call_that_its_task_did_not_wait_for_ends_with_the_task(
-    broker_url: str, shared_prefix: str, worker: Said
+    broker_url: str, shared_prefix: str, worker: Output
 ) -> None:
     async with Client(broker_url) as client:
         await client.call(shared_prefix + "leaves", "orphan")
@@ -121,7 +121,7 @@ async def test_a_nested_call_that_its_task_did_not_wait_for_ends_with_the_task(
 
 @pytest.mark.gen_test
 async def test_a_nested_call_without_remaining_time_is_refused_and_never_published(
-    broker_url: str, shared_prefix: str, worker: Said
+    broker_url: str, shared_prefix: str, worker: Output
 ) -> None:
     async with Client(broker_url) as client:
         with pytest.raises(crew.TimeoutError):
@@ -134,7 +134,7 @@ async def test_a_nested_call_without_remaining_time_is_refused_and_never_publish
 
 
 @pytest.mark.gen_test
-async def test_result_with_a_timeout_may_be_called_again(broker_url: str, shared_prefix: str, worker: Said) -> None:
+async def test_result_with_a_timeout_may_be_called_again(broker_url: str, shared_prefix: str, worker: Output) -> None:
     async with Client(broker_url) as client:
         told, length = await client.call(shared_prefix + "impatient", None)
     assert "has not ended within 0.05 s" in told
@@ -143,7 +143,7 @@ async def test_result_with_a_timeout_may_be_called_again(broker_url: str, shared
 
 @pytest.mark.gen_test
 async def test_an_error_of_the_inner_task_is_raised_in_the_outer_one(
-    broker_url: str, shared_prefix: str, worker: Said
+    broker_url: str, shared_prefix: str, worker: Output
 ) -> None:
     async with Client(broker_url) as client:
         with pytest.raises(crew.TaskFailed, match=r"crew\.errors\.TaskFailed: KeyError: 'inside'"):
@@ -156,7 +156,7 @@ async def test_an_error_of_the_inner_task_is_raised_in_the_outer_one(
 
 @pytest.mark.gen_test
 async def test_a_nested_call_inside_a_shield_outlives_the_cancel_of_its_task(
-    broker_url: str, shared_prefix: str, worker: Said
+    broker_url: str, shared_prefix: str, worker: Output
 ) -> None:
     async with Client(broker_url) as client:
         call = client.call(shared_prefix + "commit", None)

@@ -15,7 +15,7 @@ from crew import Client
 from crew.cli.broker.node import Node
 from tests.support import raw
 from tests.support.paths import TASK_FOLDER
-from tests.support.processes import Process, Processes, Said, running
+from tests.support.processes import Output, Process, Processes, running
 from tests.support.waiting import eventually, until
 
 RETRYING = TASK_FOLDER / "retrying.py"
@@ -31,7 +31,7 @@ def shared_worker(tmp_path_factory: pytest.TempPathFactory, broker_url: str, sha
 
 
 @pytest.fixture
-def worker(shared_worker: Process) -> Said:
+def worker(shared_worker: Process) -> Output:
     """What the shared worker says from now on."""
     return shared_worker.from_now()
 
@@ -47,7 +47,7 @@ def start(processes: Processes) -> Process:
     return processes.python(RETRYING).says("serving")
 
 
-def attempts(worker: Process | Said, task: str) -> list[float]:
+def attempts(worker: Process | Output, task: str) -> list[float]:
     """When the executions of `task` began."""
     return [float(at) for at in re.findall(rf"^ATTEMPT {task} \d+ (\S+)$", worker.output, re.MULTILINE)]
 
@@ -57,7 +57,9 @@ def attempts(worker: Process | Said, task: str) -> list[float]:
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("persistent", [True, False])
-async def test_a_call_succeeds_on_a_later_attempt(broker_url: str, prefix: str, worker: Said, persistent: bool) -> None:
+async def test_a_call_succeeds_on_a_later_attempt(
+    broker_url: str, prefix: str, worker: Output, persistent: bool
+) -> None:
     async with Client(broker_url) as client:
         answer = await client.call(prefix + "flaky", 3, persistent=persistent, expiration=10)
     assert answer["attempt"] == 3
@@ -67,7 +69,7 @@ async def test_a_call_succeeds_on_a_later_attempt(broker_url: str, prefix: str, 
 
 
 @pytest.mark.gen_test
-async def test_many_calls_that_fail_at_once_each_run_once_more(broker_url: str, prefix: str, worker: Said) -> None:
+async def test_many_calls_that_fail_at_once_each_run_once_more(broker_url: str, prefix: str, worker: Output) -> None:
     async with Client(broker_url) as client:
         calls = [client.call(prefix + "flaky", 2, expiration=20) for _ in range(300)]
         assert [(await call)["attempt"] for call in calls] == [2] * 300
@@ -75,7 +77,7 @@ async def test_many_calls_that_fail_at_once_each_run_once_more(broker_url: str, 
 
 
 @pytest.mark.gen_test
-async def test_the_last_failure_names_the_number_of_attempts(broker_url: str, prefix: str, worker: Said) -> None:
+async def test_the_last_failure_names_the_number_of_attempts(broker_url: str, prefix: str, worker: Output) -> None:
     async with Client(broker_url) as client:
         with pytest.raises(crew.TaskFailed) as failed:
             await client.call(prefix + "flaky", 9, expiration=20)
@@ -85,7 +87,7 @@ async def test_the_last_failure_names_the_number_of_attempts(broker_url: str, pr
 
 
 @pytest.mark.gen_test
-async def test_no_call_is_retried_beyond_its_deadline(broker_url: str, prefix: str, worker: Said) -> None:
+async def test_no_call_is_retried_beyond_its_deadline(broker_url: str, prefix: str, worker: Output) -> None:
     async with Client(broker_url) as client:
         began = time.monotonic()
         with pytest.raises(crew.TaskFailed, match=r"attempt 1 of 2; no time for another") as failed:
@@ -95,7 +97,7 @@ async def test_no_call_is_retried_beyond_its_deadline(broker_url: str, prefix: s
 
 
 @pytest.mark.gen_test
-async def test_an_exception_that_is_not_retryable_fails_at_once(broker_url: str, prefix: str, worker: Said) -> None:
+async def test_an_exception_that_is_not_retryable_fails_at_once(broker_url: str, prefix: str, worker: Output) -> None:
     async with Client(broker_url) as client:
         with pytest.raises(crew.TaskFailed, match="KeyError") as failed:
             await client.call(prefix + "other", 2)
@@ -104,7 +106,7 @@ async def test_an_exception_that_is_not_retryable_fails_at_once(broker_url: str,
 
 
 @pytest.mark.gen_test
-async def test_an_interrupted_task_is_not_retried(broker_url: str, prefix: str, worker: Said) -> None:
+async def test_an_interrupted_task_is_not_retried(broker_url: str, prefix: str, worker: Output) -> None:
     async with Client(broker_url) as client:
         with pytest.raises(crew.TimeoutError):
             await client.call(prefix + "slow", 10, timeout=0.2, expiration=3)
@@ -115,7 +117,7 @@ async def test_an_interrupted_task_is_not_retried(broker_url: str, prefix: str, 
 @pytest.mark.gen_test(timeout=60)
 @pytest.mark.parametrize(("kills", "outcome"), [(2, 4), (3, crew.WorkerLost)])
 async def test_crashes_are_counted_separately_from_retries(
-    broker_url: str, prefix: str, worker: Said, kills: int, outcome: object
+    broker_url: str, prefix: str, worker: Output, kills: int, outcome: object
 ) -> None:
     """The call has one retry, and may cost three processes all the same."""
     async with Client(broker_url) as client:
@@ -135,7 +137,7 @@ async def test_crashes_are_counted_separately_from_retries(
 @pytest.mark.chaos  # it takes five seconds, which rabbitmqctl may take as well where much else runs
 @pytest.mark.gen_test
 async def test_a_call_that_waits_for_its_retry_holds_no_slot_and_no_delivery(
-    broker_url: str, prefix: str, node: Node, worker: Said
+    broker_url: str, prefix: str, node: Node, worker: Output
 ) -> None:
     async with Client(broker_url) as client:
         call = client.call(prefix + "patient", 2)

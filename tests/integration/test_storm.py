@@ -21,7 +21,7 @@ from crew import Client
 from crew.cli.broker.node import Node
 from tests.support.chaos.storm import IN_FLIGHT, Storm
 from tests.support.chaos.storm_faults import FAULTS, HEARTBEAT, Field
-from tests.support.chaos.storm_table import Strike, runs_of, shown, table, unexplained
+from tests.support.chaos.storm_table import Incident, runs_of, shown, table, unexplained
 from tests.support.paths import TASK_FOLDER
 from tests.support.processes import Process, Processes, running
 from tests.support.proxy import Proxy
@@ -52,7 +52,7 @@ async def test_no_call_is_lost_or_hangs_while_brokers_connections_and_processes_
         await until(lambda: len(storm.in_flight) == IN_FLIGHT and len(storm.ended) > IN_FLIGHT, timeout=30)
         before, threads = _rss(), _threads()
         try:
-            strikes = await _strike(field, storm, dice)
+            incidents = await _inject_faults(field, storm, dice)
             after = _rss()
         finally:
             storm.calm()
@@ -60,7 +60,7 @@ async def test_no_call_is_lost_or_hangs_while_brokers_connections_and_processes_
         assert len(client._calls) == 0
         assert _threads() <= threads
     runs = runs_of(record)
-    rows = table(strikes, storm.ended, runs)
+    rows = table(incidents, storm.ended, runs)
     refused = Counter(type(flight.error).__name__ for flight in storm.ended if flight.was_refused) + storm.refused
     print(f"seed {seed}: {len(storm.ended)} calls, refused: {dict(refused)}, RSS {after - before:+.1f} MiB")
     print(shown(rows))
@@ -69,7 +69,7 @@ async def test_no_call_is_lost_or_hangs_while_brokers_connections_and_processes_
         assert flight.error is not None or flight.id in runs, f"{flight} has a value and never ran"
     lost = [flight for flight in storm.ended if flight.error and not flight.was_refused]
     assert sum(row.lost for row in rows) == 0, "\n".join(map(repr, lost))
-    assert not unexplained(strikes, storm.ended, runs)
+    assert not unexplained(incidents, storm.ended, runs)
     assert max(row.worst_recovery for row in rows) < BACK_WITHIN
     assert {row.fault for row in rows} == set(CHOSEN)
     assert after - before < GROWS
@@ -152,21 +152,21 @@ def field(node: Node, near: Proxy, far: Proxy, client: Client, stormy: Processes
 # --- steps -----------------------------------------------------------------------------------------------------------
 
 
-async def _strike(field: Field, storm: Storm, dice: random.Random) -> list[Strike]:
+async def _inject_faults(field: Field, storm: Storm, dice: random.Random) -> list[Incident]:
     """One fault after another, each kind at least once, as the dice fall."""
-    strikes: list[Strike] = []
+    incidents: list[Incident] = []
     names = dice.sample(CHOSEN, len(CHOSEN))
     begun = time.monotonic()
     while names or time.monotonic() - begun < LASTS:
         name = names.pop() if names else dice.choice(CHOSEN)
-        strike = Strike(fault=name, began=time.monotonic())
-        strikes.append(strike)
-        await FAULTS[name].strike(field)
-        strike.ended = time.monotonic()
-        strike.recovered = await storm.first_value()
-        print(f"{name}: {strike.ended - strike.began:.1f} s, back in {strike.recovered:.2f} s", flush=True)
-        await asyncio.sleep(max(0.0, strike.began + EVERY - time.monotonic()))  # the pace of the faults
-    return strikes
+        incident = Incident(fault=name, began=time.monotonic())
+        incidents.append(incident)
+        await FAULTS[name].inject(field)
+        incident.ended = time.monotonic()
+        incident.recovered = await storm.first_value()
+        print(f"{name}: {incident.ended - incident.began:.1f} s, back in {incident.recovered:.2f} s", flush=True)
+        await asyncio.sleep(max(0.0, incident.began + EVERY - time.monotonic()))  # the pace of the faults
+    return incidents
 
 
 def _is_empty(field: Field) -> bool:

@@ -1,4 +1,4 @@
-"""Executors and what runs in them: tasks that note what happens to them, and an executor that the test plays."""
+"""Executors for tests: recording tasks, executors with their callbacks, and a fake executor."""
 
 import contextlib
 import functools
@@ -22,9 +22,9 @@ INTERRUPTED_WITHIN = 0.050  # seconds after the deadline, as promised
 
 
 def punctual(attempt: Callable[[], float]) -> None:
-    """Fails where what `attempt` runs is late; it returns by how many seconds.
+    """Assert that an interrupt comes in time; `attempt` returns its delay in seconds.
 
-    It has three attempts: on a busy machine anything is late now and then, what is wrong is late each time.
+    There are three attempts: on a busy machine any interrupt may be late, but a bug makes each one late.
     """
     late = [attempt()]
     while len(late) < 3 and late[-1] >= INTERRUPTED_WITHIN:
@@ -34,7 +34,7 @@ def punctual(attempt: Callable[[], float]) -> None:
 
 
 class Recorder:
-    """A task that notes what happens to it.
+    """A task that records its start, interrupts and clean-up.
 
     Attributes:
         has_begun: whether it runs, or ran.
@@ -63,25 +63,25 @@ class Recorder:
             self.cleaned_up += 1
 
     def reasons(self) -> list[str]:
-        """Of each interrupt."""
+        """The reason of each interrupt."""
         return [reason for reason, _ in self.interrupted]
 
     def late(self, execution: Execution) -> float:
-        """Seconds from the limit to the interrupt, of which there was one."""
+        """Seconds from the limit to the only interrupt."""
         ((_, when),) = self.interrupted
         assert execution.limit is not None
         return when - execution.limit
 
 
 def endless_loop() -> None:
-    """Busy for ever."""
+    """Use the CPU in an endless loop."""
     number = 0
     while True:
         number = abs(number)
 
 
 def busy_for(seconds: float, *, pause: float | None = None) -> Callable[[], str]:
-    """What takes so long, without a break, or with short ones."""
+    """A function that runs for `seconds`, without or with short pauses."""
 
     def body() -> str:
         until = time.monotonic() + seconds
@@ -115,7 +115,7 @@ HANGING = {
 
 
 class Main:
-    """A main thread executor and what it did; needs the fixture `signals`."""
+    """A main thread executor that records its callbacks; needs the fixture `signals`."""
 
     def __init__(self) -> None:
         self.buffer = Buffer()
@@ -124,7 +124,7 @@ class Main:
         self.executor = MainThreadExecutor(self.buffer, on_started=self.started.append, on_ended=self.ended.append)
 
     def run(self, *executions: Execution) -> None:
-        """Run them all, in the main thread."""
+        """Run all executions in the main thread."""
         for execution in executions:
             self.buffer.put(execution)
         self.executor.stop()
@@ -132,7 +132,7 @@ class Main:
         assert self.ended == list(executions)
 
     def run_beside(self, other: Callable[[], object], *executions: Execution) -> None:
-        """Run them all, and `other` in a thread, as the I/O thread."""
+        """Run all executions, and `other` in a thread, which plays the I/O thread."""
         thread = threading.Thread(target=other)
         thread.start()
         self.run(*executions)
@@ -140,18 +140,18 @@ class Main:
 
 
 class PlayedIoThread:
-    """In place of the I/O thread: what it has to send is out at once."""
+    """A fake I/O thread that sends everything at once."""
 
     def __init__(self, soon: Callable[..., None] = lambda function, *args: function(*args)) -> None:
         self.soon = soon
 
     def later(self, seconds: float, function: Callable[..., object], *args: Any) -> None:
-        """After so many seconds, in a thread of its own."""
+        """Call the function after `seconds`, in a new thread."""
         threading.Timer(seconds, function, args).start()
 
 
 class Threads:
-    """A thread executor, and what it did; the test is its I/O thread."""
+    """A thread executor that records its callbacks; the test plays the I/O thread."""
 
     def __init__(self, slots: int) -> None:
         self.buffer = Buffer()
@@ -166,13 +166,13 @@ class Threads:
         )
 
     def put(self, *executions: Execution) -> None:
-        """They arrive."""
+        """Add executions to the buffer."""
         for execution in executions:
             self.buffer.put(execution)
         self.executor.fill()
 
     def settle(self) -> list[Execution]:
-        """Release what has left, fill the slots, interrupt what is over its limit; returns what runs."""
+        """Release ended executions, interrupt those over their limit, fill the slots; returns the running ones."""
         for execution in self.executor.running():
             if self.executor.has_left(execution):
                 self.executor.release(execution)
@@ -182,7 +182,7 @@ class Threads:
         return self.executor.running()
 
     def run(self, *executions: Execution) -> None:
-        """Run them all."""
+        """Run all executions."""
         self.put(*executions)
         deadline = time.monotonic() + 10
         while self.settle():
@@ -192,17 +192,17 @@ class Threads:
     def interrupt(
         self, execution: Execution, task: Recorder, reason: InterruptReason = InterruptReason.CANCELED
     ) -> None:
-        """Once the task has begun, and until its thread has ended."""
+        """Interrupt the task after its start, and wait until its thread has ended."""
         eventually(lambda: task.has_begun)
         self.executor.interrupt(execution, reason)
         eventually(lambda: self.executor.has_left(execution))
 
 
 class Coroutines:
-    """An asyncio executor and what it did; the test is its I/O thread, or a thread beside it is.
+    """An event loop executor that records its callbacks; the test or another thread plays the I/O thread.
 
     Attributes:
-        unsent: starts that wait for what was said of them to leave, where the test holds them.
+        unsent: starts whose announcement has not been sent, if the test holds them back.
     """
 
     def __init__(self, slots: int = 10, *, holds: bool = False) -> None:
@@ -220,13 +220,13 @@ class Coroutines:
         )
 
     def put(self, *executions: Execution) -> None:
-        """They arrive."""
+        """Add executions to the buffer."""
         for execution in executions:
             self.buffer.put(execution)
         self.executor.fill()
 
     def settle(self) -> list[Execution]:
-        """Release what has left, and fill the slots; returns what runs."""
+        """Release ended executions and fill the slots; returns the running ones."""
         for execution in self.executor.running():
             if self.executor.has_left(execution):
                 self.executor.release(execution)
@@ -234,7 +234,7 @@ class Coroutines:
         return self.executor.running()
 
     def ends(self, *executions: Execution) -> None:
-        """Wait until they have ended."""
+        """Wait until the executions have ended."""
         eventually(lambda: set(executions) <= set(self.ended))
 
     def _soon(self, function: Callable[..., object], *args: Any) -> None:
@@ -246,7 +246,7 @@ class Coroutines:
 
 @contextlib.contextmanager
 def coroutines(slots: int = 10, *, holds: bool = False) -> Iterator[Coroutines]:
-    """An asyncio executor that runs in a thread of its own."""
+    """An event loop executor that runs in its own thread."""
     made = Coroutines(slots, holds=holds)
     thread = threading.Thread(target=made.executor.serve)
     thread.start()
@@ -259,11 +259,11 @@ def coroutines(slots: int = 10, *, holds: bool = False) -> Iterator[Coroutines]:
 
 
 class PlayedExecutor:
-    """In place of a Executor: the test says what runs there, and whether it ends.
+    """A fake Executor: the test decides what runs, and whether it ends.
 
     Attributes:
-        bears: whether others can get the slot of what was abandoned.
-        text: the stack of whatever runs.
+        bears: whether the slot of an abandoned execution can be reused.
+        text: the stack of the running execution.
     """
 
     def __init__(self, *, slots: int = 1, has_timer: bool = False) -> None:
@@ -277,7 +277,7 @@ class PlayedExecutor:
         self.interrupted_at: list[float] = []  # time.monotonic() of each
 
     def begin(self, execution: Execution) -> Execution:
-        """It starts to run."""
+        """Start the execution."""
         execution.begin()
         self.executions.append(execution)
         return execution

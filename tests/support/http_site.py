@@ -1,4 +1,4 @@
-"""A web site for URL jobs to ask: it notes who asks for what, and who leaves before the answer."""
+"""An HTTP server for URL jobs: it records requests, and clients that disconnect before the response."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ MOST_POURED = 64 * 1024 * 1024  # bytes
 
 @dataclass(frozen=True)
 class Seen:
-    """A request that has arrived."""
+    """A received request."""
 
     method: str
     path: str
@@ -32,23 +32,23 @@ class Seen:
 
 @dataclass
 class Site:
-    """What has happened at the site on one port of this machine.
+    """The requests of a server on one port of this machine.
 
     Attributes:
-        left: path and time.monotonic() of each request whose connection was closed before its answer.
+        left: path and time.monotonic() of each request whose connection was closed before its response.
     """
 
     port: int
     seen: list[Seen] = field(default_factory=list)
     left: list[tuple[str, float]] = field(default_factory=list)
-    close: Callable[[], None] = lambda: None  # to whoever comes from now on
+    close: Callable[[], None] = lambda: None  # for new connections
 
     def url(self, path: str, *, host: str = "127.0.0.1", login: str = "") -> str:
         """The URL of `path`."""
         return f"http://{login}{host}:{self.port}{path}"
 
     def methods(self) -> list[str]:
-        """Of all requests, in their order."""
+        """The methods of all requests, in order."""
         return [one.method for one in self.seen]
 
 
@@ -91,7 +91,7 @@ class _Echo(_Handler):
 
 class _Slow(_Handler):
     async def answer(self) -> None:
-        """A DELETE ends at once: it is what is sent to whatever is slow."""
+        """Respond late; only to DELETE at once, which a cancel sends."""
         if self.request.method != "DELETE":
             await asyncio.sleep(float(self.get_argument("for", str(HANGING))))
         self.write("slow")
@@ -99,13 +99,13 @@ class _Slow(_Handler):
 
 class _Stubborn(_Handler):
     async def answer(self) -> None:
-        """As /slow, whatever the method."""
+        """Like /slow, for every method."""
         await asyncio.sleep(float(self.get_argument("for", str(HANGING))))
 
 
 class _Second(_Handler):
     async def answer(self) -> None:
-        """Who is the first waits in vain."""
+        """Let the first request hang; respond to the others at once."""
         await asyncio.sleep(HANGING if len(self.site.seen) == 1 else 0)
 
 
@@ -128,13 +128,13 @@ class _Bytes(_Handler):
 
 class _Endless(_Handler):
     async def answer(self) -> None:
-        """Until the client has enough."""
+        """Send bytes until the client disconnects."""
         piece = bytes(64 * 1024)
         try:
             while True:
                 self.write(piece)
                 await self.flush()
-        except StreamClosedError:  # heard here first: once this has ended, nobody is told of the connection any more
+        except StreamClosedError:  # record it here: after the end of this handler Tornado does not report it
             self.on_connection_close()
 
 
@@ -145,7 +145,7 @@ class _Bomb(_Handler):
 
 
 def bomb(size: int = 64 * 1024 * 1024) -> bytes:
-    """Zeros, packed to a thousandth."""
+    """Zeros, compressed to a thousandth of `size`."""
     packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
     piece = bytes(1024 * 1024)
     return b"".join(packer.compress(piece) for _ in range(size // len(piece))) + packer.flush()
@@ -153,7 +153,7 @@ def bomb(size: int = 64 * 1024 * 1024) -> bytes:
 
 @contextlib.asynccontextmanager
 async def http_site() -> AsyncIterator[Site]:
-    """A site that ends with the block."""
+    """A running server, stopped at the end of the block."""
     (socket,) = bind_sockets(0, "127.0.0.1", backlog=1024)
     site = Site(socket.getsockname()[1])
     given: dict[str, Any] = {"site": site}
@@ -182,7 +182,7 @@ async def http_site() -> AsyncIterator[Site]:
 
 @contextlib.asynccontextmanager
 async def saying(*pieces: bytes, ends: bool = True, host: str = "127.0.0.1") -> AsyncIterator[Site]:
-    """A server that reads a little and says this, whatever it is asked; without `ends` it holds the connection then."""
+    """A server that sends these bytes in response to any request; without `ends` it then keeps the connection open."""
     site, has_ended, serving = Site(0), asyncio.Event(), set[Any]()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -211,9 +211,9 @@ async def saying(*pieces: bytes, ends: bool = True, host: str = "127.0.0.1") -> 
 
 @contextlib.asynccontextmanager
 async def pouring(head: bytes, piece: bytes, *, every: float = 0.0) -> AsyncIterator[Site]:
-    """A server that says `head` and then `piece` again and again, until its client leaves or has 64 MiB.
+    """A server that sends `head` and then `piece` repeatedly, until its client disconnects or has received 64 MiB.
 
-    `site.left` has what it has sent in place of a path.
+    `site.left` has the number of sent bytes instead of a path.
     """
     site, serving = Site(0), set[Any]()
 
@@ -241,5 +241,5 @@ async def pouring(head: bytes, piece: bytes, *, every: float = 0.0) -> AsyncIter
 
 
 def gzipped(data: bytes) -> str:
-    """As `hex` of /bytes."""
+    """Compressed `data` for the parameter `hex` of /bytes."""
     return gzip.compress(data).hex()

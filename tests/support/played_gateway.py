@@ -66,7 +66,7 @@ class PlayedGateway:
 
     # --- reports of workers -----------------------------------------------------------------------------------------
 
-    def hear(self) -> None:
+    def receive(self) -> None:
         """Receive all messages that are in the queue."""
         while True:
             method, given, body = self._channel.basic_get(QUEUE, auto_ack=True)
@@ -78,23 +78,23 @@ class PlayedGateway:
         """The reports about one job, with these outcomes (none: any)."""
         return [one for one in self.replies if one.id == id and (not outcomes or one.outcome in outcomes)]
 
-    def hears(self, id: str, *outcomes: Outcome, times: int = 1, timeout: float = 10.0) -> Reply:
+    def wait_for_report(self, id: str, *outcomes: Outcome, times: int = 1, timeout: float = 10.0) -> Reply:
         """Wait until a job has `times` reports with one of `outcomes`; returns the last one."""
-        self.waits(lambda: len(self.of(id, *outcomes)) >= times, timeout)
+        self.wait_until(lambda: len(self.of(id, *outcomes)) >= times, timeout)
         return self.of(id, *outcomes)[-1]
 
     def end(self, id: str, timeout: float = 10.0) -> Reply:
         """Wait until the job has ended; returns the last report."""
-        return self.hears(id, *ENDS, timeout=timeout)
+        return self.wait_for_report(id, *ENDS, timeout=timeout)
 
-    def waits(self, predicate: Callable[[], Any], timeout: float = 10.0) -> Any:
+    def wait_until(self, predicate: Callable[[], Any], timeout: float = 10.0) -> Any:
         """Wait until `predicate` is true, and receive reports meanwhile."""
 
-        def heard() -> Any:
-            self.hear()
+        def received() -> Any:
+            self.receive()
             return predicate()
 
-        return eventually(heard, timeout)
+        return eventually(received, timeout)
 
     def _take(self, given: Properties, body: bytes) -> None:
         if given.type == TYPE:

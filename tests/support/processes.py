@@ -64,9 +64,9 @@ class Process:
         """Its output so far, without the log lines and tracebacks of failed executions."""
         return FAILED_EXECUTION.sub("", self.output)
 
-    def from_now(self) -> "Said":
+    def from_now(self) -> "Output":
         """Its output from now on, for a process that several tests share."""
-        return Said(self)
+        return Output(self)
 
     def says(self, text: str, *, times: int = 1, timeout: float = READY_WITHIN) -> "Process":
         """Wait until the output has `text` that often; fails if the process ends before, or after `timeout` seconds."""
@@ -99,7 +99,7 @@ class Process:
         self._popen.wait()
 
 
-class Said:
+class Output:
     """The output of a process since the test began."""
 
     def __init__(self, process: Process) -> None:

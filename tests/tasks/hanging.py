@@ -35,7 +35,7 @@ if EXECUTOR != ASYNCIO:
         try:
             PLAIN[name]()
         except SystemExit:
-            sight.tell(sight.SEEN)
+            sight.report(sight.SEEN)
             raise
 
     @Task(PLAIN_PREFIX + "work")
@@ -72,7 +72,7 @@ if EXECUTOR in (ASYNCIO, BESIDE):
         try:
             await COROUTINES[name]()
         except asyncio.CancelledError:
-            sight.tell(sight.SEEN)
+            sight.report(sight.SEEN)
             raise
 
 

@@ -1,7 +1,7 @@
-"""Kills the leaders of quorum queues again and again under load, and traces every call that is not answered.
+"""Kills the leaders of quorum queues repeatedly under load, and traces every call that gets no result.
 
-A node takes some seconds to start again. So several queues are under load at a time: the kill of a node strikes each
-queue that it leads, each at another point of its calls. As a script it runs for as long as it is told:
+A node takes some seconds to restart. So several queues are under load at the same time: the kill of a node affects each
+queue whose leader it is, at different moments of its calls. As a script it runs for a given time:
 
     .venv/bin/python -m tests.support.chaos.leader_kills --seconds 3600 --seed 1 --folder /tmp/kills
 """
@@ -37,19 +37,19 @@ TASKS: Final = TASK_FOLDER / "leader_kill_tasks.py"
 PREFIX: Final = "kill."
 QUEUES: Final = 12
 WORKERS: Final = 2
-IN_FLIGHT: Final = 4  # calls of each queue
-SECONDS: Final = 0.002  # that each call runs
-EXPIRATION: Final = 60.0  # seconds: longer than an election and a restart take
-SUSPECT_AFTER: Final = 25.0  # seconds without an answer, after which the state of the broker is recorded
-SERVES_WITHIN: Final = 40.0  # seconds until each queue that was struck answers a call again
+IN_FLIGHT: Final = 4  # calls per queue
+SECONDS: Final = 0.002  # running time of each call
+EXPIRATION: Final = 60.0  # seconds: longer than a leader election and a restart
+SUSPECT_AFTER: Final = 25.0  # seconds without a result after which the state of the broker is recorded
+SERVES_WITHIN: Final = 40.0  # seconds until each affected queue serves a call again
 STARTS_WITHIN: Final = 180.0  # seconds, on a busy machine
 WHOLE_WITHIN: Final = 120  # seconds until all queues have all of their members again
-PAUSE: Final = (0.0, 0.7)  # seconds between a whole cluster and the next kill: the phase, drawn by the seed
+PAUSE: Final = (0.0, 0.7)  # seconds between a complete cluster and the next kill, drawn with the seed
 POLL: Final = 0.1  # seconds
 HEARTBEAT: Final = 2  # seconds
 
-# Waits until the queues of the calls have a leader, and members that run on all nodes; prints "queue leader" lines.
-# One `rabbitmqctl` for all of that, as each takes seconds of CPU.
+# Waits until the queues of the calls have a leader, and running members on all nodes; prints "queue leader" lines.
+# A single `rabbitmqctl` does all this, as each one takes seconds of CPU.
 WHOLE: Final = """
 Whole = fun F(0) -> exit(not_whole); F(N) ->
   Names = [Name || Node <- rabbit_nodes:all_running(), Name <- rpc:call(Node, erlang, registered, [], 2000)],
@@ -66,14 +66,14 @@ Whole = fun F(0) -> exit(not_whole); F(N) ->
   end
 end, Whole(SECONDS * 3).
 """
-# Ends the process that leads each queue on the node on which this runs: its supervisor starts it again.
+# Kills the process of each queue leader on the node on which this runs; its supervisor restarts it.
 KILL_LEADERS: Final = """
 lists:sum([case ra:members(amqqueue:get_pid(Q), 2000) of
    {ok, _, {Name, N}} when N == node() -> timer:sleep(rand:uniform(200)), exit(whereis(Name), kill), 1;
    _ -> 0
  end || Q <- rabbit_amqqueue:list_by_type(rabbit_quorum_queue)]).
 """
-# What the channels of the node on which this runs hold back, and the state of each queue that it leads.
+# Prints the state of all channels of the node on which this runs, and of each queue whose leader it is.
 STATES: Final = """
 [io:format("CHANNEL ~p~n~p~n", [P, catch sys:get_state(P, 2000)]) || P <- rabbit_channel:list_local()],
 [case ra:members(amqqueue:get_pid(Q), 2000) of
@@ -101,32 +101,32 @@ class Unanswered(msgspec.Struct, frozen=True):
 
 
 class Tally(msgspec.Struct):
-    """What has happened so far."""
+    """Counters of kills and results."""
 
     node_kills: int = 0
     leader_kills: int = 0  # queues whose leader was on a node that was killed
     process_kills: int = 0  # leaders whose process was killed, and not their node
     answered: int = 0
-    slow: int = 0  # answered after SUSPECT_AFTER seconds
+    slow: int = 0  # answered after more than SUSPECT_AFTER seconds
     statuses: Counter[str] = msgspec.field(default_factory=Counter)
     lost: list[Unanswered] = msgspec.field(default_factory=list)
 
 
 class Trace:
-    """What this process has published and not yet forgotten: steps by the id of the call."""
+    """The steps of the calls in flight of this process, by the id of the call."""
 
     def __init__(self) -> None:
         self.steps: dict[str, list[str]] = {}
         self.statuses: Counter[str] = Counter()
 
     def add(self, id: str | None, step: str) -> None:
-        """Something happened to the message of call `id`."""
+        """Add a step to the call `id`."""
         if id is not None and id in self.steps:
             self.steps[id].append(f"{time.monotonic():.3f} {step}")
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Listen to all channels of this process."""
+        """Trace all channels of this process during the block."""
         publish, settle, on_return, on_message = (
             Channel.publish,
             Confirm.settle,
@@ -161,11 +161,11 @@ class Trace:
 
 
 class Kills:
-    """Calls under way on `QUEUES` queues, and the kills of their leaders.
+    """Keeps calls in flight on `QUEUES` queues, and kills the leaders of the queues.
 
     Args:
-        dice: draws the node and the phase of each kill.
-        folder: for the records of calls that are late.
+        dice: draws the node and the moment of each kill.
+        folder: for the records of late calls.
     """
 
     def __init__(
@@ -197,21 +197,21 @@ class Kills:
         self._watch = asyncio.ensure_future(self._watch_for_late_calls())
 
     async def end(self) -> None:
-        """Make no more calls, and wait for those that were made."""
+        """Make no more calls, and wait for the open ones."""
         self._is_over = True
         await asyncio.gather(*self._callers)
         self._watch.cancel()
 
     async def all_answer(self) -> None:
-        """Wait until each queue has answered a call that began from now on."""
+        """Wait until each queue has served a call that began from now on."""
         now = time.monotonic()
         tasks = [f"{PREFIX}{number}" for number in range(QUEUES)]
-        with contextlib.suppress(AssertionError):  # one that is stuck is lost, and shows there
+        with contextlib.suppress(AssertionError):  # a stuck call counts as lost
             await until(lambda: all(self._last_answer.get(task, 0.0) > now for task in tasks), timeout=SERVES_WITHIN)
 
     async def kill_node(self) -> None:
-        """Kill a node that leads a queue, wait until all queues serve, start it again, and wait for all members."""
-        for node in self._cluster.nodes:  # one may have been too slow to start after the last kill
+        """Kill a node that leads a queue, wait until all queues serve, restart it, and wait for all members."""
+        for node in self._cluster.nodes:  # a node may have been too slow to start after the last kill
             await in_thread(node.start, STARTS_WITHIN)
         leaders = Counter((await in_thread(whole, self._cluster)).values())
         name = self._dice.choice(sorted(leaders))
@@ -225,7 +225,7 @@ class Kills:
         await in_thread(node.start, STARTS_WITHIN)
 
     async def kill_leader_processes(self) -> None:
-        """Kill the process of each leader, node by node, at other instants."""
+        """Kill the process of each leader, node by node, at different moments."""
         for node in self._cluster.nodes:
             self._killed_at = time.monotonic()
             self.tally.process_kills += int(await in_thread(node.ctl, "eval", KILL_LEADERS))
@@ -278,7 +278,7 @@ class Kills:
                 await in_thread(self._record, late, now)
 
     def _record(self, late: list[str], now: float) -> None:
-        """Write what the broker holds while calls are late, for whoever looks for the cause."""
+        """Write the state of the broker while calls are late, to help to find the cause."""
         path = self._folder / f"late-{now:.0f}.txt"
         with path.open("w") as file:
             print(f"killed at {self._killed_at:.3f}, now {now:.3f}, late: {late}", file=file)
@@ -297,10 +297,10 @@ class Kills:
 
 
 def whole(cluster: Cluster) -> dict[str, str]:
-    """Wait until every queue has a leader, and members on all nodes; returns the name of the node that leads each.
+    """Wait until every queue has a leader and members on all nodes; returns the leader's node name by queue.
 
     Raises:
-        CrewError: they have not, after `WHOLE_WITHIN` seconds.
+        CrewError: some queue has none after `WHOLE_WITHIN` seconds.
     """
     program = WHOLE.replace("NODES", str(len(cluster.nodes))).replace("SECONDS", str(WHOLE_WITHIN))
     lines = [line.split() for line in cluster.ask("eval", program, timeout=2 * WHOLE_WITHIN).splitlines()]
@@ -308,13 +308,13 @@ def whole(cluster: Cluster) -> dict[str, str]:
 
 
 async def in_thread(step: Callable[..., Any], *arguments: object) -> Any:
-    """Do what blocks, while the calls go on."""
+    """Run a blocking step in a thread, while the calls continue."""
     return await asyncio.get_running_loop().run_in_executor(None, step, *arguments)
 
 
 @asynccontextmanager
 async def killing(cluster: Cluster, folder: Path, *, seed: int) -> AsyncIterator[Kills]:
-    """Workers and calls during the block; at its end every call has ended."""
+    """Run workers and calls during the block; at its end all calls have ended."""
     environment = {
         "CREW_AMQP_URL": cluster.url,
         "CREW_TEST_PREFIX": PREFIX,
@@ -340,7 +340,7 @@ async def killing(cluster: Cluster, folder: Path, *, seed: int) -> AsyncIterator
 
 
 async def main(seconds: float, seed: int, folder: Path, *, processes: bool) -> None:
-    """Kill for as long as that, and print what came of it."""
+    """Kill for `seconds`, and print the tally after each kill."""
     end = time.monotonic() + seconds
     with clustered(folder) as cluster:
         async with killing(cluster, folder, seed=seed) as kills:

@@ -1,4 +1,4 @@
-"""What the chaos test is going to do: the same for the same seed."""
+"""The random calls of the chaos test: the same for the same seed."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -9,24 +9,24 @@ import msgspec
 T = TypeVar("T")
 
 EXECUTORS: Final = {"main": 28, "thread": 32, "async": 40}  # of a hundred calls
-QUICKER: Final = 0.35  # times as long work those of the main thread executor, which has the fewest slots
+QUICKER: Final = 0.35  # factor for the work of calls in the main thread executor, which has the fewest slots
 KINDS: Final = {"quick": 12, "nap": 40, "block": 16, "spin": 10, "swallow": 10, "shielded": 6, "fail": 5.3, "die": 0.2}
 STUBBORN: Final = 0.5  # of a hundred calls in the main thread executor: each costs a process
-SECONDS: Final = {(0.02, 0.1): 50, (0.1, 0.4): 38, (0.4, 1.1): 12}  # how long a task works
+SECONDS: Final = {(0.02, 0.1): 50, (0.1, 0.4): 38, (0.4, 1.1): 12}  # running time of a task, and its share
 CANCELS: Final = {None: 84, "call": 8, "task": 8}
 CANCEL_AFTER: Final = (0.0, 1.0)  # seconds
-CANCELED_SECONDS: Final = (0.1, 3.0)  # so long that it shows where a canceled call is started, or goes on
+CANCELED_SECONDS: Final = (0.1, 3.0)  # long enough to detect a canceled call that starts, or does not stop
 CANCELED_EXPIRATION: Final = (2.5, 4.5)
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """One call.
+    """A planned call.
 
     Attributes:
         executor: main, thread or async: the name of its task.
         kind: what the task does.
-        seconds: how long it does that.
-        cancel: "call": by `call.cancel()`; "task": by asyncio, as who awaits it; None.
+        seconds: running time of the task.
+        cancel: "call": by `call.cancel()`; "task": by canceling the asyncio task that awaits it; None: not canceled.
         cancel_after: seconds.
     """
 
@@ -43,17 +43,17 @@ class Planned(msgspec.Struct, frozen=True):
 
     @property
     def is_interruptible(self) -> bool:
-        """Whether an interrupt ends it, or is at least seen: not a thread in one blocking call."""
+        """Whether the task ends at an interrupt, or at least sees it; false for a thread in one blocking call."""
         return self.kind != "stubborn" and not self.is_zombie
 
     @property
     def is_zombie(self) -> bool:
-        """Whether it goes on without its slot after its grace, as a thread in one blocking call does."""
+        """Whether the task goes on without its slot after its grace: a thread in one blocking call."""
         return self.executor == "thread" and self.kind == "block"
 
 
 def plan(seed: int, count: int, *, prefix: str) -> Sequence[Planned]:
-    """`count` calls."""
+    """Plan `count` calls."""
     dice = random.Random(seed)
     return [_one(dice, f"{prefix}{number}") for number in range(count)]
 

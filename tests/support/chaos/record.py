@@ -1,4 +1,4 @@
-"""What the tasks of the chaos test have written down: which runs began and ended when, in which processes."""
+"""Reads the record that the tasks of the chaos test write: start, end and process of each run."""
 
 import contextlib
 import math
@@ -15,8 +15,8 @@ class Run:
     """One run of a call. Times are time.monotonic().
 
     Attributes:
-        limit: when it must end.
-        stopped_at: when it ended, or saw that it should.
+        limit: when the run must end.
+        stopped_at: when it ended, or saw the interrupt.
     """
 
     id: str
@@ -29,10 +29,10 @@ class Run:
 
 @dataclass
 class Life:
-    """A worker process, from its fork on.
+    """The life of a worker process.
 
     Attributes:
-        serves_since: when it began its first run, so that it could hear of cancels before; never: infinity.
+        serves_since: when it began its first run: since then it receives cancels; infinity if it never did.
     """
 
     serves_since: float = math.inf
@@ -42,7 +42,7 @@ class Life:
 
 @dataclass
 class Record:
-    """Reads the file `path` as it grows, and looks which processes live."""
+    """Reads the growing file `path`, and checks which processes are running."""
 
     path: Path
     runs: dict[str, Run] = field(default_factory=dict)
@@ -50,44 +50,44 @@ class Record:
     _read: int = 0
 
     def look(self) -> None:
-        """Read on, and note who has died."""
+        """Read new lines, and note the processes that have died."""
         now = time.monotonic()
         for pid in self.alive():
             if not _is_alive(pid):
                 self.lives[pid].died = now
         with self.path.open("rb") as file:
             file.seek(self._read)
-            written, newline, _ = file.read().rpartition(b"\n")  # a line across two pages may be seen half written
+            written, newline, _ = file.read().rpartition(b"\n")  # the last line may be incomplete
         self._read += len(written + newline)
         for line in written.decode().splitlines():
             word, *values, at = line.split()
             self._note(word, values, float(at))
 
     def alive(self) -> list[int]:
-        """Processes that have not been seen dead."""
+        """Processes that have not died, as far as known."""
         return [pid for pid, life in self.lives.items() if life.died is None]
 
     def busy(self) -> list[int]:
-        """Processes in which something runs."""
+        """Living processes with an open run."""
         return sorted({run.pid for run in self.unended() if self.lives[run.pid].died is None})
 
     def unended(self) -> Iterator[Run]:
-        """Runs of which no end was written."""
+        """Runs without a recorded end."""
         return (run for run in self.runs.values() if run.ended is None)
 
     def kill(self, pid: int) -> None:
-        """SIGKILL."""
+        """Kill the process with SIGKILL."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
             self.lives[pid].died = time.monotonic()
             self.lives[pid].was_killed = True
 
     def end_of(self, run: Run) -> float | None:
-        """When `run` ended, by itself or with its process."""
+        """When `run` ended, by itself or by the death of its process."""
         return self.lives[run.pid].died if run.ended is None else run.ended
 
     def stop_of(self, run: Run) -> float | None:
-        """When `run` ended, or saw that it should."""
+        """When `run` ended, or saw the interrupt."""
         return self.end_of(run) if run.stopped_at is None else run.stopped_at
 
     def _note(self, word: str, values: list[str], at: float) -> None:
@@ -98,7 +98,7 @@ class Record:
             pid = int(token.split(".")[0])
             self.runs[token] = Run(id=id, pid=pid, started=at, limit=float(limit))
             self.lives[pid].serves_since = min(self.lives[pid].serves_since, at)
-        elif run := self.runs.get(values[0]):  # none where an interrupt was faster than START
+        elif run := self.runs.get(values[0]):  # None if an interrupt came before START
             run.stopped_at = run.stopped_at or at
             if word == "END":
                 run.ended = run.ended or at

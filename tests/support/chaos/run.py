@@ -1,4 +1,4 @@
-"""One run of the chaos test: makes the calls, cancels some, kills processes, and keeps what became of each call."""
+"""Runs the chaos test: makes the calls, cancels some, kills processes, and records the result of each call."""
 
 import asyncio
 import functools
@@ -15,19 +15,19 @@ from tests.support.chaos.plan import Planned
 from tests.support.chaos.record import Record
 from tests.support.starvation import Starvation
 
-IN_FLIGHT: Final = 300  # calls at a time
+IN_FLIGHT: Final = 300  # maximum number of concurrent calls
 KILL_EVERY: Final = (0.15, 0.5)  # seconds
 LOOK_EVERY: Final = 0.05  # seconds
 
 
 class Ended(msgspec.Struct, kw_only=True):
-    """What became of a call, as its caller saw it. Times are time.monotonic().
+    """An ended call, as its caller saw it. Times are time.monotonic().
 
     Attributes:
         starved: seconds between its deadline and its end for which the caller's process had no CPU.
-        canceled: when it was canceled, by whom it was still awaited; None.
+        canceled: when the call was canceled before its end, or None.
         answer: its value, or the exception.
-        called_back: answers that its callback was given; None where it had no callback.
+        called_back: values passed to its callback; None if it had no callback.
     """
 
     planned: Planned
@@ -40,10 +40,10 @@ class Ended(msgspec.Struct, kw_only=True):
 
 
 class Chaos:
-    """Makes calls with `client` and kills the processes that `record` tells of, as the `dice` fall.
+    """Makes calls with `client`, and kills random processes of `record`.
 
     Args:
-        prefix: begins the names of the tasks.
+        prefix: of the task names.
     """
 
     def __init__(self, client: Client, record: Record, dice: random.Random, *, prefix: str) -> None:
@@ -56,7 +56,7 @@ class Chaos:
         self._kill_at = time.monotonic() + KILL_EVERY[1]
 
     async def run(self, plan: Sequence[Planned]) -> list[Ended]:
-        """Make the calls of `plan`, and return when all have ended."""
+        """Make the calls of `plan`; returns when all have ended."""
         looking = asyncio.create_task(self._look())
         ended = await asyncio.gather(*map(self._call, plan))
         assert not looking.done(), looking.exception()
@@ -90,7 +90,7 @@ class Chaos:
         return ended
 
     def _begin(self, planned: Planned, ended: Ended) -> PendingCall[Any]:
-        # With a callback, a call whose awaiter is canceled would go on.
+        # A call with a callback would continue after the task that awaits it is canceled.
         answers = ended.called_back = None if planned.cancel == "task" else []
         return self._client.call(
             self._prefix + planned.executor,

@@ -1,4 +1,4 @@
-"""Keeps hundreds of calls in flight, whatever strikes, and remembers what became of each."""
+"""Keeps hundreds of calls in flight during faults, and records the result of each."""
 
 import asyncio
 import itertools
@@ -17,7 +17,7 @@ NAPPING: Final = 400  # of them: coroutines; the rest are plain functions
 NAP: Final = (0.2, 1.4)  # seconds
 WORK: Final = (0.02, 0.2)
 EXPIRATION: Final = 25.0  # seconds: a restart of the broker takes ten
-REFUSED_FOR: Final = 0.1  # seconds until the next try of who was refused
+REFUSED_FOR: Final = 0.1  # seconds until the next attempt after a refusal
 
 REFUSALS: Final = (crew.UnknownTask, crew.Overloaded, crew.ConnectionError)  # the call was never accepted
 
@@ -26,8 +26,8 @@ class Flight(msgspec.Struct, kw_only=True):
     """One call. Times are time.monotonic().
 
     Attributes:
-        answers: how often its callback was called: once, whatever happens.
-        error: with which it has ended, or None.
+        answers: number of calls of its callback: must be 1.
+        error: the error of the call, or None.
     """
 
     id: str
@@ -38,20 +38,20 @@ class Flight(msgspec.Struct, kw_only=True):
 
     @property
     def was_refused(self) -> bool:
-        """Whether its caller was told that it will not be run."""
+        """Whether the call was refused: its caller got an error, and it is never run."""
         return isinstance(self.error, REFUSALS)
 
     def is_in_flight(self, moment: float) -> bool:
-        """Whether it was in flight then."""
+        """Whether the call was in flight at this moment."""
         return self.began <= moment < (self.ended or float("inf"))
 
 
 class Storm:
-    """Calls `prefix` + nap and `prefix` + work with `client`; all of them persistent.
+    """Calls the tasks `prefix` + nap and `prefix` + work with `client`; all calls are persistent.
 
     Attributes:
-        ended: every call that has ended.
-        refused: how often each kind of refusal was met at once.
+        ended: all calls that have ended.
+        refused: number of immediate refusals of each kind.
     """
 
     def __init__(self, client: Client, dice: random.Random, *, prefix: str) -> None:
@@ -65,7 +65,7 @@ class Storm:
         self.refused: Counter[str] = Counter()
 
     async def blow(self) -> None:
-        """Keep calls in flight until `calm`, and return when all of them have ended."""
+        """Keep calls in flight until `calm`; returns when all of them have ended."""
         naps = [self._call_again_and_again("nap", NAP) for _ in range(NAPPING)]
         works = [self._call_again_and_again("work", WORK) for _ in range(IN_FLIGHT - NAPPING)]
         await asyncio.gather(*naps, *works)
@@ -75,7 +75,7 @@ class Storm:
         self._is_over = True
 
     async def first_value(self) -> float:
-        """Seconds until a call that is made now has its value, or a later one where it is refused."""
+        """Seconds until a call made now has its value; after a refusal, until a later call has."""
         began = time.monotonic()
         while True:
             flight = await self._call("work", 0.0, priority=255)
@@ -89,7 +89,7 @@ class Storm:
                 await asyncio.sleep(REFUSED_FOR)
 
     async def _call(self, task: str, seconds: float, *, priority: int = 0) -> Flight | None:
-        """One call until its end; None where it was refused at once."""
+        """Make one call and wait for its end; returns None if it was refused at once."""
         flight = Flight(id=f"{self._prefix}{next(self._numbers)}", began=time.monotonic())
 
         def count(*_: object) -> None:

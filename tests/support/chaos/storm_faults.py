@@ -1,6 +1,6 @@
-"""What may strike: each fault begins, lasts, and is over when its function returns.
+"""The faults of the storm test. A fault is over when its function returns.
 
-A fault that kills something starts it again; when it is over, everything that calls need can be reached.
+A fault that kills something restarts it: after the fault, everything that calls need is reachable.
 """
 
 import asyncio
@@ -18,22 +18,22 @@ from tests.support.processes import Process
 from tests.support.proxy import Proxy
 from tests.support.waiting import until
 
-HEARTBEAT: Final = 2  # seconds, of all links of the test
-SHORTER: Final = 1.0  # seconds, than the heartbeat
+HEARTBEAT: Final = 2  # seconds, for all connections of the test
+SHORTER: Final = 1.0  # seconds: shorter than the heartbeat
 LONGER: Final = 3.0 * HEARTBEAT
 ALARM: Final = 1.5  # seconds
 AWAY: Final = 2.0
 
 
 class Field(msgspec.Struct, kw_only=True):
-    """What faults strike.
+    """The components in which faults are injected.
 
     Attributes:
-        near: between the client and the node.
-        far: between the workers and the node.
+        near: proxy between the client and the node.
+        far: proxy between the workers and the node.
         workers: supervisors, each with several processes.
-        start_worker: starts one more.
-        tasks: names.
+        start_worker: starts one more worker.
+        tasks: task names.
         client: id of the client.
     """
 
@@ -50,12 +50,12 @@ class Fault(msgspec.Struct, frozen=True):
     """One kind of fault.
 
     Attributes:
-        strike: begins it, and returns when it is over.
-        may_double: calls that run may be run a second time, as the broker gets no acknowledgement of them.
-        may_drop: messages that wait in the broker are deleted with it.
+        inject: begins the fault, and returns when it is over.
+        may_double: running calls may be run a second time, as the broker gets no acknowledgement of them.
+        may_drop: the fault deletes messages that wait in the broker.
     """
 
-    strike: Callable[[Field], Awaitable[None]]
+    inject: Callable[[Field], Awaitable[None]]
     may_double: bool = True
     may_drop: bool = False
 
@@ -206,7 +206,7 @@ async def _away(proxy: Proxy) -> None:
 
 
 async def _half_open(proxy: Proxy) -> None:
-    """It is over when the silence must have been noticed: before, nobody can know of it."""
+    """Half-open connections, until the missing heartbeats must have been detected."""
     proxy.half_open()
     await asyncio.sleep(2 * HEARTBEAT)
 

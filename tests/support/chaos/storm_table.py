@@ -1,4 +1,4 @@
-"""What the storm has shown: fault × occurrences × calls in flight × lost × doubled × worst delay."""
+"""The results of the storm test: fault × occurrences × calls in flight × lost × doubled × worst delay."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -10,15 +10,15 @@ import msgspec
 from tests.support.chaos.storm import Flight
 from tests.support.chaos.storm_faults import FAULTS
 
-LATE: Final = 4.0  # seconds after the end of a fault in which a call may still be run a second time for it
+LATE: Final = 4.0  # seconds after the end of a fault in which a second run of a call counts as its consequence
 
 
-class Strike(msgspec.Struct, kw_only=True):
-    """One fault that has struck. Times are time.monotonic().
+class Incident(msgspec.Struct, kw_only=True):
+    """One occurrence of a fault. Times are time.monotonic().
 
     Attributes:
-        fault: its name.
-        recovered: seconds from its end until the first call that was made then has its value.
+        fault: name of the fault.
+        recovered: seconds from its end until the first call made after it has its value.
     """
 
     fault: str
@@ -28,14 +28,14 @@ class Strike(msgspec.Struct, kw_only=True):
 
 
 class Row(msgspec.Struct, kw_only=True):
-    """What became of the calls that all strikes of one fault have met.
+    """The calls in flight during all occurrences of one fault.
 
     Attributes:
-        dropped: accepted calls that have expired, as the broker has deleted what carried them.
-        lost: accepted calls that have no value though nothing of theirs was deleted.
-        doubled: calls that were run once more.
-        worst_delay: seconds from the strike, or from the call where that is later, until its end.
-        worst_recovery: seconds from the end of the fault until a call had its value.
+        dropped: accepted calls that have expired because their messages were deleted in the broker.
+        lost: accepted calls without a value whose messages were not deleted.
+        doubled: calls that were run twice.
+        worst_delay: longest time in seconds from the start of the fault, or of the call if that is later, to its end.
+        worst_recovery: longest time in seconds from the end of the fault until a call had its value.
     """
 
     fault: str
@@ -49,7 +49,7 @@ class Row(msgspec.Struct, kw_only=True):
 
 
 def runs_of(record: Path) -> dict[str, list[float]]:
-    """Call id -> when its runs have begun, in order."""
+    """The start times of the runs of each call, in order, by call id."""
     runs: dict[str, list[float]] = defaultdict(list)
     for line in record.read_text().splitlines():
         id, _, moment = line.split()
@@ -57,34 +57,34 @@ def runs_of(record: Path) -> dict[str, list[float]]:
     return {id: sorted(moments) for id, moments in runs.items()}
 
 
-def table(strikes: Sequence[Strike], flights: Sequence[Flight], runs: dict[str, list[float]]) -> list[Row]:
-    """One row a fault."""
+def table(incidents: Sequence[Incident], flights: Sequence[Flight], runs: dict[str, list[float]]) -> list[Row]:
+    """One row for each fault."""
     rows: dict[str, Row] = {}
-    for strike in strikes:
-        row = rows.setdefault(strike.fault, Row(fault=strike.fault))
-        met = [flight for flight in flights if flight.is_in_flight(strike.began)]
+    for incident in incidents:
+        row = rows.setdefault(incident.fault, Row(fault=incident.fault))
+        met = [flight for flight in flights if flight.is_in_flight(incident.began)]
         valueless = [flight for flight in met if flight.error is not None and not flight.was_refused]
         row.occurrences += 1
         row.in_flight += len(met)
-        row.dropped += len(valueless) if FAULTS[strike.fault].may_drop else 0
+        row.dropped += len(valueless) if FAULTS[incident.fault].may_drop else 0
         row.lost += (
-            0 if FAULTS[strike.fault].may_drop else len([one for one in valueless if not _dropped(one, strikes)])
+            0 if FAULTS[incident.fault].may_drop else len([one for one in valueless if not _dropped(one, incidents)])
         )
         row.doubled += sum(
-            _blamed(second, runs[one.id], strikes) is strike for one in flights for second in _more(one, runs)
+            _blamed(second, runs[one.id], incidents) is incident for one in flights for second in _more(one, runs)
         )
-        row.worst_delay = max([row.worst_delay, *(one.ended - strike.began for one in met if one.error is None)])
-        row.worst_recovery = max(row.worst_recovery, strike.recovered)
+        row.worst_delay = max([row.worst_delay, *(one.ended - incident.began for one in met if one.error is None)])
+        row.worst_recovery = max(row.worst_recovery, incident.recovered)
     return sorted(rows.values(), key=lambda row: list(FAULTS).index(row.fault))
 
 
-def unexplained(strikes: Sequence[Strike], flights: Iterable[Flight], runs: dict[str, list[float]]) -> list[str]:
-    """Runs of a call beyond the first for which no fault can be blamed."""
+def unexplained(incidents: Sequence[Incident], flights: Iterable[Flight], runs: dict[str, list[float]]) -> list[str]:
+    """Second runs of calls that no fault explains."""
     return [
         f"call {one.id} ran at {runs[one.id]}"
         for one in flights
         for second in _more(one, runs)
-        if _blamed(second, runs[one.id], strikes) is None
+        if _blamed(second, runs[one.id], incidents) is None
     ]
 
 
@@ -105,17 +105,19 @@ def _more(flight: Flight, runs: dict[str, list[float]]) -> list[float]:
     return runs.get(flight.id, [])[1:]
 
 
-def _dropped(flight: Flight, strikes: Sequence[Strike]) -> bool:
-    """Whether a fault that deletes messages has met it: at some moment between its begin and its end."""
-    return any(FAULTS[one.fault].may_drop and one.began < flight.ended and flight.began < one.ended for one in strikes)
+def _dropped(flight: Flight, incidents: Sequence[Incident]) -> bool:
+    """Whether a fault that deletes messages occurred while the call was in flight."""
+    return any(
+        FAULTS[one.fault].may_drop and one.began < flight.ended and flight.began < one.ended for one in incidents
+    )
 
 
-def _blamed(second: float, moments: Sequence[float], strikes: Sequence[Strike]) -> Strike | None:
-    """The last strike between two runs of a call that may have doubled it."""
+def _blamed(second: float, moments: Sequence[float], incidents: Sequence[Incident]) -> Incident | None:
+    """The last fault between two runs of a call that may have caused the second run."""
     first = max(moment for moment in moments if moment < second)
     may = [
         one
-        for one in strikes
+        for one in incidents
         if FAULTS[one.fault].may_double and one.began < second and first < (one.ended or second) + LATE
     ]
     return may[-1] if may else None

@@ -1,4 +1,4 @@
-"""What was promised, compared with what the callers saw and the tasks wrote down."""
+"""Compares crew's guarantees with the results of the callers and the record of the tasks."""
 
 import asyncio
 import math
@@ -13,38 +13,38 @@ from tests.support.chaos.plan import Planned
 from tests.support.chaos.record import Record, Run
 from tests.support.chaos.run import Ended
 
-ENDS_WITHIN: Final = 0.5  # seconds after its deadline, a call
+ENDS_WITHIN: Final = 0.5  # seconds from the deadline of a call to its end
 GRACE: Final = 1.0  # seconds: `--grace` of the workers
-GONE_WITHIN: Final = 1.0  # seconds after deadline and grace, a run
-HEARD_WITHIN: Final = 1.0  # seconds after a cancel
+GONE_WITHIN: Final = 1.0  # seconds from deadline and grace to the end of a run
+CANCELED_WITHIN: Final = 1.0  # seconds from a cancel to its effect
 UNREAD_WITHIN: Final = 1.0  # seconds until the broker has read an acknowledgement, on a busy machine
-AGAIN_WITHIN: Final = 1.0  # seconds after the death of the process in which it ran
+AGAIN_WITHIN: Final = 1.0  # seconds from the death of a process to the next run of its call
 NEVER_FULL: Final = ("async",)  # executors
 FAILURES: Final = (crew.TimeoutError, crew.ExpirationError, crew.WorkerLost)
 
 
 class Breach(msgspec.Struct, frozen=True):
-    """One sentence.
+    """A violated guarantee, as text.
 
     Attributes:
-        is_late: it was as promised, but for the time that it took.
+        is_late: only the time was too long.
     """
 
     text: str
     is_late: bool = False
 
-    def of(self, whom: Ended | Run, *more: Run) -> "Breach":
-        """Told of somebody."""
-        return msgspec.structs.replace(self, text="; ".join(map(str, (f"{self.text}: {whom}", *more))))
+    def of(self, subject: Ended | Run, *more: Run) -> "Breach":
+        """The same with the call or the runs to which it applies."""
+        return msgspec.structs.replace(self, text="; ".join(map(str, (f"{self.text}: {subject}", *more))))
 
 
 def late(seconds: float, text: str) -> Breach:
-    """What never came is wrong, however long one waits."""
+    """Something that took too long; with infinite `seconds` it never happened."""
     return Breach(text.format(f"{seconds:.2f} s"), is_late=seconds < math.inf)
 
 
 def breaches(calls: Sequence[Ended], record: Record) -> list[Breach]:
-    """Everything that was not as promised."""
+    """All violated guarantees."""
     runs: dict[str, list[Run]] = defaultdict(list)
     for run in record.runs.values():
         runs[run.id].append(run)
@@ -61,11 +61,11 @@ def _of_call(call: Ended, runs: dict[str, list[Run]], record: Record) -> Iterato
     if (seconds := call.ended - call.began - planned.expiration) > ENDS_WITHIN + call.starved:
         yield late(seconds, "ended {} after its deadline")
     if call.called_back is not None and [id(answer) for answer in call.called_back] != [id(call.answer)]:
-        yield Breach("called back with something else than who awaited it got")
+        yield Breach("its callback got another value than the task that awaited it")
     if call.answer == planned.id and not own:
-        yield Breach("has a value, and never ran")
+        yield Breach("has a value, but never ran")
     if not planned.persistent and len(own) > 1 and not _may_lose_its_acknowledgement(own, record):
-        yield Breach(f"is not persistent, and ran {len(own)} times")
+        yield Breach(f"is not persistent, but ran {len(own)} times")
     if planned.persistent and call.canceled is None:
         yield from _of_lost(call, own, record)
     if call.canceled is not None:
@@ -76,7 +76,7 @@ def _may_lose_its_acknowledgement(runs: list[Run], record: Record) -> bool:
     """Whether each earlier run began shortly before its process was killed.
 
     Linux resets the connection of a process that dies with unread bytes in a socket. The broker may then discard an
-    acknowledgement that it has not read, and delivers the call again.
+    unread acknowledgement, and deliver the call again.
     """
     died = [record.lives[run.pid].died for run in runs]
     return all(
@@ -85,7 +85,7 @@ def _may_lose_its_acknowledgement(runs: list[Run], record: Record) -> bool:
 
 
 def _is_honest(call: Ended) -> bool:
-    """Whether the answer is one that may be given."""
+    """Whether the result is possible for this call."""
     if call.canceled is not None:
         return isinstance(call.answer, asyncio.CancelledError if call.planned.cancel == "task" else crew.Canceled)
     match call.answer:
@@ -98,18 +98,18 @@ def _is_honest(call: Ended) -> bool:
 
 def _of_canceled(call: Ended, canceled: float, runs: list[Run], record: Record) -> Iterator[Breach]:
     for run in runs:
-        # A process that serves since a later moment has missed the cancel; it is told when it says that it has started.
-        has_heard = record.lives[run.pid].serves_since < canceled
-        if has_heard and run.started > canceled + HEARD_WITHIN:
+        # A process that began to serve later has missed the cancel; the answer to its start report repeats the cancel.
+        has_received = record.lives[run.pid].serves_since < canceled
+        if has_received and run.started > canceled + CANCELED_WITHIN:
             yield late(run.started - canceled, "started {} after its cancel")
         stopped = record.stop_of(run)
         seconds = math.inf if stopped is None else stopped - max(canceled, run.started)
-        if call.planned.is_interruptible and seconds > HEARD_WITHIN:
+        if call.planned.is_interruptible and seconds > CANCELED_WITHIN:
             yield late(seconds, "went on for {} after its cancel")
 
 
 def _of_lost(call: Ended, runs: list[Run], record: Record) -> Iterator[Breach]:
-    """For an executor that always has a free slot: each call lost with its process was run again, or given up."""
+    """If the executor always has a free slot, a call lost with its process must be run again, or end with an error."""
     last = max(runs, key=lambda run: run.started, default=None)
     if last is None or last.ended is not None or call.planned.executor not in NEVER_FULL:
         return
@@ -127,6 +127,6 @@ def _of_run(run: Run, planned: Planned, record: Record) -> Iterator[Breach]:
 
 
 def _gone_by(run: Run, planned: Planned) -> float:
-    """Its deadline and grace; a thread in one blocking call may go on without a slot (`--zombies`) until it returns."""
+    """When the run must have ended: deadline and grace; a thread in one blocking call may go on (`--zombies`)."""
     deadline = run.limit + GRACE
     return max(deadline, run.started + planned.seconds) if planned.is_zombie else deadline

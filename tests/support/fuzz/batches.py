@@ -1,4 +1,4 @@
-"""Batches of inputs, and a look at the fleet after each."""
+"""Sends batches of inputs to the fleet, and checks the fleet after each batch."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -8,17 +8,17 @@ from hypothesis import strategies as st
 
 from tests.support.fuzz.fleet import Fleet
 
-# The client's thread draws delays from the module `random`, at times while a strategy is drawn in this one.
+# The client's thread may use the module `random` while this thread draws from a strategy.
 OTHER_THREADS = "ignore:Do not use the .random. module:hypothesis.errors.HypothesisDeprecationWarning"
-BATCH = 100  # inputs between two looks
+BATCH = 100  # inputs between two checks
 
 T = TypeVar("T")
 
 
 def storm(inputs: "st.SearchStrategy[T]", send: Callable[[T], object], fleet: Fleet, *, count: int) -> None:
-    """Send so many inputs; fail where the fleet does not go on as before.
+    """Send `count` inputs; fails if the fleet does not work as before.
 
-    hypothesis only draws them: an input that makes a fleet fail does not fail it alone, so that nothing is shrunk.
+    hypothesis only draws the inputs. It cannot shrink a failing one, as the failure depends on the inputs before it.
     """
     alive = set(fleet.processes.alive())
     sent = 0
@@ -34,7 +34,7 @@ def storm(inputs: "st.SearchStrategy[T]", send: Callable[[T], object], fleet: Fl
     @given(inputs)
     def one_more(drawn: T) -> None:
         nonlocal sent
-        if failed:  # hypothesis tries again what has failed, and the fleet is another one by now
+        if failed:  # hypothesis repeats a failed input, but the fleet has changed
             raise failed[0]
         try:
             send(drawn)

@@ -1,4 +1,4 @@
-"""What is under fire: a gateway with jobs, a worker with two processes, and a client in the process of the tests."""
+"""The system for fuzz tests: a gateway with jobs, a worker with two processes, and a client in the test process."""
 
 import json
 import time
@@ -21,23 +21,23 @@ from tests.support.waiting import eventually
 from tests.support.web import Web
 
 PROBE = Path(__file__).with_name("probe")
-RSS = 400 * 2**20  # bytes that no process may have: one starts with some 60 MiB
-LOG = 700  # bytes that a process may log for each input, on average
+RSS = 400 * 2**20  # maximum bytes of memory of a process, which starts with about 60 MiB
+LOG = 700  # maximum bytes that a process may log per input, on average
 SERVED_WITHIN = 10.0  # seconds, on a busy machine
 DRAINED_WITHIN = 60.0
-FORGED = ("\n2026-01-01", "\x1b", "\u202e", "\x9b")  # in texts that are sent: each would change what a reader sees
-MINE = "mine"  # begins what the fleet sends itself
+FORGED = ("\n2026-01-01", "\x1b", "\u202e", "\x9b")  # parts of sent texts that would falsify a log
+MINE = "mine"  # prefix of the payloads that the fleet itself sends
 TASKS = ("echo", "fail", "flaky", "steps", "few")
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """All of it.
+    """All processes and the client.
 
     Attributes:
         late: file to which the event loops of all processes write late timers.
         executed: file with a line for each execution.
-        events: payloads of those that the client has received.
+        events: payloads of the events that the client has received.
     """
 
     node: Node
@@ -52,13 +52,13 @@ class Fleet:
     events: list[Any]
 
     def queues(self) -> dict[str, tuple[int, int]]:
-        """Every queue: how many messages it holds, and how many consumers it has."""
+        """Number of messages and consumers of every queue."""
         vhost = unquote(urlsplit(self.url).path[1:])
         lines = self.node.ctl("list_queues", "-p", vhost, "--quiet", "name", "messages", "consumers").splitlines()[1:]
         return {name: (int(depth), int(consumers)) for name, depth, consumers in (line.split("\t") for line in lines)}
 
     def record(self) -> list[Recorded]:
-        """Use every part once, and return what was published."""
+        """Use every function once; returns the published messages."""
         raw.declare(self.url, topology.task_queue("idle"))
         with recording(self.node, self.url) as found:
             for task in TASKS:
@@ -73,19 +73,19 @@ class Fleet:
             self.client.publish("fuzz.event", {"recorded": 5})
             self.serves()
         eventually(lambda: {"recorded": 5} in self.events)
-        self.late.write_text("")  # what starts imports its modules once
+        self.late.write_text("")  # the imports of starting processes delay timers
         return few_of_each_kind(found)
 
     def call(self, task: str, payload: object) -> int:
-        """Call a task over HTTP; the status of the answer."""
+        """Call a task over HTTP; returns the status of the response."""
         return self.program.request("POST", f"/call/{task}?expiration=5", payload).status
 
     def submit(self, task: str, payload: object, **members: object) -> str:
-        """Submit a job; its path."""
+        """Submit a job; returns its path."""
         return self.program.submit({"task": task, "data": payload, **members})
 
     def serves(self) -> None:
-        """Fail unless a call over HTTP, one of the client, and a job are served."""
+        """Assert that a call over HTTP, a call of the client, and a job are served."""
         token = f"{MINE} {time.monotonic_ns()}"
         answer = self.program.request("POST", f"/call/echo?expiration={SERVED_WITHIN}", token)
         assert (answer.status, answer.body) == (200, json.dumps(token).encode()), answer
@@ -94,11 +94,11 @@ class Fleet:
         assert (answer.status, answer.body) == (200, json.dumps(token).encode()), answer
 
     def executions(self) -> list[str]:
-        """A line for each execution that was not of `serves`."""
+        """A line for each execution, except those of `serves`."""
         return [line for line in self.executed.read_text().splitlines() if MINE not in line]
 
     def check(self, inputs: int) -> None:
-        """Fail where something has been late, large, loud or confused."""
+        """Assert that no timer was late, and that memory and logs are within their limits and not forged."""
         late = self.late.read_text()
         assert not late, late
         for pid, command in self.processes.alive().items():
@@ -111,7 +111,7 @@ class Fleet:
             assert len(log) < 50_000 + LOG * inputs, log[-3_000:]
 
     def drains(self) -> None:
-        """Fail where messages remain in a queue that somebody consumes."""
+        """Assert that every queue with a consumer becomes empty."""
 
         def left() -> dict[str, int]:
             return {name: depth for name, (depth, consumers) in self.queues().items() if depth and consumers}
@@ -123,7 +123,7 @@ class Fleet:
 
 @contextmanager
 def fleet(node: Node, url: str, folder: Path, **environment: str) -> Iterator[Fleet]:
-    """Start all of it; `environment` is that of all processes."""
+    """Start the fleet; all processes get this `environment`."""
     late, executed = folder / "late", folder / "executed"
     late.touch()
     executed.touch()
@@ -140,7 +140,7 @@ def fleet(node: Node, url: str, folder: Path, **environment: str) -> Iterator[Fl
 
 
 def rss(pid: int) -> int:
-    """Bytes in memory; 0 where it has ended."""
+    """Resident memory in bytes; 0 if the process has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""Changed copies of recorded messages, as hypothesis strategies: what a careless or hostile sender might send."""
+"""Hypothesis strategies for changed copies of recorded messages, as a careless or hostile sender might send them."""
 
 import gzip
 from typing import Any
@@ -76,13 +76,13 @@ NAMES = [name for name in fuzzing.CREW if name.startswith("crew-")]
 
 
 def mutated(seeds: list[Recorded], queues: list[str], ids: list[str]) -> st.SearchStrategy[Message]:
-    """Exchange and routing key, content header, and body of a changed copy of one of `seeds`.
+    """Changed copies of `seeds`: exchange and routing key, content header, and body.
 
-    What a signature covers has changed in each.
+    In each copy something that a signature covers has changed.
 
     Args:
-        queues: names of queues: a copy may go to another one than its seed.
-        ids: of calls and jobs that there are.
+        queues: names of queues; a copy may go to another queue than its seed.
+        ids: of existing calls and jobs.
     """
     keys = sorted({(seed.exchange, seed.key) for seed in seeds}) + [("", queue) for queue in queues]
 
@@ -115,7 +115,7 @@ def mutated(seeds: list[Recorded], queues: list[str], ids: list[str]) -> st.Sear
 
 
 def bodies(body: bytes) -> st.SearchStrategy[bytes]:
-    """Changed copies of `body`, and hostile ones in its place."""
+    """Changed copies of `body`, and hostile bodies."""
     place = st.integers(0, max(len(body), 1))
     return st.one_of(
         st.sampled_from(HOSTILE),
@@ -131,7 +131,7 @@ def bodies(body: bytes) -> st.SearchStrategy[bytes]:
 
 
 def headers(table: dict[str, Any], raw: dict[str, bytes]) -> st.SearchStrategy[dict[str, Any]]:
-    """Changed copies of `table`; a value that pika could not write goes to `raw`, as it stands in the frame."""
+    """Changed copies of `table`; a value that pika cannot write goes to `raw`, as bytes of the frame."""
 
     @st.composite
     def copy(draw: st.DrawFn) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def headers(table: dict[str, Any], raw: dict[str, bytes]) -> st.SearchStrategy[d
 
 
 def _signed(properties: dict[str, Any]) -> dict[str, Any]:
-    """Without what a broker may change: see `crew.protocol.signing`."""
+    """The properties that a signature covers, without those that a broker may change; see `crew.protocol.signing`."""
     return {name: value for name, value in properties.items() if name not in ("expiration", "timestamp", "app_id")}
 
 
@@ -159,7 +159,7 @@ def _json(value: Any) -> bytes:
 
 
 def _content_header(properties: dict[str, Any], raw: dict[str, bytes]) -> bytes:
-    """Flags and properties, as they stand in a content header; `raw` has more headers."""
+    """Flags and properties of a content header; `raw` has additional headers."""
     flags, parts = 0, []
     if raw:
         properties = {**properties, "headers": properties.get("headers") or {}}

@@ -1,4 +1,4 @@
-"""What crew itself sends, as the broker sees it: the seeds of mutated messages.
+"""Records the messages that crew itself sends, as the seeds of mutated messages.
 
 RabbitMQ's firehose copies every published message to an exchange: https://www.rabbitmq.com/docs/firehose.
 """
@@ -17,15 +17,15 @@ from crew.cli.broker.node import Node
 TRACE = "amq.rabbitmq.trace"
 LISTENS_WITHIN = 10.0  # seconds
 POLL = 0.2  # seconds
-PER_KIND = 20  # messages of one kind that are kept: more of them add nothing
+PER_KIND = 20  # seeds per kind of message; more are not useful
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """One message, and where it was published.
+    """A message, with its exchange and routing key.
 
     Attributes:
-        properties: by pika's names; those that the message does not have are left out.
+        properties: by pika's names; missing ones are left out.
     """
 
     exchange: str
@@ -35,13 +35,13 @@ class Recorded:
 
     @property
     def kind(self) -> tuple[str, str, str]:
-        """Exchange, the beginning of the key, and type."""
+        """Exchange, first words of the routing key, and type."""
         return self.exchange, ".".join(self.key.split(".")[:3]), str(self.properties.get("type"))
 
 
 @contextmanager
 def recording(node: Node, url: str) -> Iterator[list[Recorded]]:
-    """Record what is published in the virtual host of `url` during the block; the list is complete after it."""
+    """Record all messages in the virtual host of `url` during the block; the list is complete after the block."""
     vhost = unquote(urlsplit(url).path[1:])
     found: list[Recorded] = []
     listens, done = threading.Event(), threading.Event()

@@ -1,4 +1,4 @@
-"""Requests to every route, right and wrong, as hypothesis strategies and as bytes on a socket."""
+"""Hypothesis strategies for right and wrong requests to every route, and a client that sends their raw bytes."""
 
 import http.client
 import json
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tests.support.fuzz.mutation import HOSTILE, JSON_VALUES, TEXTS
 
-ANSWERED_WITHIN = 20.0  # seconds: a request that asks for no more than ASKED seconds
-ASKED = 0.2  # seconds that a request asks the gateway to wait
+ANSWERED_WITHIN = 20.0  # seconds until a response, for requests that wait for ASKED seconds or less
+ASKED = 0.2  # seconds for which requests ask the gateway to wait
 METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "get", "TRACE", "X" * 300]
 CONTENT_TYPES = [
     "application/json",
@@ -86,10 +86,10 @@ URLS = [
 
 
 class Request(NamedTuple):
-    """A request as it travels.
+    """A request as raw bytes.
 
     Attributes:
-        is_whole: the gateway need not wait for more of it.
+        is_whole: whether the request is complete: the gateway need not wait for more bytes.
     """
 
     method: str
@@ -99,18 +99,18 @@ class Request(NamedTuple):
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: status 0 where the gateway closed the connection without an answer."""
+    """A response; status 0: the gateway closed the connection without a response."""
 
     status: int
     body: bytes
 
 
 def requests(paths: dict[str, list[str]], jobs: list[str]) -> st.SearchStrategy[Request]:
-    """Any request.
+    """Requests to any route.
 
     Args:
-        paths: of /openapi.json, with their methods; `{uuid}` and the like are filled in.
-        jobs: ids of jobs that there are.
+        paths: of /openapi.json, with their methods; parameters like `{uuid}` are filled in.
+        jobs: ids of existing jobs.
     """
     templates = [(path, method.upper()) for path, methods in paths.items() for method in methods]
     segments = st.one_of(
@@ -161,7 +161,7 @@ def requests(paths: dict[str, list[str]], jobs: list[str]) -> st.SearchStrategy[
 
 
 def ask(port: int, request: Request) -> Answer:
-    """Send it on a connection of its own, and read the answer; of a stream only the head."""
+    """Send the request on a new connection, and read the response; only the headers of an event stream."""
     with socket.create_connection(("127.0.0.1", port), timeout=ANSWERED_WITHIN) as connection:
         try:
             connection.sendall(request.data)
@@ -173,7 +173,7 @@ def ask(port: int, request: Request) -> Answer:
                 return Answer(response.status, b"" if is_stream else response.read())
         except TimeoutError:
             raise AssertionError(f"no answer within {ANSWERED_WITHIN} s to {request.data[:2_000]!r}") from None
-        except (OSError, http.client.HTTPException):  # it reads no more of a request that it refuses
+        except (OSError, http.client.HTTPException):  # the gateway does not read the rest of a refused request
             return Answer(0, b"")
 
 
@@ -189,7 +189,7 @@ def _jobs() -> st.SearchStrategy[bytes]:
 
 
 def _framed(method: str, target: str, headers: dict[str, str], body: bytes) -> st.SearchStrategy[Request]:
-    """The request as it should be, mostly; else cut off, or with a wrong length."""
+    """Mostly the correct request; sometimes cut off, or with a wrong length."""
     right = _bytes(method, target, {**headers, "Content-Length": str(len(body))}, body)
     chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"
     chunked = {**headers, "Transfer-Encoding": "chunked"}

@@ -1,4 +1,4 @@
-"""What coroutines hang in: the rows of the table of interrupts for the asyncio executors."""
+"""Hanging coroutines: the rows of the interrupt table for the event loop executors."""
 
 import asyncio
 import contextlib
@@ -54,9 +54,9 @@ async def _long_clean_up(hang: Callable[[], Awaitable[object]]) -> None:
     try:
         await hang()
     finally:
-        sight.tell(sight.SEEN)
+        sight.report(sight.SEEN)
         await asyncio.sleep(CLEAN_UP)
-        sight.tell(sight.CLEANED)
+        sight.report(sight.CLEANED)
 
 
 def _blocking(hang: Callable[[], object]) -> Callable[[], Awaitable[object]]:

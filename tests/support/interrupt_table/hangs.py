@@ -1,7 +1,7 @@
-"""What plain functions hang in: the rows of the table of interrupts for the main thread executor and for threads.
+"""Hanging plain functions: the rows of the interrupt table for the main thread executor and the thread pool.
 
-Nothing here ends by itself within the time of a test. What is built of C stays where it is with the means of the
-standard library: a mutex that is locked twice, a comparison that doubles with each level.
+None of them ends by itself within the time of a test. The ones in C code need only the standard library: a mutex that
+is locked twice, a comparison whose work doubles with each level.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from crew.worker import context
 from tests.support.interrupt_table import sight
 from tests.support.interrupt_table.row import MAIN, THREADS, Fate, Row
 
-LONG: Final = 60  # seconds: longer than anybody waits
+LONG: Final = 60  # seconds: longer than a test
 CLEAN_UP: Final = 0.3  # seconds: less than the grace of the tests
 SLEEP: Final = ["sleep", str(LONG)]
 
@@ -82,9 +82,9 @@ def _cleaned_up() -> Iterator[None]:
     try:
         yield
     finally:
-        sight.tell(sight.SEEN)
+        sight.report(sight.SEEN)
         time.sleep(CLEAN_UP)
-        sight.tell(sight.CLEANED)
+        sight.report(sight.CLEANED)
 
 
 def _long_clean_up() -> None:

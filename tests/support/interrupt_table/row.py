@@ -1,4 +1,4 @@
-"""One row of the table of interrupts: what a task hangs in, and what becomes of it in each executor."""
+"""A row of the interrupt table: a hanging operation, and how a task in it ends in each executor."""
 
 import enum
 from collections.abc import Callable
@@ -21,7 +21,7 @@ SLOTS: Final = {MAIN: 1, THREADS: 2, ASYNCIO: 1, BESIDE: 1}
 
 
 class Fate(enum.Enum):
-    """What becomes of a task that hangs when its time is over."""
+    """How a hanging task ends after its limit."""
 
     SEEN = "interrupted"  # within 50 ms of its limit; its process serves the next call
     GIVEN_UP = "slot replaced"  # goes on, while the next call has its slot
@@ -30,14 +30,14 @@ class Fate(enum.Enum):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """What a task hangs in.
+    """A hanging operation.
 
     Attributes:
-        name: as the table has it.
+        name: in the table.
         hang: never returns; a coroutine function in the asyncio executors.
-        fates: executor -> what becomes of it there; it is not tried in other executors.
-        is_late: whether an interrupt that is seen is seen only between calls of C that take long.
-        burns: whether it keeps a core busy, so that it is tried alone.
+        fates: how the task ends, by executor; it is not tested in other executors.
+        is_late: whether the task sees an interrupt only between long calls of C code.
+        burns: whether the task keeps a CPU core busy, so that it is tested alone.
     """
 
     name: str
@@ -48,5 +48,5 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def cleans_up(self) -> bool:
-        """Whether it tells of its clean-up."""
+        """Whether the task reports its clean-up."""
         return "clean-up" in self.name

@@ -1,4 +1,4 @@
-"""What a task that hangs tells its test: one line a word, with the id of its call."""
+"""Reports of hanging tasks to their test: one line of output for each event, with the id of the call."""
 
 import contextvars
 import os
@@ -8,19 +8,19 @@ from typing import Final
 from crew.worker import context
 
 STARTED: Final = "STARTED"
-SEEN: Final = "SEEN"  # the interrupt, first of all
-CLEANED: Final = "CLEANED"  # up, to the end
+SEEN: Final = "SEEN"  # the task has seen its first interrupt
+CLEANED: Final = "CLEANED"  # the clean-up is complete
 
 _limit: contextvars.ContextVar[float] = contextvars.ContextVar("limit")  # time.monotonic()
 
 
 def started() -> None:
-    """The task has started; what it tells later is measured from the limit that it has now."""
+    """Report the start of the task; later reports are measured from its limit at this moment."""
     _limit.set(time.monotonic() + (context.remaining or 0.0))
-    tell(STARTED)
+    report(STARTED)
 
 
-def tell(word: str) -> None:
-    """Print `word`, the id of the call, and how many milliseconds after its limit this is; in one write."""
+def report(event: str) -> None:
+    """Print the event, the id of the call, and the milliseconds since its limit; in one write."""
     late = (time.monotonic() - _limit.get()) * 1000
-    os.write(1, f"{word} {context.id} {late:.1f}\n".encode())
+    os.write(1, f"{event} {context.id} {late:.1f}\n".encode())

@@ -1,4 +1,4 @@
-"""The table of interrupts, tried: several rows at once, but those that burn CPU one by one."""
+"""Tests the interrupt table: several rows at the same time, but rows that burn CPU one by one."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ AT_ONCE: Final = {MAIN: 3, THREADS: 5, ASYNCIO: 2, BESIDE: 1}  # so that no exec
 BURNING_AT_ONCE: Final = {MAIN: 1, THREADS: 2, ASYNCIO: 1, BESIDE: 1}  # most of them are rows of threads
 ONE_BY_ONE: Final = dict.fromkeys(AT_ONCE, 1)
 
-# What was given up goes on. Where it waits, that harms nobody; where it burns CPU, it must go with its process.
+# An abandoned task goes on. A waiting one does no harm; one that burns CPU must end with its process.
 CALM: Final = ("--zombies", "100")
 BURNING: Final = ("--zombies", "0")
 
@@ -51,17 +51,17 @@ CASES: Final = [
 def find_all(
     cases: Iterable[Case], processes: Processes, url: str, *, is_good: IsGood
 ) -> dict[str, Finding | Exception]:
-    """Try `cases`; what each has shown by its name, or the exception that kept it from being tried.
+    """Test `cases`; returns the finding of each by its name, or the exception that prevented the test.
 
     Args:
-        is_good: asked of each finding; after a bad one the case is tried a second time. A machine that has other things
-            to do may let a process wait for as long as what is measured here.
+        is_good: checks a finding; after a bad one the case is tested a second time. On a busy machine a process may
+            wait for a CPU for as long as the measured times.
     """
     return asyncio.run(Table(processes, url, is_good).find_all(list(cases)))
 
 
 class Table:
-    """Findings of a run, as they come. Arguments as for `find_all`."""
+    """Collects the findings of a run. Arguments as for `find_all`."""
 
     def __init__(self, processes: Processes, url: str, is_good: IsGood) -> None:
         self._processes = processes
@@ -71,7 +71,7 @@ class Table:
         self._findings: dict[str, Finding | Exception] = {}
 
     async def find_all(self, cases: list[Case]) -> dict[str, Finding | Exception]:
-        """First what waits or is measured in seconds, at once; then what burns CPU and is measured in milliseconds."""
+        """Test cases that wait or take seconds together; then cases that burn CPU and are measured in milliseconds."""
         alone = [case for case in cases if case.row.burns and case.row.fates[case.executor] is Fate.SEEN]
         together = [case for case in cases if case not in alone]
         calm = [case for case in together if not case.row.burns]
@@ -80,14 +80,14 @@ class Table:
             calmly = group.create_task(self._find_each(client, calm, AT_ONCE))
             burned = group.create_task(self._find_each(client, burning, BURNING_AT_ONCE))
             await calmly
-            self._cores.release()  # the other one too, as nothing is measured in milliseconds any more
+            self._cores.release()  # the second core, as no case is measured in milliseconds now
             await burned
             await self._cores.acquire()
             await self._find_each(client, alone, ONE_BY_ONE)
         return self._findings
 
     async def _find_each(self, client: Client, cases: list[Case], workers: Mapping[str, int]) -> None:
-        """Try `cases` of several executors, each executor on as many workers of its own."""
+        """Test `cases` of several executors, each executor with its own workers."""
         await asyncio.gather(*(self._find(client, one, workers[one[0].executor]) for one in by_worker(cases)))
 
     async def _find(self, client: Client, cases: list[Case], workers: int) -> None:
@@ -99,7 +99,7 @@ class Table:
         await asyncio.gather(*(self._work(client, bench, cases) for bench in benches))
 
     async def _work(self, client: Client, bench: Bench, cases: list[Case]) -> None:
-        """Try what is left of `cases`, one after another."""
+        """Test the remaining `cases`, one after another."""
         await asyncio.to_thread(bench.process.says, "serving")
         while cases:
             case = cases.pop(0)
@@ -117,12 +117,12 @@ class Table:
 
 
 def flags_for(case: Case) -> tuple[str, ...]:
-    """Of the worker on which `case` is tried."""
+    """Flags of the worker for `case`."""
     return BURNING if case.row.burns else CALM
 
 
 def by_worker(cases: list[Case]) -> list[list[Case]]:
-    """A list for each executor and kind, in the order of the executors."""
+    """One list for each executor and kind, in the order of the executors."""
     lists = [
         [case for case in cases if (case.executor, case.row.burns) == kind] for kind in product(FLAGS, (False, True))
     ]

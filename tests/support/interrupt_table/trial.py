@@ -1,4 +1,4 @@
-"""One row of the table of interrupts, tried in one executor of one worker: what its callers and its process came to."""
+"""Tests one row of the interrupt table in one executor of one worker: results of the callers, end of the process."""
 
 import asyncio
 import contextlib
@@ -20,10 +20,10 @@ SCRIPT = TASK_FOLDER / "hanging.py"
 
 GRACE = 0.6  # seconds: the clean-ups of the rows fit in; without a second interrupt, which comes after one second
 ROW_EXPIRATION = 0.3  # seconds that a call of a row has
-NEXT_EXPIRATION = 15.0  # seconds that the next call has: more than it may need, so that a late one says how late
+NEXT_EXPIRATION = 15.0  # seconds for the next call: more than it needs, to measure how late a late one is
 
-# What a worker says of each fate but the first; of several, the weightiest first.
-SAID = {
+# The worker's log text for each fate except the first; the gravest first, as the log may have several.
+LOG_TEXTS = {
     Fate.KILLED: "worker process stalled, killing it",
     Fate.REPLACED: "replacing worker process: it runs a task that cannot be interrupted",
     Fate.GIVEN_UP: "s after its interrupt call_id=",
@@ -31,14 +31,14 @@ SAID = {
 
 
 class Hung(msgspec.Struct, frozen=True, kw_only=True):
-    """One call of a task that hung.
+    """One call of a hanging task.
 
     Attributes:
-        answer: what its caller got.
-        answered: seconds after the deadline.
-        seen: milliseconds after its limit at which the task saw the interrupt, or None.
-        starts: how often the task began.
-        is_cleaned_up: whether it has told so.
+        answer: the result of the call.
+        answered: seconds from the deadline to the result.
+        seen: milliseconds from the limit until the task saw the interrupt, or None.
+        starts: number of starts of the task.
+        is_cleaned_up: whether the task reported the end of its clean-up.
     """
 
     answer: object
@@ -52,10 +52,10 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """What a trial has shown.
 
     Attributes:
-        hung: the calls that did: as many as the executor has slots, where only their end makes room.
-        served: seconds after the deadline at which the next call was answered.
-        is_same_process: whether that was by the process in which the task hung.
-        log: what the worker said meanwhile.
+        hung: the hanging calls: one, or one per slot if only their end frees a slot.
+        served: seconds from the deadline to the result of the next call.
+        is_same_process: whether the process of the hanging task ran the next call.
+        log: the output of the worker during the trial.
     """
 
     hung: list[Hung]
@@ -65,12 +65,12 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def fate(self) -> Fate:
-        """What became of the task, as the worker's log has it."""
-        return next((fate for fate, said in SAID.items() if said in self.log), Fate.SEEN)
+        """How the task ended, according to the worker's log."""
+        return next((fate for fate, text in LOG_TEXTS.items() if text in self.log), Fate.SEEN)
 
 
 class Bench(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker with queues of its own, on which one row after another is tried."""
+    """A worker with its own queues, on which rows are tested one after another."""
 
     executor: str
     prefix: str
@@ -93,7 +93,7 @@ async def trial(client: Client, bench: Bench, row: Row, *, timeout: float | None
     """Let `row` hang, then make another call.
 
     Args:
-        timeout: seconds; the calls of the row have it instead of a short expiration.
+        timeout: seconds; used for the calls of the row instead of a short expiration.
     """
     before = await client.call(bench.prefix + "who", expiration=NEXT_EXPIRATION)
     said = len(bench.process.output)
@@ -109,7 +109,7 @@ async def trial(client: Client, bench: Bench, row: Row, *, timeout: float | None
     served = time.monotonic() - began - limit
     if row.fates[bench.executor] is Fate.SEEN:
         last = sight.CLEANED if row.cleans_up else sight.SEEN
-        with contextlib.suppress(AssertionError):  # what is missing is missing in the finding
+        with contextlib.suppress(AssertionError):  # the finding shows what is missing
             await until(lambda: all(f"{last} {call.id}" in bench.process.output for call in calls), GRACE)
     log = bench.process.output[said:]
     return Finding(
@@ -130,12 +130,12 @@ async def trial(client: Client, bench: Bench, row: Row, *, timeout: float | None
 
 
 def _copies(row: Row, executor: str) -> int:
-    """One for each slot where they must be given up: else the next call would have another one."""
+    """One call per slot if the hanging calls are abandoned: else the next call would get a free slot."""
     return SLOTS[executor] if row.fates[executor] in (Fate.GIVEN_UP, Fate.REPLACED) else 1
 
 
 async def _answer(call: PendingCall[Any]) -> tuple[object, float]:
-    """What `call` came to, and when."""
+    """The result of `call`, and its time."""
     answer = (await asyncio.gather(call, return_exceptions=True))[0]
     return answer, time.monotonic()
 

@@ -1,6 +1,6 @@
-"""Makes a client, forks children that all use it, and prints how each process fared: KIND STATE PREFIX.
+"""Makes a client, forks children that all use it, and prints the results of each process: KIND STATE PREFIX.
 
-KIND is "asyncio" or "blocking", STATE what the parent has done with its client: "built" or "used" it. Each process
+KIND is "asyncio" or "blocking". STATE is "built" or "used": what the parent has done with its client. Each process
 prints a line of JSON.
 """
 

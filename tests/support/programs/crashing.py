@@ -1,5 +1,5 @@
-"""A gateway that is killed in the middle of a step: JOBS jobs are submitted, and at the SECOND time it takes the step,
-nothing of it goes on. What it has accepted until then it has printed.
+"""A gateway that kills itself in the middle of a step. It submits JOBS jobs, and dies when it takes the step for the
+SECOND time. It prints each accepted job.
 
     python crashing.py STORE_URL TASK STEP
 """
@@ -18,24 +18,24 @@ from crew.jobs.publisher import Publisher
 
 JOBS = 4
 SECOND = 2
-LEASE = 0.5  # seconds: whoever takes over need not wait for long
-FLUSHED_WITHIN = 0.2  # seconds in which a message is at the broker, and its confirm on its way back
+LEASE = 0.5  # seconds: short, so that another gateway takes over soon
+FLUSHED_WITHIN = 0.2  # seconds in which a message reaches the broker
 
 Step = Callable[..., Awaitable[Any]]
 
 
 def dies_before(real: Step) -> Step:
-    """`real`, which is not begun any more."""
+    """Die before the step."""
     return _at_the_second_time(real, lambda *arguments: asyncio.sleep(0))
 
 
 def dies_after(real: Step) -> Step:
-    """`real`, whose end nobody hears of any more."""
+    """Die after the step."""
     return _at_the_second_time(real, real)
 
 
 def dies_unconfirmed(real: Step) -> Step:
-    """`real`, which has sent its message."""
+    """Die when the step has sent its message, before the confirm."""
 
     async def sent(*arguments: Any) -> None:
         publishing = asyncio.ensure_future(real(*arguments))
@@ -69,7 +69,7 @@ STEPS: dict[str, tuple[type, str, Callable[[Step], Step]]] = {
 
 
 async def main(store: str, task: str, step: str) -> None:
-    """Submit jobs one after another; say of each that it was accepted, and wait for it."""
+    """Submit jobs one after another; print each accepted job, and wait for its result."""
     where, name, dying = STEPS[step]
     setattr(where, name, dying(getattr(where, name)))
     vars(importlib.import_module("crew.jobs.specification"))["LEASE"] = LEASE

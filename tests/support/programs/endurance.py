@@ -1,6 +1,6 @@
-"""A client that makes very many calls, good and bad ones, and tells as JSON what it holds before and after.
+"""A client that makes very many calls, good and bad ones, and prints its resources before and after as JSON.
 
-Arguments: how many calls, and how many of them warm up.
+Arguments: number of calls, and number of calls for the warm-up.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 async def one(client: Client, number: int) -> None:
-    """Each kind of end has its share."""
+    """Make one call; the number decides how it ends."""
     with contextlib.suppress(CrewError, TimeoutError, asyncio.CancelledError):
         match number % 200:
             case 1:
                 await client.call("sleep", 1, timeout=0.005)  # interrupted
             case 2:
-                await client.call("idle", expiration=0.05)  # nobody takes it
+                await client.call("idle", expiration=0.05)  # no worker starts it
             case 3:
                 await client.call("nobody")
             case 4:
@@ -43,7 +43,7 @@ async def one(client: Client, number: int) -> None:
 
 
 async def many(client: Client, count: int) -> None:
-    """So many of them, some at a time."""
+    """Make `count` calls, `IN_FLIGHT` at the same time."""
     numbers = itertools.count()
 
     async def caller() -> None:
@@ -54,7 +54,7 @@ async def many(client: Client, count: int) -> None:
 
 
 async def held(client: Client, worker: int) -> dict[str, Any]:
-    """What client and worker hold, when all has ended."""
+    """Memory, descriptors and threads of client and worker after all calls have ended."""
     await client.call("echo")
     await asyncio.sleep(0.3)  # for the last acknowledgements and cancels
     gc.collect()

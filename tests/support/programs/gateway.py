@@ -1,6 +1,6 @@
 """A gateway process for tests: python gateway.py. A line of its standard input is a command, a line of JSON the answer.
 
-CREW_AMQP_URL and CREW_DATABASE in the environment say where broker and store are.
+CREW_AMQP_URL and CREW_DATABASE in the environment are the addresses of broker and job store.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Connects and subscribes, then forks as a Tornado application does, and prints what each process hears: PREFIX."""
+"""Connects and subscribes, then forks as a Tornado application does, and prints the events of each process: PREFIX."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ def say(text: str) -> None:
 
 
 async def watch() -> None:
-    """Say when the broker knows of the subscription, without a use of the client, and end with the parent."""
+    """Print when the broker has the subscription, without using the client; end together with the parent."""
     while not subscription._is_settled.is_set():
         await asyncio.sleep(0.01)
     say("is subscribed")

@@ -1,4 +1,4 @@
-"""A client that does all that can go wrong with a broker's URL, and prints whatever can be printed of it.
+"""A client that provokes all errors about a broker's URL, and prints everything printable: no output has the password.
 
     python secretive.py GOOD_URL TASK
 
@@ -11,7 +11,7 @@ import sys
 import traceback
 
 logging.basicConfig(level=logging.DEBUG)
-logging.getLogger("pika").setLevel(logging.DEBUG)  # before crew finds it without a level, and makes it quiet
+logging.getLogger("pika").setLevel(logging.DEBUG)  # before crew, which raises the level if none is set
 
 from crew import Client, settings  # noqa: E402
 from crew.broker_url import parse, redacted  # noqa: E402
@@ -23,7 +23,7 @@ from tests.support.proxy import Proxy  # noqa: E402
 async def succeed(url, task):
     async with Client(url) as client:
         link = client._links.consuming
-        print(repr(client), repr(client._links), repr(link), vars(link))  # its wire and its channels among them
+        print(repr(client), repr(client._links), repr(link), vars(link))  # including connections and channels
         call = client.call(task, "succeeded")
         print(repr(call), await call)
 
@@ -45,7 +45,7 @@ async def be_refused(url):
         pass
 
 
-async def find_nobody(url):
+async def find_no_broker(url):
     client = Client(url)
     try:
         await client.connect(timeout=0.3)
@@ -53,8 +53,8 @@ async def find_nobody(url):
         await client.close()
 
 
-def tell(step, *arguments):
-    """Run it, and print the traceback of what it raises."""
+def show(step, *arguments):
+    """Run a step; print its result, or its traceback."""
     try:
         result = step(*arguments)
         if asyncio.iscoroutine(result):
@@ -65,7 +65,7 @@ def tell(step, *arguments):
 
 
 def mistakes(url):
-    """URLs with the password in them that cannot be used."""
+    """Invalid URLs that contain the password."""
     password = parse(url).password
     yield url.replace("amqp://", "http://")
     yield url.replace("amqp://", "")
@@ -80,17 +80,17 @@ def mistakes(url):
 
 def main(url, task):
     broker = parse(url)
-    tell(succeed, url, task)
-    tell(be_cut_off, url, task)
-    tell(be_refused, url.replace("@127", "-wrong@127"))
-    tell(find_nobody, url.replace(f":{broker.port}/", ":1/"))
-    tell(find_nobody, url.replace("127.0.0.1", "nobody.invalid"))
-    tell(find_nobody, url.replace("amqp://", "amqps://"))
+    show(succeed, url, task)
+    show(be_cut_off, url, task)
+    show(be_refused, url.replace("@127", "-wrong@127"))
+    show(find_no_broker, url.replace(f":{broker.port}/", ":1/"))
+    show(find_no_broker, url.replace("127.0.0.1", "nobody.invalid"))
+    show(find_no_broker, url.replace("amqp://", "amqps://"))
     for wrong in mistakes(url):
-        tell(Client, wrong)
-    tell(lambda: blocking.Client(url).call("\0"))
-    tell(lambda: settings.load(url, environ={"CREW_HEARTBEAT": "x"}))
-    tell(lambda: [settings.load(url), Options(broker=settings.load(url)), broker, redacted((url,))])
+        show(Client, wrong)
+    show(lambda: blocking.Client(url).call("\0"))
+    show(lambda: settings.load(url, environ={"CREW_HEARTBEAT": "x"}))
+    show(lambda: [settings.load(url), Options(broker=settings.load(url)), broker, redacted((url,))])
 
 
 if __name__ == "__main__":

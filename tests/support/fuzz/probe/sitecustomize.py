@@ -1,8 +1,8 @@
-"""Watches the event loops of a process: on PYTHONPATH, Python imports this before anything else.
+"""Watches the event loops of a process. With this folder on PYTHONPATH, Python imports this module at its start.
 
-A timer that is late by more than LATE is written to the file that CREW_FUZZ_LATE names, where the process itself was
-busy for that time: a machine that runs others meanwhile makes every timer late. Names resolve on this machine only, so
-that no mutated URL makes a name server ask another one.
+A timer that is late by more than LATE is written to the file CREW_FUZZ_LATE, if the process itself used the CPU for
+that time: other processes of a busy machine make every timer late. Host names are not resolved beyond this machine, so
+that a mutated URL causes no DNS request.
 """
 
 import asyncio
@@ -11,8 +11,8 @@ import socket
 import sys
 import time
 
-INTERVAL = 0.02  # seconds between two looks
-LATE = 0.1  # seconds: the promise
+INTERVAL = 0.02  # seconds between two timers
+LATE = 0.1  # seconds: the guaranteed limit
 LOCAL = {"localhost", "127.0.0.1", "::1", None}
 
 _run_forever = asyncio.BaseEventLoop.run_forever
