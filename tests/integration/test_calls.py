@@ -146,7 +146,7 @@ def test_a_script_calls_without_a_loop_of_its_own(broker_url: str, prefix: str) 
 
 
 @pytest.mark.gen_test
-async def test_a_cancelled_call_raises_canceled_and_leaves_nothing_behind(broker_url: str, prefix: str) -> None:
+async def test_a_canceled_call_raises_canceled_and_leaves_nothing_behind(broker_url: str, prefix: str) -> None:
     async with Client(broker_url) as client:
         call = client.call(prefix + "sleep", 0.3)
         assert call.cancel()

@@ -51,7 +51,7 @@ async def test_a_task_that_never_releases_the_gil_is_canceled(
 
 
 @pytest.mark.gen_test
-async def test_a_caller_canceled_by_asyncio_gets_cancellederror_and_the_task_is_stopped(
+async def test_a_caller_canceled_by_asyncio_gets_cancelederror_and_the_task_is_stopped(
     broker_url: str, prefix: str, shared_worker: Process
 ) -> None:
     worker = shared_worker.from_now()

@@ -44,7 +44,7 @@ async def test_a_broker_that_has_fallen_silent_does_not_keep_a_client_from_closi
 
 
 @pytest.mark.gen_test
-async def test_a_client_whose_close_is_cancelled_leaves_no_connection_open(
+async def test_a_client_whose_close_is_canceled_leaves_no_connection_open(
     broker_url: str, proxied: Callable[[str], Proxy]
 ) -> None:
     proxy = proxied(broker_url)

@@ -75,7 +75,7 @@ def test_a_job_that_runs_is_said_to_run_again_and_again_and_not_after_its_end(
 
 
 @pytest.mark.parametrize("task", EXECUTORS.values(), ids=EXECUTORS)
-def test_a_running_job_that_is_cancelled_is_interrupted_within_a_second(
+def test_a_running_job_that_is_canceled_is_interrupted_within_a_second(
     gateway: PlayedGateway, shared_jobbing: Process, shared_prefix: str, task: str
 ) -> None:
     worker = shared_jobbing.from_now()
@@ -160,7 +160,7 @@ def jobbing(tmp_path: Path, broker_url: str, prefix: str) -> Iterator[Processes]
         yield processes
 
 
-def test_a_job_that_was_cancelled_while_its_worker_was_away_never_starts(
+def test_a_job_that_was_canceled_while_its_worker_was_away_never_starts(
     gateway: PlayedGateway, jobbing: Processes, prefix: str
 ) -> None:
     first = jobbing.python(JOBBING).says("serving")

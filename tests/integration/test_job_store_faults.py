@@ -263,7 +263,7 @@ async def test_each_first_use_after_all_connections_were_terminated_succeeds(pos
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_job_is_submitted_looked_at_listed_and_cancelled_after_all_connections_were_terminated(
+async def test_a_job_is_submitted_looked_at_listed_and_canceled_after_all_connections_were_terminated(
     postgresql_url: str, broker_url: str
 ) -> None:
     async with Client(broker_url, store=JobStore(postgresql_url)) as client:

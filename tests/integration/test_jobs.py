@@ -278,7 +278,7 @@ async def test_a_result_that_is_too_large_for_the_store_is_an_error_that_says_so
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_job_of_one_gateway_may_be_waited_for_and_cancelled_at_another(
+async def test_a_job_of_one_gateway_may_be_waited_for_and_canceled_at_another(
     gateway: MAKE, shared_worker: Process, prefix: str
 ) -> None:
     async with gateway() as one, gateway() as other:

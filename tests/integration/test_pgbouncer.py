@@ -35,7 +35,7 @@ async def test_two_gateways_behind_a_pooler_read_and_write_whatever_connection_e
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_jobs_are_submitted_run_cancelled_and_listed_behind_a_pooler(
+async def test_jobs_are_submitted_run_canceled_and_listed_behind_a_pooler(
     pgbouncer_url: str, broker_url: str, start_worker: StartWorker, prefix: str
 ) -> None:
     start_worker()

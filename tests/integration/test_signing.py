@@ -376,7 +376,7 @@ def test_calls_of_a_client_without_a_key_are_parked_and_run_when_they_are_truste
 
     done = crew(url, "parked", "replay", "mixed")
     assert done.exit_code == 7
-    assert "mixed stays parked: it was not signed with CREW_SIGNING_KEY" in done.stderr
+    assert "mixed stays parked: the message is not signed with CREW_SIGNING_KEY" in done.stderr
     assert "unsigned" not in said.output
 
     assert crew(url, "parked", "replay", "mixed", "--unsigned").stdout == "1 message sent to their tasks again\n"
@@ -406,7 +406,7 @@ def test_what_an_attacker_puts_among_the_parked_is_not_replayed(
     done = crew(url, "parked", "replay", "--all", "--yes")
 
     assert done.stdout == "0 messages sent to their tasks again\n"
-    assert done.stderr.count("stays parked: it was not signed") == 2
+    assert done.stderr.count("stays parked: the message is not signed") == 2
     assert raw.depth(url, topology.PARKED) == 2
     assert "planted" not in said.output
 

@@ -83,7 +83,7 @@ def test_a_job_that_was_submitted_at_one_gateway_is_waited_for_at_the_other(
         assert [gateway.ask("result", id) for gateway in gateways] == [seconds, seconds]
 
 
-def test_a_job_that_was_submitted_at_one_gateway_is_cancelled_at_the_other(
+def test_a_job_that_was_submitted_at_one_gateway_is_canceled_at_the_other(
     gateways: list[Gateway], start_worker: StartWorker, prefix: str
 ) -> None:
     one, two = gateways

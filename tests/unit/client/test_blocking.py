@@ -47,7 +47,7 @@ def test_a_bad_argument_is_raised_at_the_call(client: Client) -> None:
         client.call("t", {1, 2})
 
 
-def test_a_call_can_be_cancelled_from_any_thread(client: Client) -> None:
+def test_a_call_can_be_canceled_from_any_thread(client: Client) -> None:
     call = client.call("t")
     threading.Timer(0.02, call.cancel).start()
     with pytest.raises(errors.Canceled):

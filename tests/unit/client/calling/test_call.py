@@ -136,7 +136,7 @@ async def test_a_gen_coroutine_may_yield_several_calls() -> None:
 
 
 @pytest.mark.gen_test
-async def test_awaiting_a_cancelled_call_raises_canceled() -> None:
+async def test_awaiting_a_canceled_call_raises_canceled() -> None:
     given_up = RevokedCalls()
     call = a_call(on_canceled=given_up)
     task = asyncio.ensure_future(waiting(call))
@@ -148,7 +148,7 @@ async def test_awaiting_a_cancelled_call_raises_canceled() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_has_ended_cannot_be_cancelled() -> None:
+async def test_a_call_that_has_ended_cannot_be_canceled() -> None:
     given_up = RevokedCalls()
     call = a_call(on_canceled=given_up)
     call.settle("value")
@@ -166,7 +166,7 @@ async def test_cancelling_twice_has_no_further_effect() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_is_cancelled_with_its_last_waiter() -> None:
+async def test_a_call_is_canceled_with_its_last_waiter() -> None:
     given_up = RevokedCalls()
     call = a_call(on_canceled=given_up)
     task = asyncio.ensure_future(waiting(call))
@@ -222,7 +222,7 @@ async def test_wait_for_gives_the_value_of_a_call_that_ends_in_time() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_ends_just_before_its_cancellation_is_not_cancelled() -> None:
+async def test_a_call_that_ends_just_before_its_cancellation_is_not_canceled() -> None:
     given_up = RevokedCalls()
     call = a_call(on_canceled=given_up)
     task = asyncio.ensure_future(waiting(call))
@@ -250,7 +250,7 @@ def test_a_callback_gets_a_failure_as_a_value() -> None:
     assert answers == [failure]
 
 
-def test_a_callback_gets_canceled_for_a_cancelled_call() -> None:
+def test_a_callback_gets_canceled_for_a_canceled_call() -> None:
     answers: list[Any] = []
     a_call(callback=lambda value, headers: answers.append(value)).cancel()
     assert [type(answer) for answer in answers] == [Canceled]
@@ -288,7 +288,7 @@ def test_a_callback_that_raises_is_logged_and_affects_nothing_else(caplog: pytes
     assert "a bug" in caplog.text
 
 
-def test_a_callback_that_reads_a_cancelled_future_affects_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_callback_that_reads_a_canceled_future_affects_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
     def on_answer(value: Any, headers: Any) -> None:
         raise asyncio.CancelledError  # which is no Exception, and would end whoever reads from the broker
 
@@ -328,7 +328,7 @@ def test_a_failure_that_nothing_awaited_is_logged(caplog: pytest.LogCaptureFixtu
 
 
 @pytest.mark.gen_test
-async def test_an_awaited_or_cancelled_failure_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_awaited_or_canceled_failure_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     seen, canceled, called_back = a_call(), a_call(), a_call(callback=lambda value, headers: None)
     for call in (seen, called_back):
@@ -342,7 +342,7 @@ async def test_an_awaited_or_cancelled_failure_is_not_logged(caplog: pytest.LogC
 
 
 @pytest.mark.gen_test
-async def test_a_failure_whose_only_waiter_is_cancelled_is_not_logged(
+async def test_a_failure_whose_only_waiter_is_canceled_is_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def end_it_and_cancel_its_reader() -> None:

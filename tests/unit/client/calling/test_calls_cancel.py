@@ -1,4 +1,4 @@
-"""Control messages to workers for calls that are cancelled or time out."""
+"""Control messages to workers for calls that are canceled or time out."""
 
 import asyncio
 import time
@@ -48,7 +48,7 @@ async def test_a_cancel_is_sent_to_all_workers_of_the_task() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_cancelled_call_that_was_not_published_is_never_published() -> None:
+async def test_a_canceled_call_that_was_not_published_is_never_published() -> None:
     caller = Caller()
     caller.publishing.is_ready = False
     call = a_call("17")
@@ -214,7 +214,7 @@ async def test_a_call_with_a_reply_in_time_sends_no_cancel() -> None:
 
 
 @pytest.mark.gen_test
-async def test_an_unconfirmed_call_that_is_cancelled_is_not_published_again() -> None:
+async def test_an_unconfirmed_call_that_is_canceled_is_not_published_again() -> None:
     caller = Caller()
     call = a_call("17", persistent=True)
     caller.calls.send(call, 60)

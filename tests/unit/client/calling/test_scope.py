@@ -215,7 +215,7 @@ async def test_an_ended_call_can_be_awaited_in_an_abandoned_scope() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_task_that_asyncio_cancels_as_its_scope_is_abandoned_is_cancelled() -> None:
+async def test_a_task_that_asyncio_cancels_as_its_scope_is_abandoned_is_canceled() -> None:
     scope, call = Scope(), a_call()
     task = await begun(scope, waiting(call))
     scope.abandon(GONE)
@@ -438,7 +438,7 @@ def test_a_call_that_has_ended_does_not_join_a_scope() -> None:
     assert scope.in_flight == 0
 
 
-def test_a_call_that_joins_an_abandoned_scope_is_cancelled() -> None:
+def test_a_call_that_joins_an_abandoned_scope_is_canceled() -> None:
     scope, call = Scope(), a_call()
     scope.abandon(GONE)
     scope.add(call)

@@ -112,7 +112,7 @@ async def test_a_batch_is_bounded(tmp_path: Path) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_cancelled_write_does_not_affect_the_others(tmp_path: Path) -> None:
+async def test_a_canceled_write_does_not_affect_the_others(tmp_path: Path) -> None:
     async with Numbers(tmp_path) as numbers:
         impatient = asyncio.ensure_future(numbers.writer.write(numbers.add, 1))
         patient = asyncio.ensure_future(numbers.writer.write(numbers.add, 2))

@@ -88,7 +88,7 @@ async def test_each_read_of_an_unavailable_store_fails_and_a_later_read_succeeds
 
 
 @pytest.mark.gen_test
-async def test_a_cancelled_read_does_not_affect_the_others(tmp_path: Path) -> None:
+async def test_a_canceled_read_does_not_affect_the_others(tmp_path: Path) -> None:
     async with Shelf(tmp_path) as shelf:
         shelf.may_answer.clear()
         gone, stays = (asyncio.ensure_future(shelf.reader.get("a")) for _ in range(2))

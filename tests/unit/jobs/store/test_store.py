@@ -37,7 +37,7 @@ def returned(job: Job, value: object = 1, *, at: float = NOW) -> Report:
 
 
 def canceled(job: Job) -> Report:
-    """The report that the job was cancelled."""
+    """The report that the job was canceled."""
     return report.ended(job.id, JobStatus.CANCELED, at=NOW, type_name="C", message="", may_be_queued=True)
 
 
