@@ -1,8 +1,8 @@
 """Channel that signs published messages, and passes on only deliveries with a valid signature.
 
 Every message of crew passes through a channel. So this is the only place where calls, replies, reports, control
-messages, briefings and events are signed and checked. Without `CREW_SIGNING_KEY` links open plain channels, and this
-module is not used. See `crew.protocol.signing` for what a signature covers.
+messages, revocation requests and events are signed and checked. Without `CREW_SIGNING_KEY` links open plain channels,
+and this module is not used. See `crew.protocol.signing` for what a signature covers.
 """
 
 import logging

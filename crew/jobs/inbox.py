@@ -18,8 +18,8 @@ from crew.jobs.report import Report
 from crew.jobs.store.errors import Rejected
 from crew.jobs.store.store import Store
 from crew.jobs.store.update import AppliedReport
-from crew.protocol import briefing, properties
-from crew.protocol.message import Briefing
+from crew.protocol import properties, revocation_request
+from crew.protocol.message import RevocationRequest
 from crew.protocol.properties import MalformedMessage
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Inbox:
 
     Args:
         on_applied: called with the results of committed reports.
-        on_briefing: called with the request of a worker for revoked jobs.
+        on_revocation_request: called with the request of a worker for revoked jobs.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class Inbox:
         store: Store,
         *,
         on_applied: Callable[[Sequence[AppliedReport]], object],
-        on_briefing: Callable[[Briefing], object],
+        on_revocation_request: Callable[[RevocationRequest], object],
     ) -> None:
         self._store = store
         self._on_applied = on_applied
-        self._on_briefing = on_briefing
+        self._on_revocation_request = on_revocation_request
         self._received: list[ReceivedReport] = []
         self._batch: list[ReceivedReport] = []  # that is being committed
         self._retries: dict[ReceivedReport, asyncio.TimerHandle] = {}
@@ -115,8 +115,8 @@ class Inbox:
     def on_delivery(self, delivery: Delivery) -> None:
         """Take a message. An unreadable one is acknowledged and discarded: else it would occupy PREFETCH forever."""
         try:
-            if delivery.properties.type == briefing.TYPE:
-                self._on_briefing(briefing.to_briefing(delivery.properties, delivery.body))
+            if delivery.properties.type == revocation_request.TYPE:
+                self._on_revocation_request(revocation_request.to_request(delivery.properties, delivery.body))
                 self._acknowledge(delivery)
                 return
             reply = properties.to_reply(delivery.properties, delivery.body)

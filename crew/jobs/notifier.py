@@ -11,9 +11,9 @@ from crew.jobs.job import Job
 from crew.jobs.report import Report
 from crew.jobs.store.store import Store
 from crew.protocol import properties, topology
-from crew.protocol.briefing import MAX_BRIEFED, of_briefed
-from crew.protocol.message import Briefing, Control
+from crew.protocol.message import Control, RevocationRequest
 from crew.protocol.properties import Properties
+from crew.protocol.revocation_request import MAX_REVOKED, of_answer
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Notifier:
     def __init__(self, link: Link, store: Store) -> None:
         self._link = link
         self._store = store
-        self._requests: dict[str, Briefing] = {}  # worker -> its latest request
+        self._requests: dict[str, RevocationRequest] = {}  # worker -> its latest request
         self._is_answering = False
 
     def cancel(self, job: Job) -> None:
@@ -47,16 +47,18 @@ class Notifier:
                 topology.control_key_of_worker(report.worker), Control(id=report.id, reason=CANCELED, is_job=True)
             )
 
-    async def answer(self, briefing: Briefing, on_answered: OnAnswered) -> None:
+    async def answer(self, request: RevocationRequest, on_answered: OnAnswered) -> None:
         """Answer a worker that asks which jobs of its tasks are revoked. Answers run one at a time.
 
         Args:
             on_answered: awaited with the tasks of the workers that were answered.
         """
-        if briefing.worker not in self._requests and len(self._requests) >= MAX_WAITING:
-            logger.warning("briefing discarded: %d workers wait for an answer worker=%r", MAX_WAITING, briefing.worker)
+        if request.worker not in self._requests and len(self._requests) >= MAX_WAITING:
+            logger.warning(
+                "revocation request discarded: %d workers wait for an answer worker=%r", MAX_WAITING, request.worker
+            )
             return
-        self._requests[briefing.worker] = briefing
+        self._requests[request.worker] = request
         if self._is_answering:
             return
         self._is_answering = True
@@ -66,7 +68,7 @@ class Notifier:
         finally:
             self._is_answering = False
 
-    def _take_alike(self) -> tuple[Sequence[str], list[Briefing]]:
+    def _take_alike(self) -> tuple[Sequence[str], list[RevocationRequest]]:
         """Take the requests for the same tasks as the first one: one read answers all of them."""
         tasks = next(iter(self._requests.values())).tasks
         alike = [one for one in self._requests.values() if one.tasks == tasks]
@@ -74,16 +76,18 @@ class Notifier:
             del self._requests[one.worker]
         return tasks, alike
 
-    async def _answer(self, tasks: Sequence[str], briefings: Sequence[Briefing], on_answered: OnAnswered) -> None:
+    async def _answer(
+        self, tasks: Sequence[str], requests: Sequence[RevocationRequest], on_answered: OnAnswered
+    ) -> None:
         try:
-            ids = await self._store.revoked(tasks, MAX_BRIEFED)
-            for briefing in briefings:
-                fields, body = of_briefed(briefing, self._store.queue, ids)
-                self._publish(topology.control_key_of_worker(briefing.worker), fields, body)
+            ids = await self._store.revoked(tasks, MAX_REVOKED)
+            for request in requests:
+                fields, body = of_answer(request, self._store.queue, ids)
+                self._publish(topology.control_key_of_worker(request.worker), fields, body)
                 await asyncio.sleep(0)
             await on_answered(tasks)
         except errors.CrewError as error:
-            logger.debug("briefing not answered workers=%d: %s", len(briefings), error)
+            logger.debug("revocation request not answered workers=%d: %s", len(requests), error)
 
     def _send(self, key: str, control: Control) -> None:
         self._publish(key, properties.of_control(control), b"")

@@ -40,7 +40,7 @@ from crew.jobs.waiters import Waiters, within
 from crew.protocol import topology
 from crew.protocol.arguments import check_names, with_new_names
 from crew.protocol.encoding import codec
-from crew.protocol.message import Briefing
+from crew.protocol.message import RevocationRequest
 from crew.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ class JobService:
         self._publisher = Publisher(client.links.publishing, store)
         self._notifier = Notifier(client.links.publishing, store)
         self._submissions = Submissions(store, self._publisher, on_replaced=self._on_replaced)
-        self._inbox = Inbox(store, on_applied=self._on_applied, on_briefing=self._on_briefing)
+        self._inbox = Inbox(store, on_applied=self._on_applied, on_revocation_request=self._on_revocation_request)
         self._waiters = Waiters(store.several)
         self._probe = StoreProbe(store.check)
         store.availability.is_logged = True
@@ -389,12 +389,10 @@ class JobService:
             case {"changed": [*changed]}:  # of an older crew, which does not send `ended`
                 self._waiters.wake(map(str, changed), list(map(str, changed)))
 
-    def _on_briefing(self, briefing: Briefing) -> None:
+    def _on_revocation_request(self, request: RevocationRequest) -> None:
         """A worker has started: answer it, and publish the jobs that wait for a worker of its tasks."""
         self._start(
-            self._notifier.answer(
-                briefing, lambda tasks: self._publisher.publish_waiting(tasks, self._maintenance.wake)
-            )
+            self._notifier.answer(request, lambda tasks: self._publisher.publish_waiting(tasks, self._maintenance.wake))
         )
 
     # --- consuming and background work ------------------------------------------------------------------------------

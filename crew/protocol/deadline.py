@@ -1,31 +1,33 @@
-"""The durations of a call: how long it may take, how long it may run, what is left of both.
+"""Deadlines of a call: the time left, the time limit of an execution, and the broker's message TTL.
 
-Durations are float seconds. An instant that travels is wall-clock epoch seconds (`time.time()`), because two hosts
-share no monotonic clock; an instant that stays inside a process is `time.monotonic()` seconds.
+Durations are float seconds. A time in a message is epoch seconds (`time.time()`), because two hosts share no monotonic
+clock. A time inside a process is `time.monotonic()` seconds.
 """
 
 DEFAULT_EXPIRATION = 60.0
-HEARTBEAT_EVERY = 30.0  # between two words of a worker on a job that it runs: a message, and a write into the store
+HEARTBEAT_EVERY = (
+    30.0  # seconds between two heartbeats of a job that runs: each is a message and a write to the job store
+)
 MAX_BROKER_TTL_MS = 2**32 - 1  # RabbitMQ refuses a larger per-message TTL
 
 
 def remaining(deadline: float, now: float) -> float:
-    """Seconds from `now` to `deadline`, both of one clock; never below 0."""
+    """Return the seconds from `now` to `deadline`, on the same clock; never below 0."""
     return max(0.0, deadline - now)
 
 
 def is_past(deadline: float | None, now: float) -> bool:
-    """Whether `deadline` has been reached; None is never reached."""
+    """Whether `deadline` has passed; None never passes."""
     return deadline is not None and now >= deadline
 
 
 def run_limit(*, timeouts: tuple[float | None, ...], deadline: float | None, started: float) -> float | None:
-    """The instant at which an execution must end: the earliest of its deadline and its timeouts.
+    """Return the time at which an execution must end: the earliest of its deadline and its timeouts.
 
     Args:
-        timeouts: how long the task may run, in seconds, as call and task have it; None where unlimited.
-        deadline: when the call's whole budget ends, on the clock of `started`; None where unlimited.
-        started: when the execution started.
+        timeouts: seconds that the task may run, by the call and by the task; None for no limit.
+        deadline: deadline of the call, on the clock of `started`; None for no limit.
+        started: start of the execution.
     """
     limits = [started + timeout for timeout in timeouts if timeout is not None]
     if deadline is not None:
@@ -34,9 +36,9 @@ def run_limit(*, timeouts: tuple[float | None, ...], deadline: float | None, sta
 
 
 def broker_ttl_ms(expiration: float) -> int:
-    """The per-message TTL for `expiration` seconds: broker clean-up only, so a second late on purpose.
+    """Return the broker's message TTL for `expiration` seconds: one second more, as it is for clean-up only.
 
-    RabbitMQ looks at a TTL only when the message reaches the head of its queue
-    (https://www.rabbitmq.com/docs/ttl#per-message-ttl-caveats): the client's own timer is the authority on time.
+    RabbitMQ checks a TTL only at the head of the queue (https://www.rabbitmq.com/docs/ttl#per-message-ttl-caveats). So
+    the client's own timer decides when a call expires.
     """
     return min(round((expiration + 1.0) * 1000), MAX_BROKER_TTL_MS)

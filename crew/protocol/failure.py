@@ -1,4 +1,4 @@
-"""A failure as plain data: an exception's description travels, the exception itself never does."""
+"""A failure as plain data: the description of an exception is sent, never the exception itself."""
 
 import traceback as traceback_module
 from types import TracebackType
@@ -8,22 +8,22 @@ import msgspec
 from crew import errors
 from crew.protocol.encoding import foreign
 
-MAX_MESSAGE = 8_192  # characters; longer ones are cut, so that a failure stays cheaper than the call it answers
+MAX_MESSAGE = 8_192  # characters; longer messages are cut, so that a failure costs less than its call
 MAX_TRACEBACK = 65_536
 MAX_NAME = 1_024
-MAX_ENCODED = 1024 * 1024  # bytes of JSON: the longest that `describe` makes, with every character escaped
+MAX_ENCODED = 1024 * 1024  # bytes of JSON: the maximum of `describe`, with every character escaped
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a call has no value.
+    """The reason why a call has no value.
 
     Attributes:
-        type_name: the exception's type, with its module unless that is `builtins`.
-        message: what `str()` of the exception gave.
-        traceback: text, or "".
-        retryable: whether running the call again may help.
-        attempts: how often the task has raised, this time included.
-        note: what to say of the attempts, or "".
+        type_name: type of the exception, with its module unless that is `builtins`.
+        message: `str()` of the exception.
+        traceback: the traceback as text, or "".
+        retryable: whether a retry of the call may help.
+        attempts: number of executions that have raised, including this one.
+        note: a remark about the attempts, or "".
     """
 
     type_name: str
@@ -38,16 +38,18 @@ _DECODER = msgspec.json.Decoder(Failure)
 
 
 def encode(failure: Failure) -> bytes:
-    """`failure` as JSON."""
+    """Encode `failure` as JSON."""
     return msgspec.json.encode(failure)
 
 
 def decode(body: bytes) -> Failure:
-    """The failure in `body`, with texts no longer than `describe` gives; one that cannot be read says so instead."""
+    """Decode the failure in `body`, with the length limits of `describe`. An invalid body is a SerializationError."""
     try:
-        found = foreign.read(_DECODER.decode, body, "the failure", most=MAX_ENCODED)
+        found = foreign.read(_DECODER.decode, body, "a failure", most=MAX_ENCODED)
     except errors.SerializationError as error:
-        return Failure(type_name="SerializationError", message=f"the worker's failure could not be read: {error}")
+        return Failure(
+            type_name="SerializationError", message=f"the failure from the worker cannot be decoded: {error}"
+        )
     if len(body) > MAX_MESSAGE:
         found = msgspec.structs.replace(
             found,
@@ -60,11 +62,10 @@ def decode(body: bytes) -> Failure:
 
 
 def describe(error: BaseException, *, retryable: bool = False, attempts: int = 1, note: str = "") -> Failure:
-    """`error` as data. Never raises, even where the exception's own `str()` does.
+    """Describe `error` as data. Never raises, even if `str()` of the exception raises.
 
-    Frames of crew itself are left out of the traceback: its reader looks for a line of the task. What crew refuses
-    before or after the task runs, a payload that cannot be decoded say, has no such line, and the traceback is its
-    message alone.
+    The traceback contains no frames of crew, as its reader looks for a line of the task. An error before or after the
+    task, like a payload that cannot be decoded, has no such line: then the traceback is the message only.
     """
     return Failure(
         type_name=type_name(error),
@@ -77,18 +78,18 @@ def describe(error: BaseException, *, retryable: bool = False, attempts: int = 1
 
 
 def shortened(stack: str) -> str:
-    """`stack` as it may travel."""
+    """Cut `stack` to the length limit of a traceback."""
     return _clean(stack, MAX_TRACEBACK)
 
 
 def type_name(error: BaseException) -> str:
-    """Name of the error's type as a reader would import it; plain for builtins."""
+    """Return the name of the error's type with its module; without it for builtins."""
     kind = type(error)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def raised(failure: Failure, *, task: str, id: str) -> errors.TaskFailed:
-    """The exception that a caller gets for `failure`."""
+    """Return the exception that a caller gets for `failure`."""
     return errors.TaskFailed(
         failure.type_name,
         failure.message,
@@ -105,46 +106,46 @@ def _message(error: BaseException) -> str:
     try:
         return str(error)
     except BaseException as broken:
-        return f"<its str() raised {type(broken).__name__}>"
+        return f"<str() of the exception raised {type(broken).__name__}>"
 
 
 def _traceback(error: BaseException) -> str:
     try:
-        if isinstance(error, errors.CrewError) and not _has_frames_of_others(error.__traceback__):
+        if isinstance(error, errors.CrewError) and not _has_other_frames(error.__traceback__):
             return "".join(traceback_module.format_exception_only(error))
         frames = _outside_crew(error.__traceback__)
-        told = traceback_module.TracebackException(type(error), error, frames)
-        del told.stack[len(told.stack) - _crews_last(frames) :]
-        return "".join(told.format())
+        described = traceback_module.TracebackException(type(error), error, frames)
+        del described.stack[len(described.stack) - _last_crew_frames(frames) :]
+        return "".join(described.format())
     except BaseException as broken:
-        return f"<its traceback could not be formatted: {type(broken).__name__}>"
+        return f"<the traceback could not be formatted: {type(broken).__name__}>"
 
 
 def _outside_crew(frames: TracebackType | None) -> TracebackType | None:
     first = frames
-    while first is not None and _is_crews(first):
+    while first is not None and _is_crew_frame(first):
         first = first.tb_next
     return first or frames
 
 
-def _has_frames_of_others(frames: TracebackType | None) -> bool:
+def _has_other_frames(frames: TracebackType | None) -> bool:
     while frames is not None and _module(frames).startswith("crew."):
         frames = frames.tb_next
     return frames is not None
 
 
-def _crews_last(frames: TracebackType | None) -> int:
-    """How many frames of crew end the traceback: those that raise an interrupt in the task."""
+def _last_crew_frames(frames: TracebackType | None) -> int:
+    """Return the number of crew frames at the end of the traceback: they raise an interrupt in the task."""
     count, has_others = 0, False
     while frames is not None:
-        is_crews = _is_crews(frames)
-        has_others |= not is_crews
-        count = count + 1 if is_crews else 0
+        is_crew = _is_crew_frame(frames)
+        has_others |= not is_crew
+        count = count + 1 if is_crew else 0
         frames = frames.tb_next
     return count if has_others else 0
 
 
-def _is_crews(frame: TracebackType) -> bool:
+def _is_crew_frame(frame: TracebackType) -> bool:
     return _module(frame).startswith("crew.worker.")
 
 
@@ -153,7 +154,7 @@ def _module(frame: TracebackType) -> str:
 
 
 def _clean(text: str, limit: int) -> str:
-    """UTF-8-safe text of at most `limit` characters; the middle goes, as both ends of a traceback matter."""
+    """Make `text` valid UTF-8 and cut its middle to `limit` characters: both ends of a traceback matter."""
     if len(text) > limit:
         half = limit // 2
         text = f"{text[:half]}\n... {len(text) - limit} characters left out ...\n{text[-half:]}"

@@ -1,4 +1,4 @@
-"""The kinds of message: Call, Reply, Event, Control. Frozen values; how they look in AMQP is `properties.py`."""
+"""The messages of crew as frozen values: Call, Reply, Event, Control; `properties.py` has their AMQP form."""
 
 import enum
 import secrets
@@ -10,12 +10,12 @@ Headers = dict[str, Any]
 
 
 class Outcome(enum.StrEnum):
-    """What became of a call, as a reply says it."""
+    """The outcome of a call in a reply."""
 
-    STARTED = "started"  # not an end: sent once for a call that is still running after 200 ms; of a job now and then
-    PROGRESS = "progress"  # not an end: the body is what the task of a job has said of it
-    RETURNED = "returned"  # the body is the task's value
-    RAISED = "raised"  # the body is a Failure, as it is below
+    STARTED = "started"  # not final: sent once for a call that still runs after 200 ms; for a job at intervals
+    PROGRESS = "progress"  # not final: the body is the progress of a job, as its task has set it
+    RETURNED = "returned"  # the body is the value of the task
+    RAISED = "raised"  # the body is a Failure, here and in all below
     TIMED_OUT = "timed_out"
     EXPIRED = "expired"
     CANCELED = "canceled"
@@ -24,15 +24,15 @@ class Outcome(enum.StrEnum):
 
     @property
     def is_end(self) -> bool:
-        """Whether nothing follows."""
+        """Whether the outcome is final: no other reply follows."""
         return self not in (Outcome.STARTED, Outcome.PROGRESS)
 
 
 class Body(msgspec.Struct, frozen=True, gc=False):
-    """Encoded bytes and how they were encoded.
+    """Encoded bytes and their encoding.
 
     Attributes:
-        data: the bytes as they travel.
+        data: the encoded bytes.
         content_type: MIME type of the payload.
         content_encoding: "gzip", or None.
     """
@@ -46,21 +46,20 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """A request to run `task` that awaits one reply.
 
     Attributes:
-        id: unique among the calls in flight; the reply carries it.
+        id: unique among the calls in flight; the reply has the same id.
         priority: 0-255, larger first.
-        deadline: epoch seconds, by the sender's clock, at which the caller stops waiting; None for a message that knows
-            none.
+        deadline: epoch seconds, by the sender's clock, until which the caller waits; None where it is unknown.
         timeout: seconds that the task may run, or None.
         persistent: survives a restart of the broker; at least once instead of at most once.
-        client: id of the calling client; its dead letters find their way back by it.
-        reply_to: queue that takes the reply, or None where nobody waits for one.
-        attempt: 1, and one more for each execution that has raised and was to be repeated.
-        message_id: tells it from the calls that have had its id before; None where no other call ever has it.
-        is_job: it has a record, which is kept by what is replied: who ran it, when, and what it says meanwhile.
-        start_by: epoch seconds at which a job that has never been started is not worth starting any longer, or None.
-        clock: seconds by which the broker's clock is ahead of the sender's, where it says so.
-        skew: seconds by which this host's clock is ahead of the sender's; does not travel.
-        headers: the caller's own.
+        client: id of the calling client; the broker routes dead letters back by it.
+        reply_to: queue for the reply, or None where no reply is wanted.
+        attempt: 1, and one more for each execution that has raised and was retried.
+        message_id: distinguishes it from earlier calls with the same id; None where no other call has this id.
+        is_job: it has a job record, which is updated from the replies.
+        start_by: epoch seconds after which a job is not started for the first time any more, or None.
+        clock: seconds by which the broker's clock is ahead of the sender's, or None.
+        skew: seconds by which this host's clock is ahead of the sender's; not part of the message.
+        headers: the caller's own headers.
     """
 
     id: str
@@ -82,24 +81,24 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> str:
-        """What tells it from all other calls, those that have had its id before too."""
+        """Key that no other call has, not even an earlier call with the same id."""
         return self.id if self.message_id is None else f"{self.id} {self.message_id}"
 
     def sender_time(self, now: float) -> float:
-        """What the sender's clock shows when this host's shows `now`: its deadline is compared with that."""
+        """Convert `now` of this host's clock to the sender's clock, to compare it with the deadline."""
         return now - self.skew
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """One execution of a job, as its record has it.
+    """One execution of a job, for the job record.
 
     Attributes:
-        host: where it ran, as "host:pid".
-        started: epoch seconds, or None where it never was.
+        host: the worker process, as "host:pid".
+        started: epoch seconds, or None where it was not started.
         ended: epoch seconds, or None where it still runs.
         attempt: 1, and one more for each execution before it.
-        is_only_one: its message has left the queue with its start: where it dies, nobody runs the job again.
-        progress_count: values of progress that it has sent, that of this message included.
+        is_only_one: its message was acknowledged at the start: if the process dies, the job is not run again.
+        progress_count: number of progress values that it has sent, including that of this message.
     """
 
     host: str
@@ -111,17 +110,17 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to a call.
+    """The reply to a call.
 
     Attributes:
-        id: the call's.
-        outcome: what became of it.
-        body: the value where it RETURNED, else an encoded Failure.
-        persistent: as the call was.
-        worker: id of the worker that answered, or None.
-        message_id: the call's.
-        run: where the call is a job, the execution that this is about.
-        headers: what the task put into `context.headers`.
+        id: id of the call.
+        outcome: the outcome of the call.
+        body: the value where the call RETURNED, else an encoded Failure.
+        persistent: as in the call.
+        worker: id of the worker that replied, or None.
+        message_id: as in the call.
+        run: the execution of the job; None where the call is not a job.
+        headers: headers that the task has set in `context.headers`.
     """
 
     id: str
@@ -144,19 +143,19 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Control(msgspec.Struct, frozen=True, kw_only=True):
-    """A cancel, sent to workers beside the queues of their tasks.
+    """A cancel, sent to the control queues of workers.
 
-    An id may be used again by a later call, so a control names its call by one more attribute: the deadline of a call,
-    the message of a call whose deadline the sender does not know, or `is_job`. A control that has none of them comes
-    from an older client, and applies to every call with the id.
+    A later call may use the same id again. So a control has one more attribute to identify its call: its deadline, its
+    message id where the sender does not know the deadline, or `is_job`. A control without any of them comes from an
+    older client and applies to every call with the id.
 
     Attributes:
-        id: of the call.
-        reason: "canceled", or "timeout" where the caller's time is over.
-        deadline: of the call, in epoch seconds; workers remember the cancel until then.
-        message_id: of the call, or its id where its message has no other: a call that a worker has started. Workers do
-            not remember it.
-        is_job: it cancels the job with this id; workers remember it for as long as they remember anything.
+        id: id of the call.
+        reason: "canceled", or "timeout" after the caller's deadline.
+        deadline: deadline of the call, in epoch seconds; workers remember the cancel until then.
+        message_id: message id of a call that a worker has started, or the id of the call where it has no message id.
+            Workers do not remember this cancel.
+        is_job: it cancels the job with this id; workers remember this cancel as long as they run.
     """
 
     id: str
@@ -166,7 +165,7 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
     is_job: bool = False
 
     def is_about(self, call: Call) -> bool:
-        """Whether it cancels `call`."""
+        """Whether it applies to `call`."""
         if self.id != call.id:
             return False
         if self.message_id is not None:
@@ -176,17 +175,17 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
         return self.deadline is None or self.deadline == call.deadline
 
 
-class Briefing(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker's question to the gateways: which jobs of my tasks were given up while they were queued?
+class RevocationRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker's request to the gateways for the jobs of its tasks that were revoked while they were queued.
 
-    It is asked by a worker that has no cancels of before, and goes to the gateways of every job store. The answer of
-    each store is one Control message with the id that `briefed_id` gives, the reason "briefed", and a digest of the id
-    of each job as its body. Gateways of an older crew send a Control message for each job before it.
+    A worker that may have missed cancels sends it to the gateways of all job stores. Each store answers with one
+    Control message. It has the id from `answer_id`, the reason "briefed", and a body with a digest of each job's id.
+    Gateways of an older version send one more Control message for each job before it.
 
     Attributes:
-        id: of the question.
-        worker: id of the worker that asks.
-        tasks: what it serves.
+        id: id of the request.
+        worker: id of the worker.
+        tasks: names of the tasks that the worker serves.
     """
 
     id: str
@@ -195,5 +194,5 @@ class Briefing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def new_id() -> str:
-    """An id that nobody else has."""
+    """Return a new unique id."""
     return secrets.token_hex(16)

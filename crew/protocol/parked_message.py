@@ -1,6 +1,6 @@
-"""A message that was given up, as it stands in `crew.parked`; and what is published when it is to run after all.
+"""A parked message in the queue `crew.parked`, and its properties when it is replayed.
 
-Anybody may have sent what failed, so nothing here is believed, and nothing raises.
+The message may come from any program. So no value is trusted here, and nothing raises.
 """
 
 import hashlib
@@ -15,17 +15,17 @@ from crew.protocol.properties import Properties
 
 
 class ParkedMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """A message that was given up.
+    """A message that was parked after repeated crashes or an error.
 
     Attributes:
-        id: of the call, with escapes for what cannot be printed; of a message without one, a digest of it.
-        task: whose queue it came over, or None.
+        id: id of the call, with escapes for unprintable characters; a digest of a message without an id.
+        task: the task of its queue, or None.
         parked_at: epoch seconds, or None.
-        reason: why it was given up.
-        host: where the last process died that ran it, or None.
-        exit_status: how that process died, or None.
-        properties: all that it came with.
-        body: the payload as it was sent.
+        reason: why it was parked.
+        host: host of the last process that ran it and died, or None.
+        exit_status: exit status of that process, or None.
+        properties: all properties of the message.
+        body: the encoded payload.
     """
 
     id: str
@@ -39,7 +39,7 @@ class ParkedMessage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def to_parked(given: Properties, data: bytes) -> ParkedMessage:
-    """The message that was parked with these properties."""
+    """Decode a message from the queue of parked messages."""
     headers = given.headers or {}
     return ParkedMessage(
         id=_printable(_text(given.correlation_id) or _text(given.message_id) or _digest(given, data)),
@@ -54,13 +54,13 @@ def to_parked(given: Properties, data: bytes) -> ParkedMessage:
 
 
 def of_replay(parked: ParkedMessage, *, now: float, expiration: float | None = None) -> Properties:
-    """The properties with which `parked` is published to its task once more, at `now` (epoch seconds).
+    """Return the properties with which `parked` is published to its task again, at `now` (epoch seconds).
 
-    It is the same call, with its id, payload, priority, timeout and the caller's own headers, as a first attempt. Its
-    reply goes nowhere: the caller was answered when it was parked.
+    It is the same call, with its id, payload, priority, timeout and the caller's own headers, as a first attempt. It
+    gets no reply: the caller got one when the message was parked.
 
     Args:
-        expiration: seconds until it is not started any longer; None: it is, whenever a worker takes it.
+        expiration: seconds in which it must start; None for no limit.
     """
     given = parked.properties
     headers = {properties.TASK: parked.task, **user_headers.sendable(given.headers or {})}
@@ -84,7 +84,7 @@ def of_replay(parked: ParkedMessage, *, now: float, expiration: float | None = N
 
 
 def _own_id(given: Properties) -> str | None:
-    """The id with which a worker would run it, where it has one that is text."""
+    """Return the id with which a worker would run the call, or None."""
     id = given.correlation_id or given.message_id
     return id if isinstance(id, str) else None
 
@@ -94,7 +94,7 @@ def _printable(text: str) -> str:
 
 
 def _text(value: Any) -> str | None:
-    """`value` as text: a property that is no UTF-8 comes as bytes, a header may have any type."""
+    """Convert `value` to text: a property that is not UTF-8 is bytes, and a header may have any type."""
     if value is None or isinstance(value, str):
         return value
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)

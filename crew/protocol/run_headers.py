@@ -1,20 +1,20 @@
-"""The execution of a job as headers of a reply, and back."""
+"""Encodes and decodes the execution of a job as headers of a reply."""
 
 from typing import Final
 
 from crew.protocol.encoding import foreign
 from crew.protocol.message import Headers, Run
 
-HOST: Final = "crew-host"  # of a reply to a job: "host:pid" of the worker process
+HOST: Final = "crew-host"  # in a reply to a job: "host:pid" of the worker process
 STARTED: Final = "crew-started"  # epoch milliseconds
 ENDED: Final = "crew-ended"  # epoch milliseconds
 ATTEMPT: Final = "crew-attempt"  # from 2 on
-ONLY_ONE: Final = "crew-only-one"  # true where the job is not run again
-PROGRESS_COUNT: Final = "crew-progress-count"  # values of progress that the execution has sent; from 1 on
+ONLY_ONE: Final = "crew-only-one"  # true where the job is not run again after a crash
+PROGRESS_COUNT: Final = "crew-progress-count"  # number of progress values that the execution has sent; from 1 on
 
 
 def of_run(run: Run | None) -> Headers:
-    """The headers that tell of `run`."""
+    """Encode `run` as headers."""
     if run is None:
         return {}
     headers: Headers = {HOST: run.host}
@@ -32,7 +32,7 @@ def of_run(run: Run | None) -> Headers:
 
 
 def to_run(headers: Headers) -> Run | None:
-    """What `headers` tell of an execution, or None; raises MalformedMessage where one has the wrong type."""
+    """Decode an execution from `headers`, or None; raise MalformedMessage where a header has the wrong type."""
     host = foreign.header(headers, HOST, str, None)
     if host is None:
         return None

@@ -10,16 +10,16 @@ encoded as one MessagePack array, whose elements carry their type and length, wi
 two messages have the same encoding. A body above `DIGESTED_ABOVE` bytes stands there as its length and SHA-256.
 
 The address says what the message is for: the task of a call, the queue of a reply or report, the routing key of an
-event, a control message or a briefing. A receiver derives it from the queue that it consumes, so that a message which
-was signed for one place is refused in another.
+event, a control message or a revocation request. A receiver derives it from the queue that it consumes, so that a
+message which was signed for one place is refused in another.
 
 Not signed is what a broker may change on the way: `expiration`, `timestamp`, and headers that it has added. So a
 signature stays valid when a message is delivered again, expires into a dead-letter exchange, waits in a retry queue, or
 is moved to another queue by `crew queues migrate`.
 
-Calls end by their deadline, and replies by the call that they answer. Events, control messages and briefings have no
-such end. So they carry the time at which they were signed, and are refused more than `FRESH_FOR` seconds later, by the
-broker's clock.
+Calls end by their deadline, and replies by the call that they answer. Events, control messages and revocation requests
+have no such end. So they carry the time at which they were signed, and are refused more than `FRESH_FOR` seconds later,
+by the broker's clock.
 
 A call pays for two messages in each of its processes, so that this is made for few instructions in few places: between
 two messages a process runs enough other code to empty the CPU's caches. There HMAC-SHA256 over OpenSSL took three times
@@ -216,7 +216,7 @@ def _no_address(properties: Properties) -> str:
 
 
 def _address_in_jobs(queue: str, properties: Properties) -> str:
-    return topology.BRIEFING if properties.type == "briefing" else _address_of_return(queue, properties)
+    return topology.REVOCATION_REQUEST if properties.type == "briefing" else _address_of_return(queue, properties)
 
 
 def _address_of_return(client: str, properties: Properties) -> str:

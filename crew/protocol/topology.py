@@ -47,7 +47,7 @@ JOBS_PREFIX = "crew.jobs."
 REPLY_PREFIX = "crew.reply."
 SUBSCRIPTION_PREFIX = "crew.subscribe."
 CONTROL_PREFIX = "crew.control."
-BRIEFING = "jobs.briefing"  # a routing key
+REVOCATION_REQUEST = "jobs.briefing"  # a routing key
 HTTP_TASK = "crew.http"  # performs URL jobs
 CLASSIC = "classic"
 QUORUM = "quorum"
@@ -268,7 +268,7 @@ def jobs_queue(store: str) -> tuple[Queue, Binding, Binding]:
     """
     queue = Queue(jobs_queue_name(store))
     dead_letters = Binding(queue.name, DEAD_LETTERS, "", {CLIENT_HEADER: queue.name, "x-match": "all"})
-    return queue, dead_letters, Binding(queue.name, CONTROL, BRIEFING)
+    return queue, dead_letters, Binding(queue.name, CONTROL, REVOCATION_REQUEST)
 
 
 def jobs_queue_name(store: str) -> str:

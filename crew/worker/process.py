@@ -21,9 +21,9 @@ from crew.amqp import BrokerClock, Consumer, Delivery, Link, Outage, Signer
 from crew.amqp.errors import LinkError
 from crew.client.events.pubsub import PubSub
 from crew.protocol import properties, topology, user_headers
-from crew.protocol.briefing import BRIEFED, to_given_up
 from crew.protocol.encoding import codec
 from crew.protocol.message import Control, Event, Headers, new_id
+from crew.protocol.revocation_request import ANSWER, to_revoked
 from crew.worker.consumer.consumer import TaskConsumer
 from crew.worker.consumer.revoked_calls import RevokedCalls
 from crew.worker.consumer.task_group import TaskGroup, task_groups
@@ -296,7 +296,7 @@ class WorkerProcess:
         """Handle a control message: the cancel of a call, or a store's list of revoked jobs."""
         try:
             control = properties.to_control(delivery.properties)
-            if control.reason == BRIEFED:
+            if control.reason == ANSWER:
                 self._on_revoked_jobs(control.id, delivery.body)
             else:
                 self._cancel(control)
@@ -309,7 +309,7 @@ class WorkerProcess:
         """Handle the answer of a job store: do not start its revoked jobs, and interrupt those that run."""
         if (answer := self._job_reports.revocation_sync.parse_answer(id)) is None:
             return
-        self._revoked.set_revoked_jobs(answer.queue, answer.question, to_given_up(body))
+        self._revoked.set_revoked_jobs(answer.queue, answer.question, to_revoked(body))
         for consumer in self._consumers:
             consumer.cancel_revoked_jobs()
         self._job_reports.revocation_sync.on_answer(id)

@@ -122,5 +122,5 @@ async def test_a_connection_that_alters_frames_is_made_anew_and_the_log_says_why
             assert await confirm is ConfirmStatus.CONFIRMED
             await until(lambda: bodies == [body])
     assert len(altered) == 1
-    assert any("broke the protocol" in one.getMessage() and says in one.getMessage() for one in caplog.records)
+    assert any("protocol error" in one.getMessage() and says in one.getMessage() for one in caplog.records)
     assert not any(one.exc_info for one in caplog.records), "no traceback for what one sentence says"

@@ -43,7 +43,7 @@ async def test_a_worker_declares_no_queue_because_a_call_asks_for_its_reply_ther
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_forged_briefing_is_answered_with_one_message_that_names_no_job(
+async def test_a_forged_revocation_request_is_answered_with_one_message_that_names_no_job(
     vhost_url: Callable[[], str], tmp_path: Path
 ) -> None:
     url, heard = vhost_url(), "heard"

@@ -168,12 +168,12 @@ def test_a_job_that_was_canceled_while_its_worker_was_away_never_starts(
     ids = [gateway.submit(prefix + "nap", 0) for _ in range(3)]
     gateway.canceled = ids[:2]
     gateway.receive()
-    gateway.briefings.clear()
+    gateway.requests.clear()
     second = jobbing.python(JOBBING).says("serving")
     for id, outcome in zip(ids, (Outcome.CANCELED, Outcome.CANCELED, Outcome.RETURNED), strict=True):
         assert gateway.end(id).outcome is outcome
     assert [id in second.output for id in ids] == [False, False, True]
-    (asked,) = gateway.briefings
+    (asked,) = gateway.requests
     assert prefix + "nap" in asked.tasks
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pika
 
 from crew.protocol import properties, topology
-from crew.protocol.briefing import BRIEFED, TYPE, briefed_id, to_briefing
 from crew.protocol.encoding import codec
-from crew.protocol.message import Briefing, Call, Control, Outcome, Reply
+from crew.protocol.message import Call, Control, Outcome, Reply, RevocationRequest
 from crew.protocol.properties import DeadLetter, Properties
+from crew.protocol.revocation_request import ANSWER, TYPE, answer_id, to_request
 from tests.support import raw
 from tests.support.waiting import eventually
 
@@ -26,7 +26,7 @@ class PlayedGateway:
 
     Attributes:
         replies: reports about jobs so far.
-        briefings: requests of workers so far.
+        requests: requests of workers so far.
         answers: whether requests are answered at once; else the test answers them.
         canceled: ids of the jobs that each answer names.
     """
@@ -35,7 +35,7 @@ class PlayedGateway:
         self._channel = channel
         self.replies: list[Reply] = []
         self.dead: list[DeadLetter] = []
-        self.briefings: list[Briefing] = []
+        self.requests: list[RevocationRequest] = []
         self.answers = True
         self.canceled: list[str] = []
 
@@ -57,12 +57,12 @@ class PlayedGateway:
         """Cancel a job at the workers with this routing key."""
         self._control(key, Control(id=id, reason="canceled"))
 
-    def answer(self, briefing: Briefing, *canceled: str) -> None:
+    def answer(self, request: RevocationRequest, *canceled: str) -> None:
         """Answer a worker's request with the ids of canceled jobs."""
-        key = topology.control_key_of_worker(briefing.worker)
+        key = topology.control_key_of_worker(request.worker)
         for id in canceled:
             self._control(key, Control(id=id, reason="canceled"))
-        self._control(key, Control(id=briefed_id(briefing.id, QUEUE), reason=BRIEFED))
+        self._control(key, Control(id=answer_id(request.id, QUEUE), reason=ANSWER))
 
     # --- reports of workers -----------------------------------------------------------------------------------------
 
@@ -98,9 +98,9 @@ class PlayedGateway:
 
     def _take(self, given: Properties, body: bytes) -> None:
         if given.type == TYPE:
-            self.briefings.append(to_briefing(given, body))
+            self.requests.append(to_request(given, body))
             if self.answers:
-                self.answer(self.briefings[-1], *self.canceled)
+                self.answer(self.requests[-1], *self.canceled)
             return
         reply = properties.to_reply(given, body)
         if isinstance(reply, Reply):

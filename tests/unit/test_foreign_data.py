@@ -22,7 +22,7 @@ from crew.jobs.report import Report, apply, of_reply
 from crew.jobs.result import result_of
 from crew.jobs.store import rows
 from crew.limits import GatewayLimits
-from crew.protocol import briefing, failure, properties
+from crew.protocol import failure, properties, revocation_request
 from crew.protocol.encoding import codec
 from crew.protocol.encoding.foreign import brief, read
 from crew.protocol.message import Body, Call, Outcome, Reply
@@ -109,7 +109,7 @@ def test_a_message_is_read_or_is_malformed(given_: Properties, data: bytes) -> N
         lambda: properties.to_reply(given_, data),
         lambda: properties.to_event("topic", given_, data),
         lambda: properties.to_control(given_),
-        lambda: briefing.to_briefing(given_, data),
+        lambda: revocation_request.to_request(given_, data),
     ]
     for reading in readers:
         try:

@@ -8,8 +8,8 @@ reports the start, and the gateway answers with a cancel.
 import time
 from typing import Final
 
-from crew.protocol.briefing import digest
 from crew.protocol.message import Control
+from crew.protocol.revocation_request import digest
 from crew.worker.execution.interrupt import InterruptReason
 
 SWEEP_EVERY: Final = 1_000  # cancels

@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 from crew.amqp import ConfirmStatus, Link
 from crew.errors import ConnectionError
 from crew.protocol import topology
-from crew.protocol.briefing import of_briefing
-from crew.protocol.message import Briefing, new_id
+from crew.protocol.message import RevocationRequest, new_id
+from crew.protocol.revocation_request import of_request
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class RevocationSync:
         self._is_waiting = True
         self._answered: set[str] = set()  # queues of stores
         self._known: dict[str, None] = {}  # queues of stores that have ever answered, the last `MAX_STORES` of them
-        self._question: Briefing | None = None
+        self._question: RevocationRequest | None = None
         self._asked = ""  # id of the last question over this connection, also after its timeout
         self._timer: asyncio.TimerHandle | None = None
         self._held: dict[str, list[Callable[[], None]]] = {}
@@ -69,7 +69,7 @@ class RevocationSync:
 
     def on_ready(self) -> None:
         """Ask, as the control queue is consumed now."""
-        self._question = Briefing(id=new_id(), worker=self._worker, tasks=self._tasks)
+        self._question = RevocationRequest(id=new_id(), worker=self._worker, tasks=self._tasks)
         self._asked = self._question.id
         self._timer = asyncio.get_running_loop().call_later(self._timeout, self._end)
         self.send_question()
@@ -78,9 +78,11 @@ class RevocationSync:
         """Publish the open question, if there is one; while the broker is away nothing is sent: call it again later."""
         if self._question is None:
             return
-        properties, body = of_briefing(self._question)
+        properties, body = of_request(self._question)
         try:
-            confirm = self._publishing.publish(topology.CONTROL, topology.BRIEFING, properties, body, mandatory=True)
+            confirm = self._publishing.publish(
+                topology.CONTROL, topology.REVOCATION_REQUEST, properties, body, mandatory=True
+            )
         except ConnectionError:
             return
         confirm.then(functools.partial(self._on_confirm, self._question.id))

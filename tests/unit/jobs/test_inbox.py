@@ -49,7 +49,7 @@ def delivered(channel: RecordingChannel, job: Job, value: object, outcome: Outco
 async def test_a_value_that_the_store_rejects_ends_its_own_job_and_delays_no_other(tmp_path: Path) -> None:
     channel = RecordingChannel()
     async with opened(tmp_path) as store:
-        inbox = Inbox(store, on_applied=lambda applied: None, on_briefing=lambda briefing: None)
+        inbox = Inbox(store, on_applied=lambda applied: None, on_revocation_request=lambda request: None)
         jobs = [(await store.insert(a_specification(task=task))).job for task in ("t", HTTP_TASK, "t")]
         for job in jobs:
             inbox.on_delivery(delivered(channel, job, {"code": float("inf")}))
@@ -98,7 +98,7 @@ async def test_an_error_that_may_be_temporary_never_ends_a_job(
 ) -> None:
     channel = RecordingChannel()
     async with opened(tmp_path) as store:
-        receiver = Inbox(store, on_applied=lambda applied: None, on_briefing=lambda briefing: None)
+        receiver = Inbox(store, on_applied=lambda applied: None, on_revocation_request=lambda request: None)
         failing, other = [(await store.insert(a_specification())).job for _ in range(2)]
         faults.left[failing.id] = [error] * 12
         with caplog.at_level(logging.WARNING, "crew.jobs.inbox"):
@@ -123,7 +123,7 @@ async def test_a_report_that_fails_repeatedly_delays_no_other_and_keeps_its_mess
 ) -> None:
     channel = RecordingChannel()
     async with opened(tmp_path) as store:
-        receiver = Inbox(store, on_applied=lambda applied: None, on_briefing=lambda briefing: None)
+        receiver = Inbox(store, on_applied=lambda applied: None, on_revocation_request=lambda request: None)
         jobs = [
             one.job for one in await asyncio.gather(*(store.insert(a_specification()) for _ in range(PREFETCH + 50)))
         ]
@@ -148,7 +148,7 @@ async def test_an_inbox_full_of_failing_reports_is_an_obstacle_until_one_is_reco
     monkeypatch.setattr(progress_watch, "STALLED_AFTER", 0.2)  # seconds, instead of 30
     channel = RecordingChannel()
     async with opened(tmp_path) as store:
-        receiver = Inbox(store, on_applied=lambda applied: None, on_briefing=lambda briefing: None)
+        receiver = Inbox(store, on_applied=lambda applied: None, on_revocation_request=lambda request: None)
         jobs = [one.job for one in await asyncio.gather(*(store.insert(a_specification()) for _ in range(PREFETCH)))]
         errors: list[Exception] = [CrewError("not known")] * 1_000_000
         for job in jobs:
@@ -171,7 +171,7 @@ async def test_one_report_that_is_retried_does_not_block_others_and_is_no_obstac
     tmp_path: Path, faults: Faults
 ) -> None:
     async with opened(tmp_path) as store:
-        receiver = Inbox(store, on_applied=lambda applied: None, on_briefing=lambda briefing: None)
+        receiver = Inbox(store, on_applied=lambda applied: None, on_revocation_request=lambda request: None)
         job = (await store.insert(a_specification())).job
         faults.left[job.id] = [CrewError("not known")] * 1_000_000
         receiver.on_delivery(delivered(RecordingChannel(), job, 1))
@@ -191,7 +191,7 @@ async def test_an_unreadable_message_is_acknowledged_counted_and_logged_within_b
 ) -> None:
     channel = RecordingChannel()
     async with opened(tmp_path) as store:
-        receiver = Inbox(store, on_applied=lambda applied: None, on_briefing=lambda briefing: None)
+        receiver = Inbox(store, on_applied=lambda applied: None, on_revocation_request=lambda request: None)
         ids = ["\0", "a\0b", "x" * 255, "\u202e", "\ud800", "job-7", "", f"{a_specification().job.id}\0"]
         before = refused_reports.discarded[refused_reports.UNREADABLE]
         for number in range(300):
@@ -209,7 +209,7 @@ async def test_a_report_that_cannot_be_encoded_ends_its_job_and_is_acknowledged(
     channel, circle = RecordingChannel(), dict[str, Any]()
     circle["self"] = circle
     async with opened(tmp_path) as store:
-        receiver = Inbox(store, on_applied=lambda applied: None, on_briefing=lambda briefing: None)
+        receiver = Inbox(store, on_applied=lambda applied: None, on_revocation_request=lambda request: None)
         failing, other = [(await store.insert(a_specification())).job for _ in range(2)]
         delivery = delivered(channel, failing, 1)
         delivery.properties.headers = {**(delivery.properties.headers or {}), "x": circle}
@@ -226,7 +226,7 @@ async def test_a_permanent_error_ends_a_job_only_if_it_concerns_the_final_report
 ) -> None:
     channel = RecordingChannel()
     async with opened(tmp_path) as store:
-        receiver = Inbox(store, on_applied=lambda applied: None, on_briefing=lambda briefing: None)
+        receiver = Inbox(store, on_applied=lambda applied: None, on_revocation_request=lambda request: None)
         running, ending = [(await store.insert(a_specification())).job for _ in range(2)]
         rejected = Rejected("a value is too large")
         faults.left = {running.id: [rejected] * 2, ending.id: [rejected]}  # both at once, then each alone
@@ -247,7 +247,7 @@ async def test_an_error_of_the_callback_does_not_stop_the_inbox(tmp_path: Path) 
         raise RuntimeError("no")
 
     async with opened(tmp_path) as store:
-        receiver = Inbox(store, on_applied=fail, on_briefing=lambda briefing: None)
+        receiver = Inbox(store, on_applied=fail, on_revocation_request=lambda request: None)
         for count in (1, 2):
             receiver.on_delivery(delivered(channel, (await store.insert(a_specification())).job, 1))
             await until(lambda: len(channel.acked) == count)  # noqa: B023  # it is called in this turn

@@ -10,8 +10,8 @@ from crew.errors import ConnectionError
 from crew.jobs import JobStore
 from crew.jobs import notifier as notifier_module
 from crew.jobs.notifier import Notifier
-from crew.protocol.briefing import digest, to_given_up
-from crew.protocol.message import Briefing
+from crew.protocol.message import RevocationRequest
+from crew.protocol.revocation_request import digest, to_revoked
 from tests.support.links import FakeLink
 
 
@@ -49,8 +49,8 @@ class NotifierUnderTest:
         self.answered: list[Sequence[str]] = []
 
     async def brief(self, number: int, *tasks: str) -> None:
-        """Answer the briefing of a worker."""
-        asked = Briefing(id=f"q{number}", worker=f"w{number}", tasks=tasks or ("t",))
+        """Answer the revocation request of a worker."""
+        asked = RevocationRequest(id=f"q{number}", worker=f"w{number}", tasks=tasks or ("t",))
         await self.notifier.answer(asked, self._on_asked)
 
     async def _on_asked(self, tasks: Sequence[str]) -> None:
@@ -65,12 +65,12 @@ async def test_the_answer_is_one_message_without_ids_for_any_number_of_jobs() ->
     assert (published.key, published.properties.correlation_id) == ("worker.w7", "q7 crew.jobs.a")
     assert len(published.body) == 80_000
     assert b"job" not in published.body
-    assert digest("q7", "job 17") in to_given_up(published.body)
+    assert digest("q7", "job 17") in to_revoked(published.body)
     assert tested.answered == [("t",)]
 
 
 @pytest.mark.gen_test
-async def test_a_flood_of_briefings_reads_the_store_one_at_a_time_and_is_bounded(
+async def test_a_flood_of_revocation_requests_reads_the_store_one_at_a_time_and_is_bounded(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(notifier_module, "MAX_WAITING", 5)
@@ -81,7 +81,7 @@ async def test_a_flood_of_briefings_reads_the_store_one_at_a_time_and_is_bounded
     for number in range(100):
         await tested.brief(number % 8)
     assert len(tested.notifier._requests) == 5
-    assert "briefing discarded: 5 workers wait for an answer worker='w7'" in caplog.text
+    assert "revocation request discarded: 5 workers wait for an answer worker='w7'" in caplog.text
     tested.store.may_answer.set()
     await first
     assert tested.store.asked == [("other",), ("t",)], "requests for the same tasks share one read"

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crew.protocol import briefing, properties, topology
+from crew.protocol import properties, revocation_request, topology
 from crew.protocol.encoding import codec
-from crew.protocol.message import Body, Briefing, Call, Control, Event, Outcome, Reply, Run
+from crew.protocol.message import Body, Call, Control, Event, Outcome, Reply, RevocationRequest, Run
 from crew.protocol.properties import Properties
 from crew.protocol.signing import DIGESTED_ABOVE, FRESH_FOR, SIGNED, Signing
 
@@ -89,7 +89,7 @@ REPLY: Final = Reply(
 )
 EVENT: Final = Event(topic="a.b", body=Body(b"1", codec.JSON), headers={"mine": "c"})
 CONTROL: Final = Control(id="7", reason="canceled", deadline=NOW + 60, is_job=True)
-BRIEFING: Final = briefing.of_briefing(Briefing(id="q", worker="w1", tasks=("resize",)))
+REVOCATION_REQUEST: Final = revocation_request.of_request(RevocationRequest(id="q", worker="w1", tasks=("resize",)))
 
 MESSAGES: Final = {  # routing key, queue, properties, body
     "call": (TASK_QUEUE, TASK_QUEUE, properties.of_call(CALL, now=NOW), CALL.body.data),
@@ -99,7 +99,7 @@ MESSAGES: Final = {  # routing key, queue, properties, body
     "report of a job": (JOBS_QUEUE, JOBS_QUEUE, properties.of_reply(REPLY), b"{}"),
     "event": ("a.b", "crew.subscribe.web-1", properties.of_event(EVENT, now=NOW), b"1"),
     "control": ("task.resize", "crew.control.w1", properties.of_control(CONTROL), b""),
-    "briefing": (topology.BRIEFING, JOBS_QUEUE, *BRIEFING),
+    "briefing": (topology.REVOCATION_REQUEST, JOBS_QUEUE, *REVOCATION_REQUEST),
     "parked": ("crew.parked", "crew.parked", properties.of_call(CALL, now=NOW), CALL.body.data),
 }
 KINDS: Final = pytest.mark.parametrize("kind", MESSAGES)
@@ -360,7 +360,7 @@ def test_a_call_survives_a_migration_of_its_queue() -> None:
 
 
 @pytest.mark.parametrize("kind", ["event", "control", "briefing"])
-def test_an_old_event_control_or_briefing_is_refused_and_one_from_the_future(kind: str) -> None:
+def test_an_old_event_control_or_revocation_request_is_refused_like_one_from_the_future(kind: str) -> None:
     key, queue, given, body = of_kind(kind)
     clock = Clock()
 

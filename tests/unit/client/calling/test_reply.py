@@ -75,7 +75,7 @@ def test_every_final_outcome_has_a_result() -> None:
 def test_a_failure_that_cannot_be_decoded_is_still_a_failure(outcome: Outcome) -> None:
     answer = result_of_reply(a_call(), Reply(id="17", outcome=outcome, body=Body(b"\xff", None)))
     assert isinstance(answer, errors.TaskError)
-    assert "could not be read" in str(answer)
+    assert "cannot be decoded" in str(answer)
 
 
 @pytest.mark.parametrize(

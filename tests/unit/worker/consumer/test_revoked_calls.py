@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from crew.protocol.briefing import digest
 from crew.protocol.message import Control
+from crew.protocol.revocation_request import digest
 from crew.worker.consumer import revoked_calls as canceled_module
 from crew.worker.consumer.revoked_calls import RevokedCalls, reason_of
 from crew.worker.execution.interrupt import InterruptReason

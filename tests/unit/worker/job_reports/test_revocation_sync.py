@@ -4,7 +4,7 @@ import pytest
 
 from crew.amqp import ConfirmStatus
 from crew.protocol import topology
-from crew.protocol.briefing import briefed_id, to_briefing
+from crew.protocol.revocation_request import answer_id, to_request
 from crew.worker.job_reports.revocation_sync import RevocationSync
 from tests.support.links import FakeLink
 from tests.support.waiting import until
@@ -13,7 +13,7 @@ QUEUES = [topology.jobs_queue_name(store) for store in ("a", "b")]
 
 
 class Asked:
-    """Briefings, and what went on of the two jobs that they hold."""
+    """Revocation requests, and what went on of the two jobs that they hold."""
 
     def __init__(self, *, timeout: float = 60.0) -> None:
         self.link = FakeLink()
@@ -26,7 +26,7 @@ class Asked:
     def question(self) -> str:
         """Id of the last that was asked."""
         asked = self.link.published[-1]
-        return to_briefing(asked.properties, asked.body).id
+        return to_request(asked.properties, asked.body).id
 
 
 @pytest.mark.gen_test
@@ -34,7 +34,7 @@ async def test_jobs_of_a_store_are_released_by_the_answer_of_that_store_only() -
     asked = Asked()
     assert all(map(asked.revocation_sync.is_awaiting, QUEUES))
     asked.revocation_sync.on_ready()
-    asked.revocation_sync.on_answer(briefed_id(asked.question, QUEUES[0]))
+    asked.revocation_sync.on_answer(answer_id(asked.question, QUEUES[0]))
     assert asked.went_on == QUEUES[:1]
     assert [asked.revocation_sync.is_awaiting(queue) for queue in QUEUES] == [False, True]
     asked.revocation_sync.stop()
@@ -76,7 +76,7 @@ async def test_an_answer_to_a_question_of_an_earlier_connection_releases_no_jobs
     earlier = asked.question
     asked.revocation_sync.on_lost()
     asked.revocation_sync.on_ready()
-    asked.revocation_sync.on_answer(briefed_id(earlier, QUEUES[0]))
+    asked.revocation_sync.on_answer(answer_id(earlier, QUEUES[0]))
     assert asked.revocation_sync.is_awaiting(QUEUES[0])
     asked.revocation_sync.stop()
     assert asked.went_on == [], "what was held went with its connection"
@@ -86,11 +86,11 @@ async def test_an_answer_to_a_question_of_an_earlier_connection_releases_no_jobs
 async def test_only_a_store_that_has_answered_is_known() -> None:
     asked = Asked()
     asked.revocation_sync.on_ready()
-    for id in (briefed_id("forged", QUEUES[0]), briefed_id(asked.question, "crew.reply.me"), asked.question):
+    for id in (answer_id("forged", QUEUES[0]), answer_id(asked.question, "crew.reply.me"), asked.question):
         asked.revocation_sync.on_answer(id)
         assert asked.went_on == []
     assert not asked.revocation_sync.knows_store(QUEUES[0])
-    asked.revocation_sync.on_answer(briefed_id(asked.question, QUEUES[0]))
+    asked.revocation_sync.on_answer(answer_id(asked.question, QUEUES[0]))
     asked.revocation_sync.on_lost()
     assert [asked.revocation_sync.knows_store(queue) for queue in (*QUEUES, "crew.reply.me")] == [True, False, False]
     asked.revocation_sync.stop()
@@ -101,7 +101,7 @@ async def test_a_late_answer_counts_but_not_one_of_an_earlier_connection() -> No
     asked = Asked(timeout=0.02)
     asked.revocation_sync.on_ready()
     await until(lambda: asked.went_on == QUEUES)
-    id = briefed_id(asked.question, QUEUES[0])
+    id = answer_id(asked.question, QUEUES[0])
     assert asked.revocation_sync.parse_answer(id) is not None
     asked.revocation_sync.on_lost()
     assert asked.revocation_sync.parse_answer(id) is None
@@ -112,6 +112,6 @@ async def test_forged_answers_do_not_fill_the_memory_of_the_worker() -> None:
     asked = Asked()
     asked.revocation_sync.on_ready()
     for number in range(1_000):
-        asked.revocation_sync.on_answer(briefed_id(asked.question, topology.jobs_queue_name(str(number))))
+        asked.revocation_sync.on_answer(answer_id(asked.question, topology.jobs_queue_name(str(number))))
     assert len(asked.revocation_sync._known) == len(asked.revocation_sync._answered) == 100
     asked.revocation_sync.stop()
