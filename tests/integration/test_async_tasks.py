@@ -1,4 +1,4 @@
-"""`async def` tasks: hundreds at a time, interrupted by cancellation, and no danger to heartbeats."""
+"""`async def` tasks: hundreds run at a time, they are interrupted by cancellation, and heartbeats go on."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""What one execution leaves behind: a line in the log, and nothing else."""
+"""After an execution there is a line in the log, and nothing else remains."""
 
 import re
 

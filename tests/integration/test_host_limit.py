@@ -1,4 +1,4 @@
-"""URL jobs beyond the limit of their host, at a real broker: others are served meanwhile, and nothing is lost."""
+"""URL jobs beyond the limit of their host, with a real broker: other jobs run meanwhile, and none is lost."""
 
 import asyncio
 import contextlib
@@ -18,26 +18,26 @@ from tests.support.http_site import http_site, saying
 from tests.support.processes import Process, Processes, running
 from tests.support.waiting import until
 
-OTHER = "127.0.0.2"  # another host; what URL jobs ask is at 127.0.0.1
+OTHER = "127.0.0.2"  # another host; the silent one is 127.0.0.1
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 @pytest.fixture
 def url(vhost_url: Callable[[], str]) -> str:
-    """A virtual host of the test."""
+    """A virtual host for this test only."""
     return vhost_url()
 
 
 @pytest.fixture
 def processes(tmp_path: Path, url: str) -> Iterator[Processes]:
-    """Processes that end with the test, at that virtual host."""
+    """Processes on that virtual host; they are stopped after the test."""
     with running(tmp_path, {"CREW_AMQP_URL": url}) as processes:
         yield processes
 
 
 @pytest.fixture
 def start(processes: Processes) -> Callable[..., Process]:
-    """Start a worker that performs URL jobs, with these flags."""
+    """Starts a worker for URL jobs, with these flags."""
 
     def start(*flags: str) -> Process:
         allowed = (f"--allow-host={host}" for host in ("127.0.0.1", OTHER))
@@ -47,19 +47,19 @@ def start(processes: Processes) -> Callable[..., Process]:
 
 
 def perform(client: Client, url: str, *, expiration: float = 20) -> Any:
-    """Call the task."""
+    """Call the task for URL jobs."""
     return client.call(HTTP_TASK, {"url": url}, expiration=expiration)
 
 
 async def ended(handle: Any) -> Job:
-    """The record of a job that ends soon."""
+    """The record of a job, after its end."""
     job: Job = await handle._service.wait(handle.id, 15)
     assert job.status.is_final, job
     return job
 
 
 class SilentHost:
-    """A server that accepts connections and says nothing until it wakes.
+    """A server that accepts connections and sends nothing until it wakes.
 
     Attributes:
         seen: connections so far.
@@ -83,7 +83,7 @@ class SilentHost:
 
 @contextlib.asynccontextmanager
 async def silent_host() -> AsyncIterator[SilentHost]:
-    """One that ends with the block."""
+    """A SilentHost that is stopped at the end of the block."""
     host = SilentHost()
     server = await asyncio.start_server(host.serve, "127.0.0.1", 0)
     host.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
@@ -102,8 +102,8 @@ async def test_a_silent_host_has_its_limit_of_slots_and_jobs_of_other_hosts_are_
     async with silent_host() as silent, saying(OK, host=OTHER) as other, Client(url) as client:
         calls = [perform(client, silent.url, expiration=50) for _ in range(40)]
         await until(lambda: silent.seen == 6)
-        told = await asyncio.gather(*(perform(client, other.url("/", host=OTHER)) for _ in range(20)))
-        assert {one["code"] for one in told} == {200}
+        responses = await asyncio.gather(*(perform(client, other.url("/", host=OTHER)) for _ in range(20)))
+        assert {one["code"] for one in responses} == {200}
         with pytest.raises(crew.ExpirationError):
             await perform(client, silent.url, expiration=0.5)
         assert silent.seen == 6

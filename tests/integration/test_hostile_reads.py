@@ -1,4 +1,4 @@
-"""Texts that PostgreSQL cannot hold are refused where they are looked up or submitted, and harm nobody else."""
+"""A text that PostgreSQL cannot store is refused in each lookup and submit, and no other request is affected."""
 
 import functools
 import uuid
@@ -34,7 +34,7 @@ async def test_a_text_that_the_database_cannot_store_is_refused_and_the_next_use
 
 
 def _uses(client: Client, task: str, bad: str) -> list[Callable[[], Awaitable[object]]]:
-    """Everything that takes a text on its way into the database."""
+    """All calls that pass a text to the database."""
     jobs = client.jobs
     submit = functools.partial(client.submit, task, wait_for_worker=True)
     return [

@@ -22,22 +22,22 @@ from tests.support.waiting import until
 
 @pytest.fixture
 def jobs_client(http_url: str, tmp_path: Path) -> Client:
-    """A client with a job store of its own."""
+    """A client with its own job store."""
     return Client(http_url, store=JobStore(f"sqlite:///{tmp_path}/jobs.db"))
 
 
 async def ended(handle: Any) -> Job:
-    """The record of a job that ends soon."""
+    """The record of a job, after its end."""
     job: Job = await handle._service.wait(handle.id, 15)
     assert job.status.is_final, job
     return job
 
 
 async def delete_of(handle: Any) -> Any:
-    """What the record of a job says of the DELETE, as soon as it does."""
+    """The DELETE in the progress of a job, as soon as it is recorded."""
     deadline = time.monotonic() + 5
     while (progress := (await handle.job()).progress) is None:
-        assert time.monotonic() < deadline, "nothing was said of a DELETE"
+        assert time.monotonic() < deadline, "no DELETE was recorded"
         await asyncio.sleep(0.02)
     return msgspec.json.decode(progress)["delete"]
 
@@ -46,8 +46,13 @@ async def delete_of(handle: Any) -> Any:
 async def test_a_url_job_has_the_response_as_its_result(jobs_client: Client, http_worker: Process) -> None:
     async with http_site() as site, jobs_client as client:
         handle = await client.submit(HTTP_TASK, {"url": site.url("/echo"), "data": {"a": 1}})
-        job, told = await ended(handle), await handle.result()
-    assert (job.status, told["code"], told["reason"], site.methods()) == (JobStatus.SUCCESS, 200, "OK", ["POST"])
+        job, response = await ended(handle), await handle.result()
+    assert (job.status, response["code"], response["reason"], site.methods()) == (
+        JobStatus.SUCCESS,
+        200,
+        "OK",
+        ["POST"],
+    )
     assert job.host is not None
     assert job.host.rpartition(":")[2] != str(os.getpid())
 
@@ -87,9 +92,9 @@ async def test_a_canceled_url_job_sends_a_delete_and_records_the_response(
         assert time.monotonic() - began < 1
         assert await handle.status() is JobStatus.CANCELED
 
-        told = await delete_of(handle)
-    assert (told["code"], told["reason"]) == (200, "OK")
-    assert 0 <= told["elapsed_ms"] < 1000
+        response = await delete_of(handle)
+    assert (response["code"], response["reason"]) == (200, "OK")
+    assert 0 <= response["elapsed_ms"] < 1000
     assert [one.headers["X-A"] for one in site.seen] == ["1", "1"]
 
 
@@ -102,9 +107,9 @@ async def test_a_delete_that_fails_is_recorded_in_one_sentence(jobs_client: Clie
             site.close()
             assert await handle.cancel()
             await until(lambda: site.left)
-        told = (await delete_of(handle))["error"]
-    assert told.startswith(f"DELETE {site.url('/slow')}?*** failed: cannot connect to its host")
-    assert "s3cret" not in told
+        message = (await delete_of(handle))["error"]
+    assert message.startswith(f"DELETE {site.url('/slow')}?*** failed: cannot connect to its host")
+    assert "s3cret" not in message
 
 
 @pytest.mark.gen_test

@@ -1,4 +1,4 @@
-"""`crew worker --http`: the built-in task that performs URL jobs, in real worker processes, at real servers."""
+"""`crew worker --http`: the built-in task for URL jobs, in real worker processes, with real servers."""
 
 import asyncio
 import time
@@ -31,28 +31,28 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def own_url(vhost_url: Callable[[], str]) -> str:
-    """A virtual host of the test."""
+    """A virtual host for this test only."""
     return vhost_url()
 
 
 @pytest.fixture
 def own_processes(tmp_path: Path, own_url: str) -> Iterator[Processes]:
-    """Processes that end with the test, at that virtual host."""
+    """Processes on that virtual host; they are stopped after the test."""
     with running(tmp_path, {"CREW_AMQP_URL": own_url}) as processes:
         yield processes
 
 
 def perform(client: Client, url: str, **request: Any) -> Any:
-    """Call the task."""
+    """Call the task for URL jobs."""
     return client.call(HTTP_TASK, {"url": url, **request}, expiration=20)
 
 
 @pytest.mark.gen_test
 async def test_a_request_is_sent_and_any_status_is_a_value(http_url: str, http_worker: Process) -> None:
     async with http_site() as site, Client(http_url) as client:
-        told = await perform(client, site.url("/echo"), data={"a": 1})
+        response = await perform(client, site.url("/echo"), data={"a": 1})
         missing = await perform(client, site.url("/status?code=503&reason=Not+Now"))
-    assert (told["code"], told["encoding"], site.methods()[0]) == (200, "text", "POST")
+    assert (response["code"], response["encoding"], site.methods()[0]) == (200, "text", "POST")
     assert (missing["code"], missing["reason"]) == (503, "Not Now")
 
 
@@ -60,9 +60,9 @@ async def test_a_request_is_sent_and_any_status_is_a_value(http_url: str, http_w
 async def test_five_hundred_requests_run_in_one_process(http_url: str, http_worker: Process) -> None:
     async with http_site() as site, Client(http_url) as client:
         began = time.monotonic()
-        told = await asyncio.gather(*(perform(client, site.url("/slow?for=0.5")) for _ in range(500)))
+        responses = await asyncio.gather(*(perform(client, site.url("/slow?for=0.5")) for _ in range(500)))
         assert time.monotonic() - began < 10  # 250 s, one after the other
-    assert {one["code"] for one in told} == {200}
+    assert {one["code"] for one in responses} == {200}
 
 
 @pytest.mark.gen_test
@@ -190,7 +190,7 @@ async def test_no_secret_of_a_request_reaches_the_log(own_processes: Processes, 
     assert "s3cret" not in worker.output
 
 
-# --- the command ------------------------------------------------------------------------------------------------------
+# --- the command -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test

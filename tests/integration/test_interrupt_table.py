@@ -1,4 +1,4 @@
-"""A timeout interrupts the task, whatever it hangs in; where nothing does, its slot or its process is replaced."""
+"""A timeout interrupts a task, whatever it hangs in; if that fails, its slot or its process is replaced."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ STACK = "hangs.py"  # the file of what a task hangs in, as a stack names it
 def findings(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, broker_url: str
 ) -> Iterator[dict[str, Finding | Exception]]:
-    """What all cases of this run have shown, tried together; at the end none of their processes is left."""
+    """The findings of all cases of this run, tried together; no process is left at the end."""
     names = {item.name for item in request.session.items if item.path == request.path}
     cases = [case for case in CASES if f"{TEST.__name__}[{case}]" in names]
     with running(tmp_path_factory.mktemp("table"), {"CREW_AMQP_URL": broker_url}) as processes:
@@ -30,7 +30,7 @@ def findings(
 
 @pytest.fixture
 def finding(findings: dict[str, Finding | Exception], case: Case) -> Finding:
-    """What one case has shown."""
+    """The finding of one case."""
     found = findings[str(case)]
     if isinstance(found, Exception):
         raise found
@@ -56,7 +56,7 @@ def test_a_hanging_task_costs_other_calls_only_a_delay(case: Case, finding: Find
 
 
 def _is_in_time(case: Case, finding: Finding) -> bool:
-    """Whether the task has seen the interrupt as early as promised, where it sees it at all."""
+    """Whether the task saw the interrupt as early as promised, if it saw it at all."""
     is_seen = case.row.fates[case.executor] is Fate.SEEN
     within = 1000 * GRACE if case.row.is_late else SEEN_WITHIN
     return not is_seen or all(hung.seen is not None and hung.seen <= within for hung in finding.hung)

@@ -1,4 +1,4 @@
-"""What a task may do when its time is over."""
+"""What a task may do after its deadline."""
 
 import time
 

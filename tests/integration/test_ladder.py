@@ -1,4 +1,4 @@
-"""What becomes of a task that does not end at its interrupt, and of one that ends just as it strikes."""
+"""A task that runs on after its interrupt, and one that ends just as it is interrupted."""
 
 import asyncio
 import logging
@@ -34,7 +34,7 @@ async def test_a_task_that_swallows_each_interrupt_costs_its_process_after_grace
         assert time.monotonic() - began < 0.3 + ANSWERED
         if threads == ("1",):
             assert (await client.call(prefix + "who", expiration=6))["pid"] != pid
-            assert worker.output.count("STUBBORN") >= 2  # interrupted again until then
+            assert worker.output.count("STUBBORN") >= 2  # it was interrupted again before
         await until(lambda: "replacing worker process: it runs a task that cannot be interrupted" in worker.output)
     await until(lambda: not _is_alive(pid))
 
@@ -66,7 +66,7 @@ async def test_an_execution_that_ends_at_its_timeout_gets_one_reply_and_no_inter
 ) -> None:
     worker = start_worker(*flags, count=2 if "--processes" in flags else 1)
     timeout, total = 0.002, 2_000 * soak
-    share = 1.0  # of the timeout, until a task ends: follows the edge to wherever it lies on this machine
+    share = 1.0  # of the timeout, until a task ends; follows the edge between value and timeout on this machine
     answers: dict[str, list[Any]] = {}
     caplog.set_level(logging.DEBUG, logger="crew.client.calling.calls")
     async with Client(broker_url) as client:

@@ -17,7 +17,7 @@ SCRIPT = "nesting.py"
 
 @pytest.fixture(scope="module")
 def three_processes(tmp_path_factory: pytest.TempPathFactory, broker_url: str, shared_prefix: str) -> Iterator[Process]:
-    """A worker with a slot for each of three plain tasks."""
+    """A worker with three processes, so that three plain tasks run at a time."""
     environment = {"CREW_AMQP_URL": broker_url, "CREW_TEST_PREFIX": shared_prefix}
     with running(tmp_path_factory.mktemp("worker"), environment) as processes:
         yield processes.python(TASKS.with_name(SCRIPT), "--processes", "3").says("serving", times=3)
@@ -25,7 +25,7 @@ def three_processes(tmp_path_factory: pytest.TempPathFactory, broker_url: str, s
 
 @pytest.fixture
 def worker(three_processes: Process) -> Output:
-    """What it says in this test."""
+    """Its output during this test."""
     return three_processes.from_now()
 
 
@@ -129,15 +129,15 @@ async def test_a_nested_call_without_remaining_time_is_refused_and_never_publish
         await until(lambda: worker.output.count("LATE") == 2)
         await client.call(shared_prefix + "inner", {"name": "after"})
     assert worker.output.count("LATE ExpirationError") == 2
-    assert "the time of the task that wants it is over" in worker.output
+    assert "no time remains for the calling task" in worker.output
     assert re.findall(r"INNER (\w+)", worker.output) == ["after"]
 
 
 @pytest.mark.gen_test
 async def test_result_with_a_timeout_may_be_called_again(broker_url: str, shared_prefix: str, worker: Output) -> None:
     async with Client(broker_url) as client:
-        told, length = await client.call(shared_prefix + "impatient", None)
-    assert "has not ended within 0.05 s" in told
+        message, length = await client.call(shared_prefix + "impatient", None)
+    assert "has not ended within 0.05 s" in message
     assert length == 1
 
 

@@ -1,4 +1,4 @@
-"""What a task forks, and programs that it starts, are as those of any Python process."""
+"""Processes that a task forks, and programs that it starts, behave as in any Python process."""
 
 import os
 import re
@@ -28,7 +28,7 @@ REDELIVERED_WITHIN = 2.0  # seconds on a busy machine; the broker notices a sile
 def worker(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, broker_url: str, shared_prefix: str
 ) -> Iterator[Process]:
-    """One for all tests, in each executor."""
+    """One worker for all tests, in each executor."""
     environment = {"CREW_AMQP_URL": broker_url, "CREW_TEST_PREFIX": shared_prefix}
     with running(tmp_path_factory.mktemp("forking"), environment) as processes:
         yield processes.python(SCRIPT, *EXECUTORS[request.param]).says("serving")
@@ -57,7 +57,7 @@ async def test_a_program_that_a_coroutine_in_the_main_thread_starts_blocks_and_i
 
 @pytest.mark.gen_test(timeout=60)
 async def test_a_child_that_a_task_terminates_ends(broker_url: str, shared_prefix: str, worker: Process) -> None:
-    """Also where the signal comes before the child has run at all."""
+    """Also if the signal arrives before the child has run at all."""
     async with Client(broker_url) as client:
         assert await client.call(shared_prefix + "terminate", 20, expiration=45) == [DIED_OF_SIGTERM] * 20
 

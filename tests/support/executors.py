@@ -272,7 +272,7 @@ class PlayedExecutor:
         self.bears = True
         self.text = ""
         self.executions: list[Execution] = []
-        self.left_alone: list[Execution] = []
+        self.was_abandoned: list[Execution] = []
         self.interrupts: list[tuple[Execution, InterruptReason]] = []
         self.interrupted_at: list[float] = []  # time.monotonic() of each
 
@@ -301,11 +301,11 @@ class PlayedExecutor:
 
     def abandon(self, execution: Execution) -> bool:
         self.release(execution)
-        self.left_alone.append(execution)
+        self.was_abandoned.append(execution)
         return self.bears
 
     def abandoned(self) -> int:
-        return len(self.left_alone)
+        return len(self.was_abandoned)
 
     def stack(self, execution: Execution) -> str:
         return self.text

@@ -1,4 +1,4 @@
-"""The long task of abandon_app.py, which tells when it starts, is interrupted, and ends: python abandon_worker.py"""
+"""The long task of abandon_app.py; it prints its start, its interrupt and its end: python abandon_worker.py"""
 
 import os
 import time
@@ -7,17 +7,17 @@ from typing import Any
 from crew import Interrupt
 from crew.worker import Task, run
 
-STEP = 0.02  # seconds; with --threads a sleep is interrupted when it is over
+STEP = 0.02  # seconds; with --threads a sleep must end before its interrupt
 
 
 def say(*words: object) -> None:
-    """One line in one write, so that lines of several threads do not mix."""
+    """Print one line in one write, so that lines of several threads do not mix."""
     os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
 @Task("sleep")
 def sleep(data: dict[str, Any]) -> str:
-    """Sleep for so many seconds."""
+    """Sleep for the seconds in the payload."""
     name, until = data["name"], time.monotonic() + data["seconds"]
     try:
         say("STARTED", name)

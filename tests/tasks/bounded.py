@@ -1,4 +1,4 @@
-"""The tasks of the tests of full queues: a worker script with two tasks whose queues have a bound, and one without."""
+"""Tasks for the tests of full queues: a worker script with two tasks with max_queue, and one without."""
 
 import os
 import time

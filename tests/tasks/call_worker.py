@@ -12,14 +12,14 @@ ODD_NAMES = ["a/b", "a b.c", "100%", "größe/日本", "a?b#c", "a+b", "%2F"]
 
 @Task("echo")
 def echo(payload: Any) -> Any:
-    """The payload, and what kind of value it was."""
+    """The payload, and its type."""
     context.headers.update(kind=type(payload).__name__, evil="a\r\nSet-Cookie: b=c", answered=True)
     return payload
 
 
 @Task("sleep")
 def sleep(seconds: float) -> str:
-    """Tell when it starts, and why it ends."""
+    """Print its start, and the reason of its end."""
     print("STARTED", flush=True)
     try:
         time.sleep(seconds)
@@ -31,18 +31,18 @@ def sleep(seconds: float) -> str:
 
 @Task("fail")
 def fail(text: str) -> None:
-    """Raise."""
+    """Raise an exception."""
     raise ValueError(text)
 
 
 @Task("die")
 def die(_: None) -> None:
-    """Take the process down."""
+    """Kill the process."""
     os._exit(1)
 
 
 def name(_: None) -> str:
-    """By which name it was called."""
+    """The name by which it was called."""
     return context.task
 
 

@@ -1,6 +1,6 @@
-"""The tasks of the chaos test: they sleep, burn, swallow interrupts and die, and write down when they began and ended.
+"""Tasks of the chaos test: they sleep, burn CPU, swallow interrupts and die, and record when they start and end.
 
-A line is one write, so that the lines of several processes do not mix and a SIGKILL breaks none. Times are
+Each line is one write, so that the lines of several processes do not mix and a SIGKILL breaks none. Times are
 time.monotonic(), which the processes of a host share.
 """
 
@@ -16,7 +16,7 @@ from crew.worker import Task, context, run
 PREFIX = os.environ["CREW_TEST_PREFIX"]
 EXECUTORS = os.environ["CREW_CHAOS_EXECUTORS"].split(",")
 RECORD = os.open(os.environ["CREW_CHAOS_RECORD"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-GOES_ON = 0.4  # seconds that a task works on after the interrupt that it swallows
+GOES_ON = 0.4  # seconds that a task runs on after the interrupt that it swallows
 SHIELDED = 0.2  # seconds
 BLOCKS = 0.03  # seconds for which a coroutine blocks its loop
 
@@ -32,7 +32,7 @@ os.register_at_fork(after_in_child=lambda: say("BORN", os.getpid()))
 
 @contextlib.contextmanager
 def recorded():
-    """START and END of one run. END may come twice, as an interrupt may strike between any two lines."""
+    """Record START and END of one run. END may be recorded twice: an interrupt may be raised between any two lines."""
     token = f"{os.getpid()}.{next(numbers)}"
     try:
         try:
@@ -136,7 +136,7 @@ async def shielded_async(seconds):
 
 
 async def block_async(seconds):
-    time.sleep(BLOCKS)  # noqa: ASYNC251  # this is what careless ones do
+    time.sleep(BLOCKS)  # noqa: ASYNC251  # careless tasks do this
     await asyncio.sleep(seconds)
 
 

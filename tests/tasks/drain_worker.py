@@ -7,7 +7,7 @@ from crew.worker import Task, run
 
 @Task("nap")
 async def nap(seconds: float) -> float:
-    """Many at a time."""
+    """Sleep; many run at a time."""
     await asyncio.sleep(seconds)
     return seconds
 

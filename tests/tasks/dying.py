@@ -1,4 +1,4 @@
-"""The tasks of the tests of worker loss and of long tasks: a worker script. Each says when it starts."""
+"""Tasks for the tests of lost workers and of long tasks: a worker script. Each prints its start."""
 
 import ctypes
 import os
@@ -11,15 +11,15 @@ PREFIX = os.environ.get("CREW_TEST_PREFIX", "")
 
 
 def say(*words):
-    """One line in one write, so that lines of several processes do not mix."""
+    """Print one line in one write, so that lines of several processes do not mix."""
     os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
 DEATHS = {
     "exit": lambda: os._exit(3),
     "segfault": lambda: ctypes.string_at(0),
-    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),  # what the kernel does to a process that is out of memory
-    "real-time signal": lambda: os.kill(os.getpid(), signal.SIGRTMIN + 3),  # one that has no name
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),  # as the kernel does when memory runs out
+    "real-time signal": lambda: os.kill(os.getpid(), signal.SIGRTMIN + 3),  # a signal without a name
 }
 
 
@@ -47,7 +47,7 @@ def long(seconds):
 
 @Task(PREFIX + "long.naps", long=True)
 def naps(seconds):
-    """Says what interrupts it."""
+    """Prints its interrupt."""
     try:
         return sleep(seconds)
     except SystemExit as interrupt:
@@ -57,7 +57,7 @@ def naps(seconds):
 
 @Task(PREFIX + "long.stubborn", long=True)
 def stubborn(seconds):
-    """Goes on after its interrupt."""
+    """Runs on after its interrupt."""
     say("STARTED", context.id, context.attempt)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -68,7 +68,7 @@ def stubborn(seconds):
 
 
 class Tried(HandlerClass):
-    """Raises the first time."""
+    """Raises in its first execution."""
 
     def process(self):
         say("STARTED", context.id, context.attempt)
@@ -87,7 +87,7 @@ def who(data):
 
 @Task(PREFIX + "freeze")
 def freeze(data):
-    """Waits in C for a mutex that it has itself, and holds the GIL: no other thread of the process runs, for ever."""
+    """Waits in C for a mutex that it holds itself, with the GIL held: no other thread of the process runs again."""
     say("STARTED", context.id, context.attempt)
     c, mutex = ctypes.PyDLL(None), ctypes.create_string_buffer(64)
     c.pthread_mutex_lock(mutex)

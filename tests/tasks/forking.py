@@ -14,12 +14,12 @@ fork = multiprocessing.get_context("fork")
 
 
 def task(name):
-    """Where the test wants coroutines alone, their event loop has the main thread."""
+    """As Task; registers nothing if the test wants coroutines only, so that their loop runs in the main thread."""
     return (lambda function: function) if os.environ.get("ONLY_ASYNC") else Task(PREFIX + name)
 
 
 def signals_of_a_program():
-    """What a program is born with: signals that it blocks and that it ignores, as hexadecimal masks."""
+    """The signals that a started program blocks and ignores, as hexadecimal masks."""
     status = subprocess.run(["cat", "/proc/self/status"], capture_output=True, text=True, check=True).stdout
     return {name: value.strip() for name, _, value in (line.partition(":") for line in status.splitlines())}
 
@@ -49,7 +49,7 @@ def signals_of_a_child(_):
 
 @task("terminate")
 def terminate(times):
-    """Exit codes of children that are terminated at once."""
+    """Exit codes of child processes that are terminated at once."""
     codes = []
     for _ in range(times):
         child = fork.Process(target=time.sleep, args=(60,))
@@ -69,7 +69,7 @@ def pool(numbers):
 
 @task("leave a daemon")
 def leave_a_daemon(seconds):
-    """The first time it leaves a daemon, and takes its time; then it returns at once, in another process."""
+    """In the first execution: leave a daemon and sleep. In the next one, in another process: return at once."""
     if context.attempt > 1:
         return context.attempt
     if os.fork() == 0:

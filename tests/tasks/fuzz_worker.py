@@ -1,4 +1,4 @@
-"""The tasks under fire: python fuzz_worker.py"""
+"""Tasks of the fuzz tests: python fuzz_worker.py"""
 
 import json
 import os
@@ -8,7 +8,7 @@ from typing import Any
 
 from crew.worker import Task, context, run
 
-EXECUTED = Path(os.environ["CREW_FUZZ_EXECUTED"])  # a line for each execution: what forged messages must not add to
+EXECUTED = Path(os.environ["CREW_FUZZ_EXECUTED"])  # one line for each execution; forged messages must add none
 _lock = threading.Lock()
 
 
@@ -20,21 +20,21 @@ def _note(task: str, payload: Any) -> None:
 
 @Task("echo")
 def echo(payload: Any) -> Any:
-    """The payload."""
+    """Return the payload."""
     _note("echo", payload)
     return payload
 
 
 @Task("fail")
 def fail(payload: Any) -> None:
-    """Raise."""
+    """Raise an exception."""
     _note("fail", payload)
     raise ValueError(f"failed as asked: {str(payload)[:100]}")
 
 
 @Task("flaky", retries=1, backoff=(0.05, 0.05))
 def flaky(payload: Any) -> Any:
-    """Fail at first."""
+    """Fail in the first execution."""
     _note("flaky", payload)
     if context.attempt < 2:
         raise ConnectionError("not yet")
@@ -52,7 +52,7 @@ def steps(payload: Any) -> Any:
 
 @Task("few", max_queue=1_000)
 def few(payload: Any) -> Any:
-    """A bounded queue."""
+    """Has a queue with max_queue."""
     _note("few", payload)
     return payload
 

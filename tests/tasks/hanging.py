@@ -25,12 +25,12 @@ if EXECUTOR != ASYNCIO:
 
     @Task(PLAIN_PREFIX + "who")
     def who(_: object) -> int:
-        """Which process serves this."""
+        """The pid of the process that serves this call."""
         return os.getpid()
 
     @Task(PLAIN_PREFIX + "hang")
     def hang(name: str) -> None:
-        """Hang; tell of the interrupt."""
+        """Hang; print the interrupt."""
         sight.started()
         try:
             PLAIN[name]()
@@ -40,21 +40,21 @@ if EXECUTOR != ASYNCIO:
 
     @Task(PLAIN_PREFIX + "work")
     def work(seconds: float) -> dict[str, int]:
-        """Takes a while, and ends well."""
+        """Sleep, and return."""
         sight.started()
         time.sleep(seconds)
         return {"pid": os.getpid(), "attempt": context.attempt}
 
     @Task(PLAIN_PREFIX + "fork_and_die")
     def fork_and_die(_: object) -> dict[str, int]:
-        """Leave a child with all that this process has open, the first time."""
+        """In the first execution: fork a child that inherits all open files, and die."""
         if context.attempt == 1 and hangs.fork():
             os.kill(os.getpid(), signal.SIGKILL)
         return {"attempt": context.attempt}
 
     @Task(PLAIN_PREFIX + "block_signals")
     def block_signals(_: object) -> None:
-        """And leave them blocked."""
+        """Block all signals, and leave them blocked."""
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
 
@@ -62,12 +62,12 @@ if EXECUTOR in (ASYNCIO, BESIDE):
 
     @Task(PREFIX + "who")
     async def async_who(_: object) -> int:
-        """Which process serves this."""
+        """The pid of the process that serves this call."""
         return os.getpid()
 
     @Task(PREFIX + "hang")
     async def async_hang(name: str) -> None:
-        """Hang; tell of the interrupt."""
+        """Hang; print the interrupt."""
         sight.started()
         try:
             await COROUTINES[name]()

@@ -1,4 +1,4 @@
-"""Tasks with hooks, for the tests of worker processes that begin, end and are replaced."""
+"""Tasks with process hooks, for the tests of the start, end and replacement of worker processes."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ from crew.worker import Task, context, on_process_start, on_process_stop, run
 
 PREFIX = os.environ["CREW_TEST_PREFIX"]
 DATABASE = os.environ.get("HOOKED_DATABASE", ":memory:")
-FAILS_WHILE = os.environ.get("HOOKED_FAILS_WHILE", "/nowhere")  # a file
+FAILS_WHILE = os.environ.get("HOOKED_FAILS_WHILE", "/nowhere")  # hooks fail while this file exists
 HANGS = os.environ.get("HOOKED_HANGS", "")
 
 connection = None
@@ -20,7 +20,7 @@ leaked = []
 
 
 def say(*words):
-    """One line in one write, so that lines of several processes do not mix."""
+    """Print one line in one write, so that lines of several processes do not mix."""
     os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 

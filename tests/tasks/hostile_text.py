@@ -1,11 +1,11 @@
-"""Tasks whose failures, values and events try to forge log lines and to command the terminal."""
+"""Tasks whose failures, values and events try to forge log lines and to control the terminal."""
 
 import os
 import sys
 
 from crew.worker import Task, run
 
-PREFIX = os.environ.get("CREW_TEST_PREFIX", "")  # a test reads the texts below
+PREFIX = os.environ.get("CREW_TEST_PREFIX", "")  # a test imports the texts below
 FORGED = "2026-01-01 00:00:00,000 INFO    1 crew.worker: all is well"
 HOSTILE = f"x\x1b[2J\x9b3J\u202e\r\n{FORGED}\ncrew: forged"
 

@@ -1,4 +1,4 @@
-"""The tasks of the tests of jobs: a worker script. Each says when it starts."""
+"""Tasks for the tests of jobs: a worker script. Each prints its start."""
 
 import asyncio
 import os
@@ -13,13 +13,13 @@ heartbeat.HEARTBEAT_EVERY = float(os.environ.get("CREW_TEST_HEARTBEAT", "30"))
 
 
 def say(*words):
-    """One line in one write, so that lines of several processes do not mix."""
+    """Print one line in one write, so that lines of several processes do not mix."""
     os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
 @Task(PREFIX + "nap", timeout=60)
 def nap(seconds):
-    """Says what interrupts it."""
+    """Prints its interrupt."""
     say("STARTED", context.job, context.attempt)
     try:
         time.sleep(seconds)
@@ -44,7 +44,7 @@ async def nap_async(seconds):
 
 @Task(PREFIX + "endless")
 def endless(seconds):
-    """No timeout: such a job is acknowledged when it starts."""
+    """Has no timeout, so that its job is acknowledged when it starts."""
     return nap(seconds)
 
 
@@ -75,7 +75,7 @@ Task(PREFIX + "fail.bounded", timeout=60, retries=2, backoff=(0.3, 1), max_queue
 
 @Task(PREFIX + "count", timeout=60)
 def count(data):
-    """Says how far it is, more often than anybody wants to hear."""
+    """Reports progress more often than it is sent."""
     for number in range(data["to"]):
         context.progress({"at": number})
         time.sleep(data["pause"])
@@ -88,7 +88,7 @@ async def count_in_thread(data):
 
 @Task(PREFIX + "clean", timeout=60)
 def clean(seconds):
-    """Says something when it is interrupted."""
+    """Reports progress when it is interrupted."""
     try:
         say("STARTED", context.job, context.attempt)
         time.sleep(seconds)
@@ -99,7 +99,7 @@ def clean(seconds):
 
 @Task(PREFIX + "say", timeout=60)
 def said(data):
-    """Its progress is what it gets."""
+    """Reports its payload as progress."""
     context.progress("x" * data["size"] if "size" in data else data["value"])
     return context.job
 

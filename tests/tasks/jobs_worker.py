@@ -1,4 +1,4 @@
-"""The tasks that test_jobs_api.py has jobs of: python jobs_worker.py"""
+"""Tasks of the jobs in test_jobs_api.py: python jobs_worker.py"""
 
 import time
 from typing import Any
@@ -9,31 +9,31 @@ from crew.worker import Task, context, run
 
 @Task("echo")
 def echo(payload: Any) -> Any:
-    """The payload; a word in the headers."""
+    """Return the payload; add a header."""
     context.headers["kind"] = type(payload).__name__
     return payload
 
 
 @Task("bytes")
 def some_bytes(_: None) -> bytes:
-    """Bytes."""
+    """Return bytes."""
     return bytes(range(256))
 
 
 @Task("fail")
 def fail(text: str) -> None:
-    """Raise."""
+    """Raise an exception."""
     raise ValueError(text)
 
 
 @Task("sleep")
 def sleep(seconds: float) -> str:
-    """Tell when it starts, and why it ends."""
+    """Print its start, and the reason of its end."""
     print("STARTED", flush=True)
     try:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            time.sleep(0.01)  # a thread is interrupted between two of them
+            time.sleep(0.01)  # a thread is interrupted between two sleeps
     except Interrupt as interrupt:
         print("INTERRUPTED", interrupt.reason, flush=True)
         raise
@@ -42,7 +42,7 @@ def sleep(seconds: float) -> str:
 
 @Task("count")
 def count(to: int) -> int:
-    """Say how far it is, at a pace that lets everybody hear each number."""
+    """Report progress slowly enough that each value is sent."""
     for number in range(1, to + 1):
         context.progress({"at": number})
         time.sleep(0.6)

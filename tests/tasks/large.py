@@ -1,4 +1,4 @@
-"""The tasks of the tests of large messages: a worker script. What they make does not compress."""
+"""Tasks for the tests of large messages: a worker script. Their values do not compress."""
 
 import os
 
@@ -13,7 +13,7 @@ def make(size):
 
 
 @Task(PREFIX + "size")
-async def size(data):  # so that it has a slot beside those who wait for it
+async def size(data):  # async: it has a slot though a plain task waits for it
     return len(data)
 
 

@@ -1,4 +1,4 @@
-"""The tasks of `leader_kills.py`. The process prints one line for each step of a message, so that a loss can be traced.
+"""Tasks of `leader_kills.py`. The process prints one line for each step of a message, so that a loss can be traced.
 
 DELIVERED <id> <0 or 1: redelivered> <queue>
 STARTED <id>
@@ -18,12 +18,12 @@ QUEUES = int(os.environ["CREW_TEST_QUEUES"])
 
 
 def say(*words):
-    """One line in one write, so that lines do not mix."""
+    """Print one line in one write, so that lines do not mix."""
     os.write(1, (f"{time.monotonic():.3f} " + " ".join(map(str, words)) + "\n").encode())
 
 
 def _trace():
-    """Print what is delivered and what is published over each channel of this process."""
+    """Print each delivery and each publish of all channels of this process."""
     on_message, publish, settle = Channel._on_message, Channel.publish, Confirm.settle
 
     def traced_on_message(self, queue, on_delivery, channel, method, properties, body):

@@ -1,4 +1,4 @@
-"""Tasks that end in every way, for the tests of the worker's log."""
+"""Tasks with each kind of result, for the tests of the worker's log."""
 
 import asyncio
 import os
@@ -57,7 +57,7 @@ async def of_tenant_async(name):
 
 @Task(PREFIX + "tenant.nested")
 async def nested(name):
-    """What the tasks see that it calls, in the same process: each starts because of this one."""
+    """The context variables that its nested calls see, in the same process: each is started because of this one."""
     tenant.set(name)
     called = [await context.call(PREFIX + which, name) for which in ("tenant.async", "tenant", "tenant.async")]
     return [*called, tenant.get()]

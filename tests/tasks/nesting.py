@@ -1,4 +1,4 @@
-"""Tasks that call tasks, plain and `async def`; each says what it sees. A worker script that tests start."""
+"""Tasks that call tasks, plain and `async def`; each prints or returns what it sees. A worker script."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ PREFIX = os.environ.get("CREW_TEST_PREFIX", "")
 
 
 def say(*words):
-    """One line in one write, so that lines of several processes do not mix."""
+    """Print one line in one write, so that lines of several processes do not mix."""
     os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
@@ -25,7 +25,7 @@ def _seen():
     }
 
 
-# --- three deep ------------------------------------------------------------------------------------------------------
+# --- three levels ----------------------------------------------------------------------------------------------------
 
 
 @Task(PREFIX + "outer")
@@ -57,7 +57,7 @@ def inner(data):
     return [_seen()]
 
 
-# --- one at a time ---------------------------------------------------------------------------------------------------
+# --- one level -------------------------------------------------------------------------------------------------------
 
 
 @Task(PREFIX + "itself")
@@ -67,14 +67,14 @@ def itself(data):
 
 @Task(PREFIX + "pair")
 def pair(data):
-    """Two at once."""
+    """Makes two calls at the same time."""
     calls = [context.call(PREFIX + "inner", {"seconds": 0.5}) for _ in range(2)]
     return [len(call.result()) for call in calls]
 
 
 @Task(PREFIX + "leaves")
 def leaves(data):
-    """Returns without waiting for what it has called."""
+    """Returns without waiting for its nested call."""
     call = context.call(PREFIX + "inner", {"seconds": 20, "name": data})
     while not call.has_started:
         time.sleep(0.01)
@@ -82,7 +82,7 @@ def leaves(data):
 
 @Task(PREFIX + "late")
 def late(data):
-    """Calls when its time is over, and tells how that ended."""
+    """Makes nested calls after its deadline, and prints their errors."""
     try:
         time.sleep(60)
     except SystemExit:
@@ -105,7 +105,7 @@ def impatient(data):
 
 @Task(PREFIX + "mistaken")
 async def mistaken(data):
-    """Blocks where it should await."""
+    """Blocks the event loop by `result()`, where it should await."""
     return context.call(PREFIX + "inner", {}).result()
 
 
@@ -126,7 +126,7 @@ async def gathered(count):
 
 @Task(PREFIX + "commit")
 def commit(data):
-    """A call inside a shield outlives the cancel of the task that makes it."""
+    """Makes a nested call inside a shield; the call outlives the cancel of this task."""
     try:
         with context.shield():
             say("COMMITTING")
@@ -151,7 +151,7 @@ async def nap(seconds):
 
 @Task(PREFIX + "nap until")
 async def nap_until(file):
-    """Until there is `file`."""
+    """Wait until `file` exists."""
     try:
         while not await asyncio.to_thread(Path(file).exists):
             await asyncio.sleep(0.02)
@@ -163,7 +163,7 @@ async def nap_until(file):
 
 @Task(PREFIX + "block")
 async def block(seconds):
-    time.sleep(seconds)  # noqa: ASYNC251  # what it is for
+    time.sleep(seconds)  # noqa: ASYNC251  # on purpose
     return seconds
 
 

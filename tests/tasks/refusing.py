@@ -1,4 +1,4 @@
-"""A worker that sends what the broker refuses, as an older crew did: a header CC that is no array."""
+"""A worker whose messages the broker refuses, as an older crew sent them: header CC is no array."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The tasks of the tests of retries: a worker script. Each says which attempt it is, and when."""
+"""Tasks for the tests of retries: a worker script. Each prints its attempt and the time."""
 
 import os
 import time
@@ -9,7 +9,7 @@ PREFIX = os.environ.get("CREW_TEST_PREFIX", "")
 
 
 def say(*words):
-    """One line in one write, so that lines of several processes do not mix."""
+    """Print one line in one write, so that lines of several processes do not mix."""
     os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
@@ -31,7 +31,7 @@ class Patient(HandlerClass):
         return fail_until(self.payload)
 
 
-Patient.bind(PREFIX + "patient", retries=1, backoff=(5, 5))  # as long as it takes to ask the broker meanwhile
+Patient.bind(PREFIX + "patient", retries=1, backoff=(5, 5))  # long enough to query the broker meanwhile
 
 
 @Task(PREFIX + "later", retries=1, backoff=(2, 2))
@@ -46,7 +46,7 @@ def other(succeeds_on):
 
 @Task(PREFIX + "fragile", retries=1, backoff=(0.3, 60))
 def fragile(kills):
-    """Raises, then takes its process down as often as told, then succeeds."""
+    """Raises, then kills its process `kills` times, then succeeds."""
     if 1 < context.attempt <= 1 + kills:
         os._exit(1)
     return fail_until(2)

@@ -1,4 +1,4 @@
-"""The tasks of test_signing.py."""
+"""Tasks of test_signing.py."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ def echo(data: Any) -> Any:
 def sleep(seconds: float) -> str:
     print("RUNS", flush=True)
     try:
-        for _ in range(round(seconds / 0.02)):  # a thread is interrupted between two of them
+        for _ in range(round(seconds / 0.02)):  # a thread is interrupted between two sleeps
             time.sleep(0.02)
     except SystemExit:
         print("INTERRUPTED", flush=True)

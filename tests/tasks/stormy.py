@@ -1,4 +1,4 @@
-"""The tasks of the storm test: they take their time, and write down that they have begun."""
+"""Tasks of the storm test: they sleep, and record their start."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ RECORD = os.open(os.environ["CREW_STORM_RECORD"], os.O_WRONLY | os.O_APPEND | os
 
 
 def begin():
-    """One write a line, so that the lines of several processes do not mix, and a SIGKILL breaks none."""
+    """Record the start: one write for the line, so that lines of several processes do not mix, also at a SIGKILL."""
     os.write(RECORD, f"{context.id} {os.getpid()} {time.monotonic()}\n".encode())
 
 

@@ -1,4 +1,4 @@
-"""The tasks of the integration tests: a worker script that tests start. `PREFIX` keeps each test's queues its own."""
+"""Tasks of the integration tests: a worker script. `PREFIX` gives each test its own queues."""
 
 import itertools
 import os
@@ -16,7 +16,7 @@ PREFIX = os.environ.get("CREW_TEST_PREFIX", "")
 
 
 def say(*words):
-    """One line in one write, so that lines of several processes do not mix."""
+    """Print one line in one write, so that lines of several processes do not mix."""
     os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
@@ -45,7 +45,7 @@ def sleep(seconds):
 
 @Task(PREFIX + "note")
 def note(data):
-    """Says its name when it starts; sleeps where told."""
+    """Prints its name at its start; sleeps if the payload says so."""
     say("STARTED", data["name"])
     time.sleep(data.get("seconds", 0))
     return {"name": data["name"], "pid": os.getpid()}
@@ -53,7 +53,7 @@ def note(data):
 
 @Task(PREFIX + "cancellable")
 def cancellable(name):
-    """Says when it starts and when it is interrupted."""
+    """Prints its start and its interrupt."""
     say("RUNS", name)
     try:
         time.sleep(60)
@@ -69,7 +69,7 @@ def publish(data):
 
 @Task(PREFIX + "pressed")
 def pressed(data):
-    """Calls until that is refused, then publishes, which is refused, too."""
+    """Makes nested calls until one is refused, then publishes, which is refused too."""
     refusal = None
     while refusal is None:
         refusal = _refusal_of_call()
@@ -81,7 +81,7 @@ def pressed(data):
 
 
 def _refusal_of_call():
-    """As far as it goes: this task has the only slot."""
+    """The error of a refused nested call; others wait for a slot, as this task has the only one."""
     call = context.call(PREFIX + "echo", 1)
     try:
         call.result(timeout=0.05)
@@ -122,7 +122,7 @@ HANGS = {  # hangs.py has many more
 
 @Task(PREFIX + "hang")
 def hang(kind):
-    """Hangs; says by how many milliseconds SystemExit came late, and that `finally` ran."""
+    """Hangs; prints by how many milliseconds SystemExit was late, and that `finally` ran."""
     limit = time.monotonic() + context.remaining
     say("HANGING", f"[{kind}]")
     try:
@@ -136,7 +136,7 @@ def hang(kind):
 
 @Task(PREFIX + "swallow")
 def swallow(seconds):
-    """Goes on for a while after its first interrupt."""
+    """Runs on for a while after its first interrupt."""
     try:
         time.sleep(60)
     except SystemExit:
@@ -148,7 +148,7 @@ def swallow(seconds):
 
 @Task(PREFIX + "stubborn")
 def stubborn(data):
-    """Goes on after every interrupt."""
+    """Runs on after each interrupt."""
     for _ in itertools.count():
         try:
             time.sleep(60)
@@ -158,7 +158,7 @@ def stubborn(data):
 
 @Task(PREFIX + "shielded")
 def shielded(seconds):
-    """Commits for a while, whatever comes."""
+    """Sleeps inside a shield, so that no interrupt breaks it."""
     try:
         with context.shield():
             time.sleep(seconds)
@@ -179,7 +179,7 @@ def cooperative(data):
 
 @Task(PREFIX + "spin")
 def spin(data):
-    """Ends about when its timeout strikes; says so where an interrupt comes that is not its own."""
+    """Ends at about its timeout; prints STRAY if it gets the interrupt of another execution."""
     mine = context.id
     try:
         end = time.perf_counter() + data["seconds"]

@@ -1,4 +1,4 @@
-"""What a running task sees."""
+"""`context`, as a running task sees it."""
 
 import threading
 from typing import Any
@@ -10,7 +10,7 @@ from tests.support.deliveries import an_execution, value_of
 
 
 def seen(look: Any, **execution: Any) -> Any:
-    """What `look()` gives inside a task."""
+    """The value of `look()` inside a task."""
     running = an_execution(lambda data: look(), **execution)
     running.begin()
     running.run()

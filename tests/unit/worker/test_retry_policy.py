@@ -1,4 +1,4 @@
-"""When a task that has raised is run again."""
+"""The retry policy: when a call is run again after its task has raised."""
 
 from typing import Any
 
@@ -78,7 +78,7 @@ def test_a_task_with_fewer_retries_after_a_reload_counts_on() -> None:
     assert verdict == Verdict(None, True, "attempt 3 of 3")
 
 
-# --- mistakes -------------------------------------------------------------------------------------------------------
+# --- invalid arguments -----------------------------------------------------------------------------------------------
 
 
 def test_lists_and_whole_seconds_are_accepted() -> None:

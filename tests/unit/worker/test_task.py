@@ -1,4 +1,4 @@
-"""Registering tasks."""
+"""`@Task`, `HandlerClass`, and the registry of tasks."""
 
 import functools
 import inspect
@@ -17,7 +17,7 @@ from crew.worker.task import HandlerClass, Registry, Task
 
 @pytest.fixture(autouse=True)
 def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
-    """An empty registry, in place of this process's own."""
+    """An empty registry instead of the one of this process."""
     registry = Registry()
     monkeypatch.setattr(task_module, "registry", registry)
     return registry
@@ -202,7 +202,7 @@ def test_an_error_in_its_retries_is_raised_at_the_task(wrong: dict[str, Any]) ->
         HandlerClass.bind("resize", **wrong)
 
 
-# --- classes --------------------------------------------------------------------------------------------------------
+# --- classes ---------------------------------------------------------------------------------------------------------
 
 
 def test_each_execution_of_a_class_has_its_own_instance(registry: Registry) -> None:
@@ -368,13 +368,13 @@ def test_an_impossible_signature_is_refused_at_start_in_one_sentence(
     Task("resize")(function)
     with pytest.raises(SettingsError) as raised:
         registry.check()
-    said = str(raised.value)
+    message = str(raised.value)
     file = f"{Path(__file__).resolve()}:"
-    assert said.startswith("task 'resize' ")
-    assert "\n" not in said
+    assert message.startswith("task 'resize' ")
+    assert "\n" not in message
     before, _, after = sentence.partition("FILE")
-    assert before in said
-    assert (file in said and after in said) if after else file not in said
+    assert before in message
+    assert (file in message and after in message) if after else file not in message
 
 
 @pytest.mark.parametrize(

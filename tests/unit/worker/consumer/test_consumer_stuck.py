@@ -16,8 +16,8 @@ async def test_a_task_that_runs_on_after_its_grace_frees_its_slot(caplog: pytest
     worker.executor.text = "in stubborn_function"
     stubborn = worker.starts("stubborn", timeout=0.02)
     worker.receives(id="next")
-    await until(lambda: worker.executor.left_alone)
-    assert worker.executor.left_alone == [stubborn]
+    await until(lambda: worker.executor.was_abandoned)
+    assert worker.executor.was_abandoned == [stubborn]
     assert [one.call.id for one in worker.executor.executions] == ["next"]
     assert worker.outcomes() == [("stubborn", Outcome.TIMED_OUT)]
     assert worker.shared_state.limits(0) == [], "the supervisor need not kill for it"
@@ -36,7 +36,7 @@ async def test_a_process_with_more_zombies_than_allowed_is_replaced(zombies: int
     for number in range(zombies + 1):
         assert not worker.worn_out
         worker.starts(f"{number}", timeout=0.01)
-        await until(lambda number=number: len(worker.executor.left_alone) > number)  # type: ignore[misc]
+        await until(lambda number=number: len(worker.executor.was_abandoned) > number)  # type: ignore[misc]
     assert worker.worn_out == 1
     worker.consumer.stop()
 
@@ -79,7 +79,7 @@ async def test_a_nested_call_made_inside_a_shield_ends_with_its_task() -> None:
     stubborn = worker.starts(timeout=0.02)
     stubborn.shields = 1
     scope = stubborn.scope = Scope()
-    await until(lambda: worker.executor.left_alone)
+    await until(lambda: worker.executor.was_abandoned)
     abandoned = [scope.is_abandoned]
     stubborn.shields = 0
     worker.finish(stubborn)

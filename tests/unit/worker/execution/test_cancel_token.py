@@ -1,4 +1,4 @@
-"""`context.canceled`, which a signal handler may set."""
+"""`CancelToken`, the value of `context.canceled`, which a signal handler may set."""
 
 import signal
 import threading
@@ -12,7 +12,7 @@ from crew.worker.execution.interrupt import CancelToken
 
 @pytest.fixture
 def usr1() -> Iterator[None]:
-    """SIGUSR1 for the test, given back afterwards."""
+    """Restores the handler of SIGUSR1 after the test."""
     before = signal.getsignal(signal.SIGUSR1)
     yield
     signal.signal(signal.SIGUSR1, before)
@@ -55,12 +55,12 @@ def test_all_waiting_threads_are_woken() -> None:
 
 @pytest.mark.parametrize("timeout", [0, 0.0, -1, -0.5])
 def test_a_wait_of_no_time_returns_at_once(timeout: float) -> None:
-    """As `threading.Event` has it: `context.canceled.wait(until - time.monotonic())` may come late."""
+    """As with `threading.Event`: `context.canceled.wait(until - time.monotonic())` may be called late."""
     assert CancelToken().wait(timeout) is False
 
 
 def test_a_signal_handler_may_set_it_while_its_own_thread_checks_it_or_waits(usr1: None) -> None:
-    """`threading.Event` holds a lock while it is looked at: its thread would wait for itself for ever."""
+    """`threading.Event` holds a lock while it is checked: its thread would wait for itself for ever."""
     current = CancelToken()
     signal.signal(signal.SIGUSR1, lambda *_: current.set())
     stop = threading.Event()

@@ -1,4 +1,4 @@
-"""One run of one delivery: what it comes to is decided once."""
+"""One run of a task for one delivery: its result is decided once."""
 
 import sys
 import threading
@@ -22,19 +22,19 @@ from tests.support.deliveries import an_execution, outcome_of, value_of
 
 
 def run(execution: Execution) -> Execution:
-    """As an executor runs it."""
+    """Run it as an executor does."""
     execution.begin()
     execution.run()
     return execution
 
 
-def told_by(execution: Execution) -> Failure:
-    """The failure in what it came to."""
+def failure_of(execution: Execution) -> Failure:
+    """The failure in its result."""
     assert execution.result is not None
     return failure.decode(execution.result.body.data)
 
 
-# --- what it comes to -----------------------------------------------------------------------------------------------
+# --- its result ------------------------------------------------------------------------------------------------------
 
 
 def test_a_returned_value_is_the_result() -> None:
@@ -63,17 +63,17 @@ def test_the_traceback_of_an_exception_has_no_line_of_crew() -> None:
 
     execution = run(an_execution(boom))
     assert outcome_of(execution) is Outcome.RAISED
-    told = told_by(execution)
-    assert (told.type_name, told.message) == ("KeyError", "'x'")
-    assert 'raise KeyError("x")' in told.traceback
-    assert "crew/worker" not in told.traceback
+    failed = failure_of(execution)
+    assert (failed.type_name, failed.message) == ("KeyError", "'x'")
+    assert 'raise KeyError("x")' in failed.traceback
+    assert "crew/worker" not in failed.traceback
 
 
 @pytest.mark.parametrize("status", [None, 0, 3, "bye"])
 def test_a_task_that_calls_sys_exit_fails_and_its_worker_goes_on(status: Any) -> None:
     execution = run(an_execution(lambda data: sys.exit(status)))
     assert outcome_of(execution) is Outcome.RAISED
-    assert told_by(execution).type_name == "SystemExit"
+    assert failure_of(execution).type_name == "SystemExit"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), GeneratorExit(), MemoryError(), Interrupt()])
@@ -92,21 +92,21 @@ def test_an_exception_whose_str_raises_is_reported() -> None:
     def boom(data: Any) -> None:
         raise Unspeakable
 
-    assert "Unspeakable" in told_by(run(an_execution(boom))).type_name
+    assert "Unspeakable" in failure_of(run(an_execution(boom))).type_name
 
 
 def test_endless_recursion_is_reported_as_such() -> None:
     def deeper(data: Any) -> Any:
         return deeper(data)
 
-    assert told_by(run(an_execution(deeper))).type_name == "RecursionError"
+    assert failure_of(run(an_execution(deeper))).type_name == "RecursionError"
 
 
 @pytest.mark.parametrize("value", [object, {1, 2}, {"a": b"x"}, float("nan"), "\ud800"], ids=repr)
 def test_a_value_that_cannot_be_encoded_fails_the_call_and_the_error_says_so(value: Any) -> None:
     execution = run(an_execution(lambda data: value))
     assert outcome_of(execution) is Outcome.RAISED
-    assert told_by(execution).type_name.endswith("SerializationError")
+    assert failure_of(execution).type_name.endswith("SerializationError")
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_body_that_cannot_be_decoded_fails_its_call_without_running_it(body: B
     ran: list[Any] = []
     execution = run(an_execution(ran.append, body=body))
     assert outcome_of(execution) is Outcome.RAISED
-    assert told_by(execution).type_name.endswith("SerializationError")
+    assert failure_of(execution).type_name.endswith("SerializationError")
     assert ran == []
 
 
@@ -135,8 +135,8 @@ def test_reply_headers_are_sent_with_the_value() -> None:
 def test_reply_headers_that_cannot_be_sent_fail_the_call(headers: dict[Any, Any]) -> None:
     execution = run(an_execution(lambda data: context.headers.update(headers)))
     assert outcome_of(execution) is Outcome.RAISED
-    assert told_by(execution).type_name == "ValueError"
-    assert "header" in told_by(execution).message
+    assert failure_of(execution).type_name == "ValueError"
+    assert "header" in failure_of(execution).message
 
 
 def test_a_call_whose_deadline_has_passed_is_not_started() -> None:
@@ -151,13 +151,13 @@ def test_there_is_no_context_after_the_task_has_ended() -> None:
     assert current_execution.get() is None
 
 
-# --- another attempt ------------------------------------------------------------------------------------------------
+# --- retries ---------------------------------------------------------------------------------------------------------
 
 THREE = Retry(retries=3, backoff=(1.0, 60.0), retry_on=(OSError,))
 
 
 def fails(error: BaseException) -> Callable[[Any], Any]:
-    """A task that raises."""
+    """A task that raises `error`."""
 
     def task(data: Any) -> Any:
         raise error
@@ -166,7 +166,7 @@ def fails(error: BaseException) -> Callable[[Any], Any]:
 
 
 def retry_after(execution: Execution) -> float | None:
-    """What it came to says about another attempt."""
+    """The seconds until the retry, in its result."""
     assert execution.result is not None
     return execution.result.retry_after
 
@@ -174,7 +174,7 @@ def retry_after(execution: Execution) -> float | None:
 def test_an_exception_in_retry_on_leads_to_a_retry() -> None:
     execution = run(an_execution(fails(ConnectionResetError()), retry=THREE))
     assert retry_after(execution) == 1.0
-    assert told_by(execution).type_name == "ConnectionResetError"
+    assert failure_of(execution).type_name == "ConnectionResetError"
 
 
 @pytest.mark.parametrize(
@@ -193,8 +193,8 @@ def test_the_last_failure_names_the_number_of_attempts(
 ) -> None:
     execution = run(an_execution(fails(error), **{"retry": THREE, **options}))
     assert retry_after(execution) is None
-    told = told_by(execution)
-    assert (told.attempts, told.retryable, told.note) == (attempts, retryable, note)
+    failed = failure_of(execution)
+    assert (failed.attempts, failed.retryable, failed.note) == (attempts, retryable, note)
 
 
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit(), Interrupt()], ids=repr)
@@ -227,7 +227,7 @@ def test_a_task_sees_the_number_of_its_attempt() -> None:
     assert value_of(run(an_execution(lambda data: context.attempt, attempt=3, crashes=1))) == 4
 
 
-# --- its time -------------------------------------------------------------------------------------------------------
+# --- its limit -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_the_smallest_of_deadline_and_timeouts_is_its_limit(
         assert execution.remaining == pytest.approx(expected, abs=0.05)
 
 
-# --- deciding -------------------------------------------------------------------------------------------------------
+# --- deciding --------------------------------------------------------------------------------------------------------
 
 
 def test_the_first_decision_stands() -> None:

@@ -1,4 +1,4 @@
-"""The lines of the log that executions leave behind."""
+"""The log lines of executions."""
 
 import logging
 from typing import Any
@@ -18,7 +18,7 @@ def _info(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def ended(execution: Execution) -> Execution:
-    """It has run."""
+    """Run it."""
     execution.begin()
     execution.run()
     return execution

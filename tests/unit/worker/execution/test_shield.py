@@ -1,4 +1,4 @@
-"""`with context.shield():` what stands in it is not broken, in any executor."""
+"""`with context.shield():` no interrupt is raised inside it, in any executor."""
 
 import asyncio
 import random
@@ -26,10 +26,10 @@ pytestmark = pytest.mark.usefixtures("signals")
 
 
 class Stage:
-    """Runs a function as a task, and interrupts it when it says that it is ready.
+    """Runs a function as a task, and interrupts it when it asks for that.
 
     Attributes:
-        told: what the task has noted.
+        notes: texts that the task has noted.
         execution: the one that runs.
     """
 
@@ -37,10 +37,10 @@ class Stage:
         self._where = where
         self._is_ready = False
         self._sent = 0
-        self.told: list[str] = []
+        self.notes: list[str] = []
 
     def interrupted(self, times: int = 1) -> None:
-        """In the task: be interrupted now, and return where that was put off."""
+        """Called in the task: have it interrupted now; returns if a shield delays the interrupt."""
         self._is_ready = True
         until = time.monotonic() + 5
         while self._sent < times or not (self.execution.has_pending_interrupt or self.execution.shields == 0):
@@ -54,7 +54,7 @@ class Stage:
             await asyncio.sleep(0.001)
 
     def run(self, body: Callable[[], object], *, times: int = 1) -> Execution:
-        """Run `body` and interrupt it so often."""
+        """Run `body`, and interrupt it `times` times."""
         self.execution = an_execution(self._task(body))
         match self._where:
             case "the main thread":
@@ -93,7 +93,7 @@ class Stage:
 
 @pytest.fixture
 def stage(where: str) -> Stage:
-    """A task's stage in that executor."""
+    """A Stage for a task in that executor."""
     return Stage(where)
 
 
@@ -103,15 +103,15 @@ def test_an_interrupt_inside_a_shield_is_raised_once_at_its_end(stage: Stage) ->
         try:
             with context.shield():
                 stage.interrupted()
-                stage.told.append("unbroken")
-            stage.told.append("not reached")
+                stage.notes.append("unbroken")
+            stage.notes.append("not reached")
         except Interrupt as interrupt:
-            stage.told.append(interrupt.reason)
+            stage.notes.append(interrupt.reason)
         time.sleep(0.01)
-        stage.told.append("cleaned up")
+        stage.notes.append("cleaned up")
 
     stage.run(body)
-    assert stage.told == ["unbroken", "canceled", "cleaned up"]
+    assert stage.notes == ["unbroken", "canceled", "cleaned up"]
 
 
 @pytest.mark.parametrize("where", EXECUTORS[2:])
@@ -121,15 +121,15 @@ def test_an_interrupt_inside_a_shield_of_a_coroutine_is_raised_once_at_its_end(s
             with context.shield():
                 await stage.interrupted_where_it_awaits()
                 await asyncio.sleep(0.005)
-                stage.told.append("unbroken")
-            stage.told.append("not reached")
+                stage.notes.append("unbroken")
+            stage.notes.append("not reached")
         except asyncio.CancelledError as error:
-            stage.told.append(str(error))
+            stage.notes.append(str(error))
         await asyncio.sleep(0.01)
-        stage.told.append("cleaned up")
+        stage.notes.append("cleaned up")
 
     stage.run(body)
-    assert stage.told == ["unbroken", "canceled", "cleaned up"]
+    assert stage.notes == ["unbroken", "canceled", "cleaned up"]
 
 
 @pytest.mark.parametrize("where", EXECUTORS[:2])
@@ -138,13 +138,13 @@ def test_an_interrupt_that_is_sent_again_is_delayed_to_the_same_end(stage: Stage
         try:
             with context.shield():
                 stage.interrupted(times=3)
-                stage.told.append("unbroken")
+                stage.notes.append("unbroken")
         finally:
             time.sleep(0.01)
-            stage.told.append("cleaned up")
+            stage.notes.append("cleaned up")
 
     stage.run(body, times=3)
-    assert stage.told == ["unbroken", "cleaned up"]
+    assert stage.notes == ["unbroken", "cleaned up"]
 
 
 @pytest.mark.parametrize("where", EXECUTORS[:2])
@@ -153,12 +153,12 @@ def test_nested_shields_end_with_the_outermost(stage: Stage) -> None:
         with context.shield():
             with context.shield():
                 stage.interrupted()
-                stage.told.append("inner")
-            stage.told.append("outer")
-        stage.told.append("not reached")
+                stage.notes.append("inner")
+            stage.notes.append("outer")
+        stage.notes.append("not reached")
 
     stage.run(body)
-    assert stage.told == ["inner", "outer"]
+    assert stage.notes == ["inner", "outer"]
 
 
 @pytest.mark.parametrize("where", EXECUTORS[:2])
@@ -169,11 +169,11 @@ def test_an_exception_inside_is_not_lost_where_the_interrupt_is_raised(stage: St
                 stage.interrupted()
                 raise KeyError("the commit failed")
         except Interrupt as interrupt:
-            stage.told.append(repr(interrupt.__context__))
+            stage.notes.append(repr(interrupt.__context__))
             raise
 
     execution = stage.run(body)
-    assert stage.told == ["KeyError('the commit failed')"]
+    assert stage.notes == ["KeyError('the commit failed')"]
     assert "the commit failed" in execution.stopped_at
 
 
@@ -187,11 +187,11 @@ def test_a_shield_in_the_clean_up_after_an_interrupt_delays_nothing(stage: Stage
                 time.sleep(0.001)
         finally:
             with context.shield():
-                stage.told.append("cleaned up")
-            stage.told.append("went on")
+                stage.notes.append("cleaned up")
+            stage.notes.append("went on")
 
     stage.run(body)
-    assert stage.told == ["cleaned up", "went on"]
+    assert stage.notes == ["cleaned up", "went on"]
 
 
 @pytest.mark.parametrize("where", EXECUTORS[2:])
@@ -203,12 +203,12 @@ def test_a_shield_in_the_clean_up_of_a_coroutine_delays_nothing(stage: Stage) ->
         finally:
             with context.shield():
                 await asyncio.sleep(0.001)
-                stage.told.append("cleaned up")
+                stage.notes.append("cleaned up")
             await asyncio.sleep(0.001)
-            stage.told.append("went on")
+            stage.notes.append("went on")
 
     stage.run(body)
-    assert stage.told == ["cleaned up", "went on"]
+    assert stage.notes == ["cleaned up", "went on"]
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["a function", "a coroutine"])
@@ -233,27 +233,27 @@ def test_an_interrupt_at_the_entry_of_a_shield_is_raised_before_its_body_begins(
 
 
 def test_an_interrupt_that_is_being_sent_breaks_no_shield_of_the_clean_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever sends it may lose the processor after the look at the shields."""
-    told: list[str] = []
+    """The thread that sends it may lose the processor after its check for shields."""
+    notes: list[str] = []
     is_sending = threading.Event()
 
     def slowly(thread: threading.Thread, reason: InterruptReason) -> None:
         is_sending.set()
         until = time.monotonic() + 0.1
-        eventually(lambda: "cleaning up" in told or time.monotonic() > until)
+        eventually(lambda: "cleaning up" in notes or time.monotonic() > until)
         raise_in(thread, reason)
 
     def body(data: Any) -> None:
         is_sending.wait(5)
         try:
             with context.shield():
-                told.append("not reached")
+                notes.append("not reached")
         except Interrupt:
             with context.shield():
-                told.append("cleaning up")
+                notes.append("cleaning up")
                 until = time.monotonic() + 0.05
                 eventually(lambda: time.monotonic() > until)
-                told.append("cleaned up")
+                notes.append("cleaned up")
 
     monkeypatch.setattr(thread_pool, "raise_in", slowly)
     threads = Threads(1)
@@ -261,7 +261,7 @@ def test_an_interrupt_that_is_being_sent_breaks_no_shield_of_the_clean_up(monkey
     threads.put(execution)
     threads.executor.interrupt(execution, InterruptReason.CANCELED)
     eventually(lambda: threads.executor.has_left(execution))
-    assert told == ["cleaning up", "cleaned up"]
+    assert notes == ["cleaning up", "cleaned up"]
     assert execution.shields == 0
 
 
@@ -271,7 +271,7 @@ def test_a_shield_without_an_interrupt_changes_nothing(where: str) -> None:
 
     def body() -> None:
         with context.shield():
-            stage.told.append("inside")
+            stage.notes.append("inside")
         with pytest.raises(KeyError), context.shield():
             raise KeyError
 
@@ -291,7 +291,7 @@ def test_a_shield_outside_of_a_task_is_an_error() -> None:
 
 
 class Books:
-    """Begins and ends in shields as often as it can."""
+    """A task that enters and leaves shields in a loop, and counts both."""
 
     def __init__(self) -> None:
         self.begun = self.ended = 0

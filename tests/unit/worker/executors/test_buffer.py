@@ -1,4 +1,4 @@
-"""Deliveries that have not started."""
+"""The buffer of executions that have not started."""
 
 import threading
 
@@ -12,7 +12,7 @@ from tests.support.deliveries import an_execution
 
 
 def taken(buffer: Buffer) -> list[Execution | None]:
-    """All that is in it, in the order of taking."""
+    """Take all executions; returns them in their order."""
     return [buffer.take_nowait() for _ in range(len(buffer))]
 
 

@@ -1,4 +1,4 @@
-"""An event loop as an executor: many coroutines at a time, and what blocks it is noticed."""
+"""The event loop executor: it runs many coroutines at a time, and detects a blocked loop."""
 
 import asyncio
 import threading
@@ -18,7 +18,7 @@ from tests.support.waiting import eventually
 
 
 class Waiter:
-    """A coroutine function that awaits for ever, or until `go`, and notes what happens to it.
+    """A coroutine function that awaits for ever, or until `go`, and records its cancellations.
 
     Attributes:
         began: how many run, or ran.
@@ -56,12 +56,12 @@ class Waiter:
             await asyncio.sleep(0.002)
 
     def reasons(self) -> list[str]:
-        """Of each cancellation."""
+        """The reason of each cancellation."""
         return [reason for reason, _ in self.cancelled]
 
 
 class Blocker:
-    """A coroutine function that blocks its loop until `go`."""
+    """A coroutine function that blocks its loop until `go` is set."""
 
     def __init__(self) -> None:
         self.go = threading.Event()
@@ -77,23 +77,23 @@ class Blocker:
             raise
 
     def blocks_here(self) -> None:
-        """Until `go`."""
+        """Block until `go` is set."""
         self.go.wait(10)
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A loop is held for blocked after a moment."""
+    """A loop counts as blocked after a short time."""
     monkeypatch.setattr(event_loop, "BLOCKED_AFTER", 0.05)
 
 
 def blocked(executor: Coroutines, execution: Execution) -> None:
-    """Wait until it is noticed that `execution` blocks the loop."""
+    """Wait until the executor has detected that `execution` blocks the loop."""
     executor.executor.interrupt(execution, InterruptReason.TIMEOUT)
     eventually(executor.executor._is_blocked)
 
 
-# --- many at a time -------------------------------------------------------------------------------------------------
+# --- many at a time --------------------------------------------------------------------------------------------------
 
 
 def test_as_many_coroutines_run_at_a_time_as_there_are_slots() -> None:
@@ -164,7 +164,7 @@ def test_a_released_slot_is_free() -> None:
         executor.ends(second)
 
 
-# --- interrupts -----------------------------------------------------------------------------------------------------
+# --- interrupts ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reason", InterruptReason)
@@ -256,7 +256,7 @@ def test_an_interrupt_that_is_sent_again_still_waits_for_the_end_of_a_shield() -
         assert task.reasons() == ["timeout"]
 
 
-# --- what never starts ----------------------------------------------------------------------------------------------
+# --- never started ---------------------------------------------------------------------------------------------------
 
 
 def test_an_execution_with_a_result_in_the_buffer_is_not_run() -> None:
@@ -285,7 +285,7 @@ def test_an_execution_that_is_canceled_while_its_start_is_announced_is_not_run()
         assert outcome_of(execution) is Outcome.CANCELED
 
 
-# --- what blocks the loop -------------------------------------------------------------------------------------------
+# --- a blocked loop --------------------------------------------------------------------------------------------------
 
 
 def test_a_blocked_loop_is_detected_and_its_execution_cannot_be_abandoned(impatient: None) -> None:
@@ -345,13 +345,13 @@ def test_an_abandoned_execution_is_counted_until_it_ends_and_its_slot_is_free() 
 
 
 def test_an_execution_that_is_abandoned_at_its_interrupt_is_canceled_all_the_same() -> None:
-    """With a grace of 0 there is nothing between the two."""
+    """With a grace of 0 the two happen at the same time."""
     task = Waiter()
     with coroutines(1) as executor:
         execution = an_execution(task)
         executor.put(execution)
         eventually(lambda: task.began)
-        executor.executor._loop.call_soon_threadsafe(time.sleep, 0.05)  # so that it cannot be cancelled before
+        executor.executor._loop.call_soon_threadsafe(time.sleep, 0.05)  # delays its cancellation
         executor.executor.interrupt(execution, InterruptReason.TIMEOUT)
         executor.executor.abandon(execution)
         eventually(lambda: task.cancelled)

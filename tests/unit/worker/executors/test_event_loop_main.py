@@ -1,4 +1,4 @@
-"""An event loop in the main thread, where what blocks it is struck by a signal: a worker whose tasks are all async."""
+"""The event loop executor in the main thread, where a signal interrupts a coroutine that blocks the loop."""
 
 import asyncio
 import threading
@@ -33,19 +33,19 @@ class Blocker:
 
     async def __call__(self, data: Any) -> None:
         try:
-            self.began = True  # in here: an interrupt may land as soon as anybody has seen it
+            self.began = True  # inside the try: the interrupt may follow at once
             self._block()
         except BaseException as error:
             self.errors.append((error, time.monotonic()))
             raise
 
     def ended_by(self) -> list[str]:
-        """What ended it."""
+        """The exception that ended it."""
         return [repr(error) for error, _ in self.errors]
 
 
 class Neighbour:
-    """A coroutine function that awaits until `go`."""
+    """A coroutine function that awaits until `go` is set."""
 
     def __init__(self) -> None:
         self.go = False
@@ -59,7 +59,7 @@ class Neighbour:
 
 
 def beside(io: Callable[[Coroutines], None]) -> None:
-    """An executor in the main thread, and `io` in another, as the I/O thread."""
+    """Run an executor in the main thread, and `io` in another one, as the I/O thread."""
     executor = Coroutines()
 
     def run() -> None:

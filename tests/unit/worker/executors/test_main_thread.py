@@ -1,4 +1,4 @@
-"""The main thread as an executor: what hangs there is interrupted on time, and nothing else is."""
+"""The main thread executor: it interrupts a hanging task on time, and nothing else."""
 
 import contextlib
 import random
@@ -142,14 +142,14 @@ def test_a_task_that_returns_a_value_after_its_interrupt_has_timed_out(main: Mai
 
 @pytest.mark.parametrize("timeout", [2.0**31, 1e10, 2.0**60], ids=str)
 def test_an_absurdly_long_timeout_of_another_client_is_a_long_timeout(main: Main, timeout: float) -> None:
-    """`crew-timeout` is any 64-bit number of milliseconds: a message cannot take the system down."""
+    """`crew-timeout` may be any 64-bit number of milliseconds: no value may crash the worker."""
     execution = an_execution(lambda data: "value", timeout=timeout, budget=None)
     main.run(execution)
     assert value_of(execution) == "value"
 
 
 def test_an_execution_that_could_not_be_started_has_a_result(main: Main) -> None:
-    """Else nobody answers its caller, and its delivery is held for ever."""
+    """Else its caller would get no reply, and its delivery would never be acknowledged."""
 
     def broken(execution: Execution) -> None:
         raise ValueError("a bug")
@@ -161,7 +161,7 @@ def test_an_execution_that_could_not_be_started_has_a_result(main: Main) -> None
     assert execution.result is not None
 
 
-# --- what is passed over, and what is told --------------------------------------------------------------------------
+# --- never run; the stack --------------------------------------------------------------------------------------------
 
 
 def test_an_execution_with_a_result_before_its_start_is_not_run(main: Main) -> None:
@@ -207,7 +207,7 @@ def test_a_stuck_execution_of_the_main_thread_cannot_be_abandoned(main: Main) ->
     assert main.executor.abandoned() == 0
 
 
-# --- many -----------------------------------------------------------------------------------------------------------
+# --- many ------------------------------------------------------------------------------------------------------------
 
 
 def test_executions_that_end_at_their_timeout_have_one_result_each_and_no_interrupt_of_another(main: Main) -> None:
@@ -216,7 +216,7 @@ def test_executions_that_end_at_their_timeout_have_one_result_each_and_no_interr
     tasks: dict[Execution, Recorder] = {}
 
     close = [draw.uniform(0.97, 1.03) for _ in range(120)]
-    for share in (*close, *[0.1] * 20, *[2.0] * 5):  # of each outcome there are some, also on a busy machine
+    for share in (*close, *[0.1] * 20, *[2.0] * 5):  # there are some of each result, also on a busy machine
         task = Recorder(busy_for(timeout * share))
         tasks[an_execution(task, timeout=timeout)] = task
     main.run(*tasks)

@@ -1,4 +1,4 @@
-"""Signals in the main thread: tasks that use them too, and what never lets another thread run."""
+"""Signals in the main thread: tasks that use signals themselves, and tasks that never release the GIL."""
 
 import re
 import signal
@@ -22,7 +22,7 @@ def main(signals: None) -> Main:
     return Main()
 
 
-# --- tasks that do what they like with signals ----------------------------------------------------------------------
+# --- tasks that change signals ---------------------------------------------------------------------------------------
 
 MEDDLING: dict[str, Callable[[], object]] = {
     "takes SIGALRM": lambda: signal.signal(signal.SIGALRM, lambda *_: None),
@@ -60,7 +60,7 @@ def test_a_task_that_changes_signals_is_interrupted_by_the_io_thread(main: Main,
 
 
 def helps_late(main: Main, execution: Execution) -> None:
-    """As the watchdog does, where the timer did not strike; so late that who waits for it fails."""
+    """Interrupt as the watchdog does after the timer has failed; so late that a test that relies on it fails."""
     eventually(lambda: execution.limit is not None)
     eventually(lambda: execution.has_ended or time.monotonic() > (execution.limit or 0.0) + 0.15)
     if not execution.is_interrupted:
@@ -92,19 +92,19 @@ def test_a_second_signal_right_after_the_first_does_not_break_the_clean_up(main:
     assert cleaned == ["begun", "ended"]
 
 
-# --- a task that never lets another thread run ----------------------------------------------------------------------
+# --- a task that never releases the GIL ------------------------------------------------------------------------------
 
 
 def backtracks() -> None:
-    """A regular expression that takes for ever, and lets no other thread run by itself."""
+    """A regular expression that never ends, and never releases the GIL."""
     re.match(r"(a+)+$", "a" * 60 + "b")
 
 
 def test_other_threads_run_during_a_regular_expression(main: Main) -> None:
-    """So heartbeats go on."""
+    """Heartbeats are sent meanwhile."""
     beats: list[float] = []
     task = Recorder(backtracks)
-    execution = an_execution(task, timeout=1.0)  # of which a busy machine gives it a third, and a pause every 0.1 s
+    execution = an_execution(task, timeout=1.0)  # on a busy machine a third of it is CPU time, with a pause every 0.1 s
 
     def beat() -> None:
         while not execution.has_ended:

@@ -1,4 +1,4 @@
-"""Threads as an executor: one for each task, and an interrupt that lands only in its own."""
+"""The thread executor: one thread for each task, and an interrupt is raised only in its own thread."""
 
 import random
 import threading

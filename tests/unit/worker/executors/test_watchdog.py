@@ -20,20 +20,20 @@ ANSWERED = 0.5  # seconds after the deadline: the promise
 
 
 class Seen:
-    """What the watchdog reported, with the time of the first report of each kind."""
+    """The reports of the watchdog, with the time of the first report of each kind."""
 
     def __init__(self, executor: PlayedExecutor) -> None:
         self.executor = executor
-        self.told: list[tuple[str, Execution | None]] = []
+        self.reports: list[tuple[str, Execution | None]] = []
         self.at: dict[str, float] = {}
 
     def note(self, what: str, execution: Execution | None = None) -> None:
-        self.told.append((what, execution))
+        self.reports.append((what, execution))
         self.at.setdefault(what, time.monotonic())
 
     def kinds(self) -> set[str]:
-        """Kinds of reports so far."""
-        return {what for what, _ in self.told}
+        """The kinds of reports so far."""
+        return {what for what, _ in self.reports}
 
     def has_work(self) -> bool:
         return bool(self.executor.executions)
@@ -57,7 +57,7 @@ class Seen:
 
 
 def watched(executor: PlayedExecutor, *, grace: float = 5.0) -> tuple[Watchdog, Seen]:
-    """A watchdog of `executor`, and what it reports."""
+    """A watchdog of `executor`, and its reports."""
     seen = Seen(executor)
     return Watchdog(executor, seen, grace=grace), seen
 
@@ -119,7 +119,7 @@ async def test_a_caller_gets_its_reply_on_time_though_its_task_cannot_be_interru
 async def test_a_task_that_runs_on_is_interrupted_again_but_not_all_the_time(
     monkeypatch: pytest.MonkeyPatch, shields: int
 ) -> None:
-    """Every second, so that it can clean up; here faster."""
+    """Every second, so that the task can clean up; faster in this test."""
     monkeypatch.setattr(watchdog_module, "RESEND_INTERVAL", 0.15)
     executor = PlayedExecutor()
     watchdog, _ = watched(executor)
@@ -139,7 +139,7 @@ async def test_an_execution_that_its_executor_has_interrupted_is_not_interrupted
     execution = executor.begin(an_execution(timeout=0.02))
     watchdog.wake_by(execution.limit)
     assert execution.limit is not None
-    time.sleep(max(0.0, execution.limit - time.monotonic()))  # noqa: ASYNC251  # the executor strikes before anybody looks
+    time.sleep(max(0.0, execution.limit - time.monotonic()))  # noqa: ASYNC251  # the executor interrupts before the watchdog checks
     execution.interrupt(InterruptReason.TIMEOUT)
     execution.begin_interrupt()
     await until(lambda: "decided" in seen.at)
@@ -215,7 +215,7 @@ async def test_only_a_long_call_is_announced_and_once() -> None:
     assert execution.started is not None
     assert seen.at["announced"] - execution.started >= 0.2
     await until(lambda: time.monotonic() - seen.at["announced"] > 0.25)
-    assert seen.told == [("announced", execution)]
+    assert seen.reports == [("announced", execution)]
     watchdog.stop()
 
 
@@ -241,7 +241,7 @@ async def test_an_execution_that_ended_without_a_report_is_noticed() -> None:
     execution = executor.begin(an_execution())
     execution.has_ended = True
     watchdog.wake()
-    await until(lambda: ("ended", execution) in seen.told)
+    await until(lambda: ("ended", execution) in seen.reports)
     assert executor.interrupts == []
 
 
@@ -284,7 +284,7 @@ async def test_a_watchdog_that_stops_restores_the_switch_interval() -> None:
     assert sys.getswitchinterval() == pytest.approx(usual)
 
 
-# --- the switch interval --------------------------------------------------------------------------------------------
+# --- the switch interval ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Calls that a task makes, on links that the test plays."""
+"""Nested calls, over connections that the test simulates."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ OPTIONS: dict[str, Any] = {"priority": None, "expiration": None, "headers": None
 
 
 class SilentLink(FakeLink):
-    """On a broker that leaves a declaration unanswered."""
+    """A link to a broker that does not confirm declarations."""
 
     async def declare(self, *items: Item) -> None:
         """As Link.declare."""
@@ -30,7 +30,7 @@ class SilentLink(FakeLink):
 
 
 class RefusingLink(FakeLink):
-    """On a broker that refuses the first declaration."""
+    """A link to a broker that refuses the first declaration."""
 
     is_first = True
 
@@ -43,7 +43,7 @@ class RefusingLink(FakeLink):
 
 
 class Tasks:
-    """What makes nested calls."""
+    """Makes nested calls."""
 
     def __init__(self, consuming: FakeLink | None = None) -> None:
         self.publishing, self.consuming = FakeLink(), consuming or FakeLink()
@@ -57,7 +57,7 @@ class Tasks:
         )
 
     def call(self, execution: Execution, **options: Any) -> NestedCall:
-        """A task calls another."""
+        """Call another task from a task."""
         execution.begin()
         return self.nested.call(execution, "inner", None, **{**OPTIONS, **options})
 
@@ -79,7 +79,7 @@ async def test_the_trace_headers_are_passed_on_and_others_are_not() -> None:
 
 @pytest.mark.gen_test
 async def test_an_invalid_trace_header_of_another_client_is_left_out() -> None:
-    """It is no mistake of the task that it was called with it."""
+    """The task is not responsible for the headers of its call."""
     tasks = Tasks()
     tasks.call(an_execution(headers={"traceparent": b"\xff", "tracestate": "a=1"}))
     sent = await tasks.sent()
@@ -120,7 +120,7 @@ async def test_a_refused_declaration_fails_the_call_that_needs_it_and_the_next_c
 
 @pytest.mark.gen_test
 async def test_after_its_own_timeout_result_waits_for_the_call_no_longer() -> None:
-    """Else what is told of a later interrupt names a call that nobody waited for."""
+    """Else the error of a later interrupt would name a call for which the task no longer waits."""
     tasks = Tasks()
     execution = an_execution()
     call = tasks.call(execution)

@@ -1,4 +1,4 @@
-"""Bodies of responses, as they are kept."""
+"""Bodies of responses: decompressing, limits, text or base64."""
 
 import base64
 import gzip
@@ -17,7 +17,7 @@ from tests.support.http_site import bomb
 
 
 def collected(pieces: Iterable[bytes], encoding: str = "", limit: int = 1000) -> bytes:
-    """The body that comes in `pieces`."""
+    """The body collected from `pieces`."""
     body = Body(encoding, limit=limit)
     for piece in pieces:
         body.add(piece)
@@ -25,7 +25,7 @@ def collected(pieces: Iterable[bytes], encoding: str = "", limit: int = 1000) ->
 
 
 def raw_deflated(data: bytes) -> bytes:
-    """As some servers do it, without the header of zlib."""
+    """Compress without the zlib header, as some servers do."""
     packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     return packer.compress(data) + packer.flush()
 
@@ -55,7 +55,7 @@ def test_several_gzip_members_are_one_body() -> None:
 
 
 def test_a_body_of_empty_gzip_members_that_keeps_a_worker_busy_is_refused() -> None:
-    """Never more unpacked bytes than the limit: there are none."""
+    """Such a body never reaches the limit of bytes: it has none."""
     endless = itertools.repeat(gzip.compress(b"") * 4_000)
     began = time.monotonic()
     with pytest.raises(BodyError, match="is compressed in more than 1000 parts"):
@@ -121,13 +121,13 @@ def test_a_text_body_is_text(data: bytes, charset: str | None, text: str) -> Non
     ("data", "charset"),
     [
         (b"\xff\xfe", None),
-        (b"a\0b", None),  # PostgreSQL has no text with it
+        (b"a\0b", None),  # PostgreSQL stores no text with NUL
         (b"text", "nonsense"),
         (b"text", "\0"),
         (b"74657874", "hex"),
         (b"text", "rot13"),
         (b"\\ud800", "unicode-escape"),
-        (b"text-", "punycode"),  # minutes for what a server may send
+        (b"text-", "punycode"),  # decoding would take minutes
         (b"text", "idna"),
         (b"\xd8\x00", "utf-16-be"),
     ],
@@ -155,7 +155,7 @@ def test_the_charset_of_a_content_type_is_found(content_type: str, charset: str 
 
 @pytest.mark.parametrize("piece", [";", "; ", '"', "a;", ";charset", ';charset="', "; charset ="])
 def test_a_hostile_content_type_does_not_keep_a_worker_busy(piece: str) -> None:
-    """A header may have 8 KiB: of two times as much each takes two times as long, not four."""
+    """A header may have 8 KiB. Twice as much text must take twice as long, not four times."""
     short, long = (_seconds(piece * (size // len(piece))) for size in (50_000, 400_000))
     assert long < max(0.1, 24 * short)
 

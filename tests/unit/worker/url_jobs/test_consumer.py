@@ -1,4 +1,4 @@
-"""URL jobs beyond the limit of their host: they wait without a slot, are postponed, and lose nothing by it."""
+"""URL jobs beyond the limit of their host: they wait without a slot, or are postponed, and none is lost."""
 
 import time
 from typing import Any
@@ -27,7 +27,7 @@ LARGE = "x" * 200_000
 
 
 class HttpWorker(Worker):
-    """A worker with four slots, of which one host may have two."""
+    """A worker with four slots; one host may have two of them."""
 
     def __init__(self, *, prefetch: int | None = None) -> None:
         super().__init__(slots=4)
@@ -52,16 +52,16 @@ class HttpWorker(Worker):
         self.executor.on_ended = self.consumer.on_ended
 
     def asks(self, url: object, id: str = "17", *, data: Any = None, **fields: Any) -> Delivery:
-        """A URL job arrives."""
+        """Deliver a URL job."""
         payload = {"url": url} if data is None else {"url": url, "data": data}
         return self.receives(HTTP_TASK, id=id, body=codec.encode(payload), **fields)
 
     def running(self) -> list[str]:
-        """The ids of what runs."""
+        """The ids of the running calls."""
         return [one.call.id for one in self.executor.executions]
 
     async def postponed(self, count: int = 1) -> list[Published]:
-        """What has gone to the exchange that delays, once there is as much."""
+        """The messages published with a delay, once there are so many."""
 
         def found() -> list[Published]:
             return [one for one in self.publishing.published if one.exchange == topology.RETRY]
@@ -70,20 +70,20 @@ class HttpWorker(Worker):
         return found()
 
     def fills(self, url: str = A) -> None:
-        """All that its host may have."""
+        """Start as many as the limit of its host."""
         self.asks(url, "1")
         self.asks(url, "2")
 
 
 @pytest.fixture(autouse=True)
 def wait(monkeypatch: pytest.MonkeyPatch) -> float:
-    """Nobody wants to wait for a second here."""
+    """Shortens the waiting time, which is one second."""
     monkeypatch.setattr(host_limit, "WAIT", 0.03)
     return 0.03
 
 
 def call_in(published: Published) -> Call:
-    """As the next worker reads it."""
+    """The call, as the next worker decodes it."""
     return properties.to_call(HTTP_TASK, published.properties, published.body, make_id=lambda: "made-here")
 
 
@@ -122,7 +122,7 @@ async def test_a_job_that_waits_too_long_is_postponed_unchanged_and_acknowledged
     worker.asks(A, "4")
     at_once = worker.asks(A, "5")
     assert worker.channel.acked == [waits.tag]
-    assert call_in((await worker.postponed(2))[1]).id == "5"  # the host is known as slow, and one waits here already
+    assert call_in((await worker.postponed(2))[1]).id == "5"  # the host is slow by now, and one job waits already
     worker.publishing.confirm_all()
     await until(lambda: worker.channel.acked[:2] == [waits.tag, at_once.tag])
     assert worker.running() == ["1", "2"]
@@ -274,7 +274,7 @@ async def test_a_postponed_call_that_the_broker_does_not_confirm_in_time_waits_a
     worker.consumer.stop()
 
 
-# --- the setting ------------------------------------------------------------------------------------------------------
+# --- the setting -----------------------------------------------------------------------------------------------------
 
 
 def test_the_limit_is_three_quarters_of_the_slots_unless_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Requests and responses of URL jobs, at real servers on this machine."""
+"""Requests and responses of URL jobs, with real servers on this machine."""
 
 import asyncio
 import json
@@ -25,12 +25,12 @@ LOCAL = AllowedHosts.of(["127.0.0.1"])
 
 
 async def asked(url: str, *, exchange: Exchange | None = None, **options: Any) -> Any:
-    """The response to a request, as JSON has it."""
+    """The response to a request, as a JSON value."""
     return await (exchange or Exchange(LOCAL)).perform(check_request(url=url, **options))
 
 
 async def refused(url: str, **options: Any) -> str:
-    """Why a request has no response."""
+    """The error message of a request without a response."""
     with pytest.raises(RequestFailed) as failed:
         await asked(url, **options)
     return str(failed.value)
@@ -39,20 +39,25 @@ async def refused(url: str, **options: Any) -> str:
 @pytest.mark.gen_test
 async def test_a_response_becomes_a_json_value() -> None:
     async with http_site() as site:
-        told = await asked(site.url("/status?code=404&reason=Not+Here&cookie=a%3D1&cookie=b%3D2"))
-    assert (told["code"], told["reason"], told["body"], told["encoding"]) == (404, "Not Here", "", "text")
-    assert [value for name, value in told["headers"] if name == "Set-Cookie"] == ["a=1", "b=2"]
-    assert told["redirects"] == 0
-    assert 0 <= told["elapsed_ms"] < 5000
+        response = await asked(site.url("/status?code=404&reason=Not+Here&cookie=a%3D1&cookie=b%3D2"))
+    assert (response["code"], response["reason"], response["body"], response["encoding"]) == (
+        404,
+        "Not Here",
+        "",
+        "text",
+    )
+    assert [value for name, value in response["headers"] if name == "Set-Cookie"] == ["a=1", "b=2"]
+    assert response["redirects"] == 0
+    assert 0 <= response["elapsed_ms"] < 5000
 
 
 @pytest.mark.gen_test
 async def test_a_server_gets_the_method_headers_and_body() -> None:
     async with http_site() as site:
-        told = await asked(
+        response = await asked(
             site.url("/echo?q=%2F+%7E"), method="PUT", data={"a": "ü"}, headers={"X-A": "1", "user-agent": "me"}
         )
-    echo = json.loads(told["body"])
+    echo = json.loads(response["body"])
     assert (echo["method"], echo["uri"], echo["body"]) == ("PUT", "/echo?q=%2F+%7E", '{"a":"ü"}')
     assert echo["headers"]["x-a"] == "1"
     assert echo["headers"]["user-agent"] == "me"
@@ -65,19 +70,19 @@ async def test_a_server_gets_the_method_headers_and_body() -> None:
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 async def test_each_method_is_sent(method: str) -> None:
     async with http_site() as site:
-        told = await asked(site.url("/echo"), method=method)
-    assert told["code"] == 200
+        response = await asked(site.url("/echo"), method=method)
+    assert response["code"] == 200
     assert site.methods() == [method]
-    assert bool(told["body"]) is (method != "HEAD")
+    assert bool(response["body"]) is (method != "HEAD")
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize(("said", "reason"), [(b"\xfcbel", "übel"), ("übel".encode(), "übel"), (b"", "")])
-async def test_a_reason_phrase_that_is_no_utf_8_is_accepted(said: bytes, reason: str) -> None:
-    async with saying(b"HTTP/1.1 500 " + said + b"\r\nContent-Length: 0\r\n\r\n") as site:
-        told = await asked(site.url("/"))
-    assert told["reason"] == reason
-    assert codec.decode(codec.encode(told)) == told
+@pytest.mark.parametrize(("sent", "reason"), [(b"\xfcbel", "übel"), ("übel".encode(), "übel"), (b"", "")])
+async def test_a_reason_phrase_that_is_no_utf_8_is_accepted(sent: bytes, reason: str) -> None:
+    async with saying(b"HTTP/1.1 500 " + sent + b"\r\nContent-Length: 0\r\n\r\n") as site:
+        response = await asked(site.url("/"))
+    assert response["reason"] == reason
+    assert codec.decode(codec.encode(response)) == response
 
 
 @pytest.mark.gen_test
@@ -97,7 +102,7 @@ async def test_compressed_text_and_bytes_are_distinguished() -> None:
     assert (data["body"], data["encoding"]) == ("/wA=", "base64")
 
 
-# --- where it may go --------------------------------------------------------------------------------------------------
+# --- allowed addresses -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test
@@ -114,13 +119,13 @@ async def test_no_internal_host_is_connected_unless_it_is_allowed(host: str) -> 
 @pytest.mark.gen_test
 async def test_an_allowed_name_is_connected() -> None:
     async with http_site() as site:
-        told = await asked(site.url("/echo", host="localhost"), exchange=Exchange(AllowedHosts.of(["localhost"])))
-    assert told["code"] == 200
+        response = await asked(site.url("/echo", host="localhost"), exchange=Exchange(AllowedHosts.of(["localhost"])))
+    assert response["code"] == 200
 
 
 @pytest.mark.gen_test
 async def test_a_connection_goes_to_the_checked_address_whatever_the_name_server_answers_later() -> None:
-    """The second answer would be another: DNS rebinding."""
+    """The name server's second answer is another address: DNS rebinding."""
     answers = [["127.0.0.1"], ["10.0.0.1"], ["10.0.0.1"]]
 
     async def rebinding(host: str, port: int) -> list[str]:
@@ -128,8 +133,8 @@ async def test_a_connection_goes_to_the_checked_address_whatever_the_name_server
 
     async with http_site() as site:
         exchange = Exchange(LOCAL, resolve=rebinding)
-        told = await asked(site.url("/echo", host="rebound.example"), exchange=exchange)
-        assert told["code"] == 200
+        response = await asked(site.url("/echo", host="rebound.example"), exchange=exchange)
+        assert response["code"] == 200
         assert site.seen[0].headers["Host"] == f"rebound.example:{site.port}"
         assert len(answers) == 2
         with pytest.raises(ForbiddenAddress, match=r"rebound\.example"):
@@ -147,8 +152,8 @@ async def test_of_several_addresses_only_the_allowed_are_tried() -> None:
         chosen = LOCAL.choose("mixed.example", site.port, await mixed("mixed.example", site.port))
         to_checked = connector.Connector(chosen, WireCounter(WireLimits()))
         tried += [one["host"] for one in await to_checked.resolve("mixed.example", site.port)]
-        told = await asked(site.url("/echo", host="mixed.example"), exchange=Exchange(LOCAL, resolve=mixed))
-    assert told["code"] == 200
+        response = await asked(site.url("/echo", host="mixed.example"), exchange=Exchange(LOCAL, resolve=mixed))
+    assert response["code"] == 200
     assert tried == ["127.0.0.1"]
 
 
@@ -176,19 +181,19 @@ async def test_an_allowed_address_is_reached_in_each_of_its_spellings(host: str)
         assert (await asked(site.url("/echo", host=host)))["code"] == 200
 
 
-# --- redirects --------------------------------------------------------------------------------------------------------
+# --- redirects -------------------------------------------------------------------------------------------------------
 
 
 def to(url: str, code: int = 302) -> str:
-    """The path of a redirect."""
+    """The path that redirects to `url`."""
     return f"/status?code={code}&to={quote(url, safe='')}"
 
 
 @pytest.mark.gen_test
 async def test_redirects_are_followed_and_counted() -> None:
     async with http_site() as site:
-        told = await asked(site.url(to(to("/echo?x=1"))))
-    assert (told["code"], told["redirects"], told["url"]) == (200, 2, site.url("/echo?x=1"))
+        response = await asked(site.url(to(to("/echo?x=1"))))
+    assert (response["code"], response["redirects"], response["url"]) == (200, 2, site.url("/echo?x=1"))
 
 
 @pytest.mark.gen_test
@@ -222,9 +227,9 @@ async def test_a_redirect_leads_to_no_internal_host(target: str) -> None:
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "http://2130706433/", "http://a\\b/", "http://%zz/"])
 async def test_a_redirect_leads_to_no_invalid_url(target: str) -> None:
     async with http_site() as site:
-        told = await refused(site.url(to(target)))
-    assert "redirects to an invalid URL" in told
-    assert "passwd" not in told
+        message = await refused(site.url(to(target)))
+    assert "redirects to an invalid URL" in message
+    assert "passwd" not in message
 
 
 @pytest.mark.gen_test
@@ -281,13 +286,13 @@ async def test_headers_for_one_origin_are_not_sent_to_another() -> None:
 @pytest.mark.parametrize(("code", "method"), [(307, "POST"), (308, "POST"), (307, "PATCH"), (302, "PUT")])
 async def test_a_redirect_of_the_body_to_another_origin_is_not_followed(code: int, method: str) -> None:
     async with http_site() as site, http_site() as other:
-        told = await refused(site.url(to(other.url("/echo?t0ken"), code)), method=method, data="s3cret")
+        message = await refused(site.url(to(other.url("/echo?t0ken"), code)), method=method, data="s3cret")
     origin = other.url("")
     assert (
         f"its response ({code}) redirects the body of the request to another origin, {origin}, and crew sends bodies"
-        in told
+        in message
     )
-    assert "s3cret" not in told
+    assert "s3cret" not in message
     assert other.seen == []
 
 
@@ -335,14 +340,16 @@ def test_a_login_in_a_redirect_is_not_used() -> None:
     assert hop.redirected(302, "http://me:s3cret@b.example/").headers == {}
 
 
-# --- what goes wrong --------------------------------------------------------------------------------------------------
+# --- errors ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test
 async def test_a_body_without_an_end_costs_no_more_than_the_limit() -> None:
     async with http_site() as site:
-        told = await refused(site.url("/endless?t0ken"))
-        assert told == f"GET {site.url('/endless')}?*** failed: the body of the response has more than {MAX_BODY} bytes"
+        message = await refused(site.url("/endless?t0ken"))
+        assert (
+            message == f"GET {site.url('/endless')}?*** failed: the body of the response has more than {MAX_BODY} bytes"
+        )
         await until(lambda: site.left)
 
 
@@ -354,7 +361,7 @@ async def test_a_decompression_bomb_costs_no_more_than_the_limit() -> None:
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize(
-    ("said", "sentence"),
+    ("sent", "sentence"),
     [
         ([b""], "its host closed the connection without a response"),
         ([b"HTTP/1.1 200"], "its host closed the connection without a response"),
@@ -370,12 +377,12 @@ async def test_a_decompression_bomb_costs_no_more_than_the_limit() -> None:
         ),
     ],
 )
-async def test_an_invalid_response_is_an_error_of_one_sentence(said: list[bytes], sentence: str) -> None:
-    async with saying(*said) as site:
-        told = await refused(site.url("/x?t0ken", login="me:s3cret@"))
-    assert told.startswith(f"GET {site.url('/x')}?*** failed: ")
-    assert sentence in told
-    assert "\n" not in told
+async def test_an_invalid_response_is_an_error_of_one_sentence(sent: list[bytes], sentence: str) -> None:
+    async with saying(*sent) as site:
+        message = await refused(site.url("/x?t0ken", login="me:s3cret@"))
+    assert message.startswith(f"GET {site.url('/x')}?*** failed: ")
+    assert sentence in message
+    assert "\n" not in message
 
 
 @pytest.mark.gen_test
@@ -400,18 +407,18 @@ async def test_an_unknown_host_is_an_error_of_one_sentence() -> None:
     async def unknown(host: str, port: int) -> list[str]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    told = await refused("http://me:s3cret@nobody.example/", exchange=Exchange(LOCAL, resolve=unknown))
-    assert told == "GET http://nobody.example/ failed: its host name is unknown (DNS)"
+    message = await refused("http://me:s3cret@nobody.example/", exchange=Exchange(LOCAL, resolve=unknown))
+    assert message == "GET http://nobody.example/ failed: its host name is unknown (DNS)"
 
 
 @pytest.mark.gen_test
 async def test_a_server_without_tls_is_an_error_of_one_sentence() -> None:
     async with saying(b"HTTP/1.1 400 Bad Request\r\n\r\n") as site:
-        told = await refused(site.url("/x").replace("http:", "https:"))
-    assert told.endswith("failed: the TLS handshake with its host failed")
+        message = await refused(site.url("/x").replace("http:", "https:"))
+    assert message.endswith("failed: the TLS handshake with its host failed")
 
 
-# --- its end ----------------------------------------------------------------------------------------------------------
+# --- closing ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test
@@ -427,10 +434,10 @@ async def test_a_canceled_request_closes_its_connection_at_once() -> None:
 
 @pytest.mark.gen_test
 async def test_a_server_that_does_not_read_holds_no_connection_open() -> None:
-    """A transport that is closed goes on to send what it has, for as long as the other end does not read."""
+    """A closed transport keeps sending its buffered data for as long as the server does not read."""
     async with saying(ends=False) as site:
         task = asyncio.create_task(asked(site.url("/x"), data="x" * 30_000_000))
         await until(lambda: site.seen)
         task.cancel()
         await asyncio.wait({task}, timeout=1)
-        assert task.cancelled()  # its session waits for the end of its connection
+        assert task.cancelled()  # closing the session waits for the connection

@@ -13,14 +13,14 @@ class Limited:
         self.hosts = HostLimit(2, clock=lambda: self.now)
 
     def runs(self, host: str) -> Execution:
-        """A request begins."""
+        """Start a request."""
         assert self.hosts.has_room(host)
         execution = an_execution()
         self.hosts.begin(host, execution)
         return execution
 
     def holds(self, host: str) -> Execution | None:
-        """A request waits; None where it is to be postponed."""
+        """Let a request wait; False or None if it must be postponed."""
         assert not self.hosts.has_room(host)
         one = an_execution()
         return one if self.hosts.hold(host, one.delivery, one.call, one.task) else None

@@ -1,4 +1,4 @@
-"""Names of hosts, and name servers that say nothing."""
+"""Resolving host names, with name servers that do not answer."""
 
 import asyncio
 import socket
@@ -15,12 +15,12 @@ from crew.worker.url_jobs.resolver import NameTimeout, look_up, resolve
 from tests.support.http_site import http_site
 from tests.unit.worker.url_jobs.test_exchange import LOCAL, asked, refused
 
-MANY = 300  # names: more than threads that anybody would start
+MANY = 300  # names; more than any number of threads
 
 
 @contextmanager
 def silent_name_server() -> Iterator[int]:
-    """The port of one that answers nothing."""
+    """The port of a name server that does not answer."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound:
         bound.bind(("127.0.0.1", 0))
         yield bound.getsockname()[1]
@@ -48,8 +48,8 @@ async def test_a_host_of_a_silent_name_server_is_a_dns_timeout() -> None:
     async def late(host: str, port: int) -> list[str]:
         raise NameTimeout
 
-    told = await refused("http://slow.example/?t0ken", exchange=Exchange(LOCAL, resolve=late))
-    assert told == ("GET http://slow.example/?*** failed: DNS timeout: no name server resolved its host within 5 s")
+    message = await refused("http://slow.example/?t0ken", exchange=Exchange(LOCAL, resolve=late))
+    assert message == ("GET http://slow.example/?*** failed: DNS timeout: no name server resolved its host within 5 s")
 
 
 @pytest.mark.gen_test

@@ -1,4 +1,4 @@
-"""What a server may send to a URL job: all that is read is bounded, not only what is kept."""
+"""Limits of what a server may send to a URL job: all received bytes count, not only the body."""
 
 import asyncio
 import socket
@@ -23,11 +23,11 @@ OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n"
 EMPTY_BLOCKS = b"a000\r\n" + b"\0\0\0\xff\xff" * 8192 + b"\r\n"
 LATE = 0.1  # seconds: no timer of the loop is later
-BUFFERS = 16 * 1024 * 1024  # bytes between a server that sends and who has stopped to read, at most
+BUFFERS = 16 * 1024 * 1024  # bytes that fit into the buffers between a server and a client that has stopped reading
 
 
 class Turns:
-    """Notes how long a timer of this loop has to wait for others, in seconds of CPU: the machine has other work."""
+    """Measures how late a timer of this loop runs, in seconds of CPU time, as the machine has other work."""
 
     def __init__(self) -> None:
         self.longest = 0.0
@@ -47,7 +47,7 @@ class Turns:
 
 
 def sent_by(site: Site) -> int:
-    """Bytes that a pouring site has sent before its client left."""
+    """Bytes that an endless response had sent before its client closed the connection."""
     return int(site.left[0][0])
 
 
@@ -64,7 +64,7 @@ def sent_by(site: Site) -> int:
         (
             CHUNKED + b"Content-Encoding: deflate\r\n\r\n3\r\n\x03\x00x\r\n",
             b"8000\r\n" + b"z" * 0x8000 + b"\r\n",
-        ),  # data behind the end of what is packed
+        ),  # data after the end of the compressed body
     ],
     ids=["extensions", "trailers", "empty blocks", "trailing data"],
 )
@@ -85,8 +85,8 @@ async def test_bytes_that_become_no_body_are_limited(head: bytes, piece: bytes) 
 )
 async def test_endless_informational_responses_end_the_request(piece: bytes) -> None:
     async with pouring(b"", piece) as site:
-        told = await refused(site.url("/"))
-    assert f"sent more than {MAX_INTERIM} informational responses" in told
+        message = await refused(site.url("/"))
+    assert f"sent more than {MAX_INTERIM} informational responses" in message
 
 
 @pytest.mark.gen_test
@@ -112,8 +112,8 @@ async def test_headers_are_limited_in_bytes_and_number() -> None:
 @pytest.mark.gen_test(timeout=60)
 async def test_chunks_are_limited_in_number_and_block_the_loop_shortly() -> None:
     async with Turns() as turns, pouring(CHUNKED + b"\r\n", b"1\r\na\r\n" * 10_000) as site:
-        told = await refused(site.url("/"))
-    assert f"the body of the response has more than {MAX_CHUNKS} chunks" in told
+        message = await refused(site.url("/"))
+    assert f"the body of the response has more than {MAX_CHUNKS} chunks" in message
     assert turns.longest < LATE
 
 
