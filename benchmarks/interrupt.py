@@ -25,7 +25,7 @@ from tests.support.interrupt_table.trial import GRACE, ROW_EXPIRATION, Finding, 
 from tests.support.processes import Processes, running
 
 LINE = "{:46}{:28}{:>18}{:>10}{:>14}{:>10}"
-HEAD = LINE.format("hangs in", "executor", "what became of it", "seen", "caller", "next call")
+HEAD = LINE.format("hangs in", "executor", "how the task ended", "seen", "caller", "next call")
 
 
 @click.command(help="When a task that hangs is interrupted, its caller answered and the next call served; in minutes.")

@@ -21,9 +21,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 _LIMITS: Final = (
     ("max-connections", "N", "connections at the same time; more get 503, except on the health routes"),
     ("max-connections-per-peer", "N", "connections from one address (with a proxy: all); more get 429"),
-    ("head-timeout", "TIME", "for a new connection to send the headers of its first request; default 20"),
-    ("idle-timeout", "TIME", "from a response until the headers of the next request; default 75"),
-    ("stall-timeout", "TIME", "in which a client must send or read at least one byte; default 60"),
+    ("head-timeout", "TIME", "time until a new connection has sent the headers of a request; default 20"),
+    ("idle-timeout", "TIME", "time from a response until the headers of the next request; default 75"),
+    ("stall-timeout", "TIME", "time in which a client must send or read at least one byte; default 60"),
     ("min-rate", "SIZE", "bytes per second that a request body must reach; default 1024"),
     ("max-expiration", "TIME", "maximum expiration of a call: the wait for its result; default 60"),
     ("max-timeout", "TIME", "maximum timeout of a call or job: its running time"),
@@ -47,9 +47,9 @@ def limit_options(command: F) -> F:
 
 
 @click.command("gateway")
-@click.option("--address", default="127.0.0.1", show_default=True, help="to listen on; 0.0.0.0: all interfaces")
+@click.option("--address", default="127.0.0.1", show_default=True, help="address to listen on; 0.0.0.0: all interfaces")
 @click.option("--host", "old_address", hidden=True, help="deprecated name of --address")
-@click.option("--port", type=Count(0, 65535), default=8888, show_default=True, help="0 takes a free one")
+@click.option("--port", type=Count(0, 65535), default=8888, show_default=True, help="port to listen on; 0: a free port")
 @url_option
 @click.option("--database", metavar="URL", help="URL of the job store [CREW_DATABASE; else sqlite:///.crew/jobs.db]")
 @click.option(

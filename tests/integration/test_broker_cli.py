@@ -75,12 +75,12 @@ def command_if_from(entry: Path, workplace: Path) -> str | None:
 def test_two_starts_at_the_same_time_start_one_node(workplace: Path) -> None:
     both = [start(workplace, "start"), start(workplace, "start")]
 
-    (status, said), (other_status, said_too) = map(end, both)
+    (status, output), (other_status, other_output) = map(end, both)
 
-    assert (status, other_status) == (0, 0), said + said_too
-    assert said == said_too
-    assert "RabbitMQ is running at amqp://crew:***@127.0.0.1:" in said
-    assert (workplace / ".crew" / "broker" / "password").read_text() not in said
+    assert (status, other_status) == (0, 0), output + other_output
+    assert output == other_output
+    assert "RabbitMQ is running at amqp://crew:***@127.0.0.1:" in output
+    assert (workplace / ".crew" / "broker" / "password").read_text() not in output
 
 
 def test_starting_a_running_node_changes_nothing(running: Path) -> None:
@@ -222,10 +222,10 @@ def test_an_error_names_the_reason_why_a_node_exited_at_its_start(tmp_path: Path
 
 
 def test_a_node_that_does_not_start_in_time_is_stopped(tmp_path: Path) -> None:
-    status, said = run(tmp_path, "start", "--timeout", "0.5")
+    status, output = run(tmp_path, "start", "--timeout", "0.5")
 
     assert status == 7
-    assert "RabbitMQ start timeout: it accepted no connection within 0.5 s" in said
+    assert "RabbitMQ start timeout: it accepted no connection within 0.5 s" in output
     assert eventually(lambda: not left_in(tmp_path))
 
 
@@ -236,11 +236,11 @@ def test_a_port_in_use_is_one_line_on_stderr(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         (folder / "ports.json").write_text(f'{{"amqp":{port},"dist":31998,"epmd":31999}}')
 
-        status, said = run(tmp_path, "start")
+        status, output = run(tmp_path, "start")
 
     assert status == 2
-    assert said.startswith(f"crew: port {port} of the private broker (amqp) is in use by another program: ")
-    assert len(said.splitlines()) == 1
+    assert output.startswith(f"crew: port {port} of the private broker (amqp) is in use by another program: ")
+    assert len(output.splitlines()) == 1
 
 
 def test_a_stale_process_id_is_not_taken_for_the_node(tmp_path: Path) -> None:

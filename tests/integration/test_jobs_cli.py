@@ -229,7 +229,7 @@ NOBODY = str(uuid.UUID(int=1))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "says"),
+    ("arguments", "status", "message"),
     [
         (("show", NOBODY), 7, f"crew: there is no job {NOBODY}"),
         (("wait", NOBODY), 7, f"crew: there is no job {NOBODY}"),
@@ -251,7 +251,7 @@ NOBODY = str(uuid.UUID(int=1))
     ],
 )
 def test_a_wrong_jobs_command_is_one_line_on_stderr(
-    crew: Crew, database: str, arguments: tuple[str, ...], status: int, says: str, monkeypatch: pytest.MonkeyPatch
+    crew: Crew, database: str, arguments: tuple[str, ...], status: int, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if status == ExitStatus.BROKER_UNAVAILABLE:
         monkeypatch.setattr("crew.cli.jobs.job_store.CONNECT_TIMEOUT", 0.3)  # seconds, instead of 5
@@ -261,7 +261,7 @@ def test_a_wrong_jobs_command_is_one_line_on_stderr(
 
     assert answered.exit_code == status, answered.output
     assert answered.stdout == ""
-    assert says in answered.stderr
+    assert message in answered.stderr
     assert "Traceback" not in answered.stderr
     assert "secret" not in answered.stderr
     assert len(answered.stderr.replace("\nTry ", " ").splitlines()) <= (1 if status != 2 else 4)

@@ -130,19 +130,19 @@ def test_an_unknown_task_is_an_error_at_once(crew: Crew, prefix: str) -> None:
 
 @pytest.mark.parametrize("typo", ["ehco", "Echo", "echoo"])
 def test_an_error_about_an_unknown_task_suggests_a_similar_one(crew: Crew, prefix: str, typo: str) -> None:
-    told = f"crew: no worker has ever served task '{prefix}{typo}'"
+    message = f"crew: no worker has ever served task '{prefix}{typo}'"
 
     def is_suggested() -> bool:
         done = crew("call", prefix + typo)
         assert done.returncode == 3
-        assert done.stderr.decode().startswith(told)
-        return done.stderr.decode() == f"{told}. Did you mean '{prefix}echo'?\n"
+        assert done.stderr.decode().startswith(message)
+        return done.stderr.decode() == f"{message}. Did you mean '{prefix}echo'?\n"
 
     eventually(is_suggested, timeout=60)  # the search ends after a second: a busy machine may need another attempt
 
 
 @pytest.mark.parametrize(
-    ("redirection", "status", "says"),
+    ("redirection", "status", "message"),
     [
         (">&-", 0, b""),
         ("| true", 0, b""),
@@ -150,14 +150,14 @@ def test_an_error_about_an_unknown_task_suggests_a_similar_one(crew: Crew, prefi
     ],
 )
 def test_a_closed_or_full_output_causes_no_traceback(
-    environment: dict[str, str], prefix: str, redirection: str, status: int, says: bytes
+    environment: dict[str, str], prefix: str, redirection: str, status: int, message: bytes
 ) -> None:
     script = f"""{sys.executable} -m crew call {prefix}echo '"value"' {redirection}; exit ${{PIPESTATUS[0]}}"""
     done = subprocess.run(
         ["/bin/bash", "-c", script], env={**os.environ, **environment}, capture_output=True, timeout=30, check=False
     )
 
-    assert (done.returncode, done.stderr) == (status, says)
+    assert (done.returncode, done.stderr) == (status, message)
 
 
 def test_a_call_that_no_worker_starts_expires(crew: Crew, prefix: str, processes: Processes, tmp_path: Path) -> None:
@@ -227,8 +227,8 @@ def test_published_events_are_printed_by_subscribers(crew: Crew, processes: Proc
 
     assert listening.ends(timeout=5) == 0
     events = [json.loads(line) for line in listening.output.splitlines()[1:]]
-    heard = [(event["topic"].removeprefix(prefix), event["payload"]) for event in events]
-    assert heard == [("news.a", {"text": "ü"}), ("a.b.sport", None), ("news.b", [1])]
+    received = [(event["topic"].removeprefix(prefix), event["payload"]) for event in events]
+    assert received == [("news.a", {"text": "ü"}), ("a.b.sport", None), ("news.b", [1])]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])

@@ -69,7 +69,7 @@ def test_a_connection_timeout_is_in_milliseconds_as_rabbitmq_has_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "message"),
     [
         (
             "amqps://host/?ssl_options={'ca_certs':'x'}",
@@ -84,8 +84,8 @@ def test_a_connection_timeout_is_in_milliseconds_as_rabbitmq_has_it() -> None:
         ("amqp://host/?connection_timeout=1.5", "connection_timeout .* a number of milliseconds"),
     ],
 )
-def test_an_error_about_a_parameter_names_the_valid_ones(url: str, told: str) -> None:
-    with pytest.raises(SettingsError, match=told) as raised:
+def test_an_error_about_a_parameter_names_the_valid_ones(url: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message) as raised:
         parse(url)
     assert "secret" not in str(raised.value)
     assert "\n" not in str(raised.value)

@@ -116,7 +116,7 @@ def test_a_bug_is_not_hidden() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["cal"], "No such command 'cal'. Did you mean 'call'?"),
         (["jobs", "lst"], "No such command 'lst'. Did you mean 'list'?"),
@@ -150,12 +150,12 @@ def test_a_bug_is_not_hidden() -> None:
         ),
     ],
 )
-def test_wrong_usage_is_explained_with_the_prefix_of_all_errors(arguments: list[str], says: str) -> None:
+def test_wrong_usage_is_explained_with_the_prefix_of_all_errors(arguments: list[str], message: str) -> None:
     done = CliRunner().invoke(main, arguments)
 
     assert done.exit_code == 2
     assert done.stdout == ""
-    assert done.stderr.splitlines()[-1] == f"crew: {says}"
+    assert done.stderr.splitlines()[-1] == f"crew: {message}"
 
 
 def test_the_flags_of_a_worker_script_are_refused_in_the_same_way() -> None:

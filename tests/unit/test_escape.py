@@ -77,7 +77,7 @@ def test_what_can_be_printed_stays_as_it_is() -> None:
 # --- logs -----------------------------------------------------------------------------------------------------------
 
 
-class Kept(logging.Handler):
+class RecordingHandler(logging.Handler):
     """A handler of an application, with the default formatter of `logging`."""
 
     def __init__(self) -> None:
@@ -89,8 +89,8 @@ class Kept(logging.Handler):
 
 
 @pytest.fixture
-def kept() -> Any:
-    handler, logger = Kept(), logging.getLogger("crew")
+def recorded() -> Any:
+    handler, logger = RecordingHandler(), logging.getLogger("crew")
     logger.addHandler(handler)
     yield handler
     logger.removeHandler(handler)
@@ -118,20 +118,20 @@ def _raised(text: str) -> Exception:
     ],
 )
 def test_a_log_line_of_crew_cannot_be_forged_whatever_handler_writes_it(
-    kept: Kept, text: str, log: Callable[[logging.Logger, str], None]
+    recorded: RecordingHandler, text: str, log: Callable[[logging.Logger, str], None]
 ) -> None:
     log(logging.getLogger("crew.gateway.serving.server"), text)
-    (record,) = kept.written
+    (record,) = recorded.written
     assert not any(line.startswith(FORGED) for line in lines_of(record))
 
 
-def test_a_printable_log_line_of_crew_is_not_changed(kept: Kept) -> None:
+def test_a_printable_log_line_of_crew_is_not_changed(recorded: RecordingHandler) -> None:
     logger = logging.getLogger("crew.worker.supervisor.supervisor")
     logger.error("process %d of %s: %.3f s, %r, %s, %s", 7, "größer", 1.5, "a'b", None, ValueError("no"))
     logger.error("no arguments: 100 %")
     logger.error("failed%s", Lines("Traceback\n\tat x\nValueError: no\n"))
     logger.error("failed%s", Lines(""))
-    assert kept.written == [
+    assert recorded.written == [
         'process 7 of größer: 1.500 s, "a\'b", None, no',
         "no arguments: 100 %",
         "failed\n  | Traceback\n  |     at x\n  | ValueError: no",
@@ -139,9 +139,9 @@ def test_a_printable_log_line_of_crew_is_not_changed(kept: Kept) -> None:
     ]
 
 
-def test_a_traceback_of_crew_stays_readable(kept: Kept) -> None:
+def test_a_traceback_of_crew_stays_readable(recorded: RecordingHandler) -> None:
     logging.getLogger("crew.client.client").error("it failed", exc_info=_raised(f"no\n{FORGED}"))
-    first, *rest = lines_of(kept.written[0])
+    first, *rest = lines_of(recorded.written[0])
     assert first == "it failed"
     assert rest[0] == f"{CONTINUED}Traceback (most recent call last):"
     assert rest[-2].endswith("Liar: no")

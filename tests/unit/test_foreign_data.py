@@ -139,8 +139,8 @@ def test_a_record_can_be_shown_with_any_data_from_a_worker(data: bytes, status: 
         job = msgspec.structs.replace(
             a_specification().job, task=task, status=status, body=body, progress=data, failure=data, result=body
         )
-        for told in (record(job), full_record(job), event_of(job, "/")):
-            msgspec.json.encode(told)
+        for members in (record(job), full_record(job), event_of(job, "/")):
+            msgspec.json.encode(members)
         try:
             result_of(job)
         except CrewError as error:

@@ -149,7 +149,7 @@ def test_a_heartbeat_may_be_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "rule"),
     [
         ("CREW_HEARTBEAT", "0", "a number of seconds from 1 to 600, not '0'"),
         ("CREW_HEARTBEAT", "500ms", "a number of seconds from 1 to 600, not '500ms'"),
@@ -158,8 +158,8 @@ def test_a_heartbeat_may_be_text() -> None:
         ("CREW_QUEUE_TYPE", "stream", "classic or quorum, not 'stream'"),
     ],
 )
-def test_an_error_about_a_variable_names_it_and_its_valid_values(name: str, value: str, told: str) -> None:
-    with pytest.raises(SettingsError, match=f"{name} must be {told}"):
+def test_an_error_about_a_variable_names_it_and_its_valid_values(name: str, value: str, rule: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name} must be {rule}"):
         load(environ={name: value})
 
 

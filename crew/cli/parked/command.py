@@ -30,7 +30,8 @@ _all_option: Final = click.option("--all", "everything", is_flag=True, help="all
 def command() -> None:
     """List, show, replay or purge parked messages.
 
-    A worker parks a message in the queue crew.parked if it crashed three worker processes, or cannot be decoded.
+    Workers move a message to the queue crew.parked if it crashed three worker processes, cannot be read, or has no
+    valid signature. It stays there until it is replayed or purged.
     """
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # for terminals without UTF-8
 

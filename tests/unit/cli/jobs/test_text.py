@@ -25,10 +25,10 @@ def test_the_secrets_of_a_url_job_are_not_printed(
     text: Callable[[Job], str], request_: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CREW_SECRET_HEADERS", "X-Token, X-Report")
-    told = text(specify(HTTP_TASK, request_).job)
+    shown = text(specify(HTTP_TASK, request_).job)
 
-    assert "hush" not in told
-    assert "crew.http" in told
+    assert "hush" not in shown
+    assert "crew.http" in shown
 
 
 def test_a_page_shows_the_request_of_a_url_job() -> None:
@@ -55,8 +55,8 @@ def test_a_page_shows_the_response_of_a_url_job_without_cookies() -> None:
 
 
 def test_a_page_shows_the_traceback_of_a_failed_task() -> None:
-    told = failure.encode(Failure(type_name="ValueError", message="no", traceback="Traceback:\n  line 7\x1b[2J\n"))
-    job = a_job(status=JobStatus.ERROR, failure=told)
+    error = failure.encode(Failure(type_name="ValueError", message="no", traceback="Traceback:\n  line 7\x1b[2J\n"))
+    job = a_job(status=JobStatus.ERROR, failure=error)
 
     assert "error        ValueError: no\ntraceback\nTraceback:\n  line 7\\x1b[2J\n" in as_page(job)
     assert json.loads(all_as_json(job))["error"]["traceback"] == "Traceback:\n  line 7\x1b[2J\n"
