@@ -38,6 +38,7 @@ class CallHandler(BodyMixin, ValueResponseMixin, AbandonMixin, ProblemMixin):
 
     This handler does not authenticate callers, and any task can be called. A subclass can define `prepare`, check
     `self.path_args[0]`, the name of the task, and raise HTTPError(401) or (403) before it returns `super().prepare()`.
+    A subclass that reads other parameters of the query adds their names to `parameters`; unknown ones are refused.
 
     Args:
         client: makes the calls.
@@ -48,7 +49,7 @@ class CallHandler(BodyMixin, ValueResponseMixin, AbandonMixin, ProblemMixin):
         max_timeout: seconds; the maximum of `timeout`, and its default; None: no limit.
     """
 
-    parameters: ClassVar[tuple[str, ...]] = tuple(_ARGUMENTS)  # of the query; a subclass may have more
+    parameters: ClassVar[tuple[str, ...]] = tuple(_ARGUMENTS)
 
     def initialize(
         self,
