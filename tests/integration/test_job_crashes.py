@@ -1,4 +1,4 @@
-"""A gateway that is killed at any step loses no job that it has accepted, and no job comes to two results."""
+"""A gateway that is killed at any step loses no accepted job, and no job has two results."""
 
 import asyncio
 import signal
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.chaos
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.gen_test(timeout=60)
-async def test_a_gateway_that_is_killed_loses_no_accepted_job_and_none_has_two_results(
+async def test_a_killed_gateway_loses_no_accepted_job_and_none_has_two_results(
     step: str, processes: Processes, shared_worker: Process, prefix: str, broker_url: str, tmp_path: Path
 ) -> None:
     url = f"sqlite:///{tmp_path}/jobs.db"
@@ -43,18 +43,18 @@ async def test_a_gateway_that_is_killed_loses_no_accepted_job_and_none_has_two_r
 
 
 def killed(process: Process) -> set[str]:
-    """Ids of the jobs that it has accepted before it was killed."""
+    """Ids of the jobs that it accepted before it was killed."""
     assert process.ends(timeout=20) == -signal.SIGKILL, repr(process)
     return {line.split()[1] for line in process.output.splitlines() if line.startswith("ACCEPTED")}
 
 
 def came_to(job: Job) -> Any:
-    """What would be another one after a second result."""
+    """The fields that a second result would change."""
     return job.status, job.result, job.ended, job.host
 
 
 async def nothing_is_left(url: str, *queues: str) -> None:
-    """Wait until these queues are empty: what nobody has acknowledged would be in them."""
+    """Wait until these queues are empty: they hold the messages that are not acknowledged."""
     async with Client(url) as client:
         channel = await client.links.publishing.open_channel()
         async with asyncio.timeout(ENDED_WITHIN):

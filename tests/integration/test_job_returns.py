@@ -1,4 +1,4 @@
-"""A gateway that was away hears first what was said meanwhile; only then it ends jobs of which it knows nothing."""
+"""A gateway that was down commits all waiting reports before it ends jobs."""
 
 import asyncio
 import math
@@ -28,17 +28,17 @@ from tests.support.waiting import until
 
 
 async def say_done(link: Link, queue: str, job: Job) -> None:
-    """As a worker that ran it in time."""
+    """Send the report of a worker that ran the job in time."""
     run = Run(host="host:7", started=job.created, ended=job.created)
     reply = Reply(id=job.id, outcome=Outcome.RETURNED, body=codec.encode("done"), persistent=True, run=run)
     await link.publish("", queue, properties.of_reply(reply), reply.body.data, mandatory=True)
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_job_that_was_done_in_time_while_no_gateway_was_up_has_not_expired(
+async def test_a_job_that_ran_in_time_while_no_gateway_was_up_does_not_expire(
     broker_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However much there is to hear, and however slowly the store takes it."""
+    """Also with many reports and a slow store."""
     monkeypatch.setattr(expire, "CATCH_UP", 0.1)
     monkeypatch.setattr(inbox, "PREFETCH", 10)
     url, now = f"sqlite:///{tmp_path}/jobs.db", time.time()
@@ -67,7 +67,7 @@ async def test_a_job_that_was_done_in_time_while_no_gateway_was_up_has_not_expir
 
 
 class Watched:
-    """A maintenance that has listened for long to whatever was said, and one job that runs since long."""
+    """A maintenance that has consumed reports for long enough, and records the jobs that it ends."""
 
     def __init__(self, store: JobStore, publisher: object | None = None) -> None:
         self.ended: list[Report] = []
@@ -108,7 +108,7 @@ class _NoPublisher:
 
 
 class _Broken:
-    """A publisher whose broker goes away while it publishes the first job, which takes all of its patience."""
+    """A publisher whose broker is lost while it publishes the first job."""
 
     can_publish = True
     tried = 0
@@ -133,7 +133,7 @@ def the_store_is_away(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def the_process_is_stopped(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or its host sleeps, or somebody sets its clock: there is a hole in its time."""
+    """Or its host sleeps, or its clock is set: there is a gap in its time."""
 
 
 def there_is_more_to_hear(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +143,7 @@ def there_is_more_to_hear(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("away", [the_store_is_away, the_process_is_stopped, there_is_more_to_hear])
 @pytest.mark.gen_test(timeout=10)
-async def test_a_job_is_not_given_up_as_silent_by_a_gateway_that_could_not_hear_of_it(
+async def test_a_gateway_that_missed_reports_does_not_end_a_job_as_lost(
     away: Jump, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = time.time
@@ -164,10 +164,10 @@ async def test_a_job_is_not_given_up_as_silent_by_a_gateway_that_could_not_hear_
 
 
 @pytest.mark.gen_test(timeout=10)
-async def test_a_job_expires_at_a_look_that_does_not_follow_another_at_once(
+async def test_a_job_expires_only_at_a_check_some_time_after_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What has left the queue before the first look may be on its way into the store, here or at another gateway."""
+    """A report that left the queue before the first check may be in the middle of its commit, here or elsewhere."""
     monkeypatch.setattr(expire, "BETWEEN_CHECKS", math.inf)
     async with stores.opened(f"sqlite:///{tmp_path}/jobs.db") as (store,):
         now = time.time()
@@ -184,10 +184,10 @@ async def test_a_job_expires_at_a_look_that_does_not_follow_another_at_once(
 
 
 @pytest.mark.gen_test(timeout=10)
-async def test_a_broker_that_goes_away_is_not_waited_for_once_for_each_of_the_jobs_that_it_was_to_get(
+async def test_republishing_stops_at_the_first_job_when_the_broker_is_lost(
     tmp_path: Path,
 ) -> None:
-    """The maintenance has other things to do, and others may publish them."""
+    """The maintenance has other steps to run, and other gateways may publish the jobs."""
     async with stores.opened(f"sqlite:///{tmp_path}/jobs.db") as (store,):
         for _ in range(5):
             await stores.added(store, publish_at=time.time())
@@ -200,10 +200,10 @@ async def test_a_broker_that_goes_away_is_not_waited_for_once_for_each_of_the_jo
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_what_the_broker_delivers_again_while_the_store_is_away_is_held_once(
+async def test_reports_that_are_redelivered_while_the_store_is_unavailable_are_held_once(
     broker_url: str, proxied: Callable[[str], Proxy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A hundred messages of up to 16 MiB are held; a hundred more with each connection would be the end."""
+    """A hundred messages of up to 16 MiB are held; a hundred more for each connection would exhaust the memory."""
     proxy, url = proxied(broker_url), f"sqlite:///{tmp_path}/jobs.db"
     is_away, store = True, JobStore(url)
     apply_each = store.apply_each
@@ -237,7 +237,7 @@ async def test_what_the_broker_delivers_again_while_the_store_is_away_is_held_on
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_job_that_a_broker_takes_late_is_accepted_without_its_word_and_published_once(
+async def test_a_job_whose_confirm_is_late_is_accepted_and_published_once(
     broker_url: str, proxied: Callable[[str], Proxy], tmp_path: Path, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publisher, "CONFIRMED_WITHIN", 0.3)

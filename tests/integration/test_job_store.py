@@ -1,4 +1,4 @@
-"""The job store, on SQLite and on PostgreSQL: both keep the same promises."""
+"""The job store on SQLite and on PostgreSQL: both behave alike."""
 
 import asyncio
 from pathlib import Path
@@ -44,7 +44,7 @@ async def test_a_recorded_job_is_read_as_it_was_written(store_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_an_id_that_was_taken_is_refused_and_its_job_is_as_it_was(store_url: str) -> None:
+async def test_a_taken_id_is_refused_and_its_job_is_unchanged(store_url: str) -> None:
     async with opened(store_url) as [store]:
         first = await added(store, task="first")
         with pytest.raises(DuplicateCallId, match=first.id):
@@ -53,7 +53,7 @@ async def test_an_id_that_was_taken_is_refused_and_its_job_is_as_it_was(store_ur
 
 
 @pytest.mark.gen_test
-async def test_what_cannot_be_recorded_fails_alone(store_url: str) -> None:
+async def test_a_job_that_cannot_be_recorded_fails_alone(store_url: str) -> None:
     async with opened(store_url) as [store]:
         taken = await added(store)
         good = [specification() for _ in range(5)]
@@ -64,7 +64,7 @@ async def test_what_cannot_be_recorded_fails_alone(store_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_an_unknown_job_is_said_to_be_one(store_url: str) -> None:
+async def test_an_unknown_job_raises_unknown_job(store_url: str) -> None:
     async with opened(store_url) as [store]:
         with pytest.raises(UnknownJob, match="there is no job nobody"):
             await store.get("nobody")
@@ -80,7 +80,7 @@ async def test_two_stores_of_one_database_have_one_id_and_another_has_its_own(st
 
 
 @pytest.mark.gen_test
-async def test_skip_gives_the_active_job_and_records_none(store_url: str) -> None:
+async def test_skip_returns_the_active_job_and_records_none(store_url: str) -> None:
     async with opened(store_url) as [store]:
         first = await added(store, unique="skip", unique_key="k")
         second = await store.insert(specification(unique="skip", unique_key="k"))
@@ -105,7 +105,7 @@ async def test_replace_cancels_the_active_job_and_records_another(store_url: str
 
 
 @pytest.mark.gen_test
-async def test_the_active_job_is_what_it_was_where_its_replacement_is_refused(store_url: str) -> None:
+async def test_the_active_job_is_restored_if_its_replacement_is_refused(store_url: str) -> None:
     async with opened(store_url) as [store]:
         first = await added(store, unique="replace", unique_key="k")
         second = await store.insert(specification(unique="replace", unique_key="k"))
@@ -116,7 +116,7 @@ async def test_the_active_job_is_what_it_was_where_its_replacement_is_refused(st
 
 
 @pytest.mark.gen_test
-async def test_of_unique_jobs_that_come_at_once_over_two_gateways_one_is_recorded(store_url: str) -> None:
+async def test_of_concurrent_unique_jobs_at_two_gateways_one_is_recorded(store_url: str) -> None:
     async with opened(store_url, store_url) as stores:
         keys = [f"k{number}" for number in range(10)]
         orders = (keys, keys[::-1])  # two transactions that meet in the middle
@@ -134,7 +134,7 @@ async def test_of_unique_jobs_that_come_at_once_over_two_gateways_one_is_recorde
 
 
 @pytest.mark.gen_test
-async def test_of_jobs_that_replace_each_other_over_two_gateways_one_stays(store_url: str) -> None:
+async def test_of_jobs_that_replace_each_other_at_two_gateways_one_stays(store_url: str) -> None:
     async with opened(store_url, store_url) as stores:
         answers = await asyncio.gather(
             *(store.insert(specification(unique="replace", unique_key="k")) for _ in range(10) for store in stores)
@@ -146,7 +146,7 @@ async def test_of_jobs_that_replace_each_other_over_two_gateways_one_stays(store
 
 
 @pytest.mark.gen_test
-async def test_an_idempotency_key_gives_the_same_job_even_when_it_has_ended(store_url: str) -> None:
+async def test_an_idempotency_key_returns_the_same_job_even_after_its_end(store_url: str) -> None:
     async with opened(store_url, store_url) as stores:
         same: dict[str, Any] = {"idempotency_key": "k", "fingerprint": "f"}
         answers = await asyncio.gather(*(store.insert(specification(**same)) for _ in range(5) for store in stores))
@@ -162,7 +162,7 @@ async def test_an_idempotency_key_gives_the_same_job_even_when_it_has_ended(stor
 
 
 @pytest.mark.gen_test
-async def test_a_life_is_written_down(store_url: str) -> None:
+async def test_each_report_is_written_to_the_record(store_url: str) -> None:
     async with opened(store_url) as [store]:
         one = await added(store, result_ttl=50.0, publish_at=5.0)
         await store.mark_enqueued(one.id, 10.0)
@@ -199,7 +199,7 @@ async def test_late_double_and_unknown_reports_change_nothing(store_url: str) ->
 
 
 @pytest.mark.gen_test
-async def test_of_two_ends_that_two_gateways_hear_at_once_one_counts(store_url: str) -> None:
+async def test_of_two_ends_that_two_gateways_get_at_once_one_is_recorded(store_url: str) -> None:
     async with opened(store_url, store_url) as [one, two]:
         jobs = [await added(one) for _ in range(50)]
         answers = await asyncio.gather(
@@ -212,7 +212,7 @@ async def test_of_two_ends_that_two_gateways_hear_at_once_one_counts(store_url: 
 
 
 @pytest.mark.gen_test
-async def test_a_canceled_job_stays_canceled_and_its_task_is_told_until_its_message_has_gone(store_url: str) -> None:
+async def test_a_canceled_job_stays_revoked_until_its_message_has_left_the_queue(store_url: str) -> None:
     async with opened(store_url) as [store]:
         one, other = await added(store), await added(store, task="other")
         await store.apply([report(each, JobStatus.CANCELED, may_be_queued=True) for each in (one, other)])
@@ -224,7 +224,7 @@ async def test_a_canceled_job_stays_canceled_and_its_task_is_told_until_its_mess
 
 
 @pytest.mark.gen_test
-async def test_a_deleted_result_is_gone_and_its_record_stays(store_url: str) -> None:
+async def test_a_deleted_result_leaves_the_record(store_url: str) -> None:
     async with opened(store_url) as [store]:
         one = await added(store)
         assert not await store.delete_result(one.id)

@@ -1,4 +1,4 @@
-"""A job store that cannot be used says so in one sentence; one that went away is used again when it is back."""
+"""A job store that cannot be used fails with one sentence; after an outage it is used again."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ SECRETS = (PASSWORD, "secret", "p%3Aa")
 
 
 async def refusal(url: str) -> tuple[type[CrewError], str]:
-    """What opening a store raises; it holds no password, and is one line."""
+    """The error of opening a store; checks that it is one line without the password."""
     store = JobStore(url)
     with pytest.raises(CrewError) as caught:
         await store.open()
@@ -47,7 +47,7 @@ async def refusal(url: str) -> tuple[type[CrewError], str]:
 
 
 @pytest.mark.gen_test
-async def test_a_server_that_does_not_let_us_in_is_a_matter_of_settings(postgresql: Server) -> None:
+async def test_a_server_that_refuses_the_login_is_a_settings_error(postgresql: Server) -> None:
     kind, told = await refusal(postgresql.url(password="secret"))
     assert kind is SettingsError
     assert told.endswith('cannot be used: password authentication failed for user "crew"')
@@ -57,7 +57,7 @@ async def test_a_server_that_does_not_let_us_in_is_a_matter_of_settings(postgres
 
 
 @pytest.mark.gen_test
-async def test_a_server_that_is_not_there_is_away(postgresql: Server) -> None:
+async def test_a_missing_server_is_a_connection_error(postgresql: Server) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and nobody listens
         there = postgresql.url().replace(f":{postgresql.port}/", f":{taken.getsockname()[1]}/")
@@ -67,7 +67,7 @@ async def test_a_server_that_is_not_there_is_away(postgresql: Server) -> None:
 
 
 @pytest.mark.gen_test
-async def test_all_who_want_a_server_that_is_silent_hear_so_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_all_callers_of_a_silent_server_fail_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("crew.jobs.store.database.CONNECT_WITHIN", 0.3)  # seconds, instead of 10
     with socket.create_server(("127.0.0.1", 0)) as silent:
         store = JobStore(f"postgresql://u:secret@127.0.0.1:{silent.getsockname()[1]}/x")
@@ -80,7 +80,7 @@ async def test_all_who_want_a_server_that_is_silent_hear_so_at_the_same_time(mon
 
 
 @pytest.mark.gen_test
-async def test_a_store_whose_server_has_frozen_is_closed_and_lets_everybody_go(
+async def test_closing_a_store_with_a_frozen_server_ends_all_its_callers(
     monkeypatch: pytest.MonkeyPatch, postgresql_url: str
 ) -> None:
     monkeypatch.setattr("crew.jobs.store.store.CLOSE_WITHIN", 0.3)  # seconds, instead of 5
@@ -102,7 +102,7 @@ async def test_a_store_whose_server_has_frozen_is_closed_and_lets_everybody_go(
 
 
 @pytest.mark.gen_test
-async def test_a_store_that_is_closed_while_it_is_opened_lets_everybody_go() -> None:
+async def test_closing_a_store_while_it_is_opened_ends_all_its_callers() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         store = JobStore(f"postgresql://u:secret@127.0.0.1:{silent.getsockname()[1]}/x")
         waiting = [asyncio.ensure_future(store.open()) for _ in range(2)]
@@ -114,7 +114,7 @@ async def test_a_store_that_is_closed_while_it_is_opened_lets_everybody_go() -> 
 
 
 @pytest.mark.gen_test
-async def test_the_url_is_read_as_psql_reads_it(postgresql: Server, postgresql_url: str) -> None:
+async def test_the_url_is_parsed_as_by_psql(postgresql: Server, postgresql_url: str) -> None:
     plain, old = f"{postgresql_url}?sslmode=disable", postgresql_url.replace("postgresql://", "postgres://")
     async with opened(plain, old) as two:
         assert two[0].id == two[1].id
@@ -123,7 +123,7 @@ async def test_the_url_is_read_as_psql_reads_it(postgresql: Server, postgresql_u
 
 
 @pytest.mark.gen_test
-async def test_a_file_that_is_no_database_and_one_that_cannot_be_written_are_matters_of_settings(
+async def test_a_file_that_is_no_database_or_cannot_be_written_is_a_settings_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "letter").write_text("Dear reader\n" * 500)
@@ -151,7 +151,7 @@ def add_column(connection: Connection) -> None:
 
 @pytest.fixture
 def newer(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Turn this crew into one that knows one more version of the tables."""
+    """Add one more version of the tables to this crew."""
 
     def upgrade() -> None:
         monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, add_column))
@@ -181,7 +181,7 @@ async def test_a_store_of_an_older_version_is_migrated_with_its_jobs_also_by_two
 
 
 @pytest.mark.gen_test
-async def test_gateways_that_make_the_tables_at_the_same_time_have_one_store(store_url: str) -> None:
+async def test_gateways_that_create_the_tables_at_the_same_time_have_one_store(store_url: str) -> None:
     stores = [JobStore(store_url) for _ in range(4)]
     await asyncio.gather(*(store.open() for store in stores))
     assert len({store.id for store in stores}) == 1
@@ -193,7 +193,7 @@ async def test_gateways_that_make_the_tables_at_the_same_time_have_one_store(sto
 
 
 @pytest.mark.gen_test
-async def test_a_store_that_a_newer_crew_has_made_is_refused(
+async def test_a_store_of_a_newer_crew_is_refused(
     store_url: str, newer: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -227,7 +227,7 @@ async def test_a_store_of_version_1_gets_the_columns_of_later_versions_and_keeps
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_server_that_was_killed_and_is_back_is_used_again_and_has_lost_nothing(own_postgresql: Server) -> None:
+async def test_a_restarted_server_is_used_again_and_has_lost_nothing(own_postgresql: Server) -> None:
     async with opened(own_postgresql.make_database()) as [store]:
         await asyncio.gather(*(store.page(JobQuery()) for _ in range(10)))  # all connections are there
         jobs = [await added(store) for _ in range(20)]
@@ -281,7 +281,7 @@ async def test_a_job_is_submitted_looked_at_listed_and_canceled_after_all_connec
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_file_that_another_process_keeps_busy_is_waited_for(tmp_path: Path) -> None:
+async def test_writes_wait_for_another_process_that_locks_the_file(tmp_path: Path) -> None:
     async with opened(f"sqlite:///{tmp_path}/jobs.db") as [store]:
         job = await added(store)
         with contextlib.closing(sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)) as other:

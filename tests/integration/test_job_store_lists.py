@@ -1,4 +1,4 @@
-"""The job store on SQLite and on PostgreSQL: what is looked for in it, in lists and by what is due."""
+"""The job store on SQLite and on PostgreSQL: lists, and jobs that are due."""
 
 import asyncio
 from pathlib import Path
@@ -65,7 +65,7 @@ async def test_pages_hold_each_job_once_while_others_are_added(store_url: str) -
 
 
 @pytest.mark.gen_test
-async def test_a_list_holds_the_statuses_and_the_task_that_were_asked_for(store_url: str) -> None:
+async def test_a_list_has_only_the_selected_statuses_and_task(store_url: str) -> None:
     async with opened(store_url) as [store]:
         queued, success, error = [
             [await added(store, task=task, created=float(number)) for task in "ab"] for number in range(3)
@@ -87,14 +87,14 @@ async def test_a_list_holds_the_statuses_and_the_task_that_were_asked_for(store_
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("cursor", ["", "nonsense", "!!!", "bm90IGEgbnVtYmVyIGlk", "MS4wAA"])
-async def test_a_cursor_that_is_none_is_refused(tmp_path: Path, cursor: str) -> None:
+async def test_a_bad_cursor_is_refused(tmp_path: Path, cursor: str) -> None:
     async with opened(f"sqlite:///{tmp_path}/jobs.db") as [store]:
         with pytest.raises(ValueError, match="cursor must be the cursor of a page of jobs"):
             await store.page(JobQuery(cursor=cursor))
 
 
 @pytest.mark.gen_test
-async def test_jobs_that_nobody_took_in_time_and_that_fell_silent_are_found(store_url: str) -> None:
+async def test_overdue_jobs_and_jobs_without_reports_are_found(store_url: str) -> None:
     async with opened(store_url) as [store]:
         late, running = await added(store, start_by=10.0), await added(store, start_by=10.0)
         await added(store, start_by=30.0)
@@ -108,7 +108,7 @@ async def test_jobs_that_nobody_took_in_time_and_that_fell_silent_are_found(stor
 
 
 @pytest.mark.gen_test
-async def test_records_go_when_their_time_is_over_and_no_others(store_url: str) -> None:
+async def test_only_records_whose_time_to_live_is_over_are_purged(store_url: str) -> None:
     async with opened(store_url, store_url) as [store, another]:
         good, bad = [await added(store, result_ttl=10.0, failure_ttl=100.0) for _ in range(2)]
         active = await added(store, result_ttl=0.0, failure_ttl=0.0)
@@ -129,7 +129,7 @@ async def test_records_go_when_their_time_is_over_and_no_others(store_url: str) 
 
 
 @pytest.mark.gen_test
-async def test_a_list_has_the_requests_of_url_jobs_that_are_not_large_and_no_other_payload(store_url: str) -> None:
+async def test_a_list_has_the_small_requests_of_url_jobs_and_no_other_payload(store_url: str) -> None:
     small, large, packed = Body(b'{"url":"http://h/"}', JSON), Body(b"x" * 40_000, JSON), Body(b"x", JSON, "gzip")
     async with opened(store_url) as [store]:
         told = {(await added(store, task=HTTP_TASK, body=body)).id: body for body in (small, large, packed)}
@@ -147,7 +147,7 @@ async def test_a_list_has_the_requests_of_url_jobs_that_are_not_large_and_no_oth
 
 
 @pytest.mark.gen_test
-async def test_what_is_queued_and_running_is_counted_by_token_and_host(store_url: str) -> None:
+async def test_queued_and_running_jobs_are_counted_by_token_and_host(store_url: str) -> None:
     async with opened(store_url) as [store]:
         body = Body(b"12345", JSON)
         mine = [await added(store, body=body, submitter="a", target="h.example") for _ in range(3)]

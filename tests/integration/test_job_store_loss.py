@@ -1,4 +1,4 @@
-"""The PostgreSQL of the job store dies under load, and comes back: no job is lost or run again."""
+"""The PostgreSQL server of the job store is killed under load and restarted: no job is lost or run again."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ from tests.support.waiting import until
 
 @pytest.mark.chaos
 @pytest.mark.gen_test(timeout=90)
-async def test_jobs_go_on_while_their_store_is_away_and_are_recorded_when_it_is_back(
+async def test_jobs_run_while_their_store_is_unavailable_and_are_recorded_afterwards(
     own_postgresql: Server, broker_url: str, start_worker: StartWorker, prefix: str
 ) -> None:
     worker = start_worker()

@@ -40,9 +40,7 @@ def gateway(broker_url: str, store_url: str) -> MAKE:
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_job_is_run_and_its_value_and_its_record_are_kept(
-    gateway: MAKE, shared_worker: Process, prefix: str
-) -> None:
+async def test_a_job_runs_and_its_value_and_record_are_kept(gateway: MAKE, shared_worker: Process, prefix: str) -> None:
     async with gateway() as client:
         handle = await client.submit(prefix + "echo", {"n": [1, "ä"]})
         assert await handle.result(timeout=SOON) == {"n": [1, "ä"]}
@@ -58,7 +56,7 @@ async def test_a_job_is_run_and_its_value_and_its_record_are_kept(
 
 @pytest.mark.gen_test(timeout=30)
 @pytest.mark.parametrize("same", [{"idempotency_key": "k"}, {"unique": "skip"}])
-async def test_who_submits_what_is_about_to_be_refused_is_refused_as_well(
+async def test_a_second_submit_of_a_job_that_is_being_refused_is_refused_too(
     gateway: MAKE, prefix: str, same: dict[str, Any]
 ) -> None:
     async with gateway() as one, gateway() as two:
@@ -69,7 +67,7 @@ async def test_who_submits_what_is_about_to_be_refused_is_refused_as_well(
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_who_submits_the_same_at_the_same_time_at_two_gateways_has_one_job(
+async def test_equal_concurrent_submits_at_two_gateways_are_one_job(
     gateway: MAKE, shared_worker: Process, prefix: str
 ) -> None:
     async with gateway() as one, gateway() as two:
@@ -80,7 +78,7 @@ async def test_who_submits_the_same_at_the_same_time_at_two_gateways_has_one_job
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_the_first_job_of_a_new_store_on_a_client_that_has_just_connected_is_heard_of(
+async def test_the_first_job_of_a_new_store_and_client_is_reported(
     broker_url: str, tmp_path: Path, shared_worker: Process, prefix: str
 ) -> None:
     for n in range(5):
@@ -90,7 +88,7 @@ async def test_the_first_job_of_a_new_store_on_a_client_that_has_just_connected_
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_service_that_was_closed_accepts_no_job_which_nobody_would_publish(gateway: MAKE, prefix: str) -> None:
+async def test_a_closed_service_accepts_no_job(gateway: MAKE, prefix: str) -> None:
     async with gateway() as client:
         await client.jobs.ready()
     with pytest.raises(errors.ConnectionError, match="the client was closed"):
@@ -98,7 +96,7 @@ async def test_a_service_that_was_closed_accepts_no_job_which_nobody_would_publi
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_what_becomes_of_a_job_is_told_while_it_does(gateway: MAKE, shared_worker: Process, prefix: str) -> None:
+async def test_events_of_a_job_arrive_while_it_runs(gateway: MAKE, shared_worker: Process, prefix: str) -> None:
     async with gateway() as client:
         handle = await client.submit(prefix + "sleep", 0.5)
         told = [job async for job in handle.events()]
@@ -108,7 +106,7 @@ async def test_what_becomes_of_a_job_is_told_while_it_does(gateway: MAKE, shared
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_job_whose_task_raises_is_an_error_that_tells_what_was_raised(
+async def test_a_job_whose_task_raises_is_an_error_with_the_exception(
     gateway: MAKE, shared_worker: Process, prefix: str
 ) -> None:
     async with gateway() as client:
@@ -119,9 +117,7 @@ async def test_a_job_whose_task_raises_is_an_error_that_tells_what_was_raised(
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_who_waits_for_nothing_hears_at_once_how_it_is(
-    gateway: MAKE, shared_worker: Process, prefix: str
-) -> None:
+async def test_a_result_with_timeout_zero_does_not_wait(gateway: MAKE, shared_worker: Process, prefix: str) -> None:
     async with gateway() as client:
         handle = await client.submit(prefix + "sleep", 60)
         for now in (0, "0s"):
@@ -135,7 +131,7 @@ async def test_who_waits_for_nothing_hears_at_once_how_it_is(
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_job_that_runs_longer_than_it_may_is_a_timeout(
+async def test_a_job_that_runs_longer_than_its_timeout_is_a_timeout(
     gateway: MAKE, shared_worker: Process, prefix: str
 ) -> None:
     async with gateway() as client:
@@ -146,9 +142,7 @@ async def test_a_job_that_runs_longer_than_it_may_is_a_timeout(
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_who_does_not_want_to_wait_any_longer_leaves_the_job_to_go_on(
-    gateway: MAKE, shared_worker: Process, prefix: str
-) -> None:
+async def test_a_job_goes_on_when_a_waiter_times_out(gateway: MAKE, shared_worker: Process, prefix: str) -> None:
     async with gateway() as client:
         handle = await client.submit(prefix + "sleep", 1)
         with pytest.raises(errors.TimeoutError, match="has not ended in time; it goes on"):
@@ -157,7 +151,7 @@ async def test_who_does_not_want_to_wait_any_longer_leaves_the_job_to_go_on(
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_job_that_runs_is_interrupted_within_a_second_of_its_cancel(
+async def test_a_running_job_is_interrupted_within_a_second_of_its_cancel(
     gateway: MAKE, shared_worker: Process, prefix: str
 ) -> None:
     said = shared_worker.from_now()
@@ -175,7 +169,7 @@ async def test_a_job_that_runs_is_interrupted_within_a_second_of_its_cancel(
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_task_that_nobody_has_ever_served_is_refused_and_leaves_no_record(gateway: MAKE, prefix: str) -> None:
+async def test_a_task_that_was_never_served_is_refused_and_leaves_no_record(gateway: MAKE, prefix: str) -> None:
     async with gateway() as client:
         with pytest.raises(UnknownTask, match=f"no worker has ever served task '{prefix}nobody'"):
             await client.submit(prefix + "nobody")
@@ -197,7 +191,7 @@ async def test_a_job_may_wait_for_the_first_worker_of_its_task(
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_job_that_was_given_up_or_expired_in_the_queue_is_never_started(
+async def test_a_job_that_was_canceled_or_expired_in_the_queue_never_starts(
     gateway: MAKE, start_worker: StartWorker, prefix: str
 ) -> None:
     worker = await asyncio.to_thread(start_worker)
@@ -222,7 +216,7 @@ async def test_a_job_that_was_given_up_or_expired_in_the_queue_is_never_started(
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_job_that_no_worker_took_in_time_is_expired(gateway: MAKE, prefix: str) -> None:
+async def test_a_job_that_no_worker_takes_in_time_expires(gateway: MAKE, prefix: str) -> None:
     async with gateway() as client:
         handle = await client.submit(prefix + "note", {"name": "late"}, wait_for_worker=True, expiration=0.2)
         with pytest.raises(ExpirationError, match="no worker took the job in time"):
@@ -231,7 +225,7 @@ async def test_a_job_that_no_worker_took_in_time_is_expired(gateway: MAKE, prefi
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_job_that_is_submitted_while_the_broker_is_away_is_accepted_and_run_when_it_is_back(
+async def test_a_job_submitted_while_the_broker_is_unavailable_runs_after_the_reconnect(
     gateway: MAKE,
     broker_url: str,
     proxied: Callable[[str], Proxy],
@@ -266,7 +260,7 @@ async def test_a_large_result_is_stored_compressed(gateway: MAKE, shared_worker:
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_result_that_is_too_large_for_the_store_is_an_error_that_says_so(
+async def test_a_result_that_is_too_large_for_the_store_is_an_error(
     broker_url: str, store_url: str, shared_worker: Process, prefix: str
 ) -> None:
     async with Client(broker_url, store=JobStore(store_url, max_result=1_000)) as client:
@@ -291,7 +285,7 @@ async def test_a_job_of_one_gateway_may_be_waited_for_and_canceled_at_another(
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_who_waits_is_woken_when_the_client_is_closed(gateway: MAKE, shared_worker: Process, prefix: str) -> None:
+async def test_waiters_are_woken_when_the_client_is_closed(gateway: MAKE, shared_worker: Process, prefix: str) -> None:
     client = gateway()
     async with client:
         handle = await client.submit(prefix + "sleep", 1)
@@ -303,7 +297,7 @@ async def test_who_waits_is_woken_when_the_client_is_closed(gateway: MAKE, share
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_job_that_was_submitted_before_with_the_same_key_is_meant(
+async def test_a_second_submit_with_the_same_key_returns_the_first_job(
     gateway: MAKE, shared_worker: Process, prefix: str
 ) -> None:
     async with gateway() as client:
@@ -317,7 +311,7 @@ async def test_a_job_that_was_submitted_before_with_the_same_key_is_meant(
 
 
 @pytest.mark.gen_test
-async def test_a_client_without_a_store_says_how_to_give_it_one(broker_url: str) -> None:
+async def test_the_error_of_a_client_without_a_store_names_the_argument(broker_url: str) -> None:
     async with Client(broker_url) as client:
         with pytest.raises(errors.SettingsError, match="this client has no job store; make it with Client"):
             await client.submit("t")

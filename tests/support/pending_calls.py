@@ -9,7 +9,7 @@ from crew.protocol.message import Body, Call
 _numbers = itertools.count(1)
 
 
-class Canceled:
+class CanceledCalls:
     """A callback that records the canceled calls."""
 
     def __init__(self) -> None:
@@ -20,8 +20,8 @@ class Canceled:
 
 
 def a_call(
-    id: str | None = None, *, callback: OnResult | None = None, on_canceled: Canceled | None = None, **fields: Any
+    id: str | None = None, *, callback: OnResult | None = None, on_canceled: CanceledCalls | None = None, **fields: Any
 ) -> PendingCall[Any]:
     """A call of the task t."""
     message = Call(id=id or f"call-{next(_numbers)}", task="t", body=Body(b"null", "application/json"), **fields)
-    return PendingCall(message, callback=callback, on_canceled=on_canceled or Canceled())
+    return PendingCall(message, callback=callback, on_canceled=on_canceled or CanceledCalls())

@@ -11,8 +11,7 @@ from tornado import gen
 
 from crew.client.calling.call import PendingCall
 from crew.errors import Canceled, TaskFailed
-from tests.support.pending_calls import Canceled as RevokedCalls
-from tests.support.pending_calls import a_call
+from tests.support.pending_calls import CanceledCalls, a_call
 from tests.support.waiting import until
 
 
@@ -137,57 +136,57 @@ async def test_a_gen_coroutine_may_yield_several_calls() -> None:
 
 @pytest.mark.gen_test
 async def test_awaiting_a_canceled_call_raises_canceled() -> None:
-    given_up = RevokedCalls()
-    call = a_call(on_canceled=given_up)
+    canceled = CanceledCalls()
+    call = a_call(on_canceled=canceled)
     task = asyncio.ensure_future(waiting(call))
     await asyncio.sleep(0)
     assert call.cancel() is True
     with pytest.raises(Canceled, match=call.id):
         await task
-    assert given_up.calls == [call]
+    assert canceled.calls == [call]
 
 
 @pytest.mark.gen_test
 async def test_a_call_that_has_ended_cannot_be_canceled() -> None:
-    given_up = RevokedCalls()
-    call = a_call(on_canceled=given_up)
+    canceled = CanceledCalls()
+    call = a_call(on_canceled=canceled)
     call.settle("value")
     assert call.cancel() is False
     assert await call == "value"
-    assert given_up.calls == []
+    assert canceled.calls == []
 
 
 @pytest.mark.gen_test
 async def test_cancelling_twice_has_no_further_effect() -> None:
-    given_up = RevokedCalls()
-    call = a_call(on_canceled=given_up)
+    canceled = CanceledCalls()
+    call = a_call(on_canceled=canceled)
     assert [call.cancel(), call.cancel()] == [True, False]
-    assert given_up.calls == [call]
+    assert canceled.calls == [call]
 
 
 @pytest.mark.gen_test
 async def test_a_call_is_canceled_with_its_last_waiter() -> None:
-    given_up = RevokedCalls()
-    call = a_call(on_canceled=given_up)
+    canceled = CanceledCalls()
+    call = a_call(on_canceled=canceled)
     task = asyncio.ensure_future(waiting(call))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert given_up.calls == [call]
+    assert canceled.calls == [call]
     with pytest.raises(Canceled):
         await call
 
 
 @pytest.mark.gen_test
 async def test_a_call_that_another_still_awaits_goes_on() -> None:
-    given_up = RevokedCalls()
-    call = a_call(on_canceled=given_up)
+    canceled = CanceledCalls()
+    call = a_call(on_canceled=canceled)
     impatient, patient = (asyncio.ensure_future(waiting(call)) for _ in range(2))
     await asyncio.sleep(0)
     impatient.cancel()
     await asyncio.wait([impatient])
-    assert given_up.calls == []
+    assert canceled.calls == []
     call.settle("value")
     assert await patient == "value"
 
@@ -195,23 +194,23 @@ async def test_a_call_that_another_still_awaits_goes_on() -> None:
 @pytest.mark.gen_test
 async def test_a_call_with_a_callback_goes_on_without_waiters() -> None:
     answers: list[Any] = []
-    given_up = RevokedCalls()
-    call = a_call(callback=lambda value, headers: answers.append(value), on_canceled=given_up)
+    canceled = CanceledCalls()
+    call = a_call(callback=lambda value, headers: answers.append(value), on_canceled=canceled)
     task = asyncio.ensure_future(waiting(call))
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait([task])
     call.settle("value")
-    assert (answers, given_up.calls) == (["value"], [])
+    assert (answers, canceled.calls) == (["value"], [])
 
 
 @pytest.mark.gen_test
 async def test_wait_for_cancels_the_call_at_its_timeout() -> None:
-    given_up = RevokedCalls()
-    call = a_call(on_canceled=given_up)
+    canceled = CanceledCalls()
+    call = a_call(on_canceled=canceled)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(call, 0.01)
-    assert given_up.calls == [call]
+    assert canceled.calls == [call]
 
 
 @pytest.mark.gen_test
@@ -223,14 +222,14 @@ async def test_wait_for_gives_the_value_of_a_call_that_ends_in_time() -> None:
 
 @pytest.mark.gen_test
 async def test_a_call_that_ends_just_before_its_cancellation_is_not_canceled() -> None:
-    given_up = RevokedCalls()
-    call = a_call(on_canceled=given_up)
+    canceled = CanceledCalls()
+    call = a_call(on_canceled=canceled)
     task = asyncio.ensure_future(waiting(call))
     await asyncio.sleep(0)
     call.settle("value")
     task.cancel()
     await asyncio.wait([task])
-    assert given_up.calls == []
+    assert canceled.calls == []
     assert await call == "value"
 
 

@@ -16,8 +16,7 @@ from crew.client.events.subscription import Subscription
 from crew.errors import Canceled, TaskFailed, is_abandonment
 from tests.support.broker import unreachable_url
 from tests.support.links import ignored
-from tests.support.pending_calls import Canceled as RevokedCalls
-from tests.support.pending_calls import a_call
+from tests.support.pending_calls import CanceledCalls, a_call
 from tests.support.waiting import until
 
 GONE = "the HTTP client has gone"
@@ -109,20 +108,20 @@ async def test_a_scope_may_be_entered_for_the_rest_of_a_task() -> None:
 
 @pytest.mark.gen_test
 async def test_a_waiter_in_an_abandoned_scope_gets_canceled_with_the_reason() -> None:
-    given_up = RevokedCalls()
-    scope, call = Scope(), a_call("17", on_canceled=given_up)
+    canceled = CanceledCalls()
+    scope, call = Scope(), a_call("17", on_canceled=canceled)
     task = await begun(scope, waiting(call))
     assert scope.abandon(GONE) == [call]
     with pytest.raises(Canceled, match="call 17 of task t was canceled: the HTTP client has gone") as caught:
         await task
     assert caught.value.is_abandoned
-    assert given_up.calls == [call]
+    assert canceled.calls == [call]
 
 
 @pytest.mark.gen_test
 async def test_a_call_goes_on_until_the_last_scope_that_waits_is_abandoned() -> None:
-    given_up = RevokedCalls()
-    first, second, call = Scope(), Scope(), a_call(on_canceled=given_up)
+    canceled = CanceledCalls()
+    first, second, call = Scope(), Scope(), a_call(on_canceled=canceled)
     first.add(call)
     tasks = [await begun(scope, waiting(call)) for scope in (first, second)]
 
@@ -134,7 +133,7 @@ async def test_a_call_goes_on_until_the_last_scope_that_waits_is_abandoned() -> 
     assert second.abandon(GONE) == [call]
     with pytest.raises(Canceled, match=GONE):
         await tasks[1]
-    assert given_up.calls == [call]
+    assert canceled.calls == [call]
 
 
 @pytest.mark.gen_test
@@ -226,14 +225,14 @@ async def test_a_task_that_asyncio_cancels_as_its_scope_is_abandoned_is_canceled
 
 @pytest.mark.gen_test
 async def test_a_task_that_asyncio_cancels_cancels_its_call_in_a_scope_too() -> None:
-    given_up = RevokedCalls()
-    scope, call = Scope(), a_call(on_canceled=given_up)
+    canceled = CanceledCalls()
+    scope, call = Scope(), a_call(on_canceled=canceled)
     scope.add(call)
     task = await begun(scope, waiting(call))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert given_up.calls == [call]
+    assert canceled.calls == [call]
     assert scope.in_flight == 0
 
 
