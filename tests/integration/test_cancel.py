@@ -1,4 +1,4 @@
-"""Nothing runs for nobody: what a cancel does to a call, wherever it is."""
+"""Abandoned calls are stopped: cancel of queued, waiting and running calls."""
 
 import asyncio
 import contextlib
@@ -92,7 +92,7 @@ async def test_a_waiting_call_that_is_canceled_does_not_start(
 async def test_a_canceled_call_does_not_run_in_workers_that_start_later(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
-    """They have not heard of the cancel; they say that they start it, and are told."""
+    """They have missed the cancel; they announce the start, and the client repeats the cancel."""
     first = start_worker()
     async with Client(broker_url) as client:
         await client.call(prefix + "echo", "the queue exists")
@@ -113,7 +113,7 @@ async def test_a_cancel_at_the_same_time_as_the_result_has_exactly_one_outcome(
     start_worker("--processes", "2", count=2)
     async with Client(broker_url) as client:
         outcomes: dict[str, list[object]] = {}
-        patience = 0.005  # seconds; it closes in on the moment in which the result arrives
+        patience = 0.005  # seconds; adapted towards the moment at which the result arrives
 
         for number in range(250):
             id = f"{prefix}{number}"
@@ -132,7 +132,7 @@ async def test_a_cancel_at_the_same_time_as_the_result_has_exactly_one_outcome(
     assert len(outcomes) == 250
     assert all(len(seen) == 1 for seen in outcomes.values())
     kinds = {type(seen[0]) for seen in outcomes.values()}
-    assert kinds == {float, crew.Canceled}, "it was always the same: this showed nothing"
+    assert kinds == {float, crew.Canceled}, "always the same outcome: the test shows nothing"
 
 
 @pytest.mark.gen_test
@@ -164,7 +164,7 @@ async def test_a_shielded_section_is_finished_and_the_caller_does_not_wait_for_i
 async def test_a_cancel_does_not_acknowledge_other_deliveries(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
-    """It comes over the channel of the tasks: a running one is still the broker's to deliver again."""
+    """It arrives over the channel of the tasks: a running call must stay unacknowledged."""
     worker = start_worker("--threads", "2")
     async with Client(broker_url) as client:
         pid = (await client.call(prefix + "who"))["pid"]
@@ -197,7 +197,7 @@ async def _wait(client: Client, task: str, data: object) -> object:
 async def test_an_id_may_be_used_again_once_its_call_has_ended(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
-    """What workers remember, and still say, of the first call does not touch the next."""
+    """Cancels and replies of the first call do not affect the next one."""
     start_worker()
     async with Client(broker_url) as client:
         call = client.call(prefix + "sleep", 30, id="nightly")

@@ -1,4 +1,4 @@
-"""A worker that is told to stop while it has a lot to do: what runs is finished, or runs elsewhere."""
+"""A worker that is stopped under load: running calls are finished, or run on other workers."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ IN_FLIGHT = 50  # calls
 
 
 class Load:
-    """A client that has `IN_FLIGHT` calls of `task` in flight all the time.
+    """A client that always has `IN_FLIGHT` calls of `task` in flight.
 
     Attributes:
         ids: of all calls that were made.
@@ -41,12 +41,12 @@ class Load:
         self._callers = [asyncio.ensure_future(self._call_on()) for _ in range(IN_FLIGHT)]
 
     async def more(self, count: int) -> None:
-        """Wait until so many more have returned."""
+        """Wait until `count` more calls have returned."""
         enough = self.returned + count
         await until(lambda: self.returned >= enough or self.failures, timeout=30)
 
     async def end(self) -> None:
-        """Make no more calls, and wait for the last ones."""
+        """Make no more calls and wait for the last ones."""
         self._ends = True
         await asyncio.gather(*self._callers)
 
@@ -62,17 +62,17 @@ class Load:
 
 
 def starts(*workers: Process) -> Counter[str]:
-    """How often each call was run."""
+    """Count how often each call ran."""
     return Counter(id for worker in workers for id in re.findall(r"^STARTED (\S+) ", worker.output, re.MULTILINE))
 
 
 def start(processes: Processes, *flags: str, count: int = 1) -> Process:
-    """One more worker, once it serves."""
+    """Start another worker and wait until it serves."""
     return processes.python(DYING, *flags).says("serving", times=count)
 
 
 async def has_begun(worker: Process, call: PendingCall[Any]) -> None:
-    """Wait until `worker` runs it."""
+    """Wait until `worker` runs the call."""
     await until(lambda: starts(worker)[call.id], timeout=10)
 
 
@@ -129,7 +129,7 @@ async def test_a_second_sigterm_under_load_loses_no_call_and_interrupted_calls_r
         assert await asyncio.to_thread(stopped.ends, 10) == 0
         other = start(processes, "--threads", "3")
         await load.end()
-        assert {await call for call in slow}, "they have run elsewhere"
+        assert {await call for call in slow}, "they have run on the other worker"
     assert load.failures == []
     assert [starts(stopped, other)[call.id] for call in slow] == [2, 2]
     assert set(load.ids) <= set(starts(stopped, other))
@@ -159,7 +159,7 @@ async def test_a_long_task_that_does_not_finish_in_time_runs_elsewhere_as_the_sa
 @pytest.mark.parametrize(
     ("task", "persistent", "says"),
     [("long.naps", False, "is not persistent and is not retried"), ("long.stubborn", True, "was stopped while it ran")],
-    ids=["not persistent", "goes on after its interrupt"],
+    ids=["not persistent", "runs on after its interrupt"],
 )
 async def test_the_caller_of_a_long_task_that_cannot_run_elsewhere_gets_worker_lost(
     broker_url: str, prefix: str, processes: Processes, task: str, persistent: bool, says: str

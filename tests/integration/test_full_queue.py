@@ -1,4 +1,4 @@
-"""A queue with a bound refuses what is too much, at once, and loses nothing of what it has accepted."""
+"""A full queue (`max_queue=`) refuses calls at once, and loses no accepted call."""
 
 import statistics
 import time
@@ -19,7 +19,7 @@ from tests.support import stores
 from tests.support.waiting import until
 
 BOUND = 3  # of the task `hold`
-REFUSED = 100  # calls, whose median time is told
+REFUSED = 100  # calls, whose median time is measured
 AT_ONCE = 0.05  # seconds
 
 
@@ -42,13 +42,13 @@ async def test_a_call_into_a_full_queue_is_refused_within_50_ms_and_the_others_r
 
 @pytest.mark.gen_test(timeout=30)
 async def test_a_retry_is_accepted_by_a_full_queue(broker_url: str, prefix: str, start_worker: StartWorker) -> None:
-    """The broker drops without a word what it moves itself into a queue that is full and refuses."""
+    """The broker silently drops dead letters that it moves into a full queue with reject-publish."""
     start_worker("--prefetch", "1", script="bounded.py")
     async with Client(broker_url) as client:
         retried = client.call(prefix + "flaky", True, expiration=10)
         await until(lambda: retried.has_started)
         busy = client.call(prefix + "busy", 1.5)
-        await until(lambda: busy.has_started)  # else what comes next may run before it
+        await until(lambda: busy.has_started)  # otherwise the next call may run before it
         waiting = await fill(client, prefix + "flaky", False)
         assert not busy.done()
         assert await retried == 2
@@ -75,7 +75,7 @@ async def test_a_job_is_not_replaced_by_one_that_a_full_queue_refuses(
 async def test_a_job_accepted_while_the_broker_was_away_waits_until_the_queue_has_room(
     broker_url: str, prefix: str, start_worker: StartWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Many may have been; and all of them come to the queue at once."""
+    """There may be many of them, and they are all published at once."""
     monkeypatch.setattr(republish, "RETRY_FULL", 0.2)
     start_worker("--prefetch", "1", script="bounded.py")
     async with Client(broker_url, store=JobStore(f"sqlite:///{tmp_path}/jobs.db")) as client:
@@ -92,7 +92,7 @@ async def test_a_job_accepted_while_the_broker_was_away_waits_until_the_queue_ha
 
 @pytest.mark.gen_test(timeout=30)
 async def test_a_full_queue_takes_requeued_deliveries(broker_url: str, prefix: str, start_worker: StartWorker) -> None:
-    """Going back is no publish: whoever drains with a full buffer loses nothing of it."""
+    """A requeue is no publish: a worker that drains with a full buffer loses no call."""
     worker = start_worker("--prefetch", "10", script="bounded.py")
     async with Client(broker_url) as client:
         running = client.call(prefix + "hold", 0.5, expiration=20)
@@ -106,7 +106,7 @@ async def test_a_full_queue_takes_requeued_deliveries(broker_url: str, prefix: s
 
 
 async def fill(client: Client, task: str, data: object) -> list[PendingCall[Any]]:
-    """Call `task` until its queue is full; the calls that it has taken."""
+    """Call `task` until its queue is full; returns the accepted calls."""
     taken: list[PendingCall[Any]] = []
     while True:
         call = client.call(task, data, expiration=20)
@@ -119,7 +119,7 @@ async def fill(client: Client, task: str, data: object) -> list[PendingCall[Any]
 
 
 async def time_until_refused(client: Client, task: str) -> float:
-    """Seconds from a call until it is refused."""
+    """Seconds until a call is refused."""
     began = time.monotonic()
     with pytest.raises(crew.Overloaded):
         await client.call(task)

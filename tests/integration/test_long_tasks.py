@@ -1,4 +1,4 @@
-"""Tasks that run longer than the broker lets a delivery stay unacknowledged: with `long=True` once, else told."""
+"""Tasks that run longer than the broker's acknowledgement timeout, with and without `long=True`."""
 
 import asyncio
 import re
@@ -21,12 +21,12 @@ pytestmark = pytest.mark.chaos
 DYING = TASK_FOLDER / "dying.py"
 # Milliseconds: how long a delivery may stay unacknowledged (half an hour by default), and how often that is looked at.
 PATIENCE = "[{rabbit, [{consumer_timeout, 3000}, {channel_tick_interval, 1000}]}].\n"
-OVERSTAYS = 6.0  # seconds: the broker has taken an unacknowledged delivery back by then, for sure
+TOO_LONG = 6.0  # seconds: by then the broker has requeued an unacknowledged delivery
 
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    """One that soon takes back what is not acknowledged."""
+    """A node with a short acknowledgement timeout."""
     folder = tmp_path_factory.mktemp("impatient")
     (folder / "advanced.config").write_text(PATIENCE)
     node = Node(folder)
@@ -38,12 +38,12 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 
 @pytest.fixture
 def broker_url(node: Node) -> str:
-    """Of the impatient node."""
+    """URL of that node."""
     return node.url
 
 
 def starts(*workers: Process, id: str) -> int:
-    """How often the call `id` was run."""
+    """Count how often the call `id` ran."""
     return sum(worker.output.count(f"STARTED {id} ") for worker in workers)
 
 
@@ -55,8 +55,7 @@ async def test_a_long_task_exceeds_the_acknowledgement_timeout_and_runs_once(
     workers = [processes.python(DYING, *flags).says("serving") for _ in range(2)]
     async with Client(broker_url) as client:
         calls = [
-            client.call(prefix + "long", OVERSTAYS, expiration=40, persistent=persistent)
-            for persistent in (True, False)
+            client.call(prefix + "long", TOO_LONG, expiration=40, persistent=persistent) for persistent in (True, False)
         ]
         pids = [await call for call in calls]
         assert await client.call(prefix + "who")
@@ -64,7 +63,7 @@ async def test_a_long_task_exceeds_the_acknowledgement_timeout_and_runs_once(
     assert len(pids) == 2
     for worker in workers:
         assert "acknowledgement" not in worker.output
-        assert worker.output.count("serving") == 1, "nobody has lost his connection"
+        assert worker.output.count("serving") == 1, "no connection was lost"
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -73,9 +72,9 @@ async def test_a_task_that_exceeds_the_acknowledgement_timeout_is_logged_and_its
 ) -> None:
     worker = processes.python(DYING, "--threads", "2").says("serving")
     async with Client(broker_url) as client:
-        call = client.call(prefix + "sleep", OVERSTAYS, expiration=40)
+        call = client.call(prefix + "sleep", TOO_LONG, expiration=40)
         while not call.done():
-            assert await client.call(prefix + "who", expiration=10), "others go on"
+            assert await client.call(prefix + "who", expiration=10), "other calls run"
             await asyncio.sleep(0.05)
         assert await call == await client.call(prefix + "who")
     assert starts(worker, id=call.id) == 1
@@ -84,7 +83,7 @@ async def test_a_task_that_exceeds_the_acknowledgement_timeout_is_logged_and_its
 
 
 def unacknowledged(node: Node, prefix: str) -> int:
-    """Deliveries of calls that some worker holds."""
+    """Number of unacknowledged deliveries."""
     rows = node.ctl("list_queues", "name", "messages_unacknowledged").splitlines()
     return sum(int(row.split()[1]) for row in rows if row.startswith(f"crew.tasks.{prefix}"))
 

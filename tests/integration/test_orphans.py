@@ -1,4 +1,4 @@
-"""Processes that a task left in the background, in a container: their supervisor is process 1, and has to bury them."""
+"""Background processes that a task left in a container: the supervisor is process 1, and has to reap them."""
 
 import os
 import signal
@@ -64,7 +64,7 @@ assert (helper.wait(), known.wait()) == (7, 8)
 
 @pytest.fixture(params=[True, False], ids=["process 1", "subreaper"])
 def is_namespace(request: pytest.FixtureRequest) -> bool:
-    """Whether the worker runs in a process namespace of its own, as in a container."""
+    """Whether the worker runs in its own process namespace, as in a container."""
     if request.param and subprocess.run([*NAMESPACE, "true"], check=False, capture_output=True).returncode:
         pytest.skip("no process namespace can be made here: that needs root")
     return bool(request.param)

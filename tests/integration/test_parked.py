@@ -1,4 +1,4 @@
-"""`crew parked`: what was given up is looked at, sent to its task again, or deleted, and nothing is lost on the way."""
+"""`crew parked`: lists, shows, replays and purges parked messages, and loses none of them."""
 
 import gzip
 import json
@@ -27,7 +27,7 @@ Crew = Callable[..., Result]
 
 @pytest.fixture(scope="module")
 def url(vhost_url: Callable[[], str]) -> str:
-    """A virtual host whose parked queue, and the queue of whose task `echo`, are these tests' alone."""
+    """Virtual host for these tests, with its own parked queue and queue of the task `echo`."""
     url = vhost_url()
     with raw.channel(url) as channel:
         for queue in (topology.parked_queue(), topology.task_queue("echo"), topology.task_queue("full", max_queue=1)):
@@ -37,7 +37,7 @@ def url(vhost_url: Callable[[], str]) -> str:
 
 @pytest.fixture(autouse=True)
 def empty(url: str) -> None:
-    """Each test begins with nothing parked and nothing waiting."""
+    """Empty both queues before each test."""
     with raw.channel(url) as channel:
         for queue in ("crew.parked", "crew.tasks.echo", "crew.tasks.full"):
             channel.queue_purge(queue)
@@ -54,7 +54,7 @@ def crew(url: str) -> Crew:
 
 
 def park(url: str, *ids: str, task: Any = "echo", body: bytes = b"null", **properties: Any) -> None:
-    """Put messages into the parked queue, as workers do."""
+    """Park messages, as workers do."""
     headers = {"crew-task": task, "crew-reason": "3 worker processes died", **properties.pop("headers", {})}
     given = {"content_type": "application/json", "delivery_mode": 2, "timestamp": NOW, **properties}
     with raw.channel(url) as channel:
@@ -65,7 +65,7 @@ def park(url: str, *ids: str, task: Any = "echo", body: bytes = b"null", **prope
 
 
 def waiting(url: str, queue: str) -> list[str]:
-    """Ids of what is in `queue`, which is emptied."""
+    """Ids of the messages in `queue`, which is emptied."""
     found = []
     with raw.channel(url) as channel:
         while (got := channel.basic_get(queue, auto_ack=True))[0] is not None:
@@ -90,7 +90,7 @@ def test_each_parked_message_is_a_line_with_time_task_and_reason(url: str, crew:
 
 
 def test_listing_and_showing_changes_nothing(url: str, crew: Crew) -> None:
-    ids = [f"{number:04}" for number in range(450)]  # more than one window
+    ids = [f"{number:04}" for number in range(450)]  # more than one prefetch
     park(url, *ids)
 
     for _ in range(2):
@@ -146,7 +146,7 @@ def test_an_empty_parked_queue_is_no_error(vhost_url: Callable[[], str]) -> None
 def test_the_memory_of_a_listing_does_not_grow_with_the_messages(url: str, processes: Processes) -> None:
     park(url, *map(str, range(300)), body=os.urandom(200_000))  # 60 MB
 
-    script = (  # the peak of this program; that of getrusage has the peak of who started it
+    script = (  # peak of this program; that of getrusage includes the process that started it
         "from pathlib import Path; from crew.cli import main\n"
         "try: main(['parked', 'list'])\n"
         "finally: print([line for line in Path('/proc/self/status').read_text().splitlines() if 'VmHWM' in line])"
@@ -259,7 +259,7 @@ def test_a_killed_command_loses_no_message(url: str, processes: Processes, comma
     assert kept == ids[-len(kept) :] if kept else True
     if command == "replay":
         assert sorted({*kept, *sent}) == ids
-        assert len(kept) + len(sent) - len(ids) <= 50  # what was on its way
+        assert len(kept) + len(sent) - len(ids) <= 50  # those that were in flight
 
 
 # --- purge -----------------------------------------------------------------------------------------------------------

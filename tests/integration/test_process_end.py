@@ -1,4 +1,4 @@
-"""How worker processes and their supervisor end: with all that was printed, with `atexit`, and in bounded time."""
+"""Exit of worker processes and supervisor: output is flushed, `atexit` runs, and the time is bounded."""
 
 import os
 import re
@@ -43,7 +43,7 @@ def hang_at_exit(_):
 """
 RUN = "\nrun()\n"
 LEAVES_A_THREAD = "\nthreading.Thread(target=threading.Event().wait, name='never ends').start()\n"
-BUFFERED = {"PYTHONUNBUFFERED": ""}  # as most processes are: the tests' own setting would hide what is lost
+BUFFERED = {"PYTHONUNBUFFERED": ""}  # as in most processes: the setting of the tests would hide lost output
 
 
 def start(processes: Processes, folder: Path, *flags: str, script: str = SCRIPT) -> Process:
@@ -79,7 +79,7 @@ async def test_a_drained_process_flushes_output_and_runs_atexit(
 async def test_a_replaced_process_flushes_output_and_runs_atexit(
     broker_url: str, prefix: str, processes: Processes, tmp_path: Path
 ) -> None:
-    """Also where its main thread does not come back from a task."""
+    """Also if its main thread hangs in a task."""
     worker = start(processes, tmp_path, "--grace", "0.3")
     async with Client(broker_url) as client:
         call = client.call(prefix + "stubborn", timeout=0.3, persistent=False)
@@ -113,7 +113,7 @@ def test_sigterm_ends_a_worker_that_has_drained_at_once(processes: Processes, tm
     os.kill(worker.pid, signal.SIGTERM)
     eventually(lambda: not Path(f"/proc/{child}").exists())
     began = time.monotonic()
-    while worker.is_running:  # the first may come while the supervisor still says that it has drained
+    while worker.is_running:  # the first may arrive while the supervisor still logs that it has drained
         os.kill(worker.pid, signal.SIGTERM)
         time.sleep(0.1)
         assert time.monotonic() - began < 4.0

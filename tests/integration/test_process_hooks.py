@@ -1,4 +1,4 @@
-"""What each worker process sets up for itself and tears down, and processes that are replaced after some work."""
+"""Process hooks, and replacement of processes by --max-tasks and --max-memory."""
 
 import asyncio
 import collections
@@ -19,7 +19,7 @@ HOOKED = TASK_FOLDER / SCRIPT
 
 
 def pids(worker: Process, word: str) -> list[int]:
-    """The processes that have said `word`."""
+    """Pids of the processes that have printed `word`."""
     return [int(line.split()[1]) for line in worker.output.splitlines() if line.startswith(f"{word} ")]
 
 
@@ -56,7 +56,7 @@ def test_a_process_whose_start_hook_fails_logs_why_and_is_restarted_until_it_suc
     fails_while = tmp_path / "fails"
     fails_while.touch()
     worker = processes.python(HOOKED, environment={"HOOKED_FAILS_WHILE": str(fails_while)})
-    worker.says("process start hook failed", times=7)  # more than may die before they are ready for another reason
+    worker.says("process start hook failed", times=7)  # more than MAX_FAILED_STARTS
     assert "serving" not in worker.output
     fails_while.unlink()
     worker.says("serving")
@@ -108,7 +108,7 @@ async def test_processes_are_replaced_after_max_tasks_and_each_call_runs_once(
 async def test_a_replacement_serves_at_once_while_the_replaced_process_finishes_its_tasks(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
-    """Longer than `--drain`: nobody is in a hurry here."""
+    """Even if that takes longer than `--drain`."""
     worker = start_worker("--max-tasks", "3", "--drain", "0.2", script=SCRIPT)
     async with Client(broker_url) as client:
         long = [client.call(prefix + "loop", 5, persistent=False) for _ in range(3)]

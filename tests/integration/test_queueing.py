@@ -1,4 +1,4 @@
-"""Who runs next, where, and when it is too late: priority, prefetch, expiry."""
+"""Priority, prefetch and expiration of queued calls."""
 
 import asyncio
 import os
@@ -39,7 +39,9 @@ async def test_a_busy_worker_does_not_hold_calls_that_another_could_run(
     async with Client(broker_url) as client:
         long = client.call(prefix + "ten.0", 20)
         await until(lambda: "RAN" in busy.output)
-        first = [client.call(prefix + f"ten.{1 + n % 9}", 0) for n in range(10)]  # these reach the busy one alone
+        first = [
+            client.call(prefix + f"ten.{1 + n % 9}", 0) for n in range(10)
+        ]  # only the busy worker is there to take them
         await asyncio.sleep(0.05)
         start_worker()
         began = time.monotonic()
@@ -57,7 +59,7 @@ async def test_a_killed_worker_loses_no_buffered_call(broker_url: str, prefix: s
     first = start_worker()
     async with Client(broker_url) as client:
         pid = (await client.call(prefix + "who"))["pid"]
-        for _ in range(30):  # short ones, so that it fetches ahead
+        for _ in range(30):  # short calls, so that it fetches ahead
             await client.call(prefix + "note", {"name": "short"})
         calls = [client.call(prefix + "note", {"name": f"kept{n}", "seconds": 0.02}) for n in range(40)]
         await until(lambda: "STARTED kept3" in first.output)
@@ -87,7 +89,7 @@ async def test_a_call_behind_longer_ones_expires_on_time_and_never_runs(
 async def test_three_clients_get_only_their_own_replies_and_dead_letters(
     broker_url: str, prefix: str, start_worker: StartWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    start_worker().stop()  # so that the queues exist, and nobody serves them
+    start_worker().stop()  # so that the queues exist without a consumer
     async with Client(broker_url, name="one") as one, Client(broker_url) as two, Client(broker_url) as three:
         clients = [one, two, three]
         expired = [clients[n % 3].call(prefix + "note", {"name": "x"}, expiration=0.3) for n in range(150)]
@@ -103,7 +105,7 @@ async def test_three_clients_get_only_their_own_replies_and_dead_letters(
 async def test_a_dead_letter_finds_its_own_caller_before_its_timer(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
-    """The broker gives calls back to who made them: shown by a queue that is emptied into its dead-letter exchange."""
+    """Dead letters return to the client that made the call: shown by rejecting the messages of a queue."""
     start_worker().stop()
     async with Client(broker_url) as one, Client(broker_url) as two:
         mine, theirs = one.call(prefix + "echo", 1), two.call(prefix + "echo", 2)

@@ -1,4 +1,4 @@
-"""SIGHUP brings new code, and no caller notices."""
+"""SIGHUP reloads the code without a failed call."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""A task that raises is run again after a delay, which holds nothing and outlives everything."""
+"""Retries of tasks that raise: their delay occupies no worker and survives restarts."""
 
 import os
 import re
@@ -24,7 +24,7 @@ PATIENT, LATER = 5000, 2000  # milliseconds that calls of the tasks `patient` an
 
 @pytest.fixture(scope="module")
 def shared_worker(tmp_path_factory: pytest.TempPathFactory, broker_url: str, shared_prefix: str) -> Iterator[Process]:
-    """One worker for all tests of the module that leave it alive."""
+    """One worker for all tests of the module that do not stop it."""
     environment = {"CREW_AMQP_URL": broker_url, "CREW_TEST_PREFIX": shared_prefix}
     with running(tmp_path_factory.mktemp("worker"), environment) as processes:
         yield start(processes)
@@ -32,27 +32,27 @@ def shared_worker(tmp_path_factory: pytest.TempPathFactory, broker_url: str, sha
 
 @pytest.fixture
 def worker(shared_worker: Process) -> Output:
-    """What the shared worker says from now on."""
+    """Output of the shared worker from now on."""
     return shared_worker.from_now()
 
 
 @pytest.fixture
 def own_worker(processes: Processes) -> Process:
-    """A worker of the test alone."""
+    """A worker for this test only."""
     return start(processes)
 
 
 def start(processes: Processes) -> Process:
-    """One more worker, once it serves."""
+    """Start another worker and wait until it serves."""
     return processes.python(RETRYING).says("serving")
 
 
 def attempts(worker: Process | Output, task: str) -> list[float]:
-    """When the executions of `task` began."""
+    """Start times of the executions of `task`."""
     return [float(at) for at in re.findall(rf"^ATTEMPT {task} \d+ (\S+)$", worker.output, re.MULTILINE)]
 
 
-# --- what becomes of the call ---------------------------------------------------------------------------------------
+# --- result of a retried call ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test
@@ -119,7 +119,7 @@ async def test_an_interrupted_task_is_not_retried(broker_url: str, prefix: str, 
 async def test_crashes_are_counted_separately_from_retries(
     broker_url: str, prefix: str, worker: Output, kills: int, outcome: object
 ) -> None:
-    """The call has one retry, and may cost three processes all the same."""
+    """The call has one retry, and may still crash three processes."""
     async with Client(broker_url) as client:
         call = client.call(prefix + "fragile", kills)
         if outcome is crew.WorkerLost:
@@ -134,7 +134,7 @@ async def test_crashes_are_counted_separately_from_retries(
 # --- while it waits -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.chaos  # it takes five seconds, which rabbitmqctl may take as well where much else runs
+@pytest.mark.chaos  # it takes five seconds, and rabbitmqctl may take as long on a busy machine
 @pytest.mark.gen_test
 async def test_a_call_that_waits_for_its_retry_holds_no_slot_and_no_delivery(
     broker_url: str, prefix: str, node: Node, worker: Output
@@ -170,7 +170,7 @@ async def test_a_killed_worker_loses_no_retry(
 async def test_a_retry_that_expired_at_the_broker_reports_the_reason(
     broker_url: str, prefix: str, processes: Processes, own_worker: Process
 ) -> None:
-    """It has died before: of its delay."""
+    """It was dead-lettered before, by the delay queue."""
     async with Client(broker_url) as client:
         call = client.call(prefix + "later", 2)
         await until(lambda: _waiting(broker_url, LATER) == 1)
@@ -185,7 +185,7 @@ async def test_a_retry_that_expired_at_the_broker_reports_the_reason(
 
 @pytest.fixture
 def own_node(tmp_path: Path) -> Iterator[Node]:
-    """A node of this test alone, which it may restart."""
+    """A node for this test only, which may be restarted."""
     node = Node(tmp_path / "broker")
     node.start()
     yield node
@@ -210,7 +210,7 @@ _LIST_QUEUES = ("list_queues", "name", "messages_ready", "messages_unacknowledge
 
 
 def _waiting(url: str, delay: int) -> int:
-    """Calls that wait for their next attempt, of the task that has this delay in milliseconds."""
+    """Number of calls that wait in the queue of this delay (milliseconds)."""
     with raw.channel(url) as channel:
         queue = channel.queue_declare(
             f"crew.retry.{delay}",
@@ -227,6 +227,6 @@ def _kill_with_child(worker: Process) -> None:
 
 
 def _taken(channel: Any, queue: str) -> Any:
-    """What is in the queue, or None."""
+    """Next message of the queue, or None."""
     taken = channel.basic_get(queue)
     return taken if taken[0] is not None else None

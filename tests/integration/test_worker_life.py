@@ -1,4 +1,4 @@
-"""A worker starts, drains, restarts what dies, and says in one sentence what it cannot do."""
+"""Start, drain and restart of workers, and their one-line errors."""
 
 import asyncio
 import os
@@ -105,7 +105,7 @@ def test_a_refused_password_stops_the_worker_with_one_line(broker_url: str, proc
 
 def test_an_unreachable_broker_is_logged_without_tracebacks(processes: Processes) -> None:
     worker = processes.python(TASKS, "--url", "amqp://guest:guest@127.0.0.1:1/", "--logging", "debug")
-    worker.says("connection refused; retrying in", times=12)  # of both connections, all but the first for debugging
+    worker.says("connection refused; retrying in", times=12)  # of both connections; all but the first at debug level
     assert "Traceback" not in worker.output
     (warning,) = (line for line in worker.output.splitlines() if "WARNING" in line)
     assert "connection refused; retrying in" in warning
@@ -176,7 +176,7 @@ async def test_a_client_with_a_wrong_password_fails_at_once_and_may_try_again(br
         ('@Task("same")\ndef one(data): ...\n@Task("same")\ndef two(data): ...\n', "two tasks are named 'same'"),
         ("", "there is no task to serve"),
         ('@Task("later")\nasync def later(data):\n    yield data\n', "async generator"),
-        ('@Task("add")\ndef add(a, b): ...\n', "write `def add(data)`"),
+        ('@Task("add")\ndef add(a, b): ...\n', "write `def add(payload)`"),
         ('@Task("long", timeout=3600)\ndef long(data): ...\n', "write long=True"),
     ],
 )
@@ -200,7 +200,7 @@ def test_a_wrong_flag_is_named(processes: Processes, flag: str) -> None:
 
 
 def test_a_worker_needs_no_tornado(tmp_path: Path, broker_url: str, environment: dict[str, str]) -> None:
-    """In an environment of its own, which has what crew's core depends on and nothing else."""
+    """In a separate environment with only the core dependencies of crew."""
     import click
     import pika
 

@@ -1,4 +1,4 @@
-"""Worker processes that die, while calls run in them."""
+"""Worker processes that die while they run calls."""
 
 import os
 import re
@@ -19,19 +19,19 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.chaos
 
 DYING = TASK_FOLDER / "dying.py"
-AT_ONCE = 10.0  # seconds, where the deadline is much later: a process that has died often waits 5 s for its next start
+AT_ONCE = 10.0  # seconds, long before the deadline: a process that died often is restarted after 5 s
 
 
 @pytest.fixture(scope="module")
 def shared_worker(tmp_path_factory: pytest.TempPathFactory, broker_url: str, shared_prefix: str) -> Iterator[Process]:
-    """Two processes: their tests leave them, or others in their place, alive."""
+    """Two processes; the tests leave them, or their replacements, alive."""
     environment = {"CREW_AMQP_URL": broker_url, "CREW_TEST_PREFIX": shared_prefix}
     with running(tmp_path_factory.mktemp("worker"), environment) as processes:
         yield processes.python(DYING, "--processes", "2").says("serving", times=2)
 
 
 def starts(worker: Process, id: str) -> int:
-    """How often the call `id` was run."""
+    """Count how often the call `id` ran."""
     return worker.output.count(f"STARTED {id} ")
 
 
@@ -72,7 +72,7 @@ async def test_a_call_that_kills_three_processes_is_parked_with_exit_status_and_
 async def test_each_worker_counts_the_crashes_of_its_own_processes(
     broker_url: str, prefix: str, processes: Processes
 ) -> None:
-    """With two of them a call takes down 2 * 3 processes at most: what the first gives up may come to the second."""
+    """With two workers a call crashes at most 2 * 3 processes: the second may get a call that the first has parked."""
     workers = [processes.python(DYING).says("serving") for _ in range(2)]
     raw.parked(broker_url)
     async with Client(broker_url) as client:

@@ -1,4 +1,4 @@
-"""Registering what a worker process runs when it begins and ends."""
+"""Process hooks."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from crew.worker.hooks import Hooks, on_process_start, on_process_stop
 
 @pytest.fixture(autouse=True)
 def hooks(monkeypatch: pytest.MonkeyPatch) -> Hooks:
-    """Empty, in place of this process's own."""
+    """Empty hooks, in place of those of this process."""
     hooks = Hooks()
     monkeypatch.setattr(hooks_module, "hooks", hooks)
     return hooks

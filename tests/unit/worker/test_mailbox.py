@@ -1,4 +1,4 @@
-"""What executors tell the I/O thread."""
+"""The mailbox of the I/O thread."""
 
 import asyncio
 import contextvars
@@ -118,14 +118,14 @@ def test_post_and_wait_on_a_blocked_loop_returns_at_its_timeout() -> None:
         assert asked == []
         loop.call_soon(loop.stop)
         loop.run_forever()
-        assert asked == ["asked"], "it is done when the loop is free again"
+        assert asked == ["asked"], "it runs when the loop is free again"
     finally:
         loop.close()
 
 
 @pytest.mark.gen_test
 async def test_a_post_does_not_run_in_the_context_of_its_sender() -> None:
-    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nobody's")
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
     variable.set("the mailbox's")
     mailbox = Mailbox(asyncio.get_running_loop())
     seen: list[str] = []

@@ -1,4 +1,4 @@
-"""When a worker process is replaced."""
+"""Replacement of worker processes, and memory sizes."""
 
 import subprocess
 import sys
@@ -35,7 +35,7 @@ def test_memory_is_checked_after_a_task(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_memory_used_follows_the_memory_of_the_process() -> None:
-    """Of a new one: this one may have memory left from other tests."""
+    """In a new process: this one may have memory left from other tests."""
     script = (
         f"from {memory_used.__module__} import memory_used as used; a = used(); b = b'x' * 50_000_000; print(a, used())"
     )

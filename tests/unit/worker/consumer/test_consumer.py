@@ -1,4 +1,4 @@
-"""Deliveries in, answers and acknowledgements out, with an executor and links that the test plays."""
+"""The consumer, from a delivery to its reply and acknowledgement, with a fake executor and fake links."""
 
 import asyncio
 import time
@@ -31,7 +31,7 @@ from tests.support.waiting import until
 
 
 class TakingExecutor(PlayedExecutor):
-    """Takes from the buffer as slots are free; tasks end when the test says so."""
+    """Takes executions from the buffer while slots are free; the test ends them."""
 
     def __init__(self, buffer: Buffer, slots: int) -> None:
         super().__init__(slots=slots)
@@ -47,7 +47,7 @@ class TakingExecutor(PlayedExecutor):
 
 
 class Worker:
-    """A consumer of the tasks `t` and `other`, and all that is around it."""
+    """A consumer of the tasks `t` and `other`, with fake links and a fake executor."""
 
     def __init__(
         self,
@@ -97,42 +97,42 @@ class Worker:
         self.executor.on_ended = self.consumer.on_ended
 
     def receives(self, task: str = "t", *, redelivered: bool = False, **fields: Any) -> Delivery:
-        """A call arrives."""
+        """Deliver a call."""
         call = Call(**{"id": "17", "task": task, "body": codec.encode(None), "reply_to": "crew.reply.me", **fields})
         given = properties.of_call(call, now=time.time())
         return self.receives_message(given, call.body.data, task=task, redelivered=redelivered)
 
     def receives_message(self, given: Properties, body: bytes = b"", **delivery: Any) -> Delivery:
-        """Anything arrives."""
+        """Deliver any message."""
         delivered = a_delivery(self.channel, properties=given, body=body, **delivery)
         self.consumer.on_delivery(delivered)
         return delivered
 
     def on_replacement_needed(self) -> None:
-        """The process is to be replaced."""
+        """Count the requests to replace the process."""
         self.worn_out += 1
 
     def finish(self, execution: Execution | None = None) -> None:
-        """What runs, runs to its end."""
+        """Run an execution to its end; the first one by default."""
         execution = execution or self.executor.executions[0]
         execution.run()
         self.consumer.on_ended(execution)
 
-    def told(self) -> list[Reply]:
-        """What callers were told so far."""
+    def all_replies(self) -> list[Reply]:
+        """All replies to callers so far, including announced starts."""
         found = [properties.to_reply(one.properties, one.body) for one in self.sent_to("crew.reply.me")]
         return [reply for reply in found if isinstance(reply, Reply)]
 
     def replies(self) -> list[Reply]:
-        """What was answered so far."""
-        return [reply for reply in self.told() if reply.outcome is not Outcome.STARTED]
+        """Final replies so far."""
+        return [reply for reply in self.all_replies() if reply.outcome is not Outcome.STARTED]
 
     def outcomes(self) -> list[tuple[str, Outcome]]:
-        """What was answered so far: id and outcome."""
+        """Id and outcome of the final replies so far."""
         return [(reply.id, reply.outcome) for reply in self.replies()]
 
     def starts(self, id: str = "17", **fields: Any) -> Execution:
-        """A call arrives, and is begun."""
+        """Deliver a call and start it."""
         self.receives(id=id, **fields)
         (execution,) = [one for one in self.executor.executions if one.call.id == id]
         self.shared_state.begin(0, execution)
@@ -140,7 +140,7 @@ class Worker:
         return execution
 
     def sent_to(self, queue: str) -> list[Published]:
-        """What was published to a queue."""
+        """Messages published to a queue."""
         return [one for one in self.publishing.published if one.key == queue]
 
 
@@ -187,7 +187,7 @@ async def test_a_call_without_reply_to_and_id_runs() -> None:
     ids=["a deadline in words", "a list as a timeout", "nothing wrong"],
 )
 async def test_a_malformed_message_is_parked_and_gets_a_reply_and_blocks_nothing(given: Properties) -> None:
-    """Not both at a time: a return is told by its id, and where nobody wants the answer it would be parked again."""
+    """One after the other: both have the same id, and a returned reply must not be taken for the parked message."""
     worker = Worker()
     malformed = given.headers is not None
     worker.receives_message(given, b"1")
@@ -220,7 +220,7 @@ async def test_a_call_that_killed_three_processes_is_parked_and_its_caller_gets_
     assert worker.executor.executions == []
     (parked,) = worker.sent_to("crew.parked")
     assert (parked.properties.headers or {})["crew-exit-status"] == "SIGKILL"
-    assert worker.replies() == [], "what is parked is in the broker's hands before anything else is said of it"
+    assert worker.replies() == [], "the message is parked before the caller gets its reply"
     parked.confirm.settle(ConfirmStatus.CONFIRMED)
     (reply,) = worker.replies()
     assert reply.outcome is Outcome.WORKER_LOST
@@ -256,7 +256,7 @@ async def test_a_retried_call_is_acknowledged_when_the_broker_has_confirmed_the_
     await until(lambda: worker.sent_to(delivery.queue))
     assert worker.channel.acked == ([] if persistent else [delivery.tag])
     worker.publishing.confirm_all()
-    await until(lambda: worker.sent_to("crew.reply.me"))  # it has started, once
+    await until(lambda: worker.sent_to("crew.reply.me"))  # announced once
     assert worker.replies() == []
     assert worker.channel.acked == [delivery.tag]
 
@@ -280,7 +280,7 @@ async def test_a_retry_that_no_worker_takes_in_time_is_a_timeout_not_an_expirati
 
 @pytest.mark.gen_test
 async def test_crashes_and_retries_both_count_as_attempts() -> None:
-    """So that each execution of a call has a larger number than the one before."""
+    """Each execution of a call has a larger number than the one before."""
     worker = Worker()
     execution = an_execution()
     execution.call = msgspec.structs.replace(execution.call, id="17")
@@ -293,7 +293,7 @@ async def test_crashes_and_retries_both_count_as_attempts() -> None:
 
 @pytest.mark.gen_test
 async def test_the_crashes_of_a_call_do_not_count_for_another_call_of_the_same_id() -> None:
-    """One that was given back unharmed would be refused, though it has never run."""
+    """Otherwise a requeued call that never ran would be refused."""
     worker = Worker()
     execution = an_execution()
     execution.call = msgspec.structs.replace(execution.call, id="nightly", message_id="yesterday")
@@ -447,7 +447,7 @@ async def test_a_redelivered_call_that_still_runs_here_does_not_run_twice() -> N
     worker.publishing.confirm_all()
     assert [reply.outcome for reply in worker.replies()] == [Outcome.RETURNED]
     assert worker.channel.acked == [again.tag]
-    other = worker.receives(deadline=deadline + 1, redelivered=True)  # another call, with its id
+    other = worker.receives(deadline=deadline + 1, redelivered=True)  # another call of the same id
     worker.finish()
     worker.publishing.confirm_all()
     assert worker.channel.acked == [again.tag, other.tag]

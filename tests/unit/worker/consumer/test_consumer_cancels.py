@@ -1,4 +1,4 @@
-"""What becomes of a call that nobody wants any longer, wherever it is in its worker."""
+"""Canceled calls in a worker: running, waiting, or not delivered yet."""
 
 import time
 
@@ -42,7 +42,7 @@ async def test_a_running_call_that_is_canceled_is_interrupted_and_gets_one_reply
 
 @pytest.mark.gen_test
 async def test_the_limit_of_a_canceled_call_is_recorded_in_the_shared_state() -> None:
-    """So that the supervisor kills a process that is frozen in it."""
+    """So that the supervisor kills a process that is stalled in the call."""
     worker = Worker()
     execution = worker.starts(deadline=None)
     assert worker.shared_state.limits(0) == []
@@ -96,7 +96,7 @@ async def test_a_call_that_was_canceled_before_its_delivery_does_not_start() -> 
 
 @pytest.mark.gen_test
 async def test_a_call_that_is_canceled_before_its_start_is_handled_is_acknowledged_once() -> None:
-    """A second acknowledgement of one delivery costs the connection."""
+    """A second acknowledgement of a delivery breaks the connection."""
     worker = Worker(slots=2)
     worker.receives(id="1")
     delivery = worker.receives(id="2", persistent=False)

@@ -1,4 +1,4 @@
-"""Calls that are acknowledged when they start, and those that overstay as they are not."""
+"""Calls that are acknowledged when they start, and calls that exceed the acknowledgement timeout."""
 
 import asyncio
 import logging
@@ -50,7 +50,7 @@ async def test_a_call_that_runs_once_does_not_start_if_the_broker_will_redeliver
     assert execution.result is not None
     assert execution.result.outcome is None
     worker.consumer.on_ended(execution)
-    assert [one for one in worker.told() if one.id == "second"] == []
+    assert [one for one in worker.all_replies() if one.id == "second"] == []
     worker.consumer.stop()
 
 
@@ -67,7 +67,7 @@ async def test_a_lost_acknowledgement_is_repeated_and_the_call_does_not_run_twic
     worker.channel = RecordingChannel()
     again = worker.receives(deadline=deadline, persistent=long, redelivered=True)
     assert len(worker.executor.executions) == 1
-    assert worker.channel.acked == [again.tag], "else the broker would wait for it"
+    assert worker.channel.acked == [again.tag], "otherwise the broker would wait for the acknowledgement"
     worker.finish()
     worker.publishing.confirm_all()
     assert worker.channel.acked == [again.tag]
@@ -75,7 +75,7 @@ async def test_a_lost_acknowledgement_is_repeated_and_the_call_does_not_run_twic
 
 @pytest.mark.gen_test
 async def test_a_long_call_that_killed_a_process_is_not_retried_even_if_it_is_persistent() -> None:
-    """It died after it had been noted, and before its acknowledgement was out."""
+    """The process died after the call was recorded and before its acknowledgement was sent."""
     worker = Worker(long=True)
     execution = worker.starts()
     worker.shared_state.record_crash(0, -11)
@@ -97,7 +97,7 @@ async def test_a_long_call_that_a_drain_interrupts_is_published_again_after_its_
     execution = worker.starts()
     worker.consumer.interrupt_all()
     worker.consumer.on_decided(execution)
-    assert worker.sent_to("crew.tasks.t") == [], "it still cleans up, and must not run beside itself"
+    assert worker.sent_to("crew.tasks.t") == [], "it still cleans up, and must not run twice at a time"
     worker.finish(execution)
     await until(lambda: worker.sent_to("crew.tasks.t"))
     worker.publishing.confirm_all()
@@ -116,7 +116,7 @@ async def test_a_long_call_that_runs_on_after_its_interrupt_gets_a_reply_and_is_
     worker.consumer.stop()
 
 
-# --- overstaying ----------------------------------------------------------------------------------------------------
+# --- acknowledgement timeout ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test
@@ -125,19 +125,19 @@ async def test_a_task_that_exceeds_the_acknowledgement_timeout_is_logged_with_ad
     caplog: pytest.LogCaptureFixture, long: bool
 ) -> None:
     worker = Worker(long=long, slots=2)
-    overstays = worker.starts(id="overstays")
-    overstays.started = time.monotonic() - 3.5
+    too_long = worker.starts(id="too_long")
+    too_long.started = time.monotonic() - 3.5
     worker.starts("innocent", task="other")
     with caplog.at_level(logging.ERROR):
         worker.consumer.on_lost(3.0)
     logged = "acknowledgement timeout exceeded: the broker redelivers the call: write @Task('t', long=True), "
-    fields = " call_id=overstays task=t running=4 broker_timeout=3"
+    fields = " call_id=too_long task=t running=4 broker_timeout=3"
     messages = [one.getMessage() for one in caplog.records]
     assert [text.startswith(logged) and text.endswith(fields) for text in messages] == [True] * (not long)
     worker.consumer.stop()
 
 
-# --- deaths that nobody has seen yet --------------------------------------------------------------------------------
+# --- crashes that are not counted yet -------------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test

@@ -1,4 +1,4 @@
-"""What cannot be stopped: others get its slot, or its process is replaced."""
+"""Tasks that cannot be interrupted: their slot is freed, or their process is replaced."""
 
 import msgspec
 import pytest
@@ -20,7 +20,7 @@ async def test_a_task_that_runs_on_after_its_grace_frees_its_slot(caplog: pytest
     assert worker.executor.was_abandoned == [stubborn]
     assert [one.call.id for one in worker.executor.executions] == ["next"]
     assert worker.outcomes() == [("stubborn", Outcome.TIMED_OUT)]
-    assert worker.shared_state.limits(0) == [], "the supervisor need not kill for it"
+    assert worker.shared_state.limits(0) == [], "the supervisor does not kill the process for it"
     assert not worker.worn_out
     assert "in stubborn_function" in caplog.text
     worker.finish(stubborn)
@@ -48,7 +48,7 @@ async def test_a_process_whose_executor_is_stuck_is_replaced_and_still_exits() -
     worker.starts(timeout=0.01)
     assert worker.consumer.has_work()
     await until(lambda: worker.worn_out)
-    assert not worker.consumer.has_work(), "nobody need wait for it"
+    assert not worker.consumer.has_work(), "a shutdown does not wait for it"
     worker.consumer.stop()
 
 

@@ -1,4 +1,4 @@
-"""What callers are told beside the answer: that their call has started, and where it was when its time was over."""
+"""Announced starts, and the stack of a timed out task."""
 
 import time
 
@@ -16,13 +16,13 @@ from tests.unit.worker.consumer.test_consumer import Worker
 
 
 def announced(worker: Worker) -> list[str]:
-    """Ids of the calls whose callers know that they have started."""
-    return [reply.id for reply in worker.told() if reply.outcome is Outcome.STARTED]
+    """Ids of the calls whose start was announced."""
+    return [reply.id for reply in worker.all_replies() if reply.outcome is Outcome.STARTED]
 
 
 @pytest.mark.gen_test
 async def test_a_start_is_announced_once_before_the_task_runs() -> None:
-    """A task may never let the I/O thread run again."""
+    """The task may never release the GIL, so that the I/O thread could not announce it later."""
     worker = Worker()
     worker.receives()
     (execution,) = worker.executor.executions
@@ -37,7 +37,7 @@ async def test_a_start_is_announced_once_before_the_task_runs() -> None:
 
 @pytest.mark.gen_test
 async def test_a_start_is_announced_as_soon_as_the_broker_is_back() -> None:
-    """Else a client whose cancel the process has missed would never tell it again."""
+    """Otherwise a client could not repeat a cancel that the process has missed."""
     worker = Worker()
     worker.publishing.is_ready = False
     worker.receives()
@@ -92,12 +92,12 @@ async def test_a_quick_call_that_is_not_persistent_is_acknowledged_before_it_run
 
 @pytest.mark.gen_test
 async def test_a_quick_job_that_runs_once_is_announced_before_it_is_acknowledged() -> None:
-    """Where its whole host dies in the next moment, nobody else can tell that it does not wait any longer."""
+    """If the whole host dies next, no other process knows that the job is in no queue any more."""
     worker = Worker(long=True)
     for number in range(SETTLED):
         worker.finish(worker.starts(f"{number}"))
     delivery = worker.receives(id="job", is_job=True)
-    assert delivery.tag not in worker.channel.acked, "nobody was told yet"
+    assert delivery.tag not in worker.channel.acked, "its start is not announced yet"
     (execution,) = worker.executor.executions
     assert worker.consumer.must_announce(execution)
     worker.consumer.on_started(execution)
@@ -106,7 +106,7 @@ async def test_a_quick_job_that_runs_once_is_announced_before_it_is_acknowledged
     worker.consumer.stop()
 
 
-# --- telling where --------------------------------------------------------------------------------------------------
+# --- stack of a timed out task --------------------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test
@@ -116,9 +116,9 @@ async def test_in_debug_mode_the_caller_gets_the_stack_of_a_timed_out_task(debug
     worker.executor.text = "in stubborn_function"
     worker.starts(timeout=0.02)
     await until(worker.replies)
-    told = failure.decode(worker.replies()[0].body.data)
-    assert told.traceback == ("in stubborn_function" if debug else "")
-    assert "was interrupted after" in told.message
+    reported = failure.decode(worker.replies()[0].body.data)
+    assert reported.traceback == ("in stubborn_function" if debug else "")
+    assert "was interrupted after" in reported.message
     worker.consumer.stop()
 
 
@@ -145,6 +145,6 @@ async def test_progress_that_a_job_reports_during_its_clean_up_is_sent() -> None
     worker.consumer.on_decided(execution)
     execution.latest_progress.put(codec.encode({"cleaned": "up"}, "json"), time.monotonic())
     worker.finish(execution)
-    said = [reply.outcome for reply in worker.told() if reply.outcome is not Outcome.STARTED]
-    assert said == [Outcome.CANCELED, Outcome.PROGRESS]
+    outcomes = [reply.outcome for reply in worker.all_replies() if reply.outcome is not Outcome.STARTED]
+    assert outcomes == [Outcome.CANCELED, Outcome.PROGRESS]
     worker.consumer.stop()

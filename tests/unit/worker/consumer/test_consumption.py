@@ -1,4 +1,4 @@
-"""Which queues a worker takes from."""
+"""Prefetch of the queues, as requested and as the broker has it."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How much a worker fetches ahead."""
+"""Prefetch that follows the measured run time."""
 
 import pytest
 from hypothesis import given
@@ -10,7 +10,7 @@ durations = st.floats(1e-6, 100.0)
 
 
 def after(prefetch: Prefetch, *seconds: float) -> int:
-    """The window after executions that took so long."""
+    """Prefetch after executions that took these times."""
     for one in seconds:
         prefetch.observe(one)
     return prefetch.window
@@ -49,7 +49,7 @@ def test_the_prefetch_never_exceeds_its_limit(runs: list[float], slots: int) -> 
 
 
 def test_a_run_time_near_a_threshold_does_not_change_the_prefetch_repeatedly() -> None:
-    """A change costs the broker a new consumer."""
+    """Each change needs a new consumer at the broker."""
     prefetch = Prefetch(1)
     after(prefetch, *[0.0006] * 100)
     assert sum(prefetch.observe(0.0006 if number % 2 else 0.00066) for number in range(200)) <= 1
@@ -62,7 +62,7 @@ def test_a_fixed_prefetch_does_not_change(runs: list[float]) -> None:
     assert prefetch.window == 7
 
 
-def test_a_fixed_prefetch_is_used_for_all_slots() -> None:
+def test_a_fixed_prefetch_includes_the_running_calls() -> None:
     assert Prefetch(1, fixed=1).window == 1
 
 

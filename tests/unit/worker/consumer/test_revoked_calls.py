@@ -1,4 +1,4 @@
-"""The calls that nobody wants any longer."""
+"""Calls that were canceled before their start."""
 
 import time
 
@@ -12,13 +12,13 @@ from crew.worker.execution.interrupt import InterruptReason
 
 
 class Clock:
-    """In place of the module `time`."""
+    """Replaces the module `time`."""
 
     def __init__(self) -> None:
         self.now = time.time()
 
     def time(self) -> float:
-        """As time.time."""
+        """Replaces time.time."""
         return self.now
 
 
@@ -32,7 +32,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def known(revoked: RevokedCalls, ids: str) -> str:
-    """Those of `ids`, a letter each, that are not to be started."""
+    """Those of `ids`, one letter each, that must not start."""
     backlog = {id for id, _ in revoked._reasons}
     return "".join(id for id in ids if id in backlog)
 
@@ -42,17 +42,17 @@ def test_a_call_that_was_not_canceled_may_start() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "reason"), [("canceled", InterruptReason.CANCELED), ("timeout", InterruptReason.TIMEOUT)]
+    ("text", "reason"), [("canceled", InterruptReason.CANCELED), ("timeout", InterruptReason.TIMEOUT)]
 )
-def test_a_canceled_call_is_remembered_with_the_reason(told: str, reason: InterruptReason) -> None:
+def test_a_canceled_call_is_remembered_with_the_reason(text: str, reason: InterruptReason) -> None:
     revoked = RevokedCalls()
-    revoked.add(Control(id="17", reason=told, deadline=60.0))
+    revoked.add(Control(id="17", reason=text, deadline=60.0))
     assert revoked.get("17", 60.0) is reason
     assert revoked.get("18", 60.0) is None
     assert repr(revoked) == "<RevokedCalls: 1>"
 
 
-@pytest.mark.parametrize("deadline", [60.0, None], ids=["of its own", "none, as who hears of a late start knows none"])
+@pytest.mark.parametrize("deadline", [60.0, None], ids=["of its own", "none, as a cancel after a late start has none"])
 def test_the_next_call_of_the_same_id_may_start(deadline: float | None) -> None:
     revoked = RevokedCalls()
     revoked.add(Control(id="nightly", reason="timeout", deadline=deadline))
@@ -83,9 +83,9 @@ def test_the_cancels_of_calls_never_displace_those_of_jobs(clock: Clock, monkeyp
     assert len(revoked) <= 1 + 2 * 2 + 2
 
 
-@pytest.mark.parametrize("told", ["drain", "", "a reason of a newer client"])
-def test_an_unknown_reason_counts_as_a_cancel(told: str) -> None:
-    assert reason_of(Control(id="17", reason=told)) is InterruptReason.CANCELED
+@pytest.mark.parametrize("text", ["drain", "", "a reason of a newer client"])
+def test_an_unknown_reason_counts_as_a_cancel(text: str) -> None:
+    assert reason_of(Control(id="17", reason=text)) is InterruptReason.CANCELED
 
 
 def test_a_cancel_is_remembered_until_the_deadline_of_its_call(clock: Clock) -> None:
@@ -140,7 +140,9 @@ def test_a_job_that_its_store_has_revoked_does_not_start() -> None:
     assert revoked.get("18", None, is_job=True) is None
     assert revoked.get("17", None) is None, "a call may have the id of a job"
     revoked.set_revoked_jobs("crew.jobs.b", "q1", frozenset())
-    assert revoked.get("17", None, is_job=True) is InterruptReason.CANCELED, "another store has said nothing of it"
+    assert revoked.get("17", None, is_job=True) is InterruptReason.CANCELED, (
+        "the answer of another store does not concern it"
+    )
     revoked.set_revoked_jobs("crew.jobs.a", "q2", frozenset())
     assert revoked.get("17", None, is_job=True) is None
 

@@ -1,4 +1,4 @@
-"""An executor with what feeds it, from the delivery to the answer."""
+"""Task groups, from the delivery to the reply."""
 
 import asyncio
 import threading
@@ -27,7 +27,7 @@ from tests.support.waiting import eventually
 
 
 class InputOutput:
-    """The I/O thread of a worker process, on a broker that the test plays."""
+    """The I/O thread of a worker process, with a fake broker."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -40,7 +40,7 @@ class InputOutput:
         self.thread.start()
 
     def task_groups(self, *tasks: Task, threads: int = 1, concurrency: int = 10) -> list[TaskGroup]:
-        """Those that serve `tasks`, open."""
+        """Make and open the groups that serve `tasks`."""
         options = Options(broker=load("amqp://localhost"), threads=threads, concurrency=concurrency)
         self._made = made = task_groups(tasks, options, number=0, shared_state=self.shared_state, mailbox=self.mailbox)
         replies = ReplyPublisher(self.publishing.as_link(), "w")
@@ -60,7 +60,7 @@ class InputOutput:
         return made
 
     def receives(self, group: TaskGroup, id: str = "17", *, task: str = "t", data: Any = None) -> None:
-        """A call arrives."""
+        """Deliver a call."""
         call = Call(id=id, task=task, body=codec.encode(data), reply_to="crew.reply.me", deadline=None)
         delivery = a_delivery(
             RecordingChannel(), task=task, properties=properties.of_call(call, now=0.0), body=call.body.data
@@ -68,15 +68,15 @@ class InputOutput:
         self.do(lambda: group.consumer.on_delivery(delivery))
 
     def do(self, function: Callable[[], object]) -> None:
-        """On the loop, and wait until it was done."""
+        """Call `function` on the loop and wait for its return."""
 
         async def call() -> None:
             function()
 
         asyncio.run_coroutine_threadsafe(call(), self.loop).result(5)
 
-    def told(self) -> list[tuple[str, Outcome]]:
-        """What callers were told: id and outcome."""
+    def all_replies(self) -> list[tuple[str, Outcome]]:
+        """Id and outcome of all replies, including announced starts."""
         found = [properties.to_reply(one.properties, one.body) for one in list(self.publishing.published)]
         return [(reply.id, reply.outcome) for reply in found if isinstance(reply, Reply)]
 
@@ -85,7 +85,7 @@ class InputOutput:
         self.loop.run_forever()
 
     def end(self) -> None:
-        """Nothing more happens."""
+        """Stop all groups and the loop."""
         for group in self._made:
             if hasattr(group, "consumer"):
                 self.do(group.consumer.stop)
@@ -98,7 +98,7 @@ class InputOutput:
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:
-    """In a worker the process ends with it."""
+    """Close a loop; in a worker the process ends with it."""
     eventually(lambda: not loop.is_running())
     loop.close()
 
@@ -133,12 +133,12 @@ def test_tasks_of_one_kind_are_one_group(io: InputOutput, function: Callable[[An
 
 
 def test_a_task_in_the_main_thread_is_announced_before_it_begins(io: InputOutput, signals: None) -> None:
-    """It may be one that lets no other thread run for the rest of its time."""
-    told_before: list[tuple[str, Outcome]] = []
+    """The task may never release the GIL, so that it could not be announced later."""
+    replies_before: list[tuple[str, Outcome]] = []
     noted: list[int] = []
 
     def look(data: Any) -> None:
-        told_before.extend(io.told())
+        replies_before.extend(io.all_replies())
         noted.append(len(io.shared_state.limits(0)))
         assert where(data)
 
@@ -146,23 +146,23 @@ def test_a_task_in_the_main_thread_is_announced_before_it_begins(io: InputOutput
     io.receives(group)
 
     def stop_when_answered() -> None:
-        eventually(lambda: len(io.told()) == 2)
+        eventually(lambda: len(io.all_replies()) == 2)
         group.stop()
 
     threading.Thread(target=stop_when_answered).start()
     group.serve()
-    assert told_before == [("17", Outcome.STARTED)]
-    assert noted == [1], "and it stands in the ledger"
-    assert io.told() == [("17", Outcome.STARTED), ("17", Outcome.RETURNED)]
+    assert replies_before == [("17", Outcome.STARTED)]
+    assert noted == [1], "and it is recorded in the shared state"
+    assert io.all_replies() == [("17", Outcome.STARTED), ("17", Outcome.RETURNED)]
     assert io.shared_state.limits(0) == []
 
 
 @pytest.mark.parametrize("kind", ["threads", "coroutines"])
 def test_a_task_in_another_thread_is_announced_before_it_begins(io: InputOutput, kind: str) -> None:
-    told_before: list[tuple[str, Outcome]] = []
+    replies_before: list[tuple[str, Outcome]] = []
 
     def look(data: Any) -> None:
-        told_before.extend(io.told())
+        replies_before.extend(io.all_replies())
         assert not where(data)
 
     async def look_too(data: Any) -> None:
@@ -171,9 +171,9 @@ def test_a_task_in_another_thread_is_announced_before_it_begins(io: InputOutput,
     (group,) = io.task_groups(a_task(look if kind == "threads" else look_too), threads=2)
     group.serve_in_background()
     io.receives(group)
-    eventually(lambda: len(io.told()) == 2)
-    assert told_before == [("17", Outcome.STARTED)]
-    assert io.told()[-1] == ("17", Outcome.RETURNED)
+    eventually(lambda: len(io.all_replies()) == 2)
+    assert replies_before == [("17", Outcome.STARTED)]
+    assert io.all_replies()[-1] == ("17", Outcome.RETURNED)
 
 
 @pytest.mark.parametrize("slots", [1, 3])
@@ -192,4 +192,4 @@ def test_at_most_concurrency_coroutines_run_at_a_time(io: InputOutput, slots: in
         io.receives(group, f"{number}", data=number)
     eventually(lambda: len(running) == slots)
     go.set()
-    eventually(lambda: [outcome for _, outcome in io.told()].count(Outcome.RETURNED) >= slots)
+    eventually(lambda: [outcome for _, outcome in io.all_replies()].count(Outcome.RETURNED) >= slots)

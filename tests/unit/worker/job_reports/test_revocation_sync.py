@@ -1,4 +1,4 @@
-"""Jobs wait until the gateways of their store have told what was given up."""
+"""Jobs wait until their store has reported its revoked jobs."""
 
 import pytest
 
@@ -13,7 +13,7 @@ QUEUES = [topology.jobs_queue_name(store) for store in ("a", "b")]
 
 
 class Asked:
-    """Revocation requests, and what went on of the two jobs that they hold."""
+    """A revocation sync that holds two jobs, and the released ones."""
 
     def __init__(self, *, timeout: float = 60.0) -> None:
         self.link = FakeLink()
@@ -24,7 +24,7 @@ class Asked:
 
     @property
     def question(self) -> str:
-        """Id of the last that was asked."""
+        """Id of the last question."""
         asked = self.link.published[-1]
         return to_request(asked.properties, asked.body).id
 
@@ -79,7 +79,7 @@ async def test_an_answer_to_a_question_of_an_earlier_connection_releases_no_jobs
     asked.revocation_sync.on_answer(answer_id(earlier, QUEUES[0]))
     assert asked.revocation_sync.is_awaiting(QUEUES[0])
     asked.revocation_sync.stop()
-    assert asked.went_on == [], "what was held went with its connection"
+    assert asked.went_on == [], "held jobs are dropped with their connection"
 
 
 @pytest.mark.gen_test

@@ -1,4 +1,4 @@
-"""Replies that wait for the broker."""
+"""The reply backlog."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from crew.worker.replies.backlog import Backlog, OutgoingMessage
 
 
 def a_reply(dropped: list[str], name: str, size: int = 1) -> OutgoingMessage:
-    """Of `size` bytes; its name goes to `dropped` where it does."""
+    """Make a reply of `size` bytes; its name is added to `dropped` when it is discarded."""
     return OutgoingMessage(name, Properties(), b"x" * size, lambda: None, None, lambda: dropped.append(name))
 
 

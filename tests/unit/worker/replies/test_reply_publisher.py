@@ -1,4 +1,4 @@
-"""Replies on their way out."""
+"""The reply publisher."""
 
 import functools
 import logging
@@ -27,7 +27,7 @@ VALUE = Result(Outcome.RETURNED, codec.encode({"width": 320}), {"took": 3})
 
 
 class Sent:
-    """Counts how often a reply was said to be sent."""
+    """Counts how often `on_sent` was called."""
 
     def __init__(self) -> None:
         self.times = 0
@@ -37,7 +37,7 @@ class Sent:
 
 
 def a_call(**fields: Any) -> Call:
-    """A call of somebody who waits."""
+    """Make a call that wants a reply."""
     return Call(**{"id": "17", "task": "t", "body": Body(b"", None), "reply_to": "crew.reply.me", **fields})
 
 
@@ -47,13 +47,13 @@ def _has_published(link: FakeLink, count: int) -> bool:
 
 @pytest.fixture
 def link() -> FakeLink:
-    """The link to publish on."""
+    """The publishing link."""
     return FakeLink()
 
 
 @pytest.fixture
 def replies(link: FakeLink) -> ReplyPublisher:
-    """Replies of the worker `w`."""
+    """The reply publisher of the worker `w`."""
     return ReplyPublisher(link.as_link(), "w")
 
 
@@ -89,7 +89,7 @@ async def test_a_returned_reply_settles_its_delivery_and_is_retried_a_few_times(
     sent = Sent()
     replies.reply(a_call(), VALUE, sent)
     link.confirm_all(ConfirmStatus.RETURNED)
-    assert (sent.times, len(replies)) == (1, 0), "who drains does not wait for a client that has gone"
+    assert (sent.times, len(replies)) == (1, 0), "a drain does not wait for a client that is gone"
     await until(lambda: len(link.published) == 2)
     link.confirm_all(ConfirmStatus.RETURNED)
     await until(lambda: len(link.published) == 3)
@@ -115,7 +115,7 @@ async def test_a_message_is_parked_even_if_the_parked_queue_was_deleted(
 async def test_parking_is_retried_without_a_limit(
     replies: ReplyPublisher, link: FakeLink, monkeypatch: pytest.MonkeyPatch, status: ConfirmStatus
 ) -> None:
-    """The node that has crew.parked may be down for longer than a reply is worth."""
+    """The node that holds crew.parked may be down for longer than a reply is retried."""
     monkeypatch.setattr(replies_module, "RETURNED_RETRY_DELAYS", (0.001, 0.001))
     monkeypatch.setattr(replies_module, "REFUSED_RETRY_DELAY", 0.001)
     monkeypatch.setattr(replies_module, "REFUSED_TIMEOUT", 0.0)
@@ -124,14 +124,14 @@ async def test_parking_is_retried_without_a_limit(
     for count in range(1, 6):
         await until(functools.partial(_has_published, link, count))
         link.confirm_all(status)
-        assert not sent.times, "its delivery is not done"
+        assert not sent.times, "its delivery is not acknowledged"
     await until(functools.partial(_has_published, link, 6))
     link.confirm_all()
     assert (sent.times, len(replies)) == (1, 0)
 
 
 def test_a_discarded_message_returns_its_delivery_to_the_queue(link: FakeLink) -> None:
-    """Else a message would be held for ever, and nothing more taken from its queue."""
+    """Otherwise the delivery would stay unacknowledged for ever, and block its queue."""
     replies, dropped = ReplyPublisher(link.as_link(), "w", Backlog(max_replies=1)), Sent()
     link.is_ready = False
     replies.park(a_delivery(), "it is broken", never, dropped)
@@ -225,7 +225,7 @@ def test_the_reply_of_a_failure_names_its_worker(replies: ReplyPublisher, link: 
 
 def test_a_start_is_announced_to_the_caller(replies: ReplyPublisher, link: FakeLink) -> None:
     assert replies.announce(a_call())
-    assert replies.announce(a_call(reply_to=None)), "nobody is to be told"
+    assert replies.announce(a_call(reply_to=None)), "it wants no reply"
     (published,) = link.published
     reply = properties.to_reply(published.properties, published.body)
     assert isinstance(reply, Reply)
@@ -277,12 +277,12 @@ def test_a_parked_message_carries_the_reason(
         ({"a": "x" * 130_000}, "it cannot be read"),
         ({"a": [1] * 40_000}, "it cannot be read"),
     ],
-    ids=["a reason that quotes it all", "headers of a whole frame", "numbers that pika writes in more bytes"],
+    ids=["a long reason", "headers of a whole frame", "numbers that pika writes in more bytes"],
 )
 def test_parking_a_message_with_large_headers_does_not_break_the_connection(
     replies: ReplyPublisher, link: FakeLink, headers: Headers, reason: str
 ) -> None:
-    """Properties larger than a frame close it, and the message would be parked again on the next, for ever."""
+    """Properties larger than a frame close the connection, and parking would be repeated on the next one, for ever."""
     replies.park(a_delivery(properties=Properties(correlation_id="17", headers=headers)), reason, never, never)
     (published,) = link.published
     assert (published.properties.headers or {})["crew-reason"]
@@ -300,9 +300,9 @@ def test_the_caller_gets_an_error_if_its_value_is_too_large_for_the_broker(
     reply = properties.to_reply(link.published[-1].properties, link.published[-1].body)
     assert isinstance(reply, Reply)
     assert reply.outcome is Outcome.RAISED
-    told = failure.decode(reply.body.data)
-    assert told.type_name == "crew.errors.TooLarge"
-    assert "task 't': the broker does not accept its return value of 13 bytes" in told.message
+    reported = failure.decode(reply.body.data)
+    assert reported.type_name == "crew.errors.TooLarge"
+    assert "task 't': the broker does not accept its return value of 13 bytes" in reported.message
     link.confirm_all()
     assert (sent.times, len(replies)) == (1, 0)
 
@@ -329,7 +329,7 @@ def test_a_message_that_is_too_large_for_the_broker_is_parked_without_its_body(
 
 
 def refuse(link: FakeLink, reason: str) -> None:
-    """The broker does not accept the last message."""
+    """Refuse the last message."""
     link.published[-1].confirm.refuse(reason)
 
 
@@ -343,9 +343,9 @@ def test_the_caller_gets_the_reason_why_the_broker_does_not_accept_a_reply(
     reply = properties.to_reply(link.published[-1].properties, link.published[-1].body)
     assert isinstance(reply, Reply)
     assert (reply.outcome, reply.headers) == (Outcome.RAISED, {})
-    told = failure.decode(reply.body.data)
-    assert told.type_name == "crew.errors.MessageRefused"
-    assert told.message == "task 't': the broker does not accept its reply: invalid message (406)"
+    reported = failure.decode(reply.body.data)
+    assert reported.type_name == "crew.errors.MessageRefused"
+    assert reported.message == "task 't': the broker does not accept its reply: invalid message (406)"
     link.confirm_all()
     assert (sent.times, len(replies)) == (1, 0)
 
@@ -381,7 +381,7 @@ def test_a_message_that_the_broker_does_not_accept_is_parked_with_fewer_parts(
 async def test_no_queue_is_declared_because_a_message_names_it(
     replies: ReplyPublisher, link: FakeLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A job store has its own gateways, which declare its queue."""
+    """The gateways of a job store declare its queue."""
     monkeypatch.setattr(replies_module, "RETURNED_RETRY_DELAYS", (0.001, 0.001))
     sent = Sent()
     for number in range(50):
@@ -412,7 +412,7 @@ async def test_a_reply_to_a_known_job_store_is_retried_while_its_queue_is_missin
     for count in range(1, 6):
         await until(functools.partial(_has_published, link, count))
         link.confirm_all(ConfirmStatus.RETURNED)
-        assert not sent.times, "its delivery is not done: another worker may run the job"
+        assert not sent.times, "its delivery is not acknowledged: another worker may run the job"
     await until(functools.partial(_has_published, link, 6))
     link.confirm_all()
     assert sent.times == 1

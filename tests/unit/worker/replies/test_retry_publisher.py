@@ -1,4 +1,4 @@
-"""Calls on their way to another execution."""
+"""The retry publisher."""
 
 import time
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ FAILED = failed_with(Outcome.RAISED, Failure(type_name="OSError"), retry_after=1
 
 
 class Sending:
-    """Retries on a link that the test plays."""
+    """A retry publisher on a fake link."""
 
     def __init__(self) -> None:
         self.link = FakeLink()
@@ -33,7 +33,7 @@ class Sending:
         self.sent = 0
 
     def send(self, ended: Result = FAILED, **options: Any) -> Execution:
-        """A call is to be run again."""
+        """Retry a call."""
         execution = an_execution(channel=self.channel, **options)
         self.retries.send(execution, ended, self._on_sent)
         return execution
@@ -42,12 +42,12 @@ class Sending:
         self.sent += 1
 
     async def published(self, count: int = 1) -> list[Published]:
-        """What has gone to the exchange that delays, once there is as much."""
+        """Wait until messages were published to the delay exchange, and return them."""
         await until(lambda: len(self._delayed()) >= count)
         return self._delayed()
 
     def replies(self) -> list[Reply]:
-        """What was answered so far."""
+        """Replies so far."""
         found = [properties.to_reply(one.properties, one.body) for one in self.link.published if not one.exchange]
         return [reply for reply in found if isinstance(reply, Reply)]
 
@@ -56,7 +56,7 @@ class Sending:
 
 
 def call_in(published: Published) -> Call:
-    """As the worker will read it that runs the call again."""
+    """Parse the call as the next worker will."""
     return properties.to_call("t", published.properties, published.body, make_id=lambda: "made-here")
 
 
@@ -103,14 +103,14 @@ async def test_a_delivery_is_settled_only_when_the_broker_has_confirmed_the_retr
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize(("attempt", "told"), [(1, [Outcome.STARTED]), (2, [])])
-async def test_a_retry_announces_the_start_of_the_call_once(attempt: int, told: list[Outcome]) -> None:
+@pytest.mark.parametrize(("attempt", "outcomes"), [(1, [Outcome.STARTED]), (2, [])])
+async def test_a_retry_announces_the_start_of_the_call_once(attempt: int, outcomes: list[Outcome]) -> None:
     sending = Sending()
     sending.send(attempt=attempt)
     await sending.published()
     sending.link.confirm_all()
     await until(lambda: sending.sent)
-    assert [reply.outcome for reply in sending.replies()] == told
+    assert [reply.outcome for reply in sending.replies()] == outcomes
 
 
 @pytest.mark.gen_test
@@ -152,7 +152,7 @@ async def test_a_call_that_is_not_persistent_is_not_sent_twice_and_its_caller_ge
 
 @pytest.mark.gen_test
 async def test_a_call_whose_delivery_was_lost_is_not_published_again() -> None:
-    """Else it would be in the broker twice."""
+    """Otherwise the broker would have it twice."""
     sending = Sending()
     sending.link.is_ready = False
     sending.send()
@@ -210,7 +210,7 @@ async def test_a_retry_that_the_broker_never_accepts_is_replaced_by_the_failure(
 
 @pytest.mark.gen_test
 async def test_a_delay_queue_is_declared_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Publishing is no use of a queue: without a declaration, RabbitMQ would delete it with the calls in it."""
+    """Publishing does not count as a use of a queue: RabbitMQ would delete it with the calls in it."""
     sending = Sending()
     now = [1000.0]
     monkeypatch.setattr(retries_module, "time", SimpleNamespace(monotonic=lambda: now[0], time=time.time))

@@ -1,4 +1,4 @@
-"""How a process ended, in words."""
+"""Exit status of processes, as text."""
 
 import signal
 
@@ -8,7 +8,7 @@ from crew.worker.shared_state.exit_status import describe_exit, exit_status_of
 
 
 @pytest.mark.parametrize(
-    ("code", "status", "told"),
+    ("code", "status", "text"),
     [
         (1, "exit 1", "exited with 1"),
         (0, "exit 0", "exited with 0"),
@@ -17,6 +17,6 @@ from crew.worker.shared_state.exit_status import describe_exit, exit_status_of
         (-(signal.SIGRTMIN + 3), "signal 37", "was killed by signal 37"),
     ],
 )
-def test_an_exit_code_is_described_in_words(code: int, status: str, told: str) -> None:
+def test_an_exit_code_is_described_in_words(code: int, status: str, text: str) -> None:
     assert exit_status_of(code) == status
-    assert describe_exit(status) == told
+    assert describe_exit(status) == text

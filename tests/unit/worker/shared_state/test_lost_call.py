@@ -1,4 +1,4 @@
-"""What an answer needs when the process of a call has died."""
+"""Lost calls."""
 
 import time
 
@@ -21,9 +21,9 @@ def test_a_lost_call_has_the_fields_that_its_reply_needs() -> None:
 
 def test_the_caller_learns_how_and_on_which_host_the_process_died() -> None:
     result = lost_call.decode(lost_call.encode(CALL), status="SIGSEGV", is_overdue=False).result("atlas")
-    told = failure.decode(result.body.data)
-    assert (result.outcome, told.type_name) == (Outcome.WORKER_LOST, "WorkerLost")
-    assert told.message.startswith("task 't': its worker process on atlas was killed by SIGSEGV")
+    reported = failure.decode(result.body.data)
+    assert (result.outcome, reported.type_name) == (Outcome.WORKER_LOST, "WorkerLost")
+    assert reported.message.startswith("task 't': its worker process on atlas was killed by SIGSEGV")
 
 
 def test_a_lost_call_whose_process_was_killed_for_it_has_timed_out() -> None:

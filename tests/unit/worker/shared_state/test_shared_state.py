@@ -1,4 +1,4 @@
-"""Which calls have killed a worker process, counted by the supervisor."""
+"""The shared state of worker processes and supervisor."""
 
 import os
 import threading
@@ -16,7 +16,7 @@ forks = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
 def in_a_child(work: Callable[[], None]) -> None:
-    """Do `work` in a forked process, which then dies on the spot."""
+    """Call `work` in a forked process that then exits at once."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -27,14 +27,14 @@ def in_a_child(work: Callable[[], None]) -> None:
 
 
 def an_execution_of(id: str) -> Execution:
-    """An execution of the call `id`."""
+    """Make an execution of the call `id`."""
     execution = an_execution()
     execution.call = msgspec.structs.replace(execution.call, id=id)
     return execution
 
 
 def crash(shared_state: SharedState, id: str, *, process: int = 0) -> None:
-    """Process number `process` dies while it runs the call `id`."""
+    """Let process number `process` die while it runs the call `id`."""
     shared_state.begin(process, an_execution_of(id))
     shared_state.record_crash(process, -9)
 
@@ -171,7 +171,7 @@ def test_the_oldest_crash_is_forgotten_first() -> None:
 
 
 def running(shared_state: SharedState, id: str, *, limit: float | None, process: int = 0) -> Execution:
-    """Process number `process` runs the call `id` until `limit`."""
+    """Let process number `process` run the call `id` until `limit`."""
     execution = an_execution_of(id)
     execution.limit = limit
     shared_state.begin(process, execution)
@@ -204,7 +204,7 @@ def test_only_calls_past_their_limit_are_overdue() -> None:
 
 
 def test_a_new_limit_is_recorded() -> None:
-    """An interrupt is the end of a call that knows none: its grace begins."""
+    """An interrupt sets the limit of a call that has none, so that its grace begins."""
     shared_state = SharedState(1, 4)
     execution = running(shared_state, "17", limit=None)
     execution.limit = 100.0
@@ -242,11 +242,11 @@ def test_a_call_that_crashed_a_process_may_be_overdue_later() -> None:
     assert shared_state.crashes("17") == OVERDUE
 
 
-# --- what nobody runs again -----------------------------------------------------------------------------------------
+# --- lost calls -----------------------------------------------------------------------------------------------------
 
 
 def once(shared_state: SharedState, process: int = 0, *, limit: float | None = None, long: bool = False) -> Execution:
-    """Process number `process` runs a call whose delivery has ended."""
+    """Let process number `process` run a call that is acknowledged already."""
     execution = an_execution(persistent=long, long=long)
     execution.limit = limit
     shared_state.begin(process, execution)
@@ -262,8 +262,8 @@ def test_only_calls_that_are_not_redelivered_become_lost_calls(long: bool) -> No
     shared_state.end(once(shared_state, 1))
     assert shared_state.unanswered() == {}
     shared_state.record_crash(1, -11)
-    ((slot, told),) = shared_state.unanswered().items()
-    assert (told.id, told.reply_to, told.status, told.is_overdue) == (
+    ((slot, lost_call),) = shared_state.unanswered().items()
+    assert (lost_call.id, lost_call.reply_to, lost_call.status, lost_call.is_overdue) == (
         lost.call.id,
         "crew.reply.somebody",
         "SIGSEGV",
@@ -290,8 +290,8 @@ def test_a_lost_call_keeps_its_slot_until_the_reply_is_confirmed() -> None:
     shared_state.record_crash(0, -9)
     first, second, third = (once(shared_state) for _ in range(3))
     assert (first.slot is None, second.slot, third.slot) == (False, None, None)
-    ((slot, told),) = shared_state.unanswered().items()
-    assert told.id == lost.call.id
+    ((slot, lost_call),) = shared_state.unanswered().items()
+    assert lost_call.id == lost.call.id
     shared_state.mark_replied(slot)
     once(shared_state)
     shared_state.record_crash(0, -9)
@@ -361,13 +361,13 @@ def test_a_call_is_running_until_it_ends_or_its_crash_is_recorded() -> None:
 
 
 class EndsMeanwhile(Execution):
-    """Ends in another thread while its limit is noted."""
+    """Ends in another thread while its limit is recorded."""
 
     shared_state: SharedState
 
     @property
     def due(self) -> float | None:
-        """As Execution.due."""
+        """Replaces Execution.due."""
         ending = threading.Thread(target=self.shared_state.end, args=(self,))
         ending.start()
         ending.join(0.1)
@@ -375,7 +375,7 @@ class EndsMeanwhile(Execution):
 
 
 def test_no_limit_is_recorded_for_an_execution_that_ends_at_the_same_time() -> None:
-    """The supervisor would kill its process, which runs nothing at all, as frozen."""
+    """Otherwise the supervisor would kill an idle process as stalled."""
     shared_state = SharedState(1, 2)
     execution = an_execution()
     shared_state.begin(0, execution)

@@ -1,4 +1,4 @@
-"""What is done about a process in which something goes on too long, and what is not."""
+"""The stall detector: which processes it kills, and which not."""
 
 import math
 import socket
@@ -21,7 +21,7 @@ SILENCE = 0.05
 
 
 class PlayedChild(ChildProcess):
-    """A process that is none: notes what is done to it."""
+    """A fake process that records signals and kills."""
 
     def __init__(self) -> None:
         ours, self.theirs = socket.socketpair()
@@ -37,7 +37,7 @@ class PlayedChild(ChildProcess):
 
 
 class Watched:
-    """A process that the test plays, and who looks at it."""
+    """A fake process and its stall detector."""
 
     def __init__(self) -> None:
         self.shared_state = SharedState(1, 10)
@@ -45,25 +45,25 @@ class Watched:
         self.child = PlayedChild()
 
     def runs(self, *, late: float | None) -> Execution:
-        """Something whose limit, grace and margin were over `late` seconds ago."""
+        """Run a call that has been overdue for `late` seconds."""
         execution = an_execution()
         execution.limit = None if late is None else time.monotonic() - late - GRACE - OVERDUE_AFTER
         self.shared_state.begin(0, execution)
         return execution
 
     def look(self) -> None:
-        """As in each turn of the supervisor."""
+        """Check the process, as each turn of the supervisor does."""
         self.detector.check([self.child])
 
     def look_again(self) -> None:
-        """When the stacks have been dumped."""
+        """Check the process after its stacks were dumped."""
         eventually(lambda: time.monotonic() >= self.child.suspected_at + DUMP_WITHIN)
         self.look()
 
 
 @pytest.fixture
 def watched() -> Iterator[Watched]:
-    """A process that the test plays; its sockets are closed afterwards."""
+    """A fake process; its sockets are closed after the test."""
     made = Watched()
     yield made
     made.child.socket.close()
@@ -75,7 +75,7 @@ def test_a_process_with_an_overdue_call_dumps_its_stacks_and_is_killed_once(watc
     watched.look()
     assert (watched.child.signals, watched.child.kills) == ([DUMP_STACKS], 0)
     watched.look()
-    assert (watched.child.signals, watched.child.kills) == ([DUMP_STACKS], 0), "it has a moment for that"
+    assert (watched.child.signals, watched.child.kills) == ([DUMP_STACKS], 0), "it has a moment to write its stacks"
     watched.look_again()
     assert watched.child.kills == 1
     watched.look_again()
@@ -129,12 +129,12 @@ def test_the_next_check_is_when_a_call_can_be_overdue(watched: Watched) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that does not wake soon is not waited for."""
+    """Shorten the wait for a process that was suspended."""
     monkeypatch.setattr(frozen_module, "WAKES_WITHIN", 0.02)
 
 
 def is_silent(watched: Watched) -> None:
-    """Its I/O thread runs, and then no more."""
+    """Let its I/O thread run, and then stop."""
     watched.shared_state.mark_alive(0)
     eventually(lambda: time.monotonic() > watched.shared_state.last_alive(0) + SILENCE)
 
@@ -149,7 +149,7 @@ def test_a_process_whose_io_thread_does_not_run_is_dumped_and_then_killed_once(w
     watched.look()
     watched.look()
     assert (watched.child.signals, watched.child.kills) == ([DUMP_STACKS], 1)
-    assert watched.child.overdue == [], "its calls are delivered again, and counted"
+    assert watched.child.overdue == [], "its calls are redelivered, and count as crashes"
 
 
 @pytest.mark.usefixtures("impatient")

@@ -1,4 +1,4 @@
-"""The supervisor and real processes, forked."""
+"""The supervisor with real forked processes."""
 
 import ctypes
 import errno
@@ -25,7 +25,7 @@ from tests.support.links import never
 
 @pytest.fixture
 def _signals_of_the_tests() -> Iterator[None]:
-    """A supervisor takes signals for itself."""
+    """Restore the signal handlers that a supervisor has replaced."""
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     yield
     signal.set_wakeup_fd(-1)
@@ -34,7 +34,7 @@ def _signals_of_the_tests() -> Iterator[None]:
 
 
 def freezes() -> None:
-    """In C, and no other thread of the process runs meanwhile."""
+    """Hang in C code without releasing the GIL."""
     until = time.monotonic() + 10
     while time.monotonic() < until:  # a signal ends the sleep
         ctypes.PyDLL(None).sleep(10)
@@ -52,7 +52,7 @@ def test_a_process_stalled_in_c_code_is_killed_and_only_the_overdue_call_is_blam
 
     def run_child(number: int, parent: socket.socket) -> int:
         if shared_state.crashes(frozen.call.id):
-            return EXIT_REFUSED  # the successor ends the test
+            return EXIT_REFUSED  # the replacement ends the test
         with stacks.open("w") as file:
             faulthandler.register(DUMP_STACKS, file=file, all_threads=True)
             frozen.limit = time.monotonic() + 0.05
@@ -76,11 +76,11 @@ def test_a_process_stalled_in_c_code_is_killed_and_only_the_overdue_call_is_blam
 def test_a_stalled_process_of_older_code_is_killed_after_its_drain_time(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its ledger went with its supervisor: nobody knows what it runs. And no reload begins while it is there."""
+    """Its shared state is lost with the old supervisor, so its calls are unknown. No reload starts while it runs."""
     monkeypatch.setattr(supervisor_module, "FLUSH_TIMEOUT", 0.1)
     monkeypatch.setattr(supervisor_module, "EXIT_TIMEOUT", 0.1)
     monkeypatch.setattr(supervisor_module, "KILL_MARGIN", 0.1)
-    monkeypatch.setattr(supervisor_module, "LONGEST_DELAY", 0.1)  # seconds between two looks
+    monkeypatch.setattr(supervisor_module, "LONGEST_DELAY", 0.1)  # seconds between two checks
     ours, theirs = socket.socketpair()
     old = os.fork()
     if old == 0:
@@ -126,7 +126,7 @@ def test_the_next_serving_process_is_asked_to_reply_to_lost_calls() -> None:
 @pytest.mark.usefixtures("_signals_of_the_tests")
 @pytest.mark.parametrize("code", [EXIT_DRAINED, EXIT_REPLACE, EXIT_REFUSED])
 def test_a_task_that_exits_with_an_expected_exit_code_is_still_a_crash(code: int) -> None:
-    """Else a call of `os._exit(0)` would be run for ever, and one of `os._exit(78)` would end the worker."""
+    """Otherwise a call of `os._exit(0)` would run for ever, and one of `os._exit(78)` would stop the worker."""
     shared_state = SharedState(1, 10)
     call = an_execution()
 
@@ -146,7 +146,7 @@ def test_a_task_that_exits_with_an_expected_exit_code_is_still_a_crash(code: int
 def test_calls_that_crash_processes_before_they_are_ready_do_not_stop_the_worker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Calls come with the first consumer, and a process is ready with its last."""
+    """Calls arrive with the first consumer, and a process is ready with its last."""
     monkeypatch.setattr(supervisor_module, "FIRST_DELAY", 0.01)
     monkeypatch.setattr(supervisor_module, "LONGEST_DELAY", 0.02)
     shared_state = SharedState(1, 10)
@@ -165,14 +165,14 @@ def test_calls_that_crash_processes_before_they_are_ready_do_not_stop_the_worker
 @pytest.mark.usefixtures("_signals_of_the_tests")
 @pytest.mark.parametrize("together", [False, True])
 def test_a_worker_that_is_stopped_during_a_reload_stops(monkeypatch: pytest.MonkeyPatch, together: bool) -> None:
-    """The new supervisor would know nothing of the signal, and go on for ever."""
+    """The new supervisor would not know of the signal, and would run on for ever."""
 
-    def is_told_meanwhile() -> bool:
+    def is_stopped_during_the_try() -> bool:
         if not together:
             signal.raise_signal(signal.SIGTERM)
         return True
 
-    def serves_until_told(number: int, parent: socket.socket) -> int:
+    def serves_until_drained(number: int, parent: socket.socket) -> int:
         parent.send(READY)
         os.kill(os.getppid(), signal.SIGHUP)
         if together:
@@ -180,16 +180,16 @@ def test_a_worker_that_is_stopped_during_a_reload_stops(monkeypatch: pytest.Monk
         parent.settimeout(5)
         return EXIT_DRAINED if parent.recv(8) == DRAIN else EXIT_REFUSED
 
-    monkeypatch.setattr(reload, "can_be_served", is_told_meanwhile)
+    monkeypatch.setattr(reload, "can_be_served", is_stopped_during_the_try)
     monkeypatch.setattr(reload, "replace_supervisor", never)
-    supervisor = Supervisor(serves_until_told, processes=1, shared_state=SharedState(1, 10), drain=0.1, grace=0.1)
+    supervisor = Supervisor(serves_until_drained, processes=1, shared_state=SharedState(1, 10), drain=0.1, grace=0.1)
     assert supervisor.run() == EXIT_DRAINED
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.usefixtures("_signals_of_the_tests")
 def test_a_fork_that_fails_is_retried_later(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """The other processes go on meanwhile."""
+    """The other processes run on."""
     fork, failures = os.fork, [OSError(errno.ENOMEM, "Cannot allocate memory")]
 
     def failing_fork() -> int:

@@ -100,7 +100,7 @@ async def test_a_host_has_its_limit_of_slots_and_the_next_request_starts_when_on
     assert worker.running() == ["2", "5", "6", "3"]
     worker.finish()
     assert worker.running() == ["5", "6", "3", "4"]
-    assert {reply.id for reply in worker.told()} == {"1", "2"}
+    assert {reply.id for reply in worker.all_replies()} == {"1", "2"}
     worker.consumer.stop()
 
 
@@ -118,7 +118,7 @@ async def test_a_job_that_waits_too_long_is_postponed_unchanged_and_acknowledged
     assert worker.channel.acked == []
     worker.publishing.confirm_all()
     await until(lambda: worker.channel.acked == [waits.tag])
-    assert worker.told() == []  # it has not started
+    assert worker.all_replies() == []  # it has not started
     worker.asks(A, "4")
     at_once = worker.asks(A, "5")
     assert worker.channel.acked == [waits.tag]
