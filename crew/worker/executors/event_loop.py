@@ -180,9 +180,9 @@ class EventLoopExecutor:
             return
         if task is self._tasks.get(execution):
             execution.raise_interrupt(time.monotonic())
-        elif (
-            not execution.shields
-        ):  # an asyncio task that the task created; when it no longer blocks, the loop cancels the task
+        elif not execution.shields:
+            # An asyncio task that the crew task has created blocks the loop. Once it has ended, the loop cancels the
+            # crew task.
             raise asyncio.CancelledError
 
     # --- is the loop blocked? ---------------------------------------------------------------------------------------

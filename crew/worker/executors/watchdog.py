@@ -64,9 +64,7 @@ class Watchdog:
         self._watched = watched
         self._grace = grace
         self._timer: asyncio.TimerHandle | None = None
-        self._interrupts: dict[
-            Execution, float
-        ] = {}  # execution -> time.monotonic() of its last interrupt by `interrupt`
+        self._interrupts: dict[Execution, float] = {}  # time.monotonic() of the last `interrupt` of each
 
     def wake(self) -> None:
         """Start checking: an execution runs, or will run soon."""
@@ -142,9 +140,8 @@ class Watchdog:
             again += TIMER_DELAY
             if late < TIMER_DELAY:
                 return
-        if now - self._interrupts.get(execution, -math.inf) >= RESEND_INTERVAL and not execution.was_interrupted_lately(
-            now, within=again
-        ):
+        is_due = now - self._interrupts.get(execution, -math.inf) >= RESEND_INTERVAL
+        if is_due and not execution.was_interrupted_lately(now, within=again):
             self.interrupt(execution, InterruptReason.TIMEOUT)
         if late >= self._grace and execution.is_interrupted:
             self._watched.on_stuck(execution)

@@ -21,9 +21,8 @@ class NestedCall:
     def __init__(self, caller: Caller, mailbox: Mailbox, execution: Execution, **arguments: Any) -> None:
         self._mailbox = mailbox
         self._execution = execution
-        self._done_tokens: queue.SimpleQueue[None] = (
-            queue.SimpleQueue()
-        )  # no Python lock, which an interrupt could leave locked
+        # Not an Event: it has a Python lock, which an interrupt could leave locked.
+        self._done_tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._waiters: list[_Waiter] = []
         self._reply: Any = None
         self._is_done = False

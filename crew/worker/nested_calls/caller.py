@@ -22,9 +22,7 @@ from crew.worker.mailbox import Mailbox
 from crew.worker.nested_calls.call import NestedCall
 
 MAX_IN_FLIGHT: Final = 10_000  # nested calls of one worker process
-MAX_BYTES: Final = (
-    64 * 1024 * 1024
-)  # of calls that the broker has not confirmed; small, as a host has many worker processes
+MAX_BYTES: Final = 64 * 1024 * 1024  # of unconfirmed calls; small, as a host has many worker processes
 TRACE_HEADERS: Final = ("traceparent", "tracestate", "baggage")  # https://www.w3.org/TR/trace-context/
 
 

@@ -76,9 +76,8 @@ class Body:
     def _decompress(self, chunk: bytes) -> None:
         """Decompress at most one byte beyond the limit: a compressed megabyte may be a gigabyte."""
         while chunk and len(self._data) <= self._limit:
-            if self._decompressor is None or (
-                self._is_gzip and self._decompressor.eof
-            ):  # gzip may have several members
+            # A gzip body may have several members.
+            if self._decompressor is None or (self._is_gzip and self._decompressor.eof):
                 self._begin(chunk)
             assert self._decompressor is not None
             if self._decompressor.eof:
