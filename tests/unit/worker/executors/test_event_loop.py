@@ -87,10 +87,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_loop, "BLOCKED_AFTER", 0.05)
 
 
-def blocked(executor: Coroutines, execution: Execution) -> None:
+def blocked(runner: Coroutines, execution: Execution) -> None:
     """Wait until the executor has detected that `execution` blocks the loop."""
-    executor.executor.interrupt(execution, InterruptReason.TIMEOUT)
-    eventually(executor.executor._is_blocked)
+    runner.executor.interrupt(execution, InterruptReason.TIMEOUT)
+    eventually(runner.executor._is_blocked)
 
 
 # --- many at a time --------------------------------------------------------------------------------------------------
@@ -98,14 +98,14 @@ def blocked(executor: Coroutines, execution: Execution) -> None:
 
 def test_as_many_coroutines_run_at_a_time_as_there_are_slots() -> None:
     task = Waiter()
-    with coroutines(50) as executor:
+    with coroutines(50) as runner:
         executions = [an_execution(task, number) for number in range(52)]
-        executor.put(*executions)
+        runner.put(*executions)
         eventually(lambda: task.began == 50)
-        assert executor.executor.running() == executor.started == executions[:50]
-        assert len(executor.buffer) == 2
+        assert runner.executor.running() == runner.started == executions[:50]
+        assert len(runner.buffer) == 2
         task.go = True
-        eventually(lambda: not executor.settle())
+        eventually(lambda: not runner.settle())
         assert [value_of(execution) for execution in executions] == list(range(52))
 
 
@@ -115,10 +115,10 @@ def test_each_coroutine_sees_its_own_execution() -> None:
         await asyncio.sleep(0.01)
         return [context.id, context.headers["number"]]
 
-    with coroutines() as executor:
+    with coroutines() as runner:
         executions = [an_execution(look, number) for number in range(5)]
-        executor.put(*executions)
-        executor.ends(*executions)
+        runner.put(*executions)
+        runner.ends(*executions)
         assert [value_of(one) for one in executions] == [[one.call.id, n] for n, one in enumerate(executions)]
 
 
@@ -126,11 +126,11 @@ def test_a_coroutine_that_raises_fails_its_own_call() -> None:
     async def boom(data: Any) -> None:
         raise KeyError("x")
 
-    with coroutines() as executor:
+    with coroutines() as runner:
         failing, fine = an_execution(boom), an_execution(Waiter())
         fine.task.function.go = True  # type: ignore[attr-defined]
-        executor.put(failing, fine)
-        executor.ends(failing, fine)
+        runner.put(failing, fine)
+        runner.ends(failing, fine)
         assert [outcome_of(failing), outcome_of(fine)] == [Outcome.RAISED, Outcome.RETURNED]
 
 
@@ -142,26 +142,26 @@ def test_a_coroutine_that_calls_sys_exit_does_not_end_the_loop(status: Any) -> N
     async def returns(data: Any) -> str:
         return "value"
 
-    with coroutines() as executor:
+    with coroutines() as runner:
         leaving, next_one = an_execution(leave), an_execution(returns)
-        executor.put(leaving)
-        executor.ends(leaving)
-        executor.put(next_one)
-        executor.ends(next_one)
+        runner.put(leaving)
+        runner.ends(leaving)
+        runner.put(next_one)
+        runner.ends(next_one)
         assert [outcome_of(leaving), value_of(next_one)] == [Outcome.RAISED, "value"]
 
 
 def test_a_released_slot_is_free() -> None:
     task = Waiter()
     task.go = True
-    with coroutines(1) as executor:
+    with coroutines(1) as runner:
         first, second = an_execution(task), an_execution(task)
-        executor.put(first, second)
-        executor.ends(first)
-        assert executor.executor.running() == [first]
-        executor.executor.release(first)
-        executor.executor.fill()
-        executor.ends(second)
+        runner.put(first, second)
+        runner.ends(first)
+        assert runner.executor.running() == [first]
+        runner.executor.release(first)
+        runner.executor.fill()
+        runner.ends(second)
 
 
 # --- interrupts ------------------------------------------------------------------------------------------------------
@@ -171,13 +171,13 @@ def test_a_released_slot_is_free() -> None:
 def test_an_awaiting_coroutine_is_interrupted_at_once(reason: InterruptReason) -> None:
     def attempt() -> float:
         task = Waiter()
-        with coroutines() as executor:
+        with coroutines() as runner:
             execution = an_execution(task)
-            executor.put(execution)
+            runner.put(execution)
             eventually(lambda: task.began)
             begin = time.monotonic()
-            executor.executor.interrupt(execution, reason)
-            executor.ends(execution)
+            runner.executor.interrupt(execution, reason)
+            runner.ends(execution)
         assert task.reasons() == [reason]
         assert execution.reason is reason
         return task.cancelled[0][1] - begin
@@ -187,71 +187,71 @@ def test_an_awaiting_coroutine_is_interrupted_at_once(reason: InterruptReason) -
 
 def test_other_executions_are_not_interrupted() -> None:
     victim, bystander = Waiter(), Waiter()
-    with coroutines() as executor:
+    with coroutines() as runner:
         first, second = an_execution(victim), an_execution(bystander, "value")
-        executor.put(first, second)
+        runner.put(first, second)
         eventually(lambda: victim.began and bystander.began)
-        executor.executor.interrupt(first, InterruptReason.CANCELED)
-        executor.ends(first)
+        runner.executor.interrupt(first, InterruptReason.CANCELED)
+        runner.ends(first)
         bystander.go = True
-        executor.ends(second)
+        runner.ends(second)
         assert value_of(second) == "value"
         assert bystander.cancelled == []
 
 
 def test_a_coroutine_that_swallows_its_cancellation_is_canceled_again() -> None:
     task = Waiter(swallow=1)
-    with coroutines() as executor:
+    with coroutines() as runner:
         execution = an_execution(task)
-        executor.put(execution)
+        runner.put(execution)
         eventually(lambda: task.began)
 
         def cancelled_twice() -> bool:
-            executor.executor.interrupt(execution, InterruptReason.TIMEOUT)
+            runner.executor.interrupt(execution, InterruptReason.TIMEOUT)
             return len(task.cancelled) == 2
 
         eventually(cancelled_twice)
-        executor.ends(execution)
+        runner.ends(execution)
         assert outcome_of(execution) is Outcome.TIMED_OUT
 
 
 def test_a_coroutine_that_returns_a_value_after_its_interrupt_has_timed_out() -> None:
     task = Waiter(swallow=1)
-    with coroutines() as executor:
+    with coroutines() as runner:
         execution = an_execution(task)
-        executor.put(execution)
+        runner.put(execution)
         eventually(lambda: task.began)
-        executor.executor.interrupt(execution, InterruptReason.TIMEOUT)
+        runner.executor.interrupt(execution, InterruptReason.TIMEOUT)
         task.go = True
-        executor.ends(execution)
+        runner.ends(execution)
         assert outcome_of(execution) is Outcome.TIMED_OUT
 
 
 def test_an_interrupt_after_the_end_changes_nothing() -> None:
     task = Waiter()
     task.go = True
-    with coroutines() as executor:
+    with coroutines() as runner:
         execution = an_execution(task, "value")
-        executor.put(execution)
-        executor.ends(execution)
-        executor.executor.interrupt(execution, InterruptReason.TIMEOUT)
+        runner.put(execution)
+        runner.ends(execution)
+        runner.executor.interrupt(execution, InterruptReason.TIMEOUT)
         assert value_of(execution) == "value"
         assert not execution.is_interrupted
 
 
 def test_an_interrupt_that_is_sent_again_still_waits_for_the_end_of_a_shield() -> None:
     task = Waiter(shielded=True)
-    with coroutines() as executor:
+    with coroutines() as runner:
         execution = an_execution(task)
-        executor.put(execution)
+        runner.put(execution)
         eventually(lambda: task.began)
         for _ in range(2):
-            executor.executor.interrupt(execution, InterruptReason.TIMEOUT)
+            runner.executor.interrupt(execution, InterruptReason.TIMEOUT)
         assert outcome_of(execution) is Outcome.TIMED_OUT, "its caller need not wait"
         eventually(lambda: execution.has_pending_interrupt)
         assert not task.cancelled
         task.go = True
-        executor.ends(execution)
+        runner.ends(execution)
         assert task.done_in_shield
         assert task.reasons() == ["timeout"]
 
@@ -261,26 +261,26 @@ def test_an_interrupt_that_is_sent_again_still_waits_for_the_end_of_a_shield() -
 
 def test_an_execution_with_a_result_in_the_buffer_is_not_run() -> None:
     task = Waiter()
-    with coroutines() as executor:
+    with coroutines() as runner:
         execution = an_execution(task)
         execution.interrupt(InterruptReason.CANCELED)
-        executor.put(execution)
-        executor.ends(execution)
-        assert executor.started == executor.executor.running() == []
+        runner.put(execution)
+        runner.ends(execution)
+        assert runner.started == runner.executor.running() == []
         assert not task.began
 
 
 def test_an_execution_that_is_canceled_while_its_start_is_announced_is_not_run() -> None:
     task = Waiter()
-    with coroutines(holds=True) as executor:
+    with coroutines(holds=True) as runner:
         execution = an_execution(task)
-        executor.put(execution)
-        assert executor.started == [execution]
-        executor.executor.interrupt(execution, InterruptReason.CANCELED)
-        for start in executor.unsent:
+        runner.put(execution)
+        assert runner.started == [execution]
+        runner.executor.interrupt(execution, InterruptReason.CANCELED)
+        for start in runner.unsent:
             start()
-        executor.ends(execution)
-        assert executor.executor.has_left(execution)
+        runner.ends(execution)
+        assert runner.executor.has_left(execution)
         assert not task.began
         assert outcome_of(execution) is Outcome.CANCELED
 
@@ -290,83 +290,83 @@ def test_an_execution_that_is_canceled_while_its_start_is_announced_is_not_run()
 
 def test_a_blocked_loop_is_detected_and_its_execution_cannot_be_abandoned(impatient: None) -> None:
     task = Blocker()
-    with coroutines() as executor:
+    with coroutines() as runner:
         execution = an_execution(task)
-        executor.put(execution)
+        runner.put(execution)
         eventually(lambda: task.began)
-        blocked(executor, execution)
-        assert "in blocks_here" in executor.executor.stack(execution)
-        assert executor.executor.abandon(execution) is False
+        blocked(runner, execution)
+        assert "in blocks_here" in runner.executor.stack(execution)
+        assert runner.executor.abandon(execution) is False
         task.go.set()
-        executor.ends(execution)
+        runner.ends(execution)
 
 
 def test_a_loop_that_reacts_is_not_blocked(impatient: None) -> None:
     task = Waiter(swallow=100)
-    with coroutines() as executor:
+    with coroutines() as runner:
         execution = an_execution(task)
-        executor.put(execution)
+        runner.put(execution)
         eventually(lambda: task.began)
-        executor.executor.interrupt(execution, InterruptReason.TIMEOUT)
+        runner.executor.interrupt(execution, InterruptReason.TIMEOUT)
         until = time.monotonic() + 2 * event_loop.BLOCKED_AFTER
         eventually(lambda: time.monotonic() > until)
-        assert not executor.executor._is_blocked()
-        assert executor.executor.abandon(execution) is True
+        assert not runner.executor._is_blocked()
+        assert runner.executor.abandon(execution) is True
         task.go = True
-        executor.ends(execution)
+        runner.ends(execution)
 
 
 def test_a_loop_that_reacts_again_is_no_longer_blocked(impatient: None) -> None:
     task = Blocker()
-    with coroutines() as executor:
+    with coroutines() as runner:
         execution = an_execution(task)
-        executor.put(execution)
+        runner.put(execution)
         eventually(lambda: task.began)
-        blocked(executor, execution)
+        blocked(runner, execution)
         task.go.set()
-        eventually(lambda: not executor.executor._is_blocked())
-        executor.ends(execution)
+        eventually(lambda: not runner.executor._is_blocked())
+        runner.ends(execution)
 
 
 def test_an_abandoned_execution_is_counted_until_it_ends_and_its_slot_is_free() -> None:
     task, next_task = Waiter(swallow=100), Waiter()
     next_task.go = True
-    with coroutines(1) as executor:
+    with coroutines(1) as runner:
         execution, next_one = an_execution(task), an_execution(next_task)
-        executor.put(execution, next_one)
+        runner.put(execution, next_one)
         eventually(lambda: task.began)
-        assert executor.executor.abandon(execution) is True
-        assert executor.executor.abandoned() == 1
-        executor.executor.fill()
-        executor.ends(next_one)
+        assert runner.executor.abandon(execution) is True
+        assert runner.executor.abandoned() == 1
+        runner.executor.fill()
+        runner.ends(next_one)
         task.go = True
-        executor.ends(execution)
-        assert executor.executor.abandoned() == 0
+        runner.ends(execution)
+        assert runner.executor.abandoned() == 0
 
 
 def test_an_execution_that_is_abandoned_at_its_interrupt_is_canceled_all_the_same() -> None:
     """With a grace of 0 the two happen at the same time."""
     task = Waiter()
-    with coroutines(1) as executor:
+    with coroutines(1) as runner:
         execution = an_execution(task)
-        executor.put(execution)
+        runner.put(execution)
         eventually(lambda: task.began)
-        executor.executor._loop.call_soon_threadsafe(time.sleep, 0.05)  # delays its cancellation
-        executor.executor.interrupt(execution, InterruptReason.TIMEOUT)
-        executor.executor.abandon(execution)
+        runner.executor._loop.call_soon_threadsafe(time.sleep, 0.05)  # delays its cancellation
+        runner.executor.interrupt(execution, InterruptReason.TIMEOUT)
+        runner.executor.abandon(execution)
         eventually(lambda: task.cancelled)
         assert task.reasons() == ["timeout"]
         eventually(lambda: execution.has_ended)
-        assert executor.executor.abandoned() == 0
+        assert runner.executor.abandoned() == 0
 
 
 def test_the_stack_shows_where_a_coroutine_awaits() -> None:
     task = Waiter()
-    with coroutines() as executor:
+    with coroutines() as runner:
         execution = an_execution(task)
-        executor.put(execution)
+        runner.put(execution)
         eventually(lambda: task.began)
-        assert "in _awaits_here" in executor.executor.stack(execution)
+        assert "in _awaits_here" in runner.executor.stack(execution)
         task.go = True
-        executor.ends(execution)
-        assert executor.executor.stack(execution) == ""
+        runner.ends(execution)
+        assert runner.executor.stack(execution) == ""

@@ -60,20 +60,20 @@ class Neighbour:
 
 def beside(io: Callable[[Coroutines], None]) -> None:
     """Run an executor in the main thread, and `io` in another one, as the I/O thread."""
-    executor = Coroutines()
+    runner = Coroutines()
 
     def run() -> None:
         try:
-            eventually(executor.executor._loop.is_running)
-            io(executor)
+            eventually(runner.executor._loop.is_running)
+            io(runner)
         finally:
-            executor.executor.stop()
+            runner.executor.stop()
 
     thread = threading.Thread(target=run)
     thread.start()
-    executor.executor.serve()
+    runner.executor.serve()
     thread.join(5)
-    executor.executor._loop.close()
+    runner.executor._loop.close()
 
 
 @pytest.mark.parametrize("what", ["sleep", "an endless loop"])
@@ -83,12 +83,12 @@ def test_a_coroutine_that_blocks_the_loop_is_interrupted_at_once(what: str) -> N
         execution = an_execution(task)
         begin: list[float] = []
 
-        def io(executor: Coroutines) -> None:
-            executor.put(execution)
+        def io(runner: Coroutines) -> None:
+            runner.put(execution)
             eventually(lambda: task.began)
             begin.append(time.monotonic())
-            executor.executor.interrupt(execution, InterruptReason.CANCELED)
-            executor.ends(execution)
+            runner.executor.interrupt(execution, InterruptReason.CANCELED)
+            runner.ends(execution)
 
         beside(io)
         assert task.ended_by() == ["CancelledError('canceled')"]
@@ -103,9 +103,9 @@ def test_a_coroutine_that_blocks_the_loop_is_interrupted_at_its_limit_though_the
         task = Blocker()
         execution = an_execution(task, timeout=0.05)
 
-        def io(executor: Coroutines) -> None:
-            executor.put(execution)
-            executor.ends(execution)
+        def io(runner: Coroutines) -> None:
+            runner.put(execution)
+            runner.ends(execution)
 
         beside(io)
         assert task.ended_by() == ["CancelledError('timeout')"]
@@ -120,13 +120,13 @@ def test_a_coroutine_that_awaits_meanwhile_is_not_interrupted() -> None:
     task, neighbour = Blocker(), Neighbour()
     execution, waits = an_execution(task, timeout=0.05), an_execution(neighbour)
 
-    def io(executor: Coroutines) -> None:
-        executor.put(waits)
+    def io(runner: Coroutines) -> None:
+        runner.put(waits)
         eventually(lambda: neighbour.began)
-        executor.put(execution)
-        executor.ends(execution)
+        runner.put(execution)
+        runner.ends(execution)
         neighbour.go = True
-        executor.ends(waits)
+        runner.ends(waits)
 
     beside(io)
     assert [outcome_of(execution), outcome_of(waits)] == [Outcome.TIMED_OUT, Outcome.RETURNED]
@@ -136,13 +136,13 @@ def test_the_limit_of_one_coroutine_does_not_interrupt_another_that_blocks_the_l
     task, neighbour = Blocker(lambda: time.sleep(0.1)), Neighbour()
     blocks, waits = an_execution(task), an_execution(neighbour, timeout=0.05)
 
-    def io(executor: Coroutines) -> None:
-        executor.put(waits)
+    def io(runner: Coroutines) -> None:
+        runner.put(waits)
         eventually(lambda: neighbour.began)
-        executor.put(blocks)
+        runner.put(blocks)
         eventually(lambda: waits.limit is not None and time.monotonic() > waits.limit)
-        executor.executor.interrupt(waits, InterruptReason.TIMEOUT)
-        executor.ends(blocks, waits)
+        runner.executor.interrupt(waits, InterruptReason.TIMEOUT)
+        runner.ends(blocks, waits)
 
     beside(io)
     assert [outcome_of(blocks), outcome_of(waits)] == [Outcome.RETURNED, Outcome.TIMED_OUT]
@@ -160,11 +160,11 @@ def test_an_asyncio_task_of_a_coroutine_is_interrupted_if_it_blocks_the_loop() -
             ended.append("cancelled")
             raise
 
-    def io(executor: Coroutines) -> None:
-        executor.put(execution)
+    def io(runner: Coroutines) -> None:
+        runner.put(execution)
         eventually(lambda: inner.began)
-        executor.executor.interrupt(execution, InterruptReason.CANCELED)
-        executor.ends(execution)
+        runner.executor.interrupt(execution, InterruptReason.CANCELED)
+        runner.ends(execution)
 
     execution = an_execution(task)
     beside(io)
@@ -176,11 +176,11 @@ def test_an_asyncio_task_of_a_coroutine_is_interrupted_if_it_blocks_the_loop() -
 def test_the_interrupt_signal_waits_for_the_end_of_a_shield() -> None:
     steps: list[str] = []
 
-    def io(executor: Coroutines) -> None:
-        executor.put(execution)
+    def io(runner: Coroutines) -> None:
+        runner.put(execution)
         eventually(lambda: steps)
-        executor.executor.interrupt(execution, InterruptReason.CANCELED)
-        executor.ends(execution)
+        runner.executor.interrupt(execution, InterruptReason.CANCELED)
+        runner.ends(execution)
 
     async def task(data: Any) -> None:
         with context.shield():
