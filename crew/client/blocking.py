@@ -154,7 +154,7 @@ class BlockingJob:
 
     What its methods raise:
         UnknownJob: the record was deleted, because its time to live was over.
-        ConnectionError: the job store is away.
+        ConnectionError: the job store is unavailable.
     """
 
     def __init__(self, handle: "JobHandle", thread: LoopThread) -> None:

@@ -64,8 +64,8 @@ class Client:
         max_pending: calls that may be in flight; one more raises Overloaded. Default 10,000.
         max_pending_bytes: encoded payloads of the calls that the broker has not confirmed yet; the client keeps them
             until then. One more raises Overloaded. Default 256 MiB.
-        fail_fast: whether `call` and `publish` raise ConnectionError at once while the broker is away; default: they
-            wait for the broker within their own time.
+        fail_fast: whether `call` and `publish` raise ConnectionError at once while the broker is unavailable; default:
+            they wait for the broker within their own time.
         queue_type: "classic", or "quorum" for queues that a cluster replicates; the workers need the same. Default:
             `CREW_QUEUE_TYPE`, else classic.
         signing_key: signs each message; messages that are not signed are refused. All clients and workers need the
@@ -332,8 +332,8 @@ class Client:
             headers: for the task: names to str, int or bool.
             callback: called with (value, headers) when the call ends; a failure comes as an exception value.
             id: unique among the calls in flight. Default: a new one.
-            fail_fast: raise ConnectionError at once while the broker is away; False: wait for it within `expiration`.
-                Default: that of the client. When the connection breaks later, a persistent call waits in any case,
+            fail_fast: raise ConnectionError at once while the broker is unavailable; False: wait for it within
+                `expiration`. Default: that of the client. When the connection breaks later, a persistent call waits in any case,
                 because the broker may have it.
             data: deprecated name of `payload`.
 
@@ -343,7 +343,7 @@ class Client:
             DuplicateCallId: a call with this id is in flight.
             Overloaded: too many calls are in flight, too many bytes wait for the broker, or the broker has blocked
                 publishing.
-            ConnectionError: the client was closed, is draining, or, with `fail_fast`, the broker is away.
+            ConnectionError: the client was closed, is draining, or, with `fail_fast`, the broker is unavailable.
             Canceled: the current scope was abandoned: see `crew.client.Scope`.
             RuntimeError: no event loop runs here, or another one than the client's.
 
@@ -399,8 +399,8 @@ class Client:
     async def submit(self, task: str, payload: Any = None, **options: Unpack[SubmitOptions]) -> "JobHandle":
         """Submit a job: a call that is recorded and needs no waiting client. Returns when the job is accepted.
 
-        A job is accepted when its record is committed and the broker has its message. While the broker is away, the
-        commit is enough: the message is published later. If you cancel the wait for `submit`, the job may be accepted
+        A job is accepted when its record is committed and the broker has its message. While the broker is unavailable,
+        the commit is enough: the message is published later. If you cancel the wait for `submit`, the job may be accepted
         all the same. Durations are seconds, or text like "90", "10m", "1h30m" or "500ms".
 
         Args:
@@ -429,7 +429,7 @@ class Client:
             DuplicateCallId: there is a job with this id.
             KeyReused: the idempotency key was used for another job.
             SettingsError: the client has no job store, or the store cannot be used.
-            ConnectionError: the job store is away, or the client was closed.
+            ConnectionError: the job store is unavailable, or the client was closed.
         """
         self.open()
         return await self.jobs.submit(task, payload, **options)
@@ -466,7 +466,7 @@ class Client:
             ValueError: an argument is out of its range.
             SerializationError, TooLarge: as for `call`.
             Overloaded: the broker has blocked publishing.
-            ConnectionError: the client was closed, or, with `fail_fast`, the broker is away.
+            ConnectionError: the client was closed, or, with `fail_fast`, the broker is unavailable.
             RuntimeError: no event loop runs here.
 
         What awaiting it raises:

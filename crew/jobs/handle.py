@@ -37,7 +37,7 @@ class JobHandle:
 
     What its methods raise:
         UnknownJob: the record was deleted, because its time to live was over.
-        ConnectionError: the job store is away.
+        ConnectionError: the job store is unavailable.
     """
 
     def __init__(self, service: Jobs, id: str, *, is_new: bool = True) -> None:

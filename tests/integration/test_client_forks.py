@@ -40,7 +40,7 @@ def test_children_of_a_client_in_use_have_their_own_calls_answered_and_the_paren
     assert len({one["id"] for one in (*children, parent)}) == CHILDREN + 1
     for child in children:
         assert child["in_flight"].startswith("ConnectionError: call ")
-        assert f"was made by process {parent['pid']}, which forked this one" in child["in_flight"]
+        assert f"was made by the parent process {parent['pid']}, which gets the result" in child["in_flight"]
         assert child["inherited_sockets"] == 0
     assert parent["pid"] == process.pid
     assert parent["in_flight"] == 0.5

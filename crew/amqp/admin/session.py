@@ -17,7 +17,7 @@ from crew.protocol.properties import Properties
 from crew.protocol.topology import DEFAULT_EXCHANGE, Queue
 from crew.settings import Settings
 
-REACHED_WITHIN: Final = 5.0  # seconds; a command should fail when the broker is away, not wait
+REACHED_WITHIN: Final = 5.0  # seconds; a command should fail when the broker is unavailable, not wait
 RETRY_DELAY: Final = 0.05  # seconds
 
 

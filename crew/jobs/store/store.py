@@ -97,7 +97,7 @@ class Store:
     def on_forked(self) -> None:
         """Leave the connections to the parent process; the next use in this child opens new ones."""
         self._database.drop()
-        forks.keep_alive(self._database, self._writer, self._reader, self._reader_without_bodies)
+        forks.keep_alive(vars(self).copy())
         self._reset()
 
     # --- writing ----------------------------------------------------------------------------------------------------
