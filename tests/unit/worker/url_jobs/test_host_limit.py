@@ -20,7 +20,7 @@ class Limited:
         return execution
 
     def holds(self, host: str) -> Execution | None:
-        """Let a request wait; False or None if it must be postponed."""
+        """Let a request wait; None if it must be postponed."""
         assert not self.hosts.has_room(host)
         one = an_execution()
         return one if self.hosts.hold(host, one.delivery, one.call, one.task) else None
