@@ -333,8 +333,8 @@ class Client:
             callback: called with (value, headers) when the call ends; a failure comes as an exception value.
             id: unique among the calls in flight. Default: a new one.
             fail_fast: raise ConnectionError at once while the broker is unavailable; False: wait for it within
-                `expiration`. Default: that of the client. When the connection breaks later, a persistent call waits
-                in any case, because the broker may have it.
+                `expiration`. Default: that of the client. When the connection breaks later, a persistent call
+                waits in any case, because the broker may have it.
             data: deprecated name of `payload`.
 
         Raises:
@@ -399,9 +399,9 @@ class Client:
     async def submit(self, task: str, payload: Any = None, **options: Unpack[SubmitOptions]) -> "JobHandle":
         """Submit a job: a call that is recorded and needs no waiting client. Returns when the job is accepted.
 
-        A job is accepted when its record is committed and the broker has its message. While the broker is unavailable,
-        the commit is enough: the message is published later. If you cancel the wait for `submit`, the job may be
-        accepted all the same. Durations are seconds, or text like "90", "10m", "1h30m" or "500ms".
+        A job is accepted when its record is committed and the broker has its message. While the broker is
+        unavailable, the commit is enough: the message is published later. If you cancel the wait for `submit`, the
+        job may be accepted all the same. Durations are seconds, or text like "90", "10m", "1h30m" or "500ms".
 
         Args:
             task: name of the task.
