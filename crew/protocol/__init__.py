@@ -1,1 +1,1 @@
-"""What travels between client, broker and worker: plain values and pure functions, no I/O."""
+"""Messages between client, broker and worker: plain values and pure functions, no I/O."""

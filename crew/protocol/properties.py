@@ -1,7 +1,7 @@
-"""Message to AMQP properties and back. What comes from the wire is believed only after a look at its type.
+"""Encodes messages as AMQP properties and decodes them. The type of each received value is checked before its use.
 
-The hot path sends as few headers as it can: each costs both ends some microseconds. So `crew-timeout` travels only
-where there is one, `crew-attempt` only after the first, and `crew-outcome` only where it is not `returned`.
+Each header costs both ends some microseconds, so that the hot path sends few. `crew-timeout` is sent only with a
+timeout, `crew-attempt` only after the first attempt, and `crew-outcome` only for other outcomes than `returned`.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from crew.protocol import run_headers, topology, user_headers
 from crew.protocol.clock import IN_STEP, ClockOffset
 from crew.protocol.deadline import broker_ttl_ms, remaining
 from crew.protocol.encoding import foreign
-from crew.protocol.encoding.foreign import MalformedMessage as MalformedMessage  # part of what reading a message means
+from crew.protocol.encoding.foreign import MalformedMessage as MalformedMessage  # exported: raised by all decoders here
 from crew.protocol.message import Body, Call, Control, Event, Headers, Outcome, Reply
 
 APP_ID: Final = "crew"
@@ -24,15 +24,15 @@ TIMEOUT: Final = "crew-timeout"  # milliseconds
 ATTEMPT: Final = "crew-attempt"  # from 2 on
 TASK: Final = "crew-task"
 JOB: Final = "crew-job"  # true
-CLOCK: Final = "crew-clock"  # milliseconds by which the broker's clock is ahead of the one of the other headers
+CLOCK: Final = "crew-clock"  # milliseconds by which the broker's clock is ahead of the clock of the other headers
 START_BY: Final = "crew-start-by"  # epoch milliseconds
 WORKER: Final = "crew-worker"
 OUTCOME: Final = "crew-outcome"
-REASON: Final = "crew-reason"  # of a parked message: why it was given up; of a control message: why it was sent
-HOST: Final = "crew-host"  # of a parked message: the host that gave it up
-EXIT_STATUS: Final = "crew-exit-status"  # of a parked message: how its last process ended, "SIGKILL" or "exit 1"
-REFUSED: Final = "crew-refused"  # true: of a parked message that was not signed, though messages had to be
-UNREADABLE: Final = "crew-unreadable"  # never travels: set where the properties of a message could not be decoded
+REASON: Final = "crew-reason"  # in a parked message: why it was parked; in a control message: why it was sent
+HOST: Final = "crew-host"  # in a parked message: the host that parked it
+EXIT_STATUS: Final = "crew-exit-status"  # in a parked message: exit status of its last process, "SIGKILL" or "exit 1"
+REFUSED: Final = "crew-refused"  # true: in a parked message without a valid signature, where messages are signed
+UNREADABLE: Final = "crew-unreadable"  # never sent: set where the properties of a message cannot be decoded
 
 
 class Properties(msgspec.Struct, kw_only=True):
@@ -53,12 +53,12 @@ class Properties(msgspec.Struct, kw_only=True):
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
-    """A call that the broker sent back.
+    """A call that the broker has returned through the dead letter exchange.
 
     Attributes:
-        id: the call's.
+        id: id of the call.
         reason: "expired", "rejected", "maxlen" or "delivery_limit".
-        message_id: the call's.
+        message_id: message id of the call.
     """
 
     id: str
@@ -67,19 +67,19 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
 
 def check_priority(value: object) -> int:
-    """Return `value`, an int from 0 to 255; raises ValueError for anything else."""
+    """Return `value`, an int from 0 to 255; raise ValueError for anything else."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_PRIORITY:
         raise ValueError(f"priority must be an int from 0 to {MAX_PRIORITY}, not {foreign.brief(value)}")
     return value
 
 
 def queue_priority(priority: int) -> int:
-    """A priority of 0-255 as a level of the queue."""
+    """Convert a priority of 0-255 to a priority level of the queue."""
     return priority * topology.PRIORITY_LEVELS // (MAX_PRIORITY + 1)
 
 
 def priority_of_level(level: int) -> int:
-    """The smallest priority of 0-255 that has this level of the queue; a level above the queue's is its highest."""
+    """Return the smallest priority of 0-255 with this level; levels above the queue's count as its highest."""
     return -(-min(level, topology.PRIORITY_LEVELS - 1) * (MAX_PRIORITY + 1) // topology.PRIORITY_LEVELS)
 
 
@@ -87,11 +87,11 @@ def priority_of_level(level: int) -> int:
 
 
 def of_call(call: Call, *, now: float, clock: ClockOffset = IN_STEP) -> Properties:
-    """The properties of `call`.
+    """Return the properties of `call`.
 
     Args:
-        now: epoch seconds by the clock of its deadline.
-        clock: how far the broker's clock is from that one, where `call` does not say so itself.
+        now: epoch seconds, by the clock of its deadline.
+        clock: offset of the broker's clock from that clock, where `call.clock` is None.
     """
     headers: Headers = {TASK: call.task, **call.headers}
     if call.client is not None:
@@ -129,9 +129,9 @@ def of_call(call: Call, *, now: float, clock: ClockOffset = IN_STEP) -> Properti
 
 
 def of_retry(call: Call, delay_ms: int, *, now: float) -> Properties:
-    """The properties of `call` on its way through the queue that delays it by `delay_ms`.
+    """Return the properties of `call` for the delay queue of `delay_ms`.
 
-    It has no expiration: the broker takes that away anyway when the delay ends.
+    They have no expiration: the broker would remove it at the end of the delay.
     """
     given = of_call(call, now=now)
     headers = {**(given.headers or {}), topology.DELAY_HEADER: delay_ms}
@@ -139,15 +139,15 @@ def of_retry(call: Call, delay_ms: int, *, now: float) -> Properties:
 
 
 def to_call(task: str, properties: Properties, data: bytes, *, make_id: Callable[[], str]) -> Call:
-    """The call in a message that came over the queue of `task`.
+    """Decode a call from a message in the queue of `task`.
 
-    A message of another sender may know no deadline and want no reply; it is run all the same.
+    A message of another sender may have no deadline and want no reply. It is run, too.
 
     Args:
-        make_id: gives the id of a message that has none.
+        make_id: returns an id for a message without one.
 
     Raises:
-        MalformedMessage: a property or header that has a meaning here has the wrong type.
+        MalformedMessage: a property or header that crew uses has the wrong type.
     """
     headers = _readable(properties)
     deadline = foreign.seconds(headers, DEADLINE)
@@ -173,11 +173,11 @@ def to_call(task: str, properties: Properties, data: bytes, *, make_id: Callable
 
 
 def of_parked(given: Headers, *, reason: str, host: str, status: str) -> Headers:
-    """The headers of crew's own that a message with the headers `given` has when it is parked.
+    """Return crew's headers of a message with the headers `given` when it is parked.
 
     Args:
-        host: that gives it up.
-        status: how the last process ended that ran it, or "".
+        host: the host that parks it.
+        status: exit status of the last process that ran it, or "".
     """
     kept = {
         name: value
@@ -189,7 +189,7 @@ def of_parked(given: Headers, *, reason: str, host: str, status: str) -> Headers
 
 
 def of_bare_parked(parked: Properties) -> Properties:
-    """`parked` with those properties alone that say what it is and why it was given up."""
+    """Return only those properties of `parked` that identify it and say why it was parked."""
     headers = parked.headers or {}
     return Properties(
         content_type=parked.content_type,
@@ -205,7 +205,7 @@ def of_bare_parked(parked: Properties) -> Properties:
 
 
 def of_reply(reply: Reply) -> Properties:
-    """The properties of `reply`."""
+    """Return the properties of `reply`."""
     headers = {**reply.headers, **run_headers.of_run(reply.run)}
     if reply.worker is not None:
         headers[WORKER] = reply.worker
@@ -224,7 +224,7 @@ def of_reply(reply: Reply) -> Properties:
 
 
 def to_reply(properties: Properties, data: bytes) -> Reply | DeadLetter:
-    """What came over a reply queue: an answer, or the call itself sent back.
+    """Decode a message from a reply queue: a reply, or the call itself as a dead letter.
 
     Raises:
         MalformedMessage: it has no correlation id, or a header has the wrong type.
@@ -232,7 +232,7 @@ def to_reply(properties: Properties, data: bytes) -> Reply | DeadLetter:
     headers = _readable(properties)
     id = foreign.text("correlation_id", properties.correlation_id)
     if not id:
-        raise MalformedMessage("a reply without a correlation_id answers nobody")
+        raise MalformedMessage("a reply has no correlation_id, so that its call is unknown")
     if "x-first-death-reason" in headers:
         return DeadLetter(id, foreign.reason_of_death(headers), foreign.text("message_id", properties.message_id))
     outcome = foreign.header(headers, OUTCOME, str, Outcome.RETURNED.value)
@@ -247,14 +247,16 @@ def to_reply(properties: Properties, data: bytes) -> Reply | DeadLetter:
             headers=user_headers.own(headers),
         )
     except ValueError:
-        raise MalformedMessage(f"a reply says {OUTCOME}: {foreign.brief(outcome)}, which is no outcome") from None
+        raise MalformedMessage(
+            f"a reply has an unknown outcome in header {OUTCOME}: {foreign.brief(outcome)}"
+        ) from None
 
 
 # --- event ----------------------------------------------------------------------------------------------------------
 
 
 def of_event(event: Event, *, now: float) -> Properties:
-    """The properties of `event`, published at `now` (epoch seconds)."""
+    """Return the properties of `event`, published at `now` (epoch seconds)."""
     return Properties(
         content_type=event.body.content_type,
         content_encoding=event.body.content_encoding,
@@ -267,7 +269,7 @@ def of_event(event: Event, *, now: float) -> Properties:
 
 
 def to_event(topic: str, properties: Properties, data: bytes) -> Event:
-    """The event in a message that came over a subscription queue with the routing key `topic`.
+    """Decode an event from a message in a subscription queue, with the routing key `topic`.
 
     Raises:
         MalformedMessage: a property has the wrong type.
@@ -279,7 +281,7 @@ def to_event(topic: str, properties: Properties, data: bytes) -> Event:
 
 
 def of_control(control: Control) -> Properties:
-    """The properties of `control`; its body is empty."""
+    """Return the properties of `control`; its body is empty."""
     headers: Headers = {REASON: control.reason}
     if control.deadline is not None:
         headers[DEADLINE] = round(control.deadline * 1000)
@@ -296,7 +298,7 @@ def of_control(control: Control) -> Properties:
 
 
 def to_control(properties: Properties) -> Control:
-    """What a worker is told.
+    """Decode a control message to a worker.
 
     Raises:
         MalformedMessage: it has no correlation id, or a header has the wrong type.
@@ -304,7 +306,7 @@ def to_control(properties: Properties) -> Control:
     headers = _readable(properties)
     id = foreign.text("correlation_id", properties.correlation_id)
     if not id:
-        raise MalformedMessage("a control message without a correlation_id is about nothing")
+        raise MalformedMessage("a control message has no correlation_id, so that its call is unknown")
     reason = foreign.header(headers, REASON, str, "canceled")
     return Control(
         id=id,

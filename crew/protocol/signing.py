@@ -1,30 +1,30 @@
-"""Signatures of messages: a program without the key can neither forge a message nor change one.
+"""Message signatures: a program without the key can neither forge a message nor change one.
 
 With `CREW_SIGNING_KEY`, the property `app_id` of each message holds a message authentication code: keyed BLAKE2b (RFC
-7693) with 256 bits. It covers all of the message that changes what its receiver does:
+7693) with 256 bits. It covers every part of the message that affects its receiver:
 
     address, time of signing, type, correlation_id, message_id, reply_to, priority, delivery_mode,
     content_type, content_encoding, headers, body
 
-encoded as one MessagePack array, whose elements carry their type and length, with the names of headers in order. So no
-two messages have the same encoding. A body above `DIGESTED_ABOVE` bytes stands there as its length and SHA-256.
+encoded as one MessagePack array with sorted header names. Its elements contain their type and length, so that no two
+messages have the same encoding. A body above `DIGESTED_ABOVE` bytes is represented by its length and SHA-256.
 
 The address says what the message is for: the task of a call, the queue of a reply or report, the routing key of an
 event, a control message or a revocation request. A receiver derives it from the queue that it consumes, so that a
 message which was signed for one place is refused in another.
 
-Not signed is what a broker may change on the way: `expiration`, `timestamp`, and headers that it has added. So a
-signature stays valid when a message is delivered again, expires into a dead-letter exchange, waits in a retry queue, or
-is moved to another queue by `crew queues migrate`.
+The signature does not cover what a broker may change: `expiration`, `timestamp`, and headers that it adds. So it stays
+valid when a message is redelivered, expires into a dead-letter exchange, waits in a retry queue, or is moved to another
+queue by `crew queues migrate`.
 
 Calls end by their deadline, and replies by the call that they answer. Events, control messages and revocation requests
 have no such end. So they carry the time at which they were signed, and are refused more than `FRESH_FOR` seconds later,
 by the broker's clock.
 
-A call pays for two messages in each of its processes, so that this is made for few instructions in few places: between
-two messages a process runs enough other code to empty the CPU's caches. There HMAC-SHA256 over OpenSSL took three times
-as long as BLAKE2b, which is one small object of Python's own. The property is `app_id` and no header, as a header costs
-both ends a microsecond for each message.
+Each call signs or checks two messages in each of its processes. Between two messages a process runs enough other code
+to empty the CPU's caches, so that this code must be small. HMAC-SHA256 with OpenSSL took three times as long here as
+BLAKE2b, which is one small object in Python itself. The signature is in `app_id`, because a header would cost both ends
+a microsecond for each message.
 """
 
 import functools
@@ -39,15 +39,21 @@ from crew.protocol import topology
 from crew.protocol.message import Headers
 from crew.protocol.properties import APP_ID, TASK, Properties
 
-SIGNED: Final = f"{APP_ID} 1."  # then the code in hexadecimal; for what expires also a dot and epoch seconds
-FRESH_FOR: Final = 300.0  # seconds: as long as a disconnect that loses no message; clocks may differ by a few more
+SIGNED: Final = (
+    f"{APP_ID} 1."  # followed by the code in hexadecimal; for types that expire also a dot and epoch seconds
+)
+FRESH_FOR: Final = 300.0  # seconds: as long as a disconnect that loses no message
 DIGESTED_ABOVE: Final = 1024  # bytes of a body; SHA-256 takes half the time of BLAKE2b there, where the CPU supports it
-OF_BROKER: Final = ("CC", "BCC", "timestamp_in_ms")  # headers that RabbitMQ adds where it is told to; and all of "x-"
+OF_BROKER: Final = (
+    "CC",
+    "BCC",
+    "timestamp_in_ms",
+)  # headers that RabbitMQ adds if configured so; it also adds "x-" headers
 
 _MAC_SIZE: Final = 32  # bytes
 _MAC_AT: Final = len(SIGNED)
 _MAC_END: Final = _MAC_AT + 2 * _MAC_SIZE
-_EXPIRE: Final = frozenset({"event", "control", "briefing"})  # types of message that FRESH_FOR is for
+_EXPIRE: Final = frozenset({"event", "control", "briefing"})  # message types to which FRESH_FOR applies
 _TASK_QUEUES: Final = (topology.TASK_PREFIX, topology.AGAIN_PREFIX, topology.HOLDING_PREFIX)
 
 Sign = Callable[[str, Properties, bytes], None]
@@ -58,15 +64,15 @@ _compare: Final = hmac.compare_digest
 
 
 class Signing:
-    """Signs with the first of `keys`, and accepts what was signed with any of them.
+    """Signs with the first key, and accepts signatures with any of the keys.
 
     Args:
-        keys: at least one, as the settings have them; see `crew.settings.load`.
+        keys: at least one key, see `crew.settings.load`.
         now: epoch seconds, by the broker's clock.
 
     Attributes:
-        sign: a function of the routing key, the properties and the body of a message that is to be published: puts the
-            signature into the properties, in place of an earlier one.
+        sign: function of the routing key, the properties and the body of a message before it is published. It sets the
+            signature in the properties, in place of an earlier one.
     """
 
     def __init__(self, keys: Sequence[str], now: Callable[[], float]) -> None:
@@ -78,11 +84,11 @@ class Signing:
         return f"<Signing with {len(self._macs)} keys>"
 
     def check(self, queue: str) -> Refusal:
-        """What says of each message of `queue` why it has to be refused.
+        """Return a function that checks the messages of `queue`.
 
         Returns:
-            A function of the routing key, the properties and the body of a message. It returns None for a message that
-            is signed for this queue, else one sentence.
+            A function of the routing key, the properties and the body of a message. It returns None for a valid
+            signature for this queue, else the reason for the refusal in one sentence.
         """
         usual_type, usual_address, other_address = _addresses(queue)
         begin = self._macs[0]
@@ -95,7 +101,7 @@ class Signing:
                 if type == usual_type:
                     address = usual_address or routing_key
                 elif (address := other_address(properties)) == "":
-                    return f"a message of type {type!r:.40} has no business here"
+                    return f"messages of type {type!r:.40} are not allowed in this queue"
                 content = body if len(body) <= DIGESTED_ABOVE else _digest(body)
                 mac = _mac(begin, address, signature[_MAC_END:], properties, properties.headers, content)
                 if not (
@@ -106,15 +112,15 @@ class Signing:
                 if type in _EXPIRE:
                     age = self._now() - int(signature[_MAC_END + 1 :])
                     if abs(age) > FRESH_FOR:
-                        return f"its signature is not of now, but {abs(age):.0f} s {'old' if age > 0 else 'ahead'}"
-            except Exception:  # anybody may have sent it: a header of any type, a number of any size
-                return "its signature cannot be read"
+                        return f"its signature has expired: {abs(age):.0f} s {'old' if age > 0 else 'in the future'}"
+            except Exception:  # from any program: a header may have any type, a number any size
+                return "its signature cannot be decoded"
             return None
 
         return refusal
 
     def _is_signed(self, signature: str, address: str, properties: Properties, content: "Content") -> bool:
-        """Whether another key has made it, or any key has and the broker has added headers since."""
+        """Whether another key made the signature, or the broker has added headers to a signed message."""
         headers, mac, at = properties.headers, signature[_MAC_AT:_MAC_END], signature[_MAC_END:]
         may_be = [headers]
         if headers:
@@ -125,12 +131,12 @@ class Signing:
         )
 
 
-Content = bytes | tuple[int, bytes]  # a body, or what stands for it
-_Begin = Callable[[], "hashlib.blake2b"]  # gives a code that has its key
+Content = bytes | tuple[int, bytes]  # a body, or its length and digest
+_Begin = Callable[[], "hashlib.blake2b"]  # returns a new code with its key
 
 
 def _begun(key: str) -> _Begin:
-    """The code of no message, to be copied. Its key is a digest of `key`, as RFC 7693 has room for 64 bytes."""
+    """Return a factory of codes. Their key is a digest of `key`, as RFC 7693 allows 64 bytes."""
     return hashlib.blake2b(key=hashlib.blake2b(key.encode()).digest(), digest_size=_MAC_SIZE).copy
 
 
@@ -141,10 +147,10 @@ def _digest(body: bytes) -> Content:
 def _mac(
     begin: _Begin, address: str, at: str, properties: Properties, headers: Headers | None, content: Content
 ) -> str:
-    """The code of a message, in hexadecimal.
+    """Return the code of a message in hexadecimal.
 
     Args:
-        at: time of signing, as it stands in the signature.
+        at: time of signing, as in the signature.
     """
     mac = begin()
     mac.update(
@@ -184,18 +190,18 @@ def _sign_with(begin: _Begin, now: Callable[[], float]) -> Sign:
 
 @functools.lru_cache(1024)  # a client calls the same tasks again and again
 def _address_of_call(routing_key: str) -> str:
-    """What a call is for that is published with this routing key."""
+    """Return the address of a call that is published with this routing key."""
     if routing_key.startswith(_TASK_QUEUES):
         return topology.task_queue_name(topology.task_of_queue(routing_key))
     return routing_key
 
 
 def _addresses(queue: str) -> tuple[str | None, str, Callable[[Properties], str]]:
-    """What a message in `queue` is for.
+    """Return the addresses of messages in `queue`.
 
     Returns:
-        The type of most messages there; their address, or "" where it is the routing key; and what gives the address of
-        a message of another type, or "" for one that has no business there.
+        The usual message type in the queue; the address of these messages, or "" for their routing key; and a function
+        for messages of other types, which returns their address, or "" where they are not allowed.
     """
     if queue.startswith(_TASK_QUEUES):
         return "call", _address_of_call(queue), _no_address
@@ -208,7 +214,7 @@ def _addresses(queue: str) -> tuple[str | None, str, Callable[[Properties], str]
         return "control", "", _no_address
     if queue.startswith(topology.SUBSCRIPTION_PREFIX):
         return "event", "", _no_address
-    return "call", queue, lambda properties: queue  # what is parked may be of any type
+    return "call", queue, lambda properties: queue  # a parked message may have any type
 
 
 def _no_address(properties: Properties) -> str:
@@ -220,7 +226,7 @@ def _address_in_jobs(queue: str, properties: Properties) -> str:
 
 
 def _address_of_return(client: str, properties: Properties) -> str:
-    """The address of a call of `client` that the broker has given back; "" where it is none."""
+    """Return the address of a call of `client` that the broker has dead-lettered; "" for other messages."""
     headers = properties.headers or {}
     is_return = properties.type == "call" and "x-first-death-reason" in headers
     if not is_return or headers.get(topology.CLIENT_HEADER) != client:

@@ -1,4 +1,4 @@
-"""The user's own headers of a message: which can travel, and which are his among those that came."""
+"""The caller's own headers of a message: validation before sending, selection after receiving."""
 
 from typing import Final
 
@@ -6,18 +6,19 @@ from crew.protocol.encoding.foreign import brief
 from crew.protocol.message import Headers
 
 MAX_HEADERS: Final = 64 * 1024  # bytes of all names and values: they share a frame of 128 KiB with the properties
-_RESERVED: Final = ("crew-", "x-")  # the broker's and ours; the user's own headers begin with anything else
-# RabbitMQ routes by these, and closes the channel where they hold anything but an array of strings:
+_RESERVED: Final = ("crew-", "x-")  # prefixes of crew's and the broker's headers
+# RabbitMQ routes by these, and closes the channel where they are not an array of strings:
 # https://www.rabbitmq.com/docs/sender-selected
 _ROUTING: Final = frozenset({"cc", "bcc"})
 
 
 def check(headers: Headers | None) -> Headers:
-    """Return the user's headers, or {}.
+    """Check the caller's own headers and return them, or {}.
 
     Raises:
-        ValueError: they are no dict or too large; a name is no string, is over 128 bytes, or is reserved; a value is no
-            str, int of 64 bits, or bool.
+        ValueError: they are not a dict or too large; a name is not a string, has over 128 bytes, or is reserved; a
+            value
+            is not a str, an int of 64 bits or a bool.
     """
     if not headers:
         return {}
@@ -30,11 +31,13 @@ def check(headers: Headers | None) -> Headers:
 
 
 def _header_size(name: object, value: object) -> int:
-    """Bytes of one header of the user; raises ValueError where it cannot travel."""
+    """Return the size of one header in bytes; raise ValueError where it is not allowed."""
     if not isinstance(name, str) or not 0 < _utf8_size("the name of a header", name) <= 128:
         raise ValueError(f"the name of a header must be a string of 1 to 128 bytes, not {brief(name)}")
     if name.lower().startswith(_RESERVED):
-        raise ValueError(f"header {brief(name)} is reserved: begin it with anything but {' or '.join(_RESERVED)}")
+        raise ValueError(
+            f"header {brief(name)} is reserved: use a name that does not begin with {' or '.join(_RESERVED)}"
+        )
     if name.lower() in _ROUTING:
         raise ValueError(f"header {brief(name)} is reserved: RabbitMQ routes messages by CC and BCC")
     if isinstance(value, str):
@@ -53,7 +56,7 @@ def _utf8_size(what: str, text: str, *, name: str | None = None) -> int:
 
 
 def own(headers: Headers) -> Headers:
-    """Those of `headers` that are neither crew's nor the broker's."""
+    """Return the headers that are neither crew's nor the broker's."""
     return {
         name: value
         for name, value in headers.items()
@@ -62,12 +65,12 @@ def own(headers: Headers) -> Headers:
 
 
 def sendable(headers: Headers) -> Headers:
-    """Those of somebody else's `headers` that can be sent on; none where they are too large together."""
-    mine = {name: value for name, value in own(headers).items() if _can_travel(name, value)}
-    return mine if sum(_header_size(name, value) for name, value in mine.items()) <= MAX_HEADERS else {}
+    """Return the received `headers` that may be sent again; {} where they are too large together."""
+    allowed = {name: value for name, value in own(headers).items() if _is_allowed(name, value)}
+    return allowed if sum(_header_size(name, value) for name, value in allowed.items()) <= MAX_HEADERS else {}
 
 
-def _can_travel(name: str, value: object) -> bool:
+def _is_allowed(name: str, value: object) -> bool:
     try:
         _header_size(name, value)
     except ValueError:

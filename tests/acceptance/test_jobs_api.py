@@ -442,7 +442,7 @@ def start_gateway(processes: Processes, tmp_path: Path) -> Callable[..., Process
         (["--address", "0.0.0.0"], {}, "--address 0.0.0.0 lets other machines call every task"),
         (["--host", "0.0.0.0"], {}, "--host is now named --address: --host is the broker's host in the other commands"),
         ([], {"CREW_GATEWAY_TOKEN": "short"}, "CREW_GATEWAY_TOKEN must have 16 or more ASCII characters"),
-        (["--allow-host", "a b"], {}, "'a b' names no host"),
+        (["--allow-host", "a b"], {}, "'a b' is not a valid host"),
         (
             ["--database", "sqlite:////dev/null/x.db"],
             {},

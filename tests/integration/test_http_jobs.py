@@ -138,7 +138,7 @@ async def test_an_internal_host_is_an_error_with_a_reason(jobs_client: Client, h
 @pytest.mark.gen_test
 async def test_an_invalid_request_is_refused_at_submit(jobs_client: Client) -> None:
     async with jobs_client as client:
-        with pytest.raises(ValueError, match="is no URL of a job"):
+        with pytest.raises(ValueError, match="is not a valid URL for a job"):
             await client.submit(HTTP_TASK, {"url": "ftp://example.org/"})
 
 

@@ -219,7 +219,7 @@ def test_a_file_and_url_jobs_are_served_together(own_processes: Processes, tmp_p
         (
             ["--http", "--allow-host", "http://x/"],
             78,
-            "crew: --allow-host or CREW_ALLOW_HOSTS: 'http://x/' names no host",
+            "crew: --allow-host or CREW_ALLOW_HOSTS: 'http://x/' is not a valid host",
         ),
         (
             ["worker.py", "--allow-host", "x"],

@@ -123,7 +123,7 @@ def test_progress_that_is_too_large_or_no_json_fails_with_a_sentence(
     large = gateway.end(gateway.submit(shared_prefix + "say", {"size": 70_000}))
     told = failure.decode(large.body.data).message
     assert told.startswith(
-        f"the progress of task '{shared_prefix}say' cannot be sent: the payload encodes to 70002 bytes"
+        f"the progress of task '{shared_prefix}say' cannot be sent: the encoded payload has 70002 bytes"
     )
 
 

@@ -192,7 +192,7 @@ def test_what_crew_reads_for_itself_has_one_error(data: bytes) -> None:
     try:
         read(msgspec.json.decode, data, "it", most=10_000)
     except SerializationError as error:
-        assert str(error).startswith("it cannot be read: ")
+        assert str(error).startswith("it cannot be decoded: ")
 
 
 def test_a_report_with_an_endless_failure_keeps_a_short_one() -> None:

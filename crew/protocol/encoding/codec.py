@@ -1,7 +1,7 @@
-"""Payload to body and back: content types, compression, and what a receiver accepts.
+"""Encodes payloads as bodies and decodes them: content types, compression, and the limits of a receiver.
 
-The sender names a serializer, the receiver decides: a content type that is not on the receiver's allow-list, or a body
-that decompresses beyond its cap, is refused before anything is decoded.
+The sender chooses a serializer, and the receiver has an allow-list. A content type that is not on the list, or a body
+that decompresses beyond the limit, is refused before anything is decoded.
 """
 
 import functools
@@ -25,36 +25,38 @@ TEXT: Final = "text/plain"
 BYTES: Final = "application/octet-stream"
 
 Decode = Callable[[Body], Any]
-_Checks = dict[type, Callable[[Any], None]]  # by the exact type of a value; each raises TypeError or ValueError
+_Checks = dict[type, Callable[[Any], None]]  # exact type of a value -> check, which raises TypeError or ValueError
 
 SERIALIZERS: Final = {"json": JSON, "msgpack": MSGPACK, "text": TEXT, "bytes": BYTES}
 ALLOWED: Final = frozenset(SERIALIZERS.values())
 
 COMPRESS_ABOVE: Final = 32 * 1024  # bytes
-LARGE: Final = 32 * 1024  # bytes: msgspec decodes the worst of them within 10 ms
-COMPRESSION_LEVEL: Final = 1  # 9 gains a few percent for ten times the time of a process that must not block
-MAX_BODY: Final = 16 * 1024 * 1024  # bytes as they travel, unless the sender says otherwise: see Settings.max_message
-MAX_DECOMPRESSED: Final = 64 * 1024 * 1024  # bytes, unless the receiver says otherwise
+LARGE: Final = 32 * 1024  # bytes: msgspec decodes the worst case within 10 ms
+COMPRESSION_LEVEL: Final = (
+    1  # level 9 gains a few percent but takes ten times as long, in a process that must not block
+)
+MAX_BODY: Final = 16 * 1024 * 1024  # bytes of an encoded body by default: see Settings.max_message
+MAX_DECOMPRESSED: Final = 64 * 1024 * 1024  # bytes by default: see Settings.max_payload
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _PLAIN: Final = (None, "", "identity")
-_GZIP_WBITS: Final = 31  # zlib's way to say: with gzip's header and trailer
+_GZIP_WBITS: Final = 31  # for zlib: with the header and trailer of gzip
 
-_REFUSALS: Final = (TypeError, ValueError, OverflowError, RecursionError)  # of msgspec, and of the checks below
+_REFUSALS: Final = (TypeError, ValueError, OverflowError, RecursionError)  # errors of msgspec and of the checks below
 _JSON_EXACT: Final = frozenset({str, int, bool, type(None)})
 
 
 def encode(payload: Any, serializer: str | None = None, *, max_size: int = MAX_BODY, compresses: bool = True) -> Body:
-    """`payload` as a body; one that is a Body already is returned as it is.
+    """Encode `payload` as a body; return a Body unchanged.
 
     Args:
-        serializer: "json", "msgpack", "text" or "bytes"; by default bytes travel as they are, anything else as JSON.
-        max_size: bytes that the body may have as it travels.
-        compresses: a large one, where that makes it smaller.
+        serializer: "json", "msgpack", "text" or "bytes"; default: "bytes" for bytes, else "json".
+        max_size: limit of the encoded body in bytes.
+        compresses: whether a large body is compressed, where that makes it smaller.
 
     Raises:
         SerializationError: the serializer cannot carry the payload so that the receiver gets an equal value.
-        TooLarge: it has more than `max_size` bytes, compressed where that makes it smaller.
-        ValueError: there is no such serializer.
+        TooLarge: the body has more than `max_size` bytes.
+        ValueError: the serializer does not exist.
     """
     if type(payload) is Body:
         return fitting(payload, max_size)
@@ -69,9 +71,9 @@ def encode(payload: Any, serializer: str | None = None, *, max_size: int = MAX_B
 
 
 def fitting(body: Body, max_size: int) -> Body:
-    """Return `body`; raises TooLarge where it has more than `max_size` bytes."""
+    """Return `body`; raise TooLarge where it has more than `max_size` bytes."""
     if len(body.data) > max_size:
-        raise TooLarge(f"the payload encodes to {len(body.data)} bytes, more than the {max_size} of a message")
+        raise TooLarge(f"the encoded payload has {len(body.data)} bytes, more than the limit of a message ({max_size})")
     return body
 
 
@@ -83,19 +85,19 @@ def decode(
     limits: Limits = DEFAULT,
     keeps: bool = True,
 ) -> Any:
-    """The payload in `body`; a body with no content type is bytes.
+    """Decode the payload in `body`; a body without a content type is bytes.
 
-    A body of more than `LARGE` bytes is decoded in pieces, between which other threads run: an event loop should let a
-    thread do it, see `is_large` and `crew.client.off_loop`.
+    A body of more than `LARGE` bytes is decoded in pieces, so that other threads run in between. An event loop should
+    decode it in a thread, see `is_large` and `crew.client.off_loop`.
 
     Args:
         allowed: the content types that this receiver accepts.
-        max_size: bytes that the body may have once it is decompressed.
-        limits: elements, depth and memory that the payload may have.
-        keeps: False: it is checked only; what is returned has no meaning.
+        max_size: limit of the decompressed body in bytes.
+        limits: limits of the payload: elements, depth and memory.
+        keeps: False: the body is only checked, and the returned value has no meaning.
 
     Raises:
-        SerializationError: not allowed, not what its type says, or too large. Nothing else is raised, whatever it is.
+        SerializationError: the type is not allowed, the body is not valid or too large. No other error is raised.
     """
     content_type = content_type_of(body)
     if content_type not in allowed or content_type not in _DECODERS:
@@ -113,24 +115,24 @@ def decode(
 
 
 def check(body: Body, decode: Decode) -> None:
-    """Raise SerializationError where `decode`, which `decoder` has made, would; nothing of the payload is kept."""
+    """Raise SerializationError where `decode` (from `decoder`) would, without keeping the payload in memory."""
     decode(body, keeps=False)  # type: ignore[call-arg]  # a partial of our own
 
 
 def without_mark(body: Body) -> Body:
-    """`body` without the byte order mark with which a JSON text may begin."""
+    """Return `body` without the byte order mark with which a JSON text may begin."""
     if content_type_of(body) == JSON and body.data.startswith(_BYTE_ORDER_MARK):
         return Body(body.data.removeprefix(_BYTE_ORDER_MARK), body.content_type, body.content_encoding)
     return body
 
 
 def packed(body: Body) -> Body:
-    """`body`, which is not compressed, as `encode` would have it: compressed where that makes it smaller."""
+    """Compress `body` as `encode` does: where it is large and becomes smaller."""
     return _compressed(body.data, body.content_type)
 
 
 def unpacked(body: Body, max_size: int = MAX_DECOMPRESSED) -> Body:
-    """`body` without compression; raises SerializationError where that cannot be, or has over `max_size` bytes."""
+    """Decompress `body`; raise SerializationError where that fails or gives more than `max_size` bytes."""
     try:
         return Body(_decompressed(body, max_size), body.content_type)
     except Exception as error:
@@ -138,39 +140,39 @@ def unpacked(body: Body, max_size: int = MAX_DECOMPRESSED) -> Body:
 
 
 def is_large(body: Body) -> bool:
-    """Whether an event loop should let a thread decode `body`: it has many bytes, or is packed."""
+    """Whether an event loop should decode `body` in a thread: it is large or compressed."""
     return len(body.data) > LARGE or body.content_encoding not in _PLAIN
 
 
 def content_type_of(body: Body) -> str:
-    """That of `body`, in lower case and without parameters."""
+    """Return the content type of `body`, in lower case and without parameters."""
     return (body.content_type or BYTES).partition(";")[0].strip().lower()
 
 
 def from_json(text: bytes) -> Any:
-    """The value of a JSON text in UTF-8, which may begin with a byte order mark (RFC 8259 §8.1).
+    """Decode a JSON text in UTF-8, which may begin with a byte order mark (RFC 8259 §8.1).
 
     Raises:
-        SerializationError: it is not JSON, or more than the limits allow.
+        SerializationError: it is not JSON or exceeds the limits.
     """
     return decode(Body(text, JSON))
 
 
 def decoder(serializers: Collection[str], max_size: int, limits: Limits = DEFAULT) -> Decode:
-    """`decode` for a receiver that accepts what `serializers` write, up to `max_size` bytes and within `limits`.
+    """Return `decode` for a receiver that accepts `serializers`, up to `max_size` bytes and within `limits`.
 
     Raises:
-        SettingsError: there is no such serializer.
+        SettingsError: a serializer does not exist.
     """
     unknown = sorted(set(serializers) - set(SERIALIZERS))
     if unknown:
-        raise SettingsError(f"there is no serializer {unknown[0]!r} to accept, only {', '.join(SERIALIZERS)}")
+        raise SettingsError(f"serializer {unknown[0]!r} does not exist: use {', '.join(SERIALIZERS)}")
     allowed = frozenset(SERIALIZERS[name] for name in serializers)
     return functools.partial(decode, allowed=allowed, max_size=max_size, limits=limits)
 
 
 class Receiver(Protocol):
-    """What the settings of a receiver say of what it decodes: see `crew.settings.Settings`."""
+    """The settings of a receiver: see `crew.settings.Settings`."""
 
     @property
     def accept(self) -> Collection[str]: ...
@@ -185,7 +187,7 @@ class Receiver(Protocol):
 
 
 def decoder_of(settings: Receiver) -> Decode:
-    """`decode` for a receiver with these settings; raises SettingsError where it accepts what there is not."""
+    """Return `decode` for a receiver with these settings; raise SettingsError for an unknown serializer."""
     limits = Limits(elements=settings.max_elements, depth=settings.max_depth, memory=settings.max_memory)
     return decoder(settings.accept, settings.max_payload, limits)
 
@@ -224,7 +226,7 @@ def _decompressed(body: Body, max_size: int) -> bytes:
     if not decompressor.eof:
         raise SerializationError("the body is not valid gzip: it ends too early")
     if decompressor.unused_data:
-        raise SerializationError("the body is not valid gzip: something follows its end")
+        raise SerializationError("the body is not valid gzip: there are bytes after its end")
     return data
 
 
@@ -232,7 +234,7 @@ def _listed(allowed: Collection[str]) -> str:
     return ", ".join(sorted(allowed)) or "nothing"
 
 
-# --- what a serializer can carry faithfully -------------------------------------------------------------------------
+# --- checks: the receiver must get an equal value -------------------------------------------------------------------
 
 
 def _encode_json(payload: Any) -> bytes:
@@ -244,16 +246,16 @@ def _encode_msgpack(payload: Any) -> bytes:
 
 
 def _encode(payload: Any, encoded: Callable[[Any], bytes], checks: _Checks) -> bytes:
-    data = encoded(payload)  # first, as it ends on a payload that contains itself
+    data = encoded(payload)  # first, because it fails for a payload that contains itself
     if _check(payload, checks):
         return data
-    plain = _plain(payload)  # msgspec ignores what a subclass has changed, the order of an OrderedDict for one
+    plain = _plain(payload)  # msgspec ignores overridden methods of a subclass, like the order of an OrderedDict
     _check(plain, checks)
     return encoded(plain)
 
 
 def _plain(value: Any) -> Any:
-    """A copy with dict and list in place of their subclasses and of tuples."""
+    """Return a copy with dict and list in place of their subclasses and of tuples."""
     if isinstance(value, dict):
         return {key: _plain(member) for key, member in dict(value).items()}
     if isinstance(value, list | tuple):
@@ -263,7 +265,7 @@ def _plain(value: Any) -> Any:
 
 def _encode_text(payload: Any) -> bytes:
     if not isinstance(payload, str):
-        raise TypeError(f"{_kind(payload)} is no str")
+        raise TypeError(f"{_kind(payload)} is not a str")
     return payload.encode("utf-8")
 
 
@@ -274,13 +276,13 @@ def _encode_bytes(payload: Any) -> bytes:
 
 
 def _check(payload: Any, checks: _Checks) -> bool:
-    """Raise for anything in `payload` that would arrive as something else.
+    """Raise TypeError or ValueError for a value in `payload` that would arrive as another value.
 
-    msgspec writes bytes as base64 text, a set as a list, NaN as null; the caller would only notice in the task.
-    Containers whose members are all plain are settled by one pass in C.
+    msgspec writes bytes as base64 text, a set as a list, and NaN as null: the caller would notice it only in the task.
+    Containers with plain members only are checked by one pass in C.
 
     Returns:
-        False where it ends early, at a subclass of dict, list or tuple: `_plain` makes one of these of it.
+        False where it stops at a subclass of dict, list or tuple: use `_plain` first.
     """
     waiting: list[Any] = [payload]
     while waiting:
@@ -307,14 +309,14 @@ def _check(payload: Any, checks: _Checks) -> bool:
 def _check_scalar(value: Any, checks: _Checks) -> None:
     check = checks.get(type(value))
     if check is None:
-        raise TypeError(f"{_kind(value)} would not arrive as it is; convert it first, with str() for example")
+        raise TypeError(f"{_kind(value)} would not arrive as it is; convert it first, for example with str()")
     check(value)
 
 
 def _check_json_keys(value: dict[Any, Any]) -> None:
     for key in value:
         if type(key) is not str:
-            raise TypeError(f"it has the key {brief(key)}, and JSON's keys are strings")
+            raise TypeError(f"it has the key {brief(key)}, but keys in JSON are strings")
 
 
 def _check_msgpack_keys(value: dict[Any, Any]) -> None:
@@ -341,14 +343,14 @@ def _kind(value: Any) -> str:
 
 
 def _located(error: Exception, payload: Any, content_type: str) -> str:
-    """Why `payload` is refused, and where in it."""
+    """Return the path of the refused value in `payload` and the reason."""
     checks = {JSON: _JSON_CHECKS, MSGPACK: _MSGPACK_CHECKS}.get(content_type)
-    if checks is None:  # text and bytes have no inside
+    if checks is None:  # text and bytes have no members
         return str(error)
 
     def refusal(value: Any) -> Exception | None:
         try:
-            if isinstance(value, dict):  # these sentences are clearer than those of msgspec
+            if isinstance(value, dict):  # these messages are clearer than those of msgspec
                 checks[dict](value)
             elif not isinstance(value, list | tuple | str | int | None):
                 _check_scalar(value, checks)

@@ -1,4 +1,4 @@
-"""What others have sent: believed only after a look at its type, and repeated only in part."""
+"""Checks for values from other programs: their type is checked, and messages quote only their beginning."""
 
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -9,12 +9,12 @@ from crew.escape import brief as brief
 from crew.escape import shortened as shortened
 from crew.protocol.message import Headers
 
-MAX_FOREIGN: Final = 2**53  # what others send is read as at most this: floats are exact so far, and it can be sent on
-MAX_COUNT: Final = 2**31 - 1  # what others count is read as at most this: a database has it as an integer
-MAX_WORKER_ID: Final = 200  # bytes: names of queues and routing keys are made of it, and have 255
-MAX_PLAIN: Final = 255  # characters of a header that names something: no name of ours is longer
+MAX_FOREIGN: Final = 2**53  # limit for received numbers: floats are exact up to it, and it can be sent again
+MAX_COUNT: Final = 2**31 - 1  # limit for received counts: the largest integer of a database
+MAX_WORKER_ID: Final = 200  # bytes: it is part of queue names and routing keys, which have at most 255
+MAX_PLAIN: Final = 255  # characters of a header that names something: no name of crew is longer
 
-BRIEF_REASON: Final = 500  # characters of what a decoder says of it, which may quote it
+BRIEF_REASON: Final = 500  # characters of a decoder's error, which may quote the data
 
 _Value = TypeVar("_Value")
 
@@ -24,14 +24,14 @@ class MalformedMessage(CrewError):
 
 
 def text(name: str, value: Any) -> str | None:
-    """The property `value` as text."""
+    """Return the property `value`, which must be text or None; else raise MalformedMessage."""
     if value is None or type(value) is str:
         return value
     raise MalformedMessage(f"property {name} must be UTF-8 text, not {brief(value)}")
 
 
 def header(headers: Headers, name: str, kind: type[_Value], default: Any) -> Any:
-    """The header `name`, which has to be of that kind where it is there."""
+    """Return the header `name` or `default`; raise MalformedMessage where it has another type than `kind`."""
     value = headers.get(name, default)
     if value is default or type(value) is kind:
         return value
@@ -39,21 +39,21 @@ def header(headers: Headers, name: str, kind: type[_Value], default: Any) -> Any
 
 
 def worker_id(value: str | None) -> str | None:
-    """`value` where it can be the id of a worker: a routing key is made of it.
+    """Return `value`, the id of a worker, which becomes part of a routing key.
 
     Raises:
         MalformedMessage: it has more than MAX_WORKER_ID bytes.
     """
     if value is not None and len(value) * 4 > MAX_WORKER_ID and len(value.encode(errors="replace")) > MAX_WORKER_ID:
-        raise MalformedMessage(f"the id of a worker has at most {MAX_WORKER_ID} bytes, unlike {brief(value)}")
+        raise MalformedMessage(f"the id of a worker must have at most {MAX_WORKER_ID} bytes, not {brief(value)}")
     return value
 
 
 def unreadable(what: str, error: Exception) -> SerializationError:
-    """The one error for foreign data that cannot be decoded, whatever was raised: `what`, and the reason.
+    """Return the SerializationError for received data that cannot be decoded: `what`, and the reason.
 
-    msgspec raises its own errors, and RecursionError, UnicodeDecodeError, OverflowError or MemoryError beside them. So
-    what decodes foreign data catches Exception, and raises this.
+    msgspec raises its own errors, but also RecursionError, UnicodeDecodeError, OverflowError or MemoryError. So a
+    decoder of received data catches Exception and raises this error.
     """
     match error:
         case SerializationError():
@@ -66,28 +66,28 @@ def unreadable(what: str, error: Exception) -> SerializationError:
 
 
 def read(decode: Callable[[bytes], _Value], data: bytes, what: str, *, most: int) -> _Value:
-    """What `decode` makes of foreign data that crew itself has a use for: a failure, a list of names.
+    """Decode received data that crew itself uses: a failure, a list of names.
 
     Args:
-        decode: of msgspec.
-        what: begins the error: "a failure".
-        most: bytes that `data` may have.
+        decode: decoder of msgspec.
+        what: the beginning of the error: "a failure".
+        most: limit of `data` in bytes.
 
     Raises:
-        SerializationError: it cannot be decoded, or has too many bytes. Nothing else is raised, whatever it is.
+        SerializationError: it cannot be decoded, or has too many bytes. No other error is raised.
     """
     if len(data) > most:
-        raise SerializationError(f"{what} cannot be read: it has {len(data)} bytes, more than {most}")
+        raise SerializationError(f"{what} cannot be decoded: it has {len(data)} bytes, more than {most}")
     try:
         return decode(data)
     except Exception as error:
-        raise unreadable(f"{what} cannot be read", error) from None
+        raise unreadable(f"{what} cannot be decoded", error) from None
 
 
 def reason_of_death(headers: Headers) -> str:
-    """Why the broker sent a message back: its last death, as a call that was delayed has died of that delay first.
+    """Return why the broker has dead-lettered a message: the last reason, as a delayed retry has an earlier one.
 
-    `x-last-death-reason` came with RabbitMQ 3.13; before, the first entry of `x-death` is the last death.
+    `x-last-death-reason` exists since RabbitMQ 3.13. Before, the first entry of `x-death` is the last one.
     """
     match headers:
         case {"x-last-death-reason": reason} | {"x-death": [{"reason": reason}, *_]}:
@@ -96,14 +96,14 @@ def reason_of_death(headers: Headers) -> str:
 
 
 def is_plain(value: object) -> bool:
-    """Whether a header of somebody else can be sent on: some of what comes cannot."""
+    """Whether a received header may be sent again: some received values cannot be encoded."""
     if isinstance(value, str):
         return value.isprintable() and len(value) <= MAX_PLAIN
     return type(value) is int and -MAX_FOREIGN <= value <= MAX_FOREIGN
 
 
 def attempt_number(headers: Headers, name: str) -> int:
-    """The header as a number of attempts, at least 1."""
+    """Return the header as a number of attempts; raise MalformedMessage below 1."""
     attempt: int = header(headers, name, int, 1)
     if attempt < 1:
         raise MalformedMessage(f"header {name} must be 1 or more, not {attempt}")
@@ -111,12 +111,12 @@ def attempt_number(headers: Headers, name: str) -> int:
 
 
 def count(headers: Headers, name: str) -> int:
-    """The header as a number from 0 to `MAX_COUNT`; 0 where it is not there."""
+    """Return the header as a number from 0 to `MAX_COUNT`; 0 where it is missing."""
     number: int = header(headers, name, int, 0)
     return max(0, min(number, MAX_COUNT))
 
 
 def seconds(headers: Headers, name: str) -> float | None:
-    """The header as seconds."""
+    """Return the header, which has milliseconds, as seconds."""
     value = header(headers, name, int, None)
     return None if value is None else max(-MAX_FOREIGN, min(value, MAX_FOREIGN)) / 1000

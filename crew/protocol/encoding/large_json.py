@@ -1,14 +1,13 @@
-"""Decodes a large JSON text piece by piece, so that other threads run in between.
+"""Decodes large JSON in pieces, so that other threads run in between.
 
-msgspec decodes JSON at 100 MB a second and more, and lets no other thread run meanwhile. For a few kilobytes that does
-not matter. A text of megabytes is cut into runs of complete members of at most `PIECE` bytes; msgspec decodes each run
-and checks it, and the arrays and objects around the runs are put together here. Elements, depth and memory are counted
-before a run is decoded.
+msgspec decodes at least 100 MB of JSON a second, and no other thread runs meanwhile. For a few kilobytes that does not
+matter. A text of megabytes is cut into runs of complete members with at most `PIECE` bytes. msgspec decodes and checks
+each run. This module builds the arrays and objects around the runs. Elements, depth and memory are counted before a run
+is decoded.
 
-How a run is found: a regular expression takes members, with containers of up to six levels in them, as long as each
-ends with its comma within `PIECE` bytes. What does not fit is a container, into which we descend, or a long string,
-which is decoded in chunks. Every quantifier is possessive: nothing is tried twice, and the time grows with the length
-alone.
+A regular expression finds a run: members with containers of up to six levels, each of which ends with its comma within
+`PIECE` bytes. Otherwise the next member is a container, which is entered, or a long string, which is decoded in chunks.
+Every quantifier is possessive. So there is no backtracking, and the time grows only with the length.
 """
 
 import re
@@ -18,8 +17,8 @@ import msgspec
 
 from crew.protocol.encoding.limits import Budget, width
 
-PIECE: Final = 32 * 1024  # bytes; the worst that msgspec can be given takes 10 ms for them
-CHUNK: Final = 256 * 1024  # bytes of one string
+PIECE: Final = 32 * 1024  # bytes; in the worst case msgspec takes 10 ms for them
+CHUNK: Final = 256 * 1024  # bytes of one string that are decoded at a time
 
 _STRING: Final = rb'"(?:[^"\\]++|\\.)*+"'
 _LEVELS: Final = 6  # of containers in a run
@@ -38,7 +37,7 @@ _SPACE: Final = re.compile(rb"[ \t\n\r]*+")
 _NAME: Final = re.compile(rb"(" + _STRING + rb")[ \t\n\r]*+:", re.DOTALL)
 _ATOM: Final = re.compile(rb'[^\[\]{}",: \t\n\r]++')
 _WHOLE_STRING: Final = re.compile(_STRING, re.DOTALL)
-# What may be cut after: a surrogate pair is one character, and ends with its second half.
+# A string may be cut after this: a surrogate pair is one character and must stay together.
 _STRING_CHUNK: Final = re.compile(
     rb'(?:[^"\\]++|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[0-9a-fA-F]{4}|\\u(?![dD][89abAB])[0-9a-fA-F]{4}|\\[^u])*+',
     re.DOTALL,
@@ -49,7 +48,7 @@ _decode: Final = msgspec.json.Decoder().decode
 
 
 class _Frame:
-    """An array or an object that is not complete."""
+    """An array or object that is not complete yet."""
 
     __slots__ = ("is_empty", "is_object", "name", "value")
 
@@ -61,27 +60,27 @@ class _Frame:
 
 
 def decode(data: bytes, budget: Budget, *, keeps: bool = True) -> Any:
-    """The value of the JSON text `data`.
+    """Decode the JSON text `data`.
 
     Args:
-        keeps: whether the value is wanted; False: it is checked only, piece by piece, and nothing is kept.
+        keeps: False: the text is only checked, piece by piece, and no value is kept.
 
     Raises:
-        ValueError: it is no JSON, or nested too deeply.
-        SerializationError: it is more than `budget` allows.
+        ValueError: it is not JSON, or nested too deeply.
+        SerializationError: it exceeds `budget`.
     """
     return _Text(data, budget, keeps).value()
 
 
 def is_too_deep(data: bytes, depth: int) -> bool:
-    """Whether the JSON text `data` has more levels than `depth`. Cheap where its brackets say that it has not."""
+    """Whether the JSON text `data` has more levels than `depth`; fast where it has few brackets."""
     if len(data) <= 2 * depth or data.count(b"[") + data.count(b"{") <= depth:
         return False
     brackets = _collapsed(data.translate(None, _NOT_BRACKETS))
     if len(brackets) <= depth - 8:
         return False
     level = 0
-    for bracket in _STRINGS.sub(b"", data).translate(None, _NOT_BRACKETS):  # without those that strings have
+    for bracket in _STRINGS.sub(b"", data).translate(None, _NOT_BRACKETS):  # without brackets in strings
         level += 1 if bracket in b"[{" else -1
         if level > depth:
             return True
@@ -89,7 +88,7 @@ def is_too_deep(data: bytes, depth: int) -> bool:
 
 
 def _collapsed(brackets: bytes) -> bytes:
-    """Without the innermost eight levels."""
+    """Remove the innermost eight levels."""
     for _ in range(8):
         brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
     return brackets
@@ -111,11 +110,11 @@ class _Text:
             self._budget.rest()
         self._skip_space()
         if self._at < len(self._data):
-            self._fail("it goes on after its value")
+            self._fail("there is more text after the value")
         return found
 
     def _step(self) -> tuple[Any, bool]:
-        """Take a run of members, or one member, or the end of the innermost container."""
+        """Decode a run of members, or one member, or the end of the innermost container."""
         frame = self._stack[-1]
         if self._take_run(frame):
             return None, False
@@ -131,7 +130,7 @@ class _Text:
         return self._put(value) if is_complete else (None, False)
 
     def _take_run(self, frame: _Frame) -> bool:
-        """Decode the members that are complete within the next bytes, up to a comma; False where there is none."""
+        """Decode the complete members within the next bytes, up to a comma; return False where there is none."""
         at = self._at
         run = _RUN if len(self._stack) + _LEVELS <= self._budget.depth else _FLAT_RUN
         match = run.match(self._data, at, min(at + PIECE, len(self._data)))
@@ -155,14 +154,14 @@ class _Text:
         return True
 
     def _count(self, members: bytes, commas: int) -> None:
-        """Count the elements in `members`, and `commas` more; exactly only where a bound of them is too much."""
+        """Count the elements in `members`, and `commas` more; count exactly only where an upper limit is too much."""
         elements = commas + _separators(members)
         if elements > self._budget.elements:
             elements = commas + _separators(_STRINGS.sub(b"", members))
         self._budget.take(elements, len(members) * width(members))
 
     def _begin_value(self) -> tuple[Any, bool]:
-        """The value that begins here; False where it is a container, which is entered."""
+        """Decode the value that begins here; enter a container and return False."""
         first = self._peek()
         if first in b"[{":
             if len(self._stack) >= self._budget.depth:
@@ -182,7 +181,7 @@ class _Text:
         return self._decoded(match[0]), True
 
     def _put(self, value: Any) -> tuple[Any, bool]:
-        """`value` is complete: the next member of the innermost container, or all of it."""
+        """Add the complete `value` to the innermost container; return it where it is the whole text."""
         if not self._stack:
             return value, True
         frame = self._stack[-1]
@@ -216,7 +215,7 @@ class _Text:
         return self._decoded(match[1])
 
     def _string(self) -> Any:
-        """A string, which may be long."""
+        """Decode a string, which may be long."""
         match = _WHOLE_STRING.match(self._data, self._at, self._at + PIECE)
         if match is not None:
             self._budget.take(0, len(match[0]) * width(match[0]))
@@ -239,7 +238,7 @@ class _Text:
         match = _STRING_CHUNK.match(self._data, at, at + CHUNK)
         end = at if match is None else match.end()
         if end == at + CHUNK:
-            while end > at and self._data[end : end + 1] and 0x80 <= self._data[end] < 0xC0:  # inside of a character
+            while end > at and self._data[end : end + 1] and 0x80 <= self._data[end] < 0xC0:  # inside a UTF-8 character
                 end -= 1
         if end == at:
             self._fail("a string has an invalid escape, or no end")
@@ -260,7 +259,7 @@ class _Text:
             self._budget.rest()
 
     def _peek(self) -> bytes:
-        """The next byte."""
+        """Return the next byte."""
         first = self._data[self._at : self._at + 1]
         if not first:
             self._fail("it ends too early")

@@ -1,12 +1,12 @@
-"""Decodes MessagePack with a look at each element first, and a large body piece by piece.
+"""Decodes MessagePack: counts the elements first, and decodes a large body in pieces.
 
-The first byte of each element says how long it is, or how many follow: https://github.com/msgpack/msgpack/blob/master/spec.md
-So the elements are counted without building any. msgspec decodes runs of complete members of at most `PIECE` bytes;
-other threads run between two of them.
+The first byte of each element encodes its length or the number of its members: https://github.com/msgpack/msgpack/blob/master/spec.md
+So the elements are counted without building any value. msgspec decodes runs of complete members with at most `PIECE`
+bytes; other threads run between two runs.
 
-Numbers as keys of a map can be chosen so that all of them collide in Python's dict, and that each takes as long as all
-before it. Strings cannot, as their hashes are random. So runs of other keys are short, and a map whose keys take far
-longer than honest ones is refused.
+An attacker can choose numbers as keys of a map that all collide in Python's dict, so that each takes as long as all
+before it. Strings have random hashes. So runs of other keys are short, and a map whose keys take far longer than usual
+is refused.
 """
 
 import codecs
@@ -17,17 +17,17 @@ import msgspec
 
 from crew.protocol.encoding.limits import Budget, width
 
-PIECE: Final = 32 * 1024  # bytes; the worst that msgspec can be given takes 10 ms for them
-PIECE_OF_NUMBERS: Final = 4 * 1024  # bytes of a map whose keys are no strings
-CHUNK: Final = 256 * 1024  # bytes of one string
-_SLOW: Final = 0.05  # seconds of CPU for putting a map together, and so many more for each of its keys:
-_SLOW_KEY: Final = 2e-6  # an honest one takes 0.1 µs
+PIECE: Final = 32 * 1024  # bytes; in the worst case msgspec takes 10 ms for them
+PIECE_OF_NUMBERS: Final = 4 * 1024  # bytes of a map with other keys than strings
+CHUNK: Final = 256 * 1024  # bytes of one string that are decoded at a time
+_SLOW: Final = 0.05  # seconds of CPU time to build a map, and additional seconds for each of its keys:
+_SLOW_KEY: Final = 2e-6  # a usual key takes 0.1 µs
 
 _FIXED, _SIZED, _ARRAY, _MAP, _NONE = range(5)
 
 
 def _table() -> list[tuple[int, int]]:
-    """For each first byte: what it begins, and its length in all; or how many bytes say how long it is."""
+    """Return for each first byte the kind of its element and its length, or the size of its length field."""
     table = [(_FIXED, 1)] * 256
     for first in range(0x80, 0x90):
         table[first] = (_MAP, 0)
@@ -51,7 +51,7 @@ def _table() -> list[tuple[int, int]]:
 
 
 _TABLE: Final = _table()
-_STEPS: Final = tuple(length if kind == _FIXED else 0 for kind, length in _TABLE)  # 0: look at its head
+_STEPS: Final = tuple(length if kind == _FIXED else 0 for kind, length in _TABLE)  # 0: decode its head
 _EXTENSIONS: Final = frozenset((0xC7, 0xC8, 0xC9))
 _CONTAINERS: Final = bytes((*range(0x80, 0xA0), *range(0xDC, 0xE0)))
 _TEXT: Final = frozenset((0xD9, 0xDA, 0xDB))
@@ -61,14 +61,14 @@ _TOO_EARLY: Final = "it ends too early"
 
 
 def _refuse_extension(code: int, data: memoryview) -> None:
-    raise ValueError(f"it holds an extension of type {code}, which is not accepted here")
+    raise ValueError(f"it contains an extension of type {code}, which is not accepted here")
 
 
 decode_small: Final = msgspec.msgpack.Decoder(ext_hook=_refuse_extension).decode
 
 
 class _Frame:
-    """An array or a map that is not complete."""
+    """An array or map that is not complete yet."""
 
     __slots__ = ("is_map", "key", "keys", "left", "seconds", "value")
 
@@ -76,26 +76,26 @@ class _Frame:
         self.is_map = is_map
         self.left = members
         self.value: Any = {} if is_map else []
-        self.seconds = 0.0  # that it took to put it together
+        self.seconds = 0.0  # CPU time to build it
         self.keys = 0
         self.key: Any = None  # of the member whose value comes next
 
 
 def decode(data: bytes, budget: Budget, *, keeps: bool = True) -> Any:
-    """The value of `data`.
+    """Decode `data`.
 
     Args:
-        keeps: whether the value is wanted; False: it is checked only, piece by piece, and nothing is kept.
+        keeps: False: the data is only checked, piece by piece, and no value is kept.
 
     Raises:
-        ValueError, msgspec.MsgspecError, TypeError: it is no MessagePack, or nested too deeply.
-        SerializationError: it is more than `budget` allows.
+        ValueError, msgspec.MsgspecError, TypeError: it is not MessagePack, or nested too deeply.
+        SerializationError: it exceeds `budget`.
     """
     return _Body(data, budget, keeps).value()
 
 
 def is_too_deep(data: bytes, depth: int) -> bool:
-    """Whether there are more levels in `data` than `depth`; False where it is no MessagePack."""
+    """Whether `data` has more levels than `depth`; False where it is not MessagePack."""
     if len(data) <= depth or len(data) - len(data.translate(None, _CONTAINERS)) <= depth:
         return False
     at, left = 0, [1]
@@ -116,7 +116,7 @@ def is_too_deep(data: bytes, depth: int) -> bool:
 
 
 def _head(data: bytes, at: int) -> tuple[int, int, int | None, bool]:
-    """What begins at `at`: its first byte, its end or that of its head, its members; whether it is a map."""
+    """Return the element at `at`: first byte, end (of a container: of its head), members, whether it is a map."""
     if at >= len(data):
         raise ValueError(_TOO_EARLY)
     first = data[at]
@@ -124,7 +124,7 @@ def _head(data: bytes, at: int) -> tuple[int, int, int | None, bool]:
     if kind == _FIXED:
         return first, at + length, None, False
     if kind == _NONE:
-        raise ValueError(f"byte {at} begins nothing")
+        raise ValueError(f"byte {at} is not a valid first byte")
     after = at + 1 + length
     if kind == _SIZED:
         end = after + int.from_bytes(data[at + 1 : after], "big") + (first in _EXTENSIONS)
@@ -143,8 +143,8 @@ class _Body:
         self._keeps = keeps
         self._at = 0
         self._inner = 0  # elements below the members of a run
-        self._open: list[int] = []  # where the containers begin in which the last element ended that was too long
-        self._too_long: set[int] = set()  # where containers begin that are longer than a piece, as far as is known
+        self._open: list[int] = []  # starts of the containers around the last element that was too long
+        self._too_long: set[int] = set()  # starts of the containers that are known to be longer than a piece
         self._stack: list[_Frame] = []
 
     def value(self) -> Any:
@@ -153,11 +153,11 @@ class _Body:
             found, is_complete = self._step()
             self._budget.rest()
         if self._at < len(self._data):
-            raise ValueError("it goes on after its value")
+            raise ValueError("there are more bytes after the value")
         return found
 
     def _step(self) -> tuple[Any, bool]:
-        """Take a run of members, or begin one member, or end the innermost container."""
+        """Decode a run of members, or begin one member, or end the innermost container."""
         frame = self._stack[-1]
         while not frame.left:
             self._stack.pop()
@@ -171,7 +171,7 @@ class _Body:
         return None, False
 
     def _take_run(self, frame: _Frame) -> bool:
-        """Decode the members that are complete within the next bytes; False where the first of them is not."""
+        """Decode the complete members within the next bytes; return False where the first one is not complete."""
         begin = end = self._at
         count, most, until = 0, frame.left, begin + PIECE
         self._inner = 0
@@ -200,7 +200,7 @@ class _Body:
         return True
 
     def _pass_scalars(self, at: int, most: int, until: int) -> tuple[int, int]:
-        """Where the scalars of a known length end that begin at `at`, and how many they are: a large array has many."""
+        """Skip scalars of a fixed length that begin at `at`; return their end and number. Large arrays have many."""
         data, steps, passed = self._data, _STEPS, 0
         until = min(until, len(data))
         while passed < most and at < until and (step := steps[data[at]]) and at + step <= until:
@@ -209,9 +209,9 @@ class _Body:
         return at, passed
 
     def _skip(self, at: int, until: int) -> int:
-        """The end of the element at `at`, where that is `until` at most; else 0. Counts what is in it.
+        """Return the end of the element at `at`, or 0 where that is after `until`. Count the elements in it.
 
-        The containers in which a longer one ends are remembered: nobody need look at them again to know.
+        Containers that are too long are remembered, so that they are not searched again.
         """
         data, steps = self._data, _STEPS
         above: list[int] = []  # how many members are left in each container above
@@ -266,10 +266,10 @@ class _Body:
         frame.seconds += time.thread_time() - began
         frame.keys += count
         if frame.seconds > _SLOW + frame.keys * _SLOW_KEY:
-            raise ValueError("the keys of a map in it collide: they were chosen to keep this process busy")
+            raise ValueError("the keys of a map in it collide: they may be an attack on this process")
 
     def _take_one(self, frame: _Frame) -> None:
-        """Take one member that is too long for a run: what it holds is taken piece by piece."""
+        """Begin one member that is too long for a run: its contents are decoded piece by piece."""
         frame.left -= 1
         if frame.is_map:
             frame.key = self._key()
@@ -289,7 +289,7 @@ class _Body:
         return next(iter(decode_small(b"\x81" + self._data[at:after] + b"\xc0")))
 
     def _put(self, frame: _Frame, value: Any) -> None:
-        """`value` is complete, and a member of `frame`."""
+        """Add the complete `value` to `frame`."""
         if not self._keeps:
             return
         if frame.is_map:
@@ -298,7 +298,7 @@ class _Body:
             frame.value.append(value)
 
     def _begin_value(self) -> tuple[Any, bool]:
-        """The value that begins here; False where it is a container, which is entered."""
+        """Decode the value that begins here; enter a container and return False."""
         at = self._at
         first, end, members, is_map = _head(self._data, at)
         if members is None:
@@ -325,7 +325,7 @@ class _Body:
 
 
 def text(data: bytes, budget: Budget, *, keeps: bool = True) -> str:
-    """The text of these bytes in UTF-8, decoded in chunks; raises UnicodeDecodeError, SerializationError."""
+    """Decode UTF-8 text in chunks; raise UnicodeDecodeError or SerializationError."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     parts: list[str] = []
     for begin in range(0, len(data), CHUNK):

@@ -1,7 +1,7 @@
-"""How much a decoded body may be: elements, depth and memory, whatever its size in bytes says.
+"""Limits of a decoded body: elements, depth and memory, independent of its size in bytes.
 
-A few kilobytes can unpack to millions of empty arrays, each of which takes 50 times its bytes in memory and holds the
-interpreter for a while. So what is decoded is counted before it is built.
+A few kilobytes can decompress to millions of empty arrays. Each of them takes 50 times its bytes in memory, and
+building them blocks the interpreter. So the elements are counted before they are built.
 """
 
 import gc
@@ -15,21 +15,21 @@ import msgspec
 from crew.errors import SerializationError
 
 MAX_ELEMENTS: Final = 1_000_000
-MAX_DEPTH: Final = 256  # Python itself gives up at 1,000 levels, some of which its caller needs
+MAX_DEPTH: Final = 256  # Python's own limit is 1,000 levels, and the caller needs some of them
 MAX_MEMORY: Final = 256 * 1024 * 1024  # bytes
-REST_AFTER: Final = 0.001  # seconds; a sleep of none takes 60 µs
+REST_AFTER: Final = 0.001  # seconds; a sleep of 0 s takes 60 µs
 _ASTRAL: Final = bytes(range(0xF0, 0x100))  # the first bytes, in UTF-8, of characters beyond U+FFFF
-ELEMENT: Final = 100  # bytes of memory that one takes, with its share of the container; measured: 30 to 110
+ELEMENT: Final = 100  # bytes of memory for one element, with its share of the container; measured: 30 to 110
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What a receiver decodes at most.
+    """The limits of a receiver.
 
     Attributes:
-        elements: members of arrays and objects in all; of an object, its name and its value count one each. An empty
-            array or object counts one more.
-        depth: arrays and objects inside of each other.
-        memory: bytes that the decoded value takes, as estimated from its elements and its text.
+        elements: members of all arrays and objects; a name and a value of an object count one each. An empty array or
+            object counts one more.
+        depth: levels of nested arrays and objects.
+        memory: bytes of the decoded value, estimated from its elements and its text.
     """
 
     elements: int = MAX_ELEMENTS
@@ -41,17 +41,17 @@ DEFAULT: Final = Limits()
 
 
 class Budget:
-    """What is left of `limits` while one body is decoded; and when its thread has last let others run."""
+    """The rest of `limits` while one body is decoded, and the last time at which other threads could run."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.depth = limits.depth
-        self.elements = limits.elements  # left
+        self.elements = limits.elements  # the rest
         self._memory = limits.memory
         self._rested = time.perf_counter()
 
     def take(self, elements: int, text: int = 0) -> None:
-        """Count elements, and bytes of memory for text; raises SerializationError where that is too much."""
+        """Count elements, and bytes of memory for text; raise SerializationError above the limit."""
         self.elements -= elements
         self._memory -= elements * ELEMENT + text
         if self.elements < 0:
@@ -63,7 +63,7 @@ class Budget:
             )
 
     def rest(self) -> None:
-        """Let threads run that wait for the interpreter, where they have waited for a moment."""
+        """Let other threads run, if the last time was more than `REST_AFTER` ago."""
         if time.perf_counter() - self._rested > REST_AFTER:
             time.sleep(0)
             self._rested = time.perf_counter()
@@ -80,12 +80,12 @@ class Budget:
 
 
 def too_deep(limits: Limits) -> ValueError:
-    """Why a body with too many levels is not valid."""
+    """Return the error for a body with too many levels."""
     return ValueError(f"it is nested more than {limits.depth} levels deep, which is the limit here (CREW_MAX_DEPTH)")
 
 
 def width(data: bytes) -> int:
-    """Bytes of memory that a character of this text may take once it is decoded: PEP 393."""
+    """Return the bytes of memory for a character of this text after decoding: PEP 393."""
     if data.isascii():
         return 1
     return 2 if len(data.translate(None, _ASTRAL)) == len(data) else 4
@@ -93,10 +93,10 @@ def width(data: bytes) -> int:
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """Build many containers without the garbage collector.
+    """Disable the garbage collector while many containers are built.
 
-    It would walk over all of them, again and again, while nothing else runs. They join the oldest generation unseen
-    instead, unless the application has frozen objects there itself.
+    It would scan all of them again and again while nothing else runs. Afterwards they are moved to the oldest
+    generation without a scan, unless the application has frozen objects itself.
     """
     if not gc.isenabled():
         yield

@@ -1,7 +1,7 @@
 """Finds the value in a payload that a serializer refuses, for the error message.
 
-Only a payload that was refused already is searched, so that an accepted one costs nothing. The search asks the
-serializer itself: it descends into the first member that is refused alone.
+Only a refused payload is searched, so that an accepted payload costs nothing. The search uses the serializer itself: it
+descends into the first member that the serializer refuses on its own.
 """
 
 import itertools
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
-MAX_LEVELS: Final = 50  # of the path; a message with more of them helps nobody
+MAX_LEVELS: Final = 50  # levels of the path; a longer path does not help
 MAX_TIME: Final = 0.25  # seconds; the caller may be an event loop
 _KEY_LENGTH: Final = 60  # characters of a key that are shown
 _TOO_DEEP: Final = "it is nested too deeply, or contains itself"
@@ -18,13 +18,13 @@ Refusal = Callable[[Any], Exception | None]
 
 
 def refused_value(payload: Any, refusal: Refusal) -> tuple[str, str]:
-    """Path and reason of the first value below `payload` that is refused: `("$.items[3].when", "a datetime ...")`.
+    """Return path and reason of the first refused value in `payload`: `("$.items[3].when", "a datetime ...")`.
 
     Args:
-        payload: what was refused as a whole.
-        refusal: returns the error with which the serializer refuses a value, or None where it carries it.
+        payload: the refused payload.
+        refusal: returns the serializer's error for a value, or None where it accepts the value.
 
-    The path ends earlier where it has more than 50 levels, or where the search takes longer than 0.25 s.
+    The path ends early after 50 levels, or where the search takes longer than 0.25 s.
     """
     path, value, above = "$", payload, [payload]
     give_up_at = time.monotonic() + MAX_TIME
@@ -43,7 +43,7 @@ def refused_value(payload: Any, refusal: Refusal) -> tuple[str, str]:
 
 
 def _members(value: Any) -> Iterator[tuple[str, Any]]:
-    """How the path goes on from a container, and the member that is there."""
+    """Yield the path step and the value of each member of a container."""
     if isinstance(value, dict):
         return ((_step(key), member) for key, member in value.items())
     if isinstance(value, list | tuple):

@@ -1,9 +1,9 @@
-"""Which IP addresses a URL job must not reach: all that are not somebody's public one.
+"""The SSRF check of URL jobs: they must not reach internal or reserved IP addresses.
 
-A job's URL comes from outside and its request from inside, where routers, databases and the metadata services of
-clouds trust whoever can reach them: https://owasp.org/www-community/attacks/Server_Side_Request_Forgery. The ranges
-are those of https://www.iana.org/assignments/iana-ipv4-special-registry and .../iana-ipv6-special-registry; Python's
-own `is_global` has changed between 3.11 and 3.13, and knows no embedded addresses.
+The URL of a job comes from outside, but its request comes from inside the network. There routers, databases and the
+metadata services of clouds trust every client: https://owasp.org/www-community/attacks/Server_Side_Request_Forgery. The
+ranges are those of https://www.iana.org/assignments/iana-ipv4-special-registry and .../iana-ipv6-special-registry;
+Python's own `is_global` has changed between 3.11 and 3.13, and does not check embedded addresses.
 """
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -53,18 +53,18 @@ _RANGES: Final[list[tuple[IPNetwork, str]]] = [
         ("ff00::/8", "a multicast"),
     )
 ]
-_PUBLIC_IPV6: Final = IPv6Network("2000::/3")  # the only range of which registries hand out addresses
+_PUBLIC_IPV6: Final = IPv6Network("2000::/3")  # the only range from which registries assign addresses
 _NAT64: Final = IPv6Network("64:ff9b::/96")  # RFC 6052
 _ISATAP: Final = 0x00005EFE  # in front of an IPv4 address in the last 64 bits, behind any prefix: RFC 5214, 6.1
 _ISATAP_MASK: Final = 0xFCFFFFFF  # the bits that say "universal" and "group" may be either
 
 
 class ForbiddenAddress(ValueError):
-    """A URL leads to where URL jobs may not go."""
+    """A URL leads to an address that URL jobs may not reach."""
 
 
 def parsed(text: str) -> IPAddress | None:
-    """The address that `text` spells, with or without the zone of an interface; None where it is a name."""
+    """Parse an address, with or without the zone of an interface; return None for a name."""
     try:
         return ip_address(text.partition("%")[0])
     except ValueError:
@@ -72,9 +72,9 @@ def parsed(text: str) -> IPAddress | None:
 
 
 def forbidden(address: str) -> str | None:
-    """What `address` is, where URL jobs may not reach it ("a loopback address"); None where they may.
+    """Return the kind of a forbidden `address` ("a loopback address"), or None where URL jobs may reach it.
 
-    An address that is not spelled as the standards have it (127.1, 0x7f000001) is none.
+    Spellings outside the standards (127.1, 0x7f000001) are "no address".
     """
     found = parsed(address)
     if found is None:
@@ -83,7 +83,7 @@ def forbidden(address: str) -> str | None:
 
 
 def meant(address: IPAddress) -> list[IPAddress]:
-    """Where a packet to `address` may end up: the IPv4 addresses in an IPv6 address that wraps some, else itself.
+    """Return where a packet to `address` may arrive: the IPv4 addresses embedded in an IPv6 address, else itself.
 
     Recognised: IPv4-mapped, NAT64 with the well-known prefix, 6to4, Teredo and ISATAP. IPv4-compatible and
     IPv4-translated addresses, and NAT64 with the prefix for local use, are in no public range.

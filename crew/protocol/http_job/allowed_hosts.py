@@ -1,4 +1,4 @@
-"""The hosts that `--allow-host` lets URL jobs reach though they are internal, and those that `--deny-host` forbids."""
+"""Allow list and deny list of URL jobs: internal hosts of `--allow-host`, forbidden hosts of `--deny-host`."""
 
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
@@ -11,16 +11,16 @@ from crew.protocol.http_job.address import ForbiddenAddress, IPNetwork, forbidde
 
 EVERYTHING: Final = "*"
 OWN: Final = "an address of this host"
-_HOW: Final = "write a name, an address or a network, with a port or without: db.local, 127.0.0.1:8080, 10.0.0.0/8"
+_HOW: Final = "write a name, an address or a network, with or without a port: db.local, 127.0.0.1:8080, 10.0.0.0/8"
 
 
 class AllowedHost(msgspec.Struct, frozen=True, kw_only=True):
-    """One of them.
+    """One entry of the allow list or the deny list.
 
     Attributes:
-        name: of the host, in lower case; `EVERYTHING` for all of them, None where `network` says which.
-        network: of the addresses; None where `name` says which.
-        port: None for all ports.
+        name: name of the host in lower case; `EVERYTHING` for all hosts; None where `network` is set.
+        network: network of the addresses; None where `name` is set.
+        port: port; None for all ports.
     """
 
     name: str | None = None
@@ -28,7 +28,7 @@ class AllowedHost(msgspec.Struct, frozen=True, kw_only=True):
     port: int | None = None
 
     def covers(self, host: str, port: int, address: str) -> bool:
-        """Whether a connection to `port` of `host`, which is at `address`, is meant."""
+        """Whether the entry matches a connection to `port` of `host` at `address`."""
         if self.port not in (None, port):
             return False
         if self.network is None:
@@ -38,11 +38,11 @@ class AllowedHost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AllowedHosts(msgspec.Struct, frozen=True):
-    """Which hosts URL jobs may reach: the public ones, unless somebody says otherwise.
+    """The hosts that URL jobs may reach: by default all public hosts.
 
     Attributes:
-        hosts: that may be reached though their addresses are internal.
-        denied: that may not be reached, whatever their addresses are.
+        hosts: hosts that are allowed though their addresses are internal.
+        denied: hosts that are forbidden, with any address.
     """
 
     hosts: tuple[AllowedHost, ...] = ()
@@ -50,35 +50,35 @@ class AllowedHosts(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, texts: Iterable[str], denied: Iterable[str] = ()) -> "AllowedHosts":
-        """Read what a command line or the environment says of allowed and of denied hosts.
+        """Parse allowed and denied hosts from the command line or the environment.
 
-        A name means whatever addresses it has, an address or a network whatever names lead there, and `*` all. With a
-        port (`name:8080`, `[::1]:8080`) that port alone.
+        A name matches all its addresses. An address or a network matches all names that lead there. `*` matches
+        everything. With a port (`name:8080`, `[::1]:8080`) only this port matches.
 
         Raises:
-            ValueError: one of them is neither.
+            ValueError: a text is not a name, an address or a network.
         """
         return cls(tuple(map(_read, texts)), tuple(map(_read, denied)))
 
     def choose(
         self, host: str, port: int, addresses: Sequence[str], *, own: AbstractSet[str] = frozenset()
     ) -> list[str]:
-        """Those of `addresses`, to which `host` was resolved, that may be connected to.
+        """Return the `addresses` of `host` that a URL job may connect to.
 
         Args:
-            host: of the URL.
-            port: of the URL.
-            addresses: of the host.
-            own: those of them that this process's own host has: internal, though they may be public.
+            host: host of the URL.
+            port: port of the URL.
+            addresses: addresses to which `host` was resolved.
+            own: addresses of the host that runs this process: they count as internal, even if they are public.
 
         Raises:
-            ForbiddenAddress: none may. What `host` leads to is named by its kind alone: who may submit a job need not
-                learn how a network looks inside.
+            ForbiddenAddress: no address is allowed. The error contains only the kind of address, because the sender of
+                a job must not learn the structure of the internal network.
         """
         addresses = [one for one in addresses if not any(denied.covers(host, port, one) for denied in self.denied)]
         if self.denied and not addresses:
             raise ForbiddenAddress(
-                f"host {host!r} may not be reached by URL jobs: --deny-host or CREW_DENY_HOSTS forbids it"
+                f"host {host!r} is not allowed for URL jobs: --deny-host or CREW_DENY_HOSTS forbids it"
             )
         kinds = {address: forbidden(address) or (OWN if address in own else None) for address in addresses}
         chosen = [
@@ -103,7 +103,7 @@ def _read(text: str) -> AllowedHost:
     if not colon:
         return AllowedHost(name=_name(whole, text))
     if not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
-        raise ValueError(f"{text!r} names no host: {_HOW}")
+        raise ValueError(f"{text!r} is not a valid host: {_HOW}")
     if (network := _network(host.removeprefix("[").removesuffix("]"))) is not None:
         return AllowedHost(network=network, port=int(port))
     return AllowedHost(name=_name(host, text), port=int(port))
@@ -121,7 +121,7 @@ def _name(host: str, text: str) -> str:
         return EVERYTHING
     name = _normal(host)
     if not name or not name.isascii() or not name.replace("-", "").replace(".", "").replace("_", "").isalnum():
-        raise ValueError(f"{text!r} names no host: {_HOW}")
+        raise ValueError(f"{text!r} is not a valid host: {_HOW}")
     return name
 
 

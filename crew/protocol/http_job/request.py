@@ -1,4 +1,4 @@
-"""What a URL job asks for: a request of HTTP as a value, checked where it is submitted, and again where it is sent."""
+"""The HTTP request of a URL job as a value; checked when it is submitted, and again when it is sent."""
 
 import re
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ from crew.protocol.topology import HTTP_TASK
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 DEFAULT_TIMEOUT: Final = 60.0  # seconds
-MAX_HEADERS: Final = 32 * 1024  # bytes of all names and values; most servers take less
+MAX_HEADERS: Final = 32 * 1024  # bytes of all names and values; most servers accept less
 FORM: Final = "application/x-www-form-urlencoded"
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # all but the tab
-_OURS: Final = {  # they say how a message travels, which is for who sends it: RFC 9110, 7.6.1
+_OURS: Final = {  # headers of the transport, which crew sets itself: RFC 9110, 7.6.1
     "connection",
     "content-length",
     "expect",
@@ -36,13 +36,13 @@ _OURS: Final = {  # they say how a message travels, which is for who sends it: R
 
 
 class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that was checked; its `repr` shows none of its secrets.
+    """A checked request; its `repr` contains no secrets.
 
     Attributes:
-        url: as it was given, a login included.
-        headers: by their names as they were given.
-        data: None, a string, or anything else that JSON has.
-        timeout: seconds for all of it, redirects and the body of the response included.
+        url: the URL as given, with its login.
+        headers: headers with their names as given.
+        data: None, a string, or any other JSON value.
+        timeout: seconds for the whole exchange, with redirects and the body of the response.
     """
 
     url: str
@@ -56,12 +56,12 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def target(self) -> HttpUrl:
-        """Where it goes first."""
+        """The parsed URL of the first request."""
         return parse_url(self.url)
 
     @property
     def content_type(self) -> str | None:
-        """What `headers` say, else what `data` is: text, or JSON; None where there is no data."""
+        """The Content-Type of `headers`, else text or JSON, by `data`; None without data."""
         if self.data is None:
             return None
         default = "text/plain; charset=utf-8" if isinstance(self.data, str) else "application/json"
@@ -69,7 +69,7 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def body(self) -> bytes | None:
-        """`data` as it travels: a string as it is, an object as a form where the Content-Type says so, else JSON."""
+        """`data` encoded: a string unchanged, an object as a form if the Content-Type is a form, else JSON."""
         if self.data is None or isinstance(self.data, str):
             return None if self.data is None else self.data.encode()
         if _is_form(self.headers):
@@ -80,24 +80,23 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
 def check_request(
     *, url: object, method: object = None, headers: object = None, data: object = None, timeout: object = None
 ) -> HttpRequest:
-    """The request that these ask for.
+    """Check the arguments of a request and return it.
 
     Args:
         url: http or https.
         method: one of `METHODS`; default POST where there is data, else GET.
-        headers: a dict of strings; none of those that say how the message travels (Host, Content-Length, ...).
-        data: a string, sent as text/plain; anything else that JSON has, sent as application/json; a `Content-Type`
-            among the headers takes their place, and makes a form of an object where it is
-            application/x-www-form-urlencoded. Default: no body.
+        headers: a dict of strings, without headers of the transport (Host, Content-Length, ...).
+        data: a string, sent as text/plain, or another JSON value, sent as application/json. A `Content-Type` header
+            replaces this type; with application/x-www-form-urlencoded an object is sent as a form. Default: no body.
         timeout: seconds; default 60.
 
     Raises:
-        ValueError: one of them cannot be, in one sentence that holds no secrets.
+        ValueError: an argument is invalid; the message contains no secrets.
     """
     found = parse_url(url)
     checked = _headers(headers)
     if found.login and any(name.lower() == "authorization" for name in checked):
-        raise ValueError("the url has a user, and the headers have an Authorization: leave one of them out")
+        raise ValueError("the url contains a user and the headers contain Authorization: remove one of them")
     return HttpRequest(
         url=str(url),
         method=_method(method, has_data=data is not None),
@@ -108,10 +107,10 @@ def check_request(
 
 
 def request_of(payload: object) -> HttpRequest:
-    """The request in the payload of a call: a dict of the arguments of `check_request`.
+    """Decode the request from the payload of a call: a dict with the arguments of `check_request`.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a valid request.
     """
     if not isinstance(payload, dict) or not payload.keys() <= set(HttpRequest.__struct_fields__):
         names = ", ".join(HttpRequest.__struct_fields__)
@@ -138,18 +137,16 @@ def _headers(headers: object) -> dict[str, str]:
     if size > MAX_HEADERS:
         raise ValueError(f"the headers have {size} bytes, more than {MAX_HEADERS}")
     if len({name.lower() for name in headers}) < len(headers):
-        raise ValueError("the headers have one name twice, in upper and lower case")
+        raise ValueError("the headers contain a name twice, in upper and lower case")
     return headers
 
 
 def _header_size(name: object, value: object) -> int:
-    """Bytes of one header. Its value is never shown: it may be a secret."""
+    """Return the size of one header in bytes. Errors never contain its value: it may be a secret."""
     if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-        raise ValueError(f"the name of a header must be letters, digits and -, not {brief(name)}")
+        raise ValueError(f"the name of a header must consist of letters, digits and -, not {brief(name)}")
     if name.lower() in _OURS:
-        raise ValueError(
-            f"header {brief(name)} cannot be given: it says how the request travels, and crew sets it itself"
-        )
+        raise ValueError(f"header {brief(name)} is not allowed: crew sets it itself")
     if not isinstance(value, str) or _CONTROL.search(value):
         raise ValueError(f"header {brief(name)} must be a string without line breaks and control characters")
     return len(name) + _utf8_size(f"header {brief(name)}", value)

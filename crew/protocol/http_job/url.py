@@ -1,8 +1,8 @@
-"""The URL of a URL job: taken apart once, so that what was checked is what is asked for.
+"""The URL of a URL job: parsed once, so that the request goes to exactly the URL that was checked.
 
-Whoever checks a URL and whoever connects must not read it differently; so what can be read in two ways is refused here:
+The check and the connection must not interpret a URL differently. So a URL with two interpretations is refused here:
 https://www.blackhat.com/docs/us-17/thursday/us-17-Tsai-A-New-Era-Of-SSRF-Exploiting-URL-Parser-In-Trending-Programming-Languages.pdf
-No message here holds a user, a password, or a query, which may hold a token.
+No error message contains a user, a password, or a query, which may contain a token.
 """
 
 import base64
@@ -15,24 +15,24 @@ import msgspec
 
 from crew.protocol.http_job import address
 
-MAX_URL: Final = 8_000  # characters; RFC 9110, 4.1, recommends to support that many
+MAX_URL: Final = 8_000  # characters; RFC 9110, 4.1, recommends to support at least this length
 _PORTS: Final = {"http": 80, "https": 443}
-_UNSAFE: Final = re.compile(r"[\x00-\x20\x7f-\xa0\\]")  # some readers drop them, some take them for others
+_UNSAFE: Final = re.compile(r"[\x00-\x20\x7f-\xa0\\]")  # some parsers drop them, some replace them by others
 _LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
 _MAX_NAME: Final = 253  # characters of a host; RFC 1035, 2.3.4
-_TWO_READINGS: Final = set("ßς\u200c\u200d")  # of these the two versions of IDNA make different hosts; UTS 46, 7
-_KEPT: Final = "!$&'()*+,;=:@/?%[]~"  # of path and query, as it came
+_TWO_READINGS: Final = set("ßς\u200c\u200d")  # the two versions of IDNA convert these to different hosts; UTS 46, 7
+_KEPT: Final = "!$&'()*+,;=:@/?%[]~"  # characters of path and query that are not quoted
 
 
 class HttpUrl(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a request goes.
+    """A parsed http or https URL.
 
     Attributes:
         scheme: "http" or "https".
         host: in lower case and ASCII; an IPv6 address without brackets.
         target: path and query, quoted.
-        login: value of an Authorization header, from the user and password of the URL; "" where it had none.
+        login: value for an Authorization header, from the user and password of the URL; or "".
     """
 
     scheme: str
@@ -49,47 +49,50 @@ class HttpUrl(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port: who shares them may see what is meant for one of them."""
+        """Scheme, host and port: URLs with the same origin may share secrets."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}" + ("" if self.port == _PORTS[self.scheme] else f":{self.port}")
 
     @property
     def redacted(self) -> str:
-        """For logs and messages: no login, no query."""
+        """The URL without login and query, for logs and error messages."""
         path, mark, _ = self.target.partition("?")
         return f"{self.origin}{path}{mark and '?***'}"
 
     @property
     def is_address(self) -> bool:
-        """Whether its host is an address, not a name."""
+        """Whether the host is an address, not a name."""
         return address.parsed(self.host) is not None
 
     def joined(self, location: str) -> "HttpUrl":
-        """Where a redirect with this Location leads; a login in it is the server's, and left out.
+        """Return the target of a redirect with this Location, without a login: it would be the server's choice.
 
         Raises:
-            ValueError: it leads to no URL that a job may have.
+            ValueError: the target is not a valid URL for a job.
         """
         quoted = location.strip(" ").replace(" ", "%20")  # as browsers do
         if _UNSAFE.search(quoted):
-            raise ValueError("a redirect leads to what holds a backslash or a control character")
+            raise ValueError("the Location of a redirect contains a backslash or a control character")
         found = parse_url(urljoin(str(self), quoted))
         return msgspec.structs.replace(found, login="")
 
 
 def parse_url(url: object) -> HttpUrl:
-    """Read `url`. What is not ASCII is quoted, or as IDNA has it; a fragment is left out.
+    """Parse `url`. Other characters than ASCII are quoted, in the host by IDNA; a fragment is removed.
 
     Raises:
-        ValueError: it is no http or https URL with a host, has more than `MAX_URL` characters, or can be read in two
-            ways.
+        ValueError: it is not an http or https URL with a host, has more than `MAX_URL` characters, or can be
+            interpreted
+            in two ways.
     """
     if not isinstance(url, str):
         raise ValueError(f"url must be a string, not {type(url).__name__}")
     if len(url) > MAX_URL:
         raise ValueError(f"url has {len(url)} characters, more than {MAX_URL}")
     if _UNSAFE.search(url):
-        raise ValueError(f"{redacted_url(url)!r} holds a space, a backslash or a control character: write it as in %20")
+        raise ValueError(
+            f"{redacted_url(url)!r} contains a space, a backslash or a control character: quote it, as %20 for a space"
+        )
     found = _split(url)
     return HttpUrl(
         scheme=found.scheme,
@@ -101,13 +104,13 @@ def parse_url(url: object) -> HttpUrl:
 
 
 def redacted_url(url: str) -> str:
-    """`url`, which may be none, for logs and messages: without user, password and query, and not too long."""
+    """Return `url`, which may be invalid, without user, password and query, and shortened, for logs and messages."""
     try:
         found = urlsplit(url)
         is_plain = found.port != 0 and found.scheme in _PORTS
     except ValueError:
         is_plain = False
-    if not is_plain:  # then a password may be anywhere up to the last @, as somebody forgot to quote it
+    if not is_plain:  # then an unquoted password may be anywhere before the last @
         url = re.sub(r"^(\w+://)?.*@", r"\1***@", url, flags=re.DOTALL)
     url = re.sub(r"^(\w+://)[^/?#]*@", r"\1***@", url)
     path, mark, _ = url.partition("?")
@@ -115,7 +118,7 @@ def redacted_url(url: str) -> str:
 
 
 def without_login(url: str) -> str:
-    """`url`, which was accepted before, without its user and password."""
+    """Return `url`, a valid URL, without its user and password."""
     return re.sub(r"^(\w+://)[^/?#]*@", r"\1", url)
 
 
@@ -125,7 +128,9 @@ def _split(url: str) -> SplitResult:
     except ValueError:
         found = SplitResult("", "", "", "", "")
     if found.scheme not in _PORTS or not found.hostname:
-        raise ValueError(f"{redacted_url(url)!r} is no URL of a job: write http://host/path or https://host/path")
+        raise ValueError(
+            f"{redacted_url(url)!r} is not a valid URL for a job: write http://host/path or https://host/path"
+        )
     return found
 
 
@@ -135,7 +140,7 @@ def _port(found: SplitResult, url: str) -> int:
     except ValueError:
         port = 0
     if port == 0:
-        raise ValueError(f"the port of {redacted_url(url)!r} is no number from 1 to 65535")
+        raise ValueError(f"the port of {redacted_url(url)!r} is not a number from 1 to 65535")
     return port or _PORTS[found.scheme]
 
 
@@ -148,7 +153,7 @@ def _host(found: SplitResult, url: str) -> str:
     if _NUMBER.fullmatch(labels[-1]):
         return _ipv4(name, url)
     if len(name) > _MAX_NAME or not all(map(_LABEL.fullmatch, labels)):
-        raise ValueError(f"the host of {redacted_url(url)!r} is neither a name nor an address")
+        raise ValueError(f"the host of {redacted_url(url)!r} is not a valid name or address")
     return name
 
 
@@ -160,7 +165,9 @@ def _ascii(host: str, url: str) -> str:
             raise UnicodeError
         return host.encode("idna").decode("ascii")
     except UnicodeError:
-        raise ValueError(f"the host of {redacted_url(url)!r} cannot be written in ASCII: write it as xn--...") from None
+        raise ValueError(
+            f"the host of {redacted_url(url)!r} cannot be converted to ASCII: write it as xn--..."
+        ) from None
 
 
 def _ipv6(host: str, url: str) -> str:
@@ -169,16 +176,18 @@ def _ipv6(host: str, url: str) -> str:
             raise AddressValueError
         return IPv6Address(host).compressed
     except AddressValueError:
-        raise ValueError(f"the host of {redacted_url(url)!r} is no IPv6 address: write it like [2001:db8::1]") from None
+        raise ValueError(
+            f"the host of {redacted_url(url)!r} is not an IPv6 address: write it like [2001:db8::1]"
+        ) from None
 
 
 def _ipv4(name: str, url: str) -> str:
-    """Other spellings (2130706433, 0x7f.1, 0177.0.0.1) are read by some as an address, by others as a name."""
+    """Refuse other spellings (2130706433, 0x7f.1, 0177.0.0.1): some parsers read them as addresses, some as names."""
     try:
         return str(IPv4Address(name))
     except AddressValueError:
         raise ValueError(
-            f"the host of {redacted_url(url)!r} is no address: write it as four numbers, as in 93.184.216.34"
+            f"the host of {redacted_url(url)!r} is not an IPv4 address: write four numbers, like 93.184.216.34"
         ) from None
 
 
@@ -191,7 +200,7 @@ def _target(found: SplitResult, url: str) -> str:
 
 
 def _login(found: SplitResult) -> str:
-    """As RFC 7617 has it."""
+    """Return the value of the Authorization header by RFC 7617, or ""."""
     if found.username is None:
         return ""
     plain = unquote_to_bytes(f"{found.username}:{found.password or ''}")

@@ -291,7 +291,7 @@ def test_a_control_message_does_not_outlive_a_restart_of_the_broker() -> None:
 @pytest.mark.parametrize("worker", ["w" * 255, "ü" * 101])
 def test_a_reply_of_a_worker_whose_id_makes_no_routing_key_is_malformed(worker: str) -> None:
     headers = {"crew-outcome": "returned", "crew-worker": worker}
-    with pytest.raises(MalformedMessage, match="the id of a worker has at most 200 bytes"):
+    with pytest.raises(MalformedMessage, match="the id of a worker must have at most 200 bytes"):
         properties.to_reply(Properties(correlation_id="1", headers=headers), b"1")
 
 

@@ -304,7 +304,7 @@ def test_a_reply_is_one_to_its_own_client() -> None:
 def test_a_cancel_of_a_job_is_no_report_of_its_end() -> None:
     key, _, given, body = of_kind("control")
 
-    assert refusal(JOBS_QUEUE, key, given, body) == "a message of type 'control' has no business here"
+    assert refusal(JOBS_QUEUE, key, given, body) == "messages of type 'control' are not allowed in this queue"
 
 
 def test_an_event_is_one_on_its_own_topic() -> None:

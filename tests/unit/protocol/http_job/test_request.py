@@ -84,7 +84,7 @@ def test_a_header_cannot_bring_another_one_along(value: Any) -> None:
 
 @pytest.mark.parametrize("name", ["", "a b", "a:", "a\r\nb", "ä", "a\0", "(a)", 1])
 def test_the_name_of_a_header_is_a_token(name: Any) -> None:
-    with pytest.raises(ValueError, match="the name of a header must be letters, digits and -"):
+    with pytest.raises(ValueError, match="the name of a header must consist of letters, digits and -"):
         check_request(url=URL, headers={name: "x"})
 
 
@@ -96,7 +96,7 @@ def test_the_name_of_a_header_is_a_token(name: Any) -> None:
     ],
 )
 def test_how_the_request_travels_is_not_for_headers_to_say(name: str) -> None:
-    with pytest.raises(ValueError, match=f"header '{name}' cannot be given"):
+    with pytest.raises(ValueError, match=f"header '{name}' is not allowed"):
         check_request(url=URL, headers={name: "x"})
 
 
@@ -112,12 +112,12 @@ def test_headers_have_a_size_that_servers_take() -> None:
 
 
 def test_a_header_is_given_once() -> None:
-    with pytest.raises(ValueError, match="one name twice"):
+    with pytest.raises(ValueError, match="a name twice"):
         check_request(url=URL, headers={"A": "x", "a": "y"})
 
 
 def test_there_is_one_way_to_log_in() -> None:
-    with pytest.raises(ValueError, match="the url has a user, and the headers have an Authorization") as refused:
+    with pytest.raises(ValueError, match="the url contains a user and the headers contain Authorization") as refused:
         check_request(url="http://me:s3cret@example.org/", headers={"authorization": "Bearer t0ken"})
     assert "s3cret" not in str(refused.value)
     assert "t0ken" not in str(refused.value)
