@@ -105,4 +105,6 @@ async def _in_time(link: Link) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         why = f": {link.last_error}{link.last_error.advice}" if link.last_error else ""
-        raise ConnectionError(f"the broker was not reached within {REACHED_WITHIN:g} s{why}") from None
+        raise ConnectionError(
+            f"connection timeout: the broker was not reached within {REACHED_WITHIN:g} s{why}"
+        ) from None
