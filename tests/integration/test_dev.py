@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from crew.cli import process
 from crew.cli.broker.node import Node, Status
-from crew.cli.dev import process
 from crew.client.blocking import Client
 from tests.support.processes import Process, Processes, running
 

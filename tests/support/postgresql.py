@@ -21,7 +21,7 @@ import psycopg
 import pytest
 
 from crew.cli.broker.node_folder import PORTS
-from crew.cli.dev.process import command_line, ended_within, has_ended
+from crew.cli.process import command_line, ended_within, has_ended
 from tests.support.paths import ROOT
 
 USER = "crew"

@@ -15,9 +15,9 @@ from pathlib import Path
 from signal import SIGTERM
 from typing import Final
 
+from crew.cli import process
 from crew.cli.broker import epmd, rabbitmq
 from crew.cli.broker.node_folder import NODE_NAME, NodeFolder
-from crew.cli.dev import process
 from crew.errors import CrewError
 from crew.settings import PRIVATE_NODE_URL
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from crew.cli.dev import process
+from crew.cli import process
 from crew.cli.dev.watch import Watch
 
 _STEP: Final = 3.0  # seconds from the first SIGTERM to the second, which skips the drain, and from that to SIGKILL

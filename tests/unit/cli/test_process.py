@@ -7,7 +7,7 @@ from signal import SIGKILL
 
 import pytest
 
-from crew.cli.dev import process
+from crew.cli import process
 from tests.support.waiting import eventually
 
 # A child in its own session, like the children of a worker, which starts a grandchild.
