@@ -72,7 +72,7 @@ async def test_what_the_broker_does_not_take_fails_alone_and_costs_one_connectio
             ]
             after = [client.call("size", os.urandom(100), expiration=20) for _ in range(50)]
             for call in large:
-                with pytest.raises(crew.TooLarge, match="50001 bytes, more than the broker takes"):
+                with pytest.raises(crew.TooLarge, match="50001 bytes, more than the max_message_size of the broker"):
                     await call
             with pytest.raises(crew.TooLarge):
                 await client.publish("large", os.urandom(THEIRS + 1), persistent=True)
