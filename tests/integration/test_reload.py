@@ -57,3 +57,18 @@ async def test_a_reload_under_load_loses_no_call_and_broken_code_is_refused(
     assert set(answers[:3]) == {1}
     assert set(answers[-3:]) == {2}
     assert worker.stop() == 0
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_worker_that_is_stopped_while_it_loads_new_code_drains(
+    broker_url: str, prefix: str, processes: Processes, tmp_path: Path
+) -> None:
+    """The signal waits until the new supervisor can handle it."""
+    script = tmp_path / "stopped.py"
+    script.write_text(SCRIPT.replace("{version!r}", "1"))
+    worker = processes.python(script).says("serving")
+    script.write_text("import time\nprint('loading', flush=True)\ntime.sleep(1)\n" + SCRIPT.replace("{version!r}", "2"))
+    os.kill(worker.pid, signal.SIGHUP)
+    await until(lambda: worker.output.count("loading") == 2, timeout=20)  # once to try it, once to serve it
+    assert worker.stop() == 0
+    assert "worker stopping: finishing the running tasks" in worker.output

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 TRY: Final = "try"  # load the code, report whether it can be served, and exit
 TRY_TIMEOUT: Final = 60.0  # seconds
+STOP_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
 CAN_BE_SERVED: Final = 79  # exit status after a successful try; a script that never calls `run()` exits with 0
 
 
@@ -72,8 +73,18 @@ def can_be_served() -> bool:
     return tried.returncode == CAN_BE_SERVED
 
 
+def hold_stop_signals() -> None:
+    """Keep SIGTERM and SIGINT pending, also through the exec, until `release_stop_signals` is called."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+
+def release_stop_signals() -> None:
+    """Deliver the signals that were held, and do not hold further ones."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
 def replace_supervisor(children: Iterable[tuple[int, int, socket.socket]]) -> NoReturn:
-    """Replace the program of this process by the new code (`exec`).
+    """Replace the program of this process by the new code (`exec`). The stop signals are held.
 
     Args:
         children: pid, number and socket of each child process, which the new supervisor takes over.

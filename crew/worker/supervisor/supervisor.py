@@ -109,6 +109,7 @@ class Supervisor:
         signal.set_wakeup_fd(self._signal_theirs.fileno())
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
+        reload.release_stop_signals()  # of the supervisor that this one has replaced
 
     def _start_due(self) -> None:
         now = time.monotonic()
@@ -272,16 +273,25 @@ class Supervisor:
             logger.error("reload refused: %s", reason)
         elif not reload.can_be_served():
             logger.error("reload failed: the new code cannot be served; the old code keeps running")
-        elif any(number != signal.SIGHUP for number in (*self._handling, *self._signals)):  # while the code was tried
-            logger.warning("reload canceled: the worker is stopping")
         else:
-            logger.info("reloading: the new code can be served")
-            children = [(one.pid, one.number % self._processes, one.socket) for one in self._children.values()]
+            reload.hold_stop_signals()
             try:
-                reload.replace_supervisor(children)
-            except OSError as error:
-                signal.signal(signal.SIGHUP, self._on_signal)
-                logger.error("reload failed: the new code cannot be started: %s; the old code keeps running", error)
+                self._be_replaced()
+            finally:
+                reload.release_stop_signals()
+
+    def _be_replaced(self) -> None:
+        """Start the new code in this process. Returns only if a signal has stopped this worker, or on an error."""
+        if any(number != signal.SIGHUP for number in (*self._handling, *self._signals)):  # while the code was tried
+            logger.warning("reload canceled: the worker is stopping")
+            return
+        logger.info("reloading: the new code can be served")
+        children = [(one.pid, one.number % self._processes, one.socket) for one in self._children.values()]
+        try:
+            reload.replace_supervisor(children)
+        except OSError as error:
+            signal.signal(signal.SIGHUP, self._on_signal)
+            logger.error("reload failed: the new code cannot be started: %s; the old code keeps running", error)
 
     def _is_reloading(self) -> bool:
         """Whether a process of the new code does not serve yet; the next one is started after it is ready."""

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -21,6 +22,12 @@ from crew.worker.supervisor.reload import OldProcess
 from crew.worker.supervisor.supervisor import SIGNALS, Supervisor
 from tests.support.deliveries import an_execution
 from tests.support.links import never
+
+
+def serves_until_drained(number: int, parent: socket.socket) -> int:
+    parent.send(READY)
+    parent.settimeout(5)
+    return EXIT_DRAINED if parent.recv(8) == DRAIN else EXIT_REFUSED
 
 
 @pytest.fixture
@@ -172,18 +179,41 @@ def test_a_worker_that_is_stopped_during_a_reload_stops(monkeypatch: pytest.Monk
             signal.raise_signal(signal.SIGTERM)
         return True
 
-    def serves_until_drained(number: int, parent: socket.socket) -> int:
-        parent.send(READY)
-        os.kill(os.getppid(), signal.SIGHUP)
+    def reloads(supervisor: Supervisor) -> None:
+        install_signal_handlers(supervisor)
+        signal.raise_signal(signal.SIGHUP)
         if together:
-            os.kill(os.getppid(), signal.SIGTERM)
-        parent.settimeout(5)
-        return EXIT_DRAINED if parent.recv(8) == DRAIN else EXIT_REFUSED
+            signal.raise_signal(signal.SIGTERM)
 
+    install_signal_handlers = Supervisor._install_signal_handlers
+    monkeypatch.setattr(Supervisor, "_install_signal_handlers", reloads)
     monkeypatch.setattr(reload, "can_be_served", is_stopped_during_the_try)
     monkeypatch.setattr(reload, "replace_supervisor", never)
     supervisor = Supervisor(serves_until_drained, processes=1, shared_state=SharedState(1, 10), drain=0.1, grace=0.1)
     assert supervisor.run() == EXIT_DRAINED
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.usefixtures("_signals_of_the_tests")
+def test_a_stop_signal_that_arrives_just_before_the_exec_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays pending: for the new supervisor, or, as here, for the old one, if the new code cannot be started."""
+
+    def is_stopped_and_fails(_: object) -> NoReturn:
+        signal.raise_signal(signal.SIGTERM)
+        assert signal.SIGTERM in signal.sigpending()
+        raise OSError(errno.ENOENT, "No such file or directory")
+
+    def reloads(supervisor: Supervisor) -> None:
+        install_signal_handlers(supervisor)
+        signal.raise_signal(signal.SIGHUP)
+
+    install_signal_handlers = Supervisor._install_signal_handlers
+    monkeypatch.setattr(Supervisor, "_install_signal_handlers", reloads)
+    monkeypatch.setattr(reload, "can_be_served", lambda: True)
+    monkeypatch.setattr(reload, "replace_supervisor", is_stopped_and_fails)
+    supervisor = Supervisor(serves_until_drained, processes=1, shared_state=SharedState(1, 10), drain=0.1, grace=0.1)
+    assert supervisor.run() == EXIT_DRAINED
+    assert not signal.sigpending()
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
