@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack
 
 from crew import forks
 from crew.client.calling.call import PendingCall, current_scope
+from crew.client.calling.parallel import CallGroup
 from crew.client.client import DRAIN_TIMEOUT
 from crew.client.client import Client as AsyncClient
 from crew.client.events.subscription import OnEvent, Subscription
@@ -97,7 +98,7 @@ class BlockingCall(Generic[T]):
         return self._thread.run(_sync(self._call.cancel))
 
 
-class BlockingParallel:
+class BlockingParallel(CallGroup[BlockingCall[Any]]):
     """Collects calls; `result()` waits for all of them.
 
     with client.parallel() as calls:
@@ -107,33 +108,6 @@ class BlockingParallel:
 
     Each call is sent when it is made. If an exception leaves the block, the calls are canceled.
     """
-
-    def __init__(self, client: "Client") -> None:
-        self._client = client
-        self._calls: list[BlockingCall[Any]] = []
-
-    def __enter__(self) -> "BlockingParallel":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is not None:
-            self.cancel()
-
-    def __len__(self) -> int:
-        return len(self._calls)
-
-    def call(self, task: str, payload: Any = None, **options: Unpack[CallOptions]) -> BlockingCall[Any]:
-        """Make a call, with the arguments, errors and result of `Client.call`."""
-        call = self._client.call(task, payload, **options)
-        self._calls.append(call)
-        return call
-
-    def cancel(self) -> None:
-        """Cancel the calls that have not ended."""
-        for call in self._calls:
-            call.cancel()
 
     def result(self, timeout: Duration | None = None) -> list[Any]:
         """Wait for every call. Returns their values in the order of the calls, a failure as an exception value.
@@ -253,7 +227,7 @@ class Client:
 
     def parallel(self) -> BlockingParallel:
         """Make several calls and wait for all of them: see `BlockingParallel`."""
-        return BlockingParallel(self)
+        return BlockingParallel(self.call)
 
     def submit(self, task: str, payload: Any = None, **options: Unpack[SubmitOptions]) -> BlockingJob:
         """As `crew.Client.submit`; returns when the job is accepted."""

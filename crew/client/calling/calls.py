@@ -265,7 +265,7 @@ class Calls:
             self._publish_control(topology.control_key_of_task(call.task), control)
 
     def _publish_control(self, key: str, control: Control) -> None:
-        """Publish without a confirm: a worker that missed the message is told again when it starts the call."""
+        """Publish without a confirm: a worker that missed the message gets another one when it starts the call."""
         try:
             self._publishing.publish(topology.CONTROL, key, properties.of_control(control), b"", mandatory=False)
         except errors.ConnectionError:

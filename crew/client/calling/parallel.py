@@ -2,32 +2,35 @@
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Unpack
+from typing import Any, Generic, Protocol, Self, TypeVar, Unpack
 
 from crew.client.calling.call import PendingCall, current_scope
 from crew.client.options import CallOptions
 from crew.errors import Canceled, is_abandonment
 
 
-class Parallel:
-    """Collects calls; `result()` waits for all of them.
+class Cancelable(Protocol):
+    """A call that a group can cancel."""
 
-    with client.parallel() as calls:
-        calls.call("resize", {"width": 640})
-        calls.call("stat")
-    small, stat = await calls.result()
+    def cancel(self) -> bool:
+        """Cancel it; False if it has ended already."""
 
-    Each call is sent when it is made. If an exception leaves the block, the calls are canceled.
+
+C = TypeVar("C", bound=Cancelable)
+
+
+class CallGroup(Generic[C]):
+    """Calls that are made together. If an exception leaves its `with` block, they are canceled.
 
     Args:
-        call: `Client.call`.
+        call: the client's method `call`.
     """
 
-    def __init__(self, call: Callable[..., PendingCall[Any]]) -> None:
+    def __init__(self, call: Callable[..., C]) -> None:
         self._call = call
-        self._calls: list[PendingCall[Any]] = []
+        self._calls: list[C] = []
 
-    def __enter__(self) -> "Parallel":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -39,8 +42,8 @@ class Parallel:
     def __len__(self) -> int:
         return len(self._calls)
 
-    def call(self, task: str, payload: Any = None, **options: Unpack[CallOptions]) -> PendingCall[Any]:
-        """Make a call, with the arguments, errors and result of `Client.call`."""
+    def call(self, task: str, payload: Any = None, **options: Unpack[CallOptions]) -> C:
+        """Make a call, with the arguments, errors and result of the client's `call`."""
         call = self._call(task, payload, **options)
         self._calls.append(call)
         return call
@@ -49,6 +52,18 @@ class Parallel:
         """Cancel the calls that have not ended."""
         for call in self._calls:
             call.cancel()
+
+
+class Parallel(CallGroup[PendingCall[Any]]):
+    """Collects calls; `result()` waits for all of them.
+
+    with client.parallel() as calls:
+        calls.call("resize", {"width": 640})
+        calls.call("stat")
+    small, stat = await calls.result()
+
+    Each call is sent when it is made. If an exception leaves the block, the calls are canceled.
+    """
 
     async def result(self) -> list[Any]:
         """Wait for every call. Returns their values in the order of the calls, a failure as an exception value.
