@@ -1,13 +1,10 @@
 """Expires queued jobs that no worker took in time."""
 
 import time
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 from crew.jobs.job import JobStatus
-from crew.jobs.maintenance.continuity import Continuity
-from crew.jobs.maintenance.step import MAX_ENDED, ApplyReports, end_jobs
-from crew.jobs.store.store import Store
+from crew.jobs.maintenance.step import MAX_ENDED, EndingStep, end_jobs
 
 # A job that was started or done in time may be overdue in its record only: its report waits in the queue. A gateway
 # that has just started consumes and commits all reports before it expires a job, however long that takes.
@@ -16,28 +13,13 @@ BETWEEN_CHECKS: Final = 0.5  # seconds, at least: reports that a gateway has tak
 REPORT_DELAY: Final = 1.0  # seconds that the report of a worker may take to arrive
 
 
-class Expire:
+class Expire(EndingStep):
     """Ends jobs that were overdue at two checks.
 
     Reports that had left the queue before the first check are committed by the second, also by another gateway.
-
-    Args:
-        is_behind: whether there are reports that are not committed.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        continuity: Continuity,
-        *,
-        apply: ApplyReports,
-        is_behind: Callable[[], Awaitable[bool]],
-    ) -> None:
-        self._store = store
-        self._continuity = continuity
-        self._apply = apply
-        self._is_behind = is_behind
-        self._first_check: float | None = None  # time.monotonic(): not behind, and jobs are overdue, since then
+    _first_check: float | None = None  # time.monotonic(): not behind, and jobs are overdue, since then
 
     async def run(self) -> None:
         """Expire the overdue jobs at the second check."""

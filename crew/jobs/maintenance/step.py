@@ -1,4 +1,4 @@
-"""The contract of a maintenance step, and the way a step ends jobs."""
+"""The contract of a maintenance step, and what the steps that end jobs share."""
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -6,7 +6,9 @@ from typing import Final, Protocol
 
 from crew.jobs import report
 from crew.jobs.job import JobStatus
+from crew.jobs.maintenance.continuity import Continuity
 from crew.jobs.report import Report
+from crew.jobs.store.store import Store
 
 MAX_ENDED: Final = 500  # jobs that a step ends at a time
 
@@ -21,6 +23,29 @@ class Step(Protocol):
         ...
 
 
+class EndingStep:
+    """A step that ends jobs for which a report is missing.
+
+    Args:
+        continuity: how long this gateway has consumed reports without a pause.
+        apply: commits the reports, wakes the waiters and sends control messages to the workers.
+        is_behind: whether there are reports that are not committed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        continuity: Continuity,
+        *,
+        apply: ApplyReports,
+        is_behind: Callable[[], Awaitable[bool]],
+    ) -> None:
+        self._store = store
+        self._continuity = continuity
+        self._apply = apply
+        self._is_behind = is_behind
+
+
 async def end_jobs(
     apply: ApplyReports,
     ids: Sequence[str],
@@ -33,7 +58,7 @@ async def end_jobs(
     """End the jobs with these ids.
 
     Args:
-        apply: commits the reports, wakes the waiters and tells the workers.
+        apply: as for EndingStep.
         type_name, message: of the failure that is recorded.
         may_be_queued: whether their messages may still be in a queue, so that workers have to refuse them.
     """

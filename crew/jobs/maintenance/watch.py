@@ -4,38 +4,18 @@ The worker of a long job has acknowledged its message. So the broker does not de
 """
 
 import time
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 from crew.jobs.job import JobStatus
-from crew.jobs.maintenance.continuity import Continuity
-from crew.jobs.maintenance.step import MAX_ENDED, ApplyReports, end_jobs
-from crew.jobs.store.store import Store
+from crew.jobs.maintenance.step import MAX_ENDED, EndingStep, end_jobs
 
 # A worker reports every 30 seconds that it runs a job. Reports may wait in the queue while no gateway is up: so a
 # gateway has to consume for as long before it ends a job.
 LOST_AFTER: Final = 300.0  # seconds
 
 
-class Watch:
-    """Ends started jobs without a report for `LOST_AFTER` seconds.
-
-    Args:
-        is_behind: whether there are reports that are not committed.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        continuity: Continuity,
-        *,
-        apply: ApplyReports,
-        is_behind: Callable[[], Awaitable[bool]],
-    ) -> None:
-        self._store = store
-        self._continuity = continuity
-        self._apply = apply
-        self._is_behind = is_behind
+class Watch(EndingStep):
+    """Ends started jobs without a report for `LOST_AFTER` seconds."""
 
     async def run(self) -> None:
         """End the jobs whose worker is lost."""
