@@ -6,11 +6,10 @@
 `crew.errors` shows the tree of errors.
 """
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crew import log
+from crew import errors, log
 from crew.errors import (
     Canceled,
     ConnectionError,
@@ -73,7 +72,6 @@ def __getattr__(name: str) -> object:
         from crew.client import Client
 
         return Client
-    if name == "DuplicateTaskId":  # its deprecated name
-        warnings.warn("crew.DuplicateTaskId is now named crew.DuplicateCallId", DeprecationWarning, stacklevel=2)
-        return DuplicateCallId
+    if name == "DuplicateTaskId":  # deprecated
+        return errors.DuplicateTaskId
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

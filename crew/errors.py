@@ -26,9 +26,9 @@ All of them can be imported from `crew`. The first line of a docstring is the de
 
 import builtins
 import inspect
-import warnings
 from typing import ClassVar
 
+from crew.deprecated import warn_deprecated
 from crew.escape import escaped_lines
 
 
@@ -235,6 +235,6 @@ def is_abandonment(error: BaseException | None) -> bool:
 def __getattr__(name: str) -> object:
     """Deprecated names."""
     if name == "DuplicateTaskId":
-        warnings.warn("DuplicateTaskId is now named DuplicateCallId", DeprecationWarning, stacklevel=2)
+        warn_deprecated("crew.DuplicateTaskId is now named crew.DuplicateCallId")
         return DuplicateCallId
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,10 +1,10 @@
 """Names of keyword arguments: one error for unknown names, one warning for old ones."""
 
 import difflib
-import sys
-import warnings
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
+
+from crew.deprecated import warn_deprecated
 
 UNSET: Final[Any] = object()  # default of an argument whose None is a value
 
@@ -35,11 +35,3 @@ def with_new_names(function: str, given: dict[str, Any], new_names: Mapping[str,
     for old in new_names.keys() & given.keys():
         renamed(function, old, new_names[old], None)
     return {new_names.get(name, name): value for name, value in given.items()}
-
-
-def warn_deprecated(sentence: str) -> None:
-    """Issue a DeprecationWarning for the line outside of crew that made the call."""
-    level, frame = 2, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "crew":
-        level, frame = level + 1, frame.f_back
-    warnings.warn(sentence, DeprecationWarning, stacklevel=level)

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from crew.deprecated import warn_deprecated
 from crew.duration import Duration
-from crew.protocol.arguments import UNSET, renamed, warn_deprecated
+from crew.protocol.arguments import UNSET, renamed
 from crew.protocol.message import Headers
 from crew.worker.execution.execution import current_execution
 from crew.worker.execution.shield import Shield

@@ -5,10 +5,10 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
+from crew.deprecated import warn_deprecated
 from crew.duration import Duration, parse_duration
 from crew.errors import SettingsError
 from crew.protocol import topology
-from crew.protocol.arguments import warn_deprecated
 from crew.protocol.message import Call
 from crew.worker.retry_policy import DEFAULT_BACKOFF, check_retry
 from crew.worker.signature import mistake, origin_of
