@@ -50,7 +50,7 @@ def brief(value: object) -> str:
         return f"a number of {value.bit_length()} bits"
     try:
         text = _brief.repr(value)
-    except Exception as error:  # of a repr() of somebody else's
+    except Exception as error:  # of a foreign class
         return f"<{type(value).__name__}, whose repr() raised {type(error).__name__}>"
     return shortened(text, BRIEF)
 

@@ -35,9 +35,8 @@ _KINDS: Final = {
     topology.SUBSCRIPTION_PREFIX: "event",
 }
 
-refused: Final[Counter[str]] = Counter(
-    dict.fromkeys(_KINDS.values(), 0)
-)  # number of refused messages in this process, by kind
+# Number of refused messages in this process, by kind.
+refused: Final[Counter[str]] = Counter(dict.fromkeys(_KINDS.values(), 0))
 
 
 class Signer:
@@ -89,9 +88,8 @@ class Signer:
         """Count a refused message, and log the number at most once in `LOG_EVERY`."""
         kind = next((kind for prefix, kind in _KINDS.items() if delivery.queue.startswith(prefix)), "other")
         refused[kind] += 1
-        held_back = self._limit.held_back(
-            f"{kind} {(delivery.refusal or '')[:16]}"
-        )  # without the part that differs for each message
+        reason = (delivery.refusal or "")[:16]  # without the part that differs for each message
+        held_back = self._limit.held_back(f"{kind} {reason}")
         if held_back is None:
             return
         logger.warning(
