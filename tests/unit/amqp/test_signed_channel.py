@@ -1,13 +1,15 @@
 """A channel of a link with signing keys: signs what goes out, and hands on what is signed."""
 
 import logging
+from types import SimpleNamespace
 from typing import Any, Final, cast
 
 import pytest
 
+from crew import log
 from crew.amqp import Delivery
 from crew.amqp.channel import Channel
-from crew.amqp.confirm import Forwarded
+from crew.amqp.confirms.confirm import Forwarded
 from crew.amqp.connection.connection import BrokerConnection
 from crew.amqp.signed_channel import LOG_EVERY, SignedChannel, Signer, refused
 from crew.protocol.clock import ClockOffset
@@ -108,7 +110,7 @@ async def test_the_next_line_of_the_log_says_how_many_were_refused_meanwhile(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr("crew.amqp.signed_channel.time.monotonic", lambda: now)
+    monkeypatch.setattr(log, "time", SimpleNamespace(monotonic=lambda: now))  # not the clock of the event loop
     pika, _ = await a_consumer(a_signer())
     for tag in range(1, 6):
         pika.deliver(CONSUMER, tag, Properties(type="control"), b"")
