@@ -7,7 +7,7 @@
 import logging
 
 from crew.amqp.broker_clock import BrokerClock
-from crew.amqp.confirm import Confirm, ConfirmStatus
+from crew.amqp.confirms.confirm import Confirm, ConfirmStatus
 from crew.amqp.delivery import Delivery
 from crew.amqp.link import Link
 from crew.amqp.link_state import LinkState

@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 import pika
 
-from crew.amqp.confirm import Confirm
-from crew.amqp.confirm_timeout import ALONE, ConfirmTimeout
+from crew.amqp.confirms.confirm import Confirm
+from crew.amqp.confirms.confirm_timeout import ALONE, ConfirmTimeout
+from crew.amqp.confirms.unconfirmed import Unconfirmed
 from crew.amqp.connection.connection import BrokerConnection
 from crew.amqp.delivery import Delivery, OnDelivery, discard
 from crew.amqp.errors import LinkError, guarded, link_error
-from crew.amqp.unconfirmed import Unconfirmed
 from crew.protocol.properties import Properties
 from crew.protocol.topology import Binding, Exchange, Item, Queue
 

@@ -27,7 +27,7 @@ from pika import exceptions
 from pika.adapters.utils import connection_workflow
 
 from crew import broker_url
-from crew.amqp import tls_errors
+from crew.amqp.connection import tls_errors
 from crew.errors import ConnectionError
 from crew.protocol.encoding.foreign import shortened
 

@@ -13,13 +13,13 @@ import functools
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
-from crew.amqp import connect_attempts, tls
 from crew.amqp.backoff import Backoff
 from crew.amqp.broker_clock import BrokerClock
 from crew.amqp.channel import Channel
-from crew.amqp.confirm import Confirm
-from crew.amqp.confirm_timeout import ALONE, REPLICATED
-from crew.amqp.connect_attempts import ConnectAttempts
+from crew.amqp.confirms.confirm import Confirm
+from crew.amqp.confirms.confirm_timeout import ALONE, REPLICATED
+from crew.amqp.connection import connect_attempts, tls
+from crew.amqp.connection.connect_attempts import ConnectAttempts
 from crew.amqp.connection.connection import BrokerConnection, ClosingConnections, open_connection
 from crew.amqp.errors import LinkError, LinkRefused, advice_for, guarded, link_error, settle
 from crew.amqp.link_state import LinkEvent, LinkState, LinkStateMachine

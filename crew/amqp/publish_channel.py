@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from crew.amqp.channel import Channel
-from crew.amqp.confirm import Confirm, ConfirmStatus
+from crew.amqp.confirms.confirm import Confirm, ConfirmStatus
 from crew.amqp.errors import LinkError, guarded
 from crew.amqp.refused_messages import ClosedChannel, OpenTestChannel, RefusedMessages
 from crew.protocol.properties import Properties

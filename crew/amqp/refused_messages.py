@@ -24,7 +24,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from crew.amqp.channel import Channel
-from crew.amqp.confirm import Confirm, ConfirmStatus
+from crew.amqp.confirms.confirm import Confirm, ConfirmStatus
 from crew.amqp.errors import DEFAULT_EXCHANGE_NAME, LinkError, brief_reason, guarded
 from crew.protocol.message import new_id
 from crew.protocol.topology import DEFAULT_EXCHANGE

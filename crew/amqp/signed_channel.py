@@ -15,7 +15,7 @@ import msgspec
 
 from crew.amqp.broker_clock import BrokerClock
 from crew.amqp.channel import Channel
-from crew.amqp.confirm import Confirm, Forwarded
+from crew.amqp.confirms.confirm import Confirm, Forwarded
 from crew.amqp.delivery import Delivery, OnDelivery, discard
 from crew.log import LineLimit
 from crew.protocol import topology

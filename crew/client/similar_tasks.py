@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Final
 
 from crew.amqp.admin.session import Session
-from crew.amqp.confirm import ConfirmStatus
+from crew.amqp.confirms.confirm import ConfirmStatus
 from crew.amqp.errors import LinkError
 from crew.protocol import properties, topology
 from crew.protocol.message import Control, new_id

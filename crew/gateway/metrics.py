@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from crew.amqp import signed_channel
 from crew.client import PendingCall
-from crew.jobs import refused_reports
+from crew.jobs.reports import refused_reports
 
 ABANDONED_REQUESTS: Final = Counter(
     "crew_abandoned_requests_total",

@@ -5,8 +5,8 @@ from typing import Any, Protocol
 
 from crew.duration import Duration
 from crew.errors import ConnectionError
-from crew.jobs.event import is_changed
 from crew.jobs.job import Job, JobStatus
+from crew.jobs.records.event import is_changed
 from crew.protocol.arguments import UNSET, renamed
 
 

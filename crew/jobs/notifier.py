@@ -8,7 +8,7 @@ from typing import Final
 from crew import errors
 from crew.amqp import Link
 from crew.jobs.job import Job
-from crew.jobs.report import Report
+from crew.jobs.reports.report import Report
 from crew.jobs.store.store import Store
 from crew.protocol import properties, topology
 from crew.protocol.message import Control, RevocationRequest

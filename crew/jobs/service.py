@@ -19,23 +19,23 @@ from crew.client.events.subscription import Event, OnEvent, Subscription
 from crew.client.links import Links
 from crew.client.options import SUBMIT_RENAMES, SubmitOptions
 from crew.duration import Duration, parse_duration
-from crew.jobs import report
 from crew.jobs.handle import JobHandle
-from crew.jobs.inbox import Inbox
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.maintenance.loop import Maintenance
 from crew.jobs.notifier import Notifier
-from crew.jobs.progress_watch import STALLED_AFTER
 from crew.jobs.publisher import Publisher
 from crew.jobs.quota import Usage
-from crew.jobs.report import Report
+from crew.jobs.reports import report
+from crew.jobs.reports.inbox import Inbox
+from crew.jobs.reports.progress_watch import STALLED_AFTER
+from crew.jobs.reports.report import Report
 from crew.jobs.result import result_of
 from crew.jobs.specification import Specification, check_id, retry_of, specify
+from crew.jobs.store.probe import StoreProbe
 from crew.jobs.store.query import JobQuery, Page
 from crew.jobs.store.store import Store
 from crew.jobs.store.submissions import Submissions
 from crew.jobs.store.update import AppliedReport
-from crew.jobs.store_probe import StoreProbe
 from crew.jobs.waiters import Waiters, within
 from crew.protocol import topology
 from crew.protocol.arguments import check_names, with_new_names

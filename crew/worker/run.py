@@ -9,7 +9,7 @@ import click
 
 from crew import log
 from crew import settings as settings_module
-from crew.amqp import tls
+from crew.amqp.connection import tls
 from crew.command_line import Command, print_error
 from crew.errors import SettingsError
 from crew.protocol.encoding import codec

@@ -10,7 +10,7 @@ import pytest
 
 from crew import Client
 from crew.jobs import JobStatus, JobStore
-from crew.jobs.inbox import PREFETCH
+from crew.jobs.reports.inbox import PREFETCH
 from crew.protocol import properties
 from crew.protocol.encoding import codec
 from crew.protocol.message import Outcome, Reply, Run

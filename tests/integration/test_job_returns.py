@@ -12,12 +12,13 @@ import pytest
 
 from crew import Client, ConnectionError
 from crew.amqp import Link
-from crew.jobs import JobStatus, JobStore, inbox, publisher, specification
+from crew.jobs import JobStatus, JobStore, publisher, specification
 from crew.jobs.job import Job
 from crew.jobs.maintenance import continuity, expire, loop, republish
 from crew.jobs.maintenance.loop import Maintenance
 from crew.jobs.maintenance.watch import LOST_AFTER
-from crew.jobs.report import Report
+from crew.jobs.reports import inbox
+from crew.jobs.reports.report import Report
 from crew.jobs.store.update import AppliedReport
 from crew.protocol import properties, topology
 from crew.protocol.encoding import codec

@@ -16,7 +16,7 @@ from sqlalchemy import Column, Connection, Integer, text
 from crew import Client, ConnectionError, CrewError, SettingsError
 from crew.jobs import JobStore
 from crew.jobs.job import JobStatus
-from crew.jobs.report import canceled
+from crew.jobs.reports.report import canceled
 from crew.jobs.store import database, schema
 from crew.jobs.store.query import JobQuery
 from crew.protocol.message import Run

@@ -10,8 +10,7 @@ import pytest
 
 import crew
 from crew import Client
-from crew.amqp import tls
-from crew.amqp.connection import connection
+from crew.amqp.connection import connection, tls
 from crew.cli.broker.node import Node
 from tests.support.certificates import Certificates
 from tests.support.paths import TASK_FOLDER

@@ -11,7 +11,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 
 from crew.gateway import routes
 from crew.jobs import Job, JobService, JobStatus, JobStore
-from crew.jobs.report import Report
+from crew.jobs.reports.report import Report
 from crew.protocol.message import Run
 from tests.support.a_job import a_specification, url_of
 from tests.support.event_stream import AS_STREAM, Stream

@@ -8,7 +8,7 @@ from typing import Any
 
 from crew.jobs import JobQuery, JobStore
 from crew.jobs.job import Job, JobStatus
-from crew.jobs.report import Report
+from crew.jobs.reports.report import Report
 from crew.jobs.specification import Specification
 from crew.jobs.store.query import MAX_PAGE
 from crew.protocol.message import Body, Run, new_id

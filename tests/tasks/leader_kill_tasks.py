@@ -10,7 +10,7 @@ import os
 import time
 
 from crew.amqp.channel import Channel
-from crew.amqp.confirm import Confirm
+from crew.amqp.confirms.confirm import Confirm
 from crew.worker import Task, context, run
 
 PREFIX = os.environ["CREW_TEST_PREFIX"]

@@ -16,9 +16,9 @@ from crew.gateway.jobs.job_limits import JobLimits
 from crew.gateway.jobs.job_request import parse_job
 from crew.gateway.problems import RequestRefused
 from crew.jobs import JobStatus
-from crew.jobs.event import event_of
-from crew.jobs.record import full_record, record
-from crew.jobs.report import Report, apply, of_reply
+from crew.jobs.records.event import event_of
+from crew.jobs.records.record import full_record, record
+from crew.jobs.reports.report import Report, apply, of_reply
 from crew.jobs.result import result_of
 from crew.jobs.store import rows
 from crew.limits import GatewayLimits

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from crew.amqp.admin.session import Session
-from crew.amqp.confirm import Confirm, ConfirmStatus, Forwarded
+from crew.amqp.confirms.confirm import Confirm, ConfirmStatus, Forwarded
 from crew.amqp.connection import content_header
 from crew.amqp.delivery import Delivery
 from crew.amqp.errors import LinkError

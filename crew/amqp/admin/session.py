@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from crew.amqp.channel import Channel, QueueDepth
-from crew.amqp.confirm import Confirm
+from crew.amqp.confirms.confirm import Confirm
 from crew.amqp.errors import NOT_FOUND, LinkError
 from crew.amqp.link import Link
 from crew.amqp.outage import Outage

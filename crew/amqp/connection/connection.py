@@ -20,8 +20,7 @@ from pika import frame
 from pika.adapters.asyncio_connection import AsyncioConnection
 
 from crew import broker_url, forks
-from crew.amqp import tls
-from crew.amqp.connection import content_header, frames
+from crew.amqp.connection import content_header, frames, tls
 from crew.amqp.connection.channel_codec import CodecChannel
 from crew.amqp.connection.io_services import IOServices
 from crew.amqp.connection.liveness import Liveness

@@ -4,8 +4,9 @@ import json
 from typing import Any, Final
 
 from crew.cli.shown import plain, shown, shown_lines
-from crew.jobs import Job, url_job
-from crew.jobs.record import error, full_record, moment, record, value
+from crew.jobs import Job
+from crew.jobs.records import url_job
+from crew.jobs.records.record import error, full_record, moment, record, value
 
 ERROR_IN_LINE: Final = 100  # characters; the page has the rest
 VALUE_ON_PAGE: Final = 4_000  # characters; --json prints all of it

@@ -10,7 +10,7 @@ from crew.amqp import Delivery
 from crew.amqp.admin.browse import browse
 from crew.amqp.admin.move_messages import WINDOW, MessageMover
 from crew.amqp.admin.session import Session
-from crew.amqp.confirm import Confirm, ConfirmStatus
+from crew.amqp.confirms.confirm import Confirm, ConfirmStatus
 from crew.protocol import parked_message, topology
 from crew.protocol.parked_message import ParkedMessage, to_parked
 from crew.protocol.properties import REFUSED

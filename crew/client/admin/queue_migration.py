@@ -16,7 +16,7 @@ from crew.amqp.admin.browse import browse
 from crew.amqp.admin.move_messages import WINDOW, MessageMover
 from crew.amqp.admin.session import Session
 from crew.amqp.channel import QueueDepth
-from crew.amqp.confirm import Confirm, ConfirmStatus
+from crew.amqp.confirms.confirm import Confirm, ConfirmStatus
 from crew.amqp.errors import NOT_IMPLEMENTED, PRECONDITION_FAILED, LinkError
 from crew.errors import CrewError, MessageRefused, Overloaded, UnknownTask
 from crew.protocol.topology import Queue

@@ -10,7 +10,7 @@ from crew.gateway.calls.value_response import HeadMixin
 from crew.gateway.jobs.job_handler import APPLIED, JobHandlerBase, id_of
 from crew.gateway.problems import RequestRefused
 from crew.jobs import Job, JobStatus
-from crew.jobs.record import record
+from crew.jobs.records.record import record
 from crew.protocol.encoding import codec
 
 NOTHING: Final = b"{}"  # the response if there is no value

@@ -18,7 +18,7 @@ from crew.gateway.jobs.job_handler import JobHandlerBase, id_of
 from crew.gateway.problems import RequestRefused
 from crew.gateway.serving.connections import mark_as_open_stream
 from crew.jobs import Job
-from crew.jobs.event import event_of, is_changed
+from crew.jobs.records.event import event_of, is_changed
 
 STREAM: Final = "text/event-stream"
 KEEPALIVE_INTERVAL: Final = 15.0  # seconds: most proxies close a connection after 30 or 60 s without data

@@ -11,7 +11,8 @@ from crew.gateway.jobs import prefer
 from crew.gateway.jobs.prefer import Preferences
 from crew.gateway.problems import NotReady, ProblemMixin, RequestRefused
 from crew.gateway.serving.request_scope import REASON, AbandonMixin
-from crew.jobs import Job, JobService, JobStatus, url_job
+from crew.jobs import Job, JobService, JobStatus
+from crew.jobs.records import url_job
 from crew.jobs.specification import check_id
 
 APPLIED: Final = "Preference-Applied"

@@ -17,7 +17,7 @@ from crew.gateway.jobs.url_guard import UrlGuard
 from crew.gateway.problems import RequestRefused
 from crew.gateway.serving.auth import submitter_of
 from crew.jobs import JobQuery, JobStatus
-from crew.jobs.record import record
+from crew.jobs.records.record import record
 from crew.jobs.specification import check_key
 from crew.jobs.store.query import PAGE, check_limit
 from crew.protocol.encoding import codec

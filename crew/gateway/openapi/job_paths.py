@@ -24,10 +24,10 @@ from crew.gateway.openapi.schema_words import (
     with_head,
 )
 from crew.jobs import JobStatus
-from crew.jobs.event import JobEvent
+from crew.jobs.records.event import JobEvent
+from crew.jobs.records.url_job import MASK
 from crew.jobs.specification import FAILURE_TTL, MAX_KEY, RESULT_TTL, TIMEOUT, UNIQUE
 from crew.jobs.store.query import PAGE
-from crew.jobs.url_job import MASK
 from crew.protocol.encoding import codec
 from crew.protocol.http_job.request import DEFAULT_TIMEOUT, METHODS
 from crew.protocol.properties import MAX_PRIORITY

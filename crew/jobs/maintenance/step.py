@@ -4,10 +4,10 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
-from crew.jobs import report
 from crew.jobs.job import JobStatus
 from crew.jobs.maintenance.continuity import Continuity
-from crew.jobs.report import Report
+from crew.jobs.reports import report
+from crew.jobs.reports.report import Report
 from crew.jobs.store.store import Store
 
 MAX_ENDED: Final = 500  # jobs that a step ends at a time

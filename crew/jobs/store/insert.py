@@ -9,8 +9,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crew.errors import CrewError, DuplicateCallId, KeyReused
-from crew.jobs import report
 from crew.jobs.job import Job
+from crew.jobs.reports import report
 from crew.jobs.specification import SKIP, Specification
 from crew.jobs.store import rows
 from crew.jobs.store.schema import ACTIVE, jobs

@@ -8,7 +8,7 @@ from crew import forks, settings
 from crew.errors import CrewError, UnknownJob
 from crew.jobs.job import Job
 from crew.jobs.quota import Usage
-from crew.jobs.report import Report
+from crew.jobs.reports.report import Report
 from crew.jobs.specification import Specification
 from crew.jobs.store import insert, query, update
 from crew.jobs.store.availability import Availability

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crew.client import off_loop
 from crew.jobs.job import Job, JobStatus
-from crew.jobs.report import Report, apply
+from crew.jobs.reports.report import Report, apply
 from crew.jobs.store import rows
 from crew.jobs.store.errors import Rejected
 from crew.jobs.store.schema import ACTIVE, jobs

@@ -26,7 +26,7 @@ import msgspec
 
 from crew import Client
 from crew.amqp.channel import Channel
-from crew.amqp.confirm import Confirm, ConfirmStatus
+from crew.amqp.confirms.confirm import Confirm, ConfirmStatus
 from crew.errors import CrewError
 from tests.support.cluster import Cluster, clustered
 from tests.support.paths import TASK_FOLDER

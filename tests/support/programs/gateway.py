@@ -10,7 +10,8 @@ import time
 from typing import Any
 
 from crew import Client
-from crew.jobs import JobStore, record
+from crew.jobs import JobStore
+from crew.jobs.records import record
 
 
 async def main() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pika.exceptions import ChannelClosedByBroker, StreamLostError
 
 from crew.amqp.channel import Channel
-from crew.amqp.confirm import Confirm, ConfirmStatus
+from crew.amqp.confirms.confirm import Confirm, ConfirmStatus
 from crew.amqp.errors import LinkError, brief_reason, link_error
 from crew.amqp.refused_messages import ClosedChannel, RefusedMessages
 from crew.protocol.properties import Properties

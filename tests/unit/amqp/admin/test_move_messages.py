@@ -6,7 +6,7 @@ import pytest
 
 from crew.amqp.admin.move_messages import MessageMover
 from crew.amqp.admin.session import Session
-from crew.amqp.confirm import Confirm, ConfirmStatus, Forwarded
+from crew.amqp.confirms.confirm import Confirm, ConfirmStatus, Forwarded
 from crew.amqp.delivery import Delivery
 from crew.amqp.errors import LinkError
 from crew.protocol.properties import Properties

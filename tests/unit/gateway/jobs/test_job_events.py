@@ -12,7 +12,7 @@ from tornado.httpclient import HTTPResponse
 from crew.errors import ConnectionError
 from crew.gateway.jobs import job_events
 from crew.jobs import Job, JobStatus, waiters
-from crew.jobs.report import Report
+from crew.jobs.reports.report import Report
 from crew.protocol.message import Body
 from tests.support.event_stream import AS_STREAM
 from tests.support.jobs_gateway import jobs_gateway

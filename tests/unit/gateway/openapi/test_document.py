@@ -16,7 +16,7 @@ from crew import Client
 from crew.gateway import routes
 from crew.gateway.jobs.job_request import TASK_MEMBERS, URL_MEMBERS
 from crew.jobs import JobStatus, JobStore
-from crew.jobs.record import record
+from crew.jobs.records.record import record
 from crew.protocol.topology import HTTP_TASK
 from tests.support.a_job import a_job, url_of
 from tests.support.broker import unreachable_url

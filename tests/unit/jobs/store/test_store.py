@@ -16,9 +16,10 @@ import msgspec
 import pytest
 
 from crew.errors import ConnectionError, DuplicateCallId, KeyReused, SettingsError, UnknownJob
-from crew.jobs import JobStore, report
+from crew.jobs import JobStore
 from crew.jobs.job import Job, JobStatus
-from crew.jobs.report import Report
+from crew.jobs.reports import report
+from crew.jobs.reports.report import Report
 from crew.jobs.store.query import JobQuery
 from crew.jobs.store.schema import STEPS
 from crew.protocol.encoding import codec

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crew.jobs import report
 from crew.jobs.job import STATUS_OF, Job, JobStatus
-from crew.jobs.report import Report, apply, of_reply
+from crew.jobs.reports import report
+from crew.jobs.reports.report import Report, apply, of_reply
 from crew.protocol import failure
 from crew.protocol.encoding import codec
 from crew.protocol.message import Body, Outcome, Reply, Run

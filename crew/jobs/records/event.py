@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from crew.jobs.job import Job, JobStatus
-from crew.jobs.record import error, progress
+from crew.jobs.records.record import error, progress
 
 
 class JobError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from crew import settings
 from crew.jobs.job import Job
-from crew.jobs.json_values import milliseconds, value
+from crew.jobs.records.json_values import milliseconds, value
 from crew.jobs.specification import REQUEST_MARGIN
 from crew.protocol.http_job.url import redacted_url, without_login
 

@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from crew.jobs import url_job
 from crew.jobs.job import Job, JobStatus
-from crew.jobs.record import record
+from crew.jobs.records import url_job
+from crew.jobs.records.record import record
 from crew.jobs.specification import specify
 from crew.protocol.encoding import codec
 from crew.protocol.topology import HTTP_TASK

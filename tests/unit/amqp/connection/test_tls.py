@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from crew import Client, SettingsError
-from crew.amqp import tls
+from crew.amqp.connection import tls
 from crew.broker_url import parse
 from tests.support.certificates import PASSPHRASE, Certificates
 

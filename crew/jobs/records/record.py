@@ -3,11 +3,11 @@
 from typing import Any
 
 from crew.errors import SerializationError
-from crew.jobs import url_job
 from crew.jobs.job import Job
-from crew.jobs.json_values import milliseconds
-from crew.jobs.json_values import moment as moment
-from crew.jobs.json_values import value as value
+from crew.jobs.records import url_job
+from crew.jobs.records.json_values import milliseconds
+from crew.jobs.records.json_values import moment as moment
+from crew.jobs.records.json_values import value as value
 from crew.protocol import failure
 from crew.protocol.encoding import codec
 

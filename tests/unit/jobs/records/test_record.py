@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from crew.jobs.job import JobStatus
-from crew.jobs.record import full_record, moment, record, value
+from crew.jobs.records.record import full_record, moment, record, value
 from crew.protocol import failure
 from crew.protocol.encoding import codec
 from crew.protocol.failure import Failure

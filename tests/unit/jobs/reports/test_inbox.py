@@ -13,10 +13,10 @@ import pytest
 from crew.amqp import Delivery
 from crew.amqp.channel import Channel
 from crew.errors import ConnectionError, CrewError
-from crew.jobs import inbox, progress_watch, refused_reports
-from crew.jobs.inbox import PREFETCH, Inbox
 from crew.jobs.job import Job, JobStatus
-from crew.jobs.report import Report
+from crew.jobs.reports import inbox, progress_watch, refused_reports
+from crew.jobs.reports.inbox import PREFETCH, Inbox
+from crew.jobs.reports.report import Report
 from crew.jobs.store import update
 from crew.jobs.store.errors import Rejected
 from crew.protocol import properties
@@ -101,7 +101,7 @@ async def test_an_error_that_may_be_temporary_never_ends_a_job(
         receiver = Inbox(store, on_applied=lambda applied: None, on_revocation_request=lambda request: None)
         failing, other = [(await store.insert(a_specification())).job for _ in range(2)]
         faults.left[failing.id] = [error] * 12
-        with caplog.at_level(logging.WARNING, "crew.jobs.inbox"):
+        with caplog.at_level(logging.WARNING, "crew.jobs.reports.inbox"):
             receiver.on_delivery(delivered(channel, failing, 1))
             receiver.on_delivery(delivered(channel, other, 2))
             await until(lambda: len(channel.acked) == 2)

@@ -4,8 +4,8 @@ import pytest
 from prometheus_client import REGISTRY, generate_latest
 
 from crew.gateway import metrics
-from crew.jobs import refused_reports
-from crew.jobs.refused_reports import EVERY, LINES, REJECTED, UNREADABLE, RefusedReports
+from crew.jobs.reports import refused_reports
+from crew.jobs.reports.refused_reports import EVERY, LINES, REJECTED, UNREADABLE, RefusedReports
 
 
 def test_a_flood_logs_a_few_lines_and_the_next_line_has_the_number_of_the_others(

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from crew.errors import ConnectionError
-from crew.jobs import store_probe
-from crew.jobs.store_probe import StoreProbe
+from crew.jobs.store import probe as store_probe
+from crew.jobs.store.probe import StoreProbe
 
 
 @pytest.mark.gen_test

@@ -4,8 +4,8 @@ import ssl
 
 import pytest
 
+from crew.amqp.connection.tls_errors import describe
 from crew.amqp.errors import LinkRefused, link_error
-from crew.amqp.tls_errors import describe
 
 
 def tls_error(reason: str, kind: type[ssl.SSLError] = ssl.SSLError) -> ssl.SSLError:

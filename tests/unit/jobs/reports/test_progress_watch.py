@@ -2,7 +2,7 @@
 
 import pytest
 
-from crew.jobs.progress_watch import STALLED_AFTER, ProgressWatch
+from crew.jobs.reports.progress_watch import STALLED_AFTER, ProgressWatch
 
 
 def test_reports_that_wait_longer_than_a_batch_takes_are_an_obstacle(caplog: pytest.LogCaptureFixture) -> None:

@@ -14,8 +14,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from crew.amqp.confirms.unconfirmed import Unconfirmed
 from crew.amqp.errors import LinkError
-from crew.amqp.unconfirmed import Unconfirmed
 
 # Seconds, twice: a quorum queue elects a leader within 1 s, on a busy machine within 3 s, and confirms what waits.
 REPLICATED: Final = 5.0

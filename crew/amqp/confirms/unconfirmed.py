@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pika import spec
 
-from crew.amqp.confirm import Confirm, ConfirmStatus
+from crew.amqp.confirms.confirm import Confirm, ConfirmStatus
 from crew.amqp.errors import LinkError, guarded
 
 logger = logging.getLogger(__name__)

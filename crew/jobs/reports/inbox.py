@@ -10,11 +10,11 @@ from typing import Final
 from crew.amqp import Consumer, Delivery, Link
 from crew.amqp.admin.session import Session
 from crew.errors import ConnectionError
-from crew.jobs import report
 from crew.jobs.job import JobStatus
-from crew.jobs.progress_watch import CHECK_INTERVAL, ProgressWatch
-from crew.jobs.refused_reports import REJECTED, UNREADABLE, RefusedReports
-from crew.jobs.report import Report
+from crew.jobs.reports import report
+from crew.jobs.reports.progress_watch import CHECK_INTERVAL, ProgressWatch
+from crew.jobs.reports.refused_reports import REJECTED, UNREADABLE, RefusedReports
+from crew.jobs.reports.report import Report
 from crew.jobs.store.errors import Rejected
 from crew.jobs.store.store import Store
 from crew.jobs.store.update import AppliedReport

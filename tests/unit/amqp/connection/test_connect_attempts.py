@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from crew.amqp import connect_attempts as attempts_module
-from crew.amqp.connect_attempts import AT_ONCE, ConnectAttempts, first_host, urls_in_turn
+from crew.amqp.connection import connect_attempts as attempts_module
+from crew.amqp.connection.connect_attempts import AT_ONCE, ConnectAttempts, first_host, urls_in_turn
 from crew.amqp.connection.connection import BrokerConnection
 from crew.amqp.errors import LinkError, LinkRefused
 from tests.support.waiting import until
