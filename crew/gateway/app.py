@@ -11,10 +11,10 @@ from crew import settings
 from crew.client import Client
 from crew.duration import Duration, parse_duration
 from crew.gateway.calls.call_api import CallHandler
-from crew.gateway.jobs.url_guard import UrlGuard
 from crew.gateway.openapi import document
 from crew.gateway.openapi.document import OpenApiHandler
 from crew.gateway.status_api import HealthHandler, ReadyHandler
+from crew.gateway.url_guard import UrlGuard
 from crew.limits import GatewayLimits
 from crew.limits import load as load_limits
 from crew.protocol.http_job.allowed_hosts import AllowedHosts

@@ -8,11 +8,11 @@ from tornado.web import stream_request_body
 from crew.client import Client, PendingCall, off_loop
 from crew.duration import parse_duration
 from crew.errors import SerializationError, TooLarge
-from crew.gateway.calls.body import BodyMixin
+from crew.gateway.body import BodyMixin
 from crew.gateway.calls.value_response import ValueResponseMixin
-from crew.gateway.jobs.url_guard import UrlGuard
 from crew.gateway.problems import ProblemMixin, RequestRefused, bad_argument, check_most
 from crew.gateway.serving.request_scope import AbandonMixin
+from crew.gateway.url_guard import UrlGuard
 from crew.protocol import deadline
 from crew.protocol.encoding import codec
 from crew.protocol.message import Body

@@ -1,6 +1,5 @@
 """Responses with the value of a task."""
 
-from collections.abc import Awaitable
 from typing import Any
 
 import msgspec
@@ -11,14 +10,6 @@ from crew.gateway.calls.reply_headers import http_headers
 from crew.protocol.encoding import codec
 from crew.protocol.encoding.foreign import unreadable
 from crew.protocol.message import Body, Headers
-
-
-class HeadMixin(RequestHandler):
-    """For handlers whose `HEAD` does the same as `GET`, including any wait; Tornado leaves out the body."""
-
-    def head(self, *path: str) -> Awaitable[None] | None:
-        """As `GET`."""
-        return self.get(*path)
 
 
 class ValueResponseMixin(RequestHandler):

@@ -5,8 +5,8 @@ from typing import Final
 import msgspec
 
 from crew.client import off_loop
+from crew.gateway.body import HeadMixin
 from crew.gateway.calls.reply_headers import JOB_STATUS
-from crew.gateway.calls.value_response import HeadMixin
 from crew.gateway.jobs.job_handler import APPLIED, JobHandlerBase, id_of
 from crew.gateway.problems import RequestRefused
 from crew.jobs import Job, JobStatus

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 from crew.errors import Canceled
-from crew.gateway.calls.body import NoBodyMixin
+from crew.gateway.body import NoBodyMixin
 from crew.gateway.calls.value_response import ValueResponseMixin
 from crew.gateway.jobs import prefer
 from crew.gateway.jobs.prefer import Preferences

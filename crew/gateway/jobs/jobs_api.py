@@ -8,14 +8,13 @@ import msgspec
 from tornado.web import stream_request_body
 
 from crew.client import Client, off_loop
-from crew.gateway.calls.body import BodyMixin
-from crew.gateway.calls.value_response import HeadMixin
+from crew.gateway.body import BodyMixin, HeadMixin
 from crew.gateway.jobs.job_handler import APPLIED, JobHandlerBase
 from crew.gateway.jobs.job_limits import JobLimits
 from crew.gateway.jobs.job_request import parse_job
-from crew.gateway.jobs.url_guard import UrlGuard
 from crew.gateway.problems import RequestRefused
 from crew.gateway.serving.auth import submitter_of
+from crew.gateway.url_guard import UrlGuard
 from crew.jobs import JobQuery, JobStatus
 from crew.jobs.records.record import record
 from crew.jobs.specification import check_key

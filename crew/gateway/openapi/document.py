@@ -6,9 +6,9 @@ import msgspec
 
 import crew
 from crew.duration import EXAMPLES
-from crew.gateway.calls.body import NoBodyMixin
+from crew.gateway.body import HeadMixin, NoBodyMixin
 from crew.gateway.calls.call_api import SERIALIZERS
-from crew.gateway.calls.value_response import HeadMixin, ValueResponseMixin
+from crew.gateway.calls.value_response import ValueResponseMixin
 from crew.gateway.openapi.schema_words import (
     ANYTHING,
     DURATION_TEXT,

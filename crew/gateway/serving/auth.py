@@ -11,7 +11,7 @@ from tornado.httputil import HTTPServerRequest
 from tornado.web import Application
 
 from crew.errors import SettingsError
-from crew.gateway.calls.body import NoBodyMixin
+from crew.gateway.body import NoBodyMixin
 from crew.gateway.problems import RefusalMixin, RequestRefused
 
 PATHS_WITHOUT_TOKEN: Final = ("/healthz", "/readyz")  # load balancers request them every second, without a token

@@ -26,7 +26,7 @@ from crew.errors import SettingsError
 from crew.gateway.serving import peer_log
 from crew.gateway.serving.connections import PER_PEER, TOTAL, Connection, Connections, Phase, is_open_stream
 from crew.gateway.serving.listener import Listener, raise_open_files_limit
-from crew.gateway.status_api import ConnectionLimitHandler, DrainingHandler
+from crew.gateway.serving.refusals import ConnectionLimitHandler, DrainingHandler
 from crew.limits import GatewayLimits
 from crew.limits import load as load_limits
 from crew.protocol.arguments import check_names

@@ -8,9 +8,9 @@ import time
 import msgspec
 import pytest
 
-from crew.gateway.jobs import url_guard
-from crew.gateway.jobs.url_guard import UrlGuard, look_up
+from crew.gateway import url_guard
 from crew.gateway.problems import RequestRefused
+from crew.gateway.url_guard import UrlGuard, look_up
 from crew.protocol.http_job.allowed_hosts import AllowedHosts
 from crew.protocol.http_job.url import parse_url
 from tests.unit.gateway.calls.test_call_api import JSON, http_client, problem

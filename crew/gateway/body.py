@@ -1,4 +1,6 @@
-"""Request bodies: received as a stream within a size limit, or discarded."""
+"""Bodies of requests: received as a stream within a size limit, or discarded. Responses without a body, for `HEAD`."""
+
+from collections.abc import Awaitable
 
 from tornado.web import RequestHandler, stream_request_body
 
@@ -56,3 +58,11 @@ class NoBodyMixin(RequestHandler):
 
     def data_received(self, chunk: bytes) -> None:
         """Discard it."""
+
+
+class HeadMixin(RequestHandler):
+    """For handlers whose `HEAD` does the same as `GET`, including any wait; Tornado leaves out the body."""
+
+    def head(self, *path: str) -> Awaitable[None] | None:
+        """As `GET`."""
+        return self.get(*path)
