@@ -1,4 +1,4 @@
-"""Jobs with a real broker, real workers and a real store: accepted, run, reported, given up, and never forgotten."""
+"""Jobs from submit to result, with a real broker, real workers and a real store."""
 
 import asyncio
 import time
@@ -20,18 +20,18 @@ from tests.support.stores import count_by_status
 from tests.support.waiting import until
 
 SOON = 10.0  # seconds
-MAKE = Callable[..., Client]
+MakeClient = Callable[..., Client]
 
 
 @pytest.fixture
 def store_url(tmp_path: Path) -> str:
-    """A store of the test's own, and so a queue of its own."""
+    """URL of a job store for this test only; so the store's queue is for this test only, too."""
     return f"sqlite:///{tmp_path}/jobs.db"
 
 
 @pytest.fixture
-def gateway(broker_url: str, store_url: str) -> MAKE:
-    """A client with the job store of the test, as each gateway process has one."""
+def gateway(broker_url: str, store_url: str) -> MakeClient:
+    """Makes a client with the job store of this test, as each gateway process has one."""
 
     def make(url: str = broker_url, **options: Any) -> Client:
         return Client(url, store=JobStore(store_url), **options)
@@ -40,7 +40,9 @@ def gateway(broker_url: str, store_url: str) -> MAKE:
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_job_runs_and_its_value_and_record_are_kept(gateway: MAKE, shared_worker: Process, prefix: str) -> None:
+async def test_a_job_runs_and_its_value_and_record_are_kept(
+    gateway: MakeClient, shared_worker: Process, prefix: str
+) -> None:
     async with gateway() as client:
         handle = await client.submit(prefix + "echo", {"n": [1, "ä"]})
         assert await handle.result(timeout=SOON) == {"n": [1, "ä"]}
@@ -49,26 +51,27 @@ async def test_a_job_runs_and_its_value_and_record_are_kept(gateway: MAKE, share
         assert job.enqueued is not None
         assert job.started is not None
         assert job.ended is not None
-        assert job.created <= job.enqueued <= job.started + 0.001 <= job.ended + 0.001  # workers tell milliseconds
+        assert job.created <= job.enqueued <= job.started + 0.001 <= job.ended + 0.001  # workers report milliseconds
         assert await handle.cancel() is False
         assert await handle.result() == {"n": [1, "ä"]}
 
 
 @pytest.mark.gen_test(timeout=30)
 @pytest.mark.parametrize("same", [{"idempotency_key": "k"}, {"unique": "skip"}])
-async def test_a_second_submit_of_a_job_that_is_being_refused_is_refused_too(
-    gateway: MAKE, prefix: str, same: dict[str, Any]
+async def test_concurrent_duplicate_submits_to_an_unknown_task_are_all_refused(
+    gateway: MakeClient, prefix: str, same: dict[str, Any]
 ) -> None:
     async with gateway() as one, gateway() as two:
-        for task in (f"{prefix}nobody{number}" for number in range(10)):
+        for task in (f"{prefix}unserved{number}" for number in range(10)):
             clients = [one, one, two, two]
-            told = await asyncio.gather(*(client.submit(task, **same) for client in clients), return_exceptions=True)
-            assert [type(error) for error in told] == [UnknownTask] * len(clients)
+            submits = (client.submit(task, **same) for client in clients)
+            refusals = await asyncio.gather(*submits, return_exceptions=True)
+            assert [type(error) for error in refusals] == [UnknownTask] * len(clients)
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_equal_concurrent_submits_at_two_gateways_are_one_job(
-    gateway: MAKE, shared_worker: Process, prefix: str
+async def test_concurrent_submits_with_one_key_at_two_gateways_create_one_job(
+    gateway: MakeClient, shared_worker: Process, prefix: str
 ) -> None:
     async with gateway() as one, gateway() as two:
         submits = [client.submit(prefix + "echo", 1, idempotency_key="k") for client in (one, two, one, two)]
@@ -78,7 +81,7 @@ async def test_equal_concurrent_submits_at_two_gateways_are_one_job(
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_the_first_job_of_a_new_store_and_client_is_reported(
+async def test_the_result_of_the_first_job_of_a_new_store_is_received(
     broker_url: str, tmp_path: Path, shared_worker: Process, prefix: str
 ) -> None:
     for n in range(5):
@@ -88,7 +91,7 @@ async def test_the_first_job_of_a_new_store_and_client_is_reported(
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_closed_service_accepts_no_job(gateway: MAKE, prefix: str) -> None:
+async def test_a_closed_service_accepts_no_job(gateway: MakeClient, prefix: str) -> None:
     async with gateway() as client:
         await client.jobs.ready()
     with pytest.raises(errors.ConnectionError, match="the client was closed"):
@@ -96,18 +99,18 @@ async def test_a_closed_service_accepts_no_job(gateway: MAKE, prefix: str) -> No
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_events_of_a_job_arrive_while_it_runs(gateway: MAKE, shared_worker: Process, prefix: str) -> None:
+async def test_events_of_a_job_arrive_while_it_runs(gateway: MakeClient, shared_worker: Process, prefix: str) -> None:
     async with gateway() as client:
         handle = await client.submit(prefix + "sleep", 0.5)
-        told = [job async for job in handle.events()]
-        assert [job.status for job in told if job.started] == [JobStatus.STARTED, JobStatus.SUCCESS]
-        assert told[0].status in (JobStatus.QUEUED, JobStatus.STARTED)  # a worker may be faster than who asks
+        events = [job async for job in handle.events()]
+        assert [job.status for job in events if job.started] == [JobStatus.STARTED, JobStatus.SUCCESS]
+        assert events[0].status in (JobStatus.QUEUED, JobStatus.STARTED)  # the job may start before the first event
         assert [job.status async for job in handle.events()] == [JobStatus.SUCCESS]
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_job_whose_task_raises_is_an_error_with_the_exception(
-    gateway: MAKE, shared_worker: Process, prefix: str
+async def test_a_job_has_status_error_if_its_task_raises(
+    gateway: MakeClient, shared_worker: Process, prefix: str
 ) -> None:
     async with gateway() as client:
         handle = await client.submit(prefix + "bad", "raise")
@@ -117,12 +120,14 @@ async def test_a_job_whose_task_raises_is_an_error_with_the_exception(
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_result_with_timeout_zero_does_not_wait(gateway: MAKE, shared_worker: Process, prefix: str) -> None:
+async def test_a_result_with_timeout_zero_does_not_wait(
+    gateway: MakeClient, shared_worker: Process, prefix: str
+) -> None:
     async with gateway() as client:
         handle = await client.submit(prefix + "sleep", 60)
-        for now in (0, "0s"):
+        for zero in (0, "0s"):
             with pytest.raises(errors.TimeoutError, match="has not ended in time; it goes on"):
-                await handle.result(timeout=now)
+                await handle.result(timeout=zero)
         with pytest.raises(ValueError, match=r"timeout must be at least 0 and at most \d+ seconds, not -1"):
             await handle.result(timeout=-1)
         assert await handle.cancel()
@@ -131,8 +136,8 @@ async def test_a_result_with_timeout_zero_does_not_wait(gateway: MAKE, shared_wo
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_job_that_runs_longer_than_its_timeout_is_a_timeout(
-    gateway: MAKE, shared_worker: Process, prefix: str
+async def test_a_job_that_runs_longer_than_its_timeout_has_status_timeout(
+    gateway: MakeClient, shared_worker: Process, prefix: str
 ) -> None:
     async with gateway() as client:
         handle = await client.submit(prefix + "sleep", 60, timeout=0.3)
@@ -142,7 +147,9 @@ async def test_a_job_that_runs_longer_than_its_timeout_is_a_timeout(
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_job_goes_on_when_a_waiter_times_out(gateway: MAKE, shared_worker: Process, prefix: str) -> None:
+async def test_a_job_continues_when_a_wait_for_its_result_times_out(
+    gateway: MakeClient, shared_worker: Process, prefix: str
+) -> None:
     async with gateway() as client:
         handle = await client.submit(prefix + "sleep", 1)
         with pytest.raises(errors.TimeoutError, match="has not ended in time; it goes on"):
@@ -152,16 +159,16 @@ async def test_a_job_goes_on_when_a_waiter_times_out(gateway: MAKE, shared_worke
 
 @pytest.mark.gen_test(timeout=30)
 async def test_a_running_job_is_interrupted_within_a_second_of_its_cancel(
-    gateway: MAKE, shared_worker: Process, prefix: str
+    gateway: MakeClient, shared_worker: Process, prefix: str
 ) -> None:
-    said = shared_worker.from_now()
+    worker = shared_worker.from_now()
     async with gateway() as client:
         handle = await client.submit(prefix + "cancellable", "x")
-        await until(lambda: "RUNS x" in said.output, timeout=SOON)
+        await until(lambda: "RUNS x" in worker.output, timeout=SOON)
         canceled = time.monotonic()
         assert await handle.cancel()
         assert await handle.status() is JobStatus.CANCELED
-        await until(lambda: "INTERRUPTED x" in said.output, timeout=SOON)
+        await until(lambda: "INTERRUPTED x" in worker.output, timeout=SOON)
         assert time.monotonic() - canceled < 1.0
         with pytest.raises(errors.Canceled):
             await handle.result(timeout=SOON)
@@ -169,40 +176,40 @@ async def test_a_running_job_is_interrupted_within_a_second_of_its_cancel(
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_task_that_was_never_served_is_refused_and_leaves_no_record(gateway: MAKE, prefix: str) -> None:
+async def test_a_task_that_was_never_served_is_refused_and_leaves_no_record(gateway: MakeClient, prefix: str) -> None:
     async with gateway() as client:
-        with pytest.raises(UnknownTask, match=f"no worker has ever served task '{prefix}nobody'"):
-            await client.submit(prefix + "nobody")
+        with pytest.raises(UnknownTask, match=f"no worker has ever served task '{prefix}unserved'"):
+            await client.submit(prefix + "unserved")
         assert await count_by_status(client.jobs.store) == {}
 
 
 @pytest.mark.gen_test(timeout=30)
 async def test_a_job_may_wait_for_the_first_worker_of_its_task(
-    gateway: MAKE, start_worker: StartWorker, prefix: str
+    gateway: MakeClient, start_worker: StartWorker, prefix: str
 ) -> None:
     async with gateway() as client:
         handle = await client.submit(prefix + "echo", 5, wait_for_worker=True)
         assert await handle.status() is JobStatus.QUEUED
-        await client.jobs.store.postpone(handle.id, time.time() + RETRY_UNKNOWN)  # somebody has just tried in vain
+        await client.jobs.store.postpone(handle.id, time.time() + RETRY_UNKNOWN)  # as after a failed publish
         await asyncio.to_thread(start_worker)
         started = time.monotonic()
         assert await handle.result(timeout=SOON) == 5
-        assert time.monotonic() - started < 2.0, "the worker has told that it is there"
+        assert time.monotonic() - started < 2.0, "the start of the worker makes the job due"
 
 
 @pytest.mark.gen_test(timeout=30)
 async def test_a_job_that_was_canceled_or_expired_in_the_queue_never_starts(
-    gateway: MAKE, start_worker: StartWorker, prefix: str
+    gateway: MakeClient, start_worker: StartWorker, prefix: str
 ) -> None:
     worker = await asyncio.to_thread(start_worker)
     await asyncio.to_thread(worker.stop)
     async with gateway() as client:
         canceled = await client.submit(prefix + "note", {"name": "canceled"})
         expired = await client.submit(prefix + "note", {"name": "expired"}, expiration=0.2)
-        soon_gone = await client.submit(prefix + "note", {"name": "gone"}, failure_ttl=0.1)
+        short_lived = await client.submit(prefix + "note", {"name": "short-lived"}, failure_ttl=0.1)
         kept = await client.submit(prefix + "note", {"name": "kept"})
         assert await canceled.cancel()
-        assert await soon_gone.cancel()
+        assert await short_lived.cancel()
         with pytest.raises(ExpirationError):
             await expired.result(timeout=SOON)
         worker = await asyncio.to_thread(start_worker)
@@ -211,12 +218,12 @@ async def test_a_job_that_was_canceled_or_expired_in_the_queue_never_starts(
         assert (await canceled.status(), await expired.status()) == (JobStatus.CANCELED, JobStatus.EXPIRED)
         with pytest.raises(UnknownJob):  # as soon as its message has left the queue
             async with asyncio.timeout(SOON):
-                while await soon_gone.status():
+                while await short_lived.status():
                     await asyncio.sleep(0.05)
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_job_that_no_worker_takes_in_time_expires(gateway: MAKE, prefix: str) -> None:
+async def test_a_job_that_no_worker_takes_in_time_expires(gateway: MakeClient, prefix: str) -> None:
     async with gateway() as client:
         handle = await client.submit(prefix + "note", {"name": "late"}, wait_for_worker=True, expiration=0.2)
         with pytest.raises(ExpirationError, match="no worker took the job in time"):
@@ -226,7 +233,7 @@ async def test_a_job_that_no_worker_takes_in_time_expires(gateway: MAKE, prefix:
 
 @pytest.mark.gen_test(timeout=30)
 async def test_a_job_submitted_while_the_broker_is_unavailable_runs_after_the_reconnect(
-    gateway: MAKE,
+    gateway: MakeClient,
     broker_url: str,
     proxied: Callable[[str], Proxy],
     shared_worker: Process,
@@ -242,11 +249,11 @@ async def test_a_job_submitted_while_the_broker_is_unavailable_runs_after_the_re
         proxy.heal()
         healed = time.monotonic()
         assert await handle.result(timeout=20) == 7
-        assert time.monotonic() - healed < 8, "nobody had it, so that its lease had not to be waited for"
+        assert time.monotonic() - healed < 8, "an unpublished job does not wait for the end of its lease"
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_large_result_is_stored_compressed(gateway: MAKE, shared_worker: Process, prefix: str) -> None:
+async def test_a_large_result_is_stored_compressed(gateway: MakeClient, shared_worker: Process, prefix: str) -> None:
     value = "all work and no play " * 100_000
     async with gateway() as client:
         handle = await client.submit(prefix + "echo", value)
@@ -272,8 +279,8 @@ async def test_a_result_that_is_too_large_for_the_store_is_an_error(
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_job_of_one_gateway_may_be_waited_for_and_canceled_at_another(
-    gateway: MAKE, shared_worker: Process, prefix: str
+async def test_a_job_can_be_awaited_and_canceled_at_another_gateway(
+    gateway: MakeClient, shared_worker: Process, prefix: str
 ) -> None:
     async with gateway() as one, gateway() as other:
         handle = await one.submit(prefix + "sleep", 60)
@@ -285,7 +292,9 @@ async def test_a_job_of_one_gateway_may_be_waited_for_and_canceled_at_another(
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_waiters_are_woken_when_the_client_is_closed(gateway: MAKE, shared_worker: Process, prefix: str) -> None:
+async def test_waits_for_results_fail_when_the_client_is_closed(
+    gateway: MakeClient, shared_worker: Process, prefix: str
+) -> None:
     client = gateway()
     async with client:
         handle = await client.submit(prefix + "sleep", 1)
@@ -297,8 +306,8 @@ async def test_waiters_are_woken_when_the_client_is_closed(gateway: MAKE, shared
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_second_submit_with_the_same_key_returns_the_first_job(
-    gateway: MAKE, shared_worker: Process, prefix: str
+async def test_unique_skip_returns_the_active_job_and_replace_cancels_it(
+    gateway: MakeClient, shared_worker: Process, prefix: str
 ) -> None:
     async with gateway() as client:
         first = await client.submit(prefix + "sleep", 0.5, unique="skip")

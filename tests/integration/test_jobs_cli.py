@@ -23,6 +23,7 @@ Crew = Callable[..., Result]
 Submit = Callable[..., list[str]]
 
 SOON = "5"  # seconds, for actions that take milliseconds
+ID = str(uuid.UUID(int=1))
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def ids_of(listed: Result) -> list[str]:
 # --- list and show ---------------------------------------------------------------------------------------------------
 
 
-def test_jobs_are_listed_the_newest_first_by_status_and_task(
+def test_list_shows_the_newest_jobs_first_and_filters_by_status_and_task(
     worker: Process, crew: Crew, submit: Submit, prefix: str
 ) -> None:
     doubled = submit("double", 1, 2, 3)
@@ -86,7 +87,7 @@ def test_jobs_are_listed_the_newest_first_by_status_and_task(
     assert as_json[0]["error"]["type"] == "LookupError"
 
 
-def test_a_job_is_shown_with_payload_and_result_and_nothing_in_it_moves_the_cursor(
+def test_show_prints_payload_and_result_with_escaped_control_characters(
     worker: Process, crew: Crew, submit: Submit
 ) -> None:
     (doubled,) = submit("double", ["ü\x1b[2J"])
@@ -124,7 +125,7 @@ def test_wait_prints_the_result_and_has_the_exit_status_of_a_call(worker: Proces
     assert crew("cancel", asleep).exit_code == 0
 
 
-def test_a_running_job_is_interrupted_and_a_queued_one_never_starts_when_canceled(
+def test_cancel_interrupts_a_running_job_and_a_queued_one_never_starts(
     worker: Process, crew: Crew, submit: Submit, prefix: str
 ) -> None:
     running, queued = submit("sleep", 60, 61, is_awaited=False)
@@ -158,20 +159,20 @@ def test_retry_submits_the_same_job_again(worker: Process, crew: Crew, submit: S
     assert sorted(ids_of(crew("list", "--status", "success"))) == sorted([first, second])
 
 
-def test_purge_deletes_the_selected_jobs_and_none_that_has_not_ended(
+def test_purge_deletes_only_selected_jobs_that_have_ended(
     worker: Process, crew: Crew, submit: Submit, prefix: str
 ) -> None:
     doubled = submit("double", 1, 2, 3)
     failed = submit("fail", 1, 2)
-    (waiting,) = submit("nobody", 1, is_awaited=False)
+    (waiting,) = submit("unserved", 1, is_awaited=False)
 
     assert crew("purge", "--all", input="n\n").exit_code == 1
     assert crew("purge", "--older-than", "1d", "--yes").stdout == "0 jobs deleted\n"
     assert crew("purge", "--status", "error", "--task", prefix + "fail", "--yes").stdout == "2 jobs deleted\n"
     assert crew("purge", doubled[0], "--yes").stdout == "1 job deleted\n"
-    stays = crew("purge", waiting, "--yes")
-    assert (stays.exit_code, stays.stdout) == (7, "0 jobs deleted\n")
-    assert "the other jobs were not deleted" in stays.stderr
+    refused = crew("purge", waiting, "--yes")
+    assert (refused.exit_code, refused.stdout) == (7, "0 jobs deleted\n")
+    assert "the other jobs were not deleted" in refused.stderr
     assert ids_of(crew("list")) == [waiting, *doubled[:0:-1]]
     assert crew("purge", "--all", "--yes").stdout == "2 jobs deleted\n"
     assert crew("show", failed[0]).exit_code == 7
@@ -181,24 +182,24 @@ def test_the_first_digits_of_an_id_are_enough_if_they_are_unique(
     worker: Process, crew: Crew, submit: Submit, prefix: str
 ) -> None:
     ids = submit("double", *range(40))
-    alone = next(id for id in ids if sum(other[:4] == id[:4] for other in ids) == 1)
+    unique = next(id for id in ids if sum(other[:4] == id[:4] for other in ids) == 1)
 
-    assert f"id           {alone}" in crew("show", alone[:4]).stdout
-    assert crew("wait", alone[:9]).stdout == f"{2 * ids.index(alone)}\n"
-    assert crew("retry", alone[:6]).exit_code == 0
-    ended = crew("cancel", alone[:8].upper())
+    assert f"id           {unique}" in crew("show", unique[:4]).stdout
+    assert crew("wait", unique[:9]).stdout == f"{2 * ids.index(unique)}\n"
+    assert crew("retry", unique[:6]).exit_code == 0
+    ended = crew("cancel", unique[:8].upper())
     assert (ended.exit_code, ended.stderr) == (
         7,
-        f"crew: job {alone} cannot be canceled: it has ended already, with status success\n",
+        f"crew: job {unique} cannot be canceled: it has ended already, with status success\n",
     )
-    assert crew("purge", alone[:4], "--yes").stdout == "1 job deleted\n"
-    gone = crew("show", alone[:4])
-    assert (gone.exit_code, gone.stderr) == (7, f"crew: no job has an id that begins with {alone[:4]}\n")
+    assert crew("purge", unique[:4], "--yes").stdout == "1 job deleted\n"
+    gone = crew("show", unique[:4])
+    assert (gone.exit_code, gone.stderr) == (7, f"crew: no job has an id that begins with {unique[:4]}\n")
 
 
 def test_an_error_about_ambiguous_digits_names_the_jobs(database: str, crew: Crew) -> None:
     ids = [f"0c5a6f2e-0000-4000-8000-00000000000{number}" for number in range(2)]
-    asyncio.run(_record(database, ids))
+    asyncio.run(_record_jobs(database, ids))
 
     for command in ("show", "purge"):
         done = crew(command, "0c5a6f2e0000")
@@ -210,12 +211,12 @@ def test_an_error_about_ambiguous_digits_names_the_jobs(database: str, crew: Cre
 
 
 def test_list_accepts_the_status_any(database: str, crew: Crew) -> None:
-    asyncio.run(_record(database, [NOBODY]))
+    asyncio.run(_record_jobs(database, [ID]))
 
-    assert ids_of(crew("list", "--status", "any")) == ids_of(crew("list")) == [NOBODY]
+    assert ids_of(crew("list", "--status", "any")) == ids_of(crew("list")) == [ID]
 
 
-async def _record(database: str, ids: list[str]) -> None:
+async def _record_jobs(database: str, ids: list[str]) -> None:
     store = JobStore(database)
     await store.open()
     for id in ids:
@@ -225,18 +226,16 @@ async def _record(database: str, ids: list[str]) -> None:
 
 # --- errors ----------------------------------------------------------------------------------------------------------
 
-NOBODY = str(uuid.UUID(int=1))
-
 
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (("show", NOBODY), 7, f"crew: there is no job {NOBODY}"),
-        (("wait", NOBODY), 7, f"crew: there is no job {NOBODY}"),
-        (("cancel", NOBODY), 7, f"crew: there is no job {NOBODY}"),
-        (("retry", NOBODY), 7, f"crew: there is no job {NOBODY}"),
-        (("wait", NOBODY, "--timeout", "0"), 7, f"crew: there is no job {NOBODY}"),
-        (("wait", NOBODY, "--timeout", "9999d"), 2, "it must be at least 0 and at most"),
+        (("show", ID), 7, f"crew: there is no job {ID}"),
+        (("wait", ID), 7, f"crew: there is no job {ID}"),
+        (("cancel", ID), 7, f"crew: there is no job {ID}"),
+        (("retry", ID), 7, f"crew: there is no job {ID}"),
+        (("wait", ID, "--timeout", "0"), 7, f"crew: there is no job {ID}"),
+        (("wait", ID, "--timeout", "9999d"), 2, "it must be at least 0 and at most"),
         (("show", "seven"), 2, "the id of a job must be a uuid, not 'seven'"),
         (("cancel", "seven"), 2, "the id of a job must be a uuid, not 'seven'"),
         (("list", "--status", "done"), 2, "'done' is not one of"),
@@ -247,24 +246,24 @@ NOBODY = str(uuid.UUID(int=1))
         (("list", "--task", ""), 2, "it must have 1 to"),
         (("list", "--database", "sqlite:///\udcff.db"), 2, "the URL of the job store must look like"),
         (("list", "--database", "sqlite:////nowhere/at/all.db"), 2, "job store sqlite"),
-        (("wait", NOBODY, "--url", "amqp://u:secret@127.0.0.1:1/"), 6, "crew: "),
+        (("wait", ID, "--url", "amqp://u:secret@127.0.0.1:1/"), 6, "crew: "),
     ],
 )
-def test_a_wrong_jobs_command_is_one_line_on_stderr(
+def test_an_error_of_a_jobs_command_is_one_line_on_stderr(
     crew: Crew, database: str, arguments: tuple[str, ...], status: int, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if status == ExitStatus.BROKER_UNAVAILABLE:
         monkeypatch.setattr("crew.cli.jobs.job_store.CONNECT_TIMEOUT", 0.3)  # seconds, instead of 5
-    asyncio.run(_make(database))
+    asyncio.run(_create_store(database))
 
-    answered = crew(*arguments)
+    result = crew(*arguments)
 
-    assert answered.exit_code == status, answered.output
-    assert answered.stdout == ""
-    assert message in answered.stderr
-    assert "Traceback" not in answered.stderr
-    assert "secret" not in answered.stderr
-    assert len(answered.stderr.replace("\nTry ", " ").splitlines()) <= (1 if status != 2 else 4)
+    assert result.exit_code == status, result.output
+    assert result.stdout == ""
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "secret" not in result.stderr
+    assert len(result.stderr.replace("\nTry ", " ").splitlines()) <= (1 if status != 2 else 4)
 
 
 def test_reading_commands_create_no_job_store(tmp_path: Path, crew: Crew) -> None:
@@ -272,7 +271,7 @@ def test_reading_commands_create_no_job_store(tmp_path: Path, crew: Crew) -> Non
     assert not (tmp_path / "jobs.db").exists()
 
 
-async def _make(database: str) -> None:
+async def _create_store(database: str) -> None:
     store = JobStore(database)
     await store.open()
     await store.close()
