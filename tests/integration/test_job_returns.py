@@ -28,8 +28,8 @@ from tests.support.proxy import Proxy
 from tests.support.waiting import until
 
 
-async def say_done(link: Link, queue: str, job: Job) -> None:
-    """Send the report of a worker that ran the job in time."""
+async def report_success(link: Link, queue: str, job: Job) -> None:
+    """Publish the report of a worker that ran the job in time."""
     run = Run(host="host:7", started=job.created, ended=job.created)
     reply = Reply(id=job.id, outcome=Outcome.RETURNED, body=codec.encode("done"), persistent=True, run=run)
     await link.publish("", queue, properties.of_reply(reply), reply.body.data, mandatory=True)
@@ -53,52 +53,52 @@ async def test_a_job_that_ran_in_time_while_no_gateway_was_up_does_not_expire(
         link = worker.links.publishing
         await link.declare_once(*topology.jobs_queue(store.id))
         for job in jobs:
-            await say_done(link, store.queue, job)
+            await report_success(link, store.queue, job)
     slow = JobStore(url)
     apply_each = slow.apply_each
 
-    async def settled(reports: Sequence[Report]) -> list[AppliedReport | BaseException]:
+    async def apply_slowly(reports: Sequence[Report]) -> list[AppliedReport | BaseException]:
         await asyncio.sleep(0.05)
         return await apply_each(reports)
 
-    monkeypatch.setattr(slow, "apply_each", settled)
+    monkeypatch.setattr(slow, "apply_each", apply_slowly)
     async with Client(broker_url, store=slow) as client:
         ended = [await client.jobs.wait(job.id, 10) for job in jobs]
         assert Counter(job.status for job in ended) == {JobStatus.SUCCESS: 150}
 
 
 class Watched:
-    """A maintenance that has consumed reports for long enough, and records the jobs that it ends."""
+    """Maintenance that has consumed reports long enough to end jobs; records what it ends."""
 
     def __init__(self, store: JobStore, publisher: object | None = None) -> None:
         self.ended: list[Report] = []
         self.rounds = 0
-        self.is_away = self.is_behind = False
+        self.is_store_unavailable = self.is_behind = False
         self._purge = store.purge
-        store.purge = self._look  # type: ignore[method-assign]
+        store.purge = self._purge_or_fail  # type: ignore[method-assign]
         self.maintenance = Maintenance(
             store,
             publisher or _NoPublisher(),  # type: ignore[arg-type]
             apply=self._apply,
             consuming_for=lambda: 2 * LOST_AFTER,
-            is_behind=self._look_into_queue,
+            is_behind=self._is_queue_behind,
         )
         self.maintenance.continuity.since = -math.inf
 
-    async def _look(self, now: float) -> int:
+    async def _purge_or_fail(self, now: float) -> int:
         """The last step of a round."""
         self.rounds += 1
-        if self.is_away:
-            raise ConnectionError("the job store is away")  # so do the others
+        if self.is_store_unavailable:
+            raise ConnectionError("the job store is unavailable")  # as the other steps do
         return await self._purge(now)
 
     async def _apply(self, reports: Sequence[Report]) -> None:
         self.ended.extend(reports)
 
-    async def _look_into_queue(self) -> bool:
+    async def _is_queue_behind(self) -> bool:
         return self.is_behind
 
-    async def looks_again(self) -> None:
+    async def wait_for_a_round(self) -> None:
         """Wait until all steps of a round are done."""
         seen = self.rounds
         await until(lambda: self.rounds > seen + 1)
@@ -121,31 +121,31 @@ class _Broken:
 
 
 @pytest.fixture(autouse=True)
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "INTERVAL", 0.02)
 
 
-Jump = Callable[[Watched, pytest.MonkeyPatch], None]
+Fault = Callable[[Watched, pytest.MonkeyPatch], None]
 
 
-def the_store_is_away(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+def store_is_unavailable(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(continuity, "MAX_GAP", math.inf)
-    watched.is_away = True
+    watched.is_store_unavailable = True
 
 
-def the_process_is_stopped(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or its host sleeps, or its clock is set: there is a gap in its time."""
+def process_is_stopped(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when its host sleeps or its clock is set: the maintenance then notices a gap in time."""
 
 
-def there_is_more_to_hear(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+def reports_are_waiting(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(continuity, "MAX_GAP", math.inf)
     watched.is_behind = True
 
 
-@pytest.mark.parametrize("away", [the_store_is_away, the_process_is_stopped, there_is_more_to_hear])
+@pytest.mark.parametrize("fault", [store_is_unavailable, process_is_stopped, reports_are_waiting])
 @pytest.mark.gen_test(timeout=10)
 async def test_a_gateway_that_missed_reports_does_not_end_a_job_as_lost(
-    away: Jump, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fault: Fault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = time.time
     async with stores.opened(f"sqlite:///{tmp_path}/jobs.db") as (store,):
@@ -153,41 +153,39 @@ async def test_a_gateway_that_missed_reports_does_not_end_a_job_as_lost(
         await store.apply([stores.started(job)])
         watched = Watched(store)
         watched.maintenance.start()
-        await watched.looks_again()
-        away(watched, monkeypatch)
-        await watched.looks_again()
+        await watched.wait_for_a_round()
+        fault(watched, monkeypatch)
+        await watched.wait_for_a_round()
         monkeypatch.setattr(time, "time", lambda: now() + LOST_AFTER + 10)
-        await watched.looks_again()
-        watched.is_away = False
-        await watched.looks_again()
+        await watched.wait_for_a_round()
+        watched.is_store_unavailable = False
+        await watched.wait_for_a_round()
         await watched.maintenance.stop()
         assert watched.ended == []
 
 
 @pytest.mark.gen_test(timeout=10)
-async def test_a_job_expires_only_at_a_check_some_time_after_the_first(
+async def test_an_overdue_job_expires_only_at_a_second_check_after_an_interval(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A report that left the queue before the first check may be in the middle of its commit, here or elsewhere."""
+    """A report that left the queue before the first check may not be committed yet, here or at another gateway."""
     monkeypatch.setattr(expire, "BETWEEN_CHECKS", math.inf)
     async with stores.opened(f"sqlite:///{tmp_path}/jobs.db") as (store,):
         now = time.time()
         job = await stores.added(store, created=now - 9, enqueued=now - 9, start_by=now - 5)
         watched = Watched(store)
         watched.maintenance.start()
-        await watched.looks_again()
-        await watched.looks_again()
+        await watched.wait_for_a_round()
+        await watched.wait_for_a_round()
         assert watched.ended == []
         monkeypatch.setattr(expire, "BETWEEN_CHECKS", 0.1)
         await until(lambda: watched.ended)
         await watched.maintenance.stop()
-        assert {(said.id, said.status) for said in watched.ended} == {(job.id, JobStatus.EXPIRED)}
+        assert {(report.id, report.status) for report in watched.ended} == {(job.id, JobStatus.EXPIRED)}
 
 
 @pytest.mark.gen_test(timeout=10)
-async def test_republishing_stops_at_the_first_job_when_the_broker_is_lost(
-    tmp_path: Path,
-) -> None:
+async def test_republishing_stops_at_the_first_job_when_the_broker_is_lost(tmp_path: Path) -> None:
     """The maintenance has other steps to run, and other gateways may publish the jobs."""
     async with stores.opened(f"sqlite:///{tmp_path}/jobs.db") as (store,):
         for _ in range(5):
@@ -195,7 +193,7 @@ async def test_republishing_stops_at_the_first_job_when_the_broker_is_lost(
         broken = _Broken()
         watched = Watched(store, broken)
         watched.maintenance.start()
-        await watched.looks_again()
+        await watched.wait_for_a_round()
         await watched.maintenance.stop()
         assert broken.tried == 1
 
@@ -206,35 +204,35 @@ async def test_reports_that_are_redelivered_while_the_store_is_unavailable_are_h
 ) -> None:
     """A hundred messages of up to 16 MiB are held; a hundred more for each connection would exhaust the memory."""
     proxy, url = proxied(broker_url), f"sqlite:///{tmp_path}/jobs.db"
-    is_away, store = True, JobStore(url)
+    is_unavailable, store = True, JobStore(url)
     apply_each = store.apply_each
 
-    async def settled(reports: Sequence[Report]) -> list[AppliedReport | BaseException]:
-        if is_away:
-            return [ConnectionError("the job store is away") for _ in reports]
+    async def apply_or_fail(reports: Sequence[Report]) -> list[AppliedReport | BaseException]:
+        if is_unavailable:
+            return [ConnectionError("the job store is unavailable") for _ in reports]
         return await apply_each(reports)
 
-    monkeypatch.setattr(store, "apply_each", settled)
+    monkeypatch.setattr(store, "apply_each", apply_or_fail)
     monkeypatch.setattr(inbox, "RETRY_STORE", 0.05)
     async with Client(proxy.url, store=store) as client:
         await client.jobs.ready()
-        link, heard = client.jobs._link, client.jobs._inbox
+        link, job_inbox = client.jobs._link, client.jobs._inbox
         await link.ready()
         jobs = [await stores.added(store, id=str(uuid.uuid4()), created=time.time()) for _ in range(5)]
         for job in jobs:
-            await say_done(client.links.publishing, store.queue, job)
-        await until(lambda: len(heard) == len(jobs))
+            await report_success(client.links.publishing, store.queue, job)
+        await until(lambda: len(job_inbox) == len(jobs))
         proxy.cut()
         await until(lambda: not link.is_ready)
         await link.ready()
-        await asyncio.sleep(0.2)  # all of them are here again, long since
-        await until(lambda: len(heard) == len(jobs))
+        await asyncio.sleep(0.2)  # by now all of them were redelivered
+        await until(lambda: len(job_inbox) == len(jobs))
         await asyncio.sleep(inbox.COMMITTED_WITHIN)
-        assert await heard.is_behind(link), "nothing is in the queue, and it is not in the store either"
-        is_away = False
+        assert await job_inbox.is_behind(link), "the queue is empty, but the store does not have the reports yet"
+        is_unavailable = False
         assert {(await client.jobs.wait(job.id, 10)).status for job in jobs} == {JobStatus.SUCCESS}
-        await until(lambda: not len(heard))
-        assert not await heard.is_behind(link)
+        await until(lambda: not len(job_inbox))
+        assert not await job_inbox.is_behind(link)
 
 
 @pytest.mark.gen_test(timeout=30)

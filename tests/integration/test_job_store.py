@@ -44,7 +44,7 @@ async def test_a_recorded_job_is_read_as_it_was_written(store_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_taken_id_is_refused_and_its_job_is_unchanged(store_url: str) -> None:
+async def test_a_duplicate_id_is_refused_and_its_job_is_unchanged(store_url: str) -> None:
     async with opened(store_url) as [store]:
         first = await added(store, task="first")
         with pytest.raises(DuplicateCallId, match=first.id):
@@ -53,25 +53,25 @@ async def test_a_taken_id_is_refused_and_its_job_is_unchanged(store_url: str) ->
 
 
 @pytest.mark.gen_test
-async def test_a_job_that_cannot_be_recorded_fails_alone(store_url: str) -> None:
+async def test_a_job_that_cannot_be_recorded_does_not_affect_other_jobs(store_url: str) -> None:
     async with opened(store_url) as [store]:
         taken = await added(store)
         good = [specification() for _ in range(5)]
         bad = specification(id=taken.id)
-        answers = await asyncio.gather(*map(store.insert, [*good[:2], bad, *good[2:]]), return_exceptions=True)
-        assert [type(one) for one in answers if isinstance(one, Exception)] == [CrewError]
+        inserted = await asyncio.gather(*map(store.insert, [*good[:2], bad, *good[2:]]), return_exceptions=True)
+        assert [type(one) for one in inserted if isinstance(one, Exception)] == [CrewError]
         assert {one.id for one in (await store.page(EVERYTHING)).jobs} == {taken.id, *(one.job.id for one in good)}
 
 
 @pytest.mark.gen_test
-async def test_an_unknown_job_raises_unknown_job(store_url: str) -> None:
+async def test_an_unknown_id_raises_unknown_job(store_url: str) -> None:
     async with opened(store_url) as [store]:
-        with pytest.raises(UnknownJob, match="there is no job nobody"):
-            await store.get("nobody")
+        with pytest.raises(UnknownJob, match="there is no job missing"):
+            await store.get("missing")
 
 
 @pytest.mark.gen_test
-async def test_two_stores_of_one_database_have_one_id_and_another_has_its_own(store_url: str, tmp_path: Path) -> None:
+async def test_stores_have_the_same_id_only_if_they_use_the_same_database(store_url: str, tmp_path: Path) -> None:
     async with opened(store_url, store_url, f"sqlite:///{tmp_path}/another.db") as [one, two, another]:
         assert one.id == two.id != another.id
 
@@ -116,11 +116,11 @@ async def test_the_active_job_is_restored_if_its_replacement_is_refused(store_ur
 
 
 @pytest.mark.gen_test
-async def test_of_concurrent_unique_jobs_at_two_gateways_one_is_recorded(store_url: str) -> None:
+async def test_concurrent_unique_jobs_at_two_gateways_are_recorded_once(store_url: str) -> None:
     async with opened(store_url, store_url) as stores:
         keys = [f"k{number}" for number in range(10)]
         orders = (keys, keys[::-1])  # two transactions that meet in the middle
-        answers = await asyncio.gather(
+        inserted = await asyncio.gather(
             *(
                 store.insert(specification(unique="skip", unique_key=key))
                 for store, order in zip(stores, orders, strict=True)
@@ -128,37 +128,37 @@ async def test_of_concurrent_unique_jobs_at_two_gateways_one_is_recorded(store_u
                 for _ in range(3)
             )
         )
-        new = {one.job.id for one in answers if one.is_new}
+        new = {one.job.id for one in inserted if one.is_new}
         assert len(new) == len(keys)
-        assert {one.job.id for one in answers} == new
+        assert {one.job.id for one in inserted} == new
 
 
 @pytest.mark.gen_test
-async def test_of_jobs_that_replace_each_other_at_two_gateways_one_stays(store_url: str) -> None:
+async def test_one_job_remains_of_those_that_replace_each_other_at_two_gateways(store_url: str) -> None:
     async with opened(store_url, store_url) as stores:
-        answers = await asyncio.gather(
+        inserted = await asyncio.gather(
             *(store.insert(specification(unique="replace", unique_key="k")) for _ in range(10) for store in stores)
         )
-        assert all(one.is_new for one in answers)
+        assert all(one.is_new for one in inserted)
         counts = await count_by_status(stores[0])
         assert counts == {JobStatus.CANCELED: 19, JobStatus.QUEUED: 1}
-        assert len({one.id for answer in answers for one in answer.replaced}) == 19
+        assert len({one.id for result in inserted for one in result.replaced}) == 19
 
 
 @pytest.mark.gen_test
 async def test_an_idempotency_key_returns_the_same_job_even_after_its_end(store_url: str) -> None:
     async with opened(store_url, store_url) as stores:
         same: dict[str, Any] = {"idempotency_key": "k", "fingerprint": "f"}
-        answers = await asyncio.gather(*(store.insert(specification(**same)) for _ in range(5) for store in stores))
-        assert len({one.job.id for one in answers}) == 1
-        assert [one.is_new for one in answers].count(True) == 1
-        await stores[0].apply([succeeded(answers[0].job)])
-        assert (await stores[1].insert(specification(**same))).job.id == answers[0].job.id
+        inserted = await asyncio.gather(*(store.insert(specification(**same)) for _ in range(5) for store in stores))
+        assert len({one.job.id for one in inserted}) == 1
+        assert [one.is_new for one in inserted].count(True) == 1
+        await stores[0].apply([succeeded(inserted[0].job)])
+        assert (await stores[1].insert(specification(**same))).job.id == inserted[0].job.id
         with pytest.raises(KeyReused, match="'k'"):
             await stores[1].insert(specification(idempotency_key="k", fingerprint="another"))
 
 
-# --- what is heard of them ------------------------------------------------------------------------------------------
+# --- reports --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test
@@ -178,7 +178,7 @@ async def test_each_report_is_written_to_the_record(store_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_reports_of_one_batch_build_on_each_other(store_url: str) -> None:
+async def test_reports_of_one_batch_are_applied_in_order(store_url: str) -> None:
     async with opened(store_url) as [store]:
         jobs = [await added(store) for _ in range(3)]
         reports = [make(one) for one in jobs for make in (started, succeeded)]
@@ -188,7 +188,7 @@ async def test_reports_of_one_batch_build_on_each_other(store_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_late_double_and_unknown_reports_change_nothing(store_url: str) -> None:
+async def test_late_duplicate_and_unknown_reports_change_nothing(store_url: str) -> None:
     async with opened(store_url, store_url) as [store, another]:
         one = await added(store)
         await store.apply([succeeded(one, b"1")])
@@ -199,14 +199,14 @@ async def test_late_double_and_unknown_reports_change_nothing(store_url: str) ->
 
 
 @pytest.mark.gen_test
-async def test_of_two_ends_that_two_gateways_get_at_once_one_is_recorded(store_url: str) -> None:
+async def test_only_one_of_two_concurrent_ends_of_a_job_is_recorded(store_url: str) -> None:
     async with opened(store_url, store_url) as [one, two]:
         jobs = [await added(one) for _ in range(50)]
-        answers = await asyncio.gather(
+        applied = await asyncio.gather(
             one.apply([succeeded(job) for job in jobs]),
             two.apply([report(job, JobStatus.CANCELED, may_be_queued=True) for job in reversed(jobs)]),
         )
-        for pair in zip(answers[0], reversed(answers[1]), strict=True):
+        for pair in zip(applied[0], reversed(applied[1]), strict=True):
             assert [settled.was for settled in pair].count(JobStatus.QUEUED) == 1
         assert sum((await count_by_status(one)).values()) == 50
 
@@ -224,7 +224,7 @@ async def test_a_canceled_job_stays_revoked_until_its_message_has_left_the_queue
 
 
 @pytest.mark.gen_test
-async def test_a_deleted_result_leaves_the_record(store_url: str) -> None:
+async def test_deleting_a_result_keeps_the_record(store_url: str) -> None:
     async with opened(store_url) as [store]:
         one = await added(store)
         assert not await store.delete_result(one.id)

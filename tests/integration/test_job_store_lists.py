@@ -14,14 +14,14 @@ from tests.support.stores import JSON, added, opened, report, started, succeeded
 EVERYTHING = JobQuery(statuses=None)
 
 
-# --- publishing again -----------------------------------------------------------------------------------------------
+# --- claims ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test
 async def test_two_gateways_never_claim_the_same_job(store_url: str) -> None:
     async with opened(store_url, store_url) as [one, two]:
         jobs = [await added(one, publish_at=float(number)) for number in range(30)]
-        await added(one, publish_at=1e12)  # somebody has a lease
+        await added(one, publish_at=1e12)  # leased by another gateway
         await one.mark_enqueued((await added(one, publish_at=0.0)).id, 1.0)
         claimed = [
             claim
@@ -34,7 +34,7 @@ async def test_two_gateways_never_claim_the_same_job(store_url: str) -> None:
         assert len(ids) == len(set(ids)) == 30
         assert set(ids) == {job.id for job in jobs}
         assert all(job.body is not None and job.publish_at == 200.0 for some in claimed for job in some)
-        assert len(await two.claim(201.0, until=300.0, most=50)) == 30  # nobody has published them meanwhile
+        assert len(await two.claim(201.0, until=300.0, most=50)) == 30  # their leases have ended
 
 
 @pytest.mark.gen_test
@@ -108,7 +108,7 @@ async def test_overdue_jobs_and_jobs_without_reports_are_found(store_url: str) -
 
 
 @pytest.mark.gen_test
-async def test_only_records_whose_time_to_live_is_over_are_purged(store_url: str) -> None:
+async def test_purge_deletes_only_records_past_their_time_to_live(store_url: str) -> None:
     async with opened(store_url, store_url) as [store, another]:
         good, bad = [await added(store, result_ttl=10.0, failure_ttl=100.0) for _ in range(2)]
         active = await added(store, result_ttl=0.0, failure_ttl=0.0)
@@ -125,25 +125,25 @@ async def test_only_records_whose_time_to_live_is_over_are_purged(store_url: str
         assert await left() == {active.id}
 
 
-# --- what URL jobs ask for ------------------------------------------------------------------------------------------
+# --- requests of URL jobs -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test
-async def test_a_list_has_the_small_requests_of_url_jobs_and_no_other_payload(store_url: str) -> None:
+async def test_a_list_contains_small_requests_of_url_jobs_and_no_other_payload(store_url: str) -> None:
     small, large, packed = Body(b'{"url":"http://h/"}', JSON), Body(b"x" * 40_000, JSON), Body(b"x", JSON, "gzip")
     async with opened(store_url) as [store]:
-        told = {(await added(store, task=HTTP_TASK, body=body)).id: body for body in (small, large, packed)}
+        bodies = {(await added(store, task=HTTP_TASK, body=body)).id: body for body in (small, large, packed)}
         of_task = await added(store, body=small)
         await store.apply([succeeded(of_task)])
         for query in (EVERYTHING, JobQuery(statuses=(JobStatus.QUEUED, JobStatus.SUCCESS), limit=10)):
             listed = {job.id: job.body for job in (await store.page(query)).jobs}
-            assert [listed[id] for id in told] == [small, None, None]
+            assert [listed[id] for id in bodies] == [small, None, None]
             assert listed[of_task.id] is None
-        assert [(await store.get_with_request(id)).body for id in told] == list(told.values())
+        assert [(await store.get_with_request(id)).body for id in bodies] == list(bodies.values())
         assert (await store.get_with_request(of_task.id)).body is None
 
 
-# --- what is queued and running ---------------------------------------------------------------------------------------
+# --- usage ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test

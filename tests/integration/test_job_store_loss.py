@@ -19,9 +19,9 @@ async def test_jobs_run_while_their_store_is_unavailable_and_are_recorded_afterw
 ) -> None:
     worker = start_worker()
     async with Client(broker_url, store=JobStore(own_postgresql.make_database())) as client:
-        # All at once: on a busy machine the worker would be done with them before the server is killed.
-        told = [{"name": f"{n}.", "seconds": 0.05} for n in range(40)]
-        jobs = await asyncio.gather(*(client.submit(prefix + "note", one) for one in told))
+        # Submitted at once: else a worker on a busy machine could finish them before the server is killed.
+        payloads = [{"name": f"{n}.", "seconds": 0.05} for n in range(40)]
+        jobs = await asyncio.gather(*(client.submit(prefix + "note", payload) for payload in payloads))
         waiting = [asyncio.ensure_future(job.result(timeout=60)) for job in jobs[-3:]]
         worker.says("STARTED 5.")
         own_postgresql.kill()
@@ -35,5 +35,5 @@ async def test_jobs_run_while_their_store_is_unavailable_and_are_recorded_afterw
         ended = [await client.jobs.wait(job.id, 30) for job in jobs]
         assert {job.status for job in ended} == {JobStatus.SUCCESS}
         assert worker.output.count("STARTED") == len(jobs)
-        answers = await asyncio.gather(*waiting, return_exceptions=True)
-        assert all(isinstance(one, dict | ConnectionError) for one in answers)  # a wait may end with its store
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        assert all(isinstance(one, dict | ConnectionError) for one in results)  # a wait may fail when the store fails
