@@ -1,4 +1,4 @@
-"""URL jobs beyond the limit of their host, with a real broker: other jobs run meanwhile, and none is lost."""
+"""URL jobs beyond the request limit of their host: jobs of other hosts run meanwhile, and no job is lost."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 @pytest.fixture
 def url(vhost_url: Callable[[], str]) -> str:
-    """A virtual host for this test only."""
+    """URL of a virtual host for this test only."""
     return vhost_url()
 
 
@@ -72,7 +72,7 @@ class SilentHost:
         self.url = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one request."""
+        """Send one response as soon as the host wakes."""
         self.seen += 1
         await self.wakes.wait()
         writer.write(OK)
@@ -95,7 +95,7 @@ async def silent_host() -> AsyncIterator[SilentHost]:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_silent_host_has_its_limit_of_slots_and_jobs_of_other_hosts_are_served_meanwhile(
+async def test_a_silent_host_takes_only_its_limit_of_slots_and_other_hosts_are_served(
     start: Callable[..., Process], url: str
 ) -> None:
     worker = start("--concurrency=8")
@@ -114,24 +114,24 @@ async def test_a_silent_host_has_its_limit_of_slots_and_jobs_of_other_hosts_are_
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_jobs_that_wait_for_their_host_are_queued_can_be_canceled_and_outlive_their_process(
+async def test_jobs_that_wait_for_their_host_can_be_canceled_and_outlive_their_process(
     start: Callable[..., Process], url: str, tmp_path: Path
 ) -> None:
     worker = start("--concurrency=6", "--max-requests-per-host=1")
     store = JobStore(f"sqlite:///{tmp_path}/jobs.db")
     async with http_site() as site, Client(url, store=store) as client:
-        holds = await client.submit(HTTP_TASK, {"url": site.url("/second")})
+        first = await client.submit(HTTP_TASK, {"url": site.url("/second")})
         await until(lambda: site.seen)
-        waits = [await client.submit(HTTP_TASK, {"url": site.url("/echo")}) for _ in range(3)]
+        waiting = [await client.submit(HTTP_TASK, {"url": site.url("/echo")}) for _ in range(3)]
         canceled = await client.submit(HTTP_TASK, {"url": site.url("/bytes?hex=00")})
         await asyncio.to_thread(worker.says, "host limit reached: URL jobs wait")
-        waits.append(await client.submit(HTTP_TASK, {"url": site.url("/echo")}))
+        waiting.append(await client.submit(HTTP_TASK, {"url": site.url("/echo")}))
         assert await canceled.cancel()
-        assert {await handle.status() for handle in waits} == {JobStatus.QUEUED}
-        pid = int(((await holds.job()).host or "").rpartition(":")[2])
+        assert {await handle.status() for handle in waiting} == {JobStatus.QUEUED}
+        pid = int(((await first.job()).host or "").rpartition(":")[2])
         os.kill(pid, signal.SIGKILL)
 
-        jobs = [await ended(handle) for handle in (holds, *waits)]
+        jobs = [await ended(handle) for handle in (first, *waiting)]
         assert [(job.status, job.attempts) for job in jobs] == [(JobStatus.SUCCESS, n) for n in (2, 1, 1, 1, 1)]
         assert (await ended(canceled)).status is JobStatus.CANCELED
     assert [one.path for one in site.seen] == ["/second", "/second", *["/echo"] * 4]

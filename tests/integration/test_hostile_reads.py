@@ -1,4 +1,4 @@
-"""A text that PostgreSQL cannot store is refused in each lookup and submit, and no other request is affected."""
+"""Text that PostgreSQL cannot store is refused by each lookup and submit; other operations are not affected."""
 
 import functools
 import uuid
@@ -18,7 +18,7 @@ async def test_a_text_that_the_database_cannot_store_is_refused_and_the_next_use
     store_url: str, broker_url: str
 ) -> None:
     async with Client(broker_url, store=JobStore(store_url)) as client:
-        task = f"nobody.{uuid.uuid4().hex}"
+        task = f"unserved.{uuid.uuid4().hex}"
         job = await client.submit(task, wait_for_worker=True)
         for bad in BAD:
             for number, use in enumerate(_uses(client, task, bad)):

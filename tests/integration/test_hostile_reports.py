@@ -1,4 +1,4 @@
-"""Messages in the queue of a job store that no worker of crew sends: they are discarded, and jobs go on ending."""
+"""Invalid reports in the queue of a job store: they are discarded, and jobs still end."""
 
 import logging
 import time
@@ -50,11 +50,11 @@ def send_report(url: str, queue: str, job: str, *, value: object = 1, **changed:
 
 
 @pytest.mark.gen_test(timeout=120)
-async def test_no_number_of_reports_that_cannot_be_recorded_keeps_a_job_from_ending(
+async def test_invalid_reports_in_any_number_do_not_prevent_jobs_from_ending(
     store_url: str, broker_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Client(broker_url, store=JobStore(store_url)) as client:
-        task = f"nobody.{uuid.uuid4().hex}"
+        task = f"unserved.{uuid.uuid4().hex}"
         jobs = [(await client.submit(task, wait_for_worker=True)).id for _ in range(3)]
         queue = client.jobs.store.queue
         sent = hostile(jobs[0])

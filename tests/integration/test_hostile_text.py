@@ -1,4 +1,4 @@
-"""Text of others forges no line of a log, and commands no terminal: in processes as they are started."""
+"""Untrusted text forges no log line and controls no terminal; tested with real processes."""
 
 import contextlib
 import json
@@ -26,14 +26,14 @@ NAMES = ("a\nb", f"\x1b[2J{FORGED}", f"x\n{FORGED}", "\x9b\u202e")
 
 
 def check(output: str) -> None:
-    """Nothing in it moves a cursor, and no line of it is forged."""
+    """Check that it has no control characters and no forged line."""
     assert all(one == "\n" or one.isprintable() for one in output), ascii(output)
     lines = output.split("\n")
     assert not any(line.startswith((FORGED, "crew: forged")) for line in lines), output
 
 
 def on_terminal(*arguments: str, url: str) -> str:
-    """What a command writes to a terminal that is its stdout and stderr."""
+    """Run a command of crew on a pseudo-terminal; returns its output."""
     ours, theirs = pty.openpty()
     environment = {**os.environ, "CREW_AMQP_URL": url, "PYTHONUTF8": "1"}
     command = [sys.executable, "-m", "crew", *arguments]
@@ -53,11 +53,11 @@ def on_terminal(*arguments: str, url: str) -> str:
 
 
 @pytest.mark.parametrize("flags", [(), ("configured",)], ids=["crews_logging", "an_applications_logging"])
-def test_no_text_of_others_forges_a_line_of_a_workers_log(
+def test_untrusted_text_forges_no_line_of_a_workers_log(
     processes: Processes, prefix: str, broker_url: str, flags: tuple[str, ...]
 ) -> None:
     worker = processes.python(SCRIPT, *flags).says("serving 4 tasks")
-    for name in NAMES:  # of ids, queues and clients, as anybody may send them
+    for name in NAMES:  # of ids, queues and clients, which any publisher can choose
         headers = {"crew-client": name, "crew-attempt": 1}
         raw.send(broker_url, f"crew.tasks.{prefix}fail", b"1", correlation_id=name, reply_to=name, headers=headers)
         raw.send(broker_url, f"crew.tasks.{prefix}fail", b"1", headers={"crew-timeout": name})
@@ -66,11 +66,11 @@ def test_no_text_of_others_forges_a_line_of_a_workers_log(
     eventually(lambda: raw.depth(broker_url, f"crew.tasks.{prefix}named") == 0)
     worker.stop()
     check(worker.output)
-    assert "ValueError: x\\x1b[2J\\x9b3J\\u202e\\r" in worker.output, "it can still be read"
+    assert "ValueError: x\\x1b[2J\\x9b3J\\u202e\\r" in worker.output, "the text stays readable"
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_no_text_of_others_forges_a_line_of_a_gateways_log(
+async def test_untrusted_text_forges_no_line_of_a_gateways_log(
     processes: Processes, broker_url: str, tmp_path: Path
 ) -> None:
     gateway = processes.crew("gateway", "--port", "0", "--database", f"sqlite:///{tmp_path}/jobs.db").says(
@@ -103,7 +103,7 @@ async def test_no_text_of_others_forges_a_line_of_a_gateways_log(
 def _has_consumer(url: str, queue: str) -> bool:
     try:
         return raw.consumers(url, queue) > 0
-    except pika.exceptions.ChannelClosedByBroker:  # it is not there yet
+    except pika.exceptions.ChannelClosedByBroker:  # it is not declared yet
         return False
 
 
@@ -115,15 +115,15 @@ def serving(shared_prefix: str, broker_url: str, tmp_path_factory: pytest.TempPa
 
 
 @pytest.mark.usefixtures("serving")
-def test_no_answer_commands_the_terminal_of_a_call(shared_prefix: str, broker_url: str) -> None:
+def test_no_reply_controls_the_terminal_of_a_call(shared_prefix: str, broker_url: str) -> None:
     for task in ("fail", "named", "value"):
         check(on_terminal("call", "--verbose", shared_prefix + task, url=broker_url))
     text = on_terminal("call", shared_prefix + "bytes", url=broker_url)
-    assert text == f"x\\x1b[2J\\x9b3J\\u202e\\r\n{FORGED}\ncrew: forged", "the lines are those of the value"
+    assert text == f"x\\x1b[2J\\x9b3J\\u202e\\r\n{FORGED}\ncrew: forged", "line breaks of the value are kept"
 
 
 @pytest.mark.usefixtures("serving")
-def test_a_value_is_the_same_for_a_program_that_reads_it(shared_prefix: str, broker_url: str) -> None:
+def test_a_value_is_printed_without_escapes_if_a_program_reads_it(shared_prefix: str, broker_url: str) -> None:
     def read(task: str) -> bytes:
         command = [sys.executable, "-m", "crew", "call", shared_prefix + task, "--url", broker_url]
         return subprocess.run(command, capture_output=True, check=True, timeout=30).stdout
@@ -132,7 +132,7 @@ def test_a_value_is_the_same_for_a_program_that_reads_it(shared_prefix: str, bro
     assert read("bytes") == HOSTILE.encode()
 
 
-def test_no_event_commands_the_terminal_of_a_subscriber(processes: Processes) -> None:
+def test_no_event_controls_the_terminal_of_a_subscriber(processes: Processes) -> None:
     topic = f"t{uuid.uuid4().hex}"
     subscriber = processes.crew("subscribe", "--count", "1", topic).says("subscribed")
     assert processes.crew("publish", topic, json.dumps(HOSTILE)).ends(30) == 0

@@ -99,7 +99,7 @@ async def test_a_canceled_url_job_sends_a_delete_and_records_the_response(
 
 
 @pytest.mark.gen_test
-async def test_a_delete_that_fails_is_recorded_in_one_sentence(jobs_client: Client, http_worker: Process) -> None:
+async def test_a_delete_that_fails_is_recorded_with_its_error(jobs_client: Client, http_worker: Process) -> None:
     async with jobs_client as client:
         async with http_site() as site:
             handle = await client.submit(HTTP_TASK, {"url": site.url("/slow?key=s3cret", login="me:s3cret@")})
@@ -113,7 +113,7 @@ async def test_a_delete_that_fails_is_recorded_in_one_sentence(jobs_client: Clie
 
 
 @pytest.mark.gen_test
-async def test_a_url_job_waits_for_a_worker_before_the_first_one_starts(
+async def test_a_url_job_that_is_submitted_before_the_first_worker_starts_waits_for_it(
     vhost_url: Callable[[], str], tmp_path: Path
 ) -> None:
     url = vhost_url()
@@ -127,7 +127,7 @@ async def test_a_url_job_waits_for_a_worker_before_the_first_one_starts(
 
 
 @pytest.mark.gen_test
-async def test_an_internal_host_is_an_error_with_a_reason(jobs_client: Client, http_worker: Process) -> None:
+async def test_a_url_job_to_an_internal_host_fails_with_the_reason(jobs_client: Client, http_worker: Process) -> None:
     async with jobs_client as client:
         handle = await client.submit(HTTP_TASK, {"url": "http://10.0.0.1/"})
         assert (await ended(handle)).status is JobStatus.ERROR

@@ -31,7 +31,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def own_url(vhost_url: Callable[[], str]) -> str:
-    """A virtual host for this test only."""
+    """URL of a virtual host for this test only."""
     return vhost_url()
 
 
@@ -48,7 +48,9 @@ def perform(client: Client, url: str, **request: Any) -> Any:
 
 
 @pytest.mark.gen_test
-async def test_a_request_is_sent_and_any_status_is_a_value(http_url: str, http_worker: Process) -> None:
+async def test_a_request_is_sent_and_its_response_is_returned_whatever_the_status(
+    http_url: str, http_worker: Process
+) -> None:
     async with http_site() as site, Client(http_url) as client:
         response = await perform(client, site.url("/echo"), data={"a": 1})
         missing = await perform(client, site.url("/status?code=503&reason=Not+Now"))
@@ -67,7 +69,9 @@ async def test_five_hundred_requests_run_in_one_process(http_url: str, http_work
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("host", ["127.0.0.2", "169.254.169.254", "[::1]", "localhost.localdomain.invalid"])
-async def test_an_internal_host_is_refused_in_one_sentence(http_url: str, http_worker: Process, host: str) -> None:
+async def test_an_internal_host_is_refused_with_an_error_of_one_line(
+    http_url: str, http_worker: Process, host: str
+) -> None:
     async with Client(http_url) as client:
         with pytest.raises(crew.TaskFailed) as failed:
             await perform(client, f"http://me:s3cret@{host}:1/?t0ken")
@@ -82,7 +86,7 @@ async def test_an_internal_host_is_refused_in_one_sentence(http_url: str, http_w
 @pytest.mark.parametrize(
     "payload", [None, {"url": "http://127.1/"}, {"url": "http://a/", "headers": {"A": "b\r\nC: d"}}]
 )
-async def test_an_invalid_request_fails_its_own_call(http_url: str, http_worker: Process, payload: object) -> None:
+async def test_an_invalid_request_fails_only_its_own_call(http_url: str, http_worker: Process, payload: object) -> None:
     async with Client(http_url) as client:
         with pytest.raises(crew.TaskFailed, match="ValueError"):
             await client.call(HTTP_TASK, payload)
@@ -98,7 +102,7 @@ async def test_a_request_that_takes_too_long_times_out_and_closes_its_connection
         ):
             await perform(client, site.url("/slow", login="me:s3cret@"), timeout=0.3)
         await until(lambda: site.left, timeout=1)
-        with pytest.raises(crew.TimeoutError):  # the call's own
+        with pytest.raises(crew.TimeoutError):  # the timeout of the call
             await client.call(HTTP_TASK, {"url": site.url("/slow")}, timeout=0.3)
         await until(lambda: len(site.left) == 2, timeout=1)
         assert (await perform(client, site.url("/echo")))["code"] == 200
@@ -135,7 +139,7 @@ async def test_a_delete_completes_though_its_job_is_interrupted_every_second(
         call.cancel()
         await until(lambda: len(site.seen) == 2)
         await asyncio.sleep(max(0.0, site.seen[1].when + 1.25 - time.monotonic()))
-        assert len(site.left) == 1  # the first
+        assert len(site.left) == 1  # only the first request was closed early
 
 
 @pytest.mark.gen_test
@@ -151,7 +155,7 @@ async def test_a_delete_without_a_response_holds_no_slot_for_long(own_processes:
 
 
 @pytest.mark.gen_test
-async def test_a_request_whose_worker_is_stopped_is_sent_again_without_a_delete(
+async def test_a_request_is_sent_again_without_a_delete_when_its_worker_stops(
     own_processes: Processes, own_url: str
 ) -> None:
     flags = ("worker", "--http", "--allow-host=127.0.0.1", "--drain=0.1")
@@ -228,7 +232,7 @@ def test_a_file_and_url_jobs_are_served_together(own_processes: Processes, tmp_p
         ),
     ],
 )
-def test_a_wrong_command_line_is_an_error_of_one_sentence(
+def test_an_invalid_command_line_is_an_error_without_a_traceback(
     own_processes: Processes, tmp_path: Path, arguments: list[str], status: int, sentence: str
 ) -> None:
     (tmp_path / "worker.py").write_text(TASK)

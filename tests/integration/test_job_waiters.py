@@ -43,7 +43,7 @@ async def send_request(port: int, request: str) -> tuple[asyncio.StreamReader, a
 async def test_a_waiter_is_removed_when_its_client_disconnects_or_the_job_ends(broker_url: str, tmp_path: Path) -> None:
     async with gateway(broker_url, tmp_path) as (client, port):
         await client.connect()
-        job = await client.submit(f"nobody.{uuid.uuid4().hex}", wait_for_worker=True)
+        job = await client.submit(f"unserved.{uuid.uuid4().hex}", wait_for_worker=True)
         request = f"GET /background/jobs/{job.id}/response/"
         clients = [await send_request(port, request) for _ in range(20)]
         await until(lambda: len(client.jobs._waiters) == 20, timeout=10)

@@ -17,10 +17,10 @@ pytestmark = pytest.mark.chaos
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 @pytest.mark.gen_test(timeout=7000)
-async def test_no_persistent_call_is_lost_however_often_the_leader_of_its_queue_is_killed(
+async def test_no_persistent_call_is_lost_when_queue_leaders_are_killed_repeatedly(
     tmp_path: Path, soak: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`python -m tests.support.chaos.leader_kills` goes on for as long as it is told, with any seed."""
+    """`python -m tests.support.chaos.leader_kills` runs longer tests, with any seed."""
     monkeypatch.setenv("CREW_HEARTBEAT", str(HEARTBEAT))
     with clustered(tmp_path) as cluster:
         async with killing(cluster, tmp_path, seed=SEED) as kills:

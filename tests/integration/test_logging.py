@@ -32,7 +32,7 @@ def script(folder: Path, more: str = "") -> Path:
     return path
 
 
-def wrong(url: str) -> dict[str, str]:
+def with_wrong_password(url: str) -> dict[str, str]:
     return {"CREW_AMQP_URL": url.replace(f":{urlsplit(url).password}@", ":wrong@")}
 
 
@@ -40,7 +40,7 @@ def test_a_worker_still_logs_a_refused_password_and_a_dead_process(
     processes: Processes, tmp_path: Path, broker_url: str
 ) -> None:
     path = script(tmp_path)
-    refused = processes.python(path, environment=wrong(broker_url))
+    refused = processes.python(path, environment=with_wrong_password(broker_url))
     assert refused.ends(timeout=15) == 78
     assert "password refused" in refused.output
 
@@ -52,6 +52,6 @@ def test_a_worker_still_logs_a_refused_password_and_a_dead_process(
 
 def test_an_application_can_silence_the_log_of_a_worker(processes: Processes, tmp_path: Path, broker_url: str) -> None:
     path = script(tmp_path, '"loggers": {"crew": {"level": "CRITICAL"}}')
-    worker = processes.python(path, environment=wrong(broker_url))
+    worker = processes.python(path, environment=with_wrong_password(broker_url))
     assert worker.ends(timeout=15) == 78
     assert worker.output == ""

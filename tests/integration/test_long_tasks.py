@@ -19,16 +19,16 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.chaos
 
 DYING = TASK_FOLDER / "dying.py"
-# Milliseconds: how long a delivery may stay unacknowledged (half an hour by default), and how often that is looked at.
-PATIENCE = "[{rabbit, [{consumer_timeout, 3000}, {channel_tick_interval, 1000}]}].\n"
-TOO_LONG = 6.0  # seconds: by then the broker has requeued an unacknowledged delivery
+# Milliseconds: how long a delivery may stay unacknowledged (by default half an hour), and the interval of the check.
+CONFIGURATION = "[{rabbit, [{consumer_timeout, 3000}, {channel_tick_interval, 1000}]}].\n"
+TOO_LONG = 6.0  # seconds: the broker requeues an unacknowledged delivery earlier
 
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A node with a short acknowledgement timeout."""
     folder = tmp_path_factory.mktemp("impatient")
-    (folder / "advanced.config").write_text(PATIENCE)
+    (folder / "advanced.config").write_text(CONFIGURATION)
     node = Node(folder)
     with subprocess.Popen([sys.executable, "-c", STOPPER, folder], stdin=subprocess.PIPE, start_new_session=True):
         node.start()
@@ -49,7 +49,7 @@ def starts(*workers: Process, id: str) -> int:
 
 @pytest.mark.gen_test(timeout=60)
 @pytest.mark.parametrize("flags", [(), ("--threads", "4")], ids=["main thread", "threads"])
-async def test_a_long_task_exceeds_the_acknowledgement_timeout_and_runs_once(
+async def test_a_long_task_may_exceed_the_acknowledgement_timeout_and_runs_once(
     broker_url: str, prefix: str, processes: Processes, flags: tuple[str, ...]
 ) -> None:
     workers = [processes.python(DYING, *flags).says("serving") for _ in range(2)]
@@ -67,7 +67,7 @@ async def test_a_long_task_exceeds_the_acknowledgement_timeout_and_runs_once(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_task_that_exceeds_the_acknowledgement_timeout_is_logged_and_its_caller_gets_the_value(
+async def test_a_task_that_exceeds_the_acknowledgement_timeout_is_logged_and_still_replies(
     broker_url: str, prefix: str, processes: Processes
 ) -> None:
     worker = processes.python(DYING, "--threads", "2").says("serving")

@@ -26,7 +26,7 @@ Step = Callable[[JobStore], Awaitable[object]]
 
 
 async def fill(store: JobStore, url: str) -> None:
-    """Give it jobs that have ended, of two tasks and with keys; past its own writer, which would take a minute."""
+    """Insert ended jobs of two tasks, with unique keys; the store's own writer would take a minute."""
     template = rows.of_job(
         job(status=JobStatus.SUCCESS, started=1.0, ended=2.0, result=Body(b"[1,2,3]", JSON), purge_at=4e9, start_by=5.0)
     )
@@ -56,7 +56,7 @@ async def seconds_of(step: Step, store: JobStore) -> float:
 
 
 async def compare(step: Step, empty: JobStore, full: JobStore) -> tuple[float, float]:
-    """The shortest times of `step` at each, in turns: what else the machine does can only add to one."""
+    """The shortest time of `step` at each store. They take turns; other load on the machine can only add time."""
     taken = [(await seconds_of(step, empty), await seconds_of(step, full)) for _ in range(ROUNDS)]
     small, large = (min(one) for one in zip(*taken, strict=True))
     return small, large
@@ -82,8 +82,8 @@ async def submit_unique(store: JobStore) -> object:
     return await store.insert(specification(unique="skip", unique_key="k3"))
 
 
-async def look_after(store: JobStore) -> object:
-    """What the maintenance and a worker that starts ask for."""
+async def maintain(store: JobStore) -> object:
+    """The queries of maintenance and of a worker that starts."""
     now = time.time()
     return [
         await store.overdue(now, 10),
@@ -97,7 +97,7 @@ async def look_after(store: JobStore) -> object:
 @pytest.mark.chaos
 @pytest.mark.gen_test(timeout=110)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-async def test_a_hundred_thousand_finished_jobs_slow_nothing_down(
+async def test_a_hundred_thousand_ended_jobs_do_not_slow_down_the_store(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     if kind == "sqlite":
@@ -108,14 +108,14 @@ async def test_a_hundred_thousand_finished_jobs_slow_nothing_down(
     async with opened(*urls) as [empty, full]:
         await fill(full, urls[1])
         if kind == "postgresql":
-            ask(urls[1], "ANALYZE")  # as its autovacuum does within a minute
+            ask(urls[1], "ANALYZE")  # as autovacuum does within a minute
         known = [await added(store) for store in (empty, full)]
         ids = {id(store): one.id for store, one in zip((empty, full), known, strict=True)}
 
         async def status(store: JobStore) -> object:
             return (await store.get(ids[id(store)], with_bodies=False)).status
 
-        for step in (status, newest, of_task, queued, submit, submit_unique, look_after):
+        for step in (status, newest, of_task, queued, submit, submit_unique, maintain):
             await asyncio.gather(step(empty), step(full))
             small, large = await compare(step, empty, full)
             print(f"{kind} {step.__name__}: {small * 1000:.2f} ms, with {MANY:,} jobs {large * 1000:.2f} ms")

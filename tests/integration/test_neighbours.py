@@ -1,4 +1,4 @@
-"""What others notice of a task that hangs in their process, or takes it down: a delay, nothing else."""
+"""A task that hangs or kills its process only delays the other calls of that process."""
 
 import asyncio
 import re
@@ -20,26 +20,26 @@ FROZEN = "mutex in C, GIL held"
 
 
 @pytest.mark.gen_test
-async def test_what_ran_beside_a_task_that_froze_is_run_again_and_what_froze_is_not(
+async def test_calls_beside_a_frozen_task_run_again_and_the_frozen_one_does_not(
     broker_url: str, prefix: str, processes: Processes
 ) -> None:
     bench = start_bench(processes, THREADS, prefix=prefix)
     bench.process.says("serving")
     async with Client(broker_url) as client:
-        innocent = client.call(prefix + "work", 0.8)
-        await until(lambda: f"{sight.STARTED} {innocent.id}" in bench.process.output)
+        other = client.call(prefix + "work", 0.8)
+        await until(lambda: f"{sight.STARTED} {other.id}" in bench.process.output)
         frozen = client.call(prefix + "hang", FROZEN, timeout=0.3, expiration=30)
         with pytest.raises(crew.TimeoutError, match="its worker process was killed"):
             await frozen
-        worked = await innocent
-        assert worked["attempt"] == 1  # it is not to blame
-        assert bench.process.output.count(f"{sight.STARTED} {innocent.id}") == 2
+        worked = await other
+        assert worked["attempt"] == 1  # the crash does not count as its own
+        assert bench.process.output.count(f"{sight.STARTED} {other.id}") == 2
         assert bench.process.output.count(f"{sight.STARTED} {frozen.id}") == 1
         assert re.search(r'hangs\.py", line \d+ in mutex', bench.process.output)  # the stacks of all threads
 
 
 @pytest.mark.gen_test
-async def test_a_process_with_too_many_stuck_threads_finishes_the_rest_and_is_replaced(
+async def test_a_process_with_too_many_stuck_threads_finishes_its_calls_and_is_replaced(
     broker_url: str, prefix: str, processes: Processes
 ) -> None:
     bench = start_bench(processes, THREADS, "--threads", "3", "--zombies", "1", "--drain", "20", prefix=prefix)
@@ -60,7 +60,7 @@ async def test_a_process_with_too_many_stuck_threads_finishes_the_rest_and_is_re
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("executor", [MAIN, THREADS])
-async def test_a_killed_process_whose_children_hold_its_connection_loses_no_time(
+async def test_a_lost_call_runs_again_at_once_though_children_hold_its_connection(
     broker_url: str, prefix: str, processes: Processes, executor: str
 ) -> None:
     bench = start_bench(processes, executor, prefix=prefix)
@@ -76,7 +76,7 @@ async def test_a_killed_process_whose_children_hold_its_connection_loses_no_time
 @pytest.mark.parametrize(
     ("executor", "row"), [(MAIN, "time.sleep"), (THREADS, "Event.wait"), (THREADS, "endless loop")]
 )
-async def test_a_caller_is_told_where_the_task_was_by_a_worker_that_debugs(
+async def test_a_timeout_error_has_the_stack_of_the_task_if_the_worker_logs_debug(
     broker_url: str, prefix: str, processes: Processes, executor: str, row: str
 ) -> None:
     bench = start_bench(processes, executor, "--logging", "debug", prefix=prefix)
@@ -88,7 +88,7 @@ async def test_a_caller_is_told_where_the_task_was_by_a_worker_that_debugs(
 
 
 @pytest.mark.gen_test
-async def test_signals_that_a_task_has_blocked_interrupt_the_next_one_all_the_same(
+async def test_a_task_is_interrupted_though_an_earlier_task_blocked_the_signals(
     broker_url: str, prefix: str, processes: Processes
 ) -> None:
     bench = start_bench(processes, MAIN, prefix=prefix)

@@ -1,4 +1,4 @@
-"""Tasks that call tasks: one deadline for all of them, and one end."""
+"""Tasks that call tasks: they share one deadline, and a cancel or timeout stops all of them."""
 
 import re
 import time
@@ -25,7 +25,7 @@ def three_processes(tmp_path_factory: pytest.TempPathFactory, broker_url: str, s
 
 @pytest.fixture
 def worker(three_processes: Process) -> Output:
-    """Its output during this test."""
+    """Output of the shared worker during this test."""
     return three_processes.from_now()
 
 
@@ -46,7 +46,7 @@ async def test_three_nested_calls_share_one_deadline_and_each_has_less_time(
 
 
 @pytest.mark.gen_test
-async def test_a_cancel_of_the_first_call_stops_all_three_within_a_second(
+async def test_canceling_the_first_call_stops_all_three_within_a_second(
     broker_url: str, shared_prefix: str, worker: Output
 ) -> None:
     async with Client(broker_url) as client:
@@ -79,7 +79,7 @@ async def test_the_deadline_of_the_first_call_stops_all_three(
 
 
 @pytest.mark.gen_test
-async def test_tasks_that_wait_for_each_other_on_one_slot_end_in_an_error_that_names_the_reason(
+async def test_tasks_that_wait_for_each_other_in_one_slot_fail_with_the_reason(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
     start_worker(script=SCRIPT)
@@ -88,14 +88,14 @@ async def test_tasks_that_wait_for_each_other_on_one_slot_end_in_an_error_that_n
         with pytest.raises(crew.TimeoutError, match=f"waited for task '{prefix}itself', which no worker had started"):
             await client.call(prefix + "itself", None, expiration=1)
         assert time.monotonic() - began < 1.5
-        assert await client.call(prefix + "nap", 0) > 0  # and the worker goes on
+        assert await client.call(prefix + "nap", 0) > 0  # the worker still serves
         assert len(await client.call(prefix + "inner", {})) == 1
 
 
 @pytest.mark.gen_test
 async def test_a_task_may_wait_for_several_calls_at_once(broker_url: str, shared_prefix: str, worker: Output) -> None:
     async with Client(broker_url) as client:
-        await client.call(shared_prefix + "pair", None)  # the queue for replies is declared by the first
+        await client.call(shared_prefix + "pair", None)  # the first call declares the reply queue
         began = time.monotonic()
         assert await client.call(shared_prefix + "pair", None) == [1, 1]
         assert time.monotonic() - began < 0.95
@@ -111,7 +111,7 @@ async def test_a_coroutine_waits_for_many_calls_at_once(broker_url: str, shared_
 
 
 @pytest.mark.gen_test
-async def test_a_nested_call_that_its_task_did_not_wait_for_ends_with_the_task(
+async def test_a_nested_call_is_canceled_if_its_task_ends_without_waiting_for_it(
     broker_url: str, shared_prefix: str, worker: Output
 ) -> None:
     async with Client(broker_url) as client:
@@ -149,7 +149,7 @@ async def test_an_error_of_the_inner_task_is_raised_in_the_outer_one(
         with pytest.raises(crew.TaskFailed, match=r"crew\.errors\.TaskFailed: KeyError: 'inside'"):
             await client.call(shared_prefix + "failing", "raising")
         with pytest.raises(crew.TaskFailed, match=r"UnknownTask: no worker has ever served"):
-            await client.call(shared_prefix + "failing", "nobody")
+            await client.call(shared_prefix + "failing", "unserved")
         with pytest.raises(crew.TaskFailed, match=r"would block the event loop: `await context\.call"):
             await client.call(shared_prefix + "mistaken", None)
 

@@ -49,11 +49,11 @@ def write(path: Path, before: str = "") -> Path:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_worker_whose_modules_hold_many_files_serves(
+async def test_a_worker_serves_though_its_modules_keep_many_files_open(
     broker_url: str, prefix: str, processes: Processes, tmp_path: Path
 ) -> None:
     if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 2 * OPEN_FILES:
-        pytest.skip("this host lets a process open few files")
+        pytest.skip("this host limits a process to few open files")
     many = f"""
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (2 * {OPEN_FILES}, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
@@ -67,7 +67,7 @@ files = [open(os.devnull) for _ in range({OPEN_FILES})]
 
 @pytest.mark.gen_test(timeout=60)
 @pytest.mark.parametrize("how", ["close", "detach", "close the descriptor", "set to None"])
-async def test_a_task_that_loses_stderr_costs_neither_the_log_nor_the_stacks(
+async def test_log_and_stacks_are_still_written_after_a_task_has_closed_stderr(
     broker_url: str, prefix: str, processes: Processes, tmp_path: Path, how: str
 ) -> None:
     worker = processes.python(write(tmp_path / "losing.py"), "-v").says("serving")
@@ -83,20 +83,20 @@ async def test_a_task_that_loses_stderr_costs_neither_the_log_nor_the_stacks(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_module_that_puts_another_stream_in_place_of_stderr_can_be_served(
+async def test_a_module_that_replaces_stderr_can_be_served(
     broker_url: str, prefix: str, processes: Processes, tmp_path: Path
 ) -> None:
     processes.python(write(tmp_path / "replacing.py", "sys.stderr = io.StringIO()"))
     async with Client(broker_url) as client:
         await client.connect()
-        assert await _answered(client, prefix)
+        assert await _is_served(client, prefix)
 
 
 @pytest.mark.gen_test(timeout=60)
 @pytest.mark.parametrize(
     "command", [("sub/./moving.py",), ("-m", "sub.moving"), ("-m", "crew", "worker", "sub/moving.py")]
 )
-async def test_a_worker_whose_module_changes_the_folder_can_be_reloaded(
+async def test_a_worker_can_be_reloaded_though_its_module_changes_the_folder(
     broker_url: str, prefix: str, processes: Processes, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     (tmp_path / "sub").mkdir()
@@ -110,7 +110,7 @@ async def test_a_worker_whose_module_changes_the_folder_can_be_reloaded(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_worker_whose_code_came_from_stdin_serves_and_refuses_to_reload(
+async def test_a_worker_with_code_from_stdin_serves_and_refuses_to_reload(
     broker_url: str, prefix: str, processes: Processes, tmp_path: Path
 ) -> None:
     write(tmp_path / "piped.py")
@@ -124,7 +124,7 @@ async def test_a_worker_whose_code_came_from_stdin_serves_and_refuses_to_reload(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_worker_whose_code_stands_on_the_command_line_can_be_reloaded(
+async def test_a_worker_with_code_from_the_command_line_can_be_reloaded(
     broker_url: str, prefix: str, processes: Processes, tmp_path: Path
 ) -> None:
     code = write(tmp_path / "code.py").read_text()
@@ -135,20 +135,20 @@ async def test_a_worker_whose_code_stands_on_the_command_line_can_be_reloaded(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_worker_whose_module_leaves_a_thread_can_be_reloaded(processes: Processes, tmp_path: Path) -> None:
-    """Python waits for that thread where the new code is tried, too."""
+async def test_a_worker_can_be_reloaded_though_its_module_leaves_a_thread(processes: Processes, tmp_path: Path) -> None:
+    """Python waits for such a thread also in the process that checks the new code."""
     leaves_a_thread = "import threading; threading.Thread(target=threading.Event().wait).start()"
     worker = processes.python(write(tmp_path / "leaving.py", leaves_a_thread)).says("serving")
     os.kill(worker.pid, signal.SIGHUP)
     await until(lambda: worker.output.count("serving") == 2 and "draining" in worker.output, timeout=30)
     os.kill(worker.pid, signal.SIGTERM)
-    while worker.is_running:  # no need to see again that its end is bounded
+    while worker.is_running:  # this test does not check how long the stop takes
         os.kill(worker.pid, signal.SIGTERM)
         await asyncio.sleep(0.1)
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_new_code_that_ends_without_serving_is_not_taken(
+async def test_a_reload_is_refused_if_the_new_code_exits_without_serving(
     broker_url: str, prefix: str, processes: Processes, tmp_path: Path
 ) -> None:
     script = write(tmp_path / "emptied.py")
@@ -165,8 +165,8 @@ def _children(worker: Process) -> list[int]:
     return [int(child) for child in Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()]
 
 
-async def _answered(client: Client, prefix: str) -> bool:
-    """Whether a worker serves within some seconds; its log is not to be seen here."""
+async def _is_served(client: Client, prefix: str) -> bool:
+    """Whether a worker serves within about 15 s. Its log cannot show that: its stderr is replaced."""
     for _ in range(150):
         try:
             return bool(await client.call(prefix + "folder", expiration=10))

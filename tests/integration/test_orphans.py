@@ -1,4 +1,4 @@
-"""Background processes that a task left in a container: the supervisor is process 1, and has to reap them."""
+"""Background processes that tasks leave in a container: the supervisor, as process 1, reaps them."""
 
 import os
 import signal
@@ -66,7 +66,7 @@ assert (helper.wait(), known.wait()) == (7, 8)
 def is_namespace(request: pytest.FixtureRequest) -> bool:
     """Whether the worker runs in its own process namespace, as in a container."""
     if request.param and subprocess.run([*NAMESPACE, "true"], check=False, capture_output=True).returncode:
-        pytest.skip("no process namespace can be made here: that needs root")
+        pytest.skip("cannot create a process namespace: that needs root")
     return bool(request.param)
 
 
