@@ -34,7 +34,7 @@ async def test_a_text_that_the_database_cannot_store_is_refused_and_the_next_use
 
 
 def _uses(client: Client, task: str, bad: str) -> list[Callable[[], Awaitable[object]]]:
-    """All calls that pass a text to the database."""
+    """All operations that pass a text to the database."""
     jobs = client.jobs
     submit = functools.partial(client.submit, task, wait_for_worker=True)
     return [

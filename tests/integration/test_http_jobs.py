@@ -58,7 +58,7 @@ async def test_a_url_job_has_the_response_as_its_result(jobs_client: Client, htt
 
 
 @pytest.mark.gen_test
-async def test_a_response_of_400_or_more_is_an_error_with_the_response(
+async def test_a_url_job_has_status_error_if_the_response_status_is_400_or_more(
     jobs_client: Client, http_worker: Process
 ) -> None:
     async with http_site() as site, jobs_client as client:

@@ -110,7 +110,7 @@ async def test_a_request_that_takes_too_long_times_out_and_closes_its_connection
 
 
 @pytest.mark.gen_test
-async def test_a_canceled_request_closes_its_connection_and_sends_a_delete_with_the_same_headers(
+async def test_canceling_a_request_closes_it_and_sends_a_delete_with_the_same_headers(
     http_url: str, http_worker: Process
 ) -> None:
     async with http_site() as site, Client(http_url) as client:

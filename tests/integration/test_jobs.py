@@ -207,13 +207,13 @@ async def test_a_job_that_was_canceled_or_expired_in_the_queue_never_starts(
         canceled = await client.submit(prefix + "note", {"name": "canceled"})
         expired = await client.submit(prefix + "note", {"name": "expired"}, expiration=0.2)
         short_lived = await client.submit(prefix + "note", {"name": "short-lived"}, failure_ttl=0.1)
-        kept = await client.submit(prefix + "note", {"name": "kept"})
+        active = await client.submit(prefix + "note", {"name": "active"})
         assert await canceled.cancel()
         assert await short_lived.cancel()
         with pytest.raises(ExpirationError):
             await expired.result(timeout=SOON)
         worker = await asyncio.to_thread(start_worker)
-        assert (await kept.result(timeout=SOON))["name"] == "kept"
+        assert (await active.result(timeout=SOON))["name"] == "active"
         assert worker.output.count("STARTED") == 1, worker.output
         assert (await canceled.status(), await expired.status()) == (JobStatus.CANCELED, JobStatus.EXPIRED)
         with pytest.raises(UnknownJob):  # as soon as its message has left the queue

@@ -1,4 +1,4 @@
-"""The nodes that lead quorum queues are killed again and again, and no persistent call is lost."""
+"""The nodes that lead quorum queues are killed repeatedly, and no persistent call is lost."""
 
 from pathlib import Path
 

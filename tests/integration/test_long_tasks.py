@@ -21,7 +21,7 @@ pytestmark = pytest.mark.chaos
 DYING = TASK_FOLDER / "dying.py"
 # Milliseconds: how long a delivery may stay unacknowledged (by default half an hour), and the interval of the check.
 CONFIGURATION = "[{rabbit, [{consumer_timeout, 3000}, {channel_tick_interval, 1000}]}].\n"
-TOO_LONG = 6.0  # seconds: the broker requeues an unacknowledged delivery earlier
+TOO_LONG = 6.0  # seconds: the broker requeues an unacknowledged delivery before that
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""A store with 100,000 jobs that have ended is as fast as an empty one."""
+"""A store with 100,000 jobs that have ended takes less than twice the time of an empty one."""
 
 import asyncio
 import time
@@ -109,8 +109,8 @@ async def test_a_hundred_thousand_ended_jobs_do_not_slow_down_the_store(
         await fill(full, urls[1])
         if kind == "postgresql":
             ask(urls[1], "ANALYZE")  # as autovacuum does within a minute
-        known = [await added(store) for store in (empty, full)]
-        ids = {id(store): one.id for store, one in zip((empty, full), known, strict=True)}
+        inserted = [await added(store) for store in (empty, full)]
+        ids = {id(store): one.id for store, one in zip((empty, full), inserted, strict=True)}
 
         async def status(store: JobStore) -> object:
             return (await store.get(ids[id(store)], with_bodies=False)).status

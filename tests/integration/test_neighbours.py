@@ -47,8 +47,8 @@ async def test_a_process_with_too_many_stuck_threads_finishes_its_calls_and_is_r
     async with Client(broker_url) as client:
         rest = client.call(prefix + "work", 2.0)
         hanging = [client.call(prefix + "hang", "Event.wait", timeout=0.3) for _ in range(2)]
-        answers = await asyncio.gather(*hanging, return_exceptions=True)
-        assert [type(answer) for answer in answers] == [crew.TimeoutError] * 2
+        results = await asyncio.gather(*hanging, return_exceptions=True)
+        assert [type(result) for result in results] == [crew.TimeoutError] * 2
         await until(
             lambda: "replacing worker process: it runs a task that cannot be interrupted" in bench.process.output
         )
@@ -60,9 +60,10 @@ async def test_a_process_with_too_many_stuck_threads_finishes_its_calls_and_is_r
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("executor", [MAIN, THREADS])
-async def test_a_lost_call_runs_again_at_once_though_children_hold_its_connection(
+async def test_calls_of_a_killed_process_run_again_at_once_though_its_children_live_on(
     broker_url: str, prefix: str, processes: Processes, executor: str
 ) -> None:
+    """The children have inherited the connection and keep it open."""
     bench = start_bench(processes, executor, prefix=prefix)
     bench.process.says("serving")
     async with Client(broker_url) as client:
