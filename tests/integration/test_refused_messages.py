@@ -1,4 +1,4 @@
-"""A message for which the broker closes the channel fails alone, with the broker's reason, whoever has sent it."""
+"""A message for which the broker closes the channel fails alone and with the broker's reason, whatever its type."""
 
 import asyncio
 import json
@@ -26,20 +26,20 @@ from tests.integration.conftest import StartWorker
 from tests.support import raw, stores
 from tests.support.waiting import until
 
-# What RabbitMQ refuses of a message's own properties: those that crew would not send, and what it says of each.
+# Properties that RabbitMQ refuses, each with a part of its reason. crew itself never sends them.
 REFUSALS: dict[str, tuple[Properties, str]] = {
     "CC that is no array": (Properties(headers={"CC": "x"}), "CC"),
     "BCC that is a table": (Properties(headers={"BCC": {"a": 1}}), "BCC"),
     "expiration that is no number": (Properties(expiration="soon"), "invalid expiration"),
     "expiration below zero": (Properties(expiration="-1"), "invalid expiration"),
     "delivery mode 3": (Properties(delivery_mode=3), "delivery_mode"),
-    "reply_to nobody's fast reply": (Properties(reply_to="amq.rabbitmq.reply-to"), "fast reply consumer"),
+    "reply_to without a fast reply consumer": (Properties(reply_to="amq.rabbitmq.reply-to"), "fast reply consumer"),
 }
 ONLY_BEFORE_4 = "delivery mode 3"
 
 
 class Watched:
-    """A link that is ready, and what it was told."""
+    """A link, and the errors that ended its connections."""
 
     def __init__(self, url: str) -> None:
         self.lost: list[LinkError] = []
@@ -48,7 +48,7 @@ class Watched:
 
 @asynccontextmanager
 async def watched(url: str) -> AsyncIterator[Watched]:
-    """Its link is closed at the end of the block."""
+    """Open a link, and close it at the end of the block; fails if its connection was lost."""
     one = Watched(url)
     one.link.open()
     try:
@@ -61,14 +61,14 @@ async def watched(url: str) -> AsyncIterator[Watched]:
 
 @pytest.fixture
 def queue(broker_url: str, unique: str) -> topology.Queue:
-    """A queue with nothing in it."""
+    """An empty queue."""
     queue = topology.Queue(f"{unique}queue", {"x-expires": 60_000})
     raw.declare(broker_url, queue)
     return queue
 
 
 def ids_in(url: str, queue: str) -> list[str]:
-    """Ids of what is in `queue`, which is emptied."""
+    """Ids of the messages in `queue`, which is emptied."""
     found = []
     with raw.channel(url) as channel:
         while (got := channel.basic_get(queue, auto_ack=True))[0] is not None:
@@ -88,29 +88,29 @@ def send(link: Link, queue: str, *ids: str, mode: int = 2) -> list[Confirm]:
 async def test_a_message_that_the_broker_refuses_fails_alone(
     broker_url: str, queue: topology.Queue, refusal: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    given, told = REFUSALS[refusal]
+    given, reason = REFUSALS[refusal]
     async with watched(broker_url) as one:
         link = one.link
         if refusal == ONLY_BEFORE_4 and not link.broker_version.startswith("3."):
-            pytest.skip("RabbitMQ 4 takes it")
+            pytest.skip("RabbitMQ 4 accepts it")
         before = send(link, queue.name, "a", "b") + send(link, queue.name, "1", "2", mode=1)
         bad = link.publish("", queue.name, given, b"bad", mandatory=True)
         after = send(link, queue.name, "c", "d") + send(link, queue.name, "3", "4", mode=1)
-        gone = link.publish("", f"{queue.name}.gone", Properties(correlation_id="e"), b"", mandatory=True)
+        unroutable = link.publish("", f"{queue.name}.missing", Properties(correlation_id="e"), b"", mandatory=True)
         assert await bad is ConfirmStatus.INVALID
-        assert told in bad.reason
+        assert reason in bad.reason
         assert {await confirm for confirm in before + after} == {ConfirmStatus.CONFIRMED}
-        assert await gone is ConfirmStatus.RETURNED
+        assert await unroutable is ConfirmStatus.RETURNED
         later = send(link, queue.name, "f")
         assert await later[0] is ConfirmStatus.CONFIRMED
     arrived = ids_in(broker_url, queue.name)
     assert {*arrived} == {*"abcdf1234"}
-    assert [arrived.count(id) for id in "1234"] == [1, 1, 1, 1], "what is not persistent arrives at most once"
+    assert [arrived.count(id) for id in "1234"] == [1, 1, 1, 1], "messages that are not persistent arrive at most once"
     assert "discarding it" in caplog.text
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_each_of_many_that_are_refused_among_many_others_is_found(broker_url: str, queue: topology.Queue) -> None:
+async def test_each_refused_message_is_found_among_hundreds_of_others(broker_url: str, queue: topology.Queue) -> None:
     async with watched(broker_url) as one:
         kinds = [given for name, given in REFUSALS.items() if name != ONLY_BEFORE_4]
         bad, good = [], []
@@ -129,11 +129,11 @@ async def test_each_of_many_that_are_refused_among_many_others_is_found(broker_u
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_what_cannot_be_encoded_or_does_not_fit_into_a_frame_fails_before_it_is_sent(
+async def test_unencodable_or_oversized_properties_fail_before_they_are_sent(
     broker_url: str, queue: topology.Queue
 ) -> None:
     async with watched(broker_url) as one:
-        for given, told in (
+        for given, reason in (
             (Properties(headers={"a": "x" * 140_000}), "more than a frame can carry (131064)"),
             (Properties(headers={"a": object()}), "cannot be encoded"),
             (Properties(headers={"a": 2**70}), "cannot be encoded"),
@@ -143,12 +143,12 @@ async def test_what_cannot_be_encoded_or_does_not_fit_into_a_frame_fails_before_
         ):
             confirm = one.link.publish("", queue.name, given, b"", mandatory=True)
             assert await confirm is ConfirmStatus.INVALID
-            assert told in confirm.reason
+            assert reason in confirm.reason
         assert await send(one.link, queue.name, "a")[0] is ConfirmStatus.CONFIRMED
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_an_event_on_a_topic_that_a_user_may_not_write_to_costs_no_other_call(
+async def test_an_event_on_a_forbidden_topic_does_not_affect_other_calls(
     node: Node, vhost_url: Callable[[], str], unique: str, prefix: str, start_worker: StartWorker, tmp_path: Path
 ) -> None:
     url = vhost_url()
@@ -160,8 +160,8 @@ async def test_an_event_on_a_topic_that_a_user_may_not_write_to_costs_no_other_c
     users = [{"name": user, "password": "theirs", "tags": ""}]
     file.write_text(json.dumps({"users": users, "permissions": [everything], "topic_permissions": [public]}))
     node.ctl("import_definitions", str(file))
-    theirs = f"amqp://{user}:theirs@127.0.0.1:{urlsplit(node.url).port}/{vhost}"
-    async with Client(theirs) as client:
+    user_url = f"amqp://{user}:theirs@127.0.0.1:{urlsplit(node.url).port}/{vhost}"
+    async with Client(user_url) as client:
         lost: list[Any] = []
         client.links.publishing._on_lost = lost.append
         calls = [
@@ -182,14 +182,14 @@ async def test_an_event_on_a_topic_that_a_user_may_not_write_to_costs_no_other_c
         assert lost == []
 
 
-# --- what crew itself sends -----------------------------------------------------------------------------------------
+# --- messages of crew itself -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def careless(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever has a header `refuse` is sent from this process with a CC that the broker refuses."""
+def cc_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, a message with a header `refuse` gets a header CC that the broker refuses."""
 
-    def broken(make: Callable[..., Properties]) -> Callable[..., Properties]:
+    def with_cc(make: Callable[..., Properties]) -> Callable[..., Properties]:
         def made(*arguments: Any, **options: Any) -> Properties:
             given = make(*arguments, **options)
             if "refuse" in (given.headers or {}):
@@ -199,13 +199,13 @@ def careless(monkeypatch: pytest.MonkeyPatch) -> None:
         return made
 
     for name in ("of_call", "of_event"):
-        monkeypatch.setattr(properties, name, broken(getattr(properties, name)))
-    monkeypatch.setattr(parked_message, "of_replay", broken(parked_message.of_replay))
+        monkeypatch.setattr(properties, name, with_cc(getattr(properties, name)))
+    monkeypatch.setattr(parked_message, "of_replay", with_cc(parked_message.of_replay))
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_call_a_job_and_an_event_that_are_refused_end_with_the_reason_and_disturb_no_other(
-    broker_url: str, prefix: str, start_worker: StartWorker, careless: None, tmp_path: Path
+async def test_a_refused_call_job_or_event_fails_with_the_reason_and_affects_no_other(
+    broker_url: str, prefix: str, start_worker: StartWorker, cc_added: None, tmp_path: Path
 ) -> None:
     start_worker()
     refuse = {"refuse": "yes"}
@@ -233,9 +233,9 @@ async def test_a_call_a_job_and_an_event_that_are_refused_end_with_the_reason_an
 
 @pytest.mark.gen_test(timeout=60)
 async def test_an_accepted_job_whose_message_is_refused_ends_as_error_with_the_reason(
-    broker_url: str, prefix: str, start_worker: StartWorker, careless: None, tmp_path: Path
+    broker_url: str, prefix: str, start_worker: StartWorker, cc_added: None, tmp_path: Path
 ) -> None:
-    """It was accepted while the broker was away, say, and is published later."""
+    """A job that was accepted while the broker was unavailable is published later."""
     start_worker()
     url = f"sqlite:///{tmp_path}/jobs.db"
     async with stores.opened(url) as (store,):
@@ -245,13 +245,13 @@ async def test_an_accepted_job_whose_message_is_refused_ends_as_error_with_the_r
         ended = await client.jobs.wait(id, 20)
     assert ended.status is JobStatus.ERROR
     assert ended.failure is not None
-    told = failure.decode(ended.failure)
-    assert told.type_name == "MessageRefused"
-    assert "CC" in told.message
+    reported = failure.decode(ended.failure)
+    assert reported.type_name == "MessageRefused"
+    assert "CC" in reported.message
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_reply_a_retry_and_a_parked_message_that_are_refused_end_with_the_reason(
+async def test_a_worker_survives_refused_replies_retries_and_parked_messages(
     broker_url: str, prefix: str, start_worker: StartWorker, tmp_path: Path
 ) -> None:
     worker = start_worker(script="refusing.py")
@@ -273,9 +273,9 @@ async def test_a_reply_a_retry_and_a_parked_message_that_are_refused_end_with_th
             headers={"crew-deadline": "soon", "refuse-again": 1},
         )
         found = await until(lambda: [body for headers, body in raw.parked(broker_url) if "echo" in str(headers)])
-        assert found == [b"kept"], "it is parked without what the broker refuses"
+        assert found == [b"kept"], "it is parked without the properties that the broker refuses"
         calls = [client.call(prefix + "echo", n, expiration=20) for n in range(20)]
-        assert [await call for call in calls] == list(range(20)), "the later calls of that worker are answered"
+        assert [await call for call in calls] == list(range(20)), "later calls get their replies from this worker"
     assert "Traceback" not in worker.own_output
     assert "next attempt" not in worker.output, "the worker kept its connections"
 
@@ -287,8 +287,8 @@ async def _error_of(job: Any) -> BaseException:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_parked_message_that_is_refused_stays_parked_and_the_others_go(
-    vhost_url: Callable[[], str], careless: None
+async def test_a_refused_parked_message_stays_parked_and_the_others_are_replayed(
+    vhost_url: Callable[[], str], cc_added: None
 ) -> None:
     url = vhost_url()
     for queue in (topology.parked_queue(), topology.task_queue("echo")):
@@ -300,8 +300,8 @@ async def test_a_parked_message_that_is_refused_stays_parked_and_the_others_go(
     async with open_session(load(url), name="test") as session:
         done = await parked.replay(session, parked.Selection())
     assert done.count == 59
-    ((id, why),) = done.left
+    ((id, reason),) = done.left
     assert id == "30"
-    assert "the broker does not accept the message: " in why
+    assert "the broker does not accept the message: " in reason
     assert ids_in(url, "crew.parked") == ["30"]
     assert sorted({*ids_in(url, "crew.tasks.echo")}) == [id for id in ids if id != "30"]

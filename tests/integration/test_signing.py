@@ -1,4 +1,4 @@
-"""With CREW_SIGNING_KEY, a program that may write to the broker and has no key changes nothing; crew itself works."""
+"""With CREW_SIGNING_KEY, messages of programs without the key have no effect, and signed messages work."""
 
 import functools
 import json
@@ -30,7 +30,7 @@ from tests.support.processes import Process, Processes, running
 from tests.support.waiting import eventually, until
 
 KEY: Final = "the-key-of-the-tests-which-is-long-enough"
-OLD_KEY: Final = "an-older-key-which-was-exchanged-for-it"
+OLD_KEY: Final = "an-older-key-which-that-one-replaced"
 SCRIPT: Final = TASK_FOLDER / "signed_tasks.py"
 SOON: Final = 10.0  # seconds
 
@@ -39,13 +39,13 @@ Crew = Callable[..., Result]
 
 @pytest.fixture(scope="module")
 def url(vhost_url: Callable[[], str]) -> str:
-    """A virtual host of these tests: others send unsigned messages to all workers."""
+    """Virtual host for these tests: other tests send unsigned messages to all workers."""
     return vhost_url()
 
 
 @pytest.fixture(scope="module")
 def worker(tmp_path_factory: pytest.TempPathFactory, url: str, shared_prefix: str) -> Iterator[Process]:
-    """One worker with the key, for all tests that leave it alive."""
+    """One worker with the key for all tests that do not stop it."""
     environment = {"CREW_AMQP_URL": url, "CREW_TEST_PREFIX": shared_prefix, "CREW_SIGNING_KEY": KEY}
     with running(tmp_path_factory.mktemp("worker"), environment) as processes:
         yield processes.python(SCRIPT, "--threads", "4").says("serving")
@@ -53,12 +53,12 @@ def worker(tmp_path_factory: pytest.TempPathFactory, url: str, shared_prefix: st
 
 @pytest.fixture
 def task(request: pytest.FixtureRequest, shared_prefix: str) -> Callable[[str], str]:
-    """The full name of a task of the shared worker."""
+    """Function that returns the full name of a task of the shared worker."""
     return lambda name: shared_prefix + name
 
 
 def send(url: str, exchange: str, key: str, given: Properties, body: bytes) -> None:
-    """Publish a message as an attacker does, who knows all of the protocol, and no key."""
+    """Publish a message like an attacker that knows the protocol but no key."""
     with raw.channel(url) as channel:
         channel.confirm_delivery()
         channel.basic_publish(exchange, key, body, of_pika(given), mandatory=True)
@@ -70,7 +70,10 @@ def of_pika(given: Properties) -> Any:
 
 @contextmanager
 def recording(url: str, exchange: str, key: str) -> Iterator[Callable[[], list[Any]]]:
-    """What is published meanwhile with a routing key, as an attacker sees it who binds a queue of his own."""
+    """Record the messages published with a routing key, like an attacker that binds its own queue.
+
+    Yields a function that returns the messages so far, and forgets them.
+    """
     with raw.channel(url) as channel:
         queue = channel.queue_declare("", exclusive=True).method.queue
         channel.queue_bind(queue, exchange, key)
@@ -88,29 +91,29 @@ def a_call(task: str, data: Any = None, **fields: Any) -> Call:
     return Call(id=new_id(), task=task, body=codec.encode(data), deadline=time.time() + 60, **fields)
 
 
-def parked(url: str, count: int) -> list[Any]:
-    """Wait until so many messages are parked; takes them."""
+def take_parked(url: str, count: int) -> list[Any]:
+    """Wait until `count` messages are parked; removes and returns them."""
     eventually(lambda: raw.depth(url, topology.PARKED) == count)
     return raw.parked(url)
 
 
-def publishes(client: blocking.Client, topic: str, events: list[Any]) -> list[Any]:
-    """Publish once more; the `events` that have come back."""
+def publish_and_collect(client: blocking.Client, topic: str, events: list[Any]) -> list[Any]:
+    """Publish one more event; returns the `events` received so far."""
     client.publish(topic, "there?")
     return events
 
 
-# --- crew itself works -----------------------------------------------------------------------------------------------
+# --- signed messages -------------------------------------------------------------------------------------------------
 
 
-def test_calls_retries_nested_calls_and_events_work_where_all_is_signed(
+def test_calls_retries_nested_calls_and_events_work_with_a_signing_key(
     url: str, worker: Process, task: Callable[[str], str]
 ) -> None:
     before = refused.total()
     with blocking.Client(url, signing_key=KEY) as client:
         events: list[Any] = []
         client.subscribe(task("topic"), lambda event: events.append(event.payload))
-        eventually(functools.partial(publishes, client, task("topic"), events))
+        eventually(functools.partial(publish_and_collect, client, task("topic"), events))
 
         large = "x" * 100_000
         calls = [client.call(task("nested"), data) for data in (1, large, {"ä": [None, 1.5]})]
@@ -123,28 +126,28 @@ def test_calls_retries_nested_calls_and_events_work_where_all_is_signed(
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_jobs_and_cancels_work_where_all_is_signed(
+async def test_jobs_and_cancellations_work_with_a_signing_key(
     url: str, worker: Process, task: Callable[[str], str], tmp_path: Path
 ) -> None:
     async with Client(url, store=JobStore(f"sqlite:///{tmp_path}/jobs.db"), signing_key=KEY) as client:
-        said = worker.from_now()
+        recent = worker.from_now()
         assert await (await client.submit(task("again"), 1)).result(timeout=SOON) == 2
         job = await client.submit(task("sleep"), 30)
-        await until(lambda: "RUNS" in said.output)
+        await until(lambda: "RUNS" in recent.output)
         await job.cancel()
-        await until(lambda: "INTERRUPTED" in said.output)
+        await until(lambda: "INTERRUPTED" in recent.output)
         assert await job.status() is JobStatus.CANCELED
 
         call = client.call(task("sleep"), 30)
-        await until(lambda: said.output.count("RUNS") == 2)
+        await until(lambda: recent.output.count("RUNS") == 2)
         call.cancel()
-        await until(lambda: said.output.count("INTERRUPTED") == 2)
+        await until(lambda: recent.output.count("INTERRUPTED") == 2)
         with pytest.raises(Canceled):
             await call
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_what_the_broker_gives_back_is_believed_though_it_has_added_headers(url: str) -> None:
+async def test_a_signed_dead_letter_is_accepted_although_the_broker_added_headers(url: str) -> None:
     name = f"unserved-{new_id()}"
     raw.declare(url, topology.task_queue(name))
     before = refused.total()
@@ -159,9 +162,7 @@ async def test_what_the_broker_gives_back_is_believed_though_it_has_added_header
     assert refused.total() == before
 
 
-def test_who_calls_a_process_that_dies_is_told_so_by_another_that_signs(
-    url: str, worker: Process, task: Callable[[str], str]
-) -> None:
+def test_the_reply_for_a_lost_call_is_signed(url: str, worker: Process, task: Callable[[str], str]) -> None:
     with blocking.Client(url, signing_key=KEY) as client, pytest.raises(WorkerLost):
         client.call(task("die"), persistent=False).result()
 
@@ -169,22 +170,22 @@ def test_who_calls_a_process_that_dies_is_told_so_by_another_that_signs(
 # --- forged messages -------------------------------------------------------------------------------------------------
 
 
-def test_a_forged_call_is_neither_run_nor_answered_but_parked_and_logged_in_one_line(
+def test_a_forged_call_is_parked_and_logged_and_neither_runs_nor_gets_a_reply(
     url: str, worker: Process, task: Callable[[str], str]
 ) -> None:
     raw.parked(url)
-    said = worker.from_now()
+    recent = worker.from_now()
     with raw.channel(url) as channel:
         reply_to = channel.queue_declare("", exclusive=True).method.queue
         for number in range(50):
             call = a_call(task("echo"), f"forged {number}", reply_to=reply_to)
             given = of_pika(properties.of_call(call, now=time.time()))
             channel.basic_publish("", topology.task_queue_name(call.task), call.body.data, given)
-        found = parked(url, 50)
+        found = take_parked(url, 50)
         assert channel.basic_get(reply_to, auto_ack=True)[0] is None
-    assert "forged" not in said.output
-    assert "call refused: it has no signature" in said.output
-    assert said.output.count("\n") <= 2
+    assert "forged" not in recent.output
+    assert "call refused: it has no signature" in recent.output
+    assert recent.output.count("\n") <= 2
     assert found[0][0]["crew-reason"].startswith("it has no signature: it was not run")
 
 
@@ -195,28 +196,28 @@ def test_a_changed_copy_of_a_signed_call_is_not_run(url: str, worker: Process, t
     given = properties.of_call(call, now=time.time())
     Signing([KEY], time.time).sign(queue, given, call.body.data)
     headers = given.headers or {}
-    said = worker.from_now()
+    recent = worker.from_now()
 
     send(url, "", queue, given, codec.encode("changed").data)
     given.headers = {**headers, "crew-deadline": headers["crew-deadline"] + 1}
     send(url, "", queue, given, call.body.data)
     given.headers = headers
     send(url, "", topology.task_queue_name(task("die")), given, call.body.data)
-    parked(url, 3)
-    assert "RAN" not in said.output
+    take_parked(url, 3)
+    assert "RAN" not in recent.output
 
     send(url, "", queue, given, call.body.data)
-    eventually(lambda: "RAN 'as it was signed'" in said.output)
+    eventually(lambda: "RAN 'as it was signed'" in recent.output)
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_forged_reply_settles_nothing_and_the_true_one_does(
+async def test_forged_replies_are_refused_and_the_signed_one_settles_the_call(
     url: str, worker: Process, task: Callable[[str], str]
 ) -> None:
     async with Client(url, signing_key=KEY) as client:
-        before, said = refused["reply"], worker.from_now()
+        before, recent = refused["reply"], worker.from_now()
         call = client.call(task("sleep"), 0.5)
-        await until(lambda: "RUNS" in said.output)
+        await until(lambda: "RUNS" in recent.output)
         queue = topology.reply_queue(client.id)[0].name
         for outcome in (Outcome.RETURNED, Outcome.RAISED, Outcome.STARTED):
             reply = Reply(id=call.id, outcome=outcome, body=codec.encode("forged"))
@@ -229,13 +230,13 @@ async def test_a_forged_reply_settles_nothing_and_the_true_one_does(
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_forged_report_changes_no_job_and_stays_in_no_queue(
+async def test_a_forged_job_report_changes_no_job_and_is_removed_from_the_queue(
     url: str, worker: Process, task: Callable[[str], str], tmp_path: Path
 ) -> None:
     async with Client(url, store=(store := JobStore(f"sqlite:///{tmp_path}/jobs.db")), signing_key=KEY) as client:
-        before, said = refused["report"], worker.from_now()
+        before, recent = refused["report"], worker.from_now()
         job = await client.submit(task("sleep"), 1)
-        await until(lambda: "RUNS" in said.output)
+        await until(lambda: "RUNS" in recent.output)
         for outcome in (Outcome.RETURNED, Outcome.RAISED, Outcome.CANCELED, Outcome.PROGRESS):
             run = Run(host="evil:1", started=time.time(), ended=time.time())
             reply = Reply(id=job.id, outcome=outcome, body=codec.encode("forged"), worker="evil", run=run)
@@ -248,36 +249,36 @@ async def test_a_forged_report_changes_no_job_and_stays_in_no_queue(
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_forged_cancel_and_the_copy_of_an_old_one_interrupt_nothing(
+async def test_a_forged_or_expired_cancel_message_does_not_interrupt_a_task(
     url: str, worker: Process, task: Callable[[str], str]
 ) -> None:
     async with Client(url, signing_key=KEY) as client:
-        said, key = worker.from_now(), topology.control_key_of_task(task("sleep"))
+        recent, key = worker.from_now(), topology.control_key_of_task(task("sleep"))
         call = client.call(task("sleep"), 1)
-        await until(lambda: "RUNS" in said.output)
+        await until(lambda: "RUNS" in recent.output)
         control = properties.of_control(Control(id=call.id, reason="canceled", deadline=call.message.deadline))
         send(url, topology.CONTROL, key, control, b"")
         Signing([KEY], lambda: time.time() - FRESH_FOR - 5).sign(key, control, b"")
         send(url, topology.CONTROL, key, control, b"")
         assert await call == "slept"
-    assert "INTERRUPTED" not in said.output
-    eventually(lambda: "control refused: it has no signature" in said.output)
-    eventually(lambda: re.search(r"control refused: its signature has expired: 30\d s old", said.output))
+    assert "INTERRUPTED" not in recent.output
+    eventually(lambda: "control refused: it has no signature" in recent.output)
+    eventually(lambda: re.search(r"control refused: its signature has expired: 30\d s old", recent.output))
 
 
-def test_a_signed_cancel_that_is_recorded_does_nothing_to_another_call(
+def test_a_replayed_cancel_message_does_not_interrupt_a_later_call_with_the_same_id(
     url: str, worker: Process, task: Callable[[str], str]
 ) -> None:
     key = topology.control_key_of_task(task("sleep"))
     with recording(url, topology.CONTROL, "#") as taken, blocking.Client(url, signing_key=KEY) as client:
-        said = worker.from_now()
+        recent = worker.from_now()
         call = client.call(task("sleep"), 30, id=(id := new_id()))
-        eventually(lambda: "RUNS" in said.output)
+        eventually(lambda: "RUNS" in recent.output)
         call.cancel()
-        eventually(lambda: "INTERRUPTED" in said.output)
-        (_, given, _), said = eventually(taken)[0], worker.from_now()
+        eventually(lambda: "INTERRUPTED" in recent.output)
+        (_, given, _), recent = eventually(taken)[0], worker.from_now()
         call = client.call(task("sleep"), 0.7, id=id)
-        eventually(lambda: "RUNS" in said.output)
+        eventually(lambda: "RUNS" in recent.output)
         with raw.channel(url) as channel:
             channel.basic_publish(topology.CONTROL, key, b"", given)
             channel.basic_publish("", topology.reply_queue(client.id)[0].name, b"", given)
@@ -285,7 +286,7 @@ def test_a_signed_cancel_that_is_recorded_does_nothing_to_another_call(
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_forged_changed_and_old_events_reach_no_subscriber(url: str) -> None:
+async def test_forged_changed_and_expired_events_reach_no_subscriber(url: str) -> None:
     topic = f"t.{new_id()}"
     events: list[Any] = []
     async with Client(url, signing_key=KEY) as client:
@@ -307,7 +308,7 @@ async def test_forged_changed_and_old_events_reach_no_subscriber(url: str) -> No
 # --- keys ------------------------------------------------------------------------------------------------------------
 
 
-def test_keys_are_exchanged_while_calls_go_on(url: str, processes: Processes, prefix: str) -> None:
+def test_calls_succeed_while_keys_are_rotated(url: str, processes: Processes, prefix: str) -> None:
     environment = {"CREW_AMQP_URL": url, "CREW_SIGNING_KEY": f"{KEY},{OLD_KEY}"}
     processes.python(SCRIPT, environment=environment).says("serving")
     for keys in (f"{OLD_KEY},{KEY}", f"{KEY},{OLD_KEY}", KEY):
@@ -315,7 +316,7 @@ def test_keys_are_exchanged_while_calls_go_on(url: str, processes: Processes, pr
             assert client.call(prefix + "echo", 1).result() == 1
 
 
-def test_a_key_is_in_no_log_and_no_list_of_processes(url: str, worker: Process, task: Callable[[str], str]) -> None:
+def test_a_key_appears_in_no_log_and_in_no_process_list(url: str, worker: Process, task: Callable[[str], str]) -> None:
     with blocking.Client(url, signing_key=KEY) as client:
         client.call(task("echo"), 1).result()
         assert KEY not in repr((client, client._client.settings, client._client.links, vars(client._client)))
@@ -325,7 +326,7 @@ def test_a_key_is_in_no_log_and_no_list_of_processes(url: str, worker: Process, 
             assert KEY not in (folder / "cmdline").read_text(errors="replace")
 
 
-def test_worker_and_gateway_take_their_key_from_a_file(
+def test_worker_and_gateway_read_their_keys_from_a_file(
     url: str, processes: Processes, prefix: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "keys"
@@ -339,13 +340,13 @@ def test_worker_and_gateway_take_their_key_from_a_file(
     request = urllib.request.Request(
         f"{address[0]}/call/{prefix}echo", b'"by the gateway"', {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request) as answer:
-        assert json.loads(answer.read()) == "by the gateway"
+    with urllib.request.urlopen(request) as response:
+        assert json.loads(response.read()) == "by the gateway"
     with blocking.Client(url, signing_key=OLD_KEY) as client, pytest.raises(ExpirationError, match="wrong"):
-        client.call(prefix + "echo", 1, expiration=1).result()  # they sign with the first
+        client.call(prefix + "echo", 1, expiration=1).result()  # they sign with the first key
 
 
-def test_a_worker_whose_key_is_too_short_says_so_and_ends(url: str, processes: Processes) -> None:
+def test_a_worker_whose_key_is_too_short_exits_with_an_error(url: str, processes: Processes) -> None:
     worker = processes.python(SCRIPT, environment={"CREW_AMQP_URL": url, "CREW_SIGNING_KEY": "too-short"})
 
     assert worker.ends(SOON) == 78
@@ -354,7 +355,7 @@ def test_a_worker_whose_key_is_too_short_says_so_and_ends(url: str, processes: P
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_client_with_a_key_says_why_the_reply_of_a_worker_without_one_is_none(
+async def test_a_client_with_a_key_gives_the_reason_for_refusing_an_unsigned_reply(
     url: str, processes: Processes, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     processes.python(SCRIPT, environment={"CREW_AMQP_URL": url}).says("serving")
@@ -365,11 +366,11 @@ async def test_a_client_with_a_key_says_why_the_reply_of_a_worker_without_one_is
     assert "set the same CREW_SIGNING_KEY for all clients, workers and gateways" in caplog.text
 
 
-def test_calls_of_a_client_without_a_key_are_parked_and_run_when_they_are_trusted(
+def test_an_unsigned_call_is_parked_and_replayed_only_with_the_unsigned_flag(
     url: str, worker: Process, task: Callable[[str], str]
 ) -> None:
     raw.parked(url)
-    said = worker.from_now()
+    recent = worker.from_now()
     with blocking.Client(url) as client, pytest.raises(ExpirationError):
         client.call(task("echo"), "unsigned", id="mixed", expiration=1).result()
     eventually(lambda: raw.depth(url, topology.PARKED) == 1)
@@ -377,10 +378,10 @@ def test_calls_of_a_client_without_a_key_are_parked_and_run_when_they_are_truste
     done = crew(url, "parked", "replay", "mixed")
     assert done.exit_code == 7
     assert "mixed stays parked: the message is not signed with CREW_SIGNING_KEY" in done.stderr
-    assert "unsigned" not in said.output
+    assert "unsigned" not in recent.output
 
     assert crew(url, "parked", "replay", "mixed", "--unsigned").stdout == "1 message sent to their tasks again\n"
-    eventually(lambda: "RAN 'unsigned'" in said.output)
+    eventually(lambda: "RAN 'unsigned'" in recent.output)
 
 
 # --- commands --------------------------------------------------------------------------------------------------------
@@ -392,15 +393,13 @@ def crew(url: str, *arguments: str, key: str = KEY) -> Result:
     return CliRunner().invoke(main, list(arguments), env=environment, catch_exceptions=False)
 
 
-def test_what_an_attacker_puts_among_the_parked_is_not_replayed(
-    url: str, worker: Process, task: Callable[[str], str]
-) -> None:
+def test_a_planted_parked_message_is_not_replayed(url: str, worker: Process, task: Callable[[str], str]) -> None:
     raw.parked(url)
-    call, said = a_call(task("echo"), "planted"), worker.from_now()
+    call, recent = a_call(task("echo"), "planted"), worker.from_now()
     given = properties.of_call(call, now=time.time())
     given.headers = {**(given.headers or {}), "crew-reason": "3 worker processes died"}
     send(url, "", topology.PARKED, given, call.body.data)
-    Signing([KEY], time.time).sign(topology.task_queue_name(call.task), given, call.body.data)  # of a true call
+    Signing([KEY], time.time).sign(topology.task_queue_name(call.task), given, call.body.data)  # as for a call
     send(url, "", topology.PARKED, given, call.body.data)
 
     done = crew(url, "parked", "replay", "--all", "--yes")
@@ -408,12 +407,12 @@ def test_what_an_attacker_puts_among_the_parked_is_not_replayed(
     assert done.stdout == "0 messages sent to their tasks again\n"
     assert done.stderr.count("stays parked: the message is not signed") == 2
     assert raw.depth(url, topology.PARKED) == 2
-    assert "planted" not in said.output
+    assert "planted" not in recent.output
 
 
-def test_what_a_worker_has_parked_is_replayed(url: str, worker: Process, task: Callable[[str], str]) -> None:
+def test_a_message_that_a_worker_parked_is_replayed(url: str, worker: Process, task: Callable[[str], str]) -> None:
     raw.parked(url)
-    call, said = a_call(task("echo"), "malformed once"), worker.from_now()
+    call, recent = a_call(task("echo"), "malformed once"), worker.from_now()
     queue = topology.task_queue_name(call.task)
     given = properties.of_call(call, now=time.time())
     given.headers = {**(given.headers or {}), "crew-timeout": "long"}
@@ -422,10 +421,10 @@ def test_what_a_worker_has_parked_is_replayed(url: str, worker: Process, task: C
     eventually(lambda: raw.depth(url, topology.PARKED) == 1)
 
     assert crew(url, "parked", "replay", call.id).stdout == "1 message sent to their tasks again\n"
-    eventually(lambda: "RAN 'malformed once'" in said.output)
+    eventually(lambda: "RAN 'malformed once'" in recent.output)
 
 
-def test_calls_that_wait_survive_a_migration_and_forged_ones_are_refused_after_it(
+def test_signed_calls_survive_a_queue_migration_and_forged_ones_are_refused(
     url: str, processes: Processes, prefix: str
 ) -> None:
     raw.parked(url)
@@ -447,7 +446,7 @@ def test_calls_that_wait_survive_a_migration_and_forged_ones_are_refused_after_i
     assert "forged" not in worker.output
 
 
-def test_the_shell_signs_and_checks_too(url: str, worker: Process, task: Callable[[str], str]) -> None:
+def test_shell_commands_sign_and_check_signatures(url: str, worker: Process, task: Callable[[str], str]) -> None:
     assert json.loads(crew(url, "call", task("echo"), "[1]").stdout) == [1]
     assert crew(url, "call", task("echo"), "1", "--expiration", "1", key=OLD_KEY).exit_code == 4
     topic = f"t.{new_id()}"
