@@ -22,7 +22,7 @@ PREFIX = os.environ["CREW_TEST_PREFIX"]
 def prints(seconds):
     print("a line of", os.getpid())
     time.sleep(seconds)
-    print("no line of", os.getpid(), end="")
+    print("no newline of", os.getpid(), end="")
     atexit.register(print, " atexit of", os.getpid())
     return os.getpid()
 
@@ -47,6 +47,7 @@ BUFFERED = {"PYTHONUNBUFFERED": ""}  # as in most processes: the setting of the 
 
 
 def start(processes: Processes, folder: Path, *flags: str, script: str = SCRIPT) -> Process:
+    """Write `script` to a file, and start a worker that serves it."""
     path = folder / "ending.py"
     path.write_text(script + RUN)
     return processes.python(path, *flags, environment=BUFFERED).says("serving")
@@ -72,7 +73,7 @@ async def test_a_drained_process_flushes_output_and_runs_atexit(
     async with Client(broker_url) as client:
         pid = await client.call(prefix + "print", 0)
     assert worker.stop() == 0
-    assert f"no line of {pid} atexit of {pid}\n" in worker.output
+    assert f"no newline of {pid} atexit of {pid}\n" in worker.output
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -107,13 +108,13 @@ def test_a_thread_that_a_module_started_does_not_keep_a_drained_worker_alive(
     assert "exit timeout after 5 s: threads still run: never ends" in worker.output
 
 
-def test_sigterm_ends_a_worker_that_has_drained_at_once(processes: Processes, tmp_path: Path) -> None:
+def test_a_second_sigterm_ends_a_drained_worker_at_once(processes: Processes, tmp_path: Path) -> None:
     worker = start(processes, tmp_path, script=SCRIPT + LEAVES_A_THREAD)
     (child,) = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
     os.kill(worker.pid, signal.SIGTERM)
     eventually(lambda: not Path(f"/proc/{child}").exists())
     began = time.monotonic()
-    while worker.is_running:  # the first may arrive while the supervisor still logs that it has drained
+    while worker.is_running:  # the first signal may arrive before the supervisor has finished draining
         os.kill(worker.pid, signal.SIGTERM)
         time.sleep(0.1)
         assert time.monotonic() - began < 4.0

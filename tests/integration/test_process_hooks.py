@@ -30,8 +30,8 @@ async def test_each_process_has_its_own_connection_also_after_a_crash_and_a_relo
     environment = {"HOOKED_DATABASE": str(tmp_path / "database")}
     worker = processes.python(HOOKED, "--processes", "4", environment=environment).says("serving", times=4)
     async with Client(broker_url) as client:
-        answers = await asyncio.gather(*(client.call(prefix + "value", number) for number in range(60)))
-        assert [number for number, _, _ in answers] == list(range(60))
+        values = await asyncio.gather(*(client.call(prefix + "value", number) for number in range(60)))
+        assert [number for number, _, _ in values] == list(range(60))
         assert (await client.call(prefix + "loop", 0))[0] is True
         first = pids(worker, "CONNECTED")
         assert len(set(first)) == 4
@@ -50,9 +50,7 @@ async def test_each_process_has_its_own_connection_also_after_a_crash_and_a_relo
     assert "Traceback" not in worker.output
 
 
-def test_a_process_whose_start_hook_fails_logs_why_and_is_restarted_until_it_succeeds(
-    processes: Processes, tmp_path: Path
-) -> None:
+def test_a_process_whose_start_hook_fails_is_restarted_until_it_succeeds(processes: Processes, tmp_path: Path) -> None:
     fails_while = tmp_path / "fails"
     fails_while.touch()
     worker = processes.python(HOOKED, environment={"HOOKED_FAILS_WHILE": str(fails_while)})
@@ -108,7 +106,7 @@ async def test_processes_are_replaced_after_max_tasks_and_each_call_runs_once(
 async def test_a_replacement_serves_at_once_while_the_replaced_process_finishes_its_tasks(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
-    """Even if that takes longer than `--drain`."""
+    """The replaced process may take longer than `--drain`."""
     worker = start_worker("--max-tasks", "3", "--drain", "0.2", script=SCRIPT)
     async with Client(broker_url) as client:
         long = [client.call(prefix + "loop", 5, persistent=False) for _ in range(3)]

@@ -22,7 +22,8 @@ if __name__ == "__main__":
 """
 
 
-def ask(broker_url: str, task: str) -> object:
+def result_of(broker_url: str, task: str) -> object:
+    """Call `task` with "x"; returns its result."""
     with Client(broker_url) as client:
         return client.call(task, "x", expiration=5).result()
 
@@ -33,14 +34,14 @@ def test_a_script_that_calls_run_has_its_settings(
     (tmp_path / "worker.py").write_text(TASK.format(name="settings") + MAIN)
     processes.crew("worker", "worker.py", "--processes", "2", "--threads=3").says("serving 1 task", times=2)
 
-    assert ask(broker_url, prefix + "settings") == ["x", "hello", 3]
+    assert result_of(broker_url, prefix + "settings") == ["x", "hello", 3]
 
 
 def test_a_script_without_run_is_served(processes: Processes, tmp_path: Path, broker_url: str, prefix: str) -> None:
     (tmp_path / "worker.py").write_text(TASK.format(name="plain"))
     processes.crew("worker", "--threads=3", "worker.py").says("serving 1 task")
 
-    assert ask(broker_url, prefix + "plain") == ["x", None, 3]
+    assert result_of(broker_url, prefix + "plain") == ["x", None, 3]
 
 
 def test_a_module_is_served_by_its_dotted_name(
@@ -51,15 +52,15 @@ def test_a_module_is_served_by_its_dotted_name(
     (tmp_path / "package" / "tasks.py").write_text(TASK.format(name="module") + MAIN)
     processes.crew("worker", "package.tasks").says("serving 1 task")
 
-    assert ask(broker_url, prefix + "module") == ["x", "hello", 1]
+    assert result_of(broker_url, prefix + "module") == ["x", "hello", 1]
 
 
 OTHER = """
-from worker import HELPED
+from worker import VALUE
 import worker
 
-def help():
-    return worker.HELPED, HELPED
+def value():
+    return worker.VALUE, VALUE
 """
 
 
@@ -75,7 +76,7 @@ def test_a_script_may_be_imported_by_its_own_imports(
     start = processes.crew if program == "crew" else processes.python
     start(*arguments).says("serving 1 task")
 
-    assert ask(broker_url, prefix + "twice") == ["x", "hello", 1]
+    assert result_of(broker_url, prefix + "twice") == ["x", "hello", 1]
 
 
 def test_a_script_of_a_package_may_import_from_its_package_and_be_imported(
@@ -86,12 +87,12 @@ def test_a_script_of_a_package_may_import_from_its_package_and_be_imported(
     (tmp_path / "app" / "worker.py").write_text(
         "from . import other\nimport beside\nHELPED = 1\n" + TASK.format(name="package") + MAIN
     )
-    (tmp_path / "app" / "other.py").write_text("import app.worker\nfrom app.worker import HELPED\n")
+    (tmp_path / "app" / "other.py").write_text("import app.worker\nfrom app.worker import VALUE\n")
     (tmp_path / "app" / "beside.py").touch()
     crew = Path(sys.executable).with_name("crew")
     processes.start(crew, "worker", "app/worker.py").says("serving 1 task")
 
-    assert ask(broker_url, prefix + "package") == ["x", "hello", 1]
+    assert result_of(broker_url, prefix + "package") == ["x", "hello", 1]
 
 
 def test_a_script_is_the_main_module_while_its_tasks_run(
@@ -157,7 +158,7 @@ def test_a_script_without_tasks_is_one_line_on_stderr(processes: Processes, tmp_
 
 
 def test_help_lists_the_flags_of_a_worker(processes: Processes) -> None:
-    helping = processes.crew("worker", "--help")
+    command = processes.crew("worker", "--help")
 
-    assert helping.ends(timeout=10) == 0
-    assert "--prefetch" in helping.output
+    assert command.ends(timeout=10) == 0
+    assert "--prefetch" in command.output

@@ -38,7 +38,7 @@ async def test_a_stopped_worker_finishes_running_calls_and_takes_no_new_ones(
 
 @pytest.mark.gen_test(timeout=60)
 @pytest.mark.parametrize("flags", [(), ("--threads", "2")], ids=["main thread", "threads"])
-async def test_a_call_that_does_not_finish_in_time_is_interrupted_and_runs_elsewhere(
+async def test_a_call_that_outlasts_the_drain_is_interrupted_and_runs_on_another_worker(
     broker_url: str, prefix: str, start_worker: StartWorker, flags: tuple[str, ...]
 ) -> None:
     workers = [start_worker("--drain", "0.3", *flags) for _ in range(2)]
@@ -147,7 +147,7 @@ async def test_a_client_decodes_only_what_it_accepts(
 
 
 @pytest.mark.gen_test
-async def test_a_client_without_a_broker_raises_in_time() -> None:
+async def test_a_client_without_a_broker_raises_at_its_deadline() -> None:
     client = Client("amqp://guest:guest@127.0.0.1:1/")
     began = time.monotonic()
     with pytest.raises(crew.ExpirationError, match="broker could not be reached"):
@@ -171,7 +171,7 @@ async def test_a_client_with_a_wrong_password_fails_at_once_and_may_try_again(br
 
 
 @pytest.mark.parametrize(
-    ("script", "says"),
+    ("script", "reason"),
     [
         ('@Task("same")\ndef one(data): ...\n@Task("same")\ndef two(data): ...\n', "two tasks are named 'same'"),
         ("", "there is no task to serve"),
@@ -180,19 +180,19 @@ async def test_a_client_with_a_wrong_password_fails_at_once_and_may_try_again(br
         ('@Task("long", timeout=3600)\ndef long(data): ...\n', "write long=True"),
     ],
 )
-def test_a_worker_that_cannot_serve_logs_why_in_one_line(
-    processes: Processes, tmp_path: Path, script: str, says: str
+def test_a_worker_that_cannot_serve_logs_the_reason_in_one_line(
+    processes: Processes, tmp_path: Path, script: str, reason: str
 ) -> None:
     path = tmp_path / "mistaken.py"
     path.write_text(f"from crew.worker import Task, run\n{script}\nrun()\n")
     worker = processes.python(path)
     assert worker.ends(timeout=10) == 78
-    assert says in worker.output
+    assert reason in worker.output
     assert len(worker.output.splitlines()) == 1
 
 
 @pytest.mark.parametrize("flag", ["--processes=0", "--port=99999", "--nonsense", "--grace=-1", "--url=http://x"])
-def test_a_wrong_flag_is_named(processes: Processes, flag: str) -> None:
+def test_an_invalid_flag_is_named_in_the_error(processes: Processes, flag: str) -> None:
     worker = processes.python(TASKS, flag)
     assert worker.ends(timeout=10) in (2, 78)
     assert flag.split("=")[0].lstrip("-") in worker.output or "http://x" in worker.output

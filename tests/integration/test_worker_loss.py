@@ -24,7 +24,7 @@ AT_ONCE = 10.0  # seconds, long before the deadline: a process that died often i
 
 @pytest.fixture(scope="module")
 def shared_worker(tmp_path_factory: pytest.TempPathFactory, broker_url: str, shared_prefix: str) -> Iterator[Process]:
-    """Two processes; the tests leave them, or their replacements, alive."""
+    """One worker with two processes, for all tests that do not stop it."""
     environment = {"CREW_AMQP_URL": broker_url, "CREW_TEST_PREFIX": shared_prefix}
     with running(tmp_path_factory.mktemp("worker"), environment) as processes:
         yield processes.python(DYING, "--processes", "2").says("serving", times=2)
@@ -35,7 +35,7 @@ def starts(worker: Process, id: str) -> int:
     return worker.output.count(f"STARTED {id} ")
 
 
-# --- run again, then parked -----------------------------------------------------------------------------------------
+# --- repeated, then parked ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -85,12 +85,12 @@ async def test_each_worker_counts_the_crashes_of_its_own_processes(
     assert len(raw.parked_messages(broker_url)) == 1
 
 
-# --- not run again --------------------------------------------------------------------------------------------------
+# --- not repeated ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test(timeout=60)
 @pytest.mark.parametrize(("task", "persistent"), [("die", False), ("die.long", True), ("die.long", False)])
-async def test_the_caller_of_a_call_that_runs_once_gets_worker_lost_at_once(
+async def test_a_call_that_may_run_only_once_fails_at_once_with_worker_lost(
     broker_url: str, prefix: str, shared_worker: Process, task: str, persistent: bool
 ) -> None:
     raw.parked(broker_url)
