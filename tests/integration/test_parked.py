@@ -27,7 +27,7 @@ Crew = Callable[..., Result]
 
 @pytest.fixture(scope="module")
 def url(vhost_url: Callable[[], str]) -> str:
-    """Virtual host for these tests, with its own parked queue and queue of the task `echo`."""
+    """Virtual host for these tests, with a parked queue and the queues of the tasks `echo` and `full`."""
     url = vhost_url()
     with raw.channel(url) as channel:
         for queue in (topology.parked_queue(), topology.task_queue("echo"), topology.task_queue("full", max_queue=1)):
@@ -37,7 +37,7 @@ def url(vhost_url: Callable[[], str]) -> str:
 
 @pytest.fixture(autouse=True)
 def empty(url: str) -> None:
-    """Empty both queues before each test."""
+    """Empty all queues before each test."""
     with raw.channel(url) as channel:
         for queue in ("crew.parked", "crew.tasks.echo", "crew.tasks.full"):
             channel.queue_purge(queue)
@@ -47,8 +47,8 @@ def empty(url: str) -> None:
 def crew(url: str) -> Crew:
     """Run a `crew` command to its end."""
 
-    def run(*arguments: str, given: str = "") -> Result:
-        return CliRunner().invoke(main, [*arguments], input=given, env={"CREW_AMQP_URL": url}, catch_exceptions=False)
+    def run(*arguments: str, stdin: str = "") -> Result:
+        return CliRunner().invoke(main, [*arguments], input=stdin, env={"CREW_AMQP_URL": url}, catch_exceptions=False)
 
     return run
 
@@ -116,13 +116,13 @@ def test_a_message_is_shown_with_its_payload_decoded(url: str, crew: Crew) -> No
 
 
 def test_hostile_text_in_a_message_cannot_break_the_listing(url: str, crew: Crew) -> None:
-    nasty = "\x1b[2J\n\r\u202e\u0085 ü"
+    hostile = "\x1b[2J\n\r\u202e\u0085 ü"
     deep: Any = "end"
     for _ in range(60):
         deep = {"t": [deep, None, b"\xff\x00", 7]}
-    for headers in ({nasty: nasty}, {"deep": deep}, {"crew-reason": 7, "crew-task": [1], "crew-host": b"\xff"}):
-        park(url, nasty, body=nasty.encode(), content_type=nasty, headers=headers)
-        park(url, b"\xff\x1b", task=nasty, body=b"{" * 99_999, headers=headers)  # type: ignore[arg-type]
+    for headers in ({hostile: hostile}, {"deep": deep}, {"crew-reason": 7, "crew-task": [1], "crew-host": b"\xff"}):
+        park(url, hostile, body=hostile.encode(), content_type=hostile, headers=headers)
+        park(url, b"\xff\x1b", task=hostile, body=b"{" * 99_999, headers=headers)  # type: ignore[arg-type]
     with raw.channel(url) as channel:
         channel.basic_publish("", "crew.parked", b"\x1b", pika.BasicProperties())
 
@@ -163,8 +163,8 @@ def test_the_memory_of_a_listing_does_not_grow_with_the_messages(url: str, proce
 
 
 def test_a_replay_publishes_the_same_call_again(url: str, crew: Crew) -> None:
-    headers = {"mine": "x", "crew-attempt": 3, "crew-deadline": 5, "crew-timeout": 1500, "crew-client": "gone"}
-    park(url, "one", body=b'"payload"', headers=headers, reply_to="crew.reply.gone", priority=7)
+    headers = {"mine": "x", "crew-attempt": 3, "crew-deadline": 5, "crew-timeout": 1500, "crew-client": "ended"}
+    park(url, "one", body=b'"payload"', headers=headers, reply_to="crew.reply.ended", priority=7)
 
     done = crew("parked", "replay", "one", "--expiration", "60")
 
@@ -190,42 +190,44 @@ def test_a_replay_does_not_touch_other_messages(url: str, crew: Crew) -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "says"),
-    [("nobody", "no worker has ever served the task 'nobody': start one"), ("full", FULL)],
+    ("task", "reason"),
+    [("unserved", "no worker has ever served the task 'unserved': start one"), ("full", FULL)],
 )
-def test_a_message_that_its_task_cannot_take_stays_parked(url: str, crew: Crew, task: str, says: str) -> None:
+def test_a_message_whose_task_queue_is_missing_or_full_stays_parked(
+    url: str, crew: Crew, task: str, reason: str
+) -> None:
     raw.send(url, "crew.tasks.full", b"1")
-    park(url, "stays", task=task)
-    park(url, "goes")
+    park(url, "refused", task=task)
+    park(url, "accepted")
 
     done = crew("parked", "replay", "--all", "--yes")
 
     assert done.exit_code == 7
-    assert done.stderr == f"crew: message stays stays parked: {says}\n"
-    assert (waiting(url, "crew.tasks.echo"), waiting(url, "crew.parked")) == (["goes"], ["stays"])
+    assert done.stderr == f"crew: message refused stays parked: {reason}\n"
+    assert (waiting(url, "crew.tasks.echo"), waiting(url, "crew.parked")) == (["accepted"], ["refused"])
 
 
 def test_all_messages_of_one_id_stay_parked_if_their_task_has_no_queue(url: str, crew: Crew) -> None:
     ids = [*["many"] * 45, "once"]  # so many that the broker confirms several of them in one frame
-    park(url, *ids, task="nobody")
+    park(url, *ids, task="unserved")
 
-    replayed = crew("parked", "replay", "--task", "nobody")
+    replayed = crew("parked", "replay", "--task", "unserved")
 
     assert replayed.exit_code != 0
-    assert replayed.stderr.count("no worker has ever served the task 'nobody'") == len(ids)
+    assert replayed.stderr.count("no worker has ever served the task 'unserved'") == len(ids)
     assert waiting(url, "crew.parked") == ids
 
 
 def test_a_replay_of_all_messages_asks_for_confirmation(url: str, crew: Crew) -> None:
     park(url, "one", "two")
 
-    refused, alone, asked = (crew("parked", "replay", "--all", given=given) for given in ("n\n", "", "y\n"))
+    declined, unattended, confirmed = (crew("parked", "replay", "--all", stdin=stdin) for stdin in ("n\n", "", "y\n"))
 
-    assert (refused.exit_code, refused.stderr) == (1, "crew: aborted\n")
-    assert (alone.exit_code, alone.stdout) == (2, "")
+    assert (declined.exit_code, declined.stderr) == (1, "crew: aborted\n")
+    assert (unattended.exit_code, unattended.stdout) == (2, "")
     question = "Send 2 messages to their tasks again?"
-    assert alone.stderr == f"crew: cannot ask {question!r}: standard input is no terminal; add --yes\n"
-    assert question in asked.stdout
+    assert unattended.stderr == f"crew: cannot ask {question!r}: standard input is no terminal; add --yes\n"
+    assert question in confirmed.stdout
     assert waiting(url, "crew.tasks.echo") == ["one", "two"]
 
 
@@ -270,18 +272,18 @@ def test_a_purge_asks_for_confirmation_and_deletes_the_selected_messages(url: st
     park(url, "new", timestamp=int(time.time()))
     park(url, "undated", timestamp=None)
 
-    assert crew("parked", "purge", "--older-than", "7d", given="n\n").exit_code == 1
-    asked = crew("parked", "purge", "--older-than", "7d", given="y\n")
+    assert crew("parked", "purge", "--older-than", "7d", stdin="n\n").exit_code == 1
+    confirmed = crew("parked", "purge", "--older-than", "7d", stdin="y\n")
 
-    assert "Delete 1 message permanently?" in asked.stdout
-    assert asked.stdout.endswith("1 message deleted\n")
+    assert "Delete 1 message permanently?" in confirmed.stdout
+    assert confirmed.stdout.endswith("1 message deleted\n")
     assert waiting(url, "crew.parked") == ["new", "undated"]
 
 
 def test_an_unknown_id_is_one_line_on_stderr(url: str, crew: Crew) -> None:
     for command in ("show", "replay", "purge"):
-        done = crew("parked", command, "nobody", *(["--yes"] if command == "purge" else []))
-        assert (done.exit_code, done.stderr) == (7, "crew: no parked message has this id: nobody\n")
+        done = crew("parked", command, "unknown", *(["--yes"] if command == "purge" else []))
+        assert (done.exit_code, done.stderr) == (7, "crew: no parked message has this id: unknown\n")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Users whom the broker lets do little: what they are told, and that what they are told to ask for is enough."""
+"""Broker users with too few permissions: each error names the missing ones, and those that it suggests suffice."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ USERS = {
 
 @pytest.fixture(scope="module")
 def host(node: Node, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Host and port of a broker that knows the users."""
+    """Host and port of a broker with these users."""
     file = tmp_path_factory.mktemp("users") / "definitions.json"
     users = [{"name": name, "password": PASSWORD, "tags": ""} for name in [*USERS, "stranger"]]
     permissions = [
@@ -49,16 +49,18 @@ def url_of(user: str, host: str) -> str:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_the_permissions_that_the_message_names_are_enough(host: str, prefix: str, processes: Processes) -> None:
+async def test_the_permissions_that_the_error_message_suggests_suffice(
+    host: str, prefix: str, processes: Processes
+) -> None:
     processes.python(TASKS, "--url", url_of("enough", host)).says("serving")
     async with Client(url_of("enough", host)) as client:
         events: list[object] = []
         await client.subscribe(prefix + "topic", lambda event: events.append(event.payload)).ready()
         assert await client.call(prefix + "echo", 17) == 17
-        await client.call(prefix + "publish", {"topic": prefix + "topic", "message": "heard"})
-        await until(lambda: events == ["heard"])
+        await client.call(prefix + "publish", {"topic": prefix + "topic", "message": "hello"})
+        await until(lambda: events == ["hello"])
         with pytest.raises(crew.UnknownTask):
-            await client.call(prefix + "nobody")
+            await client.call(prefix + "unserved")
         sleeping = client.call(prefix + "sleep", 30)
         await until(lambda: sleeping.has_started)
         assert sleeping.cancel()
@@ -66,7 +68,7 @@ async def test_the_permissions_that_the_message_names_are_enough(host: str, pref
 
 
 @pytest.mark.parametrize(
-    ("user", "told"),
+    ("user", "reason"),
     [
         ("nothing", "may not use exchange 'crew."),
         ("no_tasks", "may not use queue 'crew.tasks."),
@@ -75,12 +77,12 @@ async def test_the_permissions_that_the_message_names_are_enough(host: str, pref
         ("stranger", "the virtual host does not exist, or this user may not use it"),
     ],
 )
-def test_a_worker_that_may_not_ends_and_says_what_it_may_not(
-    host: str, processes: Processes, user: str, told: str
+def test_a_worker_without_a_permission_exits_and_names_it(
+    host: str, processes: Processes, user: str, reason: str
 ) -> None:
     worker = processes.python(TASKS, "--url", url_of(user, host))
     assert worker.ends(20) == 78
-    assert told in worker.output
+    assert reason in worker.output
     assert "Traceback" not in worker.output
     if user != "stranger":
         assert f"user '{user}' may not use" in worker.output
@@ -89,7 +91,7 @@ def test_a_worker_that_may_not_ends_and_says_what_it_may_not(
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("user", ["nothing", "no_write", "no_read"])
-async def test_a_client_that_may_not_is_refused_at_once_and_holds_no_connection(
+async def test_a_client_without_a_permission_fails_at_once_and_keeps_no_connection(
     host: str, proxied: Callable[[str], Proxy], user: str
 ) -> None:
     proxy = proxied(url_of(user, host))
@@ -98,7 +100,7 @@ async def test_a_client_that_may_not_is_refused_at_once_and_holds_no_connection(
         await client.connect(timeout=5)
     with pytest.raises(crew.ConnectionError, match="may not use"):
         await client.call("anything", expiration=10)
-    await until(lambda: proxy.connections <= 1)  # that of the other link, which may do what it has to, does no harm
+    await until(lambda: proxy.connections <= 1)  # one link may stay connected if its permissions suffice
     await client.close()
     await until(lambda: proxy.connections == 0)
 
@@ -112,16 +114,16 @@ async def test_a_gateway_that_may_not_consume_job_reports_is_not_ready(
         await client.connect(timeout=5)
         assert client.obstacle is None
 
-        async def why() -> str:
+        async def obstacle() -> str:
             return await client.jobs.obstacle() or ""
 
         async with asyncio.timeout(15):
-            while "may not use queue 'crew.jobs." not in await why():
+            while "may not use queue 'crew.jobs." not in await obstacle():
                 await asyncio.sleep(0.05)
-        assert (await why()).startswith("job reports have not been consumed for ")
+        assert (await obstacle()).startswith("job reports have not been consumed for ")
 
 
-def test_the_shell_says_it_in_one_line(host: str, processes: Processes) -> None:
+def test_the_shell_reports_a_missing_permission_in_one_line(host: str, processes: Processes) -> None:
     call = processes.crew("call", "anything", "--url", url_of("nothing", host))
     assert call.ends(20) == 6
     (line,) = call.output.splitlines()

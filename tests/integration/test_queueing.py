@@ -39,9 +39,7 @@ async def test_a_busy_worker_does_not_hold_calls_that_another_could_run(
     async with Client(broker_url) as client:
         long = client.call(prefix + "ten.0", 20)
         await until(lambda: "RAN" in busy.output)
-        first = [
-            client.call(prefix + f"ten.{1 + n % 9}", 0) for n in range(10)
-        ]  # only the busy worker is there to take them
+        first = [client.call(prefix + f"ten.{1 + n % 9}", 0) for n in range(10)]  # only the busy worker consumes now
         await asyncio.sleep(0.05)
         start_worker()
         began = time.monotonic()
@@ -61,11 +59,11 @@ async def test_a_killed_worker_loses_no_buffered_call(broker_url: str, prefix: s
         pid = (await client.call(prefix + "who"))["pid"]
         for _ in range(30):  # short calls, so that it fetches ahead
             await client.call(prefix + "note", {"name": "short"})
-        calls = [client.call(prefix + "note", {"name": f"kept{n}", "seconds": 0.02}) for n in range(40)]
-        await until(lambda: "STARTED kept3" in first.output)
+        calls = [client.call(prefix + "note", {"name": f"buffered{n}", "seconds": 0.02}) for n in range(40)]
+        await until(lambda: "STARTED buffered3" in first.output)
         os.kill(pid, signal.SIGKILL)
         names = [(await call)["name"] for call in calls]
-    assert names == [f"kept{n}" for n in range(40)]
+    assert names == [f"buffered{n}" for n in range(40)]
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -93,7 +91,7 @@ async def test_three_clients_get_only_their_own_replies_and_dead_letters(
     async with Client(broker_url, name="one") as one, Client(broker_url) as two, Client(broker_url) as three:
         clients = [one, two, three]
         expired = [clients[n % 3].call(prefix + "note", {"name": "x"}, expiration=0.3) for n in range(150)]
-        results = await asyncio.gather(*(_outcome(call) for call in expired))
+        results = await asyncio.gather(*(_value_or_error(call) for call in expired))
         assert {type(result) for result in results} == {crew.ExpirationError}
         start_worker()
         values = await asyncio.gather(*(clients[n % 3].call(prefix + "echo", n) for n in range(150)))
@@ -102,10 +100,10 @@ async def test_three_clients_get_only_their_own_replies_and_dead_letters(
 
 
 @pytest.mark.gen_test
-async def test_a_dead_letter_finds_its_own_caller_before_its_timer(
+async def test_a_dead_letter_fails_its_own_call_before_the_deadline(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
-    """Dead letters return to the client that made the call: shown by rejecting the messages of a queue."""
+    """The messages are dead-lettered by rejecting them; each client gets its own."""
     start_worker().stop()
     async with Client(broker_url) as one, Client(broker_url) as two:
         mine, theirs = one.call(prefix + "echo", 1), two.call(prefix + "echo", 2)
@@ -116,7 +114,7 @@ async def test_a_dead_letter_finds_its_own_caller_before_its_timer(
             await theirs
 
 
-async def _outcome(call: object) -> object:
+async def _value_or_error(call: object) -> object:
     try:
         return await call  # type: ignore[misc]  # a PendingCall
     except crew.TaskError as error:

@@ -28,13 +28,13 @@ Crew = Callable[..., Result]
 
 @pytest.fixture(scope="module")
 def url(vhost_url: Callable[[], str]) -> str:
-    """A virtual host for this test only."""
+    """Virtual host for these tests."""
     return vhost_url()
 
 
 @pytest.fixture
 def crew(url: str) -> Crew:
-    """Runs a `crew` command to its end."""
+    """Run a `crew` command to its end."""
 
     def run(*arguments: str) -> Result:
         return CliRunner().invoke(main, arguments, env={"CREW_AMQP_URL": url}, catch_exceptions=False)
@@ -57,7 +57,7 @@ def fill(url: str, count: int, arguments: dict[str, Any] | None = None, **proper
 
 
 def taken(url: str, queue: str = QUEUE) -> list[tuple[str, bytes, Any]]:
-    """Id, body and headers of all waiting messages."""
+    """Id, body and headers of all messages in `queue`, which is emptied."""
     found = []
     with raw.channel(url) as channel:
         while (got := channel.basic_get(queue, auto_ack=True))[0] is not None:
@@ -112,7 +112,7 @@ def test_a_quorum_queue_becomes_classic_again(url: str, crew: Crew) -> None:
     assert [id for id, _, _ in taken(url)] == ids
 
 
-def test_urgent_calls_stay_before_others(url: str, crew: Crew) -> None:
+def test_a_migration_keeps_the_order_of_priorities(url: str, crew: Crew) -> None:
     fill(url, 5, priority=1)
     with raw.channel(url) as channel:
         channel.basic_publish("", QUEUE, b"", pika.BasicProperties(correlation_id="urgent", priority=4))
@@ -139,7 +139,7 @@ def test_a_max_queue_below_the_number_of_waiting_calls_is_refused_before_a_migra
 
 
 def test_migrating_a_task_without_a_queue_is_an_error(url: str, crew: Crew) -> None:
-    assert crew("queues", "migrate", "nobody").exit_code == 3
+    assert crew("queues", "migrate", "unserved").exit_code == 3
 
 
 @pytest.mark.gen_test
@@ -151,7 +151,7 @@ async def test_messages_with_the_same_id_stay_if_their_new_queue_was_deleted(url
             channel.basic_publish("", QUEUE, b"", pika.BasicProperties(correlation_id=id, delivery_mode=2))
     async with open_session(load(url), name="test") as session:
         with pytest.raises(Overloaded, match="was deleted"):
-            await _move(session, QUEUE, "crew.moved.gone")
+            await _move(session, QUEUE, "crew.moved.deleted")
     assert [id for id, _, _ in taken(url)] == ids
 
 
@@ -165,7 +165,7 @@ def test_a_killed_migration_continues_when_it_is_run_again(url: str, crew: Crew,
         except pika.exceptions.ChannelClosedByBroker:
             return False
 
-    for _ in range(2):  # first while messages are moved; then at whatever step it is
+    for _ in range(2):  # first while messages are moved; the second time at any step
         killed = processes.start(
             sys.executable, "-m", "crew", "queues", "migrate", "moving", environment={"CREW_AMQP_URL": url}
         )

@@ -1,4 +1,4 @@
-"""What is different with quorum queues, on whatever RabbitMQ there is."""
+"""Differences of quorum queues, with any supported version of RabbitMQ."""
 
 import asyncio
 import logging
@@ -16,18 +16,18 @@ from tests.support.processes import Process, Processes, running
 from tests.support.waiting import eventually, until
 
 TASKS = TASK_FOLDER / "tasks.py"
-GIVEN_BACK = 25  # times; RabbitMQ 4 gives a message up after 20, where nobody says otherwise
+REQUEUES = 25  # RabbitMQ 4 discards a message after 20 by default
 
 
 @pytest.fixture(scope="module")
 def broker_url(vhost_url: Callable[[], str]) -> str:
-    """Where no queue is a classic one: of `crew.parked` there is one for all."""
+    """Virtual host without classic queues: `crew.parked` is shared by all workers of a virtual host."""
     return vhost_url()
 
 
 @pytest.fixture(scope="module")
 def worker(tmp_path_factory: pytest.TempPathFactory, broker_url: str, shared_prefix: str) -> Iterator[Process]:
-    """One worker with quorum queues for all tests of the module that leave it alive."""
+    """One worker with quorum queues for all tests of the module that do not stop it."""
     environment = {"CREW_AMQP_URL": broker_url, "CREW_TEST_PREFIX": shared_prefix}
     with running(tmp_path_factory.mktemp("worker"), environment) as processes:
         yield processes.python(TASKS, "--queue-type", "quorum").says("serving")
@@ -35,19 +35,19 @@ def worker(tmp_path_factory: pytest.TempPathFactory, broker_url: str, shared_pre
 
 @pytest.fixture
 def connection(broker_url: str) -> Iterator[pika.BlockingConnection]:
-    """A connection without crew."""
+    """A connection that does not use crew."""
     with pika.BlockingConnection(pika.URLParameters(broker_url)) as connection:
         yield connection
 
 
 def version(connection: pika.BlockingConnection) -> tuple[int, int]:
-    """Of the broker: (3, 10)."""
+    """Version of the broker, for example (3, 10)."""
     major, minor, *_ = connection._impl.server_properties["version"].split(".")
     return int(major), int(minor)
 
 
 def declare(connection: pika.BlockingConnection, task: str) -> str:
-    """The quorum queue of `task`, as a worker would; its name."""
+    """Declare the quorum queue of `task`, as a worker does; returns its name."""
     queue = topology.of_type(topology.task_queue(task), "quorum")
     assert isinstance(queue, Queue)
     connection.channel().queue_declare(queue.name, durable=True, arguments=queue.arguments)
@@ -55,39 +55,39 @@ def declare(connection: pika.BlockingConnection, task: str) -> str:
 
 
 @pytest.mark.gen_test(timeout=20)
-async def test_calls_events_and_cancels_go_over_quorum_queues(
+async def test_calls_events_and_cancellations_work_with_quorum_queues(
     broker_url: str, shared_prefix: str, worker: Process, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, logger="crew")
-    heard: list[object] = []
+    payloads: list[object] = []
     async with Client(broker_url, queue_type="quorum") as client:
-        await client.subscribe(shared_prefix + "news", lambda event: heard.append(event.payload)).ready()
+        await client.subscribe(shared_prefix + "news", lambda event: payloads.append(event.payload)).ready()
         assert await client.call(shared_prefix + "echo", {"a": 1}) == {"a": 1}
         await client.call(shared_prefix + "publish", {"topic": shared_prefix + "news", "message": "hello"})
-        await until(lambda: heard == ["hello"])
+        await until(lambda: payloads == ["hello"])
         call = client.call(shared_prefix + "hang", "time.sleep")
         await until(lambda: call.has_started)
         call.cancel()
         await until(lambda: "INTERRUPTED [time.sleep] canceled" in worker.output)
-    assert not caplog.records  # no queue existed with other arguments
+    assert not caplog.records  # no warning that a queue exists with other arguments
     assert "exists with other arguments" not in worker.output
 
 
 @pytest.mark.gen_test(timeout=20)
-async def test_a_call_that_busy_workers_gave_back_again_and_again_is_run(
+async def test_a_call_that_was_requeued_many_times_still_runs(
     broker_url: str, connection: pika.BlockingConnection, prefix: str, processes: Processes
 ) -> None:
     queue = declare(connection, prefix + "echo")
     async with Client(broker_url, queue_type="quorum") as client:
         call = client.call(prefix + "echo", "at last")
-        await asyncio.to_thread(give_back, connection, queue)
+        await asyncio.to_thread(requeue, connection, queue)
         processes.python(TASKS, "--queue-type", "quorum")
         assert await call == "at last"
 
 
-def give_back(connection: pika.BlockingConnection, queue: str) -> None:
-    """As a worker does that is busy, and as one whose connection breaks."""
-    for count in range(GIVEN_BACK):
+def requeue(connection: pika.BlockingConnection, queue: str) -> None:
+    """Requeue the first message many times: rejected by a busy worker, or because a channel closes."""
+    for count in range(REQUEUES):
         channel = connection.channel()
         method, *_ = eventually(lambda channel=channel: _got(channel, queue))  # type: ignore[misc]
         if count % 2:
@@ -101,7 +101,7 @@ def _got(channel: pika.channel.Channel, queue: str) -> tuple[Any, ...]:
 
 
 @pytest.mark.gen_test(timeout=20)
-async def test_priorities_are_those_that_this_rabbitmq_has(
+async def test_priorities_are_those_that_the_rabbitmq_version_supports(
     broker_url: str, connection: pika.BlockingConnection, prefix: str, processes: Processes
 ) -> None:
     declare(connection, prefix + "note")

@@ -30,15 +30,15 @@ async def test_a_reload_under_load_loses_no_call_and_broken_code_is_refused(
     script = tmp_path / "reloaded.py"
     script.write_text(SCRIPT.replace("{version!r}", "1"))
     worker = processes.python(script, "--processes", "2").says("serving", times=2)
-    answers: list[int] = []
+    values: list[int] = []
 
-    async def call_on() -> None:
+    async def keep_calling() -> None:
         while True:
-            answers.append(await client.call(prefix + "version", expiration=10))
+            values.append(await client.call(prefix + "version", expiration=10))
 
     async with Client(broker_url) as client:
-        calling = asyncio.ensure_future(call_on())
-        await until(lambda: answers)
+        calling = asyncio.ensure_future(keep_calling())
+        await until(lambda: values)
 
         script.write_text("this is no Python")
         os.kill(worker.pid, signal.SIGHUP)
@@ -49,13 +49,13 @@ async def test_a_reload_under_load_loses_no_call_and_broken_code_is_refused(
         os.kill(worker.pid, signal.SIGHUP)
         await until(lambda: worker.output.count("serving") == 4, timeout=20)
         await until(lambda: worker.output.count("draining") == 2, timeout=20)
-        before = len(answers)
-        await until(lambda: len(answers) > before + 10, timeout=20)
+        before = len(values)
+        await until(lambda: len(values) > before + 10, timeout=20)
 
         assert not calling.done(), calling
         calling.cancel()
-    assert set(answers[:3]) == {1}
-    assert set(answers[-3:]) == {2}
+    assert set(values[:3]) == {1}
+    assert set(values[-3:]) == {2}
     assert worker.stop() == 0
 
 

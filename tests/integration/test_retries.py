@@ -61,15 +61,15 @@ async def test_a_call_succeeds_on_a_later_attempt(
     broker_url: str, prefix: str, worker: Output, persistent: bool
 ) -> None:
     async with Client(broker_url) as client:
-        answer = await client.call(prefix + "flaky", 3, persistent=persistent, expiration=10)
-    assert answer["attempt"] == 3
+        value = await client.call(prefix + "flaky", 3, persistent=persistent, expiration=10)
+    assert value["attempt"] == 3
     first, second, third = attempts(worker, "flaky")
     assert second - first >= 0.3
     assert third - second >= 0.6
 
 
 @pytest.mark.gen_test
-async def test_many_calls_that_fail_at_once_each_run_once_more(broker_url: str, prefix: str, worker: Output) -> None:
+async def test_each_of_many_calls_that_fail_together_is_retried(broker_url: str, prefix: str, worker: Output) -> None:
     async with Client(broker_url) as client:
         calls = [client.call(prefix + "flaky", 2, expiration=20) for _ in range(300)]
         assert [(await call)["attempt"] for call in calls] == [2] * 300
@@ -131,7 +131,7 @@ async def test_crashes_are_counted_separately_from_retries(
     raw.parked(broker_url)
 
 
-# --- while it waits -------------------------------------------------------------------------------------------------
+# --- during the delay ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.chaos  # it takes five seconds, and rabbitmqctl may take as long on a busy machine
@@ -167,10 +167,10 @@ async def test_a_killed_worker_loses_no_retry(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_retry_that_expired_at_the_broker_reports_the_reason(
+async def test_a_retry_that_the_broker_dead_letters_fails_with_the_reason(
     broker_url: str, prefix: str, processes: Processes, own_worker: Process
 ) -> None:
-    """It was dead-lettered before, by the delay queue."""
+    """The delay queue has already dead-lettered the message once."""
     async with Client(broker_url) as client:
         call = client.call(prefix + "later", 2)
         await until(lambda: _waiting(broker_url, LATER) == 1)

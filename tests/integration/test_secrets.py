@@ -1,4 +1,4 @@
-"""What is secret stays out of logs, messages, tracebacks and the process list, whatever happens."""
+"""Passwords stay out of logs, messages, tracebacks and the process list."""
 
 import base64
 import json
@@ -15,7 +15,7 @@ from tests.support.processes import Processes, running
 from tests.support.proxy import Proxy
 
 PASSWORD = "5ecre7@/:?#%&+ ,'\"ü-wor1d"
-TELLTALES = ("5ecre7", "wor1d", base64.b64encode(PASSWORD.encode()).decode()[:8])
+FRAGMENTS = ("5ecre7", "wor1d", base64.b64encode(PASSWORD.encode()).decode()[:8])
 
 LOUD = """
 import logging, runpy, sys
@@ -27,53 +27,53 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 @pytest.fixture(scope="module")
 def user(node: Node, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A user of the node with a password that is a trial to every quoting."""
+    """A user of the node; its password has characters that need quoting."""
     file = tmp_path_factory.mktemp("users") / "definitions.json"
-    everything = {"vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}
+    full_access = {"vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}
     users = [{"name": "o'dd", "password": PASSWORD, "tags": ""}]
-    file.write_text(json.dumps({"users": users, "permissions": [{"user": "o'dd", **everything}]}))
+    file.write_text(json.dumps({"users": users, "permissions": [{"user": "o'dd", **full_access}]}))
     node.ctl("import_definitions", str(file))
     return "o'dd"
 
 
 @pytest.fixture
 def url(node: Node, user: str) -> str:
-    """With user and password in it, quoted as they have to be."""
+    """URL of the broker with the quoted user and password."""
     return f"amqp://{quote(user, safe='')}:{quote(PASSWORD, safe='')}@127.0.0.1:{urlsplit(node.url).port}/"
 
 
 @pytest.fixture
 def processes(tmp_path: Path, prefix: str) -> Iterator[Processes]:
-    """Without a broker's URL in their environment; the process list is looked through before they end."""
+    """Processes without a broker's URL in their environment."""
     with running(tmp_path, {"CREW_TEST_PREFIX": prefix, "PYTHONPATH": str(ROOT)}) as processes:
         yield processes
 
 
 @pytest.fixture
 def loud(tmp_path: Path) -> Path:
-    """Runs a worker with pika's log at its loudest."""
+    """Script that runs a worker with pika's log at debug level."""
     (tmp_path / "loud.py").write_text(LOUD)
     return tmp_path / "loud.py"
 
 
 def has_no_secret(text: str) -> bool:
-    """Whether there is nothing of the password in `text`, quoted or not."""
-    return not any(telltale in text for telltale in TELLTALES)
+    """Whether `text` has no part of the password, quoted or not."""
+    return not any(fragment in text for fragment in FRAGMENTS)
 
 
 def listed(processes: Processes) -> str:
-    """The command lines of all that runs here."""
+    """The command lines of all running processes of the test."""
     return "\n".join(processes.alive().values())
 
 
-def test_a_client_tells_nobody_its_password(processes: Processes, prefix: str, url: str) -> None:
+def test_a_client_never_reveals_its_password(processes: Processes, prefix: str, url: str) -> None:
     worker = processes.python(TASKS, environment={"CREW_AMQP_URL": url}).says("serving")
 
     client = processes.python(PROGRAM_FOLDER / "secretive.py", url, prefix + "echo")
 
     assert client.ends(60) == 0
-    for happened in ("succeeded", "came back", "password refused", "connection refused", "cannot be resolved"):
-        assert happened in client.output
+    for event in ("succeeded", "came back", "password refused", "connection refused", "cannot be resolved"):
+        assert event in client.output
     assert client.output.count("SettingsError") >= 9
     assert "pika" in client.output
     assert has_no_secret(client.output)
@@ -81,7 +81,7 @@ def test_a_client_tells_nobody_its_password(processes: Processes, prefix: str, u
 
 
 @pytest.mark.parametrize("by", ["flags", "url flag", "url", "password in the environment"])
-def test_a_worker_tells_nobody_its_password(
+def test_a_worker_never_reveals_its_password(
     processes: Processes, loud: Path, url: str, user: str, by: str, proxied: Callable[[str], Proxy]
 ) -> None:
     proxy = proxied(url)
@@ -103,7 +103,7 @@ def test_a_worker_tells_nobody_its_password(
         assert has_no_secret(listed(processes))
 
 
-def test_a_refused_worker_tells_nobody_the_password_that_it_tried(processes: Processes, loud: Path, node: Node) -> None:
+def test_a_worker_with_a_refused_password_does_not_reveal_it(processes: Processes, loud: Path, node: Node) -> None:
     port = f"--port={urlsplit(node.url).port}"
     worker = processes.python(
         loud, str(TASKS), "--logging=debug", "--host=127.0.0.1", port, environment={"CREW_AMQP_PASSWORD": PASSWORD}
@@ -114,17 +114,15 @@ def test_a_refused_worker_tells_nobody_the_password_that_it_tried(processes: Pro
     assert has_no_secret(worker.output)
 
 
-def test_what_runs_everything_together_tells_nobody_the_password(
-    processes: Processes, url: str, tmp_path: Path
-) -> None:
+def test_crew_dev_never_reveals_the_password(processes: Processes, url: str, tmp_path: Path) -> None:
     (tmp_path / "gateway.py").write_text("import time\nprint('up', flush=True)\ntime.sleep(60)\n")
-    everything = processes.crew("dev", TASKS, "--gateway", "gateway.py", "--url", url, "--", "--logging=debug")
-    everything.says("serving").says("up")
+    dev = processes.crew("dev", TASKS, "--gateway", "gateway.py", "--url", url, "--", "--logging=debug")
+    dev.says("serving").says("up")
 
-    children = [command for pid, command in processes.alive().items() if pid != everything.pid]
+    children = [command for pid, command in processes.alive().items() if pid != dev.pid]
 
     assert len(children) >= 3
     assert has_no_secret("\n".join(children))
-    assert everything.stop() == 0
-    assert "o%27dd:***@" in everything.output
-    assert has_no_secret(everything.output)
+    assert dev.stop() == 0
+    assert "o%27dd:***@" in dev.output
+    assert has_no_secret(dev.output)

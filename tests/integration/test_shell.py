@@ -67,12 +67,12 @@ def worker(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
 
 @pytest.fixture
 def crew(environment: dict[str, str]) -> Crew:
-    """Runs a `crew` command to its end."""
+    """Run a `crew` command to its end."""
 
-    def run(*arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
             [sys.executable, "-m", "crew", *arguments],
-            input=given,
+            input=stdin,
             env={**os.environ, **environment},
             capture_output=True,
             timeout=30,
@@ -93,10 +93,10 @@ def test_a_call_prints_the_value_as_json(crew: Crew, prefix: str) -> None:
 def test_a_call_reads_its_payload_from_standard_input(crew: Crew, prefix: str) -> None:
     large = ["x" * 1_000_000]
 
-    assert json.loads(crew("call", prefix + "echo", "-", given=json.dumps(large).encode()).stdout) == large
+    assert json.loads(crew("call", prefix + "echo", "-", stdin=json.dumps(large).encode()).stdout) == large
 
 
-def test_a_value_of_bytes_is_printed_as_it_is(crew: Crew, prefix: str) -> None:
+def test_a_value_of_bytes_is_printed_unchanged(crew: Crew, prefix: str) -> None:
     assert crew("call", prefix + "bytes").stdout == b"\x00\xff"
 
 
@@ -120,12 +120,12 @@ def test_a_timeout_has_its_own_exit_status(crew: Crew, prefix: str, flag: str) -
 
 
 def test_an_unknown_task_is_an_error_at_once(crew: Crew, prefix: str) -> None:
-    begun = time.monotonic()
-    done = crew("call", prefix + "nobody")
+    began = time.monotonic()
+    done = crew("call", prefix + "unserved")
 
     assert done.returncode == 3
-    assert f"{prefix}nobody" in done.stderr.decode()
-    assert time.monotonic() - begun < 3
+    assert f"{prefix}unserved" in done.stderr.decode()
+    assert time.monotonic() - began < 3
 
 
 @pytest.mark.parametrize("typo", ["ehco", "Echo", "echoo"])
@@ -161,11 +161,11 @@ def test_a_closed_or_full_output_causes_no_traceback(
 
 
 def test_a_call_that_no_worker_starts_expires(crew: Crew, prefix: str, processes: Processes, tmp_path: Path) -> None:
-    script = f"from crew.worker import Task\nTask('{prefix}left')(print)"
-    (tmp_path / "left.py").write_text(script)
-    processes.crew("worker", "left.py").says("serving").stop()
+    script = f"from crew.worker import Task\nTask('{prefix}stopped')(print)"
+    (tmp_path / "stopped.py").write_text(script)
+    processes.crew("worker", "stopped.py").says("serving").stop()
 
-    done = crew("call", prefix + "left", "--expiration", "0.5")
+    done = crew("call", prefix + "stopped", "--expiration", "0.5")
 
     assert done.returncode == 4
     assert done.stderr.count(b"\n") == 1
@@ -218,35 +218,36 @@ def test_ctrl_c_ends_a_call_without_a_traceback(processes: Processes, prefix: st
 
 
 def test_published_events_are_printed_by_subscribers(crew: Crew, processes: Processes, prefix: str) -> None:
-    listening = processes.crew("subscribe", prefix + "news.*", prefix + "#.sport", "--count", "3").says("subscribed to")
+    subscriber = processes.crew("subscribe", prefix + "news.*", prefix + "#.sport", "--count", "3")
+    subscriber.says("subscribed to")
 
-    payloads: list[Any] = [{"text": "ü"}, None, "unheard", [1]]
+    payloads: list[Any] = [{"text": "ü"}, None, "not subscribed", [1]]
     topics = ["news.a", "a.b.sport", "other", "news.b"]
     for topic, payload in zip(topics, payloads, strict=True):
         assert crew("publish", prefix + topic, json.dumps(payload)).returncode == 0
 
-    assert listening.ends(timeout=5) == 0
-    events = [json.loads(line) for line in listening.output.splitlines()[1:]]
+    assert subscriber.ends(timeout=5) == 0
+    events = [json.loads(line) for line in subscriber.output.splitlines()[1:]]
     received = [(event["topic"].removeprefix(prefix), event["payload"]) for event in events]
     assert received == [("news.a", {"text": "ü"}), ("a.b.sport", None), ("news.b", [1])]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_a_signal_ends_a_subscriber_without_output(processes: Processes, prefix: str, number: signal.Signals) -> None:
-    listening = processes.crew("subscribe", prefix + "news").says("subscribed to")
+    subscriber = processes.crew("subscribe", prefix + "news").says("subscribed to")
 
-    assert listening.stop(number) == 0
-    assert listening.output.splitlines() == [f"subscribed to {prefix}news"]
+    assert subscriber.stop(number) == 0
+    assert subscriber.output.splitlines() == [f"subscribed to {prefix}news"]
 
 
 def test_a_closed_pipe_ends_a_subscriber(crew: Crew, processes: Processes, prefix: str) -> None:
-    listening = processes.start("/bin/sh", "-c", f"{sys.executable} -m crew subscribe {prefix}pipe | head -1")
-    listening.says("subscribed to")
+    subscriber = processes.start("/bin/sh", "-c", f"{sys.executable} -m crew subscribe {prefix}pipe | head -1")
+    subscriber.says("subscribed to")
 
     def has_ended() -> bool:
         assert crew("publish", prefix + "pipe", '"x"').returncode == 0
-        return not listening.is_running
+        return not subscriber.is_running
 
     assert eventually(has_ended, timeout=10)
-    assert "Traceback" not in listening.output
-    assert listening.output.count('"x"') == 1
+    assert "Traceback" not in subscriber.output
+    assert subscriber.output.count('"x"') == 1
