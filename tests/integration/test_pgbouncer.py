@@ -1,4 +1,4 @@
-"""Jobs whose PostgreSQL is behind PgBouncer in transaction mode, as it is: no parameter of the URL says so."""
+"""Jobs in a PostgreSQL behind PgBouncer in transaction mode: the URL needs no parameter for it."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ ALL = JobQuery(statuses=None)
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_two_gateways_behind_a_pooler_read_and_write_whatever_connection_each_transaction_has(
+async def test_two_stores_behind_a_pooler_may_get_another_connection_for_each_transaction(
     pgbouncer_url: str,
 ) -> None:
     async with opened(pgbouncer_url, pgbouncer_url) as stores:
@@ -46,8 +46,8 @@ async def test_jobs_are_submitted_run_canceled_and_listed_behind_a_pooler(
         handles = await asyncio.gather(*(client.submit(prefix + "echo", n) for n, client in enumerate([one, two] * 20)))
         values = await asyncio.gather(*((two, one)[n % 2].jobs.result(job.id, 30) for n, job in enumerate(handles)))
         assert values == list(range(40))
-        waiting = await one.submit(prefix + "nobody", wait_for_worker=True, unique="skip")
-        assert not (await two.submit(prefix + "nobody", wait_for_worker=True, unique="skip")).is_new
+        waiting = await one.submit(prefix + "unserved", wait_for_worker=True, unique="skip")
+        assert not (await two.submit(prefix + "unserved", wait_for_worker=True, unique="skip")).is_new
         assert await two.jobs.cancel(waiting.id)
         page = await one.jobs.page(ALL)
         assert [job.status for job in page.jobs] == [JobStatus.CANCELED] + [JobStatus.SUCCESS] * 40

@@ -1,4 +1,4 @@
-"""Brokers, connections and processes die one after another under hundreds of calls: none is lost, none hangs.
+"""Faults of broker, connections and processes under hundreds of calls: no call is lost and none hangs.
 
 Replay a seed with `CREW_CHAOS_SEED=7 pytest --chaos -s tests/integration/test_storm.py`; CREW_CHAOS_FAULTS names some
 faults, with commas between them.
@@ -32,7 +32,7 @@ CHOSEN = [name for name in os.environ.get("CREW_CHAOS_FAULTS", "").split(",") if
 LASTS = 60.0  # seconds
 EVERY = 3.0  # seconds
 BACK_WITHIN = 2.0  # seconds after the end of a fault
-GROWS = 24.0  # MiB, of which this test's own record of thousands of calls is most
+GROWS = 24.0  # MiB, mostly this test's own record of thousands of calls
 SETTLED_WITHIN = 10.0  # seconds until nothing is left in a queue
 PREFIX = "storm."
 PROCESSES = 2
@@ -65,7 +65,7 @@ async def test_no_call_is_lost_or_hangs_while_brokers_connections_and_processes_
     print(f"seed {seed}: {len(storm.ended)} calls, refused: {dict(refused)}, RSS {after - before:+.1f} MiB")
     print(shown(rows))
     for flight in storm.ended:
-        assert flight.answers == 1, f"{flight} was answered {flight.answers} times"
+        assert flight.answers == 1, f"the callback of {flight} ran {flight.answers} times"
         assert flight.error is not None or flight.id in runs, f"{flight} has a value and never ran"
     lost = [flight for flight in storm.ended if flight.error and not flight.was_refused]
     assert sum(row.lost for row in rows) == 0, "\n".join(map(repr, lost))
@@ -77,18 +77,18 @@ async def test_no_call_is_lost_or_hangs_while_brokers_connections_and_processes_
     assert not [worker.output for worker in field.workers if "Traceback" in worker.own_output]
 
 
-# --- what is struck --------------------------------------------------------------------------------------------------
+# --- broker, proxies, client and workers -----------------------------------------------------------------------------
 
 
 @pytest.fixture
 def record(tmp_path: Path) -> Path:
-    """Where the tasks write down that they have begun."""
+    """File in which the tasks record their starts."""
     return tmp_path / "record"
 
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Node]:
-    """A broker of its own, since it is killed."""
+    """A broker for this test only, since it is killed."""
     node = Node(tmp_path / "node")
     try:
         node.start()
@@ -99,21 +99,21 @@ def node(tmp_path: Path) -> Iterator[Node]:
 
 @pytest.fixture
 def near(node: Node) -> Iterator[Proxy]:
-    """The way from the client to the broker."""
+    """Proxy between the client and the broker."""
     with closing(Proxy(node.url)) as proxy:
         yield proxy
 
 
 @pytest.fixture
 def far(node: Node) -> Iterator[Proxy]:
-    """The way from the workers to the broker."""
+    """Proxy between the workers and the broker."""
     with closing(Proxy(node.url)) as proxy:
         yield proxy
 
 
 @pytest.fixture
 def client(near: Proxy, monkeypatch: pytest.MonkeyPatch) -> Client:
-    """Not connected yet."""
+    """A client that is not connected yet."""
     monkeypatch.setenv("CREW_HEARTBEAT", str(HEARTBEAT))
     return Client(near.url)
 
@@ -133,7 +133,7 @@ def stormy(tmp_path: Path, far: Proxy, record: Path) -> Iterator[Processes]:
 
 @pytest.fixture
 def field(node: Node, near: Proxy, far: Proxy, client: Client, stormy: Processes) -> Field:
-    """Two hosts of workers, as it were, that serve."""
+    """Targets of the faults: broker, proxies, client and two workers that serve."""
 
     def start_worker() -> Process:
         return stormy.python(WORKER, *FLAGS).says("serving", times=PROCESSES)
@@ -153,7 +153,7 @@ def field(node: Node, near: Proxy, far: Proxy, client: Client, stormy: Processes
 
 
 async def _inject_faults(field: Field, storm: Storm, dice: random.Random) -> list[Incident]:
-    """One fault after another, each kind at least once, as the dice fall."""
+    """Inject faults one after another in random order, each kind at least once."""
     incidents: list[Incident] = []
     names = dice.sample(CHOSEN, len(CHOSEN))
     begun = time.monotonic()
@@ -165,23 +165,23 @@ async def _inject_faults(field: Field, storm: Storm, dice: random.Random) -> lis
         incident.ended = time.monotonic()
         incident.recovered = await storm.first_value()
         print(f"{name}: {incident.ended - incident.began:.1f} s, back in {incident.recovered:.2f} s", flush=True)
-        await asyncio.sleep(max(0.0, incident.began + EVERY - time.monotonic()))  # the pace of the faults
+        await asyncio.sleep(max(0.0, incident.began + EVERY - time.monotonic()))  # the interval between faults
     return incidents
 
 
 def _is_empty(field: Field) -> bool:
-    """Nothing is left, ready or unacknowledged."""
-    said = field.node.ctl("list_queues", "name", "messages").splitlines()
-    return {f"crew.tasks.{task}\t0" for task in field.tasks} <= {*said}
+    """Whether the task queues have no message, ready or unacknowledged."""
+    listed = field.node.ctl("list_queues", "name", "messages").splitlines()
+    return {f"crew.tasks.{task}\t0" for task in field.tasks} <= {*listed}
 
 
 def _threads() -> set[str]:
-    """Names of this process's threads, without those that the faults have waited in."""
+    """Names of this process's threads, without those of `asyncio.to_thread`."""
     return {thread.name for thread in threading.enumerate() if not thread.name.startswith("asyncio_")}
 
 
 def _rss() -> float:
-    """MiB of this process."""
+    """Memory of this process in MiB."""
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

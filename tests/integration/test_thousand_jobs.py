@@ -15,7 +15,7 @@ from tests.support.waiting import until
 JOBS = 1_000
 WORK = 0.05  # seconds each
 PROCESSES, THREADS = 2, 10
-WITHIN = 30.0  # seconds, for what takes 2.5 on slots that never wait
+WITHIN = 30.0  # seconds; 2.5 if no slot ever waits
 
 
 @pytest.mark.chaos
@@ -37,5 +37,5 @@ async def test_a_thousand_jobs_on_twenty_slots_all_succeed_and_each_is_run_once(
 
 
 def jobs_of(word: str, output: str) -> list[str]:
-    """Ids of the jobs whose task has said it."""
+    """Ids of the jobs in the lines that begin with `word`."""
     return [line.split()[1] for line in output.splitlines() if line.startswith(f"{word} ")]

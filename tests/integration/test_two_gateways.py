@@ -1,4 +1,4 @@
-"""Two gateways on one PostgreSQL: what is submitted at one is waited for and canceled at the other."""
+"""Two gateways with one PostgreSQL: a job submitted at one can be awaited and canceled at the other."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from tests.support.processes import Process
 from tests.support.waiting import eventually
 
 WOKEN_WITHIN = 0.5  # seconds after the end of the job, at the other gateway
-ANSWERS_WITHIN = 20.0  # seconds, on a busy machine
+RESULT_WITHIN = 20.0  # seconds, on a busy machine
 
 
 class Gateway:
@@ -31,27 +31,27 @@ class Gateway:
             text=True,
         )
 
-    def tell(self, *command: object) -> None:
-        """Give it a command, whose `answer` may take a while."""
+    def send(self, *command: object) -> None:
+        """Send a command without waiting for its result."""
         assert self._process.stdin
         self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
 
-    def answer(self) -> Any:
-        """To the oldest command."""
+    def receive(self) -> Any:
+        """Wait for the result of the oldest command."""
         assert self._process.stdout
-        assert select.select([self._process.stdout], [], [], ANSWERS_WITHIN)[0], "no answer"
+        assert select.select([self._process.stdout], [], [], RESULT_WITHIN)[0], "no result"
         return json.loads(self._process.stdout.readline())
 
-    def ask(self, *command: object) -> Any:
-        """Give it a command; its answer."""
-        self.tell(*command)
-        return self.answer()
+    def run(self, *command: object) -> Any:
+        """Send a command; returns its result."""
+        self.send(*command)
+        return self.receive()
 
     def end(self) -> None:
-        """Wait until it has ended by itself; kill it where it does not."""
+        """Wait until it has ended by itself; kill it if it does not."""
         try:
-            self._process.communicate(timeout=ANSWERS_WITHIN)
+            self._process.communicate(timeout=RESULT_WITHIN)
         finally:
             self._process.kill()
             self._process.wait()
@@ -60,59 +60,59 @@ class Gateway:
 
 @pytest.fixture
 def gateways(broker_url: str, postgresql_url: str) -> Iterator[list[Gateway]]:
-    """Two of them, which make their tables at the same time."""
+    """Two gateways, which create their tables at the same time."""
     gateways = [Gateway(broker_url, postgresql_url) for _ in range(2)]
     try:
-        assert [gateway.answer() for gateway in gateways] == ["ready", "ready"]
+        assert [gateway.receive() for gateway in gateways] == ["ready", "ready"]
         yield gateways
     finally:
         for gateway in gateways:
             gateway.end()
 
 
-def test_a_job_that_was_submitted_at_one_gateway_is_waited_for_at_the_other(
+def test_a_job_submitted_at_one_gateway_can_be_awaited_at_the_other(
     gateways: list[Gateway], shared_worker: Process, prefix: str
 ) -> None:
     one, two = gateways
     for seconds in (0.0, 0.3, 0.6):
-        id = one.ask("submit", prefix + "sleep", seconds)
-        two.tell("wait", id)
-        ended = two.answer()
+        id = one.run("submit", prefix + "sleep", seconds)
+        two.send("wait", id)
+        ended = two.receive()
         assert ended["status"] == "success"
         assert ended["woken"] - ended["ended"] < WOKEN_WITHIN
-        assert [gateway.ask("result", id) for gateway in gateways] == [seconds, seconds]
+        assert [gateway.run("result", id) for gateway in gateways] == [seconds, seconds]
 
 
-def test_a_job_that_was_submitted_at_one_gateway_is_canceled_at_the_other(
+def test_a_job_submitted_at_one_gateway_can_be_canceled_at_the_other(
     gateways: list[Gateway], start_worker: StartWorker, prefix: str
 ) -> None:
     one, two = gateways
     worker = start_worker()
-    id = one.ask("submit", prefix + "note", {"name": "long", "seconds": 60})
+    id = one.run("submit", prefix + "note", {"name": "long", "seconds": 60})
     worker.says("STARTED long")
-    one.tell("wait", id)
-    assert two.ask("cancel", id) is True
-    ended = one.answer()
+    one.send("wait", id)
+    assert two.run("cancel", id) is True
+    ended = one.receive()
     assert ended["status"] == "canceled"
     assert ended["woken"] - ended["ended"] < WOKEN_WITHIN
-    assert two.ask("cancel", id) is False
+    assert two.run("cancel", id) is False
 
-    after = two.ask("submit", prefix + "note", {"name": "next"})  # the worker is free again
-    assert one.ask("wait", after)["status"] == "success"
-    assert eventually(lambda: two.ask("status", after) == "success")
+    after = two.run("submit", prefix + "note", {"name": "next"})  # the worker is free again
+    assert one.run("wait", after)["status"] == "success"
+    assert eventually(lambda: two.run("status", after) == "success")
 
 
-def test_the_last_progress_of_a_job_is_recorded_whichever_gateway_takes_its_end(
+def test_the_last_progress_is_recorded_whichever_gateway_records_the_end(
     gateways: list[Gateway], start_worker: StartWorker, prefix: str
 ) -> None:
     start_worker("--threads", "4", script="jobbing.py")
     one, two = gateways
-    ids = [gateway.ask("submit", prefix + "count", {"to": 4, "pause": 0.04}) for gateway in gateways * 12]
+    ids = [gateway.run("submit", prefix + "count", {"to": 4, "pause": 0.04}) for gateway in gateways * 12]
     for id in ids:
-        assert one.ask("wait", id)["status"] == "success"
+        assert one.run("wait", id)["status"] == "success"
 
     def wrong() -> dict[str, object]:
-        told = {id: two.ask("progress", id) for id in ids}
-        return {id: value for id, value in told.items() if value != {"at": 3}}
+        recorded = {id: two.run("progress", id) for id in ids}
+        return {id: value for id, value in recorded.items() if value != {"at": 3}}
 
-    assert eventually(lambda: not wrong())  # a progress may be committed after the end, by the other gateway
+    assert eventually(lambda: not wrong())  # the other gateway may commit a progress after the end
