@@ -121,10 +121,10 @@ def test_a_timeout_has_its_own_exit_status(crew: Crew, prefix: str, flag: str) -
 
 def test_an_unknown_task_is_an_error_at_once(crew: Crew, prefix: str) -> None:
     began = time.monotonic()
-    done = crew("call", prefix + "unserved")
+    done = crew("call", prefix + "absent")
 
     assert done.returncode == 3
-    assert f"{prefix}unserved" in done.stderr.decode()
+    assert f"{prefix}absent" in done.stderr.decode()
     assert time.monotonic() - began < 3
 
 
