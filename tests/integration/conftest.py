@@ -1,4 +1,4 @@
-"""Workers for the integration tests: real processes that serve `tasks.py`, under names that nobody else uses."""
+"""Workers for the integration tests: real processes that serve `tasks.py` under unique task names."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,32 +18,32 @@ StartWorker = Callable[..., Process]
 
 @pytest.fixture(scope="module")
 def shared_prefix() -> str:
-    """Begins the names of the tasks that the shared worker of the module serves."""
+    """The prefix of all task names of the module's shared worker."""
     return _unique()
 
 
 @pytest.fixture
 def prefix(request: pytest.FixtureRequest, shared_prefix: str) -> str:
-    """Begins the name of every task of the test: the shared worker's where it is used, else this test's alone."""
+    """The prefix of the test's task names: that of the shared worker if the test uses it, else a new one."""
     return shared_prefix if "shared_worker" in request.fixturenames else _unique()
 
 
 @pytest.fixture
 def environment(broker_url: str, prefix: str) -> dict[str, str]:
-    """What a worker process needs to know."""
+    """Environment variables of a worker process."""
     return _environment(broker_url, prefix)
 
 
 @pytest.fixture
 def processes(tmp_path: Path, environment: dict[str, str]) -> Iterator[Processes]:
-    """Processes that end with the test."""
+    """Starts processes, and stops them at the end of the test."""
     with running(tmp_path, environment) as processes:
         yield processes
 
 
 @pytest.fixture
 def start_worker(processes: Processes) -> StartWorker:
-    """Start a worker with these flags, of `tasks.py` or another script beside it, and wait until it serves."""
+    """Start a worker of `tasks.py`, or of another script beside it, and wait until it serves."""
 
     def start(*flags: str, count: int = 1, script: str = TASKS.name) -> Process:
         return processes.python(TASKS.with_name(script), *flags).says("serving", times=count)
@@ -53,21 +53,21 @@ def start_worker(processes: Processes) -> StartWorker:
 
 @pytest.fixture(scope="module")
 def shared_worker(tmp_path_factory: pytest.TempPathFactory, broker_url: str, shared_prefix: str) -> Iterator[Process]:
-    """One worker process for all tests of the module that leave it alive."""
+    """One worker process that the tests of the module share."""
     with running(tmp_path_factory.mktemp("worker"), _environment(broker_url, shared_prefix)) as processes:
         yield processes.python(TASKS).says("serving")
 
 
 @pytest.fixture
 def proxied() -> Iterator[Callable[[str], Proxy]]:
-    """Make a proxy before the broker at a URL; it ends with the test."""
+    """Start a proxy in front of the broker at a URL; it stops at the end of the test."""
     with proxying() as make:
         yield make
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Of a database for a job store, with nothing in it: each test that asks for it is run on both."""
+    """URL of an empty job store; each test that uses it runs on SQLite and on PostgreSQL."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/jobs.db"
     url: str = request.getfixturevalue("postgresql_url")
@@ -84,12 +84,12 @@ def _unique() -> str:
 
 @pytest.fixture(scope="module")
 def http_url(vhost_url: Callable[[], str]) -> str:
-    """A virtual host of the module: the task that performs URL jobs has the same name everywhere."""
+    """URL of a virtual host that only this module uses, because the task of URL jobs has a fixed name."""
     return vhost_url()
 
 
 @pytest.fixture(scope="module")
 def http_worker(tmp_path_factory: pytest.TempPathFactory, http_url: str) -> Iterator[Process]:
-    """One worker process that performs URL jobs, for all tests that leave it alive."""
+    """One worker process that performs URL jobs, shared by the tests of the module."""
     with running(tmp_path_factory.mktemp("worker"), {"CREW_AMQP_URL": http_url}) as processes:
         yield processes.crew(*HTTP).says("serving 1 task: crew.http")

@@ -1,4 +1,4 @@
-"""`async def` tasks: hundreds run at a time, they are interrupted by cancellation, and heartbeats go on."""
+"""`async def` tasks: hundreds run concurrently, interrupts cancel them, and heartbeats continue."""
 
 import asyncio
 import time
@@ -22,12 +22,12 @@ async def test_hundreds_of_coroutines_run_in_one_process(
     async with Client(broker_url) as client:
         began = time.monotonic()
         pids = await asyncio.gather(*(client.call(prefix + "nap", 1.0) for _ in range(300)))
-        assert time.monotonic() - began < 5  # 300 s, one after the other
+        assert time.monotonic() - began < 5  # 300 s if they ran one after another
     assert len(set(pids)) == 1
 
 
 @pytest.mark.gen_test
-async def test_no_more_coroutines_run_at_a_time_than_concurrency_allows(
+async def test_no_more_coroutines_run_concurrently_than_the_option_allows(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
     start_worker("--concurrency", "2", script=SCRIPT)
@@ -38,7 +38,7 @@ async def test_no_more_coroutines_run_at_a_time_than_concurrency_allows(
 
 
 @pytest.mark.gen_test
-async def test_plain_functions_are_served_while_a_coroutine_blocks_the_event_loop(
+async def test_plain_functions_run_while_a_coroutine_blocks_the_event_loop(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
     worker = start_worker(script=SCRIPT)
@@ -54,7 +54,7 @@ async def test_plain_functions_are_served_while_a_coroutine_blocks_the_event_loo
 
 
 @pytest.mark.gen_test
-async def test_a_coroutine_that_swallows_its_cancellation_loses_its_slot_and_others_run_on(
+async def test_a_coroutine_that_ignores_its_cancellation_does_not_block_others(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
     worker = start_worker("--grace", "0.5", "--concurrency", "1", script=SCRIPT)
@@ -66,7 +66,8 @@ async def test_a_coroutine_that_swallows_its_cancellation_loses_its_slot_and_oth
         assert worker.output.count("STUBBORN") >= 1
         with pytest.raises(crew.TimeoutError):
             await client.call(prefix + "stubborn nap", timeout=0.3)
-        assert await client.call(prefix + "nap", 0, expiration=8) != pid  # two are too many for one slot
+        # Two such coroutines are too many for one slot: the process was replaced.
+        assert await client.call(prefix + "nap", 0, expiration=8) != pid
 
 
 @pytest.mark.gen_test
@@ -83,16 +84,16 @@ async def test_a_stopped_worker_finishes_its_coroutines(
 
 
 @pytest.mark.gen_test
-async def test_a_coroutine_that_does_not_finish_in_time_is_run_by_another_worker(
+async def test_a_coroutine_that_exceeds_the_drain_time_runs_on_another_worker(
     broker_url: str, prefix: str, start_worker: StartWorker, tmp_path: Path
 ) -> None:
     first = start_worker("--drain", "0.2", script=SCRIPT)
-    morning = tmp_path / "morning"
+    wake = tmp_path / "wake"
     async with Client(broker_url) as client:
-        call = client.call(prefix + "nap until", str(morning))
+        call = client.call(prefix + "nap until", str(wake))
         await until(lambda: call.has_started)
         start_worker(script=SCRIPT)
         await asyncio.get_running_loop().run_in_executor(None, first.stop)
         assert "NAP INTERRUPTED drain" in first.output
-        morning.touch()
+        wake.touch()
         assert await call > 0

@@ -13,14 +13,14 @@ from tests.support.paths import PROGRAM_FOLDER
 from tests.support.processes import running
 
 COUNT = 100_000  # calls
-WARM_UP = 5_000  # of them: until caches and arenas have the size that they keep
+WARM_UP = 5_000  # of them, until caches and arenas have reached their final size
 GROWTH = 5 * 1024  # KiB
 
 
 @pytest.mark.chaos
 @pytest.mark.timeout(400)
 def test_100_000_calls_leave_nothing_behind(vhost_url: Callable[[], str], tmp_path: Path) -> None:
-    """Errors, timeouts, cancels, and tasks that nobody serves among them."""
+    """Some of the calls fail, time out, are canceled, or have no worker."""
     url = vhost_url()
     raw.declare(url, topology.task_queue("idle"))
     with running(tmp_path, {"CREW_AMQP_URL": url, "CREW_TEST_PREFIX": ""}) as processes:
@@ -29,7 +29,7 @@ def test_100_000_calls_leave_nothing_behind(vhost_url: Callable[[], str], tmp_pa
         assert client.ends(timeout=380) == 0, client.output
         before, after = map(json.loads, client.output.splitlines())
         assert "Traceback" not in worker.own_output
-    for who in ("client", "worker"):
-        assert after.pop(f"{who} KiB") - before.pop(f"{who} KiB") < GROWTH, f"the {who} grows"
+    for program in ("client", "worker"):
+        assert after.pop(f"{program} KiB") - before.pop(f"{program} KiB") < GROWTH, f"the {program} uses more memory"
     assert "0 calls in flight" in after["client"]
     assert after == before

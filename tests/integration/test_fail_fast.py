@@ -1,4 +1,4 @@
-"""While the broker is away a call waits for it, or fails at once, as its caller likes."""
+"""While the broker is unavailable, a call waits for it or, with `fail_fast`, fails at once."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ from tests.support.waiting import until
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_who_wants_an_answer_at_once_gets_it_and_who_waits_gets_his_value(
+async def test_a_call_with_fail_fast_fails_at_once_while_the_broker_is_unavailable(
     broker_url: str, prefix: str, start_worker: StartWorker, proxied: Callable[[str], Proxy]
 ) -> None:
     start_worker()
@@ -30,17 +30,15 @@ async def test_who_wants_an_answer_at_once_gets_it_and_who_waits_gets_his_value(
         with pytest.raises(crew.ConnectionError, match="is not called: the broker is unavailable: "):
             client.call(prefix + "echo", "at once")
         assert time.monotonic() - began < 2, "it does not wait for its deadline"
-        patient = client.call(prefix + "echo", "in time", fail_fast=False, expiration=20)
+        waiting = client.call(prefix + "echo", "in time", fail_fast=False, expiration=20)
         assert not published.done()  # the broker has it
         proxy.heal()
-        assert await patient == "in time"
+        assert await waiting == "in time"
         assert await published == 0.5
         assert await client.call(prefix + "echo", "back") == "back"
 
 
-def test_a_thread_may_want_it_at_once_and_drain_when_it_is_done(
-    broker_url: str, prefix: str, shared_worker: object
-) -> None:
+def test_a_blocking_client_supports_fail_fast_and_drain(broker_url: str, prefix: str, shared_worker: object) -> None:
     with BlockingClient(broker_url) as client:
         with pytest.raises(crew.ConnectionError, match="has not been reached yet"):
             client.call(prefix + "echo", 1, fail_fast=True)
@@ -53,17 +51,17 @@ def test_a_thread_may_want_it_at_once_and_drain_when_it_is_done(
 
 
 @pytest.mark.gen_test
-async def test_a_client_that_drains_still_hears_events_and_publishes(
+async def test_a_draining_client_still_receives_and_publishes_events(
     broker_url: str, prefix: str, shared_worker: object
 ) -> None:
-    heard: list[object] = []
+    received: list[object] = []
     async with Client(broker_url) as client:
-        await client.subscribe(prefix + "news", lambda event: heard.append(event.payload)).ready()
+        await client.subscribe(prefix + "news", lambda event: received.append(event.payload)).ready()
         call = client.call(prefix + "sleep", 0.4)
         draining = asyncio.ensure_future(client.drain(timeout=5))
         await until(lambda: not client.is_ready)
         await client.publish(prefix + "news", "still here")
-        await until(lambda: heard == ["still here"])
+        await until(lambda: received == ["still here"])
         assert not call.done()
         await draining
         assert await call == 0.4
