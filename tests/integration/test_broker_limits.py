@@ -1,4 +1,4 @@
-"""Limits and defaults of a virtual host: the broker's own reason is logged, and work begins as soon as it can."""
+"""Limits and defaults of a virtual host: the log has the broker's reason, and work starts when the limit is raised."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -20,13 +20,13 @@ PASSWORD = "limited"
 
 @pytest.fixture
 def vhost(node: Node, vhost_url: Callable[[], str]) -> tuple[str, str]:
-    """Name and URL of a virtual host of this test alone."""
+    """Name and URL of a virtual host that only this test uses."""
     url = vhost_url()
     return urlsplit(url).path.removeprefix("/"), url
 
 
 def limit(node: Node, vhost: str, **limits: int) -> None:
-    """Limit `vhost`, or lift all limits."""
+    """Set limits of `vhost`; without `limits`, clear them all."""
     if limits:
         node.ctl("set_vhost_limits", "-p", vhost, json.dumps({k.replace("_", "-"): v for k, v in limits.items()}))
     else:
@@ -44,7 +44,7 @@ def quorum_by_default(node: Node, unique: str) -> Iterator[str]:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_classic_queues_are_served_where_another_type_is_the_default(
+async def test_classic_queues_work_on_a_virtual_host_with_another_default_type(
     quorum_by_default: str, prefix: str, processes: Processes
 ) -> None:
     worker = processes.python(TASKS, "--url", quorum_by_default).says("serving")
@@ -52,28 +52,29 @@ async def test_classic_queues_are_served_where_another_type_is_the_default(
         events: list[object] = []
         await client.subscribe(prefix + "topic", lambda event: events.append(event.payload)).ready()
         assert await client.call(prefix + "echo", 17, priority=200) == 17
-        await client.publish(prefix + "topic", "heard")
-        await until(lambda: events == ["heard"])
+        await client.publish(prefix + "topic", "event")
+        await until(lambda: events == ["event"])
     assert "other arguments" not in worker.output
     assert "cannot be declared" not in worker.output
 
 
-def test_a_queue_of_an_older_version_which_said_no_type_is_the_same_queue(
+def test_a_queue_that_an_older_version_declared_without_a_type_is_compatible(
     broker_url: str, unique: str, processes: Processes
 ) -> None:
-    """Both ways: an older worker may run beside this one."""
+    """In both orders, because workers of both versions may run at the same time."""
     old = topology.task_queue(unique + "t")
     new = topology.of_type(old, "classic")
     assert isinstance(new, topology.Queue)
     with raw.channel(broker_url) as channel:
         for first, second in ((old, new), (new, old)):
             channel.queue_declare(first.name, durable=True, arguments=first.arguments)
-            channel.queue_declare(second.name, durable=True, arguments=second.arguments)  # raises where it differs
+            # Raises if the arguments differ.
+            channel.queue_declare(second.name, durable=True, arguments=second.arguments)
             channel.queue_delete(old.name)
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_a_worker_waits_while_the_virtual_host_has_no_room_for_its_queues(
+async def test_a_worker_waits_while_the_queue_limit_of_its_virtual_host_is_reached(
     node: Node, vhost: tuple[str, str], prefix: str, processes: Processes
 ) -> None:
     name, url = vhost
@@ -89,7 +90,7 @@ async def test_a_worker_waits_while_the_virtual_host_has_no_room_for_its_queues(
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_a_worker_and_a_client_wait_while_there_are_too_many_connections(
+async def test_a_worker_and_a_client_wait_while_the_connection_limit_is_reached(
     node: Node, vhost: tuple[str, str], prefix: str, processes: Processes
 ) -> None:
     name, url = vhost
@@ -110,7 +111,7 @@ async def test_a_worker_and_a_client_wait_while_there_are_too_many_connections(
     await client.close()
 
 
-def test_a_worker_waits_while_its_user_has_too_many_channels(
+def test_a_worker_waits_while_the_channel_limit_of_its_user_is_reached(
     node: Node, vhost: tuple[str, str], unique: str, processes: Processes
 ) -> None:
     name, user = vhost[0], f"{unique}user"

@@ -1,4 +1,4 @@
-"""A broker that dies, restarts, freezes or runs short loses nobody a call, and is used again as soon as it is back."""
+"""A broker that crashes, restarts, freezes or lacks memory or disk loses no call, and clients reconnect at once."""
 
 import asyncio
 import os
@@ -21,21 +21,21 @@ from tests.support.waiting import until
 HEARTBEAT = 2  # seconds
 SHORT = 0.8  # seconds: less than a heartbeat
 LINKS = 2  # connections of a client
-LONG = 5.0  # seconds: more than two
+LONG = 5.0  # seconds: more than two heartbeats
 
 pytestmark = pytest.mark.chaos
 
 
 @pytest.fixture(scope="module")
 def own_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    """A node that may be stopped and killed."""
+    """A node that only this module uses, so that it can be stopped and killed."""
     with running_node(tmp_path_factory.mktemp("own")) as node:
         yield node
 
 
 @pytest.fixture(scope="module")
 def worker(own_node: Node, tmp_path_factory: pytest.TempPathFactory, shared_prefix: str) -> Iterator[Process]:
-    """A worker in threads, which lives through all of it."""
+    """A worker with threads that keeps running through all outages of the module."""
     environment = {
         "CREW_AMQP_URL": own_node.url,
         "CREW_TEST_PREFIX": shared_prefix,
@@ -46,59 +46,59 @@ def worker(own_node: Node, tmp_path_factory: pytest.TempPathFactory, shared_pref
 
 
 @pytest.fixture
-def outage(
+def make_outage(
     own_node: Node,
     worker: Process,
     shared_prefix: str,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> Callable[[Client], Outage]:
-    """An outage, as the client sees it."""
+    """Makes an outage that checks the calls of a client."""
     return lambda client: Outage(client, shared_prefix, worker, caplog)
 
 
 @pytest.fixture
 def heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A short one, for clients of this process."""
+    """A short heartbeat for clients of this process."""
     monkeypatch.setenv("CREW_HEARTBEAT", str(HEARTBEAT))
 
 
 @pytest.mark.usefixtures("heartbeat")
 @pytest.mark.gen_test(timeout=90)
 async def test_a_broker_that_is_killed_or_restarted_loses_no_call(
-    own_node: Node, outage: Callable[[Client], Outage]
+    own_node: Node, make_outage: Callable[[Client], Outage]
 ) -> None:
     async with Client(own_node.url) as client:
-        through = outage(client)
-        await through.begin()
-        await through.through(own_node.kill, own_node.start, is_away=True)
-        await through.through(own_node.stop, own_node.start, is_away=True)
+        outage = make_outage(client)
+        await outage.begin()
+        await outage.through(own_node.kill, own_node.start, is_away=True)
+        await outage.through(own_node.stop, own_node.start, is_away=True)
 
 
 @pytest.mark.usefixtures("heartbeat")
 @pytest.mark.gen_test(timeout=60)
-async def test_a_broker_that_freezes_for_less_than_a_heartbeat_is_waited_for(
-    own_node: Node, outage: Callable[[Client], Outage], worker: Process
+async def test_a_freeze_shorter_than_a_heartbeat_breaks_no_connection(
+    own_node: Node, make_outage: Callable[[Client], Outage], worker: Process
 ) -> None:
-    said = worker.from_now()
+    log = worker.from_now()
     async with Client(own_node.url) as client:
-        through = outage(client)
-        await through.begin()
-        await through.through(lambda: freeze(own_node, SHORT), loses=False)
-    assert "next attempt" not in said.output
+        outage = make_outage(client)
+        await outage.begin()
+        await outage.through(lambda: freeze(own_node, SHORT), loses=False)
+    assert "next attempt" not in log.output
 
 
 @pytest.mark.usefixtures("heartbeat")
 @pytest.mark.gen_test(timeout=60)
-async def test_a_broker_that_freezes_for_long_is_given_up_and_used_when_it_wakes(
-    own_node: Node, outage: Callable[[Client], Outage], worker: Process
+async def test_a_long_freeze_breaks_connections_and_loses_no_call(
+    own_node: Node, make_outage: Callable[[Client], Outage], worker: Process
 ) -> None:
-    said = worker.from_now()
+    log = worker.from_now()
     async with Client(own_node.url) as client:
-        through = outage(client)
-        await through.begin()
-        await through.through(lambda: freeze(own_node, LONG))
-    assert "heartbeat timeout: the broker sent nothing for 3 s" in said.output
+        outage = make_outage(client)
+        await outage.begin()
+        await outage.through(lambda: freeze(own_node, LONG))
+    assert "heartbeat timeout: the broker sent nothing for 3 s" in log.output
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ async def test_a_broker_that_freezes_for_long_is_given_up_and_used_when_it_wakes
 )
 @pytest.mark.usefixtures("heartbeat", "worker")
 @pytest.mark.gen_test(timeout=60)
-async def test_a_broker_that_is_short_refuses_calls_over_a_new_connection_too_until_it_has_recovered(
+async def test_calls_are_refused_until_the_broker_has_recovered_also_over_a_new_connection(
     own_node: Node,
     proxied: Callable[[str], Proxy],
     shared_prefix: str,
@@ -124,25 +124,25 @@ async def test_a_broker_that_is_short_refuses_calls_over_a_new_connection_too_un
         assert await client.call(task, "before") == "before"
         await asyncio.to_thread(own_node.ctl, *raised)
         try:
-            caught = client.call(task, "caught", expiration=EXPIRATION)  # the broker blocks at the first message
+            published = client.call(task, "published", expiration=EXPIRATION)  # the broker blocks at the first message
             await until(lambda: is_refused(client, task))
             proxy.cut()
             await until(lambda: proxy.attempts == 2 * LINKS and is_refused(client, task))
-            await asyncio.sleep(HEARTBEAT * 2)  # it is blocked, not silent
+            await asyncio.sleep(HEARTBEAT * 2)  # a blocked broker still sends heartbeats
             assert is_refused(client, task)
-            assert not caught.done()
+            assert not published.done()
         finally:
             await asyncio.to_thread(own_node.ctl, *cleared)
         began = time.monotonic()
-        assert await caught == "caught"
+        assert await published == "published"
         await until(lambda: not is_refused(client, task))
         assert await client.call(task, "after") == "after"
         assert time.monotonic() - began < BACK_WITHIN
-    assert proxy.attempts == 2 * LINKS  # none was given up
+    assert proxy.attempts == 2 * LINKS  # no connection was lost while the broker was blocked
 
 
 def is_refused(client: Client, task: str) -> bool:
-    """Whether the broker is known to take nothing."""
+    """Whether the client refuses a call because the broker has blocked publishing."""
     try:
         client.call(task).cancel()
     except crew.Overloaded:
@@ -151,7 +151,7 @@ def is_refused(client: Client, task: str) -> bool:
 
 
 def freeze(node: Node, seconds: float) -> None:
-    """Stop the node, all of it, for so long."""
+    """Freeze the node for this many seconds."""
     pid = node.pid
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""A call behaves like a function call: it returns, raises, and never does both."""
+"""A call behaves like a function call: it either returns or raises."""
 
 import asyncio
 import logging
@@ -38,7 +38,7 @@ async def test_a_payload_arrives_as_it_was_sent(
 
 
 @pytest.mark.gen_test
-async def test_headers_go_to_the_task_and_come_back_and_are_empty_for_the_next(broker_url: str, prefix: str) -> None:
+async def test_headers_reach_the_task_and_the_caller_but_not_the_next_call(broker_url: str, prefix: str) -> None:
     async with Client(broker_url) as client:
         first = client.call(prefix + "headers", headers={"question": "why"})
         second = client.call(prefix + "headers")
@@ -55,7 +55,7 @@ async def test_a_handler_class_serves_a_task(broker_url: str, prefix: str) -> No
 
 
 @pytest.mark.gen_test
-async def test_settings_are_kept_between_tasks(broker_url: str, prefix: str) -> None:
+async def test_settings_are_kept_between_executions(broker_url: str, prefix: str) -> None:
     async with Client(broker_url) as client:
         first = await client.call(prefix + "who")
         second = await client.call(prefix + "who")
@@ -78,21 +78,23 @@ async def test_a_coroutine_of_tornado_can_yield_a_call(broker_url: str, prefix: 
 
 @pytest.mark.gen_test
 async def test_a_callback_gets_value_and_headers_or_the_exception_as_a_value(broker_url: str, prefix: str) -> None:
-    answers: asyncio.Queue[tuple[Any, Any]] = asyncio.Queue()
+    results: asyncio.Queue[tuple[Any, Any]] = asyncio.Queue()
 
-    async def on_answer(value: Any, headers: Any) -> None:
-        answers.put_nowait((value, headers))
+    async def on_result(value: Any, headers: Any) -> None:
+        results.put_nowait((value, headers))
 
     async with Client(broker_url) as client:
-        client.call(prefix + "headers", callback=on_answer)
-        assert await answers.get() == (["answer"], {"answer": "nonenone"})
-        client.call(prefix + "bad", "raise", callback=lambda value, headers: answers.put_nowait((value, headers)))
-        error, _ = await answers.get()
+        client.call(prefix + "headers", callback=on_result)
+        assert await results.get() == (["answer"], {"answer": "nonenone"})
+        client.call(prefix + "bad", "raise", callback=lambda value, headers: results.put_nowait((value, headers)))
+        error, _ = await results.get()
         assert isinstance(error, crew.TaskFailed)
 
 
 @pytest.mark.gen_test
-async def test_parallel_calls_answer_in_order_with_exceptions_as_values(broker_url: str, prefix: str) -> None:
+async def test_parallel_calls_return_their_results_in_order_with_exceptions_as_values(
+    broker_url: str, prefix: str
+) -> None:
     async with Client(broker_url) as client:
         with client.parallel() as calls:
             calls.call(prefix + "sleep", 0.05)
@@ -111,7 +113,7 @@ async def test_a_call_before_connect_connects(broker_url: str, prefix: str) -> N
     await client.close()
 
 
-def test_a_client_may_be_built_and_subscribe_before_any_loop_runs(broker_url: str, prefix: str) -> None:
+def test_a_client_can_be_built_and_subscribe_before_an_event_loop_runs(broker_url: str, prefix: str) -> None:
     topic = prefix + "early"
     events: list[Any] = []
     client = Client(broker_url)
@@ -120,15 +122,15 @@ def test_a_client_may_be_built_and_subscribe_before_any_loop_runs(broker_url: st
     async def later() -> None:
         assert await client.call(prefix + "echo", "later") == "later"
         await subscription.ready()
-        await client.publish(topic, "heard")
+        await client.publish(topic, "event")
         await until(lambda: events)
         await client.close()
 
     asyncio.run(later())
-    assert [event.payload for event in events] == ["heard"]
+    assert [event.payload for event in events] == ["event"]
 
 
-def test_a_script_calls_without_a_loop_of_its_own(broker_url: str, prefix: str) -> None:
+def test_a_script_can_call_without_an_event_loop(broker_url: str, prefix: str) -> None:
     with blocking.Client(broker_url) as client:
         call = client.call(prefix + "echo", {"from": "a script"})
         assert call.result(timeout=5) == {"from": "a script"}
@@ -167,9 +169,7 @@ async def _await(call: Any) -> Any:
 
 
 @pytest.mark.gen_test
-async def test_a_second_call_with_an_id_in_flight_is_refused_and_the_first_unharmed(
-    broker_url: str, prefix: str
-) -> None:
+async def test_a_call_with_the_id_of_a_pending_call_is_refused(broker_url: str, prefix: str) -> None:
     async with Client(broker_url) as client:
         first = client.call(prefix + "sleep", 0.1, id="mine")
         with pytest.raises(crew.DuplicateCallId, match="mine"):
@@ -179,7 +179,7 @@ async def test_a_second_call_with_an_id_in_flight_is_refused_and_the_first_unhar
 
 
 @pytest.mark.gen_test
-async def test_one_call_too_many_is_overloaded(broker_url: str, prefix: str) -> None:
+async def test_a_call_above_max_pending_raises_overloaded(broker_url: str, prefix: str) -> None:
     async with Client(broker_url, max_pending=2) as client:
         calls = [client.call(prefix + "sleep", 0.05) for _ in range(2)]
         with pytest.raises(crew.Overloaded, match="2 calls"):
@@ -207,7 +207,7 @@ async def test_one_call_too_many_is_overloaded(broker_url: str, prefix: str) -> 
         ({"id": ""}, "id"),
     ],
 )
-async def test_an_argument_out_of_range_is_refused_at_the_call_by_name(
+async def test_an_invalid_argument_of_a_call_is_refused_by_name(
     broker_url: str, prefix: str, options: dict[str, Any], names: str
 ) -> None:
     async with Client(broker_url) as client:
@@ -217,7 +217,7 @@ async def test_an_argument_out_of_range_is_refused_at_the_call_by_name(
 
 
 @pytest.mark.gen_test
-async def test_closing_a_client_ends_its_calls(broker_url: str, prefix: str) -> None:
+async def test_closing_a_client_fails_its_pending_calls(broker_url: str, prefix: str) -> None:
     client = Client(broker_url)
     call = client.call(prefix + "sleep", 0.2)
     await client.connect()
@@ -230,7 +230,7 @@ async def test_closing_a_client_ends_its_calls(broker_url: str, prefix: str) -> 
 
 
 @pytest.mark.gen_test
-async def test_a_failed_call_that_nobody_awaits_is_logged(
+async def test_a_failed_call_that_is_not_awaited_is_logged(
     broker_url: str, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Client(broker_url) as client:
@@ -240,12 +240,12 @@ async def test_a_failed_call_that_nobody_awaits_is_logged(
 
 
 @pytest.mark.gen_test
-async def test_a_task_knows_what_is_left_of_its_call(broker_url: str, prefix: str) -> None:
+async def test_a_task_can_read_the_remaining_time_of_its_call(broker_url: str, prefix: str) -> None:
     async with Client(broker_url) as client:
         assert 4 < await client.call(prefix + "remaining", expiration=5) <= 5
         assert 1 < await client.call(prefix + "remaining", expiration=5, timeout=2) <= 2
 
 
-def test_the_worker_is_one_process_throughout(shared_worker: Process) -> None:
+def test_no_test_of_this_module_restarted_the_worker(shared_worker: Process) -> None:
     assert shared_worker.output.count("serving") == 1
     assert "Traceback" not in shared_worker.own_output

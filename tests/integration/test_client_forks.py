@@ -1,4 +1,4 @@
-"""A client that was made before a fork: each child has connections and an id of its own, and the parent keeps its."""
+"""A client built before a fork: each child gets its own connections and id, and the parent keeps its own."""
 
 import json
 import uuid
@@ -15,27 +15,27 @@ CALLS = 200
 ENDS_WITHIN = 60.0  # seconds, on a busy machine
 
 
-def told_by(process: Process) -> list[dict[str, Any]]:
-    """What the processes have printed, a line each."""
+def printed_by(process: Process) -> list[dict[str, Any]]:
+    """The JSON documents that the processes printed, one per line."""
     assert process.ends(ENDS_WITHIN) == 0, process
     return [json.loads(line) for line in process.output.splitlines() if line.startswith("{")]
 
 
 @pytest.mark.parametrize("kind", ["asyncio", "blocking"])
-def test_children_of_a_client_that_was_only_built_have_all_their_calls_answered(
+def test_forked_children_can_use_a_client_that_was_built_before_the_fork(
     kind: str, prefix: str, shared_worker: Process, processes: Processes
 ) -> None:
-    children = told_by(processes.python(PROGRAM_FOLDER / "client_forking.py", kind, "built", prefix))
+    children = printed_by(processes.python(PROGRAM_FOLDER / "client_forking.py", kind, "built", prefix))
     assert [child["values"] for child in children] == [list(range(CALLS))] * CHILDREN
     assert len({child["id"] for child in children}) == CHILDREN
 
 
 @pytest.mark.parametrize("kind", ["asyncio", "blocking"])
-def test_children_of_a_client_in_use_have_their_own_calls_answered_and_the_parent_its_own(
+def test_forked_children_and_their_parent_can_use_a_client_that_was_in_use(
     kind: str, prefix: str, shared_worker: Process, processes: Processes
 ) -> None:
     process = processes.python(PROGRAM_FOLDER / "client_forking.py", kind, "used", prefix)
-    *children, parent = told_by(process)
+    *children, parent = printed_by(process)
     assert [child["values"] for child in children] == [list(range(CALLS))] * CHILDREN
     assert len({one["id"] for one in (*children, parent)}) == CHILDREN + 1
     for child in children:
@@ -48,7 +48,7 @@ def test_children_of_a_client_in_use_have_their_own_calls_answered_and_the_paren
     assert parent["is_connected_as_before"]
 
 
-def test_processes_that_tornado_forks_connect_and_subscribe_as_soon_as_their_loop_runs(
+def test_processes_forked_by_tornado_connect_and_subscribe_when_their_loop_runs(
     broker_url: str, prefix: str, shared_worker: Process, processes: Processes
 ) -> None:
     gateway = processes.python(PROGRAM_FOLDER / "prefork.py", prefix).says("is subscribed", times=2)
@@ -59,7 +59,7 @@ def test_processes_that_tornado_forks_connect_and_subscribe_as_soon_as_their_loo
     assert len(receivers) == 2
 
 
-def test_tasks_of_all_processes_of_a_worker_share_the_client_at_its_module_level(
+def test_all_tasks_of_a_worker_process_share_the_client_of_their_module(
     broker_url: str, prefix: str, shared_worker: Process, processes: Processes
 ) -> None:
     own = f"t{uuid.uuid4().hex[:8]}."
@@ -72,20 +72,20 @@ def test_tasks_of_all_processes_of_a_worker_share_the_client_at_its_module_level
     assert len({(one["pid"], one["id"]) for one in relayed}) == len({one["pid"] for one in relayed})
 
 
-def test_children_of_a_client_with_jobs_that_was_only_built_submit_jobs_of_their_own(
+def test_forked_children_can_submit_jobs_if_the_client_was_only_built_before(
     store_url: str, prefix: str, shared_worker: Process, processes: Processes
 ) -> None:
-    jobs = told_by(processes.python(PROGRAM_FOLDER / "client_forking_jobs.py", prefix, store_url, "built"))
+    jobs = printed_by(processes.python(PROGRAM_FOLDER / "client_forking_jobs.py", prefix, store_url, "built"))
     assert len({job["pid"] for job in jobs}) == len(jobs) == 3
     assert all(job["result"] == job["pid"] for job in jobs)
 
 
-def test_children_of_a_client_that_has_used_its_jobs_submit_their_own_unless_its_store_is_sqlite(
+def test_forked_children_can_submit_jobs_after_the_parent_did_unless_in_sqlite(
     store_url: str, prefix: str, shared_worker: Process, processes: Processes
 ) -> None:
-    """A child of a process that has a SQLite file open may find the file locked for ever, or corrupt it: it refuses."""
+    """A child refuses to use an inherited SQLite file: it might stay locked for ever, or be corrupted."""
     process = processes.python(PROGRAM_FOLDER / "client_forking_jobs.py", prefix, store_url, "used")
-    jobs = told_by(process)
+    jobs = printed_by(process)
     children = [job for job in jobs if job["pid"] != process.pid]
     first, last = (job for job in jobs if job["pid"] == process.pid)
     assert first["result"] == last["result"] == process.pid

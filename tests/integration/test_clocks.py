@@ -1,4 +1,4 @@
-"""Hosts whose wall clocks are wrong: real processes, whose monotonic clocks and timers are as they should be."""
+"""Hosts with wrong wall clocks: real processes with correct monotonic clocks and timers."""
 
 import sys
 import time
@@ -19,13 +19,13 @@ SKEWS = [120, -120]
 
 
 def wrong_by(seconds: int) -> dict[str, str]:
-    """Environment of a process whose wall clock is wrong by so much."""
+    """Environment of a process with a wall clock that is wrong by this many seconds."""
     return {"PYTHONPATH": str(WRONG_CLOCK), "CREW_TEST_CLOCK_WRONG_BY": str(seconds)}
 
 
 @pytest.mark.gen_test(timeout=60)
 @pytest.mark.parametrize("seconds", SKEWS)
-async def test_a_worker_whose_clock_is_wrong_serves_calls_and_says_so(
+async def test_a_worker_with_a_wrong_clock_serves_calls_and_logs_the_offset(
     broker_url: str, prefix: str, processes: Processes, seconds: int
 ) -> None:
     worker = processes.python(TASKS, "--url", broker_url, environment=wrong_by(seconds)).says("serving")
@@ -37,12 +37,12 @@ async def test_a_worker_whose_clock_is_wrong_serves_calls_and_says_so(
         with pytest.raises(crew.TimeoutError):
             await client.call(prefix + "sleep", 30, expiration=1.5)
         assert 1.4 < time.monotonic() - began < 5
-        assert await client.call(prefix + "echo", 18, expiration=10) == 18  # the sleeping one was interrupted
+        assert await client.call(prefix + "echo", 18, expiration=10) == 18  # the sleeping task was interrupted
 
 
 @pytest.mark.gen_test(timeout=60)
 @pytest.mark.parametrize("seconds", SKEWS)
-async def test_a_call_whose_time_is_over_is_not_started_by_a_worker_whose_clock_is_wrong(
+async def test_a_worker_with_a_wrong_clock_does_not_start_expired_calls(
     broker_url: str, prefix: str, processes: Processes, seconds: int
 ) -> None:
     worker = processes.python(TASKS, "--url", broker_url, environment=wrong_by(seconds)).says("serving")
@@ -61,19 +61,19 @@ async def test_a_call_whose_time_is_over_is_not_started_by_a_worker_whose_clock_
 @pytest.mark.gen_test(timeout=60)
 @pytest.mark.parametrize("seconds", SKEWS)
 @pytest.mark.parametrize("of_worker", [0, "same"], ids=["right worker", "wrong worker"])
-async def test_calls_of_a_client_whose_clock_is_wrong_are_answered(
+async def test_calls_of_a_client_with_a_wrong_clock_get_their_replies(
     broker_url: str, prefix: str, processes: Processes, seconds: int, of_worker: object
 ) -> None:
     environment = wrong_by(seconds) if of_worker else {}
     processes.python(TASKS, "--url", broker_url, environment=environment).says("serving")
-    caller = (
+    script = (
         "import sys\n"
         "from crew.client.blocking import Client\n"
         "with Client(sys.argv[1]) as client:\n"
         f"    print('GOT', client.call({prefix + 'echo'!r}, 17).result())\n"
         f"    print('LEFT', client.call({prefix + 'remaining'!r}).result())\n"
     )
-    process = processes.start(sys.executable, "-c", caller, broker_url, environment=wrong_by(seconds))
+    process = processes.start(sys.executable, "-c", script, broker_url, environment=wrong_by(seconds))
     assert process.ends(30) == 0
     assert "GOT 17" in process.output
     left = float(process.output.partition("LEFT ")[2].split()[0])
@@ -81,7 +81,7 @@ async def test_calls_of_a_client_whose_clock_is_wrong_are_answered(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_where_the_broker_does_not_allow_the_comparison_nothing_is_said(
+async def test_nothing_is_logged_if_the_broker_forbids_the_clock_comparison(
     node: object, broker_url: str, unique: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     user = f"{unique}user"
@@ -90,12 +90,12 @@ async def test_where_the_broker_does_not_allow_the_comparison_nothing_is_said(
     node.ctl("set_permissions", "-p", "/", user, allowed, allowed, allowed)  # type: ignore[attr-defined]
     async with Client(f"amqp://{user}:secret@{broker_url.rpartition('@')[2]}") as client:
         with pytest.raises(crew.UnknownTask):
-            await client.call(unique + "nobody")
+            await client.call(unique + "missing")
     assert not [record for record in caplog.records if record.levelname != "DEBUG"]
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_broker_that_answers_late_delays_a_client_by_little(
+async def test_a_client_connects_to_a_slow_broker_within_10_seconds(
     broker_url: str, proxied: Callable[[str], Proxy], unique: str
 ) -> None:
     proxy = proxied(broker_url)
@@ -104,4 +104,4 @@ async def test_a_broker_that_answers_late_delays_a_client_by_little(
     async with Client(proxy.url) as client:
         assert time.monotonic() - began < 10
         with pytest.raises(crew.UnknownTask):
-            await client.call(unique + "nobody")
+            await client.call(unique + "missing")

@@ -1,4 +1,4 @@
-"""What is deleted under us on the broker is there again in a moment, and nothing of ours hangs or loops over it."""
+"""Deleted queues and exchanges are declared again within seconds, and no worker or client hangs or loops."""
 
 import functools
 import time
@@ -16,14 +16,14 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.chaos
 
-RUNS = 0.3  # seconds that a task takes which runs while something is deleted
+RUNS = 0.3  # seconds of a task that runs while a queue or an exchange is deleted
 BACK_WITHIN = 2.0  # seconds
 EXCHANGES = ("crew.DLX", "crew.PUBSUB", "crew.control", "crew.retry")
 
 
 @pytest.fixture(scope="module")
 def broker_url(vhost_url: Callable[[], str]) -> str:
-    """A virtual host of its own: its exchanges are nobody else's."""
+    """URL of a virtual host that only this module uses, because the tests delete its exchanges."""
     return vhost_url()
 
 
@@ -31,7 +31,7 @@ def broker_url(vhost_url: Callable[[], str]) -> str:
 def worker(
     broker_url: str, tmp_path_factory: pytest.TempPathFactory, shared_prefix: str
 ) -> Iterator[Callable[[str], Process]]:
-    """A worker in threads of one of the scripts here."""
+    """Starts a worker with threads for a script; there is one per script and module."""
     environment = {"CREW_AMQP_URL": broker_url, "CREW_TEST_PREFIX": shared_prefix}
     with running(tmp_path_factory.mktemp("worker"), environment) as processes:
 
@@ -44,13 +44,13 @@ def worker(
 
 @pytest.fixture
 def prefix(shared_prefix: str) -> str:
-    """The workers'."""
+    """The prefix of the workers' task names."""
     return shared_prefix
 
 
 @pytest.fixture
 def delete(broker_url: str) -> Callable[..., None]:
-    """Delete exchanges or queues of these names."""
+    """Delete exchanges or queues by name."""
 
     def delete(*, exchanges: tuple[str, ...] = (), queues: tuple[str, ...] = ()) -> None:
         with raw.channel(broker_url) as channel:
@@ -63,16 +63,16 @@ def delete(broker_url: str) -> Callable[..., None]:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_what_is_deleted_costs_no_call_that_runs_and_holds_up_none_that_comes(
+async def test_a_deleted_queue_or_exchange_loses_no_running_call_and_delays_no_new_one(
     broker_url: str, prefix: str, worker: Callable[[str], Process], delete: Callable[..., None]
 ) -> None:
     process = worker("tasks.py")
     async with Client(broker_url) as client:
-        who = await client.call(prefix + "who")
+        identity = await client.call(prefix + "who")
         deletions: list[dict[str, Any]] = [
             {"queues": (f"crew.tasks.{prefix}sleep",)},
             {"queues": (f"crew.reply.{client.id}",)},
-            {"queues": (f"crew.control.{who['uuid']}",)},
+            {"queues": (f"crew.control.{identity['uuid']}",)},
             *({"exchanges": (name,)} for name in EXCHANGES),
         ]
         for deletion in deletions:
@@ -89,7 +89,7 @@ async def test_what_is_deleted_costs_no_call_that_runs_and_holds_up_none_that_co
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_cancel_into_an_exchange_that_was_deleted_costs_no_other_call(
+async def test_a_cancel_into_a_deleted_exchange_loses_no_other_call(
     broker_url: str, prefix: str, worker: Callable[[str], Process], delete: Callable[..., None]
 ) -> None:
     worker("tasks.py")
@@ -105,35 +105,35 @@ async def test_a_cancel_into_an_exchange_that_was_deleted_costs_no_other_call(
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_retry_into_an_exchange_that_was_deleted_is_not_lost(
+async def test_a_retry_into_a_deleted_exchange_is_not_lost(
     broker_url: str, prefix: str, worker: Callable[[str], Process], delete: Callable[..., None]
 ) -> None:
     worker("retrying.py")
     async with Client(broker_url) as client:
-        for _ in range(2):  # the worker knows then that its queues are there
+        for _ in range(2):  # from the second round on, the worker remembers that its queues exist
             assert (await client.call(prefix + "flaky", 2, expiration=10))["attempt"] == 2
             delete(exchanges=("crew.retry",))
         assert (await client.call(prefix + "flaky", 2, expiration=10))["attempt"] == 2
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_subscription_to_an_exchange_that_was_deleted_hears_again(
+async def test_a_subscription_receives_events_again_after_its_exchange_was_deleted(
     broker_url: str, prefix: str, delete: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(declarations, "RENEWED_EVERY", 0.2)
-    heard: list[Any] = []
+    received: list[Any] = []
     async with Client(broker_url) as subscriber, Client(broker_url) as publisher:
-        await subscriber.subscribe(prefix + "news", lambda event: heard.append(event.payload)).ready()
+        await subscriber.subscribe(prefix + "news", lambda event: received.append(event.payload)).ready()
         delete(exchanges=("crew.PUBSUB",))
         await publisher.publish(prefix + "news", "at once", persistent=True)
         began = time.monotonic()
-        while not heard:
+        while not received:
             await publisher.publish(prefix + "news", "again", persistent=True)
             assert time.monotonic() - began < BACK_WITHIN
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_message_is_parked_in_a_queue_that_was_deleted(
+async def test_a_message_is_parked_after_the_queue_of_parked_messages_was_deleted(
     broker_url: str, prefix: str, worker: Callable[[str], Process], delete: Callable[..., None]
 ) -> None:
     worker("tasks.py")
