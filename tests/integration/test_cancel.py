@@ -1,4 +1,4 @@
-"""Abandoned calls are stopped: cancel of queued, waiting and running calls."""
+"""Canceled calls are stopped, whether they are queued, waiting in a worker, or running."""
 
 import asyncio
 import contextlib
@@ -16,12 +16,12 @@ from tests.integration.conftest import StartWorker
 from tests.support.processes import Process
 from tests.support.waiting import eventually, until
 
-STOPPED = 1.0  # seconds from the cancel to the interrupt: the promise
+STOPPED = 1.0  # seconds from the cancel to the interrupt, as documented
 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("flags", [(), ("--threads", "2")], ids=["main thread", "threads"])
-async def test_a_running_task_sees_systemexit_with_the_reason_canceled(
+async def test_a_canceled_task_is_interrupted_with_the_reason_canceled(
     broker_url: str, prefix: str, start_worker: StartWorker, flags: tuple[str, ...]
 ) -> None:
     worker = start_worker(*flags)
@@ -39,7 +39,7 @@ async def test_a_running_task_sees_systemexit_with_the_reason_canceled(
 
 
 @pytest.mark.gen_test
-async def test_a_task_that_never_releases_the_gil_is_canceled(
+async def test_a_task_that_never_releases_the_gil_can_be_canceled(
     broker_url: str, prefix: str, shared_worker: Process
 ) -> None:
     worker = shared_worker.from_now()
@@ -51,7 +51,7 @@ async def test_a_task_that_never_releases_the_gil_is_canceled(
 
 
 @pytest.mark.gen_test
-async def test_a_caller_canceled_by_asyncio_gets_cancelederror_and_the_task_is_stopped(
+async def test_canceling_the_awaiting_coroutine_interrupts_the_task(
     broker_url: str, prefix: str, shared_worker: Process
 ) -> None:
     worker = shared_worker.from_now()
@@ -71,7 +71,7 @@ async def test_a_caller_canceled_by_asyncio_gets_cancelederror_and_the_task_is_s
 
 
 @pytest.mark.gen_test
-async def test_a_waiting_call_that_is_canceled_does_not_start(
+async def test_a_queued_call_that_is_canceled_does_not_start(
     broker_url: str, prefix: str, shared_worker: Process
 ) -> None:
     worker = shared_worker.from_now()
@@ -89,10 +89,10 @@ async def test_a_waiting_call_that_is_canceled_does_not_start(
 
 
 @pytest.mark.gen_test
-async def test_a_canceled_call_does_not_run_in_workers_that_start_later(
+async def test_a_worker_that_starts_after_the_cancel_interrupts_the_canceled_call(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
-    """They have missed the cancel; they announce the start, and the client repeats the cancel."""
+    """The worker missed the cancel. It reports the start of the call, and the client repeats the cancel."""
     first = start_worker()
     async with Client(broker_url) as client:
         await client.call(prefix + "echo", "the queue exists")
@@ -107,13 +107,13 @@ async def test_a_canceled_call_does_not_run_in_workers_that_start_later(
 
 
 @pytest.mark.gen_test
-async def test_a_cancel_at_the_same_time_as_the_result_has_exactly_one_outcome(
+async def test_a_call_that_is_canceled_while_its_result_arrives_is_settled_once(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
     start_worker("--processes", "2", count=2)
     async with Client(broker_url) as client:
-        outcomes: dict[str, list[object]] = {}
-        patience = 0.005  # seconds; adapted towards the moment at which the result arrives
+        results: dict[str, list[object]] = {}
+        delay = 0.005  # seconds; adapted until the cancel and the result coincide
 
         for number in range(250):
             id = f"{prefix}{number}"
@@ -121,18 +121,18 @@ async def test_a_cancel_at_the_same_time_as_the_result_has_exactly_one_outcome(
                 prefix + "sleep",
                 0.001,
                 id=id,
-                callback=lambda value, headers, id=id: outcomes.setdefault(id, []).append(value),  # type: ignore[misc]
+                callback=lambda value, headers, id=id: results.setdefault(id, []).append(value),  # type: ignore[misc]
             )
-            await asyncio.sleep(patience)
-            patience *= 1.1 if call.cancel() else 0.9
+            await asyncio.sleep(delay)
+            delay *= 1.1 if call.cancel() else 0.9
             with contextlib.suppress(crew.Canceled):
                 assert await call == 0.001
         assert len(client._calls) == 0
         assert await client.call(prefix + "echo", "alive") == "alive"
-    assert len(outcomes) == 250
-    assert all(len(seen) == 1 for seen in outcomes.values())
-    kinds = {type(seen[0]) for seen in outcomes.values()}
-    assert kinds == {float, crew.Canceled}, "always the same outcome: the test shows nothing"
+    assert len(results) == 250
+    assert all(len(values) == 1 for values in results.values())
+    kinds = {type(values[0]) for values in results.values()}
+    assert kinds == {float, crew.Canceled}, "each call ended the same way: the test proves nothing"
 
 
 @pytest.mark.gen_test
@@ -147,7 +147,7 @@ async def test_closing_a_client_cancels_its_pending_calls(broker_url: str, prefi
 
 
 @pytest.mark.gen_test
-async def test_a_shielded_section_is_finished_and_the_caller_does_not_wait_for_it(
+async def test_a_shielded_section_finishes_and_its_caller_does_not_wait_for_it(
     broker_url: str, prefix: str, shared_worker: Process
 ) -> None:
     worker = shared_worker.from_now()
@@ -164,18 +164,18 @@ async def test_a_shielded_section_is_finished_and_the_caller_does_not_wait_for_i
 async def test_a_cancel_does_not_acknowledge_other_deliveries(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
-    """It arrives over the channel of the tasks: a running call must stay unacknowledged."""
+    """The cancel arrives over the channel of the deliveries. Another running call must stay unacknowledged."""
     worker = start_worker("--threads", "2")
     async with Client(broker_url) as client:
         pid = (await client.call(prefix + "who"))["pid"]
-        running = client.call(prefix + "note", {"name": "innocent", "seconds": 1.0})
-        victim = client.call(prefix + "hang", "endless loop")
-        await until(lambda: running.has_started and victim.has_started)
-        victim.cancel()
+        running = client.call(prefix + "note", {"name": "other", "seconds": 1.0})
+        canceled = client.call(prefix + "hang", "endless loop")
+        await until(lambda: running.has_started and canceled.has_started)
+        canceled.cancel()
         await until(lambda: "FINALLY [endless loop]" in worker.output)
         os.kill(pid, signal.SIGKILL)
         assert (await running)["pid"] != pid
-    assert worker.output.count("STARTED innocent") == 2
+    assert worker.output.count("STARTED other") == 2
 
 
 def test_a_blocking_client_can_cancel(broker_url: str, prefix: str, shared_worker: Process) -> None:
@@ -194,7 +194,7 @@ async def _wait(client: Client, task: str, data: object) -> object:
 
 
 @pytest.mark.gen_test
-async def test_an_id_may_be_used_again_once_its_call_has_ended(
+async def test_an_id_can_be_reused_after_its_call_has_ended(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
     """Cancels and replies of the first call do not affect the next one."""

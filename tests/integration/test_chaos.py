@@ -1,4 +1,4 @@
-"""Calls of every kind, canceled at random, by workers that die at random: every promise holds for each of them.
+"""Random calls and cancels on workers that crash at random: every guarantee holds for each call.
 
 Replay a seed with `CREW_CHAOS_SEED=7 pytest tests/integration/test_chaos.py`; `make soak` runs more of them.
 """
@@ -36,10 +36,11 @@ WORKERS = (
     ("thread,async", "--processes", "2", "--threads", "8"),
     ("async", "--processes", "2"),
 )
-SETTLED_WITHIN = 8.0  # seconds until nothing runs, and nothing is left in a queue
-AT_ONCE = 5.0  # seconds, on a busy machine: long before its deadline
-RUNS = 3  # at most: on a busy machine something is late now and then, what is wrong is late each time; in a soak one
-CLIENT_GROWS = 6.0  # MiB, over a thousand calls and what this test keeps of them
+SETTLED_WITHIN = 8.0  # seconds until no task runs, and all queues are empty
+AT_ONCE = 5.0  # seconds, on a busy machine; long before the deadline of the call
+# At most: a busy machine delays some calls, but a bug delays them in each run. A soak makes one run.
+RUNS = 3
+CLIENT_GROWS = 6.0  # MiB, over a thousand calls and the records of this test
 SUPERVISOR_GROWS = 2.0  # MiB
 EXPECTED = re.compile(
     r"worker process died: it was killed by SIGKILL|worker process stalled|runs on [\d.]+ s after its interrupt"
@@ -47,11 +48,12 @@ EXPECTED = re.compile(
     r"|execution failed: "
     r"|could not be interrupted; its worker process was killed"  # at random, between its deadline and its end
 )
-SEEN = {str, crew.TimeoutError, crew.ExpirationError, crew.Canceled, crew.TaskFailed}  # else the seed shows nothing
+# Types of results that each seed must produce.
+SEEN = {str, crew.TimeoutError, crew.ExpirationError, crew.Canceled, crew.TaskFailed}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A seed a test: those of CREW_CHAOS_SEED, or the first one, and some more in `make chaos`."""
+    """One test for each seed: those of CREW_CHAOS_SEED, else seed 1, and more seeds in `make chaos`."""
     count = SEEDS * (10 if metafunc.config.getoption("--soak") else 1)
     seeds = [int(seed) for seed in os.environ.get("CREW_CHAOS_SEED", "").split(",") if seed]
     more = [] if seeds else [pytest.param(seed, marks=pytest.mark.chaos) for seed in range(2, count + 1)]
@@ -61,7 +63,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(300)
 @pytest.mark.gen_test(timeout=290)
-async def test_calls_cancels_and_deaths_at_random_break_no_promise(
+async def test_random_calls_cancels_and_crashes_break_no_guarantee(
     request: pytest.FixtureRequest,
     broker_url: str,
     prefix: str,
@@ -73,16 +75,17 @@ async def test_calls_cancels_and_deaths_at_random_break_no_promise(
     caplog.set_level(logging.WARNING, logger="crew")
     late: list[Breach] = []
     for number in range(1 if request.config.getoption("--soak") else RUNS):
-        late = await _late_in_a_run(request, broker_url, f"{prefix}{number}.", tmp_path, processes, seed)
+        late = await _late_breaches(request, broker_url, f"{prefix}{number}.", tmp_path, processes, seed)
         if not late:
             break
     assert not late, _listed(late)
     assert not caplog.records
 
 
-async def _late_in_a_run(
+async def _late_breaches(
     request: pytest.FixtureRequest, broker_url: str, prefix: str, folder: Path, processes: Processes, seed: int
 ) -> list[Breach]:
+    """Run one plan; returns what was late, and fails on any other breach."""
     record = Record(folder / f"{prefix}record")
     workers = _start(processes, record.path, prefix)
     calls = plan(seed, CALLS, prefix=prefix)
@@ -92,7 +95,7 @@ async def _late_in_a_run(
         before = _memory(workers)
         ended += await chaos.run(calls[CALLS // 2 :])
         after = _memory(workers)
-        print(f"seed {seed}: {_told(ended, record)}")
+        print(f"seed {seed}: {_summary(ended, record)}")
         await until(lambda: not _unended(record), timeout=SETTLED_WITHIN)
         found = breaches(ended, record)
         late, wrong = [one for one in found if one.is_late], [one for one in found if not one.is_late]
@@ -100,7 +103,7 @@ async def _late_in_a_run(
         assert len(client._calls) == 0
         await _next_calls_are_served_at_once(client, prefix)
     await _queues_are_empty(request, broker_url, prefix)
-    _nobody_grows(before, after)
+    _memory_does_not_grow(before, after)
     _logs_are_as_expected(workers)
     assert {type(one.answer) for one in ended} >= SEEN
     assert any(life.was_killed for life in record.lives.values())
@@ -135,7 +138,7 @@ async def _next_calls_are_served_at_once(client: Client, prefix: str) -> None:
 
 
 async def _queues_are_empty(request: pytest.FixtureRequest, url: str, prefix: str) -> None:
-    """Nothing is ready; nothing is unacknowledged either, as far as the broker is ours to be asked."""
+    """Wait until no message is ready and, on a broker that the tests started, none is unacknowledged."""
     raw.parked(url)
     queues = [f"crew.tasks.{prefix}{executor}" for executor in EXECUTORS]
     await until(lambda: not any(raw.depth(url, queue) for queue in queues), timeout=SETTLED_WITHIN)
@@ -145,7 +148,7 @@ async def _queues_are_empty(request: pytest.FixtureRequest, url: str, prefix: st
         await until(lambda: empty <= {*node.ctl("list_queues", "name", "messages").splitlines()}, SETTLED_WITHIN)
 
 
-def _nobody_grows(before: Sequence[float], after: Sequence[float]) -> None:
+def _memory_does_not_grow(before: Sequence[float], after: Sequence[float]) -> None:
     client, *supervisors = [now - then for now, then in zip(after, before, strict=True)]
     assert client < CLIENT_GROWS
     assert max(supervisors) < SUPERVISOR_GROWS
@@ -174,8 +177,8 @@ def _listed(found: Sequence[Breach]) -> str:
     return "\n".join((f"{len(found)} breaches:", *(one.text for one in found)))
 
 
-def _told(ended: Sequence[Ended], record: Record) -> str:
-    """What a seed has shown."""
-    answers = Counter(type(one.answer).__name__ for one in ended)
+def _summary(ended: Sequence[Ended], record: Record) -> str:
+    """Results, runs and kills of a seed, for its log."""
+    results = Counter(type(one.answer).__name__ for one in ended)
     killed = sum(life.was_killed for life in record.lives.values())
-    return f"{dict(answers)}, {len(record.runs)} runs, {killed} of {len(record.lives)} processes killed"
+    return f"{dict(results)}, {len(record.runs)} runs, {killed} of {len(record.lives)} processes killed"

@@ -1,4 +1,4 @@
-"""A client and its event loops, with a broker: one that was closed, and none yet."""
+"""A client whose event loop was closed, or has not started yet, with a real broker."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ def test_a_client_that_was_not_closed_works_in_the_next_asyncio_run(
 
     async def use(number: int) -> int:
         value: int = await client.call(prefix + "echo", number)
-        while number not in events:  # until the broker knows of the subscription, too
+        while number not in events:  # until the broker has the subscription
             await client.publish(prefix + "news", number)
         return value
 
@@ -29,14 +29,12 @@ def test_a_client_that_was_not_closed_works_in_the_next_asyncio_run(
     asyncio.run(client.close())
 
 
-def test_an_event_that_nothing_awaits_is_published_though_its_client_closes_at_once(
-    broker_url: str, prefix: str
-) -> None:
+def test_a_client_publishes_events_that_are_not_awaited_before_it_closes(broker_url: str, prefix: str) -> None:
     events: list[object] = []
 
     async def main() -> None:
-        async with Client(broker_url) as listener:
-            await listener.subscribe(prefix + "news", events.append).ready()
+        async with Client(broker_url) as subscriber:
+            await subscriber.subscribe(prefix + "news", events.append).ready()
             async with Client(broker_url) as client:
                 for number in range(100):
                     client.publish(prefix + "news", number)
@@ -46,7 +44,7 @@ def test_an_event_that_nothing_awaits_is_published_though_its_client_closes_at_o
 
 
 @pytest.mark.gen_test
-async def test_a_login_that_is_refused_to_a_connect_that_nothing_awaits_is_logged_once(
+async def test_a_refused_login_is_logged_once_if_connect_is_not_awaited(
     broker_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     parts = urlsplit(broker_url)

@@ -1,4 +1,4 @@
-"""Closing a client, whatever the broker does."""
+"""A client closes in time, whatever the broker does."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ from tests.support.waiting import until
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Patience for a test."""
+    """Short timeouts, so that the tests are quick."""
     monkeypatch.setattr(client_module, "DELETE_WITHIN", 0.1)
     monkeypatch.setattr(service, "PAUSED_WITHIN", 0.1)
     monkeypatch.setattr(connection, "CLOSE_TIMEOUT", 0.1)
@@ -27,7 +27,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("has_jobs", [False, True])
 @pytest.mark.gen_test
-async def test_a_broker_that_has_fallen_silent_does_not_keep_a_client_from_closing(
+async def test_a_client_closes_even_if_the_broker_no_longer_responds(
     has_jobs: bool, broker_url: str, proxied: Callable[[str], Proxy], tmp_path: Path
 ) -> None:
     proxy = proxied(broker_url)
@@ -40,11 +40,11 @@ async def test_a_broker_that_has_fallen_silent_does_not_keep_a_client_from_closi
     proxy.half_open()
     begin = time.monotonic()
     await client.close()
-    assert time.monotonic() - begin < 2, "the heartbeat finds out after 15"
+    assert time.monotonic() - begin < 2, "the heartbeat timeout is 15 s"
 
 
 @pytest.mark.gen_test
-async def test_a_client_whose_close_is_canceled_leaves_no_connection_open(
+async def test_canceling_the_close_of_a_client_leaves_no_connection_open(
     broker_url: str, proxied: Callable[[str], Proxy]
 ) -> None:
     proxy = proxied(broker_url)
@@ -59,12 +59,12 @@ async def test_a_client_whose_close_is_canceled_leaves_no_connection_open(
 
 
 @pytest.mark.gen_test
-async def test_a_job_that_is_recorded_is_accepted_though_its_client_is_closed_before_the_broker_has_it(
+async def test_a_recorded_job_is_accepted_even_if_its_client_closes_before_publishing_it(
     broker_url: str, proxied: Callable[[str], Proxy], tmp_path: Path, prefix: str
 ) -> None:
     proxy, url = proxied(broker_url), f"sqlite:///{tmp_path}/jobs.db"
     async with Client(proxy.url, store=JobStore(url)) as client:
-        await client.submit(prefix + "late", wait_for_worker=True)  # all connections are there
+        await client.submit(prefix + "late", wait_for_worker=True)  # opens all connections
         proxy.half_open()
         submitting = asyncio.ensure_future(client.submit(prefix + "late", wait_for_worker=True))
         await until(lambda: client.jobs._publisher._in_background)

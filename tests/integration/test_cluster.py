@@ -1,4 +1,4 @@
-"""A cluster of three nodes that die, freeze and restart under load: with quorum queues no call is lost."""
+"""A cluster of three nodes that crash, freeze and restart under load loses no call with quorum queues."""
 
 import asyncio
 import functools
@@ -26,15 +26,15 @@ pytestmark = pytest.mark.chaos
 TASKS = TASK_FOLDER / "tasks.py"
 PREFIX = "cluster."
 QUEUE = f"crew.tasks.{PREFIX}note"
-HEARTBEAT = 2  # seconds; a frozen node is noticed after 1.5 of them
-BACK_WITHIN = 2.0  # seconds from when the cluster serves again to the first call that ends with its value
-SERVES_WITHIN = 20.0  # seconds from a fault until the cluster has noticed, and elected
+HEARTBEAT = 2  # seconds; a frozen node is detected after 1.5 heartbeats
+BACK_WITHIN = 2.0  # seconds from when the cluster serves again to the first call that returns
+SERVES_WITHIN = 20.0  # seconds from a fault until the cluster has detected it and elected leaders
 WHOLE_WITHIN = 90.0  # seconds until a node that was cut off has restarted itself, on a busy machine
-WARM = 100  # calls that have ended before something happens
-# Calls that may run twice for one fault: those that were in flight when their worker, or its replies, lost the broker.
+WARM = 100  # calls that return before the fault
+# Calls that may run twice for one fault: those in flight when their worker, or its replies, lost the connection.
 DUPLICATES = 2 * IN_FLIGHT
 
-HOW_MANY_RUN = "length(rabbit_nodes:all_running())."
+RUNNING_NODES = "length(rabbit_nodes:all_running())."
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def workers(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Process]]:
-    """Two workers that know all three nodes."""
+    """Two workers with the addresses of all three nodes."""
     environment = {
         "CREW_AMQP_URL": cluster.url,
         "CREW_TEST_PREFIX": PREFIX,
@@ -62,12 +62,12 @@ def workers(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(autouse=True)
 def quick_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For clients, as the workers have it."""
+    """The heartbeat of the workers, for clients of this process."""
     monkeypatch.setenv("CREW_HEARTBEAT", str(HEARTBEAT))
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_no_call_is_lost_with_the_node_that_leads_its_queue(cluster: Cluster, workers: list[Process]) -> None:
+async def test_no_call_is_lost_if_the_leader_of_its_queue_crashes(cluster: Cluster, workers: list[Process]) -> None:
     async with calling(cluster, workers) as (_, load):
         node = await in_thread(cluster.leader, QUEUE)
         with Probe(cluster, node) as probe:
@@ -78,7 +78,7 @@ async def test_no_call_is_lost_with_the_node_that_leads_its_queue(cluster: Clust
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_no_call_is_lost_with_the_node_that_its_client_is_connected_to(
+async def test_no_call_is_lost_if_the_node_that_its_client_is_connected_to_crashes(
     cluster: Cluster, workers: list[Process]
 ) -> None:
     async with calling(cluster, workers) as (client, load):
@@ -92,7 +92,7 @@ async def test_no_call_is_lost_with_the_node_that_its_client_is_connected_to(
 
 @pytest.mark.timeout(240)
 @pytest.mark.gen_test(timeout=200)
-async def test_no_call_is_lost_while_a_minority_is_cut_off_and_when_it_returns(
+async def test_no_call_is_lost_while_one_node_is_frozen_and_after_it_returns(
     cluster: Cluster, workers: list[Process]
 ) -> None:
     async with calling(cluster, workers) as (_, load):
@@ -100,15 +100,13 @@ async def test_no_call_is_lost_while_a_minority_is_cut_off_and_when_it_returns(
         with Probe(cluster, node) as probe, cluster.frozen(node):
             probe.on_lost()
             await back_in_time(load, probe)
-        await in_thread(eventually_whole, cluster)
+        await in_thread(until_all_nodes_run, cluster)
         returned = time.monotonic()
         await until(functools.partial(load.first_after, returned), timeout=SERVES_WITHIN)
 
 
 @pytest.mark.gen_test(timeout=120)
-async def test_no_call_is_lost_while_all_nodes_are_restarted_one_after_another(
-    cluster: Cluster, workers: list[Process]
-) -> None:
+async def test_no_call_is_lost_in_a_rolling_restart_of_the_cluster(cluster: Cluster, workers: list[Process]) -> None:
     async with calling(cluster, workers) as (_, load):
         for node in cluster.nodes:
             await in_thread(node.stop)
@@ -118,7 +116,7 @@ async def test_no_call_is_lost_while_all_nodes_are_restarted_one_after_another(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_classic_queue_whose_only_node_is_down_is_named_with_the_way_out(
+async def test_a_classic_queue_on_a_node_that_is_down_is_logged_with_a_solution(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     environment = {"CREW_AMQP_URL": cluster.url, "CREW_TEST_PREFIX": "classic."}
@@ -127,12 +125,12 @@ async def test_a_classic_queue_whose_only_node_is_down_is_named_with_the_way_out
         node = await in_thread(cluster.leader, "crew.tasks.classic.note")
         node.kill()
         try:
-            told = r"queue crew\.\S+ is not available: its only node crew\d@localhost is down; .*CREW_QUEUE_TYPE=quorum"
-            await until(lambda: re.search(told, worker.output))
+            line = r"queue crew\.\S+ is not available: its only node crew\d@localhost is down; .*CREW_QUEUE_TYPE=quorum"
+            await until(lambda: re.search(line, worker.output))
             killed = time.monotonic()
             await until(lambda: time.monotonic() - killed > 3)
-            # Each reason is logged once, and then every 30 s; it names the node that was asked.
-            assert len(re.findall(told, worker.output)) <= 6
+            # Each reason is logged once, and then every 30 s; it contains the node that reported it.
+            assert len(re.findall(line, worker.output)) <= 6
         finally:
             await in_thread(node.start)
         worker.says("serving", times=2)
@@ -143,7 +141,7 @@ async def test_a_classic_queue_whose_only_node_is_down_is_named_with_the_way_out
 
 @asynccontextmanager
 async def calling(cluster: Cluster, workers: list[Process]) -> AsyncIterator[tuple[Client, Load]]:
-    """Calls in flight during the block, of which none may be lost."""
+    """Keeps calls in flight during the block, and checks that none is lost."""
     async with Client(cluster.url, queue_type="quorum") as client:
         load = Load(client, PREFIX)
         await until(lambda: len(load.answered) >= WARM, timeout=SERVES_WITHIN)
@@ -157,8 +155,8 @@ async def calling(cluster: Cluster, workers: list[Process]) -> AsyncIterator[tup
     assert again <= DUPLICATES
 
 
-async def back_in_time(load: Load, probe: "Probe") -> None:
-    """Wait until the cluster serves, and a call ends soon after; the calls then go on."""
+async def back_in_time(load: Load, probe: Probe) -> None:
+    """Wait until the cluster serves again; a call must return soon after that."""
     serves = await until(lambda: probe.served_at, timeout=SERVES_WITHIN) or 0.0
     first = await until(lambda: load.first_after(probe.began), timeout=SERVES_WITHIN) or 0.0
     print(f"it served after {serves - probe.began:.2f} s, a call ended after {first - probe.began:.2f} s")
@@ -172,15 +170,13 @@ def node_of(cluster: Cluster, client: Client) -> Node:
     return next(node for node in cluster.nodes if f":{wire.params.port}/" in node.url)
 
 
-def eventually_whole(cluster: Cluster) -> None:
+def until_all_nodes_run(cluster: Cluster) -> None:
     """Wait until all three nodes see each other."""
     deadline, seen = time.monotonic() + WHOLE_WITHIN, []
     while time.monotonic() < deadline:
         try:
-            seen = [
-                node.ctl("eval", "length(rabbit_nodes:all_running()).", timeout=10).strip() for node in cluster.nodes
-            ]
-        except CrewError:  # one is just being healed
+            seen = [node.ctl("eval", RUNNING_NODES, timeout=10).strip() for node in cluster.nodes]
+        except CrewError:  # a node is restarting itself
             continue
         if seen == ["3"] * 3:
             return
@@ -188,5 +184,5 @@ def eventually_whole(cluster: Cluster) -> None:
 
 
 async def in_thread(step: Callable[..., T], *arguments: object) -> T:
-    """Do what blocks, while the calls go on."""
+    """Run a blocking function in a thread, so that the calls continue."""
     return await asyncio.get_running_loop().run_in_executor(None, step, *arguments)

@@ -1,4 +1,4 @@
-"""What RabbitMQ says of published messages, and what it never says: on a real broker, over real channels."""
+"""Publisher confirms of a real broker: messages that are confirmed, returned, or never confirmed."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,7 +22,7 @@ TIMEOUT = 0.3  # seconds, twice
 
 @asynccontextmanager
 async def linked(url: str) -> AsyncIterator[Link]:
-    """A link that is ready, and closed at the end of the block."""
+    """Yields a link that is ready, and closes it at the end of the block."""
     link = Link(load(url), name="test")
     link.open()
     try:
@@ -33,19 +33,17 @@ async def linked(url: str) -> AsyncIterator[Link]:
 
 
 @pytest.mark.gen_test
-async def test_every_message_that_reaches_no_queue_is_returned_whatever_ids_they_have(
-    broker_url: str, unique: str
-) -> None:
+async def test_every_message_that_reaches_no_queue_is_returned_whatever_its_id(broker_url: str, unique: str) -> None:
     queue = Queue(f"{unique}queue", {"x-expires": 60_000})
     sent: list[tuple[Confirm, ConfirmStatus]] = []
     async with linked(broker_url) as link:
         await link.declare(queue)
         for number in range(500):
             properties = Properties(correlation_id=("one", None, str(number))[number % 3], delivery_mode=2)
-            is_there = number % 7 < 2
-            key = queue.name if is_there else f"{unique}gone"
+            exists = number % 7 < 2
+            key = queue.name if exists else f"{unique}missing"
             confirm = link.publish("", key, properties, b"", mandatory=True)
-            sent.append((confirm, ConfirmStatus.CONFIRMED if is_there else ConfirmStatus.RETURNED))
+            sent.append((confirm, ConfirmStatus.CONFIRMED if exists else ConfirmStatus.RETURNED))
         for confirm, expected in sent:
             assert await confirm is expected
 
@@ -60,7 +58,7 @@ async def test_a_call_that_is_never_confirmed_over_an_open_channel_is_published_
     caplog: pytest.LogCaptureFixture,
     quorum: bool,
 ) -> None:
-    """As RabbitMQ 3.10 can lose it between the channel and the leader of a quorum queue that changes."""
+    """RabbitMQ 3.10 can lose a message while the leader of a quorum queue changes."""
     monkeypatch.setattr(link_module, "REPLICATED", TIMEOUT)
     monkeypatch.setattr(link_module, "ALONE", TIMEOUT)
     monkeypatch.setenv("CREW_QUEUE_TYPE", "quorum" if quorum else "classic")
@@ -84,7 +82,7 @@ async def test_a_call_that_is_never_confirmed_over_an_open_channel_is_published_
 
 
 @pytest.mark.parametrize(
-    ("alter", "says"),
+    ("alter", "reason"),
     [
         (lambda frame: frame[:-1] + b"\x00", "ends with 0x00 instead of 0xce"),
         (lambda frame: frame[:2] + bytes([frame[2] ^ 1]) + frame[3:], "channel"),
@@ -92,14 +90,14 @@ async def test_a_call_that_is_never_confirmed_over_an_open_channel_is_published_
     ids=["the end of a frame", "the channel of a frame"],
 )
 @pytest.mark.gen_test
-async def test_a_connection_that_alters_frames_is_made_anew_and_the_log_says_why(
+async def test_a_link_reconnects_after_a_corrupted_frame_and_logs_the_reason(
     broker_url: str,
     unique: str,
     caplog: pytest.LogCaptureFixture,
     alter: Callable[[bytes], bytes],
-    says: str,
+    reason: str,
 ) -> None:
-    """The altered frame is the body of a delivery: the last bytes that come from the broker."""
+    """The altered frame is the body of a delivery, the last bytes that the broker sends."""
     body = b"this one is altered"
     altered: list[bytes] = []
 
@@ -122,5 +120,5 @@ async def test_a_connection_that_alters_frames_is_made_anew_and_the_log_says_why
             assert await confirm is ConfirmStatus.CONFIRMED
             await until(lambda: bodies == [body])
     assert len(altered) == 1
-    assert any("protocol error" in one.getMessage() and says in one.getMessage() for one in caplog.records)
-    assert not any(one.exc_info for one in caplog.records), "no traceback for what one sentence says"
+    assert any("protocol error" in one.getMessage() and reason in one.getMessage() for one in caplog.records)
+    assert not any(one.exc_info for one in caplog.records), "the reason is logged without a traceback"
