@@ -1,4 +1,4 @@
-"""A broker that is short of memory refuses calls at once, and takes them again when it has recovered."""
+"""Calls are refused at once while the broker is short of memory, and accepted again after it has recovered."""
 
 import asyncio
 
@@ -14,17 +14,17 @@ BLOCKED = "the broker has blocked publishing: it is short of memory or disk"
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_blocked_broker_is_overload_until_it_recovers(
+async def test_calls_and_events_raise_overloaded_while_the_broker_blocks_publishing(
     node: Node, broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
     worker = start_worker()
     async with Client(broker_url) as client:
         assert await client.call(prefix + "echo", "before") == "before"
-        pressed = client.call(prefix + "pressed", expiration=30)
-        await until(lambda: pressed.has_started)
+        nested = client.call(prefix + "pressed", expiration=30)
+        await until(lambda: nested.has_started)
         await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "absolute", "1")
         try:
-            caught = client.call(prefix + "echo", "caught", expiration=30)  # the first one shows the block
+            published = client.call(prefix + "echo", "published", expiration=30)  # the first message triggers the block
             refused = await until(lambda: _refusal(client, prefix + "echo"))
             assert "blocked publishing" in str(refused)
             assert client.obstacle == BLOCKED
@@ -33,14 +33,15 @@ async def test_a_blocked_broker_is_overload_until_it_recovers(
             await asyncio.to_thread(eventually, lambda: "REFUSED both" in worker.output)
         finally:
             await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.4")
-        assert await caught == "caught"
-        assert await pressed == [BLOCKED, BLOCKED]
+        assert await published == "published"
+        assert await nested == [BLOCKED, BLOCKED]
         await until(lambda: _refusal(client, prefix + "echo") is None)
         assert await client.call(prefix + "echo", "after") == "after"
     assert "Traceback" not in worker.output
 
 
 def _refusal(client: Client, task: str) -> crew.Overloaded | None:
+    """The error of a call that is refused, or None."""
     try:
         client.call(task).cancel()
     except crew.Overloaded as refused:

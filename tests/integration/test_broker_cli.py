@@ -1,4 +1,4 @@
-"""`crew broker`: a private RabbitMQ node starts, is found by clients, restarts, and stops without leftovers."""
+"""`crew broker`: a private RabbitMQ node starts, serves clients, restarts, and leaves no process when it stops."""
 
 import json
 import os
@@ -22,7 +22,7 @@ Started = subprocess.Popen[str]
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder for `crew broker`; the processes of its node end with the tests."""
+    """A folder for `crew broker`; its node stops at the end of the module."""
     workplace = tmp_path_factory.mktemp("with blank")
     yield workplace
     Node(workplace / ".crew" / "broker").stop()
@@ -37,7 +37,7 @@ def running(workplace: Path) -> Path:
 
 
 def start(workplace: Path, *arguments: str) -> Started:
-    """Start `crew broker` in the folder, as from its own shell."""
+    """Start `crew broker` in the folder, as from a shell."""
     return subprocess.Popen(
         [sys.executable, "-m", "crew", "broker", *arguments],
         cwd=workplace,
@@ -53,6 +53,7 @@ def run(workplace: Path, *arguments: str) -> tuple[int, str]:
 
 
 def end(process: Started) -> tuple[int, str]:
+    """Wait for the process; returns its exit status and output."""
     output, _ = process.communicate(timeout=90)
     return process.returncode, output
 
@@ -98,7 +99,7 @@ def test_clients_below_the_folder_find_the_node(running: Path, monkeypatch: pyte
         client.connect(timeout=5)
 
 
-def test_a_node_needs_its_password_and_has_no_user_guest(running: Path) -> None:
+def test_a_node_requires_its_password_and_has_no_guest_user(running: Path) -> None:
     port = Node(running / ".crew" / "broker").url.rpartition(":")[2]
 
     with Client(f"amqp://guest:guest@127.0.0.1:{port}") as client, pytest.raises(CrewError, match="refused"):
@@ -146,7 +147,7 @@ def test_the_files_of_a_node_are_private_whatever_the_umask(running: Path) -> No
 
 @pytest.mark.parametrize("name", [".crew", ".crew/broker", ".crew/broker/url", ".crew/broker/password"])
 def test_no_command_uses_files_that_another_user_may_have_planted(running: Path, tmp_path: Path, name: str) -> None:
-    """A copy of a working folder in which one entry is a link."""
+    """The working folder is a copy in which one entry is a symbolic link."""
     shutil.copytree(running / ".crew", tmp_path / ".crew", ignore=shutil.ignore_patterns("mnesia"))
     (tmp_path / name).rename(tmp_path / "theirs")
     (tmp_path / name).symlink_to(tmp_path / "theirs")
@@ -211,7 +212,7 @@ def test_a_start_can_be_canceled_by_its_caller(tmp_path: Path) -> None:
 
 
 @pytest.mark.chaos
-def test_an_error_names_the_reason_why_a_node_exited_at_its_start(tmp_path: Path) -> None:
+def test_the_error_of_a_node_that_exits_while_it_starts_has_the_reason(tmp_path: Path) -> None:
     node = Node(tmp_path / "broker", conf=["nonsense = 1"])
 
     with pytest.raises(CrewError, match="exited while it started: You've tried to set nonsense") as caught:
@@ -229,7 +230,7 @@ def test_a_node_that_does_not_start_in_time_is_stopped(tmp_path: Path) -> None:
     assert eventually(lambda: not left_in(tmp_path))
 
 
-def test_a_port_in_use_is_one_line_on_stderr(tmp_path: Path) -> None:
+def test_a_port_in_use_prints_one_line_on_stderr(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         folder = tmp_path / ".crew" / "broker"

@@ -20,7 +20,7 @@ from crew.worker import Task
 
 @Task(os.environ["CREW_TEST_PREFIX"] + "dev")
 def task(data):
-    return {answer!r}
+    return {value!r}
 """
 GATEWAY = """
 import sys, time
@@ -43,7 +43,7 @@ time.sleep(600)
 @pytest.fixture
 def sources(tmp_path: Path) -> Path:
     """A folder with one folder for a worker and one for a gateway."""
-    save(tmp_path / "work" / "worker.py", WORKER.format(answer="first"))
+    save(tmp_path / "work" / "worker.py", WORKER.format(value="first"))
     save(tmp_path / "web" / "gateway.py", GATEWAY)
     return tmp_path
 
@@ -64,7 +64,8 @@ def dev(processes: Processes, *flags: str) -> Process:
     return processes.crew("dev", "work/worker.py", *flags)
 
 
-def ends_with_nothing_left(dev: Process, processes: Processes, number: int = signal.SIGINT) -> None:
+def stops_and_leaves_nothing(dev: Process, processes: Processes, number: int = signal.SIGINT) -> None:
+    """Stop `crew dev`; it must leave no process running."""
     assert dev.stop(number) == 0, dev
     assert dev.output.splitlines()[-1] == "crew dev: everything stopped"
     assert not processes.alive()
@@ -77,7 +78,7 @@ def test_worker_and_gateway_run_until_they_are_stopped_together(
     everything = dev(processes, "--gateway", "web/gateway.py --port=1", "--processes", "2", "--", "--threads=2")
     everything.says("serving 1 task", times=2).says("gateway is up --port=1\n")
 
-    ends_with_nothing_left(everything, processes, number)
+    stops_and_leaves_nothing(everything, processes, number)
     assert "Traceback" not in everything.output
 
 
@@ -88,20 +89,20 @@ def test_a_changed_source_restarts_its_process(
     with Client(broker_url) as client:
         assert client.call(prefix + "dev").result() == "first"
 
-        save(sources / "work" / "worker.py", WORKER.format(answer="second"))
+        save(sources / "work" / "worker.py", WORKER.format(value="second"))
         everything.says("crew dev: worker.py changed: restarting worker work/worker.py").says("serving 1 task", times=2)
 
         assert client.call(prefix + "dev").result() == "second"
     save(sources / "web" / "page.py", "")
     everything.says("crew dev: page.py changed: restarting gateway web/gateway.py").says("gateway is up", times=2)
     assert everything.output.count("changed") == 2
-    ends_with_nothing_left(everything, processes)
+    stops_and_leaves_nothing(everything, processes)
 
 
 def test_no_module_of_the_working_folder_replaces_one_that_crew_needs(processes: Processes, sources: Path) -> None:
     for name in ("click", "msgspec", "pika"):
-        save(sources / f"{name}.py", f"print('{name} of somebody else', flush=True)")
-    save(sources / "work" / "worker.py", "import helper\n" + WORKER.format(answer="first"))
+        save(sources / f"{name}.py", f"print('{name} from the working folder', flush=True)")
+    save(sources / "work" / "worker.py", "import helper\n" + WORKER.format(value="first"))
     save(sources / "work" / "helper.py", "print('beside the worker', flush=True)")
     save(sources / "web" / "gateway.py", "import helper\n" + GATEWAY)
     save(sources / "web" / "helper.py", "print('beside the gateway', flush=True)")
@@ -112,26 +113,26 @@ def test_no_module_of_the_working_folder_replaces_one_that_crew_needs(processes:
 
     assert "beside the worker" in everything.output
     assert "beside the gateway" in everything.output
-    assert "somebody else" not in everything.output
-    ends_with_nothing_left(everything, processes)
+    assert "from the working folder" not in everything.output
+    stops_and_leaves_nothing(everything, processes)
 
 
-def test_a_process_that_exits_is_reported_and_restarted(processes: Processes, sources: Path) -> None:
-    save(sources / "web" / "gateway.py", "print('a short life', flush=True); raise SystemExit(3)")
-    everything = dev(processes, "--gateway", "web/gateway.py").says("a short life", times=2)
+def test_a_process_that_exits_is_logged_and_restarted(processes: Processes, sources: Path) -> None:
+    save(sources / "web" / "gateway.py", "print('about to exit', flush=True); raise SystemExit(3)")
+    everything = dev(processes, "--gateway", "web/gateway.py").says("about to exit", times=2)
 
     assert "gateway web/gateway.py exited with status 3: restarting it in 1 s, or when a source" in everything.output
-    ends_with_nothing_left(everything, processes)
+    stops_and_leaves_nothing(everything, processes)
 
 
 def test_a_worker_that_cannot_run_restarts_when_its_source_changes(processes: Processes, sources: Path) -> None:
     save(sources / "work" / "worker.py", "def (")
     everything = dev(processes).says("SyntaxError").says("restarting it when a source in")
 
-    save(sources / "work" / "worker.py", WORKER.format(answer="mended"))
+    save(sources / "work" / "worker.py", WORKER.format(value="fixed"))
 
     everything.says("serving 1 task")
-    ends_with_nothing_left(everything, processes)
+    stops_and_leaves_nothing(everything, processes)
 
 
 def test_a_process_that_does_not_stop_is_killed_with_its_children(processes: Processes, sources: Path) -> None:
@@ -142,7 +143,7 @@ def test_a_process_that_does_not_stop_is_killed_with_its_children(processes: Pro
 
     os.kill(everything.pid, signal.SIGINT)
     everything.says("stopping")
-    os.kill(everything.pid, signal.SIGINT)  # a second Ctrl-C skips the waiting
+    os.kill(everything.pid, signal.SIGINT)  # a second Ctrl-C ends the wait
 
     assert everything.ends(timeout=5) == 0
     assert "gateway web/gateway.py does not stop: killing it (pid " in everything.output
@@ -150,7 +151,7 @@ def test_a_process_that_does_not_stop_is_killed_with_its_children(processes: Pro
     assert not processes.alive()
 
 
-def test_a_missing_file_is_one_line_on_stderr(processes: Processes, sources: Path) -> None:
+def test_a_missing_file_prints_one_line_on_stderr(processes: Processes, sources: Path) -> None:
     for arguments in (["dev", "missing.py"], ["dev", "work/worker.py", "--gateway", "web/missing.py --port=1"]):
         everything = processes.crew(*arguments)
 
@@ -160,7 +161,7 @@ def test_a_missing_file_is_one_line_on_stderr(processes: Processes, sources: Pat
 
 @pytest.fixture
 def without_url(tmp_path: Path, prefix: str) -> Iterator[Processes]:
-    """Processes without the address of a broker."""
+    """Starts processes without the address of a broker in their environment."""
     with running(tmp_path, {"CREW_TEST_PREFIX": prefix}) as processes:
         yield processes
 
@@ -174,7 +175,7 @@ def test_a_private_broker_starts_and_stops_with_the_rest(without_url: Processes,
     node.kill()
     everything.says("crew dev: RabbitMQ exited: restarting it").says("serving 1 task", times=2)
 
-    ends_with_nothing_left(everything, without_url)
+    stops_and_leaves_nothing(everything, without_url)
     assert not is_running(node)
 
 
@@ -183,6 +184,6 @@ def test_a_private_broker_that_ran_before_keeps_running(
 ) -> None:
     everything = without_url.crew("dev", sources / "work" / "worker.py", folder=node_folder.parents[1])
 
-    ends_with_nothing_left(everything.says("serving 1 task"), without_url)
+    stops_and_leaves_nothing(everything.says("serving 1 task"), without_url)
 
     assert is_running(node)

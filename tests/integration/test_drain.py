@@ -1,4 +1,4 @@
-"""A worker that is stopped under load: running calls are finished, or run on other workers."""
+"""A worker that is stopped under load finishes its running calls, or leaves them to other workers."""
 
 import asyncio
 import os
@@ -26,8 +26,8 @@ class Load:
     """A client that always has `IN_FLIGHT` calls of `task` in flight.
 
     Attributes:
-        ids: of all calls that were made.
-        failures: of those that did not return.
+        ids: of all calls.
+        failures: errors of the calls that did not return.
     """
 
     def __init__(self, client: Client, task: str, seconds: float) -> None:
@@ -46,7 +46,7 @@ class Load:
         await until(lambda: self.returned >= enough or self.failures, timeout=30)
 
     async def end(self) -> None:
-        """Make no more calls and wait for the last ones."""
+        """Make no more calls, and wait for the pending ones."""
         self._ends = True
         await asyncio.gather(*self._callers)
 
@@ -140,7 +140,7 @@ async def test_a_second_sigterm_under_load_loses_no_call_and_interrupted_calls_r
 
 @pytest.mark.gen_test(timeout=60)
 @pytest.mark.parametrize("flags", [(), ("--threads", "2")], ids=["main thread", "threads"])
-async def test_a_long_task_that_does_not_finish_in_time_runs_elsewhere_as_the_same_attempt(
+async def test_a_task_that_exceeds_the_drain_time_runs_elsewhere_as_the_same_attempt(
     broker_url: str, prefix: str, processes: Processes, flags: tuple[str, ...]
 ) -> None:
     stopped = start(processes, "--drain", "0.1", *flags)
@@ -157,19 +157,19 @@ async def test_a_long_task_that_does_not_finish_in_time_runs_elsewhere_as_the_sa
 
 @pytest.mark.gen_test(timeout=60)
 @pytest.mark.parametrize(
-    ("task", "persistent", "says"),
+    ("task", "persistent", "reason"),
     [("long.naps", False, "is not persistent and is not retried"), ("long.stubborn", True, "was stopped while it ran")],
     ids=["not persistent", "runs on after its interrupt"],
 )
 async def test_the_caller_of_a_long_task_that_cannot_run_elsewhere_gets_worker_lost(
-    broker_url: str, prefix: str, processes: Processes, task: str, persistent: bool, says: str
+    broker_url: str, prefix: str, processes: Processes, task: str, persistent: bool, reason: str
 ) -> None:
     stopped = start(processes, "--drain", "0.1", "--grace", "0.3")
     async with Client(broker_url) as client:
         call = client.call(prefix + task, 20, persistent=persistent, expiration=30)
         await has_begun(stopped, call)
         os.kill(stopped.pid, signal.SIGTERM)
-        with pytest.raises(crew.WorkerLost, match=says):
+        with pytest.raises(crew.WorkerLost, match=reason):
             await call
         assert await asyncio.to_thread(stopped.ends, 10) == 0
     assert starts(stopped)[call.id] == 1

@@ -1,4 +1,4 @@
-"""After an execution there is a line in the log, and nothing else remains."""
+"""Each execution logs one line, and leaves nothing else behind."""
 
 import re
 
@@ -61,7 +61,7 @@ async def test_each_execution_logs_one_line_and_a_failure_its_traceback(
 
 @pytest.mark.gen_test(timeout=60)
 @pytest.mark.parametrize("flags", [(), ("--threads", "2")], ids=["main thread", "threads"])
-async def test_a_context_variable_of_a_task_ends_with_it(
+async def test_a_context_variable_that_a_task_sets_ends_with_the_task(
     broker_url: str, prefix: str, start_worker: StartWorker, flags: tuple[str, ...]
 ) -> None:
     start_worker(*flags, script=SCRIPT)

@@ -18,8 +18,8 @@ from tests.integration.conftest import StartWorker
 from tests.support import stores
 from tests.support.waiting import until
 
-BOUND = 3  # of the task `hold`
-REFUSED = 100  # calls, whose median time is measured
+BOUND = 3  # `max_queue` of the task `hold`
+REFUSED = 100  # calls, to measure their median time
 AT_ONCE = 0.05  # seconds
 
 
@@ -72,10 +72,10 @@ async def test_a_job_is_not_replaced_by_one_that_a_full_queue_refuses(
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_job_accepted_while_the_broker_was_away_waits_until_the_queue_has_room(
+async def test_a_job_accepted_during_an_outage_waits_until_its_queue_has_room(
     broker_url: str, prefix: str, start_worker: StartWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There may be many of them, and they are all published at once."""
+    """After an outage, many such jobs are published at the same time."""
     monkeypatch.setattr(republish, "RETRY_FULL", 0.2)
     start_worker("--prefetch", "1", script="bounded.py")
     async with Client(broker_url, store=JobStore(f"sqlite:///{tmp_path}/jobs.db")) as client:
@@ -91,8 +91,10 @@ async def test_a_job_accepted_while_the_broker_was_away_waits_until_the_queue_ha
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_full_queue_takes_requeued_deliveries(broker_url: str, prefix: str, start_worker: StartWorker) -> None:
-    """A requeue is no publish: a worker that drains with a full buffer loses no call."""
+async def test_a_full_queue_accepts_requeued_deliveries(
+    broker_url: str, prefix: str, start_worker: StartWorker
+) -> None:
+    """A requeue is not a publish, so a worker that drains with a full buffer loses no call."""
     worker = start_worker("--prefetch", "10", script="bounded.py")
     async with Client(broker_url) as client:
         running = client.call(prefix + "hold", 0.5, expiration=20)

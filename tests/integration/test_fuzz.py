@@ -1,4 +1,4 @@
-"""Whatever is sent to the queues of tasks, replies, cancels and events: nothing dies, sticks, or fills the log."""
+"""Random messages to the queues of tasks, replies, cancels and events: no process dies, hangs or floods its log."""
 
 import contextlib
 import logging
@@ -25,18 +25,18 @@ FLIGHTS = [f"flight-{number}" for number in range(5)]
 # The client's thread draws delays from the module `random`, at times while a strategy is drawn in this one.
 OTHER_THREADS = "ignore:Do not use the .random. module:hypothesis.errors.HypothesisDeprecationWarning"
 FEW = 300
-LOG = 500  # bytes for each message, on average
+LOG = 500  # bytes per message, on average
 
 
 @pytest.fixture(scope="module")
 def url(vhost_url: Callable[[], str]) -> str:
-    """A virtual host of these tests' own, so that every queue in it is theirs."""
+    """URL of a virtual host that only this module uses, so that it contains no other queues."""
     return vhost_url()
 
 
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory: pytest.TempPathFactory, url: str) -> Iterator[Processes]:
-    """The processes of the module."""
+    """Starts processes, and stops them at the end of the module."""
     with running(tmp_path_factory.mktemp("fuzz"), {"CREW_AMQP_URL": url, "CREW_TEST_PREFIX": ""}) as processes:
         yield processes
 
@@ -47,12 +47,12 @@ def worker(processes: Processes) -> Process:
     return processes.python(TASKS).says("serving")
 
 
-@pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of what has failed
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")  # for the values of a failed example
 @pytest.mark.filterwarnings(OTHER_THREADS)
 @pytest.mark.parametrize(
     "inputs", [FEW, pytest.param(None, marks=[pytest.mark.fuzz, pytest.mark.timeout(3_600)])], ids=["few", "many"]
 )
-def test_whatever_is_sent_nothing_dies_sticks_or_fills_the_log(
+def test_no_message_ends_a_process_blocks_a_queue_or_floods_the_log(
     url: str,
     node: Node,
     processes: Processes,
@@ -64,7 +64,7 @@ def test_whatever_is_sent_nothing_dies_sticks_or_fills_the_log(
     count: int = inputs or request.getfixturevalue("fuzz_inputs")
     caplog.set_level(logging.INFO, logger="crew")
     raw.declare(url, topology.task_queue("idle"))
-    before, said = set(processes.alive()), worker.from_now()
+    before, since = set(processes.alive()), worker.from_now()
     with Client(url) as client, Foreign(url) as foreign:
         client.subscribe("fuzz.#", lambda event: None)
         replies = f"crew.reply.{client.id}"
@@ -90,7 +90,7 @@ def test_whatever_is_sent_nothing_dies_sticks_or_fills_the_log(
         @given(st.lists(sound, min_size=BATCH - 1, max_size=BATCH - 1), broken)
         def storm(batch: list[Message], one_more: Message) -> None:
             for id in FLIGHTS:
-                with contextlib.suppress(DuplicateCallId):  # it is in flight still
+                with contextlib.suppress(DuplicateCallId):  # still pending
                     client.call("idle", id=id, expiration=600)
             for (exchange, key), header, body in [*batch, one_more]:
                 foreign.send(exchange, key, header, body)
@@ -98,15 +98,15 @@ def test_whatever_is_sent_nothing_dies_sticks_or_fills_the_log(
 
         storm()
         eventually(lambda: set(_depths(node, url, "echo", "reply", "subscribe", "control").values()) == {0}, timeout=20)
-    assert foreign.confirmed > 0.9 * count, "most of it has to arrive to be a test"
+    assert foreign.confirmed > 0.9 * count, "too few messages have arrived to prove anything"
     assert set(processes.alive()) == before
-    log = said.output + caplog.text
+    log = since.output + caplog.text
     assert "Traceback" not in log, log[-3_000:]
     assert len(log) < LOG * foreign.confirmed
 
 
 def _depths(node: Node, url: str, *kinds: str) -> dict[str, int]:
-    """What the queues hold, delivered or not."""
+    """The number of messages in each queue, delivered or not."""
     vhost = unquote(urlsplit(url).path[1:])
     listed = node.ctl("list_queues", "-p", vhost, "--quiet", "name", "messages").splitlines()[1:]
     rows = [line.split("\t") for line in listed]
