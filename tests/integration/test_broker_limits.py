@@ -35,7 +35,7 @@ def limit(node: Node, vhost: str, **limits: int) -> None:
 
 @pytest.fixture
 def quorum_by_default(node: Node, unique: str) -> Iterator[str]:
-    """URL of a virtual host whose queues are quorum queues, unless a declaration says otherwise."""
+    """URL of a virtual host with `quorum` as its default queue type."""
     name = f"{unique}quorum"
     node.ctl("add_vhost", name, "--default-queue-type", "quorum")
     node.ctl("set_permissions", "-p", name, "crew", ".*", ".*", ".*")

@@ -1,4 +1,4 @@
-"""A client whose event loop was closed, or has not started yet, with a real broker."""
+"""Clients with a real broker, before their event loop runs and after it was closed."""
 
 import asyncio
 import logging
