@@ -1,4 +1,4 @@
-"""Arguments that a public function does not have: the sentence names that function, not one that it calls."""
+"""Unknown arguments: the error names the function that was called, not an inner one."""
 
 import re
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from tests.support.a_job import url_of
 from tests.support.broker import unreachable_url
 
 
-def test_the_sentence_names_the_function_the_argument_the_nearest_and_all_others() -> None:
+def test_the_error_names_function_argument_nearest_match_and_all_arguments() -> None:
     check_names("f", ["a"], ["a", "timeout"])
     with pytest.raises(
         TypeError, match=r"^f\(\) has no argument 'timout' \(did you mean 'timeout'\?\): it takes a, timeout$"
@@ -27,24 +27,24 @@ def test_the_sentence_names_the_function_the_argument_the_nearest_and_all_others
 
 
 @pytest.mark.gen_test
-async def test_a_submit_names_itself_and_what_it_takes(tmp_path: Path) -> None:
+async def test_an_unknown_argument_of_submit_is_an_error_with_all_that_it_takes(tmp_path: Path) -> None:
     with unreachable_url() as url:
         client = Client(url, store=JobStore(url_of(tmp_path)))
         for submit in (client.submit, client.jobs.submit):
             with pytest.raises(TypeError) as raised:
                 await submit("t", countdown=10)  # type: ignore[call-arg]
-            told = str(raised.value)
-            assert told.startswith("submit() has no argument 'countdown': it takes task, payload, priority, timeout,")
-            assert "order" not in told
+            text = str(raised.value)
+            assert text.startswith("submit() has no argument 'countdown': it takes task, payload, priority, timeout,")
+            assert "order" not in text
         with pytest.raises(TypeError, match=r"^submit\(\) has no argument 'max_message'"):
             await client.jobs.submit("t", max_message=1)
         await client.close()
 
 
 @pytest.mark.gen_test
-async def test_serve_names_itself_and_what_it_takes() -> None:
-    told = r"^serve\(\) has no argument 'xheader' \(did you mean 'xheaders'\?\): it takes application, client, port"
-    with unreachable_url() as url, pytest.raises(TypeError, match=told):
+async def test_an_unknown_argument_of_serve_is_an_error_with_all_that_it_takes() -> None:
+    text = r"^serve\(\) has no argument 'xheader' \(did you mean 'xheaders'\?\): it takes application, client, port"
+    with unreachable_url() as url, pytest.raises(TypeError, match=text):
         await serve(Application(), Client(url), xheader=True)
 
 
@@ -63,10 +63,10 @@ CALLS: list[tuple[str, Callable[[Client, BlockingClient], Any]]] = [
 
 
 @pytest.mark.parametrize("number", range(len(CALLS)))
-def test_whatever_is_called_with_an_argument_that_it_has_not_names_itself(number: int) -> None:
+def test_an_unknown_argument_is_an_error_that_names_the_function(number: int) -> None:
     name, call = CALLS[number]
     with unreachable_url() as url, BlockingClient(url) as blocking, pytest.raises(TypeError) as raised:
         call(Client(url), blocking)
-    told = str(raised.value)
-    assert re.search(rf"\b{re.escape(name.partition('.')[2] or name)}", told)
-    assert "'countdown'" in told
+    text = str(raised.value)
+    assert re.search(rf"\b{re.escape(name.partition('.')[2] or name)}", text)
+    assert "'countdown'" in text

@@ -1,4 +1,4 @@
-"""A failure as data: whatever a task raises, its caller can be told."""
+"""Failures as data: any exception of a task can be sent to its caller."""
 
 import zlib
 from typing import Any
@@ -14,7 +14,7 @@ from crew.protocol.failure import Failure
 from crew.protocol.message import Body
 
 
-class Unspeakable(Exception):
+class BrokenStr(Exception):
     """Its str() raises."""
 
     def __init__(self, broken: BaseException) -> None:
@@ -33,18 +33,18 @@ def caught(error: BaseException) -> BaseException:
         return one
 
 
-def test_an_exception_is_told_by_type_message_and_traceback() -> None:
-    told = failure.describe(caught(ValueError("no such image")))
-    assert (told.type_name, told.message, told.retryable) == ("ValueError", "no such image", False)
-    assert told.traceback.startswith("Traceback (most recent call last):\n")
-    assert "raise error" in told.traceback
-    assert told.traceback.endswith("ValueError: no such image\n")
+def test_an_exception_is_described_by_type_message_and_traceback() -> None:
+    described = failure.describe(caught(ValueError("no such image")))
+    assert (described.type_name, described.message, described.retryable) == ("ValueError", "no such image", False)
+    assert described.traceback.startswith("Traceback (most recent call last):\n")
+    assert "raise error" in described.traceback
+    assert described.traceback.endswith("ValueError: no such image\n")
 
 
-def test_a_type_is_named_as_one_would_import_it() -> None:
+def test_an_exception_type_has_its_import_path() -> None:
     assert failure.type_name(zlib.error("x")) == "zlib.error"
     assert failure.type_name(KeyError()) == "KeyError"
-    assert failure.type_name(Unspeakable(ValueError())).endswith("test_failure.Unspeakable")
+    assert failure.type_name(BrokenStr(ValueError())).endswith("test_failure.BrokenStr")
 
 
 def test_the_cause_is_in_the_traceback() -> None:
@@ -54,38 +54,38 @@ def test_the_cause_is_in_the_traceback() -> None:
         except KeyError as cause:
             raise ValueError("effect") from cause
     except ValueError as error:
-        told = failure.describe(error)
-    assert "KeyError: 'cause'" in told.traceback
+        described = failure.describe(error)
+    assert "KeyError: 'cause'" in described.traceback
 
 
 @pytest.mark.parametrize("broken", [ValueError("again"), SystemExit(), RecursionError(), KeyboardInterrupt()])
 def test_an_exception_whose_str_raises_is_reported(broken: BaseException) -> None:
-    told = failure.describe(caught(Unspeakable(broken)))
-    assert told.type_name.endswith("Unspeakable")
-    assert type(broken).__name__ in told.message
-    assert failure.decode(failure.encode(told)) == told
+    described = failure.describe(caught(BrokenStr(broken)))
+    assert described.type_name.endswith("BrokenStr")
+    assert type(broken).__name__ in described.message
+    assert failure.decode(failure.encode(described)) == described
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
-def test_what_is_no_exception_is_told_too(error: BaseException) -> None:
+def test_base_exceptions_are_described_as_well(error: BaseException) -> None:
     assert failure.describe(caught(error)).type_name == type(error).__name__
 
 
 @given(st.text())
-def test_any_message_can_travel(message: str) -> None:
-    told = failure.describe(caught(ValueError(message)))
-    assert failure.decode(failure.encode(told)) == told
+def test_any_message_can_be_encoded_and_decoded(message: str) -> None:
+    described = failure.describe(caught(ValueError(message)))
+    assert failure.decode(failure.encode(described)) == described
 
 
-def test_a_lone_surrogate_in_a_message_does_not_stop_it() -> None:
+def test_a_lone_surrogate_in_a_message_is_escaped() -> None:
     assert failure.describe(ValueError("a\ud800b")).message == r"a\ud800b"
 
 
-def test_a_failure_stays_cheaper_than_the_call_it_answers() -> None:
-    told = failure.describe(caught(ValueError("x" * 10_000_000)))
-    assert len(told.message) < 2 * failure.MAX_MESSAGE
-    assert len(told.traceback) < 2 * failure.MAX_TRACEBACK
-    assert "characters left out" in told.message
+def test_a_long_message_or_traceback_is_shortened() -> None:
+    described = failure.describe(caught(ValueError("x" * 10_000_000)))
+    assert len(described.message) < 2 * failure.MAX_MESSAGE
+    assert len(described.traceback) < 2 * failure.MAX_TRACEBACK
+    assert "characters left out" in described.message
 
 
 def test_both_ends_of_a_long_message_are_kept() -> None:
@@ -95,24 +95,24 @@ def test_both_ends_of_a_long_message_are_kept() -> None:
 
 
 @given(st.binary())
-def test_a_failure_that_cannot_be_read_is_told_as_such(body: bytes) -> None:
-    told = failure.decode(body)
-    assert isinstance(told, Failure)
-    assert told.type_name == "SerializationError"
+def test_a_failure_that_cannot_be_decoded_is_a_serialization_error(body: bytes) -> None:
+    decoded = failure.decode(body)
+    assert isinstance(decoded, Failure)
+    assert decoded.type_name == "SerializationError"
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"type_name": 1}', b"[]", b'{"type_name": "A", "retryable": "yes"}'])
-def test_a_failure_of_the_wrong_shape_is_told_as_such(body: bytes) -> None:
+def test_a_failure_with_the_wrong_fields_is_a_serialization_error(body: bytes) -> None:
     assert failure.decode(body).type_name == "SerializationError"
 
 
-def test_a_newer_workers_failure_may_say_more() -> None:
+def test_unknown_fields_of_a_newer_worker_are_ignored() -> None:
     assert failure.decode(b'{"type_name": "A", "hint": "x"}') == Failure(type_name="A")
 
 
-def test_the_caller_gets_all_that_was_told() -> None:
-    told = Failure(type_name="app.NoImage", message="empty", traceback="line 3", retryable=True)
-    error = failure.raised(told, task="resize", id="17")
+def test_the_caller_gets_all_fields_of_the_failure() -> None:
+    sent = Failure(type_name="app.NoImage", message="empty", traceback="line 3", retryable=True)
+    error = failure.raised(sent, task="resize", id="17")
     expected: dict[str, Any] = {
         "type_name": "app.NoImage",
         "message": "empty",
@@ -124,11 +124,11 @@ def test_the_caller_gets_all_that_was_told() -> None:
     assert (error.task, error.id) == ("resize", "17")
 
 
-def test_what_crew_itself_refuses_has_no_traceback_as_no_line_of_the_task_is_in_it() -> None:
+def test_an_error_raised_by_crew_itself_has_no_traceback() -> None:
     try:
         codec.decode(Body(b"{", codec.JSON))
     except SerializationError as error:
         inside = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
-    told = failure.describe(inside)
-    assert told.traceback == f"crew.errors.SerializationError: {told.message}\n"
+    described = failure.describe(inside)
+    assert described.traceback == f"crew.errors.SerializationError: {described.message}\n"
     assert "in caught" in failure.describe(caught(SerializationError("of a task"))).traceback

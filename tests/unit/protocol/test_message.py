@@ -5,7 +5,7 @@ import pytest
 from crew.protocol.message import Body, Call, Event, Outcome, new_id
 
 
-def test_a_message_cannot_be_changed_on_its_way() -> None:
+def test_a_message_cannot_be_changed() -> None:
     call = Call(id="1", task="t", body=Body(b"", None))
     with pytest.raises(AttributeError):
         call.task = "other"  # type: ignore[misc]
@@ -17,11 +17,11 @@ def test_two_calls_do_not_share_their_headers() -> None:
     assert second.headers == {}
 
 
-def test_no_id_is_given_twice() -> None:
+def test_each_new_id_is_unique() -> None:
     assert len({new_id() for _ in range(10_000)}) == 10_000
 
 
-def test_outcomes_are_plain_words_on_the_wire() -> None:
+def test_outcomes_are_strings_on_the_wire() -> None:
     assert {outcome.value for outcome in Outcome} == {
         "started",
         "progress",

@@ -1,4 +1,4 @@
-"""What stands in the parked queue, whoever has sent it."""
+"""Messages in the parked queue, from any sender."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ names = st.sampled_from(["crew-task", "crew-reason", "crew-host", "crew-exit-sta
     ),
     data=st.binary(),
 )
-def test_whatever_was_parked_can_be_told(given: Properties, data: bytes) -> None:
+def test_any_parked_message_can_be_shown_and_replayed(given: Properties, data: bytes) -> None:
     parked = to_parked(given, data)
     assert parked.id
     assert parked.id.isprintable()
@@ -34,7 +34,7 @@ def test_whatever_was_parked_can_be_told(given: Properties, data: bytes) -> None
     assert isinstance(of_replay(parked, now=NOW).correlation_id, str)
 
 
-def test_a_replay_keeps_what_the_call_is_and_nothing_of_its_first_life() -> None:
+def test_a_replay_keeps_the_call_but_not_its_caller_deadline_or_attempts() -> None:
     headers: dict[str, Any] = {
         "crew-task": "t",
         "crew-attempt": 3,
@@ -52,7 +52,7 @@ def test_a_replay_keeps_what_the_call_is_and_nothing_of_its_first_life() -> None
 
     assert (call.id, call.attempt, call.deadline, call.reply_to, call.client) == ("id", 1, None, None, None)
     assert (call.persistent, call.timeout, call.headers) == (True, 0.7, {"mine": "x"})
-    assert call.message_id not in (None, "m"), "an answer to its first life is none to this one"
+    assert call.message_id not in (None, "m"), "a reply to the first call must not settle the replay"
     assert replay.expiration is None
 
 
@@ -63,7 +63,7 @@ def test_a_replay_may_have_a_deadline() -> None:
 
 
 @pytest.mark.parametrize("other", [Properties(timestamp=2), Properties(timestamp=1, headers={"a": 1})])
-def test_messages_without_an_id_are_told_apart(other: Properties) -> None:
+def test_messages_without_an_id_get_different_ids(other: Properties) -> None:
     one = to_parked(Properties(timestamp=1), b"")
     assert one.id.startswith("digest-")
     assert len({one.id, to_parked(other, b"").id, to_parked(Properties(timestamp=1), b"x").id}) == 3

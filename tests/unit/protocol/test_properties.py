@@ -1,4 +1,4 @@
-"""Messages as AMQP properties, and properties of whoever may publish to our queues."""
+"""Messages as AMQP properties, and properties of messages from other senders."""
 
 from collections.abc import Callable
 from typing import Any
@@ -51,7 +51,7 @@ replies = st.builds(
     headers=headers_of_users,
 )
 
-# What an AMQP field table can hold, as pika decodes it.
+# Values that an AMQP field table can hold, as pika decodes them.
 amqp_values = st.recursive(
     st.none() | st.booleans() | integers_64 | st.floats() | st.text() | st.binary() | st.datetimes() | st.decimals(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -76,7 +76,7 @@ OURS = [
     "x-last-death-reason",
     "x-anything",
 ]
-short_strings = st.none() | st.text() | st.binary()  # bytes: what was no UTF-8
+short_strings = st.none() | st.text() | st.binary()  # bytes: not valid UTF-8
 foreign = st.builds(
     Properties,
     content_type=short_strings,
@@ -103,16 +103,16 @@ READ_AS = ["call", "reply", "event", "control"]
 
 
 def close(one: float | None, other: float | None) -> bool:
-    """Whether two instants are the same to a millisecond."""
+    """Whether two instants differ by at most a millisecond."""
     return one == other if one is None or other is None else abs(one - other) <= 0.001
 
 
-# --- there and back -------------------------------------------------------------------------------------------------
+# --- encoded and decoded --------------------------------------------------------------------------------------------
 
 
 @given(calls)
 @settings(deadline=None, max_examples=50)
-def test_a_call_arrives_as_it_was(call: Call) -> None:
+def test_a_call_is_decoded_as_it_was_encoded(call: Call) -> None:
     of_call = properties.of_call(call, now=NOW)
     received = properties.to_call(call.task, of_call, call.body.data, make_id=lambda: "fallback")
     assert close(received.deadline, call.deadline)
@@ -124,7 +124,7 @@ def test_a_call_arrives_as_it_was(call: Call) -> None:
 
 @given(calls, st.integers(1, 86_400_000))
 @settings(deadline=None, max_examples=50)
-def test_a_call_that_was_delayed_arrives_as_it_was(call: Call, delay_ms: int) -> None:
+def test_a_delayed_call_is_decoded_as_it_was_encoded(call: Call, delay_ms: int) -> None:
     of_retry = properties.of_retry(call, delay_ms, now=NOW)
     assert (of_retry.headers or {})["crew-delay"] == delay_ms
     assert of_retry.expiration is None
@@ -134,20 +134,20 @@ def test_a_call_that_was_delayed_arrives_as_it_was(call: Call, delay_ms: int) ->
 
 
 @pytest.mark.parametrize("level", range(10))
-def test_a_level_of_the_queue_gives_the_smallest_priority_that_has_it(level: int) -> None:
+def test_a_level_of_the_queue_is_decoded_as_its_smallest_priority(level: int) -> None:
     priority = properties.priority_of_level(level)
     assert properties.queue_priority(priority) == level
     assert level == 0 or properties.queue_priority(priority - 1) == level - 1
 
 
 @pytest.mark.parametrize(("level", "priority"), [(None, 0), (9, 231), (10, 231), (255, 231)])
-def test_a_message_of_another_sender_has_one_of_our_priorities(level: int | None, priority: int) -> None:
+def test_the_level_of_another_sender_is_limited_to_our_highest(level: int | None, priority: int) -> None:
     assert properties.to_call("t", Properties(priority=level), b"", make_id=lambda: "x").priority == priority
 
 
 @given(replies)
 @settings(deadline=None, max_examples=50)
-def test_a_reply_arrives_as_it_was(reply: Reply) -> None:
+def test_a_reply_is_decoded_as_it_was_encoded(reply: Reply) -> None:
     received = properties.to_reply(properties.of_reply(reply), reply.body.data)
     assert isinstance(received, Reply)
     assert msgspec.structs.replace(received, persistent=True) == msgspec.structs.replace(reply, persistent=True)
@@ -155,7 +155,7 @@ def test_a_reply_arrives_as_it_was(reply: Reply) -> None:
 
 @given(st.builds(Event, topic=whole_text, body=bodies, persistent=st.just(False), headers=headers_of_users))
 @settings(deadline=None, max_examples=50)
-def test_an_event_arrives_as_it_was(event: Event) -> None:
+def test_an_event_is_decoded_as_it_was_encoded(event: Event) -> None:
     assert properties.to_event(event.topic, properties.of_event(event, now=NOW), event.body.data) == event
 
 
@@ -170,7 +170,7 @@ def test_an_event_arrives_as_it_was(event: Event) -> None:
     )
 )
 @settings(deadline=None, max_examples=50)
-def test_a_control_message_arrives_as_it_was(control: Control) -> None:
+def test_a_control_message_is_decoded_as_it_was_encoded(control: Control) -> None:
     received = properties.to_control(properties.of_control(control))
     assert close(received.deadline, control.deadline)
     assert msgspec.structs.replace(received, deadline=None) == msgspec.structs.replace(control, deadline=None)
@@ -178,7 +178,7 @@ def test_a_control_message_arrives_as_it_was(control: Control) -> None:
 
 @given(calls)
 @settings(deadline=None, max_examples=50)
-def test_the_broker_is_told_in_its_own_words(call: Call) -> None:
+def test_a_call_sets_delivery_mode_priority_and_expiration_for_the_broker(call: Call) -> None:
     given = properties.of_call(call, now=NOW)
     assert given.delivery_mode == (2 if call.persistent else 1)
     assert given.priority in range(10)
@@ -193,19 +193,19 @@ def test_a_reply_is_as_persistent_as_its_call() -> None:
         assert properties.of_reply(reply).delivery_mode == mode
 
 
-def test_a_short_call_sends_no_header_that_it_can_do_without() -> None:
+def test_a_call_and_a_reply_send_only_the_headers_that_they_need() -> None:
     call = Call(id="1", task="t", body=Body(b"", None), deadline=NOW + 1, client="me")
     assert set(properties.of_call(call, now=NOW).headers or {}) == {"crew-task", "crew-client", "crew-deadline"}
     assert properties.of_reply(Reply(id="1", outcome=Outcome.RETURNED, body=Body(b"", None))).headers is None
 
 
-# --- what others send -----------------------------------------------------------------------------------------------
+# --- messages of other senders --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("read", READERS, ids=READ_AS)
 @given(given=foreign)
 @settings(deadline=None, max_examples=100)
-def test_a_message_of_anybody_is_understood_or_malformed(read: Callable[[Properties], Any], given: Properties) -> None:
+def test_any_message_is_decoded_or_malformed(read: Callable[[Properties], Any], given: Properties) -> None:
     try:
         read(given)
     except MalformedMessage as error:
@@ -213,7 +213,7 @@ def test_a_message_of_anybody_is_understood_or_malformed(read: Callable[[Propert
 
 
 @pytest.mark.parametrize("read", READERS, ids=READ_AS)
-def test_a_header_whose_name_is_no_utf_8_is_understood_or_malformed(read: Callable[[Properties], Any]) -> None:
+def test_a_header_name_that_is_not_utf_8_is_decoded_or_malformed(read: Callable[[Properties], Any]) -> None:
     """pika leaves such a name as bytes."""
     headers: Any = {b"\xff": 1}
     try:
@@ -227,7 +227,7 @@ def test_a_bare_message_of_another_sender_is_a_call() -> None:
     assert (call.id, call.deadline, call.timeout, call.reply_to, call.headers) == ("made-here", None, None, None, {})
 
 
-def test_the_message_id_of_another_sender_serves_where_there_is_no_correlation_id() -> None:
+def test_without_a_correlation_id_the_message_id_is_the_id_of_the_call() -> None:
     assert properties.to_call("t", Properties(message_id="theirs"), b"", make_id=lambda: "x").id == "theirs"
 
 
@@ -258,13 +258,13 @@ def test_a_property_of_the_wrong_type_is_named() -> None:
 
 
 @pytest.mark.parametrize("id", [None, ""])
-def test_a_reply_that_answers_nobody_is_malformed(id: str | None) -> None:
+def test_a_reply_without_a_call_id_is_malformed(id: str | None) -> None:
     with pytest.raises(MalformedMessage, match="correlation_id"):
         properties.to_reply(Properties(correlation_id=id), b"")
 
 
 @pytest.mark.parametrize("id", [None, ""])
-def test_a_control_message_about_nothing_is_malformed(id: str | None) -> None:
+def test_a_control_message_without_a_call_id_is_malformed(id: str | None) -> None:
     with pytest.raises(MalformedMessage, match="correlation_id"):
         properties.to_control(Properties(correlation_id=id))
 
@@ -282,29 +282,29 @@ def test_a_control_message_without_a_reason_is_a_cancel() -> None:
     assert properties.to_control(Properties(correlation_id="17")) == Control(id="17", reason="canceled")
 
 
-def test_a_control_message_does_not_outlive_a_restart_of_the_broker() -> None:
-    """It would cost as much as the call."""
+def test_a_control_message_is_not_persistent() -> None:
+    """A persistent one would cost as much as the call."""
     given = properties.of_control(Control(id="17", reason="canceled"))
     assert (given.delivery_mode, given.type) == (1, "control")
 
 
 @pytest.mark.parametrize("worker", ["w" * 255, "ü" * 101])
-def test_a_reply_of_a_worker_whose_id_makes_no_routing_key_is_malformed(worker: str) -> None:
+def test_a_reply_with_a_worker_id_too_long_for_a_routing_key_is_malformed(worker: str) -> None:
     headers = {"crew-outcome": "returned", "crew-worker": worker}
     with pytest.raises(MalformedMessage, match="the id of a worker must have at most 200 bytes"):
         properties.to_reply(Properties(correlation_id="1", headers=headers), b"1")
 
 
-def test_an_outcome_that_nobody_knows_is_malformed() -> None:
+def test_an_unknown_outcome_is_malformed() -> None:
     with pytest.raises(MalformedMessage, match="exploded"):
         properties.to_reply(Properties(correlation_id="1", headers={"crew-outcome": "exploded"}), b"")
 
 
 @pytest.mark.parametrize("reason", ["expired", "rejected", "maxlen", "delivery_limit"])
-def test_a_call_that_the_broker_sent_back_is_no_reply(reason: str) -> None:
-    came_back = properties.of_call(Call(id="17", task="t", body=Body(b"", None)), now=NOW)
-    came_back.headers = {**(came_back.headers or {}), "x-first-death-reason": reason}
-    assert properties.to_reply(came_back, b"") == DeadLetter("17", reason)
+def test_a_call_that_the_broker_sent_back_is_a_dead_letter(reason: str) -> None:
+    returned = properties.of_call(Call(id="17", task="t", body=Body(b"", None)), now=NOW)
+    returned.headers = {**(returned.headers or {}), "x-first-death-reason": reason}
+    assert properties.to_reply(returned, b"") == DeadLetter("17", reason)
 
 
 @pytest.mark.parametrize(
@@ -315,12 +315,12 @@ def test_a_call_that_the_broker_sent_back_is_no_reply(reason: str) -> None:
     ],
     ids=["since RabbitMQ 3.13", "before"],
 )
-def test_a_call_that_was_delayed_says_what_it_died_of_at_last(deaths: dict[str, Any]) -> None:
+def test_the_dead_letter_of_a_delayed_call_has_the_last_reason(deaths: dict[str, Any]) -> None:
     headers = {"x-first-death-reason": "expired", "x-first-death-queue": "crew.retry.1", **deaths}
     assert properties.to_reply(Properties(correlation_id="17", headers=headers), b"") == DeadLetter("17", "rejected")
 
 
-def test_a_task_sees_the_callers_headers_and_none_of_ours() -> None:
+def test_a_task_gets_the_headers_of_the_caller_and_none_of_crew() -> None:
     headers = {"tenant": "a", "crew-task": "t", "x-death": [], "traceparent": "00-1"}
     assert properties.to_call("t", Properties(headers=headers), b"", make_id=lambda: "x").headers == {
         "tenant": "a",
@@ -328,7 +328,7 @@ def test_a_task_sees_the_callers_headers_and_none_of_ours() -> None:
     }
 
 
-# --- what our users give --------------------------------------------------------------------------------------------
+# --- priorities and numbers -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("priority", [0, 1, 100, 255])
@@ -342,16 +342,16 @@ def test_any_other_priority_is_a_value_error(priority: object) -> None:
         properties.check_priority(priority)
 
 
-def test_a_larger_priority_never_goes_behind_a_smaller_one() -> None:
+def test_a_larger_priority_never_has_a_lower_level_than_a_smaller_one() -> None:
     levels = [properties.queue_priority(priority) for priority in range(256)]
     assert levels == sorted(levels)
     assert set(levels) == set(range(10))
 
 
-@pytest.mark.parametrize("told", [2**63 - 1, -(2**63)])
-def test_a_call_of_another_sender_can_be_sent_on_whatever_numbers_it_has(told: int) -> None:
-    """A number that the broker's encoding cannot carry would lose the call on its way to another attempt."""
-    headers = {properties.DEADLINE: told, properties.TIMEOUT: told, properties.ATTEMPT: abs(told) - 1}
+@pytest.mark.parametrize("number", [2**63 - 1, -(2**63)])
+def test_a_call_of_another_sender_can_be_retried_whatever_numbers_it_has(number: int) -> None:
+    """A number out of AMQP's range would break the retry, and the call would be lost."""
+    headers = {properties.DEADLINE: number, properties.TIMEOUT: number, properties.ATTEMPT: abs(number) - 1}
     call = properties.to_call("t", Properties(headers=headers), b"", make_id=lambda: "17")
     again = msgspec.structs.replace(call, attempt=call.attempt + 1)
     sent = properties.of_retry(again, 100, now=0.0).headers or {}

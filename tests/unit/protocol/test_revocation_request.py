@@ -14,7 +14,7 @@ def test_a_request_is_decoded_as_it_was_encoded() -> None:
     assert revocation_request.to_request(*revocation_request.of_request(REQUEST)) == REQUEST
 
 
-def test_a_request_expires_in_the_queue_where_no_gateway_takes_it() -> None:
+def test_a_request_that_no_gateway_takes_expires_in_the_queue() -> None:
     properties, _ = revocation_request.of_request(REQUEST)
     assert (properties.expiration, properties.delivery_mode) == (str(revocation_request.TTL_MS), 1)
 
@@ -46,7 +46,7 @@ def test_a_request_with_too_many_tasks_is_malformed() -> None:
         revocation_request.to_request(properties, data)
 
 
-def test_an_answer_contains_no_ids_but_confirms_those_that_the_worker_knows() -> None:
+def test_an_answer_contains_digests_of_revoked_ids_instead_of_the_ids() -> None:
     properties, data = revocation_request.of_answer(REQUEST, "crew.jobs.a", ["job-1", "job-2"])
     assert properties.correlation_id == "q1 crew.jobs.a"
     assert b"job" not in data

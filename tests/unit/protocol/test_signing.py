@@ -1,4 +1,4 @@
-"""What is signed cannot be changed, sent to another place, or used when it is old; what a broker does is no harm."""
+"""A signed message cannot be changed, redirected or replayed; changes that the broker makes are allowed."""
 
 import hashlib
 from typing import Any, Final
@@ -53,7 +53,7 @@ def signing(*keys: str, clock: Clock | None = None) -> Signing:
 
 
 def signed(key: str, given: Properties, body: bytes, *, by: Signing | None = None) -> Properties:
-    """`given` with the signature that it has when it is published with this routing key."""
+    """`given`, signed for the routing key `key`."""
     (by or signing()).sign(key, given, body)
     return given
 
@@ -63,6 +63,7 @@ def refusal(queue: str, key: str, given: Properties, body: bytes, *, by: Signing
 
 
 def a_call() -> Properties:
+    """The signed properties of `CALL`."""
     return signed(TASK_QUEUE, properties.of_call(CALL, now=NOW), CALL.body.data)
 
 
@@ -112,28 +113,28 @@ def of_kind(kind: str) -> tuple[str, str, Properties, bytes]:
 
 
 @KINDS
-def test_what_is_signed_is_accepted(kind: str) -> None:
+def test_a_signed_message_is_accepted(kind: str) -> None:
     key, queue, given, body = of_kind(kind)
 
     assert refusal(queue, key, given, body) is None
 
 
 @KINDS
-def test_what_is_not_signed_is_refused(kind: str) -> None:
+def test_a_message_without_a_signature_is_refused(kind: str) -> None:
     key, queue, given, body = MESSAGES[kind]
 
     assert refusal(queue, key, given, body) == "it has no signature"
 
 
 @KINDS
-def test_what_is_signed_with_another_key_is_refused(kind: str) -> None:
+def test_a_message_signed_with_another_key_is_refused(kind: str) -> None:
     key, queue, given, body = of_kind(kind)
 
     assert refusal(queue, key, given, body, by=signing(OTHER_KEY)) == "its signature is wrong"
 
 
 @KINDS
-def test_another_body_is_refused(kind: str) -> None:
+def test_a_changed_body_is_refused(kind: str) -> None:
     key, queue, given, body = of_kind(kind)
 
     assert refusal(queue, key, given, body + b" ") == "its signature is wrong"
@@ -147,7 +148,7 @@ FIELDS: Final = (
 
 @KINDS
 @pytest.mark.parametrize("field", FIELDS)
-def test_another_value_of_any_property_that_a_receiver_acts_on_is_refused(kind: str, field: str) -> None:
+def test_a_changed_property_that_a_receiver_uses_is_refused(kind: str, field: str) -> None:
     key, queue, given, body = of_kind(kind)
     value = 7 if field in ("priority", "delivery_mode") else "other"
 
@@ -155,7 +156,7 @@ def test_another_value_of_any_property_that_a_receiver_acts_on_is_refused(kind: 
 
 
 @KINDS
-def test_any_header_that_is_changed_or_missing_or_added_is_refused(kind: str) -> None:
+def test_a_changed_missing_or_added_header_is_refused(kind: str) -> None:
     key, queue, given, body = of_kind(kind)
     headers = given.headers or {}
 
@@ -169,7 +170,7 @@ def test_any_header_that_is_changed_or_missing_or_added_is_refused(kind: str) ->
 
 
 @KINDS
-def test_a_message_is_refused_in_the_queue_of_any_other_kind(kind: str) -> None:
+def test_a_message_is_refused_in_a_queue_of_another_kind(kind: str) -> None:
     key, queue, given, body = of_kind(kind)
 
     for other in ("crew.tasks.other", "crew.reply.other", "crew.jobs.other", "crew.subscribe.other", "crew.control.o"):
@@ -201,13 +202,13 @@ BODIES: Final = st.binary(max_size=20) | st.binary(min_size=DIGESTED_ABOVE, max_
 
 
 def meaning(given: Properties, body: bytes) -> object:
-    """What a receiver acts on; 1 and True are two values."""
+    """All values that a receiver uses; 1 and True are different."""
     headers = {name: (type(value), value) for name, value in (given.headers or {}).items()}
     return [getattr(given, field) for field in FIELDS], headers, body
 
 
 @given(first=ANY, second=ANY, body=BODIES, other_body=BODIES)
-def test_a_signature_is_right_for_its_own_message_and_for_no_other(
+def test_a_signature_is_valid_for_its_own_message_only(
     first: Properties, second: Properties, body: bytes, other_body: bytes
 ) -> None:
     signed(TASK_QUEUE, first, body)
@@ -229,7 +230,7 @@ def test_a_signature_is_right_for_its_own_message_and_for_no_other(
     type=st.sampled_from([None, "call", "reply", "event", "control", "briefing", "other", b"call"]),
     queue=st.sampled_from([TASK_QUEUE, REPLY_QUEUE, JOBS_QUEUE, "crew.subscribe.a", "crew.control.a", "crew.parked"]),
 )
-def test_whatever_else_arrives_is_refused_without_an_exception(
+def test_any_other_message_is_refused_without_an_exception(
     signature: Any, headers: dict[Any, Any], type: Any, queue: str
 ) -> None:
     given = Properties(type=type, headers=headers or None, app_id=signature)
@@ -238,11 +239,11 @@ def test_whatever_else_arrives_is_refused_without_an_exception(
 
 
 def keyed_blake2b(key: str, form: bytes) -> str:
-    """RFC 7693, by hand: what is told to other implementations."""
+    """The signature as the documentation defines it for other programs: BLAKE2b (RFC 7693) with a key."""
     return hashlib.blake2b(form, key=hashlib.blake2b(key.encode()).digest(), digest_size=32).hexdigest()
 
 
-def test_a_signature_is_a_keyed_blake2b_over_all_that_a_receiver_acts_on() -> None:
+def test_a_signature_is_a_keyed_blake2b_of_all_that_a_receiver_uses() -> None:
     for key in ("k" * 32, "k" * 64, "ü" * 100):
         given = signed("k", Properties(type="other"), b"1", by=signing(key))
         form = msgspec.msgpack.encode(("k", "", "other", *[None] * 8, b"1"))
@@ -250,7 +251,7 @@ def test_a_signature_is_a_keyed_blake2b_over_all_that_a_receiver_acts_on() -> No
         assert given.app_id == f"crew 1.{keyed_blake2b(key, form)}"
 
 
-def test_the_time_of_signing_is_part_of_what_expires() -> None:
+def test_the_signature_of_a_message_that_expires_includes_the_time() -> None:
     given = signed("k", Properties(type="event"), b"1")
     form = msgspec.msgpack.encode(("k", f".{int(NOW)}", "event", *[None] * 8, b"1"))
 
@@ -258,7 +259,7 @@ def test_the_time_of_signing_is_part_of_what_expires() -> None:
 
 
 @pytest.mark.parametrize("kind", ["event", "control", "briefing"])
-def test_another_time_of_signing_or_none_is_refused(kind: str) -> None:
+def test_a_changed_or_missing_time_of_signing_is_refused(kind: str) -> None:
     key, queue, given, body = of_kind(kind)
     signature = given.app_id or ""
 
@@ -266,7 +267,7 @@ def test_another_time_of_signing_or_none_is_refused(kind: str) -> None:
         assert refusal(queue, key, msgspec.structs.replace(given, app_id=changed), body) == "its signature is wrong"
 
 
-def test_a_large_body_stands_as_its_length_and_digest() -> None:
+def test_a_large_body_is_signed_by_its_length_and_digest() -> None:
     body = b"x" * (DIGESTED_ABOVE + 1)
     given = signed("k", Properties(), body)
     form = msgspec.msgpack.encode(("k", "", *[None] * 9, (len(body), hashlib.sha256(body).digest())))
@@ -274,7 +275,7 @@ def test_a_large_body_stands_as_its_length_and_digest() -> None:
     assert given.app_id == f"crew 1.{keyed_blake2b(KEY, form)}"
 
 
-def test_a_message_that_is_published_again_is_signed_anew() -> None:
+def test_a_message_that_is_published_again_is_signed_again() -> None:
     clock = Clock()
     given = signed("a.b", Properties(type="event"), b"", by=signing(clock=clock))
     clock.now += 2 * FRESH_FOR
@@ -283,37 +284,37 @@ def test_a_message_that_is_published_again_is_signed_anew() -> None:
     assert refusal("crew.subscribe.x", "a.b", given, b"", by=signing(clock=clock)) is None
 
 
-# --- places ----------------------------------------------------------------------------------------------------------
+# --- queues and routing keys -----------------------------------------------------------------------------------------
 
 
-def test_a_call_runs_as_the_task_for_which_it_was_signed_and_as_no_other() -> None:
+def test_a_call_is_accepted_only_in_the_queues_of_its_task() -> None:
     given = a_call()
 
     assert of_call(given) is None
     assert of_call(given, queue="crew.again.resize") is None
     assert of_call(given, queue="crew.tasks.delete", key="crew.tasks.delete") == "its signature is wrong"
-    assert of_call(given, queue="crew.tasks.delete") == "its signature is wrong"  # over a binding of somebody's own
+    assert of_call(given, queue="crew.tasks.delete") == "its signature is wrong"  # over a binding that an attacker made
 
 
-def test_a_reply_is_one_to_its_own_client() -> None:
+def test_a_reply_is_accepted_only_by_its_own_client() -> None:
     _, _, given, body = of_kind("reply")
 
     assert refusal("crew.reply.web-2", "crew.reply.web-2", given, body) == "its signature is wrong"
 
 
-def test_a_cancel_of_a_job_is_no_report_of_its_end() -> None:
+def test_a_cancel_of_a_job_is_refused_in_the_queue_for_reports() -> None:
     key, _, given, body = of_kind("control")
 
     assert refusal(JOBS_QUEUE, key, given, body) == "messages of type 'control' are not allowed in this queue"
 
 
-def test_an_event_is_one_on_its_own_topic() -> None:
+def test_an_event_is_accepted_only_on_its_own_topic() -> None:
     _, queue, given, body = of_kind("event")
 
     assert refusal(queue, "a.c", given, body) == "its signature is wrong"
 
 
-# --- what a broker does ----------------------------------------------------------------------------------------------
+# --- changes that the broker makes -----------------------------------------------------------------------------------
 
 DEATH: Final = {
     "x-first-death-reason": "expired",
@@ -323,27 +324,27 @@ DEATH: Final = {
 
 
 def by_broker(given: Properties, **headers: Any) -> Properties:
-    """As the broker hands it over when it has been dead-lettered."""
+    """`given` as the broker delivers it after it was dead-lettered."""
     return msgspec.structs.replace(given, headers={**(given.headers or {}), **headers}, expiration=None)
 
 
-def test_a_call_that_was_delayed_or_delivered_before_is_accepted() -> None:
+def test_a_delayed_or_redelivered_call_is_accepted() -> None:
     key, queue, given, body = of_kind("retry")
 
     assert refusal(queue, key, by_broker(given, **DEATH), body) is None
     assert of_call(by_broker(a_call(), **{"x-acquired-count": 1, "timestamp_in_ms": 1, "CC": ["a"]})) is None
 
 
-def test_a_call_that_the_broker_gives_back_is_accepted_from_the_queue_of_its_client_alone() -> None:
+def test_a_dead_lettered_call_is_accepted_only_in_the_reply_queue_of_its_client() -> None:
     given = by_broker(a_call(), **DEATH)
 
     assert of_call(given, queue=REPLY_QUEUE) is None
-    assert of_call(given, queue=REPLY_QUEUE, key="crew.moved.resize") is None  # it has expired in the holding queue
+    assert of_call(given, queue=REPLY_QUEUE, key="crew.moved.resize") is None  # it expired in the holding queue
     assert of_call(given, queue="crew.reply.web-2") is not None
-    assert of_call(a_call(), queue=REPLY_QUEUE) is not None  # it has not died
+    assert of_call(a_call(), queue=REPLY_QUEUE) is not None  # it is not a dead letter
 
 
-def test_a_job_that_the_broker_gives_back_is_accepted_from_the_queue_of_its_store() -> None:
+def test_a_dead_lettered_job_is_accepted_only_in_the_queue_of_its_store() -> None:
     job = msgspec.structs.replace(CALL, client=JOBS_QUEUE, reply_to=JOBS_QUEUE, is_job=True)
     given = by_broker(signed(TASK_QUEUE, properties.of_call(job, now=NOW), b""), **DEATH)
 
@@ -351,7 +352,7 @@ def test_a_job_that_the_broker_gives_back_is_accepted_from_the_queue_of_its_stor
     assert refusal("crew.jobs.other", TASK_QUEUE, given, b"") is not None
 
 
-def test_a_call_survives_a_migration_of_its_queue() -> None:
+def test_a_call_is_accepted_during_and_after_a_migration_of_its_queue() -> None:
     assert of_call(a_call(), queue="crew.moved.resize", key="crew.moved.resize") is None
     assert of_call(a_call()) is None
 
@@ -360,7 +361,7 @@ def test_a_call_survives_a_migration_of_its_queue() -> None:
 
 
 @pytest.mark.parametrize("kind", ["event", "control", "briefing"])
-def test_an_old_event_control_or_revocation_request_is_refused_like_one_from_the_future(kind: str) -> None:
+def test_an_event_control_or_request_outside_the_time_window_is_refused(kind: str) -> None:
     key, queue, given, body = of_kind(kind)
     clock = Clock()
 
@@ -369,7 +370,7 @@ def test_an_old_event_control_or_revocation_request_is_refused_like_one_from_the
         assert (refusal(queue, key, given, body, by=signing(clock=clock)) is None) is accepted, now
 
 
-def test_a_call_and_a_reply_wait_as_long_as_they_have_to() -> None:
+def test_calls_and_replies_do_not_expire_by_their_signature() -> None:
     clock = Clock()
     clock.now += 30 * 86_400
 
@@ -378,7 +379,7 @@ def test_a_call_and_a_reply_wait_as_long_as_they_have_to() -> None:
         assert refusal(queue, key, given, body, by=signing(clock=clock)) is None
 
 
-def test_keys_are_exchanged_without_a_refusal() -> None:
+def test_keys_can_be_rotated_without_refusing_a_message() -> None:
     old, both, new = signing(KEY), signing(OTHER_KEY, KEY), signing(OTHER_KEY)
     by_old = signed("q", Properties(type="call"), b"", by=old)
     by_both = signed("q", Properties(type="call"), b"", by=both)
@@ -389,5 +390,5 @@ def test_keys_are_exchanged_without_a_refusal() -> None:
     assert refusal("q", "q", by_old, b"", by=new) == "its signature is wrong"
 
 
-def test_no_key_is_shown() -> None:
+def test_the_repr_shows_no_key() -> None:
     assert repr(signing(KEY, OTHER_KEY)) == "<Signing with 2 keys>"

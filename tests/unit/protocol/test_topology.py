@@ -1,4 +1,4 @@
-"""Names, arguments and topics."""
+"""Names, queues, bindings and topics."""
 
 import time
 from typing import Any
@@ -16,7 +16,7 @@ patterns = st.lists(words | st.sampled_from(["*", "#"]), min_size=1, max_size=5)
 
 
 def routes(pattern: list[str], topic: list[str]) -> bool:
-    """What RabbitMQ's topic exchange does, in as few words as possible."""
+    """A minimal model of RabbitMQ's topic exchange."""
     if not pattern:
         return not topic
     if pattern[0] == "#":
@@ -25,7 +25,7 @@ def routes(pattern: list[str], topic: list[str]) -> bool:
 
 
 def matches(pattern: str, topic: str) -> bool:
-    """As a subscription does it."""
+    """Whether a subscription to `pattern` gets events on `topic`."""
     return topology.topic_matches(pattern, topic)
 
 
@@ -37,7 +37,7 @@ def matches(pattern: str, topic: str) -> bool:
 @example("a.#.b", "a.b")
 @example("*", "")
 @settings(deadline=None, max_examples=200)
-def test_a_subscription_hears_what_rabbitmq_routes_to_it(pattern: str, topic: str) -> None:
+def test_a_subscription_matches_the_topics_that_rabbitmq_routes_to_it(pattern: str, topic: str) -> None:
     assert matches(pattern, topic) == routes(pattern.split("."), topic.split("."))
 
 
@@ -53,7 +53,7 @@ def test_a_topic_without_wildcards_matches_itself_only(pattern: str, topic: str)
 
 
 @pytest.mark.parametrize("pattern", [".".join(["#", "a"] * 5 + ["b"]), ".".join(["#"] * 5 + ["b"])])
-def test_a_pattern_with_many_wildcards_does_not_stop_the_gateway(pattern: str) -> None:
+def test_a_pattern_with_many_wildcards_is_matched_within_a_second(pattern: str) -> None:
     topic = ".".join(["a"] * 100)
     started = time.perf_counter()
     assert not matches(pattern, topic)
@@ -70,13 +70,13 @@ def test_a_task_may_have_any_name_that_fits_a_queue(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "x" * 245, "ü" * 123, "a\nb", "a\0", "\x7f", None, 7, b"bytes", ["a"]])
-def test_what_cannot_be_a_name_is_a_value_error_that_says_whose(name: Any) -> None:
+def test_an_invalid_name_is_a_value_error_that_names_the_field(name: Any) -> None:
     with pytest.raises(ValueError, match="task must"):
         topology.check_name("task", name)
 
 
-def test_a_name_that_is_no_utf_8_is_a_value_error() -> None:
-    """Else it is one only when it is written to the wire, in the middle of something."""
+def test_a_name_that_is_not_utf_8_is_a_value_error() -> None:
+    """Otherwise the error comes only when pika encodes the name."""
     with pytest.raises(ValueError, match="task must"):
         topology.check_name("task", "resize\ud800")
 
@@ -84,7 +84,7 @@ def test_a_name_that_is_no_utf_8_is_a_value_error() -> None:
 @given(st.text(min_size=1))
 @example("crew.again.t")
 @example("crew.tasks.t")
-def test_a_queue_tells_its_task(task: str) -> None:
+def test_the_task_is_read_from_the_name_of_its_queue(task: str) -> None:
     assert topology.task_of_queue(topology.task_queue_name(task)) == task
     assert topology.task_of_queue(topology.again_queue_name(task)) == task
 
@@ -96,14 +96,14 @@ def test_client_and_worker_declare_the_same_queue() -> None:
     assert topology.task_queue("t") == topology.task_queue("t")
 
 
-def test_a_task_queue_has_ten_priorities_and_sends_its_dead_home() -> None:
+def test_a_task_queue_has_ten_priorities_and_a_dead_letter_exchange() -> None:
     queue = topology.task_queue("resize")
     assert queue.name == "crew.tasks.resize"
     assert queue.arguments == {"x-max-priority": 9, "x-dead-letter-exchange": "crew.DLX"}
 
 
 @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
-def test_a_queue_with_a_bound_refuses_what_is_too_much_and_takes_back_what_was_accepted(queue_type: str) -> None:
+def test_a_bounded_queue_rejects_new_calls_but_not_those_that_are_published_again(queue_type: str) -> None:
     queue = topology.of_type(topology.task_queue("resize", max_queue=7), queue_type)
     back = topology.of_type(topology.again_queue("resize"), queue_type)
     assert isinstance(queue, Queue)
@@ -130,8 +130,8 @@ def test_replies_outlive_a_disconnect_of_five_minutes() -> None:
     assert queue.arguments == {"x-expires": 300_000}
 
 
-def test_a_delayed_call_goes_back_to_the_queue_that_it_was_published_for() -> None:
-    """The queue has no routing key for what leaves it, so the message keeps its own."""
+def test_a_delayed_call_returns_to_the_queue_of_its_task() -> None:
+    """The queue sets no dead-letter routing key, so the message keeps its own."""
     queue, binding = topology.delay_queue(1500)
     assert queue.name == "crew.retry.1500"
     assert queue.arguments["x-message-ttl"] == 1500
@@ -142,18 +142,18 @@ def test_a_delayed_call_goes_back_to_the_queue_that_it_was_published_for() -> No
 
 
 @pytest.mark.parametrize("delay_ms", [1, 1500, 86_400_000])
-def test_a_queue_for_delays_goes_when_it_is_unused_and_not_before_its_calls(delay_ms: int) -> None:
+def test_an_unused_delay_queue_expires_but_not_before_its_calls(delay_ms: int) -> None:
     queue, _ = topology.delay_queue(delay_ms)
     assert queue.arguments["x-expires"] == delay_ms + 600_000
-    assert queue.arguments["x-expires"] < 2**32, "RabbitMQ has no more milliseconds"
+    assert queue.arguments["x-expires"] < 2**32, "RabbitMQ allows no more milliseconds"
 
 
-def test_a_subscription_cannot_fill_the_broker() -> None:
+def test_subscription_and_parked_queues_are_bounded() -> None:
     assert topology.subscription_queue("me").arguments["x-max-length"] == 10_000
     assert topology.parked_queue().arguments["x-max-length"] == 100_000
 
 
-def test_a_subscription_binds_its_clients_queue_to_its_topic() -> None:
+def test_a_subscription_binds_the_queue_of_its_client_to_its_topic() -> None:
     binding = topology.subscription("me", "news.*")
     assert (binding.queue, binding.exchange, binding.key) == (
         topology.subscription_queue("me").name,
@@ -165,29 +165,29 @@ def test_a_subscription_binds_its_clients_queue_to_its_topic() -> None:
 # --- control --------------------------------------------------------------------------------------------------------
 
 
-def heard_by(worker: str, tasks: list[str], key: str) -> bool:
-    """Whether `worker`, which serves `tasks`, is told what is published with `key`."""
+def receives(worker: str, tasks: list[str], key: str) -> bool:
+    """Whether `worker`, which serves `tasks`, receives control messages published with `key`."""
     return any(routes(one.key.split("."), key.split(".")) for one in topology.control_bindings(worker, tasks))
 
 
-def test_a_worker_hears_what_is_told_to_it_alone_and_to_all_who_serve_one_of_its_tasks() -> None:
+def test_a_worker_receives_control_messages_for_itself_and_for_its_tasks() -> None:
     tasks = ["resize", "image.crop"]
     for key in (topology.control_key_of_worker("w1"), *map(topology.control_key_of_task, tasks)):
-        assert heard_by("w1", tasks, key)
+        assert receives("w1", tasks, key)
     for key in (topology.control_key_of_worker("w2"), *map(topology.control_key_of_task, ["other", "image", "w1"])):
-        assert not heard_by("w1", tasks, key)
+        assert not receives("w1", tasks, key)
 
 
 @pytest.mark.parametrize("task", ["*", "#", "a.*.b", "a.#", "worker.w2", "task.resize", "..", " "])
-def test_a_worker_hears_of_its_task_whatever_its_name(task: str) -> None:
-    assert heard_by("w1", [task], topology.control_key_of_task(task))
+def test_a_worker_receives_control_messages_for_a_task_of_any_name(task: str) -> None:
+    assert receives("w1", [task], topology.control_key_of_task(task))
 
 
-def test_a_task_is_never_mistaken_for_a_worker() -> None:
-    assert not heard_by("w1", ["worker.w2", "#"], topology.control_key_of_worker("w2"))
+def test_the_name_of_a_task_is_never_taken_for_a_worker() -> None:
+    assert not receives("w1", ["worker.w2", "#"], topology.control_key_of_worker("w2"))
 
 
-def test_control_messages_come_over_a_queue_of_the_worker_that_outlives_a_short_disconnect_and_is_bounded() -> None:
+def test_the_control_queue_of_a_worker_is_bounded_and_survives_a_short_disconnect() -> None:
     queue = topology.control_queue("w1")
     assert queue.name == "crew.control.w1"
     assert queue.arguments == {"x-expires": 60_000, "x-max-length": 10_000}
@@ -198,7 +198,7 @@ def test_control_messages_come_over_a_queue_of_the_worker_that_outlives_a_short_
 
 
 @pytest.mark.parametrize("task", ["x" * 244, "ü" * 122])
-def test_the_longest_name_of_a_task_fits_a_routing_key(task: str) -> None:
+def test_the_longest_task_name_fits_a_routing_key(task: str) -> None:
     """AMQP's short string holds 255 bytes."""
     assert len(topology.control_key_of_task(topology.check_name("task", task)).encode()) <= 255
 
@@ -216,24 +216,24 @@ ALL_QUEUES = [
 
 
 @pytest.mark.parametrize("queue", ALL_QUEUES, ids=[queue.name for queue in ALL_QUEUES])
-def test_every_queue_is_replicated_where_the_type_is_quorum(queue: Queue) -> None:
+def test_every_queue_is_a_quorum_queue_if_the_type_is_quorum(queue: Queue) -> None:
     quorum = topology.of_type(queue, "quorum")
 
     assert isinstance(quorum, Queue)
     assert quorum.name == queue.name
     assert quorum.arguments["x-queue-type"] == "quorum"
     assert "x-max-priority" not in quorum.arguments  # refused on a quorum queue
-    kept = {name: value for name, value in queue.arguments.items() if name != "x-max-priority"}
-    assert kept.items() <= quorum.arguments.items()
+    unchanged = {name: value for name, value in queue.arguments.items() if name != "x-max-priority"}
+    assert unchanged.items() <= quorum.arguments.items()
 
 
 @pytest.mark.parametrize("queue", ALL_QUEUES, ids=[queue.name for queue in ALL_QUEUES])
-def test_a_classic_queue_says_its_type_and_is_not_changed_otherwise(queue: Queue) -> None:
+def test_a_classic_queue_names_its_type_and_is_not_changed_otherwise(queue: Queue) -> None:
     """A virtual host may have another default type."""
     assert topology.of_type(queue, "classic") == Queue(queue.name, {**queue.arguments, "x-queue-type": "classic"})
 
 
-def test_what_is_no_queue_has_no_type() -> None:
+def test_exchanges_and_bindings_have_no_queue_type() -> None:
     items: list[topology.Item] = [*topology.EXCHANGES, topology.reply_queue("me")[1]]
     for item in items:
         assert topology.of_type(item, "quorum") is item
@@ -258,16 +258,16 @@ def test_a_call_that_waits_for_its_retry_leaves_its_quorum_queue_only_when_it_ha
 
 
 @pytest.mark.parametrize(
-    ("version", "told"),
+    ("version", "missing"),
     [("3.10.8", "no priorities"), ("3.13.7", "no priorities"), ("4.0.5", "two levels"), ("4.2.1", "two levels")],
 )
-def test_what_quorum_queues_lack_is_told_by_version(version: str, told: str) -> None:
-    assert told in str(topology.shortcoming("quorum", version))
+def test_the_limits_of_quorum_queues_are_named_by_version(version: str, missing: str) -> None:
+    assert missing in str(topology.shortcoming("quorum", version))
     assert version in str(topology.shortcoming("quorum", version))
 
 
 @pytest.mark.parametrize(
     ("queue_type", "version"), [("classic", "3.10.8"), ("quorum", "4.3.6"), ("quorum", "5.0.0"), ("quorum", "")]
 )
-def test_where_nothing_is_lacking_nothing_is_told(queue_type: str, version: str) -> None:
+def test_no_limit_is_named_for_classic_queues_and_new_versions(queue_type: str, version: str) -> None:
     assert topology.shortcoming(queue_type, version) is None

@@ -22,11 +22,11 @@ headers_of_users = st.dictionaries(
 
 @given(headers_of_users)
 @settings(deadline=None, max_examples=50)
-def test_headers_may_be_strings_numbers_and_booleans(headers: dict[str, Any]) -> None:
+def test_headers_may_be_strings_integers_and_booleans(headers: dict[str, Any]) -> None:
     assert user_headers.check(headers) == headers
 
 
-def test_no_headers_are_no_headers() -> None:
+def test_headers_may_be_left_out() -> None:
     assert user_headers.check(None) == {}
 
 
@@ -50,7 +50,7 @@ def test_no_headers_are_no_headers() -> None:
     ],
     ids=repr,
 )
-def test_a_header_that_cannot_travel_is_a_value_error_at_the_call(headers: dict[Any, Any]) -> None:
+def test_an_invalid_header_is_a_value_error_at_the_call(headers: dict[Any, Any]) -> None:
     with pytest.raises(ValueError, match="header"):
         user_headers.check(headers)
 
@@ -65,10 +65,10 @@ def test_a_header_that_cannot_travel_is_a_value_error_at_the_call(headers: dict[
         {"a": "x" * 200_000},
         [("a", 1)],
     ],
-    ids=["value is no UTF-8", "name is no UTF-8", "nan", "inf", "larger than a frame", "no dict"],
+    ids=["value is not UTF-8", "name is not UTF-8", "nan", "inf", "larger than a frame", "no dict"],
 )
 def test_a_header_that_would_break_the_connection_is_a_value_error_at_the_call(headers: Any) -> None:
-    """Not UTF-8: pika raises while it writes. NaN: other clients write it, and pika raises while it reads.
+    """Not UTF-8: pika raises when it encodes. NaN: pika raises when it decodes a message of another client.
 
     Larger than a frame (128 KiB): the broker closes the connection, and the call is published again on the next.
     """
@@ -76,6 +76,6 @@ def test_a_header_that_would_break_the_connection_is_a_value_error_at_the_call(h
         user_headers.check(headers)
 
 
-def test_headers_by_which_rabbitmq_routes_are_neither_taken_nor_sent_on() -> None:
+def test_headers_by_which_rabbitmq_routes_are_removed() -> None:
     given = {"CC": ["crew.tasks.other"], "bcc": "x", "Bcc": 1, "BCC": {"a": 1}, "mine": "x", "bcc2": "y"}
     assert user_headers.own(given) == user_headers.sendable(given) == {"mine": "x", "bcc2": "y"}

@@ -1,4 +1,4 @@
-"""Payloads arrive as they were sent, or not at all."""
+"""A payload is decoded as it was encoded, or refused."""
 
 import collections
 import datetime
@@ -36,7 +36,7 @@ msgpack_values = st.recursive(
 
 
 class Name(str):
-    """A str that is more than one."""
+    """A subclass of str."""
 
 
 awkward_values = st.recursive(
@@ -67,7 +67,7 @@ awkward_values = st.recursive(
 
 
 def as_received(value: Any) -> str:
-    """How `value` looks to a receiver who does not mind lists for tuples: 1, 1.0 and True are three things."""
+    """A form to compare values: tuples equal lists, but 1, 1.0 and True differ."""
 
     def plain(one: Any) -> Any:
         if isinstance(one, list | tuple):
@@ -81,19 +81,19 @@ def as_received(value: Any) -> str:
 
 @given(json_values)
 @settings(deadline=None, max_examples=50)
-def test_what_json_carries_arrives_as_it_was(value: Any) -> None:
+def test_json_values_are_decoded_as_they_were_encoded(value: Any) -> None:
     assert as_received(codec.decode(codec.encode(value))) == as_received(value)
 
 
 @given(msgpack_values)
 @settings(deadline=None, max_examples=50)
-def test_what_msgpack_carries_arrives_as_it_was(value: Any) -> None:
+def test_msgpack_values_are_decoded_as_they_were_encoded(value: Any) -> None:
     assert as_received(codec.decode(codec.encode(value, "msgpack"))) == as_received(value)
 
 
 @given(whole_text)
 @settings(deadline=None, max_examples=50)
-def test_text_arrives_as_it_was(value: str) -> None:
+def test_text_is_decoded_as_it_was_encoded(value: str) -> None:
     body = codec.encode(value, "text")
     assert body.content_type == "text/plain"
     assert codec.decode(body) == value
@@ -101,7 +101,7 @@ def test_text_arrives_as_it_was(value: str) -> None:
 
 @given(st.binary() | st.binary().map(bytearray) | st.binary().map(lambda data: memoryview(data)))
 @settings(deadline=None, max_examples=50)
-def test_bytes_travel_as_they_are_unless_one_says_otherwise(value: bytes | bytearray | memoryview) -> None:
+def test_bytes_are_sent_unchanged_by_default(value: bytes | bytearray | memoryview) -> None:
     body = codec.encode(value)
     assert body.data == bytes(value)
     assert codec.decode(body) == bytes(value)
@@ -118,7 +118,7 @@ def test_bytes_travel_as_they_are_unless_one_says_otherwise(value: bytes | bytea
 @example(bytearray(b"x"), "msgpack")
 @example("\ud800", "text")
 @settings(deadline=None, max_examples=150)
-def test_no_value_arrives_as_another_value(value: Any, serializer: str) -> None:
+def test_no_value_is_decoded_as_another_value(value: Any, serializer: str) -> None:
     try:
         body = codec.encode(value, serializer)
     except SerializationError:
@@ -142,16 +142,16 @@ def test_no_value_arrives_as_another_value(value: Any, serializer: str) -> None:
         uuid.UUID(int=1),
         datetime.datetime(2026, 1, 1),
         "lone \ud800 surrogate",
-        Name("a str that is more than one"),
+        Name("a subclass of str"),
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_json_cannot_carry_faithfully_is_an_error_at_the_caller(value: Any) -> None:
+def test_a_value_that_json_would_change_is_an_error_at_the_caller(value: Any) -> None:
     with pytest.raises(SerializationError, match="application/json"):
         codec.encode(value, "json")
 
 
-def test_the_error_names_what_cannot_be_carried() -> None:
+def test_the_error_names_the_value_that_cannot_be_encoded() -> None:
     with pytest.raises(SerializationError, match="a bytes"):
         codec.encode({"image": b"\x89PNG"})
     with pytest.raises(SerializationError, match="key 7"):
@@ -163,8 +163,8 @@ class Point(NamedTuple):
     y: float
 
 
-def moved() -> collections.OrderedDict[str, int]:
-    """Its order is not the one in which its keys were added."""
+def reordered() -> collections.OrderedDict[str, int]:
+    """An OrderedDict whose order is not that in which its keys were added."""
     ordered = collections.OrderedDict(first=1, last=2)
     ordered.move_to_end("first")
     return ordered
@@ -172,23 +172,23 @@ def moved() -> collections.OrderedDict[str, int]:
 
 @pytest.mark.parametrize("serializer", ["json", "msgpack"])
 @pytest.mark.parametrize(
-    ("value", "arrives_as"),
+    ("value", "decoded_as"),
     [
-        (moved(), {"last": 2, "first": 1}),
+        (reordered(), {"last": 2, "first": 1}),
         (collections.defaultdict(list, a=[1]), {"a": [1]}),
         (collections.Counter("aab"), {"a": 2, "b": 1}),
-        ({"all": [collections.Counter("a"), {"in": collections.defaultdict(None, x=moved())}]}, None),
+        ({"all": [collections.Counter("a"), {"in": collections.defaultdict(None, x=reordered())}]}, None),
         (type("Rows", (list,), {})([1, (2, 3)]), [1, [2, 3]]),
         ([Point(1, 2)], [[1, 2]]),
     ],
     ids=["OrderedDict", "defaultdict", "Counter", "nested", "list", "namedtuple"],
 )
-def test_a_subclass_of_dict_list_or_tuple_arrives_as_the_plain_container(
-    value: Any, arrives_as: Any, serializer: str
+def test_a_subclass_of_dict_list_or_tuple_is_decoded_as_the_plain_type(
+    value: Any, decoded_as: Any, serializer: str
 ) -> None:
     received = codec.decode(codec.encode(value, serializer))
 
-    assert received == (value if arrives_as is None else arrives_as)
+    assert received == (value if decoded_as is None else decoded_as)
     if isinstance(value, collections.OrderedDict):
         assert list(received) == list(value)
 
@@ -208,7 +208,7 @@ def test_a_subclass_of_dict_list_or_tuple_arrives_as_the_plain_container(
         ({"k" * 100: object()}, "$['" + "k" * 59 + "...]: a object"),
     ],
 )
-def test_a_refusal_says_where_in_the_payload_the_value_is(payload: Any, path: str) -> None:
+def test_the_error_has_the_path_of_the_value_in_the_payload(payload: Any, path: str) -> None:
     with pytest.raises(SerializationError) as raised:
         codec.encode(payload, "json")
     assert str(raised.value).startswith(f"application/json cannot carry this payload: {path}")
@@ -222,20 +222,20 @@ def test_a_refusal_says_where_in_the_payload_the_value_is(payload: Any, path: st
         ([{"x": set()}], "$[0].x: a set"),
     ],
 )
-def test_msgpack_says_it_as_well(payload: Any, path: str) -> None:
+def test_the_error_of_msgpack_has_the_path_as_well(payload: Any, path: str) -> None:
     with pytest.raises(SerializationError) as raised:
         codec.encode(payload, "msgpack")
     assert str(raised.value).startswith(f"application/msgpack cannot carry this payload: {path}")
 
 
-def test_where_a_payload_contains_itself_is_told() -> None:
+def test_the_error_has_the_path_where_a_payload_contains_itself() -> None:
     tree: dict[str, Any] = {"name": "root", "children": [{"name": "leaf"}]}
     tree["children"][0]["parent"] = tree
     with pytest.raises(SerializationError, match=r"\$\.children\[0\]\.parent: it contains itself"):
         codec.encode(tree)
 
 
-def test_the_search_for_a_value_ends_however_deep_or_large_the_payload_is() -> None:
+def test_the_path_in_a_deep_or_large_payload_is_found_within_seconds() -> None:
     deep: Any = object()
     for _ in range(400):
         deep = [deep]
@@ -248,7 +248,7 @@ def test_the_search_for_a_value_ends_however_deep_or_large_the_payload_is() -> N
 
 
 @pytest.mark.parametrize("depth", [100, 100_000])
-def test_a_deep_payload_with_subclasses_arrives_or_is_refused(depth: int) -> None:
+def test_a_deep_payload_with_subclasses_is_encoded_or_refused(depth: int) -> None:
     deep: Any = collections.OrderedDict(x=1)
     for _ in range(depth):
         deep = [deep]
@@ -268,7 +268,7 @@ def test_a_json_body_may_begin_with_a_byte_order_mark() -> None:
         codec.decode(Body(b"\xef\xbb\xbf", codec.JSON))
 
 
-def test_a_payload_that_contains_itself_is_an_error_not_a_hang() -> None:
+def test_a_payload_that_contains_itself_is_an_error() -> None:
     itself: list[Any] = []
     itself.append(itself)
     for serializer in ("json", "msgpack"):
@@ -279,7 +279,7 @@ def test_a_payload_that_contains_itself_is_an_error_not_a_hang() -> None:
 @pytest.mark.parametrize(
     ("serializer", "value"), [("text", b"bytes"), ("text", None), ("bytes", "text"), ("bytes", [1])]
 )
-def test_text_and_bytes_carry_nothing_else(serializer: str, value: Any) -> None:
+def test_the_serializers_text_and_bytes_accept_no_other_type(serializer: str, value: Any) -> None:
     with pytest.raises(SerializationError):
         codec.encode(value, serializer)
 
@@ -299,7 +299,7 @@ def test_a_serializer_that_does_not_exist_is_a_value_error(serializer: Any) -> N
     encoding=st.sampled_from([None, "", "gzip", "identity"]) | st.text(),
 )
 @settings(deadline=None, max_examples=150)
-def test_a_body_from_anywhere_is_decoded_or_is_a_serialization_error(
+def test_any_body_is_decoded_or_is_a_serialization_error(
     data: bytes, content_type: str | None, encoding: str | None
 ) -> None:
     try:
@@ -309,7 +309,7 @@ def test_a_body_from_anywhere_is_decoded_or_is_a_serialization_error(
 
 
 @pytest.mark.parametrize("content_type", [codec.JSON, codec.MSGPACK])
-def test_a_body_that_is_nested_without_end_is_a_serialization_error(content_type: str) -> None:
+def test_a_body_with_endless_nesting_is_a_serialization_error(content_type: str) -> None:
     nested = b"[" * 100_000 if content_type == codec.JSON else b"\x91" * 100_000
     with pytest.raises(SerializationError):
         codec.decode(Body(nested, content_type))
@@ -318,12 +318,12 @@ def test_a_body_that_is_nested_without_end_is_a_serialization_error(content_type
 @pytest.mark.parametrize(
     "content_type", ["application/x-python-serialize", "application/pickle", "application/json2", "text/html"]
 )
-def test_a_content_type_that_is_not_on_the_list_is_refused_unread(content_type: str) -> None:
+def test_a_content_type_that_is_not_accepted_is_refused_undecoded(content_type: str) -> None:
     with pytest.raises(SerializationError, match="not accepted here"):
         codec.decode(Body(b"cos\nsystem\n(S'true'\ntR.", content_type))
 
 
-def test_the_receivers_list_decides() -> None:
+def test_the_receiver_chooses_the_content_types_that_it_accepts() -> None:
     body = codec.encode("a", "msgpack")
     with pytest.raises(SerializationError, match="only application/json"):
         codec.decode(body, allowed={codec.JSON})
@@ -331,7 +331,7 @@ def test_the_receivers_list_decides() -> None:
 
 
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON", " application/json "])
-def test_other_senders_may_write_a_content_type_their_own_way(content_type: str) -> None:
+def test_a_content_type_may_have_parameters_capitals_and_spaces(content_type: str) -> None:
     assert codec.decode(Body(b"[1]", content_type)) == [1]
 
 
@@ -339,7 +339,7 @@ def test_a_body_without_a_content_type_is_bytes() -> None:
     assert codec.decode(Body(b"\xff", None)) == b"\xff"
 
 
-def test_an_encoding_that_nobody_agreed_on_is_refused() -> None:
+def test_an_unknown_content_encoding_is_refused() -> None:
     with pytest.raises(SerializationError, match="'br'"):
         codec.decode(Body(b"[1]", codec.JSON, "br"))
 
@@ -354,23 +354,23 @@ def test_a_large_body_is_compressed() -> None:
     assert codec.decode(body) == "a" * 100 * KIB
 
 
-def test_a_small_body_is_left_alone() -> None:
+def test_a_small_body_is_not_compressed() -> None:
     assert codec.encode(b"a" * 32 * KIB).content_encoding is None
     assert codec.encode(b"a" * (32 * KIB + 1)).content_encoding == "gzip"
 
 
-def test_a_body_that_compression_would_not_make_smaller_is_left_alone() -> None:
+def test_a_body_that_compression_would_not_make_smaller_is_not_compressed() -> None:
     noise = os.urandom(64 * KIB)
     body = codec.encode(noise)
     assert body.content_encoding is None
     assert body.data == noise
 
 
-def test_a_compressed_body_is_read_by_any_gzip() -> None:
+def test_a_compressed_body_is_standard_gzip() -> None:
     assert gzip.decompress(codec.encode(b"a" * 100 * KIB).data) == b"a" * 100 * KIB
 
 
-def test_a_gzip_bomb_is_refused_before_it_fills_the_memory() -> None:
+def test_a_gzip_bomb_is_refused_before_it_fills_memory() -> None:
     bomb = Body(gzip.compress(bytes(32 * MIB), 1), codec.BYTES, "gzip")
     tracemalloc.start()
     try:
@@ -381,13 +381,13 @@ def test_a_gzip_bomb_is_refused_before_it_fills_the_memory() -> None:
         tracemalloc.stop()
 
 
-def test_a_gzip_bomb_is_refused_without_any_setting() -> None:
+def test_a_gzip_bomb_is_refused_with_default_settings() -> None:
     bomb = Body(gzip.compress(bytes(64 * MIB + 1), 1), codec.BYTES, "gzip")
     with pytest.raises(SerializationError, match="decompresses to more"):
         codec.decode(bomb)
 
 
-def test_a_body_may_have_exactly_the_size_that_is_accepted() -> None:
+def test_a_body_may_have_exactly_the_maximum_size() -> None:
     body = Body(gzip.compress(bytes(1000)), codec.BYTES, "gzip")
     assert codec.decode(body, max_size=1000) == bytes(1000)
     with pytest.raises(SerializationError):
@@ -396,7 +396,7 @@ def test_a_body_may_have_exactly_the_size_that_is_accepted() -> None:
         codec.decode(Body(bytes(1000), codec.BYTES), max_size=999)
 
 
-def test_half_a_gzip_is_an_error_not_half_a_value() -> None:
+def test_an_incomplete_gzip_body_is_an_error() -> None:
     whole = gzip.compress(b"a" * 1000)
     for end in (0, 5, len(whole) // 2, len(whole) - 1):
         with pytest.raises(SerializationError):
@@ -404,7 +404,7 @@ def test_half_a_gzip_is_an_error_not_half_a_value() -> None:
 
 
 @pytest.mark.parametrize("more", [gzip.compress(b"b"), b"junk"], ids=["a second member", "junk"])
-def test_what_follows_the_gzip_is_not_silently_dropped(more: bytes) -> None:
+def test_data_after_the_first_gzip_member_is_not_silently_dropped(more: bytes) -> None:
     """RFC 1952 §2.2: a gzip file is a series of members, and the value is all of them."""
     body = Body(gzip.compress(b"a") + more, codec.BYTES, "gzip")
     try:
@@ -413,6 +413,6 @@ def test_what_follows_the_gzip_is_not_silently_dropped(more: bytes) -> None:
         return
 
 
-def test_a_body_too_large_for_a_message_is_refused_at_the_caller() -> None:
+def test_a_body_that_is_too_large_for_a_message_is_an_error_at_the_caller() -> None:
     with pytest.raises(SerializationError, match=r"more than the limit of a message \(16777216\)"):
         codec.encode(os.urandom(16 * MIB + 1))

@@ -1,4 +1,4 @@
-"""What a body may be once it is decoded, and that nothing waits for it meanwhile."""
+"""Limits of decoded bodies; decoding does not block other threads."""
 
 import gc
 import gzip
@@ -24,11 +24,11 @@ from tests.support.hostile import HOSTILE, array, listed, map_of
 ENCODERS = {codec.JSON: msgspec.json.encode, codec.MSGPACK: msgspec.msgpack.encode}
 TYPES = list(ENCODERS)
 GENEROUS = Limits(elements=10**9, depth=500, memory=10**12)
-HOLD = 0.1  # seconds of CPU that a thread may keep others from the interpreter
+MAX_HOLD = 0.1  # seconds of CPU for which decoding may block other threads
 
 
 def encoded(value: Any, content_type: str) -> Body:
-    """A body as another sender would make it."""
+    """A body of another sender, which crew's encoder did not make."""
     return Body(ENCODERS[content_type](value), content_type)
 
 
@@ -55,7 +55,7 @@ def test_a_large_body_is_decoded_in_pieces_to_the_same_value(content_type: str, 
 
 @pytest.mark.parametrize("indent", [None, 1, "\t"])
 @pytest.mark.parametrize("is_ascii", [False, True])
-def test_a_large_json_text_may_be_written_in_any_way(indent: Any, is_ascii: bool) -> None:
+def test_a_large_json_body_may_have_any_format(indent: Any, is_ascii: bool) -> None:
     text = "\ufeff" + json.dumps(A_LARGE_VALUE, ensure_ascii=is_ascii, indent=indent)
     assert codec.decode(Body(text.encode(), codec.JSON)) == A_LARGE_VALUE
 
@@ -73,7 +73,7 @@ _values = st.recursive(
 
 @given(value=_values, content_type=st.sampled_from(TYPES))
 @settings(deadline=None, max_examples=80)
-def test_pieces_make_the_value_that_msgspec_makes(value: Any, content_type: str) -> None:
+def test_decoding_in_pieces_gives_the_same_value_as_msgspec(value: Any, content_type: str) -> None:
     data = ENCODERS[content_type](value)
     large = large_json if content_type == codec.JSON else large_msgpack
     assert large.decode(data, Budget(DEFAULT)) == value
@@ -85,7 +85,7 @@ _json_like = st.text(alphabet='[]{}",:0123456789.eE+-\\utrnalsf \n', max_size=60
 
 @given(data=_json_like | st.binary(max_size=60), content_type=st.sampled_from(TYPES))
 @settings(deadline=None, max_examples=400)
-def test_pieces_refuse_what_msgspec_refuses(data: bytes, content_type: str) -> None:
+def test_decoding_in_pieces_refuses_what_msgspec_refuses(data: bytes, content_type: str) -> None:
     whole, large = (
         (msgspec.json.Decoder().decode, large_json)
         if content_type == codec.JSON
@@ -102,7 +102,7 @@ def test_pieces_refuse_what_msgspec_refuses(data: bytes, content_type: str) -> N
     assert repr(found) == repr(value)
 
 
-def test_broken_text_is_refused_wherever_it_breaks() -> None:
+def test_invalid_json_is_refused_wherever_the_error_is() -> None:
     text = json.dumps([{"a": [1, "b"]}] * 5_000).encode()
     for at in (0, 1, 7, 20_000, 40_000, len(text) - 2, len(text) - 1):
         for broken in (
@@ -132,7 +132,7 @@ def test_broken_text_is_refused_wherever_it_breaks() -> None:
 )
 @pytest.mark.parametrize("content_type", TYPES)
 def test_elements_are_counted_exactly(value: Any, elements: int, content_type: str) -> None:
-    body = encoded([value, ",[]{}:" * 10_000], content_type)  # what looks like elements in a string is none
+    body = encoded([value, ",[]{}:" * 10_000], content_type)  # brackets and commas in a string are not elements
     elements += 2
     assert codec.decode(body, limits=Limits(elements=elements))
     with pytest.raises(SerializationError, match=f"more than {elements - 1} elements.*CREW_MAX_ELEMENTS"):
@@ -141,7 +141,7 @@ def test_elements_are_counted_exactly(value: Any, elements: int, content_type: s
 
 @pytest.mark.parametrize("content_type", TYPES)
 @pytest.mark.parametrize("padding", [0, 40_000])
-def test_depth_is_bounded_in_small_and_in_large_bodies(content_type: str, padding: int) -> None:
+def test_depth_is_limited_in_small_and_in_large_bodies(content_type: str, padding: int) -> None:
     def nested(levels: int) -> Body:
         value: Any = "x" * padding + "[{" * 300
         for _ in range(levels):
@@ -154,43 +154,43 @@ def test_depth_is_bounded_in_small_and_in_large_bodies(content_type: str, paddin
 
 
 @pytest.mark.parametrize("content_type", TYPES)
-def test_memory_is_bounded_whatever_the_bytes_say(content_type: str) -> None:
-    wide = encoded("a" * 100_000 + "\U0001f600" * 100_000, content_type)  # four bytes a character
+def test_memory_is_limited_independently_of_the_size_of_the_body(content_type: str) -> None:
+    wide = encoded("a" * 100_000 + "\U0001f600" * 100_000, content_type)  # four bytes for each character
     with pytest.raises(SerializationError, match=r"more than 1000000 bytes of memory.*CREW_MAX_MEMORY"):
         codec.decode(wide, limits=Limits(memory=1_000_000))
     assert codec.decode(wide, limits=Limits(memory=2_500_000))
 
 
-def test_what_unpacks_to_millions_of_elements_is_refused_before_they_are_built() -> None:
+def test_a_body_with_millions_of_elements_is_refused_before_they_are_built() -> None:
     data = gzip.compress(array(30_000_000) + b"\x90" * 30_000_000)
     assert len(data) < 40_000
     with pytest.raises(SerializationError, match="more than 1000000 elements"):
         codec.decode(Body(data, codec.MSGPACK, "gzip"))
 
 
-def test_real_payloads_meet_no_limit() -> None:
+def test_typical_large_payloads_are_within_the_limits() -> None:
     value = [{"id": i, "name": f"row {i}", "at": i * 1.5, "tags": ["a", "b"]} for i in range(60_000)]
     for content_type in TYPES:
         assert len(codec.decode(encoded(value, content_type))) == 60_000
     assert len(codec.decode(encoded([0.5] * 1_000_000, codec.JSON))) == 1_000_000
 
 
-def test_an_extension_of_messagepack_is_refused_by_its_type() -> None:
+def test_a_messagepack_extension_is_refused_and_its_type_is_named() -> None:
     for ext in (msgspec.msgpack.Ext(5, b"data"), [msgspec.msgpack.Ext(5, b"data")] * 10_000):
         with pytest.raises(SerializationError, match=r"not valid application/msgpack: .*extension of type 5"):
             codec.decode(Body(msgspec.msgpack.encode(ext), codec.MSGPACK))
 
 
 def colliding(bits: int, count: int) -> list[int]:
-    """Numbers that a dict of 2**bits places looks for along nearly all numbers before them.
+    """Numbers whose hashes collide in a dict of 2**bits slots, so that each lookup probes nearly all earlier ones.
 
-    The first fill the path 5 i + 1, on which a dict goes on when the bits of a hash are used up; each further one comes
-    to that path after a few steps to places that are taken.
+    The first numbers fill the probe sequence 5 i + 1, which a dict follows when the bits of a hash are used up. Each
+    further number joins that sequence after a few probes of occupied slots.
     """
-    mask, path, place = (1 << bits) - 1, [], 7
+    mask, path, slot = (1 << bits) - 1, [], 7
     for _ in range(int(0.36 * (mask + 1))):
-        path.append(place)
-        place = (5 * place + 1) & mask
+        path.append(slot)
+        slot = (5 * slot + 1) & mask
     taken, more = set(path), []
     for number in range(mask + 1, (mask + 1) << 5):
         at, perturb = number & mask, number
@@ -204,7 +204,7 @@ def colliding(bits: int, count: int) -> list[int]:
     return path + more
 
 
-def test_a_map_whose_keys_were_chosen_to_collide_is_refused() -> None:
+def test_a_map_with_keys_chosen_to_collide_is_refused() -> None:
     keys = colliding(17, 9_000)
     data = map_of(len(keys)) + b"".join(b"\xce" + struct.pack(">I", key) + b"\x00" for key in keys)
     with pytest.raises(SerializationError, match="keys of a map in it collide"):
@@ -212,18 +212,18 @@ def test_a_map_whose_keys_were_chosen_to_collide_is_refused() -> None:
 
 
 @pytest.mark.parametrize("step", [1, 1024, 2**20, 2**32 + 1])
-def test_a_map_with_honest_numbers_as_keys_is_decoded(step: int) -> None:
+def test_a_map_with_regular_numbers_as_keys_is_decoded(step: int) -> None:
     value = {i * step: i for i in range(100_000)}
     assert codec.decode(encoded(value, codec.MSGPACK)) == value
 
 
-# --- nothing waits ----------------------------------------------------------------------------------------------------
+# --- other threads run ------------------------------------------------------------------------------------------------
 
 
 class _Holds:
-    """The longest time of CPU that this process used while a thread waited for the interpreter.
+    """The most CPU time that this process used while another thread waited for the interpreter.
 
-    CPU, not the clock: on a busy machine the clock also shows what other processes take.
+    CPU time, not wall time: on a busy machine wall time includes other processes.
     """
 
     longest = 0.0
@@ -260,10 +260,10 @@ def test_other_threads_run_while_a_hostile_body_is_decoded(name: str) -> None:
             except SerializationError:
                 value = None
         del value
-        assert holds.longest < HOLD, (name, size)
+        assert holds.longest < MAX_HOLD, (name, size)
 
 
-def test_the_garbage_collector_does_not_walk_over_what_is_decoded() -> None:
+def test_the_garbage_collector_rarely_runs_while_a_body_is_decoded() -> None:
     collected: list[int] = []
 
     def count(phase: str, info: dict[str, int]) -> None:
@@ -282,7 +282,7 @@ def test_the_garbage_collector_does_not_walk_over_what_is_decoded() -> None:
 
 
 @pytest.mark.parametrize("content_type", TYPES)
-def test_a_check_keeps_nothing(content_type: str) -> None:
+def test_a_check_refuses_what_decoding_refuses(content_type: str) -> None:
     body = encoded(A_LARGE_VALUE, content_type)
     codec.check(body, codec.decode)
     with pytest.raises(SerializationError):

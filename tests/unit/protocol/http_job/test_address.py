@@ -1,4 +1,4 @@
-"""The addresses that URL jobs must not reach."""
+"""Addresses that URL jobs must not reach."""
 
 import ipaddress
 
@@ -59,12 +59,12 @@ def test_public_addresses_may_be_reached(address: str) -> None:
 
 
 @pytest.mark.parametrize(("address", "kind"), FORBIDDEN.items())
-def test_internal_addresses_may_not_and_the_reason_is_named(address: str, kind: str) -> None:
+def test_internal_addresses_are_forbidden_and_the_kind_is_named(address: str, kind: str) -> None:
     assert forbidden(address) == kind
 
 
 def wrapped(address: str) -> dict[str, str]:
-    """The IPv6 addresses whose packets end up at an IPv4 `address`."""
+    """IPv6 addresses whose packets reach the IPv4 `address`."""
     number = int(ipaddress.IPv4Address(address))
     v6 = ipaddress.IPv6Address
     return {
@@ -82,7 +82,7 @@ def wrapped(address: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("way", wrapped("127.0.0.1"))
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "100.64.0.1"])
-def test_an_internal_address_is_none_the_better_for_being_wrapped_in_ipv6(address: str, way: str) -> None:
+def test_an_internal_address_is_forbidden_in_any_ipv6_form(address: str, way: str) -> None:
     assert forbidden(wrapped(address)[way]) == forbidden(address)
 
 
@@ -92,14 +92,16 @@ def test_a_public_address_may_be_reached_through_ipv6(way: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["127.1", "2130706433", "0x7f000001", "0177.0.0.1", "localhost", "", "127.0.0.1."])
-def test_what_is_no_address_as_the_standards_spell_one_is_none(text: str) -> None:
+def test_other_spellings_of_an_address_are_forbidden(text: str) -> None:
     assert parsed(text) is None
     assert forbidden(text) == "no address"
 
 
 @given(st.ip_addresses(v=4) | st.ip_addresses(v=6))
 @settings(max_examples=500)
-def test_python_forbids_nothing_more(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+def test_addresses_that_python_calls_internal_are_forbidden(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> None:
     if address.is_private or address.is_loopback or address.is_link_local or address.is_multicast:
         assert forbidden(str(address)) is not None or _wraps_a_public_one(address)
 

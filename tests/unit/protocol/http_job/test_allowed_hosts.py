@@ -1,4 +1,4 @@
-"""The internal hosts that URL jobs may reach."""
+"""Internal hosts that URL jobs may reach."""
 
 import pytest
 
@@ -7,11 +7,11 @@ from crew.protocol.http_job.allowed_hosts import AllowedHosts
 
 
 def chosen(allowed: str, host: str, port: int, *addresses: str) -> list[str]:
-    """What may be connected to, with `allowed` as the environment would have it."""
+    """Addresses that a URL job may use, with `allowed` as in the environment variable."""
     return AllowedHosts.of(filter(None, allowed.split(","))).choose(host, port, addresses)
 
 
-def test_nothing_internal_is_allowed_unless_somebody_says_so() -> None:
+def test_no_internal_host_is_allowed_by_default() -> None:
     with pytest.raises(ForbiddenAddress, match=r"host 'db\.local' has a private address.*--allow-host"):
         chosen("", "db.local", 80, "10.0.0.7")
     assert chosen("", "example.org", 80, "93.184.216.34") == ["93.184.216.34"]
@@ -39,7 +39,7 @@ def test_nothing_internal_is_allowed_unless_somebody_says_so() -> None:
         ("_x-1.local", "_x-1.local", 80, "10.0.0.7"),
     ],
 )
-def test_a_name_an_address_a_network_and_everything_can_be_allowed(
+def test_a_name_an_address_a_network_or_every_host_can_be_allowed(
     allowed: str, host: str, port: int, address: str
 ) -> None:
     assert chosen(allowed, host, port, address) == [address]
@@ -57,7 +57,7 @@ def test_a_name_an_address_a_network_and_everything_can_be_allowed(
         ("*:80", "db.local", 81, "127.0.0.1"),
     ],
 )
-def test_what_is_allowed_is_allowed_there_alone(allowed: str, host: str, port: int, address: str) -> None:
+def test_an_allowed_host_does_not_allow_other_hosts_or_ports(allowed: str, host: str, port: int, address: str) -> None:
     with pytest.raises(ForbiddenAddress):
         chosen(allowed, host, port, address)
 
@@ -71,14 +71,14 @@ def test_a_host_without_addresses_is_not_reached() -> None:
         chosen("", "none.org", 80)
 
 
-def test_the_refusal_of_a_name_does_not_tell_its_address() -> None:
+def test_the_error_for_a_name_does_not_contain_its_address() -> None:
     with pytest.raises(ForbiddenAddress) as refused:
         chosen("", "db.local", 80, "10.0.0.7")
     assert "10.0" not in str(refused.value)
 
 
 @pytest.mark.parametrize("text", ["", " ", "http://db.local/", "db.local:http", "db.local:0", "db local", "a/8", "ü"])
-def test_what_names_no_host_is_told_in_one_sentence(text: str) -> None:
+def test_an_invalid_allowed_host_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match="is not a valid host: write a name, an address or a network"):
         AllowedHosts.of([text])
 
@@ -106,7 +106,7 @@ def test_an_address_of_this_host_is_internal_unless_it_is_allowed() -> None:
     ],
 )
 @pytest.mark.parametrize("allowed", [(), ("*",)])
-def test_a_host_that_is_denied_is_not_reached_whatever_is_allowed(
+def test_a_denied_host_is_not_reached_even_if_it_is_allowed(
     denied: str, is_denied: bool, allowed: tuple[str, ...]
 ) -> None:
     hosts = AllowedHosts.of(allowed, [denied])

@@ -10,23 +10,23 @@ from crew.protocol.http_job.request import MAX_HEADERS, METHODS, HttpRequest, ch
 URL = "http://example.org/"
 
 
-def test_a_url_is_enough() -> None:
+def test_a_request_needs_only_a_url() -> None:
     assert check_request(url=URL) == HttpRequest(url=URL, method="GET", headers={}, data=None, timeout=60.0)
 
 
-def test_what_has_data_is_posted_unless_it_says_otherwise() -> None:
+def test_a_request_with_data_is_a_post_unless_it_has_a_method() -> None:
     assert check_request(url=URL, data="x").method == "POST"
     assert check_request(url=URL, data={}).method == "POST"
     assert check_request(url=URL, data="x", method="put").method == "PUT"
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_methods_of_http_are_taken(method: str) -> None:
+def test_the_methods_of_http_are_accepted(method: str) -> None:
     assert check_request(url=URL, method=method).method == method
 
 
 @pytest.mark.parametrize("method", ["", "CONNECT", "TRACE", "GET /x HTTP/1.1\r\nA: b", "FETCH", 1, ["GET"], "G" * 999])
-def test_other_methods_are_one_sentence(method: object) -> None:
+def test_any_other_method_is_an_error_of_one_line(method: object) -> None:
     with pytest.raises(ValueError, match="method must be one of GET, HEAD, POST") as refused:
         check_request(url=URL, method=method)
     assert len(str(refused.value)) < 200
@@ -49,7 +49,7 @@ def test_other_methods_are_one_sentence(method: object) -> None:
         ("a=1", {"Content-Type": "application/x-www-form-urlencoded"}, b"a=1", None),
     ],
 )
-def test_data_travels_as_text_json_or_a_form(
+def test_data_is_sent_as_text_json_or_a_form(
     data: object, headers: dict[str, str], body: bytes | None, content_type: str | None
 ) -> None:
     request = check_request(url=URL, headers=headers, data=data)
@@ -66,18 +66,18 @@ def test_data_travels_as_text_json_or_a_form(
         ({"a": {"b": 1}}, {"content-type": "application/x-www-form-urlencoded"}, "strings and numbers"),
     ],
 )
-def test_data_that_cannot_travel_is_one_sentence(data: object, headers: dict[str, str], sentence: str) -> None:
+def test_data_that_cannot_be_sent_is_a_value_error(data: object, headers: dict[str, str], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         check_request(url=URL, headers=headers, data=data)
 
 
-def test_headers_may_be_what_they_like() -> None:
+def test_headers_may_have_any_text() -> None:
     headers = {"Accept": "text/html", "X-A": "grün\tund", "Authorization": "Bearer x", "a": ""}
     assert check_request(url=URL, headers=headers).headers == headers
 
 
 @pytest.mark.parametrize("value", ["a\r\nHost: evil", "a\nb", "a\rb", "a\0b", "\x1b[2J", 1, None, ["a"], "\ud800"])
-def test_a_header_cannot_bring_another_one_along(value: Any) -> None:
+def test_a_header_value_with_a_line_break_is_a_value_error(value: Any) -> None:
     with pytest.raises(ValueError, match=r"header 'X-A' must be (a string without line breaks|valid Unicode)"):
         check_request(url=URL, headers={"X-A": value})
 
@@ -95,7 +95,7 @@ def test_the_name_of_a_header_is_a_token(name: Any) -> None:
         *("Expect", "Proxy-Authorization", "Proxy-Connection"),
     ],
 )
-def test_how_the_request_travels_is_not_for_headers_to_say(name: str) -> None:
+def test_headers_of_the_connection_are_not_allowed(name: str) -> None:
     with pytest.raises(ValueError, match=f"header '{name}' is not allowed"):
         check_request(url=URL, headers={name: "x"})
 
@@ -106,17 +106,17 @@ def test_headers_are_an_object(headers: object) -> None:
         check_request(url=URL, headers=headers)
 
 
-def test_headers_have_a_size_that_servers_take() -> None:
+def test_the_size_of_headers_is_limited() -> None:
     with pytest.raises(ValueError, match="the headers have 32769 bytes, more than 32768"):
         check_request(url=URL, headers={"a": "x" * MAX_HEADERS})
 
 
-def test_a_header_is_given_once() -> None:
+def test_a_header_name_may_be_used_only_once() -> None:
     with pytest.raises(ValueError, match="a name twice"):
         check_request(url=URL, headers={"A": "x", "a": "y"})
 
 
-def test_there_is_one_way_to_log_in() -> None:
+def test_a_user_in_the_url_excludes_an_authorization_header() -> None:
     with pytest.raises(ValueError, match="the url contains a user and the headers contain Authorization") as refused:
         check_request(url="http://me:s3cret@example.org/", headers={"authorization": "Bearer t0ken"})
     assert "s3cret" not in str(refused.value)
@@ -124,18 +124,18 @@ def test_there_is_one_way_to_log_in() -> None:
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), 1e9, "soon", True])
-def test_a_timeout_that_cannot_be_is_one_sentence(timeout: object) -> None:
+def test_an_invalid_timeout_is_a_value_error(timeout: object) -> None:
     with pytest.raises(ValueError, match="timeout must be"):
         check_request(url=URL, timeout=timeout)
 
 
-def test_a_request_travels_as_the_payload_of_a_call() -> None:
+def test_a_request_is_decoded_from_the_payload_of_a_call() -> None:
     request = check_request(url=URL, data={"a": 1}, headers={"b": "c"}, timeout=5)
     assert request_of(msgspec.to_builtins(request)) == request
 
 
 @pytest.mark.parametrize("payload", [None, [], "http://example.org/", {"url": URL, "proxy": "x"}, {1: 2}])
-def test_what_is_no_request_is_told_what_one_is(payload: object) -> None:
+def test_the_error_for_an_invalid_payload_says_what_is_expected(payload: object) -> None:
     with pytest.raises(ValueError, match=r"data of task 'crew\.http' must be an object with url, method, headers"):
         request_of(payload)
 
@@ -145,7 +145,7 @@ def test_a_request_needs_a_url() -> None:
         request_of({"method": "GET"})
 
 
-def test_a_request_is_shown_without_its_secrets() -> None:
+def test_the_repr_of_a_request_hides_its_secrets() -> None:
     request = check_request(
         url="http://me:s3cret@example.org/?s3cret", headers={"cookie": "s3cret"}, data={"password": "s3cret"}
     )
