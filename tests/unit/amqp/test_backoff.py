@@ -12,7 +12,7 @@ def test_a_broker_that_is_back_is_used_within_two_seconds(attempt: int, drawn: f
     assert 0 < backoff.delay(attempt, draw=lambda: drawn) <= 1.0
 
 
-def test_delays_double_until_they_are_long_enough() -> None:
+def test_delays_double_up_to_the_longest() -> None:
     assert [backoff.delay(attempt, first=1, longest=10, draw=lambda: 1.0) for attempt in range(1, 7)] == [
         1,
         2,
@@ -23,22 +23,22 @@ def test_delays_double_until_they_are_long_enough() -> None:
     ]
 
 
-def test_many_peers_do_not_come_back_at_once() -> None:
+def test_many_peers_do_not_reconnect_at_the_same_time() -> None:
     assert len({backoff.delay(5) for _ in range(100)}) > 50
 
 
 @given(st.floats(0, 1))
-def test_jitter_takes_at_most_half(drawn: float) -> None:
+def test_jitter_reduces_a_delay_by_at_most_half(drawn: float) -> None:
     assert 0.5 <= backoff.delay(1, first=1, longest=1, draw=lambda: drawn) <= 1
 
 
-def test_a_connection_that_has_lasted_ends_a_row_of_failures_and_one_that_breaks_at_once_does_not() -> None:
+def test_only_a_connection_that_lasts_resets_the_delay() -> None:
     now = 0.0
     delays = Backoff(clock=lambda: now)
     for _ in range(10):
         delays.on_ready()
-        late = delays.next()
-    assert late >= backoff.LONGEST / 2
+        delay = delays.next()
+    assert delay >= backoff.LONGEST / 2
     delays.on_ready()
     now += SETTLED_AFTER
     assert delays.next() <= backoff.FIRST

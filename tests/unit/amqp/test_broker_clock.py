@@ -1,4 +1,4 @@
-"""What is made of a comparison of clocks."""
+"""Comparisons of this host's clock with the broker's."""
 
 import asyncio
 import logging
@@ -17,18 +17,18 @@ from tests.support.waiting import until
 
 @pytest.fixture
 def clock(caplog: pytest.LogCaptureFixture) -> BrokerClock:
-    """One that has not compared anything."""
+    """A clock without a comparison."""
     caplog.set_level(logging.INFO)
     return BrokerClock()
 
 
 def measure(clock: BrokerClock, offset: float, *, took: float = 0.0) -> None:
-    """A comparison that says so, to a second and the time that it took."""
+    """Record a comparison with this offset, precise to a second and the time that it took."""
     clock._learn(ClockOffset(offset - 0.5 - took, offset + 0.5 + took))
 
 
 @pytest.mark.parametrize("offset", [0.0, 1.9, -1.9])
-def test_clocks_that_differ_by_little_are_in_step(
+def test_a_small_difference_counts_as_no_difference(
     clock: BrokerClock, caplog: pytest.LogCaptureFixture, offset: float
 ) -> None:
     measure(clock, offset)
@@ -49,20 +49,20 @@ def test_a_difference_is_logged_once_and_again_when_it_changes(
     assert clock.offset is IN_STEP
 
 
-def test_a_comparison_that_took_long_says_nothing_of_clocks_that_may_be_in_step(clock: BrokerClock) -> None:
+def test_a_slow_comparison_that_allows_no_difference_counts_as_none(clock: BrokerClock) -> None:
     measure(clock, 8.0, took=9.0)
     assert clock.offset is IN_STEP
 
 
-def test_a_value_that_may_still_be_right_stays(clock: BrokerClock) -> None:
+def test_an_offset_that_a_new_comparison_allows_is_not_changed(clock: BrokerClock) -> None:
     measure(clock, 120.0)
     before = clock.offset
     measure(clock, 120.9)
     assert clock.offset is before
 
 
-class Watched(BrokerClock):
-    """One whose host's clock can be set; counts its comparisons."""
+class CountingClock(BrokerClock):
+    """A clock whose host's time the test sets; counts its comparisons."""
 
     def __init__(self) -> None:
         self.wrong_by = 0.0
@@ -75,15 +75,17 @@ class Watched(BrokerClock):
 
 
 async def no_channel() -> Channel:
-    """Nobody uses it."""
+    """A channel that is not used."""
     return cast(Channel, None)
 
 
 @pytest.mark.gen_test
-async def test_a_clock_that_is_set_while_the_process_runs_is_compared_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_host_clock_that_is_set_at_run_time_is_compared_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(broker_clock, "WATCHED_EVERY", 0.01)
-    clock, ended = Watched(), asyncio.get_running_loop().create_future()
-    keeping = asyncio.ensure_future(clock.keep(no_channel, ended))
+    clock, ended = CountingClock(), asyncio.get_running_loop().create_future()
+    comparing = asyncio.ensure_future(clock.keep(no_channel, ended))
     await clock.compared()
     assert clock.offset is IN_STEP
     clock.wrong_by = 120.0
@@ -92,11 +94,11 @@ async def test_a_clock_that_is_set_while_the_process_runs_is_compared_again(monk
     await until(lambda: clock.offset is IN_STEP)
     assert clock.comparisons == 3
     ended.set_result(None)
-    await keeping
+    await comparing
 
 
 @pytest.mark.gen_test
-async def test_a_comparison_over_which_the_connection_breaks_is_not_made_for_ever() -> None:
+async def test_a_comparison_that_breaks_the_connection_is_tried_a_few_times_only() -> None:
     clock, tried = BrokerClock(), []
 
     async def broken() -> Channel:
@@ -112,7 +114,7 @@ async def test_a_comparison_over_which_the_connection_breaks_is_not_made_for_eve
 
 
 @pytest.mark.gen_test
-async def test_a_broker_that_refuses_the_comparison_is_asked_again_on_the_next_occasion() -> None:
+async def test_a_refused_comparison_is_tried_again_on_the_next_occasion() -> None:
     clock, tried = BrokerClock(), []
 
     async def refused() -> Channel:

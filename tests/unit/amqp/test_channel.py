@@ -1,4 +1,4 @@
-"""Confirms, deliveries and answers of one channel."""
+"""Publishing, deliveries and declarations of one channel."""
 
 import asyncio
 import logging
@@ -26,12 +26,12 @@ PENDING, CONFIRMED, RETURNED, REFUSED, LOST = (
 
 
 def published(channel: Channel, *ids: str | None) -> list[Confirm]:
-    """A confirm for each message."""
+    """Publish a message for each id; return their confirms."""
     return [channel.publish("", "q", Properties(correlation_id=id), b"", mandatory=True) for id in ids]
 
 
 def statuses(confirms: list[Confirm]) -> list[ConfirmStatus | None]:
-    """What is known of each."""
+    """The status of each confirm; None if it is pending."""
     return [confirm.status for confirm in confirms]
 
 
@@ -39,7 +39,7 @@ def statuses(confirms: list[Confirm]) -> list[ConfirmStatus | None]:
 
 
 @pytest.mark.gen_test
-async def test_a_confirm_settles_the_message_it_is_for() -> None:
+async def test_a_confirm_settles_its_own_message() -> None:
     channel, pika, _ = await an_open_channel()
     confirms = published(channel, "a", "b", "c")
     pika.confirm(2)
@@ -47,7 +47,7 @@ async def test_a_confirm_settles_the_message_it_is_for() -> None:
 
 
 @pytest.mark.gen_test
-async def test_one_confirm_may_settle_all_messages_before_it() -> None:
+async def test_a_multiple_confirm_settles_all_messages_before_it() -> None:
     channel, pika, _ = await an_open_channel()
     confirms = published(channel, "a", "b", "c", "d")
     pika.confirm(3, multiple=True)
@@ -57,7 +57,7 @@ async def test_one_confirm_may_settle_all_messages_before_it() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_message_that_came_back_is_returned_though_the_broker_confirms_it() -> None:
+async def test_a_returned_message_is_returned_even_though_the_broker_confirms_it() -> None:
     channel, pika, _ = await an_open_channel()
     confirms = published(channel, "a", "b", "c")
     pika.give_back("b")
@@ -91,7 +91,7 @@ async def test_each_of_several_messages_with_one_id_is_returned(id: str | None, 
 
 
 @pytest.mark.gen_test
-async def test_a_return_concerns_no_message_that_went_elsewhere() -> None:
+async def test_a_return_settles_no_message_with_another_exchange_or_routing_key() -> None:
     channel, pika, _ = await an_open_channel()
     confirms = [
         channel.publish(exchange, key, Properties(correlation_id="a"), b"", mandatory=True)
@@ -104,7 +104,7 @@ async def test_a_return_concerns_no_message_that_went_elsewhere() -> None:
 
 @pytest.mark.gen_test
 async def test_the_next_message_with_the_id_of_a_returned_one_is_confirmed() -> None:
-    """Also where others are unconfirmed all the time."""
+    """Also if there is always another unconfirmed message."""
     channel, pika, _ = await an_open_channel()
     oldest, first = published(channel, "oldest", "a")
     pika.give_back("a")
@@ -115,7 +115,7 @@ async def test_the_next_message_with_the_id_of_a_returned_one_is_confirmed() -> 
 
 
 @pytest.mark.gen_test
-async def test_returns_are_not_remembered_for_ever() -> None:
+async def test_the_number_of_remembered_returns_is_bounded() -> None:
     channel, pika, _ = await an_open_channel()
     published(channel, "oldest")
     for number in range(3_000):
@@ -127,7 +127,7 @@ async def test_returns_are_not_remembered_for_ever() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_full_queue_refuses() -> None:
+async def test_a_message_rejected_by_a_full_queue_is_refused() -> None:
     channel, pika, _ = await an_open_channel()
     confirms = published(channel, "a", "b", "c")
     pika.refuse(2, multiple=True)
@@ -136,7 +136,7 @@ async def test_a_full_queue_refuses() -> None:
 
 
 @pytest.mark.gen_test
-async def test_the_message_that_was_too_large_for_the_broker_is_told_from_those_that_are_lost_with_it() -> None:
+async def test_only_the_message_that_is_too_large_for_the_broker_is_too_large() -> None:
     channel, pika, _ = await an_open_channel()
     confirms = [channel.publish("", "q", Properties(), b"x" * size, mandatory=True) for size in (0, 101, 100)]
     text = "PRECONDITION_FAILED - message size 101 is larger than configured max size 100"
@@ -145,7 +145,7 @@ async def test_the_message_that_was_too_large_for_the_broker_is_told_from_those_
 
 
 @pytest.mark.gen_test
-async def test_what_was_not_confirmed_is_lost_with_its_channel() -> None:
+async def test_unconfirmed_messages_are_lost_with_their_channel() -> None:
     channel, pika, ends = await an_open_channel()
     confirms = published(channel, "a", "b")
     pika.confirm(1)
@@ -155,36 +155,36 @@ async def test_what_was_not_confirmed_is_lost_with_its_channel() -> None:
 
 
 @pytest.mark.gen_test
-async def test_whoever_waits_hears_of_a_connection_that_is_given_up_before_its_broker_has_said_goodbye() -> None:
+async def test_a_connection_that_times_out_fails_everything_that_waits_for_the_broker() -> None:
     channel, pika, _ = await an_open_channel()
     deliveries: list[Delivery] = []
     await channel.consume("q", deliveries.append, prefetch=1)
     pika.answers = False
-    asking = asyncio.ensure_future(channel.declare(Exchange("e", "topic")))
+    declaring = asyncio.ensure_future(channel.declare(Exchange("e", "topic")))
     confirms = published(channel, "a", "b")
     await asyncio.sleep(0)
     channel.lose(LinkError("heartbeat timeout: the broker sent nothing for 3 s"))
     assert statuses(confirms) == [LOST, LOST]
     with pytest.raises(LinkError, match="heartbeat timeout"):
-        await asking
+        await declaring
     pika.deliver("consumer 1 of q", 1, Properties(), b"")
-    assert not deliveries, "nobody could acknowledge it"
+    assert not deliveries, "it could not be acknowledged"
     with pytest.raises(LinkError, match="closed"):
         published(channel, "c")
 
 
 @pytest.mark.gen_test
-async def test_the_link_knows_of_the_loss_before_the_publishers_do() -> None:
-    """Who publishes again at once must find a link that waits, not one that is just breaking."""
+async def test_the_link_gets_the_fault_before_the_publishers_do() -> None:
+    """A publisher that publishes again at once must find a link that is no longer ready."""
     channel, pika, ends = await an_open_channel()
-    known: list[int] = []
-    published(channel, "a")[0].then(lambda status: known.append(len(ends.faults)))
+    faults: list[int] = []
+    published(channel, "a")[0].then(lambda status: faults.append(len(ends.faults)))
     pika.break_off()
-    assert known == [1]
+    assert faults == [1]
 
 
 @pytest.mark.gen_test
-async def test_a_confirm_can_be_awaited_before_and_after_the_broker_has_spoken() -> None:
+async def test_a_confirm_can_be_awaited_before_and_after_it_is_settled() -> None:
     channel, pika, _ = await an_open_channel()
     (confirm,) = published(channel, "a")
     asyncio.get_running_loop().call_soon(pika.confirm, 1)
@@ -193,7 +193,7 @@ async def test_a_confirm_can_be_awaited_before_and_after_the_broker_has_spoken()
 
 
 @pytest.mark.gen_test
-async def test_who_gave_up_waiting_for_a_confirm_disturbs_nobody() -> None:
+async def test_canceling_a_wait_for_a_confirm_does_not_affect_the_confirm() -> None:
     channel, pika, _ = await an_open_channel()
     confirms = published(channel, "a", "b")
 
@@ -209,23 +209,23 @@ async def test_who_gave_up_waiting_for_a_confirm_disturbs_nobody() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_listener_that_raises_costs_neither_the_connection_nor_the_others(
+async def test_a_callback_that_raises_does_not_affect_other_confirms(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     channel, pika, _ = await an_open_channel()
     confirms = published(channel, "a", "b")
 
-    def listener(status: ConfirmStatus) -> None:
+    def callback(status: ConfirmStatus) -> None:
         raise ValueError("a bug")
 
-    confirms[0].then(listener)
+    confirms[0].then(callback)
     pika.confirm(2, multiple=True)
     assert statuses(confirms) == [CONFIRMED, CONFIRMED]
     assert "a bug" in caplog.text
 
 
 @pytest.mark.gen_test
-async def test_a_confirm_of_nothing_is_ignored() -> None:
+async def test_a_confirm_of_an_unknown_message_is_ignored() -> None:
     channel, pika, _ = await an_open_channel()
     confirms = published(channel, "a")
     pika.confirm(7)
@@ -250,21 +250,19 @@ async def test_nothing_is_published_on_a_closed_channel() -> None:
     st.booleans(),
 )
 @settings(deadline=None, max_examples=50)
-def test_whatever_the_broker_says_every_message_gets_exactly_one_word(
-    steps: list[tuple[str, int, bool]], breaks: bool
-) -> None:
-    async def play() -> None:
+def test_every_message_is_settled_exactly_once(steps: list[tuple[str, int, bool]], breaks: bool) -> None:
+    async def run_steps() -> None:
         channel, pika, _ = await an_open_channel()
         expected: dict[int, ConfirmStatus] = {}
-        heard: dict[int, list[ConfirmStatus]] = {}
+        settled_with: dict[int, list[ConfirmStatus]] = {}
         open_tags: list[int] = []
         returned: set[int] = set()
         for what, which, multiple in steps:
             if what == "publish":
-                tag = len(heard) + 1
+                tag = len(settled_with) + 1
                 open_tags.append(tag)
-                heard[tag] = []
-                published(channel, str(tag))[0].then(heard[tag].append)
+                settled_with[tag] = []
+                published(channel, str(tag))[0].then(settled_with[tag].append)
             elif open_tags and what == "return":
                 returned.add(open_tags[which % len(open_tags)])
                 pika.give_back(str(open_tags[which % len(open_tags)]))
@@ -278,16 +276,16 @@ def test_whatever_the_broker_says_every_message_gets_exactly_one_word(
         if breaks:
             pika.break_off()
             expected |= dict.fromkeys(open_tags, LOST)
-        assert heard == {tag: [expected[tag]] if tag in expected else [] for tag in heard}
+        assert settled_with == {tag: [expected[tag]] if tag in expected else [] for tag in settled_with}
 
-    asyncio.run(play())
+    asyncio.run(run_steps())
 
 
 # --- deliveries -----------------------------------------------------------------------------------------------------
 
 
 async def a_consumed_delivery(properties: Properties | None = None) -> tuple[Delivery, Channel, PikaChannel]:
-    """Something that was delivered over the queue q."""
+    """A delivery from the queue q."""
     channel, pika, _ = await an_open_channel()
     arrived: list[Delivery] = []
     await channel.consume("q", arrived.append, prefetch=1)
@@ -296,21 +294,21 @@ async def a_consumed_delivery(properties: Properties | None = None) -> tuple[Del
 
 
 @pytest.mark.gen_test
-async def test_a_delivery_tells_where_it_came_from() -> None:
+async def test_a_delivery_has_its_queue_topic_tag_properties_and_body() -> None:
     delivery, _, _ = await a_consumed_delivery(Properties(correlation_id="17", priority=3, headers={"a": 1}))
     assert (delivery.queue, delivery.topic, delivery.tag, delivery.body) == ("q", "the.topic", 7, b"body")
     assert delivery.properties == Properties(correlation_id="17", priority=3, headers={"a": 1})
 
 
 @pytest.mark.gen_test
-async def test_a_delivery_is_acknowledged_once_and_by_itself() -> None:
+async def test_an_ack_acknowledges_one_delivery() -> None:
     delivery, _, pika = await a_consumed_delivery()
     assert delivery.ack() is True
     assert pika.did("basic_ack") == [(7, False)]
 
 
 @pytest.mark.gen_test
-async def test_a_delivery_can_go_back_to_its_queue() -> None:
+async def test_a_delivery_can_be_requeued() -> None:
     delivery, _, pika = await a_consumed_delivery()
     assert delivery.requeue() is True
     assert pika.did("basic_nack") == [(7, True)]
@@ -328,7 +326,7 @@ async def test_a_delivery_of_a_closed_channel_is_never_acknowledged_on_another()
 
 
 @pytest.mark.gen_test
-async def test_all_that_was_done_in_one_moment_is_acknowledged_in_one_frame() -> None:
+async def test_deliveries_that_end_at_the_same_time_are_acknowledged_in_one_frame() -> None:
     channel, pika, _ = await an_open_channel()
     for tag in range(1, 101):
         channel.ack_through(tag)
@@ -339,16 +337,16 @@ async def test_all_that_was_done_in_one_moment_is_acknowledged_in_one_frame() ->
 
 
 @pytest.mark.gen_test
-async def test_what_was_done_is_not_acknowledged_on_a_channel_that_closed_meanwhile() -> None:
+async def test_nothing_is_acknowledged_on_a_channel_that_closed_meanwhile() -> None:
     channel, pika, _ = await an_open_channel()
     channel.ack_through(3)
     pika.break_off()
-    await asyncio.sleep(2 * ACK_WITHIN)  # past the moment in which it would have been
+    await asyncio.sleep(2 * ACK_WITHIN)  # past the time of the ack
     assert pika.did("basic_ack") == []
 
 
 @pytest.mark.gen_test
-async def test_a_bug_in_a_consumer_costs_a_line_of_the_log_and_not_the_connection(
+async def test_an_exception_in_a_consumer_is_logged_and_the_channel_stays_open(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     channel, pika, ends = await an_open_channel()
@@ -372,8 +370,8 @@ async def test_each_consumer_has_its_own_prefetch() -> None:
     await asyncio.gather(
         channel.consume("a", lambda delivery: None, prefetch=1), channel.consume("b", lambda delivery: None, prefetch=5)
     )
-    asked = [one for one in pika.told if one[0] in ("basic_qos", "basic_consume")]
-    assert asked == [
+    requests = [one for one in pika.told if one[0] in ("basic_qos", "basic_consume")]
+    assert requests == [
         ("basic_qos", {"prefetch_count": 1}),
         ("basic_consume", "a"),
         ("basic_qos", {"prefetch_count": 5}),
@@ -392,7 +390,7 @@ async def test_a_second_consumer_of_a_queue_replaces_the_first() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_queue_that_is_deleted_under_its_consumer_is_noticed() -> None:
+async def test_the_link_is_informed_when_a_consumed_queue_is_deleted() -> None:
     channel, pika, ends = await an_open_channel()
     await channel.consume("a", lambda delivery: None, prefetch=1)
     await channel.consume("b", lambda delivery: None, prefetch=1)
@@ -406,7 +404,7 @@ async def test_a_queue_that_is_deleted_under_its_consumer_is_noticed() -> None:
 
 
 @pytest.mark.gen_test
-async def test_exchanges_and_queues_outlive_the_broker() -> None:
+async def test_exchanges_and_queues_are_durable() -> None:
     channel, pika, _ = await an_open_channel()
     await channel.declare(Exchange("x", "topic"))
     await channel.declare(Queue("q", {"x-expires": 1}))
@@ -420,7 +418,7 @@ async def test_exchanges_and_queues_outlive_the_broker() -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_waits_for_an_answer_hears_of_the_loss_instead() -> None:
+async def test_requests_that_wait_for_the_broker_fail_when_the_channel_closes() -> None:
     channel, pika, _ = await an_open_channel()
     pika.answers = False
     declaring = asyncio.ensure_future(channel.declare(Queue("q")))
@@ -433,7 +431,7 @@ async def test_who_waits_for_an_answer_hears_of_the_loss_instead() -> None:
 
 
 @pytest.mark.gen_test
-async def test_asking_a_closed_channel_fails_at_once() -> None:
+async def test_a_declaration_on_a_closed_channel_fails_at_once() -> None:
     channel, pika, _ = await an_open_channel()
     pika.break_off()
     with pytest.raises(LinkError, match="closed"):
@@ -443,7 +441,7 @@ async def test_asking_a_closed_channel_fails_at_once() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_channel_tells_its_state_in_words() -> None:
+async def test_the_repr_of_a_channel_shows_its_state() -> None:
     channel, pika, _ = await an_open_channel()
     published(channel, "a")
     await channel.consume("q", lambda delivery: None, prefetch=1)
@@ -453,7 +451,7 @@ async def test_a_channel_tells_its_state_in_words() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_confirm_tells_its_state_in_words(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_repr_of_a_confirm_shows_its_state(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     channel, pika, _ = await an_open_channel()
     (confirm,) = published(channel, "17")

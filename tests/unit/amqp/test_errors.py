@@ -1,4 +1,4 @@
-"""pika's exceptions, in one sentence each."""
+"""Translation of pika's exceptions into one sentence each."""
 
 import errno
 import os
@@ -14,12 +14,12 @@ from crew.errors import ConnectionError, CrewError
 
 
 def os_error(number: int) -> OSError:
-    """As the system raises it."""
+    """An OSError as the operating system raises it."""
     return OSError(number, os.strerror(number))
 
 
 def tls_error() -> ssl.SSLError:
-    """As TLS raises it, where the broker speaks plain AMQP."""
+    """The error of a TLS handshake with a broker that speaks plain AMQP."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     incoming.write(b"AMQP\x00\x00\x09\x01")
     with pytest.raises(ssl.SSLError) as raised:
@@ -28,7 +28,7 @@ def tls_error() -> ssl.SSLError:
 
 
 def failed_attempt(*causes: BaseException) -> BaseException:
-    """As pika reports an attempt to connect that failed."""
+    """A failed attempt to connect, as pika reports it."""
     failed: BaseException = exceptions.AMQPConnectionError(workflow.AMQPConnectionWorkflowFailed(causes))
     return failed
 
@@ -40,7 +40,7 @@ def failed_attempt(*causes: BaseException) -> BaseException:
         "PRECONDITION_FAILED - message size 2000000 is larger than max size 1000000",
     ],
 )
-def test_a_message_that_is_too_large_for_the_broker_tells_what_is_not(text: str) -> None:
+def test_the_error_for_a_too_large_message_has_the_limit_of_the_broker(text: str) -> None:
     assert link_error(exceptions.ChannelClosedByBroker(406, text)).largest == 1_000_000
     assert (
         link_error(exceptions.ChannelClosedByBroker(406, "PRECONDITION_FAILED - unknown delivery tag 7")).largest
@@ -111,7 +111,7 @@ SENTENCES = [
 
 
 @pytest.mark.parametrize(("error", "sentence"), SENTENCES, ids=[sentence for _, sentence in SENTENCES])
-def test_what_went_wrong_is_one_plain_sentence(error: BaseException | None, sentence: str) -> None:
+def test_each_failure_is_one_sentence(error: BaseException | None, sentence: str) -> None:
     fault = link_error(error)
     assert str(fault).lower() == sentence.lower()
     assert "\n" not in str(fault)
@@ -130,7 +130,7 @@ def test_what_went_wrong_is_one_plain_sentence(error: BaseException | None, sent
         RuntimeError(),
     ],
 )
-def test_whatever_pika_reports_is_our_connection_error(error: BaseException | None) -> None:
+def test_every_error_of_pika_is_a_connection_error_of_crew(error: BaseException | None) -> None:
     fault = link_error(error)
     assert isinstance(fault, ConnectionError)
     assert isinstance(fault, CrewError)
@@ -138,7 +138,7 @@ def test_whatever_pika_reports_is_our_connection_error(error: BaseException | No
     assert "\n" not in str(fault)
 
 
-def test_a_host_that_does_not_answer_at_all_is_said_to_be_silent() -> None:
+def test_a_host_that_does_not_respond_is_a_timeout() -> None:
     timed_out = TimeoutError("TCP connection attempt timed out: 'example.org'/(...)")
     fault = link_error(failed_attempt(workflow.AMQPConnectorSocketConnectError(timed_out)))
     assert "timed out" in str(fault) or "did not answer" in str(fault)
@@ -159,7 +159,7 @@ def test_a_host_that_does_not_answer_at_all_is_said_to_be_silent() -> None:
     ],
     ids=lambda error: f"{type(error).__name__} {error.args[0]}",
 )
-def test_a_refusal_that_no_further_attempt_would_mend_is_told_apart(error: BaseException) -> None:
+def test_a_refusal_that_no_retry_can_fix_is_a_link_refused(error: BaseException) -> None:
     fault = link_error(error)
     assert isinstance(fault, LinkRefused)
     assert fault.code in (403, 530)
@@ -170,7 +170,7 @@ def test_a_refusal_that_no_further_attempt_would_mend_is_told_apart(error: BaseE
     [
         exceptions.StreamLostError("Transport indicated EOF"),
         exceptions.ConnectionClosedByBroker(320, "CONNECTION_FORCED"),
-        # The connection broke while we logged in, which pika takes for a refusal.
+        # The connection broke during the login, which pika reports as a refusal.
         exceptions.ProbableAuthenticationError(repr(exceptions.StreamLostError("Transport indicated EOF"))),
         exceptions.ProbableAccessDeniedError(repr(exceptions.StreamLostError("Transport indicated EOF"))),
         exceptions.IncompatibleProtocolError(repr(exceptions.StreamLostError("Transport indicated EOF"))),
@@ -184,12 +184,12 @@ def test_a_refusal_that_no_further_attempt_would_mend_is_told_apart(error: BaseE
     ],
     ids=lambda error: f"{type(error).__name__} {error.args[0]}",
 )
-def test_a_broker_that_may_come_back_is_tried_again(error: BaseException) -> None:
+def test_a_temporary_failure_is_not_a_link_refused(error: BaseException) -> None:
     assert not isinstance(link_error(error), LinkRefused)
 
 
 @pytest.mark.parametrize("text", ["access to", "configure access to"])
-def test_a_user_who_may_not_is_told_what_he_needs(text: str) -> None:
+def test_the_error_for_a_missing_permission_names_the_permissions_needed(text: str) -> None:
     refused = exceptions.ChannelClosedByBroker(
         403, f"ACCESS_REFUSED - {text} queue 'crew.tasks.x' in vhost '/v' refused for user 'o'dd'"
     )
@@ -201,7 +201,7 @@ def test_a_user_who_may_not_is_told_what_he_needs(text: str) -> None:
 
 NOT_ALLOWED = "NOT_ALLOWED - "
 LIMIT = "a limit of the broker is reached: {}; raise the limit, or close what is not needed"
-REPLIES = [  # of RabbitMQ 3.10.8, 4.0.5 and 4.3.6, as pika reports them
+REPLIES = [  # texts of RabbitMQ 3.10.8, 4.0.5 and 4.3.6, as pika reports them
     (
         exceptions.ProbableAccessDeniedError(
             """ConnectionClosedByBroker: (530) "NOT_ALLOWED - access to vhost 'v' refused for user 'u': """
@@ -244,9 +244,7 @@ REPLIES = [  # of RabbitMQ 3.10.8, 4.0.5 and 4.3.6, as pika reports them
 
 
 @pytest.mark.parametrize(("error", "sentence"), REPLIES, ids=[sentence for _, sentence in REPLIES])
-def test_a_refusal_that_may_pass_is_temporary_and_keeps_the_reason_of_the_broker(
-    error: BaseException, sentence: str
-) -> None:
+def test_a_temporary_refusal_contains_the_reason_of_the_broker(error: BaseException, sentence: str) -> None:
     fault = link_error(failed_attempt(workflow.AMQPConnectorAMQPHandshakeError(error)))
     assert str(fault) == sentence
     assert not isinstance(fault, LinkRefused)
@@ -256,7 +254,7 @@ def test_a_refusal_that_may_pass_is_temporary_and_keeps_the_reason_of_the_broker
 @pytest.mark.parametrize(
     "reply", ["'NOT_ALLOWED - vhost v not found'", "\"NOT_ALLOWED - access to vhost 'v' refused for user 'u'\""]
 )
-def test_a_virtual_host_that_is_not_there_or_not_ours_is_final(reply: str) -> None:
+def test_a_missing_or_forbidden_virtual_host_is_a_link_refused(reply: str) -> None:
     error = exceptions.ProbableAccessDeniedError(f"ConnectionClosedByBroker: (530) {reply}")
     fault = link_error(failed_attempt(workflow.AMQPConnectorAMQPHandshakeError(error)))
     assert isinstance(fault, LinkRefused)
@@ -278,41 +276,41 @@ def test_a_virtual_host_that_is_not_there_or_not_ours_is_final(reply: str) -> No
         ("cannot declare queue 'q': queue limit in vhost 'v' (1) is reached", False),
     ],
 )
-def test_only_one_kind_of_406_means_other_arguments(text: str, is_other: bool) -> None:
+def test_only_an_inequivalent_argument_means_other_arguments(text: str, is_other: bool) -> None:
     fault = link_error(exceptions.ChannelClosedByBroker(406, f"PRECONDITION_FAILED - {text}"))
     assert fault.code == 406
     assert fault.has_other_arguments is is_other
 
 
-def test_the_code_of_the_broker_is_kept() -> None:
+def test_the_error_has_the_code_of_the_broker() -> None:
     assert link_error(exceptions.ChannelClosedByBroker(404, "NOT_FOUND - no queue 'q'")).code == 404
     assert link_error(exceptions.StreamLostError("x")).code == 0
 
 
-def test_a_fault_stays_a_fault() -> None:
+def test_a_link_error_keeps_its_text() -> None:
     assert isinstance(link_error(LinkError("the channel is closed")), LinkError)
     assert str(link_error(LinkError("the channel is closed"))) == "the channel is closed"
 
 
-def test_a_queue_whose_only_node_is_down_is_named_with_the_way_out() -> None:
-    told = "NOT_FOUND - home node 'rabbit@a' of durable queue 'crew.tasks.t' in vhost '/' is down or inaccessible"
-    fault = link_error(exceptions.ChannelClosedByBroker(404, told))
+def test_the_error_for_a_queue_on_a_node_that_is_down_says_what_to_do() -> None:
+    text = "NOT_FOUND - home node 'rabbit@a' of durable queue 'crew.tasks.t' in vhost '/' is down or inaccessible"
+    fault = link_error(exceptions.ChannelClosedByBroker(404, text))
 
     assert "queue crew.tasks.t is not available: its only node rabbit@a is down" in str(fault)
     assert "CREW_QUEUE_TYPE=quorum" in str(fault)
-    assert not isinstance(fault, LinkRefused)  # it may come back
+    assert not isinstance(fault, LinkRefused)  # the node may come back
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "localhost", "[::1]"])
-def test_where_nothing_listens_on_this_machine_the_advice_is_to_start_a_broker(host: str) -> None:
+def test_if_nothing_listens_on_this_host_the_advice_is_to_start_a_broker(host: str) -> None:
     assert advice_for(LinkError("connection refused"), f"amqp://me:secret@{host}:5672/") == START_BROKER
 
 
 @pytest.mark.parametrize("host", ["10.0.0.1", "broker.example", "[2001:db8::1]"])
-def test_there_is_no_advice_about_the_broker_of_another_machine(host: str) -> None:
+def test_there_is_no_advice_about_a_broker_on_another_host(host: str) -> None:
     assert advice_for(LinkError("connection refused"), f"amqp://{host}/") == ""
 
 
 @pytest.mark.parametrize("error", [LinkError("the connection broke"), LinkRefused("user name or password refused")])
-def test_there_is_no_advice_where_something_listens(error: LinkError) -> None:
+def test_there_is_no_advice_if_something_listens(error: LinkError) -> None:
     assert advice_for(error, "amqp://127.0.0.1/") == ""

@@ -1,4 +1,4 @@
-"""A link without a broker: what it does alone."""
+"""A link that cannot reach a broker."""
 
 import asyncio
 import re
@@ -16,18 +16,18 @@ from tests.support.waiting import until
 
 
 @pytest.fixture
-def nowhere() -> Iterator[Settings]:
-    """The address of a broker that is not there."""
+def unreachable() -> Iterator[Settings]:
+    """Settings with a URL at which nothing listens."""
     with unreachable_url() as url:
         yield Settings(urls=(url,))
 
 
 @pytest.mark.gen_test
-async def test_an_unreachable_broker_costs_one_sentence_however_often_it_is_tried(
-    nowhere: Settings, caplog: pytest.LogCaptureFixture
+async def test_an_unreachable_broker_is_logged_once_for_many_attempts(
+    unreachable: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     outage = Outage()
-    links = [Link(nowhere, name=f"gateway {name}", outage=outage) for name in ("publish", "consume")]
+    links = [Link(unreachable, name=f"gateway {name}", outage=outage) for name in ("publish", "consume")]
     for link in links:
         link.open()
     await until(lambda: re.search(r"[1-9]\d attempts", repr(outage)))
@@ -45,8 +45,8 @@ async def test_an_unreachable_broker_costs_one_sentence_however_often_it_is_trie
 
 
 @pytest.mark.gen_test
-async def test_who_waits_for_a_link_that_is_closed_hears_of_it(nowhere: Settings) -> None:
-    link = Link(nowhere, name="l")
+async def test_a_wait_for_a_link_fails_when_the_link_is_closed(unreachable: Settings) -> None:
+    link = Link(unreachable, name="l")
     link.open()
     waiting = asyncio.ensure_future(link.ready())
     await until(lambda: link.state is LinkState.LOST)
@@ -56,16 +56,16 @@ async def test_who_waits_for_a_link_that_is_closed_hears_of_it(nowhere: Settings
 
 
 @pytest.mark.gen_test
-async def test_closing_twice_or_before_opening_is_closing(nowhere: Settings) -> None:
-    link = Link(nowhere, name="l")
+async def test_a_link_may_be_closed_twice_and_before_it_is_opened(unreachable: Settings) -> None:
+    link = Link(unreachable, name="l")
     await link.close()
     await link.close()
     assert link.state is LinkState.CLOSED
 
 
 @pytest.mark.gen_test
-async def test_opening_twice_is_opening(nowhere: Settings) -> None:
-    link = Link(nowhere, name="l")
+async def test_a_link_may_be_opened_twice(unreachable: Settings) -> None:
+    link = Link(unreachable, name="l")
     link.open()
     link.open()
     assert link.state is LinkState.CONNECTING
@@ -73,32 +73,32 @@ async def test_opening_twice_is_opening(nowhere: Settings) -> None:
 
 
 @pytest.mark.gen_test
-async def test_publishing_without_a_broker_is_a_connection_error(nowhere: Settings) -> None:
-    link = Link(nowhere, name="l")
+async def test_publishing_without_a_broker_is_a_connection_error(unreachable: Settings) -> None:
+    link = Link(unreachable, name="l")
     with pytest.raises(ConnectionError, match="closed"):
         link.publish("", "q", Properties(), b"", mandatory=True)
 
 
 @pytest.mark.gen_test
-async def test_a_broker_that_stays_away_does_not_pile_up_the_stacks_of_all_who_ask(nowhere: Settings) -> None:
-    link = Link(nowhere, name="l")
+async def test_the_traceback_of_the_last_error_does_not_grow_with_each_publish(unreachable: Settings) -> None:
+    link = Link(unreachable, name="l")
     link.open()
     await until(lambda: link.last_error is not None)
     for _ in range(2):
         with pytest.raises(ConnectionError, match="refused") as raised:
             link.publish("", "q", Properties(), b"", mandatory=True)
-        assert len(raised.traceback) == 2, "the test and the link"
+        assert len(raised.traceback) == 2, "one frame of the test, one of the link"
     await link.close()
 
 
 @pytest.mark.gen_test
-async def test_declaring_once_without_a_broker_is_a_connection_error(nowhere: Settings) -> None:
-    link = Link(nowhere, name="l")
+async def test_declaring_once_without_a_broker_is_a_connection_error(unreachable: Settings) -> None:
+    link = Link(unreachable, name="l")
     with pytest.raises(ConnectionError, match="closed"):
         await link.declare_once(Exchange("e", "topic"))
 
 
-def test_a_link_may_be_built_before_any_loop_runs(nowhere: Settings) -> None:
-    link = Link(nowhere, name="l")
+def test_a_link_may_be_created_before_an_event_loop_runs(unreachable: Settings) -> None:
+    link = Link(unreachable, name="l")
     assert "secret" not in repr(link)
     assert repr(link).endswith("closed>")

@@ -1,4 +1,4 @@
-"""The channels over which a link publishes."""
+"""The channel over which a link publishes."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,12 +13,12 @@ from tests.support.pika_channel import an_open_channel
 
 
 async def no_test_channel(*, on_closed: Callable[[LinkError], None]) -> Channel:
-    """There is nothing to find out."""
-    raise AssertionError("this was not to be called")
+    """Must not be called."""
+    raise AssertionError("no test channel is needed")
 
 
 @pytest.mark.gen_test
-async def test_who_waits_for_a_change_goes_on_over_the_new_channel() -> None:
+async def test_a_wait_for_a_change_ends_when_the_new_channel_is_open() -> None:
     publish_channel = PublishChannel(no_test_channel)
     publish_channel.channel, _, _ = await an_open_channel()
     new, _, _ = await an_open_channel()

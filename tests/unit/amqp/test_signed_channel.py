@@ -1,4 +1,4 @@
-"""A channel of a link with signing keys: signs what goes out, and hands on what is signed."""
+"""A channel of a link with signing keys signs messages and accepts only signed deliveries."""
 
 import logging
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ CONSUMER: Final = f"consumer 1 of {QUEUE}"
 
 
 def a_signer(*keys: str, ahead: float = 0.0) -> Signer:
-    """A signer whose host is `ahead` of the broker by so many seconds, and knows it."""
+    """A signer on a host that has measured its clock as `ahead` seconds ahead of the broker's."""
     signer = Signer(keys or (KEY,), wall=lambda: NOW + ahead)
     if ahead:
         signer._clock.offset = ClockOffset(-ahead, -ahead)
@@ -44,7 +44,7 @@ async def a_signed_channel(signer: Signer) -> tuple[SignedChannel, PikaChannel]:
 
 
 async def a_consumer(signer: Signer, **options: Any) -> tuple[PikaChannel, list[Delivery]]:
-    """A channel that consumes, and what its consumer gets."""
+    """A channel that consumes, and the deliveries that its consumer gets."""
     channel, pika = await a_signed_channel(signer)
     taken: list[Delivery] = []
     await channel.consume(QUEUE, taken.append, prefetch=1, **options)
@@ -52,14 +52,14 @@ async def a_consumer(signer: Signer, **options: Any) -> tuple[PikaChannel, list[
 
 
 def by(signer: Signer) -> Properties:
-    """A control message that is published by `signer`."""
+    """The properties of a control message signed by `signer`."""
     properties = Properties(type="control", correlation_id="7", headers={"crew-reason": "canceled"})
     signer.sign("the.topic", properties, b"")
     return properties
 
 
 @pytest.mark.gen_test
-async def test_what_is_published_is_signed() -> None:
+async def test_published_messages_are_signed() -> None:
     channel, pika = await a_signed_channel(a_signer())
 
     channel.publish("", "q", Properties(correlation_id="7"), b"1", mandatory=True)
@@ -69,17 +69,17 @@ async def test_what_is_published_is_signed() -> None:
 
 
 @pytest.mark.gen_test
-async def test_what_is_forwarded_keeps_what_it_has() -> None:
+async def test_forwarded_messages_keep_their_signature_or_have_none() -> None:
     channel, pika = await a_signed_channel(a_signer())
 
-    channel.send(Forwarded("", "q", Properties(app_id="as it came"), b"", mandatory=True))
+    channel.send(Forwarded("", "q", Properties(app_id="unchanged"), b"", mandatory=True))
     channel.send(Forwarded("", "q", Properties(), b"", mandatory=True))
 
-    assert [sent.app_id for _, _, _, sent, _ in pika.did("basic_publish")] == ["as it came", None]
+    assert [sent.app_id for _, _, _, sent, _ in pika.did("basic_publish")] == ["unchanged", None]
 
 
 @pytest.mark.gen_test
-async def test_what_is_signed_is_handed_on() -> None:
+async def test_a_signed_delivery_reaches_the_consumer() -> None:
     pika, taken = await a_consumer(a_signer())
 
     pika.deliver(CONSUMER, 1, by(a_signer()), b"")
@@ -89,7 +89,7 @@ async def test_what_is_signed_is_handed_on() -> None:
 
 
 @pytest.mark.gen_test
-async def test_what_is_forged_is_acknowledged_counted_and_handed_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_forged_delivery_is_acknowledged_counted_and_discarded(caplog: pytest.LogCaptureFixture) -> None:
     before = refused["control"]
     pika, taken = await a_consumer(a_signer())
 
@@ -106,7 +106,7 @@ async def test_what_is_forged_is_acknowledged_counted_and_handed_to_nobody(caplo
 
 
 @pytest.mark.gen_test
-async def test_the_next_line_of_the_log_says_how_many_were_refused_meanwhile(
+async def test_the_next_log_line_has_the_number_of_messages_refused_meanwhile(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
@@ -121,18 +121,18 @@ async def test_the_next_line_of_the_log_says_how_many_were_refused_meanwhile(
 
 
 @pytest.mark.gen_test
-async def test_a_receiver_may_settle_what_is_refused_by_itself() -> None:
-    kept: list[Delivery] = []
-    pika, taken = await a_consumer(a_signer(), on_refused=kept.append)
+async def test_a_consumer_may_settle_refused_deliveries_itself() -> None:
+    refused_deliveries: list[Delivery] = []
+    pika, taken = await a_consumer(a_signer(), on_refused=refused_deliveries.append)
 
     pika.deliver(CONSUMER, 1, Properties(type="control"), b"")
 
-    assert (taken, [one.refusal for one in kept]) == ([], ["it has no signature"])
+    assert (taken, [one.refusal for one in refused_deliveries]) == ([], ["it has no signature"])
     assert pika.did("basic_ack") == []
 
 
 @pytest.mark.gen_test
-async def test_ages_are_compared_by_the_clock_of_the_broker() -> None:
+async def test_the_age_of_a_message_is_measured_by_the_clock_of_the_broker() -> None:
     sent = by(a_signer(ahead=10_000.0))
     pika, taken = await a_consumer(a_signer(ahead=-10_000.0))
 
@@ -150,11 +150,11 @@ async def test_a_control_message_that_is_replayed_later_is_refused() -> None:
     assert taken == []
 
 
-def test_no_key_makes_no_signer_and_shows_none() -> None:
+def test_without_keys_there_is_no_signer_and_its_repr_shows_no_key() -> None:
     assert Signer.of(()) is None
     assert KEY not in repr(Signer.of((KEY,)))
 
 
-def test_without_keys_nothing_of_it_runs() -> None:
+def test_without_keys_no_code_for_signing_runs() -> None:
     assert "sign" not in Channel.publish.__code__.co_names
     assert "sign" not in Channel._on_message.__code__.co_names

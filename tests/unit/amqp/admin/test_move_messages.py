@@ -1,4 +1,4 @@
-"""Messages that are carried from one queue to another."""
+"""Messages that are moved from one queue to another."""
 
 from typing import Any, cast
 
@@ -12,8 +12,8 @@ from crew.amqp.errors import LinkError
 from crew.protocol.properties import Properties
 
 
-class PlayedChannel:
-    """Remembers what was acknowledged."""
+class FakeChannel:
+    """Records acknowledged deliveries."""
 
     def __init__(self) -> None:
         self.is_open = True
@@ -24,8 +24,8 @@ class PlayedChannel:
         return self.is_open
 
 
-class PlayedSession:
-    """Publishes, and lets the test confirm."""
+class FakeSession:
+    """Records published messages, which the test confirms."""
 
     def __init__(self) -> None:
         self.published: list[Confirm] = []
@@ -35,13 +35,13 @@ class PlayedSession:
         return self.published[-1]
 
 
-def a_delivery(channel: PlayedChannel, tag: int) -> Delivery:
+def a_delivery(channel: FakeChannel, tag: int) -> Delivery:
     return Delivery(cast(Any, channel), tag, "source", "source", False, Properties(), b"")
 
 
 @pytest.mark.gen_test
-async def test_what_has_arrived_is_acknowledged_when_nothing_more_is_delivered_and_not_before() -> None:
-    channel, session = PlayedChannel(), PlayedSession()
+async def test_moved_messages_are_acknowledged_when_all_are_confirmed() -> None:
+    channel, session = FakeChannel(), FakeSession()
     mover = MessageMover(cast(Session, session), lambda delivery, confirm: None)
     for tag in (1, 2):
         mover.move(a_delivery(channel, tag), "target")
@@ -54,8 +54,8 @@ async def test_what_has_arrived_is_acknowledged_when_nothing_more_is_delivered_a
 
 
 @pytest.mark.gen_test
-async def test_what_the_new_queue_does_not_take_stays_where_it_is() -> None:
-    channel, session, left = PlayedChannel(), PlayedSession(), []
+async def test_a_message_that_the_new_queue_refuses_stays_in_its_queue() -> None:
+    channel, session, left = FakeChannel(), FakeSession(), []
     mover = MessageMover(cast(Session, session), lambda delivery, confirm: left.append((delivery.tag, confirm.status)))
     mover.move(a_delivery(channel, 1), "target", Properties())
     session.published[0].settle(ConfirmStatus.REFUSED)
@@ -64,9 +64,9 @@ async def test_what_the_new_queue_does_not_take_stays_where_it_is() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_message_that_is_lost_or_cannot_be_acknowledged_breaks_it() -> None:
+async def test_a_message_that_is_lost_or_cannot_be_acknowledged_is_a_link_error() -> None:
     for status, is_open in ((ConfirmStatus.LOST, True), (ConfirmStatus.CONFIRMED, False)):
-        channel, session = PlayedChannel(), PlayedSession()
+        channel, session = FakeChannel(), FakeSession()
         channel.is_open = is_open
         mover = MessageMover(cast(Session, session), lambda delivery, confirm: None)
         mover.move(a_delivery(channel, 1), "target")

@@ -1,4 +1,4 @@
-"""Deliveries and confirms that do not go by way of pika's callbacks."""
+"""Deliveries and confirms that bypass pika's callbacks."""
 
 from typing import Any
 
@@ -8,22 +8,22 @@ from pika import frame, spec
 from crew.amqp.connection import frames
 from crew.amqp.connection.channel_codec import CodecChannel
 from crew.protocol.properties import Properties
-from tests.unit.amqp.connection.test_frames import pika_reads
+from tests.unit.amqp.connection.test_frames import decoded_by_pika
 
 
 class OpenChannel(CodecChannel):
-    """A channel that has come so far without a broker."""
+    """An open channel without a broker."""
 
     def __init__(self) -> None:
-        self.connection: Any = Sent()
+        self.connection: Any = FakeConnection()
         self.channel_number = 1
         self._consumers: dict[str, Any] = {}
         self._cancelled: set[str] = set()
         self._on_confirm: Any = None
 
 
-class Sent:
-    """In place of a connection."""
+class FakeConnection:
+    """Records what is sent."""
 
     largest_body = 1000
 
@@ -39,21 +39,21 @@ class Sent:
 
 
 def delivered(consumer_tag: str) -> frames.Delivered:
-    """Something for a consumer."""
+    """A delivery for a consumer."""
     return frames.Delivered(1, consumer_tag, 7, False, "q", Properties(correlation_id="17"), b"body", 0)
 
 
 def test_a_delivery_reaches_its_consumer() -> None:
     channel = OpenChannel()
-    heard: list[Any] = []
-    channel._consumers["mine"] = lambda *arguments: heard.append(arguments)
+    received: list[Any] = []
+    channel._consumers["mine"] = lambda *arguments: received.append(arguments)
     one = delivered("mine")
     assert channel.on_delivered(one) is True
-    assert heard == [(channel, one, one.properties, b"body")]
+    assert received == [(channel, one, one.properties, b"body")]
 
 
-@pytest.mark.parametrize("why", ["it is not known", "it was canceled"])
-def test_a_delivery_for_nobody_is_left_to_pika(why: str) -> None:
+@pytest.mark.parametrize("why", ["it is unknown", "it was canceled"])
+def test_a_delivery_without_a_consumer_is_left_to_pika(why: str) -> None:
     channel = OpenChannel()
     if why == "it was canceled":
         channel._consumers["mine"] = pytest.fail
@@ -62,19 +62,19 @@ def test_a_delivery_for_nobody_is_left_to_pika(why: str) -> None:
 
 
 @pytest.mark.parametrize("multiple", [False, True])
-def test_a_confirm_is_told_as_pika_tells_it(multiple: bool) -> None:
+def test_a_confirm_is_passed_on_in_the_form_of_pika(multiple: bool) -> None:
     channel = OpenChannel()
-    heard: list[Any] = []
-    channel._on_confirm = heard.append
+    confirms: list[Any] = []
+    channel._on_confirm = confirms.append
     channel.on_acked(frames.Acked(1, 9, multiple, 0))
-    assert heard == [frame.Method(1, spec.Basic.Ack(9, multiple))]
+    assert confirms == [frame.Method(1, spec.Basic.Ack(9, multiple))]
 
 
-def test_a_message_leaves_at_once_and_an_ack_with_the_rest() -> None:
+def test_a_message_is_written_at_once_and_an_ack_with_the_next_write() -> None:
     channel = OpenChannel()
     channel.basic_publish("", "q", b"body", Properties(priority=3), True)
     channel.basic_ack(7)
-    method, head, body = pika_reads(b"".join(channel.connection.at_once))
+    method, head, body = decoded_by_pika(b"".join(channel.connection.at_once))
     assert (method.method.routing_key, method.method.mandatory, head.properties.priority) == ("q", True, 3)
     assert body.fragment == b"body"
-    assert pika_reads(b"".join(channel.connection.soon)) == [frame.Method(1, spec.Basic.Ack(7, False))]
+    assert decoded_by_pika(b"".join(channel.connection.soon)) == [frame.Method(1, spec.Basic.Ack(7, False))]

@@ -1,4 +1,4 @@
-"""Concurrent attempts to connect, at brokers that answer, hang or refuse; and the order of the hosts."""
+"""Concurrent attempts to connect to brokers that accept, hang or refuse, and the order of the hosts."""
 
 import asyncio
 import itertools
@@ -16,61 +16,61 @@ NEXT_AFTER = 0.02  # seconds
 
 
 class FakeConnection:
-    """A connection that has opened."""
+    """An open connection."""
 
     def __init__(self, url: str) -> None:
         self.url = url
 
 
 class Brokers:
-    """Answer attempts as the test says; what is not said hangs.
+    """Brokers by URL: None accepts a connection, an exception is raised; attempts to other URLs hang.
 
     Attributes:
-        going: attempts that hang now, the oldest first.
-        begun: all that ever were.
+        hanging: attempts that hang now, the oldest first.
+        begun: number of all attempts.
     """
 
-    def __init__(self, **answers: Exception | None) -> None:
-        self.answers = answers
-        self.going: list[tuple[str, asyncio.Future[None]]] = []
+    def __init__(self, **outcomes: Exception | None) -> None:
+        self.outcomes = outcomes
+        self.hanging: list[tuple[str, asyncio.Future[None]]] = []
         self.begun = 0
         self.failed: list[tuple[str, LinkError]] = []
-        self.takes_to_give_up = 0.0  # seconds
+        self.cancel_time = 0.0  # seconds
 
     def attempts(self, *urls: str) -> ConnectAttempts:
-        """At these URLs, in turn."""
+        """Attempts to connect to these URLs in turn."""
         return ConnectAttempts(
             itertools.cycle(urls), self.open, on_failed=lambda url, fault: self.failed.append((url, fault))
         )
 
     async def open(self, url: str) -> BrokerConnection:
-        """As open_connection."""
+        """A fake `open_connection`."""
         self.begun += 1
-        answer = self.answers.get(url, self)
-        if isinstance(answer, Exception):
-            raise answer
-        if answer is not None:
-            hanging = url, asyncio.get_running_loop().create_future()
-            self.going.append(hanging)
+        outcome = self.outcomes.get(url, self)
+        if isinstance(outcome, Exception):
+            raise outcome
+        if outcome is not None:
+            attempt = url, asyncio.get_running_loop().create_future()
+            self.hanging.append(attempt)
             try:
-                await hanging[1]
+                await attempt[1]
             except asyncio.CancelledError:
-                await asyncio.sleep(self.takes_to_give_up)
+                await asyncio.sleep(self.cancel_time)
                 raise
             finally:
-                self.going.remove(hanging)
+                self.hanging.remove(attempt)
         return cast(BrokerConnection, FakeConnection(url))
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Patience for a test."""
+def short_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shortens the time until the next attempt."""
     monkeypatch.setattr(attempts_module, "NEXT_AFTER", NEXT_AFTER)
 
 
 @pytest.fixture
 def closed_connections(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Wires that were not needed."""
+    """Connections that were closed because they were not needed."""
     closed: list[Any] = []
 
     async def close_connection(connection: Any) -> None:
@@ -81,7 +81,7 @@ def closed_connections(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 @pytest.mark.gen_test
-async def test_a_broker_that_answers_needs_one_attempt() -> None:
+async def test_a_broker_that_accepts_needs_one_attempt() -> None:
     brokers = Brokers(a=None)
     attempts = brokers.attempts("a", "b")
     connection = cast(FakeConnection, await attempts.first())
@@ -89,54 +89,54 @@ async def test_a_broker_that_answers_needs_one_attempt() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_broker_that_hangs_does_not_keep_us_from_the_next() -> None:
+async def test_a_broker_that_hangs_does_not_delay_the_next_one_for_long() -> None:
     brokers = Brokers(b=None)
     attempts = brokers.attempts("a", "b")
     await attempts.first()
-    assert (attempts.url, brokers.going, brokers.begun) == ("b", [], 2), "the other is given up"
+    assert (attempts.url, brokers.hanging, brokers.begun) == ("b", [], 2), "the other attempt is canceled"
 
 
 @pytest.mark.parametrize("which", [0, -1], ids=["the first", "the last"])
 @pytest.mark.gen_test
-async def test_whichever_attempt_is_answered_wins(which: int) -> None:
+async def test_the_first_attempt_that_succeeds_is_used(which: int) -> None:
     brokers = Brokers()
     connecting = asyncio.ensure_future(brokers.attempts("a").first())
     await until(lambda: brokers.begun > 2 * AT_ONCE)
-    brokers.going[which][1].set_result(None)
+    brokers.hanging[which][1].set_result(None)
     await connecting
-    assert not brokers.going
+    assert not brokers.hanging
 
 
 @pytest.mark.gen_test
-async def test_there_are_never_many_at_once_and_the_first_has_the_longest_patience() -> None:
+async def test_the_number_of_attempts_is_limited_and_the_first_one_stays() -> None:
     brokers = Brokers()
     connecting = asyncio.ensure_future(brokers.attempts("a").first())
-    await until(lambda: brokers.going)
-    first = brokers.going[0]
+    await until(lambda: brokers.hanging)
+    first = brokers.hanging[0]
     await until(lambda: brokers.begun > 3 * AT_ONCE)
-    assert len(brokers.going) <= AT_ONCE
-    assert brokers.going[0] is first
+    assert len(brokers.hanging) <= AT_ONCE
+    assert brokers.hanging[0] is first
     await _cancel(connecting)
-    assert not brokers.going
+    assert not brokers.hanging
 
 
 @pytest.mark.gen_test
-async def test_a_wire_that_has_opened_is_closed_where_nobody_waits_for_it_any_longer(
+async def test_a_connection_that_opens_after_a_cancel_is_closed(
     closed_connections: list[Any],
 ) -> None:
     brokers = Brokers()
-    brokers.takes_to_give_up = 0.05
+    brokers.cancel_time = 0.05
     connecting = asyncio.ensure_future(brokers.attempts("a", "b").first())
     await until(lambda: brokers.begun >= 2)
-    first = brokers.going[0]
+    first = brokers.hanging[0]
     first[1].set_result(None)
-    await until(lambda: first not in brokers.going)
+    await until(lambda: first not in brokers.hanging)
     await _cancel(connecting)
     assert [connection.url for connection in closed_connections] == ["a"]
 
 
 @pytest.mark.gen_test
-async def test_a_failure_is_the_answer_where_nothing_else_goes_on() -> None:
+async def test_a_failure_of_the_only_attempt_is_raised() -> None:
     brokers = Brokers(a=LinkError("connection refused"))
     attempts = brokers.attempts("a", "b")
     with pytest.raises(LinkError, match="refused"):
@@ -145,7 +145,7 @@ async def test_a_failure_is_the_answer_where_nothing_else_goes_on() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_failure_beside_one_that_hangs_is_told_and_does_not_end_the_rest() -> None:
+async def test_a_failure_is_reported_and_does_not_end_other_attempts() -> None:
     brokers = Brokers(b=LinkError("connection refused"), c=None)
     attempts = brokers.attempts("a", "b", "c")
     await attempts.first()
@@ -153,7 +153,7 @@ async def test_a_failure_beside_one_that_hangs_is_told_and_does_not_end_the_rest
 
 
 @pytest.mark.gen_test
-async def test_failures_beside_one_that_hangs_come_no_faster_than_attempts_do() -> None:
+async def test_failures_do_not_make_attempts_more_frequent() -> None:
     brokers = Brokers(b=LinkError("connection refused"))
     connecting = asyncio.ensure_future(brokers.attempts("a", "b", "b", "b", "b").first())
     await asyncio.sleep(5 * NEXT_AFTER)
@@ -162,27 +162,27 @@ async def test_failures_beside_one_that_hangs_come_no_faster_than_attempts_do() 
 
 
 @pytest.mark.gen_test
-async def test_a_refusal_ends_all_at_once() -> None:
+async def test_a_refusal_ends_all_attempts_at_once() -> None:
     brokers = Brokers(b=LinkRefused("user name or password refused"))
     with pytest.raises(LinkRefused):
         await brokers.attempts("a", "b").first()
-    assert not brokers.going
+    assert not brokers.hanging
 
 
 @pytest.mark.gen_test
-async def test_one_that_opens_too_late_is_closed(closed_connections: list[Any]) -> None:
+async def test_a_second_connection_that_opens_is_closed(closed_connections: list[Any]) -> None:
     brokers = Brokers()
     connecting = asyncio.ensure_future(brokers.attempts("a").first())
-    await until(lambda: len(brokers.going) == 2)
-    for _, hanging in brokers.going:
-        hanging.set_result(None)
+    await until(lambda: len(brokers.hanging) == 2)
+    for _, future in brokers.hanging:
+        future.set_result(None)
     connection = await connecting
     assert len(closed_connections) == 1
     assert closed_connections[0] is not connection
 
 
 @pytest.mark.gen_test
-async def test_an_error_of_our_own_is_raised_as_it_is() -> None:
+async def test_any_other_exception_is_raised_unchanged() -> None:
     brokers = Brokers(a=ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         await brokers.attempts("a").first()
@@ -196,11 +196,11 @@ async def _cancel(task: "asyncio.Task[Any]") -> None:
 # --- order of the hosts ---------------------------------------------------------------------------------------------
 
 
-def test_all_hosts_are_tried_in_turn_for_ever() -> None:
+def test_all_hosts_are_tried_in_turn_without_end() -> None:
     assert list(itertools.islice(urls_in_turn(("a", "b", "c"), first=4), 7)) == ["b", "c", "a", "b", "c", "a", "b"]
 
 
-def test_one_host_is_tried_again_and_again() -> None:
+def test_a_single_host_is_tried_without_end() -> None:
     assert list(itertools.islice(urls_in_turn(("a",), first=12345), 3)) == ["a", "a", "a"]
 
 

@@ -1,4 +1,4 @@
-"""Frames in and out, in pieces of any size."""
+"""Frames that a connection receives and sends, in pieces of any size."""
 
 import asyncio
 import itertools
@@ -25,7 +25,7 @@ from crew.amqp.errors import LinkError, LinkRefused
 
 
 class Transport:
-    """Remembers what is written; always busy, so that nothing goes past it."""
+    """Records what is written; its buffer is never empty, so that no data bypasses it."""
 
     def __init__(self) -> None:
         self._tx_buffers = [b"earlier"]
@@ -36,7 +36,7 @@ class Transport:
 
 
 class UnconnectedConnection(BrokerConnection):
-    """A connection between its socket and its channels, without either."""
+    """A connection without a socket and channels."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._unsent: list[bytes] = []
@@ -54,7 +54,7 @@ class UnconnectedConnection(BrokerConnection):
 
 
 def marshaled(body: bytes) -> bytes:
-    """The frames of one delivery."""
+    """The frames of one delivery and a heartbeat."""
     deliver = spec.Basic.Deliver("tag", 1, False, "", "q")
     properties = spec.BasicProperties(correlation_id="17", headers={"a": 2**40})
     parts: list[Any] = [frame.Method(1, deliver), frame.Header(1, len(body), properties)]
@@ -63,7 +63,7 @@ def marshaled(body: bytes) -> bytes:
 
 
 def marshal(one: Any) -> bytes:
-    """A frame as it travels; a content header has our properties in it, not pika's."""
+    """The bytes of a frame; the properties in a content header are crew's, not pika's."""
     if isinstance(one, frame.Header):
         payload = content_header.encode(one.properties, one.body_size)
         return b"\x02" + struct.pack(">HI", one.channel_number, len(payload)) + payload + b"\xce"
@@ -72,14 +72,14 @@ def marshal(one: Any) -> bytes:
 
 
 def in_pieces(data: bytes, cuts: list[int]) -> list[bytes]:
-    """`data`, cut at those places."""
-    places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    return [data[start:end] for start, end in itertools.pairwise(places)]
+    """`data`, cut at these offsets."""
+    offsets = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    return [data[start:end] for start, end in itertools.pairwise(offsets)]
 
 
 @given(st.lists(st.binary(max_size=50), max_size=5), st.lists(st.integers(0, 10_000), max_size=20))
 @settings(deadline=None, max_examples=50)
-def test_frames_arrive_whole_however_the_network_cuts_them(bodies: list[bytes], cuts: list[int]) -> None:
+def test_frames_are_decoded_whatever_pieces_they_arrive_in(bodies: list[bytes], cuts: list[int]) -> None:
     data = b"".join(map(marshaled, bodies))
     connection = UnconnectedConnection()
     for piece in in_pieces(data, cuts):
@@ -90,7 +90,7 @@ def test_frames_arrive_whole_however_the_network_cuts_them(bodies: list[bytes], 
 
 
 @pytest.mark.gen_test
-async def test_all_that_is_sent_in_one_moment_leaves_in_one_write() -> None:
+async def test_frames_sent_in_one_iteration_of_the_loop_are_one_write() -> None:
     connection = UnconnectedConnection(asyncio.get_running_loop())
     connection._output_marshaled_frames([b"a", b"b"])
     connection._output_marshaled_frames([b"c"])
@@ -104,7 +104,7 @@ async def test_all_that_is_sent_in_one_moment_leaves_in_one_write() -> None:
 
 
 @pytest.mark.gen_test
-async def test_what_is_sent_while_the_connection_breaks_is_dropped_quietly() -> None:
+async def test_frames_sent_while_the_connection_breaks_are_discarded_without_an_error() -> None:
     connection = UnconnectedConnection(asyncio.get_running_loop())
     connection._output_marshaled_frames([b"a"])
     connection._transport = None
@@ -116,7 +116,7 @@ async def test_what_is_sent_while_the_connection_breaks_is_dropped_quietly() -> 
     "value", [b"T" + struct.pack(">Q", 2**60), b"d" + struct.pack(">d", float("nan"))], ids=["a far timestamp", "NaN"]
 )
 def test_a_header_that_pika_cannot_decode_does_not_break_the_connection(value: bytes) -> None:
-    """The broker hands the message out again on every new connection: it would never work again."""
+    """The broker would redeliver the message on every new connection and so break each of them."""
     table = b"\x01a" + value
     table = struct.pack(">I", len(table)) + table
     payload = struct.pack(">HHQH", 60, 0, 0, 1 << 13) + table
@@ -127,16 +127,16 @@ def test_a_header_that_pika_cannot_decode_does_not_break_the_connection(value: b
 
 
 @pytest.mark.gen_test
-async def test_a_file_that_has_gone_is_one_sentence_and_may_come_back(tmp_path: Path) -> None:
-    url = f"amqps://me:secret@127.0.0.1:1/%2F?cacertfile={tmp_path}/gone.pem"
-    with pytest.raises(LinkError, match=r"gone\.pem cannot be read: no such file") as raised:
+async def test_a_missing_tls_file_is_a_temporary_error_of_one_sentence(tmp_path: Path) -> None:
+    url = f"amqps://me:secret@127.0.0.1:1/%2F?cacertfile={tmp_path}/missing.pem"
+    with pytest.raises(LinkError, match=r"missing\.pem cannot be read: no such file") as raised:
         await open_connection(url, name="n", heartbeat=10)
     assert not isinstance(raised.value, LinkRefused)
     assert "secret" not in str(raised.value)
 
 
 class Socket:
-    """Takes so many bytes at once."""
+    """Accepts `takes` bytes in total."""
 
     def __init__(self, takes: int) -> None:
         self.takes = takes
@@ -151,7 +151,7 @@ class Socket:
 
 
 class PlainTransport(_AsyncPlaintextTransport):  # type: ignore[misc]  # pika has no types
-    """pika's transport on a socket that the test plays."""
+    """pika's transport on a fake socket."""
 
     def __init__(self, takes: int) -> None:
         self._tx_buffers: list[bytes] = []
@@ -163,7 +163,7 @@ class PlainTransport(_AsyncPlaintextTransport):  # type: ignore[misc]  # pika ha
 
 
 @pytest.mark.gen_test
-async def test_a_message_leaves_at_once_and_what_follows_in_one_write() -> None:
+async def test_a_message_is_written_at_once_and_later_frames_in_one_write() -> None:
     connection = UnconnectedConnection(asyncio.get_running_loop())
     connection.send_message([b"a", b"b"])
     assert connection._transport.written == [b"ab"]
@@ -179,7 +179,7 @@ async def test_a_message_leaves_at_once_and_what_follows_in_one_write() -> None:
 
 @pytest.mark.parametrize("takes", range(5))
 @pytest.mark.gen_test
-async def test_what_the_socket_does_not_take_waits_in_the_transport(takes: int) -> None:
+async def test_bytes_that_the_socket_does_not_accept_wait_in_the_transport(takes: int) -> None:
     connection = UnconnectedConnection(asyncio.get_running_loop())
     connection._transport = PlainTransport(takes)
     connection.send_message([b"abc"])
@@ -188,8 +188,8 @@ async def test_what_the_socket_does_not_take_waits_in_the_transport(takes: int) 
 
 
 @pytest.mark.gen_test
-async def test_what_tls_does_not_take_is_offered_to_it_again_in_the_same_bytes() -> None:
-    """https://docs.openssl.org/3.0/man3/SSL_write/#warnings: all of it or nothing."""
+async def test_bytes_that_tls_does_not_accept_are_offered_again_unchanged() -> None:
+    """OpenSSL requires it: https://docs.openssl.org/3.0/man3/SSL_write/#warnings."""
 
     def refuse(data: bytes) -> int:
         raise ssl.SSLWantWriteError(3, "The operation did not complete (write)")
@@ -203,7 +203,7 @@ async def test_what_tls_does_not_take_is_offered_to_it_again_in_the_same_bytes()
 
 
 @pytest.mark.gen_test
-async def test_what_waits_in_the_transport_is_not_overtaken() -> None:
+async def test_a_message_does_not_overtake_bytes_that_wait_in_the_transport() -> None:
     connection = UnconnectedConnection(asyncio.get_running_loop())
     connection._transport = PlainTransport(100)
     connection._transport._tx_buffers.append(b"earlier")
@@ -213,24 +213,24 @@ async def test_what_waits_in_the_transport_is_not_overtaken() -> None:
 
 
 @pytest.fixture
-def mute() -> Iterator[socket.socket]:
-    """A host that takes connections and says nothing."""
+def silent_server() -> Iterator[socket.socket]:
+    """A server that accepts connections and sends nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(5)
         yield server
 
 
-@pytest.mark.parametrize("is_greeted", [False, True], ids=["before its first word", "in the midst of the handshake"])
+@pytest.mark.parametrize("has_begun", [False, True], ids=["before the handshake", "during the handshake"])
 @pytest.mark.gen_test
-async def test_an_attempt_that_is_given_up_closes_its_socket_at_once_and_quietly(
-    mute: socket.socket, caplog: pytest.LogCaptureFixture, is_greeted: bool
+async def test_a_canceled_attempt_closes_its_socket_at_once_and_logs_nothing(
+    silent_server: socket.socket, caplog: pytest.LogCaptureFixture, has_begun: bool
 ) -> None:
-    opening = asyncio.ensure_future(open_connection(_url_of(mute), name="n", heartbeat=10))
-    accepted, _ = await asyncio.to_thread(mute.accept)
+    opening = asyncio.ensure_future(open_connection(_url_of(silent_server), name="n", heartbeat=10))
+    accepted, _ = await asyncio.to_thread(silent_server.accept)
     with accepted:
         accepted.settimeout(5)
         assert await asyncio.to_thread(accepted.recv, 8) == b"AMQP\x00\x00\x09\x01"
-        if is_greeted:
+        if has_begun:
             start = spec.Connection.Start(server_properties={}, mechanisms="PLAIN", locales="en_US")
             accepted.sendall(frame.Method(0, start).marshal())
             assert await asyncio.to_thread(accepted.recv, 65536)
@@ -244,12 +244,12 @@ async def test_an_attempt_that_is_given_up_closes_its_socket_at_once_and_quietly
 
 
 @pytest.mark.gen_test
-async def test_an_attempt_that_is_not_answered_is_one_sentence_in_time(
-    mute: socket.socket, monkeypatch: pytest.MonkeyPatch
+async def test_an_attempt_without_a_response_is_a_timeout(
+    silent_server: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection_module, "CONNECT_TIMEOUT", 0.1)
     with pytest.raises(LinkError, match=r"connection timeout: the broker did not answer within 0\.1 s"):
-        await open_connection(_url_of(mute), name="n", heartbeat=10)
+        await open_connection(_url_of(silent_server), name="n", heartbeat=10)
 
 
 def _url_of(server: socket.socket) -> str:
@@ -260,7 +260,7 @@ def _url_of(server: socket.socket) -> str:
 
 
 class AbortedConnection(BrokerConnection):
-    """A connection with one open channel, without a socket; remembers why it was given up."""
+    """A connection with one open channel and without a socket; records its faults."""
 
     def __init__(self) -> None:
         self._frame_buffer = b""
@@ -287,25 +287,28 @@ METHOD, HEADER, BODY = (
 ACK = frame.Method(1, spec.Basic.Ack(1)).marshal()
 
 
-def ended(data: bytes) -> bytes:
-    """The frame, with another octet at its end."""
+def with_wrong_end(data: bytes) -> bytes:
+    """The frame, with an invalid end octet."""
     return data[:-1] + b"\x00"
 
 
-def over(channel: int, data: bytes) -> bytes:
-    """The frame over another channel."""
+def on_channel(channel: int, data: bytes) -> bytes:
+    """The frame on another channel."""
     return data[:1] + struct.pack(">H", channel) + data[3:]
 
 
 BREAKS = {
-    "the end of a method": (ended(METHOD) + HEADER + BODY, "ends with 0x00 instead of 0xce"),
-    "the end of a header": (METHOD + ended(HEADER) + BODY, "ends with 0x00 instead of 0xce"),
-    "the end of a body": (METHOD + HEADER + ended(BODY), "ends with 0x00 instead of 0xce"),
-    "the end of a confirm": (ended(ACK), "ends with 0x00 instead of 0xce"),
-    "the end of a heartbeat": (ended(frame.Heartbeat().marshal()), "ends with 0x00 instead of 0xce"),
-    "a header over another channel": (METHOD + over(2, HEADER) + BODY, "for channel 2, which is not open"),
-    "a body over another channel": (METHOD + HEADER + over(2, BODY), "for channel 2, which is not open"),
-    "a body over channel 0": (METHOD + HEADER + over(0, BODY), "for channel 0"),
+    "the end of a method": (with_wrong_end(METHOD) + HEADER + BODY, "ends with 0x00 instead of 0xce"),
+    "the end of a header": (METHOD + with_wrong_end(HEADER) + BODY, "ends with 0x00 instead of 0xce"),
+    "the end of a body": (METHOD + HEADER + with_wrong_end(BODY), "ends with 0x00 instead of 0xce"),
+    "the end of a confirm": (with_wrong_end(ACK), "ends with 0x00 instead of 0xce"),
+    "the end of a heartbeat": (with_wrong_end(frame.Heartbeat().marshal()), "ends with 0x00 instead of 0xce"),
+    "a header on another channel": (
+        METHOD + on_channel(2, HEADER) + BODY,
+        "for channel 2, which is not open",
+    ),
+    "a body on another channel": (METHOD + HEADER + on_channel(2, BODY), "for channel 2, which is not open"),
+    "a body on channel 0": (METHOD + HEADER + on_channel(0, BODY), "for channel 0"),
     "a header of nothing": (HEADER, "a header frame without a message arrived on channel 1"),
     "a second header": (METHOD + HEADER + HEADER, "a header frame without a message arrived on channel 1"),
     "a body without a header": (METHOD + BODY, "a body frame without a header arrived on channel 1"),
@@ -316,13 +319,13 @@ BREAKS = {
     "a message in a message": (METHOD + HEADER + METHOD, "Basic.Deliver inside another message arrived on channel 1"),
     "a type that is none": (b"\x07" + ACK[1:], "cannot be decoded"),
     "a method that is none": (ACK[:7] + b"\xff\xff" + ACK[9:], "cannot be decoded"),
-    "a channel that is not open": (over(3, METHOD) + over(3, HEADER), "for channel 3, which is not open"),
+    "a channel that is not open": (on_channel(3, METHOD) + on_channel(3, HEADER), "for channel 3, which is not open"),
 }
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 1000], ids=["at once", "in two pieces", "byte by byte"])
-@pytest.mark.parametrize(("data", "says"), list(BREAKS.values()), ids=list(BREAKS))
-def test_a_frame_that_breaks_the_protocol_ends_the_connection(data: bytes, says: str, pieces: int) -> None:
+@pytest.mark.parametrize(("data", "message"), list(BREAKS.values()), ids=list(BREAKS))
+def test_a_frame_that_breaks_the_protocol_closes_the_connection(data: bytes, message: str, pieces: int) -> None:
     """AMQP 0-9-1 §4.2.3 (the end of a frame), §4.2.6 (the frames of a message), §4.2.1 (channels)."""
     connection, size = AbortedConnection(), -(-len(data) // pieces)
     for start in range(0, len(data), size):
@@ -330,21 +333,23 @@ def test_a_frame_that_breaks_the_protocol_ends_the_connection(data: bytes, says:
             connection._on_data_available(data[start : start + size])
     assert len(connection.faults) == 1
     assert connection.faults[0].startswith("protocol error from the broker, connection closed: ")
-    assert says in connection.faults[0]
+    assert message in connection.faults[0]
     assert connection.bodies == []
     assert connection._frame_buffer == b""
 
 
 def test_messages_of_two_channels_may_be_interleaved() -> None:
-    """AMQP 0-9-1 §4.2.6: in order on each channel, and between channels as they come."""
+    """AMQP 0-9-1 §4.2.6: frames are ordered on each channel, but not between channels."""
     connection = AbortedConnection()
     connection._channels[2] = CodecChannel(connection, 2, None)
     connection._channels[2]._consumers = connection._channels[1]._consumers
-    connection._on_data_available(METHOD + over(2, METHOD) + HEADER + over(2, HEADER) + over(2, BODY) + BODY)
+    connection._on_data_available(
+        METHOD + on_channel(2, METHOD) + HEADER + on_channel(2, HEADER) + on_channel(2, BODY) + BODY
+    )
     assert (connection.bodies, connection.faults) == ([b"body", b"body"], [])
 
 
-def test_a_frame_larger_than_agreed_is_not_waited_for() -> None:
+def test_a_frame_larger_than_agreed_closes_the_connection_at_once() -> None:
     connection = AbortedConnection()
     connection._largest_frame = 4096
     connection._on_data_available(b"\x03\x00\x01" + struct.pack(">I", 2**31))
@@ -372,6 +377,6 @@ def test_the_first_frame_of_a_broker_is_accepted() -> None:
         (b"\x00", "does not speak AMQP"),
     ],
 )
-def test_a_port_that_is_not_a_broker_is_recognised_by_its_first_bytes(data: bytes, message: str) -> None:
+def test_a_port_that_is_not_a_broker_is_recognized_by_its_first_bytes(data: bytes, message: str) -> None:
     with pytest.raises(LinkError, match=message):
         check_protocol(data)

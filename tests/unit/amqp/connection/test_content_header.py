@@ -1,4 +1,4 @@
-"""Message properties on the connection, beside pika's idea of them."""
+"""Encoded message properties, compared with pika's."""
 
 import struct
 from typing import Any
@@ -34,18 +34,18 @@ given_properties = st.builds(
 
 
 def as_pika(properties: Properties) -> spec.BasicProperties:
-    """The same in pika's words."""
+    """`properties` as an object of pika."""
     return spec.BasicProperties(**{name: getattr(properties, name) for name in properties.__struct_fields__})
 
 
 def payload(marshaled: bytes) -> bytes:
-    """What stands in a frame."""
+    """The payload of a frame."""
     return marshaled[7:-1]
 
 
 @given(given_properties, st.integers(0, 2**40))
 @settings(deadline=None)
-def test_pika_reads_what_we_write(properties: Properties, body_size: int) -> None:
+def test_pika_decodes_the_properties_that_crew_encodes(properties: Properties, body_size: int) -> None:
     data = content_header.encode(properties, body_size)
     _, read = frame.decode_frame(struct.pack(">BHI", 2, 1, len(data)) + data + b"\xce")
     assert read.body_size == body_size
@@ -54,13 +54,13 @@ def test_pika_reads_what_we_write(properties: Properties, body_size: int) -> Non
 
 @given(given_properties, st.integers(0, 2**40))
 @settings(deadline=None)
-def test_we_read_what_pika_writes(properties: Properties, body_size: int) -> None:
+def test_crew_decodes_the_properties_that_pika_encodes(properties: Properties, body_size: int) -> None:
     assert content_header.decode(payload(frame.Header(1, body_size, as_pika(properties)).marshal()), 0) == properties
 
 
 @given(given_properties, st.binary(max_size=20))
 @settings(deadline=None)
-def test_we_read_what_we_write_wherever_it_stands(properties: Properties, before: bytes) -> None:
+def test_encoded_properties_are_decoded_at_any_offset(properties: Properties, before: bytes) -> None:
     assert content_header.decode(before + content_header.encode(properties, 3) + b"more", len(before)) == properties
 
 
@@ -73,18 +73,18 @@ def test_headers_keep_their_types() -> None:
     }
 
 
-def test_the_brokers_history_of_a_dead_letter_can_be_read() -> None:
-    died = {"x-death": [{"reason": "expired", "count": 2**40}], "x-first-death-reason": "expired"}
-    data = payload(frame.Header(1, 0, spec.BasicProperties(headers=died)).marshal())
-    assert content_header.decode(data, 0).headers == died
+def test_the_x_death_header_of_a_dead_letter_is_decoded() -> None:
+    headers = {"x-death": [{"reason": "expired", "count": 2**40}], "x-first-death-reason": "expired"}
+    data = payload(frame.Header(1, 0, spec.BasicProperties(headers=headers)).marshal())
+    assert content_header.decode(data, 0).headers == headers
 
 
-def test_what_another_sender_adds_is_passed_over() -> None:
+def test_properties_that_crew_does_not_use_are_skipped() -> None:
     data = payload(frame.Header(1, 0, spec.BasicProperties(user_id="me", app_id="theirs")).marshal())
     assert content_header.decode(data, 0) == Properties(app_id="theirs")
 
 
-def test_text_that_is_no_utf_8_stays_bytes() -> None:
+def test_text_that_is_not_utf_8_is_decoded_as_bytes() -> None:
     data = payload(frame.Header(1, 0, spec.BasicProperties(correlation_id=b"\xff", headers={"a": "b"})).marshal())
     assert content_header.decode(data, 0) == Properties(correlation_id=b"\xff", headers={"a": "b"})  # type: ignore[arg-type]
 
@@ -109,7 +109,7 @@ def test_text_that_is_no_utf_8_stays_bytes() -> None:
     )
 )
 @settings(deadline=None)
-def test_what_others_have_sent_can_be_sent_on_unchanged(properties: Properties) -> None:
+def test_properties_of_other_senders_can_be_forwarded_unchanged(properties: Properties) -> None:
     read = content_header.decode(content_header.encode(properties, 0), 0)
     assert content_header.decode(content_header.encode(read, 0), 0) == read
 
@@ -119,7 +119,7 @@ def test_what_others_have_sent_can_be_sent_on_unchanged(properties: Properties) 
     [b"T" + struct.pack(">Q", 2**60), b"?", b"l\x00", b"F\xff\xff\xff\xff"],
     ids=["a far timestamp", "a type", "too short", "a length"],
 )
-def test_headers_that_cannot_be_read_are_marked_and_the_rest_is_read(value: bytes) -> None:
+def test_headers_that_cannot_be_decoded_are_marked_and_the_rest_is_decoded(value: bytes) -> None:
     table = b"\x03bad" + value
     data = struct.pack(">HHQH", 60, 0, 0, 1 << 13 | 1 << 10) + struct.pack(">I", len(table)) + table + b"\x0217"
     read = content_header.decode(data, 0)
@@ -131,6 +131,6 @@ def test_headers_that_cannot_be_read_are_marked_and_the_rest_is_read(value: byte
     "properties",
     [Properties(correlation_id="x" * 256), Properties(headers={"x" * 256: 1}), Properties(headers={"large": 2**63})],
 )
-def test_what_does_not_fit_is_an_error_before_a_byte_is_sent(properties: Properties) -> None:
+def test_properties_that_do_not_fit_are_an_error(properties: Properties) -> None:
     with pytest.raises((ValueError, struct.error)):
         content_header.encode(properties, 0)

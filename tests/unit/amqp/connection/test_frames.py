@@ -1,4 +1,4 @@
-"""Publish, deliver and ack, beside pika's idea of them."""
+"""Publish, deliver and ack frames, compared with pika's."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ from crew.protocol.properties import Properties
 LARGEST = 1000
 
 
-def pika_reads(data: bytes) -> list[Any]:
-    """The frames in `data`."""
+def decoded_by_pika(data: bytes) -> list[Any]:
+    """The frames in `data`, as pika decodes them."""
     read = []
     while data:
         consumed, value = frame.decode_frame(data)
@@ -25,7 +25,7 @@ def pika_reads(data: bytes) -> list[Any]:
 
 
 def a_delivery(body: bytes = b"body", *, tag: int = 7, channel: int = 1, redelivered: bool = False) -> bytes:
-    """As the broker sends it."""
+    """The frames of a delivery, as the broker sends them."""
     deliver = spec.Basic.Deliver("consumer", tag, redelivered, "crew.PUBSUB", "the.topic")
     parts: list[Any] = [frame.Method(channel, deliver)]
     parts.append(frame.Header(channel, len(body), spec.BasicProperties(correlation_id="17", headers={"a": 1})))
@@ -35,11 +35,11 @@ def a_delivery(body: bytes = b"body", *, tag: int = 7, channel: int = 1, redeliv
 
 @given(st.binary(max_size=3 * LARGEST), st.booleans(), st.integers(1, 2047))
 @settings(deadline=None)
-def test_a_message_is_what_pika_would_have_sent(body: bytes, mandatory: bool, channel: int) -> None:
+def test_a_message_has_the_same_frames_as_from_pika(body: bytes, mandatory: bool, channel: int) -> None:
     pieces = frames.publish(
         channel, "an.exchange", "a.key", Properties(priority=3), body, mandatory=mandatory, largest=LARGEST
     )
-    method, head, *bodies = pika_reads(b"".join(pieces))
+    method, head, *bodies = decoded_by_pika(b"".join(pieces))
     assert (method.method.exchange, method.method.routing_key, method.method.mandatory) == (
         "an.exchange",
         "a.key",
@@ -52,13 +52,13 @@ def test_a_message_is_what_pika_would_have_sent(body: bytes, mandatory: bool, ch
 
 
 @pytest.mark.parametrize("multiple", [False, True])
-def test_an_ack_is_what_pika_would_have_sent(multiple: bool) -> None:
+def test_an_ack_is_the_same_frame_as_from_pika(multiple: bool) -> None:
     assert frames.ack(3, 2**40, multiple=multiple) == frame.Method(3, spec.Basic.Ack(2**40, multiple)).marshal()
 
 
 @pytest.mark.parametrize("body", [b"", b"body", b"\x00\x3c\x00\x3c" * 100])
 @pytest.mark.parametrize("redelivered", [False, True])
-def test_a_delivery_is_read_wherever_it_stands(body: bytes, redelivered: bool) -> None:
+def test_a_delivery_is_decoded_at_any_offset(body: bytes, redelivered: bool) -> None:
     data = a_delivery(body, redelivered=redelivered)
     delivered = frames.delivered_at(b"before" + data + b"after", 6)
     assert delivered == frames.Delivered(
@@ -73,7 +73,7 @@ def test_a_delivery_is_read_wherever_it_stands(body: bytes, redelivered: bool) -
     )
 
 
-def test_a_delivery_that_has_not_all_arrived_is_left_to_pika() -> None:
+def test_an_incomplete_delivery_is_left_to_pika() -> None:
     data = a_delivery()
     assert [frames.delivered_at(data[:size], 0) for size in range(7, len(data))] == [None] * (len(data) - 7)
 
@@ -85,21 +85,21 @@ def test_a_body_in_several_frames_is_left_to_pika() -> None:
 
 
 @pytest.mark.parametrize("inside", [a_delivery()[7:], frames.ack(1, 1, multiple=False)[7:]])
-def test_a_body_that_looks_like_a_method_is_a_body(inside: bytes) -> None:
+def test_a_body_that_looks_like_a_method_is_not_decoded_as_one(inside: bytes) -> None:
     data = frame.Body(1, inside).marshal()
     assert frames.delivered_at(data, 0) is None
     assert frames.acked_at(data, 0) is None
 
 
 @pytest.mark.parametrize("multiple", [False, True])
-def test_a_confirm_is_read_wherever_it_stands(multiple: bool) -> None:
+def test_a_confirm_is_decoded_at_any_offset(multiple: bool) -> None:
     data = frame.Method(3, spec.Basic.Ack(2**40, multiple)).marshal()
     assert frames.acked_at(b"before" + data, 6) == frames.Acked(3, 2**40, multiple, 6 + len(data))
     assert [frames.acked_at(data[:size], 0) for size in range(7, len(data))] == [None] * (len(data) - 7)
 
 
 def altered(data: bytes, at: int, value: int) -> bytes:
-    """`data` with another byte at one place."""
+    """`data` with the byte `value` at the offset `at`."""
     return data[:at] + bytes([value]) + data[at + 1 :]
 
 
@@ -129,11 +129,11 @@ HEADER_AT = DELIVERY.index(b"\xce\x02\x00\x01") + 1
         "the end of a header without a body",
     ],
 )
-def test_a_delivery_that_breaks_the_protocol_is_not_taken(data: bytes) -> None:
-    """AMQP 0-9-1 §4.2.3 and §4.2.6; its frames are looked at one by one then, see test_wire.py."""
+def test_a_delivery_that_breaks_the_protocol_is_not_decoded(data: bytes) -> None:
+    """AMQP 0-9-1 §4.2.3 and §4.2.6; its frames are then checked one by one, see test_connection.py."""
     assert frames.delivered_at(data, 0) is None
 
 
-def test_a_confirm_that_breaks_the_protocol_is_not_taken() -> None:
+def test_a_confirm_that_breaks_the_protocol_is_not_decoded() -> None:
     data = frame.Method(3, spec.Basic.Ack(7, False)).marshal()
     assert frames.acked_at(altered(data, len(data) - 1, 0), 0) is None

@@ -1,4 +1,4 @@
-"""A broker that has fallen silent, as the loop's own turns tell it."""
+"""Heartbeat timeouts, measured by iterations of the event loop."""
 
 import asyncio
 import time
@@ -13,23 +13,23 @@ HEARTBEAT = 0.2  # seconds
 
 
 class Broker:
-    """Counts what it has said."""
+    """A broker whose sent bytes the test counts."""
 
     def __init__(self) -> None:
-        self.said = 0
+        self.sent = 0
         self.faults: list[LinkError] = []
 
     def received_bytes(self) -> int:
-        """As a connection counts it."""
-        return self.said
+        """The number of bytes that a connection has received."""
+        return self.sent
 
     def watched(self, heartbeat: float = HEARTBEAT) -> Liveness:
-        """Watch it."""
+        """A Liveness that watches this broker."""
         return Liveness(self.received_bytes, heartbeat=heartbeat, on_timeout=self.faults.append)
 
 
 @pytest.mark.gen_test
-async def test_a_broker_that_says_nothing_for_one_and_a_half_heartbeats_is_given_up_once() -> None:
+async def test_a_broker_that_sends_nothing_for_one_and_a_half_heartbeats_times_out_once() -> None:
     broker, began = Broker(), time.monotonic()
     broker.watched()
     await until(lambda: broker.faults)
@@ -40,18 +40,18 @@ async def test_a_broker_that_says_nothing_for_one_and_a_half_heartbeats_is_given
 
 
 @pytest.mark.gen_test
-async def test_a_broker_that_says_something_every_heartbeat_is_not_silent() -> None:
+async def test_a_broker_that_sends_something_every_heartbeat_does_not_time_out() -> None:
     broker = Broker()
     liveness = broker.watched()
     for _ in range(4):
         await asyncio.sleep(HEARTBEAT)
-        broker.said += 1
+        broker.sent += 1
     assert not broker.faults
     liveness.stop()
 
 
 @pytest.mark.gen_test
-async def test_who_was_stopped_himself_listens_before_he_blames_the_broker() -> None:
+async def test_a_process_that_was_suspended_reads_before_it_times_out_the_broker() -> None:
     broker = Broker()
     liveness = broker.watched()
     await asyncio.sleep(HEARTBEAT / 2)
@@ -62,7 +62,7 @@ async def test_who_was_stopped_himself_listens_before_he_blames_the_broker() -> 
 
 
 @pytest.mark.gen_test
-async def test_a_broker_without_heartbeats_may_be_silent() -> None:
+async def test_without_heartbeats_there_is_no_timeout() -> None:
     broker = Broker()
     broker.watched(heartbeat=0)
     await asyncio.sleep(2 * HEARTBEAT)
@@ -70,7 +70,7 @@ async def test_a_broker_without_heartbeats_may_be_silent() -> None:
 
 
 @pytest.mark.gen_test
-async def test_nobody_listens_after_the_end() -> None:
+async def test_there_is_no_timeout_after_stop() -> None:
     broker = Broker()
     broker.watched().stop()
     await asyncio.sleep(2 * HEARTBEAT)

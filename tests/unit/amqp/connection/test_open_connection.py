@@ -1,4 +1,4 @@
-"""Connecting to what is no broker: real sockets, each with a stranger behind it."""
+"""Connecting to a server that is not a broker, over real sockets."""
 
 import asyncio
 import contextlib
@@ -14,32 +14,32 @@ from tests.support.certificates import Certificates
 
 
 @contextlib.asynccontextmanager
-async def stranger(says: bytes | None, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """The port of a server that reads a little, says this and closes; None: that says nothing and stays."""
-    over = asyncio.Event()
+async def other_server(reply: bytes | None, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """A server that reads 8 bytes, sends `reply` and closes; with None it sends nothing. Yields its port."""
+    is_over = asyncio.Event()
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(8)
-        if says is None:
-            await over.wait()
-        elif says:
-            writer.write(says)
+        if reply is None:
+            await is_over.wait()
+        elif reply:
+            writer.write(reply)
             await writer.drain()
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
-        over.set()
+        is_over.set()
         server.close()
         await asyncio.sleep(0)
 
 
-async def why_not(url: str) -> str:
-    """What is said of an attempt to connect to `url`; another one may help."""
+async def error_of(url: str) -> str:
+    """The error of an attempt to connect to `url`; it is temporary and has one line."""
     with pytest.raises(LinkError) as raised:
         await open_connection(url, name="n", heartbeat=10)
     assert not isinstance(raised.value, LinkRefused)
@@ -49,7 +49,7 @@ async def why_not(url: str) -> str:
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize(
-    ("says", "told"),
+    ("reply", "message"),
     [
         (b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", "the port speaks HTTP"),
         (b"AMQP\x00\x01\x00\x00", "the broker speaks AMQP 1-0-0, but crew speaks AMQP 0-9-1"),
@@ -59,35 +59,35 @@ async def why_not(url: str) -> str:
         (b"", "closed the connection without a reply"),
     ],
 )
-async def test_what_is_no_broker_is_named_at_once(says: bytes, told: str) -> None:
-    async with stranger(says) as port:
+async def test_the_error_for_a_port_of_another_protocol_comes_at_once_and_names_it(reply: bytes, message: str) -> None:
+    async with other_server(reply) as port:
         async with asyncio.timeout(2):
-            assert told in await why_not(f"amqp://me:secret@127.0.0.1:{port}/")
+            assert message in await error_of(f"amqp://me:secret@127.0.0.1:{port}/")
 
 
 @pytest.mark.gen_test
-async def test_who_says_nothing_is_given_up_in_the_time_that_the_url_allows() -> None:
-    async with stranger(None) as port:
+async def test_a_silent_server_is_a_timeout_after_the_time_in_the_url() -> None:
+    async with other_server(None) as port:
         async with asyncio.timeout(2):
-            told = await why_not(f"amqp://127.0.0.1:{port}/?connection_timeout=200")
-        assert "did not answer" in told
+            message = await error_of(f"amqp://127.0.0.1:{port}/?connection_timeout=200")
+        assert "did not answer" in message
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("says", [None, b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
-async def test_who_does_not_answer_with_tls_is_no_hang(says: bytes | None) -> None:
-    async with stranger(says) as port:
+@pytest.mark.parametrize("reply", [None, b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
+async def test_a_server_without_tls_is_an_error_in_time(reply: bytes | None) -> None:
+    async with other_server(reply) as port:
         async with asyncio.timeout(3):
-            told = await why_not(f"amqps://127.0.0.1:{port}/?verify=verify_none&connection_timeout=200")
-        assert any(part in told for part in ("did not answer", "does not speak TLS", "closed", "reset")), told
+            message = await error_of(f"amqps://127.0.0.1:{port}/?verify=verify_none&connection_timeout=200")
+        assert any(part in message for part in ("did not answer", "does not speak TLS", "closed", "reset")), message
 
 
 @pytest.mark.gen_test
-async def test_who_ends_the_connection_after_the_handshake_may_want_a_certificate(tmp_path: Path) -> None:
-    """Its reason, an alert, may be lost on the way: what we had sent meanwhile resets the connection."""
+async def test_a_connection_closed_after_the_tls_handshake_suggests_a_client_certificate(tmp_path: Path) -> None:
+    """The TLS alert with the reason may be lost: data that crew sent meanwhile resets the connection."""
     certificates = Certificates(tmp_path / "certificates")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates.server, certificates.key_of(certificates.server))
-    async with stranger(b"", context) as port:
-        told = await why_not(f"amqps://localhost:{port}/?cacertfile={certificates.ca}")
-        assert "it may require a client certificate" in told
+    async with other_server(b"", context) as port:
+        message = await error_of(f"amqps://localhost:{port}/?cacertfile={certificates.ca}")
+        assert "it may require a client certificate" in message

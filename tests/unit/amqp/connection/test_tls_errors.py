@@ -1,4 +1,4 @@
-"""Errors of OpenSSL, as one sentence that says what to do."""
+"""Errors of OpenSSL are described in one sentence that says what to do."""
 
 import ssl
 
@@ -44,7 +44,7 @@ def unverified(code: int) -> ssl.SSLCertVerificationError:
     ],
     ids=lambda value: str(value) if isinstance(value, str) else "",
 )
-def test_each_failure_is_one_sentence_and_is_retried(error: ssl.SSLError, sentence: str) -> None:
+def test_each_tls_error_is_one_sentence_and_is_retried(error: ssl.SSLError, sentence: str) -> None:
     assert sentence in describe(error)
     assert "\n" not in describe(error)
     assert not isinstance(link_error(error), LinkRefused)

@@ -1,4 +1,4 @@
-"""Consumers over one connection after another."""
+"""Consumers that are started again on each connection."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.support.pika_channel import an_open_channel
 
 
 @pytest.mark.gen_test
-async def test_the_only_consumer_of_a_queue_comes_before_its_ghost_of_an_earlier_connection() -> None:
+async def test_the_only_consumer_of_a_queue_has_priority_over_that_of_the_old_connection() -> None:
     consumers = Consumers()
     consumers.remember(Consumer("crew.reply.me", ignored, 0, is_only=True))
     consumers.remember(Consumer("crew.tasks.t", ignored, 1))
@@ -20,7 +20,7 @@ async def test_the_only_consumer_of_a_queue_comes_before_its_ghost_of_an_earlier
 
 
 @pytest.mark.gen_test
-async def test_consumers_that_are_remembered_while_others_start_are_started_and_forgotten_ones_are_not() -> None:
+async def test_remembered_consumers_are_started_once_and_forgotten_ones_are_not() -> None:
     consumers = Consumers()
     consumers.remember(Consumer("a", ignored, 1))
     consumers.forget("a")

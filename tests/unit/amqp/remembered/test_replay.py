@@ -1,4 +1,4 @@
-"""What a new connection begins with, while others add to it and take away."""
+"""Declarations and consumers that a new connection starts with, while some are added and removed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,13 +17,13 @@ OURS, OLD, NEW = Queue("q"), Binding("q", "e", "old"), Binding("q", "e", "new")
 
 
 class Connecting:
-    """A link that replays over one connection after another, and what happens to it meanwhile.
+    """A link that replays over one connection after another, with changes in between.
 
     Attributes:
-        told: what all of its channels were told, where a test makes it a list.
+        requests: requests of all its channels, if a test makes it a list.
     """
 
-    told: list[tuple[Any, ...]] | None = None
+    requests: list[tuple[Any, ...]] | None = None
 
     def __init__(self, *items: Item) -> None:
         self.declarations = Declarations(items, self._open_channel, queue_type="classic")
@@ -33,13 +33,13 @@ class Connecting:
         self.adds_all_the_time = False
 
     async def connect(self) -> PikaChannel:
-        """Over a new connection."""
+        """Replay over a new connection."""
         channel, pika = await self._open()
         await Replay(self.declarations, self.consumers, channel).run()
         return pika
 
     def bound(self) -> list[str]:
-        """Keys that were bound, in their order."""
+        """Keys that were bound, in order."""
         return [one["routing_key"] for pika in self.declaring for (one,) in pika.did("queue_bind")]
 
     async def _open_channel(self) -> Channel:
@@ -53,21 +53,21 @@ class Connecting:
 
     async def _open(self) -> tuple[Channel, PikaChannel]:
         channel, pika, _ = await an_open_channel()
-        if self.told is not None:
-            pika.told = self.told
+        if self.requests is not None:
+            pika.told = self.requests
         return channel, pika
 
 
 @pytest.mark.gen_test
-async def test_what_is_added_while_a_connection_is_made_is_declared_over_it() -> None:
+async def test_a_binding_that_is_added_during_a_replay_is_declared() -> None:
     connecting = Connecting(OURS, OLD)
-    connecting.meanwhile.append(lambda: void(connecting.declarations.add([NEW])))
+    connecting.meanwhile.append(lambda: discard(connecting.declarations.add([NEW])))
     await connecting.connect()
     assert connecting.bound() == ["old", "new"]
 
 
 @pytest.mark.gen_test(timeout=5)
-async def test_somebody_who_adds_something_all_the_time_does_not_keep_the_link_from_being_ready() -> None:
+async def test_endless_new_declarations_do_not_prevent_the_link_from_becoming_ready() -> None:
     connecting = Connecting(OURS)
     connecting.adds_all_the_time = True
     await connecting.connect()
@@ -75,7 +75,7 @@ async def test_somebody_who_adds_something_all_the_time_does_not_keep_the_link_f
 
 
 @pytest.mark.gen_test
-async def test_a_queue_that_is_added_while_others_are_declared_is_declared_before_it_is_consumed() -> None:
+async def test_a_queue_that_is_added_during_a_replay_is_declared_before_it_is_consumed() -> None:
     connecting = Connecting(OURS)
 
     def subscribe() -> None:
@@ -84,33 +84,31 @@ async def test_a_queue_that_is_added_while_others_are_declared_is_declared_befor
 
     connecting.consumers.remember(Consumer("q", ignored, 1))
     connecting.meanwhile.append(subscribe)
-    connecting.told = []
+    connecting.requests = []
     pika = await connecting.connect()
     assert [queue for (queue,) in pika.did("basic_consume")] == ["q", "late"]
-    steps = [one[0] for one in connecting.told if one[0] in ("queue_declare", "basic_consume")]
-    assert steps == ["queue_declare", "basic_consume"] * 2, (
-        "a consumer of a queue that is not there costs the connection"
-    )
+    steps = [one[0] for one in connecting.requests if one[0] in ("queue_declare", "basic_consume")]
+    assert steps == ["queue_declare", "basic_consume"] * 2, "consuming from a missing queue breaks the connection"
 
 
 @pytest.mark.gen_test
-async def test_a_consumer_that_is_replaced_or_forgotten_after_it_was_started_is_not_used() -> None:
+async def test_a_started_consumer_that_is_replaced_or_forgotten_is_canceled() -> None:
     consumers = Consumers()
-    replaced, kept = Consumer("a", ignored, 1), Consumer("a", ignored, 2)
+    replaced, replacement = Consumer("a", ignored, 1), Consumer("a", ignored, 2)
     started: dict[str, Consumer] = {}
     channel, pika, _ = await an_open_channel()
     for consumer in (replaced, Consumer("b", ignored, 1)):
         consumers.remember(consumer)
     await consumers.catch_up(started, channel, of=consumers.queues)
-    consumers.remember(kept)
+    consumers.remember(replacement)
     consumers.forget("b")
     assert await consumers.catch_up(started, channel, of=consumers.queues)
-    assert started == {"a": kept}
-    assert len(pika.did("basic_cancel")) == 2, "the first of a, and b"
+    assert started == {"a": replacement}
+    assert len(pika.did("basic_cancel")) == 2, "the replaced consumer of a, and that of b"
 
 
 @pytest.mark.gen_test
-async def test_a_binding_that_was_removed_while_the_broker_was_away_is_taken_away_once() -> None:
+async def test_a_binding_removed_while_the_broker_was_away_is_unbound_once() -> None:
     connecting = Connecting(OURS, OLD, NEW)
     await connecting.connect()
     connecting.declarations.remove(OLD)
@@ -121,13 +119,13 @@ async def test_a_binding_that_was_removed_while_the_broker_was_away_is_taken_awa
 
 
 @pytest.mark.gen_test
-async def test_a_binding_of_a_queue_that_is_not_ours_any_longer_is_left_alone() -> None:
+async def test_a_binding_of_a_removed_queue_is_not_unbound() -> None:
     connecting = Connecting(OURS, OLD)
     await connecting.connect()
     connecting.declarations.remove(OLD)
     connecting.declarations.remove(OURS)
-    assert (await connecting.connect()).did("queue_unbind") == [], "the broker closes the channel where it is gone"
+    assert (await connecting.connect()).did("queue_unbind") == [], "the broker closes the channel if the queue is gone"
 
 
-def void(_: object) -> None:
-    """For what a lambda returns."""
+def discard(_: object) -> None:
+    """Drop the value of an expression in a lambda."""
