@@ -1,4 +1,4 @@
-"""The client for threads, where no broker is."""
+"""The client for threads, without a broker."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ from tests.support.links import ignored
 
 @pytest.fixture
 def client() -> Iterator[Client]:
-    """A client of a broker that is not there."""
+    """A client with a URL at which nothing listens."""
     with unreachable_url() as url, Client(url) as client:
         yield client
 
@@ -29,7 +29,7 @@ def test_a_call_ends_on_time_without_a_broker(client: Client) -> None:
     assert 0.1 <= time.monotonic() - begin < 0.6
 
 
-def test_a_call_returns_at_once_and_may_be_waited_for_repeatedly(client: Client) -> None:
+def test_call_returns_at_once_and_its_result_can_be_read_repeatedly(client: Client) -> None:
     call = client.call("t", expiration=0.2)
     with pytest.raises(TimeoutError) as raised:
         call.result(timeout=0.01)
@@ -40,7 +40,7 @@ def test_a_call_returns_at_once_and_may_be_waited_for_repeatedly(client: Client)
     assert call.done()
 
 
-def test_a_bad_argument_is_raised_at_the_call(client: Client) -> None:
+def test_an_invalid_argument_is_an_error_at_the_call(client: Client) -> None:
     with pytest.raises(ValueError, match="priority"):
         client.call("t", priority=256)
     with pytest.raises(errors.SerializationError):
@@ -55,15 +55,15 @@ def test_a_call_can_be_canceled_from_any_thread(client: Client) -> None:
     assert call.cancel() is False
 
 
-def test_connecting_may_be_given_a_time(client: Client) -> None:
+def test_connect_may_have_a_timeout(client: Client) -> None:
     with pytest.raises(errors.ConnectionError, match=r"within 0\.02 s"):
         client.connect(timeout=0.02)
 
 
-def test_a_callback_that_would_wait_for_its_own_thread_raises(client: Client) -> None:
+def test_waiting_in_a_callback_for_its_own_thread_is_an_error(client: Client) -> None:
     raised: list[BaseException] = []
 
-    def on_answer(value: object, headers: object) -> None:
+    def on_result(value: object, headers: object) -> None:
         for step in (lambda: client.publish("news", 1), running.result, client.close):
             try:
                 step()
@@ -71,7 +71,7 @@ def test_a_callback_that_would_wait_for_its_own_thread_raises(client: Client) ->
                 raised.append(error)
 
     running = client.call("t", expiration=0.3)
-    ends = client.call("t", callback=on_answer, expiration=0.05)
+    ends = client.call("t", callback=on_result, expiration=0.05)
     with pytest.raises(errors.ExpirationError):
         ends.result(timeout=2)
     assert len(raised) == 3
@@ -104,7 +104,7 @@ def test_threads_may_close_and_call_at_the_same_time(client: Client) -> None:
     assert [str(error) for error in failed] == ["the client was closed"] * 3
 
 
-def test_a_closed_client_raises(client: Client) -> None:
+def test_a_closed_client_refuses_calls(client: Client) -> None:
     call = client.call("t", id="17")
     client.close()
     client.close()
@@ -117,11 +117,11 @@ def test_a_closed_client_raises(client: Client) -> None:
 
 
 def client_threads() -> int:
-    """Threads of clients that run."""
+    """The number of running threads of clients."""
     return sum(thread.name == "crew client" for thread in threading.enumerate())
 
 
-def test_closing_ends_the_thread() -> None:
+def test_closing_the_client_ends_its_thread() -> None:
     with unreachable_url() as url:
         client = Client(url)
         client.call("t")
@@ -130,14 +130,14 @@ def test_closing_ends_the_thread() -> None:
     assert client_threads() == 0
 
 
-def test_a_client_that_was_never_used_has_no_thread_and_closes() -> None:
+def test_a_client_that_was_never_used_has_no_thread_and_can_be_closed() -> None:
     with unreachable_url() as url:
         client = Client(url)
         assert client_threads() == 0
         client.close()
 
 
-def test_a_thread_that_waits_for_the_broker_goes_on_when_the_client_closes() -> None:
+def test_a_thread_that_waits_for_the_broker_continues_when_the_client_closes() -> None:
     ended: list[BaseException] = []
 
     def subscribe() -> None:

@@ -1,4 +1,4 @@
-"""The client where no broker is: what it refuses, and that it ends on time all the same."""
+"""The client without a broker: it refuses invalid arguments, and its calls end on time."""
 
 import asyncio
 import time
@@ -16,18 +16,18 @@ from tests.support.waiting import until
 
 @pytest.fixture
 def nowhere() -> Iterator[str]:
-    """The URL of a broker that is not there."""
+    """A URL at which nothing listens."""
     with unreachable_url() as url:
         yield url
 
 
-def test_a_client_may_be_built_and_subscribed_before_any_loop_runs(nowhere: str) -> None:
+def test_a_client_may_be_created_and_subscribe_before_an_event_loop_runs(nowhere: str) -> None:
     client = Client(nowhere)
     client.subscribe("news", ignored)
     client.unsubscribe("news")
 
 
-def test_a_call_outside_of_a_loop_raises_and_names_the_blocking_client(nowhere: str) -> None:
+def test_the_error_for_a_call_without_a_loop_names_the_blocking_client(nowhere: str) -> None:
     with pytest.raises(RuntimeError, match=r"crew\.client\.blocking\.Client"):
         Client(nowhere).call("t")
 
@@ -89,7 +89,7 @@ async def test_a_call_ends_on_time_without_a_broker(nowhere: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_one_call_more_than_allowed_is_overloaded_at_once(nowhere: str) -> None:
+async def test_a_call_over_the_limit_is_overloaded_at_once(nowhere: str) -> None:
     client = Client(nowhere, max_pending=1)
     first = client.call("t")
     with pytest.raises(errors.Overloaded):
@@ -112,7 +112,7 @@ async def test_two_calls_in_flight_cannot_share_an_id(nowhere: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_closing_ends_what_is_in_flight(nowhere: str) -> None:
+async def test_closing_the_client_ends_calls_in_flight(nowhere: str) -> None:
     client = Client(nowhere)
     call = client.call("t")
     await client.close()
@@ -124,7 +124,7 @@ async def test_closing_ends_what_is_in_flight(nowhere: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_connecting_may_be_given_a_time(nowhere: str) -> None:
+async def test_connect_may_have_a_timeout(nowhere: str) -> None:
     client = Client(nowhere)
     with pytest.raises(errors.ConnectionError, match=r"within 0\.05 s"):
         await client.connect(timeout=0.05)
@@ -132,7 +132,7 @@ async def test_connecting_may_be_given_a_time(nowhere: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_waiting_for_a_connection_raises_when_the_client_is_closed(nowhere: str) -> None:
+async def test_a_wait_for_a_connection_fails_when_the_client_is_closed(nowhere: str) -> None:
     client = Client(nowhere)
     connecting = asyncio.ensure_future(client.connect())
     await asyncio.sleep(0)
@@ -141,18 +141,18 @@ async def test_waiting_for_a_connection_raises_when_the_client_is_closed(nowhere
         await connecting
 
 
-def test_two_clients_of_one_name_are_two_clients(nowhere: str) -> None:
+def test_two_clients_with_one_name_have_different_ids(nowhere: str) -> None:
     assert Client(nowhere, name="gateway").id != Client(nowhere, name="gateway").id
     assert Client(nowhere, name="gateway").id.startswith("gateway-")
 
 
 @pytest.mark.parametrize("name", ["x" * 244, "ü" * 122])
-def test_a_long_name_fits_the_names_made_from_it(nowhere: str, name: str) -> None:
+def test_a_long_name_is_shortened_to_fit_the_names_of_queues(nowhere: str, name: str) -> None:
     client = Client(nowhere, name=name)
     assert len(f"crew.subscribe.{client.id}".encode()) <= 255
 
 
-def test_a_client_does_not_show_its_password(nowhere: str) -> None:
+def test_the_repr_of_a_client_hides_the_password(nowhere: str) -> None:
     assert "secret" not in repr(Client(nowhere))
 
 
@@ -168,13 +168,13 @@ def test_a_client_does_not_show_its_password(nowhere: str) -> None:
     ],
     ids=str,
 )
-def test_a_client_with_bad_arguments_is_a_value_error(nowhere: str, options: dict[str, Any]) -> None:
+def test_an_invalid_argument_of_a_client_is_a_value_error(nowhere: str, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         Client(nowhere, **options)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1", "nonsense", "amqp://:x", "amqp://host:port"])
-def test_an_address_that_cannot_be_used_is_a_settings_error(url: str) -> None:
+def test_an_invalid_url_is_a_settings_error(url: str) -> None:
     with pytest.raises(errors.SettingsError):
         Client(url)
 
@@ -193,7 +193,7 @@ async def test_a_callback_that_is_not_callable_is_a_value_error() -> None:
     await client.close()
 
 
-# --- without a broker, at once --------------------------------------------------------------------------------------
+# --- fail fast ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test
@@ -212,7 +212,7 @@ async def test_with_fail_fast_a_call_fails_at_once_while_the_broker_is_unavailab
 
 
 @pytest.mark.gen_test
-async def test_a_call_overrides_fail_fast_of_its_client(nowhere: str) -> None:
+async def test_a_call_can_override_fail_fast_of_its_client(nowhere: str) -> None:
     client = Client(nowhere, fail_fast=True)
     with pytest.raises(errors.ConnectionError):
         client.call("t")
@@ -223,7 +223,7 @@ async def test_a_call_overrides_fail_fast_of_its_client(nowhere: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_client_that_is_not_ready_has_the_reason(nowhere: str) -> None:
+async def test_a_client_that_is_not_ready_names_the_reason(nowhere: str) -> None:
     client = Client(nowhere)
     assert (client.is_ready, client.obstacle) == (False, "the broker has not been reached yet")
     await client.close()
@@ -236,7 +236,7 @@ async def test_a_client_that_is_not_ready_has_the_reason(nowhere: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_client_that_drains_makes_no_new_calls_and_lets_the_others_end(nowhere: str) -> None:
+async def test_a_draining_client_refuses_new_calls_and_waits_for_the_others(nowhere: str) -> None:
     client = Client(nowhere)
     call = client.call("t")
     draining = asyncio.ensure_future(client.drain(timeout=10))
@@ -253,7 +253,7 @@ async def test_a_client_that_drains_makes_no_new_calls_and_lets_the_others_end(n
 
 
 @pytest.mark.gen_test
-async def test_what_does_not_end_within_the_drain_ends_with_it(nowhere: str) -> None:
+async def test_calls_that_do_not_end_within_the_drain_time_are_ended(nowhere: str) -> None:
     client = Client(nowhere)
     call = client.call("t")
     began = time.monotonic()
@@ -261,14 +261,14 @@ async def test_what_does_not_end_within_the_drain_ends_with_it(nowhere: str) -> 
     assert 0.1 <= time.monotonic() - began < 1
     with pytest.raises(errors.ConnectionError, match="closed"):
         await call
-    await client.drain()  # nothing is left to drain
+    await client.drain()  # no calls are left to drain
 
 
 # --- durations ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test
-async def test_every_duration_may_be_text(nowhere: str) -> None:
+async def test_every_duration_may_be_a_string(nowhere: str) -> None:
     client = Client(nowhere)
     call = client.call("t", expiration="1m30s", timeout="500ms")
     assert call.message.timeout == 0.5

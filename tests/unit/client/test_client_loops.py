@@ -1,4 +1,4 @@
-"""One client on several event loops, and what is in flight when it closes."""
+"""One client on several event loops, and calls in flight when it closes."""
 
 import asyncio
 import gc
@@ -21,22 +21,22 @@ from tests.support.waiting import until
 
 @pytest.fixture
 def nowhere() -> Iterator[str]:
-    """The URL of a broker that is not there."""
+    """A URL at which nothing listens."""
     with unreachable_url() as url:
         yield url
 
 
 def unawaited(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was logged of calls and events that nothing awaits."""
+    """Log lines about calls and events that were not awaited."""
     gc.collect()
     return [message for message in caplog.messages if "await" in message]
 
 
-# --- what is in flight when a client closes -------------------------------------------------------------------------
+# --- calls and events in flight when a client closes ----------------------------------------------------------------
 
 
 @pytest.mark.gen_test
-async def test_calls_that_nothing_awaits_are_counted_in_one_line_when_their_client_closes(
+async def test_unawaited_calls_are_counted_in_one_log_line_when_their_client_closes(
     nowhere: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = Client(nowhere)
@@ -55,7 +55,7 @@ async def test_calls_that_nothing_awaits_are_counted_in_one_line_when_their_clie
 
 
 @pytest.mark.gen_test
-async def test_a_client_that_closes_without_such_calls_logs_nothing_of_them(
+async def test_a_client_that_closes_without_unawaited_calls_logs_nothing(
     nowhere: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = Client(nowhere)
@@ -76,9 +76,7 @@ def test_unawaited_calls_of_a_blocking_client_are_counted_too(nowhere: str, capl
 # --- a second loop --------------------------------------------------------------------------------------------------
 
 
-def test_a_client_works_on_the_next_loop_after_its_own_was_closed(
-    nowhere: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_client_works_on_a_new_loop_after_its_own_was_closed(nowhere: str, caplog: pytest.LogCaptureFixture) -> None:
     client = Client(nowhere)
     subscription = client.subscribe("news", ignored)
     kept: list[PendingCall[Any]] = []
@@ -165,7 +163,7 @@ async def test_a_close_step_that_fails_does_not_stop_the_others(
 
 
 @pytest.mark.gen_test
-async def test_of_two_errors_of_one_close_the_first_is_raised_and_the_other_is_logged(
+async def test_the_first_error_of_a_close_is_raised_and_a_second_one_is_logged(
     nowhere: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fails(*_: Any) -> None:

@@ -1,4 +1,4 @@
-"""`connect` and `publish` begin at once, whether or not anything awaits them."""
+"""`connect` and `publish` begin at once, even if they are not awaited."""
 
 import asyncio
 import gc
@@ -24,13 +24,13 @@ LOGGER = "crew.client.started"
 
 @pytest.fixture
 def nowhere() -> Iterator[str]:
-    """The URL of a broker that is not there."""
+    """A URL at which nothing listens."""
     with unreachable_url() as url:
         yield url
 
 
 class Topics:
-    """The topics of a client whose broker a test plays."""
+    """The topics of a client; the test plays the broker."""
 
     def __init__(self) -> None:
         self.link = FakeLink()
@@ -53,7 +53,7 @@ async def test_an_event_is_sent_before_publish_returns() -> None:
 
 
 @pytest.mark.gen_test
-async def test_an_event_that_nothing_awaits_waits_for_the_broker() -> None:
+async def test_an_unawaited_event_waits_for_the_broker() -> None:
     topics = Topics()
     topics.link.is_ready = False
     topics.publish()
@@ -63,7 +63,7 @@ async def test_an_event_that_nothing_awaits_waits_for_the_broker() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_failure_that_nothing_awaits_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unawaited_failure_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     topics = Topics()
     topics.publish()
     topics.link.confirm_all(ConfirmStatus.LOST)
@@ -77,9 +77,7 @@ async def test_a_failure_that_nothing_awaits_is_logged_once(caplog: pytest.LogCa
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("how", ["await", "yield", "gather", "create_task", "wait_for"])
-async def test_a_failure_that_something_awaits_is_raised_there_and_not_logged(
-    how: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_awaited_failure_is_raised_and_not_logged(how: str, caplog: pytest.LogCaptureFixture) -> None:
     @gen.coroutine
     def yields(pending: PendingEvent) -> Any:
         yield pending
@@ -115,7 +113,7 @@ async def test_a_failure_that_something_awaits_is_raised_there_and_not_logged(
     ],
     ids=str,
 )
-async def test_a_bad_argument_is_raised_by_publish_itself(nowhere: str, options: dict[str, Any], kind: type) -> None:
+async def test_an_invalid_argument_is_an_error_of_publish(nowhere: str, options: dict[str, Any], kind: type) -> None:
     client = Client(nowhere)
     with pytest.raises(kind):
         client.publish(**{"topic": "news", **options})
@@ -123,7 +121,7 @@ async def test_a_bad_argument_is_raised_by_publish_itself(nowhere: str, options:
 
 
 @pytest.mark.gen_test
-async def test_a_blocked_broker_is_raised_by_publish_itself() -> None:
+async def test_a_blocked_broker_is_an_error_of_publish() -> None:
     topics = Topics()
     topics.link.is_blocked = True
     with pytest.raises(errors.Overloaded):
@@ -141,9 +139,7 @@ async def test_a_closed_client_refuses_to_publish_at_once(nowhere: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_an_event_that_is_under_way_when_its_client_closes_ends_with_it(
-    nowhere: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_event_in_flight_when_its_client_closes_fails(nowhere: str, caplog: pytest.LogCaptureFixture) -> None:
     client = Client(nowhere)
     client.publish("news")
     with caplog.at_level(logging.ERROR, logger=LOGGER):
@@ -154,7 +150,7 @@ async def test_an_event_that_is_under_way_when_its_client_closes_ends_with_it(
 
 
 @pytest.mark.parametrize("step", ["call", "publish"])
-def test_steps_with_a_deadline_raise_without_a_loop(nowhere: str, step: str) -> None:
+def test_call_and_publish_raise_without_an_event_loop(nowhere: str, step: str) -> None:
     with pytest.raises(RuntimeError, match=r"no running event loop; in a script or a thread, use crew\.client\.b"):
         getattr(Client(nowhere), step)("t")
 
@@ -190,7 +186,7 @@ def test_a_subscription_made_before_a_loop_runs_connects_with_the_loop(nowhere: 
     asyncio.run(main())
 
 
-def test_a_loop_that_was_made_before_is_known(nowhere: str) -> None:
+def test_a_client_connects_on_a_loop_that_was_set_before_it(nowhere: str) -> None:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     client = Client(nowhere)
@@ -207,7 +203,7 @@ def test_a_loop_that_was_made_before_is_known(nowhere: str) -> None:
         loop.close()
 
 
-def test_a_loop_of_another_thread_does_not_start_it(nowhere: str) -> None:
+def test_a_loop_of_another_thread_does_not_start_the_client(nowhere: str) -> None:
     client = Client(nowhere)
     client.connect()
 

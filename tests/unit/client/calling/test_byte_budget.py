@@ -1,4 +1,4 @@
-"""The limit for bytes of calls that wait for a confirm."""
+"""The limit for the bytes of calls that wait for a confirm."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,19 +22,19 @@ LIMIT = 100  # bytes
 
 
 class Caller:
-    """Calls within a budget, over fake links."""
+    """A client's calls with a byte budget, over a fake link."""
 
     def __init__(self) -> None:
         self.link = FakeLink()
         self.calls = Calls(20, publishing=self.link.as_link(), consuming=FakeLink().as_link(), max_bytes=LIMIT)
 
     @property
-    def kept(self) -> int:
-        """The counted bytes."""
+    def counted(self) -> int:
+        """The number of counted bytes."""
         return self.calls._pending.unconfirmed_bytes
 
     def call(self, id: str, size: int, *, persistent: bool = True) -> PendingCall[Any]:
-        """A call whose body has `size` bytes."""
+        """Make a call with a body of `size` bytes."""
         body = Body(b"x" * size, "application/octet-stream")
         message = Call(id=id, task="t", body=body, persistent=persistent)
         call: PendingCall[Any] = PendingCall(message, callback=lambda *_: None, on_canceled=self.calls.cancel)
@@ -43,27 +43,27 @@ class Caller:
 
 
 @pytest.mark.gen_test
-async def test_a_call_over_the_byte_budget_is_refused_in_one_sentence_and_not_counted() -> None:
+async def test_a_call_over_the_byte_budget_is_refused_and_not_counted() -> None:
     caller = Caller()
     caller.call("first", 60)
     with pytest.raises(Overloaded, match="60 bytes of calls, and 41 more would exceed the limit of 100"):
         caller.call("second", 41)
-    assert (len(caller.calls), caller.kept) == (1, 60)
+    assert (len(caller.calls), caller.counted) == (1, 60)
     caller.call("third", 40)
-    assert caller.kept == LIMIT
+    assert caller.counted == LIMIT
     caller.calls.close()
 
 
 @pytest.mark.gen_test
-async def test_the_body_of_a_call_is_kept_until_the_confirm() -> None:
+async def test_the_body_of_a_call_is_in_memory_until_the_confirm() -> None:
     caller = Caller()
     call = caller.call("17", 60)
     caller.link.confirm_all(ConfirmStatus.LOST)
-    assert (caller.kept, len(call.message.body.data)) == (60, 60)
+    assert (caller.counted, len(call.message.body.data)) == (60, 60)
     caller.calls.send_waiting()
     assert len(caller.link.published[-1].body) == 60
     caller.link.confirm_all()
-    assert (caller.kept, call.message.body.data) == (0, b"")
+    assert (caller.counted, call.message.body.data) == (0, b"")
     assert not call.done()
     caller.calls.close()
 
@@ -75,7 +75,7 @@ class Accounting(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        """On a loop of its own."""
+        """Create the calls on a new event loop."""
         self.loop = asyncio.new_event_loop()
         self.caller = self.run(Caller)
         self.unconfirmed: dict[str, int] = {}  # the model: id -> bytes
@@ -83,7 +83,7 @@ class Accounting(RuleBasedStateMachine):
         self.number = 0
 
     def run(self, step: Callable[[], T]) -> T:
-        """Do `step` on the loop."""
+        """Run `step` on the loop."""
 
         async def do() -> T:
             return step()
@@ -108,7 +108,7 @@ class Accounting(RuleBasedStateMachine):
 
     @rule(call=sent, status=st.sampled_from(ConfirmStatus))
     def confirm(self, call: PendingCall[Any] | None, status: ConfirmStatus) -> None:
-        """The broker answers a message, maybe of a call that has ended."""
+        """The broker settles a message; its call may have ended."""
         if call is None:
             return
         waiting = [one for one in self.caller.link.published if one.properties.correlation_id == call.id]
@@ -118,21 +118,21 @@ class Accounting(RuleBasedStateMachine):
         if status is not ConfirmStatus.LOST or not call.message.persistent:
             self.unconfirmed.pop(call.id, None)
         if call.done():
-            self.over(call)
+            self.ended(call)
 
     @rule(call=consumes(sent))
     def cancel(self, call: PendingCall[Any] | None) -> None:
         """Cancel a call."""
         if call is not None:
             self.run(call.cancel)
-            self.over(call)
+            self.ended(call)
 
     @rule(call=consumes(sent))
-    def answer(self, call: PendingCall[Any] | None) -> None:
+    def reply(self, call: PendingCall[Any] | None) -> None:
         """A worker replies, before or after the confirm."""
         if call is not None:
             self.run(lambda: self.caller.calls._pending.settle(call.id, "value"))
-            self.over(call)
+            self.ended(call)
 
     @rule()
     def reconnect(self) -> None:
@@ -146,23 +146,23 @@ class Accounting(RuleBasedStateMachine):
         self.unconfirmed.clear()
         self.in_flight.clear()
 
-    def over(self, call: PendingCall[Any]) -> None:
-        """It has ended."""
+    def ended(self, call: PendingCall[Any]) -> None:
+        """Remove an ended call from the model."""
         self.unconfirmed.pop(call.id, None)
         self.in_flight.discard(call.id)
 
     @invariant()
-    def counts_what_is_kept(self) -> None:
-        """The budget counts exactly these bytes."""
+    def counts_exactly(self) -> None:
+        """The budget counts exactly the bytes in the model."""
         if hasattr(self, "caller"):
-            assert self.caller.kept == sum(self.unconfirmed.values())
+            assert self.caller.counted == sum(self.unconfirmed.values())
             assert len(self.caller.calls) == len(self.in_flight)
 
     def teardown(self) -> None:
         """Close the loop."""
         if hasattr(self, "caller"):
             self.run(self.caller.calls.close)
-            assert self.caller.kept == 0
+            assert self.caller.counted == 0
             self.loop.close()
 
 

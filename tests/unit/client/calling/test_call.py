@@ -1,4 +1,4 @@
-"""PendingCall: awaiting, cancelling, callbacks."""
+"""PendingCall: awaiting, canceling, callbacks."""
 
 import asyncio
 import gc
@@ -16,35 +16,35 @@ from tests.support.waiting import until
 
 
 async def waiting(call: PendingCall[Any]) -> Any:
-    """Awaits the call: for tasks."""
+    """Await the call in a coroutine, for asyncio tasks."""
     return await call
 
 
-def soon(call: PendingCall[Any], answer: Any) -> None:
-    """Settle the call in the next turn of the loop."""
-    asyncio.get_running_loop().call_soon(call.settle, answer)
+def settle_soon(call: PendingCall[Any], result: Any) -> None:
+    """Settle the call in the next iteration of the loop."""
+    asyncio.get_running_loop().call_soon(call.settle, result)
 
 
 # --- awaiting -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test
-async def test_awaiting_a_call_gives_the_tasks_value() -> None:
+async def test_awaiting_a_call_returns_the_value_of_its_task() -> None:
     call = a_call()
-    soon(call, {"width": 320})
+    settle_soon(call, {"width": 320})
     assert await call == {"width": 320}
 
 
 @pytest.mark.gen_test
 async def test_awaiting_a_call_that_failed_raises() -> None:
     call = a_call()
-    soon(call, TaskFailed("KeyError", "'x'"))
+    settle_soon(call, TaskFailed("KeyError", "'x'"))
     with pytest.raises(TaskFailed, match="KeyError: 'x'"):
         await call
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_has_ended_can_be_awaited_again_and_again() -> None:
+async def test_an_ended_call_can_be_awaited_repeatedly() -> None:
     call = a_call()
     call.settle(7)
     assert [await call, await call] == [7, 7]
@@ -79,7 +79,7 @@ async def test_a_call_ends_once() -> None:
 @pytest.mark.gen_test
 async def test_a_value_of_none_is_a_value() -> None:
     call = a_call()
-    soon(call, None)
+    settle_soon(call, None)
     assert await call is None
     assert call.done()
 
@@ -88,7 +88,7 @@ async def test_a_value_of_none_is_a_value() -> None:
 async def test_calls_can_be_gathered() -> None:
     calls = [a_call() for _ in range(3)]
     for number, call in enumerate(calls):
-        soon(call, number)
+        settle_soon(call, number)
     assert await asyncio.gather(*calls) == [0, 1, 2]
 
 
@@ -100,7 +100,7 @@ async def test_a_gen_coroutine_may_yield_a_call() -> None:
         return value + 1
 
     call = a_call()
-    soon(call, 41)
+    settle_soon(call, 41)
     assert await handler(call) == 42
 
 
@@ -114,7 +114,7 @@ async def test_a_gen_coroutine_that_yields_a_call_sees_its_failure() -> None:
             return error.type_name
 
     call = a_call()
-    soon(call, TaskFailed("KeyError"))
+    settle_soon(call, TaskFailed("KeyError"))
     assert await handler(call) == "KeyError"
 
 
@@ -126,12 +126,12 @@ async def test_a_gen_coroutine_may_yield_several_calls() -> None:
         return values
 
     calls = [a_call(), a_call()]
-    soon(calls[1], 2)
-    soon(calls[0], 1)
+    settle_soon(calls[1], 2)
+    settle_soon(calls[0], 1)
     assert await handler(*calls) == [1, 2]
 
 
-# --- giving up ------------------------------------------------------------------------------------------------------
+# --- canceling ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test
@@ -147,7 +147,7 @@ async def test_awaiting_a_canceled_call_raises_canceled() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_has_ended_cannot_be_canceled() -> None:
+async def test_an_ended_call_cannot_be_canceled() -> None:
     canceled = CanceledCalls()
     call = a_call(on_canceled=canceled)
     call.settle("value")
@@ -157,7 +157,7 @@ async def test_a_call_that_has_ended_cannot_be_canceled() -> None:
 
 
 @pytest.mark.gen_test
-async def test_cancelling_twice_has_no_further_effect() -> None:
+async def test_canceling_twice_has_no_further_effect() -> None:
     canceled = CanceledCalls()
     call = a_call(on_canceled=canceled)
     assert [call.cancel(), call.cancel()] == [True, False]
@@ -179,7 +179,7 @@ async def test_a_call_is_canceled_with_its_last_waiter() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_another_still_awaits_goes_on() -> None:
+async def test_a_call_with_another_waiter_continues() -> None:
     canceled = CanceledCalls()
     call = a_call(on_canceled=canceled)
     impatient, patient = (asyncio.ensure_future(waiting(call)) for _ in range(2))
@@ -192,16 +192,16 @@ async def test_a_call_that_another_still_awaits_goes_on() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_with_a_callback_goes_on_without_waiters() -> None:
-    answers: list[Any] = []
+async def test_a_call_with_a_callback_continues_without_waiters() -> None:
+    results: list[Any] = []
     canceled = CanceledCalls()
-    call = a_call(callback=lambda value, headers: answers.append(value), on_canceled=canceled)
+    call = a_call(callback=lambda value, headers: results.append(value), on_canceled=canceled)
     task = asyncio.ensure_future(waiting(call))
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait([task])
     call.settle("value")
-    assert (answers, canceled.calls) == (["value"], [])
+    assert (results, canceled.calls) == (["value"], [])
 
 
 @pytest.mark.gen_test
@@ -214,9 +214,9 @@ async def test_wait_for_cancels_the_call_at_its_timeout() -> None:
 
 
 @pytest.mark.gen_test
-async def test_wait_for_gives_the_value_of_a_call_that_ends_in_time() -> None:
+async def test_wait_for_returns_the_value_of_a_call_that_ends_in_time() -> None:
     call = a_call()
-    soon(call, "value")
+    settle_soon(call, "value")
     assert await asyncio.wait_for(call, 5) == "value"
 
 
@@ -237,88 +237,88 @@ async def test_a_call_that_ends_just_before_its_cancellation_is_not_canceled() -
 
 
 def test_a_callback_gets_value_and_headers() -> None:
-    answers: list[Any] = []
-    a_call(callback=lambda value, headers: answers.append((value, headers))).settle("value", {"a": 1})
-    assert answers == [("value", {"a": 1})]
+    results: list[Any] = []
+    a_call(callback=lambda value, headers: results.append((value, headers))).settle("value", {"a": 1})
+    assert results == [("value", {"a": 1})]
 
 
 def test_a_callback_gets_a_failure_as_a_value() -> None:
-    answers: list[Any] = []
+    results: list[Any] = []
     failure = TaskFailed("KeyError")
-    a_call(callback=lambda value, headers: answers.append(value)).settle(failure)
-    assert answers == [failure]
+    a_call(callback=lambda value, headers: results.append(value)).settle(failure)
+    assert results == [failure]
 
 
 def test_a_callback_gets_canceled_for_a_canceled_call() -> None:
-    answers: list[Any] = []
-    a_call(callback=lambda value, headers: answers.append(value)).cancel()
-    assert [type(answer) for answer in answers] == [Canceled]
+    results: list[Any] = []
+    a_call(callback=lambda value, headers: results.append(value)).cancel()
+    assert [type(result) for result in results] == [Canceled]
 
 
 def test_a_callback_is_called_once() -> None:
-    answers: list[Any] = []
-    call = a_call(callback=lambda value, headers: answers.append(value))
+    results: list[Any] = []
+    call = a_call(callback=lambda value, headers: results.append(value))
     call.settle(1)
     call.settle(2)
     call.cancel()
-    assert answers == [1]
+    assert results == [1]
 
 
 @pytest.mark.gen_test
 async def test_a_callback_may_be_a_coroutine_function() -> None:
-    answers: list[Any] = []
+    results: list[Any] = []
 
-    async def on_answer(value: Any, headers: Any) -> None:
+    async def on_result(value: Any, headers: Any) -> None:
         await asyncio.sleep(0)
         gc.collect()
-        answers.append(value)
+        results.append(value)
 
-    a_call(callback=on_answer).settle("value")
-    await until(lambda: answers == ["value"])
+    a_call(callback=on_result).settle("value")
+    await until(lambda: results == ["value"])
 
 
 def test_a_callback_that_raises_is_logged_and_affects_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
-    def on_answer(value: Any, headers: Any) -> None:
+    def on_result(value: Any, headers: Any) -> None:
         raise ValueError("a bug")
 
-    call = a_call("17", callback=on_answer)
+    call = a_call("17", callback=on_result)
     assert call.settle("value") is True
     assert "callback failed: call_id=17 task=t" in caplog.text
     assert "a bug" in caplog.text
 
 
 def test_a_callback_that_reads_a_canceled_future_affects_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
-    def on_answer(value: Any, headers: Any) -> None:
-        raise asyncio.CancelledError  # which is no Exception, and would end whoever reads from the broker
+    def on_result(value: Any, headers: Any) -> None:
+        raise asyncio.CancelledError  # a BaseException, which would end the reading from the broker
 
-    assert a_call("17", callback=on_answer).settle("value") is True
+    assert a_call("17", callback=on_result).settle("value") is True
     assert "callback failed: call_id=17 task=t" in caplog.text
 
 
 @pytest.mark.gen_test
 async def test_a_coroutine_callback_that_raises_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    async def on_answer(value: Any, headers: Any) -> None:
+    async def on_result(value: Any, headers: Any) -> None:
         raise ValueError("a bug")
 
-    a_call("17", callback=on_answer).settle("value")
+    a_call("17", callback=on_result).settle("value")
     await until(lambda: "callback failed: call_id=17" in caplog.text)
     assert "a bug" in caplog.text
 
 
 @pytest.mark.gen_test
-async def test_awaiting_a_call_whose_callback_raises_gives_the_value() -> None:
-    def on_answer(value: Any, headers: Any) -> None:
+async def test_awaiting_a_call_whose_callback_raises_returns_the_value() -> None:
+    def on_result(value: Any, headers: Any) -> None:
         raise ValueError("a bug")
 
-    call = a_call(callback=on_answer)
-    soon(call, "value")
+    call = a_call(callback=on_result)
+    settle_soon(call, "value")
     assert await call == "value"
 
 
-# --- what the log says ----------------------------------------------------------------------------------------------
+# --- log ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_failure_that_nothing_awaited_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_that_was_not_awaited_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     call = a_call("17")
     call.settle(TaskFailed("KeyError", "'x'"))
     del call
@@ -358,7 +358,7 @@ async def test_a_failure_whose_only_waiter_is_canceled_is_not_logged(
     assert caplog.messages == []
 
 
-def test_the_repr_of_a_call_has_its_state() -> None:
+def test_the_repr_of_a_call_shows_its_state() -> None:
     call = a_call("17")
     assert repr(call) == "<PendingCall 17 of t: waiting for the broker>"
     call.is_published = True

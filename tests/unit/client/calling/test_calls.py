@@ -22,19 +22,19 @@ from tests.support.waiting import until
 
 
 class Caller:
-    """Calls over fake links."""
+    """A client's calls over fake links."""
 
     def __init__(self) -> None:
         self.publishing, self.consuming = FakeLink(), FakeLink()
         self.calls = Calls(100, publishing=self.publishing.as_link(), consuming=self.consuming.as_link())
         self.channel = RecordingChannel()
 
-    def replies(self, reply: Reply) -> None:
-        """A reply arrives."""
-        self.arrives(properties.of_reply(reply), reply.body.data)
+    def receive_reply(self, reply: Reply) -> None:
+        """Deliver a reply."""
+        self.receive(properties.of_reply(reply), reply.body.data)
 
-    def arrives(self, given: Properties, body: bytes = b"") -> None:
-        """A message arrives over the reply queue."""
+    def receive(self, given: Properties, body: bytes = b"") -> None:
+        """Deliver a message from the reply queue."""
         self.calls.on_reply(a_delivery(self.channel, properties=given, body=body))
 
 
@@ -54,16 +54,16 @@ async def test_a_call_is_published_to_the_queue_of_its_task() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_large_value_is_decoded_off_the_loop_and_acknowledged_at_once() -> None:
+async def test_a_large_value_is_decoded_in_another_thread_and_acknowledged_at_once() -> None:
     caller = Caller()
     large, small = a_call("17"), a_call("18")
     caller.calls.send(large, 60)
     caller.calls.send(small, 60)
     value = [{"a": i} for i in range(60_000)]
-    caller.replies(returned("17", value))
+    caller.receive_reply(returned("17", value))
     assert not large.done()
     assert len(caller.channel.acked_through) == 1
-    caller.replies(returned("18", "value"))
+    caller.receive_reply(returned("18", "value"))
     assert await small == "value"
     assert not large.done()
     assert (await large, large.headers) == (value, {"a": 1})
@@ -77,7 +77,7 @@ async def test_a_reply_that_cannot_be_decoded_ends_its_call(data: bytes, outcome
     caller = Caller()
     call = a_call("17")
     caller.calls.send(call, 60)
-    caller.replies(Reply(id="17", outcome=outcome, body=Body(data, codec.JSON)))
+    caller.receive_reply(Reply(id="17", outcome=outcome, body=Body(data, codec.JSON)))
     with pytest.raises(errors.CrewError):
         await call
     caller.calls.close()
@@ -90,17 +90,17 @@ async def test_a_call_that_keeps_its_body_gets_the_undecoded_reply() -> None:
     call.keeps_body = True
     caller.calls.send(call, 60)
     reply = returned("17", ["x" * 100_000])
-    caller.replies(reply)
+    caller.receive_reply(reply)
     assert await call == reply.body
     caller.calls.close()
 
 
 @pytest.mark.gen_test
-async def test_a_call_whose_deadline_comes_while_its_value_is_decoded_ends_once() -> None:
+async def test_a_call_that_reaches_its_deadline_while_its_value_is_decoded_ends_once() -> None:
     caller = Caller()
     call = a_call("17")
     caller.calls.send(call, 60)
-    caller.replies(returned("17", ["x" * 100_000]))
+    caller.receive_reply(returned("17", ["x" * 100_000]))
     caller.calls.settle_all(errors.ConnectionError("gone"))
     with pytest.raises(errors.ConnectionError):
         await call
@@ -113,7 +113,7 @@ async def test_a_reply_ends_its_call_and_is_acknowledged() -> None:
     caller = Caller()
     call = a_call("17")
     caller.calls.send(call, 60)
-    caller.replies(returned("17", "value"))
+    caller.receive_reply(returned("17", "value"))
     assert (await call, call.headers) == ("value", {"a": 1})
     assert len(caller.channel.acked_through) == 1
     assert len(caller.calls) == 0
@@ -123,27 +123,27 @@ async def test_a_reply_ends_its_call_and_is_acknowledged() -> None:
 @pytest.mark.gen_test
 async def test_a_late_reply_is_acknowledged_and_discarded() -> None:
     caller = Caller()
-    caller.replies(returned("long gone", "value"))
+    caller.receive_reply(returned("unknown", "value"))
     assert len(caller.channel.acked_through) == 1
 
 
 @pytest.mark.gen_test
-async def test_a_message_that_is_no_reply_is_discarded(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_message_that_is_not_a_reply_is_discarded(caplog: pytest.LogCaptureFixture) -> None:
     caller = Caller()
     call = a_call("17")
     caller.calls.send(call, 60)
-    caller.arrives(Properties())
-    caller.arrives(Properties(correlation_id="17", headers={"crew-outcome": 7}))
+    caller.receive(Properties())
+    caller.receive(Properties(correlation_id="17", headers={"crew-outcome": 7}))
     assert len(caller.channel.acked_through) == 2
     assert caplog.text.count("reply unreadable, discarding it") == 2
     assert not call.done()
-    caller.replies(returned("17", "value"))
+    caller.receive_reply(returned("17", "value"))
     assert await call == "value"
     caller.calls.close()
 
 
 @pytest.mark.gen_test
-async def test_a_task_that_no_worker_has_ever_served_is_unknown_at_once() -> None:
+async def test_a_call_of_a_task_without_a_queue_fails_at_once_as_unknown() -> None:
     caller = Caller()
     call = a_call()
     caller.calls.send(call, 60)
@@ -154,7 +154,7 @@ async def test_a_task_that_no_worker_has_ever_served_is_unknown_at_once() -> Non
 
 
 @pytest.mark.gen_test
-async def test_a_full_queue_refuses_at_once() -> None:
+async def test_a_call_to_a_full_queue_fails_at_once() -> None:
     caller = Caller()
     call = a_call()
     caller.calls.send(call, 60)
@@ -165,7 +165,7 @@ async def test_a_full_queue_refuses_at_once() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_a_queue_without_a_leader_refuses_is_published_again_over_another_channel() -> None:
+async def test_a_call_refused_by_a_queue_without_a_leader_is_retried_on_a_new_channel() -> None:
     caller = Caller()
     caller.publishing.is_replicated = True
     call = a_call("17")
@@ -174,13 +174,13 @@ async def test_a_call_that_a_queue_without_a_leader_refuses_is_published_again_o
     await until(lambda: len(caller.publishing.published) == 2)
     assert caller.publishing.changes == 1
     caller.publishing.confirm_all()
-    caller.replies(returned("17", "value"))
+    caller.receive_reply(returned("17", "value"))
     assert await call == "value"
     caller.calls.close()
 
 
 @pytest.mark.gen_test
-async def test_a_quorum_queue_that_has_taken_a_call_and_goes_on_to_refuse_is_full(
+async def test_a_queue_that_has_accepted_a_call_and_still_refuses_others_is_full(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(leader_retry, "PATIENCE_AFTER_CONFIRM", 0.0)
@@ -213,7 +213,7 @@ async def test_a_call_that_ends_before_its_queue_has_a_leader_is_not_published_a
 
 
 @pytest.mark.gen_test
-async def test_a_blocked_broker_refuses_at_once() -> None:
+async def test_a_call_to_a_blocked_broker_fails_at_once() -> None:
     caller = Caller()
     caller.publishing.is_blocked = True
     with pytest.raises(errors.Overloaded, match="memory or disk"):
@@ -230,13 +230,13 @@ async def test_a_persistent_call_without_a_confirm_is_published_again() -> None:
     caller.calls.send_waiting()
     assert [one.properties.correlation_id for one in caller.publishing.published] == ["17", "17"]
     caller.publishing.confirm_all()
-    caller.replies(returned("17", "value"))
+    caller.receive_reply(returned("17", "value"))
     assert await call == "value"
     caller.calls.close()
 
 
 @pytest.mark.gen_test
-async def test_a_queue_that_left_a_call_unconfirmed_is_not_full_though_it_refuses_the_retry(
+async def test_a_queue_that_left_a_call_unconfirmed_is_not_full_if_it_refuses_the_retry(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A majority of its nodes is down: the call waits for them, until its deadline."""
@@ -252,7 +252,7 @@ async def test_a_queue_that_left_a_call_unconfirmed_is_not_full_though_it_refuse
         caller.publishing.confirm_all(ConfirmStatus.REFUSED)
     await until(lambda: len(caller.publishing.published) == 4)
     caller.publishing.confirm_all()
-    caller.replies(returned("17", "value"))
+    caller.receive_reply(returned("17", "value"))
     assert await call == "value"
     caller.calls.close()
 
@@ -273,7 +273,7 @@ async def test_a_call_that_is_not_persistent_is_never_sent_twice() -> None:
 @pytest.mark.gen_test
 @pytest.mark.parametrize("link", ["publishing", "consuming"])
 async def test_a_call_waits_for_the_broker_within_its_expiration(link: str) -> None:
-    """Also if only its reply could not arrive."""
+    """Also if only the link for replies is not ready."""
     caller = Caller()
     getattr(caller, link).is_ready = False
     call = a_call()
@@ -288,7 +288,7 @@ async def test_a_call_waits_for_the_broker_within_its_expiration(link: str) -> N
 
 @pytest.mark.gen_test
 async def test_a_call_made_while_the_connection_breaks_waits_for_the_next_connection() -> None:
-    """A closed channel is noticed one turn of the loop before its link is lost."""
+    """A channel closes one iteration of the loop before its link is lost."""
     caller = Caller()
     caller.publishing.breaks = 1
     call = a_call("17")
@@ -299,7 +299,7 @@ async def test_a_call_made_while_the_connection_breaks_waits_for_the_next_connec
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_could_not_be_sent_leaves_nothing_behind() -> None:
+async def test_a_call_that_could_not_be_sent_is_removed() -> None:
     """After an exception of `client.call`, the id may be used again."""
     caller = Caller()
     caller.publishing.breaks = 1
@@ -312,7 +312,7 @@ async def test_a_call_that_could_not_be_sent_leaves_nothing_behind() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_no_worker_took_expires_on_time() -> None:
+async def test_a_call_that_no_worker_has_started_expires_on_time() -> None:
     caller = Caller()
     call = a_call()
     begin = asyncio.get_running_loop().time()
@@ -324,12 +324,12 @@ async def test_a_call_that_no_worker_took_expires_on_time() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_a_worker_took_times_out_on_time() -> None:
+async def test_a_call_that_a_worker_has_started_times_out_on_time() -> None:
     caller = Caller()
     call = a_call("17")
     begin = asyncio.get_running_loop().time()
     caller.calls.send(call, 0.05)
-    caller.replies(Reply(id="17", outcome=Outcome.STARTED, body=Body(b"", None)))
+    caller.receive_reply(Reply(id="17", outcome=Outcome.STARTED, body=Body(b"", None)))
     assert not call.done()
     with pytest.raises(errors.TimeoutError, match="was started"):
         await call
@@ -341,11 +341,11 @@ async def test_the_reply_of_a_worker_may_arrive_shortly_after_the_deadline() -> 
     caller = Caller()
     call = a_call("17")
     caller.calls.send(call, 0.01)
-    told = failure.encode(Failure(type_name="TimeoutError", message="interrupted after 0.010 s"))
+    data = failure.encode(Failure(type_name="TimeoutError", message="interrupted after 0.010 s"))
     asyncio.get_running_loop().call_later(
         0.01 + REPLY_MARGIN / 2,
-        caller.replies,
-        Reply(id="17", outcome=Outcome.TIMED_OUT, body=Body(told, codec.JSON)),
+        caller.receive_reply,
+        Reply(id="17", outcome=Outcome.TIMED_OUT, body=Body(data, codec.JSON)),
     )
     with pytest.raises(errors.TimeoutError, match=r"interrupted after 0\.010 s"):
         await call
@@ -362,7 +362,7 @@ async def test_the_error_of_a_call_that_never_reached_the_broker_names_the_broke
 
 
 @pytest.mark.gen_test
-async def test_closing_ends_every_call() -> None:
+async def test_closing_the_client_ends_every_call() -> None:
     caller = Caller()
     calls = [a_call() for _ in range(3)]
     for call in calls:
@@ -394,16 +394,16 @@ async def test_a_reply_to_an_earlier_call_with_the_same_id_does_not_end_a_call()
     caller.calls.cancel(before)
     caller.calls.send(call, 60)
     for late in (returned("nightly", "first"), Reply(id="nightly", outcome=Outcome.STARTED, body=Body(b"", None))):
-        caller.replies(msgspec.structs.replace(late, message_id="1"))
+        caller.receive_reply(msgspec.structs.replace(late, message_id="1"))
         assert not call.done()
         assert not call.has_started
-    caller.replies(msgspec.structs.replace(returned("nightly", "second"), message_id="2"))
+    caller.receive_reply(msgspec.structs.replace(returned("nightly", "second"), message_id="2"))
     assert await call == "second"
     caller.calls.close()
 
 
 @pytest.mark.gen_test
-async def test_calls_that_end_together_do_not_share_their_stacks() -> None:
+async def test_calls_that_end_together_have_separate_tracebacks() -> None:
     caller = Caller()
     ended = [a_call() for _ in range(3)]
     for call in ended:

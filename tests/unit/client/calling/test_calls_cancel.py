@@ -29,7 +29,7 @@ def controls(caller: Caller) -> list[tuple[str, Control]]:
 
 
 def started(id: str, worker: str | None = "w1") -> Reply:
-    """A worker has started a call."""
+    """The report that a worker has started the call."""
     return Reply(id=id, outcome=Outcome.STARTED, body=Body(b"", None), worker=worker)
 
 
@@ -78,7 +78,7 @@ async def test_a_cancel_waits_for_the_broker() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_cancel_that_is_late_for_its_call_does_not_wait_for_the_broker() -> None:
+async def test_a_cancel_after_the_deadline_of_its_call_does_not_wait_for_the_broker() -> None:
     caller = Caller()
     call = a_call("17", deadline=time.time() - 1)
     caller.calls.send(call, 60)
@@ -91,7 +91,7 @@ async def test_a_cancel_that_is_late_for_its_call_does_not_wait_for_the_broker()
 
 
 @pytest.mark.gen_test
-async def test_cancels_that_wait_for_the_broker_are_bounded(
+async def test_the_number_of_cancels_that_wait_for_the_broker_is_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(calls_module, "MAX_UNSENT", 3)
@@ -109,13 +109,13 @@ async def test_cancels_that_wait_for_the_broker_are_bounded(
 
 
 @pytest.mark.gen_test
-async def test_a_worker_that_starts_an_abandoned_call_is_told_to_stop() -> None:
+async def test_a_worker_that_starts_a_canceled_call_is_sent_a_cancel() -> None:
     """The worker has missed the cancel."""
     caller = Caller()
     call = a_call("17")
     caller.calls.send(call, 60)
     caller.calls.cancel(call)
-    caller.replies(started("17"))
+    caller.receive_reply(started("17"))
     assert sent(caller)[1:] == [("worker.w1", "17", "canceled")]
     assert len(caller.channel.acked_through) == 1
     caller.calls.close()
@@ -126,7 +126,7 @@ async def test_a_worker_that_starts_an_abandoned_call_is_told_to_stop() -> None:
 async def test_a_worker_that_starts_a_call_late_is_sent_a_cancel_that_names_the_message(message_id: str | None) -> None:
     """Another call may have the same id by then."""
     caller = Caller()
-    caller.replies(msgspec.structs.replace(started("17"), message_id=message_id))
+    caller.receive_reply(msgspec.structs.replace(started("17"), message_id=message_id))
     ((_, control),) = controls(caller)
     assert control.message_id == (message_id or "17")
     caller.calls.close()
@@ -153,35 +153,35 @@ async def test_a_call_with_a_waiter_may_start() -> None:
     caller = Caller()
     call = a_call("17")
     caller.calls.send(call, 60)
-    caller.replies(started("17"))
+    caller.receive_reply(started("17"))
     assert call.has_started
     assert sent(caller) == []
-    caller.replies(returned("17", "value"))
+    caller.receive_reply(returned("17", "value"))
     assert await call == "value"
     caller.calls.close()
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("reply", [returned("17", "value"), started("17", worker=None)], ids=["a value", "by nobody"])
+@pytest.mark.parametrize("reply", [returned("17", "value"), started("17", worker=None)], ids=["a value", "no worker"])
 async def test_any_other_late_reply_is_discarded(reply: Reply) -> None:
     caller = Caller()
-    caller.replies(reply)
+    caller.receive_reply(reply)
     assert caller.publishing.published == []
     assert len(caller.channel.acked_through) == 1
 
 
 @pytest.mark.gen_test
-async def test_closing_stops_what_is_in_flight() -> None:
+async def test_closing_the_client_cancels_calls_in_flight() -> None:
     caller = Caller()
-    published, waiting, answered = (a_call(id) for id in ("published", "waiting", "answered"))
-    for call in (published, answered):
+    published, waiting, replied = (a_call(id) for id in ("published", "waiting", "replied"))
+    for call in (published, replied):
         caller.calls.send(call, 60)
-    caller.replies(returned("answered", "value"))
+    caller.receive_reply(returned("replied", "value"))
     caller.consuming.is_ready = False
     caller.calls.send(waiting, 60)
     caller.calls.close()
     assert sent(caller) == [("task.t", "published", "canceled")]
-    assert await answered == "value"
+    assert await replied == "value"
     for call in (published, waiting):
         with pytest.raises(errors.ConnectionError, match="closed"):
             await call
@@ -189,12 +189,12 @@ async def test_closing_stops_what_is_in_flight() -> None:
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("has_started", [True, False])
-async def test_workers_are_told_that_a_call_timed_out(has_started: bool) -> None:
+async def test_workers_are_sent_a_cancel_for_a_call_that_timed_out(has_started: bool) -> None:
     caller = Caller()
     call = a_call("17")
     caller.calls.send(call, 0.01)
     if has_started:
-        caller.replies(started("17"))
+        caller.receive_reply(started("17"))
     with pytest.raises(errors.TimeoutError if has_started else errors.ExpirationError):
         await call
     assert sent(caller) == [("task.t", "17", "timeout")]
@@ -205,7 +205,7 @@ async def test_a_call_with_a_reply_in_time_sends_no_cancel() -> None:
     caller = Caller()
     call = a_call("17")
     caller.calls.send(call, 0.01)
-    caller.replies(returned("17", "value"))
+    caller.receive_reply(returned("17", "value"))
     assert await call == "value"
     end = asyncio.get_running_loop().time() + 0.01 + REPLY_MARGIN + 0.05
     await until(lambda: asyncio.get_running_loop().time() > end)

@@ -55,7 +55,7 @@ def test_a_queue_that_confirmed_a_call_is_retried_for_a_shorter_time(leader_retr
     assert not leader_retry.should_retry("t")
 
 
-def test_a_reconnect_resets_what_is_known_of_queues(leader_retry: LeaderRetry, clock: Clock) -> None:
+def test_a_reconnect_resets_the_state_of_all_queues(leader_retry: LeaderRetry, clock: Clock) -> None:
     leader_retry.on_confirmed("taken")
     leader_retry.should_retry("refused")
     clock.now += PATIENCE

@@ -44,7 +44,7 @@ async def test_results_come_in_the_order_of_the_calls() -> None:
 
 
 @pytest.mark.gen_test
-async def test_the_result_waits_for_the_last() -> None:
+async def test_the_result_waits_for_the_last_call() -> None:
     calls, caller = parallel()
     calls.call("a")
     calls.call("b")
@@ -73,7 +73,7 @@ async def test_a_failure_is_a_value_and_does_not_affect_the_others() -> None:
 
 
 @pytest.mark.gen_test
-async def test_no_calls_have_no_results() -> None:
+async def test_without_calls_the_result_is_empty() -> None:
     calls, _ = parallel()
     assert await calls.result() == []
     assert len(calls) == 0
@@ -95,7 +95,7 @@ def test_an_error_in_the_block_cancels_the_calls_before_it() -> None:
 
 
 @pytest.mark.gen_test
-async def test_cancelling_the_result_cancels_every_call() -> None:
+async def test_canceling_the_result_cancels_every_call() -> None:
     calls, caller = parallel()
     for name in ("a", "b"):
         calls.call(name)

@@ -1,4 +1,4 @@
-"""Calls in flight: bounded, settled once, ended on time."""
+"""Calls in flight are bounded, settled once and ended on time."""
 
 import asyncio
 import random
@@ -13,7 +13,7 @@ from tests.support.links import ignored, never
 from tests.support.pending_calls import a_call
 from tests.support.waiting import until
 
-ON_TIME = 0.5  # seconds after the deadline: the promise
+ON_TIME = 0.5  # seconds after the deadline at which a call must have ended
 
 
 class Due:
@@ -29,7 +29,7 @@ class Due:
 
 
 def pending_calls(limit: int = 10_000) -> tuple[PendingCalls, Due]:
-    """The calls of a client, and when each was due."""
+    """The pending calls of a client, and the record of due calls."""
     due = Due()
     due.pending = PendingCalls(limit, due)
     return due.pending, due
@@ -59,7 +59,7 @@ async def test_a_second_reply_is_discarded() -> None:
 
 
 def test_a_reply_without_a_call_is_discarded() -> None:
-    assert PendingCalls(10, never).settle("nobody", "value") is False
+    assert PendingCalls(10, never).settle("unknown", "value") is False
 
 
 @pytest.mark.gen_test
@@ -75,7 +75,7 @@ async def test_two_calls_in_flight_cannot_share_an_id() -> None:
 
 
 @pytest.mark.gen_test
-async def test_an_id_may_be_used_again_when_its_call_has_ended() -> None:
+async def test_an_id_may_be_used_again_after_its_call_has_ended() -> None:
     pending = PendingCalls(10, never)
     first, second = a_call("same"), a_call("same")
     pending.add(first, 60)
@@ -104,7 +104,7 @@ async def test_a_call_that_reuses_an_id_has_its_whole_expiration(ends: str) -> N
 
 
 @pytest.mark.gen_test
-async def test_one_call_more_than_allowed_is_refused_at_once() -> None:
+async def test_a_call_over_the_limit_is_refused_at_once() -> None:
     pending = PendingCalls(2, never)
     pending.add(a_call("1"), 60)
     pending.add(a_call("2"), 60)
@@ -130,7 +130,7 @@ async def test_every_call_ends_on_time_whatever_the_order() -> None:
     for id in sorted(calls, key=lambda id: due.at[id]):
         budget = calls[id]
         assert begin + budget - 0.002 <= due.at[id] <= added + budget + ON_TIME
-        assert budget > latest - 0.1, "one that was due 0.1 s later came first"
+        assert budget > latest - 0.1, "a call that was due 0.1 s later came first"
         latest = max(latest, budget)
     pending.close()
 
@@ -146,11 +146,11 @@ async def test_a_shorter_call_does_not_wait_for_a_longer_one_that_came_first() -
 
 
 @pytest.mark.gen_test
-async def test_the_timer_goes_on_after_calls_that_ended_early() -> None:
+async def test_the_timer_continues_after_calls_that_ended_early() -> None:
     pending, due = pending_calls()
-    pending.add(a_call("answered"), 0.01)
+    pending.add(a_call("replied"), 0.01)
     pending.add(a_call("late"), 0.03)
-    pending.settle("answered", None)
+    pending.settle("replied", None)
     await until(lambda: "late" in due.at)
     assert list(due.at) == ["late"]
     pending.add(a_call("next"), 0.01)
@@ -171,7 +171,7 @@ async def test_a_forgotten_call_is_neither_ended_nor_counted() -> None:
 
 
 @pytest.mark.gen_test
-async def test_forgetting_a_call_leaves_the_one_that_has_its_id_now() -> None:
+async def test_forgetting_a_call_keeps_a_newer_call_with_the_same_id() -> None:
     pending = PendingCalls(10, never)
     first, second = a_call("same"), a_call("same")
     pending.add(first, 60)
@@ -184,7 +184,7 @@ async def test_forgetting_a_call_leaves_the_one_that_has_its_id_now() -> None:
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("ends", ["settled", "forgotten"])
-async def test_calls_that_have_ended_are_not_kept_until_their_time(ends: str) -> None:
+async def test_ended_calls_are_not_kept_until_their_deadline(ends: str) -> None:
     pending = PendingCalls(10, never)
     for number in range(5 * SWEEP_ABOVE):
         call = a_call(f"{number}")
@@ -211,12 +211,12 @@ async def test_a_sweep_loses_no_call_that_is_waiting() -> None:
 @pytest.mark.gen_test
 async def test_calls_may_end_and_start_during_an_iteration() -> None:
     pending = PendingCalls(10, never)
-    answers: list[Any] = []
+    results: list[Any] = []
     for number in range(3):
         pending.add(a_call(f"{number}"), 60)
     for call in pending:
-        answers.append(pending.settle(call.id, None))
+        results.append(pending.settle(call.id, None))
         pending.add(a_call(f"again {call.id}"), 60)
-    assert answers == [True] * 3
+    assert results == [True] * 3
     assert repr(pending) == "<PendingCalls: 3 of at most 10>"
     pending.close()

@@ -13,34 +13,34 @@ from tests.support.pending_calls import a_call
 
 
 def reply(outcome: Outcome, error: Failure) -> Reply:
-    """A reply that is no value."""
+    """A reply with a failure."""
     return Reply(id="17", outcome=outcome, body=Body(failure.encode(error), codec.JSON))
 
 
-def test_a_value_arrives_unchanged() -> None:
+def test_the_result_is_the_value_of_the_reply() -> None:
     value = {"width": 320, "tags": ["a"]}
     assert result_of_reply(a_call(), Reply(id="17", outcome=Outcome.RETURNED, body=codec.encode(value))) == value
 
 
 def test_a_value_that_cannot_be_decoded_is_a_serialization_error() -> None:
-    answer = result_of_reply(a_call(), Reply(id="17", outcome=Outcome.RETURNED, body=Body(b"{", codec.JSON)))
-    assert isinstance(answer, errors.SerializationError)
-    assert "call 17" in str(answer)
+    result = result_of_reply(a_call(), Reply(id="17", outcome=Outcome.RETURNED, body=Body(b"{", codec.JSON)))
+    assert isinstance(result, errors.SerializationError)
+    assert "call 17" in str(result)
 
 
-def test_a_pickle_is_never_opened() -> None:
+def test_a_pickle_is_never_decoded() -> None:
     body = Body(b"cos\nsystem\n(S'true'\ntR.", "application/x-python-serialize")
     assert isinstance(
         result_of_reply(a_call(), Reply(id="17", outcome=Outcome.RETURNED, body=body)), errors.SerializationError
     )
 
 
-def test_an_exception_of_the_task_arrives_with_all_its_details() -> None:
-    answer = result_of_reply(
+def test_an_exception_of_the_task_has_all_its_details() -> None:
+    result = result_of_reply(
         a_call("17"), reply(Outcome.RAISED, Failure(type_name="KeyError", message="'x'", traceback="..."))
     )
-    assert isinstance(answer, errors.TaskFailed)
-    assert (answer.type_name, answer.message, answer.traceback, answer.task, answer.id) == (
+    assert isinstance(result, errors.TaskFailed)
+    assert (result.type_name, result.message, result.traceback, result.task, result.id) == (
         "KeyError",
         "'x'",
         "...",
@@ -60,9 +60,9 @@ def test_an_exception_of_the_task_arrives_with_all_its_details() -> None:
     ],
 )
 def test_every_outcome_has_its_own_error(outcome: Outcome, kind: type[errors.TaskError]) -> None:
-    answer = result_of_reply(a_call("17"), reply(outcome, Failure(type_name="x", message="a message")))
-    assert type(answer) is kind
-    assert (str(answer), answer.task, answer.id) == ("a message", "t", "17")
+    result = result_of_reply(a_call("17"), reply(outcome, Failure(type_name="x", message="a message")))
+    assert type(result) is kind
+    assert (str(result), result.task, result.id) == ("a message", "t", "17")
     assert str(result_of_reply(a_call(), reply(outcome, Failure(type_name="x")))) == kind.summary
 
 
@@ -73,9 +73,9 @@ def test_every_final_outcome_has_a_result() -> None:
 
 @pytest.mark.parametrize("outcome", [Outcome.RAISED, Outcome.TIMED_OUT])
 def test_a_failure_that_cannot_be_decoded_is_still_a_failure(outcome: Outcome) -> None:
-    answer = result_of_reply(a_call(), Reply(id="17", outcome=outcome, body=Body(b"\xff", None)))
-    assert isinstance(answer, errors.TaskError)
-    assert "cannot be decoded" in str(answer)
+    result = result_of_reply(a_call(), Reply(id="17", outcome=outcome, body=Body(b"\xff", None)))
+    assert isinstance(result, errors.TaskError)
+    assert "cannot be decoded" in str(result)
 
 
 @pytest.mark.parametrize(
@@ -89,22 +89,22 @@ def test_a_failure_that_cannot_be_decoded_is_still_a_failure(outcome: Outcome) -
     ],
 )
 def test_a_dead_lettered_call_has_the_reason(reason: str, kind: type[errors.TaskError]) -> None:
-    answer = result_of_reply(a_call("17"), DeadLetter("17", reason))
-    assert type(answer) is kind
-    assert (answer.task, answer.id) == ("t", "17")
+    result = result_of_reply(a_call("17"), DeadLetter("17", reason))
+    assert type(result) is kind
+    assert (result.task, result.id) == ("t", "17")
 
 
 @pytest.mark.parametrize("is_letter", [True, False])
-def test_a_call_that_has_started_and_then_expires_in_its_queue_was_not_finished(is_letter: bool) -> None:
+def test_a_started_call_that_then_expires_in_its_queue_times_out(is_letter: bool) -> None:
     call = a_call()
     call.has_started = True
     expired = reply(Outcome.EXPIRED, Failure(type_name="ExpirationError", message="no worker took it"))
-    answer = result_of_reply(call, DeadLetter("17", "expired") if is_letter else expired)
-    assert isinstance(answer, errors.TimeoutError)
-    assert "could not finish it, and no other worker took it in time" in str(answer)
+    result = result_of_reply(call, DeadLetter("17", "expired") if is_letter else expired)
+    assert isinstance(result, errors.TimeoutError)
+    assert "could not finish it, and no other worker took it in time" in str(result)
 
 
 def test_a_call_over_the_delivery_limit_names_the_policy() -> None:
-    answer = result_of_reply(a_call("17"), DeadLetter("17", "delivery_limit"))
-    assert "call 17 of task 't' was delivered more often than the policy of its queue allows" in str(answer)
-    assert "delivery-limit" in str(answer)
+    result = result_of_reply(a_call("17"), DeadLetter("17", "delivery_limit"))
+    assert "call 17 of task 't' was delivered more often than the policy of its queue allows" in str(result)
+    assert "delivery-limit" in str(result)

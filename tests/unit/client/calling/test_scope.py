@@ -23,7 +23,7 @@ GONE = "the HTTP client has gone"
 
 
 async def waiting(call: PendingCall[Any]) -> Any:
-    """Awaits the call: for tasks."""
+    """Await the call in a coroutine, for asyncio tasks."""
     return await call
 
 
@@ -34,12 +34,12 @@ async def begun(scope: Scope | None, step: Coroutine[Any, Any, Any]) -> "asyncio
         task = asyncio.ensure_future(step)
     finally:
         current_scope.reset(before)
-    for _ in range(3):  # a gather in it has tasks of its own
+    for _ in range(3):  # a gather in `step` starts tasks of its own
         await asyncio.sleep(0)
     return task
 
 
-# --- what belongs to a scope ----------------------------------------------------------------------------------------
+# --- calls of a scope -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test
@@ -67,7 +67,7 @@ async def test_a_call_that_is_made_without_a_scope_belongs_to_none() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_scope_inside_of_another_has_calls_of_its_own() -> None:
+async def test_a_nested_scope_has_its_own_calls() -> None:
     with unreachable_url() as url:
         client = Client(url)
         with Scope() as outer:
@@ -81,11 +81,11 @@ async def test_a_scope_inside_of_another_has_calls_of_its_own() -> None:
 
 @pytest.mark.gen_test
 async def test_tasks_that_are_started_in_a_scope_are_in_it() -> None:
-    async def in_the_background() -> CallScope | None:
+    async def in_a_task() -> CallScope | None:
         return current_scope.get()
 
     with Scope() as scope:
-        task = asyncio.ensure_future(in_the_background())
+        task = asyncio.ensure_future(in_a_task())
     assert await task is scope
     assert current_scope.get() is None
 
@@ -103,7 +103,7 @@ async def test_a_scope_may_be_entered_for_the_rest_of_a_task() -> None:
     assert current_scope.get() is None
 
 
-# --- who waits ------------------------------------------------------------------------------------------------------
+# --- waiters --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test
@@ -119,7 +119,7 @@ async def test_a_waiter_in_an_abandoned_scope_gets_canceled_with_the_reason() ->
 
 
 @pytest.mark.gen_test
-async def test_a_call_goes_on_until_the_last_scope_that_waits_is_abandoned() -> None:
+async def test_a_call_continues_until_the_last_scope_that_waits_is_abandoned() -> None:
     canceled = CanceledCalls()
     first, second, call = Scope(), Scope(), a_call(on_canceled=canceled)
     first.add(call)
@@ -148,7 +148,7 @@ async def test_the_last_scope_that_waits_gets_the_value() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_with_a_waiter_outside_of_scopes_goes_on() -> None:
+async def test_a_call_with_a_waiter_outside_of_scopes_continues() -> None:
     scope, call = Scope(), a_call()
     scope.add(call)
     task = await begun(None, waiting(call))
@@ -170,7 +170,7 @@ async def test_a_call_added_wholly_ends_with_its_scope_despite_other_waiters() -
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_another_scope_has_added_goes_on() -> None:
+async def test_a_call_that_another_scope_has_added_continues() -> None:
     first, second, call = Scope(), Scope(), a_call()
     first.add(call)
     second.add(call)
@@ -179,7 +179,7 @@ async def test_a_call_that_another_scope_has_added_goes_on() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_that_was_made_outside_and_is_awaited_in_one_scope_ends_with_that() -> None:
+async def test_a_call_made_outside_and_awaited_in_one_scope_ends_with_that_scope() -> None:
     scope, call = Scope(), a_call()
     task = await begun(scope, waiting(call))
     assert scope.abandon(GONE) == [call]
@@ -316,10 +316,10 @@ async def test_parallel_calls_do_not_cancel_a_call_of_another_request() -> None:
 # --- callbacks ------------------------------------------------------------------------------------------------------
 
 
-def a_call_of(scope: Scope | None, answers: list[Any]) -> PendingCall[Any]:
+def a_call_of(scope: Scope | None, results: list[Any]) -> PendingCall[Any]:
     """A call with a callback, made in `scope`; its callback records the result and its current scope."""
     before = current_scope.set(scope)
-    call = a_call(callback=lambda value, headers: answers.append((value, current_scope.get())))
+    call = a_call(callback=lambda value, headers: results.append((value, current_scope.get())))
     current_scope.reset(before)
     if scope is not None:
         scope.add(call)
@@ -328,26 +328,26 @@ def a_call_of(scope: Scope | None, answers: list[Any]) -> PendingCall[Any]:
 
 @pytest.mark.gen_test
 async def test_a_callback_of_an_abandoned_scope_gets_canceled() -> None:
-    answers: list[Any] = []
+    results: list[Any] = []
     scope = Scope()
-    call = a_call_of(scope, answers)
+    call = a_call_of(scope, results)
     assert scope.abandon(GONE) == [call]
-    ((answer, within),) = answers
-    assert isinstance(answer, Canceled)
+    ((result, within),) = results
+    assert isinstance(result, Canceled)
     assert within is scope
 
 
 @pytest.mark.gen_test
 async def test_a_callback_of_another_scope_keeps_the_call_running() -> None:
     for owner in (Scope(), None):
-        answers: list[Any] = []
-        call, scope = a_call_of(owner, answers), Scope()
+        results: list[Any] = []
+        call, scope = a_call_of(owner, results), Scope()
         task = await begun(scope, waiting(call))
         assert scope.abandon(GONE) == []
         with pytest.raises(Canceled):
             await task
         call.settle("value")
-        assert answers == [("value", owner)]
+        assert results == [("value", owner)]
 
 
 @pytest.mark.gen_test
@@ -363,32 +363,32 @@ async def test_a_call_with_a_callback_of_an_abandoned_scope_ends_with_its_last_w
 
 @pytest.mark.gen_test
 async def test_callbacks_run_in_the_scope_of_their_caller() -> None:
-    answers: list[Any] = []
+    results: list[Any] = []
     own, other = Scope(), Scope()
-    call = a_call_of(own, answers)
-    subscription = Subscription("news", lambda event: answers.append(current_scope.get()), ignored)
+    call = a_call_of(own, results)
+    subscription = Subscription("news", lambda event: results.append(current_scope.get()), ignored)
     with other:
         call.settle("value")
         subscription.deliver(cast(Any, "event"))
-    assert answers == [("value", own), None]
+    assert results == [("value", own), None]
 
 
 @pytest.mark.gen_test
 async def test_a_callback_that_raises_for_its_abandoned_scope_is_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def go_on(value: Any, headers: Any) -> None:
+    def call_next(value: Any, headers: Any) -> None:
         scope.check("next")
 
     with Scope() as scope:
-        call = a_call(callback=go_on)
+        call = a_call(callback=call_next)
         scope.add(call)
         scope.abandon(GONE)
     assert call.done()
     assert caplog.messages == []
 
 
-# --- afterwards -----------------------------------------------------------------------------------------------------
+# --- after the scope ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test
@@ -413,7 +413,7 @@ def test_calls_of_the_blocking_client_belong_to_no_scope_of_their_thread() -> No
 
 
 @pytest.mark.gen_test
-async def test_calls_that_have_ended_leave_their_scope() -> None:
+async def test_ended_calls_leave_their_scope() -> None:
     scope = Scope()
     calls = [a_call() for _ in range(4)]
     for call in calls:
@@ -430,7 +430,7 @@ async def test_calls_that_have_ended_leave_their_scope() -> None:
         await calls[1]
 
 
-def test_a_call_that_has_ended_does_not_join_a_scope() -> None:
+def test_an_ended_call_does_not_join_a_scope() -> None:
     scope, call = Scope(), a_call()
     call.settle("value")
     scope.add(call)
@@ -444,7 +444,7 @@ def test_a_call_that_joins_an_abandoned_scope_is_canceled() -> None:
     assert call.done()
 
 
-def test_calls_go_on_after_their_scope_is_closed() -> None:
+def test_calls_continue_after_their_scope_is_closed() -> None:
     call = a_call()
     with Scope() as scope:
         scope.add(call)
@@ -472,7 +472,7 @@ def test_a_scope_is_abandoned_once() -> None:
 
 
 @pytest.mark.gen_test
-async def test_scope_and_calls_are_collected_after_the_calls_have_ended() -> None:
+async def test_ended_calls_and_their_scope_are_garbage_collected() -> None:
     async def request() -> tuple["weakref.ref[Scope]", "weakref.ref[PendingCall[Any]]"]:
         scope, call = Scope(), a_call()
         scope.enter()
@@ -483,12 +483,12 @@ async def test_scope_and_calls_are_collected_after_the_calls_have_ended() -> Non
         assert scope.in_flight == 0
         return weakref.ref(scope), weakref.ref(call)
 
-    def are_gone() -> bool:
+    def are_collected() -> bool:
         gc.collect()
         return of_scope() is None and of_call() is None
 
     of_scope, of_call = await asyncio.ensure_future(request())
-    await until(are_gone)
+    await until(are_collected)
 
 
 @pytest.mark.gen_test
@@ -504,7 +504,7 @@ async def test_an_abandoned_call_logs_nothing(caplog: pytest.LogCaptureFixture) 
     assert caplog.messages == []
 
 
-def test_the_repr_of_a_scope_has_its_state() -> None:
+def test_the_repr_of_a_scope_shows_its_state() -> None:
     scope = Scope()
     scope.add(a_call())
     assert repr(scope) == "<Scope of 1 calls in flight: open>"

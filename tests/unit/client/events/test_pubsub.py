@@ -79,7 +79,7 @@ async def test_a_persistent_event_without_a_confirm_is_published_again() -> None
 
 
 @pytest.mark.gen_test
-async def test_a_persistent_event_survives_the_moment_in_which_the_connection_breaks() -> None:
+async def test_a_persistent_event_published_while_the_connection_breaks_is_sent_later() -> None:
     topics = Topics()
     topics.publishing.breaks = 1
     publishing = asyncio.ensure_future(topics.pubsub.publish(encoded(persistent=True), 5))
@@ -165,7 +165,7 @@ async def test_unsubscribing_may_name_one_callback() -> None:
 
 
 @pytest.mark.gen_test
-async def test_closing_deletes_the_queue() -> None:
+async def test_closing_the_client_deletes_its_queue() -> None:
     topics = Topics()
     topics.pubsub.open()
     await topics.pubsub.subscribe("news", ignored).ready()
@@ -213,7 +213,7 @@ async def test_waiting_for_a_subscription_of_a_closed_client_raises() -> None:
 
 
 @pytest.mark.gen_test
-async def test_events_after_a_large_one_wait_for_it_and_arrive_in_their_order() -> None:
+async def test_events_after_a_large_event_are_delivered_in_order() -> None:
     topics, received = Topics(), []
     channel = RecordingChannel()
     topics.pubsub.open()

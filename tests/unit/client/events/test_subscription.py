@@ -1,4 +1,4 @@
-"""Subscriptions, and the events that their callbacks get."""
+"""Subscriptions and the events that their callbacks get."""
 
 import asyncio
 from typing import Any
@@ -25,12 +25,12 @@ class Recorder:
 
     @property
     def topics(self) -> list[str]:
-        """Of the events."""
+        """The topics of the events."""
         return [event.topic for event in self.events]
 
 
 def an_event(topic: str, payload: Any = None) -> EncodedEvent:
-    """As it arrives."""
+    """An event as it is received."""
     return EncodedEvent(topic=topic, body=codec.encode(payload), headers={"a": 1})
 
 
@@ -66,7 +66,7 @@ def test_a_pattern_gets_only_the_topics_that_it_matches() -> None:
     assert other.topics == []
 
 
-def test_a_callback_that_raises_does_not_keep_the_event_from_the_others(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_callback_that_raises_does_not_affect_the_other_callbacks(caplog: pytest.LogCaptureFixture) -> None:
     def raising(event: Event) -> None:
         raise ValueError("a bug")
 
@@ -115,7 +115,7 @@ def test_a_callback_may_close_its_own_subscription() -> None:
     assert len(received.events) == 3
 
 
-def test_the_first_and_the_last_subscription_of_a_topic_are_told_apart() -> None:
+def test_the_first_and_the_last_subscription_of_a_topic_are_recognized() -> None:
     subscriptions = Subscriptions()
     first, second = (Subscription("news", ignored, ignored) for _ in range(2))
     assert [subscriptions.add(first), subscriptions.add(second)] == [True, False]
@@ -137,7 +137,7 @@ def test_subscriptions_are_found_by_topic_and_callback() -> None:
 
 
 @pytest.mark.parametrize("topic", ["", "x" * 245, "a\nb", None, 7])
-def test_a_bad_topic_is_a_value_error(topic: Any) -> None:
+def test_an_invalid_topic_is_a_value_error(topic: Any) -> None:
     with pytest.raises(ValueError, match="topic must"):
         Subscription(topic, ignored, ignored)
 

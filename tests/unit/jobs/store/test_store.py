@@ -307,7 +307,7 @@ async def test_a_replaced_job_that_has_ended_or_whose_key_is_taken_is_not_restor
 @pytest.mark.gen_test
 async def test_pages_repeat_and_omit_no_job_while_jobs_are_inserted(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        same = a_job().created  # jobs of one instant are message apart by their ids
+        same = a_job().created  # jobs created at the same time are ordered by their ids
         there = {(await store.insert(a_specification(created=same + n // 4))).job.id for n in range(25)}
         seen: list[str] = []
         query: JobQuery | None = JobQuery(limit=4)
