@@ -49,6 +49,6 @@ def test_ctrl_c_prints_no_traceback() -> None:
     assert ended.value.code == 130
 
 
-def test_a_bug_is_not_hidden() -> None:
+def test_any_other_exception_is_raised() -> None:
     with pytest.raises(ZeroDivisionError), exit_on_error():
         raise ZeroDivisionError

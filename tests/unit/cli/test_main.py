@@ -28,7 +28,7 @@ def test_the_list_of_commands_has_the_first_sentence_of_each_commands_help(name:
     assert inspect.cleandoc(command.help or "").partition("\n\n")[0] == COMMANDS[name]
 
 
-def test_an_unknown_command_is_wrong_usage() -> None:
+def test_an_unknown_command_is_a_usage_error() -> None:
     result = CliRunner().invoke(main, ["nonsense"])
 
     assert result.exit_code == 2

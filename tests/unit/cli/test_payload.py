@@ -17,7 +17,7 @@ def command(payload: Any) -> None:
 
 
 @pytest.mark.parametrize("text", ["null", "1", '"a"', '{"a":[1.5,true]}', "-1"])
-def test_json_arrives_as_a_value(text: str) -> None:
+def test_a_json_argument_is_decoded(text: str) -> None:
     arguments = ["--", text] if text.startswith("-") else [text]
 
     assert CliRunner().invoke(command, arguments).output == f"[{text}]\n"
@@ -27,7 +27,7 @@ def test_without_an_argument_the_payload_is_none() -> None:
     assert CliRunner().invoke(command, []).output == "[null]\n"
 
 
-def test_a_dash_reads_standard_input() -> None:
+def test_with_a_dash_the_payload_is_read_from_standard_input() -> None:
     assert CliRunner().invoke(command, ["-"], input='{"a":\n"ü"}').output == '[{"a":"ü"}]\n'
 
 
@@ -38,14 +38,14 @@ def test_an_error_about_a_string_without_quotes_shows_the_quotes() -> None:
     assert """a string needs its own quotes: '"hello"'""" in " ".join(result.output.split())
 
 
-def test_bad_standard_input_is_wrong_usage() -> None:
+def test_invalid_json_on_standard_input_is_a_usage_error() -> None:
     result = CliRunner().invoke(command, ["-"], input="{")
 
     assert result.exit_code == 2
     assert "not valid JSON" in result.output
 
 
-def test_bytes_are_printed_as_they_are() -> None:
+def test_bytes_are_printed_unchanged() -> None:
     assert encode(b"\x00\xff") == b"\x00\xff"
 
 

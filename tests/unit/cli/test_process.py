@@ -28,7 +28,7 @@ def family() -> Iterator[tuple[subprocess.Popen[str], int]]:
         process.kill_tree(parent.pid)
 
 
-def test_a_living_process_has_its_command_line(family: tuple[subprocess.Popen[str], int]) -> None:
+def test_a_running_process_has_its_command_line(family: tuple[subprocess.Popen[str], int]) -> None:
     _, grandchild = family
 
     assert eventually(lambda: process.command_line(grandchild)) == "sleep 60"

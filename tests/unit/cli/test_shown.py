@@ -1,4 +1,4 @@
-"""Foreign text made safe for a terminal."""
+"""Text of other programs is made safe for a terminal."""
 
 import datetime
 import json
@@ -23,26 +23,26 @@ def test_shown_text_is_one_printable_line(text: str) -> None:
 
 
 @given(st.text())
-def test_lines_stay_lines(text: str) -> None:
+def test_line_breaks_are_kept(text: str) -> None:
     lines = shown_lines(text).split("\n")
     assert len(lines) == text.count("\n") + 1
     assert all(line.isprintable() for line in lines)
 
 
-def test_what_can_be_printed_stays_as_it_is() -> None:
+def test_only_unprintable_characters_are_escaped() -> None:
     assert shown("größer, 大 and 100 %") == "größer, 大 and 100 %"
     assert shown("a\x1b[2J\u202e") == "a\\x1b[2J\\u202e"
     assert shown("x" * 20, 10) == "xxxxxxx..."
 
 
 @given(anything)
-def test_anything_becomes_json_in_ascii(value: Any) -> None:
+def test_any_value_becomes_json_in_ascii(value: Any) -> None:
     line = json.dumps(plain(value), allow_nan=False)
     assert line.isascii()
     assert line.isprintable()
 
 
-def test_plain_values_have_only_types_of_json() -> None:
+def test_values_are_converted_to_types_of_json() -> None:
     assert plain({b"\xff": Decimal("1.5"), "at": datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)}) == {
         "\\xff": "1.5",
         "at": "2026-01-02T00:00:00+00:00",

@@ -29,10 +29,10 @@ def test_a_file_runs_as_the_main_program_with_its_arguments(tmp_path: Path) -> N
 
 def test_a_file_imports_modules_from_its_own_folder(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "neighbour.py").write_text("name = 'next door'")
-    (tmp_path / "sub" / "script.py").write_text("import neighbour; print(neighbour.name)")
+    (tmp_path / "sub" / "sibling.py").write_text("name = 'sibling'")
+    (tmp_path / "sub" / "script.py").write_text("import sibling; print(sibling.name)")
 
-    assert run(tmp_path, "sub/script.py").stdout == "next door\n"
+    assert run(tmp_path, "sub/script.py").stdout == "sibling\n"
 
 
 def test_a_module_below_the_working_directory_runs_as_the_main_program(tmp_path: Path) -> None:
@@ -51,8 +51,8 @@ def test_a_package_without_a_main_module_is_imported(tmp_path: Path) -> None:
 
 
 def test_a_traceback_begins_at_the_users_first_line(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text("import neighbour")
-    (tmp_path / "neighbour.py").write_text("1 / 0")
+    (tmp_path / "script.py").write_text("import sibling")
+    (tmp_path / "sibling.py").write_text("1 / 0")
 
     lines = run(tmp_path, "script.py").stderr.splitlines()
 
@@ -93,7 +93,7 @@ def test_a_missing_module_is_one_line_on_stderr(tmp_path: Path, name: str) -> No
     assert f"no file and no module is named {name}" in run(tmp_path, name).stderr
 
 
-def test_the_folder_of_a_source_is_that_of_its_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_of_a_source_is_the_one_for_its_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
     assert Source("sub/a.py", Path("sub/a.py")).folder == tmp_path / "sub"

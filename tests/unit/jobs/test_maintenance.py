@@ -17,17 +17,17 @@ A_DAY = 86_400.0
 
 
 class SlowStore:
-    """A store without jobs that answers `claim` when the test lets it; also a publisher that can publish."""
+    """A store without jobs whose `claim` returns when the test lets it; also a publisher that can publish."""
 
     can_publish = True
 
     def __init__(self) -> None:
         self.claims = 0
-        self.may_answer = asyncio.Event()
+        self.may_return = asyncio.Event()
 
     async def claim(self, *_: object, **__: object) -> list[object]:
         self.claims += 1
-        await self.may_answer.wait()
+        await self.may_return.wait()
         return []
 
     async def overdue(self, *_: object) -> list[str]:
@@ -67,14 +67,14 @@ async def test_a_wake_up_during_a_round_starts_another_round() -> None:
     async with running(store) as one:
         await until(lambda: store.claims == 1)
         one.wake()  # this round has claimed already: only another round finds newer jobs
-        store.may_answer.set()
+        store.may_return.set()
         await until(lambda: store.claims == 2)
 
 
 @pytest.mark.gen_test
 async def test_several_wake_ups_before_a_round_start_one_round() -> None:
     store = SlowStore()
-    store.may_answer.set()
+    store.may_return.set()
     async with running(store) as one:
         await until(lambda: store.claims == 1)
         for _ in range(3):
@@ -82,6 +82,6 @@ async def test_several_wake_ups_before_a_round_start_one_round() -> None:
         one.wake()
         one.wake()
         await until(lambda: store.claims == 2)
-        for _ in range(20):  # turns of the loop, in which a third round would have begun
+        for _ in range(20):  # iterations of the event loop, in which a third round would begin
             await asyncio.sleep(0)
         assert store.claims == 2

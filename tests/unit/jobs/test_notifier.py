@@ -1,4 +1,4 @@
-"""A gateway answers workers that ask which jobs are revoked."""
+"""A gateway answers requests of workers for the revoked jobs."""
 
 import asyncio
 from collections.abc import Collection, Sequence
@@ -16,25 +16,25 @@ from tests.support.links import FakeLink
 
 
 class FakeStore:
-    """Ids of revoked jobs.
+    """A store with revoked jobs.
 
     Attributes:
-        asked: the tasks of each read so far.
-        may_answer: whether it answers.
+        reads: tasks of each read so far.
+        may_return: set if reads may return.
     """
 
     queue = "crew.jobs.a"
 
     def __init__(self) -> None:
-        self.asked: list[Sequence[str]] = []
-        self.may_answer = asyncio.Event()
-        self.may_answer.set()
+        self.reads: list[Sequence[str]] = []
+        self.may_return = asyncio.Event()
+        self.may_return.set()
         self.is_away = False
 
     async def revoked(self, tasks: Collection[str], most: int) -> list[str]:
-        """As JobStore.revoked."""
-        self.asked.append(tuple(tasks))
-        await self.may_answer.wait()
+        """Return ids of revoked jobs, as JobStore does."""
+        self.reads.append(tuple(tasks))
+        await self.may_return.wait()
         if self.is_away:
             raise ConnectionError("the job store is away")
         return [f"job {number}" for number in range(min(most, 10_000))]
@@ -50,10 +50,10 @@ class NotifierUnderTest:
 
     async def brief(self, number: int, *tasks: str) -> None:
         """Answer the revocation request of a worker."""
-        asked = RevocationRequest(id=f"q{number}", worker=f"w{number}", tasks=tasks or ("t",))
-        await self.notifier.answer(asked, self._on_asked)
+        request = RevocationRequest(id=f"q{number}", worker=f"w{number}", tasks=tasks or ("t",))
+        await self.notifier.answer(request, self._on_answered)
 
-    async def _on_asked(self, tasks: Sequence[str]) -> None:
+    async def _on_answered(self, tasks: Sequence[str]) -> None:
         self.answered.append(tasks)
 
 
@@ -70,21 +70,21 @@ async def test_the_answer_is_one_message_without_ids_for_any_number_of_jobs() ->
 
 
 @pytest.mark.gen_test
-async def test_a_flood_of_revocation_requests_reads_the_store_one_at_a_time_and_is_bounded(
+async def test_many_revocation_requests_are_bounded_and_read_the_store_one_at_a_time(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(notifier_module, "MAX_WAITING", 5)
     tested = NotifierUnderTest()
-    tested.store.may_answer.clear()
+    tested.store.may_return.clear()
     first = asyncio.ensure_future(tested.brief(0, "other"))
     await asyncio.sleep(0)
     for number in range(100):
         await tested.brief(number % 8)
     assert len(tested.notifier._requests) == 5
     assert "revocation request discarded: 5 workers wait for an answer worker='w7'" in caplog.text
-    tested.store.may_answer.set()
+    tested.store.may_return.set()
     await first
-    assert tested.store.asked == [("other",), ("t",)], "requests for the same tasks share one read"
+    assert tested.store.reads == [("other",), ("t",)], "requests for the same tasks share one read"
     assert len(tested.link.published) == 6
 
 

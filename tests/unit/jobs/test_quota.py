@@ -88,7 +88,7 @@ async def test_each_token_and_each_host_has_its_own_limit() -> None:
     await submit(limited, store, submitter="b", target="i")
     await submit(limited, store, submitter="c")
     for _ in range(2):
-        await submit(limited, store)  # a program, no token
+        await submit(limited, store)  # a host, without a token
     for fields in ({"submitter": "a"}, {"submitter": "d", "target": "h"}):
         with pytest.raises(QuotaExceeded):
             await submit(limited, store, **fields)
@@ -109,7 +109,7 @@ async def test_jobs_that_are_being_submitted_are_counted(monkeypatch: pytest.Mon
     store = Store()
     limited = Quota(store.usage, GatewayLimits(max_jobs=2))
     async with limited.taken(a_job()), limited.taken(a_job()):
-        monkeypatch.setattr(limited, "_next", 0.0)  # the store is counted while they are on their way
+        monkeypatch.setattr(limited, "_next", 0.0)  # the store is counted while the jobs are being submitted
         with pytest.raises(QuotaExceeded):
             await submit(limited, store)
 

@@ -28,7 +28,7 @@ def test_a_success_is_the_value() -> None:
     assert result_of(a_job(status=JobStatus.SUCCESS, result=codec.encode({"a": 1}))) == {"a": 1}
 
 
-def test_a_result_that_was_deleted_is_none() -> None:
+def test_a_deleted_result_is_none() -> None:
     assert result_of(a_job(status=JobStatus.SUCCESS)) is None
 
 
@@ -44,7 +44,7 @@ def test_any_other_end_raises_its_error(status: JobStatus, type_name: str, kind:
 
 
 @pytest.mark.parametrize("fields", [{"failure": None}, {"failure": b"{"}])
-def test_a_job_whose_failure_was_deleted_still_raises(fields: dict[str, Any]) -> None:
+def test_a_job_with_a_deleted_failure_still_raises(fields: dict[str, Any]) -> None:
     with pytest.raises(errors.TaskError):
         result_of(a_job(status=JobStatus.ERROR, **fields))
 

@@ -36,7 +36,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("terms", "message"), WRONG, ids=[str(terms)[:40] for terms, _ in WRONG])
-def test_a_bad_argument_is_refused_in_one_sentence(terms: dict[str, Any], message: str) -> None:
+def test_an_invalid_argument_is_an_error_of_one_sentence(terms: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)) as refused:
         specify("t", **terms)
     assert "\n" not in str(refused.value)

@@ -19,7 +19,7 @@ from tests.support.waiting import until
 
 WAITERS = 100
 PROGRESS = 20  # reports
-MEGABYTE = random.Random(26).randbytes(1_000_000)  # which gzip cannot make smaller
+MEGABYTE = random.Random(26).randbytes(1_000_000)  # gzip cannot make it smaller
 PAYLOAD = RESULT = codec.encode(MEGABYTE)
 
 
@@ -27,8 +27,8 @@ class Reads:
     """Records that were read from the store.
 
     Attributes:
-        rows: how many.
-        bytes: of their payloads and results.
+        rows: number of records.
+        bytes: size of their payloads and results.
     """
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
@@ -51,7 +51,7 @@ async def wait_for(gateway: JobsGateway, job: Job, count: int = WAITERS) -> "lis
     """Start `count` waiters for the end of `job`; each has read it once."""
     waiting = [asyncio.create_task(gateway.jobs.result(job.id, 60)) for _ in range(count)]
     await until(lambda: gateway.waiters == count)
-    await gateway.jobs.store.get_with_result(job.id)  # their own reads were before
+    await gateway.jobs.store.get_with_result(job.id)  # all reads of the waiters are before this one
     return waiting
 
 
@@ -78,7 +78,7 @@ async def test_a_waiter_for_the_end_of_a_job_is_woken_when_another_job_replaces_
     async with jobs_gateway(tmp_path) as gateway:
         job = await gateway.add_job()
         with gateway.jobs._waiters.waiting(job.id) as woken:
-            gateway.jobs._on_replaced([job])  # as it was before: it is canceled by now
+            gateway.jobs._on_replaced([job])  # its state before the replacement; it is canceled now
             assert woken.is_set()
 
 
@@ -104,7 +104,7 @@ async def test_a_change_wakes_waiters_for_a_change_and_only_the_end_wakes_waiter
     [
         ({"from": "other", "changed": ["{id}"], "ended": []}, False),
         ({"from": "other", "changed": ["{id}"], "ended": ["{id}"]}, True),
-        ({"from": "other", "changed": ["{id}"]}, True),  # a gateway of an older crew: it may have ended
+        ({"from": "other", "changed": ["{id}"]}, True),  # from an older version of crew: the job may have ended
         ({"from": "other", "changed": ["{id}"], "ended": 5}, True),
         ({"from": "other", "ended": ["{id}"]}, False),
         ({"changed": 5}, False),
@@ -112,7 +112,7 @@ async def test_a_change_wakes_waiters_for_a_change_and_only_the_end_wakes_waiter
     ],
 )
 @pytest.mark.gen_test
-async def test_another_gateway_sends_which_jobs_have_ended(tmp_path: Path, payload: Any, wakes: bool) -> None:
+async def test_another_gateway_wakes_waiters_for_the_end_of_a_job(tmp_path: Path, payload: Any, wakes: bool) -> None:
     async with jobs_gateway(tmp_path) as gateway:
         id = a_job().id
         if payload:

@@ -19,12 +19,12 @@ def port_of(listener: socket.socket) -> int:
     return int(listener.getsockname()[1])
 
 
-def answer(listener: socket.socket, *answers: bytes) -> list[bytes]:
-    """Send these answers, one per request; returns the list to which the requests are added."""
+def reply(listener: socket.socket, *replies: bytes) -> list[bytes]:
+    """Send these replies, one for each request; return the list to which the requests are added."""
     requests: list[bytes] = []
 
     def serve() -> None:
-        for one in answers:
+        for one in replies:
             connection, _ = listener.accept()
             with connection:
                 requests.append(connection.recv(100))
@@ -37,7 +37,7 @@ def answer(listener: socket.socket, *answers: bytes) -> list[bytes]:
 
 def test_an_epmd_is_recognized_by_its_reply(listener: socket.socket) -> None:
     port = port_of(listener)
-    requests = answer(listener, port.to_bytes(4, "big") + b"name crew at port 21001\n")
+    requests = reply(listener, port.to_bytes(4, "big") + b"name crew at port 21001\n")
 
     assert epmd.answers(port)
     assert requests == [b"\x00\x01n"]
@@ -45,7 +45,7 @@ def test_an_epmd_is_recognized_by_its_reply(listener: socket.socket) -> None:
 
 def test_another_program_on_its_port_is_not_an_epmd_and_is_not_stopped(listener: socket.socket) -> None:
     port = port_of(listener)
-    requests = answer(listener, b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    requests = reply(listener, b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
     assert epmd.stop(port)
     assert requests == [b"\x00\x01n"]
@@ -53,8 +53,8 @@ def test_another_program_on_its_port_is_not_an_epmd_and_is_not_stopped(listener:
 
 def test_an_epmd_is_stopped_by_its_own_protocol(listener: socket.socket) -> None:
     port = port_of(listener)
-    known = port.to_bytes(4, "big")
-    requests = answer(listener, known, b"OK")
+    names = port.to_bytes(4, "big")
+    requests = reply(listener, names, b"OK")
 
     assert epmd.stop(port)
     assert requests == [b"\x00\x01n", b"\x00\x01k"]
@@ -62,8 +62,8 @@ def test_an_epmd_is_stopped_by_its_own_protocol(listener: socket.socket) -> None
 
 def test_an_epmd_with_a_registered_node_is_stopped_after_a_retry(listener: socket.socket) -> None:
     port = port_of(listener)
-    known = port.to_bytes(4, "big")
-    requests = answer(listener, known, b"NO", known, b"OK")
+    names = port.to_bytes(4, "big")
+    requests = reply(listener, names, b"NO", names, b"OK")
 
     assert epmd.stop(port)
     assert requests.count(b"\x00\x01k") == 2

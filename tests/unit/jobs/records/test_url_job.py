@@ -112,10 +112,10 @@ def test_a_binary_body_is_in_base64_with_its_encoding() -> None:
 
 
 @pytest.mark.parametrize("value", [None, "text", {}, {"headers": {"a": "b"}}, {"headers": [["a"]]}])
-def test_a_value_that_is_no_response_is_unchanged(value: Any) -> None:
+def test_a_value_that_is_not_a_response_is_unchanged(value: Any) -> None:
     assert url_job.response(a_job(task=HTTP_TASK), value) == value
 
 
 @pytest.mark.parametrize("payload", [None, [1], {"a": 1}, b"\xff"])
-def test_a_payload_that_is_no_request_is_none_in_the_record(payload: Any) -> None:
+def test_a_payload_that_is_not_a_request_is_none_in_the_record(payload: Any) -> None:
     assert record(a_job(task=HTTP_TASK, body=codec.encode(payload)))["url"] is None

@@ -105,11 +105,11 @@ async def test_an_error_that_may_be_temporary_never_ends_a_job(
             receiver.on_delivery(delivered(channel, failing, 1))
             receiver.on_delivery(delivered(channel, other, 2))
             await until(lambda: len(channel.acked) == 2)
-        assert not faults.left[failing.id], "it was tried as often as it failed"
+        assert not faults.left[failing.id], "each error was followed by a retry"
         assert [(await store.get(job.id)).status for job in (failing, other)] == [JobStatus.SUCCESS] * 2
         logged = [record.getMessage() for record in caplog.records]
         if isinstance(error, ConnectionError):
-            assert logged == [], "the store itself logs that it is away"
+            assert logged == [], "the store itself logs its outage"
         else:
             assert len(logged) == 1
             assert failing.id in logged[0]
@@ -137,7 +137,7 @@ async def test_a_report_that_fails_repeatedly_delays_no_other_and_keeps_its_mess
         await until(lambda: len(channel.acked) == len(jobs))
         assert (await store.get(jobs[0].id)).status is JobStatus.QUEUED
         await receiver.close()
-        assert len(channel.acked) == len(jobs), "the broker has the other message, for the next gateway"
+        assert len(channel.acked) == len(jobs), "the broker keeps the other message for the next gateway"
 
 
 @pytest.mark.gen_test
@@ -162,14 +162,12 @@ async def test_an_inbox_full_of_failing_reports_is_an_obstacle_until_one_is_reco
         await until(lambda: len(channel.acked) == PREFETCH)
         assert receiver.obstacle is None
         assert "job reports are recorded again after" in caplog.text
-        assert caplog.text.count("no job ends") == 1, "once, however long it lasts"
+        assert caplog.text.count("no job ends") == 1, "it is logged once"
         await receiver.close()
 
 
 @pytest.mark.gen_test
-async def test_one_report_that_is_retried_does_not_block_others_and_is_no_obstacle(
-    tmp_path: Path, faults: Faults
-) -> None:
+async def test_a_single_report_that_is_retried_is_not_an_obstacle(tmp_path: Path, faults: Faults) -> None:
     async with opened(tmp_path) as store:
         receiver = Inbox(store, on_applied=lambda applied: None, on_revocation_request=lambda request: None)
         job = (await store.insert(a_specification())).job
@@ -177,7 +175,7 @@ async def test_one_report_that_is_retried_does_not_block_others_and_is_no_obstac
         receiver.on_delivery(delivered(RecordingChannel(), job, 1))
         await until(lambda: receiver._retries)
         (one,) = receiver._retries
-        one.since -= 1_000  # seconds: it has failed for long, and nothing was recorded meanwhile
+        one.since -= 1_000  # seconds: it has failed for a long time, and no report was recorded meanwhile
         receiver._watch._progressed_at -= 1_000
         while len(faults.left[job.id]) > 1_000_000 - 10:
             assert receiver.obstacle is None
@@ -186,7 +184,7 @@ async def test_one_report_that_is_retried_does_not_block_others_and_is_no_obstac
 
 
 @pytest.mark.gen_test
-async def test_an_unreadable_message_is_acknowledged_counted_and_logged_within_bounds(
+async def test_an_unreadable_message_is_acknowledged_counted_and_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     channel = RecordingChannel()
@@ -240,7 +238,7 @@ async def test_a_permanent_error_ends_a_job_only_if_it_concerns_the_final_report
 
 
 @pytest.mark.gen_test
-async def test_an_error_of_the_callback_does_not_stop_the_inbox(tmp_path: Path) -> None:
+async def test_an_exception_in_the_callback_does_not_stop_the_inbox(tmp_path: Path) -> None:
     channel = RecordingChannel()
 
     def fail(applied: object) -> None:
@@ -250,5 +248,5 @@ async def test_an_error_of_the_callback_does_not_stop_the_inbox(tmp_path: Path) 
         receiver = Inbox(store, on_applied=fail, on_revocation_request=lambda request: None)
         for count in (1, 2):
             receiver.on_delivery(delivered(channel, (await store.insert(a_specification())).job, 1))
-            await until(lambda: len(channel.acked) == count)  # noqa: B023  # it is called in this turn
+            await until(lambda: len(channel.acked) == count)  # noqa: B023  # it is called in this iteration
         await receiver.close()

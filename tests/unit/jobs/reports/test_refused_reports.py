@@ -8,7 +8,7 @@ from crew.jobs.reports import refused_reports
 from crew.jobs.reports.refused_reports import EVERY, LINES, REJECTED, UNREADABLE, RefusedReports
 
 
-def test_a_flood_logs_a_few_lines_and_the_next_line_has_the_number_of_the_others(
+def test_many_discarded_reports_log_a_few_lines_with_the_number_of_the_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     now = [0.0]

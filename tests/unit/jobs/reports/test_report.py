@@ -63,7 +63,7 @@ def test_any_order_and_repetition_of_reports_ends_a_job_at_most_once(reports: li
 
 
 @given(st.lists(ANY, min_size=1, max_size=8))
-def test_every_change_has_a_newer_version_and_only_a_change_has(reports: list[Report]) -> None:
+def test_only_a_change_increments_the_version(reports: list[Report]) -> None:
     job = JOB
     for one in reports:
         then = apply(job, one)
@@ -85,7 +85,7 @@ def test_a_heartbeat_only_renews_the_time_of_the_last_report() -> None:
 
 
 def test_a_job_that_was_started_in_time_does_not_expire() -> None:
-    """The job may have been published twice, and a worker may have taken the second message too late."""
+    """The job may have been published twice, and its second message delivered after the expiration."""
     runs = Run(host=HOST, started=NOW + 0.5)
     overdue = report.ended(JOB.id, JobStatus.EXPIRED, at=NOW + 9, type_name="E", message="", may_be_queued=True)
     job = after(JOB, reported(Outcome.STARTED, run=runs))
@@ -104,7 +104,7 @@ def test_no_heartbeat_is_due_for_a_job_that_the_broker_would_deliver_again() -> 
 
 
 def test_no_heartbeat_is_due_for_a_job_that_waits_for_its_retry() -> None:
-    """It may wait for a day; the maintenance must not end it as a job whose worker is lost."""
+    """The retry may be a day away; maintenance must not end the job as lost."""
     waits = Run(host=HOST, started=NOW, ended=NOW + 1)
     job = after(a_job(), reported(Outcome.STARTED), reported(Outcome.STARTED, run=waits, at=NOW + 2))
     assert (job.status, job.seen) == (JobStatus.STARTED, None)
@@ -128,7 +128,7 @@ def test_the_first_report_of_a_short_job_is_its_end() -> None:
     assert job.publish_at is None
 
 
-def test_an_end_that_overtakes_the_start_stays() -> None:
+def test_an_end_that_is_reported_before_the_start_is_kept() -> None:
     job = after(JOB, reported(Outcome.RETURNED, 5), reported(Outcome.STARTED))
     assert job.status is JobStatus.SUCCESS
 
@@ -171,7 +171,7 @@ def test_a_result_above_max_result_is_an_error() -> None:
     assert decoded.message == "the result has 1001 bytes, more than max_result of the store, 1000"
 
 
-def test_progress_is_kept_while_it_runs_and_through_its_clean_up_but_not_after_a_success() -> None:
+def test_progress_is_recorded_until_a_success_and_during_clean_up_after_a_cancel() -> None:
     running = after(JOB, reported(Outcome.STARTED), reported(Outcome.PROGRESS, 1))
     assert (running.progress, running.status) == (b"1", JobStatus.STARTED)
     assert after(running, CANCEL, reported(Outcome.PROGRESS, 2)).progress == b"2"
@@ -189,13 +189,13 @@ PROGRESS = [numbered(Outcome.PROGRESS, count, count) for count in (1, 2, 3)]
 
 @pytest.mark.parametrize("outcome", [one for one in ENDS if one is not Outcome.EXPIRED])
 @given(st.data())
-def test_the_last_progress_of_an_execution_is_kept_whatever_order_it_and_the_end_are_committed_in(
+def test_the_last_progress_of_an_execution_is_kept_in_any_order_of_reports(
     outcome: Outcome, data: st.DataObject
 ) -> None:
     reports = [numbered(Outcome.STARTED, 0), *PROGRESS, numbered(outcome, 3, 5)]
     job = after(JOB, *data.draw(st.permutations(reports)))
     assert (job.progress, job.status) == (b"3", STATUS_OF[outcome])
-    assert after(job, *reports) == job, "what is delivered again changes nothing"
+    assert after(job, *reports) == job, "redelivered reports change nothing"
 
 
 def test_progress_never_goes_back_while_its_job_runs() -> None:
@@ -205,7 +205,7 @@ def test_progress_never_goes_back_while_its_job_runs() -> None:
     assert after(job, again).progress == b'"again"', "another execution counts from 1"
 
 
-def test_progress_of_an_earlier_execution_does_not_replace_that_of_the_one_that_has_ended_the_job() -> None:
+def test_progress_of_an_earlier_execution_is_ignored_after_the_end() -> None:
     ended = numbered(Outcome.RETURNED, 0, 5, host="other:18", attempt=2)
     job = after(JOB, PROGRESS[0], ended, PROGRESS[1])
     assert (job.progress, job.status) == (b"1", JobStatus.SUCCESS)
@@ -232,7 +232,7 @@ def test_a_dead_lettered_job_is_an_error_with_its_reason() -> None:
         (codec.encode({"code": 400}), JobStatus.ERROR),
         (codec.encode({"code": 503}), JobStatus.ERROR),
         (codec.encode({"code": "many"}), JobStatus.ERROR),
-        (codec.encode(["no answer"]), JobStatus.ERROR),
+        (codec.encode(["no response"]), JobStatus.ERROR),
         (Body(b"{", codec.JSON), JobStatus.ERROR),
     ],
 )

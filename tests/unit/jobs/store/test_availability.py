@@ -12,7 +12,7 @@ AWAY = ConnectionError("the job store x cannot be used: gone", missing="store")
 
 
 class Clock:
-    """Stands still until the test moves it."""
+    """A clock that the test sets."""
 
     now = 100.0
 
@@ -43,7 +43,7 @@ def test_an_outage_logs_one_line_when_it_begins_and_one_when_it_ends(
         store.failed("write", AWAY)
         clock.now += 1
     store.succeeded("read")
-    errors = [store.error]  # nothing could be written since
+    errors = [store.error]  # no write has succeeded since
     store.succeeded("write")
     assert [*errors, store.error] == [AWAY, None]
     assert [record.getMessage() for record in caplog.records] == [

@@ -15,7 +15,7 @@ from tests.support.a_job import url_of
 
 
 class Steps:
-    """A step that fails the first times with what is left of `faults`."""
+    """A step whose first runs raise `faults`."""
 
     def __init__(self, *faults: Exception) -> None:
         self.faults = list(faults)

@@ -17,7 +17,7 @@ BAD = 13
 
 
 class Numbers:
-    """A table of numbers, and how they were written."""
+    """A table of numbers, and the batches in which they were written."""
 
     def __init__(self, folder: Path) -> None:
         self.database = Database(url_of(folder))
@@ -35,7 +35,7 @@ class Numbers:
         await self.database.close()
 
     async def add(self, connection: AsyncConnection, items: Sequence[int]) -> list[int]:
-        """Write numbers; returns their doubles."""
+        """Write numbers; return their doubles."""
         self.batches.append(len(items))
         if self.is_away:
             raise ConnectionError("the store is away")
@@ -46,7 +46,7 @@ class Numbers:
         return [2 * n for n in items]
 
     async def written(self) -> list[int]:
-        """All of them."""
+        """All numbers in the table."""
         async with self.database.read() as connection:
             return sorted((await connection.execute(text("select n from numbers"))).scalars())
 

@@ -24,22 +24,22 @@ class Shelf:
         self.reader = GroupRead(self.database, self.read_jobs)
         self.jobs = {name: Job(id=name, task="t", created=0.0) for name in ("a", "b", "c")}
         self.batches: list[set[str]] = []
-        self.may_answer = asyncio.Event()
-        self.may_answer.set()
+        self.may_return = asyncio.Event()
+        self.may_return.set()
         self.is_away = False
 
     async def __aenter__(self) -> "Shelf":
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.may_answer.set()
+        self.may_return.set()
         await self.reader.drain()
         await self.database.close()
 
     async def read_jobs(self, connection: AsyncConnection, ids: Collection[str]) -> Sequence[Job]:
         self.batches.append(set(ids))
         found = [job for id, job in self.jobs.items() if id in ids]
-        await self.may_answer.wait()
+        await self.may_return.wait()
         if self.is_away:
             raise OSError("the store is away")
         return found
@@ -48,20 +48,20 @@ class Shelf:
 @pytest.mark.gen_test
 async def test_each_read_gets_its_own_job_or_none(tmp_path: Path) -> None:
     async with Shelf(tmp_path) as shelf:
-        asked = [shelf.reader.get(id) for id in ("a", "b", "nobody", "a")]
-        assert [job and job.id for job in await asyncio.gather(*asked)] == ["a", "b", None, "a"]
-        assert shelf.batches == [{"a", "b", "nobody"}]
+        reads = [shelf.reader.get(id) for id in ("a", "b", "unknown", "a")]
+        assert [job and job.id for job in await asyncio.gather(*reads)] == ["a", "b", None, "a"]
+        assert shelf.batches == [{"a", "b", "unknown"}]
 
 
 @pytest.mark.gen_test
 async def test_a_read_during_a_select_gets_the_state_of_the_next_one(tmp_path: Path) -> None:
     async with Shelf(tmp_path) as shelf:
-        shelf.may_answer.clear()
+        shelf.may_return.clear()
         early = asyncio.ensure_future(shelf.reader.get("a"))
         await until(lambda: shelf.batches)
         shelf.jobs["a"] = msgspec.structs.replace(shelf.jobs["a"], version=2)
         late = [asyncio.ensure_future(shelf.reader.get("a")) for _ in range(3)]
-        shelf.may_answer.set()
+        shelf.may_return.set()
         versions = [job.version for job in await asyncio.gather(early, *late) if job is not None]
         assert versions == [1, 2, 2, 2]
         assert shelf.batches == [{"a"}, {"a"}]
@@ -90,11 +90,11 @@ async def test_each_read_of_an_unavailable_store_fails_and_a_later_read_succeeds
 @pytest.mark.gen_test
 async def test_a_canceled_read_does_not_affect_the_others(tmp_path: Path) -> None:
     async with Shelf(tmp_path) as shelf:
-        shelf.may_answer.clear()
-        gone, stays = (asyncio.ensure_future(shelf.reader.get("a")) for _ in range(2))
+        shelf.may_return.clear()
+        canceled, other = (asyncio.ensure_future(shelf.reader.get("a")) for _ in range(2))
         await until(lambda: shelf.batches)
-        gone.cancel()
-        shelf.may_answer.set()
-        assert await stays == shelf.jobs["a"]
-        await asyncio.wait([gone])
-        assert gone.cancelled()
+        canceled.cancel()
+        shelf.may_return.set()
+        assert await other == shelf.jobs["a"]
+        await asyncio.wait([canceled])
+        assert canceled.cancelled()

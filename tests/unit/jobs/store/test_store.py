@@ -42,7 +42,7 @@ def canceled(job: Job) -> Report:
     return report.ended(job.id, JobStatus.CANCELED, at=NOW, type_name="C", message="", may_be_queued=True)
 
 
-async def driver_is_gone() -> None:
+async def driver_has_ended() -> None:
     """Wait until the thread of a failed connection has called the event loop, which must still run."""
     await until(lambda: not any("_connection_worker" in thread.name for thread in threading.enumerate()))
 
@@ -161,21 +161,21 @@ async def test_a_taken_id_is_refused_and_the_other_jobs_are_inserted(tmp_path: P
     async with opened(tmp_path) as store:
         taken = (await store.insert(a_specification())).job
         again = a_specification(id=taken.id, may_exist=True)
-        message = await asyncio.gather(store.insert(a_specification()), store.insert(again), return_exceptions=True)
-        assert not isinstance(message[0], BaseException)
-        assert isinstance(message[1], DuplicateCallId)
-        assert str(message[1]) == f"a job with the id {taken.id} exists: choose another id"
+        results = await asyncio.gather(store.insert(a_specification()), store.insert(again), return_exceptions=True)
+        assert not isinstance(results[0], BaseException)
+        assert isinstance(results[1], DuplicateCallId)
+        assert str(results[1]) == f"a job with the id {taken.id} exists: choose another id"
 
 
-# --- what happens to jobs --------------------------------------------------------------------------------------------
+# --- changes of jobs -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test
 async def test_of_two_concurrent_results_one_is_kept(tmp_path: Path) -> None:
     async with opened(tmp_path) as one, opened(tmp_path) as other:
         job = (await one.insert(a_specification())).job
-        message = await asyncio.gather(one.apply([returned(job, 1)]), other.apply([returned(job, 2)]))
-        assert sorted(settled.is_late for (settled,) in message) == [False, True]
+        results = await asyncio.gather(one.apply([returned(job, 1)]), other.apply([returned(job, 2)]))
+        assert sorted(settled.is_late for (settled,) in results) == [False, True]
 
 
 @pytest.mark.gen_test
@@ -202,7 +202,7 @@ async def test_a_result_is_deleted_once_and_its_record_stays(tmp_path: Path) -> 
 
 
 @pytest.mark.gen_test
-async def test_a_job_is_claimed_by_one_of_two_gateways_and_again_when_the_lease_is_over(tmp_path: Path) -> None:
+async def test_a_job_is_claimed_by_one_gateway_and_again_after_its_lease_has_ended(tmp_path: Path) -> None:
     async with opened(tmp_path) as one, opened(tmp_path) as other:
         for _ in range(20):
             await one.insert(a_specification(publish_at=NOW))
@@ -216,7 +216,7 @@ async def test_a_job_is_claimed_by_one_of_two_gateways_and_again_when_the_lease_
 
 
 @pytest.mark.gen_test
-async def test_a_job_that_the_broker_has_or_that_has_ended_is_not_claimed(tmp_path: Path) -> None:
+async def test_a_published_or_ended_job_is_not_claimed(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         taken, ended, late = [(await store.insert(a_specification(publish_at=NOW))).job for _ in range(3)]
         await store.mark_enqueued(taken.id, NOW + 1)
@@ -229,7 +229,7 @@ async def test_a_job_that_the_broker_has_or_that_has_ended_is_not_claimed(tmp_pa
 
 
 @pytest.mark.gen_test
-async def test_a_job_that_waits_for_a_worker_is_due_when_one_starts_unless_a_gateway_publishes_it(
+async def test_a_job_that_waits_for_a_worker_is_due_when_one_starts(
     tmp_path: Path,
 ) -> None:
     async with opened(tmp_path) as store:
@@ -254,7 +254,7 @@ async def test_a_queued_job_is_overdue_after_its_expiration_and_a_started_job_is
 
 
 @pytest.mark.gen_test
-async def test_records_are_purged_when_their_time_to_live_is_over(tmp_path: Path) -> None:
+async def test_records_are_purged_after_their_time_to_live(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         short, long, active = [(await store.insert(a_specification(result_ttl=ttl))).job for ttl in (5.0, 50.0, 5.0)]
         await store.apply([returned(short), returned(long)])
@@ -333,20 +333,20 @@ async def test_jobs_are_listed_by_status_and_task_and_counted(tmp_path: Path) ->
         assert {job.id for job in await store.several([ended.id, other.id, "17"])} == {ended.id, other.id}
 
 
-# --- databases that are none -----------------------------------------------------------------------------------------
+# --- databases that cannot be used -----------------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test
-async def test_a_file_that_is_no_database_is_refused_in_one_sentence_and_unchanged(tmp_path: Path) -> None:
+async def test_a_file_that_is_not_a_database_is_refused_and_unchanged(tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
-    file.write_text("dear diary, " * 100)
+    file.write_text("some notes, " * 100)
     store = JobStore(f"sqlite:///{file}")
     with pytest.raises(
         SettingsError, match=r"^the job store sqlite.*notes.txt cannot be used: file is not a database$"
     ):
         await store.open()
-    assert file.read_text() == "dear diary, " * 100
-    await driver_is_gone()
+    assert file.read_text() == "some notes, " * 100
+    await driver_has_ended()
 
 
 @pytest.mark.gen_test
@@ -358,11 +358,11 @@ async def test_tables_of_a_newer_crew_are_refused_and_unchanged(tmp_path: Path) 
     connection.close()
     with pytest.raises(SettingsError, match=f"version 99, made by a newer crew; this crew supports {len(STEPS)}"):
         await JobStore(f"sqlite:///{tmp_path}/jobs.db").open()
-    await driver_is_gone()
+    await driver_has_ended()
 
 
 @pytest.mark.gen_test
-async def test_a_store_whose_folder_cannot_be_made_names_its_requirement(tmp_path: Path) -> None:
+async def test_the_error_for_a_folder_that_cannot_be_created_says_what_is_needed(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     store = JobStore(f"sqlite:///{tmp_path}/file/jobs.db")
     with pytest.raises(SettingsError, match=r"cannot be used: it must be a file in an existing folder, and both"):
@@ -372,7 +372,7 @@ async def test_a_store_whose_folder_cannot_be_made_names_its_requirement(tmp_pat
 @pytest.mark.parametrize("file", [".", "notes.txt"])
 def test_an_event_loop_that_ends_with_a_store_error_leaves_no_failing_thread(tmp_path: Path, file: str) -> None:
     """The driver's threads would fail to call a closed event loop, and print a traceback."""
-    (tmp_path / "notes.txt").write_text("dear diary")
+    (tmp_path / "notes.txt").write_text("some notes")
     for _ in range(20):
         with pytest.raises(SettingsError):
             asyncio.run(JobStore(f"sqlite:///{tmp_path}/{file}").open())
@@ -408,7 +408,7 @@ NO_OPTIONS = "the job store sqlite:// takes a path only: remove the question mar
         ("sqlite:///file:jobs.db?mode=rw&uri=true", NO_OPTIONS),
     ],
 )
-def test_a_bad_store_url_is_refused_in_one_sentence(url: str, message: str) -> None:
+def test_an_invalid_store_url_is_a_settings_error(url: str, message: str) -> None:
     with pytest.raises(SettingsError) as refused:
         JobStore(url)
     assert str(refused.value) == message
@@ -451,7 +451,7 @@ async def test_many_gateways_may_open_a_new_store_at_once(tmp_path: Path) -> Non
     await asyncio.gather(*(store.close() for store in stores))
 
 
-# What another process does that finds a file as a crash has left it: it reads the file, has marked the index of its log
+# What another process does with a file after a crash: it reads the file, has marked the index of the write-ahead log
 # as unusable, and holds the locks of a writer, a checkpoint and a recovery (https://www.sqlite.org/walformat.html).
 RECOVERING = """
 import fcntl, sys
@@ -473,7 +473,7 @@ def recovered(tmp_path: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
     with contextlib.closing(sqlite3.connect(file)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("CREATE TABLE other (id)")
-        for end in ("", "-wal", "-shm"):  # as after a crash: it was not closed
+        for end in ("", "-wal", "-shm"):  # copied while open, as after a crash
             shutil.copy(f"{file}{end}", f"{crashed}{end}")
     other = subprocess.Popen([sys.executable, "-Sc", RECOVERING, crashed], stdin=PIPE, stdout=PIPE)
     with other as process:
