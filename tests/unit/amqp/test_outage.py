@@ -41,7 +41,7 @@ def outage(clock: Clock, caplog: pytest.LogCaptureFixture) -> Outage:
     return Outage(clock=clock)
 
 
-def test_an_outage_of_three_minutes_costs_a_line_every_30_seconds_for_all_links(
+def test_an_outage_logs_one_line_every_30_seconds_for_all_links(
     outage: Outage, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     outage.on_failed("w consume", LOST, "retrying in 0.1 s")

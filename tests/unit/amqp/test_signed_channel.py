@@ -150,7 +150,7 @@ async def test_a_control_message_that_is_replayed_later_is_refused() -> None:
     assert taken == []
 
 
-def test_without_keys_there_is_no_signer_and_its_repr_shows_no_key() -> None:
+def test_a_signer_needs_a_key_and_its_repr_hides_it() -> None:
     assert Signer.of(()) is None
     assert KEY not in repr(Signer.of((KEY,)))
 

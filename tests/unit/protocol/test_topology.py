@@ -239,21 +239,21 @@ def test_exchanges_and_bindings_have_no_queue_type() -> None:
         assert topology.of_type(item, "quorum") is item
 
 
-def test_a_call_that_often_goes_back_is_not_given_up_by_a_quorum_queue() -> None:
+def test_a_quorum_queue_does_not_discard_a_call_that_is_requeued_often() -> None:
     quorum = topology.of_type(topology.task_queue("t"), "quorum")
 
     assert isinstance(quorum, Queue)
     assert quorum.arguments["x-delivery-limit"] > 100_000  # RabbitMQ 4 has 20
 
 
-def test_a_call_that_waits_for_its_retry_leaves_its_quorum_queue_only_when_it_has_arrived() -> None:
+def test_a_quorum_queue_of_delayed_calls_loses_no_call() -> None:
     waiting = topology.of_type(topology.delay_queue(1500)[0], "quorum")
     serving = topology.of_type(topology.task_queue("t"), "quorum")
 
     assert isinstance(waiting, Queue)
     assert isinstance(serving, Queue)
     assert waiting.arguments["x-dead-letter-strategy"] == "at-least-once"
-    assert waiting.arguments["x-overflow"] == "reject-publish"  # the strategy wants it
+    assert waiting.arguments["x-overflow"] == "reject-publish"  # required by the strategy
     assert "x-dead-letter-strategy" not in serving.arguments
 
 

@@ -79,7 +79,7 @@ def in_pieces(data: bytes, cuts: list[int]) -> list[bytes]:
 
 @given(st.lists(st.binary(max_size=50), max_size=5), st.lists(st.integers(0, 10_000), max_size=20))
 @settings(deadline=None, max_examples=50)
-def test_frames_are_decoded_whatever_pieces_they_arrive_in(bodies: list[bytes], cuts: list[int]) -> None:
+def test_frames_are_decoded_from_pieces_of_any_size(bodies: list[bytes], cuts: list[int]) -> None:
     data = b"".join(map(marshaled, bodies))
     connection = UnconnectedConnection()
     for piece in in_pieces(data, cuts):

@@ -198,7 +198,7 @@ def test_the_last_progress_of_an_execution_is_kept_in_any_order_of_reports(
     assert after(job, *reports) == job, "redelivered reports change nothing"
 
 
-def test_progress_never_goes_back_while_its_job_runs() -> None:
+def test_older_progress_does_not_replace_newer_progress_of_an_execution() -> None:
     job = after(JOB, PROGRESS[1], PROGRESS[0])
     assert job.progress == b"2"
     again = numbered(Outcome.PROGRESS, 1, "again", host="other:18", attempt=2)

@@ -169,7 +169,7 @@ def test_the_origin_of_a_url_is_its_scheme_host_and_port() -> None:
     assert len({parse_url(url).origin for url in ("http://a/", "https://a/", "http://a:81/", "http://b/")}) == 4
 
 
-def test_a_url_knows_whether_its_host_is_an_address() -> None:
+def test_is_address_is_true_only_if_the_host_is_an_ip_address() -> None:
     assert [parse_url(url).is_address for url in ("http://1.2.3.4/", "http://[::1]/", "http://a/")] == [
         True,
         True,
