@@ -15,21 +15,21 @@ from tests.support.waiting import until
 
 
 @pytest.fixture
-def nowhere() -> Iterator[str]:
+def unreachable() -> Iterator[str]:
     """A URL at which nothing listens."""
     with unreachable_url() as url:
         yield url
 
 
-def test_a_client_may_be_created_and_subscribe_before_an_event_loop_runs(nowhere: str) -> None:
-    client = Client(nowhere)
+def test_a_client_may_be_created_and_subscribe_before_an_event_loop_runs(unreachable: str) -> None:
+    client = Client(unreachable)
     client.subscribe("news", ignored)
     client.unsubscribe("news")
 
 
-def test_the_error_for_a_call_without_a_loop_names_the_blocking_client(nowhere: str) -> None:
+def test_the_error_for_a_call_without_a_loop_names_the_blocking_client(unreachable: str) -> None:
     with pytest.raises(RuntimeError, match=r"crew\.client\.blocking\.Client"):
-        Client(nowhere).call("t")
+        Client(unreachable).call("t")
 
 
 @pytest.mark.gen_test
@@ -57,9 +57,9 @@ def test_the_error_for_a_call_without_a_loop_names_the_blocking_client(nowhere: 
     ids=str,
 )
 async def test_an_argument_out_of_range_is_a_value_error_at_the_call(
-    nowhere: str, options: dict[str, Any], names: str
+    unreachable: str, options: dict[str, Any], names: str
 ) -> None:
-    client = Client(nowhere)
+    client = Client(unreachable)
     with pytest.raises(ValueError, match=names):
         client.call(**{"task": "t", **options})
     assert "0 calls in flight" in repr(client)
@@ -70,8 +70,8 @@ async def test_an_argument_out_of_range_is_a_value_error_at_the_call(
 @pytest.mark.parametrize(
     "options", [{"expiration": 1}, {"expiration": 0.5}, {"priority": 0}, {"priority": 255}], ids=str
 )
-async def test_an_argument_in_range_is_accepted(nowhere: str, options: dict[str, Any]) -> None:
-    client = Client(nowhere)
+async def test_an_argument_in_range_is_accepted(unreachable: str, options: dict[str, Any]) -> None:
+    client = Client(unreachable)
     call = client.call("t", **options)
     assert not call.done()
     assert call.cancel()
@@ -79,8 +79,8 @@ async def test_an_argument_in_range_is_accepted(nowhere: str, options: dict[str,
 
 
 @pytest.mark.gen_test
-async def test_a_call_ends_on_time_without_a_broker(nowhere: str) -> None:
-    client = Client(nowhere)
+async def test_a_call_ends_on_time_without_a_broker(unreachable: str) -> None:
+    client = Client(unreachable)
     begin = time.monotonic()
     with pytest.raises(errors.ExpirationError, match="the broker could not be reached"):
         await client.call("t", expiration=0.1)
@@ -89,8 +89,8 @@ async def test_a_call_ends_on_time_without_a_broker(nowhere: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_call_over_the_limit_is_overloaded_at_once(nowhere: str) -> None:
-    client = Client(nowhere, max_pending=1)
+async def test_a_call_over_the_limit_is_overloaded_at_once(unreachable: str) -> None:
+    client = Client(unreachable, max_pending=1)
     first = client.call("t")
     with pytest.raises(errors.Overloaded):
         client.call("t")
@@ -100,8 +100,8 @@ async def test_a_call_over_the_limit_is_overloaded_at_once(nowhere: str) -> None
 
 
 @pytest.mark.gen_test
-async def test_two_calls_in_flight_cannot_share_an_id(nowhere: str) -> None:
-    client = Client(nowhere)
+async def test_two_calls_in_flight_cannot_share_an_id(unreachable: str) -> None:
+    client = Client(unreachable)
     call = client.call("t", id="same")
     assert call.id == "same"
     with pytest.raises(errors.DuplicateCallId):
@@ -112,8 +112,8 @@ async def test_two_calls_in_flight_cannot_share_an_id(nowhere: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_closing_the_client_ends_calls_in_flight(nowhere: str) -> None:
-    client = Client(nowhere)
+async def test_closing_the_client_ends_calls_in_flight(unreachable: str) -> None:
+    client = Client(unreachable)
     call = client.call("t")
     await client.close()
     await client.close()
@@ -124,16 +124,16 @@ async def test_closing_the_client_ends_calls_in_flight(nowhere: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_connect_may_have_a_timeout(nowhere: str) -> None:
-    client = Client(nowhere)
+async def test_connect_may_have_a_timeout(unreachable: str) -> None:
+    client = Client(unreachable)
     with pytest.raises(errors.ConnectionError, match=r"within 0\.05 s"):
         await client.connect(timeout=0.05)
     await client.close()
 
 
 @pytest.mark.gen_test
-async def test_a_wait_for_a_connection_fails_when_the_client_is_closed(nowhere: str) -> None:
-    client = Client(nowhere)
+async def test_a_wait_for_a_connection_fails_when_the_client_is_closed(unreachable: str) -> None:
+    client = Client(unreachable)
     connecting = asyncio.ensure_future(client.connect())
     await asyncio.sleep(0)
     await client.close()
@@ -141,19 +141,19 @@ async def test_a_wait_for_a_connection_fails_when_the_client_is_closed(nowhere: 
         await connecting
 
 
-def test_two_clients_with_one_name_have_different_ids(nowhere: str) -> None:
-    assert Client(nowhere, name="gateway").id != Client(nowhere, name="gateway").id
-    assert Client(nowhere, name="gateway").id.startswith("gateway-")
+def test_two_clients_with_one_name_have_different_ids(unreachable: str) -> None:
+    assert Client(unreachable, name="gateway").id != Client(unreachable, name="gateway").id
+    assert Client(unreachable, name="gateway").id.startswith("gateway-")
 
 
 @pytest.mark.parametrize("name", ["x" * 244, "ü" * 122])
-def test_a_long_name_is_shortened_to_fit_the_names_of_queues(nowhere: str, name: str) -> None:
-    client = Client(nowhere, name=name)
+def test_a_long_name_is_shortened_to_fit_the_names_of_queues(unreachable: str, name: str) -> None:
+    client = Client(unreachable, name=name)
     assert len(f"crew.subscribe.{client.id}".encode()) <= 255
 
 
-def test_the_repr_of_a_client_hides_the_password(nowhere: str) -> None:
-    assert "secret" not in repr(Client(nowhere))
+def test_the_repr_of_a_client_hides_the_password(unreachable: str) -> None:
+    assert "secret" not in repr(Client(unreachable))
 
 
 @pytest.mark.parametrize(
@@ -168,9 +168,9 @@ def test_the_repr_of_a_client_hides_the_password(nowhere: str) -> None:
     ],
     ids=str,
 )
-def test_an_invalid_argument_of_a_client_is_a_value_error(nowhere: str, options: dict[str, Any]) -> None:
+def test_an_invalid_argument_of_a_client_is_a_value_error(unreachable: str, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
-        Client(nowhere, **options)
+        Client(unreachable, **options)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1", "nonsense", "amqp://:x", "amqp://host:port"])
@@ -197,8 +197,8 @@ async def test_a_callback_that_is_not_callable_is_a_value_error() -> None:
 
 
 @pytest.mark.gen_test
-async def test_with_fail_fast_a_call_fails_at_once_while_the_broker_is_unavailable(nowhere: str) -> None:
-    client = Client(nowhere)
+async def test_with_fail_fast_a_call_fails_at_once_while_the_broker_is_unavailable(unreachable: str) -> None:
+    client = Client(unreachable)
     with pytest.raises(errors.ConnectionError, match="task 't' is not called: the broker has not been reached yet"):
         client.call("t", fail_fast=True)
     assert "0 calls in flight" in repr(client)
@@ -212,8 +212,8 @@ async def test_with_fail_fast_a_call_fails_at_once_while_the_broker_is_unavailab
 
 
 @pytest.mark.gen_test
-async def test_a_call_can_override_fail_fast_of_its_client(nowhere: str) -> None:
-    client = Client(nowhere, fail_fast=True)
+async def test_a_call_can_override_fail_fast_of_its_client(unreachable: str) -> None:
+    client = Client(unreachable, fail_fast=True)
     with pytest.raises(errors.ConnectionError):
         client.call("t")
     with pytest.raises(errors.ConnectionError):
@@ -223,8 +223,8 @@ async def test_a_call_can_override_fail_fast_of_its_client(nowhere: str) -> None
 
 
 @pytest.mark.gen_test
-async def test_a_client_that_is_not_ready_names_the_reason(nowhere: str) -> None:
-    client = Client(nowhere)
+async def test_a_client_that_is_not_ready_names_the_reason(unreachable: str) -> None:
+    client = Client(unreachable)
     assert (client.is_ready, client.obstacle) == (False, "the broker has not been reached yet")
     await client.close()
     assert client.obstacle == "the client was closed"
@@ -236,8 +236,8 @@ async def test_a_client_that_is_not_ready_names_the_reason(nowhere: str) -> None
 
 
 @pytest.mark.gen_test
-async def test_a_draining_client_refuses_new_calls_and_waits_for_the_others(nowhere: str) -> None:
-    client = Client(nowhere)
+async def test_a_draining_client_refuses_new_calls_and_waits_for_the_others(unreachable: str) -> None:
+    client = Client(unreachable)
     call = client.call("t")
     draining = asyncio.ensure_future(client.drain(timeout=10))
     await until(lambda: client.obstacle == "the client is draining: it makes no new calls")
@@ -253,8 +253,8 @@ async def test_a_draining_client_refuses_new_calls_and_waits_for_the_others(nowh
 
 
 @pytest.mark.gen_test
-async def test_calls_that_do_not_end_within_the_drain_time_are_ended(nowhere: str) -> None:
-    client = Client(nowhere)
+async def test_calls_that_do_not_end_within_the_drain_time_are_ended(unreachable: str) -> None:
+    client = Client(unreachable)
     call = client.call("t")
     began = time.monotonic()
     await client.drain(timeout=0.1)
@@ -268,8 +268,8 @@ async def test_calls_that_do_not_end_within_the_drain_time_are_ended(nowhere: st
 
 
 @pytest.mark.gen_test
-async def test_every_duration_may_be_a_string(nowhere: str) -> None:
-    client = Client(nowhere)
+async def test_every_duration_may_be_a_string(unreachable: str) -> None:
+    client = Client(unreachable)
     call = client.call("t", expiration="1m30s", timeout="500ms")
     assert call.message.timeout == 0.5
     assert call.message.deadline == pytest.approx(time.time() + 90, abs=2)

@@ -20,7 +20,7 @@ from tests.support.waiting import until
 
 
 @pytest.fixture
-def nowhere() -> Iterator[str]:
+def unreachable() -> Iterator[str]:
     """A URL at which nothing listens."""
     with unreachable_url() as url:
         yield url
@@ -37,9 +37,9 @@ def unawaited(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 @pytest.mark.gen_test
 async def test_unawaited_calls_are_counted_in_one_log_line_when_their_client_closes(
-    nowhere: str, caplog: pytest.LogCaptureFixture
+    unreachable: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    client = Client(nowhere)
+    client = Client(unreachable)
     for task in ("resize", "stat", "resize"):
         client.call(task)
     awaited = client.call("awaited")
@@ -56,16 +56,16 @@ async def test_unawaited_calls_are_counted_in_one_log_line_when_their_client_clo
 
 @pytest.mark.gen_test
 async def test_a_client_that_closes_without_unawaited_calls_logs_nothing(
-    nowhere: str, caplog: pytest.LogCaptureFixture
+    unreachable: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    client = Client(nowhere)
+    client = Client(unreachable)
     client.call("t").cancel()
     await client.close()
     assert unawaited(caplog) == []
 
 
-def test_unawaited_calls_of_a_blocking_client_are_counted_too(nowhere: str, caplog: pytest.LogCaptureFixture) -> None:
-    with blocking.Client(nowhere) as client:
+def test_unawaited_calls_of_a_blocking_client_are_counted(unreachable: str, caplog: pytest.LogCaptureFixture) -> None:
+    with blocking.Client(unreachable) as client:
         client.call("left")
         looked_at = client.call("wanted")
         with pytest.raises(TimeoutError):
@@ -76,8 +76,8 @@ def test_unawaited_calls_of_a_blocking_client_are_counted_too(nowhere: str, capl
 # --- a second loop --------------------------------------------------------------------------------------------------
 
 
-def test_a_client_works_on_a_new_loop_after_its_own_was_closed(nowhere: str, caplog: pytest.LogCaptureFixture) -> None:
-    client = Client(nowhere)
+def test_a_client_works_on_a_new_loop_after_its_own_closed(unreachable: str, caplog: pytest.LogCaptureFixture) -> None:
+    client = Client(unreachable)
     subscription = client.subscribe("news", ignored)
     kept: list[PendingCall[Any]] = []
 
@@ -102,8 +102,8 @@ def test_a_client_works_on_a_new_loop_after_its_own_was_closed(nowhere: str, cap
     ]
 
 
-def test_a_client_that_was_left_open_may_be_closed_on_another_loop(nowhere: str) -> None:
-    client = Client(nowhere)
+def test_a_client_that_was_left_open_may_be_closed_on_another_loop(unreachable: str) -> None:
+    client = Client(unreachable)
 
     async def first() -> None:
         client.connect()
@@ -113,8 +113,8 @@ def test_a_client_that_was_left_open_may_be_closed_on_another_loop(nowhere: str)
     assert client.obstacle == "the client was closed"
 
 
-def test_a_client_of_a_running_loop_raises_on_another_loop(nowhere: str) -> None:
-    client = Client(nowhere)
+def test_a_client_of_a_running_loop_raises_on_another_loop(unreachable: str) -> None:
+    client = Client(unreachable)
     own, other = asyncio.new_event_loop(), asyncio.new_event_loop()
 
     async def use() -> None:
@@ -137,9 +137,9 @@ def test_a_client_of_a_running_loop_raises_on_another_loop(nowhere: str) -> None
     ["_waiters.close", "_submissions.close", "_maintenance.stop", "_inbox.close", "_publisher.drain", "store.close"],
 )
 async def test_a_close_step_that_fails_does_not_stop_the_others(
-    nowhere: str, step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    unreachable: str, step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = Client(nowhere, store=JobStore(f"sqlite:///{tmp_path}/jobs.db"))
+    client = Client(unreachable, store=JobStore(f"sqlite:///{tmp_path}/jobs.db"))
     client.open()
     call = client.call("t")
     await client.jobs.ready()
@@ -164,7 +164,7 @@ async def test_a_close_step_that_fails_does_not_stop_the_others(
 
 @pytest.mark.gen_test
 async def test_the_first_error_of_a_close_is_raised_and_a_second_one_is_logged(
-    nowhere: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    unreachable: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fails(*_: Any) -> None:
         raise ZeroDivisionError("calls")
@@ -172,7 +172,7 @@ async def test_the_first_error_of_a_close_is_raised_and_a_second_one_is_logged(
     async def fails_later(*_: Any) -> None:
         raise KeyError("links")
 
-    client = Client(nowhere)
+    client = Client(unreachable)
     closes = client.links.close
     monkeypatch.setattr(client._calls, "close", fails)
     monkeypatch.setattr(client.links, "close", fails_later)

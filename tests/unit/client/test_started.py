@@ -23,7 +23,7 @@ LOGGER = "crew.client.started"
 
 
 @pytest.fixture
-def nowhere() -> Iterator[str]:
+def unreachable() -> Iterator[str]:
     """A URL at which nothing listens."""
     with unreachable_url() as url:
         yield url
@@ -113,15 +113,15 @@ async def test_an_awaited_failure_is_raised_and_not_logged(how: str, caplog: pyt
     ],
     ids=str,
 )
-async def test_an_invalid_argument_is_an_error_of_publish(nowhere: str, options: dict[str, Any], kind: type) -> None:
-    client = Client(nowhere)
+async def test_publish_raises_for_an_invalid_argument(unreachable: str, options: dict[str, Any], kind: type) -> None:
+    client = Client(unreachable)
     with pytest.raises(kind):
         client.publish(**{"topic": "news", **options})
     await client.close()
 
 
 @pytest.mark.gen_test
-async def test_a_blocked_broker_is_an_error_of_publish() -> None:
+async def test_publish_raises_while_the_broker_is_blocked() -> None:
     topics = Topics()
     topics.link.is_blocked = True
     with pytest.raises(errors.Overloaded):
@@ -129,8 +129,8 @@ async def test_a_blocked_broker_is_an_error_of_publish() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_closed_client_refuses_to_publish_at_once(nowhere: str) -> None:
-    client = Client(nowhere)
+async def test_a_closed_client_refuses_to_publish_at_once(unreachable: str) -> None:
+    client = Client(unreachable)
     await client.close()
     with pytest.raises(errors.ConnectionError, match="closed"):
         client.publish("news")
@@ -139,8 +139,8 @@ async def test_a_closed_client_refuses_to_publish_at_once(nowhere: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_an_event_in_flight_when_its_client_closes_fails(nowhere: str, caplog: pytest.LogCaptureFixture) -> None:
-    client = Client(nowhere)
+async def test_closing_a_client_fails_its_events_in_flight(unreachable: str, caplog: pytest.LogCaptureFixture) -> None:
+    client = Client(unreachable)
     client.publish("news")
     with caplog.at_level(logging.ERROR, logger=LOGGER):
         await client.close()
@@ -150,21 +150,21 @@ async def test_an_event_in_flight_when_its_client_closes_fails(nowhere: str, cap
 
 
 @pytest.mark.parametrize("step", ["call", "publish"])
-def test_call_and_publish_raise_without_an_event_loop(nowhere: str, step: str) -> None:
+def test_call_and_publish_raise_without_an_event_loop(unreachable: str, step: str) -> None:
     with pytest.raises(RuntimeError, match=r"no running event loop; in a script or a thread, use crew\.client\.b"):
-        getattr(Client(nowhere), step)("t")
+        getattr(Client(unreachable), step)("t")
 
 
 @pytest.mark.gen_test
-async def test_connect_starts_without_an_await(nowhere: str) -> None:
-    client = Client(nowhere)
+async def test_connect_starts_without_an_await(unreachable: str) -> None:
+    client = Client(unreachable)
     client.connect()
     assert client.links.consuming.state is LinkState.CONNECTING
     await client.close()
 
 
-def test_a_client_connected_before_a_loop_runs_starts_with_the_loop(nowhere: str) -> None:
-    client = Client(nowhere)
+def test_a_client_connected_before_a_loop_runs_starts_with_the_loop(unreachable: str) -> None:
+    client = Client(unreachable)
     client.connect()
     assert client.links.consuming.state is LinkState.CLOSED
 
@@ -175,8 +175,8 @@ def test_a_client_connected_before_a_loop_runs_starts_with_the_loop(nowhere: str
     asyncio.run(main())
 
 
-def test_a_subscription_made_before_a_loop_runs_connects_with_the_loop(nowhere: str) -> None:
-    client = Client(nowhere)
+def test_a_subscription_made_before_a_loop_runs_connects_with_the_loop(unreachable: str) -> None:
+    client = Client(unreachable)
     client.subscribe("news", print)
 
     async def main() -> None:
@@ -186,10 +186,10 @@ def test_a_subscription_made_before_a_loop_runs_connects_with_the_loop(nowhere: 
     asyncio.run(main())
 
 
-def test_a_client_connects_on_a_loop_that_was_set_before_it(nowhere: str) -> None:
+def test_a_client_connects_on_a_loop_that_was_set_before_it(unreachable: str) -> None:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    client = Client(nowhere)
+    client = Client(unreachable)
     client.connect()
 
     async def main() -> None:
@@ -203,8 +203,8 @@ def test_a_client_connects_on_a_loop_that_was_set_before_it(nowhere: str) -> Non
         loop.close()
 
 
-def test_a_loop_of_another_thread_does_not_start_the_client(nowhere: str) -> None:
-    client = Client(nowhere)
+def test_a_loop_of_another_thread_does_not_start_the_client(unreachable: str) -> None:
+    client = Client(unreachable)
     client.connect()
 
     async def other() -> None:
