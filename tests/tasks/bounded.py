@@ -17,7 +17,7 @@ def hold(seconds):
 @Task(PREFIX + "flaky", max_queue=1, retries=1, backoff=(0.5, 60))
 def flaky(fails):
     if fails and context.attempt == 1:
-        raise OSError("once more, please")
+        raise OSError("the first attempt fails")
     return context.attempt
 
 

@@ -16,7 +16,7 @@ from crew.worker import Task, context, run
 PREFIX = os.environ["CREW_TEST_PREFIX"]
 EXECUTORS = os.environ["CREW_CHAOS_EXECUTORS"].split(",")
 RECORD = os.open(os.environ["CREW_CHAOS_RECORD"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-GOES_ON = 0.4  # seconds that a task runs on after the interrupt that it swallows
+RUNS_ON = 0.4  # seconds that a task continues after an interrupt that it swallows
 SHIELDED = 0.2  # seconds
 BLOCKS = 0.03  # seconds for which a coroutine blocks its loop
 
@@ -24,6 +24,7 @@ numbers = itertools.count()
 
 
 def say(word, *values):
+    """Write one line to the record."""
     os.write(RECORD, (" ".join(map(str, (word, *values, time.monotonic()))) + "\n").encode())
 
 
@@ -75,7 +76,7 @@ def swallow(seconds, token):
         nap(seconds)
     except SystemExit:
         say("INTERRUPTED", token)
-        nap(GOES_ON)
+        nap(RUNS_ON)
 
 
 def shielded(seconds):
@@ -105,7 +106,7 @@ KINDS = {
 }
 
 
-def live(data):
+def run_kind(data):
     with recorded() as token:
         KINDS[data["kind"]](data["seconds"], token)
     return context.id
@@ -126,7 +127,7 @@ async def swallow_async(seconds, token):
         await asyncio.sleep(seconds)
     except asyncio.CancelledError:
         say("INTERRUPTED", token)
-        await asyncio.sleep(GOES_ON)
+        await asyncio.sleep(RUNS_ON)
 
 
 async def shielded_async(seconds):
@@ -157,14 +158,14 @@ ASYNC_KINDS = {
 }
 
 
-async def live_async(data):
+async def run_kind_async(data):
     with recorded() as token:
         await ASYNC_KINDS[data["kind"]](data["seconds"], token)
     return context.id
 
 
 for executor in EXECUTORS:
-    Task(PREFIX + executor)(live_async if executor == "async" else live)
+    Task(PREFIX + executor)(run_kind_async if executor == "async" else run_kind)
 
 if __name__ == "__main__":
     run()

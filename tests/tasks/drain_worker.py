@@ -7,7 +7,7 @@ from crew.worker import Task, run
 
 @Task("nap")
 async def nap(seconds: float) -> float:
-    """Sleep; many run at a time."""
+    """Sleep; one process can run many of them at a time."""
     await asyncio.sleep(seconds)
     return seconds
 

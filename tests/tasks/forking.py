@@ -106,9 +106,9 @@ def call_in_a_child(name):
 
     child = fork.Process(target=call)
     child.start()
-    answer = ours.recv()
+    result = ours.recv()
     child.join()
-    return answer
+    return result
 
 
 if __name__ == "__main__":

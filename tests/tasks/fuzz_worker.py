@@ -12,7 +12,7 @@ EXECUTED = Path(os.environ["CREW_FUZZ_EXECUTED"])  # one line for each execution
 _lock = threading.Lock()
 
 
-def _note(task: str, payload: Any) -> None:
+def _record(task: str, payload: Any) -> None:
     line = json.dumps([task, repr(payload)[:200]])
     with _lock, EXECUTED.open("a", encoding="utf-8") as file:
         file.write(line + "\n")
@@ -21,21 +21,21 @@ def _note(task: str, payload: Any) -> None:
 @Task("echo")
 def echo(payload: Any) -> Any:
     """Return the payload."""
-    _note("echo", payload)
+    _record("echo", payload)
     return payload
 
 
 @Task("fail")
 def fail(payload: Any) -> None:
     """Raise an exception."""
-    _note("fail", payload)
-    raise ValueError(f"failed as asked: {str(payload)[:100]}")
+    _record("fail", payload)
+    raise ValueError(f"failed on purpose: {str(payload)[:100]}")
 
 
 @Task("flaky", retries=1, backoff=(0.05, 0.05))
 def flaky(payload: Any) -> Any:
     """Fail in the first execution."""
-    _note("flaky", payload)
+    _record("flaky", payload)
     if context.attempt < 2:
         raise ConnectionError("not yet")
     return payload
@@ -44,7 +44,7 @@ def flaky(payload: Any) -> Any:
 @Task("steps")
 def steps(payload: Any) -> Any:
     """Report progress."""
-    _note("steps", payload)
+    _record("steps", payload)
     for number in range(3):
         context.progress({"at": number})
     return payload
@@ -53,7 +53,7 @@ def steps(payload: Any) -> Any:
 @Task("few", max_queue=1_000)
 def few(payload: Any) -> Any:
     """Has a queue with max_queue."""
-    _note("few", payload)
+    _record("few", payload)
     return payload
 
 

@@ -35,7 +35,7 @@ def connect():
 
 
 @on_process_start
-async def find_loop():
+async def store_loop():
     global loop
     loop = asyncio.get_running_loop()
 
@@ -47,7 +47,7 @@ def disconnect():
 
 
 @on_process_stop
-async def leave_loop():
+async def check_loop():
     say("SAME LOOP", asyncio.get_running_loop() is loop)
 
 
@@ -83,7 +83,7 @@ def leak(size):
 
 
 @Task(PREFIX + "loop")
-async def of_loop(seconds):
+async def is_same_loop(seconds):
     await asyncio.sleep(seconds)
     return asyncio.get_running_loop() is loop, os.getpid()
 

@@ -98,7 +98,7 @@ def clean(seconds):
 
 
 @Task(PREFIX + "say", timeout=60)
-def said(data):
+def report(data):
     """Reports its payload as progress."""
     context.progress("x" * data["size"] if "size" in data else data["value"])
     return context.job

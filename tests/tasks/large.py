@@ -13,7 +13,7 @@ def make(size):
 
 
 @Task(PREFIX + "size")
-async def size(data):  # async: it has a slot though a plain task waits for it
+async def size(data):  # async: so a slot is free while a plain task waits for the nested call
     return len(data)
 
 

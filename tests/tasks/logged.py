@@ -42,14 +42,14 @@ async def hang_async(data):
 
 
 @Task(PREFIX + "tenant")
-def of_tenant(name):
+def previous_tenant(name):
     before = tenant.get()
     tenant.set(name)
     return before
 
 
 @Task(PREFIX + "tenant.async")
-async def of_tenant_async(name):
+async def previous_tenant_async(name):
     before = tenant.get()
     tenant.set(name)
     return before
@@ -57,7 +57,7 @@ async def of_tenant_async(name):
 
 @Task(PREFIX + "tenant.nested")
 async def nested(name):
-    """The context variables that its nested calls see, in the same process: each is started because of this one."""
+    """Return the context variables that its nested calls see; they run in the same process as their caller."""
     tenant.set(name)
     called = [await context.call(PREFIX + which, name) for which in ("tenant.async", "tenant", "tenant.async")]
     return [*called, tenant.get()]

@@ -1,4 +1,4 @@
-"""A worker whose messages the broker refuses, as an older crew sent them: header CC is no array."""
+"""A worker that sends messages with an invalid header CC, as an older crew did: the broker refuses them."""
 
 import os
 

@@ -45,7 +45,7 @@ def sleep(seconds):
 
 @Task(PREFIX + "note")
 def note(data):
-    """Prints its name at its start; sleeps if the payload says so."""
+    """Prints its name at its start; sleeps if the payload has `seconds`."""
     say("STARTED", data["name"])
     time.sleep(data.get("seconds", 0))
     return {"name": data["name"], "pid": os.getpid()}
@@ -81,7 +81,10 @@ def pressed(data):
 
 
 def _refusal_of_call():
-    """The error of a refused nested call; others wait for a slot, as this task has the only one."""
+    """Make a nested call; returns its error if it is refused, else None.
+
+    A call that is not refused waits for a slot, as this task has the only one: it is canceled.
+    """
     call = context.call(PREFIX + "echo", 1)
     try:
         call.result(timeout=0.05)
@@ -122,7 +125,7 @@ HANGS = {  # hangs.py has many more
 
 @Task(PREFIX + "hang")
 def hang(kind):
-    """Hangs; prints by how many milliseconds SystemExit was late, and that `finally` ran."""
+    """Hangs; prints how many milliseconds after its limit SystemExit was raised, and that `finally` ran."""
     limit = time.monotonic() + context.remaining
     say("HANGING", f"[{kind}]")
     try:
@@ -180,17 +183,17 @@ def cooperative(data):
 @Task(PREFIX + "spin")
 def spin(data):
     """Ends at about its timeout; prints STRAY if it gets the interrupt of another execution."""
-    mine = context.id
+    own_id = context.id
     try:
         end = time.perf_counter() + data["seconds"]
         while time.perf_counter() < end:
             pass
     except SystemExit:
-        if context.id != mine or context.remaining > 0.0005:
-            say("STRAY", mine, context.id, context.remaining)
-        say("INTERRUPTED", mine)
+        if context.id != own_id or context.remaining > 0.0005:
+            say("STRAY", own_id, context.id, context.remaining)
+        say("INTERRUPTED", own_id)
         raise
-    return mine
+    return own_id
 
 
 # --- behaving badly --------------------------------------------------------------------------------------------------
@@ -198,7 +201,7 @@ def spin(data):
 
 class Unprintable(Exception):
     def __str__(self):
-        raise RuntimeError("not even this")
+        raise RuntimeError("its text cannot be made")
 
 
 BAD = {

@@ -60,7 +60,7 @@ async def _long_clean_up(hang: Callable[[], Awaitable[object]]) -> None:
 
 
 def _blocking(hang: Callable[[], object]) -> Callable[[], Awaitable[object]]:
-    """A coroutine function that lets its loop do nothing else."""
+    """A coroutine function that blocks its event loop."""
 
     async def blocks() -> None:
         hang()

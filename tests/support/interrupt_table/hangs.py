@@ -1,7 +1,7 @@
 """Hanging plain functions: the rows of the interrupt table for the main thread executor and the thread pool.
 
 None of them ends by itself within the time of a test. The ones in C code need only the standard library: a mutex that
-is locked twice, a comparison whose work doubles with each level.
+is locked twice, and a comparison that takes twice as long for each level.
 """
 
 import asyncio
@@ -97,7 +97,7 @@ def _cancelled() -> None:
     _loop_with_sleep()
 
 
-# --- what blocks -----------------------------------------------------------------------------------------------------
+# --- blocking calls --------------------------------------------------------------------------------------------------
 
 
 def _receive(timeout: float | None = None) -> None:
@@ -135,7 +135,7 @@ def _join() -> None:
     thread.join()
 
 
-# --- C ---------------------------------------------------------------------------------------------------------------
+# --- C code ----------------------------------------------------------------------------------------------------------
 
 
 def _c_sleep(library: type[ctypes.CDLL]) -> None:
@@ -149,7 +149,8 @@ def mutex(library: type[ctypes.CDLL]) -> None:
     c.pthread_mutex_lock(mutex)
 
 
-# From 3.12 on it is Python code (Lib/_pylong.py) whose calls of C take up to some 100 ms each, and hold the GIL.
+# From 3.12 on, `str` of a huge integer is Python code (Lib/_pylong.py). Its calls of C code take up to 100 ms each
+# and hold the GIL.
 _STR_IS_C: Final = sys.version_info < (3, 12)
 
 
@@ -176,7 +177,7 @@ def _sqlite() -> None:
 
 
 def fork() -> int:
-    """A child that holds what this process has open, the connections to the broker among it; its pid."""
+    """Fork a child that inherits all open files, including the connections to the broker; return its pid."""
     pid = os.fork()
     if pid == 0:
         try:

@@ -22,7 +22,7 @@ GRACE = 0.6  # seconds: the clean-ups of the rows fit in; without a second inter
 ROW_EXPIRATION = 0.3  # seconds that a call of a row has
 NEXT_EXPIRATION = 15.0  # seconds for the next call: more than it needs, to measure how late a late one is
 
-# The worker's log text for each fate except the first; the gravest first, as the log may have several.
+# The worker's log text for each fate except the first; the most severe first, as the log may have several.
 LOG_TEXTS = {
     Fate.KILLED: "worker process stalled, killing it",
     Fate.REPLACED: "replacing worker process: it runs a task that cannot be interrupted",
@@ -95,8 +95,8 @@ async def trial(client: Client, bench: Bench, row: Row, *, timeout: float | None
     Args:
         timeout: seconds; used for the calls of the row instead of a short expiration.
     """
-    before = await client.call(bench.prefix + "who", expiration=NEXT_EXPIRATION)
-    said = len(bench.process.output)
+    before = await client.call(bench.prefix + "pid", expiration=NEXT_EXPIRATION)
+    start = len(bench.process.output)
     limit = ROW_EXPIRATION if timeout is None else timeout
     expiration = limit if timeout is None else NEXT_EXPIRATION
     began = time.monotonic()
@@ -105,13 +105,13 @@ async def trial(client: Client, bench: Bench, row: Row, *, timeout: float | None
         for _ in range(_copies(row, bench.executor))
     ]
     answers = await asyncio.gather(*(_answer(call) for call in calls))
-    after = await client.call(bench.prefix + "who", expiration=NEXT_EXPIRATION)
+    after = await client.call(bench.prefix + "pid", expiration=NEXT_EXPIRATION)
     served = time.monotonic() - began - limit
     if row.fates[bench.executor] is Fate.SEEN:
         last = sight.CLEANED if row.cleans_up else sight.SEEN
         with contextlib.suppress(AssertionError):  # the finding shows what is missing
             await until(lambda: all(f"{last} {call.id}" in bench.process.output for call in calls), GRACE)
-    log = bench.process.output[said:]
+    log = bench.process.output[start:]
     return Finding(
         hung=[
             Hung(
