@@ -24,13 +24,13 @@ class PikaChannel:
 
     Attributes:
         answers: whether the broker answers a request at once.
-        told: requests by name, with their arguments.
+        requests: requests by name, with their arguments.
     """
 
     def __init__(self) -> None:
         self.is_open = True
         self.answers = True
-        self.told: list[tuple[Any, ...]] = []
+        self.requests: list[tuple[Any, ...]] = []
         self.priorities: list[int] = []  # of consumers
         self.waiting: list[Callable[[Any], None]] = []
         self.on_close: Callable[..., None]
@@ -96,13 +96,13 @@ class PikaChannel:
         self._ask("flow", active, callback)
 
     def basic_publish(self, *arguments: Any) -> None:
-        self.told.append(("basic_publish", *arguments))
+        self.requests.append(("basic_publish", *arguments))
 
     def basic_ack(self, tag: int, multiple: bool = False) -> None:
-        self.told.append(("basic_ack", tag, multiple))
+        self.requests.append(("basic_ack", tag, multiple))
 
     def basic_nack(self, tag: int, *, requeue: bool) -> None:
-        self.told.append(("basic_nack", tag, requeue))
+        self.requests.append(("basic_nack", tag, requeue))
 
     # --- actions of the broker --------------------------------------------------------------------------------------
 
@@ -135,10 +135,10 @@ class PikaChannel:
 
     def did(self, what: str) -> list[Any]:
         """The arguments of all requests with the name `what`."""
-        return [one[1:] for one in self.told if one[0] == what]
+        return [one[1:] for one in self.requests if one[0] == what]
 
     def _ask(self, what: str, arguments: Any, callback: Callable[[Any], None]) -> None:
-        self.told.append((what, arguments))
+        self.requests.append((what, arguments))
         self._answer(callback)
 
     def _answer(self, callback: Callable[[Any], None]) -> None:

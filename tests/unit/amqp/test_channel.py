@@ -370,7 +370,7 @@ async def test_each_consumer_has_its_own_prefetch() -> None:
     await asyncio.gather(
         channel.consume("a", lambda delivery: None, prefetch=1), channel.consume("b", lambda delivery: None, prefetch=5)
     )
-    requests = [one for one in pika.told if one[0] in ("basic_qos", "basic_consume")]
+    requests = [one for one in pika.requests if one[0] in ("basic_qos", "basic_consume")]
     assert requests == [
         ("basic_qos", {"prefetch_count": 1}),
         ("basic_consume", "a"),

@@ -54,7 +54,7 @@ class Connecting:
     async def _open(self) -> tuple[Channel, PikaChannel]:
         channel, pika, _ = await an_open_channel()
         if self.requests is not None:
-            pika.told = self.requests
+            pika.requests = self.requests
         return channel, pika
 
 
