@@ -107,7 +107,7 @@ def an_execution(
         deadline=None if budget is None else time.time() + budget,
         timeout=timeout,
         persistent=persistent,
-        reply_to="crew.reply.somebody",
+        reply_to="crew.reply.the-client",
         attempt=attempt,
         headers=headers or {},
     )
@@ -124,13 +124,13 @@ def a_job() -> Execution:
 
 
 def outcome_of(execution: Execution) -> Outcome | None:
-    """What it came to; fails where that is not decided."""
-    assert execution.result is not None, f"{execution!r} came to nothing"
+    """The outcome of `execution`; fails if it has no result."""
+    assert execution.result is not None, f"{execution!r} has no result"
     return execution.result.outcome
 
 
 def value_of(execution: Execution) -> Any:
-    """What it returned; fails where it did not return."""
+    """The value that `execution` has returned; fails if it has another outcome."""
     assert outcome_of(execution) is Outcome.RETURNED, execution.result
     assert execution.result is not None
     return codec.decode(execution.result.body)

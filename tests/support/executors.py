@@ -262,14 +262,14 @@ class PlayedExecutor:
     """A fake Executor: the test decides what runs, and whether it ends.
 
     Attributes:
-        bears: whether the slot of an abandoned execution can be reused.
+        frees_slot: whether an abandoned execution frees its slot.
         text: the stack of the running execution.
     """
 
     def __init__(self, *, slots: int = 1, has_timer: bool = False) -> None:
         self.slots = slots
         self.has_timer = has_timer
-        self.bears = True
+        self.frees_slot = True
         self.text = ""
         self.executions: list[Execution] = []
         self.was_abandoned: list[Execution] = []
@@ -302,7 +302,7 @@ class PlayedExecutor:
     def abandon(self, execution: Execution) -> bool:
         self.release(execution)
         self.was_abandoned.append(execution)
-        return self.bears
+        return self.frees_slot
 
     def abandoned(self) -> int:
         return len(self.was_abandoned)

@@ -1,4 +1,4 @@
-"""An AMQP sender that writes raw frames, to send messages that pika would refuse."""
+"""An AMQP sender that writes raw frames: it can send messages that pika would refuse."""
 
 import socket
 import struct
@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from pika import frame, spec
 
-TIMEOUT = 10.0  # seconds for an answer of the broker
+TIMEOUT = 10.0  # seconds to wait for the broker
 CHANNEL = 1
 
 
@@ -50,7 +50,7 @@ class Foreign:
             frames.append(struct.pack(">BHI", 3, CHANNEL, len(body)) + body + b"\xce")
         try:
             self._socket.sendall(b"".join(frames))
-            taken = isinstance(self._answer(), spec.Basic.Ack)
+            taken = isinstance(self._next_method(), spec.Basic.Ack)
         except OSError:
             taken = False
         self.confirmed += taken
@@ -64,28 +64,28 @@ class Foreign:
         self._socket = socket.create_connection((self._url.hostname, self._url.port), timeout=TIMEOUT)
         self._buffer = b""
         self._socket.sendall(b"AMQP\x00\x00\x09\x01")
-        self._answer()
+        self._next_method()
         login = f"\0{unquote(self._url.username or '')}\0{unquote(self._url.password or '')}"
-        self._ask(0, spec.Connection.StartOk(mechanism="PLAIN", response=login))
-        self._tell(0, spec.Connection.TuneOk(channel_max=10, frame_max=131072, heartbeat=0))
-        self._ask(0, spec.Connection.Open(virtual_host=unquote(self._url.path[1:]) or "/"))
-        self._ask(CHANNEL, spec.Channel.Open())
-        self._ask(CHANNEL, spec.Confirm.Select())
+        self._request(0, spec.Connection.StartOk(mechanism="PLAIN", response=login))
+        self._send_method(0, spec.Connection.TuneOk(channel_max=10, frame_max=131072, heartbeat=0))
+        self._request(0, spec.Connection.Open(virtual_host=unquote(self._url.path[1:]) or "/"))
+        self._request(CHANNEL, spec.Channel.Open())
+        self._request(CHANNEL, spec.Confirm.Select())
 
     def _close(self) -> None:
         if self._socket is not None:
             self._socket.close()
 
-    def _tell(self, channel: int, method: Any) -> None:
+    def _send_method(self, channel: int, method: Any) -> None:
         assert self._socket is not None
         self._socket.sendall(frame.Method(channel, method).marshal())
 
-    def _ask(self, channel: int, method: Any) -> None:
-        self._tell(channel, method)
-        self._answer()
+    def _request(self, channel: int, method: Any) -> None:
+        self._send_method(channel, method)
+        self._next_method()
 
-    def _answer(self) -> Any:
-        """The next method of the broker."""
+    def _next_method(self) -> Any:
+        """Wait for the next method of the broker."""
         assert self._socket is not None
         while True:
             consumed, found = frame.decode_frame(self._buffer)

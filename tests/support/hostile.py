@@ -36,7 +36,7 @@ HOSTILE: Final[dict[str, Hostile]] = {
     "deep arrays": (codec.MSGPACK, lambda size: array(size // 201) + (b"\x91" * 200 + b"\x01") * (size // 201)),
     "small strings": (codec.MSGPACK, lambda size: array(size // 4) + b"\xa3abc" * (size // 4)),
     "a map with int keys": (codec.MSGPACK, _int_keys),
-    "an array that lies": (codec.MSGPACK, lambda size: b"\xdd\xff\xff\xff\xff" * (size // 5)),
+    "an array with a false length": (codec.MSGPACK, lambda size: b"\xdd\xff\xff\xff\xff" * (size // 5)),
     "empty arrays in JSON": (codec.JSON, lambda size: listed(b"[]", size)),
     "empty objects in JSON": (codec.JSON, lambda size: listed(b"{}", size)),
     "nested arrays in JSON": (codec.JSON, lambda size: b"[" * size),

@@ -61,23 +61,23 @@ class _Handler(RequestHandler):
 
     def compute_etag(self) -> None: ...
 
-    async def _answer(self, *path: str) -> None:
+    async def _record_and_respond(self, *path: str) -> None:
         self.site.seen.append(
             Seen(self.request.method or "", self.request.path, self.request.headers, self.request.body)
         )
-        await self.answer()
+        await self.respond()
 
-    async def answer(self) -> None:
+    async def respond(self) -> None:
         raise NotImplementedError
 
-    get = head = post = put = patch = delete = options = _answer
+    get = head = post = put = patch = delete = options = _record_and_respond
 
     def on_connection_close(self) -> None:
         self.site.left.append((self.request.path, time.monotonic()))
 
 
 class _Echo(_Handler):
-    async def answer(self) -> None:
+    async def respond(self) -> None:
         headers = {name.lower(): value for name, value in self.request.headers.get_all()}
         self.write(
             {
@@ -90,27 +90,27 @@ class _Echo(_Handler):
 
 
 class _Slow(_Handler):
-    async def answer(self) -> None:
-        """Respond late; only to DELETE at once, which a cancel sends."""
+    async def respond(self) -> None:
+        """Respond late, but at once to DELETE, which a cancel sends."""
         if self.request.method != "DELETE":
             await asyncio.sleep(float(self.get_argument("for", str(HANGING))))
         self.write("slow")
 
 
 class _Stubborn(_Handler):
-    async def answer(self) -> None:
+    async def respond(self) -> None:
         """Like /slow, for every method."""
         await asyncio.sleep(float(self.get_argument("for", str(HANGING))))
 
 
 class _Second(_Handler):
-    async def answer(self) -> None:
+    async def respond(self) -> None:
         """Let the first request hang; respond to the others at once."""
         await asyncio.sleep(HANGING if len(self.site.seen) == 1 else 0)
 
 
 class _Status(_Handler):
-    async def answer(self) -> None:
+    async def respond(self) -> None:
         self.set_status(int(self.get_argument("code")), self.get_argument("reason", None))
         if location := self.get_argument("to", ""):
             self.set_header("Location", location)
@@ -119,7 +119,7 @@ class _Status(_Handler):
 
 
 class _Bytes(_Handler):
-    async def answer(self) -> None:
+    async def respond(self) -> None:
         self.set_header("Content-Type", self.get_argument("type", "application/octet-stream"))
         if encoding := self.get_argument("encoding", ""):
             self.set_header("Content-Encoding", encoding)
@@ -127,7 +127,7 @@ class _Bytes(_Handler):
 
 
 class _Endless(_Handler):
-    async def answer(self) -> None:
+    async def respond(self) -> None:
         """Send bytes until the client disconnects."""
         piece = bytes(64 * 1024)
         try:
@@ -139,7 +139,7 @@ class _Endless(_Handler):
 
 
 class _Bomb(_Handler):
-    async def answer(self) -> None:
+    async def respond(self) -> None:
         self.set_header("Content-Encoding", "gzip")
         self.write(bomb())
 

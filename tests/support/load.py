@@ -16,18 +16,18 @@ SECONDS = 0.002  # duration of each call; two workers then run about 500 per sec
 EXPIRATION = 60.0  # seconds: longer than any fault lasts
 
 
-class Answered(msgspec.Struct, frozen=True):
+class EndedCall(msgspec.Struct, frozen=True):
     """An ended call, with its start and end by time.monotonic()."""
 
     name: str
     began: float
     ended: float
-    answer: Any
+    result: Any
 
     @property
     def is_lost(self) -> bool:
         """Whether it ended without its value."""
-        return not isinstance(self.answer, dict) or self.answer.get("name") != self.name
+        return not isinstance(self.result, dict) or self.result.get("name") != self.name
 
 
 class Load:
@@ -38,7 +38,7 @@ class Load:
     """
 
     def __init__(self, client: Client, prefix: str) -> None:
-        self.answered: list[Answered] = []
+        self.answered: list[EndedCall] = []
         self._client = client
         self._task = prefix + "note"
         self._count = 0
@@ -54,7 +54,7 @@ class Load:
         """When the first successful call among those begun after `then` ended."""
         return min((one.ended for one in self.answered if one.began > then and not one.is_lost), default=None)
 
-    def lost(self) -> list[Answered]:
+    def lost(self) -> list[EndedCall]:
         """Calls that ended without their value."""
         return [one for one in self.answered if one.is_lost]
 
@@ -70,8 +70,8 @@ class Load:
             name, began = f"{id(self):x}-{self._count}", time.monotonic()
             data = {"name": name, "seconds": SECONDS}
             try:
-                answer = await self._client.call(self._task, data, expiration=EXPIRATION)
+                result = await self._client.call(self._task, data, expiration=EXPIRATION)
             except Exception as error:
-                answer = error
+                result = error
                 await asyncio.sleep(0.1)  # else a broker that refuses at once would get a thousand calls per second
-            self.answered.append(Answered(name, began, time.monotonic(), answer))
+            self.answered.append(EndedCall(name, began, time.monotonic(), result))

@@ -113,8 +113,8 @@ class PlayedGateway:
 
     def _publish(self, exchange: str, key: str, given: Properties, body: bytes) -> None:
         names = Properties.__struct_fields__
-        told = pika.BasicProperties(**{name: getattr(given, name) for name in names})
-        self._channel.basic_publish(exchange, key, body, told, mandatory=not exchange)
+        sent = pika.BasicProperties(**{name: getattr(given, name) for name in names})
+        self._channel.basic_publish(exchange, key, body, sent, mandatory=not exchange)
 
 
 def _own(given: Any) -> Properties:

@@ -47,7 +47,7 @@ class Process:
 
     def __repr__(self) -> str:
         state = "running" if self.is_running else f"ended with {self._popen.returncode}"
-        return f"<Process {' '.join(self.command)}: {state}; it said:\n{self.output}>"
+        return f"<Process {' '.join(self.command)}: {state}; its output:\n{self.output}>"
 
     @property
     def output(self) -> str:
@@ -71,12 +71,12 @@ class Process:
     def says(self, text: str, *, times: int = 1, timeout: float = READY_WITHIN) -> "Process":
         """Wait until the output has `text` that often; fails if the process ends before, or after `timeout` seconds."""
 
-        def has_said_or_ended() -> bool:
+        def has_text_or_ended() -> bool:
             return self.output.count(text) >= times or not self.is_running
 
         with suppress(AssertionError):
-            eventually(has_said_or_ended, timeout=timeout)
-        assert self.output.count(text) >= times, f"never said {text!r}: {self!r}"
+            eventually(has_text_or_ended, timeout=timeout)
+        assert self.output.count(text) >= times, f"never printed {text!r}: {self!r}"
         return self
 
     def ends(self, timeout: float) -> int:
@@ -155,14 +155,14 @@ class Processes:
 
     def stop(self) -> None:
         """Stop all processes, the last one first; fails if one does not stop, or leaves a child running."""
-        complaints = [complaint for process in reversed(self._started) if (complaint := _stopped(process))]
+        errors = [error for process in reversed(self._started) if (error := _stopped(process))]
         with suppress(AssertionError):
             eventually(lambda: not self.alive(), timeout=GONE_WITHIN)
         for pid, command in self.alive().items():
-            complaints.append(f"{command!r} still runs")
+            errors.append(f"{command!r} still runs")
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        assert not complaints, "\n".join(complaints)
+        assert not errors, "\n".join(errors)
 
     def alive(self) -> dict[int, str]:
         """Pid and command of all running processes that were started here, including children; on Linux only."""

@@ -84,7 +84,7 @@ STATES: Final = """
 """
 
 
-class Unanswered(msgspec.Struct, frozen=True):
+class LostCall(msgspec.Struct, frozen=True):
     """A call that ended without its value.
 
     Attributes:
@@ -107,9 +107,9 @@ class Tally(msgspec.Struct):
     leader_kills: int = 0  # queues whose leader was on a node that was killed
     process_kills: int = 0  # leaders whose process was killed, and not their node
     answered: int = 0
-    slow: int = 0  # answered after more than SUSPECT_AFTER seconds
+    slow: int = 0  # successful after more than SUSPECT_AFTER seconds
     statuses: Counter[str] = msgspec.field(default_factory=Counter)
-    lost: list[Unanswered] = msgspec.field(default_factory=list)
+    lost: list[LostCall] = msgspec.field(default_factory=list)
 
 
 class Trace:
@@ -185,7 +185,7 @@ class Kills:
         self._trace = trace
         self._dice = dice
         self._folder = folder
-        self._last_answer: dict[str, float] = {}  # by task, when the last answered call of it began
+        self._last_success: dict[str, float] = {}  # by task: when its last successful call began
         self._began: dict[str, float] = {}  # by id, of the calls in flight
         self._killed_at = time.monotonic()
         self._is_over = False
@@ -202,12 +202,12 @@ class Kills:
         await asyncio.gather(*self._callers)
         self._watch.cancel()
 
-    async def all_answer(self) -> None:
+    async def wait_for_all_queues(self) -> None:
         """Wait until each queue has served a call that began from now on."""
         now = time.monotonic()
         tasks = [f"{PREFIX}{number}" for number in range(QUEUES)]
         with contextlib.suppress(AssertionError):  # a stuck call counts as lost
-            await until(lambda: all(self._last_answer.get(task, 0.0) > now for task in tasks), timeout=SERVES_WITHIN)
+            await until(lambda: all(self._last_success.get(task, 0.0) > now for task in tasks), timeout=SERVES_WITHIN)
 
     async def kill_node(self) -> None:
         """Kill a node that leads a queue, wait until all queues serve, restart it, and wait for all members."""
@@ -221,7 +221,7 @@ class Kills:
         node.kill()
         self.tally.node_kills += 1
         self.tally.leader_kills += leaders[name]
-        await self.all_answer()
+        await self.wait_for_all_queues()
         await in_thread(node.start, STARTS_WITHIN)
 
     async def kill_leader_processes(self) -> None:
@@ -229,19 +229,19 @@ class Kills:
         for node in self._cluster.nodes:
             self._killed_at = time.monotonic()
             self.tally.process_kills += int(await in_thread(node.ctl, "eval", KILL_LEADERS))
-        await self.all_answer()
+        await self.wait_for_all_queues()
 
     # --- the calls --------------------------------------------------------------------------------------------------
 
     async def _call_on(self, task: str) -> None:
         while not self._is_over:
-            id, began = f"{task}-{self._dice_id():x}", time.monotonic()
+            id, began = f"{task}-{self._next_id():x}", time.monotonic()
             self._trace.steps[id] = []
             self._began[id] = began
             error: Exception | None = None
             try:
                 if await self._client.call(task, SECONDS, id=id, expiration=EXPIRATION) != id:
-                    error = AssertionError("answered with the value of another call")
+                    error = AssertionError("its value is that of another call")
             except Exception as raised:
                 error = raised
                 await asyncio.sleep(POLL)
@@ -250,13 +250,13 @@ class Kills:
             if error is None:
                 self.tally.answered += 1
                 self.tally.slow += time.monotonic() - began > SUSPECT_AFTER
-                self._last_answer[task] = max(self._last_answer.get(task, 0.0), began)
+                self._last_success[task] = max(self._last_success.get(task, 0.0), began)
             else:
                 self._lose(id, task, error, began, steps)
 
     _ids = itertools.count()
 
-    def _dice_id(self) -> int:
+    def _next_id(self) -> int:
         return next(self._ids)
 
     def _lose(self, id: str, task: str, error: Exception, began: float, steps: list[str]) -> None:
@@ -264,7 +264,7 @@ class Kills:
             *steps,
             *(line for worker in self._workers for line in worker.output.splitlines() if f" {id} " in f"{line} "),
         ]
-        lost = Unanswered(id, task, f"{type(error).__name__}: {error}", began, time.monotonic(), steps)
+        lost = LostCall(id, task, f"{type(error).__name__}: {error}", began, time.monotonic(), steps)
         self.tally.lost.append(lost)
         print(f"LOST after the kill at {self._killed_at:.3f}: {msgspec.json.encode(lost).decode()}", flush=True)
 
@@ -330,7 +330,7 @@ async def killing(cluster: Cluster, folder: Path, *, seed: int) -> AsyncIterator
         async with Client(cluster.url, queue_type="quorum") as client:
             kills = Kills(cluster, client, workers, trace, dice=random.Random(seed), folder=folder)
             try:
-                await kills.all_answer()
+                await kills.wait_for_all_queues()
                 yield kills
             finally:
                 await kills.end()

@@ -105,7 +105,7 @@ async def delete_exchanges(field: Field) -> None:
     await asyncio.to_thread(_delete_exchanges, field.node.url)
 
 
-# --- the way there ---------------------------------------------------------------------------------------------------
+# --- the network -----------------------------------------------------------------------------------------------------
 
 
 async def cut_client(field: Field) -> None:
@@ -141,9 +141,9 @@ async def freeze_process(field: Field) -> None:
 
 async def reload_worker(field: Field) -> None:
     worker = field.workers[0]
-    said = worker.output.count("serving")
+    before = worker.output.count("serving")
     os.kill(worker.pid, signal.SIGHUP)
-    await until(lambda: worker.output.count("serving") > said, timeout=15)
+    await until(lambda: worker.output.count("serving") > before, timeout=15)
 
 
 async def replace_worker(field: Field) -> None:
@@ -176,7 +176,7 @@ FAULTS: Final = {
 }
 
 
-# --- pieces ----------------------------------------------------------------------------------------------------------
+# --- helpers ---------------------------------------------------------------------------------------------------------
 
 
 async def _frozen(pids: Sequence[int], seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Compares crew's guarantees with the results of the callers and the record of the tasks."""
+"""Compares the results of the callers and the record of the tasks with crew's guarantees."""
 
 import asyncio
 import math
@@ -56,8 +56,8 @@ def breaches(calls: Sequence[Ended], record: Record) -> list[Breach]:
 
 def _of_call(call: Ended, runs: dict[str, list[Run]], record: Record) -> Iterator[Breach]:
     planned, own = call.planned, runs[call.planned.id]
-    if not _is_honest(call):
-        yield Breach(f"answered with {call.answer!r}")
+    if not _is_possible(call):
+        yield Breach(f"its result is {call.answer!r}")
     if (seconds := call.ended - call.began - planned.expiration) > ENDS_WITHIN + call.starved:
         yield late(seconds, "ended {} after its deadline")
     if call.called_back is not None and [id(answer) for answer in call.called_back] != [id(call.answer)]:
@@ -84,7 +84,7 @@ def _may_lose_its_acknowledgement(runs: list[Run], record: Record) -> bool:
     )
 
 
-def _is_honest(call: Ended) -> bool:
+def _is_possible(call: Ended) -> bool:
     """Whether the result is possible for this call."""
     if call.canceled is not None:
         return isinstance(call.answer, asyncio.CancelledError if call.planned.cancel == "task" else crew.Canceled)

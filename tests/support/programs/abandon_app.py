@@ -16,7 +16,7 @@ from crew.gateway import AbandonMixin
 
 
 class Handler(AbandonMixin, RequestHandler):
-    """What a request asks for."""
+    """Base of the handlers that call the task."""
 
     application: "App"
 
@@ -45,7 +45,7 @@ class Shared(Handler):
 
 
 class InFlight(RequestHandler):
-    """How many calls have not ended."""
+    """The number of calls that have not ended."""
 
     def get(self) -> None:
         self.write(str(len(self.application.crew._calls)))  # type: ignore[attr-defined]

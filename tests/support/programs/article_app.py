@@ -66,7 +66,7 @@ class FastHandler(Handler):
 
 
 class FireHandler(Handler):
-    """A call of which nothing is awaited."""
+    """Makes a call and does not await it."""
 
     def post(self) -> None:
         self.application.crew.call("publish", self.request.body)
@@ -90,14 +90,14 @@ class LongPollingHandler(Handler):
 
 
 class ListenersHandler(Handler):
-    """How many wait, and whether the broker knows of the subscription; it does not use the client."""
+    """The number of waiting requests, and the state of the subscription. It does not use the client."""
 
     def get(self) -> None:
         self.write(f"{len(LongPollingHandler.LISTENERS)} for {self.application.subscription!r}")
 
 
 class PublishHandler(Handler):
-    """A worker publishes."""
+    """Lets a worker publish."""
 
     @gen.coroutine
     def post(self) -> Generator[Any, Any, None]:
@@ -106,14 +106,14 @@ class PublishHandler(Handler):
 
 
 class PublishHandler2(Handler):
-    """The master publishes, without `yield`."""
+    """Publishes without `yield`."""
 
     def post(self) -> None:
         self.application.crew.publish("test", self.request.body)
 
 
 class PublishHandler3(Handler):
-    """And with it."""
+    """Publishes with `yield`."""
 
     @gen.coroutine
     def post(self) -> Generator[Any, Any, None]:
@@ -121,7 +121,7 @@ class PublishHandler3(Handler):
 
 
 class WrongHandler(Handler):
-    """A mistake in the arguments is the handler's own error."""
+    """Publishes with an invalid topic: the error is raised in the handler."""
 
     def post(self) -> None:
         self.application.crew.publish("", self.request.body)

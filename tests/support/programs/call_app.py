@@ -12,12 +12,12 @@ from tornado.web import Application, RequestHandler
 from crew import Client
 from crew.gateway import routes
 
-MAX_PENDING = 4  # calls, so that a few visits are too many
+MAX_PENDING = 4  # calls, so that a few more are refused
 MAX_BODY = 100_000  # bytes
 
 
 class Own(RequestHandler):
-    """A page of the application: how many calls have not ended."""
+    """A page of the application: the number of calls that have not ended."""
 
     def initialize(self, client: Client) -> None:
         self.client = client

@@ -42,12 +42,12 @@ def wait(pids: list[int]) -> None:
         os.waitpid(pid, 0)
 
 
-def report(**told: Any) -> None:
-    os.write(1, (json.dumps({"pid": os.getpid(), **told}) + "\n").encode())
+def report(**fields: Any) -> None:
+    os.write(1, (json.dumps({"pid": os.getpid(), **fields}) + "\n").encode())
 
 
 def connected_sockets() -> int:
-    """How many TCP connections this process has a descriptor of."""
+    """The number of TCP connections of which this process has a descriptor."""
     count = 0
     for path in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(path.name))) as one:
@@ -71,24 +71,24 @@ class Asyncio:
     async def use(self) -> None:
         await self.client.call(PREFIX + "echo", 0)
         self.in_flight = self.client.call(PREFIX + "sleep", 0.5)
-        wires = self.wires()
+        before = self.connections()
         pids = fork(lambda: asyncio.run(self.calls()))
         in_flight = await self.in_flight
         await asyncio.to_thread(wait, pids)
-        report(is_connected_as_before=self.wires() == wires, **{**await self.calls(), "in_flight": in_flight})
+        report(is_connected_as_before=self.connections() == before, **{**await self.calls(), "in_flight": in_flight})
 
     async def calls(self) -> dict[str, Any]:
         values = await asyncio.gather(*(self.client.call(PREFIX + "echo", n) for n in range(CALLS)))
-        told = {"id": self.client.id, "values": values, "in_flight": None}
+        results = {"id": self.client.id, "values": values, "in_flight": None}
         if self.in_flight is not None:
             try:
-                told["in_flight"] = await self.in_flight
+                results["in_flight"] = await self.in_flight
             except CrewError as error:
-                told["in_flight"] = f"{type(error).__name__}: {error}"
+                results["in_flight"] = f"{type(error).__name__}: {error}"
         await self.client.close()
-        return told
+        return results
 
-    def wires(self) -> list[object]:
+    def connections(self) -> list[object]:
         return [self.client.links.publishing._connection, self.client.links.consuming._connection]
 
 
@@ -105,24 +105,24 @@ class Blocking:
             return
         self.client.call(PREFIX + "echo", 0).result()
         self.in_flight = self.client.call(PREFIX + "sleep", 0.5)
-        wires = self.wires()
+        before = self.connections()
         pids = fork(self.calls)
         in_flight = self.in_flight.result()
         wait(pids)
-        report(is_connected_as_before=self.wires() == wires, **{**self.calls(), "in_flight": in_flight})
+        report(is_connected_as_before=self.connections() == before, **{**self.calls(), "in_flight": in_flight})
 
     def calls(self) -> dict[str, Any]:
         calls = [self.client.call(PREFIX + "echo", n) for n in range(CALLS)]
-        told = {"id": self.client.id, "values": [call.result() for call in calls], "in_flight": None}
+        results = {"id": self.client.id, "values": [call.result() for call in calls], "in_flight": None}
         if self.in_flight is not None:
             try:
-                told["in_flight"] = self.in_flight.result()
+                results["in_flight"] = self.in_flight.result()
             except CrewError as error:
-                told["in_flight"] = f"{type(error).__name__}: {error}"
+                results["in_flight"] = f"{type(error).__name__}: {error}"
         self.client.close()
-        return told
+        return results
 
-    def wires(self) -> list[object]:
+    def connections(self) -> list[object]:
         return [self.client._client.links.publishing._connection, self.client._client.links.consuming._connection]
 
 

@@ -29,7 +29,7 @@ async def one(client: Client, number: int) -> None:
             case 2:
                 await client.call("idle", expiration=0.05)  # no worker starts it
             case 3:
-                await client.call("nobody")
+                await client.call("unserved")
             case 4:
                 await asyncio.wait_for(client.call("idle", expiration=5), 0.02)
             case kind if kind % 20 == 5:

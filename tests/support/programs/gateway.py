@@ -1,4 +1,5 @@
-"""A gateway process for tests: python gateway.py. A line of its standard input is a command, a line of JSON the answer.
+"""A gateway process for tests: python gateway.py. It reads commands from its standard input, a line of JSON each, and
+prints the result of each as a line of JSON.
 
 CREW_AMQP_URL and CREW_DATABASE in the environment are the addresses of broker and job store.
 """

@@ -1,4 +1,4 @@
-"""A client that provokes all errors about a broker's URL, and prints everything printable: no output has the password.
+"""A client that causes all errors about a broker's URL, and prints all it can: no output may have the password.
 
     python secretive.py GOOD_URL TASK
 
@@ -20,7 +20,7 @@ from crew.worker.options import Options  # noqa: E402
 from tests.support.proxy import Proxy  # noqa: E402
 
 
-async def succeed(url, task):
+async def make_a_call(url, task):
     async with Client(url) as client:
         link = client._links.consuming
         print(repr(client), repr(client._links), repr(link), vars(link))  # including connections and channels
@@ -28,7 +28,7 @@ async def succeed(url, task):
         print(repr(call), await call)
 
 
-async def be_cut_off(url, task):
+async def lose_the_connection(url, task):
     proxy = Proxy(url)
     try:
         async with Client(proxy.url) as client:
@@ -40,12 +40,12 @@ async def be_cut_off(url, task):
         proxy.close()
 
 
-async def be_refused(url):
+async def fail_to_log_in(url):
     async with Client(url):
         pass
 
 
-async def find_no_broker(url):
+async def fail_to_connect(url):
     client = Client(url)
     try:
         await client.connect(timeout=0.3)
@@ -80,12 +80,12 @@ def mistakes(url):
 
 def main(url, task):
     broker = parse(url)
-    show(succeed, url, task)
-    show(be_cut_off, url, task)
-    show(be_refused, url.replace("@127", "-wrong@127"))
-    show(find_no_broker, url.replace(f":{broker.port}/", ":1/"))
-    show(find_no_broker, url.replace("127.0.0.1", "nobody.invalid"))
-    show(find_no_broker, url.replace("amqp://", "amqps://"))
+    show(make_a_call, url, task)
+    show(lose_the_connection, url, task)
+    show(fail_to_log_in, url.replace("@127", "-wrong@127"))
+    show(fail_to_connect, url.replace(f":{broker.port}/", ":1/"))
+    show(fail_to_connect, url.replace("127.0.0.1", "unknown.invalid"))
+    show(fail_to_connect, url.replace("amqp://", "amqps://"))
     for wrong in mistakes(url):
         show(Client, wrong)
     show(lambda: blocking.Client(url).call("\0"))

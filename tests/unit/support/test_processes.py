@@ -1,4 +1,4 @@
-"""No test leaves a process behind without anybody knowing."""
+"""Processes of tests: they are stopped at the end, and a test that leaves one running fails."""
 
 import sys
 from pathlib import Path
@@ -11,10 +11,10 @@ from tests.support.waiting import eventually
 LINGERING_CHILD = """
 import subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
-child.returncode = 0  # nobody waits for it
+child.returncode = 0  # so that Popen does not warn that it still runs
 print("started", flush=True)
 """
-DEAF = """
+IGNORES_SIGTERM = """
 import signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print("started", flush=True)
@@ -37,19 +37,19 @@ def test_a_child_in_another_session_is_found_and_killed(tmp_path: Path, monkeypa
     eventually(lambda: not processes.alive())
 
 
-def test_a_process_that_ignores_sigterm_is_killed_and_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_ignores_sigterm_is_killed_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.support.processes.STOPS_WITHIN", 0.2)
     processes = Processes(tmp_path, {})
-    deaf = processes.start(sys.executable, "-c", DEAF).says("started")
+    ignoring = processes.start(sys.executable, "-c", IGNORES_SIGTERM).says("started")
 
     with pytest.raises(AssertionError, match="SIGTERM did not stop it"):
         processes.stop()
 
-    assert not deaf.is_running
+    assert not ignoring.is_running
 
 
-def test_waiting_for_words_ends_with_the_process(tmp_path: Path) -> None:
+def test_waiting_for_output_ends_with_the_process(tmp_path: Path) -> None:
     process = Processes(tmp_path, {}).start(sys.executable, "-c", "print('something else')")
 
-    with pytest.raises(AssertionError, match=r"(?s)never said 'hello'.*something else"):
+    with pytest.raises(AssertionError, match=r"(?s)never printed 'hello'.*something else"):
         process.says("hello", timeout=10)

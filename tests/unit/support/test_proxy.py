@@ -1,4 +1,4 @@
-"""The proxy of the tests fails in exactly the way that a test asks for."""
+"""The proxy of the tests simulates exactly the requested fault."""
 
 import socket
 import threading
@@ -10,12 +10,12 @@ import pytest
 from tests.support.proxy import Proxy, proxying
 from tests.support.waiting import eventually
 
-SILENCE = 0.1  # seconds in which nothing comes
+SILENCE = 0.1  # seconds without data
 
 
 @pytest.fixture
 def echo() -> Iterator[int]:
-    """A server that sends back what it gets; its port."""
+    """The port of a server that sends back what it receives."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=_serve, args=[server], daemon=True).start()
         yield server.getsockname()[1]
@@ -24,24 +24,24 @@ def echo() -> Iterator[int]:
 
 @pytest.fixture
 def proxy(echo: int) -> Iterator[Proxy]:
-    """A proxy before it."""
+    """A proxy in front of the server."""
     with proxying() as make:
         yield make(f"amqp://guest:secret@127.0.0.1:{echo}/here?heartbeat=2")
 
 
-def test_its_url_differs_from_the_brokers_by_the_port_only(proxy: Proxy, echo: int) -> None:
+def test_the_url_differs_from_that_of_the_broker_by_the_port_only(proxy: Proxy, echo: int) -> None:
     assert proxy.url == f"amqp://guest:secret@127.0.0.1:{proxy.port}/here?heartbeat=2"
     assert proxy.port != echo
 
 
-def test_what_is_sent_arrives_on_both_sides(proxy: Proxy) -> None:
+def test_data_is_forwarded_in_both_directions(proxy: Proxy) -> None:
     with _connect(proxy) as client:
         assert _echo(client, b"x" * 300_000) == b"x" * 300_000
         assert proxy.connections == 1
     eventually(lambda: proxy.connections == 0)
 
 
-def test_a_cut_resets_what_is_there_and_takes_what_comes(proxy: Proxy) -> None:
+def test_a_cut_resets_existing_connections_and_accepts_new_ones(proxy: Proxy) -> None:
     with _connect(proxy) as client:
         _echo(client)
         proxy.cut()
@@ -51,7 +51,7 @@ def test_a_cut_resets_what_is_there_and_takes_what_comes(proxy: Proxy) -> None:
         _echo(client)
 
 
-def test_a_cut_that_refuses_lets_nobody_in_until_it_is_healed(proxy: Proxy) -> None:
+def test_a_cut_with_refuse_refuses_new_connections_until_it_is_healed(proxy: Proxy) -> None:
     proxy.cut(refuse=True)
     with pytest.raises(ConnectionRefusedError):
         _connect(proxy)
@@ -60,7 +60,7 @@ def test_a_cut_that_refuses_lets_nobody_in_until_it_is_healed(proxy: Proxy) -> N
         _echo(client)
 
 
-def test_a_half_open_connection_is_silent_for_ever_and_never_closed(proxy: Proxy) -> None:
+def test_a_half_open_connection_forwards_nothing_and_is_never_closed(proxy: Proxy) -> None:
     with _connect(proxy) as client, _connect(proxy) as another:
         _echo(client)
         _echo(another)
@@ -74,7 +74,7 @@ def test_a_half_open_connection_is_silent_for_ever_and_never_closed(proxy: Proxy
             _echo(third)
 
 
-def test_new_connections_may_be_half_open_as_well(proxy: Proxy) -> None:
+def test_new_connections_can_be_half_open_too(proxy: Proxy) -> None:
     proxy.half_open(new=True)
     with _connect(proxy) as client:
         client.send(b"?")
@@ -84,7 +84,7 @@ def test_new_connections_may_be_half_open_as_well(proxy: Proxy) -> None:
         _echo(client)
 
 
-def test_what_freezes_goes_on_when_it_is_healed(proxy: Proxy) -> None:
+def test_data_held_by_a_freeze_is_forwarded_when_it_is_healed(proxy: Proxy) -> None:
     with _connect(proxy) as client:
         _echo(client)
         proxy.freeze()
@@ -97,7 +97,7 @@ def test_what_freezes_goes_on_when_it_is_healed(proxy: Proxy) -> None:
             assert (client.recv(1), late.recv(1)) == (b"1", b"2")
 
 
-def test_a_delay_is_there_each_way(proxy: Proxy) -> None:
+def test_a_delay_applies_in_each_direction(proxy: Proxy) -> None:
     proxy.delay(0.1)
     with _connect(proxy) as client:
         began = time.monotonic()
@@ -105,7 +105,7 @@ def test_a_delay_is_there_each_way(proxy: Proxy) -> None:
         assert 0.2 <= time.monotonic() - began < 2
 
 
-def test_a_throttled_connection_takes_its_time(proxy: Proxy) -> None:
+def test_a_throttled_connection_is_slow(proxy: Proxy) -> None:
     proxy.throttle(20_000)
     with _connect(proxy) as client:
         began = time.monotonic()
@@ -137,11 +137,11 @@ def _connect(proxy: Proxy) -> socket.socket:
 
 def _echo(client: socket.socket, data: bytes = b"!") -> bytes:
     threading.Thread(target=client.sendall, args=[data], daemon=True).start()
-    came = bytearray()
-    while len(came) < len(data):
-        came += client.recv(65536)
-    assert came == data
-    return bytes(came)
+    received = bytearray()
+    while len(received) < len(data):
+        received += client.recv(65536)
+    assert received == data
+    return bytes(received)
 
 
 def _is_silent(client: socket.socket) -> bool:

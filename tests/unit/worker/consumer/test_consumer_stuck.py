@@ -44,7 +44,7 @@ async def test_a_process_with_more_zombies_than_allowed_is_replaced(zombies: int
 @pytest.mark.gen_test
 async def test_a_process_whose_executor_is_stuck_is_replaced_and_still_exits() -> None:
     worker = Worker(grace=0.01, zombies=10)
-    worker.executor.bears = False
+    worker.executor.frees_slot = False
     worker.starts(timeout=0.01)
     assert worker.consumer.has_work()
     await until(lambda: worker.worn_out)

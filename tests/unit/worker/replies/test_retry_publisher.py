@@ -79,7 +79,7 @@ async def test_a_retried_call_differs_only_in_its_attempt() -> None:
         call, original = call_in(published), execution.call
         assert (call.id, call.attempt, call.timeout) == (original.id, 3, 3.0)
         assert call.deadline == pytest.approx(original.deadline, abs=0.001)
-        assert (call.reply_to, call.headers, call.persistent) == ("crew.reply.somebody", {"tenant": "x"}, persistent)
+        assert (call.reply_to, call.headers, call.persistent) == ("crew.reply.the-client", {"tenant": "x"}, persistent)
         assert codec.decode(call.body) == {"a": 1}
         sending.retries.stop()
 

@@ -265,7 +265,7 @@ def test_only_calls_that_are_not_redelivered_become_lost_calls(long: bool) -> No
     ((slot, lost_call),) = shared_state.unanswered().items()
     assert (lost_call.id, lost_call.reply_to, lost_call.status, lost_call.is_overdue) == (
         lost.call.id,
-        "crew.reply.somebody",
+        "crew.reply.the-client",
         "SIGSEGV",
         False,
     )
