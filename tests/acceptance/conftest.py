@@ -1,4 +1,4 @@
-"""Fixtures of the acceptance tests: real processes on a virtual host of their own.
+"""Fixtures of the acceptance tests: real processes on their own virtual host.
 
 The examples use the same task names in every test, so the tests must not share a virtual host.
 """

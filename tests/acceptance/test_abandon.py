@@ -12,7 +12,7 @@ from tests.support.waiting import eventually
 from tests.support.web import PendingRequest, Web
 
 BROWSERS = 200
-AT_ONCE = 100  # of those run at the same time: the workers' threads
+AT_ONCE = 100  # of their calls run at the same time: one for each thread of the workers
 MAY_GROW = 4096  # KiB that a process may grow from the first round to the third
 
 
@@ -111,7 +111,7 @@ def test_hundreds_of_disconnecting_browsers_leak_nothing(processes: Processes) -
     abandoned = Abandoned(processes, "--processes=2", f"--threads={AT_ONCE // 2}", count=2)
     memory = []
     for number in range(3):
-        come_and_go(abandoned, number)
+        connect_and_disconnect(abandoned, number)
         memory.append(rss(abandoned.gateway, processes) | rss(abandoned.worker, processes))
 
     assert memory[0].keys() == memory[2].keys(), "a process was replaced"
@@ -120,7 +120,7 @@ def test_hundreds_of_disconnecting_browsers_leak_nothing(processes: Processes) -
     abandoned.assert_nothing_was_logged_as_an_error()
 
 
-def come_and_go(abandoned: Abandoned, number: int) -> None:
+def connect_and_disconnect(abandoned: Abandoned, number: int) -> None:
     """Connect two hundred browsers, wait until all threads are busy, and disconnect them."""
     before = abandoned.started()
     browsers = [abandoned.begin("/sleep", f"{number}-{browser}") for browser in range(BROWSERS)]

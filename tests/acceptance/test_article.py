@@ -70,5 +70,5 @@ def test_publishing_an_invalid_value_raises_in_the_handler(site: Web, master: Pr
 
 def test_no_coroutine_or_task_was_left_unawaited(site: Web, master: Process) -> None:
     assert site.get("/listeners").text == "0 for <Subscription to test: active>"
-    for complaint in ("never awaited", "nothing awaited", "was destroyed"):
-        assert complaint not in master.output
+    for message in ("never awaited", "nothing awaited", "was destroyed"):
+        assert message not in master.output

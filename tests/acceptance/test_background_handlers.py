@@ -114,13 +114,13 @@ def test_a_deleted_or_unreadable_result_is_distinguished_from_a_failure(
     for task_id in (deleted, broken):
         becomes(gateway, task_id, "OK")
 
-    asyncio.run(_spoil(database, deleted=deleted, broken=broken))
+    asyncio.run(_delete_and_damage(database, deleted=deleted, broken=broken))
 
     assert get(gateway, deleted)["stat"] == "ERR_MSG_RESULT_FAILED"
     assert get(gateway, broken)["stat"] == "ERR_MSG_RESULT_FAILED"
 
 
-async def _spoil(database: str, *, deleted: str, broken: str) -> None:
+async def _delete_and_damage(database: str, *, deleted: str, broken: str) -> None:
     """Delete one result in the store, and damage the other."""
     store = JobStore(database)
     await store.open()

@@ -123,9 +123,9 @@ def test_each_failed_call_is_a_problem_document_and_the_connection_stays_open(si
     program = site.program()
     port = program.local_port
 
-    unknown = program.problem("nobody/serves")
+    unknown = program.problem("not/served")
     assert (unknown["status"], unknown["type"]) == (404, "urn:crew:problem:unknown-task")
-    assert unknown["task"] == "nobody/serves"
+    assert unknown["task"] == "not/served"
 
     failed = program.problem("fail", b'"on purpose"')
     assert (failed["status"], failed["type"]) == (500, "urn:crew:problem:task-failed")

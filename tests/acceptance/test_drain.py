@@ -60,14 +60,14 @@ class Load:
 
     def _loop(self, method: str, path: str, body: bytes) -> None:
         """Make requests: every second one on a new connection."""
-        kept = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
         while not self._stops.wait(0.005):
             if len(self.attempts) % 2:
-                kept.close()
+                connection.close()
             began = time.monotonic()
-            status, response = _request(kept, method, path, body)
+            status, response = _request(connection, method, path, body)
             self.attempts.append(Attempt(path, began, time.monotonic(), status, response))
-        kept.close()
+        connection.close()
 
 
 def _request(connection: http.client.HTTPConnection, method: str, path: str, body: bytes) -> tuple[int | None, bytes]:

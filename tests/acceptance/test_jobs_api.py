@@ -118,7 +118,7 @@ def program(site: Site) -> Program:
     return site.program
 
 
-def test_a_job_is_submitted_its_record_read_and_its_value_awaited(program: Program) -> None:
+def test_a_job_can_be_submitted_read_and_awaited(program: Program) -> None:
     path = program.submit({"task": "echo", "data": {"a": [1, "ü"]}})
 
     response = program.get(f"{path}response/")
@@ -155,17 +155,17 @@ def test_a_response_can_be_deleted_once_and_the_record_stays(program: Program) -
 
 
 def test_the_response_of_a_failed_job_is_a_problem_and_its_record_has_the_reason(program: Program) -> None:
-    path = program.submit({"task": "fail", "data": "so it is"})
+    path = program.submit({"task": "fail", "data": "on purpose"})
 
     response = program.get(f"{path}response/")
     assert response.problem == (500, "task-failed")
-    assert response.json["exception"]["message"] == "so it is"
+    assert response.json["exception"]["message"] == "on purpose"
     assert response.headers["Crew-Job-Status"] == "error"
     record = program.get(path).json
     assert (record["status"], record["error"]["type"], record["error"]["message"]) == (
         "error",
         "ValueError",
-        "so it is",
+        "on purpose",
     )
 
 
@@ -362,7 +362,7 @@ def test_each_invalid_request_is_refused_with_its_own_problem_type(
     assert len(response.body) < 1000
 
 
-def test_of_several_invalid_members_the_named_one_is_described(program: Program) -> None:
+def test_type_and_detail_of_a_problem_name_the_same_member(program: Program) -> None:
     response = program.request("POST", "/jobs/", {**URL, "priority": 256, "timeout": -1})
 
     assert (response.json["type"], response.json["detail"][:13]) == ("urn:crew:problem:bad-priority", "priority must")
@@ -470,13 +470,13 @@ def test_the_traceback_of_a_task_is_in_the_record_only_with_a_token_or_in_debug_
     token = "correct-horse-battery"
     gateway = start_gateway(*flags, CREW_GATEWAY_TOKEN=token if has_token else "")
     program, headers = Program(Web.of(gateway).port), {"Authorization": f"Bearer {token}"} if has_token else {}
-    job = {"task": "fail", "data": "so it is"}
+    job = {"task": "fail", "data": "on purpose"}
     path = program.request("POST", "/jobs/", job, headers).headers["Location"]
     assert ("WARNING crew.settings: CREW_GATEWAY_TOKEN is empty" in gateway.output) is not has_token
     response = program.request("GET", f"{path}response/", headers=headers)
     error = program.request("GET", path, headers=headers).json["error"]
 
-    assert (error["type"], error["message"]) == ("ValueError", "so it is")
-    assert ("in fail\n    raise ValueError(text)\nValueError: so it is" in error.get("traceback", "")) is is_shown
+    assert (error["type"], error["message"]) == ("ValueError", "on purpose")
+    assert ("in fail\n    raise ValueError(text)\nValueError: on purpose" in error.get("traceback", "")) is is_shown
     assert "raise ValueError" not in program.request("GET", "/jobs/?status=any", headers=headers).body.decode()
     assert ("raise ValueError" in response.body.decode()) is ("--debug" in flags)

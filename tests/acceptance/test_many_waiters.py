@@ -32,7 +32,7 @@ class Caller(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._received = bytearray()
-        self._answered: asyncio.Future[Any] | None = None
+        self._response: asyncio.Future[Any] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Store the transport."""
@@ -45,22 +45,22 @@ class Caller(asyncio.Protocol):
         head += "\r\nContent-Type: application/json" if data else ""
         assert isinstance(self._transport, asyncio.WriteTransport)
         self._transport.write(f"{head}\r\n\r\n".encode() + data)
-        self._answered = asyncio.get_running_loop().create_future()
-        return self._answered
+        self._response = asyncio.get_running_loop().create_future()
+        return self._response
 
     def data_received(self, data: bytes) -> None:
         """Receive a part of a response."""
         self._received += data
         head, end, body = bytes(self._received).partition(b"\r\n\r\n")
         length = re.search(rb"(?i)content-length: (\d+)", head)
-        if end and len(body) >= (int(length[1]) if length else 0) and self._answered is not None:
+        if end and len(body) >= (int(length[1]) if length else 0) and self._response is not None:
             self._received.clear()
-            self._answered.set_result((int(head.split()[1]), json.loads(body) if body else None))
+            self._response.set_result((int(head.split()[1]), json.loads(body) if body else None))
 
     def connection_lost(self, error: Exception | None) -> None:
         """Fail the pending request."""
-        if self._answered is not None and not self._answered.done():
-            self._answered.set_exception(ConnectionResetError(f"the gateway has closed the connection: {error}"))
+        if self._response is not None and not self._response.done():
+            self._response.set_exception(ConnectionResetError(f"the gateway has closed the connection: {error}"))
 
     def close(self) -> None:
         """Close the connection."""
@@ -127,14 +127,14 @@ async def test_five_thousand_clients_waiting_for_one_job_are_all_answered(proces
     gateway = gateway_of(processes)
     port = Web.of(gateway).port
     with many_files(MANY + SPARE_FILES):
-        async with callers(port, MANY) as waiting, callers(port, 1) as [boss]:
+        async with callers(port, MANY) as waiting, callers(port, 1) as [owner]:
             job = {"task": "unserved", "wait_for_worker": True}
-            path = f"/jobs/{(await boss.request('POST', '/jobs/', job))[1]['id']}/"
+            path = f"/jobs/{(await owner.request('POST', '/jobs/', job))[1]['id']}/"
             responses = [caller.request("GET", f"{path}response/") for caller in waiting]
             await until(lambda: files_of(gateway) > MANY, timeout=10)
-            assert (await boss.request("GET", "/healthz"))[0] == 200
+            assert (await owner.request("GET", "/healthz"))[0] == 200
 
-            assert (await boss.request("DELETE", path))[0] == 204
+            assert (await owner.request("DELETE", path))[0] == 204
             assert await all_of(responses) == [(200, {})] * MANY
     assert memory_of(gateway) <= MEMORY
 

@@ -117,16 +117,16 @@ def publish_until_answered(web: Web, path: str, text: str, polls: list[PendingRe
 def test_a_disconnecting_browser_is_unsubscribed(processes: Processes, broker_url: str) -> None:
     gateway = gateway_of(processes)
     assert gateway.get("/publish2").status == 200
-    assert not someone_subscribed(broker_url, "news")
+    assert not has_subscriber(broker_url, "news")
     poll = gateway.begin("/subscribe")
-    eventually(lambda: someone_subscribed(broker_url, "news"))
+    eventually(lambda: has_subscriber(broker_url, "news"))
 
     poll.disconnect()
 
-    eventually(lambda: not someone_subscribed(broker_url, "news"))
+    eventually(lambda: not has_subscriber(broker_url, "news"))
 
 
-def someone_subscribed(broker_url: str, topic: str) -> bool:
+def has_subscriber(broker_url: str, topic: str) -> bool:
     """Whether the broker has a queue for events of `topic`. A subscriber discards the message that tests this."""
     connection = pika.BlockingConnection(pika.URLParameters(broker_url))
     try:

@@ -1,4 +1,4 @@
-"""Whatever reaches any queue: nothing dies, sticks, grows, fails with a traceback, or makes the next call wait."""
+"""Mutated messages to every queue: no process dies, hangs, grows, logs a traceback, or delays the next call."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -41,52 +41,52 @@ def start_fleet(
 
 
 def test_mutated_messages_stop_nothing(start_fleet: StartFleet, fuzz_inputs: int) -> None:
-    under_fire = start_fleet()
-    seeds = under_fire.record()
-    call = in_flight(under_fire)
-    job = under_fire.submit("idle", "waits", wait_for_worker=True)
-    send_mutated(under_fire, mutated(seeds, list(under_fire.queues()), [call.id, id_of(job)]), fuzz_inputs)
-    under_fire.drains()
+    tested = start_fleet()
+    seeds = tested.record()
+    call = in_flight(tested)
+    job = tested.submit("idle", "waits", wait_for_worker=True)
+    send_mutated(tested, mutated(seeds, list(tested.queues()), [call.id, id_of(job)]), fuzz_inputs)
+    tested.drains()
 
 
 def test_with_signing_no_mutated_message_has_an_effect(
     start_fleet: StartFleet, fuzz_inputs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CREW_SIGNING_KEY", KEY)  # of the client, too
-    under_fire = start_fleet()
-    seeds = under_fire.record()
-    call = in_flight(under_fire)
-    waiting, ended = under_fire.submit("idle", "waits", wait_for_worker=True), under_fire.submit("echo", "value")
-    assert under_fire.program.get(f"{ended}response/").body == b'"value"'
-    executions, events = under_fire.executions(), list(under_fire.events)
+    tested = start_fleet()
+    seeds = tested.record()
+    call = in_flight(tested)
+    waiting, ended = tested.submit("idle", "waits", wait_for_worker=True), tested.submit("echo", "value")
+    assert tested.program.get(f"{ended}response/").body == b'"value"'
+    executions, events = tested.executions(), list(tested.events)
 
     ids = [call.id, id_of(waiting), id_of(ended)]
-    send_mutated(under_fire, mutated(seeds, list(under_fire.queues()), ids), fuzz_inputs)
-    under_fire.drains()
-    assert under_fire.executions() == executions
-    assert under_fire.events == events
+    send_mutated(tested, mutated(seeds, list(tested.queues()), ids), fuzz_inputs)
+    tested.drains()
+    assert tested.executions() == executions
+    assert tested.events == events
     assert not call.done()
-    assert under_fire.program.status(waiting) == "queued"
-    assert under_fire.program.get(f"{ended}response/").body == b'"value"'
+    assert tested.program.status(waiting) == "queued"
+    assert tested.program.get(f"{ended}response/").body == b'"value"'
 
 
-def in_flight(under_fire: Fleet) -> BlockingCall[Any]:
-    """A call that no worker takes."""
-    return under_fire.client.call("idle", "waits", expiration=LONG)
+def in_flight(tested: Fleet) -> BlockingCall[Any]:
+    """A pending call of a task that no worker serves."""
+    return tested.client.call("idle", "waits", expiration=LONG)
 
 
 def id_of(path: str) -> str:
-    """Of a job."""
+    """The id of the job with this path."""
     return path.split("/")[2]
 
 
-def send_mutated(under_fire: Fleet, messages: st.SearchStrategy[Message], count: int) -> None:
-    """Send so many; most have to arrive."""
-    with Foreign(under_fire.url) as foreign:
+def send_mutated(tested: Fleet, messages: st.SearchStrategy[Message], count: int) -> None:
+    """Send `count` messages; fails unless the broker confirms most of them."""
+    with Foreign(tested.url) as foreign:
 
         def send(message: Message) -> None:
             (exchange, key), header, body = message
             foreign.send(exchange, key, header, body)
 
-        storm(messages, send, under_fire, count=count)
-        assert foreign.confirmed > 0.8 * count, "most of it has to arrive to be a test"
+        storm(messages, send, tested, count=count)
+        assert foreign.confirmed > 0.8 * count, "the broker refused too many messages"

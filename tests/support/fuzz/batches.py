@@ -32,7 +32,7 @@ def storm(inputs: "st.SearchStrategy[T]", send: Callable[[T], object], fleet: Fl
         suppress_health_check=list(HealthCheck),
     )
     @given(inputs)
-    def one_more(drawn: T) -> None:
+    def send_one(drawn: T) -> None:
         nonlocal sent
         if failed:  # hypothesis repeats a failed input, but the fleet has changed
             raise failed[0]
@@ -46,6 +46,6 @@ def storm(inputs: "st.SearchStrategy[T]", send: Callable[[T], object], fleet: Fl
             failed.append(error)
             raise
 
-    one_more()
-    assert sent > 0.9 * count, "hypothesis draws some inputs in vain, but few"
+    send_one()
+    assert sent > 0.9 * count, "hypothesis may discard some inputs, but few"
     assert set(fleet.processes.alive()) == alive

@@ -87,11 +87,11 @@ class Fleet:
     def serves(self) -> None:
         """Assert that a call over HTTP, a call of the client, and a job are served."""
         token = f"{MINE} {time.monotonic_ns()}"
-        answer = self.program.request("POST", f"/call/echo?expiration={SERVED_WITHIN}", token)
-        assert (answer.status, answer.body) == (200, json.dumps(token).encode()), answer
+        response = self.program.request("POST", f"/call/echo?expiration={SERVED_WITHIN}", token)
+        assert (response.status, response.body) == (200, json.dumps(token).encode()), response
         assert self.client.call("echo", token, expiration=SERVED_WITHIN).result() == token
-        answer = self.program.get(self.submit("echo", token) + "response/")
-        assert (answer.status, answer.body) == (200, json.dumps(token).encode()), answer
+        response = self.program.get(self.submit("echo", token) + "response/")
+        assert (response.status, response.body) == (200, json.dumps(token).encode()), response
 
     def executions(self) -> list[str]:
         """A line for each execution, except those of `serves`."""

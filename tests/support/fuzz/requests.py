@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tests.support.fuzz.mutation import HOSTILE, JSON_VALUES, TEXTS
 
-ANSWERED_WITHIN = 20.0  # seconds until a response, for requests that wait for ASKED seconds or less
-ASKED = 0.2  # seconds for which requests ask the gateway to wait
+RESPONDS_WITHIN = 20.0  # seconds until a response, for requests that wait for WAIT seconds or less
+WAIT = 0.2  # seconds: the wait that requests demand of the gateway
 METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "get", "TRACE", "X" * 300]
 CONTENT_TYPES = [
     "application/json",
@@ -98,7 +98,7 @@ class Request(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """A response; status 0: the gateway closed the connection without a response."""
 
     status: int
@@ -124,14 +124,14 @@ def requests(paths: dict[str, list[str]], jobs: list[str]) -> st.SearchStrategy[
         path, method = draw(st.sampled_from(templates))
         while "{" in path:
             path = path[: path.index("{")] + draw(segments) + path[path.index("}") + 1 :]
-        query = {}  # a parameter that the route does not know would be all that it looks at
+        query = {}  # no parameter that the route does not have: it would refuse the request for that alone
         if path.startswith("/call/"):
-            query = {"expiration": str(ASKED)}
+            query = {"expiration": str(WAIT)}
         elif path.endswith("/events"):
-            query = {"wait": str(ASKED)}
+            query = {"wait": str(WAIT)}
         headers = {"Host": "127.0.0.1", "Content-Type": "application/json", "Connection": "close"}
         if path.endswith(("/response/", "/events")):
-            headers["Prefer"] = f"wait={ASKED}"
+            headers["Prefer"] = f"wait={WAIT}"
         body = draw(st.one_of(JSON_VALUES.map(_json), _jobs()))
         for _ in range(draw(st.integers(0, 3))):
             match draw(st.sampled_from(["method", "path", "query", "header", "header", "type", "body", "body"])):
@@ -160,9 +160,9 @@ def requests(paths: dict[str, list[str]], jobs: list[str]) -> st.SearchStrategy[
     return request()
 
 
-def ask(port: int, request: Request) -> Answer:
+def exchange(port: int, request: Request) -> Response:
     """Send the request on a new connection, and read the response; only the headers of an event stream."""
-    with socket.create_connection(("127.0.0.1", port), timeout=ANSWERED_WITHIN) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=RESPONDS_WITHIN) as connection:
         try:
             connection.sendall(request.data)
             if not request.is_whole:
@@ -170,11 +170,11 @@ def ask(port: int, request: Request) -> Answer:
             with http.client.HTTPResponse(connection, method=request.method) as response:
                 response.begin()
                 is_stream = response.getheader("Content-Type", "").startswith("text/event-stream")
-                return Answer(response.status, b"" if is_stream else response.read())
+                return Response(response.status, b"" if is_stream else response.read())
         except TimeoutError:
-            raise AssertionError(f"no answer within {ANSWERED_WITHIN} s to {request.data[:2_000]!r}") from None
+            raise AssertionError(f"no response within {RESPONDS_WITHIN} s to {request.data[:2_000]!r}") from None
         except (OSError, http.client.HTTPException):  # the gateway does not read the rest of a refused request
-            return Answer(0, b"")
+            return Response(0, b"")
 
 
 def _jobs() -> st.SearchStrategy[bytes]:
