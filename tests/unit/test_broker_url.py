@@ -25,7 +25,7 @@ def test_several_urls_have_commas_between_them_and_one_may_have_a_comma_inside()
     assert parse("amqps://me:pa,ss@b/").password == "pa,ss"
 
 
-def test_parameters_survive_flags_and_the_way_to_a_child() -> None:
+def test_parameters_of_a_url_reach_child_processes_with_flags_applied() -> None:
     url = "amqps://host/?cacertfile=/a%26b/ca.pem&verify=verify_peer&server_name_indication=x.example&heartbeat=7"
 
     settings = load(url, username="me", password="p&?w", environ={})
@@ -40,7 +40,7 @@ def test_parameters_survive_flags_and_the_way_to_a_child() -> None:
     }
 
 
-def test_the_environment_names_files_for_urls_with_tls_that_name_none() -> None:
+def test_the_environment_names_the_files_of_tls_urls_that_name_none() -> None:
     environ = {"CREW_AMQP_CA": "/ca.pem", "CREW_AMQP_CERT": "/cert.pem", "CREW_AMQP_KEY": "/key.pem"}
 
     urls = [parse(url) for url in load("amqps://a/,amqps://b/?certfile=/own.pem,amqp://c/", environ=environ).urls]

@@ -115,7 +115,7 @@ def test_new_names_are_not_warned_about() -> None:
 
 @contextlib.contextmanager
 def deprecated(text: str) -> Iterator[None]:
-    """There is one DeprecationWarning with this text, and it names this file."""
+    """Assert that the block causes one DeprecationWarning with this text, which names this file."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield

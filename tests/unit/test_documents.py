@@ -1,4 +1,4 @@
-"""What the documents claim can be checked by their reader: figures, commands, and the tests that are named as proof."""
+"""Documents: measured figures have a date, command and commit; named commands, tests and links exist."""
 
 import ast
 import re
@@ -34,27 +34,27 @@ def functions() -> dict[Path, frozenset[str]]:
 
 
 def missing(row: str) -> list[str]:
-    """Tests that a row of a table names, and that do not exist; a test without a file is of the file before it."""
-    gone: list[str] = []
+    """Tests that a row of a table names but that do not exist. A test without a file belongs to the file before it."""
+    absent: list[str] = []
     tests: frozenset[str] | None = None
     for found in NAMED.finditer(row):
         file, test = found["file"], found["test"]
         if file and "test" in file:
             same = [names for path, names in functions().items() if path == Path(file) or path.name == file]
-            gone += [] if same else [file]
+            absent += [] if same else [file]
             tests = frozenset().union(*same) if same else None
         if test and tests is not None and test.startswith("test_") and test not in tests:
-            gone.append(f"{file or 'the same file'}::{test}")
-    return gone
+            absent.append(f"{file or 'the same file'}::{test}")
+    return absent
 
 
 def rows(document: Path) -> list[str]:
-    """The rows of its tables that name a test."""
+    """The table rows of a document that name a test."""
     return [line for line in document.read_text().splitlines() if line.startswith("|") and ".py" in line]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_no_measured_figure_is_without_date_command_and_commit(document: Path) -> None:
+def test_every_measured_figure_has_date_command_and_commit(document: Path) -> None:
     for section in re.split(r"^## ", document.read_text(), flags=re.MULTILINE):
         if found := MEASURED.search(section):
             assert BACKED.search(section.replace("\n", " ")), f"{section.splitlines()[0]}: {found[0]}"

@@ -68,7 +68,7 @@ def test_escaped_json_has_the_same_value(text: str) -> None:
     assert json.loads(escaped_json(line)) == {"a": text, "ü": 1}
 
 
-def test_what_can_be_printed_stays_as_it_is() -> None:
+def test_printable_text_is_not_changed() -> None:
     assert escaped("größer, 大 and 100 %") == "größer, 大 and 100 %"
     assert escaped("a\x1b[2J\u202e\n\x9b") == "a\\x1b[2J\\u202e\\n\\x9b"
     assert escaped_json('"\x7f\U000e0001"') == '"\\u007f\\udb40\\udc01"'

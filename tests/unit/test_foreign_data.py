@@ -182,13 +182,13 @@ def test_a_refusal_is_short_however_long_the_value_was(member: str, value: Any) 
 
 @given(value=_any)
 @hard
-def test_what_is_quoted_is_brief(value: Any) -> None:
+def test_a_quoted_value_is_short(value: Any) -> None:
     assert len(brief(value)) < 120
 
 
 @given(data=_data)
 @hard
-def test_what_crew_reads_for_itself_has_one_error(data: bytes) -> None:
+def test_invalid_data_of_crew_itself_raises_one_type_of_error(data: bytes) -> None:
     try:
         read(msgspec.json.decode, data, "it", most=10_000)
     except SerializationError as error:

@@ -1,4 +1,4 @@
-"""The import graph of crew: no circle, also not through imports for types, and few levels in each package."""
+"""The import graph of crew: no cycle, not even through imports for types, and few levels in each package."""
 
 import ast
 import graphlib
@@ -40,7 +40,7 @@ def _graph() -> dict[str, set[str]]:
 
 
 def test_no_module_imports_itself_through_others() -> None:
-    graphlib.TopologicalSorter(_graph()).prepare()  # raises CycleError, which names the circle
+    graphlib.TopologicalSorter(_graph()).prepare()  # raises CycleError, which names the cycle
 
 
 @pytest.mark.parametrize("package", MOST_LEVELS)

@@ -114,7 +114,7 @@ def test_every_error_that_the_readme_names_exists() -> None:
 
 def test_a_misspelt_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="Cleint"):
-        crew.Cleint  # noqa: B018  # to look is the test
+        crew.Cleint  # noqa: B018  # the access is the test
 
 
 def test_importing_crew_for_its_errors_does_not_load_the_amqp_stack() -> None:

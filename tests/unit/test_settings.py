@@ -314,7 +314,7 @@ def test_a_signing_key_is_not_shown_by_settings_and_reaches_children() -> None:
     assert "CREW_SIGNING_KEY" not in environment_for_child(load(environ={}))
 
 
-def test_signing_keys_may_stand_in_a_file(folder: Path) -> None:
+def test_signing_keys_can_be_read_from_a_file(folder: Path) -> None:
     file = folder / "keys"
     file.write_text("\n".join(KEYS) + "\n")
 

@@ -73,7 +73,7 @@ def test_the_error_of_a_task_without_retries_does_not_mention_them() -> None:
     assert Retry().verdict(OSError(), attempt=1, deadline=None, now=0.0) == Verdict(None, False, "")
 
 
-def test_a_task_with_fewer_retries_after_a_reload_counts_on() -> None:
+def test_attempts_before_a_reload_count_even_if_fewer_retries_are_allowed_after_it() -> None:
     verdict = Retry(retries=1).verdict(OSError(), attempt=3, deadline=None, now=0.0)
     assert verdict == Verdict(None, True, "attempt 3 of 3")
 

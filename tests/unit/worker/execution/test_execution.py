@@ -70,7 +70,7 @@ def test_the_traceback_of_an_exception_has_no_line_of_crew() -> None:
 
 
 @pytest.mark.parametrize("status", [None, 0, 3, "bye"])
-def test_a_task_that_calls_sys_exit_fails_and_its_worker_goes_on(status: Any) -> None:
+def test_a_task_that_calls_sys_exit_fails_and_its_worker_continues(status: Any) -> None:
     execution = run(an_execution(lambda data: sys.exit(status)))
     assert outcome_of(execution) is Outcome.RAISED
     assert failure_of(execution).type_name == "SystemExit"
@@ -85,14 +85,14 @@ def test_no_exception_of_a_task_leaves_its_execution(error: BaseException) -> No
 
 
 def test_an_exception_whose_str_raises_is_reported() -> None:
-    class Unspeakable(Exception):
+    class Unprintable(Exception):
         def __str__(self) -> str:
             raise ValueError("again")
 
     def boom(data: Any) -> None:
-        raise Unspeakable
+        raise Unprintable
 
-    assert "Unspeakable" in failure_of(run(an_execution(boom))).type_name
+    assert "Unprintable" in failure_of(run(an_execution(boom))).type_name
 
 
 def test_endless_recursion_is_reported_as_such() -> None:

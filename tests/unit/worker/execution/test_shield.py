@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("signals")
 
 
 class Stage:
-    """Runs a function as a task, and interrupts it when it asks for that.
+    """Runs a function as a task, and interrupts it when the function calls `interrupted`.
 
     Attributes:
         notes: texts that the task has noted.

@@ -91,9 +91,9 @@ def test_every_execution_is_taken_by_exactly_one_of_many() -> None:
     assert set(everything) == set(executions)
 
 
-def test_an_execution_that_must_not_start_stays_until_it_is_withdrawn_unless_no_other_process_would_run_it() -> None:
-    left = [True, False, False, False]
-    buffer = Buffer(lambda: left.pop(0))
+def test_an_execution_that_may_not_start_is_withdrawn_unless_only_this_process_can_run_it() -> None:
+    may_start = [True, False, False, False]
+    buffer = Buffer(lambda: may_start.pop(0))
     first, second, acked, decided = (an_execution() for _ in range(4))
     acked.is_acked = True
     decided.interrupt(InterruptReason.CANCELED)

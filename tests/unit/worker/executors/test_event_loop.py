@@ -344,7 +344,7 @@ def test_an_abandoned_execution_is_counted_until_it_ends_and_its_slot_is_free() 
         assert runner.executor.abandoned() == 0
 
 
-def test_an_execution_that_is_abandoned_at_its_interrupt_is_canceled_all_the_same() -> None:
+def test_an_execution_that_is_abandoned_at_its_interrupt_is_still_canceled() -> None:
     """With a grace of 0 the two happen at the same time."""
     task = Waiter()
     with coroutines(1) as runner:

@@ -210,7 +210,7 @@ def test_a_stuck_execution_of_the_main_thread_cannot_be_abandoned(main: Main) ->
 # --- many ------------------------------------------------------------------------------------------------------------
 
 
-def test_executions_that_end_at_their_timeout_have_one_result_each_and_no_interrupt_of_another(main: Main) -> None:
+def test_each_execution_near_its_timeout_has_one_result_and_only_its_own_interrupt(main: Main) -> None:
     timeout = 0.003
     draw = random.Random(7)
     tasks: dict[Execution, Recorder] = {}

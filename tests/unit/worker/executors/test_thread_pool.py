@@ -102,7 +102,7 @@ def test_serve_blocks_the_main_thread_until_the_executor_stops() -> None:
     assert time.monotonic() - begin >= 0.015
 
 
-def test_executions_in_threads_that_end_at_their_timeout_have_one_result_each_and_no_interrupt_of_another() -> None:
+def test_each_execution_in_a_thread_has_one_result_and_only_its_own_interrupt() -> None:
     threads = Threads(2)
     timeout = 0.006
     draw = random.Random(7)

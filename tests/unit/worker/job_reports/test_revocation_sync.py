@@ -12,106 +12,106 @@ from tests.support.waiting import until
 QUEUES = [topology.jobs_queue_name(store) for store in ("a", "b")]
 
 
-class Asked:
+class Synced:
     """A revocation sync that holds two jobs, and the released ones."""
 
     def __init__(self, *, timeout: float = 60.0) -> None:
         self.link = FakeLink()
         self.revocation_sync = RevocationSync("w", ["t"], publishing=self.link.as_link(), timeout=timeout)
-        self.went_on: list[str] = []
+        self.released: list[str] = []
         for queue in QUEUES:
-            self.revocation_sync.hold(queue, self.went_on.append, queue)
+            self.revocation_sync.hold(queue, self.released.append, queue)
 
     @property
     def question(self) -> str:
         """Id of the last question."""
-        asked = self.link.published[-1]
-        return to_request(asked.properties, asked.body).id
+        request = self.link.published[-1]
+        return to_request(request.properties, request.body).id
 
 
 @pytest.mark.gen_test
 async def test_jobs_of_a_store_are_released_by_the_answer_of_that_store_only() -> None:
-    asked = Asked()
-    assert all(map(asked.revocation_sync.is_awaiting, QUEUES))
-    asked.revocation_sync.on_ready()
-    asked.revocation_sync.on_answer(answer_id(asked.question, QUEUES[0]))
-    assert asked.went_on == QUEUES[:1]
-    assert [asked.revocation_sync.is_awaiting(queue) for queue in QUEUES] == [False, True]
-    asked.revocation_sync.stop()
+    synced = Synced()
+    assert all(map(synced.revocation_sync.is_awaiting, QUEUES))
+    synced.revocation_sync.on_ready()
+    synced.revocation_sync.on_answer(answer_id(synced.question, QUEUES[0]))
+    assert synced.released == QUEUES[:1]
+    assert [synced.revocation_sync.is_awaiting(queue) for queue in QUEUES] == [False, True]
+    synced.revocation_sync.stop()
 
 
 @pytest.mark.gen_test
 async def test_without_an_answer_jobs_are_released_at_the_timeout() -> None:
-    asked = Asked(timeout=0.02)
-    asked.revocation_sync.on_ready()
-    await until(lambda: asked.went_on == QUEUES)
-    assert not any(map(asked.revocation_sync.is_awaiting, QUEUES))
+    synced = Synced(timeout=0.02)
+    synced.revocation_sync.on_ready()
+    await until(lambda: synced.released == QUEUES)
+    assert not any(map(synced.revocation_sync.is_awaiting, QUEUES))
 
 
 @pytest.mark.gen_test
 async def test_jobs_are_released_at_once_if_there_is_no_gateway() -> None:
-    asked = Asked()
-    asked.revocation_sync.on_ready()
-    asked.link.confirm_all(ConfirmStatus.RETURNED)
-    assert asked.went_on == QUEUES
+    synced = Synced()
+    synced.revocation_sync.on_ready()
+    synced.link.confirm_all(ConfirmStatus.RETURNED)
+    assert synced.released == QUEUES
 
 
 @pytest.mark.gen_test
 async def test_the_question_is_published_once_the_broker_is_back() -> None:
-    asked = Asked()
-    asked.link.is_ready = False
-    asked.revocation_sync.on_ready()
-    assert asked.link.published == []
-    asked.link.is_ready = True
-    asked.revocation_sync.send_question()
-    assert len(asked.link.published) == 1
-    assert asked.went_on == []
-    asked.revocation_sync.stop()
+    synced = Synced()
+    synced.link.is_ready = False
+    synced.revocation_sync.on_ready()
+    assert synced.link.published == []
+    synced.link.is_ready = True
+    synced.revocation_sync.send_question()
+    assert len(synced.link.published) == 1
+    assert synced.released == []
+    synced.revocation_sync.stop()
 
 
 @pytest.mark.gen_test
 async def test_an_answer_to_a_question_of_an_earlier_connection_releases_no_jobs() -> None:
-    asked = Asked()
-    asked.revocation_sync.on_ready()
-    earlier = asked.question
-    asked.revocation_sync.on_lost()
-    asked.revocation_sync.on_ready()
-    asked.revocation_sync.on_answer(answer_id(earlier, QUEUES[0]))
-    assert asked.revocation_sync.is_awaiting(QUEUES[0])
-    asked.revocation_sync.stop()
-    assert asked.went_on == [], "held jobs are dropped with their connection"
+    synced = Synced()
+    synced.revocation_sync.on_ready()
+    earlier = synced.question
+    synced.revocation_sync.on_lost()
+    synced.revocation_sync.on_ready()
+    synced.revocation_sync.on_answer(answer_id(earlier, QUEUES[0]))
+    assert synced.revocation_sync.is_awaiting(QUEUES[0])
+    synced.revocation_sync.stop()
+    assert synced.released == [], "held jobs are dropped with their connection"
 
 
 @pytest.mark.gen_test
 async def test_only_a_store_that_has_answered_is_known() -> None:
-    asked = Asked()
-    asked.revocation_sync.on_ready()
-    for id in (answer_id("forged", QUEUES[0]), answer_id(asked.question, "crew.reply.me"), asked.question):
-        asked.revocation_sync.on_answer(id)
-        assert asked.went_on == []
-    assert not asked.revocation_sync.knows_store(QUEUES[0])
-    asked.revocation_sync.on_answer(answer_id(asked.question, QUEUES[0]))
-    asked.revocation_sync.on_lost()
-    assert [asked.revocation_sync.knows_store(queue) for queue in (*QUEUES, "crew.reply.me")] == [True, False, False]
-    asked.revocation_sync.stop()
+    synced = Synced()
+    synced.revocation_sync.on_ready()
+    for id in (answer_id("forged", QUEUES[0]), answer_id(synced.question, "crew.reply.me"), synced.question):
+        synced.revocation_sync.on_answer(id)
+        assert synced.released == []
+    assert not synced.revocation_sync.knows_store(QUEUES[0])
+    synced.revocation_sync.on_answer(answer_id(synced.question, QUEUES[0]))
+    synced.revocation_sync.on_lost()
+    assert [synced.revocation_sync.knows_store(queue) for queue in (*QUEUES, "crew.reply.me")] == [True, False, False]
+    synced.revocation_sync.stop()
 
 
 @pytest.mark.gen_test
 async def test_a_late_answer_counts_but_not_one_of_an_earlier_connection() -> None:
-    asked = Asked(timeout=0.02)
-    asked.revocation_sync.on_ready()
-    await until(lambda: asked.went_on == QUEUES)
-    id = answer_id(asked.question, QUEUES[0])
-    assert asked.revocation_sync.parse_answer(id) is not None
-    asked.revocation_sync.on_lost()
-    assert asked.revocation_sync.parse_answer(id) is None
+    synced = Synced(timeout=0.02)
+    synced.revocation_sync.on_ready()
+    await until(lambda: synced.released == QUEUES)
+    id = answer_id(synced.question, QUEUES[0])
+    assert synced.revocation_sync.parse_answer(id) is not None
+    synced.revocation_sync.on_lost()
+    assert synced.revocation_sync.parse_answer(id) is None
 
 
 @pytest.mark.gen_test
 async def test_forged_answers_do_not_fill_the_memory_of_the_worker() -> None:
-    asked = Asked()
-    asked.revocation_sync.on_ready()
+    synced = Synced()
+    synced.revocation_sync.on_ready()
     for number in range(1_000):
-        asked.revocation_sync.on_answer(answer_id(asked.question, topology.jobs_queue_name(str(number))))
-    assert len(asked.revocation_sync._known) == len(asked.revocation_sync._answered) == 100
-    asked.revocation_sync.stop()
+        synced.revocation_sync.on_answer(answer_id(synced.question, topology.jobs_queue_name(str(number))))
+    assert len(synced.revocation_sync._known) == len(synced.revocation_sync._answered) == 100
+    synced.revocation_sync.stop()

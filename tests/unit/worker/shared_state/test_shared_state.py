@@ -274,7 +274,7 @@ def test_only_calls_that_are_not_redelivered_become_lost_calls(long: bool) -> No
     assert shared_state.unanswered() == {}
 
 
-def test_a_lost_call_knows_whether_it_was_overdue() -> None:
+def test_a_lost_call_records_whether_it_was_overdue() -> None:
     shared_state = SharedState(1, 4)
     overdue, innocent = once(shared_state, limit=100.0), once(shared_state, limit=200.0)
     shared_state.record_kill(0, shared_state.overdue(0, 150.0), -9)

@@ -51,7 +51,7 @@ class HttpWorker(Worker):
         )
         self.executor.on_ended = self.consumer.on_ended
 
-    def asks(self, url: object, id: str = "17", *, data: Any = None, **fields: Any) -> Delivery:
+    def receives_url(self, url: object, id: str = "17", *, data: Any = None, **fields: Any) -> Delivery:
         """Deliver a URL job."""
         payload = {"url": url} if data is None else {"url": url, "data": data}
         return self.receives(HTTP_TASK, id=id, body=codec.encode(payload), **fields)
@@ -61,7 +61,7 @@ class HttpWorker(Worker):
         return [one.call.id for one in self.executor.executions]
 
     async def postponed(self, count: int = 1) -> list[Published]:
-        """The messages published with a delay, once there are so many."""
+        """Wait until `count` messages were published with a delay; returns them."""
 
         def found() -> list[Published]:
             return [one for one in self.publishing.published if one.exchange == topology.RETRY]
@@ -69,10 +69,10 @@ class HttpWorker(Worker):
         await until(lambda: len(found()) >= count)
         return found()
 
-    def fills(self, url: str = A) -> None:
-        """Start as many as the limit of its host."""
-        self.asks(url, "1")
-        self.asks(url, "2")
+    def fill_host(self, url: str = A) -> None:
+        """Start as many requests as the limit of the host of `url`."""
+        self.receives_url(url, "1")
+        self.receives_url(url, "2")
 
 
 @pytest.fixture(autouse=True)
@@ -90,10 +90,10 @@ def call_in(published: Published) -> Call:
 @pytest.mark.gen_test
 async def test_a_host_has_its_limit_of_slots_and_the_next_request_starts_when_one_ends() -> None:
     worker = HttpWorker()
-    worker.fills()
+    worker.fill_host()
     for id, url in (("3", "http://A.example:81/y"), ("4", A)):
-        worker.asks(url, id)
-    worker.asks("http://b.example/", "5")
+        worker.receives_url(url, id)
+    worker.receives_url("http://b.example/", "5")
     worker.receives("t", id="6")
     assert worker.running() == ["1", "2", "5", "6"]
     worker.finish()
@@ -105,12 +105,12 @@ async def test_a_host_has_its_limit_of_slots_and_the_next_request_starts_when_on
 
 
 @pytest.mark.gen_test
-async def test_a_job_that_waits_too_long_is_postponed_unchanged_and_acknowledged_when_the_broker_has_it() -> None:
+async def test_a_job_that_waits_too_long_is_acknowledged_when_its_postponed_copy_is_confirmed() -> None:
     worker = HttpWorker()
-    worker.fills()
+    worker.fill_host()
     start_by = round(time.time() + 50, 3)
     job = {"is_job": True, "persistent": True, "start_by": start_by, "attempt": 1, "headers": {"tenant": "x"}}
-    waits = worker.asks(A, "3", **job)
+    waits = worker.receives_url(A, "3", **job)
     (published,) = await worker.postponed()
     call = call_in(published)
     assert (call.id, call.attempt, call.start_by, call.headers) == ("3", 1, start_by, {"tenant": "x"})
@@ -119,8 +119,8 @@ async def test_a_job_that_waits_too_long_is_postponed_unchanged_and_acknowledged
     worker.publishing.confirm_all()
     await until(lambda: worker.channel.acked == [waits.tag])
     assert worker.all_replies() == []  # it has not started
-    worker.asks(A, "4")
-    at_once = worker.asks(A, "5")
+    worker.receives_url(A, "4")
+    at_once = worker.receives_url(A, "5")
     assert worker.channel.acked == [waits.tag]
     assert call_in((await worker.postponed(2))[1]).id == "5"  # the host is slow by now, and one job waits already
     worker.publishing.confirm_all()
@@ -131,17 +131,17 @@ async def test_a_job_that_waits_too_long_is_postponed_unchanged_and_acknowledged
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize(("prefetch", "window"), [(None, 5), (6, 7)])
-async def test_jobs_for_a_slow_host_take_no_place_of_jobs_that_could_run(prefetch: int | None, window: int) -> None:
+async def test_jobs_for_a_slow_host_do_not_block_jobs_that_could_run(prefetch: int | None, window: int) -> None:
     worker = HttpWorker(prefetch=prefetch)
     assert worker.consuming.consumers["crew.tasks.crew.http"].prefetch == window
     assert worker.consuming.consumers["crew.tasks.t"].prefetch == (prefetch or 4)
 
 
 @pytest.mark.gen_test
-async def test_a_delivery_that_may_have_been_started_before_does_not_expire_because_it_was_postponed() -> None:
+async def test_a_delivery_that_may_have_started_before_does_not_expire_by_being_postponed() -> None:
     worker = HttpWorker()
-    worker.fills()
-    worker.asks(A, "3", is_job=True, start_by=time.time() + 50, redelivered=True)
+    worker.fill_host()
+    worker.receives_url(A, "3", is_job=True, start_by=time.time() + 50, redelivered=True)
     assert call_in((await worker.postponed())[0]).start_by is None
     worker.consumer.stop()
 
@@ -149,15 +149,15 @@ async def test_a_delivery_that_may_have_been_started_before_does_not_expire_beca
 @pytest.mark.gen_test
 async def test_a_job_that_was_canceled_or_expired_while_it_waited_gets_its_reply_and_never_starts() -> None:
     worker = HttpWorker()
-    worker.fills()
+    worker.fill_host()
     late = round(time.time() + 60, 3)
-    worker.asks(A, "call", deadline=late)
+    worker.receives_url(A, "call", deadline=late)
     worker.revoked.add(Control(id="call", deadline=late, reason="canceled"))
-    worker.asks(A, "job", is_job=True)
+    worker.receives_url(A, "job", is_job=True)
     worker.revoked.add(Control(id="job", reason="canceled", is_job=True))
     deadline = time.time() + 0.01
-    worker.asks(A, "expired", deadline=deadline)
-    worker.asks(A, "expired job", is_job=True, start_by=deadline)
+    worker.receives_url(A, "expired", deadline=deadline)
+    worker.receives_url(A, "expired job", is_job=True, start_by=deadline)
     await until(lambda: time.time() > deadline)
     for _ in range(2):
         worker.finish()
@@ -172,8 +172,8 @@ async def test_a_job_that_was_canceled_or_expired_while_it_waited_gets_its_reply
 async def test_waiting_jobs_are_requeued_when_the_worker_stops_or_has_no_free_slot() -> None:
     for end in ("drain", "busy"):
         worker = HttpWorker()
-        worker.fills()
-        waits = worker.asks(A, "3")
+        worker.fill_host()
+        waits = worker.receives_url(A, "3")
         if end == "drain":
             await worker.consumer.drain()
         else:
@@ -187,8 +187,8 @@ async def test_waiting_jobs_are_requeued_when_the_worker_stops_or_has_no_free_sl
 @pytest.mark.gen_test
 async def test_waiting_jobs_are_redelivered_after_a_lost_connection() -> None:
     worker = HttpWorker()
-    worker.fills()
-    worker.asks(A, "3")
+    worker.fill_host()
+    worker.receives_url(A, "3")
     worker.channel.is_open = False
     worker.consumer.on_lost()
     worker.finish()
@@ -201,7 +201,7 @@ async def test_waiting_jobs_are_redelivered_after_a_lost_connection() -> None:
 async def test_a_job_with_a_large_body_counts_for_its_host() -> None:
     worker = HttpWorker()
     for id in ("1", "2", "3"):
-        worker.asks(A, id, data=LARGE)
+        worker.receives_url(A, id, data=LARGE)
     await until(lambda: len(worker.running()) == 2)
     await worker.postponed()
     assert worker.running() == ["1", "2"]
@@ -212,7 +212,7 @@ async def test_a_job_with_a_large_body_counts_for_its_host() -> None:
 @pytest.mark.parametrize("payload", [b"{", b"[]", b"{}", b'{"url": 1}', b'{"url": "http://a b/"}'])
 async def test_an_invalid_request_is_run_and_fails(payload: bytes) -> None:
     worker = HttpWorker()
-    worker.fills()
+    worker.fill_host()
     given = properties.of_call(
         Call(id="3", task=HTTP_TASK, body=Body(payload, codec.JSON), reply_to="crew.reply.me"), now=time.time()
     )
@@ -224,8 +224,8 @@ async def test_an_invalid_request_is_run_and_fails(payload: bytes) -> None:
 @pytest.mark.gen_test
 async def test_a_call_that_is_not_persistent_is_never_published_twice() -> None:
     worker = HttpWorker()
-    worker.fills()
-    waits = worker.asks(A, "3", persistent=False)
+    worker.fill_host()
+    waits = worker.receives_url(A, "3", persistent=False)
     await worker.postponed()
     assert waits.tag in worker.channel.acked
     worker.publishing.confirm_all(ConfirmStatus.LOST)
@@ -236,12 +236,10 @@ async def test_a_call_that_is_not_persistent_is_never_published_twice() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_postponed_call_that_the_broker_refuses_fails_with_the_reason_and_one_that_it_lost_is_sent_again() -> (
-    None
-):
+async def test_a_postponed_call_fails_if_the_broker_refuses_it_and_is_sent_again_if_it_is_lost() -> None:
     worker = HttpWorker()
-    worker.fills()
-    worker.asks(A, "3")
+    worker.fill_host()
+    worker.receives_url(A, "3")
     await worker.postponed()
     worker.publishing.confirm_all(ConfirmStatus.LOST)
     await worker.postponed(2)
@@ -262,8 +260,8 @@ async def test_a_postponed_call_that_the_broker_does_not_confirm_in_time_waits_a
     monkeypatch.setattr("crew.worker.replies.retry_publisher.PUBLISH_RETRY_DELAY", 0.0)
     monkeypatch.setattr("crew.worker.replies.retry_publisher.MAX_PUBLISHES", 2)
     worker = HttpWorker()
-    worker.fills()
-    waits = worker.asks(A, "3")
+    worker.fill_host()
+    waits = worker.receives_url(A, "3")
     for count in (1, 2, 3):
         await worker.postponed(count)
         worker.publishing.confirm_all(ConfirmStatus.REFUSED)

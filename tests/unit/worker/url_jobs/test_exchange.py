@@ -24,7 +24,7 @@ from tests.support.waiting import until
 LOCAL = AllowedHosts.of(["127.0.0.1"])
 
 
-async def asked(url: str, *, exchange: Exchange | None = None, **options: Any) -> Any:
+async def fetch(url: str, *, exchange: Exchange | None = None, **options: Any) -> Any:
     """The response to a request, as a JSON value."""
     return await (exchange or Exchange(LOCAL)).perform(check_request(url=url, **options))
 
@@ -32,14 +32,14 @@ async def asked(url: str, *, exchange: Exchange | None = None, **options: Any) -
 async def refused(url: str, **options: Any) -> str:
     """The error message of a request without a response."""
     with pytest.raises(RequestFailed) as failed:
-        await asked(url, **options)
+        await fetch(url, **options)
     return str(failed.value)
 
 
 @pytest.mark.gen_test
 async def test_a_response_becomes_a_json_value() -> None:
     async with http_site() as site:
-        response = await asked(site.url("/status?code=404&reason=Not+Here&cookie=a%3D1&cookie=b%3D2"))
+        response = await fetch(site.url("/status?code=404&reason=Not+Here&cookie=a%3D1&cookie=b%3D2"))
     assert (response["code"], response["reason"], response["body"], response["encoding"]) == (
         404,
         "Not Here",
@@ -54,7 +54,7 @@ async def test_a_response_becomes_a_json_value() -> None:
 @pytest.mark.gen_test
 async def test_a_server_gets_the_method_headers_and_body() -> None:
     async with http_site() as site:
-        response = await asked(
+        response = await fetch(
             site.url("/echo?q=%2F+%7E"), method="PUT", data={"a": "ü"}, headers={"X-A": "1", "user-agent": "me"}
         )
     echo = json.loads(response["body"])
@@ -70,7 +70,7 @@ async def test_a_server_gets_the_method_headers_and_body() -> None:
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 async def test_each_method_is_sent(method: str) -> None:
     async with http_site() as site:
-        response = await asked(site.url("/echo"), method=method)
+        response = await fetch(site.url("/echo"), method=method)
     assert response["code"] == 200
     assert site.methods() == [method]
     assert bool(response["body"]) is (method != "HEAD")
@@ -80,7 +80,7 @@ async def test_each_method_is_sent(method: str) -> None:
 @pytest.mark.parametrize(("sent", "reason"), [(b"\xfcbel", "übel"), ("übel".encode(), "übel"), (b"", "")])
 async def test_a_reason_phrase_that_is_no_utf_8_is_accepted(sent: bytes, reason: str) -> None:
     async with saying(b"HTTP/1.1 500 " + sent + b"\r\nContent-Length: 0\r\n\r\n") as site:
-        response = await asked(site.url("/"))
+        response = await fetch(site.url("/"))
     assert response["reason"] == reason
     assert codec.decode(codec.encode(response)) == response
 
@@ -88,7 +88,7 @@ async def test_a_reason_phrase_that_is_no_utf_8_is_accepted(sent: bytes, reason:
 @pytest.mark.gen_test
 async def test_a_header_may_be_long_and_the_error_names_one_that_is_too_long() -> None:
     async with saying(b"HTTP/1.1 200 OK\r\nA: " + b"b" * 32_000 + b"\r\nContent-Length: 0\r\n\r\n") as site:
-        assert (await asked(site.url("/")))["headers"][0] == ["A", "b" * 32_000]
+        assert (await fetch(site.url("/")))["headers"][0] == ["A", "b" * 32_000]
     async with saying(b"HTTP/1.1 200 OK\r\nA: " + b"b" * 33_000 + b"\r\nContent-Length: 0\r\n\r\n") as site:
         assert "or one that is too long" in await refused(site.url("/"))
 
@@ -96,8 +96,8 @@ async def test_a_header_may_be_long_and_the_error_names_one_that_is_too_long() -
 @pytest.mark.gen_test
 async def test_compressed_text_and_bytes_are_distinguished() -> None:
     async with http_site() as site:
-        text = await asked(site.url(f"/bytes?hex={gzipped(b'text')}&encoding=gzip&type=text/plain"))
-        data = await asked(site.url("/bytes?hex=ff00"))
+        text = await fetch(site.url(f"/bytes?hex={gzipped(b'text')}&encoding=gzip&type=text/plain"))
+        data = await fetch(site.url("/bytes?hex=ff00"))
     assert (text["body"], text["encoding"]) == ("text", "text")
     assert (data["body"], data["encoding"]) == ("/wA=", "base64")
 
@@ -112,14 +112,14 @@ async def test_compressed_text_and_bytes_are_distinguished() -> None:
 async def test_no_internal_host_is_connected_unless_it_is_allowed(host: str) -> None:
     async with http_site() as site:
         with pytest.raises(ForbiddenAddress, match="which URL jobs may not reach"):
-            await asked(site.url("/echo", host=host), exchange=Exchange(AllowedHosts()))
+            await fetch(site.url("/echo", host=host), exchange=Exchange(AllowedHosts()))
     assert site.seen == []
 
 
 @pytest.mark.gen_test
 async def test_an_allowed_name_is_connected() -> None:
     async with http_site() as site:
-        response = await asked(site.url("/echo", host="localhost"), exchange=Exchange(AllowedHosts.of(["localhost"])))
+        response = await fetch(site.url("/echo", host="localhost"), exchange=Exchange(AllowedHosts.of(["localhost"])))
     assert response["code"] == 200
 
 
@@ -133,12 +133,12 @@ async def test_a_connection_goes_to_the_checked_address_whatever_the_name_server
 
     async with http_site() as site:
         exchange = Exchange(LOCAL, resolve=rebinding)
-        response = await asked(site.url("/echo", host="rebound.example"), exchange=exchange)
+        response = await fetch(site.url("/echo", host="rebound.example"), exchange=exchange)
         assert response["code"] == 200
         assert site.seen[0].headers["Host"] == f"rebound.example:{site.port}"
         assert len(answers) == 2
         with pytest.raises(ForbiddenAddress, match=r"rebound\.example"):
-            await asked(site.url("/echo", host="rebound.example"), exchange=exchange)
+            await fetch(site.url("/echo", host="rebound.example"), exchange=exchange)
 
 
 @pytest.mark.gen_test
@@ -152,7 +152,7 @@ async def test_of_several_addresses_only_the_allowed_are_tried() -> None:
         chosen = LOCAL.choose("mixed.example", site.port, await mixed("mixed.example", site.port))
         to_checked = connector.Connector(chosen, WireCounter(WireLimits()))
         tried += [one["host"] for one in await to_checked.resolve("mixed.example", site.port)]
-        response = await asked(site.url("/echo", host="mixed.example"), exchange=Exchange(LOCAL, resolve=mixed))
+        response = await fetch(site.url("/echo", host="mixed.example"), exchange=Exchange(LOCAL, resolve=mixed))
     assert response["code"] == 200
     assert tried == ["127.0.0.1"]
 
@@ -170,7 +170,7 @@ async def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.Monkey
     async with http_site() as site, saying(b"HTTP/1.1 502 Proxy\r\n\r\n") as proxy:
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
-        assert (await asked(site.url("/echo")))["code"] == 200
+        assert (await fetch(site.url("/echo")))["code"] == 200
     assert proxy.seen == []
 
 
@@ -178,7 +178,7 @@ async def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("host", ["[::ffff:127.0.0.1]", "[::ffff:7f00:1]"])
 async def test_an_allowed_address_is_reached_in_each_of_its_spellings(host: str) -> None:
     async with http_site() as site:
-        assert (await asked(site.url("/echo", host=host)))["code"] == 200
+        assert (await fetch(site.url("/echo", host=host)))["code"] == 200
 
 
 # --- redirects -------------------------------------------------------------------------------------------------------
@@ -192,7 +192,7 @@ def to(url: str, code: int = 302) -> str:
 @pytest.mark.gen_test
 async def test_redirects_are_followed_and_counted() -> None:
     async with http_site() as site:
-        response = await asked(site.url(to(to("/echo?x=1"))))
+        response = await fetch(site.url(to(to("/echo?x=1"))))
     assert (response["code"], response["redirects"], response["url"]) == (200, 2, site.url("/echo?x=1"))
 
 
@@ -202,7 +202,7 @@ async def test_more_than_five_redirects_are_too_many() -> None:
         path = "/echo"
         for _ in range(5):
             path = to(path)
-        assert (await asked(site.url(path)))["redirects"] == 5
+        assert (await fetch(site.url(path)))["redirects"] == 5
         assert "redirected more than 5 times" in await refused(site.url(to(path)))
 
 
@@ -220,7 +220,7 @@ async def test_more_than_five_redirects_are_too_many() -> None:
 async def test_a_redirect_leads_to_no_internal_host(target: str) -> None:
     async with http_site() as site:
         with pytest.raises(ForbiddenAddress):
-            await asked(site.url(to(target)))
+            await fetch(site.url(to(target)))
 
 
 @pytest.mark.gen_test
@@ -250,7 +250,7 @@ async def test_a_redirect_keeps_method_and_body_as_rfc_9110_requires(
     code: int, method: str, methods: list[str], body: str | None
 ) -> None:
     async with http_site() as site:
-        await asked(site.url(to("/echo", code)), method=method, data=None if body is None else "data")
+        await fetch(site.url(to("/echo", code)), method=method, data=None if body is None else "data")
     assert site.methods() == methods
     assert site.seen[-1].body.decode() == (body or "")
     assert ("Content-Type" in site.seen[-1].headers) is bool(body)
@@ -261,7 +261,7 @@ async def test_a_redirect_keeps_method_and_body_as_rfc_9110_requires(
 async def test_a_response_that_is_no_redirect_is_the_result(code: int) -> None:
     async with http_site() as site:
         path = "/status?code=302" if code == 302 else to("/echo", code)
-        assert (await asked(site.url(path)))["code"] == code
+        assert (await fetch(site.url(path)))["code"] == code
     assert len(site.seen) == 1
 
 
@@ -269,10 +269,10 @@ async def test_a_response_that_is_no_redirect_is_the_result(code: int) -> None:
 async def test_headers_for_one_origin_are_not_sent_to_another() -> None:
     async with http_site() as site, http_site() as other:
         headers = {"Cookie": "s3cret", "X-Api-Key": "s3cret", "Accept": "text/x"}
-        await asked(site.url(to("/echo"), login="me:s3cret@"), headers=headers)
-        await asked(site.url(to(other.url("/echo")), login="me:s3cret@"), headers=headers)
+        await fetch(site.url(to("/echo"), login="me:s3cret@"), headers=headers)
+        await fetch(site.url(to(other.url("/echo")), login="me:s3cret@"), headers=headers)
         secret = dict.fromkeys(("Authorization", "X-Auth-Token", "Signature", "Referer", "Origin"), "s3cret")
-        await asked(site.url(to(other.url("/echo"))), headers={**secret, "Accept": "text/x"})
+        await fetch(site.url(to(other.url("/echo"))), headers={**secret, "Accept": "text/x"})
     for one in site.seen[:2]:
         assert one.headers["Authorization"] == "Basic bWU6czNjcmV0"
         assert one.headers["Cookie"] == one.headers["X-Api-Key"] == "s3cret"
@@ -299,8 +299,8 @@ async def test_a_redirect_of_the_body_to_another_origin_is_not_followed(code: in
 @pytest.mark.gen_test
 async def test_a_redirect_without_a_body_is_followed_to_another_origin_with_its_method() -> None:
     async with http_site() as site, http_site() as other:
-        assert (await asked(site.url(to(other.url("/echo"), 307)), method="DELETE"))["code"] == 200
-        assert (await asked(site.url(to(other.url("/echo"), 303)), method="POST", data="s3cret"))["code"] == 200
+        assert (await fetch(site.url(to(other.url("/echo"), 307)), method="DELETE"))["code"] == 200
+        assert (await fetch(site.url(to(other.url("/echo"), 303)), method="POST", data="s3cret"))["code"] == 200
     assert other.methods() == ["DELETE", "GET"]
     assert other.seen[1].body == b""
 
@@ -330,8 +330,8 @@ def test_the_upgrade_of_a_host_to_https_keeps_body_and_headers(before: str, afte
 async def test_a_cookie_of_one_response_is_not_sent_with_the_next_request() -> None:
     async with http_site() as site:
         exchange = Exchange(LOCAL)
-        await asked(site.url("/status?code=302&to=/echo&cookie=a%3D1"), exchange=exchange)
-        await asked(site.url("/echo"), exchange=exchange)
+        await fetch(site.url("/status?code=302&to=/echo&cookie=a%3D1"), exchange=exchange)
+        await fetch(site.url("/echo"), exchange=exchange)
     assert not any("Cookie" in one.headers for one in site.seen)
 
 
@@ -424,7 +424,7 @@ async def test_a_server_without_tls_is_an_error_of_one_sentence() -> None:
 @pytest.mark.gen_test
 async def test_a_canceled_request_closes_its_connection_at_once() -> None:
     async with http_site() as site:
-        task = asyncio.create_task(asked(site.url("/slow")))
+        task = asyncio.create_task(fetch(site.url("/slow")))
         await until(lambda: site.seen)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -436,7 +436,7 @@ async def test_a_canceled_request_closes_its_connection_at_once() -> None:
 async def test_a_server_that_does_not_read_holds_no_connection_open() -> None:
     """A closed transport keeps sending its buffered data for as long as the server does not read."""
     async with saying(ends=False) as site:
-        task = asyncio.create_task(asked(site.url("/x"), data="x" * 30_000_000))
+        task = asyncio.create_task(fetch(site.url("/x"), data="x" * 30_000_000))
         await until(lambda: site.seen)
         task.cancel()
         await asyncio.wait({task}, timeout=1)

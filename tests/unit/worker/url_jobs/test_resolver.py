@@ -13,7 +13,7 @@ from crew.worker.url_jobs import resolver
 from crew.worker.url_jobs.exchange import Exchange
 from crew.worker.url_jobs.resolver import NameTimeout, look_up, resolve
 from tests.support.http_site import http_site
-from tests.unit.worker.url_jobs.test_exchange import LOCAL, asked, refused
+from tests.unit.worker.url_jobs.test_exchange import LOCAL, fetch, refused
 
 MANY = 300  # names; more than any number of threads
 
@@ -36,7 +36,7 @@ async def test_names_of_a_silent_name_server_block_nothing(monkeypatch: pytest.M
         began = time.monotonic()
         assert "127.0.0.1" in await resolve("localhost", 80)
         async with http_site() as site:
-            assert (await asked(site.url("/echo"), exchange=Exchange(LOCAL)))["code"] == 200
+            assert (await fetch(site.url("/echo"), exchange=Exchange(LOCAL)))["code"] == 200
         assert time.monotonic() - began < 1.0
         ends = await asyncio.gather(*lookups, return_exceptions=True)
         assert {type(end) for end in ends} == {NameTimeout}

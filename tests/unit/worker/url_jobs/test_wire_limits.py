@@ -17,7 +17,7 @@ from crew.worker.url_jobs.exchange import Exchange
 from crew.worker.url_jobs.wire_limits import MAX_HEAD, MAX_INTERIM, MAX_READ, WireCounter, WireLimits
 from tests.support.certificates import Certificates
 from tests.support.http_site import Site, http_site, pouring, saying
-from tests.unit.worker.url_jobs.test_exchange import LOCAL, asked, refused
+from tests.unit.worker.url_jobs.test_exchange import LOCAL, fetch, refused
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n"
@@ -74,7 +74,7 @@ async def test_bytes_that_become_no_body_are_limited(head: bytes, piece: bytes) 
         with pytest.raises(
             RequestFailed, match=r"failed: the response (has more than .* headers and body|.* too many headers)"
         ):
-            await asked(site.url("/"), exchange=Exchange(LOCAL, limits=WireLimits(total=wire)))
+            await fetch(site.url("/"), exchange=Exchange(LOCAL, limits=WireLimits(total=wire)))
     assert sent_by(site) < wire + BUFFERS
     assert turns.longest < LATE
 
@@ -92,7 +92,7 @@ async def test_endless_informational_responses_end_the_request(piece: bytes) -> 
 @pytest.mark.gen_test
 async def test_a_few_informational_responses_are_skipped() -> None:
     async with saying(b"HTTP/1.1 103 Early Hints\r\n\r\n" * MAX_INTERIM + OK + b"Content-Length: 2\r\n\r\nok") as site:
-        assert (await asked(site.url("/")))["body"] == "ok"
+        assert (await fetch(site.url("/")))["body"] == "ok"
     async with saying(
         b"HTTP/1.1 103 Early Hints\r\n\r\n" * (MAX_INTERIM + 1) + OK + b"Content-Length: 2\r\n\r\nok"
     ) as site:
@@ -120,7 +120,7 @@ async def test_chunks_are_limited_in_number_and_block_the_loop_shortly() -> None
 @pytest.mark.gen_test
 async def test_a_body_in_small_chunks_is_complete() -> None:
     async with saying(CHUNKED + b"\r\n" + b"2\r\nab\r\n" * 5000 + b"0\r\n\r\n") as site:
-        assert (await asked(site.url("/")))["body"] == "ab" * 5000
+        assert (await fetch(site.url("/")))["body"] == "ab" * 5000
 
 
 @pytest.mark.gen_test
@@ -129,21 +129,21 @@ async def test_a_body_that_comes_too_slowly_ends_the_request(head: bytes) -> Non
     exchange = Exchange(LOCAL, limits=WireLimits(rate=1000, window=0.2))
     async with pouring(head, b"a", every=0.01) as site:
         with pytest.raises(RequestFailed, match=r"the response came too slowly: fewer than 200 bytes within 0.2 s"):
-            await asked(site.url("/"), exchange=exchange)
+            await fetch(site.url("/"), exchange=exchange)
 
 
 @pytest.mark.gen_test
 async def test_a_delay_before_the_response_is_not_too_slow() -> None:
     exchange = Exchange(LOCAL, limits=WireLimits(rate=1000, window=0.05))
     async with http_site() as site:
-        assert (await asked(site.url("/slow?for=0.3"), exchange=exchange))["body"] == "slow"
+        assert (await fetch(site.url("/slow?for=0.3"), exchange=exchange))["body"] == "slow"
 
 
 @pytest.mark.gen_test
 async def test_a_compressed_body_is_never_larger_than_the_limit_as_transferred() -> None:
     packed = zlib.compress(b"text")
     async with saying(OK + b"Content-Encoding: deflate\r\nContent-Length: %d\r\n\r\n" % len(packed), packed) as site:
-        assert (await asked(site.url("/")))["body"] == "text"
+        assert (await fetch(site.url("/")))["body"] == "text"
 
 
 def test_bytes_received_over_tls_count(tmp_path: Path) -> None:
