@@ -23,8 +23,8 @@ PLAIN_PREFIX = PREFIX + ("plain." if EXECUTOR == BESIDE else "")
 
 if EXECUTOR != ASYNCIO:
 
-    @Task(PLAIN_PREFIX + "pid")
-    def pid(_: object) -> int:
+    @Task(PLAIN_PREFIX + "who")
+    def who(_: object) -> int:
         """The pid of the process that serves this call."""
         return os.getpid()
 
@@ -60,8 +60,8 @@ if EXECUTOR != ASYNCIO:
 
 if EXECUTOR in (ASYNCIO, BESIDE):
 
-    @Task(PREFIX + "pid")
-    async def async_pid(_: object) -> int:
+    @Task(PREFIX + "who")
+    async def async_who(_: object) -> int:
         """The pid of the process that serves this call."""
         return os.getpid()
 

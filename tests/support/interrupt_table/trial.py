@@ -95,7 +95,7 @@ async def trial(client: Client, bench: Bench, row: Row, *, timeout: float | None
     Args:
         timeout: seconds; used for the calls of the row instead of a short expiration.
     """
-    before = await client.call(bench.prefix + "pid", expiration=NEXT_EXPIRATION)
+    before = await client.call(bench.prefix + "who", expiration=NEXT_EXPIRATION)
     start = len(bench.process.output)
     limit = ROW_EXPIRATION if timeout is None else timeout
     expiration = limit if timeout is None else NEXT_EXPIRATION
@@ -105,7 +105,7 @@ async def trial(client: Client, bench: Bench, row: Row, *, timeout: float | None
         for _ in range(_copies(row, bench.executor))
     ]
     answers = await asyncio.gather(*(_answer(call) for call in calls))
-    after = await client.call(bench.prefix + "pid", expiration=NEXT_EXPIRATION)
+    after = await client.call(bench.prefix + "who", expiration=NEXT_EXPIRATION)
     served = time.monotonic() - began - limit
     if row.fates[bench.executor] is Fate.SEEN:
         last = sight.CLEANED if row.cleans_up else sight.SEEN
