@@ -155,7 +155,7 @@ async def test_a_job_that_was_canceled_or_expired_while_it_waited_gets_its_reply
     worker.revoked.add(Control(id="call", deadline=late, reason="canceled"))
     worker.receives_url(A, "job", is_job=True)
     worker.revoked.add(Control(id="job", reason="canceled", is_job=True))
-    deadline = time.time() + 0.01
+    deadline = round(time.time() + 0.01, 3)
     worker.receives_url(A, "expired", deadline=deadline)
     worker.receives_url(A, "expired job", is_job=True, start_by=deadline)
     await until(lambda: time.time() > deadline)
