@@ -123,7 +123,13 @@ class Client:
             decode=self._decode,
         )
         self._calls = self._caller.calls
-        self._pubsub = PubSub(self.id, **links, decode=self._decode, subscriptions=self._subscriptions)
+        self._pubsub = PubSub(
+            self.id,
+            **links,
+            decode=self._decode,
+            subscriptions=self._subscriptions,
+            max_message=self.max_message,
+        )
         self._links.consuming.remember(self._caller.consumer, self._caller.queue, self._caller.binding)
         if self._jobs is not None:
             self._jobs.reset()
@@ -339,7 +345,9 @@ class Client:
 
         Raises:
             ValueError: an argument is out of its range.
-            SerializationError: the serializer cannot carry the payload; TooLarge: the body exceeds CREW_MAX_MESSAGE.
+            SerializationError: the serializer cannot carry the payload.
+            TooLarge: the body exceeds CREW_MAX_MESSAGE. That of more than 256 KiB is compressed in a thread first, and
+                awaiting the call raises this error.
             DuplicateCallId: a call with this id is in flight.
             Overloaded: too many calls are in flight, too many bytes wait for the broker, or the broker has blocked
                 publishing.
@@ -349,7 +357,7 @@ class Client:
 
         What awaiting it raises:
             TimeoutError, ExpirationError, TaskFailed, UnknownTask, Canceled, WorkerLost, Overloaded,
-            ConnectionError, SerializationError.
+            ConnectionError, SerializationError, TooLarge.
         """
         if data is not UNSET:
             payload = renamed("call", "data", "payload", data)
@@ -477,7 +485,7 @@ class Client:
             payload = renamed("publish", "data", "payload", data)
         event = Event(
             topic=topology.check_topic(topic),
-            body=codec.encode(payload, serializer, max_size=self.max_message),
+            body=codec.encode_on_loop(payload, serializer, max_size=self.max_message),
             persistent=bool(persistent),
             headers=user_headers.check(headers),
         )

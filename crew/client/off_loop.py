@@ -63,6 +63,16 @@ async def packed(body: Body) -> Body:
     return await start(codec.packed, body) if codec.is_large(body) else body
 
 
+async def encoded(payload: Any, serializer: str | None, *, max_size: int) -> Body:
+    """Encode `payload`, and compress it in the thread if it is large; raises SerializationError and TooLarge."""
+    return await compressed(codec.encode_on_loop(payload, serializer, max_size=max_size), max_size)
+
+
+async def compressed(body: Body, max_size: int) -> Body:
+    """Finish the body of `codec.encode_on_loop`; raises TooLarge."""
+    return await run(codec.compressed, body, max_size, is_large=True) if body.to_compress else body
+
+
 async def unpacked(body: Body) -> Body:
     """Decompress `body`; raises SerializationError."""
     return await start(codec.unpacked, body) if codec.is_large(body) else body

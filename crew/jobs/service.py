@@ -227,7 +227,10 @@ class JobService:
         """Submit a job: see `Client.submit`."""
         given = with_new_names("submit", {"payload": payload, **options}, SUBMIT_RENAMES)
         check_names("submit", given, SUBMIT_ARGUMENTS)
-        return await self.submit_specification(specify(task, max_message=self._client.max_message, **given))
+        largest = self._client.max_message
+        if task != topology.HTTP_TASK:  # the payload of a URL job is checked first
+            given["payload"] = await off_loop.encoded(given["payload"], given.get("serializer"), max_size=largest)
+        return await self.submit_specification(specify(task, max_message=largest, **given))
 
     async def submit_specification(self, specification: Specification) -> JobHandle:
         """Submit a job that `crew.jobs.specification` has checked."""

@@ -35,11 +35,13 @@ class Body(msgspec.Struct, frozen=True, gc=False):
         data: the encoded bytes.
         content_type: MIME type of the payload.
         content_encoding: "gzip", or None.
+        to_compress: whether it is still to be compressed, in a thread: see `codec.compressed`.
     """
 
     data: bytes
     content_type: str | None
     content_encoding: str | None = None
+    to_compress: bool = False
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,8 @@ from crew.cli.broker.node import Node
 from crew.client import PendingCall
 from tests.support.paths import TASK_FOLDER
 from tests.support.processes import Processes, running
+from tests.support.starvation import timers
+from tests.support.waiting import until
 
 LARGE = TASK_FOLDER / "large.py"
 LIMIT = 100_000  # bytes: CREW_MAX_MESSAGE
@@ -45,6 +47,27 @@ async def test_a_message_larger_than_the_setting_is_refused_by_its_sender(
             with pytest.raises(crew.TaskFailed, match=f"TooLarge: {message}"):
                 await client.call(prefix + task, LIMIT + 1)
     assert "closed it" not in worker.output
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_the_event_loop_runs_while_a_large_payload_is_compressed(
+    broker_url: str, prefix: str, processes: Processes
+) -> None:
+    """Compressing this payload takes several tenths of a second."""
+    processes.python(LARGE).says("serving")
+    text = os.urandom(7_500_000).hex()
+    events: list[Any] = []
+    async with Client(broker_url) as client:
+        await client.subscribe(prefix + "news", lambda event: events.append(event.payload)).ready()
+        with timers() as late:
+            event = client.publish(prefix + "news", text)
+            small = client.publish(prefix + "news", "small")
+            assert await client.call(prefix + "size", text) == len(text)
+            await event
+            await small
+            await until(lambda: len(events) == 2)
+        assert events == [text, "small"]
+        assert max(late) <= 0.1
 
 
 @pytest.fixture(scope="module")

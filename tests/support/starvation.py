@@ -1,12 +1,35 @@
 """Measures how long this process waited for a CPU: delays of a busy machine are not failures of crew."""
 
+import asyncio
 import bisect
 import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 WAITED: Final = Path("/proc/self/schedstat")  # of the main thread: ns on a CPU, ns in its queue, turns; Linux only
+
+
+@contextlib.contextmanager
+def timers() -> Iterator[list[float]]:
+    """Run a timer of the event loop every 5 ms; yields by how many seconds of our own work each one was late."""
+    late, loop, starvation = [0.0], asyncio.get_running_loop(), Starvation()
+
+    timer: asyncio.Handle | None = None
+
+    def tick(due: float) -> None:
+        nonlocal timer
+        now = time.monotonic()
+        starvation.look()
+        late.append(now - due - starvation.between(due, now))
+        timer = loop.call_later(0.005, tick, now + 0.005)
+
+    timer = loop.call_soon(tick, time.monotonic())
+    try:
+        yield late
+    finally:
+        timer.cancel()
 
 
 class Starvation:

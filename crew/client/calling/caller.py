@@ -37,7 +37,7 @@ class Caller:
     ) -> None:
         self.client = client
         self._max_message = max_message
-        self.calls = Calls(limit, publishing=publishing, consuming=consuming, **options)
+        self.calls = Calls(limit, publishing=publishing, consuming=consuming, max_message=max_message, **options)
         self.queue, self.binding = topology.reply_queue(client)
         self.consumer = Consumer(
             self.queue.name, self.calls.on_reply, REPLY_PREFETCH, is_only=True, on_refused=self.calls.on_refused
@@ -61,7 +61,7 @@ class Caller:
         message = Call(
             id=new_id() if id is None else topology.check_name("id", id),
             task=topology.check_name("task", task),
-            body=codec.encode(payload, serializer, max_size=self._max_message),
+            body=codec.encode_on_loop(payload, serializer, max_size=self._max_message),
             priority=properties.check_priority(priority),
             deadline=time.time() + parse_duration("expiration", expiration),
             timeout=None if timeout is None else parse_duration("timeout", timeout),

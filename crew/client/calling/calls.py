@@ -22,7 +22,7 @@ from crew.client.calling.pending import MAX_BYTES, PendingCalls
 from crew.client.calling.reply import result_of_reply
 from crew.protocol import deadline, properties, topology
 from crew.protocol.encoding import codec
-from crew.protocol.message import Control, Outcome, Reply
+from crew.protocol.message import Body, Control, Outcome, Reply
 from crew.protocol.properties import DeadLetter
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ class Calls:
         decode: decodes values, within the limits of this client.
         ack: acknowledges a reply; by default with all replies before it, as nothing else uses the channel.
         max_bytes: bytes of the bodies of calls that the broker has not confirmed.
+        max_message: bytes that an encoded body may have.
     """
 
     def __init__(
@@ -56,7 +57,9 @@ class Calls:
         decode: codec.Decode = codec.decode,
         ack: Callable[[Delivery], object] = Delivery.ack_through,
         max_bytes: int = MAX_BYTES,
+        max_message: int = codec.MAX_BODY,
     ) -> None:
+        self._max_message = max_message
         self._decode = decode
         self._ack = ack
         self._pending = PendingCalls(limit, self._on_due, max_bytes=max_bytes)
@@ -92,13 +95,16 @@ class Calls:
         if fail_fast and (why := self.obstacle):
             raise errors.ConnectionError(f"task {call.task!r} is not called: {why}")
         self._pending.add(call, expiration + REPLY_MARGIN)
-        self._publish(call)
+        if call.message.body.to_compress:
+            self._publish_later(call)
+        else:
+            self._publish(call)
 
     def send_waiting(self) -> None:
         """Send waiting calls and control messages over a new connection."""
         self._leader_retry.on_reconnect()
         for call in self._pending:
-            if not call.is_published:
+            if not call.is_published and not call.message.body.to_compress:
                 self._publish(call)
         unsent, self._unsent = self._unsent, {}
         for control, key in unsent.items():
@@ -172,12 +178,34 @@ class Calls:
         The reply is acknowledged before, so that it is not delivered again if the connection is lost.
         """
 
-        def settle(decoding: "asyncio.Future[Any]") -> None:
-            if self._pending.get(call.id) is call and not decoding.cancelled():
-                error = decoding.exception()
-                self._pending.settle(call.id, decoding.result() if error is None else error, reply.headers)
+        def settle(result: Any) -> None:
+            self._pending.settle(call.id, result, reply.headers)
 
-        off_loop.start(result_of_reply, call, reply, self._decode).add_done_callback(settle)
+        self._in_thread(call, result_of_reply, call, reply, self._decode, then=settle)
+
+    def _publish_later(self, call: PendingCall[Any]) -> None:
+        """Publish `call` after a thread has compressed its body. Its deadline stays in force meanwhile."""
+
+        def publish(body: Body | BaseException) -> None:
+            if isinstance(body, BaseException):
+                self._pending.settle(call.id, body)
+            else:
+                self._pending.set_body(call, body)
+                self._publish(call)
+
+        self._in_thread(call, codec.compressed, call.message.body, self._max_message, then=publish)
+
+    def _in_thread(
+        self, call: PendingCall[Any], step: Callable[..., Any], *given: Any, then: Callable[[Any], None]
+    ) -> None:
+        """Run `step(*given)` in a thread, and `then` with its value or exception, if `call` is still pending."""
+
+        def on_done(running: "asyncio.Future[Any]") -> None:
+            if self._pending.get(call.id) is call and not running.cancelled():
+                error = running.exception()
+                then(running.result() if error is None else error)
+
+        off_loop.start(step, *given).add_done_callback(on_done)
 
     def _on_late_reply(self, reply: Reply | DeadLetter) -> None:
         """Cancel a call that has only just started: its worker may have missed the first cancel.

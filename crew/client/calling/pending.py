@@ -10,10 +10,12 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+import msgspec
+
 from crew.client.calling.byte_budget import ByteBudget
 from crew.client.calling.call import PendingCall
 from crew.errors import DuplicateCallId, Overloaded
-from crew.protocol.message import Headers
+from crew.protocol.message import Body, Headers
 
 MAX_BYTES: Final = 256 * 1024 * 1024  # 16 messages of the maximum size; a quarter of a process with 1 GiB
 SWEEP_ABOVE: Final = 1_000  # entries of settled calls that the heap may hold in any case
@@ -95,6 +97,12 @@ class PendingCalls:
             del self._calls[call.id]
             self._budget.give_back(call)
             self._sweep()
+
+    def set_body(self, call: PendingCall[Any], body: Body) -> None:
+        """Replace the body of `call` by a smaller one."""
+        self._budget.give_back(call)
+        call.message = msgspec.structs.replace(call.message, body=body)
+        self._budget.take(call)
 
     def confirm(self, call: PendingCall[Any]) -> None:
         """Note that the broker has `call`, and drop its body."""

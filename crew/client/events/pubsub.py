@@ -7,6 +7,8 @@ import time
 from collections.abc import Coroutine
 from typing import Final
 
+import msgspec
+
 from crew import errors
 from crew.amqp import Confirm, ConfirmStatus, Consumer, Delivery, Link
 from crew.client import off_loop
@@ -33,6 +35,7 @@ class PubSub:
         consuming: the link that receives events.
         decode: decodes payloads, within the limits of this client.
         subscriptions: the existing subscriptions; default: none.
+        max_message: bytes that an encoded body may have.
     """
 
     def __init__(
@@ -43,8 +46,10 @@ class PubSub:
         consuming: Link,
         decode: codec.Decode = codec.decode,
         subscriptions: Subscriptions | None = None,
+        max_message: int = codec.MAX_BODY,
     ) -> None:
         self._client = client
+        self._max_message = max_message
         self._publishing = publishing
         self._consuming = consuming
         self._queue = topology.subscription_queue(client)
@@ -54,6 +59,8 @@ class PubSub:
         self._order = asyncio.Lock()  # keeps unbind and bind of one topic in their order
         self._tasks: set[asyncio.Task[None]] = set()
         self._events: set[asyncio.Task[None]] = set()  # on their way to the broker
+        self._delayed = 0  # number of events that could not be published at once, and whose turn has not come
+        self._turn = asyncio.Lock()  # keeps them in their order
         self._waiting: collections.deque[Delivery] = collections.deque()  # behind a large event that is being decoded
         self._is_open = False
 
@@ -94,7 +101,7 @@ class PubSub:
 
     def start(self, event: Event, timeout: float) -> PendingEvent:
         """Start to publish `event`, at once if the broker is connected; raises Overloaded. Needs a running loop."""
-        publishing = asyncio.get_running_loop().create_task(self._publish(event, self._begin(event), timeout))
+        publishing = asyncio.get_running_loop().create_task(self._publish(event, self._begin_at_once(event), timeout))
         self._events.add(publishing)
         publishing.add_done_callback(self._events.discard)
         return PendingEvent(event.topic, publishing)
@@ -108,12 +115,14 @@ class PubSub:
             TooLarge: the event exceeds the max_message_size of the broker.
             MessageRefused: the broker does not accept the message for another reason.
         """
-        await self._publish(event, self._begin(event), timeout)
+        await self._publish(event, self._begin_at_once(event), timeout)
 
     async def _publish(self, event: Event, confirm: Confirm | None, timeout: float) -> None:
         """Publish until the broker confirms; `confirm` is of the first attempt, or None if it was not made."""
         try:
             async with asyncio.timeout(timeout):
+                if confirm is None:
+                    event, confirm = await self._begun_in_turn(event)
                 while (status := await (confirm := await self._begun(event, confirm))) is not ConfirmStatus.CONFIRMED:
                     reason, confirm = confirm.reason, None
                     if status is ConfirmStatus.TOO_LARGE:
@@ -137,6 +146,17 @@ class PubSub:
                 f"the broker did not take the event on {event.topic!r} within {timeout:g} s"
             ) from None
 
+    async def _begun_in_turn(self, event: Event) -> tuple[Event, Confirm]:
+        """Publish it when it is compressed, the broker is connected, and all earlier events are published."""
+        try:
+            async with self._turn:
+                if event.body.to_compress:
+                    body = await off_loop.compressed(event.body, self._max_message)
+                    event = msgspec.structs.replace(event, body=body)
+                return event, await self._begun(event, None)
+        finally:
+            self._delayed -= 1
+
     async def _begun(self, event: Event, confirm: Confirm | None) -> Confirm:
         """The confirm of the current attempt: `confirm`, or that of a new attempt when the broker is connected."""
         while confirm is None:
@@ -144,6 +164,13 @@ class PubSub:
             confirm = self._begin(event)
         if confirm.status is ConfirmStatus.LOST:  # the connection has just broken
             await asyncio.sleep(0)
+        return confirm
+
+    def _begin_at_once(self, event: Event) -> Confirm | None:
+        """As `_begin`, but None also if it has to be compressed, or if earlier events are delayed."""
+        has_to_wait = (event.body.to_compress or self._delayed) and not self._publishing.is_blocked
+        confirm = None if has_to_wait else self._begin(event)
+        self._delayed += confirm is None
         return confirm
 
     def _begin(self, event: Event) -> Confirm | None:

@@ -6,6 +6,7 @@ that decompresses beyond the limit, is refused before anything is decoded.
 
 import functools
 import math
+import sys
 import zlib
 from collections.abc import Callable, Collection
 from typing import Any, Final, Protocol
@@ -32,9 +33,8 @@ ALLOWED: Final = frozenset(SERIALIZERS.values())
 
 COMPRESS_ABOVE: Final = 32 * 1024  # bytes
 LARGE: Final = 32 * 1024  # bytes: msgspec decodes the worst case within 10 ms
-COMPRESSION_LEVEL: Final = (
-    1  # level 9 gains a few percent but takes ten times as long, in a process that must not block
-)
+QUICK: Final = 256 * 1024  # bytes: zlib compresses the worst case within about 10 ms
+COMPRESSION_LEVEL: Final = 1  # level 9 gains a few percent, and takes ten times as long
 MAX_BODY: Final = 16 * 1024 * 1024  # bytes of an encoded body by default: see Settings.max_message
 MAX_DECOMPRESSED: Final = 64 * 1024 * 1024  # bytes by default: see Settings.max_payload
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -43,6 +43,7 @@ _GZIP_WBITS: Final = 31  # for zlib: with the header and trailer of gzip
 
 _REFUSALS: Final = (TypeError, ValueError, OverflowError, RecursionError)  # errors of msgspec and of the checks below
 _JSON_EXACT: Final = frozenset({str, int, bool, type(None)})
+_JSON_EXACT_OR_FLOAT: Final = _JSON_EXACT | {float}
 
 
 def encode(payload: Any, serializer: str | None = None, *, max_size: int = MAX_BODY, compresses: bool = True) -> Body:
@@ -68,6 +69,24 @@ def encode(payload: Any, serializer: str | None = None, *, max_size: int = MAX_B
             f"{content_type} cannot carry this payload: {_located(error, payload, content_type)}"
         ) from None
     return fitting(_compressed(data, content_type) if compresses else Body(data, content_type), max_size)
+
+
+def encode_on_loop(payload: Any, serializer: str | None = None, *, max_size: int = MAX_BODY) -> Body:
+    """As `encode`, but a body of more than `QUICK` bytes is not compressed yet: see `Body.to_compress`.
+
+    For event loops: they do not encode in a thread, because their code may change the payload meanwhile.
+    """
+    if type(payload) is Body:
+        return fitting(payload, max_size)
+    body = encode(payload, serializer, max_size=sys.maxsize, compresses=False)
+    if len(body.data) > QUICK:
+        return Body(body.data, body.content_type, to_compress=True)
+    return compressed(body, max_size)
+
+
+def compressed(body: Body, max_size: int) -> Body:
+    """Finish the body of `encode_on_loop`; raise TooLarge where it has more than `max_size` bytes."""
+    return fitting(packed(body), max_size)
 
 
 def fitting(body: Body, max_size: int) -> Body:
@@ -301,9 +320,14 @@ def _check(payload: Any, checks: _Checks) -> bool:
         else:
             _check_scalar(value, checks)
             continue
-        if not set(map(type, members)) <= _JSON_EXACT:
+        kinds = set(map(type, members))
+        if not (kinds <= _JSON_EXACT or (kinds <= _JSON_EXACT_OR_FLOAT and _are_finite(members))):
             waiting.extend(members)
     return True
+
+
+def _are_finite(members: Collection[Any]) -> bool:
+    return all(map(math.isfinite, [one for one in members if type(one) is float]))
 
 
 def _check_scalar(value: Any, checks: _Checks) -> None:

@@ -11,7 +11,6 @@ import inspect
 import math
 import os
 import socket
-import sys
 import time
 from contextvars import ContextVar
 from typing import Any, Final, NoReturn, Protocol
@@ -180,8 +179,11 @@ class Execution:
         """As `_returned`; another thread compresses a large value."""
         if forked_child.is_child:
             forked_child.end()
-        body = codec.encode(value, self._serializer(value), max_size=sys.maxsize, compresses=False)
-        return Result(Outcome.RETURNED, self._fitting(await off_loop.packed(body)), user_headers.check(self.headers))
+        try:
+            body = await off_loop.encoded(value, self._serializer(value), max_size=self._max_message)
+        except TooLarge as error:
+            raise self._too_large(error) from None
+        return Result(Outcome.RETURNED, body, user_headers.check(self.headers))
 
     def _raised(self, error: Exception) -> None:
         """Decide on a failure of the task itself, which a retry may help; a failed decode or encode would recur."""
@@ -211,12 +213,6 @@ class Execution:
     def _encoded(self, value: object) -> Body:
         try:
             return codec.encode(value, self._serializer(value), max_size=self._max_message)
-        except TooLarge as error:
-            raise self._too_large(error) from None
-
-    def _fitting(self, body: Body) -> Body:
-        try:
-            return codec.fitting(body, self._max_message)
         except TooLarge as error:
             raise self._too_large(error) from None
 

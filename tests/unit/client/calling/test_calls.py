@@ -1,6 +1,7 @@
 """Calls are published, confirmed and settled, or end on time."""
 
 import asyncio
+import os
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ import pytest
 from crew import errors
 from crew.amqp import ConfirmStatus
 from crew.client.calling import leader_retry
+from crew.client.calling.call import PendingCall
 from crew.client.calling.calls import REPLY_MARGIN, Calls
 from crew.protocol import failure, properties
 from crew.protocol.encoding import codec
@@ -50,6 +52,72 @@ async def test_a_call_is_published_to_the_queue_of_its_task() -> None:
     (published,) = caller.publishing.published
     assert (published.exchange, published.key, published.mandatory) == ("", "crew.tasks.t", True)
     assert published.properties.correlation_id == "17"
+    caller.calls.close()
+
+
+LARGE = "a" * (codec.QUICK + 1)
+
+
+def a_large_call(payload: Any = LARGE) -> PendingCall[Any]:
+    """A call whose body is to be compressed."""
+    call = a_call()
+    call.message = msgspec.structs.replace(call.message, body=codec.encode_on_loop(payload))
+    return call
+
+
+@pytest.mark.gen_test
+async def test_a_large_call_is_published_after_a_thread_has_compressed_it() -> None:
+    caller = Caller()
+    large = a_large_call()
+    caller.calls.send(large, 60)
+    assert caller.calls._pending.unconfirmed_bytes > codec.QUICK
+    caller.calls.send(a_call("18"), 60)
+    caller.calls.send_waiting()  # after a reconnect
+    assert [one.properties.correlation_id for one in caller.publishing.published] == ["18"]
+    await until(lambda: len(caller.publishing.published) == 2)
+    published = caller.publishing.published[1]
+    assert (published.properties.correlation_id, published.properties.content_encoding) == (large.id, "gzip")
+    assert published.body == codec.encode(LARGE).data
+    assert caller.calls._pending.unconfirmed_bytes == len(published.body) + len(b"null")
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+async def test_a_large_call_waits_for_the_broker_after_it_was_compressed() -> None:
+    caller = Caller()
+    caller.publishing.is_ready = False
+    large = a_large_call()
+    caller.calls.send(large, 60)
+    await until(lambda: not large.message.body.to_compress)
+    assert caller.publishing.published == []
+    caller.publishing.is_ready = True
+    caller.calls.send_waiting()
+    assert len(caller.publishing.published) == 1
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+async def test_a_large_call_that_is_canceled_meanwhile_is_never_published() -> None:
+    caller = Caller()
+    large = a_large_call()
+    caller.calls.send(large, 60)
+    caller.calls.cancel(large)
+    after = a_large_call()
+    caller.calls.send(after, 60)
+    await until(lambda: caller.publishing.published)
+    assert [one.properties.correlation_id for one in caller.publishing.published] == [after.id]
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+async def test_a_large_call_that_exceeds_the_limit_of_a_message_fails() -> None:
+    caller = Caller()
+    caller.calls._max_message = 1000
+    call = a_large_call(os.urandom(codec.QUICK + 1))
+    caller.calls.send(call, 60)
+    with pytest.raises(errors.TooLarge, match=r"more than the limit of a message \(1000\)"):
+        await call
+    assert caller.publishing.published == []
     caller.calls.close()
 
 

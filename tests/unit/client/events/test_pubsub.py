@@ -49,6 +49,22 @@ async def test_publishing_returns_after_the_confirm() -> None:
 
 
 @pytest.mark.gen_test
+async def test_an_event_behind_a_large_one_is_published_after_it() -> None:
+    """A thread compresses the large one first."""
+    topics = Topics()
+    large = EncodedEvent(topic="large", body=codec.encode_on_loop("a" * (codec.QUICK + 1)))
+    pending = [topics.pubsub.start(large, 5)]
+    pending += [topics.pubsub.start(encoded(f"small{i}"), 5) for i in range(3)]
+    assert topics.publishing.published == []
+    await until(lambda: len(topics.publishing.published) == 4)
+    assert [one.key for one in topics.publishing.published] == ["large", "small0", "small1", "small2"]
+    assert topics.publishing.published[0].properties.content_encoding == "gzip"
+    topics.publishing.confirm_all()
+    await asyncio.gather(*pending)
+    assert topics.pubsub._begin_at_once(encoded("at once")) is not None
+
+
+@pytest.mark.gen_test
 async def test_publishing_without_a_broker_ends_at_its_timeout() -> None:
     topics = Topics()
     topics.publishing.is_ready = False

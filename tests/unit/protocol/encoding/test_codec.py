@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from crew.errors import SerializationError
+from crew.errors import SerializationError, TooLarge
 from crew.protocol.encoding import codec
 from crew.protocol.message import Body
 
@@ -364,6 +364,46 @@ def test_a_body_that_compression_would_not_make_smaller_is_not_compressed() -> N
     body = codec.encode(noise)
     assert body.content_encoding is None
     assert body.data == noise
+
+
+@pytest.mark.parametrize("size", [1, codec.COMPRESS_ABOVE + 1, codec.QUICK])
+def test_a_body_that_is_compressed_quickly_is_compressed_on_the_event_loop(size: int) -> None:
+    payload = "a" * (size - 2)  # and two quotation marks
+    assert codec.encode_on_loop(payload) == codec.encode(payload)
+
+
+@pytest.mark.parametrize("payload", [b"a" * (codec.QUICK + 1), os.urandom(codec.QUICK + 1), "a" * codec.QUICK])
+def test_a_larger_body_is_compressed_later_with_the_same_result(payload: Any) -> None:
+    body = codec.encode_on_loop(payload)
+    assert body.to_compress
+    assert body.content_encoding is None
+    assert codec.compressed(body, codec.MAX_BODY) == codec.encode(payload)
+
+
+def test_the_size_limit_of_a_body_counts_compressed_bytes() -> None:
+    body = codec.encode_on_loop(b"a" * MIB, max_size=10_000)
+    assert len(codec.compressed(body, 10_000).data) < 10_000
+    body = codec.encode_on_loop(os.urandom(MIB), max_size=10_000)
+    with pytest.raises(TooLarge, match=r"more than the limit of a message \(10000\)"):
+        codec.compressed(body, 10_000)
+    with pytest.raises(TooLarge):  # a smaller one at once
+        codec.encode_on_loop(os.urandom(10_001), max_size=10_000)
+
+
+def test_an_encoded_body_is_sent_as_it_is() -> None:
+    body = Body(b"a" * MIB, codec.BYTES)
+    assert codec.encode_on_loop(body) is body
+    with pytest.raises(TooLarge):
+        codec.encode_on_loop(body, max_size=1)
+
+
+def test_not_a_number_is_found_among_many_numbers() -> None:
+    numbers: list[Any] = [float(i) for i in range(1000)]
+    codec.encode([*numbers, 1, None, "a", True])
+    for wrong in (float("nan"), float("inf"), -float("inf")):
+        with pytest.raises(SerializationError, match=r"\$\[1000\]"):
+            codec.encode([*numbers, wrong])
+        assert codec.decode(codec.encode([*numbers, float("inf")], "msgpack"))[-1] == float("inf")
 
 
 def test_a_compressed_body_is_standard_gzip() -> None:
