@@ -70,7 +70,7 @@ def test_a_script_may_be_imported_by_its_own_imports(
 ) -> None:
     """Even in an import circle: it is loaded a second time under its own name, as Python does."""
     (tmp_path / "sub").mkdir()
-    (tmp_path / "worker.py").write_text("import other\nHELPED = 1\n" + TASK.format(name="twice") + MAIN)
+    (tmp_path / "worker.py").write_text("import other\nVALUE = 1\n" + TASK.format(name="twice") + MAIN)
     (tmp_path / "other.py").write_text(OTHER)
     program, *arguments = command.split()
     start = processes.crew if program == "crew" else processes.python
@@ -85,7 +85,7 @@ def test_a_script_of_a_package_may_import_from_its_package_and_be_imported(
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / "__init__.py").touch()
     (tmp_path / "app" / "worker.py").write_text(
-        "from . import other\nimport beside\nHELPED = 1\n" + TASK.format(name="package") + MAIN
+        "from . import other\nimport beside\nVALUE = 1\n" + TASK.format(name="package") + MAIN
     )
     (tmp_path / "app" / "other.py").write_text("import app.worker\nfrom app.worker import VALUE\n")
     (tmp_path / "app" / "beside.py").touch()
